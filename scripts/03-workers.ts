@@ -21,9 +21,9 @@ import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
 import type { Node } from "../shared/node/node.ts";
 import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
-import { certInfo } from "../shared/pki/certificate.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
+import { trustedKeys } from "../shared/pki/trusted-keys.ts";
 import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
@@ -100,11 +100,11 @@ async function whereToClose(cp: ControlPlaneNode, api: KubeApi): Promise<string[
   return nodes;
 }
 
-async function changeTrust(node: Node, paste: { server: string; hash: string; file: string }) {
+async function changeTrust(node: Node, paste: { server: string; hashes: string[]; file: string }) {
   const trust = await step(
     "3.2 Check the new CA by its fingerprint, and the server by the CA",
     async () => {
-      const carried = readTokenFile(paste.file, paste.hash);
+      const carried = readTokenFile(paste.file, paste.hashes);
       return { ...carried, ...(await wayToApi(node, paste.server, carried.ca)) };
     },
   );
@@ -118,18 +118,18 @@ async function changeTrust(node: Node, paste: { server: string; hash: string; fi
 async function join(values: Values) {
   const node = await worker.readWorker(values["etcd-data"]);
   worker.refuseLeftOut(node, values.without);
-  const { server, "ca-hash": hash, "token-file": file } = values;
-  if (!server || !hash)
+  const { server, "ca-hash": hashes, "token-file": file } = values;
+  if (!server || hashes.length === 0)
     throw new Fail("join needs --server and --ca-hash", {
       hint: "paste the line that ./bunw scripts/03-workers.ts open printed",
     });
-  const joined = await worker.joinedCa(node, hash);
+  const joined = await worker.joinedCa(node, hashes);
   if (joined && !wasCutOff(node))
     say(`${node.name}: has a certificate of this CA already, nothing to do`);
   else {
     const changed = joined
       ? { ca: joined, saved: await saveTrust(node) }
-      : await changeTrust(node, { server, hash, file });
+      : await changeTrust(node, { server, hashes, file });
     await step("3.5 Prove that this worker's kubelet renews its Lease", () =>
       worker.proveKubelet(node, changed),
     );
@@ -204,7 +204,7 @@ async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
 
 /** The answer of `open`: on stdout, so that it can be piped. */
 function printJoinLine({ facts }: ControlPlaneNode, file: string, without: string[]) {
-  const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
+  const hash = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
   tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
   const trust = shell`--server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`;
   answer(command(["03-workers join", trust].join(" "), without));
@@ -236,8 +236,8 @@ Options:
                        token). Copy it to the workers with scp; mode 0600.
     --endpoint HOST:PORT  Where the workers reach the API, where nothing decides it.
     --server URL       The API's address, as open prints it.
-    --ca-hash HASH     The new CA's fingerprint, as open prints it (kubeadm calls it
-                       --discovery-token-ca-cert-hash).
+    --ca-hash HASHES   The new CA's fingerprint, as open prints it (kubeadm calls it
+                       --discovery-token-ca-cert-hash); of several certificates, each.
     --without NODES    Nodes that will not come back. No certificate of theirs is approved, and
                        close does not wait for them; join only prints them on. After close the
                        controller-manager runs in full: it taints them and evicts their pods.
@@ -253,7 +253,7 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 const OPTIONS = {
   "token-file": { type: "string", default: "token", of: ["open", "join"] },
   server: { type: "string", of: ["join"] },
-  "ca-hash": { type: "string", of: ["join"] },
+  "ca-hash": { type: "string", list: true, of: ["join"] },
   endpoint: { type: "string", of: ["open"] },
   without: { type: "string", list: true },
   wait: { type: "string", default: "15", number: true, of: ["close"] },

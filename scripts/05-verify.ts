@@ -12,12 +12,14 @@ import { checksAsJson, hintOf, printChecks, tellSummary } from "../shared/checks
 import { untilGood } from "../shared/checks/until-good.ts";
 import { etcdDataOf } from "../shared/etcd-home/etcd-place.ts";
 import { askControlPlaneNode, type ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { tokenKeys } from "../shared/facts/sa-key.ts";
 import { attempt, Fail } from "../shared/fail.ts";
-import { exists, readText } from "../shared/files/files.ts";
+import { exists } from "../shared/files/files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
+import { oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { whatToWrite } from "../shared/report/write-down.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
 import { clusterChecks } from "../shared/verify/check-cluster.ts";
@@ -90,7 +92,8 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Check
     const pki = cp.facts.certificatesDir;
     const trust = {
       caPem: clusterCa(pki),
-      saPub: cp.facts.externalSigner ? undefined : readText(`${pki}/sa.pub`)!,
+      saPub: cp.facts.externalSigner ? undefined : tokenKeys(cp),
+      oldSaPub: oldSaKeys(pki).join(""),
     };
     await checks.add(clusterChecks(api, trust));
     await checks.add(nodeChecks(cp, api, trust.caPem));

@@ -6,10 +6,11 @@ import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING, keyPath, minorOf } from "../pki/certs.ts";
-import { clusterCa } from "../pki/examine.ts";
+import { caText, clusterCa } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
-import { serverIn, withCa } from "../pki/kubeconfig-fields.ts";
+import { caIn, serverIn, withCa } from "../pki/kubeconfig-fields.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
+import { knowsCa, trustedKeys, trustsCa } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { yamlText } from "../yaml.ts";
 import { ApiError, unlessRefused } from "./api-error.ts";
@@ -67,7 +68,7 @@ export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeA
   const ca = clusterCa(facts.certificatesDir);
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   const before = now?.data?.kubeconfig ?? "";
-  if (serverIn(before) !== undefined && before.includes(base64(ca))) return say("cluster-info: kept");
+  if (serverIn(before) !== undefined && trustsCa(caIn(before), ca)) return say("cluster-info: kept");
   const kubeconfig = withCa(before, ca) ?? clusterInfoText(clusterServer(facts), ca);
   // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for every token that may sign.
   const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
@@ -81,27 +82,42 @@ export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeA
   say(`cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(ca).publicKeyHash}`);
 }
 
-/**
- * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server only adds to it, so they would
- * trust a lost CA until it expires.
- */
-export async function cleanFrontProxy({ facts }: { facts: ClusterFacts }, api: KubeApi) {
-  const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
-  const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
-  if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
-  const wanted = {
-    "client-ca-file": clusterCa(facts.certificatesDir),
-    "requestheader-client-ca-file": readText(certPath(certRow("front-proxy-ca"), facts.certificatesDir))!,
-  };
-  const dead = Object.entries(wanted).filter(([key, pem]) => !sameCertificates(now.data?.[key] ?? "", pem));
-  if (dead.length === 0) return say("extension-apiserver-authentication: kept");
-  await api.patch(path, { data: wanted });
-  say(`extension-apiserver-authentication: only today's CAs (${dead.map(([key]) => key).join(", ")} held others)`);
+/** Of extension-apiserver-authentication: what the API server's flags of these names trust, and the CA in it that is kubeadm's. */
+const AGGREGATED = { "client-ca-file": "ca", "requestheader-client-ca-file": "front-proxy-ca" } as const;
+
+/** What this ConfigMap said before the repair, by key. */
+export type AggregatedTrust = Partial<Record<keyof typeof AGGREGATED, string | undefined>>;
+
+interface TrustBefore {
+  facts: ClusterFacts;
+  cluster: { oldCaPem: string; aggregated: AggregatedTrust };
 }
 
-function sameCertificates(one: string, other: string): boolean {
-  const prints = (text: string) => new Set(certificatesIn(text).map((pem) => pem.replace(/\s/g, "")));
-  return prints(one).symmetricDifference(prints(other)).size === 0;
+/**
+ * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server only adds to it, so they would
+ * trust a lost CA until it expires. Those of before go where today's is none of them; all others stay.
+ */
+export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: KubeApi) {
+  const before = { ...cluster.aggregated, "client-ca-file": `${cluster.aggregated["client-ca-file"] ?? ""}\n${cluster.oldCaPem}` };
+  const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+  const now = await api.find<KubeObject & { data?: AggregatedTrust }>(path);
+  if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
+  const changes = Object.entries(AGGREGATED).flatMap(([key, ca]) => {
+    const name = key as keyof typeof AGGREGATED;
+    const text = withoutDead(now.data?.[name] ?? "", before[name], caText(certRow(ca), facts.certificatesDir)!);
+    return text === undefined ? [] : [[name, text] as const];
+  });
+  if (changes.length === 0) return say("extension-apiserver-authentication: kept");
+  await api.patch(path, { data: Object.fromEntries(changes) });
+  say(`extension-apiserver-authentication: today's CA in place of the one before (${changes.map(([key]) => key).join(", ")})`);
+}
+
+/** A bundle with today's CA in place of those of before; undefined where none of these is in it. */
+function withoutDead(now: string, before: string | undefined, caPem: string): string | undefined {
+  const [dead, today] = [trustedKeys(before), trustedKeys(caPem)];
+  const others = certificatesIn(now).filter((pem) => trustedKeys(pem).isDisjointFrom(dead.union(today)));
+  const isDead = certificatesIn(now).some((pem) => !trustedKeys(pem).isDisjointFrom(dead));
+  return isDead && !knowsCa(before, caPem) ? [caPem, ...others].join("") : undefined;
 }
 
 /** Makes the bindings that are missing. */

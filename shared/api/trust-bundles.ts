@@ -4,6 +4,7 @@
  * (pkg/controller/certificates/clustertrustbundlepublisher). PodCertificates need none of this: in 1.37 no signer of Kubernetes' own
  * issues any (kube-apiserver-client-pod "is currently unimplemented"), so the cluster's CA signs none.
  */
+import { trustsCa } from "../pki/trusted-keys.ts";
 import { unlessRefused } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
@@ -32,8 +33,8 @@ export function isApiServers({ name = "", signerName }: { name?: string; signerN
   return signerName === SIGNER || name.startsWith(API_SERVER_BUNDLES);
 }
 
-/** Those for the API server, and the names of those that hold another CA than today's. */
+/** Those for the API server, and the names of those that do not have today's CA. */
 export async function apiServerBundles(api: KubeApi, caPem: string): Promise<{ all: TrustBundle[]; old: string[] }> {
   const all = (await trustBundles(api)).filter(({ spec }) => isApiServers({ signerName: spec.signerName }));
-  return { all, old: all.filter(({ spec }) => spec.trustBundle.trim() !== caPem.trim()).map(({ metadata }) => metadata.name) };
+  return { all, old: all.filter(({ spec }) => !trustsCa(spec.trustBundle, caPem)).map(({ metadata }) => metadata.name) };
 }

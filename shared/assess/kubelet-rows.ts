@@ -7,9 +7,11 @@ import { type Container, isServerContainer } from "../node/containers.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
-import { certPath, certRow } from "../pki/certs.ts";
+import { certRow } from "../pki/certs.ts";
+import { caText } from "../pki/examine.ts";
 import { day, timeVerdict } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { trustsCa } from "../pki/trusted-keys.ts";
 import { isDamage, type Row, shown } from "./assessment.ts";
 
 /** The kubelet, and a second row where the containers cannot be looked at. */
@@ -58,12 +60,11 @@ export function clientPemRow({ kubelet }: Node): Row {
 
 /** What the kubelet trusts and uses, where it is wrong. Without a CA here it cannot be judged. */
 export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
-  const ca = facts && attempt(() => readText(certPath(certRow("ca"), facts.certificatesDir)));
+  const ca = facts && attempt(() => caText(certRow("ca"), facts.certificatesDir));
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
   const { kubeconfig, clientPem, serverPem, serverTlsBootstrap } = node.kubelet;
   const config = attempt(() => readKubeconfig(kubeconfig));
-  const configState =
-    config instanceof Fail ? "!UNREADABLE!" : !config ? "!MISSING!" : config.caPem.trim() === ca.trim() ? "ok" : "!OTHER CA!";
+  const configState = config instanceof Fail ? "!UNREADABLE!" : !config ? "!MISSING!" : trustsCa(config.caPem, ca) ? "ok" : "!OTHER CA!";
   const rows: Row[] = [
     { id: "kubelet-conf", what: kubeconfig.replace("/etc/kubernetes/", ""), state: configState, detail: "part 1 writes a new one" },
     {

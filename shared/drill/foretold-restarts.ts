@@ -18,7 +18,7 @@ export async function foretellRestarts(cp: ControlPlaneNode, newCa: string): Pro
   const restarts: Restarts = { workloads: [], left: [] };
   const unread = await failOf(async () => {
     const api = storedApi(withOpened(cp.data, cp.etcd.apiServer));
-    const groups = await staleGroups(api, newCa, new Date());
+    const groups = await staleGroups(api, newCa, { since: new Date() });
     for (const owner of groups.flatMap(restartsOf)) {
       const why = await failOf(() => refuseHopeless(api, owner));
       if (why) restarts.left.push({ ...shown(owner), why: why.message, hint: why.hint });

@@ -5,11 +5,12 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { certInfo } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
-import { examine } from "../pki/examine.ts";
+import { caText, examine } from "../pki/examine.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { CLUSTERS_WORD, foreignCa } from "../pki/lost-keys.ts";
+import { knowsCa, trustedKeys } from "../pki/trusted-keys.ts";
 import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
 
@@ -37,9 +38,9 @@ export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
   const { text, from } = known?.cluster
     ? { text: known.cluster.oldCaPem, from: `${CLUSTERS_WORD} in etcd's data` }
     : inPods(node, certificatesDir);
-  const hashes = hashesIn(text);
+  const hashes = [...trustedKeys(text)];
   const judge = (what: string, pem: string | Fail, made: boolean): CaCopy => {
-    const own = pem instanceof Fail ? [] : hashesIn(pem);
+    const own = pem instanceof Fail ? [] : [...trustedKeys(pem)];
     const [hash] = own;
     if (!hash) return { what, is: "unreadable" };
     if (hashes.length === 0) return { what, hash, is: "not compared" };
@@ -66,11 +67,6 @@ function copiesOn({ kubelet }: Node, certificatesDir: string): { what: string; p
   return copies.flatMap(({ what, pem }) => (pem === undefined ? [] : [{ what, pem }]));
 }
 
-function hashesIn(text: string): string[] {
-  const infos = certificatesIn(text).map((pem) => attempt(() => certInfo(pem)));
-  return infos.flatMap((info) => (info instanceof Fail ? [] : [info.publicKeyHash]));
-}
-
 /** Part 1 has copied etcd's data here: a CA that differs from the one in it is the new one. */
 function repairHasBegun({ rescue }: Pick<PartialFacts, "rescue">): boolean {
   return rescue !== undefined && exists(rescuedEtcd(rescue));
@@ -86,15 +82,15 @@ export interface StrangeCa {
 export function strangeCa(known: Known): StrangeCa | undefined {
   const { cluster, facts, certificatesDir } = known;
   if (!cluster || examine(certRow("ca"), facts, { certificatesDir }).state !== "ok") return undefined;
-  const pem = readText(certPath(certRow("ca"), certificatesDir))!;
+  const pem = caText(certRow("ca"), certificatesDir)!;
   const hash = certInfo(pem).publicKeyHash;
-  if (hashesIn(cluster.oldCaPem).includes(hash)) return undefined;
+  if (knowsCa(cluster.oldCaPem, pem)) return undefined;
   const older = foreignCa(pem, cluster.oldCaPem) !== undefined;
   return older || !repairHasBegun(known) ? { hash, older } : undefined;
 }
 
-/** Whether the CA on this node is another than the CA that the kubelets know. */
+/** Whether the CA that signs on this node is none of those that the cluster trusted before. */
 export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): boolean {
-  const now = readText(certPath(certRow("ca"), facts.certificatesDir));
-  return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
+  const now = caText(certRow("ca"), facts.certificatesDir);
+  return now !== undefined && !knowsCa(cluster.oldCaPem, now);
 }

@@ -35,19 +35,19 @@ export function fetchLine({ namespace, name }: Managed): string {
   return `(umask 077; mkdir /dev/shm/keys && for k in ca sa etcd proxy; do ${keys} -o jsonpath='{.data.tls\\.key}' | base64 -d >/dev/shm/keys/$k.key; done)`;
 }
 
-/** What has to learn a new CA outside of the cluster, a sentence each. `oldHash`: "sha256:…" of the CA that was replaced. */
+/** What has to learn a new CA outside of the cluster, a sentence each. `oldHashes`: "sha256:…" of the CA that was replaced. */
 export function holdersOf({
   managed,
-  oldHash,
+  oldHashes,
   certificatesDir,
 }: {
   managed: Managed | undefined;
-  oldHash: string;
+  oldHashes: Iterable<string>;
   certificatesDir: string;
 }): string[] {
   return [
     ...(managed ? [managementCluster(managed, certificatesDir)] : []),
-    `what makes new nodes (launch templates, Terraform, kickstart, join lines in a wiki) may name the old CA: search it for ${oldHash}, kubeadm's --discovery-token-ca-cert-hash`,
+    `what makes new nodes (launch templates, Terraform, kickstart, join lines in a wiki) may name the old CA: search it for ${[...oldHashes].join(" and ")}, kubeadm's --discovery-token-ca-cert-hash`,
   ];
 }
 

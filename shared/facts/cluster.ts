@@ -5,6 +5,7 @@
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
 
+import type { AggregatedTrust } from "../api/cluster-trust.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-home/etcd-home.ts";
@@ -35,8 +36,10 @@ export interface Cluster {
   certificatesDir: string;
   configuration: ClusterConfiguration;
   nodes: KnownNode[];
-  /** The cluster CA's certificate from before the repair. */
+  /** What the cluster trusted before the repair, by kube-root-ca.crt: its CA; others, too, while it is exchanged, in any order. */
   oldCaPem: string;
+  /** What aggregated API servers trusted before it. */
+  aggregated: AggregatedTrust;
   kubeSystemUid: string;
 }
 
@@ -68,6 +71,7 @@ export function readCluster(data: EtcdData): Cluster {
     configuration,
     nodes: readNodes(data),
     oldCaPem: need(findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"], "ca.crt of the ConfigMap kube-root-ca.crt"),
+    aggregated: findConfigMap(data, "kube-system/extension-apiserver-authentication") ?? {},
     kubeSystemUid: need(
       readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system")?.metadata.uid,
       "the namespace kube-system",

@@ -4,15 +4,16 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { readObjects, registryPrefix } from "../k8s/stored.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
-import { type CertInfo, certInfo, madeAt } from "../pki/certificate.ts";
+import { madeAt } from "../pki/certificate.ts";
+import { clusterCa } from "../pki/examine.ts";
 import { foreignCa } from "../pki/lost-keys.ts";
+import { knowsCa } from "../pki/trusted-keys.ts";
 import { readCluster } from "./cluster.ts";
 import { type RunningPod, type TrustTimes, waitsForRestart } from "./pod-trust.ts";
 
@@ -24,15 +25,17 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   if (live.revision === before.revision) return false;
   const clusters = attempt(() => [before, live].map((data) => readCluster(data)));
   if (clusters instanceof Fail) return false;
-  const [old, now] = clusters.map(({ oldCaPem }) => certInfo(oldCaPem)) as [CertInfo, CertInfo];
-  const here = attempt(() => certInfo(readText(`${clusters[1]!.certificatesDir}/ca.crt`) ?? ""));
-  if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignCa(here.pem, now.pem)) return false;
+  const [old, now] = clusters.map(({ oldCaPem }) => oldCaPem) as [string, string];
+  const here = attempt(() => clusterCa(clusters[1]!.certificatesDir));
+  const isKnown = here instanceof Fail ? here : attempt(() => knowsCa(now, here));
+  if (isKnown === false && !foreignCa(here as string, now)) return false;
   // A control plane node that is lost for good has no Node any more.
   const { nodes } = clusters[1]!;
   const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
   if (controlPlanes.some((name) => staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)))) return false;
-  if (old.publicKeyHash === now.publicKeyHash) return true;
-  const since = new Date(Math.max(began.getTime(), madeAt(now.pem).getTime()));
+  const ca = isKnown === true ? (here as string) : now;
+  if (knowsCa(old, ca)) return true;
+  const since = new Date(Math.max(began.getTime(), madeAt(ca).getTime()));
   const isThrough = () =>
     !controlPlanes.some((name) => runsReduced(live, name)) && !waits(live, new Set(nodes.map(({ name }) => name)), since);
   return attempt(isThrough) === true;

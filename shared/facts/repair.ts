@@ -5,7 +5,9 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/free-memory.ts";
 import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
-import { certInfo, madeAt } from "../pki/certificate.ts";
+import { madeAt } from "../pki/certificate.ts";
+import { clusterCa } from "../pki/examine.ts";
+import { knowsCa, type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { hasEnded } from "./repair-end.ts";
 
@@ -43,20 +45,26 @@ export function findRepair(place: EtcdFolders): Repair {
   return repair?.data.revision === data.revision ? repair : { rescue: newRescue(), data, dataFrom: place.dir };
 }
 
-/** The public key's hash of the CA that this repair has replaced, or the last repair as long as its rescue folder is here. */
+/**
+ * The keys of the CA that this repair has replaced, or the last repair as long as its rescue folder is here. None where the cluster trusted
+ * the CA that signs before, and none that it still trusts.
+ */
 export function replacedCa(
   { cluster, earlier }: { cluster: Pick<Cluster, "oldCaPem">; earlier?: Repair | undefined },
   caPem: string,
-): string | undefined {
+): TrustedKeys {
   const known = [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
-  return known.map((pem) => certInfo(pem).publicKeyHash).find((hash) => hash !== certInfo(caPem).publicKeyHash);
+  const before = known.find((text) => !knowsCa(text, caPem));
+  const today = trustedKeys(caPem, ...(knowsCa(cluster.oldCaPem, caPem) ? [cluster.oldCaPem] : []));
+  return trustedKeys(before).difference(today);
 }
 
 function takesUpAnothers({ rescue, data }: Repair): boolean {
-  const ca = attempt(() => certInfo(readText(`${certificatesDirIn(data)}/ca.crt`) ?? ""));
-  if (ca instanceof Fail || rescue.made < madeAt(ca.pem)) return false;
-  const known = attempt(() => certInfo(readCluster(data).oldCaPem));
-  return !(known instanceof Fail) && known.publicKeyHash !== ca.publicKeyHash;
+  const isAnothers = () => {
+    const ca = clusterCa(certificatesDirIn(data));
+    return rescue.made >= madeAt(ca) && !knowsCa(readCluster(data).oldCaPem, ca);
+  };
+  return attempt(isAnothers) === true;
 }
 
 function fromRescue(rescue: Rescue, { apiServer }: EtcdFolders): Repair {

@@ -1,13 +1,20 @@
 /** Whether the service-account key is new, and which pods started late enough to use nothing from before the repair. */
 
+import { attempt, Fail } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
-import { madeAt, publicKeysIn } from "../pki/certificate.ts";
+import { smallText } from "../files/untrusted-file.ts";
+import type { PodSpec } from "../k8s/objects.ts";
+import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { madeAt, publicKeysIn, publicPem } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { newSaKeySince, oldSaKeys, serviceAccountKeyId } from "../pki/sa-keys.ts";
+import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { caIsNew } from "./ca-copies.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { readEvidence } from "./evidence.ts";
 import type { TrustSeen } from "./next.ts";
+import { replacedCa } from "./repair.ts";
 
 /**
  * Whether sa.key is new, as far as this node knows: part 1 has marked it, or the old public key is kept beside it, or all tokens in this
@@ -26,15 +33,48 @@ export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "no
   return older.length > 0 && older.every(({ kid }) => !own.has(kid));
 }
 
+/**
+ * The public keys, in PEM, by which this node's API server checks tokens, without those of sa-old.pub, which go when part 4 is through: sa.pub,
+ * and each file of --service-account-key-file. A key that was changed by hand may stay for its old tokens. Undefined: none is here.
+ */
+export function tokenKeys(cp: Pick<ControlPlaneNode, "facts" | "node" | "data">): string | undefined {
+  const pki = cp.facts.certificatesDir;
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver")) ?? apiServerPod(cp);
+  const named = manifest ? flags(commandOf(manifest)).all("service-account-key-file") : [];
+  const paths = named.flatMap((inside) => hostPathOf(manifest!, inside) ?? []).filter((path) => path !== oldSaPub(pki));
+  const texts = [`${pki}/sa.pub`, ...paths].flatMap((path) => smallText(path) ?? []);
+  return [...new Set(texts.flatMap(publicHalves))].join("") || undefined;
+}
+
+function apiServerPod({ data, node }: Pick<ControlPlaneNode, "node" | "data">): { spec: PodSpec } | undefined {
+  const pods = attempt(() => findMirrorPods(data, node.name));
+  return pods instanceof Fail ? undefined : pods.find(({ name }) => name === "kube-apiserver")?.pod;
+}
+
+/** The API server takes a private key there, too (client-go's keyutil.PublicKeysFromFile). */
+function publicHalves(text: string): string[] {
+  const half = attempt(() => publicPem(text));
+  return [...publicKeysIn(text), ...(half instanceof Fail ? [] : [half])];
+}
+
 /** Which of the two that kubelets and pods trust is new: so much of the rest has something to do. */
 export function trustSeen(cp: ControlPlaneNode): TrustSeen {
   return { caIsNew: caIsNew(cp), saKeyIsNew: saKeyIsNew(cp) };
 }
 
-/** A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of an old key. */
-export function trustSince(cp: ControlPlaneNode): Date {
+/** By what pods are judged. */
+export interface PodTrust {
+  /** A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of an old key. */
+  since: Date;
+  /** A copy of etcd's data from before shows that the cluster trusted its CA then, too: no pod is old because of it. */
+  caAsBefore?: boolean;
+}
+
+export function podTrust(cp: ControlPlaneNode): PodTrust {
   const pki = cp.facts.certificatesDir;
+  const ca = clusterCa(pki);
+  const caAsBefore = (cp.dataFrom !== cp.etcd.dir || cp.earlier !== undefined) && replacedCa(cp, ca).size === 0 && !caIsNew(cp);
   const marked = newSaKeySince(readText(`${pki}/sa.pub`) ?? "");
-  const moments = [madeAt(clusterCa(pki)), ...(saKeyIsNew(cp) ? [marked ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
-  return new Date(Math.max(...moments.map(Number)));
+  const saKey = saKeyIsNew(cp) ? [marked ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
+  return { since: new Date(Math.max(0, ...[...(caAsBefore ? [] : [madeAt(ca)]), ...saKey].map(Number))), caAsBefore };
 }

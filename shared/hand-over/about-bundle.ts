@@ -2,7 +2,8 @@
 import { certInfo, certificatesIn, hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
-import { type Bundle, keysIn, textIn } from "./bundle.ts";
+import { signingFirst } from "../pki/trusted-keys.ts";
+import { type Bundle, keysIn, publicHash, textIn } from "./bundle.ts";
 
 export const NO_SA = "sa              not in it: an external signer has the service-account key";
 
@@ -18,7 +19,7 @@ export function aboutBundle({ files, manifest }: Bundle): string[] {
 export function describe(files: Bundle["files"]): string[] {
   const width = Math.max(...SHARED_KEYS.map(({ name }) => name.length));
   return keysIn(files).map((key) => {
-    const pem = textIn(files, key.publicFile)!;
+    const pem = signingFirst(textIn(files, key.publicFile)!, textIn(files, key.keyFile));
     const cert = certificatesIn(pem).length > 0 ? certInfo(pem) : undefined;
     return `${key.name.padEnd(width)}  ${hashIn(pem)}  ${cert ? `${cert.algorithm}, until ${day(cert.notAfter)}` : "signs service-account tokens"}`;
   });
@@ -26,5 +27,5 @@ export function describe(files: Bundle["files"]): string[] {
 
 /** The fingerprint of each shared key, by its name. */
 export function fingerprints(files: Bundle["files"]): Record<string, string> {
-  return Object.fromEntries(keysIn(files).map(({ name, publicFile }) => [name, hashIn(textIn(files, publicFile)!)]));
+  return Object.fromEntries(keysIn(files).map((key) => [key.name, publicHash(files, key)]));
 }

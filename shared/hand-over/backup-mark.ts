@@ -11,6 +11,7 @@ import { isInMemory } from "../files/mounts.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
+import { signingFirst } from "../pki/trusted-keys.ts";
 import { shell } from "../shell-line.ts";
 import { fingerprints } from "./about-bundle.ts";
 import { type Bundle, sha256Of } from "./bundle.ts";
@@ -64,9 +65,9 @@ export function backupState(certificatesDir: string, bundle?: string): BackupSta
   const list = bundle === undefined ? "" : command(shell`hand-over list ${bundle}`);
   if (!mark) return bytes ? unfit(`nothing here says what "${bundle}" holds`, list) : unfit(NO_MARK, BACKUP);
   if (bytes && sha256Of(bytes) !== mark.sha256) return unfit(`"${bundle}" is not the bundle that was packed or unpacked here last`, list);
-  const present = SHARED_KEYS.flatMap(({ name, publicFile }) => {
-    const text = readText(`${certificatesDir}/${publicFile}`);
-    return text ? [[name, hashIn(text)] as const] : [];
+  const present = SHARED_KEYS.flatMap(({ name, publicFile, keyFile }) => {
+    const [text, key] = [publicFile, keyFile].map((file) => readText(`${certificatesDir}/${file}`));
+    return text ? [[name, hashIn(signingFirst(text, key))] as const] : [];
   });
   const made = day(new Date(mark.made));
   const other = differing(mark, Object.fromEntries(present));

@@ -8,11 +8,12 @@ import { hostname } from "node:os";
 import { refuseFuture } from "../facts/clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
-import { hashIn, keyMatches, publicKeysIn } from "../pki/certificate.ts";
+import { hashIn, privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
 import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { caPairVerdict } from "../pki/examine.ts";
 import type { Verdict } from "../pki/judge.ts";
 import { serviceAccountVerdict } from "../pki/sa-keys.ts";
+import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { VERSION } from "../run.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 
@@ -123,8 +124,14 @@ function isSigners({ name }: SharedKey, { externalSigner }: { externalSigner?: b
   return externalSigner === true && name === SERVICE_ACCOUNT_KEYS.name;
 }
 
+/** The hash of the CA that signs. */
 export function caOf(files: Bundle["files"]): string {
-  return hashIn(textIn(files, "ca.crt")!);
+  return publicHash(files, SHARED_KEYS.find(({ publicFile }) => publicFile === "ca.crt")!);
+}
+
+/** The hash of a shared key; a CA's file may hold other certificates, too. */
+export function publicHash(files: Bundle["files"], { publicFile, keyFile }: SharedKey): string {
+  return hashIn(signingFirst(textIn(files, publicFile)!, textIn(files, keyFile)));
 }
 
 export function textIn(files: Bundle["files"], name: string): string | undefined {
@@ -143,9 +150,8 @@ export function modeOf(name: string): number {
 
 /** Whether a file that is there already holds the same key, perhaps in another format (PKCS#8, CRLF, with old keys). */
 export function sameKey(key: SharedKey, file: string, files: Bundle["files"], there: string): boolean {
-  if (file === key.keyFile) return keyMatches(textIn(files, key.publicFile)!, there);
-  const keys = key.publicFile.endsWith(".pub") ? publicKeysIn(there) : [there];
-  return keys.some((one) => keyMatches(one, textIn(files, key.keyFile)!));
+  if (file === key.keyFile) return trustedKeys(textIn(files, key.publicFile)).has(publicKeyHash(privateKeyOf(there)));
+  return trustedKeys(there).has(publicHash(files, key));
 }
 
 /** What is wrong with the keys, a phrase for each pair. */

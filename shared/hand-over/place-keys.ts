@@ -7,9 +7,11 @@ import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
 import type { SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
+import { foreignCa } from "../pki/lost-keys.ts";
+import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { may, type SourceName } from "../trust/sources.ts";
-import { type Bundle, caOf, keysIn, modeOf, type Origin, sameKey, textIn } from "./bundle.ts";
+import { type Bundle, caOf, keysIn, modeOf, type Origin, publicHash, sameKey, textIn } from "./bundle.ts";
 import type { LockKind } from "./sealed.ts";
 
 /** What this node knows about the cluster. */
@@ -52,10 +54,11 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
       { hint },
     );
   }
-  const known = certInfo(oldCaPem).publicKeyHash;
-  if (ca === known) return say("its CA is the one that etcd's data names");
-  const [made, knownMade] = [madeAt(textIn(files, "ca.crt")!), madeAt(oldCaPem)];
-  if (made < knownMade) {
+  const known = [...trustedKeys(oldCaPem)].join(", ");
+  if (trustedKeys(oldCaPem).has(ca)) return say("its CA is the one that etcd's data names");
+  const own = signingFirst(textIn(files, "ca.crt")!, textIn(files, "ca.key"));
+  if (foreignCa(own, oldCaPem)) {
+    const [made, knownMade] = [madeAt(own), madeAt(oldCaPem)];
     throw new Fail(
       `The bundle is stale: its CA ${ca} was made on ${day(made)}; since ${day(knownMade)} the cluster has another CA, ${known}`,
       { hint },
@@ -121,7 +124,7 @@ function standingOf(
 ): "missing" | "equal" | "the same key" | Pick<Conflict, "here" | "there"> {
   if (!there) return "missing";
   if (Buffer.from(there).equals(files.get(file)!)) return "equal";
-  const wanted = hashIn(textIn(files, key.publicFile)!);
+  const wanted = publicHash(files, key);
   const text = Buffer.from(there).toString("utf8");
   const same = attempt(() => sameKey(key, file, files, text));
   const here = attempt(() => hashIn(file === key.keyFile ? publicPem(text) : text));
@@ -135,8 +138,9 @@ function standingOf(
 
 function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   const ca = conflicts.find(({ file }) => file === "ca.crt");
-  const known = here.cluster && certInfo(here.cluster.oldCaPem).publicKeyHash;
-  const theCluster = `by etcd's data, the cluster's CA is ${known === ca?.here ? "the one here" : known === ca?.there ? `${source}'s` : known}`;
+  const known = here.cluster && trustedKeys(here.cluster.oldCaPem);
+  const theOne = known?.has(ca?.here ?? "") ? "the one here" : known?.has(ca?.there ?? "") ? `${source}'s` : [...(known ?? [])].join(", ");
+  const theCluster = `by etcd's data, the cluster's CA is ${theOne}`;
   const which =
     ca &&
     `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data cannot be read: ${here.obstacle?.message}`}`;

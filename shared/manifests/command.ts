@@ -95,7 +95,7 @@ export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): stri
 
 /**
  * The `--name=value` flags in a component's command; names without dashes. `get` returns the last value, as the components do, and "true"
- * for a bare `--name`. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends the flag.
+ * for a bare `--name`; `all` each value, of a flag that may be given several times. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends the flag.
  */
 export function flags(command: string[]) {
   const isFlag = (name: string) => (word: string) => word === `--${name}` || word.startsWith(`--${name}=`);
@@ -108,6 +108,7 @@ export function flags(command: string[]) {
       const word = command.findLast(isFlag(name));
       return word?.includes("=") ? word.slice(word.indexOf("=") + 1) : word && "true";
     },
+    all: (name: string): string[] => command.filter(isFlag(name)).flatMap((word) => /=(.*)$/s.exec(word)?.[1] ?? []),
     set: (name: string, value: string) => {
       const place = command.findIndex(isFlag(name));
       remove(name);

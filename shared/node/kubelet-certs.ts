@@ -11,11 +11,13 @@ import { attempt, Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
 import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
+import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
+import { caText } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { day, serverVerdict } from "../pki/judge.ts";
 import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { trustedKeys, trustsCa } from "../pki/trusted-keys.ts";
 import { act, say } from "../run.ts";
 import { clientText, inside } from "./kubelet-config.ts";
 import { kubeletActive, type Node } from "./node.ts";
@@ -39,7 +41,7 @@ export function trustedText(pem: string, caPem: string): boolean {
  */
 export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
   const row = certRow("ca");
-  const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
+  const ca = { cert: caText(row, facts.certificatesDir)!, key: readText(keyPath(row, facts.certificatesDir))! };
   const changes = [
     ensureClientCa(node, ca.cert, asideDir),
     !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
@@ -88,11 +90,11 @@ export function dropClientPems(node: Node, asideDir: string) {
   moveAsideAll(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
 }
 
-/** The kubelet's clientCAFile normally is pki/ca.crt itself. Another file gets its content; other CAs in it stay. */
+/** The kubelet's clientCAFile normally is pki/ca.crt itself. Another file without today's CA gets its content; other CAs in it stay. */
 function ensureClientCa(node: Node, caPem: string, asideDir: string): boolean {
   const { clientCaFile } = node.kubelet;
   const text = readText(clientCaFile);
-  if (text !== undefined && certificatesIn(text).some((pem) => pem.trim() === caPem.trim())) return false;
+  if (text !== undefined && trustsCa(text, caPem)) return false;
   const content = withOtherCas(node, caPem);
   if (text !== undefined) copyAside(clientCaFile, asideDir);
   return writeFile(clientCaFile, content, { mode: 0o644 });
@@ -107,7 +109,9 @@ export function withOtherCas({ kubelet }: Node, caPem: string): string {
   const conf = certificatesIn(attemptOr("", () => readKubeconfig(kubelet.kubeconfig)?.caPem ?? ""));
   const client = attemptOr("", () => readText(kubelet.clientPem) ?? "");
   const isBefore = (pem: string) => conf.some((one) => one.trim() === pem.trim()) || attemptOr(false, () => signedBy(client, pem));
-  const others = bundle.length < 2 ? [] : bundle.filter((pem) => pem.trim() !== caPem.trim() && !isBefore(pem));
+  const today = trustedKeys(caPem);
+  const isToday = (pem: string) => !trustedKeys(pem).isDisjointFrom(today);
+  const others = bundle.length < 2 ? [] : bundle.filter((pem) => !isToday(pem) && !isBefore(pem));
   for (const pem of others) say(`${kubelet.clientCaFile}: keeps its other CA, ${attemptOr("of no name", () => certInfo(pem).subject)}`);
   return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
 }
@@ -148,7 +152,7 @@ function ensureKubeletConf(
   const now = found instanceof Fail ? undefined : found;
   // one that leads elsewhere is somebody's own: a proxy on this node, say
   const isFar = starts && now?.server === clusterServer(facts) && now.server !== localServer(facts);
-  if (now?.caPem.trim() === caPem.trim() && (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) && !isFar) {
+  if (now && trustsCa(now.caPem, caPem) && (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) && !isFar) {
     say(`${kubeconfig}: kept`);
     return false;
   }

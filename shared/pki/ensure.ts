@@ -10,7 +10,7 @@ import { say } from "../run.ts";
 import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction, type WantedPki } from "./actions.ts";
 import { certInfo, endOf, publicPem } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
-import { examine, type Finding, readable } from "./examine.ts";
+import { caText, examine, type Finding, readable } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
@@ -155,7 +155,7 @@ function signer(name: string, forName: string, { actions, facts, cas }: Job): Pa
       hint: "bring the CAs to this node first: ./bunw scripts/00-salvage.ts, ./bunw scripts/hand-over.ts unpack FILE, or from a backup",
     });
   }
-  const [cert, key] = finding.paths.map((path) => readText(path));
+  const [cert, key] = [caText(row, facts.certificatesDir), readText(finding.paths[1]!)];
   if (!key)
     throw new Fail(`Cannot sign ${forName}: ${finding.paths[1]} is not there (${finding.detail})`, {
       hint: "put it there for the time of the repair",

@@ -4,7 +4,7 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type CertInfo, certInfo, infoOf, shareCertificate } from "./certificate.ts";
+import { type CertInfo, certInfo, certificatesIn, infoOf, signedBy } from "./certificate.ts";
 import { CERTIFICATES_DIR, type Cert, type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
 import {
   caVerdict,
@@ -23,6 +23,7 @@ import {
   type Verdict,
 } from "./judge.ts";
 import { type Kubeconfig, type KubeconfigRow, readKubeconfig } from "./kubeconfigs.ts";
+import { signingFirst, trustsCa } from "./trusted-keys.ts";
 
 export type { State };
 
@@ -38,12 +39,17 @@ export interface Finding {
   differs?: Difference | undefined;
 }
 
-/** The cluster CA's certificate on this node's disk. Errors: Fail where it is not there. */
+/** The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail where it is not there. */
 export function clusterCa(certificatesDir: string): string {
-  const path = certPath(certRow("ca"), certificatesDir);
-  const pem = readText(path);
+  const pem = caText(certRow("ca"), certificatesDir);
   if (pem) return pem;
-  throw new Fail(`There is no "${path}"`, { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+  throw new Fail(`There is no "${certPath(certRow("ca"), certificatesDir)}"`, { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+}
+
+/** The same of any CA's row; undefined where the file is not there. */
+export function caText(row: Cert, certificatesDir: string): string | undefined {
+  const text = readable(certPath(row, certificatesDir));
+  return text && signingFirst(text, readable(keyPath(row, certificatesDir)));
 }
 
 /** Of the CA on disk or of the one from before: so is what each server of this cluster shows, also in the middle of a repair. */
@@ -58,7 +64,8 @@ export function bothCas(certificatesDir: string, oldCaPem: string): string {
 export function examine(row: Cert, facts: ClusterFacts | undefined, where: { certificatesDir?: string } = {}): Finding {
   const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
   const paths = [certPath(row, dir), keyPath(row, dir)];
-  const [cert, key] = paths.map(readable);
+  const [text, key] = paths.map(readable);
+  const cert = text && !row.ca ? signingFirst(text, key) : text;
   const pair = pairVerdict(cert, key);
   const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
   const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
@@ -72,7 +79,7 @@ export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | unde
   const dir = facts?.certificatesDir ?? CERTIFICATES_DIR;
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row.name, [row.path], undefined, ["unreadable", config.message]);
-  const ca = readable(certPath(certRow("ca"), dir));
+  const ca = caText(certRow("ca"), dir);
   const missing: Verdict = ["missing", `${row.path} is not there`];
   const found = finding(row.name, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
   if (facts && config && found.state === "ok") found.differs = serverDifference(config.server, facts);
@@ -95,8 +102,9 @@ function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, d
   );
 }
 
-/** Judges a CA's certificate and key, wherever they were read from. */
-export function caPairVerdict(cert: string | undefined, key: string | undefined): Verdict {
+/** Judges a CA's certificates and key, wherever they were read from. */
+export function caPairVerdict(text: string | undefined, key: string | undefined): Verdict {
+  const cert = text && signingFirst(text, key);
   return pairVerdict(cert, key) ?? rootVerdict(certInfo(cert!));
 }
 
@@ -107,7 +115,7 @@ function rootVerdict(info: CertInfo): Verdict {
 function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | undefined, facts: ClusterFacts | undefined): Verdict {
   const { clientCertPem: cert, clientKeyPem: key } = config;
   const source = config.clientCertificatePath ?? row.path;
-  if (ca !== undefined && !(attempt(() => shareCertificate(config.caPem, ca)) === true))
+  if (ca !== undefined && attempt(() => trustsServer(config.caPem, ca, facts)) !== true)
     return ["wrong CA", "it trusts another CA than ca.crt"];
   if (cert === undefined) return ["certificate missing", `there is no client certificate in ${source}`];
   const pair = pairVerdict(cert, key);
@@ -115,6 +123,12 @@ function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | 
   const info = certInfo(cert);
   const verdict = caVerdict(cert, info, ca ?? config.caPem, "ca.crt") ?? timeVerdict(info) ?? usageVerdict({ usages: ["client"] }, info);
   return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong user") ?? serverVerdict(config.server, facts)));
+}
+
+/** By the CA that signs; or by another of the bundle that has signed what this node's API server shows, as long as it shows that. */
+function trustsServer(caPem: string, today: string, { certificatesDir = CERTIFICATES_DIR }: Partial<ClusterFacts> = {}): boolean {
+  const shown = certificatesIn(readable(certPath(certRow("apiserver"), certificatesDir)) ?? "");
+  return trustsCa(caPem, today) || shown.some((pem) => signedBy(pem, caPem));
 }
 
 /** The text, "" (which is no certificate) where it may not be read, undefined where there is no file. */

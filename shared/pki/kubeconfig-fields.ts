@@ -14,6 +14,13 @@ export function serverIn(text: string): string | undefined {
   return typeof server === "string" && URL.canParse(server) ? server : undefined;
 }
 
+/** The CAs that are in the same cluster's entry. */
+export function caIn(text: string): string | undefined {
+  const config = read(text);
+  const data = config && clusterOf(config)?.["certificate-authority-data"];
+  return typeof data === "string" ? Buffer.from(data, "base64").toString() : undefined;
+}
+
 /** The same text with this CA in the cluster of its current context; undefined where it names no server: nothing in it is worth keeping. */
 export function withCa(text: string, ca: string): string | undefined {
   const config = serverIn(text) === undefined ? undefined : read(text);

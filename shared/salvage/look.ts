@@ -16,7 +16,7 @@ import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { OtherDistribution } from "../node/other-distributions.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
-import { certInfo } from "../pki/certificate.ts";
+import { trustedKeys } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { nothingFound } from "./disk-search.ts";
 import { FoundKeys } from "./found-keys.ts";
@@ -84,7 +84,7 @@ function named(program: string, by: string): string {
 }
 
 function clustersHash({ cluster }: PartialFacts): string {
-  return certInfo(cluster!.oldCaPem).publicKeyHash;
+  return [...trustedKeys(cluster!.oldCaPem)].join(", ");
 }
 
 /** Keys that were never on a control plane node are not lost. */

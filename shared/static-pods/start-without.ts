@@ -37,9 +37,13 @@ export function startWithout(manifest: Manifest, { givenUp = [] }: Pick<ControlP
   const lost = hostFiles(manifest).filter(({ path, namedBy }) => givenUp.includes(namedBy.slice(2)) && !exists(path));
   if (lost.length === 0) return manifest;
   const copy = structuredClone(manifest);
-  const command = flags(commandOf(copy));
-  for (const { namedBy } of lost) {
-    command.remove(namedBy.slice(2));
+  const words = commandOf(copy);
+  const command = flags(words);
+  for (const { namedBy, inside } of lost) {
+    // a flag may be given several times, and other files of it are here
+    const own = words.indexOf(`${namedBy}=${inside}`);
+    if (own === -1) command.remove(namedBy.slice(2));
+    else words.splice(own, 1);
     if (namedBy === "--authorization-config") command.set("authorization-mode", "Node,RBAC");
     sayOnce(namedBy);
   }

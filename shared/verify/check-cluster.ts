@@ -3,9 +3,11 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { API_SERVER_BUNDLES, apiServerBundles } from "../api/trust-bundles.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
+import { caIn } from "../pki/kubeconfig-fields.ts";
+import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { namespacesWithOldCa } from "../workloads/root-ca.ts";
-import { isCurrent, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
+import { isCurrent, type TokenSecret, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
 
 export async function* clusterChecks(api: KubeApi, trust: TokenTrust): AsyncGenerator<CheckRow> {
   yield {
@@ -28,7 +30,14 @@ export async function* clusterChecks(api: KubeApi, trust: TokenTrust): AsyncGene
 
 async function clusterInfo(api: KubeApi, { caPem }: TokenTrust): Promise<Answer> {
   const map = await api.get<KubeObject & { data: { kubeconfig: string } }>("/api/v1/namespaces/kube-public/configmaps/cluster-info");
-  return map.data.kubeconfig.includes(Buffer.from(caPem).toString("base64")) ? "today's CA" : { failed: "another CA" };
+  return trustsCa(caIn(map.data.kubeconfig), caPem) ? "today's CA" : { failed: "another CA" };
+}
+
+function tokenAnswer(secret: TokenSecret, trust: TokenTrust): Answer {
+  if (isCurrent(secret, trust)) return "verifies";
+  if (trust.oldSaPub && isCurrent(secret, { ...trust, saPub: trust.oldSaPub }))
+    return { warning: "of the old key: accepted until retire takes sa-old.pub out" };
+  return { failed: "does not verify, or holds another CA" };
 }
 
 async function tokenChecks(api: KubeApi, trust: TokenTrust): Promise<CheckRow[]> {
@@ -36,7 +45,7 @@ async function tokenChecks(api: KubeApi, trust: TokenTrust): Promise<CheckRow[]>
     return (await tokenSecrets(api)).map((secret) => ({
       id: "token-secret",
       of: `${secret.metadata.namespace}/${secret.metadata.name}`,
-      look: () => (isCurrent(secret, trust) ? "verifies" : { failed: "does not verify, or holds another CA" }),
+      look: () => tokenAnswer(secret, trust),
     }));
   } catch (err) {
     const failed = (err as Error).message;

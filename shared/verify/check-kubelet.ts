@@ -8,9 +8,10 @@ import type { Container } from "../node/containers.ts";
 import { trustedText } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { certInfo, shareCertificate } from "../pki/certificate.ts";
+import { certInfo } from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { knownHere, stoppedProcesses } from "../trust/process-owner.ts";
@@ -59,7 +60,8 @@ async function cniKubeconfig({ kubelet: { clientCaFile } }: Node, path: string):
 async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {
   const conf = readKubeconfig(kubeconfig);
   if (!conf) return { failed: "missing" };
-  if (!shareCertificate(conf.caPem, readText(clientCaFile) ?? "")) return { failed: `trusts another CA than ${clientCaFile}` };
+  if (trustedKeys(conf.caPem).isDisjointFrom(trustedKeys(readText(clientCaFile))))
+    return { failed: `trusts another CA than ${clientCaFile}` };
   await KubeApi.from(conf).get(`/api/v1/nodes/${name}`);
   return `${conf.server} answers it`;
 }

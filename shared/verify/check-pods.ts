@@ -6,7 +6,7 @@ import { isReady } from "../api/pod-ready.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
-import { trustSince } from "../facts/sa-key.ts";
+import { podTrust } from "../facts/sa-key.ts";
 import { listed } from "../plain.ts";
 import { byHand, leftOver, reportedOf, waysOn } from "../workloads/choice.ts";
 import { label } from "../workloads/pod-owners.ts";
@@ -14,9 +14,9 @@ import { type Group, staleGroups } from "../workloads/stale-pods.ts";
 
 export async function* podChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): AsyncGenerator<CheckRow> {
   yield { id: "pods-ready", look: () => readyPods(api) };
-  const since = trustSince(cp);
-  const groups = await staleGroups(api, caPem, since);
-  const left = leftOver(groups, since);
+  const trust = podTrust(cp);
+  const groups = await staleGroups(api, caPem, trust);
+  const left = leftOver(groups, trust.since);
   yield { id: "pods-fresh", look: () => freshPods(groups, left) };
   if (left.skipped.length > 0)
     yield { id: "pods-skipped", look: () => ({ warning: `skipped by you, still with the old CA or token: ${byHand(left.skipped)}` }) };

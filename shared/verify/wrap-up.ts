@@ -53,11 +53,11 @@ function repairOf(cp: ControlPlaneNode): Repair | undefined {
 
 function trustChanges(cp: ControlPlaneNode): string[] {
   const caPem = clusterCa(cp.facts.certificatesDir);
-  const [now, old] = [certInfo(caPem).publicKeyHash, replacedCa(cp, caPem)];
+  const [now, old] = [certInfo(caPem).publicKeyHash, [...replacedCa(cp, caPem)]];
   const accepted =
     oldSaKeys(cp.facts.certificatesDir).length > 0 ? "tokens of the old key are still accepted (sa-old.pub)" : "tokens of the old key end";
   return [
-    old ? `CA: new, ${now} instead of ${old}` : `CA: as before, ${now}`,
+    old.length > 0 ? `CA: new, ${now} instead of ${old.join(" and ")}` : `CA: as before, ${now}`,
     ...(saKeyIsNew(cp) ? [`service-account key: new; ${accepted}`] : []),
   ];
 }

@@ -16,6 +16,7 @@ import { kubeletActive, type Node, readNode } from "../node/node.ts";
 import { refuseUnfitKubelet, turnKubelet } from "../node/turn-kubelet.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { trustedKeys, trustsCa } from "../pki/trusted-keys.ts";
 import { mode, say } from "../run.ts";
 import { undisturbed } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
@@ -40,13 +41,19 @@ export function refuseLeftOut({ name }: Pick<Node, "name">, without: readonly st
   });
 }
 
-/** The CA with this fingerprint, where everything that the kubelet trusts and uses is of it, and it runs: one whose client CA is lost cannot start. */
-export async function joinedCa({ kubelet }: Node, hash: string): Promise<string | undefined> {
+/** The CA with these fingerprints, where everything that the kubelet trusts and uses is of it, and it runs: one whose client CA is lost cannot start. */
+export async function joinedCa({ kubelet }: Node, hashes: readonly string[]): Promise<string | undefined> {
   const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
-  const cas = trusts.map((read) => attempt(() => certificatesIn(read() ?? "").find((pem) => certInfo(pem).publicKeyHash === hash)));
+  const cas = trusts.map((read) => attempt(() => caWith(hashes, read() ?? "")));
   const [ca] = cas.filter((pem) => typeof pem === "string");
   const isAll = cas.every((pem) => typeof pem === "string" && trusted(kubelet.clientPem, pem));
   return isAll && (await kubeletActive()) ? ca : undefined;
+}
+
+/** The certificates of a text with these fingerprints; undefined where one of them is not there. */
+function caWith(hashes: readonly string[], text: string): string | undefined {
+  const all = certificatesIn(text).filter((pem) => hashes.includes(certInfo(pem).publicKeyHash));
+  return hashes.every((hash) => trustedKeys(all.join("")).has(hash)) ? all.join("") : undefined;
 }
 
 interface NewTrust {
@@ -91,7 +98,7 @@ async function asksAlready({ kubelet }: Node, trust: NewTrust): Promise<boolean>
 }
 
 function holds(read: () => string | undefined, ca: string): boolean {
-  return attempt(() => certificatesIn(read() ?? "").some((pem) => pem.trim() === ca.trim())) === true;
+  return attempt(() => trustsCa(read(), ca)) === true;
 }
 
 /** A certificate of the new CA stays: `approve` would give this node no second one. */

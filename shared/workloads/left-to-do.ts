@@ -1,22 +1,29 @@
 /** What is left for the operator to do: old keys outside of the cluster, and files that did not come back. */
 import type { KubeApi } from "../api/kube-api.ts";
+import { nameOf } from "../api/kube-object.ts";
 import { trustBundles } from "../api/trust-bundles.ts";
 import { showsToday } from "../etcd-home/etcd-folders.ts";
 import { holdersOf, managedNode } from "../facts/ca-holders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { BACKUP } from "../facts/next.ts";
 import { replacedCa } from "../facts/repair.ts";
+import { saKeyIsNew } from "../facts/sa-key.ts";
+import { readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { hostFiles } from "../manifests/command.ts";
+import { commandOf, flags, hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { heldIn, rescuedEtcd, rescuedFiles, rescueFolders } from "../node/rescue-folder.ts";
-import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { newSaKeySince } from "../pki/sa-keys.ts";
+import { type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { STAND_IN_MARK } from "../static-pods/provide-files.ts";
 import { waysOn } from "./choice.ts";
 import { howToRestart, label, type PodOwner } from "./pod-owners.ts";
 import type { Renewed } from "./renew-tokens.ts";
 import type { Left } from "./restart-order.ts";
+import { lastWritten } from "./stale-pods.ts";
+import { tokenSecrets } from "./token-secrets.ts";
 import { calledByApi } from "./webhooks.ts";
 
 interface Done {
@@ -40,7 +47,7 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
     (path) => `${path} is a stand-in for the lost audit policy: put your own policy there, then restart kube-apiserver`,
   );
   for (const [name, why] of secrets) lines.push(`Secret ${name} still has old trust: ${why.message}: ${why.hint}`);
-  const still = replacedCa(cp, caPem) === undefined ? "still has a token of the old key" : "still trusts the old CA";
+  const still = replacedCa(cp, caPem).size === 0 ? "still has a token of the old key" : "still trusts the old CA";
   for (const { owner, why } of workloads) lines.push(`${label(owner)} ${still}: ${why.message}: ${why.hint}`);
   for (const owner of reported) lines.push(`${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`);
   for (const owner of skipped) lines.push(`${label(owner)} ${still} (skipped by you): ${howToRestart(owner)}`);
@@ -56,15 +63,45 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
 /** What nobody but people can renew: it is outside of the cluster, or it is theirs. */
 export async function peopleToDo({ cp, api, renewed, caPem }: Pick<Done, "cp" | "api" | "renewed" | "caPem">): Promise<string[]> {
   const oldCa = replacedCa(cp, caPem);
-  if (!oldCa) return unknownBefore(cp);
-  const copies = `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(renewed)}`;
   return [
-    OLD_KUBECONFIGS,
-    ...(renewed.length > 0 ? [copies] : []),
-    "systems that check tokens with the published keys (/openid/v1/jwks: cloud identities, Vault) must fetch these keys again",
-    ...(await withOldCaBundle(api, oldCa)).map((name) => `${name}: it still holds the old CA as trusted: put the new one there`),
-    ...holdersOf({ managed: managedNode(cp.data, cp.node.name), oldHash: oldCa, certificatesDir: cp.facts.certificatesDir }),
+    ...(oldCa.size > 0 ? [OLD_KUBECONFIGS] : unknownBefore(cp)),
+    ...(await newKeyToDo(cp, api, renewed)),
+    ...(await newCaToDo(cp, api, oldCa)),
   ];
+}
+
+async function newCaToDo(cp: ControlPlaneNode, api: KubeApi, oldCa: TrustedKeys): Promise<string[]> {
+  if (oldCa.size === 0) return [];
+  return [
+    ...(await withOldCaBundle(api, oldCa)).map((name) => `${name}: it still holds the old CA as trusted: put the new one there`),
+    ...holdersOf({ managed: managedNode(cp.data, cp.node.name), oldHashes: oldCa, certificatesDir: cp.facts.certificatesDir }),
+  ];
+}
+
+/** Whatever the CA: a new service-account key is published, and tokens of the old one end. */
+async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi, renewed: readonly string[]): Promise<string[]> {
+  if (!saKeyIsNew(cp)) return renewed.length > 0 ? [copiesEnd(renewed)] : [];
+  const since = newSaKeySince(readText(`${cp.facts.certificatesDir}/sa.pub`) ?? "");
+  const written = since ? (await tokenSecrets(api)).filter((one) => lastWritten(one, new Date(0)) >= since).map(nameOf) : [];
+  const names = [...new Set([...renewed, ...written])].sort();
+  return [...(names.length > 0 ? [copiesEnd(names)] : []), publishedKeys(cp)];
+}
+
+function copiesEnd(names: readonly string[]): string {
+  return `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(names)}`;
+}
+
+/** Cloud identities and others verify tokens with the keys of the issuer, and keep them; some read them from a copy that people made. */
+function publishedKeys(cp: ControlPlaneNode): string {
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
+  const command = flags(manifest ? commandOf(manifest) : []);
+  const named = ["service-account-issuer", "service-account-jwks-uri"].flatMap((flag) =>
+    command.all(flag).map((url) => `--${flag}=${url}`),
+  );
+  return (
+    `systems that check tokens with the published keys${named.length > 0 ? ` (${named.join(", ")})` : ""} must fetch these keys again: ` +
+    "cloud identities (IRSA, workload identity), Vault, other clusters. If they read a copy (a bucket): kubectl get --raw /openid/v1/jwks, put that there"
+  );
 }
 
 const OLD_KUBECONFIGS =
@@ -86,8 +123,8 @@ export function standIns(cp: Pick<ControlPlaneNode, "node">): string[] {
   return policies.map((file) => file.path).filter((path) => smallText(path)?.startsWith(STAND_IN_MARK));
 }
 
-async function withOldCaBundle(api: KubeApi, oldCa: string): Promise<string[]> {
-  const isOld = (pem: string) => certificatesIn(pem).some((one) => certInfo(one).publicKeyHash === oldCa);
+async function withOldCaBundle(api: KubeApi, oldCa: TrustedKeys): Promise<string[]> {
+  const isOld = (pem: string) => !trustedKeys(pem).isDisjointFrom(oldCa);
   const called = (await calledByApi(api)).filter(({ clients }) =>
     clients.some(({ caBundle = "" }) => isOld(Buffer.from(caBundle, "base64").toString())),
   );

@@ -5,12 +5,14 @@ import { nodeLeases } from "../api/leases.ts";
 import { leftOut } from "../etcd/all-members.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { tokenKeys } from "../facts/sa-key.ts";
 import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
-import { certPath, certRow } from "../pki/certs.ts";
+import { certRow } from "../pki/certs.ts";
+import { caText } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
@@ -40,13 +42,14 @@ export async function readyForPart4(cp: ControlPlaneNode, named: readonly string
   return { api, trust, nodes, without };
 }
 
-function trustHere({ facts: { certificatesDir: pki, externalSigner } }: ControlPlaneNode): SigningTrust {
-  const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
+function trustHere(cp: ControlPlaneNode): SigningTrust {
+  const { certificatesDir: pki, externalSigner } = cp.facts;
+  const [caPem, saPub, saKey] = [caText(certRow("ca"), pki), ...["sa.pub", "sa.key"].map((file) => readText(`${pki}/${file}`))];
   if (caPem && externalSigner) {
     say("an external signer signs tokens: those in Secrets are left as they are, only the CA beside them is renewed");
     return { caPem };
   }
-  if (caPem && saPub && saKey) return { caPem, saPub, saKey };
+  if (caPem && saPub && saKey) return { caPem, saPub: tokenKeys(cp) ?? saPub, saKey };
   throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
 }
 

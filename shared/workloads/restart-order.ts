@@ -4,7 +4,7 @@ import { inTurn } from "../api/many.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { replacedCa } from "../facts/repair.ts";
-import { trustSince } from "../facts/sa-key.ts";
+import { podTrust } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { forGood } from "../for-good.ts";
 import { listed } from "../plain.ts";
@@ -40,16 +40,16 @@ export interface Left {
 
 /** Prints what it finds. Errors: Fail where the choice means nothing here. */
 export async function findStale(cp: ControlPlaneNode, api: KubeApi, { caPem, choice }: { caPem: string; choice: Choice }): Promise<Chosen> {
-  const since = trustSince(cp);
-  const groups = await staleGroups(api, caPem, since);
+  const trust = podTrust(cp);
+  const groups = await staleGroups(api, caPem, trust);
   if (groups.every(({ owners }) => owners.length === 0))
     say(caIsNew(cp) ? "none" : "none: the cluster knew its CA before, no pod has to restart");
-  const chosen = await choose(api, groups, { choice, since });
+  const chosen = await choose(api, groups, { choice, since: trust.since });
   for (const group of chosen.groups) sayNames(group.name, restartsOf(group).map(label));
   sayNames("skipped before, and restarted now", chosen.again.map(label));
   sayNames("later", chosen.later.map(label));
   sayNames("skipped by you", chosen.skipped.map(label));
-  await sayCosts(api, groups, replacedCa(cp, caPem) !== undefined);
+  await sayCosts(api, groups, replacedCa(cp, caPem).size > 0);
   for (const owner of reportedOf(groups)) say(`not restarted: ${label(owner)}: ${owner.reason}`);
   return chosen;
 }

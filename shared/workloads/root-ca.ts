@@ -4,6 +4,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { apiServerBundles } from "../api/trust-bundles.ts";
 import { Fail } from "../fail.ts";
+import { trustsCa } from "../pki/trusted-keys.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -14,14 +15,14 @@ const NAME = "kube-root-ca.crt";
 
 export const ROOT_CA_MAPS = `/api/v1/configmaps?fieldSelector=metadata.name%3D${NAME}`;
 
-/** Namespaces whose kube-root-ca.crt is not today's CA. */
+/** Namespaces whose kube-root-ca.crt does not have today's CA; it may have others beside it. */
 export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<string[]> {
   const old = new Set<string>();
   for await (const { metadata, status } of api.items<KubeObject & { status?: { phase?: string } }>("/api/v1/namespaces")) {
     if (status?.phase === "Active") old.add(metadata.name);
   }
   for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(ROOT_CA_MAPS)) {
-    if (data?.["ca.crt"]?.trim() === caPem.trim()) old.delete(metadata.namespace ?? "");
+    if (trustsCa(data?.["ca.crt"], caPem)) old.delete(metadata.namespace ?? "");
   }
   return [...old];
 }

@@ -9,7 +9,7 @@ import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
-import { trustSince } from "../facts/sa-key.ts";
+import { podTrust } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
@@ -51,7 +51,7 @@ async function holders(cp: ControlPlaneNode, api: KubeApi): Promise<Holders> {
   await readAll("token Secrets", api.items<TokenSecret>(TOKEN_SECRETS), (secret) => {
     if (byOldKey(tokenOf(secret))) secrets.push(secret);
   });
-  const groups = await staleGroups(api, clusterCa(pki), trustSince(cp));
+  const groups = await staleGroups(api, clusterCa(pki), podTrust(cp));
   const pods = groups.flatMap(({ owners }) => owners.flatMap((owner) => owner.pods));
   const today = new Set(publicKeysIn(readText(`${pki}/sa.pub`) ?? "").map(serviceAccountKeyId));
   const isRenewed = (pod: RunningPod) => {

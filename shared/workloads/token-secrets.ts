@@ -7,6 +7,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, nameOf } from "../api/kube-object.ts";
 import { insist } from "../api/many.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
+import { trustsCa } from "../pki/trusted-keys.ts";
 
 export interface TokenSecret extends KubeObject {
   data?: { token?: string; "ca.crt"?: string; namespace?: string };
@@ -15,8 +16,10 @@ export interface TokenSecret extends KubeObject {
 
 /** What Secrets are judged by. */
 export interface TokenTrust {
-  /** Unset: an external signer's keys decide, and nothing here can judge a token. */
+  /** All keys of today. Unset: an external signer's keys decide, and nothing here can judge a token. */
   saPub?: string | undefined;
+  /** Those of sa-old.pub: accepted until part 4 is through. */
+  oldSaPub?: string | undefined;
   caPem: string;
 }
 
@@ -25,7 +28,7 @@ export interface SigningTrust extends TokenTrust {
   saKey?: string | undefined;
 }
 
-/** Judges tokens by sa.pub; without it, all are left as they are. */
+/** Judges tokens by the keys of today; without them, all are left as they are. */
 export function verifierOf({ saPub }: TokenTrust): (token: string) => boolean {
   return saPub === undefined ? () => true : tokenVerifier(saPub);
 }
@@ -36,13 +39,13 @@ export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
   return api.list<TokenSecret>(TOKEN_SECRETS);
 }
 
-/** Whether a Secret's token is signed with today's key, and its CA is today's. */
+/** Whether a Secret's token is signed with a key of today, and today's CA is beside it. */
 export function isCurrent(secret: TokenSecret, trust: TokenTrust, verifies = verifierOf(trust)): boolean {
   return verifies(tokenOf(secret)) && holdsCa(secret, trust);
 }
 
 export function holdsCa({ data }: TokenSecret, { caPem }: TokenTrust): boolean {
-  return decoded(data?.["ca.crt"]).trim() === caPem.trim();
+  return trustsCa(decoded(data?.["ca.crt"]), caPem);
 }
 
 export function tokenOf({ data }: TokenSecret): string {

@@ -11,6 +11,9 @@ import { FACTS, write } from "./cluster.ts";
 const DAY_MS = 86_400_000;
 const root = await issueCa({ ...certRow("ca"), cn: "company" }, FACTS);
 
+/** The root that is on no node, unless somebody has put it beside the CA. */
+export const companyRoot = root.cert;
+
 /** The same CA, its subject and its key, signed by the company's root. `until`: when it expires. */
 export async function ofCompany(caPem: string, until = new Date(Date.now() + 100 * DAY_MS)): Promise<string> {
   const [own, issuer] = [new x509.X509Certificate(caPem), new x509.X509Certificate(root.cert)];

@@ -1,5 +1,6 @@
 /** The pretend cluster after part 2: what its API serves, and what its controllers and kubelets do. */
 import { readFileSync } from "node:fs";
+import { stringify } from "yaml";
 import { type ApiOptions, type ApiRequest, pretendApi } from "./api.ts";
 import { ADDRESS, type Objects } from "./cluster.ts";
 
@@ -38,7 +39,8 @@ const READY = { status: { conditions: [{ type: "Ready", status: "True" }] } };
 
 function usual(ca: string): Record<string, object> {
   const namespaces = ["default", "kube-system", "shop"];
-  const clusterInfo = { kubeconfig: `certificate-authority-data: ${Buffer.from(ca).toString("base64")}` };
+  const cluster = { "certificate-authority-data": Buffer.from(ca).toString("base64"), server: `https://${ADDRESS}:6443` };
+  const clusterInfo = { kubeconfig: stringify({ apiVersion: "v1", clusters: [{ cluster, name: "" }], kind: "Config" }) };
   return {
     ...Object.fromEntries(NODES.map((name) => [`/api/v1/nodes/${name}`, READY])),
     ...Object.fromEntries(NODES.map((name) => [`${LEASES}/${name}`, lease(0)])),

@@ -7,6 +7,7 @@ import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";
 import { namespacesWithOldCa } from "../../../shared/workloads/root-ca.ts";
 import { isCurrent, reviewNewToken, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiRequest, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { healthyCp } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -58,7 +59,7 @@ test.each([
   expect(tokenVerifies(text, pem(rsa.publicKey))).toBe(false);
 });
 
-const TRUST = { saPub: pem(rsa.publicKey), caPem: "today's CA\n" };
+const TRUST = { saPub: pem(rsa.publicKey), caPem: (await healthyCp()).ca.cert };
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 const secret = (text: string, ca = TRUST.caPem) => ({
   type: "kubernetes.io/service-account-token",
@@ -228,9 +229,9 @@ test("namespacesWithOldCa() names active namespaces without today's CA", async (
       "/api/v1/namespaces/old": { status: { phase: "Active" } },
       "/api/v1/namespaces/none": { status: { phase: "Active" } },
       "/api/v1/namespaces/going": { status: { phase: "Terminating" } },
-      "/api/v1/namespaces/today/configmaps/kube-root-ca.crt": map("today's CA"),
+      "/api/v1/namespaces/today/configmaps/kube-root-ca.crt": map(TRUST.caPem),
       "/api/v1/namespaces/old/configmaps/kube-root-ca.crt": map("another"),
-      "/api/v1/namespaces/none/configmaps/other": map("today's CA"),
+      "/api/v1/namespaces/none/configmaps/other": map(TRUST.caPem),
     },
   });
   expect(await namespacesWithOldCa(new KubeApi({ server: server.url, ca: NO_TLS }), TRUST.caPem)).toEqual(["old", "none"]);

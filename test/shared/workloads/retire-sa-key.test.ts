@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { saKeyIsNew, trustSince } from "../../../shared/facts/sa-key.ts";
+import { podTrust, saKeyIsNew } from "../../../shared/facts/sa-key.ts";
 import { hostPath, writeFile } from "../../../shared/files/files.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
@@ -25,17 +25,17 @@ test("pods have to run since the new CA, or since the new sa.pub as long as old 
   const caMade = madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8"));
   const saMade = new Date(caMade.getTime() + 3_600_000);
   utimesSync(`${box.dir}${PKI}/sa.pub`, saMade, saMade);
-  expect(trustSince(cp)).toEqual(caMade);
+  expect(podTrust(cp).since).toEqual(caMade);
   writeFile(`${PKI}/sa-old.pub`, (await keyPair("ECDSA-P256")).pub);
-  expect(trustSince(cp)).toEqual(saMade);
+  expect(podTrust(cp).since).toEqual(saMade);
 
   const { cert } = await otherCa();
   writeFile(`${PKI}/ca.crt`, cert);
   const [earlier, later] = [-60_000, 60_000].map((ms) => new Date(madeAt(cert).getTime() + ms)) as [Date, Date];
   utimesSync(`${box.dir}${PKI}/sa.pub`, earlier, earlier);
-  expect(trustSince(cp)).toEqual(madeAt(cert));
+  expect(podTrust(cp).since).toEqual(madeAt(cert));
   utimesSync(`${box.dir}${PKI}/sa.pub`, later, later);
-  expect(trustSince(cp)).toEqual(later);
+  expect(podTrust(cp).since).toEqual(later);
 });
 
 /** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
@@ -58,7 +58,7 @@ test("sa.key is new where this node's pods hold older tokens and none of them is
   mountToken("a", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), new Date("2026-06-02"));
   mountToken("b", "another", long);
   expect(saKeyIsNew(cp)).toBe(true);
-  expect(trustSince(cp)).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
+  expect(podTrust(cp).since).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
   mountToken("c", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), long);
   expect(saKeyIsNew(cp)).toBe(false);
 });
@@ -73,7 +73,7 @@ test("a key that part 1 made stays new, also where this node's pods have tokens 
   await ensureMany({ serviceAccountKey: true }, cp.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
   mountToken("a", serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")), new Date(Date.now() + 60_000));
   expect(saKeyIsNew(cp)).toBe(true);
-  expect(trustSince(cp).getTime()).toBeGreaterThanOrEqual(began.getTime());
+  expect(podTrust(cp).since.getTime()).toBeGreaterThanOrEqual(began.getTime());
   writeFile(`${PKI}/sa.pub`, old);
   expect(saKeyIsNew(cp)).toBe(false);
 });

@@ -3,9 +3,10 @@ import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { waitForRootCa } from "../../../shared/workloads/root-ca.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-const [TODAY, BEFORE] = ["today's CA", "the old CA"];
+const [TODAY, BEFORE] = [(await healthyCp()).ca.cert, (await otherCa()).cert];
 const path = (namespace: string) => `/api/v1/namespaces/${namespace}/configmaps/kube-root-ca.crt`;
 const active = { status: { phase: "Active" } };
 const map = (ca: string, more = {}) => ({ ...more, data: { "ca.crt": ca } });

@@ -56,7 +56,7 @@ const ROOT_CAS = Object.fromEntries(
 /** "group: owner" of each that is stale, and for those that nothing restarts, why. */
 async function groups(objects: Record<string, object>): Promise<string[]> {
   using server = pretendApi({ objects: { "/api/v1/nodes/w1": {}, ...ROOT_CAS, ...objects } });
-  const found = await staleGroups(new KubeApi({ server: server.url, ca: NO_TLS }), CA, new Date("2026-06-01T00:00:00Z"));
+  const found = await staleGroups(new KubeApi({ server: server.url, ca: NO_TLS }), CA, { since: new Date("2026-06-01T00:00:00Z") });
   expect(server.changes()).toEqual([]);
   return found.flatMap(({ name, owners }) =>
     owners.map(
