@@ -16,8 +16,10 @@ import (
 
 const (
 	interval = 250 * time.Millisecond
-	// An answer that comes later counts as none.
-	late = time.Second
+	// A reply that comes later counts as none. Nobody sends one again, so one that waited for the processor of a busy machine is no loss.
+	late = 3 * time.Second
+	// A connection that takes longer has lost a packet: TCP sends it again after a second.
+	slow = time.Second
 	// How long a pod that was told to end still answers: as long as others may not know it.
 	farewell = 3 * time.Second
 )
@@ -95,7 +97,7 @@ func readLines(path string) []string {
 
 func connect(to, address string, answers chan<- ping) {
 	asked := time.Now()
-	connection, err := net.DialTimeout("tcp", address, late)
+	connection, err := net.DialTimeout("tcp", address, slow)
 	if err == nil {
 		connection.Close()
 	}
