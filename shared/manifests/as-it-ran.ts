@@ -119,7 +119,7 @@ const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => stri
       [...(spec.initContainers ?? []), ...spec.containers].flatMap(({ volumeMounts = [] }) => volumeMounts.map(({ name }) => name)),
     );
     spec.volumes = spec.volumes?.filter(({ name }) => used.has(name) || !strange.some((one) => one.name === name)) ?? [];
-    return strange.map(({ mountPath }) => `mount ${mountPath} left out: ${ADDED}`);
+    return strange.map(({ mountPath }) => `volume at ${mountPath} left out: ${ADDED}`);
   },
   (container, { limits }) => (limits && !limits.memory ? leftOut(container, "limits", "memory", ADDED) : []),
   (container, { limits }) => (limits && !limits.cpu ? leftOut(container, "limits", "cpu", ADDED) : []),

@@ -111,7 +111,7 @@ test("what webhooks have changed comes back as the containers ran it; part 2 sti
     `image ${image}, not ${image!.replace("registry.k8s.io", "registry.corp")}: its container ran with it`,
     "command as its container ran it: ---v=9",
     "variable HTTP_PROXY left out: admission added it to the mirror pod, its container ran without",
-    "mount /agent left out: admission added it to the mirror pod, its container ran without",
+    "volume at /agent left out: admission added it to the mirror pod, its container ran without",
     "memory limit 64Mi left out: admission added it to the mirror pod, its container ran without",
     "runAsUser 65532, runAsNonRoot true left out: admission added it to the mirror pod, its container ran without, as root",
   ])

@@ -336,8 +336,17 @@ test("what starts again is the static pod, as its manifest on disk has it: no co
   writeFile("/etc/kubernetes/manifests/kube-vip.yaml", manifestText(manifest("kube-vip")));
   writeFile("/etc/kubernetes/manifests/nothing.yaml", "a: b\n");
   for (const file of ["admin.conf", "scheduler.conf"]) writeFile(`/etc/kubernetes/${file}`, "new");
+  const UIDS: Record<string, string> = { "kube-system": HASH, "a-team": UUID };
   const container = (namespace: string, name: string): Container => {
-    return { id: `${namespace}/${name}`, name, pod: `${name}-m1`, namespace, running: true, podUid: "", created: new Date(0) };
+    return {
+      id: `${namespace}/${name}`,
+      name,
+      pod: `${name}-m1`,
+      namespace,
+      running: true,
+      podUid: UIDS[namespace]!,
+      created: new Date(0),
+    };
   };
   const running = ["kube-system", "a-team"].flatMap((namespace) =>
     ["kube-scheduler", "kube-vip"].map((name) => container(namespace, name)),
