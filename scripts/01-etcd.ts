@@ -5,6 +5,7 @@
  */
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
+import { quorumOf } from "../shared/etcd/quorum.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import {
@@ -12,7 +13,7 @@ import {
   controlPlaneToRepair,
   ensureOptions,
 } from "../shared/facts/control-plane-node.ts";
-import { refuseUndecided, sayEndpoint } from "../shared/facts/endpoint.ts";
+import { sayEndpoint } from "../shared/facts/endpoint.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterEtcd, type OldSaKey } from "../shared/facts/next.ts";
 import { inOneLine } from "../shared/facts/todo.ts";
@@ -30,6 +31,7 @@ import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { refuseWhileMemoryHasKeys, sayLostFiles } from "../shared/salvage/before-part-1.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
+import { beforeEtcdStops } from "../shared/static-pods/first-screen.ts";
 
 async function main() {
   const { values } = parse();
@@ -37,12 +39,9 @@ async function main() {
   start("01-etcd", { dryRun: values["dry-run"] });
   takeNode();
 
-  const { cp, actions } = await step("1.1 Look at this node and at etcd's data", () =>
+  const { cp, actions, healthy } = await step("1.1 Look at this node and at etcd's data", () =>
     look(values, newCasOf(values)),
   );
-  const healthy = await isHealthy(cp, actions);
-  if (!healthy) refuseUndecided(cp);
-  if (!healthy) await pod.refuseWhereNothingFits(cp);
   await step("1.2 Stop what is left of the old control plane", () =>
     pod.stopOldControlPlane(cp, healthy),
   );
@@ -87,7 +86,7 @@ const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: tr
 async function look(
   values: Values,
   newCas: NewCas | undefined,
-): Promise<{ cp: ControlPlaneNode; actions: PkiAction[] }> {
+): Promise<{ cp: ControlPlaneNode; actions: PkiAction[]; healthy: boolean }> {
   const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
   sayFacts(cp);
   refuseExternalCa(cp);
@@ -102,7 +101,11 @@ async function look(
   await containers(cp.node.runtimeEndpoint);
   await refuseWhileMemoryHasKeys(made, cp);
   await sayLostFiles(cp, { later: values["files-later"] });
-  return { cp, actions };
+  const healthy = await isHealthy(cp, actions);
+  const others = quorumOf(cp.data.members, ({ id }) => alive.some((peer) => peer.id === id));
+  const imagesLater = values["images-later"];
+  if (!healthy) await beforeEtcdStops(cp, { actions, others, imagesLater });
+  return { cp, actions, healthy };
 }
 
 function sayFacts(cp: ControlPlaneNode) {
@@ -144,7 +147,7 @@ function replacedKey({ data, node, facts }: ControlPlaneNode): OldSaKey | undefi
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…]
-                              [--files-later] [--endpoint HOST:PORT] [--dry-run]
+                              [--files-later] [--images-later] [--endpoint HOST:PORT] [--dry-run]
                               [--etcd-data DIR]
 
 Brings etcd back on this control plane node: its old data, with certificates that fit. Keys and
@@ -163,6 +166,7 @@ Options:
                      lost there. Without it, no new key is made beside a running etcd.
     --files-later    Go on although files are lost that a living API server here has read and that
                      no script can make. Part 2 waits for them.
+    --images-later   Go on although an image is not on this node: the kubelet pulls it.
     --endpoint HOST:PORT
                      Where the API is reached, if nothing decides between those who name a place.
     --etcd-data DIR  etcd's data directory (default: found by itself).
@@ -183,6 +187,7 @@ const OPTIONS = {
   "lost-on": { type: "string", list: true },
   "files-later": { type: "boolean" },
   endpoint: { type: "string" },
+  "images-later": { type: "boolean" },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

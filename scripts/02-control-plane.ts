@@ -4,7 +4,7 @@
  * Run on each control plane node, side by side if you like, once part 1 has proved etcd.
  * Safe to run again: what is right is kept.
  */
-import { adminClient, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
+import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
@@ -23,6 +23,7 @@ import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { listed } from "../shared/plain.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
+import { beforeServersStop } from "../shared/static-pods/first-screen.ts";
 import {
   fullControllerManager,
   leadsInFull,
@@ -95,7 +96,7 @@ async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
   refuseLostFiles(cp);
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
-  await proveEtcd(cp, without);
+  await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, without)) });
   return cp;
 }
 
@@ -108,7 +109,7 @@ async function issue(cp: ControlPlaneNode, superAdmin: boolean | undefined): Pro
 async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promise<KubeApi> {
   const { facts } = cp;
   const local = adminClient(facts);
-  await apiReady(local, { seconds: 180 });
+  await ownApiReady(local, cp, { changed: started !== undefined });
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   await ensureAdmins(cp, local);
@@ -201,8 +202,8 @@ async function next(
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…]
-                                       [--start-without FLAG,…] [--endpoint HOST:PORT]
-                                       [--dry-run] [--etcd-data DIR]
+                                       [--start-without FLAG,…] [--images-later]
+                                       [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
 Brings the API server, controller-manager and scheduler of this control plane node back as they
 were: same flags, same images, same hand edits. Run it on each control plane node, side by side if
@@ -217,6 +218,7 @@ Options:
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
+    --images-later   Go on although an image is not on this node: the kubelet pulls it.
     --endpoint HOST:PORT
                      Where the API is reached, if nothing decides between those who name a place.
     --etcd-data DIR  etcd's data directory (default: found by itself).
@@ -236,6 +238,7 @@ const OPTIONS = {
   without: { type: "string", list: true },
   "start-without": { type: "string", list: true },
   endpoint: { type: "string" },
+  "images-later": { type: "boolean" },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

@@ -9,6 +9,7 @@ import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { saySilentMembers } from "../shared/etcd/silent-members.ts";
+import { refuseNoJoining } from "../shared/facts/bootstrap-auth.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
@@ -62,6 +63,7 @@ async function open(values: Values) {
   const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, without);
   if (silent) saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins(scene, silent);
+  refuseNoJoining(cp);
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(cp, api, values["token-file"]),

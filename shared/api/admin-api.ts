@@ -1,7 +1,8 @@
 /** The API, used as admin: at this node's own API server, and at the cluster's endpoint, which everybody else uses. */
-import { Fail, failOf } from "../fail.ts";
+import { Fail, failOf, Refused } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { isServerOf, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 import { KubeApi } from "./kube-api.ts";
@@ -26,6 +27,27 @@ export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<Kube
 /** Waits until an API server is ready; the default hint is for this node's own. Errors: Fail if it is not ready in time. */
 export async function apiReady(api: KubeApi, { seconds, hint }: { seconds: number; hint?: string }) {
   await waitFor(`${api.server}/readyz`, () => api.ready(), { seconds, hint: hint ?? `${CONTAINER}; journalctl -u kubelet -n 50` });
+}
+
+interface OwnApi {
+  facts: ClusterFacts;
+  cluster: { oldCaPem: string };
+}
+
+/**
+ * Waits until this node's API server is ready. Errors: Fail if it is not; Refused where nothing of it was `changed` and it runs: that it says
+ * no is another thing than that it does not start.
+ */
+export async function ownApiReady(api: KubeApi, { facts, cluster }: OwnApi, { changed }: { changed: boolean }) {
+  const fail = await failOf(() => apiReady(api, { seconds: 180 }));
+  if (!fail) return;
+  const [served] = await Promise.allSettled([servedPem(facts.advertiseAddress, facts.bindPort)]);
+  const isOurs = served.status === "fulfilled" && isServerOf(served.value, facts.advertiseAddress, cluster.oldCaPem);
+  throw changed || !isOurs
+    ? fail
+    : new Refused(`kube-apiserver runs here, its files are sound, and it is not ready: ${fail.message}`, {
+        hint: "nothing was changed. What lacks: kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw '/readyz?verbose'; crictl logs ID. Then this again",
+      });
 }
 
 /**

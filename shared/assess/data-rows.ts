@@ -2,20 +2,34 @@
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
+import { FULL, makeRoom } from "../facts/etcd-space.ts";
+import { releaseNote } from "../facts/release.ts";
 import { command } from "../facts/todo.ts";
 import { differsRow, type Row } from "./assessment.ts";
 
 /** What was read of etcd's data, and what could not be. */
-export function dataRows({ data, dataFrom = "", obstacle }: PartialFacts, dataDir: string): Row[] {
+export function dataRows({ data, dataFrom = "", obstacle, cluster, certificatesDir }: PartialFacts, dataDir: string): Row[] {
   if (!data) return [{ id: "etcd-data", what: dataDir, state: "!UNREADABLE!", detail: obstacle!.message }];
   const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
   const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
   const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
   return [
     { id: "etcd-data", what: dataFrom, state: "ok", detail },
+    ...(data.isFull ? [fullRow({ certificatesDir, revision: data.revision })] : []),
+    ...releaseRow(cluster?.kubernetesVersion),
     ...data.warnings.map((detail): Row => ({ id: "etcd-data", what: dataFrom, state: "known", detail })),
     ...(obstacle ? [{ id: "etcd-facts" as const, what: "facts in etcd's data", state: "!INCOMPLETE!", detail: obstacle.message }] : []),
   ];
+}
+
+/** Said, but no damage: certificates do not mend it. */
+function fullRow(place: Parameters<typeof makeRoom>[0]): Row {
+  return { id: "etcd-room", what: "room in etcd's database", state: "known", detail: `${FULL}. When etcd runs: ${makeRoom(place)}` };
+}
+
+function releaseRow(version: string | undefined): Row[] {
+  const note = version && releaseNote(version);
+  return note ? [{ id: "release", what: "release", state: "known", detail: note }] : [];
 }
 
 /** Members whose join was cut off: no damage. Where etcd cannot answer without one that never started, part 1 says so. */

@@ -5,8 +5,9 @@ import { COURSE_FOR_CLUSTER, COURSE_TO_LEAVE_OUT, type Course, courseFrom } from
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
 import { HOLD, type OldSaKey, otherControlPlanes, part1, partsForCluster, partsHere, wayFrom, withoutKeys } from "../facts/next.ts";
+import { refuseDockershim } from "../facts/release.ts";
 import { command, inLines, type Todo } from "../facts/todo.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { type Deep, isDamage, type NodeVerdict, type Row, shown } from "./assessment.ts";
@@ -35,6 +36,8 @@ export function controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod, 
     expired: expiredIn(damage),
   };
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+  const docker = cp && attempt(() => refuseDockershim(cp));
+  if (docker instanceof Fail) return { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] };
   if (clock instanceof Fail) return { verdict: `first the clock: ${clock.message}`, next: [clock.hint] };
   const lacking = cp && lackingOfExternalCa(cp);
   if (lacking)

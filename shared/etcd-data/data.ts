@@ -27,6 +27,8 @@ export interface EtcdData {
   keyCount: number;
   /** When db or log was last written. */
   lastWrite: Date;
+  /** A member has raised the alarm NOSPACE, its database is full: etcd takes no writes until it is disarmed. */
+  isFull: boolean;
   /** What an operator should know before relying on this data: a log that is cut off or damaged, entries without a quorum. */
   warnings: string[];
   /** 0 if there was no compaction. */
@@ -116,7 +118,7 @@ function readView(dir: string, wal: string) {
   return { state, live: live.sort(), deleted: deleted.sort(), facts: describe(state, live.length) };
 }
 
-function describe({ mvcc, wal, members, committed: logged, lastWrite }: DirectoryState, keyCount: number) {
+function describe({ mvcc, wal, members, committed: logged, lastWrite, isFull }: DirectoryState, keyCount: number) {
   // A single member commits all it has when it starts.
   const committed = members.length > 1 ? logged : mvcc.revision;
   const warnings = [...wal.warnings];
@@ -134,6 +136,7 @@ function describe({ mvcc, wal, members, committed: logged, lastWrite }: Director
     raftTerm: wal.last.term,
     keyCount,
     lastWrite,
+    isFull,
     warnings,
     compactedRevision: mvcc.compactedRevision,
   };

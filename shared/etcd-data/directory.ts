@@ -25,6 +25,8 @@ export interface DirectoryState {
   /** Revision at the last entry that this member knew a quorum had. */
   committed: number;
   lastWrite: Date;
+  /** A member has raised the alarm NOSPACE: etcd takes no writes. */
+  isFull: boolean;
   db: Bbolt | undefined;
 }
 
@@ -115,7 +117,7 @@ function readOnce(paths: Paths): DirectoryState {
     const wal = readLog(paths, { after, isWanted: (entry: Entry) => entry.index > applied || mayName(entry) });
     checkLog(wal, applied, paths);
     const committed = replayLog(wal, applied, { mvcc, members, replay });
-    return { db, mvcc, wal, committed, members: members.list(), lastWrite: lastWrite(paths) };
+    return { db, mvcc, wal, committed, members: members.list(), lastWrite: lastWrite(paths), isFull: replay.isFull };
   } catch (err) {
     db?.[Symbol.dispose]();
     throw err;

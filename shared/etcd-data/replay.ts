@@ -164,6 +164,11 @@ export class Replay {
     this.alarms.add(`${BigInt.asUintN(64, fields.int(1))}/${fields.int(2)}`);
   }
 
+  /** Whether a member has said that its database is full. */
+  get isFull(): boolean {
+    return this.isRaised(NOSPACE);
+  }
+
   private isRaised(type: number): boolean {
     if (this.alarms.size === 0) return false;
     return [...this.alarms].some((alarm) => alarm.endsWith(`/${type}`));

@@ -58,15 +58,18 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
 
 const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
 
-/** Step 2.1: it is the one from before, and so is each other member but those of `without`, which are taken out. */
-export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]) {
+/** Step 2.1: it is the one from before, and so is each other member but those of `without`, which are taken out. Tells whether it is full. */
+export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]): Promise<{ isFull: boolean }> {
   const { facts, data, node } = cp;
   refuseUnasked(cp);
   const peers = await peersOf(data, node.addresses);
   refuseLiving(peers, without);
   const client = etcdClient(facts);
   if (without.length > 0) refuseNoQuorum(await membersNow(client, data), without);
-  if (mode.dryRun) return await foretell(client, data, without);
+  if (mode.dryRun) {
+    await foretell(client, data, without);
+    return { isFull: data.isFull };
+  }
   if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
   const deaf = await failOf(() => waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST }));
   if (deaf) throw await whySilent(cp, deaf);
@@ -76,6 +79,7 @@ export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]
   const still = peers.filter(({ id }) => members.some((member) => member.id === id));
   await proveMembers(client, facts, { peers: still, without: [...without, ...(await leftOut(cp, without))] });
   await removeMembers(members, without, client);
+  return { isFull: await client.isFull() };
 }
 
 async function foretell(client: EtcdClient | undefined, data: EtcdData, without: readonly string[]) {

@@ -9,6 +9,7 @@ import { stat } from "../files/files.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import { certPath, certRow } from "../pki/certs.ts";
+import { examine } from "../pki/examine.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
@@ -22,7 +23,8 @@ import { quorumOf } from "./quorum.ts";
  * members. Says which. Errors: Refused where it lives and does not answer us; Fail where it holds other data.
  */
 export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
-  const fail = await failOf(() => proveServing(cp));
+  const isClient = examine(certRow("etcd-healthcheck-client"), cp.facts).state === "ok";
+  const fail = isClient ? await failOf(() => proveServing(cp)) : NO_CLIENT;
   if (!fail) return true;
   if (fail instanceof OtherEtcd) throw fail;
   const container = await ownContainer(cp);
@@ -33,6 +35,9 @@ export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
   }
   return await livesSilently(cp, fail, container);
 }
+
+/** Step 1.5 issues it, and etcd need not restart for that. */
+const NO_CLIENT = new Fail("its client certificate is not sound", { hint: "step 1.5 issues it, and 1.7 asks etcd" });
 
 async function proveServing(cp: ControlPlaneNode) {
   const proofs = await proveSameEtcd(etcdClient(cp.facts)!, cp);
@@ -60,6 +65,10 @@ async function livesSilently(cp: ControlPlaneNode, fail: Fail, container: Contai
   const quorum = await quorumNow(cp);
   if (!quorum.isEnough) {
     say(`etcd runs, and is not stopped: it answers when ${quorum.words} run; now ${quorum.running}`);
+    return true;
+  }
+  if (fail === NO_CLIENT) {
+    say("etcd runs, and is not stopped: the certificate that asks it is issued in 1.5");
     return true;
   }
   const withoutUser = noUser(cp, fail);

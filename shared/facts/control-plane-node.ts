@@ -24,6 +24,7 @@ import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 import { namesBefore } from "./names-before.ts";
 import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
+import { refuseDockershim } from "./release.ts";
 import { findRepair, type Repair } from "./repair.ts";
 import { command } from "./todo.ts";
 
@@ -157,9 +158,10 @@ function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
   return new Fail(obstacle.message, { hint, cause: obstacle });
 }
 
-/** The same for a repair: what it makes has dates. Errors: also Fail where this node's clock is proved wrong. */
+/** The same for a repair: what it makes has dates. Errors: also Fail where this node's clock is proved wrong, and as `refuseDockershim`. */
 export async function controlPlaneToRepair(typed: string | undefined, given?: string): Promise<ControlPlaneNode> {
   const cp = await readControlPlaneNode(typed, given);
+  refuseDockershim(cp);
   await refuseWrongClock(cp);
   return cp;
 }

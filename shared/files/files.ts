@@ -137,6 +137,15 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   return { path, commit, discard };
 }
 
+/** Gives a file to another user and group, with these permission bits; of a link, what it points to. Says nothing. */
+export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: number; mode: number }) {
+  const give = () => {
+    fs.chownSync(hostPath(contentPath(path)), uid, gid);
+    fs.chmodSync(hostPath(contentPath(path)), mode);
+  };
+  tryFile("change the owner of", path, give, true);
+}
+
 /** Removes a file or a link (not what it points to); says so, and returns whether there was one. */
 export function removeFile(path: string): boolean {
   const host = hostEntry(path);

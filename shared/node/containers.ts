@@ -68,6 +68,14 @@ interface CriDetails {
   };
 }
 
+/** Whether the runtime has an image; undefined where it does not say. Errors: none of its own. */
+export async function hasImage(endpoint: string, image: string): Promise<boolean | undefined> {
+  const ask = () => $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} inspecti -q ${image}`;
+  const { exitCode, stderr } = await sayWhile(shell`crictl inspecti ${image}`, "systemctl status containerd", ask);
+  if (exitCode === 0) return true;
+  return /no such image/.test(stderr) ? false : undefined;
+}
+
 /** Running containers of the control plane. */
 export async function controlPlaneContainers(endpoint: string): Promise<Container[]> {
   return (await containers(endpoint)).filter((c) => c.running && isServerContainer(c));

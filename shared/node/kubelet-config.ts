@@ -58,6 +58,8 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
       ...TLS_FILES.flatMap((field) => named(field, absolute(config[field]))),
       ...FILE_FLAGS.flatMap((flag) => named(`--${flag}`, pathIn(flags, flag))),
     ],
+    /** As its flag says, which is gone since 1.27: "remote" for a socket. Unset before 1.24: Docker, in the kubelet itself. */
+    containerRuntime: flags.get("container-runtime"),
     /** The container runtime's socket, `unix:///…`. */
     runtimeEndpoint: flags.get("container-runtime-endpoint") || config.containerRuntimeEndpoint || "unix:///run/containerd/containerd.sock",
   };

@@ -23,6 +23,7 @@ import { examine } from "../pki/examine.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
+import { fitOwners } from "./fit-owners.ts";
 import { keepShown } from "./keep-shown.ts";
 import { continueOthers } from "./paused.ts";
 import { manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
@@ -58,9 +59,10 @@ export function hasNewKeys(cp: ControlPlaneNode): boolean {
   return cas.some((pem) => madeAt(pem) >= cp.rescue.made);
 }
 
-/** `actions`: of the shared keys. Whether they, etcd's certificates and its manifest are all in place and right. */
+/** `actions`: of the shared keys. Whether they, the certificates that etcd itself serves with, and its manifest are all in place and right. */
 export function etcdIsInPlace(cp: ControlPlaneNode, actions: readonly PkiAction[]): boolean {
-  const isSound = CERTS.filter(isEtcds).every((row) => examine(row, cp.facts).state === "ok");
+  const served = CERTS.filter((row) => isEtcds(row) && row.usages.includes("server"));
+  const isSound = served.every((row) => examine(row, cp.facts).state === "ok");
   if (!isSound || actions.some(({ row, todo }) => row && todo !== "keep") || !exists(manifestPath(cp, "etcd"))) return false;
   return !wantedManifests(cp, ["etcd"]).some((one) => manifestTrouble(one, cp));
 }
@@ -128,6 +130,7 @@ export async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
 export async function issueEtcdCertificates(cp: ControlPlaneNode) {
   markRepair(cp);
   await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, ensureOptions(cp));
+  await fitOwners(wantedManifests(cp, ["etcd"]), cp);
 }
 
 /** A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA even a sound one is issued again. */
@@ -139,7 +142,7 @@ function markRepair(cp: ControlPlaneNode) {
 }
 
 /** Its own certificates; part 2 issues the API server's client certificate. */
-function isEtcds(row: Cert): boolean {
+export function isEtcds(row: Cert): boolean {
   return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
 }
 

@@ -107,6 +107,11 @@ export function manifestTrouble(one: WantedManifest, cp: ControlPlaneNode): Trou
   return onDisk(one, cp).trouble;
 }
 
+/** The manifest as it will be on disk, but for what a repair changes in it. */
+export function manifestToRun(one: WantedManifest, cp: ControlPlaneNode): Manifest {
+  return onDisk(one, cp).kept ?? one.manifest;
+}
+
 /**
  * What is on disk, and whether it is `kept`. A kubelet that reaches the API keeps each mirror pod equal to its manifest. So a manifest that
  * differs and is older than this repair was written while the API was down: by an attempt with kubeadm's defaults, or by hand.

@@ -17,6 +17,7 @@ import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { takeAway } from "./exchange.ts";
+import { fitOwners } from "./fit-owners.ts";
 import { fitKubeletCa } from "./kubelet-ca.ts";
 import { continueOthers, managerIsPaused } from "./paused.ts";
 import { restoreManifests } from "./restore.ts";
@@ -48,6 +49,7 @@ export async function holdServers(cp: ControlPlaneNode) {
 export async function issueForServers(cp: ControlPlaneNode, options: { superAdmin: boolean | undefined }): Promise<string[]> {
   const bundles = fitKubeletCa(cp);
   const { written } = await ensureMany(credentials(cp, options.superAdmin), cp.facts, ensureOptions(cp));
+  await fitOwners(wantedManifests(cp), cp);
   return [...bundles, ...written];
 }
 
@@ -63,7 +65,7 @@ function mustIssue(cp: ControlPlaneNode): boolean {
 }
 
 /** What part 2 issues. */
-function credentials(cp: ControlPlaneNode, superAdmin = false) {
+export function credentials(cp: ControlPlaneNode, superAdmin = false) {
   const rows = kubeconfigRows(cp.facts, { superAdmin: superAdmin || mountsSuperAdmin(cp) });
   return { certs: CERTS, kubeconfigs: rows.filter((row) => row.name !== "kubelet"), serviceAccountKey: true };
 }
@@ -80,7 +82,7 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   const restored = restoreManifests(cp);
   for (const { name, peer } of onlyOnPeers(cp))
     say(`${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`);
-  const stale = [...new Set([...(issued.length > 0 ? running.filter(isServer) : []), ...staleReaders(cp, running)])];
+  const stale = toRestart(cp, { running, issued: issued.length > 0 });
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again only after 20 s. One that
@@ -88,6 +90,11 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   const restart = !watched || credentials || managerIsPaused(all) || (tried && (issued.length > 0 || restored));
   if (restart) await restartKubelet(cp);
   return restored || restart || stale.length > 0 ? began : undefined;
+}
+
+/** Containers that have read what is not on disk any more. `issued`: something of part 2 was, or will be. */
+export function toRestart(cp: ControlPlaneNode, { running, issued }: { running: readonly Container[]; issued: boolean }): Container[] {
+  return [...new Set([...(issued ? running.filter(isServer) : []), ...staleReaders(cp, running)])];
 }
 
 function isServer(container: Container): boolean {

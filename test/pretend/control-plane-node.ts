@@ -26,6 +26,7 @@ export const NODE: Node = {
     clientPem: "/var/lib/kubelet/pki/kubelet-client-current.pem",
     serverPem: "/var/lib/kubelet/pki/kubelet-server-current.pem",
     files: [],
+    containerRuntime: undefined,
     podsDir: "/var/lib/kubelet/pods",
   },
   runtimeEndpoint: "unix:///run/containerd/containerd.sock",

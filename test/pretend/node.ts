@@ -25,6 +25,8 @@ export interface NodeOptions {
   /** Changes the content of etcd. */
   etcd?: (objects: Objects) => void;
   members?: WrittenMember[];
+  /** etcd's database is full. */
+  isFull?: boolean;
   /** Default: kube-proxy and coredns run. */
   containers?: string[];
   /** Come before the usual answers. A command that is listed here replaces the usual one. */
@@ -72,7 +74,7 @@ export async function pretendNode(options: NodeOptions = {}) {
       key.startsWith("/") ? key : `/registry/${key}`,
       typeof object === "string" || object instanceof Uint8Array ? object : JSON.stringify(object),
     ]);
-    writeEtcdData(`${root}/var/lib/etcd`, { clusterId: CLUSTER_ID, members: options.members ?? [MEMBER], puts });
+    writeEtcdData(`${root}/var/lib/etcd`, { clusterId: CLUSTER_ID, members: options.members ?? [MEMBER], puts, isFull: options.isFull });
     for (const [key, value] of puts) stored.set(key, String(value));
   }
   if (kind === "worker") {
@@ -174,6 +176,7 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: `${CRICTL} ps -a -o json`, stdout: crictlPs(containers) },
     { command: `${CRICTL} inspect -o json *`, stderr: "no such container", exit: 1 },
     { command: `${CRICTL} stop --timeout 0 *` },
+    { command: `${CRICTL} inspecti -q *`, stdout: "sha256:0123\n" },
     // tmpfs, so that no test ever searches the machine's own disk
     { command: "findmnt *", stdout: JSON.stringify({ filesystems: [{ source: "tmpfs", fstype: "tmpfs", options: "rw", target: "/" }] }) },
   ];

@@ -22,14 +22,18 @@ export interface Written {
   puts: [key: string, value: string | Uint8Array | undefined][];
   /** etcd has just begun the next file (server/storage/wal/wal.go, cut): it has no entry yet. */
   cut?: boolean;
+  /** The first member's database is full: it has raised the alarm NOSPACE. */
+  isFull?: boolean | undefined;
 }
 
 /** Fills `dir`/member. The log's last revision is the number of puts + 1. */
-export function writeEtcdData(dir: string, { clusterId, members, puts, cut }: Written) {
+export function writeEtcdData(dir: string, { clusterId, members, puts, cut, isFull }: Written) {
   const joins = members.map((member) => entry(1, addition(member)));
   const names = members.map(({ id, name }) => entry(0, field(1301, attributes(id, name))));
   const changes = puts.map(([key, value]) => entry(0, value === undefined ? field(5, field(1, key)) : field(4, put(key, value))));
-  const entries = [...joins, ...names, ...changes];
+  // AlarmRequest { 1 action (1: activate), 2 memberID, 3 alarm (1: NOSPACE) }
+  const alarm = Buffer.concat([int(1, 1n), int(2, BigInt(`0x${members[0]!.id}`)), int(3, 1n)]);
+  const entries = [...joins, ...names, ...changes, ...(isFull ? [entry(0, field(10, alarm))] : [])];
   const metadata = [int(1, BigInt(`0x${members[0]!.id}`)), int(2, BigInt(`0x${clusterId}`))];
   const log = new Log();
   log.add(METADATA, Buffer.concat(metadata));

@@ -1,6 +1,6 @@
 /** No answer to our own client proves nothing: what runs, with sound files, is not stopped. It is asked in another way, or named. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { utimesSync } from "node:fs";
+import { existsSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
 import { ADDRESS, manifest, type Objects, write } from "../pretend/cluster.ts";
@@ -131,4 +131,23 @@ test("an etcd that has read another CA than the one on disk is stopped: it can a
 test("an etcd whose container runs, and whose port shows nothing yet, may be reading its data: it is named", async () => {
   using node = await healthyNode();
   await expectRefusal(node, "01-etcd", /etcd's container runs .*no certificate/, /crictl logs .*systemctl stop kubelet/, REFUSED);
+});
+
+test("where only the certificate is lost that asks etcd, etcd is not stopped: it is issued, and etcd asked with it", async () => {
+  using node = await healthyNode();
+  const path = `${node.root}/etc/kubernetes/pki/etcd/healthcheck-client.key`;
+  rmSync(path);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("01-etcd");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("same cluster, revision 13");
+  expect([existsSync(path), node.calls().filter((call) => CHANGES.test(call))]).toEqual([true, []]);
+});
+
+test("an API server that runs and is not ready is not taken for a dead one: part 2 refuses, and has changed nothing", async () => {
+  using node = await healthyNode();
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const on = ({ path }: { path: string }) => (path === "/readyz" ? new Response("[-]kms-provider-0 failed", { status: 500 }) : undefined);
+  using _api = serveRunning(node, { on });
+  await expectRefusal(node, "02-control-plane", /kube-apiserver runs here, .*kms-provider-0 failed/, /readyz\?verbose/, REFUSED);
 });

@@ -1,0 +1,114 @@
+/**
+ * The screen before the first stop of parts 1 and 2: what will be stopped and written, whose API is away, what is here for what comes, and
+ * what agrees on who this cluster is. A dry run shows the same.
+ */
+import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
+import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import { attempt, Fail } from "../fail.ts";
+import { containers, controlPlaneContainers } from "../node/containers.ts";
+import { kubeletActive } from "../node/node.ts";
+import { actionForSigned, actionsFor, type PkiAction } from "../pki/actions.ts";
+import { CERTS } from "../pki/certs.ts";
+import { say } from "../run.ts";
+import { isEtcds, refuseWhereNothingFits } from "./etcd-pod.ts";
+import { type Coming, preflight } from "./preflight.ts";
+import { manifestToRun, manifestTrouble } from "./restore.ts";
+import { credentials, toRestart } from "./servers.ts";
+import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+
+interface BeforeEtcd {
+  /** Of the shared keys. */
+  actions: readonly PkiAction[];
+  /** How many of etcd's members have to run, in words; how many others run; whether they are enough. */
+  others: { words: string; running: number; isEnough: boolean };
+  imagesLater: boolean | undefined;
+}
+
+/** Part 1. Errors: as `preflight` and `refuseWhereNothingFits`. */
+export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, imagesLater }: BeforeEtcd) {
+  await refuseWhereNothingFits(cp);
+  const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
+  const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
+  const ca = actions.find(({ row }) => row?.name === "etcd-ca")?.todo;
+  const leaves = CERTS.filter(isEtcds).map((row) => actionForSigned(row, cp.facts, ca));
+  const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
+  const stops = [...((await kubeletActive()) ? ["kubelet"] : []), ...new Set(running)];
+  sayScreen(cp, {
+    stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others)}`,
+    writes: [...actions, ...leaves],
+    pods: pods.filter(({ name }) => name === "etcd"),
+    has: ["room on the disk", ...has],
+  });
+}
+
+function whoseApi({ words, running, isEnough }: BeforeEtcd["others"]): string {
+  if (words.startsWith("1 of")) return "the API of the whole cluster is away until part 2";
+  if (isEnough) return `etcd goes on with its ${running} other members, and so does their nodes' API`;
+  return `the API of the whole cluster is away: ${words} have to run, and ${running} other ${running === 1 ? "runs" : "run"}`;
+}
+
+interface BeforeServers {
+  "super-admin"?: boolean | undefined;
+  "images-later"?: boolean | undefined;
+  /** As etcd says. */
+  isFull: boolean;
+}
+
+/** Part 2; says nothing where nothing is to be done. Errors: as `preflight`. */
+export async function beforeServersStop(
+  cp: ControlPlaneNode,
+  { "super-admin": superAdmin, "images-later": imagesLater, isFull }: BeforeServers,
+) {
+  const actions = actionsFor(credentials(cp, superAdmin), cp.facts, ensureOptions(cp));
+  const writes = actions.filter(({ todo }) => todo !== "keep");
+  const pods = wanted(cp);
+  const written = pods.filter((one) => manifestTrouble(one, cp));
+  const running = (await containers(cp.node.runtimeEndpoint)).filter((one) => one.running);
+  const stops = [...new Set(toRestart(cp, { running, issued: writes.length > 0 }).map(({ name }) => name))];
+  if (writes.length + written.length + stops.length === 0 && !isFull) return;
+  const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });
+  const api = stops.includes("kube-apiserver") ? "; they start again at once, and this node's API is away until then" : "";
+  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: written, has });
+}
+
+/** None where a mirror pod is gone, or cannot be read: the step that needs it says so. */
+function wanted(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest[] {
+  const found = attempt(() => wantedManifests(cp, names));
+  return found instanceof Fail ? [] : found;
+}
+
+function toRun(pods: readonly WantedManifest[], cp: ControlPlaneNode): Coming["pods"] {
+  return pods.map((one) => ({ name: one.name, manifest: manifestToRun(one, cp) }));
+}
+
+interface Screen {
+  stops: string;
+  writes: readonly PkiAction[];
+  /** Those whose manifest may be written. */
+  pods: readonly WantedManifest[];
+  has: readonly string[];
+}
+
+function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
+  const manifests = pods.filter((one) => manifestTrouble(one, cp)).map(({ name }) => `manifests/${name}.yaml`);
+  say(`stops here: ${stops}`);
+  say(`writes: ${[...written(writes), ...manifests].join(", ") || "nothing"}`);
+  say(`here for what comes: ${has.join(", ")}`);
+  const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
+  const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);
+  const not = copies.filter((copy) => copy.is !== "the cluster's" && copy.is !== "not compared");
+  const others = not.length > 0 && !caIsNew(cp) ? `; not: ${not.map((copy) => `${copy.what} (${copy.is})`).join(", ")}` : "";
+  say(`${agree.length > 0 ? "agree on who this cluster is" : "says who this cluster is"}: ${[from, ...agree].join(", ")}${others}`);
+}
+
+/** "new ca, sa", "etcd/server.crt and .key", "scheduler.conf" */
+function written(actions: readonly PkiAction[]): string[] {
+  const made = actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding.name);
+  const others = actions
+    .filter(({ todo }) => todo !== "keep" && todo !== "make")
+    .map(({ row, finding }) => {
+      if (!row) return "sa.pub";
+      return "path" in row ? row.path.replace("/etc/kubernetes/", "") : `${row.file}.crt${finding.paths.length > 1 ? " and .key" : ""}`;
+    });
+  return [...(made.length > 0 ? [`new keys ${made.join(", ")}`] : []), ...others];
+}

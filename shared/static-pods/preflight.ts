@@ -1,0 +1,138 @@
+/**
+ * Before parts 1 and 2 stop anything: a look at all that the steps up to a living API server need, one row each. What a later step lacks is
+ * named now, while the old control plane still runs.
+ */
+
+import { gatewayTrouble } from "../etcd-home/etcd-gateway.ts";
+import { joiningTrouble } from "../facts/bootstrap-auth.ts";
+import { caIsNew } from "../facts/ca-copies.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { endpointDifference, refuseUndecided } from "../facts/endpoint.ts";
+import { FULL, makeRoom } from "../facts/etcd-space.ts";
+import { releaseNote } from "../facts/release.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
+import { manifestPath } from "../manifests/on-disk.ts";
+import { userOf } from "../manifests/pod-user.ts";
+import { hasImage } from "../node/containers.ts";
+import { clockIsSynchronized } from "../node/time-sync.ts";
+import { retyped } from "../retyped.ts";
+import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { unreadable } from "./fit-owners.ts";
+import type { WantedManifest } from "./wanted-manifests.ts";
+
+export interface Coming {
+  cp: ControlPlaneNode;
+  part: 1 | 2;
+  /** The static pods that run at the end of part 2, as their manifests will be; etcd among them before part 1. */
+  pods: readonly Pick<WantedManifest, "name" | "manifest">[];
+  /** The operator's word: the kubelet pulls images that are missing. */
+  imagesLater: boolean | undefined;
+  /** etcd's database: in part 1 by its data, in part 2 as etcd itself says. */
+  isFull: boolean;
+}
+
+/** What a row has seen. `has`: for the screen, a few words. `refuses`: nothing is stopped. */
+interface Seen {
+  has?: string;
+  warns?: string | undefined;
+  refuses?: Fail | undefined;
+}
+
+type Row = (coming: Coming) => Seen | Promise<Seen>;
+
+/** Each row's name is what it looks at. */
+// biome-ignore format: a table
+const ROWS: Record<string, Row> = {
+  "release":                ({ cp }) => ({ warns: releaseNote(cp.cluster.kubernetesVersion) }),
+  "images":                 imagesHere,
+  "users of the pods":      usersKnown,
+  "etcd's gateway":         ({ cp, pods }) => ({ refuses: ofPod("etcd", pods, (pod) => gatewayTrouble(pod, manifestPath(cp, "etcd"))) }),
+  "room in etcd":           roomInEtcd,
+  "bootstrap tokens":       ({ cp, pods }) => ({ warns: caIsNew(cp) ? ofPod("kube-apiserver", pods, (pod) => joiningTrouble(cp, pod))?.message : undefined }),
+  "endpoint":               endpointNamed,
+  "clock":                  async () => ((await clockIsSynchronized()) ? { has: "clock follows a time server" } : {}),
+};
+
+/** Looks at all rows, and says what to know. Returns the words of what is here. Errors: one Refused for all rows that refuse. */
+export async function preflight(coming: Coming): Promise<string[]> {
+  const seen: Seen[] = [];
+  for (const row of Object.values(ROWS)) seen.push(await row(coming));
+  for (const { warns } of seen) if (warns) say(`warning: ${warns}`);
+  const refusals = seen.flatMap(({ refuses }) => refuses ?? []);
+  if (refusals.length === 1) throw refusals[0]!;
+  if (refusals.length > 1)
+    throw new Refused(refusals.map(({ message }) => message).join("; "), { hint: refusals.map(({ hint }) => hint).join(". Also: ") });
+  return seen.flatMap(({ has }) => has ?? []);
+}
+
+function ofPod<T>(name: string, pods: Coming["pods"], look: (manifest: WantedManifest["manifest"]) => T): T | undefined {
+  const pod = pods.find((one) => one.name === name);
+  return pod && look(pod.manifest);
+}
+
+/** The kubelet collects images that no container uses, and the registry may be in this cluster. Where the runtime does not say, nothing is said. */
+async function imagesHere({ cp, pods, imagesLater }: Coming): Promise<Seen> {
+  const images = Map.groupBy(
+    pods.flatMap(({ name, manifest: { spec } }) =>
+      [...(spec.initContainers ?? []), ...spec.containers].map(({ image = "" }) => ({ name, image })),
+    ),
+    ({ image }) => image,
+  );
+  const asked = await Promise.all([...images.keys()].map(async (image) => ({ image, is: await hasImage(cp.node.runtimeEndpoint, image) })));
+  const missing = asked.filter(({ is }) => is === false).map(({ image }) => image);
+  if (missing.length === 0) return asked.every(({ is }) => is) ? { has: `the images of ${pods.length} static pods` } : {};
+  const named = missing.map((image) => `"${image}" (${[...new Set(images.get(image)!.map(({ name }) => name))].join(", ")})`);
+  const message = `image ${named.join(", ")} is not on this node`;
+  if (imagesLater) return { warns: `${message}; the kubelet pulls it, or the static pod does not start` };
+  const [pull, save] = [
+    missing.map((image) => shell`crictl pull ${image}`).join("; "),
+    shell`ctr -n k8s.io images export images.tar ${missing}`,
+  ];
+  return {
+    refuses: new Refused(message, {
+      hint:
+        `nothing was changed. ${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
+        `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${retyped({ "images-later": true })}`,
+    }),
+  };
+}
+
+/** Those who disagree are named before. */
+function endpointNamed({ cp }: Coming): Seen {
+  const undecided = attempt(() => refuseUndecided(cp));
+  if (undecided instanceof Fail) return { refuses: undecided };
+  const { witnesses } = cp.endpoint;
+  return witnesses.length < 2 || endpointDifference(cp.endpoint, cp.facts) ? {} : { has: `one endpoint, named by ${witnesses.length}` };
+}
+
+/** Key files get the owner that can read them: see fit-owners.ts. */
+function usersKnown({ cp, pods }: Coming): Seen {
+  const unknown = pods.filter(({ manifest }) => !userOf(manifest)).map(({ name }) => name);
+  const hint = (more: string) => ({ hint: `nothing was changed. ${more}, and then this again` });
+  if (unknown.length > 0)
+    return {
+      refuses: new Refused(
+        `${unknown.join(", ")} must not run as root (runAsNonRoot), and only its image knows its user: whose are its keys?`,
+        {
+          ...hint(`securityContext.runAsUser into ${unknown.map((name) => manifestPath(cp, name)).join(", ")} says it`),
+        },
+      ),
+    };
+  const [file] = unreadable(pods, cp);
+  if (!file) return {};
+  return {
+    refuses: new Refused(`${file.path} is read by ${file.readers.join(" and ")}, which run as different users and share no group`, {
+      ...hint("One group for both in securityContext.supplementalGroups"),
+    }),
+  };
+}
+
+function roomInEtcd({ cp, part, isFull }: Coming): Seen {
+  if (!isFull) return { has: "no alarm in etcd" };
+  const lines = makeRoom({ certificatesDir: cp.facts.certificatesDir, revision: cp.data.revision });
+  if (part === 1) return { warns: `${FULL}. Part 2 cannot go on so. Between parts 1 and 2, when etcd runs: ${lines}` };
+  return {
+    refuses: new Refused(FULL, { hint: `nothing was changed. ${lines}. RUNBOOK 2, "If etcd's database is full"; then this again` }),
+  };
+}
