@@ -90,9 +90,13 @@ interface Screen {
 }
 
 function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
-  const manifests = pods.filter((one) => manifestTrouble(one, cp)).map(({ name }) => `manifests/${name}.yaml`);
   say(`stops here: ${stops}`);
-  say(`writes: ${[...written(writes), ...manifests].join(", ") || "nothing"}`);
+  say(
+    `writes: ${written(
+      writes,
+      pods.filter((one) => manifestTrouble(one, cp)),
+    )}`,
+  );
   say(`here for what comes: ${has.join(", ")}`);
   const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
   const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);
@@ -101,14 +105,22 @@ function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
   say(`${agree.length > 0 ? "agree on who this cluster is" : "says who this cluster is"}: ${[from, ...agree].join(", ")}${others}`);
 }
 
-/** "new ca, sa", "etcd/server.crt and .key", "scheduler.conf" */
-function written(actions: readonly PkiAction[]): string[] {
+/** "new keys ca, sa", "etcd/server.crt and .key", "4 certificates", "scheduler.conf" */
+function written(actions: readonly PkiAction[], pods: readonly WantedManifest[]): string {
   const made = actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding.name);
-  const others = actions
-    .filter(({ todo }) => todo !== "keep" && todo !== "make")
-    .map(({ row, finding }) => {
-      if (!row) return "sa.pub";
-      return "path" in row ? row.path.replace("/etc/kubernetes/", "") : `${row.file}.crt${finding.paths.length > 1 ? " and .key" : ""}`;
-    });
-  return [...(made.length > 0 ? [`new keys ${made.join(", ")}`] : []), ...others];
+  const [certs, configs, others] = [[], [], []] as [string[], string[], string[]];
+  for (const { todo, row } of actions) {
+    if (todo === "keep" || todo === "make") continue;
+    if (!row) others.push("sa.pub");
+    else if ("path" in row) configs.push(row.path.replace("/etc/kubernetes/", ""));
+    else certs.push(`${row.file}.crt and .key`);
+  }
+  const manifests = pods.map(({ name }) => `manifests/${name}.yaml`);
+  const kinds = [few(certs, "certificates"), few(configs, "kubeconfigs"), others, few(manifests, "manifests")].flat();
+  return [...(made.length > 0 ? [`new keys ${made.join(", ")}`] : []), ...kinds].join("; ") || "nothing";
+}
+
+/** The names where they are two at most. */
+function few(names: readonly string[], kind: string): readonly string[] {
+  return names.length > 2 ? [`${names.length} ${kind}`] : names;
 }
