@@ -1,12 +1,13 @@
 /** Members of etcd that do not answer, or have no vote: what an operator can do about each of them. */
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { etcdctlLine } from "../facts/etcd-space.ts";
 import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
-import { shell, shellWord } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import type { EtcdClient } from "./client.ts";
 import { etcdClient, silentMembers } from "./identity.ts";
 
@@ -35,9 +36,7 @@ export async function saySilentMembers({ facts, data }: ControlPlaneNode, of: st
 
 /** What ends the join of a learner: typed where etcd answers. */
 export function promotion({ id }: Pick<Member, "id">, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
-  const at = `${certificatesDir}/etcd`;
-  const etcdctl = shell`etcdctl --cacert ${at}/ca.crt --cert ${at}/healthcheck-client.crt --key ${at}/healthcheck-client.key`;
-  return `crictl exec $(crictl ps -q --name '^etcd$' --label io.kubernetes.pod.name=etcd-$(uname -n)) ${etcdctl} member promote ${shellWord(id)}`;
+  return etcdctlLine(shell`member promote ${id}`, { certificatesDir });
 }
 
 /** Errors: Fail where this node's own member is a learner: etcd answers no client there. */

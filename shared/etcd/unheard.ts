@@ -4,6 +4,7 @@
  */
 import { gatewayTrouble } from "../etcd-home/etcd-gateway.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { etcdctlLine } from "../facts/etcd-space.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { stat } from "../files/files.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
@@ -117,12 +118,9 @@ const AUTH = /user name is empty|permission denied|invalid auth token|authentica
 
 function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
   if (!AUTH.test(message)) return undefined;
-  const pki = `${facts.certificatesDir}/etcd`;
-  const etcdctl = shell`etcdctl --cacert ${pki}/ca.crt --cert ${pki}/healthcheck-client.crt --key ${pki}/healthcheck-client.key`;
+  const disable = etcdctlLine("--user root auth disable", facts, "-it");
   return new Refused(`etcd has its own authentication on, and this kit asks it as nobody: ${message}`, {
-    hint:
-      `nothing was changed. crictl exec -it $(crictl ps -q --name '^etcd$') ${etcdctl} --user root auth disable; then this again. ` +
-      "auth enable when 05-verify is well",
+    hint: `nothing was changed. For the time of the repair: ${disable}; then this again. auth enable when 05-verify is well`,
   });
 }
 

@@ -3,10 +3,11 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { ApiOptions } from "../pretend/api.ts";
 import { ADDRESS, manifest, type Objects, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd, THREE } from "../pretend/etcd.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
-import { serveRunning } from "../pretend/running.ts";
+import { LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -40,6 +41,12 @@ async function expectNothingDone(node: Node, line: string, env: Record<string, s
   expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
 }
 
+/** All nodes renew their Leases, however long the runs take. */
+const renewing: ApiOptions["on"] = (_, { objects }) => {
+  for (const [path, object] of objects) if (path.startsWith(LEASES)) objects.set(path, { ...object, ...lease(0) });
+  return undefined;
+};
+
 /** A proxy that nobody may reach this node by. */
 function proxy() {
   let asked = 0;
@@ -57,7 +64,7 @@ test.each(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])(
     using node = await healthyNode();
     using away = proxy();
     using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-    using _api = serveRunning(node);
+    using _api = serveRunning(node, { on: renewing });
     for (const line of ["01-etcd", "02-control-plane"]) await expectNothingDone(node, line, { [name]: away.url });
     expect(away.asked()).toBe(0);
   },
@@ -66,7 +73,7 @@ test.each(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])(
 test("etcd without its JSON gateway is not stopped: 01 and 02 name the flag, and what to do", async () => {
   using node = await healthyNode({ flag: "--enable-grpc-gateway=false" });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "off" });
-  using _api = serveRunning(node);
+  using _api = serveRunning(node, { on: renewing });
   for (const line of ["01-etcd", "02-control-plane", "01-etcd --dry-run"])
     await expectRefusal(node, line, /etcd .*--enable-grpc-gateway=false/, /manifests\/etcd\.yaml.*then this again/, REFUSED);
 });
@@ -75,7 +82,7 @@ test("etcd with its gateway at a URL of its own is asked there", async () => {
   const port = 2378;
   using node = await healthyNode({ flag: `--listen-client-http-urls=https://127.0.0.1:${port},https://${ADDRESS}:${port}` });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: port });
-  using _api = serveRunning(node);
+  using _api = serveRunning(node, { on: renewing });
   for (const line of ["01-etcd", "02-control-plane"]) await expectNothingDone(node, line);
 });
 
@@ -89,7 +96,7 @@ test("etcd whose gateway is plain HTTP is named: nothing proves who answers ther
 test("etcd with its own authentication is not stopped: 01 and 02 name it", async () => {
   using node = await healthyNode();
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), auth: true });
-  using _api = serveRunning(node);
+  using _api = serveRunning(node, { on: renewing });
   for (const line of ["01-etcd", "02-control-plane"])
     await expectRefusal(node, line, /etcd .*authentication/, /auth disable.*then this again/, REFUSED);
 });
