@@ -139,7 +139,6 @@ async function proveKubelet(
   const away = mode.dryRun ? [] : await letManagerRun(cp, api, without);
   if (mode.dryRun) return away;
   await sayEndpointReady(cp.facts);
-  say("kubectl works here: export KUBECONFIG=/etc/kubernetes/admin.conf");
   return away;
 }
 

@@ -59,4 +59,6 @@ export async function sayEndpointReady(facts: ClusterFacts) {
   const hint = "does the load balancer run, and does the name resolve on this node?";
   const late = await failOf(() => apiReady(api, { seconds: 20, hint }));
   say(late ? `warning: ${late.message}; ${hint}` : `${api.server}: ready`);
+  const isAway = late && readKubeconfig(ADMIN_CONF)!.server === api.server;
+  say(`kubectl${isAway ? ` --server ${localServer(facts)}` : ""} works here: export KUBECONFIG=${ADMIN_CONF}`);
 }

@@ -64,8 +64,11 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
 /** This cluster's endpoint as the facts have it, and what follows of it: which servers are right, and which names are needed. */
 export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterFacts {
   const facts = { ...place.facts, controlPlaneEndpoint: seen.value };
-  const servers = kubeconfigsHere(place).filter((config) => isRight(config, seen, place));
-  const used = seen.witnesses.filter(({ name, place: at }) => name !== KUBEADM && at !== "" && isUsed(at, seen, facts));
+  const configs = kubeconfigsHere(place);
+  const servers = configs.filter((config) => isRight(config, seen, place));
+  // who has tls-server-name asks for that name
+  const others = [KUBEADM, ...configs.flatMap(({ name, tlsServerName }) => (tlsServerName ? [name] : []))];
+  const used = seen.witnesses.filter(({ name, place: at }) => !others.includes(name) && at !== "" && isUsed(at, seen, facts));
   const hosts = [
     ...used.map(({ place: at }) => endpointHost(at)),
     ...servers.map(({ server, tlsServerName }) => tlsServerName ?? serverHost(server)),

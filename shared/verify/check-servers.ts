@@ -2,6 +2,7 @@
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type LEADERS, leaderNow } from "../api/leader-leases.ts";
+import { allRenewals, isFresh } from "../api/leases.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import type { LiveMember } from "../etcd/client.ts";
 import { etcdClient, howMany, silentMembers } from "../etcd/identity.ts";
@@ -14,6 +15,7 @@ import { endpointDifference } from "../facts/endpoint.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { command } from "../facts/todo.ts";
+import { failOf } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { endpointUrl } from "../pki/addresses.ts";
@@ -32,7 +34,13 @@ export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
   return [
     { id: "etcd-answers", look: () => etcdAnswer(cp) },
     { id: "etcd-members", look: () => members(cp, api) },
-    ...servers.map((server): CheckRow => ({ id: "api-ready", of: server, look: () => readyAnswer(cp, server) })),
+    ...servers.map(
+      (server): CheckRow => ({
+        id: "api-ready",
+        of: server,
+        look: () => (server === localServer(cp.facts) ? readyAnswer(cp, server) : endpointAnswer(cp, api, server)),
+      }),
+    ),
     { id: "endpoint", look: () => endpointDifference(cp.endpoint, cp.facts) ?? "all witnesses agree" },
     { id: "api-certificate", look: () => servedCertificate(cp) },
     { id: "api-token", look: async () => (await reviewNewToken(api)) || { failed: "not accepted" } },
@@ -100,6 +108,20 @@ async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<st
 
 async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise<Answer> {
   return (await adminClient(facts, server).ready()) ? "ready" : { failed: "not ready" };
+}
+
+/** Some balancers do not lead a server back to itself. Where other nodes renew their Leases, they reach an API server all the same. */
+async function endpointAnswer(cp: ControlPlaneNode, api: KubeApi, server: string): Promise<Answer> {
+  let answer: Answer = "ready";
+  const late = await failOf(async () => {
+    answer = await readyAnswer(cp, server);
+  });
+  if (!late) return answer;
+  const others = cp.cluster.nodes.filter(({ name }) => name !== cp.node.name);
+  const renewals = await allRenewals(api);
+  const alive = others.filter(({ name }) => isFresh(renewals.get(name)));
+  if (alive.length === 0) throw late;
+  return { warning: `${late.message}. Not from this node, at least: ${alive.length} others renew their Leases` };
 }
 
 /** Both ends of the chain: what the server shows over the network, and the pair on disk. */

@@ -37,7 +37,7 @@ export const CAS: Unlike[] = [
   {
     name: "kube-root-ca.crt holds the CA of before beside today's",
     who: "kubernetes.io: Manual Rotation of CA Certificates, which leaves --root-ca-file with both",
-    waits: "to be run",
+    waits: "A3, A4, A5",
     change: async (place) => {
       const both = `${(await otherCa()).cert}${place.ca.cert}`;
       write(`${place.root}${PKI}/root-cas.crt`, both, 0o644);
@@ -48,7 +48,7 @@ export const CAS: Unlike[] = [
   {
     name: "kube-root-ca.crt holds today's CA and then the one of before",
     who: "the same manual, the other order",
-    waits: "to be run",
+    waits: "A3, A4, A5",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       write(`${place.root}${PKI}/root-cas.crt`, both, 0o644);
@@ -59,7 +59,7 @@ export const CAS: Unlike[] = [
   {
     name: "ca.crt holds the signing CA and another that is trusted, too",
     who: "companies with two CAs, clusters in the middle of a rotation",
-    waits: "to be run",
+    waits: "A3, A4, A5",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       write(`${place.root}${PKI}/ca.crt`, both, 0o644);
@@ -69,7 +69,7 @@ export const CAS: Unlike[] = [
   {
     name: "the cluster's CA was renewed with its own key; pods and kubeconfigs have its old certificate",
     who: "who renews a CA that ends, by openssl x509 -signkey or the like",
-    waits: "to be run",
+    waits: "A3, A4, A5",
     change: async (place) => {
       const pub = newKeyPair(place);
       const renewed = await issueCa(certRow("ca"), FACTS, { key: pub, now: new Date(Date.now() - 60_000) });
@@ -80,7 +80,7 @@ export const CAS: Unlike[] = [
   {
     name: "clients are trusted by a file with the cluster's CA and the company's",
     who: "administrators with certificates of the company: --client-ca-file",
-    waits: "to be run",
+    waits: "A3, A4, A5",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       write(`${place.root}${PKI}/clients.crt`, both, 0o644);
@@ -95,7 +95,6 @@ export const CAS: Unlike[] = [
   {
     name: "every certificate is valid for a hundred years",
     who: "KubeKey, sealos, kubeadm built anew",
-    waits: "to be run",
     change: async (place) => {
       for (const name of LEAVES) await reissue(place, name, { certificateValidityHours: 100 * 8760 });
     },
@@ -103,7 +102,6 @@ export const CAS: Unlike[] = [
   {
     name: "the certificates have RSA keys of 4096 bits under a CA with another kind of key",
     who: "security guides; a kubeadm whose encryptionAlgorithm was changed",
-    waits: "to be run",
     change: async (place) => {
       for (const name of ["apiserver", "front-proxy-client"]) await reissue(place, name, { keyAlgorithm: "RSA-4096" });
     },
@@ -112,7 +110,6 @@ export const CAS: Unlike[] = [
   {
     name: "the API server's and etcd's certificates have more names than kubeadm-config says",
     who: "certificates renewed by hand with kubeadm init phase certs --apiserver-cert-extra-sans",
-    waits: "to be run",
     change: async (place) => {
       await reissue(place, "apiserver", { certSANs: ["api.old.example", "203.0.113.9"] });
       await reissue(place, "etcd-server", { etcdServerCertSANs: ["etcd.example"] });
@@ -122,7 +119,6 @@ export const CAS: Unlike[] = [
   {
     name: "one CA has signed everything: etcd and the front proxy have no CA of their own",
     who: "RKE and older kubespray set-ups that were taken over",
-    waits: "to be run",
     change: async (place) => {
       for (const file of ["etcd/ca", "front-proxy-ca"])
         for (const end of ["crt", "key"])
@@ -132,6 +128,8 @@ export const CAS: Unlike[] = [
         "requestheader-client-ca-file"
       ] = place.ca.cert;
     },
+    // new CAs are made, one for each
+    lost: { without: /^(front-proxy-ca|etcd\/ca)\.crt/ },
   },
   {
     name: "the API server shows a certificate of the company",
@@ -152,7 +150,6 @@ export const CAS: Unlike[] = [
   {
     name: "a second certificate for another name of the API server, of the company",
     who: "--tls-sni-cert-key for api.example.com",
-    waits: "to be run",
     change: async (place) => {
       const served = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS);
       write(`${place.root}${PKI}/sni.crt`, served.cert, 0o644);
@@ -164,7 +161,7 @@ export const CAS: Unlike[] = [
   {
     name: "a second service-account key is accepted, and a token Secret is signed by it",
     who: "a service-account key that was rotated: two --service-account-key-file",
-    waits: "to be run",
+    waits: "A3, A4, A5",
     change: (place) => {
       const old = newKeyOf("ECDSA-P256");
       write(`${place.root}${PKI}/sa-2024.pub`, old.pub, 0o644);
@@ -181,13 +178,12 @@ export const CAS: Unlike[] = [
   {
     name: "a token Secret of a ServiceAccount that is gone",
     who: "Secrets made by hand or by Helm, whose chart was removed",
-    waits: "to be run",
     change: (place) => tokenSecret(place, "gone", { key: read(place, `${PKI}/sa.key`), pub: read(place, `${PKI}/sa.pub`) }),
   },
   {
     name: "a Secret of a token whose controller has not filled it yet, and one of the type tls with the cluster's CA",
     who: "Helm charts; ingress and webhook set-ups",
-    waits: "to be run",
+    waits: "A3, A4, A5",
     change: (place) => {
       account(place, "fresh");
       tokenSecret(place, "fresh", newKeyOf("ECDSA-P256"));
@@ -203,7 +199,7 @@ export const CAS: Unlike[] = [
   {
     name: "a tenant has added a CA to the kube-root-ca.crt of a namespace",
     who: "people who may write ConfigMaps; corporate proxies",
-    waits: "to be run",
+    waits: "A3, A4, A5",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       place.objects["configmaps/shop/kube-root-ca.crt"] = configMap("shop/kube-root-ca.crt", { "ca.crt": both });
@@ -212,7 +208,6 @@ export const CAS: Unlike[] = [
   {
     name: "other certificates lie in the folder pki",
     who: "people and charts that put theirs beside kubeadm's",
-    waits: "to be run",
     change: async (place) => {
       const pair = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS, { now: new Date(Date.now() - 900 * DAY_MS) });
       write(`${place.root}${PKI}/registry.crt`, pair.cert, 0o644);
