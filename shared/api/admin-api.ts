@@ -14,7 +14,7 @@ const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
 export function adminClient(facts: ClusterFacts, server = localServer(facts)): KubeApi {
   const admin = readKubeconfig(ADMIN_CONF);
   if (!admin) throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
-  return KubeApi.from(admin, server);
+  return KubeApi.from({ ...admin, caPem: `${admin.caPem}\n${facts.shown ?? ""}` }, server);
 }
 
 /** The same, once this node's API is ready: a node that has just booted takes a moment. Errors: as `adminClient` and `apiReady`. */

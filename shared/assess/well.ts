@@ -19,7 +19,7 @@ export async function wellLine(cp: ControlPlaneNode, findings: readonly Finding[
   const { kubeconfig, clientPem } = node.kubelet;
   const files = new Set([...findings.flatMap(({ paths }) => paths), ...manifests, kubeconfig, clientPem]);
   const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => a.getTime() - b.getTime());
-  const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
+  const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${facts.shown ?? ""}`;
   const etcdCa = readable(certPath(certRow("etcd-ca"), facts.certificatesDir)) ?? "";
   const etcd = ETCD.map((port) => endpointUrl(facts.advertiseAddress, port));
   const servers = [...new Set([localServer(facts), clusterServer(facts)])];

@@ -24,6 +24,7 @@ import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 import { namesBefore } from "./names-before.ts";
 import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
+import { refuseOwnCertificate } from "./own-certificate.ts";
 import { refuseDockershim } from "./release.ts";
 import { findRepair, type Repair } from "./repair.ts";
 import { command } from "./todo.ts";
@@ -162,6 +163,7 @@ function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
 export async function controlPlaneToRepair(typed: string | undefined, given?: string): Promise<ControlPlaneNode> {
   const cp = await readControlPlaneNode(typed, given);
   refuseDockershim(cp);
+  refuseOwnCertificate(cp);
   await refuseWrongClock(cp);
   return cp;
 }

@@ -3,6 +3,7 @@
  * Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
+import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
 import { readObject } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
@@ -30,6 +31,7 @@ export interface EndpointPlace extends Pick<Repair, "data" | "rescue" | "earlier
   cluster: Cluster;
   facts: ClusterFacts;
   node: Node;
+  etcd: EtcdFolders;
 }
 
 /** In etcd's data, beside kubeadm-config. No worker's kubelet may write them. */

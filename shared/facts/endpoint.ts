@@ -28,6 +28,7 @@ import {
   witnessesOf,
 } from "./endpoint-witnesses.ts";
 import { ownCertificates } from "./names-before.ts";
+import { shownBeside } from "./own-certificate.ts";
 
 /** What the witnesses say. */
 export interface EndpointSeen {
@@ -54,7 +55,7 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
   const [places, configs] = [new Set(known.witnesses.map(({ place }) => place)), kubeconfigsHere(place)];
   const usual = [urlOf(known.value, facts), localServer(facts)];
   if (places.size < 2 && configs.every(({ server }) => usual.includes(server))) return known;
-  const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
+  const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${shownBeside(place) ?? ""}`;
   const names = new Map(configs.map(({ server, tlsServerName }) => [server, tlsServerName]));
   const servers = [...new Set([...usual, ...[...places].map((one) => urlOf(one, facts)), ...names.keys()])];
   const answers = new Map(await Promise.all(servers.map(async (to) => [to, await whoAnswers(to, cas, names.get(to))] as const)));
@@ -64,16 +65,18 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
 /** This cluster's endpoint as the facts have it, and what follows of it: which servers are right, and which names are needed. */
 export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterFacts {
   const facts = { ...place.facts, controlPlaneEndpoint: seen.value };
-  const configs = kubeconfigsHere(place);
-  const servers = configs.filter((config) => isRight(config, seen, place));
-  // who has tls-server-name asks for that name
-  const others = [KUBEADM, ...configs.flatMap(({ name, tlsServerName }) => (tlsServerName ? [name] : []))];
-  const used = seen.witnesses.filter(({ name, place: at }) => !others.includes(name) && at !== "" && isUsed(at, seen, facts));
+  const servers = kubeconfigsHere(place).filter((config) => isRight(config, seen, place));
+  const used = seen.witnesses.filter(({ name, place: at }) => isInUse(name) && at !== "" && isUsed(at, seen, facts));
   const hosts = [
     ...used.map(({ place: at }) => endpointHost(at)),
     ...servers.map(({ server, tlsServerName }) => tlsServerName ?? serverHost(server)),
   ];
-  return { ...facts, servers: [...new Set(servers.map(({ server }) => server))], clients: [...new Set(hosts)] };
+  return { ...facts, shown: shownBeside(place), servers: [...new Set(servers.map(({ server }) => server))], clients: [...new Set(hosts)] };
+}
+
+/** Of what lies in etcd's data: kubeadm alone reads kubeadm-config. */
+function isInUse(name: string): boolean {
+  return name !== KUBEADM && Object.hasOwn(EDITS, name);
 }
 
 /** The place that was decided for; another one only where somebody is there whose certificate then lacks that name. */
@@ -118,7 +121,7 @@ function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): 
 /** Hosts by which somebody may reach the API server, and that its certificate does not get by its row. */
 export function reachedBy({ endpoint: { witnesses }, facts }: { endpoint: EndpointSeen; facts: ClusterFacts }): string[] {
   const own = certRow("apiserver").names!(facts);
-  const hosts = witnesses.flatMap(({ place }) => (place ? [endpointHost(place)] : []));
+  const hosts = witnesses.flatMap(({ name, place }) => (place && isInUse(name) ? [endpointHost(place)] : []));
   return [...new Set(hosts)].filter((host) => !isFor(own, host));
 }
 

@@ -34,6 +34,8 @@ export interface ClusterFacts {
   controlPlaneEndpoint?: string | undefined;
   /** Servers to which kubeconfigs of this node lead besides, and which are this cluster's: "https://127.0.0.1:6443". */
   servers?: readonly string[];
+  /** Certificates that the API server shows beside kubeadm's own, in PEM: see facts/own-certificate.ts. */
+  shown?: string | undefined;
   /** Hosts by which clients that are known reach the API server. */
   clients?: readonly string[];
   /** CIDRs, IPv4 and/or IPv6; the API's own address comes from the first. */

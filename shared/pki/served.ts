@@ -3,7 +3,7 @@ import { isIP, isIPv6 } from "node:net";
 import { connect } from "node:tls";
 import { attempt } from "../fail.ts";
 import { isFor } from "./addresses.ts";
-import { infoOf, signedBy } from "./certificate.ts";
+import { infoOf, shareCertificate, signedBy } from "./certificate.ts";
 
 /** A control plane node that is only slow must not look like one that has lost its keys. */
 const HANDSHAKE_MS = 10_000;
@@ -34,7 +34,7 @@ export async function whoAnswers(server: string, caPem: string, name?: string): 
   const pem = await shownSoon(host, Number(port || 443));
   if (pem === undefined) return "nobody";
   if (isServerOf(pem, name ?? host, caPem)) return "ours";
-  return attempt(() => signedBy(pem, caPem)) === true && infoOf(pem)?.usages.includes("server") ? "not for this name" : "a stranger";
+  return isKnown(pem, caPem) && infoOf(pem)?.usages.includes("server") ? "not for this name" : "a stranger";
 }
 
 /** Undefined where nobody shows a certificate in time: also where the resolver does not answer. */
@@ -83,8 +83,13 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
  */
 export function isServerOf(pem: string, host: string, caPem: string): boolean {
   const info = infoOf(pem);
-  if (!info?.usages.includes("server") || attempt(() => signedBy(pem, caPem)) !== true) return false;
+  if (!info?.usages.includes("server") || !isKnown(pem, caPem)) return false;
   return isFor(info.sans, host);
+}
+
+/** Signed by a CA of these, or one of these itself: a certificate that root has given to the server. */
+function isKnown(pem: string, caPem: string): boolean {
+  return attempt(() => signedBy(pem, caPem)) === true || attempt(() => shareCertificate(pem, caPem)) === true;
 }
 
 function dateIn(head: string): Date | undefined {

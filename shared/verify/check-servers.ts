@@ -19,7 +19,7 @@ import { failOf } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
+import { certInfo, keyMatches, shareCertificate, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow, keyPath } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
@@ -133,6 +133,7 @@ async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
     certPath(certRow("ca"), facts.certificatesDir),
   ].map((path) => readText(path)!);
   const served = await servedPem(facts.advertiseAddress, facts.bindPort);
+  if (shareCertificate(served, facts.shown ?? "")) return `of --tls-cert-file, until ${day(certInfo(served).notAfter)}`;
   if (!signedBy(served, ca!)) return { failed: `it shows a certificate of "${certInfo(served).issuer}", not of the CA on disk` };
   if (!keyMatches(served, key!)) return { failed: "it shows another certificate: it has not been restarted since" };
   return `until ${day(certInfo(cert!).notAfter)}`;

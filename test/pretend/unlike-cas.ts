@@ -7,7 +7,7 @@ import { FACTS, otherCa, write } from "./cluster.ts";
 import { newKeyOf, tokenBy } from "./old-keys.ts";
 import { SCRIPTS, type Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
-import { editPod, PKI, read, reissue, setFlags } from "./unlike-edits.ts";
+import { editPod, editYaml, PKI, read, reissue, setFlags } from "./unlike-edits.ts";
 import { configMap, object } from "./unlike-objects.ts";
 
 const LEAVES = CERTS.filter((row) => row.ca).map(({ name }) => name);
@@ -134,7 +134,6 @@ export const CAS: Unlike[] = [
   {
     name: "the API server shows a certificate of the company",
     who: "--tls-cert-file of a corporate or public CA on the main port",
-    waits: "A6",
     change: async (place) => {
       const company = await otherCa();
       const served = await issueLeaf(certRow("apiserver"), company, FACTS);
@@ -143,6 +142,10 @@ export const CAS: Unlike[] = [
       write(`${place.root}${PKI}/company-ca.crt`, company.cert, 0o644);
       setFlags(place, "kube-apiserver", `--tls-cert-file=${PKI}/company.crt`, `--tls-private-key-file=${PKI}/company.key`);
       place.api.tls = served;
+      for (const name of ["admin", "kubelet", "controller-manager", "scheduler"])
+        editYaml(place, `/etc/kubernetes/${name}.conf`, ({ clusters: [{ cluster }] }) => {
+          cluster["certificate-authority-data"] = Buffer.from(place.ca.cert + company.cert).toString("base64");
+        });
     },
     ends: Object.fromEntries(SCRIPTS.slice(1, -1).map((script) => [script, { names: /company\.crt/ }])),
     lost: { refuses: ["01-etcd --new-cas", /company\.crt/] },
