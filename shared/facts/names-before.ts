@@ -64,7 +64,7 @@ function casOf(row: Cert, place: Place): string[] {
 }
 
 /** In its place, and in the rescue folders: as part 1 has copied it, as it was moved aside, as a server has shown it. */
-function certificatesBefore(row: Cert, { facts, rescue, earlier }: Place): string[] {
+export function certificatesBefore(row: Cert, { facts, rescue, earlier }: Pick<Place, "facts" | "rescue" | "earlier">): string[] {
   const path = certPath(row, facts.certificatesDir);
   const kept = [rescue, ...(earlier ? [earlier.rescue] : [])].flatMap((one) => [
     `${one.dir}/before${path}`,

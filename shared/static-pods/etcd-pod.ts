@@ -25,6 +25,7 @@ import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { fitOwners } from "./fit-owners.ts";
 import { keepShown } from "./keep-shown.ts";
+import { fitNamedCas } from "./named-cas.ts";
 import { continueOthers } from "./paused.ts";
 import { manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
 import { holdServers, refuseUnfitNode } from "./servers.ts";
@@ -130,6 +131,7 @@ export async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
 export async function issueEtcdCertificates(cp: ControlPlaneNode) {
   markRepair(cp);
   await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, ensureOptions(cp));
+  fitNamedCas(cp, ["etcd"]);
   await fitOwners(wantedManifests(cp, ["etcd"]), cp);
 }
 

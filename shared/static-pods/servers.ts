@@ -18,7 +18,7 @@ import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { takeAway } from "./exchange.ts";
 import { fitOwners } from "./fit-owners.ts";
-import { fitKubeletCa } from "./kubelet-ca.ts";
+import { fitNamedCas } from "./named-cas.ts";
 import { continueOthers, managerIsPaused } from "./paused.ts";
 import { restoreManifests } from "./restore.ts";
 import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders, wantedManifests } from "./wanted-manifests.ts";
@@ -47,7 +47,7 @@ export async function holdServers(cp: ControlPlaneNode) {
 
 /** Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns what was written. */
 export async function issueForServers(cp: ControlPlaneNode, options: { superAdmin: boolean | undefined }): Promise<string[]> {
-  const bundles = fitKubeletCa(cp);
+  const bundles = fitNamedCas(cp);
   const { written } = await ensureMany(credentials(cp, options.superAdmin), cp.facts, ensureOptions(cp));
   await fitOwners(wantedManifests(cp), cp);
   return [...bundles, ...written];
