@@ -120,16 +120,19 @@ async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
 /** Where the operator lays his copies for 00-salvage: in memory, as the runbook has it for all that is carried. */
 const COPIES = "/run/operators-copies";
 
+/** Those that are lost. */
 async function putBack(scene: Scene, kept: readonly Kept[]) {
   for (const node of nodesOn(scene)) {
     const isControlPlane = scene.lab.controlPlanes.includes(node);
-    for (const { path, text, mode } of kept.filter((file) => file.node === node && !existsSync(node.path(file.path)))) {
+    const lost = kept.filter((file) => file.node === node && !existsSync(node.path(file.path)));
+    for (const { path, text, mode } of lost) {
       const place = isControlPlane ? COPIES + path : path;
       const line = `umask 077; mkdir -p ${dirname(place)}; cat > ${place}; chmod ${mode.toString(8)} ${place}`;
       await node.run(["sh", "-c", line], { input: text });
     }
     // 2: ca.key and sa.key are still lost
-    if (isControlPlane) await type(scene, node, `./bunw scripts/00-salvage.ts files --backup ${COPIES}`, { exit: [0, 2], part: 0 });
+    if (isControlPlane && lost.length > 0)
+      await type(scene, node, `./bunw scripts/00-salvage.ts files --backup ${COPIES}`, { exit: [0, 2], part: 0 });
   }
 }
 
