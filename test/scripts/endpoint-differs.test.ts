@@ -7,6 +7,7 @@ import { BALANCER, certify, lead, leadingTo, OLD, said, serveBalancer } from "..
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { LEASES, lease, serveRunning } from "../pretend/running.ts";
+import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -128,3 +129,24 @@ for (const [what, etcd, change, said] of ROWS)
       node.end();
     }
   });
+
+test("lost, and nothing decides: refused before anything is stopped, with what each witness says; --endpoint decides and is carried on", async () => {
+  using node = await pretendNode({ etcd: said({ kubeadm: `${OLD}:6443`, clusterInfo: LB }) });
+  const what =
+    /^Nothing decides where this cluster's API is reached: kubeadm-config: \S+:6443 \(does not answer\) {3}cluster-info: \S+:6443 /;
+  const again = /^nothing was changed\. Say it: \.\/bunw scripts\/01-etcd\.ts --new-cas --endpoint HOST:PORT$/;
+  await expectRefusal(node, "01-etcd --new-cas", what, again, REFUSED);
+  expect(await node.run(`01-etcd --dry-run --new-cas --endpoint ${LB}`)).toMatchObject({ exitCode: 0 });
+  using later = await pretendNode({ kind: "healthy control plane node" });
+  const { stderr } = await later.run(`02-control-plane --endpoint ${LB}`);
+  expect(stderr).toMatch(/hint: part 1 first: \.\/bunw scripts\/01-etcd\.ts --endpoint 127\.\S+:6443\n$/);
+});
+
+test("lost, and what runs with it agrees: kubeadm-config's old place is left, and 01 says which counts", async () => {
+  using node = await pretendNode({ etcd: said({ kubeadm: `${OLD}:6443`, clusterInfo: LB, kubeProxy: LB }) });
+  const { exitCode, stderr } = await node.run("01-etcd --dry-run --new-cas");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toMatch(
+    /endpoint: kubeadm-config: \S+\.16:6443 \(does not answer\) {3}cluster-info, kube-proxy: \S+\.15:6443 .*; https:\/\/\S+\.15:6443 counts\n/,
+  );
+});
