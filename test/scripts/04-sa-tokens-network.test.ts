@@ -170,6 +170,32 @@ test("an operator that owns the plugin's agents belongs to the unit, wherever it
   expect(order.slice(5)).toEqual(["test", "coredns"]);
 });
 
+test("a plugin's own webhook, which refuses all new pods until it restarts, comes even before kube-proxy", async () => {
+  const hook = "kube-ovn-webhook";
+  let deaf = true;
+  const on: Reacts = (request, api) => {
+    const { method, path } = request;
+    if (method === "PATCH" && path.endsWith(`deployments/${hook}`)) deaf = false;
+    const isPod = method === "POST" && /kube-system\/pods(\?|$)/.test(path);
+    const refused = 'Internal error occurred: failed calling webhook "pods.kube-ovn.io": failed to call webhook: refused';
+    return deaf && isPod && request.body.metadata.labels?.app !== hook ? status(500, refused) : rolls(request, api);
+  };
+  const { exitCode, stderr, order } = await part4(
+    {
+      ...workload("DaemonSet", "kube-system", "kube-ovn-cni", { host: true, critical: true, cni: true, on: NODES }),
+      ...workload("Deployment", "kube-system", "kube-ovn-controller", { host: true, critical: true }),
+      ...workload("Deployment", "kube-system", hook, { host: true, critical: true }),
+      [`/api/v1/namespaces/kube-system/services/${hook}`]: { spec: { selector: { app: hook } } },
+      "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/kube-ovn": {
+        webhooks: [{ name: "pods.kube-ovn.io", clientConfig: { service: { namespace: "kube-system", name: hook } } }],
+      },
+    },
+    { on },
+  );
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(order.slice(0, 5)).toEqual([hook, "kube-proxy", "kube-ovn-controller", "kube-ovn-cni", "test"]);
+});
+
 test("a kube-proxy that does not come back on one of many nodes is named, and all others restart", async () => {
   const on: Reacts = (request, api) => {
     if (!request.path.endsWith("kube-proxy-w2/eviction")) return rolls(request, api);

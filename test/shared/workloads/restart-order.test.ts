@@ -1,0 +1,45 @@
+/** Nodes that are away, and what of a workload is on them: nothing waits for them. */
+import { expect, test } from "bun:test";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
+import { restartInOrder } from "../../../shared/workloads/restart-order.ts";
+import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { renewPod } from "../../pretend/running.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const PODS = "/api/v1/namespaces/shop/pods";
+const ready = { conditions: [{ type: "Ready", status: "True" }] };
+
+/** A DaemonSet with an old pod on each of these nodes. */
+function set(name: string, nodes: readonly string[]): { owner: PodOwner; objects: Record<string, object> } {
+  const path = `/apis/apps/v1/namespaces/shop/daemonsets/${name}`;
+  const pods = nodes.map((node) => ({
+    metadata: { name: `${name}-${node}`, namespace: "shop", uid: `uid-of-${name}-${node}`, labels: { app: name } },
+    spec: { nodeName: node },
+    status: ready,
+  }));
+  const workload = { spec: { selector: { matchLabels: { app: name } }, template: {} }, metadata: { generation: 1 }, status: {} };
+  return {
+    owner: { restart: "rollout", controller: "DaemonSet", namespace: "shop", name, path, since: new Date(), pods },
+    objects: { [path]: workload, ...Object.fromEntries(pods.map((pod) => [`${PODS}/${pod.metadata.name}`, pod])) },
+  };
+}
+
+test("pods on nodes that are away are named; a DaemonSet's others are replaced, as its own update does not pass such a node", async () => {
+  using box = sandbox();
+  const [log, gone] = [set("log", ["w1", "w2", "w3"]), set("gone", ["w2"])];
+  using server = pretendApi({
+    objects: { ...log.objects, ...gone.objects },
+    on: ({ method, path }, { objects }) =>
+      method === "POST" && path.endsWith("/eviction") ? renewPod(objects, path.slice(0, -9)) : undefined,
+  });
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const groups = [{ name: "all others" as const, owners: [log.owner, gone.owner] }];
+  const end = await restartInOrder(api, groups, { from: "m1", away: new Set(["w2"]), caPem: "the CA" });
+  expect(end).toEqual({
+    left: [],
+    notes: ["log", "gone"].map((name) => `left: shop/${name} (DaemonSet) on w2, which is away: when it is back, this script again`),
+  });
+  expect(server.changes()).toEqual([`POST ${PODS}/log-w1/eviction`, `POST ${PODS}/log-w3/eviction`]);
+  expect(box.said).toContain("2 pods of shop/log (DaemonSet): replaced, 1 at a time");
+});
