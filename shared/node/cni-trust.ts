@@ -7,6 +7,7 @@ import { list } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { certificatesIn, infoOf, orUndefined } from "../pki/certificate.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
+import { trustedKeys } from "../pki/trusted-keys.ts";
 import { readYaml } from "../yaml.ts";
 
 /** Where containerd and CRI-O look, unless their own configuration says otherwise. */
@@ -47,13 +48,12 @@ export async function trustsOldCa(path: string, caPem: string): Promise<boolean>
   const cluster = clusterIn(path);
   const pem = cluster && caOf(cluster);
   if (!pem || !URL.canParse(cluster.server ?? "") || cluster["insecure-skip-tls-verify"]) return false;
-  const today = keysOf(caPem);
-  const own = keysOf(pem);
-  if (own.size === 0 || today.size === 0 || [...own.keys()].some((key) => today.has(key))) return false;
+  const [own, today] = [trustedKeys(pem), trustedKeys(caPem)];
+  if (own.size === 0 || today.size === 0 || !own.isDisjointFrom(today)) return false;
   const { hostname, port } = new URL(cluster.server!);
   const host = hostname.replace(/^\[|\]$/g, "");
   const [served] = await Promise.allSettled([servedPem(host, Number(port || 443))]);
-  if (served.status === "rejected") return [...own.values()].some((name) => [...today.values()].includes(name));
+  if (served.status === "rejected") return !namesIn(pem).isDisjointFrom(namesIn(caPem));
   return isServerOf(served.value, host, caPem) && !isServerOf(served.value, host, pem);
 }
 
@@ -67,8 +67,6 @@ function caOf(cluster: Cluster): string | undefined {
   return data ? Buffer.from(data, "base64").toString() : file && orUndefined(() => smallText(file));
 }
 
-/** The keys of all certificates of a text, with their names. */
-function keysOf(pem: string): Map<string, string> {
-  const infos = certificatesIn(pem).flatMap((one) => infoOf(one) ?? []);
-  return new Map(infos.map(({ publicKeyHash, subject }) => [publicKeyHash, subject]));
+function namesIn(pem: string): Set<string> {
+  return new Set(certificatesIn(pem).flatMap((one) => infoOf(one)?.subject ?? []));
 }

@@ -26,7 +26,7 @@ async function judged(trusted: string, shown?: { cert: string; key: string }): P
   using server = pretendApi(shown ? { tls: shown } : {});
   const at = shown ? server.url : "https://127.0.0.1:1";
   const cluster = { server: at, "certificate-authority-data": btoa(trusted) };
-  write(box.root + PATH, JSON.stringify({ clusters: [{ name: "local", cluster }] }));
+  write(box.dir + PATH, JSON.stringify({ clusters: [{ name: "local", cluster }] }));
   return await trustsOldCa(PATH, today.pem);
 }
 
