@@ -73,12 +73,13 @@ async function main() {
     () => restartAll(scene, chosen.groups, renewed),
     "kubectl rollout restart",
   );
-  await step(
+  const refused = await step(
     "4.6 Prove that tokens are signed and accepted",
     () => proveTokens(scene),
     "kubectl create token default",
   );
   await step("4.7 Print what is left for you to do", () => sayLeft(scene, chosen, left));
+  if (refused) throw refused;
   if (left.workloads.length + left.secrets.size > 0 && !mode.dryRun) throw leftForPeople(left);
   sayNext(cp, without, chosen);
 }
@@ -140,21 +141,20 @@ async function restartAll(scene: Scene, groups: Group[], first: Renewed): Promis
   return { workloads, notes, secrets: again?.refused ?? new Map(), renewed };
 }
 
-async function proveTokens({ api }: Scene) {
-  if (mode.dryRun) return say("would: ask for a token and have it reviewed");
+/** What is left is printed all the same. */
+async function proveTokens({ api }: Scene): Promise<Fail | undefined> {
+  if (mode.dryRun) return void say("would: ask for a token and have it reviewed");
   const user = await tokens.reviewNewToken(api);
-  if (!user)
-    throw new Fail("The API does not accept the token that it has just signed", {
-      hint: "sa.key differs between control plane nodes: compare their sa.pub with sha256sum",
-    });
-  say(`a new token: accepted as ${user}`);
+  if (user) return void say(`a new token: accepted as ${user}`);
+  return new Fail("The API does not accept the token that it has just signed", {
+    hint: "sa.key differs between control plane nodes: compare their sa.pub with sha256sum",
+  });
 }
 
 async function sayLeft({ cp, api, trust }: Scene, chosen: Chosen, left: Left) {
   const { later, skipped } = chosen;
-  const reported = reportedOf(chosen.groups);
   for (const note of left.notes) say(`- ${note}`);
-  const waiting = { reported, skipped, later };
+  const waiting = { reported: reportedOf(chosen.groups), skipped, later };
   for (const line of await leftToDo({ cp, api, ...left, ...waiting, caPem: trust.caPem }))
     say(`- ${line}`);
   rememberSkipped(skipped);

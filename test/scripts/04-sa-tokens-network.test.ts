@@ -360,3 +360,14 @@ test("a plugin's agents are replaced a tenth of the nodes at a time, and one nod
   expect(stderr).toContain("  - kube-system/calico-node (DaemonSet) still trusts the old CA: no new pod that is Ready on n7");
   expect(changes.filter((change) => change.startsWith("PATCH") && /coredns|web/.test(change))).toHaveLength(2);
 });
+
+test("what is left is printed, too, where the API does not accept its own new token", async () => {
+  const on: Reacts = (request, api) =>
+    request.path.endsWith("/tokenreviews")
+      ? Response.json({ status: {} }, { status: 201 })
+      : canaryOnW1({ status: { phase: "Failed", reason: "OutOfpods" } })(request, api);
+  const { exitCode, stderr } = await part4({}, { on });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(stderr).toContain("  - left: test pod on w1: OutOfpods\n");
+  expect(stderr).toContain("error: The API does not accept the token that it has just signed\n");
+});
