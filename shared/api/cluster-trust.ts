@@ -67,17 +67,16 @@ export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeA
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
   const ca = clusterCa(facts.certificatesDir);
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
-  const before = now?.data?.kubeconfig ?? "";
+  // who has removed it lets nobody join, as hardening guides advise
+  if (!now) return say("cluster-info: not there, and not made; kubeadm join needs it: kubeadm init phase bootstrap-token makes it");
+  const before = now.data?.kubeconfig ?? "";
   if (serverIn(before) !== undefined && trustsCa(caIn(before), ca)) return say("cluster-info: kept");
   const kubeconfig = withCa(before, ca) ?? clusterInfoText(clusterServer(facts), ca);
   // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for every token that may sign.
   const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
   // Several control plane nodes may be repaired at the same time.
-  const written = await unlessRefused([409], () =>
-    now
-      ? api.replace(path, { ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } })
-      : api.create("/api/v1/namespaces/kube-public/configmaps", body),
-  );
+  const metadata = { ...body.metadata, resourceVersion: now.metadata.resourceVersion };
+  const written = await unlessRefused([409], () => api.replace(path, { ...body, metadata }));
   if (written === undefined) return await publishClusterInfo(cp, api);
   say(`cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(ca).publicKeyHash}`);
 }

@@ -123,7 +123,7 @@ export function refuseStrangers(
 function readConfiguration(data: EtcdData): ClusterConfiguration {
   const text = findConfigMap(data, "kube-system/kubeadm-config")?.ClusterConfiguration;
   if (!text) {
-    throw new Fail("Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data", {
+    throw new Refused("Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data", {
       hint: "is this the etcd of a kubeadm cluster? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder",
     });
   }

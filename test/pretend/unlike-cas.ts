@@ -37,24 +37,24 @@ export const CAS: Unlike[] = [
   {
     name: "kube-root-ca.crt holds the CA of before beside today's",
     who: "kubernetes.io: Manual Rotation of CA Certificates, which leaves --root-ca-file with both",
-    waits: "A3, A4, A5",
     change: async (place) => {
       const both = `${(await otherCa()).cert}${place.ca.cert}`;
       write(`${place.root}${PKI}/root-cas.crt`, both, 0o644);
       setFlags(place, "kube-controller-manager", `--root-ca-file=${PKI}/root-cas.crt`);
       publish(place, both);
     },
+    lost: { refuses: ["01-etcd --new-cas", /root-cas\.crt/] },
   },
   {
     name: "kube-root-ca.crt holds today's CA and then the one of before",
     who: "the same manual, the other order",
-    waits: "A3, A4, A5",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       write(`${place.root}${PKI}/root-cas.crt`, both, 0o644);
       setFlags(place, "kube-controller-manager", `--root-ca-file=${PKI}/root-cas.crt`);
       publish(place, both);
     },
+    lost: { refuses: ["01-etcd --new-cas", /root-cas\.crt/] },
   },
   {
     name: "ca.crt holds the signing CA and another that is trusted, too",
