@@ -32,11 +32,12 @@ const CALICO: GoBuild = {
 
 export type CalicoNamespace = "kube-system" | "calico-system";
 
-export function calico(namespace: CalicoNamespace = "kube-system"): AddOn {
+/** `typhas`: how many; the manifest has one, and advises more. */
+export function calico(namespace: CalicoNamespace = "kube-system", { typhas = 1 } = {}): AddOn {
   return {
     packages: [["/usr/sbin/ipset", "ipset"]],
     images: async () => await calicoImages(await buildGo(CALICO)),
-    objects: async () => calicoObjects(readFileSync(join(await buildGo(CALICO), MANIFEST), "utf8"), namespace),
+    objects: async () => calicoObjects(readFileSync(join(await buildGo(CALICO), MANIFEST), "utf8"), namespace, typhas),
     writes: [/^\/var\/lib\/calico\//],
   };
 }
@@ -99,12 +100,14 @@ async function nodeImage(name: string, program: string): Promise<Image> {
 type Objects = any;
 
 /** Calico's manifest, with VXLAN in the place of BIRD, in this namespace. */
-export function calicoObjects(manifest: string, namespace: CalicoNamespace): string {
+export function calicoObjects(manifest: string, namespace: CalicoNamespace, typhas = 1): string {
   const objects: Objects[] = parseAllDocuments(manifest).flatMap((document) => document.toJS() ?? []);
   for (const { kind, metadata, data, spec } of objects) {
     if (kind === "ConfigMap") data.calico_backend = "vxlan";
     if (kind === "DaemonSet") withVxlan(spec.template.spec, namespace);
-    if (kind === "Deployment" && metadata.name === "calico-typha") setEnv(spec.template.spec, { TYPHA_K8SNAMESPACE: namespace });
+    if (kind !== "Deployment" || metadata.name !== "calico-typha") continue;
+    spec.replicas = typhas;
+    setEnv(spec.template.spec, { TYPHA_K8SNAMESPACE: namespace });
   }
   const yaml = objects.map((object) => stringify(object)).join("---\n");
   if (namespace === "kube-system") return yaml;

@@ -75,7 +75,8 @@ export function field({ controlPlanes, earlierKey, namespace, idle = [] }: Field
   const inSystem = ["-n", "kube-system"];
   return {
     ...USUAL,
-    podNetwork: calico(namespace),
+    // Typha tolerates everything, so it may be on the idle node, and nobody moves it when that one is switched off.
+    podNetwork: calico(namespace, { typhas: 2 }),
     addOns: [apiBalancer, certManager],
     certSANs: ["127.0.0.1"],
     apiServerFlags: [
