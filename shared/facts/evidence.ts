@@ -9,12 +9,15 @@ import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import type { ConfigMap, Secret } from "../k8s/objects.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
+import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { PODS_DIR } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type CaText, CLUSTERS_WORD, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
 import { type Jwt, readJwt } from "../pki/tokens.ts";
+import { controlPlaneNames } from "../trust/control-planes.ts";
 import { kubeSystemUids, ofPodFolder } from "../trust/pod-owner.ts";
 import { may, ofNamespace, type SourceName } from "../trust/sources.ts";
 
@@ -44,6 +47,8 @@ interface Asked extends Places {
 }
 
 interface Row {
+  /** Whether what is read is the content of the CA's own file. */
+  whole?: (asked: Asked) => boolean;
   ca: CaText["ca"];
   from: string;
   source: SourceName;
@@ -63,7 +68,7 @@ const AUTHENTICATION = "kube-system/extension-apiserver-authentication";
 
 // biome-ignore format: a table; what the cluster itself uses comes first
 const ROWS: readonly Row[] = [
-  { ca: "ca",             from: CLUSTERS_WORD,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt") },
+  { ca: "ca",             from: CLUSTERS_WORD,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt"), whole: isCaFile },
   { ca: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
   { ca: "ca",             from: IN_PODS,                              source: "a pod of kube-system", read: (asked) => projected("ca.crt", asked).join("\n") },
   { ca: "ca",             from: IN_SECRETS,                           source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },
@@ -92,15 +97,29 @@ export function readEvidence(places: Places): ClusterEvidence {
     known.unread.push(`${from}: ${value.message}`);
     return undefined;
   };
-  for (const { ca, from, source, read: text } of ROWS) {
+  for (const { ca, from, source, read: text, whole } of ROWS) {
     const found = may(source, "keys") ? read(from, () => text(asked)) : undefined;
-    if (found && certificatesIn(found).length > 0) known.texts.push({ ca, from, text: found });
+    const isWhole = found && whole ? read(from, () => whole(asked)) : undefined;
+    if (found && certificatesIn(found).length > 0) known.texts.push({ ca, from, text: found, ...(isWhole && { whole: true }) });
   }
   for (const { from, source, read: texts } of TOKEN_ROWS) {
     const found = may(source, "keys") ? (read(from, () => texts(asked)) ?? []) : [];
     for (const jwt of found.flatMap((text) => readJwt(text) ?? [])) known.tokens.push({ ...jwt, from });
   }
   return known;
+}
+
+/**
+ * Whether kube-root-ca.crt is the content of pki/ca.crt: the controller-managers publish what --root-ca-file names. One that signs with the
+ * file as well starts with one certificate in it only (kubernetes.io, "Manual Rotation of CA Certificates"; ca_provider.go): then ca.crt held
+ * one, whatever another controller-manager has published.
+ */
+function isCaFile({ data, certificatesDir }: Asked): boolean {
+  const managers = data ? controlPlaneNames(data).flatMap((name) => findMirrorPods(data, name)) : [];
+  const commands = managers.filter(({ name }) => name === "kube-controller-manager").map(({ pod }) => ({ pod, of: flags(commandOf(pod)) }));
+  const names = ({ pod, of }: (typeof commands)[number], flag: string) =>
+    hostPathOf(pod, of.get(flag) ?? "") === `${certificatesDir}/ca.crt`;
+  return commands.length > 0 && commands.every((one) => names(one, "root-ca-file") && !names(one, "cluster-signing-cert-file"));
 }
 
 function configMap(data: EtcdData | undefined, name: string, key: string): string | undefined {

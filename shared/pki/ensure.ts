@@ -16,6 +16,7 @@ import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { serverIn } from "./kubeconfig-fields.ts";
 import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
+import { signingFirst } from "./trusted-keys.ts";
 
 export interface ApplyOptions {
   /** Where wrong files go, under their whole old path. */
@@ -167,7 +168,10 @@ function signer(name: string, forName: string, { actions, facts, cas }: Job): Pa
 
 function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: string): boolean {
   writeFile(keyPath(row, facts.certificatesDir), key, { mode: 0o600 });
-  return writeFile(certPath(row, facts.certificatesDir), cert, { mode: 0o644, note: `until ${day(endOf(cert))}, ${note}` });
+  return writeFile(certPath(row, facts.certificatesDir), cert, {
+    mode: 0o644,
+    note: `until ${day(endOf(signingFirst(cert, key)))}, ${note}`,
+  });
 }
 
 function setAside({ paths }: Finding, options: ApplyOptions) {

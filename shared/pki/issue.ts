@@ -9,6 +9,7 @@ import { type Names, names } from "./addresses.ts";
 import { BACKDATE_MS, certificatesIn, privateKeyOf, publicKeyOf } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { type KeyPair, keyPair, signingKey } from "./keys.ts";
+import { signingFirst } from "./trusted-keys.ts";
 
 /** A certificate and its key in PEM: the key as PKCS#1 or SEC1, as kubeadm writes it. */
 export interface Pair {
@@ -136,7 +137,7 @@ function signerOf(ca: Pair): Promise<Signer> {
 }
 
 async function readSigner(ca: Pair): Promise<Signer> {
-  const cert = new x509.X509Certificate(certificatesIn(ca.cert)[0] ?? "");
+  const cert = new x509.X509Certificate(certificatesIn(signingFirst(ca.cert, ca.key))[0] ?? "");
   const keyId = cert.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
   return { subject: cert.subjectName, keyId, ...(await signingKey(privateKeyOf(ca.key))) };
 }

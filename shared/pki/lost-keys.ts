@@ -15,6 +15,8 @@ export interface CaText {
   /** For the operator: "kube-root-ca.crt", "pki/ca.crt". */
   from: string;
   text: string;
+  /** It is the content of this CA's own file. Else it may be of a larger bundle, and of its certificates only the one of the key is taken. */
+  whole?: boolean;
 }
 
 /** What proves the cluster's public keys: certificates, and the `kid` of tokens. */
@@ -24,7 +26,7 @@ export interface Evidence {
 }
 
 /**
- * What helps a finding that is not ok. `certificate`: a known one of this very key. `again`: the key is here, its public half is made from
+ * What helps a finding that is not ok. `certificate`: a known one of this very key, with all that its file held. `again`: the key is here, its public half is made from
  * it. `lost`: the key is not here, or does not belong to this cluster (then `why` says so).
  */
 export type Remedy = { do: "certificate"; pem: string; from: string } | { do: "again" } | { do: "lost"; why?: string };
@@ -47,8 +49,10 @@ function caRemedy(row: Cert, finding: Finding, here: { key: string; cert: string
   const known = knownCertificates(row, here.cert, texts);
   const fit = known.find(({ info }) => info.isCa && isValidNow(info) && keyMatches(info.pem, here.key));
   const [inUse] = known;
-  if (fit && (fit.info.publicKeyHash === inUse!.info.publicKeyHash || madeAt(fit.info.pem) > madeAt(inUse!.info.pem)))
-    return { do: "certificate", pem: fit.info.pem, from: fit.from };
+  // what names the one in use may name several: the CA of before and today's
+  const isInUse = fit && known.some(({ from, info }) => from === inUse!.from && info.publicKeyHash === fit.info.publicKeyHash);
+  if (fit && (isInUse || madeAt(fit.info.pem) > madeAt(inUse!.info.pem)))
+    return { do: "certificate", pem: fit.whole ?? fit.info.pem, from: fit.from };
   if (!["certificate missing", "unreadable", "does not match its key"].includes(finding.state)) return { do: "lost" };
   if (known.length > 0) return STRANGE;
   const signed = signedLeaves(row, finding, here.key);
@@ -61,7 +65,7 @@ function knownCertificates(row: Cert, cert: string | undefined, texts: readonly 
   // the kubelet's clientCAFile mostly is pki/ca.crt itself, and then proves nothing more
   const isCopy = ({ from, text }: CaText) => from === KUBELETS_CA && text === cert;
   const others = texts.filter((one) => one.ca === row.name && one.from !== `pki/${row.file}.crt` && !isCopy(one));
-  const found = others.flatMap(({ from, text }) => infosIn(text).map((info) => ({ from, info })));
+  const found = others.flatMap(({ from, text, whole }) => infosIn(text).map((info) => ({ from, info, whole: whole ? text : undefined })));
   return found.sort(
     (a, b) => Number(b.from === CLUSTERS_WORD) - Number(a.from === CLUSTERS_WORD) || b.info.notAfter.getTime() - a.info.notAfter.getTime(),
   );

@@ -112,11 +112,11 @@ export class FoundKeys {
 }
 
 /** A found key and its public half, by their names below pki/. */
-export function pairOf({ wanted, generation: { text }, key }: FoundKey): [string, string][] {
+export function pairOf({ wanted, generation: { text, whole }, key }: FoundKey): [string, string][] {
   const pem = keyPem(key);
   return [
     [wanted.keyFile, pem],
-    [wanted.publicFile, text ?? publicPem(pem)],
+    [wanted.publicFile, whole ?? text ?? publicPem(pem)],
   ];
 }
 

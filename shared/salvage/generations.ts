@@ -16,6 +16,8 @@ import type { Target } from "./memory/search-process.ts";
 export interface Generation extends Target {
   /** The certificate, or the public key in PEM; unset where only a token's `kid` is known. */
   text?: string | undefined;
+  /** All that the CA's own file held. */
+  whole?: string | undefined;
   from: string[];
   /** Tokens that name it by their `kid`: a private key belongs to it only if it verifies one of them. */
   tokens: string[];
@@ -39,8 +41,8 @@ export function generation(text: string, from: string[]): Generation {
 /** `ca`: a row's name in CERTS. */
 export function caGenerations(ca: string, { texts }: ClusterEvidence): Generations {
   const found = new Map<string, Generation>();
-  for (const { from, text } of texts.filter((known) => known.ca === ca))
-    for (const pem of certificatesIn(text)) addReadable(found, pem, from);
+  for (const { from, text, whole } of texts.filter((known) => known.ca === ca))
+    for (const pem of certificatesIn(text)) addReadable(found, pem, from, whole ? text : undefined);
   const generations = [...found.values()].sort((a, b) => weightOf(b) - weightOf(a) || b.from.length - a.from.length);
   return { generations, candidates: generations.filter((one) => isEqual(one, generations[0]!)).length };
 }
@@ -74,9 +76,9 @@ function byUse(a: KnownToken, b: KnownToken): number {
 /** RFC 7518 §3.1. */
 const KINDS: Record<string, Target["kind"]> = { RS256: "RSA", ES256: "P-256", ES384: "P-384" };
 
-function addReadable(found: Map<string, Generation>, pem: string, from: string) {
+function addReadable(found: Map<string, Generation>, pem: string, from: string, whole?: string) {
   const one = attempt(() => generation(pem, [from]));
-  if (!(one instanceof Fail)) add(found, one);
+  if (!(one instanceof Fail)) add(found, { ...one, whole });
 }
 
 function add(found: Map<string, Generation>, one: Generation) {
@@ -85,6 +87,7 @@ function add(found: Map<string, Generation>, one: Generation) {
   else
     Object.assign(known, {
       text: known.text ?? one.text,
+      whole: known.whole ?? one.whole,
       publicKey: known.publicKey ?? one.publicKey,
       from: union(known.from, one.from),
       tokens: union(known.tokens, one.tokens),
