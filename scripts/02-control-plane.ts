@@ -24,11 +24,7 @@ import { parseOptions } from "../shared/options.ts";
 import { listed } from "../shared/plain.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { beforeServersStop } from "../shared/static-pods/first-screen.ts";
-import {
-  fullControllerManager,
-  leadsInFull,
-  reducedManagers,
-} from "../shared/static-pods/full-manager.ts";
+import * as manager from "../shared/static-pods/full-manager.ts";
 import { keepShown } from "../shared/static-pods/keep-shown.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { refuseLostFiles } from "../shared/static-pods/restore.ts";
@@ -38,13 +34,7 @@ import { controlPlaneNames } from "../shared/trust/control-planes.ts";
 import { sayEvictions } from "../shared/workers/evictions.ts";
 import { isControlPlaneName } from "../shared/workers/identities.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
-import {
-  findSilent,
-  missedOf,
-  proveNodes,
-  proveOwnKubelet,
-  saySilent,
-} from "../shared/workers/nodes-seen.ts";
+import * as nodes from "../shared/workers/nodes-seen.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 async function main() {
@@ -113,7 +103,7 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   await ensureAdmins(cp, local);
-  await proveNodes(cp, local);
+  await nodes.proveNodes(cp, local);
   const since = (await takeUpSaKey(cp, local)) ?? started;
   await proveOldSaKeys(local, facts);
   if (since)
@@ -135,7 +125,7 @@ async function proveKubelet(
   api: KubeApi,
   without: string[],
 ): Promise<string[]> {
-  await proveOwnKubelet(cp, api);
+  await nodes.proveOwnKubelet(cp, api);
   const away = mode.dryRun ? [] : await letManagerRun(cp, api, without);
   if (mode.dryRun) return away;
   await sayEndpointReady(cp.facts);
@@ -151,18 +141,18 @@ async function letManagerRun(
   api: KubeApi,
   without: string[],
 ): Promise<string[]> {
-  const silent = await findSilent(cp, api, without);
-  const away = missedOf(silent);
-  const leader = away.length > 0 ? await leadsInFull(cp, api) : undefined;
+  const silent = await nodes.findSilent(cp, api, without);
+  const away = nodes.missedOf(silent);
+  const leader = away.length > 0 ? await manager.leadsInFull(cp, api) : undefined;
   const isFull = away.length === 0 || leader !== undefined;
-  if (!caIsNew(cp)) saySilent(silent);
+  if (!caIsNew(cp)) nodes.saySilent(silent);
   if (!managerIsReduced(cp)) return away;
   if (leader)
     say(`the controller-manager on ${leader} leads in full: it treats them as on any day`);
   const { controlPlanes, workers, named } = silent;
   const lonely = caIsNew(cp) && !isFull ? [] : [...controlPlanes, ...workers, ...named];
   await sayEvictions(cp, api, { nodes: lonely, isFull });
-  if (isFull) await fullControllerManager(cp, api, controlPlaneNames(cp.data));
+  if (isFull) await manager.fullControllerManager(cp, api, controlPlaneNames(cp.data));
   else say(howItRunsInFull(cp, [...without, ...workers], away));
   return away;
 }
@@ -191,7 +181,7 @@ async function next(
 ): Promise<Todo[]> {
   const trust = trustSeen(cp);
   const own = cp.cluster.nodes.filter(({ name }) => name === cp.node.name);
-  const reduced = mode.dryRun ? [] : await reducedManagers(cp, api);
+  const reduced = mode.dryRun ? [] : await manager.reducedManagers(cp, api);
   const part3 =
     trust.caIsNew ||
     away.length > 0 ||

@@ -13,7 +13,6 @@ import { refuseNoJoining } from "../shared/facts/bootstrap-auth.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
-import { refuseUndecided } from "../shared/facts/endpoint.ts";
 import * as next from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { command, inOneLine } from "../shared/facts/todo.ts";
@@ -63,7 +62,6 @@ async function open(values: Values) {
   const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, without);
   if (silent) saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins(scene, silent);
-  refuseNoJoining(cp);
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(cp, api, values["token-file"]),
@@ -196,7 +194,7 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
 }
 
 async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
-  refuseUndecided(cp);
+  refuseNoJoining(cp);
   const caPem = clusterCa(cp.facts.certificatesDir);
   await waitForRootCa(api, caPem);
   if (mode.dryRun)

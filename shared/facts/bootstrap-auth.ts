@@ -4,6 +4,7 @@ import { commandOf, flags } from "../manifests/command.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
+import { refuseUndecided } from "./endpoint.ts";
 
 const FLAG = "enable-bootstrap-token-auth";
 
@@ -19,8 +20,9 @@ export function joiningTrouble(cp: Pick<ControlPlaneNode, "node">, manifest?: Pi
   });
 }
 
-/** Before a token is made. Errors: Refused where no worker can join with it. */
-export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node">) {
+/** Before a token is made. Errors: Refused where no worker can join with it; and as `refuseUndecided`. */
+export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node" | "endpoint">) {
+  refuseUndecided(cp);
   const trouble = joiningTrouble(cp);
   if (trouble) throw trouble;
 }

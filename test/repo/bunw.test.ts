@@ -89,6 +89,13 @@ test.each([
   expect(await bunw(ASSESS, { cwd: elsewhere })).toEqual(worksAndNoMore);
 });
 
+test("bunw takes no proxy out of root's shell: the kit's requests go to the servers themselves", async () => {
+  await layOut();
+  const env = Object.fromEntries(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"].map((name) => [name, "http://p:1"]));
+  const { stdout } = await bunw(["-e", "console.log(Object.keys(process.env).filter((name) => /_proxy$/i.test(name)))"], { env });
+  expect(stdout.trim()).toBe("[]");
+});
+
 test("bunw takes no variables out of an .env, wherever it lies", async () => {
   await layOut();
   for (const name of [".env", ".env.local", ".env.development"]) write(`${elsewhere}/${name}`, "FROM_A_STRANGER=1\n");
