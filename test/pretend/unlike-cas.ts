@@ -59,7 +59,6 @@ export const CAS: Unlike[] = [
   {
     name: "ca.crt holds the signing CA and another that is trusted, too",
     who: "companies with two CAs, clusters in the middle of a rotation",
-    waits: "A3, A4, A5",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       write(`${place.root}${PKI}/ca.crt`, both, 0o644);
@@ -69,7 +68,7 @@ export const CAS: Unlike[] = [
   {
     name: "the cluster's CA was renewed with its own key; pods and kubeconfigs have its old certificate",
     who: "who renews a CA that ends, by openssl x509 -signkey or the like",
-    waits: "A3, A4, A5",
+    waits: "what tells a CA with a renewed certificate from a new one: part 4 takes pods that are older than the certificate for stale",
     change: async (place) => {
       const pub = newKeyPair(place);
       const renewed = await issueCa(certRow("ca"), FACTS, { key: pub, now: new Date(Date.now() - 60_000) });
@@ -80,7 +79,7 @@ export const CAS: Unlike[] = [
   {
     name: "clients are trusted by a file with the cluster's CA and the company's",
     who: "administrators with certificates of the company: --client-ca-file",
-    waits: "A3, A4, A5",
+    waits: "its first whole run",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       write(`${place.root}${PKI}/clients.crt`, both, 0o644);
@@ -134,6 +133,7 @@ export const CAS: Unlike[] = [
   {
     name: "the API server shows a certificate of the company",
     who: "--tls-cert-file of a corporate or public CA on the main port",
+    waits: "its first whole run",
     change: async (place) => {
       const company = await otherCa();
       const served = await issueLeaf(certRow("apiserver"), company, FACTS);
@@ -164,7 +164,7 @@ export const CAS: Unlike[] = [
   {
     name: "a second service-account key is accepted, and a token Secret is signed by it",
     who: "a service-account key that was rotated: two --service-account-key-file",
-    waits: "A3, A4, A5",
+    waits: "its first whole run",
     change: (place) => {
       const old = newKeyOf("ECDSA-P256");
       write(`${place.root}${PKI}/sa-2024.pub`, old.pub, 0o644);
@@ -186,7 +186,7 @@ export const CAS: Unlike[] = [
   {
     name: "a Secret of a token whose controller has not filled it yet, and one of the type tls with the cluster's CA",
     who: "Helm charts; ingress and webhook set-ups",
-    waits: "A3, A4, A5",
+    waits: "a rule for token Secrets that no controller has filled: part 4 fills them",
     change: (place) => {
       account(place, "fresh");
       tokenSecret(place, "fresh", newKeyOf("ECDSA-P256"));
@@ -202,7 +202,7 @@ export const CAS: Unlike[] = [
   {
     name: "a tenant has added a CA to the kube-root-ca.crt of a namespace",
     who: "people who may write ConfigMaps; corporate proxies",
-    waits: "A3, A4, A5",
+    waits: "its first whole run",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       place.objects["configmaps/shop/kube-root-ca.crt"] = configMap("shop/kube-root-ca.crt", { "ca.crt": both });

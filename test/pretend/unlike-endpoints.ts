@@ -149,7 +149,7 @@ export const ENDPOINTS: Unlike[] = [
   {
     name: "administrators sign in at an OIDC provider: admin.conf runs a program and has no certificate",
     who: "companies that allow no client certificates: kubelogin, teleport",
-    waits: "table",
+    waits: "a refusal of an admin.conf that runs a program: part 2 replaces it",
     change: (place) =>
       editYaml(place, "/etc/kubernetes/admin.conf", (config) => {
         config.users[0].user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "kubectl", args: ["oidc-login"] } };

@@ -82,6 +82,7 @@ export const HOSTS: Unlike[] = [
   {
     name: "a bootstrap kubeconfig of the join was left, with a token that has ended",
     who: "kubelets that were joined by other tools than kubeadm",
+    waits: "its first whole run",
     change: (place) =>
       write(`${place.root}/etc/kubernetes/bootstrap-kubelet.conf`, "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n"),
   },
@@ -140,7 +141,7 @@ export const HOSTS: Unlike[] = [
   {
     name: "etcd does not run as root",
     who: "kubeadm's RootlessControlPlane, STIG",
-    waits: "B5",
+    waits: "its first whole run",
     change: (place) =>
       editPod(
         place,
@@ -152,6 +153,7 @@ export const HOSTS: Unlike[] = [
   {
     name: "etcd listens for its own JSON clients at another port",
     who: "etcd's advice for many watches: --listen-client-http-urls",
+    waits: "its first whole run",
     change: (place) => {
       setFlags(place, "etcd", `--listen-client-http-urls=https://${ADDRESS}:2382`);
       balancer(place, ADDRESS, 2382, () => 2379);
@@ -160,6 +162,7 @@ export const HOSTS: Unlike[] = [
   {
     name: "the API server writes its audit log into a folder of the host that others rotate",
     who: "logrotate, fluent-bit",
+    waits: "its first whole run",
     change: (place) => {
       setFlags(place, "kube-apiserver", "--audit-log-path=/var/log/kube-audit/audit.log");
       mount(place, "kube-apiserver", "/var/log/kube-audit");

@@ -30,7 +30,7 @@ export const NODES: Unlike[] = [
   {
     name: "a worker has been switched off for months",
     who: "spare machines, laptops, autoscaled groups",
-    waits: "C3",
+    waits: "its first whole run",
     change: (place) => {
       place.away.push("w2");
       editObject(place, "leases/kube-node-lease/w2", ({ spec }) => Object.assign(spec, { renewTime: "2026-08-01T00:00:00.000000Z" }));

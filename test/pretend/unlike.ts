@@ -37,7 +37,7 @@ export interface Unlike {
   says?: RegExp;
   /** With all of /etc/kubernetes lost on m1. Default: it comes back with all that it had. */
   lost?: Lost;
-  /** The mechanism that this row waits for. */
+  /** What this row waits for: it is named, and not run. */
   waits?: string;
 }
 
