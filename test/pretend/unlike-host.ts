@@ -162,7 +162,6 @@ export const HOSTS: Unlike[] = [
   {
     name: "the API server writes its audit log into a folder of the host that others rotate",
     who: "logrotate, fluent-bit",
-    waits: "its first whole run",
     change: (place) => {
       setFlags(place, "kube-apiserver", "--audit-log-path=/var/log/kube-audit/audit.log");
       mount(place, "kube-apiserver", "/var/log/kube-audit");
