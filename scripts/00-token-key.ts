@@ -24,7 +24,7 @@ import { parseOptions } from "../shared/options.ts";
 import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
-import { shell } from "../shared/shell-line.ts";
+import { forScp, shell } from "../shared/shell-line.ts";
 
 async function main() {
   const { values } = parseOptions({ options: OPTIONS });
@@ -49,7 +49,7 @@ async function main() {
   });
   const others = otherControlPlanes(cluster, { node, without: await leftOut(cp, []) });
   for (const { name, ips } of others)
-    answer(shell`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
+    answer(shell`scp -p ${oldSaPub(pki)} root@${forScp(ips[0] ?? name)}:${pki}/`);
   const carry = others.length > 0 ? [{ command: "the scp lines above" }] : [];
   done(inOneLine(afterTokenKey({ saKeyIsHere: todaysSaPub(pki) !== undefined, carry })));
 }

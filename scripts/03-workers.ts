@@ -29,6 +29,7 @@ import { answer, done, mode, run, say, start, step, tell } from "../shared/run.t
 import { shell } from "../shared/shell-line.ts";
 import { orUndo } from "../shared/signals.ts";
 import { fullControllerManager, reducedManagers } from "../shared/static-pods/full-manager.ts";
+import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
 import { startApprover, stopApprover } from "../shared/workers/approver.ts";
 import { sayEvictions } from "../shared/workers/evictions.ts";
 import * as worker from "../shared/workers/join.ts";
@@ -69,6 +70,7 @@ async function open(values: Values) {
   );
   printJoinLine(cp, values["token-file"], without);
   tell("");
+  keepWorkersPods(cp, without);
   await startApprover([
     ...(values["etcd-data"] ? ["--etcd-data", values["etcd-data"]] : []),
     ...(without.length > 0 ? ["--without", without.join(",")] : []),

@@ -2,6 +2,7 @@
  * Lines that an operator types or pastes: each name and path in them is one word to the shell, whatever it holds. Names are other people's:
  * of pods, nodes and members, and of the files that their flags name.
  */
+import { isIPv6 } from "node:net";
 import { plainLine } from "./plain.ts";
 
 /** One word, in one line; what needs no quotes gets none. What a terminal obeys is written as bash reads it: $'\u001b'. */
@@ -20,6 +21,11 @@ export function programWord(program: string): string {
 export function shell(texts: TemplateStringsArray, ...values: readonly (string | readonly string[])[]): string {
   const words = values.map((value) => (typeof value === "string" ? [value] : value).map(shellWord).join(" "));
   return String.raw({ raw: texts }, ...words);
+}
+
+/** An address as scp takes it: one of IPv6 in brackets. */
+export function forScp(address: string): string {
+  return isIPv6(address) ? `[${address}]` : address;
 }
 
 /** So many characters of a program's name the kernel keeps: `comm` in proc(5). */

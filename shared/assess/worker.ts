@@ -1,8 +1,10 @@
 /** Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA that its pods have. */
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import { lostOfKubelet } from "../facts/lost-files.ts";
+import { command } from "../facts/todo.ts";
 import type { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
+import { lostPods } from "../manifests/mirror-pods.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
@@ -10,6 +12,9 @@ import { withWhatComes } from "./coming-rows.ts";
 import { clientPemRow, cniRows, kubeletRow } from "./kubelet-rows.ts";
 import { lostFileRows } from "./rows.ts";
 import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
+
+/** Of this worker's own static pods, such as a balancer in front of the API. */
+const LOST_POD = `it ran here, by the kubelet's records, and its manifest is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 
 export async function assessWorker(node: Node, running: Container[] | Fail): Promise<Assessment> {
   const { kubelet } = node;
@@ -20,6 +25,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail): Pro
     { id: "kubelet-conf", what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
     clientPemRow(node),
     ...lostFileRows(files),
+    ...lostPods(node).map((pod): Row => ({ id: "manifest", what: `static pod ${pod}`, state: "!MISSING!", detail: LOST_POD })),
     ...(await kubeletRow(node, running)),
   ];
   const seen = clusterCaSeen(node);

@@ -7,6 +7,7 @@ import { exists, list, readText } from "../files/files.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
+import { podLogsDir } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { podRecords } from "../trust/pod-owner.ts";
@@ -88,7 +89,7 @@ async function ofContainer({ node, containers }: Asked): Promise<NamedFolders[]>
 function inLog({ node }: Asked): NamedFolders[] {
   const records = podRecords().filter((record) => isStaticPodOf(record, "etcd", node));
   return records.flatMap(({ namespace, name, uid }) => {
-    const folder = `/var/log/pods/${namespace}_${name}_${uid}/etcd`;
+    const folder = `${podLogsDir()}/${namespace}_${name}_${uid}/etcd`;
     const starts = list(folder)
       .filter((file) => /^\d+\.log$/.test(file))
       .sort(byNumber)

@@ -5,6 +5,7 @@ import { ownMember } from "../etcd-home/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
+import { selinuxHint } from "../files/selinux.ts";
 import { mode, say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
@@ -25,13 +26,16 @@ export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) 
   });
 }
 
-const PATIENCE = { seconds: 120, hint: "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50" };
+const patience = () => ({
+  seconds: 120,
+  hint: `crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50${selinuxHint()}`,
+});
 
 /** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not, or can never answer. */
 export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
   const { facts, data, node } = cp;
   const client = etcdClient(facts);
-  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), PATIENCE);
+  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), patience());
   const peers = await peersOf(data, node.addresses);
   const silent = peers.filter((peer) => !answersPeers(peer, facts));
   refuseNeverStarted(data.members, silent);
@@ -40,7 +44,7 @@ export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen,
     say(`etcd runs here. It answers when ${quorum.words} run; now ${quorum.running}`);
     return { ...seen(peers, silent), answers: false };
   }
-  await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", PATIENCE);
+  await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", patience());
   if (!client || mode.dryRun) return { ...seen(peers, silent), answers: true };
   await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);

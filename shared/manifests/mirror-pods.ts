@@ -11,11 +11,12 @@ import { asPod } from "../k8s/pod-shape.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { isStaticUid } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 import { HASH_ANNOTATION, MIRROR_ANNOTATION, nameSuffix } from "./from-mirror-pod.ts";
-import { isKubeadms } from "./on-disk.ts";
+import { isKubeadms, podsOnDisk } from "./on-disk.ts";
 
 /** `name` is the static pod's own, without the node's. `from` "history": deleted in etcd, but not yet removed by a compaction. */
 export interface MirrorPod {
@@ -39,6 +40,28 @@ export interface UnprovedPod extends MirrorPod {
 /** The static pods of any node in kube-system: those that exist, then those that are deleted and still in etcd's history. */
 export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
   return mirrorPodsBelow("kube-system/", data, nodeName);
+}
+
+/** The same of several nodes at once, also of thousands: node → its static pods. */
+export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<string, MirrorPod[]> {
+  const byEnd = new Map(nodeNames.map((name) => [name.toLowerCase(), name]));
+  const prefix = `${registryPrefix(data)}/pods/`;
+  const keys = [...data.keys(`${prefix}kube-system/`), ...data.deletedKeys(`${prefix}kube-system/`)];
+  const found = keys.flatMap((key) => {
+    const ends = [...key.matchAll(/-/g)].map(({ index }) => byEnd.get(key.slice(index + 1)));
+    const places = ends.flatMap((nodeName) => (nodeName === undefined ? [] : (placeOf(key, prefix, nodeName) ?? [])));
+    return places.flatMap((place) => {
+      const pod = newest(place, data);
+      return pod ? [[place.nodeName, pod] as const] : [];
+    });
+  });
+  return new Map([...Map.groupBy(found, ([name]) => name)].map(([name, pods]) => [name, pods.map(([, pod]) => pod)]));
+}
+
+/** Static pods that ran here, by the kubelet's records, and whose manifests are on no disk any more: `namespace/name`. */
+export function lostPods(node: Node): string[] {
+  const onDisk = podsOnDisk({ node });
+  return [...recordsOf(node.name).keys()].filter((key) => !onDisk.has(key)).sort();
 }
 
 /**

@@ -27,7 +27,16 @@ function named(flag: string, path: string | undefined): { path: string; flag: st
   return path ? [{ path, flag }] : [];
 }
 
+/** The kubelet's records of pods: a folder of logs for each. */
+let logs = "/var/log/pods";
+
+/** Where they are: by the configuration that was read last, or the kubelet's default. */
+export function podLogsDir(): string {
+  return logs;
+}
+
 interface KubeletConfiguration {
+  podLogsDir?: string;
   tlsCertFile?: string;
   tlsPrivateKeyFile?: string;
   authentication?: { x509?: { clientCAFile?: string } };
@@ -39,6 +48,7 @@ interface KubeletConfiguration {
 /** What a node's kubelet reads and writes. Errors: Fail where kubeadm has not set up this node; `mayBeGone`: as kubeadm's defaults then. */
 export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
   const config = withDropIns(readConfig(pathIn(flags, "config"), mayBeGone), pathIn(flags, "config-dir"));
+  logs = absolute(config.podLogsDir) ?? "/var/log/pods";
   const { staticPodPath, authentication, serverTLSBootstrap = false } = config;
   const certDir = pathIn(flags, "cert-dir") ?? `${KUBELET_DIR}/pki`;
   const rotates = flags.get("rotate-server-certificates");

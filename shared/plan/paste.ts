@@ -1,8 +1,7 @@
 /** Lines to paste into a bash window on a machine that reaches all nodes by ssh. Nothing here but what the runbook and the node table say. */
-import { isIPv6 } from "node:net";
 import { Fail } from "../fail.ts";
 import { FEW } from "../plain.ts";
-import { programWord } from "../shell-line.ts";
+import { forScp, programWord } from "../shell-line.ts";
 import { asRoot, ROOT, sudo } from "./login.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 
@@ -101,8 +100,4 @@ function sizes(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] 
 /** The kubelet, the processes and the cluster are everywhere, all else is in the kit's folder. */
 function inKit(command: string, always = false): string {
   return always || !/^(systemctl|for p in|kubectl) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
-}
-
-function forScp(address: string): string {
-  return isIPv6(address) ? `[${address}]` : address;
 }

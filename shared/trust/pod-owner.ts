@@ -8,6 +8,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { readObjects } from "../k8s/stored.ts";
+import { podLogsDir } from "../node/kubelet-config.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** A pod that ran on this node, by its kubelet's records. Of a static pod `name` ends in the node's name, and `uid` is its config.hash. */
@@ -17,11 +18,9 @@ export interface PodRecord {
   uid: string;
 }
 
-const RECORDS = "/var/log/pods";
-
 /** Every pod that the kubelet's records on this node name; none where there is no such folder. */
 export function podRecords(): PodRecord[] {
-  return list(RECORDS).flatMap((folder) => {
+  return list(podLogsDir()).flatMap((folder) => {
     const [, namespace, name, uid] = /^([a-z0-9-]+)_([a-z0-9.-]+)_([0-9a-f-]+)$/.exec(folder) ?? [];
     return namespace && name && uid ? [{ namespace, name, uid }] : [];
   });

@@ -10,6 +10,7 @@ import { command } from "../facts/todo.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
+import { lostPods } from "../manifests/mirror-pods.ts";
 import { workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, trusted, withOtherCas } from "../node/kubelet-certs.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
@@ -29,6 +30,10 @@ export async function readWorker(etcdData: string | undefined): Promise<Node> {
   const node = await readNode();
   refuseControlPlane(node, (await etcdDataOf(etcdData, { node })).dir);
   await refuseUnfitKubelet(node);
+  for (const pod of lostPods(node))
+    say(
+      `${pod}: a static pod that ran here, and its manifest is lost. Where open ran, the rescue folder has it (workers/): open printed the line`,
+    );
   return node;
 }
 
@@ -128,6 +133,7 @@ export async function proveKubelet(node: Node, { ca, saved }: Proving) {
   await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(self, node.name, since), { seconds: 60, hint });
   say(`${node.name}: renewed its Lease with it`);
   await leadAsBefore(node, { before, ca });
+  if (!saved.containers) return;
   const running = new Set((await workloadContainers(node.runtimeEndpoint)).map((container) => container.id));
   const ended = saved.containers.filter((id) => !running.has(id));
   say(

@@ -22,8 +22,8 @@ export interface SavedTrust {
   /** The rescue folder. */
   dir: string;
   files: { path: string; existed: boolean }[];
-  /** Ids of the running containers: they must still run afterwards. */
-  containers: string[];
+  /** Ids of the running containers: they must still run afterwards. Undefined: nothing here shows them. */
+  containers: string[] | undefined;
 }
 
 /** Its key for what a run leaves: see `leaves`. */
@@ -46,12 +46,22 @@ interface UnfinishedMark extends Mark {
 
 /** Copies the kubelet's trust into a rescue folder, or takes the copy of a join that was cut off, and notes which containers run. */
 export async function saveTrust(node: Node): Promise<SavedTrust> {
-  const containers = (await workloadContainers(node.runtimeEndpoint)).map((container) => container.id);
+  const containers = await workloadsHere(node);
   const before = unfinished(node);
   if (before) say(`${before.dir}: a join was cut off here; this one goes on with what it saved`);
   const saved = before ?? copyTrust(node);
-  say(`${containers.length} containers run here and keep running`);
+  if (containers) say(`${containers.length} containers run here and keep running`);
   return { ...saved, containers };
+}
+
+/** Ids of the running containers, for a report: undefined where nothing here shows them. */
+async function workloadsHere(node: Node): Promise<string[] | undefined> {
+  try {
+    return (await workloadContainers(node.runtimeEndpoint)).map(({ id }) => id);
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    return void say(`${err.message}: the join goes on, and does not say at its end that all of them still run`);
+  }
 }
 
 /** Whether a join was cut off here, also at its very end. */

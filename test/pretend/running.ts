@@ -121,3 +121,27 @@ export function renewPod(objects: Api["objects"], path: string): Response {
   objects.set(path, { ...old, metadata });
   return Response.json({}, { status: 201 });
 }
+
+/** The API server of a healthy control plane node, all of whose nodes renewed their Leases a moment ago; those that live do it again and again. */
+export function serveLeases(node: { read: (path: string) => string }, living: string[]) {
+  const renewTime = (ms: number) => ({ spec: { renewTime: new Date(Date.now() + ms).toISOString() } });
+  const [cert, key] = ["apiserver.crt", "apiserver.key"].map((file) => node.read(`/etc/kubernetes/pki/${file}`)!) as [string, string];
+  const ca = node.read("/etc/kubernetes/pki/ca.crt")!;
+  const objects = {
+    ...Object.fromEntries(
+      ["m1", "w1", "w2"].flatMap((name) => [
+        [`${LEASES}/${name}`, renewTime(-3000)],
+        [`/api/v1/nodes/${name}`, {}],
+      ]),
+    ),
+    "/api/v1/namespaces/default": { status: { phase: "Active" } },
+    "/api/v1/namespaces/default/configmaps/kube-root-ca.crt": { data: { "ca.crt": ca } },
+  };
+  let asked = 0;
+  const on: ApiOptions["on"] = ({ path }, { objects }) => {
+    asked++;
+    if (path.startsWith(LEASES)) for (const name of living) Object.assign(objects.get(`${LEASES}/${name}`), renewTime(asked));
+    return undefined;
+  };
+  return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects, on });
+}

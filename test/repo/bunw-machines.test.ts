@@ -139,6 +139,23 @@ test.each([
   ]);
 });
 
+test.each([
+  ["its x bit is lost", 0o644, "exit 0", /^error: ".*\/bun\/.*" may not run: its x bit is lost\nhint: unpack the kit by the lines/],
+  [
+    "a rule of the host",
+    0o755,
+    "echo 'sh: Operation not permitted' >&2; exit 126",
+    /^error: A rule of this host lets ".*" not run \(sh: Operation not permitted\); .*\nhint: .*ausearch -m avc,fanotify -ts recent\. fapolicyd: .*SELinux: chcon/,
+  ],
+])("a Bun that may not run, on a mount where programs may: %s, and nothing is mounted anew", async (_, mode, does, says) => {
+  await layOut();
+  write(`${kit}/bun/${OWN_ARCH}`, `#!/bin/sh\n${does}\n`);
+  chmodSync(`${kit}/bun/${OWN_ARCH}`, mode);
+  const { stderr, exitCode } = await run(`${kit}/bunw`, ASSESS, { PATH: "/usr/bin:/bin" });
+  expect([exitCode, stderr]).toEqual([1, expect.stringMatching(says)]);
+  expect(stderr).not.toContain("mount -");
+});
+
 test("`sh bunw` is as good as `./bunw`", async () => {
   await layOut();
   expect(await run(`${kit}/bunw`, ASSESS, { PATH: "/usr/bin:/bin" })).toEqual(worksAndNoMore);

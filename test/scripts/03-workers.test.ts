@@ -3,11 +3,11 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync, statSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
-import { type ApiOptions, pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
 import { expectTranscript, MEMBER, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { serveLeases } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -149,32 +149,6 @@ test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
     expect(stderr).toContain("== 3.4 Swap the trust and restart the kubelet");
   },
 );
-
-const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-
-/** The API server of a healthy control plane node, all of whose nodes renewed their Leases a moment ago; those that live do it again and again. */
-function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, living: string[]) {
-  const renewTime = (ms: number) => ({ spec: { renewTime: new Date(Date.now() + ms).toISOString() } });
-  const [cert, key] = ["apiserver.crt", "apiserver.key"].map((file) => node.read(`/etc/kubernetes/pki/${file}`)!) as [string, string];
-  const ca = node.read("/etc/kubernetes/pki/ca.crt")!;
-  const objects = {
-    ...Object.fromEntries(
-      ["m1", "w1", "w2"].flatMap((name) => [
-        [`${LEASES}/${name}`, renewTime(-3000)],
-        [`/api/v1/nodes/${name}`, {}],
-      ]),
-    ),
-    "/api/v1/namespaces/default": { status: { phase: "Active" } },
-    "/api/v1/namespaces/default/configmaps/kube-root-ca.crt": { data: { "ca.crt": ca } },
-  };
-  let asked = 0;
-  const on: ApiOptions["on"] = ({ path }, { objects }) => {
-    asked++;
-    if (path.startsWith(LEASES)) for (const name of living) Object.assign(objects.get(`${LEASES}/${name}`), renewTime(asked));
-    return undefined;
-  };
-  return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects, on });
-}
 
 test("03-workers open on a control plane node with its old CA has nothing to do where every kubelet renews its Lease, and prints no line for workers", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });

@@ -1,0 +1,80 @@
+/** Workers that are not as kubeadm alone makes them: with static pods of their own, without crictl, with their records of pods elsewhere. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { parse } from "yaml";
+import { healthyCp, type Objects, write } from "../pretend/cluster.ts";
+import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { STATIC_UID } from "../pretend/memory.ts";
+import { pretendNode } from "../pretend/node.ts";
+import { serveLeases } from "../pretend/running.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(300_000);
+
+await healthyCp();
+
+const CONFIG = "/var/lib/kubelet/config.yaml";
+
+/** kubespray's balancer in front of the API, as a kubelet tells it. */
+function proxyOf(node: string) {
+  const annotations = { "kubernetes.io/config.mirror": STATIC_UID, "kubernetes.io/config.hash": STATIC_UID };
+  const container = { name: "nginx-proxy", image: "nginx:1.27", imagePullPolicy: "IfNotPresent" };
+  return {
+    ...{ apiVersion: "v1", kind: "Pod" },
+    metadata: { name: `nginx-proxy-${node}`, namespace: "kube-system", annotations },
+    spec: { nodeName: node, hostNetwork: true, containers: [container] },
+  };
+}
+
+test.each(["/var/log/pods", "/srv/logs"])(
+  "00-assess and join name a worker's own static pod whose manifest is lost, by the records in %s",
+  async (logs) => {
+    using node = await pretendNode({ kind: "worker" });
+    write(`${node.root}${logs}/kube-system_nginx-proxy-w1_${STATIC_UID}/a`, "");
+    write(node.root + CONFIG, `${node.read(CONFIG)}podLogsDir: ${logs}\n`);
+    const { exitCode, stdout } = await node.run("00-assess");
+    expect([exitCode, stdout]).toEqual([
+      2,
+      expect.stringMatching(/static pod kube-system\/nginx-proxy +!MISSING! .*03-workers\.ts open keeps it/),
+    ]);
+    expect((await node.run(join())).stderr).toContain("  kube-system/nginx-proxy: a static pod that ran here, and its manifest is lost. ");
+    write(
+      `${node.root}/etc/kubernetes/manifests/any.yml`,
+      JSON.stringify({ ...proxyOf("w1"), metadata: { name: "nginx-proxy", namespace: "kube-system" } }),
+    );
+    expect((await node.run("00-assess")).stdout).not.toContain("nginx-proxy");
+  },
+);
+
+test("03-workers open keeps the workers' own static pods, each different one once, and says how one goes back", async () => {
+  const etcd = (objects: Objects) => {
+    for (const node of ["w1", "w2"]) objects[`pods/kube-system/nginx-proxy-${node}`] = proxyOf(node);
+  };
+  using node = await pretendNode({ kind: "healthy control plane node", etcd });
+  using _api = serveLeases(node, ["m1", "w2"]);
+  const { exitCode, stderr } = await node.run("03-workers open");
+  const [, file] = /if 00-assess names nginx-proxy as lost on w1, w2: read that file, then scp -p (\S+) root@NODE:/.exec(stderr) ?? [];
+  expect({ exitCode, file, stderr }).toMatchObject({
+    exitCode: 0,
+    file: expect.stringMatching(/^\/root\/kube-pki-repair-TIME\/workers\/nginx-proxy\.yaml$/),
+  });
+  const [kept] = [...new Bun.Glob("root/kube-pki-repair-*/workers/*").scanSync(node.root)];
+  const { metadata, spec } = parse(node.read(`/${kept}`));
+  expect([metadata.name, spec.hostNetwork, spec.nodeName, spec.containers[0].image]).toEqual([
+    "nginx-proxy",
+    true,
+    undefined,
+    "nginx:1.27",
+  ]);
+});
+
+test("a worker without crictl joins: only a report at the end needs it", async () => {
+  using node = await pretendNode({ kind: "worker", without: ["crictl"] });
+  writeToken(node.root);
+  using api = await serve(newCa);
+  const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl start kubelet");
+  await bootstrap(node);
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("crictl is missing: the join goes on") });
+});
