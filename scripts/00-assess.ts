@@ -21,9 +21,9 @@ async function main() {
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
   if (values.bundle ?? values.backup) throw ofDrill();
-  const { plan, without, user, "etcd-data": etcdData } = values;
-  if (!plan && (user !== undefined || without.length > 0)) throw ofPlan();
-  const facts = plan ? await factsForPlan(etcdData, { without, user }) : undefined;
+  const { plan, without, lost, user, "etcd-data": etcdData } = values;
+  if (!plan && (user !== undefined || without.length + lost.length > 0)) throw ofPlan();
+  const facts = plan ? await factsForPlan(etcdData, { without, lost, user }) : undefined;
   const assessment = await step("0.1 Look at this node", () =>
     assess(etcdData, { deep: deepOptions(values), lost: facts?.lost }),
   );
@@ -49,7 +49,7 @@ function ofDrill(): Fail {
 }
 
 function ofPlan(): Fail {
-  return new Fail("--without and --user need --plan: they say what its lines are for", {
+  return new Fail("--without, --lost and --user need --plan: they say what its lines are for", {
     hint: "./bunw scripts/00-assess.ts --help",
   });
 }
@@ -71,7 +71,8 @@ const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
-    ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--without NODE,…] [--user NAME]
+    ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
+                                [--user NAME]
                                 [--deep]
 
 Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
@@ -96,8 +97,10 @@ Options:
                      apply, in order, with the names and addresses of its nodes, ready to paste.
                      FILE.html is a page with boxes to tick and buttons that copy. It searches for
                      lost keys in memory; with --deep on the disk as well.
-    --without NODES  --plan: nodes that are lost for good. Nothing is typed on them; the lines that
-                     take --without have it, and the page says how a new one comes in.
+    --lost NODES     --plan: nodes that are lost for good. Nothing is typed on them; the lines that
+                     take --lost have it, and the page says how a new one comes in.
+    --without NODES  --plan: nodes that are away for now. Nothing is typed on them, nobody waits for
+                     them, and they stay in the cluster.
     --user NAME      --plan: the lines are for this user of the nodes, who may use sudo there
                      without a password (default: root).
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
@@ -125,6 +128,7 @@ const OPTIONS = {
   json: { type: "boolean" },
   plan: { type: "boolean" },
   without: { type: "string", list: true },
+  lost: { type: "string", list: true },
   user: { type: "string" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: true },

@@ -8,7 +8,7 @@ import { leftOut } from "../shared/etcd/all-members.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalSigner } from "../shared/facts/external-signer.ts";
 import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
-import { inOneLine } from "../shared/facts/todo.ts";
+import { inOneLine, leftNames, NOBODY } from "../shared/facts/todo.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { shareNode } from "../shared/node/take-node.ts";
 import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
@@ -47,7 +47,10 @@ async function main() {
       note: "public; the API server checks old tokens with it, nothing signs with it",
     });
   });
-  const others = otherControlPlanes(cluster, { node, without: await leftOut(cp, []) });
+  const others = otherControlPlanes(cluster, {
+    node,
+    without: leftNames(await leftOut(cp, NOBODY)),
+  });
   for (const { name, ips } of others)
     answer(shell`scp -p ${oldSaPub(pki)} root@${forScp(ips[0] ?? name)}:${pki}/`);
   const carry = others.length > 0 ? [{ command: "the scp lines above" }] : [];

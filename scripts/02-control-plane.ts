@@ -17,11 +17,10 @@ import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { command, inOneLine, type Todo } from "../shared/facts/todo.ts";
+import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/facts/todo.ts";
 import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
-import { listed } from "../shared/plain.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { beforeServersStop } from "../shared/static-pods/first-screen.ts";
 import * as manager from "../shared/static-pods/full-manager.ts";
@@ -34,7 +33,7 @@ import { controlPlaneNames } from "../shared/trust/control-planes.ts";
 import { sayEvictions } from "../shared/workers/evictions.ts";
 import { isControlPlaneName } from "../shared/workers/identities.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
-import * as nodes from "../shared/workers/nodes-seen.ts";
+import * as seen from "../shared/workers/nodes-seen.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 async function main() {
@@ -43,7 +42,7 @@ async function main() {
   start("02-control-plane", { dryRun: values["dry-run"] });
   takeNode();
 
-  const { without } = values;
+  const out: LeftOut = values;
   const cp = await step("2.1 Check that etcd is the one from before", () => checkEtcd(values));
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
@@ -67,26 +66,26 @@ async function main() {
   );
   const away = await step(
     "2.6 Prove that this node's kubelet renews its Lease",
-    () => proveKubelet(cp, api, without),
+    () => proveKubelet(cp, api, out),
     "kubeadm init phase kubelet-finalize all",
   );
-  const lost = await lostForGood(cp, without);
+  const lost = await lostForGood(cp, out.lost);
   const replaced = lost.filter((name) => isControlPlaneName(name, cp));
   if (replaced.length > 0) tell(howToReplace(cp, replaced));
-  done(inOneLine(await next(cp, api, { without: lost, away })));
+  done(inOneLine(await next(cp, api, { out: { without: out.without, lost }, away })));
 }
 
 /** Facts first, refusals second; then etcd itself. */
 async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
-  const { "etcd-data": etcdData, "start-without": givenUp, without, endpoint } = values;
+  const { "etcd-data": etcdData, "start-without": givenUp, endpoint } = values;
   refuseNoChoice(givenUp);
   const cp = { ...(await controlPlaneToRepair(etcdData, endpoint)), givenUp };
   refuseExternalCa(cp);
-  refuseStrangers(without, cp);
+  refuseStrangers(values, cp);
   refuseLostFiles(cp);
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
-  await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, without)) });
+  await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, values)) });
   return cp;
 }
 
@@ -103,7 +102,7 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   await ensureAdmins(cp, local);
-  await nodes.proveNodes(cp, local);
+  await seen.proveNodes(cp, local);
   const since = (await takeUpSaKey(cp, local)) ?? started;
   await proveOldSaKeys(local, facts);
   if (since)
@@ -120,13 +119,9 @@ async function tellCluster(cp: ControlPlaneNode, api: KubeApi) {
 }
 
 /** Returns the nodes that are away. */
-async function proveKubelet(
-  cp: ControlPlaneNode,
-  api: KubeApi,
-  without: string[],
-): Promise<string[]> {
-  await nodes.proveOwnKubelet(cp, api);
-  const away = mode.dryRun ? [] : await letManagerRun(cp, api, without);
+async function proveKubelet(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<string[]> {
+  await seen.proveOwnKubelet(cp, api);
+  const away = mode.dryRun ? [] : await letManagerRun(cp, api, out);
   if (mode.dryRun) return away;
   await sayEndpointReady(cp.facts);
   return away;
@@ -136,16 +131,12 @@ async function proveKubelet(
  * The controller-manager, which part 2 has started reduced, runs in full again if every known node
  * renews its Lease, or is named as away. Else it stays so, and nothing is evicted.
  */
-async function letManagerRun(
-  cp: ControlPlaneNode,
-  api: KubeApi,
-  without: string[],
-): Promise<string[]> {
-  const silent = await nodes.findSilent(cp, api, without);
-  const away = nodes.missedOf(silent);
+async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<string[]> {
+  const silent = await seen.findSilent(cp, api, leftNames(out));
+  const away = seen.missedOf(silent);
   const leader = away.length > 0 ? await manager.leadsInFull(cp, api) : undefined;
   const isFull = away.length === 0 || leader !== undefined;
-  if (!caIsNew(cp)) nodes.saySilent(silent);
+  if (!caIsNew(cp)) seen.saySilent(silent);
   if (!managerIsReduced(cp)) return away;
   if (leader)
     say(`the controller-manager on ${leader} leads in full: it treats them as on any day`);
@@ -153,22 +144,12 @@ async function letManagerRun(
   const lonely = caIsNew(cp) && !isFull ? [] : [...controlPlanes, ...workers, ...named];
   await sayEvictions(cp, api, { nodes: lonely, isFull });
   if (isFull) await manager.fullControllerManager(cp, api, controlPlaneNames(cp.data));
-  else say(howItRunsInFull(cp, [...without, ...workers], away));
+  else seen.sayReduced(cp, silent, out);
   return away;
 }
 
-/** `without`: if these stay away. */
-function howItRunsInFull(cp: ControlPlaneNode, without: string[], away: string[]): string {
-  const reduced = "the controller-manager stays reduced, and nothing is evicted, until";
-  if (caIsNew(cp)) return `not back yet: ${listed(away)}; ${reduced} part 3 is closed`;
-  const close = command("03-workers close");
-  const rest =
-    without.length > 0 ? `; if they stay away: ${command("03-workers close", without)}` : "";
-  return `${reduced} they are back, then on each control plane node: ${close}${rest}`;
-}
-
 /** Those named now, and those that part 2 has taken out of etcd before, here or on another node. */
-async function lostForGood(cp: ControlPlaneNode, named: string[]): Promise<string[]> {
+async function lostForGood(cp: ControlPlaneNode, named: readonly string[]): Promise<string[]> {
   const nodes = nodesAmong(named, cp);
   return mode.dryRun ? nodes : [...new Set([...nodes, ...(await takenOut(cp))])];
 }
@@ -177,7 +158,7 @@ async function lostForGood(cp: ControlPlaneNode, named: string[]): Promise<strin
 async function next(
   cp: ControlPlaneNode,
   api: KubeApi,
-  { without, away }: { without: string[]; away: string[] },
+  { out, away }: { out: LeftOut; away: string[] },
 ): Promise<Todo[]> {
   const trust = trustSeen(cp);
   const own = cp.cluster.nodes.filter(({ name }) => name === cp.node.name);
@@ -186,11 +167,11 @@ async function next(
     trust.caIsNew ||
     away.length > 0 ||
     (!mode.dryRun && (await withoutServing(cp, own)).length > 0);
-  return afterControlPlane(routeOf(cp, without), { part3, reduced, ...trust });
+  return afterControlPlane(routeOf(cp, out), { part3, reduced, ...trust });
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…]
+    ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--lost NODE,…]
                                        [--start-without FLAG,…] [--images-later]
                                        [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
@@ -201,9 +182,12 @@ you like, once part 1 has proved etcd. No workload restarts.
 Options:
     --super-admin    Write super-admin.conf, too (group system:masters), where no static pod mounts
                      it. kubeadm makes it on the first control plane node only.
-    --without NODES  Control plane nodes that are lost for good. They are removed from etcd's
+    --without NODES  Nodes that are away for now. Nobody waits for them, so the controller-manager
+                     runs in full, and evicts their pods; they stay in the cluster, and in etcd.
+    --lost NODES     Control plane nodes that are lost for good. They are removed from etcd's
                      members, and the commands that put new ones in are printed. A member that never
-                     started has no node's name: give its id, as step 2.1 prints it.
+                     started has no node's name: give its id, as step 2.1 prints it. A node that
+                     lives is refused.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
@@ -225,6 +209,7 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 const OPTIONS = {
   "super-admin": { type: "boolean" },
   without: { type: "string", list: true },
+  lost: { type: "string", list: true },
   "start-without": { type: "string", list: true },
   endpoint: { type: "string" },
   "images-later": { type: "boolean" },

@@ -15,26 +15,23 @@ import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { command, inOneLine } from "../shared/facts/todo.ts";
+import { command, inOneLine, type LeftOut, leftNames } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
-import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
 import type { Node } from "../shared/node/node.ts";
 import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { trustedKeys } from "../shared/pki/trusted-keys.ts";
-import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { orUndo } from "../shared/signals.ts";
 import { fullControllerManager, reducedManagers } from "../shared/static-pods/full-manager.ts";
 import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
-import { startApprover, stopApprover } from "../shared/workers/approver.ts";
-import { sayEvictions } from "../shared/workers/evictions.ts";
+import { APPROVES, endBySignal, startApprover, stopApprover } from "../shared/workers/approver.ts";
 import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
-import { findSilent, type Silent, saySilent } from "../shared/workers/nodes-seen.ts";
+import { findSilent, reallyOut, type Silent, saySilent } from "../shared/workers/nodes-seen.ts";
 import { wayToApi } from "../shared/workers/own-server.ts";
 import { endJoin, rollBack, saveTrust, wasCutOff } from "../shared/workers/saved-trust.ts";
 import { readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
@@ -42,7 +39,7 @@ import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { waitForRootCa } from "../shared/workloads/root-ca.ts";
 
 async function main() {
-  const { values, positionals } = parse();
+  const { values, positionals } = parseOptions(CONFIG);
   if (values.help) return console.log(USAGE);
   const name = positionals.join(" ");
   const subcommand = COMMANDS.get(name);
@@ -58,48 +55,42 @@ async function main() {
 const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
 
 async function open(values: Values) {
-  const scene = await onControlPlane(values, "03-workers open");
-  const { cp, api, without } = scene;
-  const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, without);
+  const { cp, api, out } = await onControlPlane(values, "03-workers open");
+  const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, leftNames(out));
   if (silent) saySilent(silent);
-  if (silent?.workers.length === 0) return await nobodyJoins(scene, silent);
+  if (silent?.workers.length === 0) return await nobodyJoins({ cp, api, out }, silent);
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(cp, api, values["token-file"]),
     `kubeadm token create --ttl 2h --groups ${TOKEN_GROUP}; kubectl certificate approve CSR`,
   );
-  printJoinLine(cp, values["token-file"], without);
+  printJoinLine(cp, values["token-file"], out);
   tell("");
-  keepWorkersPods(cp, without);
-  await startApprover([
-    ...(values["etcd-data"] ? ["--etcd-data", values["etcd-data"]] : []),
-    ...(without.length > 0 ? ["--without", without.join(",")] : []),
-  ]);
-  tell(`\nthen ${inOneLine(next.closing({ without }))}`);
+  keepWorkersPods(cp, leftNames(out));
+  await startApprover({ ...values, ...out });
+  tell(`\nthen ${inOneLine(next.closing(out))}`);
 }
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
-async function nobodyJoins({ cp, api, without }: Scene, { controlPlanes, unrepaired }: Silent) {
+async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired }: Silent) {
   const silentControlPlanes = [...unrepaired, ...controlPlanes];
   const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api) : [];
   const seen = { silentControlPlanes, closeOn, ...trustSeen(cp) };
-  done(inOneLine(next.afterIdleOpen(next.routeOf(cp, without), seen)));
+  done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), seen)));
 }
 
 /** The control plane nodes on which `close` still has something to do. */
 async function whereToClose(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
   say("the CA is unchanged, and every kubelet renews its Lease: no worker has to join");
-  const asking = await withoutServing(cp);
-  const reduced = await reducedManagers(cp, api);
+  const [asking, reduced] = [await withoutServing(cp), await reducedManagers(cp, api)];
   if (asking.length > 0)
-    say(`no serving certificate of the CA on ${listed(asking)}: close approves theirs`);
-  if (reduced.length > 0)
     say(
-      `the controller-manager is still reduced on ${reduced.join(", ")}: close lets it run in full`,
+      `no serving certificate of the CA on ${asking.join(", ")}: close approves what they ask for`,
     );
-  const nodes = [...new Set([...reduced, ...(asking.length > 0 ? [cp.node.name] : [])])];
-  if (nodes.length === 0) say("part 3 has nothing to do");
-  return nodes;
+  if (reduced.length > 0)
+    say(`the controller-manager is reduced on ${reduced.join(", ")}: close lets it run in full`);
+  if (asking.length + reduced.length === 0) say("part 3 has nothing to do");
+  return [...new Set([...reduced, ...(asking.length > 0 ? [cp.node.name] : [])])];
 }
 
 async function changeTrust(node: Node, paste: { server: string; hashes: string[]; file: string }) {
@@ -119,7 +110,7 @@ async function changeTrust(node: Node, paste: { server: string; hashes: string[]
 
 async function join(values: Values) {
   const node = await worker.readWorker(values["etcd-data"]);
-  worker.refuseLeftOut(node, values.without);
+  worker.refuseLeftOut(node, values);
   const { server, "ca-hash": hashes, "token-file": file } = values;
   if (!server || hashes.length === 0)
     throw new Fail("join needs --server and --ca-hash", {
@@ -140,34 +131,27 @@ async function join(values: Values) {
   done(inOneLine(next.afterJoin(values)));
 }
 
-/** In the background of `open`, or in a window of its own. */
 async function approve(values: Values) {
-  const { cp, api, without } = await onControlPlane(values);
-  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, stopped);
+  const { cp, api, out } = await onControlPlane(values);
+  endBySignal();
   await step(
-    "Approve the certificates that workers ask for with the token",
-    () => approveJoining(cp, api, without),
+    APPROVES,
+    () => approveJoining(cp, api, out),
     "kubectl get csr; kubectl certificate approve CSR",
   );
-  done(inOneLine(next.closing({ without })));
-}
-
-function stopped() {
-  tell("stopped: from now on nothing is approved");
-  process.exit(0);
+  done(inOneLine(next.closing(out)));
 }
 
 async function close(values: Values) {
-  const scene = await onControlPlane(values, "03-workers close", true);
-  const { cp, api, without } = scene;
+  const { cp, api, out } = await onControlPlane(values, "03-workers close", true);
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
-    () => watchNodesReturn(cp, api, { without, minutes: Number(values.wait) }),
+    () => watchNodesReturn(cp, api, { out, minutes: Number(values.wait) }),
     "kubectl get nodes; kubectl get csr; kubectl certificate approve CSR",
   );
   await step(
     "3.7 Let the controller-manager run in full again",
-    () => runInFull(scene),
+    () => fullControllerManager(cp, api),
     "mv kube-controller-manager.yaml out, restore --controllers from its annotations, mv it back",
   );
   await step(
@@ -175,24 +159,18 @@ async function close(values: Values) {
     () => stopApprover().then(() => closeJoining(api)),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
-  done(inOneLine(next.afterClose(next.routeOf(cp, without), trustSeen(cp))));
-}
-
-/** All others are back. */
-async function runInFull({ cp, api, without }: Scene) {
-  if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: without, isFull: true });
-  await fullControllerManager(cp, api);
+  done(inOneLine(next.afterClose(next.routeOf(cp, out), trustSeen(cp))));
 }
 
 type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
   const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
-  refuseStrangers(values.without, cp, { mayBeDeleted });
+  refuseStrangers(values, cp, { mayBeDeleted });
   const api = await adminApi(cp);
-  const without = await leftOut(cp, values.without);
-  if (words) await saySilentMembers(cp, words, without);
-  return { cp, api, without };
+  const out = await reallyOut(cp, api, await leftOut(cp, values));
+  if (words) await saySilentMembers(cp, words, leftNames(out));
+  return { cp, api, out };
 }
 
 async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
@@ -205,20 +183,21 @@ async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */
-function printJoinLine({ facts }: ControlPlaneNode, file: string, without: string[]) {
+function printJoinLine({ facts }: ControlPlaneNode, file: string, out: LeftOut) {
   const hash = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
   tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
   const trust = shell`--server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`;
-  answer(command(["03-workers join", trust].join(" "), without));
+  answer(command(["03-workers join", trust].join(" "), out));
 }
 
 const USAGE = `Usage:
     ./bunw scripts/03-workers.ts open [--token-file FILE] [--endpoint HOST:PORT]
-                                      [--without NODE,…] [--dry-run]
+                                      [--without NODE,…] [--lost NODE,…] [--dry-run]
     ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE
-                                      [--without NODE,…] [--dry-run]
-    ./bunw scripts/03-workers.ts close [--without NODE,…] [--wait MINUTES] [--dry-run]
-    ./bunw scripts/03-workers.ts approve [--without NODE,…] [--dry-run]
+                                      [--without NODE,…] [--lost NODE,…] [--dry-run]
+    ./bunw scripts/03-workers.ts close [--wait MINUTES] [--without NODE,…] [--lost NODE,…]
+                                      [--dry-run]
+    ./bunw scripts/03-workers.ts approve [--without NODE,…] [--lost NODE,…] [--dry-run]
 
 open:    On the first control plane node. Makes a bootstrap token (valid for 2 hours), writes it
          with the CA to a file, and prints the line for the workers. Starts approve as a unit of
@@ -240,9 +219,11 @@ Options:
     --server URL       The API's address, as open prints it.
     --ca-hash HASHES   The new CA's fingerprint, as open prints it (kubeadm calls it
                        --discovery-token-ca-cert-hash); of several certificates, each.
-    --without NODES    Nodes that will not come back. No certificate of theirs is approved, and
-                       close does not wait for them; join only prints them on. After close the
-                       controller-manager runs in full: it taints them and evicts their pods.
+    --without NODES    Nodes that are away for now: no certificate of theirs is approved, and close
+                       does not wait for them. After close their pods are evicted. When one comes
+                       back: open, join there, close; with the old CA nothing.
+    --lost NODES       The same for nodes that are lost for good: close prints what deletes their
+                       Nodes. A node that renews its Lease is refused. join only prints both on.
     --wait MINUTES     How long close waits for the nodes (default: 15).
     --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Print what would be done; nothing is written, stopped or started.
@@ -258,14 +239,14 @@ const OPTIONS = {
   "ca-hash": { type: "string", list: true, of: ["join"] },
   endpoint: { type: "string", of: ["open"] },
   without: { type: "string", list: true },
+  lost: { type: "string", list: true },
   wait: { type: "string", default: "15", number: true, of: ["close"] },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-const parse = () => parseOptions({ options: OPTIONS, allowPositionals: true });
+const CONFIG = { options: OPTIONS, allowPositionals: true } as const;
+type Values = ReturnType<typeof parseOptions<typeof CONFIG>>["values"];
 
 if (import.meta.main) await run(main);

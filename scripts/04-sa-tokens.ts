@@ -10,7 +10,7 @@ import { leftOut } from "../shared/etcd/all-members.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
-import { inOneLine } from "../shared/facts/todo.ts";
+import { inOneLine, type LeftOut } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { forGood } from "../shared/for-good.ts";
 import { takeNode } from "../shared/node/take-node.ts";
@@ -45,11 +45,10 @@ async function main() {
     });
   start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
   takeNode();
-  const named = values.without;
-  if (command === "retire") return await retire(values, named);
+  if (command === "retire") return await retire(values);
 
-  const scene = await step("4.1 Check that part 3 is closed", () => look(values, named));
-  const { cp, api, trust, without } = scene;
+  const scene = await step("4.1 Check that part 3 is closed", () => look(values));
+  const { cp, api, trust, out } = scene;
   const choice = {
     ...values,
     onlySystem: values["only-system"] ?? false,
@@ -81,17 +80,17 @@ async function main() {
   await step("4.7 Print what is left for you to do", () => sayLeft(scene, chosen, left));
   if (refused) throw refused;
   if (left.workloads.length + left.secrets.size > 0 && !mode.dryRun) throw leftForPeople(left);
-  sayNext(cp, without, chosen);
+  sayNext(cp, out, chosen);
 }
 
 interface Scene extends Ready {
   cp: ControlPlaneNode;
 }
 
-async function look(values: Values, named: string[]): Promise<Scene> {
+async function look(values: Values): Promise<Scene> {
   refuseBareNames(values.skip);
   const cp = await controlPlaneToRepair(values["etcd-data"]);
-  return { cp, ...(await readyForPart4(cp, named)) };
+  return { cp, ...(await readyForPart4(cp, values)) };
 }
 
 async function seeRootCa({ api, trust: { caPem } }: Scene) {
@@ -133,8 +132,8 @@ interface Left {
 
 /** Secrets that a webhook kept from being renewed: its pods may be among those that restart. */
 async function restartAll(scene: Scene, groups: Group[], first: Renewed): Promise<Left> {
-  const { api, trust, cp } = scene;
-  const way = { from: cp.node.name, away: new Set<string>(), caPem: trust.caPem };
+  const { api, trust, cp, out } = scene;
+  const way = { from: cp.node.name, away: new Set(out.without), caPem: trust.caPem };
   const { left: workloads, notes } = await order.restartInOrder(api, groups, way);
   const again = first.refused.size === 0 ? undefined : await renew(scene);
   const renewed = [...first.renewed, ...(again?.renewed ?? [])];
@@ -162,13 +161,13 @@ async function sayLeft({ cp, api, trust }: Scene, chosen: Chosen, left: Left) {
   if (old === 0 && oldSaKeys(cp.facts.certificatesDir).length === 0) dropNewSaKeyMark();
 }
 
-function sayNext(cp: ControlPlaneNode, without: string[], { later, skipped }: Chosen) {
+function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen) {
   const byHand = skipped.map((owner) => ({ name: ownerName(owner), command: howToRestart(owner) }));
   const oldSaKey = oldSaKeys(cp.facts.certificatesDir).length > 0;
   const seen = { oldSaKey, later: later.length > 0, skipped: byHand };
   const old = later.length + skipped.length;
   const left = `${old} workload${old === 1 ? " still has" : "s still have"} to restart`;
-  done(inOneLine(afterTokens(routeOf(cp, without), seen)), old > 0 ? left : undefined);
+  done(inOneLine(afterTokens(routeOf(cp, out), seen)), old > 0 ? left : undefined);
 }
 
 function leftForPeople({ workloads, secrets }: Left): Fail {
@@ -178,9 +177,9 @@ function leftForPeople({ workloads, secrets }: Left): Fail {
   });
 }
 
-async function retire(values: Values, named: string[]) {
+async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"]);
-  refuseStrangers(named, cp, { mayBeDeleted: true });
+  refuseStrangers(values, cp, { mayBeDeleted: true });
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp);
   await step("4.8 Take the old service-account key out", async () => {
@@ -189,13 +188,13 @@ async function retire(values: Values, named: string[]) {
     await apiReady(api, { seconds: 120 });
     await sayEndpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, named)))));
+  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, values)))));
 }
 
 const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts [--only-system] [--namespace NS,…] [--skip NAMESPACE/NAME,…]
-                                   [--without NODE,…] [--dry-run]
-    ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--force] [--dry-run]
+                                   [--without NODE,…] [--lost NODE,…] [--dry-run]
+    ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--lost NODE,…] [--force] [--dry-run]
 
 Renews the tokens that no longer verify, and restarts pods with the old CA or an old token: first
 kube-proxy, on all nodes at once; then the network plugin with all that it asks, a tenth of the
@@ -208,7 +207,7 @@ retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub
          made one) from the API server, unless a Secret or a running pod still holds a token of it.
 
 Options:
-    --without NODES  Nodes that will not come back.
+    --without NODES  Nodes that are away for now. --lost NODES: lost for good; delete them before.
     --only-system    Restart kube-system and the network plugin now, all others in a later run.
     --namespace NS   Restart this namespace's pods now (also several, with commas or repeated).
                      Without these two, all restart. Tokens in Secrets are renewed in any case.
@@ -232,6 +231,7 @@ Exit codes: 0 done, 1 stopped (see the hint), or some workloads are left for you
 
 const OPTIONS = {
   without: { type: "string", list: true },
+  lost: { type: "string", list: true },
   "only-system": { type: "boolean", of: [""] },
   namespace: { type: "string", list: true, of: [""] },
   skip: { type: "string", list: true, of: [""] },

@@ -33,7 +33,7 @@ async function main() {
 function lineOf({ address, kubernetes }: Values): WhereItWas {
   if (address && kubernetes) return whereItWas({ address, kubernetes });
   throw new Fail("join-again needs --address and --kubernetes", {
-    hint: "copy its line from the screen of 02-control-plane.ts --without, on another node",
+    hint: "copy its line from the screen of 02-control-plane.ts --lost, on another node",
   });
 }
 
@@ -57,7 +57,7 @@ const USAGE = `Usage:
 Run it on a control plane node whose etcd data is lost, before kubeadm reset: the same machine is
 to join again. It saves the kubelet's flags and its configuration in ${SAVED}.
 There it also writes join.yaml, with which kubeadm join gives the kubelet the same flags.
-02-control-plane.ts --without prints this line, on another control plane node.
+02-control-plane.ts --lost prints this line, on another control plane node.
 
 It refuses a machine without that address, a worker, and a node that lives: etcd or the API server
 runs on it, or another member of etcd lists it. Where etcd's data is still here, the other members

@@ -45,7 +45,7 @@ export function memberRows({ data }: PartialFacts): Row[] {
 
 /** The data may be old: part 2 and 05-verify ask etcd itself. */
 function cutOff(member: Member): string {
-  const out = command("02-control-plane", [memberName(member)]);
+  const out = command("02-control-plane", { lost: [memberName(member)] });
   if (isNameless(member)) return `never started: a join was cut off. Part 2 takes it out: ${out}`;
   return `has no vote: its join was cut off. After part 2, ${command("05-verify")} prints what ends it; to take it out: ${out}`;
 }

@@ -3,6 +3,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { LeftOut } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { forGood } from "../for-good.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -27,14 +28,14 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
   for (const peer of options.peers.filter(({ name }) => !without.includes(name))) {
     const { name, host } = peer;
     const theirs = etcdClient(facts, host)!;
-    const status = await answerOf(peer, without, () => theirs.status());
+    const status = await answerOf(peer, () => theirs.status());
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
         hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK 1, "If a member has no data"`,
       });
     }
     if (status.isLearner) {
-      const out = withoutAlso([...without, name]);
+      const out = lostAlso([name]);
       say(`${name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To end the join:`);
       say(`  ${promotion(peer, facts)}`);
       say(`or, when its etcd is stopped, to take it out: ${out}`);
@@ -46,10 +47,10 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
       seconds: 120,
       hint: shell`crictl logs of etcd on ${name}; then run this script again`,
     });
-    const [here, there] = await Promise.all([own.hashAt(revision), answerOf(peer, without, () => theirs.hashAt(revision))]);
+    const [here, there] = await Promise.all([own.hashAt(revision), answerOf(peer, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
-        hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${withoutAlso([name])}; then RUNBOOK 2, "The same machine comes back"`,
+        hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK 2, "The same machine comes back"`,
       });
     }
     say(`${name}: same cluster, the same keys at revision ${revision}`);
@@ -57,11 +58,11 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
 }
 
 /** Errors: Fail where a member that is said to be lost answers: whatever its certificate, it may hold data that no other member has. */
-export function refuseLiving(peers: readonly Peer[], without: readonly string[]) {
-  const alive = peers.find(({ name, servedPem }) => without.includes(name) && servedPem !== undefined);
+export function refuseLiving(peers: readonly Peer[], lost: readonly string[]) {
+  const alive = peers.find(({ name, servedPem }) => lost.includes(name) && servedPem !== undefined);
   if (!alive) return;
   throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
-    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${withoutAlso(without, [alive.name])}. If it shall go all the same, stop it first: there ${STOP_ETCD}`,
+    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${lostAlso(lost, [alive.name])}. If it shall go all the same, stop it first: there ${STOP_ETCD}`,
   });
 }
 
@@ -90,13 +91,13 @@ export async function removeMembers(
   else if (names.length > 0) say(`then etcd has the member ${words}, and answers while it runs`);
 }
 
-/** Of names after --without, those of nodes: a member of etcd that never started is none, and part 2 takes it out for good. */
+/** Of names after --lost, those of nodes: a member of etcd that never started is none, and part 2 takes it out for good. */
 export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlaneNode, "data">): string[] {
   return names.filter((name) => !data.members.some((member) => isNameless(member) && member.id === name));
 }
 
 /**
- * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --without. So what was said once holds on every
+ * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --lost. So what was said once holds on every
  * control plane node and in every later script, until a machine of that name joins again: as a member, or with a Node of its own. Only
  * etcd's own answer proves it: none where it does not answer.
  */
@@ -109,15 +110,16 @@ export async function takenOut({ data, facts, cluster }: Pick<ControlPlaneNode, 
   return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }
 
-/** The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken out already. */
+/** The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken out already: they are lost. */
 export async function leftOut(
   cp: Pick<ControlPlaneNode, "data" | "facts" | "cluster">,
-  without: readonly string[],
+  named: LeftOut,
   out?: readonly string[],
-): Promise<string[]> {
-  const lost = (out ?? (await takenOut(cp))).filter((name) => !without.includes(name));
-  for (const name of lost) say(`${name}: no member of etcd any more (02-control-plane --without): left out here, too`);
-  return [...nodesAmong(without, cp), ...lost];
+): Promise<LeftOut> {
+  const gone = out ?? (await takenOut(cp));
+  const unsaid = gone.filter((name) => !named.lost.includes(name));
+  for (const name of unsaid) say(`${name}: no member of etcd any more (02-control-plane --lost): left out here, too`);
+  return { without: named.without.filter((name) => !gone.includes(name)), lost: [...nodesAmong(named.lost, cp), ...unsaid] };
 }
 
 /** etcd's own members where it answers, and else those that its data names. */
@@ -126,8 +128,8 @@ export async function membersNow(client: EtcdClient | undefined, data: EtcdData)
 }
 
 /** `living`: not any more. */
-function withoutAlso(without: readonly string[], living: readonly string[] = []): string {
-  return retyped({ without }, { of: "02-control-plane", less: living });
+function lostAlso(lost: readonly string[], living: readonly string[] = []): string {
+  return retyped({ lost }, { of: "02-control-plane", less: living });
 }
 
 /** Undefined where etcd does not answer. */
@@ -140,8 +142,8 @@ export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefi
   }
 }
 
-async function answerOf<T>(peer: Peer, without: readonly string[], ask: () => Promise<T>): Promise<T> {
-  const hint = wayWithout(peer, { without, of: "02-control-plane" });
+async function answerOf<T>(peer: Peer, ask: () => Promise<T>): Promise<T> {
+  const hint = wayWithout(peer, "02-control-plane");
   try {
     return await sayWhile(`etcd on ${peer.name} to answer`, hint, ask);
   } catch (err) {

@@ -68,7 +68,8 @@ function refuseOtherMachine({ addresses }: Node, host: string) {
 }
 
 /** What comes after the servers have been stopped. */
-const leaveOutFirst = (name: string) => `on another control plane node ${command("02-control-plane", [name])}; then this line again`;
+const leaveOutFirst = (name: string) =>
+  `on another control plane node ${command("02-control-plane", { lost: [name] })}; then this line again`;
 
 /** Seconds: the kubelet gives a static pod thirty to end. */
 const TO_END = 60;
@@ -119,7 +120,7 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
   throw new Refused(`etcd's data is here, in "${dir}", and nothing proves that etcd goes on without this member`, {
     hint:
       "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
-      `If ${command("02-control-plane", [node.name])} has taken it out, on another control plane node: ${retyped({ lost: node.name })}`,
+      `If ${command("02-control-plane", { lost: [node.name] })} has taken it out, on another control plane node: ${retyped({ lost: node.name })}`,
   });
 }
 

@@ -4,10 +4,14 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-home/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
+import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { selinuxHint } from "../files/selinux.ts";
+import { registryPrefix } from "../k8s/stored.ts";
+import { listed } from "../plain.ts";
+import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
-import { waitFor } from "../wait-for.ts";
+import { unlessLate, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import type { EtcdClient } from "./client.ts";
 import { etcdClient, proveSameEtcd } from "./identity.ts";
@@ -50,7 +54,7 @@ export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen,
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const members = await client.members();
   const still = (some: readonly Peer[]) => some.filter(({ id }) => members.some((member) => member.id === id));
-  for (const peer of still(silent)) if (isNameless(peer)) say(wayWithout(peer, { without: [], of: "02-control-plane" }));
+  for (const peer of still(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));
   return { ...seen(still(peers), still(silent)), answers: true };
 }
 
@@ -62,16 +66,20 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
 
 const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
 
-/** Step 2.1: it is the one from before, and so is each other member but those of `without`, which are taken out. Tells whether it is full. */
-export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]): Promise<{ isFull: boolean }> {
+/**
+ * Step 2.1: it is the one from before, and so is each other member but those that are away, and the lost ones, which are taken out. Tells
+ * whether it is full.
+ */
+export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut): Promise<{ isFull: boolean }> {
+  const { lost } = named;
   const { facts, data, node } = cp;
   refuseUnasked(cp);
   const peers = await peersOf(data, node.addresses);
-  refuseLiving(peers, without);
+  refuseLiving(peers, lost);
   const client = etcdClient(facts);
-  if (without.length > 0) refuseNoQuorum(await membersNow(client, data), without);
+  if (lost.length > 0) refuseNoQuorum(await membersNow(client, data), lost);
   if (mode.dryRun) {
-    await foretell(client, data, without);
+    await foretell(client, data, lost);
     return { isFull: data.isFull };
   }
   if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
@@ -81,14 +89,43 @@ export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const members = await client.members();
   const still = peers.filter(({ id }) => members.some((member) => member.id === id));
-  await proveMembers(client, facts, { peers: still, without: [...without, ...(await leftOut(cp, without))] });
-  await removeMembers(members, without, client);
+  await proveMembers(client, facts, { peers: still, without: leftNames(await leftOut(cp, named)) });
+  for (const { name } of still.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
+  await refuseRenewing(client, data, lost);
+  await removeMembers(members, lost, client);
   return { isFull: await client.isFull() };
 }
 
-async function foretell(client: EtcdClient | undefined, data: EtcdData, without: readonly string[]) {
+function sayAway(name: string, { without, lost }: LeftOut) {
+  const line = command("02-control-plane", { without: without.filter((other) => other !== name), lost: [...lost, name] });
+  say(`${name}: away, as you say, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
+}
+
+/** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
+const RENEWS = 12;
+
+/** Errors: Refused where the kubelet of a node that is said to be lost renews its Lease meanwhile. */
+async function refuseRenewing(client: EtcdClient, data: EtcdData, lost: readonly string[]) {
+  const leaseOf = async (name: string) =>
+    Buffer.from((await client.get(`${registryPrefix(data)}/leases/kube-node-lease/${name}`)) ?? "").toString("hex");
+  const before = new Map(await Promise.all(lost.map(async (name) => [name, await leaseOf(name)] as const)));
+  const known = lost.filter((name) => before.get(name) !== "");
+  if (known.length === 0) return;
+  const renewed = async () => {
+    for (const name of known) if ((await leaseOf(name)) !== before.get(name)) return name;
+    return undefined;
+  };
+  const options = { seconds: RENEWS, hint: "it ends by itself" };
+  const alive = await unlessLate(waitFor(`a sign of life of ${listed(known)}`, renewed, options));
+  if (!alive) return;
+  throw new Refused(`${alive} is not lost: its kubelet renews its Lease`, {
+    hint: `nothing was changed. Shall it go all the same? First, there: systemctl stop kubelet. Else: ${retyped({}, { of: "02-control-plane", less: [alive] })}`,
+  });
+}
+
+async function foretell(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
   if (client) await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
   else say("etcd: has to answer before part 2 (part 1)");
-  if (without.length === 0) return;
-  await removeMembers(await membersNow(client, data), without, client);
+  if (lost.length === 0) return;
+  await removeMembers(await membersNow(client, data), lost, client);
 }

@@ -115,7 +115,7 @@ function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Fail 
  * says that they are lost there, too (`lostOn`). Errors: Fail that names these nodes.
  */
 export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Peer[], lostOn: readonly string[], cp: ControlPlaneNode) {
-  refuseStrangers(lostOn, cp);
+  refuseStrangers({ without: [], lost: lostOn }, cp);
   const open = alive.filter(({ name }) => !lostOn.includes(name));
   if (made.length === 0 || open.length === 0) return;
   const keys = made.map(({ name }) => name).join(", ");

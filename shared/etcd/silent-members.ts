@@ -17,12 +17,12 @@ type Named = Pick<Member, "id" | "name">;
  * The way on without a member that does not answer; `of`: the script that goes on. One that never started is no node, so no script can run
  * there, and only part 2 leaves it out: it takes it out of etcd.
  */
-export function wayWithout(member: Named, { without, of }: { without: readonly string[]; of: string }): string {
+export function wayWithout(member: Named, of: string): string {
   const name = memberName(member);
-  const line = (words: string) => retyped({ without: [...without, name] }, { of: words });
+  const lost = (words: string) => retyped({ lost: [name] }, { of: words });
   if (isNameless(member))
-    return `${name} never started: a join was cut off. Take it out, and that machine can join anew: ${line("02-control-plane")}`;
-  return `${name} does not answer: part 1 there first. If its data is lost, go on without it: ${line(of)}`;
+    return `${name} never started: a join was cut off. Take it out, and that machine can join anew: ${lost("02-control-plane")}`;
+  return `${name} does not answer: part 1 there first. If it is away for now: ${retyped({ without: [name] }, { of })}; if its data is lost for good: ${lost(of)}`;
 }
 
 /** Names members of etcd that do not answer, each with the way on without it: `of` again. Says nothing where this etcd does not answer. */
@@ -31,7 +31,7 @@ export async function saySilentMembers({ facts, data }: ControlPlaneNode, of: st
   const [members] = await Promise.allSettled([client?.members()]);
   if (members.status === "rejected" || !members.value) return;
   const silent = await silentMembers(members.value, data, facts);
-  for (const member of silent) if (!without.includes(memberName(member))) say(wayWithout(member, { without, of }));
+  for (const member of silent) if (!without.includes(memberName(member))) say(wayWithout(member, of));
 }
 
 /** What ends the join of a learner: typed where etcd answers. */
@@ -43,7 +43,7 @@ export function promotion({ id }: Pick<Member, "id">, { certificatesDir }: Pick<
 export async function refuseLearner(client: EtcdClient, { data, facts }: Pick<ControlPlaneNode, "data" | "facts">) {
   if (!(await client.status()).isLearner) return;
   const own = data.members.find(({ id }) => id === data.memberId);
-  const out = command("02-control-plane", [own ? memberName(own) : data.memberId]);
+  const out = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
   throw new Fail("This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it", {
     hint:
       `on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then this script again here. ` +

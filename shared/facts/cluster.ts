@@ -7,7 +7,7 @@
 
 import type { AggregatedTrust } from "../api/cluster-trust.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { memberName } from "../etcd-data/members.ts";
+import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-home/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
@@ -15,6 +15,7 @@ import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { hasControlPlaneLabel } from "../trust/control-planes.ts";
 import { readYaml } from "../yaml.ts";
+import { command, type LeftOut, leftNames } from "./todo.ts";
 
 export interface KnownNode {
   name: string;
@@ -95,15 +96,12 @@ interface Known {
 }
 
 /**
- * Checks the names after --without: of nodes and, as `memberName`, of etcd's members. Those of a repair that is over count: their Nodes may be
+ * Checks the names after --without and --lost: of nodes and, as `memberName`, of etcd's members. Those of a repair that is over count: their Nodes may be
  * deleted since. `mayBeDeleted`: where the repair has no copy of etcd's data, and so no proof that a name never was one, it is said. Errors:
  * Refused where one is this node's own, or etcd never knew it: it is mistyped.
  */
-export function refuseStrangers(
-  names: readonly string[],
-  { cluster, data, node, dataFrom, etcd, earlier }: Known,
-  { mayBeDeleted = false } = {},
-) {
+export function refuseStrangers(out: LeftOut, { cluster, data, node, dataFrom, etcd, earlier }: Known, { mayBeDeleted = false } = {}) {
+  const names = leftNames(out);
   const nodesBefore = earlier ? readCluster(earlier.data).nodes : [];
   const members = [...data.members, ...(earlier?.data.members ?? [])].map(memberName);
   const known = new Set([...[...cluster.nodes, ...nodesBefore].map(({ name }) => name), ...members]);
@@ -115,9 +113,17 @@ export function refuseStrangers(
   const own = data.members.find(({ id }) => id === data.memberId);
   const here = names.find((name) => name === node.name || (own && name === memberName(own)));
   if (here !== undefined)
-    throw new Refused(`"${here}" is this node, and it is not lost`, {
-      hint: "nothing was changed. Name other nodes only, those that will not come back",
+    throw new Refused(`"${here}" is this node, and it is not ${out.lost.includes(here) ? "lost" : "away"}`, {
+      hint: "nothing was changed. Name other nodes only, those that do not come back now, or never",
     });
+  const id = out.without.find((name) => data.members.some((member) => isNameless(member) && member.id === name));
+  if (id !== undefined)
+    throw new Refused(`${id} is no node that is away, but a member of etcd that never started`, {
+      hint: `nothing was changed. Part 2 takes it out: ${command("02-control-plane", { lost: [id] })}`,
+    });
+  const both = out.without.find((name) => out.lost.includes(name));
+  if (both !== undefined)
+    throw new Refused(`"${both}" cannot be away (--without) and lost for good (--lost)`, { hint: "nothing was changed. Name it once" });
 }
 
 function readConfiguration(data: EtcdData): ClusterConfiguration {

@@ -1,6 +1,6 @@
 /**
  * What comes next: the order of the runbook's parts is decided here and nowhere else. A script says what it has seen, and gets the commands
- * to print. Pure. A `Route` remembers what the operator said with --without, so that every command of this run that takes it has it, too.
+ * to print. Pure. A `Route` remembers what the operator said with --without and --lost, so that every command of this run that takes them has them, too.
  */
 
 import type { EtcdHome } from "../etcd-home/etcd-home.ts";
@@ -8,16 +8,14 @@ import { isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
 import type { KnownNode } from "./cluster.ts";
 import { INSTEAD_OF_PART_1 } from "./no-etcd-data.ts";
-import { command, inArrows, type Todo } from "./todo.ts";
+import { command, inArrows, type LeftOut, leftNames, type Todo } from "./todo.ts";
 
 /** What all commands of one run have in common. */
-export interface Route {
+export interface Route extends LeftOut {
   /** This node's name. */
   own?: string;
-  /** Names of the other control plane nodes, except those of `without`. */
+  /** Names of the other control plane nodes, except those that are left out. */
   others: readonly string[];
-  /** Nodes that will not come back, as the operator says. */
-  without: readonly string[];
 }
 
 interface Place {
@@ -32,8 +30,9 @@ export function otherControlPlanes<N extends Pick<KnownNode, "name" | "controlPl
   return nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name && !without.includes(name));
 }
 
-export function routeOf({ cluster, node }: { cluster: { nodes: readonly KnownNode[] } } & Place, without: readonly string[]): Route {
-  return { own: node.name, others: otherControlPlanes(cluster, { node, without }).map(({ name }) => name), without };
+export function routeOf({ cluster, node }: { cluster: { nodes: readonly KnownNode[] } } & Place, out: LeftOut): Route {
+  const others = otherControlPlanes(cluster, { node, without: leftNames(out) }).map(({ name }) => name);
+  return { own: node.name, others, without: out.without, lost: out.lost };
 }
 
 /** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
@@ -137,10 +136,10 @@ export interface TrustSeen {
   saKeyIsNew: boolean;
 }
 
-/** Part 4 where something old is still trusted, else the proof. Before both, lost nodes go: no DaemonSet rolls out past a dead one. */
-function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, { without }: Route): Todo[] {
-  const remove = { command: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${without}` };
-  return [...(without.length > 0 ? [remove] : []), caIsNew || saKeyIsNew ? { command: command("04-sa-tokens", without) } : VERIFY];
+/** Part 4 where something old is still trusted, else the proof. Before both, lost nodes go; those that are away stay. */
+function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, route: Route): Todo[] {
+  const remove = { command: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${route.lost}` };
+  return [...(route.lost.length > 0 ? [remove] : []), caIsNew || saKeyIsNew ? { command: command("04-sa-tokens", route) } : VERIFY];
 }
 
 /**
@@ -148,26 +147,26 @@ function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, { without }: Route): Tod
  * controller-manager is reduced though everybody is back.
  */
 export function afterControlPlane(route: Route, seen: TrustSeen & { part3: boolean; reduced: readonly string[] }): Todo[] {
-  const part2 = { command: command("02-control-plane", route.without), called: "part 2" };
-  const open = { command: command("03-workers open", route.without) };
+  const part2 = { command: command("02-control-plane", route), called: "part 2" };
+  const open = { command: command("03-workers open", route) };
   return [...onOthers(route, part2), ...(seen.part3 ? [open] : [...closeOn(seen.reduced, route), ...afterPart3(seen, route)])];
 }
 
 /** Where only this node has to, it need not be named. */
-function closeOn(nodes: readonly string[], { own, without }: Route): Todo[] {
-  const close = command("03-workers close", without);
+function closeOn(nodes: readonly string[], route: Route): Todo[] {
+  const close = command("03-workers close", route);
   if (nodes.length === 0) return [];
-  return [nodes.join() === own ? { command: close } : { command: close, on: nodes.join(", ") }];
+  return [nodes.join() === route.own ? { command: close } : { command: close, on: nodes.join(", ") }];
 }
 
 /** After `open` and `approve`. */
-export function closing({ without }: Pick<Route, "without">): Todo[] {
-  return [{ command: command("03-workers close", without), on: EACH }];
+export function closing(out: LeftOut): Todo[] {
+  return [{ command: command("03-workers close", out), on: EACH }];
 }
 
 /** After `join`, on a worker: it knows of no other node but those that the line of `open` says are lost. */
-export function afterJoin(route: Pick<Route, "without">): Todo[] {
-  return [{ command: command("03-workers join", route.without), called: "the same", on: "the other workers" }, ...closing(route)];
+export function afterJoin(route: LeftOut): Todo[] {
+  return [{ command: command("03-workers join", route), called: "the same", on: "the other workers" }, ...closing(route)];
 }
 
 /** After an `open` where no worker has to join. `closeOn`: where `close` still has something to do. */
@@ -176,13 +175,13 @@ export function afterIdleOpen(
   seen: TrustSeen & { silentControlPlanes: readonly string[]; closeOn: readonly string[] },
 ): Todo[] {
   if (seen.silentControlPlanes.length > 0)
-    return [{ command: command("02-control-plane", route.without), on: seen.silentControlPlanes.join(", ") }];
+    return [{ command: command("02-control-plane", route), on: seen.silentControlPlanes.join(", ") }];
   return seen.closeOn.length > 0 ? closeOn(seen.closeOn, route) : afterPart3(seen, route);
 }
 
 /** After `close`. */
 export function afterClose(route: Route, seen: TrustSeen): Todo[] {
-  return [...onOthers(route, { command: command("03-workers close", route.without), called: "the same" }), ...afterPart3(seen, route)];
+  return [...onOthers(route, { command: command("03-workers close", route), called: "the same" }), ...afterPart3(seen, route)];
 }
 
 interface TokensSeen {
@@ -195,14 +194,14 @@ interface TokensSeen {
 }
 
 /** After part 4. */
-export function afterTokens({ without }: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
+export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
   const skip = skipped.length > 0 ? [shell`--skip ${skipped.map(({ name }) => name).join(",")}`] : [];
-  if (later) return [{ command: command(["04-sa-tokens", ...skip].join(" "), without) }];
+  if (later) return [{ command: command(["04-sa-tokens", ...skip].join(" "), route) }];
   const byHand = skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
-  return [...byHand, ...(oldSaKey ? [{ command: command("04-sa-tokens retire", without), on: EACH }] : []), VERIFY];
+  return [...byHand, ...(oldSaKey ? [{ command: command("04-sa-tokens retire", route), on: EACH }] : []), VERIFY];
 }
 
 /** After `retire`. */
 export function afterRetire(route: Route): Todo[] {
-  return [...onOthers(route, { command: command("04-sa-tokens retire", route.without), called: "the same" }), VERIFY];
+  return [...onOthers(route, { command: command("04-sa-tokens retire", route), called: "the same" }), VERIFY];
 }

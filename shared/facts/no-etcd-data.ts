@@ -154,7 +154,7 @@ function whereDataIs(): string[] {
 
 /** How the other control plane nodes go on without this one. */
 export function withoutNode(name: string): string {
-  return shell`./bunw scripts/02-control-plane.ts --without ${name}   # on another control plane node, if the data is gone for good: RUNBOOK 1, "If a member has no data"`;
+  return shell`./bunw scripts/02-control-plane.ts --lost ${name}   # on another control plane node, if the data is gone for good: RUNBOOK 1, "If a member has no data"`;
 }
 
 /** Files that kubeadm makes only on control plane nodes. Not admin.conf: workers may have a copy. */

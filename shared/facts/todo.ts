@@ -14,20 +14,38 @@ export interface Todo {
   note?: string;
 }
 
-/** Scripts, or their words, that take --without. */
-const TAKES_WITHOUT = /^(00-assess --plan|02-control-plane|03-workers (open|join|close|approve)|04-sa-tokens)\b/;
+/** Nodes that the operator leaves out: `without` are away and come back some day, `lost` are lost for good. */
+export interface LeftOut {
+  without: readonly string[];
+  lost: readonly string[];
+}
+
+export const NOBODY: LeftOut = { without: [], lost: [] };
+
+/** Both. */
+export function leftNames({ without, lost }: LeftOut): string[] {
+  return [...new Set([...without, ...lost])];
+}
+
+/** Scripts, or their words, that take --without and --lost. */
+const TAKES_BOTH = /^(00-assess --plan|02-control-plane|03-workers (open|join|close|approve)|04-sa-tokens)\b/;
 
 /** "03-workers close" as an operator types it. */
-export function command(words: string, without: readonly string[] = []): string {
+export function command(words: string, out: Partial<LeftOut> = {}): string {
   const [script, ...args] = words.split(" ");
-  if (TAKES_WITHOUT.test(words) && without.length > 0) args.push("--without", shellWord(without.join(",")));
+  if (TAKES_BOTH.test(words))
+    for (const [option, names = []] of [
+      ["--without", out.without],
+      ["--lost", out.lost],
+    ] as const)
+      if (names.length > 0) args.push(option, shellWord(names.join(",")));
   return [shell`./bunw scripts/${script!}.ts`, ...args].join(" ");
 }
 
 /** A line as RUNBOOK.md has it, for a cluster without these nodes. */
-export function leavingOut(typed: string, without: readonly string[]): string {
+export function leavingOut(typed: string, out: Partial<LeftOut>): string {
   const words = /^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/.exec(typed);
-  return words ? command(`${words[1]}${words[2]}`, without) : typed;
+  return words ? command(`${words[1]}${words[2]}`, out) : typed;
 }
 
 /** For the last line of a script: "part 1 on m2, then ./bunw scripts/02-control-plane.ts". */

@@ -25,6 +25,8 @@ export interface Plan {
   user: string;
   /** Names of nodes that will not come back. */
   lost: readonly string[];
+  /** Names of nodes that are away for now. */
+  away: readonly string[];
   aim: string | undefined;
   /** What comes before the first step. */
   first: Note[];
@@ -45,7 +47,7 @@ export interface PlanPart extends Pick<Part, "title" | "ifNot" | "undo"> {
 /** Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not know. */
 export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string): Plan {
   const { known, lost, user } = facts;
-  const nodes = known ? planNodes(known, { here: assessed.node, without: lost.names }) : [];
+  const nodes = known ? planNodes(known, { here: assessed.node, without: [...lost.names, ...lost.away] }) : [];
   const { parts, blocks } = readRunbook(runbook);
   const course = assessed.course && withLost(assessed.course, lost);
   const steps = course ? stepsOf(meant(blocks, course, assessed), nodes, facts) : [];
@@ -65,6 +67,7 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
     nodes,
     user,
     lost: lost.names,
+    away: lost.away,
     aim: aimOf(assessed, { pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0, lost }),
     first: firstNotes(assessed, facts).map(pasteable),
     parts: numbers.map((number) => {

@@ -16,7 +16,7 @@ export function escaped(text: string): string {
 }
 
 function head(plan: Plan): string[] {
-  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, first, parts } = plan;
+  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts } = plan;
   const placeholders = nodes.filter(({ why }) => why);
   return [
     `# The plan${cluster ? ` for the cluster ${escaped(cluster)}` : ""}`,
@@ -28,6 +28,7 @@ function head(plan: Plan): string[] {
     ...(parts.length > 0 ? [...howTo(plan), ""] : []),
     ...listOfNodes(nodes),
     ...(lost.length > 0 ? [`- ${LOST}: ${escaped(listed(lost))}`] : []),
+    ...(away.length > 0 ? [`- ${AWAY}: ${escaped(listed(away))}`] : []),
     ...(placeholders.length > 0
       ? ["", ...placeholders.map(({ address, why }) => `- ${address}: write its address in yourself. ${escaped(why!)}`)]
       : []),
@@ -57,6 +58,7 @@ function listOfNodes(nodes: Plan["nodes"]): string[] {
 }
 
 export const LOST = "lost for good: nothing is typed there";
+export const AWAY = "away for now: nothing is typed there";
 
 function after(last: readonly Note[]): string[] {
   return last.length > 0 ? ["## Afterwards", ...last.flatMap(note), ""] : [];

@@ -24,7 +24,8 @@ type Asked = Pick<PlanFacts, "lost" | "user">;
 /** What was said once is remembered: for the next plan. */
 function said({ lost, user }: Asked): string {
   const options = [
-    ...(lost.names.length > 0 ? [shell`--without ${lost.names.join(",")}`] : []),
+    ...(lost.away.length > 0 ? [shell`--without ${lost.away.join(",")}`] : []),
+    ...(lost.names.length > 0 ? [shell`--lost ${lost.names.join(",")}`] : []),
     ...(user === ROOT ? [] : [shell`--user ${user}`]),
   ];
   return options.join(" ");

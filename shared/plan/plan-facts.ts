@@ -8,7 +8,7 @@ import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { type Cluster, refuseStrangers } from "../facts/cluster.ts";
 import { type ControlPlaneNode, lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
-import { command } from "../facts/todo.ts";
+import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Refused } from "../fail.ts";
 import { readNode } from "../node/node.ts";
 import { isControlPlaneName } from "../workers/identities.ts";
@@ -26,7 +26,7 @@ export interface PlanFacts {
 /** `without` and `user` as typed. Errors: Refused as by part 2, and where no plan can be for what remains, or for that user. */
 export async function factsForPlan(
   etcdData: string | undefined,
-  { without, user = ROOT }: { without: readonly string[]; user?: string | undefined },
+  { without, lost, user = ROOT }: LeftOut & { user?: string | undefined },
 ): Promise<PlanFacts> {
   if (!isUserName(user))
     throw new Refused(`"${user}" is no name of a user`, {
@@ -35,28 +35,29 @@ export async function factsForPlan(
   const node = await readNode();
   const { cp, cluster, data } = lookAtControlPlaneNode(await etcdDataOf(etcdData, { node }), node);
   const known = cluster && data && { cluster, data };
-  return { known, user, lost: cp ? await lostNodes(cp, without) : { ...NONE_LOST, names: without } };
+  return { known, user, lost: cp ? await lostNodes(cp, { without, lost }) : { ...NONE_LOST, names: lost, away: without } };
 }
 
-async function lostNodes(cp: ControlPlaneNode, without: readonly string[]): Promise<LostNodes> {
-  refuseStrangers(without, cp);
-  const strange = without.find((name) => !isName(name));
+async function lostNodes(cp: ControlPlaneNode, named: LeftOut): Promise<LostNodes> {
+  refuseStrangers(named, cp);
+  const { lost } = named;
+  const strange = leftNames(named).find((name) => !isName(name));
   if (strange !== undefined)
     throw new Refused(`"${strange}" is no name of a node: no line is made of it`, {
       hint: "look at etcd's members: ./bunw scripts/00-assess.ts",
     });
-  const nodes = nodesAmong(without, cp);
-  const never = without.filter((name) => !nodes.includes(name));
+  const nodes = nodesAmong(lost, cp);
+  const never = lost.filter((name) => !nodes.includes(name));
   if (never.length > 0)
     throw new Refused(`${never.join(", ")} is no node, but a member of etcd that never started`, {
-      hint: `print the plan without it. Part 2 names it, and takes it out: ${command("02-control-plane", never)}`,
+      hint: `print the plan without it. Part 2 names it, and takes it out: ${command("02-control-plane", { lost: never })}`,
     });
   const out = await takenOut(cp);
-  const names = await leftOut(cp, without, out);
-  if (names.length === 0) return NONE_LOST;
+  const { without: away, lost: names } = await leftOut(cp, named, out);
+  if (names.length === 0) return { ...NONE_LOST, away };
   const peers = await peersOf(cp.data, cp.node.addresses);
-  refuseLiving(peers, without);
-  refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), without);
+  refuseLiving(peers, lost);
+  refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), lost);
   const silent = peers.filter((peer) => !names.includes(peer.name) && !answersPeers(peer, cp.facts)).map(({ name }) => name);
-  return { names, controlPlanes: names.filter((name) => isControlPlaneName(name, cp)), silent };
+  return { names, away, controlPlanes: names.filter((name) => isControlPlaneName(name, cp)), silent };
 }

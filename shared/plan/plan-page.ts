@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import type { Plan, PlanPart } from "./make-plan.ts";
-import { howTo, LOST, span, where } from "./markdown.ts";
+import { AWAY, howTo, LOST, span, where } from "./markdown.ts";
 import type { Note } from "./notes.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
@@ -54,7 +54,7 @@ function hashOf(text: string): string {
   return `sha256-${createHash("sha256").update(text).digest("base64")}`;
 }
 
-function nodes({ nodes, lost }: Plan): string {
+function nodes({ nodes, lost, away }: Plan): string {
   const shown = nodes.length > FEW * 2 ? nodes.filter(({ role, why }) => role !== "worker" || why) : nodes;
   const more = nodes.length - shown.length;
   const items = shown.map(
@@ -62,6 +62,7 @@ function nodes({ nodes, lost }: Plan): string {
       `<li><b>${asHtml(name)}</b> ${marked(address)}<span>${role}</span>${why ? `<span>Write its address in yourself. ${asHtml(why)}</span>` : ""}</li>`,
   );
   items.push(...lost.map((name) => `<li><b>${asHtml(name)}</b><span>${LOST}</span></li>`));
+  items.push(...away.map((name) => `<li><b>${asHtml(name)}</b><span>${AWAY}</span></li>`));
   return `<ul class="nodes">${items.join("\n")}${more > 0 ? `<li>and ${more} workers</li>` : ""}</ul>`;
 }
 

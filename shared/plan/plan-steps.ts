@@ -93,9 +93,9 @@ function stepsIn(block: Block, { nodes, lost, user, isKept }: Around): Placed[] 
 }
 
 /** Part 2 takes out members of etcd: a worker is none. NODE stands for all that are lost. */
-function commandWithout(command: string, { names, controlPlanes }: LostNodes): string {
-  if (names.length === 0) return command;
-  return leavingOut(command, isPart2(command) ? controlPlanes : names).replace(/\bNODE\b/, () => shell`${names}`);
+function commandWithout(command: string, { names, away, controlPlanes }: LostNodes): string {
+  const out = { without: away, lost: isPart2(command) ? controlPlanes : names };
+  return leavingOut(command, out).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
 function isPart2(command: string): boolean {

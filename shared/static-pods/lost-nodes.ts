@@ -1,5 +1,5 @@
 /**
- * What a control plane node was that is lost for good: its Node's labels, taints and annotations, and its static pods. Part 2 with --without
+ * What a control plane node was that is lost for good: its Node's labels, taints and annotations, and its static pods. Part 2 with --lost
  * keeps it in the rescue folder, below lost-nodes/NAME, before the Node is deleted. kubeadm brings none of it back when the machine, or a new
  * one, joins under that name.
  */

@@ -7,6 +7,7 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import { KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { strangers } from "../plain.ts";
+import { shell } from "../shell-line.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
@@ -33,7 +34,7 @@ export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: str
       yield {
         id: "node-serving-certificate",
         of: name,
-        look: async () => ((await askKubeletPort(node, caPem)) === "serves" ? "yes" : { failed: "no" }),
+        look: async () => servingOf(await askKubeletPort(node, caPem), name),
       };
     yield { id: "node-reached", of: name, look: () => reachedByApi(name, api) };
   }
@@ -47,6 +48,15 @@ function renewalOf(time: Date | undefined, isLate: boolean): Answer {
   const ahead = clockAhead(time);
   if (ahead === 0) return ago;
   return { warning: `yes, but its clock is ${Math.abs(ahead / 1000).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"} this node's` };
+}
+
+/** Whether kubectl logs works there, `node-reached` says: what the API server asks of a kubelet is its own flag. */
+function servingOf(answer: Awaited<ReturnType<typeof askKubeletPort>>, name: string): Answer {
+  if (answer === "serves") return "yes";
+  if (answer === "unreachable") return { differs: "its port 10250 cannot be reached from here, as behind a firewall" };
+  if (answer === "other") return { failed: "no" };
+  const mend = shell`on ${name}: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet; then here ./bunw scripts/03-workers.ts close`;
+  return { differs: "its kubelet signs its own: it joined before the cluster set serverTLSBootstrap", before: mend };
 }
 
 interface SeenNode extends KubeObject {

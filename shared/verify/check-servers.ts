@@ -80,7 +80,7 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
   const silent = await silentMembers(now, data, facts);
   if (silent.length > 0) {
     const mend = silent.every(isNameless) ? "it never started: take it out with" : "part 1 there; if its data is lost:";
-    return { failed: `${howMany(now, silent)}: ${mend} ${command("02-control-plane", silent.map(memberName))}` };
+    return { failed: `${howMany(now, silent)}: ${mend} ${command("02-control-plane", { lost: silent.map(memberName) })}` };
   }
   const learners = now.filter(({ isLearner }) => isLearner);
   if (learners.length > 0)

@@ -1,39 +1,101 @@
 /** `03-workers approve` in the background of the first control plane node: a systemd unit, gone after a boot or when its work is done. */
 import { join } from "node:path";
 import { $ } from "zx/core";
+import type { LeftOut } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
 import { strangers } from "../plain.ts";
-import { act } from "../run.ts";
+import { act, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { sayWhile } from "../wait-for.ts";
+import { sayWhile, unlessLate, waitFor } from "../wait-for.ts";
 
 const NAME = "kube-pki-repair-approve";
 
 /** The command that shows its messages. */
 export const APPROVER_LOG = `journalctl -u ${NAME} -n 50`;
 
-/** Starts it; one that runs is stopped first. Errors: Fail with the line for a second window. */
-export async function startApprover(options: readonly string[]) {
-  const line = ["scripts/03-workers.ts", "approve", ...options];
-  const kit = join(import.meta.dir, "../..");
-  const environment = ["PATH", "HOME", "XDG_CACHE_HOME"].flatMap((name) =>
-    process.env[name] ? [`--setenv=${name}=${process.env[name]}`] : [],
-  );
+/** The name of its step: once its log has it, it has read etcd's data and asked the API. */
+export const APPROVES = "Approve the certificates that workers ask for with the token";
+
+/** What `open` was started with holds for it, too; a unit gets nothing of a shell's. */
+const KEPT = ["PATH", "HOME", "XDG_CACHE_HOME", "KUBE_PKI_REPAIR_CLOCK", "KUBE_PKI_REPAIR_PATIENCE"];
+
+/** `asked`: the options of `open`. One that runs is stopped first. Errors: Fail with the reason and the line for a second window. */
+export async function startApprover(asked: LeftOut & { "etcd-data"?: string | undefined }) {
+  const line = ["scripts/03-workers.ts", "approve", ...optionsOf(asked)];
+  const byHand = `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${shell`./bunw ${line}`}`;
   await act(`${NAME}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`, async () => {
     await stopUnit();
-    const start = ["--quiet", "--collect", `--unit=${NAME}`, `--property=WorkingDirectory=${kit}`, ...environment, `${kit}/bunw`, ...line];
+    const began = Date.now();
+    const why = (await systemdRun(line)) ?? (await whyNotRunning(began));
+    if (why) throw new Fail(why, { hint: `${byHand}${selinuxHint(why)}` });
+  });
+}
+
+function optionsOf({ without, lost, "etcd-data": etcdData }: Parameters<typeof startApprover>[0]): string[] {
+  const options = { "etcd-data": etcdData, without: without.join(","), lost: lost.join(",") };
+  return Object.entries(options).flatMap(([name, value]) => (value ? [`--${name}`, value] : []));
+}
+
+/** Why systemd-run has started nothing; with Type=exec (since systemd 240) a program that cannot be executed is told, too. */
+async function systemdRun(line: readonly string[]): Promise<string | undefined> {
+  const kit = join(import.meta.dir, "../..");
+  const environment = KEPT.flatMap((name) => (process.env[name] ? [`--setenv=${name}=${process.env[name]}`] : []));
+  const unit = ["--quiet", "--collect", `--unit=${NAME}`, `--property=WorkingDirectory=${kit}`, ...environment];
+  for (const type of [["--property=Type=exec"], []]) {
+    const start = [...unit, ...type, `${kit}/bunw`, ...line];
     const run = () => $({ quiet: true, nothrow: true })`systemd-run ${start}`;
     const { exitCode, stderr } = await sayWhile(`systemd-run to start ${NAME}`, `systemctl status ${NAME}`, run);
-    if (exitCode === 0) return;
-    throw new Fail(`systemd-run exited ${exitCode}: ${strangers(stderr.trim().split("\n").at(-1) ?? "")}`, {
-      hint: `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${shell`./bunw ${line}`}`,
-    });
-  });
+    if (exitCode === 0) return undefined;
+    const said = strangers(stderr.trim().split("\n").at(-1) ?? "");
+    if (type.length === 0 || !/\bType\b|property/i.test(said)) return `systemd-run exited ${exitCode}: ${said}`;
+  }
+  return undefined;
+}
+
+/** Seconds until it has read what it needs, or has ended; where there is no journal to say so, it counts that it still runs. */
+const TO_BEGIN = 15;
+
+/** Why it does not run any more; undefined where it does. systemd-run itself reports no program that ends at once. */
+async function whyNotRunning(began: number): Promise<string | undefined> {
+  let ended = false;
+  const since = `@${Math.floor(began / 1000)}`;
+  const read = () => $({ quiet: true, nothrow: true })`journalctl --quiet --output cat --unit ${NAME} --since ${since}`;
+  const log = async () => (await sayWhile("journalctl to show its messages", "it ends by itself", read)).stdout;
+  const look = async () => {
+    ended = !(await isActive());
+    return ended || (await log()).includes(APPROVES);
+  };
+  await unlessLate(waitFor(`${NAME} to begin`, look, { seconds: TO_BEGIN, hint: APPROVER_LOG }));
+  if (!ended) return undefined;
+  const lines = (await log()).split("\n").filter(Boolean);
+  const reason = lines.findLast((line) => /error:|denied|failed/i.test(line)) ?? lines.at(-1);
+  return `${NAME} was started, and has ended: ${reason ? strangers(reason) : `see ${APPROVER_LOG}`}`;
+}
+
+/** systemd may start no program with the label of a file in memory (systemd issue 35804). */
+function selinuxHint(why: string): string {
+  if (readText("/sys/fs/selinux/enforce")?.trim() !== "1" || !/denied|EXEC|exec/.test(why)) return "";
+  return ". SELinux is enforcing, and lets systemd start nothing from memory: chcon -R -t bin_t bunw bun in the kit's folder, then open again";
+}
+
+async function isActive(): Promise<boolean> {
+  const ask = () => $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${NAME}`;
+  return (await sayWhile(`systemctl is-active ${NAME}`, "systemd answers from its memory: systemctl status", ask)).exitCode === 0;
+}
+
+/** `approve` ends with exit code 0 when systemd, or an operator, tells it to. */
+export function endBySignal() {
+  const end = () => {
+    tell("stopped: from now on nothing is approved");
+    process.exit(0);
+  };
+  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, end);
 }
 
 /** Stops it if it runs on this node. Errors: Fail with the message of systemctl. */
 export async function stopApprover() {
-  if ((await $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${NAME}`).exitCode !== 0) return;
+  if (!(await isActive())) return;
   await act(`${NAME}: stopped`, async () => {
     const { exitCode, stderr } = await stopUnit();
     if (exitCode !== 0)

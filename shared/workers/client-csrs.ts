@@ -64,7 +64,7 @@ const RULES: [holds: (judged: Judged) => boolean, why: (judged: Judged) => strin
   [({ asked }) => asked!.names.length > 0,                              ({ asked }) => `it asks for the name "${asked!.names[0]!.value}"`],
   [({ joining, name }) => !joining.known.has(name),                     ({ name }) => `etcd knew no node "${name}"`],
   [({ joining, name }) => joining.known.get(name)!.controlPlane,        ({ name }) => `"${name}" is a control plane node: part 2 gives it its certificate`],
-  [({ joining, name }) => joining.without.includes(name),               ({ name }) => `"${name}" is one of --without`],
+  [({ joining, name }) => joining.without.includes(name),               ({ name }) => `"${name}" is left out: --without, --lost`],
   [({ joining, name }) => joining.renewing.has(name),                   ({ name }) => `"${name}" renews its Lease: it has a certificate`],
 ];
 

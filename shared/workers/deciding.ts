@@ -58,10 +58,10 @@ async function decideServing(scene: Scene, csr: Csr) {
   sayApproved(scene, csr, csr.spec.username);
 }
 
-/** Only nodes that we wait for get a certificate: none of --without, and none that is already back. */
+/** Only nodes that we wait for get a certificate: none that is left out, and none that is already back. */
 function notWaitedFor({ away, expected, serving, identities }: Scene, name: string): string | undefined {
   if (!identities!.byName.has(name) || away.has(name)) return undefined;
-  if (!expected.some((node) => node.name === name)) return `"${name}" is one of --without`;
+  if (!expected.some((node) => node.name === name)) return `"${name}" is left out: --without, --lost`;
   return serving ? `"${name}" serves with a certificate of the cluster's CA already` : undefined;
 }
 

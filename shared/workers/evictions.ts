@@ -38,7 +38,7 @@ interface Evictions {
 }
 
 /** Seconds from the taint until this pod is deleted; undefined: never. */
-function secondsTolerated({ spec }: Pick<EvictedPod, "spec">): number | undefined {
+export function secondsTolerated({ spec }: Pick<EvictedPod, "spec">): number | undefined {
   const matching = (spec.tolerations ?? []).filter(tolerates);
   if (matching.length === 0) return 0;
   const limits = matching.flatMap(({ tolerationSeconds }) => (tolerationSeconds === undefined ? [] : [Math.max(0, tolerationSeconds)]));

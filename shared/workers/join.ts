@@ -6,7 +6,7 @@ import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { refuseControlPlane } from "../facts/no-etcd-data.ts";
-import { command } from "../facts/todo.ts";
+import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
@@ -38,11 +38,11 @@ export async function readWorker(etcdData: string | undefined): Promise<Node> {
 }
 
 /** Nobody approves the certificate of a node that `open` was told to leave out. Errors: Refused where that is this one. */
-export function refuseLeftOut({ name }: Pick<Node, "name">, without: readonly string[]) {
-  if (!without.includes(name)) return;
-  const others = without.filter((other) => other !== name);
-  throw new Refused(`"${name}" is this node, and the line says that it will not come back`, {
-    hint: `nothing was changed. On the first control plane node: ${command("03-workers open", others)}; then the line that it prints`,
+export function refuseLeftOut({ name }: Pick<Node, "name">, out: LeftOut) {
+  if (!leftNames(out).includes(name)) return;
+  const [without, lost] = [out.without, out.lost].map((names) => names.filter((other) => other !== name));
+  throw new Refused(`"${name}" is this node, and the line says that it does not come back`, {
+    hint: `nothing was changed. On the first control plane node: ${command("03-workers open", { without: without!, lost: lost! })}; then the line that it prints`,
   });
 }
 

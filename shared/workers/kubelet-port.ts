@@ -9,9 +9,11 @@ import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readObject } from "../k8s/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
+import { infoOf } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
+import { servedPem } from "../pki/served.ts";
 import { fetchDirectly, trusting } from "../pki/trusting.ts";
-import { type Away, comeBack, type Scene } from "./waiting-state.ts";
+import { type Away, comeBack, type Scene, whyUnserved } from "./waiting-state.ts";
 
 export const KUBELET_PORT = 10250;
 
@@ -28,13 +30,17 @@ const LAST_PAUSE = 5000;
 const UNREACHABLE_MS = 5000;
 
 /**
- * Milliseconds after its request for a serving certificate was refused; then a node that renews its Lease counts as back. Until then it may
- * ask again with right names. A stranger who claims the node's name must not make everybody wait: an operator decides.
+ * Milliseconds after its request for a serving certificate was refused, or in which it has made none; then a node that renews its Lease counts
+ * as back. Until then it may ask, or ask again with right names. A stranger who claims the node's name, or a firewall before its port, must not
+ * make everybody wait: an operator decides.
  */
 const REFUSED_MS = 15_000;
 
-/** `unreachable`: no answer, for example because of a firewall. `other`: an answer, but no certificate of this CA for this address. */
-type PortAnswer = "serves" | "other" | "unreachable";
+/**
+ * `unreachable`: no answer, for example because of a firewall. `own`: a certificate that the kubelet has signed itself, as one without
+ * serverTLSBootstrap does; it asks for none. `other`: an answer, but no certificate of this CA for this address.
+ */
+type PortAnswer = "serves" | "other" | "own" | "unreachable";
 
 const NO_ANSWER = /^(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|ConnectionRefused|ConnectionClosed|FailedToOpenSocket)$/;
 
@@ -49,8 +55,15 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
   } catch (err) {
     if (!(err instanceof Error)) throw err;
     const code = "code" in err ? String(err.code) : "";
-    return err.name === "TimeoutError" || NO_ANSWER.test(code) ? "unreachable" : "other";
+    if (err.name === "TimeoutError" || NO_ANSWER.test(code)) return "unreachable";
+    return (await signsItself(ip)) ? "own" : "other";
   }
+}
+
+/** The kubelet names its own CA HOST-ca@TIME (client-go util/cert, GenerateSelfSignedCertKey). It decides nothing but what is said. */
+async function signsItself(host: string): Promise<boolean> {
+  const pem = await servedPem(host, KUBELET_PORT).catch(() => "");
+  return /(^|[\n,])CN=[^\n,]+-ca@\d+$/m.test(infoOf(pem)?.issuer ?? "");
 }
 
 /** Connections at the same time, and milliseconds for each: on thousands of nodes that are off this must not take long. */
@@ -112,14 +125,24 @@ export function probePorts(scene: Scene) {
   for (const node of scene.away.values()) {
     if (scene.probing >= PROBES) return;
     const longAgo = now - (scene.refusedMs ?? REFUSED_MS);
-    if (node.renewsLease && !node.approved && node.refused && node.refused.at <= longAgo) {
-      scene.unserved.push(`${node.node.name}: ${node.refused.csr}: ${node.refused.why}`);
-      comeBack(scene, node, "back, without a serving certificate");
+    if (node.renewsSince === undefined) continue;
+    const quietSince = node.refused?.at ?? node.renewsSince;
+    if (!node.approved && (node.refused || node.lastAnswer) && quietSince <= longAgo) {
+      unserved(scene, node);
       continue;
     }
     const isPromised = node.approved && node.issuedAt === undefined;
-    if (node.renewsLease && !node.asking && !isPromised && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
+    if (!node.asking && !isPromised && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
   }
+}
+
+/** A node that renews its Lease is back, whatever its port shows: that is a warning. */
+export function unserved(scene: Scene, node: Away) {
+  const { refused, lastAnswer } = node;
+  if (lastAnswer === "own") scene.selfSigned.push(node.node.name);
+  else if (!refused && lastAnswer === "unreachable") scene.unreachable.push(node.node.name);
+  else scene.unserved.push(`${node.node.name}: ${refused ? `${refused.csr}: ${refused.why}` : whyUnserved(node)}`);
+  comeBack(scene, node, "back, without a serving certificate of the CA");
 }
 
 async function probe(scene: Scene, away: Away) {
@@ -129,12 +152,13 @@ async function probe(scene: Scene, away: Away) {
     scene.probing--;
     delete away.asking;
   });
+  if (answer !== "serves") away.lastAnswer = answer;
   if (answer === "serves") comeBack(scene, away);
+  else if (answer === "own") unserved(scene, away);
   else if (answer === "unreachable" && away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS) {
     scene.unreachable.push(away.node.name);
     comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
   } else {
-    away.lastAnswer = answer;
     away.nextProbe = Date.now() + away.pause;
     away.pause = Math.min(away.pause * 2, LAST_PAUSE);
   }

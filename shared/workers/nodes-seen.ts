@@ -1,17 +1,19 @@
 /** The cluster's nodes as the running API shows them: are they the ones from before, which renew their Lease, and which have to join? */
 import type { KubeApi } from "../api/kube-api.ts";
-import { allRenewals, leaseRenewed, nodeLeases, provingSince } from "../api/leases.ts";
+import { allRenewals, isFresh, leaseRenewed, nodeLeases, provingSince } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
-import { Fail } from "../fail.ts";
+import { command, type LeftOut, leftNames } from "../facts/todo.ts";
+import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { isControlPlane } from "../trust/control-planes.ts";
 import { waitFor } from "../wait-for.ts";
 import { isListening, listeningOn } from "./kubelet-port.ts";
@@ -50,6 +52,8 @@ export interface Silent {
   workers: readonly string[];
   /** Those that the operator has named as away. */
   named: readonly string[];
+  /** Those that are named, and renew their Lease all the same. */
+  here: readonly string[];
   /** The last renewal of each node, by its own clock. */
   last: ReadonlyMap<string, Date>;
 }
@@ -75,6 +79,7 @@ export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: re
     controlPlanes: controlPlanes!.filter((node) => !isUnrepaired(node)).map(({ name }) => name),
     workers: workers!.map(({ name }) => name),
     named: silent.filter(isNamed).map(({ name }) => name),
+    here: nodes.filter((node) => isNamed(node) && !silent.includes(node)).map(({ name }) => name),
     last: renewals,
   };
 }
@@ -102,10 +107,43 @@ export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string
 }
 
 /** Who is missed, since when by its own clock, and what brings it back. */
-export function saySilent({ unrepaired, controlPlanes, workers, last }: Silent) {
+export function saySilent({ unrepaired, controlPlanes, workers, here, last }: Silent) {
+  for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
   if (unrepaired.length > 0) say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);
   const since = (names: readonly string[]) => listed(names.map((name) => `${name} (last ${last.get(name)?.toISOString() ?? "never"})`));
   const why = "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
   if (controlPlanes.length > 0) say(`no Lease renewal from ${since(controlPlanes)}. ${why}: run part 2 on these nodes`);
   if (workers.length > 0) say(`no Lease renewal from ${since(workers)}. ${why}: run join on these nodes only; or they are away`);
+}
+
+/** While somebody is missed: what that means, and the command that ends it. */
+export function sayReduced(cp: ControlPlaneNode, silent: Silent, { without, lost }: LeftOut) {
+  const reduced = "the controller-manager stays reduced, and nothing is evicted, until";
+  if (caIsNew(cp)) return say(`not back yet: ${listed(missedOf(silent))}; ${reduced} part 3 is closed`);
+  const away = [...without, ...silent.workers];
+  const rest = away.length > 0 ? `; if they stay away: ${command("03-workers close", { without: away, lost })}` : "";
+  say(`${reduced} they are back, then on each control plane node: ${command("03-workers close", { lost })}${rest}`);
+}
+
+/**
+ * Of the nodes that are left out, those that really are: who renews its Lease is here, whatever was typed. Errors: Refused where such a node is
+ * said to be lost for good: its Node would be deleted.
+ */
+export async function reallyOut({ cluster }: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<LeftOut> {
+  const renewals = await allRenewals(api);
+  const names = leftNames(out).filter((name) => renewals.has(name));
+  if (names.length === 0) return out;
+  const isFreshNow = (name: string) => isFresh(renewals.get(name));
+  const listening = listeningOn(cluster.nodes.filter(({ name }) => names.includes(name)));
+  const notAwaited = out.without.filter((name) => !isFreshNow(name));
+  const options = { onlyNew: true, listening, notAwaited };
+  const silent = mode.dryRun ? names.filter((name) => !isFreshNow(name)) : (await nodeLeases(api, names, options)).notRenewed;
+  const here = names.filter((name) => !silent.includes(name));
+  const living = here.find((name) => out.lost.includes(name));
+  if (living)
+    throw new Refused(`${living} is not lost: it renews its Lease`, {
+      hint: shell`nothing was changed. Leave it out of --lost. Shall it go all the same? First, there: systemctl stop kubelet`,
+    });
+  for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
+  return { ...out, without: out.without.filter((name) => !here.includes(name)) };
 }

@@ -9,8 +9,9 @@ import { allRenewals, watchRenewals } from "../api/leases.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";
-import { command } from "../facts/todo.ts";
+import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
+import { managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
@@ -19,9 +20,10 @@ import { isControlPlane } from "../trust/control-planes.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
+import { sayEvictions } from "./evictions.ts";
 import { identitiesOf } from "./identities.ts";
-import { probePorts, servingByCa } from "./kubelet-port.ts";
-import { comeBack, type Following, noteOf, type Return, type Scene, sayReturned, setScene, whyAway } from "./waiting-state.ts";
+import { probePorts, servingByCa, unserved } from "./kubelet-port.ts";
+import { comeBack, type Following, noteOf, type Return, type Scene, sayReturned, setScene } from "./waiting-state.ts";
 
 /** Milliseconds after which the token is looked up again. */
 const TOKEN_EVERY = 5000;
@@ -30,8 +32,8 @@ const TOKEN_EVERY = 5000;
 const IN_BACKGROUND = 300;
 
 /** `close`: waits for all nodes, and approves what they ask for. Errors: Fail that names the nodes that did not come back in time. */
-export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { without: readonly string[]; minutes: number }) {
-  const { without } = options;
+export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { out: LeftOut; minutes: number }) {
+  const without = leftNames(options.out);
   const expected = expectedOf(cp, without);
   if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`);
   const caPem = clusterCa(cp.facts.certificatesDir);
@@ -43,20 +45,21 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
     caPem,
     serving,
     joining,
-    without,
     identities: identitiesOf(cp),
     ...before(cp),
     seconds: options.minutes * 60,
   });
+  if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: without, isFull: true });
 }
 
 /** `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token expires. */
-export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
+export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: LeftOut) {
+  const without = leftNames(out);
   const expected = expectedOf(cp, without).filter((node) => !isControlPlane(node, cp.data));
   if (mode.dryRun) return say(`would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`);
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
-  if (!joining) throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", without)} makes one` });
+  if (!joining) throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", out)} makes one` });
   const seconds = TOKEN_HOURS * 3600;
   const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, ...before(cp), seconds, whileTokenLasts: true });
   if (away.length > 0)
@@ -132,20 +135,22 @@ async function allBack(scene: Scene, looked: Promise<unknown>) {
   const say = (line: string) => progress.say(line);
   const patience = { seconds, hint: () => wayOut(scene), say, ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}) };
   await waitFor(what, look, patience).catch((cause: unknown) => {
+    for (const node of [...away.values()]) if (node.renewsSince !== undefined) unserved(scene, node);
+    if (away.size === 0) return;
     throw new Fail(`${away.size} of ${expected.length} nodes have not come back: ${namesOf(scene)}`, { hint: wayOut(scene), cause });
   });
 }
 
 function namesOf({ away }: Scene): string {
-  return listed([...away.values()].map(whyAway));
+  return listed([...away.keys()]);
 }
 
 /** What to do for nodes that do not come back. */
-function wayOut({ away, refused, without = [] }: Scene): string {
+function wayOut({ away, refused }: Scene): string {
   const join = "has 03-workers.ts join been run there?";
   const csrs =
     " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR.";
-  return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes: ${retyped({ without: [...without, ...away.keys()] }, { of: "03-workers close" })}`;
+  return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes, if they are away for now: ${retyped({ without: [...away.keys()] }, { of: "03-workers close" })}; those that are lost for good: --lost`;
 }
 
 async function followLeases(scene: Scene, { signal, onListed }: Following) {
@@ -155,7 +160,7 @@ async function followLeases(scene: Scene, { signal, onListed }: Following) {
     if (isNew) scene.joining?.renewing.add(name);
     const node = scene.away.get(name);
     if (!node || (scene.whileTokenLasts && !isNew)) continue;
-    node.renewsLease = true;
+    node.renewsSince ??= Date.now();
     if (!scene.serving) comeBack(scene, node);
   }
 }

@@ -14,13 +14,14 @@ export const FIRST_PAUSE = 200;
 /** A node that is not back yet. */
 export interface Away {
   node: KnownNode;
-  renewsLease?: true;
+  /** Since when it is seen to renew its Lease, in milliseconds. */
+  renewsSince?: number;
   /** Its CSR is approved. Until the certificate is issued, its port has nothing new to show. */
   approved?: true;
   issuedAt?: number;
   /** Its last CSR for a serving certificate that was not approved, why, and when (milliseconds). */
   refused?: { csr: string; why: string; at: number };
-  lastAnswer?: "other" | "unreachable";
+  lastAnswer?: "other" | "own" | "unreachable";
   asking?: true;
   nextProbe: number;
   pause: number;
@@ -40,9 +41,7 @@ export interface Return {
   joining?: Joining | undefined;
   /** A node's last renewal before the repair; undefined where it is not known. */
   renewalBefore?: (node: string) => Date | undefined;
-  /** Nodes that the operator has left out already. */
-  without?: readonly string[];
-  /** Milliseconds after which a node whose serving certificate waits for the operator counts as back. Default: 15 seconds. */
+  /** Milliseconds after which a node that renews its Lease counts as back without a serving certificate. Default: 15 seconds. */
   refusedMs?: number;
   /** Only a renewal from now on counts, and the waiting ends when the token expires. */
   whileTokenLasts?: true;
@@ -76,8 +75,10 @@ export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
     probing: 0,
     /** Nodes whose Lease and certificate are good, but whose port cannot be reached from here. */
     unreachable: [] as string[],
-    /** Nodes that renew their Lease, but whose serving certificate waits for the operator, each with its CSR and why. */
+    /** Nodes that renew their Lease, but have no serving certificate of the CA, each with its CSR and why. */
     unserved: [] as string[],
+    /** Nodes whose kubelet signs its own serving certificate: it asks nobody. */
+    selfSigned: [] as string[],
     progress: new Progress("nodes back", options.expected.length),
     /** Errors in the background end the waiting. */
     failure: Promise.withResolvers<never>(),
@@ -95,21 +96,25 @@ export function noteOf({ serving, approved, issued, refused }: Scene): string | 
   return `serving CSRs: ${count(approved)} approved, ${count(issued)} issued${refused.size > 0 ? `, ${count(refused.size)} not approved` : ""}`;
 }
 
-export function whyAway({ node, renewsLease, lastAnswer }: Away): string {
-  if (!renewsLease) return node.name;
-  return `${node.name} (renews its Lease, but its port 10250 ${lastAnswer === "unreachable" ? "cannot be reached" : "shows another certificate"})`;
+/** Why a node that renews its Lease has no serving certificate of the CA, as far as it is seen. */
+export function whyUnserved({ lastAnswer, approved }: Away): string {
+  if (approved) return "its request is approved, and its certificate is not there yet";
+  return lastAnswer === "unreachable"
+    ? "its port 10250 cannot be reached from here"
+    : "its port 10250 shows another certificate, and it asks for none";
 }
 
 export function sayReturned(scene: Scene) {
-  const { expected, away, refused, doubles, unreachable, unserved } = scene;
+  const { expected, away, refused, doubles, unreachable, unserved, selfSigned } = scene;
   if (expected.length > FEW)
     say([`${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
   if (doubles.size > FEW) say(`WARNING: ${count(doubles.size - FEW)} more CSRs in the name of nodes that already have a certificate`);
   if (refused.size > FEW) say(`${count(refused.size - FEW)} more CSRs were not approved: kubectl get csr`);
   if (unreachable.length > 0)
     say(`warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`);
+  if (selfSigned.length > 0) say(`signed by the kubelet itself, so nobody asks for a serving certificate: ${listed(selfSigned)}`);
   if (unserved.length > 0) {
-    say("warning: these nodes have no serving certificate, so kubectl logs and exec do not work there:");
+    say("warning: these nodes have no serving certificate of the CA, so kubectl logs and exec may not work there:");
     for (const line of unserved.slice(0, FEW)) say(`  ${strangers(line)}`);
     if (unserved.length > FEW) say(`  and ${count(unserved.length - FEW)} more`);
     say(

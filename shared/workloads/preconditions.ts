@@ -6,7 +6,7 @@ import { leftOut } from "../etcd/all-members.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
-import { command } from "../facts/todo.ts";
+import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -17,6 +17,7 @@ import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import { reallyOut } from "../workers/nodes-seen.ts";
 import type { SigningTrust } from "./token-secrets.ts";
 
 export interface Ready {
@@ -24,22 +25,26 @@ export interface Ready {
   trust: SigningTrust;
   /** Names of the nodes that are there. */
   nodes: string[];
-  /** Names of the nodes that are left out. */
-  without: string[];
+  /** Those that are left out. */
+  out: LeftOut;
 }
 
 /** Errors: Fail with the first thing that is not true, and what to do about it. */
-export async function readyForPart4(cp: ControlPlaneNode, named: readonly string[]): Promise<Ready> {
+export async function readyForPart4(cp: ControlPlaneNode, named: LeftOut): Promise<Ready> {
   refuseStrangers(named, cp, { mayBeDeleted: true });
   const trust = trustHere(cp);
   refuseReduced(cp, named);
   const api = await adminApi(cp);
-  const without = await leftOut(cp, named);
-  const nodes = cp.cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
-  await refuseSilent(api, nodes, without);
-  await refuseDeadNodes(api, without);
-  say(`${nodes.length} of ${nodes.length} nodes renew their Lease; the controller-manager runs in full`);
-  return { api, trust, nodes, without };
+  const out = await reallyOut(cp, api, await leftOut(cp, named));
+  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const known = cp.cluster.nodes.map(({ name }) => name).filter((name) => there.has(name));
+  const nodes = known.filter((name) => !leftNames(out).includes(name));
+  await refuseSilent(api, nodes);
+  refuseDeadNodes(out.lost.filter((name) => there.has(name)));
+  const away = known.filter((name) => out.without.includes(name));
+  if (away.length > 0) say(`away: ${listed(away)}. What runs there is left as it is, and no rollout waits for it`);
+  say(`${nodes.length} of ${known.length} nodes renew their Lease; the controller-manager runs in full`);
+  return { api, trust, nodes, out };
 }
 
 function trustHere(cp: ControlPlaneNode): SigningTrust {
@@ -53,28 +58,26 @@ function trustHere(cp: ControlPlaneNode): SigningTrust {
   throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
 }
 
-function refuseReduced(cp: ControlPlaneNode, without: readonly string[]) {
+function refuseReduced(cp: ControlPlaneNode, out: LeftOut) {
   const controllerManager = readManifest(manifestPath(cp, "kube-controller-manager"));
   if (controllerManager && !isReduced(controllerManager)) return;
   throw new Fail(`The controller-manager is ${controllerManager ? "still reduced" : "not there"}`, {
-    hint: `close part 3 first: ${command("03-workers close", without)}`,
+    hint: `close part 3 first: ${command("03-workers close", out)}`,
   });
 }
 
-async function refuseSilent(api: KubeApi, nodes: readonly string[], without: readonly string[]) {
+async function refuseSilent(api: KubeApi, nodes: readonly string[]) {
   const { notRenewed } = await nodeLeases(api, nodes);
   if (notRenewed.length === 0) return;
   throw new Fail(`${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`, {
-    hint: `part 3 there first; nodes that stay away: ${retyped({ without: [...without, ...notRenewed] }, { of: "04-sa-tokens" })}`,
+    hint: `part 3 there first; nodes that are away for now: ${retyped({ without: notRenewed }, { of: "04-sa-tokens" })}; those that are lost for good: --lost`,
   });
 }
 
-/** A DaemonSet does not roll out past a node that is dead: its pod there counts as the one that may be missing. */
-async function refuseDeadNodes(api: KubeApi, without: readonly string[]) {
-  for (const name of without) {
-    if (!(await api.find(`/api/v1/nodes/${name}`))) continue;
-    throw new Fail(`The Node "${name}" is still there, and no DaemonSet can roll out past it`, {
-      hint: shell`is it lost for good? kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${name}; then run this script again`,
-    });
-  }
+/** The pods of a node that is lost for good count for their controllers until its Node is gone. */
+function refuseDeadNodes([name]: readonly string[]) {
+  if (name === undefined) return;
+  throw new Fail(`The Node "${name}" is still there, and it is lost for good`, {
+    hint: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${name}; then run this script again`,
+  });
 }

@@ -173,6 +173,7 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: "systemctl is-active --quiet kube-pki-repair-approve", does: 'test -e "$FAKE/approving" || exit 3' },
     { command: "systemctl stop kube-pki-repair-approve", does: 'rm -f "$FAKE/approving"' },
     { command: "systemctl reset-failed kube-pki-repair-approve" },
+    { command: "journalctl --quiet *", stdout: "== Approve the certificates that workers ask for with the token\n" },
     { command: `${CRICTL} ps -a -o json`, stdout: crictlPs(containers) },
     { command: `${CRICTL} inspect -o json *`, stderr: "no such container", exit: 1 },
     { command: `${CRICTL} stop --timeout 0 *` },

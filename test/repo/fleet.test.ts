@@ -55,7 +55,7 @@ function typed(command: string): string {
   for (const [taken, line] of PRINTED) if (command.startsWith(taken)) return line;
   return command
     .replace(/\{\{ '(--new-cas)' if .*?\}\}/, "$1")
-    .replace(/\{\{ '--(dry-run|without) ?' .*?\}\}/g, "")
+    .replace(/\{\{ (?:'--(?:dry-run|lost) ?'|away_option).*?\}\}/g, "")
     .trim();
 }
 

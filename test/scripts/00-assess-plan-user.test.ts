@@ -26,7 +26,7 @@ test("a plan for a user who has sudo: each line is that user's", async () => {
 });
 
 test("its lines run: all is done by sudo, secrets stay 0600, and each line arrives in one piece", async () => {
-  const { stdout } = await plan({ ...ASKED, args: "--user ubuntu --without m2" });
+  const { stdout } = await plan({ ...ASKED, args: "--user ubuntu --lost m2" });
   using nodes = await nodesBySsh(M1);
   const { exitCode, stderr, calls } = await nodes.paste(steps(stdout).join("\n"));
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
@@ -82,9 +82,9 @@ test("with many workers, xargs does the same", async () => {
 });
 
 test("what was said once is remembered: in the commands that print the plan again", async () => {
-  const { stdout } = await plan({ ...ASKED, args: "--without m2 --user ubuntu" });
-  expect(stdout).toContain("\n./bunw scripts/00-assess.ts --plan --deep --without m2 --user ubuntu\n");
-  expect(stdout).toContain("print the plan there, with --without m2 --user ubuntu, and follow that one");
+  const { stdout } = await plan({ ...ASKED, args: "--lost m2 --user ubuntu" });
+  expect(stdout).toContain("\n./bunw scripts/00-assess.ts --plan --deep --lost m2 --user ubuntu\n");
+  expect(stdout).toContain("print the plan there, with --lost m2 --user ubuntu, and follow that one");
 });
 
 test("a lost file of another control plane node comes through the machine that reaches both", async () => {
@@ -105,7 +105,7 @@ test.each(["-oProxyCommand=x", "a b", "a;reboot", "EXAMPLE\\jo"])("refused: --us
 });
 
 test.each([
-  ["00-assess --user ubuntu", /^--without and --user need --plan: /, /--help$/],
+  ["00-assess --user ubuntu", /^--lost and --user need --plan: /, /--help$/],
   ["00-assess --plan --user", /^"--user" needs a value$/, /--help$/],
 ])("refused: %s", async (line, error, hint) => {
   using node = await pretendNode();

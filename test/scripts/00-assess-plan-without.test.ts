@@ -1,4 +1,4 @@
-/** 00-assess --plan --without NODE, on pretend nodes: nothing is typed on a node that is lost for good, and what is printed remembers it. */
+/** 00-assess --plan --lost NODE, on pretend nodes: nothing is typed on a node that is lost for good, and what is printed remembers it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { healthyCp } from "../pretend/cluster.ts";
@@ -20,47 +20,47 @@ function fences(stdout: string): string {
 }
 
 test("one of three control plane nodes is lost for good: the page is for the others, and says what it costs and how a new one comes in", async () => {
-  await expectTranscript("00-assess-plan-without", await plan({ ...ASKED, args: "--without m2" }));
+  await expectTranscript("00-assess-plan-without", await plan({ ...ASKED, args: "--lost m2" }));
 });
 
-test("no line goes to the lost node, no key is looked for there, and each line that takes --without has it", async () => {
-  const { stdout } = await plan({ ...ASKED, args: "--without m2" });
+test("no line goes to the lost node, no key is looked for there, and each line that takes --lost has it", async () => {
+  const { stdout } = await plan({ ...ASKED, args: "--lost m2" });
   expect(fences(stdout)).not.toMatch(/127\.77\.0\.12|root@m2/);
   expect(stdout).not.toMatch(/\(m2, m3|maybe on m2/);
   const lines = pasted(stdout).filter((line) => /02-control|03-workers.ts (open|close)|04-sa|delete node/.test(line));
   expect(lines).toEqual([
-    "ssh -n root@127.77.0.11 '02-control-plane.ts --without m2'",
-    "ssh -n root@127.77.0.13 '02-control-plane.ts --without m2'",
-    "line=$(ssh -n root@127.77.0.11 '03-workers.ts open --without m2')",
-    "ssh -n root@127.77.0.11 '03-workers.ts close --without m2'",
-    "ssh -n root@127.77.0.13 '03-workers.ts close --without m2'",
+    "ssh -n root@127.77.0.11 '02-control-plane.ts --lost m2'",
+    "ssh -n root@127.77.0.13 '02-control-plane.ts --lost m2'",
+    "line=$(ssh -n root@127.77.0.11 '03-workers.ts open --lost m2')",
+    "ssh -n root@127.77.0.11 '03-workers.ts close --lost m2'",
+    "ssh -n root@127.77.0.13 '03-workers.ts close --lost m2'",
     `ssh -n root@127.77.0.11 '${DELETE} m2'`,
-    "ssh -n root@127.77.0.11 '04-sa-tokens.ts --dry-run --without m2'",
-    "ssh -n root@127.77.0.11 '04-sa-tokens.ts --without m2'",
+    "ssh -n root@127.77.0.11 '04-sa-tokens.ts --dry-run --lost m2'",
+    "ssh -n root@127.77.0.11 '04-sa-tokens.ts --lost m2'",
   ]);
-  expect(fences(stdout)).toContain("./bunw scripts/00-assess.ts --plan --deep --without m2\n");
-  expect(stdout).toContain("print the plan there, with --without m2, and follow that one");
+  expect(fences(stdout)).toContain("./bunw scripts/00-assess.ts --plan --deep --lost m2\n");
+  expect(stdout).toContain("print the plan there, with --lost m2, and follow that one");
 });
 
-test("without --without the page does not know it: each node is repaired", async () => {
+test("without --lost the page does not know it: each node is repaired", async () => {
   const { stdout } = await plan(ASKED);
   expect(pasted(stdout)).toContain("ssh -n root@127.77.0.12 '02-control-plane.ts'");
-  expect(fences(stdout)).not.toMatch(/--without|delete node/);
+  expect(fences(stdout)).not.toMatch(/--lost|delete node/);
 });
 
 test("a lost worker is left out of part 3, and stays out of part 2: it is no member of etcd", async () => {
-  const { stdout } = await plan({ ...ASKED, args: "--without w2" });
+  const { stdout } = await plan({ ...ASKED, args: "--lost w2" });
   expect(fences(stdout)).not.toContain("10.77.0.22");
   expect(pasted(stdout)).toContain("ssh -n root@127.77.0.12 '02-control-plane.ts'");
-  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.12 '03-workers.ts close --without w2'");
+  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.12 '03-workers.ts close --lost w2'");
   expect(pasted(stdout)).toContain(`ssh -n root@127.77.0.11 '${DELETE} w2'`);
   expect(stdout).not.toMatch(/out of etcd's members, on|takes the place of m/);
 });
 
 test("both at once: each name where it belongs", async () => {
-  const { stdout } = await plan({ ...ASKED, args: "--without m2,w2 --without w1" });
-  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '02-control-plane.ts --without m2'");
-  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '03-workers.ts close --without m2,w2,w1'");
+  const { stdout } = await plan({ ...ASKED, args: "--lost m2,w2 --lost w1" });
+  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '02-control-plane.ts --lost m2'");
+  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '03-workers.ts close --lost m2,w2,w1'");
   expect(pasted(stdout)).toContain(`ssh -n root@127.77.0.11 '${DELETE} m2 w2 w1'`);
   expect(pasted(stdout).filter((line) => /^scp .*token /.test(line))).toEqual([]);
 });
@@ -72,15 +72,15 @@ test("a member that part 2 has taken out is left out, though nobody names it aga
     ...{ ...HEALTHY, ...ASKED, beside },
     change: (root) => rmSync(`${root}/etc/kubernetes/manifests/kube-apiserver.yaml`),
   });
-  expect(stderr).toContain("  m2: no member of etcd any more (02-control-plane --without): left out here, too\n");
+  expect(stderr).toContain("  m2: no member of etcd any more (02-control-plane --lost): left out here, too\n");
   expect(fences(stdout)).not.toContain("127.77.0.12");
-  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '03-workers.ts close --without m2'");
+  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '03-workers.ts close --lost m2'");
 });
 
 test("a member that was taken out may be named again: then it is one of those that do not count", async () => {
   const beside = (node: { root: string; stored: Map<string, string> }) => serveEtcd(node.root, sameEtcd(node.stored));
   const two = { ...HEALTHY, ...ASKED, members: ASKED.members.slice(0, 2), beside };
-  const { exitCode, stdout, stderr } = await plan({ ...two, args: "--without m2" });
+  const { exitCode, stdout, stderr } = await plan({ ...two, args: "--lost m2" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stdout).toContain("**This plan takes m2 out of the cluster: ");
 });
@@ -90,18 +90,18 @@ test("where nothing else is damaged and etcd answers on the others, the page tak
     const servers = [serveEtcd(root, { ...sameEtcd(stored), members: ASKED.members }), serveEtcd(root, sameEtcd(stored), AT.m3)];
     return { [Symbol.dispose]: () => servers.forEach((server) => void server[Symbol.dispose]()) };
   };
-  const { exitCode, stdout } = await plan({ ...HEALTHY, ...ASKED, beside, args: "--without m2" });
+  const { exitCode, stdout } = await plan({ ...HEALTHY, ...ASKED, beside, args: "--lost m2" });
   expect(exitCode).toBe(0);
   expect(stdout).toContain("**This plan takes m2 out of the cluster: nothing is damaged on this node, and etcd runs on the others.**");
   expect(fences(stdout)).not.toMatch(/systemctl|01-etcd|hand-over|04-sa/);
-  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '02-control-plane.ts --without m2'");
-  const silent = await plan({ ...HEALTHY, ...ASKED, args: "--without m2" });
-  expect(fences(silent.stdout)).toMatch(/systemctl[\s\S]*01-etcd[\s\S]*02-control-plane.ts --without m2/);
+  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '02-control-plane.ts --lost m2'");
+  const silent = await plan({ ...HEALTHY, ...ASKED, args: "--lost m2" });
+  expect(fences(silent.stdout)).toMatch(/systemctl[\s\S]*01-etcd[\s\S]*02-control-plane.ts --lost m2/);
 });
 
 test("the page as HTML says it, too", async () => {
   using node = await pretendNode(ASKED);
-  await node.run(`00-assess --plan ${node.root}/plan.html --without m2`);
+  await node.run(`00-assess --plan ${node.root}/plan.html --lost m2`);
   const page = node.read(`${node.root}/plan.html`);
   expect(page).toContain("<li><b>m2</b><span>lost for good: nothing is typed there</span></li>");
   expect(page).toContain("takes the place of m2");
@@ -109,10 +109,10 @@ test("the page as HTML says it, too", async () => {
 });
 
 test.each([
-  ["a name that etcd never knew", "--plan --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: m1, m2, m3, w1, w2$/, 3],
-  ["this node itself", "--plan --without m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/, 3],
-  ["so many that etcd would never answer", "--plan --without m2,m3", /^etcd cannot answer without m2, m3: /, /^bring one of them back/, 3],
-  ["without a plan", "--without m2", /^--without and --user need --plan: /, /--help$/, 1],
+  ["a name that etcd never knew", "--plan --lost cp33", /^etcd knew no node "cp33"$/, /^its nodes: m1, m2, m3, w1, w2$/, 3],
+  ["this node itself", "--plan --lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/, 3],
+  ["so many that etcd would never answer", "--plan --lost m2,m3", /^etcd cannot answer without m2, m3: /, /^bring one of them back/, 3],
+  ["without a plan", "--lost m2", /^--lost and --user need --plan: /, /--help$/, 1],
 ] as const)("refused: %s", async (_, line, error, hint, code) => {
   using node = await pretendNode(ASKED);
   await expectRefusal(node, `00-assess ${line}`, error, hint, code);
@@ -121,5 +121,5 @@ test.each([
 test("refused: a node whose etcd answers is not lost", async () => {
   using node = await pretendNode({ ...HEALTHY, ...ASKED });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored), AT.m2);
-  await expectRefusal(node, "00-assess --plan --without m2", /^m2 is not lost: its etcd answers at [\d.]+:2380$/, /Repair it/, 3);
+  await expectRefusal(node, "00-assess --plan --lost m2", /^m2 is not lost: its etcd answers at [\d.]+:2380$/, /Repair it/, 3);
 });

@@ -132,7 +132,7 @@ test("00-token-key carries the key to the other control plane nodes, but not to 
   state.members = [MEMBER];
   const { stdout, stderr } = await node.run("00-token-key");
   expect(stdout).toBe("");
-  expect(stderr).toContain("  m2: no member of etcd any more (02-control-plane --without): left out here, too\n");
+  expect(stderr).toContain("  m2: no member of etcd any more (02-control-plane --lost): left out here, too\n");
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });
 
@@ -204,7 +204,7 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   ]);
   const after = node.fingerprint();
   // a lost node's Node is deleted by now
-  const { exitCode, stderr } = await node.run("04-sa-tokens retire --without cp3");
+  const { exitCode, stderr } = await node.run("04-sa-tokens retire --lost cp3");
   expect(exitCode).toBe(0);
   expect(stderr).toContain("  cp3: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n");
   expect(stderr).toContain("there is no sa-old.pub on this node: nothing to take out\n");

@@ -1,4 +1,4 @@
-/** 02-control-plane --without NODE, on pretend nodes: a control plane node that is lost for good leaves etcd, and a new one can come in. */
+/** 02-control-plane --lost NODE, on pretend nodes: a control plane node that is lost for good leaves etcd, and a new one can come in. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
@@ -11,33 +11,33 @@ import { expectRefusal } from "../pretend/wrong-hands.ts";
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
 
-test("02-control-plane --without takes a lost control plane node out of etcd, and says how a new one comes in without a secret in a command line", async () => {
+test("02-control-plane --lost takes a lost control plane node out of etcd, and says how a new one comes in without a secret in a command line", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withVip(mirrorPod("kube-vip")) });
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
   using _etcd = serveEtcd(node.root, state);
   using _third = await serveOtherMember(node.root, state, THIRD_AT);
   using _api = servePart2(node);
-  await expectTranscript("02-control-plane-without", await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
+  await expectTranscript("02-control-plane-without", await node.run("02-control-plane --lost m2", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
   expect(state.members).toEqual([MEMBER, THIRD]);
 });
 
-test("02-control-plane --without a worker takes nothing out of etcd, and prints no control plane node's join", async () => {
+test("02-control-plane --lost a worker takes nothing out of etcd, and prints no control plane node's join", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = servePart2(node);
-  const { exitCode, stderr } = await node.run("02-control-plane --without w2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const { exitCode, stderr } = await node.run("02-control-plane --lost w2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).not.toMatch(/taken out|kubeadm join|takes the place of/);
   expect(stderr).toContain("\ndone.  next: kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found w2, then ");
 });
 
 test.each(["", " --dry-run"])(
-  "02-control-plane%s --without so many that etcd never answers says so at once, not after a wait for it",
+  "02-control-plane%s --lost so many that etcd never answers says so at once, not after a wait for it",
   async (dry) => {
     using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST] });
     await expectRefusal(
       node,
-      `02-control-plane${dry} --without m2`,
+      `02-control-plane${dry} --lost m2`,
       "etcd cannot answer without m2: 2 of its 2 members have to run, and 1 would be left",
       /^bring one of them back/,
       3,
@@ -55,16 +55,16 @@ test("02-control-plane on the next control plane node leaves out what the first 
   );
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  w2: no member of etcd any more (02-control-plane --without): left out here, too\n");
+  expect(stderr).toContain("  w2: no member of etcd any more (02-control-plane --lost): left out here, too\n");
   expect(stderr).toContain("\nAfter part 3, before part 4:\n  kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2\n");
   expect(stderr).toContain("\n  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf\n");
-  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts open --without w2\n");
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts open --lost w2\n");
 });
 
-test("02-control-plane --dry-run --without prints that a member is taken out of etcd, before etcd answers as well, and who remains", async () => {
+test("02-control-plane --dry-run --lost prints that a member is taken out of etcd, before etcd answers as well, and who remains", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: [...THREE] });
   const before = node.fingerprint();
-  const line = "02-control-plane --dry-run --without m3";
+  const line = "02-control-plane --dry-run --lost m3";
   const removal =
     "  would: m3: taken out of etcd's members\n" + "  then etcd has the members m1, m2, and answers while 2 of its 2 members run\n";
   const silent = await node.run(line);
@@ -77,9 +77,9 @@ test("02-control-plane --dry-run --without prints that a member is taken out of 
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("02-control-plane --dry-run --without prints the removal where part 1 has not been there yet", async () => {
+test("02-control-plane --dry-run --lost prints the removal where part 1 has not been there yet", async () => {
   using node = await pretendNode({ members: THREE });
-  const { stderr } = await node.run("02-control-plane --dry-run --without m2");
+  const { stderr } = await node.run("02-control-plane --dry-run --lost m2");
   expect(stderr).toContain("  would: m2: taken out of etcd's members");
   expect(stderr).toContain("  then etcd has the members m1, m3, and answers while 2 of its 2 members run\n");
 });
@@ -91,6 +91,6 @@ test("02-control-plane says which member of etcd does not answer, and the way wi
   expect(exitCode).toBe(1);
   expect(stderr).toContain("  etcd 3.6.5: healthy, leader m1, 1 of 2 members answer, not m2\n");
   expect(stderr).toContain(
-    "hint: m2 does not answer: part 1 there first. If its data is lost, go on without it: ./bunw scripts/02-control-plane.ts --without m2\n",
+    "hint: m2 does not answer: part 1 there first. If its data is lost, go on without it: ./bunw scripts/02-control-plane.ts --lost m2\n",
   );
 });

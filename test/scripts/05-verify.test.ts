@@ -201,7 +201,7 @@ test("05-verify fails where a member of etcd is listed and does not answer: it i
   const { exitCode, stdout } = await verify(node, api);
   expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
   expect(stdout).toContain(
-    "  failed   etcd: members: 1 of 2 members answer, not m2: part 1 there; if its data is lost: ./bunw scripts/02-control-plane.ts --without m2\n",
+    "  failed   etcd: members: 1 of 2 members answer, not m2: part 1 there; if its data is lost: ./bunw scripts/02-control-plane.ts --lost m2\n",
   );
 });
 

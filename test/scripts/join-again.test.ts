@@ -106,7 +106,7 @@ test("join-again between kubeadm reset and the join says again what comes next",
 const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-proxy"];
 const RUNS = /^"m1" is not lost: etcd and kube-apiserver run here$/;
 const STOP_FIRST =
-  /^nothing was changed\. .*00-assess\.ts.* systemctl stop kubelet; crictl stop etcd-id kube-apiserver-id; .*02-control-plane\.ts --without m1; /;
+  /^nothing was changed\. .*00-assess\.ts.* systemctl stop kubelet; crictl stop etcd-id kube-apiserver-id; .*02-control-plane\.ts --lost m1; /;
 
 test.each(["", " --lost m1", " --dry-run"])("join-again%s on a control plane node that lives is refused", async (more) => {
   using node = await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE });
@@ -167,7 +167,7 @@ const OTHER = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: [`https://${ADDRES
 test.each(["", " --lost m1"])("join-again%s is refused where another member of etcd lists this one", async (more) => {
   using node = await withData({ members: [MEMBER, OTHER] });
   using _other = await serveOtherMember(node.root, { ...sameEtcd(node.stored), members: [MEMBER, OTHER] }, ADDRESS.replace(/11$/, "12"));
-  const hint = /^nothing was changed\. .*00-assess\.ts.*02-control-plane\.ts --without m1; /;
+  const hint = /^nothing was changed\. .*00-assess\.ts.*02-control-plane\.ts --lost m1; /;
   await expectRefusal(node, `${LINE} v1.34.4${more}`, /^"m1" is a member of etcd: m2 lists it$/, hint, REFUSED);
 });
 

@@ -14,7 +14,7 @@ const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const LEARNER = { ...TAKEN_OUT, isLearner: true };
 const NAMELESS = { ...TAKEN_OUT, name: "" };
 const [ID, AT] = [NAMELESS.id, "127.77.0.12"];
-const OUT = `./bunw scripts/02-control-plane.ts --without ${ID}`;
+const OUT = `./bunw scripts/02-control-plane.ts --lost ${ID}`;
 
 type Member = typeof NAMELESS & { isLearner?: boolean };
 
@@ -61,16 +61,16 @@ test("01-etcd on the learner: says what ends its join, as etcd answers no client
   expect(stderr).toMatch(/This node's etcd has no vote, and answers no client.*\nhint: .*etcdctl --cacert \S+ .* member promote \w+; then/);
 });
 
-test("02-control-plane --without the learner: etcd answers without it", async () => {
+test("02-control-plane --lost the learner: etcd answers without it", async () => {
   using scene = await repaired([MEMBER, LEARNER]);
-  const { stderr, exitCode } = await scene.node.run("02-control-plane --without w2", PATIENCE);
+  const { stderr, exitCode } = await scene.node.run("02-control-plane --lost w2", PATIENCE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  w2: taken out of etcd's members\n  then etcd has the member m1, and answers while it runs\n");
 });
 
-test("02-control-plane --dry-run --without one of two voters: a learner does not take its place", async () => {
+test("02-control-plane --dry-run --lost one of two voters: a learner does not take its place", async () => {
   using scene = await repaired([MEMBER, { ...THIRD }, LEARNER]);
-  const { stderr, exitCode } = await scene.node.run("02-control-plane --dry-run --without m3", PATIENCE);
+  const { stderr, exitCode } = await scene.node.run("02-control-plane --dry-run --lost m3", PATIENCE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
   expect(stderr).toContain("etcd cannot answer without m3: 2 of its 2 voting members have to run, and 1 would be left\n");
 });
@@ -95,7 +95,7 @@ test("02-control-plane: the hint about one that never started can be typed, take
   const first = await scene.node.run("02-control-plane", PATIENCE);
   expect(first.exitCode).toBe(1);
   expect(first.stderr).toContain(`hint: ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`);
-  const second = await scene.node.run(`02-control-plane --without ${ID}`, PATIENCE);
+  const second = await scene.node.run(`02-control-plane --lost ${ID}`, PATIENCE);
   expect({ exitCode: second.exitCode, stderr: second.stderr }).toMatchObject({ exitCode: 0 });
   expect(second.stderr).toContain(`  ${ID}: taken out of etcd's members\n`);
   expect(second.stderr).not.toMatch(/delete node|kubeadm join|takes the place of/);
@@ -108,7 +108,7 @@ test("03-workers open names one that never started with the line of part 2, and 
   using scene = await repaired([MEMBER, NAMELESS, THIRD]);
   const open = await scene.node.run("03-workers open --dry-run", { KUBE_PKI_REPAIR_PATIENCE: "0.05" });
   expect(open.stderr).toContain(`  ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`);
-  const again = await scene.node.run(`03-workers open --dry-run --without ${ID}`, { KUBE_PKI_REPAIR_PATIENCE: "0.05" });
+  const again = await scene.node.run(`03-workers open --dry-run --lost ${ID}`, { KUBE_PKI_REPAIR_PATIENCE: "0.05" });
   expect(again.stderr).not.toContain("etcd knew no node");
 });
 
@@ -122,9 +122,9 @@ test("00-assess names a member that has no vote, and one that never started, eac
   expect(stdout).toContain("\nverdict: nothing is damaged on this node\n");
 });
 
-test("00-assess --plan --without an id of etcd: it is no node, and the hint says what takes it out", async () => {
+test("00-assess --plan --lost an id of etcd: it is no node, and the hint says what takes it out", async () => {
   using scene = await repaired([MEMBER, NAMELESS, THIRD]);
-  const { exitCode, stderr } = await scene.node.run(`00-assess --plan --without ${ID}`, PATIENCE);
+  const { exitCode, stderr } = await scene.node.run(`00-assess --plan --lost ${ID}`, PATIENCE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
   expect(stderr).toContain(`${ID} is no node, but a member of etcd that never started\nhint: print the plan without it. Part 2`);
   expect(stderr).toContain(`: ${OUT}\n`);

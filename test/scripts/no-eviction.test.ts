@@ -190,7 +190,7 @@ test("open and close bring each reduced controller-manager back", async () => {
   };
   using _api = serveRunning(node, { objects, on: living(["m1", "m2", "w1", "w2"]) });
   const { stderr } = await node.run("03-workers open", WAITS);
-  expect(stderr).toContain("  the controller-manager is still reduced on m1, m2: close lets it run in full\n");
+  expect(stderr).toContain("  the controller-manager is reduced on m1, m2: close lets it run in full\n");
   expect(stderr).toEndWith("\ndone.  next: on m1, m2: ./bunw scripts/03-workers.ts close\n");
 });
 

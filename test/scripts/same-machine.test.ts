@@ -13,13 +13,13 @@ setDefaultTimeout(300_000);
 
 await healthyCp();
 
-test("02-control-plane --without keeps what a lost control plane node was, and prints how the same machine comes back", async () => {
+test("02-control-plane --lost keeps what a lost control plane node was, and prints how the same machine comes back", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withM2 });
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
   using _etcd = serveEtcd(node.root, state);
   using _third = await serveOtherMember(node.root, state, THIRD_AT);
   using _api = serveRunning(node, { objects: { "/api/v1/nodes/m2": M2 } });
-  const { exitCode, stderr } = await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const { exitCode, stderr } = await node.run("02-control-plane --lost m2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   const kubectl = "  kubectl --kubeconfig /etc/kubernetes/admin.conf";
   const printed = stderr.split("\n");
@@ -31,7 +31,7 @@ test("02-control-plane --without keeps what a lost control plane node was, and p
     `${kubectl} taint --overwrite node m2 storage=only:NoExecute`,
     `${kubectl} annotate --overwrite node m2 'example.org/owner=O'\\''Neill & co'`,
   ]);
-  const page = await node.run("00-assess --plan --without m2");
+  const page = await node.run("00-assess --plan --lost m2");
   const [, again] = /^(sed -n .*)$/m.exec(page.stdout)!;
   const shown = Bun.spawnSync(["bash", "-c", again!.replaceAll(" /root/", ` ${node.root}/root/`)]).stdout.toString();
   expect(shown).toStartWith("After part 3, before part 4:\n");
@@ -57,7 +57,7 @@ async function joinedAgain(now: object, apiServerFlags: string[]) {
   ]);
   const objects = { "/api/v1/nodes/m2": now, [`${LEASES}/m2`]: lease(0), ...Object.fromEntries(pods) };
   served.use(serveRunning(node, { objects }));
-  const part2 = await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const part2 = await node.run("02-control-plane --lost m2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect(part2).toMatchObject({ exitCode: 0 });
   const verify = async () => {
     const { stdout } = await node.run("05-verify --all");
@@ -116,6 +116,6 @@ test("hand-over unpack on a control plane node without etcd data names the way o
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("etcd's data is not here: part 1 would not begin\n");
   expect(stderr.trimEnd().split("\n").at(-1)).toMatch(
-    /^done\. {2}next: lsblk -f, then on another control plane node, if the data is gone for good: \.\/bunw scripts\/02-control-plane\.ts --without m1$/,
+    /^done\. {2}next: lsblk -f, then on another control plane node, if the data is gone for good: \.\/bunw scripts\/02-control-plane\.ts --lost m1$/,
   );
 });

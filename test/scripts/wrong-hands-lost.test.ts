@@ -17,7 +17,7 @@ const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const M2 = ADDRESS.replace(/11$/, "12");
 const monitoring = await otherCa();
 
-test.each(["02-control-plane --without m2", "02-control-plane --without m2 --dry-run"])(
+test.each(["02-control-plane --lost m2", "02-control-plane --lost m2 --dry-run"])(
   "%s does not take out a member that lives",
   async (line) => {
     const living = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: [`https://${M2}:2380`] };

@@ -60,6 +60,11 @@ test.each(HOSTILE.slice(0, 6))("%j as a name or a path stays one in the lines th
   const node = { kubelet: { staticPodPath: file.path } };
   const put = putManifest(file.path, name, { node } as Parameters<typeof putManifest>[2]);
   expect(wordsOf(put)).toEqual(["scp", "-p", file.path, `root@${name}:${file.path}/`]);
-  expect(wordsOf(command("02-control-plane", ["m2", name]))).toEqual(["./bunw", "scripts/02-control-plane.ts", "--without", `m2,${name}`]);
+  expect(wordsOf(command("02-control-plane", { without: ["m2", name] }))).toEqual([
+    "./bunw",
+    "scripts/02-control-plane.ts",
+    "--without",
+    `m2,${name}`,
+  ]);
   expect(wordsOf(optionOf(name))).toEqual(["--etcd-data", name]);
 });

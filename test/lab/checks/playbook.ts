@@ -154,10 +154,10 @@ async function checkChoices(fleet: Fleet) {
   await expectCalls(fleet, "--check looks, and tries part 1 dry", ["--check", "-e", "new_cas=true"], dry);
   const lost = ["--tags", "part2,part3", "--limit", "first_control_plane,w5", "-e", "lost_control_planes=cp3", "-e", "lost_workers=w1,w2"];
   const without: Line[] = [
-    [FIRST, "scripts/02-control-plane.ts --without cp3"],
-    [FIRST, "scripts/03-workers.ts open --without cp3,w1,w2"],
+    [FIRST, "scripts/02-control-plane.ts --lost cp3"],
+    [FIRST, "scripts/03-workers.ts open --lost cp3,w1,w2"],
     [["w5"], JOIN],
-    [FIRST, "scripts/03-workers.ts close --without cp3,w1,w2"],
+    [FIRST, "scripts/03-workers.ts close --lost cp3,w1,w2"],
   ];
   await expectCalls(fleet, "lost nodes are passed on, and --limit and --tags work", lost, without);
   const [, own, pack, ...keys] = PART_1.map(

@@ -23,7 +23,7 @@ export const haSameMachineBack: Scenario = {
   lines: [
     { title: "The third control plane node has a label, a taint, an annotation and a kubelet flag of its own", run: giveMarks },
     { title: "Its /etc/kubernetes and its etcd data are deleted", run: lose },
-    { title: "The operator leaves it out, by 02-control-plane --without", run: leaveOut },
+    { title: "The operator leaves it out, by 02-control-plane --lost", run: leaveOut },
     { title: "The operator empties it, and joins it again, by what is printed", run: joinAgain },
     { title: "The operator puts back what 05-verify and part 2 name", run: (scene) => putBackByPrinted(scene, third(scene)) },
     { title: "05-verify finds nothing changed", run: untilAsBefore },
@@ -88,7 +88,7 @@ async function lose(scene: Scene) {
 
 async function leaveOut(scene: Scene) {
   const { lab } = scene;
-  await type(scene, lab.controlPlanes[0]!, `./bunw scripts/02-control-plane.ts --without ${third(scene).nodeName}`, { part: 2 });
+  await type(scene, lab.controlPlanes[0]!, `./bunw scripts/02-control-plane.ts --lost ${third(scene).nodeName}`, { part: 2 });
   await deleteNode(scene);
 }
 

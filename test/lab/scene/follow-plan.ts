@@ -66,7 +66,7 @@ interface Window {
 /** Prints the plan and types it, up to the first failure. */
 export async function followPlan(scene: Scene, { deep = false, without = [] }: Asked = {}) {
   const [first] = scene.lab.controlPlanes;
-  const command = leavingOut(`./bunw scripts/00-assess.ts --plan${deep ? " --deep" : ""}`, without);
+  const command = leavingOut(`./bunw scripts/00-assess.ts --plan${deep ? " --deep" : ""}`, { lost: without });
   const printed = await type(scene, first!, command, { part: 0, exit: [0, 2] });
   if (!printed.ok) return;
   const window: Window = { scene, variables: new Map() };

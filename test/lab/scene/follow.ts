@@ -14,7 +14,7 @@ interface Following {
   parts?: number[];
   /** Seconds: each writing script is first killed after this time, and then run again. */
   killAfter?: number;
-  /** Names of nodes that never come back: nothing is typed there, the scripts that need it get `--without`, and their own blocks are typed. */
+  /** Names of nodes that never come back: nothing is typed there, the scripts that need it get `--lost`, and their own blocks are typed. */
   without?: string[];
   /** Names of nodes that are away and will come back: nothing is typed there, and the scripts get `--without`. */
   away?: string[];
@@ -62,10 +62,10 @@ async function followBlock(follow: Follow, block: Block, node: Machine): Promise
 }
 
 function withoutLost({ without = [], away = [] }: Follow, command: string) {
-  const named = [...without, ...away];
   // A line that a script printed has them already.
-  const line = command.includes(" --without ") ? command : leavingOut(command, named);
-  return named.length > 0 ? line.replace(/\bNODE\b/, without.join(" ")) : line;
+  const isSaid = / --(without|lost) /.test(command);
+  const line = isSaid ? command : leavingOut(command, { without: away, lost: without });
+  return without.length > 0 ? line.replace(/\bNODE\b/, without.join(" ")) : line;
 }
 
 const WRITES = /^\.\/bunw scripts\/0[1-4]/;

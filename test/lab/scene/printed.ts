@@ -54,7 +54,7 @@ export async function repairByPrinted(scene: Scene) {
 
 const VERIFY = "./bunw scripts/05-verify.ts";
 const KIT_LINE =
-  /\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep|--without [\w.-]+(?:,[\w.-]+)*)\b)*/;
+  /\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep|--(?:without|lost) [\w.-]+(?:,[\w.-]+)*)\b)*/;
 const COMMAND = heldOr(KIT_LINE);
 
 /** Part 0's own lines, or one of the kit's. */

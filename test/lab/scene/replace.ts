@@ -1,4 +1,4 @@
-/** A control plane node comes in by the lines that part 2 printed with --without: a new machine, or the same one. */
+/** A control plane node comes in by the lines that part 2 printed with --lost: a new machine, or the same one. */
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { SERVING_BY_CA } from "../machine/pins.ts";
@@ -10,7 +10,7 @@ import { KIT, type Scene, sayAndWait, type } from "./scene.ts";
 /** How a line for kubectl begins: a sentence may begin with that word, too. */
 const KUBECTL = "kubectl --kubeconfig";
 
-const isPart2 = ({ command, ok }: Step) => ok && command.includes("02-control-plane.ts --without");
+const isPart2 = ({ command, ok }: Step) => ok && command.includes("02-control-plane.ts --lost");
 
 /** The lines of part 2's last output that begin so. */
 function printedByPart2(scene: Scene, beginning: string): string[] {
@@ -28,8 +28,7 @@ function nodeOfPart2({ steps, lab }: Scene): Machine {
 /** The first of them. Errors: Fail where there is none. */
 export function whatPart2Printed(scene: Scene, beginning: string): string {
   const [line] = printedByPart2(scene, beginning);
-  if (!line)
-    throw new Fail(`Part 2 printed no line that begins with ${beginning}`, { hint: "see --without in scripts/02-control-plane.ts" });
+  if (!line) throw new Fail(`Part 2 printed no line that begins with ${beginning}`, { hint: "see --lost in scripts/02-control-plane.ts" });
   return line;
 }
 

@@ -59,8 +59,8 @@ export async function followScreens(operator: Operator, command: string) {
 
 /** A lost node's screen has said how part 2 goes on without it. After that the scripts remember it. */
 function withLost({ lost, typed }: Operator, command: string): string {
-  const isSaid = lost.size === 0 || typed.some((line) => line.includes("02-control-plane.ts --without"));
-  return isSaid || command !== `${BUNW}02-control-plane.ts` ? command : `${command} --without ${[...lost].join(",")}`;
+  const isSaid = lost.size === 0 || typed.some((line) => line.includes("02-control-plane.ts --lost"));
+  return isSaid || command !== `${BUNW}02-control-plane.ts` ? command : `${command} --lost ${[...lost].join(",")}`;
 }
 
 function astray({ typed }: Operator, why: string) {
@@ -116,7 +116,7 @@ function takeUp(operator: Operator, { node, command }: Todo, step: Step) {
   const screen = screenOf(step);
   // while it waits, a script names the way on without each node that it waits for: none of them is lost for that
   const said = screen.replace(/^ *still waiting for .*$/gm, "");
-  for (const [, names] of said.matchAll(/--without ([\w.,-]+)/g)) for (const name of names!.split(",")) operator.lost.add(name);
+  for (const [, names] of said.matchAll(/--lost ([\w.,-]+)/g)) for (const name of names!.split(",")) operator.lost.add(name);
   operator.beforePart4 ??= /^ {2}(kubectl .*delete node .*)$/m.exec(screen)?.[1];
   const named = todosOn(operator, node, screen, step.exitCode).filter((todo) => !isDone(operator, todo));
   const isOutdated = (todo: Todo) => command.includes("00-assess") && todo.node === node && !todo.command.includes("00-assess");
@@ -197,8 +197,7 @@ function inPhrase(operator: Operator, node: Machine, phrase: string): Todo[] {
   if (!command || / (FILE|where|on|here)\b/.test(command)) return [];
   if (there) return on(operator, there[1]!, inLab(command));
   // what asks the whole cluster is typed once; a lost node prints what is to be typed on another one
-  const isForFirst =
-    /03-workers.ts open|04-sa-tokens.ts(?! retire)|05-verify/.test(command) || command.includes(`--without ${node.nodeName}`);
+  const isForFirst = /03-workers.ts open|04-sa-tokens.ts(?! retire)|05-verify/.test(command) || command.includes(`--lost ${node.nodeName}`);
   return [{ node: isForFirst ? operator.first : node, command: inLab(command) }];
 }
 

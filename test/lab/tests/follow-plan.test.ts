@@ -83,7 +83,7 @@ test("followPlan() stops at a failure, as an operator would", async () => {
 
 test.each([
   ["ha-all-lost", {}, PLAN, 4],
-  ["without", { without: ["cp2"] }, `${PLAN} --without cp2`, 3],
+  ["without", { without: ["cp2"] }, `${PLAN} --lost cp2`, 3],
 ])("followPlan() can read every line of the plan %s", async (name, asked, typedFirst, printedLines) => {
   const page = await pageOf(name);
   const command = (line: string) => /'(?:cd \S+ && )?([^']+)'/.exec(line)?.[1] ?? "";

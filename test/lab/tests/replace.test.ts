@@ -4,7 +4,7 @@ import { pretendScene } from "../../pretend/scene.ts";
 import { deleteNode, putBackByPrinted } from "../scene/replace.ts";
 import { type } from "../scene/scene.ts";
 
-const PART_2 = "./bunw scripts/02-control-plane.ts --without cp3";
+const PART_2 = "./bunw scripts/02-control-plane.ts --lost cp3";
 const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 const DELETE = `${KUBECTL} delete node cp3`;
 const LABEL = `${KUBECTL} label --overwrite node cp3 disk=nvme`;

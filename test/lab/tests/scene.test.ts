@@ -57,7 +57,7 @@ test("followRunbook() types nothing on a node that never comes back, and what ta
   ];
   const page = fences.map(([on, command]) => `\`\`\`sh on=${on}\n${command}\n\`\`\`\n`).join("\n");
   await followRunbook(scene, [], { markdown: page, without: ["cp2"] });
-  expect(typed).toEqual(["cp1: ./bunw scripts/02-control-plane.ts --without cp2", "cp1: kubectl delete node cp2"]);
+  expect(typed).toEqual(["cp1: ./bunw scripts/02-control-plane.ts --lost cp2", "cp1: kubectl delete node cp2"]);
   typed.length = 0;
   await followRunbook(scene, [], { markdown: page });
   expect(typed).toEqual(["cp1: ./bunw scripts/02-control-plane.ts", "cp2: ./bunw scripts/02-control-plane.ts"]);

@@ -80,16 +80,16 @@ done.  next: the same on cp2 where it is not done yet, then ${S}/04-sa-tokens.ts
 test("a node that a screen calls lost is left out from then on, and its Node is deleted before part 4", async () => {
   const { typed, lost } = await follow({
     [`${S}/00-assess.ts`]: assess(`on cp2: ${S}/00-assess.ts --deep`, `${S}/02-control-plane.ts`),
-    [`${S}/00-assess.ts --deep --no-disk`]: assess(`${S}/02-control-plane.ts --without cp2   # on another control plane node`),
-    [`${S}/02-control-plane.ts --without cp2`]: {
-      stderr: `\nAfter part 3, before part 4:\n  kubectl --kubeconfig x delete node cp2\n\ndone.  next: part 2 on cp2, then ${S}/04-sa-tokens.ts --without cp2\n`,
+    [`${S}/00-assess.ts --deep --no-disk`]: assess(`${S}/02-control-plane.ts --lost cp2   # on another control plane node`),
+    [`${S}/02-control-plane.ts --lost cp2`]: {
+      stderr: `\nAfter part 3, before part 4:\n  kubectl --kubeconfig x delete node cp2\n\ndone.  next: part 2 on cp2, then ${S}/04-sa-tokens.ts --lost cp2\n`,
     },
-    [`${S}/04-sa-tokens.ts --without cp2`]: done(`${S}/05-verify.ts`),
+    [`${S}/04-sa-tokens.ts --lost cp2`]: done(`${S}/05-verify.ts`),
   });
   expect(lost).toEqual(["cp2"]);
   expect(typed).toEqual([
-    ...["cp1: 00-assess.ts", "cp2: 00-assess.ts --deep --no-disk", "cp1: 02-control-plane.ts --without cp2"],
-    ...["cp1: kubectl --kubeconfig x delete node cp2", "cp1: 04-sa-tokens.ts --without cp2", "cp1: 05-verify.ts"],
+    ...["cp1: 00-assess.ts", "cp2: 00-assess.ts --deep --no-disk", "cp1: 02-control-plane.ts --lost cp2"],
+    ...["cp1: kubectl --kubeconfig x delete node cp2", "cp1: 04-sa-tokens.ts --lost cp2", "cp1: 05-verify.ts"],
   ]);
 });
 

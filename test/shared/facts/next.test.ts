@@ -1,14 +1,15 @@
 /** What comes next, from what a script has seen; and that a run which was told of lost nodes never asks for them again. */
 import { describe, expect, test } from "bun:test";
 import * as next from "../../../shared/facts/next.ts";
-import { command, inArrows, inLines, inOneLine, type Todo } from "../../../shared/facts/todo.ts";
+import { command, inArrows, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/facts/todo.ts";
 
 const nodeCalled = (name: string, controlPlane = true) => ({ name, uid: name, controlPlane, names: [name], ips: [] });
 const cluster = { nodes: [nodeCalled("cp1"), nodeCalled("cp2"), nodeCalled("cp3"), nodeCalled("w1", false)] };
 const node = { name: "cp1" };
-const alone = next.routeOf({ cluster: { nodes: [nodeCalled("cp1"), nodeCalled("w1", false)] }, node }, []);
-const all = next.routeOf({ cluster, node }, []);
-const lost = next.routeOf({ cluster, node }, ["cp3", "w1"]);
+const alone = next.routeOf({ cluster: { nodes: [nodeCalled("cp1"), nodeCalled("w1", false)] }, node }, NOBODY);
+const all = next.routeOf({ cluster, node }, NOBODY);
+const lost = next.routeOf({ cluster, node }, { without: [], lost: ["cp3", "w1"] });
+const away = next.routeOf({ cluster, node }, { without: ["cp3", "w1"], lost: [] });
 const line = (...todos: Todo[]) => inOneLine(todos);
 const OLD = { caIsNew: false, saKeyIsNew: false };
 const NEW = { caIsNew: true, saKeyIsNew: true };
@@ -18,13 +19,13 @@ test("the other control plane nodes are neither this one, nor workers, nor lost 
   expect(lost.others).toEqual(["cp2"]);
 });
 
-test("a command has --without only where its script takes it", () => {
+test("a command has --lost and --without only where its script takes them", () => {
   const commands = ["02-control-plane", "03-workers open", "03-workers join", "04-sa-tokens retire", "01-etcd --new-cas", "05-verify"];
-  expect(commands.map((words) => command(words, ["cp3", "w1"]))).toEqual([
-    "./bunw scripts/02-control-plane.ts --without cp3,w1",
-    "./bunw scripts/03-workers.ts open --without cp3,w1",
-    "./bunw scripts/03-workers.ts join --without cp3,w1",
-    "./bunw scripts/04-sa-tokens.ts retire --without cp3,w1",
+  expect(commands.map((words) => command(words, { lost: ["cp3", "w1"] }))).toEqual([
+    "./bunw scripts/02-control-plane.ts --lost cp3,w1",
+    "./bunw scripts/03-workers.ts open --lost cp3,w1",
+    "./bunw scripts/03-workers.ts join --lost cp3,w1",
+    "./bunw scripts/04-sa-tokens.ts retire --lost cp3,w1",
     "./bunw scripts/01-etcd.ts --new-cas",
     "./bunw scripts/05-verify.ts",
   ]);
@@ -131,7 +132,7 @@ describe("after part 2", () => {
 
   test("the others first, but not those that are lost", () => {
     expect(after(all, false)).toBe("part 2 on cp2, cp3 where it is not done yet, then ./bunw scripts/05-verify.ts");
-    expect(after(lost, true)).toBe("part 2 on cp2 where it is not done yet, then ./bunw scripts/03-workers.ts open --without cp3,w1");
+    expect(after(lost, true)).toBe("part 2 on cp2 where it is not done yet, then ./bunw scripts/03-workers.ts open --lost cp3,w1");
   });
 });
 
@@ -139,25 +140,24 @@ describe("in part 3", () => {
   const idle = (route: next.Route, silentControlPlanes: string[], closeOn: string[], trust = OLD) =>
     line(...next.afterIdleOpen(route, { ...trust, silentControlPlanes, closeOn }));
 
-  test("open and approve print close with --without, join the same for other workers", () => {
-    expect(line(...next.closing(lost))).toBe("on each control plane node: ./bunw scripts/03-workers.ts close --without cp3,w1");
+  test("open and approve print close with --lost, join the same for other workers", () => {
+    expect(line(...next.closing(lost))).toBe("on each control plane node: ./bunw scripts/03-workers.ts close --lost cp3,w1");
     expect(line(...next.afterJoin(lost))).toBe(
-      "the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close --without cp3,w1",
+      "the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close --lost cp3,w1",
     );
   });
 
   test("where no worker joins: part 2 for a silent control plane node, then close, then the part after it", () => {
-    expect(idle(lost, ["cp2"], ["cp1"])).toBe("on cp2: ./bunw scripts/02-control-plane.ts --without cp3,w1");
-    expect(idle(lost, [], ["cp1"])).toBe("./bunw scripts/03-workers.ts close --without cp3,w1");
+    expect(idle(lost, ["cp2"], ["cp1"])).toBe("on cp2: ./bunw scripts/02-control-plane.ts --lost cp3,w1");
+    expect(idle(lost, [], ["cp1"])).toBe("./bunw scripts/03-workers.ts close --lost cp3,w1");
     expect(idle(lost, [], [])).toBe(`${DELETE}, then ./bunw scripts/05-verify.ts`);
-    expect(idle(lost, [], [], NEW)).toBe(`${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1`);
+    expect(idle(lost, [], [], NEW)).toBe(`${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost cp3,w1`);
   });
 
-  test("close --without cp3 does not name cp3; its Node goes before part 4, which is told of it", () => {
+  test("close --lost cp3 does not name cp3; its Node goes before part 4, which is told of it; the Node of one that is away stays", () => {
     const after = (route: next.Route, trust = NEW) => line(...next.afterClose(route, trust));
-    expect(after(lost)).toBe(
-      `the same on cp2 where it is not done yet, then ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1`,
-    );
+    expect(after(lost)).toBe(`the same on cp2 where it is not done yet, then ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost cp3,w1`);
+    expect(after(away)).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1");
     expect(after(alone)).toBe("./bunw scripts/04-sa-tokens.ts");
     expect(after(alone, OLD)).toBe("./bunw scripts/05-verify.ts");
   });
@@ -166,7 +166,7 @@ describe("in part 3", () => {
 test("after part 4 the old key is retired on each control plane node, if there is one", () => {
   expect(line(...next.afterTokens(lost, { oldSaKey: false, later: false, skipped: [] }))).toBe("./bunw scripts/05-verify.ts");
   expect(line(...next.afterTokens(lost, { oldSaKey: true, later: false, skipped: [] }))).toBe(
-    "on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --without cp3,w1, then ./bunw scripts/05-verify.ts",
+    "on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --lost cp3,w1, then ./bunw scripts/05-verify.ts",
   );
   expect(line(...next.afterRetire(lost))).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/05-verify.ts");
 });
@@ -188,10 +188,10 @@ test("a list has a line for each command, and its comments one below the other",
 test("after part 4: what was left for later comes first, then what the operator restarts, and each command remembers it", () => {
   const db = { name: "blog/db", command: "kubectl rollout restart db" };
   const after = (later: boolean, skipped: (typeof db)[], oldSaKey = false) => line(...next.afterTokens(lost, { oldSaKey, later, skipped }));
-  expect(after(true, [])).toBe("./bunw scripts/04-sa-tokens.ts --without cp3,w1");
-  expect(after(true, [db], true)).toBe("./bunw scripts/04-sa-tokens.ts --skip blog/db --without cp3,w1");
+  expect(after(true, [])).toBe("./bunw scripts/04-sa-tokens.ts --lost cp3,w1");
+  expect(after(true, [db], true)).toBe("./bunw scripts/04-sa-tokens.ts --skip blog/db --lost cp3,w1");
   expect(after(false, [db])).toBe("kubectl rollout restart db, then ./bunw scripts/05-verify.ts");
   expect(after(false, [db, db], true)).toBe(
-    "the 2 commands of 4.7, then on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --without cp3,w1, then ./bunw scripts/05-verify.ts",
+    "the 2 commands of 4.7, then on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --lost cp3,w1, then ./bunw scripts/05-verify.ts",
   );
 });

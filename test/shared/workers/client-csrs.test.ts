@@ -36,7 +36,7 @@ test.each<[string, Asked, string]>([
   ["a node's name with a dot", as("w1."), 'etcd knew no node "w1."'],
   ["a name with an escape sequence", as("w1\u001b[2J"), 'etcd knew no node "w1\u001b[2J"'],
   ["a property of every object", as("constructor"), 'etcd knew no node "constructor"'],
-  ["a node that is left out", as("w3"), '"w3" is one of --without'],
+  ["a node that is left out", as("w3"), '"w3" is left out: --without, --lost'],
   ["a node that renews its Lease", as("w2"), '"w2" renews its Lease: it has a certificate'],
   ["a user that is no node", { subject: "O=system:nodes, CN=kubernetes-admin" }, 'common name "kubernetes-admin"'],
   ["administrators' group", { subject: "O=system:masters, CN=system:node:w1" }, 'organisation "system:masters"'],
