@@ -89,7 +89,7 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut): Promise<{
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const members = await client.members();
   const still = peers.filter(({ id }) => members.some((member) => member.id === id));
-  await proveMembers(client, facts, { peers: still, without: leftNames(await leftOut(cp, named)) });
+  await proveMembers(client, facts, { peers: still, without: [...lost, ...leftNames(await leftOut(cp, named))] });
   for (const { name } of still.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
   await refuseRenewing(client, data, lost);
   await removeMembers(members, lost, client);

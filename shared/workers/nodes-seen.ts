@@ -130,6 +130,7 @@ export function sayReduced(cp: ControlPlaneNode, silent: Silent, { without, lost
  * said to be lost for good: its Node would be deleted.
  */
 export async function reallyOut({ cluster }: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<LeftOut> {
+  if (leftNames(out).length === 0) return out;
   const renewals = await allRenewals(api);
   const names = leftNames(out).filter((name) => renewals.has(name));
   if (names.length === 0) return out;

@@ -188,7 +188,7 @@ test("03-workers approve gives a node nothing that is left out, or has been give
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: [] });
   expect(stderr).toContain('WARNING: b-w1-again: not approved: it asks for "w1", and so did a-w1');
-  expect(stderr).toContain('c-w2: not approved: "w2" is one of --without');
+  expect(stderr).toContain('c-w2: not approved: "w2" is left out: --without, --lost');
 });
 
 test("03-workers approve ends well when systemd stops it", async () => {
@@ -260,8 +260,8 @@ test("03-workers close approves of a worker's serving certificate what is its ow
   const { stderr } = await running;
   expect(node.approvals().sort()).toEqual(["client-w1", "own"]);
   for (const name of Object.keys(wishes)) expect(stderr).toContain(`${name}: not approved: ${wishes[name as keyof typeof wishes].type} "`);
-  expect(stderr).toContain('left-out: not approved: "w2" is one of --without');
-  expect(stderr).toContain("if you know that one is right: kubectl certificate approve CSR. Go on without these nodes: ");
+  expect(stderr).toContain('left-out: not approved: "w2" is left out: --without, --lost');
+  expect(stderr).toContain("if you know that one is right: kubectl certificate approve CSR. Go on without these nodes, if they are away for now: ");
 });
 
 test("a node whose address another one claims is not waited for without end: it counts as back, and the output says what to look at", async () => {

@@ -156,7 +156,7 @@ test("04-sa-tokens refuses while the controller-manager is reduced: part 3 is no
 test("04-sa-tokens refuses while a node does not renew its Lease, and names it", async () => {
   const stderr = await refused("04-sa-tokens", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toEndWith(
-    "error: 1 of 3 nodes do not renew their Lease: w2\nhint: part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without w2\n",
+    "error: 1 of 3 nodes do not renew their Lease: w2\nhint: part 3 there first; nodes that are away for now: ./bunw scripts/04-sa-tokens.ts --without w2; those that are lost for good: --lost\n",
   );
 });
 
@@ -165,8 +165,8 @@ test("04-sa-tokens does not take a dead node's Lease for renewed because that no
   expect(stderr).toContain("error: 1 of 3 nodes do not renew their Lease: w2\n");
 });
 
-test("04-sa-tokens --without a node whose Node is still there refuses: no DaemonSet rolls out past it", async () => {
-  const stderr = await refused("04-sa-tokens --without w2", { [`${LEASES}/w2`]: lease(4000) });
+test("04-sa-tokens --lost a node whose Node is still there refuses: it has to be deleted first", async () => {
+  const stderr = await refused("04-sa-tokens --lost w2", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toContain('error: The Node "w2" is still there, and no DaemonSet can roll out past it\n');
   expect(stderr).toContain("kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run this script again\n");
 });
