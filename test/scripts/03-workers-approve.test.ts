@@ -261,7 +261,9 @@ test("03-workers close approves of a worker's serving certificate what is its ow
   expect(node.approvals().sort()).toEqual(["client-w1", "own"]);
   for (const name of Object.keys(wishes)) expect(stderr).toContain(`${name}: not approved: ${wishes[name as keyof typeof wishes].type} "`);
   expect(stderr).toContain('left-out: not approved: "w2" is left out: --without, --lost');
-  expect(stderr).toContain("if you know that one is right: kubectl certificate approve CSR. Go on without these nodes, if they are away for now: ");
+  expect(stderr).toContain(
+    "if you know that one is right: kubectl certificate approve CSR. Go on without these nodes, if they are away for now: ",
+  );
 });
 
 test("a node whose address another one claims is not waited for without end: it counts as back, and the output says what to look at", async () => {

@@ -34,7 +34,9 @@ test("03-workers open writes a token that only root can read, and prints the lin
   expect(opened.stdout + opened.stderr).not.toContain(token.split(".")[1]!);
   expect(api.changes()).toEqual([`POST ${BINDINGS}`, `POST ${SECRETS}`]);
   expect(certificatesIn(node.read("/root/token"))).toEqual([node.read("/etc/kubernetes/pki/ca.crt")]);
-  expect(node.calls().find((call) => call.startsWith("systemd-run"))).toMatch(/^systemd-run .*--unit=kube-pki-repair-approve .*bunw scripts\/03-workers.ts approve$/);
+  expect(node.calls().find((call) => call.startsWith("systemd-run"))).toMatch(
+    /^systemd-run .*--unit=kube-pki-repair-approve .*bunw scripts\/03-workers.ts approve$/,
+  );
   const made = api.objects.get(`${SECRETS}/bootstrap-token-${token.split(".")[0]}`).stringData;
   expect(`${made["token-id"]}.${made["token-secret"]}`).toBe(token);
 });
@@ -179,7 +181,10 @@ test("03-workers close --without goes on without the node, but not without one t
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
 
   const away = await node.run("03-workers close --wait 0.05 --without w1", WAITS);
-  expect([away.exitCode, away.stderr]).toEqual([1, expect.stringContaining("03-workers.ts close --wait 0.05 --without w1,w2; those that are lost for good: --lost\n")]);
+  expect([away.exitCode, away.stderr]).toEqual([
+    1,
+    expect.stringContaining("03-workers.ts close --wait 0.05 --without w1,w2; those that are lost for good: --lost\n"),
+  ]);
 });
 
 test("03-workers leaves out a control plane node that part 2 took out of etcd, without being told again, and prints that on", async () => {
