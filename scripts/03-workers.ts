@@ -17,7 +17,6 @@ import * as next from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { command, inOneLine, type LeftOut, leftNames } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
-import type { Node } from "../shared/node/node.ts";
 import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
@@ -93,7 +92,12 @@ async function whereToClose(cp: ControlPlaneNode, api: KubeApi): Promise<string[
   return [...new Set([...reduced, ...(asking.length > 0 ? [cp.node.name] : [])])];
 }
 
-async function changeTrust(node: Node, paste: { server: string; hashes: string[]; file: string }) {
+type Worker = Awaited<ReturnType<typeof worker.readWorker>>;
+
+async function changeTrust(
+  node: Worker,
+  paste: { server: string; hashes: string[]; file: string },
+) {
   const trust = await step(
     "3.2 Check the new CA by its fingerprint, and the server by the CA",
     async () => {

@@ -1,6 +1,6 @@
 /** The API, used as admin: at this node's own API server, and at the cluster's endpoint, which everybody else uses. */
 import { Fail, failOf, Refused } from "../fail.ts";
-import { selinuxHint } from "../files/selinux.ts";
+import { withSelinux } from "../files/selinux.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
@@ -29,7 +29,7 @@ export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<Kube
 export async function apiReady(api: KubeApi, { seconds, hint }: { seconds: number; hint?: string }) {
   await waitFor(`${api.server}/readyz`, () => api.ready(), {
     seconds,
-    hint: hint ?? `${CONTAINER}; journalctl -u kubelet -n 50${selinuxHint()}`,
+    hint: hint ?? withSelinux(`${CONTAINER}; journalctl -u kubelet -n 50`),
   });
 }
 

@@ -6,7 +6,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
-import { selinuxHint } from "../files/selinux.ts";
+import { withSelinux } from "../files/selinux.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
@@ -32,7 +32,7 @@ export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) 
 
 const patience = () => ({
   seconds: 120,
-  hint: `crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50${selinuxHint()}`,
+  hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
 
 /** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not, or can never answer. */
