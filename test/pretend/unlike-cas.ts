@@ -79,7 +79,6 @@ export const CAS: Unlike[] = [
   {
     name: "clients are trusted by a file with the cluster's CA and the company's",
     who: "administrators with certificates of the company: --client-ca-file",
-    waits: "its first whole run",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       write(`${place.root}${PKI}/clients.crt`, both, 0o644);
