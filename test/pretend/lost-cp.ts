@@ -29,7 +29,9 @@ export const HAND_EDIT = "--event-ttl=2h";
 export function mirrorPodOfM2(name: string, ...edits: string[]): Manifest {
   const pod = JSON.parse(JSON.stringify(mirrorPod(name)).replaceAll(/-m1\b/g, "-m2").replaceAll('"m1"', '"m2"')) as Manifest;
   pod.metadata.annotations!["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"] = "127.77.0.12:7443";
-  pod.spec.containers[0]!.command?.push(...edits);
+  const command = pod.spec.containers[0]!.command;
+  for (const [index, word] of command?.entries() ?? []) command![index] = word.replace(/^(--advertise-address=).*/, "$1127.77.0.12");
+  command?.push(...edits);
   return pod;
 }
 
