@@ -165,9 +165,17 @@ async function restartGroup(api: KubeApi, owners: readonly PodOwner[], { caPem, 
  */
 function withoutAway(owner: PodOwner, away: ReadonlySet<string>): { owner: PodOwner; on: string[] } {
   const [gone, pods] = split(owner.pods, ({ spec }) => away.has(spec.nodeName ?? ""));
-  if (gone.length === 0) return { owner, on: [] };
+  if (gone.length === 0 || (pods.length === 0 && startsElsewhere(owner))) return { owner, on: [] };
   const restart = owner.controller === "DaemonSet" && owner.path ? "replace" : owner.restart;
   return { owner: { ...owner, pods, restart }, on: [...new Set(gone.map(({ spec }) => spec.nodeName ?? ""))].sort() };
+}
+
+/**
+ * A Deployment of the system with no pod left here, such as Calico's only Typha: its rolling update starts one elsewhere, without which its agents are
+ * never Ready. Others stay: a volume may still be where they were.
+ */
+function startsElsewhere({ controller, restart, system }: PodOwner): boolean {
+  return controller === "Deployment" && restart === "rollout" && system === true;
 }
 
 /** Those of which it is so, and the others. */

@@ -43,3 +43,27 @@ test("pods on nodes that are away are named; a DaemonSet's others are replaced, 
   expect(server.changes()).toEqual([`POST ${PODS}/log-w1/eviction`, `POST ${PODS}/log-w3/eviction`]);
   expect(box.said).toContain("2 pods of shop/log (DaemonSet): replaced, 1 at a time");
 });
+
+test("a Deployment of the system whose pods are all on nodes that are away starts elsewhere: what has to come after may need it", async () => {
+  using _box = sandbox();
+  const path = "/apis/apps/v1/namespaces/shop/deployments/typha";
+  const [old] = set("typha", ["w2"]).owner.pods;
+  const done = { metadata: { generation: 1 }, spec: { replicas: 1, selector: { matchLabels: { app: "new" } }, template: {} } };
+  const status = { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1 };
+  const owner: PodOwner = {
+    restart: "rollout",
+    controller: "Deployment",
+    namespace: "shop",
+    name: "typha",
+    path,
+    since: new Date(),
+    pods: [old!],
+  };
+  const way = { from: "m1", away: new Set(["w2"]), caPem: "the CA" };
+  for (const system of [true, false]) {
+    using server = pretendApi({ objects: { [path]: { ...done, status } } });
+    const api = new KubeApi({ server: server.url, ca: NO_TLS });
+    const { left } = await restartInOrder(api, [{ name: "all others", owners: [{ ...owner, system }] }], way);
+    expect([left, server.changes()]).toEqual([[], system ? [`PATCH ${path}`] : []]);
+  }
+});
