@@ -5,7 +5,7 @@
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
-import { containers, controlPlaneContainers } from "../node/containers.ts";
+import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { kubeletActive } from "../node/node.ts";
 import { actionForSigned, actionsFor, type PkiAction } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
@@ -66,6 +66,8 @@ export async function beforeServersStop(
   const running = (await containers(cp.node.runtimeEndpoint)).filter((one) => one.running);
   const stops = [...new Set(toRestart(cp, { running, issued: writes.length > 0 }).map(({ name }) => name))];
   if (writes.length + written.length + stops.length === 0 && !isFull) return;
+  const manager = running.some((one) => isServerContainer(one) && one.name === MANAGER) && !stops.includes(MANAGER);
+  if (manager) stops.push(`${MANAGER} (with the kubelet, and reduced)`);
   const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });
   const api = stops.includes("kube-apiserver") ? "; they start again at once, and this node's API is away until then" : "";
   sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: written, has });
@@ -80,6 +82,8 @@ function wanted(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest
 function toRun(pods: readonly WantedManifest[], cp: ControlPlaneNode): Coming["pods"] {
   return pods.map((one) => ({ name: one.name, manifest: manifestToRun(one, cp) }));
 }
+
+const MANAGER = "kube-controller-manager";
 
 interface Screen {
   stops: string;

@@ -137,7 +137,7 @@ export function staticUid(name: string): string {
 /** The output of `crictl ps -a -o json` for these containers, all running: those of static pods by their names, and `others` as they are. */
 export function crictlPs(names: readonly string[], others: readonly Partial<Omit<Container, "created">>[] = []): string {
   const own = names.map((name): Partial<Container> => {
-    const isStatic = (CONTROL_PLANE as readonly string[]).includes(name);
+    const isStatic = ([...CONTROL_PLANE, "kube-vip"] as readonly string[]).includes(name);
     return { name, podUid: isStatic ? staticUid(name) : `${name}-uid` };
   });
   const containers = [...own, ...others].map(

@@ -2,6 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { RESTARTS } from "../pretend/after-part2.ts";
 import { FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember, TAKEN_OUT, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { servePart2, withVip } from "../pretend/in-part2.ts";
@@ -12,7 +13,12 @@ import { expectRefusal } from "../pretend/wrong-hands.ts";
 setDefaultTimeout(300_000);
 
 test("02-control-plane --lost takes a lost control plane node out of etcd, and says how a new one comes in without a secret in a command line", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withVip(mirrorPod("kube-vip")) });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    members: THREE,
+    etcd: withVip(mirrorPod("kube-vip")),
+    commands: RESTARTS,
+  });
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
   using _etcd = serveEtcd(node.root, state);
   using _third = await serveOtherMember(node.root, state, THIRD_AT);
@@ -46,7 +52,7 @@ test.each(["", " --dry-run"])(
 );
 
 test("02-control-plane on the next control plane node leaves out what the first one took out of etcd, and prints that on", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, TAKEN_OUT] });
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, TAKEN_OUT], commands: RESTARTS });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = servePart2(node);
   write(
@@ -58,8 +64,10 @@ test("02-control-plane on the next control plane node leaves out what the first 
   expect(stderr).toContain("  w2: no member of etcd any more (02-control-plane --lost): left out here, too\n");
   expect(stderr).toContain("\nAfter part 3, before part 4:\n  kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2\n");
   expect(stderr).toContain("\n  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf\n");
-  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts open --lost w2\n");
+  expect(stderr).toEndWith(`\ndone.  next: ${DELETE} w2, then ./bunw scripts/05-verify.ts\n`);
 });
+
+const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found";
 
 test("02-control-plane --dry-run --lost prints that a member is taken out of etcd, before etcd answers as well, and who remains", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: [...THREE] });
