@@ -64,7 +64,6 @@ const CHECKS: Check[] = [
   { name: "types", command: ["x", "tsc", "-p", "."], runs: "without the lab" },
   { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--no-isolate", "--timeout=300000", ...unitTests()], runs: "without the lab", count: countTests },
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },
-  { name: "lab: the field's programs are built", command: ["test/lab/checks/field-programs.ts"], runs: "before the lab" },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], runs: "beside the lab" },
@@ -79,7 +78,6 @@ const CHECKS: Check[] = [
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost", "runbook"), runs: "in the lab", count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), runs: "in the lab", count: countChecks("ha-all-lost") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), runs: "in the lab", count: countChecks("interrupted") },
-  { name: "lab: rehearse field", command: rehearsal("field", "runbook"), runs: "in the lab", count: countChecks("field") },
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], runs: "in the lab" },
 ];
 

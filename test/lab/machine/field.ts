@@ -75,8 +75,8 @@ export function field({ controlPlanes, earlierKey, namespace, idle = [] }: Field
   const inSystem = ["-n", "kube-system"];
   return {
     ...USUAL,
-    // Typha tolerates everything, so it may be on the idle node, and nobody moves it when that one is switched off.
-    podNetwork: calico(namespace, { typhas: 2 }),
+    // Typha tolerates everything: one may be, and a new one may come, on a node that is off, and nobody moves it.
+    podNetwork: calico(namespace, { typhas: 2, notOn: idle }),
     addOns: [apiBalancer, certManager],
     certSANs: ["127.0.0.1"],
     apiServerFlags: [
