@@ -54,7 +54,12 @@ export const VIP = stringify({
       },
     ],
     hostNetwork: true,
-    volumes: [{ name: "kubeconfig", hostPath: { path: "/etc/kubernetes/super-admin.conf" } }],
+    volumes: [
+      {
+        name: "kubeconfig",
+        hostPath: { path: minorOf(KUBERNETES) >= 29 ? "/etc/kubernetes/super-admin.conf" : "/etc/kubernetes/admin.conf" },
+      },
+    ],
   },
 });
 
