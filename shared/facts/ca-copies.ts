@@ -5,7 +5,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { certInfo } from "../pki/certificate.ts";
+import { certInfo, infoOf } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { caText, examine } from "../pki/examine.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -89,8 +89,8 @@ export function strangeCa(known: Known): StrangeCa | undefined {
   return older || !repairHasBegun(known) ? { hash, older } : undefined;
 }
 
-/** Whether the CA that signs on this node is none of those that the cluster trusted before. */
+/** Whether the CA that signs on this node is none of those that the cluster trusted before. One that cannot be read signs nothing. */
 export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): boolean {
   const now = caText(certRow("ca"), facts.certificatesDir);
-  return now !== undefined && !knowsCa(cluster.oldCaPem, now);
+  return infoOf(now) !== undefined && !knowsCa(cluster.oldCaPem, now!);
 }
