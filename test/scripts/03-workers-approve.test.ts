@@ -226,7 +226,7 @@ test("03-workers open says what to do where systemd-run does not work, with the 
     etcd: hostile,
     commands: [{ command: "systemd-run *", stderr: "no bus", exit: 1 }],
   });
-  using _api = serveRunning(node);
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
   const { exitCode, stdout, stderr } = await node.run("03-workers open --without w2");
   expect(exitCode).toBe(1);
   expect(stdout).toStartWith("./bunw scripts/03-workers.ts join --server https://lab-api:6443 ");

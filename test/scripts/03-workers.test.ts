@@ -59,7 +59,7 @@ test("03-workers join on a worker that open was told not to wait for is refused:
   const { exitCode, stderr } = await node.run(`${join()} --without w2,w1`);
   expect([exitCode, stderr]).toEqual([
     3,
-    expect.stringContaining('error: "w1" is this node, and the line says that it will not come back\n'),
+    expect.stringContaining('error: "w1" is this node, and the line says that it does not come back\n'),
   ]);
   expect(stderr).toEndWith(
     "\nhint: nothing was changed. On the first control plane node: ./bunw scripts/03-workers.ts open --without w2; then the line that it prints\n",
@@ -211,7 +211,7 @@ test.each([
     const { exitCode, stderr } = await node.run("03-workers open");
     await port.stop(true);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(stderr).toContain("no serving certificate of the CA on m1: close approves theirs");
+    expect(stderr).toContain("no serving certificate of the CA on m1: close approves what they ask for");
     expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts close\n");
   },
 );
