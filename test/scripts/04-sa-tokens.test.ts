@@ -167,7 +167,7 @@ test("04-sa-tokens does not take a dead node's Lease for renewed because that no
 
 test("04-sa-tokens --lost a node whose Node is still there refuses: it has to be deleted first", async () => {
   const stderr = await refused("04-sa-tokens --lost w2", { [`${LEASES}/w2`]: lease(4000) });
-  expect(stderr).toContain('error: The Node "w2" is still there, and no DaemonSet can roll out past it\n');
+  expect(stderr).toContain('error: The Node "w2" is still there, and it is lost for good\n');
   expect(stderr).toContain("kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run this script again\n");
 });
 

@@ -84,7 +84,7 @@ test("05-verify and 00-assess name what ends soon, with its day and what renews 
   const assessed = await node.run("00-assess");
   expect(assessed).toMatchObject({ exitCode: 0 });
   expect(assessed.stdout).toMatch(/^ {2}note +front-proxy-client.crt: until DATE, (19|20) days from now: kubeadm certs renew all, /m);
-  expect(assessed.stdout).toContain("  backup ");
+  expect(assessed.stdout).toContain("  note   backup: ");
 });
 
 /** A terminal of its own (script, of util-linux). The escape sequence of a colour is shown as "[31m". */

@@ -252,7 +252,7 @@ test("05-verify --json prints every check, and a worker's are its kubelet's", as
   expect(exitCode).toBe(2);
   const { checks, ...report } = JSON.parse(stdout);
   const severities = { outage: 1, soon: 0, weakens: 0, note: 0 };
-  expect(report).toEqual({ schemaVersion: 1, summary: { checks: 4, ok: 3, warnings: 0, failed: 1, severities } });
+  expect(report).toEqual({ schemaVersion: 1, summary: { checks: 5, ok: 4, warnings: 0, failed: 1, severities } });
   const [area, kubeletConf] = ["kubelet", "/etc/kubernetes/kubelet.conf"];
   expect(checks).toEqual([
     {

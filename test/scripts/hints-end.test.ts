@@ -142,7 +142,7 @@ function lostFile(objects: Objects) {
 /** Commands of the same script in its hint, each as it would be pasted. */
 function ownCommandsIn(stderr: string, script: string): string[] {
   const hint = stderr.slice(stderr.lastIndexOf("\nhint: "));
-  const word = "--(?:without|start-without|namespace|skip|lost-on|wait|etcd-data) [^\\s;]+|--[\\w-]+|close|retire";
+  const word = "--(?:without|lost|start-without|namespace|skip|lost-on|wait|etcd-data) [^\\s;]+|--[\\w-]+|close|retire";
   return [...hint.matchAll(new RegExp(`\\./bunw scripts/(${script})\\.ts((?: (?:${word}))*)`, "g"))].map(
     ([, name, words]) => `${name}${words}`,
   );
@@ -156,7 +156,8 @@ async function followHints(node: Node, first: string, patience = "1") {
     typed.push(line);
     const { exitCode, stderr } = await node.run(line, { KUBE_PKI_REPAIR_PATIENCE: patience });
     const [next, ...more]: string[] = exitCode === 0 ? [] : ownCommandsIn(stderr, line.split(" ")[0]!);
-    expect(more).toEqual([]);
+    // away for now, or lost for good: the operator chooses, and the first is the one that loses nothing
+    expect(more.filter((other) => !other.includes(" --lost "))).toEqual([]);
     if (!next) return { typed, exitCode, stderr };
     line = next;
   }
@@ -185,7 +186,7 @@ test.each([
   ],
   ["02-control-plane --without=m2 --super-admin", ["02-control-plane --without m2 --super-admin --start-without authentication-config"]],
 ])("part 2's hints keep what was typed and come to an end, where a file and a member are lost: %s", async (first, hints) => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, ...PEERS], etcd: lostFile });
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, ...PEERS], etcd: lostFile, commands: RESTARTS });
   rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
   const state = { ...sameEtcd(node.stored), members: [MEMBER, ...PEERS] };
   using _etcd = serveEtcd(node.root, state);
@@ -202,19 +203,19 @@ test("part 3's hint keeps what was typed: how long to wait, and the nodes that w
 });
 
 test.each([
-  ["04-sa-tokens --only-system --skip shop/web", "04-sa-tokens --only-system --skip shop/web --without w2"],
-  [
-    "04-sa-tokens --namespace default --namespace=kube-system --etcd-data /var/lib/etcd",
-    "04-sa-tokens --namespace default,kube-system --etcd-data /var/lib/etcd --without w2",
-  ],
-])("part 4's hints never restart what the operator has kept out of this run: %s", async (first, hint) => {
-  using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
-  using api = serveStale(node, other.cert, { [`${LEASES}/w2`]: lease(4000) });
-  api.objects.delete("/api/v1/nodes/w2");
-  const { typed, exitCode, stderr } = await followHints(node, first, "0.1");
-  expect({ typed, exitCode, stderr }).toMatchObject({ typed: [first, hint], exitCode: 0 });
-  expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([]);
-});
+  "04-sa-tokens --only-system --skip shop/web",
+  "04-sa-tokens --namespace default --namespace=kube-system --etcd-data /var/lib/etcd",
+])(
+  "part 4 restarts nothing that the operator has kept out of this run, and a Node that was deleted stops it no more: %s",
+  async (first) => {
+    using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
+    using api = serveStale(node, other.cert, { [`${LEASES}/w2`]: lease(4000) });
+    api.objects.delete("/api/v1/nodes/w2");
+    const { typed, exitCode, stderr } = await followHints(node, first, "0.1");
+    expect({ typed, exitCode, stderr }).toMatchObject({ typed: [first], exitCode: 0 });
+    expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([]);
+  },
+);
 
 test("part 4's hint for an order that would cut the network keeps what was to be skipped", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(other.cert) });

@@ -121,8 +121,7 @@ test("02-control-plane puts back what is real, keeps the rest from its place, an
   for (const [pod, why] of NAMED)
     for (const said of [dry.stderr, stderr])
       expect(said).toContain(`  the static pod ${pod}: NOT put to use: ${why}; it is from the mirror pod `);
-  // under the old CA the controller-manager comes last, when the API answers
-  const names = ["kube-apiserver", "kube-scheduler", "kube-vip"];
+  const names = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"];
   expect(readdirSync(`${node.root}/etc/kubernetes/manifests`).sort()).toEqual(names.map((name) => `${name}.yaml`));
   for (const name of names) expect(dry.stderr).toContain(`would write /etc/kubernetes/manifests/${name}.yaml (from its mirror pod in etcd`);
   expect(planted(node.root)).toEqual([]);

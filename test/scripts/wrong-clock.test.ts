@@ -167,8 +167,11 @@ test.each([
 ] as [string, NodeOptions, Record<string, string>][])("%s is believed", async (_, options, env) => {
   using node = await wiped(options);
   const { exitCode, stderr } = await node.run("01-etcd --new-cas --dry-run", { ...clockOff(-1), ...env });
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.not.stringContaining("clock") });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.not.stringMatching(ASKS) });
 });
+
+/** Said where the screen only names the time server, it is no question. */
+const ASKS = /clock(?! follows a time server)/;
 
 const DOUBT =
   /error: This node's clock says \S+ \S+ UTC, and no time server sets it\. (.*) is (\d+ \w+) older\nhint: nothing was changed: .* date -u\. If it is: KUBE_PKI_REPAIR_CLOCK=right/;
@@ -201,7 +204,7 @@ test.each([
     const byWord = await node.run(`${line} --dry-run`, { ...clockOff(hours), KUBE_PKI_REPAIR_CLOCK: "right" });
     expect({ exitCode: byWord.exitCode, stderr: byWord.stderr }).toMatchObject({
       exitCode: 0,
-      stderr: expect.not.stringContaining("clock"),
+      stderr: expect.not.stringMatching(ASKS),
     });
   },
 );
