@@ -259,6 +259,7 @@ test("05-verify --json prints every check, and a worker's are its kubelet's", as
       ...{ id: "kubelet-client-certificate", area, what: "/var/lib/kubelet/pki/kubelet-client-current.pem" },
       ...{ result: "ok", detail: expect.stringContaining("system:node:w1, until ") },
     },
+    { id: "stopped-process", area: "node", what: "processes of pods", result: "ok", detail: "none is stopped" },
     {
       ...{ id: "kubelet-conf", area, what: kubeletConf, result: "failed", detail: expect.stringContaining("No answer from ") },
       ...{ severity: "outage", works: expect.stringContaining("its containers; "), mend: "./bunw scripts/00-assess.ts" },
