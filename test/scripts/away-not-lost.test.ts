@@ -1,5 +1,5 @@
 /** Away is not lost: who renews its Lease is never called lost, never deleted, and not waited for because of what its port shows. */
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
 import { afterPart2, RESTARTS } from "../pretend/after-part2.ts";
@@ -53,10 +53,14 @@ const SERVING = {
 };
 const own = await issueCa({ ...certRow("ca"), cn: "m1-ca@1700000000" }, FACTS);
 const served = await issueLeaf({ ...certRow("apiserver"), cn: "m1@1700000000" }, own, FACTS);
-const port = Bun.serve({ hostname: ADDRESS, port: 10250, tls: served, fetch: () => new Response("ok") });
-afterAll(() => port.stop(true));
 
 describe("a kubelet that signs its own serving certificate, and one whose port is firewalled", () => {
+  let port: ReturnType<typeof Bun.serve>;
+  beforeAll(() => {
+    port = Bun.serve({ hostname: ADDRESS, port: 10250, tls: served, fetch: () => new Response("ok") });
+  });
+  afterAll(() => port.stop(true));
+
   test("open does not promise to approve what nobody asks for", async () => {
     using node = await pretendNode({ ...HEALTHY, ...SERVING });
     using _api = serveRunning(node, { on: living(["m1", "w1", "w2"]) });
