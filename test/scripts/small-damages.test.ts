@@ -96,7 +96,8 @@ const CASES: Record<string, Case> = {
   },
   "ca.crt is cut off": {
     damage: (root) => writeFileSync(`${root}${E}/pki/ca.crt`, ca.cert.slice(0, 200)),
-    ...{ says: /rung 0: /, first: PLAIN, writes: /^pki\/ca\.crt$/ },
+    // its kubelet starts anew, and so its controller-manager begins reduced
+    ...{ says: /rung 0: /, first: PLAIN, writes: /^pki\/ca\.crt$|^manifests\/kube-controller-manager\.yaml$/ },
   },
 };
 
