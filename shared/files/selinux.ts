@@ -3,8 +3,11 @@ import { readText } from "./files.ts";
 
 /** A hint for where a container does not start, with more where SELinux enforces: only its audit log says what it has forbidden. */
 export function withSelinux(hint: string): string {
-  const enforces = readText("/sys/fs/selinux/enforce")?.trim() === "1";
-  return enforces ? `${hint}. ${ENFORCES}` : hint;
+  return selinuxEnforces() ? `${hint}. ${ENFORCES}` : hint;
+}
+
+export function selinuxEnforces(): boolean {
+  return readText("/sys/fs/selinux/enforce")?.trim() === "1";
 }
 
 const ENFORCES = "SELinux enforces here: ausearch -m avc -ts recent; restorecon -R /etc/kubernetes, or your own chcon again";

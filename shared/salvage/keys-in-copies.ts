@@ -70,7 +70,7 @@ function takeKeys(foundKeys: FoundKeys, texts: readonly string[], from: string):
   return texts.flatMap(privateKeysIn).filter((key) => foundKeys.accept(key, from)).length;
 }
 
-/** A snapshot of this disk that still has a folder with keys; its path takes the place of /etc/kubernetes. The newest first. */
+/** Snapshots of this disk that still have a CA's or the service-account key, each by the path that stands for its "/". The newest first. */
 export function snapshotsWith(certificatesDir: string): string[] {
   const deployments = list("/ostree/deploy").flatMap((os) =>
     list(`/ostree/deploy/${os}/deploy`).map((one) => `/ostree/deploy/${os}/deploy/${one}`),

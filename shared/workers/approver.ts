@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { $ } from "zx/core";
 import type { LeftOut } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { selinuxEnforces } from "../files/selinux.ts";
 import { strangers } from "../plain.ts";
 import { act, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -75,7 +75,7 @@ async function whyNotRunning(began: number): Promise<string | undefined> {
 
 /** systemd may start no program with the label of a file in memory (systemd issue 35804). */
 function selinuxHint(why: string): string {
-  if (readText("/sys/fs/selinux/enforce")?.trim() !== "1" || !/denied|EXEC|exec/.test(why)) return "";
+  if (!selinuxEnforces() || !/denied|EXEC|exec/.test(why)) return "";
   return ". SELinux is enforcing, and lets systemd start nothing from memory: chcon -R -t bin_t bunw bun in the kit's folder, then open again";
 }
 
