@@ -36,7 +36,7 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   sayScreen(cp, {
     stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others)}`,
     writes: [...actions, ...leaves],
-    pods: pods.filter(({ name }) => name === "etcd"),
+    pods: toWrite(pods, cp).filter(({ name }) => name === "etcd"),
     has: ["room on the disk", ...has],
   });
 }
@@ -62,12 +62,14 @@ export async function beforeServersStop(
   const actions = actionsFor(credentials(cp, superAdmin), cp.facts, ensureOptions(cp));
   const writes = actions.filter(({ todo }) => todo !== "keep");
   const pods = wanted(cp);
-  const written = pods.filter((one) => manifestTrouble(one, cp));
+  const written = toWrite(pods, cp);
   const running = (await containers(cp.node.runtimeEndpoint)).filter((one) => one.running);
   const stops = [...new Set(toRestart(cp, { running, issued: writes.length > 0 }).map(({ name }) => name))];
   if (writes.length + written.length + stops.length === 0 && !isFull) return;
-  const manager = running.some((one) => isServerContainer(one) && one.name === MANAGER) && !stops.includes(MANAGER);
-  if (manager) stops.push(`${MANAGER} (with the kubelet, and reduced)`);
+  // What is written is read by a kubelet that starts anew, and its controller-manager ends before.
+  const restarts = writes.length + written.length > 0 && !stops.includes(MANAGER);
+  if (restarts && running.some((one) => isServerContainer(one) && one.name === MANAGER))
+    stops.push(`${MANAGER} (with the kubelet, and reduced)`);
   const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });
   const api = stops.includes("kube-apiserver") ? "; they start again at once, and this node's API is away until then" : "";
   sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: written, has });
@@ -79,6 +81,11 @@ function wanted(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest
   return found instanceof Fail ? [] : found;
 }
 
+/** Those whose manifest on disk cannot stay. */
+function toWrite(pods: readonly WantedManifest[], cp: ControlPlaneNode): WantedManifest[] {
+  return pods.filter((one) => manifestTrouble(one, cp));
+}
+
 function toRun(pods: readonly WantedManifest[], cp: ControlPlaneNode): Coming["pods"] {
   return pods.map((one) => ({ name: one.name, manifest: manifestToRun(one, cp) }));
 }
@@ -88,19 +95,14 @@ const MANAGER = "kube-controller-manager";
 interface Screen {
   stops: string;
   writes: readonly PkiAction[];
-  /** Those whose manifest may be written. */
+  /** Those whose manifest is written. */
   pods: readonly WantedManifest[];
   has: readonly string[];
 }
 
 function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
   say(`stops here: ${stops}`);
-  say(
-    `writes: ${written(
-      writes,
-      pods.filter((one) => manifestTrouble(one, cp)),
-    )}`,
-  );
+  say(`writes: ${written(writes, pods)}`);
   say(`here for what comes: ${has.join(", ")}`);
   const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
   const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);

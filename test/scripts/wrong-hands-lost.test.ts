@@ -132,5 +132,10 @@ test("close prints a --without line with all nodes that are away, however many",
 });
 
 function wordsAfter(option: string, text: string): string[] {
-  return new RegExp(`${option} ([\\w,]+)(?=\\W)`).exec(text.slice(text.lastIndexOf("hint: ")))?.[1]?.split(",").sort() ?? [];
+  return (
+    new RegExp(`${option} ([\\w,]+)(?=\\W)`)
+      .exec(text.slice(text.lastIndexOf("hint: ")))?.[1]
+      ?.split(",")
+      .sort() ?? []
+  );
 }

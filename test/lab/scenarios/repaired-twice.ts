@@ -35,11 +35,11 @@ async function settled({ lab }: Scene): Promise<boolean> {
 
 /**
  * What a second run must not change: content, mode, owner and time of each file, and each running container. The controller-manager alone
- * may leave and come back, as its kubelet is stopped and starts.
+ * may leave and come back, as part 0 pauses it: it begins reduced, and its manifest is the same again when every node renews its Lease.
  */
 const FINGERPRINT = `set -e
 find /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \\
-  -path /etc/kubernetes/manifests -printf '%p %m %U:%G\\n' -o -printf '%p %m %U:%G %T@ %l\\n'
+  -path /etc/kubernetes/manifests -printf '%p %m %U:%G\\n' -o -name kube-controller-manager.yaml -printf '%p %m %U:%G\\n' -o -printf '%p %m %U:%G %T@ %l\\n'
 find /etc/kubernetes /var/lib/kubelet/pki -type f -exec sha256sum {} +
 crictl ps -q | grep -vxF "$(crictl ps -q --name '^kube-controller-manager$')"`;
 
