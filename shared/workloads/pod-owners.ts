@@ -3,6 +3,7 @@ import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 import { isDnsName } from "../pki/addresses.ts";
+import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 
 /** What makes a pod anew, how it is restarted, or why it is not. */
@@ -18,6 +19,8 @@ export interface PodOwner {
   path?: string;
   /** `replace`: unset: a tenth of them. */
   atOnce?: "all";
+  /** What a new pod of its rollout waits for: that all old ones are gone (Recreate), or that those of lower numbers are Ready (OrderedReady). */
+  newPodsWaitFor?: "all old ones" | "lower numbers";
   /** Of kube-system, or of the network plugin. */
   system?: boolean;
   /** The API server calls it as an admission webhook. */
@@ -57,7 +60,13 @@ export function once(api: ApiReader): Find {
 }
 
 /** A ReplicaSet, a Deployment, a DaemonSet or a StatefulSet. */
-type PodSet = KubeObject & { spec?: { updateStrategy?: { type?: string; rollingUpdate?: { partition?: number } } } };
+type PodSet = KubeObject & {
+  spec?: {
+    strategy?: { type?: string };
+    podManagementPolicy?: string;
+    updateStrategy?: { type?: string; rollingUpdate?: { partition?: number } };
+  };
+};
 
 /**
  * The owner of a pod. Pods of a controller that is not Kubernetes' own (an operator's) are evicted: its operator is told so by the API, a
@@ -78,18 +87,18 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   const reason = reasonToLeave(pod);
   if (!reference || reason) return left(reason);
   const gone = ({ kind, name }: Reference) => left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
-  const owned = (restart: PodOwner["restart"], { kind, name }: Reference, path?: string): PodOwner => ({
+  const owned = (restart: PodOwner["restart"], { kind, name }: Reference, its?: { object: PodSet; path: string }): PodOwner => ({
     ...{ restart, namespace, name, controller: kind, since, pods: [pod] },
-    ...(path ? { path } : {}),
+    ...(its ? { path: its.path, ...waitsFor(kind, its.object) } : {}),
   });
   if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict", reference);
   const set = await known(find, namespace, reference);
   if (!set) return gone(reference);
-  if (reference.kind !== "ReplicaSet") return owned(isRolledByHand(set.object) ? "evict" : "rollout", reference, set.path);
+  if (reference.kind !== "ReplicaSet") return owned(isRolledByHand(set.object) ? "evict" : "rollout", reference, set);
   const parent = controllerOf(set.object);
   if (parent?.kind !== "Deployment" || groupOfApi(parent.apiVersion) !== "apps") return owned("evict", parent ?? reference);
   const deployment = await known(find, namespace, parent);
-  return deployment ? owned("rollout", parent, deployment.path) : gone(parent);
+  return deployment ? owned("rollout", parent, deployment) : gone(parent);
 }
 
 type Reference = NonNullable<ReturnType<typeof controllerOf>>;
@@ -115,4 +124,56 @@ async function known(find: Find, namespace: string, { kind, name, uid }: Referen
 function isRolledByHand({ spec }: PodSet): boolean {
   const { type, rollingUpdate } = spec?.updateStrategy ?? {};
   return type === "OnDelete" || (rollingUpdate?.partition ?? 0) > 0;
+}
+
+function waitsFor(kind: string, { spec }: PodSet): Pick<PodOwner, "newPodsWaitFor"> {
+  if (kind === "Deployment" && spec?.strategy?.type === "Recreate") return { newPodsWaitFor: "all old ones" };
+  // Unset means OrderedReady.
+  if (kind === "StatefulSet" && spec?.podManagementPolicy !== "Parallel") return { newPodsWaitFor: "lower numbers" };
+  return {};
+}
+
+/** An owner, as far as its pods can be restarted while nodes are away, and what is left of it, for the operator. */
+export interface Reachable {
+  owner: PodOwner;
+  left: string[];
+}
+
+/**
+ * No kubelet ends a pod on a node that is away. A rollout that has to end such a pod does not go on (a DaemonSet's and a StatefulSet's stop at
+ * it, Recreate even takes the others away before), so the pods on the other nodes are restarted by themselves. A rolling update of a Deployment
+ * goes on without it.
+ */
+export function withoutAway(owner: PodOwner, away: ReadonlySet<string>): Reachable {
+  const nodeOf = ({ spec }: RunningPod) => spec.nodeName ?? "";
+  const gone = owner.pods.filter((pod) => away.has(nodeOf(pod)));
+  const here = owner.pods.filter((pod) => !away.has(nodeOf(pod)));
+  if (gone.length === 0 || (here.length === 0 && startsElsewhere(owner))) return { owner, left: [] };
+  const pods = owner.newPodsWaitFor === "lower numbers" ? below(here, gone) : here;
+  const wait = here.filter((pod) => !pods.includes(pod)).map(({ metadata }) => metadata.name);
+  const on = [...new Set(gone.map(nodeOf))].sort();
+  const [what, back] = [`left: ${label(owner)}`, `${listed(on)}, which is away: when it is back, this script again`];
+  const left = [`${what} on ${back}`, ...(wait.length > 0 ? [`${what}: a new ${listed(wait)} would wait for ${back}`] : [])];
+  return { owner: { ...owner, pods, restart: howWithoutAway(owner) }, left };
+}
+
+function howWithoutAway({ controller, path, restart, newPodsWaitFor }: PodOwner): PodOwner["restart"] {
+  if (!path || restart !== "rollout") return restart;
+  if (controller === "DaemonSet") return "replace";
+  return controller === "StatefulSet" || newPodsWaitFor ? "evict" : restart;
+}
+
+/** The pods of a StatefulSet whose number is lower than all of these. */
+function below(pods: readonly RunningPod[], those: readonly RunningPod[]): RunningPod[] {
+  const numberOf = ({ metadata }: RunningPod) => Number(/\d+$/.exec(metadata.name)?.[0] ?? 0);
+  const lowest = Math.min(...those.map(numberOf));
+  return pods.filter((pod) => numberOf(pod) < lowest);
+}
+
+/**
+ * A Deployment of the system with no pod left here, such as Calico's only Typha: its rolling update starts one elsewhere, without which its agents are
+ * never Ready. Others stay: a volume may still be where they were.
+ */
+function startsElsewhere({ controller, restart, system, newPodsWaitFor }: PodOwner): boolean {
+  return controller === "Deployment" && restart === "rollout" && system === true && !newPodsWaitFor;
 }

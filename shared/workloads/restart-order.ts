@@ -14,7 +14,7 @@ import { unlessLate, waitFor } from "../wait-for.ts";
 import { canaries, removeLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
 import { logsOf } from "./log-says.ts";
-import { label, type PodOwner } from "./pod-owners.ts";
+import { label, type PodOwner, withoutAway } from "./pod-owners.ts";
 import { costsOf } from "./reads-anew.ts";
 import { FewNodesLeft, restart } from "./rollout.ts";
 import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
@@ -144,7 +144,7 @@ async function restartGroup(api: KubeApi, owners: readonly PodOwner[], { caPem, 
   const notes: string[] = [];
   await inTurn(owners, { width: WIDTH, milliseconds: PLACE_MS }, async (owner) => {
     const here = withoutAway(owner, away);
-    if (here.on.length > 0) notes.push(`left: ${label(owner)} on ${listed(here.on)}, which is away: when it is back, this script again`);
+    notes.push(...here.left);
     if (here.owner.pods.length === 0) return;
     try {
       await restart(api, here.owner, caPem);
@@ -157,25 +157,6 @@ async function restartGroup(api: KubeApi, owners: readonly PodOwner[], { caPem, 
   const would = owners.filter((owner) => !left.some((one) => one.owner === owner));
   if (mode.dryRun && would.length > 0) say(`would restart: ${listed(would.map(label))}`);
   return { left, notes };
-}
-
-/**
- * Its pods on nodes that are there, and the names of the others: no kubelet ends a pod there. A DaemonSet's own rolling update does not pass such
- * a node, as its pod there is one that may be missing; so these are replaced.
- */
-function withoutAway(owner: PodOwner, away: ReadonlySet<string>): { owner: PodOwner; on: string[] } {
-  const [gone, pods] = split(owner.pods, ({ spec }) => away.has(spec.nodeName ?? ""));
-  if (gone.length === 0 || (pods.length === 0 && startsElsewhere(owner))) return { owner, on: [] };
-  const restart = owner.controller === "DaemonSet" && owner.path ? "replace" : owner.restart;
-  return { owner: { ...owner, pods, restart }, on: [...new Set(gone.map(({ spec }) => spec.nodeName ?? ""))].sort() };
-}
-
-/**
- * A Deployment of the system with no pod left here, such as Calico's only Typha: its rolling update starts one elsewhere, without which its agents are
- * never Ready. Others stay: a volume may still be where they were.
- */
-function startsElsewhere({ controller, restart, system }: PodOwner): boolean {
-  return controller === "Deployment" && restart === "rollout" && system === true;
 }
 
 /** Those of which it is so, and the others. */
