@@ -134,7 +134,7 @@ function waitsFor(kind: string, { spec }: PodSet): Pick<PodOwner, "newPodsWaitFo
 }
 
 /** An owner, as far as its pods can be restarted while nodes are away, and what is left of it, for the operator. */
-export interface Reachable {
+interface Reachable {
   owner: PodOwner;
   left: string[];
 }
