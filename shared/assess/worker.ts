@@ -14,7 +14,8 @@ import { lostFileRows } from "./rows.ts";
 import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
 
 /** Of this worker's own static pods, such as a balancer in front of the API. */
-const LOST_POD = `it ran here, by the kubelet's records, and its manifest is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
+const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
+  `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 
 export async function assessWorker(node: Node, running: Container[] | Fail): Promise<Assessment> {
   const { kubelet } = node;
@@ -25,7 +26,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail): Pro
     { id: "kubelet-conf", what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
     clientPemRow(node),
     ...lostFileRows(files),
-    ...lostPods(node).map((pod): Row => ({ id: "manifest", what: `static pod ${pod}`, state: "!MISSING!", detail: LOST_POD })),
+    ...lostPods(node).map((pod): Row => ({ id: "manifest", what: `static pod ${pod}`, state: "!MISSING!", detail: lostPod(node) })),
     ...(await kubeletRow(node, running)),
   ];
   const seen = clusterCaSeen(node);

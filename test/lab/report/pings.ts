@@ -94,7 +94,7 @@ export function everyPodAnswers(nodes: readonly Machine[]): boolean {
 
 export const OLD_PODS = "between old pods";
 
-/** Pings since `zero` (ms). A pod is new if it started after it. */
+/** Pings since `zero` (ms). A pod is new if it started after it; one whose node was off starts a second time. */
 export function measurePings(pings: readonly Ping[], pods: readonly PingPod[], zero: number): { rows: Pings[]; newPods: NewPod[] } {
   const started = new Map(pods.map(({ name, since }) => [name, since]));
   const isNew = (name: string) => (started.get(name) ?? 0) > zero;
@@ -107,7 +107,7 @@ export function measurePings(pings: readonly Ping[], pods: readonly PingPod[], z
   ];
   return {
     rows: kinds.map(([name, what, meant]) => ({ name, what, ...losses(since.filter(meant), zero) })),
-    newPods: pods.filter(({ name }) => isNew(name)).map((pod) => firstContact(pod, since, zero)),
+    newPods: pods.filter((pod) => pod.since > zero).map((pod) => firstContact(pod, since, zero)),
   };
 }
 

@@ -30,7 +30,9 @@ export function drilled(): Record<"before" | "outcome", Line> {
       async run(scene) {
         for (const [node, drill] of foretold) compareWith(scene, node, { drill, now: await drillOn(scene, node) });
         const now = await uidsOf(scene);
-        const restarted = [...pods].flatMap(([name, uid]) => (now.get(name) === uid ? [] : [name]));
+        // What was on a machine that was off has started with it, by what it finds then.
+        const wasOff = await podsOn(scene, scene.away);
+        const restarted = [...pods].flatMap(([name, uid]) => (now.get(name) === uid && !wasOff.has(name) ? [] : [name]));
         for (const [node, drill] of foretold) compareRestarts(scene, node, { drill, restarted });
       },
     },
@@ -87,6 +89,12 @@ async function uidsOf({ lab }: Scene): Promise<Map<string, string>> {
   const isMirror = ({ annotations }: { annotations?: Record<string, string> }) => annotations?.["kubernetes.io/config.mirror"];
   const pods = (await list(lab, "pods")).filter(({ metadata }) => !isMirror(metadata) && !metadata.deletionTimestamp);
   return new Map(pods.map(({ metadata }) => [`${metadata.namespace}/${metadata.name}`, metadata.uid]));
+}
+
+/** `namespace/name` of the pods on these nodes. */
+async function podsOn({ lab }: Scene, nodes: readonly string[]): Promise<Set<string>> {
+  const pods = (await list(lab, "pods")).filter(({ spec }) => nodes.includes(spec?.nodeName));
+  return new Set(pods.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
 }
 
 /** What is left to people, they may have restarted. */

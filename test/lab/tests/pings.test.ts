@@ -42,7 +42,8 @@ test("lost pings are counted by what was asked, since the damage, and the pair t
 
 test("a new pod's first answer is one of another pod, not of a Service", () => {
   const pings = [ping(20_300, "new-c", "api"), ping(20_600, "new-c", "old-a", false), ping(22_000, "new-c", "old-a")];
-  expect(measurePings(pings, pods, ZERO).newPods).toEqual([
+  const before = { name: "new-c", node: "w1", since: ZERO - 5000 }; // on a node that was off meanwhile
+  expect(measurePings(pings, [before, ...pods], ZERO).newPods).toEqual([
     { name: "new-c", node: "w1", start: 10, firstAnswer: 2 },
     { name: "new-d", node: "cp1", start: 11, firstAnswer: null },
   ]);
