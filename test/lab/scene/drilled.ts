@@ -30,10 +30,10 @@ export function drilled(): Record<"before" | "outcome", Line> {
       async run(scene) {
         for (const [node, drill] of foretold) compareWith(scene, node, { drill, now: await drillOn(scene, node) });
         const now = await uidsOf(scene);
-        // What was on a machine that was off has started with it, by what it finds then.
+        // What was on a machine that was off has started with it.
         const wasOff = await podsOn(scene, scene.away);
-        const restarted = [...pods].flatMap(([name, uid]) => (now.get(name) === uid && !wasOff.has(name) ? [] : [name]));
-        for (const [node, drill] of foretold) compareRestarts(scene, node, { drill, restarted });
+        const restarted = [...pods].flatMap(([name, uid]) => (now.get(name) === uid || wasOff.has(name) ? [] : [name]));
+        for (const [node, drill] of foretold) compareRestarts(scene, node, { drill, restarted, wasOff });
       },
     },
   };
@@ -98,11 +98,15 @@ async function podsOn({ lab }: Scene, nodes: readonly string[]): Promise<Set<str
 }
 
 /** What is left to people, they may have restarted. */
-function compareRestarts(scene: Scene, node: Machine, { drill, restarted }: { drill: Drill; restarted: string[] }) {
+function compareRestarts(
+  scene: Scene,
+  node: Machine,
+  { drill, restarted, wasOff }: { drill: Drill; restarted: string[]; wasOff: ReadonlySet<string> },
+) {
   const { unknown, workloads, left } = drill.restarts;
   const podsIn = (all: typeof workloads) => all.flatMap(({ workload, pods }) => pods.map((pod) => `${workload.split("/")[0]}/${pod}`));
   const [meant, mayBe] = [podsIn(workloads), podsIn(left)];
-  const stayed = meant.filter((name) => !restarted.includes(name)).map((name) => `${name} did not restart`);
+  const stayed = meant.filter((name) => !restarted.includes(name) && !wasOff.has(name)).map((name) => `${name} did not restart`);
   const more = restarted.filter((name) => ![...meant, ...mayBe].includes(name)).map((name) => `${name} restarted`);
   const wrong = unknown === undefined ? [...stayed, ...more] : [unknown];
   ask(scene, `${node.name}: these pods restarted, as the drill foretold`, wrong, `${meant.length} pods, ${mayBe.length} left to people`);
