@@ -26,7 +26,7 @@ import { clusterChecks } from "../shared/verify/check-cluster.ts";
 import { withoutDataCheck } from "../shared/verify/check-data.ts";
 import { clockCheck, fileChecks } from "../shared/verify/check-files.ts";
 import { kubeletChecks } from "../shared/verify/check-kubelet.ts";
-import { nodeChecks } from "../shared/verify/check-nodes.ts";
+import { nodeChecks, seenNodes } from "../shared/verify/check-nodes.ts";
 import { podChecks } from "../shared/verify/check-pods.ts";
 import { returnedChecks } from "../shared/verify/check-returned.ts";
 import { serverChecks, withoutAdmin } from "../shared/verify/check-servers.ts";
@@ -96,9 +96,10 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Check
       oldSaPub: oldSaKeys(pki).join(""),
     };
     await checks.add(clusterChecks(api, trust));
-    await checks.add(nodeChecks(cp, api, trust.caPem));
+    const nodes = await seenNodes(api);
+    await checks.add(nodeChecks(cp, api, trust.caPem, nodes));
     await checks.add(returnedChecks(cp, api));
-    await checks.add(podChecks(cp, api, trust.caPem));
+    await checks.add(podChecks(cp, api, trust.caPem, new Set(nodes.notRenewed)));
     return `${cp.cluster.nodes.length} nodes`;
   };
   return { id: "cluster-read", look };

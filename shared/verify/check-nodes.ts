@@ -11,10 +11,16 @@ import { shell } from "../shell-line.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
-export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): AsyncGenerator<CheckRow> {
-  const serving = servingByCa(cp);
+/** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
+export async function seenNodes(api: KubeApi) {
   const there = new Map((await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]));
-  const { renewals, notRenewed } = await nodeLeases(api, [...there.keys()]);
+  return { there, ...(await nodeLeases(api, [...there.keys()])) };
+}
+
+type Seen = Awaited<ReturnType<typeof seenNodes>>;
+
+export function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string, { there, renewals, notRenewed }: Seen): Generator<CheckRow> {
+  const serving = servingByCa(cp);
   for (const node of cp.cluster.nodes) {
     const { name } = node;
     const seen = there.get(name);

@@ -3,12 +3,12 @@ import { unlessRefused } from "../api/api-error.ts";
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
-import { isReady } from "../api/pod-ready.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
+import { type AwayNodes, isThere } from "./on-away.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, podsOf } from "./rollout-status.ts";
 import { type LabelSelector, selects } from "./selector.ts";
@@ -19,17 +19,17 @@ const SECONDS = 300;
 
 /**
  * Evicts the pods of one owner, a tenth at a time and at least one; the next when there are as many Ready pods as before. The highest number
- * comes first, as in a StatefulSet's own rolling update. Errors: Fail.
+ * comes first, as in a StatefulSet's own rolling update. A new pod on a node that is away counts as Ready. Errors: Fail.
  */
-export async function evictInTurn(api: KubeApi, owner: PodOwner) {
+export async function evictInTurn(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   const pods = owner.pods.toSorted((a, b) => b.metadata.name.localeCompare(a.metadata.name, "en", { numeric: true }));
   const atOnce = Math.max(1, Math.floor(pods.length / 10));
   for (let i = 0; i < pods.length; i += atOnce) {
-    const before = (await readySiblings(api, owner)).length;
+    const before = (await siblingsThere(api, owner, away)).length;
     const some = pods.slice(i, i + atOnce);
     await inParallel(some, atOnce, (pod) => evict(api, owner, pod));
     const names = some.map(({ metadata }) => metadata.name).join(" ");
-    await waitFor(`${label(owner)} to have a new pod for ${names}`, async () => (await readySiblings(api, owner)).length >= before, {
+    await waitFor(`${label(owner)} to have a new pod for ${names}`, async () => (await siblingsThere(api, owner, away)).length >= before, {
       seconds: SECONDS,
       easing: true,
       hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; does its controller run? ${AGAIN}`,
@@ -38,11 +38,11 @@ export async function evictInTurn(api: KubeApi, owner: PodOwner) {
   say(`${podsOf(owner)}: evicted, and new ones are Ready`);
 }
 
-/** The Ready pods of the same controller. */
-async function readySiblings(api: KubeApi, { namespace, pods }: PodOwner): Promise<RunningPod[]> {
+/** The pods of the same controller that count as there. */
+async function siblingsThere(api: KubeApi, { namespace, pods }: PodOwner, away: AwayNodes): Promise<RunningPod[]> {
   const uid = pods[0] && controllerOf(pods[0])?.uid;
   const all = await api.list<RunningPod>(`/api/v1/namespaces/${namespace}/pods`);
-  return all.filter((pod) => controllerOf(pod)?.uid === uid && isReady(pod) && !pod.metadata.deletionTimestamp);
+  return all.filter((pod) => controllerOf(pod)?.uid === uid && isThere(pod, away));
 }
 
 /** The eviction API answers 429 as long as an eviction would break a PodDisruptionBudget. Errors: Fail; DeafWebhook. */

@@ -16,7 +16,7 @@ import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choi
 import { logsOf } from "./log-says.ts";
 import { label, type PodOwner, withoutAway } from "./pod-owners.ts";
 import { costsOf } from "./reads-anew.ts";
-import { FewNodesLeft, restart } from "./rollout.ts";
+import { type Around, FewNodesLeft, restart } from "./rollout.ts";
 import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
 import { DeafWebhook, refuseDeafWebhook } from "./webhooks.ts";
 
@@ -24,12 +24,9 @@ import { DeafWebhook, refuseDeafWebhook } from "./webhooks.ts";
 const WIDTH = 20;
 const PLACE_MS = 60_000;
 
-interface Way {
+interface Way extends Around {
   /** The name of this node. */
   from: string;
-  /** Names of nodes that do not renew their Lease. */
-  away: ReadonlySet<string>;
-  caPem: string;
 }
 
 /** A workload that still holds the old trust, and why: with the operator's command. */
@@ -147,7 +144,7 @@ async function restartGroup(api: KubeApi, owners: readonly PodOwner[], { caPem, 
     notes.push(...here.left);
     if (here.owner.pods.length === 0) return;
     try {
-      await restart(api, here.owner, caPem);
+      await restart(api, here.owner, { caPem, away });
     } catch (err) {
       if (!(err instanceof Fail) || err.exitCode !== 1) throw err;
       left.push({ owner, why: err });

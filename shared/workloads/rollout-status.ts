@@ -42,21 +42,28 @@ interface State {
   words: string;
   /** It will not go on by itself. */
   late?: boolean;
+  wanted: number;
+  /** It is not done, and every pod that is not available waits for a node that is away. */
+  onlyWaits: boolean;
 }
 
-export function rolloutState({ metadata, spec, status }: Workload, kind: PodOwner["controller"]): State {
-  if ((status.observedGeneration ?? 0) < metadata.generation)
-    return { done: false, far: 0, words: "no controller has seen the change yet" };
+/** `waiting`: of its pods, so many wait for nodes that are away. They count as available. */
+export function rolloutState({ metadata, spec, status }: Workload, kind: PodOwner["controller"], waiting = 0): State {
   const isSet = kind === "DaemonSet";
   const wanted = isSet ? (status.desiredNumberScheduled ?? 0) : (spec.replicas ?? 1);
+  if ((status.observedGeneration ?? 0) < metadata.generation)
+    return { done: false, far: 0, words: "no controller has seen the change yet", wanted, onlyWaits: false };
   const updated = (isSet ? status.updatedNumberScheduled : status.updatedReplicas) ?? 0;
   const available = (isSet ? status.numberAvailable : status.availableReplicas) ?? 0;
   const old = isSet ? 0 : (status.replicas ?? 0) - updated;
   const isNew = kind === "StatefulSet" ? status.updateRevision === status.currentRevision : updated === wanted;
+  const all = (isSet ? status.currentNumberScheduled : status.replicas) ?? 0;
   const late = kind === "Deployment" && status.conditions?.some(({ type, reason }) => type === "Progressing" && reason === DEADLINE);
   return {
-    done: isNew && available === wanted && (isSet || (status.replicas ?? 0) === wanted),
+    done: isNew && available + waiting >= wanted && (isSet || (status.replicas ?? 0) === wanted),
     far: updated + available,
+    wanted,
+    onlyWaits: waiting > 0 && all - available <= waiting,
     words: `${updated} of ${wanted} pods are new, ${available} available${updated === wanted && old > 0 ? `, ${old} old still end` : ""}`,
     ...(late ? { late } : {}),
   };

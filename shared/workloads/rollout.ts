@@ -9,7 +9,8 @@ import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { patient, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed } from "./evict.ts";
-import { label, type PodOwner } from "./pod-owners.ts";
+import { type AwayNodes, awayNames, isOn, waitingPods } from "./on-away.ts";
+import { below, label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, howToLookAt, podsOf, refuseHeld, rolloutState, type Workload } from "./rollout-status.ts";
 import { publishRootCa } from "./root-ca.ts";
 import { podsPath, selectorOf } from "./selector.ts";
@@ -23,16 +24,25 @@ const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 const SECONDS = 300;
 const SECONDS_PER_POD = 15;
 
+/** So long nothing moves where a rollout waits only for nodes that are away: its controller has done all that it can. */
+const SETTLED_SECONDS = 15;
+
 /** Pods of a DaemonSet that are replaced at the same time, at most. */
 const REPLACED_AT_ONCE = 50;
 
+export interface Around {
+  caPem: string;
+  /** No new pod starts there, and none is waited for. */
+  away: AwayNodes;
+}
+
 /** Restarts one owner and waits for it; in a dry run, looks whether it could. Errors: Fail if it cannot, or if no new pods become available. */
-export async function restart(api: KubeApi, owner: PodOwner, caPem: string) {
+export async function restart(api: KubeApi, owner: PodOwner, { caPem, away }: Around) {
   await refuse(api, owner, caPem);
   if (mode.dryRun) return;
   if (owner.restart === "replace") return await replace(api, owner);
-  if (owner.restart === "evict") return await evictInTurn(api, owner);
-  await pastWebhooks(api, () => rollOut(api, owner));
+  if (owner.restart === "evict") return await evictInTurn(api, owner, away);
+  await pastWebhooks(api, () => rollOut(api, owner, away));
 }
 
 /** Whatever would refuse the new pods is asked before an old one is taken away. */
@@ -53,7 +63,7 @@ export async function refuseHopeless(api: ApiReader, owner: PodOwner) {
   if (never) throw never;
 }
 
-async function rollOut(api: KubeApi, owner: PodOwner) {
+async function rollOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   const path = owner.path!;
   const before = await api.get<Workload>(path);
   const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
@@ -61,11 +71,26 @@ async function rollOut(api: KubeApi, owner: PodOwner) {
   if (!restarted || new Date(restarted) < owner.since) {
     await api.patch(path, { spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } } });
   }
-  await rolledOut(api, owner, path);
-  const left = { ...owner, pods: await stillThere(api, owner, selectorOf(before)) };
-  if (left.pods.length === 0) return say(`${podsOf(owner)}: replaced by a rolling update`);
-  say(`${podsOf(left)}: still there, something took the restart back; evicted instead`);
-  await evictInTurn(api, left);
+  const { waiting, wanted } = await rolledOut(api, owner, away);
+  const some = waiting.length > 0 && `${waiting.length} of ${wanted} on ${awayNames(waiting)}`;
+  const old = (await stillThere(api, owner, selectorOf(before))).filter((pod) => !isOn(pod, away));
+  if (old.length === 0) return say(`${podsOf(owner)}: replaced by a rolling update${some ? `, ${some}` : ""}`);
+  const left = { ...owner, pods: owner.newPodsWaitFor === "lower numbers" ? below(old, waiting) : old };
+  const why = some ? `its rolling update goes no further: ${some}` : "something took the restart back";
+  if (left.pods.length > 0) {
+    say(`${podsOf(left)}: still there, ${why}; evicted instead`);
+    await evictInTurn(api, left, away);
+  }
+  const kept = old.filter((pod) => !left.pods.includes(pod));
+  if (kept.length > 0) throw keptOld(kept, waiting);
+}
+
+/** `kept`: pods of a StatefulSet. */
+function keptOld(kept: readonly RunningPod[], waiting: readonly RunningPod[]): Fail {
+  const names = (pods: readonly RunningPod[]) => listed(pods.map(({ metadata }) => metadata.name));
+  return new Fail(`a StatefulSet makes no pod anew after ${names(waiting)} on ${awayNames(waiting)}. Kept as they are: ${names(kept)}`, {
+    hint: `when that node is back, ${AGAIN}`,
+  });
 }
 
 /** Old pods that nothing ends. An operator may write back the template that it knows, and then a rollout is done with the old pods. */
@@ -76,15 +101,21 @@ async function stillThere(api: KubeApi, { namespace, pods }: PodOwner, selector:
   return pods.filter(({ metadata }) => living.has(metadata.uid));
 }
 
-/** Errors: Fail, with the cluster's own reason, if it stands still, or Kubernetes has given it up. */
-async function rolledOut(api: KubeApi, owner: PodOwner, path: string) {
+/**
+ * Gives the pods that wait for nodes that are away, where it is done but for them, or goes no further because of them. Errors: Fail, with the
+ * cluster's own reason, if it stands still, or Kubernetes has given it up.
+ */
+async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   const end = Date.now() + patient((SECONDS + owner.pods.length * SECONDS_PER_POD) * 1000);
   let [far, moved] = [-1, Date.now()];
   const look = async () => {
-    const workload = await api.get<Workload>(path);
-    const state = rolloutState(workload, owner.controller);
-    if (state.done) return true;
+    const workload = await api.get<Workload>(owner.path!);
+    const waiting = await waitingPods(api, owner, workload, away);
+    const state = rolloutState(workload, owner.controller, waiting.length);
+    const { wanted } = state;
+    if (state.done) return { waiting, wanted };
     if (state.far > far) [far, moved] = [state.far, Date.now()];
+    if (state.onlyWaits && (state.late || Date.now() > moved + patient(SETTLED_SECONDS * 1000))) return { waiting, wanted };
     if (state.late || Date.now() > Math.min(end, moved + patient(SECONDS * 1000)))
       return await stuck(api, owner, { workload, words: state.words });
     throw new Error(state.words);
@@ -96,6 +127,7 @@ async function rolledOut(api: KubeApi, owner: PodOwner, path: string) {
     hint: `${howToLookAt(owner)}; ${AGAIN}`,
   });
   if (over instanceof Fail) throw over;
+  return over!;
 }
 
 async function stuck(api: KubeApi, owner: PodOwner, { workload, words }: { workload: Workload; words: string }): Promise<Fail> {

@@ -6,7 +6,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { type ApiRequest, status } from "../pretend/api.ts";
 import { healthyCp, otherCa } from "../pretend/cluster.ts";
 import { pretendNode } from "../pretend/node.ts";
-import { knewCa, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
+import { knewCa, LEASES, lease, living, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 
 setDefaultTimeout(300_000);
 
@@ -207,6 +207,40 @@ test("a kube-proxy that does not come back on one of many nodes is named, and al
   expect(stderr).toContain("  - kube-system/kube-proxy (DaemonSet) still trusts the old CA: no new pod that is Ready on w2: ");
   expect(stderr).toContain("  no test pod there: w2 (no Ready kube-proxy)\n");
   expect(order.slice(1)).toEqual(["calico-typha", "calico-node", "calico-kube-controllers", "test", "coredns", "web"]);
+});
+
+test("a new pod that the scheduler puts on a node that is away is named, and neither its rollout nor anything after it waits for it", async () => {
+  const typha = "/apis/apps/v1/namespaces/calico-system/deployments/calico-typha";
+  const pod = "/api/v1/namespaces/calico-system/pods/calico-typha-m1";
+  const on: Reacts = (request, api) => {
+    if (request.method === "PATCH" && request.path === typha) {
+      const { metadata } = api.objects.get(pod);
+      api.objects.delete(pod);
+      const unready = { status: { phase: "Pending", conditions: [{ type: "Ready", status: "False" }] } };
+      api.objects.set(pod.replace("m1", "w2"), {
+        metadata: { ...metadata, name: "calico-typha-w2" },
+        spec: { nodeName: "w2" },
+        ...unready,
+      });
+      Object.assign(api.objects.get(typha).status, { availableReplicas: 1 });
+    }
+    return living(["m1", "w1"], rolls)(request, api) as Response | undefined;
+  };
+  const objects = {
+    ...calico("calico-system"),
+    ...workload("Deployment", "calico-system", "calico-typha", { host: true, critical: true, on: ["m1", "w1"] }),
+    [`${LEASES}/w2`]: lease(7200),
+  };
+  const { exitCode, stderr, order } = await part4(objects, {
+    line: "04-sa-tokens --without w2",
+    on,
+    env: { KUBE_PKI_REPAIR_PATIENCE: "0.05" },
+  });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain(
+    "  2 pods of calico-system/calico-typha (Deployment): replaced by a rolling update, 1 of 2 on w2, which is away\n",
+  );
+  expect(order.at(-1)).toBe("web");
 });
 
 test("Kube-OVN: its controller, which gives pods their addresses, restarts before its agents and before any test pod", async () => {

@@ -10,7 +10,7 @@ import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "
 import { LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
-import { LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend/running.ts";
+import { knewCa, LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -67,6 +67,28 @@ test("05-verify without admin.conf checks what it can, and names the part that m
   expect(stdout).toContain(
     "  failed   API: admin.conf: There is no /etc/kubernetes/admin.conf; part 2 first: ./bunw scripts/02-control-plane.ts\n",
   );
+});
+
+test("05-verify says apart what is on a node that does not renew its Lease: no restart of part 4 starts or ends a pod there", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const labels = { "k8s-app": "kube-proxy" };
+  const proxy = oldPod("kube-proxy-w2", { kind: "DaemonSet", name: "kube-proxy" }, labels);
+  const made = { creationTimestamp: new Date(Date.now() + 60_000).toISOString() };
+  using api = serveRunning(node, {
+    objects: {
+      [`${LEASES}/w2`]: lease(4000),
+      "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": { spec: { selector: { matchLabels: labels } } },
+      "/api/v1/namespaces/kube-system/pods/kube-proxy-w2": { ...proxy, spec: { ...proxy.spec, nodeName: "w2" } },
+      "/api/v1/namespaces/kube-system/pods/typha-new": { metadata: made, spec: { nodeName: "w2" }, status: { phase: "Pending" } },
+    },
+  });
+  const { exitCode, stdout } = await verify(node, api, "05-verify --all");
+  expect(exitCode).toBe(2);
+  expect(stdout.split("\n").filter((line) => /^ {2}\w+ +pods: /.test(line))).toEqual([
+    "  warning  pods: started after they could see today's CA: all but those on w2, which is away: kube-system/kube-proxy (DaemonSet): when it is back, ./bunw scripts/04-sa-tokens.ts",
+    "  ok       pods: Ready: all but those on w2, which is away: kube-system/typha-new",
+  ]);
 });
 
 test.each([

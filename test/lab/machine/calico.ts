@@ -35,8 +35,6 @@ export type CalicoNamespace = "kube-system" | "calico-system";
 export interface TyphaOptions {
   /** How many; the manifest has one, and advises more. */
   typhas?: number;
-  /** Names of nodes on which there is none. */
-  notOn?: readonly string[];
 }
 
 export function calico(namespace: CalicoNamespace = "kube-system", typha: TyphaOptions = {}): AddOn {
@@ -106,14 +104,13 @@ async function nodeImage(name: string, program: string): Promise<Image> {
 type Objects = any;
 
 /** Calico's manifest, with VXLAN in the place of BIRD, in this namespace. */
-export function calicoObjects(manifest: string, namespace: CalicoNamespace, { typhas = 1, notOn = [] }: TyphaOptions = {}): string {
+export function calicoObjects(manifest: string, namespace: CalicoNamespace, { typhas = 1 }: TyphaOptions = {}): string {
   const objects: Objects[] = parseAllDocuments(manifest).flatMap((document) => document.toJS() ?? []);
   for (const { kind, metadata, data, spec } of objects) {
     if (kind === "ConfigMap") data.calico_backend = "vxlan";
     if (kind === "DaemonSet") withVxlan(spec.template.spec, namespace);
     if (kind !== "Deployment" || metadata.name !== "calico-typha") continue;
     spec.replicas = typhas;
-    if (notOn.length > 0) spec.template.spec.affinity = awayFrom(notOn);
     setEnv(spec.template.spec, { TYPHA_K8SNAMESPACE: namespace });
   }
   const yaml = objects.map((object) => stringify(object)).join("---\n");
@@ -121,11 +118,6 @@ export function calicoObjects(manifest: string, namespace: CalicoNamespace, { ty
   const labels = { "pod-security.kubernetes.io/enforce": "privileged" };
   const made = stringify({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace, labels } });
   return `${made}---\n${yaml.replaceAll("namespace: kube-system", `namespace: ${namespace}`)}`;
-}
-
-function awayFrom(nodes: readonly string[]) {
-  const matchExpressions = [{ key: "kubernetes.io/hostname", operator: "NotIn", values: nodes }];
-  return { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions }] } } };
 }
 
 /** Without BIRD, and without what a node of the lab lacks: BPF's file system, and addresses of an older plugin. */

@@ -66,7 +66,7 @@ export interface FieldOptions {
   /** The public half of a service-account key, in PEM. */
   earlierKey: string;
   namespace?: CalicoNamespace;
-  /** Names of nodes that run nothing but DaemonSets' pods. */
+  /** Names of nodes that run nothing but DaemonSets' pods, and what tolerates everything. */
   idle?: string[];
 }
 
@@ -76,7 +76,7 @@ export function field({ controlPlanes, earlierKey, namespace, idle = [] }: Field
   return {
     ...USUAL,
     // Typha tolerates everything: one may be, and a new one may come, on a node that is off, and nobody moves it.
-    podNetwork: calico(namespace, { typhas: 2, notOn: idle }),
+    podNetwork: calico(namespace, { typhas: 2 }),
     addOns: [apiBalancer, certManager],
     certSANs: ["127.0.0.1"],
     apiServerFlags: [

@@ -1,5 +1,5 @@
 /** Restarting what owns pods: once, whatever was cut off, and never more than a PodDisruptionBudget allows. */
-import { expect, test } from "bun:test";
+import { afterEach, expect, setSystemTime, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { canaries } from "../../../shared/workloads/canaries.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
@@ -7,6 +7,8 @@ import { restart as restartOwner } from "../../../shared/workloads/rollout.ts";
 import type { LabelSelector } from "../../../shared/workloads/selector.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+
+afterEach(() => void setSystemTime());
 
 const SINCE = new Date("2026-06-01T00:00:00Z");
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
@@ -27,8 +29,8 @@ function owner(controller: string, how: PodOwner["restart"] = "rollout"): PodOwn
   return { restart: how, controller, ...own, namespace: "shop", name: "web", since: SINCE, pods: [podOf("web-1", "old")] };
 }
 
-function restart(api: KubeApi, one: PodOwner) {
-  return restartOwner(api, one, "the CA");
+function restart(api: KubeApi, one: PodOwner, away: string[] = []) {
+  return restartOwner(api, one, { caPem: "the CA", away: new Set(away) });
 }
 
 /** A rolled-out workload; `restartedAt` as an earlier run may have left it. */
@@ -142,6 +144,82 @@ test("an eviction that a PodDisruptionBudget refuses is asked again until it is 
   await restart(client(server), owner("ReplicaSet", "evict"));
   expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
   expect(box.said).toEqual(["1 pod of shop/web (ReplicaSet): evicted, and new ones are Ready"]);
+});
+
+/** web-1 here and web-2 on n2, of which nobody hears; each replica set's or StatefulSet's pods have its UID. */
+function onTwoNodes(kind: string, set: object) {
+  const labels = { app: "web" };
+  const pod = (name: string, node: string, uid: string, more: object) => {
+    const { metadata } = podOf(name, uid, kind === "StatefulSet" ? kind : "ReplicaSet");
+    return { metadata: { ...metadata, labels }, spec: { nodeName: node }, ...more };
+  };
+  const selector = { matchLabels: labels };
+  return {
+    [`/apis/apps/v1/namespaces/shop/${kind.toLowerCase()}s/web`]: { ...workload(), ...set, spec: { ...workload().spec, selector } },
+    [POD]: pod("web-1", "n1", "old", READY),
+    "/api/v1/namespaces/shop/pods/web-2": pod("web-2", "n2", "on-away", { status: { phase: "Pending" } }),
+  };
+}
+
+/** Evicted pods are replaced by this one; whoever looks at the workload finds that twenty seconds are over. */
+function hurried(by: object) {
+  let now = Date.now();
+  return {
+    on: ({ method, path }: { method: string; path: string }, { objects }: { objects: Map<string, unknown> }) => {
+      if (method === "GET" && path.endsWith("s/web")) now += 20_000;
+      setSystemTime(now);
+      return method === "POST" && path.endsWith("/eviction") ? replaced(objects, path.slice(0, -"/eviction".length), by) : undefined;
+    },
+  };
+}
+
+test("a rolling update that waits for a new pod on a node that is away is ended: the old pods are evicted, and that pod is named", async () => {
+  using box = sandbox();
+  const status = { observedGeneration: 2, replicas: 2, updatedReplicas: 1, availableReplicas: 1 };
+  using server = pretendApi({ objects: onTwoNodes("Deployment", { status }), ...hurried(podOf("web-3", "new")) });
+  await restart(client(server), owner("Deployment"), ["n2"]);
+  expect(server.changes()).toEqual([`PATCH ${DEPLOYMENT}`, `POST ${POD}/eviction`]);
+  expect(box.said.slice(-2)).toEqual([
+    "1 pod of shop/web (Deployment): still there, its rolling update goes no further: 1 of 2 on n2, which is away; evicted instead",
+    "1 pod of shop/web (Deployment): evicted, and new ones are Ready",
+  ]);
+});
+
+test("a pod that is not Ready on a node that is there is waited for, also beside one on a node that is away", async () => {
+  using _box = sandbox();
+  const conditions = [{ type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded" }];
+  const status = { observedGeneration: 2, replicas: 3, updatedReplicas: 3, availableReplicas: 1, conditions };
+  const objects = onTwoNodes("Deployment", { status });
+  using server = pretendApi({
+    objects: { ...objects, [DEPLOYMENT]: { ...objects[DEPLOYMENT], spec: { ...workload().spec, replicas: 3 } } },
+  });
+  await expect(restart(client(server), owner("Deployment"), ["n2"])).rejects.toThrow("its rollout does not go on: 3 of 3 pods are new, 1");
+});
+
+test.each([
+  ["after its number is kept, as no new one would come", "web-9", []],
+  ["before its number is evicted", "web-1", [`POST ${POD}/eviction`]],
+])("of a StatefulSet with a pod on a node that is away, an old pod %s", async (_, name, evictions) => {
+  using _sandbox = sandbox();
+  const status = {
+    observedGeneration: 2,
+    replicas: 2,
+    updatedReplicas: 0,
+    availableReplicas: 1,
+    updateRevision: "b",
+    currentRevision: "a",
+  };
+  const { [POD]: here, ...others } = onTwoNodes("StatefulSet", { status });
+  const path = POD.replace("web-1", name);
+  using server = pretendApi({
+    objects: { ...others, [path]: { ...here, metadata: { ...(here as { metadata: object }).metadata, name } } },
+    ...hurried(podOf(name, "new", "StatefulSet")),
+  });
+  const one: PodOwner = { ...owner("StatefulSet"), newPodsWaitFor: "lower numbers", pods: [podOf(name, "old", "StatefulSet")] };
+  const run = restart(client(server), one, ["n2"]);
+  if (evictions.length > 0) await run;
+  else await expect(run).rejects.toThrow("a StatefulSet makes no pod anew after web-2 on n2, which is away. Kept as they are: web-9");
+  expect(server.changes()).toEqual(["PATCH /apis/apps/v1/namespaces/shop/statefulsets/web", ...evictions]);
 });
 
 test("a pod that has been replaced under its name is not evicted a second time", async () => {
