@@ -73,14 +73,16 @@ async function open(values: Values) {
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
 async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired }: Silent) {
   const silentControlPlanes = [...unrepaired, ...controlPlanes];
-  const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api) : [];
+  const closeOn =
+    silentControlPlanes.length === 0 ? await whereToClose(cp, api, leftNames(out)) : [];
   const seen = { silentControlPlanes, closeOn, ...trustSeen(cp) };
   done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), seen)));
 }
 
 /** The control plane nodes on which `close` still has something to do. */
-async function whereToClose(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
-  say("the CA is unchanged, and every kubelet renews its Lease: no worker has to join");
+async function whereToClose(cp: ControlPlaneNode, api: KubeApi, out: string[]): Promise<string[]> {
+  const but = out.length > 0 ? ` but those of ${out.join(", ")}` : "";
+  say(`the CA is unchanged, and every kubelet${but} renews its Lease: no worker has to join`);
   const [asking, reduced] = [await withoutServing(cp), await reducedManagers(cp, api)];
   if (asking.length > 0)
     say(

@@ -5,10 +5,10 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { certInfo, infoOf } from "../pki/certificate.ts";
-import { certPath, certRow } from "../pki/certs.ts";
-import { caText, examine } from "../pki/examine.ts";
-import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, madeAt, signedBy } from "../pki/certificate.ts";
+import { CERTS, certPath, certRow } from "../pki/certs.ts";
+import { caText, clusterCa, examine, readable } from "../pki/examine.ts";
+import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { CLUSTERS_WORD, foreignCa } from "../pki/lost-keys.ts";
 import { knowsCa, trustedKeys } from "../pki/trusted-keys.ts";
 import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
@@ -93,4 +93,26 @@ export function strangeCa(known: Known): StrangeCa | undefined {
 export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): boolean {
   const now = caText(certRow("ca"), facts.certificatesDir);
   return infoOf(now) !== undefined && !knowsCa(cluster.oldCaPem, now!);
+}
+
+/**
+ * Since when the key of today's CA is in use, by what this node has of it: the CA in ca.crt and in kubeconfigs, and what it signed. Undefined
+ * where such a copy of the CA has ended: who read it when it started trusts nothing any more.
+ */
+export function caInUseSince(certificatesDir: string): Date | undefined {
+  const ca = certInfo(clusterCa(certificatesDir));
+  const ofKey = certificatesHere(certificatesDir).filter(
+    ({ pem, publicKeyHash }) => publicKeyHash === ca.publicKeyHash || signedBy(pem, ca.pem),
+  );
+  if (ofKey.some((one) => one.isCa && !isValidNow(one))) return undefined;
+  return new Date(Math.min(...[ca, ...ofKey].map(({ pem }) => madeAt(pem).getTime())));
+}
+
+function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
+  const configs = KUBECONFIGS.map(({ path }) => attempt(() => readKubeconfig(path))).flatMap((one) =>
+    one instanceof Fail ? [] : (one ?? []),
+  );
+  const leaves = CERTS.filter((row) => row.ca === "ca").map((row) => readable(certPath(row, certificatesDir)));
+  const texts = [...configs.flatMap(({ caPem, clientCertPem }) => [caPem, clientCertPem]), ...leaves];
+  return texts.flatMap((text) => certificatesIn(text ?? "")).flatMap((pem) => infoOf(pem) ?? []);
 }

@@ -156,7 +156,7 @@ function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
   if (lost.length === 0) return obstacle;
   const files = lost.map(({ path, program, namedBy }) => `${path} (${program} ${namedBy})`).join(", ");
   const hint = `${obstacle.hint}. Lost here, and only copies bring them back: ${files}. All at once: ${command("00-salvage files")} --backup DIR`;
-  return new Fail(obstacle.message, { hint, cause: obstacle });
+  return new Fail(obstacle.message, { hint, cause: obstacle, exitCode: obstacle.exitCode });
 }
 
 /** The same for a repair: what it makes has dates. Errors: also Fail where this node's clock is proved wrong, and as `refuseDockershim`. */

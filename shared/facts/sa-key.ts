@@ -10,7 +10,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { madeAt, publicKeysIn, publicPem } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
-import { caIsNew } from "./ca-copies.ts";
+import { caInUseSince, caIsNew } from "./ca-copies.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { readEvidence } from "./evidence.ts";
 import type { TrustSeen } from "./next.ts";
@@ -66,15 +66,28 @@ export function trustSeen(cp: ControlPlaneNode): TrustSeen {
 export interface PodTrust {
   /** A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of an old key. */
   since: Date;
-  /** A copy of etcd's data from before shows that the cluster trusted its CA then, too: no pod is old because of it. */
-  caAsBefore?: boolean;
+  /** Since when the CA's key is in use, where no repair has made it: 1970 where a copy of etcd's data from before knows it. */
+  caInUse?: Date | undefined;
+}
+
+/** Milliseconds. The clocks of one repair are nearer to each other than that. */
+const LATER = 24 * 3600_000;
+
+/**
+ * Whether the CA's key was in use long before this time: whoever wrote its certificate anew then, or another CA beside it, has changed
+ * nothing for those who trusted it.
+ */
+export function wasInUse({ caInUse }: Pick<PodTrust, "caInUse">, time: Date): boolean {
+  return caInUse !== undefined && time.getTime() > caInUse.getTime() + LATER;
 }
 
 export function podTrust(cp: ControlPlaneNode): PodTrust {
   const pki = cp.facts.certificatesDir;
-  const ca = clusterCa(pki);
-  const caAsBefore = (cp.dataFrom !== cp.etcd.dir || cp.earlier !== undefined) && replacedCa(cp, ca).size === 0 && !caIsNew(cp);
-  const marked = newSaKeySince(readText(`${pki}/sa.pub`) ?? "");
-  const saKey = saKeyIsNew(cp) ? [marked ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
-  return { since: new Date(Math.max(0, ...[...(caAsBefore ? [] : [madeAt(ca)]), ...saKey].map(Number))), caAsBefore };
+  const [ca, pub] = [clusterCa(pki), readText(`${pki}/sa.pub`) ?? ""];
+  const isNew = replacedCa(cp, ca).size > 0 || caIsNew(cp);
+  const hasCopy = cp.dataFrom !== cp.etcd.dir || cp.earlier !== undefined;
+  const caInUse = isNew ? undefined : hasCopy ? new Date(0) : caInUseSince(pki);
+  const made = wasInUse({ caInUse }, madeAt(ca)) ? [] : [madeAt(ca)];
+  const saKey = saKeyIsNew(cp) ? [newSaKeySince(pub) ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
+  return { since: new Date(Math.max(0, ...[...made, ...saKey].map(Number))), caInUse };
 }

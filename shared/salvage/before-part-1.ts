@@ -5,7 +5,7 @@ import { waysBack } from "../facts/files-back.ts";
 import { lostHere, namerOf, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { inLines } from "../facts/todo.ts";
-import { Fail } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";
 import { retyped } from "../retyped.ts";
@@ -16,7 +16,7 @@ import { processesHere, searchMemory } from "./memory-search.ts";
 import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 
 /**
- * Says which files are lost, what does not run without each, and what brings them back. Errors: Fail where a living API server, which has
+ * Says which files are lost, what does not run without each, and what brings them back. Errors: Refused where a living API server, which has
  * read them, would be stopped and not start again, unless `later`.
  */
 export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boolean | undefined }) {
@@ -31,7 +31,7 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
   const running = needed.length > 0 && !later ? await containers(cp.node.runtimeEndpoint) : [];
   const alive = running.some((one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver");
   if (!alive) return;
-  throw new Fail(`The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`, {
+  throw new Refused(`The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`, {
     hint: `bring these files back first, by a line above. If nobody has them: ${retyped({ "files-later": true }, { of: "01-etcd" })}, and part 2 prints the choice`,
   });
 }

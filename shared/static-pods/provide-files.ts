@@ -4,7 +4,7 @@ import { waysBack } from "../facts/files-back.ts";
 import { isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { inLines } from "../facts/todo.ts";
-import { Fail } from "../fail.ts";
+import { Fail, type Refused } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
 import { choices } from "./start-without.ts";
@@ -29,14 +29,14 @@ export function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
   }
 }
 
-/** Returns the lost audit policies. Errors: Fail that names all other lost files. */
-export function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode): LostFile[] {
+/** Returns the lost audit policies. Errors: `Kind`, which names all other lost files. */
+export function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode, Kind: typeof Fail | typeof Refused = Fail): LostFile[] {
   const lost = all.filter(stopsAll);
   for (const file of all.filter(({ kind }) => kind === "socket")) say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
   if (lost.length === 0) return all.filter(isAuditPolicy);
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  throw new Fail(`Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`, {
+  throw new Kind(`Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`, {
     hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(waysBack(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
   });
 }

@@ -5,7 +5,7 @@
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import type { ContainerSpec } from "../k8s/objects.ts";
@@ -154,9 +154,9 @@ function wordsOf({ command = [], args = [], image }: Partial<ContainerSpec> = {}
   return [...command, ...args, `image=${image}`];
 }
 
-/** Fails as `restoreManifests` would, before certificates are written. Errors: Fail where a file is lost that no step makes. */
+/** Fails as `restoreManifests` would, before certificates are written. Errors: Refused where a file is lost that no step makes. */
 export function refuseLostFiles(cp: ControlPlaneNode) {
-  refuseLost(neededBy(wantedManifests(cp), cp, madeFiles(cp.facts.certificatesDir)), cp);
+  refuseLost(neededBy(wantedManifests(cp), cp, madeFiles(cp.facts.certificatesDir)), cp, Refused);
 }
 
 /** What those of kubeadm's pods lack whose manifests will be written; and, so that none waits in vain, the pods that serve their sockets. */

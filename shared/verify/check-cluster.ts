@@ -7,7 +7,7 @@ import { caIn } from "../pki/kubeconfig-fields.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { namespacesWithOldCa } from "../workloads/root-ca.ts";
-import { isCurrent, type TokenSecret, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
+import { isCurrent, isFilled, type TokenSecret, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
 
 export async function* clusterChecks(api: KubeApi, trust: TokenTrust): AsyncGenerator<CheckRow> {
   yield {
@@ -35,6 +35,7 @@ async function clusterInfo(api: KubeApi, { caPem }: TokenTrust): Promise<Answer>
 }
 
 function tokenAnswer(secret: TokenSecret, trust: TokenTrust): Answer {
+  if (!isFilled(secret)) return "no token yet: the controller-manager fills it";
   if (isCurrent(secret, trust)) return "verifies";
   if (trust.oldSaPub && isCurrent(secret, { ...trust, saPub: trust.oldSaPub }))
     return { warning: "of the old key: accepted until retire takes sa-old.pub out" };

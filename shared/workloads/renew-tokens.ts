@@ -20,6 +20,7 @@ import {
   encoded,
   holdsCa,
   isCurrent,
+  isFilled,
   review,
   type SigningTrust,
   TOKEN_SECRETS,
@@ -50,9 +51,9 @@ const WIDTH = 50;
 const REVIEWS = 20;
 
 /**
- * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched. Safe to run again. Works page by
- * page: one page is written while the API server prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them;
- * `refused`: the API does not take it, with why.
+ * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched, nor those without a token. Safe to
+ * run again. Works page by page: one page is written while the API server prepares the next. Returns the names of Secrets, `namespace/name`,
+ * by what became of them; `refused`: the API does not take it, with why.
  * Errors: Fail.
  */
 export async function renewTokens(api: KubeApi, trust: SigningTrust) {
@@ -66,7 +67,7 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
   const [verifies, uidFor, writer] = [verifierOf(trust), accountUids(api), await tokenWriter(api, trust)];
   await throughAll(api, async (secret) => {
     const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
-    if (tokenVerifies && caIsCurrent) return;
+    if (!isFilled(secret) || (tokenVerifies && caIsCurrent)) return;
     if (secret.immutable) return stuck.add(name);
     const accountUid = await uidFor(secret);
     if (accountUid === undefined) return orphans.add(name);

@@ -8,7 +8,7 @@ import type { KubeObject } from "../api/kube-object.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
 import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
-import type { PodTrust } from "../facts/sa-key.ts";
+import { type PodTrust, wasInUse } from "../facts/sa-key.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { type Agents, networkUnit, noteAgent, type UnitPart } from "./network-unit.ts";
 import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
@@ -47,11 +47,11 @@ export interface Group {
 }
 
 /**
- * The stale pods by group and owner: those from before `since`, or from before this CA reached what they mount. `caAsBefore`: the cluster
- * trusted it before the repair. Then no key has changed, whatever was written into kube-root-ca.crt since.
+ * The stale pods by group and owner: those from before `since`, or from before this CA reached what they mount. Where its key was in use
+ * before, none is, whatever was written into kube-root-ca.crt since.
  */
-export async function staleGroups(api: ApiReader, caPem: string, { since, caAsBefore = false }: PodTrust): Promise<Group[]> {
-  const times = await trustTimes(api, caPem, { since, caAsBefore });
+export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust): Promise<Group[]> {
+  const times = await trustTimes(api, caPem, trust);
   const nodes = new Set<string>();
   await readAll("nodes", api.items("/api/v1/nodes"), ({ metadata }) => nodes.add(metadata.name));
   // each with the moment since when the trust that it mounts is today's
@@ -116,10 +116,11 @@ interface Holder extends KubeObject {
 }
 
 /** Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`. Errors: as KubeApi. */
-async function trustTimes(api: ApiReader, caPem: string, { since: made, caAsBefore }: PodTrust): Promise<TrustTimes> {
+async function trustTimes(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<TrustTimes> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
   await readAll("ConfigMaps with the CA", api.items<Holder>(ROOT_CA_MAPS), (map) => {
-    if (trustsCa(map.data?.["ca.crt"], caPem)) maps.set(map.metadata.namespace ?? "", caAsBefore ? made : lastWritten(map, made));
+    const written = lastWritten(map, made);
+    if (trustsCa(map.data?.["ca.crt"], caPem)) maps.set(map.metadata.namespace ?? "", wasInUse({ caInUse }, written) ? made : written);
   });
   await readAll("token Secrets", api.items<Holder>(TOKEN_SECRETS), (secret) => secrets.set(nameOf(secret), lastWritten(secret, made)));
   return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, tokenSecret: (name) => secrets.get(name) };

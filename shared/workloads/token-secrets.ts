@@ -39,9 +39,14 @@ export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
   return api.list<TokenSecret>(TOKEN_SECRETS);
 }
 
-/** Whether a Secret's token is signed with a key of today, and today's CA is beside it. */
+/** Whether a Secret's token is signed with a key of today, and today's CA is beside it; or no controller has filled it yet. */
 export function isCurrent(secret: TokenSecret, trust: TokenTrust, verifies = verifierOf(trust)): boolean {
-  return verifies(tokenOf(secret)) && holdsCa(secret, trust);
+  return !isFilled(secret) || (verifies(tokenOf(secret)) && holdsCa(secret, trust));
+}
+
+/** A Secret of this type that is new holds nothing: the controller-manager's token controller fills it. */
+export function isFilled(secret: TokenSecret): boolean {
+  return tokenOf(secret) !== "";
 }
 
 export function holdsCa({ data }: TokenSecret, { caPem }: TokenTrust): boolean {

@@ -74,7 +74,6 @@ export const ADDONS: Unlike[] = [
   {
     name: "there is no ConfigMap kubeadm-config",
     who: "clusters that no kubeadm made, or whose ConfigMap was deleted",
-    waits: "its first whole run",
     change: (place) => void delete place.objects["configmaps/kube-system/kubeadm-config"],
     ends: {
       "01-etcd": { names: /kubeadm-config/ },
@@ -90,7 +89,6 @@ export const ADDONS: Unlike[] = [
   {
     name: "there is no ConfigMap cluster-info",
     who: "CIS hardening: kubeadm's own advice after the last join",
-    waits: "its first whole run",
     change: (place) => void delete place.objects["configmaps/kube-public/cluster-info"],
   },
   {
@@ -124,7 +122,6 @@ export const ADDONS: Unlike[] = [
   {
     name: "budgets allow no pod to be evicted, and quotas no pod to be made",
     who: "careful teams; ResourceQuota in kube-system",
-    waits: "its first whole run",
     change: (place) =>
       void Object.assign(place.objects, {
         "poddisruptionbudgets/shop/cart": object(
@@ -142,7 +139,6 @@ export const ADDONS: Unlike[] = [
   {
     name: "admission has changed the mirror pods: images are always pulled, and a limit was added",
     who: "AlwaysPullImages (CIS), a LimitRange in kube-system",
-    waits: "its first whole run",
     change: (place) => {
       for (const name of ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
         const pod = place.objects[`pods/kube-system/${name}-m1`] as {
@@ -161,7 +157,6 @@ export const ADDONS: Unlike[] = [
   {
     name: "namespaces enforce restricted pods, and one is being removed",
     who: "PodSecurity; a finalizer that nobody removes",
-    waits: "its first whole run",
     change: (place) => {
       editObject(place, "namespaces/shop", ({ metadata }) =>
         Object.assign(metadata, { labels: { "pod-security.kubernetes.io/enforce": "restricted" } }),
@@ -176,13 +171,11 @@ export const ADDONS: Unlike[] = [
   {
     name: "a namespace's kube-root-ca.crt is immutable",
     who: "tenants who may write ConfigMaps",
-    waits: "its first whole run",
     change: (place) => editObject(place, "configmaps/shop/kube-root-ca.crt", (map) => Object.assign(map, { immutable: true })),
   },
   {
     name: "static pods have labels, annotations and a priority of others",
     who: "Prometheus' annotations, Datadog's, own patches",
-    waits: "its first whole run",
     change: (place) => {
       for (const name of ["etcd", "kube-apiserver"])
         editPod(place, name, (_, { metadata }) => {

@@ -147,15 +147,6 @@ export const ENDPOINTS: Unlike[] = [
     lost: { without: /^admin.conf: server/ },
   },
   {
-    name: "administrators sign in at an OIDC provider: admin.conf runs a program and has no certificate",
-    who: "companies that allow no client certificates: kubelogin, teleport",
-    waits: "a refusal of an admin.conf that runs a program: part 2 replaces it",
-    change: (place) =>
-      editYaml(place, "/etc/kubernetes/admin.conf", (config) => {
-        config.users[0].user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "kubectl", args: ["oidc-login"] } };
-      }),
-  },
-  {
     name: "kubelet.conf has its certificate inside, and the kubelet does not rotate it",
     who: "KubeKey, sealos and kubeadm before 1.13; rotateCertificates: false",
     change: (place) => {

@@ -1,10 +1,11 @@
 /** Rows of unlike.ts: the host, its kubelet, its programs and static pods of others. */
+import { chmodSync } from "node:fs";
 import { stringify } from "yaml";
 import { ADDRESS, manifest, mirrorPod, write } from "./cluster.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
-import { editPod, editYaml, mount, setFlags } from "./unlike-edits.ts";
+import { editPod, editYaml, mount, PKI, setFlags } from "./unlike-edits.ts";
 
 const MANIFESTS = "/etc/kubernetes/manifests";
 const CONFIG = "/var/lib/kubelet/config.yaml";
@@ -82,7 +83,6 @@ export const HOSTS: Unlike[] = [
   {
     name: "a bootstrap kubeconfig of the join was left, with a token that has ended",
     who: "kubelets that were joined by other tools than kubeadm",
-    waits: "its first whole run",
     change: (place) =>
       write(`${place.root}/etc/kubernetes/bootstrap-kubelet.conf`, "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n"),
   },
@@ -139,21 +139,18 @@ export const HOSTS: Unlike[] = [
       }),
   },
   {
-    name: "etcd does not run as root",
+    name: "etcd does not run as root: the group of its keys reads them",
     who: "kubeadm's RootlessControlPlane, STIG",
-    waits: "its first whole run",
-    change: (place) =>
-      editPod(
-        place,
-        "etcd",
-        (spec) => void Object.assign(spec, { securityContext: { seccompProfile: { type: "RuntimeDefault" }, runAsUser: 2001 } }),
-      ),
-    lost: { refuses: ["01-etcd --new-cas", /2001/] },
+    change: (place) => {
+      editPod(place, "etcd", (spec) => {
+        spec.securityContext = { seccompProfile: { type: "RuntimeDefault" }, runAsUser: 2001, runAsGroup: process.getgid!() };
+      });
+      for (const file of ["server.key", "peer.key"]) chmodSync(`${place.root}${PKI}/etcd/${file}`, 0o640);
+    },
   },
   {
     name: "etcd listens for its own JSON clients at another port",
     who: "etcd's advice for many watches: --listen-client-http-urls",
-    waits: "its first whole run",
     change: (place) => {
       setFlags(place, "etcd", `--listen-client-http-urls=https://${ADDRESS}:2382`);
       balancer(place, ADDRESS, 2382, () => 2379);

@@ -37,8 +37,6 @@ export interface Unlike {
   says?: RegExp;
   /** With all of /etc/kubernetes lost on m1. Default: it comes back with all that it had. */
   lost?: Lost;
-  /** What this row waits for: it is named, and not run. */
-  waits?: string;
 }
 
 export interface End {

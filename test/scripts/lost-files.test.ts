@@ -82,7 +82,7 @@ test("01-etcd says all of it before it stops anything, and does not stop a livin
   using node = await hardenedNode({ containers: ["etcd", "kube-apiserver"] });
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(3);
   for (const path of LOST) expect(stderr).toContain(`lost, and only a copy brings it back: ${path} (`);
   expect(stderr).toContain("error: The API server here still runs, and would not start again without ");
   expect(node.calls().filter((call) => /stop|restart/.test(call))).toEqual([]);
@@ -147,7 +147,7 @@ test("02-control-plane starts nothing blind: it names the files, the ways back, 
   using node = await afterPart1();
   using _etcd = node.etcd;
   const { exitCode, stderr } = await node.run("02-control-plane");
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(3);
   expect(stderr).toContain(`error: Cannot start kube-apiserver: "${FLAGS["encryption-provider-config"]}" (--encryption-provider-config)`);
   expect(stderr).toContain("./bunw scripts/00-salvage.ts files --backup DIR");
   expect(stderr).toContain("--authorization-config: --authorization-mode=Node,RBAC takes its place");
