@@ -36,7 +36,7 @@ export function pretendScene(answers: Record<string, Partial<Output>>) {
     leaks: [],
     checks: [],
     kit: "/nowhere/kit.tar.gz",
-    trustWas: "",
+    trustWas: [],
     replaced: [],
     away: [],
     watchers: [],

@@ -136,22 +136,31 @@ async function exec(lab: Lab, node: Machine) {
 /** With the old keys, nothing outside the control plane may change. */
 export function keptChecks(
   scene: Scene,
-  { trustIs, restarted, oldTokensValid }: { trustIs: string; restarted: string[]; oldTokensValid: number },
+  { trustIs, restarted, oldTokensValid }: { trustIs: Trust; restarted: string[]; oldTokensValid: number },
 ): Check[] {
+  const [was, is] = [scene.trustWas, trustIs].map((trust) => words(trust, scene.away));
   const tokens = `${oldTokensValid} of ${scene.oldTokens.length}`;
   return [
-    { name: "the workers trust the same CA, and their kubelets were not restarted", ok: trustIs === scene.trustWas, detail: trustIs },
+    { name: "the workers trust the same CA, and their kubelets were not restarted", ok: is === was, detail: is! },
     { name: "no workload container restarted, part 4 included", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
     { name: "tokens from before the damage are still valid", ok: oldTokensValid === scene.oldTokens.length, detail: tokens },
   ];
 }
 
-/** The cluster's CA, and since when each worker's kubelet runs, in one line. */
-export async function trustOfWorkers({ controlPlanes, workers, profile }: Lab): Promise<string> {
+/** The cluster's CA, and since when each worker's kubelet runs, by their names. */
+export type Trust = [name: string, is: string][];
+
+function words(trust: Trust, away: readonly string[]): string {
+  return trust.flatMap(([name, is]) => (away.includes(name) ? [] : `${name} ${is}`)).join("; ");
+}
+
+export async function trustOfWorkers({ controlPlanes, workers, profile }: Lab): Promise<Trust> {
   const ca = await controlPlanes[0]!.run(["sha256sum", `${profile.certificatesDir}/ca.crt`]);
-  const since = workers.map((node) => node.run(["systemctl", "show", "kubelet", "--property=MainPID,ActiveEnterTimestampMonotonic"]));
-  const answers = (await Promise.all(since)).map(({ stdout }) => stdout.trim().replaceAll("\n", " "));
-  return [`CA ${ca.stdout.slice(0, 12)}`, ...answers].join("; ");
+  const since = workers.map(async (node): Promise<Trust[number]> => {
+    const { stdout } = await node.run(["systemctl", "show", "kubelet", "--property=MainPID,ActiveEnterTimestampMonotonic"]);
+    return [node.name, stdout.trim().replaceAll("\n", " ")];
+  });
+  return [["CA", ca.stdout.slice(0, 12)], ...(await Promise.all(since))];
 }
 
 interface Findings {

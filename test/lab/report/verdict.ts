@@ -23,7 +23,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
   const isSilent = live.some(({ name, ok }) => name === API_ANSWERS && !ok);
   const changes = compare(scene.before, isSilent ? snapshotOfDisks(scene.lab) : await snapshotNow(scene.lab, live), scene.replaced);
   const oldTokensValid = isSilent ? 0 : await countValid(scene.lab, scene.oldTokens);
-  const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
+  const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : [];
   const transcripts = scenario.byRunbook && !scenario.cleansUp && !isSilent ? await transcriptChecks(scene) : [];
   await stopWatchers(scene);
 
@@ -93,8 +93,9 @@ function whatWasSeen(scene: Scene, times: Times) {
   const failures = (...names: string[]) => services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
   const byThemselves = addOnsOf(lab.profile).flatMap(({ endsWithoutApi }) => endsWithoutApi ?? []);
   const isEnded = (name: string) => !byThemselves.some((pattern) => pattern.test(name));
-  const gone = (from: number, to: number) =>
-    scene.watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to)).filter(isEnded);
+  // A machine that was off has ended all that it had.
+  const watchers = scene.watchers.filter(({ machine }) => !scene.away.includes(machine.name));
+  const gone = (from: number, to: number) => watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to)).filter(isEnded);
   const cp = controlPlaneSamples(scene)[0]!;
   const restarted = gone(zero, times.part4);
   return {

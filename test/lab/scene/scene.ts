@@ -8,7 +8,7 @@ import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";
 import type { Profile } from "../machine/profile.ts";
 import { everyPodAnswers, introducePods } from "../report/pings.ts";
-import { trustOfWorkers } from "../report/questions.ts";
+import { type Trust, trustOfWorkers } from "../report/questions.ts";
 import type { Check, Moment, Step } from "../report/rehearsal.ts";
 import { list, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { containersAt, type Sample, watch } from "../report/watch.ts";
@@ -53,7 +53,7 @@ export interface Scene {
   zero: number;
   before: Snapshot;
   /** trustOfWorkers() before the damage. */
-  trustWas: string;
+  trustWas: Trust;
   oldTokens: string[];
   steps: Step[];
   moments: Moment[];

@@ -100,7 +100,7 @@ async function scene(): Promise<Scene> {
       leaks: [],
       checks: [],
       kit: "",
-      trustWas: "",
+      trustWas: [],
       replaced: [],
       away: [],
       say: () => {},
