@@ -1,3 +1,5 @@
+import { isIPv6 } from "node:net";
+
 /**
  * TLS options by which a client trusts what Go's programs trust: each certificate of the bundle by itself (crypto/x509, VerifyOptions.Roots).
  * kubeadm takes a CA that a company's root has signed (app/phases/certs, UsingExternalCA), and ca.crt mostly holds that one alone. Without
@@ -21,5 +23,23 @@ export function fetchDirectly(url: string, request: BunFetchRequestInit): Promis
     return fetch(url, request);
   } finally {
     for (const [name, value] of kept) if (value !== undefined) process.env[name] = value;
+  }
+}
+
+/**
+ * Whether somebody listens at a port: an answer of any kind. False: the host says that nobody does; undefined: nothing is heard within so many
+ * milliseconds. Asked with fetch: the sockets of Bun's node:net call it ECONNREFUSED, too, where there is no route to the host.
+ */
+export async function isHeard(host: string, port: number, milliseconds: number): Promise<boolean | undefined> {
+  try {
+    await fetchDirectly(`http://${isIPv6(host) ? `[${host}]` : host}:${port}/`, {
+      redirect: "manual",
+      signal: AbortSignal.timeout(milliseconds),
+    });
+    return true;
+  } catch (err) {
+    const { code } = err as NodeJS.ErrnoException;
+    if (code === "ECONNREFUSED") return false;
+    return code === "ECONNRESET" ? true : undefined;
   }
 }

@@ -12,7 +12,7 @@ import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { servedPem } from "../pki/served.ts";
-import { fetchDirectly, trusting } from "../pki/trusting.ts";
+import { fetchDirectly, isHeard, trusting } from "../pki/trusting.ts";
 import { type Away, comeBack, type Scene, whyUnserved } from "./waiting-state.ts";
 
 export const KUBELET_PORT = 10250;
@@ -84,7 +84,13 @@ export function listeningOn(nodes: readonly KnownNode[]): Listening {
 }
 
 /** False where the node itself says that nobody listens there. */
-export function isListening({ host, port }: { host: string; port: number }): Promise<boolean | undefined> {
+export async function isListening({ host, port }: { host: string; port: number }): Promise<boolean | undefined> {
+  const seems = await knock({ host, port });
+  return seems === false ? await isHeard(host, port, KNOCK_MS) : seems;
+}
+
+/** A socket alone: of these there may be more than of requests. It says false, too, where there is no route to the node. */
+function knock({ host, port }: { host: string; port: number }): Promise<boolean | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ host, port, timeout: KNOCK_MS });
     const end = (answer: boolean | undefined) => {

@@ -2,13 +2,12 @@
  * Test pods: does a new pod get a network, on every node? They are a probe, no gate: what one of them does not reach is named, and the others go
  * on. Only where no kubelet at all can give a new pod a network is nothing begun that needs one.
  */
-import { isIPv6 } from "node:net";
 import { refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
-import { fetchDirectly } from "../pki/trusting.ts";
+import { isHeard } from "../pki/trusting.ts";
 import { FEW, listed } from "../plain.ts";
 import { count, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
@@ -128,28 +127,16 @@ async function lookAt(api: KubeApi, { name, node, from }: { name: string; node: 
   );
   const ip = pod?.status?.podIP;
   if (!ip) return await whyNotStarted(api, { name, node });
+  // An answer, or the refusal of one, comes from the pod's own network.
+  const isReached = async () => (await isHeard(ip, CLOSED_PORT, KNOCK_MS)) !== undefined;
   const reached = await unlessLate(
-    waitFor(`a test pod on ${node} to be reached at ${ip}`, () => answers(ip), {
+    waitFor(`a test pod on ${node} to be reached at ${ip}`, isReached, {
       seconds: REACH_SECONDS,
       easing: true,
       hint: `${hint}; does a NetworkPolicy forbid it?`,
     }),
   );
   return reached ? undefined : { node, why: `a new pod there is not reached from ${from} (${ip}), unless a NetworkPolicy forbids it` };
-}
-
-/**
- * An answer, or the refusal of one, comes from the pod's own network. Asked with fetch: the sockets of Bun's node:net call it ECONNREFUSED, too, where
- * this node has no route.
- */
-async function answers(ip: string): Promise<boolean> {
-  const url = `http://${isIPv6(ip) ? `[${ip}]` : ip}:${CLOSED_PORT}/`;
-  try {
-    await fetchDirectly(url, { redirect: "manual", signal: AbortSignal.timeout(KNOCK_MS) });
-    return true;
-  } catch (err) {
-    return ["ECONNREFUSED", "ECONNRESET"].includes((err as NodeJS.ErrnoException).code ?? "");
-  }
 }
 
 /** Why a pod on this node has no network: the pod's own word, else its kubelet's last one. */

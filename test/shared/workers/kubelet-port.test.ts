@@ -1,5 +1,6 @@
 /** What a kubelet's port shows, on addresses of this machine's loopback. */
 import { expect, test } from "bun:test";
+import { join } from "node:path";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
@@ -55,4 +56,12 @@ test("a port is open, closed, or its node has no address", async () => {
     ["homeless", undefined],
     ["open", true],
   ]);
+});
+
+test("a node to which there is no route says nothing: Bun's node:net calls that refused, too", async () => {
+  const script = `import { isListening } from "${join(import.meta.dir, "../../../shared/workers/kubelet-port.ts")}";
+console.log(String(await isListening({ host: "192.0.2.9", port: 10250 })));`;
+  // In a network of its own, in which there is none.
+  const { stdout, stderr } = Bun.spawnSync(["unshare", "--net", process.execPath, "-e", script], { stderr: "pipe" });
+  expect({ stdout: stdout.toString(), stderr: stderr.toString() }).toEqual({ stdout: "undefined\n", stderr: "" });
 });
