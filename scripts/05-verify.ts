@@ -95,7 +95,7 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Check
       saPub: cp.facts.externalSigner ? undefined : tokenKeys(cp),
       oldSaPub: oldSaKeys(pki).join(""),
     };
-    await checks.add(clusterChecks(api, trust));
+    await checks.add(clusterChecks(cp, api, trust));
     const nodes = await seenNodes(api);
     await checks.add(nodeChecks(cp, api, trust.caPem, nodes));
     await checks.add(returnedChecks(cp, api));

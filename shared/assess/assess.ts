@@ -30,7 +30,7 @@ import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { knownHere, stoppedProcesses } from "../trust/process-owner.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
-import { dataRows, endpointRows, memberRows } from "./data-rows.ts";
+import { caRows, dataRows, endpointRows, memberRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { caRow, clockRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
@@ -117,6 +117,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...dataRows(known, dataDir),
     ...memberRows(known),
     ...endpointRows(known),
+    ...caRows(known),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
     ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),

@@ -1,5 +1,6 @@
 /** The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API is reached. */
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
+import { severalCas } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { FULL, makeRoom } from "../facts/etcd-space.ts";
@@ -48,6 +49,12 @@ function cutOff(member: Member): string {
   const out = command("02-control-plane", { lost: [memberName(member)] });
   if (isNameless(member)) return `never started: a join was cut off. Part 2 takes it out: ${out}`;
   return `has no vote: its join was cut off. After part 2, ${command("05-verify")} prints what ends it; to take it out: ${out}`;
+}
+
+/** Where the pods trust more than the CA that signs. */
+export function caRows({ cp }: PartialFacts): Row[] {
+  const difference = cp && severalCas(cp);
+  return difference ? [differsRow("root-ca", "CA", difference)] : [];
 }
 
 /** Where the witnesses of the cluster's endpoint disagree; what nothing decides is no damage either, but parts 1 to 3 ask for it. */

@@ -8,6 +8,7 @@ import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, madeAt, signedBy } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { caText, clusterCa, examine, readable } from "../pki/examine.ts";
+import type { Difference } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { CLUSTERS_WORD, foreignCa } from "../pki/lost-keys.ts";
 import { knowsCa, trustedKeys } from "../pki/trusted-keys.ts";
@@ -115,4 +116,13 @@ function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
   const leaves = CERTS.filter((row) => row.ca === "ca").map((row) => readable(certPath(row, certificatesDir)));
   const texts = [...configs.flatMap(({ caPem, clientCertPem }) => [caPem, clientCertPem]), ...leaves];
   return texts.flatMap((text) => certificatesIn(text ?? "")).flatMap((pem) => infoOf(pem) ?? []);
+}
+
+/** Where the pods trust several CAs, and the one that signs is among them: good to know, and nothing to do. */
+export function severalCas({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): Difference | undefined {
+  const all = certificatesIn(cluster.oldCaPem).map((pem) => infoOf(pem)?.publicKeyHash);
+  const own = infoOf(caText(certRow("ca"), facts.certificatesDir))?.publicKeyHash;
+  const place = own === undefined ? -1 : all.indexOf(own);
+  if (trustedKeys(cluster.oldCaPem).size < 2 || place < 0) return undefined;
+  return { differs: `kube-root-ca.crt holds ${all.length} CAs, and pods trust all of them; number ${place + 1} is the one that signs` };
 }

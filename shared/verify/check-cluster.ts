@@ -3,18 +3,21 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { API_SERVER_BUNDLES, apiServerBundles } from "../api/trust-bundles.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
+import { severalCas } from "../facts/ca-copies.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { caIn } from "../pki/kubeconfig-fields.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { namespacesWithOldCa } from "../workloads/root-ca.ts";
 import { isCurrent, isFilled, type TokenSecret, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
 
-export async function* clusterChecks(api: KubeApi, trust: TokenTrust): AsyncGenerator<CheckRow> {
+export async function* clusterChecks(cp: ControlPlaneNode, api: KubeApi, trust: TokenTrust): AsyncGenerator<CheckRow> {
   yield {
     id: "root-ca",
     look: async () => {
       const old = await namespacesWithOldCa(api, trust.caPem);
-      return old.length === 0 ? "today's CA" : { failed: `another CA in ${old.join(", ")}: the controller-manager writes it` };
+      const failed = `another CA in ${old.join(", ")}: the controller-manager writes it`;
+      return old.length === 0 ? (severalCas(cp) ?? "today's CA") : { failed };
     },
   };
   const { all, old } = await apiServerBundles(api, trust.caPem);

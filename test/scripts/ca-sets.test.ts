@@ -86,4 +86,7 @@ test.each(WELL)("a cluster that is well, whose pods trust %s: all scripts say so
   expect(said["03-workers open"]).toContain("part 3 has nothing to do");
   expect(said["04-sa-tokens"]).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
   expect(said["05-verify"]).not.toMatch(/^ {2}(failed|warning) .*CA/m);
+  const several = /^ {2}\S.* {3}kube-root-ca.crt holds 2 CAs, and pods trust all of them; number [12] is the one that signs$/m;
+  const count = pods.split("BEGIN CERTIFICATE").length - 1;
+  for (const line of ["00-assess", "05-verify"]) expect({ line, isNamed: several.test(said[line]!) }).toEqual({ line, isNamed: count > 1 });
 });

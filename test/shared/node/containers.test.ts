@@ -4,7 +4,8 @@ import { $ } from "zx/core";
 import { inspect } from "../../../shared/node/containers.ts";
 import { type FakeCommand, fakePath } from "../../pretend/programs.ts";
 
-const GONE = 'level=fatal msg="getting the status of the container \\"c1\\": rpc error: code = NotFound desc = container \\"c1\\": not found"';
+const GONE =
+  'level=fatal msg="getting the status of the container \\"c1\\": rpc error: code = NotFound desc = container \\"c1\\": not found"';
 
 async function inspected(commands: FakeCommand[]): Promise<unknown> {
   using fake = fakePath(commands);
