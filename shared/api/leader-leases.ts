@@ -21,6 +21,11 @@ export interface Leader {
   renewTime: string;
 }
 
+/** The holder is HOST_UUID, with the host's name as its kernel has it (os.Hostname in cmd/kube-controller-manager/app and cmd/kube-scheduler/app). */
+export function hostOfHolder(holder: string): string {
+  return holder.replace(/_[^_]*$/, "");
+}
+
 /** Undefined: nobody has taken the Lease, or it is gone. */
 export async function leaderOf(api: KubeApi, name: string): Promise<Leader | undefined> {
   return leaderIn(await api.find<Lease>(leaderPath(name)));
@@ -87,7 +92,7 @@ export async function dropDeadLeaders(api: KubeApi, { hostName, since, seen }: {
     if (!lease || !leader) continue;
     const lasts = (lease.spec.leaseDurationSeconds ?? 15) * 1000;
     const stoodStill = isSame(leader, seen.leaders.get(name)) && Date.now() - seen.at.getTime() > lasts;
-    const ownAndOld = leader.holder.startsWith(`${hostName}_`) && renewed(lease) < since;
+    const ownAndOld = hostOfHolder(leader.holder) === hostName && renewed(lease) < since;
     if (stoodStill || ownAndOld) await dropLease(api, name, leader.holder);
   }
 }

@@ -1,5 +1,5 @@
 /** Who led, and which kubelets were alive, when etcd's data was written. */
-import { LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/leader-leases.ts";
+import { hostOfHolder, LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/leader-leases.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
@@ -12,9 +12,10 @@ import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { readYaml } from "../yaml.ts";
 import type { Repair } from "./repair.ts";
 
-/** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory (holderIdentity is HOST_UUID). */
+/** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory. */
 export function leaderHost(data: EtcdData | undefined): string | undefined {
-  return data && storedLeader(data, "kube-controller-manager")?.holder.replace(/_[^_]*$/, "");
+  const leader = data && storedLeader(data, "kube-controller-manager");
+  return leader && hostOfHolder(leader.holder);
 }
 
 /** Nothing in this data was written later than `at`: etcd wrote to its log then, or the copy was made then, on this node. */

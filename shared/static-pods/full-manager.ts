@@ -6,7 +6,7 @@
 
 import { waitForEndpoints } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
+import { dropLease, hostOfHolder, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
@@ -17,6 +17,7 @@ import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { full, isReduced, managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
+import { strangers } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
@@ -41,7 +42,7 @@ export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi, 
   if (mode.dryRun) return;
   const lease = leaderLease(cp.node, name);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
-  if (lease && last?.holder.startsWith(`${cp.node.hostName}_`)) await dropLease(api, lease, last.holder);
+  if (lease && last && hostOfHolder(last.holder) === cp.node.hostName) await dropLease(api, lease, last.holder);
   const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
   if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
@@ -67,15 +68,26 @@ export async function reducedManagers(cp: ControlPlaneNode, api: KubeApi): Promi
 }
 
 /**
- * The other control plane node whose controller-manager leads in full, as seen by its renewals: it does to silent nodes what it always does, so
- * to reduce this node's protects nobody. Undefined where none leads, a reduced one does, or nothing tells whose it is.
+ * Whose controller-manager leads in full on another control plane node, as seen by its renewals: it does to silent nodes what it always does, so
+ * to reduce this node's protects nobody. Undefined where none leads, or a reduced one may.
  */
 export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
   const lease = leaderLease(cp.node, NAME);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
   if (!lease || !last) return undefined;
   const holder = await unlessLate(nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }));
-  const leads = otherControlPlanes(cp.cluster, cp).find(({ name }) => holder?.startsWith(`${name}_`));
-  const pod = leads && (await managerOn(api, leads.name));
-  return pod && !isReduced(pod) ? leads.name : undefined;
+  const host = holder && hostOfHolder(holder);
+  return host && host !== cp.node.hostName ? await inFullOn(host, cp, api) : undefined;
+}
+
+/**
+ * A kubelet's Node has the host's name in small letters, unless --hostname-override says another one (k8s.io/component-helpers node/util, GetHostname).
+ * Nothing tells the name of another host then; so one in full leads where none of the others is reduced.
+ */
+async function inFullOn(host: string, cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
+  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  const named = others.find((name) => name === host.toLowerCase());
+  const pods = await Promise.all((named ? [named] : others).map((name) => managerOn(api, name)));
+  const allFull = pods.length > 0 && pods.every((pod) => pod && !isReduced(pod));
+  return allFull ? (named ?? strangers(host)) : undefined;
 }
