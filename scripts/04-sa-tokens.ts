@@ -25,13 +25,13 @@ import {
   rememberSkipped,
   reportedOf,
 } from "../shared/workloads/choice.ts";
-import { leftToDo } from "../shared/workloads/left-to-do.ts";
+import { leftToDo, refuseRest } from "../shared/workloads/left-to-do.ts";
 import { howToRestart, ownerName } from "../shared/workloads/pod-owners.ts";
 import { type Ready, readyForPart4 } from "../shared/workloads/preconditions.ts";
 import { type Renewed, renewTokens } from "../shared/workloads/renew-tokens.ts";
 import * as order from "../shared/workloads/restart-order.ts";
 import { retireOldSaKey } from "../shared/workloads/retire-sa-key.ts";
-import { namespacesWithOldCa, waitForRootCa } from "../shared/workloads/root-ca.ts";
+import { type KeptFrom, namespacesWithOldCa, waitForRootCa } from "../shared/workloads/root-ca.ts";
 import type { Group } from "../shared/workloads/stale-pods.ts";
 import * as tokens from "../shared/workloads/token-secrets.ts";
 
@@ -54,7 +54,7 @@ async function main() {
     onlySystem: values["only-system"] ?? false,
     namespaces: values.namespace,
   };
-  await step(
+  const kept = await step(
     "4.2 Wait for the CA in every namespace",
     () => seeRootCa(scene),
     "kubectl get cm -A --field-selector metadata.name=kube-root-ca.crt",
@@ -69,7 +69,7 @@ async function main() {
   );
   const left = await step(
     "4.5 Restart them in order",
-    () => restartAll(scene, chosen.groups, renewed),
+    () => restartAll({ ...scene, kept }, chosen.groups, renewed),
     "kubectl rollout restart",
   );
   const refused = await step(
@@ -79,7 +79,7 @@ async function main() {
   );
   await step("4.7 Print what is left for you to do", () => sayLeft(scene, chosen, left));
   if (refused) throw refused;
-  if (left.workloads.length + left.secrets.size > 0 && !mode.dryRun) throw leftForPeople(left);
+  if (!mode.dryRun) refuseRest(left);
   sayNext(cp, out, chosen);
 }
 
@@ -93,10 +93,10 @@ async function look(values: Values): Promise<Scene> {
   return { cp, ...(await readyForPart4(cp, values)) };
 }
 
-async function seeRootCa({ api, trust: { caPem } }: Scene) {
+async function seeRootCa({ api, trust: { caPem } }: Scene): Promise<KeptFrom> {
   if (!mode.dryRun) return await waitForRootCa(api, caPem);
-  const old = await namespacesWithOldCa(api, caPem);
-  sayNames("namespaces with another CA", old);
+  sayNames("namespaces with another CA", await namespacesWithOldCa(api, caPem));
+  return new Map();
 }
 
 async function renew({ api, trust }: Scene): Promise<Renewed> {
@@ -128,16 +128,23 @@ interface Left {
   notes: string[];
   secrets: Renewed["refused"];
   renewed: string[];
+  /** Namespaces without today's CA. */
+  namespaces: string[];
 }
 
 /** Secrets that a webhook kept from being renewed: its pods may be among those that restart. */
-async function restartAll(scene: Scene, groups: Group[], first: Renewed): Promise<Left> {
-  const { api, trust, cp, out } = scene;
-  const way = { from: cp.node.name, away: new Set(out.without), caPem: trust.caPem };
+async function restartAll(
+  scene: Scene & { kept: KeptFrom },
+  groups: Group[],
+  first: Renewed,
+): Promise<Left> {
+  const { api, trust, cp, out, kept } = scene;
+  const way = { from: cp.node.name, away: new Set(out.without), kept, caPem: trust.caPem };
   const { left: workloads, notes } = await order.restartInOrder(api, groups, way);
   const again = first.refused.size === 0 ? undefined : await renew(scene);
   const renewed = [...first.renewed, ...(again?.renewed ?? [])];
-  return { workloads, notes, secrets: again?.refused ?? new Map(), renewed };
+  const namespaces = mode.dryRun ? [] : await namespacesWithOldCa(api, trust.caPem);
+  return { workloads, notes, secrets: again?.refused ?? new Map(), renewed, namespaces };
 }
 
 /** What is left is printed all the same. */
@@ -168,13 +175,6 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen)
   const old = later.length + skipped.length;
   const left = `${old} workload${old === 1 ? " still has" : "s still have"} to restart`;
   done(inOneLine(afterTokens(routeOf(cp, out), seen)), old > 0 ? left : undefined);
-}
-
-function leftForPeople({ workloads, secrets }: Left): Fail {
-  const what = `${workloads.length} workloads, ${secrets.size} token Secrets`;
-  return new Fail(`Not all could be renewed. Left for you: ${what}`, {
-    hint: "4.7 names each with its command. Then run this script again: it does only what is left",
-  });
 }
 
 async function retire(values: Values) {

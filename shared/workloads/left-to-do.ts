@@ -8,6 +8,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { BACKUP } from "../facts/next.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
+import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
@@ -38,14 +39,28 @@ interface Done {
   /** Stale pods that could not be restarted, and Secrets that could not be renewed. */
   workloads: readonly Left[];
   secrets: Renewed["refused"];
+  /** Namespaces without today's CA. */
+  namespaces: readonly string[];
   caPem: string;
 }
 
 /** Sentences for the operator, the most urgent first. */
-export async function leftToDo({ cp, api, renewed, reported, skipped, later, workloads, secrets, caPem }: Done): Promise<string[]> {
+export async function leftToDo({
+  cp,
+  api,
+  renewed,
+  reported,
+  skipped,
+  later,
+  workloads,
+  secrets,
+  namespaces,
+  caPem,
+}: Done): Promise<string[]> {
   const lines = standIns(cp).map(
     (path) => `${path} is a stand-in for the lost audit policy: put your own policy there, then restart kube-apiserver`,
   );
+  if (namespaces.length > 0) lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);
   for (const [name, why] of secrets) lines.push(`Secret ${name} still has old trust: ${why.message}: ${why.hint}`);
   const still = replacedCa(cp, caPem).size === 0 ? "still has a token of the old key" : "still trusts the old CA";
   for (const { owner, why } of workloads) lines.push(`${label(owner)} ${still}: ${why.message}: ${why.hint}`);
@@ -58,6 +73,16 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
   );
   for (const rescue of rescuedFiles()) lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
   return lines;
+}
+
+/** Errors: Fail where something could not be renewed. */
+export function refuseRest({ workloads, secrets, namespaces }: Pick<Done, "workloads" | "secrets" | "namespaces">) {
+  const counts = [`${workloads.length} workloads`, `${secrets.size} token Secrets`];
+  if (namespaces.length > 0) counts.push(`${namespaces.length} namespaces`);
+  if (workloads.length + secrets.size + namespaces.length === 0) return;
+  throw new Fail(`Not all could be renewed. Left for you: ${counts.join(", ")}`, {
+    hint: "4.7 names each with its command. Then run this script again: it does only what is left",
+  });
 }
 
 /** What nobody but people can renew: it is outside of the cluster, or it is theirs. */

@@ -136,15 +136,15 @@ function laterThan({ owner, why }: Left): Later {
   return new Later(`not begun: a new pod gets no traffic from Services until ${label(owner)} has restarted`, { hint: why.hint });
 }
 
-async function restartGroup(api: KubeApi, owners: readonly PodOwner[], { caPem, away }: Way): Promise<End> {
+async function restartGroup(api: KubeApi, owners: readonly PodOwner[], way: Way): Promise<End> {
   const left: Left[] = [];
   const notes: string[] = [];
   await inTurn(owners, { width: WIDTH, milliseconds: PLACE_MS }, async (owner) => {
-    const here = withoutAway(owner, away);
+    const here = withoutAway(owner, way.away);
     notes.push(...here.left);
     if (here.owner.pods.length === 0) return;
     try {
-      await restart(api, here.owner, { caPem, away });
+      await restart(api, here.owner, way);
     } catch (err) {
       if (!(err instanceof Fail) || err.exitCode !== 1) throw err;
       left.push({ owner, why: err });

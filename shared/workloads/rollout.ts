@@ -12,7 +12,7 @@ import { evict, evictInTurn, neverAllowed } from "./evict.ts";
 import { type AwayNodes, awayNames, isOn, waitingPods } from "./on-away.ts";
 import { below, label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, howToLookAt, podsOf, refuseHeld, rolloutState, type Workload } from "./rollout-status.ts";
-import { publishRootCa } from "./root-ca.ts";
+import { type KeptFrom, publishRootCa } from "./root-ca.ts";
 import { podsPath, selectorOf } from "./selector.ts";
 import { NOT_YET } from "./stale-pods.ts";
 import { DeafWebhook, pastWebhooks, refuseDeafWebhook } from "./webhooks.ts";
@@ -34,11 +34,13 @@ export interface Around {
   caPem: string;
   /** No new pod starts there, and none is waited for. */
   away: AwayNodes;
+  /** Where new pods would not have the CA. */
+  kept: KeptFrom;
 }
 
 /** Restarts one owner and waits for it; in a dry run, looks whether it could. Errors: Fail if it cannot, or if no new pods become available. */
-export async function restart(api: KubeApi, owner: PodOwner, { caPem, away }: Around) {
-  await refuse(api, owner, caPem);
+export async function restart(api: KubeApi, owner: PodOwner, { away, ...trust }: Around) {
+  await refuse(api, owner, trust);
   if (mode.dryRun) return;
   if (owner.restart === "replace") return await replace(api, owner);
   if (owner.restart === "evict") return await evictInTurn(api, owner, away);
@@ -46,8 +48,10 @@ export async function restart(api: KubeApi, owner: PodOwner, { caPem, away }: Ar
 }
 
 /** Whatever would refuse the new pods is asked before an old one is taken away. */
-async function refuse(api: KubeApi, owner: PodOwner, caPem: string) {
+async function refuse(api: KubeApi, owner: PodOwner, { caPem, kept }: Omit<Around, "away">) {
   if (owner.since >= NOT_YET) {
+    const why = kept.get(owner.namespace);
+    if (why) throw why;
     await publishRootCa(api, owner.namespace, { caPem });
     owner.since = new Date();
   }
@@ -82,13 +86,9 @@ async function rollOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
     await evictInTurn(api, left, away);
   }
   const kept = old.filter((pod) => !left.pods.includes(pod));
-  if (kept.length > 0) throw keptOld(kept, waiting);
-}
-
-/** `kept`: pods of a StatefulSet. */
-function keptOld(kept: readonly RunningPod[], waiting: readonly RunningPod[]): Fail {
-  const names = (pods: readonly RunningPod[]) => listed(pods.map(({ metadata }) => metadata.name));
-  return new Fail(`a StatefulSet makes no pod anew after ${names(waiting)} on ${awayNames(waiting)}. Kept as they are: ${names(kept)}`, {
+  if (kept.length === 0) return;
+  const [first, rest] = [waiting, kept].map((pods) => listed(pods.map(({ metadata }) => metadata.name)));
+  throw new Fail(`a StatefulSet makes no pod anew after ${first} on ${awayNames(waiting)}. Kept as they are: ${rest}`, {
     hint: `when that node is back, ${AGAIN}`,
   });
 }

@@ -8,7 +8,7 @@ import { trustsCa } from "../pki/trusted-keys.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { waitFor } from "../wait-for.ts";
+import { patient, waitFor } from "../wait-for.ts";
 import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 
 const NAME = "kube-root-ca.crt";
@@ -30,53 +30,80 @@ export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<
 /** Milliseconds between two questions why a namespace has the old CA. */
 const ASK_EVERY = 5000;
 
+/** After so many seconds in which no other namespace has got it, those that are left do not get it. */
+const STILL_SECONDS = 60;
+
+/** A namespace of the system, whose ConfigMap no tenant writes: without it the controller-manager gives nobody the CA. */
+const SYSTEM = "kube-system";
+
+/** By namespace: why its pods would not start with today's CA. */
+export type KeptFrom = ReadonlyMap<string, Fail>;
+
 /**
  * A pod that starts after that has today's CA at once; one that runs already, within a minute. Namespaces for which the API refuses it are
  * named, and not waited for: nobody knows when a webhook answers again, and whoever may write ConfigMaps in a namespace can make this one
- * immutable.
+ * immutable, or write it back again and again: in such a one nothing should restart, and these are returned.
  */
-export async function waitForRootCa(api: KubeApi, caPem: string) {
+export async function waitForRootCa(api: KubeApi, caPem: string): Promise<KeptFrom> {
   let [old, asked, bundles]: [string[], number, string[]] = [[], 0, []];
-  const isEverywhere = async () => {
+  let [fewest, moved] = [Number.POSITIVE_INFINITY, Date.now()];
+  const seen = async (): Promise<Seen | undefined> => {
     old = await namespacesWithOldCa(api, caPem);
     bundles = (await apiServerBundles(api, caPem)).old;
     if (bundles.length > 0) return undefined;
-    if (old.length === 0) return [];
-    if (Date.now() < asked + ASK_EVERY) return undefined;
+    if (old.length < fewest) [fewest, moved] = [old.length, Date.now()];
+    const isStill = !old.includes(SYSTEM) && Date.now() > moved + patient(STILL_SECONDS * 1000);
+    if (old.length > 0 && !isStill && Date.now() < asked + ASK_EVERY) return undefined;
     asked = Date.now();
-    return await allRefused(api, old, caPem);
+    const why = await whyOld(api, old, caPem);
+    return isStill || why.kept.length === 0 ? why : undefined;
   };
   const what = () => {
     const missing = [...old, ...bundles.map((name) => `ClusterTrustBundle ${name}`)];
     return `the controller-manager to give every namespace today's CA${missing.length > 0 ? ` (missing: ${listed(missing)})` : ""}`;
   };
-  const refused = await waitFor(what, isEverywhere, {
+  const { refused, kept } = (await waitFor(what, seen, {
     seconds: 120,
     hint: () =>
       [
         "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
         ...(bundles.length > 0 ? [shell`If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles}`] : []),
       ].join(". "),
-  });
-  if (refused?.length === 0 && !mode.dryRun) say(`${NAME}: today's CA in every namespace`);
-  if (refused) sayRefused(old, refused);
+  })) ?? { refused: [], kept: [] };
+  if (!mode.dryRun) sayGiven(old, refused, kept);
+  return new Map(kept.map((namespace) => [namespace, keptFrom(namespace)]));
 }
 
-function sayRefused(namespaces: readonly string[], refused: readonly Fail[]) {
-  if (refused.length === 0) return;
-  say(`${NAME}: today's CA in every namespace but ${listed(namespaces)}: there the API refuses it. Going on without them`);
+/** Why the API refuses it, in so many of them; and those in which it would not. */
+interface Seen {
+  refused: Fail[];
+  kept: string[];
+}
+
+function sayGiven(old: readonly string[], refused: readonly Fail[], kept: readonly string[]) {
+  if (old.length === 0) return say(`${NAME}: today's CA in every namespace`);
+  const those = old.filter((namespace) => !kept.includes(namespace));
+  const why = [
+    ...(those.length > 0 ? [`${listed(those)}: there the API refuses it`] : []),
+    ...(kept.length > 0 ? [`${listed(kept)}: there it does not come, though the API refuses nothing`] : []),
+  ];
+  say(`${NAME}: today's CA in every namespace but ${why.join("; ")}. Going on without them`);
   for (const [message, { hint }] of new Map(refused.map((one) => [one.message, one]))) say(`${message}: ${hint}`);
 }
 
-/** Why these namespaces have the old CA, if the API refuses the new one in all of them (of many, a few are asked); undefined: it is on its way. */
-async function allRefused(api: KubeApi, namespaces: readonly string[], caPem: string): Promise<Fail[] | undefined> {
-  const refused: Fail[] = [];
-  for (const namespace of namespaces.slice(0, FEW)) {
-    const why = await refusalIn(api, namespace, caPem);
-    if (!why) return undefined;
-    refused.push(why);
-  }
-  return refused;
+function keptFrom(namespace: string): Fail {
+  return new Fail(`${NAME} of ${namespace} stays without today's CA, though the API refuses nothing`, {
+    hint: shell`who writes it? kubectl -n ${namespace} get configmap ${NAME} -o yaml --show-managed-fields`,
+  });
+}
+
+/** Of these namespaces; where it is refused in the first few, so it is in all. */
+async function whyOld(api: KubeApi, namespaces: readonly string[], caPem: string): Promise<Seen> {
+  const few = namespaces.slice(0, FEW);
+  const answers = await Promise.all(few.map((namespace) => refusalIn(api, namespace, caPem)));
+  const refused = answers.flatMap((one) => one ?? []);
+  const kept = few.filter((_, i) => !answers[i]);
+  return { refused, kept: kept.length === 0 ? [] : [...kept, ...namespaces.slice(FEW)] };
 }
 
 async function refusalIn(api: KubeApi, namespace: string, caPem: string): Promise<Fail | undefined> {

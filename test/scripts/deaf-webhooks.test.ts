@@ -82,6 +82,14 @@ function calls({ heals }: { heals: boolean }) {
   };
 }
 
+/** Who asks for a rollout gets a new pod. */
+function rolls({ method, path }: ApiRequest, { objects }: Api): Response | undefined {
+  const [, namespace, name] = /namespaces\/([^/]+)\/deployments\/([^/?]+)/.exec(path) ?? [];
+  if (method === "PATCH" && name) renewPod(objects as never, `/api/v1/namespaces/${namespace}/pods/${name}-1`);
+  // whoever writes it, it comes back
+  return path.startsWith(ROOT_CA) && method !== "GET" && !path.includes("dryRun") ? Response.json(objects.get(ROOT_CA)) : undefined;
+}
+
 function afterPart3() {
   return pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
 }
@@ -123,7 +131,7 @@ test("04-sa-tokens goes past a webhook that stays deaf, and leaves what it refus
   for (const line of left) expect(line).toContain(WAY_OUT);
   expect(api.objects.get(OPS).spec.template.metadata.annotations).toBeDefined();
   expect(stderr).toEndWith(
-    "error: Not all could be renewed. Left for you: 1 workloads, 1 token Secrets\nhint: 4.7 names each with its command. Then run this script again: it does only what is left\n",
+    "error: Not all could be renewed. Left for you: 1 workloads, 1 token Secrets, 1 namespaces\nhint: 4.7 names each with its command. Then run this script again: it does only what is left\n",
   );
 });
 
@@ -169,4 +177,30 @@ test("03-workers open does not wait for a namespace in which a webhook keeps the
   expect(stderr).toContain("  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n");
   expect(stderr).toContain(WAY_OUT);
   expect(stdout).toStartWith("./bunw scripts/03-workers.ts join --server ");
+});
+
+test("04-sa-tokens leaves a namespace in which somebody writes the old CA back, restarts nothing there, and all the others", async () => {
+  using node = await afterPart3();
+  using api = serveRunning(node, { objects: hooked(node), on: rolls });
+  const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(stderr).toContain(
+    "  kube-root-ca.crt: today's CA in every namespace but shop: there it does not come, though the API refuses nothing. Going on without them\n",
+  );
+  const why = "kube-root-ca.crt of shop stays without today's CA, though the API refuses nothing";
+  const look = "who writes it? kubectl -n shop get configmap kube-root-ca.crt -o yaml --show-managed-fields";
+  expect(stderr).toContain(`  - shop/web (Deployment) still trusts the old CA: ${why}: ${look}`);
+  expect(stderr).toContain("  - kube-root-ca.crt has another CA in: shop");
+  expect(api.changes()).toContain(`PATCH ${OPS}`);
+  expect(api.changes()).not.toContain(`PATCH ${WEB}`);
+  expect(stderr).toContain("error: Not all could be renewed. Left for you: 1 workloads, 0 token Secrets, 1 namespaces\n");
+});
+
+test("04-sa-tokens stops where the controller-manager gives kube-system no new CA: nothing may restart before", async () => {
+  using node = await afterPart3();
+  const map = { [ROOT_CA.replace("shop", "kube-system")]: { data: { "ca.crt": before.cert } } };
+  using api = serveRunning(node, { objects: { ...hooked(node), ...map }, on: rolls });
+  const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.01" });
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("hint: does it lead? ")]);
+  expect(api.changes()).toEqual([]);
 });

@@ -35,7 +35,7 @@ test("pods on nodes that are away are named; a DaemonSet's others are replaced, 
   });
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
   const groups = [{ name: "all others" as const, owners: [log.owner, gone.owner] }];
-  const end = await restartInOrder(api, groups, { from: "m1", away: new Set(["w2"]), caPem: "the CA" });
+  const end = await restartInOrder(api, groups, { from: "m1", away: new Set(["w2"]), kept: new Map(), caPem: "the CA" });
   expect(end).toEqual({
     left: [],
     notes: ["log", "gone"].map((name) => `left: shop/${name} (DaemonSet) on w2, which is away: when it is back, this script again`),
@@ -59,7 +59,7 @@ test("a Deployment of the system whose pods are all on nodes that are away start
     since: new Date(),
     pods: [old!],
   };
-  const way = { from: "m1", away: new Set(["w2"]), caPem: "the CA" };
+  const way = { from: "m1", away: new Set(["w2"]), kept: new Map(), caPem: "the CA" };
   for (const system of [true, false]) {
     using server = pretendApi({ objects: { [path]: { ...done, status } } });
     const api = new KubeApi({ server: server.url, ca: NO_TLS });

@@ -30,7 +30,7 @@ function owner(controller: string, how: PodOwner["restart"] = "rollout"): PodOwn
 }
 
 function restart(api: KubeApi, one: PodOwner, away: string[] = []) {
-  return restartOwner(api, one, { caPem: "the CA", away: new Set(away) });
+  return restartOwner(api, one, { caPem: "the CA", away: new Set(away), kept: new Map() });
 }
 
 /** A rolled-out workload; `restartedAt` as an earlier run may have left it. */
