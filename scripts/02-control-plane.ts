@@ -97,7 +97,7 @@ async function issue(cp: ControlPlaneNode, superAdmin: boolean | undefined): Pro
 
 async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promise<KubeApi> {
   const { facts } = cp;
-  const local = adminClient(facts);
+  const local = await adminClient(facts);
   await ownApiReady(local, cp, { changed: started !== undefined });
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);

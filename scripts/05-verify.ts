@@ -13,7 +13,7 @@ import { untilGood } from "../shared/checks/until-good.ts";
 import { etcdDataOf } from "../shared/etcd-home/etcd-place.ts";
 import { askControlPlaneNode, type ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { tokenKeys } from "../shared/facts/sa-key.ts";
-import { attempt, Fail } from "../shared/fail.ts";
+import { attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
@@ -70,7 +70,7 @@ async function lookAtAll(node: Node, etcdData: string | undefined, mustEnd: bool
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
-  const admin = attempt(() => adminClient(cp.facts));
+  const admin = await attemptLater(() => adminClient(cp.facts));
   await step("5.2 Check this control plane node's files and servers", async () => {
     await checks.add([clockCheck(cp), ...fileChecks(cp)]);
     await checks.add(
@@ -112,8 +112,13 @@ function noLook(obstacle: Fail): CheckRow {
   return { id: "cluster-read", look };
 }
 
-function noAdmin({ message, hint }: Fail): CheckRow {
-  return { id: "admin-conf", look: () => ({ failed: `${message}; ${hint}` }) };
+/** What this kit cannot do is no damage of the cluster. */
+function noAdmin(fail: Fail): CheckRow {
+  const words = `${fail.message}; ${fail.hint}`;
+  return {
+    id: "admin-conf",
+    look: () => (fail instanceof Refused ? { warning: words } : { failed: words }),
+  };
 }
 
 function report(checks: readonly Check[], values: Values, repair: WrapUp | undefined) {

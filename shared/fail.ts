@@ -34,13 +34,18 @@ export function attempt<T>(read: () => T): T | Fail {
   }
 }
 
-/** The Fail that an action ends with; undefined where it goes well. */
-export async function failOf(action: () => unknown): Promise<Fail | undefined> {
+/** The same of what takes time. */
+export async function attemptLater<T>(read: () => Promise<T>): Promise<T | Fail> {
   try {
-    await action();
-    return undefined;
+    return await read();
   } catch (err) {
     if (err instanceof Fail) return err;
     throw err;
   }
+}
+
+/** The Fail that an action ends with; undefined where it goes well. */
+export async function failOf(action: () => unknown): Promise<Fail | undefined> {
+  const end = await attemptLater(async () => void (await action()));
+  return end instanceof Fail ? end : undefined;
 }

@@ -1,26 +1,49 @@
 /** The API, used as admin: at this node's own API server, and at the cluster's endpoint, which everybody else uses. */
 import { Fail, failOf, Refused } from "../fail.ts";
+import { readText } from "../files/files.ts";
 import { withSelinux } from "../files/selinux.ts";
-import type { ClusterFacts } from "../pki/certs.ts";
+import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
+import { clusterCa } from "../pki/examine.ts";
+import { issueClient } from "../pki/issue.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 import { KubeApi } from "./kube-api.ts";
 
-const ADMIN_CONF = "/etc/kubernetes/admin.conf";
+export const ADMIN_CONF = "/etc/kubernetes/admin.conf";
 const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
 
-/** A client with admin.conf, even if the API does not answer. Errors: Fail if admin.conf is not there (part 2 writes it), or unreadable. */
-export function adminClient(facts: ClusterFacts, server = localServer(facts)): KubeApi {
+/**
+ * A client with admin.conf, even if the API does not answer. Where that runs a program or the like, it stays as it is, and the client has a
+ * certificate of its own. Errors: Fail if admin.conf is not there (part 2 writes it), or unreadable;
+ * Refused where the CA's key is not here for that.
+ */
+export async function adminClient(facts: ClusterFacts, server = localServer(facts)): Promise<KubeApi> {
   const admin = readKubeconfig(ADMIN_CONF);
   if (!admin) throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
-  return KubeApi.from({ ...admin, caPem: `${admin.caPem}\n${facts.shown ?? ""}` }, server);
+  if (!admin.signsInBy || admin.token) return KubeApi.from({ ...admin, caPem: `${admin.caPem}\n${facts.shown ?? ""}` }, server);
+  const own = await superUser(facts, server);
+  if (own) return own;
+  const key = keyPath(certRow("ca"), facts.certificatesDir);
+  throw new Refused(`${ADMIN_CONF} signs in by ${admin.signsInBy}, and "${key}" is not here to sign a certificate for this kit`, {
+    hint: "nothing was changed. Put it here for the time of the repair, then run this again",
+  });
+}
+
+/** A client with a certificate of system:masters that is only in memory, and valid for an hour; undefined where ca.key is not here to sign it. */
+export async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi | undefined> {
+  const key = readText(keyPath(certRow("ca"), facts.certificatesDir));
+  if (!key) return undefined;
+  const cert = clusterCa(facts.certificatesDir);
+  const user = { cn: "kube-pki-repair", o: "system:masters" };
+  const pair = await issueClient(user, { cert, key }, { ...facts, certificateValidityHours: 1 });
+  return new KubeApi({ server, ca: `${cert}\n${facts.shown ?? ""}`, ...pair });
 }
 
 /** The same, once this node's API is ready: a node that has just booted takes a moment. Errors: as `adminClient` and `apiReady`. */
 export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<KubeApi> {
-  const api = adminClient(facts);
+  const api = await adminClient(facts);
   await apiReady(api, { seconds: 90, hint: `${CONTAINER}; or part 2 again: ./bunw scripts/02-control-plane.ts` });
   return api;
 }
@@ -59,7 +82,7 @@ export async function ownApiReady(api: KubeApi, { facts, cluster }: OwnApi, { ch
  * need more control plane nodes, or be one that this node does not reach.
  */
 export async function sayEndpointReady(facts: ClusterFacts) {
-  const api = adminClient(facts, clusterServer(facts));
+  const api = await adminClient(facts, clusterServer(facts));
   const hint = "does the load balancer run, and does the name resolve on this node?";
   const late = await failOf(() => apiReady(api, { seconds: 20, hint }));
   say(late ? `warning: ${late.message}; ${hint}` : `${api.server}: ready`);

@@ -5,16 +5,16 @@
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING, keyPath, minorOf } from "../pki/certs.ts";
+import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING, minorOf } from "../pki/certs.ts";
 import { caText, clusterCa } from "../pki/examine.ts";
-import { issueClient } from "../pki/issue.ts";
 import { caIn, serverIn, withCa } from "../pki/kubeconfig-fields.ts";
-import { clusterServer } from "../pki/kubeconfigs.ts";
+import { clusterServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { knowsCa, trustedKeys, trustsCa } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { yamlText } from "../yaml.ts";
+import { ADMIN_CONF, superUser } from "./admin-api.ts";
 import { ApiError, unlessRefused } from "./api-error.ts";
-import { KubeApi } from "./kube-api.ts";
+import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
 
 export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
@@ -45,8 +45,9 @@ const KUBELET_CLIENT: Binding = {
  */
 export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: KubeApi) {
   const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
+  const isKubeadms = readKubeconfig(ADMIN_CONF)?.signsInBy === undefined;
   const rows = [
-    ...(minorOf(facts.kubernetesVersion) >= 29 ? [CLUSTER_ADMINS] : []),
+    ...(minorOf(facts.kubernetesVersion) >= 29 && isKubeadms ? [CLUSTER_ADMINS] : []),
     ...(kubeletClient.o.length === 0 ? [KUBELET_CLIENT] : []),
   ];
   try {
@@ -54,7 +55,12 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
   } catch (err) {
     if (!(err instanceof ApiError && err.status === 403)) throw err;
     say("admin.conf: its group has no rights yet, its binding is made with a certificate of system:masters");
-    await ensureBindings(await superUser(facts, api.server), rows);
+    const own = await superUser(facts, api.server);
+    if (!own)
+      throw new Fail("admin.conf has no rights, and ca.key is not here to sign a certificate for a user that has", {
+        hint: "put ca.key here for the time of the repair, then run this again",
+      });
+    await ensureBindings(own, rows);
   }
 }
 
@@ -130,18 +136,6 @@ export async function ensureBindings(api: KubeApi, rows: Binding[]) {
     const made = await unlessRefused([409], () => api.create(`${RBAC}/clusterrolebindings`, binding));
     say(`ClusterRoleBinding ${name}: was missing, ${made === undefined ? "another control plane node has made it" : "made"}`);
   }
-}
-
-async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> {
-  const key = readText(keyPath(certRow("ca"), facts.certificatesDir));
-  if (!key)
-    throw new Fail("admin.conf has no rights, and ca.key is not here to sign a certificate for a user that has", {
-      hint: "put ca.key here for the time of the repair, then run this again",
-    });
-  const ca = { cert: clusterCa(facts.certificatesDir), key };
-  const user = { cn: "kube-pki-repair", o: "system:masters" };
-  const pair = await issueClient(user, ca, { ...facts, certificateValidityHours: 1 });
-  return new KubeApi({ server, ca: ca.cert, ...pair });
 }
 
 function base64(text: string): string {

@@ -47,7 +47,7 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
 
 async function silence({ facts }: ControlPlaneNode): Promise<string[]> {
   try {
-    const api = adminClient(facts);
+    const api = await adminClient(facts);
     return (await api.ready()) ? [] : [`${api.server} is not ready`];
   } catch (err) {
     if (err instanceof Fail) return [err.message];

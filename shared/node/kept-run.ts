@@ -16,7 +16,7 @@
 import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import { exists, hostPath } from "../files/files.ts";
+import { exists, hostPath, list, readText, stat } from "../files/files.ts";
 import { UNFINISHED } from "../files/partial.ts";
 import { refuseNoRoom } from "../files/room.ts";
 import { tryFile } from "../files/try-file.ts";
@@ -25,7 +25,23 @@ import { certInfo, certificatesIn, orUndefined } from "../pki/certificate.ts";
 import { redact } from "../redact.ts";
 import { say } from "../run.ts";
 import { listenToRun, type RunEvent } from "../run-events.ts";
-import { rescueOfRun, runsIn } from "./rescue-folder.ts";
+import { rescueFolders, rescueOfRun, runsIn } from "./rescue-folder.ts";
+
+/**
+ * Whether a run that is kept on this node was going on at this time; the last one also later, where it was cut off: what it wrote then, its
+ * record may not know.
+ */
+export function wasDuringRun(time: Date): boolean {
+  const records = rescueFolders().flatMap((rescue) => list(runsIn(rescue)).flatMap((name) => recordOf(`${runsIn(rescue)}/${name}`) ?? []));
+  const last = records.sort((a, b) => a.began.getTime() - b.began.getTime()).at(-1);
+  return records.some((one) => one.began <= time && (time <= one.until || (one === last && !one.hasEnded)));
+}
+
+function recordOf(path: string): { began: Date; until: Date; hasEnded: boolean } | undefined {
+  const [text, until] = path.endsWith(".jsonl") ? [readText(path), stat(path)?.modified] : [];
+  const at = /^\{"at":"([^"]+)"/.exec(text ?? "")?.[1];
+  return at && until ? { began: new Date(at), until, hasEnded: /"what":"end"[^\n]*\n$/.test(text!) } : undefined;
+}
 
 /** Of what is written here; report/kept-event.ts reads it. */
 export const RECORD_FORMAT = 1;

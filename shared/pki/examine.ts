@@ -82,7 +82,7 @@ export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | unde
   const ca = caText(certRow("ca"), dir);
   const missing: Verdict = ["missing", `${row.path} is not there`];
   const found = finding(row.name, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
-  if (facts && config && found.state === "ok") found.differs = serverDifference(config.server, facts);
+  if (facts && config && found.state === "ok") found.differs = signingDifference(row, config) ?? serverDifference(config.server, facts);
   return found;
 }
 
@@ -115,14 +115,22 @@ function rootVerdict(info: CertInfo): Verdict {
 function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | undefined, facts: ClusterFacts | undefined): Verdict {
   const { clientCertPem: cert, clientKeyPem: key } = config;
   const source = config.clientCertificatePath ?? row.path;
+  const isOwn = signingDifference(row, config) !== undefined;
+  if (isOwn && facts && serverVerdict(config.server, facts)) return undefined;
   if (ca !== undefined && attempt(() => trustsServer(config.caPem, ca, facts)) !== true)
     return ["wrong CA", "it trusts another CA than ca.crt"];
+  if (isOwn) return undefined;
   if (cert === undefined) return ["certificate missing", `there is no client certificate in ${source}`];
   const pair = pairVerdict(cert, key);
   if (pair) return pair;
   const info = certInfo(cert);
   const verdict = caVerdict(cert, info, ca ?? config.caPem, "ca.crt") ?? timeVerdict(info) ?? usageVerdict({ usages: ["client"] }, info);
   return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong user") ?? serverVerdict(config.server, facts)));
+}
+
+/** Who signs in otherwise has written it: it is no kubeconfig of kubeadm. A kubelet's is judged by its certificate: a token lets it only join. */
+function signingDifference({ name }: KubeconfigRow, { signsInBy }: Kubeconfig): Difference | undefined {
+  return signsInBy === undefined || name === "kubelet" ? undefined : { differs: `signs in by ${signsInBy}, not by a certificate` };
 }
 
 /** By the CA that signs; or by another of the bundle that has signed what this node's API server shows, as long as it shows that. */

@@ -37,6 +37,8 @@ export interface Kubeconfig {
   /** Set where the certificate is a file of its own; clientCertPem is then that file's content, if it is there. */
   clientCertificatePath?: string | undefined;
   token?: string | undefined;
+  /** How its user signs in where not by a certificate: "the program kubelogin", "a token". */
+  signsInBy?: string | undefined;
   /** The name that the server's certificate has to have, where it is not the server's own. */
   tlsServerName?: string | undefined;
 }
@@ -137,8 +139,17 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
     clientKeyPem: content(user, "client-key"),
     ...(certificatePath && !user["client-certificate-data"] ? { clientCertificatePath: certificatePath } : {}),
     token: user.token,
+    signsInBy: certificatePath || user["client-certificate-data"] ? undefined : otherCredential(user),
     tlsServerName: cluster["tls-server-name"],
   };
+}
+
+/** The ways of client-go beside a certificate (client-go tools/clientcmd/api/v1, AuthInfo). */
+function otherCredential(user: Yaml): string | undefined {
+  if (user.exec) return `the program ${user.exec.command}`;
+  if (user.token || user.tokenFile) return "a token";
+  if (user["auth-provider"]) return `the plugin ${user["auth-provider"].name}`;
+  return user.username ? "a password" : undefined;
 }
 
 function configText(

@@ -15,6 +15,7 @@ import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
+import { told } from "../run-events.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { takeAway } from "./exchange.ts";
 import { fitOwners } from "./fit-owners.ts";
@@ -47,6 +48,8 @@ export async function holdServers(cp: ControlPlaneNode) {
 
 /** Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns what was written. */
 export async function issueForServers(cp: ControlPlaneNode, options: { superAdmin: boolean | undefined }): Promise<string[]> {
+  // its record begins before the first file: a run that is cut off right after that is known by it
+  if (mustIssue(cp)) told({ what: "act", line: "certificates and kubeconfigs: being issued" });
   const bundles = fitNamedCas(cp);
   const { written } = await ensureMany(credentials(cp, options.superAdmin), cp.facts, ensureOptions(cp));
   await fitOwners(wantedManifests(cp), cp);
@@ -84,6 +87,7 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
     say(`${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`);
   const stale = toRestart(cp, { running, issued: issued.length > 0 });
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
+  sayReadBefore(cp, running, stale);
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again only after 20 s. One that
   // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
@@ -94,7 +98,17 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
 
 /** Containers that have read what is not on disk any more. `issued`: something of part 2 was, or will be. */
 export function toRestart(cp: ControlPlaneNode, { running, issued }: { running: readonly Container[]; issued: boolean }): Container[] {
-  return [...new Set([...(issued ? running.filter(isServer) : []), ...staleReaders(cp, running)])];
+  const stale = staleReaders(cp, running).flatMap(({ container, isOurs }) => (isOurs ? [container] : []));
+  return [...new Set([...(issued ? running.filter(isServer) : []), ...stale])];
+}
+
+/** What somebody else has changed since is no part of a repair, and what runs goes on. */
+function sayReadBefore(cp: ControlPlaneNode, running: readonly Container[], restarted: readonly Container[]) {
+  const left = staleReaders(cp, running).filter(({ container, isOurs }) => !isOurs && !restarted.includes(container));
+  for (const { container, file } of left)
+    say(
+      `${container.name}: runs since before ${file} was changed, not by this kit: kept. To let it read that: crictl stop ${container.id}`,
+    );
 }
 
 function isServer(container: Container): boolean {

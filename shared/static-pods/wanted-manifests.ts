@@ -14,6 +14,7 @@ import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../ma
 import { isKubeadms, manifestPath, podsOnDisk, readManifest, whereIs } from "../manifests/on-disk.ts";
 import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
+import { wasDuringRun } from "../node/kept-run.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { manifestFromPeer } from "./from-other-control-plane.ts";
@@ -100,8 +101,18 @@ function mountedOf(place: Place, files: readonly string[]): { name: string; name
   });
 }
 
-/** Static pods that started before their certificates or kubeconfigs were issued, and have to restart: they read these files only once. */
-export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]): Container[] {
+/** A container of a static pod that started before a certificate or kubeconfig of its was changed: it reads these files only once. */
+interface StaleReader {
+  container: Container;
+  file: string;
+  /** A run of this kit has changed it, this one or one that was cut off, and so the pod starts again. What others change is theirs. */
+  isOurs: boolean;
+}
+
+/** When this run began. */
+const BEGAN = new Date();
+
+export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]): StaleReader[] {
   const { certificatesDir } = cp.facts;
   const certs = CERTS.map((row) => certPath(row, certificatesDir));
   const readers = [
@@ -109,10 +120,14 @@ export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]
     ...mountedOf(cp, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
   ];
   return readers.flatMap(({ name, namespace, files }) => {
-    const written = files.flatMap((file) => stat(file)?.modified ?? []);
+    const changes = files.flatMap((file) => ({ file, time: stat(file)?.modified ?? new Date(0) }));
     const isIts = ({ podUid, ...one }: Container) =>
       one.namespace === namespace && isStaticUid(podUid) && one.pod === `${name}${nameSuffix(cp.node.name)}`;
-    return running.filter((one) => isIts(one) && written.some((time) => time > one.created));
+    return running.filter(isIts).flatMap((container): StaleReader[] => {
+      const later = changes.filter(({ time }) => time > container.created);
+      const own = later.find(({ time }) => time >= BEGAN || wasDuringRun(time));
+      return later.length > 0 ? [{ container, file: (own ?? later[0]!).file, isOurs: own !== undefined }] : [];
+    });
   });
 }
 

@@ -107,7 +107,7 @@ async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<st
 }
 
 async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise<Answer> {
-  return (await adminClient(facts, server).ready()) ? "ready" : { failed: "not ready" };
+  return (await (await adminClient(facts, server)).ready()) ? "ready" : { failed: "not ready" };
 }
 
 /** Some balancers do not lead a server back to itself. Where other nodes renew their Leases, they reach an API server all the same. */
@@ -144,7 +144,7 @@ async function tokensBothWays({ facts, data }: ControlPlaneNode, api: KubeApi, n
   const { name } = node;
   if (!(await api.find(`/api/v1/nodes/${name}`))) return "there is no such Node any more";
   const { host, port } = apiAddressOf(node, data, facts.bindPort) ?? { host: name, port: facts.bindPort };
-  const there = adminClient(facts, endpointUrl(host, port));
+  const there = await adminClient(facts, endpointUrl(host, port));
   if (!(await review(there, await newToken(api)))) return { failed: `${name} does not accept ours: its sa.pub is another` };
   if (!(await review(api, await newToken(there)))) return { failed: `this node does not accept ${name}'s: its sa.key is another` };
   return "both ways";

@@ -6,7 +6,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { Repair } from "../facts/repair.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { exists, list, stat } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
@@ -42,7 +42,7 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
 
 /** The checks have said why it does not answer. */
 async function answering({ facts }: ControlPlaneNode): Promise<KubeApi | undefined> {
-  const api = attempt(() => adminClient(facts));
+  const api = await attemptLater(() => adminClient(facts));
   return api instanceof Fail ? undefined : await unlessLate(api.ready().then((ready) => (ready ? api : undefined)));
 }
 

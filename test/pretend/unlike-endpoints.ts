@@ -1,5 +1,5 @@
 /** Rows of unlike.ts: where the API is, by whom, and how kubeconfigs lead there. */
-import { ADDRESS } from "./cluster.ts";
+import { ADDRESS, otherCa } from "./cluster.ts";
 import type { Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
 import {
@@ -145,6 +145,33 @@ export const ENDPOINTS: Unlike[] = [
       });
     },
     lost: { without: /^admin.conf: server/ },
+  },
+  {
+    name: "administrators sign in at an OIDC provider: admin.conf runs a program and has no certificate",
+    who: "companies that allow no client certificates: kubelogin, teleport",
+    change: (place) =>
+      editYaml(place, "/etc/kubernetes/admin.conf", (config) => {
+        config.users[0].user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "kubectl", args: ["oidc-login"] } };
+      }),
+    says: /admin\.conf.* signs in by the program kubectl/,
+    // kubeadm's takes its place: nothing outside of the lost file knows of it
+  },
+  {
+    name: "admin.conf leads through a proxy of the company, with its CA and its program, and kubeadm's binding of administrators is gone",
+    who: "teleport, Pinniped, OpenUnison: no client certificates at all",
+    change: async (place) => {
+      const company = await otherCa();
+      editYaml(place, "/etc/kubernetes/admin.conf", (config) => {
+        config.clusters[0].cluster = {
+          server: "https://teleport.example:443",
+          "certificate-authority-data": Buffer.from(company.cert).toString("base64"),
+        };
+        config.users[0].user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "tsh" } };
+      });
+      delete place.objects["clusterrolebindings/kubeadm:cluster-admins"];
+    },
+    says: /admin\.conf.* signs in by the program tsh/,
+    lost: { without: /^admin\.conf: server/ },
   },
   {
     name: "kubelet.conf has its certificate inside, and the kubelet does not rotate it",

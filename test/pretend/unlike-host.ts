@@ -1,11 +1,11 @@
 /** Rows of unlike.ts: the host, its kubelet, its programs and static pods of others. */
-import { chmodSync } from "node:fs";
+import { chmodSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { ADDRESS, manifest, mirrorPod, write } from "./cluster.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
-import { editPod, editYaml, mount, PKI, setFlags } from "./unlike-edits.ts";
+import { editPod, editYaml, mount, PKI, reissue, setFlags } from "./unlike-edits.ts";
 
 const MANIFESTS = "/etc/kubernetes/manifests";
 const CONFIG = "/var/lib/kubelet/config.yaml";
@@ -127,6 +127,22 @@ export const HOSTS: Unlike[] = [
     name: "the clock follows no time server that systemd knows",
     who: "chrony, ntpd, PTP, virtual machines with the host's clock",
     change: (place) => void place.node.commands!.push({ command: "timedatectl show --property=NTPSynchronized --value", stdout: "no\n" }),
+  },
+  {
+    name: "certificates and kubeconfigs were touched, edited and renewed since their servers started",
+    who: "editors, backup programs, configuration management; kubeadm certs renew without a restart",
+    change: async (place) => {
+      const { containers } = JSON.parse(crictlPs(place.node.containers));
+      for (const one of containers) one.createdAt = `${Date.now() - 3600_000}000000`;
+      place.node.commands!.push({ command: `${CRICTL} ps -a -o json`, stdout: JSON.stringify({ containers }) });
+      await reissue(place, "front-proxy-client", {});
+      const later = new Date(Date.now() - 600_000);
+      for (const file of ["scheduler.conf", "controller-manager.conf", "pki/apiserver.crt", "pki/front-proxy-client.crt"])
+        utimesSync(`${place.root}/etc/kubernetes/${file}`, later, later);
+    },
+    ends: {
+      "02-control-plane": { code: 0, names: /kube-scheduler: runs since before .*scheduler\.conf was changed, not by this kit: kept/ },
+    },
   },
   {
     name: "there is no timedatectl",

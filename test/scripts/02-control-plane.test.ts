@@ -216,7 +216,7 @@ test("02-control-plane does not start an API server whose encryption configurati
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("02-control-plane");
   expect(node.fingerprint()).toEqual(before);
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(3);
   expect(stderr).toContain('error: Cannot start kube-apiserver: "/etc/kubernetes/audit/enc.yaml" (--encryption-provider-config) missing');
   for (const name of ["kube-apiserver", "kube-controller-manager", "kube-scheduler"])
     expect(node.exists(`/etc/kubernetes/manifests/${name}.yaml`)).toBe(false);

@@ -352,7 +352,7 @@ test("what starts again is the static pod, as its manifest on disk has it: no co
     ["kube-scheduler", "kube-vip"].map((name) => container(namespace, name)),
   );
   const cp = controlPlaneOf(data);
-  expect(staleReaders(cp, running).map(({ id }) => id)).toEqual(["kube-system/kube-scheduler", "kube-system/kube-vip"]);
+  expect(staleReaders(cp, running).map(({ container: { id } }) => id)).toEqual(["kube-system/kube-scheduler", "kube-system/kube-vip"]);
   expect(otherStaticPods(cp)).toEqual([{ namespace: "kube-system", name: "kube-vip" }]);
 });
 
