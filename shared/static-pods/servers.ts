@@ -16,6 +16,7 @@ import { ensureMany } from "../pki/ensure.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { told } from "../run-events.ts";
+import { shell } from "../shell-line.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { takeAway } from "./exchange.ts";
 import { fitOwners } from "./fit-owners.ts";
@@ -105,10 +106,10 @@ export function toRestart(cp: ControlPlaneNode, { running, issued }: { running: 
 /** What somebody else has changed since is no part of a repair, and what runs goes on. */
 function sayReadBefore(cp: ControlPlaneNode, running: readonly Container[], restarted: readonly Container[]) {
   const left = staleReaders(cp, running).filter(({ container, isOurs }) => !isOurs && !restarted.includes(container));
-  for (const { container, file } of left)
-    say(
-      `${container.name}: runs since before ${file} was changed, not by this kit: kept. To let it read that: crictl stop ${container.id}`,
-    );
+  for (const { container, file } of left) {
+    const restart = shell`crictl stop ${container.id}`;
+    say(`${container.name}: runs since before ${file} was changed, not by this kit: kept. To let it read that: ${restart}`);
+  }
 }
 
 function isServer(container: Container): boolean {
