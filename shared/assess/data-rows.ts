@@ -1,11 +1,14 @@
 /** The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API is reached. */
+import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { severalCas } from "../facts/ca-copies.ts";
+import { lacksOnlyConfiguration } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { FULL, makeRoom } from "../facts/etcd-space.ts";
 import { releaseNote } from "../facts/release.ts";
 import { command } from "../facts/todo.ts";
+import type { Fail } from "../fail.ts";
 import { differsRow, type Row } from "./assessment.ts";
 
 /** What was read of etcd's data, and what could not be. */
@@ -19,8 +22,14 @@ export function dataRows({ data, dataFrom = "", obstacle, cluster, certificatesD
     ...(data.isFull ? [fullRow({ certificatesDir, revision: data.revision })] : []),
     ...releaseRow(cluster?.kubernetesVersion),
     ...data.warnings.map((detail): Row => ({ id: "etcd-data", what: dataFrom, state: "known", detail })),
-    ...(obstacle ? [{ id: "etcd-facts" as const, what: "facts in etcd's data", state: "!INCOMPLETE!", detail: obstacle.message }] : []),
+    ...(obstacle ? [obstacleRow(obstacle, data)] : []),
   ];
+}
+
+/** What the repair needs is no damage of a cluster that does without. */
+function obstacleRow({ message }: Fail, data: EtcdData): Row {
+  const state = lacksOnlyConfiguration(data) ? "known" : "!INCOMPLETE!";
+  return { id: "etcd-facts", what: "facts in etcd's data", state, detail: message };
 }
 
 /** Said, but no damage: certificates do not mend it. */

@@ -35,7 +35,8 @@ export function controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod, 
     others: cp ? otherControlPlanes(cp.cluster, { node: cp.node, without: lost.names }).map(({ name }) => name) : [],
     expired: expiredIn(damage),
   };
-  if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+  if (obstacle)
+    return { verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
   const docker = cp && attempt(() => refuseDockershim(cp));
   if (docker instanceof Fail) return { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] };
   if (clock instanceof Fail) return { verdict: `first the clock: ${clock.message}`, next: [clock.hint] };

@@ -10,7 +10,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-home/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import { readObject, readObjects } from "../k8s/stored.ts";
+import { readObject, readObjects, registryPrefix } from "../k8s/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { hasControlPlaneLabel } from "../trust/control-planes.ts";
@@ -130,10 +130,22 @@ function readConfiguration(data: EtcdData): ClusterConfiguration {
   const text = findConfigMap(data, "kube-system/kubeadm-config")?.ClusterConfiguration;
   if (!text) {
     throw new Refused("Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data", {
-      hint: "is this the etcd of a kubeadm cluster? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder",
+      hint: "is this the etcd of a kubeadm cluster? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder. While the API lives, kubeadm makes it again: kubeadm init phase upload-config kubeadm --config FILE, with the cluster's own names and ranges in it",
     });
   }
   return readYaml(text) as ClusterConfiguration;
+}
+
+/**
+ * Whether the cluster lives and only has no kubeadm-config: somebody has deleted it, or made the cluster without kubeadm. An etcd that came up
+ * empty has none either, and no workloads: its API server makes only namespaces, nodes and what it needs itself.
+ */
+export function lacksOnlyConfiguration(data: EtcdData): boolean {
+  const lacks = attempt(() => findConfigMap(data, "kube-system/kubeadm-config") === undefined);
+  const works = attempt(() =>
+    ["deployments/", "daemonsets/"].some((path) => data.list(`${registryPrefix(data)}/${path}`).some(() => true)),
+  );
+  return lacks === true && works === true;
 }
 
 function findConfigMap(data: EtcdData, name: string): Record<string, string> | undefined {

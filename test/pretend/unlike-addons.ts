@@ -82,7 +82,7 @@ export const ADDONS: Unlike[] = [
       "03-workers close": { names: /kubeadm-config/ },
       "04-sa-tokens": { names: /kubeadm-config/ },
       "05-verify": { names: /kubeadm-config/ },
-      "00-assess": { code: 2, names: /the repair cannot begin: .*kubeadm-config/ },
+      "00-assess": { code: 0, names: /nothing is damaged on this node. A repair cannot begin: .*kubeadm-config/ },
     },
     lost: { refuses: ["01-etcd --new-cas", /kubeadm-config/] },
   },

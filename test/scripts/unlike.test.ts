@@ -75,6 +75,15 @@ test.each([
   expect((await cluster.run(script)).changed).toContain(changes);
 });
 
+test("an etcd that came up empty is no cluster that only lacks its kubeadm-config", async () => {
+  const change = ({ objects }: Place) => {
+    for (const key of Object.keys(objects)) if (/kubeadm-config|^(deployments|daemonsets)\//.test(key)) delete objects[key];
+  };
+  using cluster = await unlike({ name: "empty", who: "this test", change }, runs);
+  const { exitCode, stdout } = await cluster.run("00-assess");
+  expect({ exitCode, stdout }).toMatchObject({ exitCode: 2, stdout: expect.stringContaining("!INCOMPLETE!") });
+});
+
 function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {
   const { changed, exitCode } = seen;
   expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(seen) }).toMatchObject({ changed: [], endsWell: true });
