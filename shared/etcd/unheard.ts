@@ -98,10 +98,24 @@ async function quorumNow({ data, node, facts }: ControlPlaneNode) {
 
 /** Errors: Refused where etcd's manifest on disk says that this kit cannot ask it. */
 export function refuseUnasked(cp: ControlPlaneNode) {
+  const trouble = unasked(cp);
+  if (trouble) throw trouble;
+}
+
+function unasked(cp: ControlPlaneNode): Refused | undefined {
   const path = manifestPath(cp, "etcd");
   const manifest = readableManifest(path);
-  const trouble = manifest && gatewayTrouble(manifest, path);
-  if (trouble) throw trouble;
+  return manifest && gatewayTrouble(manifest, path);
+}
+
+/**
+ * Why an etcd that runs turns this kit away, and so nobody else: it took our certificate and said no, or its manifest has no way for us. Undefined
+ * where it may be in trouble. Whether it serves others, they have to say.
+ */
+export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail | undefined> {
+  const known = unasked(cp) ?? noUser(cp, fail);
+  if (!known && !(fail instanceof EtcdRefusal)) return undefined;
+  return (await ownEtcdRuns(cp)) ? (known ?? fail) : undefined;
 }
 
 /** Part 2, where etcd did not answer: why, if it lives; else the same Fail. */

@@ -7,6 +7,7 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import type { LiveMember } from "../etcd/client.ts";
 import { etcdClient, howMany, silentMembers } from "../etcd/identity.ts";
 import { promotion } from "../etcd/silent-members.ts";
+import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-home/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
@@ -25,6 +26,7 @@ import { bothCas } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
+import { unlessLate } from "../wait-for.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
 /** etcd and the API by this node's own certificates; then one check for each other control plane node. */
@@ -32,8 +34,8 @@ export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
   const servers = [...new Set([localServer(cp.facts), clusterServer(cp.facts)])];
   const others = cp.cluster.nodes.filter((node) => node.controlPlane && node.name !== cp.node.name);
   return [
-    { id: "etcd-answers", look: () => etcdAnswer(cp) },
-    { id: "etcd-members", look: () => members(cp, api) },
+    { id: "etcd-answers", look: () => unlessTurnedAway(cp, api, () => etcdAnswer(cp)) },
+    { id: "etcd-members", look: () => unlessTurnedAway(cp, api, () => members(cp, api)) },
     ...servers.map(
       (server): CheckRow => ({
         id: "api-ready",
@@ -68,6 +70,18 @@ export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
 async function leader({ node }: ControlPlaneNode, api: KubeApi, component: (typeof LEADERS)[number]): Promise<Answer> {
   const lease = leaderLease(node, component);
   return lease === undefined ? "elects no leader" : ((await leaderNow(api, lease)) ?? { failed: "no leader" });
+}
+
+/** No answer to our own client is no outage where an API server reads through this etcd all the time. */
+async function unlessTurnedAway(cp: ControlPlaneNode, api: KubeApi, ask: () => Promise<Answer>): Promise<Answer> {
+  let answer: Answer = "";
+  const fail = await failOf(async () => {
+    answer = await ask();
+  });
+  const why = fail && (await turnedAway(cp, fail));
+  if (why && (await unlessLate(api.ready()))) return { differs: `not asked: ${why.message}. It lives: the API server is ready` };
+  if (fail) throw fail;
+  return answer;
 }
 
 async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {

@@ -107,6 +107,32 @@ test("an etcd that says no for a reason that nobody knows is not stopped", async
   for (const line of ["01-etcd", "02-control-plane"]) await expectRefusal(node, line, /etcd runs .*HTTP 403 no/, /crictl logs/, REFUSED);
 });
 
+test.each([
+  ["no JSON gateway", "--enable-grpc-gateway=false", { gateway: "off" }],
+  ["its JSON gateway at a URL without TLS", "--listen-client-http-urls=http://127.0.0.1:2378", { gateway: "deaf" }],
+  ["its own authentication", undefined, { auth: true }],
+  ["HTTP 403", undefined, { refuses: () => new Response("no", { status: 403 }) }],
+] as const)("05-verify: an etcd that lives and keeps this kit out by %s is no outage", async (words, flag, state) => {
+  using node = await healthyNode(flag ? { flag } : {});
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), ...state });
+  using _api = serveRunning(node, { on: renewing });
+  const { exitCode, stdout } = await node.run("05-verify");
+  expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
+  expect(stdout).not.toContain("failed   etcd");
+  for (const what of ["answers with today's certificates", "members"])
+    expect(stdout.split("\n").find((line) => line.startsWith(`  ${what} `))).toContain(words);
+});
+
+test("05-verify: an etcd that says no is an outage where the API server says that it is not ready", async () => {
+  using node = await healthyNode();
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), refuses: () => new Response("no", { status: 503 }) });
+  const notReady = ({ path }: { path: string }) => (path === "/readyz" ? new Response("[-]etcd failed", { status: 500 }) : undefined);
+  using _api = serveRunning(node, { on: (request, api) => notReady(request) ?? renewing(request, api) });
+  const { exitCode, stdout } = await node.run("05-verify");
+  expect(exitCode).toBe(2);
+  expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
+});
+
 test("an etcd that runs and has too few members is not stopped: it waits for them", async () => {
   using node = await healthyNode({ members: THREE });
   const refuses = () => Response.json({ error: "etcdserver: request timed out", code: 14 }, { status: 503 });
