@@ -30,7 +30,7 @@ import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
 import { APPROVES, endBySignal, startApprover, stopApprover } from "../shared/workers/approver.ts";
 import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
-import { findSilent, reallyOut, type Silent, saySilent } from "../shared/workers/nodes-seen.ts";
+import * as seen from "../shared/workers/nodes-seen.ts";
 import { wayToApi } from "../shared/workers/own-server.ts";
 import { endJoin, rollBack, saveTrust, wasCutOff } from "../shared/workers/saved-trust.ts";
 import { readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
@@ -55,8 +55,8 @@ const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
 
 async function open(values: Values) {
   const { cp, api, out } = await onControlPlane(values, "03-workers open");
-  const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, leftNames(out));
-  if (silent) saySilent(silent);
+  const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
+  if (silent) seen.saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins({ cp, api, out }, silent);
   await step(
     "3.1 Make a bootstrap token for the workers",
@@ -71,12 +71,12 @@ async function open(values: Values) {
 }
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
-async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired }: Silent) {
+async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired }: seen.Silent) {
   const silentControlPlanes = [...unrepaired, ...controlPlanes];
   const closeOn =
     silentControlPlanes.length === 0 ? await whereToClose(cp, api, leftNames(out)) : [];
-  const seen = { silentControlPlanes, closeOn, ...trustSeen(cp) };
-  done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), seen)));
+  const end = { silentControlPlanes, closeOn, ...trustSeen(cp) };
+  done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), end)));
 }
 
 /** The control plane nodes on which `close` still has something to do. */
@@ -174,7 +174,8 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
   const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
   refuseStrangers(values, cp, { mayBeDeleted });
   const api = await adminApi(cp);
-  const out = await reallyOut(cp, api, await leftOut(cp, values));
+  await seen.refuseDeafLeases(cp, api);
+  const out = await seen.reallyOut(cp, api, await leftOut(cp, values));
   if (words) await saySilentMembers(cp, words, leftNames(out));
   return { cp, api, out };
 }

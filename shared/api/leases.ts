@@ -9,7 +9,9 @@
 import { madeAt } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { mode } from "../run.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { patient, unlessLate, waitFor } from "../wait-for.ts";
+import { refusalOfOne, unlessRefused } from "./api-error.ts";
+import { asDeafWebhook, type DeafWebhook } from "./called-by-api.ts";
 import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
 import { readAll } from "./many.ts";
@@ -53,9 +55,41 @@ export function provingSince(caPem: string, clientPem?: string): Date {
   return new Date(Math.max(...made, Date.now() - FRESH_MS));
 }
 
-/** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
-export async function leaseRenewed(api: KubeApi, node: string, since: Date): Promise<boolean> {
-  return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`)) > since;
+/** When a kubelet last renewed its Lease; 1970: never. Errors: as KubeApi. */
+export async function lastRenewal(api: KubeApi, node: string): Promise<Date> {
+  return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`));
+}
+
+/** Milliseconds between two questions why a Lease is not renewed; the first one comes as late. */
+const ASK_EVERY = 5000;
+
+/** Waits until a kubelet has renewed its Lease after `since`. Errors: Fail; with a deaf webhook's name and way out, where that refuses every renewal. */
+export async function waitForRenewal(api: KubeApi, node: string, since: Date, { seconds, hint }: { seconds: number; hint: string }) {
+  let [asked, deaf]: [number, DeafWebhook | undefined] = [Date.now(), undefined];
+  const isRenewed = async () => {
+    if ((await lastRenewal(api, node)) > since) return true;
+    if (Date.now() > asked + patient(ASK_EVERY)) {
+      deaf = await renewalRefused(api, node);
+      asked = Date.now();
+    }
+    if (deaf) throw deaf;
+    return false;
+  };
+  await waitFor(`the Lease of ${node} to be renewed`, isRenewed, { seconds, hint: () => deaf?.hint ?? hint });
+}
+
+/** The webhook for which the API refuses that this Lease is renewed, whoever asks: it is asked for as a trial. Undefined: none does. */
+export async function renewalRefused(api: KubeApi, node: string): Promise<DeafWebhook | undefined> {
+  const renewTime = new Date().toISOString().replace("Z", "000Z");
+  try {
+    await unlessRefused([404], () => api.patch(`${NODE_LEASES}/${node}?dryRun=All`, { spec: { renewTime } }));
+    return undefined;
+  } catch (err) {
+    const deaf = await asDeafWebhook(api, err);
+    // what a policy says of our client says nothing of the kubelet
+    if (deaf || refusalOfOne(err)) return deaf;
+    throw err;
+  }
 }
 
 /** When each kubelet last renewed its Lease, by node name. */
@@ -75,7 +109,7 @@ export type Listening = (nodes: readonly string[]) => Promise<ReadonlyMap<string
 const CLOSED_LOOKS = 12;
 
 /**
- * When each kubelet last renewed its Lease, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
+ * When each kubelet last renewed its Lease, `deaf`: the webhook for which nobody can, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
  * while we look (that node's clock may differ from ours). A kubelet that must first find the API gets the time for it, unless its port is
  * closed. `onlyNew`: a kubelet may have died since its last renewal, so only one while we look counts, or one of the last minute where the
  * port is open; a dry run does not wait and takes all. `notAwaited`: these are looked at, and nobody waits for them.
@@ -106,7 +140,8 @@ export async function nodeLeases(
   const options = { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" };
   const what = () => `the kubelets of ${listed(awaited())} to renew their Leases`;
   if (leases.notRenewed.length > 0) await unlessLate(waitFor(what, nothingToWaitFor, options));
-  return leases;
+  const [silent] = leases.notRenewed;
+  return { ...leases, deaf: silent === undefined ? undefined : await renewalRefused(api, silent) };
 }
 
 /** What was seen of the kubelets' ports. A port that is open, or of which nothing can be told, is asked once. */

@@ -1,5 +1,6 @@
 /** Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches it. */
 import { ApiError } from "../api/api-error.ts";
+import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { clockAhead, nodeLeases } from "../api/leases.ts";
@@ -19,7 +20,12 @@ export async function seenNodes(api: KubeApi) {
 
 type Seen = Awaited<ReturnType<typeof seenNodes>>;
 
-export function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string, { there, renewals, notRenewed }: Seen): Generator<CheckRow> {
+export function* nodeChecks(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  caPem: string,
+  { there, renewals, notRenewed, deaf }: Seen,
+): Generator<CheckRow> {
   const serving = servingByCa(cp);
   for (const node of cp.cluster.nodes) {
     const { name } = node;
@@ -31,7 +37,7 @@ export function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string, {
     yield {
       id: "node-lease",
       of: name,
-      look: () => renewalOf(renewals.get(name), notRenewed.includes(name)),
+      look: () => renewalOf(renewals.get(name), notRenewed.includes(name), deaf),
     };
     const hint = KINDS["node-ready"].mend.replace("…", name);
     const look = async () => readyNode(notRenewed.includes(name) ? seen : await onceKnown(seen, api, hint));
@@ -47,10 +53,11 @@ export function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string, {
 }
 
 /** `time` is by that node's clock. */
-function renewalOf(time: Date | undefined, isLate: boolean): Answer {
+function renewalOf(time: Date | undefined, isLate: boolean, deaf?: DeafWebhook): Answer {
   if (!time) return { failed: "never" };
   const ago = `${((Date.now() - time.getTime()) / 1000).toFixed(0)} s ago`;
-  if (isLate) return { failed: `last ${time > new Date() ? `at ${time.toISOString()}, by its own clock` : ago}` };
+  const last = `last ${time > new Date() ? `at ${time.toISOString()}, by its own clock` : ago}`;
+  if (isLate) return deaf ? { failed: `${last}: ${deaf.message}`, mend: deaf.hint } : { failed: last };
   const ahead = clockAhead(time);
   if (ahead === 0) return ago;
   return { warning: `yes, but its clock is ${Math.abs(ahead / 1000).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"} this node's` };

@@ -3,7 +3,7 @@
  * `kubeadm join`, this does not touch the kubelet's configuration. If it fails, the files from before come back.
  */
 import { KubeApi } from "../api/kube-api.ts";
-import { leaseRenewed } from "../api/leases.ts";
+import { waitForRenewal } from "../api/leases.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { refuseControlPlane } from "../facts/no-etcd-data.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
@@ -130,7 +130,7 @@ export async function proveKubelet(node: Node, { ca, saved }: Proving) {
   const self = KubeApi.from(readKubeconfig(kubelet.kubeconfig)!);
   const hint =
     "journalctl -u kubelet -n 50. Its certificate stays, nothing is rolled back. When the cause is repaired, run the same command again: it only waits for the Lease";
-  await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(self, node.name, since), { seconds: 60, hint });
+  await waitForRenewal(self, node.name, since, { seconds: 60, hint });
   say(`${node.name}: renewed its Lease with it`);
   await leadAsBefore(node, { before, ca });
   if (!saved.containers) return;

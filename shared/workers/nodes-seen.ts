@@ -1,6 +1,7 @@
 /** The cluster's nodes as the running API shows them: are they the ones from before, which renew their Lease, and which have to join? */
+import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { allRenewals, isFresh, leaseRenewed, nodeLeases, provingSince } from "../api/leases.ts";
+import { allRenewals, isFresh, lastRenewal, nodeLeases, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
@@ -15,7 +16,6 @@ import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { isControlPlane } from "../trust/control-planes.ts";
-import { waitFor } from "../wait-for.ts";
 import { isListening, listeningOn } from "./kubelet-port.ts";
 
 /** The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it serves none of them. */
@@ -35,11 +35,16 @@ export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
 /** "Ready" is stale as long as nobody watches the nodes: the Lease is the proof. */
 export async function proveOwnKubelet({ node, facts }: ControlPlaneNode, api: KubeApi) {
   const since = provingSince(clusterCa(facts.certificatesDir), readText(node.kubelet.clientPem));
-  await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(api, node.name, since), {
-    seconds: 90,
-    hint: "journalctl -u kubelet -n 50; is its clock right, is kubelet.conf's server reachable?",
-  });
+  const hint = "journalctl -u kubelet -n 50; is its clock right, is kubelet.conf's server reachable?";
+  await waitForRenewal(api, node.name, since, { seconds: 90, hint });
   if (!mode.dryRun) say(`${node.name}: renewed its Lease with the new certificate`);
+}
+
+/** Errors: Fail where this node's Lease is not renewed because of a webhook: then no node's kubelet can come back. */
+export async function refuseDeafLeases({ node }: ControlPlaneNode, api: KubeApi) {
+  if (isFresh(await lastRenewal(api, node.name))) return;
+  const deaf = await renewalRefused(api, node.name);
+  if (deaf) throw new Fail(`The Lease of ${node.name} is not renewed: ${deaf.message}`, { hint: deaf.hint });
 }
 
 /** Nodes that etcd knew and that are still there, but do not renew their Lease, by what brings them back. */
@@ -54,6 +59,8 @@ export interface Silent {
   named: readonly string[];
   /** Those that are named, and renew their Lease all the same. */
   here: readonly string[];
+  /** The webhook for which nobody can renew a Lease. */
+  deaf: DeafWebhook | undefined;
   /** The last renewal of each node, by its own clock. */
   last: ReadonlyMap<string, Date>;
 }
@@ -68,7 +75,7 @@ export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: re
   const noServer = await withoutApiServer(cp, nodes);
   const names = nodes.map(({ name }) => name);
   const notAwaited = [...noServer, ...without, ...(caIsNew(cp) ? await notJoined(cp, api, names) : [])];
-  const { notRenewed, renewals } = await nodeLeases(api, names, { onlyNew: true, listening: listeningOn(nodes), notAwaited });
+  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, { onlyNew: true, listening: listeningOn(nodes), notAwaited });
   const isNamed = ({ name }: KnownNode) => without.includes(name);
   const isUnrepaired = ({ name }: KnownNode) => noServer.includes(name);
   const silent = nodes.filter(({ name }) => notRenewed.includes(name));
@@ -80,6 +87,7 @@ export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: re
     workers: workers!.map(({ name }) => name),
     named: silent.filter(isNamed).map(({ name }) => name),
     here: nodes.filter((node) => isNamed(node) && !silent.includes(node)).map(({ name }) => name),
+    deaf,
     last: renewals,
   };
 }
@@ -107,10 +115,12 @@ export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string
 }
 
 /** Who is missed, since when by its own clock, and what brings it back. */
-export function saySilent({ unrepaired, controlPlanes, workers, here, last }: Silent) {
+export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
   for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
   if (unrepaired.length > 0) say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);
   const since = (names: readonly string[]) => listed(names.map((name) => `${name} (last ${last.get(name)?.toISOString() ?? "never"})`));
+  if (deaf && controlPlanes.length + workers.length > 0)
+    return say(`no Lease renewal from ${since([...controlPlanes, ...workers])}: ${deaf.message}: ${deaf.hint}`);
   const why = "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
   if (controlPlanes.length > 0) say(`no Lease renewal from ${since(controlPlanes)}. ${why}: run part 2 on these nodes`);
   if (workers.length > 0) say(`no Lease renewal from ${since(workers)}. ${why}: run join on these nodes only; or they are away`);

@@ -2,7 +2,9 @@
  * Test pods: does a new pod get a network, on every node? They are a probe, no gate: what one of them does not reach is named, and the others go
  * on. Only where no kubelet at all can give a new pod a network is nothing begun that needs one.
  */
+
 import { refusalOfOne } from "../api/api-error.ts";
+import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
@@ -14,7 +16,6 @@ import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { patient, unlessLate, waitFor } from "../wait-for.ts";
 import { nodesToTest, type Pattern, PODS, patternOf, podFor } from "./test-pod.ts";
-import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 import { lastEvent, whyNotReady } from "./why-not.ts";
 
 /** Test pods at the same time, and the seconds that all of them may take, one to start, and one to be reached. */

@@ -1,5 +1,7 @@
 /** Evicts pods, as `kubectl drain` does: never more than a PodDisruptionBudget allows, and only as their controller makes new ones. */
+
 import { unlessRefused } from "../api/api-error.ts";
+import { asDeafWebhook, type DeafWebhook } from "../api/called-by-api.ts";
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
@@ -12,7 +14,6 @@ import { type AwayNodes, isThere } from "./on-away.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, podsOf } from "./rollout-status.ts";
 import { type LabelSelector, selects } from "./selector.ts";
-import { asDeafWebhook, type DeafWebhook } from "./webhooks.ts";
 
 /** How long a PodDisruptionBudget, the end of a pod and a new pod may take, each. */
 const SECONDS = 300;

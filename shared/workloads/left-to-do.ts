@@ -1,4 +1,5 @@
 /** What is left for the operator to do: old keys outside of the cluster, and files that did not come back. */
+import { calledByApi } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { trustBundles } from "../api/trust-bundles.ts";
@@ -25,7 +26,6 @@ import type { Renewed } from "./renew-tokens.ts";
 import type { Left } from "./restart-order.ts";
 import { lastWritten } from "./stale-pods.ts";
 import { tokenSecrets } from "./token-secrets.ts";
-import { calledByApi } from "./webhooks.ts";
 
 interface Done {
   cp: ControlPlaneNode;

@@ -67,9 +67,11 @@ function refuseReduced(cp: ControlPlaneNode, out: LeftOut) {
 }
 
 async function refuseSilent(api: KubeApi, nodes: readonly string[]) {
-  const { notRenewed } = await nodeLeases(api, nodes);
+  const { notRenewed, deaf } = await nodeLeases(api, nodes);
   if (notRenewed.length === 0) return;
-  throw new Fail(`${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`, {
+  const what = `${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`;
+  if (deaf) throw new Fail(`${what}: ${deaf.message}`, { hint: deaf.hint });
+  throw new Fail(what, {
     hint: `part 3 there first; nodes that are away for now: ${retyped({ without: notRenewed }, { of: "04-sa-tokens" })}; those that are lost for good: --lost`,
   });
 }

@@ -2,7 +2,9 @@
  * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key, as fast as the API server
  * writes. They are the same that the controller-manager would write, but it writes only about ten a second.
  */
+
 import { ApiError, refusalOfOne } from "../api/api-error.ts";
+import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
@@ -29,7 +31,6 @@ import {
   verifierOf,
   writeTokenSecret,
 } from "./token-secrets.ts";
-import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 
 /** A Secret that is not current and can be renewed: what is wrong with it. */
 interface Stale {

@@ -1,4 +1,5 @@
 /** The pods that hold old trust, and their restart in the order that lets each find what it needs. No workload stops the others. */
+import { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { inTurn } from "../api/many.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
@@ -18,7 +19,7 @@ import { label, type PodOwner, withoutAway } from "./pod-owners.ts";
 import { costsOf } from "./reads-anew.ts";
 import { type Around, FewNodesLeft, restart } from "./rollout.ts";
 import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
-import { DeafWebhook, refuseDeafWebhook } from "./webhooks.ts";
+import { refuseDeafWebhook } from "./webhooks.ts";
 
 /** Owners restarted at the same time; one that takes longer (milliseconds) gives its place to the next, and is waited for beside it. */
 const WIDTH = 20;

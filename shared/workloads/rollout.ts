@@ -1,4 +1,5 @@
 /** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new pods are available. */
+import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import { type ApiReader, type KubeApi, withQuery } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { isReady } from "../api/pod-ready.ts";
@@ -15,7 +16,7 @@ import { AGAIN, howToLookAt, podsOf, refuseHeld, rolloutState, type Workload } f
 import { type KeptFrom, publishRootCa } from "./root-ca.ts";
 import { podsPath, selectorOf } from "./selector.ts";
 import { NOT_YET } from "./stale-pods.ts";
-import { DeafWebhook, pastWebhooks, refuseDeafWebhook } from "./webhooks.ts";
+import { refuseDeafWebhook } from "./webhooks.ts";
 import { whyNot } from "./why-not.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";

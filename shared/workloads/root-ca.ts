@@ -1,5 +1,7 @@
 /** kube-root-ca.crt: the ConfigMap in each namespace by which pods know the CA. The controller-manager writes it (rootcacertpublisher). */
+
 import { ApiError, refusalOfOne } from "../api/api-error.ts";
+import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { apiServerBundles } from "../api/trust-bundles.ts";
@@ -9,7 +11,6 @@ import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { patient, waitFor } from "../wait-for.ts";
-import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 
 const NAME = "kube-root-ca.crt";
 

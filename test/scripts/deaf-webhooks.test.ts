@@ -6,9 +6,10 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { afterPart2 } from "../pretend/after-part2.ts";
 import { type ApiRequest, status } from "../pretend/api.ts";
 import { healthyCp, otherCa } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
-import { knewCa, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
+import { knewCa, LEASES, lease, living, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 
 setDefaultTimeout(300_000);
 
@@ -203,4 +204,55 @@ test("04-sa-tokens stops where the controller-manager gives kube-system no new C
   const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.01" });
   expect([exitCode, stderr]).toEqual([1, expect.stringContaining("hint: does it lead? ")]);
   expect(api.changes()).toEqual([]);
+});
+
+/** The API takes no renewal of these Leases from anybody. */
+const DEAF = status(500, 'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused');
+const onLeases = (names: readonly string[]) => {
+  const tries: string[] = [];
+  const on = ({ method, path }: ApiRequest) => {
+    const isTried = method !== "GET" && names.some((name) => path.startsWith(`${LEASES}/${name}`));
+    if (isTried) tries.push(path);
+    return isTried ? (DEAF.clone() as Response) : undefined;
+  };
+  const silent = Object.fromEntries(names.map((name) => [`${LEASES}/${name}`, lease(4000)]));
+  return { on, tries, objects: { ...CALLED, ...silent } };
+};
+const REFUSED = 'the API refuses it, because the webhook "all.policy.example" does not answer';
+
+test("part 2: a webhook that keeps the kubelet from renewing its Lease is named, not the clock", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { on, tries, objects } = onLeases(["m1"]);
+  using api = serveRunning(node, { objects, on });
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(stderr).toContain(`error: Waited 90 s for the Lease of m1 to be renewed: ${REFUSED}\nhint: its pods serve policy/hook`);
+  expect(stderr).toContain(WAY_OUT);
+  expect(tries.every((path) => path.endsWith("?dryRun=All"))).toBe(true);
+  expect(api.changes().filter((change) => change.includes("/leases/m1"))).toEqual([]);
+});
+
+test.each(["open", "close", "approve"])("03-workers %s: no kubelet can come back while a webhook refuses its Lease", async (name) => {
+  using node = await afterPart2();
+  using api = serveRunning(node, onLeases(["m1", "w1", "w2"]));
+  const { exitCode, stderr } = await node.run(`03-workers ${name}`, { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(stderr).toContain(`error: The Lease of m1 is not renewed: ${REFUSED}\nhint: its pods serve policy/hook`);
+  expect(api.changes()).toEqual([]);
+});
+
+test.each([
+  ["02-control-plane", `  no Lease renewal from w2 (last TIME): ${REFUSED}: its pods serve policy/hook`],
+  ["04-sa-tokens", `error: 1 of 3 nodes do not renew their Lease: w2: ${REFUSED}\nhint: its pods serve policy/hook`],
+  ["05-verify", `nodes: w2 renews its Lease: last SECONDS ago: ${REFUSED}`],
+])("%s does not send a node to join whose Lease a webhook refuses", async (line, words) => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { on, objects } = onLeases(["w2"]);
+  using _api = serveRunning(node, { objects, on: living(["m1", "w1"], on) });
+  const { stdout, stderr } = await node.run(line, { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
+  const said = `${stdout}${stderr}`.replace(/last \d{4}-[\w:.-]+/g, "last TIME").replace(/\d+ s ago/g, "SECONDS ago");
+  expect(said).toContain(words);
+  expect(said).toContain(WAY_OUT);
 });
