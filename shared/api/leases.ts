@@ -55,9 +55,9 @@ export function provingSince(caPem: string, clientPem?: string): Date {
   return new Date(Math.max(...made, Date.now() - FRESH_MS));
 }
 
-/** When a kubelet last renewed its Lease; 1970: never. Errors: as KubeApi. */
-export async function lastRenewal(api: KubeApi, node: string): Promise<Date> {
-  return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`));
+/** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
+export async function leaseRenewed(api: KubeApi, node: string, since: Date): Promise<boolean> {
+  return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`)) > since;
 }
 
 /** Milliseconds between two questions why a Lease is not renewed; the first one comes as late. */
@@ -67,7 +67,7 @@ const ASK_EVERY = 5000;
 export async function waitForRenewal(api: KubeApi, node: string, since: Date, { seconds, hint }: { seconds: number; hint: string }) {
   let [asked, deaf]: [number, DeafWebhook | undefined] = [Date.now(), undefined];
   const isRenewed = async () => {
-    if ((await lastRenewal(api, node)) > since) return true;
+    if (await leaseRenewed(api, node, since)) return true;
     if (Date.now() > asked + patient(ASK_EVERY)) {
       deaf = await renewalRefused(api, node);
       asked = Date.now();

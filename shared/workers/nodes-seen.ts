@@ -1,7 +1,7 @@
 /** The cluster's nodes as the running API shows them: are they the ones from before, which renew their Lease, and which have to join? */
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { allRenewals, isFresh, lastRenewal, nodeLeases, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
+import { allRenewals, isFresh, leaseRenewed, nodeLeases, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
@@ -41,8 +41,8 @@ export async function proveOwnKubelet({ node, facts }: ControlPlaneNode, api: Ku
 }
 
 /** Errors: Fail where this node's Lease is not renewed because of a webhook: then no node's kubelet can come back. */
-export async function refuseDeafLeases({ node }: ControlPlaneNode, api: KubeApi) {
-  if (isFresh(await lastRenewal(api, node.name))) return;
+export async function refuseDeafLeases({ node, facts }: ControlPlaneNode, api: KubeApi) {
+  if (await leaseRenewed(api, node.name, provingSince(clusterCa(facts.certificatesDir)))) return;
   const deaf = await renewalRefused(api, node.name);
   if (deaf) throw new Fail(`The Lease of ${node.name} is not renewed: ${deaf.message}`, { hint: deaf.hint });
 }

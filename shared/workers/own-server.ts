@@ -3,7 +3,7 @@
  * not to the cluster's endpoint. A join changes its CA and its client certificate, and no more.
  */
 import { KubeApi } from "../api/kube-api.ts";
-import { leaseRenewed } from "../api/leases.ts";
+import { waitForRenewal } from "../api/leases.ts";
 import { refuseOtherTime } from "../facts/clock.ts";
 import { Fail, failOf } from "../fail.ts";
 import { readText, writeFile } from "../files/files.ts";
@@ -88,5 +88,5 @@ async function exchange(node: Node, content: string) {
   await turnKubelet("start");
   const self = KubeApi.from(readKubeconfig(kubeconfig)!);
   const hint = "journalctl -u kubelet -n 50";
-  await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(self, node.name, since), { seconds: 60, hint });
+  await waitForRenewal(self, node.name, since, { seconds: 60, hint });
 }

@@ -57,11 +57,12 @@ test("03-workers open --dry-run writes no token and makes none", async () => {
 test("03-workers open makes no token before the controller-manager has given every namespace the new CA", async () => {
   using node = await afterPart2();
   const old = { data: { "ca.crt": before.cert } };
-  using api = serveRunning(node, { objects: { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": old } });
+  const maps = ["kube-system", "shop"].map((name) => `/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`);
+  using api = serveRunning(node, { objects: Object.fromEntries(maps.map((path) => [path, old])) });
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: shop): no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: kube-system, shop): no answer yet\nhint: does it lead?",
   );
   expect(node.exists("/root/token")).toBe(false);
   expect(api.changes()).toEqual([]);
