@@ -11,7 +11,7 @@ export function releaseNote(version: string): string | undefined {
   const minor = minorOf(version);
   if (minor >= REHEARSED) return undefined;
   const known = minor >= WITHOUT_DOCKERSHIM ? "1.24 and later with containerd or CRI-O seem to work" : "nothing is known of it";
-  return `Kubernetes ${version}: releases before 1.${REHEARSED} are not rehearsed; ${known}. Try --dry-run first`;
+  return `Kubernetes ${version}: releases before 1.${REHEARSED} are not rehearsed, but for one all-lost with 1.28.15; ${known}. Try --dry-run first`;
 }
 
 /** Errors: Refused where the kubelet itself runs the containers with Docker: they are gone with it, and crictl cannot ask it. */

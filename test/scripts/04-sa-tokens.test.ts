@@ -245,13 +245,15 @@ test.each([
   expect([exitCode, stderr]).toEqual([code, expect.stringContaining(says)]);
 });
 
-test("04-sa-tokens goes no further when a namespace does not get the new CA", async () => {
+test("04-sa-tokens goes no further when the system's namespace does not get the new CA", async () => {
   using node = await afterPart3();
-  using api = serveStale(node, before.cert, { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": { data: { "ca.crt": before.cert } } });
+  using api = serveStale(node, before.cert, {
+    "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt": { data: { "ca.crt": before.cert } },
+  });
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   expect(exitCode).toBe(1);
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: shop): no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: kube-system): no answer yet\nhint: does it lead?",
   );
   expect(api.changes()).toEqual([]);
 });

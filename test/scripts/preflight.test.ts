@@ -173,7 +173,7 @@ test("a release before 1.29 is said to be not rehearsed; with dockershim it is r
   const { exitCode, stderr } = await node.run("01-etcd --new-cas --dry-run");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "warning: Kubernetes v1.26.3: releases before 1.29 are not rehearsed; 1.24 and later with containerd or CRI-O seem to work",
+    "warning: Kubernetes v1.26.3: releases before 1.29 are not rehearsed, but for one all-lost with 1.28.15; 1.24 and later with containerd or CRI-O seem to work",
   );
   expect((await node.run("00-assess")).stdout).toContain("releases before 1.29 are not rehearsed");
   using docker = await pretendNode({
