@@ -42,6 +42,7 @@ interface KubeletConfiguration {
   authentication?: { x509?: { clientCAFile?: string } };
   staticPodPath?: string;
   serverTLSBootstrap?: boolean;
+  rotateCertificates?: boolean;
   containerRuntimeEndpoint?: string;
 }
 
@@ -51,7 +52,7 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
   logs = absolute(config.podLogsDir) ?? "/var/log/pods";
   const { staticPodPath, authentication, serverTLSBootstrap = false } = config;
   const certDir = pathIn(flags, "cert-dir") ?? `${KUBELET_DIR}/pki`;
-  const rotates = flags.get("rotate-server-certificates");
+  const [rotates, renews] = ["rotate-server-certificates", "rotate-certificates"].map((flag) => flags.get(flag));
   return {
     kubeconfig: pathIn(flags, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
     bootstrapKubeconfig: pathIn(flags, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -60,6 +61,8 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
     staticPodPath: pathIn(flags, "pod-manifest-path") ?? absolute(staticPodPath) ?? "/etc/kubernetes/manifests",
     serverTlsBootstrap: rotates === undefined ? serverTLSBootstrap : rotates === "true",
     clientPem: `${certDir}/kubelet-client-current.pem`,
+    /** It uses what kubelet.conf names, whatever lies in its folder: it renews no certificate by itself. */
+    keepsCertificate: renews === undefined ? config.rotateCertificates === false : renews === "false",
     serverPem: `${certDir}/kubelet-server-current.pem`,
     /** A folder for each pod on this node, named by its UID. */
     podsDir: `${pathIn(flags, "root-dir") ?? KUBELET_DIR}/pods`,
@@ -147,14 +150,14 @@ export async function loggedConfig(): Promise<string[]> {
   return known;
 }
 
-type Credentials = Pick<ReturnType<typeof readKubelet>, "clientPem" | "kubeconfig">;
+type Credentials = Pick<ReturnType<typeof readKubelet>, "clientPem" | "kubeconfig" | "keepsCertificate">;
 
-/** The kubelet's client certificate with its key: of the file that it rotates, or, where it has none, inside kubelet.conf. "": neither. */
-export function clientText({ clientPem, kubeconfig }: Credentials): string {
+/** The kubelet's client certificate with its key: of the file that it rotates, or, where it has none, of kubelet.conf. "": neither. */
+export function clientText({ clientPem, kubeconfig, keepsCertificate }: Credentials): string {
   const rotated = readText(clientPem);
-  if (rotated !== undefined) return rotated;
+  if (rotated !== undefined && !keepsCertificate) return rotated;
   const conf = attempt(() => readKubeconfig(kubeconfig));
-  return conf instanceof Fail ? "" : inside(conf);
+  return (conf instanceof Fail ? "" : inside(conf)) || (rotated ?? "");
 }
 
 export function inside(conf: Kubeconfig | undefined): string {

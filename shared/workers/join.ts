@@ -12,7 +12,8 @@ import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
 import { lostPods } from "../manifests/mirror-pods.ts";
 import { workloadContainers } from "../node/containers.ts";
-import { dropClientPems, dropForeignServing, trusted, withOtherCas } from "../node/kubelet-certs.ts";
+import { dropClientPems, dropForeignServing, trusted, trustedText, withOtherCas } from "../node/kubelet-certs.ts";
+import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
 import { refuseUnfitKubelet, turnKubelet } from "../node/turn-kubelet.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
@@ -51,7 +52,7 @@ export async function joinedCa({ kubelet }: Node, hashes: readonly string[]): Pr
   const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
   const cas = trusts.map((read) => attempt(() => caWith(hashes, read() ?? "")));
   const [ca] = cas.filter((pem) => typeof pem === "string");
-  const isAll = cas.every((pem) => typeof pem === "string" && trusted(kubelet.clientPem, pem));
+  const isAll = cas.every((pem) => typeof pem === "string" && trustedText(clientText(kubelet), pem));
   return isAll && (await kubeletActive()) ? ca : undefined;
 }
 

@@ -23,6 +23,7 @@ export const NODE: Node = {
     clientCaFile: "/etc/kubernetes/pki/ca.crt",
     staticPodPath: "/etc/kubernetes/manifests",
     serverTlsBootstrap: false,
+    keepsCertificate: false,
     clientPem: "/var/lib/kubelet/pki/kubelet-client-current.pem",
     serverPem: "/var/lib/kubelet/pki/kubelet-server-current.pem",
     files: [],

@@ -120,7 +120,7 @@ function etcdOf({ node: { members } }: Place, { stored }: { stored: Map<string, 
 }
 
 /** All but what only asks. */
-function doesHarm(call: string): boolean {
+export function doesHarm(call: string): boolean {
   return !/^(systemctl (cat|show|is-active|is-enabled)|crictl \S+ \S+ (ps|inspect|inspecti|images|version|info|pods)|uname|ip|timedatectl|findmnt|flock) /.test(
     `${call} `,
   );
@@ -131,7 +131,7 @@ function isChange(change: string): boolean {
   return !/\/token$|\/tokenreviews$|\/subjectaccessreviews$|dryRun=All$/.test(change);
 }
 
-function changedFiles(before: string[], after: string[]): string[] {
+export function changedFiles(before: string[], after: string[]): string[] {
   const [old, now] = [new Set(before), new Set(after)];
   return [
     ...new Set([...before.filter((line) => !now.has(line)), ...after.filter((line) => !old.has(line))].map((line) => line.split(" ")[0]!)),
