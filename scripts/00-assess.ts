@@ -21,9 +21,9 @@ async function main() {
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
   if (values.bundle ?? values.backup) throw ofDrill();
-  const { plan, without, lost, user, "etcd-data": etcdData } = values;
-  if (!plan && (user !== undefined || without.length + lost.length > 0)) throw ofPlan();
-  const facts = plan ? await factsForPlan(etcdData, { without, lost, user }) : undefined;
+  const { plan, without, lost, worker, user, "etcd-data": etcdData } = values;
+  if (!plan && (user !== undefined || [without, lost, worker].flat().length > 0)) throw ofPlan();
+  const facts = plan ? await factsForPlan(etcdData, { without, lost, worker, user }) : undefined;
   const assessment = await step("0.1 Look at this node", () =>
     assess(etcdData, { deep: deepOptions(values), lost: facts?.lost }),
   );
@@ -49,9 +49,12 @@ function ofDrill(): Fail {
 }
 
 function ofPlan(): Fail {
-  return new Fail("--without, --lost and --user need --plan: they say what its lines are for", {
-    hint: "./bunw scripts/00-assess.ts --help",
-  });
+  return new Fail(
+    "--without, --lost, --worker and --user need --plan: they say what its lines are for",
+    {
+      hint: "./bunw scripts/00-assess.ts --help",
+    },
+  );
 }
 
 function deepOptions({ deep, plan, "no-disk": noDisk, device, image }: Values) {
@@ -72,7 +75,7 @@ const USAGE = `Usage:
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
-                                [--user NAME]
+                                [--worker NODE,…] [--user NAME]
                                 [--deep]
 
 Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
@@ -101,6 +104,8 @@ Options:
                      take --lost have it, and the page says how a new one comes in.
     --without NODES  --plan: nodes that are away for now. Nothing is typed on them, nobody waits for
                      them, and they stay in the cluster.
+    --worker NODES   --plan: nodes that are workers, although their label says that they are control
+                     plane nodes: etcd knows no member of them.
     --user NAME      --plan: the lines are for this user of the nodes, who may use sudo there
                      without a password (default: root).
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
@@ -129,6 +134,7 @@ const OPTIONS = {
   plan: { type: "boolean" },
   without: { type: "string", list: true },
   lost: { type: "string", list: true },
+  worker: { type: "string", list: true },
   user: { type: "string" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: true },

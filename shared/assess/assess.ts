@@ -30,7 +30,7 @@ import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { knownHere, stoppedProcesses } from "../trust/process-owner.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
-import { caRows, dataRows, endpointRows, memberRows } from "./data-rows.ts";
+import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { caRow, clockRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
@@ -116,6 +116,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...lostFileRows(files),
     ...dataRows(known, dataDir),
     ...memberRows(known),
+    ...roleRows(known),
     ...endpointRows(known),
     ...caRows(known),
     ...(await kubeletRow(node, running)),

@@ -2,7 +2,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { severalCas } from "../facts/ca-copies.ts";
-import { lacksOnlyConfiguration } from "../facts/cluster.ts";
+import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { FULL, makeRoom } from "../facts/etcd-space.ts";
@@ -51,6 +51,11 @@ export function memberRows({ data }: PartialFacts): Row[] {
     state: "known",
     detail: cutOff(member),
   }));
+}
+
+/** Nodes that say more than etcd knows: whoever may write a Node's status can write its labels. Named, and not believed. */
+export function roleRows({ cluster }: PartialFacts): Row[] {
+  return onlyLabelled(cluster?.nodes ?? []).map((name) => ({ id: "node-role", what: name, state: "known", detail: ONLY_LABELLED }));
 }
 
 /** The data may be old: part 2 and 05-verify ask etcd itself. */

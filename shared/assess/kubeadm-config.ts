@@ -18,7 +18,7 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
   const found = await readNode({ mayBeGone: true });
   const { cluster, data, obstacle } = await askControlPlaneNode(await etcdDataOf(etcdData, { node: found }), found);
   if (!cluster || !data) throw obstacle!;
-  const node = ownNode(found, cluster, data);
+  const node = ownNode(found, cluster);
   const address = apiEndpoint(node.name, data);
   if (!address)
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data: its address is not known`, {

@@ -41,6 +41,8 @@ export const CLUSTER_KINDS = {
   "token-secret": { area: "tokens", what: "…", severity: "outage", works: "all but what uses this Secret", mend: `${PART_4} renews it` },
   "token-secrets": { area: "tokens", what: "Secrets can be read", severity: "outage", mend: ASSESS_THERE,
     works: "pods that have their Secrets already; the encryption key may be another" },
+  "node-role": { area: "nodes", what: "…", severity: "weakens", works: "all; nothing of it is believed, and nothing is carried there",
+    mend: "who gave it the label? RUNBOOK If a Node only says that it is a control plane node" },
   "node-gone": { area: "nodes", what: "…", severity: "note", works: "all: the Node was deleted after the last repair began",
     mend: "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes" },
   "node-lease": { area: "nodes", what: "… renews its Lease", severity: "outage", works: DEAD_NODE,

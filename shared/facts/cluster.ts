@@ -13,14 +13,17 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects, registryPrefix } from "../k8s/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
-import { hasControlPlaneLabel } from "../trust/control-planes.ts";
+import { hasControlPlaneLabel, membersAmong } from "../trust/control-planes.ts";
 import { readYaml } from "../yaml.ts";
 import { command, type LeftOut, leftNames } from "./todo.ts";
 
 export interface KnownNode {
   name: string;
   uid: string;
+  /** It is a member of etcd. */
   controlPlane: boolean;
+  /** It only says that it is a control plane node, by its label: nothing of it is believed. */
+  onlyLabelled?: boolean;
   /** Hostname and DNS names of the Node object. */
   names: string[];
   ips: string[];
@@ -126,6 +129,14 @@ export function refuseStrangers(out: LeftOut, { cluster, data, node, dataFrom, e
     throw new Refused(`"${both}" cannot be away (--without) and lost for good (--lost)`, { hint: "nothing was changed. Name it once" });
 }
 
+/** For the operator, of a Node by its name. */
+export const ONLY_LABELLED = "its label says that it is a control plane node, and etcd knows no member of it: it is treated as a worker";
+
+/** Names of the Nodes that only say that they are control plane nodes. */
+export function onlyLabelled(nodes: readonly KnownNode[]): string[] {
+  return nodes.flatMap(({ name, onlyLabelled }) => (onlyLabelled ? [name] : []));
+}
+
 function readConfiguration(data: EtcdData): ClusterConfiguration {
   const text = findConfigMap(data, "kube-system/kubeadm-config")?.ClusterConfiguration;
   if (!text) {
@@ -166,17 +177,19 @@ interface StoredNode {
 }
 
 function readNodes(data: EtcdData): KnownNode[] {
-  return readObjects<StoredNode>(data, "minions/")
-    .map(({ metadata, status }) => {
-      const addresses = status?.addresses ?? [];
-      const ips = addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address);
-      return {
-        name: metadata.name,
-        uid: metadata.uid,
-        controlPlane: hasControlPlaneLabel({ metadata }),
-        names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
-        ips,
-      };
-    })
-    .toArray();
+  const stored = readObjects<StoredNode>(data, "minions/").toArray();
+  const members = membersAmong(stored, data);
+  return stored.map((node) => {
+    const { metadata, status } = node;
+    const addresses = status?.addresses ?? [];
+    const controlPlane = members.has(metadata.name);
+    return {
+      name: metadata.name,
+      uid: metadata.uid,
+      controlPlane,
+      ...(!controlPlane && hasControlPlaneLabel(node) ? { onlyLabelled: true } : {}),
+      names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
+      ips: addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address),
+    };
+  });
 }

@@ -17,7 +17,7 @@ import type { ActionOptions, NewCas } from "../pki/actions.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import type { ApplyOptions } from "../pki/ensure.ts";
 import { refuseWrongClock } from "./clock.ts";
-import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
+import { type Cluster, certificatesDirIn, type KnownNode, readCluster } from "./cluster.ts";
 import { askedEndpoint, type EndpointSeen, endpointSeen, reachedBy, withEndpoint } from "./endpoint.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
@@ -74,7 +74,7 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
     return { obstacle, etcd, home, certificatesDir, asideDir: asideOf(newRescue()) };
   }
   const asideDir = asideOf(useRescue(repair.rescue));
-  const cluster = attempt(() => readCluster(repair.data));
+  const cluster = attempt(() => withOwn(readCluster(repair.data), node));
   if (cluster instanceof Fail)
     return {
       ...{
@@ -90,7 +90,7 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
   const known = { ...repair, etcd, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
   if (isNotKubeadms(home)) return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
   if (!node) return known;
-  const own = ownNode(node, cluster, repair.data);
+  const own = ownNode(node, cluster);
   const facts = attempt(() => factsFor(own, cluster, repair.data));
   if (facts instanceof Fail) return { ...known, obstacle: facts };
   const folders = { dir: etcd.dir, wal: etcd.wal, apiServer: etcd.apiServer };
@@ -105,6 +105,13 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
 export async function askControlPlaneNode(etcd: EtcdFolders, node: Node, given?: string): Promise<PartialFacts> {
   const known = await withRan(lookAtControlPlaneNode(etcd, node));
   return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
+}
+
+/** A restored member at localhost names no node; this machine has its data. */
+function withOwn(cluster: Cluster, node: Node | undefined): Cluster {
+  const name = node && ownNode(node, cluster).name;
+  const roleOf = ({ onlyLabelled: _, ...known }: KnownNode): KnownNode => ({ ...known, controlPlane: true });
+  return { ...cluster, nodes: cluster.nodes.map((known) => (known.name === name ? roleOf(known) : known)) };
 }
 
 function reachedAt(known: PartialFacts, place: Omit<ControlPlaneNode, "endpoint">, endpoint: EndpointSeen): PartialFacts {

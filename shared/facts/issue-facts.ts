@@ -16,7 +16,6 @@ import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
-import { isControlPlane } from "../trust/control-planes.ts";
 import { type Cluster, type ClusterConfiguration, type KnownNode, need } from "./cluster.ts";
 import { isExternalCa } from "./external-ca.ts";
 import { isExternalSigner } from "./external-signer.ts";
@@ -25,8 +24,8 @@ import { isExternalSigner } from "./external-signer.ts";
  * This machine under its name in the cluster. If the kubelet's certificate names another node, the control plane node with its address counts:
  * a worker's kubelet may write this machine's addresses into its own Node.
  */
-export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">, data: Pick<EtcdData, "members">): Node {
-  const isHere = (known: KnownNode) => isControlPlane(known, data) && known.ips.some((ip) => node.addresses.includes(ip));
+export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
+  const isHere = (known: KnownNode) => known.controlPlane && known.ips.some((ip) => node.addresses.includes(ip));
   const here = nodes.filter(isHere);
   if (here.length !== 1 || here[0]!.name === node.name) return node;
   return { ...node, name: here[0]!.name, nameFrom: `its address, by etcd's data; ${node.nameFrom} says ${node.name}` };

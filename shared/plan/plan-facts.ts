@@ -5,12 +5,14 @@ import { answersPeers, peersOf } from "../etcd/peers.ts";
 import { refuseNoQuorum } from "../etcd/quorum.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
-import { type Cluster, refuseStrangers } from "../facts/cluster.ts";
+import { type Cluster, type KnownNode, onlyLabelled, refuseStrangers } from "../facts/cluster.ts";
 import { type ControlPlaneNode, lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Refused } from "../fail.ts";
 import { readNode } from "../node/node.ts";
+import { listed } from "../plain.ts";
+import { retyped } from "../retyped.ts";
 import { isControlPlaneName } from "../workers/identities.ts";
 import { isUserName, ROOT } from "./login.ts";
 import { isName } from "./plan-nodes.ts";
@@ -23,10 +25,13 @@ export interface PlanFacts {
   user: string;
 }
 
-/** `without` and `user` as typed. Errors: Refused as by part 2, and where no plan can be for what remains, or for that user. */
+/**
+ * `without`, `lost`, `worker` and `user` as typed. Errors: Refused as by part 2, where no plan can be for what remains, or for that user, and
+ * where the operator has to say what a node is: a plan carries keys.
+ */
 export async function factsForPlan(
   etcdData: string | undefined,
-  { without, lost, user = ROOT }: LeftOut & { user?: string | undefined },
+  { without, lost, worker, user = ROOT }: LeftOut & { worker: readonly string[]; user?: string | undefined },
 ): Promise<PlanFacts> {
   if (!isUserName(user))
     throw new Refused(`"${user}" is no name of a user`, {
@@ -35,7 +40,16 @@ export async function factsForPlan(
   const node = await readNode();
   const { cp, cluster, data } = lookAtControlPlaneNode(await etcdDataOf(etcdData, { node }), node);
   const known = cluster && data && { cluster, data };
+  refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...worker]);
   return { known, user, lost: cp ? await lostNodes(cp, { without, lost }) : { ...NONE_LOST, names: lost, away: without } };
+}
+
+function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
+  const names = onlyLabelled(nodes).filter((name) => !said.includes(name));
+  if (names.length === 0) return;
+  throw new Refused(`${listed(names)}: by the label of the Node a control plane node, and etcd knows no member of it`, {
+    hint: `the label proves nothing: who may write a Node's status can set it. A worker: ${retyped({ worker: names })}. A control plane node whose member is gone: ${retyped({ lost: names })}`,
+  });
 }
 
 async function lostNodes(cp: ControlPlaneNode, named: LeftOut): Promise<LostNodes> {

@@ -7,7 +7,6 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { canonicalIp, isDnsName } from "../pki/addresses.ts";
 import { strangers } from "../plain.ts";
-import { isControlPlane } from "../trust/control-planes.ts";
 import { type Identities, identitiesOf, nameObjection } from "../workers/identities.ts";
 import type { Place } from "./runbook.ts";
 
@@ -30,7 +29,7 @@ interface Where {
 /** All nodes but those of `without`: this one first, then the other control plane nodes, then the workers. */
 export function planNodes({ cluster, data }: { cluster: Cluster; data: EtcdData }, { here, without }: Where): PlanNode[] {
   const known = identitiesOf({ cluster, data });
-  const rank = (node: KnownNode) => (node.name === here ? 0 : isControlPlane(node, data) ? 1 : 2);
+  const rank = (node: KnownNode) => (node.name === here ? 0 : node.controlPlane ? 1 : 2);
   return cluster.nodes
     .filter(({ name }) => !without.includes(name))
     .toSorted((a, b) => rank(a) - rank(b))

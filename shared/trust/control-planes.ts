@@ -1,28 +1,49 @@
 /**
- * Which nodes are control plane nodes: a label says so that no kubelet can give to its own Node, or etcd's list of members. Every kubelet may
- * make mirror pods in kube-system, under any name, but only for its own node (plugin/pkg/admission/noderestriction). So the node of a mirror
- * pod decides what it is: that of a worker is the word of whoever owns the worker.
+ * Which nodes are control plane nodes: etcd's list of members says so, and nothing else. Only etcd itself writes that list. The label
+ * node-role.kubernetes.io/control-plane proves nothing: no kubelet can give it to its own Node, but a PATCH of nodes/status changes labels,
+ * too, and the network plugin's token on every worker may do that (registry/core/node/strategy.go; the ClusterRoles of flannel and Calico).
+ * Every kubelet may make mirror pods in kube-system, under any name, but only for its own node (plugin/pkg/admission/noderestriction). So the
+ * node of a mirror pod decides what it is: that of a worker is the word of whoever owns the worker.
  */
+import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { readObjects } from "../k8s/stored.ts";
+import { canonicalIp, endpointHost, isLoopback } from "../pki/addresses.ts";
 
-interface Labelled {
+interface StoredNode {
   metadata: { name: string; labels?: Record<string, string> };
+  status?: { addresses?: { type: string; address: string }[] };
 }
 
-export function hasControlPlaneLabel({ metadata }: Labelled): boolean {
+type Members = Pick<EtcdData, "members">;
+
+export function hasControlPlaneLabel({ metadata }: StoredNode): boolean {
   return metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined;
 }
 
-/** By its label, which a kubelet cannot set or remove itself, or because it is a member of etcd. */
-export function isControlPlane(node: { name: string; controlPlane: boolean }, { members }: Pick<EtcdData, "members">): boolean {
-  return node.controlPlane || members.some(({ name }) => name === node.name);
+/**
+ * Names of the Nodes that are members of etcd: kubeadm gives a member the name of its Node. A member of another name (a restore calls it
+ * "default") is the one Node with its address; an address that more than one claims belongs to none of them, as each kubelet writes its own
+ * status.
+ */
+export function membersAmong(nodes: readonly StoredNode[], { members }: Members): Set<string> {
+  const names = new Set(nodes.map(({ metadata }) => metadata.name));
+  const found = members.flatMap((member) => (names.has(member.name) ? member.name : (atAddress(nodes, member) ?? [])));
+  return new Set(found);
 }
 
-/** Their names, by etcd's data; where its Nodes cannot be read, by its members alone. */
+function atAddress(nodes: readonly StoredNode[], { peerURLs, clientURLs }: EtcdData["members"][number]): string | undefined {
+  const hosts = [...peerURLs, ...clientURLs].flatMap((url) => (URL.canParse(url) ? endpointHost(new URL(url).host) : []));
+  const ips = hosts.filter((host) => isIP(host) && !isLoopback(host)).map(canonicalIp);
+  const here = nodes.filter(({ status }) => status?.addresses?.some(({ address }) => isIP(address) && ips.includes(canonicalIp(address))));
+  const [node, ...others] = here;
+  return node && others.length === 0 ? node.metadata.name : undefined;
+}
+
+/** Names of the control plane nodes, by etcd's data: of its members, and of the Nodes that are one under another name. */
 export function controlPlaneNames(data: EtcdData): string[] {
-  const labelled = attempt(() => readObjects<Labelled>(data, "minions/").filter(hasControlPlaneLabel).toArray());
-  const nodes = labelled instanceof Fail ? [] : labelled.map(({ metadata }) => metadata.name);
-  return [...new Set([...nodes, ...data.members.map(({ name }) => name)])];
+  const nodes = attempt(() => readObjects<StoredNode>(data, "minions/").toArray());
+  const found = nodes instanceof Fail ? [] : membersAmong(nodes, data);
+  return [...new Set([...found, ...data.members.map(({ name }) => name)])];
 }

@@ -33,7 +33,7 @@ export interface Source {
 export const SOURCES = {
   /** /etc/kubernetes, the kubelet's own files, etcd's data directory, root's rescue folders. */
   "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code"] },
-  /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs, names and roles of Nodes, members of etcd; no mirror pods of workers. */
+  /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd; no mirror pods of workers. */
   "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
   /** kube-public/cluster-info; who joins reads it, and by kubeadm's roles nobody else writes there. */
   "cluster-info in etcd":      { writer: "cluster administrators", decides: ["facts"], but: "where the API is reached: one voice of several" },
@@ -44,8 +44,13 @@ export const SOURCES = {
   /** Volumes below the kubelet's pods folder, of pods that etcd or the kubelet's own records place in kube-system. */
   "a pod of kube-system":      { writer: "cluster administrators", decides: ["keys"] },
   "a pod":                     { writer: "the pod that owns the volume", decides: [] },
+  /**
+   * Labels, annotations and taints: flannel's, Calico's and Weave's accounts may patch nodes/status of every Node, and that takes metadata,
+   * too; Cilium's may patch Nodes. Their tokens lie on every worker.
+   */
+  "a Node's metadata":         { writer: "accounts of pods on any worker, so whoever owns one", decides: [], but: "what is named to the operator" },
   /** Addresses and names in Node.status. */
-  "a kubelet's status":        { writer: "that kubelet, so whoever owns that node", decides: [], but: "an address of its own that nobody else has" },
+  "a kubelet's status":        { writer: "that kubelet, and accounts of pods on any worker", decides: [], but: "an address of its own that nobody else has" },
   /** Metrics, logs and health, through the API server. */
   "a kubelet's answer":        { writer: "that kubelet, so whoever owns that node", decides: [], but: "whether probes of its own pods have run; of limited length, and it leads nowhere else" },
   "a signing request":         { writer: "whoever holds that kubelet's certificate, or the bootstrap token", decides: [], but: "the identity of a node that etcd knew and nobody else has" },

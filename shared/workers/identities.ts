@@ -10,7 +10,6 @@ import { storedPlaces } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
-import { isControlPlane } from "../trust/control-planes.ts";
 import { may, type SourceName } from "../trust/sources.ts";
 
 /** The names and addresses that are known, and of whom. */
@@ -70,7 +69,7 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
   });
   const services = `${registryPrefix(data)}/services/specs/`;
   return identities({
-    nodes: nodes.map((node) => ({ ...node, controlPlane: isControlPlane(node, data) })),
+    nodes,
     proved: new Map(proved),
     endpoints: [endpoint ?? "", ...places].filter(Boolean).map(endpointHost),
     certSANs: configuration.apiServer?.certSANs ?? [],
@@ -81,13 +80,13 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
   });
 }
 
-/** As `isControlPlane`, of a name; of a Node that is deleted, etcd's members still tell. */
+/** Of a Node that is deleted, etcd's members still tell. */
 export function isControlPlaneName(
   name: string,
   { cluster, data }: { cluster: Pick<Cluster, "nodes">; data: Pick<EtcdData, "members"> },
 ): boolean {
   const node = cluster.nodes.find((one) => one.name === name);
-  return node ? isControlPlane(node, data) : data.members.some((member) => member.name === name);
+  return node ? node.controlPlane : data.members.some((member) => member.name === name);
 }
 
 /** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined if it is neither. */
@@ -106,7 +105,7 @@ const asPlain = (value: string) => plain({ type: isIP(value) ? "ip" : "dns", val
  */
 function owners(value: string, identities: Identities): readonly Claim[] {
   const all = identities.claims.get(value) ?? [];
-  const ranks = [({ source }: Claim) => may(source, "facts"), ({ node }: Claim) => node.controlPlane, () => true];
+  const ranks = [isProved, ({ node }: Claim) => node.controlPlane, () => true];
   return ranks.map((rank) => all.filter(rank)).find((those) => those.length > 0) ?? [];
 }
 
@@ -117,20 +116,31 @@ interface Wanted {
   identities: Identities;
 }
 
-const isService = ({ value, identities: { serviceSubnets, dnsDomain, serviceNames } }: Wanted) => {
+/** No node has these, whoever says so: addresses of Services, and names that only the cluster's DNS gives. */
+const isReserved = ({ value, identities: { serviceSubnets, dnsDomain } }: Wanted) => {
   if (isIP(value)) return serviceSubnets.some((range) => isWithin(value, range));
-  const name = value.endsWith(`.${dnsDomain}`) ? value.slice(0, -dnsDomain.length - 1) : value;
-  return serviceNames.has(name) || /(^|\.)(svc|pod)$/.test(name) || /^kubernetes(\.default)?$/.test(name);
+  return /(^|\.)(svc|pod)$/.test(shortName(value, dnsDomain)) || /^kubernetes(\.default)?$/.test(shortName(value, dnsDomain));
 };
+
+/** A node may have the name of one, as its own. */
+const isServiceName = ({ value, identities: { dnsDomain, serviceNames } }: Wanted) => serviceNames.has(shortName(value, dnsDomain));
+
+function shortName(value: string, dnsDomain: string): string {
+  return value.endsWith(`.${dnsDomain}`) ? value.slice(0, -dnsDomain.length - 1) : value;
+}
+
+const isProved = ({ source }: Claim) => may(source, "facts");
 
 /** The first rule that holds decides. `undefined`: the node may have it. */
 // biome-ignore format: a table
 const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => string | undefined][] = [
   [({ value, identities }) => isIP(value) > 0 && identities.nobodys.some((range) => isWithin(value, range)), () => "means the local machine, on every machine"],
   [({ value }) => /(^|\.)localhost(\.localdomain)?$/.test(value),                             () => "means the local machine, on every machine"],
-  [({ node, owners: [own] }) => own?.node === node && may(own.source, "facts"),               () => undefined],
-  [isService,                                                                                 () => "belongs to a Service"],
-  [({ owners: [own] }) => own !== undefined && may(own.source, "facts"),                      ({ owners }) => `belongs to ${owners[0]!.node.name}`],
+  [isReserved,                                                                                () => "belongs to a Service"],
+  [({ owners }) => owners.length > 1 && owners.every(isProved),                               ({ owners }) => `is proved for ${owners.map((own) => own.node.name).join(" and ")}, so it belongs to none of them`],
+  [({ node, owners: [own] }) => own?.node === node && isProved(own),                          () => undefined],
+  [isServiceName,                                                                             () => "belongs to a Service"],
+  [({ owners: [own] }) => own !== undefined && isProved(own),                                 ({ owners }) => `belongs to ${owners[0]!.node.name}`],
   [({ value, identities }) => (identities.endpoints ?? []).some((host) => asPlain(host) === value),   () => "is the API's endpoint"],
   [({ value, node, identities }) => !node.controlPlane && identities.certSANs.some((name) => covers(name, value)), () => "is one of the API server's names (certSANs)"],
   [({ node, owners }) => !owners.some((own) => own.node === node),

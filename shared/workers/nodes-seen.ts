@@ -15,7 +15,6 @@ import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { isControlPlane } from "../trust/control-planes.ts";
 import { isListening, listeningOn } from "./kubelet-port.ts";
 
 /** The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it serves none of them. */
@@ -80,7 +79,7 @@ export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: re
   const isUnrepaired = ({ name }: KnownNode) => noServer.includes(name);
   const silent = nodes.filter(({ name }) => notRenewed.includes(name));
   const missed = silent.filter((node) => !isNamed(node));
-  const [controlPlanes, workers] = [true, false].map((is) => missed.filter((node) => isControlPlane(node, cp.data) === is));
+  const [controlPlanes, workers] = [true, false].map((is) => missed.filter((node) => node.controlPlane === is));
   return {
     unrepaired: controlPlanes!.filter(isUnrepaired).map(({ name }) => name),
     controlPlanes: controlPlanes!.filter((node) => !isUnrepaired(node)).map(({ name }) => name),
@@ -101,7 +100,7 @@ async function notJoined({ facts }: ControlPlaneNode, api: KubeApi, names: reado
 /** Names of the other control plane nodes that say themselves that no API server listens there. */
 async function withoutApiServer({ node, data, facts }: ControlPlaneNode, nodes: readonly KnownNode[]): Promise<string[]> {
   const found: string[] = [];
-  const others = nodes.filter((other) => other.name !== node.name && isControlPlane(other, data));
+  const others = nodes.filter((other) => other.name !== node.name && other.controlPlane);
   await inParallel(others, others.length, async (other) => {
     const address = apiAddressOf(other, data, facts.bindPort);
     if (address && (await isListening(address)) === false) found.push(other.name);

@@ -16,7 +16,6 @@ import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
-import { isControlPlane } from "../trust/control-planes.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
@@ -55,7 +54,7 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
 /** `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token expires. */
 export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: LeftOut) {
   const without = leftNames(out);
-  const expected = expectedOf(cp, without).filter((node) => !isControlPlane(node, cp.data));
+  const expected = expectedOf(cp, without).filter((node) => !node.controlPlane);
   if (mode.dryRun) return say(`would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`);
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
@@ -74,10 +73,10 @@ function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode
   return cp.cluster.nodes.filter((node) => !without.includes(node.name));
 }
 
-async function joiningOf({ cluster, data }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
+async function joiningOf({ cluster }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
   const users = await tokenUsers(api);
   if (users.length === 0) return undefined;
-  const known = new Map(cluster.nodes.map((node) => [node.name, { ...node, controlPlane: isControlPlane(node, data) }]));
+  const known = new Map(cluster.nodes.map((node) => [node.name, node]));
   return { tokenUsers: users, known, without, renewing: new Set(), given: await givenBefore(api, users) };
 }
 

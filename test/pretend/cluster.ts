@@ -12,6 +12,7 @@ import { testFacts } from "./facts.ts";
 import { onNode } from "./no-node.ts";
 import { ownAddress } from "./own-address.ts";
 import { quietly } from "./quietly.ts";
+import type { WrittenMember } from "./write-wal.ts";
 
 /** A loopback address: a test can serve there as the node's etcd or API server, and the pretend `ip` says that the node has this address. */
 export const ADDRESS = ownAddress();
@@ -72,6 +73,26 @@ export function clusterObjects(caPem: string): Objects {
     "minions/w2": nodeObject("w2", "127.77.0.22"),
     ...Object.fromEntries(STATIC_PODS.map((name) => [`pods/kube-system/${name}-m1`, mirrorPod(name)])),
   };
+}
+
+/**
+ * The other control plane nodes of these objects, as etcd's members: kubeadm makes them so. Without a vote, so that etcd answers where a test
+ * serves that of m1 alone.
+ */
+export function otherMembers(objects: Objects): WrittenMember[] {
+  const nodes = Object.entries(objects).flatMap(([key, object]) => (key.startsWith("minions/") ? (object as StoredNode) : []));
+  const others = nodes.filter(({ metadata }) => metadata?.labels?.[CONTROL_PLANE] !== undefined && metadata.name !== "m1");
+  return others.map(({ metadata, status }, i) => {
+    const at = status?.addresses?.find(({ type }) => type === "InternalIP")?.address ?? `127.77.99.${i}`;
+    return { id: `d${i}b2c3d4e5f60718`, name: metadata.name, peerURLs: [`https://${at}:2380`], isLearner: true };
+  });
+}
+
+const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";
+
+interface StoredNode {
+  metadata: { name: string; labels?: Record<string, string> };
+  status?: { addresses?: { type: string; address: string }[] };
 }
 
 export const KUBELET_CONFIG = `apiVersion: kubelet.config.k8s.io/v1beta1

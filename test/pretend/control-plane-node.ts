@@ -8,9 +8,9 @@ import type { ControlPlaneNode } from "../../shared/facts/control-plane-node.ts"
 import { factsFor } from "../../shared/facts/issue-facts.ts";
 import type { Node } from "../../shared/node/node.ts";
 import { newRescue } from "../../shared/node/rescue-folder.ts";
-import { ADDRESS, clusterObjects, healthyCp, type Objects } from "./cluster.ts";
+import { ADDRESS, clusterObjects, healthyCp, type Objects, otherMembers } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
-import { writeEtcdData } from "./write-wal.ts";
+import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
 
 export const NODE: Node = {
   name: "m1",
@@ -33,24 +33,30 @@ export const NODE: Node = {
   runtimeEndpoint: "unix:///run/containerd/containerd.sock",
 };
 
-/** etcd's data of the pretend cluster, with the changes of a test. */
-export async function pretendData(change: (objects: Objects) => void = () => {}): Promise<EtcdData> {
+/** etcd's data of the pretend cluster, with the changes of a test. `members`: unset: every labelled Node is one. */
+export async function pretendData(change: (objects: Objects) => void = () => {}, members?: WrittenMember[]): Promise<EtcdData> {
   const dir = mkdtempSync(join(tmpdir(), "etcd-"));
   const objects = clusterObjects((await healthyCp()).ca.cert);
   change(objects);
-  writeData(dir, objects);
+  writeData(dir, objects, { members });
   process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
   return readEtcdData(dir);
 }
 
-/** Writes an etcd data directory with these objects. `more`: so many puts follow, and the revision is higher by as many. */
-export function writeData(dir: string, objects: Objects, more = 0) {
+interface Written {
+  /** So many puts follow, and the revision is higher by as many. */
+  more?: number;
+  members?: WrittenMember[] | undefined;
+}
+
+/** Writes an etcd data directory with these objects. */
+export function writeData(dir: string, objects: Objects, { more = 0, members = [MEMBER, ...otherMembers(objects)] }: Written = {}) {
   const puts = Object.entries(objects).map(([key, object]): [string, string | Uint8Array] => [
     `/registry/${key}`,
     typeof object === "string" || object instanceof Uint8Array ? object : JSON.stringify(object),
   ]);
   const extra = Array.from({ length: more }, (_, i): [string, string] => ["/registry/extra", String(i)]);
-  writeEtcdData(dir, { clusterId: CLUSTER_ID, members: [MEMBER], puts: [...puts, ...extra] });
+  writeEtcdData(dir, { clusterId: CLUSTER_ID, members, puts: [...puts, ...extra] });
 }
 
 export function controlPlaneOf(data: EtcdData): ControlPlaneNode {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CONTROL_PLANE, type Container } from "../../shared/node/containers.ts";
 import { waitFor } from "../../shared/wait-for.ts";
-import { ADDRESS, clusterObjects, healthyCp, type Objects, writeKubelet } from "./cluster.ts";
+import { ADDRESS, clusterObjects, healthyCp, type Objects, otherMembers, writeKubelet } from "./cluster.ts";
 import { keptOn, secretsIn } from "./kept.ts";
 import { type FakeCommand, fakePath } from "./programs.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
@@ -74,7 +74,12 @@ export async function pretendNode(options: NodeOptions = {}) {
       key.startsWith("/") ? key : `/registry/${key}`,
       typeof object === "string" || object instanceof Uint8Array ? object : JSON.stringify(object),
     ]);
-    writeEtcdData(`${root}/var/lib/etcd`, { clusterId: CLUSTER_ID, members: options.members ?? [MEMBER], puts, isFull: options.isFull });
+    writeEtcdData(`${root}/var/lib/etcd`, {
+      clusterId: CLUSTER_ID,
+      members: options.members ?? [MEMBER, ...otherMembers(objects)],
+      puts,
+      isFull: options.isFull,
+    });
     for (const [key, value] of puts) stored.set(key, String(value));
   }
   if (kind === "worker") {

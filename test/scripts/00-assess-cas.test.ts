@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync } from "node:fs";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
-import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
+import { ADDRESS, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
@@ -175,5 +175,5 @@ test("00-assess on a control plane node names the cluster's control plane nodes"
 });
 
 function readM1(m1: object | string | undefined): object {
-  return JSON.parse(JSON.stringify(m1).replaceAll('"m1"', '"m2"').replaceAll("127.77.0.11", "127.77.0.12"));
+  return JSON.parse(JSON.stringify(m1).replaceAll('"m1"', '"m2"').replaceAll(ADDRESS, "127.77.0.12"));
 }

@@ -140,7 +140,7 @@ test("what somebody wrote into a Node gets into no line: a placeholder stands th
   const fences = [...stdout.matchAll(/```sh\n([\s\S]*?)\n```/g)].map(([, lines]) => lines).join("\n");
   expect(fences).not.toMatch(/reboot|\$\(y|img/);
   expect(pasted(stdout).filter((line) => line.includes("join") || line.includes("LINE"))).toEqual([
-    'ssh -n root@10.77.0.12 "LINE"',
+    'ssh -n root@ADDRESS-OF-node-3 "LINE"',
     'ssh -n root@10.77.0.13 "LINE"',
     'ssh -n root@ADDRESS-OF-w1 "LINE"',
     'ssh -n root@10.77.0.22 "LINE"',

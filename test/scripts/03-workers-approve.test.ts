@@ -155,7 +155,7 @@ test.each([
     ["/var/lib/etcd", more],
   ] as const) {
     rmSync(node.root + dir, { recursive: true, force: true });
-    writeData(node.root + dir, stored, puts);
+    writeData(node.root + dir, stored, { more: puts });
   }
   const running = node.run("03-workers approve", WAITS);
   await until(() => node.approvals().length >= 1);

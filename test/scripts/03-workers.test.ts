@@ -4,7 +4,7 @@ import { rmSync, statSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, otherCa, write } from "../pretend/cluster.ts";
-import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
 import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
 import { expectTranscript, MEMBER, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { serveLeases } from "../pretend/running.ts";
@@ -178,13 +178,7 @@ test("03-workers open on a control plane node with its old CA names the nodes wi
 });
 
 test("03-workers open on a control plane node with its old CA sends a silent control plane node to part 2, and makes no token for it", async () => {
-  using node = await pretendNode({
-    kind: "healthy control plane node",
-    etcd: (objects) =>
-      Object.assign(objects["minions/w2"]!, {
-        metadata: { name: "w2", uid: "x", labels: { "node-role.kubernetes.io/control-plane": "" } },
-      }),
-  });
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, TAKEN_OUT] });
   using api = serveLeases(node, ["m1", "w1"]);
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });

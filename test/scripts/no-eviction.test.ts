@@ -6,10 +6,10 @@ import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { REDUCED, reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { RESTARTS } from "../pretend/after-part2.ts";
 import type { ApiOptions } from "../pretend/api.ts";
-import { FACTS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
-import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
+import { LOST, sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
-import { type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { LEASES, lease, living, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -58,7 +58,9 @@ async function part2(
   { api = {}, alive = ["m1", "w1", "w2"], ...options }: NodeOptions & { api?: Running; alive?: string[] } = {},
 ) {
   const node = await managerLost(options);
-  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const state = { ...sameEtcd(node.stored), members: options.members ?? [MEMBER] };
+  using _etcd = serveEtcd(node.root, state);
+  using _other = options.members && (await serveOtherMember(node.root, state, "127.77.0.12"));
   using _api = serveRunning(node, { ...api, on: living(alive, api.on) });
   return { node, ...(await node.run(line, WAITS)) };
 }
@@ -100,14 +102,12 @@ test("part 2 --without names a worker as away: in full, and it says what is dele
   );
 });
 
-/** Another control plane node, by its label: it is no member of this etcd, so part 2 need not prove it. */
-const withOther = (objects: Objects) => {
-  withM2(objects);
-};
+/** Another control plane node, whose etcd runs. */
+const BOTH = { members: [MEMBER, LOST], etcd: withM2 };
 const OTHER = { "/api/v1/nodes/m2": { ...M2, status: {} }, [`${LEASES}/m2`]: lease(4000) };
 
 test("part 2 waits for no control plane node on which part 2 has not run, and stays reduced for it", async () => {
-  const { node, exitCode, stderr } = await part2("02-control-plane", { etcd: withOther, api: { objects: OTHER } });
+  const { node, exitCode, stderr } = await part2("02-control-plane", { ...BOTH, api: { objects: OTHER } });
   using _node = node;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  m2: no API server there, so part 2 has not run there yet; not waited for\n");
@@ -127,7 +127,7 @@ test("the last part 2 runs in full, and names the control plane nodes that are s
   };
   const { node, exitCode, stderr } = await part2("02-control-plane", {
     alive: ["m1", "m2", "w1", "w2"],
-    etcd: withOther,
+    ...BOTH,
     api: { objects },
   });
   using _node = node;
@@ -161,7 +161,7 @@ test.each([
     };
     const { node, exitCode, stderr } = await part2("02-control-plane", {
       alive: ["m1", "m2", "w1"],
-      etcd: withOther,
+      ...BOTH,
       api: { objects, on },
     });
     using _node = node;
@@ -196,7 +196,7 @@ test("a kubelet that part 2 restarts starts no controller-manager in full, and o
 });
 
 test("open and close bring each reduced controller-manager back", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", etcd: withOther, commands: RESTARTS });
+  using node = await pretendNode({ kind: "healthy control plane node", ...BOTH, commands: RESTARTS });
   write(node.root + MANAGER, manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)));
   const mirror = mirrorPod("kube-controller-manager");
   const objects = {

@@ -3,6 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { afterPart2 } from "../pretend/after-part2.ts";
 import { otherCa, write } from "../pretend/cluster.ts";
+import { THREE } from "../pretend/etcd.ts";
 import { join, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
@@ -54,7 +55,7 @@ for (const [hours, words] of LATE)
   });
 
 test.each([1, YEAR, -1, -YEAR])("01-etcd %d hours off beside the API servers of two others: the majority is right", async (hours) => {
-  using node = await wiped({ etcd: withOthers([]) });
+  using node = await wiped({ etcd: withOthers([]), members: THREE });
   utimesSync(`${node.root}/var/lib/etcd/member/wal/${"0".repeat(16)}-${"0".repeat(16)}.wal`, 0, 0);
   using _m2 = await otherApi("m2");
   using _m3 = await otherApi("m3");
@@ -64,7 +65,7 @@ test.each([1, YEAR, -1, -YEAR])("01-etcd %d hours off beside the API servers of 
 });
 
 test("01-etcd an hour ahead: who answers with a certificate of another CA decides nothing", async () => {
-  using node = await wiped({ etcd: withOthers([]) });
+  using node = await wiped({ etcd: withOthers([]), members: THREE });
   const other = await otherCa();
   using _m2 = await otherApi("m2", other);
   using _m3 = await otherApi("m3", other);
@@ -107,7 +108,7 @@ test.each([
     /: that is 60 minutes ahead of that of m2$/,
   ],
 ] as [string, [string, number][], RegExp][])("01-etcd: this node's clock %s, by the Leases in etcd's data", async (_, renewals, error) => {
-  using node = await wiped({ etcd: withOthers(renewals) });
+  using node = await wiped({ etcd: withOthers(renewals), members: THREE });
   await expectNoChange(node, "01-etcd --new-cas", 0, error);
 });
 
@@ -133,7 +134,7 @@ test.each([
 ] as [string, [string, number][], string][])(
   "01-etcd: %s, by the Leases: it is named, and this node goes on",
   async (_, renewals, said) => {
-    using node = await wiped({ etcd: withOthers(renewals) });
+    using node = await wiped({ etcd: withOthers(renewals), members: THREE });
     const { exitCode, stderr } = await node.run("01-etcd --new-cas --dry-run");
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(`warning: ${said}. Set it`) });
   },
@@ -146,6 +147,7 @@ test("01-etcd: a node that is long gone, in an order that fits, says nothing of 
       ["m3", -86_400 * 10],
       ["m1", -600],
     ]),
+    members: THREE,
   });
   expect((await node.run("01-etcd --new-cas --dry-run")).stderr).not.toContain("clock");
 });
@@ -157,6 +159,7 @@ test("a worker's Lease decides nothing: whoever owns the worker writes it", asyn
       ["w1", 3600 * 24 * 365],
       ["w2", 3600 * 24 * 365],
     ]),
+    members: THREE,
   });
   expect((await node.run("01-etcd --new-cas --dry-run")).stderr).not.toContain("clock");
 });

@@ -23,7 +23,7 @@ const RESCUE = "/root/kube-pki-repair-20260101T000000/etcd";
 function nodeWith(places: Record<string, Objects>, files: Record<string, string> = {}) {
   const box = sandbox();
   write(`${box.dir}${NODE.kubelet.clientPem}`, CLIENT);
-  for (const [dir, content] of Object.entries(places)) writeData(box.dir + dir, content, content === objects ? 2 : 0);
+  for (const [dir, content] of Object.entries(places)) writeData(box.dir + dir, content, { more: content === objects ? 2 : 0 });
   for (const [path, text] of Object.entries(files)) write(box.dir + path, text);
   return box;
 }

@@ -41,7 +41,7 @@ test("a repair continues while etcd has not written since its copy was made", ()
 
 test("a repair continues when etcd's certificate is newer than its folder, whatever etcd has written since", async () => {
   using box = sandbox();
-  writeData(box.dir + DATA, objects, 5);
+  writeData(box.dir + DATA, objects, { more: 5 });
   writeData(`${box.dir}${OLD}/etcd`, objects);
   for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/pki/${file}`, (await otherCa()).cert);
   expect(findRepair(HERE)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
@@ -52,9 +52,9 @@ test("a repair with the old CA is over when the cluster has all its static pods 
   const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
   writeData(`${box.dir}${OLD}/etcd`, objects);
-  writeData(box.dir + DATA, less, 5);
+  writeData(box.dir + DATA, less, { more: 5 });
   expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
-  writeData(box.dir + DATA, objects, 5);
+  writeData(box.dir + DATA, objects, { more: 5 });
   for (const ca of [undefined, (await healthyCp()).ca.cert, stale.cert]) {
     if (ca) writeFile("/etc/kubernetes/pki/ca.crt", ca);
     const { rescue, dataFrom } = findRepair(HERE);
@@ -74,7 +74,7 @@ test("the certificates that tell a repair lie where kubeadm's certificatesDir sa
     },
   };
   const newCa = await otherCa();
-  writeData(box.dir + DATA, elsewhere, 5);
+  writeData(box.dir + DATA, elsewhere, { more: 5 });
   writeData(`${box.dir}${OLD}/etcd`, elsewhere);
   for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/ssl/${file}`, newCa.cert);
   expect(findRepair(HERE)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
@@ -85,14 +85,15 @@ test("a repair is also over where a control plane node is lost for good and its 
   const withM2 = (pods: Objects): Objects => ({ ...pods, ...fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" }) });
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
   writeData(`${box.dir}${OLD}/etcd`, withM2(objects));
-  writeData(box.dir + DATA, { ...objects, "minions/m2": control("m2") }, 5);
+  writeData(box.dir + DATA, { ...objects, "minions/m2": control("m2") }, { more: 5 });
   expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
-  writeData(box.dir + DATA, objects, 5);
+  writeData(box.dir + DATA, objects, { more: 5 });
   expect(findRepair(HERE).dataFrom).toBe(DATA);
 });
 
 function control(name: string) {
-  return { ...(objects["minions/m1"] as object), metadata: { name, labels: { "node-role.kubernetes.io/control-plane": "" } } };
+  const status = { addresses: [{ type: "InternalIP", address: "127.77.0.12" }] };
+  return { ...(objects["minions/m1"] as object), status, metadata: { name, labels: { "node-role.kubernetes.io/control-plane": "" } } };
 }
 
 /** A pod with a mounted token, of a DaemonSet or without an owner. */
@@ -126,11 +127,11 @@ test("a repair with a new CA is over when parts 3 and 4 have nothing left to do"
     ["a pod without a shape", { "pods/kube-system/odd": { apiVersion: "v1", kind: "Pod", metadata: {}, spec: { volumes: "all" } } }],
   ];
   for (const [what, objects] of left) {
-    writeData(box.dir + DATA, { ...done, ...objects }, 5);
+    writeData(box.dir + DATA, { ...done, ...objects }, { more: 5 });
     expect([what, findRepair(HERE).dataFrom]).toEqual([what, `${OLD}/etcd`]);
   }
   const named = { "pods/kube-system/bare": pod("bare", before), "pods/kube-system/run": pod("run", before, "Job") };
-  writeData(box.dir + DATA, { ...done, ...named, "pods/kube-system/proxy": pod("proxy", after, "DaemonSet") }, 5);
+  writeData(box.dir + DATA, { ...done, ...named, "pods/kube-system/proxy": pod("proxy", after, "DaemonSet") }, { more: 5 });
   expect(findRepair(HERE).dataFrom).toBe(DATA);
 
   const reduced = {
@@ -146,7 +147,7 @@ test("a repair with a new CA is over when parts 3 and 4 have nothing left to do"
     ["a tenant's pod without a shape", { "pods/a-team/odd": { apiVersion: "v1", kind: "Pod", metadata: null, spec: { volumes: "all" } } }],
   ];
   for (const [what, more] of strangers) {
-    writeData(box.dir + DATA, { ...done, ...more }, 5);
+    writeData(box.dir + DATA, { ...done, ...more }, { more: 5 });
     expect([what, findRepair(HERE).dataFrom]).toEqual([what, DATA]);
   }
 });
@@ -157,15 +158,15 @@ test("a worker's former static pod does not keep a repair going, and a pod bound
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
   const ofWorker = fakeMirror("kube-system", "kube-scheduler", { node: "w1", suffix: "w1" });
   writeData(`${box.dir}${OLD}/etcd`, { ...objects, ...ofWorker });
-  writeData(box.dir + DATA, objects, 5);
+  writeData(box.dir + DATA, objects, { more: 5 });
   expect(findRepair(HERE).dataFrom).toBe(DATA);
-  writeData(box.dir + DATA, { ...less, ...fakeMirror("kube-system", "kube-scheduler", { node: "w1" }) }, 5);
+  writeData(box.dir + DATA, { ...less, ...fakeMirror("kube-system", "kube-scheduler", { node: "w1" }) }, { more: 5 });
   expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
 });
 
 test("a stale rescue folder is ignored: etcd has written since, and its certificate is older", () => {
   using box = sandbox();
-  writeData(box.dir + DATA, objects, 5);
+  writeData(box.dir + DATA, objects, { more: 5 });
   writeData(`${box.dir}${OLD}/etcd`, objects);
   const { rescue, dataFrom, data } = findRepair(HERE);
   expect([dataFrom, data.revision]).toEqual([DATA, 18]);
@@ -174,7 +175,7 @@ test("a stale rescue folder is ignored: etcd has written since, and its certific
 
 test("a certificate of etcd that is cut off proves nothing, and stops nothing", async () => {
   using box = sandbox();
-  writeData(box.dir + DATA, objects, 5);
+  writeData(box.dir + DATA, objects, { more: 5 });
   writeData(`${box.dir}${OLD}/etcd`, objects);
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert.slice(0, 300));
   expect(findRepair(HERE).dataFrom).toBe(DATA);

@@ -5,6 +5,7 @@ import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { withOpened } from "../../../shared/etcd-home/opened-data.ts";
+import { readCluster } from "../../../shared/facts/cluster.ts";
 import { storedPlaces } from "../../../shared/facts/endpoint-witnesses.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
@@ -21,6 +22,7 @@ import { searchFolder } from "../../../shared/salvage/keys-in-copies.ts";
 import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
 import { holders } from "../../../shared/salvage/memory/processes.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
+import { controlPlaneNames } from "../../../shared/trust/control-planes.ts";
 import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { type Decision, may, SOURCES, type Source, type SourceName } from "../../../shared/trust/sources.ts";
 import { clientObjection } from "../../../shared/workers/client-csrs.ts";
@@ -34,6 +36,7 @@ import { clientCsr } from "../../pretend/csrs.ts";
 import { said } from "../../pretend/endpoint.ts";
 import { fakeMirror } from "../../pretend/hostile-pods.ts";
 import { POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
+import { MEMBER } from "../../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
 import { quietly } from "../../pretend/quietly.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -69,6 +72,23 @@ const tokenSecret = (namespace: string) => (objects: Objects) => {
   };
 };
 
+/** The Node of this worker has the label of a control plane node, from the network plugin's account. */
+function dataOf(labelled: string | undefined, change: (objects: Objects) => void = () => {}) {
+  const labels = { "node-role.kubernetes.io/control-plane": "" };
+  return pretendData(
+    (objects) => {
+      if (labelled) Object.assign((objects[`minions/${labelled}`] as { metadata: object }).metadata, { labels });
+      change(objects);
+    },
+    [MEMBER],
+  );
+}
+
+async function roleOf(name: string): Promise<boolean> {
+  const data = await dataOf(name);
+  return readCluster(data).nodes.some((one) => one.name === name && one.controlPlane) || controlPlaneNames(data).includes(name);
+}
+
 async function staticPodOf(namespace: string, node = "m1"): Promise<boolean> {
   const data = await pretendData((objects) => Object.assign(objects, fakeMirror(namespace, "his", { node })));
   using _ = sandbox();
@@ -103,10 +123,10 @@ const OF = identities({
 });
 
 /** Whether the API server's mirror pod of this node says which file opens what is encrypted. */
-async function namesEncryption(node: string, suffix: string): Promise<boolean> {
+async function namesEncryption(node: string, suffix: string, labelled?: string): Promise<boolean> {
   const [at, secret] = ["/registry/configmaps/kube-system/a", Buffer.alloc(32, 7)];
   const volumes = [{ name: "his", hostPath: { path: "/srv" } }];
-  const data = await pretendData((objects) => {
+  const data = await dataOf(labelled, (objects) => {
     objects["configmaps/kube-system/a"] = sealed("secretbox", Buffer.from("{}"), secret, at);
     const change = ({ spec }: Manifest) => {
       Object.assign(spec, { volumes });
@@ -163,12 +183,15 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
         volume(POD_UID)(root);
       }),
   },
+  "a Node's metadata": {
+    facts: async () => (await roleOf("w1")) || (await namesEncryption("w1", "w1", "w1")),
+  },
   "a kubelet's status": {
     facts: async () => {
       const names = ["lab-api", "kubernetes.default.svc", "w2"].filter(
         (value) => nameObjection({ type: "dns", value }, "w1", OF) === undefined,
       );
-      const machine = ownNode({ ...NODE, name: "m1.example" }, { nodes: [node("w1", ADDRESS)] }, await pretendData());
+      const machine = ownNode({ ...NODE, name: "m1.example" }, { nodes: [node("w1", ADDRESS)] });
       return names.length > 0 || machine.name === "w1";
     },
   },
