@@ -1,7 +1,7 @@
 /** 00-assess --plan --lost NODE, on pretend nodes: nothing is typed on a node that is lost for good, and what is printed remembers it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
-import { healthyCp } from "../pretend/cluster.ts";
+import { healthyCp, type Objects } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
 import { ASKED, AT, pasted, plan } from "../pretend/plan.ts";
@@ -79,7 +79,11 @@ test("a member that part 2 has taken out is left out, though nobody names it aga
 
 test("a member that was taken out may be named again: then it is one of those that do not count", async () => {
   const beside = (node: { root: string; stored: Map<string, string> }) => serveEtcd(node.root, sameEtcd(node.stored));
-  const two = { ...HEALTHY, ...ASKED, members: ASKED.members.slice(0, 2), beside };
+  const etcd = (objects: Objects) => {
+    ASKED.etcd(objects);
+    delete objects["minions/m3"];
+  };
+  const two = { ...HEALTHY, etcd, members: ASKED.members.slice(0, 2), beside };
   const { exitCode, stdout, stderr } = await plan({ ...two, args: "--lost m2" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stdout).toContain("**This plan takes m2 out of the cluster: ");
@@ -112,7 +116,7 @@ test.each([
   ["a name that etcd never knew", "--plan --lost cp33", /^etcd knew no node "cp33"$/, /^its nodes: m1, m2, m3, w1, w2$/, 3],
   ["this node itself", "--plan --lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/, 3],
   ["so many that etcd would never answer", "--plan --lost m2,m3", /^etcd cannot answer without m2, m3: /, /^bring one of them back/, 3],
-  ["without a plan", "--lost m2", /^--without, --lost and --user need --plan: /, /--help$/, 1],
+  ["without a plan", "--lost m2", /^--without, --lost, --worker and --user need --plan: /, /--help$/, 1],
 ] as const)("refused: %s", async (_, line, error, hint, code) => {
   using node = await pretendNode(ASKED);
   await expectRefusal(node, `00-assess ${line}`, error, hint, code);

@@ -129,7 +129,7 @@ test("what somebody wrote into a Node gets into no line: a placeholder stands th
   const { stdout } = await plan({
     etcd(objects) {
       three(objects);
-      setAddress(objects, "w1", EVIL, "10.77.0.12");
+      setAddress(objects, "w1", EVIL, "10.77.0.13");
       setAddress(objects, "w2", "10.77.0.13", "10.77.0.22", "::ffff:10.77.0.99");
       objects["minions/m2"] = JSON.parse(JSON.stringify(objects["minions/m2"]).replaceAll('"m2"', JSON.stringify(`m2 ${EVIL}`)));
       objects["minions/m3"] = JSON.parse(JSON.stringify(objects["minions/m3"]).replaceAll("10.77.0.13", "169.254.169.254"));
@@ -140,7 +140,7 @@ test("what somebody wrote into a Node gets into no line: a placeholder stands th
   const fences = [...stdout.matchAll(/```sh\n([\s\S]*?)\n```/g)].map(([, lines]) => lines).join("\n");
   expect(fences).not.toMatch(/reboot|\$\(y|img/);
   expect(pasted(stdout).filter((line) => line.includes("join") || line.includes("LINE"))).toEqual([
-    'ssh -n root@ADDRESS-OF-node-3 "LINE"',
+    'ssh -n root@10.77.0.12 "LINE"',
     'ssh -n root@10.77.0.13 "LINE"',
     'ssh -n root@ADDRESS-OF-w1 "LINE"',
     'ssh -n root@10.77.0.22 "LINE"',
