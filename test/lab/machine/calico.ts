@@ -43,6 +43,8 @@ export function calico(namespace: CalicoNamespace = "kube-system", typha: TyphaO
     images: async () => await calicoImages(await buildGo(CALICO)),
     objects: async () => calicoObjects(readFileSync(join(await buildGo(CALICO), MANIFEST), "utf8"), namespace, typha),
     writes: [/^\/var\/lib\/calico\//],
+    // By its own liveness probe, when the API is away for a minute.
+    endsWithoutApi: /\/calico-kube-controllers-[^/]*\/calico-kube-controllers$/,
   };
 }
 
