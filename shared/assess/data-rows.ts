@@ -42,7 +42,7 @@ function releaseRow(version: string | undefined): Row[] {
   return note ? [{ id: "release", what: "release", state: "known", detail: note }] : [];
 }
 
-/** Members whose join was cut off: no damage. Where etcd cannot answer without one that never started, part 1 says so. */
+/** Members whose join goes on, or was cut off: no damage. Where etcd cannot answer without one that never started, part 1 says so. */
 export function memberRows({ data }: PartialFacts): Row[] {
   const members = (data?.members ?? []).filter((member) => isNameless(member) || member.isLearner);
   return members.map((member) => ({
@@ -60,9 +60,9 @@ export function roleRows({ cluster }: PartialFacts): Row[] {
 
 /** The data may be old: part 2 and 05-verify ask etcd itself. */
 function cutOff(member: Member): string {
-  const out = command("02-control-plane", { lost: [memberName(member)] });
-  if (isNameless(member)) return `never started: a join was cut off. Part 2 takes it out: ${out}`;
-  return `has no vote: its join was cut off. After part 2, ${command("05-verify")} prints what ends it; to take it out: ${out}`;
+  if (isNameless(member))
+    return `never started: a join was cut off. Part 2 takes it out: ${command("02-control-plane", { lost: [memberName(member)] })}`;
+  return `has no vote: a join goes on there, or was cut off. When the API answers, ${command("05-verify")} prints what ends it`;
 }
 
 /** Where the pods trust more than the CA that signs. */

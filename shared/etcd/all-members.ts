@@ -147,6 +147,6 @@ async function answerOf<T>(peer: Peer, ask: () => Promise<T>): Promise<T> {
   try {
     return await sayWhile(`etcd on ${peer.name} to answer`, hint, ask);
   } catch (err) {
-    throw new Fail(`etcd on ${peer.name} does not answer: ${(err as Error).message}`, { hint, cause: err });
+    throw new Refused(`etcd on ${peer.name} does not answer: ${(err as Error).message}`, { hint, cause: err });
   }
 }

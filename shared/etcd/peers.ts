@@ -4,7 +4,7 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import { hostOf, ownMember } from "../etcd-home/own-member.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { Fail } from "../fail.ts";
+import { Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { isLoopback } from "../pki/addresses.ts";
@@ -75,7 +75,7 @@ export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "cli
   return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
 }
 
-/** Says on which other control plane nodes etcd runs. Errors: Fail where one of them cannot share an etcd CA with this node. */
+/** Says on which other control plane nodes etcd runs. Errors: Refused where one of them cannot share an etcd CA with this node. */
 export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actions: readonly PkiAction[]): Promise<Peer[]> {
   const peers = await peersOf(data, node.addresses);
   for (const peer of peers) say(`${peer.name}, ${peer.host}: ${peer.servedPem ? "etcd runs there" : "no etcd answers"}`);
@@ -84,7 +84,7 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actio
   if (alive.length > 0 && etcdCa?.todo !== "keep") throw refuseNewCa(alive, etcdCa?.finding);
   const foreign = alive.filter((peer) => !servesOurCa(peer, facts));
   if (foreign.length > 0) {
-    throw new Fail(`etcd on ${names(foreign)} shows a certificate of another CA than etcd/ca.crt here`, {
+    throw new Refused(`etcd on ${names(foreign)} shows a certificate of another CA than etcd/ca.crt here`, {
       hint:
         "one etcd needs one CA: which of them is the right one? ./bunw scripts/00-assess.ts on all. On each that has a wrong one: " +
         `${STOP_ETCD}; ./bunw scripts/hand-over.ts unpack --move-aside FILE brings the right one`,
@@ -97,13 +97,13 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actio
 export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;
 
 /** Members under two CAs refuse each other. An expired CA is the same everywhere: a copy of it helps nobody. */
-function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Fail {
+function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refused {
   const stop = `on ${names(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`;
   if (etcdCa?.state === "expired")
-    return new Fail(`etcd runs on ${names(alive)}, and its CA has expired: they would refuse a new CA`, {
+    return new Refused(`etcd runs on ${names(alive)}, and its CA has expired: they would refuse a new CA`, {
       hint: `their copy of it has expired, too. Stop etcd there, it cannot go on: ${stop}`,
     });
-  return new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
+  return new Refused(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
     hint:
       `bring the shared keys from there: on ${names(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
       `If it is lost on all of them as well, salvage there first, then stop etcd there: ${stop}`,
@@ -112,14 +112,14 @@ function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Fail 
 
 /**
  * A control plane node whose etcd runs has the shared keys, or had them a moment ago. They are copied, not replaced, unless the operator
- * says that they are lost there, too (`lostOn`). Errors: Fail that names these nodes.
+ * says that they are lost there, too (`lostOn`). Errors: Refused, with the names of these nodes.
  */
 export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Peer[], lostOn: readonly string[], cp: ControlPlaneNode) {
   refuseStrangers({ without: [], lost: lostOn }, cp);
   const open = alive.filter(({ name }) => !lostOn.includes(name));
   if (made.length === 0 || open.length === 0) return;
   const keys = made.map(({ name }) => name).join(", ");
-  throw new Fail(
+  throw new Refused(
     `etcd runs on ${names(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
     {
       hint:

@@ -82,7 +82,8 @@ export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | unde
   const ca = caText(certRow("ca"), dir);
   const missing: Verdict = ["missing", `${row.path} is not there`];
   const found = finding(row.name, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
-  if (facts && config && found.state === "ok") found.differs = signingDifference(row, config) ?? serverDifference(config.server, facts);
+  if (facts && config && found.state === "ok")
+    found.differs = signingDifference(row, config) ?? userDifference(row, found.cert, facts) ?? serverDifference(config.server, facts);
   return found;
 }
 
@@ -125,12 +126,21 @@ function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | 
   if (pair) return pair;
   const info = certInfo(cert);
   const verdict = caVerdict(cert, info, ca ?? config.caPem, "ca.crt") ?? timeVerdict(info) ?? usageVerdict({ usages: ["client"] }, info);
-  return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong user") ?? serverVerdict(config.server, facts)));
+  const subject = userDifference(row, info, facts) ? undefined : facts && subjectVerdict(row, info, facts, "wrong user");
+  return verdict ?? subject ?? (facts && serverVerdict(config.server, facts));
 }
 
 /** Who signs in otherwise has written it: it is no kubeconfig of kubeadm. A kubelet's is judged by its certificate: a token lets it only join. */
 function signingDifference({ name }: KubeconfigRow, { signsInBy }: Kubeconfig): Difference | undefined {
   return signsInBy === undefined || name === "kubelet" ? undefined : { differs: `signs in by ${signsInBy}, not by a certificate` };
+}
+
+/** An administrator of another name: which groups may what, only the API knows. Not where it is one of the cluster's own programs, or of no group. */
+function userDifference({ name, cn }: KubeconfigRow, info: CertInfo | undefined, facts: ClusterFacts | undefined): Difference | undefined {
+  const isPerson = info && info.o.length > 0 && !info.o.includes("system:nodes") && !info.cn.startsWith("system:");
+  const isUsual = info?.cn === (typeof cn === "string" ? cn : facts && cn(facts));
+  if (!name.endsWith("admin") || !isPerson || isUsual) return undefined;
+  return { differs: `its user is "${info.cn}" of "${info.o.join(", ")}"` };
 }
 
 /** By the CA that signs; or by another of the bundle that has signed what this node's API server shows, as long as it shows that. */

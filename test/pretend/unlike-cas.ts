@@ -1,13 +1,13 @@
 /** Rows of unlike.ts: CAs, certificates, service-account keys, and who trusts them. */
-import { X509Certificate } from "node:crypto";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { CERTS, certRow } from "../../shared/pki/certs.ts";
-import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
+import { issueCa, issueClient, issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, otherCa, write } from "./cluster.ts";
 import { newKeyOf, tokenBy } from "./old-keys.ts";
 import { SCRIPTS, type Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
-import { editPod, editYaml, PKI, read, reissue, setFlags } from "./unlike-edits.ts";
+import { editFile, editPod, editYaml, PKI, read, reissue, setFlags } from "./unlike-edits.ts";
 import { configMap, object } from "./unlike-objects.ts";
 
 const LEAVES = CERTS.filter((row) => row.ca).map(({ name }) => name);
@@ -206,6 +206,43 @@ export const CAS: Unlike[] = [
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       place.objects["configmaps/shop/kube-root-ca.crt"] = configMap("shop/kube-root-ca.crt", { "ca.crt": both });
     },
+  },
+  {
+    name: "certificates have passphrase-free keys in PKCS#8, and Windows' line ends",
+    who: "openssl genpkey, files that were carried through mail or a wiki",
+    change: (place) => {
+      for (const file of ["ca", "apiserver", "etcd/server", "front-proxy-client"]) {
+        const key = createPrivateKey(read(place, `${PKI}/${file}.key`)).export({ type: "pkcs8", format: "pem" }) as string;
+        editFile(place, `${PKI}/${file}.key`, () => key.replaceAll("\n", "\r\n"));
+        editFile(place, `${PKI}/${file}.crt`, (text) => `subject=CN = ${file}\r\n${text.replaceAll("\n", "\r\n")}`);
+      }
+    },
+  },
+  {
+    name: "the API server's certificate has its CA's behind it, and admin.conf holds the CA twice",
+    who: "full chains of a tool: cfssl bundle, cert-manager",
+    change: (place) => {
+      editFile(place, `${PKI}/apiserver.crt`, (text) => text + place.ca.cert);
+      editYaml(place, "/etc/kubernetes/admin.conf", ({ clusters: [{ cluster }] }) => {
+        cluster["certificate-authority-data"] = Buffer.from(place.ca.cert + place.ca.cert).toString("base64");
+      });
+    },
+  },
+  {
+    name: "admin.conf is of a person, by name and group",
+    who: "companies with a group of their own bound to cluster-admin: O=platform-admins",
+    change: async (place) => {
+      const pair = await issueClient(
+        { cn: "jane", o: "platform-admins" },
+        { cert: place.ca.cert, key: read(place, `${PKI}/ca.key`) },
+        FACTS,
+      );
+      editYaml(place, "/etc/kubernetes/admin.conf", ({ users: [{ user }] }) => {
+        user["client-certificate-data"] = Buffer.from(pair.cert).toString("base64");
+        user["client-key-data"] = Buffer.from(pair.key).toString("base64");
+      });
+    },
+    says: /admin\.conf.* its user is "jane" of "platform-admins"/,
   },
   {
     name: "other certificates lie in the folder pki",

@@ -1,7 +1,9 @@
 /** Rows of unlike.ts: flags of the control plane's components, and files that they name. */
-import { ADDRESS, write } from "./cluster.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
+import { ADDRESS, FACTS, write } from "./cluster.ts";
 import type { Unlike } from "./unlike.ts";
-import { editPod, mount, setFlags } from "./unlike-edits.ts";
+import { editPod, mount, PKI, setFlags } from "./unlike-edits.ts";
 
 const CONFIG = "/etc/kubernetes/config";
 
@@ -175,5 +177,61 @@ export const FLAGS: Unlike[] = [
         delete place.objects[`leases/kube-system/${name}`];
       }
     },
+  },
+  {
+    name: "every value of a flag stands in a word of its own",
+    who: "own manifests, Helm charts of control planes: --secure-port 6443",
+    change: (place) =>
+      editPod(place, "kube-scheduler", ({ containers: [container] }) => {
+        container!.command = container!.command!.flatMap((word) => word.split(/=(.*)/s).filter(Boolean));
+      }),
+  },
+  {
+    name: "sa.key checks tokens itself: --service-account-key-file names the private key",
+    who: "kubespray before 2.9 and The Hard Way: one file for both",
+    change: (place) => setFlags(place, "kube-apiserver", `--service-account-key-file=${PKI}/sa.key`),
+  },
+  {
+    name: "the API server has memory limits, a host alias and another DNS policy by patches",
+    who: "kubeadm's --patches: resources, hostAliases, dnsPolicy",
+    change: (place) =>
+      editPod(place, "kube-apiserver", (spec) => {
+        spec.containers[0]!.resources = { requests: { cpu: "2" }, limits: { memory: "16Gi" } };
+        Object.assign(spec, {
+          hostAliases: [{ ip: "203.0.113.7", hostnames: ["oidc.example.com"] }],
+          dnsPolicy: "ClusterFirstWithHostNet",
+        });
+      }),
+  },
+  {
+    name: "a cloud's controllers run outside: the controller-manager knows an external provider and allocates no ranges",
+    who: "AWS, OpenStack, vSphere: --cloud-provider=external",
+    change: (place) =>
+      setFlags(
+        place,
+        "kube-controller-manager",
+        "--cloud-provider=external",
+        "--allocate-node-cidrs=false",
+        "--configure-cloud-routes=false",
+      ),
+  },
+  {
+    name: "the controller-manager signs certificates of a month",
+    who: "security teams: --cluster-signing-duration",
+    change: (place) => setFlags(place, "kube-controller-manager", "--cluster-signing-duration=720h"),
+  },
+  {
+    name: "the controller-manager and the scheduler show certificates of their own",
+    who: "CIS 1.3.6 and monitoring: --tls-cert-file, --authentication-kubeconfig elsewhere",
+    change: async (place) => {
+      for (const name of ["controller-manager", "scheduler"]) {
+        const pair = await issueLeaf(certRow("apiserver"), place.ca, FACTS);
+        write(`${place.root}${PKI}/${name}.crt`, pair.cert, 0o644);
+        write(`${place.root}${PKI}/${name}.key`, pair.key);
+        setFlags(place, `kube-${name}`, `--tls-cert-file=${PKI}/${name}.crt`, `--tls-private-key-file=${PKI}/${name}.key`);
+        if (name === "scheduler") mount(place, "kube-scheduler", PKI);
+      }
+    },
+    lost: { refuses: ["01-etcd --new-cas", /controller-manager\.crt/] },
   },
 ];

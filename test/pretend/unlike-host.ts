@@ -1,5 +1,5 @@
 /** Rows of unlike.ts: the host, its kubelet, its programs and static pods of others. */
-import { chmodSync, utimesSync } from "node:fs";
+import { chmodSync, cpSync, rmSync, symlinkSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { ADDRESS, manifest, mirrorPod, write } from "./cluster.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
@@ -143,6 +143,28 @@ export const HOSTS: Unlike[] = [
     ends: {
       "02-control-plane": { code: 0, names: /kube-scheduler: runs since before .*scheduler\.conf was changed, not by this kit: kept/ },
     },
+  },
+  {
+    name: "the folder pki is a link to another disk",
+    who: "images with a data partition; appliances",
+    change: (place) => {
+      cpSync(`${place.root}/etc/kubernetes`, `${place.root}/data/kubernetes`, { recursive: true, preserveTimestamps: true });
+      rmSync(`${place.root}/etc/kubernetes/pki`, { recursive: true });
+      symlinkSync("../../data/kubernetes/pki", `${place.root}/etc/kubernetes/pki`);
+    },
+  },
+  {
+    name: "backups of manifests lie beside them, with names that a kubelet passes over",
+    who: "editors and careful people: .kube-apiserver.yaml.swp, kubeadm's own tmp folders",
+    change: (place) => {
+      write(`${place.root}${MANIFESTS}/.kube-apiserver.yaml.swp`, "b0VIM 8.2\n");
+      write(`${place.root}/etc/kubernetes/tmp/kubeadm-backup-manifests-2026-01-01-00-00-00/etcd.yaml`, "apiVersion: v1\nkind: Pod\n");
+    },
+  },
+  {
+    name: "the node's name differs from the host's",
+    who: "clouds and kubeadm init --node-name: the host is called ip-10-0-0-1",
+    change: (place) => void place.node.commands!.push({ command: "uname -n", stdout: "ip-10-0-0-1.internal\n" }),
   },
   {
     name: "there is no timedatectl",

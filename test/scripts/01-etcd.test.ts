@@ -201,7 +201,7 @@ test.each([
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run("01-etcd --new-cas");
     peer.stop(true);
-    expect(exitCode).toBe(1);
+    expect(exitCode).toBe(3);
     expect(stderr).toMatch(says);
     expect(stderr).toEndWith(`on m3, on each: ${STOP_ETCD}. Then here ./bunw scripts/01-etcd.ts --new-cas\n`);
     expect(node.fingerprint()).toEqual(before);

@@ -96,7 +96,7 @@ test("02-control-plane says which member of etcd does not answer, and the way wi
   using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST] });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, LOST] });
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(3);
   expect(stderr).toContain("  etcd 3.6.5: healthy, leader m1, 1 of 2 members answer, not m2\n");
   expect(stderr).toContain(
     "hint: m2 does not answer: part 1 there first. If it is away for now: ./bunw scripts/02-control-plane.ts --without m2; if its data is lost for good: ./bunw scripts/02-control-plane.ts --lost m2\n",

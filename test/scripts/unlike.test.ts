@@ -13,6 +13,7 @@ import { remove } from "../pretend/unlike-edits.ts";
 import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";
 import { FLAGS } from "../pretend/unlike-flags.ts";
 import { HOSTS } from "../pretend/unlike-host.ts";
+import { MEMBERS } from "../pretend/unlike-members.ts";
 import { NODES } from "../pretend/unlike-nodes.ts";
 
 setDefaultTimeout(300_000);
@@ -20,7 +21,7 @@ setDefaultTimeout(300_000);
 const runs = runner();
 afterAll(() => runs[Symbol.dispose]());
 
-const ROWS: Unlike[] = [...FLAGS, ...ENDPOINTS, ...CAS, ...NODES, ...HOSTS, ...ADDONS];
+const ROWS: Unlike[] = [...FLAGS, ...ENDPOINTS, ...CAS, ...NODES, ...MEMBERS, ...HOSTS, ...ADDONS];
 
 describe.each(ROWS.map((row) => [row.name, row] as const))("%s", (_, row) => {
   let cluster: Awaited<ReturnType<typeof unlike>> | undefined;

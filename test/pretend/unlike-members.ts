@@ -1,0 +1,97 @@
+/** Rows of unlike.ts: clusters with several control plane nodes, and etcd's members on them. */
+import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import { CONTROL_PLANE } from "../../shared/node/containers.ts";
+import { ADDRESS } from "./cluster.ts";
+import { sameEtcd, serveOtherMember } from "./etcd.ts";
+import { MEMBER } from "./node.ts";
+import type { Unlike } from "./unlike.ts";
+import { balancer, type Place } from "./unlike-cluster.ts";
+import { addNode, editObject, reissue } from "./unlike-edits.ts";
+import type { WrittenMember } from "./write-wal.ts";
+
+/** The address of m2, m3, …: of this test's own. */
+const addressOf = (name: string) => ADDRESS.replace(/1$/, name.slice(1));
+
+const memberOf = (name: string, more: Partial<WrittenMember> = {}): WrittenMember => ({
+  id: `${name.slice(1)}1b2c3d4e5f60718`,
+  name,
+  peerURLs: [`https://${addressOf(name)}:2380`],
+  ...more,
+});
+
+/** m1's static pods, as another control plane node has them. */
+function addControlPlane(place: Place, name: string) {
+  addNode(place, name, addressOf(name), { labels: { "node-role.kubernetes.io/control-plane": "" } });
+  for (const pod of CONTROL_PLANE) {
+    const text = JSON.stringify(place.objects[`pods/kube-system/${pod}-m1`]).replaceAll(ADDRESS, addressOf(name));
+    place.objects[`pods/kube-system/${pod}-${name}`] = JSON.parse(
+      text.replaceAll("-m1", `-${name}`).replaceAll('"m1"', `"${name}"`),
+    ) as Manifest;
+  }
+}
+
+/** Serves the others' etcd and API server; `members` are all but m1's. */
+async function serveOthers(place: Place, members: readonly WrittenMember[], away: readonly string[] = []) {
+  place.node.members = [MEMBER, ...members];
+  await reissue(place, "apiserver", { certSANs: members.map(({ name }) => addressOf(name)) });
+  const puts = Object.entries(place.objects).map(([key, value]): [string, string] => [`/registry/${key}`, JSON.stringify(value)]);
+  const state = { ...sameEtcd(new Map(puts)), members: place.node.members };
+  for (const { name } of members.filter((member) => !away.includes(member.name))) {
+    place.others.push(await serveOtherMember(place.root, state, addressOf(name)));
+    balancer(place, addressOf(name), 6443);
+  }
+}
+
+/** New keys beside a running etcd would split the cluster. */
+const KEYS_ARE_ELSEWHERE: Unlike["lost"] = { refuses: ["01-etcd --new-cas", /hand-over\.ts/] };
+
+export const MEMBERS: Unlike[] = [
+  {
+    name: "three control plane nodes, each with a member of etcd",
+    who: "kubeadm's stacked etcd: most clusters that matter",
+    change: async (place) => {
+      for (const name of ["m2", "m3"]) addControlPlane(place, name);
+      await serveOthers(place, [memberOf("m2"), memberOf("m3")]);
+    },
+    lost: KEYS_ARE_ELSEWHERE,
+  },
+  {
+    name: "three members of etcd whose names are not those of their nodes",
+    who: "kubespray's etcd1 to etcd3; members that were restored",
+    change: async (place) => {
+      for (const name of ["m2", "m3"]) addControlPlane(place, name);
+      await serveOthers(place, [memberOf("m2"), memberOf("m3")]);
+      place.node.members = place.node.members!.map((member, at) => Object.assign(member, { name: `etcd${at + 1}` }));
+    },
+    lost: KEYS_ARE_ELSEWHERE,
+  },
+  {
+    name: "one of three control plane nodes is switched off",
+    who: "a machine in repair: two members of three are enough",
+    change: async (place) => {
+      for (const name of ["m2", "m3"]) addControlPlane(place, name);
+      place.away.push("m3");
+      editObject(place, "leases/kube-node-lease/m3", ({ spec }) => Object.assign(spec, { renewTime: "2026-08-01T00:00:00.000000Z" }));
+      // in etcd, too, it was written before those of the others
+      place.objects = { "leases/kube-node-lease/m3": place.objects["leases/kube-node-lease/m3"]!, ...place.objects };
+      await serveOthers(place, [memberOf("m2"), memberOf("m3")], ["m3"]);
+    },
+    ends: {
+      "02-control-plane": { names: /m3 does not answer: .* --without m3/ },
+      "03-workers open": { typed: "03-workers open --without m3", code: 0, names: /m3/ },
+      "03-workers close": { typed: "03-workers close --without m3", code: 0, names: /./ },
+      "04-sa-tokens": { typed: "04-sa-tokens --without m3", code: 0, names: /./ },
+      "05-verify": { code: 2, names: /m3/ },
+    },
+    lost: KEYS_ARE_ELSEWHERE,
+  },
+  {
+    name: "a fourth member of etcd learns, on a node that is being joined",
+    who: "kubeadm join --control-plane at this moment",
+    change: async (place) => {
+      for (const name of ["m2", "m3", "m4"]) addControlPlane(place, name);
+      await serveOthers(place, [memberOf("m2"), memberOf("m3"), memberOf("m4", { isLearner: true })]);
+    },
+    lost: KEYS_ARE_ELSEWHERE,
+  },
+];
