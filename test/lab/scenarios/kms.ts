@@ -41,8 +41,8 @@ const saidBefore: Line = {
       ok: rebuilt !== undefined,
       detail: rebuilt?.trim() ?? "",
     });
-    // 1: the old API server may not have ended yet, and part 1 does not end what would not start again
-    const part1 = await type(scene, first!, "./bunw scripts/01-etcd.ts --new-cas --dry-run", { exit: [0, 1], part: 1 });
+    // 3: the old API server may not have ended yet, and part 1 does not end what would not start again
+    const part1 = await type(scene, first!, "./bunw scripts/01-etcd.ts --new-cas --dry-run", { exit: [0, 3], part: 1 });
     const named = /^.*only a copy brings it back: .*encryption\.yaml.*$/m.exec(part1.stderr)?.[0];
     scene.checks.push({
       name: "part 1 names the lost encryption configuration",

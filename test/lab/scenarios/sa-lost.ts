@@ -43,7 +43,7 @@ async function apiGone(scene: Scene) {
 
 async function refused(scene: Scene) {
   for (const cp of scene.lab.controlPlanes.slice(0, 2)) {
-    const { stderr } = await type(scene, cp, NEW, { exit: [1] });
+    const { stderr } = await type(scene, cp, NEW, { exit: [3] });
     const others = scene.lab.controlPlanes.filter((other) => other !== cp).map(({ nodeName }) => nodeName);
     const ok = stderr.includes("which may still have sa:") && stderr.includes(`--lost-on ${others.join(",")}`);
     scene.checks.push({

@@ -17,7 +17,7 @@ async function apiServers(node: Machine): Promise<string> {
 
 async function startWithout(scene: Scene) {
   for (const node of scene.lab.controlPlanes) {
-    const refused = await type(scene, node, "./bunw scripts/02-control-plane.ts", { exit: [1], part: 2 });
+    const refused = await type(scene, node, "./bunw scripts/02-control-plane.ts", { exit: [3], part: 2 });
     const [line, names = ""] = /\.\/bunw scripts\/02-control-plane\.ts --start-without (\S+)/.exec(refused.stderr) ?? [];
     scene.checks.push({
       name: `part 2 on ${node.name} names the flags that it can start without`,

@@ -80,11 +80,11 @@ async function typeAt(operator: Operator, { node, command }: Todo): Promise<Step
     );
   typed.push(`${node.name}: ${command.replace(BUNW, "")}`);
   const step = await type(scene, node, withPassphrase(command), {
-    exit: [0, 1, 2],
+    exit: [0, 1, 2, 3],
     part: command.includes("04-sa-tokens") ? 4 : undefined,
   });
   const screen = screenOf(step);
-  if (step.exitCode === 1) operator.stops.push(`${typed.at(-1)}: ${reasonIn({ ...step, stderr: screen })}`);
+  if (isStop(step.exitCode)) operator.stops.push(`${typed.at(-1)}: ${reasonIn({ ...step, stderr: screen })}`);
   if (command.includes("04-sa-tokens") && screen.includes("not restarted: ")) await restartBarePods(scene);
   const bundle = /hand-over\.ts unpack (\S+)/.exec(screen)?.[1];
   if (command.includes("hand-over.ts pack") && bundle) await carry(operator, node, bundle, scene.lab.controlPlanes);
@@ -158,6 +158,11 @@ function todosOn(operator: Operator, node: Machine, screen: string, exitCode: nu
   ];
 }
 
+/** Stopped, or refused: both have a hint. */
+function isStop(exitCode: number): boolean {
+  return exitCode === 1 || exitCode === 3;
+}
+
 const SCP = /^\s*(scp -p (\S+) root@([\w.-]+):(\S+))/;
 
 function scpLines(screen: string): string[] {
@@ -168,7 +173,7 @@ function scpLines(screen: string): string[] {
 function phrasesOn(screen: string, exitCode: number): string[] {
   const list = (/\nnext\n((?: {2}.*\n?)+)/.exec(screen)?.[1] ?? "").split("\n");
   const last = /^done\. {2}next: (.*)$/m.exec(screen)?.[1] ?? (exitCode === 2 && /^if they are nowhere: (.*)$/m.exec(screen)?.[1]);
-  const hint = (exitCode === 1 && /^hint: (.*)$/m.exec(screen)?.[1]) || "";
+  const hint = (isStop(exitCode) && /^hint: (.*)$/m.exec(screen)?.[1]) || "";
   const instead = /if nobody has (?:it|that key): (.*)$/;
   return [
     ...list.map((line) => instead.exec(line)?.[1] ?? line.replace(/ +# .*/, "").trim()),
