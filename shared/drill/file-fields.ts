@@ -2,11 +2,9 @@
  * What a file of a control plane node says, field by field, so that two of them can be compared that are never equal byte by byte: a new
  * certificate has another key, other dates and another CA. A field is a list whose order does not count. No key is in it.
  */
-import { createHash } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestLines } from "../manifests/differences.ts";
-import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { readManifest } from "../manifests/on-disk.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -32,17 +30,7 @@ export function kubeconfigFields(path: string, clientPem?: string): Fields | und
 /** What a manifest means: each value of it. */
 export function manifestFields(path: string): Fields | undefined {
   const manifest = attempt(() => readManifest(path));
-  return manifest instanceof Fail || !manifest ? undefined : { lines: linesIn(manifest) };
-}
-
-function linesIn(manifest: Manifest): string[] {
-  return manifestLines(manifest).map(veiled);
-}
-
-/** Variables may hold a password, such as a proxy's: only their hash is shown. */
-function veiled(line: string): string {
-  const [, name, value] = /^(.*\benv\[[^\]]*\]\.value)=(.*)$/s.exec(line) ?? [];
-  return value === undefined ? line : `${name}=(sha256 ${createHash("sha256").update(value).digest("hex").slice(0, 12)})`;
+  return manifest instanceof Fail || !manifest ? undefined : { lines: manifestLines(manifest) };
 }
 
 /** `-names x` is in `here` only, `+names x` in `back` only. A manifest's lines stand alone. */

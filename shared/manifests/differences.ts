@@ -1,16 +1,18 @@
 /** What two manifests of one static pod say differently: hand edits of every kind. */
+import { createHmac, randomBytes } from "node:crypto";
+import { CONTROL_PLANE } from "../node/containers.ts";
 import { commandOf, flags } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 import { full } from "./reduced-controllers.ts";
 
-/** `+--v=4` is in `now` only, `-env[TZ].value=UTC` in `before` only. What a repair changes for a time, and etcd's first members, do not count. */
+/** `+--v=4` is in `now` only, `-env[TZ].value=(hidden, …)` in `before` only. What a repair changes for a time, and etcd's first members, do not count. */
 export function manifestDifferences(now: Manifest, before: Manifest): string[] {
   const [here, there] = [now, before].map(manifestLines) as [string[], string[]];
   const only = (sign: string, of: string[], other: string[]) => of.filter((line) => !other.includes(line)).map((line) => sign + line);
   return [...only("+", here, there), ...only("-", there, here)];
 }
 
-/** Each value of a manifest as a line: `--v=4`, `env[TZ].value=UTC`. Without what does not count in `manifestDifferences`. */
+/** Each value of a manifest as a line: `--v=4`, `env[TZ].value=(hidden, …)`: what may be a secret is hidden here. Without what does not count in `manifestDifferences`. */
 export function manifestLines(manifest: Manifest): string[] {
   return linesOf(lasting(manifest));
 }
@@ -24,17 +26,43 @@ function lasting(manifest: Manifest): Manifest {
 }
 
 function linesOf({ metadata: { labels, annotations }, spec: { containers, ...spec } }: Manifest): string[] {
-  const inside = containers.flatMap((container) => flat(container, containers.length > 1 ? container.name : ""));
-  return [...flat({ labels, annotations, ...spec }, ""), ...inside];
+  const inside = containers.flatMap((container) => flat(container, containers.length > 1 ? container.name : "", container.name));
+  return [...flat({ labels, annotations, ...spec }, "", ""), ...inside];
 }
 
 /** A line for each value; the order of a list does not count. An item of a list goes by its name, a word of a command by itself. */
-function flat(value: unknown, path: string): string[] {
+function flat(value: unknown, path: string, container: string): string[] {
   if (value === undefined || value === null) return [];
-  if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`));
-  if (typeof value !== "object") return [/\b(command|args)\[\]$/.test(path) ? String(value) : `${path}=${value}`];
+  if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`, container));
+  if (typeof value !== "object")
+    return [/\b(command|args)\[\]$/.test(path) ? shownWord(String(value), container) : `${path}=${shownValue(path, value)}`];
   const named = path.endsWith(`[${nameOf(value)}]`);
-  return Object.entries(value).flatMap(([key, child]) => (named && key === "name" ? [] : flat(child, path ? `${path}.${key}` : key)));
+  return Object.entries(value).flatMap(([key, child]) =>
+    named && key === "name" ? [] : flat(child, path ? `${path}.${key}` : key, container),
+  );
+}
+
+/** Fields whose text is no secret, by the end of their path. Every other text may be one: a variable, a header of a probe, an annotation. */
+const OPEN =
+  /(^|\.)(image|imagePullPolicy|mountPath|mountPropagation|path|type|port|scheme|host|cpu|memory|priorityClassName|restartPolicy|dnsPolicy|protocol|effect|operator|key|terminationMessagePath|terminationMessagePolicy|(add|drop)\[\])$|^labels\./;
+
+function shownValue(path: string, value: unknown): string {
+  return typeof value !== "string" || OPEN.test(path) ? String(value) : hidden(value);
+}
+
+/** A word of a command: flags of kubeadm's servers are no secrets, those of every other program may be. */
+export function shownWord(word: string, container: string): string {
+  if ((CONTROL_PLANE as readonly string[]).includes(container) && !/\/\/[^/]*@/.test(word)) return word;
+  const [, flag, value] = /^(--[\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
+  if (flag === undefined) return hidden(word);
+  return value === undefined ? flag : `${flag}=${hidden(value)}`;
+}
+
+/** Another one in each run: nobody finds a value by trying. Within a run equal values look equal. */
+const SALT = randomBytes(32);
+
+function hidden(value: string): string {
+  return `(hidden, ${createHmac("sha256", SALT).update(value).digest("hex").slice(0, 8)})`;
 }
 
 function nameOf(item: unknown): string {

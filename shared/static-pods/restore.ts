@@ -10,6 +10,7 @@ import { copyAside, moveAside } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import type { ContainerSpec } from "../k8s/objects.ts";
 import { mainContainer } from "../manifests/command.ts";
+import { shownWord } from "../manifests/differences.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { isKubeadms, manifestPath, manifestText, secondManifests, usableManifest, whereIs } from "../manifests/on-disk.ts";
 import { full, isReduced, REDUCED_NOTE, reduced } from "../manifests/reduced-controllers.ts";
@@ -150,8 +151,8 @@ function differencesOf(now: Manifest, before: Manifest): string[] {
   return [...only("+", here, there), ...only("-", there, here)];
 }
 
-function wordsOf({ command = [], args = [], image }: Partial<ContainerSpec> = {}): string[] {
-  return [...command, ...args, `image=${image}`];
+function wordsOf({ name = "", command = [], args = [], image }: Partial<ContainerSpec> = {}): string[] {
+  return [...[...command, ...args].map((word) => shownWord(word, name)), `image=${image}`];
 }
 
 /** Fails as `restoreManifests` would, before certificates are written. Errors: Refused where a file is lost that no step makes. */
