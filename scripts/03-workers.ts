@@ -25,7 +25,7 @@ import { trustedKeys } from "../shared/pki/trusted-keys.ts";
 import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { orUndo } from "../shared/signals.ts";
-import { fullControllerManager, reducedManagers } from "../shared/static-pods/full-manager.ts";
+import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
 import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
 import { APPROVES, endBySignal, startApprover, stopApprover } from "../shared/workers/approver.ts";
 import * as worker from "../shared/workers/join.ts";
@@ -64,6 +64,7 @@ async function open(values: Values) {
     `kubeadm token create --ttl 2h --groups ${TOKEN_GROUP}; kubectl certificate approve CSR`,
   );
   printJoinLine(cp, values["token-file"], out);
+  seen.sayWindows(cp, out, silent);
   tell("");
   keepWorkersPods(cp, leftNames(out));
   await startApprover({ ...values, ...out });
@@ -73,25 +74,10 @@ async function open(values: Values) {
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
 async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired }: seen.Silent) {
   const silentControlPlanes = [...unrepaired, ...controlPlanes];
-  const closeOn =
-    silentControlPlanes.length === 0 ? await whereToClose(cp, api, leftNames(out)) : [];
+  const of = { asking: await withoutServing(cp), without: leftNames(out) };
+  const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api, of) : [];
   const end = { silentControlPlanes, closeOn, ...trustSeen(cp) };
   done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), end)));
-}
-
-/** The control plane nodes on which `close` still has something to do. */
-async function whereToClose(cp: ControlPlaneNode, api: KubeApi, out: string[]): Promise<string[]> {
-  const but = out.length > 0 ? ` but those of ${out.join(", ")}` : "";
-  say(`the CA is unchanged, and every kubelet${but} renews its Lease: no worker has to join`);
-  const [asking, reduced] = [await withoutServing(cp), await reducedManagers(cp, api)];
-  if (asking.length > 0)
-    say(
-      `no serving certificate of the CA on ${asking.join(", ")}: close approves what they ask for`,
-    );
-  if (reduced.length > 0)
-    say(`the controller-manager is reduced on ${reduced.join(", ")}: close lets it run in full`);
-  if (asking.length + reduced.length === 0) say("part 3 has nothing to do");
-  return [...new Set([...reduced, ...(asking.length > 0 ? [cp.node.name] : [])])];
 }
 
 type Worker = Awaited<ReturnType<typeof worker.readWorker>>;
@@ -150,7 +136,7 @@ async function approve(values: Values) {
 
 async function close(values: Values) {
   const { cp, api, out } = await onControlPlane(values, "03-workers close", true);
-  await step(
+  const left = await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(cp, api, { out, minutes: Number(values.wait) }),
     "kubectl get nodes; kubectl get csr; kubectl certificate approve CSR",
@@ -165,7 +151,8 @@ async function close(values: Values) {
     () => stopApprover().then(() => closeJoining(api)),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
-  done(inOneLine(next.afterClose(next.routeOf(cp, out), trustSeen(cp))));
+  const away = { ...out, without: [...out.without, ...left] };
+  done(inOneLine(next.afterClose(next.routeOf(cp, away), trustSeen(cp))));
 }
 
 type Scene = Awaited<ReturnType<typeof onControlPlane>>;

@@ -24,6 +24,8 @@ export interface KnownNode {
   controlPlane: boolean;
   /** It only says that it is a control plane node, by its label: nothing of it is believed. */
   onlyLabelled?: boolean;
+  /** By its label. Its own kubelet writes that, so it is only a word: who has it is not waited for, and never called back. */
+  windows?: true;
   /** Hostname and DNS names of the Node object. */
   names: string[];
   ips: string[];
@@ -188,6 +190,7 @@ function readNodes(data: EtcdData): KnownNode[] {
       uid: metadata.uid,
       controlPlane,
       ...(!controlPlane && hasControlPlaneLabel(node) ? { onlyLabelled: true } : {}),
+      ...(metadata.labels?.["kubernetes.io/os"] === "windows" ? { windows: true as const } : {}),
       names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
       ips: addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address),
     };

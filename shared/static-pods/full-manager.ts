@@ -68,6 +68,24 @@ export async function reducedManagers(cp: ControlPlaneNode, api: KubeApi): Promi
 }
 
 /**
+ * The control plane nodes on which `close` still has something to do where nobody has to join; says what. `asking`: nodes whose kubelets have no
+ * serving certificate. `without`: those that are left out.
+ */
+export async function whereToClose(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  { asking, without }: Record<"asking" | "without", readonly string[]>,
+) {
+  const but = without.length > 0 ? ` but those of ${without.join(", ")}` : "";
+  say(`the CA is unchanged, and every kubelet${but} renews its Lease: no worker has to join`);
+  const reduced = await reducedManagers(cp, api);
+  if (asking.length > 0) say(`no serving certificate of the CA on ${asking.join(", ")}: close approves what they ask for`);
+  if (reduced.length > 0) say(`the controller-manager is reduced on ${reduced.join(", ")}: close lets it run in full`);
+  if (asking.length + reduced.length === 0) say("part 3 has nothing to do");
+  return [...new Set([...reduced, ...(asking.length > 0 ? [cp.node.name] : [])])];
+}
+
+/**
  * Whose controller-manager leads in full on another control plane node, as seen by its renewals: it does to silent nodes what it always does, so
  * to reduce this node's protects nobody. Undefined where none leads, or a reduced one may.
  */

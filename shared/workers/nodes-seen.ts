@@ -13,7 +13,7 @@ import { readText } from "../files/files.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
-import { mode, say } from "../run.ts";
+import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { isListening, listeningOn } from "./kubelet-port.ts";
 
@@ -106,6 +106,15 @@ async function withoutApiServer({ node, data, facts }: ControlPlaneNode, nodes: 
     if (address && (await isListening(address)) === false) found.push(other.name);
   });
   return found.sort();
+}
+
+/** What a node that is not for `join` says of itself, and the way on. */
+export const OF_WINDOWS = 'Windows, by its label: join is for Linux. By hand: RUNBOOK 3, "A Windows node"';
+
+/** Of those that have to join: the `silent` ones, or all. */
+export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: Silent | undefined) {
+  const joining = cluster.nodes.filter(({ name }) => !leftNames(out).includes(name) && (silent?.workers.includes(name) ?? true));
+  for (const { name, windows } of joining) if (windows) tell(`${name}: ${OF_WINDOWS}`);
 }
 
 /** All but those that the operator has named. */

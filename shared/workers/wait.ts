@@ -5,13 +5,14 @@
 import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { allRenewals, watchRenewals } from "../api/leases.ts";
+import { allRenewals, mayBeAlive, watchRenewals } from "../api/leases.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { managerIsReduced } from "../manifests/reduced-controllers.ts";
+import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
@@ -22,6 +23,7 @@ import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { sayEvictions } from "./evictions.ts";
 import { identitiesOf } from "./identities.ts";
 import { probePorts, servingByCa, unserved } from "./kubelet-port.ts";
+import { OF_WINDOWS } from "./nodes-seen.ts";
 import { comeBack, type Following, noteOf, type Return, type Scene, sayReturned, setScene } from "./waiting-state.ts";
 
 /** Milliseconds after which the token is looked up again. */
@@ -30,11 +32,15 @@ const TOKEN_EVERY = 5000;
 /** Seconds between two lines of \`approve\`, whose output is a log. */
 const IN_BACKGROUND = 300;
 
-/** `close`: waits for all nodes, and approves what they ask for. Errors: Fail that names the nodes that did not come back in time. */
-export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { out: LeftOut; minutes: number }) {
+/** `close`: waits for all nodes, and approves what they ask for. Gives the Windows nodes that it did not wait for. Errors: Fail that names the nodes that did not come back in time. */
+export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { out: LeftOut; minutes: number }): Promise<string[]> {
   const without = leftNames(options.out);
-  const expected = expectedOf(cp, without);
-  if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`);
+  const left = await silentWindows(cp, api, expectedOf(cp, without));
+  const expected = expectedOf(cp, [...without, ...left]);
+  if (mode.dryRun) {
+    say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`);
+    return left;
+  }
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
   const serving = servingByCa(cp);
@@ -48,7 +54,17 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
     ...before(cp),
     seconds: options.minutes * 60,
   });
-  if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: without, isFull: true });
+  for (const name of left) say(`left: ${name} is not back, and not waited for: ${OF_WINDOWS}`);
+  if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: [...without, ...left], isFull: true });
+  return left;
+}
+
+/** Nobody can join there by this kit; one that has come back by hand is like others. */
+async function silentWindows({ facts }: ControlPlaneNode, api: KubeApi, nodes: readonly KnownNode[]): Promise<string[]> {
+  const names = nodes.filter((node) => node.windows && !node.controlPlane).map(({ name }) => name);
+  if (names.length === 0) return [];
+  const [renewals, made] = [await allRenewals(api), madeAt(clusterCa(facts.certificatesDir))];
+  return names.filter((name) => !mayBeAlive(renewals.get(name), made));
 }
 
 /** `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token expires. */

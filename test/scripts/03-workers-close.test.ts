@@ -5,10 +5,10 @@ import { parse } from "yaml";
 import { REDUCED } from "../../shared/manifests/reduced-controllers.ts";
 import { certificatesIn } from "../../shared/pki/certificate.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
-import { healthyCp, manifest, otherCa } from "../pretend/cluster.ts";
+import { healthyCp, manifest, type Objects, otherCa } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, staticUid } from "../pretend/node.ts";
-import { LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
+import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -211,4 +211,33 @@ test("03-workers waits for a machine that has joined again under the name of one
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), keys });
   const { exitCode, stderr } = await node.run("03-workers close --wait 0.02", WAITS);
   expect([exitCode, stderr]).toEqual([1, expect.stringContaining("error: 1 of 3 nodes have not come back: w2\n")]);
+});
+
+/** Of etcd's data: w2 says of itself that it runs Windows. */
+const w2IsWindows = (objects: Objects) => {
+  knewCa(before.cert)(objects);
+  const node = objects["minions/w2"] as { metadata: { labels?: Record<string, string> } };
+  node.metadata.labels = { ...node.metadata.labels, "kubernetes.io/os": "windows" };
+};
+const BY_HAND = 'RUNBOOK 3, "A Windows node"';
+
+test("03-workers: a Windows node is named with the way by hand, and close does not wait for it; what it is next is said", async () => {
+  using node = await afterPart2({ commands: RESTARTS, etcd: w2IsWindows });
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const opened = await node.run("03-workers open", WAITS);
+  expect(opened.stderr).toContain(`w2: Windows, by its label: join is for Linux. By hand: ${BY_HAND}\n`);
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("w1: back");
+  expect(stderr).toContain(`  left: w2 is not back, and not waited for: Windows, by its label: join is for Linux. By hand: ${BY_HAND}\n`);
+  expect(stderr).toEndWith("next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
+});
+
+test("03-workers close: a node that says that it runs Windows, and renews its Lease, is one like others", async () => {
+  using node = await afterPart2({ commands: RESTARTS, etcd: w2IsWindows });
+  using _api = serveRunning(node);
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("w2: back");
+  expect(stderr).toEndWith("next: ./bunw scripts/04-sa-tokens.ts\n");
 });
