@@ -136,7 +136,7 @@ async function approve(values: Values) {
 
 async function close(values: Values) {
   const { cp, api, out } = await onControlPlane(values, "03-workers close", true);
-  const left = await step(
+  await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(cp, api, { out, minutes: Number(values.wait) }),
     "kubectl get nodes; kubectl get csr; kubectl certificate approve CSR",
@@ -151,8 +151,7 @@ async function close(values: Values) {
     () => stopApprover().then(() => closeJoining(api)),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
-  const away = { ...out, without: [...out.without, ...left] };
-  done(inOneLine(next.afterClose(next.routeOf(cp, away), trustSeen(cp))));
+  done(inOneLine(next.afterClose(next.routeOf(cp, out), trustSeen(cp))));
 }
 
 type Scene = Awaited<ReturnType<typeof onControlPlane>>;

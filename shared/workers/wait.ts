@@ -32,15 +32,15 @@ const TOKEN_EVERY = 5000;
 /** Seconds between two lines of \`approve\`, whose output is a log. */
 const IN_BACKGROUND = 300;
 
-/** `close`: waits for all nodes, and approves what they ask for. Gives the Windows nodes that it did not wait for. Errors: Fail that names the nodes that did not come back in time. */
-export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { out: LeftOut; minutes: number }): Promise<string[]> {
+/**
+ * `close`: waits for all nodes, and approves what they ask for. Errors: Fail that names the nodes that did not come back in time, and the Windows
+ * nodes that are not back: they are not waited for, as people join them by hand.
+ */
+export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { out: LeftOut; minutes: number }) {
   const without = leftNames(options.out);
   const left = await silentWindows(cp, api, expectedOf(cp, without));
   const expected = expectedOf(cp, [...without, ...left]);
-  if (mode.dryRun) {
-    say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`);
-    return left;
-  }
+  if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`);
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
   const serving = servingByCa(cp);
@@ -54,9 +54,11 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
     ...before(cp),
     seconds: options.minutes * 60,
   });
-  for (const name of left) say(`left: ${name} is not back, and not waited for: ${OF_WINDOWS}`);
-  if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: [...without, ...left], isFull: true });
-  return left;
+  if (left.length > 0)
+    throw new Fail(`Not back, and not waited for: ${listed(left)} (${OF_WINDOWS})`, {
+      hint: `then this again. To go on without them, which starts the clock for their pods: ${retyped({ without: left })}`,
+    });
+  if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: without, isFull: true });
 }
 
 /** Nobody can join there by this kit; one that has come back by hand is like others. */
