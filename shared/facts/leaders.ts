@@ -40,6 +40,17 @@ export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node:
   return renewTime === undefined ? undefined : new Date(renewTime);
 }
 
+/** A leader renews its Lease every two seconds; etcd writes at once. Milliseconds. */
+const RENEWS = 15_000;
+
+/** Whether this node's component led when etcd last wrote: so it works, with whatever credentials it has read. A copy of before proves nothing. */
+export function leadsHere(place: Repair & { node: Node; etcd: { dir: string } }, component: (typeof LEADERS)[number]): boolean {
+  const { leaders, at } = leadersSeen(place);
+  const leader = leaders.get(leaderLease(place.node, component) ?? "");
+  if (!leader || place.dataFrom !== place.etcd.dir) return false;
+  return hostOfHolder(leader.holder) === place.node.hostName && at.getTime() - Date.parse(leader.renewTime) < RENEWS;
+}
+
 function storedLeader(data: EtcdData, name: string): Leader | undefined {
   return leaderIn(storedLease(data, name.includes("/") ? name : `kube-system/${name}`));
 }

@@ -2,6 +2,7 @@
 import { dirname } from "node:path";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
+import { leadsHere } from "../facts/leaders.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
@@ -11,9 +12,12 @@ import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
 import { refuseUnfitKubelet } from "../node/turn-kubelet.ts";
 import { actionsFor } from "../pki/actions.ts";
+import { infoOf, isValidNow } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
+import { bothCas } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+import { isServerOf, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
@@ -86,7 +90,7 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   const restored = restoreManifests(cp);
   for (const { name, peer } of onlyOnPeers(cp))
     say(`${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`);
-  const stale = toRestart(cp, { running, issued: issued.length > 0 });
+  const stale = await toRestart(cp, { running, issued: issued.length > 0 });
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   sayReadBefore(cp, running, stale);
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
@@ -97,13 +101,29 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   return restored || restart || stale.length > 0 ? began : undefined;
 }
 
-/** Containers that have read what is not on disk any more. `issued`: something of part 2 was, or will be. */
-export function toRestart(cp: ControlPlaneNode, { running, issued }: { running: readonly Container[]; issued: boolean }): Container[] {
-  const stale = staleReaders(cp, running).flatMap(({ container, isOurs }) => (isOurs ? [container] : []));
-  return [...new Set([...(issued ? running.filter(isServer) : []), ...stale])];
+/** Containers that have read what is not on disk any more, and do not work with it. `issued`: something of part 2 was, or will be. */
+export async function toRestart(
+  cp: ControlPlaneNode,
+  { running, issued }: { running: readonly Container[]; issued: boolean },
+): Promise<Container[]> {
+  const restart = new Set(issued ? running.filter(isServer) : []);
+  for (const { container, isOurs } of staleReaders(cp, running)) {
+    const server = isServer(container) ? SERVERS.find((name) => name === container.name) : undefined;
+    if (isOurs || (server && !(await worksHere(cp, server)))) restart.add(container);
+  }
+  return [...restart];
 }
 
-/** What somebody else has changed since is no part of a repair, and what runs goes on. */
+/** With what it has read, which may have expired: a leader leads, and an API server shows a certificate that is good. Who only waits is not missed. */
+async function worksHere(cp: ControlPlaneNode, server: (typeof SERVERS)[number]): Promise<boolean> {
+  if (server !== "kube-apiserver") return leadsHere(cp, server);
+  const { advertiseAddress: host, bindPort, certificatesDir } = cp.facts;
+  const pem = await servedPem(host, bindPort).catch(() => "");
+  const info = infoOf(pem);
+  return info !== undefined && isValidNow(info) && isServerOf(pem, host, bothCas(certificatesDir, cp.cluster.oldCaPem));
+}
+
+/** What somebody else has changed since is no part of a repair, and what works goes on. */
 function sayReadBefore(cp: ControlPlaneNode, running: readonly Container[], restarted: readonly Container[]) {
   const left = staleReaders(cp, running).filter(({ container, isOurs }) => !isOurs && !restarted.includes(container));
   for (const { container, file } of left) {
