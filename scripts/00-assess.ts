@@ -21,9 +21,10 @@ async function main() {
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
   if (values.bundle ?? values.backup) throw ofDrill();
-  const { plan, without, lost, worker, user, "etcd-data": etcdData } = values;
-  if (!plan && (user !== undefined || [without, lost, worker].flat().length > 0)) throw ofPlan();
-  const facts = plan ? await factsForPlan(etcdData, { without, lost, worker, user }) : undefined;
+  const { plan, without, lost, worker, user, endpoint, "etcd-data": etcdData } = values;
+  if (!plan && [user ?? [], endpoint ?? [], without, lost, worker].flat().length > 0)
+    throw ofPlan();
+  const facts = plan ? await factsForPlan(etcdData, values) : undefined;
   const assessment = await step("0.1 Look at this node", () =>
     assess(etcdData, { deep: deepOptions(values), lost: facts?.lost }),
   );
@@ -50,7 +51,7 @@ function ofDrill(): Fail {
 
 function ofPlan(): Fail {
   return new Fail(
-    "--without, --lost, --worker and --user need --plan: they say what its lines are for",
+    "--without, --lost, --worker, --endpoint and --user need --plan: they say what its lines are for",
     {
       hint: "./bunw scripts/00-assess.ts --help",
     },
@@ -75,7 +76,7 @@ const USAGE = `Usage:
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
-                                [--worker NODE,…] [--user NAME]
+                                [--worker NODE,…] [--endpoint HOST:PORT] [--user NAME]
                                 [--deep]
 
 Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
@@ -106,6 +107,9 @@ Options:
                      them, and they stay in the cluster.
     --worker NODES   --plan: nodes that are workers, although their label says that they are control
                      plane nodes: etcd knows no member of them.
+    --endpoint HOST:PORT
+                     --plan: where the API is reached, if nothing decides between those who name a
+                     place: the lines that take it have it.
     --user NAME      --plan: the lines are for this user of the nodes, who may use sudo there
                      without a password (default: root).
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
@@ -135,6 +139,7 @@ const OPTIONS = {
   without: { type: "string", list: true },
   lost: { type: "string", list: true },
   worker: { type: "string", list: true },
+  endpoint: { type: "string" },
   user: { type: "string" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: true },

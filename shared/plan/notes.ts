@@ -19,13 +19,15 @@ export interface Note {
   commands: string[];
 }
 
-type Asked = Pick<PlanFacts, "lost" | "user">;
+type Asked = Pick<PlanFacts, "lost" | "user" | "worker" | "endpoint">;
 
 /** What was said once is remembered: for the next plan. */
-function said({ lost, user }: Asked): string {
+function said({ lost, user, worker, endpoint }: Asked): string {
   const options = [
     ...(lost.away.length > 0 ? [shell`--without ${lost.away.join(",")}`] : []),
     ...(lost.names.length > 0 ? [shell`--lost ${lost.names.join(",")}`] : []),
+    ...(worker.length > 0 ? [shell`--worker ${worker.join(",")}`] : []),
+    ...(endpoint === undefined ? [] : [shell`--endpoint ${endpoint}`]),
     ...(user === ROOT ? [] : [shell`--user ${user}`]),
   ];
   return options.join(" ");

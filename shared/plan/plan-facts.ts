@@ -6,7 +6,7 @@ import { refuseNoQuorum } from "../etcd/quorum.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { type Cluster, type KnownNode, onlyLabelled, refuseStrangers } from "../facts/cluster.ts";
-import { type ControlPlaneNode, lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
+import { askControlPlaneNode, type ControlPlaneNode, lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Refused } from "../fail.ts";
@@ -23,25 +23,37 @@ export interface PlanFacts {
   lost: LostNodes;
   /** Who the operator is on the nodes. */
   user: string;
+  /** As typed: names of workers whose label says more. */
+  worker: readonly string[];
+  /** As typed: the lines that take it have it. */
+  endpoint?: string | undefined;
+}
+
+interface Asked extends LeftOut {
+  worker: readonly string[];
+  user?: string | undefined;
+  endpoint?: string | undefined;
 }
 
 /**
- * `without`, `lost`, `worker` and `user` as typed. Errors: Refused as by part 2, where no plan can be for what remains, or for that user, and
+ * All as typed. Errors: Refused as by part 2, where no plan can be for what remains, or for that user, and
  * where the operator has to say what a node is: a plan carries keys.
  */
 export async function factsForPlan(
   etcdData: string | undefined,
-  { without, lost, worker, user = ROOT }: LeftOut & { worker: readonly string[]; user?: string | undefined },
+  { without, lost, worker, user = ROOT, endpoint }: Asked,
 ): Promise<PlanFacts> {
   if (!isUserName(user))
     throw new Refused(`"${user}" is no name of a user`, {
       hint: 'letters, digits, ".", "_" and "-", which is not the first: ./bunw scripts/00-assess.ts --plan --user ubuntu',
     });
   const node = await readNode();
-  const { cp, cluster, data } = lookAtControlPlaneNode(await etcdDataOf(etcdData, { node }), node);
+  const etcd = await etcdDataOf(etcdData, { node });
+  const { cp, cluster, data } =
+    endpoint === undefined ? lookAtControlPlaneNode(etcd, node) : await askControlPlaneNode(etcd, node, endpoint);
   const known = cluster && data && { cluster, data };
   refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...worker]);
-  return { known, user, lost: cp ? await lostNodes(cp, { without, lost }) : { ...NONE_LOST, names: lost, away: without } };
+  return { known, user, worker, endpoint, lost: cp ? await lostNodes(cp, { without, lost }) : { ...NONE_LOST, names: lost, away: without } };
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {

@@ -45,13 +45,13 @@ type Placed = Omit<PlanStep, "number"> & { part: number };
 export function stepsOf(
   blocks: readonly Block[],
   nodes: readonly PlanNode[],
-  { lost, user }: Pick<PlanFacts, "lost" | "user">,
+  { lost, user, endpoint }: Pick<PlanFacts, "lost" | "user" | "endpoint">,
 ): (Placed & { number: number })[] {
   const file = workersFile(nodes);
   const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
   return [
     ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
-    ...blocks.flatMap((block, index) => stepsIn(block, { nodes, lost, user, isKept: isPrinted(blocks.slice(index + 1)) })),
+    ...blocks.flatMap((block, index) => stepsIn(block, { nodes, lost, user, endpoint, isKept: isPrinted(blocks.slice(index + 1)) })),
   ]
     .filter(({ on }) => on.length > 0)
     .map((step, index) => ({ ...step, number: index + 1 }));
@@ -62,13 +62,13 @@ function isPrinted(after: readonly Block[]): boolean {
   return after.find((block) => block.on)?.printed === true;
 }
 
-interface Around extends Pick<PlanFacts, "lost" | "user"> {
+interface Around extends Pick<PlanFacts, "lost" | "user" | "endpoint"> {
   nodes: readonly PlanNode[];
   /** A later step needs what it prints. */
   isKept: boolean;
 }
 
-function stepsIn(block: Block, { nodes, lost, user, isKept }: Around): Placed[] {
+function stepsIn(block: Block, { nodes, lost, user, endpoint, isKept }: Around): Placed[] {
   const { part = 0, exit } = block;
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
@@ -85,7 +85,7 @@ function stepsIn(block: Block, { nodes, lost, user, isKept }: Around): Placed[] 
     ...(isSalvage(block) ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
-      commands.map((command) => commandWithout(command, lost)),
+      commands.map((command) => withEndpoint(commandWithout(command, lost), endpoint)),
       at,
       { ...block, user, isKept },
     ),
@@ -96,6 +96,13 @@ function stepsIn(block: Block, { nodes, lost, user, isKept }: Around): Placed[] 
 function commandWithout(command: string, { names, away, controlPlanes }: LostNodes): string {
   const out = { without: away, lost: isPart2(command) ? controlPlanes : names };
   return leavingOut(command, out).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
+}
+
+/** Scripts that write where the API is. */
+const WRITES_ENDPOINT = /scripts\/(01-etcd|02-control-plane|03-workers)\.ts( open)?(?= |$)(?! (join|close|approve))/;
+
+function withEndpoint(command: string, endpoint: string | undefined): string {
+  return endpoint !== undefined && WRITES_ENDPOINT.test(command) ? `${command} ${shell`--endpoint ${endpoint}`}` : command;
 }
 
 function isPart2(command: string): boolean {

@@ -203,3 +203,16 @@ test("a kit without RUNBOOK.md says so", async () => {
   rmSync(kit, { recursive: true });
   expect([code, stderr]).toEqual([1, expect.stringContaining("error: RUNBOOK.md is not in the kit's folder: ")]);
 });
+
+test("--endpoint is in the lines of those that write where the API is, and in no other; what is no place is refused", async () => {
+  const { stdout } = await plan({ etcd: three, members: MEMBERS, args: "--endpoint lb.example:6443" });
+  const scripts = [...stdout.matchAll(/scripts\/([\w-]+)\.ts( \w+)?[^'\n]*/g)].map(([line, script, word = ""]) => ({
+    line,
+    of: script + word,
+  }));
+  const has = new Set(scripts.flatMap(({ line, of }) => (line.includes("--endpoint lb.example:6443") ? of.replace(" --", "") : [])));
+  expect([...has].sort()).toEqual(["01-etcd", "02-control-plane", "03-workers open"]);
+  expect(stdout).toContain("00-assess.ts --plan --deep --endpoint lb.example:6443");
+  const { exitCode, stderr } = await plan({ args: "--endpoint a/b" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('--endpoint "a/b" is no place') });
+});
