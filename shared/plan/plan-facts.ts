@@ -53,7 +53,13 @@ export async function factsForPlan(
     endpoint === undefined ? lookAtControlPlaneNode(etcd, node) : await askControlPlaneNode(etcd, node, endpoint);
   const known = cluster && data && { cluster, data };
   refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...worker]);
-  return { known, user, worker, endpoint, lost: cp ? await lostNodes(cp, { without, lost }) : { ...NONE_LOST, names: lost, away: without } };
+  return {
+    known,
+    user,
+    worker,
+    endpoint,
+    lost: cp ? await lostNodes(cp, { without, lost }) : { ...NONE_LOST, names: lost, away: without },
+  };
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
