@@ -51,7 +51,7 @@ function ofDrill(): Fail {
 
 function ofPlan(): Fail {
   return new Fail(
-    "--without, --lost, --worker, --endpoint and --user need --plan: they say what its lines are for",
+    "--without, --lost, --worker, --endpoint, --user need --plan: they say what is in its lines",
     {
       hint: "./bunw scripts/00-assess.ts --help",
     },

@@ -116,7 +116,7 @@ test.each([
   ["a name that etcd never knew", "--plan --lost cp33", /^etcd knew no node "cp33"$/, /^its nodes: m1, m2, m3, w1, w2$/, 3],
   ["this node itself", "--plan --lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/, 3],
   ["so many that etcd would never answer", "--plan --lost m2,m3", /^etcd cannot answer without m2, m3: /, /^bring one of them back/, 3],
-  ["without a plan", "--lost m2", /^--without, --lost, --worker, --endpoint and --user need --plan: /, /--help$/, 1],
+  ["without a plan", "--lost m2", /^--without, --lost, --worker, --endpoint, --user need --plan: /, /--help$/, 1],
 ] as const)("refused: %s", async (_, line, error, hint, code) => {
   using node = await pretendNode(ASKED);
   await expectRefusal(node, `00-assess ${line}`, error, hint, code);

@@ -14,7 +14,7 @@ const MODULE = "github.com/projectcalico/calico";
 const MANIFEST = "calico-typha.yaml";
 
 /** A tree of release 3.29, which calls its images v3.28.5. Its zip has no ./api, and the proxy has one version of that module. */
-const CALICO: GoBuild = {
+export const CALICO: GoBuild = {
   name: "calico",
   module: MODULE,
   version: "v1.11.0-cni-plugin.0.20250813170300-a0db560f0520",

@@ -10,7 +10,7 @@ const PROGRAMS = ["controller", "webhook", "cainjector"];
 const CRDS = ["certificaterequests", "certificates", "challenges", "clusterissuers", "issuers", "orders"].map((kind) => `crd-${kind}.yaml`);
 
 /** The last minor release whose programs are in the module itself. From 1.12 on they are modules of their own, which the proxy does not serve. */
-const CERT_MANAGER: GoBuild = {
+export const CERT_MANAGER: GoBuild = {
   name: "cert-manager",
   module: MODULE,
   version: "v1.11.5",

@@ -28,6 +28,10 @@ export async function buildGo(pin: GoBuild): Promise<string> {
   });
 }
 
+export function isBuilt({ name, version }: GoBuild): boolean {
+  return existsSync(join(CACHE, `${name}-${version}`));
+}
+
 /** Compiles one of our own programs, a module in a folder of sources; `key` changes when the sources do. */
 export async function buildOwn(sources: string, key: string): Promise<string> {
   return await cached(`lab-programs-${key}`, async (folder) => {
