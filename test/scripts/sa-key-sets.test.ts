@@ -84,6 +84,7 @@ test("a lost second key is named with what it costs; with the operator's word th
     await node.run("02-control-plane"),
     new RegExp(SECOND),
     /--start-without service-account-key-file.*tokens that the key in it has signed are refused/,
+    3,
   );
   const running = node.run("02-control-plane --start-without service-account-key-file", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
