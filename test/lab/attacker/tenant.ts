@@ -7,6 +7,7 @@ import { type Item, list } from "../report/snapshot.ts";
 import { note, type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Attacker, forgedTokens, readToken, TEAM } from "./attacker.ts";
 import { compromisedWorker } from "./intruder.ts";
+import { ROLE } from "./network-plugin.ts";
 import { ACCOUNT, configMapsAndSecrets, givenByAdministrators, mirrorMaker, mirrorPods, plays, squatter, TENANT } from "./objects.ts";
 
 /** Creates everything, waits until it runs, and returns the forged tokens for the questions at the end. */
@@ -64,15 +65,16 @@ export async function tenantShutOut({ lab }: Scene) {
 export function attackIsInEtcd({ lab, checks }: Scene) {
   using data = readEtcdData(lab.controlPlanes[0]!.path("/var/lib/etcd"));
   const { nodeName } = compromisedWorker(lab);
-  const node = readObject<{ status: { addresses: { address: string }[] } }>(data, `minions/${nodeName}`);
-  const hasApiNames = node?.status.addresses.some(({ address }) => address === "lab-api");
+  const node = readObject<{ metadata: { labels?: object }; status: { addresses: { address: string }[] } }>(data, `minions/${nodeName}`);
+  const hasLabel = ROLE in (node?.metadata.labels ?? {});
+  const hasApiNames = hasLabel && node?.status.addresses.some(({ address }) => address === "lab-api");
   // A deleted pod counts as well, as long as etcd remembers it.
   const keys = [...data.keys(`/registry/pods/${TEAM}/`), ...data.deletedKeys(`/registry/pods/${TEAM}/`)];
   const missing = mirrorPods(lab.controlPlanes).filter(({ metadata }) => !keys.includes(`/registry/pods/${TEAM}/${metadata.name}`));
   checks.push({
     name: "etcd's data holds the attack after the damage",
     ok: (hasApiNames || !plays("worker")) && (missing.length === 0 || !plays("mirrors")),
-    detail: `${nodeName} ${hasApiNames ? "has" : "does not have"} the API's names; ${missing.length} mirror pods are missing`,
+    detail: `${nodeName} ${hasApiNames ? "has" : "does not have"} the API's names and a control plane node's label; ${missing.length} mirror pods are missing`,
   });
 }
 

@@ -13,6 +13,7 @@ import {
   lieIsOver,
   workerAttacks,
 } from "../attacker/intruder.ts";
+import { roleIsNamed } from "../attacker/network-plugin.ts";
 import { plays } from "../attacker/objects.ts";
 import { attackIsInEtcd, mirrorPodsAreThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -34,7 +35,13 @@ interface Hostility {
   joins: boolean;
 }
 
-const HELD: Line = { title: "etcd's data holds the attack", run: async (scene) => attackIsInEtcd(scene) };
+const HELD: Line = {
+  title: "etcd's data holds the attack; the operator looks around, and wants a plan",
+  async run(scene) {
+    attackIsInEtcd(scene);
+    if (plays("worker")) scene.checks.push(...(await roleIsNamed(scene, compromisedWorker(scene.lab))));
+  },
+};
 
 /** One of the two workers is the attacker's. */
 function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: Hostility): Scenario {
