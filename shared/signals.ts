@@ -5,7 +5,7 @@
  */
 import { Fail } from "./fail.ts";
 
-const SIGNALS = ["SIGHUP", "SIGINT", "SIGTERM"] as const;
+const SIGNALS = ["SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT"] as const;
 type Signal = (typeof SIGNALS)[number];
 
 /** The exit code of a script that a signal ended. */
@@ -37,7 +37,12 @@ export function stoppedBy(signal: Signal, hint = RUN_AGAIN): Fail {
   return new Fail(`Stopped by ${NAMES[signal]}`, { hint, exitCode: BY_SIGNAL });
 }
 
-const NAMES: Record<Signal, string> = { SIGHUP: "SIGHUP: the connection is gone", SIGINT: "Ctrl-C (SIGINT)", SIGTERM: "SIGTERM" };
+const NAMES: Record<Signal, string> = {
+  SIGHUP: "SIGHUP: the connection is gone",
+  SIGINT: "Ctrl-C (SIGINT)",
+  SIGTERM: "SIGTERM",
+  SIGQUIT: "Ctrl-\\ (SIGQUIT)",
+};
 
 /** A place between two changes. Errors: Fail where a signal has come meanwhile, and the caller brings back what was before. */
 export function checkSignal() {

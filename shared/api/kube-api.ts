@@ -1,5 +1,5 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
-import { Fail } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { fetchDirectly, trusting } from "../pki/trusting.ts";
 import { told } from "../run-events.ts";
@@ -62,7 +62,9 @@ export class KubeApi {
   /** The client for a kubeconfig; `server` replaces the kubeconfig's own. */
   static from(kubeconfig: Kubeconfig, server?: string): KubeApi {
     const { caPem: ca, clientCertPem: cert, clientKeyPem: key, token } = kubeconfig;
-    return new KubeApi({ server: server ?? kubeconfig.server, ca, cert, key, token });
+    const to = server ?? kubeconfig.server;
+    refuseInClear(to);
+    return new KubeApi({ server: to, ca, cert, key, token });
   }
 
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
@@ -194,4 +196,12 @@ function changes(method: string, path: string): boolean {
 /** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
+}
+
+/** Errors: Refused where a token would go over the network as everybody can read it. */
+export function refuseInClear(server: string) {
+  if (server.startsWith("https://")) return;
+  throw new Refused(`"${server}" is no address that begins with https://: a token would go there in clear`, {
+    hint: "nothing was sent. Who wrote that address? The API server's begins with https://",
+  });
 }

@@ -2,7 +2,7 @@
  * A worker's own way to the API: its kubelet.conf may lead to a balancer of its own (a static pod at 127.0.0.1:8443, a name of its network),
  * not to the cluster's endpoint. A join changes its CA and its client certificate, and no more.
  */
-import { KubeApi } from "../api/kube-api.ts";
+import { KubeApi, refuseInClear } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { refuseOtherTime } from "../facts/clock.ts";
 import { Fail, failOf } from "../fail.ts";
@@ -44,6 +44,7 @@ export async function wayToApi(node: Node, given: string, ca: string): Promise<W
  * Errors: Fail if another server answers, or none, or where its clock and ours differ.
  */
 export async function proveServer(server: string, ca: string) {
+  refuseInClear(server);
   await refuseOtherTime(server, ca);
   try {
     await new KubeApi({ server, ca }).reach("/version");

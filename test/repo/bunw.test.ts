@@ -184,3 +184,9 @@ test("one who is not root needs a folder that is his own", async () => {
   expect(own).toEqual([0, ""]);
   expect(foreign).toEqual([1, expect.stringMatching(/^error: /)]);
 });
+
+test("a core file of what bunw starts has nothing of its memory: keys are in it", async () => {
+  const { stdout } =
+    await $`${join(import.meta.dir, "../../bunw")} -e ${"console.log(await Bun.file('/proc/self/coredump_filter').text())"}`.quiet();
+  expect(stdout.toString().trim()).toBe("00000000");
+});

@@ -9,6 +9,7 @@ import { ADDRESS, FACTS, write } from "../pretend/cluster.ts";
 import { BALANCER, lead } from "../pretend/endpoint.ts";
 import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { pretendNode } from "../pretend/node.ts";
+import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -79,4 +80,16 @@ test("where its own balancer never answers it leads to --server, and says so wit
     /warning: \S+kubelet.conf leads to https:\S+ now, and led to https:\S+ before, which does not answer: when it does, write it/,
   );
   expect(serverIn(node.read(CONF))).toBe(`https://${ADDRESS}:6443`);
+});
+
+test("join: a server that is not https gets no token", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  await expectRefusal(
+    node,
+    join().replace("https://", "http://"),
+    /^"http:\/\/\S+" is no address that begins with https:\/\/: a token would go there in clear$/,
+    /^nothing was sent\. /,
+    3,
+  );
 });

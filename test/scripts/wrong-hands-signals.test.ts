@@ -18,6 +18,7 @@ const SIGNALS: [NodeJS.Signals, RegExp][] = [
   ["SIGHUP", /^Stopped by SIGHUP: the connection is gone$/],
   ["SIGINT", /^Stopped by Ctrl-C \(SIGINT\)$/],
   ["SIGTERM", /^Stopped by SIGTERM$/],
+  ["SIGQUIT", /^Stopped by Ctrl-\\ \(SIGQUIT\)$/],
 ];
 const AGAIN = /^what was written is whole\. Run the same command again: finished steps are skipped$/;
 const BACK = /^what was here before is back\. Run the same command again$/;

@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "bun:test";
 import { checkSignal, onSignal, orUndo } from "../../shared/signals.ts";
 
 afterAll(() => {
-  for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"]) process.removeAllListeners(signal);
+  for (const signal of ["SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT"]) process.removeAllListeners(signal);
 });
 
 /** What is done, in order: also what the script does at a signal, if that is not held back. */
