@@ -85,7 +85,7 @@ test("part 2 does not start an API server that would wait in vain: the plugin's 
   write(node.root + CONFIG, ENCRYPTION);
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("02-control-plane");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining(`error: Cannot start kms-plugin: "${SETTINGS}" (--settings) missing`)]);
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining(`error: Cannot start kms-plugin: "${SETTINGS}" (--settings) missing`)]);
   expect(node.fingerprint()).toEqual(before);
 });
 
@@ -94,7 +94,7 @@ test("where nobody has the encryption configuration: it holds no key, so it is w
   rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { exitCode, stderr } = await node.run("02-control-plane");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("names only a KMS plugin holds no key, and RUNBOOK 0.6 has its lines")]);
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining("names only a KMS plugin holds no key, and RUNBOOK 0.6 has its lines")]);
 });
 
 test("the Secret kubeadm-certs: no file opens it, and none is asked for", async () => {
