@@ -121,7 +121,7 @@ Options:
     --help           Print this text.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
-            3 refused: this is no node of a kubeadm cluster
+            3 refused: this is no node of a kubeadm cluster, or a plan waits for your word
             --drill: 0 all would come back, 2 not all, 3 refused: this node is not well
 `;
 
