@@ -24,8 +24,8 @@ export function hasControlPlaneLabel({ metadata }: StoredNode): boolean {
 
 /**
  * Names of the Nodes that are members of etcd: kubeadm gives a member the name of its Node. A member of another name (a restore calls it
- * "default") is the one Node with its address; an address that more than one claims belongs to none of them, as each kubelet writes its own
- * status.
+ * "default") is the one Node with its address, if that has the label, too: kubespray may put etcd on workers. An address that more than one
+ * claims belongs to none of them, as each kubelet writes its own status.
  */
 export function membersAmong(nodes: readonly StoredNode[], { members }: Members): Set<string> {
   const names = new Set(nodes.map(({ metadata }) => metadata.name));
@@ -38,7 +38,7 @@ function atAddress(nodes: readonly StoredNode[], { peerURLs, clientURLs }: EtcdD
   const ips = hosts.filter((host) => isIP(host) && !isLoopback(host)).map(canonicalIp);
   const here = nodes.filter(({ status }) => status?.addresses?.some(({ address }) => isIP(address) && ips.includes(canonicalIp(address))));
   const [node, ...others] = here;
-  return node && others.length === 0 ? node.metadata.name : undefined;
+  return node && others.length === 0 && hasControlPlaneLabel(node) ? node.metadata.name : undefined;
 }
 
 /** Names of the control plane nodes, by etcd's data: of its members, and of the Nodes that are one under another name. */
