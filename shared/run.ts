@@ -36,6 +36,11 @@ const TAKERS = {
   "etcd-data": /\.\/bunw scripts\/(?!join-again|03-workers\.ts join)[\w-]+\.ts\b(?!(?:[^\n;,#]|,(?! ))*--etcd-data)/g,
 };
 
+/** A line with this option behind each script that takes it. */
+export function withOption(text: string, option: string, takers: keyof typeof TAKERS): string {
+  return text.replace(TAKERS[takers], (command) => `${command} ${option}`);
+}
+
 function withCarried(text: string): string {
   // the words of "03-workers.ts open" first, before an option comes between them
   return Object.values(TAKERS).reduce((line, taker) => line.replace(taker, (command) => command + (carried.get(taker) ?? "")), text);

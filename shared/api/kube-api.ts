@@ -1,5 +1,6 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
-import { Fail, Refused } from "../fail.ts";
+import { Fail } from "../fail.ts";
+import { refuseInClear } from "../pki/addresses.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { fetchDirectly, trusting } from "../pki/trusting.ts";
 import { told } from "../run-events.ts";
@@ -196,12 +197,4 @@ function changes(method: string, path: string): boolean {
 /** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
-}
-
-/** Errors: Refused where a token would go over the network as everybody can read it. */
-export function refuseInClear(server: string) {
-  if (server.startsWith("https://")) return;
-  throw new Refused(`"${server}" is no address that begins with https://: a token would go there in clear`, {
-    hint: "nothing was sent. Who wrote that address? The API server's begins with https://",
-  });
 }

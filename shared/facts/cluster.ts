@@ -24,7 +24,7 @@ export interface KnownNode {
   controlPlane: boolean;
   /** It only says that it is a control plane node, by its label: nothing of it is believed. */
   onlyLabelled?: boolean;
-  /** By its label. Its own kubelet writes that, so it is only a word: who has it is not waited for, and never called back. */
+  /** By its label, which accounts of pods on any worker may write, so it is only a word: who has it is not waited for, and never called back. */
   windows?: true;
   /** Hostname and DNS names of the Node object. */
   names: string[];

@@ -1,6 +1,6 @@
 /** Names and addresses as kubeadm and Go's net package read and write them; IPv4 and IPv6. */
 import { BlockList, isIP } from "node:net";
-import { Fail } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
 
 /** A certificate's alternative names. `ips` are in canonical text form (RFC 5952). */
 export interface Names {
@@ -93,4 +93,12 @@ export function isFor({ dns, ips }: Names, host: string): boolean {
 export function isDnsName(name: string): boolean {
   const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
   return name.length <= 253 && new RegExp(`^(\\*\\.)?${label}(\\.${label})*$`).test(name);
+}
+
+/** Errors: Refused where a token would go over the network as everybody can read it. */
+export function refuseInClear(server: string) {
+  if (server.startsWith("https://")) return;
+  throw new Refused(`"${server}" is no address that begins with https://: a token would go there in clear`, {
+    hint: "nothing was sent. Who wrote that address? The API server's begins with https://",
+  });
 }

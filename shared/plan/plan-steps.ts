@@ -2,6 +2,7 @@
 import type { LostNodes } from "../facts/lost-for-good.ts";
 import { leavingOut } from "../facts/todo.ts";
 import { inForGoodWords } from "../for-good.ts";
+import { withOption } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT, NEW_ONE } from "./effort.ts";
 import { carryLines, keptLine, kitLines, type Line, printedLines, sshLines, workersFile } from "./paste.ts";
@@ -98,11 +99,8 @@ function commandWithout(command: string, { names, away, controlPlanes }: LostNod
   return leavingOut(command, out).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
-/** Scripts that write where the API is. */
-const WRITES_ENDPOINT = /scripts\/(01-etcd|02-control-plane|03-workers)\.ts( open)?(?= |$)(?! (join|close|approve))/;
-
 function withEndpoint(command: string, endpoint: string | undefined): string {
-  return endpoint !== undefined && WRITES_ENDPOINT.test(command) ? `${command} ${shell`--endpoint ${endpoint}`}` : command;
+  return endpoint === undefined ? command : withOption(command, shell`--endpoint ${endpoint}`, "endpoint");
 }
 
 function isPart2(command: string): boolean {

@@ -64,8 +64,8 @@ export async function beforeServersStop(
   const pods = wanted(cp);
   const written = toWrite(pods, cp);
   const running = (await containers(cp.node.runtimeEndpoint)).filter((one) => one.running);
-  const restarted = await toRestart(cp, { running, issued: writes.length > 0 });
-  const stops = [...new Set(restarted.map(({ name }) => name))];
+  const { stale } = await toRestart(cp, { running, issued: writes.length > 0 });
+  const stops = [...new Set(stale.map(({ name }) => name))];
   if (writes.length + written.length + stops.length === 0 && !isFull) return;
   // What is written is read by a kubelet that starts anew, and its controller-manager ends before.
   const restarts = writes.length + written.length > 0 && !stops.includes(MANAGER);

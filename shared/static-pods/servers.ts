@@ -27,7 +27,7 @@ import { fitOwners } from "./fit-owners.ts";
 import { fitNamedCas } from "./named-cas.ts";
 import { continueOthers, managerIsPaused } from "./paused.ts";
 import { restoreManifests } from "./restore.ts";
-import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders, wantedManifests } from "./wanted-manifests.ts";
+import { mountsSuperAdmin, onlyOnPeers, SERVERS, type StaleReader, staleReaders, wantedManifests } from "./wanted-manifests.ts";
 
 /** Before parts 1 and 2 stop anything. Errors: Fail where a folder cannot be written or is full; and as `refuseUnfitKubelet`. */
 export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode) {
@@ -90,9 +90,9 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   const restored = restoreManifests(cp);
   for (const { name, peer } of onlyOnPeers(cp))
     say(`${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`);
-  const stale = await toRestart(cp, { running, issued: issued.length > 0 });
+  const { stale, kept } = await toRestart(cp, { running, issued: issued.length > 0 });
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
-  sayReadBefore(cp, running, stale);
+  sayReadBefore(kept);
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again only after 20 s. One that
   // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
@@ -101,17 +101,21 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   return restored || restart || stale.length > 0 ? began : undefined;
 }
 
-/** Containers that have read what is not on disk any more, and do not work with it. `issued`: something of part 2 was, or will be. */
+/**
+ * `stale`: containers that have read what is not on disk any more, and do not work with it. `kept`: those that work all the same. `issued`:
+ * something of part 2 was, or will be.
+ */
 export async function toRestart(
   cp: ControlPlaneNode,
   { running, issued }: { running: readonly Container[]; issued: boolean },
-): Promise<Container[]> {
+): Promise<{ stale: Container[]; kept: StaleReader[] }> {
   const restart = new Set(issued ? running.filter(isServer) : []);
-  for (const { container, isOurs } of staleReaders(cp, running)) {
+  const readers = staleReaders(cp, running);
+  for (const { container, isOurs } of readers) {
     const server = isServer(container) ? SERVERS.find((name) => name === container.name) : undefined;
     if (isOurs || (server && !(await worksHere(cp, server)))) restart.add(container);
   }
-  return [...restart];
+  return { stale: [...restart], kept: readers.filter(({ container }) => !restart.has(container)) };
 }
 
 /** With what it has read, which may have expired: a leader leads, and an API server shows a certificate that is good. Who only waits is not missed. */
@@ -124,9 +128,8 @@ async function worksHere(cp: ControlPlaneNode, server: (typeof SERVERS)[number])
 }
 
 /** What somebody else has changed since is no part of a repair, and what works goes on. */
-function sayReadBefore(cp: ControlPlaneNode, running: readonly Container[], restarted: readonly Container[]) {
-  const left = staleReaders(cp, running).filter(({ container, isOurs }) => !isOurs && !restarted.includes(container));
-  for (const { container, file } of left) {
+function sayReadBefore(kept: readonly StaleReader[]) {
+  for (const { container, file } of kept) {
     const restart = shell`crictl stop ${container.id}`;
     say(`${container.name}: runs since before ${file} was changed, not by this kit: kept. To let it read that: ${restart}`);
   }

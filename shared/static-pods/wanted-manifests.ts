@@ -102,7 +102,7 @@ function mountedOf(place: Place, files: readonly string[]): { name: string; name
 }
 
 /** A container of a static pod that started before a certificate or kubeconfig of its was changed: it reads these files only once. */
-interface StaleReader {
+export interface StaleReader {
   container: Container;
   file: string;
   /** A run of this kit has changed it, this one or one that was cut off, and so the pod starts again. What others change is theirs. */

@@ -2,13 +2,14 @@
  * A worker's own way to the API: its kubelet.conf may lead to a balancer of its own (a static pod at 127.0.0.1:8443, a name of its network),
  * not to the cluster's endpoint. A join changes its CA and its client certificate, and no more.
  */
-import { KubeApi, refuseInClear } from "../api/kube-api.ts";
+import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { refuseOtherTime } from "../facts/clock.ts";
 import { Fail, failOf } from "../fail.ts";
 import { readText, writeFile } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { turnKubelet } from "../node/turn-kubelet.ts";
+import { refuseInClear } from "../pki/addresses.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { serverIn, withTrust } from "../pki/kubeconfig-fields.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";

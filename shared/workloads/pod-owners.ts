@@ -3,7 +3,6 @@ import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 import { isDnsName } from "../pki/addresses.ts";
-import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 
 /** What makes a pod anew, how it is restarted, or why it is not. */
@@ -131,49 +130,4 @@ function waitsFor(kind: string, { spec }: PodSet): Pick<PodOwner, "newPodsWaitFo
   // Unset means OrderedReady.
   if (kind === "StatefulSet" && spec?.podManagementPolicy !== "Parallel") return { newPodsWaitFor: "lower numbers" };
   return {};
-}
-
-/** An owner, as far as its pods can be restarted while nodes are away, and what is left of it, for the operator. */
-interface Reachable {
-  owner: PodOwner;
-  left: string[];
-}
-
-/**
- * No kubelet ends a pod on a node that is away. A rollout that has to end such a pod does not go on (a DaemonSet's and a StatefulSet's stop at
- * it, Recreate even takes the others away before), so the pods on the other nodes are restarted by themselves. A rolling update of a Deployment
- * goes on without it.
- */
-export function withoutAway(owner: PodOwner, away: ReadonlySet<string>): Reachable {
-  const nodeOf = ({ spec }: RunningPod) => spec.nodeName ?? "";
-  const gone = owner.pods.filter((pod) => away.has(nodeOf(pod)));
-  const here = owner.pods.filter((pod) => !away.has(nodeOf(pod)));
-  if (gone.length === 0 || (here.length === 0 && startsElsewhere(owner))) return { owner, left: [] };
-  const pods = owner.newPodsWaitFor === "lower numbers" ? below(here, gone) : here;
-  const wait = here.filter((pod) => !pods.includes(pod)).map(({ metadata }) => metadata.name);
-  const on = [...new Set(gone.map(nodeOf))].sort();
-  const [what, back] = [`left: ${label(owner)}`, `${listed(on)}, which is away: when it is back, this script again`];
-  const left = [`${what} on ${back}`, ...(wait.length > 0 ? [`${what}: a new ${listed(wait)} would wait for ${back}`] : [])];
-  return { owner: { ...owner, pods, restart: howWithoutAway(owner) }, left };
-}
-
-function howWithoutAway({ controller, path, restart, newPodsWaitFor }: PodOwner): PodOwner["restart"] {
-  if (!path || restart !== "rollout") return restart;
-  if (controller === "DaemonSet") return "replace";
-  return controller === "StatefulSet" || newPodsWaitFor ? "evict" : restart;
-}
-
-/** The pods of a StatefulSet whose number is lower than all of these. */
-export function below(pods: readonly RunningPod[], those: readonly RunningPod[]): RunningPod[] {
-  const numberOf = ({ metadata }: RunningPod) => Number(/\d+$/.exec(metadata.name)?.[0] ?? 0);
-  const lowest = Math.min(...those.map(numberOf));
-  return pods.filter((pod) => numberOf(pod) < lowest);
-}
-
-/**
- * A Deployment of the system with no pod left here, such as Calico's only Typha: its rolling update starts one elsewhere, without which its agents are
- * never Ready. Others stay: a volume may still be where they were.
- */
-function startsElsewhere({ controller, restart, system, newPodsWaitFor }: PodOwner): boolean {
-  return controller === "Deployment" && restart === "rollout" && system === true && !newPodsWaitFor;
 }
