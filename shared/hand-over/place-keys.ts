@@ -21,7 +21,7 @@ export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" 
 
 export function originOf({ cluster }: Here): Origin | undefined {
   const controlPlanes = cluster?.nodes?.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
-  return cluster && { name: cluster.name, kubeSystemUid: cluster.kubeSystemUid, ...(controlPlanes ? { controlPlanes } : {}) };
+  return cluster && { name: cluster.name, kubeSystemUid: cluster.kubeSystemUid, ...(controlPlanes?.length ? { controlPlanes } : {}) };
 }
 
 interface Vouching {

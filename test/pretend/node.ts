@@ -42,7 +42,12 @@ export interface Transcript {
 }
 
 export const CLUSTER_ID = "c1d2e3f4";
-export const MEMBER: WrittenMember = { id: "a1b2c3d4e5f60718", name: "m1", peerURLs: [`https://${ADDRESS}:2380`] };
+/** Frozen: a test that renames it would rename it for all later ones of its process. */
+export const MEMBER: Readonly<WrittenMember> = Object.freeze({
+  id: "a1b2c3d4e5f60718",
+  name: "m1",
+  peerURLs: [`https://${ADDRESS}:2380`],
+});
 
 /** The kubelet's unit as kubeadm's packages have it. */
 export const KUBEADM_UNIT = `# /lib/systemd/system/kubelet.service
