@@ -23,6 +23,11 @@ interface KeptCertificate {
 /** Entries of one list in a line. */
 const LONGEST = 100;
 
+/** "03-workers join": it stands in sentences of ours, and in names of files. */
+const SCRIPT = /^[a-z\d-]{1,30}( [a-z-]{1,20})?$/;
+const VERSION = /^[\w.+-]{1,40}$/;
+const HOST = /^[\w.-]{1,253}$/;
+
 /** Undefined where it is no line of a record. */
 export function asEvent(line: unknown): KeptEvent | undefined {
   if (!isObject(line)) return undefined;
@@ -40,7 +45,8 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
     const args = listOf(line.args)
       .filter((one) => typeof one === "string")
       .map(strangers);
-    return line.format === RECORD_FORMAT ? texts(line, "script", "version", { args, host: short(line.host) }) : undefined;
+    const fits = line.format === RECORD_FORMAT && SCRIPT.test(String(line.script)) && VERSION.test(String(line.version));
+    return fits ? texts(line, "script", "version", { args, host: HOST.test(String(line.host)) ? line.host : "" }) : undefined;
   },
   node: (line) => texts(line, "name"),
   step: (line) => texts(line, "title"),

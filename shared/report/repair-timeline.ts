@@ -6,11 +6,14 @@ import type { Span, Timeline, TimelineRow } from "./timeline.ts";
 /** Nodes with a row of their own; of more, only those of the control plane and those where something failed come first. */
 const ROWS = 30;
 
+/** Runs in one row. */
+const SPANS = 200;
+
 /** Seconds. A pause that is longer is folded: people talk, sleep and fetch passwords. */
 const PAUSE = 90;
 
-/** Errors: none; there must be a run. */
-export function repairTimeline(runs: readonly KeptRecord[]): Timeline {
+/** `others`: runs that nobody vouches for. They have rows, and no say in the scale. Errors: none; there must be a run. */
+export function repairTimeline(runs: readonly KeptRecord[], others: readonly KeptRecord[] = []): Timeline {
   const zero = Math.min(...runs.map(({ began }) => began.getTime()));
   const at = (time: Date) => (time.getTime() - zero) / 1000;
   const busy = runs.map((run) => ({ from: at(run.began), to: at(run.ended) }));
@@ -20,6 +23,7 @@ export function repairTimeline(runs: readonly KeptRecord[]): Timeline {
     sections: [
       { name: "Nodes", rows: nodeRows(runs, at) },
       { name: "Scripts", rows: scriptRows(runs, at) },
+      { name: "Other nodes, as they say", rows: nodeRows(others, at) },
     ],
     flags: moments(runs).map(({ time, text }) => ({ at: at(time), text })),
     end: end * 1.01,
@@ -72,7 +76,7 @@ function nodeRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
     name: node,
     title: `${its.length} runs`,
     lane: false,
-    spans: its.map((run) => spanOf(run, run.script, at)),
+    spans: its.slice(0, SPANS).map((run) => spanOf(run, run.script, at)),
   }));
   if (all.length === shown.length) return rows;
   return [...rows, { name: `… ${count(all.length - shown.length)} more nodes`, title: "", lane: false, spans: [] }];
@@ -81,7 +85,7 @@ function nodeRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
 function scriptRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
   return [...Map.groupBy(runs, ({ script }) => script)].map(([script, its]) => ({
     ...{ name: script, title: `${its.length} runs`, lane: false },
-    spans: its.slice(0, 200).map((run) => spanOf(run, run.node, at)),
+    spans: its.slice(0, SPANS).map((run) => spanOf(run, run.node, at)),
   }));
 }
 

@@ -7,7 +7,7 @@ import { redact } from "../redact.ts";
 import { say, VERSION } from "../run.ts";
 import { aliasesOf } from "./aliases.ts";
 import { type KeptRecord, readKeptRuns } from "./read-runs.ts";
-import type { Verified } from "./write-report.ts";
+import { controlPlanesOf, type Verified } from "./write-report.ts";
 
 interface Bundled extends Verified {
   hostName: string;
@@ -19,7 +19,7 @@ interface Bundled extends Verified {
 
 /** `logs`: as for the report. `withNames`: host names and addresses stay. Errors: as `readKeptRuns` and `writeFile`. */
 export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
-  const { runs, notes } = readKeptRuns(here, options.logs);
+  const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
   const assessed = await assessment(options.etcdData);
   const files = new Map([
     ["assess.json", JSON.stringify(assessed, null, 2)],
@@ -69,7 +69,7 @@ function readme(withNames: boolean): string {
 
 assess.json  what 00-assess says of this node now
 verify.json  every check of 05-verify, now
-runs/        what each run of a script has printed (.txt), and what it changed (.json), in order of time
+runs/        what each run of a script has printed (.txt), and what it changed (.json), in order of time; "source" says whose word it is
 notes.txt    what was left out of the runs, and why
 
 No key, token or content of a Secret is in it. ${withNames ? "Host names and addresses are." : "Host names and addresses are aliases: the same one is the same alias in all files."}

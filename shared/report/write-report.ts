@@ -1,5 +1,5 @@
 /** `05-verify --report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
-import { isIP } from "node:net";
+import type { KnownNode } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { writeFile } from "../files/files.ts";
 import { typed } from "../options.ts";
@@ -7,6 +7,7 @@ import { isDnsName } from "../pki/addresses.ts";
 import { FEW, listed } from "../plain.ts";
 import { answer, say, VERSION } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import { addressToType, type Identities, identitiesOf } from "../workers/identities.ts";
 import type { CheckedThing } from "./kept-findings.ts";
 import { readKeptRuns } from "./read-runs.ts";
 import { type RepairReport, repairPage } from "./repair-page.ts";
@@ -22,26 +23,35 @@ export interface Verified {
 
 /** `logs`: the folder with other nodes' transcripts. Errors: as `readKeptRuns` and `writeFile`. */
 export function writeReport(file: string, logs: string | undefined, { here, known, checks, end }: Verified) {
-  const { runs, notes } = readKeptRuns(here, logs);
-  const nodes = known?.cluster?.nodes ?? [];
-  const cluster = known?.cluster && {
-    ...{ name: known.cluster.name, kubernetes: known.cluster.kubernetesVersion, nodes: nodes.map(({ name }) => name) },
+  const found = known?.cluster && known.data && { cluster: known.cluster, data: known.data };
+  const nodes = found?.cluster.nodes ?? [];
+  const { runs, notes } = readKeptRuns(here, logs, controlPlanesOf(known));
+  const cluster = found && {
+    ...{ name: found.cluster.name, kubernetes: found.cluster.kubernetesVersion, nodes: nodes.map(({ name }) => name) },
   };
   writeFile(file, repairPage({ runs, notes, checks, end, cluster, tool: VERSION, made: new Date() }), { mode: 0o600 });
   for (const line of notes) say(`warning: ${line}`);
   const from = new Set(runs.map(({ node }) => node));
   const others = nodes.filter(({ name }) => name !== here && !from.has(name) && isDnsName(name));
   say(`${runs.length} runs, from ${listed([...from]) || "no node"}`);
-  if (others.length > 0) printHowToBring(others, here);
+  if (found && others.length > 0) printHowToBring(others, here, identitiesOf(found));
 }
 
-/** Lines for a machine that reaches all nodes. */
-function printHowToBring(others: readonly { name: string; ips: readonly string[] }[], here: string) {
+/** Whose transcripts speak of the cluster, too. */
+export function controlPlanesOf(known: PartialFacts | undefined): string[] {
+  return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
+}
+
+/** Lines for a machine that reaches all nodes: each leads to that node, and not where another one has said that it is. */
+function printHowToBring(others: readonly KnownNode[], here: string, known: Identities) {
   say(`no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`);
   answer("mkdir -p -m 700 logs");
-  for (const { name, ips } of others.slice(0, FEW))
-    answer(shell`ssh root@${ips.find((ip) => isIP(ip)) ?? name} ${PACK_RUNS} > logs/${name}.tar`);
-  if (others.length > FEW) say(`and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags logs`);
+  for (const node of others.slice(0, FEW)) {
+    const { address, why } = addressToType(node, known);
+    if (why) say(`${node.name}: you know its address: ${why}`);
+    answer(shell`ssh root@${address} ${PACK_RUNS} > logs/${node.name}.tar`);
+  }
+  if (others.length > FEW) say(`and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`);
   answer(shell`scp -p logs/*.tar root@${here}:${typed(".")}/`);
   say("then run this again with --logs .");
 }

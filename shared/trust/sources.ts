@@ -19,7 +19,9 @@ export type Decision =
   /** A file's content, put into its place as it is. */
   | "files"
   /** What runs as root. */
-  | "code";
+  | "code"
+  /** What the report says of the whole cluster. */
+  | "report";
 
 export interface Source {
   /** For the operator: who can write there. */
@@ -32,7 +34,7 @@ export interface Source {
 // biome-ignore format: a table
 export const SOURCES = {
   /** /etc/kubernetes, the kubelet's own files, etcd's data directory, root's rescue folders. */
-  "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code"] },
+  "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code", "report"] },
   /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd; no mirror pods of workers. */
   "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
   /** kube-public/cluster-info; who joins reads it, and by kubeadm's roles nobody else writes there. */
@@ -66,8 +68,10 @@ export const SOURCES = {
   /** Only who knows the passphrase can lock one. */
   "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys"] },
   "a bundle for recipients":   { writer: "everybody who knows a recipient, which is no secret", decides: [], but: "keys of the CA that etcd's data names, or the operator by its fingerprint" },
-  /** What a script has left there of its runs. */
-  "another node's transcripts": { writer: "root on that node", decides: [], but: "what the report says of that node" },
+  /** What scripts have left of their runs on a member of etcd, whose root has the CAs' keys. */
+  "a control plane node's transcripts": { writer: "cluster administrators", decides: ["report"] },
+  /** What scripts have left there of their runs. */
+  "another node's transcripts": { writer: "root on that node", decides: [], but: "what the report quotes as that node's words" },
   /** In a place where everybody may make one, as /dev/shm. */
   "a folder that was there":   { writer: "any user of this node", decides: [] },
 } as const satisfies Record<string, Source>;

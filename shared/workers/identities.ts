@@ -9,7 +9,8 @@ import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { storedPlaces } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { registryPrefix } from "../k8s/stored.ts";
-import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
+import { canonicalIp, endpointHost, isDnsName, isLoopback, isWithin } from "../pki/addresses.ts";
+import { strangers } from "../plain.ts";
 import { may, type SourceName } from "../trust/sources.ts";
 
 /** The names and addresses that are known, and of whom. */
@@ -162,4 +163,18 @@ export function nameObjection(san: { type: string; value: string }, name: string
 /** Whether a name of the API server's certificate, which may begin with a wildcard, includes this one. */
 function covers(name: string, value: string): boolean {
   return name.startsWith("*.") ? value.endsWith(name.slice(1).toLowerCase()) : asPlain(name) === value;
+}
+
+/**
+ * For a line to paste. What etcd's members and the API servers say comes first; a control plane node's kubelet, or a worker's, is asked only
+ * after them. Where neither decides, a placeholder, and why. `name`: in the placeholder.
+ */
+export function addressToType(node: KnownNode, known: Identities, name = node.name): { address: string; why?: string } {
+  const proved = known.proved.get(node.name)?.find((ip) => !isLoopback(ip));
+  if (proved) return { address: proved };
+  const objections = node.ips.map((ip) => nameObjection({ type: "ip", value: ip }, node.name, known));
+  const own = node.ips[objections.indexOf(undefined)];
+  if (own && isIP(own)) return { address: canonicalIp(own) };
+  const why = node.ips.length === 0 ? "its Node has no address" : strangers(objections.join("; "));
+  return { address: `ADDRESS-OF-${name.replace(" ", "-")}`, why };
 }

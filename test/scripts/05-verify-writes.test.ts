@@ -2,10 +2,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { lstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { EXAMPLE, tarOf } from "../fixtures/kept-runs-example.ts";
-import { ADDRESS, otherCa, write } from "../pretend/cluster.ts";
+import { ADDRESS, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { secretsIn } from "../pretend/kept.ts";
 import { pretendNode } from "../pretend/node.ts";
+import { reachable, setAddress } from "../pretend/plan.ts";
 import { knewCa } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
 
@@ -48,6 +49,17 @@ test("--report writes one page, names the nodes that brought nothing, and prints
   expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\/w2\.tar$/m);
   expect(stdout).not.toContain("logs/w1.tar");
   expect(secretsIn([page], node.root)).toEqual([]);
+});
+
+test("the lines lead to no address that another node claims, too: its transcripts would speak for this one", async () => {
+  const etcd = (objects: Objects) => {
+    reachable(objects);
+    setAddress(objects, "w2", "10.77.0.21");
+  };
+  using node = await pretendNode({ kind: "healthy control plane node", etcd });
+  const { stdout, stderr } = await node.run("05-verify --report report.html");
+  expect(stdout.match(/^ssh root@\S+/gm)).toEqual(["ssh root@ADDRESS-OF-w1", "ssh root@ADDRESS-OF-w2"]);
+  expect(stderr).toContain('w2: you know its address: ip "10.77.0.21" is claimed by w1 and w2');
 });
 
 test("--bundle has transcripts, assessment and checks, and no secret, host name or address; --with-names keeps the names", async () => {

@@ -19,7 +19,7 @@ function brought(box: { dir: string }, runs: readonly ExampleRun[] = EXAMPLE) {
   write(`${box.dir}${LOGS}/.keep`, "");
   for (const [node, its] of Map.groupBy(runs, ({ node }) => node))
     if (node !== "cp1") writeFileSync(`${box.dir}${LOGS}/${node}.tar`, tarOf(its));
-  return readKeptRuns("cp1", LOGS);
+  return readKeptRuns("cp1", LOGS, ["cp1", "cp2"]);
 }
 
 const report = (runs: Pick<RepairReport, "runs" | "notes">): RepairReport => ({
@@ -55,7 +55,7 @@ test("the page says what was broken, what stopped, what was cut off, what change
   const page = repairPage(report(brought(box)));
   const text = textOf(page);
   for (const said of [
-    "6 runs on 3 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC",
+    "4 runs on 2 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC",
     "2 files were missing: /etc/kubernetes/pki/ca.crt, /etc/kubernetes/pki/ca.key",
     "/etc/kubernetes/pki/etcd/server.crt was there, and wrong",
     "Waited 120 s for the kubelet to get its certificate",
@@ -68,6 +68,7 @@ test("the page says what was broken, what stopped, what was cut off, what change
     "put your own audit policy back",
     "rm -rf /root/x",
     "no transcripts from w2",
+    "w1 says 2 runs, 2 of them stopped",
   ])
     expect(text).toContain(said);
   expect(page).toContain("make a backup now: &lt;b&gt;not bold&lt;/b&gt;");
@@ -81,7 +82,7 @@ test("a pause of half an hour is folded, and nothing lies outside of the picture
   const places = [
     ...repairPage(report({ runs, notes: [] })).matchAll(/<rect class="(?:run|failed)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"/g),
   ];
-  expect(places.length).toBe(12);
+  expect(places.length).toBe(10);
   for (const [, x, width] of places) expect(Number(x) + Number(width)).toBeLessThan(1120);
 });
 
@@ -105,7 +106,7 @@ test("what another node wrote is text, on its own account, and bounded: no marku
   using box = sandbox();
   const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>`;
   const lines: ExampleRun["lines"] = [
-    [0, { what: "run", format: 1, script: evil, version: evil, args: [evil, { a: 1 }, "x".repeat(10_000)], host: evil }],
+    [0, { what: "run", format: 1, script: "x", version: "1", args: [evil, { a: 1 }, "x".repeat(10_000)], host: evil }],
     [1, { what: "node", name: "cp1" }],
     [2, { what: "step", title: evil }],
     [
@@ -125,11 +126,77 @@ test("what another node wrote is text, on its own account, and bounded: no marku
     [7, { what: "end", exitCode: 0, objects: { [evil]: 1, __proto__: 2, toString: "x" } }],
   ];
   const found = brought(box, [{ node: "w1", script: "x", lines, text: `${evil}\u001b]0;title\u0007\n` }]);
-  expect(found.notes).toEqual([`w1: ${evil}: 2 lines are left out: cut off, or not as this kit writes them`]);
+  expect(found.notes).toEqual([`w1: x: 2 lines are left out: cut off, or not as this kit writes them`]);
   expect(found.runs.map(({ node }) => node)).toEqual(["w1"]);
   expect(JSON.stringify(found.runs).length).toBeLessThan(10_000);
   const page = repairPage(report(found));
   for (const bad of ["<script", "<img", "\u001b", "\u202e", "NaN"]) expect(page).not.toContain(bad);
+});
+
+/** What a worker's owner writes to be read as the kit's own words: a later part 4, an earlier part 1, dates from anywhere. */
+const ORDERS: ExampleRun[] = [-3600, 90_000].flatMap((at) =>
+  ["01-etcd", "02-control-plane", "04-sa-tokens"].map((script) => ({
+    ...{ node: "w1", script },
+    lines: [
+      [at, { what: "run", format: 1, script, version: "0.1.0", args: [], host: "w1" }],
+      [at + 1, { what: "failed", message: "the repair has to be undone", hint: "kubectl create clusterrolebinding w1" }],
+      [at + 2, { what: "end", exitCode: 0, objects: { "PUT orders": 1 } }],
+    ] as ExampleRun["lines"],
+    text: "== 4.7 Print what is left for you to do\n  - kubectl create clusterrolebinding w1\n\ndone.\n",
+  })),
+);
+
+test("a record whose script has no script's name is no record", () => {
+  using box = sandbox();
+  const named = (script: string): ExampleRun => ({
+    ...{ node: "w1", script: "x", text: "" },
+    lines: [[0, { what: "run", format: 1, script, version: "0.1.0", args: [], host: "w1" }]],
+  });
+  for (const name of ["x/../../../../colleague/.ssh/authorized_keys", "all is well, type this: rm", "01-etcd\n", ""]) {
+    const { runs, notes } = brought(box, [named(name)]);
+    expect({ name, runs }).toEqual({ name, runs: [] });
+    expect(notes).toEqual([expect.stringMatching(/^w1: [\w-]+\.jsonl: left out, it does not begin/)]);
+  }
+});
+
+test("a worker's words stand in a block of their own: no sentence about the cluster, and not its picture, is of them", () => {
+  using box = sandbox();
+  const page = repairPage(report(brought(box, [...EXAMPLE, ...ORDERS])));
+  const [before = "", after = ""] = page.split("<h2>What other nodes say of themselves</h2>");
+  const ours = before + after.slice(after.indexOf("</section>"));
+  const quoted = textOf(after.slice(0, after.indexOf("</section>")));
+  expect(textOf(ours)).toContain("What is left for people kubeconfigs of users, CI and monitoring still have the old CA");
+  expect(textOf(ours)).toContain("4 runs on 2 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC");
+  for (const word of ["clusterrolebinding", "PUT orders", "has to be undone"]) {
+    expect(textOf(ours)).not.toContain(word);
+    expect(quoted).toContain(word);
+  }
+  expect(quoted).toContain("w1 says 8 runs");
+  const flags = (html: string) => [...html.matchAll(/<line class="flag" x1="([\d.]+)"/g)].map(([, x]) => x);
+  using alone = sandbox();
+  expect(flags(page)).toEqual(
+    flags(
+      repairPage(
+        report(
+          brought(
+            alone,
+            EXAMPLE.filter(({ node }) => node !== "w1"),
+          ),
+        ),
+      ),
+    ),
+  );
+});
+
+test("where nothing tells who is a member of etcd, only this node's own runs speak of the cluster", () => {
+  using box = sandbox();
+  brought(box, [...EXAMPLE, ...ORDERS]);
+  const { runs } = readKeptRuns("cp1", LOGS);
+  expect(Object.fromEntries(runs.map(({ node, source }) => [node, source]))).toEqual({
+    cp1: "this node",
+    cp2: "another node's transcripts",
+    w1: "another node's transcripts",
+  });
 });
 
 test("a file that is no tar, is cut off, is a link or has no node's name is left out, and said", () => {

@@ -17,6 +17,7 @@ import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
+import { repairPage } from "../../../shared/report/repair-page.ts";
 import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
 import { searchFolder } from "../../../shared/salvage/keys-in-copies.ts";
 import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
@@ -243,17 +244,13 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   },
   "a bundle with a passphrase": { keys: () => isTaken("passphrase") },
   "a bundle for recipients": { keys: () => isTaken("recipients") },
+  "a control plane node's transcripts": { report: () => isLeftForPeople("cp2") },
   "another node's transcripts": {
     facts: () => {
       using box = sandbox();
-      const lines: ExampleRun["lines"] = [
-        [0, { what: "run", format: 1, script: "01-etcd", version: "0.1.0", args: [], host: "cp1" }],
-        [1, { what: "node", name: "cp1" }],
-      ];
-      mkdirSync(`${box.dir}/logs`);
-      writeFileSync(`${box.dir}/logs/w1.tar`, tarOf([{ node: "cp1", script: "01-etcd", lines, text: "" }]));
-      return readKeptRuns("cp1", "/logs").runs.some(({ node }) => node !== "w1");
+      return broughtBy("w1", box).some(({ node }) => node !== "w1");
     },
+    report: () => isLeftForPeople("w1"),
   },
   "a folder that was there": {
     code: async () => {
@@ -267,6 +264,25 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     },
   },
 };
+
+/** A run of part 4 that says it was on cp1. */
+function broughtBy(node: string, box: { dir: string }) {
+  const lines: ExampleRun["lines"] = [
+    [0, { what: "run", format: 1, script: "04-sa-tokens", version: "0.1.0", args: [], host: "cp1" }],
+    [1, { what: "node", name: "cp1" }],
+  ];
+  mkdirSync(`${box.dir}/logs`);
+  const text = "== 4.7 Print what is left for you to do\n  - type my line\n";
+  writeFileSync(`${box.dir}/logs/${node}.tar`, tarOf([{ node: "cp1", script: "04-sa-tokens", lines, text }]));
+  return readKeptRuns("cp1", "/logs", ["cp1", "cp2"]).runs;
+}
+
+/** Whether part 4's last words are that node's, in the page's card about it. */
+function isLeftForPeople(node: string) {
+  using box = sandbox();
+  const page = repairPage({ runs: broughtBy(node, box), notes: [], checks: [], end: undefined, tool: "0.1.0", made: new Date(0) });
+  return /<h2>What is left for people<\/h2>.*?<\/section>/s.exec(page)?.[0].includes("type my line") ?? false;
+}
 
 const plays = Object.entries(PLAYS).flatMap(([source, tries]) =>
   Object.entries(tries).map(([decision, play]) => ({ source: source as SourceName, decision: decision as Decision, play })),

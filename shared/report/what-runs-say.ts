@@ -1,0 +1,94 @@
+/** What the records of runs say, as parts of a page: of those that are believed, and of each other node in a block of its own. */
+
+import { asHtml } from "../plain.ts";
+import { count } from "../progress.ts";
+import { brokenThings, changedFiles, changedObjects, issuedCertificates, whatStopped } from "./kept-findings.ts";
+import * as html from "./markup.ts";
+import type { KeptRecord } from "./read-runs.ts";
+import { clockOf, lasting, stateOf, wentWell } from "./repair-timeline.ts";
+
+/** Characters of all transcripts of our own, and of all others: a page is to be read. */
+const TRANSCRIPTS = 8 << 20;
+
+/** Each with its heading. */
+export function whatRunsSay(runs: readonly KeptRecord[]): [title: string, body: string][] {
+  const stopped = whatStopped(runs);
+  const objects = changedObjects(runs);
+  return [
+    ["What was broken", lists(brokenThings(runs), "Nothing was missing and nothing was wrong.")],
+    ["What was done", runsTable(runs)],
+    ["What stopped on the way", stopped.length > 0 ? html.table(["when", "where", "why", "what to do"], stopped) : ""],
+    [
+      "Certificates that were written",
+      html.table(["nodes", "file", "subject", "until", "public key"], issuedCertificates(runs), "figures"),
+    ],
+    ["Files that changed", lists(changedFiles(runs), "None.")],
+    ["Objects of the cluster that changed", objects.length > 0 ? html.table(["node", "run", "what", "how many"], objects) : ""],
+  ].filter((section): section is [string, string] => section[1] !== "");
+}
+
+/** A block for each node whose word nobody vouches for, those that stopped first: what stands there, root on that node wrote. */
+export function quotes(others: readonly KeptRecord[]): string {
+  const all = [...Map.groupBy(others, ({ node }) => node)].toSorted(([, a], [, b]) => Number(isBad(b)) - Number(isBad(a)));
+  const blocks = all.map(([node, runs]) => {
+    const said = whatRunsSay(runs).map(([title, body]) => `<h3>${asHtml(title)}</h3>${body}`);
+    const printed = `<h3>Transcripts</h3>${transcripts(runs, TRANSCRIPTS / all.length)}`;
+    const stopped = runs.filter((run) => !wentWell(run)).length;
+    const how = `${count(runs.length)} runs${stopped > 0 ? `, ${count(stopped)} of them stopped` : ""}`;
+    return `<details class="${isBad(runs) ? "bad" : ""}"><summary><b>${asHtml(node)} says</b> <span class="soft">${how}</span></summary><blockquote>${said.join("")}${printed}</blockquote></details>`;
+  });
+  const whose = `<p class="soft">Root on a node wrote its block: it is that node's word about itself. Type nothing from there that you do not know.</p>`;
+  return blocks.length > 0 ? html.card("What other nodes say of themselves", whose + blocks.join("\n")) : "";
+}
+
+function isBad(runs: readonly KeptRecord[]): boolean {
+  return !runs.every(wentWell);
+}
+
+/** Each node's sentences under its name. */
+function lists(byNode: Map<string, string[]>, none: string): string {
+  if (byNode.size === 0) return `<p>${asHtml(none)}</p>`;
+  return [...byNode]
+    .map(
+      ([node, lines]) =>
+        `<details${byNode.size <= 6 ? " open" : ""}><summary><b>${asHtml(node)}</b> <span class="soft">${count(lines.length)}</span></summary>${html.bullets(lines)}</details>`,
+    )
+    .join("\n");
+}
+
+function runsTable(runs: readonly KeptRecord[]): string {
+  const steps = (run: KeptRecord) =>
+    run.steps.map(
+      ({ title, began, ended, ok }) => `${title}: ${ended ? lasting(ended.getTime() - began.getTime()) : "not finished"}${ok ? "" : " ✗"}`,
+    );
+  const rows = runs.map((run) => {
+    const head = `<span class="soft">${clockOf(run.began)}</span> <b>${asHtml(run.node)}</b> <code>${asHtml(typedAs(run))}</code>`;
+    const took = `<span class="soft">${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}</span>`;
+    return `<details class="${wentWell(run) ? "" : "bad"}"><summary>${head} ${took}</summary>${html.bullets(steps(run))}</details>`;
+  });
+  return rows.join("\n");
+}
+
+/** "03-workers join --server …": the script's name holds its sub-command already. */
+function typedAs({ script, args }: KeptRecord): string {
+  return [script, ...args.filter((arg) => !script.endsWith(` ${arg}`))].join(" ");
+}
+
+/** `room`: characters. */
+export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): string {
+  return runs
+    .map((run) => {
+      room -= run.text.length;
+      const said = room >= 0 ? run.text : "(left out: this page is large enough; it is in the node's rescue folder)";
+      const state = `${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}`;
+      return html.transcript({
+        when: clockOf(run.began),
+        node: run.node,
+        command: typedAs(run),
+        state,
+        said,
+        ok: wentWell(run),
+      });
+    })
+    .join("\n");
+}
