@@ -8,6 +8,7 @@ import { attempt, Fail } from "../fail.ts";
 import { list, readBytes, stat } from "../files/files.ts";
 import { readTar } from "../hand-over/tar.ts";
 import { rescueFolders, runsIn } from "../node/rescue-folder.ts";
+import { isDnsName } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { plain, strangers } from "../plain.ts";
 import type { SourceName } from "../trust/sources.ts";
@@ -47,8 +48,6 @@ const LARGEST_FILE = 9 << 20;
 /** Runs of one node, events of one run, characters of one transcript. */
 const MOST = { runs: 500, events: 20_000, text: 200_000 };
 
-const NAME = /^[\w.-]{1,253}$/;
-
 /** A record, by its path: what node/kept-run.ts makes. */
 const RECORD = /(^|\/)kube-pki-repair-\d{8}T\d{6}\/runs\/[\w-]{1,100}\.jsonl$/;
 
@@ -64,7 +63,7 @@ export function readKeptRuns(here: string, logs?: string, controlPlanes: readonl
   const brought = logs === undefined ? [] : list(logs).filter((name) => name.endsWith(".tar") && name !== `${here}.tar`);
   for (const name of brought) {
     const node = name.slice(0, -".tar".length);
-    const files = NAME.test(node) ? filesIn(join(logs!, name)) : "its name is no node's";
+    const files = isDnsName(node) && !node.startsWith("*") ? filesIn(join(logs!, name)) : "its name is no node's";
     if (typeof files === "string") found.notes.push(`${strangers(name)}: left out: ${files}`);
     else
       addNode(

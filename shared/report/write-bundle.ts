@@ -21,16 +21,22 @@ interface Bundled extends Verified {
 export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
   const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
   const assessed = await assessment(options.etcdData);
-  const files = new Map([
-    ["assess.json", JSON.stringify(assessed, null, 2)],
-    ["verify.json", JSON.stringify({ node: here, kubernetes: known?.cluster?.kubernetesVersion, checks, end }, null, 2)],
-    ["notes.txt", notes.join("\n")],
+  const files: BundledFile[] = [
+    { name: "assess", end: ".json", text: JSON.stringify(assessed, null, 2) },
+    {
+      name: "verify",
+      end: ".json",
+      text: JSON.stringify({ node: here, kubernetes: known?.cluster?.kubernetesVersion, checks, end }, null, 2),
+    },
+    { name: "notes", end: ".txt", text: notes.join("\n") },
     ...runs.flatMap(filesOfRun),
-  ]);
+  ];
   const others = [here, hostName, ...(known?.data?.members ?? []).map(({ name }) => name), ...runs.flatMap(namesIn)];
-  const renamed = options.withNames ? (text: string) => text : aliasesOf({ cluster: known?.cluster, others }, [...files.values()]);
-  const entries = [["README.txt", readme(options.withNames ?? false)] as const, ...files].map(([name, text]) => ({
-    ...{ name: `kube-pki-repair/${renamed(name)}`, mode: 0o600 },
+  const texts = files.map(({ text }) => text);
+  const renamed = options.withNames ? (text: string) => text : aliasesOf({ cluster: known?.cluster, others }, texts);
+  files.unshift({ name: "README", end: ".txt", text: readme(options.withNames ?? false) });
+  const entries = files.map(({ name, run, end, text }) => ({
+    ...{ name: `kube-pki-repair/${name}${run ? `-${ofName(renamed(run.node))}-${ofName(run.script)}` : ""}${end}`, mode: 0o600 },
     bytes: Buffer.from(`${redact(renamed(text)).text.trimEnd()}\n`),
   }));
   writeFile(file, writeTar(entries, new Date()), { mode: 0o600, note: `${entries.length} files, ${runs.length} runs` });
@@ -50,14 +56,28 @@ async function assessment(etcdData: string | undefined): Promise<unknown> {
   return looked;
 }
 
+interface BundledFile {
+  /** Ours: of letters, numbers and a slash. */
+  name: string;
+  /** Whose it is stands in its name. */
+  run?: KeptRecord;
+  end: ".json" | ".txt";
+  text: string;
+}
+
 /** Its record as it was understood, and its transcript. */
-function filesOfRun(run: KeptRecord, index: number): [name: string, text: string][] {
-  const name = `runs/${String(index + 1).padStart(4, "0")}-${run.node}-${run.script.replaceAll(" ", "-")}`.slice(0, 80);
+function filesOfRun(run: KeptRecord, index: number): BundledFile[] {
+  const name = `runs/${String(index + 1).padStart(4, "0")}`;
   const { text, events, steps: _, ...head } = run;
   return [
-    [`${name}.txt`, text],
-    [`${name}.json`, JSON.stringify({ ...head, events }, null, 1)],
+    { name, run, end: ".txt", text },
+    { name, run, end: ".json", text: JSON.stringify({ ...head, events }, null, 1) },
   ];
+}
+
+/** A part of a file's name: whoever has chosen the word, it leads nowhere, and is short. */
+function ofName(word: string): string {
+  return word.replaceAll(/[^\w.-]/g, "-").slice(0, 60);
 }
 
 function namesIn({ node, events }: KeptRecord): string[] {

@@ -1,6 +1,7 @@
 /** 05-verify --report and --bundle after a repair: what others get to see, and what not. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { lstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { readTar } from "../../shared/hand-over/tar.ts";
 import { EXAMPLE, tarOf } from "../fixtures/kept-runs-example.ts";
 import { ADDRESS, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
@@ -91,6 +92,23 @@ test("--bundle has transcripts, assessment and checks, and no secret, host name 
   const named = [...unpacked(node, "/root/named.tar")].flat().join("\n");
   for (const name of ["m1", "w1", "10.0.0.10"]) expect(named).toContain(name);
   expect(secretsIn([named], node.root)).toEqual([]);
+});
+
+test("names of nodes may be as long as Kubernetes allows, and lead to no other folder", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  const long = ["n".repeat(63), Array(5).fill("d".repeat(49)).join("."), ".."];
+  for (const name of long) write(`${node.root}/root/logs/${name}.tar`, tarOf(EXAMPLE.filter((run) => run.node === "w1")));
+  for (const option of ["", " --with-names"]) {
+    const { exitCode, stderr } = await node.run(`05-verify --bundle case.tar --logs logs${option}`);
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("4 runs") });
+    const files = readTar(readFileSync(`${node.root}/root/case.tar`));
+    const names = files.map(({ name }) => name);
+    expect(names.filter((name) => name.includes("/runs/"))).toHaveLength(8);
+    const notes = files.find(({ name }) => name.endsWith("/notes.txt"))!;
+    expect(Buffer.from(notes.bytes).toString()).toContain("...tar: left out: its name is no node's");
+    for (const name of names)
+      expect(name).toMatch(/^kube-pki-repair\/(runs\/\d{4}-[\w.-]{1,60}-03-workers-join\.(txt|json)|[a-z]+\.(json|txt))$/i);
+  }
 });
 
 test("a bundle is also written where the cluster cannot be read: that is when somebody helps", async () => {
