@@ -9,7 +9,7 @@ import { assessmentAsJson, printAssessment } from "../shared/assess/printed.ts";
 import { drill } from "../shared/drill/drill.ts";
 import { printDrill } from "../shared/drill/printed-drill.ts";
 import { Fail } from "../shared/fail.ts";
-import { parseOptions } from "../shared/options.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { factsForPlan } from "../shared/plan/plan-facts.ts";
 import { printPlan } from "../shared/plan/print-plan.ts";
 import { answer, run, step } from "../shared/run.ts";
@@ -128,11 +128,11 @@ Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
 const OPTIONS = {
   deep: { type: "boolean" },
   "no-disk": { type: "boolean" },
-  device: { type: "string" },
-  image: { type: "string" },
+  device: { type: "string", file: "proved" },
+  image: { type: "string", file: "proved" },
   drill: { type: "boolean" },
-  bundle: { type: "string", path: true },
-  backup: { type: "string", path: true },
+  bundle: { type: "string", path: "proved" },
+  backup: { type: "string", path: "trusted" },
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
   plan: { type: "boolean" },
@@ -142,7 +142,7 @@ const OPTIONS = {
   endpoint: { type: "string" },
   user: { type: "string" },
   "kubeadm-config": { type: "boolean" },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   help: { type: "boolean" },
 } as const;
 
@@ -150,7 +150,11 @@ type Values = ReturnType<typeof parse>;
 
 function parse() {
   const allowPositionals = process.argv.includes("--plan");
-  const { values, positionals } = parseOptions({ options: OPTIONS, allowPositionals });
+  const { values, positionals } = parseOptions({
+    options: OPTIONS,
+    allowPositionals,
+    file: "written",
+  });
   const [file, more] = positionals;
   const json = values.json || values.output === "json";
   if (more === undefined) return { ...values, json, file };

@@ -5,8 +5,8 @@
  * there is restarted. Safe to run again.
  */
 import { Fail } from "../shared/fail.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { takeNode } from "../shared/node/take-node.ts";
-import { parseOptions } from "../shared/options.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
 import { searchSecrets } from "../shared/salvage/keys-in-copies.ts";
@@ -215,16 +215,16 @@ Exit codes: 0 the cluster CA's key and the service-account key are here, 1 stopp
 `;
 
 const OPTIONS = {
-  device: { type: "string", of: ["", "disk"] },
-  image: { type: "string", of: ["", "disk"] },
+  device: { type: "string", file: "proved", of: ["", "disk"] },
+  image: { type: "string", file: "proved", of: ["", "disk"] },
   minutes: { type: "string", default: String(DISK_MINUTES), number: true, of: ["", "disk"] },
-  "certificate-key-file": { type: "string", of: ["", "secret"] },
+  "certificate-key-file": { type: "string", file: "secret", of: ["", "secret"] },
   kid: { type: "string", of: ["", ...PLACES] },
   from: { type: "string", of: ["", ...PLACES] },
-  backup: { type: "string", path: true },
+  backup: { type: "string", path: "trusted" },
   pid: { type: "string" },
   "move-aside": { type: "boolean", of: ["", ...PLACES] },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

@@ -10,6 +10,7 @@ import { refuseExternalSigner } from "../shared/facts/external-signer.ts";
 import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
 import { inOneLine, leftNames, NOBODY } from "../shared/facts/todo.ts";
 import { writeFile } from "../shared/files/files.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { shareNode } from "../shared/node/take-node.ts";
 import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
 import {
@@ -20,7 +21,6 @@ import {
   tokensOfLastKey,
 } from "../shared/old-sa-key/old-sa-pub.ts";
 import { collectTokens, notOfToday } from "../shared/old-sa-key/old-tokens.ts";
-import { parseOptions } from "../shared/options.ts";
 import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
@@ -126,10 +126,10 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 `;
 
 const OPTIONS = {
-  from: { type: "string", path: true },
-  "token-file": { type: "string", path: true },
+  from: { type: "string", path: "proved" },
+  "token-file": { type: "string", path: "proved" },
   kid: { type: "string" },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

@@ -19,11 +19,11 @@ import { afterEtcd, type OldSaKey } from "../shared/facts/next.ts";
 import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { forGood } from "../shared/for-good.ts";
 import { containers } from "../shared/node/containers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
-import { parseOptions } from "../shared/options.ts";
 import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
@@ -188,7 +188,7 @@ const OPTIONS = {
   "files-later": { type: "boolean" },
   endpoint: { type: "string" },
   "images-later": { type: "boolean" },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

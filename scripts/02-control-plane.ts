@@ -18,9 +18,9 @@ import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/facts/todo.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
-import { parseOptions } from "../shared/options.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { beforeServersStop } from "../shared/static-pods/first-screen.ts";
 import * as manager from "../shared/static-pods/full-manager.ts";
@@ -213,7 +213,7 @@ const OPTIONS = {
   "start-without": { type: "string", list: true },
   endpoint: { type: "string" },
   "images-later": { type: "boolean" },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

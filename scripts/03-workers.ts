@@ -17,8 +17,8 @@ import * as next from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { command, inOneLine, type LeftOut, leftNames } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { shareNode, takeNode } from "../shared/node/take-node.ts";
-import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { trustedKeys } from "../shared/pki/trusted-keys.ts";
@@ -227,14 +227,19 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 `;
 
 const OPTIONS = {
-  "token-file": { type: "string", default: "token", of: ["open", "join"] },
+  "token-file": {
+    file: { open: "written", join: "proved" },
+    type: "string",
+    default: "token",
+    of: ["open", "join"],
+  },
   server: { type: "string", of: ["join"] },
   "ca-hash": { type: "string", list: true, of: ["join"] },
   endpoint: { type: "string", of: ["open"] },
   without: { type: "string", list: true },
   lost: { type: "string", list: true },
   wait: { type: "string", default: "15", number: true, of: ["close"] },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

@@ -12,9 +12,9 @@ import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/con
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
 import { inOneLine, type LeftOut } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { forGood } from "../shared/for-good.ts";
 import { takeNode } from "../shared/node/take-node.ts";
-import { parseOptions } from "../shared/options.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count, sayNames } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
@@ -236,7 +236,7 @@ const OPTIONS = {
   namespace: { type: "string", list: true, of: [""] },
   skip: { type: "string", list: true, of: [""] },
   force: { type: "boolean", of: ["retire"] },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

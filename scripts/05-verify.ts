@@ -15,9 +15,9 @@ import { askControlPlaneNode, type ControlPlaneNode } from "../shared/facts/cont
 import { tokenKeys } from "../shared/facts/sa-key.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
-import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { whatToWrite } from "../shared/report/write-down.ts";
@@ -177,12 +177,12 @@ const OPTIONS = {
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
   wait: { type: "string", number: true },
-  metrics: { type: "string", path: true },
-  report: { type: "string", path: true },
-  bundle: { type: "string", path: true },
+  metrics: { type: "string", path: "public" },
+  report: { type: "string", path: "written" },
+  bundle: { type: "string", path: "written" },
   "with-names": { type: "boolean" },
-  logs: { type: "string", path: true },
-  "etcd-data": { type: "string", path: true },
+  logs: { type: "string", path: "proved" },
+  "etcd-data": { type: "string", path: "proved" },
   help: { type: "boolean" },
 } as const;
 

@@ -18,8 +18,8 @@ import {
 } from "../shared/facts/no-etcd-data.ts";
 import { command, inOneLine } from "../shared/facts/todo.ts";
 import { Fail, Refused } from "../shared/fail.ts";
-import { exists, writeFile } from "../shared/files/files.ts";
-import { secretIn } from "../shared/files/operator-files.ts";
+import { exists } from "../shared/files/files.ts";
+import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";
 import { refuseUnwritable } from "../shared/files/room.ts";
 import { forGood } from "../shared/for-good.ts";
 import { aboutBundle, describe, NO_SA } from "../shared/hand-over/about-bundle.ts";
@@ -31,7 +31,7 @@ import { openBundle } from "../shared/hand-over/open-bundle.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { takeNode } from "../shared/node/take-node.ts";
-import { parseOptions, typed } from "../shared/options.ts";
+import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
 import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
@@ -68,7 +68,7 @@ async function pack(values: Values) {
   if (exists(typed(out))) forGood("bundle", { FILE: out });
   if (mode.dryRun) return say(`would write ${out}`);
   const sealed = await seal(bundles.packTar(bundle), await makeLock());
-  writeFile(typed(out), sealed, { mode: 0o600, note: `sha256 ${bundles.sha256Of(sealed)}` });
+  writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${bundles.sha256Of(sealed)}` });
   const packed = { path: typed(out), sha256: bundles.sha256Of(sealed) };
   markBackup(bundle.files, packed, { newest: true });
   sayKept(out);
@@ -135,7 +135,7 @@ async function list(file: string, values: Values) {
 async function identity(file: string, values: Values) {
   start("hand-over identity", { dryRun: values["dry-run"] });
   const note = "opens the bundles that are packed for this node; it stays here";
-  if (!exists(typed(file))) writeFile(typed(file), await newIdentity(), { mode: 0o600, note });
+  if (!exists(typed(file))) writeTyped(file, await newIdentity(), { mode: 0o600, note });
   if (!mode.dryRun) answer((await recipientsOf(secretIn(file))).join(","));
 }
 
@@ -217,13 +217,13 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 const OPTIONS = {
   to: { type: "string", multiple: true, of: ["pack"] },
   generate: { type: "boolean", of: ["pack"] },
-  "passphrase-file": { type: "string", of: ["pack", "unpack", "list"] },
-  identity: { type: "string", of: ["unpack", "list"] },
-  out: { type: "string", of: ["pack"] },
+  "passphrase-file": { type: "string", file: "secret", of: ["pack", "unpack", "list"] },
+  identity: { type: "string", file: "secret", of: ["unpack", "list"] },
+  out: { type: "string", file: "written", of: ["pack"] },
   force: { type: "boolean", of: ["pack", "unpack"] },
   "ca-hash": { type: "string", of: ["unpack"] },
   "move-aside": { type: "boolean", of: ["unpack"] },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
@@ -231,7 +231,12 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>["values"];
 
 function parse(args: string[]) {
-  return parseOptions({ args, options: OPTIONS, allowPositionals: true });
+  return parseOptions({
+    args,
+    options: OPTIONS,
+    allowPositionals: true,
+    file: { unpack: "proved", list: "proved", identity: "written" },
+  });
 }
 
 if (import.meta.main) await run(main);

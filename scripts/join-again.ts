@@ -9,12 +9,12 @@
 import { refuseLivingNode } from "../shared/etcd/living-member.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { JOIN_CONFIG, SAVED, type WhereItWas, whereItWas } from "../shared/node/join-config.ts";
 import { KUBELET_CONFIG } from "../shared/node/kubelet-config.ts";
 import { readNode } from "../shared/node/node.ts";
 import { keepSaved, saveKubelet } from "../shared/node/saved-kubelet.ts";
 import { shareNode } from "../shared/node/take-node.ts";
-import { parseOptions } from "../shared/options.ts";
 import { done, run, say, start } from "../shared/run.ts";
 
 async function main() {
@@ -82,7 +82,7 @@ const OPTIONS = {
   address: { type: "string" },
   kubernetes: { type: "string" },
   lost: { type: "string" },
-  "etcd-data": { type: "string", path: true },
+  "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

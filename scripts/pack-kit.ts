@@ -9,9 +9,9 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail, Refused } from "../shared/fail.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
 import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
 import { refuseKitPlace, SUMS, writeKitFolder, writeKitTarball } from "../shared/kit/write-kit.ts";
-import { parseOptions } from "../shared/options.ts";
 import { endOnSignal, run, say, start } from "../shared/run.ts";
 
 const HOME = resolve(import.meta.dir, "..");
@@ -142,7 +142,11 @@ Exit codes: 0 packed, 1 stopped (see the hint), 3 refused: this is a kit, not a 
             130 ended by a signal`;
 
 const OPTIONS = {
-  out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
+  out: {
+    type: "string",
+    file: "written",
+    default: `kube-pki-repair-${packageJson.version}.tar.gz`,
+  },
   arch: { type: "string", default: DEFAULT_ARCHS.join(",") },
   help: { type: "boolean" },
 } as const;

@@ -10,12 +10,13 @@ export function typed(path: string): string {
 }
 
 /**
- * As parseArgs of node:util. An option with `path: true` is a path of this node: its value is made absolute. One with `number: true` takes
- * a number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas between them, also several times,
- * and is a list of them: an empty one where it is not given. One with `of: […]` belongs to these sub-commands alone; "": to none.
+ * As parseArgs of node:util, for `parseOptions` (files/operator-files.ts), which also judges the paths. An option with `path: …` is a path of
+ * this node: its value is made absolute. One with `number: true` takes a number above 0, one with `oneOf: […]` one of these words. One with
+ * `list: true` takes names with commas between them, also several times, and is a list of them: an empty one where it is not given. One with
+ * `of: […]` belongs to these sub-commands alone; "": to none.
  * Errors: Fail with the option that was meant, or with the sub-command that it belongs to.
  */
-export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
+export function parseWords<T extends ParseArgsConfig>(config: T): Parsed<T> {
   own = config;
   const fault = faultOf(config);
   if (fault) throw new Fail(fault.what, { hint: `${fault.meant ? `did you mean ${fault.meant}? ` : ""}${thisScript()} --help` });
@@ -29,7 +30,7 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
   return parsed as Parsed<T>;
 }
 
-type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs<T>>, "values"> & {
+export type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs<T>>, "values"> & {
   values: Lists<T["options"]> & Omit<ReturnType<typeof parseArgs<T>>["values"], keyof Lists<T["options"]>>;
 };
 

@@ -4,7 +4,8 @@
  */
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
-import { stat, writeFile } from "../files/files.ts";
+import { stat } from "../files/files.ts";
+import { writeTyped } from "../files/operator-files.ts";
 import { VERSION } from "../run.ts";
 import { type Check, summaryOf } from "./check.ts";
 import type { Ending } from "./forecast.ts";
@@ -97,5 +98,5 @@ export function refuseMetricsPlace(path: string) {
 
 /** Beside and renamed: node_exporter reads the old file or the new one. */
 export function writeMetrics(path: string, text: string) {
-  writeFile(path, text, { mode: 0o644 });
+  writeTyped(path, text, { mode: 0o644, use: "public" });
 }

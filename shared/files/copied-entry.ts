@@ -7,6 +7,7 @@ import * as fs from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
+import { isOurs } from "./operator-files.ts";
 import { realHost } from "./root.ts";
 
 /** Links are copied as links, or what they lead to is copied. */
@@ -75,7 +76,7 @@ interface Seen {
 
 /** As the kernel's fs.protected_symlinks: whoever may write in a folder must not choose what root reads. */
 function refuseOthersLink(link: Seen, content: Seen) {
-  if ([0, process.getuid?.(), content.info.uid].includes(link.info.uid)) return;
+  if (isOurs(link.info.uid) || link.info.uid === content.info.uid) return;
   const owners = `it is a link of user ${link.info.uid} to "${content.path}" of user ${content.info.uid}`;
   throw new Fail(`Cannot copy what "${link.path}" leads to: ${owners}`, {
     hint: shell`who made it? ls -ld ${link.path} ${content.path}. If it is right: chown -h root ${link.path}; then run this again`,

@@ -25,6 +25,8 @@ export interface WriteOptions {
   note?: string | undefined;
   /** Permission bits of parent folders that have to be made. Default 0755. */
   folderMode?: number | undefined;
+  /** What is there may be somebody else's: a link is replaced, not followed, and no owner is kept. */
+  replace?: boolean | undefined;
 }
 
 export function exists(path: string): boolean {
@@ -113,7 +115,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
     say(`${path}: kept`);
     return undefined;
   }
-  const target = contentPath(path);
+  const target = options.replace ? resolve("/", path) : contentPath(path);
   if (target !== resolve("/", path) && !old)
     throw new Fail(`Cannot write ${path}: it is a link to ${target}, which is not there`, {
       hint: shell`bring ${target} back, or remove the link: rm ${path}`,
@@ -127,7 +129,12 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
     return { path, commit, discard: () => undefined };
   }
   const host = hostPath(target);
-  const beside = tryFile("write", path, () => writeBeside(host, bytes, { mode, old, folderMode: options.folderMode ?? 0o755 }), true)!;
+  const beside = tryFile(
+    "write",
+    path,
+    () => writeBeside(host, bytes, { mode, old: options.replace ? undefined : old, folderMode: options.folderMode ?? 0o755 }),
+    true,
+  )!;
   const discard = () => fs.rmSync(beside, { force: true });
   const commit = () => {
     tryFile("write", path, () => renameInto(beside, host), true);

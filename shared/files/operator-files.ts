@@ -1,14 +1,129 @@
-/** Files that the operator names, some of them with a secret. */
-import { Fail } from "../fail.ts";
-import { typed } from "../options.ts";
+/**
+ * Files that the operator names, some of them with a secret. He may be in a folder where others write, such as /tmp: what they have put there
+ * must not choose what root reads, or where root writes. It is the kernel's rule for links (fs.protected_symlinks) and ssh's for keys.
+ */
+import * as fs from "node:fs";
+import { dirname } from "node:path";
+import type { ParseArgsConfig } from "node:util";
+import { Fail, Refused } from "../fail.ts";
+import { type Parsed, parseWords, typed } from "../options.ts";
 import { shell } from "../shell-line.ts";
-import { readText, stat } from "./files.ts";
+import { readText, stat, type WriteOptions, writeFile } from "./files.ts";
+import { hostEntry, realPath, wayTo } from "./root.ts";
+import { tryFile } from "./try-file.ts";
 
-/** The text of a file with a secret. Errors: Fail where it is not there, or where others can read it. */
+/**
+ * What a typed path is for. Who else may have a hand in it:
+ * `secret`, `trusted` (what is in it counts by the operator's word), `written`: nobody.
+ * `proved` (what is in it has to prove itself): the owner of what is read may also have made the links to it.
+ * `public` (written, no secret, read by others): the folder may be a service's. A link of it is refused.
+ */
+export type PathUse = "secret" | "trusted" | "proved" | "written" | "public";
+
+/** By sub-command; "": without one. */
+type UseOf = PathUse | Partial<Record<string, PathUse>>;
+
+/**
+ * As `parseWords`. The value of an option with `path: USE` is made absolute, that of one with `file: USE` stays as it was typed; `file` of the
+ * whole configuration is the word after the sub-command. All of them are judged before the script does anything, defaults as well.
+ * Errors: as `parseWords`, `refuseOthers`.
+ */
+export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
+  const parsed = parseWords(config);
+  const words = parsed.positionals as string[];
+  const command = "file" in config && typeof (config.file as UseOf) === "string" ? "" : (words[0] ?? "");
+  const judge = (use: unknown, path: unknown) => {
+    const own = typeof use === "string" ? use : (use as Partial<Record<string, PathUse>>)[command];
+    if (own && typeof path === "string") refuseOthers(typed(path), own as PathUse);
+  };
+  const values = parsed.values as Record<string, unknown>;
+  for (const [name, option] of Object.entries(config.options ?? {}))
+    for (const key of ["path", "file"]) if (key in option) judge(option[key as keyof typeof option], values[name]);
+  if ("file" in config) judge(config.file, words[command ? 1 : 0]);
+  return parsed;
+}
+
+/** The text of a file with a secret. Errors: Fail where it is not there, or where others can read it; as `refuseOthers`. */
 export function secretIn(file: string): string {
-  const info = stat(typed(file));
-  const text = info && readText(typed(file));
+  const place = refuseOthers(typed(file), "secret");
+  const info = stat(place);
+  const text = info && readText(place);
   if (text === undefined) throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
   if (info!.mode & 0o077) throw new Fail(`Others can read "${file}"`, { hint: shell`chmod 600 ${file}` });
   return text;
+}
+
+/** Writes what the operator has asked for, as `writeFile` does. The file is ours, whoever had one there. Errors: as `refuseOthers`. */
+export function writeTyped(
+  path: string,
+  content: string | Uint8Array,
+  { use = "written", ...options }: Pick<WriteOptions, "note"> & { mode: number; use?: PathUse },
+) {
+  writeFile(refuseOthers(typed(path), use), content, { ...options, replace: true });
+}
+
+interface Entry {
+  path: string;
+  info: fs.Stats;
+}
+
+/** Where the content of the path is: no link is on the way to it. Errors: Refused where somebody else has a hand in what is there. */
+export function refuseOthers(path: string, use: PathUse): string {
+  const entries = wayTo(path).flatMap((entry): Entry[] => {
+    const info = tryFile("look at", entry, () => fs.lstatSync(hostEntry(entry)));
+    return info ? [{ path: entry, info }] : [];
+  });
+  const place = realPath(path);
+  const content = entries.at(-1)?.path === place ? entries.at(-1) : undefined;
+  for (const entry of entries) {
+    const why = faultOf(entry, use, content);
+    if (why) throw refusal(path, entry, why, use);
+  }
+  return place;
+}
+
+function faultOf({ path, info }: Entry, use: PathUse, content: Entry | undefined): string | undefined {
+  if (info.isSymbolicLink()) {
+    const mayLink = isOurs(info.uid) || (use === "proved" && info.uid === content?.info.uid);
+    return mayLink ? undefined : `it is a link of user ${info.uid} to "${fs.readlinkSync(hostEntry(path))}"`;
+  }
+  if (use === "proved" || (use === "public" && info.isDirectory())) return undefined;
+  if (!isOurs(info.uid)) return `it belongs to user ${info.uid}`;
+  const isOpen = info.isDirectory() ? othersMayReplaceIn(path, info) : use === "trusted" && othersMayWrite(info);
+  return isOpen ? "others can write there" : undefined;
+}
+
+/** Root, and who runs this; by sudo, who has typed it. */
+export function isOurs(uid: number): boolean {
+  return [0, process.getuid?.(), bySudo("SUDO_UID")].includes(uid);
+}
+
+function bySudo(name: "SUDO_UID" | "SUDO_GID"): number | undefined {
+  return process.getuid?.() === 0 && process.env[name] ? Number(process.env[name]) : undefined;
+}
+
+/** A group of one's own is the rule where umask is 002. */
+function othersMayWrite({ mode, gid }: fs.Stats): boolean {
+  const isOurGroup = [0, process.getgid?.(), bySudo("SUDO_GID")].includes(gid);
+  return (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && !isOurGroup);
+}
+
+/** statfs(2): a Windows disk below WSL, where every folder says that everybody may write. */
+const V9FS = 0x01021997;
+
+function othersMayReplaceIn(path: string, info: fs.Stats): boolean {
+  return othersMayWrite(info) && (info.mode & 0o1000) === 0 && fs.statfsSync(hostEntry(path)).type !== V9FS;
+}
+
+function refusal(path: string, { path: entry, info }: Entry, why: string, use: PathUse): Refused {
+  const isWrite = use === "written" || use === "public";
+  const isRight = info.isSymbolicLink()
+    ? shell`chown -h root ${entry}`
+    : isWrite || info.isDirectory()
+      ? ""
+      : shell`chown root ${entry}; chmod go-w ${entry}`;
+  const other = `${isWrite ? "Name a place in" : "Copy it to"} a folder where nobody else can write, such as your home`;
+  return new Refused(`Cannot ${isWrite ? "write" : "take"} "${path}": "${entry}": ${why}`, {
+    hint: `nothing was changed. Who made it? ${shell`ls -ld ${dirname(entry)} ${entry}`}. ${other}${isRight ? `; or, if it is right: ${isRight}` : ""}. Then run this again`,
+  });
 }

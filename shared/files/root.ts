@@ -50,12 +50,25 @@ export function realHost(host: string): string | undefined {
   return real === undefined || real instanceof Fail || !existsSync(real) ? undefined : real;
 }
 
-function follow(path: string, { last }: { last: boolean }): string {
+/** Everything on the way to a path, links and what they lead to, in order: paths of the node. What is at the end need not be there. */
+export function wayTo(path: string): string[] {
+  const seen: string[] = [];
+  follow(path, { last: true, see: (entry) => seen.push(entry) });
+  return seen;
+}
+
+/** The path without links on the way. It need not exist. */
+export function realPath(path: string): string {
+  return wayTo(path).at(-1) ?? "/";
+}
+
+function follow(path: string, { last, see }: { last: boolean; see?: (entry: string) => void }): string {
   const pending = resolve("/", path).split("/").filter(Boolean);
   let at = "/";
   let links = 0;
   while (pending.length > 0) {
     const next = join(at, pending.shift()!);
+    see?.(next);
     const target = pending.length > 0 || last ? linkTarget(join(root, next)) : undefined;
     if (target === undefined) {
       at = next;

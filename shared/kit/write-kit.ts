@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeF
 import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { attempt, Fail } from "../fail.ts";
-import { writeFile } from "../files/files.ts";
+import { writeTyped } from "../files/operator-files.ts";
 import { freshPartial } from "../files/partial.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { tryFile } from "../files/try-file.ts";
@@ -36,7 +36,7 @@ export async function writeKitTarball(out: string, files: KitFiles) {
   await setImmediate();
   const tarball = Bun.gzipSync(Buffer.from(writeTar(entries, new Date(0))), { level: 6, library: "libdeflate" });
   await setImmediate();
-  writeFile(out, tarball, { mode: 0o644 });
+  writeTyped(out, tarball, { mode: 0o644 });
 }
 
 /** Errors: Fail where the folder has something in it. */

@@ -3,8 +3,7 @@ import { join } from "node:path";
 import type { Assessment } from "../assess/assessment.ts";
 import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
-import { writeFile } from "../files/files.ts";
-import { typed } from "../options.ts";
+import { writeTyped } from "../files/operator-files.ts";
 import { answer } from "../run.ts";
 import { makePlan, type Plan } from "./make-plan.ts";
 import { planAsMarkdown } from "./markdown.ts";
@@ -23,7 +22,7 @@ export async function printPlan(assessed: Assessment, facts: PlanFacts, file: st
     });
   const plan = makePlan(assessed, facts, await runbookHere());
   if (file === undefined) answer(form(plan));
-  else writeFile(typed(file), `${form(plan)}\n`, { mode: 0o600 });
+  else writeTyped(file, `${form(plan)}\n`, { mode: 0o600 });
 }
 
 /** Errors: Fail where the name has an ending of which no plan can be made. */

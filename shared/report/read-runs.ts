@@ -6,6 +6,7 @@
 import { basename, join } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { list, readBytes, stat } from "../files/files.ts";
+import { refuseOthers } from "../files/operator-files.ts";
 import { readTar } from "../hand-over/tar.ts";
 import { rescueFolders, runsIn } from "../node/rescue-folder.ts";
 import { isDnsName } from "../pki/addresses.ts";
@@ -85,6 +86,8 @@ function filesHere(): Files {
 
 /** A sentence where it cannot be read. */
 function filesIn(path: string): Files | string {
+  const linked = attempt(() => refuseOthers(path, "proved"));
+  if (linked instanceof Fail) return linked.message;
   const info = stat(path);
   if (info?.kind !== "file" || info.size > LARGEST_TAR) return `it is no file of at most ${LARGEST_TAR >> 20} MB`;
   const files = attempt(() => readTar(readBytes(path)!));

@@ -1,7 +1,7 @@
 /** `05-verify --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
 import { assess } from "../assess/assess.ts";
 import { Fail } from "../fail.ts";
-import { writeFile } from "../files/files.ts";
+import { writeTyped } from "../files/operator-files.ts";
 import { writeTar } from "../hand-over/tar.ts";
 import { redact } from "../redact.ts";
 import { say, VERSION } from "../run.ts";
@@ -17,7 +17,7 @@ interface Bundled extends Verified {
   etcdData: string | undefined;
 }
 
-/** `logs`: as for the report. `withNames`: host names and addresses stay. Errors: as `readKeptRuns` and `writeFile`. */
+/** `logs`: as for the report. `withNames`: host names and addresses stay. Errors: as `readKeptRuns` and `writeTyped`. */
 export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
   const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
   const assessed = await assessment(options.etcdData);
@@ -39,7 +39,7 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
     ...{ name: `kube-pki-repair/${name}${run ? `-${ofName(renamed(run.node))}-${ofName(run.script)}` : ""}${end}`, mode: 0o600 },
     bytes: Buffer.from(`${redact(renamed(text)).text.trimEnd()}\n`),
   }));
-  writeFile(file, writeTar(entries, new Date()), { mode: 0o600, note: `${entries.length} files, ${runs.length} runs` });
+  writeTyped(file, writeTar(entries, new Date()), { mode: 0o600, note: `${entries.length} files, ${runs.length} runs` });
   say(
     options.withNames
       ? "host names and addresses are in it"

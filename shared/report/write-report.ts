@@ -1,7 +1,7 @@
 /** `05-verify --report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
 import type { KnownNode } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { writeFile } from "../files/files.ts";
+import { writeTyped } from "../files/operator-files.ts";
 import { typed } from "../options.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { FEW, listed } from "../plain.ts";
@@ -21,7 +21,7 @@ export interface Verified {
   end: RepairReport["end"];
 }
 
-/** `logs`: the folder with other nodes' transcripts. Errors: as `readKeptRuns` and `writeFile`. */
+/** `logs`: the folder with other nodes' transcripts. Errors: as `readKeptRuns` and `writeTyped`. */
 export function writeReport(file: string, logs: string | undefined, { here, known, checks, end }: Verified) {
   const found = known?.cluster && known.data && { cluster: known.cluster, data: known.data };
   const nodes = found?.cluster.nodes ?? [];
@@ -29,7 +29,7 @@ export function writeReport(file: string, logs: string | undefined, { here, know
   const cluster = found && {
     ...{ name: found.cluster.name, kubernetes: found.cluster.kubernetesVersion, nodes: nodes.map(({ name }) => name) },
   };
-  writeFile(file, repairPage({ runs, notes, checks, end, cluster, tool: VERSION, made: new Date() }), { mode: 0o600 });
+  writeTyped(file, repairPage({ runs, notes, checks, end, cluster, tool: VERSION, made: new Date() }), { mode: 0o600 });
   for (const line of notes) say(`warning: ${line}`);
   const from = new Set(runs.map(({ node }) => node));
   const others = nodes.filter(({ name }) => name !== here && !from.has(name) && isDnsName(name));

@@ -2,8 +2,13 @@
  * Takes lost files out of the operator's own copies: a folder that holds /etc/kubernetes, or a part of it, at any depth. Only files that the
  * static pods' or the kubelet's flags name are taken. That they are right is the operator's word.
  */
+import { dirname } from "node:path";
 import type { LostFile } from "../facts/lost-files.ts";
+import { isLink } from "../files/copy-tree.ts";
 import { list, readBytes, stat } from "../files/files.ts";
+import { realPath } from "../files/root.ts";
+import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 
 interface Copy {
   path: string;
@@ -14,7 +19,10 @@ interface Copy {
   from: string;
 }
 
-/** `folder` is one. */
+/** Of one lost file or folder. What has more is no configuration, and would hold up the repair. */
+const MOST = { entries: 2000, megabytes: 32 };
+
+/** `folder` is one. What links out of it lead to is no copy of the operator's: it is left out, and named. */
 export function copiesIn(folder: string, lost: readonly LostFile[]): Copy[] {
   return lost.flatMap(({ path, kind }) => (kind === "socket" ? [] : copiesOf(path, folder)));
 }
@@ -24,14 +32,42 @@ function copiesOf(path: string, folder: string): Copy[] {
   const words = path.split("/").slice(1);
   const places = words.map((_, i) => `${folder}/${words.slice(i).join("/")}`);
   const place = places.find((one) => stat(one) !== undefined);
-  return place === undefined ? [] : below(place, path);
+  if (place === undefined || leadsOut(place, folder)) return [];
+  const copies: Copy[] = [];
+  let [entries, bytes] = [0, 0];
+  for (const { copy, size } of below(place, path, folder)) {
+    bytes += size;
+    if (++entries > MOST.entries || bytes > MOST.megabytes << 20) return tooMuch(place, path);
+    if (copy) copies.push(copy());
+  }
+  return copies;
 }
 
-function below(from: string, path: string): Copy[] {
+function leadsOut(path: string, folder: string): boolean {
+  const [top, real] = [realPath(folder), realPath(path)];
+  if (top === "/" || real === top || real.startsWith(`${top}/`)) return false;
+  say(`warning: ${path}: left out: it leads out of ${folder}, to ${real}`);
+  return true;
+}
+
+/** Of folders that are links only the first one counts: others may be loops. `size` in bytes; of a folder none. */
+function* below(from: string, path: string, folder: string): Generator<{ size: number; copy?: () => Copy }> {
   const info = stat(from);
-  if (info?.kind === "dir") return list(from).flatMap((name) => below(`${from}/${name}`, `${path}/${name}`));
-  const content = info?.kind === "file" ? readBytes(from) : undefined;
-  return info && content && content.length > 0 ? [{ path, content, mode: modeOf(info.mode), from }] : [];
+  if (info?.kind === "file" && info.size > 0)
+    return yield { size: info.size, copy: () => ({ path, content: readBytes(from)!, mode: modeOf(info.mode), from }) };
+  yield { size: 0 };
+  if (info?.kind !== "dir") return;
+  for (const name of list(from)) {
+    const entry = `${from}/${name}`;
+    if (isLink(entry) && (leadsOut(entry, folder) || stat(entry)?.kind === "dir")) continue;
+    yield* below(entry, `${path}/${name}`, folder);
+  }
+}
+
+function tooMuch(place: string, path: string): Copy[] {
+  const byHand = shell`cp -a ${place} ${dirname(path)}/`;
+  say(`warning: ${place}: left out: more than ${MOST.entries} files, or ${MOST.megabytes} MB. If all of it is right: ${byHand}`);
+  return [];
 }
 
 /**

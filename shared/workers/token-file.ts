@@ -1,14 +1,15 @@
 /** The file that the operator copies to the workers: a bootstrap token, and under it the CA in PEM, so that no server is asked for it. */
 import { TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import { Fail } from "../fail.ts";
-import { exists, readText, removeFile, writeFile } from "../files/files.ts";
+import { exists, readText, removeFile } from "../files/files.ts";
+import { writeTyped } from "../files/operator-files.ts";
 import { typed } from "../options.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { shell } from "../shell-line.ts";
 
 export function writeTokenFile(file: string, { token, ca }: { token: string; ca: string }) {
-  writeFile(typed(file), `${token}\n${ca}`, {
+  writeTyped(file, `${token}\n${ca}`, {
     mode: 0o600,
     note: `a bootstrap token, valid for ${TOKEN_HOURS} h, and the CA: copy this file to the workers with scp, so that the token is never on a screen`,
   });

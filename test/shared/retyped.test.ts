@@ -1,6 +1,6 @@
 /** The line that a hint prints: what was typed, with something more, as a shell takes it. */
 import { afterEach, expect, test } from "bun:test";
-import { parseOptions } from "../../shared/options.ts";
+import { parseWords } from "../../shared/options.ts";
 import { retyped } from "../../shared/retyped.ts";
 
 const argv = process.argv;
@@ -20,7 +20,7 @@ const HOME = new URL("../..", import.meta.url).pathname;
 
 function type(...words: string[]) {
   process.argv = ["bun", `${HOME}scripts/03-workers.ts`, ...words];
-  parseOptions({ options: OPTIONS, allowPositionals: true });
+  parseWords({ options: OPTIONS, allowPositionals: true });
 }
 
 const W = "./bunw scripts/03-workers.ts";
