@@ -128,7 +128,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
     };
     return { path, commit, discard: () => undefined };
   }
-  const host = hostPath(target);
+  const host = options.replace ? hostEntry(target) : hostPath(target);
   const beside = tryFile(
     "write",
     path,
