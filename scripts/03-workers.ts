@@ -179,8 +179,10 @@ async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
 function printJoinLine({ facts }: ControlPlaneNode, file: string, out: LeftOut) {
   const hash = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
   tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
-  const trust = shell`--server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`;
-  answer(command(["03-workers join", trust].join(" "), out));
+  const server = clusterServer(facts);
+  answer(
+    command(shell`03-workers join --server ${server} --ca-hash ${hash} --token-file ${file}`, out),
+  );
 }
 
 const USAGE = `Usage:

@@ -16,7 +16,7 @@ import {
   refuseWorker,
   stepsWhereDataIsLost,
 } from "../shared/facts/no-etcd-data.ts";
-import { command, inOneLine } from "../shared/facts/todo.ts";
+import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";
@@ -26,7 +26,7 @@ import { aboutBundle, describe, NO_SA } from "../shared/hand-over/about-bundle.t
 import { BACKUP_MARK, markBackup, notKept } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import { sayLeftBehind } from "../shared/hand-over/left-behind.ts";
-import { howToLock, keyOption } from "../shared/hand-over/lock-options.ts";
+import { howToLock, unpackLine } from "../shared/hand-over/lock-options.ts";
 import { openBundle } from "../shared/hand-over/open-bundle.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
@@ -77,8 +77,7 @@ async function pack(values: Values) {
     "When it is unpacked on every node that needs it",
   );
   tell("\ndone.  next: copy it into the kit's folder on each other control plane node; there:");
-  const words = [shell`hand-over unpack ${out}`, keyOption(values), shell`--ca-hash ${ca}`];
-  answer(command(words.filter(Boolean).join(" ")));
+  answer(unpackLine(out, ca, values));
 }
 
 /** The keys that are here; says which. Errors: Refused where the CA is external: its key is not. */

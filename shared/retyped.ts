@@ -1,6 +1,6 @@
 /** This script's own command, to be typed again with something more. No word that was typed is lost: what it was typed for still holds. */
 import { type TypedWord, typedLine } from "./options.ts";
-import { shellWord } from "./shell-line.ts";
+import { shell } from "./shell-line.ts";
 
 /** By their names: what a list gets more, the value that takes the place of the typed one, true for a switch, false: the option goes. */
 type More = Record<string, boolean | string | readonly string[]>;
@@ -21,16 +21,18 @@ export function retyped(more: More, { of, less = [] }: Which = {}): string {
   const isTyped = (name: string) => typed.some(({ option }) => option === name);
   const added = Object.keys(more).filter((name) => !isTyped(name));
   const all = [...typed, ...added.map((option): TypedWord => ({ option, value: Array.isArray(more[option]) ? [] : true }))];
-  return [script, ...all.flatMap((word) => shown(word, more, less))].join(" ");
+  const last = all.flatMap(({ option, value }) => (option === undefined && String(value).startsWith("-") ? [String(value)] : []));
+  const words = all.filter(({ value }) => !last.includes(String(value))).flatMap((word) => shown(word, more, less));
+  return [script, ...words, ...(last.length > 0 ? [shell`${last}`] : [])].join(" ");
 }
 
 function shown({ option, value }: TypedWord, more: More, less: readonly string[]): string[] {
-  if (option === undefined) return [shellWord(String(value))];
+  if (option === undefined) return [shell`${String(value)}`];
   const now = merged(value, more[option], less);
   if (now === false || (Array.isArray(now) && now.length === 0)) return [];
   if (now === true) return [`--${option}`];
   const text = Array.isArray(now) ? now.join(",") : String(now);
-  return text.startsWith("-") ? [`--${option}=${shellWord(text)}`] : [`--${option}`, shellWord(text)];
+  return text.startsWith("-") ? [shell`--${option}=${text}`] : [shell`--${option} ${text}`];
 }
 
 function merged(typed: TypedWord["value"], more: More[string] | undefined, less: readonly string[]) {

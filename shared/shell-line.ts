@@ -6,22 +6,42 @@ import { isIPv6 } from "node:net";
 import { plainLine } from "./plain.ts";
 
 /** One word, in one line; what needs no quotes gets none. What a terminal obeys is written as bash reads it: $'\u001b'. */
-export function shellWord(text: string): string {
+function shellWord(text: string): string {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text;
   const isShown = plainLine(text) === text;
   return isShown ? programWord(text) : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
 }
 
-/** A shell program of ours as one word, its lines as they are: `sh -c WORD`. Names go through `shellWord`. */
+/** A shell program of ours as one word, its lines as they are: `sh -c WORD`. Names go through `shell`. */
 export function programWord(program: string): string {
   return `'${program.replaceAll("'", `'\\''`)}'`;
 }
 
-/** shell`rm -r ${path}`: the text is the shell's, each value is a word, each list as many words. */
+/**
+ * shell`rm -r ${path}`: the text is the shell's, each value is a word, each list as many words. A value is no option to the program, whoever
+ * has chosen it: what begins with "-" stands behind "--", or behind the "=" of its option. So options stand before names in the text.
+ */
 export function shell(texts: TemplateStringsArray, ...values: readonly (string | readonly string[])[]): string {
-  const words = values.map((value) => (typeof value === "string" ? [value] : value).map(shellWord).join(" "));
-  return String.raw({ raw: texts }, ...words);
+  let line = "";
+  let isEnded = false;
+  for (const [index, text] of texts.entries()) {
+    line += text;
+    if (/[;&|#\n]/.test(text)) isEnded = false;
+    const words = [values[index] ?? []].flat();
+    const isDashed = words.some((word) => word.startsWith("-")) && /(?:^|[\s(])$/.test(line);
+    const option = ITS_VALUE.exec(text)?.[1];
+    if (isDashed && option) line = `${line.slice(0, -1)}${option.startsWith("--") ? "=" : ""}`;
+    else if (isDashed && !isEnded) {
+      line += "-- ";
+      isEnded = true;
+    }
+    line += words.map(shellWord).join(" ");
+  }
+  return line;
 }
+
+/** An option whose value comes next. Of one letter: -m MODE, -n NAMESPACE, -T TARGET, which are switches in no line of ours. One switch is named. */
+const ITS_VALUE = /(?:^|\s)(--(?!ignore-not-found )[a-z][\w-]*|-[mnT]) $/;
 
 /** An address as scp takes it: one of IPv6 in brackets. */
 export function forScp(address: string): string {

@@ -70,5 +70,5 @@ async function wayOut(api: KubeApi, webhook: string): Promise<string> {
   const look = service ? `its pods serve ${service.namespace}/${service.name}: ${shell`kubectl -n ${service.namespace} get pods`}. ` : "";
   const [kind, name] = found.name.split(" ") as [string, string];
   const patch = JSON.stringify([{ op: "replace", path: `/webhooks/${index}/failurePolicy`, value: "Ignore" }]);
-  return `${look}If they do not come back, it is your decision to go on unchecked: ${shell`kubectl patch ${kind.toLowerCase()} ${name} --type=json -p ${patch}`}, this script again, then the same with "Fail"`;
+  return `${look}If they do not come back, it is your decision to go on unchecked: ${shell`kubectl patch --type=json --patch ${patch} ${kind.toLowerCase()} ${name}`}, this script again, then the same with "Fail"`;
 }

@@ -79,15 +79,15 @@ function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]):
 
 /** The commands that bring back what can be found. */
 function bringBack({ keys, diskOption, moveAside }: Deep): Todo[] {
-  const salvage = (...words: string[]) => command(["00-salvage", ...words, moveAside ? "--move-aside" : ""].filter(Boolean).join(" "));
+  const salvage = (line: string) => ({ command: moveAside ? `${line} --move-aside` : line });
   const sealed = keys.some(({ places }) => isSealed(places[0]));
   const words = new Set(keys.map(({ places }) => places[0]?.word));
   const on = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");
   const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
   return [
-    ...(words.has("memory") ? [{ command: salvage("memory") }] : []),
-    ...(words.has("secret") ? [{ command: salvage("secret"), ...(sealed ? { note: ASKS } : {}) }] : []),
-    ...(words.has("disk") ? [{ command: salvage("disk", diskOption) }] : []),
+    ...(words.has("memory") ? [salvage(command("00-salvage memory"))] : []),
+    ...(words.has("secret") ? [{ ...salvage(command("00-salvage secret")), ...(sealed ? { note: ASKS } : {}) }] : []),
+    ...(words.has("disk") ? [salvage(`${command("00-salvage disk")} ${diskOption}`.trim())] : []),
     ...(on
       ? [
           { on, command: pack },

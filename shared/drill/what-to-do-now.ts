@@ -2,7 +2,7 @@
 import { command } from "../facts/todo.ts";
 import { certRow } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
-import { shell, shellWord } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import type { ComparedFile, Drill, KeptFile } from "./drill-report.ts";
 
 /** Lines as a shell takes them. */
@@ -48,7 +48,7 @@ function bringInto(file: ComparedFile): string {
     return `${why}\nkubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system edit configmap kubeadm-config   # ${list}: add ${names.join(", ")}`;
   if (is === "manifest")
     return `${why}\njournalctl -u kubelet -n 50   # the kubelet keeps the mirror pod in etcd equal to this file: why does it not?`;
-  return `${why}\n(umask 077; cp -p ${shellWord(path)} /root/)   # keep a copy away from this machine`;
+  return `${why}\n${shell`(umask 077; cp -p ${path} /root/)`}   # keep a copy away from this machine`;
 }
 
 /** The list of kubeadm's ClusterConfiguration that has this certificate's additional names. */

@@ -6,7 +6,7 @@
  */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { Fail } from "../fail.ts";
-import { shellWord } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import { Bbolt } from "./bbolt.ts";
 import { u64 } from "./key-value.ts";
 import { legacyRequest, type Member, Members, mayName } from "./members.ts";
@@ -62,7 +62,7 @@ function checkFolders(paths: Paths) {
   const missing = [paths.snap, paths.wal].find((folder) => !isThere(folder, paths.dir));
   if (!missing) return;
   throw new Fail(`No etcd data in "${paths.dir}": "${missing}" does not exist`, {
-    hint: `see what is there with \`ls -la ${shellWord(paths.dir)}/member\`; the directory is \`--data-dir\` in etcd's manifest, /var/lib/etcd by default`,
+    hint: shell`see what is there with \`ls -la ${paths.dir}/member\`; the directory is \`--data-dir\` in etcd's manifest, /var/lib/etcd by default`,
   });
 }
 

@@ -9,7 +9,7 @@ import { type Node, readNode } from "../node/node.ts";
 import { OtherDistribution } from "../node/other-distributions.ts";
 import { retyped } from "../retyped.ts";
 import { carry, say } from "../run.ts";
-import { shellWord } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import { apiServerHere } from "./api-server-here.ts";
 import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
 import { inManifest, type NamedFolders, namesOf } from "./etcd-names.ts";
@@ -84,7 +84,7 @@ function choose({ named, candidates, node }: Choice): EtcdPlace {
   if (more.length > 0) return proved(candidates, named, node);
   if (named.length === 0 || isNamed(only)) return chosen(only, named);
   throw new Fail(`etcd's data is not in "${named[0]!.dir}" (${named[0]!.by}), but there is some in "${only.dir}"`, {
-    hint: `is a disk not mounted? findmnt ${shellWord(named[0]!.dir)}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${retyped({ "etcd-data": only.dir })}`,
+    hint: `is a disk not mounted? ${shell`findmnt ${named[0]!.dir}`}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${retyped({ "etcd-data": only.dir })}`,
   });
 }
 

@@ -14,7 +14,7 @@ import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
 import { retyped } from "../retyped.ts";
-import { shellWord } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import { type EtcdFolders, keyOf, readFolders } from "./etcd-folders.ts";
 import type { NamedFolders } from "./etcd-names.ts";
 import { isHere, ownMember } from "./own-member.ts";
@@ -113,7 +113,7 @@ const CA_WORDS = {
 
 /** As an operator types it. */
 export function optionOf(dir: string): string {
-  return `--etcd-data ${shellWord(dir)}`;
+  return shell`--etcd-data ${dir}`;
 }
 
 function shown({ folders, words }: Judged): string {

@@ -5,7 +5,7 @@
  */
 import { dirname } from "node:path";
 import { exists } from "../files/files.ts";
-import { shell, shellWord } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import type { EtcdHome } from "./etcd-home.ts";
 
 /** A line each, with a comment where that helps; what is in place is left out. */
@@ -35,8 +35,8 @@ function clientPair(lost: readonly string[], files: readonly string[]): string[]
 function byPlaybook(nodeName: string): string[] {
   const play = "ansible-playbook -b -i INVENTORY";
   return [
-    `${play} playbooks/facts.yml && ${play} cluster.yml --tags control-plane --limit ${shellWord(nodeName)}   # with kubespray's inventory, on its machine: writes kubeadm-config.yaml and the files that flags name, and stops at "Check apiserver.crt SAN IPs", as that file is lost`,
+    `${play} playbooks/facts.yml && ${play} cluster.yml --tags control-plane ${shell`--limit ${nodeName}`}   # with kubespray's inventory, on its machine: writes kubeadm-config.yaml and the files that flags name, and stops at "Check apiserver.crt SAN IPs", as that file is lost`,
     "kubeadm init phase certs all --config /etc/kubernetes/kubeadm-config.yaml   # on this node; then: kubeconfig all, control-plane all",
-    `${play} cluster.yml --tags kubelet --limit ${shellWord(nodeName)}   # on its machine again: writes kubelet.env and kubelet-config.yaml, then starts the kubelet`,
+    `${play} cluster.yml --tags kubelet ${shell`--limit ${nodeName}`}   # on its machine again: writes kubelet.env and kubelet-config.yaml, then starts the kubelet`,
   ];
 }

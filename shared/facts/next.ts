@@ -193,10 +193,22 @@ interface TokensSeen {
   skipped: readonly { name: string; command: string }[];
 }
 
+/** Part 4 without these, each `namespace/name`. */
+export function part4(skipped: readonly string[], out: Partial<LeftOut> = {}): string {
+  return skipped.length > 0 ? command(shell`04-sa-tokens --skip ${skipped.join(",")}`, out) : command("04-sa-tokens", out);
+}
+
 /** After part 4. */
 export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
-  const skip = skipped.length > 0 ? [shell`--skip ${skipped.map(({ name }) => name).join(",")}`] : [];
-  if (later) return [{ command: command(["04-sa-tokens", ...skip].join(" "), route) }];
+  if (later)
+    return [
+      {
+        command: part4(
+          skipped.map(({ name }) => name),
+          route,
+        ),
+      },
+    ];
   const byHand = skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
   return [...byHand, ...(oldSaKey ? [{ command: command("04-sa-tokens retire", route), on: EACH }] : []), VERIFY];
 }

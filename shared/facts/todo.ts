@@ -1,5 +1,5 @@
 /** One thing to do next, and how it is printed: in one line, as a list, or as arrows. What it is, next.ts decides. */
-import { shell, shellWord } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 
 /** One thing to do next. */
 export interface Todo {
@@ -33,12 +33,9 @@ const TAKES_BOTH = /^(00-assess --plan|02-control-plane|03-workers (open|join|cl
 /** "03-workers close" as an operator types it. */
 export function command(words: string, out: Partial<LeftOut> = {}): string {
   const [script, ...args] = words.split(" ");
-  if (TAKES_BOTH.test(words))
-    for (const [option, names = []] of [
-      ["--without", out.without],
-      ["--lost", out.lost],
-    ] as const)
-      if (names.length > 0) args.push(option, shellWord(names.join(",")));
+  const { without = [], lost = [] } = TAKES_BOTH.test(words) ? out : {};
+  if (without.length > 0) args.push(shell`--without ${without.join(",")}`);
+  if (lost.length > 0) args.push(shell`--lost ${lost.join(",")}`);
   return [shell`./bunw scripts/${script!}.ts`, ...args].join(" ");
 }
 

@@ -1,4 +1,5 @@
 /** How the operator locks and opens a bundle: passphrases and age identities, by options or typed on the terminal. */
+import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
@@ -36,10 +37,11 @@ export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: Lo
   return { passphrase: file === undefined ? ask("Passphrase of the bundle: ") : passphraseIn(file) };
 }
 
-/** The option with which others open what is locked so, as they type it. */
-export function keyOption({ to, "passphrase-file": file }: LockOptions): string {
-  if (to) return "--identity FILE";
-  return file === undefined ? "" : shell`--passphrase-file ${file}`;
+/** The line with which others unpack what is locked so. `ca`: the fingerprint of the CA in it. */
+export function unpackLine(bundle: string, ca: string, { to, "passphrase-file": file }: LockOptions): string {
+  if (to) return command(shell`hand-over unpack --identity FILE --ca-hash ${ca} ${bundle}`);
+  if (file === undefined) return command(shell`hand-over unpack --ca-hash ${ca} ${bundle}`);
+  return command(shell`hand-over unpack --passphrase-file ${file} --ca-hash ${ca} ${bundle}`);
 }
 
 function generated(): string {

@@ -5,6 +5,7 @@ import type { LeftOut } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { selinuxEnforces } from "../files/selinux.ts";
 import { strangers } from "../plain.ts";
+import { retyped } from "../retyped.ts";
 import { act, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, unlessLate, waitFor } from "../wait-for.ts";
@@ -20,19 +21,24 @@ export const APPROVES = "Approve the certificates that workers ask for with the 
 /** What `open` was started with holds for it, too; a unit gets nothing of a shell's. */
 const KEPT = ["PATH", "HOME", "XDG_CACHE_HOME", "KUBE_PKI_REPAIR_CLOCK", "KUBE_PKI_REPAIR_PATIENCE"];
 
+interface Asked extends LeftOut {
+  "etcd-data"?: string | undefined;
+}
+
 /** `asked`: the options of `open`. One that runs is stopped first. Errors: Fail with the reason and the line for a second window. */
-export async function startApprover(asked: LeftOut & { "etcd-data"?: string | undefined }) {
-  const line = ["scripts/03-workers.ts", "approve", ...optionsOf(asked)];
-  const byHand = `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${shell`./bunw ${line}`}`;
+export async function startApprover(asked: Asked) {
+  const { without, lost, "etcd-data": etcdData = false } = asked;
+  const again = retyped({ "etcd-data": etcdData, without, lost }, { of: "03-workers approve" });
+  const byHand = `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${again}`;
   await act(`${NAME}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`, async () => {
     await stopUnit();
     const began = Date.now();
-    const why = (await systemdRun(line)) ?? (await whyNotRunning(began));
+    const why = (await systemdRun(["scripts/03-workers.ts", "approve", ...optionsOf(asked)])) ?? (await whyNotRunning(began));
     if (why) throw new Fail(why, { hint: `${byHand}${selinuxHint(why)}` });
   });
 }
 
-function optionsOf({ without, lost, "etcd-data": etcdData }: Parameters<typeof startApprover>[0]): string[] {
+function optionsOf({ without, lost, "etcd-data": etcdData }: Asked): string[] {
   const options = { "etcd-data": etcdData, without: without.join(","), lost: lost.join(",") };
   return Object.entries(options).flatMap(([name, value]) => (value ? [`--${name}`, value] : []));
 }

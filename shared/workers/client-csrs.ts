@@ -84,5 +84,5 @@ export function isRenewal(csr: Csr): boolean {
 export function sayDouble(csr: Csr, first: string): string {
   const name = requestIn(csr)?.node ?? "";
   const own = csr.metadata.name;
-  return `WARNING: ${own}: not approved: it asks for "${name}", and so did ${first}, which was approved. One of the two may come from an attacker: look at both (${shell`kubectl get csr ${first} ${own} -o yaml`}) and at that node. Then run ./bunw scripts/03-workers.ts open: it revokes the token and makes a new one, and each node may ask once again`;
+  return `WARNING: ${own}: not approved: it asks for "${name}", and so did ${first}, which was approved. One of the two may come from an attacker: look at both (${shell`kubectl get csr -o yaml ${first} ${own}`}) and at that node. Then run ./bunw scripts/03-workers.ts open: it revokes the token and makes a new one, and each node may ask once again`;
 }

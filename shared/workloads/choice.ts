@@ -3,13 +3,12 @@
  * something was left on purpose shows nowhere, so a mark on this node remembers it for 05-verify.
  */
 import type { KubeApi } from "../api/kube-api.ts";
-import { command } from "../facts/todo.ts";
+import { part4 } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
-import { shellWord } from "../shell-line.ts";
 import { howToRestart, label, ownerName, type PodOwner } from "./pod-owners.ts";
 import { type Group, NETWORK } from "./stale-pods.ts";
 
@@ -125,7 +124,7 @@ interface Waiting {
 
 /** How to go on: all of them, or some first. */
 export function waysOn({ later, skipped }: Waiting): string {
-  const all = command(["04-sa-tokens", ...(skipped.length > 0 ? ["--skip", shellWord(skipped.map(ownerName).join(","))] : [])].join(" "));
+  const all = part4(skipped.map(ownerName));
   if (later.some(({ system }) => system)) return `${all} restarts them, or kube-system first: --only-system`;
   const namespaces = namespacesOf(later);
   return `${all} restarts them${namespaces.length > 1 ? `, one namespace at a time: --namespace NAME (${listed(namespaces)})` : ""}`;

@@ -192,7 +192,7 @@ async function notBack(
   const why = (await whyNot(api, owner, workload)) || reason;
   const rest = owner.pods.length - renewed - without.length;
   const more = rest > 0 ? `; its other ${rest} old pods are kept, as hardly any new one comes` : "";
-  const hint = `${shell`kubectl -n ${owner.namespace} get pods -l ${selectorOf(workload)} -o wide`}; ${AGAIN}`;
+  const hint = `${shell`kubectl -n ${owner.namespace} get pods -o wide --selector ${selectorOf(workload)}`}; ${AGAIN}`;
   const words = `no new pod that is Ready on ${listed(without)}: ${why}${more}`;
   return without.length < renewed ? new FewNodesLeft(words, { hint }) : new Fail(words, { hint });
 }

@@ -95,7 +95,7 @@ function afterPart3() {
   return pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
 }
 
-const WAY_OUT = `kubectl patch validatingwebhookconfiguration policy --type=json -p '[{"op":"replace","path":"/webhooks/1/failurePolicy","value":"Ignore"}]'`;
+const WAY_OUT = `kubectl patch --type=json --patch '[{"op":"replace","path":"/webhooks/1/failurePolicy","value":"Ignore"}]' validatingwebhookconfiguration policy`;
 
 test("04-sa-tokens restarts a deaf webhook's own pods first, and then does what the webhook had kept it from", async () => {
   using node = await afterPart3();

@@ -19,7 +19,7 @@ describe("pack and unpack", () => {
       put(keys);
       await main(["pack", "--passphrase-file", "/passphrase", "--out", FILE]);
       expect(box.answers.at(-1)).toBe(
-        `./bunw scripts/hand-over.ts unpack ${FILE} --passphrase-file /passphrase --ca-hash ${fingerprints(keys).ca}`,
+        `./bunw scripts/hand-over.ts unpack --passphrase-file /passphrase --ca-hash ${fingerprints(keys).ca} ${FILE}`,
       );
       expect(stat(FILE)!.mode).toBe(0o600);
       for (const name of SHARED_FILES) removeFile(`${PKI}/${name}`);

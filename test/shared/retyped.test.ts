@@ -41,6 +41,7 @@ test.each<[string, string[], Parameters<typeof retyped>, string]>([
   ["a path stays as it was typed", ["close", "--file", "token"], [{ force: true }], `${W} close --file token --force`],
   ["words are for a shell", ["close", "--file", "it's $(here)"], [{ wait: "-1" }], `${W} close --file 'it'\\''s $(here)' --wait=-1`],
   ["names are other people's", ["close"], [{ without: ["a;b", "\u001b[2J\nc"] }], `${W} close --without $'a;b,\\u001b[2J\\nc'`],
+  ["a word behind -- stays there", ["--force", "--", "-a", "close"], [{ wait: "-1" }], `${W} --force close --wait=-1 -- -a`],
   ["the script that runs", ["close", "--force"], [{ quiet: true }, { of: "03-workers close" }], `${W} close --force --quiet`],
   ["another command has nothing of it", ["open", "--force"], [{ without: ["a"] }, { of: "03-workers close" }], `${W} close --without a`],
   [

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { optionOf } from "../../shared/etcd-home/etcd-proof.ts";
 import { waysBack } from "../../shared/facts/files-back.ts";
 import { command } from "../../shared/facts/todo.ts";
-import { onOther, shell, shellWord } from "../../shared/shell-line.ts";
+import { onOther, shell } from "../../shared/shell-line.ts";
 import { putManifest } from "../../shared/static-pods/replace-control-plane.ts";
 
 /** The words that bash makes of a line. */
@@ -32,7 +32,7 @@ const HOSTILE = [
 ];
 
 test.each(HOSTILE)("%j is one word to bash, in one line, and nothing that a terminal obeys", (name) => {
-  const word = shellWord(name);
+  const word = shell`${name}`;
   expect(wordsOf(word)).toEqual([name]);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the test looks for them
   expect(word).not.toMatch(/[\x00-\x1f\u202e]/);
@@ -40,9 +40,19 @@ test.each(HOSTILE)("%j is one word to bash, in one line, and nothing that a term
 
 test("a name that needs no quotes has none", () => {
   for (const name of ["w1", "/etc/kubernetes/pki/ca.crt", "fd00::1", "10.0.0.1:6443", "a=b", "x@y", "v1.34.1+k3s1", "a,b", "50%"])
-    expect(shellWord(name)).toBe(name);
+    expect(shell`${name}`).toBe(name);
   expect(shell`rm ${["/a", "/b c"]} # ${"x"}`).toBe("rm /a '/b c' # x");
   expect(shell`rm ${[]}x`).toBe("rm x");
+});
+
+test("a value that begins with - is no option: it stands behind --, or behind the = of its option", () => {
+  expect(shell`kubectl get csr -o yaml ${"--profile=heap"} ${"--profile-output=shared-keys.age"}; rm ${"-rf"}`).toBe(
+    "kubectl get csr -o yaml -- --profile=heap --profile-output=shared-keys.age; rm -- -rf",
+  );
+  expect(shell`rm ${["/a", "-b c"]} /d && ls ${["-e"]}`).toBe("rm -- /a '-b c' /d && ls -- -e");
+  expect(shell`./bunw x.ts --lost ${"-a,b"} --out=${"-c"}`).toBe("./bunw x.ts --lost=-a,b --out=-c");
+  expect(shell`kubectl -n ${"-a"} get secret ${"-b"}-$k`).toBe("kubectl -n-a get secret -- -b-$k");
+  expect(shell`scp root@${"-a"}:${"-b"} /${"-c"}`).toBe("scp root@-a:-b /-c");
 });
 
 test("a line for another machine is a line to its shell, too", () => {

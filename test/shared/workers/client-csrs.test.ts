@@ -1,7 +1,7 @@
 /** Which requests for a kubelet's client certificate, made with the token that is on every worker, are approved: each worker's, once. */
 import { expect, test } from "bun:test";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
-import { clientObjection, isRenewal, type Joining } from "../../../shared/workers/client-csrs.ts";
+import { clientObjection, isRenewal, type Joining, sayDouble } from "../../../shared/workers/client-csrs.ts";
 import { type Asked, CLIENT, clientCsr, dns, secondList, TOKEN_USER } from "../../pretend/csrs.ts";
 
 const node = (name: string, controlPlane = false): [string, KnownNode] => [name, { name, uid: name, controlPlane, names: [name], ips: [] }];
@@ -63,4 +63,10 @@ test("a kubelet that renews its own certificate is the cluster's business, and n
   expect(isRenewal(await clientCsr({ spec }))).toBe(true);
   expect(isRenewal(await clientCsr({ ...as("cp1"), spec }))).toBe(false);
   expect(isRenewal(await clientCsr())).toBe(false);
+});
+
+test("the line to look at two requests is one, whatever they are called", async () => {
+  const csr = await clientCsr({});
+  csr.metadata.name = "--profile-output=shared-keys.age";
+  expect(sayDouble(csr, "--profile=heap")).toContain("(kubectl get csr -o yaml -- --profile=heap --profile-output=shared-keys.age)");
 });
