@@ -56,7 +56,7 @@ const NAMED = 100;
 const MEMORY = /^\/(run|dev\/shm|dev\/tty)(\/|$)/;
 
 /** Base64 of no known form, as the lines of a PEM body. */
-const BASE64_LINE = /^\s*[A-Za-z0-9+/]{60,}={0,2}\s*$/gm;
+const BASE64_LINE = /^[ \t]*[A-Za-z0-9+/]{60,}={0,2}[ \t]*$/gm;
 
 /**
  * From here on this run is kept. `onlyInRepair`: only if its rescue folder is there already, for what is also done on a good day. A dry run

@@ -3,76 +3,142 @@ import { isIP } from "node:net";
 import type { Cluster } from "../facts/cluster.ts";
 import { endpointHost } from "../pki/addresses.ts";
 
-/** Words that are a machine's, and that nobody is told. */
-export interface KnownNames {
-  cluster: Cluster | undefined;
-  /** Host names, etcd's member names and the like. */
-  others: readonly string[];
+/** What somebody has written: names that are known from there, and texts in which hosts of URLs and addresses stand. */
+export interface Written {
+  names: readonly string[];
+  texts: readonly string[];
 }
 
 const KEPT = ["127.0.0.1", "0.0.0.0", "::1", "::", "localhost", "kubernetes", "cluster.local"];
 
-/** What replaces names and addresses in a text; `texts`: where addresses are looked for. */
-export function aliasesOf(names: KnownNames, texts: readonly string[]): (text: string) => string {
-  const found = new Map<string, string>();
-  const add = (name: string | undefined, alias: string) => {
-    if (name && name.length > 1 && !KEPT.includes(name) && !found.has(name)) found.set(name, alias);
+/** Names that only one node knows, and characters of a name. An honest node has fewer, and none is longer. */
+const MOST = 5000;
+const LONGEST = 253;
+
+/**
+ * Replaces names and addresses in a text, in a time that grows with its length. `others`, by node: what is known only from there is replaced
+ * only in what that node has written (`by`). Else a worker would choose which words of our own texts nobody can read any more.
+ */
+export function aliasesOf(cluster: Cluster | undefined, ours: Written, others: ReadonlyMap<string, Written> = new Map()) {
+  const named = namesOf(cluster);
+  const here = [...hostsOf(cluster), ...wordsOf(ours)];
+  const there = new Map([...others].map(([node, written]) => [node, wordsOf(written).slice(0, MOST)]));
+  const words = [...new Set([...here, ...[...there.values()].flat()])].filter((word) => !named.has(word)).sort();
+  const alias = new Map(named);
+  for (const [i, name] of words.filter((word) => !isIP(word)).entries()) alias.set(name, `host-${i + 1}`);
+  for (const [i, ip] of words.filter((word) => isIP(word)).entries()) alias.set(ip, `address-${i + 1}`);
+  const known = treeOf([...named.keys(), ...here], alias);
+  const byNode = new Map([...there].map(([node, its]) => [node, treeOf(its, alias)]));
+  return (text: string, by?: string) => {
+    const its = by === undefined ? undefined : byNode.get(by);
+    const trees = its ? [known, its] : [known];
+    return text.replace(WORD, (word) => replaced(word, trees));
   };
-  const nodes = (names.cluster?.nodes ?? []).toSorted((a, b) => a.name.localeCompare(b.name));
-  for (const [i, node] of nodes.filter(({ controlPlane }) => controlPlane).entries()) addNode(node, `control-plane-${i + 1}`, add);
-  for (const [i, node] of nodes.filter(({ controlPlane }) => !controlPlane).entries()) addNode(node, `worker-${i + 1}`, add);
-  add(names.cluster?.name, "the-cluster");
-  add(names.cluster?.dnsDomain, "cluster.domain");
-  const hosts = [...names.others, ...hostsOf(names.cluster), ...texts.flatMap(hostsInUrls)].filter((name) => !isIP(name));
-  for (const [i, name] of [...new Set(hosts)].sort().entries()) add(name, `host-${i + 1}`);
-  for (const [i, ip] of [...new Set(texts.flatMap(addressesIn))].sort().entries()) add(ip, `address-${i + 1}`);
-  return replacing(found);
 }
 
-type Add = (name: string | undefined, alias: string) => void;
-
-function addNode({ name, names }: { name: string; names: readonly string[] }, alias: string, add: Add) {
-  add(name, alias);
-  for (const other of names) add(other, `${alias}.host`);
+/** Nodes, and the cluster's own names, with their aliases. */
+function namesOf(cluster: Cluster | undefined): Map<string, string> {
+  const found = new Map<string, string>();
+  const add = (name: string | undefined, alias: string) => {
+    if (name && isNamed(name) && !found.has(name)) found.set(name, alias);
+  };
+  const nodes = (cluster?.nodes ?? []).toSorted((a, b) => a.name.localeCompare(b.name));
+  for (const [role, its] of [
+    ["control-plane", nodes.filter(({ controlPlane }) => controlPlane)],
+    ["worker", nodes.filter(({ controlPlane }) => !controlPlane)],
+  ] as const)
+    for (const [i, { name, names }] of its.entries()) {
+      add(name, `${role}-${i + 1}`);
+      for (const other of names) add(other, `${role}-${i + 1}.host`);
+    }
+  add(cluster?.name, "the-cluster");
+  add(cluster?.dnsDomain, "cluster.domain");
+  return found;
 }
 
 /** The API's endpoint, and names in certificates. */
 function hostsOf(cluster: Cluster | undefined): string[] {
   const { apiServer, etcd } = cluster?.configuration ?? {};
   const sans = [...(apiServer?.certSANs ?? []), ...(etcd?.local?.serverCertSANs ?? []), ...(etcd?.local?.peerCertSANs ?? [])];
-  return [...(cluster?.endpoint ? [endpointHost(cluster.endpoint)] : []), ...sans.map((name) => name.replace(/^\*\./, ""))];
+  const hosts = [...(cluster?.endpoint ? [endpointHost(cluster.endpoint)] : []), ...sans.map((name) => name.replace(/^\*\./, ""))];
+  return hosts.filter((host) => isNamed(host) && !isIP(host));
+}
+
+function wordsOf({ names, texts }: Written): string[] {
+  const words = [...names, ...texts.flatMap(hostsInUrls), ...texts.flatMap(addressesIn)];
+  return [...new Set(words)].filter(isNamed);
+}
+
+function isNamed(name: string): boolean {
+  return name.length > 1 && name.length <= LONGEST && !KEPT.includes(name);
 }
 
 function hostsInUrls(text: string): string[] {
   return [...text.matchAll(/\bhttps?:\/\/([A-Za-z0-9][\w.-]*)/g)].map(([, host]) => host!.replace(/\.$/, ""));
 }
 
-const ADDRESS = /(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)|(?<![\w:])[0-9a-fA-F:]*:[0-9a-fA-F:]+(?![\w:])/g;
+const IPV4 = /(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)/g;
 
 function addressesIn(text: string): string[] {
-  return (text.match(ADDRESS) ?? []).filter((address) => isIP(address));
+  const long = (text.match(/[\w.:]+/g) ?? []).filter((word) => word.length <= 46 && word.includes(":"));
+  const found = long.flatMap((word) => [word, word.replace(/[.:]$/, "")]);
+  return [...(text.match(IPV4) ?? []), ...found].filter((address) => isIP(address));
 }
 
 /** A word in which a name may stand: alone, or with a dash, a dot or a colon beside it, as in kube-apiserver-cp1. */
 const WORD = /[A-Za-z0-9:][A-Za-z0-9.:-]*/g;
 
-/** A longer word is no name, and holds none. */
-const LONGEST = 400;
-
-/** By look-ups, as a cluster has thousands of names. Of two names that fit at one place the longer one is replaced. */
-function replacing(aliases: ReadonlyMap<string, string>): (text: string) => string {
-  const lower = new Map([...aliases].map(([name, alias]) => [name.toLowerCase(), alias]));
-  return (text) => text.replace(WORD, (word) => (word.length > LONGEST ? word : replaced(word, lower)));
+/** Names, part by part: "rack7", ".", "example". */
+interface Tree {
+  alias?: string;
+  next?: Map<string, Tree>;
 }
 
-function replaced(word: string, aliases: ReadonlyMap<string, string>): string {
-  const edges = [...word.matchAll(/(?<![A-Za-z0-9])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?![A-Za-z0-9])/g)].map(({ index }) => index);
-  const places = [...new Set([0, ...edges, word.length])];
+const partsOf = (name: string) => name.match(/[A-Za-z0-9]+|[^A-Za-z0-9]+/g) ?? [];
+
+function treeOf(names: readonly string[], aliases: ReadonlyMap<string, string>): Tree {
+  const root: Tree = {};
+  for (const name of names) {
+    let at = root;
+    for (const part of partsOf(name.toLowerCase())) {
+      at.next ??= new Map();
+      const next: Tree = at.next.get(part) ?? {};
+      at.next.set(part, next);
+      at = next;
+    }
+    const alias = aliases.get(name);
+    if (alias !== undefined) at.alias ??= alias;
+  }
+  return root;
+}
+
+/** Of two names that fit at one place the longer one is replaced. */
+function replaced(word: string, trees: readonly Tree[]): string {
+  const parts = partsOf(word);
+  const lower = parts.map((part) => part.toLowerCase());
   let result = "";
-  for (let from = 0; from < word.length; ) {
-    const to = places.includes(from) ? places.findLast((end) => end > from && aliases.has(word.slice(from, end).toLowerCase())) : undefined;
-    result += to === undefined ? word[from] : aliases.get(word.slice(from, to).toLowerCase());
-    from = to ?? from + 1;
+  for (let at = 0; at < parts.length; ) {
+    const found = isEdge(lower, at, 0) ? trees.flatMap((tree) => longest(tree, lower, at) ?? []) : [];
+    const [best] = found.sort((a, b) => b.to - a.to);
+    result += best?.alias ?? parts[at];
+    at = best?.to ?? at + 1;
   }
   return result;
+}
+
+/** Before and behind a name stands no letter and no number; it begins or ends with something else only where the word does. */
+function isEdge(parts: readonly string[], part: number, end: number): boolean {
+  return part === end || /^[a-z0-9]/.test(parts[part]!);
+}
+
+/** `to`: the part behind it. */
+function longest(tree: Tree, parts: readonly string[], from: number): { alias: string; to: number } | undefined {
+  let best: { alias: string; to: number } | undefined;
+  let at: Tree | undefined = tree;
+  for (let i = from; i < parts.length; i++) {
+    at = at.next?.get(parts[i]!);
+    if (!at) break;
+    if (at.alias && isEdge(parts, i, parts.length - 1)) best = { alias: at.alias, to: i + 1 };
+  }
+  return best;
 }

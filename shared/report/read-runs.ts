@@ -11,8 +11,10 @@ import { readTar } from "../hand-over/tar.ts";
 import { rescueFolders, runsIn } from "../node/rescue-folder.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
-import { plain, strangers } from "../plain.ts";
-import type { SourceName } from "../trust/sources.ts";
+import { listed, plain, strangers } from "../plain.ts";
+import { count } from "../progress.ts";
+import { redact } from "../redact.ts";
+import { may, type SourceName } from "../trust/sources.ts";
 import { asEvent, type KeptEvent } from "./kept-event.ts";
 
 /** One run of a script that changed something. */
@@ -42,12 +44,20 @@ export interface KeptRuns {
   notes: string[];
 }
 
-/** Bytes of all that one node brought, and of one file in it. */
+/** Bytes of all that one node brought, of one file in it, and of one transcript. */
 const LARGEST_TAR = 64 << 20;
 const LARGEST_FILE = 9 << 20;
+const LONGEST_TEXT = 200_000;
+const REST = "\n… (it is longer: all of it is in that node's rescue folder)\n";
 
-/** Runs of one node, events of one run, characters of one transcript. */
-const MOST = { runs: 500, events: 20_000, text: 200_000 };
+/**
+ * What is read of one node at most, the newest runs first: this is done beside the API server, and root on any worker chooses how much he
+ * brings. A join that has waited for long is 20 kB and 100 lines, part 4 of a large cluster 300 kB.
+ */
+const BUDGET = {
+  believed: { runs: 500, lines: 200_000, bytes: 64 << 20 },
+  quoted: { runs: 200, lines: 10_000, bytes: 4 << 20 },
+};
 
 /** A record, by its path: what node/kept-run.ts makes. */
 const RECORD = /(^|\/)kube-pki-repair-\d{8}T\d{6}\/runs\/[\w-]{1,100}\.jsonl$/;
@@ -98,19 +108,45 @@ function filesIn(path: string): Files | string {
 type Whose = Pick<KeptRecord, "node" | "source">;
 
 function addNode(found: KeptRuns, whose: Whose, files: Files) {
-  const { node } = whose;
   const records = [...files.keys()].filter((path) => RECORD.test(path)).sort();
-  if (records.length > MOST.runs) found.notes.push(`${node}: ${records.length - MOST.runs} of its ${records.length} runs are left out`);
-  for (const name of records.slice(-MOST.runs)) {
+  const { read, leftOut } = withinBudget(records.reverse(), files, BUDGET[may(whose.source, "report") ? "believed" : "quoted"]);
+  const all = read.reverse().map((one) => ({ ...one, ...recordOf(whose, one.lines, one.said) }));
+  found.runs.push(...all.flatMap(({ run }) => run ?? []));
+  const none = all.filter(({ run }) => !run).map(({ name }) => basename(name));
+  const bad = all.filter((one) => one.run && one.bad > 0);
+  const badLines = bad.reduce((sum, one) => sum + one.bad, 0);
+  const notes = [
+    none.length > 0 && `left out, as they do not begin as a record of a run does: ${listed(none)}`,
+    badLines > 0 &&
+      `lines are left out that are cut off, or not as this kit writes them: ${count(badLines)}, of ${listed([...new Set(bad.map(({ run }) => run!.script))])}`,
+    leftOut,
+  ];
+  found.notes.push(...notes.filter((note) => typeof note === "string").map((note) => `${whose.node}: ${note}`));
+}
+
+/** Each as it is, without what looks like a secret, until the budget is spent. `leftOut`: a sentence. */
+function withinBudget(names: readonly string[], files: Files, most: (typeof BUDGET)["quoted"]) {
+  const read: { name: string; lines: string[]; said: string }[] = [];
+  let [lines, bytes] = [0, 0];
+  for (const name of names) {
+    const record = files.get(name)!;
     const said = files.get(name.replace(/jsonl$/, "txt")) ?? new Uint8Array();
-    const { run, bad } = recordOf(whose, text(files.get(name)!), plain(text(said), MOST.text));
-    if (run) found.runs.push(run);
-    if (!run) found.notes.push(`${node}: ${basename(name)}: left out, it does not begin as a record of a run does`);
-    else if (bad > 0)
-      found.notes.push(
-        `${node}: ${run.script}: ${bad} line${bad === 1 ? " is" : "s are"} left out: cut off, or not as this kit writes them`,
-      );
+    bytes += record.length + Math.min(said.length, LONGEST_TEXT);
+    lines += record.reduce((sum, byte) => sum + (byte === 0x0a ? 1 : 0), 1);
+    if (read.length === most.runs || lines > most.lines || bytes > most.bytes) {
+      const budget = `${count(most.runs)} runs, ${count(most.lines)} lines and ${most.bytes >> 20} MB`;
+      return {
+        read,
+        leftOut: `the oldest ${count(names.length - read.length)} of its ${count(names.length)} runs are left out: more than ${budget} are not read of one node`,
+      };
+    }
+    read.push({
+      name,
+      lines: redact(text(record)).text.split("\n").filter(Boolean),
+      said: redact(plain(text(said.subarray(0, LONGEST_TEXT)), LONGEST_TEXT)).text + (said.length > LONGEST_TEXT ? REST : ""),
+    });
   }
+  return { read, leftOut: undefined };
 }
 
 function text(bytes: Uint8Array): string {
@@ -118,8 +154,7 @@ function text(bytes: Uint8Array): string {
 }
 
 /** `bad`: how many lines do not fit. */
-function recordOf(whose: Whose, lines: string, said: string): { run: KeptRecord | undefined; bad: number } {
-  const all = lines.split("\n").filter(Boolean).slice(0, MOST.events);
+function recordOf(whose: Whose, all: readonly string[], said: string): { run: KeptRecord | undefined; bad: number } {
   const events = all.flatMap((line) => asEvent(orUndefined(() => JSON.parse(line) as unknown)) ?? []);
   const [first] = events;
   if (first?.what !== "run") return { run: undefined, bad: all.length };
@@ -133,10 +168,17 @@ function recordOf(whose: Whose, lines: string, said: string): { run: KeptRecord 
 
 function stepsOf(events: readonly KeptEvent[]): KeptRecord["steps"] {
   const steps: KeptRecord["steps"] = [];
+  const open = new Map<string, KeptRecord["steps"]>();
   for (const event of events) {
-    if (event.what === "step") steps.push({ title: event.title, began: event.at, ended: undefined, ok: false });
-    const open = event.what === "step end" ? steps.findLast(({ title, ended }) => title === event.title && !ended) : undefined;
-    if (open && event.what === "step end") Object.assign(open, { ended: event.at, ok: event.ok });
+    if (event.what === "step") {
+      const step = { title: event.title, began: event.at, ended: undefined, ok: false };
+      steps.push(step);
+      const same = open.get(event.title);
+      if (same) same.push(step);
+      else open.set(event.title, [step]);
+    }
+    const last = event.what === "step end" ? open.get(event.title)?.pop() : undefined;
+    if (last && event.what === "step end") Object.assign(last, { ended: event.at, ok: event.ok });
   }
   return steps;
 }

@@ -1,11 +1,13 @@
 /** `05-verify --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
 import { assess } from "../assess/assess.ts";
+import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
 import { writeTyped } from "../files/operator-files.ts";
 import { writeTar } from "../hand-over/tar.ts";
 import { redact } from "../redact.ts";
 import { say, VERSION } from "../run.ts";
-import { aliasesOf } from "./aliases.ts";
+import { may } from "../trust/sources.ts";
+import { aliasesOf, type Written } from "./aliases.ts";
 import { type KeptRecord, readKeptRuns } from "./read-runs.ts";
 import { controlPlanesOf, type Verified } from "./write-report.ts";
 
@@ -21,7 +23,7 @@ interface Bundled extends Verified {
 export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
   const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
   const assessed = await assessment(options.etcdData);
-  const files: BundledFile[] = [
+  const found: BundledFile[] = [
     { name: "assess", end: ".json", text: JSON.stringify(assessed, null, 2) },
     {
       name: "verify",
@@ -31,13 +33,14 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
     { name: "notes", end: ".txt", text: notes.join("\n") },
     ...runs.flatMap(filesOfRun),
   ];
-  const others = [here, hostName, ...(known?.data?.members ?? []).map(({ name }) => name), ...runs.flatMap(namesIn)];
-  const texts = files.map(({ text }) => text);
-  const renamed = options.withNames ? (text: string) => text : aliasesOf({ cluster: known?.cluster, others }, texts);
+  // before names are replaced: no name takes a form apart by which a secret is known
+  const files = found.map((one) => ({ ...one, text: redact(one.text).text }));
+  const names = [here, hostName, ...(known?.data?.members ?? []).map(({ name }) => name)];
+  const renamed = options.withNames ? (text: string) => text : renaming(known?.cluster, names, files);
   files.unshift({ name: "README", end: ".txt", text: readme(options.withNames ?? false) });
   const entries = files.map(({ name, run, end, text }) => ({
     ...{ name: `kube-pki-repair/${name}${run ? `-${ofName(renamed(run.node))}-${ofName(run.script)}` : ""}${end}`, mode: 0o600 },
-    bytes: Buffer.from(`${redact(renamed(text)).text.trimEnd()}\n`),
+    bytes: Buffer.from(`${redact(renamed(text, whoseWord(run))).text.trimEnd()}\n`),
   }));
   writeTyped(file, writeTar(entries, new Date()), { mode: 0o600, note: `${entries.length} files, ${runs.length} runs` });
   say(
@@ -63,6 +66,24 @@ interface BundledFile {
   run?: KeptRecord;
   end: ".json" | ".txt";
   text: string;
+}
+
+/** The node whose own words these are; undefined where they are believed. */
+function whoseWord(run: KeptRecord | undefined): string | undefined {
+  return run && !may(run.source, "report") ? run.node : undefined;
+}
+
+/** What replaces names in these files: those of each node that is only quoted are its own. */
+function renaming(cluster: Cluster | undefined, names: readonly string[], files: readonly BundledFile[]) {
+  const writtenIn = (those: readonly BundledFile[]): Written => ({
+    names: those.flatMap(({ run }) => (run ? namesIn(run) : [])),
+    texts: those.map(({ text }) => text),
+  });
+  const by = Map.groupBy(files, ({ run }) => whoseWord(run));
+  const { names: more, texts } = writtenIn(by.get(undefined) ?? []);
+  const others = [...by].flatMap(([node, those]): [string, Written][] => (node === undefined ? [] : [[node, writtenIn(those)]]));
+  const nodes = others.map(([node]) => node);
+  return aliasesOf(cluster, { names: [...names, ...more, ...nodes], texts }, new Map(others));
 }
 
 /** Its record as it was understood, and its transcript. */

@@ -1,6 +1,7 @@
-/** What runs have left of themselves on a pretend node, and the secrets that must not be in it: all that are anywhere on the node. */
+/** What runs have left of themselves on a pretend node, and the secrets that must not be in it: all that are anywhere on the node, of the forms that the last guard knows. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { secretsOf } from "../../shared/redact.ts";
 
 export interface Kept {
   /** Without time and process: "01-etcd". */
@@ -40,23 +41,13 @@ export function unkept(fingerprint: readonly string[]): string[] {
   return fingerprint.filter((line) => !/^root(\/kube-pki-repair-\w+(\/runs\S*)?)? /.test(line));
 }
 
-/** Of each kind of secret, what of it would be seen in a text. */
-const SECRETS: [what: string, pattern: RegExp][] = [
-  ["a private key", /-----BEGIN [A-Z ]*PRIVATE KEY-----([^-]+)/g],
-  ["a kubeconfig's key", /client-key-data: *"?([A-Za-z0-9+/=]{20,})/g],
-  ["a service account token", /(\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,})/g],
-  ["a token in a Secret", /(ZXlK[A-Za-z0-9+/=]{40,})/g],
-  ["a bootstrap token", /\b([a-z0-9]{6}\.[a-z0-9]{16})\b/g],
-  ["an age identity", /(AGE-SECRET-KEY-\w+)/g],
-];
-
 /** What of a node's secrets is in these texts: [what, file]. Whole lines of a PEM count, and halves of base64. */
 export function secretsIn(texts: readonly string[], root: string): [what: string, file: string][] {
   const all = texts.join("\n");
   return filesBelow(root).flatMap((path) => {
     const content = readFileSync(join(root, path), "latin1");
     const named = /passphrase|identity/.test(basename(path)) ? [["a passphrase", content.trim()] as const] : [];
-    const found = SECRETS.flatMap(([what, pattern]) => [...content.matchAll(pattern)].map((match) => [what, match[1]!] as const));
+    const found = secretsOf(content).map(({ what, secret }) => [what, secret] as const);
     return [...found, ...named]
       .filter(([, secret]) => partsOf(secret).some((part) => all.includes(part)))
       .map(([what]): [string, string] => [what, path]);
@@ -64,7 +55,7 @@ export function secretsIn(texts: readonly string[], root: string): [what: string
 }
 
 function partsOf(secret: string): string[] {
-  const lines = secret.split("\n").filter((line) => line.length >= 20);
+  const lines = secret.split("\n").filter((line) => line.length >= 20 && !line.startsWith("-----"));
   return lines.length > 1 ? lines : [secret.trim().slice(0, 60)].filter(Boolean);
 }
 

@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { lstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { readTar } from "../../shared/hand-over/tar.ts";
-import { EXAMPLE, tarOf } from "../fixtures/kept-runs-example.ts";
+import { EXAMPLE, type ExampleRun, filesOf, tarOf } from "../fixtures/kept-runs-example.ts";
 import { ADDRESS, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { secretsIn } from "../pretend/kept.ts";
@@ -92,6 +92,25 @@ test("--bundle has transcripts, assessment and checks, and no secret, host name 
   const named = [...unpacked(node, "/root/named.tar")].flat().join("\n");
   for (const name of ["m1", "w1", "10.0.0.10"]) expect(named).toContain(name);
   expect(secretsIn([named], node.root)).toEqual([]);
+});
+
+test("secrets are replaced before names are, and a worker's names are replaced in its own words alone", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  const key = `-----BEGIN RSA ${"PRIVATE"} KEY-----\nMIIEow\n-----END RSA ${"PRIVATE"} KEY-----`;
+  const token = ["abcdef", "0123456789abcdef"].join(".");
+  const runOf = (host: string, text: string): ExampleRun => ({
+    ...{ node: "x", script: "01-etcd", text },
+    lines: [[0, { what: "run", format: 1, script: "01-etcd", version: "1", args: [], host }]],
+  });
+  for (const [name, text] of filesOf(runOf("m1", `error: ${key}\nand ${token}\n`))) write(`${node.root}/root/${name}`, text);
+  write(`${node.root}/root/logs/w1.tar`, tarOf([runOf("private", "at https://abcdef and https://error, error: x\n")]));
+  await node.run("05-verify --bundle case.tar --logs logs");
+  const files = unpacked(node, "/root/case.tar");
+  const said = [...files].filter(([name]) => /runs\/.*txt$/.test(name)).map(([, text]) => text);
+  expect(said.toSorted()).toEqual([
+    expect.stringMatching(/^at https:\/\/host-\d+ and https:\/\/host-\d+, host-\d+: x\n$/),
+    "error: <a private key>\nand <a bootstrap token>\n",
+  ]);
 });
 
 test("names of nodes may be as long as Kubernetes allows, and lead to no other folder", async () => {

@@ -7,8 +7,8 @@ import { pretendData } from "../../pretend/control-plane-node.ts";
 const cluster = readCluster(await pretendData());
 
 /** Of one text, in which the addresses are found. */
-function aliased(text: string, others: string[] = []): string {
-  return aliasesOf({ cluster, others }, [text])(text);
+function aliased(text: string, names: string[] = []): string {
+  return aliasesOf(cluster, { names, texts: [text] })(text);
 }
 
 test("names of nodes are replaced alone and behind a dash or a colon, in any case, and not within other words", () => {
@@ -35,7 +35,49 @@ test("other names that are known are replaced, the longer one first", () => {
   expect(aliased("rack7.example.org and rack7", ["rack7", "rack7.example.org"])).toBe("host-2 and host-1");
 });
 
-test("a word without end takes no time", () => {
-  const long = "m1-".repeat(200_000);
-  expect(aliased(long)).toBe(long);
+test("what only one node knows is replaced in its own texts alone, and has one alias", () => {
+  const texts = ["error: w1 is at https://error and https://private, 10.9.9.9"];
+  const renamed = aliasesOf(cluster, { names: ["rack7"], texts: [] }, new Map([["w1", { names: ["a"], texts }]]));
+  expect(renamed("error: -----BEGIN RSA PRIVATE KEY-----, rack7, 10.9.9.9")).toBe(
+    "error: -----BEGIN RSA PRIVATE KEY-----, host-3, 10.9.9.9",
+  );
+  expect(renamed(texts[0]!, "w1")).toBe("host-1: worker-1 is at https://host-1 and https://host-2, address-1");
+  expect(renamed(texts[0]!, "w2")).toBe("error: worker-1 is at https://error and https://private, 10.9.9.9");
+});
+
+test("IPv6 addresses at the end of a sentence, and with an IPv4 address in them", () => {
+  expect(aliased("dial fd00::1: refused. It is fd00::2. Or ::ffff:10.0.0.9, or fd00:: as such")).toBe(
+    "dial address-4: refused. It is address-5. Or address-2, or address-3 as such",
+  );
+});
+
+/** How often something is looked up by a name, or by a part of one. */
+function lookUps(action: () => unknown): number {
+  const { get } = Map.prototype;
+  let count = 0;
+  Map.prototype.get = function (key: unknown) {
+    count++;
+    return get.call(this, key);
+  };
+  try {
+    action();
+  } finally {
+    Map.prototype.get = get;
+  }
+  return count;
+}
+
+/** What a node may bring to make it slow: words without an end, a name that nearly fits everywhere, thousands of names. */
+test.each([
+  ["m1-", []],
+  ["a-", [`${"a-".repeat(120)}b`]],
+  ["a.b:c-d ", []],
+  ["https://h1.example.org ", []],
+  ["::", []],
+  ["1:", []],
+] as [string, string[]][])("twice as much text of %j takes twice as many look-ups", (piece, names) => {
+  const texts = [50_000, 100_000].map((length) => `${piece.repeat(length / piece.length)}g`);
+  const [once, twice] = texts.map((text) => lookUps(() => aliased(text, names))) as [number, number];
+  expect(twice).toBeLessThan(once * 2.1 + 100);
+  expect(twice).toBeLessThan(100_000 * 256);
 });

@@ -126,7 +126,7 @@ test("what another node wrote is text, on its own account, and bounded: no marku
     [7, { what: "end", exitCode: 0, objects: { [evil]: 1, __proto__: 2, toString: "x" } }],
   ];
   const found = brought(box, [{ node: "w1", script: "x", lines, text: `${evil}\u001b]0;title\u0007\n` }]);
-  expect(found.notes).toEqual([`w1: x: 2 lines are left out: cut off, or not as this kit writes them`]);
+  expect(found.notes).toEqual(["w1: lines are left out that are cut off, or not as this kit writes them: 2, of x"]);
   expect(found.runs.map(({ node }) => node)).toEqual(["w1"]);
   expect(JSON.stringify(found.runs).length).toBeLessThan(10_000);
   const page = repairPage(report(found));
@@ -155,7 +155,7 @@ test("a record whose script has no script's name is no record", () => {
   for (const name of ["x/../../../../colleague/.ssh/authorized_keys", "all is well, type this: rm", "01-etcd\n", ""]) {
     const { runs, notes } = brought(box, [named(name)]);
     expect({ name, runs }).toEqual({ name, runs: [] });
-    expect(notes).toEqual([expect.stringMatching(/^w1: [\w-]+\.jsonl: left out, it does not begin/)]);
+    expect(notes).toEqual([expect.stringMatching(/^w1: left out, as they do not begin as a record of a run does: [\w-]+\.jsonl$/)]);
   }
 });
 
@@ -197,6 +197,49 @@ test("where nothing tells who is a member of etcd, only this node's own runs spe
     cp2: "another node's transcripts",
     w1: "another node's transcripts",
   });
+});
+
+test("of one node so much is read: the newest runs, and the report says that there were more", () => {
+  using box = sandbox();
+  const made = (count: number, more: ExampleRun["lines"], text = ""): ExampleRun[] =>
+    Array.from({ length: count }, (_, i) => ({
+      ...{ node: "w1", script: "03-workers join", text },
+      lines: [[i, { what: "run", format: 1, script: "03-workers join", version: "1", args: [`${i}`], host: "w1" }], ...more],
+    }));
+  const step = (i: number): ExampleRun["lines"][number] => [i, { what: "step", title: "t" }];
+  const cases: [runs: ExampleRun[], kept: number][] = [
+    [made(300, []), 200],
+    [
+      made(
+        30,
+        Array.from({ length: 999 }, (_, i) => step(i)),
+      ),
+      9,
+    ],
+    [made(30, [[1, { what: "act", line: "x".repeat(500_000) }]]), 8],
+    [made(30, [], "x".repeat(1_000_000)), 20],
+  ];
+  for (const [runs, kept] of cases) {
+    const found = brought(box, [...EXAMPLE.filter(({ node }) => node === "cp1"), ...runs]);
+    const his = found.runs.filter(({ node }) => node === "w1");
+    expect(his.map(({ args }) => args[0])).toEqual(Array.from({ length: kept }, (_, i) => `${runs.length - kept + i}`));
+    expect(found.notes).toEqual([
+      expect.stringContaining(`w1: the oldest ${runs.length - kept} of its ${runs.length} runs are left out: more than `),
+    ]);
+    expect(textOf(repairPage(report(found)))).toContain(found.notes[0]!);
+  }
+});
+
+test("what looks like a secret in another node's transcript is in no report", () => {
+  using box = sandbox();
+  const token = ["abcdef", "0123456789abcdef"].join(".");
+  const lines: ExampleRun["lines"] = [
+    [0, { what: "run", format: 1, script: "x", version: "1", args: [token], host: "w1" }],
+    [1, { what: "failed", message: `it is ${token}`, hint: token }],
+  ];
+  const page = repairPage(report(brought(box, [{ node: "w1", script: "x", lines, text: `a token: ${token}\n` }])));
+  expect(page).not.toContain(token);
+  expect(page).toContain("a token: &lt;a bootstrap token&gt;");
 });
 
 test("a file that is no tar, is cut off, is a link or has no node's name is left out, and said", () => {
