@@ -20,7 +20,7 @@ const BEGIN = String.raw`(?:(?<![\w-])|(?<=\\[nrt]))`;
 
 /** In order: what an earlier one has replaced, no later one sees. */
 // biome-ignore format: a table
-export const SECRET_FORMS: readonly SecretForm[] = [
+const SECRET_FORMS: readonly SecretForm[] = [
   { what: "a private key",           pattern: /-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?:(?!-----)[^"])*-----END [A-Z ]{0,40}PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]*)/g },
   // base64 of one; those of certificates and public keys begin otherwise
   { what: "a private key",           pattern: /LS0tLS1CRUdJTiB(?!DRVJU|QVUJMSUM)[A-Za-z0-9+/=]{20,}/g },
