@@ -45,13 +45,13 @@ async function main() {
   };
   for (const place of places)
     if (isLost(job, place) && !stop.signal.aborted) await searchIn(job, place, search[place]);
-  await step("0.6 Put what was found into its place", () =>
+  const question = await step("0.6 Put what was found into its place", () =>
     putBack(job, { moveAside: values["move-aside"] }),
   );
   if (stop.signal.aborted) return stopped();
   if (job.trouble !== undefined && (only !== undefined || !(job.trouble instanceof Fail)))
     throw job.trouble;
-  sayNext(job);
+  sayNext(job, question);
 }
 
 /** What the search knows, and what it has brought so far. */
@@ -132,11 +132,12 @@ async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boole
 }
 
 /** What is still lost is a reason to exit with 2. */
-function sayNext(job: Job) {
+function sayNext(job: Job, question: Fail | undefined) {
   const { searched, values } = job;
   const next = nextAfterSalvage(job, {
     notFound: searched.map((place) => NAMES[place]),
     moveAside: values["move-aside"] === true,
+    question,
   });
   if (next !== undefined) return done(next);
   process.exitCode = 2;
@@ -183,7 +184,7 @@ secret:  Every Secret in etcd's data: Cluster API keeps the keys there (CLUSTER-
          from --certificate-key-file, from the variable KUBE_PKI_REPAIR_CERTIFICATE_KEY, or typed.
 disk:    Deleted files stay in free blocks until they are overwritten: do not write to that disk
          before. Reads it once; that takes long. Restores an encryption configuration that opens
-         what etcd holds. Other configurations, manifests and kubeconfigs go to the rescue folder.
+         what etcd holds; you choose if several do. Other finds go to the rescue folder.
 files:   Searches for no key. Restores lost files that flags name and kubeadm did not make, as every
          run of this script does: those that the static pod's own process still has mounted, and
          those in the folder of --backup.

@@ -60,6 +60,20 @@ export function namesPlugin(config: unknown, { keyName }: Sealed): boolean {
   return providersOf(config).some((provider) => field(field(provider, "kms"), "name") === keyName);
 }
 
+/** Whether new values of what it decrypts would be stored in clear: the first provider writes. One `identity` alone excludes a resource. */
+export function writesClear(config: unknown): boolean {
+  const ofEach = listOf(field(config, "resources")).map((resource) => listOf(field(resource, "providers")));
+  return ofEach.some((providers) => providers.length > 1 && isMapping(providers[0]) && Object.hasOwn(providers[0], "identity"));
+}
+
+/** With what new values would be written, for the operator: "aescbc key2". */
+export function writerIn(config: unknown): string {
+  const [first] = providersOf(config).filter(isMapping);
+  const [name = "nothing"] = Object.keys(first ?? {});
+  const key = field(listOf(field(field(first, name), "keys"))[0], "name");
+  return typeof key === "string" ? `${name} ${key}` : name;
+}
+
 function providersOf(config: unknown): unknown[] {
   return listOf(field(config, "resources")).flatMap((resource) => listOf(field(resource, "providers")));
 }

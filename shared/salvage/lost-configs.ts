@@ -1,7 +1,7 @@
 /** Finds lost configuration files that the API server's flags name. kubeadm never made them, so only a copy brings them back. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { LostFile } from "../facts/lost-files.ts";
-import { namesPlugin, opened, type Sealed, sealedIn, sealOf } from "../k8s/sealed-value.ts";
+import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../k8s/sealed-value.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { readYaml } from "../yaml.ts";
 import type { ConfigFind } from "./disk/finds.ts";
@@ -36,7 +36,9 @@ export function lostConfigs(files: readonly LostFile[]): LostConfig[] {
 /**
  * What was found for a lost file: the content that is proved, or all complete texts of its kind, which prove nothing. Everybody can lay out
  * such a file. Only an EncryptionConfiguration can be proved: it opens a value of each key that encrypted etcd's data; nobody else has these
- * keys. Of a KMS plugin it names the plugin; that alone proves nothing. Not proved where nothing is encrypted.
+ * keys. Of a KMS plugin it names the plugin; that alone proves nothing. Not proved where nothing is encrypted. `rivals`: a disk's blocks keep
+ * earlier versions as well, which open it, too. Which one is of today nothing tells, so a person has to: a wrong one writes with a retired
+ * key, or in clear.
  */
 export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined) {
   const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
@@ -44,8 +46,13 @@ export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], 
   const isProvable = data !== undefined && versions.length > 0 && kinds.includes("EncryptionConfiguration");
   const samples = isProvable ? samplesIn(data) : [];
   // parsing never fails here: `judge` has parsed the text before
-  const proved = versions.find(({ text }) => samples.some(isTried) && opensAll(readYaml(text), samples));
-  return { proved: proved?.text, unproved: proved ? [] : versions };
+  const opening = versions.filter(({ text }) => samples.some(isTried) && opensAll(readYaml(text), samples));
+  const meant = [...Map.groupBy(opening, ({ text }) => JSON.stringify(readYaml(text))).values()].map(([first]) => first!);
+  if (meant.length === 0) return { proved: undefined, rivals: [], unproved: versions };
+  const [only] = meant;
+  return meant.length === 1 && !writesClear(readYaml(only!.text))
+    ? { proved: only!.text, rivals: [], unproved: [] }
+    : { proved: undefined, rivals: meant, unproved: [] };
 }
 
 /** Whether an encryption configuration, of whatever origin, does not open what etcd's data holds. Errors: none; no YAML opens nothing. */

@@ -2,10 +2,14 @@
 import { dirname } from "node:path";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostFile } from "../facts/lost-files.ts";
+import { Fail } from "../fail.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
+import { writerIn } from "../k8s/sealed-value.ts";
 import { day } from "../pki/judge.ts";
+import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
+import { readYaml } from "../yaml.ts";
 import { copiesIn } from "./backup-files.ts";
 import type { DiskFound, TextFind } from "./disk-search.ts";
 import { type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
@@ -31,9 +35,9 @@ export interface Brought {
 
 /**
  * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a stranger may have laid out is
- * thrown when the keys are in their places. Errors: as `placeKeys`, with nothing written.
+ * thrown when the keys are in their places. Returns what a person has to choose then. Errors: as `placeKeys`, with nothing written.
  */
-export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | undefined }) {
+export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | undefined }): Fail | undefined {
   const { foundKeys, here } = brought;
   const files = foundKeys.files();
   const keys = foundKeys.wanted.filter(({ keyFile }) => files.has(keyFile));
@@ -44,6 +48,7 @@ export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | 
   layAside(unproved, dirname(here.asideDir));
   if (!mode.dryRun) dropStash();
   if (found.trouble !== undefined) throw found.trouble;
+  return found.question;
 }
 
 /**
@@ -60,22 +65,41 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
         say(
           `warning: ${from} does not open what is encrypted in etcd: is it a newer or an older copy? It is taken nevertheless, as you say`,
         );
-    const choices = configs.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
+    const taken = [...mounted, ...mountedFiles(processes.own, files), ...copies];
+    const open = configs.filter((lost) => !taken.some(({ path }) => path === lost.path));
+    const choices = open.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
     const opened = choices.flatMap(({ lost: { path }, proved: content }) =>
       content ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }] : [],
     );
     return {
-      proved: firstOfEach([...mounted, ...mountedFiles(processes.own, files), ...copies, ...opened]),
+      proved: firstOfEach([...taken, ...opened]),
       unproved: [
         ...unprovedPairs(disk, here.certificatesDir),
         ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
+        ...choices.flatMap(({ lost, rivals }) => unprovedConfigs(lost, rivals, disk, whyAsked(rivals))),
         ...looseTexts(disk),
       ],
+      question: questionOf(choices),
       trouble: undefined,
     };
   } catch (trouble) {
-    return { proved: [], unproved: [], trouble };
+    return { proved: [], unproved: [], question: undefined, trouble };
   }
+}
+
+/** Several encryption configurations open etcd's data, or the only one of them writes in clear. */
+function questionOf(choices: readonly { lost: LostConfig; rivals: readonly TextFind[] }[]): Fail | undefined {
+  const asked = choices.find(({ rivals }) => rivals.length > 0);
+  if (!asked) return undefined;
+  return new Fail(`${asked.lost.path}: ${whyAsked(asked.rivals)}`, {
+    hint: `which one is right? Type its install line above, then ${retyped({})}. New values are written with its first key`,
+  });
+}
+
+function whyAsked({ length }: readonly TextFind[]): string {
+  return length > 1
+    ? `${length} versions open what is encrypted in etcd, and each can be the one in use`
+    : "new values would be written in clear: identity is its first provider";
 }
 
 /** The surest source of a file comes first. */
@@ -108,13 +132,14 @@ function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unp
   });
 }
 
-/** Texts that may be a lost file which the API server's flags name. */
-function unprovedConfigs(lost: LostConfig, candidates: readonly TextFind[], { path }: DiskFound): Unproved[] {
+/** Texts that may be a lost file which the API server's flags name. `why`: of those that are proved, and among which a person chooses: all. */
+function unprovedConfigs(lost: LostConfig, candidates: readonly TextFind[], { path }: DiskFound, why?: string): Unproved[] {
   const name = lost.path.split("/").at(-1)!;
-  return candidates.slice(0, FEW).map(({ text, offset }, i) => ({
-    what: `${lost.path}, ${i + 1} of ${candidates.length} found`,
+  return candidates.slice(0, why ? undefined : FEW).map(({ text, offset }, i) => ({
+    what: `${lost.path}, ${i + 1} of ${candidates.length} found${why ? `, writes with ${writerIn(readYaml(text))}` : ""}`,
     from: `byte ${offset} of ${path}`,
     source: SOURCE,
+    why,
     content: text,
     file: `${lost.flag.replace(/^-+/, "")}-${i + 1}-${name}`,
     place: lost.path,

@@ -2,6 +2,7 @@
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { withoutKeys } from "../facts/next.ts";
 import { command, inOneLine } from "../facts/todo.ts";
+import type { Fail } from "../fail.ts";
 import { retyped } from "../retyped.ts";
 import { tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -14,12 +15,15 @@ interface Searched {
   notFound: readonly string[];
   /** Other keys are moved out of the way. */
   moveAside: boolean;
+  /** What a person has to choose. */
+  question: Fail | undefined;
 }
 
-/** Returns the next command where all that matters is here; else says what is lost. Errors: as `refuseRivals`. */
-export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside }: Searched): string | undefined {
+/** Returns the next command where all that matters is here; else says what is lost. Errors: as `refuseRivals`; the question. */
+export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside, question }: Searched): string | undefined {
   const { foundKeys, expired, strange, here } = salvage;
   refuseRivals(foundKeys);
+  if (question) throw question;
   const lost = foundKeys.missing().filter(({ shared }) => shared);
   const files = lost.map(({ keyFile }) => keyFile).join(", ");
   const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;

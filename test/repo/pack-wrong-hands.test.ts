@@ -1,6 +1,6 @@
 /** `npm run pack` in wrong hands: where nothing can be written, on a full disk, stopped halfway, out of a kit. A former kit is never lost. */
 import { afterAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
@@ -59,13 +59,13 @@ test.skipIf(process.getuid?.() !== 0)(
 );
 
 test.skipIf(process.getuid?.() !== 0)("a normal user's cache that is another's is named, and how to have one", async () => {
-  chmodSync(place, 0o777);
+  chownSync(place, 65534, 65534);
   const run = await ended(start({ as: NOBODY, env: { KUBE_PKI_REPAIR_CACHE: "/proc/cache" } }));
   expectStop(run, /^Cannot write \/proc\/cache\/nodes-bun-.*\.tgz: /, /KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack/);
 });
 
 test.skipIf(process.getuid?.() !== 0)("a normal user packs as root does", async () => {
-  chmodSync(place, 0o777);
+  chownSync(place, 65534, 65534);
   const run = await ended(start({ as: NOBODY, args: ["--out", join(place, "kit")] }));
   expect(run).toMatchObject({ exitCode: 0 });
   await $`sha256sum --quiet -c SHA256SUMS`.cwd(join(place, "kit"));

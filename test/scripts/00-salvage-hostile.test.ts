@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createCipheriv, createPrivateKey, randomBytes } from "node:crypto";
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
@@ -442,6 +442,57 @@ test("an encryption configuration that opens what etcd holds comes back out of a
   await searchImage(node, { ...heap, own, ca: pki("ca.key"), sa: pki("sa.key") });
   expect(node.read("/etc/kubernetes/extra/config.yaml")).toBe(own);
 });
+
+test.each([
+  [
+    "two that open it",
+    "2 versions open what is encrypted in etcd, and each can be the one in use",
+    ["one", "two"],
+    "2 of 2 found, writes with aescbc ",
+  ],
+  [
+    "one that writes in clear",
+    "new values would be written in clear: identity is its first provider",
+    ["clear"],
+    "1 of 1 found, writes with identity: NOT put",
+  ],
+])(
+  "of encryption configurations on the disk that open etcd's data, %s are a question, and nothing is put into the place",
+  async (_, words, names, label) => {
+    const secret = Buffer.alloc(32, "own");
+    const etcd = (objects: Objects) => {
+      withFlag("--encryption-provider-config")(objects);
+      objects["secrets/kube-system/sealed"] = seal(secret, "one", '{"kind":"Secret","apiVersion":"v1"}');
+    };
+    const texts: Record<string, string> = {
+      one: encryption(["one", secret]),
+      two: encryption(["two", Buffer.alloc(32, "new")], ["one", secret]),
+      clear: clearFirst(encryption(["one", secret])),
+    };
+    using node = await wiped([], { etcd });
+    const files = Object.fromEntries(names.map((name) => [name, texts[name]!]));
+    const run = await searchImage(node, { ...files, ca: pki("ca.key"), sa: pki("sa.key") });
+    expectOwn(node, run, SHARED);
+    expect(run.exitCode).toBe(1);
+    expectNothingOf(node, Object.values(files));
+    expect(run.stderr).toContain(label);
+    expect(run.stderr).toContain(`error: /etc/kubernetes/extra/config.yaml: ${words}\nhint: which one is right?`);
+    for (const i of names.keys())
+      expect(run.stderr).toMatch(
+        new RegExp(
+          `install -D -m 600 /root/kube-pki-repair-TIME/unproved/encryption-provider-config-${i + 1}-config.yaml /etc/kubernetes/extra/config.yaml`,
+        ),
+      );
+    expect(aside(node).filter((name) => name.startsWith("encryption"))).toHaveLength(names.length);
+  },
+);
+
+/** As while an administrator decrypts all of it. */
+function clearFirst(text: string): string {
+  const config = parse(text);
+  config.resources[0].providers.reverse();
+  return stringify(config);
+}
 
 test("an encryption configuration with so many keys that one fits by chance is none", async () => {
   const etcd = withFlag("--encryption-provider-config");

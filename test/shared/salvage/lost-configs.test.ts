@@ -28,8 +28,8 @@ describe.each(Object.keys(SEALS))("%s", (provider) => {
   test.each(Object.entries(FORMS))("proves the configuration that opens an object in %s, and no other one", async (_, plain) => {
     const stored = await data({ "secrets/default/s": sealed(provider, plain, KEY, ETCD_KEY) });
     const [own, other] = [find(config(provider)), find(config(provider, randomBytes(32)))];
-    expect(chooseConfig(LOST, [other, own], stored)).toEqual({ proved: own.text, unproved: [] });
-    expect(chooseConfig(LOST, [other], stored)).toEqual({ proved: undefined, unproved: [other] });
+    expect(chooseConfig(LOST, [other, own], stored)).toEqual({ proved: own.text, rivals: [], unproved: [] });
+    expect(chooseConfig(LOST, [other], stored)).toEqual({ proved: undefined, rivals: [], unproved: [other] });
   });
 });
 
@@ -41,6 +41,20 @@ test.each(["v1", "v2"])("a KMS %s plugin is named by the configuration; that pro
   expect(chooseConfig(LOST, [own], await data(both)).proved).toBe(own.text);
   const elsewhere = find(own.text.replace("vault", "other"));
   expect(chooseConfig(LOST, [elsewhere], await data(both)).proved).toBeUndefined();
+});
+
+test("of several configurations that open what etcd holds none is chosen, nor one that writes in clear; the same twice is one", async () => {
+  const stored = await data({ "secrets/default/s": sealed("secretbox", FORMS.JSON, KEY, ETCD_KEY) });
+  const versionOf = (...providers: string[]) =>
+    find(`kind: EncryptionConfiguration\nresources: [{resources: [secrets], providers: [${providers.join(", ")}]}]\n`);
+  const [key1, key2] = ["key1", "key2"].map((name) => `{secretbox: {keys: [{name: ${name}, secret: ${KEY.toString("base64")}}]}}`);
+  const [own, rotated, clear] = [versionOf(key1!, "{identity: {}}"), versionOf(key2!, key1!), versionOf("{identity: {}}", key1!)];
+  expect(chooseConfig(LOST, [own, rotated], stored)).toEqual({ proved: undefined, rivals: [own, rotated], unproved: [] });
+  expect(chooseConfig(LOST, [own, clear], stored)).toEqual({ proved: undefined, rivals: [own, clear], unproved: [] });
+  expect(chooseConfig(LOST, [clear], stored)).toEqual({ proved: undefined, rivals: [clear], unproved: [] });
+  expect(chooseConfig(LOST, [own, find(`# a copy\n${own.text}`)], stored)).toEqual({ proved: own.text, rivals: [], unproved: [] });
+  const events = find(`${own.text.replace("]\n", "")}, {resources: [events], providers: [{identity: {}}]}]\n`);
+  expect(chooseConfig(LOST, [events], stored).proved).toBe(events.text);
 });
 
 test("the operator's own copy is doubted where it does not open what etcd holds, and not where nothing is encrypted", async () => {
