@@ -21,9 +21,8 @@ async function main() {
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
   if (values.bundle ?? values.backup) throw ofDrill();
-  const { plan, without, lost, worker, user, endpoint, "etcd-data": etcdData } = values;
-  if (!plan && [user ?? [], endpoint ?? [], without, lost, worker].flat().length > 0)
-    throw ofPlan();
+  const { plan, "etcd-data": etcdData } = values;
+  if (!plan && OF_PLAN.some((name) => [values[name] ?? []].flat().length > 0)) throw ofPlan();
   const facts = plan ? await factsForPlan(etcdData, values) : undefined;
   const assessment = await step("0.1 Look at this node", () =>
     assess(etcdData, { deep: deepOptions(values), lost: facts?.lost }),
@@ -49,13 +48,13 @@ function ofDrill(): Fail {
   });
 }
 
+const OF_PLAN = ["without", "lost", "lost-on", "worker", "endpoint", "user"] as const;
+
 function ofPlan(): Fail {
-  return new Fail(
-    "--without, --lost, --worker, --endpoint, --user need --plan: they say what is in its lines",
-    {
-      hint: "./bunw scripts/00-assess.ts --help",
-    },
-  );
+  const names = OF_PLAN.map((name) => `--${name}`).join(", ");
+  return new Fail(`${names} need --plan: they say what is in its lines`, {
+    hint: "./bunw scripts/00-assess.ts --help",
+  });
 }
 
 function deepOptions({ deep, plan, "no-disk": noDisk, device, image }: Values) {
@@ -76,8 +75,8 @@ const USAGE = `Usage:
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
-                                [--worker NODE,…] [--endpoint HOST:PORT] [--user NAME]
-                                [--deep]
+                                [--lost-on NODE,…] [--worker NODE,…] [--endpoint HOST:PORT]
+                                [--user NAME] [--deep]
 
 Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
 where the old keys may still be, and which commands come next. Reads only; it writes the file that
@@ -103,6 +102,9 @@ Options:
                      lost keys in memory; with --deep on the disk as well.
     --lost NODES     --plan: nodes that are lost for good. Nothing is typed on them; the lines that
                      take --lost have it, and the page says how a new one comes in.
+    --lost-on NODES  --plan: control plane nodes that you have looked at: their keys are lost, too,
+                     or what answers at their address is somebody else. The lines of parts 1 and 2
+                     have it.
     --without NODES  --plan: nodes that are away for now. Nothing is typed on them, nobody waits for
                      them, and they stay in the cluster.
     --worker NODES   --plan: nodes that are workers, although their label says that they are control
@@ -138,6 +140,7 @@ const OPTIONS = {
   plan: { type: "boolean" },
   without: { type: "string", list: true },
   lost: { type: "string", list: true },
+  "lost-on": { type: "string", list: true },
   worker: { type: "string", list: true },
   endpoint: { type: "string" },
   user: { type: "string" },

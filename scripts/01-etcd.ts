@@ -92,11 +92,11 @@ async function look(
   refuseExternalCa(cp);
   refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
-  const alive = await lookAtPeers(cp, actions);
+  const alive = await lookAtPeers(cp, actions, values["lost-on"]);
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
-  refuseWhereOthersLive(made, alive, values["lost-on"], cp);
+  refuseWhereOthersLive(made, alive, values["lost-on"]);
   pod.refuseOtherFolder(cp);
   await containers(cp.node.runtimeEndpoint);
   await refuseWhileMemoryHasKeys(made, cp);
@@ -162,8 +162,9 @@ Options:
                      Make a new etcd CA and front-proxy CA where they are missing, but never the
                      cluster's CA or the service-account key. Only control plane nodes trust these
                      two CAs, so nothing else must be renewed.
-    --lost-on NODES  Other control plane nodes whose etcd runs. You have looked: the same keys are
-                     lost there. Without it, no new key is made beside a running etcd.
+    --lost-on NODES  Other control plane nodes that you have looked at: the same keys are lost
+                     there, or what answers in their place is somebody else. Without it, no new key
+                     is made beside an etcd that runs, or seems to.
     --files-later    Go on although files are lost that a living API server here has read and that
                      no script can make. Part 2 waits for them.
     --images-later   Go on although an image is not on this node: the kubelet pulls it.

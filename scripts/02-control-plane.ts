@@ -85,7 +85,7 @@ async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
   refuseLostFiles(cp);
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
-  await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, values)) });
+  await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, values, values["lost-on"])) });
   return cp;
 }
 
@@ -172,7 +172,7 @@ async function next(
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--lost NODE,…]
-                                       [--start-without FLAG,…] [--images-later]
+                                       [--lost-on NODE,…] [--start-without FLAG,…] [--images-later]
                                        [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
 Brings the API server, controller-manager and scheduler of this control plane node back as they
@@ -188,6 +188,8 @@ Options:
                      members, and the commands that put new ones in are printed. A member that never
                      started has no node's name: give its id, as step 2.1 prints it. A node that
                      lives is refused.
+    --lost-on NODES  Of those after --lost: you have looked, and what answers at their address is
+                     somebody else. Without it, a server there makes this script ask.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
@@ -210,6 +212,7 @@ const OPTIONS = {
   "super-admin": { type: "boolean" },
   without: { type: "string", list: true },
   lost: { type: "string", list: true },
+  "lost-on": { type: "string", list: true },
   "start-without": { type: "string", list: true },
   endpoint: { type: "string" },
   "images-later": { type: "boolean" },

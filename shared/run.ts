@@ -30,9 +30,10 @@ export function carry(option: string, takers: keyof typeof TAKERS) {
   carried.set(TAKERS[takers], ` ${option}`);
 }
 
-/** By the option: not those that are for workers; and those that write where the API is reached. */
+/** By the option: not those that are for workers; those that write where the API is reached; and those that ask the other members of etcd. */
 const TAKERS = {
   endpoint: /\.\/bunw scripts\/(?:01-etcd\.ts|02-control-plane\.ts|03-workers\.ts open)\b(?!(?:[^\n;,#]|,(?! ))*--endpoint)/g,
+  "lost-on": /\.\/bunw scripts\/(?:01-etcd|02-control-plane)\.ts\b(?!(?:[^\n;,#]|,(?! ))*--lost-on)/g,
   "etcd-data": /\.\/bunw scripts\/(?!join-again|03-workers\.ts join)[\w-]+\.ts\b(?!(?:[^\n;,#]|,(?! ))*--etcd-data)/g,
 };
 

@@ -13,7 +13,7 @@ import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import type { EtcdClient, LiveMember } from "./client.ts";
 import { etcdClient, nodeUid } from "./identity.ts";
-import { type Peer, STOP_ETCD } from "./peers.ts";
+import { askAboutStrangers, type Peer, STOP_ETCD, shownBy } from "./peers.ts";
 import { quorumOf } from "./quorum.ts";
 import { promotion, wayWithout } from "./silent-members.ts";
 
@@ -57,12 +57,32 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
   }
 }
 
-/** Errors: Fail where a member that is said to be lost answers: whatever its certificate, it may hold data that no other member has. */
-export function refuseLiving(peers: readonly Peer[], lost: readonly string[]) {
-  const alive = peers.find(({ name, servedPem }) => lost.includes(name) && servedPem !== undefined);
-  if (!alive) return;
-  throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
-    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${lostAlso(lost, [alive.name])}. If it shall go all the same, stop it first: there ${STOP_ETCD}`,
+/**
+ * Errors: Refused where a member that is said to be lost answers: it may hold data that no other member has. `lostOn`: the operator has
+ * looked, and what answers there with a certificate that proves nothing is somebody else.
+ */
+export function refuseLiving(
+  peers: readonly Peer[],
+  { lost, lostOn }: { lost: readonly string[]; lostOn: readonly string[] },
+  cp: ControlPlaneNode,
+) {
+  const of = peers.filter(({ name }) => lost.includes(name));
+  const repair = (living: readonly Peer[]) =>
+    `repair it: parts 1 and 2 there, and here ${lostAlso(
+      lost,
+      living.map(({ name }) => name),
+    )}. If it shall go all the same, stop it first: there ${STOP_ETCD}`;
+  const alive = of.find((peer) => shownBy(peer, cp.facts) === "ours");
+  if (alive)
+    throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
+      hint: `nothing was changed. R${repair([alive]).slice(1)}`,
+    });
+  const strangers = of.filter((peer) => shownBy(peer, cp.facts) === "another's");
+  askAboutStrangers(strangers, cp, {
+    lostOn,
+    matters: "if it is, it is not lost",
+    honest: repair(strangers),
+    wrong: "what only its disk holds is lost for good",
   });
 }
 

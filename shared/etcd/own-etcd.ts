@@ -70,12 +70,12 @@ const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
  * Step 2.1: it is the one from before, and so is each other member but those that are away, and the lost ones, which are taken out. Tells
  * whether it is full.
  */
-export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut): Promise<{ isFull: boolean }> {
+export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: readonly string[]): Promise<{ isFull: boolean }> {
   const { lost } = named;
   const { facts, data, node } = cp;
   refuseUnasked(cp);
   const peers = await peersOf(data, node.addresses);
-  refuseLiving(peers, lost);
+  refuseLiving(peers, { lost, lostOn }, cp);
   const client = etcdClient(facts);
   if (lost.length > 0) refuseNoQuorum(await membersNow(client, data), lost);
   if (mode.dryRun) {

@@ -1,14 +1,16 @@
 /** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
+import { basename, dirname } from "node:path";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { hostOf, ownMember } from "../etcd-home/own-member.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Refused } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { list, readText } from "../files/files.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { isLoopback } from "../pki/addresses.ts";
-import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
+import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { servedPem } from "../pki/served.ts";
@@ -51,6 +53,62 @@ export async function ownEtcdRuns({ data, node, facts }: Pick<ControlPlaneNode, 
   return servesOurCa({ servedPem: await servedPemOrNone(place) }, facts);
 }
 
+/**
+ * What a peer's address shows. Only a certificate of an etcd CA that this node has, or that a script has moved aside here, proves whose etcd
+ * it is: anybody may answer at the address of a machine that is off.
+ */
+export function shownBy({ servedPem }: Pick<Peer, "servedPem">, { certificatesDir }: ClusterFacts): "ours" | "another's" | "nothing" {
+  if (servedPem === undefined) return "nothing";
+  return etcdCas(certificatesDir).some((pem) => signedBy(servedPem, pem)) ? "ours" : "another's";
+}
+
+/** In PEM: the one on disk, and those that took its place before. */
+function etcdCas(certificatesDir: string): string[] {
+  const path = certPath(certRow("etcd-ca"), certificatesDir);
+  const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
+  const aside = folders.flatMap((dir) => list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])));
+  return [path, ...aside].flatMap((each) => readText(each) ?? []).filter((pem) => infoOf(pem) !== undefined);
+}
+
+/** What a person has to decide about a peer that nothing here vouches for. */
+interface Question {
+  /** Names of nodes, after --lost-on. */
+  lostOn: readonly string[];
+  /** What it matters for: "it would refuse a new CA". */
+  matters: string;
+  /** The way on if it is that node's etcd. */
+  honest: string;
+  /** What is lost if the operator says that it is not, and errs. */
+  wrong: string;
+  /** The script that takes the word; unset: the one that runs. */
+  of?: string;
+}
+
+/**
+ * Peers whose certificate proves nothing: this says so of those that the operator has looked at (`lostOn`). Errors: Refused with a question
+ * for the others: whoever answers at an address can make a script ask, and no more.
+ */
+export function askAboutStrangers(strangers: readonly Peer[], { facts }: Pick<ControlPlaneNode, "facts">, question: Question) {
+  const { lostOn, matters, honest, wrong } = question;
+  const open = strangers.filter(({ name }) => !lostOn.includes(name));
+  const at = (peer: Peer) => `${peer.host}:${peer.port}`;
+  for (const peer of strangers.filter((each) => !open.includes(each)))
+    say(`${peer.name}: what answers at ${at(peer)} is not its etcd, as you say. It shows ${shownKey(peer)}`);
+  if (open.length === 0) return;
+  const [ca] = etcdCas(facts.certificatesDir);
+  const own = ca ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}` : "no CA of etcd is here to compare with";
+  const word = retyped({ "lost-on": open.map(({ name }) => name) }, question.of === undefined ? {} : { of: question.of });
+  throw new Refused(`What answers at ${open.map(at).join(", ")} may be etcd of ${names(open)}, and nothing here proves it: ${matters}`, {
+    hint:
+      `nothing was changed. It shows ${open.map(shownKey).join(", ")}; ${own}. Look at ${names(open)}. If etcd runs there: ${honest}. ` +
+      `If not, somebody else has that address: ${word}. If it is ${names(open)}'s etcd all the same, ${wrong}`,
+  });
+}
+
+function shownKey({ servedPem }: Peer): string {
+  return `the key ${infoOf(servedPem)?.publicKeyHash ?? "of no certificate that can be read"}`;
+}
+
 /** Whether a peer's etcd shows a certificate of the etcd CA on this node's disk. */
 export function servesOurCa(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
   const ca = readText(certPath(certRow("etcd-ca"), facts.certificatesDir));
@@ -75,22 +133,56 @@ export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "cli
   return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
 }
 
-/** Says on which other control plane nodes etcd runs. Errors: Refused where one of them cannot share an etcd CA with this node. */
-export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actions: readonly PkiAction[]): Promise<Peer[]> {
-  const peers = await peersOf(data, node.addresses);
-  for (const peer of peers) say(`${peer.name}, ${peer.host}: ${peer.servedPem ? "etcd runs there" : "no etcd answers"}`);
-  const alive = peers.filter((peer) => peer.servedPem);
+/**
+ * Says on which other control plane nodes etcd runs. Errors: Refused where one of them cannot share an etcd CA with this node, and where it
+ * is not sure who answers, unless the operator has looked (`lostOn`).
+ */
+export async function lookAtPeers(cp: ControlPlaneNode, actions: readonly PkiAction[], lostOn: readonly string[]): Promise<Peer[]> {
+  refuseStrangers({ without: [], lost: lostOn }, cp);
+  const peers = await peersOf(cp.data, cp.node.addresses);
+  for (const peer of peers) say(`${peer.name}, ${peer.host}: ${SHOWN[shownBy(peer, cp.facts)]}`);
+  const which = (shown: ReturnType<typeof shownBy>) => peers.filter((peer) => shownBy(peer, cp.facts) === shown);
+  const [alive, strangers] = [which("ours"), which("another's")];
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
-  if (alive.length > 0 && etcdCa?.todo !== "keep") throw refuseNewCa(alive, etcdCa?.finding);
-  const foreign = alive.filter((peer) => !servesOurCa(peer, facts));
-  if (foreign.length > 0) {
-    throw new Refused(`etcd on ${names(foreign)} shows a certificate of another CA than etcd/ca.crt here`, {
-      hint:
-        "one etcd needs one CA: which of them is the right one? ./bunw scripts/00-assess.ts on all. On each that has a wrong one: " +
-        `${STOP_ETCD}; ./bunw scripts/hand-over.ts unpack --move-aside FILE brings the right one`,
-    });
-  }
+  const isKept = etcdCa?.todo === "keep";
+  if (alive.length > 0 && !isKept) throw refuseNewCa(alive, etcdCa?.finding);
+  askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
+  const former = alive.filter((peer) => !servesOurCa(peer, cp.facts));
+  if (former.length > 0)
+    throw new Refused(`etcd on ${names(former)} shows a certificate of another CA than etcd/ca.crt here`, { hint: otherCa().honest });
   return alive;
+}
+
+const SHOWN = {
+  ours: "etcd runs there",
+  "another's": "a server answers, with a certificate that proves nothing here",
+  nothing: "no etcd answers",
+};
+
+function otherCa(): Pick<Question, "matters" | "honest" | "wrong"> {
+  return {
+    matters: "its certificate is of another CA than etcd/ca.crt here",
+    honest:
+      "one etcd needs one CA: which of them is the right one? ./bunw scripts/00-assess.ts on all. On each that has a wrong one: " +
+      `${STOP_ETCD}; ./bunw scripts/hand-over.ts unpack --move-aside FILE brings the right one`,
+    wrong: "it and this one refuse each other until both have one CA; no data is lost",
+  };
+}
+
+function newCa(strangers: readonly Peer[]): Pick<Question, "matters" | "honest" | "wrong"> {
+  return {
+    matters: "it would refuse a new CA",
+    honest: keysFrom(strangers),
+    wrong:
+      "it and this one refuse each other until the keys of one are carried to the other, and every key that is still there was made anew for nothing",
+  };
+}
+
+function keysFrom(alive: readonly Peer[]): string {
+  return (
+    `bring the shared keys from there: on ${names(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+    `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${names(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`
+  );
 }
 
 /** What an operator types where etcd has to end, as a new CA of etcd takes the old one's place on all control plane nodes. */
@@ -98,15 +190,13 @@ export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])
 
 /** Members under two CAs refuse each other. An expired CA is the same everywhere: a copy of it helps nobody. */
 function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refused {
-  const stop = `on ${names(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`;
-  if (etcdCa?.state === "expired")
-    return new Refused(`etcd runs on ${names(alive)}, and its CA has expired: they would refuse a new CA`, {
-      hint: `their copy of it has expired, too. Stop etcd there, it cannot go on: ${stop}`,
+  if (etcdCa?.state !== "expired")
+    return new Refused(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
+      hint: keysFrom(alive),
     });
-  return new Refused(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
-    hint:
-      `bring the shared keys from there: on ${names(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-      `If it is lost on all of them as well, salvage there first, then stop etcd there: ${stop}`,
+  const stop = `on ${names(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`;
+  return new Refused(`etcd runs on ${names(alive)}, and its CA has expired: they would refuse a new CA`, {
+    hint: `their copy of it has expired, too. Stop etcd there, it cannot go on: ${stop}`,
   });
 }
 
@@ -114,8 +204,7 @@ function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refus
  * A control plane node whose etcd runs has the shared keys, or had them a moment ago. They are copied, not replaced, unless the operator
  * says that they are lost there, too (`lostOn`). Errors: Refused, with the names of these nodes.
  */
-export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Peer[], lostOn: readonly string[], cp: ControlPlaneNode) {
-  refuseStrangers({ without: [], lost: lostOn }, cp);
+export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Peer[], lostOn: readonly string[]) {
   const open = alive.filter(({ name }) => !lostOn.includes(name));
   if (made.length === 0 || open.length === 0) return;
   const keys = made.map(({ name }) => name).join(", ");

@@ -27,9 +27,12 @@ export interface PlanFacts {
   worker: readonly string[];
   /** As typed: the lines that take it have it. */
   endpoint?: string | undefined;
+  /** The same. */
+  lostOn: readonly string[];
 }
 
 interface Asked extends LeftOut {
+  "lost-on": readonly string[];
   worker: readonly string[];
   user?: string | undefined;
   endpoint?: string | undefined;
@@ -41,7 +44,7 @@ interface Asked extends LeftOut {
  */
 export async function factsForPlan(
   etcdData: string | undefined,
-  { without, lost, worker, user = ROOT, endpoint }: Asked,
+  { without, lost, worker, user = ROOT, endpoint, "lost-on": lostOn }: Asked,
 ): Promise<PlanFacts> {
   if (!isUserName(user))
     throw new Refused(`"${user}" is no name of a user`, {
@@ -58,7 +61,8 @@ export async function factsForPlan(
     user,
     worker,
     endpoint,
-    lost: cp ? await lostNodes(cp, { without, lost }) : { ...NONE_LOST, names: lost, away: without },
+    lostOn,
+    lost: cp ? await lostNodes(cp, { without, lost }, lostOn) : { ...NONE_LOST, names: lost, away: without },
   };
 }
 
@@ -70,7 +74,7 @@ function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
   });
 }
 
-async function lostNodes(cp: ControlPlaneNode, named: LeftOut): Promise<LostNodes> {
+async function lostNodes(cp: ControlPlaneNode, named: LeftOut, lostOn: readonly string[]): Promise<LostNodes> {
   refuseStrangers(named, cp);
   const { lost } = named;
   const strange = leftNames(named).find((name) => !isName(name));
@@ -88,7 +92,7 @@ async function lostNodes(cp: ControlPlaneNode, named: LeftOut): Promise<LostNode
   const { without: away, lost: names } = await leftOut(cp, named, out);
   if (names.length === 0) return { ...NONE_LOST, away };
   const peers = await peersOf(cp.data, cp.node.addresses);
-  refuseLiving(peers, lost);
+  refuseLiving(peers, { lost, lostOn }, cp);
   refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), lost);
   const silent = peers.filter((peer) => !names.includes(peer.name) && !answersPeers(peer, cp.facts)).map(({ name }) => name);
   return { names, away, controlPlanes: names.filter((name) => isControlPlaneName(name, cp)), silent };

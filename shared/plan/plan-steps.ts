@@ -46,13 +46,13 @@ type Placed = Omit<PlanStep, "number"> & { part: number };
 export function stepsOf(
   blocks: readonly Block[],
   nodes: readonly PlanNode[],
-  { lost, user, endpoint }: Pick<PlanFacts, "lost" | "user" | "endpoint">,
+  { lost, ...words }: Pick<PlanFacts, "lost" | "user" | "endpoint" | "lostOn">,
 ): (Placed & { number: number })[] {
   const file = workersFile(nodes);
   const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
   return [
     ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
-    ...blocks.flatMap((block, index) => stepsIn(block, { nodes, lost, user, endpoint, isKept: isPrinted(blocks.slice(index + 1)) })),
+    ...blocks.flatMap((block, index) => stepsIn(block, { ...words, nodes, lost, isKept: isPrinted(blocks.slice(index + 1)) })),
   ]
     .filter(({ on }) => on.length > 0)
     .map((step, index) => ({ ...step, number: index + 1 }));
@@ -63,13 +63,14 @@ function isPrinted(after: readonly Block[]): boolean {
   return after.find((block) => block.on)?.printed === true;
 }
 
-interface Around extends Pick<PlanFacts, "lost" | "user" | "endpoint"> {
+interface Around extends Pick<PlanFacts, "lost" | "user" | "endpoint" | "lostOn"> {
   nodes: readonly PlanNode[];
   /** A later step needs what it prints. */
   isKept: boolean;
 }
 
-function stepsIn(block: Block, { nodes, lost, user, endpoint, isKept }: Around): Placed[] {
+function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Placed[] {
+  const { user } = words;
   const { part = 0, exit } = block;
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
@@ -86,7 +87,7 @@ function stepsIn(block: Block, { nodes, lost, user, endpoint, isKept }: Around):
     ...(isSalvage(block) ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
-      commands.map((command) => withEndpoint(commandWithout(command, lost), endpoint)),
+      commands.map((command) => withWords(commandWithout(command, lost), words)),
       at,
       { ...block, user, isKept },
     ),
@@ -99,8 +100,10 @@ function commandWithout(command: string, { names, away, controlPlanes }: LostNod
   return leavingOut(command, out).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
-function withEndpoint(command: string, endpoint: string | undefined): string {
-  return endpoint === undefined ? command : withOption(command, shell`--endpoint ${endpoint}`, "endpoint");
+/** The lines that take what the operator has said of the cluster have it. */
+function withWords(command: string, { endpoint, lostOn }: Pick<PlanFacts, "endpoint" | "lostOn">): string {
+  const line = endpoint === undefined ? command : withOption(command, shell`--endpoint ${endpoint}`, "endpoint");
+  return lostOn.length === 0 ? line : withOption(line, shell`--lost-on ${lostOn.join(",")}`, "lost-on");
 }
 
 function isPart2(command: string): boolean {

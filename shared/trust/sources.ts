@@ -64,7 +64,7 @@ export const SOURCES = {
   "a disk's blocks":           { writer: "any pod with an emptyDir, any log line", decides: [], but: "keys by a known public half, an encryption configuration by what it opens" },
   /** The folder of --backup, a snapshot of a disk, a history of /etc. */
   "a folder of copies":        { writer: "whoever had that stick or share before the operator", decides: [], but: "keys by a known public half; lost files by the operator's word" },
-  "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards; not even its text reaches the terminal as it is" },
+  "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards, and that a script asks; not even its text reaches the terminal as it is" },
   /** Only who knows the passphrase can lock one. */
   "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys"] },
   "a bundle for recipients":   { writer: "everybody who knows a recipient, which is no secret", decides: [], but: "keys of the CA that etcd's data names, or the operator by its fingerprint" },

@@ -42,6 +42,17 @@ test("no line goes to the lost node, no key is looked for there, and each line t
   expect(stdout).toContain("print the plan there, with --lost m2, and follow that one");
 });
 
+test("the lines of parts 1 and 2 have --lost-on, and no others", async () => {
+  const { stdout } = await plan({ ...ASKED, args: "--lost m2 --lost-on m2" });
+  const lines = pasted(stdout).filter((line) => line.includes("--lost-on m2"));
+  expect(lines.map((line) => line.replace(/^ssh -n root@/, ""))).toEqual([
+    "127.77.0.11 '01-etcd.ts --lost-on m2 --new-cas'",
+    "127.77.0.13 '01-etcd.ts --lost-on m2'",
+    "127.77.0.11 '02-control-plane.ts --lost-on m2 --lost m2'",
+    "127.77.0.13 '02-control-plane.ts --lost-on m2 --lost m2'",
+  ]);
+});
+
 test("without --lost the page does not know it: each node is repaired", async () => {
   const { stdout } = await plan(ASKED);
   expect(pasted(stdout)).toContain("ssh -n root@127.77.0.12 '02-control-plane.ts'");
@@ -116,7 +127,7 @@ test.each([
   ["a name that etcd never knew", "--plan --lost cp33", /^etcd knew no node "cp33"$/, /^its nodes: m1, m2, m3, w1, w2$/, 3],
   ["this node itself", "--plan --lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/, 3],
   ["so many that etcd would never answer", "--plan --lost m2,m3", /^etcd cannot answer without m2, m3: /, /^bring one of them back/, 3],
-  ["without a plan", "--lost m2", /^--without, --lost, --worker, --endpoint, --user need --plan: /, /--help$/, 1],
+  ["without a plan", "--lost m2", /^--without, --lost, --lost-on, --worker, --endpoint, --user need --plan: /, /--help$/, 1],
 ] as const)("refused: %s", async (_, line, error, hint, code) => {
   using node = await pretendNode(ASKED);
   await expectRefusal(node, `00-assess ${line}`, error, hint, code);

@@ -188,7 +188,7 @@ test.each([
   [
     "is lost",
     (root: string) => rmSync(`${root}/etc/kubernetes`, { recursive: true }),
-    /the CA of etcd is not here: .*\nhint: .*hand-over\.ts pack/,
+    /nothing here proves it: it would refuse a new CA\nhint: .*hand-over\.ts pack/,
   ],
   ["has expired", expireEtcdCa, /its CA has expired: they would refuse a new CA\nhint: their copy of it has expired, too/],
 ])(
@@ -203,7 +203,7 @@ test.each([
     peer.stop(true);
     expect(exitCode).toBe(3);
     expect(stderr).toMatch(says);
-    expect(stderr).toEndWith(`on m3, on each: ${STOP_ETCD}. Then here ./bunw scripts/01-etcd.ts --new-cas\n`);
+    expect(stderr).toContain(`on m3, on each: ${STOP_ETCD}. Then here ./bunw scripts/01-etcd.ts --new-cas`);
     expect(node.fingerprint()).toEqual(before);
   },
 );

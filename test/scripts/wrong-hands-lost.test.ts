@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { appendFileSync, readFileSync } from "node:fs";
 import { afterPart2 } from "../pretend/after-part2.ts";
 import { ADDRESS, type Objects, otherCa, write } from "../pretend/cluster.ts";
-import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { LOST, sameEtcd, serveEtcd, THIRD } from "../pretend/etcd.ts";
 import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
@@ -16,6 +16,7 @@ setDefaultTimeout(300_000);
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const M2 = ADDRESS.replace(/11$/, "12");
 const monitoring = await otherCa();
+const THREE_WITH_M2 = [MEMBER, { ...LOST, peerURLs: [`https://${M2}:2380`] }, THIRD];
 
 test.each(["02-control-plane --lost m2", "02-control-plane --lost m2 --dry-run"])(
   "%s does not take out a member that lives",
@@ -41,6 +42,37 @@ test.each(["02-control-plane --lost m2", "02-control-plane --lost m2 --dry-run"]
       REFUSED,
     );
     expect(state.members).toEqual([MEMBER, living]);
+    expect(node.fingerprint()).toEqual(before);
+  },
+);
+
+/** Whoever is at the free address of a machine that is off; its certificate is of a CA of its own. */
+function strangerAt(hostname: string) {
+  const tls = { cert: monitoring.cert, key: monitoring.key };
+  const server = Bun.serve({ hostname, port: 2380, tls, fetch: () => new Response() });
+  return { [Symbol.dispose]: () => void server.stop(true) };
+}
+
+test.each([
+  ["01-etcd --new-cas --dry-run", "wiped control plane node"],
+  ["01-etcd --dry-run", "healthy control plane node"],
+  ["02-control-plane --lost m2 --dry-run", "healthy control plane node"],
+  ["00-assess --plan --lost m2", "healthy control plane node"],
+] as const)(
+  "%s asks who answers at m2's address with a certificate that nobody vouches for, and goes on by your word",
+  async (line, kind) => {
+    using node = await pretendNode({ kind, members: THREE_WITH_M2 });
+    using _stranger = strangerAt(M2);
+    const before = node.fingerprint();
+    const refused = await node.run(line, WAITS);
+    const asked = /^error: (.+)\nhint: (.+)\n$/m.exec(refused.stderr);
+    expect([refused.exitCode, asked?.[1]]).toEqual([REFUSED, expect.stringContaining(`at ${M2}:2380`)]);
+    expect(asked![2]).toMatch(/It shows the key sha256:HASH; (that of etcd's CA here is sha256:HASH|no CA of etcd is here)/);
+    expect(asked![2]).toMatch(/--lost-on m2\. If .+ m2's etcd all the same/);
+    const gone = await node.run(`${line} --lost-on m2`, WAITS);
+    expect({ exitCode: gone.exitCode, stderr: gone.stderr }).toMatchObject({ exitCode: 0 });
+    if (line.startsWith("00")) expect(gone.stdout).toContain("./bunw scripts/02-control-plane.ts --lost-on m2 --lost m2\n");
+    expect(gone.stderr).toContain(`m2: what answers at ${M2}:2380 is not its etcd, as you say`);
     expect(node.fingerprint()).toEqual(before);
   },
 );

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { shownBy } from "../../../shared/etcd/peers.ts";
 import { withOpened } from "../../../shared/etcd-home/opened-data.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { storedPlaces } from "../../../shared/facts/endpoint-witnesses.ts";
@@ -31,7 +32,7 @@ import { identities, nameObjection } from "../../../shared/workers/identities.ts
 import { type ExampleRun, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { bundleOf, sharedFiles } from "../../pretend/bundles.ts";
-import { ADDRESS, healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { ADDRESS, FACTS, healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { clientCsr } from "../../pretend/csrs.ts";
 import { said } from "../../pretend/endpoint.ts";
@@ -234,6 +235,9 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   },
   "an unverified server": {
     facts: () => {
+      using box = sandbox();
+      write(`${box.dir}${DIR}/etcd/ca.crt`, ca.cert);
+      if (shownBy({ servedPem: his.cert }, FACTS) !== "another's") return true;
       try {
         return new KubeApi({ server: "https://127.0.0.1:1", ca: "" }) !== undefined;
       } catch (err) {
