@@ -29,7 +29,7 @@ export interface RunningPod extends KubeObject {
       name?: string;
       containerID?: string;
       imageID?: string;
-      state?: { running?: { startedAt: string }; waiting?: { reason?: string; message?: string } };
+      state?: { running?: { startedAt: string }; waiting?: { reason?: string; message?: string }; terminated?: object };
     }[];
   };
 }
@@ -67,9 +67,9 @@ export function waitsForRestart(pod: RunningPod, times: TrustTimes): boolean {
 }
 
 /** Of a stale pod: when the files that it mounts got today's content. */
-export function staleBefore(pod: RunningPod, times: TrustTimes): Date | undefined {
+export function staleBefore(pod: RunningPod, times: TrustTimes, now = new Date()): Date | undefined {
   const trusted = trustedSince(pod, times);
-  return trusted && isStale(pod, trusted) ? trusted : undefined;
+  return trusted && isStale(pod, trusted, now) ? trusted : undefined;
 }
 
 /** When the files that this pod mounts got today's content; undefined where it mounts neither a CA nor a token, or is a mirror pod. */
@@ -90,11 +90,17 @@ function isOfCluster({ serviceAccountToken, configMap, clusterTrustBundle }: Sou
   return Boolean(serviceAccountToken) || configMap?.name === "kube-root-ca.crt" || ofBundle;
 }
 
-/** A newer pod has mounted today's files. A container that restarted in an older pod may have started before the kubelet wrote them. */
-function isStale({ metadata, status }: RunningPod, trusted: Date): boolean {
-  if (status?.phase !== "Running" || metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
-  const started = (status.containerStatuses ?? []).flatMap(({ state }) => state?.running?.startedAt ?? []);
-  return started.some((time) => new Date(time).getTime() <= trusted.getTime() + MOUNT_LAG_MS);
+/**
+ * A newer pod has mounted today's files. A container that restarted in an older pod may have started before the kubelet wrote them, and so may
+ * one that starts in a moment, as on a node that has just come back.
+ */
+function isStale({ metadata, spec, status }: RunningPod, trusted: Date, now: Date): boolean {
+  if (metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
+  const written = trusted.getTime() + MOUNT_LAG_MS;
+  const states = (status?.containerStatuses ?? []).flatMap(({ state }) => state ?? []);
+  const startsNow = now.getTime() <= written && (spec.restartPolicy ?? "Always") === "Always" && states.some(({ running }) => !running);
+  if (status?.phase !== "Running") return status?.phase === "Pending" && startsNow;
+  return startsNow || states.some(({ running }) => running && new Date(running.startedAt).getTime() <= written);
 }
 
 /** Why part 4 does not restart this pod; undefined: it does. */

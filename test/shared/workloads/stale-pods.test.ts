@@ -1,6 +1,7 @@
 /** Which pods hold on to the old CA, in which order they are restarted, and by what. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { type RunningPod, staleBefore } from "../../../shared/facts/pod-trust.ts";
 import { label } from "../../../shared/workloads/pod-owners.ts";
 import { staleGroups } from "../../../shared/workloads/stale-pods.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
@@ -244,4 +245,18 @@ test("a CA that has been the same since its namespace was made was never anythin
       [`${pods("a")}/first`]: pod({ created: AT_ONCE, started: AT_ONCE }),
     }),
   ).toEqual([]);
+});
+
+test.each([
+  ["that starts in a moment may still mount the old files, as on a node that has just come back", {}, "2026-06-01T00:02:59Z", true],
+  ["that was never there, too", { phase: "Pending" }, "2026-06-01T00:02:59Z", true],
+  ["that starts when every kubelet has written today's files is fresh", {}, "2026-06-01T00:03:01Z", false],
+  ["of a newer pod is fresh", { created: AFTER }, "2026-06-01T00:02:59Z", false],
+  ["that has ended, and is not started again, is over", { spec: { restartPolicy: "Never" } }, "2026-06-01T00:02:59Z", false],
+])("a container %s", (_, different, now, isStale) => {
+  const { metadata, spec, status } = pod(different);
+  const waiting = { ...status, containerStatuses: [{ state: { waiting: { reason: "ContainerCreating" } } }] };
+  const times = { rootCa: () => new Date(PUBLISHED), tokenSecret: () => undefined };
+  const found = staleBefore({ metadata, spec, status: waiting } as unknown as RunningPod, times, new Date(now));
+  expect(found !== undefined).toBe(isStale);
 });
