@@ -21,9 +21,10 @@ const JOIN = "scripts/03-workers.ts join --server https://api:6443 --token-file 
 
 /** Which nodes get which command, in which order. The nodes of one line get it at the same time. */
 const STOPS: Line[] = ["systemctl stop kubelet", "pgrep -x kube-controller"].map((call) => [[...FIRST, ...OTHERS], call]);
-const LOOKS: Line = [[...FIRST, ...OTHERS, ...WORKERS], "scripts/00-assess.ts"];
+const LOOKS: Line = [[...FIRST, ...OTHERS], "scripts/00-assess.ts"];
 const SALVAGE: Line = [[...FIRST, ...OTHERS], "scripts/00-salvage.ts memory"];
-const PART_0 = [...STOPS, LOOKS, SALVAGE];
+const LOOKS_AT = (workers: string[]): Line => [workers, "scripts/00-assess.ts"];
+const PART_0 = [...STOPS, LOOKS, SALVAGE, LOOKS_AT(WORKERS)];
 const PART_1: Line[] = [
   [FIRST, "scripts/01-etcd.ts --new-cas"],
   [OTHERS, "scripts/hand-over.ts identity identity"],
@@ -86,18 +87,24 @@ async function checkAllParts(fleet: Fleet) {
   check("the output of the scripts is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
 }
 
-/** Somebody else has made the kit's folder on a worker. The play before has already stopped the kubelets. */
+/** Somebody else has made the kit's folder. On a control plane node nothing begins; a worker is left out. The kubelets stand already. */
 async function checkForeignFolder(fleet: Fleet) {
   const layings: [what: string, laid: string][] = [
     ["another user's folder", "mkdir $D && chown 12345 $D"],
     ["a folder that everybody may write", "mkdir -m 777 $D"],
     ["a link", "mkdir -m 700 $D.his && ln -s $D.his $D"],
   ];
+  const without = [...STOPS, LOOKS, SALVAGE, LOOKS_AT(WORKERS.filter((name) => name !== "w2"))];
   for (const [what, laid] of layings) {
-    await fleet.shell(`ssh w2 'D=/run/kube-pki-repair; ${laid}'`);
-    const { output } = await expectCalls(fleet, `${what} in place of the kit's: nothing begins on any node`, ["--tags", "part0"], STOPS, 2);
-    check(`${what} in place of the kit's: it is shown`, /[dl][rwx-]{9}.* \/run\/kube-pki-repair/.test(output), output);
-    await fleet.shell("ssh w2 'rm -rf /run/kube-pki-repair*'");
+    for (const [node, then, calls] of [
+      ["cp2", "nothing begins on any node", STOPS],
+      ["w2", "the others go on", without],
+    ] as const) {
+      await fleet.shell(`ssh ${node} 'D=/run/kube-pki-repair; ${laid}'`);
+      const { output } = await expectCalls(fleet, `${what} in place of the kit's on ${node}: ${then}`, ["--tags", "part0"], calls, 2);
+      check(`${what} in place of the kit's on ${node}: it is shown`, /[dl][rwx-]{9}.* \/run\/kube-pki-repair/.test(output), output);
+      await fleet.shell(`ssh ${node} 'rm -rf /run/kube-pki-repair*'`);
+    }
   }
   await fleet.shell("ssh w2 'mkdir /dev/shm/.ansible && chown 12345 /dev/shm/.ansible'");
 }
@@ -120,7 +127,15 @@ async function checkGates(fleet: Fleet) {
   }
   fleet.fail([]);
   fleet.write("dead.yaml", JSON.stringify({ workers: { hosts: { w3: { ansible_host: "127.1.0.99" } } } }));
-  await expectCalls(fleet, "an unreachable node stops the playbook before the first look", ["-i", "dead.yaml", ...args], STOPS, 2);
+  const alive = WORKERS.filter((name) => name !== "w3");
+  const part0 = ["--tags", "part0", "-i", "dead.yaml"];
+  await expectCalls(fleet, "an unreachable worker is left out", part0, [...STOPS, LOOKS, SALVAGE, LOOKS_AT(alive)], 2);
+  fleet.fail(["w4: scripts/00-assess.ts"]);
+  await expectCalls(fleet, "a worker whose look fails stops nobody", ["--tags", "part0"], PART_0, 2);
+  fleet.fail([]);
+  fleet.write("dead.yaml", JSON.stringify({ other_control_planes: { hosts: { cp3: { ansible_host: "127.1.0.99" } } } }));
+  const dead = ["--tags", "part0", "-i", "dead.yaml"];
+  await expectCalls(fleet, "an unreachable control plane node stops the playbook", dead, [[["cp1", "cp2"], STOPS[0]![1]]], 2);
 }
 
 /** The shell loop, read from RUNBOOK.md; it is for two workers, one after the other. */
@@ -150,11 +165,27 @@ async function checkChoices(fleet: Fleet) {
   const quiet = ["--tags", "drill", "--limit", "first_control_plane,other_control_planes"];
   const drills: Line[] = [[[...FIRST, ...OTHERS], "scripts/00-assess.ts --drill"]];
   await expectCalls(fleet, "--tags drill drills on the control plane nodes alone, and does nothing else", quiet, drills);
-  const dry: Line[] = [LOOKS, [SALVAGE[0], `${SALVAGE[1]} --dry-run`], [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"]];
+  const dry: Line[] = [
+    LOOKS,
+    [SALVAGE[0], `${SALVAGE[1]} --dry-run`],
+    LOOKS_AT(WORKERS),
+    [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"],
+  ];
   await expectCalls(fleet, "--check looks, and tries part 1 dry", ["--check", "-e", "new_cas=true"], dry);
-  const lost = ["--tags", "part2,part3", "--limit", "first_control_plane,w5", "-e", "lost_control_planes=cp3", "-e", "lost_workers=w1,w2"];
+  const lost = [
+    "--tags",
+    "part2,part3",
+    "--limit",
+    "first_control_plane,w5",
+    "-e",
+    "lost_control_planes=cp3",
+    "-e",
+    "lost_workers=w1,w2",
+    "-e",
+    "lost_on=cp3",
+  ];
   const without: Line[] = [
-    [FIRST, "scripts/02-control-plane.ts --lost cp3"],
+    [FIRST, "scripts/02-control-plane.ts --lost cp3 --lost-on cp3"],
     [FIRST, "scripts/03-workers.ts open --lost cp3,w1,w2"],
     [["w5"], JOIN],
     [FIRST, "scripts/03-workers.ts close --lost cp3,w1,w2"],
