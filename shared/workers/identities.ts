@@ -9,7 +9,7 @@ import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { storedPlaces } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { registryPrefix } from "../k8s/stored.ts";
-import { canonicalIp, endpointHost, isDnsName, isLoopback, isWithin } from "../pki/addresses.ts";
+import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
 import { strangers } from "../plain.ts";
 import { may, type SourceName } from "../trust/sources.ts";
 
@@ -165,12 +165,15 @@ function covers(name: string, value: string): boolean {
   return name.startsWith("*.") ? value.endsWith(name.slice(1).toLowerCase()) : asPlain(name) === value;
 }
 
+/** What a member of etcd says of itself beside its address; other addresses of 127.0.0.0/8 lead to machines in a test. */
+const OWN_ALONE = ["127.0.0.1", "::1"];
+
 /**
  * For a line to paste. What etcd's members and the API servers say comes first; a control plane node's kubelet, or a worker's, is asked only
  * after them. Where neither decides, a placeholder, and why. `name`: in the placeholder.
  */
 export function addressToType(node: KnownNode, known: Identities, name = node.name): { address: string; why?: string } {
-  const proved = known.proved.get(node.name)?.find((ip) => !isLoopback(ip));
+  const proved = known.proved.get(node.name)?.find((ip) => !OWN_ALONE.includes(ip));
   if (proved) return { address: proved };
   const objections = node.ips.map((ip) => nameObjection({ type: "ip", value: ip }, node.name, known));
   const own = node.ips[objections.indexOf(undefined)];

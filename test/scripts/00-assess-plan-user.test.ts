@@ -105,7 +105,7 @@ test.each(["-oProxyCommand=x", "a b", "a;reboot", "EXAMPLE\\jo"])("refused: --us
 });
 
 test.each([
-  ["00-assess --user ubuntu", /^--without, --lost, --worker, --endpoint, --user need --plan: /, /--help$/],
+  ["00-assess --user ubuntu", /^--without, --lost, --lost-on, --worker, --endpoint, --user need --plan: /, /--help$/],
   ["00-assess --plan --user", /^"--user" needs a value$/, /--help$/],
 ])("refused: %s", async (line, error, hint) => {
   using node = await pretendNode();
