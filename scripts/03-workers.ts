@@ -5,7 +5,7 @@
  * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
  */
 import { adminApi } from "../shared/api/admin-api.ts";
-import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
+import { openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { saySilentMembers } from "../shared/etcd/silent-members.ts";
@@ -27,7 +27,7 @@ import { shell } from "../shared/shell-line.ts";
 import { orUndo } from "../shared/signals.ts";
 import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
 import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
-import { APPROVES, endBySignal, startApprover, stopApprover } from "../shared/workers/approver.ts";
+import { APPROVES, endBySignal, endJoining, startApprover } from "../shared/workers/approver.ts";
 import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
@@ -148,7 +148,7 @@ async function close(values: Values) {
   );
   await step(
     "3.8 Revoke the token",
-    () => stopApprover().then(() => closeJoining(api)),
+    () => endJoining(api),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
   done(inOneLine(next.afterClose(next.routeOf(cp, out), trustSeen(cp))));
@@ -177,12 +177,10 @@ async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
 
 /** The answer of `open`: on stdout, so that it can be piped. */
 function printJoinLine({ facts }: ControlPlaneNode, file: string, out: LeftOut) {
-  const hash = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
+  const ca = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
   tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
-  const server = clusterServer(facts);
-  answer(
-    command(shell`03-workers join --server ${server} --ca-hash ${hash} --token-file ${file}`, out),
-  );
+  const at = clusterServer(facts);
+  answer(command(shell`03-workers join --server ${at} --ca-hash ${ca} --token-file ${file}`, out));
 }
 
 const USAGE = `Usage:

@@ -12,8 +12,9 @@ import { names } from "../pki/addresses.ts";
 import { type CertInfo, infoOf, signedBy } from "../pki/certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, subjectOf } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
+import { shownSoon } from "../pki/served.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
-import { apiEndpoint } from "./issue-facts.ts";
+import { apiAddressOf, apiEndpoint } from "./issue-facts.ts";
 import { otherControlPlanes } from "./next.ts";
 import type { Repair } from "./repair.ts";
 
@@ -58,9 +59,13 @@ function ofOwn(pems: readonly string[], row: Cert, place: Place): CertInfo[] {
 
 /** Of the cluster's CA etcd's data decides; of etcd's own CA it knows nothing. */
 function casOf(row: Cert, place: Place): string[] {
-  const { cluster, earlier } = place;
-  if (row.ca === "ca") return [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
+  if (row.ca === "ca") return clusterCasBefore(place);
   return certificatesBefore(certRow(row.ca!), place);
+}
+
+/** By etcd's data, of this repair and of the one before. */
+export function clusterCasBefore({ cluster, earlier }: Pick<Place, "cluster" | "earlier">): string[] {
+  return [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
 }
 
 /** In its place, and in the rescue folders: as part 1 has copied it, as it was moved aside, as a server has shown it. */
@@ -72,6 +77,25 @@ export function certificatesBefore(row: Cert, { facts, rescue, earlier }: Pick<P
     shownCopy(one, row, facts),
   ]);
   return [path, ...kept].flatMap((copy) => readable(copy) || []);
+}
+
+/** Of the API server's certificates of today and from before: somebody may have given it names that kubeadm-config does not have. */
+export function apiNamesHere(place: Pick<Place, "facts" | "rescue" | "earlier">): string[] {
+  return certificatesBefore(certRow("apiserver"), place).flatMap(sansIn);
+}
+
+/** Those of the other API servers, as far as they show certificates of the cluster's CA now. One that does not answer says nothing. */
+export async function apiNamesShown(place: Pick<Place, "cluster" | "data" | "facts" | "node">): Promise<string[]> {
+  const { cluster, data, facts } = place;
+  const ca = readable(certPath(certRow("ca"), facts.certificatesDir)) ?? "";
+  const places = otherControlPlanes(cluster, place).flatMap((other) => apiAddressOf(other, data, facts.bindPort) ?? []);
+  const shown = await Promise.all(places.map(({ host, port }) => shownSoon(host, port)));
+  return shown.flatMap((pem) => (pem !== undefined && attempt(() => signedBy(pem, ca)) === true ? sansIn(pem) : []));
+}
+
+function sansIn(pem: string): string[] {
+  const sans = infoOf(pem)?.sans;
+  return sans ? [...sans.dns, ...sans.ips] : [];
 }
 
 /** `moveAside` numbers files of one name. */

@@ -38,7 +38,7 @@ export async function whoAnswers(server: string, caPem: string, name?: string): 
 }
 
 /** Undefined where nobody shows a certificate in time: also where the resolver does not answer. */
-async function shownSoon(host: string, port: number): Promise<string | undefined> {
+export async function shownSoon(host: string, port: number): Promise<string | undefined> {
   const signal = AbortSignal.timeout(2 * TIME_MS);
   const late = new Promise<undefined>((resolve) => signal.addEventListener("abort", () => resolve(undefined)));
   try {

@@ -1,6 +1,8 @@
 /** `03-workers approve` in the background of the first control plane node: a systemd unit, gone after a boot or when its work is done. */
 import { join } from "node:path";
 import { $ } from "zx/core";
+import { closeJoining } from "../api/bootstrap-tokens.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import type { LeftOut } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { selinuxEnforces } from "../files/selinux.ts";
@@ -9,6 +11,7 @@ import { retyped } from "../retyped.ts";
 import { act, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, unlessLate, waitFor } from "../wait-for.ts";
+import { removeFormers } from "./former-serving.ts";
 
 const NAME = "kube-pki-repair-approve";
 
@@ -99,8 +102,15 @@ export function endBySignal() {
   for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, end);
 }
 
+/** `close`: nobody joins any more, and nothing that `open` and `join` have made in the cluster stays. Errors: as `stopApprover`. */
+export async function endJoining(api: KubeApi) {
+  await stopApprover();
+  await closeJoining(api);
+  await removeFormers(api);
+}
+
 /** Stops it if it runs on this node. Errors: Fail with the message of systemctl. */
-export async function stopApprover() {
+async function stopApprover() {
   if (!(await isActive())) return;
   await act(`${NAME}: stopped`, async () => {
     const { exitCode, stderr } = await stopUnit();

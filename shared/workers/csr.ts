@@ -33,7 +33,7 @@ export const SERVING_SIGNER = "kubernetes.io/kubelet-serving";
 export const CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet";
 
 /** The common name of a node's certificates begins with this. */
-const NODE_USER = "system:node:";
+export const NODE_USER = "system:node:";
 
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 

@@ -7,6 +7,8 @@ import { madeAt } from "../pki/certificate.ts";
 import { FEW, strangers } from "../plain.ts";
 import { CLIENT_MESSAGE, clientObjection, givenKey, isOfToken, isRenewal, sayDouble } from "./client-csrs.ts";
 import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, requestsTo, SERVING_SIGNER } from "./csr.ts";
+import { proveByFormer } from "./former-serving.ts";
+import { rivals } from "./identities.ts";
 import { SERVING_MESSAGE, servingObjection } from "./serving-csrs.ts";
 import { FIRST_PAUSE, type Following, type Scene } from "./waiting-state.ts";
 
@@ -46,7 +48,7 @@ function askedAfter({ metadata }: Csr, made: Date): boolean {
 }
 
 async function decideServing(scene: Scene, csr: Csr) {
-  const reason = notWaitedFor(scene, nodeAsking(csr)) ?? servingObjection(csr, scene.identities!);
+  const reason = await objectionTo(scene, csr);
   const asking = scene.away.get(nodeAsking(csr));
   if (reason) {
     if (asking && !scene.refused.has(csr.metadata.name)) asking.refused = { csr: csr.metadata.name, why: reason, at: Date.now() };
@@ -56,6 +58,21 @@ async function decideServing(scene: Scene, csr: Csr) {
   scene.approved++;
   if (asking) asking.approved = true;
   sayApproved(scene, csr, csr.spec.username);
+}
+
+/** More claim one request's names only where somebody has claimed all that there is. */
+const RIVALS = 16;
+
+/** Where several nodes claim what is asked for, their certificates from before decide. */
+async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> {
+  const identities = scene.identities!;
+  const judge = () => notWaitedFor(scene, nodeAsking(csr)) ?? servingObjection(csr, identities);
+  const why = judge();
+  const all = why === undefined ? [] : rivals(requestIn(csr)?.names ?? [], identities);
+  if (all.length === 0 || all.length > RIVALS || !scene.casBefore) return why;
+  const names = all.map(({ name }) => name);
+  await insist("the Nodes to be read", () => proveByFormer(scene.api, names, { identities, cas: scene.casBefore! }));
+  return judge();
 }
 
 /** Only nodes that we wait for get a certificate: none that is left out, and none that is already back. */

@@ -6,8 +6,10 @@
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { storedPlaces } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
+import { apiNamesHere } from "../facts/names-before.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
 import { strangers } from "../plain.ts";
@@ -20,7 +22,8 @@ interface KnownNames {
   proved: ReadonlyMap<string, readonly string[]>;
   /** Hosts by which the API is reached, by whoever says so in etcd's data. */
   endpoints?: readonly string[];
-  certSANs: readonly string[];
+  /** Names and addresses of API servers, by kubeadm-config and by their certificates. */
+  apiNames: readonly string[];
   serviceSubnets: readonly string[];
   dnsDomain: string;
   /** `name.namespace` */
@@ -58,7 +61,29 @@ export function identities(known: KnownNames) {
   return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
 }
 
-export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdData }): Identities {
+/** That it had these in its serving certificate. */
+export function prove({ claims, byName }: Identities, name: string, values: readonly string[]) {
+  const node = byName.get(name)!;
+  for (const value of values.flatMap((one) => asPlain(one) ?? [])) {
+    const others = (claims.get(value) ?? []).filter((one) => one.node !== node || isProved(one));
+    claims.set(value, [...others, { node, source: "a serving certificate from before" }]);
+  }
+}
+
+/** The workers that claim one of these, as others do, and nothing decides between them. */
+export function rivals(sans: readonly { type: string; value: string }[], identities: Identities): KnownNode[] {
+  const found = sans.map((san) => owners(plain(san) ?? "", identities)).filter((all) => all.length > 1 && !all.some(isProved));
+  return [...new Set(found.flatMap((all) => all.map(({ node }) => node)))];
+}
+
+interface Known extends Partial<Pick<ControlPlaneNode, "facts" | "rescue" | "earlier">> {
+  cluster: Cluster;
+  data: EtcdData;
+}
+
+/** `shown`: names of the other API servers, by what they show. */
+export function identitiesOf(known: Known, shown: readonly string[] = []): Identities {
+  const { cluster, data, facts, rescue } = known;
   const { nodes, endpoint, configuration, serviceSubnets, dnsDomain } = cluster;
   const places = storedPlaces(data, configuration, 6443).map(({ place }) => place);
   const proved = nodes.map(({ name, controlPlane }): [string, string[]] => {
@@ -73,7 +98,11 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
     nodes,
     proved: new Map(proved),
     endpoints: [endpoint ?? "", ...places].filter(Boolean).map(endpointHost),
-    certSANs: configuration.apiServer?.certSANs ?? [],
+    apiNames: [
+      ...(configuration.apiServer?.certSANs ?? []),
+      ...(facts && rescue ? apiNamesHere({ ...known, facts, rescue }) : []),
+      ...shown,
+    ],
     serviceSubnets,
     dnsDomain,
     services: data.keys(services).map((key) => key.slice(services.length).split("/").reverse().join(".")),
@@ -101,12 +130,13 @@ function plain({ type, value }: { type: string; value: string }): string | undef
 const asPlain = (value: string) => plain({ type: isIP(value) ? "ip" : "dns", value });
 
 /**
- * The nodes to which it belongs: first those for which a better source than a kubelet names it; else the control plane nodes that claim it
- * (who writes their status has the control plane anyway); else the workers that claim it. If more than one claims it, it belongs to nobody.
+ * The nodes to which it belongs: first those for which a better source than a kubelet names it; then those that had it in their serving
+ * certificate; else the control plane nodes that claim it (who writes their status has the control plane anyway); else the workers that claim
+ * it. If more than one claims it, it belongs to nobody.
  */
 function owners(value: string, identities: Identities): readonly Claim[] {
   const all = identities.claims.get(value) ?? [];
-  const ranks = [isProved, ({ node }: Claim) => node.controlPlane, () => true];
+  const ranks = [isProved, wasSigned, ({ node }: Claim) => node.controlPlane, () => true];
   return ranks.map((rank) => all.filter(rank)).find((those) => those.length > 0) ?? [];
 }
 
@@ -131,6 +161,7 @@ function shortName(value: string, dnsDomain: string): string {
 }
 
 const isProved = ({ source }: Claim) => may(source, "facts");
+const wasSigned = ({ source }: Claim) => source === "a serving certificate from before";
 
 /** The first rule that holds decides. `undefined`: the node may have it. */
 // biome-ignore format: a table
@@ -143,7 +174,7 @@ const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => strin
   [isServiceName,                                                                             () => "belongs to a Service"],
   [({ owners: [own] }) => own !== undefined && isProved(own),                                 ({ owners }) => `belongs to ${owners[0]!.node.name}`],
   [({ value, identities }) => (identities.endpoints ?? []).some((host) => asPlain(host) === value),   () => "is the API's endpoint"],
-  [({ value, node, identities }) => !node.controlPlane && identities.certSANs.some((name) => covers(name, value)), () => "is one of the API server's names (certSANs)"],
+  [({ value, node, identities }) => !node.controlPlane && identities.apiNames.some((name) => covers(name, value)), () => "is one of the API server's names"],
   [({ node, owners }) => !owners.some((own) => own.node === node),
     ({ node, owners }) => owners.length > 0 ? `belongs to ${owners.map((own) => own.node.name).join(" and ")}` : `does not belong to ${node.name}, which had ${[...node.names, ...node.ips].join(", ")}`],
   [({ owners }) => owners.length > 1,                                                         ({ owners }) => `is claimed by ${owners.map((own) => own.node.name).join(" and ")}`],

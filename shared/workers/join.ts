@@ -23,6 +23,7 @@ import { mode, say } from "../run.ts";
 import { undisturbed } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
 import { APPROVER_LOG } from "./approver.ts";
+import { leaveFormer } from "./former-serving.ts";
 import { leadAsBefore } from "./own-server.ts";
 import { confBefore, leaveToKubelet, rollBack, type SavedTrust } from "./saved-trust.ts";
 
@@ -133,6 +134,7 @@ export async function proveKubelet(node: Node, { ca, saved }: Proving) {
     "journalctl -u kubelet -n 50. Its certificate stays, nothing is rolled back. When the cause is repaired, run the same command again: it only waits for the Lease";
   await waitForRenewal(self, node.name, since, { seconds: 60, hint });
   say(`${node.name}: renewed its Lease with it`);
+  await leaveFormer(node, self, saved.dir);
   await leadAsBefore(node, { before, ca });
   if (!saved.containers) return;
   const running = new Set((await workloadContainers(node.runtimeEndpoint)).map((container) => container.id));

@@ -9,6 +9,7 @@ import { allRenewals, mayBeAlive, watchRenewals } from "../api/leases.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";
+import { apiNamesShown, clusterCasBefore } from "../facts/names-before.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { managerIsReduced } from "../manifests/reduced-controllers.ts";
@@ -50,7 +51,8 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
     caPem,
     serving,
     joining,
-    identities: identitiesOf(cp),
+    identities: identitiesOf(cp, await apiNamesShown(cp)),
+    casBefore: clusterCasBefore(cp),
     ...before(cp),
     seconds: options.minutes * 60,
   });

@@ -37,6 +37,8 @@ export interface Return {
   seconds: number;
   /** CSRs for serving certificates are judged by these; undefined: none is approved. */
   identities?: Identities | undefined;
+  /** The cluster's CAs as they were: by these, certificates from before are judged. */
+  casBefore?: readonly string[];
   /** CSRs for client certificates are judged by this; undefined: there is no token of the kit. */
   joining?: Joining | undefined;
   /** A node's last renewal before the repair; undefined where it is not known. */

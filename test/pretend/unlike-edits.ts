@@ -13,7 +13,7 @@ type Any = any;
 
 export const PKI = "/etc/kubernetes/pki";
 
-export function read(place: Place, path: string): string {
+export function read(place: Pick<Place, "root">, path: string): string {
   return readFileSync(place.root + path, "utf8");
 }
 
@@ -72,7 +72,12 @@ export function editConfigMap(place: Place, of: string, key: string, change: (te
 }
 
 /** Issues a certificate anew by the CA on the disk, with other facts. */
-export async function reissue(place: Place, name: string, facts: Partial<ClusterFacts>, options: Parameters<typeof issueLeaf>[3] = {}) {
+export async function reissue(
+  place: Pick<Place, "root">,
+  name: string,
+  facts: Partial<ClusterFacts>,
+  options: Parameters<typeof issueLeaf>[3] = {},
+) {
   const row = certRow(name);
   const issuer = certRow(row.ca!).file;
   const ca = { cert: read(place, `${PKI}/${issuer}.crt`), key: read(place, `${PKI}/${issuer}.key`) };

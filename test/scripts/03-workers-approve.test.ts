@@ -7,16 +7,19 @@ import { rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
 import { KubeApi } from "../../shared/api/kube-api.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
 import { waitFor } from "../../shared/wait-for.ts";
 import { identities } from "../../shared/workers/identities.ts";
 import { nodesReturn } from "../../shared/workers/wait.ts";
 import { NO_TLS, pretendApi } from "../pretend/api.ts";
-import { ADDRESS, healthyCp, type Objects, otherCa } from "../pretend/cluster.ts";
+import { ADDRESS, FACTS, healthyCp, type Objects, otherCa } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
 import { approved, asObjects, CSRS, clientCsr, dns, ip, servingCsr } from "../pretend/csrs.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { sandbox } from "../pretend/sandbox.ts";
+import { reissue } from "../pretend/unlike-edits.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -37,8 +40,17 @@ const token = (expiration = SOON) => ({
 function hostile(objects: Objects) {
   knewCa(before.cert)(objects);
   const named = (name: string) => objects[`minions/${name}`] as { status: { addresses: { type: string; address: string }[] } };
-  const names = ["lab-api", "kubernetes.default.svc", "localhost", "w2", "m1", "api.public.example", "w1.cloud.example"];
-  const ips = ["10.97.0.1", ADDRESS, "127.0.0.1", "10.0.0.22", "10.0.0.21"];
+  const names = [
+    "lab-api",
+    "kubernetes.default.svc",
+    "localhost",
+    "w2",
+    "m1",
+    "api.public.example",
+    "api.by-hand.example",
+    "w1.cloud.example",
+  ];
+  const ips = ["10.97.0.1", ADDRESS, "127.0.0.1", "10.0.0.22", "203.0.113.10", "10.0.0.21"];
   named("w1").status.addresses = [
     ...names.map((address) => ({ type: "ExternalDNS", address })),
     ...ips.map((address) => ({ type: "InternalIP", address })),
@@ -53,6 +65,7 @@ function hostile(objects: Objects) {
 /** A control plane node between part 2 and the end of part 3: only it renews its Lease. */
 async function scene(objects: Record<string, object>, etcd = hostile) {
   const node = await pretendNode({ kind: "healthy control plane node", etcd });
+  await reissue(node, "apiserver", { certSANs: ["api.public.example", "api.by-hand.example", "203.0.113.10"] });
   const silent = { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000) };
   const api = serveRunning(node, { objects: { ...silent, [TOKEN]: token(), ...objects } });
   const approvals = () =>
@@ -248,6 +261,8 @@ test("03-workers close approves of a worker's serving certificate what is its ow
     "cp-name": dns("m1"),
     "cp-ip": ip(ADDRESS),
     "cert-san": dns("api.public.example"),
+    "by-hand": dns("api.by-hand.example"),
+    "by-hand-ip": ip("203.0.113.10"),
   };
   const csrs = await Promise.all(Object.entries(wishes).map(([name, san]) => servingCsr({ name, sans: [ip("10.0.0.21"), san] })));
   const own = await servingCsr({ name: "own", sans: [dns("w1"), dns("w1.cloud.example"), ip("10.0.0.21")] });
@@ -270,7 +285,7 @@ test("a node whose address another one claims is not waited for without end: it 
   const node = (name: string, ...ips: string[]) => ({ name, uid: name, controlPlane: false, names: [name], ips });
   // nobody answers at these ports; the liar claims the honest one's address
   const [honest, liar] = [node("w2", "127.77.0.22"), node("w1", "127.77.0.21", "127.77.0.22")];
-  const known = { proved: new Map(), certSANs: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const known = { proved: new Map(), apiNames: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
   const spec = { username: "system:node:w2" };
   const csr = await servingCsr({ name: "csr-w2", subject: as("w2"), sans: [dns("w2"), ip("127.77.0.22")], spec });
   using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
@@ -288,10 +303,39 @@ test("a node whose address another one claims is not waited for without end: it 
   expect(box.said.at(-1)).toContain("kubectl certificate approve CSR");
 });
 
+/** A kubelet's serving certificate from before, as `join` leaves it in the Node. */
+async function nodeWith(name: string, ips: string[], cn = name) {
+  const row = { ...certRow("apiserver"), cn: `system:node:${cn}`, names: () => ({ dns: [cn], ips }) };
+  const { cert } = await issueLeaf(row, before, FACTS);
+  return { [`/api/v1/nodes/${name}`]: { metadata: { name, annotations: { "kube-pki-repair/serving-certificate-before": cert } } } };
+}
+
+test.each<[string, object, string[]]>([
+  ["the certificate that its kubelet had before has it", await nodeWith("w2", ["127.77.0.22"]), ["csr-w2"]],
+  ["nobody had it in a certificate", await nodeWith("w2", ["127.77.0.29"]), []],
+  ["another node's certificate from before has it", await nodeWith("w2", ["127.77.0.22"], "w1"), []],
+  ["both had it", { ...(await nodeWith("w2", ["127.77.0.22"])), ...(await nodeWith("w1", ["127.77.0.22"])) }, []],
+])("an address that a liar claims first is the honest node's, or nobody's: %s", async (_, nodes, approvals) => {
+  const node = (name: string, ...ips: string[]) => ({ name, uid: name, controlPlane: false, names: [name], ips });
+  const [liar, honest] = [node("w1", "127.77.0.21", "127.77.0.22"), node("w2", "127.77.0.22")];
+  const known = { proved: new Map(), apiNames: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const ask = (name: string) =>
+    servingCsr({ name: `csr-${name}`, subject: as(name), sans: [dns(name), ip("127.77.0.22")], spec: { username: `system:node:${name}` } });
+  using api = pretendApi({ objects: { ...asObjects(await ask("w1"), await ask("w2")), [`${LEASES}/w2`]: lease(-1), ...nodes } });
+  using _box = sandbox();
+  await nodesReturn({
+    api: new KubeApi({ server: api.url, ca: NO_TLS }),
+    ...{ expected: [honest], caPem: before.cert, serving: false, seconds: 60 },
+    identities: identities({ ...known, nodes: [liar, honest] }),
+    casBefore: [before.cert],
+  });
+  expect(api.changes()).toEqual(approvals.map((name) => `PUT ${CSRS}/${name}/approval`));
+});
+
 test("what is there when the waiting begins is looked at, and decided on, however little time there is", async () => {
   const node = (name: string, ip: string) => ({ name, uid: name, controlPlane: false, names: [name], ips: [ip] });
   const nodes = [node("w1", "127.77.0.21"), node("w2", "127.77.0.22")];
-  const known = { proved: new Map(), certSANs: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const known = { proved: new Map(), apiNames: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
   const csr = await servingCsr({ name: "csr-w1", subject: as("w1"), sans: [dns("w1")] });
   using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
   using _box = sandbox();

@@ -85,6 +85,16 @@ test("03-workers close lets the controller-manager run in full, revokes the kit'
   expect(node.fingerprint()).toEqual(closed);
 });
 
+test("03-workers close takes out of the Nodes what join has left there", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  const annotations = { "kube-pki-repair/serving-certificate-before": "a certificate", other: "stays" };
+  using api = serveRunning(node, { objects: { "/api/v1/nodes/w1": { metadata: { name: "w1", annotations } } } });
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("\n  annotation kube-pki-repair/serving-certificate-before: removed from Nodes (1)\n");
+  expect(api.objects.get("/api/v1/nodes/w1").metadata.annotations).toEqual({ other: "stays" });
+});
+
 test("03-workers close stops what open has started", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   using _api = serveRunning(node);

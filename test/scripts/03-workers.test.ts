@@ -1,6 +1,6 @@
 /** 03-workers as operators run it: `join` on a worker against a pretend API server; `open` and `close` on a control plane node. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync, statSync } from "node:fs";
+import { rmSync, statSync, symlinkSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, otherCa, write } from "../pretend/cluster.ts";
@@ -11,6 +11,8 @@ import { serveLeases } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
+
+const FORMER = "kube-pki-repair/serving-certificate-before";
 
 test.each([
   ["03-workers", 'error: 03-workers needs one of open, join, close, approve, got ""', "./bunw scripts/03-workers.ts --help"],
@@ -132,6 +134,25 @@ test("03-workers join brings a worker back, leaves no token behind, and run agai
   writeToken(node.root);
   await node.run(join());
   expect(node.exists("/root/token")).toBe(false);
+});
+
+test("03-workers join leaves the kubelet's serving certificate from before in its Node, without its key", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  const { cert, key } = await issueLeaf(certRow("apiserver"), newCa, FACTS);
+  const [former, current] = ["2025-01-01-00-00-00", "current"].map((end) => `${node.root}/var/lib/kubelet/pki/kubelet-server-${end}.pem`);
+  write(former!, cert + key);
+  symlinkSync(former!.slice(node.root.length), current!);
+  using api = await serve(newCa);
+  const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl start kubelet");
+  await bootstrap(node);
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
+  const { exitCode, stderr } = await running;
+  const patch = api.requests.find(({ method }) => method === "PATCH");
+  expect(patch).toMatchObject({ path: "/api/v1/nodes/w1", body: { metadata: { annotations: { [FORMER]: cert } } } });
+  // this API lets nobody in for that
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: expect.stringContaining("  warning: its serving certificate from before") });
 });
 
 test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(

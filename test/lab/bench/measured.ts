@@ -40,7 +40,7 @@ async function main() {
 async function close(api: KubeApi, { nodes, ca }: Job) {
   const known = pretendNodes(nodes);
   // All pretend nodes are on this machine, so loopback addresses are allowed here.
-  const own = { proved: new Map(), certSANs: [], serviceSubnets: ["10.96.0.0/12"], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const own = { proved: new Map(), apiNames: [], serviceSubnets: ["10.96.0.0/12"], dnsDomain: "cluster.local", services: [], nobodys: [] };
   const asked = identities({ nodes: known, ...own });
   const returned = await nodesReturn({ api, expected: known, identities: asked, caPem: ca, serving: true, seconds: 600 });
   const { back, approved, refused, unreachable } = returned;

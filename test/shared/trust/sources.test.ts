@@ -28,7 +28,7 @@ import { controlPlaneNames } from "../../../shared/trust/control-planes.ts";
 import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { type Decision, may, SOURCES, type Source, type SourceName } from "../../../shared/trust/sources.ts";
 import { clientObjection } from "../../../shared/workers/client-csrs.ts";
-import { identities, nameObjection } from "../../../shared/workers/identities.ts";
+import { identities, nameObjection, prove } from "../../../shared/workers/identities.ts";
 import { type ExampleRun, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { bundleOf, sharedFiles } from "../../pretend/bundles.ts";
@@ -116,7 +116,7 @@ const OF = identities({
   ...{
     proved: new Map(),
     endpoints: ["lab-api"],
-    certSANs: [],
+    apiNames: [],
     serviceSubnets: ["10.96.0.0/12"],
     dnsDomain: "cluster.local",
     services: [],
@@ -203,6 +203,13 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       using api = pretendApi({ on: () => Response.redirect(`${elsewhere.url}/api/v1/secrets`) });
       await new KubeApi({ server: api.url, ca: NO_TLS }).ofKubelet("/api/v1/nodes/w1/proxy/healthz").catch(() => "");
       return elsewhere.requests.length > 0;
+    },
+  },
+  "a serving certificate from before": {
+    facts: () => {
+      const known = identities({ ...OF, nodes: [...OF.nodes, node("w3", "10.0.0.22", ["lab-api"])] });
+      prove(known, "w1", ["lab-api", "kubernetes.default.svc", "w2"]);
+      return ["lab-api", "kubernetes.default.svc", "w2"].some((value) => nameObjection({ type: "dns", value }, "w1", known) === undefined);
     },
   },
   "a signing request": {
