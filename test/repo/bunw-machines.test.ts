@@ -1,9 +1,11 @@
 /** Which Bun `bunw` takes: in a checkout on the laptops that people have, in a kit on the nodes. Other machines are those that `uname` says. */
 import { afterEach, expect, test } from "bun:test";
-import { chmodSync, copyFileSync, readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { chmodSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { $ } from "bun";
 import packageJson from "../../package.json" with { type: "json" };
-import { BUN_VERSION, OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
+import { BUN_VERSION, NODES_BUN, OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 import { ASSESS, elsewhere, kit, layOut, withKit, worksAndNoMore, write } from "../pretend/laid-out-kit.ts";
 import { type FakeCommand, fakePath } from "../pretend/programs.ts";
 
@@ -50,19 +52,72 @@ const LAPTOPS: [what: string, system: string, processor: string, more: FakeComma
   ["Alpine on arm64", "Linux", "aarch64", [MUSL], "bun-linux-aarch64-musl"],
 ];
 
-/** What npm would bring, in its place. */
-const INSTALL = `for package; do :; done; bin=$HOME/cache/bun-${BUN_VERSION}/node_modules/\${package%@*}/bin
-mkdir -p "$bin"; printf '#!/bin/sh\\necho "$0 $*"\\n' > "$bin/bun"; chmod 755 "$bin/bun"`;
+/** A package as npm packs it, with this program in it, and its sum. */
+async function tarballOf(program: string): Promise<{ path: string; sum: string }> {
+  const folder = join(elsewhere, "of-npm");
+  write(`${folder}/package/bin/bun`, `#!/bin/sh\n${program}\n`);
+  chmodSync(`${folder}/package/bin/bun`, 0o755);
+  await $`tar -czf bun.tgz package`.cwd(folder).quiet();
+  const path = `${folder}/bun.tgz`;
+  return { path, sum: createHash("sha512").update(readFileSync(path)).digest("hex") };
+}
+
+const npm = (path: string): FakeCommand => ({ command: "npm pack --silent *", does: `cp ${path} oven-bun.tgz; echo oven-bun.tgz` });
+const SHA512: FakeCommand[] = [{ command: "sha512sum *", does: `exec ${Bun.which("sha512sum")}` }];
+
+/** The sum that bunw has for a package. */
+function pinnedSum(name: string): string {
+  return new RegExp(`^ +${name}\\) echo ([0-9a-f]{128}) ;;$`, "m").exec(readFileSync(BUNW, "utf8"))![1]!;
+}
+
+/** bunw in a checkout, which takes this sum for that package. */
+function checkout(name: string, sum = pinnedSum(name)): string {
+  writeFileSync(`${elsewhere}/bunw`, readFileSync(BUNW, "utf8").replace(pinnedSum(name), sum));
+  return `${elsewhere}/bunw`;
+}
 
 test.each(LAPTOPS)("in a checkout on %s, bunw installs that machine's Bun, once", async (_, system, processor, more, name) => {
-  copyFileSync(BUNW, join(elsewhere, "bunw"));
-  const { env, calls } = machine(system, processor, [...more, { command: "npm install *", does: INSTALL }]);
+  const { path, sum } = await tarballOf('echo "$0 $*"');
+  const bunw = checkout(name, sum);
+  const { env, calls } = machine(system, processor, [...more, ...SHA512, npm(path)]);
   const there = { ...env, HOME: elsewhere, KUBE_PKI_REPAIR_CACHE: `${elsewhere}/cache` };
-  const place = `${elsewhere}/cache/bun-${BUN_VERSION}/node_modules/@oven/${name}/bin/bun`;
-  const { stdout, exitCode } = await run(`${elsewhere}/bunw`, ["x.ts", "--help"], there);
-  expect([exitCode, stdout]).toEqual([0, `${place} x.ts --help\n`]);
-  expect((await run(`${elsewhere}/bunw`, ["again"], there)).stdout).toBe(`${place} again\n`);
+  const place = `${elsewhere}/cache/bun-${BUN_VERSION}/${name}`;
+  const { stdout, exitCode, stderr } = await run(bunw, ["x.ts", "--help"], there);
+  expect([exitCode, stdout, stderr]).toEqual([0, `${place} x.ts --help\n`, expect.stringMatching(/^bunw: installing Bun .*\n$/)]);
+  expect((await run(bunw, ["again"], there)).stdout).toBe(`${place} again\n`);
   expect(calls().filter((call) => call.startsWith("npm "))).toEqual([expect.stringMatching(new RegExp(` @oven/${name}@${BUN_VERSION}$`))]);
+  expect(readdirSync(`${elsewhere}/cache/bun-${BUN_VERSION}`)).toEqual([name]);
+});
+
+test.each(LAPTOPS)("in a checkout on %s, another program from npm is not run, nor kept", async (_, system, processor, more, name) => {
+  const { path } = await tarballOf("echo ANOTHER PROGRAM");
+  const { env } = machine(system, processor, [...more, ...SHA512, npm(path)]);
+  const there = { ...env, HOME: elsewhere, KUBE_PKI_REPAIR_CACHE: `${elsewhere}/cache` };
+  const { stdout, exitCode, stderr } = await run(checkout(name), ["x.ts"], there);
+  expect([exitCode, stdout]).toEqual([1, ""]);
+  expect(stderr).toContain(
+    `error: What npm brought as "@oven/${name}@${BUN_VERSION}" is not what is pinned, by its sha512\nhint: npm config get registry`,
+  );
+  expect(readdirSync(`${elsewhere}/cache/bun-${BUN_VERSION}`)).toEqual([]);
+});
+
+test.each([
+  ["shasum of macOS", [{ command: "shasum -a 512", does: `exec ${Bun.which("sha512sum")}` }], 0],
+  ["openssl", [{ command: "openssl dgst -sha512 -r", does: `exec ${Bun.which("sha512sum")}` }], 0],
+  ["nothing: it says what to install", [], 1],
+])("what computes the sum: %s", async (_, tools: FakeCommand[], code) => {
+  const { path, sum } = await tarballOf("echo ours");
+  const { env } = machine("Darwin", "arm64", [NO_LDD, ...tools, npm(path)]);
+  const { stdout, exitCode, stderr } = await run(checkout("bun-darwin-aarch64", sum), [], { ...env, HOME: elsewhere });
+  expect([exitCode, stdout]).toEqual([code, code === 0 ? "ours\n" : ""]);
+  if (code === 1) expect(stderr).toContain("hint: install one of sha512sum (coreutils), shasum (perl), openssl\n");
+});
+
+test("the sums of bunw and of the nodes' Bun agree, and no other package is pinned", () => {
+  const inHex = (sum: string) => Buffer.from(sum, "base64").toString("hex");
+  for (const { name, sum } of Object.values(NODES_BUN)) expect([name, pinnedSum(name.replace("@oven/", ""))]).toEqual([name, inHex(sum)]);
+  const pinned = [...readFileSync(BUNW, "utf8").matchAll(/^ +(bun-[\w-]+)\) echo [0-9a-f]{128} ;;$/gm)].map(([, name]) => name!);
+  expect(pinned.sort()).toEqual(LAPTOPS.map(([, , , , name]) => name).sort());
 });
 
 test("in a checkout without Bun and npm, bunw says what to install", async () => {
