@@ -181,7 +181,7 @@ memory:  The controller-manager that leads still has ca.key and sa.key, an API s
 secret:  Every Secret in etcd's data: Cluster API keeps the keys there (CLUSTER-ca, CLUSTER-sa) of
          a cluster that manages itself. Then the Secret kubeadm-certs, which kubeadm init
          --upload-certs leaves for two hours. The certificate key that kubeadm printed opens it:
-         from --certificate-key-file, from the variable KUBE_PKI_REPAIR_CERTIFICATE_KEY, or typed.
+         from --certificate-key-file, or typed.
 disk:    Deleted files stay in free blocks until they are overwritten: do not write to that disk
          before. Reads it once; that takes long. Restores an encryption configuration that opens
          what etcd holds; you choose if several do. Other finds go to the rescue folder.

@@ -54,8 +54,7 @@ export function openSecret(foundKeys: FoundKeys, data: EtcdData | undefined, opt
 
 function certificateKeyOf({ keyFile, mayAsk, otherwise }: SecretOptions): string | undefined {
   if (keyFile !== undefined) return secretIn(keyFile);
-  const given = process.env.KUBE_PKI_REPAIR_CERTIFICATE_KEY;
-  if (given || !mayAsk) return given;
+  if (!mayAsk) return undefined;
   const answer = attempt(() => ask("Certificate key: "));
   if (!(answer instanceof Fail)) return answer;
   throw new Fail("No certificate key was given for the Secret kubeadm-certs", {

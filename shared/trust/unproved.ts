@@ -32,6 +32,8 @@ export function layAside(found: readonly Unproved[], rescueDir: string) {
     const { what, why = "nothing proves it", from, source, place, mode = 0o600 } = one;
     say(`${what}: NOT put to use: ${why}; it is from ${from}, where ${SOURCES[source].writer} can write`);
     const take = shell`install -D -m ${mode.toString(8)} ${pathOf(one)} ${place ?? ""}`;
-    say(place ? `  look at it first; only if you know that it is yours: ${take}` : `  look at it: ${pathOf(one)}`);
+    // strangers have written it: its bytes may be orders to the terminal
+    const look = shell`cat -v ${pathOf(one)}`;
+    say(place ? `  look at it first: ${look}; only if you know that it is yours: ${take}` : `  look at it: ${look}`);
   }
 }

@@ -186,10 +186,18 @@ test.each([
   ["something else", "not a key", "This is not a certificate key"],
 ])("00-salvage secret with %s writes nothing", async (_, given, error) => {
   using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
+  write(`${node.root}/root/certificate-key`, given);
   const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run("00-salvage secret", { KUBE_PKI_REPAIR_CERTIFICATE_KEY: given });
+  const { exitCode, stderr } = await node.run("00-salvage secret --certificate-key-file /root/certificate-key");
   expect([exitCode, stderr]).toEqual([1, expect.stringContaining(`error: ${error}\n`)]);
   expect(node.fingerprint()).toEqual(before);
+});
+
+test("00-salvage secret takes no certificate key from the environment, which every program that it starts would have", async () => {
+  const key = randomBytes(32);
+  using node = await wiped([], { etcd: addSecret(key) });
+  const { exitCode, stderr } = await node.run("00-salvage secret", { KUBE_PKI_REPAIR_CERTIFICATE_KEY: key.toString("hex") });
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("hint: give --certificate-key-file FILE, or run this in a terminal")]);
 });
 
 test("00-salvage leaves other keys that are here alone, unless they are to be moved aside", async () => {

@@ -156,6 +156,8 @@ test("what is laid aside is kept whole, with its origin and the command that wou
   expect(readManifest(kept!)?.spec.containers[0]?.image).toBe("evil.example/miner");
   expect(said).toContain("it is from the mirror pod a-team/miner-m1 in etcd's data, where whoever may create a pod there can write");
   expect(said.match(/install -D/g)).toHaveLength(1);
+  expect(said).toContain(`look at it first: cat -v ${kept};`);
+  expect(said).toMatch(/^look at it: cat -v \S+\/unproved\/a-team_kube-scheduler\.yaml$/m);
   expect(existsSync(`${box.dir}${kept!.replace("a-team_miner", "a-team_kube-scheduler")}`)).toBe(true);
 });
 
