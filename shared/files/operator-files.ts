@@ -16,7 +16,7 @@ import { tryFile } from "./try-file.ts";
  * What a typed path is for. Who else may have a hand in it:
  * `secret`, `trusted` (what is in it counts by the operator's word), `written`: nobody.
  * `proved` (what is in it has to prove itself): the owner of what is read may also have made the links to it.
- * `public` (written, no secret, read by others): the folder may be a service's. A link of it is refused.
+ * `public` (written, no secret, read by others): the folder may be a service's, and so what is replaced there. A link of it is refused.
  */
 export type PathUse = "secret" | "trusted" | "proved" | "written" | "public";
 
@@ -87,7 +87,7 @@ function faultOf({ path, info }: Entry, use: PathUse, content: Entry | undefined
     const mayLink = isOurs(info.uid) || (use === "proved" && info.uid === content?.info.uid);
     return mayLink ? undefined : `it is a link of user ${info.uid} to "${fs.readlinkSync(hostEntry(path))}"`;
   }
-  if (use === "proved" || (use === "public" && info.isDirectory())) return undefined;
+  if (use === "proved" || use === "public") return undefined;
   if (!isOurs(info.uid)) return `it belongs to user ${info.uid}`;
   const isOpen = info.isDirectory() ? othersMayReplaceIn(path, info) : use === "trusted" && othersMayWrite(info);
   return isOpen ? "others can write there" : undefined;
@@ -117,13 +117,17 @@ function othersMayReplaceIn(path: string, info: fs.Stats): boolean {
 
 function refusal(path: string, { path: entry, info }: Entry, why: string, use: PathUse): Refused {
   const isWrite = use === "written" || use === "public";
-  const isRight = info.isSymbolicLink()
-    ? shell`chown -h root ${entry}`
-    : isWrite || info.isDirectory()
+  const ifRight = info.isSymbolicLink()
+    ? shell`; or, if it is right: chown -h root ${entry}`
+    : info.isDirectory()
       ? ""
-      : shell`chown root ${entry}; chmod go-w ${entry}`;
+      : isWrite
+        ? shell`; or, if nobody needs it: rm ${entry}`
+        : shell`; or, if it is right: chown root ${entry}; chmod go-w ${entry}`;
   const other = `${isWrite ? "Name a place in" : "Copy it to"} a folder where nobody else can write, such as your home`;
-  return new Refused(`Cannot ${isWrite ? "write" : "take"} "${path}": "${entry}": ${why}`, {
-    hint: `nothing was changed. Who made it? ${shell`ls -ld ${dirname(entry)} ${entry}`}. ${other}${isRight ? `; or, if it is right: ${isRight}` : ""}. Then run this again`,
+  const look = shell`ls -ld ${dirname(entry)} ${entry}`;
+  const where = entry === path ? "" : ` "${entry}":`;
+  return new Refused(`Cannot ${isWrite ? "write" : "take"} "${path}":${where} ${why}`, {
+    hint: `nothing was changed. Who made it? ${look}. ${other}${ifRight}. Then run this again`,
   });
 }
