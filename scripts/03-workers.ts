@@ -5,8 +5,7 @@
  * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
  */
 import { adminApi } from "../shared/api/admin-api.ts";
-import { openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
-import type { KubeApi } from "../shared/api/kube-api.ts";
+import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { saySilentMembers } from "../shared/etcd/silent-members.ts";
 import { refuseNoJoining } from "../shared/facts/bootstrap-auth.ts";
@@ -33,7 +32,7 @@ import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 import { wayToApi } from "../shared/workers/own-server.ts";
 import { endJoin, rollBack, saveTrust, wasCutOff } from "../shared/workers/saved-trust.ts";
-import { readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
+import { readTokenFile, sayTokens, writeTokenFiles } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { waitForRootCa } from "../shared/workloads/root-ca.ts";
 
@@ -59,8 +58,8 @@ async function open(values: Values) {
   if (silent) seen.saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins({ cp, api, out }, silent);
   await step(
-    "3.1 Make a bootstrap token for the workers",
-    () => makeToken(cp, api, values["token-file"]),
+    "3.1 Make a bootstrap token for each worker",
+    () => makeTokens({ cp, api, out }, values["token-file"], values["one-token"]),
     `kubeadm token create --ttl 2h --groups ${TOKEN_GROUP}; kubectl certificate approve CSR`,
   );
   printJoinLine(cp, values["token-file"], out);
@@ -89,7 +88,7 @@ async function changeTrust(
   const trust = await step(
     "3.2 Check the new CA by its fingerprint, and the server by the CA",
     async () => {
-      const carried = readTokenFile(paste.file, paste.hashes);
+      const carried = readTokenFile(paste.file, paste.hashes, node.name);
       return { ...carried, ...(await wayToApi(node, paste.server, carried.ca)) };
     },
   );
@@ -166,25 +165,25 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
   return { cp, api, out };
 }
 
-async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
+async function makeTokens({ cp, api, out }: Scene, file: string, isOne: boolean) {
   refuseNoJoining(cp);
   const caPem = clusterCa(cp.facts.certificatesDir);
   await waitForRootCa(api, caPem);
-  if (mode.dryRun)
-    return say(`would: make a bootstrap token, valid for 2 h, and write it with the CA to ${file}`);
-  writeTokenFile(file, { token: await openJoining(api), ca: caPem });
+  const nodes = isOne ? [ANY_WORKER] : seen.workersOf(cp, leftNames(out));
+  if (mode.dryRun) return sayTokens(file, nodes);
+  await writeTokenFiles(file, await openJoining(api, nodes), caPem);
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */
 function printJoinLine({ facts }: ControlPlaneNode, file: string, out: LeftOut) {
   const ca = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
-  tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
+  tell("\nOn each worker, as root, in the kit's folder, with its own token file in it:");
   const at = clusterServer(facts);
   answer(command(shell`03-workers join --server ${at} --ca-hash ${ca} --token-file ${file}`, out));
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/03-workers.ts open [--token-file FILE] [--endpoint HOST:PORT]
+    ./bunw scripts/03-workers.ts open [--token-file FILE] [--one-token] [--endpoint HOST:PORT]
                                       [--without NODE,…] [--lost NODE,…] [--dry-run]
     ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE
                                       [--without NODE,…] [--lost NODE,…] [--dry-run]
@@ -192,22 +191,22 @@ const USAGE = `Usage:
                                       [--dry-run]
     ./bunw scripts/03-workers.ts approve [--without NODE,…] [--lost NODE,…] [--dry-run]
 
-open:    On the first control plane node. Makes a bootstrap token (valid for 2 hours), writes it
-         with the CA to a file, and prints the line for the workers. Starts approve as a unit of
-         systemd. A second open revokes the first token.
+open:    On the first control plane node. Makes a bootstrap token for each worker (valid for 2
+         hours), writes it with the CA to token.d/NODE/token, and prints the line for the workers.
+         Starts approve as a unit of systemd. A second open revokes the first tokens.
 join:    On each worker. The kubelet trusts the new CA and asks for a new client certificate; its
          configuration and all containers stay. If the certificate does not come, the old files come
          back; if join is stopped meanwhile, run it again. At its end it removes the token file.
 close:   On each control plane node. Waits until all nodes are back, approves serving certificates
          of nodes that etcd knew, lets the controller-manager run in full again, and removes
          everything that open has made.
-approve: Where open was. Approves client certificates of workers that etcd knew: once each, and only
-         of workers that do not renew their Lease. Run it by hand only where systemd-run does not
-         work. It ends with the last worker, or with the token.
+approve: Where open was. Approves client certificates of workers that etcd knew: each one's own,
+         once, while it does not renew its Lease. Run it by hand only where systemd-run fails.
 
 Options:
-    --token-file FILE  The file with the token and the CA: open writes it, join reads it (default:
-                       token). Copy it to the workers with scp; mode 0600.
+    --token-file FILE  What join reads, the token and the CA (default: token); open writes each
+                       worker's own to FILE.d/NODE/FILE. Copy them with scp; mode 0600.
+    --one-token        One token for all workers, in FILE: each can ask in another's name with it.
     --endpoint HOST:PORT  Where the workers reach the API, where nothing decides it.
     --server URL       The API's address, as open prints it.
     --ca-hash HASHES   The new CA's fingerprint, as open prints it (kubeadm calls it
@@ -227,6 +226,7 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 `;
 
 const OPTIONS = {
+  "one-token": { type: "boolean", default: false, of: ["open"] },
   "token-file": {
     file: { open: "written", join: "proved" },
     type: "string",

@@ -1,44 +1,62 @@
 /**
- * How workers get in (k8s.io/cluster-bootstrap): a bootstrap token (a Secret), and a ClusterRoleBinding: its holders may ask for a
- * certificate. Their group is the kit's own, not kubeadm's, so no rule of the cluster approves their CSRs. `closeJoining` removes both.
+ * How workers get in (k8s.io/cluster-bootstrap): a bootstrap token for each (a Secret, which says for which node), and a ClusterRoleBinding: its
+ * holders may ask for a certificate. Their group is the kit's own, not kubeadm's, so no rule of the cluster approves their CSRs. `closeJoining`
+ * removes all.
  */
 import { randomInt } from "node:crypto";
 import { Fail } from "../fail.ts";
+import { FEW } from "../plain.ts";
 import { act, say } from "../run.ts";
-import { unlessRefused } from "./api-error.ts";
+import { sayWhile } from "../wait-for.ts";
+import { NO_ANSWER_HINT, unlessRefused } from "./api-error.ts";
 import { ensureBindings, RBAC } from "./cluster-trust.ts";
 import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
+import { inParallel } from "./many.ts";
 
-/** The group of all holders of the kit's token. */
+/** The group of all holders of the kit's tokens. */
 export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
 const TYPE = "bootstrap.kubernetes.io/token";
-const DESCRIPTION = "kube-pki-repair: workers come back";
+/** For a token that any worker may use, and for one of one node. */
+export const ANY_WORKER = "";
+const OF_ANY = "kube-pki-repair: workers come back";
+const OF_NODE = /^kube-pki-repair: (\S+) comes back$/;
+
+/** Requests at the same time. */
+const WRITES = 50;
+
 export const TOKEN_HOURS = 2;
 
 /** What a joining kubelet must be allowed: to make a CSR and to read it. */
 const BINDING = { name: "kube-pki-repair:kubelet-bootstrap", role: "system:node-bootstrapper" };
 
-type Secret = KubeObject & { data?: Record<string, string> };
+type Secret = KubeObject & { type?: string; data?: Record<string, string> };
 
 /**
- * Makes a token and returns it, `id.secret`; the former one is revoked. Its holders can authenticate, but it does not sign cluster-info. It
- * expires after two hours. Errors: Fail if a rule of the cluster would approve every CSR of its holders.
+ * Makes a token for each of these nodes, and returns them, `id.secret`, by node; former ones are revoked. Their holders can authenticate, but they
+ * do not sign cluster-info. They expire after two hours. Errors: Fail if a rule of the cluster would approve every CSR of their holders.
  */
-export async function openJoining(api: KubeApi): Promise<string> {
-  const [id, secret] = [letters(6), letters(16)];
-  await refuseAutoApproval(api, userOf(id));
+export async function openJoining(api: KubeApi, nodes: readonly string[]): Promise<Map<string, string>> {
+  await refuseAutoApproval(api, userOf(letters(6)));
   await revokeTokens(api);
   await ensureBindings(api, [{ ...BINDING, subject: { kind: "Group", name: TOKEN_GROUP } }]);
+  const tokens = new Map<string, string>();
+  const make = async (node: string) => void tokens.set(node, await makeToken(api, node));
+  await sayWhile(`${nodes.length} tokens to be made`, NO_ANSWER_HINT, () => inParallel(nodes, WRITES, make));
+  return tokens;
+}
+
+async function makeToken(api: KubeApi, node: string): Promise<string> {
+  const [id, secret] = [letters(6), letters(16)];
   await api.create(SECRETS, {
     apiVersion: "v1",
     kind: "Secret",
     type: TYPE,
     metadata: { name: `bootstrap-token-${id}`, namespace: "kube-system" },
     stringData: {
-      description: DESCRIPTION,
+      description: node === ANY_WORKER ? OF_ANY : `kube-pki-repair: ${node} comes back`,
       "token-id": id,
       "token-secret": secret,
       expiration: new Date(Date.now() + TOKEN_HOURS * 3600_000).toISOString().replace(/\.\d+/, ""),
@@ -61,23 +79,41 @@ export async function joiningIsOpen(api: KubeApi): Promise<boolean> {
   return (await ourSecrets(api)).length > 0 || (await api.find(`${RBAC}/clusterrolebindings/${BINDING.name}`)) !== undefined;
 }
 
-/** The users, `system:bootstrap:ID`, as whom the API server knows the holders of the kit's valid tokens: one, or none. */
-export async function tokenUsers(api: KubeApi): Promise<string[]> {
-  return (await ourSecrets(api)).flatMap(({ metadata, data }) => {
-    const expires = new Date(textOf(data?.expiration));
-    return expires.getTime() > Date.now() ? [userOf(metadata.name.replace(/^bootstrap-token-/, ""))] : [];
-  });
+/** The users, `system:bootstrap:ID`, as whom the API server knows the holders of the kit's valid tokens; by each its node, or ANY_WORKER. */
+export async function tokenUsers(api: KubeApi): Promise<Map<string, string>> {
+  return new Map((await ourSecrets(api)).flatMap(valid));
 }
 
+/** Whether this user's token is still a valid one of the kit: one request, however many tokens there are. */
+export async function isTokenUser(api: KubeApi, user: string): Promise<boolean> {
+  const id = user.slice(USER.length);
+  const secret = user === userOf(id) && /^[a-z0-9]{6}$/.test(id) ? await api.find<Secret>(`${SECRETS}/bootstrap-token-${id}`) : undefined;
+  return secret !== undefined && secret.type === TYPE && valid(secret).length > 0;
+}
+
+function valid({ metadata, data }: Secret): [string, string][] {
+  const node = nodeOf(textOf(data?.description));
+  const expires = new Date(textOf(data?.expiration));
+  return node !== undefined && expires.getTime() > Date.now() ? [[userOf(metadata.name.replace(/^bootstrap-token-/, "")), node]] : [];
+}
+
+/** Undefined: no token of the kit. */
+function nodeOf(description: string): string | undefined {
+  return description === OF_ANY ? ANY_WORKER : OF_NODE.exec(description)?.[1];
+}
+
+/** Of thousands each name would be a line. */
 async function revokeTokens(api: KubeApi): Promise<number> {
   const ours = await ourSecrets(api);
-  for (const { metadata } of ours) await act(`${metadata.name}: revoked`, () => remove(api, `${SECRETS}/${metadata.name}`));
+  const revoke = ({ metadata }: Secret) => remove(api, `${SECRETS}/${metadata.name}`);
+  if (ours.length > FEW) await act(`${ours.length} bootstrap tokens: revoked`, () => inParallel(ours, WRITES, revoke));
+  else for (const one of ours) await act(`${one.metadata.name}: revoked`, () => revoke(one));
   return ours.length;
 }
 
 async function ourSecrets(api: KubeApi): Promise<Secret[]> {
   const secrets = await api.list<Secret>(`${SECRETS}?fieldSelector=type%3D${TYPE}`);
-  return secrets.filter(({ data }) => textOf(data?.description) === DESCRIPTION);
+  return secrets.filter(({ data }) => nodeOf(textOf(data?.description)) !== undefined);
 }
 
 /** The controller-manager approves a CSR if its maker may "create" the subresource nodeclient. It asks the API server the same question. */
@@ -100,8 +136,10 @@ function remove(api: KubeApi, path: string) {
   return unlessRefused([404], () => api.delete(path));
 }
 
+const USER = "system:bootstrap:";
+
 function userOf(id: string): string {
-  return `system:bootstrap:${id}`;
+  return USER + id;
 }
 
 function textOf(base64: string | undefined): string {

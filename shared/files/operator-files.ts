@@ -57,7 +57,7 @@ export function secretIn(file: string): string {
 export function writeTyped(
   path: string,
   content: string | Uint8Array,
-  { use = "written", ...options }: Pick<WriteOptions, "note"> & { mode: number; use?: PathUse },
+  { use = "written", ...options }: Pick<WriteOptions, "note" | "folderMode"> & { mode: number; use?: PathUse },
 ) {
   writeFile(refuseOthers(typed(path), use), content, { ...options, replace: true });
 }

@@ -2,6 +2,7 @@
  * What each command of RUNBOOK.md does in a few words, what it costs the cluster, and how long it takes: seconds on one node, the least and
  * the most of what the rehearsals measured on two cores, with the machine idle and busy.
  */
+import { basename } from "node:path";
 import { Fail } from "../fail.ts";
 
 export interface Effort {
@@ -57,9 +58,9 @@ export const KIT: Effort = {
   note: "On your machine, in the folder with kit.tar.gz (npm run pack -- --out kit.tar.gz). It prints nothing when all is well",
 };
 
-export const ADDRESSES: Effort = { does: "Write the workers' addresses into a file", costs: "nothing", seconds: [0, 0] };
+export const ADDRESSES: Effort = { does: "Write the workers' addresses and names into a file", costs: "nothing", seconds: [0, 0] };
 
 export function carrying(file: string): Effort {
-  const note = file === "token" ? { note: NO_JOIN } : {};
-  return { does: `Carry ${file.split("/").at(-1)}`, costs: "nothing", seconds: [1, 2], ...note };
+  const note = basename(file) === "token" ? { note: NO_JOIN } : {};
+  return { does: `Carry ${basename(file)}`, costs: "nothing", seconds: [1, 2], ...note };
 }

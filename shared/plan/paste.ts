@@ -1,4 +1,5 @@
 /** Lines to paste into a bash window on a machine that reaches all nodes by ssh. Nothing here but what the runbook and the node table say. */
+import { basename, dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { FEW } from "../plain.ts";
 import { forScp, programWord } from "../shell-line.ts";
@@ -12,9 +13,9 @@ const KIT_PLACE = "/run/kube-pki-repair";
 // biome-ignore lint/suspicious/noTemplateCurlyInString: it is bash's
 const PRINTED = "${line:?nothing was printed: there is nothing to do in this step}";
 
-/** Many nodes have their addresses in a file on the operator's machine. */
+/** Many nodes have their addresses and names in a file on the operator's machine, a line each. */
 const MANY_FILE = "workers";
-const AT_ONCE = `xargs -P 20 -I{}`;
+const AT_ONCE = `cut -d" " -f1 ${MANY_FILE} | xargs -P 20 -I{}`;
 
 /** `at`: the node, in words; unset: the operator's machine. */
 export interface Line {
@@ -38,27 +39,31 @@ export function printedLines(user: string, nodes: readonly PlanNode[]): Line[] {
   return onEach(nodes, (address) => `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`);
 }
 
-/** With owner and mode. Another user may not read such a file: root's tar packs and unpacks it, and no copy lies anywhere between. */
+/**
+ * With owner and mode. Another user may not read such a file: root's tar packs and unpacks it, and no copy lies anywhere between. NODE in the
+ * path is the name of the node that gets it: each has a file of its own.
+ */
 export function carryLines(user: string, from: PlanNode, nodes: readonly PlanNode[], file: string): Line[] {
   const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
-  const [folder, name] = [path.slice(0, path.lastIndexOf("/")), path.slice(path.lastIndexOf("/") + 1)];
-  if (user === ROOT) return onEach(nodes, (address) => `scp -3 -p root@${forScp(from.address)}:${path} root@${forScp(address)}:${folder}/`);
-  const pipe = (address: string) => tarPipe(user, { from: from.address, to: address }, { folder, names: name });
-  return onEach(
-    nodes,
-    (address) => `(${pipe(address)})`,
-    () => `bash -c ${programWord(pipe("{}"))}`,
-  );
+  const into = file.startsWith("/") ? dirname(path) : KIT_PLACE;
+  const own = (name: string) => path.replace("NODE", name);
+  const scp = (address: string, name: string) => `scp -3 -p root@${forScp(from.address)}:${own(name)} root@${forScp(address)}:${into}/`;
+  const pipe = (address: string, name: string) =>
+    tarPipe(user, { from: from.address, to: address }, { folder: dirname(own(name)), into, names: basename(path) });
+  const line = user === ROOT ? scp : (address: string, name: string) => `(${pipe(address, name)})`;
+  const program = user === ROOT ? scp : pipe;
+  if (path !== own("")) return onEach(nodes, line, { named: `bash -c ${programWord(program("$0", "$1"))}` });
+  return onEach(nodes, line, { same: user === ROOT ? scp("{}", "") : `bash -c ${programWord(pipe("{}", ""))}` });
 }
 
-/** It fails where either end does. `keep`: what is there already stays. */
+/** It fails where either end does. `into`: unset, the same folder there. `keep`: what is there already stays. */
 export function tarPipe(
   user: string,
   { from, to }: { from: string; to: string },
-  { folder, names, keep = false }: { folder: string; names: string; keep?: boolean },
+  { folder, into = folder, names, keep = false }: { folder: string; into?: string; names: string; keep?: boolean },
 ): string {
-  const tar = `${sudo(user)}tar -C ${folder}`;
-  return `set -o pipefail; ssh -n ${user}@${from} ${tar} -cf - ${names} | ssh ${user}@${to} ${tar} -xp${keep ? "k" : ""}f -`;
+  const tar = (at: string) => `${sudo(user)}tar -C ${at}`;
+  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder)} -cf - ${names} | ssh ${user}@${to} ${tar(into)} -xp${keep ? "k" : ""}f -`;
 }
 
 /** The kit on these nodes: RUNBOOK.md's line for one node, `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
@@ -69,22 +74,29 @@ export function kitLines(user: string, nodes: readonly PlanNode[], line: string)
   return [
     { text: `export unpack=${user === ROOT ? program : programWord(`${sudo(user)}sh -c ${program}`)}` },
     ...few.map(({ name, address }) => ({ at: name, text: `ssh ${user}@${address} "$unpack" < ${file}` })),
-    ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} sh -c 'ssh ${user}@{} "$unpack" < ${file}' < ${MANY_FILE}` }] : []),
+    ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} sh -c 'ssh ${user}@{} "$unpack" < ${file}'` }] : []),
   ];
 }
 
-/** The file of addresses, where there are too many workers for a line each; undefined where there are not. */
+/** The file of addresses and names, where there are too many workers for a line each; undefined where there are not. */
 export function workersFile(nodes: readonly PlanNode[]): Line[] | undefined {
   const { many } = sizes(nodes);
-  return many.length > 0 ? [{ text: `cat > ${MANY_FILE} <<END\n${many.map(({ address }) => address).join("\n")}\nEND` }] : undefined;
+  return many.length > 0
+    ? [{ text: `cat > ${MANY_FILE} <<END\n${many.map(({ address, name }) => `${address} ${name}`).join("\n")}\nEND` }]
+    : undefined;
 }
 
-/** `inXargs`: the same as a command of xargs, with {} for the address. */
-function onEach(nodes: readonly PlanNode[], line: (address: string) => string, inXargs = () => line("{}")): Line[] {
+/** For many: `same` is a command of xargs with {} for the address, `named` one with $0 for the address and $1 for the name. */
+function onEach(
+  nodes: readonly PlanNode[],
+  line: (address: string, name: string) => string,
+  { same = line("{}", ""), named = "" } = {},
+): Line[] {
   const { few, many } = sizes(nodes);
+  const all = named ? `xargs -P 20 -n 2 ${named} < ${MANY_FILE}` : `${AT_ONCE} ${same}`;
   return [
-    ...few.map(({ name, address }) => ({ at: name, text: line(address) })),
-    ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} ${inXargs()} < ${MANY_FILE}` }] : []),
+    ...few.map(({ name, address }) => ({ at: name, text: line(address, name) })),
+    ...(many.length > 0 ? [{ at: ALL, text: all }] : []),
   ];
 }
 

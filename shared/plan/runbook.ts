@@ -10,7 +10,7 @@
  *     ```sh on=first-control-plane if=lost-nodes   only where nodes are lost for good: NODE stands for their names
  *     ```sh on=each-worker printed              an example: the operator types the line that an earlier command printed and that begins the same
  *     ```sh on=each-worker side-by-side         typed on all of them at the same time, in one window each
- *     ```sh carry=token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it with owner and mode
+ *     ```sh carry=token.d/NODE/token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it with owner and mode
  *     ```sh ssh-to=each-node                    typed on the machine that reaches all nodes, once for each of these: NODE is its address
  *
  * A `sh` fence with none of these is for the reader alone. A `text` fence is what the commands before it print.

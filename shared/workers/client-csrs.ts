@@ -1,9 +1,9 @@
 /**
- * CSRs for kubelets' client certificates, made with the token of `open`. The token is on every worker, so any of them can ask in another
- * node's name. Therefore only the kit approves these CSRs: once for each worker that etcd knew, and only while that worker does not renew
- * its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes the group's rights.
+ * CSRs for kubelets' client certificates, made with the tokens of `open`: each worker has its own, and may ask in its own name alone. Where the
+ * operator wants one token for all, any of them can ask in another's name. Therefore only the kit approves these CSRs: once for each worker that
+ * etcd knew, and only while that worker does not renew its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes the group's rights.
  */
-import { TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
+import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { readAll } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
@@ -14,8 +14,8 @@ import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, nodeIn, req
 export const CLIENT_MESSAGE = "a worker that etcd knew, and that does not renew its Lease, asks with the kit's token for the first time";
 
 export interface Joining {
-  /** Users of the kit's valid tokens: one, or none. */
-  tokenUsers: readonly string[];
+  /** Users of the kit's valid tokens, each with the node that it is for, or ANY_WORKER. */
+  tokenUsers: ReadonlyMap<string, string>;
   /** Nodes that etcd knew. Control plane nodes are among them; part 2 gives them their certificate. */
   known: ReadonlyMap<string, KnownNode>;
   without: readonly string[];
@@ -32,7 +32,7 @@ export function givenKey(csr: Csr): string | undefined {
 }
 
 /** What was approved for these tokens before we began, by anybody: `close` on another control plane node, or an operator. */
-export async function givenBefore(api: KubeApi, users: readonly string[]): Promise<Map<string, string>> {
+export async function givenBefore(api: KubeApi, users: Joining["tokenUsers"]): Promise<Map<string, string>> {
   const given = new Map<string, string>();
   await readAll("CSRs", api.items<Csr>(requestsTo(CLIENT_SIGNER)), (csr) => {
     const key = isApproved(csr) && isOfToken(csr, users) ? givenKey(csr) : undefined;
@@ -42,8 +42,8 @@ export async function givenBefore(api: KubeApi, users: readonly string[]): Promi
 }
 
 /** Whether it was made with the token of one of these users. */
-export function isOfToken({ spec }: Csr, users: readonly string[]): boolean {
-  return users.includes(spec.username) && (spec.groups?.includes(TOKEN_GROUP) ?? false);
+export function isOfToken({ spec }: Csr, users: Joining["tokenUsers"]): boolean {
+  return users.has(spec.username) && (spec.groups?.includes(TOKEN_GROUP) ?? false);
 }
 
 interface Judged {
@@ -62,11 +62,16 @@ const RULES: [holds: (judged: Judged) => boolean, why: (judged: Judged) => strin
   [({ asked }) => asked === undefined,                                  () => "the request cannot be read"],
   [({ asked, name }) => subjectObjection(asked!, name) !== undefined,   ({ asked, name }) => subjectObjection(asked!, name)!],
   [({ asked }) => asked!.names.length > 0,                              ({ asked }) => `it asks for the name "${asked!.names[0]!.value}"`],
+  [(judged) => isOfAnother(judged),                                     ({ csr, joining, name }) => `it asks for "${name}" with the token of "${joining.tokenUsers.get(csr.spec.username)}": look at both nodes`],
   [({ joining, name }) => !joining.known.has(name),                     ({ name }) => `etcd knew no node "${name}"`],
   [({ joining, name }) => joining.known.get(name)!.controlPlane,        ({ name }) => `"${name}" is a control plane node: part 2 gives it its certificate`],
   [({ joining, name }) => joining.without.includes(name),               ({ name }) => `"${name}" is left out: --without, --lost`],
   [({ joining, name }) => joining.renewing.has(name),                   ({ name }) => `"${name}" renews its Lease: it has a certificate`],
 ];
+
+function isOfAnother({ csr, joining, name }: Judged): boolean {
+  return ![ANY_WORKER, name].includes(joining.tokenUsers.get(csr.spec.username)!);
+}
 
 /** Why a CSR must not be approved; undefined if it may be, or is a second one for the same node. */
 export function clientObjection(csr: Csr, joining: Joining): string | undefined {

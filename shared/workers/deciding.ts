@@ -1,5 +1,5 @@
 /** Decides on CSRs while nodes come back: thousands at once. Each refusal is printed, and none of them ends the waiting. */
-import { tokenUsers } from "../api/bootstrap-tokens.ts";
+import { isTokenUser } from "../api/bootstrap-tokens.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
 import { insist } from "../api/many.ts";
 import { watch } from "../api/watch.ts";
@@ -110,8 +110,9 @@ async function decideClient(scene: Scene, csr: Csr) {
   const first = joining.given.get(key);
   if (first !== undefined && first !== csr.metadata.name) return double(scene, csr, first);
   joining.given.set(key, csr.metadata.name);
-  joining.tokenUsers = await insist("the kit's token to be read", () => tokenUsers(scene.api));
-  if (!isOfToken(csr, joining.tokenUsers)) return refuse(scene, csr, `the token of "${csr.spec.username}" is no longer valid`);
+  // it may have been revoked since the tokens were read
+  if (!(await insist("the kit's token to be read", () => isTokenUser(scene.api, csr.spec.username))))
+    return refuse(scene, csr, `the token of "${csr.spec.username}" is no longer valid`);
   if (await approve(scene.api, csr, CLIENT_MESSAGE)) sayApproved(scene, csr, name);
 }
 

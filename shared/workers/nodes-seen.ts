@@ -118,6 +118,11 @@ export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: 
 }
 
 /** All but those that the operator has named. */
+/** Names of the workers that may join: also of those that seem to be alive, as a token for them costs nothing. */
+export function workersOf({ cluster }: ControlPlaneNode, without: readonly string[]): string[] {
+  return cluster.nodes.flatMap(({ name, controlPlane }) => (controlPlane || without.includes(name) ? [] : name));
+}
+
 export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string[] {
   return [...unrepaired, ...controlPlanes, ...workers];
 }

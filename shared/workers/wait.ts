@@ -95,7 +95,7 @@ function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode
 
 async function joiningOf({ cluster }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
   const users = await tokenUsers(api);
-  if (users.length === 0) return undefined;
+  if (users.size === 0) return undefined;
   const known = new Map(cluster.nodes.map((node) => [node.name, node]));
   return { tokenUsers: users, known, without, renewing: new Set(), given: await givenBefore(api, users) };
 }
@@ -130,7 +130,7 @@ async function tokenIsGone(scene: Scene): Promise<boolean> {
     scene.tokensReadAt = Date.now();
     joining.tokenUsers = await tokenUsers(api);
   }
-  return whileTokenLasts === true && joining.tokenUsers.length === 0;
+  return whileTokenLasts === true && joining.tokenUsers.size === 0;
 }
 
 /** A follower that ends means nothing while others run; its error ends the waiting. */

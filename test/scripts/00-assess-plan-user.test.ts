@@ -39,8 +39,8 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
   expect(calls).toContain(`${M1}: kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found m2`);
   expect(existsSync(nodes.folder(M2))).toBe(false);
   for (const [node, file, content] of [
-    [W1, "token", "a-token\n"],
-    [W2, "token", "a-token\n"],
+    [W1, "token", "token-of-w1\n"],
+    [W2, "token", "token-of-w2\n"],
     [M3, "shared-keys.age", "a-bundle\n"],
     [M3, "passphrase", readFileSync(`${nodes.folder(M1)}${KIT}/passphrase`, "utf8")],
   ] as const) {
@@ -56,7 +56,7 @@ test("a file that is not there is carried nowhere, and the line fails", async ()
   using nodes = await nodesBySsh(M1);
   await nodes.paste(steps(stdout)[1]!);
   const { exitCode, stderr } = await nodes.paste(carry);
-  expect([exitCode, stderr]).toEqual([2, expect.stringContaining("token: Cannot stat: No such file or directory")]);
+  expect([exitCode, stderr]).toEqual([2, expect.stringContaining("token.d/w1: Cannot open: No such file or directory")]);
   expect(existsSync(`${nodes.folder(W1)}${KIT}/bunw`)).toBe(true);
   expect(existsSync(`${nodes.folder(W1)}${KIT}/token`)).toBe(false);
 });
@@ -76,6 +76,7 @@ test("with many workers, xargs does the same", async () => {
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
   for (let i = 1; i <= 30; i++) {
     expect(calls).toContain(`10.78.0.${i}: bunw scripts/03-workers.ts join --server x`);
+    expect(readFileSync(`${nodes.folder(`10.78.0.${i}`)}${KIT}/token`, "utf8")).toBe(`token-of-w${i}\n`);
     expect(statSync(`${nodes.folder(`10.78.0.${i}`)}${KIT}/token`).mode & 0o777).toBe(0o600);
   }
   expect(calls).not.toContain("ssh root");

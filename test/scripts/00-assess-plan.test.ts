@@ -117,7 +117,7 @@ test("bash runs the lines as they are: each command arrives in one piece, and th
   rmSync(folder, { recursive: true });
   expect([code, stderr]).toEqual([0, ""]);
   expect(calls).toContain(`ssh [-n] [root@127.77.0.11] [${HOLD[1]!.command}]`);
-  expect(calls).toContain("scp [-3] [-p] [root@127.77.0.11:/run/kube-pki-repair/token] [root@10.77.0.22:/run/kube-pki-repair/]");
+  expect(calls).toContain("scp [-3] [-p] [root@127.77.0.11:/run/kube-pki-repair/token.d/w2/token] [root@10.77.0.22:/run/kube-pki-repair/]");
   expect(calls).toContain("ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-workers.ts join --server x]");
   expect(calls).toContain("ssh [-n] [root@10.77.0.13] [cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts unpack y]");
   expect(calls.join("\n")).toContain(`ssh [root@10.77.0.13] [${UNPACK}]\n5\n`);
@@ -158,8 +158,9 @@ test("with many workers their addresses are in a file, and one line does what a 
       }
     },
   });
-  expect(stdout).toMatch(/\ncat > workers <<END\n(10\.78\.0\.\d+\n){100}END\n/);
-  expect(pasted(stdout)).toContain('xargs -P 20 -I{} ssh -n root@{} "LINE" < workers');
+  expect(stdout).toMatch(/\ncat > workers <<END\n(10\.78\.0\.\d+ w\d+\n){100}END\n/);
+  expect(pasted(stdout)).toContain('cut -d" " -f1 workers | xargs -P 20 -I{} ssh -n root@{} "LINE"');
+  expect(stdout).toContain("xargs -P 20 -n 2 bash -c 'scp -3 -p root@");
   expect(stdout.split("10.78.0.50")).toHaveLength(2);
 });
 

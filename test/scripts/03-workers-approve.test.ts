@@ -249,6 +249,24 @@ test("03-workers open says what to do where systemd-run does not work, with the 
   expect(stderr).toEndWith(": ./bunw scripts/03-workers.ts approve --without w2\n");
 });
 
+test("03-workers approve gives nobody a certificate in another worker's name, with the token of his own", async () => {
+  const of = (node: string) => ({ ...token(), data: { ...token().data, description: btoa(`kube-pki-repair: ${node} comes back`) } });
+  const tokens = { [TOKEN]: of("w1"), [TOKEN.replace("abcdef", "ghijkl")]: of("w2") };
+  const csrs = [
+    await clientCsr({ name: "a-w2-by-w1", subject: as("w2") }),
+    await clientCsr({ name: "b-w2", subject: as("w2"), spec: { username: "system:bootstrap:ghijkl" } }),
+    await clientCsr({ name: "c-w1", subject: as("w1") }),
+  ];
+  using node = await scene({ ...tokens, ...asObjects(...csrs) });
+  using _api = node.api;
+  const running = node.run("03-workers approve", WAITS);
+  await until(() => node.approvals().length >= 2);
+  for (const name of ["w1", "w2"]) node.renewLease(name);
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, approvals: node.approvals().sort() }).toEqual({ exitCode: 0, approvals: ["b-w2", "c-w1"] });
+  expect(stderr).toContain('a-w2-by-w1: not approved: it asks for "w2" with the token of "w1": look at both nodes');
+});
+
 test("03-workers close approves of a worker's serving certificate what is its own, whatever its Node's status says", async () => {
   const wishes = {
     endpoint: dns("lab-api"),

@@ -1,11 +1,12 @@
 /** 03-workers open and close on a control plane node, as operators run them: going through, and what keeps them from it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { parse } from "yaml";
 import { REDUCED } from "../../shared/manifests/reduced-controllers.ts";
 import { certificatesIn } from "../../shared/pki/certificate.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
-import { healthyCp, manifest, type Objects, otherCa } from "../pretend/cluster.ts";
+import { healthyCp, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, staticUid } from "../pretend/node.ts";
 import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
@@ -23,22 +24,46 @@ const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
 const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found w2";
 
-test("03-workers open writes a token that only root can read, and prints the line for the workers without it", async () => {
+test("03-workers open writes to each worker a token of its own that only root can read, and prints the line for the workers without it", async () => {
   using node = await afterPart2();
   using api = serveRunning(node);
+  for (const stale of ["token", "token.d/w9/token"]) write(`${node.root}/root/${stale}`, "an earlier one");
   const opened = await node.run("03-workers open");
   await expectTranscript("03-workers-open", opened);
-  const token = node.read("/root/token").split("\n")[0]!;
-  expect(token).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}$/);
-  expect(statSync(`${node.root}/root/token`).mode & 0o777).toBe(0o600);
-  expect(opened.stdout + opened.stderr).not.toContain(token.split(".")[1]!);
-  expect(api.changes()).toEqual([`POST ${BINDINGS}`, `POST ${SECRETS}`]);
-  expect(certificatesIn(node.read("/root/token"))).toEqual([node.read("/etc/kubernetes/pki/ca.crt")]);
+  expect(api.changes()).toEqual([`POST ${BINDINGS}`, `POST ${SECRETS}`, `POST ${SECRETS}`]);
+  const tokens = ["w1", "w2"].map((name) => {
+    const path = `/root/token.d/${name}/token`;
+    const [token, whose] = node.read(path).split("\n");
+    expect([token, whose]).toEqual([expect.stringMatching(/^[a-z0-9]{6}\.[a-z0-9]{16}$/), `# ${name}`]);
+    expect([path, dirname(path)].map((one) => statSync(node.root + one).mode & 0o777)).toEqual([0o600, 0o700]);
+    expect(opened.stdout + opened.stderr).not.toContain(token!.split(".")[1]!);
+    expect(certificatesIn(node.read(path))).toEqual([node.read("/etc/kubernetes/pki/ca.crt")]);
+    const made = api.objects.get(`${SECRETS}/bootstrap-token-${token!.split(".")[0]}`).stringData;
+    expect([`${made["token-id"]}.${made["token-secret"]}`, made.description]).toEqual([token!, `kube-pki-repair: ${name} comes back`]);
+    return token;
+  });
+  expect(new Set(tokens).size).toBe(2);
+  expect(["/root/token", "/root/token.d/w9/token"].map((path) => node.exists(path))).toEqual([false, false]);
   expect(node.calls().find((call) => call.startsWith("systemd-run"))).toMatch(
     /^systemd-run .*--unit=kube-pki-repair-approve .*bunw scripts\/03-workers.ts approve$/,
   );
-  const made = api.objects.get(`${SECRETS}/bootstrap-token-${token.split(".")[0]}`).stringData;
-  expect(`${made["token-id"]}.${made["token-secret"]}`).toBe(token);
+});
+
+test("03-workers open --one-token writes one for all, and says what that means; a node that is left out has none", async () => {
+  using node = await afterPart2();
+  using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const one = await node.run("03-workers open --one-token");
+  expect([one.exitCode, one.stderr]).toEqual([0, expect.stringContaining("Each can ask in another's name with it)")]);
+  expect(node.read("/root/token")).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}\n-----BEGIN/);
+  const left = await node.run("03-workers open --without w2");
+  expect(left.exitCode).toBe(0);
+  expect(["/root/token", "/root/token.d/w1/token", "/root/token.d/w2/token"].map((path) => node.exists(path))).toEqual([
+    false,
+    true,
+    false,
+  ]);
+  const all = [...api.objects].flatMap(([path, { stringData }]) => (path.includes("/bootstrap-token-") ? [stringData.description] : []));
+  expect(all).toEqual(["kube-pki-repair: w1 comes back"]);
 });
 
 test("03-workers open --dry-run writes no token and makes none", async () => {
@@ -48,7 +73,7 @@ test("03-workers open --dry-run writes no token and makes none", async () => {
   const { exitCode, stderr } = await node.run("03-workers open --dry-run");
   expect([exitCode, stderr]).toEqual([
     0,
-    expect.stringContaining("would: make a bootstrap token, valid for 2 h, and write it with the CA to token\n"),
+    expect.stringContaining("would write token.d/NODE/token for w1, w2 (to each its own bootstrap token, valid for 2 h, and the CA: "),
   ]);
   expect(node.fingerprint()).toEqual(untouched);
   expect(api.changes()).toEqual([]);
@@ -64,7 +89,7 @@ test("03-workers open makes no token before the controller-manager has given eve
   expect(stderr).toContain(
     "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: kube-system, shop): no answer yet\nhint: does it lead?",
   );
-  expect(node.exists("/root/token")).toBe(false);
+  expect(node.exists("/root/token.d")).toBe(false);
   expect(api.changes()).toEqual([]);
 });
 
@@ -74,11 +99,18 @@ test("03-workers close lets the controller-manager run in full, revokes the kit'
     [BINDING]: {},
     [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS,
     [`${SECRETS}/bootstrap-token-bbbbbb`]: { ...OURS, data: {} },
+    // of a worker that has not joined, and of others
+    [`${SECRETS}/bootstrap-token-cccccc`]: { ...OURS, data: { description: btoa("kube-pki-repair: w9 comes back") } },
+    [`${SECRETS}/bootstrap-token-dddddd`]: { ...OURS, data: { description: btoa("w9 comes back") } },
   };
   using api = serveRunning(node, { objects });
   await expectTranscript("03-workers-close", await node.run("03-workers close", WAITS));
   expect(parse(node.read(MANAGER))).toEqual(manifest("kube-controller-manager"));
-  expect(api.changes()).toEqual([`DELETE ${MANAGER_LEASE}`, `DELETE ${SECRETS}/bootstrap-token-aaaaaa`, `DELETE ${BINDING}`]);
+  expect(api.changes()).toEqual([
+    `DELETE ${MANAGER_LEASE}`,
+    ...["aaaaaa", "cccccc"].map((id) => `DELETE ${SECRETS}/bootstrap-token-${id}`),
+    `DELETE ${BINDING}`,
+  ]);
 
   const closed = node.fingerprint();
   await expectTranscript("03-workers-close-again", await node.run("03-workers close", WAITS));

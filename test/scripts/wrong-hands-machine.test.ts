@@ -240,15 +240,15 @@ test("where flock is missing a script warns, and goes on", async () => {
   expect(stderr).toContain("error: etcd's certificates are not there\n");
 });
 
-test("open whose token file does not fit on the disk says so; run again, it revokes the first token", async () => {
+test("open whose token file does not fit on the disk says so; run again, it revokes the first tokens", async () => {
   using node = await afterPart2();
   using api = serveRunning(node);
   await using host = await ownMounts(full(`${node.root}/root`));
   expectStop(await node.run("03-workers open", {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
   const [first] = api.changes().filter((change) => change.startsWith("POST") && change.endsWith("/secrets"));
-  expect({ first, token: existsSync(host.path(`${node.root}/root/token`)) }).toEqual({ first: expect.any(String), token: false });
+  expect({ first, token: existsSync(host.path(`${node.root}/root/token.d/w1/token`)) }).toEqual({ first: expect.any(String), token: false });
   expect(await node.run("03-workers open")).toMatchObject({ exitCode: 0 });
-  expect(api.changes().filter((change) => /^DELETE .*bootstrap-token-/.test(change))).toHaveLength(1);
+  expect(api.changes().filter((change) => /^DELETE .*bootstrap-token-/.test(change))).toHaveLength(2);
 });
 
 test("a folder with a copy that did not fit has no .partial, also where it is a whole tree", async () => {

@@ -92,7 +92,7 @@ if ${joins}; then
   until [ -s ${KIT}/token ]; do sleep 0.05; done
   cp ${KIT}/token token
   systemctl kill --signal=CONT kubelet
-  kubectl --server https://${ENDPOINT} --insecure-skip-tls-verify --token "$(cat token)" create --validate=false -f client.json >client.log 2>&1
+  kubectl --server https://${ENDPOINT} --insecure-skip-tls-verify --token "$(head -n 1 token)" create --validate=false -f client.json >client.log 2>&1
   until [ -e /etc/kubernetes/kubelet.conf ]; do sleep 0.05; done
 fi
 until kubectl ${kubeconfig} get node ${nodeName}; do sleep 0.2; done >get.log 2>&1

@@ -3,10 +3,12 @@
  * Chance decides which node goes on first. At the end nothing of the cluster's data may be missing.
  */
 import { randomInt } from "node:crypto";
+import { basename } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { printedLine } from "../../../shared/plan/runbook.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { compare, takeSnapshot } from "../report/snapshot.ts";
+import { TOKENS } from "../scene/follow.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { controlPlaneGone, deleteKubernetes, KIT, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";
@@ -100,6 +102,8 @@ async function whatIsMissing(scene: Scene, before: Awaited<ReturnType<typeof tak
 const UNPACK = "./bunw scripts/hand-over.ts unpack";
 const JOIN = "./bunw scripts/03-workers.ts join";
 
+const tokenOf = ({ nodeName }: Machine) => TOKENS.replace("NODE", nodeName);
+
 function tasksOf({ lab }: Scene, { workloads }: { workloads: boolean }): Task[] {
   const [first, ...others] = lab.controlPlanes as [Machine, ...Machine[]];
   const tasks: Task[] = [];
@@ -116,8 +120,8 @@ function tasksOf({ lab }: Scene, { workloads }: { workloads: boolean }): Task[] 
     return task(node, "01", "./bunw scripts/01-etcd.ts", [unpacked]);
   });
   const planes = lab.controlPlanes.map((node) => task(node, "02", "./bunw scripts/02-control-plane.ts", [etcd, ...etcds]));
-  const open = task(first, "03 open", "./bunw scripts/03-workers.ts open", planes, { leaves: ["token"] });
-  const joined = lab.workers.map((node) => task(node, "join", JOIN, [open], { needs: ["token"], printed: true, again: open }));
+  const open = task(first, "03 open", "./bunw scripts/03-workers.ts open", planes, { leaves: lab.workers.map(tokenOf) });
+  const joined = lab.workers.map((node) => task(node, "join", JOIN, [open], { needs: [tokenOf(node)], printed: true, again: open }));
   const firstClose = task(first, "03 close", "./bunw scripts/03-workers.ts close", joined);
   const closes = others.map((node) => task(node, "03 close", "./bunw scripts/03-workers.ts close", [firstClose]));
   if (workloads) task(first, "04", "./bunw scripts/04-sa-tokens.ts", [firstClose, ...closes]);
@@ -161,7 +165,7 @@ async function run(soak: Soak, task: Task) {
   const { scene, laptop, printed, took } = soak;
   const cuts = soak.cuts;
   try {
-    for (const file of task.needs ?? []) await write(task.node, file, laptop.get(file)!);
+    for (const file of task.needs ?? []) await write(task.node, basename(file), laptop.get(file)!);
     const step = await type(scene, task.node, task.printed ? printed.get(task.command)! : task.command, {
       part: task.name === "04" ? 4 : undefined,
     });

@@ -1,5 +1,5 @@
 /** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { leavingOut } from "../../../shared/facts/todo.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { LOST_NODES } from "../../../shared/plan/plan-steps.ts";
@@ -101,9 +101,15 @@ function nodesAt({ scene: { lab }, without = [], away = [], workers }: Follow, p
   return nodes[place].filter(({ nodeName }) => ![...without, ...away].includes(nodeName));
 }
 
-/** Replaces the operator's scp. It reads inside the node: the kit's folder is in memory and has no path on this machine. */
-export async function carryFile(from: Machine, to: Machine, file: string, place = file) {
-  const [path, there] = [file, place].map((one) => (one.startsWith("/") ? one : `${KIT}/${one}`)) as [string, string];
+/** `open` writes them on the first control plane node: to each worker its own. */
+export const TOKENS = "token.d/NODE/token";
+
+/** Replaces the operator's scp; NODE is the name of the node that gets it. It reads inside the node: the kit's folder is in memory and has no path on this machine. */
+export async function carryFile(from: Machine, to: Machine, file: string, place = file.startsWith("/") ? file : basename(file)) {
+  const [path, there] = [file.replace("NODE", to.nodeName), place].map((one) => (one.startsWith("/") ? one : `${KIT}/${one}`)) as [
+    string,
+    string,
+  ];
   const { stdout, exitCode, stderr } = await from.run(["base64", "-w0", path]);
   if (exitCode !== 0)
     throw new Fail(`Cannot carry ${file} from ${from.name}: ${stderr.trim()}`, { hint: "look at what the command before it wrote" });

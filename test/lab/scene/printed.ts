@@ -5,7 +5,7 @@ import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
 import type { Step } from "../report/rehearsal.ts";
-import { carryFile } from "./follow.ts";
+import { carryFile, TOKENS } from "./follow.ts";
 import { reasonIn, type Scene, type } from "./scene.ts";
 
 /** What 00-assess says on a node. */
@@ -95,7 +95,7 @@ async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { r
     if (command.endsWith("04-sa-tokens.ts") && step.stderr.includes("not restarted: ")) await restartBarePods(scene);
     return step;
   }
-  for (const worker of workers) await carryFile(cp, worker, "token");
+  for (const worker of workers) await carryFile(cp, worker, TOKENS);
   const steps = [];
   for (const worker of workers) steps.push(await type(scene, worker, command, options));
   return steps.find(({ ok }) => !ok) ?? steps.at(-1)!;

@@ -5,7 +5,7 @@
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { Step } from "../report/rehearsal.ts";
-import { carryFile } from "./follow.ts";
+import { carryFile, TOKENS } from "./follow.ts";
 import { heldOr, restartBarePods } from "./printed.ts";
 import { reasonIn, type Scene, type } from "./scene.ts";
 
@@ -89,7 +89,7 @@ async function typeAt(operator: Operator, { node, command }: Todo): Promise<Step
   const bundle = /hand-over\.ts unpack (\S+)/.exec(screen)?.[1];
   if (command.includes("hand-over.ts pack") && bundle) await carry(operator, node, bundle, scene.lab.controlPlanes);
   if (command.includes("03-workers.ts open") && screen.includes("03-workers.ts join"))
-    await carry(operator, node, "token", scene.lab.workers);
+    await carry(operator, node, TOKENS, scene.lab.workers);
   return step;
 }
 

@@ -70,7 +70,7 @@ done.  next: the same on cp2 where it is not done yet, then ${S}/04-sa-tokens.ts
       "laptop: scp cp1:/etc/kubernetes/pki/sa-old.pub cp2:",
       "cp1: 02-control-plane.ts",
       "cp1: 03-workers.ts open",
-      "laptop: scp cp1:token w1:",
+      "laptop: scp cp1:token.d/NODE/token w1:",
     ],
     ...[`w1: ${JOIN.replace(`${S}/`, "")}`, "cp1: 03-workers.ts close", "cp2: 03-workers.ts close", "cp1: 04-sa-tokens.ts"],
     ...["cp1: 04-sa-tokens.ts retire", "cp2: 04-sa-tokens.ts retire", "cp1: 05-verify.ts"],

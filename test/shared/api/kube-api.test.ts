@@ -1,7 +1,7 @@
 /** The REST client, and what is built on few of its calls: Leases and bootstrap tokens. */
 import { expect, spyOn, test } from "bun:test";
 import { ApiError } from "../../../shared/api/api-error.ts";
-import { closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
+import { ANY_WORKER, closeJoining, isTokenUser, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { dropDeadLeaders, dropLease, leaderOf } from "../../../shared/api/leader-leases.ts";
 import { allRenewals, leaseRenewed } from "../../../shared/api/leases.ts";
@@ -249,7 +249,7 @@ const OTHERS = { type: "bootstrap.kubernetes.io/token", data: { description: "" 
 test("openJoining() makes a token that only lets a kubelet ask, in a group of the kit's own; closeJoining() leaves nothing of it", async () => {
   using box = sandbox();
   using server = pretendApi({ objects: { [`${SECRETS}/bootstrap-token-aaaaaa`]: OTHERS } });
-  const token = await openJoining(client(server));
+  const token = (await openJoining(client(server), ["w1"])).get("w1")!;
   expect(token).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}$/);
   const [id, secret] = token.split(".") as [string, string];
   const { type, stringData } = server.objects.get(`${SECRETS}/bootstrap-token-${id}`);
@@ -262,7 +262,7 @@ test("openJoining() makes a token that only lets a kubelet ask, in a group of th
   expect(hours).toBeLessThanOrEqual(2);
   const { roleRef, subjects } = server.objects.get(BINDING);
   expect([roleRef.name, subjects.map(({ name }: { name: string }) => name)]).toEqual(["system:node-bootstrapper", [group]]);
-  expect(await tokenUsers(client(server))).toEqual([`system:bootstrap:${id}`]);
+  expect([...(await tokenUsers(client(server)))]).toEqual([[`system:bootstrap:${id}`, "w1"]]);
 
   mode.dryRun = true;
   await closeJoining(client(server));
@@ -278,11 +278,15 @@ test("openJoining() makes a token that only lets a kubelet ask, in a group of th
 test("openJoining() again revokes the former token, and one that has ended is no token any more", async () => {
   using _box = sandbox();
   using server = pretendApi();
-  await openJoining(client(server));
-  const [id] = (await openJoining(client(server))).split(".");
-  expect(await tokenUsers(client(server))).toEqual([`system:bootstrap:${id}`]);
+  await openJoining(client(server), ["w1", "w2"]);
+  const id = (await openJoining(client(server), [ANY_WORKER])).get(ANY_WORKER)!.slice(0, 6);
+  expect([...(await tokenUsers(client(server)))]).toEqual([[`system:bootstrap:${id}`, ANY_WORKER]]);
+  expect(await isTokenUser(client(server), `system:bootstrap:${id}`)).toBe(true);
+  for (const user of ["system:bootstrap:zzzzzz", "system:bootstrap:", "system:node:w1", `${id}`])
+    expect(await isTokenUser(client(server), user)).toBe(false);
   server.objects.get(`${SECRETS}/bootstrap-token-${id}`).data.expiration = btoa("2026-01-01T00:00:00Z");
-  expect(await tokenUsers(client(server))).toEqual([]);
+  expect([...(await tokenUsers(client(server)))]).toEqual([]);
+  expect(await isTokenUser(client(server), `system:bootstrap:${id}`)).toBe(false);
 });
 
 test("openJoining() makes no token where a rule of the cluster's approves whatever its holders ask for", async () => {
@@ -293,7 +297,7 @@ test("openJoining() makes no token where a rule of the cluster's approves whatev
         ? Response.json({ status: { allowed: body.spec.resourceAttributes.subresource === "nodeclient" } })
         : undefined,
   });
-  await expect(openJoining(client(server))).rejects.toThrow("A rule of this cluster approves every node's certificate");
+  await expect(openJoining(client(server), ["w1"])).rejects.toThrow("A rule of this cluster approves every node's certificate");
   expect(server.changes()).toEqual([]);
   expect(server.requests[0]!.body.spec.groups).toEqual([
     "system:bootstrappers",

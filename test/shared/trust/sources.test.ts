@@ -216,7 +216,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     facts: async () => {
       const csr = await clientCsr({ subject: "O=system:nodes, CN=system:node:m1" });
       const known = new Map([["m1", { ...node("m1", "10.0.0.11"), controlPlane: true }]]);
-      const tokenUsers = ["system:bootstrap:abcdef"];
+      const tokenUsers = new Map([["system:bootstrap:abcdef", ""]]);
       return clientObjection(csr, { tokenUsers, known, without: [], renewing: new Set(), given: new Map() }) === undefined;
     },
   },

@@ -1,14 +1,21 @@
 /** Which requests for a kubelet's client certificate, made with the token that is on every worker, are approved: each worker's, once. */
 import { expect, test } from "bun:test";
+import { ANY_WORKER, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { clientObjection, isRenewal, type Joining, sayDouble } from "../../../shared/workers/client-csrs.ts";
-import { type Asked, CLIENT, clientCsr, dns, secondList, TOKEN_USER } from "../../pretend/csrs.ts";
+import { nodesReturn } from "../../../shared/workers/wait.ts";
+import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { otherCa } from "../../pretend/cluster.ts";
+import { type Asked, asObjects, CLIENT, clientCsr, dns, secondList, TOKEN_USER } from "../../pretend/csrs.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
+const ca = await otherCa();
 const node = (name: string, controlPlane = false): [string, KnownNode] => [name, { name, uid: name, controlPlane, names: [name], ips: [] }];
 
 function joining(): Joining {
   return {
-    tokenUsers: [TOKEN_USER],
+    tokenUsers: new Map([[TOKEN_USER, ""]]),
     known: new Map([node("w1"), node("w2"), node("w3"), node("cp1", true)]),
     without: ["w3"],
     renewing: new Set(["w2"]),
@@ -55,7 +62,7 @@ test.each<[string, Asked, string]>([
 });
 
 test("once the token has expired nothing is approved", async () => {
-  expect(clientObjection(await clientCsr(), { ...joining(), tokenUsers: [] })).toContain("does not use the token of open");
+  expect(clientObjection(await clientCsr(), { ...joining(), tokenUsers: new Map() })).toContain("does not use the token of open");
 });
 
 test("a kubelet that renews its own certificate is the cluster's business, and nobody else's renewal is", async () => {
@@ -69,4 +76,53 @@ test("the line to look at two requests is one, whatever they are called", async 
   const csr = await clientCsr({});
   csr.metadata.name = "--profile-output=shared-keys.age";
   expect(sayDouble(csr, "--profile=heap")).toContain("(kubectl get csr -o yaml -- --profile=heap --profile-output=shared-keys.age)");
+});
+
+test("a worker's own token is for its own name alone", async () => {
+  const own = { ...joining(), tokenUsers: new Map([[TOKEN_USER, "w1"]]) };
+  expect(clientObjection(await clientCsr(as("w1")), own)).toBeUndefined();
+  const his = { ...joining(), renewing: new Set<string>(), tokenUsers: new Map([[TOKEN_USER, "w2"]]) };
+  expect(clientObjection(await clientCsr(as("w1")), his)).toBe('it asks for "w1" with the token of "w2": look at both nodes');
+});
+
+/** All of them ask at once; returns how often the API was asked, and how often for all tokens. */
+async function joinOf(names: readonly string[], tokensFor: readonly string[]) {
+  using _box = sandbox();
+  using server = pretendApi();
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const tokens = await openJoining(api, tokensFor);
+  for (const name of names) {
+    const id = (tokens.get(name) ?? tokens.get(ANY_WORKER))!.slice(0, 6);
+    const csr = await clientCsr({ ...as(name), name: `csr-${name}`, spec: { username: `system:bootstrap:${id}` } });
+    for (const [path, object] of Object.entries(asObjects(csr))) server.objects.set(path, object);
+  }
+  const nodes = names.map((name) => node(name)[1]);
+  const own = {
+    tokenUsers: await tokenUsers(api),
+    known: new Map(names.map((name) => node(name))),
+    without: [],
+    given: new Map<string, string>(),
+  };
+  const made = server.requests.length;
+  const returned = nodesReturn({
+    api,
+    expected: nodes,
+    caPem: ca.cert,
+    serving: false,
+    seconds: 0,
+    joining: { ...own, renewing: new Set() },
+  });
+  await expect(returned).rejects.toThrow(`${names.length} of ${names.length} nodes have not come back`);
+  const asked = server.requests.slice(made).map(({ method, path }) => `${method} ${path}`);
+  const count = (pattern: RegExp) => asked.filter((one) => pattern.test(one)).length;
+  return { approved: count(/^PUT .*\/approval$/), tokens: count(/\/secrets\/bootstrap-token-/), lists: count(/\/secrets\?/) };
+}
+
+test("with a token for each of many workers the API is asked as often as with one token, and nobody reads all of them for one", async () => {
+  const names = Array.from({ length: 200 }, (_, index) => `w${index}`);
+  const [each, one] = [await joinOf(names, names), await joinOf(names, [ANY_WORKER])];
+  expect(each).toMatchObject({ approved: 200, tokens: 200 });
+  expect(one).toMatchObject({ approved: 200, tokens: 200 });
+  // now and then, by the clock: on a slow machine some more
+  expect(Math.max(each.lists, one.lists)).toBeLessThan(100);
 });
