@@ -3,6 +3,7 @@
  * which another text stands: quotes and newlines have backslashes there. No pattern has two loops over the same letters: a text is read in
  * a time that grows with its length.
  */
+import { createHmac, randomBytes } from "node:crypto";
 
 interface SecretForm {
   what: string;
@@ -85,4 +86,12 @@ export function redact(text: string): { text: string; what?: string } {
 function secretIn(match: string, rest: unknown[]): string {
   const groups = rest.at(-1);
   return typeof groups === "object" ? (groups as { secret: string }).secret : match;
+}
+
+/** Another one in each run: nobody finds a value by trying. Within a run equal values look equal. */
+const SALT = randomBytes(32);
+
+/** What stands for a value that may be a secret: "(hidden, 3f2a91c0)". */
+export function veiled(value: string): string {
+  return `(hidden, ${createHmac("sha256", SALT).update(value).digest("hex").slice(0, 8)})`;
 }

@@ -1,6 +1,6 @@
 /** What two manifests of one static pod say differently: hand edits of every kind. */
-import { createHmac, randomBytes } from "node:crypto";
 import { CONTROL_PLANE } from "../node/containers.ts";
+import { redact, veiled } from "../redact.ts";
 import { commandOf, flags } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 import { full } from "./reduced-controllers.ts";
@@ -35,7 +35,7 @@ function flat(value: unknown, path: string, container: string): string[] {
   if (value === undefined || value === null) return [];
   if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`, container));
   if (typeof value !== "object")
-    return [/\b(command|args)\[\]$/.test(path) ? shownWord(String(value), container) : `${path}=${shownValue(path, value)}`];
+    return [/\b(?<!\bexec\.)(command|args)\[\]$/.test(path) ? shownWord(String(value), container) : `${path}=${shownValue(path, value)}`];
   const named = path.endsWith(`[${nameOf(value)}]`);
   return Object.entries(value).flatMap(([key, child]) =>
     named && key === "name" ? [] : flat(child, path ? `${path}.${key}` : key, container),
@@ -47,22 +47,17 @@ const OPEN =
   /(^|\.)(image|imagePullPolicy|mountPath|mountPropagation|path|type|port|scheme|host|cpu|memory|priorityClassName|restartPolicy|dnsPolicy|protocol|effect|operator|key|terminationMessagePath|terminationMessagePolicy|(add|drop)\[\])$|^labels\./;
 
 function shownValue(path: string, value: unknown): string {
-  return typeof value !== "string" || OPEN.test(path) ? String(value) : hidden(value);
+  return typeof value !== "string" || OPEN.test(path) ? String(value) : veiled(value);
 }
 
-/** A word of a command: flags of kubeadm's servers are no secrets, those of every other program may be. */
+/** A word of a command: flags of kubeadm's servers are no secrets, those of every other program may be, and so may be what a shell gets. */
 export function shownWord(word: string, container: string): string {
-  if ((CONTROL_PLANE as readonly string[]).includes(container) && !/\/\/[^/]*@/.test(word)) return word;
+  const isServers =
+    (CONTROL_PLANE as readonly string[]).includes(container) && /^(--[\w-]+(=|$)|(\/[\w./-]*|kube-[a-z-]+|etcd)$)/.test(word);
+  if (isServers && redact(word).text === word) return word;
   const [, flag, value] = /^(--[\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
-  if (flag === undefined) return hidden(word);
-  return value === undefined ? flag : `${flag}=${hidden(value)}`;
-}
-
-/** Another one in each run: nobody finds a value by trying. Within a run equal values look equal. */
-const SALT = randomBytes(32);
-
-function hidden(value: string): string {
-  return `(hidden, ${createHmac("sha256", SALT).update(value).digest("hex").slice(0, 8)})`;
+  if (flag === undefined) return veiled(word);
+  return value === undefined ? flag : `${flag}=${veiled(value)}`;
 }
 
 function nameOf(item: unknown): string {

@@ -6,6 +6,7 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, readText, stat, writeFile } from "../files/files.ts";
 import { canonicalIp } from "../pki/addresses.ts";
+import { veiled } from "../redact.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -145,8 +146,12 @@ function without(flags: Flags, others: Flags): Flags {
   return flags.filter(([name, value]) => !others.some((other) => other[0] === name && other[1] === value));
 }
 
+/** Flags whose values are no secret. Of every other one, a cloud's or a label, nobody knows. */
+const OPEN =
+  /^(v|node-ip|hostname-override|(root|cert|log|volume-plugin|config)-dir|(container-runtime|image-service)(-endpoint)?|pod-infra-container-image|cgroup-(driver|root)|config|(bootstrap-)?kubeconfig|resolv-conf|cluster-(dns|domain)|max-pods|(system|kube)-reserved|eviction-[a-z-]+|feature-gates|fail-swap-on|rotate-(server-)?certificates|network-plugin)$/;
+
 function shown(flags: Flags): string {
-  return flags.map(([name, value]) => `--${name}=${value}`).join(" ");
+  return flags.map(([name, value]) => `--${name}=${OPEN.test(name) ? value : veiled(value)}`).join(" ");
 }
 
 function otherFlags(gone: Flags, added: Flags): Refused {

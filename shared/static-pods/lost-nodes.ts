@@ -56,6 +56,8 @@ export function keepLostNode(name: string, { data, rescue }: Pick<ControlPlaneNo
     metadata: { uid: metadata.uid ?? "", labels: metadata.labels ?? {}, annotations: metadata.annotations ?? {} },
     spec: { taints: spec?.taints ?? [] },
   };
+  for (const [key, value] of Object.entries(peoples(marks.metadata.annotations)))
+    writeFile(patchFile(folder, key), `${JSON.stringify({ metadata: { annotations: { [key]: value } } })}\n`, options);
   // last: a folder that has it has everything
   writeFile(`${folder}/${OBJECT}`, `${JSON.stringify(marks, null, 2)}\n`, {
     ...options,
@@ -100,19 +102,33 @@ const STATE = /^node\.(kubernetes|cloudprovider\.kubernetes)\.io\//;
 
 export const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
-/** The commands that make the Node again what it was. Of annotations only those that are gone: programs change theirs. */
-export function putBackCommands(name: string, was: NodeObject, is: NodeObject = AFTER_JOIN): string[] {
+/**
+ * The commands that make the Node again what it was. Of annotations only those that are gone: programs change theirs; what an annotation says
+ * may be a secret, so a file has it, and no command.
+ */
+export function putBackCommands({ name, object: was, folder }: Omit<LostNode, "pods">, is: NodeObject = AFTER_JOIN): string[] {
   const [labels, now] = [peoples(was.metadata.labels), peoples(is.metadata.labels)];
   const gone = Object.entries(peoples(was.metadata.annotations)).filter(([key]) => is.metadata.annotations?.[key] === undefined);
   const changes = {
     label: [...Object.entries(labels).filter(([key, value]) => now[key] !== value), ...added(labels, now)],
     taint: taintsChanged(was.spec?.taints ?? [], is.spec?.taints ?? []),
-    annotate: gone,
   };
-  return Object.entries(changes).flatMap(([verb, words]) => {
+  const marks = Object.entries(changes).flatMap(([verb, words]) => {
     const typed = words.map((word) => (typeof word === "string" ? word : word.join("=")));
     return typed.length > 0 ? [`${KUBECTL} ${shell`${verb} --overwrite node ${name} ${typed}`}`] : [];
   });
+  const files = gone.map(([key]) => patchFile(folder, key));
+  const patches = files.filter(exists).map((file) => `${KUBECTL} ${shell`patch --type merge --patch-file ${file} node ${name}`}`);
+  // an earlier kit has made no files
+  return [...marks, ...patches, ...(patches.length < files.length ? [shell`cat ${folder}/${OBJECT}`] : [])];
+}
+
+/** For `kubectl patch`: one annotation. */
+function patchFile(folder: string, key: string): string {
+  return `${folder}/annotation-${key
+    .replaceAll("_", "__")
+    .replaceAll("/", "_")
+    .replaceAll(/[^\w.-]/g, "-")}.json`;
 }
 
 function added(was: Record<string, string>, is: Record<string, string>): string[] {

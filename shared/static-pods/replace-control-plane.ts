@@ -53,7 +53,7 @@ function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
   const own = lost.flatMap(({ name, pods }) =>
     pods.flatMap((pod) => (isKubeadms(pod.name) ? [] : [`  ${putManifest(pod.file, name, cp)}`])),
   );
-  const back = [...own, ...lost.flatMap(({ name, object }) => putBackCommands(name, object).map((line) => `  ${line}`))];
+  const back = [...own, ...lost.flatMap((node) => putBackCommands(node).map((line) => `  ${line}`))];
   const others = own.length > 0 ? [] : otherStaticPods(cp).map(({ name, namespace }) => manifestPath(cp, name, namespace));
   return [
     ...(others.length > 0 ? [`kubeadm makes only its own static pods. Copy the others from here: ${others.join(", ")}`] : []),

@@ -33,9 +33,9 @@ export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): Async
   }
 }
 
-function marksAnswer({ name, object, folder }: LostNode, now: ApiNode): Answer {
-  const commands = putBackCommands(name, object, now);
-  return commands.length === 0 ? "as before" : { failed: `!CHANGED! ${commands.join("; ")}${orMeant(folder)}` };
+function marksAnswer(lost: LostNode, now: ApiNode): Answer {
+  const commands = putBackCommands(lost, now);
+  return commands.length === 0 ? "as before" : { failed: `!CHANGED! ${commands.join("; ")}${orMeant(lost.folder)}` };
 }
 
 function podAnswer({ name, folder }: LostNode, pod: LostNode["pods"][number], pods: readonly Pod[], cp: ControlPlaneNode): Answer {

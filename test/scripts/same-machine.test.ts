@@ -26,10 +26,10 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
   expect(printed).toContain("  ./bunw scripts/join-again.ts --address 127.77.0.12:7443 --kubernetes v1.34.4");
   expect(printed).toContain("  kubeadm reset --force");
   expect(printed).toContain("  kubeadm join --config /root/kube-pki-repair-kubelet/join.yaml");
-  expect(printed.filter((line) => / node m2 /.test(line))).toEqual([
+  expect(printed.filter((line) => / node m2( |$)/.test(line))).toEqual([
     `${kubectl} label --overwrite node m2 disk=nvme node.kubernetes.io/exclude-from-external-load-balancers-`,
     `${kubectl} taint --overwrite node m2 storage=only:NoExecute`,
-    `${kubectl} annotate --overwrite node m2 'example.org/owner=O'\\''Neill & co'`,
+    expect.stringMatching(/ patch --type merge --patch-file \S+\/lost-nodes\/m2\/annotation-example\.org_owner\.json node m2$/),
   ]);
   const page = await node.run("00-assess --plan --lost m2");
   const [, again] = /^(sed -n .*)$/m.exec(page.stdout)!;
@@ -39,9 +39,18 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
   expect(shown).toContain("\ndone.  next: ");
   const [folder] = readdirSync(`${node.root}/root`).map((name) => `/root/${name}/lost-nodes/m2`);
   expect(readdirSync(node.root + folder).sort()).toEqual(
-    ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml", "node.json"].sort(),
+    [
+      "annotation-example.org_owner.json",
+      "etcd.yaml",
+      "kube-apiserver.yaml",
+      "kube-controller-manager.yaml",
+      "kube-scheduler.yaml",
+      "node.json",
+    ].sort(),
   );
   expect(node.read(`${folder}/kube-apiserver.yaml`)).toContain(HAND_EDIT);
+  const patch = JSON.parse(node.read(`${folder}/annotation-example.org_owner.json`));
+  expect(patch).toEqual({ metadata: { annotations: { "example.org/owner": "O'Neill & co" } } });
 });
 
 /** A control plane node that part 2 has left out, and whose name has joined again, as this Node and with these static pods. */

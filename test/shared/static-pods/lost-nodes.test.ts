@@ -1,9 +1,13 @@
 import { expect, test } from "bun:test";
 import { type NodeObject, putBackCommands } from "../../../shared/static-pods/lost-nodes.ts";
+import { write } from "../../pretend/cluster.ts";
 import { M2 } from "../../pretend/lost-cp.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const LINE = /^kubectl --kubeconfig \/etc\/kubernetes\/admin\.conf (.*)$/;
-const commands = (was: NodeObject, is?: NodeObject) => putBackCommands("m2", was, is).map((line) => LINE.exec(line)![1]!);
+const FOLDER = "/root/lost-nodes/m2";
+const lines = (was: NodeObject, is?: NodeObject) => putBackCommands({ name: "m2", object: was, folder: FOLDER }, is);
+const commands = (was: NodeObject, is?: NodeObject) => lines(was, is).map((line) => LINE.exec(line)![1]!);
 const node = (labels: Record<string, string>, taints: { key: string; value?: string; effect: string }[] = []): NodeObject => ({
   metadata: { labels },
   spec: { taints },
@@ -30,9 +34,17 @@ test("another value of a label or a taint is set back, not added", () => {
   expect(commands(was, is)).toEqual(["label --overwrite node m2 disk=nvme", "taint --overwrite node m2 storage=only:NoSchedule"]);
 });
 
-test("an annotation is one word for a shell, whatever somebody wrote into it", () => {
-  const was = { metadata: { labels: {}, annotations: { note: "a; rm -rf '/' $(id) `id`" } } };
-  const [line] = putBackCommands("m2", was, { metadata: { labels: {} } });
-  const words = Bun.spawnSync(["bash", "-c", `kubectl() { printf '%s\\n' "\${@: -1}"; }; ${line}`]).stdout.toString();
-  expect(words).toBe("note=a; rm -rf '/' $(id) `id`\n");
+test("what an annotation says stands in a file, and in no command", () => {
+  using box = sandbox();
+  const object = { metadata: { annotations: { "example.org/a": "a; rm -rf '/' $(id)", "example.org/a_b": "s3cret" } } };
+  for (const name of ["example.org_a", "example.org_a__b"]) write(`${box.dir}${FOLDER}/annotation-${name}.json`, "{}");
+  expect(commands(object, { metadata: { labels: {} } })).toEqual([
+    `patch --type merge --patch-file ${FOLDER}/annotation-example.org_a.json node m2`,
+    `patch --type merge --patch-file ${FOLDER}/annotation-example.org_a__b.json node m2`,
+  ]);
+});
+
+test("of a folder that an earlier kit has made, the line shows it", () => {
+  using _box = sandbox();
+  expect(lines({ metadata: { annotations: { a: "s3cret" } } }, { metadata: {} })).toEqual([`cat ${FOLDER}/node.json`]);
 });
