@@ -1,5 +1,5 @@
 /** What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked: each with the command that removes it. */
-import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -44,6 +44,7 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
     ...(marks.length > 0 ? [on(shell`rm -f ${marks.map((name) => `${MARKS}/${name}`)}`, "notes for part 4, no secret")] : []),
     ...(stat(STASH) ? [on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
     ...unfinished(MARKS).map((path) => on(shell`rm -rf ${path}`, "not whole: a run was cut off here")),
+    ...(stat(`${ROOT}/token.d`) ? [on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens")] : []),
     ...secretFiles(hostEntry(ROOT)).map((name) =>
       on(shell`shred -u ${ROOT}/${name}`, "opens, or is, a bundle of all keys: when it is away from this machine"),
     ),
@@ -52,7 +53,7 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
 
 /** The kit's folder is memory of its own: with it goes all that is in it. */
 export function kits(): ToDelete {
-  const inside = secretFiles(KIT);
+  const inside = [...secretFiles(KIT), ...(existsSync(join(KIT, "token.d")) ? ["token.d"] : [])];
   return {
     on: "every node",
     command: "cd / && umount /run/kube-pki-repair && rmdir /run/kube-pki-repair",
@@ -96,7 +97,7 @@ function unfinished(folder: string): string[] {
 }
 
 /** A bundle in the age format, an age identity (and its first line, which age-keygen writes), a bootstrap token. */
-const SECRET = /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s*$)/;
+const SECRET = /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s)/;
 
 /** Bytes that are looked at; a bundle is larger, its first line is not. */
 const HEAD = 4096;
@@ -104,7 +105,7 @@ const HEAD = 4096;
 /** Names of regular files in this folder of this machine, not below it. */
 function secretFiles(folder: string): string[] {
   const names = gone(() => readdirSync(folder)) ?? [];
-  return names.filter((name) => {
+  return names.sort().filter((name) => {
     const path = join(folder, name);
     const info = gone(() => lstatSync(path));
     return info?.isFile() && info.size <= LARGEST && SECRET.test(readFileSync(path).subarray(0, HEAD).toString("latin1"));

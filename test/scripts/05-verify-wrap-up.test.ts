@@ -39,6 +39,8 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
   write(`${node.root}/etc/kubernetes/pki/.ca.key.7.kube-pki-repair.partial`, "half");
   write(`${node.root}/root/keys.age`, AGE);
   write(`${node.root}/root/identity`, "# created\nAGE-SECRET-KEY-1ABC\n");
+  const token = `${["abcdef", "0123456789abcdef"].join(".")}\n# w1\n${before.cert}`;
+  for (const file of ["token", "token.d/w1/token"]) write(`${node.root}/root/${file}`, token);
   write(`${node.root}/root/notes.txt`, "nothing secret");
   const canary = { metadata: { labels: { "kube-pki-repair": "canary" } }, spec: { nodeName: "w2" }, status: { phase: "Succeeded" } };
   const run = await end(node, { "/api/v1/namespaces/kube-system/pods/kube-pki-repair-canary-w2": canary });
@@ -50,8 +52,10 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
     "m1: rm -rf /root/kube-pki-repair-TIME",
     "m1: rm -f /etc/kubernetes/.kube-pki-repair-new-sa-key",
     "m1: rm -rf /etc/kubernetes/pki/.ca.key.7.kube-pki-repair.partial",
+    "m1: rm -rf /root/token.d",
     "m1: shred -u /root/identity",
     "m1: shred -u /root/keys.age",
+    "m1: shred -u /root/token",
   ]);
   expect(run.stdout).toContain("  Nodes that are gone: w9\n");
 });
