@@ -9,7 +9,7 @@ import { Fail, Refused } from "../fail.ts";
 import { type Parsed, parseWords, typed } from "../options.ts";
 import { shell } from "../shell-line.ts";
 import { readText, stat, type WriteOptions, writeFile } from "./files.ts";
-import { hostEntry, realPath, wayTo } from "./root.ts";
+import { hostEntry, wayTo } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
 /**
@@ -34,7 +34,7 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
   const command = "file" in config && typeof (config.file as UseOf) === "string" ? "" : (words[0] ?? "");
   const judge = (use: unknown, path: unknown) => {
     const own = typeof use === "string" ? use : (use as Partial<Record<string, PathUse>>)[command];
-    if (own && typeof path === "string") refuseOthers(typed(path), own as PathUse);
+    for (const one of own ? [path].flat() : []) if (typeof one === "string") refuseOthers(typed(one), own as PathUse);
   };
   const values = parsed.values as Record<string, unknown>;
   for (const [name, option] of Object.entries(config.options ?? {}))
@@ -69,11 +69,12 @@ interface Entry {
 
 /** Where the content of the path is: no link is on the way to it. Errors: Refused where somebody else has a hand in what is there. */
 export function refuseOthers(path: string, use: PathUse): string {
-  const entries = wayTo(path).flatMap((entry): Entry[] => {
+  const way = tryFile("look at", path, () => wayTo(path), true)!;
+  const entries = way.flatMap((entry): Entry[] => {
     const info = tryFile("look at", entry, () => fs.lstatSync(hostEntry(entry)));
     return info ? [{ path: entry, info }] : [];
   });
-  const place = realPath(path);
+  const place = way.at(-1) ?? "/";
   const content = entries.at(-1)?.path === place ? entries.at(-1) : undefined;
   for (const entry of entries) {
     const why = faultOf(entry, use, content);
