@@ -13,7 +13,7 @@ import { Refused } from "../fail.ts";
 import { readNode } from "../node/node.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
-import { isControlPlaneName } from "../workers/identities.ts";
+import { isControlPlaneName } from "../trust/control-planes.ts";
 import { isUserName, ROOT } from "./login.ts";
 import { isName } from "./plan-nodes.ts";
 

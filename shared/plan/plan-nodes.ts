@@ -2,8 +2,7 @@
  * The nodes of a plan, and the addresses that get into lines to paste. A Node's status is written by its own kubelet: only an address that
  * nobody else has, and that is one, gets there. Everything else becomes a placeholder, with the reason.
  */
-import type { EtcdData } from "../etcd-data/data.ts";
-import type { Cluster, KnownNode } from "../facts/cluster.ts";
+import type { KnownNode } from "../facts/cluster.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { addressToType, identitiesOf } from "../workers/identities.ts";
 import type { Place } from "./runbook.ts";
@@ -25,8 +24,9 @@ interface Where {
 }
 
 /** All nodes but those of `without`: this one first, then the other control plane nodes, then the workers. */
-export function planNodes({ cluster, data }: { cluster: Cluster; data: EtcdData }, { here, without }: Where): PlanNode[] {
-  const known = identitiesOf({ cluster, data });
+export function planNodes(from: Parameters<typeof identitiesOf>[0], { here, without }: Where): PlanNode[] {
+  const { cluster } = from;
+  const known = identitiesOf(from);
   const rank = (node: KnownNode) => (node.name === here ? 0 : node.controlPlane ? 1 : 2);
   return cluster.nodes
     .filter(({ name }) => !without.includes(name))

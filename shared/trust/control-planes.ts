@@ -47,3 +47,12 @@ export function controlPlaneNames(data: EtcdData): string[] {
   const found = nodes instanceof Fail ? [] : membersAmong(nodes, data);
   return [...new Set([...found, ...data.members.map(({ name }) => name)])];
 }
+
+/** Of a Node that is deleted, etcd's members still tell. */
+export function isControlPlaneName(
+  name: string,
+  { cluster, data }: { cluster: { nodes: readonly { name: string; controlPlane: boolean }[] }; data: Members },
+): boolean {
+  const node = cluster.nodes.find((one) => one.name === name);
+  return node ? node.controlPlane : data.members.some((member) => member.name === name);
+}

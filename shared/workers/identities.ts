@@ -110,15 +110,6 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
   });
 }
 
-/** Of a Node that is deleted, etcd's members still tell. */
-export function isControlPlaneName(
-  name: string,
-  { cluster, data }: { cluster: Pick<Cluster, "nodes">; data: Pick<EtcdData, "members"> },
-): boolean {
-  const node = cluster.nodes.find((one) => one.name === name);
-  return node ? node.controlPlane : data.members.some((member) => member.name === name);
-}
-
 /** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined if it is neither. */
 function plain({ type, value }: { type: string; value: string }): string | undefined {
   if (type === "ip" || isIP(value)) return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;
