@@ -171,7 +171,7 @@ async function makeTokens({ cp, api, out }: Scene, file: string, isOne: boolean)
   await waitForRootCa(api, caPem);
   const nodes = isOne ? [ANY_WORKER] : seen.workersOf(cp, leftNames(out));
   if (mode.dryRun) return sayTokens(file, nodes);
-  await writeTokenFiles(file, await openJoining(api, nodes), caPem);
+  await writeTokenFiles(file, () => openJoining(api, nodes), caPem);
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */

@@ -6,7 +6,7 @@ import { basename } from "node:path";
 import { ANY_WORKER, TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import { Fail } from "../fail.ts";
 import { exists, list, readText, removeFile } from "../files/files.ts";
-import { writeTyped } from "../files/operator-files.ts";
+import { refuseOthers, writeTyped } from "../files/operator-files.ts";
 import { typed } from "../options.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
@@ -19,8 +19,10 @@ function tokenPlace(file: string, node: string): string {
   return node === ANY_WORKER ? file : `${file}.d/${node}/${basename(file)}`;
 }
 
-/** What earlier runs have left there goes: those tokens are revoked. */
-export async function writeTokenFiles(file: string, tokens: ReadonlyMap<string, string>, ca: string) {
+/** `make` gives each node's. What earlier runs have left there goes: those tokens are revoked. Errors: as `refuseOthers`, with none made. */
+export async function writeTokenFiles(file: string, make: () => Promise<ReadonlyMap<string, string>>, ca: string) {
+  for (const place of [file, `${file}.d`]) refuseOthers(typed(place), "written");
+  const tokens = await make();
   await silently(async () => {
     for (const node of [ANY_WORKER, ...list(typed(`${file}.d`))]) if (!tokens.has(node)) dropTokenFile(tokenPlace(file, node));
     for (const [node, token] of tokens) {

@@ -1,0 +1,25 @@
+import { expect, test } from "bun:test";
+import { chmodSync, existsSync, lchownSync, mkdirSync, symlinkSync } from "node:fs";
+import { writeTokenFiles } from "../../../shared/workers/token-file.ts";
+import { write } from "../../pretend/cluster.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const HIS = 1234;
+
+test.skipIf(process.getuid?.() !== 0)(
+  "no token is made, and no file removed, where the folder of the workers' tokens is somebody else's",
+  async () => {
+    using box = sandbox();
+    mkdirSync(`${box.dir}/tmp`);
+    chmodSync(`${box.dir}/tmp`, 0o1777);
+    write(`${box.dir}/srv/other/w9/token`, "of another cluster");
+    symlinkSync("/srv/other", `${box.dir}/tmp/token.d`);
+    lchownSync(`${box.dir}/tmp/token.d`, HIS, HIS);
+    let made = 0;
+    const make = async () => new Map([[`w${++made}`, "abcdef.0123456789abcdef"]]);
+    await expect(writeTokenFiles("/tmp/token", make, "CA")).rejects.toThrow(
+      /"\/tmp\/token\.d": it is a link of user 1234 to "\/srv\/other"/,
+    );
+    expect([made, existsSync(`${box.dir}/srv/other/w9/token`)]).toEqual([0, true]);
+  },
+);
