@@ -27,8 +27,6 @@ export interface RunningPod extends KubeObject {
     conditions?: { type: string; status: string; reason?: string; message?: string }[];
     containerStatuses?: {
       name?: string;
-      containerID?: string;
-      imageID?: string;
       state?: { running?: { startedAt: string }; waiting?: { reason?: string; message?: string }; terminated?: object };
     }[];
   };

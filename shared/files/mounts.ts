@@ -24,7 +24,7 @@ export function mountsOf(pid: number | "self"): Mount[] {
 }
 
 /** The mount at a path, as that process sees it: the deepest above it; of several on one place the last one, which hides the others. */
-export function mountAt(pid: number | "self", path: string): Mount | undefined {
+function mountAt(pid: number | "self", path: string): Mount | undefined {
   let deepest: Mount | undefined;
   for (const mount of mountsOf(pid)) if (isBelow(path, mount.at) && mount.at.length >= (deepest?.at.length ?? 0)) deepest = mount;
   return deepest;

@@ -4,7 +4,6 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { inTurn } from "../api/many.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { replacedCa } from "../facts/repair.ts";
 import { podTrust } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { forGood } from "../for-good.ts";
@@ -14,10 +13,8 @@ import { mode, say } from "../run.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
 import { canaries, removeLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
-import { logsOf } from "./log-says.ts";
 import { withoutAway } from "./on-away.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
-import { costsOf } from "./reads-anew.ts";
 import { type Around, FewNodesLeft, restart } from "./rollout.ts";
 import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
 import { refuseDeafWebhook } from "./webhooks.ts";
@@ -48,23 +45,8 @@ export async function findStale(cp: ControlPlaneNode, api: KubeApi, { caPem, cho
   sayNames("skipped before, and restarted now", chosen.again.map(label));
   sayNames("later", chosen.later.map(label));
   sayNames("skipped by you", chosen.skipped.map(label));
-  await sayCosts(api, groups, replacedCa(cp, caPem).size > 0);
   for (const owner of reportedOf(groups)) say(`not restarted: ${label(owner)}: ${owner.reason}`);
   return chosen;
-}
-
-/** What it costs not to restart them: for the operator's choice, it decides nothing. */
-async function sayCosts(api: KubeApi, groups: readonly Group[], caIsNew: boolean) {
-  const costs = costsOf(
-    groups.flatMap(({ owners }) => owners),
-    { caIsNew },
-  );
-  for (const { words, of } of costs) say(`unless it restarts: ${words}: ${listed(of.map(label))}`);
-  for (const line of await logsOf(
-    api,
-    costs.flatMap(({ unknown, of }) => (unknown ? of : [])),
-  ))
-    say(line);
 }
 
 /** What has not restarted, and what people should know besides, for 4.7. */

@@ -86,13 +86,12 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
 }
 
 /** Keeps of a pod only what is read here: there may be hundreds of thousands. */
-function remember({ metadata, spec, status }: RunningPod): RunningPod {
+function remember({ metadata, spec }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences } = metadata;
   const { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes } = spec;
   const paths = volumes?.filter(({ hostPath }) => hostPath);
   const kept = { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes: paths };
-  const containerStatuses = (status?.containerStatuses ?? []).map(({ name, containerID, imageID }) => ({ name, containerID, imageID }));
-  return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: kept, status: { containerStatuses } } as RunningPod;
+  return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: kept } as RunningPod;
 }
 
 type Seen = Awaited<ReturnType<typeof servingPods>> & { partOf: (pod: RunningPod) => UnitPart | undefined };

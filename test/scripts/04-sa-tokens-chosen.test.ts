@@ -1,10 +1,7 @@
 /** 04-sa-tokens where the operator chooses whose pods restart now: it says what is left, and 05-verify knows it from the cluster. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { symlinkSync } from "node:fs";
-import type { ApiRequest } from "../pretend/api.ts";
-import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
+import { healthyCp, otherCa } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { goProgram } from "../pretend/go-program.ts";
 import { expectTranscript, pretendNode } from "../pretend/node.ts";
 import { knewCa, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 import { STALE_PROXY, STALE_WEB, staleObjects } from "../pretend/stale.ts";
@@ -177,69 +174,4 @@ test("the next command of a partial run has what was typed with --skip", async (
   const said = await must(node, "04-sa-tokens --only-system --skip shop/web");
   expect(said).toContain(`- left for a later run: blog/db (StatefulSet): ${PART_4} --skip shop/web restarts them\n`);
   expect(said).toEndWith(`\ndone for now: 2 workloads still have to restart.  next, when you choose: ${PART_4} --skip shop/web\n`);
-});
-
-/** A container of the pod shop/NAME-1 runs this program on the node, under this process id. `fileSystem`: of the program's folder, which has a blank in its name. */
-function runs(node: Node, objects: Record<string, object>, name: string, process: { pid: number; file: Uint8Array; fileSystem?: string }) {
-  const id = Buffer.from(name.padEnd(32, "-")).toString("hex");
-  const pod = oldPod(`${name}-1`, { kind: "StatefulSet", name });
-  Object.assign(pod.status.containerStatuses[0]!, {
-    containerID: `containerd://${id}`,
-    imageID: `example.com/${name}@sha256:1`,
-    name: "main",
-  });
-  pod.spec.nodeName = "m1";
-  objects[`/api/v1/namespaces/shop/pods/${name}-1`] = pod;
-  objects[`/apis/apps/v1/namespaces/shop/statefulsets/${name}`] = BLOG[DB];
-  const [proc, programs] = [`${node.root}/proc/${process.pid}`, `${node.root}/its programs`];
-  write(`${programs}/${name}`, process.file, 0o755);
-  write(`${proc}/cgroup`, `0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-${id}.scope\n`);
-  const mounted = process.fileSystem ? `31 30 0:27 / ${programs.replaceAll(" ", "\\040")} rw - ${process.fileSystem} x rw\n` : "";
-  write(`${proc}/mountinfo`, `30 29 0:26 / / rw - overlay overlay rw\n${mounted}`);
-  symlinkSync(`${programs}/${name}`, `${proc}/exe`);
-}
-
-test("4.4 says what it costs not to restart: by the client-go of each program on this node, and of the same image elsewhere", async () => {
-  using node = await afterPart3();
-  const objects: Record<string, object> = {};
-  const dep = (version: string) => goProgram(`dep\tk8s.io/client-go\t${version}\n`);
-  runs(node, objects, "once", { pid: 701, file: dep("v0.34.4") });
-  runs(node, objects, "again", { pid: 702, file: dep("v0.36.5") });
-  runs(node, objects, "python", { pid: 703, file: Buffer.from("\x7fELF of another language") });
-  runs(node, objects, "plain", { pid: 704, file: goProgram("dep\tgo.uber.org/zap\tv1.27.0\n") });
-  runs(node, objects, "remote", { pid: 705, file: dep("v0.34.4"), fileSystem: "fuse.tenant" });
-  runs(node, objects, "liar", { pid: 706, file: dep("v0.36.0\u001b[2J") });
-  const twin = structuredClone(objects["/api/v1/namespaces/shop/pods/once-1"]) as ReturnType<typeof oldPod>;
-  Object.assign(twin.metadata, {
-    name: "twin-0",
-    uid: "twin",
-    ownerReferences: oldPod("twin-0", { kind: "StatefulSet", name: "twin" }).metadata.ownerReferences,
-  });
-  twin.spec.nodeName = "w2";
-  Object.assign(twin.status.containerStatuses[0]!, { containerID: `containerd://${"ab".repeat(32)}` });
-  objects["/api/v1/namespaces/shop/pods/twin-0"] = twin;
-  objects["/apis/apps/v1/namespaces/shop/statefulsets/twin"] = BLOG[DB];
-  const log = [1, 2]
-    .map((second) => `2026-01-01T03:00:0${second}.5Z GET https://10.96.0.1: certificate verify failed, token eyJhbGciOi`)
-    .join("\n");
-  const logs = ({ path }: ApiRequest) =>
-    path.startsWith("/api/v1/namespaces/shop/pods/python-1/log?container=main&tailLines=100&limitBytes=65536&")
-      ? new Response(log)
-      : undefined;
-  using api = serveRunning(node, { objects, on: logs });
-  const { exitCode, stderr } = await node.run("04-sa-tokens --dry-run", WAITS);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr.split("\n").filter((line) => line.startsWith("  unless it restarts"))).toEqual([
-    "  unless it restarts: new connections to the API fail, client-go v0.34.4 reads its CA only once (its token every minute): shop/once (StatefulSet), shop/twin (StatefulSet)",
-    "  unless it restarts: unknown, no Go program: shop/python (StatefulSet)",
-    "  unless it restarts: unknown, a Go program that names no client-go: shop/plain (StatefulSet)",
-    "  unless it restarts: unknown, its program does not run on this node: shop/remote (StatefulSet)",
-    "  unless it restarts: well after some minutes with the in-cluster configuration, client-go v0.36.5 reads token and CA again: shop/again (StatefulSet)",
-    "  unless it restarts: well after some minutes with the in-cluster configuration, client-go v0.36.0\\u001b[2J reads token and CA again: shop/liar (StatefulSet)",
-  ]);
-  expect(stderr).toContain(
-    '  log of shop/python (StatefulSet): "certificate verify failed" in 2 of its last 2 lines, last at 2026-01-01T03:00:02\n',
-  );
-  expect(stderr).not.toContain("eyJ");
-  expect(api.changes()).toEqual([]);
 });

@@ -105,11 +105,6 @@ async function byTurns(scene: Scene, cp: Machine) {
 async function part4(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   const opened = scene.steps.find(({ command }) => command.startsWith("./bunw scripts/03-workers.ts open"))?.stderr ?? "";
-  const { stderr: foretold } = await type(scene, cp, `${PART_4} --dry-run`, { part: 4 });
-  const costs = foretold.split("\n").filter((line) => line.includes("unless it restarts: "));
-  const once = costs.find((line) => line.includes("reads its CA only once")) ?? "";
-  const knows = /client-go v0\.\d+\.\d+ .*kube-system\/kube-proxy/.test(once);
-  question(scene, "part 4 says what it costs not to restart, by kube-proxy's own client-go", knows, costs.join("; ").slice(0, 400));
   await byTurns(scene, cp);
   const { stderr } = await type(scene, cp, PART_4, { part: 4, exit: [1] });
   const left = stderr.split("\n").filter((line) => line.startsWith(`  - ${BUSY}/`) && line.includes("still trusts the old CA"));
