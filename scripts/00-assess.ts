@@ -6,9 +6,7 @@
 import { assess } from "../shared/assess/assess.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { assessmentAsJson, printAssessment } from "../shared/assess/printed.ts";
-import { drill } from "../shared/drill/drill.ts";
-import { printDrill } from "../shared/drill/printed-drill.ts";
-import { Fail } from "../shared/fail.ts";
+import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { factsForPlan } from "../shared/plan/plan-facts.ts";
 import { printPlan } from "../shared/plan/print-plan.ts";
@@ -19,8 +17,6 @@ async function main() {
   const values = parse();
   if (values.help) return console.log(USAGE);
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
-  if (values.drill) return await showDrill(values);
-  if (values.bundle ?? values.backup) throw ofDrill();
   const { plan, "etcd-data": etcdData } = values;
   if (!plan && OF_PLAN.some((name) => [values[name] ?? []].flat().length > 0)) throw ofPlan();
   const facts = plan ? await factsForPlan(etcdData, values) : undefined;
@@ -31,21 +27,6 @@ async function main() {
   else if (values.json) answer(JSON.stringify(assessmentAsJson(assessment), null, 2));
   else printAssessment(assessment, values.output === "short");
   if (assessment.damaged) process.exitCode = 2;
-}
-
-async function showDrill(values: Values) {
-  const found = await step("Drill: repair this node in memory, and compare", () =>
-    drill({ ...values, etcdData: values["etcd-data"] }),
-  );
-  if (values.json) answer(JSON.stringify(found, null, 2));
-  else printDrill(found);
-  if (!found.allBack) process.exitCode = 2;
-}
-
-function ofDrill(): Fail {
-  return new Fail("--bundle and --backup need --drill: they say what it is compared with", {
-    hint: "./bunw scripts/00-assess.ts --help",
-  });
 }
 
 const OF_PLAN = ["without", "lost", "lost-on", "worker", "endpoint", "user"] as const;
@@ -73,7 +54,6 @@ function deepOptions({ deep, plan, "no-disk": noDisk, device, image }: Values) {
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
-    ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
                                 [--lost-on NODE,…] [--worker NODE,…] [--endpoint HOST:PORT]
                                 [--user NAME] [--deep]
@@ -91,11 +71,6 @@ Options:
     --no-disk        Leave the disk out. Reading it takes long: all of it is read.
     --device DEVICE, --image FILE
                      Read this instead of the device that holds /etc/kubernetes.
-    --drill          On a control plane node that is well: repair it in memory, as if
-                     /etc/kubernetes were deleted and no old key were found. Compare that with what
-                     is here, and say what would not come back, and what to do about it now.
-    --bundle FILE    --drill: the bundle of hand-over pack: does it still have today's keys?
-    --backup DIR     --drill: your copies of files that nobody can rebuild: are they today's?
     --plan [FILE]    Print RUNBOOK.md for this cluster and this damage instead: only the lines that
                      apply, in order, with the names and addresses of its nodes, ready to paste.
                      FILE.html is a page with boxes to tick and buttons that copy. It searches for
@@ -124,7 +99,6 @@ Options:
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
             3 refused: this is no node of a kubeadm cluster, or a plan waits for your word
-            --drill: 0 all would come back, 2 not all, 3 refused: this node is not well
 `;
 
 const OPTIONS = {
@@ -132,9 +106,6 @@ const OPTIONS = {
   "no-disk": { type: "boolean" },
   device: { type: "string", file: "proved" },
   image: { type: "string", file: "proved" },
-  drill: { type: "boolean" },
-  bundle: { type: "string", path: "proved" },
-  backup: { type: "string", path: "trusted" },
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
   plan: { type: "boolean" },
@@ -152,6 +123,7 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>;
 
 function parse() {
+  refuseDrill();
   const allowPositionals = process.argv.includes("--plan");
   const { values, positionals } = parseOptions({
     options: OPTIONS,
@@ -162,6 +134,14 @@ function parse() {
   const json = values.json || values.output === "json";
   if (more === undefined) return { ...values, json, file };
   throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/00-assess.ts --help" });
+}
+
+/** What it was called before. */
+function refuseDrill() {
+  if (!process.argv.includes("--drill")) return;
+  throw new Refused("The drill is a script of its own", {
+    hint: "./bunw scripts/drill.ts, with the same options: --bundle, --backup, --json, --etcd-data",
+  });
 }
 
 if (import.meta.main) await run(main);

@@ -1,4 +1,4 @@
-/** What a drill says: the shape of `00-assess --drill --json`. */
+/** What a drill says: the shape of `drill --json`. */
 import type { LostFile } from "../facts/lost-files.ts";
 import type { BackupState } from "../hand-over/backup-mark.ts";
 import type { Fields } from "./file-fields.ts";

@@ -39,3 +39,10 @@ export function memberHosts(member: Urls): string[] {
 export function hostOf(url: string): string {
   return URL.canParse(url) ? endpointHost(new URL(url).host) : "";
 }
+
+/** Where a member's peers find it. Where its peer URL is localhost: the machine of its client URLs, if they name one. */
+export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "clientURLs">): { host: string; port: number } {
+  const url = peerURLs.find((one) => !isLoopback(hostOf(one))) ?? peerURLs[0] ?? "https://0.0.0.0:2380";
+  const published = isLoopback(hostOf(url)) ? clientURLs.map(hostOf).find((host) => host && !isLoopback(host)) : undefined;
+  return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
+}

@@ -11,7 +11,7 @@ import { retyped } from "../retyped.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
-import type { EtcdClient, LiveMember } from "./client.ts";
+import { type EtcdClient, type LiveMember, unlessSilent } from "./client.ts";
 import { etcdClient, nodeUid } from "./identity.ts";
 import { askAboutStrangers, type Peer, STOP_ETCD, shownBy } from "./peers.ts";
 import { quorumOf } from "./quorum.ts";
@@ -150,16 +150,6 @@ export async function membersNow(client: EtcdClient | undefined, data: EtcdData)
 /** `living`: not any more. */
 function lostAlso(lost: readonly string[], living: readonly string[] = []): string {
   return retyped({ lost }, { of: "02-control-plane", less: living });
-}
-
-/** Undefined where etcd does not answer. */
-export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await ask();
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    return undefined;
-  }
 }
 
 async function answerOf<T>(peer: Peer, ask: () => Promise<T>): Promise<T> {

@@ -128,3 +128,13 @@ function base64(text: string) {
 function hex(decimal: string) {
   return BigInt(decimal).toString(16);
 }
+
+/** Undefined where etcd does not answer. */
+export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    return undefined;
+  }
+}

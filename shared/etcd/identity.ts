@@ -4,6 +4,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
+import { placeOf } from "../etcd-home/own-member.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -12,7 +13,6 @@ import { registryPrefix } from "../k8s/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { EtcdClient, type LiveMember } from "./client.ts";
-import { placeOf } from "./peers.ts";
 
 /** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
 export function etcdClient(

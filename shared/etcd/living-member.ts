@@ -8,6 +8,7 @@ import { memberName } from "../etcd-data/members.ts";
 import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
 import { holdsData, readFolders } from "../etcd-home/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
+import { placeOf } from "../etcd-home/own-member.ts";
 import { controlPlaneWithoutData, refuseOtherEtcd } from "../facts/no-etcd-data.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
@@ -20,9 +21,8 @@ import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
-import { unlessSilent } from "./all-members.ts";
+import { unlessSilent } from "./client.ts";
 import { etcdClient } from "./identity.ts";
-import { placeOf } from "./peers.ts";
 
 interface SaidLost {
   /** Where its API server listened, as part 2 printed it: an IP address. */

@@ -2,14 +2,13 @@
 import { basename, dirname } from "node:path";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
-import { hostOf, ownMember } from "../etcd-home/own-member.ts";
+import { ownMember, placeOf } from "../etcd-home/own-member.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Refused } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import type { PkiAction } from "../pki/actions.ts";
-import { isLoopback } from "../pki/addresses.ts";
 import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
@@ -124,13 +123,6 @@ export function answersPeers(peer: Pick<Peer, "servedPem">, facts: ClusterFacts)
 async function servedPemOrNone({ host, port }: { host: string; port: number }): Promise<string | undefined> {
   const [answer] = await Promise.allSettled([servedPem(host, port)]);
   return answer.status === "fulfilled" ? answer.value : undefined;
-}
-
-/** Where a member's peers find it. Where its peer URL is localhost: the machine of its client URLs, if they name one. */
-export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "clientURLs">): Pick<Peer, "host" | "port"> {
-  const url = peerURLs.find((one) => !isLoopback(hostOf(one))) ?? peerURLs[0] ?? "https://0.0.0.0:2380";
-  const published = isLoopback(hostOf(url)) ? clientURLs.map(hostOf).find((host) => host && !isLoopback(host)) : undefined;
-  return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
 }
 
 /**

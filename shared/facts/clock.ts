@@ -12,22 +12,16 @@ import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
 import { clockIsSynchronized } from "../node/time-sync.ts";
-import { BACKDATE_MS, certInfo } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
+import { apart, BY_WORD, duration, minute, TOLERANCE_MS, wrongClock } from "../trust/server-clock.ts";
 import type { Cluster } from "./cluster.ts";
 import { apiAddressOf } from "./issue-facts.ts";
 
-/** Certificates begin so long before they are made: clocks that differ by less do no harm. */
-const TOLERANCE_MS = BACKDATE_MS;
-
 /** Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in doubt. */
 const DOUBT_MS = 24 * 3600_000;
-
-/** The operator's word against all that is found: `right`. */
-const BY_WORD = "KUBE_PKI_REPAIR_CLOCK";
 
 /** Another node's clock: milliseconds that it is before ours (or was, when both last wrote to etcd). */
 interface Other {
@@ -53,7 +47,7 @@ export async function refuseWrongClock(cp: Place) {
 export async function clockTrouble(cp: Place): Promise<Fail | string[]> {
   if (process.env[BY_WORD] === "right" || (await clockIsSynchronized())) return [];
   const since = cp.data.lastWrite.getTime() - Date.now();
-  if (since > TOLERANCE_MS) return wrongClock(`${span(since)} before etcd's last write here, ${minute(cp.data.lastWrite)}`);
+  if (since > TOLERANCE_MS) return wrongClock(`${duration(since)} before etcd's last write here, ${minute(cp.data.lastWrite)}`);
   const others = [...new Map([...storedClocks(cp), ...(await livingClocks(cp))].map((other) => [other.name, other])).values()];
   const differ = others.filter(({ ahead }) => Math.abs(ahead) > TOLERANCE_MS);
   const agree = others.length - differ.length;
@@ -74,45 +68,10 @@ export async function refuseDoubtfulClock(cp: Place) {
   const older = Date.now() - newest;
   if (older < DOUBT_MS || process.env[BY_WORD] === "right" || (await clockIsSynchronized())) return;
   const what = renewals.length > 0 ? "The newest renewal of a control plane node's Lease in etcd's data" : "etcd's last write here";
-  throw new Refused(`This node's clock says ${minute(new Date())}, and no time server sets it. ${what} is ${span(older)} older`, {
+  throw new Refused(`This node's clock says ${minute(new Date())}, and no time server sets it. ${what} is ${duration(older)} older`, {
     hint:
       "nothing was changed: keys and certificates that are made with a clock that is ahead are not valid when it is right again. Is that the " +
       `time? date -u. If it is: ${BY_WORD}=right before the same command. If not: timedatectl set-ntp true, or chronyc makestep, and the same command`,
-  });
-}
-
-/** Errors: Fail where a server of this CA has another time than this machine. */
-export async function refuseOtherTime(server: string, caPem: string) {
-  const { hostname, port } = new URL(server);
-  const time = await serverTime(hostname.replace(/^\[|\]$/g, ""), Number(port || 443), caPem);
-  const ahead = (time?.getTime() ?? 0) - Date.now();
-  if (!time || Math.abs(ahead) <= TOLERANCE_MS || process.env[BY_WORD] === "right") return;
-  if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);
-  throw new Fail(`The clock of ${server} is ${apart(ahead)} this machine's, which follows a time server`, {
-    hint: `nothing was changed. Set it there: timedatectl; chronyc makestep. ${afterItsClock(caPem)}`,
-  });
-}
-
-/** What has to be made again when a control plane node's clock is set; part 2 makes no CA. */
-function afterItsClock(caPem: string): string {
-  const { notBefore } = certInfo(caPem);
-  if (notBefore.getTime() <= Date.now()) return "Then parts 1 and 2 there again, and this line again";
-  const again = "there 01-etcd.ts --new-cas once more, then what it prints, and the line of a new 03-workers.ts open here";
-  return `Its CA begins at ${minute(notBefore)}, later than now: ${again}`;
-}
-
-/** Errors: Fail where something was made later than now, on another node. */
-export function refuseFuture(what: string, made: Date) {
-  const ahead = made.getTime() - Date.now();
-  if (ahead > TOLERANCE_MS && process.env[BY_WORD] !== "right") throw wrongClock(`${span(ahead)} before ${what}, ${minute(made)}`);
-}
-
-function wrongClock(by: string): Fail {
-  return new Fail(`This node's clock says ${minute(new Date())}: that is ${by}`, {
-    hint:
-      "nothing was changed: certificates made now would not be valid for the others. Which clock is wrong? date -u on each node. Set that one: " +
-      "timedatectl set-ntp true, or chronyc makestep; timedatectl shows whether it follows a time server. Then run this again. " +
-      `If this clock is right, and was wrong before: ${BY_WORD}=right before the same command`,
   });
 }
 
@@ -155,21 +114,4 @@ function renewal(data: EtcdData, name: string): { time: number; revision: number
   const time =
     lease && !(lease instanceof Fail) && "spec" in lease ? Date.parse((lease.spec as { renewTime?: string }).renewTime ?? "") : Number.NaN;
   return stored && !Number.isNaN(time) ? { time, revision: stored.modRevision } : undefined;
-}
-
-/** "2026-11-26 02:31 UTC" */
-function minute(date: Date): string {
-  return `${date.toISOString().slice(0, 16).replace("T", " ")} UTC`;
-}
-
-/** "8 minutes ahead of" */
-function apart(ahead: number): string {
-  return `${span(ahead)} ${ahead > 0 ? "ahead of" : "behind"}`;
-}
-
-/** "8 minutes", "3 hours", "365 days" */
-function span(milliseconds: number): string {
-  const minutes = Math.round(Math.abs(milliseconds) / 60_000);
-  if (minutes < 120) return `${minutes} minutes`;
-  return minutes < 48 * 60 ? `${Math.round(minutes / 60)} hours` : `${Math.round(minutes / (24 * 60))} days`;
 }

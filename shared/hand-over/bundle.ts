@@ -5,7 +5,6 @@
  */
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
-import { refuseFuture } from "../facts/clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { hashIn, privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
@@ -15,6 +14,7 @@ import type { Verdict } from "../pki/judge.ts";
 import { serviceAccountVerdict } from "../pki/sa-keys.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { VERSION } from "../run.ts";
+import { refuseFuture } from "../trust/server-clock.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 
 const MANIFEST = "MANIFEST.json";

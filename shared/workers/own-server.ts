@@ -4,7 +4,6 @@
  */
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
-import { refuseOtherTime } from "../facts/clock.ts";
 import { Fail, failOf } from "../fail.ts";
 import { readText, writeFile } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
@@ -15,6 +14,7 @@ import { serverIn, withTrust } from "../pki/kubeconfig-fields.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { mode, say } from "../run.ts";
+import { refuseOtherTime } from "../trust/server-clock.ts";
 import { waitFor } from "../wait-for.ts";
 import { confBefore } from "./saved-trust.ts";
 

@@ -123,7 +123,7 @@ test("the playbook makes or refuses the kit's folder, and unpacks the kit, as th
 test("the drill has a play that only its tag starts, on all control plane nodes; the kit comes first", () => {
   const { hosts, tags, tasks } = plays.find((play) => play.tags.includes("drill") && play.tags.includes("never"))!;
   expect([hosts, tags]).toEqual(["first_control_plane:other_control_planes", ["drill", "never"]]);
-  expect(commandOf(tasks[0]!)).toBe("./bunw scripts/00-assess.ts --drill");
+  expect(commandOf(tasks[0]!)).toBe("./bunw scripts/drill.ts");
   expect(plays.find(({ name }) => name === "Copy the kit to the control plane nodes")!.tags).toContain("drill");
 });
 

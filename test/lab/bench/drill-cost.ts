@@ -62,12 +62,12 @@ async function measure(
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serveRunning(node);
   await using _writer = writing(url, load, WRITES);
-  const { stdout, stderr } = await node.run("00-assess --drill --json");
+  const { stdout, stderr } = await node.run("drill --json");
   if (!stdout) throw new Error(`the drill said: ${stderr}`);
   const { apiReads, restarts } = JSON.parse(stdout) as Drill;
   const asked = api.requests.length;
   const foretold = restarts.workloads.reduce((sum, { pods }) => sum + pods.length, 0);
-  return { apiReads, asked, foretold, drill: await median(() => ended(node.start("00-assess --drill --json"), [0, 2])) };
+  return { apiReads, asked, foretold, drill: await median(() => ended(node.start("drill --json"), [0, 2])) };
 }
 
 export function drillLine({ gigabytes, nodes, pods, apiReads, asked, foretold, drill }: DrillCost): string {

@@ -164,7 +164,7 @@ function each(nodes: string[], call: string): Line[] {
 async function checkChoices(fleet: Fleet) {
   await expectCalls(fleet, "--tags part0 only looks", ["--tags", "part0"], PART_0);
   const quiet = ["--tags", "drill", "--limit", "first_control_plane,other_control_planes"];
-  const drills: Line[] = [[[...FIRST, ...OTHERS], "scripts/00-assess.ts --drill"]];
+  const drills: Line[] = [[[...FIRST, ...OTHERS], "scripts/drill.ts"]];
   await expectCalls(fleet, "--tags drill drills on the control plane nodes alone, and does nothing else", quiet, drills);
   const dry: Line[] = [
     LOOKS,

@@ -39,7 +39,7 @@ export function drilled(): Record<"before" | "outcome", Line> {
   };
 }
 
-const COMMAND = "./bunw scripts/00-assess.ts --drill --json";
+const COMMAND = "./bunw scripts/drill.ts --json";
 
 /** Not a step: what an operator types counts from the damage on. Errors: Fail where the drill does not end as it may. */
 async function drillOn(scene: Scene, node: Machine): Promise<Drill> {

@@ -1,7 +1,8 @@
 /** Other control plane nodes: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { answersPeers, placeOf, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
+import { answersPeers, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
+import { placeOf } from "../../../shared/etcd-home/own-member.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import type { Finding } from "../../../shared/pki/examine.ts";

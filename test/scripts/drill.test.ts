@@ -1,4 +1,4 @@
-/** 00-assess --drill as operators run it, on pretend nodes that are well. It says what would not come back, and changes nothing. */
+/** drill as operators run it, on pretend nodes that are well. It says what would not come back, and changes nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
@@ -32,7 +32,7 @@ interface Scene {
 }
 
 /** Runs the drill on a healthy node, and holds every byte, every request and every program against what a drill may do. */
-async function drilled({ etcd, files, packed = true }: Scene, line = "00-assess --drill") {
+async function drilled({ etcd, files, packed = true }: Scene, line = "drill") {
   using node = await pretendNode({ kind: "healthy control plane node", ...(etcd && { etcd }) });
   if (packed) for (const [path, content] of await backup()) write(node.root + path, content);
   await files?.(node.root);
@@ -65,7 +65,7 @@ async function pack(): Promise<[path: string, content: Uint8Array][]> {
 const READS = /^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* (ps|inspect)) /;
 
 async function drillOf(scene: Scene, more = ""): Promise<Drill & { exitCode: number }> {
-  const { stdout, stderr, exitCode } = await drilled(scene, `00-assess --drill --json${more}`);
+  const { stdout, stderr, exitCode } = await drilled(scene, `drill --json${more}`);
   if (!stdout) throw new Error(stderr);
   return { ...(JSON.parse(stdout) as Drill), exitCode };
 }
@@ -92,11 +92,11 @@ const plain: Required<Pick<Scene, "etcd" | "files">> = {
   },
 };
 
-test("--drill on a control plane node that is well: all of it would come back", async () => {
-  await expectTranscript("00-assess-drill", await drilled(plain));
+test("drill on a control plane node that is well: all of it would come back", async () => {
+  await expectTranscript("drill", await drilled(plain));
 });
 
-test("--drill --json has each file as it is and as it would be, and no key", async () => {
+test("drill --json has each file as it is and as it would be, and no key", async () => {
   const { files, servers, allBack, exitCode } = await drillOf(plain);
   expect({ allBack, exitCode }).toEqual({ allBack: true, exitCode: 0 });
   const apiserver = files.find(({ path }) => path === `${PKI}/apiserver.crt`)!;
@@ -106,9 +106,9 @@ test("--drill --json has each file as it is and as it would be, and no key", asy
   expect(servers.map(({ differences }) => differences)).toEqual([[], [], []]);
 });
 
-test("--drill names the file that nobody can rebuild, the flag that needs it, and the copy to make now", async () => {
+test("drill names the file that nobody can rebuild, the flag that needs it, and the copy to make now", async () => {
   const run = await drilled({ packed: false });
-  await expectTranscript("00-assess-drill-lost", run);
+  await expectTranscript("drill-lost", run);
   expect(run.exitCode).toBe(2);
 });
 
@@ -121,7 +121,7 @@ async function foreignName(root: string) {
   write(`${root}${PKI}/apiserver.key`, leaf.key);
 }
 
-test("--drill: a hand edit that the kubelet has taken over comes back", async () => {
+test("drill a hand edit that the kubelet has taken over comes back", async () => {
   const edited = (spec: ReturnType<typeof manifest>) => {
     spec.spec.containers[0]!.command!.push("--v=7");
     return spec;
@@ -140,7 +140,7 @@ test("--drill: a hand edit that the kubelet has taken over comes back", async ()
   expect(files.find(({ path }) => path.endsWith("kube-scheduler.yaml"))!.back!.lines).toContain("--v=7");
 });
 
-test("--drill: a hand edit that no mirror pod has would be lost", async () => {
+test("drill a hand edit that no mirror pod has would be lost", async () => {
   const found = await drillOf({
     ...plain,
     files: (root) => {
@@ -155,7 +155,7 @@ test("--drill: a hand edit that no mirror pod has would be lost", async () => {
   expect(found.todo.join()).toContain("journalctl -u kubelet");
 });
 
-test("--drill: a name in a certificate that the cluster's record does not have would be lost; it says where to record it", async () => {
+test("drill a name in a certificate that the cluster's record does not have would be lost; it says where to record it", async () => {
   const run = await drilled({
     ...plain,
     files: async (root) => {
@@ -163,7 +163,7 @@ test("--drill: a name in a certificate that the cluster's record does not have w
       await foreignName(root);
     },
   });
-  await expectTranscript("00-assess-drill-foreign-name", run);
+  await expectTranscript("drill-foreign-name", run);
 });
 
 test.each<[string, (root: string) => void, string, object]>([
@@ -185,7 +185,7 @@ test.each<[string, (root: string) => void, string, object]>([
     { fits: false, command: "./bunw scripts/hand-over.ts list /root/keys.age" },
   ],
   ["that is not there", () => {}, "/mnt/keys.age", { fits: false, says: 'there is no bundle "/mnt/keys.age"' }],
-])("--drill --bundle: a bundle %s", async (_, change, bundle, backup) => {
+])("drill --bundle: a bundle %s", async (_, change, bundle, backup) => {
   const files = (root: string) => [plain.files, change].forEach((one) => void one(root));
   const found = await drillOf({ ...plain, files }, ` --bundle ${bundle}`);
   expect(found.backup).toMatchObject(backup);
@@ -195,7 +195,7 @@ test.each<[string, (root: string) => void, string, object]>([
 test.each([
   ["the same file", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n", "same", true],
   ["another file", "apiVersion: audit.k8s.io/v1\nkind: Policy\n", "other", false],
-])("--drill --backup: %s in the operator's folder", async (_, text, kept, allBack) => {
+])("drill --backup: %s in the operator's folder", async (_, text, kept, allBack) => {
   const files = (root: string) => write(`${root}/srv/copies/audit/policy.yaml`, text);
   const found = await drillOf({ files }, " --backup /srv/copies");
   expect(found).toMatchObject({ lost: [{ path: "/etc/kubernetes/audit/policy.yaml", kept }], allBack });
@@ -204,7 +204,7 @@ test.each([
 test.each([
   ["no copy", "", { kept: "none", stops: 1, allBack: false }],
   ["a copy", " --backup /srv/copies", { kept: "same", stops: 0, allBack: true }],
-])("--drill where ConfigMaps are encrypted, with %s of the configuration that opens them", async (_, option, wanted) => {
+])("drill where ConfigMaps are encrypted, with %s of the configuration that opens them", async (_, option, wanted) => {
   const [key, path] = [randomBytes(32), "/etc/kubernetes/enc.yaml"];
   const config = encryptionConfig("secretbox", key);
   const named = (spec: ReturnType<typeof manifest>) => {
@@ -237,9 +237,10 @@ test.each([
   expect(todo.join("\n")).not.toContain("bring the EncryptionConfiguration back");
 });
 
-test("--bundle and --backup without --drill are refused", async () => {
-  using node = await pretendNode({ kind: "worker" });
-  expect((await node.run("00-assess --backup /srv")).stderr).toContain("error: --bundle and --backup need --drill");
+test("00-assess --drill, the spelling of before, says the line of today", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  const { exitCode, stderr } = await node.run("00-assess --drill --bundle keys.age");
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining("hint: ./bunw scripts/drill.ts, with the same options: ")]);
 });
 
 /** As etcd holds it. */
@@ -272,12 +273,12 @@ function busy(objects: Objects) {
   inEtcd(objects, "pods/shop/on-a-deleted-node", { ...bare, spec: { ...bare.spec, nodeName: "w9" } });
 }
 
-test("--drill says how many pods part 4 would restart, and in part 4's words what it would leave", async () => {
+test("drill says how many pods part 4 would restart, and in part 4's words what it would leave", async () => {
   const run = await drilled({ ...plain, etcd: busy });
-  await expectTranscript("00-assess-drill-busy", run);
+  await expectTranscript("drill-busy", run);
 });
 
-test("--drill where pods are encrypted says that the restarts are not known, and compares the rest", async () => {
+test("drill where pods are encrypted says that the restarts are not known, and compares the rest", async () => {
   const { restarts } = await drillOf({
     ...plain,
     etcd: (objects) => {
@@ -288,7 +289,7 @@ test("--drill where pods are encrypted says that the restarts are not known, and
   expect(restarts.unknown).toBe('Cannot read "/registry/pods/shop/task" in etcd\'s data: it is encrypted (aescbc:v1:key1)');
 });
 
-test("--drill: a file behind a link would be lost with its link", async () => {
+test("drill a file behind a link would be lost with its link", async () => {
   const { lost } = await drillOf({
     files: (root) => {
       renameSync(`${root}/etc/kubernetes/audit/policy.yaml`, `${root}/root/policy.yaml`);
@@ -298,7 +299,7 @@ test("--drill: a file behind a link would be lost with its link", async () => {
   expect(lost.map(({ path }) => path)).toEqual(["/etc/kubernetes/audit/policy.yaml"]);
 });
 
-test("--drill where the cluster's CA is external says what only that CA can issue, and compares the rest", async () => {
+test("drill where the cluster's CA is external says what only that CA can issue, and compares the rest", async () => {
   const unsigned = (spec: ReturnType<typeof manifest>) => {
     const [main] = spec.spec.containers;
     main!.command = main!.command!.filter((word) => !word.startsWith("--cluster-signing-"));
@@ -324,7 +325,7 @@ test("--drill where the cluster's CA is external says what only that CA can issu
   });
 });
 
-test("--drill: a server that shows another certificate than its file is a difference of its own", async () => {
+test("drill a server that shows another certificate than its file is a difference of its own", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", etcd: plain.etcd });
   plain.files(node.root);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -337,12 +338,12 @@ test("--drill: a server that shows another certificate than its file is a differ
   using _api = serveRunning(node);
   write(`${node.root}${PKI}/apiserver.crt`, kept.cert);
   write(`${node.root}${PKI}/apiserver.key`, kept.key);
-  const { exitCode, stdout } = await node.run("00-assess --drill");
+  const { exitCode, stdout } = await node.run("drill");
   expect(exitCode).toBe(2);
   expect(stdout).toMatch(/kube-apiserver, port 6443 +!CHANGED! +-names served\.example\n/);
 });
 
-test("--drill: files that nothing names are told, and hold up nothing", async () => {
+test("drill files that nothing names are told, and hold up nothing", async () => {
   const { others, allBack } = await drillOf({
     ...plain,
     files: (root) => {
@@ -364,27 +365,27 @@ test.each<[string, (root: string) => void]>([
         manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),
       ),
   ],
-])("--drill refuses a node with %s, and leads to 00-assess", async (_, damage) => {
+])("drill refuses a node with %s, and leads to 00-assess", async (_, damage) => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   damage(node.root);
   const before = node.fingerprint();
-  const { exitCode, stderr, stdout } = await node.run("00-assess --drill");
+  const { exitCode, stderr, stdout } = await node.run("drill");
   expect(node.fingerprint()).toEqual(before);
   expect({ exitCode, stdout }).toEqual({ exitCode: 3, stdout: "" });
   expect(stderr).toContain("error: A drill needs a node that is well, and this one is not: ");
   expect(stderr).toContain("hint: ./bunw scripts/00-assess.ts says what is damaged here");
 });
 
-test("--drill refuses a node whose API server does not answer", async () => {
+test("drill refuses a node whose API server does not answer", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
-  const { exitCode, stderr } = await node.run("00-assess --drill");
+  const { exitCode, stderr } = await node.run("drill");
   expect(exitCode).toBe(3);
   expect(stderr).toContain("this one is not: No answer from https://127.77.0.11:6443");
 });
 
-test("--drill on a worker says that it is for control plane nodes", async () => {
+test("drill on a worker says that it is for control plane nodes", async () => {
   using node = await pretendNode({ kind: "worker" });
-  const { exitCode, stderr } = await node.run("00-assess --drill");
+  const { exitCode, stderr } = await node.run("drill");
   expect(exitCode).toBe(3);
   expect(stderr).toContain("error: This is no control plane node");
 });

@@ -1,0 +1,63 @@
+/** This machine's clock beside another machine's, for those that know only a server, or a date. The cluster's own clocks are in clock.ts. */
+import { Fail } from "../fail.ts";
+import { clockIsSynchronized } from "../node/time-sync.ts";
+import { BACKDATE_MS, certInfo } from "../pki/certificate.ts";
+import { serverTime } from "../pki/served.ts";
+
+/** Certificates begin so long before they are made: clocks that differ by less do no harm. */
+export const TOLERANCE_MS = BACKDATE_MS;
+
+/** The operator's word against all that is found: `right`. */
+export const BY_WORD = "KUBE_PKI_REPAIR_CLOCK";
+
+/** Errors: Fail where a server of this CA has another time than this machine. */
+export async function refuseOtherTime(server: string, caPem: string) {
+  const { hostname, port } = new URL(server);
+  const time = await serverTime(hostname.replace(/^\[|\]$/g, ""), Number(port || 443), caPem);
+  const ahead = (time?.getTime() ?? 0) - Date.now();
+  if (!time || Math.abs(ahead) <= TOLERANCE_MS || process.env[BY_WORD] === "right") return;
+  if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);
+  throw new Fail(`The clock of ${server} is ${apart(ahead)} this machine's, which follows a time server`, {
+    hint: `nothing was changed. Set it there: timedatectl; chronyc makestep. ${afterItsClock(caPem)}`,
+  });
+}
+
+/** What has to be made again when a control plane node's clock is set; part 2 makes no CA. */
+function afterItsClock(caPem: string): string {
+  const { notBefore } = certInfo(caPem);
+  if (notBefore.getTime() <= Date.now()) return "Then parts 1 and 2 there again, and this line again";
+  const again = "there 01-etcd.ts --new-cas once more, then what it prints, and the line of a new 03-workers.ts open here";
+  return `Its CA begins at ${minute(notBefore)}, later than now: ${again}`;
+}
+
+/** Errors: Fail where something was made later than now, on another node. */
+export function refuseFuture(what: string, made: Date) {
+  const ahead = made.getTime() - Date.now();
+  if (ahead > TOLERANCE_MS && process.env[BY_WORD] !== "right") throw wrongClock(`${duration(ahead)} before ${what}, ${minute(made)}`);
+}
+
+export function wrongClock(by: string): Fail {
+  return new Fail(`This node's clock says ${minute(new Date())}: that is ${by}`, {
+    hint:
+      "nothing was changed: certificates made now would not be valid for the others. Which clock is wrong? date -u on each node. Set that one: " +
+      "timedatectl set-ntp true, or chronyc makestep; timedatectl shows whether it follows a time server. Then run this again. " +
+      `If this clock is right, and was wrong before: ${BY_WORD}=right before the same command`,
+  });
+}
+
+/** "2026-11-26 02:31 UTC" */
+export function minute(date: Date): string {
+  return `${date.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+/** "8 minutes ahead of" */
+export function apart(ahead: number): string {
+  return `${duration(ahead)} ${ahead > 0 ? "ahead of" : "behind"}`;
+}
+
+/** "8 minutes", "3 hours", "365 days" */
+export function duration(milliseconds: number): string {
+  const minutes = Math.round(Math.abs(milliseconds) / 60_000);
+  if (minutes < 120) return `${minutes} minutes`;
+  return minutes < 48 * 60 ? `${Math.round(minutes / 60)} hours` : `${Math.round(minutes / (24 * 60))} days`;
+}
