@@ -56,7 +56,7 @@ export function secretsIn(texts: readonly string[], root: string): [what: string
 
 function partsOf(secret: string): string[] {
   const lines = secret.split("\n").filter((line) => line.length >= 20 && !line.startsWith("-----"));
-  return lines.length > 1 ? lines : [secret.trim().slice(0, 60)].filter(Boolean);
+  return secret.startsWith("-----") ? lines : [secret.trim().slice(0, 60)].filter(Boolean);
 }
 
 /** Links are not followed: one may lead out of the node. */
