@@ -13,9 +13,10 @@ import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { type EtcdClient, type LiveMember, unlessSilent } from "./client.ts";
 import { etcdClient, nodeUid } from "./identity.ts";
-import { askAboutStrangers, type Peer, STOP_ETCD, shownBy } from "./peers.ts";
+import { STOP_ETCD } from "./peers.ts";
 import { quorumOf } from "./quorum.ts";
 import { promotion, wayWithout } from "./silent-members.ts";
+import { askAboutStrangers, type Peer, shownBy } from "./who-answers.ts";
 
 /**
  * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the same keys as this one (by

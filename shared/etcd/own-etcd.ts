@@ -15,10 +15,11 @@ import { unlessLate, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import type { EtcdClient } from "./client.ts";
 import { etcdClient, proveSameEtcd } from "./identity.ts";
-import { answersPeers, ownEtcdRuns, type Peer, peersOf } from "./peers.ts";
+import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
 import { quorumOf, refuseNeverStarted, refuseNoQuorum } from "./quorum.ts";
 import { refuseLearner, wayWithout } from "./silent-members.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
+import type { Peer } from "./who-answers.ts";
 
 /** Errors: Refused where etcd's data is of another machine's member. */
 export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) {

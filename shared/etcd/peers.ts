@@ -1,34 +1,20 @@
 /** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
-import { basename, dirname } from "node:path";
-import type { EtcdData, Member } from "../etcd-data/data.ts";
-import { isNameless, memberName } from "../etcd-data/members.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { memberName } from "../etcd-data/members.ts";
 import { ownMember, placeOf } from "../etcd-home/own-member.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Refused } from "../fail.ts";
-import { list, readText } from "../files/files.ts";
-import { rescueFolders } from "../node/rescue-folder.ts";
+import { readText } from "../files/files.ts";
 import type { PkiAction } from "../pki/actions.ts";
-import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
+import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { servedPem } from "../pki/served.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
-
-export interface Peer extends Pick<Member, "id" | "isLearner"> {
-  /** As `memberName`; kubeadm gives a member the node's name. */
-  name: string;
-  /** The IP address and port of its peer URL. */
-  host: string;
-  port: number;
-  /**
-   * The certificate its etcd shows on the peer port; undefined where none answers. Not the client port: etcd serves clients only once it
-   * has a quorum.
-   */
-  servedPem: string | undefined;
-}
+import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./who-answers.ts";
 
 /** All members except this machine's own. All are asked at the same time. Reads only. */
 export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
@@ -50,62 +36,6 @@ export async function ownEtcdRuns({ data, node, facts }: Pick<ControlPlaneNode, 
   // kubeadm has it listen for peers there, whatever URL its data has
   const place = { host: node.addresses.includes(host) ? host : facts.advertiseAddress, port };
   return servesOurCa({ servedPem: await servedPemOrNone(place) }, facts);
-}
-
-/**
- * What a peer's address shows. Only a certificate of an etcd CA that this node has, or that a script has moved aside here, proves whose etcd
- * it is: anybody may answer at the address of a machine that is off.
- */
-export function shownBy({ servedPem }: Pick<Peer, "servedPem">, { certificatesDir }: ClusterFacts): "ours" | "another's" | "nothing" {
-  if (servedPem === undefined) return "nothing";
-  return etcdCas(certificatesDir).some((pem) => signedBy(servedPem, pem)) ? "ours" : "another's";
-}
-
-/** In PEM: the one on disk, and those that took its place before. */
-function etcdCas(certificatesDir: string): string[] {
-  const path = certPath(certRow("etcd-ca"), certificatesDir);
-  const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
-  const aside = folders.flatMap((dir) => list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])));
-  return [path, ...aside].flatMap((each) => readText(each) ?? []).filter((pem) => infoOf(pem) !== undefined);
-}
-
-/** What a person has to decide about a peer that nothing here vouches for. */
-interface Question {
-  /** Names of nodes, after --lost-on. */
-  lostOn: readonly string[];
-  /** What it matters for: "it would refuse a new CA". */
-  matters: string;
-  /** The way on if it is that node's etcd. */
-  honest: string;
-  /** What is lost if the operator says that it is not, and errs. */
-  wrong: string;
-  /** The script that takes the word; unset: the one that runs. */
-  of?: string;
-}
-
-/**
- * Peers whose certificate proves nothing: this says so of those that the operator has looked at (`lostOn`). Errors: Refused with a question
- * for the others: whoever answers at an address can make a script ask, and no more.
- */
-export function askAboutStrangers(strangers: readonly Peer[], { facts }: Pick<ControlPlaneNode, "facts">, question: Question) {
-  const { lostOn, matters, honest, wrong } = question;
-  const open = strangers.filter(({ name }) => !lostOn.includes(name));
-  const at = (peer: Peer) => `${peer.host}:${peer.port}`;
-  for (const peer of strangers.filter((each) => !open.includes(each)))
-    say(`${peer.name}: what answers at ${at(peer)} is not its etcd, as you say. It shows ${shownKey(peer)}`);
-  if (open.length === 0) return;
-  const [ca] = etcdCas(facts.certificatesDir);
-  const own = ca ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}` : "no CA of etcd is here to compare with";
-  const word = retyped({ "lost-on": open.map(({ name }) => name) }, question.of === undefined ? {} : { of: question.of });
-  throw new Refused(`What answers at ${open.map(at).join(", ")} may be etcd of ${names(open)}, and nothing here proves it: ${matters}`, {
-    hint:
-      `nothing was changed. It shows ${open.map(shownKey).join(", ")}; ${own}. Look at ${names(open)}. If etcd runs there: ${honest}. ` +
-      `If not, somebody else has that address: ${word}. If it is ${names(open)}'s etcd all the same, ${wrong}`,
-  });
-}
-
-function shownKey({ servedPem }: Peer): string {
-  return `the key ${infoOf(servedPem)?.publicKeyHash ?? "of no certificate that can be read"}`;
 }
 
 /** Whether a peer's etcd shows a certificate of the etcd CA on this node's disk. */
@@ -141,7 +71,7 @@ export async function lookAtPeers(cp: ControlPlaneNode, actions: readonly PkiAct
   askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
   const former = alive.filter((peer) => !servesOurCa(peer, cp.facts));
   if (former.length > 0)
-    throw new Refused(`etcd on ${names(former)} shows a certificate of another CA than etcd/ca.crt here`, { hint: otherCa().honest });
+    throw new Refused(`etcd on ${peerNames(former)} shows a certificate of another CA than etcd/ca.crt here`, { hint: otherCa().honest });
   return alive;
 }
 
@@ -172,8 +102,8 @@ function newCa(strangers: readonly Peer[]): Pick<Question, "matters" | "honest" 
 
 function keysFrom(alive: readonly Peer[]): string {
   return (
-    `bring the shared keys from there: on ${names(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-    `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${names(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`
+    `bring the shared keys from there: on ${peerNames(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+    `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`
   );
 }
 
@@ -183,11 +113,11 @@ export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])
 /** Members under two CAs refuse each other. An expired CA is the same everywhere: a copy of it helps nobody. */
 function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refused {
   if (etcdCa?.state !== "expired")
-    return new Refused(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
+    return new Refused(`etcd runs on ${peerNames(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
       hint: keysFrom(alive),
     });
-  const stop = `on ${names(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`;
-  return new Refused(`etcd runs on ${names(alive)}, and its CA has expired: they would refuse a new CA`, {
+  const stop = `on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`;
+  return new Refused(`etcd runs on ${peerNames(alive)}, and its CA has expired: they would refuse a new CA`, {
     hint: `their copy of it has expired, too. Stop etcd there, it cannot go on: ${stop}`,
   });
 }
@@ -201,15 +131,11 @@ export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly 
   if (made.length === 0 || open.length === 0) return;
   const keys = made.map(({ name }) => name).join(", ");
   throw new Refused(
-    `etcd runs on ${names(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
+    `etcd runs on ${peerNames(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
     {
       hint:
         `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
         `If they are lost on all of these nodes as well: ${retyped({ "lost-on": alive.map(({ name }) => name) }, { of: "01-etcd" })}`,
     },
   );
-}
-
-function names(peers: readonly Peer[]): string {
-  return peers.map((peer) => (isNameless(peer) ? `${peer.name} at ${peer.host}` : peer.name)).join(", ");
 }

@@ -2,7 +2,7 @@
 import type { Member } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { Fail, Refused } from "../fail.ts";
-import type { Peer } from "./peers.ts";
+import type { Peer } from "./who-answers.ts";
 
 interface Quorum {
   running: number;

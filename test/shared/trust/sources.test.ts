@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { shownBy } from "../../../shared/etcd/peers.ts";
+import { shownBy } from "../../../shared/etcd/who-answers.ts";
 import { withOpened } from "../../../shared/etcd-home/opened-data.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { storedPlaces } from "../../../shared/facts/endpoint-witnesses.ts";
