@@ -10,6 +10,7 @@ import { testFacts } from "../pretend/facts.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { benchBigEtcd, bigEtcdLine } from "./bench/big-etcd.ts";
 import { benchCarve, carveLine } from "./bench/carve.ts";
+import { joinsLine } from "./bench/client-joins.ts";
 import { benchClose, closeLine } from "./bench/close.ts";
 import { benchDrill, drillLine } from "./bench/drill-cost.ts";
 import { benchIssue } from "./bench/issue.ts";
@@ -21,10 +22,11 @@ import { peakMemory } from "./machine/program.ts";
 
 const USAGE = `Usage: npm run bench [-- options]
 
-  --only NAME     old-key, issue, carve, close, tokens, workers, big-etcd or drill
+  --only NAME     old-key, issue, carve, close, joins, tokens, workers, big-etcd or drill
   --gigabytes N   size of the disk for carve (default: 4)
   --etcd N,...    sizes of etcd for big-etcd, in gigabytes (default: 2; 8, etcd's own limit, needs 20 GB of disk and half an hour)
   --nodes N       nodes and requests for close; Nodes for drill, whose etcd is as large as --etcd says first (default: 5000)
+  --joins N       workers that join at the same time for joins (default: 1000)
   --secrets N     token Secrets for tokens (default: 10000)
   --sample N      how many of them the article's line gets (default: 500)
 
@@ -35,6 +37,7 @@ const OPTIONS = {
   gigabytes: { type: "string", default: "4" },
   etcd: { type: "string", default: "2" },
   nodes: { type: "string", default: "5000" },
+  joins: { type: "string", default: "1000" },
   secrets: { type: "string", default: "10000" },
   sample: { type: "string", default: "500" },
   help: { type: "boolean" },
@@ -49,6 +52,7 @@ async function main() {
   if (wants("issue")) console.log(await issueLine());
   if (wants("carve")) console.log(carveLine(await benchCarve(Number(values.gigabytes), 5)));
   if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
+  if (wants("joins")) console.log(await joinsLine(Number(values.joins)));
   if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
   if (wants("workers")) console.log((await workersLines()).join("\n"));
   if (wants("drill")) console.log(drillLine(await benchDrill(Number(values.etcd.split(",")[0]), Number(values.nodes))));
