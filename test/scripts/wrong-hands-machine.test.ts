@@ -246,7 +246,10 @@ test("open whose token file does not fit on the disk says so; run again, it revo
   await using host = await ownMounts(full(`${node.root}/root`));
   expectStop(await node.run("03-workers open", {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
   const [first] = api.changes().filter((change) => change.startsWith("POST") && change.endsWith("/secrets"));
-  expect({ first, token: existsSync(host.path(`${node.root}/root/token.d/w1/token`)) }).toEqual({ first: expect.any(String), token: false });
+  expect({ first, token: existsSync(host.path(`${node.root}/root/token.d/w1/token`)) }).toEqual({
+    first: expect.any(String),
+    token: false,
+  });
   expect(await node.run("03-workers open")).toMatchObject({ exitCode: 0 });
   expect(api.changes().filter((change) => /^DELETE .*bootstrap-token-/.test(change))).toHaveLength(2);
 });
