@@ -90,7 +90,10 @@ const beforeClose = async (command: string, { scene }: { scene: Scene; node: Mac
   if (plays("worker") && command.startsWith("./bunw scripts/03-workers.ts close")) await intruderHasAsked(scene);
 };
 
-/** What close said of a request that names what two nodes say they have: the honest one's waits for a person's word. */
+/**
+ * What close said of a request that names what two nodes say they have, where nothing from before decides: it waits for a person's word. The
+ * serving certificate that `join` leaves in its Node decides for the honest one.
+ */
 const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is claimed by .*$/gm;
 
 /** Close has named the CSRs it did not approve: the operator stops the attacker's worker, looks whose address it is, and runs close again. */
@@ -102,10 +105,13 @@ async function operatorLooks(scene: Scene) {
   const said = scene.steps.map(({ stdout, stderr }) => `${stdout}\n${stderr}`).join("\n");
   const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromisedWorker(lab).nodeName);
   const requests = [...new Set(honest.map(([, , request]) => request!))];
+  const others = lab.workers.filter((worker) => worker !== compromisedWorker(lab)).map(({ nodeName }) => nodeName);
+  const served = others.filter((name) => said.includes(`${name}: back, serves with a certificate of the cluster's CA`));
+  const isNamed = (name: string) => honest.some(([, node]) => node === name);
   scene.checks.push({
-    name: "close does not wait for the attacker, and names the CSRs that a person must approve",
-    ok: requests.length > 0,
-    detail: requests.join(", ") || "no CSR is named",
+    name: "close does not wait for the attacker; each other worker has its serving certificate, or its request is named for a person",
+    ok: others.every((name) => served.includes(name) || isNamed(name)),
+    detail: `certificates: ${served.join(", ") || "none"}; named: ${requests.join(", ") || "none"}`,
   });
   const cp = lab.controlPlanes[0]!;
   for (const request of requests) await type(scene, cp, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${request}`);
