@@ -6,7 +6,6 @@
 import { drill } from "../shared/drill/drill.ts";
 import { printDrill } from "../shared/drill/printed-drill.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-
 import { answer, run, step } from "../shared/run.ts";
 
 async function main() {

@@ -73,12 +73,11 @@ export function refuseLiving(
       lost,
       living.map(({ name }) => name),
     )}. If it shall go all the same, stop it first: there ${STOP_ETCD}`;
-  const alive = of.find((peer) => shownBy(peer, cp.facts) === "ours");
+  const { ours: [alive] = [], "another's": strangers = [] } = Object.groupBy(of, (peer) => shownBy(peer, cp.facts));
   if (alive)
     throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
       hint: `nothing was changed. R${repair([alive]).slice(1)}`,
     });
-  const strangers = of.filter((peer) => shownBy(peer, cp.facts) === "another's");
   askAboutStrangers(strangers, cp, {
     lostOn,
     matters: "if it is, it is not lost",

@@ -62,8 +62,9 @@ async function servedPemOrNone({ host, port }: { host: string; port: number }): 
 export async function lookAtPeers(cp: ControlPlaneNode, actions: readonly PkiAction[], lostOn: readonly string[]): Promise<Peer[]> {
   refuseStrangers({ without: [], lost: lostOn }, cp);
   const peers = await peersOf(cp.data, cp.node.addresses);
-  for (const peer of peers) say(`${peer.name}, ${peer.host}: ${SHOWN[shownBy(peer, cp.facts)]}`);
-  const which = (shown: ReturnType<typeof shownBy>) => peers.filter((peer) => shownBy(peer, cp.facts) === shown);
+  const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
+  for (const { peer, shown } of seen) say(`${peer.name}, ${peer.host}: ${SHOWN[shown]}`);
+  const which = (wanted: keyof typeof SHOWN) => seen.flatMap(({ peer, shown }) => (shown === wanted ? peer : []));
   const [alive, strangers] = [which("ours"), which("another's")];
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
   const isKept = etcdCa?.todo === "keep";
