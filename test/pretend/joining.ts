@@ -7,7 +7,7 @@ import { issueLeaf, type Pair } from "../../shared/pki/issue.ts";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { pretendApi, status } from "./api.ts";
 import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "./cluster.ts";
-import { type pretendNode, WRITING } from "./node.ts";
+import { type pretendNode, type Transcript, WRITING } from "./node.ts";
 
 type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 
@@ -60,4 +60,13 @@ export async function bootstrap({ root, env }: Pick<PretendNode, "root" | "env">
 function install(made: string, root: string, ca: Pair) {
   cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, { recursive: true, verbatimSymlinks: true });
   write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: ca.cert }));
+}
+
+/** The whole join of a worker whose kubelet asks, gets its certificate, and renews its Lease. */
+export async function joinToItsEnd(node: PretendNode, api: Awaited<ReturnType<typeof serve>>): Promise<Transcript> {
+  const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl start kubelet");
+  await bootstrap(node);
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
+  return await running;
 }

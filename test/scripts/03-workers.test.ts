@@ -5,7 +5,7 @@ import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
-import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
+import { bootstrap, join, joinToItsEnd, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
 import { expectTranscript, MEMBER, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { serveLeases } from "../pretend/running.ts";
 
@@ -147,11 +147,7 @@ test("03-workers join leaves the kubelet's serving certificate from before in it
   write(former!, cert + key);
   symlinkSync(former!.slice(node.root.length), current!);
   using api = await serve(newCa);
-  const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  await node.called("systemctl start kubelet");
-  await bootstrap(node);
-  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
-  const { exitCode, stderr } = await running;
+  const { exitCode, stderr } = await joinToItsEnd(node, api);
   const patch = api.requests.find(({ method }) => method === "PATCH");
   expect(patch).toMatchObject({ path: "/api/v1/nodes/w1", body: { metadata: { annotations: { [FORMER]: cert } } } });
   // this API lets nobody in for that

@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { parse } from "yaml";
 import { healthyCp, type Objects, write } from "../pretend/cluster.ts";
-import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { join, joinToItsEnd, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { STATIC_UID } from "../pretend/memory.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { serveLeases } from "../pretend/running.ts";
@@ -71,10 +71,6 @@ test("a worker without crictl joins: only a report at the end needs it", async (
   using node = await pretendNode({ kind: "worker", without: ["crictl"] });
   writeToken(node.root);
   using api = await serve(newCa);
-  const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  await node.called("systemctl start kubelet");
-  await bootstrap(node);
-  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
-  const { exitCode, stderr } = await running;
+  const { exitCode, stderr } = await joinToItsEnd(node, api);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("crictl is missing: the join goes on") });
 });

@@ -4,7 +4,7 @@ import { appendFileSync, readFileSync } from "node:fs";
 import { afterPart2 } from "../pretend/after-part2.ts";
 import { ADDRESS, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, THIRD } from "../pretend/etcd.ts";
-import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { joinToItsEnd, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { serveRunning } from "../pretend/running.ts";
@@ -82,11 +82,7 @@ test("join keeps the other CAs of the kubelet's client CA file, and drops the cl
   appendFileSync(`${node.root}/etc/kubernetes/pki/ca.crt`, monitoring.cert);
   const bundle = node.read("/etc/kubernetes/pki/ca.crt");
   using api = await serve(newCa);
-  const running = node.run(join(), WAITS);
-  await node.called("systemctl start kubelet");
-  await bootstrap(node);
-  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
-  const { exitCode, stderr } = await running;
+  const { exitCode, stderr } = await joinToItsEnd(node, api);
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 0,
     stderr: expect.stringContaining("/etc/kubernetes/pki/ca.crt: keeps its other CA, "),
