@@ -1,4 +1,4 @@
-/** `05-verify --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
+/** `report --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
 import { assess } from "../assess/assess.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
@@ -106,7 +106,7 @@ function namesIn({ node, events }: KeptRecord): string[] {
 }
 
 function readme(withNames: boolean): string {
-  return `Made by kube-pki-repair ${VERSION}, 05-verify --bundle, for a colleague or an issue.
+  return `Made by kube-pki-repair ${VERSION}, report --bundle, for a colleague or an issue.
 
 assess.json  what 00-assess says of this node now
 verify.json  every check of 05-verify, now

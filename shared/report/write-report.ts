@@ -1,22 +1,21 @@
-/** `05-verify --report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
+/** `report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
 import type { KnownNode } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { writeTyped } from "../files/operator-files.ts";
 import { typed } from "../options.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { FEW, listed } from "../plain.ts";
+import { retyped } from "../retyped.ts";
 import { answer, say, VERSION } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import type { VerifiedHere } from "../verify/verify-here.ts";
 import { addressToType, type Identities, identitiesOf } from "../workers/identities.ts";
-import type { CheckedThing } from "./kept-findings.ts";
 import { readKeptRuns } from "./read-runs.ts";
 import { type RepairReport, repairPage } from "./repair-page.ts";
 
-/** What 05-verify knows when it has looked. `here` is this node's name. */
-export interface Verified {
+/** What `report` knows when it has looked. `here` is this node's name. */
+export interface Verified extends VerifiedHere {
   here: string;
-  known: PartialFacts | undefined;
-  checks: readonly CheckedThing[];
   /** What it leaves to people, and what can be deleted. */
   end: RepairReport["end"];
 }
@@ -53,7 +52,7 @@ function printHowToBring(others: readonly KnownNode[], here: string, known: Iden
   }
   if (others.length > FEW) say(`and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`);
   answer(shell`scp -p logs/*.tar root@${here}:${typed(".")}/`);
-  say("then run this again with --logs .");
+  say(`then: ${retyped({ logs: "." })}`);
 }
 
 /** Types on a node: all its transcripts as a tar of plain files on stdout; an empty one where there are none. */

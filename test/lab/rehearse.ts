@@ -58,7 +58,7 @@ const USAGE = `Usage: npm run rehearse -- [options]
   --workers N       use N workers instead of the scenario's number
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html); FILE-report.html is
-                    the page that 05-verify --report made of it
+                    the page that report made of it
   --keep            leave the last cluster up, and print how to enter a node
 
   npm run rehearse

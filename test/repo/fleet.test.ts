@@ -127,14 +127,14 @@ test("the drill has a play that only its tag starts, on all control plane nodes;
   expect(plays.find(({ name }) => name === "Copy the kit to the control plane nodes")!.tags).toContain("drill");
 });
 
-test("the report has plays that only its tag starts: each node packs its transcripts with the line that 05-verify prints", () => {
+test("the report has plays that only its tag starts: each node packs its transcripts with the line that report prints", () => {
   const [collect, write] = plays.filter((play) => play.tags.includes("report"));
   expect([collect, write].map((play) => [play!.hosts, play!.tags])).toEqual([
     ["first_control_plane:other_control_planes:workers", ["report", "never"]],
     ["first_control_plane", ["report", "never"]],
   ]);
   expect(commandOf(collect!.tasks[0]!)).toBe(`(${PACK_RUNS}) > transcripts`);
-  expect(write!.tasks.map(commandOf)).toContain("./bunw scripts/05-verify.ts --report report.html --logs .");
+  expect(write!.tasks.map(commandOf)).toContain("./bunw scripts/report.ts report.html --logs .");
 });
 
 test("each play is a gate, but those that look at workers and collect transcripts: nobody there holds up the others, not by silence either", () => {

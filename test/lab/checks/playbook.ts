@@ -213,7 +213,7 @@ async function checkChoices(fleet: Fleet) {
 
 /** The pretend page names the files of which it would be made. */
 async function checkReport(fleet: Fleet) {
-  const verify: Line = [FIRST, "scripts/05-verify.ts --report report.html --logs ."];
+  const verify: Line = [FIRST, "scripts/report.ts report.html --logs ."];
   await expectCalls(fleet, "--tags report packs on all nodes, and verifies on the first", ["--tags", "report"], [verify]);
   const names = [...FIRST, ...OTHERS, ...WORKERS].map((name) => `${name}.tar`);
   const { output } = await fleet.shell(

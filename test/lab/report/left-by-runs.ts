@@ -1,5 +1,5 @@
 /**
- * What the runs of a repair have left on the nodes: each that changed a node has its transcript there, none holds a secret, and 05-verify
+ * What the runs of a repair have left on the nodes: each that changed a node has its transcript there, none holds a secret, and `report`
  * makes its page and its bundle of all of them.
  */
 import { existsSync } from "node:fs";
@@ -41,7 +41,7 @@ export async function transcriptChecks(scene: Scene): Promise<Check[]> {
       detail: secrets.slice(0, 20).join("; ") || `${texts.join("").length} characters looked through`,
     },
     {
-      name: "05-verify writes the report and the bundle, of all nodes, and the bundle without their names",
+      name: "report writes the page and the bundle, of all nodes, and the bundle without their names",
       ok: written.ok && unnamed.length === 0 && names.length === 0,
       detail: [
         written.said,
@@ -81,10 +81,7 @@ async function writeDown({ lab }: Scene, nodes: readonly Machine[]) {
     const { stdout } = await sh(node, `(${PACK_RUNS}) | base64 -w0`);
     await sh(first, `base64 -d > ${node.nodeName}.tar`, stdout);
   }
-  const { exitCode, stderr } = await sh(
-    first,
-    "env HOME=/root ./bunw scripts/05-verify.ts --report report.html --bundle case.tar --logs .",
-  );
+  const { exitCode, stderr } = await sh(first, "env HOME=/root ./bunw scripts/report.ts report.html --bundle case.tar --logs .");
   const read = async (line: string) => (await sh(first, line)).stdout;
   const [page, bundle] = [await read("cat report.html"), await read("tar -xOf case.tar && tar -tf case.tar")];
   return { ok: exitCode === 0, page, bundle, said: stderr.trim().split("\n").slice(-6).join(" | ") };

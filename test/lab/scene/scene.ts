@@ -67,7 +67,7 @@ export interface Scene {
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
   /** Where the cluster has pods that ask each other. */
   pings?: ReturnType<typeof introducePods>;
-  /** The page that 05-verify --report has made of this repair. */
+  /** The page that `report` has made of this repair. */
   report?: string;
   /** Why the repair has failed; undefined while it may still succeed. */
   failed?: string;

@@ -1,4 +1,4 @@
-/** 05-verify --report and --bundle after a repair: what others get to see, and what not. */
+/** report, and its bundle, after a repair: what others get to see, and what not. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { lstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { readTar } from "../../shared/hand-over/tar.ts";
@@ -38,9 +38,9 @@ function unpacked(node: Node, file: string): Map<string, string> {
   return new Map(names.sort().map((name) => [name, readFileSync(`${to}/${name}`, "utf8")]));
 }
 
-test("--report writes one page, names the nodes that brought nothing, and prints the lines that bring them", async () => {
+test("report writes one page, names the nodes that brought nothing, and prints the lines that bring them", async () => {
   using node = await repaired();
-  const { exitCode, stdout, stderr } = await node.run("05-verify --report report.html --logs logs");
+  const { exitCode, stdout, stderr } = await node.run("report report.html --logs logs");
   expect(exitCode).toBe(2); // the API of this pretend node is off
   const page = node.read("/root/report.html");
   expect(lstatSync(`${node.root}/root/report.html`).mode & 0o777).toBe(0o600);
@@ -49,6 +49,8 @@ test("--report writes one page, names the nodes that brought nothing, and prints
   expect(stderr).toContain("3 runs, from w1, m1");
   expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\/w2\.tar$/m);
   expect(stdout).not.toContain("logs/w1.tar");
+  expect(stderr).toContain("  then: ./bunw scripts/report.ts report.html --logs .\n");
+  expect(stderr).toEndWith("hint: ./bunw scripts/05-verify.ts says what mends each\n");
   expect(secretsIn([page], node.root)).toEqual([]);
 });
 
@@ -58,14 +60,14 @@ test("the lines lead to no address that another node claims, too: its transcript
     setAddress(objects, "w2", "10.77.0.21");
   };
   using node = await pretendNode({ kind: "healthy control plane node", etcd });
-  const { stdout, stderr } = await node.run("05-verify --report report.html");
+  const { stdout, stderr } = await node.run("report report.html");
   expect(stdout.match(/^ssh root@\S+/gm)).toEqual(["ssh root@ADDRESS-OF-w1", "ssh root@ADDRESS-OF-w2"]);
   expect(stderr).toContain('w2: you know its address: ip "10.77.0.21" is claimed by w1 and w2');
 });
 
 test("--bundle has transcripts, assessment and checks, and no secret, host name or address; --with-names keeps the names", async () => {
   using node = await repaired();
-  const { exitCode, stderr } = await node.run("05-verify --bundle case.tar --logs logs");
+  const { exitCode, stderr } = await node.run("report --bundle case.tar --logs logs");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("aliases") });
   const files = unpacked(node, "/root/case.tar");
   expect([...files.keys()]).toEqual([
@@ -88,7 +90,7 @@ test("--bundle has transcripts, assessment and checks, and no secret, host name 
   expect(JSON.parse(files.get("kube-pki-repair/verify.json")!).checks.length).toBeGreaterThan(10);
   expect(JSON.parse(files.get("kube-pki-repair/assess.json")!).verdict).toBeString();
 
-  await node.run("05-verify --bundle named.tar --with-names --logs logs");
+  await node.run("report --bundle named.tar --with-names --logs logs");
   const named = [...unpacked(node, "/root/named.tar")].flat().join("\n");
   for (const name of ["m1", "w1", "10.0.0.10"]) expect(named).toContain(name);
   expect(secretsIn([named], node.root)).toEqual([]);
@@ -104,7 +106,7 @@ test("secrets are replaced before names are, and a worker's names are replaced i
   });
   for (const [name, text] of filesOf(runOf("m1", `error: ${key}\nand ${token}\n`))) write(`${node.root}/root/${name}`, text);
   write(`${node.root}/root/logs/w1.tar`, tarOf([runOf("private", "at https://abcdef and https://error, error: x\n")]));
-  await node.run("05-verify --bundle case.tar --logs logs");
+  await node.run("report --bundle case.tar --logs logs");
   const files = unpacked(node, "/root/case.tar");
   const said = [...files].filter(([name]) => /runs\/.*txt$/.test(name)).map(([, text]) => text);
   expect(said.toSorted()).toEqual([
@@ -118,7 +120,7 @@ test("names of nodes may be as long as Kubernetes allows, and lead to no other f
   const long = ["n".repeat(63), Array(5).fill("d".repeat(49)).join("."), ".."];
   for (const name of long) write(`${node.root}/root/logs/${name}.tar`, tarOf(EXAMPLE.filter((run) => run.node === "w1")));
   for (const option of ["", " --with-names"]) {
-    const { exitCode, stderr } = await node.run(`05-verify --bundle case.tar --logs logs${option}`);
+    const { exitCode, stderr } = await node.run(`report --bundle case.tar --logs logs${option}`);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("4 runs") });
     const files = readTar(readFileSync(`${node.root}/root/case.tar`));
     const names = files.map(({ name }) => name);
@@ -136,17 +138,28 @@ test("a bundle is also written where the cluster cannot be read: that is when so
   expect((await node.run("01-etcd --new-cas", WAITS)).exitCode).toBe(0);
   using _etcd = await started;
   write(`${node.root}/root/passphrase`, "correct horse battery staple\n");
-  const { exitCode, stderr } = await node.run("05-verify --bundle case.tar");
+  const { exitCode, stderr } = await node.run("report --bundle case.tar");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 2 });
   const files = unpacked(node, "/root/case.tar");
   expect([...files.keys()].filter((name) => name.includes("01-etcd"))).toHaveLength(2);
   expect(secretsIn([[...files].flat().join("\n")], node.root)).toEqual([]);
 });
 
-test("--logs and --with-names alone are refused before anything is looked at", async () => {
+test.each([
+  ["--logs logs", /^\nerror: Name the file to write: FILE\.html, or --bundle\nhint: /],
+  ["--with-names report.html", /^\nerror: --with-names needs --bundle\nhint: /],
+  ["report.html case.tar", /^\nerror: "case\.tar" is not understood\nhint: /],
+])("report %s is refused before anything is looked at", async (words, says) => {
   using node = await pretendNode({ kind: "worker" });
-  for (const option of ["--logs logs", "--with-names"]) {
-    const { exitCode, stderr } = await node.run(`05-verify ${option}`);
-    expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/^\nerror: --\S+ needs /) });
-  }
+  const { exitCode, stderr } = await node.run(`report ${words}`);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringMatching(says) });
 });
+
+test.each(["--report report.html", "--bundle=case.tar", "--logs logs", "--with-names"])(
+  "05-verify %s, the spelling of before, says the line of today",
+  async (words) => {
+    using node = await pretendNode({ kind: "worker" });
+    const { exitCode, stderr } = await node.run(`05-verify ${words}`);
+    expect([exitCode, stderr]).toEqual([3, expect.stringContaining("hint: ./bunw scripts/report.ts FILE.html; ")]);
+  },
+);

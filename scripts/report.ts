@@ -1,0 +1,87 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK 5.4: one page about a repair, over all nodes whose transcripts are here, and a bundle for
+ * a colleague. Neither has a secret. Looks as 05-verify does; it writes the files that are named.
+ */
+import { hintOf, tellSummary } from "../shared/checks/print-checks.ts";
+import { command } from "../shared/facts/todo.ts";
+import { Fail } from "../shared/fail.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
+import { readNode } from "../shared/node/node.ts";
+import { writeBundle } from "../shared/report/write-bundle.ts";
+import { writeReport } from "../shared/report/write-report.ts";
+import { run, step, tell, VERSION } from "../shared/run.ts";
+import { verifyHere } from "../shared/verify/verify-here.ts";
+import { wrapUp } from "../shared/verify/wrap-up.ts";
+
+async function main() {
+  const { page, bundle, logs, etcdData, ...values } = parse();
+  if (values.help) return console.log(USAGE);
+  refuseNothing({ page, bundle, withNames: values["with-names"] });
+  const node = await readNode();
+  tell(`kube-pki-repair ${VERSION}   report   node ${node.name}`);
+  const found = await verifyHere(node, { etcdData, mustEnd: true });
+  const seen = { ...found, here: node.name, end: await wrapUp(node, found.known?.cp) };
+  await step("5.4 Write down what was done", async () => {
+    if (page) writeReport(page, logs, seen);
+    const more = { hostName: node.hostName, logs, withNames: values["with-names"], etcdData };
+    if (bundle) await writeBundle(bundle, { ...seen, ...more });
+  });
+  tellSummary(found.checks);
+  if (!hintOf(found.checks)) return;
+  tell(`hint: ${command("05-verify")} says what mends each`);
+  process.exitCode = 2;
+}
+
+interface Asked {
+  page: string | undefined;
+  bundle: string | undefined;
+  withNames: boolean | undefined;
+}
+
+function refuseNothing({ page, bundle, withNames }: Asked) {
+  const hint = "./bunw scripts/report.ts --help";
+  if (withNames && !bundle) throw new Fail("--with-names needs --bundle", { hint });
+  if (!page && !bundle) throw new Fail("Name the file to write: FILE.html, or --bundle", { hint });
+}
+
+const USAGE = `Usage:
+    ./bunw scripts/report.ts FILE.html [--logs DIR] [--etcd-data DIR]
+    ./bunw scripts/report.ts --bundle FILE.tar [--with-names] [--logs DIR] [--etcd-data DIR]
+
+FILE.html, such as report.html, is a page about the repair: what was broken, what each run did and
+changed on which node, what is left for people. In one file, without a secret. It is made of the
+transcripts in the rescue folders, and of all checks of 05-verify, on a control plane node. Both
+files may be asked for at once. Reads only; it writes the files that you name.
+
+Options:
+    --bundle FILE    Write a tar file for a colleague or an issue: transcripts, what 00-assess says
+                     and all checks, also where the cluster cannot be read. No key and no token is
+                     in it; host names and addresses are aliases.
+    --with-names     Keep host names and addresses in the bundle.
+    --logs DIR       Where the other nodes' transcripts are, one NODE.tar each. Without them it
+                     prints the lines that bring them.
+    --etcd-data DIR  etcd's data directory (default: found by itself).
+    --help           Print this text.
+
+Exit codes: 0 written and no check failed, 1 could not look or write, 2 written and a check failed,
+            3 refused: this is no node of a kubeadm cluster
+`;
+
+const OPTIONS = {
+  bundle: { type: "string", path: "written" },
+  "with-names": { type: "boolean" },
+  logs: { type: "string", path: "proved" },
+  "etcd-data": { type: "string", path: "proved" },
+  help: { type: "boolean" },
+} as const;
+
+function parse() {
+  const options = { options: OPTIONS, allowPositionals: true } as const;
+  const { values, positionals } = parseOptions({ ...options, file: "written" });
+  const [page, more] = positionals;
+  if (more === undefined) return { ...values, page, etcdData: values["etcd-data"] };
+  throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/report.ts --help" });
+}
+
+if (import.meta.main) await run(main);

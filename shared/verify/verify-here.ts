@@ -1,0 +1,97 @@
+/**
+ * Part 5 as a whole: this node from both ends, and on a control plane node the cluster. Reads only.
+ * 05-verify prints it, `report` writes it down.
+ */
+import { adminClient } from "../api/admin-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { type Check, type CheckRow, Checks } from "../checks/check.ts";
+import { type Ending, endingsHere, forecast } from "../checks/forecast.ts";
+import { etcdDataOf } from "../etcd-home/etcd-place.ts";
+import { askControlPlaneNode, type ControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { tokenKeys } from "../facts/sa-key.ts";
+import { attemptLater, Fail, Refused } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import type { Node } from "../node/node.ts";
+import { clusterCa } from "../pki/examine.ts";
+import { oldSaKeys } from "../pki/sa-keys.ts";
+import { step } from "../run.ts";
+import { clusterChecks } from "./check-cluster.ts";
+import { withoutDataCheck } from "./check-data.ts";
+import { clockCheck, fileChecks } from "./check-files.ts";
+import { kubeletChecks } from "./check-kubelet.ts";
+import { nodeChecks, seenNodes } from "./check-nodes.ts";
+import { podChecks } from "./check-pods.ts";
+import { returnedChecks } from "./check-returned.ts";
+import { serverChecks, withoutAdmin } from "./check-servers.ts";
+
+export interface VerifiedHere {
+  checks: readonly Check[];
+  endings: readonly Ending[];
+  /** Undefined on a worker. */
+  known: PartialFacts | undefined;
+}
+
+interface HowToVerify {
+  etcdData: string | undefined;
+  /** Also where the cluster cannot be read: those who help just then need what is here. */
+  mustEnd?: boolean;
+}
+
+/** Errors: Fail where the cluster cannot be read, unless it must end. */
+export async function verifyHere(node: Node, { etcdData, mustEnd = false }: HowToVerify): Promise<VerifiedHere> {
+  const checks = new Checks();
+  await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)));
+  const place = await etcdDataOf(etcdData, { node });
+  const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
+  const withoutData = withoutDataCheck(node, known, place.dir);
+  if (withoutData) await checks.add([withoutData]);
+  else if (known?.cp) await verifyControlPlane(checks, known.cp);
+  else if (known?.obstacle && mustEnd) await checks.add([noLook(known.obstacle)]);
+  else if (known?.obstacle) throw known.obstacle;
+  const endings = endingsHere(node, known?.certificatesDir);
+  await checks.add(forecast(endings));
+  return { checks: checks.all, endings, known };
+}
+
+async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
+  const admin = await attemptLater(() => adminClient(cp.facts));
+  await step("5.2 Check this control plane node's files and servers", async () => {
+    await checks.add([clockCheck(cp), ...fileChecks(cp)]);
+    await checks.add(admin instanceof Fail ? [noAdmin(admin), withoutAdmin(cp)] : serverChecks(cp, admin));
+  });
+  await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
+    if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin)]);
+  });
+}
+
+/** Fails where the API does not answer; the rows that were checked before count. */
+function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): CheckRow {
+  const look = async () => {
+    const pki = cp.facts.certificatesDir;
+    const trust = {
+      caPem: clusterCa(pki),
+      saPub: cp.facts.externalSigner ? undefined : tokenKeys(cp),
+      oldSaPub: oldSaKeys(pki).join(""),
+    };
+    await checks.add(clusterChecks(cp, api, trust));
+    const nodes = await seenNodes(api);
+    await checks.add(nodeChecks(cp, api, trust.caPem, nodes));
+    await checks.add(returnedChecks(cp, api));
+    await checks.add(podChecks(cp, api, trust.caPem, new Set(nodes.notRenewed)));
+    return `${cp.cluster.nodes.length} nodes`;
+  };
+  return { id: "cluster-read", look };
+}
+
+function noLook(obstacle: Fail): CheckRow {
+  const look = () => {
+    throw obstacle;
+  };
+  return { id: "cluster-read", look };
+}
+
+/** What this kit cannot do is no damage of the cluster. */
+function noAdmin(fail: Fail): CheckRow {
+  const words = `${fail.message}; ${fail.hint}`;
+  return { id: "admin-conf", look: () => (fail instanceof Refused ? { warning: words } : { failed: words }) };
+}
