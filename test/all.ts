@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * `npm test`: every check, the quick ones first. All of them run, also after a red one; the last line is the verdict.
- * With --fast without the lab, which needs root and some minutes.
+ * `npm test`: every check, the quick ones first. All of them run, also after a red one; the last line is the verdict. `npm run ok` and others
+ * run a part of it. The soaks take an hour, and are no part of `npm test`, but for a sample.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
@@ -16,25 +16,28 @@ import { isBuilt } from "./lab/machine/go-build.ts";
 import type { GoBuild } from "./lab/machine/pins.ts";
 import type { Rehearsal } from "./lab/report/rehearsal.ts";
 
-const USAGE = `Usage: npm test [-- options]
+const USAGE = `Usage: npm test [-- options]     ok, ok:scripts and the lab
+       npm run ok [-- options]           format, lint, types, and the tests that run in process
+       npm run ok:scripts [-- options]   the tests that run whole scripts and kits, and a sample of the soaks
+       npm run soak [-- options]         the soaks, each to its end
 
-  --fast        without the lab (npm run ok)
   --only TEXT   only checks with TEXT in their name
 
 Exit codes: 0 all passed · 1 some failed`;
 
-const OPTIONS = { fast: { type: "boolean" }, only: { type: "string" }, help: { type: "boolean" } } as const;
+const OPTIONS = { only: { type: "string" }, help: { type: "boolean" } } as const;
 
 /**
- * When a check runs. First those of `without the lab`, then `before the lab`, one after the other; then at the same time those `in the lab`, one
+ * When a check runs. First those of `ok`, `scripts`, and `before the lab`, one after the other; then at the same time those `in the lab`, one
  * after the other as there is one lab, and those `beside the lab`, with the CPU that the lab leaves them.
  */
-type Runs = "without the lab" | "before the lab" | "in the lab" | "beside the lab";
+type Runs = "ok" | "scripts" | "soak" | "before the lab" | "in the lab" | "beside the lab";
 
 interface Check {
   name: string;
   command: string[];
   runs: Runs;
+  env?: Record<string, string>;
   /** Programs that take longer to compile than this may: the check runs where they are built already. */
   built?: readonly GoBuild[];
   /** Counts what passed and failed, where a check has several results. */
@@ -63,12 +66,27 @@ const NICE = ["nice", "-n", "10"];
 const HOME = resolve(import.meta.dir, "..");
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 
+/** The folder says when a test runs: whole scripts and kits are in these two, soaks in one of their own, and all others run in process. */
+const SCRIPTS = /^test\/(scripts|kit)\//;
+const SOAKS = /^test\/soak\//;
+const FILES = [...new Glob("test/**/*.test.ts").scanSync(HOME)].sort();
+const TESTS = {
+  inProcess: FILES.filter((path) => !SCRIPTS.test(path) && !SOAKS.test(path)),
+  scripts: FILES.filter((path) => SCRIPTS.test(path)),
+  soaks: FILES.filter((path) => SOAKS.test(path)),
+  /** Soaks that can be short. */
+  sampled: FILES.filter((path) => SOAKS.test(path) && readFileSync(join(HOME, path), "utf8").includes('from "./sample.ts"')),
+};
+
 /** Of those beside the lab the longest come first. */
 // biome-ignore format: a table
 const CHECKS: Check[] = [
-  { name: "format and lint", command: ["x", "biome", "check", "."], runs: "without the lab" },
-  { name: "types", command: ["x", "tsc", "-p", "."], runs: "without the lab" },
-  { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--no-isolate", "--timeout=300000", ...unitTests()], runs: "without the lab", count: countTests },
+  { name: "format and lint", command: ["x", "biome", "check", "."], runs: "ok" },
+  { name: "types", command: ["x", "tsc", "-p", "."], runs: "ok" },
+  { name: "tests in process", command: bunTest(TESTS.inProcess), runs: "ok", count: countTests },
+  { name: "tests of scripts and kits", command: bunTest(TESTS.scripts), runs: "scripts", count: countTests },
+  { name: "a sample of the soaks", command: bunTest(TESTS.sampled), runs: "scripts", env: { SAMPLE: "1" }, count: countTests },
+  { name: "soaks", command: bunTest(TESTS.soaks), runs: "soak", count: countTests },
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], runs: "beside the lab", count: countLines },
@@ -89,9 +107,9 @@ const CHECKS: Check[] = [
 ];
 
 async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
+  const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true });
   if (values.help) return console.log(USAGE);
-  const chosen = CHECKS.filter(({ name, runs }) => !(values.fast && runs !== "without the lab") && name.includes(values.only ?? ""));
+  const chosen = CHECKS.filter(({ name, runs }) => isAsked(runs, positionals[0]) && name.includes(values.only ?? ""));
   for (const { name, command } of chosen.filter((check) => !isPossible(check)))
     console.log(
       `=== ${name}: not run, its programs are not built here. To build them, and run it: ./bunw ${command.slice(0, 3).join(" ")}`,
@@ -108,13 +126,17 @@ async function main() {
         if (count.failed > 0) total.red.push(...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]));
       },
     );
-  await runAll("without the lab");
-  await runAll("before the lab");
+  for (const which of ["ok", "scripts", "soak", "before the lab"] as const) await runAll(which);
   await Promise.all([runAll("in the lab"), runAll("beside the lab", BESIDE)]);
   rmSync(RECORDS, { recursive: true });
   for (const line of total.red) console.log(`not ok: ${line}`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
   process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+}
+
+/** Part: "ok", "scripts" or "soak"; undefined for all but the soaks. */
+function isAsked(runs: Runs, part: string | undefined): boolean {
+  return part === undefined ? runs !== "soak" : runs === part;
 }
 
 function isPossible({ built = [] }: Check): boolean {
@@ -125,11 +147,13 @@ function isPossible({ built = [] }: Check): boolean {
  * Shows the check's output at once, or whole at its end where it runs beside another one, and says that the check still runs when it prints
  * nothing for a while.
  */
-async function runCheck({ name, command, count, runs }: Check): Promise<Count> {
+async function runCheck({ name, command, count, runs, env }: Check): Promise<Count> {
   const isBeside = runs === "beside the lab";
   if (!isBeside) console.log(`\n=== ${name}`);
   const began = Date.now();
-  const child = Bun.spawn([...(isBeside ? NICE : []), process.execPath, ...command], { cwd: HOME, stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn([...(isBeside ? NICE : []), process.execPath, ...command], {
+    ...{ cwd: HOME, env: { ...process.env, ...env }, stdout: "pipe", stderr: "pipe" },
+  });
   let output = "";
   let lastSaid = Date.now();
   const pass = async (stream: ReadableStream<Uint8Array>) => {
@@ -154,8 +178,8 @@ async function runCheck({ name, command, count, runs }: Check): Promise<Count> {
 /** Milliseconds; in CI, minutes without output look like a hang. */
 const QUIET = 30_000;
 
-function unitTests(): string[] {
-  return [...new Glob("test/**/*.test.ts").scanSync(HOME)].sort().map((path) => `./${path}`);
+function bunTest(files: readonly string[]): string[] {
+  return ["test", `--parallel=${TEST_FILES}`, "--no-isolate", "--timeout=300000", ...files.map((path) => `./${path}`)];
 }
 
 /** Bun's own figures. A file that cannot be loaded is a failure, too, and so are missing figures. */

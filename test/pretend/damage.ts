@@ -1,6 +1,6 @@
 /**
  * Damages of a control plane node, file by file, and what 00-assess has to say about each: computed from the damage, not from the disk. The
- * pretend nodes of scripts/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) use this same table.
+ * pretend nodes of soak/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) use this same table.
  */
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import { type Assessment, isDamage } from "../../shared/assess/assessment.ts";

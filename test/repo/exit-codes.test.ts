@@ -1,11 +1,10 @@
 /** Exit codes: every script says its own in --help, those that the code can end with, in the words of RUNBOOK.md and README.md. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { $, Glob } from "bun";
 import { Fail, Refused } from "../../shared/fail.ts";
+import { helpOf, SCRIPTS } from "./help.ts";
 
 const HOME = join(import.meta.dir, "../..");
-const SCRIPTS = [...new Glob("scripts/*.ts").scanSync(HOME)].sort();
 const sourceOf = (path: string) => Bun.file(join(HOME, path)).text();
 
 /** The codes that a help text explains, each with its words. */
@@ -32,7 +31,7 @@ test("the codes of a help text are read over lines, and a code that is not expla
 });
 
 test.each(SCRIPTS)("%s --help explains every code that it can end with, and no other", async (script) => {
-  const codes = explained(await $`./bunw ${script} --help`.cwd(HOME).text());
+  const codes = explained(await helpOf(script));
   expect([...codes.keys()].sort((a, b) => a - b)).toEqual(possible(await sourceOf(script)));
   expect(codes.get(3)).toStartWith("refused");
   if (codes.has(4)) expect(codes.get(4)).toBe("locked by another run");

@@ -234,6 +234,20 @@ test("a script's first screen has its main, its last line runs it, and no line i
   expect(scripts.flatMap(untidy)).toEqual([]);
 });
 
+/** A script that is run, and not only asked for its --help. */
+const RUNS_A_SCRIPT = /\b(run|start)\(\s*["'`](0\d-|hand-over|join-again|drill|plan|report)|\b(laid-out-kit|many-runs)\.ts"/g;
+
+test("the tests of `npm run ok` run in process: those of whole scripts and kits are in test/scripts/, test/kit/ or test/soak/", () => {
+  const found = ['node.run("01-etcd --new-cas")', "node.start(`hand-over pack`)", 'from "../pretend/many-runs.ts"'];
+  for (const text of found) expect(text.match(RUNS_A_SCRIPT)).toHaveLength(1);
+  const inProcess = sources.filter(
+    ({ path }) => /^test\/(?!scripts|kit|soak).*\.test\.ts$/.test(path) && !path.endsWith("house-style.test.ts"),
+  );
+  expect(inProcess.length).toBeGreaterThan(100);
+  const running = inProcess.flatMap(({ path, text }) => [...blank(text, { strings: false }).matchAll(RUNS_A_SCRIPT)].map(() => path));
+  expect(running).toEqual([]);
+});
+
 test("each file that tests stand on has its place in test/pretend/README.md, once", async () => {
   const named = (await Bun.file(`${home}/test/pretend/README.md`).text()).matchAll(/`([\w-]+\.ts)`/g);
   const there = paths.filter((path) => /^test\/pretend\/(?!.*\.test\.ts$)/.test(path));

@@ -2,9 +2,10 @@
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { $, Glob } from "bun";
+import { Glob } from "bun";
 import packageJson from "../../package.json" with { type: "json" };
 import { readRunbook } from "../../shared/plan/runbook.ts";
+import { helpOf, SCRIPTS } from "./help.ts";
 import { lineOf, type Source } from "./sources.ts";
 
 const HOME = join(import.meta.dir, "../..");
@@ -14,11 +15,7 @@ const sources: Source[] = await Promise.all(files.map(async (path) => ({ path, t
 const runbook = sources.find(({ path }) => path === "RUNBOOK.md")!.text;
 
 const HELP = new Map(
-  await Promise.all(
-    [...new Glob("*.ts").scanSync(join(HOME, "scripts"))].map(
-      async (file) => [file.slice(0, -3), await $`./bunw scripts/${file} --help`.cwd(HOME).text()] as const,
-    ),
-  ),
+  await Promise.all(SCRIPTS.map(async (script) => [script.slice("scripts/".length, -3), await helpOf(script)] as const)),
 );
 
 /** A script's name, as texts have it, and what stands behind it up to the end of the command. In code: command("…") and `${command("…")} …`. */

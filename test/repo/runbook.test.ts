@@ -5,6 +5,7 @@ import { $, Glob } from "bun";
 import { FOR_GOOD } from "../../shared/for-good.ts";
 import { effortOf } from "../../shared/plan/effort.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
+import { helpOf } from "./help.ts";
 import { blank } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
@@ -32,7 +33,7 @@ test("the runbook runs every numbered script", () => {
 
 test.each(ours)("the runbook's `%s` uses only words and flags that --help lists", async (command) => {
   const [, script, ...args] = command.split(/\s+/) as [string, string, ...string[]];
-  const help = await $`./bunw ${script} --help`.cwd(home).text();
+  const help = await helpOf(script);
   const known = new Set(help.match(/--[a-z-]+/g));
   expect(args.filter((arg) => arg.startsWith("--") && !known.has(arg.split("=")[0]!))).toEqual([]);
   if (args[0] && !args[0].startsWith("--")) expect(help).toContain(args[0]);

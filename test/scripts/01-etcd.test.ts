@@ -43,6 +43,21 @@ test("01-etcd refuses a cluster with external etcd", () =>
 test("01-etcd refuses the data of another machine's member", () =>
   refused("other-member", { members: [{ ...MEMBER, name: "m9", peerURLs: ["https://10.0.0.9:2380"] }] }));
 
+test("01-etcd refuses a sound CA of another cluster, and touches nothing", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  const older = await issueCa(certRow("ca"), FACTS, { now: new Date(Date.now() - 2 * 8760 * 3600_000) });
+  write(`${node.root}/etc/kubernetes/pki/ca.crt`, older.cert);
+  write(`${node.root}/etc/kubernetes/pki/ca.key`, older.key);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("is of another CA, sha256:HASH, made before the one that etcd's data names"),
+  });
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls().filter((call) => /stop|start/.test(call))).toEqual([]);
+});
+
 test("01-etcd refuses a data directory without a member", async () => {
   using node = await pretendNode();
   rmSync(`${node.root}/var/lib/etcd/member`, { recursive: true });

@@ -2,7 +2,7 @@
 /**
  * The kits on machines that this one is not: arm64 and x86-64 without AVX2 by emulation, and a node whose programs are a busybox's. Each shows the help
  * of 00-assess and issues a CA and a certificate with the kit's own code, which openssl verifies. A machine with musl is not to be had: what
- * Bun needs there beside it, libstdc++ for musl, is no Debian package; which Bun is taken there is tested in test/repo/bunw-machines.test.ts.
+ * Bun needs there beside it, libstdc++ for musl, is no Debian package; which Bun is taken there is tested in test/soak/bunw-machines.test.ts.
  */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

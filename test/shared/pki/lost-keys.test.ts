@@ -11,7 +11,6 @@ import { keyPair } from "../../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
-import { pretendNode } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
@@ -80,18 +79,4 @@ test("a key that signed none of the pods' tokens is not made the service-account
   expect(() => made({ evidence: () => ({ texts: [], tokens: [{ kid }] }) })).toThrow(
     "sa.key is needed and cannot be used: does not match its key",
   );
-});
-
-test("01-etcd refuses a sound CA of another cluster, and touches nothing", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
-  writeFileSync(`${node.root}/etc/kubernetes/pki/ca.crt`, older.cert);
-  writeFileSync(`${node.root}/etc/kubernetes/pki/ca.key`, older.key);
-  const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
-  expect([exitCode, stderr]).toEqual([
-    1,
-    expect.stringContaining("is of another CA, sha256:HASH, made before the one that etcd's data names"),
-  ]);
-  expect(node.fingerprint()).toEqual(before);
-  expect(node.calls().filter((call) => /stop|start/.test(call))).toEqual([]);
 });

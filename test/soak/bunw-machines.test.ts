@@ -4,8 +4,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { $ } from "bun";
-import packageJson from "../../package.json" with { type: "json" };
-import { BUN_VERSION, NODES_BUN, OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
+import { BUN_VERSION, OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 import { ASSESS, elsewhere, kit, layOut, withKit, worksAndNoMore, write } from "../pretend/laid-out-kit.ts";
 import { type FakeCommand, fakePath } from "../pretend/programs.ts";
 
@@ -31,11 +30,6 @@ async function run(bunw: string, args: string[], env: Record<string, string>) {
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   return { stdout, stderr, exitCode: await child.exited, ran: false };
 }
-
-test("the version is one, in bunw, for the nodes, and for the types", () => {
-  expect(readFileSync(BUNW, "utf8").match(/^version=(.+)$/m)![1]).toBe(BUN_VERSION);
-  expect(packageJson.devDependencies["@types/bun"]).toBe(BUN_VERSION);
-});
 
 const AVX2 = { command: "grep -q avx2 /proc/cpuinfo" };
 const NO_AVX2 = { ...AVX2, exit: 1 };
@@ -65,7 +59,7 @@ async function tarballOf(program: string): Promise<{ path: string; sum: string }
 const npm = (path: string): FakeCommand => ({ command: "npm pack --silent *", does: `cp ${path} oven-bun.tgz; echo oven-bun.tgz` });
 const SHA512: FakeCommand[] = [{ command: "sha512sum *", does: `exec ${Bun.which("sha512sum")}` }];
 
-/** The sum that bunw has for a package. */
+/** The sum that bunw has for a package: test/repo/bun-version.test.ts. */
 function pinnedSum(name: string): string {
   return new RegExp(`^ +${name}\\) echo ([0-9a-f]{128}) ;;$`, "m").exec(readFileSync(BUNW, "utf8"))![1]!;
 }
@@ -111,13 +105,6 @@ test.each([
   const { stdout, exitCode, stderr } = await run(checkout("bun-darwin-aarch64", sum), [], { ...env, HOME: elsewhere });
   expect([exitCode, stdout]).toEqual([code, code === 0 ? "ours\n" : ""]);
   if (code === 1) expect(stderr).toContain("hint: install one of sha512sum (coreutils), shasum (perl), openssl\n");
-});
-
-test("the sums of bunw and of the nodes' Bun agree, and no other package is pinned", () => {
-  const inHex = (sum: string) => Buffer.from(sum, "base64").toString("hex");
-  for (const { name, sum } of Object.values(NODES_BUN)) expect([name, pinnedSum(name.replace("@oven/", ""))]).toEqual([name, inHex(sum)]);
-  const pinned = [...readFileSync(BUNW, "utf8").matchAll(/^ +(bun-[\w-]+)\) echo [0-9a-f]{128} ;;$/gm)].map(([, name]) => name!);
-  expect(pinned.sort()).toEqual(LAPTOPS.map(([, , , , name]) => name).sort());
 });
 
 test("in a checkout without Bun and npm, bunw says what to install", async () => {

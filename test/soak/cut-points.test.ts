@@ -1,6 +1,6 @@
 /**
  * Cut points: each script that writes loses power right after each of its changes, then it runs again. The end has to be that of a run
- * without a cut, and no file is ever half of one. CUTS=all tries every cut; without it, some of each script.
+ * without a cut, and no file is ever half of one. A sample cuts each script once, in its middle.
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
@@ -22,12 +22,10 @@ import { CRICTL, crictlPs, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
+import { IS_SAMPLE } from "./sample.ts";
 
 /** Milliseconds: all cuts of one script, on a machine that has other things to do. */
 setDefaultTimeout(3_600_000);
-
-/** Every so many changes one is cut. */
-const EVERY = process.env.CUTS === "all" ? 1 : 20;
 
 const { root: healthy, ca } = await healthyCp();
 const before = await otherCa();
@@ -207,6 +205,11 @@ const SCENES: CutScene[] = [
   { line: `${unpack(newer)} --move-aside`, before: () => withBundle("healthy control plane node", newer) },
 ];
 
+/** After which changes a script is cut that makes so many. */
+function cutsOf(changes: number): number[] {
+  return IS_SAMPLE ? [Math.ceil(changes / 2)] : Array.from({ length: changes }, (_, index) => index + 1);
+}
+
 const numbers: string[] = [];
 afterAll(() => console.log(numbers.join("\n")));
 
@@ -216,7 +219,7 @@ test.each(SCENES.map((scene): [string, CutScene] => [scene.line.replace(/ --(ser
     using node = await scene.before();
     const whole = await uncut(scene, node);
     const [right, ends]: unknown[][] = [[], []];
-    for (let after = Math.ceil(EVERY / 2); after <= whole.changes; after += EVERY) {
+    for (const after of cutsOf(whole.changes)) {
       const { cut, ...end } = await cutAndAgain(scene, node, { after, whole }).catch((err: Error) => ({ cut: "red", err }));
       if (!cut) continue;
       ends!.push({ after, cut, ...end });
