@@ -1,0 +1,163 @@
+#!/usr/bin/env bun
+/**
+ * `npm run mutate`: do the tests of `npm run ok` still bite? It makes small changes of decisions in shared/, one at a time, in a copy of the
+ * checkout, and runs the tests that run the changed line. What no test notices survives, and is printed.
+ */
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { $, Glob } from "bun";
+import { run } from "../../shared/run.ts";
+import { random } from "../pretend/damage.ts";
+import { Checked } from "./checked.ts";
+import { type Covered, coveredBy, testsOf } from "./covered.ts";
+import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
+
+const USAGE = `Usage: npm run mutate [-- options]
+
+  --count N    so many changes (default 100)
+  --seed S     other ones, or the same again (default 1)
+  --in TEXT    only in files with TEXT in their path: --in shared/facts/
+
+Exit codes: 0 done · 1 stopped`;
+
+const OPTIONS = {
+  count: { type: "string", default: "100" },
+  seed: { type: "string", default: "1" },
+  in: { type: "string", default: "" },
+  help: { type: "boolean" },
+} as const;
+
+const HOME = resolve(import.meta.dir, "../..");
+
+/** Those of `npm run ok`, without those of the house, which read the code's text. */
+const OTHERS = /^test\/(scripts|kit|soak|repo|mutation)\//;
+
+/** No decision of ours: made by a program, runs in a browser, or describes types. */
+const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$|generate-fields/;
+
+/** Seconds of one mutant's tests: longer is a loop that the change made, and so it is noticed. */
+const LONGEST = 120;
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  const home = await copyOfCheckout();
+  try {
+    using checked = new Checked(home);
+    const all = await chosen(checked, values.in, random(Number(values.seed)));
+    console.log(`${all.length} possible changes; which tests run which lines?`);
+    const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
+    const covered = await coveredBy(home, tests, 2);
+    const results = await tryAll(all, Number(values.count), { home, checked, covered });
+    report(results, Number(values.seed));
+  } finally {
+    rmSync(home, { recursive: true });
+  }
+}
+
+/** What git has, and what is new; the packages are the checkout's own. */
+async function copyOfCheckout(): Promise<string> {
+  const home = mkdtempSync("/var/tmp/mutation-");
+  const files = (await $`git ls-files --cached --others --exclude-standard`.cwd(HOME).text()).trim().split("\n");
+  for (const name of files.filter((file) => existsSync(join(HOME, file)))) cpSync(join(HOME, name), join(home, name));
+  symlinkSync(join(HOME, "node_modules"), join(home, "node_modules"));
+  return home;
+}
+
+/** In random order. */
+async function chosen(checked: Checked, only: string, pick: ReturnType<typeof random>): Promise<Mutant[]> {
+  const paths = [...new Glob("shared/**/*.ts").scanSync(checked.home)].filter((path) => path.includes(only) && !NOT_OURS.test(path)).sort();
+  const all = (await checked.trees(paths)).flatMap(({ path, tree }) => mutantsOf(tree, path));
+  return all
+    .map((mutant) => ({ mutant, at: pick(2 ** 31) }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ mutant }) => mutant);
+}
+
+interface Bench {
+  home: string;
+  checked: Checked;
+  covered: Covered;
+}
+
+interface Result {
+  mutant: Mutant;
+  end: "killed" | "survived" | "never run";
+  diff: string;
+}
+
+/** So many of them that are TypeScript. */
+async function tryAll(mutants: readonly Mutant[], count: number, bench: Bench): Promise<Result[]> {
+  const results: Result[] = [];
+  for (const mutant of mutants) {
+    if (results.length === count) break;
+    const result = await tried(mutant, bench);
+    if (!result) continue;
+    results.push(result);
+    console.log(`${results.length}. ${result.end}: ${mutant.path}:${mutant.line}: ${mutant.what}`);
+    if (result.end !== "killed") console.log(result.diff);
+  }
+  return results;
+}
+
+/** Undefined: it is no TypeScript. */
+async function tried(mutant: Mutant, { home, checked, covered }: Bench): Promise<Result | undefined> {
+  const file = join(home, mutant.path);
+  const before = readFileSync(file, "utf8");
+  const after = mutated(before, mutant);
+  writeFileSync(file, after);
+  try {
+    if (!(await checked.isValid(mutant.path))) return undefined;
+    const tests = testsOf(covered, mutant.path, mutant.line);
+    const end = tests.length === 0 ? "never run" : (await isNoticed(home, nearestFirst(tests, mutant.path))) ? "killed" : "survived";
+    return { mutant, end, diff: diffOf(before, after, mutant) };
+  } finally {
+    writeFileSync(file, before);
+    await checked.isValid(mutant.path);
+  }
+}
+
+/** The test of the file itself, then those of its room. */
+function nearestFirst(tests: readonly string[], path: string): string[] {
+  const [name, room] = [path.slice(0, -3), path.slice(0, path.lastIndexOf("/"))];
+  const distance = (test: string) => (test.startsWith(`test/${name}.`) ? 0 : test.startsWith(`test/${room}/`) ? 1 : 2);
+  return tests.toSorted((a, b) => distance(a) - distance(b));
+}
+
+/** Where only a temporary folder can be written, and no process of the machine is seen: a change may have taken a guard away. */
+const ALONE = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"];
+const READ_ONLY = 'mount -t tmpfs tmpfs /tmp && mount -o remount,ro,bind / && exec "$@"';
+
+async function isNoticed(home: string, tests: readonly string[]): Promise<boolean> {
+  const near = tests.slice(0, 4);
+  for (const files of [near, tests.slice(near.length)]) {
+    if (files.length === 0) continue;
+    const command = ["timeout", "-s", "KILL", String(LONGEST), process.execPath, "test", "--bail", ...files.map((path) => `./${path}`)];
+    const child = Bun.spawn(["nice", "-n", "19", ...ALONE, READ_ONLY, "sh", ...command], { cwd: home, stdout: "ignore", stderr: "ignore" });
+    if ((await child.exited) !== 0) return true;
+  }
+  return false;
+}
+
+/** The lines that differ. */
+function diffOf(before: string, after: string, { start, end, text }: Mutant): string {
+  const lines = (whole: string, to: number) => whole.slice(whole.lastIndexOf("\n", start - 1) + 1, endOfLine(whole, to)).split("\n");
+  const shown = (sign: string, all: string[]) => all.map((line) => `    ${sign} ${line}`).join("\n");
+  return `${shown("-", lines(before, end))}\n${shown("+", lines(after, start + text.length))}`;
+}
+
+function endOfLine(text: string, from: number): number {
+  const at = text.indexOf("\n", from);
+  return at < 0 ? text.length : at;
+}
+
+function report(results: readonly Result[], seed: number) {
+  const count = (end: Result["end"]) => results.filter((result) => result.end === end).length;
+  const share = ((100 * count("killed")) / results.length).toFixed(1);
+  console.log(
+    `\n${count("killed")} of ${results.length} killed (${share} %), ${count("survived")} survived, ${count("never run")} in lines that no test runs (--seed ${seed})`,
+  );
+}
+
+if (import.meta.main) await run(main);
