@@ -11,6 +11,7 @@ import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
+import { movedTo } from "../shared/retyped.ts";
 import { answer, run, tell, VERSION } from "../shared/run.ts";
 import { verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
@@ -96,9 +97,8 @@ function parse() {
 function refuseReport() {
   const old = process.argv.find((word) => /^--(report|bundle|logs|with-names)(=|$)/.test(word));
   if (old === undefined) return;
-  throw new Refused("The report is a script of its own", {
-    hint: "./bunw scripts/report.ts FILE.html; --bundle, --with-names and --logs as before",
-  });
+  const hint = movedTo("report", ["--report", "--all", "--json"]);
+  throw new Refused("The report is a script of its own", { hint });
 }
 
 if (import.meta.main) await run(main);

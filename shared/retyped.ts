@@ -1,6 +1,6 @@
 /** This script's own command, to be typed again with something more. No word that was typed is lost: what it was typed for still holds. */
 import { type TypedWord, typedLine } from "./options.ts";
-import { shell } from "./shell-line.ts";
+import { shell, shellWord } from "./shell-line.ts";
 
 /** By their names: what a list gets more, the value that takes the place of the typed one, true for a switch, false: the option goes. */
 type More = Record<string, boolean | string | readonly string[]>;
@@ -24,6 +24,15 @@ export function retyped(more: More, { of, less = [] }: Which = {}): string {
   const last = all.flatMap(({ option, value }) => (option === undefined && String(value).startsWith("-") ? [String(value)] : []));
   const words = all.filter(({ value }) => !last.includes(String(value))).flatMap((word) => shown(word, more, less));
   return [script, ...words, ...(last.length > 0 ? [shell`${last}`] : [])].join(" ");
+}
+
+/** This line for the script that does it now: all words that were typed, but these options, of which the values stay. */
+export function movedTo(script: string, gone: readonly string[]): string {
+  const words = process.argv.slice(2).flatMap((word) => {
+    const name = gone.find((one) => word === one || word.startsWith(`${one}=`));
+    return name === undefined ? word : word.slice(name.length + 1) || [];
+  });
+  return [`./bunw scripts/${script}.ts`, ...words.map(shellWord)].join(" ");
 }
 
 function shown({ option, value }: TypedWord, more: More, less: readonly string[]): string[] {

@@ -6,7 +6,7 @@ import { isIPv6 } from "node:net";
 import { plainLine } from "./plain.ts";
 
 /** One word, in one line; what needs no quotes gets none. What a terminal obeys is written as bash reads it: $'\u001b'. */
-function shellWord(text: string): string {
+export function shellWord(text: string): string {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text;
   const isShown = plainLine(text) === text;
   return isShown ? programWord(text) : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;

@@ -1,11 +1,10 @@
-/** Looks at a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
+/** Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
 
 import { KINDS } from "../checks/kinds.ts";
-import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import { askControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { waysBack } from "../facts/files-back.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
@@ -14,9 +13,8 @@ import { otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
-import { exists } from "../files/files.ts";
-import { type Container, containers, isServerContainer } from "../node/containers.ts";
-import { type Node, readNode } from "../node/node.ts";
+import { type Container, isServerContainer } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
 import { kubeletsLostFlags } from "../node/turn-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
@@ -33,6 +31,7 @@ import { withWhatComes } from "./coming-rows.ts";
 import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
+import { type Looked, seen } from "./look-here.ts";
 import { caRow, clockRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { withStopped } from "./stopped-rows.ts";
 import { survivors } from "./survivors.ts";
@@ -47,16 +46,11 @@ interface AssessOptions {
   lost?: LostNodes | undefined;
 }
 
-/** Looks at this node. Errors: Fail only where it is no kubeadm node at all; anything else that cannot be read is a row. */
-export async function assess(etcdData: string | undefined, { deep, lost = NONE_LOST }: AssessOptions = {}): Promise<Assessment> {
-  const node = await readNode();
-  const all = await containersHere(node);
+/** Judges what was seen of this node. Anything that cannot be read is a row. */
+export async function assess({ node, all, place, known }: Looked, { deep, lost = NONE_LOST }: AssessOptions = {}): Promise<Assessment> {
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
-  const containersSeen = all instanceof Fail ? [] : all;
-  const place = await etcdDataOf(etcdData, { node, all: containersSeen });
-  sayPlace(place);
+  const containersSeen = seen(all);
   const look = { node, dataDir: place.dir, running };
-  const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
   const assessed = known
     ? isNotKubeadms(known.home)
       ? await assessWithoutParts({ ...look, known }, { etcd: known.home, from: [] })
@@ -65,8 +59,8 @@ export async function assess(etcdData: string | undefined, { deep, lost = NONE_L
   const unfit = await kubeletsLostFlags();
   const stopped = assessed.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
   if (stopped) assessed.damage = assessed.damage.map(withoutServers);
-  const seen = withStopped(assessed, stoppedProcesses(knownHere(containersSeen)));
-  return unfit ? withUnfitKubelet(seen, unfit) : seen;
+  const whole = withStopped(assessed, stoppedProcesses(knownHere(containersSeen)));
+  return unfit ? withUnfitKubelet(whole, unfit) : whole;
 }
 
 /** What is missing is missed at once. */
@@ -179,14 +173,4 @@ function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {
     `${cluster.nodes.length - controlPlanes.length} workers`,
     ...(facts ? [facts.keyAlgorithm] : []),
   ].join(", ");
-}
-
-/** All containers, or why they cannot be seen: that is no damage of the PKI. */
-async function containersHere(node: Node): Promise<Container[] | Fail> {
-  try {
-    return await containers(node.runtimeEndpoint);
-  } catch (err) {
-    if (err instanceof Fail) return err;
-    throw err;
-  }
 }

@@ -1,5 +1,5 @@
 /**
- * `00-assess --deep`: for each lost key, where it can still be found. It uses the engines of 00-salvage, writes nothing and
+ * `--deep`: for each lost key, where it can still be found. It uses the engines of 00-salvage, writes nothing and
  * keeps nothing that it finds. deep-verdict.ts says what follows.
  */
 import type { StrangeCa } from "../facts/ca-copies.ts";
@@ -12,6 +12,7 @@ import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { hashIn } from "../pki/certificate.ts";
 import type { Finding } from "../pki/examine.ts";
+import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { FoundKeys } from "../salvage/found-keys.ts";
@@ -20,13 +21,33 @@ import { processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { findKubeadmCerts } from "../salvage/secret-search.ts";
 import { STASH } from "../salvage/stash.ts";
 import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
+import { shell } from "../shell-line.ts";
 import type { Deep, KeyPlace, LostKey } from "./assessment.ts";
+
+/** As typed. */
+interface DeepWords {
+  deep?: boolean | undefined;
+  "no-disk"?: boolean | undefined;
+  device?: string | undefined;
+  image?: string | undefined;
+}
 
 export interface DeepOptions {
   /** A device or image; "own": the device that holds /etc/kubernetes; unset: no disk. */
   disk: string | undefined;
   /** The same as an option of 00-salvage, as it is typed; "" for none. */
   diskOption: string;
+}
+
+/** Undefined where it is not asked for. Errors: Fail where only a place is named. */
+export function deepAsked({ deep, "no-disk": noDisk, device, image }: DeepWords): DeepOptions | undefined {
+  if (deep)
+    return {
+      disk: noDisk ? undefined : (image ?? device ?? "own"),
+      diskOption: image ? shell`--image ${image}` : device ? shell`--device ${device}` : "",
+    };
+  if (!noDisk && !device && !image) return undefined;
+  throw new Fail("--no-disk, --device and --image need --deep: they say where it searches", { hint: retyped({ deep: true }) });
 }
 
 interface LostKeysHere {

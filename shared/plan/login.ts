@@ -1,4 +1,6 @@
 /** How the operator comes to a node: as root by ssh, or as a user who may use sudo there. Words for the operator's bash. */
+import { command } from "../facts/todo.ts";
+import { Refused } from "../fail.ts";
 import { programWord } from "../shell-line.ts";
 
 export const ROOT = "root";
@@ -9,6 +11,14 @@ export const ROOT = "root";
  */
 export function isUserName(name: string): boolean {
   return /^[A-Za-z0-9._][A-Za-z0-9._-]*$/.test(name);
+}
+
+/** Errors: Refused where that is no name: no line is made of it. */
+export function refuseNoUser(name: string) {
+  if (isUserName(name)) return;
+  throw new Refused(`"${name}" is no name of a user`, {
+    hint: `letters, digits, ".", "_" and "-", which is not the first: ${command("plan --user ubuntu")}`,
+  });
 }
 
 /** What comes before a program that root runs. It never asks for a password: nobody could answer. */

@@ -116,7 +116,7 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
     [
       isHope && !deep?.diskSearched,
       "The disk was not searched. This does it, which may take long, and prints the plan anew.",
-      [`${command("00-assess --plan --deep")} ${said(asked)}`.trim()],
+      [`${command("plan --deep")} ${said(asked)}`.trim()],
     ],
   ];
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));

@@ -4,17 +4,15 @@ import { etcdClient } from "../etcd/identity.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
 import { refuseNoQuorum } from "../etcd/quorum.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { type Cluster, type KnownNode, onlyLabelled, refuseStrangers } from "../facts/cluster.ts";
-import { askControlPlaneNode, type ControlPlaneNode, lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Refused } from "../fail.ts";
-import { readNode } from "../node/node.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { isControlPlaneName } from "../trust/control-planes.ts";
-import { isUserName, ROOT } from "./login.ts";
+import { ROOT } from "./login.ts";
 import { isName } from "./plan-nodes.ts";
 
 export interface PlanFacts {
@@ -39,21 +37,13 @@ interface Asked extends LeftOut {
 }
 
 /**
- * All as typed. Errors: Refused as by part 2, where no plan can be for what remains, or for that user, and
- * where the operator has to say what a node is: a plan carries keys.
+ * `Asked`: as typed. Errors: Refused as by part 2, where no plan can be for what remains, and where the
+ * operator has to say what a node is: a plan carries keys.
  */
 export async function factsForPlan(
-  etcdData: string | undefined,
+  { cp, cluster, data }: Partial<PartialFacts>,
   { without, lost, worker, user = ROOT, endpoint, "lost-on": lostOn }: Asked,
 ): Promise<PlanFacts> {
-  if (!isUserName(user))
-    throw new Refused(`"${user}" is no name of a user`, {
-      hint: 'letters, digits, ".", "_" and "-", which is not the first: ./bunw scripts/00-assess.ts --plan --user ubuntu',
-    });
-  const node = await readNode();
-  const etcd = await etcdDataOf(etcdData, { node });
-  const { cp, cluster, data } =
-    endpoint === undefined ? lookAtControlPlaneNode(etcd, node) : await askControlPlaneNode(etcd, node, endpoint);
   const known = cluster && data && { cluster, data };
   refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...worker]);
   return {

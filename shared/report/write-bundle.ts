@@ -1,7 +1,8 @@
 /** `report --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
 import { assess } from "../assess/assess.ts";
+import { lookHere } from "../assess/look-here.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { writeTyped } from "../files/operator-files.ts";
 import { writeTar } from "../hand-over/tar.ts";
 import { redact } from "../redact.ts";
@@ -52,11 +53,8 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
 
 /** What 00-assess says; why it cannot, where it cannot. */
 async function assessment(etcdData: string | undefined): Promise<unknown> {
-  const looked = await assess(etcdData).catch((err: unknown) => {
-    if (err instanceof Fail) return { error: err.message, hint: err.hint };
-    throw err;
-  });
-  return looked;
+  const assessed = await attemptLater(async () => assess(await lookHere(etcdData)));
+  return assessed instanceof Fail ? { error: assessed.message, hint: assessed.hint } : assessed;
 }
 
 interface BundledFile {

@@ -54,7 +54,7 @@ const USAGE = `Usage: npm run rehearse -- [options]
   --scenario NAME   the incident (default all-lost)
   --list            list the scenarios
   --compare NAME    rehearse this scenario, too, on a second cluster, and show both side by side
-  --follow GUIDE    what the operator follows where the scenario leaves it open: plan, as 00-assess prints it (default), or runbook
+  --follow GUIDE    what the operator follows where the scenario leaves it open: plan, as plan.ts prints it (default), or runbook
   --workers N       use N workers instead of the scenario's number
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html); FILE-report.html is

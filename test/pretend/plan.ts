@@ -1,4 +1,4 @@
-/** `00-assess --plan` on a pretend node, and the lines of the page. */
+/** `plan` on a pretend node, and the lines of the page. */
 import { expect } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { ADDRESS, type Objects } from "./cluster.ts";
@@ -67,7 +67,7 @@ export async function plan({ change, beside, args = "", ...options }: Damage) {
   await change?.(node.root);
   using _beside = beside?.(node);
   const before = node.fingerprint();
-  const run = await node.run(`00-assess --plan ${args}`.trim());
+  const run = await node.run(`plan ${args}`.trim());
   expect(node.fingerprint()).toEqual(before);
   const [stdout, stderr] = [run.stdout, run.stderr].map((text) => text.replaceAll(NETWORK, SHOWN));
   return { ...run, stdout: stdout!, stderr: stderr!.replace(/in \d+\.\d s/g, "in SECONDS s") };

@@ -20,7 +20,7 @@ const HELP = new Map(
 
 /** A script's name, as texts have it, and what stands behind it up to the end of the command. In code: command("…") and `${command("…")} …`. */
 const COMMAND =
-  /(scripts\/|command\(["`]|(?<![\w./-]))(0\d-[a-z][\w-]*|hand-over|join-again|pack-kit|(?<=scripts\/)(?:drill|report))(?:\.ts)?(?![\w-])((?:"\)\}|[^;:,"`#|()&<>→\n])*)/g;
+  /(scripts\/|command\(["`]|(?<![\w./-]))(0\d-[a-z][\w-]*|hand-over|join-again|pack-kit|(?<=scripts\/|command\(["`])(?:drill|plan|report)|(?:drill|plan|report)(?=\.ts))(?:\.ts)?(?![\w-])((?:"\)\}|[^;:,"`#|()&<>→\n])*)/g;
 
 /** Commands that no script knows: an unknown script, a first word where it takes none, an option that its --help does not list. */
 function wrongCommands({ path, text }: Source): string[] {

@@ -25,7 +25,7 @@ test("the paths are found: an output, a secret, a folder, a word after the comma
     "hand-over unpack --identity: secret",
     "00-salvage --backup: trusted",
     "hand-over identity: written",
-    "00-assess --plan: written",
+    "plan: written",
     "05-verify --etcd-data: proved",
   ])
     expect(lines).toContain(known);

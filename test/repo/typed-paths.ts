@@ -6,9 +6,6 @@ import type { PathUse } from "../../shared/files/operator-files.ts";
 const HOME = join(import.meta.dir, "../..");
 const SCRIPTS = [...new Glob("*.ts").scanSync(`${HOME}/scripts`)].sort();
 
-/** What has to stand before the word that is a path. */
-const BEFORE_WORD: Record<string, string> = { "00-assess.ts": "--plan" };
-
 type Option = { type: string; of?: string[] } & Partial<Record<"path" | "file", PathUse | Record<string, PathUse>>>;
 
 export interface TypedPath {
@@ -36,9 +33,6 @@ export const PATHS = tables.flatMap(({ script, options, file }): TypedPath[] => 
   const byOption = Object.entries(options).flatMap(([name, { of, path, file }]) =>
     (path ?? file) ? usesOf((path ?? file)!, of).map(([command, use]) => line([command, `--${name}`], use)) : [],
   );
-  const byWord =
-    file === undefined
-      ? []
-      : usesOf(new Function(`return ${file}`)()).map(([command, use]) => line([command || BEFORE_WORD[script]!], use));
+  const byWord = file === undefined ? [] : usesOf(new Function(`return ${file}`)()).map(([command, use]) => line([command], use));
   return [...byOption, ...byWord];
 });

@@ -240,7 +240,7 @@ test.each([
 test("00-assess --drill, the spelling of before, says the line of today", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   const { exitCode, stderr } = await node.run("00-assess --drill --bundle keys.age");
-  expect([exitCode, stderr]).toEqual([3, expect.stringContaining("hint: ./bunw scripts/drill.ts, with the same options: ")]);
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining("hint: ./bunw scripts/drill.ts --bundle keys.age\n")]);
 });
 
 /** As etcd holds it. */

@@ -45,8 +45,8 @@ const HIS = {
 test("the plan stops for the operator's word: it would carry keys", async () => {
   using node = await pretendNode(HIS);
   const what = /^w1: by the label of the Node a control plane node, and etcd knows no member of it$/;
-  const ways = /A worker: \.\/bunw scripts\/00-assess\.ts --plan --worker w1\. .*: \.\/bunw scripts\/00-assess\.ts --plan --lost w1$/;
-  await expectRefusal(node, "00-assess --plan", what, ways, 3);
+  const ways = /A worker: \.\/bunw scripts\/plan\.ts --worker w1\. .*: \.\/bunw scripts\/plan\.ts --lost w1$/;
+  await expectRefusal(node, "plan", what, ways, 3);
 });
 
 test("with that word it is a worker: no key is carried to it, and part 1 and 2 are not typed there", async () => {

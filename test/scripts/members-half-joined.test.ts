@@ -122,9 +122,9 @@ test("00-assess names a member that has no vote, and one that never started, eac
   expect(stdout).toContain("\nverdict: nothing is damaged on this node\n");
 });
 
-test("00-assess --plan --lost an id of etcd: it is no node, and the hint says what takes it out", async () => {
+test("plan --lost an id of etcd: it is no node, and the hint says what takes it out", async () => {
   using scene = await repaired([MEMBER, NAMELESS, THIRD]);
-  const { exitCode, stderr } = await scene.node.run(`00-assess --plan --lost ${ID}`, PATIENCE);
+  const { exitCode, stderr } = await scene.node.run(`plan --lost ${ID}`, PATIENCE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
   expect(stderr).toContain(`${ID} is no node, but a member of etcd that never started\nhint: print the plan without it. Part 2`);
   expect(stderr).toContain(`: ${OUT}\n`);

@@ -39,7 +39,7 @@ async function shows(node: Node, lines: readonly string[]): Promise<string> {
 }
 
 const VERIFY = ["05-verify --all", "05-verify --json --metrics metrics.prom", "report report.html --bundle case.tar"];
-const LOOK = ["00-assess", "00-assess --json", "00-assess --deep", "00-assess --plan", "00-assess --plan plan.html", "drill"];
+const LOOK = ["00-assess", "00-assess --json", "00-assess --deep", "plan", "plan plan.html", "drill"];
 
 test("a node that is well, whose manifests differ from their mirror pods: assessment, plan, drill, proof", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", etcd: markObjects });

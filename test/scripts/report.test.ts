@@ -155,11 +155,13 @@ test.each([
   expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringMatching(says) });
 });
 
-test.each(["--report report.html", "--bundle=case.tar", "--logs logs", "--with-names"])(
-  "05-verify %s, the spelling of before, says the line of today",
-  async (words) => {
-    using node = await pretendNode({ kind: "worker" });
-    const { exitCode, stderr } = await node.run(`05-verify ${words}`);
-    expect([exitCode, stderr]).toEqual([3, expect.stringContaining("hint: ./bunw scripts/report.ts FILE.html; ")]);
-  },
-);
+test.each([
+  ["--report report.html --logs logs", "report.html --logs logs"],
+  ["--all --report=report.html", "report.html"],
+  ["--bundle=case.tar --with-names", "--bundle=case.tar --with-names"],
+  ["--logs logs", "--logs logs"],
+])("05-verify %s, the spelling of before, says the line of today", async (words, now) => {
+  using node = await pretendNode({ kind: "worker" });
+  const { exitCode, stderr } = await node.run(`05-verify ${words}`);
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining(`hint: ./bunw scripts/report.ts ${now}\n`)]);
+});

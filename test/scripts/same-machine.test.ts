@@ -31,7 +31,7 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
     `${kubectl} taint --overwrite node m2 storage=only:NoExecute`,
     expect.stringMatching(/ patch --type merge --patch-file \S+\/lost-nodes\/m2\/annotation-example\.org_owner\.json node m2$/),
   ]);
-  const page = await node.run("00-assess --plan --lost m2");
+  const page = await node.run("plan --lost m2");
   const [, again] = /^(sed -n .*)$/m.exec(page.stdout)!;
   const shown = Bun.spawnSync(["bash", "-c", again!.replaceAll(" /root/", ` ${node.root}/root/`)]).stdout.toString();
   expect(shown).toStartWith("After part 3, before part 4:\n");

@@ -57,7 +57,7 @@ test.each([
   ["01-etcd --new-cas --dry-run", "wiped control plane node"],
   ["01-etcd --dry-run", "healthy control plane node"],
   ["02-control-plane --lost m2 --dry-run", "healthy control plane node"],
-  ["00-assess --plan --lost m2", "healthy control plane node"],
+  ["plan --lost m2", "healthy control plane node"],
 ] as const)(
   "%s asks who answers at m2's address with a certificate that nobody vouches for, and goes on by your word",
   async (line, kind) => {

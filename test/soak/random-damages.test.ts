@@ -8,6 +8,7 @@ import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rm
 import { dirname, join } from "node:path";
 import { assess } from "../../shared/assess/assess.ts";
 import { isDamage } from "../../shared/assess/assessment.ts";
+import { lookHere } from "../../shared/assess/look-here.ts";
 import { type ControlPlaneNode, ensureOptions, readControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
 import { Fail } from "../../shared/fail.ts";
 import { copyTree } from "../../shared/files/copy-tree.ts";
@@ -95,7 +96,7 @@ function texts(): Set<string> {
 
 async function check(damage: Damage) {
   const wanted = expectedOf(damage, PLACE);
-  expect(wrongIn(await assess("/var/lib/etcd"), wanted)).toEqual([]);
+  expect(wrongIn(await assess(await lookHere("/var/lib/etcd")), wanted)).toEqual([]);
   if (wanted.foreigners.includes("ca")) return;
   const irreplaceable = wanted.lost.filter((name) => !isInternal(name));
   const before = new Map(soundKeys(wanted).map((file) => [file, now(file)]));
@@ -112,7 +113,7 @@ async function check(damage: Damage) {
   for (const [file, text] of before) expect([file, now(file) === text]).toEqual([file, true]);
   const kept = texts();
   for (const text of replaced) expect(kept.has(text)).toBe(true);
-  const after = await assess("/var/lib/etcd");
+  const after = await assess(await lookHere("/var/lib/etcd"));
   expect(after.damage.filter(isDamage)).toEqual([]);
 }
 

@@ -37,7 +37,7 @@ export function pretendedServer(own: { nodeName: string; uid: string }) {
 export async function roleIsNamed(scene: Scene, { nodeName }: Machine): Promise<Check[]> {
   const cp = scene.lab.controlPlanes[0]!;
   const assessed = await type(scene, cp, "./bunw scripts/00-assess.ts", { exit: [0, 2] });
-  const plan = await type(scene, cp, "./bunw scripts/00-assess.ts --plan", { exit: [3] });
+  const plan = await type(scene, cp, "./bunw scripts/plan.ts", { exit: [3] });
   const line = assessed.stdout.split("\n").find((text) => text.includes("its label says that it is a control plane node")) ?? "nothing";
   return [
     { name: "00-assess names the worker that only says that it is a control plane node", ok: line.includes(nodeName), detail: line.trim() },

@@ -1,5 +1,5 @@
 #!/usr/bin/env bun
-/** The page of `00-assess --plan FILE.html` in a real browser: ticks stay, buttons copy, phones and printers show all of it, and it asks nobody. */
+/** The page of `plan FILE.html` in a real browser: ticks stay, buttons copy, phones and printers show all of it, and it asks nobody. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "../../../shared/run.ts";
@@ -65,10 +65,10 @@ type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 /** Of the user with the longest lines. */
 async function printed(node: PretendNode, file: string): Promise<string> {
   const env = { ...node.env, KUBE_PKI_REPAIR_ROOT: node.root, PWD: "/" };
-  const script = join(HOME, "scripts/00-assess.ts");
-  const child = Bun.spawn([process.execPath, script, "--plan", file, "--user", "ubuntu"], { env, stdout: "inherit", stderr: "pipe" });
+  const script = join(HOME, "scripts/plan.ts");
+  const child = Bun.spawn([process.execPath, script, file, "--user", "ubuntu"], { env, stdout: "inherit", stderr: "pipe" });
   const stderr = await new Response(child.stderr).text();
-  check(`00-assess --plan ${file} writes it`, (await child.exited) === 2, stderr);
+  check(`plan ${file} writes it`, (await child.exited) === 2, stderr);
   return readFileSync(node.root + file, "utf8");
 }
 

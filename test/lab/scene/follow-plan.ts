@@ -1,5 +1,5 @@
 /**
- * Follows the plan that 00-assess prints on the first control plane node: an operator who has nothing but that page. Each line is read as bash
+ * Follows the plan that is printed on the first control plane node: an operator who has nothing but that page. Each line is read as bash
  * would read it, and typed on the node whose address it names.
  */
 import { leavingOut } from "../../../shared/facts/todo.ts";
@@ -34,7 +34,7 @@ export function readPlan(markdown: string): PageStep[] {
       ...(ends ? { ends } : {}),
     };
   });
-  if (steps.length === 0) throw new Fail("The plan has no step", { hint: "what does 00-assess --plan say there? Look with --keep" });
+  if (steps.length === 0) throw new Fail("The plan has no step", { hint: "what does scripts/plan.ts say there? Look with --keep" });
   return steps;
 }
 
@@ -66,7 +66,7 @@ interface Window {
 /** Prints the plan and types it, up to the first failure. */
 export async function followPlan(scene: Scene, { deep = false, without = [] }: Asked = {}) {
   const [first] = scene.lab.controlPlanes;
-  const command = leavingOut(`./bunw scripts/00-assess.ts --plan${deep ? " --deep" : ""}`, { lost: without });
+  const command = leavingOut(`./bunw scripts/plan.ts${deep ? " --deep" : ""}`, { lost: without });
   const printed = await type(scene, first!, command, { part: 0, exit: [0, 2] });
   if (!printed.ok) return;
   const window: Window = { scene, variables: new Map() };

@@ -41,7 +41,7 @@ export interface Scenario {
   lines: { title: string; run(scene: Scene): Promise<unknown> }[];
 }
 
-/** What the operator follows, where a scenario leaves it open: RUNBOOK.md, or what `00-assess --plan` prints. */
+/** What the operator follows, where a scenario leaves it open: RUNBOOK.md, or what `plan` prints. */
 export type Guide = "runbook" | "plan";
 
 export interface Scene {

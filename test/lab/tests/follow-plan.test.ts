@@ -1,11 +1,11 @@
-/** A plan followed on pretend nodes, to see what is typed where: by the transcripts of 00-assess --plan. */
+/** A plan followed on pretend nodes, to see what is typed where: by the transcripts of plan. */
 import { expect, test } from "bun:test";
 import { pretendScene } from "../../pretend/scene.ts";
 import { followPlan, readPlan } from "../scene/follow-plan.ts";
 
 /** The page of a transcript, with the addresses of the pretend scene. */
 async function pageOf(name: string): Promise<string> {
-  const transcript = await Bun.file(`${import.meta.dir}/../../transcripts/00-assess-plan-${name}.txt`).text();
+  const transcript = await Bun.file(`${import.meta.dir}/../../transcripts/plan-${name}.txt`).text();
   return transcript
     .slice(transcript.indexOf("# The plan"), transcript.indexOf("\n----- stderr"))
     .replaceAll("127.77.0.11", "10.250.0.11")
@@ -15,7 +15,7 @@ async function pageOf(name: string): Promise<string> {
 
 const page = await pageOf("ha-all-lost");
 
-const PLAN = "./bunw scripts/00-assess.ts --plan";
+const PLAN = "./bunw scripts/plan.ts";
 const JOIN = "./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
 
 test("readPlan() knows the part of each step, its lines, its exit codes and how its output ends", () => {

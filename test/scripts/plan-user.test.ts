@@ -1,4 +1,4 @@
-/** 00-assess --plan --user NAME: the lines of an operator who logs in as somebody else than root and has sudo. They run, on pretend nodes. */
+/** plan --user NAME: the lines of an operator who logs in as somebody else than root and has sudo. They run, on pretend nodes. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { healthyCp, type Objects } from "../pretend/cluster.ts";
@@ -21,7 +21,7 @@ function steps(stdout: string): string[] {
 
 test("a plan for a user who has sudo: each line is that user's", async () => {
   const printed = await plan({ ...ASKED, args: "--user ubuntu" });
-  await expectTranscript("00-assess-plan-user", printed);
+  await expectTranscript("plan-user", printed);
   expect(printed.stdout).not.toMatch(/root@|scp /);
 });
 
@@ -84,7 +84,7 @@ test("with many workers, xargs does the same", async () => {
 
 test("what was said once is remembered: in the commands that print the plan again", async () => {
   const { stdout } = await plan({ ...ASKED, args: "--lost m2 --user ubuntu" });
-  expect(stdout).toContain("\n./bunw scripts/00-assess.ts --plan --deep --lost m2 --user ubuntu\n");
+  expect(stdout).toContain("\n./bunw scripts/plan.ts --deep --lost m2 --user ubuntu\n");
   expect(stdout).toContain("print the plan there, with --lost m2 --user ubuntu, and follow that one");
 });
 
@@ -102,13 +102,10 @@ test("root is the default", async () => {
 
 test.each(["-oProxyCommand=x", "a b", "a;reboot", "EXAMPLE\\jo"])("refused: --user=%s is no name of a user", async (name) => {
   using node = await pretendNode();
-  await expectRefusal(node, `00-assess --plan --user=${name.replace(" ", "\u00a0")}`, / is no name of a user$/, /--user ubuntu$/, 3);
+  await expectRefusal(node, `plan --user=${name.replace(" ", "\u00a0")}`, / is no name of a user$/, /--user ubuntu$/, 3);
 });
 
-test.each([
-  ["00-assess --user ubuntu", /^--without, --lost, --lost-on, --worker, --endpoint, --user need --plan: /, /--help$/],
-  ["00-assess --plan --user", /^"--user" needs a value$/, /--help$/],
-])("refused: %s", async (line, error, hint) => {
+test.each([["plan --user", /^"--user" needs a value$/, /--help$/]])("refused: %s", async (line, error, hint) => {
   using node = await pretendNode();
   await expectRefusal(node, line, error, hint);
 });

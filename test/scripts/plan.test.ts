@@ -1,4 +1,4 @@
-/** 00-assess --plan as operators run it, on pretend nodes: RUNBOOK.md for this cluster and this damage, line by line. */
+/** plan as operators run it, on pretend nodes: RUNBOOK.md for this cluster and this damage, line by line. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
@@ -40,11 +40,11 @@ const MANAGER = {
 };
 
 test("a plan where all is lost: every line of the repair, in order, with names and addresses", async () => {
-  await expectTranscript("00-assess-plan-all-lost", await plan({}));
+  await expectTranscript("plan-all-lost", await plan({}));
 });
 
 test("a plan where all certificates have expired is a handful of lines", async () => {
-  await expectTranscript("00-assess-plan-expired", await plan({ ...HEALTHY, change: expire }));
+  await expectTranscript("plan-expired", await plan({ ...HEALTHY, change: expire }));
 });
 
 test("three control plane nodes whose certificates have expired: no key travels, and each of them is repaired", async () => {
@@ -58,7 +58,7 @@ test("three control plane nodes whose certificates have expired: no key travels,
 });
 
 test("all lost on three control plane nodes: the others are looked at, and get the new keys", async () => {
-  await expectTranscript("00-assess-plan-ha-all-lost", await plan({ etcd: three, members: MEMBERS }));
+  await expectTranscript("plan-ha-all-lost", await plan({ etcd: three, members: MEMBERS }));
 });
 
 test("keys in memory are read back, only two CAs are made new, and no pod restarts", async () => {
@@ -69,7 +69,7 @@ test("keys in memory are read back, only two CAs are made new, and no pod restar
     const token = tokenBy(OWN, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 });
     write(`${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token);
   };
-  await expectTranscript("00-assess-plan-pki-lost-alive", await plan({ ...HEALTHY, change: lost }));
+  await expectTranscript("plan-pki-lost-alive", await plan({ ...HEALTHY, change: lost }));
 });
 
 test("where another key is in the place of a lost one, it is moved aside", async () => {
@@ -164,23 +164,32 @@ test("with many workers their addresses are in a file, and one line does what a 
   expect(stdout.split("10.78.0.50")).toHaveLength(2);
 });
 
-test("--plan FILE writes that file, and no other", async () => {
+test("plan FILE writes that file, and no other", async () => {
   using node = await pretendNode({ etcd: reachable });
-  const { exitCode, stdout, stderr } = await node.run(`00-assess --plan ${node.root}/plan.md`);
+  const { exitCode, stdout, stderr } = await node.run(`plan ${node.root}/plan.md`);
   expect([exitCode, stdout, stderr]).toEqual([2, "", expect.stringContaining("wrote ROOT/plan.md")]);
   expect(node.read(`${node.root}/plan.md`)).toMatch(/^# The plan for the cluster kubernetes\n[\s\S]*\n$/);
   expect(statSync(`${node.root}${node.root}/plan.md`).mode & 0o777).toBe(0o600);
 });
 
 test.each([
-  ["worker", "--plan", 3, /error: "w1" is no control plane node: /],
-  ["wiped control plane node", "--plan plan.pdf", 1, /error: "plan.pdf" is no name for a plan\nhint: it ends in \.md or \.html/],
-  ["wiped control plane node", "--plan a.md b.md", 1, /error: "b.md" is not understood/],
-  ["wiped control plane node", "a.md", 1, /error: "a.md" is not understood/],
-] as const)("on a %s, `00-assess %s` is refused", async (kind, args, code, error) => {
+  ["worker", "", 3, /error: "w1" is no control plane node: /],
+  ["wiped control plane node", "plan.pdf", 1, /error: "plan.pdf" is no name for a plan\nhint: it ends in \.md or \.html/],
+  ["wiped control plane node", "a.md b.md", 1, /error: "b.md" is not understood/],
+] as const)("on a %s, `plan %s` is refused", async (kind, args, code, error) => {
   using node = await pretendNode({ kind });
-  const { exitCode, stdout, stderr } = await node.run(`00-assess ${args}`);
+  const { exitCode, stdout, stderr } = await node.run(`plan ${args}`.trim());
   expect([exitCode, stdout, stderr]).toEqual([code, "", expect.stringMatching(error)]);
+});
+
+test.each([
+  ["--plan", "plan.ts"],
+  ["--plan plan.html --lost m2,m3 --user=ubuntu", "plan.ts plan.html --lost m2,m3 --user=ubuntu"],
+  ["--deep --plan --etcd-data /srv/my\u00a0etcd", "plan.ts --deep --etcd-data '/srv/my\u00a0etcd'"],
+])("00-assess %s, the spelling of before, says the line of today", async (words, line) => {
+  using node = await pretendNode({ kind: "worker" });
+  const { exitCode, stdout, stderr } = await node.run(`00-assess ${words}`);
+  expect([exitCode, stdout, stderr]).toEqual([3, "", expect.stringContaining(`hint: ./bunw scripts/${line}\n`)]);
 });
 
 test("where etcd's data cannot be read, the plan is what comes first", async () => {
@@ -199,7 +208,7 @@ test("a kit without RUNBOOK.md says so", async () => {
   for (const name of ["scripts", "shared"]) cpSync(join(HOME, name), join(kit, name), { recursive: true });
   for (const name of ["node_modules", "package.json", "tsconfig.json"]) symlinkSync(join(HOME, name), join(kit, name));
   const env = { ...node.env, KUBE_PKI_REPAIR_ROOT: node.root };
-  const child = Bun.spawn([process.execPath, "scripts/00-assess.ts", "--plan"], { cwd: kit, env, stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn([process.execPath, "scripts/plan.ts"], { cwd: kit, env, stdout: "pipe", stderr: "pipe" });
   const [code, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()]);
   rmSync(kit, { recursive: true });
   expect([code, stderr]).toEqual([1, expect.stringContaining("error: RUNBOOK.md is not in the kit's folder: ")]);
@@ -212,8 +221,8 @@ test("--endpoint is in the lines of those that write where the API is, and in no
     of: script + word,
   }));
   const has = new Set(scripts.flatMap(({ line, of }) => (line.includes("--endpoint lb.example:6443") ? of.replace(" --", "") : [])));
-  expect([...has].filter((of) => of !== "00-assess").sort()).toEqual(["01-etcd", "02-control-plane", "03-workers open"]);
-  expect(stdout).toContain("00-assess.ts --plan --deep --endpoint lb.example:6443");
+  expect([...has].filter((of) => of !== "plan").sort()).toEqual(["01-etcd", "02-control-plane", "03-workers open"]);
+  expect(stdout).toContain("plan.ts --deep --endpoint lb.example:6443");
   const { exitCode, stderr } = await plan({ args: "--endpoint a/b" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('--endpoint "a/b" is no place') });
 });

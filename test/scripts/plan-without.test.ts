@@ -1,4 +1,4 @@
-/** 00-assess --plan --lost NODE, on pretend nodes: nothing is typed on a node that is lost for good, and what is printed remembers it. */
+/** plan --lost NODE, on pretend nodes: nothing is typed on a node that is lost for good, and what is printed remembers it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { healthyCp, type Objects } from "../pretend/cluster.ts";
@@ -20,7 +20,7 @@ function fences(stdout: string): string {
 }
 
 test("one of three control plane nodes is lost for good: the page is for the others, and says what it costs and how a new one comes in", async () => {
-  await expectTranscript("00-assess-plan-without", await plan({ ...ASKED, args: "--lost m2" }));
+  await expectTranscript("plan-without", await plan({ ...ASKED, args: "--lost m2" }));
 });
 
 test("no line goes to the lost node, no key is looked for there, and each line that takes --lost has it", async () => {
@@ -38,7 +38,7 @@ test("no line goes to the lost node, no key is looked for there, and each line t
     "ssh -n root@127.77.0.11 '04-sa-tokens.ts --dry-run --lost m2'",
     "ssh -n root@127.77.0.11 '04-sa-tokens.ts --lost m2'",
   ]);
-  expect(fences(stdout)).toContain("./bunw scripts/00-assess.ts --plan --deep --lost m2\n");
+  expect(fences(stdout)).toContain("./bunw scripts/plan.ts --deep --lost m2\n");
   expect(stdout).toContain("print the plan there, with --lost m2, and follow that one");
 });
 
@@ -116,7 +116,7 @@ test("where nothing else is damaged and etcd answers on the others, the page tak
 
 test("the page as HTML says it, too", async () => {
   using node = await pretendNode(ASKED);
-  await node.run(`00-assess --plan ${node.root}/plan.html --lost m2`);
+  await node.run(`plan ${node.root}/plan.html --lost m2`);
   const page = node.read(`${node.root}/plan.html`);
   expect(page).toContain("<li><b>m2</b><span>lost for good: nothing is typed there</span></li>");
   expect(page).toContain("takes the place of m2");
@@ -124,17 +124,16 @@ test("the page as HTML says it, too", async () => {
 });
 
 test.each([
-  ["a name that etcd never knew", "--plan --lost cp33", /^etcd knew no node "cp33"$/, /^its nodes: m1, m2, m3, w1, w2$/, 3],
-  ["this node itself", "--plan --lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/, 3],
-  ["so many that etcd would never answer", "--plan --lost m2,m3", /^etcd cannot answer without m2, m3: /, /^bring one of them back/, 3],
-  ["without a plan", "--lost m2", /^--without, --lost, --lost-on, --worker, --endpoint, --user need --plan: /, /--help$/, 1],
+  ["a name that etcd never knew", "--lost cp33", /^etcd knew no node "cp33"$/, /^its nodes: m1, m2, m3, w1, w2$/, 3],
+  ["this node itself", "--lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/, 3],
+  ["so many that etcd would never answer", "--lost m2,m3", /^etcd cannot answer without m2, m3: /, /^bring one of them back/, 3],
 ] as const)("refused: %s", async (_, line, error, hint, code) => {
   using node = await pretendNode(ASKED);
-  await expectRefusal(node, `00-assess ${line}`, error, hint, code);
+  await expectRefusal(node, `plan ${line}`, error, hint, code);
 });
 
 test("refused: a node whose etcd answers is not lost", async () => {
   using node = await pretendNode({ ...HEALTHY, ...ASKED });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored), AT.m2);
-  await expectRefusal(node, "00-assess --plan --lost m2", /^m2 is not lost: its etcd answers at [\d.]+:2380$/, /Repair it/, 3);
+  await expectRefusal(node, "plan --lost m2", /^m2 is not lost: its etcd answers at [\d.]+:2380$/, /Repair it/, 3);
 });

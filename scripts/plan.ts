@@ -1,0 +1,127 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the names
+ * and addresses of its nodes, ready to paste. Reads only; run it on a control plane node.
+ */
+import { join } from "node:path";
+import { assess } from "../shared/assess/assess.ts";
+import type { Assessment } from "../shared/assess/assessment.ts";
+import { deepAsked } from "../shared/assess/deep.ts";
+import { lookHere } from "../shared/assess/look-here.ts";
+import { command } from "../shared/facts/todo.ts";
+import { Fail, Refused } from "../shared/fail.ts";
+import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
+import { refuseNoUser } from "../shared/plan/login.ts";
+import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
+import { planAsMarkdown } from "../shared/plan/markdown.ts";
+import { factsForPlan } from "../shared/plan/plan-facts.ts";
+import { planAsPage } from "../shared/plan/plan-page.ts";
+import { answer, run, step } from "../shared/run.ts";
+
+async function main() {
+  const { file, deep, ...values } = parse();
+  if (values.help) return console.log(USAGE);
+  const form = formOf(file);
+  if (values.user !== undefined) refuseNoUser(values.user);
+  const { assessment, facts } = await step("0.1 Look at this node", async () => {
+    const seen = await lookHere(values["etcd-data"], values.endpoint);
+    const facts = await factsForPlan(seen.known ?? {}, values);
+    return { facts, assessment: await assess(seen, { deep, lost: facts.lost }) };
+  });
+  refuseWorker(assessment);
+  const plan = form(makePlan(assessment, facts, await runbookHere()));
+  if (file === undefined) answer(plan);
+  else writeTyped(file, `${plan}\n`, { mode: 0o600 });
+  if (assessment.damaged) process.exitCode = 2;
+}
+
+/** By the ending of the file's name. */
+const FORMS: Record<string, (plan: Plan) => string> = { md: planAsMarkdown, html: planAsPage };
+
+function formOf(file: string | undefined): (plan: Plan) => string {
+  const form = FORMS[/\.(\w+)$/.exec(file ?? ".md")?.[1] ?? ""];
+  if (form) return form;
+  const endings = Object.keys(FORMS).map((ending) => `.${ending}`);
+  throw new Fail(`"${file}" is no name for a plan`, { hint: `it ends in ${endings.join(" or ")}` });
+}
+
+function refuseWorker({ role, node, verdict }: Assessment) {
+  if (role === "control plane") return;
+  throw new Refused(`"${node}" is no control plane node: ${verdict}`, {
+    hint: `print the plan on a control plane node: ${command("plan")}`,
+  });
+}
+
+/** The RUNBOOK.md that came with this kit. */
+async function runbookHere(): Promise<string> {
+  const file = Bun.file(join(import.meta.dir, "../RUNBOOK.md"));
+  if (await file.exists()) return await file.text();
+  throw new Fail("RUNBOOK.md is not in the kit's folder: a plan is made of it", {
+    hint: "unpack the kit again: npm run pack packs it",
+  });
+}
+
+const USAGE = `Usage:
+    ./bunw scripts/plan.ts [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
+                           [--lost-on NODE,…] [--worker NODE,…] [--endpoint HOST:PORT]
+                           [--user NAME] [--deep [--no-disk | --device DEVICE | --image FILE]]
+                           [--etcd-data DIR]
+
+Prints RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the
+names and addresses of its nodes, ready to paste. FILE.html, such as plan.html, is a page with boxes
+to tick and buttons that copy. It looks at this node as 00-assess does, and searches for lost keys
+in memory; with --deep on the disk as well. Reads only; it writes the file that you name.
+
+Options:
+    --lost NODES     These are lost for good. Nothing is typed on them; the lines that take --lost
+                     have it, and the page says how a new one comes in.
+    --without NODES  These are away for now. Nothing is typed on them, nobody waits for them, and
+                     they stay in the cluster.
+    --lost-on NODES  Control plane nodes that you have looked at: their keys are lost, too, or what
+                     answers at their address is somebody else. The lines of parts 1 and 2 have it.
+    --worker NODES   These are workers, although their label says that they are control plane nodes:
+                     etcd knows no member of them.
+    --endpoint HOST:PORT
+                     Where the API is reached, if nothing decides between those who name a place:
+                     the lines that take it have it.
+    --user NAME      The lines are for this user of the nodes, who may use sudo there without a
+                     password (default: root).
+    --deep           Search the disk as well. It takes long: all of it is read.
+    --no-disk        With --deep: leave the disk out.
+    --device DEVICE, --image FILE
+                     With --deep: read this instead of the device that holds /etc/kubernetes.
+    --etcd-data DIR  etcd's data directory (default: found by itself).
+    --help           Print this text.
+
+Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
+            3 refused: this is no control plane node, or the plan waits for your word
+`;
+
+const OPTIONS = {
+  lost: { type: "string", list: true },
+  without: { type: "string", list: true },
+  "lost-on": { type: "string", list: true },
+  worker: { type: "string", list: true },
+  endpoint: { type: "string" },
+  user: { type: "string" },
+  deep: { type: "boolean" },
+  "no-disk": { type: "boolean" },
+  device: { type: "string", file: "proved" },
+  image: { type: "string", file: "proved" },
+  "etcd-data": { type: "string", path: "proved" },
+  help: { type: "boolean" },
+} as const;
+
+/** Without --deep it searches memory. */
+const MEMORY = { deep: true, "no-disk": true } as const;
+
+function parse() {
+  const options = { options: OPTIONS, allowPositionals: true } as const;
+  const { values, positionals } = parseOptions({ ...options, file: "written" });
+  const [file, more] = positionals;
+  const asked = values.deep || values.device || values.image ? values : MEMORY;
+  if (more === undefined) return { ...values, file, deep: deepAsked(asked) };
+  throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/plan.ts --help" });
+}
+
+if (import.meta.main) await run(main);

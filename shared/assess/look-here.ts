@@ -1,0 +1,42 @@
+/** The look at this node of which an assessment is made, and a plan: once for both. Reads only. */
+import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
+import type { EtcdPlace } from "../etcd-home/etcd-proof.ts";
+import { askControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import { type Container, containers } from "../node/containers.ts";
+import { type Node, readNode } from "../node/node.ts";
+
+export interface Looked {
+  node: Node;
+  /** All containers, or why they cannot be seen: that is no damage of the PKI. */
+  all: Container[] | Fail;
+  place: EtcdPlace;
+  /** Undefined where no etcd data is here. */
+  known: PartialFacts | undefined;
+}
+
+/**
+ * `etcdData`, `endpoint`: as typed. Errors: Fail where this is no kubeadm node at all, and as `etcdDataOf`; Refused where the endpoint is no place.
+ */
+export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<Looked> {
+  const node = await readNode();
+  const all = await containersHere(node);
+  const place = await etcdDataOf(etcdData, { node, all: seen(all) });
+  sayPlace(place);
+  return { node, all, place, known: exists(place.dir) ? await askControlPlaneNode(place, node, endpoint) : undefined };
+}
+
+async function containersHere(node: Node): Promise<Container[] | Fail> {
+  try {
+    return await containers(node.runtimeEndpoint);
+  } catch (err) {
+    if (err instanceof Fail) return err;
+    throw err;
+  }
+}
+
+/** Those that can be seen. */
+export function seen(all: Container[] | Fail): Container[] {
+  return all instanceof Fail ? [] : all;
+}
