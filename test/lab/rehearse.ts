@@ -9,6 +9,7 @@ import { Fail } from "../../shared/fail.ts";
 import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 import { run } from "../../shared/run.ts";
 import { Cluster } from "./machine/cluster.ts";
+import { refuseMachine } from "./machine/preflight.ts";
 import { USUAL } from "./machine/profile.ts";
 import { page } from "./report/html.ts";
 import type { Rehearsal } from "./report/rehearsal.ts";
@@ -133,6 +134,7 @@ async function main() {
     writeFileSync(values.html, page(record));
   };
   const report = values.html.replace(/(\.html)?$/, "-report.html");
+  refuseMachine();
   const record = await withKit((kit) =>
     rehearseBoth(other ? [scenario, other] : [scenario], { kit, guide, keep: values.keep ?? false, report, save }),
   );

@@ -4,25 +4,48 @@ import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { buildGo, buildOwn, programName } from "./go-build.ts";
+import { buildGo, buildOwn, isBuilt, programName } from "./go-build.ts";
 import { imageNames } from "./images.ts";
 import { etcdBuild, type GoBuild, KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
 
 const OWN_SOURCES = join(import.meta.dir, "programs");
 const OWN_PROGRAMS = ["etcdget", "kmsplugin", "pause", "workload", "yamltojson"];
 
-/** Program name → path, for everything a cluster needs. */
+/**
+ * Program name → path, for everything a cluster needs. Kubernetes first: what it is compiled with is compiled for the others as well. They
+ * fetch their modules meanwhile, and are then compiled in two lanes, so that both cores have work while one program is linked.
+ */
 export async function binaries(): Promise<Map<string, string>> {
   if (!/^v1\.\d+\.\d+$/.test(KUBERNETES))
     throw new Fail(`KUBERNETES is "${KUBERNETES}", which is no release`, { hint: "KUBERNETES=v1.37.2 npm run rehearse" });
   const found = new Map<string, string>();
-  const build = async (pin: GoBuild) => await collect(found, pin.packages.map(programName), () => buildGo(pin));
-  await build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS));
-  const images = await imageNames(found.get("kubeadm")!);
-  await build(etcdBuild(images.find((name) => name.includes("/etcd:"))!));
-  for (const pin of OTHERS) await build(pin);
-  await collect(found, OWN_PROGRAMS, async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
+  let ready = 0;
+  const build = async (pin: GoBuild, after?: Promise<unknown>) => {
+    const wasBuilt = isBuilt(pin);
+    await collect(found, pin.packages.map(programName), () => buildGo(pin, after));
+    ready++;
+    if (!wasBuilt) console.error(`  ${ready} of ${OTHERS.length + 2} builds are ready`);
+  };
+  const etcd = async (after: Promise<unknown>) => {
+    await after;
+    const images = await imageNames(found.get("kubeadm")!);
+    await build(etcdBuild(images.find((name) => name.includes("/etcd:"))!));
+  };
+  const own = async (after: Promise<unknown>) => {
+    await after;
+    await collect(found, OWN_PROGRAMS, async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
+  };
+  const kubernetes = build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS));
+  const builds = [etcd, ...OTHERS.map((pin) => async (after: Promise<unknown>) => await build(pin, after)), own];
+  await Promise.all(inLanes(2, kubernetes, builds));
   return found;
+}
+
+/** Each begins when the one `lanes` places before it is done, and the first ones after `first`. */
+function inLanes(lanes: number, first: Promise<unknown>, tasks: readonly ((after: Promise<unknown>) => Promise<void>)[]) {
+  const begun: Promise<unknown>[] = Array.from({ length: lanes }, () => first);
+  for (const task of tasks) begun.push(task(begun.at(-lanes)!));
+  return begun;
 }
 
 /** One of our own programs alone: nothing of Kubernetes is built for it. */

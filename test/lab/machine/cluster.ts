@@ -14,6 +14,7 @@ import { makeSwitch, routeTo, SWITCH, startBalancer, startRegistry } from "./net
 import { Node, type NodeSpec } from "./node.ts";
 import { installPackages, type Needed, NODE_PACKAGES } from "./packages.ts";
 import { SERVING_BY_CA } from "./pins.ts";
+import { refuseMachine } from "./preflight.ts";
 import { addOnsOf, type Profile, USUAL } from "./profile.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
@@ -65,14 +66,15 @@ export class Cluster {
 
   /** Removes what an interrupted lab has left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
   static async up(options: ClusterOptions): Promise<Cluster> {
+    refuseMachine();
     await lock({ waitSeconds: 600 });
     await removeLab();
     await rm(join(LAB, "logs"), { recursive: true, force: true });
     mkdirSync(join(LAB, "logs"), { recursive: true });
     const cluster = new Cluster([], options.profile ?? USUAL);
     const addOns = addOnsOf(cluster.profile);
-    await installPackages([...NODE_PACKAGES, ...(options.packages ?? []), ...addOns.flatMap(({ packages }) => packages)]);
-    const programs = await binaries();
+    const packages = [...NODE_PACKAGES, ...(options.packages ?? []), ...addOns.flatMap(({ packages }) => packages)];
+    const [programs] = await Promise.all([binaries(), installPackages(packages)]);
     try {
       await cluster.build(programs, options);
     } catch (err) {

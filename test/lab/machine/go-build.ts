@@ -9,24 +9,32 @@ import { copyFile, cp, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/prom
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import type { GoBuild } from "./pins.ts";
+import { type GoBuild, kubernetesBuild, LIBRARIES_OF } from "./pins.ts";
 
 export const CACHE = process.env.KUBE_PKI_REPAIR_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "kube-pki-repair");
 
-/** Builds what the pin says, unless the cache has it; returns the folder of programs. */
-export async function buildGo(pin: GoBuild): Promise<string> {
-  return await cached(`${pin.name}-${pin.version}`, async (folder) => {
+/**
+ * Builds what the pin says, unless the cache has it; returns the folder of programs. `after`: modules are fetched before, and compiled after
+ * that has been built.
+ */
+export async function buildGo(pin: GoBuild, after?: Promise<unknown>): Promise<string> {
+  return await cached(placeOf(pin), async (folder) => {
     const source = await writeWrapperModule(folder, pin);
-    await go(["mod", "tidy", "-e"], folder);
     // What no proxy has is named here, and not by the sixth program after half an hour of compiling.
     await go(["list", "-deps", "-tags", pin.tags ?? "", ...pin.packages], folder);
+    await after;
     const ldflags = `-s -w ${pin.ldflags ?? ""}`.trim();
-    for (const path of pin.packages) {
-      await go(["build", "-trimpath", "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", programName(path), path], folder);
-    }
+    // In one call, so that one program is linked while the next is compiled.
+    const output = pin.packages.length === 1 ? programName(pin.packages[0]!) : "./";
+    await go(["build", ...NO_DWARF, "-trimpath", "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", output, ...pin.packages], folder);
     for (const file of pin.files ?? []) await copyFile(join(source, file), join(folder, basename(file)));
   });
 }
+
+/** Nobody debugs these programs: without its tables the compiler has less to write. The same for all, or nothing would be compiled once. */
+const NO_DWARF = ["-gcflags=all=-dwarf=false"];
+
+const placeOf = ({ name, version }: Pick<GoBuild, "name" | "version">) => `${name}-${version}`;
 
 export function isBuilt({ name, version }: GoBuild): boolean {
   return existsSync(join(CACHE, `${name}-${version}`));
@@ -88,12 +96,28 @@ async function writeWrapperModule(folder: string, pin: GoBuild): Promise<string>
   const source = (JSON.parse(answer) as { Dir: string }).Dir;
   const goMod = await readFile(join(source, "go.mod"), "utf8");
   const goVersion = /^go .*$/m.exec(goMod)?.[0] ?? "go 1.24.0";
-  const lines = ["module lab", goVersion, `require ${pin.module} ${pin.version}`, ...replaceLines(goMod, pin), ""];
+  const replaced = [...replaceLines(goMod, pin), ...(await librariesOfKubernetes(folder, pin))];
+  const lines = ["module lab", goVersion, `require ${pin.module} ${pin.version}`, ...replaced, ""];
   await Bun.write(join(folder, "go.mod"), lines.join("\n"));
-  // `go mod tidy` keeps what some file imports; the build tag keeps the compiler away from it.
-  const imports = pin.packages.map((path) => `import _ "${path}"`);
-  await Bun.write(join(folder, "tools.go"), ["//go:build tools", "package tools", ...imports, ""].join("\n"));
+  if (pin.main) await Bun.write(join(folder, pin.packages[0]!.replace(/^lab\//, ""), "main.go"), Bun.file(join(import.meta.dir, pin.main)));
   return source;
+}
+
+async function librariesOfKubernetes(folder: string, { module, librariesOfKubernetes: wanted }: GoBuild): Promise<string[]> {
+  if (!wanted) return [];
+  const { stagingVersion, ...kubernetes } = kubernetesBuild(LIBRARIES_OF, []);
+  const answer = await go(["mod", "download", "-json", `${kubernetes.module}@${LIBRARIES_OF}`], folder);
+  const goMod = await readFile((JSON.parse(answer) as { GoMod: string }).GoMod, "utf8");
+  return libraryLines(goMod, stagingVersion!, [module, ...wanted.but]);
+}
+
+/** Replace lines for what Kubernetes' go.mod requires, but for the modules `but` and those below them. */
+export function libraryLines(goMod: string, stagingVersion: string, but: readonly string[]): string[] {
+  const required = [...goMod.matchAll(/^\s*(?:require )?(\S+\.\S+) (v\S+)/gm)].map(([, name, version]) => [name!, version!] as const);
+  const isOwn = (name: string) => but.some((own) => `${name}/`.startsWith(`${own}/`));
+  return required
+    .filter(([name]) => !isOwn(name))
+    .map(([name, version]) => `replace ${name} => ${name} ${version === "v0.0.0" ? stagingVersion : version}`);
 }
 
 /** Replace lines hold in the main module only, so the wrapper repeats them. Those that lead to a folder, which no zip of a module has, need a version. */
@@ -107,8 +131,13 @@ export function replaceLines(goMod: string, { stagingVersion, replaces }: Pick<G
   ];
 }
 
+export const GET_GO =
+  "apt-get install golang-go (1.21 or newer: it fetches the newer Go that Kubernetes asks for), or set KUBE_PKI_REPAIR_BIN to a folder of programs";
+
 async function go(args: string[], cwd: string): Promise<string> {
-  const proc = Bun.spawn([goProgram(), ...args], {
+  const program = goProgram();
+  if (!program) throw new Fail("Cannot build the lab's programs: go is missing", { hint: GET_GO });
+  const proc = Bun.spawn([program, ...args], {
     cwd,
     env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=mod -buildvcs=false", GOWORK: "off" },
     stdout: "pipe",
@@ -121,12 +150,8 @@ async function go(args: string[], cwd: string): Promise<string> {
   });
 }
 
-function goProgram() {
-  const found = Bun.which("go") ?? Bun.which("go", { PATH: "/usr/local/go/bin" });
-  if (found) return found;
-  throw new Fail("Cannot build the lab's programs: go is missing", {
-    hint: "apt-get install golang-go (1.21 or newer: it fetches the newer Go that Kubernetes asks for), or set KUBE_PKI_REPAIR_BIN",
-  });
+export function goProgram(): string | undefined {
+  return Bun.which("go") ?? Bun.which("go", { PATH: "/usr/local/go/bin" }) ?? undefined;
 }
 
 /** The last element of an import path that is not a major version. */

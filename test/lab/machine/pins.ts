@@ -16,12 +16,19 @@ export type GoBuild = {
   stagingVersion?: string;
   /** The module's own replace lines hold where they name a version; these hold in their place, and beside them: module → version. */
   replaces?: Record<string, string>;
+  /** Libraries that Kubernetes has, too, are taken in its versions, so that they are compiled once; but for these modules, and those below them. */
+  librariesOfKubernetes?: { but: readonly string[] };
+  /** A file of ours, in place of the module's own main package: the package is `lab/source/NAME`. */
+  main?: string;
   /** Files of the module that stand beside the programs. */
   files?: readonly string[];
 };
 
 /** `KUBERNETES=v1.37.2 npm run rehearse` builds the lab of another release; etcd's follows from it. */
 export const KUBERNETES = process.env.KUBERNETES || "v1.34.4";
+
+/** The release whose libraries the other programs are compiled with, whatever release the lab has: with these it was tried. */
+export const LIBRARIES_OF = "v1.34.4";
 
 /** `KUBELET_SERVING=self npm run rehearse`: kubelets sign their serving certificates themselves, as kubeadm has it by default. */
 export const SERVING_BY_CA = process.env.KUBELET_SERVING !== "self";
@@ -48,13 +55,21 @@ export const OTHERS: readonly GoBuild[] = [
     version: "v1.34.0",
     packages: ["sigs.k8s.io/cri-tools/cmd/crictl"],
     ldflags: "-X sigs.k8s.io/cri-tools/pkg/version.Version=v1.34.0",
+    librariesOfKubernetes: { but: [] },
   },
-  { name: "coredns", module: "github.com/coredns/coredns", version: "v1.12.1", packages: ["github.com/coredns/coredns"] },
+  {
+    // Its images are called v1.12.1 by kubeadm; that one does not compile with the client library of 1.34.
+    ...{ name: "coredns", module: "github.com/coredns/coredns", version: "v1.12.4" },
+    packages: ["lab/source/coredns"],
+    main: "coredns.go",
+    librariesOfKubernetes: { but: [] },
+  },
   {
     name: "metrics-server",
     module: "sigs.k8s.io/metrics-server",
     version: "v0.8.0",
     packages: ["sigs.k8s.io/metrics-server/cmd/metrics-server"],
+    librariesOfKubernetes: { but: [] },
   },
 ];
 

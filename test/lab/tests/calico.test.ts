@@ -2,7 +2,6 @@
 import { expect, test } from "bun:test";
 import { parseAllDocuments } from "yaml";
 import { calicoObjects } from "../machine/calico.ts";
-import { replaceLines } from "../machine/go-build.ts";
 
 const MANIFEST = `
 kind: ConfigMap
@@ -54,22 +53,4 @@ test("as its operator has it, everything is in calico-system, and Typha and Feli
   expect(namespace.metadata.name).toBe("calico-system");
   expect(objects.map(({ metadata }) => metadata.namespace)).toEqual(["calico-system", "calico-system", "calico-system"]);
   expect(yaml.match(/name: (FELIX_TYPHAK8SNAMESPACE|TYPHA_K8SNAMESPACE)\n\s+value: calico-system/g)).toHaveLength(2);
-});
-
-test("a wrapper module repeats the replace lines of the module, but those that lead to a folder", () => {
-  const goMod = `module x
-replace (
-	example.com/api => ./api
-	example.com/old => example.com/new v1.2.0
-	example.com/b v1.0.0 => example.com/b v1.0.1
-)
-replace k8s.io/api => ./staging/src/k8s.io/api
-`;
-  expect(replaceLines(goMod, {})).toEqual([]);
-  expect(replaceLines(goMod, { stagingVersion: "v0.34.4" })).toEqual(["replace k8s.io/api => k8s.io/api v0.34.4"]);
-  expect(replaceLines(goMod, { replaces: { "example.com/api": "v0.9.0" } })).toEqual([
-    "replace example.com/old => example.com/new v1.2.0",
-    "replace example.com/b v1.0.0 => example.com/b v1.0.1",
-    "replace example.com/api => example.com/api v0.9.0",
-  ]);
 });
