@@ -24,12 +24,14 @@ export class Refused extends Fail {
   }
 }
 
-/** The value, or the Fail of reading it: there the error is a finding, and the script goes on. */
-export function attempt<T>(read: () => T): T | Fail {
+/** The value; where reading it fails, `otherwise`, or the Fail: there the error is a finding, and the script goes on. */
+export function attempt<T>(read: () => T): T | Fail;
+export function attempt<T, D>(read: () => T, otherwise: D): T | D;
+export function attempt<T, D>(read: () => T, ...otherwise: [] | [D]): T | D | Fail {
   try {
     return read();
   } catch (err) {
-    if (err instanceof Fail) return err;
+    if (err instanceof Fail) return otherwise.length > 0 ? (otherwise[0] as D) : err;
     throw err;
   }
 }

@@ -32,10 +32,7 @@ export function endingsHere({ kubelet }: Pick<Node, "kubelet">, certificatesDir:
         attempt(() => readText(path)),
       ),
     ),
-    ...configs.flatMap(({ path }) => {
-      const config = attempt(() => readKubeconfig(path));
-      return endingOf("kubeconfig", path, config instanceof Fail ? undefined : config?.clientCertPem);
-    }),
+    ...configs.flatMap(({ path }) => endingOf("kubeconfig", path, attempt(() => readKubeconfig(path), undefined)?.clientCertPem)),
   ];
 }
 

@@ -45,6 +45,5 @@ export function fieldDifferences(here: Fields, back: Fields): string[] {
 
 /** Text of a file, "" where it is not there. */
 export function textOf(path: string): string {
-  const text = attempt(() => readText(path));
-  return text instanceof Fail ? "" : (text ?? "");
+  return attempt(() => readText(path), "") ?? "";
 }

@@ -56,8 +56,7 @@ async function unlessFail(read: () => NamedFolders[] | Promise<NamedFolders[]>):
 /** The manifest that the kubelet starts etcd from. */
 export function inManifest({ node }: Pick<Asked, "node">): NamedFolders[] {
   const path = manifestPath({ node }, "etcd");
-  const manifest = attempt(() => readManifest(path));
-  const spec = manifest instanceof Fail ? undefined : manifest?.spec;
+  const spec = attempt(() => readManifest(path), undefined)?.spec;
   return named(path, spec && foldersOfPod({ spec }));
 }
 

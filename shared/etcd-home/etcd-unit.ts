@@ -3,7 +3,7 @@
  * etcd, wherever it runs. Its unit, settings, data and certificates lie outside of /etc/kubernetes. Sources: kubespray,
  * roles/etcd/templates/{etcd-host.service,etcd.env}.j2; KubeKey, pkg/etcd/templates and builtin/core/roles/etcd. Reads only.
  */
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { flagsOf, readUnit } from "../node/unit-file.ts";
 
@@ -56,6 +56,5 @@ function maker(): EtcdUnit["by"] {
 }
 
 function text(path: string): string {
-  const found = attempt(() => readText(path));
-  return found instanceof Fail ? "" : (found ?? "");
+  return attempt(() => readText(path), "") ?? "";
 }

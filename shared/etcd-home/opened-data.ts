@@ -92,6 +92,5 @@ function pathsOf(data: EtcdData, apiServer: ApiServer): string[] {
 
 /** None where one of them cannot be read. */
 function mirrorsOf(node: string, data: EtcdData): MirrorPod[] {
-  const found = attempt(() => findMirrorPods(data, node));
-  return found instanceof Fail ? [] : found;
+  return attempt(() => findMirrorPods(data, node), []);
 }

@@ -110,9 +110,7 @@ export function caInUseSince(certificatesDir: string): Date | undefined {
 }
 
 function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
-  const configs = KUBECONFIGS.map(({ path }) => attempt(() => readKubeconfig(path))).flatMap((one) =>
-    one instanceof Fail ? [] : (one ?? []),
-  );
+  const configs = KUBECONFIGS.flatMap(({ path }) => attempt(() => readKubeconfig(path), undefined) ?? []);
   const leaves = CERTS.filter((row) => row.ca === "ca").map((row) => readable(certPath(row, certificatesDir)));
   const texts = [...configs.flatMap(({ caPem, clientCertPem }) => [caPem, clientCertPem]), ...leaves];
   return texts.flatMap((text) => certificatesIn(text ?? "")).flatMap((pem) => infoOf(pem) ?? []);

@@ -3,7 +3,7 @@
  * come of it: a kubelet can write every annotation of its own Node.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { readObject } from "../k8s/stored.ts";
 import { shell } from "../shell-line.ts";
 
@@ -25,8 +25,8 @@ function managedBy({ metadata }: Annotated): Managed | undefined {
 
 /** The same of a node in etcd's data. */
 export function managedNode(data: EtcdData | undefined, node: string): Managed | undefined {
-  const object = data && attempt(() => readObject<Annotated>(data, `minions/${node}`));
-  return object === undefined || object instanceof Fail ? undefined : managedBy(object);
+  const object = data && attempt(() => readObject<Annotated>(data, `minions/${node}`), undefined);
+  return object && managedBy(object);
 }
 
 /** For a shell of the management cluster: writes the private keys of this cluster into a folder in memory. */

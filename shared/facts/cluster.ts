@@ -87,8 +87,7 @@ export function readCluster(data: EtcdData): Cluster {
 
 /** kubeadm's certificatesDir, also where the rest of the cluster cannot be read. */
 export function certificatesDirIn(data: EtcdData, otherwise = CERTIFICATES_DIR): string {
-  const configuration = attempt(() => readConfiguration(data));
-  return configuration instanceof Fail ? otherwise : (configuration.certificatesDir ?? CERTIFICATES_DIR);
+  return attempt(() => readConfiguration(data).certificatesDir ?? CERTIFICATES_DIR, otherwise);
 }
 
 interface Known {

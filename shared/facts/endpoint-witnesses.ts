@@ -44,8 +44,8 @@ const STORED: readonly { name: string; namespace: string; key: string; source: S
 /** What etcd's data says: names with their places, "host:port" each. */
 export function storedPlaces(data: EtcdData, { controlPlaneEndpoint: told }: ClusterConfiguration, port: number): Witness[] {
   const stored = STORED.filter(({ source }) => may(source, "facts")).flatMap(({ name, namespace, key, weight }) => {
-    const map = attempt(() => readObject<{ data?: Record<string, string> }>(data, `configmaps/${namespace}/${name}`));
-    const server = map instanceof Fail ? undefined : serverIn(map?.data?.[key] ?? "");
+    const map = attempt(() => readObject<{ data?: Record<string, string> }>(data, `configmaps/${namespace}/${name}`), undefined);
+    const server = serverIn(map?.data?.[key] ?? "");
     return server && !isLocal(serverHost(server)) ? [{ name, place: serverPlace(server), weight }] : [];
   });
   return [{ name: KUBEADM, place: told ? serverPlace(endpointUrl(told, port)) : "", weight: 1 }, ...stored];

@@ -3,7 +3,7 @@
  * with (kubeadm's app/phases/controlplane/manifests.go). Such a key is not lost, and no new CA takes its place.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt, Fail, Refused } from "../fail.ts";
+import { attempt, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
@@ -27,8 +27,8 @@ interface ControlPlanes {
 
 /** Whether no controller-manager on these control plane nodes had a key to sign with, by the mirror pods in etcd's data. */
 function nobodySigns(data: EtcdData, controlPlanes: readonly string[]): boolean {
-  const pods = attempt(() => controlPlanes.flatMap((name) => findMirrorPods(data, name)));
-  const managers = pods instanceof Fail ? [] : pods.filter(({ name }) => name === "kube-controller-manager");
+  const pods = attempt(() => controlPlanes.flatMap((name) => findMirrorPods(data, name)), []);
+  const managers = pods.filter(({ name }) => name === "kube-controller-manager");
   return managers.length > 0 && !managers.some(signs);
 }
 

@@ -85,6 +85,5 @@ function configOf(path: string | undefined): ElectionConfig | undefined {
 }
 
 function storedLease(data: EtcdData, name: string) {
-  const lease = attempt(() => readObject<{ spec: { holderIdentity?: string; renewTime?: string } }>(data, `leases/${name}`));
-  return lease instanceof Fail ? undefined : lease;
+  return attempt(() => readObject<{ spec: { holderIdentity?: string; renewTime?: string } }>(data, `leases/${name}`), undefined);
 }

@@ -4,7 +4,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import type { Pod, PodSpec } from "../k8s/objects.ts";
@@ -84,8 +84,8 @@ interface Place {
 
 /** All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data; of the API server also by its container. */
 export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): LostFile[] {
-  const mirrors = data && attempt(() => findStaticPods(data, node.name).proved.map(({ name, pod }) => wantedOf(name, pod, { node, ran })));
-  const known = mirrors === undefined || mirrors instanceof Fail ? [] : mirrors.flatMap((one) => one ?? []);
+  const mirrors = data ? attempt(() => findStaticPods(data, node.name).proved, []) : [];
+  const known = mirrors.flatMap(({ name, pod }) => wantedOf(name, pod, { node, ran }) ?? []);
   const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({ name: manifest.metadata.name, manifest }));
   const others = onDisk.filter(({ name }) => !known.some((one) => one.name === name));
   const made = madeFiles(certificatesDir);
@@ -100,8 +100,7 @@ function ofFlags(name: string, manifest: { spec: PodSpec }, made: ReadonlySet<st
 }
 
 function wantedOf(name: string, pod: Pod, { node, ran }: Pick<Place, "node" | "ran">): Wanted | undefined {
-  const manifest = attempt(() => asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest);
-  return manifest instanceof Fail ? undefined : { name, manifest };
+  return attempt(() => ({ name, manifest: asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest }), undefined);
 }
 
 /** Of these static pods: each lost file once, except those that are `made`. `beside`: those that may serve a socket. */

@@ -73,6 +73,5 @@ function fromRescue(rescue: Rescue, { apiServer }: EtcdFolders): Repair {
 
 /** Milliseconds since 1970, 0 where there is no certificate, or none that can be read. */
 function issuedAt(path: string): number {
-  const time = attempt(() => madeAt(readText(path) ?? ""));
-  return time instanceof Fail ? 0 : time.getTime();
+  return attempt(() => madeAt(readText(path) ?? "").getTime(), 0);
 }

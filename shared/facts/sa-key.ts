@@ -1,6 +1,6 @@
 /** Whether the service-account key is new, and which pods started late enough to use nothing from before the repair. */
 
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
@@ -47,14 +47,12 @@ export function tokenKeys(cp: Pick<ControlPlaneNode, "facts" | "node" | "data">)
 }
 
 function apiServerPod({ data, node }: Pick<ControlPlaneNode, "node" | "data">): { spec: PodSpec } | undefined {
-  const pods = attempt(() => findMirrorPods(data, node.name));
-  return pods instanceof Fail ? undefined : pods.find(({ name }) => name === "kube-apiserver")?.pod;
+  return attempt(() => findMirrorPods(data, node.name), []).find(({ name }) => name === "kube-apiserver")?.pod;
 }
 
 /** The API server takes a private key there, too (client-go's keyutil.PublicKeysFromFile). */
 function publicHalves(text: string): string[] {
-  const half = attempt(() => publicPem(text));
-  return [...publicKeysIn(text), ...(half instanceof Fail ? [] : [half])];
+  return [...publicKeysIn(text), ...attempt(() => [publicPem(text)], [])];
 }
 
 /** Which of the two that kubelets and pods trust is new: so much of the rest has something to do. */

@@ -30,8 +30,7 @@ interface NamedInside {
 
 /** `text` is the content of the file `path`. Empty where it is no YAML: a certificate, or a file that is cut off. */
 export function namedInside(text: string, path: string): NamedInside[] {
-  const document = attempt(() => readable(text));
-  return document instanceof Fail ? [] : namedBelow(document, dirname(path));
+  return attempt(() => namedBelow(readable(text), dirname(path)), []);
 }
 
 function readable(text: string): unknown {

@@ -126,8 +126,7 @@ function isAnothers(path: string, { name, namespace }: { name: string; namespace
 
 /** As `readManifest`, but undefined also where the file is none: no kubelet starts that either. */
 export function readableManifest(path: string): Manifest | undefined {
-  const manifest = attempt(() => readManifest(path));
-  return manifest instanceof Fail ? undefined : manifest;
+  return attempt(() => readManifest(path), undefined);
 }
 
 /** Whether kubeadm makes the static pod of this name. */

@@ -105,20 +105,15 @@ function ensureClientCa(node: Node, caPem: string, asideDir: string): boolean {
  * The one before is in kubelet.conf, or has signed the kubelet's certificate; where nothing names it, only a lone one is known to be it.
  */
 export function withOtherCas({ kubelet }: Node, caPem: string): string {
-  const bundle = certificatesIn(attemptOr("", () => readText(kubelet.clientCaFile) ?? ""));
-  const conf = certificatesIn(attemptOr("", () => readKubeconfig(kubelet.kubeconfig)?.caPem ?? ""));
-  const client = attemptOr("", () => readText(kubelet.clientPem) ?? "");
-  const isBefore = (pem: string) => conf.some((one) => one.trim() === pem.trim()) || attemptOr(false, () => signedBy(client, pem));
+  const bundle = certificatesIn(attempt(() => readText(kubelet.clientCaFile) ?? "", ""));
+  const conf = certificatesIn(attempt(() => readKubeconfig(kubelet.kubeconfig)?.caPem ?? "", ""));
+  const client = attempt(() => readText(kubelet.clientPem) ?? "", "");
+  const isBefore = (pem: string) => conf.some((one) => one.trim() === pem.trim()) || attempt(() => signedBy(client, pem), false);
   const today = trustedKeys(caPem);
   const isToday = (pem: string) => !trustedKeys(pem).isDisjointFrom(today);
   const others = bundle.length < 2 ? [] : bundle.filter((pem) => !isToday(pem) && !isBefore(pem));
-  for (const pem of others) say(`${kubelet.clientCaFile}: keeps its other CA, ${attemptOr("of no name", () => certInfo(pem).subject)}`);
+  for (const pem of others) say(`${kubelet.clientCaFile}: keeps its other CA, ${attempt(() => certInfo(pem).subject, "of no name")}`);
   return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
-}
-
-function attemptOr<T>(otherwise: T, read: () => T): T {
-  const found = attempt(read);
-  return found instanceof Fail ? otherwise : found;
 }
 
 async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert: string; key: string }; asideDir: string }) {
@@ -148,8 +143,7 @@ function ensureKubeletConf(
   { ca: caPem, asideDir, starts }: { ca: string; asideDir: string; starts: boolean },
 ): boolean {
   const { kubeconfig, clientPem } = node.kubelet;
-  const found = attempt(() => readKubeconfig(kubeconfig));
-  const now = found instanceof Fail ? undefined : found;
+  const now = attempt(() => readKubeconfig(kubeconfig), undefined);
   // one that leads elsewhere is somebody's own: a proxy on this node, say
   const isFar = starts && now?.server === clusterServer(facts) && now.server !== localServer(facts);
   if (now && trustsCa(now.caPem, caPem) && (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) && !isFar) {

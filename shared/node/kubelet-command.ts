@@ -4,7 +4,7 @@
  */
 import { basename } from "node:path";
 import { $ } from "zx/core";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { flagsOf, readUnit } from "./unit-file.ts";
@@ -19,8 +19,8 @@ export async function kubeletFlags(): Promise<KubeletFlags> {
   if (running) return running.flags;
   const { text, command } = await kubeletUnit();
   if (isKubelet(command)) return flagsOf(command);
-  const files = USUAL_FILES.map((path) => attempt(() => readText(path)));
-  const words = [text, ...files.flatMap((one) => (one instanceof Fail ? [] : (one ?? [])))].join("\n").split(/["'\s]+|=(?=--)/);
+  const files = USUAL_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
+  const words = [text, ...files].join("\n").split(/["'\s]+|=(?=--)/);
   return flagsOf(words);
 }
 

@@ -5,7 +5,7 @@
  */
 import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
-import { attempt, Fail, Refused } from "../fail.ts";
+import { attempt, Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { sayWhile } from "../wait-for.ts";
@@ -156,8 +156,7 @@ type Credentials = Pick<ReturnType<typeof readKubelet>, "clientPem" | "kubeconfi
 export function clientText({ clientPem, kubeconfig, keepsCertificate }: Credentials): string {
   const rotated = readText(clientPem);
   if (rotated !== undefined && !keepsCertificate) return rotated;
-  const conf = attempt(() => readKubeconfig(kubeconfig));
-  return (conf instanceof Fail ? "" : inside(conf)) || (rotated ?? "");
+  return attempt(() => inside(readKubeconfig(kubeconfig)), "") || (rotated ?? "");
 }
 
 export function inside(conf: Kubeconfig | undefined): string {

@@ -2,7 +2,7 @@
  * What systemd would start: a unit and its drop-ins, one after the other, as `systemctl cat` prints them. Sources: systemd.service(5) for
  * ExecStart=, systemd.exec(5) for Environment= and EnvironmentFile=, systemd.syntax(7) for words and quotes.
  */
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 
 interface Unit {
@@ -71,8 +71,7 @@ function environmentFile(value: string): EnvironmentFile {
 }
 
 function readable(path: string): string {
-  const text = attempt(() => readText(path));
-  return text instanceof Fail ? "" : (text ?? "");
+  return attempt(() => readText(path), "") ?? "";
 }
 
 /** Words as systemd splits them, without their quotes. */

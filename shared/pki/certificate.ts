@@ -57,8 +57,7 @@ const infoOfPem = memo((pem): Readonly<CertInfo> => {
 
 /** The same; undefined where there is none that can be read. */
 export function infoOf(text = ""): Readonly<CertInfo> | undefined {
-  const info = attempt(() => certInfo(text));
-  return info instanceof Fail ? undefined : info;
+  return attempt(() => certInfo(text), undefined);
 }
 
 /** When a certificate expires: certInfo's notAfter, a hundred times as fast. */

@@ -151,6 +151,5 @@ function trustsServer(caPem: string, today: string, { certificatesDir = CERTIFIC
 
 /** The text, "" (which is no certificate) where it may not be read, undefined where there is no file. */
 export function readable(path: string): string | undefined {
-  const text = attempt(() => readText(path));
-  return text instanceof Fail ? "" : text;
+  return attempt(() => readText(path), "");
 }

@@ -63,8 +63,8 @@ export function saGenerations({ tokens }: ClusterEvidence, certificatesDir: stri
   const sorted = tokens.filter(({ kid, alg }) => kid !== "" && Object.hasOwn(KINDS, alg)).sort(byUse);
   for (const { kid, alg, from, text } of sorted) add(found, { hash: hashOf(kid), kind: KINDS[alg]!, from: [from], tokens: [text] });
   const newest = new Set(sorted.filter((token) => byUse(token, sorted[0]!) === 0).map(({ kid }) => kid));
-  const pub = attempt(() => readText(`${certificatesDir}/sa.pub`) ?? "");
-  for (const pem of pub instanceof Fail ? [] : publicKeysIn(pub)) addReadable(found, pem, "pki/sa.pub");
+  const pub = attempt(() => readText(`${certificatesDir}/sa.pub`), "") ?? "";
+  for (const pem of publicKeysIn(pub)) addReadable(found, pem, "pki/sa.pub");
   return { generations: [...found.values()], candidates: sorted.length > 0 ? newest.size : found.size };
 }
 

@@ -4,7 +4,7 @@
  */
 import type { KeyObject } from "node:crypto";
 import { lstatSync, mkdirSync, rmSync, statfsSync } from "node:fs";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/files.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { privateKeyOf } from "../pki/certificate.ts";
@@ -18,10 +18,8 @@ const TMPFS = 0x01021994;
 
 /** What an earlier run left there. */
 export function stashedKeys(): KeyObject[] {
-  return (isOurs() ? list(STASH) : []).flatMap((name) => {
-    const key = attempt(() => privateKeyOf(readText(`${STASH}/${name}`) ?? ""));
-    return key instanceof Fail ? [] : [key];
-  });
+  const names = isOurs() ? list(STASH) : [];
+  return names.flatMap((name) => attempt(() => [privateKeyOf(readText(`${STASH}/${name}`) ?? "")], []));
 }
 
 /** Writes nothing where /dev/shm is on a disk. */

@@ -85,8 +85,7 @@ export function expiredCas(certificatesDir: string): Finding[] {
 
 /** The private key that is in its place already, though its public half is not: no search is needed then. */
 export function keyInPlace({ keyFile }: SharedKey, certificatesDir: string): KeyObject | undefined {
-  const key = attempt(() => privateKeyOf(readText(`${certificatesDir}/${keyFile}`) ?? ""));
-  return key instanceof Fail ? undefined : key;
+  return attempt(() => privateKeyOf(readText(`${certificatesDir}/${keyFile}`) ?? ""), undefined);
 }
 
 /** A new one would be noticed outside the control plane: every node rejoins, or pods need new tokens. The other keys can be made new. */

@@ -4,7 +4,7 @@
  */
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { kubeletActive } from "../node/node.ts";
 import { actionForSigned, actionsFor, type PkiAction } from "../pki/actions.ts";
@@ -78,8 +78,7 @@ export async function beforeServersStop(
 
 /** None where a mirror pod is gone, or cannot be read: the step that needs it says so. */
 function wanted(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest[] {
-  const found = attempt(() => wantedManifests(cp, names));
-  return found instanceof Fail ? [] : found;
+  return attempt(() => wantedManifests(cp, names), []);
 }
 
 /** Those whose manifest on disk cannot stay. */

@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import { leadsHere } from "../facts/leaders.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
@@ -45,8 +45,8 @@ export async function holdServers(cp: ControlPlaneNode) {
   const here = SERVERS.filter((name) => exists(manifestPath(cp, name)));
   if (here.length === 0 || !mustIssue(cp)) return;
   if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver")) return;
-  const wanted = attempt(() => wantedManifests(cp));
-  const held = wanted instanceof Fail ? [] : here.filter((name) => wanted.some((one) => one.name === name));
+  const wanted = attempt(() => wantedManifests(cp), []);
+  const held = here.filter((name) => wanted.some((one) => one.name === name));
   for (const name of held) takeAway(cp, name);
   if (held.length > 0) say(`${held.join(", ")}: wait for their certificates; part 2 brings them back`);
 }

@@ -20,10 +20,9 @@ export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, wit
   const pods = attempt(() => mirrorPodsOf(data, names));
   if (pods instanceof Fail) return say(`static pods of workers: ${pods.message}`);
   const texts = [...pods].flatMap(([worker, all]) =>
-    all.flatMap(({ name, pod }) => {
-      const text = attempt(() => manifestText(asItRan(manifestFromMirrorPod(pod, worker), pod).manifest));
-      return text instanceof Fail ? [] : [{ name, worker, text }];
-    }),
+    all.flatMap(({ name, pod }) =>
+      attempt(() => [{ name, worker, text: manifestText(asItRan(manifestFromMirrorPod(pod, worker), pod).manifest) }], []),
+    ),
   );
   for (const [name, all] of Map.groupBy(texts, (one) => one.name)) {
     for (const [i, [text, same]] of [...Map.groupBy(all, (one) => one.text)].entries()) {

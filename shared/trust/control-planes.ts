@@ -7,7 +7,7 @@
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { readObjects } from "../k8s/stored.ts";
 import { canonicalIp, endpointHost, isLoopback } from "../pki/addresses.ts";
 
@@ -43,8 +43,10 @@ function atAddress(nodes: readonly StoredNode[], { peerURLs, clientURLs }: EtcdD
 
 /** Names of the control plane nodes, by etcd's data: of its members, and of the Nodes that are one under another name. */
 export function controlPlaneNames(data: EtcdData): string[] {
-  const nodes = attempt(() => readObjects<StoredNode>(data, "minions/").toArray());
-  const found = nodes instanceof Fail ? [] : membersAmong(nodes, data);
+  const found = membersAmong(
+    attempt(() => readObjects<StoredNode>(data, "minions/").toArray(), []),
+    data,
+  );
   return [...new Set([...found, ...data.members.map(({ name }) => name)])];
 }
 

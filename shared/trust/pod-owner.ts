@@ -5,7 +5,7 @@
  * an underscore.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { readObjects } from "../k8s/stored.ts";
 import { podLogsDir } from "../node/kubelet-config.ts";
@@ -31,11 +31,8 @@ export function podRecords(): PodRecord[] {
  * write a mirror pod into kube-system that claims the UID of a tenant's pod as its hash.
  */
 export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
-  const known = data && attempt(() => uidsBelow("pods/kube-system/", data));
-  return new Set([
-    ...(known === undefined || known instanceof Fail ? [] : known),
-    ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : [])),
-  ]);
+  const known = data ? attempt(() => uidsBelow("pods/kube-system/", data), []) : [];
+  return new Set([...known, ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : []))]);
 }
 
 function uidsBelow(path: string, data: EtcdData): string[] {
