@@ -74,11 +74,13 @@ export const OTHERS: readonly GoBuild[] = [
 ];
 
 function containerdBuild(version: string): GoBuild {
-  const module = version.startsWith("v1.") ? "github.com/containerd/containerd" : "github.com/containerd/containerd/v2";
+  const isOld = version.startsWith("v1.");
+  const module = isOld ? "github.com/containerd/containerd" : "github.com/containerd/containerd/v2";
   return {
     ...{ name: "containerd", module, version },
     packages: ["containerd", "containerd-shim-runc-v2", "ctr"].map((program) => `${module}/cmd/${program}`),
     ldflags: `-X ${module}/version.Version=${version}`,
+    ...(isOld ? {} : { librariesOfKubernetes: { but: ["github.com/containerd", "github.com/opencontainers", "github.com/cyphar"] } }),
   };
 }
 
