@@ -133,7 +133,17 @@ async function isNoticed(home: string, tests: readonly string[]): Promise<boolea
   const near = tests.slice(0, 4);
   for (const files of [near, tests.slice(near.length)]) {
     if (files.length === 0) continue;
-    const command = ["timeout", "-s", "KILL", String(LONGEST), process.execPath, "test", "--bail", ...files.map((path) => `./${path}`)];
+    const command = [
+      "timeout",
+      "-s",
+      "KILL",
+      String(LONGEST),
+      process.execPath,
+      "test",
+      "--bail",
+      "--timeout=100000",
+      ...files.map((path) => `./${path}`),
+    ];
     const child = Bun.spawn(["nice", "-n", "19", ...ALONE, READ_ONLY, "sh", ...command], { cwd: home, stdout: "ignore", stderr: "ignore" });
     if ((await child.exited) !== 0) return true;
   }
