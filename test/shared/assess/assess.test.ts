@@ -4,6 +4,7 @@ import { createPrivateKey } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { assess } from "../../../shared/assess/assess.ts";
 import type { Assessment } from "../../../shared/assess/assessment.ts";
+import { lookHere } from "../../../shared/assess/look-here.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
@@ -363,5 +364,5 @@ function decidedOf({ role, damage, survivors, deep, verdict, next, filesBack, co
 }
 
 test.each(ROWS)("$what", async ({ what, on = {}, how }) => {
-  holds(what, decidedOf(await lookAt(on, () => assess(undefined, how))));
+  holds(what, decidedOf(await lookAt(on, async () => assess(await lookHere(undefined), how))));
 });
