@@ -65,12 +65,12 @@ export function importsOf({ path, text }: Source): string[] {
   return [...found].map((match) => join(dirname(path), (match[1] ?? match[2])!));
 }
 
-/** The names of a file's own declarations that it exports. */
+/** The names of a file's own declarations that it exports; a function with several signatures is one. */
 export function exportsOf({ text }: Source): string[] {
   const found = blank(text, { strings: true }).matchAll(
     /^export (?:async )?(?:abstract )?(?:class|const|enum|function\*?|interface|let|type) (\w+)/gm,
   );
-  return [...found].map((match) => match[1]!);
+  return [...new Set([...found].map((match) => match[1]!))];
 }
 
 /**
