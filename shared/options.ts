@@ -97,10 +97,10 @@ function faultOf(config: ParseArgsConfig): Fault | undefined {
   for (const token of tokens) {
     const word = args[token.index] ?? "";
     if (token.kind === "positional" && (!allowPositionals || DASHES.test(word)))
-      return { what: `"${word}" is not understood`, meant: nearest(word, options) };
+      return { what: `"${word}" is not understood`, meant: meantBy(word, options) };
     if (token.kind !== "option") continue;
     const option = token.rawName.startsWith("--") && Object.hasOwn(options, token.name) ? options[token.name] : undefined;
-    if (!option) return { what: `There is no option "${word.split("=")[0]}"`, meant: nearest(word, options) };
+    if (!option) return { what: `There is no option "${word.split("=")[0]}"`, meant: meantBy(word, options) };
     if ("of" in option && !(option.of as string[]).includes(command))
       return { what: `"${token.rawName}" belongs to ${oneOfNames(option.of as string[])}, not to ${nameOfCommand(command)}` };
     if (option.type === "boolean" && token.value !== undefined) return { what: `"${token.rawName}" takes no value, got "${token.value}"` };
@@ -133,24 +133,9 @@ function nameOfCommand(command: string): string {
   return command || basename(process.argv[1] ?? "", ".ts");
 }
 
-/** The option that is most like the word; undefined where none is. */
-function nearest(word: string, options: NonNullable<ParseArgsConfig["options"]>): string | undefined {
+/** The first option that begins with the word; undefined where none does. */
+function meantBy(word: string, options: NonNullable<ParseArgsConfig["options"]>): string | undefined {
   const said = word.replace(/^[-\u2010-\u2015\u2212]+/, "").replace(/=.*/, "");
-  if (said.length < 2) return undefined;
-  const near = Object.keys(options)
-    .map((name) => ({ name, far: name.startsWith(said) ? 0 : distance(said, name) }))
-    .filter(({ name, far }) => far <= Math.max(2, Math.floor(name.length / 3)) && far < name.length - 1)
-    .sort((a, b) => a.far - b.far);
-  return near[0] && `--${near[0].name}`;
-}
-
-/** How many letters have to be changed, added or removed (Levenshtein). */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (const [i, letter] of [...a].entries()) {
-    const next = [i + 1];
-    for (const [j, other] of [...b].entries()) next.push(Math.min(next[j]! + 1, row[j + 1]! + 1, row[j]! + (letter === other ? 0 : 1)));
-    row = next;
-  }
-  return row[b.length]!;
+  const name = said.length < 2 ? undefined : Object.keys(options).find((one) => one.startsWith(said));
+  return name && `--${name}`;
 }

@@ -7,30 +7,30 @@ import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
 
-/** [line, error, what was meant] */
+/** [line, error, the option that begins so] */
 const WORDS: [line: string, error: string, meant: string][] = [
-  ["00-assess --deap", 'There is no option "--deap"', "--deep"],
+  ["00-assess --deap", 'There is no option "--deap"', ""],
   ["00-assess deep", '"deep" is not understood', "--deep"],
-  ["00-salvage --dryrun", 'There is no option "--dryrun"', "--dry-run"],
+  ["00-salvage --dryrun", 'There is no option "--dryrun"', ""],
   ["00-salvage --minutes", '"--minutes" needs a value', ""],
   ["00-salvage memory --from --dry-run", '"--from" needs a value', ""],
-  ["00-token-key --tokenfile x", 'There is no option "--tokenfile"', "--token-file"],
+  ["00-token-key --tokenfile x", 'There is no option "--tokenfile"', ""],
   ["00-token-key --token-file=", '"--token-file" needs a value', ""],
   ["01-etcd --new-ca", 'There is no option "--new-ca"', "--new-cas"],
   ["01-etcd -new-cas", 'There is no option "-new-cas"', "--new-cas"],
   ["01-etcd —new-cas", '"—new-cas" is not understood', "--new-cas"],
   ["01-etcd --new-cas=yes", '"--new-cas" takes no value, got "yes"', ""],
-  ["01-etcd --new-cas --dry-rum", 'There is no option "--dry-rum"', "--dry-run"],
+  ["01-etcd --new-cas --dry-rum", 'There is no option "--dry-rum"', ""],
   ["02-control-plane --without=,", '"--without" takes names, got ","', ""],
   ["01-etcd --lost-on", '"--lost-on" needs a value', ""],
-  ["02-control-plane --witout cp3", 'There is no option "--witout"', "--without"],
+  ["02-control-plane --witout cp3", 'There is no option "--witout"', ""],
   ["02-control-plane --without --dry-run", '"--without" needs a value', ""],
   ["02-control-plane cp3", '"cp3" is not understood', ""],
   ["03-workers close –dry-run", '"–dry-run" is not understood', "--dry-run"],
-  ["03-workers close --weit 5", 'There is no option "--weit"', "--wait"],
+  ["03-workers close --weit 5", 'There is no option "--weit"', ""],
   ["03-workers join --server", '"--server" needs a value', ""],
-  ["03-workers join --server https://x --cahash sha256:00", 'There is no option "--cahash"', "--ca-hash"],
-  ["04-sa-tokens retire --forse", 'There is no option "--forse"', "--force"],
+  ["03-workers join --server https://x --cahash sha256:00", 'There is no option "--cahash"', ""],
+  ["04-sa-tokens retire --forse", 'There is no option "--forse"', ""],
   ["04-sa-tokens --without", '"--without" needs a value', ""],
   ["05-verify --al", 'There is no option "--al"', "--all"],
   ["05-verify all", '"all" is not understood', "--all"],
@@ -38,15 +38,15 @@ const WORDS: [line: string, error: string, meant: string][] = [
   ["hand-over unpack x.age --identity", '"--identity" needs a value', ""],
   ["hand-over pack --passphrase-file=", '"--passphrase-file" needs a value', ""],
   ["hand-over unpack x.age --ca-hash=", '"--ca-hash" needs a value', ""],
-  ["join-again --adress 10.0.0.13:6443", 'There is no option "--adress"', "--address"],
-  ["join-again --dryrun", 'There is no option "--dryrun"', "--dry-run"],
+  ["join-again --adress 10.0.0.13:6443", 'There is no option "--adress"', ""],
+  ["join-again --dryrun", 'There is no option "--dryrun"', ""],
   ["join-again cp3", '"cp3" is not understood', ""],
   ["join-again --address", '"--address" needs a value', ""],
   ["join-again --address --kubernetes v1.34.4", '"--address" needs a value', ""],
-  ["pack-kit --arhc x64", 'There is no option "--arhc"', "--arch"],
+  ["pack-kit --arhc x64", 'There is no option "--arhc"', ""],
 ];
 
-test.each(WORDS)("%s: refused, with the option that was meant", async (line, error, meant) => {
+test.each(WORDS)("%s: refused, with the option that begins so", async (line, error, meant) => {
   using node = await pretendNode({ kind: "worker" });
   const hint = `${meant ? `did you mean ${meant}? ` : ""}./bunw scripts/${line.split(" ")[0]}.ts --help`;
   const { exitCode, stdout, stderr } = await node.run(line);
