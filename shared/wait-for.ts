@@ -2,14 +2,14 @@
 import { Fail } from "./fail.ts";
 import { mode, say } from "./run.ts";
 import { checkSignal } from "./signals.ts";
-import { PATIENCE, sayWhileWaiting, soFar, type Waiting, type Words, words } from "./waiting.ts";
+import { patience, sayWhileWaiting, soFar, type Waiting, type Words, words } from "./waiting.ts";
 
 /** Milliseconds between two probes. */
 const PROBE_INTERVAL = 150;
 
 /** A time limit, of a wait that keeps its own. */
 export function patient(milliseconds: number): number {
-  return milliseconds * PATIENCE;
+  return milliseconds * patience();
 }
 
 /** Milliseconds between two probes of a wait that eases off. */
@@ -33,7 +33,7 @@ export async function waitFor<T>(
     return undefined;
   }
   const began = Date.now();
-  const end = began + options.seconds * 1000 * PATIENCE;
+  const end = began + options.seconds * 1000 * patience();
   using wait = sayWhileWaiting({ say, ...options, what, began, end });
   for (;;) {
     checkSignal();
@@ -46,7 +46,7 @@ export async function waitFor<T>(
     }
     if (isOver) break;
     const eased = options.easing ? Math.min((Date.now() - began) / 20, EASED_INTERVAL) : 0;
-    await Bun.sleep(Math.max(PROBE_INTERVAL * Math.min(1, PATIENCE), eased));
+    await Bun.sleep(Math.max(PROBE_INTERVAL * Math.min(1, patience()), eased));
   }
   throw new Fail(`Waited ${options.seconds} s for ${words(what)}: ${soFar(wait) ?? "no answer yet"}`, {
     hint: words(options.hint),

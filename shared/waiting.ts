@@ -24,10 +24,14 @@ export interface Waiting {
 }
 
 /** Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero. */
-export const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
+export function patience(): number {
+  return Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
+}
 
 /** Seconds. Where no answer is waited for, what takes a second is a busy machine. */
-const SAY_EVERY = PATIENCE < 0.1 ? 10 : 10 * Math.min(1, PATIENCE);
+function sayEvery(): number {
+  return patience() < 0.1 ? 10 : 10 * Math.min(1, patience());
+}
 
 /** So many waits at the same time are worth a line each. */
 const LINES = 3;
@@ -55,9 +59,9 @@ function forget(wait: Waiting) {
 function sayWaits() {
   const now = Date.now();
   const outer = [...waits].filter(({ within }) => !within);
-  const long = (outer.length > 0 ? outer : [...waits]).filter(({ began, every = SAY_EVERY }) => now - began >= every * 1000);
+  const long = (outer.length > 0 ? outer : [...waits]).filter(({ began, every = sayEvery() }) => now - began >= every * 1000);
   if (long.length === 0 || now < quietUntil) return;
-  quietUntil = now + Math.min(...long.map(({ every = SAY_EVERY }) => every)) * 1000;
+  quietUntil = now + Math.min(...long.map(({ every = sayEvery() }) => every)) * 1000;
   for (const wait of long.slice(0, LINES)) wait.say(lineOf(wait));
   if (long.length > LINES) long[0]!.say(`and ${long.length - LINES} more like these`);
 }
