@@ -31,8 +31,13 @@ interface DrillOptions {
 }
 
 /** Errors: Fail where this is no control plane node, Refused where it is not well. */
-export async function drill({ etcdData, bundle, backup: folder }: DrillOptions): Promise<Drill> {
+export async function drill(options: DrillOptions): Promise<Drill> {
   await lowPriority();
+  return await repairAndCompare(options);
+}
+
+/** The same, as fast as it goes. */
+export async function repairAndCompare({ etcdData, bundle, backup: folder }: DrillOptions): Promise<Drill> {
   const { cp, blind } = await look(etcdData);
   await refuseDamaged(cp);
   const here = filesOf(cp);

@@ -1,0 +1,243 @@
+/** What a drill decides: which files, servers and workloads would not come back as they are, and what to do about it now. */
+import { setDefaultTimeout, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { repairAndCompare } from "../../../shared/drill/drill.ts";
+import { type Drill, fieldsIn } from "../../../shared/drill/drill-report.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { markBackup } from "../../../shared/hand-over/backup-mark.ts";
+import { manifestText } from "../../../shared/manifests/on-disk.ts";
+import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
+import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { FACTS, healthyCp, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { commandOf, decisions } from "../../pretend/decisions.ts";
+import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
+import { expireCertificates } from "../../pretend/expired.ts";
+import { lookAt } from "../../pretend/in-process.ts";
+import { withM2 } from "../../pretend/lost-cp.ts";
+import type { NodeOptions } from "../../pretend/node.ts";
+import { newKeyOf } from "../../pretend/old-keys.ts";
+import { knewCa, oldPod, serveRunning } from "../../pretend/running.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+await healthyCp();
+const before = await otherCa();
+const CONF = "/etc/kubernetes";
+const PKI = `${CONF}/pki`;
+const POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n";
+
+type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
+
+interface Row {
+  what: string;
+  etcd?: (objects: Objects) => void;
+  on?: NodeOptions;
+  /** The node's files, before its servers start. */
+  files?: (node: Node) => unknown;
+  /** And after that. */
+  later?: (node: Node) => unknown;
+  /** The copies, and the bundle, of the operator. */
+  how?: Parameters<typeof repairAndCompare>[0];
+  api?: "off";
+}
+
+const edited = (pod: ReturnType<typeof manifest>, word: string) => {
+  pod.spec.containers[0]!.command!.push(word);
+  return pod;
+};
+const put =
+  (name: string, pod: ReturnType<typeof manifest>) =>
+  ({ root }: Node) =>
+    write(`${root}${CONF}/manifests/${name}.yaml`, manifestText(pod));
+
+/** A pair of the cluster's CA with other names. */
+async function apiserverWith({ root }: Node, facts: Partial<typeof FACTS>) {
+  const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}${PKI}/${file}`, "utf8"));
+  const leaf = await issueLeaf(certRow("apiserver"), { cert: cert!, key: key! }, { ...FACTS, ...facts });
+  write(`${root}${PKI}/apiserver.crt`, leaf.cert, 0o644);
+  write(`${root}${PKI}/apiserver.key`, leaf.key);
+}
+
+function unsigned(pod: ReturnType<typeof manifest>) {
+  const [main] = pod.spec.containers;
+  main!.command = main!.command!.filter((word) => !word.startsWith("--cluster-signing-"));
+  return pod;
+}
+
+/** As etcd holds it. */
+function inEtcd(objects: Objects, key: string, object: { metadata?: object; [field: string]: unknown }) {
+  const [, namespace, name] = key.split("/");
+  objects[key] = { ...object, kind: "Thing", metadata: { name, namespace, uid: `uid-of-${name}`, ...object.metadata } };
+}
+
+function busy(objects: Objects) {
+  const rolling = { metadata: { generation: 1 }, spec: { replicas: 2, template: {} }, status: {} };
+  for (const name of ["web", "paused"]) {
+    inEtcd(objects, `deployments/shop/${name}`, { ...rolling, spec: { ...rolling.spec, paused: name === "paused" } });
+    const owner = { apiVersion: "apps/v1", kind: "Deployment", name, uid: `uid-of-${name}`, controller: true };
+    inEtcd(objects, `replicasets/shop/${name}-5`, { metadata: { ownerReferences: [owner] } });
+    for (const n of [1, 2])
+      inEtcd(objects, `pods/shop/${name}-5-${n}`, oldPod(`${name}-5-${n}`, { kind: "ReplicaSet", name: `${name}-5` }));
+  }
+  inEtcd(objects, "statefulsets/shop/guarded", {
+    spec: { updateStrategy: { type: "OnDelete" } },
+    status: { replicas: 1, updatedReplicas: 1 },
+  });
+  inEtcd(objects, "pods/shop/guarded-0", oldPod("guarded-0", { kind: "StatefulSet", name: "guarded" }, { app: "guarded" }));
+  const budget = { spec: { selector: { matchLabels: { app: "guarded" } } }, status: { expectedPods: 1, desiredHealthy: 1 } };
+  inEtcd(objects, "poddisruptionbudgets/shop/guarded", budget);
+  inEtcd(objects, "daemonsets/kube-system/agent", { spec: { updateStrategy: { type: "RollingUpdate" } }, status: {} });
+  inEtcd(objects, "pods/kube-system/agent-1", oldPod("agent-1", { kind: "DaemonSet", name: "agent" }));
+  const bare = oldPod("task", { kind: "Job", name: "task", apiVersion: "batch/v1" });
+  inEtcd(objects, "pods/shop/task", bare);
+  inEtcd(objects, "pods/shop/on-a-deleted-node", { ...bare, spec: { ...bare.spec, nodeName: "w9" } });
+}
+
+/** As hand-over pack leaves it. */
+function packed({ root }: Node) {
+  const files = SHARED_FILES.map((file): [string, Uint8Array] => [file, readFileSync(`${root}${PKI}/${file}`)]);
+  write(`${root}/root/keys.age`, "a bundle");
+  const sha256 = createHash("sha256").update("a bundle").digest("hex");
+  markBackup(new Map(files), { path: "/root/keys.age", sha256 }, { newest: true });
+}
+
+const copied = ({ root }: Node) => write(`${root}/srv/copies/audit/policy.yaml`, POLICY);
+
+const ROWS: Row[] = [
+  { what: "all of it would come back", files: copied, later: packed, how: { backup: "/srv/copies" } },
+  {
+    what: "the bundle is another one",
+    files: copied,
+    later: (node) => {
+      packed(node);
+      write(`${node.root}/root/keys.age`, "another");
+    },
+    how: { backup: "/srv/copies", bundle: "/root/keys.age" },
+  },
+  { what: "a file that nobody can rebuild, and no backup" },
+  {
+    what: "a copy of that file",
+    files: ({ root }) => write(`${root}/srv/copies/audit/policy.yaml`, POLICY),
+    how: { backup: "/srv/copies" },
+  },
+  {
+    what: "a copy of it of another time",
+    files: ({ root }) => write(`${root}/srv/copies/audit/policy.yaml`, "kind: Policy\n"),
+    how: { backup: "/srv/copies" },
+  },
+  {
+    what: "that file behind a link",
+    files: ({ root }) => {
+      renameSync(`${root}${CONF}/audit/policy.yaml`, `${root}/root/policy.yaml`);
+      symlinkSync("../../../root/policy.yaml", `${root}${CONF}/audit/policy.yaml`);
+    },
+  },
+  { what: "a bundle that is not there", how: { bundle: "/mnt/keys.age" } },
+  {
+    what: "a hand edit that etcd knows",
+    etcd: (objects) => {
+      objects["pods/kube-system/kube-scheduler-m1"] = edited(mirrorPod("kube-scheduler"), "--v=7");
+    },
+    files: put("kube-scheduler", edited(manifest("kube-scheduler"), "--v=7")),
+  },
+  { what: "a hand edit that it does not know", files: put("kube-scheduler", edited(manifest("kube-scheduler"), "--v=7")) },
+  {
+    what: "names that the cluster's record does not have",
+    files: (node) => apiserverWith(node, { certSANs: ["api.old.example", "10.9.9.9"] }),
+  },
+  {
+    what: "a server that shows another certificate than its file",
+    files: (node) => apiserverWith(node, { certSANs: ["served.example"] }),
+    later: (node) => apiserverWith(node, {}),
+  },
+  { what: "admin.conf of another group", files: ({ root }) => symlinkSync("admin.conf", `${root}${CONF}/super-admin.conf`) },
+  {
+    what: "files that nothing names, and our own marks",
+    files: ({ root }) => {
+      write(`${root}${CONF}/tmp/backup.yaml`, "old\n");
+      write(`${root}${CONF}/.kube-pki-repair-x`, "ours\n");
+    },
+  },
+  { what: "workloads that part 4 restarts, and those that it leaves", etcd: busy },
+  {
+    what: "pods that are encrypted",
+    etcd: (objects) => {
+      busy(objects);
+      objects["pods/shop/task"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+    },
+  },
+  { what: "a second control plane node", etcd: withM2 },
+  {
+    what: "an external CA",
+    etcd: (objects) => {
+      objects["pods/kube-system/kube-controller-manager-m1"] = unsigned(mirrorPod("kube-controller-manager"));
+    },
+    files: (node) => {
+      rmSync(`${node.root}${PKI}/ca.key`);
+      put("kube-controller-manager", unsigned(manifest("kube-controller-manager")))(node);
+    },
+  },
+  { what: "refused: a lost certificate", files: ({ root }) => rmSync(`${root}${PKI}/front-proxy-client.crt`) },
+  { what: "refused: all certificates have expired", files: ({ root }) => expireCertificates(root) },
+  { what: "refused: a lost service-account key", files: ({ root }) => rmSync(`${root}${PKI}/sa.key`) },
+  { what: "refused: a lost kubeconfig", files: ({ root }) => rmSync(`${root}${CONF}/scheduler.conf`) },
+  {
+    what: "refused: a lost manifest, and one that cannot be read",
+    files: ({ root }) => {
+      rmSync(`${root}${CONF}/manifests/kube-scheduler.yaml`);
+      write(`${root}${CONF}/manifests/kube-controller-manager.yaml`, "{ garbage\n\t: [");
+    },
+  },
+  {
+    what: "refused: a reduced controller-manager",
+    files: put("kube-controller-manager", reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),
+  },
+  { what: "refused: a lost file that the API server names", files: ({ root }) => rmSync(`${root}${CONF}/audit`, { recursive: true }) },
+  { what: "refused: the CA is new", etcd: knewCa(before.cert) },
+  {
+    what: "another service-account key, which is sound",
+    files: ({ root }) => {
+      const { key, pub } = newKeyOf("ECDSA-P256");
+      write(`${root}${PKI}/sa.key`, key);
+      write(`${root}${PKI}/sa.pub`, pub);
+    },
+  },
+  { what: "refused: nobody answers", api: "off" },
+  { what: "refused: a worker", on: { kind: "worker" }, api: "off" },
+];
+
+const holds = decisions("drill");
+
+test.each(ROWS)("$what", async ({ what, etcd, on, files, later, how = {}, api }) => {
+  const none: Disposable = { [Symbol.dispose]: () => undefined };
+  const decided = await lookAt({ kind: "healthy control plane node", ...(etcd && { etcd }), ...on, change: files }, async (node) => {
+    using _etcd = api === "off" ? none : serveEtcd(node.root, sameEtcd(node.stored));
+    using _api = api === "off" ? none : serveRunning(node);
+    await later?.(node);
+    const found: Drill[] = [];
+    const refused = await failOf(async () => void found.push(await repairAndCompare(how)));
+    return refused ? { refused: refused.message.replace(/ \(.*|: No answer.*/, "") } : decidedBy(found[0]!);
+  });
+  holds(what, decided);
+});
+
+function decidedBy(found: Drill) {
+  const { files, servers, lost, backup, others, stops, restarts, todo, time } = found;
+  const changed = files.filter(({ differences, note }) => differences.length > 0 || note);
+  return {
+    allBack: found.allBack,
+    compared: { files: files.length, both: files.filter(({ here, back }) => here && back).length, some: fieldsIn(found) > 200 },
+    changed: changed.map(({ path, is, differences, note }) => [is, path, ...differences, ...(note ? ["no loss"] : [])].join(" ")),
+    servers: servers.flatMap(({ server, differences }) => differences.map((one) => `${server} ${one.split(":")[0]}`)),
+    lost: lost.map(({ path, kept }) => `${kept} ${path}`),
+    ...{ backup: backup?.fits, others, stops: stops.map(({ byCopies }) => (byCopies ? "by copies" : "stop")) },
+    restarts: restarts.workloads.map(({ workload, pods }) => [workload, ...pods].join(" ")),
+    left: restarts.left.map(({ workload, pods }) => [workload, ...pods].join(" ")),
+    unknown: restarts.unknown !== undefined,
+    todo: todo.map((line) => commandOf(line.split("\n")[1]!)),
+    time: [time.untilApi, time.untilNodes, time.untilPods].map((range) => range.map(Math.round).join("-")).join(", "),
+  };
+}
