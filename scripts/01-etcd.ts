@@ -8,22 +8,23 @@ import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
 import { quorumOf } from "../shared/etcd/quorum.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
-import {
-  type ControlPlaneNode,
-  controlPlaneToRepair,
-  ensureOptions,
-} from "../shared/facts/control-plane-node.ts";
+import * as here from "../shared/facts/control-plane-node.ts";
 import { sayEndpoint } from "../shared/facts/endpoint.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterEtcd, type OldSaKey } from "../shared/facts/next.ts";
 import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
-import { readText } from "../shared/files/files.ts";
+import { copyLargeTree } from "../shared/files/copy-tree.ts";
+import { exists, readText } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { forGood } from "../shared/for-good.ts";
-import { containers } from "../shared/node/containers.ts";
+import { containers, controlPlaneContainers, stopContainers } from "../shared/node/containers.ts";
+import { kubeletActive } from "../shared/node/node.ts";
+import { rescuedEtcd, rescuedLog } from "../shared/node/rescue-folder.ts";
 import { takeNode } from "../shared/node/take-node.ts";
+import { turnKubelet } from "../shared/node/turn-kubelet.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
+import { DRY_RUN, ETCD_DATA, HELP, optionsText } from "../shared/options.ts";
 import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
@@ -32,6 +33,8 @@ import { done, run, say, start, step } from "../shared/run.ts";
 import { refuseWhileMemoryHasKeys, sayLostFiles } from "../shared/salvage/before-part-1.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
 import { beforeEtcdStops } from "../shared/static-pods/first-screen.ts";
+import { keepShown } from "../shared/static-pods/keep-shown.ts";
+import { continueOthers } from "../shared/static-pods/paused.ts";
 
 async function main() {
   const { values } = parse();
@@ -43,9 +46,9 @@ async function main() {
     look(values, newCasOf(values)),
   );
   await step("1.2 Stop what is left of the old control plane", () =>
-    pod.stopOldControlPlane(cp, healthy),
+    stopOldControlPlane(cp, healthy),
   );
-  await step("1.3 Copy etcd's data and what else is left", () => pod.copyWhatIsLeft(cp, healthy));
+  await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(cp, healthy));
   await step(
     "1.4 Make or keep the shared keys",
     () => makeSharedKeys(cp, actions),
@@ -79,6 +82,8 @@ function newCasOf(values: Values): NewCas | undefined {
   );
 }
 
+type ControlPlaneNode = here.ControlPlaneNode;
+
 /** The keys that all control plane nodes have in common. */
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
 
@@ -87,11 +92,11 @@ async function look(
   values: Values,
   newCas: NewCas | undefined,
 ): Promise<{ cp: ControlPlaneNode; actions: PkiAction[]; healthy: boolean }> {
-  const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
+  const cp = await here.controlPlaneToRepair(values["etcd-data"], values.endpoint);
   sayFacts(cp);
   refuseExternalCa(cp);
   refuseNoMember(cp);
-  const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
+  const actions = actionsFor(SHARED, cp.facts, here.ensureOptions(cp, newCas));
   const alive = await lookAtPeers(cp, actions, values["lost-on"]);
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
@@ -126,7 +131,36 @@ function sayFacts(cp: ControlPlaneNode) {
  * the kubelet from starting anything.
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
-  return pod.etcdIsInPlace(cp, actions) && (await etcdLives(cp)) && !pod.needsCopy(cp);
+  if (!pod.etcdIsInPlace(cp, actions) || !(await etcdLives(cp))) return false;
+  if (!pod.needsCopy(cp)) return true;
+  say(
+    "the CA on disk is not the one in etcd's data, of which there is no copy yet: etcd is stopped",
+  );
+  return false;
+}
+
+async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
+  const { node } = cp;
+  await continueOthers(await containers(node.runtimeEndpoint));
+  if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
+  await keepShown(cp);
+  if (await kubeletActive()) await turnKubelet("stop", " (containers run on without it)");
+  else say("kubelet: not running");
+  await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
+}
+
+async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
+  const { rescue, etcd, data } = cp;
+  const copy = rescuedEtcd(rescue);
+  if (exists(copy)) return say(`${copy}: kept`);
+  if (healthy) return say("etcd is healthy: no copy needed");
+  here.keepRan(cp);
+  // etcd's data last: a folder that has it has everything
+  for (const left of pod.leftOf(cp))
+    if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);
+  if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
+  await copyLargeTree(etcd.dir, copy);
+  say(`${data.keyCount} keys, revision ${data.revision}`);
 }
 
 async function makeSharedKeys(
@@ -145,6 +179,46 @@ function replacedKey({ data, node, facts }: ControlPlaneNode): OldSaKey | undefi
   return newSaKeySince(readText(`${pki}/sa.pub`) ?? "") && oldSaKey(data, node, pki);
 }
 
+const OPTIONS = {
+  "new-cas": {
+    type: "boolean",
+    text: `Make new CAs and a new service-account key where they are missing. Use it only when
+      00-assess finds the old ones nowhere: every kubelet and every token must be renewed then
+      (parts 3 and 4).`,
+  },
+  "new-internal-cas": {
+    type: "boolean",
+    text: `Make a new etcd CA and front-proxy CA where they are missing, but never the cluster's CA
+      or the service-account key. Only control plane nodes trust these two CAs, so nothing
+      else must be renewed.`,
+  },
+  "lost-on": {
+    type: "string",
+    list: true,
+    value: "NODE,…",
+    text: `Other control plane nodes that you have looked at: the same keys are lost there, or what
+      answers in their place is somebody else. Without it, no new key is made beside an etcd
+      that runs, or seems to.`,
+  },
+  "files-later": {
+    type: "boolean",
+    text: `Go on although files are lost that a living API server here has read and that no script
+      can make. Part 2 waits for them.`,
+  },
+  "images-later": {
+    type: "boolean",
+    text: "Go on although an image is not on this node: the kubelet pulls it.",
+  },
+  endpoint: {
+    type: "string",
+    value: "HOST:PORT",
+    text: "Where the API is reached, if nothing decides between those who name a place.",
+  },
+  "etcd-data": ETCD_DATA,
+  "dry-run": DRY_RUN,
+  help: HELP,
+} as const;
+
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…]
                               [--files-later] [--images-later] [--endpoint HOST:PORT] [--dry-run]
@@ -154,25 +228,7 @@ Brings etcd back on this control plane node: its old data, with certificates tha
 certificates that are here and right are kept. Run it on each control plane node, the first one
 first. Between two nodes, hand-over.ts carries the shared keys. No workload restarts.
 
-Options:
-    --new-cas        Make new CAs and a new service-account key where they are missing. Use it only
-                     when 00-assess finds the old ones nowhere: every kubelet and every token must
-                     be renewed then (parts 3 and 4).
-    --new-internal-cas
-                     Make a new etcd CA and front-proxy CA where they are missing, but never the
-                     cluster's CA or the service-account key. Only control plane nodes trust these
-                     two CAs, so nothing else must be renewed.
-    --lost-on NODES  Other control plane nodes that you have looked at: the same keys are lost
-                     there, or what answers in their place is somebody else. Without it, no new key
-                     is made beside an etcd that runs, or seems to.
-    --files-later    Go on although files are lost that a living API server here has read and that
-                     no script can make. Part 2 waits for them.
-    --images-later   Go on although an image is not on this node: the kubelet pulls it.
-    --endpoint HOST:PORT
-                     Where the API is reached, if nothing decides between those who name a place.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --dry-run        Print what would be done; nothing is written, stopped or started.
-    --help           Print this text.
+${optionsText(OPTIONS)}
 
 Examples:
     ./bunw scripts/01-etcd.ts --dry-run --new-cas
@@ -182,22 +238,8 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
             4 locked by another run, 130 ended by a signal
 `;
 
-const OPTIONS = {
-  "new-cas": { type: "boolean" },
-  "new-internal-cas": { type: "boolean" },
-  "lost-on": { type: "string", list: true },
-  "files-later": { type: "boolean" },
-  endpoint: { type: "string" },
-  "images-later": { type: "boolean" },
-  "etcd-data": { type: "string", path: "proved" },
-  "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
-} as const;
-
 type Values = ReturnType<typeof parse>["values"];
 
-function parse() {
-  return parseOptions({ options: OPTIONS });
-}
+const parse = () => parseOptions({ options: OPTIONS });
 
 if (import.meta.main) await run(main);

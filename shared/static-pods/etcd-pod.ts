@@ -1,20 +1,17 @@
-/** Part 1 on this node: what is left of the old control plane is stopped and copied; etcd gets its certificates and its manifest back. */
+/** Part 1 on this node: what stops it, what is in place already, and how etcd gets its certificates and its manifest back. */
 import { dirname } from "node:path";
 import { foldersOfPod, keyOf } from "../etcd-home/etcd-folders.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
-import { type ControlPlaneNode, ensureOptions, keepRan } from "../facts/control-plane-node.ts";
+import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
-import { copyLargeTree } from "../files/copy-tree.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
-import { rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
-import { turnKubelet } from "../node/turn-kubelet.ts";
+import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
@@ -24,9 +21,7 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { fitOwners } from "./fit-owners.ts";
-import { keepShown } from "./keep-shown.ts";
 import { fitNamedCas } from "./named-cas.ts";
-import { continueOthers } from "./paused.ts";
 import { manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
 import { holdServers, refuseUnfitNode } from "./servers.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
@@ -70,9 +65,7 @@ export function etcdIsInPlace(cp: ControlPlaneNode, actions: readonly PkiAction[
 
 /** Somebody has begun with a new CA already: only etcd's data still says what the cluster was, and not for long. */
 export function needsCopy(cp: ControlPlaneNode): boolean {
-  if (!caIsNew(cp) || exists(rescuedEtcd(cp.rescue))) return false;
-  say("the CA on disk is not the one that etcd's data names, and there is no earlier copy of the data: etcd is stopped to copy it");
-  return true;
+  return caIsNew(cp) && !exists(rescuedEtcd(cp.rescue));
 }
 
 /** Bytes. By so much etcd's db file grows when it has to (bbolt's DefaultAllocSize); a spare file of its log, 64 MB, is there mostly. */
@@ -89,7 +82,7 @@ export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
 }
 
 /** What is copied beside etcd's data. */
-function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
+export function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
   const folders = ["/etc/kubernetes", dirname(kubelet.clientPem), facts.certificatesDir, kubelet.staticPodPath];
   return folders.filter((path, i) => !folders.some((other, j) => (j < i && path === other) || path.startsWith(`${other}/`)));
 }
@@ -103,29 +96,6 @@ export function refuseOtherFolder(cp: ControlPlaneNode) {
       hint: `nothing was changed. etcd would start there without its data: put it where the manifest has it (mount its disk there; or, if "${wanted.dir}" is empty or not there: mv), then ${command("00-assess")}`,
     });
   }
-}
-
-export async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
-  const { node } = cp;
-  await continueOthers(await containers(node.runtimeEndpoint));
-  if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
-  await keepShown(cp);
-  if (await kubeletActive()) await turnKubelet("stop", " (containers run on without it)");
-  else say("kubelet: not running");
-  await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
-}
-
-export async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
-  const { rescue, etcd, data } = cp;
-  const copy = rescuedEtcd(rescue);
-  if (exists(copy)) return say(`${copy}: kept`);
-  if (healthy) return say("etcd is healthy: no copy needed");
-  keepRan(cp);
-  // etcd's data last: a folder that has it has everything
-  for (const left of leftOf(cp)) if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);
-  if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
-  await copyLargeTree(etcd.dir, copy);
-  say(`${data.keyCount} keys, revision ${data.revision}`);
 }
 
 export async function issueEtcdCertificates(cp: ControlPlaneNode) {
