@@ -1,12 +1,12 @@
 /** Every way in which a bundle, a key to it or a node can be wrong is one plain Fail, and nothing is written. */
 import { describe, expect, test } from "bun:test";
-import { main } from "../../scripts/hand-over.ts";
-import { exists, readBytes, readText, writeFile } from "../../shared/files/files.ts";
-import { packTar } from "../../shared/hand-over/bundle.ts";
-import { keyFor } from "../../shared/hand-over/lock-options.ts";
-import { lockOf, open } from "../../shared/hand-over/sealed.ts";
-import { SHARED_FILES } from "../../shared/pki/certs.ts";
-import { bundleOf, put } from "../pretend/bundles.ts";
+import { main } from "../../../scripts/hand-over.ts";
+import { exists, readBytes, readText, writeFile } from "../../../shared/files/files.ts";
+import { packTar } from "../../../shared/hand-over/bundle.ts";
+import { keyFor } from "../../../shared/hand-over/lock-options.ts";
+import { lockOf, open } from "../../../shared/hand-over/sealed.ts";
+import { SHARED_FILES } from "../../../shared/pki/certs.ts";
+import { bundleOf, put } from "../../pretend/bundles.ts";
 import {
   FILE,
   failOf,
@@ -26,7 +26,7 @@ import {
   summed,
   tarOf,
   unpack,
-} from "../pretend/hand-over.ts";
+} from "../../pretend/hand-over.ts";
 
 const DAMAGED = /damaged|age format|None of these|packed with a passphrase/;
 

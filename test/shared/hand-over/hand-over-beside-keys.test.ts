@@ -2,16 +2,16 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync } from "node:fs";
 import { $ } from "bun";
-import { main } from "../../scripts/hand-over.ts";
-import { Fail } from "../../shared/fail.ts";
-import { list, readBytes, readText, removeFile, stat, writeFile } from "../../shared/files/files.ts";
-import { fingerprints } from "../../shared/hand-over/about-bundle.ts";
-import { type Bundle, packTar } from "../../shared/hand-over/bundle.ts";
-import { checkOrigin, type Here, unpackHere } from "../../shared/hand-over/place-keys.ts";
-import { privateKeyOf } from "../../shared/pki/certificate.ts";
-import { SHARED_FILES } from "../../shared/pki/certs.ts";
-import { bundleOf, PKI, put } from "../pretend/bundles.ts";
-import { FILE, failOf, fingerprint, keys, node, old, others, present, putSealed, unpack } from "../pretend/hand-over.ts";
+import { main } from "../../../scripts/hand-over.ts";
+import { Fail } from "../../../shared/fail.ts";
+import { list, readBytes, readText, removeFile, stat, writeFile } from "../../../shared/files/files.ts";
+import { fingerprints } from "../../../shared/hand-over/about-bundle.ts";
+import { type Bundle, packTar } from "../../../shared/hand-over/bundle.ts";
+import { checkOrigin, type Here, unpackHere } from "../../../shared/hand-over/place-keys.ts";
+import { privateKeyOf } from "../../../shared/pki/certificate.ts";
+import { SHARED_FILES } from "../../../shared/pki/certs.ts";
+import { bundleOf, PKI, put } from "../../pretend/bundles.ts";
+import { FILE, failOf, fingerprint, keys, node, old, others, present, putSealed, unpack } from "../../pretend/hand-over.ts";
 
 describe("unpack on a node that has keys", () => {
   const BY_PASSPHRASE = { confirmed: undefined, lock: "passphrase" } as const;
