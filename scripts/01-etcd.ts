@@ -24,7 +24,6 @@ import { rescuedEtcd, rescuedLog } from "../shared/node/rescue-folder.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { turnKubelet } from "../shared/node/turn-kubelet.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
-import { DRY_RUN, ETCD_DATA, HELP, optionsText } from "../shared/options.ts";
 import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
@@ -179,46 +178,6 @@ function replacedKey({ data, node, facts }: ControlPlaneNode): OldSaKey | undefi
   return newSaKeySince(readText(`${pki}/sa.pub`) ?? "") && oldSaKey(data, node, pki);
 }
 
-const OPTIONS = {
-  "new-cas": {
-    type: "boolean",
-    text: `Make new CAs and a new service-account key where they are missing. Use it only when
-      00-assess finds the old ones nowhere: every kubelet and every token must be renewed then
-      (parts 3 and 4).`,
-  },
-  "new-internal-cas": {
-    type: "boolean",
-    text: `Make a new etcd CA and front-proxy CA where they are missing, but never the cluster's CA
-      or the service-account key. Only control plane nodes trust these two CAs, so nothing
-      else must be renewed.`,
-  },
-  "lost-on": {
-    type: "string",
-    list: true,
-    value: "NODE,…",
-    text: `Other control plane nodes that you have looked at: the same keys are lost there, or what
-      answers in their place is somebody else. Without it, no new key is made beside an etcd
-      that runs, or seems to.`,
-  },
-  "files-later": {
-    type: "boolean",
-    text: `Go on although files are lost that a living API server here has read and that no script
-      can make. Part 2 waits for them.`,
-  },
-  "images-later": {
-    type: "boolean",
-    text: "Go on although an image is not on this node: the kubelet pulls it.",
-  },
-  endpoint: {
-    type: "string",
-    value: "HOST:PORT",
-    text: "Where the API is reached, if nothing decides between those who name a place.",
-  },
-  "etcd-data": ETCD_DATA,
-  "dry-run": DRY_RUN,
-  help: HELP,
-} as const;
-
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…]
                               [--files-later] [--images-later] [--endpoint HOST:PORT] [--dry-run]
@@ -228,7 +187,25 @@ Brings etcd back on this control plane node: its old data, with certificates tha
 certificates that are here and right are kept. Run it on each control plane node, the first one
 first. Between two nodes, hand-over.ts carries the shared keys. No workload restarts.
 
-${optionsText(OPTIONS)}
+Options:
+    --new-cas        Make new CAs and a new service-account key where they are missing. Use it only
+                     when 00-assess finds the old ones nowhere: every kubelet and every token must
+                     be renewed then (parts 3 and 4).
+    --new-internal-cas
+                     Make a new etcd CA and front-proxy CA where they are missing, but never the
+                     cluster's CA or the service-account key. Only control plane nodes trust these
+                     two CAs, so nothing else must be renewed.
+    --lost-on NODES  Other control plane nodes that you have looked at: the same keys are lost
+                     there, or what answers in their place is somebody else. Without it, no new key
+                     is made beside an etcd that runs, or seems to.
+    --files-later    Go on although files are lost that a living API server here has read and that
+                     no script can make. Part 2 waits for them.
+    --images-later   Go on although an image is not on this node: the kubelet pulls it.
+    --endpoint HOST:PORT
+                     Where the API is reached, if nothing decides between those who name a place.
+    --etcd-data DIR  etcd's data directory (default: found by itself).
+    --dry-run        Print what would be done; nothing is written, stopped or started.
+    --help           Print this text.
 
 Examples:
     ./bunw scripts/01-etcd.ts --dry-run --new-cas
@@ -238,8 +215,22 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
             4 locked by another run, 130 ended by a signal
 `;
 
+const OPTIONS = {
+  "new-cas": { type: "boolean" },
+  "new-internal-cas": { type: "boolean" },
+  "lost-on": { type: "string", list: true },
+  "files-later": { type: "boolean" },
+  endpoint: { type: "string" },
+  "images-later": { type: "boolean" },
+  "etcd-data": { type: "string", path: "proved" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
 type Values = ReturnType<typeof parse>["values"];
 
-const parse = () => parseOptions({ options: OPTIONS });
+function parse() {
+  return parseOptions({ options: OPTIONS });
+}
 
 if (import.meta.main) await run(main);

@@ -207,7 +207,8 @@ retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub
          made one) from the API server, unless a Secret or a running pod still holds a token of it.
 
 Options:
-    --without NODES  Nodes that are away for now. --lost NODES: lost for good; delete them before.
+    --without NODES  Nodes that are away for now.
+    --lost NODES     Nodes that are lost for good; delete them before.
     --only-system    Restart kube-system and the network plugin now, all others in a later run.
     --namespace NS   Restart this namespace's pods now (also several, with commas or repeated).
                      Without these two, all restart. Tokens in Secrets are renewed in any case.
@@ -220,7 +221,6 @@ Options:
 
 Examples:
     ./bunw scripts/04-sa-tokens.ts --dry-run
-    ./bunw scripts/04-sa-tokens.ts
     ./bunw scripts/04-sa-tokens.ts --only-system      # then, when you choose:
     ./bunw scripts/04-sa-tokens.ts --namespace shop   # and in the end without both
     ./bunw scripts/04-sa-tokens.ts retire

@@ -36,44 +36,6 @@ export type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs
 
 type Lists<O> = { [name in keyof O as O[name] extends { list: true } ? name : never]: string[] };
 
-/** What --help says of an option: the word for its value, and what it is for; a text may be broken into lines anywhere. */
-interface Described {
-  value?: string;
-  text: string;
-}
-
-/** Several scripts have these, and say the same of them. */
-export const ETCD_DATA = {
-  type: "string",
-  path: "proved",
-  value: "DIR",
-  text: "etcd's data directory (default: found by itself).",
-} as const;
-export const DRY_RUN = { type: "boolean", text: "Print what would be done; nothing is written, stopped or started." } as const;
-export const HELP = { type: "boolean", text: "Print this text." } as const;
-
-/** The part "Options:" of a --help, 100 columns wide. A head that is longer than most has a line of its own. */
-export function optionsText(options: Record<string, Described>): string {
-  const rows = Object.entries(options).map(([name, { value, text }]) => ({ head: `--${name}${value ? ` ${value}` : ""}`, text }));
-  const width = Math.max(...rows.map(({ head }) => head.length).filter((length) => length <= 16)) + 2;
-  const lines = rows.flatMap(({ head, text }) => {
-    const [first = "", ...more] = wrapped(text, 96 - width);
-    const beside = head.length < width - 1;
-    return [beside ? `${head.padEnd(width)}${first}` : head, ...(beside ? more : [first, ...more]).map((line) => " ".repeat(width) + line)];
-  });
-  return ["Options:", ...lines.map((line) => `    ${line}`)].join("\n");
-}
-
-function wrapped(text: string, width: number): string[] {
-  const lines: string[] = [];
-  for (const word of text.split(/\s+/)) {
-    const last = lines.at(-1);
-    if (last !== undefined && `${last} ${word}`.length <= width) lines.splice(-1, 1, `${last} ${word}`);
-    else lines.push(word);
-  }
-  return lines;
-}
-
 /** All values of one option; parseArgs keeps only the last. */
 function valuesOf(name: string, config: ParseArgsConfig): string[] {
   return tokensOf(config).flatMap((token) => (token.kind === "option" && token.name === name ? (token.value ?? []) : []));

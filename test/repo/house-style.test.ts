@@ -263,3 +263,27 @@ test("sizes are told where they pass the budget", () => {
   for (const { path, lines } of long) console.log(`  ${path}: ${lines} lines, the budget is ${budget(path)}`);
   expect(sources.length).toBeGreaterThan(0);
 });
+
+/** What --help describes and the script does not take, or the other way round: "--name". A value is described where one is taken. */
+function helpFaults({ path, text }: Pick<Source, "path" | "text">): string[] {
+  const heads =
+    (/^Options:\n([^]*?)\n\n/m.exec(text)?.[1] ?? "").match(/^ {4}--[\w-]+(?: [A-Z]{2}[^\s,]*)?(?:, --[\w-]+(?: [A-Z]{2}\S*)?)?/gm) ?? [];
+  const told = new Map(heads.flatMap((head) => head.split(", ").map((one) => [/--([\w-]+)/.exec(one)![1]!, / [A-Z]/.test(one)] as const)));
+  const table = /^const OPTIONS = \{\n([^]*?)^\} as const;/m.exec(text)?.[1] ?? "";
+  const taken = new Map(
+    table.split(/^ {2}(?=["\w])/m).flatMap((row) => {
+      const name = /^"?([\w-]+)"?: \{/.exec(row)?.[1];
+      return name ? [[name, row.includes('"string"')] as const] : [];
+    }),
+  );
+  const names = [...new Set([...told.keys(), ...taken.keys()])];
+  return names.filter((name) => told.get(name) !== taken.get(name)).map((name) => `${path}: --${name}`);
+}
+
+test("--help describes the options that a script takes, each of them and no other", () => {
+  const wrong = `Options:\n    --a         x\n    --b FILE    x\n    --gone      x\n\n\`;\nconst OPTIONS = {\n  a: { type: "string" },\n  b: { type: "string" },\n  c: { type: "boolean" },\n} as const;\n`;
+  expect(helpFaults({ path: "s.ts", text: wrong })).toEqual(["s.ts: --a", "s.ts: --gone", "s.ts: --c"]);
+  const described = scripts.filter(({ text }) => text.includes("\nOptions:\n"));
+  expect(described.length).toBeGreaterThan(9);
+  expect(described.flatMap(helpFaults)).toEqual([]);
+});
