@@ -1,23 +1,26 @@
 /** A function of shared/ that looks at a whole node, in this process: the node's files and programs are those of a pretend node. */
+import { spyOn } from "bun:test";
 import { onNode } from "./no-node.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
-import { quietly } from "./quietly.ts";
 
 type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 
-/** Makes the node, changes it, and looks; says nothing. Waiting in vain takes no time. The node is gone afterwards. */
+/** Makes the node, changes it, and looks; `said` is what was printed meanwhile. Waiting in vain takes no time. The node is gone afterwards. */
 export async function lookAt<T>(
   options: NodeOptions & { change?: ((node: PretendNode) => unknown) | undefined },
-  look: (node: PretendNode) => Promise<T>,
+  look: (node: PretendNode, said: readonly string[]) => Promise<T>,
 ): Promise<T> {
   using node = await pretendNode(options);
   await options.change?.(node);
   const own = { ...node.env, KUBE_PKI_REPAIR_PATIENCE: "0.0005" };
   const before = Object.keys(own).map((name) => [name, process.env[name]] as const);
   Object.assign(process.env, own);
+  const said: string[] = [];
+  const ear = spyOn(console, "error").mockImplementation((line: string) => void said.push(line.trim()));
   try {
-    return await onNode(node.root, () => quietly(() => look(node)));
+    return await onNode(node.root, () => look(node, said));
   } finally {
+    ear.mockRestore();
     for (const [name, value] of before) {
       if (value === undefined) delete process.env[name];
       else process.env[name] = value;
