@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the
- * controller-manager runs in full again. `open` on the first control plane node, then `join` on
+ * controller-manager runs in full again. `open` on the first control plane node, then 03-join on
  * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
  */
 import { adminApi } from "../shared/api/admin-api.ts";
@@ -15,34 +15,31 @@ import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/con
 import * as next from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { command, inOneLine, type LeftOut, leftNames } from "../shared/facts/todo.ts";
-import { Fail } from "../shared/fail.ts";
+import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { trustedKeys } from "../shared/pki/trusted-keys.ts";
-import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
-import { shell } from "../shared/shell-line.ts";
-import { orUndo } from "../shared/signals.ts";
+import { answer, done, mode, run, start, step, tell } from "../shared/run.ts";
+import { asTyped, shell } from "../shared/shell-line.ts";
 import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
 import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
 import { APPROVES, endBySignal, endJoining, startApprover } from "../shared/workers/approver.ts";
-import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
-import { wayToApi } from "../shared/workers/own-server.ts";
-import { endJoin, rollBack, saveTrust, wasCutOff } from "../shared/workers/saved-trust.ts";
-import { readTokenFile, sayTokens, writeTokenFiles } from "../shared/workers/token-file.ts";
+import { sayTokens, writeTokenFiles } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { waitForRootCa } from "../shared/workloads/root-ca.ts";
 
 async function main() {
+  refuseJoin();
   const { values, positionals } = parseOptions(CONFIG);
   if (values.help) return console.log(USAGE);
   const name = positionals.join(" ");
   const subcommand = COMMANDS.get(name);
   if (!subcommand)
-    throw new Fail(`03-workers needs one of open, join, close, approve, got "${name}"`, {
+    throw new Fail(`03-workers needs one of open, close, approve, got "${name}"`, {
       hint: "./bunw scripts/03-workers.ts --help",
     });
   start(`03-workers ${name}`, { dryRun: values["dry-run"] });
@@ -50,7 +47,7 @@ async function main() {
   await subcommand(values);
 }
 
-const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
+const COMMANDS = new Map(Object.entries({ open, close, approve }));
 
 async function open(values: Values) {
   const { cp, api, out } = await onControlPlane(values, "03-workers open");
@@ -77,49 +74,6 @@ async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired 
   const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api, of) : [];
   const end = { silentControlPlanes, closeOn, ...trustSeen(cp) };
   done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), end)));
-}
-
-type Worker = Awaited<ReturnType<typeof worker.readWorker>>;
-
-async function changeTrust(
-  node: Worker,
-  paste: { server: string; hashes: string[]; file: string },
-) {
-  const trust = await step(
-    "3.2 Check the new CA by its fingerprint, and the server by the CA",
-    async () => {
-      const carried = readTokenFile(paste.file, paste.hashes, node.name);
-      return { ...carried, ...(await wayToApi(node, paste.server, carried.ca)) };
-    },
-  );
-  const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
-  const swap = () =>
-    step("3.4 Swap the trust and restart the kubelet", () => worker.swapTrust(node, trust, saved));
-  await orUndo(swap, () => rollBack(saved));
-  return { ca: trust.ca, saved };
-}
-
-async function join(values: Values) {
-  const node = await worker.readWorker(values["etcd-data"]);
-  worker.refuseLeftOut(node, values);
-  const { server, "ca-hash": hashes, "token-file": file } = values;
-  if (!server || hashes.length === 0)
-    throw new Fail("join needs --server and --ca-hash", {
-      hint: "paste the line that ./bunw scripts/03-workers.ts open printed",
-    });
-  const joined = await worker.joinedCa(node, hashes);
-  if (joined && !wasCutOff(node))
-    say(`${node.name}: has a certificate of this CA already, nothing to do`);
-  else {
-    const changed = joined
-      ? { ca: joined, saved: await saveTrust(node) }
-      : await changeTrust(node, { server, hashes, file });
-    await step("3.5 Prove that this worker's kubelet renews its Lease", () =>
-      worker.proveKubelet(node, changed),
-    );
-  }
-  endJoin(node, file);
-  done(inOneLine(next.afterJoin(values)));
 }
 
 async function approve(values: Values) {
@@ -179,24 +133,19 @@ function printJoinLine({ facts }: ControlPlaneNode, file: string, out: LeftOut) 
   const ca = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
   tell("\nOn each worker, as root, in the kit's folder, with its own token file in it:");
   const at = clusterServer(facts);
-  answer(command(shell`03-workers join --server ${at} --ca-hash ${ca} --token-file ${file}`, out));
+  answer(command(shell`03-join --server ${at} --ca-hash ${ca} --token-file ${file}`, out));
 }
 
 const USAGE = `Usage:
     ./bunw scripts/03-workers.ts open [--token-file FILE] [--one-token] [--endpoint HOST:PORT]
-                                      [--without NODE,…] [--lost NODE,…] [--dry-run]
-    ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE
                                       [--without NODE,…] [--lost NODE,…] [--dry-run]
     ./bunw scripts/03-workers.ts close [--wait MINUTES] [--without NODE,…] [--lost NODE,…]
                                       [--dry-run]
     ./bunw scripts/03-workers.ts approve [--without NODE,…] [--lost NODE,…] [--dry-run]
 
 open:    On the first control plane node. Makes a bootstrap token for each worker (valid for 2
-         hours), writes it with the CA to token.d/NODE/token, and prints the line for the workers.
-         Starts approve as a unit of systemd. A second open revokes the first tokens.
-join:    On each worker. The kubelet trusts the new CA and asks for a new client certificate; its
-         configuration and all containers stay. If the certificate does not come, the old files come
-         back; if join is stopped meanwhile, run it again. At its end it removes the token file.
+         hours), writes it with the CA to token.d/NODE/token, and prints the line for the workers:
+         03-join. Starts approve as a unit of systemd. A second open revokes the first tokens.
 close:   On each control plane node. Waits until all nodes are back, approves serving certificates
          of nodes that etcd knew, lets the controller-manager run in full again, and removes
          everything that open has made.
@@ -204,18 +153,15 @@ approve: Where open was. Approves client certificates of workers that etcd knew:
          once, while it does not renew its Lease. Run it by hand only where systemd-run fails.
 
 Options:
-    --token-file FILE  What join reads, the token and the CA (default: token); open writes each
-                       worker's own to FILE.d/NODE/FILE. Copy them with scp; mode 0600.
+    --token-file FILE  The token and the CA (default: token): each worker's own is written to
+                       FILE.d/NODE/FILE. Copy them with scp; mode 0600.
     --one-token        One token for all workers, in FILE: each can ask in another's name with it.
     --endpoint HOST:PORT  Where the workers reach the API, where nothing decides it.
-    --server URL       The API's address, as open prints it.
-    --ca-hash HASHES   The new CA's fingerprint, as open prints it (kubeadm calls it
-                       --discovery-token-ca-cert-hash); of several certificates, each.
     --without NODES    Nodes that are away for now: no certificate of theirs is approved, and close
                        does not wait for them. After close their pods are evicted. When one comes
-                       back: open, join there, close; with the old CA nothing.
+                       back: open, 03-join there, close; with the old CA nothing.
     --lost NODES       The same for nodes that are lost for good: close prints what deletes their
-                       Nodes. A node that renews its Lease is refused. join only prints both on.
+                       Nodes. A node that renews its Lease is refused.
     --wait MINUTES     How long close waits for the nodes (default: 15).
     --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Print what would be done; nothing is written, stopped or started.
@@ -227,14 +173,7 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 
 const OPTIONS = {
   "one-token": { type: "boolean", default: false, of: ["open"] },
-  "token-file": {
-    file: { open: "written", join: "proved" },
-    type: "string",
-    default: "token",
-    of: ["open", "join"],
-  },
-  server: { type: "string", of: ["join"] },
-  "ca-hash": { type: "string", list: true, of: ["join"] },
+  "token-file": { file: { open: "written" }, type: "string", default: "token", of: ["open"] },
   endpoint: { type: "string", of: ["open"] },
   without: { type: "string", list: true },
   lost: { type: "string", list: true },
@@ -246,5 +185,13 @@ const OPTIONS = {
 
 const CONFIG = { options: OPTIONS, allowPositionals: true } as const;
 type Values = ReturnType<typeof parseOptions<typeof CONFIG>>["values"];
+
+/** What it was called before. */
+function refuseJoin() {
+  const typed = process.argv.slice(2);
+  if (typed.find((word) => !word.startsWith("-")) !== "join") return;
+  const words = typed.toSpliced(typed.indexOf("join"), 1);
+  throw new Refused("join is a script of its own", { hint: asTyped("03-join", words) });
+}
 
 if (import.meta.main) await run(main);

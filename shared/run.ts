@@ -34,7 +34,7 @@ export function carry(option: string, takers: keyof typeof TAKERS) {
 const TAKERS = {
   endpoint: /\.\/bunw scripts\/(?:01-etcd\.ts|02-control-plane\.ts|03-workers\.ts open)\b(?!(?:[^\n;,#]|,(?! ))*--endpoint)/g,
   "lost-on": /\.\/bunw scripts\/(?:01-etcd|02-control-plane)\.ts\b(?!(?:[^\n;,#]|,(?! ))*--lost-on)/g,
-  "etcd-data": /\.\/bunw scripts\/(?!join-again|03-workers\.ts join)[\w-]+\.ts\b(?!(?:[^\n;,#]|,(?! ))*--etcd-data)/g,
+  "etcd-data": /\.\/bunw scripts\/(?!join-again|03-join\.ts)[\w-]+\.ts\b(?!(?:[^\n;,#]|,(?! ))*--etcd-data)/g,
 };
 
 /** A line with this option behind each script that takes it. */

@@ -25,7 +25,7 @@ export function timeNeeded({ cluster, data, etcd }: ControlPlaneNode, restarts: 
   const batches = workers === 0 ? 0 : 1 + Math.ceil((workers - 1) / WORKERS_AT_ONCE);
   const carried = sum(taking("hand-over.ts pack"), times(others, sum(taking("hand-over.ts unpack"), taking("01-etcd.ts"), copy)));
   const untilApi = sum(taking("00-assess.ts"), taking("01-etcd.ts"), copy, others > 0 ? carried : NONE, taking("02-control-plane.ts"));
-  const join = sum(taking("03-workers.ts open"), times(batches, taking("03-workers.ts join")), taking("03-workers.ts close"));
+  const join = sum(taking("03-workers.ts open"), times(batches, taking("03-join.ts")), taking("03-workers.ts close"));
   const untilNodes = sum(untilApi, times(others, taking("02-control-plane.ts")), join);
   const untilPods = sum(untilNodes, taking("04-sa-tokens.ts"), times(podsInTurn(restarts), POD));
   return { untilApi, untilNodes, untilPods, controlPlanes, workers, bytes, keys: data.keyCount };

@@ -166,7 +166,7 @@ export function closing(out: LeftOut): Todo[] {
 
 /** After `join`, on a worker: it knows of no other node but those that the line of `open` says are lost. */
 export function afterJoin(route: LeftOut): Todo[] {
-  return [{ command: command("03-workers join", route), called: "the same", on: "the other workers" }, ...closing(route)];
+  return [{ command: command("03-join", route), called: "the same", on: "the other workers" }, ...closing(route)];
 }
 
 /** After an `open` where no worker has to join. `closeOn`: where `close` still has something to do. */

@@ -58,7 +58,7 @@ function bare(line: string): string {
 /** Nothing of a control plane is here: most likely a worker. */
 export function noControlPlane(dataDir: string): Fail {
   return new Refused(`This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`, {
-    hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-workers.ts join. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(bare).join("; ")}`,
+    hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(bare).join("; ")}`,
   });
 }
 
@@ -85,8 +85,7 @@ export function refuseWorker(
   { named, force }: { named?: readonly string[] | undefined; force?: boolean | undefined },
 ) {
   if (!node || named?.includes(node.name) || exists(dataDir) || controlPlaneWithoutData(node, dataDir)) return;
-  const worker =
-    "The CAs' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-workers.ts join. Remove the bundle here";
+  const worker = "The CAs' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-join.ts. Remove the bundle here";
   if (named)
     throw new Refused(`This is a worker: "${node.name}" is none of the control plane nodes ${named.join(", ")}`, {
       hint: `nothing was changed. ${worker}`,

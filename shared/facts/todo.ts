@@ -28,7 +28,7 @@ export function leftNames({ without, lost }: LeftOut): string[] {
 }
 
 /** Scripts, or their words, that take --without and --lost. */
-const TAKES_BOTH = /^(plan|02-control-plane|03-workers (open|join|close|approve)|04-sa-tokens)\b/;
+const TAKES_BOTH = /^(plan|02-control-plane|03-workers (open|close|approve)|03-join|04-sa-tokens)\b/;
 
 /** "03-workers close" as an operator types it. */
 export function command(words: string, out: Partial<LeftOut> = {}): string {

@@ -35,7 +35,7 @@ const EFFORTS: [command: RegExp, effort: Effort][] = [
   [/hand-over\.ts unpack/,           { does: "Unpack the shared keys", costs: NO_RESTART, seconds: [2, 10] }],
   [/02-control-plane\.ts/,           { does: "Bring the control plane back", costs: "the API is back at its end; no workload restarts", seconds: [5, 40] }],
   [/03-workers\.ts open/,            { does: "See which workers have to join, and make a token for them", costs: NO_RESTART, seconds: [1, 25], note: NAMES }],
-  [/03-workers\.ts join/,            { does: "Join the worker again", costs: "its kubelet restarts, its containers run on", seconds: [1, 10], note: NO_JOIN }],
+  [/03-join\.ts/,                    { does: "Join the worker again", costs: "its kubelet restarts, its containers run on", seconds: [1, 10], note: NO_JOIN }],
   [/03-workers\.ts close/,           { does: "Wait for the nodes, and close part 3", costs: "the controller-manager restarts if it ran reduced", seconds: [1, 60], longer: "it waits for nodes that are not back, 15 minutes at most" }],
   [/^kubectl .* delete node/,        { does: "Delete the Node of what is lost for good", costs: "for good: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more", seconds: [1, 5] }],
   [/04-sa-tokens\.ts --dry-run/,     { does: "Read which pods will restart", costs: NOTHING, seconds: [1, 5] }],

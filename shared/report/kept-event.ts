@@ -23,7 +23,7 @@ interface KeptCertificate {
 /** Entries of one list in a line. */
 const LONGEST = 100;
 
-/** "03-workers join": it stands in sentences of ours, and in names of files. */
+/** "03-workers close", "03-join" (which was "03-workers join"): it stands in sentences of ours, and in names of files. */
 const SCRIPT = /^[a-z\d-]{1,30}( [a-z-]{1,20})?$/;
 const VERSION = /^[\w.+-]{1,40}$/;
 const HOST = /^[\w.-]{1,253}$/;

@@ -69,7 +69,7 @@ function runsTable(runs: readonly KeptRecord[]): string {
   return rows.join("\n");
 }
 
-/** "03-workers join --server …": the script's name holds its sub-command already. */
+/** "03-workers close --wait …": the script's name holds its sub-command already. */
 function typedAs({ script, args }: KeptRecord): string {
   return [script, ...args.filter((arg) => !script.endsWith(` ${arg}`))].join(" ");
 }

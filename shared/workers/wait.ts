@@ -166,7 +166,7 @@ function namesOf({ away }: Scene): string {
 
 /** What to do for nodes that do not come back. */
 function wayOut({ away, refused }: Scene): string {
-  const join = "has 03-workers.ts join been run there?";
+  const join = "has 03-join.ts been run there?";
   const csrs =
     " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR.";
   return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes, if they are away for now: ${retyped({ without: [...away.keys()] }, { of: "03-workers close" })}; those that are lost for good: --lost`;

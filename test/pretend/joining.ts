@@ -1,4 +1,4 @@
-/** A worker, the API server that it joins by `03-workers join`, and what its kubelet then does. */
+/** A worker, the API server that it joins by `03-join`, and what its kubelet then does. */
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { certInfo } from "../../shared/pki/certificate.ts";
@@ -34,7 +34,7 @@ export function writeToken(root: string, ca = newCa.cert) {
 }
 
 export function join(hash = newHash) {
-  return `03-workers join --server ${SERVER} --ca-hash ${hash} --token-file token`;
+  return `03-join --server ${SERVER} --ca-hash ${hash} --token-file token`;
 }
 
 /** The files of /etc and /var, without their times and folders: what a failed join has to leave as it was. */

@@ -34,7 +34,7 @@ async function built(): Promise<string> {
   process.on("exit", () => rmSync(outdir, { recursive: true, force: true }));
   const entrypoints = [...new Bun.Glob("0*.ts").scanSync({ cwd: `${HOME}/scripts`, absolute: true })];
   await Bun.build({
-    ...{ entrypoints, outdir, target: "bun" },
+    ...{ entrypoints, outdir, target: "bun", naming: "[name].[ext]" },
     plugins: [
       {
         name: "as in the checkout",

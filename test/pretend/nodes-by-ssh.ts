@@ -23,7 +23,7 @@ PATH="$AT/root:/usr/bin:/bin" exec "$@"`;
 
 const BUNW = `${SAY("bunw $*")}
 case "$*" in
-  *"workers.ts open"*) (umask 077; mkdir -p token.d; for i in $(seq 0 30); do mkdir token.d/w$i; echo token-of-w$i > token.d/w$i/token; done); echo "./bunw scripts/03-workers.ts join --server x" ;;
+  *"workers.ts open"*) (umask 077; mkdir -p token.d; for i in $(seq 0 30); do mkdir token.d/w$i; echo token-of-w$i > token.d/w$i/token; done); echo "./bunw scripts/03-join.ts --server x" ;;
   *" pack "*) (umask 077; echo a-bundle > shared-keys.age); echo "./bunw scripts/hand-over.ts unpack y" ;;
 esac`;
 

@@ -17,7 +17,7 @@ export const WRITERS = [
   "01-etcd --new-cas",
   "02-control-plane",
   "03-workers open",
-  "03-workers join --server https://127.0.0.1:1 --ca-hash sha256:00",
+  "03-join --server https://127.0.0.1:1 --ca-hash sha256:00",
   "03-workers close",
   "03-workers approve",
   "04-sa-tokens",

@@ -35,7 +35,7 @@ const { blocks } = readRunbook(runbook);
 /** Where an operator pastes a line that an earlier command printed, the playbook takes it from that command's output. */
 const PRINTED: [taken: string, line: string][] = [
   ["{{ hostvars[first].packed.stdout_lines | last", "./bunw scripts/hand-over.ts unpack"],
-  ["{{ hostvars[first].join_line", "./bunw scripts/03-workers.ts join"],
+  ["{{ hostvars[first].join_line", "./bunw scripts/03-join.ts"],
 ];
 const HOSTS: Record<string, string> = {
   "first_control_plane:other_control_planes": "each-control-plane",
@@ -93,7 +93,7 @@ const isOurs = (command: string) => /^(\.\/bunw scripts\/|systemctl |for p in )/
 
 /** Of a printed line, its beginning. */
 function example({ printed }: Block, command: string): string {
-  return printed ? command.split(" ").slice(0, 3).join(" ") : command;
+  return printed ? /^\.\/bunw scripts\/\S+(?: [a-z]+(?= |$))?/.exec(command)![0] : command;
 }
 
 test("the loop beside it in the runbook types the same", () => {

@@ -242,7 +242,7 @@ test("03-workers open says what to do where systemd-run does not work, with the 
   using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
   const { exitCode, stdout, stderr } = await node.run("03-workers open --without w2");
   expect(exitCode).toBe(1);
-  expect(stdout).toStartWith("./bunw scripts/03-workers.ts join --server https://lab-api:6443 ");
+  expect(stdout).toStartWith("./bunw scripts/03-join.ts --server https://lab-api:6443 ");
   expect(stderr).toContain(
     "error: systemd-run exited 1: no bus\nhint: the token is made, but nothing approves the certificates of workers yet.",
   );

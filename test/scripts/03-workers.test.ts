@@ -1,23 +1,18 @@
-/** 03-workers as operators run it: `join` on a worker against a pretend API server; `open` and `close` on a control plane node. */
+/** 03-workers as operators run it: `open` and `close` on a control plane node. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync, statSync, symlinkSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
-import { bootstrap, join, joinToItsEnd, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
-import { expectTranscript, MEMBER, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { serveLeases } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
 
-const FORMER = "kube-pki-repair/serving-certificate-before";
-
 test.each([
-  ["03-workers", 'error: 03-workers needs one of open, join, close, approve, got ""', "./bunw scripts/03-workers.ts --help"],
-  ["03-workers jion", 'error: 03-workers needs one of open, join, close, approve, got "jion"', "./bunw scripts/03-workers.ts --help"],
-  ["03-workers join", "error: join needs --server and --ca-hash", "paste the line that ./bunw scripts/03-workers.ts open printed"],
+  ["03-workers", 'error: 03-workers needs one of open, close, approve, got ""', "./bunw scripts/03-workers.ts --help"],
+  ["03-workers jion", 'error: 03-workers needs one of open, close, approve, got "jion"', "./bunw scripts/03-workers.ts --help"],
 ])("%s stops and says what is missing", async (line, error, hint) => {
   using node = await pretendNode({ kind: "worker" });
   const before = node.fingerprint();
@@ -28,147 +23,20 @@ test.each([
 });
 
 test.each([
-  [undefined, 'There is no token file "token"'],
-  [`${TOKEN}\n# w2\n${newCa.cert}`, '"token" holds the token of "w2", and this node is "w1"'],
-  ["not a token\n", '"token" holds no bootstrap token'],
-])("03-workers join with the token file %j refuses, and changes nothing", async (content, error) => {
+  ["03-workers join", ""],
+  [
+    "03-workers join --server https://x:6443 --ca-hash sha256:00 --token-file=my$token --dry-run",
+    " --server https://x:6443 --ca-hash sha256:00 '--token-file=my$token' --dry-run",
+  ],
+  ["03-workers --dry-run join --help", " --dry-run --help"],
+])("%s, the old spelling, is refused with the line of today", async (line, words) => {
   using node = await pretendNode({ kind: "worker" });
-  if (content) write(`${node.root}/root/token`, content);
   const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run(join());
-  expect(exitCode).toBe(1);
-  expect(stderr).toMatch(
-    new RegExp(`error: ${error}\\nhint: (nothing was changed; )?copy it from the first control plane node.*/token\\.d/w1/token \\.`),
-  );
-  expect(node.fingerprint()).toEqual(before);
-  expect(node.calls()).not.toContain("systemctl stop kubelet");
-});
-
-test.each([
-  ["of another CA", "03-workers-join-wrong-ca", async () => (await otherCa()).cert],
-  ["without one", "03-workers-join-no-ca", async () => ""],
-])("03-workers join refuses a token file %s, asks no server, and changes nothing", async (_, transcript, ca) => {
-  using node = await pretendNode({ kind: "worker" });
-  writeToken(node.root, await ca());
-  using api = await serve(newCa);
-  const before = node.fingerprint();
-  await expectTranscript(transcript, await node.run(join()));
-  expect(node.fingerprint()).toEqual(before);
-  expect(api.requests).toEqual([]);
-});
-
-test("03-workers join on a worker that open was told not to wait for is refused: nobody would approve its certificate", async () => {
-  using node = await pretendNode({ kind: "worker" });
-  writeToken(node.root);
-  const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run(`${join()} --without w2,w1`);
-  expect([exitCode, stderr]).toEqual([
-    3,
-    expect.stringContaining('error: "w1" is this node, and the line says that it does not come back\n'),
-  ]);
-  expect(stderr).toEndWith(
-    "\nhint: nothing was changed. On the first control plane node: ./bunw scripts/03-workers.ts open --without w2; then the line that it prints\n",
-  );
+  const { exitCode, stdout, stderr } = await node.run(line);
+  expect({ exitCode, stdout }).toEqual({ exitCode: 3, stdout: "" });
+  expect(stderr).toEndWith(`\nerror: join is a script of its own\nhint: ./bunw scripts/03-join.ts${words}\n`);
   expect(node.fingerprint()).toEqual(before);
 });
-
-test("03-workers join refuses a server of another CA, and changes nothing", async () => {
-  using node = await pretendNode({ kind: "worker" });
-  writeToken(node.root);
-  using api = await serve(await otherCa());
-  const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run(join());
-  expect(exitCode).toBe(1);
-  expect(stderr).toContain(`error: Cannot reach "https://${SHOWN_ADDRESS}:6443" with that CA: `);
-  expect(node.fingerprint()).toEqual(before);
-  expect(api.requests).toEqual([]);
-});
-
-test("03-workers join lets no byte of a stranger's on the terminal", async () => {
-  using node = await pretendNode({ kind: "worker" });
-  write(`${node.root}/root/token`, `${TOKEN}\n${newCa.cert}`);
-  const attack = "\u001b[2J\u001b]0;pwned\u0007";
-  const { exitCode, stderr } = await node.run(join().replace("token-file token", `token-file ${attack}`));
-  expect(exitCode).toBe(1);
-  expect(stderr).toContain('There is no token file "\\u001b[2J\\u001b]0;pwned\\u0007"');
-  expect(stderr).not.toContain("\u001b");
-});
-
-test("03-workers join puts every file back when the kubelet never gets its certificate", async () => {
-  using node = await pretendNode({ kind: "worker" });
-  writeToken(node.root);
-  using _api = await serve(newCa);
-  const before = kubeletFiles(node);
-  // a disk may be mounted there, and no folder with one can be moved
-  const place = () => statSync(`${node.root}/var/lib/kubelet/pki`).ino;
-  const placeBefore = place();
-  await expectTranscript("03-workers-join-rolled-back", await node.run(join()));
-  expect({ files: kubeletFiles(node), place: place() }).toEqual({ files: before, place: placeBefore });
-  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
-  expect(node.exists("/root/token")).toBe(true);
-  expect(node.calls().filter((call) => /start|stop/.test(call))).toEqual(
-    Array(2).fill(["systemctl stop kubelet", "systemctl start kubelet"]).flat(),
-  );
-});
-
-test("03-workers join brings a worker back, leaves no token behind, and run again does nothing", async () => {
-  using node = await pretendNode({ kind: "worker" });
-  writeToken(node.root);
-  using api = await serve(newCa);
-  const config = statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs;
-  const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  await node.called("systemctl start kubelet");
-  expect(node.read("/etc/kubernetes/bootstrap-kubelet.conf")).toContain(TOKEN);
-  await bootstrap(node);
-  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
-  await expectTranscript("03-workers-join", await running);
-  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
-  expect(node.exists("/root/token")).toBe(false);
-  expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(newCa.cert);
-  expect(statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs).toBe(config);
-
-  const before = node.fingerprint();
-  const again = await node.run(`${join()} --without w2,w3`);
-  expect(again.exitCode).toBe(0);
-  expect(again.stderr).toEndWith(
-    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close --without w2,w3\n",
-  );
-  expect(node.fingerprint()).toEqual(before);
-  writeToken(node.root);
-  await node.run(join());
-  expect(node.exists("/root/token")).toBe(false);
-});
-
-test("03-workers join leaves the kubelet's serving certificate from before in its Node, without its key", async () => {
-  using node = await pretendNode({ kind: "worker" });
-  writeToken(node.root);
-  const { cert, key } = await issueLeaf(certRow("apiserver"), newCa, FACTS);
-  const [former, current] = ["2025-01-01-00-00-00", "current"].map((end) => `${node.root}/var/lib/kubelet/pki/kubelet-server-${end}.pem`);
-  write(former!, cert + key);
-  symlinkSync(former!.slice(node.root.length), current!);
-  using api = await serve(newCa);
-  const { exitCode, stderr } = await joinToItsEnd(node, api);
-  const patch = api.requests.find(({ method }) => method === "PATCH");
-  expect(patch).toMatchObject({ path: "/api/v1/nodes/w1", body: { metadata: { annotations: { [FORMER]: cert } } } });
-  // this API lets nobody in for that
-  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: expect.stringContaining("  warning: its serving certificate from before") });
-});
-
-test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
-  "03-workers join goes on where the certificate is of this CA, but %s is lost",
-  async (file) => {
-    using node = await pretendNode({ kind: "worker" });
-    writeToken(node.root);
-    rmSync(`${node.root}/var/lib/kubelet/pki`, { recursive: true });
-    await bootstrap(node);
-    write(`${node.root}/etc/kubernetes/pki/ca.crt`, newCa.cert);
-    using _api = await serve(newCa);
-    expect((await node.run(`${join()} --dry-run`)).stderr).toContain("has a certificate of this CA already, nothing to do");
-    rmSync(node.root + file);
-    const { stderr } = await node.run(`${join()} --dry-run`);
-    expect(stderr).toContain("== 3.4 Swap the trust and restart the kubelet");
-  },
-);
 
 test("03-workers open on a control plane node with its old CA has nothing to do where every kubelet renews its Lease, and prints no line for workers", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
@@ -190,7 +58,7 @@ test("03-workers open on a control plane node with its old CA names the nodes wi
   expect(stderr).toContain(
     "no Lease renewal from w1 (last TIME). The CA is unchanged, so these kubelets' client certificates have expired or are missing: run join on these",
   );
-  expect(stdout).toMatch(/^\.\/bunw scripts\/03-workers\.ts join --server \S+ --ca-hash \S+ --token-file token\n$/);
+  expect(stdout).toMatch(/^\.\/bunw scripts\/03-join\.ts --server \S+ --ca-hash \S+ --token-file token\n$/);
   // a token for each worker, also for one that seems to live
   expect(api.changes()).toEqual([
     "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",

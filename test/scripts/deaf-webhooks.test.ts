@@ -177,7 +177,7 @@ test("03-workers open does not wait for a namespace in which a webhook keeps the
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n");
   expect(stderr).toContain(WAY_OUT);
-  expect(stdout).toStartWith("./bunw scripts/03-workers.ts join --server ");
+  expect(stdout).toStartWith("./bunw scripts/03-join.ts --server ");
 });
 
 test("04-sa-tokens leaves a namespace in which somebody writes the old CA back, restarts nothing there, and all the others", async () => {

@@ -1,5 +1,5 @@
 /**
- * 03-workers join that is ended in its middle, on a worker, with the real `approve` on the control plane node: it gives each node one
+ * 03-join that is ended in its middle, on a worker, with the real `approve` on the control plane node: it gives each node one
  * certificate for a token. So what a run leaves has to be such that the next one needs no second.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
@@ -87,7 +87,7 @@ test.each(CUTS)("an ssh that drops when the kubelet of a join %s: the same comma
 });
 
 test.each(["the first time", "after a signal"])(
-  "03-workers join that waits in vain for the Lease (%s) keeps the certificate, and the same command again goes through",
+  "03-join that waits in vain for the Lease (%s) keeps the certificate, and the same command again goes through",
   async (when) => {
     using node = await cluster("has its certificate");
     const approve = node.approve();
@@ -104,7 +104,7 @@ test.each(["the first time", "after a signal"])(
   },
 );
 
-test("03-workers join whose certificate does not come in time puts the old files back, and names open: approve gives no second one", async () => {
+test("03-join whose certificate does not come in time puts the old files back, and names open: approve gives no second one", async () => {
   using node = await cluster("is approved");
   const before = kubeletFiles(node);
   const approve = node.approve();
@@ -123,7 +123,7 @@ test("03-workers join whose certificate does not come in time puts the old files
   expect((await approve).stderr).toContain('it asks for "w1", and so did csr-1, which was approved');
 });
 
-test("03-workers join whose certificate comes while it rolls back keeps it", async () => {
+test("03-join whose certificate comes while it rolls back keeps it", async () => {
   const commands = ["", 'while ! test -e "$FAKE/go"; do :; done; '].map((first) => ({
     command: "systemctl stop kubelet",
     does: `${first}echo > "$FAKE/stopped"`,

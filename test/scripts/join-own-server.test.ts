@@ -1,4 +1,4 @@
-/** 03-workers join on a worker that reaches the API by a balancer of its own: its CA and its client certificate change, and no more. */
+/** 03-join on a worker that reaches the API by a balancer of its own: its CA and its client certificate change, and no more. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";

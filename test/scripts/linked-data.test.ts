@@ -80,7 +80,7 @@ test("a link to the data of today is no copy from before: part 4 says that the C
 });
 
 test.each(["/etc/kubernetes/kubelet.conf", "/etc/kubernetes/pki/ca.crt", "/var/lib/kubelet/pki"])(
-  "03-workers join that fails puts every file back, where %s is a link",
+  "03-join that fails puts every file back, where %s is a link",
   async (path) => {
     using node = await pretendNode({ kind: "worker" });
     linkTo("/var/disk/linked", path, node.root);

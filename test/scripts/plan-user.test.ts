@@ -35,7 +35,7 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
   expect(calls).toContain(`${M3}: pgrep -x kube-controller`);
   expect(calls).toContain(`${M1}: bunw scripts/01-etcd.ts --new-cas`);
   expect(calls).toContain(`${M3}: bunw scripts/hand-over.ts unpack y`);
-  expect(calls).toContain(`${W2}: bunw scripts/03-workers.ts join --server x`);
+  expect(calls).toContain(`${W2}: bunw scripts/03-join.ts --server x`);
   expect(calls).toContain(`${M1}: kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found m2`);
   expect(existsSync(nodes.folder(M2))).toBe(false);
   for (const [node, file, content] of [
@@ -75,7 +75,7 @@ test("with many workers, xargs does the same", async () => {
   const { exitCode, stderr, calls } = await nodes.paste(steps(stdout).join("\n"));
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
   for (let i = 1; i <= 30; i++) {
-    expect(calls).toContain(`10.78.0.${i}: bunw scripts/03-workers.ts join --server x`);
+    expect(calls).toContain(`10.78.0.${i}: bunw scripts/03-join.ts --server x`);
     expect(readFileSync(`${nodes.folder(`10.78.0.${i}`)}${KIT}/token`, "utf8")).toBe(`token-of-w${i}\n`);
     expect(statSync(`${nodes.folder(`10.78.0.${i}`)}${KIT}/token`).mode & 0o777).toBe(0o600);
   }

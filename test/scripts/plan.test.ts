@@ -100,7 +100,7 @@ test("a healthy control plane node prints the plan for the others; alone, it has
 const RECORD = 'printf "%s" "$(basename "$0")"; printf " [%s]" "$@"; echo';
 const SSH = `[ "$1" = -n ] && exec < /dev/null
 { ${RECORD}; wc -c; } >> "$CALLS"
-case "$*" in *"workers.ts open") echo "./bunw scripts/03-workers.ts join --server x";; *" pack "*) echo "./bunw scripts/hand-over.ts unpack y";; esac`;
+case "$*" in *"workers.ts open") echo "./bunw scripts/03-join.ts --server x";; *" pack "*) echo "./bunw scripts/hand-over.ts unpack y";; esac`;
 
 test("bash runs the lines as they are: each command arrives in one piece, and the printed lines where they belong", async () => {
   const { stdout } = await plan({ etcd: three, members: MEMBERS });
@@ -118,7 +118,7 @@ test("bash runs the lines as they are: each command arrives in one piece, and th
   expect([code, stderr]).toEqual([0, ""]);
   expect(calls).toContain(`ssh [-n] [root@127.77.0.11] [${HOLD[1]!.command}]`);
   expect(calls).toContain("scp [-3] [-p] [root@127.77.0.11:/run/kube-pki-repair/token.d/w2/token] [root@10.77.0.22:/run/kube-pki-repair/]");
-  expect(calls).toContain("ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-workers.ts join --server x]");
+  expect(calls).toContain("ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-join.ts --server x]");
   expect(calls).toContain("ssh [-n] [root@10.77.0.13] [cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts unpack y]");
   expect(calls.join("\n")).toContain(`ssh [root@10.77.0.13] [${UNPACK}]\n5\n`);
 });

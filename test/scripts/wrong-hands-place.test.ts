@@ -21,7 +21,7 @@ async function nodeOf(kind: NonNullable<NodeOptions["kind"]>) {
 
 const without = (...words: string[]) => WRITERS.filter((line) => !words.some((word) => line.startsWith(word)));
 
-test.each(without("hand-over", "03-workers join"))("%s on a worker says that this is no control plane node", async (line) => {
+test.each(without("hand-over", "03-join"))("%s on a worker says that this is no control plane node", async (line) => {
   using node = await nodeOf("worker");
   await expectRefusal(node, line, /^This is no control plane node: /, /^run it on (a|each) control plane node/, REFUSED);
 });
@@ -70,9 +70,9 @@ test("hand-over unpack on a worker of a bundle that names no control plane nodes
   expect(existsSync(`${node.root}/etc/kubernetes/pki/ca.key`)).toBe(true);
 });
 
-test.each(["wiped control plane node", "healthy control plane node"] as const)("03-workers join on a %s is refused", async (kind) => {
+test.each(["wiped control plane node", "healthy control plane node"] as const)("03-join on a %s is refused", async (kind) => {
   using node = await nodeOf(kind);
-  const line = "03-workers join --server https://127.0.0.1:1 --ca-hash sha256:00";
+  const line = "03-join --server https://127.0.0.1:1 --ca-hash sha256:00";
   await expectRefusal(node, line, /^This is a control plane node \(.+\): join is for workers$/, /^part 2 gives its kubelet/, REFUSED);
 });
 

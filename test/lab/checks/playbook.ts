@@ -17,7 +17,7 @@ const HOSTS: Host[] = [
   { name: "w5", group: "workers", address: "127.1.0.25", user: USER },
 ];
 const [FIRST, OTHERS, WORKERS] = [["cp1"], ["cp2", "cp3"], ["w1", "w2", "w3", "w4", "w5"]];
-const JOIN = "scripts/03-workers.ts join --server https://api:6443 --token-file token";
+const JOIN = "scripts/03-join.ts --server https://api:6443 --token-file token";
 
 /** Which nodes get which command, in which order. The nodes of one line get it at the same time. */
 const STOPS: Line[] = ["systemctl stop kubelet", "pgrep -x kube-controller"].map((call) => [[...FIRST, ...OTHERS], call]);

@@ -27,8 +27,8 @@ case "$1 $2" in
   "scripts/hand-over.ts identity") echo "age1$(hostname)" ;;
   "scripts/hand-over.ts pack") printf 'sealed \\377' > shared-keys.age; echo "./bunw scripts/hand-over.ts unpack shared-keys.age --identity FILE --ca-hash sha256:7d" ;;
   "scripts/hand-over.ts unpack") printf 'sealed \\377' | cmp - shared-keys.age ;;
-  "scripts/03-workers.ts open") [ -e ${OLD_CA} ] || { (umask 077; rm -rf token.d; for w in w1 w2 w3 w4 w5; do case ",$4," in *",$w,"*) continue ;; esac; mkdir -p token.d/$w; printf "${TOKEN}\\n# $w\\n" > token.d/$w/token; done); echo "./bunw scripts/03-workers.ts join --server https://api:6443 --token-file token"; } ;;
-  "scripts/03-workers.ts join") [ "$(stat -c %a token)-$(head -n 1 token)-$(tail -n 1 token)" = "600-${TOKEN}-# $(hostname)" ] ;;
+  "scripts/03-workers.ts open") [ -e ${OLD_CA} ] || { (umask 077; rm -rf token.d; for w in w1 w2 w3 w4 w5; do case ",$4," in *",$w,"*) continue ;; esac; mkdir -p token.d/$w; printf "${TOKEN}\\n# $w\\n" > token.d/$w/token; done); echo "./bunw scripts/03-join.ts --server https://api:6443 --token-file token"; } ;;
+  "scripts/03-join.ts") [ "$(stat -c %a token)-$(head -n 1 token)-$(tail -n 1 token)" = "600-${TOKEN}-# $(hostname)" ] ;;
   "scripts/report.ts report.html") ls *.tar > report.html ;;
   *) echo "== 1.1 A step" >&2 ;;
 esac
@@ -63,7 +63,7 @@ export interface Fleet {
   play(args: string[]): Promise<{ calls: string[]; output: string; exitCode: number }>;
   /** Runs a shell script on the operator's machine, whose ssh and scp know the nodes by their names. */
   shell(script: string): ReturnType<Fleet["play"]>;
-  /** From now on, these calls fail (`w2: scripts/03-workers.ts join …`). */
+  /** From now on, these calls fail (`w2: scripts/03-join.ts …`). */
   fail(calls: string[]): void;
   /** From now on, no worker has to join. */
   keepCa(): void;

@@ -75,7 +75,7 @@ export function groups(steps: Step[]): Group[] {
   return found;
 }
 
-/** "03-workers join" for one of our scripts, otherwise the command as it was typed. */
+/** "03-join" for one of our scripts, otherwise the command as it was typed. */
 function nameOf({ command }: Step) {
   const [, script, word] = command.match(/scripts\/([\w-]+)\.ts(?:\s+([a-z]+))?/) ?? [];
   return script ? [script, word].filter(Boolean).join(" ") : command;

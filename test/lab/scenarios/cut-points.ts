@@ -100,7 +100,7 @@ async function whatIsMissing(scene: Scene, before: Awaited<ReturnType<typeof tak
 }
 
 const UNPACK = "./bunw scripts/hand-over.ts unpack";
-const JOIN = "./bunw scripts/03-workers.ts join";
+const JOIN = "./bunw scripts/03-join.ts";
 
 const tokenOf = ({ nodeName }: Machine) => TOKENS.replace("NODE", nodeName);
 

@@ -44,7 +44,7 @@ const ISSUE = ["01-etcd", "02-control-plane", "05-verify"];
 const INTERNAL = ["01-etcd --new-internal-cas", "02-control-plane", "05-verify"];
 const HELD = HOLD.map(({ command }) => command);
 const LOOK = [...HELD, "00-assess --deep", ...HELD];
-const WORKERS = ["03-workers open", "03-workers join", "03-workers close", "05-verify"];
+const WORKERS = ["03-workers open", "03-join", "03-workers close", "05-verify"];
 
 const ROWS: Row[] = [
   {

@@ -79,7 +79,7 @@ function commandIn(line: string): string[] {
   return [asJson.replace(/(00-salvage\.ts)(?! memory| secret)/, "$1 memory")];
 }
 
-const JOIN = "./bunw scripts/03-workers.ts join";
+const JOIN = "./bunw scripts/03-join.ts";
 
 async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { raw: string }> {
   const { controlPlanes, workers } = scene.lab;
@@ -120,7 +120,7 @@ function shortened(command: string): string {
     .replace("./bunw scripts/", "")
     .replace(/\.ts\b/, "")
     .replace(/(?: --no-disk)? --json$/, "")
-    .replace(/(03-workers join) .*/, "$1");
+    .replace(/(03-join) .*/, "$1");
 }
 
 export async function restartBarePods({ lab }: Scene) {

@@ -88,8 +88,7 @@ async function typeAt(operator: Operator, { node, command }: Todo): Promise<Step
   if (command.includes("04-sa-tokens") && screen.includes("not restarted: ")) await restartBarePods(scene);
   const bundle = /hand-over\.ts unpack (\S+)/.exec(screen)?.[1];
   if (command.includes("hand-over.ts pack") && bundle) await carry(operator, node, bundle, scene.lab.controlPlanes);
-  if (command.includes("03-workers.ts open") && screen.includes("03-workers.ts join"))
-    await carry(operator, node, TOKENS, scene.lab.workers);
+  if (command.includes("03-workers.ts open") && screen.includes("03-join.ts")) await carry(operator, node, TOKENS, scene.lab.workers);
   return step;
 }
 
@@ -139,7 +138,7 @@ function isSame(a: Todo, b: Todo): boolean {
 }
 
 function wordsOf({ command }: Todo): string {
-  return /^\.\/bunw \S+( (open|join|close|retire|pack|unpack|memory|secret)\b)?/.exec(command)?.[0] ?? command;
+  return /^\.\/bunw \S+( (open|close|retire|pack|unpack|memory|secret)\b)?/.exec(command)?.[0] ?? command;
 }
 
 function isDone({ typed, stops }: Operator, { node, command }: Todo): boolean {
@@ -149,9 +148,9 @@ function isDone({ typed, stops }: Operator, { node, command }: Todo): boolean {
 }
 
 function todosOn(operator: Operator, node: Machine, screen: string, exitCode: number): Todo[] {
-  const pasted = screen.split("\n").filter((line) => /^\s*\.\/bunw scripts\/(03-workers\.ts join|hand-over\.ts unpack) /.test(line));
+  const pasted = screen.split("\n").filter((line) => /^\s*\.\/bunw scripts\/(03-join\.ts|hand-over\.ts unpack) /.test(line));
   return [
-    ...pasted.flatMap((line) => on(operator, line.includes(" join ") ? "the other workers" : "the others", line.trim())),
+    ...pasted.flatMap((line) => on(operator, line.includes("03-join") ? "the other workers" : "the others", line.trim())),
     ...phrasesOn(screen, exitCode).flatMap((phrase) =>
       phrase === "the scp lines above" ? scpLines(screen).map((line) => ({ node, command: line })) : inPhrase(operator, node, phrase),
     ),

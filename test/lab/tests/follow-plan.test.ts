@@ -16,7 +16,7 @@ async function pageOf(name: string): Promise<string> {
 const page = await pageOf("ha-all-lost");
 
 const PLAN = "./bunw scripts/plan.ts";
-const JOIN = "./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
+const JOIN = "./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
 
 test("readPlan() knows the part of each step, its lines, its exit codes and how its output ends", () => {
   const steps = readPlan(page);

@@ -4,7 +4,7 @@ import { pretendScene } from "../../pretend/scene.ts";
 import type { Output } from "../machine/machine.ts";
 import { followPrinted } from "../scene/printed.ts";
 
-const JOIN = "./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
+const JOIN = "./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
 const done = (next: string): Partial<Output> => ({ stderr: `kube-pki-repair\n\ndone.  next: ${next}\n` });
 
 test("what 00-assess and then each script prints is typed, up to 05-verify; what is for workers is typed there", async () => {
@@ -30,7 +30,7 @@ test("what 00-assess and then each script prints is typed, up to 05-verify; what
   expect(refused).toBeUndefined();
   expect(said).toEqual([
     ...["systemctl stop kubelet", "00-assess --deep", "systemctl stop kubelet", "00-salvage memory", "01-etcd --new-cas"],
-    ...["02-control-plane", "03-workers open", "03-workers join", "03-workers close", "04-sa-tokens", "04-sa-tokens retire", "05-verify"],
+    ...["02-control-plane", "03-workers open", "03-join", "03-workers close", "04-sa-tokens", "04-sa-tokens retire", "05-verify"],
   ]);
   expect(typed.filter((line) => line.startsWith("w1: "))).toEqual([expect.stringContaining("base64 -d"), `w1: ${JOIN}`]);
 });

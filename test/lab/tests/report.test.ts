@@ -30,7 +30,7 @@ test("groups() puts one script's runs on several nodes together, and keeps its s
   expect(groups(example.steps).map((group) => group.name)).toEqual(
     ["systemctl stop kubelet", "00-assess", "01-etcd", "02-control-plane"].concat([
       "03-workers open",
-      "03-workers join",
+      "03-join",
       "03-workers close",
       "04-sa-tokens",
       "05-verify",

@@ -5,7 +5,7 @@ import { followRunbook } from "../scene/follow.ts";
 
 const markdown = await Bun.file(`${import.meta.dir}/../../fixtures/RUNBOOK-example.md`).text();
 
-const JOIN = "./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
+const JOIN = "./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
 const OPEN = "./bunw scripts/03-workers.ts open";
 
 test("followRunbook() types each command where the runbook says, and the line that was printed as it was printed", async () => {

@@ -12,7 +12,7 @@ const assess = (...next: string[]): Partial<Output> => ({
 const stop = (hint: string): Partial<Output> => ({ exitCode: 1, stderr: `\nerror: no\nhint: ${hint}\n` });
 const S = "./bunw scripts";
 const terminal = (command: string) => `yes "four words of the phone call" | head -2 | script -qec "${command}" /dev/null`;
-const JOIN = `${S}/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d --token-file token`;
+const JOIN = `${S}/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d --token-file token`;
 const UNPACK = `${S}/hand-over.ts unpack keys.age --ca-hash sha256:7d`;
 
 async function follow(answers: Record<string, Partial<Output>>) {

@@ -20,11 +20,11 @@ test("the other control plane nodes are neither this one, nor workers, nor lost 
 });
 
 test("a command has --lost and --without only where its script takes them", () => {
-  const commands = ["02-control-plane", "03-workers open", "03-workers join", "04-sa-tokens retire", "01-etcd --new-cas", "05-verify"];
+  const commands = ["02-control-plane", "03-workers open", "03-join", "04-sa-tokens retire", "01-etcd --new-cas", "05-verify"];
   expect(commands.map((words) => command(words, { lost: ["cp3", "w1"] }))).toEqual([
     "./bunw scripts/02-control-plane.ts --lost cp3,w1",
     "./bunw scripts/03-workers.ts open --lost cp3,w1",
-    "./bunw scripts/03-workers.ts join --lost cp3,w1",
+    "./bunw scripts/03-join.ts --lost cp3,w1",
     "./bunw scripts/04-sa-tokens.ts retire --lost cp3,w1",
     "./bunw scripts/01-etcd.ts --new-cas",
     "./bunw scripts/05-verify.ts",

@@ -16,7 +16,7 @@ test("readRunbook() knows where each command is typed", () => {
     [0, "first-control-plane", "./bunw scripts/00-assess.ts"],
     [3, "first-control-plane", "./bunw scripts/03-workers.ts open"],
     [3, undefined, "scp token w1:/dev/shm/kit/"],
-    [3, "each-worker", "./bunw scripts/03-workers.ts join --server https://… --token-file token"],
+    [3, "each-worker", "./bunw scripts/03-join.ts --server https://… --token-file token"],
     [undefined, undefined, "echo for the reader"],
   ]);
   expect(blocks[1]!.exit).toEqual([0, 2]);
@@ -31,8 +31,8 @@ test("readRunbook() refuses a place it does not know, and names the line", () =>
 });
 
 test("printedLine() takes the last line that begins like the example", () => {
-  const example = "./bunw scripts/03-workers.ts join --server https://… --token-file token";
-  const stdout = "\nOn each worker:\n  ./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d\n";
-  expect(printedLine(example, stdout)).toBe("./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d");
+  const example = "./bunw scripts/03-join.ts --server https://… --token-file token";
+  const stdout = "\nOn each worker:\n  ./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d\n";
+  expect(printedLine(example, stdout)).toBe("./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d");
   expect(printedLine(example, "nothing")).toBeUndefined();
 });

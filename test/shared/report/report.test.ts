@@ -42,8 +42,8 @@ test("runs of all nodes are read in order of time, each with its steps, its end 
     ["cp1", "01-etcd", 0],
     ["cp2", "01-etcd", 0],
     ["cp1", "02-control-plane", 0],
-    ["w1", "03-workers join", 1],
-    ["w1", "03-workers join", undefined],
+    ["w1", "03-workers join", 1], // of an earlier kit
+    ["w1", "03-join", undefined],
     ["cp1", "04-sa-tokens", 0],
   ]);
   expect(runs[4]!.steps).toMatchObject([{ title: "3.4 Swap the trust and restart the kubelet", ended: undefined, ok: false }]);
@@ -203,8 +203,8 @@ test("of one node so much is read: the newest runs, and the report says that the
   using box = sandbox();
   const made = (count: number, more: ExampleRun["lines"], text = ""): ExampleRun[] =>
     Array.from({ length: count }, (_, i) => ({
-      ...{ node: "w1", script: "03-workers join", text },
-      lines: [[i, { what: "run", format: 1, script: "03-workers join", version: "1", args: [`${i}`], host: "w1" }], ...more],
+      ...{ node: "w1", script: "03-join", text },
+      lines: [[i, { what: "run", format: 1, script: "03-join", version: "1", args: [`${i}`], host: "w1" }], ...more],
     }));
   const step = (i: number): ExampleRun["lines"][number] => [i, { what: "step", title: "t" }];
   const cases: [runs: ExampleRun[], kept: number][] = [

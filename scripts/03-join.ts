@@ -1,0 +1,108 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK part 3, on each worker, between `03-workers open` and `close`: its kubelet trusts the new
+ * CA and asks for a new client certificate; its configuration and all containers stay. Safe to run
+ * again: it goes on where it was stopped, or puts the old files back.
+ */
+import * as next from "../shared/facts/next.ts";
+import { inOneLine } from "../shared/facts/todo.ts";
+import { Fail } from "../shared/fail.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
+import type { Node } from "../shared/node/node.ts";
+import { takeNode } from "../shared/node/take-node.ts";
+import { done, run, say, start, step } from "../shared/run.ts";
+import { orUndo } from "../shared/signals.ts";
+import * as worker from "../shared/workers/join.ts";
+import { wayToApi } from "../shared/workers/own-server.ts";
+import { endJoin, rollBack, saveTrust, wasCutOff } from "../shared/workers/saved-trust.ts";
+import { readTokenFile } from "../shared/workers/token-file.ts";
+
+async function main() {
+  const { values } = parse();
+  if (values.help) return console.log(USAGE);
+  start("03-join", { dryRun: values["dry-run"] });
+  takeNode();
+  const node = await worker.readWorker(values["etcd-data"]);
+  worker.refuseLeftOut(node, values);
+  const paste = pasted(values);
+  const joined = await worker.joinedCa(node, paste.hashes);
+  if (joined && !wasCutOff(node))
+    say(`${node.name}: has a certificate of this CA already, nothing to do`);
+  else if (joined) await prove(node, { ca: joined, saved: await saveTrust(node) });
+  else await prove(node, await changeTrust(node, paste));
+  endJoin(node, paste.file);
+  done(inOneLine(next.afterJoin(values)));
+}
+
+type Paste = ReturnType<typeof pasted>;
+
+function pasted({ server, "ca-hash": hashes, "token-file": file }: Values) {
+  if (server && hashes.length > 0) return { server, hashes, file };
+  throw new Fail("03-join needs --server and --ca-hash", {
+    hint: "paste the line that ./bunw scripts/03-workers.ts open printed",
+  });
+}
+
+async function changeTrust(node: Node, { server, hashes, file }: Paste) {
+  const trust = await step(
+    "3.2 Check the new CA by its fingerprint, and the server by the CA",
+    async () => {
+      const carried = readTokenFile(file, hashes, node.name);
+      return { ...carried, ...(await wayToApi(node, server, carried.ca)) };
+    },
+  );
+  const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
+  const swap = () =>
+    step("3.4 Swap the trust and restart the kubelet", () => worker.swapTrust(node, trust, saved));
+  await orUndo(swap, () => rollBack(saved));
+  return { ca: trust.ca, saved };
+}
+
+function prove(node: Node, changed: Awaited<ReturnType<typeof changeTrust>>) {
+  return step("3.5 Prove that this worker's kubelet renews its Lease", () =>
+    worker.proveKubelet(node, changed),
+  );
+}
+
+const USAGE = `Usage:
+    ./bunw scripts/03-join.ts --server URL --ca-hash sha256:HASH --token-file FILE
+                              [--without NODE,…] [--lost NODE,…] [--dry-run]
+
+On each worker, after 03-workers open on the first control plane node, which prints this line. The
+kubelet trusts the new CA and asks for a new client certificate; its configuration and all
+containers stay. If the certificate does not come, the old files come back; if join is stopped
+meanwhile, run it again. At its end it removes the token file.
+
+Options:
+    --server URL       The API's address, as open prints it.
+    --ca-hash HASHES   The new CA's fingerprint, as open prints it (kubeadm calls it
+                       --discovery-token-ca-cert-hash); of several certificates, each.
+    --token-file FILE  The token and the CA (default: token): open wrote this worker's own to
+                       token.d/NODE/token there. Copy it with scp.
+    --without NODES, --lost NODES
+                       As open had them: printed on with the next commands.
+    --etcd-data DIR    Where etcd's data would be, if this were a control plane node (default: all
+                       usual places are looked at).
+    --dry-run          Print what would be done; nothing is written, stopped or started.
+    --help             Print this text.
+
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
+`;
+
+const OPTIONS = {
+  server: { type: "string" },
+  "ca-hash": { type: "string", list: true },
+  "token-file": { type: "string", default: "token", file: "proved" },
+  without: { type: "string", list: true },
+  lost: { type: "string", list: true },
+  "etcd-data": { type: "string", path: "proved" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+type Values = ReturnType<typeof parse>["values"];
+
+const parse = () => parseOptions({ options: OPTIONS });
+
+if (import.meta.main) await run(main);
