@@ -1,9 +1,4 @@
 #!/usr/bin/env bun
-/**
- * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the
- * controller-manager runs in full again. `open` on the first control plane node, then 03-join on
- * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
- */
 import { adminApi } from "../shared/api/admin-api.ts";
 import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
@@ -21,15 +16,21 @@ import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { trustedKeys } from "../shared/pki/trusted-keys.ts";
+import { movedTo } from "../shared/retyped.ts";
 import { answer, done, mode, run, start, step, tell } from "../shared/run.ts";
-import { asTyped, shell } from "../shared/shell-line.ts";
+import { shell } from "../shared/shell-line.ts";
 import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
 import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
 import { APPROVES, endBySignal, endJoining, startApprover } from "../shared/workers/approver.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
-import { sayTokens, writeTokenFiles } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
+/**
+ * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the
+ * controller-manager runs in full again. `open` on the first control plane node, then 03-join on
+ * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
+ */
+import { sayTokens, writeTokenFiles } from "../shared/workers/written-tokens.ts";
 import { waitForRootCa } from "../shared/workloads/root-ca.ts";
 
 async function main() {
@@ -190,8 +191,7 @@ type Values = ReturnType<typeof parseOptions<typeof CONFIG>>["values"];
 function refuseJoin() {
   const typed = process.argv.slice(2);
   if (typed.find((word) => !word.startsWith("-")) !== "join") return;
-  const words = typed.toSpliced(typed.indexOf("join"), 1);
-  throw new Refused("join is a script of its own", { hint: asTyped("03-join", words) });
+  throw new Refused("join is a script of its own", { hint: movedTo("03-join", ["join"]) });
 }
 
 if (import.meta.main) await run(main);

@@ -40,11 +40,6 @@ export function shell(texts: TemplateStringsArray, ...values: readonly (string |
   return line;
 }
 
-/** A script of the kit with words that an operator has typed: options stay options. */
-export function asTyped(script: string, words: readonly string[]): string {
-  return [shell`./bunw scripts/${script}.ts`, ...words.map(shellWord)].join(" ");
-}
-
 /** An option whose value comes next. Of one letter: -m MODE, -n NAMESPACE, -T TARGET, which are switches in no line of ours. One switch is named. */
 const ITS_VALUE = /(?:^|\s)(--(?!ignore-not-found )[a-z][\w-]*|-[mnT]) $/;
 

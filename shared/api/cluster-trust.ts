@@ -91,7 +91,7 @@ export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeA
 const AGGREGATED = { "client-ca-file": "ca", "requestheader-client-ca-file": "front-proxy-ca" } as const;
 
 /** What this ConfigMap said before the repair, by key. */
-export type AggregatedTrust = Partial<Record<keyof typeof AGGREGATED, string | undefined>>;
+type AggregatedTrust = Partial<Record<keyof typeof AGGREGATED, string | undefined>>;
 
 interface TrustBefore {
   facts: ClusterFacts;

@@ -5,8 +5,7 @@ import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { fetchDirectly, trusting } from "../pki/trusting.ts";
 import { told } from "../run-events.ts";
 import { answered } from "../wait-for.ts";
-import { NO_ANSWER_HINT, refusal, unlessRefused } from "./api-error.ts";
-import { firstOf, parsed } from "./bodies.ts";
+import { firstOf, NO_ANSWER_HINT, parsed, refusal, unlessRefused } from "./api-error.ts";
 import type { KubeObject } from "./kube-object.ts";
 
 interface Page<T> {

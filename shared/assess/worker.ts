@@ -1,10 +1,11 @@
 /** Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA that its pods have. */
+
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import { lostOfKubelet } from "../facts/lost-files.ts";
 import { command } from "../facts/todo.ts";
 import type { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { lostPods } from "../manifests/mirror-pods.ts";
+import { lostPods } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";

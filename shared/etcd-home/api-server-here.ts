@@ -2,9 +2,9 @@
 import { Fail } from "../fail.ts";
 import type { PodSpec } from "../k8s/objects.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
-import type { Container } from "../node/containers.ts";
+import { type Container, containersIfAny } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { containerOf, containersIfAny, processesOf } from "./static-pod-here.ts";
+import { containerOf, processesOf } from "./static-pod-here.ts";
 
 const NAME = "kube-apiserver";
 /** kubeadm's, where the kubelet's own configuration is lost. */

@@ -12,9 +12,9 @@ import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { isLoopback } from "../pki/addresses.ts";
 import { certificatesDirOn } from "./certificates-dir.ts";
+import { tracesOf } from "./control-plane-traces.ts";
 import { type EtcdUnit, isClusters, readEtcdUnit } from "./etcd-unit.ts";
 import { hostOf } from "./own-member.ts";
-import { tracesOf } from "./static-pod-traces.ts";
 
 /** ClusterConfiguration's etcd.external (kubeadm v1beta4). */
 export interface ExternalEtcd {

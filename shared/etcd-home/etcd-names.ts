@@ -2,6 +2,7 @@
  * What on this node names etcd's data directory. Each place has its writer (trust/sources.ts), and only root or the control plane itself
  * counts: a tenant's pod may be called etcd, may run a program of this name, and may lay out a folder that looks like etcd's.
  */
+
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
@@ -10,10 +11,10 @@ import type { Container } from "../node/containers.ts";
 import { podLogsDir } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
-import { podRecords } from "../trust/pod-owner.ts";
+import { isStaticPodOf, podRecords } from "../trust/pod-records.ts";
 import { type EtcdFolders, foldersOfPod, readRescued } from "./etcd-folders.ts";
 import { isClusters, readEtcdUnit } from "./etcd-unit.ts";
-import { containerOf, isStaticPodOf, processesOf } from "./static-pod-here.ts";
+import { containerOf, processesOf } from "./static-pod-here.ts";
 
 export interface NamedFolders extends EtcdFolders {
   by: string;

@@ -4,23 +4,17 @@
  */
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import type { Container } from "../node/containers.ts";
+import { type Container, containersIfAny } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { OtherDistribution } from "../node/other-distributions.ts";
 import { retyped } from "../retyped.ts";
 import { carry, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { apiServerHere } from "./api-server-here.ts";
+import { USUAL_DATA } from "./control-plane-traces.ts";
 import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
 import { inManifest, type NamedFolders, namesOf } from "./etcd-names.ts";
 import { type EtcdPlace, optionOf, proved } from "./etcd-proof.ts";
-import { containersIfAny } from "./static-pod-here.ts";
-
-/**
- * Folders that only root writes to: kubeadm's default, those of Red Hat's and Debian's packages, Cluster API's on Azure, and the one that
- * guides to kubeadm give etcd on a disk of its own.
- */
-const USUAL = ["/var/lib/etcd", "/var/lib/etcd/default.etcd", "/var/lib/etcd/default", "/var/lib/etcddisk/etcd", "/data/etcd"];
 
 interface Here {
   node: Node | undefined;
@@ -38,7 +32,7 @@ export async function etcdDataOf(typed: string | undefined, { node, all }: Here)
 }
 
 async function placeOf(typed: string | undefined, { node, all, apiServer }: Here & Pick<EtcdFolders, "apiServer">): Promise<EtcdPlace> {
-  const usual = USUAL.map((dir) => ({ dir, wal: undefined, apiServer }));
+  const usual = USUAL_DATA.map((dir) => ({ dir, wal: undefined, apiServer }));
   const names = async () => {
     const found = node ? await namesOf({ node, containers: all ?? (await containersIfAny(node)), apiServer }) : [];
     return found.map((one) => ({ ...one, apiServer }));
@@ -80,7 +74,7 @@ interface Choice {
 function choose({ named, candidates, node }: Choice): EtcdPlace {
   const [only, ...more] = candidates;
   const isNamed = ({ dir }: EtcdFolders) => named.some((one) => keyOf(one.dir) === keyOf(dir));
-  if (!only) return chosen(named[0] ?? { dir: USUAL[0]!, wal: undefined }, named);
+  if (!only) return chosen(named[0] ?? { dir: USUAL_DATA[0]!, wal: undefined }, named);
   if (more.length > 0) return proved(candidates, named, node);
   if (named.length === 0 || isNamed(only)) return chosen(only, named);
   throw new Fail(`etcd's data is not in "${named[0]!.dir}" (${named[0]!.by}), but there is some in "${only.dir}"`, {
@@ -90,7 +84,7 @@ function choose({ named, candidates, node }: Choice): EtcdPlace {
 
 function chosen({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): EtcdPlace {
   const by = named.find((one) => keyOf(one.dir) === keyOf(dir))?.by;
-  return { dir, wal, why: dir === USUAL[0] && !wal ? "" : (by ?? "the only place with data") };
+  return { dir, wal, why: dir === USUAL_DATA[0] && !wal ? "" : (by ?? "the only place with data") };
 }
 
 /** The same folder under two names, by a link or a mount, is one. What is named comes first. */

@@ -3,23 +3,17 @@
  * container or a program such a name, so each is proved to be of the static pod. Reads only.
  */
 
-import { Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
-import { type Container, containers, inspect, isStaticUid, type Ran } from "../node/containers.ts";
+import { type Container, containersIfAny, inspect, isStaticUid, type Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { COMM } from "../shell-line.ts";
-import type { PodRecord } from "../trust/pod-owner.ts";
+import { isStaticPodOf } from "../trust/pod-records.ts";
 import { knownHere, processOwner } from "../trust/process-owner.ts";
-import { may, ofNamespace } from "../trust/sources.ts";
-
-/** Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum. */
-export function isStaticPodOf({ namespace, name, uid }: PodRecord, pod: string, node: Node): boolean {
-  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && name === `${pod}-${node.name.toLowerCase()}`;
-}
+import { may } from "../trust/sources.ts";
 
 /** A static pod, in a pod's words: its main container with command, variables and mounts. */
 interface SeenPod {
@@ -31,16 +25,6 @@ interface SeenPod {
 interface Mounted {
   containerPath: string;
   hostPath: string;
-}
-
-/** Also those that have ended; none where no runtime answers. */
-export async function containersIfAny(node: Node): Promise<readonly Container[]> {
-  try {
-    return await containers(node.runtimeEndpoint);
-  } catch (err) {
-    if (err instanceof Fail) return [];
-    throw err;
-  }
 }
 
 /** The newest container of this static pod here, also one that was stopped. Errors: as `inspect`. */

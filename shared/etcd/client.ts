@@ -3,6 +3,9 @@
  * needed on the node. Numbers come as strings, keys and values as base64; ids are given back as hex, as etcd prints them.
  */
 import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { endpointUrl } from "../pki/addresses.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
 import { fetchDirectly, trusting } from "../pki/trusting.ts";
 import { strangers } from "../plain.ts";
 import { answered } from "../wait-for.ts";
@@ -137,4 +140,20 @@ export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefi
     if (!(err instanceof Fail)) throw err;
     return undefined;
   }
+}
+
+/** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
+export function etcdClient(
+  facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress" | "etcdGateway">,
+  host = facts.advertiseAddress,
+): EtcdClient | undefined {
+  const pki = `${facts.certificatesDir}/etcd`;
+  const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
+  return ca && cert && key ? new EtcdClient(gatewayAt(host, facts), { ca, cert, key }) : undefined;
+}
+
+/** kubeadm gives each member the same port. */
+function gatewayAt(host: string, { advertiseAddress, etcdGateway }: Pick<ClusterFacts, "advertiseAddress" | "etcdGateway">): string {
+  if (etcdGateway && host === advertiseAddress) return etcdGateway;
+  return endpointUrl(host, etcdGateway ? Number(new URL(etcdGateway).port) : 2379);
 }

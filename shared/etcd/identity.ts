@@ -7,28 +7,10 @@ import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-home/own-member.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
-import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { EtcdClient, type LiveMember } from "./client.ts";
-
-/** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
-export function etcdClient(
-  facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress" | "etcdGateway">,
-  host = facts.advertiseAddress,
-): EtcdClient | undefined {
-  const pki = `${facts.certificatesDir}/etcd`;
-  const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
-  return ca && cert && key ? new EtcdClient(gatewayAt(host, facts), { ca, cert, key }) : undefined;
-}
-
-/** kubeadm gives each member the same port. */
-function gatewayAt(host: string, { advertiseAddress, etcdGateway }: Pick<ClusterFacts, "advertiseAddress" | "etcdGateway">): string {
-  if (etcdGateway && host === advertiseAddress) return etcdGateway;
-  return endpointUrl(host, etcdGateway ? Number(new URL(etcdGateway).port) : 2379);
-}
+import { type EtcdClient, etcdClient, type LiveMember } from "./client.ts";
 
 interface SameEtcd {
   data: EtcdData;

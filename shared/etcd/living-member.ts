@@ -21,8 +21,7 @@ import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
-import { unlessSilent } from "./client.ts";
-import { etcdClient } from "./identity.ts";
+import { etcdClient, unlessSilent } from "./client.ts";
 
 interface SaidLost {
   /** Where its API server listened, as part 2 printed it: an IP address. */

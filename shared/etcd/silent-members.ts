@@ -8,8 +8,8 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import type { EtcdClient } from "./client.ts";
-import { etcdClient, silentMembers } from "./identity.ts";
+import { type EtcdClient, etcdClient } from "./client.ts";
+import { silentMembers } from "./identity.ts";
 
 type Named = Pick<Member, "id" | "name">;
 

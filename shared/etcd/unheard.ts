@@ -14,8 +14,8 @@ import { examine } from "../pki/examine.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
-import { EtcdRefusal } from "./client.ts";
-import { etcdClient, OtherEtcd, proveSameEtcd } from "./identity.ts";
+import { EtcdRefusal, etcdClient } from "./client.ts";
+import { OtherEtcd, proveSameEtcd } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
 import { quorumOf } from "./quorum.ts";
 

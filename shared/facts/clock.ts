@@ -11,12 +11,11 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
-import { clockIsSynchronized } from "../node/time-sync.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
-import { apart, BY_WORD, duration, minute, TOLERANCE_MS, wrongClock } from "../trust/server-clock.ts";
+import { apart, BY_WORD, clockIsSynchronized, duration, minute, TOLERANCE_MS, wrongClock } from "../trust/server-clock.ts";
 import type { Cluster } from "./cluster.ts";
 import { apiAddressOf } from "./issue-facts.ts";
 

@@ -5,7 +5,6 @@
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
 
-import type { AggregatedTrust } from "../api/cluster-trust.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-home/etcd-home.ts";
@@ -44,8 +43,8 @@ export interface Cluster {
   nodes: KnownNode[];
   /** What the cluster trusted before the repair, by kube-root-ca.crt: its CA; others, too, while it is exchanged, in any order. */
   oldCaPem: string;
-  /** What aggregated API servers trusted before it. */
-  aggregated: AggregatedTrust;
+  /** What aggregated API servers trusted before it: the ConfigMap extension-apiserver-authentication, by key. */
+  aggregated: { "client-ca-file"?: string; "requestheader-client-ca-file"?: string };
   kubeSystemUid: string;
 }
 

@@ -2,12 +2,13 @@
  * kubeadm's external CA mode: the key of the cluster CA never was on the control plane nodes, and the controller-manager has no key to sign
  * with (kubeadm's app/phases/controlplane/manifests.go). Such a key is not lost, and no new CA takes its place.
  */
+
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
-import { hasOwnClient } from "../node/kubelet-certs.ts";
+import { hasOwnClient } from "../node/control-plane-kubelet.ts";
 import type { Node } from "../node/node.ts";
 import { CERTS, type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
 import { clusterCa, examine, examineKubeconfig } from "../pki/examine.ts";

@@ -3,11 +3,8 @@
  * to print. Pure. A `Route` remembers what the operator said with --without and --lost, so that every command of this run that takes them has them, too.
  */
 
-import type { EtcdHome } from "../etcd-home/etcd-home.ts";
 import { isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
-import type { KnownNode } from "./cluster.ts";
-import { INSTEAD_OF_PART_1 } from "./no-etcd-data.ts";
 import { command, inArrows, type LeftOut, leftNames, type Todo } from "./todo.ts";
 
 /** What all commands of one run have in common. */
@@ -18,19 +15,22 @@ export interface Route extends LeftOut {
   others: readonly string[];
 }
 
+/** As much of a node as decides here. */
+interface Known {
+  name: string;
+  controlPlane: boolean;
+}
+
 interface Place {
-  node: Pick<KnownNode, "name">;
+  node: Pick<Known, "name">;
   without?: readonly string[];
 }
 
-export function otherControlPlanes<N extends Pick<KnownNode, "name" | "controlPlane">>(
-  { nodes }: { nodes: readonly N[] },
-  { node, without = [] }: Place,
-): N[] {
+export function otherControlPlanes<N extends Known>({ nodes }: { nodes: readonly N[] }, { node, without = [] }: Place): N[] {
   return nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name && !without.includes(name));
 }
 
-export function routeOf({ cluster, node }: { cluster: { nodes: readonly KnownNode[] } } & Place, out: LeftOut): Route {
+export function routeOf({ cluster, node }: { cluster: { nodes: readonly Known[] } } & Place, out: LeftOut): Route {
   const others = otherControlPlanes(cluster, { node, without: leftNames(out) }).map(({ name }) => name);
   return { own: node.name, others, without: out.without, lost: out.lost };
 }
@@ -51,8 +51,19 @@ export function newCasOption(lost: readonly string[]): "" | "--new-internal-cas"
   return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
 }
 
+/** What takes the place of part 1 where etcd is not on the control plane nodes. */
+export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
+
+/** What takes the place of part 1; where etcd is the static pod that kubeadm makes, part 1 is right. */
+const INSTEAD_OF_PART_1 = {
+  "static pod": undefined,
+  unknown: undefined,
+  elsewhere: KUBEADM_CERTS,
+  unit: `./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK 1, "If etcd is a unit of this node"`,
+};
+
 interface EtcdRuns {
-  etcd?: EtcdHome["runs"];
+  etcd?: keyof typeof INSTEAD_OF_PART_1;
 }
 
 /** Part 1, which makes these keys; where etcd is not kubeadm's static pod, what takes its place. */

@@ -4,17 +4,18 @@
  */
 
 import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
+import { controlPlaneTraces } from "../etcd-home/control-plane-traces.ts";
 import { memberFolders } from "../etcd-home/etcd-elsewhere.ts";
 import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
 import { optionOf } from "../etcd-home/etcd-proof.ts";
+import { isUnitHere, UNIT_BY_HAND } from "../etcd-home/etcd-unit.ts";
 import { unitSteps } from "../etcd-home/etcd-unit-by-hand.ts";
-import { tracesOf } from "../etcd-home/static-pod-traces.ts";
 import { type Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";
-import type { Cluster } from "./cluster.ts";
+import { KUBEADM_CERTS } from "./next.ts";
 
 export interface WithoutData {
   etcd: EtcdHome;
@@ -25,8 +26,7 @@ export interface WithoutData {
 /** Undefined where there is a data directory, and on a worker. `all`: the containers, if they are known, also those that have ended. */
 export function controlPlaneWithoutData(node: Node, dataDir: string, all: readonly Container[] = []): WithoutData | undefined {
   if (exists(dataDir)) return undefined;
-  const traces = ["kube-apiserver", "etcd"].flatMap((name) => tracesOf(name, node, all));
-  const from = [...traces, ...controlPlaneFiles(node).filter((path) => exists(path))];
+  const from = controlPlaneTraces(node, all, certificatesDirOn(node));
   return from.length > 0 ? { etcd: etcdHome({ node, dataDir, all }), from } : undefined;
 }
 
@@ -44,7 +44,15 @@ export function withoutDataFail(found: WithoutData, node: Node | undefined, data
 }
 
 /** The same for scripts that need no facts of this node. */
-export function refuseOtherEtcd({ node, dataDir, cluster }: { node: Node | undefined; dataDir: string; cluster?: Cluster | undefined }) {
+export function refuseOtherEtcd({
+  node,
+  dataDir,
+  cluster,
+}: {
+  node: Node | undefined;
+  dataDir: string;
+  cluster?: Parameters<typeof etcdHome>[0]["cluster"];
+}) {
   const etcd = etcdHome({ node, dataDir, cluster });
   // without the cluster's word, only what is here is sure
   if (etcd.runs === "unit" || (cluster && isNotKubeadms(etcd))) throw withoutDataFail({ etcd, from: [] }, node, dataDir);
@@ -59,18 +67,6 @@ function bare(line: string): string {
 export function noControlPlane(dataDir: string): Fail {
   return new Refused(`This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`, {
     hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(bare).join("; ")}`,
-  });
-}
-
-/** Errors: Fail on a control plane node: with a bootstrap token it would come back as a worker. */
-export function refuseControlPlane(node: Node, dataDir: string) {
-  const found = controlPlaneWithoutData(node, dataDir);
-  const trace = exists(`${dataDir}/member`) ? `${dataDir}/member` : found?.from[0];
-  if (trace === undefined) return;
-  const etcd = found?.etcd ?? etcdHome({ node, dataDir });
-  if (isNotKubeadms(etcd)) throw withoutDataFail({ etcd, from: [trace] }, node, dataDir);
-  throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
-    hint: "part 2 gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts; what is to be done here says ./bunw scripts/00-assess.ts",
   });
 }
 
@@ -108,24 +104,12 @@ export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): s
 
 export function whyWithoutData({ etcd, from }: WithoutData, dataDir: string): string {
   const { runs, servers, unit } = etcd;
-  if (unit && runs === "unit")
-    return `etcd runs on this node as a systemd unit (${unit.path}, data in ${unit.dataDir})${unit.by ? `, as ${unit.by} sets it up` : ""}: this kit repairs etcd only as the static pod that kubeadm makes`;
+  if (unit && runs === "unit") return isUnitHere(unit);
   if (runs === "elsewhere")
     return `This cluster's etcd is external: it does not run on this node${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
   const reason = runs === "static pod" ? "its etcd data is lost" : "its etcd data is lost, or its etcd is external";
   return `This is a control plane node (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
 }
-
-/** What takes the place of part 1 where etcd is not on the control plane nodes. */
-const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
-
-const UNIT_BY_HAND = `nothing was changed. ./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK 1, "If etcd is a unit of this node"`;
-
-/** The same in the place of part 1; undefined where part 1 is right. */
-export const INSTEAD_OF_PART_1: Partial<Record<EtcdHome["runs"], string>> = {
-  elsewhere: KUBEADM_CERTS,
-  unit: `./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK 1, "If etcd is a unit of this node"`,
-};
 
 function keysFirst(node: Node | undefined): string {
   return `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`;
@@ -154,10 +138,4 @@ function whereDataIs(): string[] {
 /** How the other control plane nodes go on without this one. */
 export function withoutNode(name: string): string {
   return shell`./bunw scripts/02-control-plane.ts --lost ${name}   # on another control plane node, if the data is gone for good: RUNBOOK 1, "If a member has no data"`;
-}
-
-/** Files that kubeadm makes only on control plane nodes. Not admin.conf: workers may have a copy. */
-function controlPlaneFiles(node: Node): string[] {
-  const inPki = ["ca.key", "sa.key", "apiserver.crt"].map((file) => `${certificatesDirOn(node)}/${file}`);
-  return ["/etc/kubernetes/controller-manager.conf", ...inPki];
 }

@@ -34,6 +34,15 @@ export interface Pod extends StoredObject {
   spec: PodSpec;
 }
 
+/** A static pod's, ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them; the last is `status: {}`. */
+export interface Manifest {
+  apiVersion: string;
+  kind: string;
+  metadata: Metadata;
+  spec: PodSpec;
+  status: Record<string, never>;
+}
+
 export interface PodSpec {
   containers: ContainerSpec[];
   initContainers?: ContainerSpec[];

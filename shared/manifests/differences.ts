@@ -1,8 +1,9 @@
-/** What two manifests of one static pod say differently: hand edits of every kind. */
+/** What two manifests of one static pod say differently: hand edits of every kind, and whether one is cut off. */
+import type { Manifest } from "../k8s/objects.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { redact, veiled } from "../redact.ts";
-import { commandOf, flags } from "./command.ts";
-import type { Manifest } from "./from-mirror-pod.ts";
+import { commandOf, flags, mainContainer } from "./command.ts";
+import { readableManifest } from "./on-disk.ts";
 import { full } from "./reduced-controllers.ts";
 
 /** `+--v=4` is in `now` only, `-env[TZ].value=(hidden, …)` in `before` only. What a repair changes for a time, and etcd's first members, do not count. */
@@ -62,4 +63,18 @@ export function shownWord(word: string, container: string): string {
 
 function nameOf(item: unknown): string {
   return typeof item === "object" && item && "name" in item ? String(item.name) : "";
+}
+
+/** The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the one from before. */
+export function usableManifest(path: string, before: Manifest): Manifest | undefined {
+  const now = readableManifest(path);
+  return now && !isCut(now, before) ? now : undefined;
+}
+
+/** YAML that was cut off may still be YAML. A manifest's last keys are `volumes` and `status`. */
+function isCut(now: Partial<Manifest>, before: Manifest): boolean {
+  const [container, wanted] = [mainContainer({ spec: now.spec ?? {} }), mainContainer(before)];
+  if (!container?.image || (wanted?.command && !container.command) || (wanted?.args && !container.args)) return true;
+  const volumes = new Set(now.spec?.volumes?.map(({ name }) => name));
+  return now.status === undefined && (before.spec.volumes ?? []).some(({ name }) => !volumes.has(name));
 }

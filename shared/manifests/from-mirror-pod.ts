@@ -5,17 +5,9 @@
  * server's defaults (pkg/apis/core/v1/defaults.go). All that the kubelet adds is removed, and every field that has exactly the default.
  */
 import { Fail } from "../fail.ts";
-import type { ContainerSpec, Metadata, Pod, PodSpec, Toleration, Volume } from "../k8s/objects.ts";
+import type { ContainerSpec, Manifest, Metadata, Pod, PodSpec, Toleration, Volume } from "../k8s/objects.ts";
 import { unknownFields } from "../k8s/storage.ts";
-
-/** Ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them; the last is `status: {}`. */
-export interface Manifest {
-  apiVersion: string;
-  kind: string;
-  metadata: Metadata;
-  spec: PodSpec;
-  status: Record<string, never>;
-}
+import { nameSuffix } from "../node/containers.ts";
 
 export const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
 /** A static pod's UID, given by its kubelet. */
@@ -32,11 +24,6 @@ const SERVER_METADATA = [
   "ownerReferences",
   "selfLink",
 ];
-
-/** The kubelet appends this to a static pod's name (pkg/kubelet/config/common.go, generatePodName). */
-export function nameSuffix(nodeName: string) {
-  return `-${nodeName.toLowerCase()}`;
-}
 
 /**
  * The manifest from which a mirror pod was made. Errors: Fail if the pod is not a mirror pod of this node, or if a newer Kubernetes stored

@@ -4,19 +4,19 @@
  * kubelet's records on this node contradict. A kubelet may create mirror pods in every namespace, but only for its own node
  * (plugin/pkg/admission/noderestriction).
  */
+
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import type { Pod } from "../k8s/objects.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
-import { isStaticUid } from "../node/containers.ts";
-import type { Node } from "../node/node.ts";
+import { nameSuffix } from "../node/containers.ts";
 import { isDnsName } from "../pki/addresses.ts";
-import { podRecords } from "../trust/pod-owner.ts";
+import { staticPodRecords } from "../trust/pod-records.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
-import { HASH_ANNOTATION, MIRROR_ANNOTATION, nameSuffix } from "./from-mirror-pod.ts";
-import { isKubeadms, podsOnDisk } from "./on-disk.ts";
+import { HASH_ANNOTATION, MIRROR_ANNOTATION } from "./from-mirror-pod.ts";
+import { isKubeadms } from "./on-disk.ts";
 
 /** `name` is the static pod's own, without the node's. `from` "history": deleted in etcd, but not yet removed by a compaction. */
 export interface MirrorPod {
@@ -58,19 +58,13 @@ export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<
   return new Map([...Map.groupBy(found, ([name]) => name)].map(([name, pods]) => [name, pods.map(([, pod]) => pod)]));
 }
 
-/** Static pods that ran here, by the kubelet's records, and whose manifests are on no disk any more: `namespace/name`. */
-export function lostPods(node: Node): string[] {
-  const onDisk = podsOnDisk({ node });
-  return [...recordsOf(node.name).keys()].filter((key) => !onDisk.has(key)).sort();
-}
-
 /**
  * The static pods of this node, in kube-system. One that is not kubeadm's does not count if the kubelet's records name another pod of its
  * name. Those of other namespaces never count, record or not: the hash does not protect their image and arguments, and a tenant may change
  * them.
  */
 export function findStaticPods(data: EtcdData, nodeName: string): { proved: ProvedPod[]; unproved: UnprovedPod[] } {
-  const records = recordsOf(nodeName);
+  const records = staticPodRecords(nodeName);
   const found = mirrorPodsBelow("", data, nodeName).map((one) => ({ ...one, why: undefined, remark: "", ...judge(one, records) }));
   const proved = new Map<string, ProvedPod>();
   for (const { why, ...one } of found.sort(byTrust)) {
@@ -95,17 +89,6 @@ const liveFirst = (a: MirrorPod, b: MirrorPod) => Number(b.from === "live") - Nu
 /** Whether the namespace alone decides. */
 export function isTrusted({ namespace }: Pick<MirrorPod, "namespace">): boolean {
   return may(ofNamespace(namespace), "static pods");
-}
-
-/** Static pods that ran here, as `namespace/name` without the node's name → their UIDs. */
-function recordsOf(nodeName: string): Map<string, string[]> {
-  const records = new Map<string, string[]>();
-  for (const { namespace, name, uid } of podRecords()) {
-    if (!isStaticUid(uid) || !name.endsWith(nameSuffix(nodeName))) continue;
-    const key = `${namespace}/${name.slice(0, -nameSuffix(nodeName).length)}`;
-    records.set(key, [...(records.get(key) ?? []), uid]);
-  }
-  return records;
 }
 
 /** Why it does not count, or what to tell of one that counts; `{}`: there is nothing to tell. */

@@ -1,15 +1,16 @@
 /** Static pod manifests as files: read, and written as kubeadm writes them. */
+
 import { basename, dirname, join } from "node:path";
 import { YAMLParseError } from "yaml";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
+import type { Manifest } from "../k8s/objects.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";
+import { staticPodRecords } from "../trust/pod-records.ts";
 import { readFirstYaml, yamlText } from "../yaml.ts";
-import { mainContainer } from "./command.ts";
-import type { Manifest } from "./from-mirror-pod.ts";
 
 /** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */
 const MAX_SIZE = 10 * 2 ** 20;
@@ -64,20 +65,6 @@ function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unkn
   }
 }
 
-/** The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the one from before. */
-export function usableManifest(path: string, before: Manifest): Manifest | undefined {
-  const now = readableManifest(path);
-  return now && !isCut(now, before) ? now : undefined;
-}
-
-/** YAML that was cut off may still be YAML. A manifest's last keys are `volumes` and `status`. */
-function isCut(now: Partial<Manifest>, before: Manifest): boolean {
-  const [container, wanted] = [mainContainer({ spec: now.spec ?? {} }), mainContainer(before)];
-  if (!container?.image || (wanted?.command && !container.command) || (wanted?.args && !container.args)) return true;
-  const volumes = new Set(now.spec?.volumes?.map(({ name }) => name));
-  return now.status === undefined && (before.spec.volumes ?? []).some(({ name }) => !volumes.has(name));
-}
-
 /** YAML as kubeadm writes it. */
 export function manifestText(manifest: Manifest): string {
   return yamlText(manifest);
@@ -107,6 +94,12 @@ export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
     .flatMap((path) => readableManifest(path) ?? [])
     .filter(({ kind = "Pod", metadata }) => kind === "Pod" && metadata.name);
   return new Map(pods.map((manifest) => [`${manifest.metadata.namespace ?? "default"}/${manifest.metadata.name}`, manifest]));
+}
+
+/** Static pods that ran here, by the kubelet's records, and whose manifests are on no disk any more: `namespace/name`. */
+export function lostPods(node: Node): string[] {
+  const onDisk = podsOnDisk({ node });
+  return [...staticPodRecords(node.name).keys()].filter((key) => !onDisk.has(key)).sort();
 }
 
 function filesWith(node: Node, name: string, namespace: string | undefined): string[] {

@@ -2,10 +2,10 @@
  * The controller-manager while nodes come back: the controllers that punish silent nodes are off. Its manifest's annotations keep what it
  * had before, so that any later run can put it back.
  */
+import type { Manifest } from "../k8s/objects.ts";
 import type { Node } from "../node/node.ts";
 import { minorOf } from "../pki/certs.ts";
 import { commandOf, flags } from "./command.ts";
-import type { Manifest } from "./from-mirror-pod.ts";
 import { manifestPath, readableManifest } from "./on-disk.ts";
 
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */

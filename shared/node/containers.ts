@@ -1,6 +1,6 @@
 /** The containers of this node, by crictl: every kubeadm node of 1.24 to 1.31 has this program, and later nodes should have it. */
 import { $ } from "zx/core";
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile } from "../wait-for.ts";
@@ -24,6 +24,12 @@ export async function containers(endpoint: string) {
     // nanoseconds since 1970
     created: new Date(Number(c.createdAt ?? 0) / 1e6),
   }));
+}
+
+/** The same; none where no runtime answers. */
+export async function containersIfAny({ runtimeEndpoint }: { runtimeEndpoint: string }): Promise<readonly Container[]> {
+  const found = await attemptLater(() => containers(runtimeEndpoint));
+  return found instanceof Fail ? [] : found;
 }
 
 /** How a container was started, and what of the host it has mounted. Empty or unset: the runtime does not tell. */
@@ -113,6 +119,11 @@ interface CriContainer {
 export function isServerContainer({ namespace, name, pod, podUid }: Container) {
   const isNamed = (CONTROL_PLANE as readonly string[]).includes(name) && pod.startsWith(`${name}-`);
   return isNamed && namespace === "kube-system" && isStaticUid(podUid);
+}
+
+/** The kubelet appends this to a static pod's name (pkg/kubelet/config/common.go, generatePodName). */
+export function nameSuffix(nodeName: string) {
+  return `-${nodeName.toLowerCase()}`;
 }
 
 /**

@@ -1,27 +1,12 @@
-/**
- * The kubelet's own credentials: kubelet.conf, the client certificate that it rotates, and its serving certificate.
- *
- * The trap: /var/lib/kubelet/pki/kubelet-client-current.pem is outside of /etc/kubernetes and survives. As long as it has not expired, the
- * kubelet prefers it to every kubelet.conf, whichever CA signed it (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved
- * aside when the CA is new.
- */
-import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
-import { attempt, Fail } from "../fail.ts";
-import { copyAside, moveAside } from "../files/file-tree.ts";
-import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
-import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
-import { caText } from "../pki/examine.ts";
-import { issueClient } from "../pki/issue.ts";
-import { day, serverVerdict } from "../pki/judge.ts";
-import { withTrust } from "../pki/kubeconfig-fields.ts";
-import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { trustedKeys, trustsCa } from "../pki/trusted-keys.ts";
-import { act, say } from "../run.ts";
-import { clientText, inside } from "./kubelet-config.ts";
-import { kubeletActive, type Node } from "./node.ts";
-import { rescueFolders } from "./rescue-folder.ts";
+import { attempt } from "../fail.ts";
+import { moveAside } from "../files/file-tree.ts";
+import { exists, list, readText } from "../files/files.ts";
+import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { trustedKeys } from "../pki/trusted-keys.ts";
+import { say } from "../run.ts";
+import type { Node } from "./node.ts";
 
 /** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {
@@ -32,49 +17,6 @@ export function trusted(path: string, caPem: string): boolean {
 export function trustedText(pem: string, caPem: string): boolean {
   const info = infoOf(pem);
   return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
-}
-
-/**
- * Gives the kubelet of a control plane node what it needs to run and to reach the API: a client certificate of the CA on disk, in the place
- * where the kubelet rotates it, and a kubelet.conf that points there (the result of `kubeadm init phase kubeconfig kubelet` and
- * `kubelet-finalize`). Returns whether anything was changed: then the kubelet has to restart.
- */
-export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
-  const row = certRow("ca");
-  const ca = { cert: caText(row, facts.certificatesDir)!, key: readText(keyPath(row, facts.certificatesDir))! };
-  const changes = [
-    ensureClientCa(node, ca.cert, asideDir),
-    !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
-    dropForeignServing(node, ca.cert, asideDir),
-  ];
-  const starts = changes.includes(true) || !(await kubeletActive());
-  return [...changes, ensureKubeletConf(node, facts, { ca: ca.cert, asideDir, starts })].includes(true);
-}
-
-/** Whether the kubelet's client certificate is valid, and is for this node. */
-export function hasOwnClient(node: Node, caPem: string): boolean {
-  return isOwnClient(node, clientText(node.kubelet), caPem);
-}
-
-function isOwnClient({ name }: Node, pem: string, caPem: string): boolean {
-  return trustedText(pem, caPem) && certInfo(pem).cn === `system:node:${name}`;
-}
-
-/** Milliseconds. The kubelet itself renews its certificate only months after a repair has issued it. */
-const DAY = 86_400_000;
-
-/**
- * When a repair issued this kubelet's certificate, if the one before had expired by then; undefined if it had not, or if the kubelet has
- * renewed its certificate since. The repair has moved the one before aside.
- */
-export function renewedAfterExpiry({ kubelet }: Node): Date | undefined {
-  const made = attempt(() => madeAt(readText(kubelet.clientPem) ?? ""));
-  if (made instanceof Fail) return undefined;
-  const repair = rescueFolders().find((folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY);
-  const folder = `${repair?.dir}/aside${dirname(kubelet.clientPem)}`;
-  const pems = list(folder).filter((name) => name.startsWith("kubelet-client-"));
-  const ends = pems.flatMap((name) => infoOf(readText(`${folder}/${name}`))?.notAfter ?? []);
-  return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
 }
 
 /** Moves serving certificates of another CA aside: the kubelet requests a new one when it starts, and part 3 approves its CSR. */
@@ -88,16 +30,6 @@ export function dropForeignServing(node: Node, caPem: string, asideDir: string):
 /** Moves all client certificates aside, the link and the dated files. */
 export function dropClientPems(node: Node, asideDir: string) {
   moveAsideAll(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
-}
-
-/** The kubelet's clientCAFile normally is pki/ca.crt itself. Another file without today's CA gets its content; other CAs in it stay. */
-function ensureClientCa(node: Node, caPem: string, asideDir: string): boolean {
-  const { clientCaFile } = node.kubelet;
-  const text = readText(clientCaFile);
-  if (text !== undefined && trustsCa(text, caPem)) return false;
-  const content = withOtherCas(node, caPem);
-  if (text !== undefined) copyAside(clientCaFile, asideDir);
-  return writeFile(clientCaFile, content, { mode: 0o644 });
 }
 
 /**
@@ -114,47 +46,6 @@ export function withOtherCas({ kubelet }: Node, caPem: string): string {
   const others = bundle.length < 2 ? [] : bundle.filter((pem) => !isToday(pem) && !isBefore(pem));
   for (const pem of others) say(`${kubelet.clientCaFile}: keeps its other CA, ${attempt(() => certInfo(pem).subject, "of no name")}`);
   return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
-}
-
-async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert: string; key: string }; asideDir: string }) {
-  dropClientPems(node, use.asideDir);
-  const { cert, key } = await issueClient({ cn: `system:node:${node.name}`, o: "system:nodes" }, use.ca, facts);
-  const stamp = new Date().toISOString().slice(0, 19).replace(/[T:]/g, "-");
-  const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
-  writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
-  // The kubelet requires a symbolic link here (certificate_store.go).
-  const link = hostEntry(node.kubelet.clientPem);
-  await act(`${node.kubelet.clientPem}: points to the new certificate`, () => {
-    symlinkSync(dated, `${link}.new`);
-    renameSync(`${link}.new`, link);
-  });
-  return true;
-}
-
-/**
- * The kubelet of a control plane node asks its own API server, as kubeadm writes it from 1.33 on. A balancer without servers accepts each
- * connection and closes it; client-go tries a GET ten times then, and until one has failed twice a kubelet that has just started mounts no
- * volume, so it starts no static pod for 20 s (pkg/kubelet/volumemanager/reconciler, updateReconstructedFromNodeStatus; v1.29). One that runs
- * (not `starts`) has the file of a cluster that was upgraded, and keeps it.
- */
-function ensureKubeletConf(
-  node: Node,
-  facts: ClusterFacts,
-  { ca: caPem, asideDir, starts }: { ca: string; asideDir: string; starts: boolean },
-): boolean {
-  const { kubeconfig, clientPem } = node.kubelet;
-  const now = attempt(() => readKubeconfig(kubeconfig), undefined);
-  // one that leads elsewhere is somebody's own: a proxy on this node, say
-  const isFar = starts && now?.server === clusterServer(facts) && now.server !== localServer(facts);
-  if (now && trustsCa(now.caPem, caPem) && (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) && !isFar) {
-    say(`${kubeconfig}: kept`);
-    return false;
-  }
-  const isOwn = now && !isFar && now.server !== localServer(facts) && !serverVerdict(now.server, facts);
-  const ofOwn = isOwn ? withTrust(readText(kubeconfig)!, { ca: caPem, clientPem }) : undefined;
-  if (exists(kubeconfig)) copyAside(kubeconfig, asideDir);
-  const content = ofOwn ?? kubeletKubeconfig({ server: localServer(facts), ca: caPem, clientPem });
-  return writeFile(kubeconfig, content, { mode: 0o600, ...(ofOwn && { note: `leads to ${now?.server}, as before` }) });
 }
 
 function moveAsideAll(folder: string, prefix: string, asideDir: string) {

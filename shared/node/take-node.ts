@@ -3,11 +3,12 @@
  * does. The kernel holds the lock for the process (flock(2)), so it ends with the process, however that ends. Its file is in /run: in
  * memory, where only root can make one. `fstat` and `stat` tell whether it is still the one of that name.
  */
+
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
-import { removeLeftOvers } from "../files/left-overs.ts";
+import { removeLeftOvers } from "../files/partial.ts";
 import { tryFile } from "../files/try-file.ts";
 import { strangers } from "../plain.ts";
 import { endOnSignal, mode, say } from "../run.ts";

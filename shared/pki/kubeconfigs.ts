@@ -9,7 +9,6 @@ import { shell } from "../shell-line.ts";
 import { readYaml, yamlText } from "../yaml.ts";
 import { endpointUrl } from "./addresses.ts";
 import { type ClusterFacts, minorOf } from "./certs.ts";
-import type { Pair } from "./issue.ts";
 
 /** Where every kubelet keeps its client certificate and key, in one file. */
 export const KUBELET_CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem";
@@ -82,7 +81,11 @@ export function localServer(facts: ClusterFacts): string {
 }
 
 /** The text of a row's kubeconfig, everything embedded. `ca` is the whole ca.crt; `server`: another than the row's. */
-export function kubeconfigText(row: KubeconfigRow, facts: ClusterFacts, content: { ca: string; user: Pair; server?: string }): string {
+export function kubeconfigText(
+  row: KubeconfigRow,
+  facts: ClusterFacts,
+  content: { ca: string; user: { cert: string; key: string }; server?: string },
+): string {
   const user = typeof row.cn === "string" ? row.cn : row.cn(facts);
   const { cert, key } = content.user;
   return configText(

@@ -1,6 +1,7 @@
 /** What a plan needs beside the assessment: the cluster, and which of its nodes will not come back. Reads only; it asks etcd. */
+
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
-import { etcdClient } from "../etcd/identity.ts";
+import { etcdClient } from "../etcd/client.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
 import { refuseNoQuorum } from "../etcd/quorum.ts";
 import type { EtcdData } from "../etcd-data/data.ts";

@@ -9,7 +9,7 @@ import { moveAside } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
+import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { PkiAction } from "../pki/actions.ts";

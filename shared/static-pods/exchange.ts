@@ -4,9 +4,10 @@
  * allowPodStart). So the old manifest is removed first. The new one waits beside its place under a name with a dot, which the kubelet
  * ignores (pkg/kubelet/config/file.go).
  */
+
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
-import type { Manifest } from "../manifests/from-mirror-pod.ts";
+import type { Manifest } from "../k8s/objects.ts";
 import { manifestPath, manifestText, readableManifest, readManifest, waitingPath } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import { shell } from "../shell-line.ts";

@@ -12,9 +12,10 @@ import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { otherControlPlanes } from "../facts/next.ts";
+import type { Manifest } from "../k8s/objects.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags } from "../manifests/command.ts";
-import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 
 /** The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined where no node has it. */

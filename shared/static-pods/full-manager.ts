@@ -13,7 +13,7 @@ import { otherControlPlanes } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { forGood } from "../for-good.ts";
-import type { Manifest } from "../manifests/from-mirror-pod.ts";
+import type { Manifest } from "../k8s/objects.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { full, isReduced, managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers } from "../node/containers.ts";

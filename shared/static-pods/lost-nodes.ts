@@ -3,11 +3,13 @@
  * keeps it in the rescue folder, below lost-nodes/NAME, before the Node is deleted. kubeadm brings none of it back when the machine, or a new
  * one, joins under that name.
  */
+
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
+import type { Manifest } from "../k8s/objects.ts";
 import { readObject } from "../k8s/stored.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
-import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestText, readManifest } from "../manifests/on-disk.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";

@@ -6,6 +6,7 @@
  * The CA of before goes out of such a file, as it does out of pki/ca.crt: its key is lost, not known to be destroyed, and as long as it is
  * trusted an old kubelet's certificate passes for one of a node that is back. The file is copied aside.
  */
+
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
@@ -13,8 +14,8 @@ import { certificatesBefore } from "../facts/names-before.ts";
 import { copyAside } from "../files/file-tree.ts";
 import { writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
+import type { Manifest } from "../k8s/objects.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
-import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { certInfo, certificatesIn, infoOf, madeAt } from "../pki/certificate.ts";
 import { certRow, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";

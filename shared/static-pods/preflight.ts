@@ -14,10 +14,10 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { userOf } from "../manifests/pod-user.ts";
 import { hasImage } from "../node/containers.ts";
-import { clockIsSynchronized } from "../node/time-sync.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import { clockIsSynchronized } from "../trust/server-clock.ts";
 import { unreadable } from "./fit-owners.ts";
 import type { WantedManifest } from "./wanted-manifests.ts";
 

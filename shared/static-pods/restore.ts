@@ -2,20 +2,20 @@
  * The static pods of this control plane node: their manifests come back from the mirror pods in etcd's data, with all hand edits. A pod
  * whose files are missing is not started: the files are named, each with the flag that needs it.
  */
+
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
-import type { ContainerSpec } from "../k8s/objects.ts";
+import type { ContainerSpec, Manifest } from "../k8s/objects.ts";
 import { mainContainer } from "../manifests/command.ts";
-import { shownWord } from "../manifests/differences.ts";
-import type { Manifest } from "../manifests/from-mirror-pod.ts";
-import { isKubeadms, manifestPath, manifestText, secondManifests, usableManifest, whereIs } from "../manifests/on-disk.ts";
+import { shownWord, usableManifest } from "../manifests/differences.ts";
+import { isKubeadms, manifestPath, manifestText, secondManifests, whereIs } from "../manifests/on-disk.ts";
 import { full, isReduced, REDUCED_NOTE, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
-import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
+import { renewedAfterExpiry } from "../node/control-plane-kubelet.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";

@@ -1,4 +1,5 @@
 /** Part 2 on this node: certificates and kubeconfigs of the API server, controller-manager and scheduler, then their static pods. */
+
 import { dirname } from "node:path";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
@@ -8,7 +9,7 @@ import { exists } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, isServerContainer, stopContainers } from "../node/containers.ts";
-import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
+import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
 import { refuseUnfitKubelet } from "../node/turn-kubelet.ts";
 import { actionsFor } from "../pki/actions.ts";

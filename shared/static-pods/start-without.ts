@@ -2,12 +2,13 @@
  * The operator's choice where a file is lost for good: the API server starts without the flag that names it. Nothing chooses so by itself:
  * each flag that is given up loosens something, or hides it.
  */
+
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf, type LostFile } from "../facts/lost-files.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
+import type { Manifest } from "../k8s/objects.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
-import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 

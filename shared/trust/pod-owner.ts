@@ -6,25 +6,9 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
-import { list } from "../files/files.ts";
 import { readObjects } from "../k8s/stored.ts";
-import { podLogsDir } from "../node/kubelet-config.ts";
+import { podRecords } from "./pod-records.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
-
-/** A pod that ran on this node, by its kubelet's records. Of a static pod `name` ends in the node's name, and `uid` is its config.hash. */
-export interface PodRecord {
-  namespace: string;
-  name: string;
-  uid: string;
-}
-
-/** Every pod that the kubelet's records on this node name; none where there is no such folder. */
-export function podRecords(): PodRecord[] {
-  return list(podLogsDir()).flatMap((folder) => {
-    const [, namespace, name, uid] = /^([a-z0-9-]+)_([a-z0-9.-]+)_([0-9a-f-]+)$/.exec(folder) ?? [];
-    return namespace && name && uid ? [{ namespace, name, uid }] : [];
-  });
-}
 
 /**
  * UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. Annotations do not count: any kubelet may

@@ -8,7 +8,7 @@ import { list } from "../files/files.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
 import { COMM } from "../shell-line.ts";
-import { podRecords } from "./pod-owner.ts";
+import { podRecords } from "./pod-records.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** `is`, for the operator: "the container kube-apiserver of kube-system/kube-apiserver-cp1". */

@@ -1,10 +1,9 @@
 /** Checks of this node's kubelet: its certificate is of the CA that it trusts, its kubelet.conf works, and a new pod can get a network. */
 import { KubeApi } from "../api/kube-api.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
-import { containersIfAny } from "../etcd-home/static-pod-here.ts";
 import { readText } from "../files/files.ts";
 import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
-import type { Container } from "../node/containers.ts";
+import { type Container, containersIfAny } from "../node/containers.ts";
 import { trustedText } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";

@@ -1,9 +1,11 @@
 /** Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches it. */
+
 import { ApiError } from "../api/api-error.ts";
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
-import { clockAhead, nodeLeases } from "../api/leases.ts";
+import { clockAhead } from "../api/leases.ts";
+import { nodeLeases } from "../api/node-leases.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";

@@ -1,11 +1,13 @@
 /** Checks of this control plane node's servers, each chain from both ends, and of what they share with the other control plane nodes. */
+
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type LEADERS, leaderNow } from "../api/leader-leases.ts";
-import { allRenewals, isFresh } from "../api/leases.ts";
+import { isFresh } from "../api/leases.ts";
+import { allRenewals } from "../api/node-leases.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
-import type { LiveMember } from "../etcd/client.ts";
-import { etcdClient, howMany, silentMembers } from "../etcd/identity.ts";
+import { etcdClient, type LiveMember } from "../etcd/client.ts";
+import { howMany, silentMembers } from "../etcd/identity.ts";
 import { promotion } from "../etcd/silent-members.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";

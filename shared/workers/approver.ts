@@ -11,12 +11,8 @@ import { retyped } from "../retyped.ts";
 import { act, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, unlessLate, waitFor } from "../wait-for.ts";
-import { removeFormers } from "./former-serving.ts";
-
-const NAME = "kube-pki-repair-approve";
-
-/** The command that shows its messages. */
-export const APPROVER_LOG = `journalctl -u ${NAME} -n 50`;
+import { removeFormers } from "./former-proof.ts";
+import { APPROVER, APPROVER_LOG } from "./token-file.ts";
 
 /** The name of its step: once its log has it, it has read etcd's data and asked the API. */
 export const APPROVES = "Approve the certificates that workers ask for with the token";
@@ -33,7 +29,7 @@ export async function startApprover(asked: Asked) {
   const { without, lost, "etcd-data": etcdData = false } = asked;
   const again = retyped({ "etcd-data": etcdData, without, lost }, { of: "03-workers approve" });
   const byHand = `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${again}`;
-  await act(`${NAME}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`, async () => {
+  await act(`${APPROVER}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`, async () => {
     await stopUnit();
     const began = Date.now();
     const why = (await systemdRun(["scripts/03-workers.ts", "approve", ...optionsOf(asked)])) ?? (await whyNotRunning(began));
@@ -50,11 +46,11 @@ function optionsOf({ without, lost, "etcd-data": etcdData }: Asked): string[] {
 async function systemdRun(line: readonly string[]): Promise<string | undefined> {
   const kit = join(import.meta.dir, "../..");
   const environment = KEPT.flatMap((name) => (process.env[name] ? [`--setenv=${name}=${process.env[name]}`] : []));
-  const unit = ["--quiet", "--collect", `--unit=${NAME}`, `--property=WorkingDirectory=${kit}`, ...environment];
+  const unit = ["--quiet", "--collect", `--unit=${APPROVER}`, `--property=WorkingDirectory=${kit}`, ...environment];
   for (const type of [["--property=Type=exec"], []]) {
     const start = [...unit, ...type, `${kit}/bunw`, ...line];
     const run = () => $({ quiet: true, nothrow: true })`systemd-run ${start}`;
-    const { exitCode, stderr } = await sayWhile(`systemd-run to start ${NAME}`, `systemctl status ${NAME}`, run);
+    const { exitCode, stderr } = await sayWhile(`systemd-run to start ${APPROVER}`, `systemctl status ${APPROVER}`, run);
     if (exitCode === 0) return undefined;
     const said = strangers(stderr.trim().split("\n").at(-1) ?? "");
     if (type.length === 0 || !/\bType\b|property/i.test(said)) return `systemd-run exited ${exitCode}: ${said}`;
@@ -69,17 +65,17 @@ const TO_BEGIN = 15;
 async function whyNotRunning(began: number): Promise<string | undefined> {
   let ended = false;
   const since = `@${Math.floor(began / 1000)}`;
-  const read = () => $({ quiet: true, nothrow: true })`journalctl --quiet --output cat --unit ${NAME} --since ${since}`;
+  const read = () => $({ quiet: true, nothrow: true })`journalctl --quiet --output cat --unit ${APPROVER} --since ${since}`;
   const log = async () => (await sayWhile("journalctl to show its messages", "it ends by itself", read)).stdout;
   const look = async () => {
     ended = !(await isActive());
     return ended || (await log()).includes(APPROVES);
   };
-  await unlessLate(waitFor(`${NAME} to begin`, look, { seconds: TO_BEGIN, hint: APPROVER_LOG }));
+  await unlessLate(waitFor(`${APPROVER} to begin`, look, { seconds: TO_BEGIN, hint: APPROVER_LOG }));
   if (!ended) return undefined;
   const lines = (await log()).split("\n").filter(Boolean);
   const reason = lines.findLast((line) => /error:|denied|failed/i.test(line)) ?? lines.at(-1);
-  return `${NAME} was started, and has ended: ${reason ? strangers(reason) : `see ${APPROVER_LOG}`}`;
+  return `${APPROVER} was started, and has ended: ${reason ? strangers(reason) : `see ${APPROVER_LOG}`}`;
 }
 
 /** systemd may start no program with the label of a file in memory (systemd issue 35804). */
@@ -89,8 +85,8 @@ function selinuxHint(why: string): string {
 }
 
 async function isActive(): Promise<boolean> {
-  const ask = () => $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${NAME}`;
-  return (await sayWhile(`systemctl is-active ${NAME}`, "systemd answers from its memory: systemctl status", ask)).exitCode === 0;
+  const ask = () => $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${APPROVER}`;
+  return (await sayWhile(`systemctl is-active ${APPROVER}`, "systemd answers from its memory: systemctl status", ask)).exitCode === 0;
 }
 
 /** `approve` ends with exit code 0 when systemd, or an operator, tells it to. */
@@ -112,11 +108,11 @@ export async function endJoining(api: KubeApi) {
 /** Stops it if it runs on this node. Errors: Fail with the message of systemctl. */
 async function stopApprover() {
   if (!(await isActive())) return;
-  await act(`${NAME}: stopped`, async () => {
+  await act(`${APPROVER}: stopped`, async () => {
     const { exitCode, stderr } = await stopUnit();
     if (exitCode !== 0)
-      throw new Fail(`${shell`systemctl stop ${NAME}`} exited ${exitCode}: ${strangers(stderr)}`, {
-        hint: `systemctl status ${NAME}; then run this again`,
+      throw new Fail(`${shell`systemctl stop ${APPROVER}`} exited ${exitCode}: ${strangers(stderr)}`, {
+        hint: `systemctl status ${APPROVER}; then run this again`,
       });
   });
 }
@@ -124,8 +120,8 @@ async function stopApprover() {
 /** A failed unit must be reset, too: otherwise the next one cannot start. */
 async function stopUnit() {
   const program = (verb: string) => {
-    const ask = () => $({ quiet: true, nothrow: true })`systemctl ${verb} ${NAME}`;
-    return sayWhile(shell`systemctl ${verb} ${NAME}`, `systemctl kill ${NAME}`, ask);
+    const ask = () => $({ quiet: true, nothrow: true })`systemctl ${verb} ${APPROVER}`;
+    return sayWhile(shell`systemctl ${verb} ${APPROVER}`, `systemctl kill ${APPROVER}`, ask);
   };
   const stopped = await program("stop");
   await program("reset-failed");

@@ -6,21 +6,14 @@
  */
 import { dirname } from "node:path";
 import type { KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
-import { inParallel } from "../api/many.ts";
-import { attempt, Fail } from "../fail.ts";
+import { Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
-import { certificatesIn, infoOf, signedBy } from "../pki/certificate.ts";
+import { certificatesIn } from "../pki/certificate.ts";
 import { act, say } from "../run.ts";
-import { NODE_USER } from "./csr.ts";
-import { type Identities, prove } from "./identities.ts";
 
-const ANNOTATION = "kube-pki-repair/serving-certificate-before";
+export const FORMER_SERVING = "kube-pki-repair/serving-certificate-before";
 const NODES = "/api/v1/nodes";
-
-/** Requests at the same time. */
-const WRITES = 20;
 
 /** The newest that was saved before the join; undefined where the kubelet had none. */
 function formerServing({ kubelet }: Node, rescueDir: string): string | undefined {
@@ -34,37 +27,14 @@ export async function leaveFormer(node: Node, self: KubeApi, rescueDir: string) 
   const pem = formerServing(node, rescueDir);
   if (!pem) return;
   try {
-    await act("its serving certificate from before is left in its Node, until close", () => annotate(self, node.name, pem));
+    await act("its serving certificate from before is left in its Node, until close", () => annotateFormer(self, node.name, pem));
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     say(`warning: its serving certificate from before could not be left in its Node: ${err.message}`);
   }
 }
 
-function annotate(api: KubeApi, name: string, pem: string | null) {
-  return api.patch(`${NODES}/${name}`, { metadata: { annotations: { [ANNOTATION]: pem } } });
-}
-
-/** Lets the certificates from before say which addresses were these nodes'. `cas`: of the cluster as it was. */
-export async function proveByFormer(
-  api: KubeApi,
-  names: readonly string[],
-  { identities, cas }: { identities: Identities; cas: readonly string[] },
-) {
-  await inParallel(names, WRITES, async (name) => {
-    const node = await api.find(`${NODES}/${name}`);
-    const info = infoOf(node?.metadata.annotations?.[ANNOTATION]);
-    if (info?.cn !== NODE_USER + name || !info.usages.includes("server")) return;
-    if (cas.some((ca) => attempt(() => signedBy(info.pem, ca)) === true)) prove(identities, name, [...info.sans.dns, ...info.sans.ips]);
-  });
-}
-
-/** `close`: they have done their work. */
-export async function removeFormers(api: KubeApi) {
-  const left: string[] = [];
-  for await (const { metadata } of api.items<KubeObject>(NODES)) if (metadata.annotations?.[ANNOTATION]) left.push(metadata.name);
-  if (left.length === 0) return;
-  await act(`annotation ${ANNOTATION}: removed from Nodes (${left.length})`, () =>
-    inParallel(left, WRITES, async (name) => void (await annotate(api, name, null))),
-  );
+/** `null`: it goes. */
+export function annotateFormer(api: KubeApi, name: string, pem: string | null) {
+  return api.patch(`${NODES}/${name}`, { metadata: { annotations: { [FORMER_SERVING]: pem } } });
 }

@@ -2,16 +2,15 @@
  * A worker changes its trust: it gets the new CA and a bootstrap kubeconfig, and the kubelet does the rest (TLS bootstrapping). Unlike
  * `kubeadm join`, this does not touch the kubelet's configuration. If it fails, the files from before come back.
  */
+
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
-import { etcdDataOf } from "../etcd-home/etcd-place.ts";
-import { refuseControlPlane } from "../facts/no-etcd-data.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
-import { lostPods } from "../manifests/mirror-pods.ts";
-import { workloadContainers } from "../node/containers.ts";
+import { lostPods } from "../manifests/on-disk.ts";
+import { containersIfAny, workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, trusted, trustedText, withOtherCas } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
@@ -22,15 +21,16 @@ import { trustedKeys, trustsCa } from "../pki/trusted-keys.ts";
 import { mode, say } from "../run.ts";
 import { undisturbed } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
-import { APPROVER_LOG } from "./approver.ts";
 import { leaveFormer } from "./former-serving.ts";
+import { refuseControlPlane } from "./no-control-plane.ts";
 import { leadAsBefore } from "./own-server.ts";
 import { confBefore, leaveToKubelet, rollBack, type SavedTrust } from "./saved-trust.ts";
+import { APPROVER_LOG } from "./token-file.ts";
 
-/** Looks at this worker. `etcdData`: as typed. Errors: as `readNode` and `refuseUnfitKubelet`, and Fail on a control plane node. */
+/** Looks at this worker. `etcdData`: as typed. Errors: as `readNode`, `refuseControlPlane` and `refuseUnfitKubelet`. */
 export async function readWorker(etcdData: string | undefined): Promise<Node> {
   const node = await readNode();
-  refuseControlPlane(node, (await etcdDataOf(etcdData, { node })).dir);
+  refuseControlPlane(node, { etcdData, all: await containersIfAny(node) });
   await refuseUnfitKubelet(node);
   for (const pod of lostPods(node))
     say(

@@ -2,9 +2,10 @@
  * Port 10250 of the kubelets: does it show a certificate of this CA, another one, or nothing? Asked of one node, of all nodes, and of each
  * node that comes back, again and again.
  */
+
 import { connect } from "node:net";
-import type { Listening } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
+import type { Listening } from "../api/node-leases.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readObject } from "../k8s/stored.ts";

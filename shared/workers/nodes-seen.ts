@@ -1,8 +1,10 @@
 /** The cluster's nodes as the running API shows them: are they the ones from before, which renew their Lease, and which have to join? */
+
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { allRenewals, isFresh, leaseRenewed, nodeLeases, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
+import { isFresh, leaseRenewed, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
+import { allRenewals, nodeLeases } from "../api/node-leases.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";

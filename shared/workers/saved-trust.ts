@@ -1,9 +1,9 @@
 /** What a worker trusted before a join: it is saved before anything is changed, and comes back where the join fails. */
 import { dirname } from "node:path";
-import { Fail, failOf } from "../fail.ts";
+import { attempt, Fail, failOf } from "../fail.ts";
 import { copyTree } from "../files/copy-tree.ts";
 import { restoreTree } from "../files/file-tree.ts";
-import { exists, removeFile } from "../files/files.ts";
+import { exists, readText, removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { contentPath } from "../files/root.ts";
@@ -11,7 +11,6 @@ import { workloadContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
 import { turnKubelet, unfitKubelet } from "../node/turn-kubelet.ts";
-import { readable } from "../pki/examine.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
@@ -73,7 +72,7 @@ export function wasCutOff(node: Node): boolean {
 export function confBefore(node: Node): string | undefined {
   const { kubeconfig } = node.kubelet;
   const cutOff = unfinished(node);
-  return readable(cutOff ? `${cutOff.dir}/before${kubeconfig}` : kubeconfig) || undefined;
+  return attempt(() => readText(cutOff ? `${cutOff.dir}/before${kubeconfig}` : kubeconfig), undefined) || undefined;
 }
 
 type Copied = Pick<SavedTrust, "dir" | "files">;

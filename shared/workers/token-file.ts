@@ -3,43 +3,21 @@
  * it. `open` writes `token.d/NODE/token`; on the worker it is `token`, so that one line is right for all of them.
  */
 import { basename } from "node:path";
-import { ANY_WORKER, TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import { Fail } from "../fail.ts";
-import { exists, list, readText, removeFile } from "../files/files.ts";
-import { refuseOthers, writeTyped } from "../files/operator-files.ts";
+import { exists, readText, removeFile } from "../files/files.ts";
 import { typed } from "../options.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
-import { listed } from "../plain.ts";
-import { mode, say, silently } from "../run.ts";
 import { shell } from "../shell-line.ts";
 
-/** Where `open` writes the token of a node, or of ANY_WORKER. `file`: as typed. */
-function tokenPlace(file: string, node: string): string {
-  return node === ANY_WORKER ? file : `${file}.d/${node}/${basename(file)}`;
+/** Where `open` writes the token of a node. `file`: as typed. */
+export function tokenPlace(file: string, node: string): string {
+  return `${file}.d/${node}/${basename(file)}`;
 }
 
-/** `make` gives each node's. What earlier runs have left there goes: those tokens are revoked. Errors: as `refuseOthers`, with none made. */
-export async function writeTokenFiles(file: string, make: () => Promise<ReadonlyMap<string, string>>, ca: string) {
-  for (const place of [file, `${file}.d`]) refuseOthers(typed(place), "written");
-  const tokens = await make();
-  await silently(async () => {
-    for (const node of [ANY_WORKER, ...list(typed(`${file}.d`))]) if (!tokens.has(node)) dropTokenFile(tokenPlace(file, node));
-    for (const [node, token] of tokens) {
-      const whose = node === ANY_WORKER ? "" : `# ${node}\n`;
-      writeTyped(tokenPlace(file, node), `${token}\n${whose}${ca}`, { mode: 0o600, folderMode: 0o700 });
-    }
-  });
-  sayTokens(file, [...tokens.keys()]);
-}
-
-export function sayTokens(file: string, nodes: readonly string[]) {
-  const verb = mode.dryRun ? "would write" : "wrote";
-  const rest = `valid for ${TOKEN_HOURS} h, and the CA: copy it there with scp, so that no token is ever on a screen`;
-  if (nodes.includes(ANY_WORKER))
-    say(`${verb} ${file} (a bootstrap token for all workers, ${rest}. Each can ask in another's name with it)`);
-  else say(`${verb} ${tokenPlace(file, "NODE")} for ${listed(nodes)} (to each its own bootstrap token, ${rest})`);
-}
+/** The unit, where `open` was, that approves what the holders of these tokens ask for. */
+export const APPROVER = "kube-pki-repair-approve";
+export const APPROVER_LOG = `journalctl -u ${APPROVER} -n 50`;
 
 /**
  * The token, and the CA: each certificate in the file has one of these fingerprints. Errors: Fail if there is none, if it is another node's, or

@@ -2,10 +2,12 @@
  * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. Made
  * for thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
  */
+
 import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { allRenewals, mayBeAlive, watchRenewals } from "../api/leases.ts";
+import { mayBeAlive } from "../api/leases.ts";
+import { allRenewals, watchRenewals } from "../api/node-leases.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";

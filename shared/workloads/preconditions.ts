@@ -1,7 +1,8 @@
 /** What has to be true before part 4 renews anything: the shared keys are here, part 3 is closed, and every node renews its Lease. */
+
 import { adminApi } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { nodeLeases } from "../api/leases.ts";
+import { nodeLeases } from "../api/node-leases.ts";
 import { leftOut } from "../etcd/all-members.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";

@@ -1,9 +1,10 @@
 /** A made-up cluster as its etcd holds it: one control plane node, m1, two workers, and their PKI. Every test may change the content. */
+
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parse, stringify } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { CERTS, type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { issueCa, issueClient, type Pair } from "../../shared/pki/issue.ts";

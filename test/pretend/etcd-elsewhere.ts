@@ -1,5 +1,5 @@
+import type { Manifest } from "../../shared/k8s/objects.ts";
 /** etcd's data, and its log, in other folders of the host than kubeadm's. */
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
 
 /** The pod with its data mounted from `dir` of the host, under the same path, and its log from `wal`. */
 export function mountsAs(pod: Manifest, dir: string, wal?: string): Manifest {

@@ -1,7 +1,8 @@
 /** Markers in all that a person may have written into a manifest, a Node and a kubelet's files: whatever may be a secret there. */
+
 import { readFileSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { manifest, mirrorPod, type Objects, write } from "./cluster.ts";
 
 /** Each marker says where it was put: "hush-m1-kube-vip-env". */

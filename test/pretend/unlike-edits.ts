@@ -1,7 +1,8 @@
 /** What rows of unlike-*.ts do to the usual cluster, in one word each. */
+
 import { readFileSync, rmSync, statSync } from "node:fs";
 import { parse, stringify } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, write } from "./cluster.ts";

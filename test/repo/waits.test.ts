@@ -25,7 +25,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/pki/trusting.ts": "who asks has the limit, and `answered` says it",
   "shared/pki/served.ts": "a handshake with a limit of ten seconds",
   "shared/workers/kubelet-port.ts": "limits of five seconds and of one",
-  "shared/node/time-sync.ts": "has a limit of two seconds",
+  "shared/trust/server-clock.ts": "has a limit of two seconds",
   "shared/node/node.ts": "uname, ip and systemctl is-active ask the kernel and systemd's memory",
   "shared/node/kubelet-command.ts": "systemctl cat and show ask systemd's memory",
   "shared/assess/etcd-unit-rows.ts": "systemctl is-active asks systemd's memory",

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { write } from "../pretend/cluster.ts";
 import { UUID } from "../pretend/hostile-pods.ts";
 import { podRecord } from "../pretend/memory.ts";
-import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { expectTranscript, type NodeOptions, pretendNode, staticUid } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -82,7 +82,7 @@ function external(root: string) {
 
 /** What the kubelet keeps of a static pod while it does not run. */
 function podFolder(root: string, name: string) {
-  mkdirSync(`${root}/var/lib/kubelet/pods/uid-of-${name}/containers/${name}`, { recursive: true });
+  mkdirSync(`${root}/var/lib/kubelet/pods/${staticUid(name)}/containers/${name}`, { recursive: true });
 }
 
 test("00-assess on a control plane node with external etcd says so, and names the files by which the API server reaches it", () =>
@@ -106,10 +106,13 @@ test("00-assess on a worker names the files of its kubelet that nobody can make 
   expect(stdout).toContain(`\nnext\n  scp -rp root@NODE:${folder} /etc/kubernetes/   #`);
 });
 
-test("00-assess on a worker does not take it for a control plane node by what a tenant calls a container", async () => {
+test.each([
+  ["a-team", "miner"],
+  ["kube-system", "clustermesh-apiserver-7d-x"],
+])("00-assess on a worker does not take it for a control plane node by what %s/%s calls a container", async (namespace, pod) => {
   using node = await pretendNode({ kind: "worker" });
   mkdirSync(`${node.root}/var/lib/kubelet/pods/${UUID}/containers/etcd`, { recursive: true });
-  podRecord(node.root, "a-team", "miner", UUID);
+  podRecord(node.root, namespace, pod, UUID);
   expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
 });
 

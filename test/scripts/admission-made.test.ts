@@ -2,9 +2,10 @@
  * A mirror pod is what the API server's admission made of a manifest, which the kubelet never reads again. So what comes back is what the
  * containers ran: without AlwaysPullImages' policy, a LimitRange's limits, Kyverno's registry, a webhook's variables and sidecars.
  */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { parse } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { healthyCp, manifest, mirrorPod, type Objects } from "../pretend/cluster.ts";
 import { afterPart1 } from "../pretend/in-part2.ts";
 import { CRICTL, crictlPs, type NodeOptions, pretendNode, staticUid } from "../pretend/node.ts";

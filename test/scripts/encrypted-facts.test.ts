@@ -1,9 +1,10 @@
 /** ConfigMaps and Secrets that the API server has encrypted: read with the configuration on this node; without it nothing begins. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { fakeMirror } from "../pretend/hostile-pods.ts";

@@ -4,7 +4,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
 import { write } from "../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET, nodeOf } from "../pretend/etcd-as-unit.ts";
-import { expectTranscript, pretendNode } from "../pretend/node.ts";
+import { expectTranscript, pretendNode, staticUid } from "../pretend/node.ts";
 import { expectRefusal, WRITERS } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -133,7 +133,7 @@ test("00-assess --kubeadm-config prints what kubeadm's phases need, out of etcd'
 
 test("etcd's data that cannot be read is not called an external etcd's, though only the API server has left a trace", async () => {
   using node = await pretendNode({ etcd: (objects) => delete objects["configmaps/kube-system/kubeadm-config"] });
-  mkdirSync(`${node.root}/var/lib/kubelet/pods/uid-of-kube-apiserver/containers/kube-apiserver`, { recursive: true });
+  mkdirSync(`${node.root}/var/lib/kubelet/pods/${staticUid("kube-apiserver")}/containers/kube-apiserver`, { recursive: true });
   const { stdout } = await node.run("00-assess");
   expect(stdout).toContain("verdict: the repair cannot begin: Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data");
 });

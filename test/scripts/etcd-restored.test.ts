@@ -1,8 +1,9 @@
 /** etcd's data was restored from a snapshot before its certificates were lost: as Kubernetes' documentation shows it, which is not as kubeadm made it. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { stringify } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
 import { mountsAs } from "../pretend/etcd-elsewhere.ts";

@@ -1,8 +1,9 @@
 /** A cluster whose service-account tokens come from an external signer: sa.key is not lost there, and nothing makes one. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { parse } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { fitOldSaKey } from "../../shared/manifests/sa-old-flag.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { verifierOf } from "../../shared/workloads/token-secrets.ts";

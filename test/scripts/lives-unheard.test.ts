@@ -1,8 +1,9 @@
 /** No answer to our own client proves nothing: what runs, with sound files, is not stopped. It is asked in another way, or named. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import type { ApiOptions } from "../pretend/api.ts";
 import { ADDRESS, manifest, type Objects, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd, THREE } from "../pretend/etcd.ts";

@@ -1,8 +1,9 @@
 /** Files that flags name and no one can make again: named at once, before anything is touched, and brought back from copies. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, rmSync, statSync } from "node:fs";
 import { parse } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { healthyCp, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { pretendProcess } from "../pretend/memory.ts";

@@ -1,8 +1,9 @@
 /** Before parts 1 and 2 stop anything: what the coming steps need is looked at, and one screen says what will be done. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { statSync } from "node:fs";
 import { parse, stringify } from "yaml";
-import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../shared/k8s/objects.ts";
 import { type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { CRICTL, type NodeOptions, pretendNode } from "../pretend/node.ts";

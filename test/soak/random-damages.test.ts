@@ -3,6 +3,7 @@
  * and 2, repairs all of it or refuses, keeps every sound key, and throws nothing away. 200 of them, ten in a sample; DAMAGES=N takes so many, SEED=N
  * other ones.
  */
+
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -13,7 +14,7 @@ import { type ControlPlaneNode, ensureOptions, readControlPlaneNode } from "../.
 import { Fail } from "../../shared/fail.ts";
 import { copyTree } from "../../shared/files/copy-tree.ts";
 import { setRoot } from "../../shared/files/files.ts";
-import { ensureControlPlaneKubelet } from "../../shared/node/kubelet-certs.ts";
+import { ensureControlPlaneKubelet } from "../../shared/node/control-plane-kubelet.ts";
 import { rescuedEtcd } from "../../shared/node/rescue-folder.ts";
 import type { NewCas } from "../../shared/pki/actions.ts";
 import { CERTS } from "../../shared/pki/certs.ts";

@@ -1,11 +1,13 @@
 /** The REST client, and what is built on few of its calls: Leases and bootstrap tokens. */
+
 import { expect, spyOn, test } from "bun:test";
 import { ApiError } from "../../../shared/api/api-error.ts";
 import { ANY_WORKER, closeJoining, isTokenUser, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { dropDeadLeaders, dropLease, leaderOf } from "../../../shared/api/leader-leases.ts";
-import { allRenewals, leaseRenewed } from "../../../shared/api/leases.ts";
+import { leaseRenewed } from "../../../shared/api/leases.ts";
 import { inParallel } from "../../../shared/api/many.ts";
+import { allRenewals } from "../../../shared/api/node-leases.ts";
 import { typed } from "../../../shared/options.ts";
 import { mode } from "../../../shared/run.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";

@@ -13,7 +13,7 @@ import { agedText, expireCertificates } from "../../pretend/expired.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
-import { MEMBER } from "../../pretend/node.ts";
+import { MEMBER, staticUid } from "../../pretend/node.ts";
 import { tokenBy } from "../../pretend/old-keys.ts";
 import { knewCa } from "../../pretend/running.ts";
 
@@ -186,7 +186,7 @@ const ROWS: Row[] = [
     what: "etcd's data and all files are lost, and the kubelet's record of a static pod is here",
     on: well(({ root }) => {
       for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(root + path, { recursive: true });
-      mkdirSync(`${root}/var/lib/kubelet/pods/uid-of-a/containers/kube-apiserver`, { recursive: true });
+      mkdirSync(`${root}/var/lib/kubelet/pods/${staticUid("kube-apiserver")}/containers/kube-apiserver`, { recursive: true });
     }),
   },
   {

@@ -1,8 +1,9 @@
 /** What the other members of etcd are held to, before a control plane is built on them. */
+
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { proveMembers } from "../../../shared/etcd/all-members.ts";
-import { etcdClient } from "../../../shared/etcd/identity.ts";
+import { etcdClient } from "../../../shared/etcd/client.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";

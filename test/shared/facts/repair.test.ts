@@ -1,9 +1,10 @@
 /** Which repair is the current one: there is no progress file, the rescue folders and the certificates decide. */
+
 import { expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { findRepair } from "../../../shared/facts/repair.ts";
 import { writeFile } from "../../../shared/files/files.ts";
-import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { REDUCED } from "../../../shared/manifests/reduced-controllers.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
+import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { manifestDifferences } from "../../../shared/manifests/differences.ts";
-import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
 import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
 import { manifest } from "../../pretend/cluster.ts";
 

@@ -2,6 +2,7 @@
  * Mirror pods that a tenant, or a worker's kubelet, has made: none becomes a static pod, and none decides anything. Real ones still come
  * back.
  */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync } from "node:fs";
@@ -11,8 +12,8 @@ import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { isExternalCa } from "../../../shared/facts/external-ca.ts";
 import { lostHere } from "../../../shared/facts/lost-files.ts";
 import { writeFile } from "../../../shared/files/files.ts";
+import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { registryPrefix } from "../../../shared/k8s/stored.ts";
-import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
 import { manifestPath, manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
 import type { Container } from "../../../shared/node/containers.ts";
 import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
+import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { full, reduced } from "../../../shared/manifests/reduced-controllers.ts";
 
 function manifest(...flags: string[]): Manifest {

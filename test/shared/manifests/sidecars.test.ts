@@ -1,13 +1,14 @@
 /** A sidecar in a static pod of kubeadm's, before its own container or behind it: nothing is read from it, or changed in it. */
+
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
 import { isExternalCa } from "../../../shared/facts/external-ca.ts";
 import { apiEndpoint } from "../../../shared/facts/issue-facts.ts";
 import { writeFile } from "../../../shared/files/files.ts";
+import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";
-import { manifestDifferences } from "../../../shared/manifests/differences.ts";
-import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
-import { manifestText, readManifest, usableManifest } from "../../../shared/manifests/on-disk.ts";
+import { manifestDifferences, usableManifest } from "../../../shared/manifests/differences.ts";
+import { manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
 import { full, reduced } from "../../../shared/manifests/reduced-controllers.ts";
 import { fitOldSaKey } from "../../../shared/manifests/sa-old-flag.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";

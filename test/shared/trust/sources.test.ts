@@ -1,4 +1,5 @@
 /** The table of who may decide what (shared/trust/sources.ts), walked row by row: each writer lays out what he can, and gets what the table says. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
@@ -13,8 +14,8 @@ import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
 import { checkOrigin } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
+import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
-import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";

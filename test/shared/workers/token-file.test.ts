@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { chmodSync, existsSync, lchownSync, mkdirSync, symlinkSync } from "node:fs";
-import { writeTokenFiles } from "../../../shared/workers/token-file.ts";
+import { writeTokenFiles } from "../../../shared/workers/written-tokens.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

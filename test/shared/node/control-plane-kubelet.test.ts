@@ -1,8 +1,9 @@
 /** What part 1 gives the kubelet of a control plane node. */
+
 import { expect, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { readText, writeFile } from "../../../shared/files/files.ts";
-import { ensureControlPlaneKubelet } from "../../../shared/node/kubelet-certs.ts";
+import { ensureControlPlaneKubelet } from "../../../shared/node/control-plane-kubelet.ts";
 import { localServer, readKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";

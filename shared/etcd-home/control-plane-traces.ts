@@ -1,0 +1,40 @@
+/**
+ * What shows that this is, or was, a control plane node: traces of its static pods, also where their manifests and containers are gone, files
+ * that kubeadm makes there alone, and the places of etcd's data. No data is read.
+ */
+import { exists, list } from "../files/files.ts";
+import { type Container, isServerContainer, isStaticUid } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
+import { isStaticPodOf, podRecords } from "../trust/pod-records.ts";
+import { may, ofNamespace } from "../trust/sources.ts";
+
+/**
+ * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the kubelet does not run. Where
+ * the kubelet has stopped it: the container that has ended, and the kubelet's record of the pod, the folder of its logs.
+ */
+export function tracesOf(name: "etcd" | "kube-apiserver", node: Node, all: readonly Container[]): string[] {
+  const { podsDir, staticPodPath } = node.kubelet;
+  // any pod may give its container this name, in kube-system, too: Cilium's clustermesh-apiserver has an etcd
+  const records = podRecords();
+  const others = new Set(records.flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "static pods") ? [] : [uid])));
+  const uids = list(podsDir).filter((uid) => isStaticUid(uid) && !others.has(uid));
+  const folders = uids.map((uid) => `${podsDir}/${uid}/containers/${name}`);
+  return [
+    ...[`${staticPodPath}/${name}.yaml`, ...folders].filter((path) => exists(path)),
+    ...(all.some((one) => one.name === name && isServerContainer(one)) ? [`the container ${name}`] : []),
+    ...(records.some((one) => isStaticPodOf(one, name, node)) ? [`the kubelet's record of ${name}`] : []),
+  ];
+}
+
+/** Of the API server or etcd, and files that kubeadm makes only on control plane nodes. Not admin.conf: workers may have a copy. */
+export function controlPlaneTraces(node: Node, all: readonly Container[], certificatesDir: string): string[] {
+  const inPki = ["ca.key", "sa.key", "apiserver.crt"].map((file) => `${certificatesDir}/${file}`);
+  const files = ["/etc/kubernetes/controller-manager.conf", ...inPki].filter((path) => exists(path));
+  return [...tracesOf("kube-apiserver", node, all), ...tracesOf("etcd", node, all), ...files];
+}
+
+/**
+ * Folders that only root writes to: kubeadm's default, those of Red Hat's and Debian's packages, Cluster API's on Azure, and the one that
+ * guides to kubeadm give etcd on a disk of its own.
+ */
+export const USUAL_DATA = ["/var/lib/etcd", "/var/lib/etcd/default.etcd", "/var/lib/etcd/default", "/var/lib/etcddisk/etcd", "/data/etcd"];

@@ -1,0 +1,100 @@
+/** Little is behind a script: an operator who edits one at night has to read what it loads. */
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { $, Glob } from "bun";
+import { behind, type Reach, tooMuch } from "./reach.ts";
+import type { Source } from "./sources.ts";
+
+const HOME = join(import.meta.dir, "../..");
+
+/**
+ * Files behind each script, with types, and itself. What is aimed at: 150 for 01 to 04, 200 for 00-assess and 05-verify. A feature that raises a
+ * budget says why in the same commit; who needs less lowers it.
+ */
+const BUDGETS: Record<string, number> = {
+  "00-assess": 240,
+  "00-salvage": 184,
+  "00-token-key": 152,
+  "01-etcd": 196,
+  "02-control-plane": 205,
+  "03-join": 70,
+  "03-workers": 181,
+  "04-sa-tokens": 190,
+  "05-verify": 217,
+  drill: 210,
+  "hand-over": 148,
+  "join-again": 98,
+  "pack-kit": 20,
+  plan: 256,
+  report: 281,
+};
+
+/** Rooms beside the repair: no part loads them. */
+const BESIDE = ["plan", "drill", "report"];
+
+async function filesOf(home: string): Promise<Map<string, Source>> {
+  const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)];
+  return new Map(await Promise.all(paths.map(async (path) => [path, { path, text: await Bun.file(join(home, path)).text() }] as const)));
+}
+
+const files = await filesOf(HOME);
+const scripts = [...files.keys()].filter((path) => path.startsWith("scripts/")).map((path) => basename(path, ".ts"));
+const reach = new Map(scripts.sort().map((script) => [script, behind(`scripts/${script}.ts`, files)]));
+
+/** The files as they were where the budgets were last changed. */
+async function filesBefore(): Promise<Map<string, Source>> {
+  const folder = mkdtempSync(join(tmpdir(), "reach-"));
+  try {
+    const commit = (await $`git log -1 --format=%H -- test/repo/reach.test.ts`.cwd(HOME).text()).trim();
+    if (commit) await $`git archive ${commit} scripts shared | tar -x -C ${folder}`.cwd(HOME);
+    return await filesOf(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const pathsOf = (sources: readonly Source[]) => sources.map(({ path }) => path);
+
+test("types, exports and files behind files count, each once; a package does not", () => {
+  const source = (path: string, text: string) => [path, { path, text }] as const;
+  const some = new Map([
+    source("scripts/a.ts", 'import { b } from "../shared/b.ts";\nimport type { C } from "../shared/c.ts";\nimport { x } from "zx/core";\n'),
+    source("shared/b.ts", 'export { d } from "./d.ts";\n// import "./e.ts";\n'),
+    source("shared/c.ts", 'import { b } from "./b.ts";\nconst late = await import("./d.ts");\n'),
+    source("shared/d.ts", "export const d = 1;\n"),
+    source("shared/e.ts", "export const e = 1;\n"),
+  ]);
+  expect(pathsOf(behind("scripts/a.ts", some))).toEqual(["scripts/a.ts", "shared/b.ts", "shared/c.ts", "shared/d.ts"]);
+});
+
+test("a script with too much behind it is told what is new, and what to do", () => {
+  const one: Reach = { script: "03-join", budget: 2, now: ["a.ts", "b.ts"], before: ["a.ts"] };
+  expect(tooMuch(one)).toBeUndefined();
+  expect(tooMuch({ ...one, now: ["a.ts", "b.ts", "c.ts"] })).toMatch(
+    /^scripts\/03-join\.ts: 3 files .* the budget is 2\..*\n {2}b\.ts\n {2}c\.ts\n.*its commit says why\.$/s,
+  );
+});
+
+test("no script has more files behind it than its budget", async () => {
+  expect(Object.keys(BUDGETS).sort(), "each script has its row in BUDGETS").toEqual([...reach.keys()]);
+  const isOver = ([script, sources]: [string, Source[]]) => sources.length > BUDGETS[script]!;
+  const before = [...reach].some(isOver) ? await filesBefore() : new Map<string, Source>();
+  const found = [...reach].map(([script, sources]) =>
+    tooMuch({ script, budget: BUDGETS[script]!, now: pathsOf(sources), before: pathsOf(behind(`scripts/${script}.ts`, before)) }),
+  );
+  const said = found.filter((text) => text !== undefined).join("\n\n");
+  if (said) throw new Error(said);
+  console.log(`  ${"files and lines behind".padEnd(24)} files  budget   lines`);
+  for (const [script, sources] of reach) {
+    const lines = sources.reduce((sum, { text }) => sum + text.split("\n").length - 1, 0);
+    const numbers = [sources.length, BUDGETS[script]!, lines].map((number, i) => String(number).padStart([5, 8, 8][i]!));
+    console.log(`  ${script.padEnd(24)} ${numbers.join("")}`);
+  }
+});
+
+test.each(scripts.filter((script) => /^\d/.test(script)))("%s loads nothing of what stands beside the repair", (script) => {
+  const loaded = pathsOf(reach.get(script)!).filter((path) => BESIDE.some((room) => path.startsWith(`shared/${room}/`)));
+  expect(loaded).toEqual([]);
+});

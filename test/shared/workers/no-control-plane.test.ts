@@ -1,0 +1,124 @@
+/** Whatever is left of a control plane node, join refuses it; and no worker, whatever runs there. */
+import { expect, test } from "bun:test";
+import { failOf } from "../../../shared/fail.ts";
+import type { Container } from "../../../shared/node/containers.ts";
+import { refuseControlPlane } from "../../../shared/workers/no-control-plane.ts";
+import { write } from "../../pretend/cluster.ts";
+import { NODE } from "../../pretend/control-plane-node.ts";
+import { staticUid } from "../../pretend/node.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const WORKER = { ...NODE, name: "w1" };
+const OF_API = "0b0e3d7c-1111-4222-8333-444455556666";
+
+interface Case {
+  what: string;
+  files?: readonly (readonly [path: string, text: string])[];
+  all?: readonly Container[];
+  etcdData?: string;
+  kubelet?: Partial<typeof NODE.kubelet>;
+}
+
+async function refusal({ files = [], all = [], etcdData, kubelet }: Case) {
+  using box = sandbox();
+  for (const [path, text] of files) write(box.dir + path, text);
+  const node = { ...WORKER, kubelet: { ...NODE.kubelet, ...kubelet } };
+  return await failOf(() => refuseControlPlane(node, { etcdData, all }));
+}
+
+function container(name: string, podUid: string, pod = `${name}-w1`, namespace = "kube-system"): Container {
+  return { id: "c", name, pod, namespace, podUid, running: false, created: new Date() };
+}
+
+const file = (path: string, text = "x") => [[path, text]] as const;
+const UNIT = "[Service]\nExecStart=/usr/bin/etcd --data-dir=/srv/etcd";
+const OF_CLUSTER = `${UNIT} --cert-file=/etc/ssl/etcd.pem\n`;
+
+const REFUSED: [why: string, Case][] = [
+  ["/etc/kubernetes/manifests/etcd.yaml", { what: "etcd's manifest", files: file("/etc/kubernetes/manifests/etcd.yaml") }],
+  [
+    "/srv/manifests/kube-apiserver.yaml",
+    {
+      what: "a manifest where this kubelet has them",
+      files: file("/srv/manifests/kube-apiserver.yaml"),
+      kubelet: { staticPodPath: "/srv/manifests" },
+    },
+  ],
+  [
+    `/var/lib/kubelet/pods/${staticUid("etcd")}/containers/etcd`,
+    { what: "the kubelet's folder of etcd", files: file(`/var/lib/kubelet/pods/${staticUid("etcd")}/containers/etcd/1`) },
+  ],
+  [
+    "the kubelet's record of etcd",
+    { what: "logs of etcd", files: file(`/var/log/pods/kube-system_etcd-w1_${staticUid("etcd")}/etcd/0.log`) },
+  ],
+  ["the container kube-apiserver", { what: "a container that has ended", all: [container("kube-apiserver", staticUid("kube-apiserver"))] }],
+  ["/etc/kubernetes/pki/sa.key", { what: "a key", files: file("/etc/kubernetes/pki/sa.key") }],
+  [
+    "/etc/kubernetes/ssl/ca.key",
+    { what: "a key in another folder", files: file("/etc/kubernetes/ssl/ca.key"), kubelet: { clientCaFile: "/etc/kubernetes/ssl/ca.crt" } },
+  ],
+  ["/etc/kubernetes/controller-manager.conf", { what: "a kubeconfig", files: file("/etc/kubernetes/controller-manager.conf") }],
+  ["/var/lib/etcd/member", { what: "data where kubeadm has it", files: file("/var/lib/etcd/member/snap/db") }],
+  ["/data/etcd/member", { what: "data on a disk of its own", files: file("/data/etcd/member/snap/db") }],
+  ["/mnt/member", { what: "data where the operator says", files: file("/mnt/member/snap/db"), etcdData: "/mnt" }],
+  [
+    "/etc/kubernetes/pki/ca.key",
+    {
+      what: "a key, whatever the operator says of etcd's data",
+      files: file("/etc/kubernetes/pki/ca.key"),
+      etcdData: "/nothing",
+    },
+  ],
+  [
+    "/etc/kubernetes/pki/ca.key",
+    { what: "a key, beside an empty folder", files: [...file("/etc/kubernetes/pki/ca.key"), ...file("/var/lib/etcd/lost+found/a")] },
+  ],
+];
+
+test.each(REFUSED.map(([why, one]) => ({ why, ...one })))("a control plane node by $what may not", async ({ why, ...one }) => {
+  const fail = await refusal(one);
+  expect(fail).toMatchObject({ message: `This is a control plane node (${why}): join is for workers`, exitCode: 3 });
+  expect(fail!.hint).toStartWith("part 2 gives its kubelet a certificate: ");
+});
+
+test("etcd as a unit of this node, with data: its own refusal", async () => {
+  const files = [...file("/etc/systemd/system/etcd.service", OF_CLUSTER), ...file("/srv/etcd/member/snap/db")];
+  expect(await refusal({ what: "", files })).toMatchObject({
+    message: expect.stringMatching(
+      /^etcd runs on this node as a systemd unit \(\/etc\/systemd\/system\/etcd\.service, data in \/srv\/etcd\): /,
+    ),
+    exitCode: 3,
+  });
+});
+
+test.each<Case>([
+  { what: "nothing" },
+  { what: "an empty folder where etcd's data would be", files: file("/var/lib/etcd/lost+found/a") },
+  { what: "a copy of admin.conf", files: file("/etc/kubernetes/admin.conf") },
+  { what: "a unit of etcd that has never run", files: file("/etc/systemd/system/etcd.service", OF_CLUSTER) },
+  {
+    what: "a distribution's own etcd, which is of no cluster",
+    files: [...file("/etc/systemd/system/etcd.service", UNIT), ...file("/srv/etcd/member/snap/db")],
+  },
+  {
+    what: "a tenant's etcd, in records and containers",
+    files: [...file(`/var/lib/kubelet/pods/${OF_API}/containers/etcd/1`), ...file(`/var/log/pods/tenant_etcd-0_${OF_API}/etcd/0.log`)],
+    all: [container("etcd", OF_API, "etcd-0", "tenant")],
+  },
+  {
+    what: "the etcd of Cilium's clustermesh-apiserver, in kube-system",
+    files: [
+      ...file(`/var/lib/kubelet/pods/${OF_API}/containers/etcd/1`),
+      ...file(`/var/log/pods/kube-system_clustermesh-apiserver-7d-x_${OF_API}/etcd/0.log`),
+    ],
+    all: [container("etcd", OF_API, "clustermesh-apiserver-7d-x")],
+  },
+  {
+    what: "data of another program, where the operator says that it is none of this cluster's",
+    files: file("/data/etcd/member/snap/db"),
+    etcdData: "/none",
+  },
+])("a worker with $what may join", async (one) => {
+  expect(await refusal(one)).toBeUndefined();
+});
