@@ -1,13 +1,15 @@
 /**
  * Folders of this machine that look like etcd's data, for the operator to judge: a tenant may have made one on a local volume. Reads names
- * only, and not for long.
+ * and times only, and not for long.
  */
 import { readdirSync } from "node:fs";
-import { exists, hostPath } from "../files/files.ts";
+import { attempt } from "../fail.ts";
+import { exists, hostPath, list, stat } from "../files/files.ts";
 import { isBelow, mountsOf } from "../files/mounts.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { KUBELET_DIR } from "../node/kubelet-config.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
+import { type EtcdFolders, keyOf } from "./etcd-folders.ts";
 
 /** How deep, and how many folders at most. */
 const DEPTH = 5;
@@ -34,6 +36,18 @@ export function memberFolders(): string[] {
     );
   }
   return found;
+}
+
+/** Those that were written to after this one, each with the time. */
+export function writtenLater(place: EtcdFolders): { dir: string; written: Date }[] {
+  const here = lastWritten(place);
+  const others = memberFolders().filter((dir) => keyOf(dir) !== keyOf(place.dir));
+  return others.map((dir) => ({ dir, written: lastWritten({ dir, wal: undefined }) })).filter(({ written }) => written > here);
+}
+
+function lastWritten({ dir, wal = `${dir}/member/wal` }: EtcdFolders): Date {
+  const files = [`${dir}/member/snap/db`, ...list(wal).map((name) => `${wal}/${name}`)];
+  return new Date(Math.max(0, ...files.map((path) => attempt(() => stat(path)?.modified.getTime() ?? 0, 0))));
 }
 
 /** Links are not followed. */

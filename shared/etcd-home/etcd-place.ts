@@ -12,6 +12,7 @@ import { carry, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { apiServerHere } from "./api-server-here.ts";
 import { USUAL_DATA } from "./control-plane-traces.ts";
+import { writtenLater } from "./etcd-elsewhere.ts";
 import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
 import { inManifest, type NamedFolders, namesOf } from "./etcd-names.ts";
 import { type EtcdPlace, optionOf, proved } from "./etcd-proof.ts";
@@ -75,10 +76,21 @@ function choose({ named, candidates, node }: Choice): EtcdPlace {
   const [only, ...more] = candidates;
   const isNamed = ({ dir }: EtcdFolders) => named.some((one) => keyOf(one.dir) === keyOf(dir));
   if (!only) return chosen(named[0] ?? { dir: USUAL_DATA[0]!, wal: undefined }, named);
-  if (more.length > 0) return proved(candidates, named, node);
-  if (named.length === 0 || isNamed(only)) return chosen(only, named);
+  const place = more.length > 0 ? proved(candidates, named, node) : chosen(only, named);
+  if (named.length === 0) refuseLater(place);
+  if (named.length === 0 || more.length > 0 || isNamed(only)) return place;
   throw new Fail(`etcd's data is not in "${named[0]!.dir}" (${named[0]!.by}), but there is some in "${only.dir}"`, {
     hint: `is a disk not mounted? ${shell`findmnt ${named[0]!.dir}`}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${retyped({ "etcd-data": only.dir })}`,
+  });
+}
+
+/** A usual place that nothing names: is the cluster's data elsewhere, as a restore may have left it? */
+function refuseLater(place: EtcdPlace) {
+  const later = writtenLater(place);
+  if (later.length === 0) return;
+  const others = later.map(({ dir, written }) => `"${dir}" (${written.toISOString()})`);
+  throw new Fail(`Nothing here names etcd's folder: there is data in "${place.dir}", and some was written later in ${others.join(", ")}`, {
+    hint: `name the right one: ${[place, ...later].map(({ dir }) => retyped({ "etcd-data": dir })).join(" or ")}`,
   });
 }
 

@@ -1,15 +1,14 @@
 /**
  * Several folders hold etcd's data: which is this node's? The data itself has to prove it: a member with this node's address, and the CA
  * that signed this kubelet's certificate. Of several that do, the one that etcd is started from: the others were left behind by a restore.
- * Where nothing names one, the last state of one member counts. The ids do not tell a restored member from the one before: they derive from
- * its URL.
+ * Everything else is asked. The ids do not tell a restored member from the one before: they derive from its URL.
  */
 import { dirname } from "node:path";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import type { ConfigMap } from "../k8s/objects.ts";
-import { readObject } from "../k8s/stored.ts";
+import { readObject, registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
@@ -27,38 +26,40 @@ export interface EtcdPlace extends EtcdFolders {
 /** `named`: what names a folder. Errors: Fail where nothing proves one, with the line to type for each. */
 export function proved(candidates: readonly EtcdFolders[], named: readonly NamedFolders[], node: Node | undefined): EtcdPlace {
   const all = candidates.map((folders) => judge(folders, named, node));
-  const one = theOne(all);
+  const one = chooseFolder(all);
   if (!one)
     throw new Fail(`Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(shown).join("; ")}`, {
       hint: `name the right one: ${all.map(({ folders }) => retyped({ "etcd-data": folders.dir })).join(" or ")}`,
     });
-  const others = all.filter((other) => other !== one).map((other) => `${apart(other, one)} (${other.words})`);
+  const others = all.filter((other) => other !== one).map((other) => `${howItDiffers(other, one)} (${other.words})`);
   return { ...one.folders, why: [one.starts ? `etcd is started from it (${one.words})` : one.words, ...others].join("; ") };
 }
 
 /** What the other one is beside the one that counts, for the operator. */
-function apart({ folders, ids }: Judged, one: Judged): string {
+function howItDiffers({ folders, ids }: Judged, one: Judged): string {
   if (!one.starts || !ids || !one.ids || ids.same === one.ids.same) return `not "${folders.dir}"`;
   return `"${folders.dir}" is of another member${ids.written < one.ids.written ? ", an older one" : ""}`;
 }
 
-/** The one whose data proves it. Undefined where several do, and none of them is named, or more than one. */
-function theOne(all: Judged[]): Judged | undefined {
+/**
+ * The proved one that etcd is started from, or the only proved one; where there is nothing to compare with, the one that it is started from.
+ * Undefined: not clear, or the same member wrote later elsewhere.
+ */
+function chooseFolder(all: readonly Judged[]): Readable | undefined {
   const own = all.filter(isOwn);
-  const sure = own.some(({ ca }) => ca === "yes") ? own.filter(({ ca }) => ca === "yes") : own;
-  const named = all.filter((one) => one.named && (!one.ids || sure.some((other) => other === one)));
-  const only = named.length === 1 ? sure.find((one) => one === named[0]) : undefined;
-  if (only && sure.every((other) => leaves(only, other))) return only;
-  const newest = sure.toSorted((a, b) => b.ids.revision - a.ids.revision)[0];
-  if (!newest || sure.some(({ ids }) => ids.same !== newest.ids.same || ids.written > newest.ids.written)) return undefined;
-  return newest.named || (newest.ca === "yes" && named.length === 0) ? newest : undefined;
+  const proved = own.filter(({ ca }) => ca === "yes");
+  const candidates = proved.length > 0 ? proved : own.filter(({ starts }) => starts);
+  // what is named, and cannot be read or compared, may be the right one
+  if (all.some((one) => one.named && one.ca === "unknown" && !candidates.some((other) => other === one))) return undefined;
+  const started = candidates.filter(({ starts }) => starts);
+  const [one, ...more] = started.length > 0 ? started : candidates;
+  return one && more.length === 0 && !own.some((other) => supersedes(other, one)) ? one : undefined;
 }
 
-/** Whether the one that is named was in use after the other: it has the last write, or etcd is started from it as another member. */
-function leaves(only: Readable, { ids }: Readable): boolean {
-  if (only.starts && ids.same !== only.ids.same) return true;
-  const later = only.ids.written.getTime() - ids.written.getTime();
-  return later > 0 || (later === 0 && only.ids.revision >= ids.revision);
+/** Whether it is a later state of the same member. */
+function supersedes({ ids }: Readable, one: Readable): boolean {
+  const later = ids.written.getTime() - one.ids.written.getTime();
+  return ids.same === one.ids.same && (later > 0 || (later === 0 && ids.revision > one.ids.revision));
 }
 
 type Readable = Judged & { ids: NonNullable<Judged["ids"]> };
@@ -124,8 +125,9 @@ function idsOf({ clusterId, memberId, revision, lastWrite }: EtcdData): NonNulla
   return { same: `${clusterId} ${memberId}`, revision, written: lastWrite };
 }
 
-/** A kubelet's certificate is signed by the CA of the cluster that it is in. Data without a cluster (of a new etcd) is nobody's. */
+/** A kubelet's certificate is signed by the CA of the cluster that it is in. An empty data directory belongs to no cluster. */
 function caOf(data: EtcdData, node: Node | undefined): Judged["ca"] {
+  if (attempt(() => registryPrefix(data)) instanceof Fail) return "no";
   const stored = attempt(() => readObject<ConfigMap>(data, "configmaps/kube-system/kube-root-ca.crt")?.data?.["ca.crt"]);
   const pems = node ? kubeletsCertificates(node) : [];
   if (stored === undefined) return "no";

@@ -1,6 +1,6 @@
 /** etcd's data directory is found by itself, only by what root or the control plane wrote; where several hold data, the data proves one. */
 import { expect, test } from "bun:test";
-import { mkdirSync, renameSync, symlinkSync, utimesSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, symlinkSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { etcdDataOf } from "../../../shared/etcd-home/etcd-place.ts";
 import { Fail } from "../../../shared/fail.ts";
@@ -49,29 +49,6 @@ test("the usual folder is in no question, and neither is none at all", async () 
 test("etcd's manifest names it, with the log's folder, through the pod's mounts", async () => {
   using _box = nodeWith({ "/srv/etcd": objects }, { [MANIFEST]: etcdManifest("/srv/etcd", "/fast/wal") });
   expect(await find()).toEqual({ dir: "/srv/etcd", wal: "/fast/wal", why: MANIFEST });
-});
-
-const start = (dir: string, more: object = {}) =>
-  JSON.stringify({ level: "info", msg: "starting an etcd server", "data-dir": dir, "wal-dir-dedicated": "", ...more });
-const line = (tag: string, text: string) => `2026-01-01T00:00:00.0Z stderr ${tag} ${text}\n`;
-
-test("etcd's own log names it, the last start; not what a client made it write", async () => {
-  const request = JSON.stringify({ msg: "apply request took too long", request: start("/evil") });
-  const pieces = line("P", `{"msg":"${"x".repeat(50)}`) + line("F", start("/evil"));
-  using _box = nodeWith(
-    { "/srv/etcd": objects, "/evil": objects },
-    { [LOG]: line("F", start("/srv/old")) + line("F", start("/srv/etcd", { "wal-dir-dedicated": "/fast" })) + line("F", request) + pieces },
-  );
-  expect(await find()).toEqual({ dir: "/srv/etcd", wal: "/fast", why: `etcd's log in ${LOG.replace("/0.log", "")}` });
-});
-
-test.each([
-  ["another namespace", LOG.replace("kube-system", "a-team")],
-  ["a pod that the API server made", LOG.replace(UID, "01234567-89ab-cdef-0123-456789abcdef")],
-  ["another node's name", LOG.replace("etcd-m1", "etcd-m2")],
-])("the log of a pod of %s names nothing", async (_, log) => {
-  using _box = nodeWith({ "/evil": objects }, { [log]: line("F", start("/evil")) });
-  expect((await find()).dir).toBe("/var/lib/etcd");
 });
 
 /** /proc of a process called etcd, whose root file system has `at` from the host's `dir`. */
@@ -143,14 +120,42 @@ test("a new, empty etcd at kubeadm's default path is not the cluster's, whatever
   expect((await find()).dir).toBe("/data/etcd");
 });
 
-test("of two states of one member the last one counts, unless etcd is started from the other", async () => {
+test("of two states of one member the one counts that etcd is started from, unless the other was written later", async () => {
   const older = { ...objects };
-  using _box = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects });
-  expect((await find()).dir).toBe("/data/etcd");
+  using _unnamed = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects });
+  expect((await failOf()).hint).toMatch(/ --etcd-data \/var\/lib\/etcd or .* --etcd-data \/data\/etcd$/);
   using _named = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/data/etcd") });
   expect((await find()).dir).toBe("/data/etcd");
   using _other = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/var/lib/etcd") });
   expect((await failOf()).message).toStartWith("Several folders hold etcd's data, and nothing proves which is this cluster's: ");
+});
+
+test.each([
+  ["cannot be read", "nonsense"],
+  ["has another member's data, and no CA to compare", undefined],
+])("a named folder that %s is not passed over for another that is proved", async (_, db) => {
+  using box = nodeWith({ "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest("/srv/etcd") });
+  const sealed: [string, string][] = [
+    ["/registry/namespaces/kube-system", "{}"],
+    ["/registry/configmaps/kube-system/kube-root-ca.crt", "k8s:enc:aescbc:v1:key1:xyz"],
+  ];
+  writeEtcdData(`${box.dir}/srv/etcd`, { clusterId: "5", members: [{ ...MEMBER, id: "77" }], puts: sealed });
+  if (db) write(`${box.dir}/srv/etcd/member/snap/db`, db);
+  const { message, hint } = await failOf();
+  expect(message).toContain(
+    `"/srv/etcd" (named by ${MANIFEST}, ${db ? "cannot be read: " : "its member m1 has this node's address, no CA to compare, "}`,
+  );
+  expect(hint).toMatch(/ --etcd-data \/srv\/etcd or .* --etcd-data \/var\/lib\/etcd$/);
+});
+
+test("where nothing is there to compare with, only the one that etcd is started from counts", async () => {
+  const places = { "/var/lib/etcd": objects, "/data/etcd": stranger };
+  using box = nodeWith(places);
+  rmSync(`${box.dir}${NODE.kubelet.clientPem}`);
+  expect((await failOf()).message).toContain('"/data/etcd" (its member m1 has this node\'s address, no CA to compare, ');
+  using _named = nodeWith({ ...places, [RESCUE]: { ...objects, "pods/kube-system/etcd-m1": mirrorPod("etcd") } });
+  rmSync(`${_named.dir}${NODE.kubelet.clientPem}`);
+  expect((await failOf()).message).toContain('"/var/lib/etcd" (named by its mirror pod in /root/kube-pki-repair-');
 });
 
 const RESTORED = "/var/lib/etcd-from-backup";
@@ -166,28 +171,23 @@ function restored({ id, files, minutes }: { id?: string; files: Record<string, s
 }
 
 const BY_MANIFEST = { [MANIFEST]: etcdManifest(RESTORED) };
-const BY_LOG = { [LOG]: line("F", start(RESTORED)) };
 const BY_PROCESS = { ...processIn(POD_CGROUP, { dir: "/srv/etcd", at: "/var/lib/etcd" }), ...RECORD };
 
 test.each([
-  ["another member, by the manifest", { id: "77", files: BY_MANIFEST, minutes: 5 }],
-  ["another member, by the manifest, before its first start", { id: "77", files: BY_MANIFEST, minutes: -5 }],
-  ["another member, by etcd's log", { id: "77", files: BY_LOG, minutes: 5 }],
-  ["the same ids, by the manifest", { files: BY_MANIFEST, minutes: 5 }],
-  ["the same ids, by etcd's log", { files: BY_LOG, minutes: 5 }],
+  ["another member", { id: "77", files: BY_MANIFEST, minutes: 5 }],
+  ["another member, before its first start", { id: "77", files: BY_MANIFEST, minutes: -5 }],
+  ["the same ids", { files: BY_MANIFEST, minutes: 5 }],
 ])("restored beside the old data, %s: what is named counts, though its revision is lower", async (_, place) => {
   using _box = restored(place);
   const { dir, why } = await find();
   expect(dir).toBe(RESTORED);
-  const starts = place.files === BY_MANIFEST;
-  expect(why).toStartWith(starts ? `etcd is started from it (named by ${MANIFEST}, ` : "named by etcd's log in ");
-  expect(why).toContain(`; ${starts && "id" in place ? `"/var/lib/etcd" is of another member` : `not "/var/lib/etcd"`}`);
-  if (place.minutes > 0 && starts && "id" in place) expect(why).toContain("is of another member, an older one (its member m1 ");
+  expect(why).toStartWith(`etcd is started from it (named by ${MANIFEST}, `);
+  expect(why).toContain(`; ${"id" in place ? `"/var/lib/etcd" is of another member` : `not "/var/lib/etcd"`}`);
+  if (place.minutes > 0 && "id" in place) expect(why).toContain("is of another member, an older one (its member m1 ");
 });
 
 test.each([
   ["two are named", { id: "77", files: { ...BY_MANIFEST, ...BY_PROCESS }, minutes: 5 }],
-  ["only the log names one, by a path inside of its container, and the other was written later", { id: "77", files: BY_LOG, minutes: -5 }],
   ["the manifest names an earlier state of the same member", { files: BY_MANIFEST, minutes: -5 }],
 ])("restored beside the old data, and %s: nothing is chosen", async (_, place) => {
   using box = restored(place);
@@ -196,6 +196,20 @@ test.each([
   symlinkSync("/var/lib/etcd", `${box.dir}/srv/etcd`);
   expect((await failOf()).message).toStartWith("Several folders hold etcd's data, ");
 });
+
+test.each([{ id: "77" }, {}])(
+  "restored beside the old data, %p, and nothing names a folder: the old one is not taken in silence",
+  async (ids) => {
+    using _box = restored({ ...ids, files: {}, minutes: 5 });
+    const { message, hint } = await failOf();
+    expect(message).toStartWith(
+      `Nothing here names etcd's folder: there is data in "/var/lib/etcd", and some was written later in "${RESTORED}" (20`,
+    );
+    expect(hint).toMatch(/^name the right one: .* --etcd-data \/var\/lib\/etcd or .* --etcd-data \/var\/lib\/etcd-from-backup$/);
+    using _older = restored({ ...ids, files: {}, minutes: -5 });
+    expect(await find()).toMatchObject({ dir: "/var/lib/etcd", why: "" });
+  },
+);
 
 test("a restored member at localhost counts only where something names it", async () => {
   const members = [{ id: "77", name: "default", peerURLs: ["http://localhost:2380"] }];
