@@ -2,9 +2,9 @@
 import type { Disk } from "./disk.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
 import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
-import { joinPems, joinYaml, provedJoins, tailAt, type YamlHead } from "./stitch.ts";
+import { joinPems, provedJoins } from "./stitch.ts";
 import { TimeShare } from "./time-share.ts";
-import { isComplete, isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
+import { isComplete, type Judgement, judge, kindIn } from "./yaml-document.ts";
 import { AFTER, BEFORE, mayBeOurs, type YamlText, yamlTexts } from "./yaml-text.ts";
 
 const API_VERSION = "apiVersion:";
@@ -32,14 +32,12 @@ export class Assembler {
   readonly #seenHeads = new Set<number | bigint>();
   #pemEnd = 0;
   #yamlEnd = 0;
-  #tailEnd = 0;
   readonly #pemHeads: PemHead[] = [];
   /** CA certificates that were found whole. */
   readonly #cas: string[] = [];
   /** END lines without their beginning: label, and offset within a block → where they lie. */
   readonly #ends = new Map<string, number[]>();
-  #yamlHeads: YamlHead[] = [];
-  #cut: Find[] = [];
+  readonly #cut: Find[] = [];
   /** Whole keys and certificates are not limited. */
   readonly #texts = new TimeShare(TEXT_SECONDS);
   readonly #pieces = new TimeShare(PIECE_SECONDS);
@@ -81,28 +79,8 @@ export class Assembler {
     for (const head of this.#pemHeads) if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
   }
 
-  /** Whether a second reading of the disk can complete a file. */
-  needsPieces(): boolean {
-    return this.#yamlHeads.length > 0;
-  }
-
-  /** Tries the piece around a word from a file's end as the second piece of each cut file. */
-  *joinedYaml(offset: number): Generator<Find> {
-    if (offset < this.#tailEnd) return;
-    const tail = tailAt(this.#disk, offset);
-    if (!tail) return;
-    this.#tailEnd = tail.end;
-    for (const head of this.#yamlHeads) {
-      const [whole] = this.#texts.take(() => [joinYaml(head, tail)]);
-      if (!whole) continue;
-      this.#yamlHeads = this.#yamlHeads.filter((other) => other !== head);
-      yield* this.#fromYaml(whole.text, whole.judgement, { offset: head.offset, joined: whole.joined });
-    }
-  }
-
   /** What stayed cut. */
   *leftovers(): Generator<Find> {
-    for (const { what, offset } of this.#yamlHeads) this.#noteCut(what, offset);
     yield* this.#cut;
   }
 
@@ -139,7 +117,7 @@ export class Assembler {
     for (const candidate of yamlTexts(bytes, offset - from, from)) {
       if (!longest && !this.#isNew(`${candidate.ended} ${candidate.text}`, this.#seenTexts)) return;
       longest ??= candidate;
-      if (!kindIn(candidate.text) && !isKubeconfigHead(candidate.text)) return;
+      if (!kindIn(candidate.text)) return;
       const judgement = judge(candidate.text, candidate.ended);
       if (isComplete(judgement)) {
         this.#yamlEnd = offset + candidate.after;
@@ -147,23 +125,15 @@ export class Assembler {
       }
       if (judgement && (!partly || partly[1] === "cut")) partly = [candidate, judgement];
     }
-    if (longest && isKubeconfigHead(longest.text)) partly ??= [longest, "cut"];
-    if (partly) yield* this.#partly(partly, longest!, offset);
+    if (partly) yield* this.#partly(partly, offset);
   }
 
-  /** A text whose end was not found: another piece of it may be elsewhere. */
-  *#partly([candidate, judgement]: [YamlText, Judgement], longest: YamlText, offset: number): Generator<Find> {
-    const start = offset - candidate.before;
-    this.#yamlEnd = offset + candidate.after;
-    if (judgement !== "cut") yield* this.#fromYaml(candidate.text, judgement, { offset: start });
-    const head = {
-      what: kindIn(candidate.text) ?? "Config",
-      offset: start,
-      bytes: Buffer.from(this.#disk.read(start, longest.before + longest.after)),
-    };
-    if (!this.#isNew(head.bytes, this.#seenHeads) || this.#yamlHeads.length >= MOST_PIECES) return;
-    if (/certificate-authority-data: LS0t|^ {2}namespace: kube-system\s*$/m.test(candidate.text)) this.#yamlHeads.push(head);
-    else if (judgement === "cut") this.#noteCut(head.what, start);
+  /** A text whose end was not found. */
+  *#partly([{ text, before, after }, judgement]: [YamlText, Judgement], offset: number): Generator<Find> {
+    const start = offset - before;
+    this.#yamlEnd = offset + after;
+    if (judgement === "cut") this.#noteCut(kindIn(text)!, start);
+    else yield* this.#fromYaml(text, judgement, { offset: start });
   }
 
   /** The find; "known" where its content was met before, undefined where it is not what its label says. */
@@ -179,7 +149,7 @@ export class Assembler {
     return find;
   }
 
-  *#fromYaml(text: string, judgement: Judgement, place: { offset: number; joined?: number }): Generator<Find> {
+  *#fromYaml(text: string, judgement: Judgement, place: { offset: number }): Generator<Find> {
     if (!judgement || judgement === "cut" || !this.#isNew(`${isComplete(judgement)} ${text}`)) return;
     yield this.#counted({ ...judgement, text, ...place });
   }

@@ -1,7 +1,7 @@
 /**
  * Reads a disk and yields all that may be of a deleted /etc/kubernetes: deleted files lie in free blocks until they are overwritten. What
- * can be proved, is proved: keys by signing, kubeconfigs by their key and certificate. Writes nothing. Reads the disk once, and a second
- * time only where the second piece of a file is missing.
+ * can be proved, is proved: keys by signing, kubeconfigs by their key and certificate. A key in two pieces is joined, a text has to be
+ * whole. Writes nothing. Reads the disk once.
  */
 import { Progress } from "../../progress.ts";
 import { say } from "../../run.ts";
@@ -9,11 +9,9 @@ import type { Budget } from "../budget.ts";
 import { Assembler, WORDS } from "./assembler.ts";
 import type { Disk } from "./disk.ts";
 import type { Find } from "./finds.ts";
-import { TAIL_NEEDLES } from "./stitch.ts";
 
-/** How far the search is, in bytes. `pass` "pieces": the disk is read again, for the second pieces of files. */
+/** How far the search is, in bytes. */
 interface CarveProgress {
-  pass: "search" | "pieces";
   done: number;
   total: number;
   found: number;
@@ -22,11 +20,8 @@ interface CarveProgress {
 /** Draws a progress line: `carve(disk, { onProgress: diskProgress(disk) })`. */
 export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
   const megabytes = (bytes: number) => Math.floor(bytes / 1e6);
-  const lines = new Map<string, Progress>();
-  return ({ pass, done, total, found }) => {
-    const what = pass === "search" ? `reading ${disk.path}` : `reading ${disk.path} again, for files in two pieces`;
-    const line = lines.get(pass) ?? new Progress(what, megabytes(total), process.stderr.isTTY, "MB");
-    lines.set(pass, line);
+  const line = new Progress(`reading ${disk.path}`, megabytes(disk.size), process.stderr.isTTY, "MB");
+  return ({ done, total, found }) => {
     line.show(megabytes(done), `${found} found`);
     if (done === total) line.clear();
   };
@@ -39,25 +34,13 @@ export async function* carve(
 ): AsyncGenerator<Find> {
   const files = new Assembler(disk);
   let read = 0;
-  const spend = (done: number) => {
-    options.budget?.spend(Math.max(0, done - read));
-    read = done;
-  };
-  const report = (pass: CarveProgress["pass"], done: number) => options.onProgress?.({ pass, done, total: disk.size, found: files.found });
   for await (const { hits, done } of search(disk, WORDS)) {
     for (const { needle, offset } of hits) for (const find of files.look(needle, offset)) yield find;
-    report("search", done);
-    spend(done);
+    options.onProgress?.({ done, total: disk.size, found: files.found });
+    options.budget?.spend(done - read);
+    read = done;
   }
   yield* files.joinedPems();
-  read = 0;
-  if (files.needsPieces()) {
-    for await (const { hits, done } of search(disk, TAIL_NEEDLES)) {
-      for (const { offset } of hits) yield* files.joinedYaml(offset);
-      report("pieces", done);
-      spend(done);
-    }
-  }
   for (const line of files.skipped()) say(`warning: ${line}`);
   yield* files.leftovers();
 }

@@ -6,7 +6,7 @@ import { LABELS, provenKey } from "./pem-block.ts";
 /** Offsets are bytes from the beginning of the disk. */
 interface Place {
   offset: number;
-  /** Where the second piece was, for a file in two pieces. */
+  /** Where the second piece was, for a key or a certificate in two pieces. */
   joined?: number;
 }
 

@@ -66,13 +66,8 @@ export function isComplete(judgement: Judgement): boolean {
   return judgement !== undefined && judgement !== "cut" && (judgement.kind === "kubeconfig" || judgement.complete);
 }
 
-/** A kubeconfig as kubeadm writes it, up to where it is cut: its kind is behind the CAs, and may be in the other piece. */
-export function isKubeconfigHead(text: string): boolean {
-  return /^apiVersion: v1\nclusters:\n- cluster:\n {4}certificate-authority-data: LS0t/m.test(text);
-}
-
-/** Whether all that is embedded in a kubeconfig's text is whole: rejects texts before they are parsed. */
-export function embeddedIsWhole(text: string): boolean {
+/** Whether all that is embedded in a kubeconfig's text is whole. */
+function embeddedIsWhole(text: string): boolean {
   const embedded = [...text.matchAll(/^\s+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm)];
   return embedded.every(([, data]) => isWholePem(Buffer.from(data!, "base64")));
 }
