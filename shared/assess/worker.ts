@@ -1,18 +1,20 @@
 /** Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA that its pods have. */
-
+import { dirname } from "node:path";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
-import { lostOfKubelet } from "../facts/lost-files.ts";
+import { type LostFile, lostOfKubelet } from "../facts/lost-files.ts";
+import { withoutNode } from "../facts/no-etcd-data.ts";
 import { command } from "../facts/todo.ts";
 import type { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { lostPods } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { shell } from "../shell-line.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
 import { clientPemRow, cniRows, kubeletRow } from "./kubelet-rows.ts";
 import { lostFileRows } from "./rows.ts";
-import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
+import { NO_NEW_POD } from "./verdict.ts";
 
 /** Of this worker's own static pods, such as a balancer in front of the API. */
 const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
@@ -51,4 +53,40 @@ export async function assessWorker(node: Node, running: Container[] | Fail): Pro
     // a control plane node that lost everything has no kubelet.conf either
     ...filesFirst(files, exists(kubelet.kubeconfig) ? workerVerdict(damaged, network.length > 0) : eitherVerdict(node)),
   };
+}
+
+/* The conclusion for a worker, and for a node of which nothing tells whether it is one. */
+
+type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
+
+function workerVerdict(damaged: boolean, noNewPod: boolean): Verdict {
+  if (noNewPod && !damaged) return { role: "worker", ...NO_NEW_POD };
+  return {
+    role: "worker",
+    verdict: damaged
+      ? "this worker has to join again. Its containers run on"
+      : "nothing is damaged here. If the control plane nodes have a new CA now, this worker has to join again nevertheless",
+    next: damaged ? [JOIN] : [],
+  };
+}
+
+const JOIN = `parts 1 and 2 on the control plane nodes, then the line that ${command("03-workers open")} prints there`;
+
+/** Joined as a worker, a control plane node would be lost. */
+function eitherVerdict({ name, nameFrom }: Node): Verdict {
+  return {
+    role: "unknown",
+    verdict:
+      `this is a worker, or a control plane node that lost everything: nothing here tells which. Its name is "${name}" (from ${nameFrom}). ` +
+      `${command("00-assess")} on a control plane node names all of them, in its line "cluster"`,
+    next: [`if ${name} is not among them: ${JOIN}`, `if ${name} is among them: ${withoutNode(name)}`],
+  };
+}
+
+/** Without these files its kubelet does not start again, so they come back before anything else. */
+function filesFirst(files: readonly LostFile[], verdict: Verdict): Verdict {
+  const copies = files.map(
+    ({ path }) => shell`scp -rp root@NODE:${path} ${dirname(path)}/   # NODE: mostly another worker has the same, or a backup`,
+  );
+  return { ...verdict, next: [...copies, ...verdict.next] };
 }

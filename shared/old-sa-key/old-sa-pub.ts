@@ -5,13 +5,15 @@
  * Anyone who may write Secrets in some namespace can put tokens there that their own key signed. So only tokens of kube-system decide which
  * key is looked for. A key is accepted only if these tokens name it (kid), or if it has signed all of them.
  */
+import { createPublicKey } from "node:crypto";
+import { p256, p384, p521 } from "@noble/curves/nist.js";
 import { Fail } from "../fail.ts";
 import { refuseNoMemory } from "../files/free-memory.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
+import { JWS } from "../pki/keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { type Jwt, tokenVerifier } from "../pki/tokens.ts";
 import { retyped } from "../retyped.ts";
-import { ecKeys } from "./ec-key.ts";
 import { type RsaOptions, rsaKey, rsaMemory } from "./rsa-key.ts";
 
 /** `trusted`: only an administrator of the cluster can have put it there (kube-system). */
@@ -133,4 +135,34 @@ function prove({ kid, tokens }: OldTokens, pems: readonly string[]): OldKey[] {
     const proof = `${kid === "" ? "" : "the tokens' kid names it, and "}${signed} of ${tokens.length} tokens verify`;
     return fits && signed > 0 ? [{ pem, kid: id, proof }] : [];
   });
+}
+
+/*
+ * The ECDSA public keys that one token can have been signed with: always two, one for each point whose x is r (SEC 1 §4.1.6). Both verify
+ * that token, so only the kid or another token shows which. (x = r + n is possible, too, once in 2^128 signatures.)
+ */
+
+const CURVES = { "P-256": p256, "P-384": p384, "P-521": p521 };
+
+/** In PEM; none where the signature cannot be one of the algorithm. */
+export function ecKeys({ alg, signed, signature }: Jwt): string[] {
+  const crv = JWS.get(alg)?.crv;
+  const curve = crv && CURVES[crv];
+  if (!curve || signature.length !== curve.lengths.signature) return [];
+  return [0, 1].flatMap((parity) => {
+    try {
+      const key = curve.recoverPublicKey(Buffer.concat([Buffer.of(parity), signature]), Buffer.from(signed));
+      return [publicKey(crv, Buffer.from(curve.Point.fromBytes(key).toBytes(false).subarray(1)))];
+    } catch (err) {
+      // a number that is zero or too large, or an x that no point has
+      if (err instanceof Error && /^(invalid (signature|field element|recovery)|bad point)/.test(err.message)) return [];
+      throw err;
+    }
+  });
+}
+
+/** `point`: x and y. */
+function publicKey(crv: string, point: Buffer): string {
+  const [x, y] = [point.subarray(0, point.length / 2), point.subarray(point.length / 2)].map((half) => half.toString("base64url"));
+  return String(createPublicKey({ key: { kty: "EC", crv, x: x!, y: y! }, format: "jwk" }).export({ type: "spki", format: "pem" }));
 }

@@ -267,9 +267,10 @@ test("sizes are told where they pass the budget", () => {
 /** What --help describes and the script does not take, or the other way round: "--name". A value is described where one is taken. */
 function helpFaults({ path, text }: Pick<Source, "path" | "text">): string[] {
   const heads =
-    (/^Options:\n([^]*?)\n\n/m.exec(text)?.[1] ?? "").match(/^ {4}--[\w-]+(?: [A-Z]{2}[^\s,]*)?(?:, --[\w-]+(?: [A-Z]{2}\S*)?)?/gm) ?? [];
+    (/^Options:\n([\s\S]*?)\n\n/m.exec(text)?.[1] ?? "").match(/^ {4}--[\w-]+(?: [A-Z]{2}[^\s,]*)?(?:, --[\w-]+(?: [A-Z]{2}\S*)?)?/gm) ??
+    [];
   const told = new Map(heads.flatMap((head) => head.split(", ").map((one) => [/--([\w-]+)/.exec(one)![1]!, / [A-Z]/.test(one)] as const)));
-  const table = /^const OPTIONS = \{\n([^]*?)^\} as const;/m.exec(text)?.[1] ?? "";
+  const table = /^const OPTIONS = \{\n([\s\S]*?)^\} as const;/m.exec(text)?.[1] ?? "";
   const taken = new Map(
     table.split(/^ {2}(?=["\w])/m).flatMap((row) => {
       const name = /^"?([\w-]+)"?: \{/.exec(row)?.[1];

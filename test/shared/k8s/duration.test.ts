@@ -1,6 +1,6 @@
 /** Durations are read as Go reads them. */
 import { expect, test } from "bun:test";
-import { hoursOf } from "../../../shared/k8s/duration.ts";
+import { hoursOf } from "../../../shared/facts/issue-facts.ts";
 
 test.each([
   ["8760h0m0s", 8760],

@@ -1,9 +1,8 @@
 /** The old sa.pub out of old tokens: the arithmetic, which key is looked for, and what is refused. Keys are small here, to save time. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { ecKeys } from "../../../shared/old-sa-key/ec-key.ts";
 import { gcd } from "../../../shared/old-sa-key/half-gcd.ts";
-import { computeKey, copyOfKey, type FoundToken, type OldTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-sa-pub.ts";
+import { computeKey, copyOfKey, ecKeys, type FoundToken, type OldTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-sa-pub.ts";
 import type { KeyPair } from "../../../shared/pki/keys.ts";
 import { readJwt } from "../../../shared/pki/tokens.ts";
 import { newKeyOf, type TokenOf, tokenBy } from "../../pretend/old-keys.ts";
