@@ -17,7 +17,7 @@ import { withM2 } from "../../pretend/lost-cp.ts";
 import { pretendProcess } from "../../pretend/memory.ts";
 import { MEMBER, type NodeOptions } from "../../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
-import { knewCa, LEASES, lease, MANAGER_LEASE, oldPod, SCHEDULER_LEASE, serveRunning } from "../../pretend/running.ts";
+import { knewCa, LEASES, lease, living, MANAGER_LEASE, oldPod, SCHEDULER_LEASE, serveRunning } from "../../pretend/running.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -191,7 +191,7 @@ const ROWS: Row[] = [
   {
     what: "a second control plane node",
     on: { etcd: withM2 },
-    api: { objects: { "/api/v1/nodes/m2": READY, [`${LEASES}/m2`]: lease(0) } },
+    api: { objects: { "/api/v1/nodes/m2": READY, [`${LEASES}/m2`]: lease(0) }, on: living(["m2"]) },
   },
   {
     what: "a second control plane node's API server has another key",

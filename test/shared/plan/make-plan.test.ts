@@ -1,0 +1,156 @@
+/** What a plan has for this cluster and this damage: which lines, on which nodes, with which notes. */
+import { setDefaultTimeout, test } from "bun:test";
+import { createPrivateKey } from "node:crypto";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { assess } from "../../../shared/assess/assess.ts";
+import { deepAsked } from "../../../shared/assess/deep.ts";
+import { lookHere } from "../../../shared/assess/look-here.ts";
+import { Fail } from "../../../shared/fail.ts";
+import { makePlan } from "../../../shared/plan/make-plan.ts";
+import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
+import { factsForPlan } from "../../../shared/plan/plan-facts.ts";
+import { planAsPage } from "../../../shared/plan/plan-page.ts";
+import { ADDRESS, healthyCp, type Objects } from "../../pretend/cluster.ts";
+import { decisions } from "../../pretend/decisions.ts";
+import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
+import { expireCertificates } from "../../pretend/expired.ts";
+import { lookAt } from "../../pretend/in-process.ts";
+import { bigInt, pretendProcess } from "../../pretend/memory.ts";
+import type { NodeOptions } from "../../pretend/node.ts";
+import { MEMBERS, pasted, reachable, setAddress, three } from "../../pretend/plan.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+const { root: healthy } = await healthyCp();
+const PKI = "/etc/kubernetes/pki";
+const RUNBOOK = await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text();
+const key = (file: string) => bigInt(createPrivateKey(readFileSync(`${healthy}${PKI}/${file}`, "utf8")));
+
+type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
+type Asked = Parameters<typeof factsForPlan>[1];
+
+interface Row {
+  what: string;
+  on?: NodeOptions;
+  change?: (node: Node) => unknown;
+  asked?: Partial<Asked>;
+}
+
+const WELL = { kind: "healthy control plane node" } as const;
+const gone =
+  (...files: string[]) =>
+  ({ root }: Node) => {
+    for (const file of files) rmSync(`${root}${PKI}/${file}`);
+  };
+const memory = ({ root }: Node) => pretendProcess(root, { pid: 31, comm: "kube-controller", holds: [key("ca.key"), key("sa.key")] });
+const THREE: NodeOptions = { etcd: three, members: MEMBERS };
+const workers = (count: number) => (objects: Objects) => {
+  reachable(objects);
+  const w1 = JSON.stringify(objects["minions/w1"]);
+  for (let n = 3; n <= count; n++) {
+    objects[`minions/w${n}`] = JSON.parse(w1.replaceAll('w1"', `w${n}"`));
+    setAddress(objects, `w${n}`, `10.77.1.${n}`);
+  }
+};
+const labelled = (objects: Objects) => {
+  three(objects);
+  const labels = { "node-role.kubernetes.io/control-plane": "" };
+  Object.assign((objects["minions/w1"] as { metadata: object }).metadata, { labels });
+};
+
+const ROWS: Row[] = [
+  { what: "all is lost" },
+  { what: "all is lost, for a user with sudo", asked: { user: "ubuntu" } },
+  { what: "all is lost, at an endpoint that the operator names", asked: { endpoint: "lb.example:6443" } },
+  { what: "all is lost, with 25 workers", on: { etcd: workers(25) } },
+  {
+    what: "all is lost, without a worker",
+    on: {
+      etcd: (objects) => {
+        delete objects["minions/w1"];
+        delete objects["minions/w2"];
+      },
+    },
+  },
+  { what: "all is lost, a worker is away", asked: { without: ["w2"] } },
+  {
+    what: "all is lost, a worker has no address to type",
+    on: {
+      etcd: (objects) => {
+        reachable(objects);
+        setAddress(objects, "w2");
+      },
+    },
+  },
+  { what: "all is lost on three", on: THREE },
+  { what: "all is lost on three, and one has been looked at", on: THREE, asked: { "lost-on": ["m2"] } },
+  { what: "memory has keys", change: memory },
+  {
+    what: "memory has a key, and another is in its place",
+    on: WELL,
+    change: (node) => {
+      memory(node);
+      writeFileSync(`${node.root}${PKI}/ca.key`, readFileSync(`${healthy}${PKI}/etcd/ca.key`));
+    },
+  },
+  { what: "the internal CAs are lost", on: WELL, change: gone("etcd/ca.key", "front-proxy-ca.key") },
+  { what: "sa.key is lost", on: WELL, change: gone("sa.key") },
+  { what: "sa.key is lost on three", on: { ...WELL, ...THREE }, change: gone("sa.key") },
+  { what: "all certificates have expired", on: WELL, change: ({ root }) => expireCertificates(root) },
+  { what: "all certificates have expired on three", on: { ...WELL, ...THREE }, change: ({ root }) => expireCertificates(root) },
+  { what: "one certificate is lost", on: WELL, change: gone("apiserver.crt") },
+  { what: "all is well", on: WELL },
+  { what: "this one of three is well", on: { ...WELL, ...THREE } },
+  {
+    what: "the data cannot be read",
+    on: {
+      etcd: (objects) => {
+        for (const name of Object.keys(objects)) if (!name.startsWith("minions")) objects[name] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+      },
+    },
+  },
+  { what: "a file that nobody can rebuild is there", on: WELL, change: gone("ca.key") },
+  { what: "refused: a node of which only a label says what it is", on: { etcd: labelled, members: MEMBERS } },
+  { what: "a worker with that label, as the operator says", on: { etcd: labelled, members: MEMBERS }, asked: { worker: ["w1"] } },
+  { what: "refused: a name that nobody has", asked: { lost: ["m9"] } },
+  { what: "refused: too few members remain", on: THREE, asked: { lost: ["m2", "m3"] } },
+  { what: "one of three is lost for good", on: { ...WELL, ...THREE }, asked: { lost: ["m2"] } },
+  { what: "one of three is away", on: { ...WELL, ...THREE }, asked: { without: ["m2"] } },
+];
+
+const holds = decisions("plan");
+
+test.each(ROWS)("$what", async ({ what, on, change, asked }) => {
+  const decided = await lookAt({ etcd: reachable, ...on, change }, async (node) => {
+    using _etcd = on?.kind
+      ? serveEtcd(node.root, { ...sameEtcd(node.stored), members: [...(on.members ?? MEMBERS.slice(0, 1))] as never })
+      : nobody;
+    try {
+      return await decidedFor({ without: [], lost: [], worker: [], "lost-on": [], ...asked });
+    } catch (err) {
+      if (!(err instanceof Fail)) throw err;
+      return { refused: err.message, code: err.exitCode };
+    }
+  });
+  holds(what, JSON.parse(JSON.stringify(decided).replaceAll(ADDRESS.replace(/\d+$/, ""), "127.77.0.")));
+});
+
+const nobody: Disposable = { [Symbol.dispose]: () => undefined };
+
+/** As scripts/plan.ts. */
+async function decidedFor(asked: Asked) {
+  const seen = await lookHere(undefined, asked.endpoint);
+  const facts = await factsForPlan(seen.known ?? {}, asked);
+  const plan = makePlan(await assess(seen, { deep: deepAsked({ deep: true, "no-disk": true }), lost: facts.lost }), facts, RUNBOOK);
+  const notes = [...plan.first, ...plan.parts.flatMap((part) => part.notes), ...plan.last];
+  return {
+    nodes: plan.nodes.map((node) => Object.values(node).map(String).join(" ")),
+    parts: plan.parts.map(({ number, steps }) => `${number}: ${steps.map(({ on }) => on.length).join(" ")}`),
+    pasted: pasted(planAsMarkdown(plan)),
+    notes: notes.map(({ text, commands }) => [text.split(" ").slice(0, 6).join(" "), ...commands].join(" | ")),
+    boxes: planAsPage(plan).match(/type="checkbox"/g)?.length ?? 0,
+    seconds: plan.seconds.map((seconds) => Math.round(seconds)).join("-"),
+  };
+}
