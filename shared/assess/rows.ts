@@ -19,10 +19,10 @@ import type { Finding } from "../pki/examine.ts";
 import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
+import { standIns } from "../static-pods/provide-files.ts";
 import { manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { standIns } from "../workloads/left-to-do.ts";
 import { differsRow, type Row, shown } from "./assessment.ts";
 
 /** Says nothing where nothing is known against the clocks. */

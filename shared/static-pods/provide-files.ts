@@ -6,6 +6,9 @@ import { otherControlPlanes } from "../facts/next.ts";
 import { inLines } from "../facts/todo.ts";
 import { Fail, type Refused } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
+import { smallText } from "../files/untrusted-file.ts";
+import { hostFiles } from "../manifests/command.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { say } from "../run.ts";
 import { choices } from "./start-without.ts";
 
@@ -39,4 +42,11 @@ export function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode, Kind:
   throw new Kind(`Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`, {
     hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(waysBack(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
   });
+}
+
+/** Audit policies that this kit wrote in place of lost ones. */
+export function standIns(cp: Pick<ControlPlaneNode, "node">): string[] {
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
+  const policies = manifest ? hostFiles(manifest).filter((file) => file.namedBy === "--audit-policy-file") : [];
+  return policies.map((file) => file.path).filter((path) => smallText(path)?.startsWith(STAND_IN_MARK));
 }

@@ -15,8 +15,8 @@ import { CERTS } from "../pki/certs.ts";
 import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { examineServiceAccountKey, oldSaPub } from "../pki/sa-keys.ts";
+import { standIns } from "../static-pods/provide-files.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
-import { standIns } from "../workloads/left-to-do.ts";
 
 /** Of it hangs what all others say of dates. */
 export function clockCheck(cp: ControlPlaneNode): CheckRow {
