@@ -18,7 +18,6 @@ interface Asked {
   resource: string;
   /** Key of one object, or the beginning of all of them. */
   key: string;
-  isOne: boolean;
   /** Field selector, "metadata.name" and its value. */
   selected: [field: string, value: string] | undefined;
 }
@@ -68,5 +67,5 @@ function askedBy(path: string, prefix: string): Asked {
   if (!resource) throw new Error(`no place in etcd for ${path}`);
   const selector = url.searchParams.get("fieldSelector")?.split("=");
   const place = [prefix, PLACES[resource] ?? resource, ...(namespace ? [namespace] : []), name ?? ""].join("/");
-  return { resource, key: place, isOne: name !== undefined, selected: selector && [selector[0]!, selector[1] ?? ""] };
+  return { resource, key: place, selected: selector && [selector[0]!, selector[1] ?? ""] };
 }

@@ -22,8 +22,6 @@ export interface EtcdData {
   revision: number;
   /** After the last entry this member knew a quorum had. Differs from `revision` only with several members: the rest may be lost. */
   committed: { revision: number };
-  /** Raft's term of the log's last entry. */
-  raftTerm: number;
   keyCount: number;
   /** When db or log was last written. */
   lastWrite: Date;
@@ -133,7 +131,6 @@ function describe({ mvcc, wal, members, committed: logged, lastWrite, isFull }: 
     members,
     revision: mvcc.revision,
     committed: { revision: committed },
-    raftTerm: wal.last.term,
     keyCount,
     lastWrite,
     isFull,

@@ -29,9 +29,6 @@ export const NODES_BUN = {
 
 export type Arch = keyof typeof NODES_BUN;
 
-/** This machine's, for a kit that is tried here. */
-export const OWN_ARCH: Arch = process.arch === "arm64" ? "arm64" : "x64";
-
 /** The Bun for such a node. Errors: Fail where it cannot be had, or is not the one that is pinned. */
 export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   const { name } = NODES_BUN[arch];

@@ -173,12 +173,3 @@ function bad(line: number, what: string) {
     hint: "see the head of shared/plan/runbook.ts for what a fence may say",
   });
 }
-
-/** What the operator types in a `printed` block: the last printed line that begins like the example, up to its first option. */
-export function printedLine(example: string, stdout: string): string | undefined {
-  const start = example.split(/ (?=--|<|…)/)[0]!;
-  return stdout
-    .split("\n")
-    .map((line) => line.trim())
-    .findLast((line) => line.startsWith(start));
-}

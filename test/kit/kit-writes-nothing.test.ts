@@ -3,9 +3,9 @@ import { expect, test } from "bun:test";
 import { lstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Glob } from "bun";
-import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 import { elsewhere, home, kit, layOut, place, withKit } from "../pretend/laid-out-kit.ts";
 import { pretendNode } from "../pretend/node.ts";
+import { OWN_ARCH } from "./own-arch.ts";
 
 withKit();
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $, Glob } from "bun";
 import { packFolder } from "../../scripts/pack-kit.ts";
-import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
+import { OWN_ARCH } from "./own-arch.ts";
 
 const home = join(import.meta.dir, "../..");
 const folder = mkdtempSync(join(tmpdir(), "kit-test-"));

@@ -5,9 +5,10 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
 import { packFolder, packTarball } from "../../scripts/pack-kit.ts";
-import { type Arch, BUN_VERSION, NODES_BUN, OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
+import { type Arch, BUN_VERSION, NODES_BUN } from "../../shared/kit/nodes-bun.ts";
 import { onNode } from "../pretend/no-node.ts";
 import { type FakeCommand, fakePath } from "../pretend/programs.ts";
+import { OWN_ARCH } from "./own-arch.ts";
 
 const HOME = join(import.meta.dir, "../..");
 const folder = mkdtempSync(join(tmpdir(), "pack-test-"));

@@ -34,7 +34,7 @@ const HOME = resolve(import.meta.dir, "../..");
 const OTHERS = /^test\/(scripts|kit|soak|repo|mutation)\//;
 
 /** No decision of ours: made by a program, runs in a browser, or describes types. */
-const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$|generate-fields/;
+const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$/;
 
 /** Seconds of one mutant's tests: longer is a loop that the change made, and so it is noticed. */
 const LONGEST = 120;

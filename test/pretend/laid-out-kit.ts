@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { $ } from "bun";
 import { packFolder } from "../../scripts/pack-kit.ts";
-import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
+import { OWN_ARCH } from "../kit/own-arch.ts";
 
 export const STRANGER = 12345;
 export const place = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "kit-folder-test-"));

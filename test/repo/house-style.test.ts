@@ -57,7 +57,7 @@ test("answers go to stdout and narration to stderr; console has no other use", (
 });
 
 /** These files make text plain first, or print no text of others. */
-const SPEAK = ["shared/run.ts", "shared/progress.ts", "shared/k8s/generate-fields.ts"];
+const SPEAK = ["shared/run.ts", "shared/progress.ts"];
 
 test("only run.ts writes to the terminal: it removes control characters", () => {
   const speakers = shipped.filter(({ path }) => !SPEAK.includes(path));

@@ -37,7 +37,6 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/files/file-tree.ts": "certificates, kubeconfigs and manifests are small",
   "shared/workers/saved-trust.ts": "the files that a kubelet trusts and uses are small",
   "shared/kit/nodes-bun.ts": "npm on the operator's laptop, which says what it fetches",
-  "shared/k8s/generate-fields.ts": "no operator runs it",
 };
 
 function silent({ path, text }: Source): string[] {

@@ -5,7 +5,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
 import { packFolder } from "../../scripts/pack-kit.ts";
-import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
+import { OWN_ARCH } from "../kit/own-arch.ts";
 import { expectStop, NOBODY, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A tarball takes some seconds, on a machine that has nothing else to do. */

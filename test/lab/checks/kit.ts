@@ -8,8 +8,9 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KIT_FOLDER, packFolder, packTarball, UNPACK } from "../../../scripts/pack-kit.ts";
-import { type Arch, OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
+import type { Arch } from "../../../shared/kit/nodes-bun.ts";
 import { run } from "../../../shared/run.ts";
+import { OWN_ARCH } from "../../kit/own-arch.ts";
 import { hardenedHost } from "../../pretend/mounts.ts";
 import { installPackages, type Needed } from "../machine/packages.ts";
 

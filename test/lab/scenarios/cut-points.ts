@@ -5,10 +5,9 @@
 import { randomInt } from "node:crypto";
 import { basename } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { printedLine } from "../../../shared/plan/runbook.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { compare, takeSnapshot } from "../report/snapshot.ts";
-import { TOKENS } from "../scene/follow.ts";
+import { printedLine, TOKENS } from "../scene/follow.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { controlPlaneGone, deleteKubernetes, KIT, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";

@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { leavingOut } from "../../../shared/facts/todo.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { LOST_NODES } from "../../../shared/plan/plan-steps.ts";
-import { type Block, type Place, printedLine, readRunbook } from "../../../shared/plan/runbook.ts";
+import { type Block, type Place, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
 import { KIT, type Scene, type } from "./scene.ts";
 
@@ -77,6 +77,15 @@ async function killInTheMiddle(
   { part, seconds }: { part: number | undefined; seconds: number },
 ) {
   await type(scene, node, `timeout --signal=KILL ${seconds} ${command}`, { part, exit: [0, 137] });
+}
+
+/** What the operator types in a `printed` block: the last printed line that begins like the example, up to its first option. */
+export function printedLine(example: string, stdout: string): string | undefined {
+  const start = example.split(/ (?=--|<|…)/)[0]!;
+  return stdout
+    .split("\n")
+    .map((line) => line.trim())
+    .findLast((line) => line.startsWith(start));
 }
 
 function whatWasPrinted(block: Block, example: string, printed: string) {

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { pretendScene } from "../../pretend/scene.ts";
 import type { Output } from "../machine/machine.ts";
+import { printedLine } from "../scene/follow.ts";
 import { followPrinted } from "../scene/printed.ts";
 
 const JOIN = "./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
@@ -64,4 +65,11 @@ test("no command reads a disk, which is this machine's own", async () => {
   const { scene } = pretendScene({});
   const { typed } = await followPrinted(scene, ["./bunw scripts/00-salvage.ts --move-aside   # looks for the cluster's own"]);
   expect(typed).toEqual(["00-salvage memory --move-aside", "05-verify"]);
+});
+
+test("printedLine() takes the last line that begins like the example", () => {
+  const example = "./bunw scripts/03-join.ts --server https://… --token-file token";
+  const stdout = "\nOn each worker:\n  ./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d\n";
+  expect(printedLine(example, stdout)).toBe("./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d");
+  expect(printedLine(example, "nothing")).toBeUndefined();
 });

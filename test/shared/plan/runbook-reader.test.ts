@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { printedLine, readRunbook } from "../../../shared/plan/runbook.ts";
+import { readRunbook } from "../../../shared/plan/runbook.ts";
 
 const { parts, blocks } = readRunbook(await Bun.file(`${import.meta.dir}/../../fixtures/RUNBOOK-example.md`).text());
 
@@ -28,11 +28,4 @@ test("readRunbook() refuses a place it does not know, and names the line", () =>
   expect(() => readRunbook("# R\n\n```sh on=the-moon\nls\n```\n")).toThrow('line 3: "the-moon" is not a place');
   expect(() => readRunbook("```sh onn=first-control-plane\nls\n```\n")).toThrow('"onn=first-control-plane" is not known');
   expect(() => readRunbook("```sh on=first-control-plane\nls\n")).toThrow("never closed");
-});
-
-test("printedLine() takes the last line that begins like the example", () => {
-  const example = "./bunw scripts/03-join.ts --server https://… --token-file token";
-  const stdout = "\nOn each worker:\n  ./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d\n";
-  expect(printedLine(example, stdout)).toBe("./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d");
-  expect(printedLine(example, "nothing")).toBeUndefined();
 });

@@ -15,7 +15,6 @@ import { attempt, Fail } from "../../../shared/fail.ts";
 import { checkOrigin } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
 import type { Manifest } from "../../../shared/k8s/objects.ts";
-import { OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
@@ -31,6 +30,7 @@ import { type Decision, may, SOURCES, type Source, type SourceName } from "../..
 import { clientObjection } from "../../../shared/workers/client-csrs.ts";
 import { identities, nameObjection, prove } from "../../../shared/workers/identities.ts";
 import { type ExampleRun, tarOf } from "../../fixtures/kept-runs-example.ts";
+import { OWN_ARCH } from "../../kit/own-arch.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { bundleOf, sharedFiles } from "../../pretend/bundles.ts";
 import { ADDRESS, FACTS, healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";

@@ -1,0 +1,4 @@
+import type { Arch } from "../../shared/kit/nodes-bun.ts";
+
+/** This machine's, for a kit that is tried here. */
+export const OWN_ARCH: Arch = process.arch === "arm64" ? "arm64" : "x64";
