@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
 import { packFolder } from "../../scripts/pack-kit.ts";
-import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
+import { OWN_ARCH } from "../kit/own-arch.ts";
 import { afterPart1, servePart2 } from "../pretend/in-part2.ts";
 
 setDefaultTimeout(300_000);
