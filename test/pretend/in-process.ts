@@ -16,11 +16,13 @@ export async function lookAt<T>(
   const before = Object.keys(own).map((name) => [name, process.env[name]] as const);
   Object.assign(process.env, own);
   const said: string[] = [];
-  const ear = spyOn(console, "error").mockImplementation((line: string) => void said.push(line.trim()));
+  const ears = (["error", "log"] as const).map((way) =>
+    spyOn(console, way).mockImplementation((line: string) => void said.push(line.trim())),
+  );
   try {
     return await onNode(node.root, () => look(node, said));
   } finally {
-    ear.mockRestore();
+    for (const ear of ears) ear.mockRestore();
     for (const [name, value] of before) {
       if (value === undefined) delete process.env[name];
       else process.env[name] = value;

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { repairAndCompare } from "../../../shared/drill/drill.ts";
 import { type Drill, fieldsIn } from "../../../shared/drill/drill-report.ts";
+import { printDrill } from "../../../shared/drill/printed-drill.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { markBackup } from "../../../shared/hand-over/backup-mark.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
@@ -213,13 +214,17 @@ const holds = decisions("drill");
 
 test.each(ROWS)("$what", async ({ what, etcd, on, files, later, how = {}, api }) => {
   const none: Disposable = { [Symbol.dispose]: () => undefined };
-  const decided = await lookAt({ kind: "healthy control plane node", ...(etcd && { etcd }), ...on, change: files }, async (node) => {
+  const decided = await lookAt({ kind: "healthy control plane node", ...(etcd && { etcd }), ...on, change: files }, async (node, said) => {
     using _etcd = api === "off" ? none : serveEtcd(node.root, sameEtcd(node.stored));
     using _api = api === "off" ? none : serveRunning(node);
     await later?.(node);
     const found: Drill[] = [];
     const refused = await failOf(async () => void found.push(await repairAndCompare(how)));
-    return refused ? { refused: refused.message.replace(/ \(.*|: No answer.*/, "") } : decidedBy(found[0]!);
+    if (refused) return { refused: refused.message.replace(/ \(.*|: No answer.*/, "") };
+    const from = said.length;
+    printDrill(found[0]!);
+    const lines = said.slice(from).join("\n").split("\n");
+    return { ...decidedBy(found[0]!), screen: [lines.length, lines.filter((line) => /![A-Z ]+!/.test(line)).length].join(" lines, bad: ") };
   });
   holds(what, decided);
 });

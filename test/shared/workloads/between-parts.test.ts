@@ -1,0 +1,233 @@
+/** After part 2, on a control plane node: may part 4 begin, is part 3 closed, who leads, what is left of the repair, is this node alive? */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { parseAllDocuments } from "yaml";
+import { adminClient } from "../../../shared/api/admin-api.ts";
+import { assess } from "../../../shared/assess/assess.ts";
+import { kubeadmConfig } from "../../../shared/assess/kubeadm-config.ts";
+import { lookHere } from "../../../shared/assess/look-here.ts";
+import { printAssessment } from "../../../shared/assess/printed.ts";
+import type { Check } from "../../../shared/checks/check.ts";
+import { untilGood } from "../../../shared/checks/until-good.ts";
+import { refuseLivingNode } from "../../../shared/etcd/living-member.ts";
+import { joiningTrouble } from "../../../shared/facts/bootstrap-auth.ts";
+import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { manifestText } from "../../../shared/manifests/on-disk.ts";
+import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { readNode } from "../../../shared/node/node.ts";
+import { keyCopies } from "../../../shared/old-sa-key/key-copies.ts";
+import { mode } from "../../../shared/run.ts";
+import { leadsInFull, reducedManagers, whereToClose } from "../../../shared/static-pods/full-manager.ts";
+import { keepWorkersPods } from "../../../shared/static-pods/workers-pods.ts";
+import { wrapUp } from "../../../shared/verify/wrap-up.ts";
+import { readyForPart4 } from "../../../shared/workloads/preconditions.ts";
+import type { ApiOptions } from "../../pretend/api.ts";
+import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
+import { decisions } from "../../pretend/decisions.ts";
+import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
+import { lookAt } from "../../pretend/in-process.ts";
+import { mirrorPodOfM2, withM2 } from "../../pretend/lost-cp.ts";
+import type { NodeOptions } from "../../pretend/node.ts";
+import { newKeyOf } from "../../pretend/old-keys.ts";
+import { quietly } from "../../pretend/quietly.ts";
+import { knewCa, LEASES, lease, living, MANAGER_LEASE, serveRunning } from "../../pretend/running.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+await healthyCp();
+const before = await otherCa();
+const CONF = "/etc/kubernetes";
+const MANAGER = "kube-controller-manager";
+const other = newKeyOf("ECDSA-P256");
+
+type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
+
+interface Row {
+  what: string;
+  on?: NodeOptions;
+  change?: (node: Node) => unknown;
+  api?: Pick<ApiOptions, "objects" | "on"> | "off";
+  out?: { without: string[]; lost: string[] };
+  /** How 00-assess prints it counts, too. */
+  shown?: true;
+  /** The node that is said to be lost, and where. */
+  said?: { host: string; lost: string | undefined };
+}
+
+const put =
+  (files: Record<string, string>) =>
+  ({ root }: Node) => {
+    for (const [file, text] of Object.entries(files)) write(root + file, text);
+  };
+const REDUCED = manifestText(reduced(manifest(MANAGER), FACTS.kubernetesVersion));
+const reducedPod = (full: boolean) => (full ? mirrorPodOfM2(MANAGER) : reduced(mirrorPodOfM2(MANAGER), FACTS.kubernetesVersion));
+const leader = (holderIdentity: string) => ({ spec: { holderIdentity, renewTime: new Date().toISOString() } });
+/** m2's controller-manager leads, and renews its Lease with each question. */
+const ofM2 = (full: boolean) => ({
+  objects: {
+    "/api/v1/nodes/m2": { status: { conditions: [{ type: "Ready", status: "True" }] } },
+    [`${LEASES}/m2`]: lease(0),
+    [MANAGER_LEASE]: leader("m2_x"),
+    [`/api/v1/namespaces/kube-system/pods/${MANAGER}-m2`]: reducedPod(full),
+  },
+  on: living(["m2"], ({ path }, { objects }) => {
+    if (path === MANAGER_LEASE) Object.assign(objects.get(path).spec, { renewTime: new Date(Date.now() + asked++).toISOString() });
+    return undefined;
+  }),
+});
+let asked = 0;
+const RESCUE = "/root/kube-pki-repair-20260101T000000";
+const balancer = () => {
+  const pod = mirrorPod("kube-scheduler");
+  return { ...pod, metadata: { ...pod.metadata, name: "haproxy-w1" }, spec: { ...pod.spec, nodeName: "w1" } };
+};
+const AGE = "age-encryption.org/v1\n-> X25519 x\n";
+
+const ROWS: Row[] = [
+  { what: "all is well", shown: true },
+  { what: "the controller-manager is reduced", shown: true, change: put({ [`${CONF}/manifests/${MANAGER}.yaml`]: REDUCED }) },
+  { what: "its manifest is gone", change: ({ root }) => rmSync(`${root}${CONF}/manifests/${MANAGER}.yaml`) },
+  { what: "a worker does not renew its Lease", api: { objects: { [`${LEASES}/w2`]: lease(4000) } } },
+  { what: "that worker is away", api: { objects: { [`${LEASES}/w2`]: lease(4000) } }, out: { without: ["w2"], lost: [] } },
+  {
+    what: "that worker is lost, and its Node is there",
+    api: { objects: { [`${LEASES}/w2`]: lease(4000) } },
+    out: { without: [], lost: ["w2"] },
+  },
+  {
+    what: "that worker is lost, and its Node is gone",
+    api: {
+      on: (_, { objects }) => {
+        objects.delete("/api/v1/nodes/w2");
+        objects.delete(`${LEASES}/w2`);
+      },
+    },
+    out: { without: [], lost: ["w2"] },
+  },
+  { what: "a node that nobody knows is away", out: { without: ["w9"], lost: [] } },
+  { what: "sa.key is gone", shown: true, change: ({ root }) => rmSync(`${root}${CONF}/pki/sa.key`) },
+  { what: "m2 leads in full", on: { etcd: withM2 }, api: ofM2(true) },
+  { what: "m2 leads, and is reduced", on: { etcd: withM2 }, api: ofM2(false) },
+  {
+    what: "the API server takes no bootstrap tokens",
+    change: ({ root }) => {
+      const path = `${root}${CONF}/manifests/kube-apiserver.yaml`;
+      writeFileSync(path, readFileSync(path, "utf8").replace(/ +- --enable-bootstrap-token-auth=true\n/, ""));
+    },
+  },
+  {
+    what: "a rescue folder, marks, tokens and a bundle lie here",
+    on: { etcd: knewCa(before.cert) },
+    change: async (node) => {
+      cpSync(`${node.root}/var/lib/etcd`, `${node.root}${RESCUE}/etcd`, { recursive: true });
+      put({
+        [`${CONF}/.kube-pki-repair-new-sa-key`]: "{}",
+        "/root/token.d/w1/token": "abcdef.0123456789abcdef\n",
+        "/root/keys.age": AGE,
+        "/root/kube-pki-repair-w1/join.yaml": "x",
+        "/etc/kubernetes/pki/.ca.crt.1.kube-pki-repair.partial": "half",
+      })(node);
+    },
+  },
+  {
+    what: "public keys that somebody kept",
+    change: put({
+      [`${CONF}/pki/sa-old.pub`]: other.pub,
+      [`${CONF}/tmp/kubeadm-backup/pki/sa.pub`]: other.pub,
+      [`${RESCUE}/aside${CONF}/pki/sa.pub`]: other.pub,
+    }),
+  },
+  {
+    what: "a worker has a static pod of its own",
+    on: {
+      etcd: (objects) => {
+        objects["pods/kube-system/haproxy-w1"] = balancer();
+      },
+    },
+  },
+  { what: "the API does not answer", api: "off" },
+  { what: "said to be lost, at its own address", said: { host: ADDRESS, lost: "m1" } },
+  { what: "said to be lost, under another name", said: { host: ADDRESS, lost: "m9" } },
+  { what: "said to be lost, at another address", said: { host: "10.9.9.9", lost: "m1" } },
+  { what: "said to be lost, while its servers run", on: { containers: ["etcd", "kube-apiserver"] }, said: { host: ADDRESS, lost: "m1" } },
+];
+
+const holds = decisions("between-parts");
+const none: Disposable = { [Symbol.dispose]: () => undefined };
+
+test.each(ROWS)("$what", async (row) => {
+  const { api = {}, on, change } = row;
+  const decided = await lookAt({ kind: "healthy control plane node", ...on, change }, async (node, said) => {
+    using _api = api === "off" ? none : serveRunning(node, api);
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    return await decidedFor(row, said);
+  });
+  holds(row.what, decided);
+});
+
+/** The result of each question, or why there is none. */
+async function decidedFor({ out = { without: [], lost: [] }, said: lost, shown }: Row, said: readonly string[]) {
+  const cp = await readControlPlaneNode(undefined);
+  const api = await adminClient(cp.facts);
+  const node = await readNode();
+  const pki = cp.facts.certificatesDir;
+  const questions: Record<string, () => unknown> = {
+    part4: async () => (({ nodes, out }) => ({ nodes, ...out }))(await readyForPart4(cp, out)),
+    reduced: () => reducedManagers(cp, api),
+    close: () => whereToClose(cp, api, { asking: ["w1"], without: [] }),
+    idle: () => whereToClose(cp, api, { asking: [], without: ["w2"] }),
+    leads: () => leadsInFull(cp, api),
+    joining: () => joiningTrouble(cp) !== undefined,
+    end: async () => endOf(await wrapUp(node, cp)),
+    keys: () => keyCopies(pki, undefined).map(({ path, pems }) => `${path} ${pems.length}`),
+    config: async () => parseAllDocuments(await kubeadmConfig(undefined)).map((doc) => (doc.toJSON() as { kind: string }).kind),
+    living: () => refuseLivingNode(node, { host: ADDRESS, lost: undefined, etcdData: undefined, ...lost }),
+    workersPods: () => keepWorkersPods(cp, []),
+  };
+  const found: Record<string, unknown> = {};
+  for (const [name, ask] of Object.entries(questions)) {
+    const refused = await failOf(async () => {
+      found[name] = await ask();
+    });
+    if (refused) found[name] = `refused: ${refused.message.split(/[:;(]/)[0]}`;
+  }
+  const screen = shown ? await screensOf(said) : undefined;
+  return { ...found, screen, kept: said.filter((line) => line.includes("/workers/")).length };
+}
+
+function endOf(end: Awaited<ReturnType<typeof wrapUp>>) {
+  if (!end) return "nothing of a repair";
+  const settled = (text: string) => text.replace(/sha256:\S+/g, "HASH").replace(/\d{4}-\d\d-\d\d\S*/g, "DATE");
+  return {
+    changed: end.changed.map((line) => settled(line).split(/[:,(]/)[0]),
+    left: end.left.length,
+    remove: end.remove.map(({ on, command }) => `${on}: ${command}`),
+  };
+}
+
+/** How many lines 00-assess prints, and how many of them are of damage: all of it, and --output short. */
+async function screensOf(said: readonly string[]): Promise<string[]> {
+  const assessment = await assess(await lookHere(undefined));
+  return [false, true].map((short) => {
+    const from = said.length;
+    printAssessment(assessment, short);
+    const lines = said.slice(from).join("\n").split("\n");
+    return `${lines.length} lines, ${lines.filter((line) => /![A-Z ]+!/.test(line)).length} of damage`;
+  });
+}
+
+test("untilGood() looks again until nothing fails, and no more where it may not wait", async () => {
+  const found = (...results: string[]) => ({ checks: results.map((result) => ({ result, area: "node", what: "x" }) as Check) });
+  const looks = [found("failed", "ok"), found("ok", "warning"), found("failed")];
+  const counted = async (first: ReturnType<typeof found>, seconds: number) => {
+    let asked = 0;
+    const last = await quietly(() => untilGood(first, async () => looks[asked++]!, seconds));
+    return [asked, last.checks.filter(({ result }) => result === "failed").length];
+  };
+  expect(await counted(found("failed"), 60)).toEqual([2, 0]);
+  expect(await counted(found("failed"), 0)).toEqual([0, 1]);
+  expect(await counted(found("ok", "warning"), 60)).toEqual([0, 0]);
+  mode.again = false;
+});
