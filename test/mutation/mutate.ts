@@ -43,19 +43,15 @@ async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   const home = await copyOfCheckout();
-  try {
-    using checked = new Checked(home);
-    const all = await chosen(checked, values.in, random(Number(values.seed)));
-    console.log(`${all.length} possible changes; which tests run which lines?`);
-    const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
-    const covered = await coveredBy(home, tests, 2);
-    if (await isNoticed(home, tests.slice(0, 1)))
-      throw new Error(`${tests[0]} is red though nothing is changed: is this checkout in /tmp?`);
-    const results = await tryAll(all, Number(values.count), { home, checked, covered });
-    report(results, Number(values.seed));
-  } finally {
-    rmSync(home, { recursive: true });
-  }
+  process.on("exit", () => rmSync(home, { recursive: true }));
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(130));
+  using checked = new Checked(home);
+  const all = await chosen(checked, values.in, random(Number(values.seed)));
+  console.log(`${all.length} possible changes; which tests run which lines?`);
+  const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
+  const covered = await coveredBy(home, tests, 2);
+  if (await isNoticed(home, tests.slice(0, 1))) throw new Error(`${tests[0]} is red though nothing is changed: is this checkout in /tmp?`);
+  report(await tryAll(all, Number(values.count), { home, checked, covered }), Number(values.seed));
 }
 
 /** What git has, and what is new; the packages are the checkout's own. */

@@ -1,0 +1,78 @@
+/** What a worker trusted before a join comes back, and a join that was cut off goes on with what it saved. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readNode } from "../../../shared/node/node.ts";
+import { confBefore, endJoin, rollBack, saveTrust, wasCutOff } from "../../../shared/workers/saved-trust.ts";
+import { write } from "../../pretend/cluster.ts";
+import { lookAt } from "../../pretend/in-process.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+const CONF = "/etc/kubernetes/kubelet.conf";
+const CA = "/etc/kubernetes/pki/ca.crt";
+const BOOTSTRAP = "/etc/kubernetes/bootstrap-kubelet.conf";
+const WORKER = { kind: "worker" } as const;
+
+/** As a join does: a new CA, no kubelet.conf, and a bootstrap kubeconfig. */
+function begin(root: string) {
+  writeFileSync(root + CA, "a new CA");
+  rmSync(root + CONF);
+  write(root + BOOTSTRAP, "a token");
+}
+
+test.each([
+  ["all of it comes back, and the kubelet starts", false],
+  ["nothing comes back where the kubelet has its certificate", true],
+] as const)("rollBack(): %s", async (_, hasCertificate) => {
+  const isBack = !hasCertificate;
+  await lookAt(WORKER, async ({ root, read, calls }) => {
+    const before = [read(CONF), read(CA)];
+    const saved = await saveTrust(await readNode());
+    begin(root);
+    expect(await rollBack(saved, () => hasCertificate)).toBe(isBack);
+    const now = [CONF, CA].map((path) => (existsSync(root + path) ? read(path) : "gone"));
+    expect(now).toEqual(isBack ? before : ["gone", "a new CA"]);
+    expect([existsSync(root + BOOTSTRAP), wasCutOff(await readNode())]).toEqual([!isBack, !isBack]);
+    expect(calls().filter((call) => /systemctl (stop|start)/.test(call))).toEqual(["systemctl stop kubelet", "systemctl start kubelet"]);
+  });
+});
+
+test("rollBack(): a kubelet without its configuration stays stopped", async () => {
+  await lookAt(WORKER, async ({ root, calls }, said) => {
+    const saved = await saveTrust(await readNode());
+    begin(root);
+    rmSync(`${root}/var/lib/kubelet/config.yaml`);
+    await rollBack(saved);
+    expect(calls().filter((call) => /systemctl start/.test(call))).toEqual([]);
+    expect(said.filter((line) => line.includes("stays stopped"))).toHaveLength(1);
+  });
+});
+
+test("a join that was cut off goes on with the files from before, and its end forgets them", async () => {
+  await lookAt(WORKER, async ({ root, read }) => {
+    const [before, node] = [read(CONF), await readNode()];
+    expect([wasCutOff(node), confBefore(node)]).toEqual([false, before]);
+    const saved = await saveTrust(node);
+    begin(root);
+    write(root + CONF, "a new kubelet.conf");
+    expect([wasCutOff(node), confBefore(node)]).toEqual([true, before]);
+    expect((await saveTrust(node)).dir).toBe(saved.dir);
+    expect(readFileSync(`${root}${saved.dir}/before${CONF}`, "utf8")).toBe(before);
+    write(`${root}/root/token`, "abcdef.0123456789abcdef\n");
+    endJoin(node, "/root/token");
+    expect([wasCutOff(node), existsSync(root + BOOTSTRAP), read(CONF)]).toEqual([false, false, "a new kubelet.conf"]);
+  });
+});
+
+test("what runs is counted before; where the runtime is silent, nothing is known of it", async () => {
+  const running = await lookAt(WORKER, async () => (await saveTrust(await readNode())).containers);
+  expect(running).toEqual(["kube-proxy-id", "coredns-id"]);
+  const silent = await lookAt({ ...WORKER, without: ["crictl"] }, async () => (await saveTrust(await readNode())).containers);
+  expect(silent).toBeUndefined();
+});
+
+test("a worker without kubelet.conf has none from before", async () => {
+  const conf = await lookAt({ ...WORKER, change: ({ root }) => rmSync(root + CONF) }, async () => confBefore(await readNode()));
+  expect(conf).toBeUndefined();
+});
