@@ -13,14 +13,13 @@ import { writeFile } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { shareNode } from "../shared/node/take-node.ts";
 import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
+import { computeKey, copyOfKey, type OldKey } from "../shared/old-sa-key/old-sa-pub.ts";
 import {
-  computeKey,
-  copyOfKey,
-  type OldKey,
+  collectTokens,
+  notOfToday,
   type OldTokens,
   tokensOfLastKey,
-} from "../shared/old-sa-key/old-sa-pub.ts";
-import { collectTokens, notOfToday } from "../shared/old-sa-key/old-tokens.ts";
+} from "../shared/old-sa-key/old-tokens.ts";
 import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";

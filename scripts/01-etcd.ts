@@ -8,10 +8,11 @@ import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
 import { quorumOf } from "../shared/etcd/quorum.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
-import * as here from "../shared/facts/control-plane-node.ts";
+import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
 import { sayEndpoint } from "../shared/facts/endpoint.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterEtcd, type OldSaKey } from "../shared/facts/next.ts";
+import { controlPlaneToRepair, ensureOptions } from "../shared/facts/node-to-repair.ts";
 import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/copy-tree.ts";
@@ -81,8 +82,6 @@ function newCasOf(values: Values): NewCas | undefined {
   );
 }
 
-type ControlPlaneNode = here.ControlPlaneNode;
-
 /** The keys that all control plane nodes have in common. */
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
 
@@ -91,11 +90,11 @@ async function look(
   values: Values,
   newCas: NewCas | undefined,
 ): Promise<{ cp: ControlPlaneNode; actions: PkiAction[]; healthy: boolean }> {
-  const cp = await here.controlPlaneToRepair(values["etcd-data"], values.endpoint);
+  const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
   sayFacts(cp);
   refuseExternalCa(cp);
   refuseNoMember(cp);
-  const actions = actionsFor(SHARED, cp.facts, here.ensureOptions(cp, newCas));
+  const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
   const alive = await lookAtPeers(cp, actions, values["lost-on"]);
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
@@ -153,7 +152,7 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   const copy = rescuedEtcd(rescue);
   if (exists(copy)) return say(`${copy}: kept`);
   if (healthy) return say("etcd is healthy: no copy needed");
-  here.keepRan(cp);
+  keepRan(cp);
   // etcd's data last: a folder that has it has everything
   for (const left of pod.leftOf(cp))
     if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);

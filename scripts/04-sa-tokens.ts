@@ -8,8 +8,9 @@ import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts
 import { nameOf } from "../shared/api/kube-object.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
-import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
+import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { inOneLine, type LeftOut } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";

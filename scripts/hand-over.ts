@@ -22,14 +22,15 @@ import { exists } from "../shared/files/files.ts";
 import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";
 import { refuseUnwritable } from "../shared/files/room.ts";
 import { forGood } from "../shared/for-good.ts";
-import { aboutBundle, describe, NO_SA } from "../shared/hand-over/about-bundle.ts";
-import { BACKUP_MARK, markBackup, notKept } from "../shared/hand-over/backup-mark.ts";
+import { aboutBundle, describe, markBackup, NO_SA } from "../shared/hand-over/about-bundle.ts";
+import { BACKUP_MARK, notKept } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import { sayLeftBehind } from "../shared/hand-over/left-behind.ts";
 import { howToLock, unpackLine } from "../shared/hand-over/lock-options.ts";
 import { openBundle } from "../shared/hand-over/open-bundle.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
+import { sha256Of } from "../shared/hand-over/sha256.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
@@ -68,8 +69,8 @@ async function pack(values: Values) {
   if (exists(typed(out))) forGood("bundle", { FILE: out });
   if (mode.dryRun) return say(`would write ${out}`);
   const sealed = await seal(bundles.packTar(bundle), await makeLock());
-  writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${bundles.sha256Of(sealed)}` });
-  const packed = { path: typed(out), sha256: bundles.sha256Of(sealed) };
+  writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
+  const packed = { path: typed(out), sha256: sha256Of(sealed) };
   markBackup(bundle.files, packed, { newest: true });
   sayKept(out);
   sayLeftBehind(

@@ -4,10 +4,8 @@ import { shell } from "../shell-line.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
 import { unlessRefused } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
+import { hostOfHolder, type Leader, type LeadersSeen, leaderIn } from "./leader.ts";
 import { isFresh, LEASES, type Lease, renewed } from "./leases.ts";
-
-/** The components that elect a leader. */
-export const LEADERS = ["kube-controller-manager", "kube-scheduler"] as const;
 
 /** `name`: of a Lease in kube-system, or "NAMESPACE/NAME" (flags of the component may say so). */
 function leaderPath(name: string): string {
@@ -15,26 +13,9 @@ function leaderPath(name: string): string {
   return `${LEASES}/${namespace}/leases/${own}`;
 }
 
-/** Who holds a leader's Lease, for instance `cp1_1b2c…`, and its renewal. Two that differ prove that somebody led in between. */
-export interface Leader {
-  holder: string;
-  renewTime: string;
-}
-
-/** The holder is HOST_UUID, with the host's name as its kernel has it (os.Hostname in cmd/kube-controller-manager/app and cmd/kube-scheduler/app). */
-export function hostOfHolder(holder: string): string {
-  return holder.replace(/_[^_]*$/, "");
-}
-
 /** Undefined: nobody has taken the Lease, or it is gone. */
 export async function leaderOf(api: KubeApi, name: string): Promise<Leader | undefined> {
   return leaderIn(await api.find<Lease>(leaderPath(name)));
-}
-
-/** The same of a Lease that was read elsewhere. */
-export function leaderIn(lease: Pick<Lease, "spec"> | undefined): Leader | undefined {
-  const { holderIdentity: holder, renewTime } = lease?.spec ?? {};
-  return holder && renewTime ? { holder, renewTime } : undefined;
 }
 
 function isSame(one: Leader | undefined, other: Leader | undefined): boolean {
@@ -70,14 +51,6 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
   say(
     `Lease ${name}: ${removed === undefined ? "kept, another holder has just taken it" : `removed, its holder "${holder}" no longer runs`}`,
   );
-}
-
-/** The leaders' Leases as somebody saw them before, by name, and when that was, by our own clock. */
-export interface LeadersSeen {
-  /** Those by which this cluster elects leaders. */
-  leases: readonly string[];
-  leaders: ReadonlyMap<string, Leader>;
-  at: Date;
 }
 
 /**

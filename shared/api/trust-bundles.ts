@@ -8,11 +8,7 @@ import { trustsCa } from "../pki/trusted-keys.ts";
 import { unlessRefused } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
-
-const SIGNER = "kubernetes.io/kube-apiserver-serving";
-
-/** Of the names that the controller-manager gives: this, and a hash of the content. */
-export const API_SERVER_BUNDLES = `${SIGNER.replace("/", ":")}:`;
+import { isApiServers } from "./trust-bundle-names.ts";
 
 interface TrustBundle extends KubeObject {
   spec: { signerName?: string; trustBundle: string };
@@ -26,11 +22,6 @@ export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
     if (found) return found;
   }
   return [];
-}
-
-/** Whether this names the API server's: a bundle's spec, or the source of a pod's volume. */
-export function isApiServers({ name = "", signerName }: { name?: string; signerName?: string | undefined }): boolean {
-  return signerName === SIGNER || name.startsWith(API_SERVER_BUNDLES);
 }
 
 /** Those for the API server, and the names of those that do not have today's CA. */

@@ -17,7 +17,8 @@ export interface Looked {
 }
 
 /**
- * `etcdData`, `endpoint`: as typed. Errors: Fail where this is no kubeadm node at all, and as `etcdDataOf`; Refused where the endpoint is no place.
+ * `etcdData`, `endpoint`: as typed. Errors: Fail where this is no kubeadm node at all, and as `etcdDataOf`; Refused
+ * where the endpoint is no place.
  */
 export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<Looked> {
   const node = await readNode();

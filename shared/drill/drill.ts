@@ -2,9 +2,10 @@
  * A drill on the living cluster: what the repair of rung 5 would make if /etc/kubernetes were deleted now, beside what is here. Reads only:
  * the repair is made in memory, and forgotten.
  */
-import { type ControlPlaneNode, controlPlaneToRepair } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostFile } from "../facts/lost-files.ts";
+import { controlPlaneToRepair } from "../facts/node-to-repair.ts";
 import { failOf } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { certPath, certRow } from "../pki/certs.ts";

@@ -3,8 +3,9 @@
  * What is left out is what asks or changes others: the other members of etcd, the containers' end, the API.
  */
 import { refuseNoMember } from "../etcd/own-etcd.ts";
-import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
+import { ensureOptions } from "../facts/node-to-repair.ts";
 import { failOf } from "../fail.ts";
 import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";

@@ -13,19 +13,12 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Ran } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
-import type { ActionOptions, NewCas } from "../pki/actions.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import type { ApplyOptions } from "../pki/ensure.ts";
-import { refuseWrongClock } from "./clock.ts";
 import { type Cluster, certificatesDirIn, type KnownNode, readCluster } from "./cluster.ts";
-import { askedEndpoint, type EndpointSeen, endpointSeen, reachedBy, withEndpoint } from "./endpoint.ts";
-import { readEvidence } from "./evidence.ts";
+import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./endpoint.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
-import { namesBefore } from "./names-before.ts";
 import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
-import { refuseOwnCertificate } from "./own-certificate.ts";
-import { refuseDockershim } from "./release.ts";
 import { findRepair, type Repair } from "./repair.ts";
 import { command } from "./todo.ts";
 
@@ -164,20 +157,4 @@ function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
   const files = lost.map(({ path, program, namedBy }) => `${path} (${program} ${namedBy})`).join(", ");
   const hint = `${obstacle.hint}. Lost here, and only copies bring them back: ${files}. All at once: ${command("00-salvage files")} --backup DIR`;
   return new Fail(obstacle.message, { hint, cause: obstacle, exitCode: obstacle.exitCode });
-}
-
-/** The same for a repair: what it makes has dates. Errors: also Fail where this node's clock is proved wrong, and as `refuseDockershim`. */
-export async function controlPlaneToRepair(typed: string | undefined, given?: string): Promise<ControlPlaneNode> {
-  const cp = await readControlPlaneNode(typed, given);
-  refuseDockershim(cp);
-  refuseOwnCertificate(cp);
-  await refuseWrongClock(cp);
-  return cp;
-}
-
-/** How this node's PKI is treated. The evidence for a key is read only where the key is not sound, names from before only where one is issued. */
-export function ensureOptions(cp: ControlPlaneNode, newCas?: NewCas): ApplyOptions & ActionOptions {
-  const { data, node, facts, asideDir } = cp;
-  const evidence = () => readEvidence({ data, node, certificatesDir: facts.certificatesDir });
-  return { asideDir, newCas, evidence, alsoFor: (row) => [...namesBefore(row, cp), ...(row.name === "apiserver" ? reachedBy(cp) : [])] };
 }

@@ -5,7 +5,7 @@
  * runs; and other languages' clients do as they like. So those pods are restarted as well.
  */
 import type { KubeObject } from "../api/kube-object.ts";
-import { isApiServers } from "../api/trust-bundles.ts";
+import { isApiServers } from "../api/trust-bundle-names.ts";
 import { strangers } from "../plain.ts";
 
 export interface RunningPod extends KubeObject {

@@ -1,8 +1,11 @@
-/** What a bundle holds, in lines for people. Nothing secret. */
+/** What a bundle holds: in lines for people, and as the mark of a backup. Nothing secret. */
+import { basename } from "node:path";
+import { writeMark } from "../files/mark.ts";
 import { certInfo, certificatesIn, hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { signingFirst } from "../pki/trusted-keys.ts";
+import { BACKUP_MARK, type BackupMark, backupMark, differing, notKept } from "./backup-mark.ts";
 import { type Bundle, keysIn, publicHash, textIn } from "./bundle.ts";
 
 export const NO_SA = "sa              not in it: an external signer has the service-account key";
@@ -28,4 +31,14 @@ export function describe(files: Bundle["files"]): string[] {
 /** The fingerprint of each shared key, by its name. */
 export function fingerprints(files: Bundle["files"]): Record<string, string> {
   return Object.fromEntries(keysIn(files).map((key) => [key.name, publicHash(files, key)]));
+}
+
+/** `newest`: replaces the mark of an earlier backup with the same keys; otherwise that mark stays. */
+export function markBackup(files: Bundle["files"], bundle: { path: string; sha256: string }, options: { newest: boolean }) {
+  if (notKept(bundle.path)) return;
+  const keys = fingerprints(files);
+  const known = backupMark();
+  if (!options.newest && known && differing(known, keys).length === 0) return;
+  const mark: BackupMark = { made: new Date().toISOString(), bundle: basename(bundle.path), sha256: bundle.sha256, keys };
+  writeMark(BACKUP_MARK, mark, "for 05-verify: there is a backup of these keys");
 }

@@ -2,23 +2,22 @@
  * A mark that pack and unpack leave on a node for 05-verify: there is a backup of these keys. It holds no secret. Only a bundle that can stay
  * is a backup: one in memory, or in the kit's folder, travels and is deleted at the end of the repair.
  */
-import { basename, resolve } from "node:path";
+import { resolve } from "node:path";
 import { BACKUP } from "../facts/next.ts";
 import { command } from "../facts/todo.ts";
 import { readBytes, readText } from "../files/files.ts";
-import { type Mark, readMark, writeMark } from "../files/mark.ts";
+import { type Mark, readMark } from "../files/mark.ts";
 import { isInMemory } from "../files/mounts.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { signingFirst } from "../pki/trusted-keys.ts";
 import { shell } from "../shell-line.ts";
-import { fingerprints } from "./about-bundle.ts";
-import { type Bundle, sha256Of } from "./bundle.ts";
+import { sha256Of } from "./sha256.ts";
 
 export const BACKUP_MARK = "/etc/kubernetes/.kube-pki-repair-backup";
 
-interface BackupMark extends Mark {
+export interface BackupMark extends Mark {
   /** The bundle's file name and SHA-256, to find the bundle again. */
   bundle: string;
   sha256: string;
@@ -32,16 +31,6 @@ const KIT = resolve(import.meta.dir, "../..");
 export function notKept(path: string): string | undefined {
   if (isInMemory(path)) return "it is in memory, and gone when this machine is off";
   return path.startsWith(`${KIT}/`) ? "it is in the kit's folder, which is removed after the repair" : undefined;
-}
-
-/** `newest`: replaces the mark of an earlier backup with the same keys; otherwise that mark stays. */
-export function markBackup(files: Bundle["files"], bundle: { path: string; sha256: string }, options: { newest: boolean }) {
-  if (notKept(bundle.path)) return;
-  const keys = fingerprints(files);
-  const known = backupMark();
-  if (!options.newest && known && differing(known, keys).length === 0) return;
-  const mark: BackupMark = { made: new Date().toISOString(), bundle: basename(bundle.path), sha256: bundle.sha256, keys };
-  writeMark(BACKUP_MARK, mark, "for 05-verify: there is a backup of these keys");
 }
 
 /** What is known of a backup: a mark's word. Only its keeper knows whether it still exists. */
@@ -89,11 +78,11 @@ export function backupMade(certificatesDir: string): Date | undefined {
   return mark && backupState(certificatesDir).fits ? new Date(mark.made) : undefined;
 }
 
-function differing(mark: BackupMark, keys: Record<string, string>): string[] {
+export function differing(mark: BackupMark, keys: Record<string, string>): string[] {
   return Object.keys(keys).filter((name) => mark.keys[name] !== keys[name]);
 }
 
-function backupMark(): BackupMark | undefined {
+export function backupMark(): BackupMark | undefined {
   const mark = readMark<BackupMark>(BACKUP_MARK);
   return mark && typeof mark.keys === "object" ? mark : undefined;
 }

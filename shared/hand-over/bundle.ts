@@ -3,7 +3,6 @@
  * certificates folder), after a MANIFEST.json. sealed.ts encrypts it. Everything here is in memory; all that is read is checked before it
  * is used.
  */
-import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
@@ -15,6 +14,7 @@ import { serviceAccountVerdict } from "../pki/sa-keys.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { VERSION } from "../run.ts";
 import { refuseFuture } from "../trust/server-clock.ts";
+import { sha256Of } from "./sha256.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 
 const MANIFEST = "MANIFEST.json";
@@ -138,10 +138,6 @@ export function publicHash(files: Bundle["files"], { publicFile, keyFile }: Shar
 export function textIn(files: Bundle["files"], name: string): string | undefined {
   const bytes = files.get(name);
   return bytes && Buffer.from(bytes).toString("utf8");
-}
-
-export function sha256Of(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }
 
 /** sa.pub gets 0600, as kubeadm does it. */

@@ -3,9 +3,10 @@ import { Fail } from "../fail.ts";
 import { readBytes, stat } from "../files/files.ts";
 import { typed } from "../options.ts";
 import { shell } from "../shell-line.ts";
-import { type Bundle, MAX_BYTES, sha256Of, unpackTar } from "./bundle.ts";
+import { type Bundle, MAX_BYTES, unpackTar } from "./bundle.ts";
 import { keyFor, type LockOptions } from "./lock-options.ts";
 import { type LockKind, lockOf, open } from "./sealed.ts";
+import { sha256Of } from "./sha256.ts";
 
 interface OpenedBundle {
   bundle: Bundle;

@@ -13,14 +13,8 @@ import { publicKeysIn } from "../pki/certificate.ts";
 import { JWS } from "../pki/keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { type Jwt, tokenVerifier } from "../pki/tokens.ts";
-import { retyped } from "../retyped.ts";
+import type { OldTokens } from "./old-tokens.ts";
 import { type RsaOptions, rsaKey, rsaMemory } from "./rsa-key.ts";
-
-/** `trusted`: only an administrator of the cluster can have put it there (kube-system). */
-export interface FoundToken {
-  jwt: Jwt;
-  trusted: boolean;
-}
 
 export interface OldKey {
   pem: string;
@@ -67,34 +61,6 @@ const CHOICES: Record<number, number[][]> = {
 
 const MORE =
   "look for more on other nodes (/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token) and name the file: --token-file";
-
-/** Tokens that seem to be of one key, the trusted ones first. */
-export interface OldTokens {
-  kid: string;
-  alg: string;
-  tokens: Jwt[];
-}
-
-/** Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not show which one that was. */
-export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): OldTokens {
-  const trusted = found.filter((token) => token.trusted).map(({ jwt }) => jwt);
-  const newest = Math.max(0, ...trusted.map((jwt) => jwt.issuedAt));
-  const kids = new Set(trusted.filter((jwt) => jwt.issuedAt === newest).map((jwt) => jwt.kid));
-  const kid = wanted ?? [...kids][0];
-  if (kid === undefined)
-    throw new Fail("There is no old token of kube-system in etcd's data, nor in a pod of this node", {
-      hint: "run it on a node with kube-proxy or CoreDNS; or name the key that you know to be the old one, if other tokens are there: --kid",
-    });
-  if (!wanted && kids.size > 1)
-    throw new Fail(`The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`, {
-      hint: `say which one was in use last: ${retyped({ kid: false }, { of: "00-token-key" })} --kid=KID`,
-    });
-  // Without a kid only its namespace shows whether a token can be trusted.
-  const candidates = kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
-  const same = candidates.filter((jwt) => jwt.kid === kid);
-  const tokens = same.filter((jwt, i) => same.findIndex((other) => other.text === jwt.text) === i);
-  return { kid, alg: tokens[0]?.alg ?? "", tokens };
-}
 
 /** Of public keys that somebody kept, the one that fits the tokens. */
 export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | undefined {

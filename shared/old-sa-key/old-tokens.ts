@@ -12,10 +12,10 @@ import { decodeObject, isObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
 import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
-import { readJwt, tokenVerifier } from "../pki/tokens.ts";
+import { type Jwt, readJwt, tokenVerifier } from "../pki/tokens.ts";
+import { retyped } from "../retyped.ts";
 import { kubeSystemUids, ofPodFolder } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
-import { type FoundToken, tokensOfLastKey } from "./old-sa-pub.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
 const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
@@ -25,6 +25,12 @@ const MAX_SIZE = 16_384;
 
 /** Of each key so many tokens are enough, however many thousands there are. */
 const ENOUGH = 5;
+
+/** `trusted`: only an administrator of the cluster can have put it there (kube-system). */
+export interface FoundToken {
+  jwt: Jwt;
+  trusted: boolean;
+}
 
 interface Collected {
   found: FoundToken[];
@@ -112,4 +118,32 @@ function fromFile(path: string, few: Few): number {
   const text = readText(path);
   if (text === undefined) throw new Fail(`There is no "${path}"`, { hint: "a file with old tokens, a line each: --token-file FILE" });
   return text.split("\n").filter((line) => few.add(line, false)).length;
+}
+
+/** Tokens that seem to be of one key, the trusted ones first. */
+export interface OldTokens {
+  kid: string;
+  alg: string;
+  tokens: Jwt[];
+}
+
+/** Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not show which one that was. */
+export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): OldTokens {
+  const trusted = found.filter((token) => token.trusted).map(({ jwt }) => jwt);
+  const newest = Math.max(0, ...trusted.map((jwt) => jwt.issuedAt));
+  const kids = new Set(trusted.filter((jwt) => jwt.issuedAt === newest).map((jwt) => jwt.kid));
+  const kid = wanted ?? [...kids][0];
+  if (kid === undefined)
+    throw new Fail("There is no old token of kube-system in etcd's data, nor in a pod of this node", {
+      hint: "run it on a node with kube-proxy or CoreDNS; or name the key that you know to be the old one, if other tokens are there: --kid",
+    });
+  if (!wanted && kids.size > 1)
+    throw new Fail(`The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`, {
+      hint: `say which one was in use last: ${retyped({ kid: false }, { of: "00-token-key" })} --kid=KID`,
+    });
+  // Without a kid only its namespace shows whether a token can be trusted.
+  const candidates = kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
+  const same = candidates.filter((jwt) => jwt.kid === kid);
+  const tokens = same.filter((jwt, i) => same.findIndex((other) => other.text === jwt.text) === i);
+  return { kid, alg: tokens[0]?.alg ?? "", tokens };
 }

@@ -8,13 +8,12 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
 import type { Secret } from "../k8s/objects.ts";
-import { decodeObject, isObject } from "../k8s/storage.ts";
-import { readSeal, registryPrefix } from "../k8s/stored.ts";
 import { keyMatches, privateKeyOf } from "../pki/certificate.ts";
 import { SHARED_FILES } from "../pki/certs.ts";
 import { ask } from "../prompt.ts";
 import { say } from "../run.ts";
 import type { FoundKeys } from "./found-keys.ts";
+import { findKubeadmCerts } from "./kubeadm-certs.ts";
 
 const NONCE = 12;
 const TAG = 16;
@@ -60,18 +59,6 @@ function certificateKeyOf({ keyFile, mayAsk, otherwise }: SecretOptions): string
   throw new Fail("No certificate key was given for the Secret kubeadm-certs", {
     hint: `give --certificate-key-file FILE, or run this in a terminal (ssh -t) and type it; if nobody has it: ${otherwise}`,
     cause: answer,
-  });
-}
-
-/** The Secret; after it was deleted, its last version, as long as etcd's history has it. Errors: Fail where it is encrypted at rest. */
-export function findKubeadmCerts(data: EtcdData): Secret | undefined {
-  const key = `${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`;
-  const last = data.history(key).find(({ deleted }) => !deleted);
-  const decoded = last && decodeObject(last.value);
-  if (!decoded || isObject(decoded)) return decoded;
-  const seal = "encrypted" in decoded ? readSeal(decoded.encrypted) : undefined;
-  throw new Fail(`The Secret kubeadm-certs cannot be read: ${seal?.words ?? "it is of an unknown kind"}`, {
-    hint: `${seal?.byPlugin ? "" : "put the EncryptionConfiguration back first, or "}look for the keys in other places: ./bunw scripts/00-salvage.ts --help`,
   });
 }
 

@@ -2,7 +2,8 @@
 import { dirname } from "node:path";
 import { foldersOfPod, keyOf } from "../etcd-home/etcd-folders.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
-import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { ensureOptions } from "../facts/node-to-repair.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
@@ -21,8 +22,9 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { fitOwners } from "./fit-owners.ts";
+import { manifestTrouble } from "./manifest-trouble.ts";
 import { fitNamedCas } from "./named-cas.ts";
-import { manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
+import { restoreManifests, restoreOthers } from "./restore.ts";
 import { holdServers, refuseUnfitNode } from "./servers.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 

@@ -3,7 +3,8 @@
  * what agrees on who this cluster is. A dry run shows the same.
  */
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
-import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt } from "../fail.ts";
 import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { kubeletActive } from "../node/node.ts";
@@ -11,8 +12,8 @@ import { actionForSigned, actionsFor, type PkiAction } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { isEtcds, refuseWhereNothingFits } from "./etcd-pod.ts";
+import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
 import { type Coming, preflight } from "./preflight.ts";
-import { manifestToRun, manifestTrouble } from "./restore.ts";
 import { credentials, toRestart } from "./servers.ts";
 import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 

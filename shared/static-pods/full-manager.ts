@@ -6,7 +6,8 @@
 
 import { waitForEndpoints } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { dropLease, hostOfHolder, leaderOf, nextLeader } from "../api/leader-leases.ts";
+import { hostOfHolder } from "../api/leader.ts";
+import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";

@@ -125,6 +125,11 @@ export function putBackCommands({ name, object: was, folder }: Omit<LostNode, "p
   return [...marks, ...patches, ...(patches.length < files.length ? [shell`cat ${folder}/${OBJECT}`] : [])];
 }
 
+/** Its files are as they were on the lost node. */
+export function putManifest(file: string, nodeName: string, { node }: Pick<ControlPlaneNode, "node">): string {
+  return shell`scp -p ${file} root@${nodeName}:${node.kubelet.staticPodPath}/`;
+}
+
 /** For `kubectl patch`: one annotation. */
 function patchFile(folder: string, key: string): string {
   return `${folder}/annotation-${key

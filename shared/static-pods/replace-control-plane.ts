@@ -6,7 +6,7 @@ import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { JOIN_CONFIG } from "../node/join-config.ts";
 import { shell } from "../shell-line.ts";
-import { KUBECTL, keepLostNode, type LostNode, putBackCommands } from "./lost-nodes.ts";
+import { KUBECTL, keepLostNode, type LostNode, putBackCommands, putManifest } from "./lost-nodes.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
 
 /**
@@ -60,11 +60,6 @@ function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
     ...(back.length > 0 ? ["After the join, here: what kubeadm does not bring back:", ...back] : []),
     ...lost.map(({ name, folder }) => `Then ${command("05-verify")} here compares ${name} with what it was (${folder})`),
   ];
-}
-
-/** Its files are as they were on the lost node. */
-export function putManifest(file: string, nodeName: string, { node }: Pick<ControlPlaneNode, "node">): string {
-  return shell`scp -p ${file} root@${nodeName}:${node.kubelet.staticPodPath}/`;
 }
 
 const ADVERTISED = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint";

@@ -9,19 +9,18 @@ import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
-import type { ContainerSpec, Manifest } from "../k8s/objects.ts";
-import { mainContainer } from "../manifests/command.ts";
-import { shownWord, usableManifest } from "../manifests/differences.ts";
-import { isKubeadms, manifestPath, manifestText, secondManifests, whereIs } from "../manifests/on-disk.ts";
-import { full, isReduced, REDUCED_NOTE, reduced } from "../manifests/reduced-controllers.ts";
+import type { Manifest } from "../k8s/objects.ts";
+import { isKubeadms, manifestPath, manifestText, secondManifests } from "../manifests/on-disk.ts";
+import { isReduced, REDUCED_NOTE, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { renewedAfterExpiry } from "../node/control-plane-kubelet.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
+import { manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
 import { provideFiles, refuseLost } from "./provide-files.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
-import { FROM_MIRROR_POD, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 
 /**
  * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`); without it, all pods except
@@ -100,33 +99,6 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
   } else if (info && (info.kind !== "file" || info.size > 0)) moveAside(path, asideDir);
 }
 
-/** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */
-type Trouble = "missing or cut off" | string[];
-
-/** Why `restoreManifests` will write this manifest; undefined: it will not. */
-export function manifestTrouble(one: WantedManifest, cp: ControlPlaneNode): Trouble | undefined {
-  return onDisk(one, cp).trouble;
-}
-
-/** The manifest as it will be on disk, but for what a repair changes in it. */
-export function manifestToRun(one: WantedManifest, cp: ControlPlaneNode): Manifest {
-  return onDisk(one, cp).kept ?? one.manifest;
-}
-
-/**
- * What is on disk, and whether it is `kept`. A kubelet that reaches the API keeps each mirror pod equal to its manifest. So a manifest that
- * differs and is older than this repair was written while the API was down: by an attempt with kubeadm's defaults, or by hand.
- */
-function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
-  const path = manifestPath(cp, one.name, one.manifest.metadata.namespace);
-  const at = whereIs(path);
-  const now = usableManifest(at, one.manifest);
-  const differences = now ? differencesOf(full(now), one.manifest) : [];
-  const isStale = differences.length > 0 && one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made;
-  const trouble: Trouble | undefined = !now ? "missing or cut off" : isStale ? differences : undefined;
-  return { path, at, kept: trouble ? undefined : now, differences, trouble };
-}
-
 /**
  * Puts back the manifests on disk that differ from their mirror pods. This comes before the kubelet starts: it would change the mirror pods
  * to match the disk. Missing manifests wait for part 2. All of them wait for part 2 where a file is lost that one of them needs.
@@ -137,22 +109,6 @@ export function restoreOthers(cp: ControlPlaneNode) {
   const names = others.map(({ name }) => name);
   const restored = attempt(() => restoreManifests(cp, names));
   if (restored instanceof Fail) say(`${names.join(", ")}: not put back yet: ${restored.message}`);
-}
-
-/** In flags, arguments, images and containers: `+--v=4` is on disk only, `---v=2` in the mirror pod only. */
-function differencesOf(now: Manifest, before: Manifest): string[] {
-  const [here, there] = [now, before].map((manifest) => {
-    const { initContainers = [], containers } = manifest.spec;
-    const sidecars = [...initContainers, ...containers].filter((one) => one !== mainContainer(manifest));
-    const own = wordsOf(mainContainer(manifest));
-    return [...own, ...sidecars.flatMap((one) => wordsOf(one).map((word) => `${one.name}:${word}`))];
-  }) as [string[], string[]];
-  const only = (sign: string, of: string[], other: string[]) => of.filter((word) => !other.includes(word)).map((word) => sign + word);
-  return [...only("+", here, there), ...only("-", there, here)];
-}
-
-function wordsOf({ name = "", command = [], args = [], image }: Partial<ContainerSpec> = {}): string[] {
-  return [...[...command, ...args].map((word) => shownWord(word, name)), `image=${image}`];
 }
 
 /** Fails as `restoreManifests` would, before certificates are written. Errors: Refused where a file is lost that no step makes. */

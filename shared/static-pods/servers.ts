@@ -1,9 +1,10 @@
 /** Part 2 on this node: certificates and kubeconfigs of the API server, controller-manager and scheduler, then their static pods. */
 
 import { dirname } from "node:path";
-import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import { leadsHere } from "../facts/leaders.ts";
+import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";

@@ -1,7 +1,8 @@
 /** Checks of the trust that the cluster itself holds: its copies of the CA, and its token Secrets. */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
-import { API_SERVER_BUNDLES, apiServerBundles } from "../api/trust-bundles.ts";
+import { API_SERVER_BUNDLES } from "../api/trust-bundle-names.ts";
+import { apiServerBundles } from "../api/trust-bundles.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";

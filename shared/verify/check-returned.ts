@@ -9,8 +9,7 @@ import { manifestDifferences } from "../manifests/differences.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
 import { shell } from "../shell-line.ts";
-import { type LostNode, lostNodes, type NodeObject, putBackCommands } from "../static-pods/lost-nodes.ts";
-import { putManifest } from "../static-pods/replace-control-plane.ts";
+import { type LostNode, lostNodes, type NodeObject, putBackCommands, putManifest } from "../static-pods/lost-nodes.ts";
 
 type ApiNode = NodeObject & { metadata: { name: string } };
 

@@ -2,7 +2,8 @@
 
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { type LEADERS, leaderNow } from "../api/leader-leases.ts";
+import type { LEADERS } from "../api/leader.ts";
+import { leaderNow } from "../api/leader-leases.ts";
 import { isFresh } from "../api/leases.ts";
 import { allRenewals } from "../api/node-leases.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";

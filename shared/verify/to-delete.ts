@@ -12,7 +12,7 @@ import { heldIn, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { listed } from "../plain.ts";
 import { STASH } from "../salvage/stash.ts";
 import { shell } from "../shell-line.ts";
-import { hasLeftCanaries } from "../workloads/canaries.ts";
+import { hasLeftCanaries } from "../workloads/test-pod.ts";
 
 export interface ToDelete {
   /** Node names, or words. */

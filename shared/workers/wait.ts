@@ -25,8 +25,9 @@ import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { sayEvictions } from "./evictions.ts";
 import { identitiesOf } from "./identities.ts";
-import { probePorts, servingByCa, unserved } from "./kubelet-port.ts";
+import { servingByCa } from "./kubelet-port.ts";
 import { OF_WINDOWS } from "./nodes-seen.ts";
+import { probePorts, unserved } from "./probe-ports.ts";
 import { comeBack, type Following, noteOf, type Return, type Scene, sayReturned, setScene } from "./waiting-state.ts";
 
 /** Milliseconds after which the token is looked up again. */

@@ -15,7 +15,7 @@ import { count, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { patient, unlessLate, waitFor } from "../wait-for.ts";
-import { nodesToTest, type Pattern, PODS, patternOf, podFor } from "./test-pod.ts";
+import { nodesToTest, type Pattern, PODS, patternOf, podFor, TEST_PODS } from "./test-pod.ts";
 import { lastEvent, whyNotReady } from "./why-not.ts";
 
 /** Test pods at the same time, and the seconds that all of them may take, one to start, and one to be reached. */
@@ -27,8 +27,6 @@ const REACH_SECONDS = 30;
 /** Nobody listens at this port of a test pod: its network says so at once, if it has one. */
 const CLOSED_PORT = 1;
 const KNOCK_MS = 2000;
-
-const OURS = `${PODS}?labelSelector=${encodeURIComponent("kube-pki-repair=canary")}`;
 
 /** What test pods have shown. */
 export interface Shown {
@@ -90,15 +88,10 @@ function shown(missed: readonly Missed[], tried: number): Shown {
 
 /** Removes what a run that was cut off has left: nobody knows how long it has been there, so it proves nothing. */
 export async function removeLeftCanaries(api: KubeApi) {
-  const names = (await api.list(OURS)).map(({ metadata }) => metadata.name);
+  const names = (await api.list(TEST_PODS)).map(({ metadata }) => metadata.name);
   if (names.length === 0) return;
   await inParallel(names, CANARIES, (name) => unlessLate(removePod(api, name)));
   sayNames("removed test pods of a run that was cut off", names);
-}
-
-/** Whether a run that was cut off has left test pods. */
-export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
-  return (await api.list(OURS)).length > 0;
 }
 
 /** What is missing; undefined: a new pod there is reached from here. */

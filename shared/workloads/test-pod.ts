@@ -6,6 +6,14 @@ import type { RunningPod } from "../facts/pod-trust.ts";
 
 export const PODS = "/api/v1/namespaces/kube-system/pods";
 
+/** All of them. */
+export const TEST_PODS = `${PODS}?labelSelector=${encodeURIComponent("kube-pki-repair=canary")}`;
+
+/** Whether a run that was cut off has left test pods. */
+export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
+  return (await api.list(TEST_PODS)).length > 0;
+}
+
 interface Proxy extends KubeObject {
   spec: { template: { spec: { containers: { image: string }[]; imagePullSecrets?: object[] } } };
 }

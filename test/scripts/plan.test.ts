@@ -164,6 +164,17 @@ test("with many workers their addresses are in a file, and one line does what a 
   expect(stdout.split("10.78.0.50")).toHaveLength(2);
 });
 
+test("plan looks at the node once: it calls the programs that 00-assess calls, as often", async () => {
+  const callsOf = async (line: string) => {
+    using node = await pretendNode({ etcd: reachable });
+    await node.run(line);
+    return node.calls().toSorted();
+  };
+  const calls = await callsOf("plan");
+  expect(calls.length).toBeGreaterThan(3);
+  expect(calls).toEqual(await callsOf("00-assess --deep --no-disk"));
+});
+
 test("plan FILE writes that file, and no other", async () => {
   using node = await pretendNode({ etcd: reachable });
   const { exitCode, stdout, stderr } = await node.run(`plan ${node.root}/plan.md`);

@@ -5,7 +5,7 @@ import { optionOf } from "../../shared/etcd-home/etcd-proof.ts";
 import { waysBack } from "../../shared/facts/files-back.ts";
 import { command } from "../../shared/facts/todo.ts";
 import { onOther, shell } from "../../shared/shell-line.ts";
-import { putManifest } from "../../shared/static-pods/replace-control-plane.ts";
+import { putManifest } from "../../shared/static-pods/lost-nodes.ts";
 
 /** The words that bash makes of a line. */
 function wordsOf(line: string): string[] {

@@ -7,8 +7,8 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
-import { computeKey, tokensOfLastKey } from "../../../shared/old-sa-key/old-sa-pub.ts";
-import { collectTokens } from "../../../shared/old-sa-key/old-tokens.ts";
+import { computeKey } from "../../../shared/old-sa-key/old-sa-pub.ts";
+import { collectTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-tokens.ts";
 import { run } from "../../../shared/run.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";

@@ -6,7 +6,7 @@ import { repairAndCompare } from "../../../shared/drill/drill.ts";
 import { type Drill, fieldsIn } from "../../../shared/drill/drill-report.ts";
 import { printDrill } from "../../../shared/drill/printed-drill.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { markBackup } from "../../../shared/hand-over/backup-mark.ts";
+import { markBackup } from "../../../shared/hand-over/about-bundle.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";

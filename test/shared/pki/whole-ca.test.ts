@@ -1,7 +1,7 @@
 /** ca.crt is lost and its key is here: what comes back is all that the file held, as the controller-manager has published it. */
 import { expect, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
-import { ensureOptions } from "../../../shared/facts/control-plane-node.ts";
+import { ensureOptions } from "../../../shared/facts/node-to-repair.ts";
 import { readText } from "../../../shared/files/files.ts";
 import { certificatesIn, keyMatches } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
