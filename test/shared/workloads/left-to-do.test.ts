@@ -1,0 +1,92 @@
+/** What part 4 leaves to people: which lines, the most urgent first, and whether it ends well. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync } from "node:fs";
+import { adminClient } from "../../../shared/api/admin-api.ts";
+import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
+import { Fail, failOf } from "../../../shared/fail.ts";
+import { STAND_IN_MARK } from "../../../shared/static-pods/provide-files.ts";
+import { leftToDo, refuseRest } from "../../../shared/workloads/left-to-do.ts";
+import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
+import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
+import { lookAt } from "../../pretend/in-process.ts";
+import { knewCa, serveRunning } from "../../pretend/running.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+const { ca } = await healthyCp();
+const before = await otherCa();
+const WELL = { kind: "healthy control plane node" } as const;
+const why = new Fail("why", { hint: "hint" });
+const owner = (name: string, more: Partial<PodOwner> = {}): PodOwner => ({
+  ...{ restart: "rollout", namespace: "shop", name, controller: "Deployment", since: new Date(0), pods: [], ...more },
+});
+
+/** Nothing makes it anew. */
+const { controller: _, ...bare } = owner("task", { restart: "report", reason: "bare" });
+
+type Done = Omit<Parameters<typeof leftToDo>[0], "cp" | "api" | "caPem">;
+
+const NOTHING: Done = { renewed: [], reported: [], skipped: [], later: [], workloads: [], secrets: new Map(), namespaces: [] };
+const ALL: Done = {
+  renewed: ["shop/token"],
+  reported: [bare],
+  skipped: [owner("db")],
+  later: [owner("web")],
+  workloads: [{ owner: owner("api"), why }],
+  secrets: new Map([["shop/token", why]]),
+  namespaces: ["shop"],
+};
+
+/** The beginning of each line. */
+async function lines(done: Done, on: Parameters<typeof lookAt>[0] = {}): Promise<string[]> {
+  return await lookAt({ ...WELL, ...on }, async (node) => {
+    using _api = serveRunning(node);
+    const cp = await readControlPlaneNode(undefined);
+    const all = await leftToDo({ cp, api: await adminClient(cp.facts), caPem: ca.cert, ...done });
+    return all.map((line) => line.split(" ").slice(0, 4).join(" "));
+  });
+}
+
+test("where all is done, a backup is left", async () => {
+  expect(await lines(NOTHING)).toEqual(["make a backup now:"]);
+});
+
+test("what could not be renewed comes first, then what nobody restarts, then what is for later", async () => {
+  expect(await lines(ALL)).toEqual([
+    "kube-root-ca.crt has another CA",
+    "Secret shop/token still has",
+    "shop/api (Deployment) still has",
+    "shop/task still has a",
+    "shop/db (Deployment) still has",
+    "left for a later",
+    "copies of the old",
+    "make a backup now:",
+  ]);
+});
+
+test("after a new CA old pods trust the old one, and so do people's kubeconfigs; the rescue folder is named", async () => {
+  const rescue = "/root/kube-pki-repair-20260101T000000/etcd";
+  const change = ({ root }: { root: string }) => cpSync(`${root}/var/lib/etcd`, root + rescue, { recursive: true });
+  const said = await lines({ ...NOTHING, workloads: [{ owner: owner("api"), why }] }, { etcd: knewCa(before.cert), change });
+  expect(said).toEqual([
+    "shop/api (Deployment) still trusts",
+    "kubeconfigs of users, CI",
+    "what makes new nodes",
+    "make a backup now:",
+    "/root/kube-pki-repair-20260101T000000 holds etcd's data",
+  ]);
+});
+
+test("a stand-in for the audit policy is the most urgent", async () => {
+  const change = ({ root }: { root: string }) => write(`${root}/etc/kubernetes/audit/policy.yaml`, `${STAND_IN_MARK}\n`, 0o644);
+  expect((await lines(ALL, { change }))[0]).toBe("/etc/kubernetes/audit/policy.yaml is a stand-in");
+});
+
+test("refuseRest() counts what could not be renewed, and lets pass what people have kept out", async () => {
+  expect(await failOf(() => refuseRest(NOTHING))).toBeUndefined();
+  const counts = async (rest: Partial<Done>) => (await failOf(() => refuseRest({ ...NOTHING, ...rest })))?.message.split(": ")[1];
+  expect(await counts({ workloads: ALL.workloads })).toBe("1 workloads, 0 token Secrets");
+  expect(await counts({ secrets: ALL.secrets })).toBe("0 workloads, 1 token Secrets");
+  expect(await counts({ namespaces: ["a", "b"] })).toBe("0 workloads, 0 token Secrets, 2 namespaces");
+});
