@@ -3,7 +3,7 @@ import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { assess } from "../../../shared/assess/assess.ts";
-import type { Assessment } from "../../../shared/assess/assessment.ts";
+import { type Assessment, checkOf } from "../../../shared/assess/assessment.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
@@ -255,6 +255,13 @@ const ROWS: Row[] = [
     }),
   },
   {
+    what: "a server and a pod of kube-system are stopped beside a stopped kubelet",
+    on: well(({ root, env }) => {
+      writeFileSync(`${env.FAKE}/stopped`, "");
+      pretendProcess(root, { pid: 32, comm: "kube-apiserver", state: "T" });
+    }),
+  },
+  {
     what: "the controller-manager is paused beside a stopped kubelet",
     on: well(({ root, env }) => {
       writeFileSync(`${env.FAKE}/stopped`, "");
@@ -347,9 +354,12 @@ function decidedOf({ role, damage, survivors, deep, verdict, next, filesBack, co
   const bad = damage.filter(({ state }) => state !== "ok");
   return {
     is: [role, ...(said.damaged ? ["damaged"] : []), ...(said.well ? ["well"] : [])].join(", "),
-    rows: bad.map(({ id, what, state, ...row }) =>
-      [state, id, what, row.serversStopped && "at once", row.until && "dated"].filter(Boolean).join(" "),
-    ),
+    rows: bad.map((row) => {
+      const { severity, mend, works } = checkOf(row);
+      const until = works?.includes("The first certificate") && "until a day";
+      const now = row.serversStopped && "at once";
+      return [row.state, row.id, row.what, now, row.until && "dated", severity, until, mend && `→ ${mend}`].filter(Boolean).join(" ");
+    }),
     hopes: survivors.map(({ where, hope }) => `${where}: ${hope}`),
     places: deep?.keys.map(
       ({ file, places }) => `${file}: ${places.map((place) => Object.values(place).join(" ")).join(", ") || "nowhere"}`,
