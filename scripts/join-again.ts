@@ -2,20 +2,30 @@
 /**
  * On a control plane node whose etcd data is lost, before `kubeadm reset`: saves how its kubelet
  * was started, and writes the file with which `kubeadm join` starts it in the same way
- * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept, or
- * is moved aside where the kubelet of today has all of it. It refuses a node that lives: its line
- * stands on another node's screen.
+ * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: each save has a folder of
+ * its own, and none is changed later. After the reset it makes the new save of the last one. It
+ * refuses a node that lives: its line stands on another node's screen.
  */
-import { refuseLivingNode } from "../shared/etcd/living-member.ts";
+import { refuseLivingNode, refuseOtherMachine } from "../shared/etcd/living-member.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists } from "../shared/files/files.ts";
+import { exists, readText, writeFile } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { JOIN_CONFIG, SAVED, type WhereItWas, whereItWas } from "../shared/node/join-config.ts";
-import { KUBELET_CONFIG } from "../shared/node/kubelet-config.ts";
-import { readNode } from "../shared/node/node.ts";
-import { keepSaved, saveKubelet } from "../shared/node/saved-kubelet.ts";
+import {
+  joinConfig,
+  ownFlags,
+  SAVED_BELOW,
+  shownFlags,
+  type WhereItWas,
+  whereItWas,
+} from "../shared/node/join-config.ts";
+import { KUBELET_CONFIG, KUBELET_DIR } from "../shared/node/kubelet-config.ts";
+import { machineAddresses, readNode } from "../shared/node/node.ts";
+import { newRescue, rescueFolders } from "../shared/node/rescue-folder.ts";
 import { shareNode } from "../shared/node/take-node.ts";
+import { orUndefined } from "../shared/pki/certificate.ts";
 import { done, run, say, start } from "../shared/run.ts";
+import { shell } from "../shared/shell-line.ts";
+import { isMapping, readYaml } from "../shared/yaml.ts";
 
 async function main() {
   const { values } = parse();
@@ -23,11 +33,12 @@ async function main() {
   start("join-again", { dryRun: values["dry-run"] });
   shareNode();
   const was = lineOf(values);
-  const isReset = exists(JOIN_CONFIG) && !exists(KUBELET_CONFIG);
-  if (isReset) keepSaved(was);
-  else saveKubelet(await lostNode(was, values), was);
+  const last = lastSave();
+  const isReset = last !== undefined && !exists(KUBELET_CONFIG);
+  const folder = save(isReset ? await kubeletIn(last, was) : await kubeletHere(was, values), was);
+  if (last) sayDifference(last, folder);
   say("kubeadm reset leaves the kubelet's unit, its drop-ins and /etc/default/kubelet as they are");
-  done(NEXT);
+  done(next(folder));
 }
 
 function lineOf({ address, kubernetes }: Values): WhereItWas {
@@ -37,26 +48,87 @@ function lineOf({ address, kubernetes }: Values): WhereItWas {
   });
 }
 
-async function lostNode({ host }: WhereItWas, { lost, "etcd-data": etcdData }: Values) {
-  const node = await readNode();
-  await refuseLivingNode(node, { host, lost, etcdData });
-  return node;
+interface Kubelet {
+  /** Of the Node. */
+  name: string;
+  criSocket: string;
+  /** The folder with its files. */
+  from: string;
 }
 
-const NEXT = [
-  "kubeadm reset --force",
-  "the keys from another control plane node (the line with tar that part 2 printed there)",
-  `kubeadm join --config ${JOIN_CONFIG}`,
-  `diff ${SAVED}/config.yaml ${KUBELET_CONFIG} (kubeadm takes it from the cluster)`,
-].join(", then ");
+async function kubeletHere({ host }: WhereItWas, values: Values): Promise<Kubelet> {
+  const node = await readNode();
+  await refuseLivingNode(node, { host, lost: values.lost, etcdData: values["etcd-data"] });
+  return { name: node.name, criSocket: node.runtimeEndpoint, from: KUBELET_DIR };
+}
+
+/** After kubeadm reset nothing but what is saved knows the kubelet. */
+async function kubeletIn(folder: string, { host }: WhereItWas): Promise<Kubelet> {
+  refuseOtherMachine({ addresses: await machineAddresses() }, host);
+  const path = joinYaml(folder);
+  const config = orUndefined(() => readYaml(readText(path) ?? ""));
+  const { name, criSocket } =
+    isMapping(config) && isMapping(config.nodeRegistration) ? config.nodeRegistration : {};
+  if (typeof name === "string" && typeof criSocket === "string")
+    return { name, criSocket, from: folder };
+  throw new Fail(`Cannot use "${path}": it is no YAML, or names no node and no criSocket`, {
+    hint: `repair it by hand; the flags are in ${folder}/kubeadm-flags.env`,
+  });
+}
+
+const FILES = ["config.yaml", "kubeadm-flags.env"];
+const PRIVATE = { mode: 0o600, folderMode: 0o700 };
+
+function save({ name, criSocket, from }: Kubelet, was: WhereItWas): string {
+  const flags = ownFlags(from);
+  say(`the kubelet of ${name} has these flags of yours: ${shownFlags(flags) || "none"}`);
+  const folder = `${newRescue().dir}/${SAVED_BELOW}`;
+  for (const file of FILES) writeFile(`${folder}/${file}`, readText(`${from}/${file}`)!, PRIVATE);
+  // last: where it is, all is saved
+  const config = joinConfig({ name, criSocket, flags }, was);
+  writeFile(joinYaml(folder), config, { ...PRIVATE, note: "for kubeadm join" });
+  return folder;
+}
+
+const joinYaml = (folder: string) => `${folder}/join.yaml`;
+
+function joinLine(folder: string): string {
+  const path = joinYaml(folder);
+  return shell`kubeadm join --config ${path}`;
+}
+
+function lastSave(): string | undefined {
+  const folders = rescueFolders().map(({ dir }) => `${dir}/${SAVED_BELOW}`);
+  return folders.find((folder) => exists(joinYaml(folder)));
+}
+
+/** A join that failed may have changed them, or a hand join.yaml: the operator chooses. */
+function sayDifference(last: string, folder: string) {
+  const differs = (file: string) => readText(`${last}/${file}`) !== readText(`${folder}/${file}`);
+  const others = [...FILES, "join.yaml"].filter(differs);
+  if (others.length === 0) return;
+  const diff = shell`diff -r ${last} ${folder}`;
+  say(`warning: the save before has another ${others.join(", ")}: ${diff}`);
+  say(`if that one is right: ${joinLine(last)}`);
+}
+
+function next(folder: string): string {
+  return [
+    "kubeadm reset --force",
+    "the keys from another control plane node (the line with tar that part 2 printed there)",
+    joinLine(folder),
+    `${shell`diff ${folder}/config.yaml ${KUBELET_CONFIG}`} (kubeadm takes it from the cluster)`,
+  ].join(", then ");
+}
 
 const USAGE = `Usage:
     ./bunw scripts/join-again.ts --address IP:PORT --kubernetes VERSION [--lost NODE]
                                  [--etcd-data DIR] [--dry-run]
 
 Run it on a control plane node whose etcd data is lost, before kubeadm reset: the same machine is
-to join again. It saves the kubelet's flags and its configuration in ${SAVED}.
-There it also writes join.yaml, with which kubeadm join gives the kubelet the same flags.
+to join again. It saves the kubelet's flags and its configuration in a new rescue folder, below
+/root/kube-pki-repair-TIME/${SAVED_BELOW}. There it also writes join.yaml, with which kubeadm join
+gives the kubelet the same flags. After the reset it takes them from the last save.
 02-control-plane.ts --lost prints this line, on another control plane node.
 
 It refuses a machine without that address, a worker, and a node that lives: etcd or the API server

@@ -59,7 +59,8 @@ function refuseNoControlPlane(node: Node, dataDir: string, all: readonly Contain
   });
 }
 
-function refuseOtherMachine({ addresses }: Node, host: string) {
+/** Errors: Refused where the line is for another machine. */
+export function refuseOtherMachine({ addresses }: Pick<Node, "addresses">, host: string) {
   if (addresses.map(canonicalIp).includes(canonicalIp(host))) return;
   throw new Refused(`"${host}" is no address of this machine (${addresses.join(", ")})`, {
     hint: "nothing was changed. The line is for the machine with that address: log in there. If this is that machine, and it has another address now: --address with that one",

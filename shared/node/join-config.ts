@@ -3,14 +3,14 @@ import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { canonicalIp } from "../pki/addresses.ts";
 import { minorOf } from "../pki/certs.ts";
+import { veiled } from "../redact.ts";
 import { yamlText } from "../yaml.ts";
-import { KUBELET_DIR } from "./kubelet-config.ts";
 
-/** root's own; kubeadm reset does not empty it. */
-export const SAVED = "/root/kube-pki-repair-kubelet";
-export const JOIN_CONFIG = `${SAVED}/join.yaml`;
+/** In a rescue folder, which kubeadm reset does not empty. */
+export const SAVED_BELOW = "kubelet";
 
-export const FLAGS_FILE = `${KUBELET_DIR}/kubeadm-flags.env`;
+/** The last one that was saved, for kubeadm join on that machine. */
+export const LAST_JOIN_CONFIG = `"$(ls /root/kube-pki-repair-*/${SAVED_BELOW}/join.yaml | tail -n 1)"`;
 
 /** kubeadm gives these itself: from the node's name, the socket and its own release (kubeadm's phases/kubelet/flags.go). */
 const KUBEADMS = [
@@ -22,13 +22,14 @@ const KUBEADMS = [
 ];
 
 /** Names and values, without the two dashes. */
-export type Flags = [name: string, value: string][];
+type Flags = [name: string, value: string][];
 
-/** The flags in kubeadm-flags.env that somebody has set. Errors: Fail where the file is not there. */
-export function ownFlags(): Flags {
-  const text = readText(FLAGS_FILE);
+/** The flags in this folder's kubeadm-flags.env that somebody has set. Errors: Fail where the file is not there. */
+export function ownFlags(folder: string): Flags {
+  const path = `${folder}/kubeadm-flags.env`;
+  const text = readText(path);
   if (text === undefined)
-    throw new Fail(`There is no "${FLAGS_FILE}": the kubelet's flags are not known any more`, {
+    throw new Fail(`There is no "${path}": the kubelet's flags are not known any more`, {
       hint: "was kubeadm reset run already? Then take the flags from a backup, or from another control plane node",
     });
   const words = /^KUBELET_KUBEADM_ARGS="?(.*?)"?$/m.exec(text)?.[1]?.split(/\s+/).filter(Boolean) ?? [];
@@ -37,6 +38,15 @@ export function ownFlags(): Flags {
     return [name!, value.length > 0 ? value.join("=") : "true"];
   });
   return flags.filter(([name]) => !KUBEADMS.includes(name));
+}
+
+/** Flags whose values are no secret. Of every other one, a cloud's or a label, nobody knows. */
+const OPEN =
+  /^(v|node-ip|hostname-override|(root|cert|log|volume-plugin|config)-dir|(container-runtime|image-service)(-endpoint)?|pod-infra-container-image|cgroup-(driver|root)|config|(bootstrap-)?kubeconfig|resolv-conf|cluster-(dns|domain)|max-pods|(system|kube)-reserved|eviction-[a-z-]+|feature-gates|fail-swap-on|rotate-(server-)?certificates|network-plugin)$/;
+
+export function shownFlags(flags: Flags): string {
+  const one = ([name, value]: Flags[number]) => `--${name}=${OPEN.test(name) ? value : veiled(value)}`;
+  return flags.map(one).join(" ");
 }
 
 /** What part 2 has printed for this machine. */
@@ -58,7 +68,7 @@ export function whereItWas({ address, kubernetes }: { address: string; kubernete
 }
 
 /** What a JoinConfiguration says of a machine. */
-export interface JoiningKubelet {
+interface JoiningKubelet {
   /** Of the Node. */
   name: string;
   criSocket: string;

@@ -50,7 +50,7 @@ function nodeName(clientPem: string, override: string | undefined, hostName: str
 }
 
 /** From `ip`: kubeadm itself needs this program. */
-async function machineAddresses(): Promise<string[]> {
+export async function machineAddresses(): Promise<string[]> {
   const output = await $({ quiet: true, nothrow: true })`ip -j addr`;
   if (output.exitCode !== 0) {
     throw new Fail(`Cannot read this machine's addresses: ip -j addr exited ${output.exitCode}`, {

@@ -21,11 +21,15 @@ export interface Rescue {
 /** The one that this run puts its files into. */
 let ofThisRun: Rescue | undefined;
 
-/** The name of a new rescue folder. The folder itself is made when the first file is put into it. */
+/** The name of a new rescue folder, of this second or the next one that has none. The folder itself is made when the first file is put into it. */
 export function newRescue(): Rescue {
   const made = new Date();
-  const stamp = made.toISOString().slice(0, 19).replace(/[-:]/g, "");
-  return useRescue({ dir: `${PARENT}/kube-pki-repair-${stamp}`, made });
+  while (exists(folderOf(made))) made.setSeconds(made.getSeconds() + 1);
+  return useRescue({ dir: folderOf(made), made });
+}
+
+function folderOf(made: Date): string {
+  return `${PARENT}/kube-pki-repair-${made.toISOString().slice(0, 19).replace(/[-:]/g, "")}`;
 }
 
 /** From here on this is the run's own rescue folder. */

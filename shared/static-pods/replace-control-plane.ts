@@ -4,7 +4,7 @@ import { madeFiles } from "../facts/lost-files.ts";
 import { command } from "../facts/todo.ts";
 import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { JOIN_CONFIG } from "../node/join-config.ts";
+import { LAST_JOIN_CONFIG } from "../node/join-config.ts";
 import { shell } from "../shell-line.ts";
 import { KUBECTL, keepLostNode, type LostNode, putBackCommands, putManifest } from "./lost-nodes.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
@@ -28,7 +28,7 @@ export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): 
     ...without.map((name) => shell`  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`),
     "On a new machine:",
     "  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf",
-    ...(lost.length > 0 ? ["On the same machine, with what was saved there:", `  kubeadm join --config ${JOIN_CONFIG}`] : []),
+    ...(lost.length > 0 ? ["On the same machine, with what was saved there:", `  kubeadm join --config ${LAST_JOIN_CONFIG}`] : []),
     ...(cp.node.kubelet.serverTlsBootstrap
       ? ["Then approve the CSR for its serving certificate (kubectl get csr, kubectl certificate approve NAME)"]
       : []),

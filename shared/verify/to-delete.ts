@@ -33,14 +33,9 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
     const inUse = dataFrom === rescuedEtcd(rescue) ? ": the last thing to go, the scripts read their facts here" : "";
     return on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}`);
   });
-  const known = rescueFolders().map(({ dir }) => dir);
-  const others = list(ROOT)
-    .filter((name) => name.startsWith("kube-pki-repair-") && !known.includes(`${ROOT}/${name}`))
-    .map((name) => on(shell`rm -rf ${ROOT}/${name}`, "what a kubelet was started with"));
   const marks = list(MARKS).filter((name) => OURS.test(name) && `${MARKS}/${name}` !== BACKUP_MARK);
   return [
     ...rescued,
-    ...others,
     ...(marks.length > 0 ? [on(shell`rm -f ${marks.map((name) => `${MARKS}/${name}`)}`, "notes for part 4, no secret")] : []),
     ...(stat(STASH) ? [on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
     ...unfinished(MARKS).map((path) => on(shell`rm -rf ${path}`, "not whole: a run was cut off here")),

@@ -67,9 +67,9 @@ test("where no repair has left anything, 05-verify ends as before", async () => 
 
 test("on a worker it names what lies there", async () => {
   using node = await pretendNode({ kind: "worker" });
-  write(`${node.root}/root/kube-pki-repair-kubelet/join.yaml`, "kind: JoinConfiguration\n");
+  write(`${node.root}/root/kube-pki-repair-20260101T000000/kubelet/join.yaml`, "kind: JoinConfiguration\n");
   const { stdout } = await node.run("05-verify");
-  expect(stdout).toContain("  rm -rf /root/kube-pki-repair-kubelet   # ");
+  expect(stdout).toContain("  rm -rf /root/kube-pki-repair-TIME   # no key and no Secret, only join.yaml\n");
   expect(stdout).not.toContain("What has changed");
 });
 

@@ -25,7 +25,7 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
   const printed = stderr.split("\n");
   expect(printed).toContain("  ./bunw scripts/join-again.ts --address 127.77.0.12:7443 --kubernetes v1.34.4");
   expect(printed).toContain("  kubeadm reset --force");
-  expect(printed).toContain("  kubeadm join --config /root/kube-pki-repair-kubelet/join.yaml");
+  expect(printed).toContain('  kubeadm join --config "$(ls /root/kube-pki-repair-*/kubelet/join.yaml | tail -n 1)"');
   expect(printed.filter((line) => / (label|taint|patch) .*node m2/.test(line))).toEqual([
     `${kubectl} label --overwrite node m2 disk=nvme node.kubernetes.io/exclude-from-external-load-balancers-`,
     `${kubectl} taint --overwrite node m2 storage=only:NoExecute`,
@@ -35,7 +35,7 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
   const [, again] = /^(sed -n .*)$/m.exec(page.stdout)!;
   const shown = Bun.spawnSync(["bash", "-c", again!.replaceAll(" /root/", ` ${node.root}/root/`)]).stdout.toString();
   expect(shown).toStartWith("After part 3, before part 4:\n");
-  expect(shown).toContain("  kubeadm join --config /root/kube-pki-repair-kubelet/join.yaml\n");
+  expect(shown).toContain('  kubeadm join --config "$(ls /root/kube-pki-repair-*/kubelet/join.yaml | tail -n 1)"\n');
   expect(shown).toContain("\ndone.  next: ");
   const [folder] = readdirSync(`${node.root}/root`).map((name) => `/root/${name}/lost-nodes/m2`);
   expect(readdirSync(node.root + folder).sort()).toEqual(

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { symlinkSync } from "node:fs";
 import { writeFile } from "../../../shared/files/files.ts";
-import { heldIn, rescueFolders } from "../../../shared/node/rescue-folder.ts";
+import { heldIn, newRescue, rescueFolders } from "../../../shared/node/rescue-folder.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -35,4 +35,15 @@ test("etcd's data that is only linked there is said to be elsewhere", () => {
   writeFile(`${DIR}/etcd/mark`, "");
   symlinkSync("/mnt/member", `${box.dir}${DIR}/etcd/member`);
   expect(held()).toEqual([`etcd's data with all Secrets (by links: ${box.dir}${DIR}/etcd/member -> ${box.dir}/mnt/member)`]);
+});
+
+test("runs of one second have a rescue folder each", () => {
+  using _box = sandbox();
+  const dirs = [1, 2, 3].map((run) => {
+    const { dir, made } = newRescue();
+    writeFile(`${dir}/of`, `run ${run}`);
+    expect(rescueFolders()[0]).toEqual({ dir, made: new Date(Math.floor(made.getTime() / 1000) * 1000) });
+    return dir;
+  });
+  expect(new Set(dirs).size).toBe(3);
 });
