@@ -30,11 +30,11 @@ import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { refuseLostFiles } from "../shared/static-pods/restore.ts";
 import * as servers from "../shared/static-pods/servers.ts";
 import { refuseNoChoice } from "../shared/static-pods/start-without.ts";
+import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/token-keys-in-use.ts";
 import { controlPlaneNames, isControlPlaneName } from "../shared/trust/control-planes.ts";
 import { sayEvictions } from "../shared/workers/evictions.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
-import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 async function main() {
   const { values } = parse();

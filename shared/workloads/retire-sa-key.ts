@@ -1,4 +1,4 @@
-/** The old service-account key at the API server: does the server use it, and how it is taken out. */
+/** The old service-account key is taken out of the API server, if nobody holds a token of it any more. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
@@ -12,10 +12,8 @@ import { smallText } from "../files/untrusted-file.ts";
 import { forGood } from "../for-good.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
-import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
-import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { dropNewSaKeyMark, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { readJwt, tokenVerifier } from "../pki/tokens.ts";
@@ -23,41 +21,9 @@ import { sayNames } from "../progress.ts";
 import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { exchangeManifest } from "../static-pods/exchange.ts";
-import { waitFor } from "../wait-for.ts";
+import { waitForKeys } from "../static-pods/token-keys-in-use.ts";
 import { staleGroups } from "./stale-pods.ts";
 import { liveAccounts, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./token-secrets.ts";
-
-const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };
-
-/** Waits until the API server on this node checks tokens with the old keys, too: then it publishes them. */
-export async function proveOldSaKeys(
-  api: KubeApi,
-  { certificatesDir, externalSigner }: Pick<ClusterFacts, "certificatesDir" | "externalSigner">,
-) {
-  const kids = externalSigner ? [] : oldSaKeys(certificatesDir).map(serviceAccountKeyId);
-  if (kids.length === 0) return;
-  const proved = await waitForKeys(api, "the API server to check tokens with sa-old.pub, too", (published) =>
-    kids.every((kid) => published.includes(kid)),
-  );
-  if (proved) say("old and new service-account tokens are accepted, until part 4 takes sa-old.pub out");
-}
-
-/** Restarts servers that started before the key on disk was made: they read it only once. Returns when; undefined if there were none. */
-export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: KubeApi): Promise<Date | undefined> {
-  if (facts.externalSigner) return undefined;
-  const own = publicKeysIn(readText(`${facts.certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId);
-  const published = await publishedKeys(api);
-  if (!published?.length || own.some((kid) => published.includes(kid))) return undefined;
-  const since = new Date();
-  say("the API server signs tokens with another key than sa.key on disk");
-  const holders = (await controlPlaneContainers(node.runtimeEndpoint)).filter(({ name }) => HOLDERS.includes(name));
-  await stopContainers(node.runtimeEndpoint, holders);
-  await waitForKeys(api, "the API server to check tokens with today's sa.pub", (kids) => own.some((kid) => kids.includes(kid)));
-  return since;
-}
-
-/** Servers that hold the service-account key. */
-const HOLDERS = ["kube-apiserver", "kube-controller-manager"];
 
 /** Measured: 33 seconds. The kubelet of a control plane node may ask only the API server beside it. */
 const RESTART =
@@ -83,25 +49,6 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   if (!moved) say("there is no sa-old.pub on this node: nothing to take out");
   else if (!mode.dryRun) say("tokens of the old key: no longer accepted here");
   if (!force) dropNewSaKeyMark();
-}
-
-/**
- * The API server publishes the keys with which it checks tokens. Before its restart it publishes the old ones, while it starts it does not
- * answer, and it never publishes any if its issuer is no https URL.
- */
-async function waitForKeys(api: KubeApi, what: string, isSo: (kids: string[]) => boolean): Promise<boolean> {
-  const probe = async () => {
-    const published = await publishedKeys(api);
-    if (!published) return "unknown";
-    return isSo(published) ? "proved" : undefined;
-  };
-  const outcome = await waitFor(what, probe, PATIENCE);
-  if (outcome === "unknown") say("the API server does not publish its keys (/openid/v1/jwks), so nothing proves which keys it uses");
-  return outcome === "proved";
-}
-
-async function publishedKeys(api: KubeApi): Promise<string[] | undefined> {
-  return (await api.find<{ keys: { kid: string }[] }>("/openid/v1/jwks"))?.keys.map(({ kid }) => kid);
 }
 
 /*
