@@ -9,7 +9,7 @@ import { isBelow, mountsOf } from "../files/mounts.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { KUBELET_DIR } from "../node/kubelet-config.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
-import { type EtcdFolders, keyOf } from "./etcd-folders.ts";
+import type { EtcdFolders } from "./etcd-folders.ts";
 
 /** How deep, and how many folders at most. */
 const DEPTH = 5;
@@ -41,8 +41,8 @@ export function memberFolders(): string[] {
 /** Those that were written to after this one, each with the time. */
 export function writtenLater(place: EtcdFolders): { dir: string; written: Date }[] {
   const here = lastWritten(place);
-  const others = memberFolders().filter((dir) => keyOf(dir) !== keyOf(place.dir));
-  return others.map((dir) => ({ dir, written: lastWritten({ dir, wal: undefined }) })).filter(({ written }) => written > here);
+  const all = memberFolders().map((dir) => ({ dir, written: lastWritten({ dir, wal: undefined }) }));
+  return all.filter(({ written }) => written > here);
 }
 
 function lastWritten({ dir, wal = `${dir}/member/wal` }: EtcdFolders): Date {

@@ -1,6 +1,6 @@
 /** etcd's data directory is found by itself, only by what root or the control plane wrote; where several hold data, the data proves one. */
 import { expect, test } from "bun:test";
-import { mkdirSync, renameSync, rmSync, symlinkSync, utimesSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { etcdDataOf } from "../../../shared/etcd-home/etcd-place.ts";
 import { Fail } from "../../../shared/fail.ts";
@@ -150,23 +150,37 @@ test.each([
 
 test("where nothing is there to compare with, only the one that etcd is started from counts", async () => {
   const places = { "/var/lib/etcd": objects, "/data/etcd": stranger };
-  using box = nodeWith(places);
-  rmSync(`${box.dir}${NODE.kubelet.clientPem}`);
+  const noCertificate = (box: { dir: string }) => rmSync(`${box.dir}${NODE.kubelet.clientPem}`);
+  using unnamed = nodeWith(places);
+  noCertificate(unnamed);
   expect((await failOf()).message).toContain('"/data/etcd" (its member m1 has this node\'s address, no CA to compare, ');
-  using _named = nodeWith({ ...places, [RESCUE]: { ...objects, "pods/kube-system/etcd-m1": mirrorPod("etcd") } });
-  rmSync(`${_named.dir}${NODE.kubelet.clientPem}`);
+  writeEtcdData(`${unnamed.dir}/data/etcd`, { clusterId: "5", members: [AWAY], puts: [["/registry/namespaces/kube-system", "{}"]] });
+  expect((await failOf()).message).toContain('"/data/etcd" (its member has another address, ');
+  using mirrored = nodeWith({ ...places, [RESCUE]: { ...objects, "pods/kube-system/etcd-m1": mirrorPod("etcd") } });
+  noCertificate(mirrored);
   expect((await failOf()).message).toContain('"/var/lib/etcd" (named by its mirror pod in /root/kube-pki-repair-');
+  using started = nodeWith({ "/data/etcd": stranger, "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest("/var/lib/etcd") });
+  noCertificate(started);
+  expect(await find()).toMatchObject({ dir: "/var/lib/etcd", why: expect.stringMatching(/^etcd is started from it /) });
 });
+
+const AWAY = { ...MEMBER, id: "77", peerURLs: ["https://10.0.0.99:2380"], clientURLs: [] };
 
 const RESTORED = "/var/lib/etcd-from-backup";
 
 /** The old data in its place, and beside it an earlier state of it, restored: as another member, or with the same ids; and when it was last written. */
-function restored({ id, files, minutes }: { id?: string; files: Record<string, string>; minutes: number }) {
+function restored({ id, files, minutes }: { id?: string; files: Record<string, string>; minutes: number | undefined }) {
   const box = nodeWith({ "/var/lib/etcd": objects, [RESTORED]: { ...objects } }, files);
   const puts = Object.entries(objects).map(([key, object]): [string, string] => [`/registry/${key}`, JSON.stringify(object)]);
   if (id) writeEtcdData(box.dir + RESTORED, { clusterId: "5", members: [{ ...MEMBER, id }], puts });
-  const time = new Date(Date.now() + minutes * 60_000);
-  utimesSync(`${box.dir}${RESTORED}/member/wal/0000000000000000-0000000000000000.wal`, time, time);
+  const now = Date.now();
+  const setTime = (dir: string, after: number) => {
+    const time = new Date(now + after * 60_000);
+    for (const file of ["snap/db", `wal/${"0".repeat(16)}-${"0".repeat(16)}.wal`])
+      if (existsSync(`${box.dir}${dir}/member/${file}`)) utimesSync(`${box.dir}${dir}/member/${file}`, time, time);
+  };
+  setTime(RESTORED, minutes ?? 0);
+  if (minutes === undefined) setTime("/var/lib/etcd", 0);
   return box;
 }
 
@@ -189,6 +203,7 @@ test.each([
 test.each([
   ["two are named", { id: "77", files: { ...BY_MANIFEST, ...BY_PROCESS }, minutes: 5 }],
   ["the manifest names an earlier state of the same member", { files: BY_MANIFEST, minutes: -5 }],
+  ["the manifest names a state of lower revision, of the same time", { files: BY_MANIFEST, minutes: undefined }],
 ])("restored beside the old data, and %s: nothing is chosen", async (_, place) => {
   using box = restored(place);
   // what the process has as its data
