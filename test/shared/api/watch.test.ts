@@ -100,3 +100,8 @@ test("watch outlives an API server that answers 500, and stops where it says no"
   const { api } = pretendApi([{ status: 500 }, { list: "1", names: ["a"] }, { status: 403 }]);
   await expect(first(api, 2)).rejects.toThrow("no");
 });
+
+test.each([500, 503, 429])("watch asks again where the API server answers %d", async (status) => {
+  const { api } = pretendApi([{ status }, { list: "1", names: ["a"] }, { status: 403 }]);
+  expect(await first(api, 1)).toEqual(["LISTED a"]);
+});

@@ -1,0 +1,35 @@
+/** Names that somebody has put into a certificate by hand: of this node's own certificates, of the cluster's CA, and none that is known. */
+import { expect, test } from "bun:test";
+import { namesByHand } from "../../../shared/facts/names-before.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { FACTS, healthyCp, otherCa } from "../../pretend/cluster.ts";
+import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
+import { withM2 } from "../../pretend/lost-cp.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const { ca } = await healthyCp();
+const [data, other] = [await pretendData(withM2), await otherCa()];
+const row = certRow("apiserver");
+const BY_HAND = ["api.old.example", "10.9.9.9"];
+
+/** The names by hand of an API server's certificate. */
+async function namesOf(certSANs: string[], { by = ca, name = "apiserver" } = {}): Promise<string[]> {
+  using _box = sandbox();
+  const { cert } = await issueLeaf(certRow(name), by, { ...FACTS, certSANs });
+  return namesByHand([cert], row, controlPlaneOf(data));
+}
+
+test("names and addresses that kubeadm's configuration does not have are kept, in their order", async () => {
+  expect(await namesOf(BY_HAND)).toEqual(BY_HAND);
+});
+
+test("what this node, or another control plane node, is called is no name by hand", async () => {
+  expect(await namesOf([])).toEqual([]);
+  expect(await namesOf(["m2", "127.77.0.12", ...BY_HAND])).toEqual(BY_HAND);
+});
+
+test("a certificate of another CA, and one for somebody else, say nothing of this node", async () => {
+  expect(await namesOf(BY_HAND, { by: other })).toEqual([]);
+  expect(await namesOf(BY_HAND, { name: "apiserver-kubelet-client" })).toEqual([]);
+});
