@@ -6,7 +6,7 @@
  */
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { takeNode } from "../shared/node/take-node.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
 import { searchSecrets } from "../shared/salvage/keys-in-copies.ts";
@@ -14,7 +14,7 @@ import { lookForLost, type Salvage } from "../shared/salvage/look.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { nextAfterSalvage, wayOn } from "../shared/salvage/still-lost.ts";
+import { nextAfterSalvage, nextCommand } from "../shared/salvage/still-lost.ts";
 import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
 import { onSignal } from "../shared/signals.ts";
 
@@ -23,7 +23,7 @@ async function main() {
   if (values.help) return console.log(USAGE);
   const places = placesIn(positionals);
   start("00-salvage", { dryRun: values["dry-run"] });
-  takeNode();
+  lockNode();
   onSignal(stopSearch);
 
   const salvage = await step("0.2 Look at which keys are lost, and what proves each", () =>
@@ -46,7 +46,7 @@ async function main() {
   for (const place of places)
     if (isLost(job, place) && !stop.signal.aborted) await searchIn(job, place, search[place]);
   const question = await step("0.6 Put what was found into its place", () =>
-    putBack(job, { moveAside: values["move-aside"] }),
+    putBack(job, { moveToRescue: values["move-aside"] }),
   );
   if (stop.signal.aborted) return stopped();
   if (job.trouble !== undefined && (only !== undefined || !(job.trouble instanceof Fail)))
@@ -119,7 +119,7 @@ async function searchSecret(job: Job): Promise<boolean> {
   if (foundKeys.missing().length === 0) return true;
   const keyFile = values["certificate-key-file"];
   const lost = foundKeys.missing().map(({ name }) => name);
-  const otherwise = wayOn(job, lost);
+  const otherwise = nextCommand(job, lost);
   return openSecret(foundKeys, here.data, { keyFile, mayAsk: only !== undefined, otherwise });
 }
 
@@ -136,7 +136,7 @@ function sayNext(job: Job, question: Fail | undefined) {
   const { searched, values } = job;
   const next = nextAfterSalvage(job, {
     notFound: searched.map((place) => NAMES[place]),
-    moveAside: values["move-aside"] === true,
+    moveToRescue: values["move-aside"] === true,
     question,
   });
   if (next !== undefined) return done(next);

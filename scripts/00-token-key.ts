@@ -11,7 +11,7 @@ import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
 import { inOneLine, leftNames, NOBODY } from "../shared/facts/todo.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { shareNode } from "../shared/node/take-node.ts";
+import { lockNodeShared } from "../shared/node/lock-node.ts";
 import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
 import { computeKey, copyOfKey, type OldKey } from "../shared/old-sa-key/old-sa-pub.ts";
 import {
@@ -29,7 +29,7 @@ async function main() {
   const { values } = parseOptions({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   start("00-token-key", { dryRun: values["dry-run"] });
-  shareNode();
+  lockNodeShared();
 
   const cp = await readControlPlaneNode(values["etcd-data"]);
   const { facts, data, node, cluster } = cp;

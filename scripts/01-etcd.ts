@@ -20,10 +20,10 @@ import { exists, readText } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { forGood } from "../shared/for-good.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/node/containers.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
 import { kubeletActive } from "../shared/node/node.ts";
 import { rescuedEtcd, rescuedLog } from "../shared/node/rescue-folder.ts";
-import { takeNode } from "../shared/node/take-node.ts";
-import { turnKubelet } from "../shared/node/turn-kubelet.ts";
+import { systemctlKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
 import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
@@ -40,7 +40,7 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   start("01-etcd", { dryRun: values["dry-run"] });
-  takeNode();
+  lockNode();
 
   const { cp, actions, healthy } = await step("1.1 Look at this node and at etcd's data", () =>
     look(values, newCasOf(values)),
@@ -142,7 +142,7 @@ async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
   await continueOthers(await containers(node.runtimeEndpoint));
   if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
   await keepShown(cp);
-  if (await kubeletActive()) await turnKubelet("stop", " (containers run on without it)");
+  if (await kubeletActive()) await systemctlKubelet("stop", " (containers run on without it)");
   else say("kubelet: not running");
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
 }

@@ -10,8 +10,9 @@ import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
 import { nodesAmong, takenOut } from "../shared/etcd/all-members.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
+import { controlPlaneNames, isControlPlaneName } from "../shared/evidence/control-planes.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
-import { refuseStrangers } from "../shared/facts/cluster.ts";
+import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
@@ -21,7 +22,7 @@ import { trustSeen } from "../shared/facts/sa-key.ts";
 import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/facts/todo.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
-import { takeNode } from "../shared/node/take-node.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { beforeServersStop } from "../shared/static-pods/first-screen.ts";
 import * as manager from "../shared/static-pods/full-manager.ts";
@@ -31,7 +32,6 @@ import { refuseLostFiles } from "../shared/static-pods/restore.ts";
 import * as servers from "../shared/static-pods/servers.ts";
 import { refuseNoChoice } from "../shared/static-pods/start-without.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/token-keys-in-use.ts";
-import { controlPlaneNames, isControlPlaneName } from "../shared/trust/control-planes.ts";
 import { sayEvictions } from "../shared/workers/evictions.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
@@ -40,7 +40,7 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   start("02-control-plane", { dryRun: values["dry-run"] });
-  takeNode();
+  lockNode();
 
   const out: LeftOut = values;
   const cp = await step("2.1 Check that etcd is the one from before", () => checkEtcd(values));
@@ -77,11 +77,11 @@ async function main() {
 
 /** Facts first, refusals second; then etcd itself. */
 async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
-  const { "etcd-data": etcdData, "start-without": givenUp, endpoint } = values;
-  refuseNoChoice(givenUp);
-  const cp = { ...(await controlPlaneToRepair(etcdData, endpoint)), givenUp };
+  const { "etcd-data": etcdData, "start-without": flagsToDrop, endpoint } = values;
+  refuseNoChoice(flagsToDrop);
+  const cp = { ...(await controlPlaneToRepair(etcdData, endpoint)), flagsToDrop };
   refuseExternalCa(cp);
-  refuseStrangers(values, cp);
+  refuseUnknownNodes(values, cp);
   refuseLostFiles(cp);
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);

@@ -8,8 +8,8 @@ import * as next from "../shared/facts/next.ts";
 import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
 import type { Node } from "../shared/node/node.ts";
-import { takeNode } from "../shared/node/take-node.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { orUndo } from "../shared/signals.ts";
 import * as worker from "../shared/workers/join.ts";
@@ -21,7 +21,7 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   start("03-join", { dryRun: values["dry-run"] });
-  takeNode();
+  lockNode();
   const node = await worker.readWorker(values["etcd-data"]);
   worker.refuseLeftOut(node, values);
   const paste = pasted(values);

@@ -5,7 +5,7 @@ import { leftOut } from "../shared/etcd/all-members.ts";
 import { saySilentMembers } from "../shared/etcd/silent-members.ts";
 import { refuseNoJoining } from "../shared/facts/bootstrap-auth.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
-import { refuseStrangers } from "../shared/facts/cluster.ts";
+import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
@@ -13,7 +13,7 @@ import { trustSeen } from "../shared/facts/sa-key.ts";
 import { command, inOneLine, type LeftOut, leftNames } from "../shared/facts/todo.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { shareNode, takeNode } from "../shared/node/take-node.ts";
+import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { trustedKeys } from "../shared/pki/trusted-keys.ts";
@@ -45,7 +45,7 @@ async function main() {
       hint: "./bunw scripts/03-workers.ts --help",
     });
   start(`03-workers ${name}`, { dryRun: values["dry-run"] });
-  (name === "approve" ? shareNode : takeNode)(); // approve runs beside open and close
+  (name === "approve" ? lockNodeShared : lockNode)(); // approve runs beside open and close
   await subcommand(values);
 }
 
@@ -113,7 +113,7 @@ type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
   const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
-  refuseStrangers(values, cp, { mayBeDeleted });
+  refuseUnknownNodes(values, cp, { mayBeDeleted });
   const api = await adminApi(cp);
   await seen.refuseDeafLeases(cp, api);
   const out = await seen.reallyOut(cp, api, await leftOut(cp, values));

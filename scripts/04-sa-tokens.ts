@@ -7,7 +7,7 @@
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { nameOf } from "../shared/api/kube-object.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
-import { refuseStrangers } from "../shared/facts/cluster.ts";
+import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
@@ -15,7 +15,7 @@ import { inOneLine, type LeftOut } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { forGood } from "../shared/for-good.ts";
-import { takeNode } from "../shared/node/take-node.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count, sayNames } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
@@ -45,7 +45,7 @@ async function main() {
       hint: "./bunw scripts/04-sa-tokens.ts --help",
     });
   start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
-  takeNode();
+  lockNode();
   if (command === "retire") return await retire(values);
 
   const scene = await step("4.1 Check that part 3 is closed", () => look(values));
@@ -180,7 +180,7 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen)
 
 async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"]);
-  refuseStrangers(values, cp, { mayBeDeleted: true });
+  refuseUnknownNodes(values, cp, { mayBeDeleted: true });
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp);
   await step("4.8 Take the old service-account key out", async () => {

@@ -5,8 +5,8 @@
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
-import { certificatesDirOn } from "../shared/etcd-home/certificates-dir.ts";
-import { etcdDataOf, nodeIfAny } from "../shared/etcd-home/etcd-place.ts";
+import { certificatesDirOn } from "../shared/etcd-location/certificates-dir.ts";
+import { etcdDataOf, nodeIfAny } from "../shared/etcd-location/etcd-place.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { isExternalSigner } from "../shared/facts/external-signer.ts";
@@ -31,7 +31,7 @@ import { openBundle } from "../shared/hand-over/open-bundle.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { sha256Of } from "../shared/hand-over/sha256.ts";
-import { takeNode } from "../shared/node/take-node.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
 import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
@@ -55,7 +55,7 @@ export async function main(args: string[] = process.argv.slice(2)) {
 
 async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
-  takeNode({ onlyInRepair: true });
+  lockNode({ onlyInRepair: true });
   const makeLock = howToLock(values);
   const bundle = await toPack(values);
   const ca = bundles.caOf(bundle.files);
@@ -107,14 +107,14 @@ function sayKept(out: string) {
 
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
-  takeNode();
+  lockNode();
   const { here, stepsWithoutData, node, dir } = await look(values);
   const { bundle, sha256, lock } = await openBundle(file, values, here.certificatesDir);
   const named = bundle.manifest?.cluster?.controlPlanes;
   refuseWorker(node, dir, { named, force: values.force });
   for (const line of aboutBundle(bundle)) say(line);
   checkOrigin(bundle, here, { confirmed: values["ca-hash"], lock });
-  const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });
+  const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
   markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
   if (written.length === 0) say("all of it was here already");
   const opener = values["passphrase-file"] ?? values.identity;

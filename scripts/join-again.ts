@@ -19,9 +19,9 @@ import {
   whereItWas,
 } from "../shared/node/join-config.ts";
 import { KUBELET_CONFIG, KUBELET_DIR } from "../shared/node/kubelet-config.ts";
+import { lockNodeShared } from "../shared/node/lock-node.ts";
 import { machineAddresses, readNode } from "../shared/node/node.ts";
 import { newRescue, rescueFolders } from "../shared/node/rescue-folder.ts";
-import { shareNode } from "../shared/node/take-node.ts";
 import { orUndefined } from "../shared/pki/certificate.ts";
 import { done, run, say, start } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
@@ -31,7 +31,7 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   start("join-again", { dryRun: values["dry-run"] });
-  shareNode();
+  lockNodeShared();
   const was = lineOf(values);
   const last = lastSave();
   const isReset = last !== undefined && !exists(KUBELET_CONFIG);

@@ -33,7 +33,7 @@ export function plainLine(text: string): string {
 }
 
 /** A sentence of somebody else's, to be put into one of ours: one line, and short. */
-export function strangers(text: string): string {
+export function quoteUntrusted(text: string): string {
   return cut(plainLine(text.trim()), STRANGERS);
 }
 

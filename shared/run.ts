@@ -15,7 +15,7 @@ import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
 import { beginToTell, told } from "./run-events.ts";
-import { checkSignal, onSignal, stoppedBy, whatIsLeft } from "./signals.ts";
+import { checkSignal, onSignal, stoppedBy, unfinishedActions } from "./signals.ts";
 
 export const VERSION: string = packageJson.version;
 
@@ -52,12 +52,12 @@ export async function run(main: () => Promise<unknown>) {
   try {
     await main();
   } catch (err) {
-    if (err instanceof Fail) show(err.message, err.hint, whatIsLeft());
+    if (err instanceof Fail) show(err.message, err.hint, unfinishedActions());
     else if (err instanceof ProcessOutput)
       show(
         `A program that this step called exited ${err.exitCode}: ${lastLine(err)}`,
         "repair the cause, then run this script again: it skips finished steps",
-        whatIsLeft(),
+        unfinishedActions(),
       );
     else tell(Bun.inspect(err));
     process.exit(err instanceof Fail ? err.exitCode : 1);
@@ -68,7 +68,7 @@ export async function run(main: () => Promise<unknown>) {
 export function endOnSignal() {
   onSignal((signal) => {
     const { message, hint, exitCode } = stoppedBy(signal);
-    show(message, hint, whatIsLeft());
+    show(message, hint, unfinishedActions());
     process.exit(exitCode);
   });
 }

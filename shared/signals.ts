@@ -92,6 +92,6 @@ export function leaves(what: string, note: string | undefined) {
   else left.set(what, note);
 }
 
-export function whatIsLeft(): string[] {
+export function unfinishedActions(): string[] {
   return [...left.values()];
 }

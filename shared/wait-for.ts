@@ -8,7 +8,7 @@ import { patience, sayWhileWaiting, soFar, type Waiting, type Words, words } fro
 const PROBE_INTERVAL = 150;
 
 /** A time limit, of a wait that keeps its own. */
-export function patient(milliseconds: number): number {
+export function scaledTimeout(milliseconds: number): number {
   return milliseconds * patience();
 }
 
@@ -72,7 +72,7 @@ export async function answered<T>(asked: Promise<T>, from: string, hint: string)
 }
 
 /** A `waitFor` that gives undefined where the time is over. */
-export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined> {
+export async function undefinedOnTimeout<T>(waiting: Promise<T>): Promise<T | undefined> {
   try {
     return await waiting;
   } catch (err) {

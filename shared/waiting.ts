@@ -2,7 +2,7 @@
  * No wait is silent. After ten seconds, and then every ten seconds, a line says what is waited for, since when, until when at most, what the
  * last probe said, and what to do: the operator sees that it is not stuck, and need not wait in vain.
  */
-import { strangers } from "./plain.ts";
+import { quoteUntrusted } from "./plain.ts";
 
 /** Words, or what finds them when they are printed. */
 export type Words = string | (() => string);
@@ -70,7 +70,7 @@ function lineOf(wait: Waiting): string {
   const { what, hint, began, end } = wait;
   const reason = soFar(wait);
   const limit = end === undefined ? "" : `, until ${clock(end)} at most`;
-  const times = `since ${clock(began)}${limit}${reason ? `, so far: ${strangers(reason)}` : ""}`;
+  const times = `since ${clock(began)}${limit}${reason ? `, so far: ${quoteUntrusted(reason)}` : ""}`;
   return `still waiting for ${words(what)} (${times}). If it takes too long: ${words(hint)}`;
 }
 

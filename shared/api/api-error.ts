@@ -1,7 +1,7 @@
 /** Answers of the API server, or of whatever else answers: their bodies; and how the API says no: its errors, their hints, the webhook that does not answer. */
 import { Fail } from "../fail.ts";
 import { orUndefined } from "../pki/certificate.ts";
-import { strangers } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 
 /** The hint where the API server answers, and is in trouble; and the one where it does not answer. */
 export const IS_IT_WELL =
@@ -17,7 +17,7 @@ export class ApiError extends Fail {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(strangers(message), { hint: FAILED_CALL.test(message) ? DEAF_HINT : IS_IT_WELL });
+    super(quoteUntrusted(message), { hint: FAILED_CALL.test(message) ? DEAF_HINT : IS_IT_WELL });
     this.status = status;
   }
 }
@@ -73,7 +73,7 @@ export function parsed(text: string, server: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new Fail(`${server} did not answer with JSON: "${strangers(text.slice(0, 100))}"`, {
+    throw new Fail(`${server} did not answer with JSON: "${quoteUntrusted(text.slice(0, 100))}"`, {
       hint: "is it the API server (curl -k SERVER/version), or does something else listen there?",
       cause,
     });

@@ -47,7 +47,7 @@ export class DeafWebhook extends Fail {
 /** The DeafWebhook behind an error of the API; undefined where it is another error. */
 export async function asDeafWebhook(api: KubeApi, err: unknown): Promise<DeafWebhook | undefined> {
   const webhook = deafWebhook(err);
-  return webhook === undefined ? undefined : new DeafWebhook(webhook, await wayOut(api, webhook));
+  return webhook === undefined ? undefined : new DeafWebhook(webhook, await howToBypassWebhook(api, webhook));
 }
 
 /** Does what may meet a webhook that does not answer. Errors: DeafWebhook, or as `action`. */
@@ -60,7 +60,7 @@ export async function pastWebhooks<T>(api: KubeApi, action: () => Promise<T>): P
 }
 
 /** Where it is configured, where its pods are, and how it can be made to be passed over: that is the operator's decision. */
-async function wayOut(api: KubeApi, webhook: string): Promise<string> {
+async function howToBypassWebhook(api: KubeApi, webhook: string): Promise<string> {
   // a kubelet's own client may not read them
   const called = (await unlessRefused([403], () => calledByApi(api))) ?? [];
   const found = called.find(({ webhooks }) => webhooks.includes(webhook));

@@ -6,11 +6,11 @@
 import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { ApiError } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
-import { inParallel, insist } from "./many.ts";
+import { inParallel, retry } from "./many.ts";
 import { isReady } from "./pod-ready.ts";
 
 interface EndpointSlice extends KubeObject {
@@ -41,7 +41,7 @@ const SECONDS = 60;
  */
 export async function waitForEndpoints(api: KubeApi, restarted?: readonly string[]) {
   if (mode.dryRun) return say("would wait until every Service with endpoints has a pod that is ready");
-  const open = await insist("the EndpointSlices to be read", () => atRisk(api, restarted));
+  const open = await retry("the EndpointSlices to be read", () => atRisk(api, restarted));
   if (open.size === 0) return;
   const none = async () => {
     const probes = new Probes(api);
@@ -52,7 +52,7 @@ export async function waitForEndpoints(api: KubeApi, restarted?: readonly string
   };
   const what = () => `pods of ${listed([...open.keys()])} to be ready again`;
   const hint = "kubectl get pods -A -o wide; the controller-manager starts afterwards in any case";
-  await unlessLate(waitFor(what, none, { seconds: SECONDS, hint }));
+  await undefinedOnTimeout(waitFor(what, none, { seconds: SECONDS, hint }));
   if (open.size > 0) say(`warning: no pod is ready again of ${listed([...open.keys()])}`);
   else say("every Service with endpoints has a pod that is ready again");
 }

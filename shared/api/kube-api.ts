@@ -87,7 +87,7 @@ export class KubeApi {
   }
 
   /**
-   * What a kubelet answers through the API server (metrics, logs, health). Whoever owns that node writes it (trust/sources.ts), so it is cut
+   * What a kubelet answers through the API server (metrics, logs, health). Whoever owns that node writes it (evidence/sources.ts), so it is cut
    * where it is too long. Errors: as `request`.
    */
   async ofKubelet(path: string): Promise<string> {

@@ -1,7 +1,7 @@
 /** The Leases of the components that elect a leader: who leads, and which leaders are dead. Source: client-go leaderelection. */
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { unlessRefused } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { hostOfHolder, type Leader, type LeadersSeen, leaderIn } from "./leader.ts";
@@ -38,7 +38,7 @@ export async function nextLeader(api: KubeApi, name: string, last: Leader | unde
 export async function leaderNow(api: KubeApi, name: string): Promise<string | undefined> {
   const last = await leaderOf(api, name);
   if (last && isFresh(new Date(last.renewTime))) return last.holder;
-  return await unlessLate(nextLeader(api, name, last, { seconds: 30, hint: shell`crictl ps -a --name ${name}` }));
+  return await undefinedOnTimeout(nextLeader(api, name, last, { seconds: 30, hint: shell`crictl ps -a --name ${name}` }));
 }
 
 /** Removes the Lease of a leader that no longer runs, so that the next one need not wait. If another has just taken it, it stays. */

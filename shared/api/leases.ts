@@ -7,7 +7,7 @@
  * it is close to ours, and is never later evidence than what was seen.
  */
 import { madeAt } from "../pki/certificate.ts";
-import { patient, waitFor } from "../wait-for.ts";
+import { scaledTimeout, waitFor } from "../wait-for.ts";
 import { refusalOfOne, unlessRefused } from "./api-error.ts";
 import { asDeafWebhook, type DeafWebhook } from "./called-by-api.ts";
 import type { KubeApi } from "./kube-api.ts";
@@ -61,7 +61,7 @@ export async function waitForRenewal(api: KubeApi, node: string, since: Date, { 
   let [asked, deaf]: [number, DeafWebhook | undefined] = [Date.now(), undefined];
   const isRenewed = async () => {
     if (await leaseRenewed(api, node, since)) return true;
-    if (Date.now() > asked + patient(ASK_EVERY)) {
+    if (Date.now() > asked + scaledTimeout(ASK_EVERY)) {
       deaf = await renewalRefused(api, node);
       asked = Date.now();
     }

@@ -36,7 +36,7 @@ export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width
  * The same for work that mostly waits: an item that takes longer than `milliseconds` gives its place to the next, and is waited for at the
  * end. So a hundred that wait in vain take hardly longer than one.
  */
-export async function inTurn<T>(
+export async function inParallelWithTimeSlots<T>(
   items: Iterable<T>,
   { width, milliseconds }: { width: number; milliseconds: number },
   action: (item: T) => Promise<unknown>,
@@ -56,7 +56,7 @@ export async function inTurn<T>(
  * Repeats `action` until the API accepts it: a lost answer, or "too many requests", does not end the work on thousands.
  * `goesOn`: the caller does something else where a webhook does not answer. Errors: ApiError at once if the API refuses for good, or so; Fail after half a minute.
  */
-export async function insist<T>(what: string, action: () => Promise<T>, { goesOn = false } = {}): Promise<T> {
+export async function retry<T>(what: string, action: () => Promise<T>, { goesOn = false } = {}): Promise<T> {
   const attempt = async () => {
     try {
       return { value: await action() };

@@ -2,7 +2,7 @@
 import { madeAt } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { mode } from "../run.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { isFresh, type Lease, mayBeAlive, NODE_LEASES, renewalRefused, renewed } from "./leases.ts";
 import { readAll } from "./many.ts";
@@ -58,7 +58,7 @@ export async function nodeLeases(
   };
   const options = { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" };
   const what = () => `the kubelets of ${listed(awaited())} to renew their Leases`;
-  if (leases.notRenewed.length > 0) await unlessLate(waitFor(what, nothingToWaitFor, options));
+  if (leases.notRenewed.length > 0) await undefinedOnTimeout(waitFor(what, nothingToWaitFor, options));
   const [silent] = leases.notRenewed;
   return { ...leases, deaf: silent === undefined ? undefined : await renewalRefused(api, silent) };
 }

@@ -1,12 +1,13 @@
 /** Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
 
 import { KINDS } from "../checks/kinds.ts";
+import { knownHere, stoppedProcesses } from "../evidence/process-owner.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { waysBack } from "../facts/files-back.ts";
+import { restoreCommands } from "../facts/files-back.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { otherControlPlanes } from "../facts/next.ts";
@@ -15,7 +16,7 @@ import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { kubeletsLostFlags } from "../node/turn-kubelet.ts";
+import { kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
@@ -25,7 +26,6 @@ import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import { mountedFiles } from "../salvage/memory/mounted-files.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
-import { knownHere, stoppedProcesses } from "../trust/process-owner.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
 import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
@@ -153,7 +153,7 @@ function filesBack(
   const known = knownHere(running instanceof Fail ? [] : running);
   const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
   const others = cluster ? otherControlPlanes(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
-  return inLines(waysBack(files, { mounted, others, pki: certificatesDir }));
+  return inLines(restoreCommands(files, { mounted, others, pki: certificatesDir }));
 }
 
 function kubeconfigFindings({ facts, cp }: PartialFacts) {

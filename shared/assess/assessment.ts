@@ -85,7 +85,7 @@ export interface Deep {
   diskSearched: boolean;
   diskOption: string;
   /** Other keys are in the places of the lost ones. */
-  moveAside: boolean;
+  moveToRescue: boolean;
 }
 
 /** Where a key can be found: `found` has been seen and proved, the others are places to look at. */

@@ -13,7 +13,7 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Be
   const lost = nowhere.filter(isIrreplaceable);
   const rung = rungOf(deep, irreplaceable, lost);
   const unread = deep.diskSearched || lost.length === 0 ? "" : "; the disk was not searched";
-  const back = bringBack(deep);
+  const back = salvageCommands(deep);
   const names = nowhere.map(({ name }) => name);
   const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
   return {
@@ -78,8 +78,8 @@ function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]):
 }
 
 /** The commands that bring back what can be found. */
-function bringBack({ keys, diskOption, moveAside }: Deep): Todo[] {
-  const salvage = (line: string) => ({ command: moveAside ? `${line} --move-aside` : line });
+function salvageCommands({ keys, diskOption, moveToRescue }: Deep): Todo[] {
+  const salvage = (line: string) => ({ command: moveToRescue ? `${line} --move-aside` : line });
   const sealed = keys.some(({ places }) => isSealed(places[0]));
   const words = new Set(keys.map(({ places }) => places[0]?.word));
   const on = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");

@@ -74,7 +74,7 @@ export async function searchDeep(
   searchSecrets(foundKeys, known.data);
   const diskSearched = foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
   const elsewhere = placesElsewhere({ node, without: lost.names }, known);
-  const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
+  const moveToRescue = wanted.some((one) => isInTheWay(one, certificatesDir));
   const expired = lostKeys
     .filter(({ state }) => state === "expired")
     .filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
@@ -87,7 +87,7 @@ export async function searchDeep(
       detail: `here, but ${detail}`,
     })),
   ];
-  return { keys, oldTokens: oldKey !== "lost", oldKeyHere: oldKey === "here", diskSearched, diskOption: options.diskOption, moveAside };
+  return { keys, oldTokens: oldKey !== "lost", oldKeyHere: oldKey === "here", diskSearched, diskOption: options.diskOption, moveToRescue };
 }
 
 /** Whether another key, or a file that cannot be read, is in the place of the lost key or its public half. */

@@ -1,6 +1,6 @@
 /** The rows of the damage table about an etcd that is a systemd unit of this node: what of it is well. */
 import { $ } from "zx/core";
-import type { EtcdUnit } from "../etcd-home/etcd-unit.ts";
+import type { EtcdUnit } from "../etcd-location/etcd-unit.ts";
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo } from "../pki/certificate.ts";

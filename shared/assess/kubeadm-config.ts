@@ -1,13 +1,13 @@
 /** The configuration that kubeadm's phases take with --config: the cluster's own, out of etcd's data, and this node's names and addresses. */
 import { stringify } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { etcdDataOf } from "../etcd-home/etcd-place.ts";
+import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { askControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiEndpoint, ownNode } from "../facts/issue-facts.ts";
 import { Fail } from "../fail.ts";
-import type { ConfigMap } from "../k8s/objects.ts";
-import { readObject } from "../k8s/stored.ts";
 import { readNode } from "../node/node.ts";
+import type { ConfigMap } from "../objects/objects.ts";
+import { readObject } from "../objects/stored.ts";
 
 /**
  * YAML documents: ClusterConfiguration, InitConfiguration and, where the cluster keeps it, KubeletConfiguration. It needs none of the

@@ -1,6 +1,6 @@
 /** The look at this node of which an assessment is made, and a plan: once for both. Reads only. */
-import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
-import type { EtcdPlace } from "../etcd-home/etcd-proof.ts";
+import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
+import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
 import { askControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";

@@ -1,7 +1,7 @@
 /** The rows of the damage table. */
 
 import { checkIdOf } from "../checks/kinds.ts";
-import type { EtcdHome } from "../etcd-home/etcd-home.ts";
+import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostFile, namerOf, thereWhen } from "../facts/lost-files.ts";

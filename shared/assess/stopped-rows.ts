@@ -1,7 +1,8 @@
 /** Processes of this node's pods that a signal has stopped: their rows, and the line that continues them. */
+
+import type { StoppedProcess } from "../evidence/process-owner.ts";
 import { inLines } from "../facts/todo.ts";
 import { shell } from "../shell-line.ts";
-import type { StoppedProcess } from "../trust/process-owner.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 
 /** What was stopped by a signal, and is not to be, is continued before all else. */

@@ -1,7 +1,7 @@
 /** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
 
 import type { CheckId } from "../checks/kinds.ts";
-import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
+import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";

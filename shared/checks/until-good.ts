@@ -1,6 +1,6 @@
 /** Looks again until nothing fails: after a repair, or after a restart of a node, some things take their time. */
 import { mode, say } from "../run.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import type { Check } from "./check.ts";
 
 interface Found {
@@ -18,7 +18,7 @@ export async function untilGood<T extends Found>(first: T, look: () => Promise<T
     return failedOf(now).length === 0;
   };
   const hint = "Ctrl-C ends it; 05-verify without --wait says what mends it";
-  await unlessLate(waitFor(() => nameFailed(now), isGood, { seconds, easing: true, hint }));
+  await undefinedOnTimeout(waitFor(() => nameFailed(now), isGood, { seconds, easing: true, hint }));
   return now;
 }
 

@@ -20,7 +20,7 @@ export async function asIfGone<T>(folders: readonly string[], action: () => Prom
 }
 
 /** While folders are thought away, this one is back: the operator has a copy. */
-export function bringBack(path: string) {
+export function restoreInMemory(path: string) {
   note(path, { kind: "tree", source: path });
 }
 

@@ -12,7 +12,7 @@ import { CERTS } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
 import { issueEtcdCertificates, refuseOtherFolder, refuseWhereNothingFits, startEtcd } from "../static-pods/etcd-pod.ts";
 import { issueForServers, startServers } from "../static-pods/servers.ts";
-import { bringBack } from "./as-if-gone.ts";
+import { restoreInMemory } from "./as-if-gone.ts";
 import type { Stop } from "./drill-report.ts";
 
 /** So deep do files name others (facts/lost-files.ts): each is seen when the one that names it is back. */
@@ -24,7 +24,7 @@ export function loseFiles({ data, node, facts, etcd, ran }: ControlPlaneNode): L
   for (let round = 0; round < ROUNDS; round++) {
     const lost = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
     if (lost.length === 0) break;
-    for (const { path } of lost) bringBack(path);
+    for (const { path } of lost) restoreInMemory(path);
     all.push(...lost);
   }
   return all;

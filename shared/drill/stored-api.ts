@@ -5,8 +5,8 @@
 import type { ApiReader } from "../api/kube-api.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import { decodeObject, isObject } from "../k8s/storage.ts";
-import { registryPrefix } from "../k8s/stored.ts";
+import { decodeObject, isObject } from "../objects/storage.ts";
+import { registryPrefix } from "../objects/stored.ts";
 
 /** Where the place is not the resource's own name. */
 const PLACES: Record<string, string> = { nodes: "minions", services: "services/specs", apiservices: "apiregistration.k8s.io/apiservices" };

@@ -64,7 +64,7 @@ export function readEtcdData(dir: string, wal = `${dir}/member/wal`): EtcdData {
   };
   const read = <T>(action: (mvcc: Mvcc) => T): T => {
     try {
-      return orIfCompacted(
+      return rereadIfCompacted(
         () => action(view.state.mvcc),
         () => again(action),
       );
@@ -99,7 +99,7 @@ export function readEtcdData(dir: string, wal = `${dir}/member/wal`): EtcdData {
   return data;
 }
 
-function orIfCompacted<T>(action: () => T, otherwise: () => T): T {
+function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
   try {
     return action();
   } catch (cause) {

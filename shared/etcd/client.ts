@@ -7,7 +7,7 @@ import { readText } from "../files/files.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { fetchDirectly, trusting } from "../pki/trusting.ts";
-import { strangers } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { answered } from "../wait-for.ts";
 
 export interface LiveMember {
@@ -119,7 +119,7 @@ export class EtcdClient {
     const request = { method: "POST", body: JSON.stringify(body), tls: this.#tls, signal: AbortSignal.timeout(timeout) };
     const response = await answered(fetchDirectly(this.endpoint + path, request), from, HINT);
     const text = await answered(response.text(), from, HINT);
-    if (!response.ok) throw new EtcdRefusal(`${from}${path}: HTTP ${response.status} ${strangers(text.trim())}`, response.status);
+    if (!response.ok) throw new EtcdRefusal(`${from}${path}: HTTP ${response.status} ${quoteUntrusted(text.trim())}`, response.status);
     return JSON.parse(text) as T;
   }
 }

@@ -4,11 +4,11 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { placeOf } from "../etcd-home/own-member.ts";
+import { placeOf } from "../etcd-location/own-member.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
-import { decodeObject } from "../k8s/storage.ts";
-import { registryPrefix } from "../k8s/stored.ts";
+import { decodeObject } from "../objects/storage.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { type EtcdClient, etcdClient, type LiveMember } from "./client.ts";
 

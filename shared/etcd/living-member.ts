@@ -5,10 +5,10 @@
 
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
-import { holdsData, readFolders } from "../etcd-home/etcd-folders.ts";
-import { etcdDataOf } from "../etcd-home/etcd-place.ts";
-import { placeOf } from "../etcd-home/own-member.ts";
+import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
+import { holdsData, readFolders } from "../etcd-location/etcd-folders.ts";
+import { etcdDataOf } from "../etcd-location/etcd-place.ts";
+import { placeOf } from "../etcd-location/own-member.ts";
 import { controlPlaneWithoutData, refuseOtherEtcd } from "../facts/no-etcd-data.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";

@@ -1,17 +1,17 @@
 /** The etcd of this node: is it a member, and does it serve the data from before? */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
-import { ownMember } from "../etcd-home/own-member.ts";
+import { ownMember } from "../etcd-location/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { withSelinux } from "../files/selinux.ts";
-import { registryPrefix } from "../k8s/stored.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
 import { proveSameEtcd } from "./identity.ts";
@@ -80,7 +80,7 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: re
   const client = etcdClient(facts);
   if (lost.length > 0) refuseNoQuorum(await membersNow(client, data), lost);
   if (mode.dryRun) {
-    await foretell(client, data, lost);
+    await sayPlannedRemovals(client, data, lost);
     return { isFull: data.isFull };
   }
   if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
@@ -117,14 +117,14 @@ async function refuseRenewing(client: EtcdClient, data: EtcdData, lost: readonly
     return undefined;
   };
   const options = { seconds: RENEWS, hint: "it ends by itself" };
-  const alive = await unlessLate(waitFor(`a sign of life of ${listed(known)}`, renewed, options));
+  const alive = await undefinedOnTimeout(waitFor(`a sign of life of ${listed(known)}`, renewed, options));
   if (!alive) return;
   throw new Refused(`${alive} is not lost: its kubelet renews its Lease`, {
     hint: `nothing was changed. Shall it go all the same? First, there: systemctl stop kubelet. Else: ${retyped({}, { of: "02-control-plane", less: [alive] })}`,
   });
 }
 
-async function foretell(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
+async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
   if (client) await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
   else say("etcd: has to answer before part 2 (part 1)");
   if (lost.length === 0) return;

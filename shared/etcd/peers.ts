@@ -1,8 +1,8 @@
 /** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { ownMember, placeOf } from "../etcd-home/own-member.ts";
-import { refuseStrangers } from "../facts/cluster.ts";
+import { ownMember, placeOf } from "../etcd-location/own-member.ts";
+import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -60,7 +60,7 @@ async function servedPemOrNone({ host, port }: { host: string; port: number }): 
  * is not sure who answers, unless the operator has looked (`lostOn`).
  */
 export async function lookAtPeers(cp: ControlPlaneNode, actions: readonly PkiAction[], lostOn: readonly string[]): Promise<Peer[]> {
-  refuseStrangers({ without: [], lost: lostOn }, cp);
+  refuseUnknownNodes({ without: [], lost: lostOn }, cp);
   const peers = await peersOf(cp.data, cp.node.addresses);
   const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
   for (const { peer, shown } of seen) say(`${peer.name}, ${peer.host}: ${SHOWN[shown]}`);

@@ -2,7 +2,7 @@
  * An etcd that does not answer our own client is not dead for that. Where its container runs, its files are sound and its port shows a
  * certificate of our CA, it lives: then it is waited for, or it is named why it cannot be asked, and nothing is stopped.
  */
-import { gatewayTrouble } from "../etcd-home/etcd-gateway.ts";
+import { gatewayTrouble } from "../etcd-location/etcd-gateway.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { etcdctlLine } from "../facts/etcd-space.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
@@ -13,7 +13,7 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { examine } from "../pki/examine.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
@@ -87,7 +87,7 @@ async function livesSilently(cp: ControlPlaneNode, fail: Fail, container: Contai
 /** In a dry run it is looked at once. */
 async function comes(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
   if (mode.dryRun) return await probe();
-  return (await unlessLate(waitFor(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" }))) === true;
+  return (await undefinedOnTimeout(waitFor(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" }))) === true;
 }
 
 async function quorumNow({ data, node, facts }: ControlPlaneNode) {

@@ -1,9 +1,9 @@
 /** Whether this node's API server takes bootstrap tokens, as kubeadm has it by default: workers join with one. */
 
 import { Refused } from "../fail.ts";
-import type { Manifest } from "../k8s/objects.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
+import type { Manifest } from "../objects/objects.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { refuseUndecided } from "./endpoint.ts";
 

@@ -1,6 +1,6 @@
 /** The cluster's CA, as etcd's data names it, and each CA that is found on this node: is it that one? Reads only. */
 
-import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
+import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
@@ -10,7 +10,7 @@ import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { caText, clusterCa, examine, readable } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { CLUSTERS_WORD, foreignCa } from "../pki/lost-keys.ts";
+import { CLUSTER_CA_SOURCE, foreignCa } from "../pki/lost-keys.ts";
 import { knowsCa, trustedKeys } from "../pki/trusted-keys.ts";
 import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
@@ -37,7 +37,7 @@ type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDi
 export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
   const certificatesDir = known?.certificatesDir ?? certificatesDirOn(node);
   const { text, from } = known?.cluster
-    ? { text: known.cluster.oldCaPem, from: `${CLUSTERS_WORD} in etcd's data` }
+    ? { text: known.cluster.oldCaPem, from: `${CLUSTER_CA_SOURCE} in etcd's data` }
     : inPods(node, certificatesDir);
   const hashes = [...trustedKeys(text)];
   const judge = (what: string, pem: string | Fail, made: boolean): CaCopy => {

@@ -4,7 +4,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
-import { readObject } from "../k8s/stored.ts";
+import { readObject } from "../objects/stored.ts";
 import { shell } from "../shell-line.ts";
 
 interface Annotated {

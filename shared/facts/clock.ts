@@ -7,15 +7,15 @@
  * else's kubelet writes them), and the time of other API servers that show a certificate of the cluster's CA. Workers decide nothing.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
+import { apart, BY_WORD, clockIsSynchronized, duration, minute, TOLERANCE_MS, wrongClock } from "../evidence/server-clock.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import { decodeObject } from "../k8s/storage.ts";
-import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
+import { decodeObject } from "../objects/storage.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
-import { apart, BY_WORD, clockIsSynchronized, duration, minute, TOLERANCE_MS, wrongClock } from "../trust/server-clock.ts";
 import type { Cluster } from "./cluster.ts";
 import { apiAddressOf } from "./issue-facts.ts";
 

@@ -7,12 +7,12 @@
 
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
-import type { ExternalEtcd } from "../etcd-home/etcd-home.ts";
+import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
+import { hasControlPlaneLabel, membersAmong } from "../evidence/control-planes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import { readObject, readObjects, registryPrefix } from "../k8s/stored.ts";
+import { readObject, readObjects, registryPrefix } from "../objects/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
-import { hasControlPlaneLabel, membersAmong } from "../trust/control-planes.ts";
 import { readYaml } from "../yaml.ts";
 import { command, type LeftOut, leftNames } from "./todo.ts";
 
@@ -103,7 +103,7 @@ interface Known {
  * deleted since. `mayBeDeleted`: where the repair has no copy of etcd's data, and so no proof that a name never was one, it is said. Errors:
  * Refused where one is this node's own, or etcd never knew it: it is mistyped.
  */
-export function refuseStrangers(out: LeftOut, { cluster, data, node, dataFrom, etcd, earlier }: Known, { mayBeDeleted = false } = {}) {
+export function refuseUnknownNodes(out: LeftOut, { cluster, data, node, dataFrom, etcd, earlier }: Known, { mayBeDeleted = false } = {}) {
   const names = leftNames(out);
   const nodesBefore = earlier ? readCluster(earlier.data).nodes : [];
   const members = [...data.members, ...(earlier?.data.members ?? [])].map(memberName);

@@ -1,11 +1,11 @@
 /** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
 
-import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
-import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
-import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
-import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
-import { withItsPlace } from "../etcd-home/opened-data.ts";
-import { ranHere } from "../etcd-home/static-pod-here.ts";
+import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
+import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
+import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
+import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
+import { withItsPlace } from "../etcd-location/opened-data.ts";
+import { ranHere } from "../etcd-location/static-pod-here.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
@@ -35,7 +35,7 @@ export interface ControlPlaneNode extends Repair {
   /** The containers of this node's static pods, as far as they are still known: what ran counts, not what admission made of it. */
   ran?: readonly Ran[];
   /** Flags that the API server starts without, as the operator says: their files are lost for good. */
-  givenUp?: readonly string[];
+  flagsToDrop?: readonly string[];
 }
 
 /** The part of it that can be read: first `data`, then `cluster`, then `facts` and `cp`. */

@@ -3,17 +3,17 @@
  * Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
+import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
+import { may, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
-import { readObject } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
 import type { Rescue } from "../node/rescue-folder.ts";
+import { readObject } from "../objects/stored.ts";
 import { endpointHost, endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { serverIn } from "../pki/kubeconfig-fields.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../pki/kubeconfigs.ts";
-import { may, type SourceName } from "../trust/sources.ts";
 import type { Cluster, ClusterConfiguration } from "./cluster.ts";
 import { apiEndpoint } from "./issue-facts.ts";
 import type { Repair } from "./repair.ts";

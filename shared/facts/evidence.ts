@@ -1,25 +1,25 @@
 /**
  * What is still known of the cluster's public keys: certificates in etcd's data and on this node's disk, and the tokens that pods hold.
- * Each place is a row with its source (trust/sources.ts): a place that a tenant can write to is not even read. A place that cannot be read
+ * Each place is a row with its source (evidence/sources.ts): a place that a tenant can write to is not even read. A place that cannot be read
  * is reported, and the others are read.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
+import { controlPlaneNames } from "../evidence/control-planes.ts";
+import { kubeSystemUids, ofPodFolder } from "../evidence/pod-owner.ts";
+import { may, ofNamespace, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import type { ConfigMap, Secret } from "../k8s/objects.ts";
-import { readObject, readObjects } from "../k8s/stored.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { PODS_DIR } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
+import type { ConfigMap, Secret } from "../objects/objects.ts";
+import { readObject, readObjects } from "../objects/stored.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { type CaText, CLUSTERS_WORD, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
+import { type CaText, CLUSTER_CA_SOURCE, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
 import { type Jwt, readJwt } from "../pki/tokens.ts";
-import { controlPlaneNames } from "../trust/control-planes.ts";
-import { kubeSystemUids, ofPodFolder } from "../trust/pod-owner.ts";
-import { may, ofNamespace, type SourceName } from "../trust/sources.ts";
 
 /** A token of a ServiceAccount, and its place. Only its signature proves which key signed it. */
 export interface KnownToken extends Jwt {
@@ -68,7 +68,7 @@ const AUTHENTICATION = "kube-system/extension-apiserver-authentication";
 
 // biome-ignore format: a table; what the cluster itself uses comes first
 const ROWS: readonly Row[] = [
-  { ca: "ca",             from: CLUSTERS_WORD,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt"), whole: isCaFile },
+  { ca: "ca",             from: CLUSTER_CA_SOURCE,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt"), whole: isCaFile },
   { ca: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
   { ca: "ca",             from: IN_PODS,                              source: "a pod of kube-system", read: (asked) => projected("ca.crt", asked).join("\n") },
   { ca: "ca",             from: IN_SECRETS,                           source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },

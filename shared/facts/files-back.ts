@@ -8,7 +8,7 @@ const KUBELET_CA = "--kubelet-certificate-authority";
 const SAME_CA = "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";
 
 /** What brings these back, the surest way first. `mounted`: paths that a process still has; `others`: other control plane nodes. */
-export function waysBack(
+export function restoreCommands(
   lost: readonly LostFile[],
   { mounted, others, pki }: { mounted: readonly string[]; others: readonly string[]; pki: string },
 ): Todo[] {

@@ -6,13 +6,13 @@
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
-import { gatewayUrl } from "../etcd-home/etcd-gateway.ts";
+import { gatewayUrl } from "../etcd-location/etcd-gateway.ts";
 import { Fail } from "../fail.ts";
-import { registryPrefix } from "../k8s/stored.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";

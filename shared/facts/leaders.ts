@@ -4,11 +4,11 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { readObject } from "../k8s/stored.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { readObject } from "../objects/stored.ts";
 import { readYaml } from "../yaml.ts";
 import type { Repair } from "./repair.ts";
 

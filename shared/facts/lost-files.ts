@@ -3,11 +3,10 @@
  * flags name. kubeadm did not make them; only a copy brings them back.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
+import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { attempt } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import type { Manifest, Pod, PodSpec } from "../k8s/objects.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { type HostFile, hostFiles, hostPathOf } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
@@ -16,6 +15,7 @@ import { namedInside } from "../manifests/named-in-files.ts";
 import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import type { Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import type { Manifest, Pod, PodSpec } from "../objects/objects.ts";
 import { CERTS, certPath, keyPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
@@ -107,7 +107,7 @@ function wantedOf(name: string, pod: Pod, { node, ran }: Pick<Place, "node" | "r
 export function lostFiles(pods: readonly Wanted[], made: ReadonlySet<string>, beside = pods): LostFile[] {
   const all = pods.flatMap(({ name, manifest }) => {
     const needed = hostFiles(manifest).filter((file) => isNeeded(file, name));
-    const named = needed.flatMap((file) => inTurn(file, manifest, name));
+    const named = needed.flatMap((file) => byPriority(file, manifest, name));
     return [...needed.map((file) => lostFile(file, name)), ...named];
   });
   const lost = firstOfEach(all.filter(({ path }) => !made.has(path) && !exists(path)));
@@ -151,7 +151,7 @@ function unanswered(program: string): string {
 /** So deep do files name others: admission configuration, a plugin's file, its kubeconfig, its certificate. */
 const DEPTH = 4;
 
-function inTurn(
+function byPriority(
   { path, inside }: Pick<HostFile, "path" | "inside">,
   manifest: Wanted["manifest"],
   program: string,
@@ -163,7 +163,7 @@ function inTurn(
     if (host === undefined || host === path) return [];
     const without = named.kind === "socket" ? unanswered(program) : `${program} does not start`;
     const file = { path: host, kind: named.kind, program, namedBy: path, without, inside: named.path };
-    return [file, ...inTurn(file, manifest, program, depth - 1)];
+    return [file, ...byPriority(file, manifest, program, depth - 1)];
   });
 }
 

@@ -4,7 +4,7 @@
  * as such a certificate is here: in its place, or in the rescue folder of this repair or of the one before. Reads only.
  */
 import { basename, dirname } from "node:path";
-import { memberHosts } from "../etcd-home/own-member.ts";
+import { memberHosts } from "../etcd-location/own-member.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
 import type { Rescue } from "../node/rescue-folder.ts";
@@ -98,7 +98,7 @@ function sansIn(pem: string): string[] {
   return sans ? [...sans.dns, ...sans.ips] : [];
 }
 
-/** `moveAside` numbers files of one name. */
+/** `moveToRescue` numbers files of one name. */
 function movedFrom(path: string, asideDir: string): string[] {
   const folder = `${asideDir}${dirname(path)}`;
   const isOne = (name: string) => name.replace(/\.\d+$/, "") === basename(path);

@@ -3,13 +3,13 @@
  * says so in the same words. Traces show that this is a control plane node; a deletion of /etc/kubernetes does not remove all of them.
  */
 
-import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
-import { controlPlaneTraces } from "../etcd-home/control-plane-traces.ts";
-import { memberFolders } from "../etcd-home/etcd-elsewhere.ts";
-import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
-import { optionOf } from "../etcd-home/etcd-proof.ts";
-import { isUnitHere, UNIT_BY_HAND } from "../etcd-home/etcd-unit.ts";
-import { unitSteps } from "../etcd-home/etcd-unit-by-hand.ts";
+import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
+import { controlPlaneTraces } from "../etcd-location/control-plane-traces.ts";
+import { memberFolders } from "../etcd-location/etcd-elsewhere.ts";
+import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
+import { optionOf } from "../etcd-location/etcd-proof.ts";
+import { isUnitHere, UNIT_BY_HAND } from "../etcd-location/etcd-unit.ts";
+import { unitSteps } from "../etcd-location/etcd-unit-by-hand.ts";
 import { type Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";

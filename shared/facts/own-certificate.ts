@@ -4,11 +4,11 @@
  * would not be shown. Reads only.
  */
 
-import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
+import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import type { PodSpec } from "../k8s/objects.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import type { PodSpec } from "../objects/objects.ts";
 import { signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";

@@ -6,7 +6,7 @@
  */
 import type { KubeObject } from "../api/kube-object.ts";
 import { isApiServers } from "../api/trust-bundle-names.ts";
-import { strangers } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 
 export interface RunningPod extends KubeObject {
   spec: {
@@ -124,5 +124,5 @@ export function groupOfApi(apiVersion: string): string {
  */
 export function controllerOf({ metadata }: KubeObject) {
   const owner = metadata.ownerReferences?.find(({ controller }) => controller);
-  return owner && { ...owner, kind: strangers(owner.kind), name: strangers(owner.name) };
+  return owner && { ...owner, kind: quoteUntrusted(owner.kind), name: quoteUntrusted(owner.name) };
 }

@@ -1,16 +1,16 @@
 /** The current repair, and etcd's data from before it. Its rescue folder and the certificates on disk show which repair that is. */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-home/etcd-folders.ts";
+import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/free-memory.ts";
-import { asPod } from "../k8s/pod-shape.ts";
-import { readObjects, registryPrefix } from "../k8s/stored.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { asPod } from "../objects/pod-shape.ts";
+import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { foreignCa } from "../pki/lost-keys.ts";

@@ -3,10 +3,10 @@
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import type { PodSpec } from "../k8s/objects.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import type { PodSpec } from "../objects/objects.ts";
 import { madeAt, publicKeysIn, publicPem } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";

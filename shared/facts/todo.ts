@@ -40,7 +40,7 @@ export function command(words: string, out: Partial<LeftOut> = {}): string {
 }
 
 /** A line as RUNBOOK.md has it, for a cluster without these nodes. */
-export function leavingOut(typed: string, out: Partial<LeftOut>): string {
+export function withLeftOut(typed: string, out: Partial<LeftOut>): string {
   const words = /^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/.exec(typed);
   return words ? command(`${words[1]}${words[2]}`, out) : typed;
 }

@@ -14,7 +14,7 @@ import { makeFolder, syncFolder } from "./write-steps.ts";
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`; `.1`, `.2` … where that is taken),
  * and says so. Of a link, the link alone: what it leads to stays. Returns the new path, undefined where there was nothing to move.
  */
-export function moveAside(path: string, folder: string): string | undefined {
+export function moveToRescue(path: string, folder: string): string | undefined {
   if (!exists(path) && !isLink(path)) return undefined;
   const to = freeName(join(folder, resolve("/", path)));
   const content = isLink(path) && exists(path) ? contentPath(path) : undefined;
@@ -27,8 +27,8 @@ export function moveAside(path: string, folder: string): string | undefined {
   return to;
 }
 
-/** Copies a file to where `moveAside` would move it, before it is replaced: the file is never missing. Of a link, what it points to. */
-export function copyAside(path: string, folder: string): string {
+/** Copies a file to where `moveToRescue` would move it, before it is replaced: the file is never missing. Of a link, what it points to. */
+export function copyToRescue(path: string, folder: string): string {
   const from = contentPath(path);
   const to = freeName(join(folder, from));
   copyTree(from, to);
@@ -42,7 +42,7 @@ export function copyAside(path: string, folder: string): string {
 export function restoreTree(copy: string | undefined, path: string, aside: string) {
   if (copy !== undefined && sameTree(copy, path)) return;
   if (copy !== undefined && isFolder(copy) && isFolder(path)) return restoreEntries(copy, path, aside);
-  moveAside(path, aside);
+  moveToRescue(path, aside);
   if (copy !== undefined) copyTree(copy, path);
 }
 

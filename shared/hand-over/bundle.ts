@@ -4,6 +4,7 @@
  * is used.
  */
 import { hostname } from "node:os";
+import { refuseFuture } from "../evidence/server-clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { hashIn, privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
@@ -13,7 +14,6 @@ import type { Verdict } from "../pki/judge.ts";
 import { serviceAccountVerdict } from "../pki/sa-keys.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { VERSION } from "../run.ts";
-import { refuseFuture } from "../trust/server-clock.ts";
 import { sha256Of } from "./sha256.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 

@@ -1,8 +1,10 @@
 /** A bundle compared with the node on which it is unpacked: whose it is, what is there already, and what has to be written. */
+
+import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
-import { copyAside } from "../files/file-tree.ts";
+import { copyToRescue } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
 import type { SharedKey } from "../pki/certs.ts";
@@ -10,7 +12,6 @@ import { day } from "../pki/judge.ts";
 import { foreignCa } from "../pki/lost-keys.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
-import { may, type SourceName } from "../trust/sources.ts";
 import { type Bundle, caOf, keysIn, modeOf, type Origin, publicHash, sameKey, textIn } from "./bundle.ts";
 import type { LockKind } from "./sealed.ts";
 
@@ -76,12 +77,12 @@ function unproved(ca: string, known: string, lock: LockKind): Fail {
 }
 
 /** Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail where other keys are there. */
-export function unpackHere({ files }: Bundle, here: Here, options: { moveAside?: boolean | undefined } = {}): string[] {
+export function unpackHere({ files }: Bundle, here: Here, options: { moveToRescue?: boolean | undefined } = {}): string[] {
   return placeKeys(keysIn(files), files, here, { ...options, source: "the bundle" });
 }
 
 interface PlaceOptions {
-  moveAside?: boolean | undefined;
+  moveToRescue?: boolean | undefined;
   /** Where the keys come from, for the operator: "the bundle". */
   source: string;
   /** Other files to write with them. They come first, and a public half before its key: as long as a key is missing, a next run looks again. */
@@ -103,8 +104,8 @@ export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], he
     }
   }
   for (const { file, here: one, there } of conflicts) say(`${file}: the one on this node is ${one}; ${options.source} has ${there}`);
-  if (conflicts.length > 0 && !options.moveAside) throw otherKeys(conflicts, here, options.source);
-  for (const { path } of conflicts) copyAside(path, here.asideDir);
+  if (conflicts.length > 0 && !options.moveToRescue) throw otherKeys(conflicts, here, options.source);
+  for (const { path } of conflicts) copyToRescue(path, here.asideDir);
   return writeTogether([...(options.more ?? []), ...wanted]);
 }
 

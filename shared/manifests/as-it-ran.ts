@@ -3,8 +3,9 @@
  * the same: so a mirror pod is a report of the manifest, and the container is the fact. Sources: plugin/pkg/admission/alwayspullimages,
  * plugin/pkg/admission/limitranger (both without an exception for mirror pods), and webhooks such as Kyverno's.
  */
-import type { ContainerSpec, Manifest, Pod, PodSpec } from "../k8s/objects.ts";
+
 import type { Ran } from "../node/containers.ts";
+import type { ContainerSpec, Manifest, Pod, PodSpec } from "../objects/objects.ts";
 import { HASH_ANNOTATION } from "./from-mirror-pod.ts";
 
 /** `said`: each correction in words, for the operator. */

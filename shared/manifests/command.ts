@@ -1,6 +1,7 @@
 /** A static pod's command line: its flags, and the files of the host that it needs. */
-import type { ContainerSpec, PodSpec, Volume } from "../k8s/objects.ts";
+
 import { CONTROL_PLANE } from "../node/containers.ts";
+import type { ContainerSpec, PodSpec, Volume } from "../objects/objects.ts";
 
 /**
  * A file or folder of the host that a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env KUBECONFIG". `type` as in

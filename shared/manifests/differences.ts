@@ -1,6 +1,7 @@
 /** What two manifests of one static pod say differently: hand edits of every kind, and whether one is cut off. */
-import type { Manifest } from "../k8s/objects.ts";
+
 import { CONTROL_PLANE } from "../node/containers.ts";
+import type { Manifest } from "../objects/objects.ts";
 import { redact, veiled } from "../redact.ts";
 import { commandOf, flags, mainContainer } from "./command.ts";
 import { readableManifest } from "./on-disk.ts";

@@ -5,9 +5,9 @@
  * server's defaults (pkg/apis/core/v1/defaults.go). All that the kubelet adds is removed, and every field that has exactly the default.
  */
 import { Fail } from "../fail.ts";
-import type { ContainerSpec, Manifest, Metadata, Pod, PodSpec, Toleration, Volume } from "../k8s/objects.ts";
-import { unknownFields } from "../k8s/storage.ts";
 import { nameSuffix } from "../node/containers.ts";
+import type { ContainerSpec, Manifest, Metadata, Pod, PodSpec, Toleration, Volume } from "../objects/objects.ts";
+import { unknownFields } from "../objects/storage.ts";
 
 export const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
 /** A static pod's UID, given by its kubelet. */

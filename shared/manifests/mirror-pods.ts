@@ -6,15 +6,15 @@
  */
 
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
+import { staticPodRecords } from "../evidence/pod-records.ts";
+import { may, ofNamespace } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
-import type { Pod } from "../k8s/objects.ts";
-import { asPod } from "../k8s/pod-shape.ts";
-import { decodeObject } from "../k8s/storage.ts";
-import { registryPrefix } from "../k8s/stored.ts";
 import { nameSuffix } from "../node/containers.ts";
+import type { Pod } from "../objects/objects.ts";
+import { asPod } from "../objects/pod-shape.ts";
+import { decodeObject } from "../objects/storage.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import { isDnsName } from "../pki/addresses.ts";
-import { staticPodRecords } from "../trust/pod-records.ts";
-import { may, ofNamespace } from "../trust/sources.ts";
 import { HASH_ANNOTATION, MIRROR_ANNOTATION } from "./from-mirror-pod.ts";
 import { isKubeadms } from "./on-disk.ts";
 

@@ -2,14 +2,14 @@
 
 import { basename, dirname, join } from "node:path";
 import { YAMLParseError } from "yaml";
+import { staticPodRecords } from "../evidence/pod-records.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
-import type { Manifest } from "../k8s/objects.ts";
-import { asPod } from "../k8s/pod-shape.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import type { Manifest } from "../objects/objects.ts";
+import { asPod } from "../objects/pod-shape.ts";
 import { shell } from "../shell-line.ts";
-import { staticPodRecords } from "../trust/pod-records.ts";
 import { readFirstYaml, yamlText } from "../yaml.ts";
 
 /** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */

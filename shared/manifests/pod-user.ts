@@ -1,5 +1,5 @@
 /** As whom a static pod's main container runs: by its own securityContext, or else its pod's (k8s.io/api/core/v1, SecurityContext). */
-import type { PodSpec } from "../k8s/objects.ts";
+import type { PodSpec } from "../objects/objects.ts";
 import { mainContainer } from "./command.ts";
 
 export interface PodUser {

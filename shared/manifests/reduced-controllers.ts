@@ -2,8 +2,9 @@
  * The controller-manager while nodes come back: the controllers that punish silent nodes are off. Its manifest's annotations keep what it
  * had before, so that any later run can put it back.
  */
-import type { Manifest } from "../k8s/objects.ts";
+
 import type { Node } from "../node/node.ts";
+import type { Manifest } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { commandOf, flags } from "./command.ts";
 import { manifestPath, readableManifest } from "./on-disk.ts";

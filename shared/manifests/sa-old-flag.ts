@@ -2,7 +2,7 @@
  * A second key with which kube-apiserver checks service-account tokens: the old sa.pub, computed from old tokens. With it, old tokens stay
  * valid beside the new ones until part 4 is finished. The flag may be given several times; only sa.key signs.
  */
-import type { Manifest } from "../k8s/objects.ts";
+import type { Manifest } from "../objects/objects.ts";
 import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
 import { commandOf, flags } from "./command.ts";
 

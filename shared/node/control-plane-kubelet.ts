@@ -2,7 +2,7 @@
 import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
-import { copyAside } from "../files/file-tree.ts";
+import { copyToRescue } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
 import { certInfo, infoOf, madeAt } from "../pki/certificate.ts";
 import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
@@ -67,7 +67,7 @@ function ensureClientCa(node: Node, caPem: string, asideDir: string): boolean {
   const text = readText(clientCaFile);
   if (text !== undefined && trustsCa(text, caPem)) return false;
   const content = withOtherCas(node, caPem);
-  if (text !== undefined) copyAside(clientCaFile, asideDir);
+  if (text !== undefined) copyToRescue(clientCaFile, asideDir);
   return writeFile(clientCaFile, content, { mode: 0o644 });
 }
 
@@ -107,7 +107,7 @@ function ensureKubeletConf(
   }
   const isOwn = now && !isFar && now.server !== localServer(facts) && !serverVerdict(now.server, facts);
   const ofOwn = isOwn ? withTrust(readText(kubeconfig)!, { ca: caPem, clientPem }) : undefined;
-  if (exists(kubeconfig)) copyAside(kubeconfig, asideDir);
+  if (exists(kubeconfig)) copyToRescue(kubeconfig, asideDir);
   const content = ofOwn ?? kubeletKubeconfig({ server: localServer(facts), ca: caPem, clientPem });
   return writeFile(kubeconfig, content, { mode: 0o600, ...(ofOwn && { note: `leads to ${now?.server}, as before` }) });
 }

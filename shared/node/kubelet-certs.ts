@@ -1,6 +1,6 @@
 import { dirname } from "node:path";
 import { attempt } from "../fail.ts";
-import { moveAside } from "../files/file-tree.ts";
+import { moveToRescue } from "../files/file-tree.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -23,13 +23,13 @@ export function trustedText(pem: string, caPem: string): boolean {
 export function dropForeignServing(node: Node, caPem: string, asideDir: string): boolean {
   const { serverTlsBootstrap, serverPem } = node.kubelet;
   if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, caPem)) return false;
-  moveAsideAll(dirname(serverPem), "kubelet-server-", asideDir);
+  moveAllToRescue(dirname(serverPem), "kubelet-server-", asideDir);
   return true;
 }
 
 /** Moves all client certificates aside, the link and the dated files. */
 export function dropClientPems(node: Node, asideDir: string) {
-  moveAsideAll(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
+  moveAllToRescue(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
 }
 
 /**
@@ -48,6 +48,6 @@ export function withOtherCas({ kubelet }: Node, caPem: string): string {
   return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
 }
 
-function moveAsideAll(folder: string, prefix: string, asideDir: string) {
-  for (const name of list(folder)) if (name.startsWith(prefix)) moveAside(`${folder}/${name}`, asideDir);
+function moveAllToRescue(folder: string, prefix: string, asideDir: string) {
+  for (const name of list(folder)) if (name.startsWith(prefix)) moveToRescue(`${folder}/${name}`, asideDir);
 }

@@ -3,19 +3,19 @@
  * Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
  */
 import type { EtcdData } from "../etcd-data/data.ts";
+import { kubeSystemUids, ofPodFolder } from "../evidence/pod-owner.ts";
+import { may, ofNamespace } from "../evidence/sources.ts";
 import type { OldSaKey } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import type { Secret } from "../k8s/objects.ts";
-import { decodeObject, isObject } from "../k8s/storage.ts";
-import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
+import type { Secret } from "../objects/objects.ts";
+import { decodeObject, isObject } from "../objects/storage.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
 import { type Jwt, readJwt, tokenVerifier } from "../pki/tokens.ts";
 import { retyped } from "../retyped.ts";
-import { kubeSystemUids, ofPodFolder } from "../trust/pod-owner.ts";
-import { may, ofNamespace } from "../trust/sources.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
 const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];

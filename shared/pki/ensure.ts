@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { Fail } from "../fail.ts";
-import { moveAside } from "../files/file-tree.ts";
+import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
 import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction, type WantedPki } from "./actions.ts";
@@ -100,7 +100,7 @@ async function writeCa(row: Cert, { todo, finding, remedy }: PkiAction, { facts,
   }
   const [certFile, keyFile] = finding.paths as [string, string];
   const key = readText(keyFile)!;
-  if (exists(certFile)) moveAside(certFile, options.asideDir);
+  if (exists(certFile)) moveToRescue(certFile, options.asideDir);
   if (remedy?.do === "certificate") return write({ cert: remedy.pem, key }, `that of its key, by ${remedy.from}`);
   return write(await issueCa(row, facts, { key: { key, pub: publicPem(key) } }), "made again from its key");
 }
@@ -141,7 +141,7 @@ async function writeSa({ todo, finding }: PkiAction, { options, takeKey }: Job):
     options.onNewSaKey?.(pub);
     writeFile(keyFile, key, { mode: 0o600, note: "a new key for service-account tokens" });
   }
-  if (exists(pubFile)) moveAside(pubFile, options.asideDir);
+  if (exists(pubFile)) moveToRescue(pubFile, options.asideDir);
   return writeFile(pubFile, publicPem(readText(keyFile)!), { mode: 0o600, note: "the public half of sa.key" });
 }
 
@@ -175,5 +175,5 @@ function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: st
 }
 
 function setAside({ paths }: Finding, options: ApplyOptions) {
-  for (const path of paths) moveAside(path, options.asideDir);
+  for (const path of paths) moveToRescue(path, options.asideDir);
 }

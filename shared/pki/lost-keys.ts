@@ -34,7 +34,7 @@ export type Remedy = { do: "certificate"; pem: string; from: string } | { do: "a
 const STRANGE: Remedy = { do: "lost", why: "the key here is none that the cluster is known by" };
 
 /** Where the cluster itself says which CA it trusts. */
-export const CLUSTERS_WORD = "kube-root-ca.crt";
+export const CLUSTER_CA_SOURCE = "kube-root-ca.crt";
 
 /** Errors: none; what cannot be read counts as not there. */
 export function remedyOf(finding: Finding, evidence: Evidence): Remedy {
@@ -67,7 +67,8 @@ function knownCertificates(row: Cert, cert: string | undefined, texts: readonly 
   const others = texts.filter((one) => one.ca === row.name && one.from !== `pki/${row.file}.crt` && !isCopy(one));
   const found = others.flatMap(({ from, text, whole }) => infosIn(text).map((info) => ({ from, info, whole: whole ? text : undefined })));
   return found.sort(
-    (a, b) => Number(b.from === CLUSTERS_WORD) - Number(a.from === CLUSTERS_WORD) || b.info.notAfter.getTime() - a.info.notAfter.getTime(),
+    (a, b) =>
+      Number(b.from === CLUSTER_CA_SOURCE) - Number(a.from === CLUSTER_CA_SOURCE) || b.info.notAfter.getTime() - a.info.notAfter.getTime(),
   );
 }
 

@@ -5,7 +5,7 @@
 import type { Assessment } from "../assess/assessment.ts";
 import type { Course } from "../facts/course.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { registryPrefix } from "../k8s/stored.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, firstNotes, lastNotes, type Note, notesBeforePart1 } from "./notes.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -97,7 +97,7 @@ function meant(blocks: readonly Block[], { tags, parts }: Course, { deep }: Pick
   const isMeant = (block: Block) => (block.if?.some((tag) => tags.includes(tag)) ?? true) && parts.includes(block.part ?? -1);
   const chosen = blocks
     .filter((block) => isMeant(block) && (block.on || block.carry))
-    .map((block) => (isSalvage(block) ? salvage(block, { tags, moveAside: deep?.moveAside }) : block));
+    .map((block) => (isSalvage(block) ? salvage(block, { tags, moveToRescue: deep?.moveToRescue }) : block));
   const looks = tags.includes("salvage") && !tags.includes("look-around") ? [] : chosen.filter(isLook);
   const needed = chosen.filter((block) => !isLook(block) || block === looks.at(-1));
   // what stops the loss needs no kit, and comes before it
@@ -107,8 +107,8 @@ function meant(blocks: readonly Block[], { tags, parts }: Course, { deep }: Pick
 }
 
 /** The plan knows whether a key will still be lost after the salvage. If it ends otherwise, the plan is another one. */
-function salvage(block: Block, { tags, moveAside }: Pick<Course, "tags"> & { moveAside: boolean | undefined }): Block {
-  const commands = block.commands.map((command) => (moveAside ? `${command} --move-aside` : command));
+function salvage(block: Block, { tags, moveToRescue }: Pick<Course, "tags"> & { moveToRescue: boolean | undefined }): Block {
+  const commands = block.commands.map((command) => (moveToRescue ? `${command} --move-aside` : command));
   const { ends: _, ...more } = block;
   return tags.includes("new-cas") ? { ...more, commands, exit: [2] } : { ...block, commands, exit: [0] };
 }

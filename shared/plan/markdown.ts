@@ -1,5 +1,5 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
-import { listed, strangers } from "../plain.ts";
+import { listed, quoteUntrusted } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import { ROOT } from "./login.ts";
 import type { Plan, PlanPart } from "./make-plan.ts";
@@ -12,7 +12,7 @@ export function planAsMarkdown(plan: Plan): string {
 
 /** Our sentences may hold names and words of others: no character of theirs makes a link, code or a table. */
 export function escaped(text: string): string {
-  return strangers(text).replaceAll(/[\\`*_[\]<>|#~]/g, "\\$&");
+  return quoteUntrusted(text).replaceAll(/[\\`*_[\]<>|#~]/g, "\\$&");
 }
 
 function head(plan: Plan): string[] {

@@ -5,14 +5,14 @@ import { etcdClient } from "../etcd/client.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
 import { refuseNoQuorum } from "../etcd/quorum.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { type Cluster, type KnownNode, onlyLabelled, refuseStrangers } from "../facts/cluster.ts";
+import { isControlPlaneName } from "../evidence/control-planes.ts";
+import { type Cluster, type KnownNode, onlyLabelled, refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Refused } from "../fail.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
-import { isControlPlaneName } from "../trust/control-planes.ts";
 import { ROOT } from "./login.ts";
 import { isName } from "./plan-nodes.ts";
 
@@ -66,7 +66,7 @@ function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
 }
 
 async function lostNodes(cp: ControlPlaneNode, named: LeftOut, lostOn: readonly string[]): Promise<LostNodes> {
-  refuseStrangers(named, cp);
+  refuseUnknownNodes(named, cp);
   const { lost } = named;
   const strange = leftNames(named).find((name) => !isName(name));
   if (strange !== undefined)

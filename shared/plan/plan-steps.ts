@@ -1,6 +1,6 @@
 /** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the lines to paste. */
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { leavingOut } from "../facts/todo.ts";
+import { withLeftOut } from "../facts/todo.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { withOption } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -97,7 +97,7 @@ function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Place
 /** Part 2 takes out members of etcd: a worker is none. NODE stands for all that are lost. */
 function commandWithout(command: string, { names, away, controlPlanes }: LostNodes): string {
   const out = { without: away, lost: isPart2(command) ? controlPlanes : names };
-  return leavingOut(command, out).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
+  return withLeftOut(command, out).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
 /** The lines that take what the operator has said of the cluster have it. */

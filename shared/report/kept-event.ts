@@ -1,6 +1,6 @@
 /** One line of a run's record, checked: it may come from another node. Text is one line, and short. */
 import { RECORD_FORMAT } from "../node/kept-run.ts";
-import { strangers } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 
 export type KeptEvent = { at: Date } & (
   | { what: "run"; script: string; version: string; args: string[]; host: string }
@@ -44,7 +44,7 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
   run: (line) => {
     const args = listOf(line.args)
       .filter((one) => typeof one === "string")
-      .map(strangers);
+      .map(quoteUntrusted);
     const fits = line.format === RECORD_FORMAT && SCRIPT.test(String(line.script)) && VERSION.test(String(line.version));
     return fits ? texts(line, "script", "version", { args, host: HOST.test(String(line.host)) ? line.host : "" }) : undefined;
   },
@@ -60,7 +60,7 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
   object: (line) => texts(line, "verb", "path"),
   end: (line) => {
     const objects = Object.entries(isObject(line.objects) ? line.objects : {}).slice(0, LONGEST);
-    const counted = objects.flatMap(([kind, count]) => (Number.isSafeInteger(count) ? [[strangers(kind), count]] : []));
+    const counted = objects.flatMap(([kind, count]) => (Number.isSafeInteger(count) ? [[quoteUntrusted(kind), count]] : []));
     return Number.isSafeInteger(line.exitCode) ? { exitCode: line.exitCode, objects: counted } : undefined;
   },
 };
@@ -74,7 +74,7 @@ function texts(line: Line, ...wanted: (string | object)[]): object | undefined {
 }
 
 function short(value: unknown): string {
-  return typeof value === "string" ? strangers(value) : "";
+  return typeof value === "string" ? quoteUntrusted(value) : "";
 }
 
 function listOf(value: unknown): unknown[] {

@@ -1,9 +1,10 @@
 /**
  * What runs have left of themselves (node/kept-run.ts): on this node, and in a folder to which other nodes' were brought, one NODE.tar each.
  * These others are input: root on that node wrote them, so they are quoted as that node's words, and decide nothing but where that node is a
- * member of etcd (trust/sources.ts). Each line is checked; what does not fit is left out, and counted.
+ * member of etcd (evidence/sources.ts). Each line is checked; what does not fit is left out, and counted.
  */
 import { basename, join } from "node:path";
+import { may, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, readBytes, stat } from "../files/files.ts";
 import { refuseOthers } from "../files/operator-files.ts";
@@ -11,10 +12,9 @@ import { readTar } from "../hand-over/tar.ts";
 import { rescueFolders, runsIn } from "../node/rescue-folder.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
-import { listed, plain, strangers } from "../plain.ts";
+import { listed, plain, quoteUntrusted } from "../plain.ts";
 import { count } from "../progress.ts";
 import { redact } from "../redact.ts";
-import { may, type SourceName } from "../trust/sources.ts";
 import { asEvent, type KeptEvent } from "./kept-event.ts";
 
 /** One run of a script that changed something. */
@@ -75,7 +75,7 @@ export function readKeptRuns(here: string, logs?: string, controlPlanes: readonl
   for (const name of brought) {
     const node = name.slice(0, -".tar".length);
     const files = isDnsName(node) && !node.startsWith("*") ? filesIn(join(logs!, name)) : "its name is no node's";
-    if (typeof files === "string") found.notes.push(`${strangers(name)}: left out: ${files}`);
+    if (typeof files === "string") found.notes.push(`${quoteUntrusted(name)}: left out: ${files}`);
     else
       addNode(
         found,

@@ -1,7 +1,7 @@
 /** The page of a real repair: what was broken, what was done, what changed where, and what is left for people. */
 
+import { may } from "../evidence/sources.ts";
 import { count } from "../progress.ts";
-import { may } from "../trust/sources.ts";
 import { type CheckedThing, detailOf, leftForPeople } from "./kept-findings.ts";
 import * as html from "./markup.ts";
 import type { KeptRecord, KeptRuns } from "./read-runs.ts";

@@ -1,13 +1,13 @@
 /** `report --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
 import { assess } from "../assess/assess.ts";
 import { lookHere } from "../assess/look-here.ts";
+import { may } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { writeTyped } from "../files/operator-files.ts";
 import { writeTar } from "../hand-over/tar.ts";
 import { redact } from "../redact.ts";
 import { say, VERSION } from "../run.ts";
-import { may } from "../trust/sources.ts";
 import { aliasesOf, type Written } from "./aliases.ts";
 import { type KeptRecord, readKeptRuns } from "./read-runs.ts";
 import { controlPlanesOf, type Verified } from "./write-report.ts";

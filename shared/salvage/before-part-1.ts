@@ -1,7 +1,7 @@
 /** Part 1 stops the control plane: what ends with it for good, or is lost already and would keep it from starting again, is named before. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { waysBack } from "../facts/files-back.ts";
+import { restoreCommands } from "../facts/files-back.ts";
 import { lostHere, namerOf, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { inLines } from "../facts/todo.ts";
@@ -26,7 +26,7 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
     say(`${thereWhen(file) ?? "lost, and only a copy brings it back"}: ${file.path} (${namerOf(file)}): without it ${file.without}`);
   const mounted = mountedFiles((await processesHere(cp.node)).own, lost).map(({ path }) => path);
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  for (const line of inLines(waysBack(lost, { mounted, others, pki: cp.facts.certificatesDir }))) say(`  ${line}`);
+  for (const line of inLines(restoreCommands(lost, { mounted, others, pki: cp.facts.certificatesDir }))) say(`  ${line}`);
   const needed = lost.filter(stopsAll);
   const running = needed.length > 0 && !later ? await containers(cp.node.runtimeEndpoint) : [];
   const alive = running.some((one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver");

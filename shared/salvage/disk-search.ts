@@ -1,4 +1,4 @@
-/** Rung 3: searches a disk's blocks for the lost keys. Whoever has a volume on that disk can have laid out the finds: see trust/sources.ts. */
+/** Rung 3: searches a disk's blocks for the lost keys. Whoever has a volume on that disk can have laid out the finds: see evidence/sources.ts. */
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { count } from "../progress.ts";

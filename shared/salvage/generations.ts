@@ -9,7 +9,7 @@ import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certificatesIn, keyKind, madeAt, publicKeyHash, publicKeyOf, publicKeysIn } from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
-import { CLUSTERS_WORD } from "../pki/lost-keys.ts";
+import { CLUSTER_CA_SOURCE } from "../pki/lost-keys.ts";
 import type { Target } from "./memory/search-process.ts";
 
 /** One public key, and who names it. */
@@ -49,7 +49,7 @@ export function caGenerations(ca: string, { texts }: ClusterEvidence): Generatio
 
 /** First what the cluster itself uses, then what its pods have mounted; all others an attempt at a repair may have changed. */
 function weightOf({ from }: Generation): number {
-  return from.includes(CLUSTERS_WORD) ? 2 : from.includes(IN_PODS) ? 1 : 0;
+  return from.includes(CLUSTER_CA_SOURCE) ? 2 : from.includes(IN_PODS) ? 1 : 0;
 }
 
 /** Files of this node may be copies of each other, so their number says nothing. */

@@ -1,9 +1,9 @@
 /** kubeadm's own Secret with the shared keys, in etcd's data. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import type { Secret } from "../k8s/objects.ts";
-import { decodeObject, isObject } from "../k8s/storage.ts";
-import { readSeal, registryPrefix } from "../k8s/stored.ts";
+import type { Secret } from "../objects/objects.ts";
+import { decodeObject, isObject } from "../objects/storage.ts";
+import { readSeal, registryPrefix } from "../objects/stored.ts";
 
 /** The Secret; after it was deleted, its last version, as long as etcd's history has it. Errors: Fail where it is encrypted at rest. */
 export function findKubeadmCerts(data: EtcdData): Secret | undefined {

@@ -1,8 +1,8 @@
 /** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
 
-import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
-import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
-import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
+import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
+import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
+import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";

@@ -1,7 +1,7 @@
 /** Finds lost configuration files that the API server's flags name. kubeadm never made them, so only a copy brings them back. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { LostFile } from "../facts/lost-files.ts";
-import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../k8s/sealed-value.ts";
+import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../objects/sealed-value.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { readYaml } from "../yaml.ts";
 import type { ConfigFind } from "./disk/finds.ts";

@@ -1,12 +1,12 @@
 /** Rung 2: searches the memory of the control plane's processes for the lost keys. */
 import type { KeyObject } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
+import { knownHere } from "../evidence/process-owner.ts";
 import { leaderHost } from "../facts/leaders.ts";
 import { Fail } from "../fail.ts";
 import { type Container, containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { say } from "../run.ts";
-import { knownHere } from "../trust/process-owner.ts";
 import { Budget } from "./budget.ts";
 import type { FoundKeys } from "./found-keys.ts";
 import { type Holders, holders, type Process } from "./memory/processes.ts";

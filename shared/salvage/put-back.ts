@@ -1,14 +1,14 @@
 /** Ends a salvage: what is proved goes into its place, all of it or nothing; what is not proved goes to the rescue folder, and is named. */
 import { dirname } from "node:path";
+import { keepUnproved, type Unproved } from "../evidence/unproved.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { Fail } from "../fail.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
-import { writerIn } from "../k8s/sealed-value.ts";
+import { writerIn } from "../objects/sealed-value.ts";
 import { day } from "../pki/judge.ts";
 import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
-import { layAside, type Unproved } from "../trust/unproved.ts";
 import { readYaml } from "../yaml.ts";
 import { copiesIn } from "./backup-files.ts";
 import type { DiskFound, TextFind } from "./disk-search.ts";
@@ -37,15 +37,15 @@ export interface Brought {
  * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a stranger may have laid out is
  * thrown when the keys are in their places. Returns what a person has to choose then. Errors: as `placeKeys`, with nothing written.
  */
-export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | undefined }): Fail | undefined {
+export function putBack(brought: Brought, { moveToRescue }: { moveToRescue: boolean | undefined }): Fail | undefined {
   const { foundKeys, here } = brought;
   const files = foundKeys.files();
   const keys = foundKeys.wanted.filter(({ keyFile }) => files.has(keyFile));
   const found = foundBeside(brought, files.get("ca.crt"));
   const unproved = [...unchosenKeys(foundKeys.unchosen(), here.certificatesDir), ...found.unproved];
   if (keys.length + found.proved.length === 0) say(unproved.length > 0 ? "nothing is put into its place" : "nothing was found");
-  else placeKeys(keys, files, here, { moveAside, source: "the salvage", more: found.proved });
-  layAside(unproved, dirname(here.asideDir));
+  else placeKeys(keys, files, here, { moveToRescue, source: "the salvage", more: found.proved });
+  keepUnproved(unproved, dirname(here.asideDir));
   if (!mode.dryRun) dropStash();
   if (found.trouble !== undefined) throw found.trouble;
   return found.question;

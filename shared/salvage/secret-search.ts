@@ -7,7 +7,7 @@ import { createDecipheriv } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
-import type { Secret } from "../k8s/objects.ts";
+import type { Secret } from "../objects/objects.ts";
 import { keyMatches, privateKeyOf } from "../pki/certificate.ts";
 import { SHARED_FILES } from "../pki/certs.ts";
 import { ask } from "../prompt.ts";

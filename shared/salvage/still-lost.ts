@@ -14,13 +14,13 @@ interface Searched {
   /** Where it really looked, for the operator. */
   notFound: readonly string[];
   /** Other keys are moved out of the way. */
-  moveAside: boolean;
+  moveToRescue: boolean;
   /** What a person has to choose. */
   question: Fail | undefined;
 }
 
 /** Returns the next command where all that matters is here; else says what is lost. Errors: as `refuseRivals`; the question. */
-export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside, question }: Searched): string | undefined {
+export function nextAfterSalvage(salvage: Salvage, { notFound, moveToRescue, question }: Searched): string | undefined {
   const { foundKeys, expired, strange, here } = salvage;
   refuseRivals(foundKeys);
   if (question) throw question;
@@ -28,15 +28,15 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside, questi
   const files = lost.map(({ keyFile }) => keyFile).join(", ");
   const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
   const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
-  const issue = (made: readonly string[]) => wayOn(salvage, made);
+  const issue = (made: readonly string[]) => nextCommand(salvage, made);
   if (lost.length > 0 && canReadNow(salvage)) {
     tell(`${stillLost}etcd's data can be read now, so more can be proved and found: ${command("00-salvage")}`);
     return undefined;
   }
-  const inTheWay = strange && !moveAside;
+  const inTheWay = strange && !moveToRescue;
   if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${retyped({ "move-aside": true }, { of: "00-salvage" })}`);
   if (lost.some(isIrreplaceable)) {
-    const away = strange && moveAside ? shell`mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
+    const away = strange && moveToRescue ? shell`mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
     tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${away}${issue(names(lost))}`);
     return undefined;
   }
@@ -50,7 +50,7 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside, questi
 }
 
 /** The commands that make these keys new. Where part 1 would stop, as it cannot read the cluster's facts: what comes before it. */
-export function wayOn({ here, oldKey, etcd }: Salvage, made: readonly string[]): string {
+export function nextCommand({ here, oldKey, etcd }: Salvage, made: readonly string[]): string {
   const { obstacle, data, cluster } = here;
   if (!data || cluster || !obstacle) return inOneLine(withoutKeys(made, oldKey, { etcd }));
   return obstacle.hint;

@@ -8,7 +8,7 @@ import { stat, writeFile } from "../files/files.ts";
 import { manifestPath, manifestText, readableManifest } from "../manifests/on-disk.ts";
 import { isReduced, REDUCED_NOTE, reduced } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
-import { turnKubelet } from "../node/turn-kubelet.ts";
+import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
 
 const MANAGER = "kube-controller-manager";
 
@@ -21,7 +21,7 @@ export async function restartKubelet(cp: ControlPlaneNode) {
     writeFile(path, manifestText(reduced(manifest, cp.facts.kubernetesVersion)), { mode, note: REDUCED_NOTE });
   }
   if (manifest) await endManager(cp);
-  await turnKubelet("restart");
+  await systemctlKubelet("restart");
 }
 
 async function endManager({ node }: ControlPlaneNode) {

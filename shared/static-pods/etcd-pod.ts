@@ -1,12 +1,12 @@
 /** Part 1 on this node: what stops it, what is in place already, and how etcd gets its certificates and its manifest back. */
 import { dirname } from "node:path";
-import { foldersOfPod, keyOf } from "../etcd-home/etcd-folders.ts";
+import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
-import { moveAside } from "../files/file-tree.ts";
+import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
@@ -112,7 +112,7 @@ function markRepair(cp: ControlPlaneNode) {
   const paths = [certPath, keyPath].map((path) => path(certRow("etcd-server"), cp.facts.certificatesDir));
   const made = attempt(() => madeAt(readText(paths[0]!) ?? ""));
   if (made instanceof Fail || !caIsNew(cp) || !exists(rescuedEtcd(cp.rescue)) || made >= cp.rescue.made) return;
-  for (const path of paths) moveAside(path, cp.asideDir);
+  for (const path of paths) moveToRescue(path, cp.asideDir);
 }
 
 /** Its own certificates; part 2 issues the API server's client certificate. */

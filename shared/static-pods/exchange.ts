@@ -7,9 +7,9 @@
 
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
-import type { Manifest } from "../k8s/objects.ts";
 import { manifestPath, manifestText, readableManifest, readManifest, waitingPath } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
+import type { Manifest } from "../objects/objects.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";

@@ -7,16 +7,16 @@
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { memberHosts, ownMember } from "../etcd-home/own-member.ts";
+import { memberHosts, ownMember } from "../etcd-location/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { otherControlPlanes } from "../facts/next.ts";
-import type { Manifest } from "../k8s/objects.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import type { Manifest } from "../objects/objects.ts";
 
 /** The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined where no node has it. */
 export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string; said: string[] } | undefined {

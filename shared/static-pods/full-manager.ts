@@ -14,14 +14,14 @@ import { otherControlPlanes } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { forGood } from "../for-good.ts";
-import type { Manifest } from "../k8s/objects.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { full, isReduced, managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
-import { strangers } from "../plain.ts";
+import type { Manifest } from "../objects/objects.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
 const NAME = "kube-controller-manager";
@@ -94,7 +94,7 @@ export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<s
   const lease = leaderLease(cp.node, NAME);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
   if (!lease || !last) return undefined;
-  const holder = await unlessLate(nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }));
+  const holder = await undefinedOnTimeout(nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }));
   const host = holder && hostOfHolder(holder);
   return host && host !== cp.node.hostName ? await inFullOn(host, cp, api) : undefined;
 }
@@ -108,5 +108,5 @@ async function inFullOn(host: string, cp: ControlPlaneNode, api: KubeApi): Promi
   const named = others.find((name) => name === host.toLowerCase());
   const pods = await Promise.all((named ? [named] : others).map((name) => managerOn(api, name)));
   const allFull = pods.length > 0 && pods.every((pod) => pod && !isReduced(pod));
-  return allFull ? (named ?? strangers(host)) : undefined;
+  return allFull ? (named ?? quoteUntrusted(host)) : undefined;
 }

@@ -6,13 +6,13 @@
 
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
-import type { Manifest } from "../k8s/objects.ts";
-import { readObject } from "../k8s/stored.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestText, readManifest } from "../manifests/on-disk.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
+import type { Manifest } from "../objects/objects.ts";
+import { readObject } from "../objects/stored.ts";
 import { shell } from "../shell-line.ts";
 
 interface Taint {
@@ -58,7 +58,7 @@ export function keepLostNode(name: string, { data, rescue }: Pick<ControlPlaneNo
     metadata: { uid: metadata.uid ?? "", labels: metadata.labels ?? {}, annotations: metadata.annotations ?? {} },
     spec: { taints: spec?.taints ?? [] },
   };
-  for (const [key, value] of Object.entries(peoples(marks.metadata.annotations)))
+  for (const [key, value] of Object.entries(userDefined(marks.metadata.annotations)))
     writeFile(patchFile(folder, key), `${JSON.stringify({ metadata: { annotations: { [key]: value } } })}\n`, options);
   // last: a folder that has it has everything
   writeFile(`${folder}/${OBJECT}`, `${JSON.stringify(marks, null, 2)}\n`, {
@@ -96,7 +96,7 @@ const AFTER_JOIN: NodeObject = {
 };
 
 /** The kubelet, the cluster's controllers and its drivers write these themselves. */
-const NOBODYS =
+const SYSTEM_LABELS =
   /^(kubernetes\.io\/(arch|os|hostname)|beta\.kubernetes\.io\/(arch|os|instance-type)|kubeadm\.alpha\.kubernetes\.io\/cri-socket|node\.alpha\.kubernetes\.io\/ttl|volumes\.kubernetes\.io\/controller-managed-attach-detach|csi\.volume\.kubernetes\.io\/nodeid|alpha\.kubernetes\.io\/provided-node-ip)$/;
 
 /** They come and go with the node's health. */
@@ -109,8 +109,8 @@ export const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
  * may be a secret, so a file has it, and no command.
  */
 export function putBackCommands({ name, object: was, folder }: Omit<LostNode, "pods">, is: NodeObject = AFTER_JOIN): string[] {
-  const [labels, now] = [peoples(was.metadata.labels), peoples(is.metadata.labels)];
-  const gone = Object.entries(peoples(was.metadata.annotations)).filter(([key]) => is.metadata.annotations?.[key] === undefined);
+  const [labels, now] = [userDefined(was.metadata.labels), userDefined(is.metadata.labels)];
+  const gone = Object.entries(userDefined(was.metadata.annotations)).filter(([key]) => is.metadata.annotations?.[key] === undefined);
   const changes = {
     label: [...Object.entries(labels).filter(([key, value]) => now[key] !== value), ...added(labels, now)],
     taint: taintsChanged(was.spec?.taints ?? [], is.spec?.taints ?? []),
@@ -142,8 +142,8 @@ function added(was: Record<string, string>, is: Record<string, string>): string[
   return Object.keys(is).flatMap((key) => (key in was ? [] : [`${key}-`]));
 }
 
-function peoples(marks: Record<string, string> = {}): Record<string, string> {
-  return Object.fromEntries(Object.entries(marks).filter(([key]) => !NOBODYS.test(key)));
+function userDefined(marks: Record<string, string> = {}): Record<string, string> {
+  return Object.fromEntries(Object.entries(marks).filter(([key]) => !SYSTEM_LABELS.test(key)));
 }
 
 function taintsChanged(was: readonly Taint[], is: readonly Taint[]): string[] {

@@ -1,11 +1,11 @@
 /** The manifest on disk beside the one that belongs there: may it stay? Reads only. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { stat } from "../files/files.ts";
-import type { ContainerSpec, Manifest } from "../k8s/objects.ts";
 import { mainContainer } from "../manifests/command.ts";
 import { shownWord, usableManifest } from "../manifests/differences.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
 import { full } from "../manifests/reduced-controllers.ts";
+import type { ContainerSpec, Manifest } from "../objects/objects.ts";
 import { FROM_MIRROR_POD, type WantedManifest } from "./wanted-manifests.ts";
 
 /** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */

@@ -11,11 +11,11 @@ import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { certificatesBefore } from "../facts/names-before.ts";
-import { copyAside } from "../files/file-tree.ts";
+import { copyToRescue } from "../files/file-tree.ts";
 import { writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import type { Manifest } from "../k8s/objects.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
+import type { Manifest } from "../objects/objects.ts";
 import { certInfo, certificatesIn, infoOf, madeAt } from "../pki/certificate.ts";
 import { certRow, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
@@ -45,7 +45,7 @@ export function fitNamedCas(cp: ControlPlaneNode, names?: readonly string[]): st
       if (path === undefined || made.has(path) || written.has(path)) continue;
       const content = fitted(path, ca, cp, flag === SIGNING_CERT && pathOf(manifest, "cluster-signing-key-file"));
       if (content === undefined) continue;
-      copyAside(path, cp.asideDir);
+      copyToRescue(path, cp.asideDir);
       writeFile(path, content, { note: `${name} --${flag}: today's CA in place of the one before; other CAs stay` });
       written.add(path);
     }

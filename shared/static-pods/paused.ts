@@ -1,9 +1,9 @@
 /** What part 0 has paused, and what the line of an older kit has paused beside it. */
 import { $ } from "zx/core";
+import { knownHere, stoppedProcesses } from "../evidence/process-owner.ts";
 import type { Container } from "../node/containers.ts";
 import { act, say } from "../run.ts";
 import { COMM, shell } from "../shell-line.ts";
-import { knownHere, stoppedProcesses } from "../trust/process-owner.ts";
 
 /** Whether this node's controller-manager is: nothing but a restart wakes it. */
 export function managerIsPaused(all: readonly Container[]): boolean {

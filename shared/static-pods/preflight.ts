@@ -3,7 +3,8 @@
  * named now, while the old control plane still runs.
  */
 
-import { gatewayTrouble } from "../etcd-home/etcd-gateway.ts";
+import { gatewayTrouble } from "../etcd-location/etcd-gateway.ts";
+import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { joiningTrouble } from "../facts/bootstrap-auth.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -17,7 +18,6 @@ import { hasImage } from "../node/containers.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { clockIsSynchronized } from "../trust/server-clock.ts";
 import { unreadable } from "./fit-owners.ts";
 import type { WantedManifest } from "./wanted-manifests.ts";
 

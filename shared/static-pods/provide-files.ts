@@ -1,6 +1,6 @@
 /** The files that a static pod needs and that are lost: a stand-in for an audit policy, a refusal for all others. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { waysBack } from "../facts/files-back.ts";
+import { restoreCommands } from "../facts/files-back.ts";
 import { isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { inLines } from "../facts/todo.ts";
@@ -40,7 +40,7 @@ export function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode, Kind:
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
   throw new Kind(`Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`, {
-    hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(waysBack(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
+    hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
   });
 }
 

@@ -7,13 +7,13 @@ import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import { copyAside, moveAside } from "../files/file-tree.ts";
+import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
-import type { Manifest } from "../k8s/objects.ts";
 import { isKubeadms, manifestPath, manifestText, secondManifests } from "../manifests/on-disk.ts";
 import { isReduced, REDUCED_NOTE, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { renewedAfterExpiry } from "../node/control-plane-kubelet.ts";
+import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
@@ -51,7 +51,7 @@ function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
 /** The manifest on disk, or the wanted one where that on disk cannot stay; adapted to this repair, and written if this changes the disk. */
 function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
   const { path, at, kept, differences, trouble } = onDisk(one, cp);
-  for (const second of secondManifests(cp, one.name, one.manifest.metadata.namespace)) moveAside(second, cp.asideDir);
+  for (const second of secondManifests(cp, one.name, one.manifest.metadata.namespace)) moveToRescue(second, cp.asideDir);
   const next = adapted(one.name, kept ?? one.manifest, cp, kept && at === path ? stat(at)?.modified : undefined);
   if (next === kept) {
     endWaiting(path);
@@ -95,8 +95,8 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
   const info = stat(path);
   if (Array.isArray(trouble)) {
     say(`${path}: differs from its mirror pod: ${trouble.join(" ")}`);
-    copyAside(path, asideDir);
-  } else if (info && (info.kind !== "file" || info.size > 0)) moveAside(path, asideDir);
+    copyToRescue(path, asideDir);
+  } else if (info && (info.kind !== "file" || info.size > 0)) moveToRescue(path, asideDir);
 }
 
 /**

@@ -12,7 +12,7 @@ import { manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, isServerContainer, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
-import { refuseUnfitKubelet } from "../node/turn-kubelet.ts";
+import { refuseUnfitKubelet } from "../node/systemctl-kubelet.ts";
 import { actionsFor } from "../pki/actions.ts";
 import { infoOf, isValidNow } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";

@@ -7,8 +7,8 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf, type LostFile } from "../facts/lost-files.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import type { Manifest } from "../k8s/objects.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
+import type { Manifest } from "../objects/objects.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 
@@ -34,8 +34,8 @@ export function choices(lost: readonly LostFile[]): string {
 }
 
 /** The API server without these flags, and without the volumes of files that only they name. Flags whose files are here stay. */
-export function startWithout(manifest: Manifest, { givenUp = [] }: Pick<ControlPlaneNode, "givenUp">): Manifest {
-  const lost = hostFiles(manifest).filter(({ path, namedBy }) => givenUp.includes(namedBy.slice(2)) && !exists(path));
+export function startWithout(manifest: Manifest, { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">): Manifest {
+  const lost = hostFiles(manifest).filter(({ path, namedBy }) => flagsToDrop.includes(namedBy.slice(2)) && !exists(path));
   if (lost.length === 0) return manifest;
   const copy = structuredClone(manifest);
   const words = commandOf(copy);

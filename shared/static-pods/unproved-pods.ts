@@ -1,12 +1,13 @@
 /** Mirror pods without a proof: they are named, and kept in the rescue folder for a person to check. */
+
+import { ofNamespace } from "../evidence/sources.ts";
+import { keepUnproved, type Unproved } from "../evidence/unproved.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods, type UnprovedPod } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestText, podsOnDisk } from "../manifests/on-disk.ts";
 import { say } from "../run.ts";
-import { ofNamespace } from "../trust/sources.ts";
-import { layAside, type Unproved } from "../trust/unproved.ts";
 import { yamlText } from "../yaml.ts";
 import { isMeant } from "./wanted-manifests.ts";
 
@@ -28,7 +29,7 @@ export function unprovedPods(
 /** Keeps them in the rescue folder, and prints for each the command that would use it. */
 export function layAsideUnproved(cp: ControlPlaneNode, names?: readonly string[]) {
   const { pods, more } = unprovedPods(cp, names);
-  layAside(
+  keepUnproved(
     pods.map((pod) => asUnproved(pod, cp)),
     cp.rescue.dir,
   );

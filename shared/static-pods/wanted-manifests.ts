@@ -6,7 +6,6 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
-import type { Manifest, PodSpec } from "../k8s/objects.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
@@ -15,6 +14,7 @@ import { isKubeadms, manifestPath, podsOnDisk, readManifest, whereIs } from "../
 import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { CONTROL_PLANE, type Container, isStaticUid, nameSuffix } from "../node/containers.ts";
 import { wasDuringRun } from "../node/kept-run.ts";
+import type { Manifest, PodSpec } from "../objects/objects.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { manifestFromPeer } from "./from-other-control-plane.ts";

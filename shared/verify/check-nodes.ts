@@ -9,9 +9,9 @@ import { nodeLeases } from "../api/node-leases.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { strangers } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
@@ -91,7 +91,7 @@ async function onceKnown(seen: SeenNode, api: KubeApi, hint: string): Promise<Se
     now = await api.get<SeenNode>(`/api/v1/nodes/${seen.metadata.name}`);
     return false;
   };
-  await unlessLate(waitFor(`the kubelet of ${seen.metadata.name} to post its status`, isKnown, { seconds: 30, hint }));
+  await undefinedOnTimeout(waitFor(`the kubelet of ${seen.metadata.name} to post its status`, isKnown, { seconds: 30, hint }));
   return now;
 }
 
@@ -99,7 +99,9 @@ async function onceKnown(seen: SeenNode, api: KubeApi, hint: string): Promise<Se
 function readyNode(seen: SeenNode): Answer {
   const ready = readyOf(seen);
   if (ready?.status === "True") return "yes";
-  return { failed: ready ? [`Ready is ${ready.status}`, ...(ready.message ? [strangers(ready.message)] : [])].join(": ") : "it never was" };
+  return {
+    failed: ready ? [`Ready is ${ready.status}`, ...(ready.message ? [quoteUntrusted(ready.message)] : [])].join(": ") : "it never was",
+  };
 }
 
 /** The API server may still have a dead connection to a kubelet that has restarted; the next request uses another one. */

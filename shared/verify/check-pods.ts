@@ -9,7 +9,7 @@ import type { RunningPod } from "../facts/pod-trust.ts";
 import { podTrust } from "../facts/sa-key.ts";
 import { command } from "../facts/todo.ts";
 import { listed } from "../plain.ts";
-import { byHand, leftOver, reportedOf, waysOn } from "../workloads/choice.ts";
+import { byHand, leftOver, reportedOf, resumeCommands } from "../workloads/choice.ts";
 import { type AwayNodes, awayNames, isOn } from "../workloads/on-away.ts";
 import { label, type PodOwner } from "../workloads/pod-owners.ts";
 import { type Group, staleGroups } from "../workloads/stale-pods.ts";
@@ -46,7 +46,7 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
 }
 
 function freshPods(groups: readonly Group[], left: ReturnType<typeof leftOver>, elsewhere: readonly PodOwner[]): Answer {
-  if (left.later.length > 0) return { failed: `not ${listed(left.later.map(label))}`, mend: waysOn(left) };
+  if (left.later.length > 0) return { failed: `not ${listed(left.later.map(label))}`, mend: resumeCommands(left) };
   const reported = reportedOf(groups).map(label);
   if (reported.length > 0) return { warning: `not ${listed(reported)}: the scripts cannot restart them` };
   const all = left.skipped.length > 0 ? "all others" : "all";

@@ -12,7 +12,7 @@ import { howMany, silentMembers } from "../etcd/identity.ts";
 import { promotion } from "../etcd/silent-members.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
-import { hostOf } from "../etcd-home/own-member.ts";
+import { hostOf } from "../etcd-location/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
@@ -29,7 +29,7 @@ import { bothCas } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
-import { unlessLate } from "../wait-for.ts";
+import { undefinedOnTimeout } from "../wait-for.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
 /** etcd and the API by this node's own certificates; then one check for each other control plane node. */
@@ -82,7 +82,7 @@ async function unlessTurnedAway(cp: ControlPlaneNode, api: KubeApi, ask: () => P
     answer = await ask();
   });
   const why = fail && (await turnedAway(cp, fail));
-  if (why && (await unlessLate(api.ready()))) return { differs: `not asked: ${why.message}. It lives: the API server is ready` };
+  if (why && (await undefinedOnTimeout(api.ready()))) return { differs: `not asked: ${why.message}. It lives: the API server is ready` };
   if (fail) throw fail;
   return answer;
 }

@@ -6,7 +6,7 @@ import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type Check, type CheckRow, Checks } from "../checks/check.ts";
 import { type Ending, endingsHere, forecast } from "../checks/forecast.ts";
-import { etcdDataOf } from "../etcd-home/etcd-place.ts";
+import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { askControlPlaneNode, type ControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";

@@ -14,7 +14,7 @@ import { certInfo } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
-import { unlessLate } from "../wait-for.ts";
+import { undefinedOnTimeout } from "../wait-for.ts";
 import { peopleToDo } from "../workloads/people-to-do.ts";
 import { inCluster, kits, onOtherNodes, onThisNode, type ToDelete } from "./to-delete.ts";
 
@@ -43,7 +43,7 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
 /** The checks have said why it does not answer. */
 async function answering({ facts }: ControlPlaneNode): Promise<KubeApi | undefined> {
   const api = await attemptLater(() => adminClient(facts));
-  return api instanceof Fail ? undefined : await unlessLate(api.ready().then((ready) => (ready ? api : undefined)));
+  return api instanceof Fail ? undefined : await undefinedOnTimeout(api.ready().then((ready) => (ready ? api : undefined)));
 }
 
 /** The newest that has a copy of etcd's data; it may be over. */

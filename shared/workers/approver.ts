@@ -6,11 +6,11 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { LeftOut } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { selinuxEnforces } from "../files/selinux.ts";
-import { strangers } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { act, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { sayWhile, unlessLate, waitFor } from "../wait-for.ts";
+import { sayWhile, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { removeFormers } from "./former-proof.ts";
 import { APPROVER, APPROVER_LOG } from "./token-file.ts";
 
@@ -52,7 +52,7 @@ async function systemdRun(line: readonly string[]): Promise<string | undefined> 
     const run = () => $({ quiet: true, nothrow: true })`systemd-run ${start}`;
     const { exitCode, stderr } = await sayWhile(`systemd-run to start ${APPROVER}`, `systemctl status ${APPROVER}`, run);
     if (exitCode === 0) return undefined;
-    const said = strangers(stderr.trim().split("\n").at(-1) ?? "");
+    const said = quoteUntrusted(stderr.trim().split("\n").at(-1) ?? "");
     if (type.length === 0 || !/\bType\b|property/i.test(said)) return `systemd-run exited ${exitCode}: ${said}`;
   }
   return undefined;
@@ -71,11 +71,11 @@ async function whyNotRunning(began: number): Promise<string | undefined> {
     ended = !(await isActive());
     return ended || (await log()).includes(APPROVES);
   };
-  await unlessLate(waitFor(`${APPROVER} to begin`, look, { seconds: TO_BEGIN, hint: APPROVER_LOG }));
+  await undefinedOnTimeout(waitFor(`${APPROVER} to begin`, look, { seconds: TO_BEGIN, hint: APPROVER_LOG }));
   if (!ended) return undefined;
   const lines = (await log()).split("\n").filter(Boolean);
   const reason = lines.findLast((line) => /error:|denied|failed/i.test(line)) ?? lines.at(-1);
-  return `${APPROVER} was started, and has ended: ${reason ? strangers(reason) : `see ${APPROVER_LOG}`}`;
+  return `${APPROVER} was started, and has ended: ${reason ? quoteUntrusted(reason) : `see ${APPROVER_LOG}`}`;
 }
 
 /** systemd may start no program with the label of a file in memory (systemd issue 35804). */
@@ -111,7 +111,7 @@ async function stopApprover() {
   await act(`${APPROVER}: stopped`, async () => {
     const { exitCode, stderr } = await stopUnit();
     if (exitCode !== 0)
-      throw new Fail(`${shell`systemctl stop ${APPROVER}`} exited ${exitCode}: ${strangers(stderr)}`, {
+      throw new Fail(`${shell`systemctl stop ${APPROVER}`} exited ${exitCode}: ${quoteUntrusted(stderr)}`, {
         hint: `systemctl status ${APPROVER}; then run this again`,
       });
   });

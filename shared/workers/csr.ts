@@ -8,7 +8,7 @@ import * as x509 from "@peculiar/x509";
 import { unlessRefused } from "../api/api-error.ts";
 import { type KubeApi, withQuery } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
-import { insist } from "../api/many.ts";
+import { retry } from "../api/many.ts";
 import { orUndefined } from "../pki/certificate.ts";
 
 export interface Csr extends KubeObject {
@@ -67,12 +67,12 @@ function pathOf({ metadata }: Csr): string {
 
 /**
  * Approves one CSR, as `kubectl certificate approve` does, and keeps `message` in it. Returns false if somebody else has just decided on it
- * or removed it: another control plane node that runs the same script, or an operator. Errors: as `insist`.
+ * or removed it: another control plane node that runs the same script, or an operator. Errors: as `retry`.
  */
 export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };
   const approved = { ...csr, status: { ...csr.status, conditions: [condition] } };
-  const write = () => insist(`${csr.metadata.name} to be approved`, () => api.replace(`${pathOf(csr)}/approval`, approved));
+  const write = () => retry(`${csr.metadata.name} to be approved`, () => api.replace(`${pathOf(csr)}/approval`, approved));
   return (await unlessRefused([404, 409], write)) !== undefined;
 }
 

@@ -2,11 +2,11 @@
 
 import { isTokenUser } from "../api/bootstrap-tokens.ts";
 import { mayBeAlive } from "../api/leases.ts";
-import { insist } from "../api/many.ts";
+import { retry } from "../api/many.ts";
 import { RENEWAL_SECONDS } from "../api/node-leases.ts";
 import { watch } from "../api/watch.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { FEW, strangers } from "../plain.ts";
+import { FEW, quoteUntrusted } from "../plain.ts";
 import { CLIENT_MESSAGE, clientObjection, givenKey, isOfToken, isRenewal, sayDouble } from "./client-csrs.ts";
 import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, requestsTo, SERVING_SIGNER } from "./csr.ts";
 import { proveByFormer } from "./former-proof.ts";
@@ -73,7 +73,7 @@ async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> 
   const all = why === undefined ? [] : rivals(requestIn(csr)?.names ?? [], identities);
   if (all.length === 0 || all.length > RIVALS || !scene.casBefore) return why;
   const names = all.map(({ name }) => name);
-  await insist("the Nodes to be read", () => proveByFormer(scene.api, names, { identities, cas: scene.casBefore! }));
+  await retry("the Nodes to be read", () => proveByFormer(scene.api, names, { identities, cas: scene.casBefore! }));
   return judge();
 }
 
@@ -113,7 +113,7 @@ async function decideClient(scene: Scene, csr: Csr) {
   if (first !== undefined && first !== csr.metadata.name) return double(scene, csr, first);
   joining.given.set(key, csr.metadata.name);
   // it may have been revoked since the tokens were read
-  if (!(await insist("the kit's token to be read", () => isTokenUser(scene.api, csr.spec.username))))
+  if (!(await retry("the kit's token to be read", () => isTokenUser(scene.api, csr.spec.username))))
     return refuse(scene, csr, `the token of "${csr.spec.username}" is no longer valid`);
   if (await approve(scene.api, csr, CLIENT_MESSAGE)) sayApproved(scene, csr, name);
 }
@@ -154,7 +154,7 @@ function double({ doubles, progress }: Scene, csr: Csr, first: string) {
 function refuse({ refused, progress }: Scene, csr: Csr, reason: string) {
   if (refused.has(csr.metadata.name)) return;
   refused.add(csr.metadata.name);
-  if (refused.size <= FEW) progress.say(`${csr.metadata.name}: not approved: ${strangers(reason)}`);
+  if (refused.size <= FEW) progress.say(`${csr.metadata.name}: not approved: ${quoteUntrusted(reason)}`);
 }
 
 function sayApproved({ expected, progress }: Scene, csr: Csr, whom: string) {

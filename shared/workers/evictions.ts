@@ -8,7 +8,7 @@ import { type KubeObject, nameOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { controllerOf } from "../facts/pod-trust.ts";
-import type { Toleration } from "../k8s/objects.ts";
+import type { Toleration } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { FEW, listed } from "../plain.ts";
 import { say } from "../run.ts";

@@ -1,19 +1,19 @@
 /**
  * To which node a name or an address belongs. A kubelet's certificate is valid for every name in it, so a node gets only its own names and
- * addresses. The Node's status is written by the node itself: it may name only what nobody else has (trust/sources.ts), and nothing of the
+ * addresses. The Node's status is written by the node itself: it may name only what nobody else has (evidence/sources.ts), and nothing of the
  * cluster's own.
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
+import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { storedPlaces } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { apiNamesHere } from "../facts/names-before.ts";
-import { registryPrefix } from "../k8s/stored.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
-import { strangers } from "../plain.ts";
-import { may, type SourceName } from "../trust/sources.ts";
+import { quoteUntrusted } from "../plain.ts";
 
 /** The names and addresses that are known, and of whom. */
 interface KnownNames {
@@ -28,7 +28,7 @@ interface KnownNames {
   dnsDomain: string;
   /** `name.namespace` */
   services: readonly string[];
-  /** Ranges in which no node has an address of its own: see NOBODYS. */
+  /** Ranges in which no node has an address of its own: see RESERVED_RANGES. */
   nobodys: readonly string[];
 }
 
@@ -40,7 +40,7 @@ interface Claim {
 export type Identities = ReturnType<typeof identities>;
 
 /** Addresses that mean the local machine or network everywhere: loopback, link-local (cloud metadata), multicast, unspecified. */
-export const NOBODYS = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
+export const RESERVED_RANGES = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
 
 /** The same, with indexes for thousands of nodes. */
 export function identities(known: KnownNames) {
@@ -106,7 +106,7 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
     serviceSubnets,
     dnsDomain,
     services: data.keys(services).map((key) => key.slice(services.length).split("/").reverse().join(".")),
-    nobodys: NOBODYS,
+    nobodys: RESERVED_RANGES,
   });
 }
 
@@ -200,6 +200,6 @@ export function addressToType(node: KnownNode, known: Identities, name = node.na
   const objections = node.ips.map((ip) => nameObjection({ type: "ip", value: ip }, node.name, known));
   const own = node.ips[objections.indexOf(undefined)];
   if (own && isIP(own)) return { address: canonicalIp(own) };
-  const why = node.ips.length === 0 ? "its Node has no address" : strangers(objections.join("; "));
+  const why = node.ips.length === 0 ? "its Node has no address" : quoteUntrusted(objections.join("; "));
   return { address: `ADDRESS-OF-${name.replace(" ", "-")}`, why };
 }

@@ -7,14 +7,14 @@ import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import { moveAside } from "../files/file-tree.ts";
+import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
 import { lostPods } from "../manifests/on-disk.ts";
 import { containersIfAny, workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, trusted, trustedText, withOtherCas } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
-import { refuseUnfitKubelet, turnKubelet } from "../node/turn-kubelet.ts";
+import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trustedKeys, trustsCa } from "../pki/trusted-keys.ts";
@@ -24,7 +24,7 @@ import { waitFor } from "../wait-for.ts";
 import { leaveFormer } from "./former-serving.ts";
 import { refuseControlPlane } from "./no-control-plane.ts";
 import { leadAsBefore } from "./own-server.ts";
-import { confBefore, leaveToKubelet, rollBack, type SavedTrust } from "./saved-trust.ts";
+import { confBefore, passPointOfNoReturn, rollBack, type SavedTrust } from "./saved-trust.ts";
 import { APPROVER_LOG } from "./token-file.ts";
 
 /** Looks at this worker. `etcdData`: as typed. Errors: as `readNode`, `refuseControlPlane` and `refuseUnfitKubelet`. */
@@ -80,16 +80,16 @@ export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) 
   if (await asksAlready(node, trust)) say("kubelet: left alone, it asks with this trust already");
   else {
     const aside = `${saved.dir}/aside`;
-    await turnKubelet("stop", " (containers run on without it)");
+    await systemctlKubelet("stop", " (containers run on without it)");
     writeTogether([
       { path: kubelet.bootstrapKubeconfig, content: bootstrapKubeconfig(trust), mode: 0o600, note: "used once, removed below" },
       { path: kubelet.clientCaFile, content: withOtherCas(node, trust.ca), mode: 0o644 },
     ]);
     dropOldCredentials(node, trust.ca, aside);
     dropForeignServing(node, trust.ca, aside);
-    await turnKubelet("start");
+    await systemctlKubelet("start");
   }
-  leaveToKubelet();
+  passPointOfNoReturn();
 }
 
 async function asksAlready({ kubelet }: Node, trust: NewTrust): Promise<boolean> {
@@ -112,7 +112,7 @@ function holds(read: () => string | undefined, ca: string): boolean {
 function dropOldCredentials(node: Node, ca: string, aside: string) {
   const { kubeconfig, clientPem } = node.kubelet;
   const hasCertificate = trusted(clientPem, ca);
-  if (exists(kubeconfig) && !(hasCertificate && holds(() => readKubeconfig(kubeconfig)?.caPem, ca))) moveAside(kubeconfig, aside);
+  if (exists(kubeconfig) && !(hasCertificate && holds(() => readKubeconfig(kubeconfig)?.caPem, ca))) moveToRescue(kubeconfig, aside);
   if (!hasCertificate) dropClientPems(node, aside);
 }
 

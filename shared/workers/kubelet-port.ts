@@ -7,7 +7,7 @@ import { inParallel } from "../api/many.ts";
 import type { Listening } from "../api/node-leases.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { readObject } from "../k8s/stored.ts";
+import { readObject } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";

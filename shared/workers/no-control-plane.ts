@@ -3,8 +3,8 @@
  * of etcd's: a worker needs none of what reads that. Reads only.
  */
 import { basename, dirname } from "node:path";
-import { controlPlaneTraces, tracesOf, USUAL_DATA } from "../etcd-home/control-plane-traces.ts";
-import { isClusters, isUnitHere, readEtcdUnit, UNIT_BY_HAND } from "../etcd-home/etcd-unit.ts";
+import { controlPlaneTraces, tracesOf, USUAL_DATA } from "../etcd-location/control-plane-traces.ts";
+import { isClusters, isUnitHere, readEtcdUnit, UNIT_BY_HAND } from "../etcd-location/etcd-unit.ts";
 import { Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";

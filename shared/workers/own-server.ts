@@ -4,17 +4,17 @@
  */
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
+import { refuseOtherTime } from "../evidence/server-clock.ts";
 import { Fail, failOf } from "../fail.ts";
 import { readText, writeFile } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
-import { turnKubelet } from "../node/turn-kubelet.ts";
+import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { refuseInClear } from "../pki/addresses.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { serverIn, withTrust } from "../pki/kubeconfig-fields.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { mode, say } from "../run.ts";
-import { refuseOtherTime } from "../trust/server-clock.ts";
 import { waitFor } from "../wait-for.ts";
 import { confBefore } from "./saved-trust.ts";
 
@@ -84,10 +84,10 @@ export async function leadAsBefore(node: Node, { before, ca }: { before: string 
 /** Errors: Fail where the kubelet does not renew its Lease with it. */
 async function exchange(node: Node, content: string) {
   const { kubeconfig } = node.kubelet;
-  await turnKubelet("stop", " (containers run on without it)");
+  await systemctlKubelet("stop", " (containers run on without it)");
   writeFile(kubeconfig, content, { mode: 0o600 });
   const since = new Date();
-  await turnKubelet("start");
+  await systemctlKubelet("start");
   const self = KubeApi.from(readKubeconfig(kubeconfig)!);
   const hint = "journalctl -u kubelet -n 50";
   await waitForRenewal(self, node.name, since, { seconds: 60, hint });

@@ -10,7 +10,7 @@ import { contentPath } from "../files/root.ts";
 import { workloadContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
-import { turnKubelet, unfitKubelet } from "../node/turn-kubelet.ts";
+import { systemctlKubelet, unfitKubelet } from "../node/systemctl-kubelet.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
@@ -29,7 +29,7 @@ export interface SavedTrust {
 const JOINING = "join";
 
 /** From here on the kubelet does the rest: without this run, too. */
-export function leaveToKubelet() {
+export function passPointOfNoReturn() {
   leaves(
     JOINING,
     "this worker's kubelet has the new trust and goes on by itself: it asks for its certificate, and renews its Lease with it. The same command again waits for that; where no certificate comes, it puts the old files back",
@@ -120,7 +120,7 @@ export function endJoin({ kubelet }: Node, tokenFile: string) {
 export async function rollBack(saved: Copied, unless = () => false): Promise<boolean> {
   if (mode.dryRun) return true;
   tell("\n== Roll back: this worker's files from before come back");
-  const troubles = [await failOf(() => turnKubelet("stop"))];
+  const troubles = [await failOf(() => systemctlKubelet("stop"))];
   if (unless()) return await goOn();
   leaves(JOINING, undefined);
   for (const { path, existed } of saved.files)
@@ -128,7 +128,7 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
   // as before: without kubelet.conf it did not start either
   const unfit = await unfitKubelet();
   if (unfit) say(`kubelet: stays stopped. ${unfit.message}; ${unfit.hint}`);
-  else troubles.push(await failOf(() => turnKubelet("start")));
+  else troubles.push(await failOf(() => systemctlKubelet("start")));
   const [trouble] = troubles.filter((one) => one !== undefined);
   if (!trouble) {
     removeFile(`${saved.dir}/${UNFINISHED}`);
@@ -142,6 +142,6 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
 
 async function goOn(): Promise<boolean> {
   say("the kubelet has its certificate now: nothing is put back");
-  await turnKubelet("start");
+  await systemctlKubelet("start");
   return false;
 }

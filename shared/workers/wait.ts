@@ -155,11 +155,14 @@ async function allBack(scene: Scene, looked: Promise<unknown>) {
   const what = () => `${away.size} of ${expected.length} nodes to come back: ${namesOf(scene)}`;
   const { seconds, whileTokenLasts } = scene;
   const say = (line: string) => progress.say(line);
-  const patience = { seconds, hint: () => wayOut(scene), say, ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}) };
+  const patience = { seconds, hint: () => hintForLateNodes(scene), say, ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}) };
   await waitFor(what, look, patience).catch((cause: unknown) => {
     for (const node of [...away.values()]) if (node.renewsSince !== undefined) unserved(scene, node);
     if (away.size === 0) return;
-    throw new Fail(`${away.size} of ${expected.length} nodes have not come back: ${namesOf(scene)}`, { hint: wayOut(scene), cause });
+    throw new Fail(`${away.size} of ${expected.length} nodes have not come back: ${namesOf(scene)}`, {
+      hint: hintForLateNodes(scene),
+      cause,
+    });
   });
 }
 
@@ -168,7 +171,7 @@ function namesOf({ away }: Scene): string {
 }
 
 /** What to do for nodes that do not come back. */
-function wayOut({ away, refused }: Scene): string {
+function hintForLateNodes({ away, refused }: Scene): string {
   const join = "has 03-join.ts been run there?";
   const csrs =
     " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR.";

@@ -1,7 +1,7 @@
 /** Nodes on their way back: what is kept of each (little, as there may be thousands), and how it is printed. */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/cluster.ts";
-import { FEW, listed, strangers } from "../plain.ts";
+import { FEW, listed, quoteUntrusted } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
 import { say } from "../run.ts";
 import type { Joining } from "./client-csrs.ts";
@@ -117,7 +117,7 @@ export function sayReturned(scene: Scene) {
   if (selfSigned.length > 0) say(`signed by the kubelet itself, so nobody asks for a serving certificate: ${listed(selfSigned)}`);
   if (unserved.length > 0) {
     say("warning: these nodes have no serving certificate of the CA, so kubectl logs and exec may not work there:");
-    for (const line of unserved.slice(0, FEW)) say(`  ${strangers(line)}`);
+    for (const line of unserved.slice(0, FEW)) say(`  ${quoteUntrusted(line)}`);
     if (unserved.length > FEW) say(`  and ${count(unserved.length - FEW)} more`);
     say(
       "  Does the name or address in the CSR belong to that node (ip addr there)? Yes: kubectl certificate approve CSR. No: find out who controls that node",

@@ -14,7 +14,7 @@ import { FEW, listed } from "../plain.ts";
 import { count, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { patient, unlessLate, waitFor } from "../wait-for.ts";
+import { scaledTimeout, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { nodesToTest, type Pattern, PODS, patternOf, podFor, TEST_PODS } from "./test-pod.ts";
 import { lastEvent, whyNotReady } from "./why-not.ts";
 
@@ -62,7 +62,7 @@ async function testAll(api: KubeApi, from: string): Promise<Shown> {
   }
   const missed: Missed[] = [];
   const progress = new Progress("test pods", nodes.length);
-  const end = Date.now() + patient(SECONDS * 1000);
+  const end = Date.now() + scaledTimeout(SECONDS * 1000);
   let done = 0;
   await inParallel(nodes, CANARIES, async (node) => {
     const miss = Date.now() > end ? { node, why: `not tried: the others took ${SECONDS} s` } : await canary(api, node, { pattern, from });
@@ -90,7 +90,7 @@ function shown(missed: readonly Missed[], tried: number): Shown {
 export async function removeLeftCanaries(api: KubeApi) {
   const names = (await api.list(TEST_PODS)).map(({ metadata }) => metadata.name);
   if (names.length === 0) return;
-  await inParallel(names, CANARIES, (name) => unlessLate(removePod(api, name)));
+  await inParallel(names, CANARIES, (name) => undefinedOnTimeout(removePod(api, name)));
   sayNames("removed test pods of a run that was cut off", names);
 }
 
@@ -105,7 +105,7 @@ async function canary(api: KubeApi, node: string, { pattern, from }: { pattern: 
     if (!(err instanceof Fail)) throw err;
     return { node, why: refusalOfOne(err) || err instanceof DeafWebhook ? `refused: ${err.message}` : err.message };
   } finally {
-    await unlessLate(removePod(api, name));
+    await undefinedOnTimeout(removePod(api, name));
   }
 }
 
@@ -116,14 +116,14 @@ async function lookAt(api: KubeApi, { name, node, from }: { name: string; node: 
     return pod.status?.podIP || pod.status?.phase === "Failed" ? pod : undefined;
   };
   const hint = shell`kubectl -n kube-system describe pod ${name}`;
-  const pod = await unlessLate(
+  const pod = await undefinedOnTimeout(
     waitFor(`a test pod on ${node} to have a network`, hasNetwork, { seconds: START_SECONDS, easing: true, hint }),
   );
   const ip = pod?.status?.podIP;
   if (!ip) return await whyNotStarted(api, { name, node });
   // An answer, or the refusal of one, comes from the pod's own network.
   const isReached = async () => (await isHeard(ip, CLOSED_PORT, KNOCK_MS)) !== undefined;
-  const reached = await unlessLate(
+  const reached = await undefinedOnTimeout(
     waitFor(`a test pod on ${node} to be reached at ${ip}`, isReached, {
       seconds: REACH_SECONDS,
       easing: true,

@@ -123,7 +123,7 @@ interface Waiting {
 }
 
 /** How to go on: all of them, or some first. */
-export function waysOn({ later, skipped }: Waiting): string {
+export function resumeCommands({ later, skipped }: Waiting): string {
   const all = part4(skipped.map(ownerName));
   if (later.some(({ system }) => system)) return `${all} restarts them, or kube-system first: --only-system`;
   const namespaces = namespacesOf(later);

@@ -6,7 +6,7 @@ import { heldIn, rescuedFiles } from "../node/rescue-folder.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { standIns } from "../static-pods/provide-files.ts";
-import { waysOn } from "./choice.ts";
+import { resumeCommands } from "./choice.ts";
 import { peopleToDo, type Repaired } from "./people-to-do.ts";
 import { howToRestart, label, type PodOwner } from "./pod-owners.ts";
 import type { Renewed } from "./renew-tokens.ts";
@@ -46,7 +46,7 @@ export async function leftToDo({
   for (const { owner, why } of workloads) lines.push(`${label(owner)} ${still}: ${why.message}: ${why.hint}`);
   for (const owner of reported) lines.push(`${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`);
   for (const owner of skipped) lines.push(`${label(owner)} ${still} (skipped by you): ${howToRestart(owner)}`);
-  if (later.length > 0) lines.push(`left for a later run: ${listed(later.map(label))}: ${waysOn({ later, skipped })}`);
+  if (later.length > 0) lines.push(`left for a later run: ${listed(later.map(label))}: ${resumeCommands({ later, skipped })}`);
   lines.push(...(await peopleToDo({ cp, api, renewed, caPem })));
   lines.push(
     `make a backup now: ${BACKUP}, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,

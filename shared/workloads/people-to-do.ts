@@ -3,7 +3,7 @@ import { calledByApi } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { trustBundles } from "../api/trust-bundles.ts";
-import { showsToday } from "../etcd-home/etcd-folders.ts";
+import { showsToday } from "../etcd-location/etcd-folders.ts";
 import { holdersOf, managedNode } from "../facts/ca-holders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { replacedCa } from "../facts/repair.ts";

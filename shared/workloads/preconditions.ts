@@ -4,7 +4,7 @@ import { adminApi } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nodeLeases } from "../api/node-leases.ts";
 import { leftOut } from "../etcd/all-members.ts";
-import { refuseStrangers } from "../facts/cluster.ts";
+import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
@@ -32,7 +32,7 @@ export interface Ready {
 
 /** Errors: Fail with the first thing that is not true, and what to do about it. */
 export async function readyForPart4(cp: ControlPlaneNode, named: LeftOut): Promise<Ready> {
-  refuseStrangers(named, cp, { mayBeDeleted: true });
+  refuseUnknownNodes(named, cp, { mayBeDeleted: true });
   const trust = trustHere(cp);
   refuseReduced(cp, named);
   const api = await adminApi(cp);

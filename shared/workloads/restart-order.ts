@@ -1,7 +1,7 @@
 /** The pods that hold old trust, and their restart in the order that lets each find what it needs. No workload stops the others. */
 import { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { inTurn } from "../api/many.ts";
+import { inParallelWithTimeSlots } from "../api/many.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { podTrust } from "../facts/sa-key.ts";
@@ -10,7 +10,7 @@ import { forGood } from "../for-good.ts";
 import { listed } from "../plain.ts";
 import { sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
-import { unlessLate, waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { canaries, removeLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
 import { withoutAway } from "./on-away.ts";
@@ -123,7 +123,7 @@ function laterThan({ owner, why }: Left): Later {
 async function restartGroup(api: KubeApi, owners: readonly PodOwner[], way: Way): Promise<End> {
   const left: Left[] = [];
   const notes: string[] = [];
-  await inTurn(owners, { width: WIDTH, milliseconds: PLACE_MS }, async (owner) => {
+  await inParallelWithTimeSlots(owners, { width: WIDTH, milliseconds: PLACE_MS }, async (owner) => {
     const here = withoutAway(owner, way.away);
     notes.push(...here.left);
     if (here.owner.pods.length === 0) return;
@@ -153,5 +153,5 @@ async function oneListens(api: KubeApi, left: readonly Left[]): Promise<boolean>
     return answers.some(({ status }) => status === "fulfilled");
   };
   const options = { seconds: 30, easing: true, hint: "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations" };
-  return (await unlessLate(waitFor("the restarted webhooks to answer", listens, options))) ?? false;
+  return (await undefinedOnTimeout(waitFor("the restarted webhooks to answer", listens, options))) ?? false;
 }

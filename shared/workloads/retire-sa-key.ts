@@ -6,7 +6,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { podTrust } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
-import { moveAside } from "../files/file-tree.ts";
+import { moveToRescue } from "../files/file-tree.ts";
 import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { forGood } from "../for-good.ts";
@@ -45,7 +45,7 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   }
   if (kids.length > 0)
     await waitForKeys(api, "the API server to come back without the old key", (published) => !kids.some((kid) => published.includes(kid)));
-  const moved = moveAside(oldSaPub(pki), cp.asideDir);
+  const moved = moveToRescue(oldSaPub(pki), cp.asideDir);
   if (!moved) say("there is no sa-old.pub on this node: nothing to take out");
   else if (!mode.dryRun) say("tokens of the old key: no longer accepted here");
   if (!force) dropNewSaKeyMark();

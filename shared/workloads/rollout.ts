@@ -8,7 +8,7 @@ import { Fail } from "../fail.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { patient, waitFor } from "../wait-for.ts";
+import { scaledTimeout, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed } from "./evict.ts";
 import { type AwayNodes, awayNames, below, isOn, waitingPods } from "./on-away.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
@@ -107,7 +107,7 @@ async function stillThere(api: KubeApi, { namespace, pods }: PodOwner, selector:
  * cluster's own reason, if it stands still, or Kubernetes has given it up.
  */
 async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
-  const end = Date.now() + patient((SECONDS + owner.pods.length * SECONDS_PER_POD) * 1000);
+  const end = Date.now() + scaledTimeout((SECONDS + owner.pods.length * SECONDS_PER_POD) * 1000);
   let [far, moved] = [-1, Date.now()];
   const look = async () => {
     const workload = await api.get<Workload>(owner.path!);
@@ -116,8 +116,8 @@ async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
     const { wanted } = state;
     if (state.done) return { waiting, wanted };
     if (state.far > far) [far, moved] = [state.far, Date.now()];
-    if (state.onlyWaits && (state.late || Date.now() > moved + patient(SETTLED_SECONDS * 1000))) return { waiting, wanted };
-    if (state.late || Date.now() > Math.min(end, moved + patient(SECONDS * 1000)))
+    if (state.onlyWaits && (state.late || Date.now() > moved + scaledTimeout(SETTLED_SECONDS * 1000))) return { waiting, wanted };
+    if (state.late || Date.now() > Math.min(end, moved + scaledTimeout(SECONDS * 1000)))
       return await stuck(api, owner, { workload, words: state.words });
     throw new Error(state.words);
   };

@@ -10,7 +10,7 @@ import { trustsCa } from "../pki/trusted-keys.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { patient, waitFor } from "../wait-for.ts";
+import { scaledTimeout, waitFor } from "../wait-for.ts";
 
 const NAME = "kube-root-ca.crt";
 
@@ -53,7 +53,7 @@ export async function waitForRootCa(api: KubeApi, caPem: string): Promise<KeptFr
     bundles = (await apiServerBundles(api, caPem)).old;
     if (bundles.length > 0) return undefined;
     if (old.length < fewest) [fewest, moved] = [old.length, Date.now()];
-    const isStill = !old.includes(SYSTEM) && Date.now() > moved + patient(STILL_SECONDS * 1000);
+    const isStill = !old.includes(SYSTEM) && Date.now() > moved + scaledTimeout(STILL_SECONDS * 1000);
     if (old.length > 0 && !isStill && Date.now() < asked + ASK_EVERY) return undefined;
     asked = Date.now();
     const why = await whyOld(api, old, caPem);

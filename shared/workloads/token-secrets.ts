@@ -5,7 +5,7 @@
 import { ApiError } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, nameOf } from "../api/kube-object.ts";
-import { insist } from "../api/many.ts";
+import { retry } from "../api/many.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 
@@ -135,7 +135,7 @@ export async function writeTokenSecret(
   for (let conflicts = 0; now && now.metadata.uid === uid; now = await api.find<TokenSecret>(path)) {
     const body = withData(now, data, accountUid);
     try {
-      return await insist(`${nameOf(secret)} to be written`, () => api.replace<TokenSecret>(path, body), { goesOn: true });
+      return await retry(`${nameOf(secret)} to be written`, () => api.replace<TokenSecret>(path, body), { goesOn: true });
     } catch (err) {
       const again = err instanceof ApiError && (err.status === 404 || (err.status === 409 && conflicts++ < CONFLICTS));
       if (!again) throw err;

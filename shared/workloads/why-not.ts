@@ -3,7 +3,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { isReady } from "../api/pod-ready.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
-import { strangers } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 import type { PodOwner } from "./pod-owners.ts";
 import type { Workload } from "./rollout-status.ts";
 import { podsPath, selectorOf } from "./selector.ts";
@@ -11,13 +11,13 @@ import { podsPath, selectorOf } from "./selector.ts";
 /** One sentence; "" where nothing says it. Errors: as KubeApi. */
 export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload): Promise<string> {
   const refused = workload.status.conditions?.find(({ type, status }) => type === "ReplicaFailure" && status === "True");
-  if (refused?.message) return strangers(refused.message);
+  if (refused?.message) return quoteUntrusted(refused.message);
   const selector = selectorOf(workload);
   const pods = selector ? await api.list<RunningPod>(podsPath(owner.namespace, selector)) : [];
   const late = pods.filter((pod) => !isReady(pod));
   for (const pod of late) {
     const why = whyNotReady(pod) ?? (await lastEvent(api, pod.metadata, ({ type }) => type === "Warning"));
-    if (why) return strangers(`${pod.metadata.name}: ${why}`);
+    if (why) return quoteUntrusted(`${pod.metadata.name}: ${why}`);
   }
   return await whyNoPod(api, owner);
 }
@@ -39,7 +39,7 @@ export function whyNotReady({ metadata, spec, status }: RunningPod): string | un
 
 /** A StatefulSet or DaemonSet says only in events that the API refuses its pods. */
 async function whyNoPod(api: KubeApi, { namespace, name }: PodOwner): Promise<string> {
-  return strangers(await lastEvent(api, { namespace, name }, ({ reason }) => reason === "FailedCreate"));
+  return quoteUntrusted(await lastEvent(api, { namespace, name }, ({ reason }) => reason === "FailedCreate"));
 }
 
 export type Event = KubeObject & { type?: string; reason?: string; message?: string; lastTimestamp?: string };

@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, w
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parse, stringify } from "yaml";
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { CERTS, type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { issueCa, issueClient, type Pair } from "../../shared/pki/issue.ts";

@@ -1,4 +1,4 @@
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 /** etcd's data, and its log, in other folders of the host than kubeadm's. */
 
 /** The pod with its data mounted from `dir` of the host, under the same path, and its log from `wal`. */

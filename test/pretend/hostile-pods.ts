@@ -1,5 +1,5 @@
 /** Mirror pods that everybody can make who may create a pod. */
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { mirrorPod, type Objects } from "./cluster.ts";
 
 /** UIDs: the first two as a kubelet gives them to static pods, the last as the API server gives them to all other pods. */

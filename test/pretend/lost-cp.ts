@@ -1,5 +1,5 @@
 /** A second control plane node, m2, as etcd knew it before it was lost: with marks of people, and a hand edit of its API server. */
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { mirrorPod, type Objects } from "./cluster.ts";
 
 const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";

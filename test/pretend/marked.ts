@@ -2,7 +2,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { manifest, mirrorPod, type Objects, write } from "./cluster.ts";
 
 /** Each marker says where it was put: "hush-m1-kube-vip-env". */

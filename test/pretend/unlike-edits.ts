@@ -2,7 +2,7 @@
 
 import { readFileSync, rmSync, statSync } from "node:fs";
 import { parse, stringify } from "yaml";
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, write } from "./cluster.ts";

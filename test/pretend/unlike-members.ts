@@ -1,6 +1,7 @@
 /** Rows of unlike.ts: clusters with several control plane nodes, and etcd's members on them. */
-import type { Manifest } from "../../shared/k8s/objects.ts";
+
 import { CONTROL_PLANE } from "../../shared/node/containers.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { ADDRESS } from "./cluster.ts";
 import { sameEtcd, serveOtherMember } from "./etcd.ts";
 import { MEMBER } from "./node.ts";

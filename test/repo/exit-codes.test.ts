@@ -15,7 +15,7 @@ function explained(help: string): Map<number, string> {
 
 /** The codes that a script can end with, by what it does. */
 function possible(source: string): number[] {
-  const writes = /\btakeNode\b/.test(source);
+  const writes = /\blockNode\b/.test(source);
   const bySignal = writes || /\bendOnSignal\b/.test(source);
   const own = [...source.matchAll(/process\.exitCode = (\d+)/g)].map(([, code]) => Number(code));
   return [...new Set([0, 1, 3, ...own, ...(writes ? [4] : []), ...(bySignal ? [130] : [])])].sort((a, b) => a - b);
@@ -27,7 +27,7 @@ test("the codes of a help text are read over lines, and a code that is not expla
   expect(Object.fromEntries(explained(help))).toEqual({
     ...{ 0: "done", 1: "stopped (see the hint)", 3: "refused: not for this node", 4: "locked by another run" },
   });
-  expect(possible("takeNode();\nprocess.exitCode = 2;")).toEqual([0, 1, 2, 3, 4, 130]);
+  expect(possible("lockNode();\nprocess.exitCode = 2;")).toEqual([0, 1, 2, 3, 4, 130]);
 });
 
 test.each(SCRIPTS)("%s --help explains every code that it can end with, and no other", async (script) => {

@@ -91,10 +91,10 @@ const FLOORS: readonly (readonly string[])[] = [
   [""],
   ["files"],
   ["pki", "etcd-data"],
-  ["k8s", "api", "node"],
-  ["trust"],
+  ["objects", "api", "node"],
+  ["evidence"],
   ["manifests"],
-  ["etcd-home"],
+  ["etcd-location"],
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
   ["salvage", "workloads", "kit", "checks"],
@@ -155,7 +155,7 @@ test("an import that runs up, one between rooms of a floor, and a twin name are 
     path: "shared/pki/a.ts",
     text: 'import type {\n  ControlPlaneNode,\n} from "../facts/control-plane-node.ts";\nexport const a = 1;\n',
   };
-  const across = { path: "shared/k8s/a.ts", text: 'export { b } from "../api/kube-api.ts";\nexport function a() {}\n' };
+  const across = { path: "shared/objects/a.ts", text: 'export { b } from "../api/kube-api.ts";\nexport function a() {}\n' };
   const late = { path: "shared/run.ts", text: 'const files = await import("./files/files.ts");\n' };
   const down = {
     path: "shared/assess/b.ts",
@@ -163,11 +163,11 @@ test("an import that runs up, one between rooms of a floor, and a twin name are 
   };
   expect(wrongArrows([up, across, late, down])).toEqual([
     "shared/pki/a.ts imports shared/facts/control-plane-node.ts",
-    "shared/k8s/a.ts imports shared/api/kube-api.ts",
+    "shared/objects/a.ts imports shared/api/kube-api.ts",
     "shared/run.ts imports shared/files/files.ts",
   ]);
-  expect(twins([up, across, down], ({ path }) => [basename(path)])).toEqual(["a.ts: shared/pki/a.ts, shared/k8s/a.ts"]);
-  expect(twins([up, across, down], exportsOf)).toEqual(["a: shared/pki/a.ts, shared/k8s/a.ts"]);
+  expect(twins([up, across, down], ({ path }) => [basename(path)])).toEqual(["a.ts: shared/pki/a.ts, shared/objects/a.ts"]);
+  expect(twins([up, across, down], exportsOf)).toEqual(["a: shared/pki/a.ts, shared/objects/a.ts"]);
 });
 
 test("rooms import only lower floors, and every room has its floor and its sentence", async () => {

@@ -5,7 +5,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { parse } from "yaml";
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { healthyCp, manifest, mirrorPod, type Objects } from "../pretend/cluster.ts";
 import { afterPart1 } from "../pretend/in-part2.ts";
 import { CRICTL, crictlPs, type NodeOptions, pretendNode, staticUid } from "../pretend/node.ts";

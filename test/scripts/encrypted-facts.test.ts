@@ -4,7 +4,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { fakeMirror } from "../pretend/hostile-pods.ts";

@@ -3,7 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { stringify } from "yaml";
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
 import { mountsAs } from "../pretend/etcd-elsewhere.ts";

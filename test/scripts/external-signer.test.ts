@@ -3,8 +3,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { parse } from "yaml";
-import type { Manifest } from "../../shared/k8s/objects.ts";
 import { fitOldSaKey } from "../../shared/manifests/sa-old-flag.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { verifierOf } from "../../shared/workloads/token-secrets.ts";
 import { healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";

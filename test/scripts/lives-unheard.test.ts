@@ -3,7 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import type { ApiOptions } from "../pretend/api.ts";
 import { ADDRESS, manifest, type Objects, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd, THREE } from "../pretend/etcd.ts";

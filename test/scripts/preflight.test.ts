@@ -3,7 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { statSync } from "node:fs";
 import { parse, stringify } from "yaml";
-import type { Manifest } from "../../shared/k8s/objects.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { CRICTL, type NodeOptions, pretendNode } from "../pretend/node.ts";

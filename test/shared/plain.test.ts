@@ -1,7 +1,7 @@
 /** What reaches the terminal: no byte of a stranger's that a terminal obeys. */
 import { expect, spyOn, test } from "bun:test";
 import { Fail } from "../../shared/fail.ts";
-import { plain, strangers } from "../../shared/plain.ts";
+import { plain, quoteUntrusted } from "../../shared/plain.ts";
 import { Progress } from "../../shared/progress.ts";
 import { answer, run, say, start, step, tell } from "../../shared/run.ts";
 
@@ -47,7 +47,7 @@ test("a stranger's newline does not begin a line of ours; our own do", async () 
 });
 
 test("a stranger's sentence is short, no line is without end, and an answer for programs is whole", async () => {
-  expect(strangers(` ${"x".repeat(5000)}`)).toBe(`${"x".repeat(500)}… (4500 more characters)`);
+  expect(quoteUntrusted(` ${"x".repeat(5000)}`)).toBe(`${"x".repeat(500)}… (4500 more characters)`);
   expect((await spoken(() => say("x".repeat(1_000_000)))).length).toBeLessThan(101_000);
   expect((await spoken(() => answer("x".repeat(1_000_000)))).length).toBe(1_000_000);
 });

@@ -1,8 +1,8 @@
 /** What an operator types does what it says, whatever names others have chosen: bash is asked. */
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { optionOf } from "../../shared/etcd-home/etcd-proof.ts";
-import { waysBack } from "../../shared/facts/files-back.ts";
+import { optionOf } from "../../shared/etcd-location/etcd-proof.ts";
+import { restoreCommands } from "../../shared/facts/files-back.ts";
 import { command } from "../../shared/facts/todo.ts";
 import { onOther, shell } from "../../shared/shell-line.ts";
 import { putManifest } from "../../shared/static-pods/lost-nodes.ts";
@@ -64,7 +64,7 @@ test("a line for another machine is a line to its shell, too", () => {
 test.each(HOSTILE.slice(0, 6))("%j as a name or a path stays one in the lines that are printed", (name) => {
   const file = { path: `/etc${name}`, kind: "file", program: "kube-apiserver", without: "", inside: "" } as const;
   const lost = [{ ...file, namedBy: "--kubelet-certificate-authority" }];
-  const [fromOther, , , install] = waysBack(lost, { mounted: [], others: [name], pki: "/pki" }).map((todo) => todo.command);
+  const [fromOther, , , install] = restoreCommands(lost, { mounted: [], others: [name], pki: "/pki" }).map((todo) => todo.command);
   expect(wordsOf(fromOther!.replace(/ \| tar .*/, ""))).toEqual(["ssh", `root@${name}`, expect.stringContaining("tar -C / -cf - ")]);
   expect(wordsOf(install!).at(-1)).toBe(file.path);
   const node = { kubelet: { staticPodPath: file.path } };

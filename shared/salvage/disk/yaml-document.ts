@@ -1,6 +1,6 @@
 /** Judges which of the files below /etc/kubernetes a text is, and whether it is whole. */
 import { createPublicKey } from "node:crypto";
-import type { ContainerSpec } from "../../k8s/objects.ts";
+import type { ContainerSpec } from "../../objects/objects.ts";
 import { orUndefined } from "../../pki/certificate.ts";
 import { isMapping, listOf, readYaml } from "../../yaml.ts";
 import type { YamlFind } from "./finds.ts";

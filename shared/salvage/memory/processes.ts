@@ -6,12 +6,12 @@
  * megabytes.
  */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { type KnownPods, processOwner } from "../../evidence/process-owner.ts";
+import { may } from "../../evidence/sources.ts";
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
 import { gone, hostText } from "../../files/untrusted-file.ts";
 import { COMM } from "../../shell-line.ts";
-import { type KnownPods, processOwner } from "../../trust/process-owner.ts";
-import { may } from "../../trust/sources.ts";
 
 export interface Process {
   pid: number;
@@ -30,7 +30,7 @@ const HOLDERS: readonly { comm: string; name: string }[] = [
 export type Holders = ReturnType<typeof holders>;
 
 /**
- * Processes in this node's own PID namespace with the name of a control plane process, by their owner (trust/process-owner.ts): `own` are
+ * Processes in this node's own PID namespace with the name of a control plane process, by their owner (evidence/process-owner.ts): `own` are
  * the control plane's, in the order of HOLDERS; `others` only have such a name, and are not read.
  */
 export function holders(known: KnownPods) {

@@ -1,7 +1,7 @@
 /** The tenant: everything is done with his rights, so anybody who may create pods can do it. */
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { readObject } from "../../../shared/k8s/stored.ts";
+import { readObject } from "../../../shared/objects/stored.ts";
 import { kubectl, type Lab, type Output } from "../machine/machine.ts";
 import { type Item, list } from "../report/snapshot.ts";
 import { note, type Scene, sayAndWait } from "../scene/scene.ts";

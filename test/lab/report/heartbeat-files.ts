@@ -1,6 +1,6 @@
 /** The heartbeats of the lab's workloads (workloads.yaml): each writes a file NAMESPACE-CALLER.log on its node. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { unlessLate } from "../../../shared/wait-for.ts";
+import { undefinedOnTimeout } from "../../../shared/wait-for.ts";
 import type { Lab } from "../machine/machine.ts";
 import { type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Beat, readBeats } from "./heartbeat.ts";
@@ -37,5 +37,5 @@ export function readHeartbeats(lab: Lab): { name: string; what: string; beats: B
 export async function waitForBeats(scene: Scene) {
   const asked = Date.now();
   const beat = () => readHeartbeats(scene.lab).every(({ beats }) => beats.some(({ t, ok }) => ok && t > asked));
-  await unlessLate(sayAndWait(scene, "every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }));
+  await undefinedOnTimeout(sayAndWait(scene, "every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }));
 }

@@ -2,7 +2,7 @@
 import { cpus, release } from "node:os";
 import { Fail } from "../../../shared/fail.ts";
 import { VERSION } from "../../../shared/run.ts";
-import { unlessLate } from "../../../shared/wait-for.ts";
+import { undefinedOnTimeout } from "../../../shared/wait-for.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
 import { addOnsOf } from "../machine/profile.ts";
 import { nodesOn } from "../scene/power.ts";
@@ -79,7 +79,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
 async function stopWatchers({ watchers, pings, failed }: Scene) {
   pings?.stop();
   const stopped = watchers.map(({ watcher }) => watcher.stop());
-  await Promise.all(failed === undefined ? stopped : stopped.map(unlessLate));
+  await Promise.all(failed === undefined ? stopped : stopped.map(undefinedOnTimeout));
 }
 
 /** The cluster's own, by the name that its clients have. */

@@ -5,7 +5,7 @@
 import { hardened } from "../machine/hardened.ts";
 import { drilled } from "../scene/drilled.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { givenUp } from "../scene/given-up.ts";
+import { flagsToDrop } from "../scene/given-up.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
 import type { Scenario } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS as LOST } from "./all-lost.ts";
@@ -50,13 +50,13 @@ const DISASTERS: Disaster[] = [
     lines: (files, follow) => [
       files.keep,
       ...everythingDeleted,
-      givenUp.nobodyHasRead,
+      flagsToDrop.nobodyHasRead,
       follow([0]),
       files.putBackWhatOpens,
       follow([1]),
-      givenUp.startWithout,
+      flagsToDrop.startWithout,
       follow([3, 4, 5]),
-      givenUp.isWithout,
+      flagsToDrop.isWithout,
       files.rulesAsBefore,
     ],
   },

@@ -1,5 +1,5 @@
 /** Disasters in which processes still have the old keys in memory: afterwards nobody outside the control plane may notice anything. */
-import { unlessLate } from "../../../shared/wait-for.ts";
+import { undefinedOnTimeout } from "../../../shared/wait-for.ts";
 import { nodesReadyAt } from "../report/verdict.ts";
 import { away } from "../report/watch.ts";
 import { followGuide } from "../scene/follow-plan.ts";
@@ -48,7 +48,7 @@ async function compareOutage(scene: Scene) {
   const samples = () => controlPlaneSamples(scene)[0]!;
   // a Lease that is renewed after this outage would count as the repair's end
   const backs = { seconds: 60, hint: "journalctl -u kubelet on the node, with --keep" };
-  await unlessLate(sayAndWait(scene, "a Lease renewal of each node", () => nodesReadyAt(scene) !== undefined, backs));
+  await undefinedOnTimeout(sayAndWait(scene, "a Lease renewal of each node", () => nodesReadyAt(scene) !== undefined, backs));
   const outage = secondsAway(away(samples(), "api", scene.zero));
   const cp = scene.lab.controlPlanes[0]!;
   const since = Date.now();

@@ -94,7 +94,7 @@ async function cleanUp(scene: Scene) {
   for (const node of scene.lab.nodes) for (const line of everywhere) await type(scene, node, line, { cwd: "/" });
   const seconds = ((Date.now() - began) / 1000).toFixed(0);
   note(scene, `phone call: all is done after ${scene.steps.length} commands and ${seconds} s`);
-  const left = (await Promise.all(scene.lab.nodes.map(whatIsLeft))).flat();
+  const left = (await Promise.all(scene.lab.nodes.map(unfinishedActions))).flat();
   scene.checks.push({
     name: "nothing of the kit is left behind, but the mark of the backup",
     ok: left.length === 0,
@@ -110,7 +110,7 @@ systemctl list-units --all --plain --no-legend 'kube-pki-repair*'
 pgrep -af kube-pki-repair | grep -v pgrep
 true`;
 
-async function whatIsLeft(node: Machine): Promise<string[]> {
+async function unfinishedActions(node: Machine): Promise<string[]> {
   const { stdout } = await node.run(["bash", "-c", LEFT], { cwd: "/" });
   return stdout.split("\n").flatMap((line) => (line.trim() ? [`${node.name}: ${line.trim()}`] : []));
 }

@@ -49,7 +49,7 @@ function isWithout(node: Machine): Check {
   };
 }
 
-export const givenUp = {
+export const flagsToDrop = {
   nobodyHasRead: {
     title: "The API servers end, and with them what they have read",
     async run(scene) {

@@ -1,12 +1,12 @@
 /** Work that mostly waits: a few that wait in vain do not keep the others from their turn, and a long list is not read in silence. */
 import { expect, jest, test } from "bun:test";
-import { inTurn, readAll } from "../../../shared/api/many.ts";
+import { inParallelWithTimeSlots, readAll } from "../../../shared/api/many.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-test("inTurn() gives the place of what takes long to the next, and waits for it at the end", async () => {
+test("inParallelWithTimeSlots() gives the place of what takes long to the next, and waits for it at the end", async () => {
   const order: string[] = [];
   const released = Promise.withResolvers<void>();
-  await inTurn(["vain", "vain too", "quick", "last"], { width: 2, milliseconds: 5 }, async (item) => {
+  await inParallelWithTimeSlots(["vain", "vain too", "quick", "last"], { width: 2, milliseconds: 5 }, async (item) => {
     order.push(`begin ${item}`);
     if (item === "last") released.resolve();
     if (item.startsWith("vain")) await released.promise;
@@ -16,9 +16,9 @@ test("inTurn() gives the place of what takes long to the next, and waits for it 
   expect(order.toSorted()).toEqual(["vain", "vain too", "quick", "last"].flatMap((item) => [`begin ${item}`, `end ${item}`]).toSorted());
 });
 
-test("inTurn() passes on an error, also of what had given its place away", async () => {
+test("inParallelWithTimeSlots() passes on an error, also of what had given its place away", async () => {
   const released = Promise.withResolvers<void>();
-  const run = inTurn(["late", "last"], { width: 1, milliseconds: 5 }, async (item) => {
+  const run = inParallelWithTimeSlots(["late", "last"], { width: 1, milliseconds: 5 }, async (item) => {
     if (item === "last") return released.resolve();
     await released.promise;
     throw new Error("of the late one");

@@ -1,7 +1,7 @@
 /** What the cluster was: what the data does not say is never made up. */
 import { expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
-import { etcdHome } from "../../../shared/etcd-home/etcd-home.ts";
+import { etcdHome } from "../../../shared/etcd-location/etcd-home.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { factsFor, ownNode } from "../../../shared/facts/issue-facts.ts";
 import { Fail } from "../../../shared/fail.ts";

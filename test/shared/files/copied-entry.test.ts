@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { copyLargeTree, copyTree } from "../../../shared/files/copy-tree.ts";
-import { moveAside } from "../../../shared/files/file-tree.ts";
+import { moveToRescue } from "../../../shared/files/file-tree.ts";
 import { list, readText, stat, writeFile } from "../../../shared/files/files.ts";
 import { sizeBelow } from "../../../shared/files/room.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -90,7 +90,7 @@ test("a small copy, which is put back as it was, keeps its links", () => {
 test("of a link that is moved aside, what it leads to stays, and that is said", () => {
   const { box } = linkedData();
   using _box = box;
-  moveAside(`${ETCD}/member`, "/aside");
+  moveToRescue(`${ETCD}/member`, "/aside");
   expect(box.said.at(-1)).toBe(`moved ${ETCD}/member to /aside${ETCD}/member (a link: /mnt/one/member stays where it is)`);
   expect(readText("/mnt/one/member/snap/db")).toBe("database");
 });

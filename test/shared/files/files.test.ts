@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { copyLargeTree, copyTree } from "../../../shared/files/copy-tree.ts";
-import { moveAside, restoreTree } from "../../../shared/files/file-tree.ts";
+import { moveToRescue, restoreTree } from "../../../shared/files/file-tree.ts";
 import { exists, hostPath, list, readBytes, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
 import { mode } from "../../../shared/run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -140,7 +140,7 @@ test("a dry run changes nothing on disk, and later reads see what it would have 
   mode.dryRun = true;
   writeFile("/etc/new/key", "new", { note: "why" });
   removeFile("/etc/old");
-  const aside = moveAside("/etc/pki", "/rescue");
+  const aside = moveToRescue("/etc/pki", "/rescue");
   copyTree("/rescue/etc/pki", "/copy");
   writeFile("/etc/pki/b", "b");
   expect(writeFile("/etc/new/key", "new")).toBe(false);
@@ -202,9 +202,9 @@ test("what is moved aside keeps its whole path, and never lands on what was move
   using box = sandbox();
   for (const content of ["one", "two"]) {
     writeFile(KEY, content);
-    moveAside(KEY, "/rescue");
+    moveToRescue(KEY, "/rescue");
   }
-  expect(moveAside(KEY, "/rescue")).toBeUndefined();
+  expect(moveToRescue(KEY, "/rescue")).toBeUndefined();
   expect([readText(`/rescue${KEY}`), readText(`/rescue${KEY}.1`), exists(KEY)]).toEqual(["one", "two", false]);
   expect(stat("/rescue/etc")?.mode).toBe(0o700);
   expect(box.said).toEqual([`wrote ${KEY}`, `moved ${KEY} to /rescue${KEY}`, `wrote ${KEY}`, `moved ${KEY} to /rescue${KEY}.1`]);

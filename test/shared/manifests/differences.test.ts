@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { manifestDifferences } from "../../../shared/manifests/differences.ts";
 import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import type { Manifest } from "../../../shared/objects/objects.ts";
 import { manifest } from "../../pretend/cluster.ts";
 
 function edited(name: string, edit: (pod: Manifest) => void): Manifest {

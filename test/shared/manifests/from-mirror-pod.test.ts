@@ -4,12 +4,12 @@ import { tmpdir } from "node:os";
 import { gunzipSync } from "node:zlib";
 import { stringify } from "yaml";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
-import type { Pod } from "../../../shared/k8s/objects.ts";
-import { decodeObject } from "../../../shared/k8s/storage.ts";
-import { registryPrefix } from "../../../shared/k8s/stored.ts";
 import { flags, type HostFile, hostFiles } from "../../../shared/manifests/command.ts";
 import { manifestFromMirrorPod } from "../../../shared/manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../../../shared/manifests/mirror-pods.ts";
+import type { Pod } from "../../../shared/objects/objects.ts";
+import { decodeObject } from "../../../shared/objects/storage.ts";
+import { registryPrefix } from "../../../shared/objects/stored.ts";
 
 const FIXTURES = `${import.meta.dirname}/../../fixtures`;
 const NODE = "m1.example";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { full, reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import type { Manifest } from "../../../shared/objects/objects.ts";
 
 function manifest(...flags: string[]): Manifest {
   const command = ["kube-controller-manager", "--controllers=*,bootstrapsigner,tokencleaner", ...flags];

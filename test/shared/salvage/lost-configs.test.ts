@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { isCborMap } from "../../../shared/k8s/cbor.ts";
+import { isCborMap } from "../../../shared/objects/cbor.ts";
 import { chooseConfig, opensNothing } from "../../../shared/salvage/lost-configs.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { encryptionConfig, SEALS, sealed } from "../../pretend/sealed.ts";

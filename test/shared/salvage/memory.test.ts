@@ -1,6 +1,7 @@
 /** Keys out of the memory of a process of our own, in every form in which they lie there, and nothing but those that were asked for. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
+import { knownHere } from "../../../shared/evidence/process-owner.ts";
 import { keyKind, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { numberOf } from "../../../shared/pki/tokens.ts";
 import { scalarsIn } from "../../../shared/salvage/memory/ecdsa.ts";
@@ -8,7 +9,6 @@ import { randomStretches } from "../../../shared/salvage/memory/limbs.ts";
 import { holders, memoryOf } from "../../../shared/salvage/memory/processes.ts";
 import { keyFromPrime, primesIn, publicKeysByHash, rsaPublicKey } from "../../../shared/salvage/memory/rsa.ts";
 import { encodedKeysIn, searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
-import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "../../pretend/memory.ts";
 import { onNode } from "../../pretend/no-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

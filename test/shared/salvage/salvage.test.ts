@@ -45,7 +45,7 @@ interface Row {
   processes?: PretendProcess[];
   /** As the operator says. */
   said?: Partial<Parameters<typeof lookForLost>[1]>;
-  moveAside?: boolean;
+  moveToRescue?: boolean;
 }
 
 const WELL = { kind: "healthy control plane node" } as const;
@@ -91,7 +91,7 @@ const ROWS: Row[] = [
     on: WELL,
     change: put({ "pki/ca.key": pki("etcd/ca.key") }),
     processes: [MANAGER],
-    moveAside: true,
+    moveToRescue: true,
   },
   {
     what: "another CA is in the place of the cluster's",
@@ -104,13 +104,13 @@ const ROWS: Row[] = [
     on: WELL,
     change: put({ "pki/ca.crt": later.cert, "pki/ca.key": later.key }),
     processes: [MANAGER],
-    moveAside: true,
+    moveToRescue: true,
   },
   {
     what: "another CA is moved aside, and nothing is found",
     on: WELL,
     change: put({ "pki/ca.crt": later.cert, "pki/ca.key": later.key }),
-    moveAside: true,
+    moveToRescue: true,
   },
   {
     what: "the CA has expired",
@@ -202,9 +202,9 @@ test.each(ROWS)("$what", async (row) => {
 });
 
 /** As the steps of scripts/00-salvage.ts, without the disk. */
-async function salvaged({ said, moveAside }: Row) {
+async function salvaged({ said, moveToRescue }: Row) {
   const job = await lookForLost(undefined, {
-    others: moveAside,
+    others: moveToRescue,
     kid: undefined,
     from: undefined,
     pid: undefined,
@@ -215,8 +215,8 @@ async function salvaged({ said, moveAside }: Row) {
   const lost = foundKeys.missing().map(({ name }) => name);
   await searchMemory(foundKeys, { data: here.data, processes });
   searchSecrets(foundKeys, here.data);
-  const question = putBack(job, { moveAside });
-  const next = nextAfterSalvage(job, { notFound: ["memory"], moveAside: moveAside === true, question });
+  const question = putBack(job, { moveToRescue });
+  const next = nextAfterSalvage(job, { notFound: ["memory"], moveToRescue: moveToRescue === true, question });
   return { lost, processes: [processes.own.length, processes.others.length].join(" and "), oldKey: job.oldKey, etcd: job.etcd, next };
 }
 

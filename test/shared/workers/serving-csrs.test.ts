@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { approve, isPending } from "../../../shared/workers/csr.ts";
-import { identities, NOBODYS } from "../../../shared/workers/identities.ts";
+import { identities, RESERVED_RANGES } from "../../../shared/workers/identities.ts";
 import { servingObjection } from "../../../shared/workers/serving-csrs.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { type Asked, dns, ip, secondList, servingCsr } from "../../pretend/csrs.ts";
@@ -68,7 +68,7 @@ const KNOWN = {
   serviceSubnets: ["10.96.0.0/12", "fd00:10:96::/108"],
   dnsDomain: "cluster.local",
   services: ["vault.prod", "web.shop"],
-  nobodys: NOBODYS,
+  nobodys: RESERVED_RANGES,
 };
 const OWN = identities(KNOWN);
 

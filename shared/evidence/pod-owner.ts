@@ -6,7 +6,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
-import { readObjects } from "../k8s/stored.ts";
+import { readObjects } from "../objects/stored.ts";
 import { podRecords } from "./pod-records.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 

@@ -8,7 +8,7 @@
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
-import { readObjects } from "../k8s/stored.ts";
+import { readObjects } from "../objects/stored.ts";
 import { canonicalIp, endpointHost, isLoopback } from "../pki/addresses.ts";
 
 interface StoredNode {

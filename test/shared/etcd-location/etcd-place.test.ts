@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
-import { etcdDataOf } from "../../../shared/etcd-home/etcd-place.ts";
+import { etcdDataOf } from "../../../shared/etcd-location/etcd-place.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { ADDRESS, clusterObjects, healthyCp, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, writeData } from "../../pretend/control-plane-node.ts";

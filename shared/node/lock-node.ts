@@ -10,7 +10,7 @@ import { Fail } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
 import { removeLeftOvers } from "../files/partial.ts";
 import { tryFile } from "../files/try-file.ts";
-import { strangers } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { endOnSignal, mode, say } from "../run.ts";
 import { keepRun } from "./kept-run.ts";
 import { needRoot } from "./node.ts";
@@ -25,7 +25,7 @@ const LOCKED = 4;
  * From here on this script may change the node, a signal ends it in order, and what it says and changes is kept (`kept`: as keepRun). Errors:
  * Fail where this is not root, or where another run that changes the node has not ended. A dry run is kept out by nobody.
  */
-export function takeNode(kept: Parameters<typeof keepRun>[0] = {}) {
+export function lockNode(kept: Parameters<typeof keepRun>[0] = {}) {
   needRoot();
   if (mode.dryRun) return;
   lock();
@@ -34,7 +34,7 @@ export function takeNode(kept: Parameters<typeof keepRun>[0] = {}) {
 }
 
 /** The same for a script that does nothing which another run could disturb: it may run at the same time, and takes no lock. */
-export function shareNode() {
+export function lockNodeShared() {
   needRoot();
   keepRun();
 }
@@ -88,7 +88,7 @@ function flock(fd: number): "ours" | "another's" | "no program" {
 }
 
 function lockedBy(text: string): Fail {
-  const holder = strangers(text);
+  const holder = quoteUntrusted(text);
   const pid = /^\d+/.exec(holder)?.[0];
   return new Fail(`This node is locked by ${holder ? `process ${holder}` : "another run"}`, {
     hint: `nothing was changed. Wait until that run has ended${pid ? `, or look at it: ps -fp ${pid}. If its window is gone: kill ${pid} ends it in order` : ""}; then run this again`,

@@ -25,7 +25,7 @@ export interface Unproved {
 }
 
 /** Keeps each in the rescue folder and names it, with the command that would take it. */
-export function layAside(found: readonly Unproved[], rescueDir: string) {
+export function keepUnproved(found: readonly Unproved[], rescueDir: string) {
   const pathOf = ({ file }: Unproved) => `${rescueDir}/unproved/${file}`;
   for (const one of found) writeFile(pathOf(one), one.content, { mode: 0o600, folderMode: 0o700, note: "for you to look at" });
   for (const one of found) {

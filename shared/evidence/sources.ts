@@ -3,8 +3,8 @@
  * unattended: what it believes, it puts to use. So the writer of evidence limits what the evidence may prove, not its look, its age or its
  * number.
  *
- * Every reader of evidence names its source and asks `may`. What is not proved is never put to use: `layAside` (unproved.ts) names it,
- * keeps it with its origin, and prints the command that would take it. `test/shared/trust/sources.test.ts` walks this table and plays each
+ * Every reader of evidence names its source and asks `may`. What is not proved is never put to use: `keepUnproved` (unproved.ts) names it,
+ * keeps it with its origin, and prints the command that would take it. `test/shared/evidence/sources.test.ts` walks this table and plays each
  * writer.
  */
 

@@ -3,7 +3,7 @@
  * asked nothing. Whether a webhook answers only part 4 itself can find out.
  */
 
-import { withOpened } from "../etcd-home/opened-data.ts";
+import { withOpened } from "../etcd-location/opened-data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { failOf } from "../fail.ts";
 import { reportedOf, restartsOf } from "../workloads/choice.ts";
@@ -14,7 +14,7 @@ import type { RestartedWorkload, Restarts } from "./drill-report.ts";
 import { storedApi } from "./stored-api.ts";
 
 /** `newCa`: the CA that the repair has made. All that has the old one mounted is stale then. */
-export async function foretellRestarts(cp: ControlPlaneNode, newCa: string): Promise<Restarts> {
+export async function predictRestarts(cp: ControlPlaneNode, newCa: string): Promise<Restarts> {
   const restarts: Restarts = { workloads: [], left: [] };
   const unread = await failOf(async () => {
     const api = storedApi(withOpened(cp.data, cp.etcd.apiServer));

@@ -3,17 +3,17 @@
  * container or a program such a name, so each is proved to be of the static pod. Reads only.
  */
 
+import { isStaticPodOf } from "../evidence/pod-records.ts";
+import { knownHere, processOwner } from "../evidence/process-owner.ts";
+import { may } from "../evidence/sources.ts";
 import { list } from "../files/files.ts";
 import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
-import type { PodSpec } from "../k8s/objects.ts";
 import { type Container, containersIfAny, inspect, isStaticUid, type Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import type { PodSpec } from "../objects/objects.ts";
 import { COMM } from "../shell-line.ts";
-import { isStaticPodOf } from "../trust/pod-records.ts";
-import { knownHere, processOwner } from "../trust/process-owner.ts";
-import { may } from "../trust/sources.ts";
 
 /** A static pod, in a pod's words: its main container with command, variables and mounts. */
 interface SeenPod {

@@ -22,7 +22,7 @@ const KUBELET_STOPPED =
   "this node's kubelet is stopped, its containers run on. It stays so until a run of this script starts it, or: systemctl start kubelet";
 
 /** Stops, starts or restarts the kubelet by systemd. Errors: Fail with what systemctl printed; and as `refuseUnfitKubelet`. */
-export async function turnKubelet(verb: keyof typeof DONE, note = "") {
+export async function systemctlKubelet(verb: keyof typeof DONE, note = "") {
   if (verb !== "stop") await refuseUnfitKubelet();
   const look = "systemctl status kubelet; journalctl -u kubelet -n 50";
   const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;

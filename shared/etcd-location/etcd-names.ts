@@ -1,5 +1,5 @@
 /**
- * What on this node names etcd's data directory. Each place has its writer (trust/sources.ts), and only root or the control plane itself
+ * What on this node names etcd's data directory. Each place has its writer (evidence/sources.ts), and only root or the control plane itself
  * counts: a tenant's pod may be called etcd, may run a program of this name, and may lay out a folder that looks like etcd's.
  */
 

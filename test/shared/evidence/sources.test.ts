@@ -1,4 +1,4 @@
-/** The table of who may decide what (shared/trust/sources.ts), walked row by row: each writer lays out what he can, and gets what the table says. */
+/** The table of who may decide what (shared/evidence/sources.ts), walked row by row: each writer lays out what he can, and gets what the table says. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -6,7 +6,10 @@ import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { shownBy } from "../../../shared/etcd/who-answers.ts";
-import { withOpened } from "../../../shared/etcd-home/opened-data.ts";
+import { withOpened } from "../../../shared/etcd-location/opened-data.ts";
+import { controlPlaneNames } from "../../../shared/evidence/control-planes.ts";
+import { knownHere } from "../../../shared/evidence/process-owner.ts";
+import { type Decision, may, SOURCES, type Source, type SourceName } from "../../../shared/evidence/sources.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { storedPlaces } from "../../../shared/facts/endpoint-witnesses.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
@@ -14,8 +17,8 @@ import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
 import { checkOrigin } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
-import type { Manifest } from "../../../shared/k8s/objects.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
+import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { repairPage } from "../../../shared/report/repair-page.ts";
@@ -24,9 +27,6 @@ import { searchFolder } from "../../../shared/salvage/keys-in-copies.ts";
 import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
 import { holders } from "../../../shared/salvage/memory/processes.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
-import { controlPlaneNames } from "../../../shared/trust/control-planes.ts";
-import { knownHere } from "../../../shared/trust/process-owner.ts";
-import { type Decision, may, SOURCES, type Source, type SourceName } from "../../../shared/trust/sources.ts";
 import { clientObjection } from "../../../shared/workers/client-csrs.ts";
 import { identities, nameObjection, prove } from "../../../shared/workers/identities.ts";
 import { type ExampleRun, tarOf } from "../../fixtures/kept-runs-example.ts";

@@ -2,11 +2,12 @@
  * What shows that this is, or was, a control plane node: traces of its static pods, also where their manifests and containers are gone, files
  * that kubeadm makes there alone, and the places of etcd's data. No data is read.
  */
+
+import { isStaticPodOf, podRecords } from "../evidence/pod-records.ts";
+import { may, ofNamespace } from "../evidence/sources.ts";
 import { exists, list } from "../files/files.ts";
 import { type Container, isServerContainer, isStaticUid } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { isStaticPodOf, podRecords } from "../trust/pod-records.ts";
-import { may, ofNamespace } from "../trust/sources.ts";
 
 /**
  * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the kubelet does not run. Where

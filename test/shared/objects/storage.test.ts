@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { FIELDS } from "../../../shared/k8s/fields.ts";
-import type { ConfigMap, Secret, StoredObject } from "../../../shared/k8s/objects.ts";
-import { decodeObject, isObject, unknownFields } from "../../../shared/k8s/storage.ts";
+import { FIELDS } from "../../../shared/objects/fields.ts";
+import type { ConfigMap, Secret, StoredObject } from "../../../shared/objects/objects.ts";
+import { decodeObject, isObject, unknownFields } from "../../../shared/objects/storage.ts";
 
 const FIXTURES = `${import.meta.dirname}/../../fixtures`;
 

@@ -4,9 +4,9 @@ import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath } from "../files/files.ts";
 import { tryFile } from "../files/try-file.ts";
-import type { PodSpec } from "../k8s/objects.ts";
 import { hostFiles, mainContainer } from "../manifests/command.ts";
 import { type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
+import type { PodSpec } from "../objects/objects.ts";
 import { withOpened } from "./opened-data.ts";
 
 export interface EtcdFolders {

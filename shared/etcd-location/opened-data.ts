@@ -5,17 +5,17 @@
  * values that it opens.
  */
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
+import { controlPlaneNames } from "../evidence/control-planes.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import type { PodSpec } from "../k8s/objects.ts";
-import { opened, sealedIn } from "../k8s/sealed-value.ts";
-import { CONFIG_FIRST, SealedFail } from "../k8s/stored.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
+import type { PodSpec } from "../objects/objects.ts";
+import { opened, sealedIn } from "../objects/sealed-value.ts";
+import { CONFIG_FIRST, SealedFail } from "../objects/stored.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { shell } from "../shell-line.ts";
-import { controlPlaneNames } from "../trust/control-planes.ts";
 import { readYaml } from "../yaml.ts";
 
 const FLAG = "--encryption-provider-config";

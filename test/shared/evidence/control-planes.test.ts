@@ -1,6 +1,6 @@
 /** Which Nodes are control plane nodes, by etcd's members: by name, else by an address that one of them has alone. */
 import { expect, test } from "bun:test";
-import { membersAmong } from "../../../shared/trust/control-planes.ts";
+import { membersAmong } from "../../../shared/evidence/control-planes.ts";
 
 const node = (name: string, address: string, labelled = true) => ({
   metadata: { name, ...(labelled ? { labels: { "node-role.kubernetes.io/control-plane": "" } } : {}) },

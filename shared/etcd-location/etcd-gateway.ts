@@ -3,8 +3,8 @@
  * etcdmain/config.go: a variable is `ETCD_` and the flag's name; --listen-client-http-urls takes the gateway away from the client port.
  */
 import { Refused } from "../fail.ts";
-import type { PodSpec } from "../k8s/objects.ts";
 import { commandOf, flags, mainContainer } from "../manifests/command.ts";
+import type { PodSpec } from "../objects/objects.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { hostOf } from "./own-member.ts";
 

@@ -1,9 +1,9 @@
 /** This node's API server, for its flags and mounts: as its manifest has it, or as it runs, or ran. Reads only. */
 import { Fail } from "../fail.ts";
-import type { PodSpec } from "../k8s/objects.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import type { PodSpec } from "../objects/objects.ts";
 import { containerOf, processesOf } from "./static-pod-here.ts";
 
 const NAME = "kube-apiserver";
