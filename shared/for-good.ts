@@ -12,7 +12,7 @@ interface Row {
 
 export const FOR_GOOD = {
   newKeys: {
-    what: "new shared keys (KEYS): what the old ones signed is turned away until parts 3 and 4 have renewed it",
+    what: "new shared keys (KEYS): what the old ones signed is rejected until parts 3 and 4 have renewed it",
     back: "until part 3, if the old keys turn up: put them into the place of the new ones, and part 1 again",
   },
   memberOut: {
@@ -31,7 +31,7 @@ export const FOR_GOOD = {
     back: "none; --only-system, --namespace and --skip choose whose pods restart now",
   },
   oldKey: {
-    what: "tokens that the old service-account key signed are turned away from now on",
+    what: "tokens that the old service-account key signed are rejected from now on",
     back: "mv DIR/sa-old.pub back into its place, and part 2 again",
   },
   bundle: { what: "FILE is overwritten: keys that only this bundle holds are lost" },

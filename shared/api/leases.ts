@@ -56,7 +56,7 @@ export async function leaseRenewed(api: KubeApi, node: string, since: Date): Pro
 /** Milliseconds between two questions why a Lease is not renewed; the first one comes as late. */
 const ASK_EVERY = 5000;
 
-/** Waits until a kubelet has renewed its Lease after `since`. Errors: Fail; with a deaf webhook's name and way out, where that refuses every renewal. */
+/** Waits until a kubelet has renewed its Lease after `since`. Errors: Fail; with an unreachable webhook's name and way out, where that refuses every renewal. */
 export async function waitForRenewal(api: KubeApi, node: string, since: Date, { seconds, hint }: { seconds: number; hint: string }) {
   let [asked, deaf]: [number, DeafWebhook | undefined] = [Date.now(), undefined];
   const isRenewed = async () => {

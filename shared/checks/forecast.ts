@@ -56,7 +56,7 @@ const CHECKS: Record<Ending["kind"], CheckId> = {
   kubelet: "expiry-kubelet",
 };
 
-/** A row for all that ends on one day and is renewed together; one that says what comes first where nothing ends soon. */
+/** A row for all that ends on one day and is renewed together; one that says what comes first where nothing expires soon. */
 export function forecast(endings: readonly Ending[], now = new Date()): CheckRow[] {
   const left = endings.filter(({ notAfter }) => notAfter > now).sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
   const soon = Map.groupBy(

@@ -1,5 +1,5 @@
 /**
- * The controller-manager while nodes come back: the controllers that punish silent nodes are off. Its manifest's annotations keep what it
+ * The controller-manager while nodes come back: the controllers that taint and evict unreachable nodes are off. Its manifest's annotations keep what it
  * had before, so that any later run can put it back.
  */
 

@@ -57,7 +57,7 @@ export interface End {
 
 /**
  * A group is through when its new pods are available. After the unit of what a new pod needs, a test pod on every node shows that it gets its
- * network. What a deaf webhook refuses is tried again when others have restarted: the webhook's own pods may be among them.
+ * network. What an unreachable webhook refuses is tried again when others have restarted: the webhook's own pods may be among them.
  */
 export async function restartInOrder(api: KubeApi, groups: readonly Group[], way: Way): Promise<End> {
   const end: End = { left: [], notes: [] };

@@ -69,7 +69,7 @@ test("05-verify --metrics writes one file that others may read, whole, and nothi
   expect(node.fingerprint().filter((line) => !line.startsWith("var/lib/node_exporter"))).toEqual(untouched);
 });
 
-test("05-verify and 00-assess name what ends soon, with its day and what renews it, and that is no failure", async () => {
+test("05-verify and 00-assess name what expires soon, with its day and what renews it, and that is no failure", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   const pki = "/etc/kubernetes/pki";
   const ca = { cert: node.read(`${pki}/front-proxy-ca.crt`), key: node.read(`${pki}/front-proxy-ca.key`) };

@@ -63,7 +63,7 @@ function alertTests(folder: string, { well, bad }: Record<"well" | "bad", string
     firing("well, without a backup", { text: well, looked, hours: 25 }, { KubernetesPkiNoBackup: 1 }),
     firing("a lost node", { text: bad, looked, hours: 25 }, { KubernetesPkiNoBackup: 1, KubernetesPkiOutage: 1 }),
     firing(
-      "ends soon, three days ago",
+      "expires soon, three days ago",
       { text: soon, looked, hours: 72 },
       {
         ...{ KubernetesCaEnds: 1, KubernetesCertificateEnds: 2, KubernetesPkiNoBackup: 1, KubernetesPkiNotLookedAt: 1 },

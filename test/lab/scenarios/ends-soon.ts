@@ -20,7 +20,7 @@ export const endsSoon: Scenario = {
   lines: [
     { title: "Most of a year passes", run: timePasses },
     { title: "The operator looks, and is told what ends", run: isTold },
-    { title: "The operator types the lines of RUNBOOK.md, What ends soon", run: renews },
+    { title: "The operator types the lines of RUNBOOK.md, What expires soon", run: renews },
   ],
 };
 
@@ -38,7 +38,7 @@ async function isTold(scene: Scene) {
   const told = stdout.split("\n").filter((line) => line.includes("days from now"));
   const named = ["apiserver.crt", "server.crt", "front-proxy-client.crt", "admin.conf"].filter((name) => !told.join().includes(name));
   scene.checks.push({
-    name: "05-verify names what ends soon, and calls nothing failed",
+    name: "05-verify names what expires soon, and calls nothing failed",
     ok: told.length > 0 && named.length === 0 && !stdout.includes(" × "),
     detail: told.map((line) => line.trim()).join("; ") || "it names nothing",
   });
@@ -51,7 +51,7 @@ async function renews(scene: Scene) {
   const { notAfter } = infoOf(readFileSync(node.path(`${scene.lab.profile.certificatesDir}/apiserver.crt`), "utf8"))!;
   const left = Math.floor((notAfter.getTime() - Date.now()) / 86_400_000);
   scene.checks.push({
-    name: "afterwards nothing ends soon, and everything is well",
+    name: "afterwards nothing expires soon, and everything is well",
     ok: left > 360 && !said.includes("days from now"),
     detail: `apiserver.crt: ${left} days; ${said.trim().split("\n")[0]}`,
   });

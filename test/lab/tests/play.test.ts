@@ -1,4 +1,4 @@
-/** A rehearsal that cannot recover ends soon: nothing is played after the line that failed, and nothing is waited for. */
+/** A rehearsal that cannot recover expires soon: nothing is played after the line that failed, and nothing is waited for. */
 import { expect, test } from "bun:test";
 import { Fail } from "../../../shared/fail.ts";
 import { pretendScene } from "../../pretend/scene.ts";
