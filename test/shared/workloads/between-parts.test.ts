@@ -126,7 +126,6 @@ const ROWS: Row[] = [
         [`${CONF}/.kube-pki-repair-new-sa-key`]: "{}",
         "/root/token.d/w1/token": "abcdef.0123456789abcdef\n",
         "/root/keys.age": AGE,
-        "/root/kube-pki-repair-w1/join.yaml": "x",
         "/etc/kubernetes/pki/.ca.crt.1.kube-pki-repair.partial": "half",
       })(node);
     },
