@@ -16,6 +16,7 @@ import { hostOf } from "../etcd-location/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
+import { FULL, makeRoom } from "../facts/etcd-space.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { command } from "../facts/todo.ts";
@@ -88,8 +89,11 @@ async function unlessTurnedAway(cp: ControlPlaneNode, api: KubeApi, ask: () => P
 }
 
 async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
-  const status = await etcdClient(facts)?.status();
-  return status ? `etcd ${status.version}, revision ${status.revision}` : { failed: "its client certificate is missing" };
+  const client = etcdClient(facts);
+  if (!client) return { failed: "its client certificate is missing" };
+  const { version, revision } = await client.status();
+  if (!(await client.isFull())) return `etcd ${version}, revision ${revision}`;
+  return { failed: FULL, mend: makeRoom({ certificatesDir: facts.certificatesDir, revision }) };
 }
 
 async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise<Answer> {

@@ -62,6 +62,7 @@ const WITH_THIRD = { members: [MEMBER, THIRD] };
 
 const ROWS: Row[] = [
   { what: "all is well" },
+  { what: "etcd's database is full", etcd: { alarms: [{ memberID: "1", alarm: "NOSPACE" }] } },
   { what: "nobody answers", api: "off", etcd: "off" },
   { what: "admin.conf is gone", change: gone(`${CONF}/admin.conf`) },
   { what: "admin.conf is gone, and nobody answers", change: gone(`${CONF}/admin.conf`), api: "off" },
