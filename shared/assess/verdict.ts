@@ -28,54 +28,119 @@ interface SeenHere {
   lost: LostNodes;
 }
 
-export function controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod, strange, oldKey, deep, lost }: SeenHere): NodeVerdict {
-  const { cp, obstacle } = known;
-  const damaged = damage.some(isDamage);
-  const seen = {
+/** What is seen, and what follows of it for several verdicts. */
+interface Seen extends SeenHere {
+  damaged: boolean;
+  /** Names of the other control plane nodes, without those that are lost for good. */
+  others: string[];
+  expired: ReturnType<typeof expiredIn>;
+  /** Names of the lost keys. */
+  names: string[];
+}
+
+export function controlPlaneVerdict(here: SeenHere): NodeVerdict {
+  const { known, damage, lostKeys, lost } = here;
+  const { cp } = known;
+  const seen: Seen = {
+    ...here,
+    damaged: damage.some(isDamage),
     others: cp ? otherControlPlanes(cp.cluster, { node: cp.node, without: lost.names }).map(({ name }) => name) : [],
     expired: expiredIn(damage),
+    names: lostKeys.map(({ name }) => name),
   };
-  if (obstacle)
-    return { verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+  for (const verdict of FIRST_THAT_APPLIES) {
+    const found = verdict(seen);
+    if (found) return found;
+  }
+  return nothingDamaged(seen);
+}
+
+/** What stops the repair comes first, then what is lost, then what the CAs sign anew. */
+const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] = [
+  obstacle,
+  dockershim,
+  wrongClock,
+  externalCa,
+  searched,
+  foreignCa,
+  keysLost,
+  signedAnew,
+  newCa,
+  ({ noNewPod }) => (noNewPod ? NO_NEW_POD : undefined),
+];
+
+function obstacle({ known: { obstacle }, damaged }: Seen): NodeVerdict | undefined {
+  if (!obstacle) return undefined;
+  return { verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+}
+
+function dockershim({ known: { cp } }: Seen): NodeVerdict | undefined {
   const docker = cp && attempt(() => refuseDockershim(cp));
-  if (docker instanceof Fail) return { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] };
-  if (clock instanceof Fail) return { verdict: `first the clock: ${clock.message}`, next: [clock.hint] };
+  return docker instanceof Fail ? { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] } : undefined;
+}
+
+function wrongClock({ clock }: Seen): NodeVerdict | undefined {
+  return clock instanceof Fail ? { verdict: `first the clock: ${clock.message}`, next: [clock.hint] } : undefined;
+}
+
+function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
   const lacking = cp && lackingOfExternalCa(cp);
-  if (lacking)
-    return {
+  return (
+    lacking && {
       verdict: `the cluster's CA is external: its key was never on the control plane nodes. Get from that CA: ${lacking.files.join(", ")}`,
       next: lacking.steps,
-    };
-  if (deep) return deepVerdict(deep, known, seen);
-  const names = lostKeys.map(({ name }) => name);
-  if (strange)
-    return {
-      ...lostHere(lostKeys, oldKey),
-      verdict: "the CA on this node is not the cluster's CA. No node trusts what it signs",
-      next: inLines([
-        { command: command("00-salvage --move-aside"), note: FOREIGN_NOTE },
-        ...(strange.older || names.some((name) => name !== "ca") ? [] : [{ ...part1(), note: HANDED_OVER }]),
-      ]),
-    };
-  const course = courseFrom({ ...seen, lost: names, oldKey });
-  if (names.length > 0)
-    return { ...lostHere(lostKeys, oldKey), ...lostVerdict(names, oldKey), ...(names.every(isInternal) ? { course } : {}) };
-  if (damaged)
-    return {
-      rung: 0,
-      course,
-      verdict: "rung 0: the CAs and the service-account key are here. They sign anew what is missing",
-      next: inLines(partsHere()),
-    };
-  if (cp && caIsNew(cp))
-    return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()), course: forCluster(lost) };
-  if (noNewPod) return NO_NEW_POD;
+    }
+  );
+}
+
+/** With --deep: where each lost key can still be found. */
+function searched({ deep, known, others, expired }: Seen): NodeVerdict | undefined {
+  return deep && deepVerdict(deep, known, { others, expired });
+}
+
+function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | undefined {
+  if (!strange) return undefined;
   return {
-    ...(lost.controlPlanes.length > 0 && lost.silent.length === 0
-      ? { course: COURSE_TO_LEAVE_OUT }
-      : seen.others.length > 0
-        ? { course }
-        : {}),
+    ...lostHere(lostKeys, oldKey),
+    verdict: "the CA on this node is not the cluster's CA. No node trusts what it signs",
+    next: inLines([
+      { command: command("00-salvage --move-aside"), note: FOREIGN_NOTE },
+      ...(strange.older || names.some((name) => name !== "ca") ? [] : [{ ...part1(), note: HANDED_OVER }]),
+    ]),
+  };
+}
+
+function courseOf({ others, expired, names, oldKey }: Seen): Course {
+  return courseFrom({ others, expired, lost: names, oldKey });
+}
+
+function keysLost(seen: Seen): NodeVerdict | undefined {
+  const { names, lostKeys, oldKey } = seen;
+  if (names.length === 0) return undefined;
+  return { ...lostHere(lostKeys, oldKey), ...lostVerdict(names, oldKey), ...(names.every(isInternal) ? { course: courseOf(seen) } : {}) };
+}
+
+function signedAnew(seen: Seen): NodeVerdict | undefined {
+  if (!seen.damaged) return undefined;
+  return {
+    rung: 0,
+    course: courseOf(seen),
+    verdict: "rung 0: the CAs and the service-account key are here. They sign anew what is missing",
+    next: inLines(partsHere()),
+  };
+}
+
+function newCa({ known: { cp }, lost }: Seen): NodeVerdict | undefined {
+  if (!cp || !caIsNew(cp)) return undefined;
+  return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()), course: forCluster(lost) };
+}
+
+/** Another control plane node may be damaged, or one that is lost is to be taken out. */
+function nothingDamaged(seen: Seen): NodeVerdict {
+  const { lost, others } = seen;
+  const leavesOut = lost.controlPlanes.length > 0 && lost.silent.length === 0;
+  return {
+    ...(leavesOut ? { course: COURSE_TO_LEAVE_OUT } : others.length > 0 ? { course: courseOf(seen) } : {}),
     verdict: NOTHING_DAMAGED,
     next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
   };
