@@ -4,7 +4,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { ADDRESS, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
-import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { expectTranscript, type NodeOptions, pretendNode, staticUid } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -133,7 +133,9 @@ test("00-assess knows a control plane node that lost everything by the kubelet's
 });
 
 test("00-assess knows it by containers that have ended, too", async () => {
-  const ended = { state: "CONTAINER_EXITED", metadata: { name: "etcd" }, labels: { "io.kubernetes.pod.namespace": "kube-system" } };
+  const pod = { namespace: "kube-system", name: "etcd-m1", uid: staticUid("etcd") };
+  const labels = Object.fromEntries(Object.entries(pod).map(([key, value]) => [`io.kubernetes.pod.${key}`, value]));
+  const ended = { state: "CONTAINER_EXITED", metadata: { name: "etcd" }, labels };
   using node = await pretendNode({
     commands: [
       {
