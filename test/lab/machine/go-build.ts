@@ -26,13 +26,17 @@ export async function buildGo(pin: GoBuild, after?: Promise<unknown>): Promise<s
     const ldflags = `-s -w ${pin.ldflags ?? ""}`.trim();
     // In one call, so that one program is linked while the next is compiled.
     const output = pin.packages.length === 1 ? programName(pin.packages[0]!) : "./";
-    await go(["build", ...NO_DWARF, "-trimpath", "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", output, ...pin.packages], folder);
+    await go(["build", ...SHARED, "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", output, ...pin.packages], folder);
     for (const file of pin.files ?? []) await copyFile(join(source, file), join(folder, basename(file)));
   });
 }
 
-/** Nobody debugs these programs: without its tables the compiler has less to write. The same for all, or nothing would be compiled once. */
-const NO_DWARF = ["-gcflags=all=-dwarf=false"];
+/**
+ * The same for all, or what they share would be compiled for each. Nobody debugs these programs: without its tables the compiler has less to
+ * write. No -trimpath: it makes a package's key of the version before a replace line, so that one library in one folder had two keys
+ * (buildActionID in cmd/go/internal/work/exec.go).
+ */
+const SHARED = ["-gcflags=all=-dwarf=false"];
 
 const placeOf = ({ name, version }: Pick<GoBuild, "name" | "version">) => `${name}-${version}`;
 
@@ -45,7 +49,7 @@ export async function buildOwn(sources: string, key: string): Promise<string> {
   return await cached(`lab-programs-${key}`, async (folder) => {
     const source = join(folder, "source");
     await cp(sources, source, { recursive: true });
-    await go(["build", "-trimpath", "-ldflags", "-s -w", "-o", `${folder}/`, "./..."], source);
+    await go(["build", ...SHARED, "-ldflags", "-s -w", "-o", `${folder}/`, "./..."], source);
   });
 }
 
