@@ -9,7 +9,7 @@ import { OLD_NAMES } from "./rehearse.ts";
 const USAGE = `usage: ./bunw test/lab/up.ts [--control-planes 1] [--workers 1]
 
 Builds a real kubeadm cluster on this machine, out of namespaces, and leaves it up. Needs root. The first run compiles Kubernetes
-(about 10 minutes on two cores). A lab that is already up is removed first.
+(about 7 minutes on two cores). A lab that is already up is removed first.
 
   ./bunw test/lab/enter.ts cp1                     a shell on a node
   ./bunw test/lab/enter.ts cp1 kubectl get pods -A

@@ -15,20 +15,20 @@ const HOME = join(import.meta.dir, "../..");
  */
 const BUDGETS: Record<string, number> = {
   "00-assess": 200,
-  "00-salvage": 172,
-  "00-token-key": 144,
-  "01-etcd": 189,
-  "02-control-plane": 203,
+  "00-salvage": 170,
+  "00-token-key": 142,
+  "01-etcd": 187,
+  "02-control-plane": 193,
   "03-join": 70,
-  "03-workers": 184,
-  "04-sa-tokens": 186,
+  "03-workers": 183,
+  "04-sa-tokens": 185,
   "05-verify": 200,
-  drill: 210,
-  "hand-over": 139,
-  "join-again": 98,
+  drill: 207,
+  "hand-over": 137,
+  "join-again": 94,
   "pack-kit": 20,
-  plan: 220,
-  report: 261,
+  plan: 218,
+  report: 259,
 };
 
 /** Rooms beside the repair: no part loads them. */

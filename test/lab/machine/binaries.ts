@@ -1,4 +1,4 @@
-/** The paths of the lab's programs: in the folder of KUBE_PKI_REPAIR_BIN, or built from Go modules (the first time about 10 minutes). */
+/** The paths of the lab's programs: in the folder of KUBE_PKI_REPAIR_BIN, or built from Go modules (the first time about 7 minutes). */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
