@@ -86,10 +86,15 @@ async function typeAt(operator: Operator, { node, command }: Todo): Promise<Step
   const screen = screenOf(step);
   if (isStop(step.exitCode)) operator.stops.push(`${typed.at(-1)}: ${reasonIn({ ...step, stderr: screen })}`);
   if (command.includes("04-sa-tokens") && screen.includes("not restarted: ")) await restartBarePods(scene);
-  const bundle = /hand-over\.ts unpack (\S+)/.exec(screen)?.[1];
+  const bundle = bundleIn(screen);
   if (command.includes("hand-over.ts pack") && bundle) await carry(operator, node, bundle, scene.lab.controlPlanes);
   if (command.includes("03-workers.ts open") && screen.includes("03-join.ts")) await carry(operator, node, TOKENS, scene.lab.workers);
   return step;
+}
+
+/** The file in the line that `pack` prints for the other nodes: its last word. */
+export function bundleIn(screen: string): string | undefined {
+  return /hand-over\.ts unpack (?:--[\w-]+ \S+ )*(?:-- )?(\S+)/.exec(screen)?.[1];
 }
 
 /** `pack` asks twice, `unpack` once; what is typed too much is not read. */

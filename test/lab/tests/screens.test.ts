@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { pretendScene } from "../../pretend/scene.ts";
 import type { Output } from "../machine/machine.ts";
-import { followScreens, operatorAt } from "../scene/screens.ts";
+import { bundleIn, followScreens, operatorAt } from "../scene/screens.ts";
 
 const done = (next: string): Partial<Output> => ({ stderr: `kube-pki-repair\n\ndone.  next: ${next}\n` });
 const assess = (...next: string[]): Partial<Output> => ({
@@ -13,7 +13,7 @@ const stop = (hint: string): Partial<Output> => ({ exitCode: 1, stderr: `\nerror
 const S = "./bunw scripts";
 const terminal = (command: string) => `yes "four words of the phone call" | head -2 | script -qec "${command}" /dev/null`;
 const JOIN = `${S}/03-join.ts --server https://lab-api:6443 --ca-hash sha256:7d --token-file token`;
-const UNPACK = `${S}/hand-over.ts unpack keys.age --ca-hash sha256:7d`;
+const UNPACK = `${S}/hand-over.ts unpack --ca-hash sha256:7d keys.age`;
 
 async function follow(answers: Record<string, Partial<Output>>) {
   const { scene } = pretendScene(answers);
@@ -63,7 +63,7 @@ done.  next: the same on cp2 where it is not done yet, then ${S}/04-sa-tokens.ts
   expect(typed).toEqual([
     ...["cp1: 00-assess.ts", "cp1: systemctl stop kubelet", "cp1: 00-assess.ts --deep --no-disk", "cp1: 00-salvage.ts secret"],
     ...["cp1: 00-token-key.ts", "cp1: 01-etcd.ts --new-cas", "cp1: hand-over.ts pack", "laptop: scp cp1:keys.age cp2:"],
-    ...["cp2: hand-over.ts unpack keys.age --ca-hash sha256:7d", "cp2: hand-over.ts unpack keys.age --ca-hash sha256:7d --move-aside"],
+    ...["cp2: hand-over.ts unpack --ca-hash sha256:7d keys.age", "cp2: hand-over.ts unpack --ca-hash sha256:7d keys.age --move-aside"],
     ...[
       "cp2: 01-etcd.ts",
       "cp2: 02-control-plane.ts",
@@ -97,4 +97,13 @@ test("screens that name nothing more, or lead in a circle, end it", async () => 
   expect((await follow({})).failed).toStartWith("the screens name nothing more, after: cp1: 00-assess.ts");
   const { failed } = await follow({ [`${S}/00-assess.ts`]: stop(`${S}/00-assess.ts`) });
   expect(failed).toStartWith("the screens lead in a circle");
+});
+
+test.each([
+  "keys.age",
+  "--ca-hash sha256:0a1b keys.age",
+  "--passphrase-file word --ca-hash sha256:0a1b keys.age",
+  "--ca-hash sha256:0a1b -- keys.age",
+])("the bundle that is carried is the last word of unpack %s", (words) => {
+  expect(bundleIn(`  ./bunw scripts/hand-over.ts unpack ${words}\n`)).toBe("keys.age");
 });
