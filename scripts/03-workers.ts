@@ -1,4 +1,9 @@
 #!/usr/bin/env bun
+/**
+ * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the
+ * controller-manager runs in full again. `open` on the first control plane node, then 03-join on
+ * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
+ */
 import { adminApi } from "../shared/api/admin-api.ts";
 import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
@@ -26,11 +31,6 @@ import { APPROVES, endBySignal, endJoining, startApprover } from "../shared/work
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
-/**
- * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the
- * controller-manager runs in full again. `open` on the first control plane node, then 03-join on
- * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
- */
 import { sayTokens, writeTokenFiles } from "../shared/workers/written-tokens.ts";
 import { waitForRootCa } from "../shared/workloads/root-ca.ts";
 

@@ -36,12 +36,14 @@ export function attempt<T, D>(read: () => T, ...otherwise: [] | [D]): T | D | Fa
   }
 }
 
-/** The same of what takes time. */
-export async function attemptLater<T>(read: () => Promise<T>): Promise<T | Fail> {
+/** The same of what may take time. */
+export async function attemptLater<T>(read: () => T | Promise<T>): Promise<T | Fail>;
+export async function attemptLater<T, D>(read: () => T | Promise<T>, otherwise: D): Promise<T | D>;
+export async function attemptLater<T, D>(read: () => T | Promise<T>, ...otherwise: [] | [D]): Promise<T | D | Fail> {
   try {
     return await read();
   } catch (err) {
-    if (err instanceof Fail) return err;
+    if (err instanceof Fail) return otherwise.length > 0 ? (otherwise[0] as D) : err;
     throw err;
   }
 }

@@ -2,7 +2,7 @@
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
 import { askControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
@@ -22,19 +22,10 @@ export interface Looked {
  */
 export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<Looked> {
   const node = await readNode();
-  const all = await containersHere(node);
+  const all = await attemptLater(() => containers(node.runtimeEndpoint));
   const place = await etcdDataOf(etcdData, { node, all: seen(all) });
   sayPlace(place);
   return { node, all, place, known: exists(place.dir) ? await askControlPlaneNode(place, node, endpoint) : undefined };
-}
-
-async function containersHere(node: Node): Promise<Container[] | Fail> {
-  try {
-    return await containers(node.runtimeEndpoint);
-  } catch (err) {
-    if (err instanceof Fail) return err;
-    throw err;
-  }
 }
 
 /** Those that can be seen. */

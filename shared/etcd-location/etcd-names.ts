@@ -3,7 +3,7 @@
  * counts: a tenant's pod may be called etcd, may run a program of this name, and may lay out a folder that looks like etcd's.
  */
 
-import { attempt, Fail } from "../fail.ts";
+import { attempt, attemptLater } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -33,17 +33,8 @@ const READERS = [inManifest, inUnit, ofProcesses, ofContainer];
 /** All that names it; where nothing of that is left, the copy of a repair, which is slow. A place that cannot be looked at names nothing. */
 export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
   const found: NamedFolders[] = [];
-  for (const read of READERS) found.push(...(await unlessFail(() => read(asked))));
-  return found.length > 0 ? found : unlessFail(() => inRescue(asked));
-}
-
-async function unlessFail(read: () => NamedFolders[] | Promise<NamedFolders[]>): Promise<NamedFolders[]> {
-  try {
-    return await read();
-  } catch (err) {
-    if (err instanceof Fail) return [];
-    throw err;
-  }
+  for (const read of READERS) found.push(...(await attemptLater(() => read(asked), [])));
+  return found.length > 0 ? found : attemptLater(() => inRescue(asked), []);
 }
 
 /** The manifest that the kubelet starts etcd from. */

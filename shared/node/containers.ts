@@ -28,8 +28,7 @@ export async function containers(endpoint: string) {
 
 /** The same; none where no runtime answers. */
 export async function containersIfAny({ runtimeEndpoint }: { runtimeEndpoint: string }): Promise<readonly Container[]> {
-  const found = await attemptLater(() => containers(runtimeEndpoint));
-  return found instanceof Fail ? [] : found;
+  return await attemptLater(() => containers(runtimeEndpoint), []);
 }
 
 /** How a container was started, and what of the host it has mounted. Empty or unset: the runtime does not tell. */

@@ -1,3 +1,10 @@
+/**
+ * The kubelet's own credentials: kubelet.conf, the client certificate that it rotates, and its serving certificate.
+ *
+ * The trap: /var/lib/kubelet/pki/kubelet-client-current.pem is outside of /etc/kubernetes and survives. As long as it has not expired, the
+ * kubelet prefers it to every kubelet.conf, whichever CA signed it (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved
+ * aside when the CA is new.
+ */
 import { dirname } from "node:path";
 import { attempt } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";

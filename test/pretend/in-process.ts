@@ -1,9 +1,26 @@
 /** A function of shared/ that looks at a whole node, in this process: the node's files and programs are those of a pretend node. */
 import { spyOn } from "bun:test";
+import { rmSync, writeFileSync } from "node:fs";
 import { onNode } from "./no-node.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
 
-type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
+export type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
+
+const CONF = "/etc/kubernetes";
+
+/** A change of the node: these files and folders below /etc/kubernetes are gone. */
+export function gone(...files: string[]) {
+  return ({ root }: Pick<PretendNode, "root">) => {
+    for (const file of files) rmSync(`${root}${CONF}/${file}`, { recursive: true });
+  };
+}
+
+/** A change of the node: file below /etc/kubernetes → its text. */
+export function put(files: Record<string, string>) {
+  return ({ root }: Pick<PretendNode, "root">) => {
+    for (const [file, text] of Object.entries(files)) writeFileSync(`${root}${CONF}/${file}`, text);
+  };
+}
 
 /** Makes the node, changes it, and looks; `said` is what was printed meanwhile. Waiting in vain takes no time. The node is gone afterwards. */
 export async function lookAt<T>(

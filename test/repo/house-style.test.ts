@@ -218,15 +218,17 @@ function untidy({ path, text }: Source): string[] {
   const main = lines.findIndex((line) => /^(export )?async function main\(/.test(line)) + 1;
   return [
     ...lines.flatMap((line, index) => ([...line].length > 100 ? [`${path}:${index + 1}: over 100 columns`] : [])),
+    ...(text.startsWith("#!/usr/bin/env bun\n/**") ? [] : [`${path}: does not begin with what it is for`]),
     ...(main > 0 && main <= 40 ? [] : [`${path}: main is in line ${main}`]),
     ...(lines.at(-1) === "if (import.meta.main) await run(main);" ? [] : [`${path}: run(main) is not the last line`]),
   ];
 }
 
-test("a script's first screen has its main, its last line runs it, and no line is over 100 columns", () => {
+test("a script's first screen says what it is for and has its main, its last line runs it, and no line is over 100 columns", () => {
   const bad = `${"\n".repeat(40)}async function main() {}\nif (import.meta.main) await run(main);\n// ${"–".repeat(98)}\n`;
   expect(untidy({ path: "s.ts", text: bad })).toEqual([
     "s.ts:43: over 100 columns",
+    "s.ts: does not begin with what it is for",
     "s.ts: main is in line 41",
     "s.ts: run(main) is not the last line",
   ]);

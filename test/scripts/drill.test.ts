@@ -8,11 +8,12 @@ import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
+import { busyWorkloads } from "../pretend/busy-workloads.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, pretendNode } from "../pretend/node.ts";
 import { newKeyOf } from "../pretend/old-keys.ts";
-import { oldPod, serveRunning } from "../pretend/running.ts";
+import { serveRunning } from "../pretend/running.ts";
 import { encryptionConfig, sealed } from "../pretend/sealed.ts";
 
 /** Milliseconds. A script takes half a second, on a machine that has nothing else to do. */
@@ -243,34 +244,9 @@ test("00-assess --drill, the spelling of before, says the line of today", async 
   expect([exitCode, stderr]).toEqual([3, expect.stringContaining("hint: ./bunw scripts/drill.ts --bundle keys.age\n")]);
 });
 
-/** As etcd holds it. */
-function inEtcd(objects: Objects, key: string, object: { metadata?: object; [field: string]: unknown }) {
-  const [, namespace, name] = key.split("/");
-  objects[key] = { ...object, kind: "Thing", metadata: { name, namespace, uid: `uid-of-${name}`, ...object.metadata } };
-}
-
 function busy(objects: Objects) {
   plain.etcd(objects);
-  const rolling = { metadata: { generation: 1 }, spec: { replicas: 2, template: {} }, status: {} };
-  const ofSet = (kind: string, name: string) => ({
-    ownerReferences: [{ apiVersion: "apps/v1", kind, name, uid: `uid-of-${name}`, controller: true }],
-  });
-  for (const name of ["web", "paused"]) {
-    inEtcd(objects, `deployments/shop/${name}`, { ...rolling, spec: { ...rolling.spec, paused: name === "paused" } });
-    inEtcd(objects, `replicasets/shop/${name}-5`, { metadata: ofSet("Deployment", name) });
-    for (const n of [1, 2])
-      inEtcd(objects, `pods/shop/${name}-5-${n}`, oldPod(`${name}-5-${n}`, { kind: "ReplicaSet", name: `${name}-5` }));
-  }
-  inEtcd(objects, "statefulsets/shop/guarded", {
-    spec: { updateStrategy: { type: "OnDelete" } },
-    status: { replicas: 1, updatedReplicas: 1 },
-  });
-  inEtcd(objects, "pods/shop/guarded-0", oldPod("guarded-0", { kind: "StatefulSet", name: "guarded" }, { app: "guarded" }));
-  const budget = { spec: { selector: { matchLabels: { app: "guarded" } } }, status: { expectedPods: 1, desiredHealthy: 1 } };
-  inEtcd(objects, "poddisruptionbudgets/shop/guarded", budget);
-  const bare = oldPod("task", { kind: "Job", name: "task", apiVersion: "batch/v1" });
-  inEtcd(objects, "pods/shop/task", bare);
-  inEtcd(objects, "pods/shop/on-a-deleted-node", { ...bare, spec: { ...bare.spec, nodeName: "w9" } });
+  busyWorkloads(objects);
 }
 
 test("drill says how many pods part 4 would restart, and in part 4's words what it would leave", async () => {

@@ -30,8 +30,12 @@ const POLICY = "/usr/sbin/policy-rc.d";
 
 /** Those of a node, or those that one check needs. */
 export async function installPackages(needed: Needed = NODE_PACKAGES) {
-  if (process.getuid?.() !== 0) throw new Fail("The lab needs root: it makes namespaces, mounts and cgroups", { hint: "run it as root" });
+  if (process.getuid?.() !== 0) throw needsRoot();
   if (missingPackages(needed).length > 0) await alone(() => install(needed));
+}
+
+export function needsRoot(): Fail {
+  return new Fail("The lab needs root: it makes namespaces, mounts and cgroups", { hint: "sudo npm run rehearse, or sudo npm test" });
 }
 
 /** Checks that run at the same time install one after the other: the second may find all that it needs. */

@@ -3,6 +3,7 @@ import { existsSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { CACHE, GET_GO, goProgram, isBuilt } from "./go-build.ts";
+import { needsRoot } from "./packages.ts";
 import { KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild } from "./pins.ts";
 
 /** In GB. After the first run `du` says: Go's modules 1.1, Go's build cache 3.3, the lab's programs and images 2.0; a cluster has some more. */
@@ -19,7 +20,7 @@ export interface Machine {
 /** Errors: Fail, for the first thing that is missing. */
 export function refuseMachine(machine: Machine = thisMachine()) {
   const { isRoot, hasGo, free } = machine;
-  if (!isRoot) throw new Fail("The lab needs root: it makes namespaces, mounts and cgroups", { hint: "sudo npm run rehearse" });
+  if (!isRoot) throw needsRoot();
   if (!machine.isBuilt && !hasGo) throw new Fail("The lab's programs are compiled here, and go is missing", { hint: GET_GO });
   const wanted = machine.isBuilt ? ROOM.later : ROOM.first;
   if (free < wanted)

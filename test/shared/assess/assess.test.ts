@@ -10,7 +10,7 @@ import { issueCa } from "../../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { commandOf, decisions } from "../../pretend/decisions.ts";
 import { agedText, expireCertificates } from "../../pretend/expired.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { gone, lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
 import { MEMBER, staticUid } from "../../pretend/node.ts";
@@ -27,7 +27,6 @@ const later = await otherCa();
 const OWN_SA = { key: pki("sa.key"), pub: pki("sa.pub") };
 
 type On = Parameters<typeof lookAt>[0];
-type Node = Parameters<NonNullable<On["change"]>>[0];
 interface Row {
   what: string;
   on?: On;
@@ -35,11 +34,6 @@ interface Row {
 }
 
 const well = (change?: (node: Node) => unknown, more: On = {}): On => ({ kind: "healthy control plane node", change, ...more });
-const gone =
-  (...files: string[]) =>
-  ({ root }: Node) => {
-    for (const file of files) rmSync(`${root}/etc/kubernetes/${file}`, { recursive: true });
-  };
 const put =
   (file: string, text: string) =>
   ({ root }: Node) =>

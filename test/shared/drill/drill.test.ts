@@ -11,11 +11,12 @@ import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { busyWorkloads, inEtcd } from "../../pretend/busy-workloads.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { commandOf, decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { expireCertificates } from "../../pretend/expired.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
@@ -29,8 +30,6 @@ const before = await otherCa();
 const CONF = "/etc/kubernetes";
 const PKI = `${CONF}/pki`;
 const POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n";
-
-type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
 
 interface Row {
   what: string;
@@ -68,33 +67,10 @@ function unsigned(pod: ReturnType<typeof manifest>) {
   return pod;
 }
 
-/** As etcd holds it. */
-function inEtcd(objects: Objects, key: string, object: { metadata?: object; [field: string]: unknown }) {
-  const [, namespace, name] = key.split("/");
-  objects[key] = { ...object, kind: "Thing", metadata: { name, namespace, uid: `uid-of-${name}`, ...object.metadata } };
-}
-
 function busy(objects: Objects) {
-  const rolling = { metadata: { generation: 1 }, spec: { replicas: 2, template: {} }, status: {} };
-  for (const name of ["web", "paused"]) {
-    inEtcd(objects, `deployments/shop/${name}`, { ...rolling, spec: { ...rolling.spec, paused: name === "paused" } });
-    const owner = { apiVersion: "apps/v1", kind: "Deployment", name, uid: `uid-of-${name}`, controller: true };
-    inEtcd(objects, `replicasets/shop/${name}-5`, { metadata: { ownerReferences: [owner] } });
-    for (const n of [1, 2])
-      inEtcd(objects, `pods/shop/${name}-5-${n}`, oldPod(`${name}-5-${n}`, { kind: "ReplicaSet", name: `${name}-5` }));
-  }
-  inEtcd(objects, "statefulsets/shop/guarded", {
-    spec: { updateStrategy: { type: "OnDelete" } },
-    status: { replicas: 1, updatedReplicas: 1 },
-  });
-  inEtcd(objects, "pods/shop/guarded-0", oldPod("guarded-0", { kind: "StatefulSet", name: "guarded" }, { app: "guarded" }));
-  const budget = { spec: { selector: { matchLabels: { app: "guarded" } } }, status: { expectedPods: 1, desiredHealthy: 1 } };
-  inEtcd(objects, "poddisruptionbudgets/shop/guarded", budget);
+  busyWorkloads(objects);
   inEtcd(objects, "daemonsets/kube-system/agent", { spec: { updateStrategy: { type: "RollingUpdate" } }, status: {} });
   inEtcd(objects, "pods/kube-system/agent-1", oldPod("agent-1", { kind: "DaemonSet", name: "agent" }));
-  const bare = oldPod("task", { kind: "Job", name: "task", apiVersion: "batch/v1" });
-  inEtcd(objects, "pods/shop/task", bare);
-  inEtcd(objects, "pods/shop/on-a-deleted-node", { ...bare, spec: { ...bare.spec, nodeName: "w9" } });
 }
 
 /** As hand-over pack leaves it. */

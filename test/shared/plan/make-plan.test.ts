@@ -15,7 +15,7 @@ import { ADDRESS, healthyCp, type Objects } from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { expireCertificates } from "../../pretend/expired.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { bigInt, pretendProcess } from "../../pretend/memory.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
 import { MEMBERS, pasted, reachable, setAddress, three } from "../../pretend/plan.ts";
@@ -28,7 +28,6 @@ const PKI = "/etc/kubernetes/pki";
 const RUNBOOK = await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text();
 const key = (file: string) => bigInt(createPrivateKey(readFileSync(`${healthy}${PKI}/${file}`, "utf8")));
 
-type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
 type Asked = Parameters<typeof factsForPlan>[1];
 
 interface Row {

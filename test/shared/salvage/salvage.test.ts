@@ -1,7 +1,7 @@
 /** What a salvage decides: which keys are lost, what is proved and put back, and what comes next. Memory, Secrets and copies; no disk. */
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { failOf } from "../../../shared/fail.ts";
 import { publicPem } from "../../../shared/pki/certificate.ts";
@@ -14,7 +14,7 @@ import { putBack } from "../../../shared/salvage/put-back.ts";
 import { nextAfterSalvage } from "../../../shared/salvage/still-lost.ts";
 import { clusterObjects, FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { gone, lookAt, type PretendNode as Node, put } from "../../pretend/in-process.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "../../pretend/memory.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
 import { tokenBy } from "../../pretend/old-keys.ts";
@@ -35,8 +35,6 @@ const expired = await issueCa(certRow("ca"), FACTS, {
   now: new Date("2010-01-01"),
 });
 
-type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
-
 interface Row {
   what: string;
   on?: NodeOptions;
@@ -49,16 +47,6 @@ interface Row {
 }
 
 const WELL = { kind: "healthy control plane node" } as const;
-const gone =
-  (...files: string[]) =>
-  ({ root }: Node) => {
-    for (const file of files) rmSync(`${root}${CONF}/${file}`, { recursive: true });
-  };
-const put =
-  (files: Record<string, string>) =>
-  ({ root }: Node) => {
-    for (const [file, text] of Object.entries(files)) writeFileSync(`${root}${CONF}/${file}`, text);
-  };
 /** A pod of kube-system that has a token of the lost key. */
 const token = ({ root }: Node) => {
   podRecord(root, "kube-system", "kube-proxy-x", POD_UID);

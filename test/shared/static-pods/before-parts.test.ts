@@ -1,7 +1,7 @@
 /** Before parts 1 and 2 stop anything: what they would make, stop and write, and what they refuse. In the order in which the scripts ask. */
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { refuseNoMember } from "../../../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../../../shared/etcd/peers.ts";
 import { quorumOf } from "../../../shared/etcd/quorum.ts";
@@ -20,7 +20,7 @@ import { FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pre
 import { decisions } from "../../pretend/decisions.ts";
 import { LOST, THIRD } from "../../pretend/etcd.ts";
 import { expireCertificates } from "../../pretend/expired.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { gone, lookAt, type PretendNode as Node, put } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import { bigInt, pretendProcess } from "../../pretend/memory.ts";
 import { CRICTL, MEMBER, type NodeOptions } from "../../pretend/node.ts";
@@ -36,8 +36,6 @@ const later = await otherCa();
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
 const SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
-
 interface Row {
   what: string;
   on?: NodeOptions;
@@ -50,16 +48,6 @@ interface Row {
 }
 
 const WELL = { kind: "healthy control plane node" } as const;
-const gone =
-  (...files: string[]) =>
-  ({ root }: Node) => {
-    for (const file of files) rmSync(`${root}${CONF}/${file}`, { recursive: true });
-  };
-const put =
-  (files: Record<string, string>) =>
-  ({ root }: Node) => {
-    for (const [file, text] of Object.entries(files)) writeFileSync(`${root}${CONF}/${file}`, text);
-  };
 const image = (word: object) => [{ command: `${CRICTL} inspecti -q *`, ...word }];
 const asOther = (name: string) => {
   const one = mirrorPod(name);

@@ -12,7 +12,7 @@ import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "
 import { decisions } from "../../pretend/decisions.ts";
 import { type EtcdState, LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT } from "../../pretend/etcd.ts";
 import { expireCertificates } from "../../pretend/expired.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import { pretendProcess } from "../../pretend/memory.ts";
 import { MEMBER, type NodeOptions } from "../../pretend/node.ts";
@@ -26,8 +26,6 @@ const { root: healthy } = await healthyCp();
 const before = await otherCa();
 const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
 const own = { key: pki("sa.key"), pub: pki("sa.pub") };
-
-type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
 
 interface Row {
   what: string;

@@ -26,7 +26,7 @@ import type { ApiOptions } from "../../pretend/api.ts";
 import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { mirrorPodOfM2, withM2 } from "../../pretend/lost-cp.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
@@ -41,8 +41,6 @@ const before = await otherCa();
 const CONF = "/etc/kubernetes";
 const MANAGER = "kube-controller-manager";
 const other = newKeyOf("ECDSA-P256");
-
-type Node = Parameters<Parameters<typeof lookAt>[1]>[0];
 
 interface Row {
   what: string;
