@@ -19,10 +19,8 @@ import type { Node } from "../node/node.ts";
 import { kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
-import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
-import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+import { byKind, type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
 import { remedyOf } from "../pki/lost-keys.ts";
-import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import { mountedFiles } from "../salvage/memory/mounted-files.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
@@ -32,7 +30,7 @@ import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-row
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Looked, seen } from "./look-here.ts";
-import { caRow, clockRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { clockRows, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, sharedRow, summary } from "./rows.ts";
 import { withStopped } from "./stopped-rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
@@ -91,21 +89,18 @@ interface Look {
 
 async function assessControlPlane({ node: found, dataDir, running, deep: options, lost, known }: Look): Promise<Assessment> {
   const node = known.cp?.node ?? found;
-  const cas = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts, known));
-  const sa = examineServiceAccountKey(known.certificatesDir, known.facts);
-  const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts, known));
-  const configs = kubeconfigFindings(known);
+  const findings = findingsOf(known);
+  const { shared, leaves, kubeconfigs } = byKind(findings);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);
   const clock = known.cp ? await clockTrouble(known.cp) : [];
   const files = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir, etcd: known.etcd, ran: known.cp?.ran });
   const damage = [
     ...clockRows(clock),
-    ...cas.map((finding) => caRow(finding, finding.name === "ca" ? strange : undefined)),
-    findingRow(sa),
-    ...foreignSaRow(sa, evidence),
+    ...shared.map((finding) => sharedRow(finding, finding.name === "ca" ? strange : undefined)),
+    ...foreignSaRow(shared.at(-1)!, evidence),
     ...summary("certificates", leaves),
-    ...summary("kubeconfigs", configs),
+    ...summary("kubeconfigs", kubeconfigs),
     ...manifestRows(node, known),
     ...lostFileRows(files),
     ...dataRows(known, dataDir),
@@ -115,13 +110,13 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...caRows(known),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
-    ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
+    ...modeRows(findings.flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
     ...repairRows(known),
   ];
   const network = await cniRows(node);
   const isLost = (finding: Finding) =>
     finding.state === "ok" ? strange && finding.name === "ca" : remedyOf(finding, evidence).do === "lost";
-  const lostKeys = [...cas, sa].filter(isLost);
+  const lostKeys = shared.filter(isLost);
   const oldKey = oldSaKey(known.data, node, known.certificatesDir);
   const deep =
     options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options) : undefined);
@@ -130,7 +125,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   return {
     node: node.name,
     role: "control plane",
-    well: isWell ? await wellLine(known.cp!, [...cas, sa, ...leaves, ...configs]) : undefined,
+    well: isWell ? await wellLine(known.cp!, findings) : undefined,
     kubernetes: known.cluster?.kubernetesVersion,
     cluster: known.cluster && describe(known.cluster, known.facts),
     ca: clusterCaSeen(node, known),
@@ -156,10 +151,13 @@ function filesBack(
   return inLines(restoreCommands(files, { mounted, others, pki: certificatesDir }));
 }
 
-function kubeconfigFindings({ facts, cp }: PartialFacts) {
-  if (!facts) return [];
-  const rows = kubeconfigRows(facts, { superAdmin: cp !== undefined && mountsSuperAdmin(cp) }).filter((row) => row.name !== "kubelet");
-  return rows.map((row) => examineKubeconfig(row, facts));
+/** Nothing says where a kubeconfig has to lead while the cluster is unknown. */
+function findingsOf(known: PartialFacts): Finding[] {
+  const { facts, cp } = known;
+  const wanted = facts
+    ? wholePki(facts, { superAdmin: cp !== undefined && mountsSuperAdmin(cp) })
+    : { certs: CERTS, serviceAccountKey: true };
+  return pkiFindings(wanted, facts, known);
 }
 
 function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {

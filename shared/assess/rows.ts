@@ -31,15 +31,17 @@ export function clockRows(found: Fail | readonly string[]): Row[] {
   return found.map((detail) => ({ id: "clock", what: "clock", state: "known", detail }));
 }
 
-/** `strange`: of the cluster's CA, where a sound one that is not it is in its place. */
-export function caRow(finding: Finding, strange?: StrangeCa): Row {
+/** A CA, or the service-account key. `strange`: of the cluster's CA, where a sound one that is not it is in its place. */
+export function sharedRow(finding: Finding, strange?: StrangeCa): Row {
   if (strange) return { ...findingRow(finding), state: FOREIGN, detail: strange.older ? EARLIER : LATER };
+  if (!finding.row) return findingRow(finding, "signs every service-account token");
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
   const more = finding.name === "ca" ? ", all kubeconfigs, every kubelet" : "";
   return findingRow(finding, `signs: ${signs.join(", ")}${more}`);
 }
 
-export function findingRow(finding: Finding, lost = "signs every service-account token"): Row {
+/** `lost`: what is said where it is missing. */
+function findingRow(finding: Finding, lost = ""): Row {
   const what = finding.paths.map((path) => path.replace("/etc/kubernetes/", "")).join(", ");
   if (finding.differs) return differsRow(checkIdOf(finding.name), what, finding.differs);
   return { id: checkIdOf(finding.name), what, state: shown(finding.state), detail: finding.state === "missing" ? lost : finding.detail };
@@ -68,7 +70,7 @@ export function summary(what: "certificates" | "kubeconfigs", findings: Finding[
   if (wrong.length === 0) return [{ id: what, what: `${findings.length} ${what}`, state: "ok", detail: soonest(findings) }, ...differences];
   if (wrong.every((finding) => finding.state === "missing") && wrong.length === findings.length)
     return [{ id: what, what: `${findings.length} ${what}`, state: "!MISSING!", detail: "" }];
-  return [...wrong.map((finding) => findingRow(finding, "")), ...differences];
+  return [...wrong.map((finding) => findingRow(finding)), ...differences];
 }
 
 function soonest(findings: Finding[]): string {

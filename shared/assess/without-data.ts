@@ -12,14 +12,13 @@ import { manifestPath, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { CERTS } from "../pki/certs.ts";
-import { examine, examineKubeconfig } from "../pki/examine.ts";
+import { byKind, pkiFindings } from "../pki/examine.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { dataRows } from "./data-rows.ts";
 import { etcdUnitRows } from "./etcd-unit-rows.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
-import { caRow, findingRow, lostFileRows, manifestRows, podsBeside, summary } from "./rows.ts";
+import { lostFileRows, manifestRows, podsBeside, sharedRow, summary } from "./rows.ts";
 
 interface Look {
   node: Node;
@@ -75,20 +74,16 @@ async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, da
 
 /** Of etcd's own files only those that such a node has. */
 function fileRows({ etcd }: WithoutData, certificatesDir: string): Row[] {
-  const rows = isNotKubeadms(etcd) ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
-  const findings = rows.map((row) => ({ shared: row.shared, finding: examine(row, undefined, { certificatesDir }) }));
-  const configs = ["admin", "controller-manager", "scheduler"].map((name) => examineKubeconfig(kubeconfigRow(name), undefined));
+  const certs = isNotKubeadms(etcd) ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
+  const kubeconfigs = ["admin", "controller-manager", "scheduler"].map(kubeconfigRow);
+  const found = byKind(pkiFindings({ certs, serviceAccountKey: true, kubeconfigs }, undefined, { certificatesDir }));
   return [
-    ...findings.filter(({ shared }) => shared).map(({ finding }) => caRow(finding)),
-    findingRow(examineServiceAccountKey(certificatesDir)),
-    ...summary(
-      "certificates",
-      findings.filter(({ shared }) => !shared).map(({ finding }) => finding),
-    ),
+    ...found.shared.map((finding) => sharedRow(finding)),
+    ...summary("certificates", found.leaves),
     ...(isNotKubeadms(etcd) ? etcd.client.filter((path) => !exists(path)) : []).map((what) =>
       missing("certificate-apiserver-etcd-client", what, "the API server needs it to reach etcd"),
     ),
-    ...summary("kubeconfigs", configs),
+    ...summary("kubeconfigs", found.kubeconfigs),
   ];
 }
 

@@ -8,10 +8,7 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
-import { CERTS } from "../pki/certs.ts";
-import { examine, examineKubeconfig } from "../pki/examine.ts";
-import { kubeconfigRows } from "../pki/kubeconfigs.ts";
-import { examineServiceAccountKey } from "../pki/sa-keys.ts";
+import { pkiFindings, wholePki } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 
 /** Errors: Refused with what is wrong here. Asks the API server one question. */
@@ -26,12 +23,7 @@ export async function refuseDamaged(cp: ControlPlaneNode) {
 
 function* troubles(cp: ControlPlaneNode): Generator<string> {
   const { facts, node, data } = cp;
-  const configs = kubeconfigRows(facts, { superAdmin: false }).filter(({ name }) => name !== "kubelet");
-  const findings = [
-    ...CERTS.map((row) => examine(row, facts)),
-    examineServiceAccountKey(facts.certificatesDir, facts),
-    ...configs.map((row) => examineKubeconfig(row, facts)),
-  ];
+  const findings = pkiFindings(wholePki(facts), facts);
   for (const { paths, state, detail } of findings) if (state !== "ok") yield `${paths[0]}: ${state} (${detail})`;
   for (const name of CONTROL_PLANE) {
     const path = manifestPath(cp, name);

@@ -11,8 +11,7 @@ import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
 import { hasOwnClient } from "../node/control-plane-kubelet.ts";
 import type { Node } from "../node/node.ts";
 import { CERTS, type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
-import { clusterCa, examine, examineKubeconfig } from "../pki/examine.ts";
-import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+import { clusterCa, examine, pkiFindings, wholePki } from "../pki/examine.ts";
 import { shell } from "../shell-line.ts";
 
 interface Place {
@@ -56,10 +55,9 @@ export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; 
       files: [caFile!],
       steps: [shell`scp -p root@NODE:${caFile!} ${caFile!}   # every node has the same`, "./bunw scripts/00-assess.ts"],
     };
-  const certs = CERTS.filter((row) => row.ca === "ca").map((row) => examine(row, facts));
-  const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
-  const findings = [...certs, ...kubeconfigs.map((row) => examineKubeconfig(row, facts))].filter(({ state }) => state !== "ok");
-  const files = findings.map(({ paths }) => paths[0]!);
+  const { kubeconfigs } = wholePki(facts);
+  const findings = pkiFindings({ certs: CERTS.filter((row) => row.ca === "ca"), kubeconfigs }, facts);
+  const files = findings.filter(({ state }) => state !== "ok").map(({ paths }) => paths[0]!);
   if (!hasOwnClient(node, clusterCa(facts.certificatesDir))) files.push(node.kubelet.clientPem);
   return files.length > 0 ? { files, steps: sign(facts.certificatesDir) } : undefined;
 }

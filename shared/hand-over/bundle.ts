@@ -11,7 +11,7 @@ import { hashIn, privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
 import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { caPairVerdict } from "../pki/examine.ts";
 import type { Verdict } from "../pki/judge.ts";
-import { serviceAccountVerdict } from "../pki/sa-keys.ts";
+import { serviceAccountVerdict } from "../pki/judge.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { VERSION } from "../run.ts";
 import { sha256Of } from "./sha256.ts";

@@ -7,11 +7,10 @@
  */
 import { Fail } from "../fail.ts";
 import { retyped } from "../retyped.ts";
-import { CERTS, type Cert, type ClusterFacts, isInternal } from "./certs.ts";
-import { examine, examineKubeconfig, type Finding } from "./examine.ts";
+import { type Cert, type ClusterFacts, isInternal } from "./certs.ts";
+import { type Finding, pkiFindings, type WantedPki } from "./examine.ts";
 import type { KubeconfigRow } from "./kubeconfigs.ts";
 import { type Evidence, type Remedy, remedyOf } from "./lost-keys.ts";
-import { examineServiceAccountKey } from "./sa-keys.ts";
 
 /** `internal`: only the CAs that nobody but control plane nodes trusts, those of etcd and of the front proxy. */
 export type NewCas = "all" | "internal";
@@ -23,12 +22,6 @@ export interface ActionOptions {
   newCas?: NewCas | undefined;
   /** What the cluster's public keys are known by; asked only where one of them is not here. */
   evidence?: (() => Evidence) | undefined;
-}
-
-export interface WantedPki {
-  certs?: readonly Cert[];
-  kubeconfigs?: readonly KubeconfigRow[];
-  serviceAccountKey?: boolean;
 }
 
 export interface PkiAction {
@@ -46,17 +39,15 @@ export interface PkiAction {
 }
 
 /** Errors: none of its own; a lost row is one to `refuse`. A CA stands before what it signs. */
-export function actionsFor(
-  { certs = [], kubeconfigs = [], serviceAccountKey }: WantedPki,
-  facts: ClusterFacts,
-  options: ActionOptions,
-): PkiAction[] {
+export function actionsFor(wanted: WantedPki, facts: ClusterFacts, options: ActionOptions): PkiAction[] {
   const actions: PkiAction[] = [];
-  const todoOf = (ca: string) => actions.find(({ row }) => row?.name === ca)?.todo;
-  for (const row of CERTS.filter(({ name }) => certs.some((cert) => cert.name === name)))
-    actions.push(row.ca ? actionForSigned(row, facts, todoOf(row.ca)) : { row, ...actionForShared(examine(row, facts), options) });
-  if (serviceAccountKey) actions.push(actionForShared(examineServiceAccountKey(facts.certificatesDir, facts), options));
-  return [...actions, ...kubeconfigs.map((row) => actionForSigned(row, facts, todoOf("ca")))];
+  for (const finding of pkiFindings(wanted, facts)) {
+    const { row } = finding;
+    const ca = row && ("path" in row ? "ca" : row.ca);
+    const ofCa = () => actions.find((one) => one.row?.name === ca)?.todo;
+    actions.push({ ...(ca ? actionForSigned(finding, ofCa()) : actionForShared(finding, options)), ...(row && { row }) });
+  }
+  return actions;
 }
 
 /** The CAs that these actions make anew, and sa.key. Errors: Fail where one is lost and a new one is not asked for. */
@@ -66,8 +57,8 @@ export function keysToMake(actions: readonly PkiAction[]): Finding[] {
 }
 
 /** A leaf or a kubeconfig, by what is done with its CA. */
-export function actionForSigned(row: Cert | KubeconfigRow, facts: ClusterFacts, ca?: PkiAction["todo"]): PkiAction {
-  const finding = "path" in row ? examineKubeconfig(row, facts) : examine(row, facts);
+export function actionForSigned(finding: Finding, ca?: PkiAction["todo"]): PkiAction {
+  const row = finding.row!;
   if (ca === "restore") return { row, finding, todo: "check" };
   return { row, finding, todo: finding.state === "ok" && ca !== "make" ? "keep" : "renew" };
 }

@@ -7,10 +7,10 @@ import { Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
-import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction, type WantedPki } from "./actions.ts";
+import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction } from "./actions.ts";
 import { certInfo, endOf, publicPem } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
-import { caText, examine, type Finding, readable } from "./examine.ts";
+import { caText, examine, type Finding, readable, type WantedPki } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
@@ -53,7 +53,7 @@ export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, 
   const job: Job = { actions, facts, options, takeKey: keyStock(facts.keyAlgorithm, count), cas: new Map() };
   const ensured = { kept: [] as string[], written: [] as string[] };
   for (const one of actions) {
-    const wrote = await applyRow(one.todo === "check" ? actionForSigned(one.row!, facts) : one, job);
+    const wrote = await applyRow(one.todo === "check" ? actionForSigned(examine(one.row!, facts)) : one, job);
     (wrote ? ensured.written : ensured.kept).push(one.finding.name);
   }
   sayShorter(actions, ensured.written, facts);

@@ -1,11 +1,11 @@
 /**
- * Looks at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess prints the findings, the issuing steps follow them,
- * verify ends with them, so the three never disagree. Nothing here writes, and no damaged file makes it throw.
+ * Is each file sound? Looks at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess prints the findings, the issuing
+ * steps follow them, verify ends with them, so the three never disagree. Nothing here writes, and no damaged file makes it throw.
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type CertInfo, certInfo, certificatesIn, infoOf, signedBy } from "./certificate.ts";
-import { CERTIFICATES_DIR, type Cert, type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
+import { CERTIFICATES_DIR, CERTS, type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
 import {
   caVerdict,
   type Difference,
@@ -17,17 +17,20 @@ import {
   type State,
   serverDifference,
   serverVerdict,
+  serviceAccountVerdict,
   subjectVerdict,
   timeVerdict,
   usageVerdict,
   type Verdict,
 } from "./judge.ts";
-import { type Kubeconfig, type KubeconfigRow, readKubeconfig } from "./kubeconfigs.ts";
+import { type Kubeconfig, type KubeconfigRow, kubeconfigRows, readKubeconfig } from "./kubeconfigs.ts";
 import { signingFirst, trustsCa } from "./trusted-keys.ts";
 
 export type { State };
 
 export interface Finding {
+  /** Of a table; unset: the pair sa.key and sa.pub. */
+  row?: Cert | KubeconfigRow;
   /** The row's name, and the files looked at: certificate then key, or the kubeconfig. */
   name: string;
   paths: string[];
@@ -37,6 +40,44 @@ export interface Finding {
   cert?: CertInfo | undefined;
   /** Of `ok`: it works, and is not as kubeadm-config would have it. */
   differs?: Difference | undefined;
+}
+
+/** Rows of the tables, and the pair sa.key and sa.pub. */
+export interface WantedPki {
+  certs?: readonly Cert[];
+  serviceAccountKey?: boolean;
+  kubeconfigs?: readonly KubeconfigRow[];
+}
+
+/** All of a control plane node but the kubelet's kubeconfig, whose certificate is a file of the kubelet's. */
+export function wholePki(facts: ClusterFacts, { superAdmin = false } = {}): Required<WantedPki> {
+  const kubeconfigs = kubeconfigRows(facts, { superAdmin }).filter(({ name }) => name !== "kubelet");
+  return { certs: CERTS, serviceAccountKey: true, kubeconfigs };
+}
+
+interface Where {
+  certificatesDir?: string;
+}
+
+/** Of `pkiFindings`: the keys that all control plane nodes share, the certificates that their CAs have signed, and the kubeconfigs. */
+export function byKind(findings: readonly Finding[]) {
+  const {
+    shared = [],
+    leaves = [],
+    kubeconfigs = [],
+  } = Object.groupBy(findings, ({ row }) => (row && "path" in row ? "kubeconfigs" : row?.ca ? "leaves" : "shared"));
+  return { shared, leaves, kubeconfigs };
+}
+
+/** Each row that is asked for: a CA before what it signs, then sa.key, then the kubeconfigs. */
+export function pkiFindings(wanted: WantedPki, facts: ClusterFacts | undefined, where: Where = {}): Finding[] {
+  const { certs = [], serviceAccountKey, kubeconfigs = [] } = wanted;
+  const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
+  return [
+    ...CERTS.filter(({ name }) => certs.some((cert) => cert.name === name)).map((row) => examine(row, facts, where)),
+    ...(serviceAccountKey ? [examineServiceAccountKey(dir, facts)] : []),
+    ...kubeconfigs.map((row) => examine(row, facts, where)),
+  ];
 }
 
 /** The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail where it is not there. */
@@ -58,39 +99,49 @@ export function bothCas(certificatesDir: string, oldCaPem: string): string {
 }
 
 /**
- * Looks at a row's certificate and key. Without facts, names and subject are not judged. A root's own name is never judged: it may be a
+ * Looks at a row's certificate and key, or at its kubeconfig. Without facts, names and subject are not judged. A root's own name is never judged: it may be a
  * CA of the company. More names or groups than the row asks for are fine; a name that nobody needs may be missing, and is a difference.
  */
-export function examine(row: Cert, facts: ClusterFacts | undefined, where: { certificatesDir?: string } = {}): Finding {
+export function examine(row: Cert | KubeconfigRow, facts: ClusterFacts | undefined, where: Where = {}): Finding {
   const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
+  if ("path" in row) return examineKubeconfig(row, facts, dir);
   const paths = [certPath(row, dir), keyPath(row, dir)];
   const [text, key] = paths.map(readable);
   const cert = text && !row.ca ? signingFirst(text, key) : text;
   const pair = pairVerdict(cert, key);
   const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
   const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
-  const found = finding(row.name, paths, cert, verdict);
+  const found = finding(row, paths, cert, verdict);
   if (facts && found.state === "ok" && found.cert) found.differs = namesDifference(row, found.cert, facts);
   return elsewhere && !verdict ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` } : found;
 }
 
-/** Looks at a row's kubeconfig; its client certificate may be in a file of its own (the kubelet's). Each server of the cluster is accepted. */
-export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined): Finding {
-  const dir = facts?.certificatesDir ?? CERTIFICATES_DIR;
+/** The client certificate may be in a file of its own (the kubelet's). Each server of the cluster is accepted. */
+function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined, dir: string): Finding {
   const config = attempt(() => readKubeconfig(row.path));
-  if (config instanceof Fail) return finding(row.name, [row.path], undefined, ["unreadable", config.message]);
+  if (config instanceof Fail) return finding(row, [row.path], undefined, ["unreadable", config.message]);
   const ca = caText(certRow("ca"), dir);
   const missing: Verdict = ["missing", `${row.path} is not there`];
-  const found = finding(row.name, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
+  const found = finding(row, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
   if (facts && config && found.state === "ok")
     found.differs = signingDifference(row, config) ?? userDifference(row, found.cert, facts) ?? serverDifference(config.server, facts);
   return found;
 }
 
-function finding(name: string, paths: string[], certPem: string | undefined, verdict: Verdict): Finding {
+/** The pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are changed. */
+export function examineServiceAccountKey(certificatesDir: string, { externalSigner = false } = {}): Finding {
+  const { name, file } = SERVICE_ACCOUNT_KEYS;
+  const paths = [keyPath(SERVICE_ACCOUNT_KEYS, certificatesDir), `${certificatesDir}/${file}.pub`];
+  if (externalSigner) return { name, paths, state: "ok", detail: "an external signer has the key" };
+  const [key, pub] = paths.map(readable);
+  const verdict = serviceAccountVerdict(key, pub);
+  return { name, paths, state: verdict?.[0] ?? "ok", detail: verdict?.[1] ?? "sa.pub is the public half of sa.key" };
+}
+
+function finding(row: Cert | KubeconfigRow, paths: string[], certPem: string | undefined, verdict: Verdict): Finding {
   const cert = infoOf(certPem);
   const detail = verdict?.[1] ?? (cert ? `until ${day(cert.notAfter)}, signed by ${nameIn(cert.issuer)}` : "");
-  return { name, paths, state: verdict?.[0] ?? "ok", detail, cert };
+  return { row, name: row.name, paths, state: verdict?.[0] ?? "ok", detail, cert };
 }
 
 function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, dir: string): Verdict {

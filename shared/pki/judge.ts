@@ -1,7 +1,7 @@
 /** The single questions asked of a certificate: each answers undefined, or what is wrong as a state and a sentence. Used by examine.ts. */
 import { attempt, Fail } from "../fail.ts";
 import { isFor, type Names } from "./addresses.ts";
-import { type CertInfo, certInfo, keyMatches, privateKeyOf, signedBy } from "./certificate.ts";
+import { type CertInfo, certInfo, keyMatches, privateKeyOf, publicKeyOf, signedBy } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { clusterServer, localServer } from "./kubeconfigs.ts";
 
@@ -116,4 +116,17 @@ export function day(date: Date): string {
 
 export function nameIn(subject: string): string {
   return /CN=([^,]+)/.exec(subject)?.[1] ?? subject;
+}
+
+/** Judges the pair that signs service-account tokens, wherever it was read from. */
+export function serviceAccountVerdict(key: string | undefined, pub: string | undefined): Verdict {
+  if (key === undefined)
+    return pub === undefined ? ["missing", "neither sa.key nor sa.pub is there"] : ["key missing", "sa.pub is there without sa.key"];
+  if (attempt(() => privateKeyOf(key)) instanceof Fail) return ["unreadable", "sa.key cannot be read"];
+  if (pub === undefined) return ["public key missing", "sa.key is there without sa.pub"];
+  if (attempt(() => publicKeyOf(pub)) instanceof Fail) return ["unreadable", "sa.pub cannot be read"];
+  const keys = pub.split(/(?<=-----END [A-Z ]+-----)\s*/).filter((block) => block.includes("BEGIN"));
+  return keys.some((one) => attempt(() => keyMatches(one, key)) === true)
+    ? undefined
+    : ["does not match its key", "sa.pub does not hold the public half of sa.key"];
 }

@@ -3,45 +3,16 @@
  * Part 1 leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has
  * renewed them, and pods on other nodes keep theirs for longer.
  */
-import { attempt, Fail } from "../fail.ts";
+import { Fail } from "../fail.ts";
 import { readText, removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { shell } from "../shell-line.ts";
-import { hashIn, keyMatches, privateKeyOf, publicKeyOf, publicKeysIn } from "./certificate.ts";
-import { keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
-import { type Finding, readable } from "./examine.ts";
-import type { Verdict } from "./judge.ts";
+import { hashIn, publicKeysIn } from "./certificate.ts";
+import { examineServiceAccountKey } from "./examine.ts";
 
 /** The `kid` of tokens a service-account key signs: base64url(SHA-256(SPKI DER)), kubernetes' pkg/serviceaccount/jwt.go. */
 export function serviceAccountKeyId(publicPem: string): string {
   return Buffer.from(hashIn(publicPem).slice("sha256:".length), "hex").toString("base64url");
-}
-
-/** Looks at the key pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are changed. */
-export function examineServiceAccountKey(certificatesDir: string, { externalSigner = false } = {}): Finding {
-  const paths = [keyPath(SERVICE_ACCOUNT_KEYS, certificatesDir), `${certificatesDir}/${SERVICE_ACCOUNT_KEYS.file}.pub`];
-  if (externalSigner) return { name: SERVICE_ACCOUNT_KEYS.name, paths, state: "ok", detail: "an external signer has the key" };
-  const [key, pub] = paths.map(readable);
-  const verdict = serviceAccountVerdict(key, pub);
-  return {
-    name: SERVICE_ACCOUNT_KEYS.name,
-    paths,
-    state: verdict?.[0] ?? "ok",
-    detail: verdict?.[1] ?? "sa.pub is the public half of sa.key",
-  };
-}
-
-/** Judges the pair that signs service-account tokens, wherever it was read from. */
-export function serviceAccountVerdict(key: string | undefined, pub: string | undefined): Verdict {
-  if (key === undefined)
-    return pub === undefined ? ["missing", "neither sa.key nor sa.pub is there"] : ["key missing", "sa.pub is there without sa.key"];
-  if (attempt(() => privateKeyOf(key)) instanceof Fail) return ["unreadable", "sa.key cannot be read"];
-  if (pub === undefined) return ["public key missing", "sa.key is there without sa.pub"];
-  if (attempt(() => publicKeyOf(pub)) instanceof Fail) return ["unreadable", "sa.pub cannot be read"];
-  const keys = pub.split(/(?<=-----END [A-Z ]+-----)\s*/).filter((block) => block.includes("BEGIN"));
-  return keys.some((one) => attempt(() => keyMatches(one, key)) === true)
-    ? undefined
-    : ["does not match its key", "sa.pub does not hold the public half of sa.key"];
 }
 
 /** sa.pub on this node, where its sa.key is there, too: its tokens are not old. */

@@ -8,9 +8,8 @@ import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
 import { CERTS, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
-import { examine, type Finding } from "../pki/examine.ts";
+import { type Finding, pkiFindings } from "../pki/examine.ts";
 import { remedyOf } from "../pki/lost-keys.ts";
-import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { caGenerations, type Generation, type Generations, generation, hashOf, labelOf, saGenerations } from "./generations.ts";
 
@@ -32,13 +31,14 @@ export interface WantedOptions {
 
 /** The keys that are not in their places: first those that all control plane nodes share, then those of certificates without their key. */
 export function wantedKeys(known: ClusterEvidence, options: WantedOptions): WantedKey[] {
-  return [...SHARED_KEYS.flatMap((key) => wantedShared(key, known, options)), ...wantedLeaves(options.certificatesDir)];
+  const findings = pkiFindings({ certs: CERTS, serviceAccountKey: true }, undefined, options);
+  return [...SHARED_KEYS.flatMap((key) => wantedShared(key, known, { ...options, findings })), ...findings.flatMap(wantedLeaf)];
 }
 
-function wantedShared(key: SharedKey, known: ClusterEvidence, options: WantedOptions): WantedKey[] {
-  const { certificatesDir, others } = options;
+function wantedShared(key: SharedKey, known: ClusterEvidence, options: WantedOptions & { findings: readonly Finding[] }): WantedKey[] {
+  const { certificatesDir, others, findings } = options;
   const row = CERTS.find(({ file }) => file === key.name);
-  const finding = row ? examine(row, undefined, { certificatesDir }) : examineServiceAccountKey(certificatesDir);
+  const finding = findings.find(({ name }) => name === (row?.name ?? key.name))!;
   const all = row ? caGenerations(row.name, known) : saGenerations(known, certificatesDir);
   const { generations, candidates } = chosen(key, all, options);
   const here = keyInPlace(key, certificatesDir);
@@ -67,19 +67,15 @@ function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOp
 }
 
 /** A leaf's key is worth finding only where its certificate is still here; else both are issued anew. */
-function wantedLeaves(certificatesDir: string): WantedKey[] {
-  return CERTS.filter((row) => !row.shared).flatMap((row) => {
-    const finding = examine(row, undefined, { certificatesDir });
-    const text = finding.cert?.pem;
-    if (!text || readText(finding.paths[1]!) !== undefined) return [];
-    const generations = [generation(text, [`pki/${row.file}.crt`])];
-    return [{ name: row.file, publicFile: `${row.file}.crt`, keyFile: `${row.file}.key`, shared: false, generations, candidates: 1 }];
-  });
+function wantedLeaf({ row, cert, paths }: Finding): WantedKey[] {
+  if (!row || "path" in row || row.shared || !cert || readText(paths[1]!) !== undefined) return [];
+  const generations = [generation(cert.pem, [`pki/${row.file}.crt`])];
+  return [{ name: row.file, publicFile: `${row.file}.crt`, keyFile: `${row.file}.key`, shared: false, generations, candidates: 1 }];
 }
 
 /** CAs that are here with their keys and have expired: a search cannot help there. */
 export function expiredCas(certificatesDir: string): Finding[] {
-  const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, undefined, { certificatesDir }));
+  const shared = pkiFindings({ certs: CERTS.filter((row) => row.shared) }, undefined, { certificatesDir });
   return shared.filter(({ state }) => state === "expired");
 }
 

@@ -17,7 +17,7 @@ import type { PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
-import { examine } from "../pki/examine.ts";
+import { pkiFindings } from "../pki/examine.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
@@ -60,7 +60,7 @@ export function hasNewKeys(cp: ControlPlaneNode): boolean {
 /** `actions`: of the shared keys. Whether they, the certificates that etcd itself serves with, and its manifest are all in place and right. */
 export function etcdIsInPlace(cp: ControlPlaneNode, actions: readonly PkiAction[]): boolean {
   const served = CERTS.filter((row) => isEtcds(row) && row.usages.includes("server"));
-  const isSound = served.every((row) => examine(row, cp.facts).state === "ok");
+  const isSound = pkiFindings({ certs: served }, cp.facts).every(({ state }) => state === "ok");
   if (!isSound || actions.some(({ row, todo }) => row && todo !== "keep") || !exists(manifestPath(cp, "etcd"))) return false;
   return !wantedManifests(cp, ["etcd"]).some((one) => manifestTrouble(one, cp));
 }

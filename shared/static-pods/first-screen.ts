@@ -10,6 +10,7 @@ import { containers, controlPlaneContainers, isServerContainer } from "../node/c
 import { kubeletActive } from "../node/node.ts";
 import { actionForSigned, actionsFor, type PkiAction } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
+import { pkiFindings } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { isEtcds, refuseWhereNothingFits } from "./etcd-pod.ts";
 import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
@@ -31,7 +32,7 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
   const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
   const ca = actions.find(({ row }) => row?.name === "etcd-ca")?.todo;
-  const leaves = CERTS.filter(isEtcds).map((row) => actionForSigned(row, cp.facts, ca));
+  const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) => actionForSigned(finding, ca));
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletActive()) ? ["kubelet"] : []), ...new Set(running)];
   sayScreen(cp, {

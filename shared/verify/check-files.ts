@@ -11,10 +11,9 @@ import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
-import { CERTS } from "../pki/certs.ts";
-import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
+import { type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
-import { examineServiceAccountKey, oldSaPub } from "../pki/sa-keys.ts";
+import { oldSaPub } from "../pki/sa-keys.ts";
 import { standIns } from "../static-pods/provide-files.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 
@@ -31,12 +30,11 @@ export function clockCheck(cp: ControlPlaneNode): CheckRow {
 export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const { facts } = cp;
   const row = (id: CheckId, look: () => Answer, of?: string) => ({ id, look, ...(of && { of }) });
-  const ofFinding = (name: string, look: () => Finding) => row(checkIdOf(name), () => findingAnswer(checkIdOf(name), look()));
-  for (const cert of CERTS) yield ofFinding(cert.name, () => examine(cert, facts));
-  yield ofFinding("sa", () => examineServiceAccountKey(facts.certificatesDir, facts));
-  for (const conf of kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(cp) }))
-    if (conf.name === "kubelet") yield row("kubeconfig-kubelet", () => "see the kubelet's checks");
-    else yield ofFinding(conf.name, () => examineKubeconfig(conf, facts));
+  const kubeconfigs = kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(cp) });
+  for (const finding of pkiFindings({ ...wholePki(facts), kubeconfigs }, facts)) {
+    const id = checkIdOf(finding.name);
+    yield row(id, () => (finding.name === "kubelet" ? "see the kubelet's checks" : findingAnswer(id, finding)));
+  }
   for (const { name, namespace } of [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...otherStaticPods(cp)])
     yield row("manifest", () => manifestAnswer(manifestPath(cp, name, namespace)), name);
   for (const path of standIns(cp)) yield row("audit-policy", () => ({ warning: "a stand-in for the lost audit policy" }), path);

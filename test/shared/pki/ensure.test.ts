@@ -1,15 +1,15 @@
 /** Each thing that can be wrong with a PKI folder gets its own name, and ensure-pki mends it or stops. */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { exists, list, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
-import { actionsFor, keysToMake, type WantedPki } from "../../../shared/pki/actions.ts";
+import { actionsFor, keysToMake } from "../../../shared/pki/actions.ts";
 import { certInfo, publicPem } from "../../../shared/pki/certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certRow } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
-import { examine, examineKubeconfig } from "../../../shared/pki/examine.ts";
+import { examine, examineServiceAccountKey, type WantedPki } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
 import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
-import { examineServiceAccountKey, serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
+import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { mode } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -154,11 +154,11 @@ test("examineKubeconfig finds each state", async () => {
   const user = await issueClient({ cn: "kubernetes-admin", o: "kubeadm:cluster-admins" }, ca, FACTS, { key });
   const state = (text: string) => {
     writeFile(ADMIN.path, text);
-    return examineKubeconfig(ADMIN, FACTS).state as string;
+    return examine(ADMIN, FACTS).state as string;
   };
   const write = (pair: Pair, facts = FACTS, trusted = ca) => state(kubeconfigText(ADMIN, facts, { ca: trusted.cert, user: pair }));
   const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
-  expect(examineKubeconfig(ADMIN, FACTS).state).toBe("missing");
+  expect(examine(ADMIN, FACTS).state).toBe("missing");
   expect(write(user)).toBe("ok");
   expect(write(user, testFacts({ controlPlaneEndpoint: undefined }))).toBe("ok");
   expect(write(user, testFacts({ controlPlaneEndpoint: "old.example" }))).toBe("wrong server");
@@ -320,7 +320,7 @@ test("an empty kubeconfig, as a kubelet leaves it, is moved aside and written", 
   writeFile("/etc/kubernetes/scheduler.conf", "", { mode: 0o644 });
   const row = kubeconfigRow("scheduler");
   expect((await ensureMany({ kubeconfigs: [row] }, FACTS, OPTIONS)).written).toEqual(["scheduler"]);
-  expect([examineKubeconfig(row, FACTS).state, readText("/aside/etc/kubernetes/scheduler.conf")]).toEqual(["ok", ""]);
+  expect([examine(row, FACTS).state, readText("/aside/etc/kubernetes/scheduler.conf")]).toEqual(["ok", ""]);
   expect(stat(row.path)?.mode).toBe(0o600);
   expect(box.said.at(-1)).toMatch(/^wrote \/etc\/kubernetes\/scheduler.conf \(system:kube-scheduler, until [\d-]+, to https:/);
 });
