@@ -6,7 +6,7 @@
  */
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
-import { refuseExternalSigner } from "../shared/facts/external-signer.ts";
+import { refuseExternalSigner } from "../shared/facts/external-ca.ts";
 import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
 import { inOneLine, leftNames, NOBODY } from "../shared/facts/todo.ts";
 import { writeFile } from "../shared/files/files.ts";

@@ -7,7 +7,7 @@
 import { adminApi } from "../shared/api/admin-api.ts";
 import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
-import { saySilentMembers } from "../shared/etcd/silent-members.ts";
+import { saySilentMembers } from "../shared/etcd/quorum.ts";
 import { refuseNoJoining } from "../shared/facts/bootstrap-auth.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../shared/facts/cluster.ts";

@@ -5,11 +5,9 @@
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
-import { certificatesDirOn } from "../shared/etcd-location/certificates-dir.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/etcd-location/etcd-place.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
-import { isExternalCa } from "../shared/facts/external-ca.ts";
-import { isExternalSigner } from "../shared/facts/external-signer.ts";
+import { isExternalCa, isExternalSigner } from "../shared/facts/external-ca.ts";
 import { BACKUP, part1 } from "../shared/facts/next.ts";
 import {
   refuseOtherEtcd,
@@ -31,6 +29,7 @@ import { openBundle } from "../shared/hand-over/open-bundle.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { sha256Of } from "../shared/hand-over/sha256.ts";
+import { certificatesDirOn } from "../shared/manifests/on-disk.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";

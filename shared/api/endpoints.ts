@@ -9,9 +9,8 @@ import { mode, say } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { ApiError } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
-import type { KubeObject } from "./kube-object.ts";
+import { isReady, type KubeObject } from "./kube-object.ts";
 import { inParallel, retry } from "./many.ts";
-import { isReady } from "./pod-ready.ts";
 
 interface EndpointSlice extends KubeObject {
   endpoints?: { conditions?: { ready?: boolean }; nodeName?: string; targetRef?: { kind?: string; name?: string } }[] | null;

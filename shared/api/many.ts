@@ -1,8 +1,7 @@
 /** Thousands of requests: some at the same time, not all, and none is lost. Thousands of objects: none of it is silent. */
 import { count } from "../progress.ts";
 import { say } from "../run.ts";
-import { waitFor } from "../wait-for.ts";
-import { sayWhileWaiting } from "../waiting.ts";
+import { sayWhileWaiting, waitFor } from "../wait-for.ts";
 import { ApiError, deafWebhook, IS_IT_WELL, NO_ANSWER_HINT } from "./api-error.ts";
 
 /**

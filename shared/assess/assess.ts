@@ -1,7 +1,7 @@
 /** Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
 
 import { KINDS } from "../checks/kinds.ts";
-import { knownHere, stoppedProcesses } from "../evidence/process-owner.ts";
+import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";

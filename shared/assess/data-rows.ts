@@ -1,11 +1,11 @@
 /** The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API is reached. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
+import { FULL, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
-import { FULL, makeRoom } from "../facts/etcd-space.ts";
 import { releaseNote } from "../facts/release.ts";
 import { command } from "../facts/todo.ts";
 import type { Fail } from "../fail.ts";

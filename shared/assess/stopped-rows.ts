@@ -1,6 +1,6 @@
 /** Processes of this node's pods that a signal has stopped: their rows, and the line that continues them. */
 
-import type { StoppedProcess } from "../evidence/process-owner.ts";
+import type { StoppedProcess } from "../evidence/owners.ts";
 import { inLines } from "../facts/todo.ts";
 import { shell } from "../shell-line.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";

@@ -1,14 +1,13 @@
 /** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
 
 import type { CheckId } from "../checks/kinds.ts";
-import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { manifestPath, whereIs } from "../manifests/on-disk.ts";
+import { certificatesDirOn, manifestPath, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { CERTS } from "../pki/certs.ts";

@@ -2,7 +2,7 @@
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { hostEntry } from "../files/files.ts";
-import { clearOverlay, note } from "../files/overlay.ts";
+import { clearOverlay, note } from "../files/root.ts";
 import { tryFile } from "../files/try-file.ts";
 import { mode, silently } from "../run.ts";
 

@@ -3,7 +3,7 @@
  * asked nothing. Whether a webhook answers only part 4 itself can find out.
  */
 
-import { withOpened } from "../etcd-location/opened-data.ts";
+import { withOpened } from "../etcd-location/etcd-folders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { failOf } from "../fail.ts";
 import { reportedOf, restartsOf } from "../workloads/choice.ts";

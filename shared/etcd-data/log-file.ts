@@ -1,9 +1,12 @@
-/** A file of etcd's log, read in blocks from its beginning to its end. */
+/**
+ * A file of etcd's log, read in blocks from its beginning to its end; the checksum of its records and of snapshots; and the zeros in it: its
+ * space before anything was written there, and sectors that a power loss has cut off.
+ */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { Damaged } from "./protobuf.ts";
 
 /** Bytes of a block; a longer record gets a block of its own length. */
-export const LOG_BLOCK = 1024 * 1024;
+const LOG_BLOCK = 1024 * 1024;
 
 /** `using file = new LogFile(path)` closes it. */
 export class LogFile {
@@ -40,4 +43,41 @@ export class LogFile {
       this.length += count;
     }
   }
+}
+
+/** Bytes that a disk writes whole or not at all. */
+const SECTOR = 512;
+
+/** Whether a whole sector of this part of the file, or what of it is in the part, is zeros. */
+export function hasZeroSector(file: LogFile, frame: { start: number; end: number }): boolean {
+  for (let sector = Math.floor(frame.start / SECTOR) * SECTOR; sector < frame.end; sector += SECTOR) {
+    const part = file.slice(Math.max(sector, frame.start), Math.min(sector + SECTOR, frame.end));
+    if (part.length > 0 && isZero(part)) return true;
+  }
+  return false;
+}
+
+/** Whether nothing but zeros follows. */
+export function isZeroFrom(file: LogFile, position: number): boolean {
+  for (let at = position; at < file.size; at += LOG_BLOCK) if (!isZero(file.slice(at, Math.min(at + LOG_BLOCK, file.size)))) return false;
+  return true;
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== 0) return false;
+  return true;
+}
+
+/** The checksum of etcd's logs and snapshots. Source: RFC 3720, B.4; Go's hash/crc32, Castagnoli. */
+const CRC32C_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  return crc;
+});
+
+/** CRC-32C (Castagnoli), continuing `crc`. */
+export function crc32c(bytes: Uint8Array, crc: number): number {
+  let sum = ~crc;
+  for (let i = 0; i < bytes.length; i++) sum = CRC32C_TABLE[(sum ^ bytes[i]!) & 255]! ^ (sum >>> 8);
+  return ~sum >>> 0;
 }

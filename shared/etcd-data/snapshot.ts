@@ -1,6 +1,6 @@
 /** Reads the newest member/snap/*.snap. Sources: etcd server/etcdserver/api/snap (snapshotter.go), snappb/snap.proto; raftpb/raft.proto. */
 import { readdirSync, readFileSync } from "node:fs";
-import { crc32c } from "./crc32c.ts";
+import { crc32c } from "./log-file.ts";
 import { Damaged, fieldsOf } from "./protobuf.ts";
 
 /** The newest .snap: etcd's v2 store as JSON, and the raft index it stands for. */

@@ -7,14 +7,13 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findStaticPods } from "../manifests/mirror-pods.ts";
-import { manifestPath, readManifest, whereIs } from "../manifests/on-disk.ts";
+import { certificatesDirOn, manifestPath, readManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { isLoopback } from "../pki/addresses.ts";
-import { certificatesDirOn } from "./certificates-dir.ts";
 import { tracesOf } from "./control-plane-traces.ts";
 import { type EtcdUnit, isClusters, readEtcdUnit } from "./etcd-unit.ts";
-import { hostOf } from "./own-member.ts";
+import { hostOf } from "./reach-etcd.ts";
 
 /** ClusterConfiguration's etcd.external (kubeadm v1beta4). */
 export interface ExternalEtcd {

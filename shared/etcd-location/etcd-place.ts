@@ -1,5 +1,5 @@
 /**
- * Finds etcd's data directory. What root or the control plane itself names counts (etcd-names.ts), then a few places where only root
+ * Finds etcd's data directory. What root or the control plane itself names counts (etcd-candidates.ts), then a few places where only root
  * writes. Where several hold data, the data itself has to prove it (etcd-proof.ts). Reads only.
  */
 import { Fail } from "../fail.ts";
@@ -10,12 +10,11 @@ import { OtherDistribution } from "../node/other-distributions.ts";
 import { retyped } from "../retyped.ts";
 import { carry, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { apiServerHere } from "./api-server-here.ts";
 import { USUAL_DATA } from "./control-plane-traces.ts";
-import { writtenLater } from "./etcd-elsewhere.ts";
+import { inManifest, type NamedFolders, namesOf, writtenLater } from "./etcd-candidates.ts";
 import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
-import { inManifest, type NamedFolders, namesOf } from "./etcd-names.ts";
 import { type EtcdPlace, optionOf, proved } from "./etcd-proof.ts";
+import { apiServerHere } from "./static-pod-here.ts";
 
 interface Here {
   node: Node | undefined;

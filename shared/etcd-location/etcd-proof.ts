@@ -14,9 +14,9 @@ import { readObject, registryPrefix } from "../objects/stored.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
 import { retyped } from "../retyped.ts";
 import { shell } from "../shell-line.ts";
+import type { NamedFolders } from "./etcd-candidates.ts";
 import { type EtcdFolders, keyOf, readFolders } from "./etcd-folders.ts";
-import type { NamedFolders } from "./etcd-names.ts";
-import { isHere, ownMember } from "./own-member.ts";
+import { isHere, ownMember } from "./reach-etcd.ts";
 
 export interface EtcdPlace extends EtcdFolders {
   /** Why it is this one, for the operator; "": nothing else was in question. */

@@ -1,15 +1,18 @@
 /**
  * A static pod of this node as it runs, or ran: by its processes, and by the container that the runtime still has. Any pod may give a
- * container or a program such a name, so each is proved to be of the static pod. Reads only.
+ * container or a program such a name, so each is proved to be of the static pod. The API server, for its flags and mounts, also by its manifest.
+ * Reads only.
  */
 
+import { knownHere, processOwner } from "../evidence/owners.ts";
 import { isStaticPodOf } from "../evidence/pod-records.ts";
-import { knownHere, processOwner } from "../evidence/process-owner.ts";
 import { may } from "../evidence/sources.ts";
+import { Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
+import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny, inspect, isStaticUid, type Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import type { PodSpec } from "../objects/objects.ts";
@@ -86,4 +89,27 @@ function specOf({ name, args, env, mounts }: Started): PodSpec {
   const volumes = mounts.map(({ hostPath }, i) => ({ name: String(i), hostPath: { path: hostPath } }));
   const volumeMounts = mounts.map(({ containerPath }, i) => ({ name: String(i), mountPath: containerPath }));
   return { volumes, containers: [{ name, command: args, env, volumeMounts }] };
+}
+
+const NAME = "kube-apiserver";
+/** kubeadm's, where the kubelet's own configuration is lost. */
+const MANIFEST = `/etc/kubernetes/manifests/${NAME}.yaml`;
+
+interface Here {
+  node: Node | undefined;
+  /** Containers, also those that have ended, if they are known already. */
+  all?: readonly Container[] | undefined;
+}
+
+/** Undefined where nothing of it is left: its manifest is lost, and the runtime has no container of it any more. */
+export async function apiServerHere({ node, all }: Here): Promise<{ spec: PodSpec } | undefined> {
+  const spec = readableManifest(whereIs(node ? manifestPath({ node }, NAME) : MANIFEST))?.spec;
+  if (spec || !node) return spec && { spec };
+  const containers = all ?? (await containersIfAny(node));
+  try {
+    return processesOf(NAME, containers)[0] ?? (await containerOf(NAME, { node, all: containers }));
+  } catch (err) {
+    if (err instanceof Fail) return undefined;
+    throw err;
+  }
 }

@@ -14,8 +14,7 @@ import { sayWhile, waitFor } from "../wait-for.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "./client.ts";
 import { nodeUid } from "./identity.ts";
 import { STOP_ETCD } from "./peers.ts";
-import { quorumOf } from "./quorum.ts";
-import { promotion, wayWithout } from "./silent-members.ts";
+import { promotion, quorumOf, wayWithout } from "./quorum.ts";
 import { askAboutStrangers, type Peer, shownBy } from "./who-answers.ts";
 
 /**

@@ -4,7 +4,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { placeOf } from "../etcd-location/own-member.ts";
+import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
 import { decodeObject } from "../objects/storage.ts";

@@ -5,15 +5,14 @@
 
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
 import { holdsData, readFolders } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
-import { placeOf } from "../etcd-location/own-member.ts";
+import { placeOf } from "../etcd-location/reach-etcd.ts";
 import { controlPlaneWithoutData, refuseOtherEtcd } from "../facts/no-etcd-data.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { manifestPath } from "../manifests/on-disk.ts";
+import { certificatesDirOn, manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, isServerContainer } from "../node/containers.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { canonicalIp } from "../pki/addresses.ts";

@@ -1,7 +1,7 @@
 /** The etcd of this node: is it a member, and does it serve the data from before? */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
-import { ownMember } from "../etcd-location/own-member.ts";
+import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
@@ -16,8 +16,7 @@ import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "
 import { type EtcdClient, etcdClient } from "./client.ts";
 import { proveSameEtcd } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
-import { quorumOf, refuseNeverStarted, refuseNoQuorum } from "./quorum.ts";
-import { refuseLearner, wayWithout } from "./silent-members.ts";
+import { quorumOf, refuseLearner, refuseNeverStarted, refuseNoQuorum, wayWithout } from "./quorum.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 import type { Peer } from "./who-answers.ts";
 

@@ -1,7 +1,7 @@
 /** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { ownMember, placeOf } from "../etcd-location/own-member.ts";
+import { ownMember, placeOf } from "../etcd-location/reach-etcd.ts";
 import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Refused } from "../fail.ts";

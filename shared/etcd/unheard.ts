@@ -2,9 +2,8 @@
  * An etcd that does not answer our own client is not dead for that. Where its container runs, its files are sound and its port shows a
  * certificate of our CA, it lives: then it is waited for, or it is named why it cannot be asked, and nothing is stopped.
  */
-import { gatewayTrouble } from "../etcd-location/etcd-gateway.ts";
+import { etcdctlLine, gatewayTrouble } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { etcdctlLine } from "../facts/etcd-space.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { stat } from "../files/files.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";

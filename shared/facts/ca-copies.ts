@@ -1,8 +1,8 @@
 /** The cluster's CA, as etcd's data names it, and each CA that is found on this node: is it that one? Reads only. */
 
-import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
+import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, madeAt, signedBy } from "../pki/certificate.ts";

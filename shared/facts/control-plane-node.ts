@@ -1,15 +1,14 @@
 /** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
 
-import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
-import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
+import { type EtcdFolders, withItsPlace } from "../etcd-location/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
-import { withItsPlace } from "../etcd-location/opened-data.ts";
 import { ranHere } from "../etcd-location/static-pod-here.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Ran } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";

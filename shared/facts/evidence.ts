@@ -5,7 +5,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { controlPlaneNames } from "../evidence/control-planes.ts";
-import { kubeSystemUids, ofPodFolder } from "../evidence/pod-owner.ts";
+import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";
 import { may, ofNamespace, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";

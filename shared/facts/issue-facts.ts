@@ -6,7 +6,7 @@
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
-import { gatewayUrl } from "../etcd-location/etcd-gateway.ts";
+import { gatewayUrl } from "../etcd-location/reach-etcd.ts";
 import { Fail } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
@@ -17,8 +17,7 @@ import { endpointHost } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { type Cluster, type ClusterConfiguration, type KnownNode, need } from "./cluster.ts";
-import { isExternalCa } from "./external-ca.ts";
-import { isExternalSigner } from "./external-signer.ts";
+import { isExternalCa, isExternalSigner } from "./external-ca.ts";
 
 /**
  * This machine under its name in the cluster. If the kubelet's certificate names another node, the control plane node with its address counts:

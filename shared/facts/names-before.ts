@@ -4,7 +4,7 @@
  * as such a certificate is here: in its place, or in the rescue folder of this repair or of the one before. Reads only.
  */
 import { basename, dirname } from "node:path";
-import { memberHosts } from "../etcd-location/own-member.ts";
+import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
 import type { Rescue } from "../node/rescue-folder.ts";

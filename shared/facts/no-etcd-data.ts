@@ -3,15 +3,14 @@
  * says so in the same words. Traces show that this is a control plane node; a deletion of /etc/kubernetes does not remove all of them.
  */
 
-import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
 import { controlPlaneTraces } from "../etcd-location/control-plane-traces.ts";
-import { memberFolders } from "../etcd-location/etcd-elsewhere.ts";
+import { memberFolders } from "../etcd-location/etcd-candidates.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { optionOf } from "../etcd-location/etcd-proof.ts";
-import { isUnitHere, UNIT_BY_HAND } from "../etcd-location/etcd-unit.ts";
-import { unitSteps } from "../etcd-location/etcd-unit-by-hand.ts";
+import { isUnitHere, UNIT_BY_HAND, unitSteps } from "../etcd-location/etcd-unit.ts";
 import { type Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
+import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";

@@ -13,12 +13,10 @@ import { checkSignal, orUndo, RUN_AGAIN } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { type CopiedEntry, copiedEntry, copiedIn, type LinkMode } from "./copied-entry.ts";
 import { exists } from "./files.ts";
-import { lookUp, note } from "./overlay.ts";
-import { UNFINISHED } from "./partial.ts";
 import { sizeBelow } from "./room.ts";
-import { hostEntry, realHost } from "./root.ts";
+import { hostEntry, lookUp, note, realHost } from "./root.ts";
 import { failOfFile, tryFile } from "./try-file.ts";
-import { makeFolder, syncFolder } from "./write-steps.ts";
+import { makeFolder, syncFolder, UNFINISHED } from "./write-steps.ts";
 
 /** Folders made for copies hold keys: nobody but root looks into them. */
 export const PRIVATE_FOLDER = 0o700;

@@ -5,8 +5,7 @@ import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { copyTree, copyWhole, isLink, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
 import { exists, list } from "./files.ts";
-import { note } from "./overlay.ts";
-import { contentPath, hostEntry } from "./root.ts";
+import { contentPath, hostEntry, note } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 import { makeFolder, syncFolder } from "./write-steps.ts";
 

@@ -11,8 +11,7 @@ import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
-import { lookUp, namesBelow, note } from "./overlay.ts";
-import { contentPath, hostEntry, hostPath } from "./root.ts";
+import { contentPath, hostEntry, hostPath, lookUp, namesBelow, note } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./write-steps.ts";
 

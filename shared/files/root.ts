@@ -1,13 +1,18 @@
 /**
- * Where a node's paths are on this machine. The root is "/", unless the variable KUBE_PKI_REPAIR_ROOT or a test sets another, for files to
- * be read and written in; programs (systemctl, crictl, ip) stay this machine's. Inside another root links are followed as that node would
- * follow them, so that none leads out to our own files.
+ * Where a node's paths are: on this machine, or in what a dry run would have written.
+ *
+ * The root is "/", unless the variable KUBE_PKI_REPAIR_ROOT or a test sets another, for files to be read and written in; programs (systemctl,
+ * crictl, ip) stay this machine's. Inside another root links are followed as that node would follow them, so that none leads out to our own
+ * files.
+ *
+ * A dry run's writes are kept in memory: later reads in the same process see them, so the same code prints the whole plan. An entry is a file, a
+ * tree that was copied or moved from a place on disk, or the fact that something is gone. It covers everything below its path that has no entry
+ * itself. Paths are the node's own (see files.ts), absolute and normalised.
  */
 import { existsSync, readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
-import { clearOverlay, lookUp } from "./overlay.ts";
 
 /** As the kernel: path_resolution(7). */
 const MAX_LINKS = 40;
@@ -97,4 +102,41 @@ function orUndefined<T>(action: () => T, codes: string[]): T | undefined {
     if (err instanceof Error && "code" in err && codes.includes(String(err.code))) return undefined;
     throw err;
   }
+}
+
+type Entry = { kind: "file"; bytes: Uint8Array; mode: number } | { kind: "tree"; source: string } | { kind: "gone" };
+
+const entries = new Map<string, Entry>();
+
+export function clearOverlay() {
+  entries.clear();
+}
+
+/** Puts an entry at `path`; what was noted below it before is forgotten. */
+export function note(path: string, entry: Entry) {
+  for (const known of entries.keys()) if (known.startsWith(`${path}/`)) entries.delete(known);
+  entries.set(path, entry);
+}
+
+/** Where the truth about `path` is: a file in memory, nowhere, or on disk at a path (its own, or the one its tree came from). */
+export function lookUp(path: string): Exclude<Entry, { kind: "tree" }> | { kind: "disk"; path: string } {
+  for (let at = path; ; at = dirname(at)) {
+    const entry = entries.get(at);
+    if (entry?.kind === "tree") return { kind: "disk", path: entry.source + path.slice(at.length) };
+    if (entry?.kind === "gone" || (entry && at === path)) return entry;
+    if (at === "/") return { kind: "disk", path };
+  }
+}
+
+/** Names directly below `folder` that the overlay adds (true) or hides (false). */
+export function namesBelow(folder: string): Map<string, boolean> {
+  const names = new Map<string, boolean>();
+  const prefix = folder === "/" ? "/" : `${folder}/`;
+  for (const [path, entry] of entries) {
+    if (!path.startsWith(prefix)) continue;
+    const [name, ...deeper] = path.slice(prefix.length).split("/");
+    if (entry.kind !== "gone") names.set(name!, true);
+    else if (deeper.length === 0 && !names.has(name!)) names.set(name!, false);
+  }
+  return names;
 }

@@ -3,8 +3,7 @@
  * bytes. A pipe or a device in its place counts as no file, and so does a file that is too large.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from "node:fs";
-import { lookUp } from "./overlay.ts";
-import { contentPath, hostPath } from "./root.ts";
+import { contentPath, hostPath, lookUp } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
 /** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */

@@ -10,8 +10,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { attempt, Fail } from "../fail.ts";
-import { freshPartial } from "../files/partial.ts";
 import { tryFile } from "../files/try-file.ts";
+import { freshPartial } from "../files/write-steps.ts";
 import { readTar } from "../hand-over/tar.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";

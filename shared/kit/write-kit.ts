@@ -4,9 +4,9 @@ import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { attempt, Fail } from "../fail.ts";
 import { writeTyped } from "../files/operator-files.ts";
-import { freshPartial } from "../files/partial.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { tryFile } from "../files/try-file.ts";
+import { freshPartial } from "../files/write-steps.ts";
 import { type TarFile, writeTar } from "../hand-over/tar.ts";
 import { say } from "../run.ts";
 

@@ -1,5 +1,4 @@
-/** Static pod manifests as files: read, and written as kubeadm writes them. */
-
+/** Static pod manifests as files: read, and written as kubeadm writes them; and the certificatesDir that the API server's names. */
 import { basename, dirname, join } from "node:path";
 import { YAMLParseError } from "yaml";
 import { staticPodRecords } from "../evidence/pod-records.ts";
@@ -9,8 +8,10 @@ import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { asPod } from "../objects/pod-shape.ts";
+import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 import { readFirstYaml, yamlText } from "../yaml.ts";
+import { commandOf, flags } from "./command.ts";
 
 /** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */
 const MAX_SIZE = 10 * 2 ** 20;
@@ -125,4 +126,13 @@ export function readableManifest(path: string): Manifest | undefined {
 /** Whether kubeadm makes the static pod of this name. */
 export function isKubeadms(name: string): boolean {
   return (CONTROL_PLANE as readonly string[]).includes(name);
+}
+
+/** By where the API server or the kubelet has ca.crt: kubeadm names it in both (componentconfigs/kubelet.go). Else kubeadm's default. */
+export function certificatesDirOn(node: Node | undefined): string {
+  const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));
+  const command = manifest === undefined || manifest instanceof Fail || !manifest.spec ? [] : commandOf(manifest);
+  const named = [flags(command).get("client-ca-file"), node?.kubelet.clientCaFile];
+  const path = named.find((one) => one !== undefined && basename(one) === "ca.crt");
+  return path ? dirname(path) : CERTIFICATES_DIR;
 }

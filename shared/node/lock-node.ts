@@ -8,8 +8,8 @@ import { closeSync, existsSync, fstatSync, openSync, readFileSync, rmSync, statS
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
-import { removeLeftOvers } from "../files/partial.ts";
 import { tryFile } from "../files/try-file.ts";
+import { removeLeftOvers } from "../files/write-steps.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { endOnSignal, mode, say } from "../run.ts";
 import { keepRun } from "./kept-run.ts";

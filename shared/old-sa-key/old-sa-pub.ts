@@ -8,7 +8,7 @@
 import { createPublicKey } from "node:crypto";
 import { p256, p384, p521 } from "@noble/curves/nist.js";
 import { Fail } from "../fail.ts";
-import { refuseNoMemory } from "../files/free-memory.ts";
+import { refuseNoMemory } from "../files/room.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { JWS } from "../pki/keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";

@@ -3,7 +3,7 @@
  * Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { kubeSystemUids, ofPodFolder } from "../evidence/pod-owner.ts";
+import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";
 import { may, ofNamespace } from "../evidence/sources.ts";
 import type { OldSaKey } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";

@@ -1,18 +1,17 @@
 /** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
 
-import { certificatesDirOn } from "../etcd-location/certificates-dir.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { isExternalCa } from "../facts/external-ca.ts";
-import { isExternalSigner } from "../facts/external-signer.ts";
+import { isExternalCa, isExternalSigner } from "../facts/external-ca.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import type { OldSaKey } from "../facts/next.ts";
 import { isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
+import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { OtherDistribution } from "../node/other-distributions.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";

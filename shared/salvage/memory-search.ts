@@ -1,7 +1,7 @@
 /** Rung 2: searches the memory of the control plane's processes for the lost keys. */
 import type { KeyObject } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { knownHere } from "../evidence/process-owner.ts";
+import { knownHere } from "../evidence/owners.ts";
 import { leaderHost } from "../facts/leaders.ts";
 import { Fail } from "../fail.ts";
 import { type Container, containers } from "../node/containers.ts";

@@ -7,7 +7,7 @@
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { memberHosts, ownMember } from "../etcd-location/own-member.ts";
+import { memberHosts, ownMember } from "../etcd-location/reach-etcd.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";

@@ -1,6 +1,6 @@
 /** What part 0 has paused, and what the line of an older kit has paused beside it. */
 import { $ } from "zx/core";
-import { knownHere, stoppedProcesses } from "../evidence/process-owner.ts";
+import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import type { Container } from "../node/containers.ts";
 import { act, say } from "../run.ts";
 import { COMM, shell } from "../shell-line.ts";

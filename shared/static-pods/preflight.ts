@@ -3,13 +3,12 @@
  * named now, while the old control plane still runs.
  */
 
-import { gatewayTrouble } from "../etcd-location/etcd-gateway.ts";
+import { FULL, gatewayTrouble, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { joiningTrouble } from "../facts/bootstrap-auth.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference, refuseUndecided } from "../facts/endpoint.ts";
-import { FULL, makeRoom } from "../facts/etcd-space.ts";
 import { releaseNote } from "../facts/release.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { manifestPath } from "../manifests/on-disk.ts";

@@ -1,7 +1,7 @@
 /** Checks of this node's kubelet: its certificate is of the CA that it trusts, its kubelet.conf works, and a new pod can get a network. */
 import { KubeApi } from "../api/kube-api.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
-import { knownHere, stoppedProcesses } from "../evidence/process-owner.ts";
+import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { readText } from "../files/files.ts";
 import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import { type Container, containersIfAny } from "../node/containers.ts";

@@ -1,8 +1,7 @@
 /** Checks of all pods: are they Ready, and do they hold today's CA and tokens? */
 import type { KubeApi } from "../api/kube-api.ts";
-import { nameOf } from "../api/kube-object.ts";
+import { isReady, nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
-import { isReady } from "../api/pod-ready.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";

@@ -12,7 +12,7 @@ import type { Toleration } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { FEW, listed } from "../plain.ts";
 import { say } from "../run.ts";
-import { clock } from "../waiting.ts";
+import { clock } from "../wait-for.ts";
 
 const TAINT = { key: "node.kubernetes.io/unreachable", effect: "NoExecute" };
 

@@ -2,14 +2,13 @@
  * A control plane node must not join by a bootstrap token: it would come back as a worker. This looks at what is left of one, and opens no data
  * of etcd's: a worker needs none of what reads that. Reads only.
  */
-import { basename, dirname } from "node:path";
 import { controlPlaneTraces, tracesOf, USUAL_DATA } from "../etcd-location/control-plane-traces.ts";
 import { isClusters, isUnitHere, readEtcdUnit, UNIT_BY_HAND } from "../etcd-location/etcd-unit.ts";
 import { Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
+import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { CERTIFICATES_DIR } from "../pki/certs.ts";
 
 interface Here {
   /** As typed: it takes the place of the folders where etcd mostly has its data. */
@@ -22,17 +21,12 @@ interface Here {
 export function refuseControlPlane(node: Node, { etcdData, all }: Here) {
   const found = readEtcdUnit();
   const unit = found && isClusters(found) && tracesOf("etcd", node, all).length === 0 ? found : undefined;
-  const [trace] = [...controlPlaneTraces(node, all, certificatesDir(node)), ...dataIn(etcdData, unit?.dataDir)];
+  const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...dataIn(etcdData, unit?.dataDir)];
   if (trace === undefined) return;
   if (unit) throw new Refused(isUnitHere(unit), { hint: UNIT_BY_HAND });
   throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
     hint: "part 2 gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts; what is to be done here says ./bunw scripts/00-assess.ts",
   });
-}
-
-/** Where kubeadm has the kubelet's ca.crt, it has the others. */
-function certificatesDir({ kubelet }: Node): string {
-  return basename(kubelet.clientCaFile) === "ca.crt" ? dirname(kubelet.clientCaFile) : CERTIFICATES_DIR;
 }
 
 function dataIn(typed: string | undefined, ofUnit: string | undefined): string[] {

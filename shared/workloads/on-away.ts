@@ -3,7 +3,7 @@
  * it tolerates every taint (Calico's Typha does): no kubelet starts it, and nothing moves it, so whoever waits for it waits for the node.
  */
 import type { KubeApi } from "../api/kube-api.ts";
-import { isReady } from "../api/pod-ready.ts";
+import { isReady } from "../api/kube-object.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { listed } from "../plain.ts";
 import { label, type PodOwner } from "./pod-owners.ts";

@@ -1,8 +1,8 @@
 /** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new pods are available. */
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import { type ApiReader, type KubeApi, withQuery } from "../api/kube-api.ts";
+import { isReady } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
-import { isReady } from "../api/pod-ready.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { listed } from "../plain.ts";

@@ -1,7 +1,6 @@
 /** What a test pod is, and which nodes take one. */
 import type { KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
-import { isReady } from "../api/pod-ready.ts";
+import { isReady, type KubeObject } from "../api/kube-object.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 
 export const PODS = "/api/v1/namespaces/kube-system/pods";

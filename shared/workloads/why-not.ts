@@ -1,7 +1,6 @@
 /** Why a workload's new pods do not come, in the cluster's own words: nobody should have to look for it in three places. */
 import type { KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
-import { isReady } from "../api/pod-ready.ts";
+import { isReady, type KubeObject } from "../api/kube-object.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { quoteUntrusted } from "../plain.ts";
 import type { PodOwner } from "./pod-owners.ts";

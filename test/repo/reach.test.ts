@@ -14,21 +14,21 @@ const HOME = join(import.meta.dir, "../..");
  * budget says why in the same commit; who needs less lowers it.
  */
 const BUDGETS: Record<string, number> = {
-  "00-assess": 200,
-  "00-salvage": 170,
-  "00-token-key": 142,
-  "01-etcd": 187,
-  "02-control-plane": 193,
-  "03-join": 70,
-  "03-workers": 183,
-  "04-sa-tokens": 185,
-  "05-verify": 200,
-  drill: 207,
-  "hand-over": 137,
-  "join-again": 94,
-  "pack-kit": 20,
-  plan: 218,
-  report: 259,
+  "00-assess": 184,
+  "00-salvage": 156,
+  "00-token-key": 126,
+  "01-etcd": 171,
+  "02-control-plane": 176,
+  "03-join": 67,
+  "03-workers": 166,
+  "04-sa-tokens": 168,
+  "05-verify": 183,
+  drill: 190,
+  "hand-over": 124,
+  "join-again": 84,
+  "pack-kit": 18,
+  plan: 202,
+  report: 242,
 };
 
 /** Rooms beside the repair: no part loads them. */

@@ -1,4 +1,4 @@
-/** No wait is silent (shared/waiting.ts): what may take more than ten seconds goes through `waitFor`, `sayWhile`, `answered` or a Progress. */
+/** No wait is silent (shared/wait-for.ts): what may take more than ten seconds goes through `waitFor`, `sayWhile`, `answered` or a Progress. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Glob } from "bun";
@@ -17,7 +17,7 @@ const SAYS = /\b(sayWhile|answered|act)\(/;
 
 /** Files where a beginning is not said, and why none of them lasts ten seconds, or who speaks instead. */
 const MAY_BE_SILENT: Record<string, string> = {
-  "shared/waiting.ts": "is what says it",
+  "shared/wait-for.ts": "is what says it",
   "shared/api/kube-api.ts": "its limits are those of a request that `answered` says",
   "shared/etcd/client.ts": "its limits are those of a request that `answered` says",
   "shared/api/watch.ts": "the limit of a stream beside a wait that speaks",

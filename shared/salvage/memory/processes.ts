@@ -6,7 +6,7 @@
  * megabytes.
  */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
-import { type KnownPods, processOwner } from "../../evidence/process-owner.ts";
+import { type KnownPods, processOwner } from "../../evidence/owners.ts";
 import { may } from "../../evidence/sources.ts";
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
@@ -30,7 +30,7 @@ const HOLDERS: readonly { comm: string; name: string }[] = [
 export type Holders = ReturnType<typeof holders>;
 
 /**
- * Processes in this node's own PID namespace with the name of a control plane process, by their owner (evidence/process-owner.ts): `own` are
+ * Processes in this node's own PID namespace with the name of a control plane process, by their owner (evidence/owners.ts): `own` are
  * the control plane's, in the order of HOLDERS; `others` only have such a name, and are not read.
  */
 export function holders(known: KnownPods) {

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { answersPeers, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
-import { placeOf } from "../../../shared/etcd-location/own-member.ts";
+import { placeOf } from "../../../shared/etcd-location/reach-etcd.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import type { Finding } from "../../../shared/pki/examine.ts";

@@ -9,7 +9,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
-import { kubeSystemUids } from "../../../shared/evidence/pod-owner.ts";
+import { kubeSystemUids } from "../../../shared/evidence/owners.ts";
 import { isExternalCa } from "../../../shared/facts/external-ca.ts";
 import { lostHere } from "../../../shared/facts/lost-files.ts";
 import { writeFile } from "../../../shared/files/files.ts";

@@ -1,7 +1,7 @@
 /** Keys out of the memory of a process of our own, in every form in which they lie there, and nothing but those that were asked for. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
-import { knownHere } from "../../../shared/evidence/process-owner.ts";
+import { knownHere } from "../../../shared/evidence/owners.ts";
 import { keyKind, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { numberOf } from "../../../shared/pki/tokens.ts";
 import { scalarsIn } from "../../../shared/salvage/memory/ecdsa.ts";

@@ -1,6 +1,6 @@
 /** Which member of etcd's data is this machine's: by its id and an address, or a lone one that a restore has left at localhost. */
 import { expect, test } from "bun:test";
-import { ownMember } from "../../../shared/etcd-location/own-member.ts";
+import { ownMember } from "../../../shared/etcd-location/reach-etcd.ts";
 
 const HERE = ["10.0.0.1", "fd00::1"];
 const member = (id: string, peerURL: string, ...clientURLs: string[]) => ({

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
-import { withOpened } from "../../../shared/etcd-location/opened-data.ts";
+import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
 import { write } from "../../pretend/cluster.ts";
 import { CLUSTER_ID, MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

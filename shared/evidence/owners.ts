@@ -1,12 +1,19 @@
 /**
- * Says who owns a process, whatever its name: by its cgroup (/proc/PID/cgroup, cgroups(7)), which no container can leave. A container's
- * cgroup has the pod's UID and the container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of the host is in a slice
- * right below the root.
+ * Says who owns a process or a pod's folder on this node, whatever its name.
+ *
+ * A process: by its cgroup (/proc/PID/cgroup, cgroups(7)), which no container can leave. A container's cgroup has the pod's UID and the
+ * container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of the host is in a slice right below the root.
+ *
+ * A folder named by a UID: the API server gives a UID, or, to a static pod, its kubelet; nobody else chooses one. So the folder belongs to the
+ * pod that has this UID in etcd, or in the kubelet's records.
  */
 
+import type { EtcdData } from "../etcd-data/data.ts";
+import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
+import { readObjects } from "../objects/stored.ts";
 import { COMM } from "../shell-line.ts";
 import { podRecords } from "./pod-records.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
@@ -116,4 +123,23 @@ function cgroupOf(pid: number): string | undefined {
 function pathBelow(first: string | undefined, path: string | undefined): string | undefined {
   const root = (first ?? "").replace(/\/init\.scope$/, "").replace(/\/$/, "");
   return path?.startsWith(`${root}/`) ? path.slice(root.length) : path;
+}
+
+/**
+ * UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. Annotations do not count: any kubelet may
+ * write a mirror pod into kube-system that claims the UID of a tenant's pod as its hash.
+ */
+export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
+  const known = data ? attempt(() => uidsBelow("pods/kube-system/", data), []) : [];
+  return new Set([...known, ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : []))]);
+}
+
+function uidsBelow(path: string, data: EtcdData): string[] {
+  const uids = readObjects<{ metadata?: { uid?: unknown } }>(data, path).map(({ metadata }) => metadata?.uid);
+  return uids.filter((uid) => typeof uid === "string").toArray();
+}
+
+/** The source that volumes in the folder of this pod are. */
+export function ofPodFolder(uid: string, kubeSystem: ReadonlySet<string>): SourceName {
+  return kubeSystem.has(uid) ? "a pod of kube-system" : "a pod";
 }
