@@ -4,7 +4,7 @@ import { listed } from "../plain.ts";
 import { mode } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import type { KubeApi } from "./kube-api.ts";
-import { isFresh, type Lease, mayBeAlive, NODE_LEASES, renewalRefused, renewed } from "./leases.ts";
+import { type Lease, mayBeAlive, NODE_LEASES, renewalRefused, renewed } from "./leases.ts";
 import { readAll } from "./many.ts";
 import { watch } from "./watch.ts";
 
@@ -27,17 +27,21 @@ export type Listening = (nodes: readonly string[]) => Promise<ReadonlyMap<string
 /** Looks in a row (about two seconds) at a closed port; a kubelet that starts has opened it by then. */
 const CLOSED_LOOKS = 12;
 
+interface LooksAt {
+  since: Date;
+  onlyNew?: boolean;
+  listening?: Listening;
+  notAwaited?: readonly string[];
+}
+
 /**
  * When each kubelet last renewed its Lease, `deaf`: the webhook for which nobody can, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
  * while we look (that node's clock may differ from ours). A kubelet that must first find the API gets the time for it, unless its port is
  * closed. `onlyNew`: a kubelet may have died since its last renewal, so only one while we look counts, or one of the last minute where the
- * port is open; a dry run does not wait and takes all. `notAwaited`: these are looked at, and nobody waits for them.
+ * port is open; a dry run does not wait and takes all. `since`: an older renewal proves nothing, as that kubelet may not trust today's CA.
+ * `notAwaited`: these are looked at, and nobody waits for them.
  */
-export async function nodeLeases(
-  api: KubeApi,
-  nodes: readonly string[],
-  { onlyNew = false, listening, notAwaited = [] }: { onlyNew?: boolean; listening?: Listening; notAwaited?: readonly string[] } = {},
-) {
+export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false, listening, since, notAwaited = [] }: LooksAt) {
   const first = await allRenewals(api);
   const ports = portsSeen(listening);
   const compare = (renewals: Map<string, Date>) => {
@@ -45,7 +49,7 @@ export async function nodeLeases(
       const [time, last] = [renewals.get(name), first.get(name)];
       // another time, not a later one: a clock may have been set back
       const isNew = time !== undefined && time.getTime() !== last?.getTime();
-      return isNew || (isFresh(time) && (!onlyNew || mode.dryRun || ports.isOpen(name)));
+      return isNew || (mayBeAlive(time, since) && (!onlyNew || mode.dryRun || ports.isOpen(name)));
     };
     return { renewals, notRenewed: nodes.filter((name) => !isGood(name)) };
   };

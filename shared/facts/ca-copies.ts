@@ -97,6 +97,17 @@ export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cl
 }
 
 /**
+ * From when on a Lease renewal shows a kubelet that trusts today's CA. Where that is new, an API server of another control plane node may have
+ * served those that trust the old one until part 1 ran there; this node's API server has its certificate since after that.
+ */
+export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster">): Date {
+  const { certificatesDir } = cp.facts;
+  const server = caIsNew(cp) ? readText(certPath(certRow("apiserver"), certificatesDir)) : undefined;
+  const made = [clusterCa(certificatesDir), server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
+  return new Date(Math.min(Date.now(), Math.max(...made)));
+}
+
+/**
  * Since when the key of today's CA is in use, by what this node has of it: the CA in ca.crt and in kubeconfigs, and what it signed. Undefined
  * where such a copy of the CA has ended: who read it when it started trusts nothing any more.
  */

@@ -15,9 +15,9 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
-export async function seenNodes(api: KubeApi) {
+export async function seenNodes(api: KubeApi, since: Date) {
   const there = new Map((await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]));
-  return { there, ...(await nodeLeases(api, [...there.keys()])) };
+  return { there, ...(await nodeLeases(api, [...there.keys()], { since })) };
 }
 
 type Seen = Awaited<ReturnType<typeof seenNodes>>;

@@ -7,6 +7,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { type Check, type CheckRow, Checks } from "../checks/check.ts";
 import { type Ending, endingsHere, forecast } from "../checks/forecast.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
+import { trustedSince } from "../facts/ca-copies.ts";
 import { askControlPlaneNode, type ControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
@@ -74,7 +75,7 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Check
       oldSaPub: oldSaKeys(pki).join(""),
     };
     await checks.add(clusterChecks(cp, api, trust));
-    const nodes = await seenNodes(api);
+    const nodes = await seenNodes(api, trustedSince(cp));
     await checks.add(nodeChecks(cp, api, trust.caPem, nodes));
     await checks.add(returnedChecks(cp, api));
     await checks.add(podChecks(cp, api, trust.caPem, new Set(nodes.notRenewed)));

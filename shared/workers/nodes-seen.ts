@@ -2,17 +2,16 @@
 
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { isFresh, leaseRenewed, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
+import { leaseRenewed, mayBeAlive, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { allRenewals, nodeLeases } from "../api/node-leases.ts";
-import { caIsNew } from "../facts/ca-copies.ts";
+import { caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
 import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say, tell } from "../run.ts";
@@ -76,7 +75,10 @@ export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: re
   const noServer = await withoutApiServer(cp, nodes);
   const names = nodes.map(({ name }) => name);
   const notAwaited = [...noServer, ...without, ...(caIsNew(cp) ? await notJoined(cp, api, names) : [])];
-  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, { onlyNew: true, listening: listeningOn(nodes), notAwaited });
+  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, {
+    ...{ onlyNew: true, since: trustedSince(cp) },
+    ...{ listening: listeningOn(nodes), notAwaited },
+  });
   const isNamed = ({ name }: KnownNode) => without.includes(name);
   const isUnrepaired = ({ name }: KnownNode) => noServer.includes(name);
   const silent = nodes.filter(({ name }) => notRenewed.includes(name));
@@ -94,9 +96,9 @@ export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: re
 }
 
 /** Under a new CA: no kubelet that trusts it, or it would have renewed its Lease since. It has to join. */
-async function notJoined({ facts }: ControlPlaneNode, api: KubeApi, names: readonly string[]): Promise<string[]> {
-  const [renewals, made] = [await allRenewals(api), madeAt(clusterCa(facts.certificatesDir))];
-  return names.filter((name) => (renewals.get(name) ?? 0) < made);
+async function notJoined(cp: ControlPlaneNode, api: KubeApi, names: readonly string[]): Promise<string[]> {
+  const [renewals, since] = [await allRenewals(api), trustedSince(cp)];
+  return names.filter((name) => (renewals.get(name) ?? 0) < since);
 }
 
 /** Names of the other control plane nodes that say themselves that no API server listens there. */
@@ -154,15 +156,16 @@ export function sayReduced(cp: ControlPlaneNode, silent: Silent, { without, lost
  * Of the nodes that are left out, those that really are: who renews its Lease is here, whatever was typed. Errors: Refused where such a node is
  * said to be lost for good: its Node would be deleted.
  */
-export async function reallyOut({ cluster }: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<LeftOut> {
+export async function reallyOut(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<LeftOut> {
   if (leftNames(out).length === 0) return out;
   const renewals = await allRenewals(api);
   const names = leftNames(out).filter((name) => renewals.has(name));
   if (names.length === 0) return out;
-  const isFreshNow = (name: string) => isFresh(renewals.get(name));
-  const listening = listeningOn(cluster.nodes.filter(({ name }) => names.includes(name)));
+  const since = trustedSince(cp);
+  const isFreshNow = (name: string) => mayBeAlive(renewals.get(name), since);
+  const listening = listeningOn(cp.cluster.nodes.filter(({ name }) => names.includes(name)));
   const notAwaited = out.without.filter((name) => !isFreshNow(name));
-  const options = { onlyNew: true, listening, notAwaited };
+  const options = { onlyNew: true, since, listening, notAwaited };
   const silent = mode.dryRun ? names.filter((name) => !isFreshNow(name)) : (await nodeLeases(api, names, options)).notRenewed;
   const here = names.filter((name) => !silent.includes(name));
   const living = here.find((name) => out.lost.includes(name));

@@ -4,6 +4,7 @@ import { adminApi } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nodeLeases } from "../api/node-leases.ts";
 import { leftOut } from "../etcd/all-members.ts";
+import { trustedSince } from "../facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
@@ -40,7 +41,7 @@ export async function readyForPart4(cp: ControlPlaneNode, named: LeftOut): Promi
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const known = cp.cluster.nodes.map(({ name }) => name).filter((name) => there.has(name));
   const nodes = known.filter((name) => !leftNames(out).includes(name));
-  await refuseSilent(api, nodes);
+  await refuseSilent(api, nodes, trustedSince(cp));
   refuseDeadNodes(out.lost.filter((name) => there.has(name)));
   const away = known.filter((name) => out.without.includes(name));
   if (away.length > 0) say(`away: ${listed(away)}. What runs there is left as it is, and no rollout waits for it`);
@@ -67,8 +68,8 @@ function refuseReduced(cp: ControlPlaneNode, out: LeftOut) {
   });
 }
 
-async function refuseSilent(api: KubeApi, nodes: readonly string[]) {
-  const { notRenewed, deaf } = await nodeLeases(api, nodes);
+async function refuseSilent(api: KubeApi, nodes: readonly string[], since: Date) {
+  const { notRenewed, deaf } = await nodeLeases(api, nodes, { since });
   if (notRenewed.length === 0) return;
   const what = `${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`;
   if (deaf) throw new Fail(`${what}: ${deaf.message}`, { hint: deaf.hint });

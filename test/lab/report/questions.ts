@@ -3,6 +3,7 @@ import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 import { controlPlaneSamples, type Scene, sayAndWait } from "../scene/scene.ts";
 import { type measurePings, OLD_PODS, pingLine } from "./pings.ts";
+import { joinedTooLate } from "./reduced.ts";
 import type { Check, Heartbeat, NewPod, Step } from "./rehearsal.ts";
 import { type Changes, type Item, list } from "./snapshot.ts";
 
@@ -194,6 +195,7 @@ export function recordedChecks(scene: Pick<Scene, "steps" | "leaks">, findings: 
     none("the API server's certificate has all its names", changes.namesLost, "all there"),
     none("the kubelets' configuration is unchanged", changes.kubeletFilesChanged, "all equal"),
     none("Nodes have the same UIDs as before", changes.uidsChanged, "all equal"),
+    ...(findings.byRunbook ? [none("no worker had to join while a controller-manager ran in full", joinedTooLate(scene.steps))] : []),
     none("no pod was evicted", findings.evicted),
     ...(findings.machinesFail ? [] : undisturbed(findings)),
     ...(findings.pings.rows.length > 0 ? reached(findings) : []),

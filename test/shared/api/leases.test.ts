@@ -11,6 +11,8 @@ import { sandbox } from "../../pretend/sandbox.ts";
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const renewed = (secondsAgo: number) => ({ spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } });
 
+const ALL = { since: new Date(0) };
+
 test("nodeLeases() gives a kubelet the time to find an API that was away, and looks once if all have renewed their Lease", async () => {
   let asked = 0;
   using api = pretendApi({
@@ -21,9 +23,9 @@ test("nodeLeases() gives a kubelet the time to find an API that was away, and lo
     },
   });
   const client = new KubeApi({ server: api.url, ca: NO_TLS });
-  expect((await nodeLeases(client, ["m1", "w1"])).notRenewed).toEqual([]);
+  expect((await nodeLeases(client, ["m1", "w1"], ALL)).notRenewed).toEqual([]);
   expect(asked).toBe(3);
-  await nodeLeases(client, ["m1", "w1"]);
+  await nodeLeases(client, ["m1", "w1"], ALL);
   expect(asked).toBe(4);
 });
 
@@ -36,7 +38,7 @@ test("a node whose clock is late counts when its Lease is renewed while we look"
       return undefined;
     },
   });
-  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["late"])).notRenewed).toEqual([]);
+  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["late"], ALL)).notRenewed).toEqual([]);
 });
 
 /** Names → whether somebody listens there; counts how often each was asked. */
@@ -58,7 +60,7 @@ test("a kubelet whose port is closed is not waited for until the end; one that s
       return undefined;
     },
   });
-  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1", "w2"], { onlyNew: true, listening });
+  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1", "w2"], { ...ALL, onlyNew: true, listening });
   expect(notRenewed).toEqual(["w1"]);
   expect(asked).toEqual({ w1: 12, w2: 5 });
 });
@@ -66,9 +68,21 @@ test("a kubelet whose port is closed is not waited for until the end; one that s
 test("where only a new renewal counts, one of the last minute does if the kubelet's port is open, and is not enough if it is closed", async () => {
   const { asked, listening } = ports({ alive: true, dead: false });
   using api = pretendApi({ objects: { [`${LEASES}/alive`]: renewed(20), [`${LEASES}/dead`]: renewed(20) } });
-  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["alive", "dead"], { onlyNew: true, listening });
+  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["alive", "dead"], {
+    ...ALL,
+    onlyNew: true,
+    listening,
+  });
   expect(notRenewed).toEqual(["dead"]);
   expect(asked.alive).toBe(1);
+});
+
+test("under a new CA a renewal of before is no sign of life, however young it is and whoever listens: that kubelet has to join", async () => {
+  const { listening } = ports({ joined: true, old: true });
+  using api = pretendApi({ objects: { [`${LEASES}/joined`]: renewed(5), [`${LEASES}/old`]: renewed(20) } });
+  const options = { onlyNew: true, listening, since: new Date(Date.now() - 10_000), notAwaited: ["old"] };
+  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["joined", "old"], options);
+  expect(notRenewed).toEqual(["old"]);
 });
 
 test("an open port alone proves no renewal: a kubelet whose certificate expired while it runs is waited for, and named", async () => {
@@ -81,7 +95,9 @@ test("an open port alone proves no renewal: a kubelet whose certificate expired 
       return undefined;
     },
   });
-  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"], { onlyNew: true, listening })).notRenewed).toEqual([]);
+  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"], { ...ALL, onlyNew: true, listening })).notRenewed).toEqual(
+    [],
+  );
   expect(asked).toBe(30);
 });
 
@@ -106,7 +122,7 @@ test("a node whose clock was set back counts when its Lease is renewed while we 
       return undefined;
     },
   });
-  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"])).notRenewed).toEqual([]);
+  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"], ALL)).notRenewed).toEqual([]);
 });
 
 /** Milliseconds that a clock is ahead of ours. */
