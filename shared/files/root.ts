@@ -9,7 +9,7 @@
  * tree that was copied or moved from a place on disk, or the fact that something is gone. It covers everything below its path that has no entry
  * itself. Paths are the node's own (see files.ts), absolute and normalised.
  */
-import { existsSync, readlinkSync, realpathSync } from "node:fs";
+import { existsSync, lstatSync, readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
@@ -88,7 +88,9 @@ function follow(path: string, { last, see }: { last: boolean; see?: (entry: stri
 }
 
 function linkTarget(host: string): string | undefined {
-  return orUndefined(() => readlinkSync(host), ["EINVAL", "ENOENT", "ENOTDIR"]);
+  // most entries are no links, and to ask first costs less than the error
+  const isLink = () => lstatSync(host, { throwIfNoEntry: false })?.isSymbolicLink();
+  return orUndefined(() => (isLink() ? readlinkSync(host) : undefined), ["EINVAL", "ENOENT", "ENOTDIR"]);
 }
 
 function realpath(host: string): string | undefined {
