@@ -1,6 +1,6 @@
 /**
- * Runs whole scripts one after the other in one process, each with modules of its own: a table of hundreds of runs does not start a process,
- * and read every package, for each of them. A run that ends by itself leaves nothing to the next one. `runner` ends the process after one that
+ * Runs whole scripts one after the other in one process, each with modules of its own: starting a process, and reading every package and our
+ * 300 files, takes longer than most runs. A run that ends by itself leaves nothing to the next one. `runner` ends the process after one that
  * was stopped in the middle: what it was doing may still go on.
  */
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -32,7 +32,7 @@ const PACKAGES = /^(@|age-encryption|reflect-metadata|yaml)/;
 async function built(): Promise<string> {
   const outdir = mkdtempSync(join(tmpdir(), "scripts-"));
   process.on("exit", () => rmSync(outdir, { recursive: true, force: true }));
-  const entrypoints = [...new Bun.Glob("0*.ts").scanSync({ cwd: `${HOME}/scripts`, absolute: true })];
+  const entrypoints = [...new Bun.Glob("*.ts").scanSync({ cwd: `${HOME}/scripts`, absolute: true })];
   await Bun.build({
     ...{ entrypoints, outdir, target: "bun", naming: "[name].[ext]" },
     plugins: [
@@ -74,6 +74,11 @@ function keptIn(said: Record<string, string>, where: string) {
 const EVENTS = ["exit", "SIGHUP", "SIGINT", "SIGTERM"] as const;
 let number = 0;
 
+/** Bun gives a child the variables, and looks for it on the PATH, with which this process began, where it is not told of those of now. */
+export function ofNow(spawn: (command: string[], options: object) => unknown) {
+  return (command: string[], options: object) => spawn(command, { env: process.env, ...options });
+}
+
 /** In the process of the runs. */
 async function runHere(folder: string, { line, env }: Run): Promise<RunResult> {
   const [script = "", ...args] = line.split(" ");
@@ -109,9 +114,24 @@ async function runHere(folder: string, { line, env }: Run): Promise<RunResult> {
   return { exitCode: code, ...said };
 }
 
+/** The scripts are the same for all runners of a test process. */
+let folder: Promise<string> | undefined;
+
+/** Those that do nothing now. */
+const idle: ReturnType<typeof runner>[] = [];
+
+/** Runs a script in a process that has run others; in one more where a test runs two at once. */
+export async function runInTurn(run: Run): Promise<RunResult> {
+  const one = idle.pop() ?? runner();
+  try {
+    return await one.run(run);
+  } finally {
+    idle.push(one);
+  }
+}
+
 /** A process for runs, started when there is one to do. */
 export function runner() {
-  let folder: Promise<string> | undefined;
   let child: Awaited<ReturnType<typeof startProcess>> | undefined;
   const end = () => {
     child?.kill();
@@ -121,7 +141,10 @@ export function runner() {
     async run(run: Run): Promise<RunResult> {
       folder ??= built();
       child ??= startProcess(await folder);
-      const result = await child.run(run);
+      const result = await child.run(run).catch((err) => {
+        end();
+        throw err;
+      });
       if (result.exitCode === 1 || result.exitCode > 4 || child.count >= RUNS_OF_A_PROCESS) end();
       return result;
     },
@@ -154,5 +177,7 @@ function startProcess(folder: string) {
 if (import.meta.main) {
   const [folder] = process.argv.slice(2);
   if (!folder || !existsSync(folder)) throw new Error("it is started by runner()");
+  Object.assign(Bun, { spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) });
+  process.on("disconnect", () => process.exit());
   process.on("message", (run: Run) => void runHere(folder, run).then((result) => process.send!(result)));
 }

@@ -8,6 +8,7 @@ import { CONTROL_PLANE, type Container } from "../../shared/node/containers.ts";
 import { waitFor } from "../../shared/wait-for.ts";
 import { ADDRESS, clusterObjects, healthyCp, type Objects, otherMembers, writeKubelet } from "./cluster.ts";
 import { keptOn, secretsIn } from "./kept.ts";
+import { runInTurn } from "./many-runs.ts";
 import { type FakeCommand, fakePath } from "./programs.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
 
@@ -118,9 +119,12 @@ export async function pretendNode(options: NodeOptions = {}) {
     env: programs.env,
     /** The folder of its programs, for PATH. */
     programs: `${programs.folder}/bin`,
-    /** Runs a script to its end. Waiting in vain takes no time. */
-    run: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
-      runScript(line, { ...programs.env, ...env }, root, inside),
+    /** Runs a script to its end, in a process that has run others (many-runs.ts). Waiting in vain takes no time. */
+    run: (line: string, env: Record<string, string> = {}) =>
+      ended(runInTurn({ line, env: envOf(root, { ...programs.env, ...env }) }), root),
+    /** The same as an operator does it, in a process of its own; `inside`: a program, with its words, that it runs in. */
+    runAlone: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
+      ended(toItsEnd(startScript(line, { ...programs.env, ...env }, root, inside)), root),
     /** Starts a script; the caller reads what it says, and waits for its end. */
     start: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
       startScript(line, { ...programs.env, ...env }, root, inside),
@@ -200,19 +204,28 @@ function startScript(line: string, env: Record<string, string>, root: string, in
   const [place = "", ...of] = inside;
   return Bun.spawn([...(place ? [Bun.which(place)!, ...of] : []), process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
     cwd: HOME,
-    env: { PWD: "/root", KUBE_PKI_REPAIR_ROOT: root, KUBE_PKI_REPAIR_PATIENCE: "0.0005", ...env },
+    env: envOf(root, env),
     stdout: "pipe",
     stderr: "pipe",
   });
 }
 
-async function runScript(line: string, env: Record<string, string>, root: string, inside: string[]): Promise<Transcript> {
-  const child = startScript(line, env, root, inside);
+function envOf(root: string, env: Record<string, string>): Record<string, string> {
+  return { PWD: "/root", KUBE_PKI_REPAIR_ROOT: root, KUBE_PKI_REPAIR_PATIENCE: "0.0005", ...env };
+}
+
+async function toItsEnd(child: ReturnType<typeof startScript>): Promise<Transcript> {
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
     child.exited,
   ]);
+  return { exitCode, stdout, stderr };
+}
+
+/** Without what differs from run to run; no secret was printed, or kept. */
+export async function ended(run: Promise<Transcript>, root: string): Promise<Transcript> {
+  const { exitCode, stdout, stderr } = await run;
   expect(stdout + stderr).not.toMatch(/PRIVATE KEY|\beyJ[\w-]{20,}\./);
   const kept = keptOn(root).flatMap(({ text, record }) => [text, JSON.stringify(record)]);
   expect(kept.length > 0 ? secretsIn(kept, root) : []).toEqual([]);

@@ -43,7 +43,7 @@ export function expectStop({ exitCode, stderr }: Transcript, error: string | Reg
   expect({ exitCode, stderr, said: said !== null }).toMatchObject({ exitCode: code, said: true });
   expect(said![1]!).toMatch(error);
   expect(said![2]!).toMatch(hint);
-  expect(stderr).not.toMatch(/^\s+at .*\.ts:\d/m);
+  expect(stderr).not.toMatch(/^\s+at .*\.[jt]s:\d/m);
 }
 
 /** The same, and nothing was changed. */
@@ -51,7 +51,12 @@ export async function expectRefusal(node: PretendNode, line: string, error: stri
   const before = node.fingerprint();
   expectStop(await node.run(line), error, hint, code);
   expect(node.fingerprint()).toEqual(before);
-  expect(node.calls().filter((call) => /systemctl (stop|start|restart)|crictl .* stop|systemd-run/.test(call))).toEqual([]);
+  expect(changesIn(node.calls())).toEqual([]);
+}
+
+/** Calls of programs that change what runs. */
+export function changesIn(calls: readonly string[]): string[] {
+  return calls.filter((call) => /systemctl (stop|start|restart)|crictl .* stop|systemd-run/.test(call));
 }
 
 interface Then {

@@ -239,14 +239,22 @@ test("a script's first screen says what it is for and has its main, its last lin
 /** A script that is run, and not only asked for its --help. */
 const RUNS_A_SCRIPT = /\b(run|start)\(\s*["'`](0\d-|hand-over|join-again|drill|plan|report)|\b(laid-out-kit|many-runs)\.ts"/g;
 
+/** In test/typed/ `run` is one in this process: the node was given to here(). */
+const HAS_A_PROCESS = /(?<!\bhere\(\s*await )\b(pretendNode|after\w+)\(|\.(runAlone|start)\(|\b(laid-out-kit|many-runs)\.ts"/g;
+
 test("the tests of `npm run ok` run in process: those of whole scripts and kits are in test/scripts/, test/kit/ or test/soak/", () => {
   const found = ['node.run("01-etcd --new-cas")', "node.start(`hand-over pack`)", 'from "../pretend/many-runs.ts"'];
   for (const text of found) expect(text.match(RUNS_A_SCRIPT)).toHaveLength(1);
+  for (const text of ["node = await pretendNode({})", "node.runAlone(line)"]) expect(text.match(HAS_A_PROCESS)).toHaveLength(1);
+  expect("here(await pretendNode({}))".match(HAS_A_PROCESS)).toBeNull();
   const inProcess = sources.filter(
     ({ path }) => /^test\/(?!scripts|kit|soak).*\.test\.ts$/.test(path) && !path.endsWith("house-style.test.ts"),
   );
   expect(inProcess.length).toBeGreaterThan(100);
-  const running = inProcess.flatMap(({ path, text }) => [...blank(text, { strings: false }).matchAll(RUNS_A_SCRIPT)].map(() => path));
+  const running = inProcess.flatMap(({ path, text }) => {
+    const sign = path.startsWith("test/typed/") ? HAS_A_PROCESS : RUNS_A_SCRIPT;
+    return [...blank(text, { strings: false }).matchAll(sign)].map(([what]) => `${path}: ${what}`);
+  });
   expect(running).toEqual([]);
 });
 

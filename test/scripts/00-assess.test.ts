@@ -209,17 +209,6 @@ test("00-assess --output short prints what is damaged, the worst first, and what
   expect(stdout).toContain("\nnext\n  ./bunw scripts/01-etcd.ts\n");
 });
 
-test.each(["00-assess", "00-salvage", "01-etcd", "02-control-plane", "03-workers", "04-sa-tokens", "05-verify"])(
-  "%s with a wrong flag exits 1 and names --help",
-  async (script) => {
-    using node = await pretendNode({ kind: "no node" });
-    const { exitCode, stdout, stderr } = await node.run(`${script} --newcas`);
-    expect([exitCode, stdout]).toEqual([1, ""]);
-    expect(stderr).toBe(`\nerror: There is no option "--newcas"\nhint: ./bunw scripts/${script}.ts --help\n`);
-    expect(node.calls()).toEqual([]);
-  },
-);
-
 /** kubeadm's external CA mode: no ca.key, and a controller-manager that has nothing to sign with. */
 async function externalCa() {
   const node = await pretendNode({

@@ -92,7 +92,7 @@ test("05-verify and 00-assess name what expires soon, with its day and what rene
 /** A terminal of its own (script, of util-linux). The escape sequence of a colour is shown as "[31m". */
 async function onTerminal(env: Record<string, string>) {
   using node = await pretendNode({ kind: "worker" });
-  const { stdout } = await node.run("05-verify --all", env, ["sh", "-c", `exec ${Bun.which("script")} -qec "$*" /dev/null`, "sh"]);
+  const { stdout } = await node.runAlone("05-verify --all", env, ["sh", "-c", `exec ${Bun.which("script")} -qec "$*" /dev/null`, "sh"]);
   return stdout.replaceAll("\u001b", "").replaceAll("\r", "");
 }
 

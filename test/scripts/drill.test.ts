@@ -238,12 +238,6 @@ test.each([
   expect(todo.join("\n")).not.toContain("bring the EncryptionConfiguration back");
 });
 
-test("00-assess --drill, the spelling of before, says the line of today", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
-  const { exitCode, stderr } = await node.run("00-assess --drill --bundle keys.age");
-  expect([exitCode, stderr]).toEqual([3, expect.stringContaining("hint: ./bunw scripts/drill.ts --bundle keys.age\n")]);
-});
-
 function busy(objects: Objects) {
   plain.etcd(objects);
   busyWorkloads(objects);

@@ -2,10 +2,9 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { healthyCp, type Objects } from "../pretend/cluster.ts";
-import { expectTranscript, pretendNode } from "../pretend/node.ts";
+import { expectTranscript } from "../pretend/node.ts";
 import { nodesBySsh } from "../pretend/nodes-by-ssh.ts";
 import { ASKED, pasted, plan, setAddress } from "../pretend/plan.ts";
-import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -98,14 +97,4 @@ test("a lost file of another control plane node comes through the machine that r
 test("root is the default", async () => {
   const [asRoot, usual] = await Promise.all([plan({ args: "--user root" }), plan({})]);
   expect(pasted(asRoot.stdout)).toEqual(pasted(usual.stdout));
-});
-
-test.each(["-oProxyCommand=x", "a b", "a;reboot", "EXAMPLE\\jo"])("refused: --user=%s is no name of a user", async (name) => {
-  using node = await pretendNode();
-  await expectRefusal(node, `plan --user=${name.replace(" ", "\u00a0")}`, / is no name of a user$/, /--user ubuntu$/, 3);
-});
-
-test.each([["plan --user", /^"--user" needs a value$/, /--help$/]])("refused: %s", async (line, error, hint) => {
-  using node = await pretendNode();
-  await expectRefusal(node, line, error, hint);
 });

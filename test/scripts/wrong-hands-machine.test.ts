@@ -123,7 +123,7 @@ test.each(FULL)(
     await using host = await ownMounts(disk(node.root + folder));
     const files = () => withoutTimes(unkept(node.fingerprint(host.path)));
     const before = files();
-    const said = await node.run(line, {}, host.inside);
+    const said = await node.runAlone(line, {}, host.inside);
     expectStop(said, error, hint);
     expect(files()).toEqual(before);
     const turned = node.calls().filter((call) => CHANGES.test(call));
@@ -164,7 +164,7 @@ test.each(READ_ONLY)(
     );
     const before = node.fingerprint();
     const hint = new RegExp(`^it can only be read\\. Why\\? findmnt -T ${folder}`);
-    expectStop(await node.run(line, {}, host.inside), /read-only file system/, hint);
+    expectStop(await node.runAlone(line, {}, host.inside), /read-only file system/, hint);
     expect(node.fingerprint()).toEqual(before);
     expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
   },
@@ -244,7 +244,7 @@ test("open whose token file does not fit on the disk says so; run again, it revo
   using node = await afterPart2();
   using api = serveRunning(node);
   await using host = await ownMounts(full(`${node.root}/root`));
-  expectStop(await node.run("03-workers open", {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
+  expectStop(await node.runAlone("03-workers open", {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
   const [first] = api.changes().filter((change) => change.startsWith("POST") && change.endsWith("/secrets"));
   expect({ first, token: existsSync(host.path(`${node.root}/root/token.d/w1/token`)) }).toEqual({
     first: expect.any(String),
@@ -259,7 +259,7 @@ test("a folder with a copy that did not fit has no .partial, also where it is a 
   using _api = await serve(newCa);
   write(`${node.root}/var/lib/kubelet/pki/large`, "x".repeat(40_000_000));
   await using host = await ownMounts(small(`${node.root}/root`));
-  expectStop(await node.run(join(), {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
+  expectStop(await node.runAlone(join(), {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
   const names = readdirSync(host.path(`${node.root}/root`), { recursive: true, encoding: "utf8" });
   expect(names.filter((name) => name.includes(".partial"))).toEqual([]);
   expect(kubeletFiles(node).some((line) => line.includes("bootstrap-kubelet.conf"))).toBe(false);

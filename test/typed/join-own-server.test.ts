@@ -9,6 +9,7 @@ import { ADDRESS, FACTS, write } from "../pretend/cluster.ts";
 import { BALANCER, lead } from "../pretend/endpoint.ts";
 import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { pretendNode } from "../pretend/node.ts";
+import { here } from "../pretend/typed-here.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -29,7 +30,7 @@ async function serveOwn() {
 }
 
 async function worker() {
-  const node = await pretendNode({ kind: "worker" });
+  const node = here(await pretendNode({ kind: "worker" }));
   lead(node, "kubelet.conf", OWN);
   writeToken(node.root);
   return node;
@@ -83,7 +84,7 @@ test("where its own balancer never answers it leads to --server, and says so wit
 });
 
 test("join: a server that is not https gets no token", async () => {
-  using node = await pretendNode({ kind: "worker" });
+  using node = here(await pretendNode({ kind: "worker" }));
   writeToken(node.root);
   await expectRefusal(
     node,

@@ -9,6 +9,7 @@ import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { withM2 } from "../pretend/lost-cp.ts";
 import { expectTranscript, MEMBER, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { here } from "../pretend/typed-here.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -37,7 +38,7 @@ function withTokens(objects: Objects) {
 
 /** A control plane node with an old token in etcd's data, and a newer one in a volume of kube-proxy. */
 async function nodeWithTokens({ rootDir = "/var/lib/kubelet", ...options }: NodeOptions & { rootDir?: string } = {}) {
-  const node = await pretendNode({ etcd: withTokens, ...options });
+  const node = here(await pretendNode({ etcd: withTokens, ...options }));
   const volume = `${node.root}${rootDir}/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1`;
   write(`${volume}/token`, tokenBy(old, { ...PROXY, issuedAt: 1_790_000_000 }));
   write(`${volume}/namespace`, "kube-system");
@@ -71,11 +72,13 @@ test("00-token-key finds the pods of a kubelet with another --root-dir", async (
 });
 
 test("00-token-key without an old token of kube-system refuses, and writes nothing", async () => {
-  using node = await pretendNode({
-    etcd: (objects) => {
-      objects["secrets/shop/planted"] = tokenSecret("shop", "planted", tokenBy(old, PROXY));
-    },
-  });
+  using node = here(
+    await pretendNode({
+      etcd: (objects) => {
+        objects["secrets/shop/planted"] = tokenSecret("shop", "planted", tokenBy(old, PROXY));
+      },
+    }),
+  );
   const before = node.fingerprint();
   await expectTranscript("00-token-key-no-token", settled(await node.run("00-token-key")));
   expect(node.fingerprint()).toEqual(before);
@@ -229,7 +232,7 @@ test("04-sa-tokens retire that was cut off while the manifest was out of its fol
 });
 
 test("04-sa-tokens refuses a word that it does not know", async () => {
-  using node = await pretendNode({ kind: "no node" });
+  using node = here(await pretendNode({ kind: "no node" }));
   const { exitCode, stderr } = await node.run("04-sa-tokens retier");
   expect(exitCode).toBe(1);
   expect(stderr).toContain('error: 04-sa-tokens knows only retire, got "retier"\n');

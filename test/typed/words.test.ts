@@ -1,8 +1,9 @@
 /** Wrong hands: misspelt options, missing values, words that mean nothing. A script that does not understand all of its line does nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync } from "node:fs";
-import { pretendNode } from "../pretend/node.ts";
-import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
+import { lookAt } from "../pretend/in-process.ts";
+import { refusedHere, typeHere } from "../pretend/typed-here.ts";
+import { expectStop, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -43,15 +44,17 @@ const WORDS: [line: string, error: string, meant: string][] = [
   ["join-again cp3", '"cp3" is not understood', ""],
   ["join-again --address", '"--address" needs a value', ""],
   ["join-again --address --kubernetes v1.34.4", '"--address" needs a value', ""],
+  ["plan --uzer x", 'There is no option "--uzer"', ""],
+  ["plan a.md b.md", '"b.md" is not understood', ""],
+  ["plan --user", '"--user" needs a value', ""],
+  ["report report.html case.tar", '"case.tar" is not understood', ""],
+  ["drill --al", 'There is no option "--al"', ""],
   ["pack-kit --arhc x64", 'There is no option "--arhc"', ""],
 ];
 
 test.each(WORDS)("%s: refused, with the option that begins so", async (line, error, meant) => {
-  using node = await pretendNode({ kind: "worker" });
   const hint = `${meant ? `did you mean ${meant}? ` : ""}./bunw scripts/${line.split(" ")[0]}.ts --help`;
-  const { exitCode, stdout, stderr } = await node.run(line);
-  expect({ exitCode, stdout, stderr }).toEqual({ exitCode: 1, stdout: "", stderr: `\nerror: ${error}\nhint: ${hint}\n` });
-  expect(node.calls()).toEqual([]);
+  expect(await typeHere(line)).toEqual({ exitCode: 1, stdout: "", stderr: `\nerror: ${error}\nhint: ${hint}\n` });
 });
 
 /** Options of another sub-command: [line, the option, where it belongs, what was typed] */
@@ -73,11 +76,8 @@ const OTHERS: [line: string, option: string, belongs: string, typed: string][] =
 ];
 
 test.each(OTHERS)("%s: refused: the option means nothing there", async (line, option, belongs, typed) => {
-  using node = await pretendNode({ kind: "worker" });
-  const { exitCode, stdout, stderr } = await node.run(line);
   const error = `\nerror: "${option}" belongs to ${belongs}, not to ${typed}\nhint: ./bunw scripts/${line.split(" ")[0]}.ts --help\n`;
-  expect({ exitCode, stdout, stderr }).toEqual({ exitCode: 1, stdout: "", stderr: error });
-  expect(node.calls()).toEqual([]);
+  expect(await typeHere(line)).toEqual({ exitCode: 1, stdout: "", stderr: error });
 });
 
 /** Sub-commands: [line, error] */
@@ -97,8 +97,7 @@ const COMMANDS: [line: string, error: RegExp][] = [
 ];
 
 test.each(COMMANDS)("%s: refused, with the help", async (line, error) => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
-  await expectRefusal(node, line, error, /\.\/bunw scripts\/[\w-]+\.ts/);
+  expectStop(await typeHere(line), error, /\.\/bunw scripts\/[\w-]+\.ts/);
 });
 
 test.each([
@@ -106,11 +105,36 @@ test.each([
   ["03-workers close --wait soon", /^"--wait" takes a number, got "soon"$/],
   ["03-workers close --wait=-5", /^"--wait" takes a number, got "-5"$/],
 ])("%s: a number is needed", async (line, error) => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
-  await expectRefusal(node, line, error, /^\.\/bunw scripts\/[\w-]+\.ts --help$/);
+  expectStop(await typeHere(line), error, /^\.\/bunw scripts\/[\w-]+\.ts --help$/);
 });
 
-test.each([
+/** [the spelling of before, the line of today] */
+const MOVED: [before: string, today: string][] = [
+  ["00-assess --plan", "plan.ts"],
+  ["00-assess --plan plan.html --lost m2,m3 --user=ubuntu", "plan.ts plan.html --lost m2,m3 --user=ubuntu"],
+  ["00-assess --deep --plan --etcd-data /srv/my\u00a0etcd", "plan.ts --deep --etcd-data '/srv/my\u00a0etcd'"],
+  ["00-assess --drill --bundle keys.age", "drill.ts --bundle keys.age"],
+  ["05-verify --report report.html --logs logs", "report.ts report.html --logs logs"],
+  ["05-verify --all --report=report.html", "report.ts report.html"],
+  ["05-verify --bundle=case.tar --with-names", "report.ts --bundle=case.tar --with-names"],
+  ["05-verify --logs logs", "report.ts --logs logs"],
+];
+
+test.each(MOVED)("%s, the spelling of before, says the line of today", async (before, today) => {
+  const { exitCode, stdout, stderr } = await typeHere(before);
+  expect([exitCode, stdout, stderr]).toEqual([REFUSED, "", expect.stringContaining(`hint: ./bunw scripts/${today}\n`)]);
+});
+
+test("plan plan.pdf: refused: nobody writes that", async () => {
+  expectStop(await typeHere("plan plan.pdf"), /^"plan.pdf" is no name for a plan$/, /^it ends in \.md or \.html$/);
+});
+
+test.each(["-oProxyCommand=x", "a\u00a0b", "a;reboot", "EXAMPLE\\jo"])("plan --user=%s is no name of a user", async (name) => {
+  expectStop(await typeHere(`plan --user=${name}`), / is no name of a user$/, /--user ubuntu$/, REFUSED);
+});
+
+/** Names of nodes that etcd's data does not have, or that cannot be away. */
+const NAMES: [line: string, error: RegExp, hint: RegExp][] = [
   ["02-control-plane --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
   ["02-control-plane --without m1", /^"m1" is this node, and it is not away$/, /^nothing was changed/],
   ["02-control-plane --without w1,,cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
@@ -120,8 +144,11 @@ test.each([
   ["03-workers approve --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
   ["04-sa-tokens --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
   ["04-sa-tokens retire --lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/],
-])("%s: a name that cannot be meant", async (line, error, hint) => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
-  cpSync(`${node.root}/var/lib/etcd`, `${node.root}/root/kube-pki-repair-20260101T000000/etcd`, { recursive: true });
-  await expectRefusal(node, line, error, hint, REFUSED);
+];
+
+test("a name that cannot be meant: refused, and nothing is changed", async () => {
+  await lookAt({ kind: "healthy control plane node" }, async (node) => {
+    cpSync(`${node.root}/var/lib/etcd`, `${node.root}/root/kube-pki-repair-20260101T000000/etcd`, { recursive: true });
+    for (const [line, error, hint] of NAMES) await refusedHere(node, line, error, hint, REFUSED);
+  });
 });

@@ -5,6 +5,7 @@ import { writeData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
+import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
 
@@ -15,7 +16,7 @@ const AGE = "age-encryption.org/v1\n-> X25519 abc\n";
 
 /** A repair with a new CA is over on this node, and all that it left is still here. */
 async function repaired(options: NodeOptions = {}) {
-  const node = await pretendNode({ kind: "healthy control plane node", ...options });
+  const node = here(await pretendNode({ kind: "healthy control plane node", ...options }));
   const lost = clusterObjects(before.cert);
   lost["minions/w9"] = JSON.parse(JSON.stringify(lost["minions/w1"]).replaceAll("w1", "w9"));
   writeData(`${node.root}${RESCUE}/etcd`, lost);
@@ -61,12 +62,12 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
 });
 
 test("where no repair has left anything, 05-verify ends as before", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = here(await pretendNode({ kind: "healthy control plane node" }));
   expect((await end(node)).stdout).not.toContain("To delete");
 });
 
 test("on a worker it names what lies there", async () => {
-  using node = await pretendNode({ kind: "worker" });
+  using node = here(await pretendNode({ kind: "worker" }));
   write(`${node.root}/root/kube-pki-repair-20260101T000000/kubelet/join.yaml`, "kind: JoinConfiguration\n");
   const { stdout } = await node.run("05-verify");
   expect(stdout).toContain("  rm -rf /root/kube-pki-repair-TIME   # no key and no Secret, only join.yaml\n");

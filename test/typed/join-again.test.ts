@@ -5,6 +5,7 @@ import { parse } from "yaml";
 import { ADDRESS, healthyCp, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { CRICTL, crictlPs, expectTranscript, MEMBER, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { here } from "../pretend/typed-here.ts";
 import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -19,7 +20,7 @@ const LINE = `join-again --address ${ADDRESS}:6443 --kubernetes`;
 /** A control plane node whose /etc/kubernetes and etcd data are lost. `running`: its containers, each time that they are looked at. */
 async function withoutData(...running: string[][]) {
   const command = `${CRICTL.replace("containerd/containerd", "x")} ps -a -o json`;
-  const node = await pretendNode({ commands: [...running, []].map((names) => ({ command, stdout: crictlPs(names) })) });
+  const node = here(await pretendNode({ commands: [...running, []].map((names) => ({ command, stdout: crictlPs(names) })) }));
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   write(node.root + FLAGS, ENV, 0o644);
   return node;
@@ -98,7 +99,7 @@ const STOP_FIRST =
   /^nothing was changed\. .*00-assess\.ts.* systemctl stop kubelet; crictl stop etcd-id kube-apiserver-id; .*02-control-plane\.ts --lost m1; /;
 
 test.each(["", " --lost m1", " --dry-run"])("join-again%s on a control plane node that lives is refused", async (more) => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE });
+  using node = here(await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE }));
   await expectRefusal(node, `${LINE} v1.34.4${more}`, RUNS, STOP_FIRST, REFUSED);
 });
 
@@ -109,12 +110,12 @@ test("join-again waits for an API server that the kubelet is just stopping", asy
 });
 
 test("join-again is refused where servers without a manifest run on", async () => {
-  using node = await pretendNode({ containers: CONTROL_PLANE });
+  using node = here(await pretendNode({ containers: CONTROL_PLANE }));
   await expectRefusal(node, `${LINE} v1.34.4`, RUNS, STOP_FIRST, REFUSED);
 });
 
 test("join-again after the join is refused: the node lives again", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE });
+  using node = here(await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE }));
   write(`${node.root}/root/kube-pki-repair-20260101T000000/kubelet/join.yaml`, "kind: JoinConfiguration\n");
   await expectRefusal(node, `${LINE} v1.34.4`, RUNS, STOP_FIRST, REFUSED);
 });
@@ -122,7 +123,7 @@ test("join-again after the join is refused: the node lives again", async () => {
 test.each([undefined, "healthy control plane node"] as const)(
   "join-again on another machine than the line's is refused (%p)",
   async (kind) => {
-    using node = await (kind ? pretendNode({ kind }) : withoutData());
+    using node = kind ? here(await pretendNode({ kind })) : await withoutData();
     const error = new RegExp(`^"10\\.0\\.0\\.13" is no address of this machine \\(${SHOWN_ADDRESS}\\)$`);
     const line = "join-again --address 10.0.0.13:6443 --kubernetes v1.34.4";
     await expectRefusal(node, line, error, /^nothing was changed\. The line is for the machine with that address: /, REFUSED);
@@ -132,14 +133,14 @@ test.each([undefined, "healthy control plane node"] as const)(
 const OF_WORKER = "join-again --address 127.77.0.21:6443 --kubernetes v1.34.4";
 
 test("join-again on a worker is refused, unless the operator names it as a lost control plane node", async () => {
-  using node = await pretendNode({ kind: "worker" });
+  using node = here(await pretendNode({ kind: "worker" }));
   const error = /^This is no control plane node: nothing of one is here, and it has "\/etc\/kubernetes\/kubelet\.conf"$/;
   await expectRefusal(node, OF_WORKER, error, /^run it on a control plane node .*join-again\.ts .* --lost w1$/, REFUSED);
   expect(await node.run(`${OF_WORKER} --lost w1`)).toMatchObject({ exitCode: 0 });
 });
 
 /** Its servers are stopped, its data is here. */
-const withData = (options: NodeOptions = {}) => pretendNode({ kind: "healthy control plane node", ...options });
+const withData = async (options: NodeOptions = {}) => here(await pretendNode({ kind: "healthy control plane node", ...options }));
 
 test("join-again where etcd's data is here is refused, unless the operator says that this node is lost", async () => {
   using node = await withData();
