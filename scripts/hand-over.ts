@@ -7,14 +7,14 @@
 import { dirname } from "node:path";
 import { etcdDataOf, nodeIfAny } from "../shared/etcd-location/etcd-place.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
+import { part1 } from "../shared/facts/course.ts";
 import { isExternalCa, isExternalSigner } from "../shared/facts/external-ca.ts";
-import { BACKUP, part1 } from "../shared/facts/next.ts";
 import {
   refuseOtherEtcd,
   refuseWorker,
   stepsWhereDataIsLost,
 } from "../shared/facts/no-etcd-data.ts";
-import { inOneLine } from "../shared/facts/todo.ts";
+import { BACKUP, inOneLine } from "../shared/facts/todo.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";

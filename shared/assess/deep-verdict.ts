@@ -1,13 +1,12 @@
 /** The conclusion of `00-assess --deep`: the rung of the ladder, and the commands that follow from what was found. */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { type Beginning, courseFrom } from "../facts/course.ts";
-import { HOLD, type OldSaKey, wayFrom, withoutKeys } from "../facts/next.ts";
+import { courseFrom, HOLD, type Known, type OldSaKey, wayFrom, withoutKeys } from "../facts/course.ts";
 import { command, inArrows, inLines, inOneLine, type Todo } from "../facts/todo.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./assessment.ts";
 
 /** The rung, why, and what to type. */
-export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Beginning, "others" | "expired">): NodeVerdict {
+export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Known, "others" | "expired" | "leavesOut">): NodeVerdict {
   const irreplaceable = deep.keys.filter(isIrreplaceable);
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);
   const lost = nowhere.filter(isIrreplaceable);
@@ -32,7 +31,7 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Be
 }
 
 /** A place that this node cannot look into is a hope: the course does without it. */
-function sureOf(deep: Deep): Omit<Beginning, "others" | "expired"> {
+function sureOf(deep: Deep): Pick<Known, "found" | "lost" | "oldKey"> {
   const [found, lost] = [true, false].map((is) => deep.keys.filter(({ places }) => places.some((place) => place.found) === is));
   return { found: found!.length > 0, lost: lost!.map(({ name }) => name), oldKey: oldKeyOf(deep) };
 }

@@ -4,9 +4,10 @@
  */
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
+import type { OldSaKey } from "../facts/course.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { type OldSaKey, otherControlPlanes } from "../facts/next.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";

@@ -1,10 +1,10 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { COURSE_FOR_CLUSTER, COURSE_TO_LEAVE_OUT, type Course, courseFrom } from "../facts/course.ts";
+import { type Course, courseFrom, HOLD, type OldSaKey, part1, partsForCluster, partsHere, wayFrom, withoutKeys } from "../facts/course.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { HOLD, type OldSaKey, otherControlPlanes, part1, partsForCluster, partsHere, wayFrom, withoutKeys } from "../facts/next.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { refuseDockershim } from "../facts/release.ts";
 import { command, inLines, type Todo } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -94,8 +94,8 @@ function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
 }
 
 /** With --deep: where each lost key can still be found. */
-function searched({ deep, known, others, expired }: Seen): NodeVerdict | undefined {
-  return deep && deepVerdict(deep, known, { others, expired });
+function searched({ deep, known, others, expired, lost }: Seen): NodeVerdict | undefined {
+  return deep && deepVerdict(deep, known, { others, expired, leavesOut: lost.names.length > 0 });
 }
 
 function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | undefined {
@@ -110,8 +110,8 @@ function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | un
   };
 }
 
-function courseOf({ others, expired, names, oldKey }: Seen): Course {
-  return courseFrom({ others, expired, lost: names, oldKey });
+function courseOf({ others, expired, names, oldKey, lost }: Seen): Course {
+  return courseFrom({ others, expired, lost: names, oldKey, leavesOut: lost.names.length > 0 });
 }
 
 function keysLost(seen: Seen): NodeVerdict | undefined {
@@ -140,7 +140,7 @@ function nothingDamaged(seen: Seen): NodeVerdict {
   const { lost, others } = seen;
   const leavesOut = lost.controlPlanes.length > 0 && lost.silent.length === 0;
   return {
-    ...(leavesOut ? { course: COURSE_TO_LEAVE_OUT } : others.length > 0 ? { course: courseOf(seen) } : {}),
+    ...(leavesOut ? { course: courseFrom({ leavesOut }, "control-plane") } : others.length > 0 ? { course: courseOf(seen) } : {}),
     verdict: NOTHING_DAMAGED,
     next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
   };
@@ -157,8 +157,8 @@ export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
 export const NOTHING_DAMAGED = "nothing is damaged on this node";
 
 /** Part 2 may be repeated, and it takes a lost node out of etcd's members. */
-function forCluster({ controlPlanes }: LostNodes): Course {
-  return controlPlanes.length > 0 ? { ...COURSE_FOR_CLUSTER, parts: [2, ...COURSE_FOR_CLUSTER.parts] } : COURSE_FOR_CLUSTER;
+function forCluster({ names, controlPlanes }: LostNodes): Course {
+  return courseFrom({ lost: ["ca"], leavesOut: names.length > 0 }, controlPlanes.length > 0 ? "control-plane" : "open");
 }
 
 /** A stopped kubelet is no damage of its own: with an expired certificate it does not start. */

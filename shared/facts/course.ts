@@ -1,45 +1,153 @@
-/** The course of a repair through RUNBOOK.md: the same decisions as in next.ts, in the words of the page. Pure. */
-import { newCasOption, type OldSaKey } from "./next.ts";
+/**
+ * The one table of what comes next: a repair's tasks in the order of RUNBOOK.md, whose fences say `task=…`, and when each is part of the
+ * course. A plan is all of a course, 00-assess prints its beginning, and next.ts what is open behind a script's own task. Pure.
+ */
 
-/** Which of RUNBOOK.md's blocks are meant, by the words of its fences' `if=`, and which of its parts have something to do. */
-export interface Course {
-  tags: readonly string[];
-  parts: readonly number[];
-}
+import { isInternal } from "../pki/certs.ts";
+import { shell, signalLine } from "../shell-line.ts";
+import { command, inArrows, type LeftOut, NOBODY, type Todo } from "./todo.ts";
 
-/** What is known of the damage before anything is done. */
-export interface Beginning {
-  /** Lost keys that nothing on this node brings back. */
+/** What decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not so. */
+export interface Known {
+  /** Shared keys that nothing on this node brings back: part 1 makes new ones, or has made them. */
   lost?: readonly string[];
   /** 00-salvage brings other lost keys back. */
   found?: boolean;
   oldKey?: OldSaKey;
   /** What is damaged has expired: all of it, or some. */
   expired?: "all" | "some" | "none";
-  others: readonly string[];
+  /** Names of the other control plane nodes. */
+  others?: readonly string[];
+  /** Nodes are lost for good. */
+  leavesOut?: boolean;
 }
 
-/** The course from the damage to the proof. Part 4 finds nothing to do where no key is new, part 0 nothing where all is here and expired. */
-export function courseFrom({ lost = [], found = false, oldKey = "lost", expired = "none", others }: Beginning): Course {
-  const option = newCasOption(lost);
-  const alone = others.length === 0;
-  const isNew = option === "--new-cas";
-  const onlyExpired = expired === "all" && lost.length === 0 && !found;
-  return {
-    tags: [
-      ...(found ? ["salvage"] : []),
-      ...(isNew && !alone ? ["look-around"] : []),
-      option ? option.slice(2) : "old-cas",
-      ...(lost.includes("ca") || expired !== "none" ? ["join"] : []),
-      ...(isNew && lost.includes("sa") && oldKey !== "lost" ? ["old-tokens"] : []),
-      ...(alone ? [] : [onlyExpired ? "same-keys" : "several-control-planes"]),
-    ],
-    parts: [...(onlyExpired ? [] : [0]), 1, 2, 3, ...(isNew ? [4] : []), 5],
-  };
+/** The public half of a lost service-account key: computed and here, to be computed from old tokens, or gone. */
+export type OldSaKey = "here" | "in tokens" | "lost";
+
+interface Row {
+  /** Whether it is part of the course. */
+  if: (known: Known) => boolean;
+  /** Where it is one command, whatever is known. */
+  typed?: (out: LeftOut) => string;
+  /** Unset: it is typed on this node. */
+  on?: string;
+  /** Its script says what comes next: no line before it goes on behind it. */
+  says?: true;
 }
 
-/** From control plane nodes that are well to a cluster without one that is lost for good. */
-export const COURSE_TO_LEAVE_OUT: Course = { tags: ["old-cas"], parts: [2, 3, 5] };
+export const EACH = "each control plane node";
+export const TOKEN_KEY: Todo = { command: command("00-token-key"), note: "old tokens stay valid beside new ones" };
+const deleteNodes = (names: readonly string[]) =>
+  shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${names}`;
+
+const always = () => true;
+const several = ({ others = [] }: Known) => others.length > 0;
+const option = ({ lost = [] }: Known) => newCasOption(lost);
+/** Somebody beside the control plane nodes trusts what is made new. */
+const isNew = (known: Known) => option(known) === "--new-cas";
+const onlyExpired = (known: Known) => known.expired === "all" && option(known) === "" && !known.found;
+const keepsTokens = ({ lost = [], oldKey = "lost" }: Known) => lost.includes("sa") && oldKey !== "lost";
+
+// biome-ignore format: a table
+export const TASKS = {
+  hold:               { if: (known) => !onlyExpired(known) },
+  look:               { if: (known) => several(known) && !onlyExpired(known) && !known.found && !isNew(known) },
+  "look-around":      { if: (known) => several(known) && isNew(known) },
+  salvage:            { if: ({ found = false }) => found },
+  "token-key":        { if: (known) => keepsTokens(known) && known.oldKey === "in tokens" },
+  "new-cas":          { if: isNew },
+  "old-cas":          { if: (known) => option(known) === "" },
+  "new-internal-cas": { if: (known) => option(known) === "--new-internal-cas" },
+  "hand-over":        { if: (known) => several(known) && !onlyExpired(known) },
+  "etcd-there":       { if: several },
+  "old-key-there":    { if: (known) => several(known) && keepsTokens(known) },
+  "control-plane":    { if: always, typed: (out) => command("02-control-plane", out), says: true },
+  open:               { if: always, typed: (out) => command("03-workers open", out), says: true },
+  join:               { if: ({ lost = [], expired = "none" }) => lost.includes("ca") || expired !== "none" },
+  close:              { if: always, typed: (out) => command("03-workers close", out), says: true },
+  "delete-nodes":     { if: ({ leavesOut = false }) => leavesOut, typed: ({ lost }) => deleteNodes(lost) },
+  tokens:             { if: isNew, typed: (out) => command("04-sa-tokens", out), says: true },
+  retire:             { if: keepsTokens, typed: (out) => command("04-sa-tokens retire", out), on: EACH },
+  verify:             { if: always, typed: () => command("05-verify"), says: true },
+} as const satisfies Record<string, Row>;
+
+export type Task = keyof typeof TASKS;
+/** In the order of the table. */
+export type Course = readonly Task[];
+
+export function isTask(word: string): word is Task {
+  return Object.hasOwn(TASKS, word);
+}
+
+/** The way to the proof: from the damage, or from a later task on. */
+export function courseFrom(known: Known, first: Task = "hold"): Course {
+  const tasks = Object.keys(TASKS).filter(isTask);
+  return tasks.slice(tasks.indexOf(first)).filter((task) => TASKS[task].if(known));
+}
+
+/** What is open behind this task, up to the first whose script says what comes next. */
+export function behind(task: Task, known: Known, out: LeftOut): Todo[] {
+  const open = courseFrom({ ...known, leavesOut: out.lost.length > 0 }, task).filter((one) => one !== task);
+  const last = open.findIndex((one) => "says" in TASKS[one]);
+  return open.slice(0, last + 1).flatMap((one) => todosOf(one, out));
+}
+
+/** None where it is not one command. */
+function todosOf(task: Task, out: LeftOut): Todo[] {
+  const { typed, on }: Row = TASKS[task];
+  return typed ? [{ command: typed(out), ...(on && { on }) }] : [];
+}
+
+/** The option of part 1 that makes these lost keys; "" where none is lost. */
+export function newCasOption(lost: readonly string[]): "" | "--new-internal-cas" | "--new-cas" {
+  if (lost.length === 0) return "";
+  return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
+}
+
+/** What takes the place of part 1 where etcd is not on the control plane nodes. */
+export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
+
+/** What takes the place of part 1; where etcd is the static pod that kubeadm makes, part 1 is right. */
+const INSTEAD_OF_PART_1 = {
+  "static pod": undefined,
+  unknown: undefined,
+  elsewhere: KUBEADM_CERTS,
+  unit: `./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK 1, "If etcd is a unit of this node"`,
+};
+
+interface EtcdRuns {
+  etcd?: keyof typeof INSTEAD_OF_PART_1;
+}
+
+/** Part 1, which makes these keys; where etcd is not kubeadm's static pod, what takes its place. */
+export function part1(lost: readonly string[] = [], { etcd = "static pod" }: EtcdRuns = {}): Todo {
+  return { command: INSTEAD_OF_PART_1[etcd] ?? command(`01-etcd ${newCasOption(lost)}`.trim()) };
+}
+
+/** Where these keys are nowhere to be found: rung 4 where old tokens can be kept valid, and part 1. */
+export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: EtcdRuns = {}): Todo[] {
+  return [...(TASKS["token-key"].if({ lost, oldKey }) ? [TOKEN_KEY] : []), part1(lost, options)];
+}
+
+/** Before anything is looked for: what holds lost keys in its memory goes on, and changes nothing meanwhile. As in part 0 of RUNBOOK.md. */
+export const HOLD: readonly Todo[] = [
+  { command: "systemctl stop kubelet" },
+  { command: signalLine("STOP", ["kube-controller-manager"]), note: "paused, it evicts nothing, and keeps its keys in memory" },
+];
+
+/** The whole way from keys that are lost for the workers, too, to the end, in one line: "00-token-key → 01-etcd --new-cas → …". */
+export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
+  const commands = [command("02-control-plane"), command("03-workers"), command("04-sa-tokens"), command("05-verify")];
+  return inArrows([...withoutKeys(lost, oldKey), ...commands.map((line) => ({ command: line }))]);
+}
+
+/** Parts 1 and 2 on this node. */
+export function partsHere(lost: readonly string[] = []): Todo[] {
+  return [part1(lost), ...todosOf("control-plane", NOBODY)];
+}
 
 /** From a repaired control plane node with a new CA to the end. */
-export const COURSE_FOR_CLUSTER: Course = { tags: ["new-cas", "join"], parts: [3, 4, 5] };
+export function partsForCluster(): Todo[] {
+  return [...todosOf("open", NOBODY), ...todosOf("tokens", NOBODY), ...todosOf("verify", NOBODY)];
+}

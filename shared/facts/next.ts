@@ -1,11 +1,12 @@
 /**
- * What comes next: the order of the runbook's parts is decided here and nowhere else. A script says what it has seen, and gets the commands
- * to print. Pure. A `Route` remembers what the operator said with --without and --lost, so that every command of this run that takes them has them, too.
+ * What each script prints as next: what is open behind its own task, from what it has seen. The order, and what belongs to a repair, is the
+ * table of course.ts. Pure. A `Route` remembers what the operator said with --without and --lost, so that every command of this run that
+ * takes them has them, too.
  */
 
-import { isInternal } from "../pki/certs.ts";
-import { shell, signalLine } from "../shell-line.ts";
-import { command, inArrows, type LeftOut, leftNames, type Todo } from "./todo.ts";
+import { shell } from "../shell-line.ts";
+import { behind, EACH, type OldSaKey, part1, TOKEN_KEY } from "./course.ts";
+import { command, type LeftOut, leftNames, type Todo } from "./todo.ts";
 
 /** What all commands of one run have in common. */
 export interface Route extends LeftOut {
@@ -35,75 +36,8 @@ export function routeOf({ cluster, node }: { cluster: { nodes: readonly Known[] 
   return { own: node.name, others, without: out.without, lost: out.lost };
 }
 
-/** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
-export const BACKUP = command("hand-over pack --out /root/keys.age");
-
-const VERIFY: Todo = { command: command("05-verify") };
-const EACH = "each control plane node";
-
 function onOthers({ others }: Route, todo: Todo): Todo[] {
   return others.length > 0 ? [{ ...todo, on: others.join(", "), unlessDone: true }] : [];
-}
-
-/** The option of part 1 that makes these lost keys; "" where none is lost. */
-export function newCasOption(lost: readonly string[]): "" | "--new-internal-cas" | "--new-cas" {
-  if (lost.length === 0) return "";
-  return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
-}
-
-/** What takes the place of part 1 where etcd is not on the control plane nodes. */
-export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
-
-/** What takes the place of part 1; where etcd is the static pod that kubeadm makes, part 1 is right. */
-const INSTEAD_OF_PART_1 = {
-  "static pod": undefined,
-  unknown: undefined,
-  elsewhere: KUBEADM_CERTS,
-  unit: `./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK 1, "If etcd is a unit of this node"`,
-};
-
-interface EtcdRuns {
-  etcd?: keyof typeof INSTEAD_OF_PART_1;
-}
-
-/** Part 1, which makes these keys; where etcd is not kubeadm's static pod, what takes its place. */
-export function part1(lost: readonly string[] = [], { etcd = "static pod" }: EtcdRuns = {}): Todo {
-  return { command: INSTEAD_OF_PART_1[etcd] ?? command(`01-etcd ${newCasOption(lost)}`.trim()) };
-}
-
-/** The public half of a lost service-account key: computed and here, to be computed from old tokens, or gone. */
-export type OldSaKey = "here" | "in tokens" | "lost";
-
-/** Where these keys are nowhere to be found: rung 4 where old tokens can be kept valid, and part 1. */
-export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: EtcdRuns = {}): Todo[] {
-  return [...(lost.includes("sa") ? tokenKey(oldKey) : []), part1(lost, options)];
-}
-
-/** Before anything is looked for: what holds lost keys in its memory goes on, and changes nothing meanwhile. As in part 0 of RUNBOOK.md. */
-export const HOLD: readonly Todo[] = [
-  { command: "systemctl stop kubelet" },
-  { command: signalLine("STOP", ["kube-controller-manager"]), note: "paused, it evicts nothing, and keeps its keys in memory" },
-];
-
-/** Before part 2, on one control plane node. */
-function tokenKey(oldKey: OldSaKey): Todo[] {
-  return oldKey === "in tokens" ? [{ command: command("00-token-key"), note: "old tokens stay valid beside new ones" }] : [];
-}
-
-/** The whole way from lost keys to the end, in one line: "00-token-key → 01-etcd --new-cas → …". */
-export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
-  const cluster = lost.every(isInternal) ? [VERIFY] : [{ command: command("03-workers") }, { command: command("04-sa-tokens") }, VERIFY];
-  return inArrows([...withoutKeys(lost, oldKey), { command: command("02-control-plane") }, ...cluster]);
-}
-
-/** Parts 1 and 2 on this node. */
-export function partsHere(lost: readonly string[] = []): Todo[] {
-  return [part1(lost), { command: command("02-control-plane") }];
-}
-
-/** From a repaired control plane node with a new CA to the end. */
-export function partsForCluster(): Todo[] {
-  return [{ command: command("03-workers open") }, { command: command("04-sa-tokens") }, VERIFY];
 }
 
 /** After `00-token-key`. `saKeyIsHere`: part 1 has made the new one. `carry`: what takes the old key to the other control plane nodes. */
@@ -130,16 +64,12 @@ export interface EtcdSeen {
 export function afterEtcd({ peers, silent, makesKeys, newKeys, answers, oldKey = "lost" }: EtcdSeen): Todo[] {
   // A peer that runs with the new keys has got them: then they are handed over already.
   const notCarried = makesKeys || (newKeys && silent.length === peers.length);
+  const tokenKey = oldKey === "in tokens" ? [TOKEN_KEY] : [];
   const pack = { command: command("hand-over pack") };
   const part1There = silent.length > 0 ? [{ command: command("01-etcd"), called: "part 1", on: silent.join(", ") }] : [];
-  if (!answers) return [...(notCarried ? [pack] : []), ...part1There, ...tokenKey(oldKey)];
+  if (!answers) return [...(notCarried ? [pack] : []), ...part1There, ...tokenKey];
   const handOver = [pack, { command: command("hand-over unpack FILE"), called: "unpack it", on: peers.join(", ") }];
-  return [
-    ...(notCarried && peers.length > 0 ? handOver : []),
-    ...part1There,
-    ...tokenKey(oldKey),
-    { command: command("02-control-plane") },
-  ];
+  return [...(notCarried && peers.length > 0 ? handOver : []), ...part1There, ...tokenKey, { command: command("02-control-plane") }];
 }
 
 export interface TrustSeen {
@@ -147,10 +77,9 @@ export interface TrustSeen {
   saKeyIsNew: boolean;
 }
 
-/** Part 4 where something old is still trusted, else the proof. Before both, lost nodes go; those that are away stay. */
+/** The keys that are new count as lost ones. Lost nodes go before part 4 and the proof; those that are away stay. */
 function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, route: Route): Todo[] {
-  const remove = { command: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${route.lost}` };
-  return [...(route.lost.length > 0 ? [remove] : []), caIsNew || saKeyIsNew ? { command: command("04-sa-tokens", route) } : VERIFY];
+  return behind("close", { lost: [...(caIsNew ? ["ca"] : []), ...(saKeyIsNew ? ["sa"] : [])] }, route);
 }
 
 /**
@@ -221,10 +150,10 @@ export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSe
       },
     ];
   const byHand = skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
-  return [...byHand, ...(oldSaKey ? [{ command: command("04-sa-tokens retire", route), on: EACH }] : []), VERIFY];
+  return [...byHand, ...behind("tokens", { lost: ["sa"], oldKey: oldSaKey ? "here" : "lost" }, route)];
 }
 
 /** After `retire`. */
 export function afterRetire(route: Route): Todo[] {
-  return [...onOthers(route, { command: command("04-sa-tokens retire", route), called: "the same" }), VERIFY];
+  return [...onOthers(route, { command: command("04-sa-tokens retire", route), called: "the same" }), ...behind("retire", {}, route)];
 }

@@ -14,7 +14,7 @@ import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";
-import { KUBEADM_CERTS } from "./next.ts";
+import { KUBEADM_CERTS } from "./course.ts";
 
 export interface WithoutData {
   etcd: EtcdHome;

@@ -39,6 +39,9 @@ export function command(words: string, out: Partial<LeftOut> = {}): string {
   return [shell`./bunw scripts/${script!}.ts`, ...args].join(" ");
 }
 
+/** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
+export const BACKUP = command("hand-over pack --out /root/keys.age");
+
 /** A line as RUNBOOK.md has it, for a cluster without these nodes. */
 export function withLeftOut(typed: string, out: Partial<LeftOut>): string {
   const words = /^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/.exec(typed);

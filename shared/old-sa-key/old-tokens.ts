@@ -5,7 +5,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";
 import { may, ofNamespace } from "../evidence/sources.ts";
-import type { OldSaKey } from "../facts/next.ts";
+import type { OldSaKey } from "../facts/course.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";

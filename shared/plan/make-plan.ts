@@ -4,13 +4,12 @@
  */
 import type { Assessment } from "../assess/assessment.ts";
 import type { Course } from "../facts/course.ts";
-import type { LostNodes } from "../facts/lost-for-good.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, firstNotes, lastNotes, type Note, notesBeforePart1 } from "./notes.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
-import { isLook, isSalvage, LOST_NODES, type PlanStep, stepsOf } from "./plan-steps.ts";
+import { type PlanStep, stepsOf } from "./plan-steps.ts";
 import { type Block, type Part, readRunbook } from "./runbook.ts";
 
 export interface Plan {
@@ -49,8 +48,7 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
   const { known, lost, user } = facts;
   const nodes = known ? planNodes(known, { here: assessed.node, without: [...lost.names, ...lost.away] }) : [];
   const { parts, blocks } = readRunbook(runbook);
-  const course = assessed.course && withLost(assessed.course, lost);
-  const steps = course ? stepsOf(meant(blocks, course, assessed), nodes, facts) : [];
+  const steps = assessed.course ? stepsOf(blocksOf(blocks, assessed.course, assessed.deep), nodes, facts) : [];
   const numbers = [...new Set(steps.map(({ part }) => part))];
   const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
   /** A line with a name that is none is left out. */
@@ -82,37 +80,24 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
 
 const FIRST_REPAIR = 1;
 
-/** The lost nodes' own blocks are meant as well. */
-function withLost(course: Course, { names }: LostNodes): Course {
-  return names.length > 0 ? { ...course, tags: [...course.tags, LOST_NODES] } : course;
-}
-
 /** Many nodes get a file of addresses, and twenty of them their turn at the same time. */
 function turns({ on, sideBySide }: PlanStep): number {
   if (sideBySide) return 1;
   return on.length > 2 * FEW ? Math.ceil(on.length / FEW) : on.length;
 }
 
-function meant(blocks: readonly Block[], { tags, parts }: Course, { deep }: Pick<Assessment, "deep">): Block[] {
-  const isMeant = (block: Block) => (block.if?.some((tag) => tags.includes(tag)) ?? true) && parts.includes(block.part ?? -1);
-  const chosen = blocks
-    .filter((block) => isMeant(block) && (block.on || block.carry))
-    .map((block) => (isSalvage(block) ? salvage(block, { tags, moveToRescue: deep?.moveToRescue }) : block));
-  const looks = tags.includes("salvage") && !tags.includes("look-around") ? [] : chosen.filter(isLook);
-  const needed = chosen.filter((block) => !isLook(block) || block === looks.at(-1));
-  // what stops the loss needs no kit, and comes before it
-  const urgent = needed.findIndex((block) => !isStop(block));
-  const kit = blocks.filter((block) => block.sshTo).map((block) => ({ ...block, part: needed[urgent]?.part }));
-  return [...needed.slice(0, urgent), ...kit, ...needed.slice(urgent)];
+/** The course's own, in the order of the page. What stops the loss needs no kit, and comes before it. */
+function blocksOf(all: readonly Block[], course: Course, deep: Assessment["deep"]): Block[] {
+  const blocks = all.flatMap((block) => (block.task && course.includes(block.task) ? asPlanned(block, course, deep) : []));
+  const urgent = blocks.findIndex(({ task }) => task !== "hold");
+  const kit = all.filter(({ sshTo }) => sshTo).map((block) => ({ ...block, part: blocks[0]?.part }));
+  return [...blocks.slice(0, urgent), ...kit, ...blocks.slice(urgent)];
 }
 
 /** The plan knows whether a key will still be lost after the salvage. If it ends otherwise, the plan is another one. */
-function salvage(block: Block, { tags, moveToRescue }: Pick<Course, "tags"> & { moveToRescue: boolean | undefined }): Block {
-  const commands = block.commands.map((command) => (moveToRescue ? `${command} --move-aside` : command));
+function asPlanned(block: Block, course: Course, deep: Assessment["deep"]): Block {
+  if (block.task !== "salvage") return block;
+  const commands = block.commands.map((command) => (deep?.moveToRescue ? `${command} --move-aside` : command));
   const { ends: _, ...more } = block;
-  return tags.includes("new-cas") ? { ...more, commands, exit: [2] } : { ...block, commands, exit: [0] };
-}
-
-function isStop({ part, commands }: Block): boolean {
-  return part === 0 && !commands.some((command) => command.includes("bunw"));
+  return course.includes("new-cas") ? { ...more, commands, exit: [2] } : { ...block, commands, exit: [0] };
 }

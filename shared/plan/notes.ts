@@ -1,7 +1,6 @@
 /** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
 import type { Assessment } from "../assess/assessment.ts";
 import { STOP_ETCD } from "../etcd/peers.ts";
-import { COURSE_TO_LEAVE_OUT } from "../facts/course.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
 import { command } from "../facts/todo.ts";
 import { listed } from "../plain.ts";
@@ -40,13 +39,13 @@ function again(asked: Asked): string {
 /** In a sentence or two; unset where there are no steps. `pods`: how many the cluster has. */
 export function aimOf({ course, damaged, deep }: Assessment, { pods, lost }: { pods: number; lost: LostNodes }): string | undefined {
   if (!course) return undefined;
-  if (course === COURSE_TO_LEAVE_OUT)
+  if (course[0] === "control-plane" && !course.includes("tokens"))
     return `This plan takes ${listed(lost.controlPlanes)} out of the cluster: nothing is damaged on this node, and etcd runs on the others.`;
-  if (!damaged) return course.parts.includes(1) ? AIMS.others : AIMS.rest;
+  if (!damaged) return course.includes("old-cas") ? AIMS.others : AIMS.rest;
   const caIsLost = deep?.keys.some(({ name, places }) => name === "ca" && !places.some(({ found }) => found));
-  if (course.tags.includes("new-cas")) return `${caIsLost ? AIMS.newCa : AIMS.newSa}, ${pods} pods at most.`;
-  if (course.tags.includes("salvage")) return AIMS.salvage;
-  return course.tags.includes("join") ? AIMS.expired : AIMS.reissue;
+  if (course.includes("new-cas")) return `${caIsLost ? AIMS.newCa : AIMS.newSa}, ${pods} pods at most.`;
+  if (course.includes("salvage")) return AIMS.salvage;
+  return course.includes("join") ? AIMS.expired : AIMS.reissue;
 }
 
 const AIMS = {

@@ -10,9 +10,6 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
 import type { Block } from "./runbook.ts";
 
-/** The word of `if=` for what is typed only where nodes are lost for good. */
-export const LOST_NODES = "lost-nodes";
-
 export interface PlanStep extends Effort {
   number: number;
   /** "on" the nodes it is typed on; "to" those that get a file. */
@@ -25,16 +22,6 @@ export interface PlanStep extends Effort {
   exit: number[];
   /** How its output ends; unset: the runbook does not say. */
   ends?: string | undefined;
-}
-
-/** This node has been looked at. Of two looks at the others the later one sees more; where all was found here, none is needed. */
-export function isLook({ commands }: Block): boolean {
-  return commands.some((command) => command.includes("scripts/00-assess.ts"));
-}
-
-/** What was found is here. */
-export function isSalvage({ commands }: Block): boolean {
-  return commands.some((command) => command.includes("scripts/00-salvage.ts"));
 }
 
 const FOUND_MORE =
@@ -80,14 +67,14 @@ function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Place
     const [[from], to] = [nodesAt(nodes, block.carry.from), nodesAt(nodes, block.carry.to)] as const;
     return [{ part, exit, ...carrying(block.carry.file), ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.carry.file) }];
   }
-  const at = nodesAt(nodes, block.on!).filter((node) => (isLook(block) ? isNotFirst(node) : !isSalvage(block) || !isNotFirst(node)));
+  const at = nodesAt(nodes, block.on!).filter(isMeant(block));
   return inSteps(block.commands).map((commands, index, all) => ({
-    ...{ part, exit, ...effortWithout(commands.at(-1)!, lost), ...onNodes(at, "on", block.sideBySide) },
+    ...{ part, exit, ...effortWithout(commands.at(-1)!, block, lost), ...onNodes(at, "on", block.sideBySide) },
     ...(isKept && index === all.length - 1 ? { note: KEPT } : {}),
-    ...(isSalvage(block) ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
+    ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
-      commands.map((command) => withWords(commandWithout(command, lost), words)),
+      commands.map((command) => withWords(commandWithout(command, block, lost), words)),
       at,
       { ...block, user, isKept },
     ),
@@ -95,8 +82,8 @@ function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Place
 }
 
 /** Part 2 takes out members of etcd: a worker is none. NODE stands for all that are lost. */
-function commandWithout(command: string, { names, away, controlPlanes }: LostNodes): string {
-  const out = { without: away, lost: isPart2(command) ? controlPlanes : names };
+function commandWithout(command: string, { task }: Block, { names, away, controlPlanes }: LostNodes): string {
+  const out = { without: away, lost: task === "control-plane" ? controlPlanes : names };
   return withLeftOut(command, out).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
@@ -106,14 +93,10 @@ function withWords(command: string, { endpoint, lostOn }: Pick<PlanFacts, "endpo
   return lostOn.length === 0 ? line : withOption(line, shell`--lost-on ${lostOn.join(",")}`, "lost-on");
 }
 
-function isPart2(command: string): boolean {
-  return command.includes("scripts/02-control-plane.ts");
-}
-
 /** With what part 2 takes out for good. */
-function effortWithout(command: string, { controlPlanes }: LostNodes): Effort {
+function effortWithout(command: string, { task }: Block, { controlPlanes }: LostNodes): Effort {
   const effort = effortOf(command);
-  if (!isPart2(command) || controlPlanes.length === 0) return effort;
+  if (task !== "control-plane" || controlPlanes.length === 0) return effort;
   const nodes = controlPlanes.join(", ");
   return {
     ...effort,
@@ -121,6 +104,12 @@ function effortWithout(command: string, { controlPlanes }: LostNodes): Effort {
     costs: `${effort.costs}; ${inForGoodWords("memberOut", { NODE: nodes })}`,
     note: NEW_ONE,
   };
+}
+
+/** This node has been looked at. What was found is here. */
+function isMeant({ task }: Block): (node: PlanNode) => boolean {
+  if (task === "look" || task === "look-around") return isNotFirst;
+  return task === "salvage" ? (node) => !isNotFirst(node) : () => true;
 }
 
 function isNotFirst({ role }: PlanNode): boolean {

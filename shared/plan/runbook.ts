@@ -3,6 +3,7 @@
  *
  * A part is `## 1 …`, a step `### 1.1 …`. A `sh` fence that the rehearsal runs says where in its info string, which the page does not show:
  *
+ *     ```sh task=open                           which task of a repair it is, by the table in facts/course.ts: a plan has those of its course
  *     ```sh on=first-control-plane              typed on this node; also other-control-planes, each-control-plane, each-worker, each-node,
  *                                               and operator: the machine that reaches all nodes by ssh
  *     ```sh on=first-control-plane exit=0,2     the expected exit codes (by default 0 alone)
@@ -15,6 +16,7 @@
  *
  * A `sh` fence with none of these is for the reader alone. A `text` fence is what the commands before it print.
  */
+import { isTask, type Task } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
 
 const PLACES = ["first-control-plane", "other-control-planes", "each-control-plane", "each-worker", "each-node", "operator"] as const;
@@ -25,6 +27,7 @@ export interface Block {
   part: number | undefined;
   line: number;
   commands: string[];
+  task?: Task;
   on?: Place;
   exit: number[];
   /** Only in scenarios with one of these tags. */
@@ -141,9 +144,10 @@ function readBlock(fence: { info: string; line: number; body: string[] }, part: 
     const [key, value] = item.split("=", 2) as [string, string | undefined];
     if (key === "printed") block.printed = true;
     else if (key === "side-by-side") block.sideBySide = true;
-    else if (["on", "exit", "if", "carry", "from", "to", "ssh-to"].includes(key) && value) word[key] = value;
+    else if (["task", "on", "exit", "if", "carry", "from", "to", "ssh-to"].includes(key) && value) word[key] = value;
     else throw bad(fence.line, `"${item}" is not known`);
   }
+  if (word.task) block.task = task(word.task, fence.line);
   if (word.on) block.on = place(word.on, fence.line);
   if (word.if) block.if = word.if.split(",");
   if (word.exit) block.exit = word.exit.split(",").map(Number);
@@ -166,6 +170,11 @@ function place(name: string | undefined, line: number): Place {
   const found = PLACES.find((known) => known === name);
   if (!found) throw bad(line, `"${name}" is not a place`);
   return found;
+}
+
+function task(name: string, line: number): Task {
+  if (!isTask(name)) throw bad(line, `"${name}" is not a task`);
+  return name;
 }
 
 function bad(line: number, what: string) {

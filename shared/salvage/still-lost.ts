@@ -1,6 +1,6 @@
 /** The end of a salvage: what is still lost, where it was looked for, and the way on. */
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
-import { withoutKeys } from "../facts/next.ts";
+import { withoutKeys } from "../facts/course.ts";
 import { command, inOneLine } from "../facts/todo.ts";
 import type { Fail } from "../fail.ts";
 import { retyped } from "../retyped.ts";

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
+import { TASKS, type Task } from "../../shared/facts/course.ts";
 import { FOR_GOOD } from "../../shared/for-good.ts";
 import { effortOf } from "../../shared/plan/effort.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
@@ -118,4 +119,11 @@ test("a plan can tell of each command of a part what it does and costs", () => {
   const typed = blocks.filter(({ part, on, if: tags }) => part !== undefined && on && !tags?.includes("fleet"));
   expect(typed.length).toBeGreaterThan(15);
   for (const { commands } of typed) expect(effortOf(commands.at(-1)!).does).not.toBe("");
+});
+
+test("each task of a repair has its fences, in the order of the table, and each fence that is typed in a repair is a task", () => {
+  const typed = blocks.filter(({ part, on, carry }) => part !== undefined && (on || carry));
+  expect(typed.filter(({ task }) => !task).map(({ line }) => line)).toEqual([]);
+  const tasks = new Set(typed.map(({ task }) => task!));
+  expect([...tasks]).toEqual(Object.keys(TASKS) as Task[]);
 });

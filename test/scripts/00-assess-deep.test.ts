@@ -4,7 +4,7 @@ import { createPrivateKey } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { HOLD } from "../../shared/facts/next.ts";
+import { HOLD } from "../../shared/facts/course.ts";
 import { ADDRESS, healthyCp, type Objects, write } from "../pretend/cluster.ts";
 import { layOut } from "../pretend/lost-disk.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "../pretend/memory.ts";

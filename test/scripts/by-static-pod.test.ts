@@ -5,7 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { HOLD } from "../../shared/facts/next.ts";
+import { HOLD } from "../../shared/facts/course.ts";
 import { CONTROL_PLANE } from "../../shared/node/containers.ts";
 import { signalLine } from "../../shared/shell-line.ts";
 import { ADDRESS, healthyCp } from "../pretend/cluster.ts";

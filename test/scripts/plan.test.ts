@@ -5,7 +5,7 @@ import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, stat
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNPACK } from "../../scripts/pack-kit.ts";
-import { HOLD } from "../../shared/facts/next.ts";
+import { HOLD } from "../../shared/facts/course.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";
 import { agedText } from "../pretend/expired.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";

@@ -3,7 +3,7 @@
  * needs: commands, files, restarts. `ROWS=expired` plays only the rows with that word in the title.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { HOLD } from "../../../shared/facts/next.ts";
+import { HOLD } from "../../../shared/facts/course.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { changedFiles, endedContainers, filesOf, quiet } from "../report/footprint.ts";

@@ -2,7 +2,6 @@
 import { basename, join } from "node:path";
 import { withLeftOut } from "../../../shared/facts/todo.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { LOST_NODES } from "../../../shared/plan/plan-steps.ts";
 import { type Block, type Place, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
 import { KIT, type Scene, type } from "./scene.ts";
@@ -28,7 +27,7 @@ interface Following {
 export async function followRunbook(scene: Scene, tags: string[], options: Following = {}) {
   const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text()));
   const follow: Follow = { ...options, scene, printed: "" };
-  const known = options.without ? [...tags, LOST_NODES] : tags;
+  const known = options.without ? [...tags, "lost-nodes"] : tags;
   const meant = (block: Block) =>
     (block.if?.some((tag) => known.includes(tag)) ?? true) && (options.parts?.includes(block.part ?? -1) ?? true);
   for (const block of blocks.filter(meant)) {

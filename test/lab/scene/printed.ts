@@ -1,6 +1,6 @@
 /** A repair by what the scripts print, from 00-assess on: by an operator who reads nothing else. */
 import type { Assessment } from "../../../shared/assess/assessment.ts";
-import { HOLD } from "../../../shared/facts/next.ts";
+import { HOLD } from "../../../shared/facts/course.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";

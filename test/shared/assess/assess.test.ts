@@ -362,7 +362,7 @@ function decidedOf({ role, damage, survivors, deep, verdict, next, filesBack, co
     verdict: verdict.split(/[.:;]/)[0],
     next: next.map(commandOf),
     back: filesBack?.map(commandOf),
-    course: course && [...course.tags, ...course.parts].join(" "),
+    course: course?.join(" "),
     otherCas: ca.copies.filter(({ is }) => is !== "the cluster's").map(({ what, is }) => `${what}: ${is}`),
   };
 }

@@ -1,31 +1,76 @@
-/** The course of a repair through RUNBOOK.md, for each beginning. */
+/** The course of a repair, for each beginning: the tasks of the one table. And what follows of it where keys are lost. */
 import { expect, test } from "bun:test";
-import { type Beginning, courseFrom } from "../../../shared/facts/course.ts";
+import { courseFrom, type Known, part1, type Task, wayFrom, withoutKeys } from "../../../shared/facts/course.ts";
+import { command, inArrows, inOneLine } from "../../../shared/facts/todo.ts";
 
-/** [damage, the words of its fences, its parts]; alone, if not said otherwise. */
-const ROWS: [Partial<Beginning>, tags: string, parts: string][] = [
-  [{}, "old-cas", "0 1 2 3 5"],
-  [{ others: ["m2"] }, "old-cas several-control-planes", "0 1 2 3 5"],
-  [{ expired: "all" }, "old-cas join", "1 2 3 5"],
-  [{ expired: "some" }, "old-cas join", "0 1 2 3 5"],
-  [{ expired: "all", others: ["m2"] }, "old-cas join same-keys", "1 2 3 5"],
-  [{ expired: "some", others: ["m2"] }, "old-cas join several-control-planes", "0 1 2 3 5"],
-  [{ expired: "all", lost: ["sa"] }, "new-cas join", "0 1 2 3 4 5"],
-  [{ expired: "all", found: true }, "salvage old-cas join", "0 1 2 3 5"],
-  [{ lost: ["etcd-ca"] }, "new-internal-cas", "0 1 2 3 5"],
-  [{ lost: ["etcd-ca", "front-proxy-ca"], others: ["m2"] }, "new-internal-cas several-control-planes", "0 1 2 3 5"],
-  [{ lost: ["ca"] }, "new-cas join", "0 1 2 3 4 5"],
-  [{ lost: ["sa"] }, "new-cas", "0 1 2 3 4 5"],
-  [{ lost: ["sa", "etcd-ca"], others: ["m2"] }, "look-around new-cas several-control-planes", "0 1 2 3 4 5"],
-  [{ lost: ["ca", "sa"], oldKey: "in tokens" }, "new-cas join old-tokens", "0 1 2 3 4 5"],
-  [{ lost: ["sa"], oldKey: "here" }, "new-cas old-tokens", "0 1 2 3 4 5"],
-  [{ lost: ["ca"], oldKey: "in tokens" }, "new-cas join", "0 1 2 3 4 5"],
-  [{ lost: ["etcd-ca"], oldKey: "in tokens" }, "new-internal-cas", "0 1 2 3 5"],
-  [{ lost: ["etcd-ca"], found: true }, "salvage new-internal-cas", "0 1 2 3 5"],
-  [{ found: true, others: ["m2"] }, "salvage old-cas several-control-planes", "0 1 2 3 5"],
+/** [damage, its tasks; here OWN is what every control plane node does]; alone, if not said otherwise. */
+const ROWS: [Known, tasks: string][] = [
+  [{}, "hold old-cas OWN verify"],
+  [{ others: ["m2"] }, "hold look old-cas hand-over etcd-there OWN verify"],
+  [{ expired: "all" }, "old-cas JOIN verify"],
+  [{ expired: "some" }, "hold old-cas JOIN verify"],
+  [{ expired: "all", others: ["m2"] }, "old-cas etcd-there JOIN verify"],
+  [{ expired: "some", others: ["m2"] }, "hold look old-cas hand-over etcd-there JOIN verify"],
+  [{ expired: "all", lost: ["sa"] }, "hold new-cas JOIN tokens verify"],
+  [{ expired: "all", found: true }, "hold salvage old-cas JOIN verify"],
+  [{ lost: ["etcd-ca"] }, "hold new-internal-cas OWN verify"],
+  [{ lost: ["etcd-ca", "front-proxy-ca"], others: ["m2"] }, "hold look new-internal-cas hand-over etcd-there OWN verify"],
+  [{ lost: ["ca"] }, "hold new-cas JOIN tokens verify"],
+  [{ lost: ["sa"] }, "hold new-cas OWN tokens verify"],
+  [{ lost: ["sa", "etcd-ca"], others: ["m2"] }, "hold look-around new-cas hand-over etcd-there OWN tokens verify"],
+  [{ lost: ["ca"], found: true, others: ["m2"] }, "hold look-around salvage new-cas hand-over etcd-there JOIN tokens verify"],
+  [{ lost: ["ca", "sa"], oldKey: "in tokens" }, "hold token-key new-cas JOIN tokens retire verify"],
+  [{ lost: ["sa"], oldKey: "here" }, "hold new-cas OWN tokens retire verify"],
+  [
+    { lost: ["sa"], oldKey: "in tokens", others: ["m2"] },
+    "hold look-around token-key new-cas hand-over etcd-there old-key-there OWN tokens retire verify",
+  ],
+  [{ lost: ["ca"], oldKey: "in tokens" }, "hold new-cas JOIN tokens verify"],
+  [{ lost: ["etcd-ca"], oldKey: "in tokens" }, "hold new-internal-cas OWN verify"],
+  [{ lost: ["etcd-ca"], found: true }, "hold salvage new-internal-cas OWN verify"],
+  [{ found: true, others: ["m2"] }, "hold salvage old-cas hand-over etcd-there OWN verify"],
+  [{ leavesOut: true }, "hold old-cas OWN delete-nodes verify"],
 ];
 
-test.each(ROWS)("%j: %s", (beginning, tags, parts) => {
-  const course = courseFrom({ others: [], ...beginning });
-  expect([course.tags.join(" "), course.parts.join(" ")]).toEqual([tags, parts]);
+test.each(ROWS)("%j: %s", (known, tasks) => {
+  const own = tasks.replace("OWN", "control-plane open close").replace("JOIN", "control-plane open join close");
+  expect(courseFrom(known).join(" ")).toBe(own);
+});
+
+test.each<[Known, Task, string]>([
+  [{ leavesOut: true }, "control-plane", "control-plane open close delete-nodes verify"],
+  [{ lost: ["ca"] }, "open", "open join close tokens verify"],
+])("%j, from %s on: %s", (known, first, tasks) => {
+  expect(courseFrom(known, first).join(" ")).toBe(tasks);
+});
+
+test.each([
+  [[], ""],
+  [["etcd-ca"], "--new-internal-cas"],
+  [["etcd/ca", "front-proxy-ca"], "--new-internal-cas"],
+  [["etcd-ca", "sa"], "--new-cas"],
+  [["ca"], "--new-cas"],
+] as const)("part 1 makes the lost keys %p with the option %p", (names, option) => {
+  expect(part1(names).command).toBe(`./bunw scripts/01-etcd.ts ${option}`.trim());
+  expect(part1(names, { etcd: "elsewhere" }).command).toStartWith("kubeadm init phase certs all");
+  expect(part1(names, { etcd: "unit" }).command).toStartWith("./bunw scripts/00-assess.ts ");
+});
+
+test("where keys are nowhere to be found, old tokens are kept valid before part 1, and only where they can be", () => {
+  expect(inOneLine(withoutKeys(["ca", "sa"], "in tokens"))).toBe(
+    "./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas",
+  );
+  for (const [lost, oldKey] of [
+    [["ca", "sa"], "here"],
+    [["ca", "sa"], "lost"],
+    [["ca"], "in tokens"],
+  ] as const)
+    expect(inOneLine(withoutKeys(lost, oldKey))).toBe("./bunw scripts/01-etcd.ts --new-cas");
+});
+
+test("the whole way in one line", () => {
+  expect(wayFrom(["ca", "sa"], "in tokens")).toBe(
+    "00-token-key → 01-etcd --new-cas → 02-control-plane → 03-workers → 04-sa-tokens → 05-verify",
+  );
+  expect(inArrows([{ on: "cp2", command: command("00-assess --deep") }, part1()])).toBe("on cp2: 00-assess --deep → 01-etcd");
 });

@@ -1,7 +1,7 @@
 /** What comes next, from what a script has seen; and that a run which was told of lost nodes never asks for them again. */
 import { describe, expect, test } from "bun:test";
 import * as next from "../../../shared/facts/next.ts";
-import { command, inArrows, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/facts/todo.ts";
+import { command, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/facts/todo.ts";
 
 const nodeCalled = (name: string, controlPlane = true) => ({ name, uid: name, controlPlane, names: [name], ips: [] });
 const cluster = { nodes: [nodeCalled("cp1"), nodeCalled("cp2"), nodeCalled("cp3"), nodeCalled("w1", false)] };
@@ -30,38 +30,6 @@ test("a command has --lost and --without only where its script takes them", () =
     "./bunw scripts/05-verify.ts",
   ]);
   expect(command("02-control-plane")).toBe("./bunw scripts/02-control-plane.ts");
-});
-
-test.each([
-  [[], ""],
-  [["etcd-ca"], "--new-internal-cas"],
-  [["etcd/ca", "front-proxy-ca"], "--new-internal-cas"],
-  [["etcd-ca", "sa"], "--new-cas"],
-  [["ca"], "--new-cas"],
-] as const)("part 1 makes the lost keys %p with the option %p", (names, option) => {
-  expect(next.part1(names).command).toBe(`./bunw scripts/01-etcd.ts ${option}`.trim());
-  expect(next.part1(names, { etcd: "elsewhere" }).command).toStartWith("kubeadm init phase certs all");
-  expect(next.part1(names, { etcd: "unit" }).command).toStartWith("./bunw scripts/00-assess.ts ");
-});
-
-test("where keys are nowhere to be found, old tokens are kept valid before part 1, and only where they can be", () => {
-  expect(line(...next.withoutKeys(["ca", "sa"], "in tokens"))).toBe(
-    "./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas",
-  );
-  for (const [lost, oldKey] of [
-    [["ca", "sa"], "here"],
-    [["ca", "sa"], "lost"],
-    [["ca"], "in tokens"],
-  ] as const)
-    expect(line(...next.withoutKeys(lost, oldKey))).toBe("./bunw scripts/01-etcd.ts --new-cas");
-});
-
-test("the whole way in one line: parts 3 and 4 only where somebody beside control plane nodes trusts a new key", () => {
-  expect(next.wayFrom(["etcd-ca"], "in tokens")).toBe("01-etcd --new-internal-cas → 02-control-plane → 05-verify");
-  expect(next.wayFrom(["ca", "sa"], "in tokens")).toBe(
-    "00-token-key → 01-etcd --new-cas → 02-control-plane → 03-workers → 04-sa-tokens → 05-verify",
-  );
-  expect(inArrows([{ on: "cp2", command: command("00-assess --deep") }, next.part1()])).toBe("on cp2: 00-assess --deep → 01-etcd");
 });
 
 test("after the old key of tokens: part 1 where its new key is not here yet, the other control plane nodes, part 2", () => {
