@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+import { movedTo } from "../shared/again.ts";
 /**
  * RUNBOOK part 0: what is damaged on this node, what survives, and the commands that repair it.
  * Reads only; run it on any node, at any time.
@@ -10,7 +11,6 @@ import { lookHere } from "../shared/assess/look-here.ts";
 import { assessmentAsJson, printAssessment } from "../shared/assess/printed.ts";
 import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { movedTo } from "../shared/retyped.ts";
 import { answer, run, step } from "../shared/run.ts";
 
 async function main() {
@@ -77,9 +77,12 @@ function parse() {
 /** What was called so before. */
 function refuseOldWords() {
   const hint = process.argv.includes("--drill")
-    ? movedTo("drill", ["--drill"])
+    ? movedTo("drill", OPTIONS, { gone: ["drill"], takes: ["json", "etcd-data"] })
     : process.argv.includes("--plan")
-      ? movedTo("plan", ["--plan", "--json"])
+      ? movedTo("plan", OPTIONS, {
+          gone: ["plan"],
+          takes: ["deep", "no-disk", "device", "image", "etcd-data"],
+        })
       : undefined;
   if (hint) throw new Refused("That is a script of its own", { hint });
 }

@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 /**
  * RUNBOOK part 0: no old sa.key is left anywhere, but old tokens are. Their public key is computed
  * from them, so that the API server accepts them until part 4 is done. Run it once, on any control
@@ -8,7 +9,6 @@ import { leftOut } from "../shared/etcd/all-members.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalSigner } from "../shared/facts/external-ca.ts";
 import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
-import { inOneLine, leftNames, NOBODY } from "../shared/facts/todo.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNodeShared } from "../shared/node/lock-node.ts";

@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+import { inOneLine } from "../shared/again.ts";
 /**
  * RUNBOOK part 1: etcd serves the old data with new certificates.
  * Run on each control plane node, the first one first. Safe to run again: what is right is kept.
@@ -14,7 +15,6 @@ import { sayEndpoint } from "../shared/facts/endpoint.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterEtcd } from "../shared/facts/next.ts";
 import { controlPlaneToRepair, ensureOptions } from "../shared/facts/node-to-repair.ts";
-import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/copy-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";

@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/again.ts";
 /**
  * RUNBOOK part 2: certificates, kubeconfigs and static pods of this node; the API answers.
  * Run on each control plane node, side by side if you like, once part 1 has proved etcd.
@@ -19,7 +20,6 @@ import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/facts/todo.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
 import { lockNode } from "../shared/node/lock-node.ts";

@@ -1,11 +1,11 @@
 #!/usr/bin/env bun
+import { inOneLine } from "../shared/again.ts";
 /**
  * RUNBOOK part 3, on each worker, between `03-workers open` and `close`: its kubelet trusts the new
  * CA and asks for a new client certificate; its configuration and all containers stay. Safe to run
  * again: it goes on where it was stopped, or puts the old files back.
  */
 import * as next from "../shared/facts/next.ts";
-import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";

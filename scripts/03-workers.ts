@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+import { command, inOneLine, type LeftOut, leftNames, movedTo } from "../shared/again.ts";
 /**
  * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the
  * controller-manager runs in full again. `open` on the first control plane node, then 03-join on
@@ -15,14 +16,12 @@ import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { command, inOneLine, type LeftOut, leftNames } from "../shared/facts/todo.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { trustedKeys } from "../shared/pki/trusted-keys.ts";
-import { movedTo } from "../shared/retyped.ts";
 import { answer, done, mode, run, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
@@ -192,7 +191,9 @@ type Values = ReturnType<typeof parseOptions<typeof CONFIG>>["values"];
 function refuseJoin() {
   const typed = process.argv.slice(2);
   if (typed.find((word) => !word.startsWith("-")) !== "join") return;
-  throw new Refused("join is a script of its own", { hint: movedTo("03-join", ["join"]) });
+  const takes = ["token-file", "without", "lost", "etcd-data", "dry-run"];
+  const hint = movedTo("03-join", OPTIONS, { gone: ["join"], takes });
+  throw new Refused("join is a script of its own", { hint });
 }
 
 if (import.meta.main) await run(main);

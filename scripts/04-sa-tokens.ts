@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+import { inOneLine, type LeftOut } from "../shared/again.ts";
 /**
  * RUNBOOK part 4: pods and tokens. What still trusts the old CA or the old service-account key is
  * renewed, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to
@@ -11,7 +12,6 @@ import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
-import { inOneLine, type LeftOut } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { forGood } from "../shared/for-good.ts";

@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+import { movedTo } from "../shared/again.ts";
 /**
  * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only. On a control
  * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
@@ -11,7 +12,6 @@ import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
-import { movedTo } from "../shared/retyped.ts";
 import { answer, run, tell, VERSION } from "../shared/run.ts";
 import { verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
@@ -97,7 +97,7 @@ function parse() {
 function refuseReport() {
   const old = process.argv.find((word) => /^--(report|bundle|logs|with-names)(=|$)/.test(word));
   if (old === undefined) return;
-  const hint = movedTo("report", ["--report", "--all", "--json"]);
+  const hint = movedTo("report", OPTIONS, { gone: ["report"], takes: ["etcd-data"] });
   throw new Refused("The report is a script of its own", { hint });
 }
 

@@ -5,6 +5,7 @@
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
+import { BACKUP, inOneLine } from "../shared/again.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/etcd-location/etcd-place.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
 import { part1 } from "../shared/facts/course.ts";
@@ -14,7 +15,6 @@ import {
   refuseWorker,
   stepsWhereDataIsLost,
 } from "../shared/facts/no-etcd-data.ts";
-import { BACKUP, inOneLine } from "../shared/facts/todo.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";

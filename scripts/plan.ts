@@ -4,11 +4,11 @@
  * and addresses of its nodes, ready to paste. Reads only; run it on a control plane node.
  */
 import { join } from "node:path";
+import { command } from "../shared/again.ts";
 import { assess } from "../shared/assess/assess.ts";
 import type { Assessment } from "../shared/assess/assessment.ts";
 import { deepAsked } from "../shared/assess/deep.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
-import { command } from "../shared/facts/todo.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { refuseNoUser } from "../shared/plan/login.ts";

@@ -1,10 +1,10 @@
 #!/usr/bin/env bun
+import { command } from "../shared/again.ts";
 /**
  * RUNBOOK 5.4: one page about a repair, over all nodes whose transcripts are here, and a bundle for
  * a colleague. Neither has a secret. Looks as 05-verify does; it writes the files that are named.
  */
 import { hintOf, tellSummary } from "../shared/checks/print-checks.ts";
-import { command } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { readNode } from "../shared/node/node.ts";

@@ -41,7 +41,7 @@ function valuesOf(name: string, config: ParseArgsConfig): string[] {
   return tokensOf(config).flatMap((token) => (token.kind === "option" && token.name === name ? (token.value ?? []) : []));
 }
 
-function tokensOf({ options = {}, args = process.argv.slice(2) }: ParseArgsConfig) {
+export function tokensOf({ options = {}, args = process.argv.slice(2) }: ParseArgsConfig) {
   return parseArgs({ options, args: [...args], strict: false, allowPositionals: true, tokens: true }).tokens;
 }
 

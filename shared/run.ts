@@ -12,6 +12,7 @@
 import { stripVTControlCharacters } from "node:util";
 import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
+import { withCarried } from "./again.ts";
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
 import { beginToTell, told } from "./run-events.ts";
@@ -21,31 +22,6 @@ export const VERSION: string = packageJson.version;
 
 /** What holds for the whole run of a script, set by `start`. `again`: its steps are done once more, and are silent. */
 export const mode = { dryRun: false, script: "", again: false };
-
-/** Options that the operator typed and that the commands need which this run prints: "--etcd-data /srv/etcd". */
-const carried = new Map<RegExp, string>();
-
-/** From now on each printed command of this kit that takes this option has it, behind its name. */
-export function carry(option: string, takers: keyof typeof TAKERS) {
-  carried.set(TAKERS[takers], ` ${option}`);
-}
-
-/** By the option: not those that are for workers; those that write where the API is reached; and those that ask the other members of etcd. */
-const TAKERS = {
-  endpoint: /\.\/bunw scripts\/(?:01-etcd\.ts|02-control-plane\.ts|03-workers\.ts open)\b(?!(?:[^\n;,#]|,(?! ))*--endpoint)/g,
-  "lost-on": /\.\/bunw scripts\/(?:01-etcd|02-control-plane)\.ts\b(?!(?:[^\n;,#]|,(?! ))*--lost-on)/g,
-  "etcd-data": /\.\/bunw scripts\/(?!join-again|03-join\.ts)[\w-]+\.ts\b(?!(?:[^\n;,#]|,(?! ))*--etcd-data)/g,
-};
-
-/** A line with this option behind each script that takes it. */
-export function withOption(text: string, option: string, takers: keyof typeof TAKERS): string {
-  return text.replace(TAKERS[takers], (command) => `${command} ${option}`);
-}
-
-function withCarried(text: string): string {
-  // the words of "03-workers.ts open" first, before an option comes between them
-  return Object.values(TAKERS).reduce((line, taker) => line.replace(taker, (command) => command + (carried.get(taker) ?? "")), text);
-}
 
 /** Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its stack. */
 export async function run(main: () => Promise<unknown>) {

@@ -1,5 +1,6 @@
 /** Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
 
+import { inLines } from "../again.ts";
 import { KINDS } from "../checks/kinds.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
@@ -12,7 +13,6 @@ import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
-import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";

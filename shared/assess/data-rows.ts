@@ -1,4 +1,6 @@
 /** The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API is reached. */
+
+import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { FULL, makeRoom } from "../etcd-location/reach-etcd.ts";
@@ -7,7 +9,6 @@ import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled } from "../facts/cl
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { releaseNote } from "../facts/release.ts";
-import { command } from "../facts/todo.ts";
 import type { Fail } from "../fail.ts";
 import { differsRow, type Row } from "./assessment.ts";
 

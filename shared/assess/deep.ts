@@ -2,6 +2,8 @@
  * `--deep`: for each lost key, where it can still be found. It uses the engines of 00-salvage, writes nothing and
  * keeps nothing that it finds. deep-verdict.ts says what follows.
  */
+
+import { again } from "../again.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { OldSaKey } from "../facts/course.ts";
@@ -13,7 +15,6 @@ import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { hashIn } from "../pki/certificate.ts";
 import type { Finding } from "../pki/examine.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { FoundKeys } from "../salvage/found-keys.ts";
@@ -48,7 +49,7 @@ export function deepAsked({ deep, "no-disk": noDisk, device, image }: DeepWords)
       diskOption: image ? shell`--image ${image}` : device ? shell`--device ${device}` : "",
     };
   if (!noDisk && !device && !image) return undefined;
-  throw new Fail("--no-disk, --device and --image need --deep: they say where it searches", { hint: retyped({ deep: true }) });
+  throw new Fail("--no-disk, --device and --image need --deep: they say where it searches", { hint: again({ deep: true }) });
 }
 
 interface LostKeysHere {

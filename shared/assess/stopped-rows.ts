@@ -1,7 +1,7 @@
 /** Processes of this node's pods that a signal has stopped: their rows, and the line that continues them. */
 
+import { inLines } from "../again.ts";
 import type { StoppedProcess } from "../evidence/owners.ts";
-import { inLines } from "../facts/todo.ts";
 import { shell } from "../shell-line.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 

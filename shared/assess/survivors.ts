@@ -1,10 +1,10 @@
 /** Where lost keys may still be. */
 import { dirname } from "node:path";
+import { command } from "../again.ts";
 import { fetchLine, managedNode } from "../facts/ca-holders.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
 import { otherControlPlanes } from "../facts/next.ts";
-import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";

@@ -1,9 +1,9 @@
 /** Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA that its pods have. */
 import { dirname } from "node:path";
+import { command } from "../again.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import { type LostFile, lostOfKubelet } from "../facts/lost-files.ts";
 import { withoutNode } from "../facts/no-etcd-data.ts";
-import { command } from "../facts/todo.ts";
 import type { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { lostPods } from "../manifests/on-disk.ts";

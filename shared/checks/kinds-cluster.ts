@@ -1,5 +1,5 @@
 /** The checks of servers and of the cluster: 05-verify asks the API and etcd. See kinds.ts. */
-import { command } from "../facts/todo.ts";
+import { command } from "../again.ts";
 import type { Kind } from "./kind.ts";
 
 const PART_2 = command("02-control-plane");

@@ -2,7 +2,7 @@
  * Every check of this kit, one row each: 00-assess and 05-verify print them, `--output json` and `--metrics` name them by their ids. An id is
  * stable: alert rules and other people's programs have it. Here are those of a node and of what they share; kinds-cluster.ts has the others.
  */
-import { BACKUP, command } from "../facts/todo.ts";
+import { BACKUP, command } from "../again.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Kind } from "./kind.ts";
 import { CLUSTER_KINDS } from "./kinds-cluster.ts";

@@ -1,5 +1,5 @@
 /** Checks on the terminal, as lines, or as JSON. */
-import { command } from "../facts/todo.ts";
+import { command } from "../again.ts";
 import { answer, type Sign, tell } from "../run.ts";
 import { type Check, summaryOf, worstFirst } from "./check.ts";
 import { SEVERITIES, type Severity } from "./kind.ts";

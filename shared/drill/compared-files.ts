@@ -1,7 +1,7 @@
 /** The files of a control plane node as they are now, beside those that the repair has made in memory. */
 import { dirname } from "node:path";
+import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { command } from "../facts/todo.ts";
 import { exists, list } from "../files/files.ts";
 import { manifestPath, podsOnDisk } from "../manifests/on-disk.ts";
 import { CERTS, certPath, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";

@@ -1,9 +1,10 @@
 /** A drill compares with what is here: on a damaged node that is the wrong measure. */
+
+import { command } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { lostHere } from "../facts/lost-files.ts";
-import { command } from "../facts/todo.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";

@@ -1,5 +1,5 @@
 /** What a drill finds, as things to do now, while all is well: a command each, with its reason. None: all of it would come back. */
-import { command } from "../facts/todo.ts";
+import { command } from "../again.ts";
 import { certRow } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";

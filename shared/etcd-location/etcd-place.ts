@@ -2,18 +2,19 @@
  * Finds etcd's data directory. What root or the control plane itself names counts (etcd-candidates.ts), then a few places where only root
  * writes. Where several hold data, the data itself has to prove it (etcd-proof.ts). Reads only.
  */
+
+import { again, carry } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Container, containersIfAny } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { OtherDistribution } from "../node/other-distributions.ts";
-import { retyped } from "../retyped.ts";
-import { carry, say } from "../run.ts";
+import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { USUAL_DATA } from "./control-plane-traces.ts";
 import { inManifest, type NamedFolders, namesOf, writtenLater } from "./etcd-candidates.ts";
 import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
-import { type EtcdPlace, optionOf, proved } from "./etcd-proof.ts";
+import { type EtcdPlace, proved } from "./etcd-proof.ts";
 import { apiServerHere } from "./static-pod-here.ts";
 
 interface Here {
@@ -38,7 +39,7 @@ async function placeOf(typed: string | undefined, { node, all, apiServer }: Here
     return found.map((one) => ({ ...one, apiServer }));
   };
   if (typed !== undefined) {
-    carry(optionOf(typed), "etcd-data");
+    carry({ "etcd-data": typed });
     const same = exists(`${typed}/member/wal`) ? undefined : (await names()).find(({ dir }) => keyOf(dir) === keyOf(typed));
     return { dir: typed, wal: same?.wal, why: "" };
   }
@@ -79,7 +80,7 @@ function choose({ named, candidates, node }: Choice): EtcdPlace {
   if (named.length === 0) refuseLater(place);
   if (named.length === 0 || more.length > 0 || isNamed(only)) return place;
   throw new Fail(`etcd's data is not in "${named[0]!.dir}" (${named[0]!.by}), but there is some in "${only.dir}"`, {
-    hint: `is a disk not mounted? ${shell`findmnt ${named[0]!.dir}`}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${retyped({ "etcd-data": only.dir })}`,
+    hint: `is a disk not mounted? ${shell`findmnt ${named[0]!.dir}`}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${again({ "etcd-data": only.dir })}`,
   });
 }
 
@@ -89,7 +90,7 @@ function refuseLater(place: EtcdPlace) {
   if (later.length === 0) return;
   const others = later.map(({ dir, written }) => `"${dir}" (${written.toISOString()})`);
   throw new Fail(`Nothing here names etcd's folder: there is data in "${place.dir}", and some was written later in ${others.join(", ")}`, {
-    hint: `name the right one: ${[place, ...later].map(({ dir }) => retyped({ "etcd-data": dir })).join(" or ")}`,
+    hint: `name the right one: ${[place, ...later].map(({ dir }) => again({ "etcd-data": dir })).join(" or ")}`,
   });
 }
 

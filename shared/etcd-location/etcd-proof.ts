@@ -4,6 +4,7 @@
  * Everything else is asked. The ids do not tell a restored member from the one before: they derive from its URL.
  */
 import { dirname } from "node:path";
+import { again } from "../again.ts";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
@@ -12,8 +13,6 @@ import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import type { ConfigMap } from "../objects/objects.ts";
 import { readObject, registryPrefix } from "../objects/stored.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
-import { retyped } from "../retyped.ts";
-import { shell } from "../shell-line.ts";
 import type { NamedFolders } from "./etcd-candidates.ts";
 import { type EtcdFolders, keyOf, readFolders } from "./etcd-folders.ts";
 import { isHere, ownMember } from "./reach-etcd.ts";
@@ -29,7 +28,7 @@ export function proved(candidates: readonly EtcdFolders[], named: readonly Named
   const one = chooseFolder(all);
   if (!one)
     throw new Fail(`Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(shown).join("; ")}`, {
-      hint: `name the right one: ${all.map(({ folders }) => retyped({ "etcd-data": folders.dir })).join(" or ")}`,
+      hint: `name the right one: ${all.map(({ folders }) => again({ "etcd-data": folders.dir })).join(" or ")}`,
     });
   const others = all.filter((other) => other !== one).map((other) => `${howItDiffers(other, one)} (${other.words})`);
   return { ...one.folders, why: [one.starts ? `etcd is started from it (${one.words})` : one.words, ...others].join("; ") };
@@ -111,11 +110,6 @@ const CA_WORDS = {
   no: "its CA did not sign this kubelet's certificate",
   unknown: "no CA to compare",
 };
-
-/** As an operator types it. */
-export function optionOf(dir: string): string {
-  return shell`--etcd-data ${dir}`;
-}
 
 function shown({ folders, words }: Judged): string {
   return `"${folders.dir}" (${words})`;

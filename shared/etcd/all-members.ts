@@ -1,13 +1,12 @@
 /** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
 
+import { again, type LeftOut } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import type { LeftOut } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { forGood } from "../for-good.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { retyped } from "../retyped.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
@@ -148,7 +147,7 @@ export async function membersNow(client: EtcdClient | undefined, data: EtcdData)
 
 /** `living`: not any more. */
 function lostAlso(lost: readonly string[], living: readonly string[] = []): string {
-  return retyped({ lost }, { of: "02-control-plane", less: living });
+  return again({ lost }, { of: "02-control-plane", less: living });
 }
 
 async function answerOf<T>(peer: Peer, ask: () => Promise<T>): Promise<T> {

@@ -3,20 +3,19 @@
  * screen: pasted there, it would take a living member out of the cluster. Reads only.
  */
 
+import { again, command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { holdsData, readFolders } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import { controlPlaneWithoutData, refuseOtherEtcd } from "../facts/no-etcd-data.ts";
-import { command } from "../facts/todo.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { certificatesDirOn, manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, isServerContainer } from "../node/containers.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { canonicalIp } from "../pki/addresses.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
@@ -54,7 +53,7 @@ function refuseNoControlPlane(node: Node, dataDir: string, all: readonly Contain
   const { kubeconfig } = node.kubelet;
   if (!exists(kubeconfig) || exists(dataDir) || controlPlaneWithoutData(node, dataDir, all)) return;
   throw new Refused(`This is no control plane node: nothing of one is here, and it has "${kubeconfig}"`, {
-    hint: `run it on a control plane node whose etcd data is lost. If "${node.name}" is one that has lost all of it: ${retyped({ lost: node.name })}`,
+    hint: `run it on a control plane node whose etcd data is lost. If "${node.name}" is one that has lost all of it: ${again({ lost: node.name })}`,
   });
 }
 
@@ -119,7 +118,7 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
   throw new Refused(`etcd's data is here, in "${dir}", and nothing proves that etcd goes on without this member`, {
     hint:
       "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
-      `If ${command("02-control-plane", { lost: [node.name] })} has taken it out, on another control plane node: ${retyped({ lost: node.name })}`,
+      `If ${command("02-control-plane", { lost: [node.name] })} has taken it out, on another control plane node: ${again({ lost: node.name })}`,
   });
 }
 

@@ -1,15 +1,15 @@
 /** The etcd of this node: is it a member, and does it serve the data from before? */
+
+import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
-import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { withSelinux } from "../files/selinux.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { listed } from "../plain.ts";
-import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
@@ -119,7 +119,7 @@ async function refuseRenewing(client: EtcdClient, data: EtcdData, lost: readonly
   const alive = await undefinedOnTimeout(waitFor(`a sign of life of ${listed(known)}`, renewed, options));
   if (!alive) return;
   throw new Refused(`${alive} is not lost: its kubelet renews its Lease`, {
-    hint: `nothing was changed. Shall it go all the same? First, there: systemctl stop kubelet. Else: ${retyped({}, { of: "02-control-plane", less: [alive] })}`,
+    hint: `nothing was changed. Shall it go all the same? First, there: systemctl stop kubelet. Else: ${again({}, { of: "02-control-plane", less: [alive] })}`,
   });
 }
 

@@ -1,4 +1,6 @@
 /** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
+
+import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { ownMember, placeOf } from "../etcd-location/reach-etcd.ts";
@@ -11,7 +13,6 @@ import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { servedPem } from "../pki/served.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
 import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./who-answers.ts";
@@ -104,7 +105,7 @@ function newCa(strangers: readonly Peer[]): Pick<Question, "matters" | "honest" 
 function keysFrom(alive: readonly Peer[]): string {
   return (
     `bring the shared keys from there: on ${peerNames(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-    `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`
+    `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${again({})}`
   );
 }
 
@@ -117,7 +118,7 @@ function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refus
     return new Refused(`etcd runs on ${peerNames(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
       hint: keysFrom(alive),
     });
-  const stop = `on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`;
+  const stop = `on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${again({})}`;
   return new Refused(`etcd runs on ${peerNames(alive)}, and its CA has expired: they would refuse a new CA`, {
     hint: `their copy of it has expired, too. Stop etcd there, it cannot go on: ${stop}`,
   });
@@ -136,7 +137,7 @@ export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly 
     {
       hint:
         `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-        `If they are lost on all of these nodes as well: ${retyped({ "lost-on": alive.map(({ name }) => name) }, { of: "01-etcd" })}`,
+        `If they are lost on all of these nodes as well: ${again({ "lost-on": alive.map(({ name }) => name) }, { of: "01-etcd" })}`,
     },
   );
 }

@@ -2,13 +2,13 @@
  * Members of etcd that do not answer, or have no vote: how many have to run for etcd to answer, and what an operator can do about the others.
  * Source: etcd's raft, quorum/majority.go; membership, VotingMembers.
  */
+
+import { again, command } from "../again.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { etcdctlLine } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
@@ -68,10 +68,10 @@ type Named = Pick<Member, "id" | "name">;
  */
 export function wayWithout(member: Named, of: string): string {
   const name = memberName(member);
-  const lost = (words: string) => retyped({ lost: [name] }, { of: words });
+  const lost = (words: string) => again({ lost: [name] }, { of: words });
   if (isNameless(member))
     return `${name} never started: a join was cut off. Take it out, and that machine can join anew: ${lost("02-control-plane")}`;
-  return `${name} does not answer: part 1 there first. If it is away for now: ${retyped({ without: [name] }, { of })}; if its data is lost for good: ${lost(of)}`;
+  return `${name} does not answer: part 1 there first. If it is away for now: ${again({ without: [name] }, { of })}; if its data is lost for good: ${lost(of)}`;
 }
 
 /** Names members of etcd that do not answer, each with the way on without it: `of` again. Says nothing where this etcd does not answer. */

@@ -1,5 +1,6 @@
 /** Whose etcd it is that answers at a member's address: proved by its certificate, or a question to the operator. */
 import { basename, dirname } from "node:path";
+import { again } from "../again.ts";
 import { isNameless, type Member } from "../etcd-data/members.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Refused } from "../fail.ts";
@@ -7,7 +8,6 @@ import { list, readText } from "../files/files.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, infoOf, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 
 export interface Peer extends Pick<Member, "id" | "isLearner"> {
@@ -67,7 +67,7 @@ export function askAboutStrangers(strangers: readonly Peer[], { facts }: Pick<Co
   if (open.length === 0) return;
   const [ca] = etcdCas(facts.certificatesDir);
   const own = ca ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}` : "no CA of etcd is here to compare with";
-  const word = retyped({ "lost-on": open.map(({ name }) => name) }, question.of === undefined ? {} : { of: question.of });
+  const word = again({ "lost-on": open.map(({ name }) => name) }, question.of === undefined ? {} : { of: question.of });
   throw new Refused(
     `What answers at ${open.map(at).join(", ")} may be etcd of ${peerNames(open)}, and nothing here proves it: ${matters}`,
     {

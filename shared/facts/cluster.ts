@@ -5,6 +5,7 @@
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
 
+import { command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
@@ -14,7 +15,6 @@ import { readObject, readObjects, registryPrefix } from "../objects/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
-import { command, type LeftOut, leftNames } from "./todo.ts";
 
 export interface KnownNode {
   name: string;

@@ -1,5 +1,6 @@
 /** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
 
+import { command } from "../again.ts";
 import { type EtcdFolders, withItsPlace } from "../etcd-location/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
@@ -19,7 +20,6 @@ import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
-import { command } from "./todo.ts";
 
 export interface ControlPlaneNode extends Repair {
   node: Node;

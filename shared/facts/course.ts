@@ -3,9 +3,9 @@
  * course. A plan is all of a course, 00-assess prints its beginning, and next.ts what is open behind a script's own task. Pure.
  */
 
+import { command, inArrows, type LeftOut, NOBODY, type Todo } from "../again.ts";
 import { isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
-import { command, inArrows, type LeftOut, NOBODY, type Todo } from "./todo.ts";
 
 /** What decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not so. */
 export interface Known {

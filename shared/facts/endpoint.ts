@@ -6,6 +6,7 @@
  */
 
 import { isIP } from "node:net";
+import { again, carry } from "../again.ts";
 import { Refused } from "../fail.ts";
 import { endpointHost, endpointUrl, isDnsName, isFor } from "../pki/addresses.ts";
 import { type ClusterFacts, certRow } from "../pki/certs.ts";
@@ -13,9 +14,7 @@ import { bothCas } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
 import { localServer } from "../pki/kubeconfigs.ts";
 import { type Answerer, whoAnswers } from "../pki/served.ts";
-import { retyped } from "../retyped.ts";
-import { carry, say } from "../run.ts";
-import { shell } from "../shell-line.ts";
+import { say } from "../run.ts";
 import {
   type ConfigHere,
   type EndpointPlace,
@@ -129,9 +128,9 @@ function byWord(place: EndpointPlace, given: string): EndpointSeen {
   const host = endpointHost(given);
   if ((isIP(host) === 0 && !isDnsName(host.toLowerCase())) || !/^([^:]+|\[.+\])(:\d{1,5})?$/.test(given))
     throw new Refused(`--endpoint "${given}" is no place`, {
-      hint: `HOST:PORT, or [ADDRESS]:PORT: ${retyped({ endpoint: "lb.example:6443" })}`,
+      hint: `HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
     });
-  carry(shell`--endpoint ${given}`, "endpoint");
+  carry({ endpoint: given });
   return { witnesses: witnessesOf(place), answers: new Map(), value: given, undecided: false };
 }
 
@@ -145,7 +144,7 @@ export function sayEndpoint({ endpoint, facts }: { endpoint: EndpointSeen; facts
 export function refuseUndecided({ endpoint: seen }: { endpoint: EndpointSeen }) {
   if (!seen.undecided) return;
   throw new Refused(`Nothing decides where this cluster's API is reached: ${saidBy(seen)}`, {
-    hint: `nothing was changed. Say it: ${retyped({ endpoint: "HOST:PORT" })}`,
+    hint: `nothing was changed. Say it: ${again({ endpoint: "HOST:PORT" })}`,
   });
 }
 

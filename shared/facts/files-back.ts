@@ -1,8 +1,8 @@
 /** What brings lost files back that no script can make. */
 
+import { command, type Todo } from "../again.ts";
 import { onOther, shell } from "../shell-line.ts";
 import type { LostFile } from "./lost-files.ts";
-import { command, type Todo } from "./todo.ts";
 
 const KUBELET_CA = "--kubelet-certificate-authority";
 const SAME_CA = "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";

@@ -4,9 +4,9 @@
  * takes them has them, too.
  */
 
+import { command, type LeftOut, leftNames, type Todo } from "../again.ts";
 import { shell } from "../shell-line.ts";
 import { behind, EACH, type OldSaKey, part1, TOKEN_KEY } from "./course.ts";
-import { command, type LeftOut, leftNames, type Todo } from "./todo.ts";
 
 /** What all commands of one run have in common. */
 export interface Route extends LeftOut {

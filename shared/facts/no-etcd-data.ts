@@ -3,10 +3,10 @@
  * says so in the same words. Traces show that this is a control plane node; a deletion of /etc/kubernetes does not remove all of them.
  */
 
+import { command } from "../again.ts";
 import { controlPlaneTraces } from "../etcd-location/control-plane-traces.ts";
 import { memberFolders } from "../etcd-location/etcd-candidates.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
-import { optionOf } from "../etcd-location/etcd-proof.ts";
 import { isUnitHere, UNIT_BY_HAND, unitSteps } from "../etcd-location/etcd-unit.ts";
 import { type Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -130,7 +130,7 @@ export function withoutDataSteps({ etcd }: WithoutData, node: Node | undefined):
 function whereDataIs(): string[] {
   const found = memberFolders();
   if (found.length > 0)
-    return found.map((dir) => `./bunw scripts/00-assess.ts ${optionOf(dir)}   # etcd's data is in it, and nothing here says whose`);
+    return found.map((dir) => `${command("00-assess", { "etcd-data": dir })}   # etcd's data is in it, and nothing here says whose`);
   return ["lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts"];
 }
 

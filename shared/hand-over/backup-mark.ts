@@ -3,7 +3,7 @@
  * is a backup: one in memory, or in the kit's folder, travels and is deleted at the end of the repair.
  */
 import { resolve } from "node:path";
-import { BACKUP, command } from "../facts/todo.ts";
+import { BACKUP, command } from "../again.ts";
 import { readBytes, readText } from "../files/files.ts";
 import { type Mark, readMark } from "../files/mark.ts";
 import { isInMemory } from "../files/mounts.ts";

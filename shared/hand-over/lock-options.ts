@@ -1,5 +1,5 @@
 /** How the operator locks and opens a bundle: passphrases and age identities, by options or typed on the terminal. */
-import { command } from "../facts/todo.ts";
+import { command } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";

@@ -2,6 +2,8 @@
  * Where old service-account tokens still are: in Secrets in etcd's data, and in volumes of this node's pods. Reads only; prints no token.
  * Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
  */
+
+import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";
 import { may, ofNamespace } from "../evidence/sources.ts";
@@ -15,7 +17,6 @@ import { decodeObject, isObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
 import { type Jwt, readJwt, tokenVerifier } from "../pki/tokens.ts";
-import { retyped } from "../retyped.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
 const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
@@ -139,7 +140,7 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
     });
   if (!wanted && kids.size > 1)
     throw new Fail(`The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`, {
-      hint: `say which one was in use last: ${retyped({ kid: false }, { of: "00-token-key" })} --kid=KID`,
+      hint: `say which one was in use last: ${again({ kid: false }, { of: "00-token-key" })} --kid=KID`,
     });
   // Without a kid only its namespace shows whether a token can be trusted.
   const candidates = kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];

@@ -5,8 +5,9 @@
  * CAs and sa.key are different from all else: they are the same on every control plane node and everything hangs on them. New ones are made
  * only with `newCas`. Without `newCas` a lost one stops the run.
  */
+
+import { again } from "../again.ts";
 import { Fail } from "../fail.ts";
-import { retyped } from "../retyped.ts";
 import { type Cert, type ClusterFacts, isInternal } from "./certs.ts";
 import { type Finding, pkiFindings, type WantedPki } from "./examine.ts";
 import type { KubeconfigRow } from "./kubeconfigs.ts";
@@ -77,6 +78,6 @@ function lostKey(finding: Finding, remedy: Remedy): Fail {
   const why = "why" in remedy ? `; ${remedy.why}` : "";
   const option = isInternal(finding.name) ? { "new-internal-cas": true } : { "new-internal-cas": false, "new-cas": true };
   return new Fail(`${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${why})`, {
-    hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ${retyped(option, { of: "01-etcd" })}`,
+    hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ${again(option, { of: "01-etcd" })}`,
   });
 }

@@ -1,5 +1,5 @@
 /** How the operator comes to a node: as root by ssh, or as a user who may use sudo there. Words for the operator's bash. */
-import { command } from "../facts/todo.ts";
+import { command } from "../again.ts";
 import { Refused } from "../fail.ts";
 import { programWord } from "../shell-line.ts";
 

@@ -1,11 +1,11 @@
 /** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
+
+import { command, type Said } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { STOP_ETCD } from "../etcd/peers.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { command } from "../facts/todo.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import { shell } from "../shell-line.ts";
 import { ROOT } from "./login.ts";
 import { tarPipe } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -18,22 +18,16 @@ export interface Note {
   commands: string[];
 }
 
-type Asked = Pick<PlanFacts, "lost" | "user" | "worker" | "endpoint">;
+type Asked = Pick<PlanFacts, "lost" | "user" | "worker" | "endpoint" | "lostOn">;
 
 /** What was said once is remembered: for the next plan. */
-function said({ lost, user, worker, endpoint }: Asked): string {
-  const options = [
-    ...(lost.away.length > 0 ? [shell`--without ${lost.away.join(",")}`] : []),
-    ...(lost.names.length > 0 ? [shell`--lost ${lost.names.join(",")}`] : []),
-    ...(worker.length > 0 ? [shell`--worker ${worker.join(",")}`] : []),
-    ...(endpoint === undefined ? [] : [shell`--endpoint ${endpoint}`]),
-    ...(user === ROOT ? [] : [shell`--user ${user}`]),
-  ];
-  return options.join(" ");
+function said({ lost, user, worker, endpoint, lostOn }: Asked): Said {
+  const more = { worker, endpoint, "lost-on": lostOn, user: user === ROOT ? undefined : user };
+  return { without: lost.away, lost: lost.names, ...more };
 }
 
 function again(asked: Asked): string {
-  return `Then print the plan again${said(asked) && ` with ${said(asked)}`}.`;
+  return `Then print the plan again: ${command("plan", said(asked))}`;
 }
 
 /** In a sentence or two; unset where there are no steps. `pods`: how many the cluster has. */
@@ -104,7 +98,7 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
     [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
     [
       isHope && others !== undefined,
-      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, ${said(asked) && `with ${said(asked)}, `}and follow that one.`,
+      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one: ${command("plan", said(asked))}`,
       [],
     ],
     [
@@ -115,7 +109,7 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
     [
       isHope && !deep?.diskSearched,
       "The disk was not searched. This does it, which may take long, and prints the plan anew.",
-      [`${command("plan --deep")} ${said(asked)}`.trim()],
+      [command("plan --deep", said(asked))],
     ],
   ];
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));

@@ -1,5 +1,6 @@
 /** What a plan needs beside the assessment: the cluster, and which of its nodes will not come back. Reads only; it asks etcd. */
 
+import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
@@ -9,10 +10,8 @@ import { isControlPlaneName } from "../evidence/control-planes.ts";
 import { type Cluster, type KnownNode, onlyLabelled, refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
-import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Refused } from "../fail.ts";
 import { listed } from "../plain.ts";
-import { retyped } from "../retyped.ts";
 import { ROOT } from "./login.ts";
 import { isName } from "./plan-nodes.ts";
 
@@ -61,7 +60,7 @@ function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
   const names = onlyLabelled(nodes).filter((name) => !said.includes(name));
   if (names.length === 0) return;
   throw new Refused(`${listed(names)}: by the label of the Node a control plane node, and etcd knows no member of it`, {
-    hint: `the label proves nothing: who may write a Node's status can set it. A worker: ${retyped({ worker: names })}. A control plane node whose member is gone: ${retyped({ lost: names })}`,
+    hint: `the label proves nothing: who may write a Node's status can set it. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
   });
 }
 

@@ -1,8 +1,8 @@
 /** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the lines to paste. */
+
+import { withSaid } from "../again.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { withLeftOut } from "../facts/todo.ts";
 import { inForGoodWords } from "../for-good.ts";
-import { withOption } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT, NEW_ONE } from "./effort.ts";
 import { carryLines, keptLine, kitLines, type Line, printedLines, sshLines, workersFile } from "./paste.ts";
@@ -74,7 +74,7 @@ function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Place
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
-      commands.map((command) => withWords(commandWithout(command, block, lost), words)),
+      commands.map((command) => commandSaid(command, block, { ...words, lost })),
       at,
       { ...block, user, isKept },
     ),
@@ -82,15 +82,10 @@ function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Place
 }
 
 /** Part 2 takes out members of etcd: a worker is none. NODE stands for all that are lost. */
-function commandWithout(command: string, { task }: Block, { names, away, controlPlanes }: LostNodes): string {
-  const out = { without: away, lost: task === "control-plane" ? controlPlanes : names };
-  return withLeftOut(command, out).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
-}
-
-/** The lines that take what the operator has said of the cluster have it. */
-function withWords(command: string, { endpoint, lostOn }: Pick<PlanFacts, "endpoint" | "lostOn">): string {
-  const line = endpoint === undefined ? command : withOption(command, shell`--endpoint ${endpoint}`, "endpoint");
-  return lostOn.length === 0 ? line : withOption(line, shell`--lost-on ${lostOn.join(",")}`, "lost-on");
+function commandSaid(command: string, { task }: Block, { lost, endpoint, lostOn }: Pick<Around, "lost" | "endpoint" | "lostOn">): string {
+  const { names, away, controlPlanes } = lost;
+  const said = { without: away, lost: task === "control-plane" ? controlPlanes : names, endpoint, "lost-on": lostOn };
+  return withSaid(command, said).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
 /** With what part 2 takes out for good. */

@@ -1,11 +1,12 @@
 /** `report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
+
+import { again } from "../again.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { writeTyped } from "../files/operator-files.ts";
 import { typed } from "../options.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { FEW, listed } from "../plain.ts";
-import { retyped } from "../retyped.ts";
 import { answer, say, VERSION } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import type { VerifiedHere } from "../verify/verify-here.ts";
@@ -52,7 +53,7 @@ function printHowToBring(others: readonly KnownNode[], here: string, known: Iden
   }
   if (others.length > FEW) say(`and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`);
   answer(shell`scp -p logs/*.tar root@${here}:${typed(".")}/`);
-  say(`then: ${retyped({ logs: "." })}`);
+  say(`then: ${again({ logs: "." })}`);
 }
 
 /** Types on a node: all its transcripts as a tar of plain files on stdout; an empty one where there are none. */

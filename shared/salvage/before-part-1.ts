@@ -1,14 +1,14 @@
 /** Part 1 stops the control plane: what ends with it for good, or is lost already and would keep it from starting again, is named before. */
+
+import { again, inLines } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { restoreCommands } from "../facts/files-back.ts";
 import { lostHere, namerOf, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
-import { inLines } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { FoundKeys } from "./found-keys.ts";
 import { mountedFiles } from "./memory/mounted-files.ts";
@@ -32,7 +32,7 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
   const alive = running.some((one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver");
   if (!alive) return;
   throw new Refused(`The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`, {
-    hint: `bring these files back first, by a line above. If nobody has them: ${retyped({ "files-later": true }, { of: "01-etcd" })}, and part 2 prints the choice`,
+    hint: `bring these files back first, by a line above. If nobody has them: ${again({ "files-later": true }, { of: "01-etcd" })}, and part 2 prints the choice`,
   });
 }
 

@@ -1,5 +1,6 @@
 /** Ends a salvage: what is proved goes into its place, all of it or nothing; what is not proved goes to the rescue folder, and is named. */
 import { dirname } from "node:path";
+import { again } from "../again.ts";
 import { keepUnproved, type Unproved } from "../evidence/unproved.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostFile } from "../facts/lost-files.ts";
@@ -7,7 +8,6 @@ import { Fail } from "../fail.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
 import { writerIn } from "../objects/sealed-value.ts";
 import { day } from "../pki/judge.ts";
-import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
 import { copiesIn } from "./backup-files.ts";
@@ -92,7 +92,7 @@ function questionOf(choices: readonly { lost: LostConfig; rivals: readonly TextF
   const asked = choices.find(({ rivals }) => rivals.length > 0);
   if (!asked) return undefined;
   return new Fail(`${asked.lost.path}: ${whyAsked(asked.rivals)}`, {
-    hint: `which one is right? Type its install line above, then ${retyped({})}. New values are written with its first key`,
+    hint: `which one is right? Type its install line above, then ${again({})}. New values are written with its first key`,
   });
 }
 

@@ -1,9 +1,9 @@
 /** The end of a salvage: what is still lost, where it was looked for, and the way on. */
+
+import { again, command, inOneLine } from "../again.ts";
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { withoutKeys } from "../facts/course.ts";
-import { command, inOneLine } from "../facts/todo.ts";
 import type { Fail } from "../fail.ts";
-import { retyped } from "../retyped.ts";
 import { tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { refuseRivals } from "./found-keys.ts";
@@ -34,7 +34,7 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, moveToRescue, que
     return undefined;
   }
   const inTheWay = strange && !moveToRescue;
-  if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${retyped({ "move-aside": true }, { of: "00-salvage" })}`);
+  if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${again({ "move-aside": true }, { of: "00-salvage" })}`);
   if (lost.some(isIrreplaceable)) {
     const away = strange && moveToRescue ? shell`mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
     tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${away}${issue(names(lost))}`);

@@ -1,10 +1,10 @@
 /** Part 1 on this node: what stops it, what is in place already, and how etcd gets its certificates and its manifest back. */
 import { dirname } from "node:path";
+import { command } from "../again.ts";
 import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { ensureOptions } from "../facts/node-to-repair.ts";
-import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";

@@ -3,6 +3,7 @@
  * named now, while the old control plane still runs.
  */
 
+import { again } from "../again.ts";
 import { FULL, gatewayTrouble, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { joiningTrouble } from "../facts/bootstrap-auth.ts";
@@ -14,7 +15,6 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { userOf } from "../manifests/pod-user.ts";
 import { hasImage } from "../node/containers.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { unreadable } from "./fit-owners.ts";
@@ -92,7 +92,7 @@ async function imagesHere({ cp, pods, imagesLater }: Coming): Promise<Seen> {
     refuses: new Refused(message, {
       hint:
         `nothing was changed. ${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
-        `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${retyped({ "images-later": true })}`,
+        `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true })}`,
     }),
   };
 }

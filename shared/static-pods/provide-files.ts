@@ -1,9 +1,10 @@
 /** The files that a static pod needs and that are lost: a stand-in for an audit policy, a refusal for all others. */
+
+import { inLines } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { restoreCommands } from "../facts/files-back.ts";
 import { isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
-import { inLines } from "../facts/todo.ts";
 import { Fail, type Refused } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";

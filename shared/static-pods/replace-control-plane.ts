@@ -1,7 +1,8 @@
 /** A machine takes the place of a control plane node that is lost for good: a new one, or the same one, empty. */
+
+import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
-import { command } from "../facts/todo.ts";
 import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { LAST_JOIN_CONFIG } from "../node/join-config.ts";

@@ -3,13 +3,13 @@
  * each flag that is given up loosens something, or hides it.
  */
 
+import { again } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf, type LostFile } from "../facts/lost-files.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
 import type { Manifest } from "../objects/objects.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 
 const PART_2 = "02-control-plane";
@@ -19,7 +19,7 @@ export function refuseNoChoice(names: readonly string[]) {
   const never = names.filter((name) => choiceOf(`--${name}`) === undefined);
   if (never.length > 0)
     throw new Fail(`The API server cannot start without "${never.join('", "')}"`, {
-      hint: `${retyped({}, { of: PART_2, less: never })} names the flags that it can start without`,
+      hint: `${again({}, { of: PART_2, less: never })} names the flags that it can start without`,
     });
 }
 
@@ -28,7 +28,7 @@ export function choices(lost: readonly LostFile[]): string {
   const flags = [...new Set(lost.filter(({ program }) => program === "kube-apiserver").map(({ namedBy }) => namedBy))];
   const known = flags.flatMap((flag) => ({ name: flag.slice(2), means: choiceOf(flag) })).filter(({ means }) => means !== undefined);
   if (known.length === 0) return "";
-  const line = retyped({ "start-without": known.map(({ name }) => name) }, { of: PART_2 });
+  const line = again({ "start-without": known.map(({ name }) => name) }, { of: PART_2 });
   const means = known.map(({ name, means }) => `--${name}: ${means}`).join("; ");
   return `. If a file is lost for good, this starts without the flag that names it: ${line} (${means})`;
 }

@@ -1,4 +1,6 @@
 /** Checks of all pods: are they Ready, and do they hold today's CA and tokens? */
+
+import { command } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { isReady, nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
@@ -6,7 +8,6 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { podTrust } from "../facts/sa-key.ts";
-import { command } from "../facts/todo.ts";
 import { listed } from "../plain.ts";
 import { byHand, leftOver, reportedOf, resumeCommands } from "../workloads/choice.ts";
 import { type AwayNodes, awayNames, isOn } from "../workloads/on-away.ts";

@@ -1,5 +1,6 @@
 /** Checks of this control plane node's servers, each chain from both ends, and of what they share with the other control plane nodes. */
 
+import { command } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { LEADERS } from "../api/leader.ts";
@@ -18,7 +19,6 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
 import { leaderLease } from "../facts/leaders.ts";
-import { command } from "../facts/todo.ts";
 import { failOf } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { managerIsReduced } from "../manifests/reduced-controllers.ts";

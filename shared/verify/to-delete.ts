@@ -1,9 +1,9 @@
 /** What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked: each with the command that removes it. */
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { command } from "../again.ts";
 import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { command } from "../facts/todo.ts";
 import { hostEntry, list, stat } from "../files/files.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { UNFINISHED } from "../files/write-steps.ts";

@@ -1,13 +1,12 @@
 /** `03-workers approve` in the background of the first control plane node: a systemd unit, gone after a boot or when its work is done. */
 import { join } from "node:path";
 import { $ } from "zx/core";
+import { again, type LeftOut } from "../again.ts";
 import { closeJoining } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import type { LeftOut } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { selinuxEnforces } from "../files/selinux.ts";
 import { quoteUntrusted } from "../plain.ts";
-import { retyped } from "../retyped.ts";
 import { act, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, undefinedOnTimeout, waitFor } from "../wait-for.ts";
@@ -27,8 +26,8 @@ interface Asked extends LeftOut {
 /** `asked`: the options of `open`. One that runs is stopped first. Errors: Fail with the reason and the line for a second window. */
 export async function startApprover(asked: Asked) {
   const { without, lost, "etcd-data": etcdData = false } = asked;
-  const again = retyped({ "etcd-data": etcdData, without, lost }, { of: "03-workers approve" });
-  const byHand = `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${again}`;
+  const line = again({ "etcd-data": etcdData, without, lost }, { of: "03-workers approve" });
+  const byHand = `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${line}`;
   await act(`${APPROVER}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`, async () => {
     await stopUnit();
     const began = Date.now();

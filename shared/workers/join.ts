@@ -3,9 +3,9 @@
  * `kubeadm join`, this does not touch the kubelet's configuration. If it fails, the files from before come back.
  */
 
+import { command, type LeftOut, leftNames } from "../again.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
-import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";

@@ -1,5 +1,6 @@
 /** The cluster's nodes as the running API shows them: are they the ones from before, which renew their Lease, and which have to join? */
 
+import { command, type LeftOut, leftNames } from "../again.ts";
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed, mayBeAlive, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
@@ -9,7 +10,6 @@ import { caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
-import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { clusterCa } from "../pki/examine.ts";

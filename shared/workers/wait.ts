@@ -3,6 +3,7 @@
  * for thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
  */
 
+import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -12,13 +13,11 @@ import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";
 import { apiNamesShown, clusterCasBefore } from "../facts/names-before.ts";
-import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
-import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { givenBefore, type Joining } from "./client-csrs.ts";
@@ -61,7 +60,7 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
   });
   if (left.length > 0)
     throw new Fail(`Not back, and not waited for: ${listed(left)} (${OF_WINDOWS})`, {
-      hint: `then this again. To go on without them, which starts the clock for their pods: ${retyped({ without: left })}`,
+      hint: `then this again. To go on without them, which starts the clock for their pods: ${again({ without: left })}`,
     });
   if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: without, isFull: true });
 }
@@ -175,7 +174,7 @@ function hintForLateNodes({ away, refused }: Scene): string {
   const join = "has 03-join.ts been run there?";
   const csrs =
     " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR.";
-  return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes, if they are away for now: ${retyped({ without: [...away.keys()] }, { of: "03-workers close" })}; those that are lost for good: --lost`;
+  return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes, if they are away for now: ${again({ without: [...away.keys()] }, { of: "03-workers close" })}; those that are lost for good: --lost`;
 }
 
 async function followLeases(scene: Scene, { signal, onListed }: Following) {

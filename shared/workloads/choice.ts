@@ -2,13 +2,14 @@
  * Whose pods restart in this run: the operator's choice. What is left for later shows in the cluster, and a later run finds it there. That
  * something was left on purpose shows nowhere, so a mark on this node remembers it for 05-verify.
  */
+
+import { again } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { part4 } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { listed } from "../plain.ts";
-import { retyped } from "../retyped.ts";
 import { howToRestart, label, ownerName, type PodOwner } from "./pod-owners.ts";
 import { type Group, NETWORK } from "./stale-pods.ts";
 
@@ -61,7 +62,7 @@ export function refuseBareNames(skip: readonly string[]) {
   const bare = skip.filter((name) => !/^[^/]+\/[^/]+$/.test(name));
   if (bare.length === 0) return;
   throw new Refused(`--skip ${bare.join(",")}: no NAMESPACE/NAME`, {
-    hint: `nothing was changed. ${retyped({ "dry-run": true }, { of: "04-sa-tokens", less: bare })} lists the workloads by such names`,
+    hint: `nothing was changed. ${again({ "dry-run": true }, { of: "04-sa-tokens", less: bare })} lists the workloads by such names`,
   });
 }
 
@@ -86,7 +87,7 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
   const first = later.find((owner) => network.includes(owner));
   if (!first) return;
   throw new Fail(`${label(first)} has to restart first: until then, new pods may get no traffic from Services`, {
-    hint: `first, or with it: ${retyped({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
+    hint: `first, or with it: ${again({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
   });
 }
 

@@ -1,7 +1,7 @@
 /** What part 4 leaves for the operator to do, the most urgent first. */
 
+import { BACKUP } from "../again.ts";
 import { replacedCa } from "../facts/repair.ts";
-import { BACKUP } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { heldIn, rescuedFiles } from "../node/rescue-folder.ts";
 import { certInfo } from "../pki/certificate.ts";

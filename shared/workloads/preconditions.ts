@@ -1,5 +1,6 @@
 /** What has to be true before part 4 renews anything: the shared keys are here, part 3 is closed, and every node renews its Lease. */
 
+import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { adminApi } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nodeLeases } from "../api/node-leases.ts";
@@ -8,7 +9,6 @@ import { trustedSince } from "../facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
-import { command, type LeftOut, leftNames } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -16,7 +16,6 @@ import { isReduced } from "../manifests/reduced-controllers.ts";
 import { certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
-import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { reallyOut } from "../workers/nodes-seen.ts";
@@ -74,7 +73,7 @@ async function refuseSilent(api: KubeApi, nodes: readonly string[], since: Date)
   const what = `${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`;
   if (deaf) throw new Fail(`${what}: ${deaf.message}`, { hint: deaf.hint });
   throw new Fail(what, {
-    hint: `part 3 there first; nodes that are away for now: ${retyped({ without: notRenewed }, { of: "04-sa-tokens" })}; those that are lost for good: --lost`,
+    hint: `part 3 there first; nodes that are away for now: ${again({ without: notRenewed }, { of: "04-sa-tokens" })}; those that are lost for good: --lost`,
   });
 }
 

@@ -1,4 +1,6 @@
 /** The old service-account key is taken out of the API server, if nobody holds a token of it any more. */
+
+import { again } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
@@ -18,7 +20,6 @@ import { clusterCa } from "../pki/examine.ts";
 import { dropNewSaKeyMark, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { readJwt, tokenVerifier } from "../pki/tokens.ts";
 import { sayNames } from "../progress.ts";
-import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { exchangeManifest } from "../static-pods/exchange.ts";
 import { waitForKeys } from "../static-pods/token-keys-in-use.ts";
@@ -74,7 +75,7 @@ async function refuseHolders(cp: ControlPlaneNode, api: KubeApi) {
   sayNames("of these, on this node, with a token file of the new key by now", renewed);
   if (renewed.length > 0) say("a program that reads its token file again, as client-go does every minute, no longer uses the old token");
   throw new Fail(`Tokens of the old key may still be in use: ${secrets.length} in Secrets, ${pods.length} in pods`, {
-    hint: `./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API, or read their token file again: ${retyped({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,
+    hint: `./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API, or read their token file again: ${again({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,
   });
 }
 

@@ -1,9 +1,8 @@
 /** What an operator types does what it says, whatever names others have chosen: bash is asked. */
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { optionOf } from "../../shared/etcd-location/etcd-proof.ts";
+import { command } from "../../shared/again.ts";
 import { restoreCommands } from "../../shared/facts/files-back.ts";
-import { command } from "../../shared/facts/todo.ts";
 import { onOther, shell } from "../../shared/shell-line.ts";
 import { putManifest } from "../../shared/static-pods/lost-nodes.ts";
 
@@ -76,5 +75,5 @@ test.each(HOSTILE.slice(0, 6))("%j as a name or a path stays one in the lines th
     "--without",
     `m2,${name}`,
   ]);
-  expect(wordsOf(optionOf(name))).toEqual(["--etcd-data", name]);
+  expect(wordsOf(command("00-assess", { "etcd-data": name }))).toEqual(["./bunw", "scripts/00-assess.ts", "--etcd-data", name]);
 });

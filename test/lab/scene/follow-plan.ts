@@ -2,7 +2,7 @@
  * Follows the plan that is printed on the first control plane node: an operator who has nothing but that page. Each line is read as bash
  * would read it, and typed on the node whose address it names.
  */
-import { withLeftOut } from "../../../shared/facts/todo.ts";
+import { withSaid } from "../../../shared/again.ts";
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";
@@ -66,7 +66,7 @@ interface Window {
 /** Prints the plan and types it, up to the first failure. */
 export async function followPlan(scene: Scene, { deep = false, without = [] }: Asked = {}) {
   const [first] = scene.lab.controlPlanes;
-  const command = withLeftOut(`./bunw scripts/plan.ts${deep ? " --deep" : ""}`, { lost: without });
+  const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}`, { lost: without });
   const printed = await type(scene, first!, command, { part: 0, exit: [0, 2] });
   if (!printed.ok) return;
   const window: Window = { scene, variables: new Map() };

@@ -1,6 +1,6 @@
 /** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
 import { basename, join } from "node:path";
-import { withLeftOut } from "../../../shared/facts/todo.ts";
+import { withSaid } from "../../../shared/again.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { type Block, type Place, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -63,7 +63,7 @@ async function followBlock(follow: Follow, block: Block, node: Machine): Promise
 function withoutLost({ without = [], away = [] }: Follow, command: string) {
   // A line that a script printed has them already.
   const isSaid = / --(without|lost) /.test(command);
-  const line = isSaid ? command : withLeftOut(command, { without: away, lost: without });
+  const line = isSaid ? command : withSaid(command, { without: away, lost: without });
   return without.length > 0 ? line.replace(/\bNODE\b/, without.join(" ")) : line;
 }
 

@@ -1,7 +1,7 @@
 /** The course of a repair, for each beginning: the tasks of the one table. And what follows of it where keys are lost. */
 import { expect, test } from "bun:test";
+import { command, inArrows, inOneLine } from "../../../shared/again.ts";
 import { courseFrom, type Known, part1, type Task, wayFrom, withoutKeys } from "../../../shared/facts/course.ts";
-import { command, inArrows, inOneLine } from "../../../shared/facts/todo.ts";
 
 /** [damage, its tasks; here OWN is what every control plane node does]; alone, if not said otherwise. */
 const ROWS: [Known, tasks: string][] = [

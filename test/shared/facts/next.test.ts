@@ -1,7 +1,7 @@
 /** What comes next, from what a script has seen; and that a run which was told of lost nodes never asks for them again. */
 import { describe, expect, test } from "bun:test";
+import { command, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/again.ts";
 import * as next from "../../../shared/facts/next.ts";
-import { command, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/facts/todo.ts";
 
 const nodeCalled = (name: string, controlPlane = true) => ({ name, uid: name, controlPlane, names: [name], ips: [] });
 const cluster = { nodes: [nodeCalled("cp1"), nodeCalled("cp2"), nodeCalled("cp3"), nodeCalled("w1", false)] };

@@ -1,0 +1,167 @@
+/**
+ * Lines of this kit's scripts that an operator types next: another script's (`command`), this one's again with something more (`again`), and
+ * lists of them. What was said once, each later line has that takes it: TAKES is the table.
+ */
+import type { ParseArgsConfig } from "node:util";
+import { type TypedWord, tokensOf, typedLine } from "./options.ts";
+import { shell, shellWord } from "./shell-line.ts";
+
+/** Nodes that the operator leaves out: `without` are away and come back some day, `lost` are lost for good. */
+export interface LeftOut {
+  without: readonly string[];
+  lost: readonly string[];
+}
+
+export const NOBODY: LeftOut = { without: [], lost: [] };
+
+/** Both. */
+export function leftNames({ without, lost }: LeftOut): string[] {
+  return [...new Set([...without, ...lost])];
+}
+
+const LEAVE_OUT = /^(plan|02-control-plane|03-workers (open|close|approve)|03-join|04-sa-tokens)\b/;
+const PLAN = /^plan\b/;
+
+/** Which lines take what is said of the cluster, by the option: a script, or its words. All that a script takes is in its own OPTIONS. */
+const TAKES = {
+  without: LEAVE_OUT,
+  lost: LEAVE_OUT,
+  worker: PLAN,
+  endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,
+  "lost-on": /^(plan|01-etcd|02-control-plane)\b/,
+  user: PLAN,
+  "etcd-data": /^(?!join-again|03-join)/,
+};
+
+export type Said = { [option in keyof typeof TAKES]?: string | readonly string[] | undefined };
+
+/** What each printed line has from now on that takes it. */
+const carried: Said = {};
+
+export function carry(said: Said) {
+  Object.assign(carried, said);
+}
+
+/** In a text: behind the name of each script. */
+export function withCarried(text: string): string {
+  return text.replace(/\.\/bunw scripts\/([\w-]+)\.ts( open\b)?/g, (line, script: string, word = "", index: number) => {
+    const rest = /^(?:[^\n;,#]|,(?! ))*/.exec(text.slice(index + line.length))![0];
+    return [line, ...optionsOf(script + word, carried, rest)].join(" ");
+  });
+}
+
+/** "03-workers close" as an operator types it, with what it takes of this. */
+export function command(words: string, said: Said = {}): string {
+  const [script, ...args] = words.split(" ");
+  return [shell`./bunw scripts/${script!}.ts`, ...args, ...optionsOf(words, said)].join(" ");
+}
+
+/** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
+export const BACKUP = command("hand-over pack --out /root/keys.age");
+
+/** A line as RUNBOOK.md has it, with what it takes of this. */
+export function withSaid(line: string, said: Said): string {
+  const words = /^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/.exec(line);
+  return words ? command(`${words[1]}${words[2]}`, said) : line;
+}
+
+/** Those that the line does not have. */
+function optionsOf(words: string, said: Said, rest = words): string[] {
+  return Object.entries(TAKES).flatMap(([name, takers]) => {
+    const value = said[name as keyof Said];
+    return value?.length && takers.test(words) && !rest.includes(`--${name}`) ? optionWords(name, value) : [];
+  });
+}
+
+/** By their names: what a list gets more, the value that takes the place of the typed one, true for a switch, false: the option goes. */
+type More = Record<string, boolean | string | readonly string[]>;
+
+interface Which {
+  /** "03-workers close": if another script runs, its command with these options alone. Unset: the script that runs. */
+  of?: string;
+  /** Goes out of every list. */
+  less?: readonly string[];
+}
+
+/**
+ * This script's own command, to be typed again with something more. No word that was typed is lost: what it was typed for still holds,
+ * --dry-run, too: the line never does more than the one before was allowed to.
+ */
+export function again(more: More, { of, less = [] }: Which = {}): string {
+  const line = typedLine();
+  const own = of === undefined || of === line.words;
+  const script = own ? line.script : command(of);
+  const typed = own ? line.typed : [];
+  const isTyped = (name: string) => typed.some(({ option }) => option === name);
+  const added = Object.keys(more).filter((name) => !isTyped(name));
+  const all = [...typed, ...added.map((option): TypedWord => ({ option, value: Array.isArray(more[option]) ? [] : true }))];
+  const last = all.flatMap(({ option, value }) => (option === undefined && String(value).startsWith("-") ? [String(value)] : []));
+  const words = all.filter(({ value }) => !last.includes(String(value))).flatMap((word) => shown(word, more, less));
+  return [script, ...words, ...(last.length > 0 ? [shell`${last}`] : [])].join(" ");
+}
+
+/** This line for the script that does it now: what was typed, without what only this one takes. The value of a word that is `gone` stays. */
+export function movedTo(script: string, options: ParseArgsConfig["options"] & {}, { gone, takes }: Record<"gone" | "takes", string[]>) {
+  const words = tokensOf({ options }).flatMap((token) => {
+    if (token.kind === "positional") return gone.includes(token.value) ? [] : shellWord(token.value);
+    if (token.kind !== "option") return [];
+    if (gone.includes(token.name)) return token.value === undefined ? [] : shellWord(token.value);
+    return token.name in options && !takes.includes(token.name) ? [] : optionWords(token.name, token.value ?? true);
+  });
+  return [command(script), ...words].join(" ");
+}
+
+function shown({ option, value }: TypedWord, more: More, less: readonly string[]): string[] {
+  return option === undefined ? [shell`${String(value)}`] : optionWords(option, merged(value, more[option], less));
+}
+
+function optionWords(option: string, value: More[string]): string[] {
+  if (value === false || (Array.isArray(value) && value.length === 0)) return [];
+  if (value === true) return [`--${option}`];
+  const text = Array.isArray(value) ? value.join(",") : String(value);
+  return text.startsWith("-") ? [shell`--${option}=${text}`] : [shell`--${option} ${text}`];
+}
+
+function merged(typed: TypedWord["value"], more: More[string] | undefined, less: readonly string[]) {
+  if (more === false || !Array.isArray(typed)) return more ?? typed;
+  return [...new Set([...typed, ...(Array.isArray(more) ? more : [])])].filter((name) => !less.includes(name));
+}
+
+/** One thing to do next. */
+export interface Todo {
+  command: string;
+  /** The nodes to do it on, in words; unset: this node. */
+  on?: string;
+  /** What a sentence calls it: "part 1". Unset: its command. */
+  called?: string;
+  /** Some of these nodes may be through with it. */
+  unlessDone?: true;
+  /** Why, or what to know: a comment behind the command. */
+  note?: string;
+}
+
+/** For the last line of a script: "part 1 on m2, then ./bunw scripts/02-control-plane.ts". */
+export function inOneLine(todos: readonly Todo[]): string {
+  const phrases = todos.map(({ command, on, called, unlessDone }) => {
+    if (!on) return called ?? command;
+    return called ? `${called} on ${on}${unlessDone ? " where it is not done yet" : ""}` : `on ${on}: ${command}`;
+  });
+  return phrases.join(", then ");
+}
+
+/** Letters. The comment of a longer line stands right behind it, and moves no other. */
+const LONG = 90;
+
+/** For a list: a line each, the comments one below the other. */
+export function inLines(todos: readonly Todo[]): string[] {
+  const lines = todos.map(({ command, on, note }) => ({ text: `${on ? `on ${on}: ` : ""}${command}`, note }));
+  const width = Math.max(0, ...lines.map(({ text, note }) => (note && text.length <= LONG ? text.length : 0)));
+  return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
+}
+
+/** Scripts and their words alone. */
+export function inArrows(todos: readonly Todo[]): string {
+  return todos
+    .map(({ command, on }) => `${on ? `on ${on}: ` : ""}${command.replaceAll(/\.\/bunw scripts\/([\w-]+)\.ts/g, "$1")}`)
+    .join(" → ");
+}
