@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
-import { movedTo } from "../shared/again.ts";
 /**
  * RUNBOOK part 0: what is damaged on this node, what survives, and the commands that repair it.
  * Reads only; run it on any node, at any time.
  */
+import { movedTo } from "../shared/again.ts";
 import { assess } from "../shared/assess/assess.ts";
 import { deepAsked } from "../shared/assess/deep.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";

@@ -1,10 +1,10 @@
 #!/usr/bin/env bun
-import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 /**
  * RUNBOOK part 0: no old sa.key is left anywhere, but old tokens are. Their public key is computed
  * from them, so that the API server accepts them until part 4 is done. Run it once, on any control
  * plane node; safe to run again. It reads tokens and writes one public key.
  */
+import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalSigner } from "../shared/facts/external-ca.ts";

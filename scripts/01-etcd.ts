@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
-import { inOneLine } from "../shared/again.ts";
 /**
  * RUNBOOK part 1: etcd serves the old data with new certificates.
  * Run on each control plane node, the first one first. Safe to run again: what is right is kept.
  */
+import { inOneLine } from "../shared/again.ts";
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
 import { quorumOf } from "../shared/etcd/quorum.ts";

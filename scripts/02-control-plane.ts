@@ -1,10 +1,10 @@
 #!/usr/bin/env bun
-import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/again.ts";
 /**
  * RUNBOOK part 2: certificates, kubeconfigs and static pods of this node; the API answers.
  * Run on each control plane node, side by side if you like, once part 1 has proved etcd.
  * Safe to run again: what is right is kept.
  */
+import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/again.ts";
 import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";

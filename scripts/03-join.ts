@@ -1,11 +1,10 @@
 #!/usr/bin/env bun
-import { inOneLine } from "../shared/again.ts";
 /**
  * RUNBOOK part 3, on each worker, between `03-workers open` and `close`: its kubelet trusts the new
  * CA and asks for a new client certificate; its configuration and all containers stay. Safe to run
  * again: it goes on where it was stopped, or puts the old files back.
  */
-import * as next from "../shared/facts/next.ts";
+import { command, inOneLine } from "../shared/again.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
@@ -31,7 +30,9 @@ async function main() {
   else if (joined) await prove(node, { ca: joined, saved: await saveTrust(node) });
   else await prove(node, await changeTrust(node, paste));
   endJoin(node, paste.file);
-  done(inOneLine(next.afterJoin(values)));
+  const theSame = { command: command("03-join", values), called: "the same" };
+  const close = { command: command("03-workers close", values), on: "each control plane node" };
+  done(inOneLine([{ ...theSame, on: "the other workers" }, close]));
 }
 
 type Paste = ReturnType<typeof pasted>;

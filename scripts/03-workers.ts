@@ -1,10 +1,10 @@
 #!/usr/bin/env bun
-import { command, inOneLine, type LeftOut, leftNames, movedTo } from "../shared/again.ts";
 /**
  * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the
  * controller-manager runs in full again. `open` on the first control plane node, then 03-join on
  * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
  */
+import { command, inOneLine, type LeftOut, leftNames, movedTo } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";

@@ -1,10 +1,10 @@
 #!/usr/bin/env bun
-import { inOneLine, type LeftOut } from "../shared/again.ts";
 /**
  * RUNBOOK part 4: pods and tokens. What still trusts the old CA or the old service-account key is
  * renewed, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to
  * run again: what is current is not touched.
  */
+import { inOneLine, type LeftOut } from "../shared/again.ts";
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { nameOf } from "../shared/api/kube-object.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";

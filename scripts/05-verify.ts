@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
-import { movedTo } from "../shared/again.ts";
 /**
  * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only. On a control
  * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
+import { movedTo } from "../shared/again.ts";
 import type { Check } from "../shared/checks/check.ts";
 import { metricsText, refuseMetricsPlace, writeMetrics } from "../shared/checks/metrics.ts";
 import { checksAsJson, hintOf, printChecks, tellSummary } from "../shared/checks/print-checks.ts";

@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
-import { command } from "../shared/again.ts";
 /**
  * RUNBOOK 5.4: one page about a repair, over all nodes whose transcripts are here, and a bundle for
  * a colleague. Neither has a secret. Looks as 05-verify does; it writes the files that are named.
  */
+import { command } from "../shared/again.ts";
 import { hintOf, tellSummary } from "../shared/checks/print-checks.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";

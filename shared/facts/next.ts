@@ -104,11 +104,6 @@ export function closing(out: LeftOut): Todo[] {
   return [{ command: command("03-workers close", out), on: EACH }];
 }
 
-/** After `join`, on a worker: it knows of no other node but those that the line of `open` says are lost. */
-export function afterJoin(route: LeftOut): Todo[] {
-  return [{ command: command("03-join", route), called: "the same", on: "the other workers" }, ...closing(route)];
-}
-
 /** After an `open` where no worker has to join. `closeOn`: where `close` still has something to do. */
 export function afterIdleOpen(
   route: Route,
@@ -140,15 +135,8 @@ export function part4(skipped: readonly string[], out: Partial<LeftOut> = {}): s
 
 /** After part 4. */
 export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
-  if (later)
-    return [
-      {
-        command: part4(
-          skipped.map(({ name }) => name),
-          route,
-        ),
-      },
-    ];
+  const names = skipped.map(({ name }) => name);
+  if (later) return [{ command: part4(names, route) }];
   const byHand = skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
   return [...byHand, ...behind("tokens", { lost: ["sa"], oldKey: oldSaKey ? "here" : "lost" }, route)];
 }
