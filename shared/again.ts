@@ -106,7 +106,7 @@ export function movedTo(script: string, options: ParseArgsConfig["options"] & {}
     if (token.kind === "positional") return gone.includes(token.value) ? [] : shellWord(token.value);
     if (token.kind !== "option") return [];
     if (gone.includes(token.name)) return token.value === undefined ? [] : shellWord(token.value);
-    return token.name in options && !takes.includes(token.name) ? [] : optionWords(token.name, token.value ?? true);
+    return token.name in options && ![...takes, "help"].includes(token.name) ? [] : optionWords(token.name, token.value ?? true);
   });
   return [command(script), ...words].join(" ");
 }

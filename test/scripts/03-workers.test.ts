@@ -26,7 +26,7 @@ test.each([
   ["03-workers join", ""],
   [
     "03-workers join --server https://x:6443 --ca-hash sha256:00 --token-file=my$token --dry-run",
-    " --server https://x:6443 --ca-hash sha256:00 '--token-file=my$token' --dry-run",
+    " --server https://x:6443 --ca-hash sha256:00 --token-file 'my$token' --dry-run",
   ],
   ["03-workers --dry-run join --help", " --dry-run --help"],
 ])("%s, the old spelling, is refused with the line of today", async (line, words) => {
