@@ -198,7 +198,9 @@ test("where etcd's data cannot be read, the plan is what comes first", async () 
       for (const key of Object.keys(objects)) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
     },
   });
-  expect(stdout).toContain("\n> This comes first. Then print the plan again: ./bunw scripts/plan.ts\n\n> bring the EncryptionConfiguration back first, ");
+  expect(stdout).toContain(
+    "\n> This comes first. Then print the plan again: ./bunw scripts/plan.ts\n\n> bring the EncryptionConfiguration back first, ",
+  );
   expect(stdout).not.toContain("Step 1");
 });
 

@@ -111,12 +111,12 @@ test.each([
 /** [the spelling of before, the line of today] */
 const MOVED: [before: string, today: string][] = [
   ["00-assess --plan", "plan.ts"],
-  ["00-assess --plan plan.html --lost m2,m3 --user=ubuntu", "plan.ts plan.html --lost m2,m3 --user=ubuntu"],
+  ["00-assess --plan plan.html --lost m2,m3 --user=ubuntu", "plan.ts plan.html --lost m2,m3 --user ubuntu"],
   ["00-assess --deep --plan --etcd-data /srv/my\u00a0etcd", "plan.ts --deep --etcd-data '/srv/my\u00a0etcd'"],
   ["00-assess --drill --bundle keys.age", "drill.ts --bundle keys.age"],
   ["05-verify --report report.html --logs logs", "report.ts report.html --logs logs"],
   ["05-verify --all --report=report.html", "report.ts report.html"],
-  ["05-verify --bundle=case.tar --with-names", "report.ts --bundle=case.tar --with-names"],
+  ["05-verify --bundle=case.tar --with-names --wait 5", "report.ts --bundle case.tar --with-names"],
   ["05-verify --logs logs", "report.ts --logs logs"],
 ];
 
