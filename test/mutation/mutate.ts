@@ -17,14 +17,18 @@ const USAGE = `Usage: npm run mutate [-- options]
 
   --count N    so many changes (default 100)
   --seed S     other ones, or the same again (default 1)
+  --skip N     without the first N of them: an earlier run has tried those
   --in TEXT    only in files with TEXT in their path: --in shared/facts/
+  --lines FILE which tests run which lines: read from this file, or written to it where it is not there
 
 Exit codes: 0 done · 1 stopped`;
 
 const OPTIONS = {
   count: { type: "string", default: "100" },
   seed: { type: "string", default: "1" },
+  skip: { type: "string", default: "0" },
   in: { type: "string", default: "" },
+  lines: { type: "string" },
   help: { type: "boolean" },
 } as const;
 
@@ -36,8 +40,11 @@ const OTHERS = /^test\/(scripts|kit|soak|repo|mutation)\//;
 /** No decision of ours: made by a program, runs in a browser, or describes types. */
 const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$/;
 
-/** Seconds of one mutant's tests: longer is a loop that the change made, and so it is noticed. */
-const LONGEST = 120;
+/** Seconds of one mutant's tests, and more for each file of them: longer is a loop that the change made, and so it is noticed. */
+const LONGEST = { at: 60, perFile: 20 };
+
+/** Test files that run together; the next ones only where these notice nothing. */
+const TOGETHER = 6;
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
@@ -49,9 +56,20 @@ async function main() {
   const all = await chosen(checked, values.in, random(Number(values.seed)));
   console.log(`${all.length} possible changes; which tests run which lines?`);
   const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
-  const covered = await coveredBy(home, tests, 2);
+  const covered = await coverage(values.lines, () => coveredBy(home, tests, 2));
   if (await isNoticed(home, tests.slice(0, 1))) throw new Error(`${tests[0]} is red though nothing is changed: is this checkout in /tmp?`);
-  report(await tryAll(all, Number(values.count), { home, checked, covered }), Number(values.seed));
+  report(await tryAll(all.slice(Number(values.skip)), Number(values.count), { home, checked, covered }), Number(values.seed));
+}
+
+/** Of a file, of an earlier run; else measured, and kept there. */
+async function coverage(file: string | undefined, measure: () => Promise<Covered>): Promise<Covered> {
+  if (file && existsSync(file)) {
+    const kept: [path: string, lines: [number, string[]][]][] = JSON.parse(readFileSync(file, "utf8"));
+    return new Map(kept.map(([path, lines]) => [path, new Map(lines)]));
+  }
+  const covered = await measure();
+  if (file) writeFileSync(file, JSON.stringify([...covered].map(([path, lines]) => [path, [...lines]])));
+  return covered;
 }
 
 /** What git has, and what is new; the packages are the checkout's own. */
@@ -116,10 +134,11 @@ async function tried(mutant: Mutant, { home, checked, covered }: Bench): Promise
   }
 }
 
-/** The test of the file itself, then those of its room. */
+/** The test of the file itself, then those of its room, then the scripts' own. */
 function nearestFirst(tests: readonly string[], path: string): string[] {
   const [name, room] = [path.slice(0, -3), path.slice(0, path.lastIndexOf("/"))];
-  const distance = (test: string) => (test.startsWith(`test/${name}.`) ? 0 : test.startsWith(`test/${room}/`) ? 1 : 2);
+  const distance = (test: string) =>
+    test.startsWith(`test/${name}.`) ? 0 : test.startsWith(`test/${room}/`) ? 1 : test.startsWith("test/typed/") ? 2 : 3;
   return tests.toSorted((a, b) => distance(a) - distance(b));
 }
 
@@ -128,14 +147,13 @@ const ALONE = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-
 const READ_ONLY = 'for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
 
 async function isNoticed(home: string, tests: readonly string[]): Promise<boolean> {
-  const near = tests.slice(0, 4);
-  for (const files of [near, tests.slice(near.length)]) {
-    if (files.length === 0) continue;
+  for (let at = 0; at < tests.length; at += TOGETHER) {
+    const files = tests.slice(at, at + TOGETHER);
     const command = [
       "timeout",
       "-s",
       "KILL",
-      String(LONGEST),
+      String(LONGEST.at + LONGEST.perFile * files.length),
       process.execPath,
       "test",
       "--bail",

@@ -1,13 +1,14 @@
 /** An old token's key found, given to the API server, and taken out again: 00-token-key, 02-control-plane and 04 retire as operators run them. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, renameSync } from "node:fs";
+import { readdirSync, readFileSync, renameSync } from "node:fs";
 import { parse } from "yaml";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { servePart2 } from "../pretend/in-part2.ts";
 import { withM2 } from "../pretend/lost-cp.ts";
-import { expectTranscript, MEMBER, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";
+import { CRICTL, crictlPs, expectTranscript, MEMBER, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -155,8 +156,8 @@ function serveApi(node: Awaited<ReturnType<typeof pretendNode>>, objects: Record
   });
 }
 
-async function controlPlaneWithOldKey() {
-  const node = await nodeWithTokens({ kind: "healthy control plane node" });
+async function controlPlaneWithOldKey(options: NodeOptions = {}) {
+  const node = await nodeWithTokens({ kind: "healthy control plane node", ...options });
   write(node.root + OLD, old.pub, 0o644);
   const text = node.read(API_SERVER).replace(/^( *- )(--service-account-key-file=.*)$/m, `$1$2\n$1${FLAG}`);
   write(node.root + API_SERVER, text);
@@ -216,6 +217,27 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   expect(stdout).toContain(
     "warning  files: /root/kube-pki-repair-TIME: holds no key and no Secret, only sa-old.pub, the transcripts of 1 run: remove it",
   );
+});
+
+test("the way back of retire: sa-old.pub moved back into its place, and part 2 again, which gives the API server the key again", async () => {
+  // whenever it is asked, the controller-manager's container is another one: it was started again
+  const commands = Array.from({ length: 60 }, (_, i) => ({
+    command: `${CRICTL} ps -a -o json`,
+    stdout: crictlPs(["kube-controller-manager"]).replace("kube-controller-manager-id", `id-${i}`),
+  }));
+  using node = await controlPlaneWithOldKey({ commands });
+  {
+    using _api = serveApi(node);
+    expect(await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" })).toMatchObject({ exitCode: 0 });
+  }
+  expect(command(node.read(API_SERVER))).not.toContain(FLAG);
+  const names = readdirSync(`${node.root}/root`, { recursive: true, encoding: "utf8" });
+  renameSync(`${node.root}/root/${names.find((name) => name.endsWith("/sa-old.pub"))}`, node.root + OLD);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = servePart2(node, [KID]);
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(command(node.read(API_SERVER))).toContain(FLAG);
 });
 
 test("04-sa-tokens retire that was cut off while the manifest was out of its folder goes on", async () => {

@@ -63,11 +63,14 @@ test("part 2 takes a lost control plane node out of etcd, and says how a machine
   expect(state.members).toEqual([MEMBER, THIRD]);
 });
 
-test("part 3: join", async () => {
+test("part 3: join; the kubelet's configuration and flags are never changed", async () => {
   using node = here(await pretendNode({ kind: "worker" }));
   writeToken(node.root);
   using api = await serve(newCa);
+  const own = () => ["config.yaml", "kubeadm-flags.env"].map((file) => node.read(`/var/lib/kubelet/${file}`));
+  const untouched = own();
   await expectTranscript("03-join", await joinToItsEnd(node, api));
+  expect(own()).toEqual(untouched);
 });
 
 test("part 3: a join puts every file back where the kubelet gets no certificate", async () => {

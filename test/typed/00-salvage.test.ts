@@ -12,6 +12,7 @@ import { keptOn } from "../pretend/kept.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { here } from "../pretend/typed-here.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -27,7 +28,7 @@ const INTERNAL = ["front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "et
 
 /** A control plane node whose /etc/kubernetes is gone; these processes still run, and a pod of it holds a token. */
 async function wiped(processes: PretendProcess[], options: NodeOptions = {}) {
-  const node = await pretendNode(options);
+  const node = here(await pretendNode(options));
   for (const process of processes) pretendProcess(node.root, process);
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
@@ -82,10 +83,12 @@ test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-intern
 test("no search brings an expired CA back: 00-assess --deep and 00-salvage name the command that makes a new one", async () => {
   const row = certRow("ca");
   const expired = await issueCa(row, FACTS, { key: { key: pki("ca.key"), pub: publicPem(pki("ca.key")) }, now: new Date("2010-01-01") });
-  using node = await pretendNode({
-    kind: "healthy control plane node",
-    etcd: (objects) => Object.assign(objects, clusterObjects(expired.cert)),
-  });
+  using node = here(
+    await pretendNode({
+      kind: "healthy control plane node",
+      etcd: (objects) => Object.assign(objects, clusterObjects(expired.cert)),
+    }),
+  );
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
   write(`${node.root}/etc/kubernetes/pki/ca.crt`, expired.cert);
   const deep = await node.run("00-assess --deep --json");
@@ -146,7 +149,7 @@ test("00-salvage --dry-run says what it would write, and writes nothing", async 
 });
 
 test("00-salvage on a healthy control plane node finds nothing lost, and changes no byte", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = here(await pretendNode({ kind: "healthy control plane node" }));
   pretendProcess(node.root, MANAGER);
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("00-salvage");
@@ -262,7 +265,7 @@ test("of two service-account keys 00-salvage takes the one that signed what pods
 });
 
 test("00-salvage puts back keys of certificates that are still here, so that nothing has to be issued anew", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = here(await pretendNode({ kind: "healthy control plane node" }));
   const old = node.fingerprint().filter((line) => /^etc\/kubernetes\//.test(line)).length;
   for (const file of ["ca.key", "apiserver.key", "sa.key"]) rmSync(`${node.root}/etc/kubernetes/pki/${file}`);
   pretendProcess(node.root, MANAGER);
@@ -305,14 +308,14 @@ test("00-salvage goes on where a process may not be read", async () => {
 });
 
 test("00-salvage on a worker says that it is none of its nodes", async () => {
-  using node = await pretendNode({ kind: "worker" });
+  using node = here(await pretendNode({ kind: "worker" }));
   pretendProcess(node.root, { pid: 35, comm: "kubelet" });
   const { exitCode, stderr } = await node.run("00-salvage");
   expect([exitCode, stderr]).toEqual([3, expect.stringContaining('error: This is no control plane node: there is no "/var/lib/etcd"')]);
 });
 
 test("00-salvage does not know other places", async () => {
-  using node = await pretendNode({ kind: "no node" });
+  using node = here(await pretendNode({ kind: "no node" }));
   const { exitCode, stderr } = await node.run("00-salvage attic");
   expect([exitCode, stderr]).toEqual([1, expect.stringContaining('error: 00-salvage knows no place "attic"')]);
 });

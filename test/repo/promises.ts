@@ -1,0 +1,83 @@
+/**
+ * What README.md and RUNBOOK.md promise, each in their words, and who holds it: a test by words of its title, `scenario NAME` of the lab, or
+ * one of the lab's checks. A new promise is a row here; promises.test.ts is red where the words, the test or the scenario are gone.
+ */
+export interface Promised {
+  page: "README.md" | "RUNBOOK.md";
+  /** As it stands there, line ends apart. */
+  words: string;
+  /** "FILE: words of the title", "scenario NAME", or "check FILE". */
+  held: string[];
+}
+
+const readme = (words: string, ...held: string[]): Promised => ({ page: "README.md", words, held });
+const runbook = (words: string, ...held: string[]): Promised => ({ page: "RUNBOOK.md", words, held });
+
+// biome-ignore format: a table
+export const PROMISES: Promised[] = [
+  readme("No container restarts until you ask for it, nothing is evicted, Services keep their endpoints.", "scenario all-lost", "scenario ha-all-lost", "test/scripts/no-eviction.test.ts: stays reduced for it"),
+  readme("**Only expired? Three lines**", "scenario expired", "scenario ha-expired", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
+  readme("prints all lines for your cluster and your damage, with its node names and addresses, ready to paste", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "test/scripts/plan.test.ts: bash runs the lines as they are", "scenario all-lost"),
+  readme("a page with boxes to tick and buttons that copy", "check plan-page.ts", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
+  readme("No ssh as root? `plan.ts --user ubuntu`.", "test/scripts/plan-user.test.ts: all is done by sudo"),
+  readme("They read the old cluster from etcd's data directory while etcd is off: names, addresses, flags, hand edits and all.", "check etcd.ts", "test/shared/manifests/from-mirror-pod.test.ts: ", "test/scripts/names-by-hand.test.ts: they stay under a new CA"),
+  readme("prove each step before the next", "test/typed/parts.test.ts: etcd and the API come back", "test/scripts/01-etcd.test.ts: does not take a healthy but empty etcd for the old one", "test/scripts/02-control-plane.test.ts: stops at an API that has none of them"),
+  readme("They ask you nothing that the node can tell.", "scenario all-lost", "test/typed/parts.test.ts: part 2: the API comes back"),
+  readme("Or etcd's data is gone (restore a snapshot first).", "test/typed/refusals.test.ts: etcd's data is gone"),
+  readme("Or it is not a kubeadm cluster.", "test/scripts/other-distributions.test.ts: ", "test/typed/place.test.ts: no node of kubeadm's"),
+  readme("Or its kubelet runs Docker by itself (dockershim, 1.23 and older).", "test/scripts/preflight.test.ts: with dockershim it is refused by name"),
+  readme("**It looks for the old keys before it makes new ones.**", "test/typed/00-salvage.test.ts: 01-etcd --new-cas refuses where a process that it would stop still holds a lost key", "test/shared/assess/assess.test.ts: deep: memory holds the keys"),
+  readme("The memory of a controller-manager that still runs has `ca.key` and `sa.key` (0.2 s).", "scenario pki-lost-alive", "check process-memory.ts", "test/shared/salvage/salvage.test.ts: all is lost, and memory has two keys"),
+  readme("kubeadm's own Secret has all shared keys.", "test/typed/00-salvage.test.ts: opens kubeadm-certs with the certificate key"),
+  readme("The disk's free blocks have deleted keys and configuration files.", "scenario undelete", "check disks.ts", "test/shared/salvage/carve.test.ts: "),
+  readme("A public key that the cluster already knows proves each of them.", "test/scripts/00-salvage-hostile.test.ts: a planted pair of etcd's CA is not put to use", "test/shared/pki/lost-keys.test.ts: a key that signed none of the pods' tokens"),
+  readme("no worker joins anew, no pod restarts, every token stays valid", "scenario pki-lost-alive", "scenario undelete", "test/scripts/plan.test.ts: no pod restarts"),
+  readme("`00-token-key` computes its public half from two old tokens", "check old-tokens.ts", "scenario old-tokens", "test/typed/00-token-key.test.ts: computes the key of kube-proxy's tokens"),
+  readme("These may decide: root's files on the node", "test/shared/evidence/sources.test.ts: every row is played", "scenario hostile", "scenario hostile-alive"),
+  readme("What nothing proves is named, moved aside with its origin and never used. The script prints the command that would use it.", "test/scripts/00-salvage-hostile.test.ts: it is kept in the rescue folder, named, and taken with --kid alone", "test/scripts/hostile-mirror-pods.test.ts: names the mirror pods that nothing proves"),
+  readme("It repairs the node in memory, as if `/etc/kubernetes` were deleted and no old key were found.", "test/scripts/drill.test.ts: all of it would come back", "test/shared/drill/drill.test.ts: all of it would come back"),
+  readme("Exit code 0: all of it would come back.", "test/shared/drill/drill.test.ts: all of it would come back"),
+  readme("They stop the kubelet, and pause the controller-manager of this cluster and nothing else.", "test/scripts/by-static-pod.test.ts: pauses the static pod's controller-manager, and nobody else's", "scenario hostile-alive"),
+  readme("It has the nodes' own Bun (x86-64, arm64) and needs no network there.", "check kit.ts", "test/kit/kit.test.ts: the kit has the packages that run"),
+  readme("each with `--help`, and with `--dry-run` if it writes", "test/repo/exit-codes.test.ts: explains every code", "test/repo/promises.test.ts: takes --dry-run if it writes"),
+  readme("Exit codes: 0 done or well, 1 stopped or could not look, 2 something is bad or still lost, 3 refused, 4 locked by another run, 130 ended by a signal.", "test/repo/exit-codes.test.ts: ", "test/scripts/wrong-hands-machine.test.ts: the second is kept out"),
+  readme("00-assess, plan, drill, 05-verify and report read only: they write no file but one that you name.", "test/scripts/05-verify-watch.test.ts: writes one file that others may read, whole, and nothing else", "test/kit/kit-writes-nothing.test.ts: changes no file", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
+  readme("`fleet.yaml` runs parts 0 to 3 on many nodes", "scenario fleet", "check playbook.ts", "test/repo/fleet.test.ts: "),
+  runbook("Kubernetes 1.29 to 1.37 (rehearsed on each)", "scenario all-lost", "test/scripts/preflight.test.ts: a release before 1.29 is said to be not rehearsed"),
+  runbook("no container restarts before part 4, nothing is evicted, Services keep their endpoints", "scenario all-lost", "scenario field", "test/scripts/no-eviction.test.ts: starts no controller-manager in full"),
+  runbook("every pod with a mounted service-account token restarts once in part 4, by its own rolling update", "scenario busy", "test/typed/parts.test.ts: the stale pods and the token are renewed"),
+  runbook("Such a file comes back from the disk or a backup, or not at all; the scripts name it.", "scenario hardened-files-lost", "test/scripts/lost-files.test.ts: names each lost file with what needs it", "test/scripts/lost-files.test.ts: 00-salvage files brings back"),
+  runbook("Each run that changes something leaves a transcript in its folder `runs`", "test/scripts/kept-runs.test.ts: keeps what it printed, its steps and each file"),
+  runbook("No key and no token is in them.", "test/scripts/kept-runs.test.ts: a secret in a transcript would be seen, of each kind", "test/shared/redact.test.ts: looks like a secret"),
+  runbook("Do not put the kit on the disk: its free blocks still hold the deleted files", "test/kit/kit-folder.test.ts: writes no block of a disk", "test/kit/bunw.test.ts: the kit writes nothing into the home"),
+  runbook("You may repeat it, also after a reboot: your own files stay there as long as the memory does.", "test/kit/kit-folder.test.ts: may be repeated: the operator's files stay"),
+  runbook("So the line accepts that folder only if root has made it with mode 0700.", "test/kit/kit-folder.test.ts: line refuses %s, shows it, and puts nothing there"),
+  runbook("`./bunw` also refuses files of other users, files that others can write, and files that `SHA256SUMS` does not name.", "test/kit/bunw.test.ts: refuses"),
+  runbook("`./bunw` takes no settings from outside either: no `bunfig.toml`, no `.env`, no `BUN_OPTIONS`", "test/kit/bunw.test.ts: bunw takes no variables out of an .env", "test/kit/bunw.test.ts: the kit names its own settings"),
+  runbook("A path that you type is refused where another user decides what is there", "test/shared/files/operator-files.test.ts: ", "test/repo/typed-paths.test.ts: says whether it is a path, and for what"),
+  runbook("| 1 etcd | each control plane node, the first one first | safe to repeat |", "test/typed/parts.test.ts: parts 1 and 2: etcd and the API come back, and run again each changes no byte"),
+  runbook("| 2 Control plane | each control plane node | safe to repeat |", "test/typed/parts.test.ts: part 2: the API comes back, and run again changes no byte"),
+  runbook("`03-join` goes on where it was stopped, or rolls back by itself", "scenario join-cut-off", "test/typed/parts.test.ts: a join puts every file back", "test/scripts/wrong-hands-signals.test.ts: the kubelet goes on, and the next run waits for it"),
+  runbook("Refused: it is not for this node or cluster, or the names on its line are wrong; nothing was changed, and the same line again is refused again.", "test/typed/place.test.ts: on a worker each says", "test/typed/words.test.ts: a name that cannot be meant"),
+  runbook("Only one that writes runs on a node at a time; a second one is locked out and names the first.", "test/scripts/wrong-hands-machine.test.ts: the second is kept out, the first goes on, and leaves no lock"),
+  runbook("Ctrl-C, or an ssh that drops, leaves no half-written file. The script says what stays stopped; run the same line again.", "test/scripts/wrong-hands-signals.test.ts: every file is whole, and the next run keeps them all", "test/soak/cut-points.test.ts: ", "scenario interrupted"),
+  runbook("A script says it in one sentence before it does it, and `--dry-run` says it too", "test/repo/runbook.test.ts: taken back", "test/typed/parts.test.ts: close --dry-run says what it would do"),
+  runbook("until part 3, if the old keys turn up: put them into the place of the new ones, and part 1 again", "test/scripts/01-etcd.test.ts: the way back that 01-etcd --new-cas names"),
+  runbook("part 2 keeps what a lost control plane node was (`lost-nodes/NODE` in the rescue folder)", "test/scripts/same-machine.test.ts: keeps what a lost control plane node was", "scenario ha-same-machine-back"),
+  runbook("mv DIR/sa-old.pub back into its place, and part 2 again", "test/typed/00-token-key.test.ts: the way back of retire"),
+  runbook("| `hand-over pack --force` | FILE is overwritten", "test/shared/hand-over/hand-over-refuses.test.ts: to overwrite a file without --force"),
+  runbook("Paused, it calls no node dead and evicts no pod.", "scenario pki-lost-alive", "test/scripts/no-eviction.test.ts: begins reduced"),
+  runbook("`00-assess` and `05-verify` name every process of a pod that is stopped, with the line that continues it, and parts 1 and 2 continue those.", "test/scripts/by-static-pod.test.ts: name a stopped process of kube-system with the line that continues it", "test/scripts/by-static-pod.test.ts: part 2 continues them, too"),
+  runbook("a bundle for recipients may come back only with `--ca-hash`", "test/shared/hand-over/hand-over-beside-keys.test.ts: takes a bundle for recipients only with a proof"),
+  runbook("`age -d FILE | tar -t` opens it without this kit", "check age-equal.ts"),
+  runbook("`05-verify` warns while there is no backup, or when the keys have changed since.", "test/shared/verify/verify-here.test.ts: backup"),
+  runbook("a bundle older than the cluster's CA is refused", "test/shared/hand-over/hand-over-beside-keys.test.ts: refuses a foreign bundle and a stale one"),
+  runbook("`--backup DIR` and `--bundle FILE` say what you keep elsewhere, and it looks whether that is still the same.", "test/shared/drill/drill.test.ts: the bundle is another one"),
+  runbook("`00-assess` and `05-verify` say on each control plane node what ends in the next 90 days, and which CA ends in the next year.", "test/scripts/05-verify-watch.test.ts: name what expires soon", "scenario ends-soon"),
+  runbook("The file has names and dates, no secret.", "test/shared/checks/metrics.test.ts: ", "scenario watched", "check metrics.ts"),
+  runbook("`unpack` writes those that are missing, all or none", "test/shared/hand-over/hand-over-beside-keys.test.ts: writes nothing where one file cannot be written"),
+  runbook("| `/var/lib/kubelet/config.yaml`, `kubeadm-flags.env` | – | never changed |", "test/scripts/kubelet-guard.test.ts: goes as far as its kubelet's certificate", "test/typed/parts.test.ts: never changed"),
+  runbook("Not of dry runs and refusals", "test/scripts/kept-runs.test.ts: a dry run, a refusal, a run that finds nothing to do"),
+  runbook("So the controllers that taint such nodes and evict their pods stay off until all nodes are back.", "test/scripts/no-eviction.test.ts: leaves it reduced while a worker is away", "test/typed/parts.test.ts: close names a node that does not renew its Lease"),
+  runbook("If you must edit", "test/kit/edit-made.test.ts: part 2 of the edited kit issues a certificate that has it", "test/repo/edit-table.test.ts: "),
+];
