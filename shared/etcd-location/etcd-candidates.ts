@@ -14,7 +14,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import { KUBELET_DIR } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { foldersWithData, rescueFolders } from "../node/rescue-folder.ts";
 import { type EtcdFolders, foldersOfPod, readRescued } from "./etcd-folders.ts";
 import { isClusters, readEtcdUnit } from "./etcd-unit.ts";
 import { containerOf, processesOf } from "./static-pod-here.ts";
@@ -57,7 +57,7 @@ function inUnit(): NamedFolders[] {
 
 /** A copy of the data from the beginning of this repair knows the mirror pod. */
 function inRescue({ node, apiServer }: Asked): NamedFolders[] {
-  const rescue = rescueFolders().find((one) => exists(rescuedEtcd(one)));
+  const [rescue] = foldersWithData();
   if (!rescue) return [];
   using data = readRescued(rescue, apiServer);
   const pod = findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;

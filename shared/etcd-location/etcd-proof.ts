@@ -7,9 +7,9 @@ import { dirname } from "node:path";
 import { again } from "../again.ts";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, list, readText } from "../files/files.ts";
+import { list, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
-import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { foldersWithData } from "../node/rescue-folder.ts";
 import type { ConfigMap } from "../objects/objects.ts";
 import { readObject, registryPrefix } from "../objects/stored.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
@@ -132,7 +132,7 @@ function caOf(data: EtcdData, node: Node | undefined): Judged["ca"] {
 
 /** Today's, and the one from before this repair. */
 function kubeletsCertificates({ kubelet }: Node): string[] {
-  const rescue = rescueFolders().find((one) => exists(rescuedEtcd(one)));
+  const [rescue] = foldersWithData();
   const before = rescue ? `${rescue.dir}/before${dirname(kubelet.clientPem)}` : undefined;
   const saved = before ? list(before).filter((name) => /^kubelet-client-\d.*\.pem$/.test(name)) : [];
   return [kubelet.clientPem, ...saved.map((name) => `${before}/${name}`)].flatMap((path) => {

@@ -6,6 +6,7 @@
  * majority is right: the time of etcd's last write here, the Leases of control plane nodes' kubelets in etcd's data (NodeRestriction: nobody
  * else's kubelet writes them), and the time of other API servers that show a certificate of the cluster's CA. Workers decide nothing.
  */
+
 import type { EtcdData } from "../etcd-data/data.ts";
 import { apart, BY_WORD, clockIsSynchronized, duration, minute, TOLERANCE_MS, wrongClock } from "../evidence/server-clock.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
@@ -18,6 +19,7 @@ import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { Cluster } from "./cluster.ts";
 import { apiAddressOf } from "./issue-facts.ts";
+import { otherControlPlanes } from "./next.ts";
 
 /** Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in doubt. */
 const DOUBT_MS = 24 * 3600_000;
@@ -77,7 +79,7 @@ export async function refuseDoubtfulClock(cp: Place) {
 /** Of the other API servers that run under the CA on disk, or the one from before. */
 async function livingClocks({ data, cluster, facts, node }: Place): Promise<Other[]> {
   const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
-  const asked = others(cluster, node).map(async (other): Promise<Other[]> => {
+  const asked = otherControlPlanes(cluster, { node }).map(async (other): Promise<Other[]> => {
     const at = apiAddressOf(other, data, facts.bindPort);
     const time = at && (await serverTime(at.host, at.port, cas));
     return time ? [{ name: other.name, ahead: time.getTime() - Date.now() }] : [];
@@ -91,7 +93,7 @@ async function livingClocks({ data, cluster, facts, node }: Place): Promise<Othe
  */
 function storedClocks({ data, cluster, node }: Place): Other[] {
   const own = renewal(data, node.name);
-  return others(cluster, node).flatMap(({ name }) => {
+  return otherControlPlanes(cluster, { node }).flatMap(({ name }) => {
     const other = renewal(data, name);
     if (!other) return [];
     const future = other.time - Date.now();
@@ -100,10 +102,6 @@ function storedClocks({ data, cluster, node }: Place): Other[] {
     const wrongOrder = own && ahead !== undefined && other.revision > own.revision !== ahead > 0;
     return ahead !== undefined && (wrongOrder || Math.abs(ahead) <= TOLERANCE_MS) ? [{ name, ahead }] : [];
   });
-}
-
-function others({ nodes }: Cluster, { name }: { name: string }) {
-  return nodes.filter((node) => node.controlPlane && node.name !== name);
 }
 
 /** When a node's kubelet last renewed its Lease, by its own clock (milliseconds) and in etcd's order; undefined where that cannot be read. */

@@ -18,6 +18,7 @@ import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { type Cluster, type ClusterConfiguration, type KnownNode, need } from "./cluster.ts";
 import { isExternalCa, isExternalSigner } from "./external-ca.ts";
+import { otherControlPlanes } from "./next.ts";
 
 /**
  * This machine under its name in the cluster. If the kubelet's certificate names another node, the control plane node with its address counts:
@@ -59,10 +60,8 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
 
 /** The API server's address on this node: from its mirror pod, or else from its Node. It must be an address of this machine. */
 function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: string; port: number } {
-  const [own, ...others] = [node.name, ...cluster.nodes.filter((known) => known.controlPlane).map((known) => known.name)].map((name) =>
-    apiEndpoint(name, data),
-  );
-  const peer = others.find((endpoint) => endpoint !== undefined);
+  const own = apiEndpoint(node.name, data);
+  const peer = otherControlPlanes(cluster, { node }).flatMap(({ name }) => apiEndpoint(name, data) ?? [])[0];
   const found = own ?? (peer && { host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "", port: peer.port });
   if (!found?.host) {
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {

@@ -2,13 +2,13 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, readText } from "../files/files.ts";
+import { readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/room.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
-import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { foldersWithData, newRescue, type Rescue, rescuedEtcd } from "../node/rescue-folder.ts";
 import { asPod } from "../objects/pod-shape.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { madeAt } from "../pki/certificate.ts";
@@ -37,7 +37,7 @@ export interface Repair {
  * Fail where there is too little memory for it.
  */
 export function findRepair(place: EtcdFolders): Repair {
-  const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)) && !showsToday(candidate, place));
+  const rescue = foldersWithData().find((candidate) => !showsToday(candidate, place));
   refuseNoMemory(`read etcd's data in "${place.dir}"`);
   const repair = rescue && fromRescue(rescue, place);
   if (

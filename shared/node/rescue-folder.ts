@@ -68,6 +68,11 @@ export function rescueFolders(): Rescue[] {
     .sort((a, b) => b.made.getTime() - a.made.getTime());
 }
 
+/** Those with a copy of etcd's data. */
+export function foldersWithData(): Rescue[] {
+  return rescueFolders().filter((rescue) => exists(rescuedEtcd(rescue)));
+}
+
 /** Those that hold more than the transcripts of runs: somebody has to remove them. */
 export function rescuedFiles(): Rescue[] {
   return rescueFolders().filter((rescue) => list(rescue.dir).some((name) => name !== basename(runsIn(rescue))));

@@ -19,6 +19,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
 import { leaderLease } from "../facts/leaders.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { failOf } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { managerIsReduced } from "../manifests/reduced-controllers.ts";
@@ -35,7 +36,7 @@ import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts"
 /** etcd and the API by this node's own certificates; then one check for each other control plane node. */
 export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
   const servers = [...new Set([localServer(cp.facts), clusterServer(cp.facts)])];
-  const others = cp.cluster.nodes.filter((node) => node.controlPlane && node.name !== cp.node.name);
+  const others = otherControlPlanes(cp.cluster, cp);
   return [
     { id: "etcd-answers", look: () => unlessTurnedAway(cp, api, () => etcdAnswer(cp)) },
     { id: "etcd-members", look: () => unlessTurnedAway(cp, api, () => members(cp, api)) },

@@ -10,6 +10,7 @@ import { caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -104,7 +105,7 @@ async function notJoined(cp: ControlPlaneNode, api: KubeApi, names: readonly str
 /** Names of the other control plane nodes that say themselves that no API server listens there. */
 async function withoutApiServer({ node, data, facts }: ControlPlaneNode, nodes: readonly KnownNode[]): Promise<string[]> {
   const found: string[] = [];
-  const others = nodes.filter((other) => other.name !== node.name && other.controlPlane);
+  const others = otherControlPlanes({ nodes }, { node });
   await inParallel(others, others.length, async (other) => {
     const address = apiAddressOf(other, data, facts.bindPort);
     if (address && (await isListening(address)) === false) found.push(other.name);
