@@ -1,5 +1,4 @@
 /** The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API is reached. */
-
 import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";

@@ -1,5 +1,4 @@
 /** The conclusion of `00-assess --deep`: the rung of the ladder, and the commands that follow from what was found. */
-
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { courseFrom, HOLD, type Known, type OldSaKey, wayFrom, withoutKeys } from "../facts/course.ts";

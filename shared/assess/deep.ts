@@ -2,13 +2,11 @@
  * `--deep`: for each lost key, where it can still be found. It uses the engines of 00-salvage, writes nothing and
  * keeps nothing that it finds. deep-verdict.ts says what follows.
  */
-
 import { again } from "../again.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import type { OldSaKey } from "../facts/course.ts";
+import type { LostNodes, OldSaKey } from "../facts/course.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
-import type { LostNodes } from "../facts/lost-for-good.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";

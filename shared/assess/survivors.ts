@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { command } from "../again.ts";
 import { fetchLine, managedNode } from "../facts/ca-holders.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import type { LostNodes } from "../facts/lost-for-good.ts";
+import type { LostNodes } from "../facts/course.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";

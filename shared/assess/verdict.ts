@@ -1,11 +1,20 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
-
 import { command, inLines, type Todo } from "../again.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { type Course, courseFrom, HOLD, type OldSaKey, part1, partsForCluster, partsHere, wayFrom, withoutKeys } from "../facts/course.ts";
+import {
+  type Course,
+  courseFrom,
+  HOLD,
+  type LostNodes,
+  type OldSaKey,
+  part1,
+  partsForCluster,
+  partsHere,
+  wayFrom,
+  withoutKeys,
+} from "../facts/course.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
-import type { LostNodes } from "../facts/lost-for-good.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { refuseDockershim } from "../facts/release.ts";
 import { attempt, Fail } from "../fail.ts";

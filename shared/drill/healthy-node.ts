@@ -1,5 +1,4 @@
 /** A drill compares with what is here: on a damaged node that is the wrong measure. */
-
 import { command } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import { caIsNew } from "../facts/ca-copies.ts";

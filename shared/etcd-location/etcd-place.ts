@@ -2,7 +2,6 @@
  * Finds etcd's data directory. What root or the control plane itself names counts (etcd-candidates.ts), then a few places where only root
  * writes. Where several hold data, the data itself has to prove it (etcd-proof.ts). Reads only.
  */
-
 import { again, carry } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";

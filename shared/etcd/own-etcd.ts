@@ -1,5 +1,4 @@
 /** The etcd of this node: is it a member, and does it serve the data from before? */
-
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";

@@ -1,5 +1,4 @@
 /** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
-
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";

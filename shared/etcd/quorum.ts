@@ -2,7 +2,6 @@
  * Members of etcd that do not answer, or have no vote: how many have to run for etcd to answer, and what an operator can do about the others.
  * Source: etcd's raft, quorum/majority.go; membership, VotingMembers.
  */
-
 import { again, command } from "../again.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { etcdctlLine } from "../etcd-location/reach-etcd.ts";

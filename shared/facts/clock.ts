@@ -6,7 +6,6 @@
  * majority is right: the time of etcd's last write here, the Leases of control plane nodes' kubelets in etcd's data (NodeRestriction: nobody
  * else's kubelet writes them), and the time of other API servers that show a certificate of the cluster's CA. Workers decide nothing.
  */
-
 import type { EtcdData } from "../etcd-data/data.ts";
 import { apart, BY_WORD, clockIsSynchronized, duration, minute, TOLERANCE_MS, wrongClock } from "../evidence/server-clock.ts";
 import { attempt, Fail, Refused } from "../fail.ts";

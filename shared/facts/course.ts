@@ -2,7 +2,6 @@
  * The one table of what comes next: a repair's tasks in the order of RUNBOOK.md, whose fences say `task=…`, and when each is part of the
  * course. A plan is all of a course, 00-assess prints its beginning, and next.ts what is open behind a script's own task. Pure.
  */
-
 import { command, inArrows, type LeftOut, NOBODY, type Todo } from "../again.ts";
 import { isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
@@ -21,6 +20,19 @@ export interface Known {
   /** Nodes are lost for good. */
   leavesOut?: boolean;
 }
+
+/** Nodes that will not come back, as the operator says with --lost, and etcd's members. */
+export interface LostNodes {
+  names: readonly string[];
+  /** Nodes that are away for now, as the operator says with --without. */
+  away: readonly string[];
+  /** Those of them that are control plane nodes: part 2 takes them out of etcd's members. */
+  controlPlanes: readonly string[];
+  /** Other members of etcd that do not answer. Looked for only where a node is lost. */
+  silent: readonly string[];
+}
+
+export const NONE_LOST: LostNodes = { names: [], away: [], controlPlanes: [], silent: [] };
 
 /** The public half of a lost service-account key: computed and here, to be computed from old tokens, or gone. */
 export type OldSaKey = "here" | "in tokens" | "lost";

@@ -3,7 +3,6 @@
  * table of course.ts. Pure. A `Route` remembers what the operator said with --without and --lost, so that every command of this run that
  * takes them has them, too.
  */
-
 import { command, type LeftOut, leftNames, type Todo } from "../again.ts";
 import { shell } from "../shell-line.ts";
 import { behind, EACH, type OldSaKey, part1, TOKEN_KEY } from "./course.ts";

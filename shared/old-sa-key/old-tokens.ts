@@ -2,7 +2,6 @@
  * Where old service-account tokens still are: in Secrets in etcd's data, and in volumes of this node's pods. Reads only; prints no token.
  * Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
  */
-
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";

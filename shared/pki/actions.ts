@@ -5,7 +5,6 @@
  * CAs and sa.key are different from all else: they are the same on every control plane node and everything hangs on them. New ones are made
  * only with `newCas`. Without `newCas` a lost one stops the run.
  */
-
 import { again } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { type Cert, type ClusterFacts, isInternal } from "./certs.ts";

@@ -1,9 +1,9 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
 import { listed, quoteUntrusted } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import { ROOT } from "./login.ts";
 import type { Plan, PlanPart } from "./make-plan.ts";
 import type { Note } from "./notes.ts";
+import { ROOT } from "./paste.ts";
 import type { PlanStep } from "./plan-steps.ts";
 
 export function planAsMarkdown(plan: Plan): string {

@@ -1,13 +1,11 @@
 /** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
-
 import { command, type Said } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { STOP_ETCD } from "../etcd/peers.ts";
-import type { LostNodes } from "../facts/lost-for-good.ts";
+import type { LostNodes } from "../facts/course.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import { ROOT } from "./login.ts";
-import { tarPipe } from "./paste.ts";
+import { ROOT, tarPipe } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 import type { PlanStep } from "./plan-steps.ts";

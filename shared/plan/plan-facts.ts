@@ -9,10 +9,10 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
 import { type Cluster, type KnownNode, onlyLabelled, refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
-import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
+import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { Refused } from "../fail.ts";
 import { listed } from "../plain.ts";
-import { ROOT } from "./login.ts";
+import { ROOT } from "./paste.ts";
 import { isName } from "./plan-nodes.ts";
 
 export interface PlanFacts {

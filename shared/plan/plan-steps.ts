@@ -1,7 +1,6 @@
 /** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the lines to paste. */
-
 import { withSaid } from "../again.ts";
-import type { LostNodes } from "../facts/lost-for-good.ts";
+import type { LostNodes } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { shell } from "../shell-line.ts";
 import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT, NEW_ONE } from "./effort.ts";

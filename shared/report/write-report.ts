@@ -1,5 +1,4 @@
 /** `report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
-
 import { again } from "../again.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";

@@ -1,5 +1,4 @@
 /** Part 1 stops the control plane: what ends with it for good, or is lost already and would keep it from starting again, is named before. */
-
 import { again, inLines } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";

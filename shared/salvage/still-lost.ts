@@ -1,5 +1,4 @@
 /** The end of a salvage: what is still lost, where it was looked for, and the way on. */
-
 import { again, command, inOneLine } from "../again.ts";
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { withoutKeys } from "../facts/course.ts";

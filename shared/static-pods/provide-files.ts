@@ -1,5 +1,4 @@
 /** The files that a static pod needs and that are lost: a stand-in for an audit policy, a refusal for all others. */
-
 import { inLines } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { restoreCommands } from "../facts/files-back.ts";

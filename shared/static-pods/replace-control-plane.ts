@@ -1,5 +1,4 @@
 /** A machine takes the place of a control plane node that is lost for good: a new one, or the same one, empty. */
-
 import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";

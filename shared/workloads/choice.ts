@@ -2,7 +2,6 @@
  * Whose pods restart in this run: the operator's choice. What is left for later shows in the cluster, and a later run finds it there. That
  * something was left on purpose shows nowhere, so a mark on this node remembers it for 05-verify.
  */
-
 import { again } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { part4 } from "../facts/next.ts";

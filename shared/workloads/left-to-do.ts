@@ -1,5 +1,4 @@
 /** What part 4 leaves for the operator to do, the most urgent first. */
-
 import { BACKUP } from "../again.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { Fail } from "../fail.ts";

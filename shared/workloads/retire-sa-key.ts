@@ -1,5 +1,4 @@
 /** The old service-account key is taken out of the API server, if nobody holds a token of it any more. */
-
 import { again } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { asRoot, isUserName } from "../../../shared/plan/login.ts";
+import { asRoot, isUserName } from "../../../shared/plan/paste.ts";
 
 /** The word goes through this bash, and through the shell at the other end, which has nothing but sudo. */
 async function arrived(word: string): Promise<string> {
