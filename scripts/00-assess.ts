@@ -5,10 +5,11 @@
  */
 import { movedTo } from "../shared/again.ts";
 import { assess } from "../shared/assess/assess.ts";
+import { assessmentAsJson } from "../shared/assess/assessment.ts";
 import { deepAsked } from "../shared/assess/deep.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
-import { assessmentAsJson, printAssessment } from "../shared/assess/printed.ts";
+import { printAssessment } from "../shared/assess/printed.ts";
 import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { answer, run, step } from "../shared/run.ts";

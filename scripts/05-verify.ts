@@ -7,13 +7,12 @@ import { movedTo } from "../shared/again.ts";
 import type { Check } from "../shared/checks/check.ts";
 import { metricsText, refuseMetricsPlace, writeMetrics } from "../shared/checks/metrics.ts";
 import { checksAsJson, hintOf, printChecks, tellSummary } from "../shared/checks/print-checks.ts";
-import { untilGood } from "../shared/checks/until-good.ts";
 import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
 import { answer, run, tell, VERSION } from "../shared/run.ts";
-import { verifyHere } from "../shared/verify/verify-here.ts";
+import { untilGood, verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
 
 async function main() {
@@ -35,7 +34,11 @@ async function main() {
 
 function report(checks: readonly Check[], values: Values, repair: WrapUp | undefined) {
   if (values.json) answer(JSON.stringify({ ...checksAsJson(checks), repair }, null, 2));
-  else printChecks(checks, { all: values.all, short: values.output === "short" });
+  else
+    printChecks(checks, {
+      all: values.all,
+      advice: values.output === "short" ? "behind" : "below",
+    });
   tellSummary(checks);
   const hint = hintOf(checks);
   if (!hint) return;

@@ -1,8 +1,7 @@
 /** Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
 
 import { inLines } from "../again.ts";
-import { KINDS } from "../checks/kinds.ts";
-import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
+import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
@@ -23,15 +22,14 @@ import { byKind, type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
 import { remedyOf } from "../pki/lost-keys.ts";
 import { mountedFiles } from "../salvage/memory/mounted-files.ts";
 import { holders } from "../salvage/memory/processes.ts";
+import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
-import { type Assessment, isDamage, type Row } from "./assessment.ts";
-import { withWhatComes } from "./coming-rows.ts";
+import { type Assessment, isDamage, type Judged, type Row, row, withoutServers, withWhatComes } from "./assessment.ts";
 import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Looked, seen } from "./look-here.ts";
 import { clockRows, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, sharedRow, summary } from "./rows.ts";
-import { withStopped } from "./stopped-rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
 import { wellLine } from "./well.ts";
@@ -45,37 +43,60 @@ interface AssessOptions {
 }
 
 /** Judges what was seen of this node. Anything that cannot be read is a row. */
-export async function assess({ node, all, place, known }: Looked, { deep, lost = NONE_LOST }: AssessOptions = {}): Promise<Assessment> {
+export async function assess(
+  { node: found, all, place, known }: Looked,
+  { deep, lost = NONE_LOST }: AssessOptions = {},
+): Promise<Assessment> {
+  const node = known?.cp?.node ?? found;
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
-  const containersSeen = seen(all);
-  const look = { node, dataDir: place.dir, running };
-  const assessed = known
-    ? isNotKubeadms(known.home)
-      ? await assessWithoutParts({ ...look, known }, { etcd: known.home, from: [] })
-      : await assessControlPlane({ ...look, deep, lost, known })
-    : await assessNoData(look, containersSeen);
-  const unfit = await kubeletsLostFlags();
-  const stopped = assessed.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
-  if (stopped) assessed.damage = assessed.damage.map(withoutServers);
-  const whole = withStopped(assessed, stoppedProcesses(knownHere(containersSeen)));
-  return unfit ? withUnfitKubelet(whole, unfit) : whole;
-}
-
-/** What is missing is missed at once. */
-function withoutServers(row: Row): Row {
-  const { area, severity } = KINDS[row.id];
-  return isDamage(row) && area === "files" && severity === "soon" ? { ...row, serversStopped: true } : row;
-}
-
-async function assessNoData(look: Omit<Look, "deep" | "lost" | "known">, all: readonly Container[]): Promise<Assessment> {
-  const found = controlPlaneWithoutData(look.node, look.dataDir, all);
-  return found ? await assessWithoutParts(look, found) : await assessWorker(look.node, look.running);
+  const ca = clusterCaSeen(node, known);
+  const without = known ? isNotKubeadms(known.home) && { etcd: known.home, from: [] } : controlPlaneWithoutData(node, place.dir, seen(all));
+  const look = { node, dataDir: place.dir, running, known };
+  const judged = without
+    ? await assessWithoutParts(look, without)
+    : known
+      ? await assessControlPlane({ ...look, deep, lost, known })
+      : await assessWorker(node, running, ca);
+  const serversStopped = judged.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
+  const damage = serversStopped ? judged.damage.map(withoutServers) : judged.damage;
+  const whole = {
+    ...{ ...judged, node: node.name, kubernetes: known?.cluster?.kubernetesVersion, ca, damage },
+    ...{ damaged: damage.some(isDamage), survivors: judged.survivors ?? [] },
+  };
+  return withUnfitKubelet(withStopped(whole, stoppedProcesses(knownHere(seen(all)))), await kubeletsLostFlags());
 }
 
 /** Before every other command: nobody starts a kubelet that would lose flags. Other files of its have rows of their own. */
-function withUnfitKubelet(assessed: Assessment, { message, hint }: Fail): Assessment {
-  const row: Row = { id: "kubelet-start", what: "the kubelet's start", state: "!UNSAFE!", detail: message };
-  return { ...assessed, damaged: true, damage: [...assessed.damage, row], next: [hint, ...assessed.next] };
+function withUnfitKubelet(assessed: Assessment, unfit: Fail | undefined): Assessment {
+  if (!unfit) return assessed;
+  const unsafe = row("kubelet-start", "the kubelet's start", { state: "unsafe", failed: unfit.message });
+  return { ...assessed, damaged: true, damage: [...assessed.damage, unsafe], next: [unfit.hint, ...assessed.next] };
+}
+
+/** What was stopped by a signal, and is not to be, is continued before all else. */
+function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): Assessment {
+  const kubelet = assessed.damage.find(({ id }) => id === "kubelet");
+  const rows = stopped.map((process) => stoppedRow(process, kubelet?.result === "ok"));
+  const held = stopped.filter((_, i) => isDamage(rows[i]!));
+  const damage = [...assessed.damage, ...rows];
+  if (held.length === 0) return { ...assessed, damage };
+  const first = {
+    command: shell`kill -CONT ${held.map(({ pid }) => String(pid))}`,
+    note: "processes of kube-system that a signal has stopped",
+  };
+  const { damaged, verdict, next } = assessed;
+  const names = rows.filter(isDamage).map(({ what }) => what);
+  const alone = `a signal has stopped what must run: ${names.join(", ")}`;
+  return { ...assessed, damage, damaged: true, verdict: damaged ? verdict : alone, next: [...inLines([first]), ...(damaged ? next : [])] };
+}
+
+/** Part 0 pauses the controller-manager of a node whose kubelet it stops: that is no damage. */
+function stoppedRow({ pid, comm, of, isManager, inKubeSystem }: StoppedProcess, kubeletRuns: boolean): Row {
+  const undo = shell`kill -CONT ${String(pid)}`;
+  const isMeant = isManager && !kubeletRuns;
+  const detail = isMeant ? `paused, as part 0 does: part 1 or 2 ends it. Undo: ${undo}` : `of ${of}, stopped by a signal: ${undo}`;
+  const answer = isMeant || !inKubeSystem ? { warning: detail } : { state: "stopped", failed: detail };
+  return row("stopped-process", `${isManager ? "kube-controller-manager" : comm} (pid ${pid})`, answer);
 }
 
 interface Look {
@@ -87,8 +108,7 @@ interface Look {
   known: PartialFacts;
 }
 
-async function assessControlPlane({ node: found, dataDir, running, deep: options, lost, known }: Look): Promise<Assessment> {
-  const node = known.cp?.node ?? found;
+async function assessControlPlane({ node, dataDir, running, deep: options, lost, known }: Look): Promise<Judged> {
   const findings = findingsOf(known);
   const { shared, leaves, kubeconfigs } = byKind(findings);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
@@ -123,17 +143,13 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   const verdict = controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod: network.length > 0, strange, oldKey, deep, lost });
   const isWell = known.cp && !damage.some(isDamage) && verdict.verdict === NOTHING_DAMAGED;
   return {
-    node: node.name,
     role: "control plane",
     well: isWell ? await wellLine(known.cp!, findings) : undefined,
-    kubernetes: known.cluster?.kubernetesVersion,
     cluster: known.cluster && describe(known.cluster, known.facts),
-    ca: clusterCaSeen(node, known),
     damage: [...withWhatComes(damage, node, known.certificatesDir), ...network],
-    survivors: lostKeys.length > 0 ? survivors({ known, node, running, lost }) : [],
+    ...(lostKeys.length > 0 && { survivors: survivors({ known, node, running, lost }) }),
     filesBack: filesBack({ node, running, lost }, files, known),
     deep,
-    damaged: [...damage, ...network].some(isDamage),
     ...verdict,
   };
 }

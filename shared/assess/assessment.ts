@@ -1,9 +1,13 @@
 /** What 00-assess says of a node: the shape of `--json`, and of the tables on the terminal. */
-import { type Check, found, severityOf } from "../checks/check.ts";
-import { ASSESS, type CheckId } from "../checks/kinds.ts";
+import { type Answer, type Check, found } from "../checks/check.ts";
+import { type Ending, endingsHere, firstEnd, forecast } from "../checks/forecast.ts";
+import { ASSESS, type CheckId, KINDS } from "../checks/kinds.ts";
+import { checksAsJson, stateWord } from "../checks/print-checks.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { Course } from "../facts/course.ts";
-import type { Difference } from "../pki/judge.ts";
+import { backupAnswer } from "../hand-over/backup-mark.ts";
+import type { Node } from "../node/node.ts";
+import { day } from "../pki/judge.ts";
 
 export interface Assessment extends NodeVerdict {
   node: string;
@@ -24,49 +28,72 @@ export interface Assessment extends NodeVerdict {
   damaged: boolean;
 }
 
+/** What is said of a kind of node; all else is the same for all of them. */
+export type Judged = Omit<Assessment, "node" | "kubernetes" | "ca" | "damaged" | "survivors"> & { survivors?: Survivor[] };
+
 /** A line of the damage table: a check, by its own words for a file or several. */
-export interface Row {
-  id: CheckId;
-  what: string;
-  /**
-   * `ok`, `known` (no damage, but good to know), `differs` (it works, and is not as kubeadm-config would have it: no damage), or in capitals
-   * what is wrong.
-   */
-  state: string;
-  detail: string;
-  /** Of `differs`: what to type before the next kubeadm upgrade. */
-  before?: string;
+export interface Row extends Check {
   /** Servers have it in memory, and none of the control plane's runs on this node. */
   serversStopped?: true;
   /** Where the CA is lost: the day on which the first certificate ends that is still in use. */
   until?: string;
 }
 
-export function isDamage({ state }: Row): boolean {
-  return !["ok", "known", "differs"].includes(state);
-}
-
-/** The row of a file or a server that works, and is not as kubeadm-config would have it. */
-export function differsRow(id: CheckId, what: string, { differs, before }: Difference): Row {
-  return { id, what, state: "differs", detail: differs, ...(before && { before }) };
-}
-
-/** The row as every script shows a check. */
-export function checkOf({ id, what, state, detail, serversStopped, until, before }: Row): Check {
-  if (state === "differs") return { ...found({ id, of: what }, { differs: detail, before }), what };
-  if (state === "ok") return { ...found({ id }, detail), what };
-  if (state === "known") return { ...found({ id, of: what }, { warning: detail }), what };
-  const failed = [state, detail].filter(Boolean).join(": ");
-  const { mend, ...bad } = found({ id, of: what }, { failed, severity: severityOf(id, state.replaceAll("!", "")) });
-  const check = { ...bad, mend: mend === ASSESS ? NEXT : mend!, what };
-  if (serversStopped) return { ...check, severity: "outage", works: until ? `${STOPPED}. ${FIRST_END} ${until}` : STOPPED };
-  return until && id === "certificate-ca" ? { ...check, works: `${check.works}. ${FIRST_END} ${until}` } : check;
+/** `what`: instead of the kind's own words. */
+export function row(id: CheckId, what: string, answer: Answer): Row {
+  const check = { ...found({ id, of: what }, answer), what };
+  return isDamage(check) && check.mend === ASSESS ? { ...check, mend: NEXT } : check;
 }
 
 /** Not 00-assess, which says it. */
 const NEXT = "what it names as next";
+
+export function isDamage({ result }: Row): boolean {
+  return result === "failed";
+}
+
+/** The damage, and what is well, but not for long: certificates that expire soon, keys without a backup. Where the CA is lost: with the day on which the first certificate ends. `certificatesDir`: of a control plane node. */
+export function withWhatComes(damage: readonly Row[], node: Node, certificatesDir?: string): Row[] {
+  const endings = endingsHere(node, certificatesDir);
+  const caIsLost = damage.some((row) => row.id === "certificate-ca" && isDamage(row));
+  const until = caIsLost ? firstEnd(endings) : undefined;
+  const dated = damage.map((one) => (until ? withDate(one, day(until)) : one));
+  return [...dated, ...comingRows(endings, damage.some(isDamage) ? undefined : certificatesDir)];
+}
+
+/** `backupOf`: the folder of the keys, where they are well. */
+function comingRows(endings: readonly Ending[], backupOf: string | undefined): Row[] {
+  const coming = forecast(endings).map(({ look, ...asked }) => found(asked, look() as Answer));
+  if (backupOf) coming.push(found({ id: "backup" }, backupAnswer(backupOf)));
+  return coming.filter(({ result }) => result === "warning").map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
+}
+
+/** Where the CA is lost, files that are damaged can wait until this day. */
+function withDate(one: Row, until: string): Row {
+  if (!isDamage(one) || one.area !== "files") return one;
+  return { ...one, until, ...(one.id === "certificate-ca" && { works: `${one.works}. ${FIRST_END} ${until}` }) };
+}
+
+/** What is missing is missed at once. */
+export function withoutServers(one: Row): Row {
+  if (!isDamage(one) || one.area !== "files" || KINDS[one.id].severity !== "soon") return one;
+  const works = one.until ? `${STOPPED}. ${FIRST_END} ${one.until}` : STOPPED;
+  return { ...one, serversStopped: true, severity: "outage", works };
+}
+
 const FIRST_END = "The first certificate that is still here ends on";
 const STOPPED = "pods and Services as they are, and the API where another control plane node runs it";
+
+/** What programs read: every field of the assessment, and its damage as checks, too. */
+export function assessmentAsJson(assessment: Assessment) {
+  return { ...checksAsJson(assessment.damage), ...assessment, damage: assessment.damage.map(rowAsJson) };
+}
+
+/** Its state: `ok`, `known` (no damage, but good to know), `differs` (it works, and is no damage either), or in capitals what is wrong. */
+function rowAsJson({ id, what, detail, differs, until, serversStopped, ...check }: Row) {
+  const state = differs !== undefined ? "differs" : check.result === "warning" ? "known" : stateWord(check);
+  return { id, what, state, detail, ...(differs && { before: differs }), serversStopped, until };
+}
 
 export interface Survivor {
   where: string;
@@ -118,9 +145,4 @@ export interface NodeVerdict {
   next: string[];
   /** The same way through RUNBOOK.md; unset: something else comes first, or nothing is to be done. */
   course?: Course;
-}
-
-/** The state of a finding, as a row shows it. */
-export function shown(state: string): string {
-  return state === "ok" ? "ok" : `!${state.toUpperCase()}!`;
 }

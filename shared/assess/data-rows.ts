@@ -9,53 +9,48 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { releaseNote } from "../facts/release.ts";
 import type { Fail } from "../fail.ts";
-import { differsRow, type Row } from "./assessment.ts";
+import { type Row, row } from "./assessment.ts";
 
 /** What was read of etcd's data, and what could not be. */
 export function dataRows({ data, dataFrom = "", obstacle, cluster, certificatesDir }: PartialFacts, dataDir: string): Row[] {
-  if (!data) return [{ id: "etcd-data", what: dataDir, state: "!UNREADABLE!", detail: obstacle!.message }];
+  if (!data) return [row("etcd-data", dataDir, { state: "unreadable", failed: obstacle!.message })];
   const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
   const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
   const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
   return [
-    { id: "etcd-data", what: dataFrom, state: "ok", detail },
+    row("etcd-data", dataFrom, detail),
     ...(data.isFull ? [fullRow({ certificatesDir, revision: data.revision })] : []),
     ...releaseRow(cluster?.kubernetesVersion),
-    ...data.warnings.map((detail): Row => ({ id: "etcd-data", what: dataFrom, state: "known", detail })),
+    ...data.warnings.map((warning) => row("etcd-data", dataFrom, { warning })),
     ...(obstacle ? [obstacleRow(obstacle, data)] : []),
   ];
 }
 
 /** What the repair needs is no damage of a cluster that does without. */
 function obstacleRow({ message }: Fail, data: EtcdData): Row {
-  const state = lacksOnlyConfiguration(data) ? "known" : "!INCOMPLETE!";
-  return { id: "etcd-facts", what: "facts in etcd's data", state, detail: message };
+  const answer = lacksOnlyConfiguration(data) ? { warning: message } : { state: "incomplete", failed: message };
+  return row("etcd-facts", "facts in etcd's data", answer);
 }
 
 /** Said, but no damage: certificates do not mend it. */
 function fullRow(place: Parameters<typeof makeRoom>[0]): Row {
-  return { id: "etcd-room", what: "room in etcd's database", state: "known", detail: `${FULL}. When etcd runs: ${makeRoom(place)}` };
+  return row("etcd-room", "room in etcd's database", { warning: `${FULL}. When etcd runs: ${makeRoom(place)}` });
 }
 
 function releaseRow(version: string | undefined): Row[] {
   const note = version && releaseNote(version);
-  return note ? [{ id: "release", what: "release", state: "known", detail: note }] : [];
+  return note ? [row("release", "release", { warning: note })] : [];
 }
 
 /** Members whose join goes on, or was cut off: no damage. Where etcd cannot answer without one that never started, part 1 says so. */
 export function memberRows({ data }: PartialFacts): Row[] {
   const members = (data?.members ?? []).filter((member) => isNameless(member) || member.isLearner);
-  return members.map((member) => ({
-    id: "etcd-members",
-    what: `etcd's member ${memberName(member)}`,
-    state: "known",
-    detail: cutOff(member),
-  }));
+  return members.map((member) => row("etcd-members", `etcd's member ${memberName(member)}`, { warning: cutOff(member) }));
 }
 
 /** Nodes that say more than etcd knows: whoever may write a Node's status can write its labels. Named, and not believed. */
 export function roleRows({ cluster }: PartialFacts): Row[] {
-  return onlyLabelled(cluster?.nodes ?? []).map((name) => ({ id: "node-role", what: name, state: "known", detail: ONLY_LABELLED }));
+  return onlyLabelled(cluster?.nodes ?? []).map((name) => row("node-role", name, { warning: ONLY_LABELLED }));
 }
 
 /** The data may be old: part 2 and 05-verify ask etcd itself. */
@@ -68,11 +63,11 @@ function cutOff(member: Member): string {
 /** Where the pods trust more than the CA that signs. */
 export function caRows({ cp }: PartialFacts): Row[] {
   const difference = cp && severalCas(cp);
-  return difference ? [differsRow("root-ca", "CA", difference)] : [];
+  return difference ? [row("root-ca", "CA", difference)] : [];
 }
 
 /** Where the witnesses of the cluster's endpoint disagree; what nothing decides is no damage either, but parts 1 to 3 ask for it. */
 export function endpointRows({ cp }: PartialFacts): Row[] {
   const difference = cp && endpointDifference(cp.endpoint, cp.facts);
-  return difference ? [differsRow("endpoint", "endpoint", difference)] : [];
+  return difference ? [row("endpoint", "endpoint", difference)] : [];
 }

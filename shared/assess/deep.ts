@@ -1,6 +1,6 @@
 /**
  * `--deep`: for each lost key, where it can still be found. It uses the engines of 00-salvage, writes nothing and
- * keeps nothing that it finds. deep-verdict.ts says what follows.
+ * keeps nothing that it finds. keys-verdict.ts says what follows.
  */
 import { again } from "../again.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";

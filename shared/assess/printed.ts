@@ -1,9 +1,9 @@
 /** The report of 00-assess as tables for the terminal. */
 import { worstFirst } from "../checks/check.ts";
 import { SEVERITIES } from "../checks/kind.ts";
-import { checksAsJson, printDifferences, signOf } from "../checks/print-checks.ts";
-import { answer, type Sign, VERSION } from "../run.ts";
-import { type Assessment, checkOf, isDamage, type Row } from "./assessment.ts";
+import { printChecks, printDifferences, printLines, printTable } from "../checks/print-checks.ts";
+import { answer, VERSION } from "../run.ts";
+import { type Assessment, isDamage, type Row } from "./assessment.ts";
 
 /** `short`: without what is well, and without the tables below the damage. */
 export function printAssessment(assessment: Assessment, short: boolean) {
@@ -12,8 +12,7 @@ export function printAssessment(assessment: Assessment, short: boolean) {
 }
 
 function printShort({ damage, verdict, next }: Assessment) {
-  for (const check of worstFirst(damage.map(checkOf)).filter(({ result }) => result !== "ok"))
-    answer(`  ${check.result.padEnd(8)} ${check.what}: ${check.detail}`, signOf(check));
+  printChecks(damage, { advice: "none" });
   printNext({ verdict, next });
 }
 
@@ -30,24 +29,19 @@ function printAll({ node, role, kubernetes, well, cluster, ca, damage, survivors
   answer(way ? `your way: ${way}\n` : "");
   if (well) notes(damage);
   else damageTable(damage);
-  printDifferences(damage.map(checkOf));
+  printDifferences(damage);
   stillWorks(damage);
   if (cluster) answer(`\n  cluster, read from etcd: ${cluster}`);
   printCas(ca);
   if (deep) {
     answer("\nlost keys, and where each can still be found");
-    table(deep.keys.map((key) => [key.file, key.places[0]?.where ?? "nowhere", key.detail]));
+    printTable(deep.keys.map((key) => [key.file, key.places[0]?.where ?? "nowhere", key.detail]));
   } else if (survivors.length > 0) {
     answer("\nwhere the old keys may still be");
-    table(survivors.map((survivor) => [survivor.where, survivor.hope, survivor.detail]));
+    printTable(survivors.map((survivor) => [survivor.where, survivor.hope, survivor.detail]));
   }
   if (filesBack.length > 0) answer(`\n${FILES_BACK}\n${filesBack.map((line) => `  ${line}`).join("\n")}`);
   printNext({ verdict, next });
-}
-
-/** What programs read: every field of the assessment, and its damage as checks. */
-export function assessmentAsJson(assessment: Assessment) {
-  return { ...checksAsJson(assessment.damage.map(checkOf)), ...assessment };
 }
 
 const FILES_BACK = "files that cannot be rebuilt: bring them back before part 1, by any of these";
@@ -72,34 +66,27 @@ const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane nod
 
 /** What is good to know of a node that is well. */
 function notes(damage: readonly Row[]) {
-  for (const { what, detail } of damage.filter(({ state }) => state === "known")) answer(`  note   ${what}: ${detail}`);
+  for (const { what, detail } of damage.filter(({ result }) => result === "warning")) answer(`  note   ${what}: ${detail}`);
 }
 
 /** The worst first. */
 function damageTable(damage: readonly Row[]) {
-  const rowOf = new Map(damage.filter(({ state }) => state !== "differs").map((row) => [checkOf(row), row]));
-  const sorted = worstFirst([...rowOf.keys()]).map((check) => ({ sign: signOf(check), row: rowOf.get(check)! }));
-  const cells = sorted.map(({ row: { what, state, detail } }) => [what, state === "known" ? "note" : state, detail]);
-  table([["what", "state", "detail"], ...cells], [undefined, ...sorted.map(({ sign }) => sign)]);
+  printLines(
+    worstFirst(damage).filter(({ differs }) => differs === undefined),
+    [["what", "state", "detail"]],
+  );
 }
 
 /** How bad the damage is, and how long it can wait: a line for all of one kind. */
 function stillWorks(damage: readonly Row[]) {
-  const kinds = Map.groupBy(worstFirst(damage.filter(isDamage).map(checkOf)), ({ severity, works }) => `${severity} ${works}`);
+  const kinds = Map.groupBy(worstFirst(damage.filter(isDamage)), ({ severity, works }) => `${severity} ${works}`);
   if (kinds.size === 0) return;
   answer("\nhow bad it is, and what still works meanwhile");
-  table(
+  printTable(
     [...kinds.values()].map(([first, ...more]) => [
       SEVERITIES[first!.severity!],
       more.length > 0 ? `${first!.what} and ${more.length} more` : first!.what,
       first!.works!,
     ]),
   );
-}
-
-/** Columns as wide as their widest cell. */
-function table(rows: readonly string[][], signs: readonly (Sign | undefined)[] = []) {
-  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
-  for (const [index, row] of rows.entries())
-    answer(`  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd(), signs[index]);
 }

@@ -1,5 +1,6 @@
 /** The rows of the damage table. */
 
+import type { Answer } from "../checks/check.ts";
 import { checkIdOf } from "../checks/kinds.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
@@ -23,17 +24,17 @@ import { manifestTrouble } from "../static-pods/manifest-trouble.ts";
 import { standIns } from "../static-pods/provide-files.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { differsRow, type Row, shown } from "./assessment.ts";
+import { type Row, row } from "./assessment.ts";
 
 /** Says nothing where nothing is known against the clocks. */
 export function clockRows(found: Fail | readonly string[]): Row[] {
-  if (found instanceof Fail) return [{ id: "clock", what: "clock", state: "!WRONG!", detail: found.message }];
-  return found.map((detail) => ({ id: "clock", what: "clock", state: "known", detail }));
+  if (found instanceof Fail) return [row("clock", "clock", { state: "wrong", failed: found.message })];
+  return found.map((warning) => row("clock", "clock", { warning }));
 }
 
 /** A CA, or the service-account key. `strange`: of the cluster's CA, where a sound one that is not it is in its place. */
 export function sharedRow(finding: Finding, strange?: StrangeCa): Row {
-  if (strange) return { ...findingRow(finding), state: FOREIGN, detail: strange.older ? EARLIER : LATER };
+  if (strange) return row(checkIdOf(finding.name), whatOf(finding), { state: "foreign", failed: strange.older ? EARLIER : LATER });
   if (!finding.row) return findingRow(finding, "signs every service-account token");
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
   const more = finding.name === "ca" ? ", all kubeconfigs, every kubelet" : "";
@@ -42,13 +43,14 @@ export function sharedRow(finding: Finding, strange?: StrangeCa): Row {
 
 /** `lost`: what is said where it is missing. */
 function findingRow(finding: Finding, lost = ""): Row {
-  const what = finding.paths.map((path) => path.replace("/etc/kubernetes/", "")).join(", ");
-  if (finding.differs) return differsRow(checkIdOf(finding.name), what, finding.differs);
-  return { id: checkIdOf(finding.name), what, state: shown(finding.state), detail: finding.state === "missing" ? lost : finding.detail };
+  const { state, detail, differs } = finding;
+  const answer = differs ?? (state === "ok" ? detail : { state, failed: state === "missing" ? lost : detail });
+  return row(checkIdOf(finding.name), whatOf(finding), answer);
 }
 
-/** The state of a sound CA that is not the cluster's. */
-const FOREIGN = "!FOREIGN!";
+function whatOf({ paths }: Finding): string {
+  return paths.map((path) => path.replace("/etc/kubernetes/", "")).join(", ");
+}
 
 const EARLIER = "another CA, made before the one that etcd's data names";
 const LATER = "another CA, made after the one that etcd's data names: by a half attempt, or by part 1 on another control plane node";
@@ -58,8 +60,8 @@ export function foreignSaRow(sa: Finding, { tokens }: Evidence): Row[] {
   const kids = new Set(tokens.map(({ kid }) => kid));
   const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
   if (!own || own instanceof Fail || kids.has(own)) return [];
-  const detail = "it signed none of the tokens here. If nobody made a new key: 00-salvage --move-aside";
-  return [{ id: "service-account-key", what: "pki/sa.key", state: "known", detail }];
+  const warning = "it signed none of the tokens here. If nobody made a new key: 00-salvage --move-aside";
+  return [row("service-account-key", "pki/sa.key", { warning })];
 }
 
 /** One line where all are right or all are missing; else a line for each one that is wrong. And one for each that differs. */
@@ -67,9 +69,9 @@ export function summary(what: "certificates" | "kubeconfigs", findings: Finding[
   if (findings.length === 0) return [];
   const [wrong, differing] = [findings.filter(({ state }) => state !== "ok"), findings.filter(({ differs }) => differs)];
   const differences = differing.map((finding) => findingRow(finding));
-  if (wrong.length === 0) return [{ id: what, what: `${findings.length} ${what}`, state: "ok", detail: soonest(findings) }, ...differences];
-  if (wrong.every((finding) => finding.state === "missing") && wrong.length === findings.length)
-    return [{ id: what, what: `${findings.length} ${what}`, state: "!MISSING!", detail: "" }];
+  const all = `${findings.length} ${what}`;
+  if (wrong.length === 0) return [row(what, all, soonest(findings)), ...differences];
+  if (findings.every(({ state }) => state === "missing")) return [row(what, all, { state: "missing", failed: "" })];
   return [...wrong.map((finding) => findingRow(finding)), ...differences];
 }
 
@@ -103,54 +105,44 @@ function manifestRow(
   name: string,
   { pods, trouble }: { pods: MirrorPod[] | Fail; trouble: string | string[] | undefined },
 ): Row {
-  const [id, what] = ["manifest" as const, `manifests/${name}.yaml`];
+  const answer = (is: Answer) => row("manifest", `manifests/${name}.yaml`, is);
   const manifest = attempt(() => readManifest(path));
-  if (manifest instanceof Fail) return { id, what, state: "!UNREADABLE!", detail: manifest.message };
+  if (manifest instanceof Fail) return answer({ state: "unreadable", failed: manifest.message });
   if (manifest && Array.isArray(trouble))
-    return { id, what, state: "!CHANGED!", detail: `differs from its mirror pod in etcd: ${trouble.join(" ")}` };
-  if (manifest && !trouble) return { id, what, state: "ok", detail: "" };
-  if (whereIs(path) !== path) return { id, what, state: "!WAITS!", detail: `as ${whereIs(path)}: part 2 brings it back` };
-  const state = manifest ? "!CUT OFF!" : exists(path) ? "!EMPTY!" : "!MISSING!";
-  if (pods instanceof Fail) return { id, what, state, detail: "its mirror pod in etcd cannot be read" };
+    return answer({ state: "changed", failed: `differs from its mirror pod in etcd: ${trouble.join(" ")}` });
+  if (manifest && !trouble) return answer("");
+  if (whereIs(path) !== path) return answer({ state: "waits", failed: `as ${whereIs(path)}: part 2 brings it back` });
+  return answer({ state: manifest ? "cut off" : exists(path) ? "empty" : "missing", failed: podOf(name, pods) });
+}
+
+function podOf(name: string, pods: MirrorPod[] | Fail): string {
+  if (pods instanceof Fail) return "its mirror pod in etcd cannot be read";
   const pod = pods.find((mirror) => mirror.name === name);
-  if (!pod) return { id, what, state, detail: "no mirror pod in etcd either" };
-  return { id, what, state, detail: `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}` };
+  if (!pod) return "no mirror pod in etcd either";
+  return `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}`;
 }
 
 /** What `restoreManifests` will lay aside. No damage: anyone who may create a pod can make them. */
 function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Row[] {
   const { pods, more } = unprovedPods(place, undefined);
   const etcds = unprovedPods(place, ["etcd"]);
-  const id = "unproved-mirror-pod";
-  const rows = [...etcds.pods, ...pods].map(
-    ({ namespace, name, why }): Row => ({
-      id,
-      what: `mirror pod ${namespace}/${name}`,
-      state: "known",
-      detail: `not put to use: ${why}`,
-    }),
+  const rowOf = (what: string, warning: string) => row("unproved-mirror-pod", what, { warning });
+  const rows = [...etcds.pods, ...pods].map(({ namespace, name, why }) =>
+    rowOf(`mirror pod ${namespace}/${name}`, `not put to use: ${why}`),
   );
   const others = more + etcds.more;
-  return others > 0 ? [...rows, { id, what: `${others} more mirror pods`, state: "known", detail: "not put to use either" }] : rows;
+  return others > 0 ? [...rows, rowOf(`${others} more mirror pods`, "not put to use either")] : rows;
 }
 
 function secondRow(path: string): Row {
-  return {
-    id: "second-manifest",
-    what: path,
-    state: "!SECOND!",
-    detail: "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder",
-  };
+  const failed = "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
+  return row("second-manifest", path, { state: "second", failed });
 }
 
 /** Files that no step makes. */
 export function lostFileRows(lost: readonly LostFile[]): Row[] {
-  return lost.map((file) => ({
-    id: "lost-file",
-    what: file.path,
-    state: "!MISSING!",
-    detail: `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`,
-  }));
+  const failed = (file: LostFile) => `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;
+  return lost.map((file) => row("lost-file", file.path, { state: "missing", failed: failed(file) }));
 }
 
 /** Private files that others can read: this damage stops nothing. */
@@ -159,8 +151,8 @@ export function modeRows(paths: readonly string[]): Row[] {
     const mode = stat(path)?.mode ?? 0;
     const octal = mode.toString(8).padStart(4, "0");
     if ((mode & 0o077) === 0 || isShared(path, mode)) return [];
-    const detail = `others can read it (${octal}): ${shell`chmod 600 ${path}`}`;
-    return [{ id: "file-mode", what: path.replace("/etc/kubernetes/", ""), state: "known", detail }];
+    const warning = `others can read it (${octal}): ${shell`chmod 600 ${path}`}`;
+    return [row("file-mode", path.replace("/etc/kubernetes/", ""), { warning })];
   });
 }
 
@@ -172,16 +164,9 @@ function isShared(path: string, mode: number): boolean {
 /** What a repair leaves for a time. */
 export function repairRows({ cp }: PartialFacts): Row[] {
   if (!cp) return [];
-  const policies = attempt(() => standIns(cp));
+  const policies = attempt(() => standIns(cp), []);
   return [
-    ...(managerIsReduced(cp)
-      ? [{ id: "controller-manager" as const, what: "kube-controller-manager", state: "known", detail: "reduced until part 3 is closed" }]
-      : []),
-    ...(policies instanceof Fail ? [] : policies).map((path) => ({
-      id: "audit-policy" as const,
-      what: path,
-      state: "known",
-      detail: "a stand-in for the lost audit policy",
-    })),
+    ...(managerIsReduced(cp) ? [row("controller-manager", "kube-controller-manager", { warning: "reduced until part 3 is closed" })] : []),
+    ...policies.map((path) => row("audit-policy", path, { warning: "a stand-in for the lost audit policy" })),
   ];
 }

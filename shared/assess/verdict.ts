@@ -1,27 +1,16 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
-import { command, inLines, type Todo } from "../again.ts";
+import { command, inLines } from "../again.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import {
-  type Course,
-  courseFrom,
-  HOLD,
-  type LostNodes,
-  type OldSaKey,
-  part1,
-  partsForCluster,
-  partsHere,
-  wayFrom,
-  withoutKeys,
-} from "../facts/course.ts";
+import { type Course, courseFrom, type LostNodes, type OldSaKey, part1, partsForCluster, partsHere } from "../facts/course.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { refuseDockershim } from "../facts/release.ts";
 import { attempt, Fail } from "../fail.ts";
-import { CERTS, isInternal } from "../pki/certs.ts";
+import { isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { type Deep, isDamage, type NodeVerdict, type Row, shown } from "./assessment.ts";
-import { deepVerdict } from "./deep-verdict.ts";
+import { type Deep, isDamage, type NodeVerdict, type Row } from "./assessment.ts";
+import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 
 interface SeenHere {
   known: PartialFacts;
@@ -111,7 +100,7 @@ function searched({ deep, known, others, expired, lost }: Seen): NodeVerdict | u
 function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | undefined {
   if (!strange) return undefined;
   return {
-    ...lostHere(lostKeys, oldKey),
+    ...lostAndWay(lostKeys, oldKey),
     verdict: "the CA on this node is not the cluster's CA. No node trusts what it signs",
     next: inLines([
       { command: command("00-salvage --move-aside"), note: FOREIGN_NOTE },
@@ -127,7 +116,7 @@ function courseOf({ others, expired, names, oldKey, lost }: Seen): Course {
 function keysLost(seen: Seen): NodeVerdict | undefined {
   const { names, lostKeys, oldKey } = seen;
   if (names.length === 0) return undefined;
-  return { ...lostHere(lostKeys, oldKey), ...lostVerdict(names, oldKey), ...(names.every(isInternal) ? { course: courseOf(seen) } : {}) };
+  return { ...lostAndWay(lostKeys, oldKey), ...lostVerdict(names, oldKey), ...(names.every(isInternal) ? { course: courseOf(seen) } : {}) };
 }
 
 function signedAnew(seen: Seen): NodeVerdict | undefined {
@@ -174,45 +163,9 @@ function forCluster({ names, controlPlanes }: LostNodes): Course {
 /** A stopped kubelet is no damage of its own: with an expired certificate it does not start. */
 function expiredIn(damage: readonly Row[]): "all" | "some" | "none" {
   const states = damage.filter(isDamage).map(({ state }) => state);
-  if (!states.includes(EXPIRED)) return "none";
-  return states.every((state) => [EXPIRED, "!STOPPED!"].includes(state)) ? "all" : "some";
+  if (!states.includes("expired")) return "none";
+  return states.every((state) => state === "expired" || state === "stopped") ? "all" : "some";
 }
-
-const EXPIRED = shown("expired");
 
 const FOREIGN_NOTE = "looks for the cluster's own CA. If it is nowhere: move ca.crt and ca.key away, then 00-assess again";
 const HANDED_OVER = "only if part 1 made this CA on another control plane node, and hand-over brought it here";
-
-/** For the first line: keys that cost nobody else anything are not worth it. */
-function lostHere(lostKeys: readonly Finding[], oldKey: OldSaKey): Pick<NodeVerdict, "lost" | "way"> {
-  const names = lostKeys.map(({ name }) => name);
-  if (names.every(isInternal)) return {};
-  return { lost: lostKeys.map(keyFile), way: `00-assess --deep → 00-salvage → if nothing is found: ${wayFrom(names, oldKey)}` };
-}
-
-function keyFile({ name }: Finding): string {
-  return `${CERTS.find((row) => row.name === name)?.file ?? name}.key`;
-}
-
-function lostVerdict(names: readonly string[], oldKey: OldSaKey): NodeVerdict {
-  const lost = `keys lost on this node: ${names.join(", ")}`;
-  if (names.every(isInternal))
-    return {
-      rung: 0,
-      verdict: `${lost}. Only control plane nodes trust them. If no other control plane node has them, make new ones: nothing else changes`,
-      next: inLines(partsHere(names)),
-    };
-  const madeNew = names.includes("ca") ? "new CA, every node rejoins" : "a new service-account key";
-  return {
-    verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: ${madeNew}, pods restart`,
-    next: inLines([...LOOK_FIRST, ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST }))]),
-  };
-}
-
-const LOOK_FIRST: readonly Todo[] = [
-  ...HOLD,
-  { command: command("00-assess --deep"), note: "says where each key can still be found; reads only" },
-  { command: command("00-salvage"), note: "looks for the old keys and puts them back" },
-];
-
-const ONLY_IF_LOST = "only if the old keys are nowhere to be found";

@@ -1,21 +1,22 @@
 /** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
-
+import { $ } from "zx/core";
 import type { CheckId } from "../checks/kinds.ts";
-import { clusterCaSeen } from "../facts/ca-copies.ts";
+import type { EtcdUnit } from "../etcd-location/etcd-unit.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
-import type { Fail } from "../fail.ts";
-import { exists } from "../files/files.ts";
+import { attempt, Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
 import { certificatesDirOn, manifestPath, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { certInfo } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { byKind, pkiFindings } from "../pki/examine.ts";
+import { day, timeVerdict } from "../pki/judge.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { type Assessment, isDamage, type Row } from "./assessment.ts";
+import { isDamage, type Judged, type Row, row } from "./assessment.ts";
 import { dataRows } from "./data-rows.ts";
-import { etcdUnitRows } from "./etcd-unit-rows.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
 import { lostFileRows, manifestRows, podsBeside, sharedRow, summary } from "./rows.ts";
 
@@ -24,11 +25,11 @@ interface Look {
   dataDir: string;
   running: Container[] | Fail;
   /** Where etcd's data is here, but not kubeadm's to repair. */
-  known?: PartialFacts;
+  known: PartialFacts | undefined;
 }
 
 /** Reads only. Names in certificates are not judged: this kit issues none there. */
-export async function assessWithoutParts({ node, dataDir, running, known }: Look, found: WithoutData): Promise<Assessment> {
+export async function assessWithoutParts({ node, dataDir, running, known }: Look, found: WithoutData): Promise<Judged> {
   const why = whyWithoutData(found, dataDir);
   const damage = [
     ...(await etcdRows(found, dataDir)),
@@ -40,14 +41,9 @@ export async function assessWithoutParts({ node, dataDir, running, known }: Look
   ];
   const damaged = damage.some(isDamage);
   return {
-    node: node.name,
     role: "control plane",
-    kubernetes: known?.cluster?.kubernetesVersion,
     cluster: undefined,
-    ca: clusterCaSeen(node, known),
     damage,
-    survivors: [],
-    damaged,
     verdict: damaged ? `parts 1 to 4 cannot begin here. ${why}` : `nothing is damaged on this node. ${why}`,
     next: damaged ? withoutDataSteps(found, node) : [],
   };
@@ -66,9 +62,9 @@ function withoutObstacle({ obstacle: _, ...known }: PartialFacts): PartialFacts 
 
 async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, dataDir: string): Promise<Row[]> {
   if (unit && runs === "unit") return await etcdUnitRows(unit);
-  if (runs !== "elsewhere") return [{ id: "etcd-data", what: dataDir, state: "!MISSING!", detail: "etcd's data" }];
+  if (runs !== "elsewhere") return [missing("etcd-data", dataDir, "etcd's data")];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
-  return [{ id: "etcd-data", what: "etcd", state: "known", detail: `external: ${detail}` }];
+  return [row("etcd-data", "etcd", { warning: `external: ${detail}` })];
 }
 
 /** Of etcd's own files only those that such a node has. */
@@ -92,6 +88,36 @@ function lostManifests(node: Node, { etcd }: WithoutData): Row[] {
     .map((name) => missing("manifest", `manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"));
 }
 
-function missing(id: CheckId, what: string, detail: string): Row {
-  return { id, what, state: "!MISSING!", detail };
+function missing(id: CheckId, what: string, failed: string): Row {
+  return row(id, what, { state: "missing", failed });
+}
+
+async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Row[]> {
+  const { exitCode } = await $({ quiet: true, nothrow: true })`systemctl is-active --quiet etcd`;
+  const where = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
+  return [
+    row("etcd-unit", "etcd.service", exitCode === 0 ? where : { state: "stopped", failed: where }),
+    ...lostSettings.map((what) => row(id, what, { state: "missing", failed: "etcd.service does not start without it" })),
+    ...etcdsFileRows(files),
+  ];
+}
+
+const id = "etcd-unit-file";
+
+/** One row where all are well. Whether they fit each other is etcd's own matter: it runs with them. */
+function etcdsFileRows(files: readonly string[]): Row[] {
+  const rows = files.map(etcdsFileRow);
+  const wrong = rows.filter(isDamage);
+  if (wrong.length > 0 || rows.length === 0) return wrong;
+  const [soonest] = rows.flatMap(({ detail }) => detail || []).sort();
+  return [row(id, `${rows.length} files of etcd's own`, soonest ? `the first expires on ${soonest}` : "")];
+}
+
+function etcdsFileRow(what: string): Row {
+  const text = attempt(() => readText(what));
+  if (text === undefined) return row(id, what, { state: "missing", failed: "etcd's own; every new connection to it fails without it" });
+  const info = text instanceof Fail || text.includes(" PRIVATE KEY-----") ? undefined : attempt(() => certInfo(text));
+  if (text instanceof Fail || info instanceof Fail) return row(id, what, { state: "unreadable", failed: "etcd's own" });
+  const verdict = info && timeVerdict(info);
+  return row(id, what, verdict ? { state: verdict[0], failed: verdict[1] } : info ? day(info.notAfter) : "");
 }

@@ -1,7 +1,8 @@
 /** Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA that its pods have. */
+
 import { dirname } from "node:path";
 import { command } from "../again.ts";
-import { clusterCaSeen } from "../facts/ca-copies.ts";
+import type { ClusterCa } from "../facts/ca-copies.ts";
 import { type LostFile, lostOfKubelet } from "../facts/lost-files.ts";
 import { withoutNode } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
@@ -10,8 +11,7 @@ import { lostPods } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";
-import { type Assessment, isDamage, type Row } from "./assessment.ts";
-import { withWhatComes } from "./coming-rows.ts";
+import { type Assessment, isDamage, type Judged, row, withWhatComes } from "./assessment.ts";
 import { clientPemRow, cniRows, kubeletRow } from "./kubelet-rows.ts";
 import { lostFileRows } from "./rows.ts";
 import { NO_NEW_POD } from "./verdict.ts";
@@ -20,39 +20,28 @@ import { NO_NEW_POD } from "./verdict.ts";
 const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
   `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 
-export async function assessWorker(node: Node, running: Container[] | Fail): Promise<Assessment> {
-  const { kubelet } = node;
-  const ca = readText(kubelet.clientCaFile);
+/** `seen`: the CAs on this node. */
+export async function assessWorker(node: Node, running: Container[] | Fail, seen: ClusterCa): Promise<Judged> {
+  const { clientCaFile, kubeconfig } = node.kubelet;
+  const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
+  const judge = (path: string, isThere: boolean, detail = "") => {
+    const state = isThere ? strangers.includes(path) && "other CA" : "missing";
+    return state ? { state, failed: detail } : detail;
+  };
   const files = lostOfKubelet(node);
-  const damage: Row[] = [
-    { id: "kubelet-ca", what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
-    { id: "kubelet-conf", what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
+  const damage = [
+    row("kubelet-ca", clientCaFile, judge(clientCaFile, Boolean(readText(clientCaFile)), "the CA that this kubelet trusts")),
+    row("kubelet-conf", kubeconfig, judge(kubeconfig, exists(kubeconfig))),
+    ...strangers.filter((path) => path !== clientCaFile && path !== kubeconfig).map((path) => row("kubelet-ca", path, judge(path, true))),
     clientPemRow(node),
     ...lostFileRows(files),
-    ...lostPods(node).map((pod): Row => ({ id: "manifest", what: `static pod ${pod}`, state: "!MISSING!", detail: lostPod(node) })),
+    ...lostPods(node).map((pod) => row("manifest", `static pod ${pod}`, { state: "missing", failed: lostPod(node) })),
     ...(await kubeletRow(node, running)),
   ];
-  const seen = clusterCaSeen(node);
-  const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
-  const damaged = damage.some(isDamage) || strangers.length > 0;
   const network = await cniRows(node);
-  return {
-    node: node.name,
-    kubernetes: undefined,
-    cluster: undefined,
-    ca: seen,
-    damage: [
-      ...withWhatComes(
-        damage.map((row) => (row.state === "ok" && strangers.includes(row.what) ? { ...row, state: "!OTHER CA!" } : row)),
-        node,
-      ),
-      ...network,
-    ],
-    survivors: [],
-    damaged: damaged || network.length > 0,
-    // a control plane node that lost everything has no kubelet.conf either
-    ...filesFirst(files, exists(kubelet.kubeconfig) ? workerVerdict(damaged, network.length > 0) : eitherVerdict(node)),
-  };
+  // a control plane node that lost everything has no kubelet.conf either
+  const verdict = exists(kubeconfig) ? workerVerdict(damage.some(isDamage), network.length > 0) : eitherVerdict(node);
+  return { cluster: undefined, damage: [...withWhatComes(damage, node), ...network], ...filesFirst(files, verdict) };
 }
 
 /* The conclusion for a worker, and for a node of which nothing tells whether it is one. */

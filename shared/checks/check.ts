@@ -12,7 +12,16 @@ export interface CheckRow {
 }
 
 /** A string: all is well, and how. `severity` and `mend` where they are not those of the kind. */
-export type Answer = string | Difference | { warning: string } | { failed: string; severity?: Severity; mend?: string };
+export type Answer = string | Difference | { warning: string } | Failed;
+
+interface Failed {
+  /** "" where the state says all. */
+  failed: string;
+  /** In a word: "missing", "wrong CA". */
+  state?: string;
+  severity?: Severity;
+  mend?: string;
+}
 
 /** What was looked at. `id` and `what` together are of one check only. */
 export interface Check {
@@ -20,6 +29,8 @@ export interface Check {
   area: string;
   what: string;
   result: "ok" | "warning" | "failed";
+  /** Of what has failed, in a word where there is one. */
+  state?: string;
   detail: string;
   /** It is well, and differs: `before` of its Difference, "" where nothing is to be done. */
   differs?: string;
@@ -55,16 +66,18 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
   if (typeof answer === "string") return { ...row, result: "ok", detail: answer };
   if ("differs" in answer) return { ...row, result: "ok", detail: answer.differs, differs: answer.before ?? "" };
   const way = mend.replace("…", of);
-  if ("failed" in answer)
-    return { ...row, result: "failed", detail: answer.failed, severity: answer.severity ?? severity, works, mend: answer.mend ?? way };
+  if ("failed" in answer) {
+    const { failed, state, severity = severityOf(id, state), mend = way } = answer;
+    return { ...row, result: "failed", ...(state && { state }), detail: failed, severity, works, mend };
+  }
   const ofWarning = warning ?? (severity === "weakens" ? severity : "note");
   return { ...row, result: "warning", detail: answer.warning, severity: ofWarning, works, mend: way };
 }
 
 /** How bad a state of a file or a certificate is: what it does not have yet in memory goes wrong at once where dates do not fit. */
-export function severityOf(id: CheckId, state: string): Severity {
+function severityOf(id: CheckId, state: string | undefined): Severity {
   const { severity } = KINDS[id];
-  return severity === "soon" && /^(expired|not yet valid)$/i.test(state) ? "outage" : severity;
+  return severity === "soon" && (state === "expired" || state === "not yet valid") ? "outage" : severity;
 }
 
 const RANKS = Object.keys(SEVERITIES);

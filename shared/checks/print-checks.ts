@@ -8,28 +8,51 @@ import { KINDS } from "./kinds.ts";
 /** Changes when a field of the JSON goes or gets another meaning; a new field changes nothing. */
 const SCHEMA_VERSION = 1;
 
+/** A line of a table: what was looked at, and how it is. */
+export type TableRow = Pick<Check, "what" | "result" | "state" | "detail">;
+
+/** "!MISSING!" can be seen and searched for; what is well stays small. */
+export function stateWord({ result, state }: Pick<TableRow, "result" | "state">): string {
+  if (result === "failed") return `!${(state ?? result).toUpperCase()}!`;
+  return result === "warning" ? "note" : (state ?? "ok");
+}
+
+/** Each with its sign. */
+export function printLines(lines: readonly TableRow[], head: readonly string[][] = []) {
+  const signs = [...head.map(() => undefined), ...lines.map(signOf)];
+  printTable([...head, ...lines.map((line) => [line.what, stateWord(line), line.detail])], signs);
+}
+
+/** Columns as wide as their widest cell. */
+export function printTable(rows: readonly string[][], signs: readonly (Sign | undefined)[] = []) {
+  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
+  for (const [index, row] of rows.entries())
+    answer(`  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd(), signs[index]);
+}
+
 const SIGNS: Record<Check["result"], Sign> = { ok: "√", warning: "‼", failed: "×" };
 
-export function signOf({ result }: Pick<Check, "result">): Sign {
+function signOf({ result }: TableRow): Sign {
   return SIGNS[result];
 }
 
 interface Shown {
   all?: boolean | undefined;
-  short?: boolean | undefined;
+  /** Where it stands what still works, and what mends it; "behind" has only the latter, in the same line. */
+  advice?: "below" | "behind" | "none";
 }
 
-/** The worst first. Without `all` what is well is only counted; `short`: one line each. */
-export function printChecks(checks: readonly Check[], { all, short }: Shown = {}) {
+/** The worst first. Without `all` what is well is only counted. */
+export function printChecks(checks: readonly Check[], { all, advice = "below" }: Shown = {}) {
   const shown = worstFirst(checks).filter(({ result }) => all || result !== "ok");
   for (const [index, check] of shown.entries()) {
-    answer(lineOf(check, short), signOf(check));
+    answer(lineOf(check, advice), signOf(check));
     const next = shown[index + 1];
     // what is the same for all of a kind is said once, below the last one
-    if (!short && check.severity && !(next && sameAdvice(check, next)))
+    if (advice === "below" && check.severity && !(next && sameAdvice(check, next)))
       for (const line of adviceOf(check, isOneOfMany(check, shown))) answer(line);
   }
-  if (!short) printDifferences(checks);
+  if (advice === "below") printDifferences(checks);
 }
 
 /** What works, and is not as kubeadm-config would have it; nothing where nothing differs. */
@@ -46,8 +69,10 @@ export function printDifferences(checks: readonly Check[]) {
 
 const DIFFERS = "differs from what kubeadm-config says, and works (nothing to do)";
 
-function lineOf({ result, area, what, detail, mend }: Check, short?: boolean): string {
-  return `  ${result.padEnd(8)} ${area}: ${what}: ${detail}${short && mend ? `: ${mend}` : ""}`;
+function lineOf(check: Check, advice: Shown["advice"]): string {
+  const { result, area, what, state, detail, mend } = check;
+  const parts = [area, what, state && stateWord(check), detail, advice === "behind" && mend];
+  return `  ${result.padEnd(8)} ${parts.filter(Boolean).join(": ")}`;
 }
 
 function sameAdvice(a: Check, b: Check): boolean {
@@ -91,5 +116,6 @@ export function hintOf(checks: readonly Check[]): string | undefined {
 
 /** What every `--output json` of a list of checks has. */
 export function checksAsJson(checks: readonly Check[]) {
-  return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks };
+  const said = checks.map((check) => ({ ...check, detail: [check.state, check.detail].filter(Boolean).join(": ") }));
+  return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks: said };
 }

@@ -1,4 +1,4 @@
-/** The files of a control plane node as they are now, beside those that the repair has made in memory. */
+/** The files of a control plane node as they are now, and what its servers show, beside those that the repair has made in memory. */
 import { dirname } from "node:path";
 import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -6,11 +6,12 @@ import { exists, list } from "../files/files.ts";
 import { manifestPath, podsOnDisk } from "../manifests/on-disk.ts";
 import { CERTS, certPath, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
 import { clusterServer, KUBECONFIGS, kubeconfigRow, localServer } from "../pki/kubeconfigs.ts";
-import type { ComparedFile } from "./drill-report.ts";
+import { servedPem } from "../pki/served.ts";
+import type { ComparedFile, ComparedServer } from "./drill-report.ts";
 import { certificateFields, type Fields, fieldDifferences, kubeconfigFields, manifestFields, textOf } from "./file-fields.ts";
 
 /** A file that is there, and what it says; of a CA and of a key only that it is there. */
-export interface SeenFile {
+interface SeenFile {
   is: ComparedFile["is"];
   fields: Fields;
 }
@@ -89,4 +90,32 @@ function harmless(path: string, differences: readonly string[], { facts }: Contr
   const isEither = (difference: string) => either.includes(difference.replace(/^[-+]\w+ /, ""));
   if (differences.length === 0 || !differences.every(isEither)) return undefined;
   return `as kubeadm ${facts.kubernetesVersion} writes it: ${differences.join(", ")}`;
+}
+
+/** etcd's ports are kubeadm's (app/constants). */
+function serversOf({ facts }: ControlPlaneNode) {
+  const at = (name: string, port: number) => ({ name, port, host: facts.advertiseAddress });
+  return {
+    apiserver: at("kube-apiserver", facts.bindPort),
+    "etcd-server": at("etcd", 2379),
+    "etcd-peer": at("etcd for its peers", 2380),
+  } as Record<string, ReturnType<typeof at>>;
+}
+
+/** `back`: what the repair has made. A server that does not answer is a difference: on a node that is well all of them do. */
+export async function compareServers(cp: ControlPlaneNode, back: Map<string, SeenFile>): Promise<ComparedServer[]> {
+  const rows = CERTS.flatMap((row) => {
+    const server = serversOf(cp)[row.name];
+    return server ? [{ path: certPath(row, cp.facts.certificatesDir), server }] : [];
+  });
+  return await Promise.all(
+    rows.map(async ({ path, server: { name, host, port } }) => {
+      const [shown] = await Promise.allSettled([servedPem(host, port)]);
+      const fields = shown.status === "fulfilled" ? certificateFields(shown.value) : undefined;
+      const made = back.get(path)?.fields;
+      const why = shown.status === "rejected" ? String(shown.reason) : "it shows no certificate";
+      const differences = fields ? (made ? fieldDifferences(fields, made) : ["-the file"]) : [`-no answer: ${why}`];
+      return { server: `${name}, port ${port}`, path, differences };
+    }),
+  );
 }

@@ -2,24 +2,25 @@
  * A drill on the living cluster: what the repair of rung 5 would make if /etc/kubernetes were deleted now, beside what is here. Reads only:
  * the repair is made in memory, and forgotten.
  */
+
+import { readdirSync } from "node:fs";
+import { setPriority } from "node:os";
+import { $ } from "zx/core";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { controlPlaneToRepair } from "../facts/node-to-repair.ts";
 import { failOf } from "../fail.ts";
-import { exists } from "../files/files.ts";
-import { certPath, certRow } from "../pki/certs.ts";
-import { asIfGone, entriesBelow } from "./as-if-gone.ts";
-import { compareFiles, filesOf } from "./compared-files.ts";
-import { compareServers } from "./compared-servers.ts";
+import { exists, readBytes } from "../files/files.ts";
+import { type BackupState, backupState } from "../hand-over/backup-mark.ts";
+import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import { copiesIn } from "../salvage/backup-files.ts";
+import { compareFiles, compareServers, filesOf } from "./compared-files.ts";
 import type { ComparedFile, Drill, KeptFile, Stop } from "./drill-report.ts";
 import { textOf } from "./file-fields.ts";
 import { refuseDamaged } from "./healthy-node.ts";
-import { backupOf, keptIn } from "./kept-copies.ts";
-import { lowPriority } from "./low-priority.ts";
-import { predictRestarts } from "./predicted-restarts.ts";
-import { loseFiles, rehearseRepair } from "./rehearsed-repair.ts";
-import { timeNeeded } from "./time-needed.ts";
+import { predictRestarts, timeNeeded } from "./predicted-cost.ts";
+import { asIfGone, entriesBelow, loseFiles, rehearseRepair } from "./rehearsed-repair.ts";
 import { todosOf } from "./what-to-do-now.ts";
 
 const KUBERNETES = "/etc/kubernetes";
@@ -105,4 +106,41 @@ function othersThan(files: readonly ComparedFile[], lost: readonly LostFile[], c
     .flatMap((folder) => entriesBelow(folder).filter(({ kind }) => kind === "file" || kind === "link"))
     .map(({ path }) => path)
     .filter((path) => !known.has(path) && !isLost(path) && !path.includes("/.kube-pki-repair-"));
+}
+
+/** The lowest of setpriority(2). */
+const LOWEST = 19;
+
+/** All threads of this process, and so those that they start. The disk's class is set where the machine has the program ionice. */
+async function lowPriority() {
+  const threads = readdirSync("/proc/self/task");
+  for (const thread of threads) lower(Number(thread));
+  await $({ quiet: true, nothrow: true })`ionice -c 3 -p ${threads}`;
+}
+
+/** A thread may have ended meanwhile. */
+function lower(thread: number) {
+  try {
+    setPriority(thread, LOWEST);
+  } catch (err) {
+    if (!(err instanceof Error && "code" in err && err.code === "ERR_SYSTEM_ERROR")) throw err;
+  }
+}
+
+/** `bundle`: the file, where the operator names it. Undefined in external CA mode: there is nothing to be packed. */
+function backupOf({ externalCa, certificatesDir }: ClusterFacts, bundle: string | undefined): BackupState | undefined {
+  return externalCa ? undefined : backupState(certificatesDir, bundle);
+}
+
+/** `folder`: the operator's copies, as `00-salvage files --backup` takes them. Errors: Fail where it is no folder. */
+function keptIn(folder: string | undefined, lost: readonly LostFile[]): KeptFile[] {
+  const copies = folder === undefined ? [] : copiesIn(folder, lost);
+  return lost.map((file) => {
+    const here =
+      file.kind === "folder" ? entriesBelow(file.path).flatMap(({ path, kind }) => (kind === "file" ? [path] : [])) : [file.path];
+    const isSame = (path: string) =>
+      copies.some((copy) => copy.path === path && Buffer.from(copy.content).equals(readBytes(path) ?? Buffer.of()));
+    const isThere = (path: string) => copies.some((copy) => copy.path === path);
+    return { ...file, kept: here.every(isSame) ? "same" : here.some(isThere) ? "other" : "none" };
+  });
 }

@@ -1,4 +1,5 @@
 /** A drill for the terminal. */
+import { printLines, type TableRow } from "../checks/print-checks.ts";
 import { megabytes } from "../files/room.ts";
 import { FEW, listed } from "../plain.ts";
 import { answer, VERSION } from "../run.ts";
@@ -9,15 +10,10 @@ export function printDrill(found: Drill) {
   answer(`kube-pki-repair ${VERSION}   drill, reads only   node ${node}   Kubernetes ${kubernetes}`);
   answer("if /etc/kubernetes were deleted now, and no old key were found, the repair would make:\n");
   const rows = [...KINDS.flatMap((is) => rowsOf(is, files)), ...serverRows(servers)];
-  const lines = [
-    ...rows,
-    ...lost.map(lostRow),
-    ...(backup ? [["backup of the keys", backup.fits ? "ok" : "!NONE!", backup.says]] : []),
-    ...stops.map(({ message }) => ["the repair", "!STOPS!", message]),
-  ];
-  table(lines);
+  const ofBackup = backup ? [backup.fits ? ok("backup of the keys", backup.says) : bad("backup of the keys", "none", backup.says)] : [];
+  printLines([...rows, ...lost.map(lostRow), ...ofBackup, ...stops.map(({ message }) => bad("the repair", "stops", message))]);
   if (others.length > 0) answer(`\n  not rebuilt, and named by no flag: ${listed(others)}`);
-  if (rows.some(([, state]) => state === "!CHANGED!")) answer("\n  - is here and would be missing, + would be new");
+  if (rows.some(({ state }) => state === "changed")) answer("\n  - is here and would be missing, + would be new");
   printRestarts(found);
   answer(
     `\n  compared: ${files.length} files and ${servers.length} servers, ${fieldsIn(found)} fields. Asked of the API server: ${found.apiReads} request`,
@@ -67,7 +63,7 @@ function minutes(range: readonly [number, number]): string {
 }
 
 /** One line for all that come back; a line for each one that does not. */
-function rowsOf(is: ComparedFile["is"], files: readonly ComparedFile[]): string[][] {
+function rowsOf(is: ComparedFile["is"], files: readonly ComparedFile[]): TableRow[] {
   const own = files.filter((file) => file.is === is && file.here);
   const [same, other] = [
     own.filter(({ differences }) => differences.length === 0),
@@ -75,37 +71,31 @@ function rowsOf(is: ComparedFile["is"], files: readonly ComparedFile[]): string[
   ];
   const [many, back] = WORDS[is];
   return [
-    ...(same.length > 0 ? [[`${same.length} ${many}`, "ok", back]] : []),
-    ...same.flatMap(({ path, note }) => (note ? [[path, "note", note]] : [])),
-    ...other.map(({ path, back, differences }) => [path, back ? "!CHANGED!" : "!NOT MADE!", back ? differences.join(", ") : ""]),
+    ...(same.length > 0 ? [ok(`${same.length} ${many}`, back)] : []),
+    ...same.flatMap(({ path, note }): TableRow[] => (note ? [{ what: path, result: "warning", detail: note }] : [])),
+    ...other.map(({ path, back, differences }) => (back ? bad(path, "changed", differences.join(", ")) : bad(path, "not made", ""))),
   ];
 }
 
-function serverRows(servers: Drill["servers"]): string[][] {
+function serverRows(servers: Drill["servers"]): TableRow[] {
   const other = servers.filter(({ differences }) => differences.length > 0);
   const same = servers.length - other.length;
   return [
-    ...(same > 0 ? [[`${same} servers`, "ok", "they show what they would show"]] : []),
-    ...other.map(({ server, differences }) => [server, "!CHANGED!", differences.join(", ")]),
+    ...(same > 0 ? [ok(`${same} servers`, "they show what they would show")] : []),
+    ...other.map(({ server, differences }) => bad(server, "changed", differences.join(", "))),
   ];
 }
 
-const KEPT: Record<KeptFile["kept"], [state: string, copy: string]> = {
-  same: ["kept", "your copy is the same"],
-  other: ["!LOST!", "your copy is another one"],
-  none: ["!LOST!", "nobody can rebuild it"],
-};
+const COPY = { same: "your copy is the same", other: "your copy is another one", none: "nobody can rebuild it" };
 
-function lostRow({ path, program, namedBy, kept }: KeptFile): string[] {
-  const [state, copy] = KEPT[kept];
-  return [path, state, `${named(program, namedBy)} needs it; ${copy}`];
+function lostRow({ path, program, namedBy, kept }: KeptFile): TableRow {
+  const detail = `${named(program, namedBy)} needs it; ${COPY[kept]}`;
+  return kept === "same" ? { ...ok(path, detail), state: "kept" } : bad(path, "lost", detail);
 }
+
+const ok = (what: string, detail: string): TableRow => ({ what, result: "ok", detail });
+const bad = (what: string, state: string, detail: string): TableRow => ({ what, result: "failed", state, detail });
 
 function named(program: string, namedBy: string): string {
   return namedBy.startsWith("/") ? namedBy : `${program} ${namedBy}`;
-}
-
-function table(rows: string[][]) {
-  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
-  for (const row of rows) answer(`  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd());
 }

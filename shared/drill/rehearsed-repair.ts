@@ -1,19 +1,54 @@
 /**
- * The repair of rung 5, in memory: the steps of parts 1 and 2 that make files, by the same code, with new CAs. Only inside `asIfGone`.
- * What is left out is what asks or changes others: the other members of etcd, the containers' end, the API.
+ * The repair of rung 5, in memory: the steps of parts 1 and 2 that make files, by the same code, with new CAs, while folders are thought away
+ * as in a dry run. What is left out is what asks or changes others: the other members of etcd, the containers' end, the API.
  */
+import { lstatSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { refuseNoMember } from "../etcd/own-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { failOf } from "../fail.ts";
+import { hostEntry } from "../files/files.ts";
+import { clearOverlay, note } from "../files/root.ts";
+import { tryFile } from "../files/try-file.ts";
 import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
+import { mode, silently } from "../run.ts";
 import { issueEtcdCertificates, refuseOtherFolder, refuseWhereNothingFits, startEtcd } from "../static-pods/etcd-pod.ts";
 import { issueForServers, startServers } from "../static-pods/servers.ts";
-import { restoreInMemory } from "./as-if-gone.ts";
 import type { Stop } from "./drill-report.ts";
+
+/** While `action` runs, these folders are gone, nothing is written, and nothing is said; afterwards all is forgotten. */
+export async function asIfGone<T>(folders: readonly string[], action: () => Promise<T>): Promise<T> {
+  const before = mode.dryRun;
+  mode.dryRun = true;
+  for (const folder of folders) note(folder, { kind: "gone" });
+  try {
+    return await silently(action);
+  } finally {
+    clearOverlay();
+    mode.dryRun = before;
+  }
+}
+
+/** While folders are thought away, this one is back: the operator has a copy. */
+function restoreInMemory(path: string) {
+  note(path, { kind: "tree", source: path });
+}
+
+/** Everything below a folder on the disk, whatever is thought away. */
+export function entriesBelow(folder: string): { path: string; kind: "file" | "folder" | "link" | "other" }[] {
+  const names = tryFile("list", folder, () => readdirSync(hostEntry(folder))) ?? [];
+  return names.sort().flatMap((name) => {
+    const path = join(folder, name);
+    const info = tryFile("look at", path, () => lstatSync(hostEntry(path)));
+    if (!info) return [];
+    if (info.isDirectory()) return [{ path, kind: "folder" as const }, ...entriesBelow(path)];
+    return [{ path, kind: info.isSymbolicLink() ? "link" : info.isFile() ? "file" : "other" }];
+  });
+}
 
 /** So deep do files name others (facts/lost-files.ts): each is seen when the one that names it is back. */
 const ROUNDS = 5;

@@ -6,7 +6,7 @@
  * aside when the CA is new.
  */
 import { dirname } from "node:path";
-import { attempt } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
@@ -24,6 +24,19 @@ export function trusted(path: string, caPem: string): boolean {
 export function trustedText(pem: string, caPem: string): boolean {
   const info = infoOf(pem);
   return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
+}
+
+/** What is wrong with a certificate in a text that has its key, too, in a word. */
+export function stateOfPem(read: () => string | undefined, ca: string | undefined, nodeName?: string): string | undefined {
+  const pem = attempt(read);
+  if (!pem) return "missing";
+  const info = pem instanceof Fail ? pem : attempt(() => certInfo(pem));
+  if (info instanceof Fail || pem instanceof Fail) return "unreadable";
+  if (attempt(() => keyMatches(pem, pem)) !== true) return "unreadable";
+  if (ca === undefined || attempt(() => signedBy(pem, ca)) !== true) return "other CA";
+  if (nodeName !== undefined && info.cn !== `system:node:${nodeName}`) return "other node";
+  if (isValidNow(info)) return undefined;
+  return info.notAfter < new Date() ? "expired" : "not yet valid";
 }
 
 /** Moves serving certificates of another CA aside: the kubelet requests a new one when it starts, and part 3 approves its CSR. */

@@ -1,5 +1,6 @@
 /** `report --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
 import { assess } from "../assess/assess.ts";
+import { assessmentAsJson } from "../assess/assessment.ts";
 import { lookHere } from "../assess/look-here.ts";
 import { may } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
@@ -54,7 +55,7 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
 /** What 00-assess says; why it cannot, where it cannot. */
 async function assessment(etcdData: string | undefined): Promise<unknown> {
   const assessed = await attemptLater(async () => assess(await lookHere(etcdData)));
-  return assessed instanceof Fail ? { error: assessed.message, hint: assessed.hint } : assessed;
+  return assessed instanceof Fail ? { error: assessed.message, hint: assessed.hint } : assessmentAsJson(assessed);
 }
 
 interface BundledFile {

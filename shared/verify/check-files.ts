@@ -1,6 +1,6 @@
 /** Checks of this control plane node's files: certificates, kubeconfigs, manifests and what they need. */
 
-import { type Answer, type CheckRow, severityOf } from "../checks/check.ts";
+import type { Answer, CheckRow } from "../checks/check.ts";
 import { type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -33,7 +33,7 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(cp) });
   for (const finding of pkiFindings({ ...wholePki(facts), kubeconfigs }, facts)) {
     const id = checkIdOf(finding.name);
-    yield row(id, () => (finding.name === "kubelet" ? "see the kubelet's checks" : findingAnswer(id, finding)));
+    yield row(id, () => (finding.name === "kubelet" ? "see the kubelet's checks" : findingAnswer(finding)));
   }
   for (const { name, namespace } of [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...otherStaticPods(cp)])
     yield row("manifest", () => manifestAnswer(manifestPath(cp, name, namespace)), name);
@@ -48,13 +48,13 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   if (!facts.externalCa) yield row("backup", () => backupAnswer(facts.certificatesDir));
 }
 
-function findingAnswer(id: CheckId, { state, detail, differs }: Finding): Answer {
-  return state === "ok" ? (differs ?? detail) : { failed: `${state}: ${detail}`, severity: severityOf(id, state) };
+function findingAnswer({ state, detail, differs }: Finding): Answer {
+  return state === "ok" ? (differs ?? detail) : { state, failed: detail };
 }
 
 function manifestAnswer(path: string): Answer {
   const manifest = readManifest(path);
-  if (!manifest) return { failed: "missing" };
+  if (!manifest) return { state: "missing", failed: "" };
   // a volume without a type may be missing: it is mounted empty then
   const missing = hostFiles(manifest).filter(({ type, path }) => type !== "" && !type.endsWith("OrCreate") && !exists(path));
   return missing.length === 0

@@ -5,7 +5,7 @@ import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { readText } from "../files/files.ts";
 import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import { type Container, containersIfAny } from "../node/containers.ts";
-import { trustedText } from "../node/kubelet-certs.ts";
+import { stateOfPem } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { certInfo } from "../pki/certificate.ts";
@@ -41,11 +41,11 @@ function stopped(all: readonly Container[]): Answer {
 }
 
 function clientCertificate({ name, kubelet }: Node): Answer {
-  const pem = clientText(kubelet);
-  if (!trustedText(pem, readText(kubelet.clientCaFile) ?? ""))
-    return { failed: `missing, expired, or not signed by ${kubelet.clientCaFile}` };
-  const { cn, notAfter } = certInfo(pem);
-  return cn === `system:node:${name}` ? `${cn}, until ${day(notAfter)}` : { failed: `is for "${cn}"` };
+  const { clientCaFile } = kubelet;
+  const state = stateOfPem(() => clientText(kubelet), readText(clientCaFile), name);
+  if (state) return { state, failed: `it has to be of system:node:${name}, signed by ${clientCaFile}` };
+  const { cn, notAfter } = certInfo(clientText(kubelet));
+  return `${cn}, until ${day(notAfter)}`;
 }
 
 /** Of the network plugin's program on this node. */
@@ -58,7 +58,7 @@ async function cniKubeconfig({ kubelet: { clientCaFile } }: Node, path: string):
 
 async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {
   const conf = readKubeconfig(kubeconfig);
-  if (!conf) return { failed: "missing" };
+  if (!conf) return { state: "missing", failed: "" };
   if (trustedKeys(conf.caPem).isDisjointFrom(trustedKeys(readText(clientCaFile))))
     return { failed: `trusts another CA than ${clientCaFile}` };
   await KubeApi.from(conf).get(`/api/v1/nodes/${name}`);

@@ -34,17 +34,17 @@ export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): Async
 
 function marksAnswer(lost: LostNode, now: ApiNode): Answer {
   const commands = putBackCommands(lost, now);
-  return commands.length === 0 ? "as before" : { failed: `!CHANGED! ${commands.join("; ")}${orMeant(lost.folder)}` };
+  return commands.length === 0 ? "as before" : { state: "changed", failed: `${commands.join("; ")}${orMeant(lost.folder)}` };
 }
 
 function podAnswer({ name, folder }: LostNode, pod: LostNode["pods"][number], pods: readonly Pod[], cp: ControlPlaneNode): Answer {
   const back = `${putManifest(pod.file, name, cp)}${orMeant(folder)}`;
   const mirror = pods.find(({ metadata, spec }) => metadata.name === `${pod.name}-${name.toLowerCase()}` && spec.nodeName === name);
   const now = mirror && attempt(() => asItRan(manifestFromMirrorPod(mirror, name), mirror).manifest);
-  if (!now || now instanceof Fail) return { failed: `!MISSING! ${back}` };
+  if (!now || now instanceof Fail) return { state: "missing", failed: back };
   const lasting = (manifest: Manifest) => withoutOldSaKey(manifest, cp.facts.certificatesDir);
   const differences = manifestDifferences(lasting(now), lasting(pod.manifest));
-  return differences.length === 0 ? "as before" : { failed: `!CHANGED! ${differences.join(" ")}: ${back}` };
+  return differences.length === 0 ? "as before" : { state: "changed", failed: `${differences.join(" ")}: ${back}` };
 }
 
 function orMeant(folder: string) {

@@ -9,15 +9,16 @@ import { type Ending, endingsHere, forecast } from "../checks/forecast.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { askControlPlaneNode, type ControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { controlPlaneWithoutData, isNotKubeadms, whyWithoutData } from "../facts/no-etcd-data.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
-import { step } from "../run.ts";
+import { mode, say, step } from "../run.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { clusterChecks } from "./check-cluster.ts";
-import { withoutDataCheck } from "./check-data.ts";
 import { clockCheck, fileChecks } from "./check-files.ts";
 import { kubeletChecks } from "./check-kubelet.ts";
 import { nodeChecks, seenNodes } from "./check-nodes.ts";
@@ -95,4 +96,43 @@ function noLook(obstacle: Fail): CheckRow {
 function noAdmin(fail: Fail): CheckRow {
   const words = `${fail.message}; ${fail.hint}`;
   return { id: "admin-conf", look: () => (fail instanceof Refused ? { warning: words } : { failed: words }) };
+}
+
+/** Undefined where everything can be looked at, and on a worker. Where etcd is not kubeadm's, that is no damage. */
+function withoutDataCheck(node: Node, known: PartialFacts | undefined, dataDir: string): CheckRow | undefined {
+  // etcd is not kubeadm's, so neither are its certificates
+  const found = known && isNotKubeadms(known.home) ? { etcd: known.home, from: [] } : controlPlaneWithoutData(node, dataDir);
+  if (!found) return undefined;
+  const why = whyWithoutData(found, dataDir);
+  const warning = `${why}; only this node's kubelet was checked`;
+  return { id: "etcd-data", look: () => (isNotKubeadms(found.etcd) ? { warning } : { failed: why }) };
+}
+
+interface Found {
+  checks: readonly Check[];
+}
+
+/** The last look: one where nothing failed, or the one at the end of these seconds. 0: looks no more. */
+export async function untilGood<T extends Found>(first: T, look: () => Promise<T>, seconds: number): Promise<T> {
+  let now = first;
+  if (seconds === 0 || failedOf(now).length === 0) return now;
+  say(`waiting, ${seconds} s at most, for ${nameFailed(now)}`);
+  mode.again = true;
+  const isGood = async () => {
+    now = await look();
+    return failedOf(now).length === 0;
+  };
+  const hint = "Ctrl-C ends it; 05-verify without --wait says what mends it";
+  await undefinedOnTimeout(waitFor(() => nameFailed(now), isGood, { seconds, easing: true, hint }));
+  return now;
+}
+
+function failedOf({ checks }: Found): Check[] {
+  return checks.filter(({ result }) => result === "failed");
+}
+
+/** The first of them by name: a cluster may have thousands of nodes. */
+function nameFailed(found: Found): string {
+  const names = failedOf(found).map(({ area, what }) => `${area}: ${what}`);
+  return names.length > 3 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");
 }

@@ -175,8 +175,8 @@ export function wrongIn(
     );
   if (foreigners.includes("ca")) {
     hold(
-      "!FOREIGN!",
-      bad.some(({ state }) => state === "!FOREIGN!"),
+      "foreign",
+      bad.some(({ state }) => state === "foreign"),
       true,
     );
     return wrong;

@@ -95,7 +95,7 @@ test("a control plane node that is lost, and has joined again as another one", a
   const objects = { "/api/v1/nodes/m2": now, [`${LEASES}/m2`]: lease(0), ...Object.fromEntries(pods) };
   using _api = serveRunning(node, { objects });
   const said = await shows(node, ["02-control-plane --lost m2", ...VERIFY]);
-  expect(said).toContain("m2, which has joined again: kube-apiserver: !CHANGED! +");
+  expect(said).toContain("m2, which has joined again: kube-apiserver: !CHANGED!: +");
   expect(said).toContain("patch --type merge --patch-file /root/kube-pki-repair-");
 });
 

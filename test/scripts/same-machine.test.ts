@@ -90,8 +90,8 @@ test("05-verify names what a control plane node that has joined again has lost, 
   const begin = "nodes: m2, which has joined again:";
   const meant = `; or, if it is to be so: rm -r ${folder}`;
   expect(rows).toEqual([
-    `  failed   ${begin} labels, taints, annotations: !CHANGED! ${kubectl} label --overwrite node m2 disk=nvme; ${kubectl} taint --overwrite node m2 storage=only:NoExecute${meant}`,
-    `  failed   ${begin} kube-apiserver: !CHANGED! +--event-ttl=1h -${HAND_EDIT}: scp -p ${folder}/kube-apiserver.yaml root@m2:/etc/kubernetes/manifests/${meant}`,
+    `  failed   ${begin} labels, taints, annotations: !CHANGED!: ${kubectl} label --overwrite node m2 disk=nvme; ${kubectl} taint --overwrite node m2 storage=only:NoExecute${meant}`,
+    `  failed   ${begin} kube-apiserver: !CHANGED!: +--event-ttl=1h -${HAND_EDIT}: scp -p ${folder}/kube-apiserver.yaml root@m2:/etc/kubernetes/manifests/${meant}`,
     `  ok       ${begin} etcd: as before`,
     `  ok       ${begin} kube-controller-manager: as before`,
     `  ok       ${begin} kube-scheduler: as before`,

@@ -3,7 +3,7 @@ import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { assess } from "../../../shared/assess/assess.ts";
-import { type Assessment, checkOf } from "../../../shared/assess/assessment.ts";
+import { type Assessment, assessmentAsJson } from "../../../shared/assess/assessment.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
@@ -344,12 +344,14 @@ const ROWS: Row[] = [
 const holds = decisions("assess");
 
 /** What is decided, without the sentences. */
-function decidedOf({ role, damage, survivors, deep, verdict, next, filesBack, course, ca, ...said }: Assessment) {
-  const bad = damage.filter(({ state }) => state !== "ok");
+function decidedOf(assessment: Assessment) {
+  const { role, damage, survivors, deep, verdict, next, filesBack, course, ca, ...said } = assessment;
+  const shown = assessmentAsJson(assessment).damage;
+  const bad = damage.map((row, i) => ({ ...row, state: shown[i]!.state })).filter(({ state }) => state !== "ok");
   return {
     is: [role, ...(said.damaged ? ["damaged"] : []), ...(said.well ? ["well"] : [])].join(", "),
     rows: bad.map((row) => {
-      const { severity, mend, works } = checkOf(row);
+      const { severity, mend, works } = row;
       const until = works?.includes("The first certificate") && "until a day";
       const now = row.serversStopped && "at once";
       return [row.state, row.id, row.what, now, row.until && "dated", severity, until, mend && `→ ${mend}`].filter(Boolean).join(" ");

@@ -1,6 +1,6 @@
 /** What becomes of a row: well, a warning, a failure with what still works and what mends it, an error that says itself what is wrong. */
 import { expect, test } from "bun:test";
-import { type Check, type CheckRow, Checks, found, severityOf, summaryOf, worstFirst } from "../../../shared/checks/check.ts";
+import { type Check, type CheckRow, Checks, found, summaryOf, worstFirst } from "../../../shared/checks/check.ts";
 import { hintOf } from "../../../shared/checks/print-checks.ts";
 
 async function resultOf(look: CheckRow["look"]): Promise<Check[]> {
@@ -51,10 +51,10 @@ test("rows that end in an error leave the results of those before", async () => 
 test.each([
   ["certificate-apiserver", "missing", "soon"],
   ["certificate-apiserver", "expired", "outage"],
-  ["certificate-apiserver", "NOT YET VALID", "outage"],
+  ["certificate-apiserver", "not yet valid", "outage"],
   ["kubeconfig-admin", "expired", "weakens"],
 ] as const)("%s that is %s: %s", (id, state, severity) => {
-  expect(severityOf(id, state)).toBe(severity);
+  expect(found({ id }, { state, failed: "" })).toMatchObject({ result: "failed", state, severity });
 });
 
 test("the worst stands first, what failed before warnings, those of a kind together, and what is well last", () => {
@@ -79,7 +79,7 @@ test("the worst stands first, what failed before warnings, those of a kind toget
 });
 
 test("the last line leads to a part of the repair where one mends it, else to what each check names", () => {
-  const returned = found({ id: "node-returned", of: "m2" }, { failed: "!CHANGED!" });
+  const returned = found({ id: "node-returned", of: "m2" }, { state: "changed", failed: "" });
   const lost = found({ id: "certificate-apiserver" }, { failed: "missing" });
   expect(hintOf([found({ id: "backup" }, { warning: "none" })])).toBeUndefined();
   expect(hintOf([returned])).toBe("type what mends each, then run this again");

@@ -1,11 +1,49 @@
-/** The conclusion of `00-assess --deep`: the rung of the ladder, and the commands that follow from what was found. */
+/** What follows from lost keys: look for them; and after `00-assess --deep` the rung of the ladder, and the commands that follow from what was found. */
+
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { courseFrom, HOLD, type Known, type OldSaKey, wayFrom, withoutKeys } from "../facts/course.ts";
+import { courseFrom, HOLD, type Known, type OldSaKey, partsHere, wayFrom, withoutKeys } from "../facts/course.ts";
+import { CERTS, isInternal } from "../pki/certs.ts";
+import type { Finding } from "../pki/examine.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./assessment.ts";
 
-/** The rung, why, and what to type. */
+/** For the first line: keys that cost nobody else anything are not worth it. */
+export function lostAndWay(lostKeys: readonly Finding[], oldKey: OldSaKey): Pick<NodeVerdict, "lost" | "way"> {
+  const names = lostKeys.map(({ name }) => name);
+  if (names.every(isInternal)) return {};
+  return { lost: lostKeys.map(keyFile), way: `00-assess --deep → 00-salvage → if nothing is found: ${wayFrom(names, oldKey)}` };
+}
+
+function keyFile({ name }: Finding): string {
+  return `${CERTS.find((row) => row.name === name)?.file ?? name}.key`;
+}
+
+/** Nobody has searched for them yet. */
+export function lostVerdict(names: readonly string[], oldKey: OldSaKey): NodeVerdict {
+  const lost = `keys lost on this node: ${names.join(", ")}`;
+  if (names.every(isInternal))
+    return {
+      rung: 0,
+      verdict: `${lost}. Only control plane nodes trust them. If no other control plane node has them, make new ones: nothing else changes`,
+      next: inLines(partsHere(names)),
+    };
+  const madeNew = names.includes("ca") ? "new CA, every node rejoins" : "a new service-account key";
+  return {
+    verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: ${madeNew}, pods restart`,
+    next: inLines([...LOOK_FIRST, ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST }))]),
+  };
+}
+
+const LOOK_FIRST: readonly Todo[] = [
+  ...HOLD,
+  { command: command("00-assess --deep"), note: "says where each key can still be found; reads only" },
+  { command: command("00-salvage"), note: "looks for the old keys and puts them back" },
+];
+
+const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
+
+/** After the search: the rung, why, and what to type. */
 export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Known, "others" | "expired" | "leavesOut">): NodeVerdict {
   const irreplaceable = deep.keys.filter(isIrreplaceable);
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);

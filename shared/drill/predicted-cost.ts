@@ -1,11 +1,40 @@
 /**
- * How long a repair of rung 5 takes on a cluster of this size: an estimate. What each command takes on one node is measured by the
- * rehearsals (plan/effort.ts); what grows with the cluster is added to that as a straight line. The time in which an operator reads is not.
+ * What a repair of rung 5 costs on this cluster: the pods that part 4 restarts, and the time. The restarts are found by part 4's own code in
+ * etcd's data: the API server is asked nothing, and whether a webhook answers only part 4 itself can find out. What each command takes on one
+ * node is measured by the rehearsals (plan/effort.ts); what grows with the cluster is added to that as a straight line. The time in which an
+ * operator reads is not.
  */
+import { withOpened } from "../etcd-location/etcd-folders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { failOf } from "../fail.ts";
 import { stat } from "../files/files.ts";
 import { effortOf } from "../plan/effort.ts";
-import type { Restarts, TimeNeeded } from "./drill-report.ts";
+import { reportedOf, restartsOf } from "../workloads/choice.ts";
+import { label, type PodOwner } from "../workloads/pod-owners.ts";
+import { refuseHopeless } from "../workloads/rollout.ts";
+import { staleGroups } from "../workloads/stale-pods.ts";
+import type { RestartedWorkload, Restarts, TimeNeeded } from "./drill-report.ts";
+import { storedApi } from "./stored-api.ts";
+
+/** `newCa`: the CA that the repair has made. All that has the old one mounted is stale then. */
+export async function predictRestarts(cp: ControlPlaneNode, newCa: string): Promise<Restarts> {
+  const restarts: Restarts = { workloads: [], left: [] };
+  const unread = await failOf(async () => {
+    const api = storedApi(withOpened(cp.data, cp.etcd.apiServer));
+    const groups = await staleGroups(api, newCa, { since: new Date() });
+    for (const owner of groups.flatMap(restartsOf)) {
+      const why = await failOf(() => refuseHopeless(api, owner));
+      if (why) restarts.left.push({ ...shown(owner), why: why.message, hint: why.hint });
+      else restarts.workloads.push(shown(owner));
+    }
+    for (const owner of reportedOf(groups)) restarts.left.push({ ...shown(owner), why: owner.reason ?? "" });
+  });
+  return unread ? { ...restarts, unknown: unread.message } : restarts;
+}
+
+function shown(owner: PodOwner): RestartedWorkload {
+  return { workload: label(owner), pods: owner.pods.map(({ metadata }) => metadata.name) };
+}
 
 /** Bytes a second: the copy of etcd's data, on a disk that others use. */
 const COPY = 100e6;
