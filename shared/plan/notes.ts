@@ -1,5 +1,5 @@
 /** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
-import { command, type Said } from "../again.ts";
+import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { STOP_ETCD } from "../etcd/peers.ts";
 import type { LostNodes } from "../facts/course.ts";
@@ -16,16 +16,10 @@ export interface Note {
   commands: string[];
 }
 
-type Asked = Pick<PlanFacts, "lost" | "user" | "worker" | "endpoint" | "lostOn">;
+type Asked = Pick<PlanFacts, "lost" | "user" | "said">;
 
-/** What was said once is remembered: for the next plan. */
-function said({ lost, user, worker, endpoint, lostOn }: Asked): Said {
-  const more = { worker, endpoint, "lost-on": lostOn, user: user === ROOT ? undefined : user };
-  return { without: lost.away, lost: lost.names, ...more };
-}
-
-function again(asked: Asked): string {
-  return `Then print the plan again: ${command("plan", said(asked))}`;
+function again({ said }: Asked): string {
+  return `Then print the plan again: ${command("plan", said)}`;
 }
 
 /** In a sentence or two; unset where there are no steps. `pods`: how many the cluster has. */
@@ -96,7 +90,7 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
     [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
     [
       isHope && others !== undefined,
-      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one: ${command("plan", said(asked))}`,
+      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one: ${command("plan", asked.said)}`,
       [],
     ],
     [
@@ -107,7 +101,7 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
     [
       isHope && !deep?.diskSearched,
       "The disk was not searched. This does it, which may take long, and prints the plan anew.",
-      [command("plan --deep", said(asked))],
+      [command("plan --deep", asked.said)],
     ],
   ];
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));

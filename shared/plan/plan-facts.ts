@@ -1,6 +1,6 @@
 /** What a plan needs beside the assessment: the cluster, and which of its nodes will not come back. Reads only; it asks etcd. */
 
-import { again, command, type LeftOut, leftNames } from "../again.ts";
+import { again, command, type LeftOut, leftNames, type Said } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
@@ -21,12 +21,8 @@ export interface PlanFacts {
   lost: LostNodes;
   /** Who the operator is on the nodes. */
   user: string;
-  /** As typed: names of workers whose label says more. */
-  worker: readonly string[];
-  /** As typed: the lines that take it have it. */
-  endpoint?: string | undefined;
-  /** The same. */
-  lostOn: readonly string[];
+  /** The operator's words of the cluster: each line of the plan that takes one has it. */
+  said: Said;
 }
 
 interface Asked extends LeftOut {
@@ -46,14 +42,9 @@ export async function factsForPlan(
 ): Promise<PlanFacts> {
   const known = cluster && data && { cluster, data };
   refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...worker]);
-  return {
-    known,
-    user,
-    worker,
-    endpoint,
-    lostOn,
-    lost: cp ? await lostNodes(cp, { without, lost }, lostOn) : { ...NONE_LOST, names: lost, away: without },
-  };
+  const nodes = cp ? await lostNodes(cp, { without, lost }, lostOn) : { ...NONE_LOST, names: lost, away: without };
+  const more = { worker, endpoint, "lost-on": lostOn, user: user === ROOT ? undefined : user };
+  return { known, lost: nodes, user, said: { without: nodes.away, lost: nodes.names, ...more } };
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {

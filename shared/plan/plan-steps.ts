@@ -32,13 +32,13 @@ type Placed = Omit<PlanStep, "number"> & { part: number };
 export function stepsOf(
   blocks: readonly Block[],
   nodes: readonly PlanNode[],
-  { lost, ...words }: Pick<PlanFacts, "lost" | "user" | "endpoint" | "lostOn">,
+  facts: Pick<PlanFacts, "lost" | "user" | "said">,
 ): (Placed & { number: number })[] {
   const file = workersFile(nodes);
   const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
   return [
     ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
-    ...blocks.flatMap((block, index) => stepsIn(block, { ...words, nodes, lost, isKept: isPrinted(blocks.slice(index + 1)) })),
+    ...blocks.flatMap((block, index) => stepsIn(block, { ...facts, nodes, isKept: isPrinted(blocks.slice(index + 1)) })),
   ]
     .filter(({ on }) => on.length > 0)
     .map((step, index) => ({ ...step, number: index + 1 }));
@@ -49,14 +49,13 @@ function isPrinted(after: readonly Block[]): boolean {
   return after.find((block) => block.on)?.printed === true;
 }
 
-interface Around extends Pick<PlanFacts, "lost" | "user" | "endpoint" | "lostOn"> {
+interface Around extends Pick<PlanFacts, "lost" | "user" | "said"> {
   nodes: readonly PlanNode[];
   /** A later step needs what it prints. */
   isKept: boolean;
 }
 
-function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Placed[] {
-  const { user } = words;
+function stepsIn(block: Block, { nodes, lost, isKept, user, said }: Around): Placed[] {
   const { part = 0, exit } = block;
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
@@ -73,7 +72,7 @@ function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Place
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
-      commands.map((command) => commandSaid(command, block, { ...words, lost })),
+      commands.map((command) => commandSaid(command, block, { lost, said })),
       at,
       { ...block, user, isKept },
     ),
@@ -81,10 +80,11 @@ function stepsIn(block: Block, { nodes, lost, isKept, ...words }: Around): Place
 }
 
 /** Part 2 takes out members of etcd: a worker is none. NODE stands for all that are lost. */
-function commandSaid(command: string, { task }: Block, { lost, endpoint, lostOn }: Pick<Around, "lost" | "endpoint" | "lostOn">): string {
-  const { names, away, controlPlanes } = lost;
-  const said = { without: away, lost: task === "control-plane" ? controlPlanes : names, endpoint, "lost-on": lostOn };
-  return withSaid(command, said).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
+function commandSaid(command: string, { task }: Block, { lost, said }: Pick<PlanFacts, "lost" | "said">): string {
+  const { names, controlPlanes } = lost;
+  return withSaid(command, task === "control-plane" ? { ...said, lost: controlPlanes } : said).replace(/\bNODE\b/, (word) =>
+    names.length > 0 ? shell`${names}` : word,
+  );
 }
 
 /** With what part 2 takes out for good. */

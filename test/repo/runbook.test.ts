@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
-import { TASKS, type Task } from "../../shared/facts/course.ts";
+import { courseFrom, type Known, TASKS, type Task } from "../../shared/facts/course.ts";
 import { FOR_GOOD } from "../../shared/for-good.ts";
 import { effortOf } from "../../shared/plan/effort.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
@@ -126,4 +126,25 @@ test("each task of a repair has its fences, in the order of the table, and each 
   expect(typed.filter(({ task }) => !task).map(({ line }) => line)).toEqual([]);
   const tasks = new Set(typed.map(({ task }) => task!));
   expect([...tasks]).toEqual(Object.keys(TASKS) as Task[]);
+});
+
+/** Tasks that the page has without `if=`, as who reads it decides: its parts say when they find nothing to do. */
+const BY_READING: Task[] = ["hold", "look", "look-around", "tokens"];
+
+test.each<[tags: string, known: Known]>([
+  ["old-cas", {}],
+  ["old-cas join", { expired: "some" }],
+  ["old-cas join same-keys", { expired: "all", others: ["cp2"] }],
+  ["old-cas several-control-planes", { others: ["cp2"] }],
+  ["old-cas lost-nodes", { leavesOut: true }],
+  ["salvage new-internal-cas", { found: true, lost: ["etcd-ca"] }],
+  ["new-cas join", { lost: ["ca"] }],
+  ["new-cas join old-tokens several-control-planes", { lost: ["ca", "sa"], oldKey: "in tokens", others: ["cp2"] }],
+])("who follows the page by if=%s types the tasks of the course of %j", (tags, known) => {
+  const course = courseFrom(known);
+  const typed = blocks.filter(({ part, on, carry }) => part !== undefined && (on || carry));
+  const byPage = typed.filter(({ if: words }) => words?.some((word) => tags.split(" ").includes(word)) ?? true);
+  const byTable = typed.filter(({ task }) => course.includes(task!));
+  const shown = (some: typeof blocks) => some.filter(({ task }) => !BY_READING.includes(task!)).map(({ line, task }) => `${line} ${task}`);
+  expect(shown(byPage)).toEqual(shown(byTable));
 });
