@@ -30,7 +30,7 @@ const TAKES = {
   endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,
   "lost-on": /^(plan|01-etcd|02-control-plane)\b/,
   user: PLAN,
-  "etcd-data": /^(?!join-again|03-join)/,
+  "etcd-data": /^(?!join-again|03-join|pack-kit)/,
 };
 
 export type Said = { [option in keyof typeof TAKES]?: string | readonly string[] | undefined };

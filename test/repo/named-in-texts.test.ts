@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Glob } from "bun";
 import packageJson from "../../package.json" with { type: "json" };
+import { command, type Said } from "../../shared/again.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { helpOf, SCRIPTS } from "./help.ts";
 import { lineOf, type Source } from "./sources.ts";
@@ -59,6 +60,21 @@ test("an unknown script, word or option is seen, in a page and in code", () => {
 test("each script, with its words and options, that a page, a hint or a --help names is there", () => {
   expect(sources.flatMap(wrongCommands)).toEqual([]);
   expect(sources.filter(({ path }) => path.endsWith(".md")).flatMap(wrongSpans)).toEqual([]);
+});
+
+const SAID: Required<Said> = { without: "x", lost: "x", worker: "x", endpoint: "x", "lost-on": "x", user: "x", "etcd-data": "x" };
+
+/** On another machine than the one that says it, or its own meaning of the word. */
+const NOT_SAID: Record<string, string[]> = { "03-join": ["etcd-data"], "join-again": ["lost", "etcd-data"] };
+
+test("what a printed line takes of what was said, by again.ts, is what its script takes", () => {
+  for (const [script, help] of HELP) {
+    const known = Object.keys(SAID).filter((name) => new RegExp(`^ {4}(--\\S+ \\S+, )?--${name} `, "m").test(help));
+    const words = [script, ...["open", "close", "approve", "retire"].map((word) => `${script} ${word}`)];
+    const lines = words.filter((one, index) => index === 0 || help.includes(one.replace(" ", ".ts ")));
+    const taken = lines.flatMap((line) => command(line, SAID).match(/(?<=--)[a-z-]+/g) ?? []);
+    expect([script, [...new Set(taken)].sort()]).toEqual([script, known.filter((name) => !NOT_SAID[script]?.includes(name)).sort()]);
+  }
 });
 
 /** Headings, and what a paragraph or a cell of a table begins with in bold. */
