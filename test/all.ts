@@ -86,6 +86,7 @@ const CHECKS: Check[] = [
   { name: "tests in process", command: bunTest(TESTS.inProcess), runs: "ok", count: countTests },
   { name: "tests of scripts and kits", command: bunTest(TESTS.scripts), runs: "scripts", count: countTests },
   { name: "a sample of the soaks", command: bunTest(TESTS.sampled), runs: "scripts", env: { SAMPLE: "1" }, count: countTests },
+  { name: "etcd's data, cut off and changed everywhere", command: bunTest(["test/shared/etcd-data/data.test.ts"]), runs: "soak", env: { EVERY_PLACE: "1" }, count: countTests },
   { name: "soaks", command: bunTest(TESTS.soaks), runs: "soak", count: countTests },
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], runs: "beside the lab", count: countLines },

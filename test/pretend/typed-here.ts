@@ -43,10 +43,14 @@ export async function typeHere(line: string, env: Record<string, string> = {}): 
   const { main } = (await import(path)) as { main: () => Promise<unknown> };
   const said = { stdout: "", stderr: "" };
   const leave = [spied(said), inPlace(process, { argv: [process.argv[0], path, ...words], exitCode: 0 })];
-  leave.push(inPlace(process.env, { PWD: "/root", ...env }), withoutItsEnd());
+  leave.push(inPlace(process.env, { PWD: "/root", ...env }));
+  const end = withoutItsEnd();
+  let exitCode = 1;
   try {
-    return { exitCode: await codeOf(main), ...said };
+    exitCode = await codeOf(main);
+    return { exitCode, ...said };
   } finally {
+    end(exitCode);
     for (const back of leave.reverse()) back();
     clearOverlay();
     Object.assign(mode, { dryRun: false, script: "", again: false });
@@ -89,9 +93,9 @@ function inPlace<T extends object>(of: T, values: Record<string, unknown>) {
 /** What waits for the process's end is done at the script's: the lock goes, and nothing is kept any more. */
 function withoutItsEnd() {
   const before = process.listeners("exit");
-  return () => {
+  return (exitCode: number) => {
     for (const listener of process.listeners("exit").filter((one) => !before.includes(one))) {
-      listener.call(process, 0);
+      listener.call(process, exitCode);
       process.removeListener("exit", listener);
     }
     listenToRun(undefined);

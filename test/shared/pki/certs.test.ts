@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { canonicalIp, endpointHost, endpointUrl, firstAddress, ipBytes, names } from "../../../shared/pki/addresses.ts";
-import { CERTS, certRow, minorOf, SERVICE_ACCOUNT_KEYS, subjectOf } from "../../../shared/pki/certs.ts";
+import { algorithmLike, CERTS, certRow, minorOf, SERVICE_ACCOUNT_KEYS, subjectOf } from "../../../shared/pki/certs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
 test("every CA stands above what it signs, and names and files are unique", () => {
@@ -13,6 +13,20 @@ test("every CA stands above what it signs, and names and files are unique", () =
 
 test("what travels between control plane nodes is exactly the roots and sa; only leaves have usages", () => {
   for (const row of CERTS) expect([row.name, row.shared === true, row.usages.length === 0]).toEqual([row.name, !row.ca, !row.ca]);
+});
+
+test.each([
+  ["RSA-1024", "RSA-2048"],
+  ["RSA-2048", "RSA-2048"],
+  ["RSA-3072", "RSA-3072"],
+  ["RSA-3500", "RSA-4096"],
+  ["RSA-4608", "RSA-4096"],
+  ["ECDSA-P256", "ECDSA-P256"],
+  ["ECDSA-P384", "ECDSA-P384"],
+  ["ECDSA-P521", "ECDSA-P384"],
+  ["Ed25519", undefined],
+])("beside a CA of %s new keys are of %p: the next larger that kubeadm makes, or its largest", (name, like) => {
+  expect(algorithmLike(name)).toBe(like as ReturnType<typeof algorithmLike>);
 });
 
 // kubernetes/kubernetes#119859, #120521, #121837 (1.29), #138957 (1.37) and its cherry-picks into 1.33 to 1.36

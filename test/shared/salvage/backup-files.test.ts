@@ -60,3 +60,16 @@ test("a huge folder, or a huge file, is not taken, with the line to do it by han
   );
   expect(box.said.filter((line) => line.includes("/srv/copies/enc.yaml: left out"))).toHaveLength(1);
 });
+
+test.each([
+  [0o640, 0o640],
+  [0o644, 0o644],
+  [0o600, 0o600],
+  [0o666, 0o600],
+  [0o755, 0o600],
+  [0o620, 0o600],
+])("a copy of mode 0%o, in octal, comes back with %o: who may rewrite it, or a stick without permissions, says nothing", (mode, wanted) => {
+  using box = sandbox();
+  write(`${box.dir}/srv/copies/enc.yaml`, "right", mode);
+  expect(copiesIn("/srv/copies", [lost(CONF)]).map((copy) => copy.mode)).toEqual([wanted]);
+});

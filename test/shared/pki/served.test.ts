@@ -1,0 +1,34 @@
+/** shared/pki/served.ts: who answers at a place, told by the certificate that it shows. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
+import { whoAnswers } from "../../../shared/pki/served.ts";
+import { pretendApi } from "../../pretend/api.ts";
+import { FACTS } from "../../pretend/cluster.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+const [ca, other] = await Promise.all([issueCa(certRow("ca"), FACTS), issueCa(certRow("ca"), FACTS)]);
+const here = { ...FACTS, advertiseAddress: "127.0.0.1" };
+const server = await issueLeaf(certRow("apiserver"), ca, here);
+const elsewhere = await issueLeaf(certRow("apiserver"), ca, { ...FACTS, advertiseAddress: "10.0.0.9" });
+const client = await issueLeaf(certRow("apiserver-kubelet-client"), ca, here);
+
+test.each([
+  ["ours", server, ca, undefined],
+  ["ours", elsewhere, ca, "kubernetes.default"],
+  ["not for this name", elsewhere, ca, undefined],
+  ["not for this name", server, ca, "example.org"],
+  ["a stranger", client, ca, undefined],
+  ["a stranger", server, other, undefined],
+] as const)("%s", async (who, tls, trusted, name) => {
+  using api = pretendApi({ tls });
+  expect(await whoAnswers(api.url, trusted.cert, name)).toBe(who);
+});
+
+test("nobody", async () => {
+  const api = pretendApi({ tls: server });
+  api[Symbol.dispose]();
+  expect(await whoAnswers(api.url, ca.cert)).toBe("nobody");
+});
