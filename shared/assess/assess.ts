@@ -1,6 +1,6 @@
 /** Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
-
 import { inLines } from "../again.ts";
+import { type Check, hasFailed } from "../checks/check.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
@@ -24,7 +24,7 @@ import { mountedFiles } from "../salvage/memory/mounted-files.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
-import { type Assessment, isDamage, type Judged, type Row, row, withoutServers, withWhatComes } from "./assessment.ts";
+import { type Assessment, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
 import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
@@ -61,7 +61,7 @@ export async function assess(
   const damage = serversStopped ? judged.damage.map(withoutServers) : judged.damage;
   const whole = {
     ...{ ...judged, node: node.name, kubernetes: known?.cluster?.kubernetesVersion, ca, damage },
-    ...{ damaged: damage.some(isDamage), survivors: judged.survivors ?? [] },
+    ...{ damaged: damage.some(hasFailed), survivors: judged.survivors ?? [] },
   };
   return withUnfitKubelet(withStopped(whole, stoppedProcesses(knownHere(seen(all)))), await kubeletsLostFlags());
 }
@@ -77,7 +77,7 @@ function withUnfitKubelet(assessed: Assessment, unfit: Fail | undefined): Assess
 function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): Assessment {
   const kubelet = assessed.damage.find(({ id }) => id === "kubelet");
   const rows = stopped.map((process) => stoppedRow(process, kubelet?.result === "ok"));
-  const held = stopped.filter((_, i) => isDamage(rows[i]!));
+  const held = stopped.filter((_, i) => hasFailed(rows[i]!));
   const damage = [...assessed.damage, ...rows];
   if (held.length === 0) return { ...assessed, damage };
   const first = {
@@ -85,13 +85,13 @@ function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): 
     note: "processes of kube-system that a signal has stopped",
   };
   const { damaged, verdict, next } = assessed;
-  const names = rows.filter(isDamage).map(({ what }) => what);
+  const names = rows.filter(hasFailed).map(({ what }) => what);
   const alone = `a signal has stopped what must run: ${names.join(", ")}`;
   return { ...assessed, damage, damaged: true, verdict: damaged ? verdict : alone, next: [...inLines([first]), ...(damaged ? next : [])] };
 }
 
 /** Part 0 pauses the controller-manager of a node whose kubelet it stops: that is no damage. */
-function stoppedRow({ pid, comm, of, isManager, inKubeSystem }: StoppedProcess, kubeletRuns: boolean): Row {
+function stoppedRow({ pid, comm, of, isManager, inKubeSystem }: StoppedProcess, kubeletRuns: boolean): Check {
   const undo = shell`kill -CONT ${String(pid)}`;
   const isMeant = isManager && !kubeletRuns;
   const detail = isMeant ? `paused, as part 0 does: part 1 or 2 ends it. Undo: ${undo}` : `of ${of}, stopped by a signal: ${undo}`;
@@ -141,7 +141,7 @@ async function assessControlPlane({ node, dataDir, running, deep: options, lost,
   const deep =
     options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options) : undefined);
   const verdict = controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod: network.length > 0, strange, oldKey, deep, lost });
-  const isWell = known.cp && !damage.some(isDamage) && verdict.verdict === NOTHING_DAMAGED;
+  const isWell = known.cp && !damage.some(hasFailed) && verdict.verdict === NOTHING_DAMAGED;
   return {
     role: "control plane",
     well: isWell ? await wellLine(known.cp!, findings) : undefined,

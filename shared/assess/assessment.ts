@@ -1,5 +1,5 @@
 /** What 00-assess says of a node: the shape of `--json`, and of the tables on the terminal. */
-import { type Answer, type Check, found } from "../checks/check.ts";
+import { type Answer, type Check, found, hasFailed } from "../checks/check.ts";
 import { type Ending, endingsHere, firstEnd, forecast } from "../checks/forecast.ts";
 import { ASSESS, type CheckId, KINDS } from "../checks/kinds.ts";
 import { checksAsJson, stateWord } from "../checks/print-checks.ts";
@@ -19,7 +19,7 @@ export interface Assessment extends NodeVerdict {
   well?: string | undefined;
   /** The cluster's CA, and each CA on this node beside it. */
   ca: ClusterCa;
-  damage: Row[];
+  damage: Check[];
   survivors: Survivor[];
   /** The lines that bring lost files back which no script can make; unset or empty: none is lost. */
   filesBack?: string[];
@@ -31,52 +31,40 @@ export interface Assessment extends NodeVerdict {
 /** What is said of a kind of node; all else is the same for all of them. */
 export type Judged = Omit<Assessment, "node" | "kubernetes" | "ca" | "damaged" | "survivors"> & { survivors?: Survivor[] };
 
-/** A line of the damage table: a check, by its own words for a file or several. */
-export interface Row extends Check {
-  /** Servers have it in memory, and none of the control plane's runs on this node. */
-  serversStopped?: true;
-  /** Where the CA is lost: the day on which the first certificate ends that is still in use. */
-  until?: string;
-}
-
-/** `what`: instead of the kind's own words. */
-export function row(id: CheckId, what: string, answer: Answer): Row {
+/** A line of the damage table. `what`: instead of the kind's own words. */
+export function row(id: CheckId, what: string, answer: Answer): Check {
   const check = { ...found({ id, of: what }, answer), what };
-  return isDamage(check) && check.mend === ASSESS ? { ...check, mend: NEXT } : check;
+  return hasFailed(check) && check.mend === ASSESS ? { ...check, mend: NEXT } : check;
 }
 
 /** Not 00-assess, which says it. */
 const NEXT = "what it names as next";
 
-export function isDamage({ result }: Row): boolean {
-  return result === "failed";
-}
-
 /** The damage, and what is well, but not for long: certificates that expire soon, keys without a backup. Where the CA is lost: with the day on which the first certificate ends. `certificatesDir`: of a control plane node. */
-export function withWhatComes(damage: readonly Row[], node: Node, certificatesDir?: string): Row[] {
+export function withWhatComes(damage: readonly Check[], node: Node, certificatesDir?: string): Check[] {
   const endings = endingsHere(node, certificatesDir);
-  const caIsLost = damage.some((row) => row.id === "certificate-ca" && isDamage(row));
+  const caIsLost = damage.some((row) => row.id === "certificate-ca" && hasFailed(row));
   const until = caIsLost ? firstEnd(endings) : undefined;
   const dated = damage.map((one) => (until ? withDate(one, day(until)) : one));
-  return [...dated, ...comingRows(endings, damage.some(isDamage) ? undefined : certificatesDir)];
+  return [...dated, ...comingRows(endings, damage.some(hasFailed) ? undefined : certificatesDir)];
 }
 
 /** `backupOf`: the folder of the keys, where they are well. */
-function comingRows(endings: readonly Ending[], backupOf: string | undefined): Row[] {
+function comingRows(endings: readonly Ending[], backupOf: string | undefined): Check[] {
   const coming = forecast(endings).map(({ look, ...asked }) => found(asked, look() as Answer));
   if (backupOf) coming.push(found({ id: "backup" }, backupAnswer(backupOf)));
   return coming.filter(({ result }) => result === "warning").map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
 }
 
 /** Where the CA is lost, files that are damaged can wait until this day. */
-function withDate(one: Row, until: string): Row {
-  if (!isDamage(one) || one.area !== "files") return one;
+function withDate(one: Check, until: string): Check {
+  if (!hasFailed(one) || one.area !== "files") return one;
   return { ...one, until, ...(one.id === "certificate-ca" && { works: `${one.works}. ${FIRST_END} ${until}` }) };
 }
 
 /** What is missing is missed at once. */
-export function withoutServers(one: Row): Row {
-  if (!isDamage(one) || one.area !== "files" || KINDS[one.id].severity !== "soon") return one;
+export function withoutServers(one: Check): Check {
+  if (!hasFailed(one) || one.area !== "files" || KINDS[one.id].severity !== "soon") return one;
   const works = one.until ? `${STOPPED}. ${FIRST_END} ${one.until}` : STOPPED;
   return { ...one, serversStopped: true, severity: "outage", works };
 }
@@ -90,7 +78,7 @@ export function assessmentAsJson(assessment: Assessment) {
 }
 
 /** Its state: `ok`, `known` (no damage, but good to know), `differs` (it works, and is no damage either), or in capitals what is wrong. */
-function rowAsJson({ id, what, detail, differs, until, serversStopped, ...check }: Row) {
+function rowAsJson({ id, what, detail, differs, until, serversStopped, ...check }: Check) {
   const state = differs !== undefined ? "differs" : check.result === "warning" ? "known" : stateWord(check);
   return { id, what, state, detail, ...(differs && { before: differs }), serversStopped, until };
 }

@@ -1,4 +1,6 @@
 /** The rows of the damage table about the kubelet: whether it runs, and the credentials that it uses. */
+
+import type { Check } from "../checks/check.ts";
 import type { CheckId } from "../checks/kinds.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -14,10 +16,10 @@ import { caText } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
-import { type Row, row } from "./assessment.ts";
+import { row } from "./assessment.ts";
 
 /** The kubelet, and a second row where the containers cannot be looked at. */
-export async function kubeletRow(node: Node, running: Container[] | Fail): Promise<Row[]> {
+export async function kubeletRow(node: Node, running: Container[] | Fail): Promise<Check[]> {
   const runs = await kubeletActive();
   const kubelet = (detail: string) => row("kubelet", "kubelet", runs ? detail : { state: "stopped", failed: detail });
   const certificate = clientCertificate(node);
@@ -37,7 +39,7 @@ function clientCertificate(node: Node): string {
 }
 
 /** Judged by the CA that this kubelet trusts: the best that is possible without etcd's data. */
-export function clientPemRow({ kubelet }: Node): Row {
+export function clientPemRow({ kubelet }: Node): Check {
   const [what, detail, ca] = [kubelet.clientPem, "the kubelet's client certificate", attempt(() => readText(kubelet.clientCaFile))];
   const id = "kubelet-client-certificate";
   const read = () => clientText(kubelet);
@@ -47,7 +49,7 @@ export function clientPemRow({ kubelet }: Node): Row {
 }
 
 /** What the kubelet trusts and uses, where it is wrong. Without a CA here it cannot be judged. */
-export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
+export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Check[] {
   const ca = facts && attempt(() => caText(certRow("ca"), facts.certificatesDir));
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
   const { kubeconfig, clientPem, serverPem, serverTlsBootstrap } = node.kubelet;
@@ -77,10 +79,10 @@ const CLIENT = "the kubelet's client certificate; part 1 issues a new one";
 const SERVING = "the kubelet's serving certificate; the kubelet asks for a new one, part 3 approves it";
 
 /** Kubeconfigs of the network plugin with the old CA: no part that issues certificates mends them. */
-export async function cniRows({ kubelet }: Node): Promise<Row[]> {
+export async function cniRows({ kubelet }: Node): Promise<Check[]> {
   const ca = attempt(() => readText(kubelet.clientCaFile));
   if (!ca || ca instanceof Fail) return [];
-  const rows: Row[] = [];
+  const rows: Check[] = [];
   for (const what of cniKubeconfigs())
     if (await trustsOldCa(what, ca)) rows.push(row("cni-kubeconfig", what, { state: "old CA", failed: NO_NEW_POD }));
   return rows;

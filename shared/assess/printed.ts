@@ -1,9 +1,9 @@
 /** The report of 00-assess as tables for the terminal. */
-import { worstFirst } from "../checks/check.ts";
+import { type Check, hasFailed, worstFirst } from "../checks/check.ts";
 import { SEVERITIES } from "../checks/kind.ts";
 import { printChecks, printDifferences, printLines, printTable } from "../checks/print-checks.ts";
 import { answer, VERSION } from "../run.ts";
-import { type Assessment, isDamage, type Row } from "./assessment.ts";
+import type { Assessment } from "./assessment.ts";
 
 /** `short`: without what is well, and without the tables below the damage. */
 export function printAssessment(assessment: Assessment, short: boolean) {
@@ -65,12 +65,12 @@ function printCas({ hashes, from, copies }: Assessment["ca"]) {
 const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane node with etcd's data does";
 
 /** What is good to know of a node that is well. */
-function notes(damage: readonly Row[]) {
+function notes(damage: readonly Check[]) {
   for (const { what, detail } of damage.filter(({ result }) => result === "warning")) answer(`  note   ${what}: ${detail}`);
 }
 
 /** The worst first. */
-function damageTable(damage: readonly Row[]) {
+function damageTable(damage: readonly Check[]) {
   printLines(
     worstFirst(damage).filter(({ differs }) => differs === undefined),
     [["what", "state", "detail"]],
@@ -78,8 +78,8 @@ function damageTable(damage: readonly Row[]) {
 }
 
 /** How bad the damage is, and how long it can wait: a line for all of one kind. */
-function stillWorks(damage: readonly Row[]) {
-  const kinds = Map.groupBy(worstFirst(damage.filter(isDamage)), ({ severity, works }) => `${severity} ${works}`);
+function stillWorks(damage: readonly Check[]) {
+  const kinds = Map.groupBy(worstFirst(damage.filter(hasFailed)), ({ severity, works }) => `${severity} ${works}`);
   if (kinds.size === 0) return;
   answer("\nhow bad it is, and what still works meanwhile");
   printTable(

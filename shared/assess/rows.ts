@@ -1,6 +1,5 @@
 /** The rows of the damage table. */
-
-import type { Answer } from "../checks/check.ts";
+import type { Answer, Check } from "../checks/check.ts";
 import { checkIdOf } from "../checks/kinds.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
@@ -24,16 +23,16 @@ import { manifestTrouble } from "../static-pods/manifest-trouble.ts";
 import { standIns } from "../static-pods/provide-files.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { type Row, row } from "./assessment.ts";
+import { row } from "./assessment.ts";
 
 /** Says nothing where nothing is known against the clocks. */
-export function clockRows(found: Fail | readonly string[]): Row[] {
+export function clockRows(found: Fail | readonly string[]): Check[] {
   if (found instanceof Fail) return [row("clock", "clock", { state: "wrong", failed: found.message })];
   return found.map((warning) => row("clock", "clock", { warning }));
 }
 
 /** A CA, or the service-account key. `strange`: of the cluster's CA, where a sound one that is not it is in its place. */
-export function sharedRow(finding: Finding, strange?: StrangeCa): Row {
+export function sharedRow(finding: Finding, strange?: StrangeCa): Check {
   if (strange) return row(checkIdOf(finding.name), whatOf(finding), { state: "foreign", failed: strange.older ? EARLIER : LATER });
   if (!finding.row) return findingRow(finding, "signs every service-account token");
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
@@ -42,7 +41,7 @@ export function sharedRow(finding: Finding, strange?: StrangeCa): Row {
 }
 
 /** `lost`: what is said where it is missing. */
-function findingRow(finding: Finding, lost = ""): Row {
+function findingRow(finding: Finding, lost = ""): Check {
   const { state, detail, differs } = finding;
   const answer = differs ?? (state === "ok" ? detail : { state, failed: state === "missing" ? lost : detail });
   return row(checkIdOf(finding.name), whatOf(finding), answer);
@@ -56,7 +55,7 @@ const EARLIER = "another CA, made before the one that etcd's data names";
 const LATER = "another CA, made after the one that etcd's data names: by a half attempt, or by part 1 on another control plane node";
 
 /** A sound service-account key that is not the one that the cluster uses. */
-export function foreignSaRow(sa: Finding, { tokens }: Evidence): Row[] {
+export function foreignSaRow(sa: Finding, { tokens }: Evidence): Check[] {
   const kids = new Set(tokens.map(({ kid }) => kid));
   const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
   if (!own || own instanceof Fail || kids.has(own)) return [];
@@ -65,7 +64,7 @@ export function foreignSaRow(sa: Finding, { tokens }: Evidence): Row[] {
 }
 
 /** One line where all are right or all are missing; else a line for each one that is wrong. And one for each that differs. */
-export function summary(what: "certificates" | "kubeconfigs", findings: Finding[]): Row[] {
+export function summary(what: "certificates" | "kubeconfigs", findings: Finding[]): Check[] {
   if (findings.length === 0) return [];
   const [wrong, differing] = [findings.filter(({ state }) => state !== "ok"), findings.filter(({ differs }) => differs)];
   const differences = differing.map((finding) => findingRow(finding));
@@ -86,7 +85,7 @@ export function podsBeside({ runs }: EtcdHome): string[] {
 }
 
 /** The manifests. */
-export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Row[] {
+export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Check[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
   const before = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
@@ -104,7 +103,7 @@ function manifestRow(
   path: string,
   name: string,
   { pods, trouble }: { pods: MirrorPod[] | Fail; trouble: string | string[] | undefined },
-): Row {
+): Check {
   const answer = (is: Answer) => row("manifest", `manifests/${name}.yaml`, is);
   const manifest = attempt(() => readManifest(path));
   if (manifest instanceof Fail) return answer({ state: "unreadable", failed: manifest.message });
@@ -123,7 +122,7 @@ function podOf(name: string, pods: MirrorPod[] | Fail): string {
 }
 
 /** What `restoreManifests` will lay aside. No damage: anyone who may create a pod can make them. */
-function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Row[] {
+function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Check[] {
   const { pods, more } = unprovedPods(place, undefined);
   const etcds = unprovedPods(place, ["etcd"]);
   const rowOf = (what: string, warning: string) => row("unproved-mirror-pod", what, { warning });
@@ -134,19 +133,19 @@ function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Row[] {
   return others > 0 ? [...rows, rowOf(`${others} more mirror pods`, "not put to use either")] : rows;
 }
 
-function secondRow(path: string): Row {
+function secondRow(path: string): Check {
   const failed = "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
   return row("second-manifest", path, { state: "second", failed });
 }
 
 /** Files that no step makes. */
-export function lostFileRows(lost: readonly LostFile[]): Row[] {
+export function lostFileRows(lost: readonly LostFile[]): Check[] {
   const failed = (file: LostFile) => `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;
   return lost.map((file) => row("lost-file", file.path, { state: "missing", failed: failed(file) }));
 }
 
 /** Private files that others can read: this damage stops nothing. */
-export function modeRows(paths: readonly string[]): Row[] {
+export function modeRows(paths: readonly string[]): Check[] {
   return [...new Set(paths)].flatMap((path) => {
     const mode = stat(path)?.mode ?? 0;
     const octal = mode.toString(8).padStart(4, "0");
@@ -162,7 +161,7 @@ function isShared(path: string, mode: number): boolean {
 }
 
 /** What a repair leaves for a time. */
-export function repairRows({ cp }: PartialFacts): Row[] {
+export function repairRows({ cp }: PartialFacts): Check[] {
   if (!cp) return [];
   const policies = attempt(() => standIns(cp), []);
   return [

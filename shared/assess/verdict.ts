@@ -1,5 +1,6 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
 import { command, inLines } from "../again.ts";
+import { type Check, hasFailed } from "../checks/check.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type Course, courseFrom, type LostNodes, type OldSaKey, part1, partsForCluster, partsHere } from "../facts/course.ts";
@@ -9,7 +10,7 @@ import { refuseDockershim } from "../facts/release.ts";
 import { attempt, Fail } from "../fail.ts";
 import { isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { type Deep, isDamage, type NodeVerdict, type Row } from "./assessment.ts";
+import type { Deep, NodeVerdict } from "./assessment.ts";
 import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 
 interface SeenHere {
@@ -17,7 +18,7 @@ interface SeenHere {
   /** What proves it wrong, or what it says of others. */
   clock: Fail | readonly string[];
   lostKeys: Finding[];
-  damage: readonly Row[];
+  damage: readonly Check[];
   /** The network plugin's program here has the old CA. */
   noNewPod: boolean;
   /** Another CA is in the place of the cluster's. */
@@ -42,7 +43,7 @@ export function controlPlaneVerdict(here: SeenHere): NodeVerdict {
   const { cp } = known;
   const seen: Seen = {
     ...here,
-    damaged: damage.some(isDamage),
+    damaged: damage.some(hasFailed),
     others: cp ? otherControlPlanes(cp.cluster, { node: cp.node, without: lost.names }).map(({ name }) => name) : [],
     expired: expiredIn(damage),
     names: lostKeys.map(({ name }) => name),
@@ -161,8 +162,8 @@ function forCluster({ names, controlPlanes }: LostNodes): Course {
 }
 
 /** A stopped kubelet is no damage of its own: with an expired certificate it does not start. */
-function expiredIn(damage: readonly Row[]): "all" | "some" | "none" {
-  const states = damage.filter(isDamage).map(({ state }) => state);
+function expiredIn(damage: readonly Check[]): "all" | "some" | "none" {
+  const states = damage.filter(hasFailed).map(({ state }) => state);
   if (!states.includes("expired")) return "none";
   return states.every((state) => state === "expired" || state === "stopped") ? "all" : "some";
 }

@@ -1,5 +1,6 @@
 /** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
 import { $ } from "zx/core";
+import { type Check, hasFailed } from "../checks/check.ts";
 import type { CheckId } from "../checks/kinds.ts";
 import type { EtcdUnit } from "../etcd-location/etcd-unit.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -15,7 +16,7 @@ import { CERTS } from "../pki/certs.ts";
 import { byKind, pkiFindings } from "../pki/examine.ts";
 import { day, timeVerdict } from "../pki/judge.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { isDamage, type Judged, type Row, row } from "./assessment.ts";
+import { type Judged, row } from "./assessment.ts";
 import { dataRows } from "./data-rows.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
 import { lostFileRows, manifestRows, podsBeside, sharedRow, summary } from "./rows.ts";
@@ -39,7 +40,7 @@ export async function assessWithoutParts({ node, dataDir, running, known }: Look
     ...(await kubeletRow(node, running)),
     clientPemRow(node),
   ];
-  const damaged = damage.some(isDamage);
+  const damaged = damage.some(hasFailed);
   return {
     role: "control plane",
     cluster: undefined,
@@ -60,7 +61,7 @@ function withoutObstacle({ obstacle: _, ...known }: PartialFacts): PartialFacts 
   return known;
 }
 
-async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, dataDir: string): Promise<Row[]> {
+async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, dataDir: string): Promise<Check[]> {
   if (unit && runs === "unit") return await etcdUnitRows(unit);
   if (runs !== "elsewhere") return [missing("etcd-data", dataDir, "etcd's data")];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
@@ -68,7 +69,7 @@ async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, da
 }
 
 /** Of etcd's own files only those that such a node has. */
-function fileRows({ etcd }: WithoutData, certificatesDir: string): Row[] {
+function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
   const certs = isNotKubeadms(etcd) ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
   const kubeconfigs = ["admin", "controller-manager", "scheduler"].map(kubeconfigRow);
   const found = byKind(pkiFindings({ certs, serviceAccountKey: true, kubeconfigs }, undefined, { certificatesDir }));
@@ -82,17 +83,17 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Row[] {
   ];
 }
 
-function lostManifests(node: Node, { etcd }: WithoutData): Row[] {
+function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
   return podsBeside(etcd)
     .filter((name) => !exists(whereIs(manifestPath({ node }, name))))
     .map((name) => missing("manifest", `manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"));
 }
 
-function missing(id: CheckId, what: string, failed: string): Row {
+function missing(id: CheckId, what: string, failed: string): Check {
   return row(id, what, { state: "missing", failed });
 }
 
-async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Row[]> {
+async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Check[]> {
   const { exitCode } = await $({ quiet: true, nothrow: true })`systemctl is-active --quiet etcd`;
   const where = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
   return [
@@ -105,15 +106,15 @@ async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUn
 const id = "etcd-unit-file";
 
 /** One row where all are well. Whether they fit each other is etcd's own matter: it runs with them. */
-function etcdsFileRows(files: readonly string[]): Row[] {
+function etcdsFileRows(files: readonly string[]): Check[] {
   const rows = files.map(etcdsFileRow);
-  const wrong = rows.filter(isDamage);
+  const wrong = rows.filter(hasFailed);
   if (wrong.length > 0 || rows.length === 0) return wrong;
   const [soonest] = rows.flatMap(({ detail }) => detail || []).sort();
   return [row(id, `${rows.length} files of etcd's own`, soonest ? `the first expires on ${soonest}` : "")];
 }
 
-function etcdsFileRow(what: string): Row {
+function etcdsFileRow(what: string): Check {
   const text = attempt(() => readText(what));
   if (text === undefined) return row(id, what, { state: "missing", failed: "etcd's own; every new connection to it fails without it" });
   const info = text instanceof Fail || text.includes(" PRIVATE KEY-----") ? undefined : attempt(() => certInfo(text));

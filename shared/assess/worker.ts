@@ -1,7 +1,7 @@
 /** Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA that its pods have. */
-
 import { dirname } from "node:path";
 import { command } from "../again.ts";
+import { hasFailed } from "../checks/check.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import { type LostFile, lostOfKubelet } from "../facts/lost-files.ts";
 import { withoutNode } from "../facts/no-etcd-data.ts";
@@ -11,7 +11,7 @@ import { lostPods } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";
-import { type Assessment, isDamage, type Judged, row, withWhatComes } from "./assessment.ts";
+import { type Assessment, type Judged, row, withWhatComes } from "./assessment.ts";
 import { clientPemRow, cniRows, kubeletRow } from "./kubelet-rows.ts";
 import { lostFileRows } from "./rows.ts";
 import { NO_NEW_POD } from "./verdict.ts";
@@ -40,7 +40,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, seen
   ];
   const network = await cniRows(node);
   // a control plane node that lost everything has no kubelet.conf either
-  const verdict = exists(kubeconfig) ? workerVerdict(damage.some(isDamage), network.length > 0) : eitherVerdict(node);
+  const verdict = exists(kubeconfig) ? workerVerdict(damage.some(hasFailed), network.length > 0) : eitherVerdict(node);
   return { cluster: undefined, damage: [...withWhatComes(damage, node), ...network], ...filesFirst(files, verdict) };
 }
 

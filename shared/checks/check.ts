@@ -39,6 +39,14 @@ export interface Check {
   works?: string;
   /** A command, or where RUNBOOK.md says how. */
   mend?: string;
+  /** Of 00-assess: servers have the file in memory, and none of the control plane's runs on this node. */
+  serversStopped?: true;
+  /** The same, where the CA is lost: the day on which the first certificate ends that is still in use. */
+  until?: string;
+}
+
+export function hasFailed({ result }: Pick<Check, "result">): boolean {
+  return result === "failed";
 }
 
 /** Looks at rows, one after the other, and keeps the results. */
@@ -86,7 +94,7 @@ const ORDER = Object.keys(KINDS);
 /** The worst first, those of one kind together; what is well stands last, in its order. */
 export function worstFirst(checks: readonly Check[]): Check[] {
   const rank = ({ severity }: Check) => (severity ? RANKS.indexOf(severity) : RANKS.length);
-  const failedFirst = ({ result }: Check) => (result === "failed" ? 0 : result === "warning" ? 1 : 2);
+  const failedFirst = ({ result }: Check) => ["failed", "warning", "ok"].indexOf(result);
   const place = (check: Check) => (check.severity ? ORDER.indexOf(check.id) : 0);
   return [...checks].sort((a, b) => failedFirst(a) - failedFirst(b) || rank(a) - rank(b) || place(a) - place(b));
 }
@@ -107,7 +115,7 @@ export function summaryOf(checks: readonly Check[]): Summary {
     checks: checks.length,
     ok: count(({ result }) => result === "ok"),
     warnings: count(({ result }) => result === "warning"),
-    failed: count(({ result }) => result === "failed"),
+    failed: count(hasFailed),
     severities: Object.fromEntries(RANKS.map((name) => [name, count(({ severity }) => severity === name)])) as Record<Severity, number>,
   };
 }

@@ -1,7 +1,7 @@
 /** Checks on the terminal, as lines, or as JSON. */
 import { command } from "../again.ts";
 import { answer, type Sign, tell } from "../run.ts";
-import { type Check, summaryOf, worstFirst } from "./check.ts";
+import { type Check, hasFailed, summaryOf, worstFirst } from "./check.ts";
 import { SEVERITIES, type Severity } from "./kind.ts";
 import { KINDS } from "./kinds.ts";
 
@@ -94,7 +94,7 @@ function adviceOf({ id, severity, works, mend }: Check, many: boolean): string[]
 
 /** "61 checks, 2 failed (1 outage now, 1 weakens), 3 warnings". */
 export function tellSummary(checks: readonly Check[]) {
-  const failed = checks.filter(({ result }) => result === "failed");
+  const failed = checks.filter(hasFailed);
   const warnings = checks.filter(({ result }) => result === "warning").length;
   const kinds = Object.entries(Object.groupBy(worstFirst(failed), ({ severity }) => severity!));
   const howBad = kinds.map(([severity, some]) => `${some.length} ${SEVERITIES[severity as Severity]}`).join(", ");
@@ -107,7 +107,7 @@ const PART = /^\.\/bunw scripts\/0[0-4]-/;
 
 /** What to do about what has failed: a part of the repair where one mends it, else what each check names. Undefined where nothing has failed. */
 export function hintOf(checks: readonly Check[]): string | undefined {
-  const failed = checks.filter(({ result }) => result === "failed");
+  const failed = checks.filter(hasFailed);
   if (failed.length === 0) return undefined;
   return failed.some(({ mend }) => PART.test(mend ?? ""))
     ? `${command("00-assess")} on that node says which part repairs it`

@@ -1,22 +1,16 @@
 /** What the records of a repair say, in sentences: what was broken, what changed, what stopped, and what is left for people. */
 import { basename } from "node:path";
+import type { Check } from "../checks/check.ts";
 import { listed, plainLine } from "../plain.ts";
 import type { KeptEvent } from "./kept-event.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, lasting, wentWell } from "./repair-timeline.ts";
 
-/** One of 05-verify's answers. */
-export interface CheckedThing {
-  area: string;
-  what: string;
-  result: "ok" | "warning" | "failed";
-  detail: string;
-  /** A command, or where RUNBOOK.md says how. */
-  mend?: string;
-}
+/** What the page shows of a check. */
+export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "detail" | "mend">;
 
-export function detailOf({ detail, mend }: CheckedThing): string {
-  return mend ? `${detail}: ${mend}` : detail;
+export function detailOf({ state, detail, mend }: ShownCheck): string {
+  return [state, detail, mend].filter(Boolean).join(": ");
 }
 
 type Of<W extends KeptEvent["what"]> = Extract<KeptEvent, { what: W }>;
@@ -105,7 +99,7 @@ const LEFT = /^== \d\.\d+ Print what is left/;
 /** What the last run of part 4 printed, and what is not well now. */
 export function leftForPeople(
   runs: readonly KeptRecord[],
-  { checks, end }: { checks: readonly CheckedThing[]; end: { left: readonly string[] } | undefined },
+  { checks, end }: { checks: readonly ShownCheck[]; end: { left: readonly string[] } | undefined },
 ): string[] {
   const last = runs.findLast(({ script, text }) => script.startsWith("04-") && text.split("\n").some((line) => LEFT.test(line)));
   const lines = last?.text.split("\n") ?? [];

@@ -1,8 +1,9 @@
 /** The page of a real repair: what was broken, what was done, what changed where, and what is left for people. */
 
+import { hasFailed } from "../checks/check.ts";
 import { may } from "../evidence/sources.ts";
 import { count } from "../progress.ts";
-import { type CheckedThing, detailOf, leftForPeople } from "./kept-findings.ts";
+import { detailOf, leftForPeople, type ShownCheck } from "./kept-findings.ts";
 import * as html from "./markup.ts";
 import type { KeptRecord, KeptRuns } from "./read-runs.ts";
 import { clockOf, lasting, moments, repairTimeline, wentWell } from "./repair-timeline.ts";
@@ -11,7 +12,7 @@ import { quotes, transcripts, whatRunsSay } from "./what-runs-say.ts";
 
 export interface RepairReport extends KeptRuns {
   /** How it is now. */
-  checks: readonly CheckedThing[];
+  checks: readonly ShownCheck[];
   /** By the end of 05-verify. */
   end: { left: readonly string[]; remove: readonly { on: string; command: string; why: string }[] } | undefined;
   /** Of the cluster, where it could be read. */
@@ -30,7 +31,7 @@ export function repairPage(report: RepairReport): string {
   const { true: ours = [], false: others = [] } = Object.groupBy(report.runs, ({ source }) => `${may(source, "report")}`);
   const told = { ...report, ours, others };
   const { cluster, tool, made } = report;
-  const failed = report.checks.filter(({ result }) => result === "failed").length;
+  const failed = report.checks.filter(hasFailed).length;
   const heading =
     ours.length === 0 ? "No repair was found" : failed > 0 ? `Not all is well: ${failed} checks fail` : "Repaired, and all is well";
   const of = cluster ? ` · cluster "${cluster.name}" · Kubernetes ${cluster.kubernetes} · ${count(cluster.nodes.length)} nodes` : "";
@@ -99,18 +100,13 @@ function tilesOf({ runs, ours, others, cluster, checks }: Told): string {
       missing > 0 ? `of ${count(from.size + missing)}; the others brought none` : "all",
     ),
     ...(theirs > 0 ? [html.tile("other nodes", count(theirs), "say that a run stopped: see their words below", true)] : []),
-    html.tile(
-      "checks now",
-      `${count(good)} of ${count(checks.length)}`,
-      "are good",
-      checks.some(({ result }) => result === "failed"),
-    ),
+    html.tile("checks now", `${count(good)} of ${count(checks.length)}`, "are good", checks.some(hasFailed)),
   ]);
 }
 
 function checksCard({ checks }: RepairReport): string {
   const MARKS = { ok: "✓", warning: "‼", failed: "✗" } as const;
-  const row = (check: CheckedThing) => ({ mark: MARKS[check.result], name: `${check.area}: ${check.what}`, detail: detailOf(check) });
+  const row = (check: ShownCheck) => ({ mark: MARKS[check.result], name: `${check.area}: ${check.what}`, detail: detailOf(check) });
   const [bad, good] = [checks.filter(({ result }) => result !== "ok"), checks.filter(({ result }) => result === "ok")];
   const rest = `<details><summary>checks that are good: ${count(good.length)}</summary>${html.markedRows(good.map(row))}</details>`;
   return html.card("How it is now (05-verify)", (bad.length > 0 ? html.markedRows(bad.map(row)) : "") + rest);

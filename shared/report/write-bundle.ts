@@ -1,7 +1,9 @@
 /** `report --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
+
 import { assess } from "../assess/assess.ts";
 import { assessmentAsJson } from "../assess/assessment.ts";
 import { lookHere } from "../assess/look-here.ts";
+import { checksAsJson } from "../checks/print-checks.ts";
 import { may } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { attemptLater, Fail } from "../fail.ts";
@@ -30,7 +32,7 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
     {
       name: "verify",
       end: ".json",
-      text: JSON.stringify({ node: here, kubernetes: known?.cluster?.kubernetesVersion, checks, end }, null, 2),
+      text: JSON.stringify({ node: here, kubernetes: known?.cluster?.kubernetesVersion, ...checksAsJson(checks), end }, null, 2),
     },
     { name: "notes", end: ".txt", text: notes.join("\n") },
     ...runs.flatMap(filesOfRun),

@@ -4,7 +4,7 @@
  */
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { type Check, type CheckRow, Checks } from "../checks/check.ts";
+import { type Check, type CheckRow, Checks, hasFailed } from "../checks/check.ts";
 import { type Ending, endingsHere, forecast } from "../checks/forecast.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
@@ -128,7 +128,7 @@ export async function untilGood<T extends Found>(first: T, look: () => Promise<T
 }
 
 function failedOf({ checks }: Found): Check[] {
-  return checks.filter(({ result }) => result === "failed");
+  return checks.filter(hasFailed);
 }
 
 /** The first of them by name: a cluster may have thousands of nodes. */

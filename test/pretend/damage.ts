@@ -3,7 +3,8 @@
  * pretend nodes of soak/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) use this same table.
  */
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
-import { type Assessment, isDamage } from "../../shared/assess/assessment.ts";
+import type { Assessment } from "../../shared/assess/assessment.ts";
+import { hasFailed } from "../../shared/checks/check.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { KUBECONFIGS } from "../../shared/pki/kubeconfigs.ts";
 import { agedText } from "./expired.ts";
@@ -162,7 +163,7 @@ export function wrongIn(
   said: Pick<Assessment, "damaged" | "damage" | "rung" | "next">,
   { rows, lost, foreigners, others }: Expected,
 ): string[] {
-  const bad = said.damage.filter(isDamage);
+  const bad = said.damage.filter(hasFailed);
   const wrong: string[] = [];
   const hold = (what: string, is: unknown, should: unknown) => is !== should && wrong.push(`${what}: ${is}, should be ${should}`);
   const damaged = rows.size + others.length > 0 || foreigners.includes("ca");

@@ -3,13 +3,12 @@
  * and 2, repairs all of it or refuses, keeps every sound key, and throws nothing away. 200 of them, ten in a sample; DAMAGES=N takes so many, SEED=N
  * other ones.
  */
-
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { assess } from "../../shared/assess/assess.ts";
-import { isDamage } from "../../shared/assess/assessment.ts";
 import { lookHere } from "../../shared/assess/look-here.ts";
+import { hasFailed } from "../../shared/checks/check.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
 import { ensureOptions } from "../../shared/facts/node-to-repair.ts";
 import { Fail } from "../../shared/fail.ts";
@@ -116,7 +115,7 @@ async function check(damage: Damage) {
   const kept = texts();
   for (const text of replaced) expect(kept.has(text)).toBe(true);
   const after = await assess(await lookHere("/var/lib/etcd"));
-  expect(after.damage.filter(isDamage)).toEqual([]);
+  expect(after.damage.filter(hasFailed)).toEqual([]);
 }
 
 test(`${COUNT} random damages: each is reported, then repaired with every sound key kept, or refused (SEED=${SEED})`, async () => {

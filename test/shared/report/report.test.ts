@@ -34,6 +34,13 @@ const report = (runs: Pick<RepairReport, "runs" | "notes">): RepairReport => ({
 
 const textOf = (page: string) => page.replace(/<style>[\s\S]*?<\/style>|<[^>]*>/g, " ").replace(/\s+/g, " ");
 
+test("a check that failed is shown with its state, and with what mends it", () => {
+  const checks = [
+    { area: "files", what: "ca.crt and .key", result: "failed", state: "expired", detail: "in May", mend: "part 2" },
+  ] as const;
+  expect(textOf(repairPage({ ...report({ runs: [], notes: [] }), checks }))).toContain("files: ca.crt and .key expired: in May: part 2");
+});
+
 test("runs of all nodes are read in order of time, each with its steps, its end and what it changed", () => {
   using box = sandbox();
   const { runs, notes } = brought(box);
