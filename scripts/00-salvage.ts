@@ -105,7 +105,7 @@ function isLost({ foundKeys, configs, only }: Job, place: Place): boolean {
   return only === "disk"
     ? foundKeys.missing().length + configs.length > 0
     : foundKeys.missing().some(isIrreplaceable) ||
-        configs.some(({ flag }) => flag !== "--audit-policy-file");
+        configs.some(({ namedBy }) => namedBy !== "--audit-policy-file");
 }
 
 async function searchProcesses({ foundKeys, here, processes }: Job): Promise<boolean> {

@@ -7,8 +7,8 @@
 import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
-import { refuseExternalSigner } from "../shared/facts/external-ca.ts";
 import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
+import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNodeShared } from "../shared/node/lock-node.ts";

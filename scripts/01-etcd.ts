@@ -4,17 +4,17 @@
  * Run on each control plane node, the first one first. Safe to run again: what is right is kept.
  */
 import { inOneLine } from "../shared/again.ts";
+import { quorumOf } from "../shared/etcd/other-members.ts";
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
-import { quorumOf } from "../shared/etcd/quorum.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
 import type { OldSaKey } from "../shared/facts/course.ts";
 import { sayEndpoint } from "../shared/facts/endpoint.ts";
-import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterEtcd } from "../shared/facts/next.ts";
 import { controlPlaneToRepair, ensureOptions } from "../shared/facts/node-to-repair.ts";
+import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/copy-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
@@ -33,9 +33,9 @@ import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { refuseWhileMemoryHasKeys, sayLostFiles } from "../shared/salvage/before-part-1.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
-import { beforeEtcdStops } from "../shared/static-pods/first-screen.ts";
-import { keepShown } from "../shared/static-pods/keep-shown.ts";
-import { continueOthers } from "../shared/static-pods/paused.ts";
+import { beforeEtcdStops, keepShown } from "../shared/static-pods/first-screen.ts";
+import { continueOthers } from "../shared/static-pods/held-manager.ts";
+import { leftOf } from "../shared/static-pods/preflight.ts";
 
 async function main() {
   const { values } = parse();
@@ -155,7 +155,7 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   if (healthy) return say("etcd is healthy: no copy needed");
   keepRan(cp);
   // etcd's data last: a folder that has it has everything
-  for (const left of pod.leftOf(cp))
+  for (const left of leftOf(cp))
     if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);

@@ -8,13 +8,12 @@ import { command, inOneLine, type LeftOut, leftNames, movedTo } from "../shared/
 import { adminApi } from "../shared/api/admin-api.ts";
 import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
-import { saySilentMembers } from "../shared/etcd/quorum.ts";
-import { refuseNoJoining } from "../shared/facts/bootstrap-auth.ts";
+import { saySilentMembers } from "../shared/etcd/other-members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
-import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
+import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";

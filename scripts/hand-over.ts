@@ -9,12 +9,12 @@ import { BACKUP, inOneLine } from "../shared/again.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/etcd-location/etcd-place.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
 import { part1 } from "../shared/facts/course.ts";
-import { isExternalCa, isExternalSigner } from "../shared/facts/external-ca.ts";
 import {
   refuseOtherEtcd,
   refuseWorker,
   stepsWhereDataIsLost,
 } from "../shared/facts/no-etcd-data.ts";
+import { isExternalCa, isExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";

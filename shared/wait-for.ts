@@ -58,17 +58,24 @@ export async function waitFor<T>(
   });
 }
 
-/** Does something that has a time limit of its own: a program, a long answer. It is as little silent as `waitFor`. */
-export async function sayWhile<T>(what: string, hint: string, action: () => Promise<T>): Promise<T> {
-  using _wait = sayWhileWaiting({ what, hint, began: Date.now(), say });
+/**
+ * Does something that has a time limit of its own: a program, a long answer. It is as little silent as `waitFor`. `within`: it may be part of a
+ * longer wait.
+ */
+export async function sayWhile<T>(
+  what: Words,
+  hint: string,
+  action: () => Promise<T>,
+  part: Pick<Waiting, "within" | "every"> = {},
+): Promise<T> {
+  using _wait = sayWhileWaiting({ what, hint, began: Date.now(), say, ...part });
   return await action();
 }
 
 /** The head or the body of a server's answer. Errors: Fail where it does not come; `from` names the server, `hint` the next command. */
 export async function answered<T>(asked: Promise<T>, from: string, hint: string): Promise<T> {
-  using _wait = sayWhileWaiting({ what: `an answer from ${from}`, hint, began: Date.now(), every: 10, within: true, say });
   try {
-    return await asked;
+    return await sayWhile(`an answer from ${from}`, hint, () => asked, { within: true, every: 10 });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new Fail(`No answer from ${from}: ${reason}`, { hint, cause });
@@ -105,7 +112,7 @@ export interface Waiting {
 }
 
 /** Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero. */
-export function patience(): number {
+function patience(): number {
   return Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 }
 
@@ -122,7 +129,7 @@ let timer: ReturnType<typeof setInterval> | undefined;
 let quietUntil = 0;
 
 /** Begins to say for whom it waits; ends when it is disposed. A timer does it, because a single probe may take long. */
-export function sayWhileWaiting(waiting: Waiting): Waiting & Disposable {
+function sayWhileWaiting(waiting: Waiting): Waiting & Disposable {
   const wait = { ...waiting, [Symbol.dispose]: () => forget(wait) };
   waits.add(wait);
   timer ??= setInterval(sayWaits, 1000);

@@ -1,7 +1,6 @@
 /** Thousands of requests: some at the same time, not all, and none is lost. Thousands of objects: none of it is silent. */
 import { count } from "../progress.ts";
-import { say } from "../run.ts";
-import { sayWhileWaiting, waitFor } from "../wait-for.ts";
+import { sayWhile, waitFor } from "../wait-for.ts";
 import { ApiError, deafWebhook, IS_IT_WELL, NO_ANSWER_HINT } from "./api-error.ts";
 
 /**
@@ -11,11 +10,13 @@ import { ApiError, deafWebhook, IS_IT_WELL, NO_ANSWER_HINT } from "./api-error.t
 export async function readAll<T>(what: string, items: AsyncIterable<T>, take: (item: T) => unknown) {
   let read = 0;
   const words = () => `the rest of the ${what}, ${count(read)} are read`;
-  using _wait = sayWhileWaiting({ what: words, hint: NO_ANSWER_HINT, began: Date.now(), within: true, say });
-  for await (const item of items) {
-    take(item);
-    read++;
-  }
+  const readOn = async () => {
+    for await (const item of items) {
+      take(item);
+      read++;
+    }
+  };
+  await sayWhile(words, NO_ANSWER_HINT, readOn, { within: true });
 }
 
 /** Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones are waited for. */

@@ -8,7 +8,7 @@ import { severalCas } from "../facts/ca-copies.ts";
 import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
-import { releaseNote } from "../facts/release.ts";
+import { releaseNote } from "../facts/node-to-repair.ts";
 import type { Fail } from "../fail.ts";
 import { row } from "./assessment.ts";
 

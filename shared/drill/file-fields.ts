@@ -4,10 +4,10 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { manifestLines } from "../manifests/differences.ts";
 import { readManifest } from "../manifests/on-disk.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { manifestLines } from "../static-pods/manifest-trouble.ts";
 
 export type Fields = Record<string, readonly string[]>;
 

@@ -6,7 +6,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { isReduced } from "../manifests/reduced-controllers.ts";
+import { isReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { pkiFindings, wholePki } from "../pki/examine.ts";
 import { listed } from "../plain.ts";

@@ -2,6 +2,7 @@
  * The repair of rung 5, in memory: the steps of parts 1 and 2 that make files, by the same code, with new CAs, while folders are thought away
  * as in a dry run. What is left out is what asks or changes others: the other members of etcd, the containers' end, the API.
  */
+
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { refuseNoMember } from "../etcd/own-etcd.ts";
@@ -16,7 +17,8 @@ import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
 import { mode, silently } from "../run.ts";
-import { issueEtcdCertificates, refuseOtherFolder, refuseWhereNothingFits, startEtcd } from "../static-pods/etcd-pod.ts";
+import { issueEtcdCertificates, refuseOtherFolder, startEtcd } from "../static-pods/etcd-pod.ts";
+import { refuseWhereNothingFits } from "../static-pods/preflight.ts";
 import { issueForServers, startServers } from "../static-pods/servers.ts";
 import type { Stop } from "./drill-report.ts";
 

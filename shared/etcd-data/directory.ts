@@ -12,8 +12,8 @@ import { u64 } from "./key-value.ts";
 import { legacyRequest, type Member, Members, mayName } from "./members.ts";
 import { Mvcc } from "./mvcc.ts";
 import { Damaged } from "./protobuf.ts";
+import { readNewestSnapshot, type Snapshot } from "./raft-files.ts";
 import { Replay } from "./replay.ts";
-import { readNewestSnapshot, type Snapshot } from "./snapshot.ts";
 import type { Tree } from "./tree.ts";
 import { type Entry, readWal, type Wal, type Wish } from "./wal.ts";
 

@@ -7,8 +7,8 @@
  *   record  walpb.Record { 1 type, 2 crc, 3 data }; crc is CRC-32C over the data of all records so far, a crc record begins each file
  */
 import { readdirSync } from "node:fs";
-import { crc32c, hasZeroSector, isZeroFrom, LogFile } from "./log-file.ts";
 import { Damaged, fieldsOf, hexId } from "./protobuf.ts";
+import { crc32c, hasZeroSector, isZeroFrom, LogFile } from "./raft-files.ts";
 
 const FRAME_HEADER_SIZE = 8;
 const METADATA_TYPE = 1;

@@ -10,7 +10,7 @@
 import { dirname } from "node:path";
 import { attempt } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
-import { flagsOf, readUnit } from "../node/unit-file.ts";
+import { flagsOf, readUnit } from "../node/started-with.ts";
 import { shell } from "../shell-line.ts";
 
 export interface EtcdUnit {

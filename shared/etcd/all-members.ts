@@ -12,9 +12,8 @@ import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "./client.ts";
 import { nodeUid } from "./identity.ts";
+import { askAboutStrangers, type Peer, promotion, quorumOf, shownBy, wayWithout } from "./other-members.ts";
 import { STOP_ETCD } from "./peers.ts";
-import { promotion, quorumOf, wayWithout } from "./quorum.ts";
-import { askAboutStrangers, type Peer, shownBy } from "./who-answers.ts";
 
 /**
  * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the same keys as this one (by

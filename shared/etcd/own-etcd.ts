@@ -14,10 +14,9 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
 import { proveSameEtcd } from "./identity.ts";
+import { type Peer, quorumOf, refuseLearner, refuseNeverStarted, refuseNoQuorum, wayWithout } from "./other-members.ts";
 import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
-import { quorumOf, refuseLearner, refuseNeverStarted, refuseNoQuorum, wayWithout } from "./quorum.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
-import type { Peer } from "./who-answers.ts";
 
 /** Errors: Refused where etcd's data is of another machine's member. */
 export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) {

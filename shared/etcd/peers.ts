@@ -14,7 +14,7 @@ import type { Finding } from "../pki/examine.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
-import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./who-answers.ts";
+import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./other-members.ts";
 
 /** All members except this machine's own. All are asked at the same time. Reads only. */
 export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {

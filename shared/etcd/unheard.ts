@@ -15,8 +15,8 @@ import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
+import { quorumOf } from "./other-members.ts";
 import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
-import { quorumOf } from "./quorum.ts";
 
 /**
  * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or it runs and waits for other

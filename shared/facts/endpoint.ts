@@ -27,7 +27,7 @@ import {
   witnessesOf,
 } from "./endpoint-witnesses.ts";
 import { ownCertificates } from "./names-before.ts";
-import { shownBeside } from "./own-certificate.ts";
+import { shownBeside } from "./signed-elsewhere.ts";
 
 /** What the witnesses say. */
 export interface EndpointSeen {

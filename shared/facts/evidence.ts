@@ -19,7 +19,7 @@ import { readObject, readObjects } from "../objects/stored.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type CaText, CLUSTER_CA_SOURCE, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
-import { type Jwt, readJwt } from "../pki/tokens.ts";
+import { type Jwt, readJwt } from "../pki/sa-keys.ts";
 
 /** A token of a ServiceAccount, and its place. Only its signature proves which key signed it. */
 export interface KnownToken extends Jwt {

@@ -17,8 +17,8 @@ import { endpointHost } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { type Cluster, type ClusterConfiguration, type KnownNode, need } from "./cluster.ts";
-import { isExternalCa, isExternalSigner } from "./external-ca.ts";
 import { otherControlPlanes } from "./next.ts";
+import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 
 /**
  * This machine under its name in the cluster. If the kubelet's certificate names another node, the control plane node with its address counts:

@@ -4,8 +4,7 @@
  * (transport/ca_rotation.go, feature ClientsAllowCARotation). Nothing in the cluster says with which library, and which features, a program
  * runs; and other languages' clients do as they like. So those pods are restarted as well.
  */
-import type { KubeObject } from "../api/kube-object.ts";
-import { isApiServers } from "../api/trust-bundle-names.ts";
+import { isApiServers, type KubeObject } from "../api/kube-object.ts";
 import { quoteUntrusted } from "../plain.ts";
 
 export interface RunningPod extends KubeObject {
@@ -46,11 +45,12 @@ interface Volume {
   hostPath?: { path: string };
 }
 
-export interface TrustTimes {
-  /** By namespace. */
+/** When the files that pods mount got today's content. */
+export interface CutOff {
+  /** The CA, by namespace. */
   rootCa(namespace: string): Date;
-  /** By `namespace/name`; undefined: no token Secret. */
-  tokenSecret(name: string): Date | undefined;
+  /** The token of a Secret, by `namespace/name`; undefined: no token Secret. */
+  token(name: string): Date | undefined;
 }
 
 /**
@@ -59,24 +59,19 @@ export interface TrustTimes {
  */
 const MOUNT_LAG_MS = 120_000;
 
-/** Whether this pod is stale and part 4 restarts it. A stale pod that part 4 only names may stay for ever. */
-export function waitsForRestart(pod: RunningPod, times: TrustTimes): boolean {
-  return staleBefore(pod, times) !== undefined && reasonToLeave(pod) === undefined;
-}
-
-/** Of a stale pod: when the files that it mounts got today's content. */
-export function staleBefore(pod: RunningPod, times: TrustTimes, now = new Date()): Date | undefined {
-  const trusted = trustedSince(pod, times);
-  return trusted && isStale(pod, trusted, now) ? trusted : undefined;
+/** Of a pod that may still use what it mounted before: when these files got today's content. It is stale; `reasonToLeave`: it is left alone. */
+export function mountedBefore(pod: RunningPod, cutOff: CutOff, now = new Date()): Date | undefined {
+  const written = filesWritten(pod, cutOff);
+  return written && mayUseOld(pod, written, now) ? written : undefined;
 }
 
 /** When the files that this pod mounts got today's content; undefined where it mounts neither a CA nor a token, or is a mirror pod. */
-function trustedSince({ metadata, spec }: RunningPod, times: TrustTimes): Date | undefined {
+function filesWritten({ metadata, spec }: RunningPod, cutOff: CutOff): Date | undefined {
   if (metadata.annotations?.["kubernetes.io/config.mirror"]) return undefined;
   const found = (spec.volumes ?? []).flatMap(({ projected, configMap, secret }) => {
-    const ofToken = secret && times.tokenSecret(`${metadata.namespace}/${secret.secretName}`);
+    const ofToken = secret && cutOff.token(`${metadata.namespace}/${secret.secretName}`);
     const ofCa = projected?.sources?.some(isOfCluster);
-    if (ofCa || configMap?.name === "kube-root-ca.crt") return [times.rootCa(metadata.namespace ?? "")];
+    if (ofCa || configMap?.name === "kube-root-ca.crt") return [cutOff.rootCa(metadata.namespace ?? "")];
     return ofToken ? [ofToken] : [];
   });
   return found.length > 0 ? new Date(Math.max(...found.map((time) => time.getTime()))) : undefined;
@@ -92,13 +87,13 @@ function isOfCluster({ serviceAccountToken, configMap, clusterTrustBundle }: Sou
  * A newer pod has mounted today's files. A container that restarted in an older pod may have started before the kubelet wrote them, and so may
  * one that starts in a moment, as on a node that has just come back.
  */
-function isStale({ metadata, spec, status }: RunningPod, trusted: Date, now: Date): boolean {
-  if (metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
-  const written = trusted.getTime() + MOUNT_LAG_MS;
+function mayUseOld({ metadata, spec, status }: RunningPod, written: Date, now: Date): boolean {
+  if (metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > written) return false;
+  const seen = written.getTime() + MOUNT_LAG_MS;
   const states = (status?.containerStatuses ?? []).flatMap(({ state }) => state ?? []);
-  const startsNow = now.getTime() <= written && (spec.restartPolicy ?? "Always") === "Always" && states.some(({ running }) => !running);
+  const startsNow = now.getTime() <= seen && (spec.restartPolicy ?? "Always") === "Always" && states.some(({ running }) => !running);
   if (status?.phase !== "Running") return status?.phase === "Pending" && startsNow;
-  return startsNow || states.some(({ running }) => running && new Date(running.startedAt).getTime() <= written);
+  return startsNow || states.some(({ running }) => running && new Date(running.startedAt).getTime() <= seen);
 }
 
 /** Why part 4 does not restart this pod; undefined: it does. */

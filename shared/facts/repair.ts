@@ -6,17 +6,17 @@ import { readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/room.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
-import { isReduced } from "../manifests/reduced-controllers.ts";
+import { isReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { foldersWithData, newRescue, type Rescue, rescuedEtcd } from "../node/rescue-folder.ts";
-import { asPod } from "../objects/pod-shape.ts";
+import { asPod } from "../objects/objects.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { foreignCa } from "../pki/lost-keys.ts";
 import { knowsCa, type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
-import { type RunningPod, type TrustTimes, waitsForRestart } from "./pod-trust.ts";
+import { type CutOff, mountedBefore, type RunningPod, reasonToLeave } from "./pod-trust.ts";
 
 /** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */
 export interface Repair {
@@ -126,16 +126,17 @@ function runsReduced(data: EtcdData, cp: string): boolean {
 
 /**
  * Whether a pod of kube-system waits for part 4, which restarts none before every namespace has the new CA. Pods of other namespaces do not
- * count: everybody who may create a pod there could hold up the end of the repair for ever. Part 4 asks the API for those.
+ * count: everybody who may create a pod there could hold up the end of the repair for ever. Part 4 asks the API for those. A stale pod that part 4
+ * only names may stay for ever.
  */
 function waits(data: EtcdData, nodes: ReadonlySet<string>, since: Date): boolean {
   // Token Secrets are not read: they are often encrypted, and part 4 restarts the pods that mount one as well.
-  const times: TrustTimes = { rootCa: () => since, tokenSecret: () => undefined };
+  const cutOff: CutOff = { rootCa: () => since, token: () => undefined };
   return readObjects<unknown>(data, "pods/kube-system/").some((object) => {
     const pod = asPod(
       object,
       (why) => new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, { hint: "the repair counts as not finished" }),
-    );
-    return nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod as RunningPod, times);
+    ) as RunningPod;
+    return nodes.has(pod.spec.nodeName ?? "") && mountedBefore(pod, cutOff) !== undefined && reasonToLeave(pod) === undefined;
   });
 }

@@ -1,6 +1,6 @@
 /** What a bundle holds: in lines for people, and as the mark of a backup. Nothing secret. */
 import { basename } from "node:path";
-import { writeMark } from "../files/mark.ts";
+import { writeMark } from "../files/files.ts";
 import { certInfo, certificatesIn, hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";

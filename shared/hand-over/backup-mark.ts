@@ -4,8 +4,7 @@
  */
 import { resolve } from "node:path";
 import { BACKUP, command } from "../again.ts";
-import { readBytes, readText } from "../files/files.ts";
-import { type Mark, readMark } from "../files/mark.ts";
+import { type Mark, readBytes, readMark, readText } from "../files/files.ts";
 import { isInMemory } from "../files/mounts.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";

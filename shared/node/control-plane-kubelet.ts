@@ -1,4 +1,5 @@
 /** The kubelet of a control plane node: its client certificate and kubelet.conf, issued with the CA's key on this disk. */
+
 import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
@@ -13,9 +14,9 @@ import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { act, say } from "../run.ts";
-import { dropClientPems, dropForeignServing, trustedText, withOtherCas } from "./kubelet-certs.ts";
-import { clientText, inside } from "./kubelet-config.ts";
-import { kubeletActive, type Node } from "./node.ts";
+import { dropClientPems, dropForeignServing, withOtherCas } from "./kubelet-certs.ts";
+import { inside } from "./kubelet-config.ts";
+import { hasOwnClient, isOwnClient, kubeletActive, type Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
 
 /**
@@ -33,15 +34,6 @@ export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts,
   ];
   const starts = changes.includes(true) || !(await kubeletActive());
   return [...changes, ensureKubeletConf(node, facts, { ca: ca.cert, asideDir, starts })].includes(true);
-}
-
-/** Whether the kubelet's client certificate is valid, and is for this node. */
-export function hasOwnClient(node: Node, caPem: string): boolean {
-  return isOwnClient(node, clientText(node.kubelet), caPem);
-}
-
-function isOwnClient({ name }: Node, pem: string, caPem: string): boolean {
-  return trustedText(pem, caPem) && certInfo(pem).cn === `system:node:${name}`;
 }
 
 /** Milliseconds. The kubelet itself renews its certificate only months after a repair has issued it. */

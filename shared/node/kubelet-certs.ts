@@ -5,26 +5,16 @@
  * kubelet prefers it to every kubelet.conf, whichever CA signed it (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved
  * aside when the CA is new.
  */
+
 import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, list, readText } from "../files/files.ts";
-import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
+import { certInfo, certificatesIn, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { trustedKeys } from "../pki/trusted-keys.ts";
+import { trusted, trustedKeys } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import type { Node } from "./node.ts";
-
-/** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
-export function trusted(path: string, caPem: string): boolean {
-  return trustedText(readText(path) ?? "", caPem);
-}
-
-/** The same of its text. */
-export function trustedText(pem: string, caPem: string): boolean {
-  const info = infoOf(pem);
-  return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
-}
 
 /** What is wrong with a certificate in a text that has its key, too, in a word. */
 export function stateOfPem(read: () => string | undefined, ca: string | undefined, nodeName?: string): string | undefined {

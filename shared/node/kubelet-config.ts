@@ -2,6 +2,11 @@
  * The kubelet's configuration as the kubelet reads it: its file, then its drop-ins, then its flags, which count most. Sources:
  * cmd/kubelet/app/server.go (NewKubeletCommand, kubeletConfigFlagPrecedence), cmd/kubelet/app/options/options.go,
  * pkg/kubelet/kubeletconfig/configfiles/configfiles.go (relative paths begin at the file's folder).
+ *
+ * Where there is none, another distribution may have set up this node, by the folder where each keeps its state: what it is, and who renews its
+ * certificates. Sources: docs.k3s.io/cli/certificate, docs.rke2.io/security/certificates, docs.k0sproject.io
+ * (troubleshooting/certificate-authorities, backup), github.com/canonical/microk8s (refresh-certs), docs.siderolabs.com/talos
+ * (security/ca-rotation).
  */
 import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
@@ -10,9 +15,7 @@ import { exists, readText } from "../files/files.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { sayWhile } from "../wait-for.ts";
 import { readYaml } from "../yaml.ts";
-import type { KubeletFlags } from "./kubelet-command.ts";
-import { withDropIns } from "./kubelet-drop-ins.ts";
-import { otherDistribution } from "./other-distributions.ts";
+import { type KubeletFlags, withDropIns } from "./started-with.ts";
 
 export const KUBELET_DIR = "/var/lib/kubelet";
 /** kubeadm writes it on each node. */
@@ -161,4 +164,22 @@ export function clientText({ clientPem, kubeconfig, keepsCertificate }: Credenti
 
 export function inside(conf: Kubeconfig | undefined): string {
   return conf?.clientCertPem && conf.clientKeyPem ? conf.clientCertPem + conf.clientKeyPem : "";
+}
+
+// biome-ignore format: a table
+const OTHERS = [
+  { name: "k3s",      folder: "/var/lib/rancher/k3s",  hint: "it renews certificates that end soon when it starts: systemctl restart k3s (k3s-agent on agents); k3s certificate check. CAs: k3s certificate rotate-ca, https://docs.k3s.io/cli/certificate" },
+  { name: "RKE2",     folder: "/var/lib/rancher/rke2", hint: "it renews certificates that end soon when it starts: systemctl restart rke2-server (rke2-agent on agents); rke2 certificate check. CAs: rke2 certificate rotate-ca, https://docs.rke2.io/security/certificates" },
+  { name: "MicroK8s", folder: "/var/snap/microk8s",    hint: "microk8s refresh-certs -c says until when they are valid, microk8s refresh-certs --cert server.crt renews one; its files are in /var/snap/microk8s/current/certs" },
+  { name: "k0s",      folder: "/var/lib/k0s",          hint: "its keys are in /var/lib/k0s/pki, and in what k0s backup has made: k0s restore. New CAs: https://docs.k0sproject.io/stable/troubleshooting/certificate-authorities" },
+  { name: "Talos",    folder: "/system/state",         hint: "its keys are in the machine configuration: talosctl on your own machine, https://docs.siderolabs.com/talos (security, CA rotation)" },
+] as const;
+
+/** Says what this node is, where kubeadm has not set it up. */
+export class OtherDistribution extends Refused {}
+
+/** For a node without kubeadm's own files; undefined where nothing tells. */
+function otherDistribution(): OtherDistribution | undefined {
+  const other = OTHERS.find(({ folder }) => exists(folder));
+  return other && new OtherDistribution(`This is a node of ${other.name} ("${other.folder}"), and kubeadm has not set it up`, other);
 }

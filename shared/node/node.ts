@@ -3,13 +3,15 @@
  *
  * Sources: the kubelet's flags (its process, or its unit), its configuration, its client certificate, and the machine itself.
  */
+
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { isElsewhere } from "../files/root.ts";
-import { infoOf } from "../pki/certificate.ts";
+import { certInfo, infoOf } from "../pki/certificate.ts";
+import { trustedText } from "../pki/trusted-keys.ts";
 import { told } from "../run-events.ts";
-import { kubeletFlags } from "./kubelet-command.ts";
 import { clientText, readKubelet } from "./kubelet-config.ts";
+import { kubeletFlags } from "./started-with.ts";
 
 export type Node = Awaited<ReturnType<typeof readNode>>;
 
@@ -60,4 +62,14 @@ export async function machineAddresses(): Promise<string[]> {
   const links = JSON.parse(output.stdout) as { addr_info?: { scope: string; local: string }[] }[];
   const addresses = links.flatMap((link) => link.addr_info ?? []);
   return addresses.filter(({ scope }) => scope !== "host" && scope !== "link").map(({ local }) => local);
+}
+
+/** Whether the kubelet's client certificate is valid, and is for this node. */
+export function hasOwnClient(node: Node, caPem: string): boolean {
+  return isOwnClient(node, clientText(node.kubelet), caPem);
+}
+
+/** The same of its text. */
+export function isOwnClient({ name }: Node, pem: string, caPem: string): boolean {
+  return trustedText(pem, caPem) && certInfo(pem).cn === `system:node:${name}`;
 }

@@ -11,10 +11,9 @@ import { act } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
-import { isKubelet, kubeletUnit, runningKubelet } from "./kubelet-command.ts";
 import { loggedConfig } from "./kubelet-config.ts";
 import type { Node } from "./node.ts";
-import { flagsOf } from "./unit-file.ts";
+import { flagsOf, isKubelet, kubeletUnit, runningKubelet } from "./started-with.ts";
 
 const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
 

@@ -1,5 +1,9 @@
-/** Kubernetes' objects as etcd holds them: as much of each as the scripts look at. The rest is passed through. */
-
+/**
+ * Kubernetes' objects as etcd holds them: as much of each as the scripts look at. The rest is passed through.
+ *
+ * What was read as a pod, from etcd or from a file, is compared with the shape that everything here relies on. The API server and the kubelet
+ * check this shape. A damaged value, or a file that was edited in a hurry, may not have it.
+ */
 /** An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's modRevision. */
 export interface StoredObject {
   apiVersion: string;
@@ -76,4 +80,110 @@ export interface Toleration {
   value?: string;
   effect?: string;
   tolerationSeconds?: number;
+}
+
+/**
+ * A list has one element; `texts` is a map of strings; a field whose name ends in "!" has to be there. Fields without a row are not looked
+ * at.
+ */
+type Shape = "string" | "number" | "boolean" | "texts" | readonly [Shape] | { readonly [field: string]: Shape };
+
+const CONTAINER: Shape = {
+  name: "string",
+  image: "string",
+  command: ["string"],
+  args: ["string"],
+  env: [{ "name!": "string", value: "string", valueFrom: { fieldRef: { apiVersion: "string" } } }],
+  ports: [{ hostPort: "number", containerPort: "number" }],
+  volumeMounts: [{ "name!": "string", "mountPath!": "string", subPath: "string" }],
+  livenessProbe: {},
+  readinessProbe: {},
+  startupProbe: {},
+};
+
+const POD: Shape = {
+  metadata: {
+    name: "string",
+    namespace: "string",
+    uid: "string",
+    creationTimestamp: "string",
+    labels: "texts",
+    annotations: "texts",
+    ownerReferences: [{ kind: "string", name: "string", controller: "boolean" }],
+  },
+  spec: {
+    nodeName: "string",
+    hostNetwork: "boolean",
+    containers: [CONTAINER],
+    initContainers: [CONTAINER],
+    volumes: [
+      {
+        "name!": "string",
+        hostPath: { "path!": "string", type: "string" },
+        projected: { sources: [{ configMap: { name: "string" } }] },
+        configMap: { name: "string" },
+        secret: { secretName: "string" },
+      },
+    ],
+    tolerations: [{ key: "string", operator: "string", effect: "string", tolerationSeconds: "number" }],
+  },
+  status: { phase: "string", containerStatuses: [{ state: { running: { startedAt: "string" } } }] },
+};
+
+/** What is wrong, and where: "spec.volumes is no list". */
+class Misshapen extends Error {}
+
+/**
+ * The same object as a pod: `metadata` and `spec.containers` are there; fields that are null are left out, as the kubelet reads it.
+ * Errors: `fail(why)`, why being "spec.volumes is no list".
+ */
+export function asPod(value: unknown, fail: (why: string) => Error): Pod {
+  try {
+    fit(value, POD, "");
+  } catch (err) {
+    if (err instanceof Misshapen) throw fail(err.message);
+    throw err;
+  }
+  const pod = value as Pod;
+  pod.metadata ??= { name: "" };
+  pod.metadata.name ??= "";
+  pod.spec ??= { containers: [] };
+  pod.spec.containers ??= [];
+  return pod;
+}
+
+function fit(value: unknown, shape: Shape, at: string) {
+  if (shape === "texts") return fitTexts(value, at);
+  if (typeof shape === "string") {
+    if (typeof value !== shape) throw new Misshapen(`${at} is no ${shape}`);
+    return;
+  }
+  if (isList(shape)) return fitList(value, shape[0], at);
+  const map = mapOf(value, at);
+  for (const [field, inner] of Object.entries(shape)) {
+    const name = field.replace("!", "");
+    const path = at ? `${at}.${name}` : name;
+    const found = Object.hasOwn(map, name) ? map[name] : undefined;
+    if (found === null) delete map[name];
+    if (found !== undefined && found !== null) fit(found, inner, path);
+    else if (field.endsWith("!")) throw new Misshapen(`${path} is missing`);
+  }
+}
+
+function isList(shape: Shape): shape is readonly [Shape] {
+  return Array.isArray(shape);
+}
+
+function fitList(value: unknown, shape: Shape, at: string) {
+  if (!Array.isArray(value)) throw new Misshapen(`${at} is no list`);
+  for (const [i, one] of value.entries()) fit(one, shape, `${at}[${i}]`);
+}
+
+function fitTexts(value: unknown, at: string) {
+  if (Object.values(mapOf(value, at)).some((one) => typeof one !== "string")) throw new Misshapen(`${at} is no map of strings`);
+}
+
+function mapOf(value: unknown, at: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new Misshapen(at ? `${at} is no map` : "it is no map");
 }

@@ -7,10 +7,9 @@
  */
 import { BYTES, Damaged, fieldsOf, Reader, VARINT } from "../etcd-data/protobuf.ts";
 import { Fail } from "../fail.ts";
-import { isCbor } from "./cbor.ts";
+import { isCbor, SCALARS } from "./encodings.ts";
 import { FIELDS } from "./fields.ts";
 import type { StoredObject } from "./objects.ts";
-import { SCALARS } from "./scalars.ts";
 
 /**
  * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of an object this table does

@@ -1,6 +1,18 @@
-/** Reads objects from etcd's data by their place in the API server: `configmaps/kube-system/kubeadm-config`, `minions/`. */
+/**
+ * Reads objects from etcd's data by their place in the API server: `configmaps/kube-system/kubeadm-config`, `minions/`.
+ *
+ * Values that the API server has encrypted at rest are opened with an EncryptionConfiguration. Formats: apiserver pkg/storage/value/encrypt,
+ * `k8s:enc:PROVIDER:v1:KEY:` and then aescbc: IV and PKCS#7 blocks; aesgcm: nonce, data and tag, bound to the etcd key; secretbox: nonce
+ * and box. A KMS plugin alone opens its own values.
+ */
+
+import { createDecipheriv } from "node:crypto";
+import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
+import { orUndefined } from "../pki/certificate.ts";
+import { isMapping, listOf } from "../yaml.ts";
+import { isCborMap } from "./encodings.ts";
 import { decodeObject } from "./storage.ts";
 
 /** A value that the API server has encrypted, and that no configuration on this node opens. */
@@ -57,4 +69,101 @@ export function registryPrefix(data: EtcdData): string {
   throw new Fail(`No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`, {
     hint: "it is a new etcd's, or another's. If this machine has the cluster's data elsewhere, name its folder: --etcd-data DIR; or restore a snapshot",
   });
+}
+
+export interface Sealed {
+  etcdKey: string;
+  provider: string;
+  keyName: string;
+  bytes: Buffer;
+}
+
+/** KMS writes v1 or v2, all others v1. */
+const PREFIX = /^k8s:enc:([a-z]+):v[12]:([^:]+):/;
+
+const COLON = 0x3a;
+
+/** The prefix of a value that is encrypted, from its first bytes; undefined where it is not. */
+export function sealOf(head: Uint8Array): string | undefined {
+  // of protobuf "k8s\0", of JSON and CBOR another byte
+  return head[3] !== COLON ? undefined : PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
+}
+
+/** Undefined where the value is not encrypted. */
+export function sealedIn(etcdKey: string, value: Uint8Array): Sealed | undefined {
+  const [prefix, provider, keyName] = PREFIX.exec(sealOf(value) ?? "") ?? [];
+  return prefix ? { etcdKey, provider: provider!, keyName: keyName!, bytes: Buffer.from(value.subarray(prefix.length)) } : undefined;
+}
+
+type Open = (key: Buffer, sealed: Sealed) => Buffer;
+
+const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
+
+/** Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that one fits by chance. */
+const MOST_KEYS = 64;
+
+/** What was sealed, an object as the API server stores it; undefined where no key of the configuration opens it. */
+export function opened(config: unknown, sealed: Sealed): Buffer | undefined {
+  const open = Object.hasOwn(OPENERS, sealed.provider) ? OPENERS[sealed.provider] : undefined;
+  if (!open) return undefined;
+  const keys = providersOf(config).flatMap((provider) => listOf(field(field(provider, sealed.provider), "keys")));
+  const named = keys.filter((key) => field(key, "name") === sealed.keyName).slice(0, MOST_KEYS);
+  for (const key of named) {
+    const plain = orUndefined(() => open(Buffer.from(String(field(key, "secret")), "base64"), sealed));
+    if (plain !== undefined && isStored(plain)) return plain;
+  }
+  return undefined;
+}
+
+/** Only the plugin has the key: its name is all that a configuration can say. */
+export function namesPlugin(config: unknown, { keyName }: Sealed): boolean {
+  return providersOf(config).some((provider) => field(field(provider, "kms"), "name") === keyName);
+}
+
+/** Whether new values of what it decrypts would be stored in clear: the first provider writes. One `identity` alone excludes a resource. */
+export function writesClear(config: unknown): boolean {
+  const ofEach = listOf(field(config, "resources")).map((resource) => listOf(field(resource, "providers")));
+  return ofEach.some((providers) => providers.length > 1 && isMapping(providers[0]) && Object.hasOwn(providers[0], "identity"));
+}
+
+/** With what new values would be written, for the operator: "aescbc key2". */
+export function writerIn(config: unknown): string {
+  const [first] = providersOf(config).filter(isMapping);
+  const [name = "nothing"] = Object.keys(first ?? {});
+  const key = field(listOf(field(field(first, name), "keys"))[0], "name");
+  return typeof key === "string" ? `${name} ${key}` : name;
+}
+
+function providersOf(config: unknown): unknown[] {
+  return listOf(field(config, "resources")).flatMap((resource) => listOf(field(resource, "providers")));
+}
+
+function field(value: unknown, name: string): unknown {
+  return isMapping(value) && Object.hasOwn(value, name) ? value[name] : undefined;
+}
+
+/**
+ * Protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with another key; AES-CBC itself proves nothing, so all of the value
+ * has to be one.
+ */
+function isStored(plain: Buffer): boolean {
+  const isProtobuf = plain.toString("latin1", 0, 4) === "k8s\0" && !(attempt(() => decodeObject(plain)) instanceof Fail);
+  return isProtobuf || isCborMap(plain) || isMapping(orUndefined(() => JSON.parse(plain.toString("utf8")) as unknown));
+}
+
+function openCbc(key: Buffer, { bytes }: Sealed): Buffer {
+  const cipher = createDecipheriv(`aes-${key.length * 8}-cbc`, key, bytes.subarray(0, 16));
+  return Buffer.concat([cipher.update(bytes.subarray(16)), cipher.final()]);
+}
+
+function openGcm(key: Buffer, { bytes, etcdKey }: Sealed): Buffer {
+  const [nonce, body, tag] = [bytes.subarray(0, 12), bytes.subarray(12, -16), bytes.subarray(-16)];
+  const cipher = createDecipheriv(`aes-${key.length * 8}-gcm` as "aes-256-gcm", key, nonce);
+  cipher.setAAD(Buffer.from(etcdKey)).setAuthTag(tag);
+  return Buffer.concat([cipher.update(body), cipher.final()]);
+}
+
+/** XSalsa20 and Poly1305, as NaCl's secretbox: nonce of 24 bytes, then tag and data. */
+function openBox(key: Buffer, { bytes }: Sealed): Buffer {
+  return Buffer.from(xsalsa20poly1305(key, bytes.subarray(0, 24)).decrypt(bytes.subarray(24)));
 }

@@ -11,8 +11,7 @@ import { Fail } from "../fail.ts";
 import { refuseNoMemory } from "../files/room.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { JWS } from "../pki/keys.ts";
-import { serviceAccountKeyId } from "../pki/sa-keys.ts";
-import { type Jwt, tokenVerifier } from "../pki/tokens.ts";
+import { type Jwt, serviceAccountKeyId, tokenVerifier } from "../pki/sa-keys.ts";
 import type { OldTokens } from "./old-tokens.ts";
 import { type RsaOptions, rsaKey, rsaMemory } from "./rsa-key.ts";
 

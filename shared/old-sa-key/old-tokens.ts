@@ -14,8 +14,7 @@ import type { Node } from "../node/node.ts";
 import type { Secret } from "../objects/objects.ts";
 import { decodeObject, isObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
-import { type Jwt, readJwt, tokenVerifier } from "../pki/tokens.ts";
+import { type Jwt, oldSaPub, readJwt, todaysSaPub, tokenVerifier } from "../pki/sa-keys.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
 const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];

@@ -5,7 +5,7 @@
  * written down.
  */
 import { createHash, createPublicKey } from "node:crypto";
-import { base64url, type Jwt, numberOf } from "../pki/tokens.ts";
+import { base64url, type Jwt, numberOf } from "../pki/sa-keys.ts";
 import { bitLength, type Gone, gcd } from "./half-gcd.ts";
 
 /** Go's and openssl's default, and kubeadm's. */

@@ -34,7 +34,7 @@ export interface ClusterFacts {
   controlPlaneEndpoint?: string | undefined;
   /** Servers to which kubeconfigs of this node lead besides, and which are this cluster's: "https://127.0.0.1:6443". */
   servers?: readonly string[];
-  /** Certificates that the API server shows beside kubeadm's own, in PEM: see facts/own-certificate.ts. */
+  /** Certificates that the API server shows beside kubeadm's own, in PEM: see facts/signed-elsewhere.ts. */
   shown?: string | undefined;
   /** Hosts by which clients that are known reach the API server. */
   clients?: readonly string[];
@@ -120,6 +120,11 @@ export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
 
 /** The key pair that signs service-account tokens: no certificate, the same on every control plane node. Files `sa.key` and `sa.pub`. */
 export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
+
+/** etcd's own certificates; part 2 issues the API server's client certificate. */
+export function isEtcds(row: Cert): boolean {
+  return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
+}
 
 /** Keys that only control plane nodes trust, by a certificate's or a file's name: new ones cost nobody else anything. */
 export function isInternal(name: string): boolean {

@@ -18,7 +18,7 @@ import { serverIn } from "./kubeconfig-fields.ts";
 import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
 import { signingFirst } from "./trusted-keys.ts";
 
-export interface ApplyOptions {
+interface ApplyOptions {
   /** Where wrong files go, under their whole old path. */
   asideDir: string;
   /** Gets the public half of a new service-account key, in PEM, before the key is written. */

@@ -1,5 +1,5 @@
 /** Kinds of keys, and new key pairs, as kubeadm makes and writes them: PKCS#1 for RSA, SEC1 for ECDSA. */
-import { generateKeyPair, type KeyObject } from "node:crypto";
+import { createPublicKey, generateKeyPair, type KeyObject, sign, verify } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
 import { Fail } from "../fail.ts";
@@ -87,4 +87,11 @@ export function keyStock(algorithm: KeyAlgorithm, count: number): () => Promise<
     if (promised++ >= count) return keyPair(algorithm);
     return ready.shift() ?? new Promise((resolve) => waiting.push(resolve));
   };
+}
+
+/** Whether the public half verifies what the private half signs. */
+export function signs(key: KeyObject, publicKey = createPublicKey(key)): boolean {
+  const hash = ["rsa", "ec"].includes(String(key.asymmetricKeyType)) ? "sha256" : null;
+  const proof = Buffer.from("kube-pki-repair");
+  return verify(hash, proof, publicKey, sign(hash, proof, key));
 }

@@ -1,14 +1,22 @@
 /**
- * The service-account keys on this node: the pair sa.key and sa.pub, whether it is a new one, and the public halves of old keys beside it.
- * Part 1 leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has
- * renewed them, and pods on other nodes keep theirs for longer.
+ * The service-account keys on this node, and the tokens that they sign.
+ *
+ * The pair sa.key and sa.pub, whether it is a new one, and the public halves of old keys beside it. Part 1 leaves a mark where it makes a new
+ * pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has renewed them, and pods on other nodes keep theirs
+ * for longer.
+ *
+ * `readJwt` reads the parts of any token (RFC 7515) and believes none of them: the signature is not checked there. Tokens in Secrets of the type
+ * kubernetes.io/service-account-token are made and checked byte for byte as the controller-manager's token controller writes them. Source:
+ * kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted names.
  */
+
+import { createPublicKey, verify } from "node:crypto";
 import { Fail } from "../fail.ts";
-import { readText, removeFile } from "../files/files.ts";
-import { type Mark, readMark, writeMark } from "../files/mark.ts";
+import { type Mark, readMark, readText, removeFile, writeMark } from "../files/files.ts";
 import { shell } from "../shell-line.ts";
-import { hashIn, publicKeysIn } from "./certificate.ts";
+import { hashIn, orUndefined, privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";
 import { examineServiceAccountKey } from "./examine.ts";
+import { JWS, signingKey } from "./keys.ts";
 
 /** The `kid` of tokens a service-account key signs: base64url(SHA-256(SPKI DER)), kubernetes' pkg/serviceaccount/jwt.go. */
 export function serviceAccountKeyId(publicPem: string): string {
@@ -54,4 +62,102 @@ export function oldSaKeys(certificatesDir: string): string[] {
     throw new Fail(`There is no public key in "${path}"`, { hint: shell`the API server would not start with it: rm ${path}` });
   const today = new Set(publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId));
   return keys.filter((pem) => !today.has(serviceAccountKeyId(pem)));
+}
+
+/** The service account of a token, and the Secret that holds it. */
+interface LegacyClaims {
+  namespace: string;
+  secretName: string;
+  serviceAccountName: string;
+  serviceAccountUid: string;
+}
+
+/** Signs tokens with sa.key. WebCrypto does it beside the main thread, on all cores. */
+export async function legacyTokenSigner(saKeyPem: string): Promise<(claims: LegacyClaims) => Promise<string>> {
+  const { key, alg, name, hash } = await signingKey(privateKeyOf(saKeyPem));
+  const header = encoded({ alg, kid: serviceAccountKeyId(publicPem(saKeyPem)) });
+  return async (claims) => {
+    const signed = `${header}.${encoded(payloadOf(claims))}`;
+    const signature = await crypto.subtle.sign({ name, hash }, key, Buffer.from(signed));
+    return `${signed}.${Buffer.from(signature).toString("base64url")}`;
+  };
+}
+
+/** A token that does not expire and has no audience. The order of the names matters. */
+function payloadOf({ namespace, secretName, serviceAccountName, serviceAccountUid }: LegacyClaims) {
+  return {
+    iss: "kubernetes/serviceaccount",
+    "kubernetes.io/serviceaccount/namespace": namespace,
+    "kubernetes.io/serviceaccount/secret.name": secretName,
+    "kubernetes.io/serviceaccount/service-account.name": serviceAccountName,
+    "kubernetes.io/serviceaccount/service-account.uid": serviceAccountUid,
+    sub: `system:serviceaccount:${namespace}:${serviceAccountName}`,
+  };
+}
+
+/** Whether one of the keys in sa.pub signed a token. Its times are not judged. What is no token does not verify. */
+export function tokenVerifier(saPub: string): (token: string) => boolean {
+  const keys = publicKeysIn(saPub).map((pem) => createPublicKey(pem));
+  return (token) => {
+    const { head, signed, signature } = partsOf(token);
+    const way = JWS.get(String(head.alg));
+    if (!way) return false;
+    const [type, form] = way.crv ? ["ec", { dsaEncoding: "ieee-p1363" as const }] : ["rsa", {}];
+    return keys.some((key) => key.asymmetricKeyType === type && verify(way.hash, Buffer.from(signed), { key, ...form }, signature));
+  };
+}
+
+function encoded(value: unknown): string {
+  return Buffer.from(JSON.stringify(value)).toString("base64url");
+}
+
+export interface Jwt {
+  alg: string;
+  /** "" where there is none, as in tokens from before Kubernetes 1.16. */
+  kid: string;
+  /** Seconds since 1970; 0 where there is none, as in tokens from Secrets. */
+  issuedAt: number;
+  /** header.payload, which is what was signed, and the signature. */
+  signed: string;
+  signature: Buffer;
+  text: string;
+}
+
+/** A service-account token, or undefined where the text is none. */
+export function readJwt(text: string): Jwt | undefined {
+  const trimmed = text.trim();
+  if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed)) return undefined;
+  const { head, payload, signed, signature } = partsOf(trimmed);
+  const claims = json(payload);
+  if (typeof head.alg !== "string" || typeof claims.sub !== "string" || !claims.sub.startsWith("system:serviceaccount:")) return undefined;
+  return {
+    alg: head.alg,
+    kid: typeof head.kid === "string" ? head.kid : "",
+    issuedAt: typeof claims.iat === "number" && Number.isFinite(claims.iat) ? claims.iat : 0,
+    signed,
+    signature,
+    text: trimmed,
+  };
+}
+
+function partsOf(token: string) {
+  const [header = "", payload = "", signature = ""] = token.split(".");
+  return { head: json(header), payload, signed: `${header}.${payload}`, signature: Buffer.from(signature, "base64url") };
+}
+
+/** An unsigned number, as keys and signatures write it: big-endian. */
+export function numberOf(bytes: Uint8Array): bigint {
+  return BigInt(`0x${Buffer.from(bytes).toString("hex") || "0"}`);
+}
+
+/** The same back, for a JWK (RFC 7518 §2, Base64urlUInt); of at least `length` bytes. */
+export function base64url(number: bigint, length = 1): string {
+  const hex = number.toString(16);
+  return Buffer.from(hex.padStart(Math.max(length * 2, hex.length + (hex.length % 2)), "0"), "hex").toString("base64url");
+}
+
+/** No object at all where it is no JSON. */
+function json(part: string): Record<string, unknown> {
+  const value = orUndefined(() => JSON.parse(Buffer.from(part, "base64url").toString()) as unknown);
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }

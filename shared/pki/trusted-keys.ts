@@ -4,9 +4,11 @@
  * --service-account-key-file may hold several keys. So two texts are compared by their keys, never letter by letter: what lets a server or a
  * token through is one right key among them. `has`, `difference` and `isSubsetOf` are those of every Set.
  */
+
 import { attempt } from "../fail.ts";
+import { readText } from "../files/files.ts";
 import { memo } from "../memo.ts";
-import { certInfo, certificatesIn, hashIn, infoOf, isValidNow, keyMatches, publicKeysIn } from "./certificate.ts";
+import { certInfo, certificatesIn, hashIn, infoOf, isValidNow, keyMatches, publicKeysIn, signedBy } from "./certificate.ts";
 
 /** Hashes: "sha256:<hex of the SPKI's DER>". */
 export type TrustedKeys = ReadonlySet<string>;
@@ -45,4 +47,15 @@ export function trustsCa(text: string | undefined, caPem: string): boolean {
   const ca = certInfo(caPem);
   const known = certificatesIn(text ?? "").flatMap((pem) => infoOf(pem) ?? []);
   return known.some((one) => one.publicKeyHash === ca.publicKeyHash && (one.pem === ca.pem || isValidNow(one)));
+}
+
+/** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
+export function trusted(path: string, caPem: string): boolean {
+  return trustedText(readText(path) ?? "", caPem);
+}
+
+/** The same of its text. */
+export function trustedText(pem: string, caPem: string): boolean {
+  const info = infoOf(pem);
+  return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
 }

@@ -3,8 +3,8 @@
 import { again, command, type LeftOut, leftNames, type Said } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
+import { refuseNoQuorum } from "../etcd/other-members.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
-import { refuseNoQuorum } from "../etcd/quorum.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
 import { type Cluster, type KnownNode, onlyLabelled, refuseUnknownNodes } from "../facts/cluster.ts";

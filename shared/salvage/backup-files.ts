@@ -2,6 +2,7 @@
  * Takes lost files out of the operator's own copies: a folder that holds /etc/kubernetes, or a part of it, at any depth. Only files that the
  * static pods' or the kubelet's flags name are taken. That they are right is the operator's word.
  */
+
 import { dirname } from "node:path";
 import type { LostFile } from "../facts/lost-files.ts";
 import { isLink } from "../files/copy-tree.ts";
@@ -9,31 +10,23 @@ import { list, readBytes, stat } from "../files/files.ts";
 import { realPath } from "../files/root.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-
-interface Copy {
-  path: string;
-  content: Uint8Array;
-  /** Permission bits of the copy, where they can be meant. */
-  mode: number;
-  /** Where the copy is. */
-  from: string;
-}
+import type { FoundCopy } from "./memory/processes.ts";
 
 /** Of one lost file or folder. What has more is no configuration, and would hold up the repair. */
 const MOST = { entries: 2000, megabytes: 32 };
 
 /** `folder` is one. What links out of it lead to is no copy of the operator's: it is left out, and named. */
-export function copiesIn(folder: string, lost: readonly LostFile[]): Copy[] {
+export function copiesIn(folder: string, lost: readonly LostFile[]): FoundCopy[] {
   return lost.flatMap(({ path, kind }) => (kind === "socket" ? [] : copiesOf(path, folder)));
 }
 
 /** `folder` may stand for /, /etc, /etc/kubernetes or a folder below: the longest end of the path that is there counts. */
-function copiesOf(path: string, folder: string): Copy[] {
+function copiesOf(path: string, folder: string): FoundCopy[] {
   const words = path.split("/").slice(1);
   const places = words.map((_, i) => `${folder}/${words.slice(i).join("/")}`);
   const place = places.find((one) => stat(one) !== undefined);
   if (place === undefined || leadsOut(place, folder)) return [];
-  const copies: Copy[] = [];
+  const copies: FoundCopy[] = [];
   let [entries, bytes] = [0, 0];
   for (const { copy, size } of below(place, path, folder)) {
     bytes += size;
@@ -51,7 +44,7 @@ function leadsOut(path: string, folder: string): boolean {
 }
 
 /** Of folders that are links only the first one counts: others may be loops. `size` in bytes; of a folder none. */
-function* below(from: string, path: string, folder: string): Generator<{ size: number; copy?: () => Copy }> {
+function* below(from: string, path: string, folder: string): Generator<{ size: number; copy?: () => FoundCopy }> {
   const info = stat(from);
   if (info?.kind === "file" && info.size > 0)
     return yield { size: info.size, copy: () => ({ path, content: readBytes(from)!, mode: modeOf(info.mode), from }) };
@@ -64,7 +57,7 @@ function* below(from: string, path: string, folder: string): Generator<{ size: n
   }
 }
 
-function tooMuch(place: string, path: string): Copy[] {
+function tooMuch(place: string, path: string): FoundCopy[] {
   const byHand = shell`cp -a ${place} ${dirname(path)}/`;
   say(`warning: ${place}: left out: more than ${MOST.entries} files, or ${MOST.megabytes} MB. If all of it is right: ${byHand}`);
   return [];

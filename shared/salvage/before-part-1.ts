@@ -2,15 +2,15 @@
 import { again, inLines } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { restoreCommands } from "../facts/files-back.ts";
 import { lostHere, namerOf, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
+import { restoreCommands } from "../static-pods/without-files.ts";
 import { FoundKeys } from "./found-keys.ts";
-import { mountedFiles } from "./memory/mounted-files.ts";
+import { mountedFiles } from "./memory/processes.ts";
 import { processesHere, searchMemory } from "./memory-search.ts";
 import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 

@@ -1,10 +1,11 @@
 /** The private keys that the searches have found so far, each proved by a public key that the cluster knows. */
+
 import type { KeyObject } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
 import { publicKeyHash, publicPem } from "../pki/certificate.ts";
-import { tokenVerifier } from "../pki/tokens.ts";
+import { signs } from "../pki/keys.ts";
+import { tokenVerifier } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
-import { signs } from "./disk/pem-block.ts";
 import { type Generation, generation, kidOf, labelOf } from "./generations.ts";
 import type { Target } from "./memory/search-process.ts";
 import { STASH, stashedKeys, stashKey } from "./stash.ts";

@@ -1,7 +1,7 @@
 /** Finds lost configuration files that the API server's flags name. kubeadm never made them, so only a copy brings them back. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { LostFile } from "../facts/lost-files.ts";
-import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../objects/sealed-value.ts";
+import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../objects/stored.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { readYaml } from "../yaml.ts";
 import type { ConfigFind } from "./disk/finds.ts";
@@ -18,10 +18,7 @@ const KINDS: Record<string, readonly string[]> = {
   "--tracing-config-file": ["TracingConfiguration"],
 };
 
-export interface LostConfig {
-  /** On this node. */
-  path: string;
-  flag: string;
+export interface LostConfig extends Pick<LostFile, "path" | "namedBy"> {
   kinds: readonly string[];
 }
 
@@ -29,7 +26,7 @@ export interface LostConfig {
 export function lostConfigs(files: readonly LostFile[]): LostConfig[] {
   return files.flatMap(({ path, namedBy }) => {
     const kinds = Object.hasOwn(KINDS, namedBy) ? KINDS[namedBy] : undefined;
-    return kinds ? [{ path, flag: namedBy, kinds }] : [];
+    return kinds ? [{ path, namedBy, kinds }] : [];
   });
 }
 

@@ -1,12 +1,13 @@
 /** Ends a salvage: what is proved goes into its place, all of it or nothing; what is not proved goes to the rescue folder, and is named. */
+
 import { dirname } from "node:path";
 import { again } from "../again.ts";
-import { keepUnproved, type Unproved } from "../evidence/unproved.ts";
+import { keepUnproved, type Unproved } from "../evidence/sources.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { Fail } from "../fail.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
-import { writerIn } from "../objects/sealed-value.ts";
+import { writerIn } from "../objects/stored.ts";
 import { day } from "../pki/judge.ts";
 import { mode, say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
@@ -15,8 +16,7 @@ import type { DiskFound, TextFind } from "./disk-search.ts";
 import { type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
 import { labelOf } from "./generations.ts";
 import { chooseConfig, type LostConfig, opensNothing } from "./lost-configs.ts";
-import { mountedFiles, mountedKubeconfigs } from "./memory/mounted-files.ts";
-import type { Holders } from "./memory/processes.ts";
+import { type FoundCopy, type Holders, mountedFiles, mountedKubeconfigs } from "./memory/processes.ts";
 import { dropStash } from "./stash.ts";
 
 /** What the searches have brought. */
@@ -103,7 +103,7 @@ function whyAsked({ length }: readonly TextFind[]): string {
 }
 
 /** The surest source of a file comes first. */
-function firstOfEach(found: readonly { path: string; content: string | Uint8Array; mode?: number; from: string }[]) {
+function firstOfEach(found: readonly FoundCopy[]) {
   const all = found.map(({ path, content, mode = 0o600, from }) => ({ path, content, mode, note: from }));
   return all.filter(({ path }, i) => all.findIndex((one) => one.path === path) === i);
 }
@@ -141,7 +141,7 @@ function unprovedConfigs(lost: LostConfig, candidates: readonly TextFind[], { pa
     source: SOURCE,
     why,
     content: text,
-    file: `${lost.flag.replace(/^-+/, "")}-${i + 1}-${name}`,
+    file: `${lost.namedBy.replace(/^-+/, "")}-${i + 1}-${name}`,
     place: lost.path,
   }));
 }

@@ -1,5 +1,5 @@
 /** Part 1 on this node: what stops it, what is in place already, and how etcd gets its certificates and its manifest back. */
-import { dirname } from "node:path";
+
 import { command } from "../again.ts";
 import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
@@ -8,24 +8,22 @@ import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
-import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
+import { CERTS, certPath, certRow, isEtcds, keyPath } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { pkiFindings } from "../pki/examine.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
-import { restartKubelet } from "./begin-reduced.ts";
-import { fitOwners } from "./fit-owners.ts";
+import { fitNamedCas, fitOwners } from "./fit-files.ts";
+import { restartKubelet } from "./held-manager.ts";
 import { manifestTrouble } from "./manifest-trouble.ts";
-import { fitNamedCas } from "./named-cas.ts";
 import { restoreManifests, restoreOthers } from "./restore.ts";
-import { holdServers, refuseUnfitNode } from "./servers.ts";
+import { holdServers } from "./servers.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 
 /**
@@ -70,25 +68,6 @@ export function needsCopy(cp: ControlPlaneNode): boolean {
   return caIsNew(cp) && !exists(rescuedEtcd(cp.rescue));
 }
 
-/** Bytes. By so much etcd's db file grows when it has to (bbolt's DefaultAllocSize); a spare file of its log, 64 MB, is there mostly. */
-const ETCD_GROWS = 16e6;
-
-/** Errors: Fail where there is no room for the copy, or as `refuseUnfitNode`: nothing is stopped then. */
-export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
-  const { rescue, etcd } = cp;
-  const data = [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
-  await refuseUnfitNode(cp);
-  // each may be a link to a disk of its own
-  refuseUnwritable([...data, `${etcd.dir}/member/snap`, ...(etcd.wal ? [] : [`${etcd.dir}/member/wal`])], { bytes: ETCD_GROWS });
-  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
-}
-
-/** What is copied beside etcd's data. */
-export function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
-  const folders = ["/etc/kubernetes", dirname(kubelet.clientPem), facts.certificatesDir, kubelet.staticPodPath];
-  return folders.filter((path, i) => !folders.some((other, j) => (j < i && path === other) || path.startsWith(`${other}/`)));
-}
-
 /** Errors: Fail where etcd's manifest has another folder than the one with the data: there it would begin as a new, empty cluster. */
 export function refuseOtherFolder(cp: ControlPlaneNode) {
   for (const { manifest, source } of wantedManifests(cp, ["etcd"])) {
@@ -113,11 +92,6 @@ function markRepair(cp: ControlPlaneNode) {
   const made = attempt(() => madeAt(readText(paths[0]!) ?? ""));
   if (made instanceof Fail || !caIsNew(cp) || !exists(rescuedEtcd(cp.rescue)) || made >= cp.rescue.made) return;
   for (const path of paths) moveToRescue(path, cp.asideDir);
-}
-
-/** Its own certificates; part 2 issues the API server's client certificate. */
-export function isEtcds(row: Cert): boolean {
-  return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
 }
 
 /** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (measured). */

@@ -1,20 +1,26 @@
 /**
  * The screen before the first stop of parts 1 and 2: what will be stopped and written, whose API is away, what is here for what comes, and
  * what agrees on who this cluster is. A dry run shows the same.
+ *
+ * And what ends with a living API server whose certificate's file is gone: what it shows is the only place that still knows names by hand. It is
+ * kept in the rescue folder before the server ends.
  */
+
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { namesByHand, shownCopy } from "../facts/names-before.ts";
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt } from "../fail.ts";
+import { exists, writeFile } from "../files/files.ts";
 import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { kubeletActive } from "../node/node.ts";
 import { actionForSigned, actionsFor, type PkiAction } from "../pki/actions.ts";
-import { CERTS } from "../pki/certs.ts";
+import { CERTS, certPath, certRow, isEtcds } from "../pki/certs.ts";
 import { pkiFindings } from "../pki/examine.ts";
+import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
-import { isEtcds, refuseWhereNothingFits } from "./etcd-pod.ts";
 import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
-import { type Coming, preflight } from "./preflight.ts";
+import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { credentials, toRestart } from "./servers.ts";
 import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 
@@ -131,4 +137,17 @@ function written(actions: readonly PkiAction[], pods: readonly WantedManifest[])
 /** The names where they are two at most. */
 function few(names: readonly string[], kind: string): readonly string[] {
   return names.length > 2 ? [`${names.length} ${kind}`] : names;
+}
+
+/** Only what the cluster's CA has signed counts, so whoever answers there decides nothing. */
+export async function keepShown(cp: ControlPlaneNode) {
+  const row = certRow("apiserver");
+  const { facts, rescue } = cp;
+  if (exists(certPath(row, facts.certificatesDir))) return;
+  const [shown] = await Promise.allSettled([servedPem(facts.advertiseAddress, facts.bindPort)]);
+  if (shown.status === "rejected") return;
+  const names = namesByHand([shown.value], row, cp);
+  if (names.length === 0) return;
+  const note = `the API server shows it; it is for ${names.join(", ")}, too, which kubeadm-config does not have`;
+  writeFile(shownCopy(rescue, row, facts), shown.value, { mode: 0o600, folderMode: 0o700, note });
 }

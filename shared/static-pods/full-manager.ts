@@ -15,7 +15,7 @@ import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { forGood } from "../for-good.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { full, isReduced, managerIsReduced } from "../manifests/reduced-controllers.ts";
+import { full, isReduced, managerIsReduced } from "../manifests/repair-changes.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { quoteUntrusted } from "../plain.ts";

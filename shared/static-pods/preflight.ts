@@ -3,21 +3,24 @@
  * named now, while the old control plane still runs.
  */
 
+import { dirname } from "node:path";
 import { again } from "../again.ts";
 import { FULL, gatewayTrouble, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
-import { joiningTrouble } from "../facts/bootstrap-auth.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference, refuseUndecided } from "../facts/endpoint.ts";
-import { releaseNote } from "../facts/release.ts";
+import { joiningTrouble, releaseNote } from "../facts/node-to-repair.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { userOf } from "../manifests/pod-user.ts";
 import { hasImage } from "../node/containers.ts";
+import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { unreadable } from "./fit-owners.ts";
+import { unreadable, userOf } from "./fit-files.ts";
+import { refuseUnfitNode } from "./servers.ts";
 import type { WantedManifest } from "./wanted-manifests.ts";
 
 export interface Coming {
@@ -105,7 +108,7 @@ function endpointNamed({ cp }: Coming): Seen {
   return witnesses.length < 2 || endpointDifference(cp.endpoint, cp.facts) ? {} : { has: `one endpoint, named by ${witnesses.length}` };
 }
 
-/** Key files get the owner that can read them: see fit-owners.ts. */
+/** Key files get the owner that can read them: see fit-files.ts. */
 function usersKnown({ cp, pods }: Coming): Seen {
   const unknown = pods.filter(({ manifest }) => !userOf(manifest)).map(({ name }) => name);
   const hint = (more: string) => ({ hint: `nothing was changed. ${more}, and then this again` });
@@ -134,4 +137,23 @@ function roomInEtcd({ cp, part, isFull }: Coming): Seen {
   return {
     refuses: new Refused(FULL, { hint: `nothing was changed. ${lines}. RUNBOOK 2, "If etcd's database is full"; then this again` }),
   };
+}
+
+/** Bytes. By so much etcd's db file grows when it has to (bbolt's DefaultAllocSize); a spare file of its log, 64 MB, is there mostly. */
+const ETCD_GROWS = 16e6;
+
+/** Errors: Fail where there is no room for the copy, or as `refuseUnfitNode`: nothing is stopped then. */
+export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
+  const { rescue, etcd } = cp;
+  const data = [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
+  await refuseUnfitNode(cp);
+  // each may be a link to a disk of its own
+  refuseUnwritable([...data, `${etcd.dir}/member/snap`, ...(etcd.wal ? [] : [`${etcd.dir}/member/wal`])], { bytes: ETCD_GROWS });
+  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
+}
+
+/** What is copied beside etcd's data. */
+export function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
+  const folders = ["/etc/kubernetes", dirname(kubelet.clientPem), facts.certificatesDir, kubelet.staticPodPath];
+  return folders.filter((path, i) => !folders.some((other, j) => (j < i && path === other) || path.startsWith(`${other}/`)));
 }

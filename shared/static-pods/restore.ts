@@ -10,17 +10,16 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import { isKubeadms, manifestPath, manifestText, secondManifests } from "../manifests/on-disk.ts";
-import { isReduced, REDUCED_NOTE, reduced } from "../manifests/reduced-controllers.ts";
-import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
+import { checksByOldSaKey, fitOldSaKey, isReduced, REDUCED_NOTE, reduced } from "../manifests/repair-changes.ts";
 import { renewedAfterExpiry } from "../node/control-plane-kubelet.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
 import { manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
-import { provideFiles, refuseLost } from "./provide-files.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
 import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { provideFiles, refuseLost } from "./without-files.ts";
 
 /**
  * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`); without it, all pods except

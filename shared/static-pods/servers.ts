@@ -23,11 +23,9 @@ import { isServerOf, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
-import { restartKubelet } from "./begin-reduced.ts";
 import { takeAway } from "./exchange.ts";
-import { fitOwners } from "./fit-owners.ts";
-import { fitNamedCas } from "./named-cas.ts";
-import { continueOthers, managerIsPaused } from "./paused.ts";
+import { fitNamedCas, fitOwners } from "./fit-files.ts";
+import { continueOthers, managerIsPaused, restartKubelet } from "./held-manager.ts";
 import { restoreManifests } from "./restore.ts";
 import { mountsSuperAdmin, onlyOnPeers, SERVERS, type StaleReader, staleReaders, wantedManifests } from "./wanted-manifests.ts";
 

@@ -1,7 +1,6 @@
 /** Mirror pods without a proof: they are named, and kept in the rescue folder for a person to check. */
 
-import { ofNamespace } from "../evidence/sources.ts";
-import { keepUnproved, type Unproved } from "../evidence/unproved.ts";
+import { keepUnproved, ofNamespace, type Unproved } from "../evidence/sources.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";

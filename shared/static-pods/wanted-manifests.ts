@@ -11,14 +11,14 @@ import { hostFiles } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, podsOnDisk, readManifest, whereIs } from "../manifests/on-disk.ts";
-import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
+import { fitOldSaKey } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE, type Container, isStaticUid, nameSuffix } from "../node/containers.ts";
 import { wasDuringRun } from "../node/kept-run.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { manifestFromPeer } from "./from-other-control-plane.ts";
-import { startWithout } from "./start-without.ts";
+import { startWithout } from "./without-files.ts";
 
 export interface WantedManifest {
   name: string;

@@ -1,15 +1,13 @@
 /** Checks of the trust that the cluster itself holds: its copies of the CA, and its token Secrets. */
 import type { KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
-import { API_SERVER_BUNDLES } from "../api/trust-bundle-names.ts";
-import { apiServerBundles } from "../api/trust-bundles.ts";
+import { API_SERVER_BUNDLES, type KubeObject } from "../api/kube-object.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { caIn } from "../pki/kubeconfig-fields.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
-import { namespacesWithOldCa } from "../workloads/root-ca.ts";
+import { apiServerBundles, namespacesWithOldCa } from "../workloads/root-ca.ts";
 import { isCurrent, isFilled, type TokenSecret, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
 
 export async function* clusterChecks(cp: ControlPlaneNode, api: KubeApi, trust: TokenTrust): AsyncGenerator<CheckRow> {

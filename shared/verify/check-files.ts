@@ -9,12 +9,12 @@ import { exists } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { standIns } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
 import { type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
-import { standIns } from "../static-pods/provide-files.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 
 /** Of it hangs what all others say of dates. */

@@ -1,4 +1,5 @@
 /** Checks of this node's kubelet: its certificate is of the CA that it trusts, its kubelet.conf works, and a new pod can get a network. */
+
 import { KubeApi } from "../api/kube-api.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";

@@ -4,12 +4,12 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
-import { manifestDifferences } from "../manifests/differences.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
-import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
+import { withoutOldSaKey } from "../manifests/repair-changes.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
 import { shell } from "../shell-line.ts";
 import { type LostNode, lostNodes, type NodeObject, putBackCommands, putManifest } from "../static-pods/lost-nodes.ts";
+import { manifestDifferences } from "../static-pods/manifest-trouble.ts";
 
 type ApiNode = NodeObject & { metadata: { name: string } };
 

@@ -1,17 +1,24 @@
 /** Decides on CSRs while nodes come back: thousands at once. Each refusal is printed, and none of them ends the waiting. */
 
 import { isTokenUser } from "../api/bootstrap-tokens.ts";
-import { mayBeAlive } from "../api/leases.ts";
+import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
 import { retry } from "../api/many.ts";
-import { RENEWAL_SECONDS } from "../api/node-leases.ts";
 import { watch } from "../api/watch.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { FEW, quoteUntrusted } from "../plain.ts";
-import { CLIENT_MESSAGE, clientObjection, givenKey, isOfToken, isRenewal, sayDouble } from "./client-csrs.ts";
 import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, requestsTo, SERVING_SIGNER } from "./csr.ts";
+import {
+  CLIENT_MESSAGE,
+  clientObjection,
+  givenKey,
+  isOfToken,
+  isRenewal,
+  SERVING_MESSAGE,
+  sayDouble,
+  servingObjection,
+} from "./csr-rules.ts";
 import { proveByFormer } from "./former-proof.ts";
 import { rivals } from "./identities.ts";
-import { SERVING_MESSAGE, servingObjection } from "./serving-csrs.ts";
 import { FIRST_PAUSE, type Following, type Scene } from "./waiting-state.ts";
 
 /** Approvals at the same time; with the port probes they stay below the connections that Bun's fetch opens at once (256). */

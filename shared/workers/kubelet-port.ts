@@ -3,8 +3,8 @@
  */
 
 import { connect } from "node:net";
+import type { Listening } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
-import type { Listening } from "../api/node-leases.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readObject } from "../objects/stored.ts";

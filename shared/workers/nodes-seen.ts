@@ -3,9 +3,8 @@
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { leaseRenewed, mayBeAlive, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
+import { allRenewals, leaseRenewed, mayBeAlive, nodeLeases, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
-import { allRenewals, nodeLeases } from "../api/node-leases.ts";
 import { caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";

@@ -1,18 +1,22 @@
-/** Nodes on their way back: what is kept of each (little, as there may be thousands), and how it is printed. */
+/**
+ * Nodes on their way back: what is kept of each (little, as there may be thousands), how it is printed, and their kubelets' ports, asked again and
+ * again: who is back, and who counts as back without a serving certificate.
+ */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import { FEW, listed, quoteUntrusted } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
 import { say } from "../run.ts";
-import type { Joining } from "./client-csrs.ts";
 import type { Csr } from "./csr.ts";
+import type { Joining } from "./csr-rules.ts";
 import type { Identities } from "./identities.ts";
+import { askKubeletPort, PROBES } from "./kubelet-port.ts";
 
 /** Milliseconds after which a port is asked again for the first time. */
 export const FIRST_PAUSE = 200;
 
 /** A node that is not back yet. */
-export interface Away {
+interface Away {
   node: KnownNode;
   /** Since when it is seen to renew its Lease, in milliseconds. */
   renewsSince?: number;
@@ -99,7 +103,7 @@ export function noteOf({ serving, approved, issued, refused }: Scene): string | 
 }
 
 /** Why a node that renews its Lease has no serving certificate of the CA, as far as it is seen. */
-export function whyUnserved({ lastAnswer, approved }: Away): string {
+function whyUnserved({ lastAnswer, approved }: Away): string {
   if (approved) return "its request is approved, and its certificate is not there yet";
   return lastAnswer === "unreachable"
     ? "its port 10250 cannot be reached from here"
@@ -123,4 +127,64 @@ export function sayReturned(scene: Scene) {
       "  Does the name or address in the CSR belong to that node (ip addr there)? Yes: kubectl certificate approve CSR. No: find out who controls that node",
     );
   }
+}
+
+/** Milliseconds: a port is asked again after FIRST_PAUSE, then after twice as long each time, up to LAST_PAUSE. */
+const LAST_PAUSE = 5000;
+
+/** Milliseconds after its certificate was issued; then a node counts as back even if its port cannot be reached from here. */
+const UNREACHABLE_MS = 5000;
+
+/**
+ * Milliseconds after its request for a serving certificate was refused, or in which it has made none; then a node that renews its Lease counts
+ * as back. Until then it may ask, or ask again with right names. A stranger who claims the node's name, or a firewall before its port, must not
+ * make everybody wait: an operator decides.
+ */
+const REFUSED_MS = 15_000;
+
+/** Asks the ports of nodes that renew their Lease, each when it is its turn, PROBES at a time. */
+export function probePorts(scene: Scene) {
+  if (!scene.serving) return;
+  const now = Date.now();
+  for (const node of scene.away.values()) {
+    if (scene.probing >= PROBES) return;
+    const longAgo = now - (scene.refusedMs ?? REFUSED_MS);
+    if (node.renewsSince === undefined) continue;
+    const quietSince = node.refused?.at ?? node.renewsSince;
+    if (!node.approved && (node.refused || node.lastAnswer) && quietSince <= longAgo) {
+      unserved(scene, node);
+      continue;
+    }
+    const isPromised = node.approved && node.issuedAt === undefined;
+    if (!node.asking && !isPromised && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
+  }
+}
+
+/** A node that renews its Lease is back, whatever its port shows: that is a warning. */
+export function unserved(scene: Scene, node: Away) {
+  const { refused, lastAnswer } = node;
+  if (lastAnswer === "own") scene.selfSigned.push(node.node.name);
+  else if (!refused && lastAnswer === "unreachable") scene.unreachable.push(node.node.name);
+  else scene.unserved.push(`${node.node.name}: ${refused ? `${refused.csr}: ${refused.why}` : whyUnserved(node)}`);
+  comeBack(scene, node, "back, without a serving certificate of the CA");
+}
+
+async function probe(scene: Scene, away: Away) {
+  scene.probing++;
+  away.asking = true;
+  const answer = await askKubeletPort(away.node, scene.caPem).finally(() => {
+    scene.probing--;
+    delete away.asking;
+  });
+  if (answer !== "serves") away.lastAnswer = answer;
+  if (answer === "serves") comeBack(scene, away);
+  else if (answer === "own") unserved(scene, away);
+  else if (answer === "unreachable" && away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS) {
+    scene.unreachable.push(away.node.name);
+    comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
+  } else {
+    away.nextProbe = Date.now() + away.pause;
+    away.pause = Math.min(away.pause * 2, LAST_PAUSE);
+  }
+  probePorts(scene);
 }

@@ -15,8 +15,8 @@ import { count, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { scaledTimeout, undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { lastEvent, whyNotReady } from "./rollout-status.ts";
 import { nodesToTest, type Pattern, PODS, patternOf, podFor, TEST_PODS } from "./test-pod.ts";
-import { lastEvent, whyNotReady } from "./why-not.ts";
 
 /** Test pods at the same time, and the seconds that all of them may take, one to start, and one to be reached. */
 const CANARIES = 50;

@@ -3,7 +3,7 @@
 import { unlessRefused } from "../api/api-error.ts";
 import { asDeafWebhook, type DeafWebhook } from "../api/called-by-api.ts";
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
+import { type KubeObject, type LabelSelector, selects } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
@@ -13,7 +13,6 @@ import { waitFor } from "../wait-for.ts";
 import { type AwayNodes, isThere } from "./on-away.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, podsOf } from "./rollout-status.ts";
-import { type LabelSelector, selects } from "./selector.ts";
 
 /** How long a PodDisruptionBudget, the end of a pod and a new pod may take, each. */
 const SECONDS = 300;

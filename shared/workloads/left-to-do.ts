@@ -2,10 +2,10 @@
 import { BACKUP } from "../again.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { Fail } from "../fail.ts";
+import { standIns } from "../manifests/repair-changes.ts";
 import { heldIn, rescuedFiles } from "../node/rescue-folder.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
-import { standIns } from "../static-pods/provide-files.ts";
 import { resumeCommands } from "./choice.ts";
 import { peopleToDo, type Repaired } from "./people-to-do.ts";
 import { howToRestart, label, type PodOwner } from "./pod-owners.ts";

@@ -6,10 +6,9 @@
  * they may change the custom resource that owns the agents: their operator, which asks and answers nothing while pods start.
  */
 import type { ApiReader } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
+import { type KubeObject, selects } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
 import { isDnsName } from "../pki/addresses.ts";
-import { selects } from "./selector.ts";
 
 /** `asked`: what agents ask, on the host's network, so it needs none of them to start. `beside`: its new pods need an agent themselves. */
 export type UnitPart = "agent" | "asked" | "beside";

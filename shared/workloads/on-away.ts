@@ -3,12 +3,11 @@
  * it tolerates every taint (Calico's Typha does): no kubelet starts it, and nothing moves it, so whoever waits for it waits for the node.
  */
 import type { KubeApi } from "../api/kube-api.ts";
-import { isReady } from "../api/kube-object.ts";
+import { isReady, podsPath, selectorOf } from "../api/kube-object.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { listed } from "../plain.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import type { Workload } from "./rollout-status.ts";
-import { podsPath, selectorOf } from "./selector.ts";
 
 /** Names of nodes that are away. */
 export type AwayNodes = ReadonlySet<string>;

@@ -2,7 +2,6 @@
 import { calledByApi } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
-import { trustBundles } from "../api/trust-bundles.ts";
 import { showsToday } from "../etcd-location/etcd-folders.ts";
 import { holdersOf, managedNode } from "../facts/ca-holders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -15,6 +14,7 @@ import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
+import { trustBundles } from "./root-ca.ts";
 import { lastWritten } from "./stale-pods.ts";
 import { tokenSecrets } from "./token-secrets.ts";
 

@@ -3,7 +3,7 @@
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { adminApi } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { nodeLeases } from "../api/node-leases.ts";
+import { nodeLeases } from "../api/leases.ts";
 import { leftOut } from "../etcd/all-members.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../facts/cluster.ts";
@@ -12,7 +12,7 @@ import { tokenKeys } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { isReduced } from "../manifests/reduced-controllers.ts";
+import { isReduced } from "../manifests/repair-changes.ts";
 import { certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { listed } from "../plain.ts";

@@ -10,7 +10,7 @@ import { nameOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { forGood } from "../for-good.ts";
-import { legacyTokenSigner } from "../pki/tokens.ts";
+import { legacyTokenSigner } from "../pki/sa-keys.ts";
 import { FEW } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
 import { say } from "../run.ts";

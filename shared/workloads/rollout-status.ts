@@ -1,12 +1,15 @@
 /**
- * How far a rollout is, by the rules of `kubectl rollout status` (kubectl pkg/polymorphichelpers/rollout_status.go), and why it may not
- * be begun at all (objectrestarter.go).
+ * How far a rollout is, by the rules of `kubectl rollout status` (kubectl pkg/polymorphichelpers/rollout_status.go), why it may not be begun at
+ * all (objectrestarter.go), and why its new pods do not come, in the cluster's own words: nobody should have to look for it in three places.
  */
-import type { KubeObject } from "../api/kube-object.ts";
+
+import type { KubeApi } from "../api/kube-api.ts";
+import { isReady, type KubeObject, type LabelSelector, podsPath, selectorOf } from "../api/kube-object.ts";
+import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
-import type { LabelSelector } from "./selector.ts";
 
 export interface Workload extends KubeObject {
   metadata: KubeObject["metadata"] & { generation: number };
@@ -101,4 +104,54 @@ export function howToLookAt(owner: PodOwner): string {
 /** "5 pods of shop/web (Deployment)" */
 export function podsOf(owner: PodOwner): string {
   return `${owner.pods.length} pod${owner.pods.length === 1 ? "" : "s"} of ${label(owner)}`;
+}
+
+/** One sentence; "" where nothing says it. Errors: as KubeApi. */
+export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload): Promise<string> {
+  const refused = workload.status.conditions?.find(({ type, status }) => type === "ReplicaFailure" && status === "True");
+  if (refused?.message) return quoteUntrusted(refused.message);
+  const selector = selectorOf(workload);
+  const pods = selector ? await api.list<RunningPod>(podsPath(owner.namespace, selector)) : [];
+  const late = pods.filter((pod) => !isReady(pod));
+  for (const pod of late) {
+    const why = whyNotReady(pod) ?? (await lastEvent(api, pod.metadata, ({ type }) => type === "Warning"));
+    if (why) return quoteUntrusted(`${pod.metadata.name}: ${why}`);
+  }
+  return await whyNoPod(api, owner);
+}
+
+/** What a container waits for while all is well. */
+const USUAL = ["ContainerCreating", "PodInitializing"];
+
+/** Of a pod that is not Ready; undefined where it says nothing itself. */
+export function whyNotReady({ metadata, spec, status }: RunningPod): string | undefined {
+  if (status?.phase === "Failed") return [status.reason, status.message].filter(Boolean).join(": ") || "it failed";
+  if (metadata.deletionTimestamp) return `it does not end: is ${spec.nodeName} Ready?`;
+  for (const { state } of status?.containerStatuses ?? []) {
+    const { reason, message } = state?.waiting ?? {};
+    if (reason && !USUAL.includes(reason)) return message ? `${reason}: ${message}` : reason;
+  }
+  const unscheduled = status?.conditions?.find(({ type, status: value }) => type === "PodScheduled" && value === "False");
+  return unscheduled && `${unscheduled.reason}: ${unscheduled.message}`;
+}
+
+/** A StatefulSet or DaemonSet says only in events that the API refuses its pods. */
+async function whyNoPod(api: KubeApi, { namespace, name }: PodOwner): Promise<string> {
+  return quoteUntrusted(await lastEvent(api, { namespace, name }, ({ reason }) => reason === "FailedCreate"));
+}
+
+export type Event = KubeObject & { type?: string; reason?: string; message?: string; lastTimestamp?: string };
+
+/** What is said of an object last; "" where nothing is. A kubelet says so why it cannot start a pod: FailedMount, FailedCreatePodSandBox. */
+export async function lastEvent(
+  api: KubeApi,
+  about: { namespace?: string; name: string },
+  isMeant: (event: Event) => boolean,
+): Promise<string> {
+  const { namespace, name } = about;
+  const events = await api.list<Event>(
+    `/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name%3D${encodeURIComponent(name)}`,
+  );
+  const meant = events.filter(isMeant).sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? ""));
+  return meant.at(-1)?.message ?? "";
 }

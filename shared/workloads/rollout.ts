@@ -1,7 +1,7 @@
 /** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new pods are available. */
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import { type ApiReader, type KubeApi, withQuery } from "../api/kube-api.ts";
-import { isReady } from "../api/kube-object.ts";
+import { isReady, podsPath, selectorOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
@@ -12,12 +12,10 @@ import { scaledTimeout, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed } from "./evict.ts";
 import { type AwayNodes, awayNames, below, isOn, waitingPods } from "./on-away.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
-import { AGAIN, howToLookAt, podsOf, refuseHeld, rolloutState, type Workload } from "./rollout-status.ts";
+import { AGAIN, howToLookAt, podsOf, refuseHeld, rolloutState, type Workload, whyNot } from "./rollout-status.ts";
 import { type KeptFrom, publishRootCa } from "./root-ca.ts";
-import { podsPath, selectorOf } from "./selector.ts";
 import { NOT_YET } from "./stale-pods.ts";
 import { refuseDeafWebhook } from "./webhooks.ts";
-import { whyNot } from "./why-not.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 

@@ -1,10 +1,15 @@
-/** kube-root-ca.crt: the ConfigMap in each namespace by which pods know the CA. The controller-manager writes it (rootcacertpublisher). */
-
-import { ApiError, refusalOfOne } from "../api/api-error.ts";
+/**
+ * Where pods get the CA from: kube-root-ca.crt, the ConfigMap in each namespace, which the controller-manager writes (rootcacertpublisher).
+ *
+ * And ClusterTrustBundles: CAs by the name of their signer, which pods mount as files (certificates.k8s.io; v1 and on by default in 1.37). For
+ * the API server the controller-manager publishes one, with the content of its --root-ca-file, and removes others of this signer
+ * (pkg/controller/certificates/clustertrustbundlepublisher). PodCertificates need none of this: in 1.37 no signer of Kubernetes' own
+ * issues any (kube-apiserver-client-pod "is currently unimplemented"), so the cluster's CA signs none.
+ */
+import { ApiError, refusalOfOne, unlessRefused } from "../api/api-error.ts";
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
-import { apiServerBundles } from "../api/trust-bundles.ts";
+import { isApiServers, type KubeObject } from "../api/kube-object.ts";
 import { Fail } from "../fail.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { FEW, listed } from "../plain.ts";
@@ -134,4 +139,24 @@ export async function publishRootCa(api: KubeApi, namespace: string, { caPem, dr
       await api.create(`${maps}${query}`, { apiVersion: "v1", kind: "ConfigMap", metadata: { name: NAME, namespace }, data });
     }
   });
+}
+
+interface TrustBundle extends KubeObject {
+  spec: { signerName?: string; trustBundle: string };
+}
+
+/** All of the cluster; none where its API servers do not know this kind. */
+export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
+  for (const version of ["v1", "v1beta1", "v1alpha1"]) {
+    const path = `/apis/certificates.k8s.io/${version}/clustertrustbundles`;
+    const found = await unlessRefused([404], () => api.list<TrustBundle>(path));
+    if (found) return found;
+  }
+  return [];
+}
+
+/** Those for the API server, and the names of those that do not have today's CA. */
+export async function apiServerBundles(api: KubeApi, caPem: string): Promise<{ all: TrustBundle[]; old: string[] }> {
+  const all = (await trustBundles(api)).filter(({ spec }) => isApiServers({ signerName: spec.signerName }));
+  return { all, old: all.filter(({ spec }) => !trustsCa(spec.trustBundle, caPem)).map(({ metadata }) => metadata.name) };
 }

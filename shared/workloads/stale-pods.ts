@@ -7,7 +7,7 @@ import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
-import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
+import { type CutOff, mountedBefore, type RunningPod } from "../facts/pod-trust.ts";
 import { type PodTrust, wasInUse } from "../facts/sa-key.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { type Agents, networkUnit, noteAgent, type UnitPart } from "./network-unit.ts";
@@ -51,7 +51,7 @@ export interface Group {
  * before, none is, whatever was written into kube-root-ca.crt since.
  */
 export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust): Promise<Group[]> {
-  const times = await trustTimes(api, caPem, trust);
+  const cutOff = await cutOffNow(api, caPem, trust);
   const nodes = new Set<string>();
   await readAll("nodes", api.items("/api/v1/nodes"), ({ metadata }) => nodes.add(metadata.name));
   // each with the moment since when the trust that it mounts is today's
@@ -60,15 +60,15 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
     noteAgent(agents, pod);
     // Pods of a deleted Node are removed by the cluster itself.
-    const trusted = nodes.has(pod.spec.nodeName ?? "") ? staleBefore(pod, times) : undefined;
-    if (trusted) stale.set(remember(pod), trusted);
+    const written = nodes.has(pod.spec.nodeName ?? "") ? mountedBefore(pod, cutOff) : undefined;
+    if (written) stale.set(remember(pod), written);
   });
   const seen = { ...(await servingPods(api, [...stale.keys()])), partOf: await networkUnit(api, agents) };
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
   const [find, known] = [once(api), new Map<string, PodOwner>()];
-  for (const [pod, trustedSince] of stale) {
+  for (const [pod, written] of stale) {
     const group = groupOf(pod, seen);
-    const owner = await podOwner(find, pod, trustedSince);
+    const owner = await podOwner(find, pod, written);
     // From node to node, thousands of them would take hours. Kubernetes' rules, and what a plugin set up, stay in the kernel meanwhile.
     if (UNIT.includes(group) && owner.controller === "DaemonSet" && owner.path) owner.restart = "replace";
     if (group === "kube-proxy") owner.atOnce = "all";
@@ -115,14 +115,14 @@ interface Holder extends KubeObject {
 }
 
 /** Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`. Errors: as KubeApi. */
-async function trustTimes(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<TrustTimes> {
+async function cutOffNow(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
   await readAll("ConfigMaps with the CA", api.items<Holder>(ROOT_CA_MAPS), (map) => {
     const written = lastWritten(map, made);
     if (trustsCa(map.data?.["ca.crt"], caPem)) maps.set(map.metadata.namespace ?? "", wasInUse({ caInUse }, written) ? made : written);
   });
   await readAll("token Secrets", api.items<Holder>(TOKEN_SECRETS), (secret) => secrets.set(nameOf(secret), lastWritten(secret, made)));
-  return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, tokenSecret: (name) => secrets.get(name) };
+  return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, token: (name) => secrets.get(name) };
 }
 
 /** When its data was last changed (managedFields), never before `made`. If never since its creation: it was the same for every pod. */

@@ -6,7 +6,7 @@ import { ApiError } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, nameOf } from "../api/kube-object.ts";
 import { retry } from "../api/many.ts";
-import { tokenVerifier } from "../pki/tokens.ts";
+import { tokenVerifier } from "../pki/sa-keys.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 
 export interface TokenSecret extends KubeObject {

@@ -3,7 +3,7 @@
 import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { rsaKey } from "../../shared/old-sa-key/rsa-key.ts";
-import { readJwt } from "../../shared/pki/tokens.ts";
+import { readJwt } from "../../shared/pki/sa-keys.ts";
 import { Progress } from "../../shared/progress.ts";
 import { run } from "../../shared/run.ts";
 import { testFacts } from "../pretend/facts.ts";

@@ -1,6 +1,6 @@
 /** A control plane node between parts 2 and 3. */
 import { manifestText } from "../../shared/manifests/on-disk.ts";
-import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { FACTS, healthyCp, manifest, otherCa, write } from "./cluster.ts";
 import { CRICTL, crictlPs, type NodeOptions, pretendNode } from "./node.ts";
 import { knewCa } from "./running.ts";

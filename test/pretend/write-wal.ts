@@ -3,7 +3,7 @@
  * with entry 1), so each test can choose the cluster's content. Format: the head of shared/etcd-data/wal.ts.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { crc32c } from "../../shared/etcd-data/log-file.ts";
+import { crc32c } from "../../shared/etcd-data/raft-files.ts";
 
 export interface WrittenMember {
   /** Hex. */

@@ -14,21 +14,21 @@ const HOME = join(import.meta.dir, "../..");
  * budget says why in the same commit; who needs less lowers it.
  */
 const BUDGETS: Record<string, number> = {
-  "00-assess": 178,
-  "00-salvage": 156,
-  "00-token-key": 126,
-  "01-etcd": 171,
-  "02-control-plane": 176,
-  "03-join": 66,
-  "03-workers": 166,
-  "04-sa-tokens": 168,
-  "05-verify": 180,
-  drill: 189,
-  "hand-over": 124,
-  "join-again": 83,
+  "00-assess": 157,
+  "00-salvage": 136,
+  "00-token-key": 107,
+  "01-etcd": 143,
+  "02-control-plane": 150,
+  "03-join": 63,
+  "03-workers": 141,
+  "04-sa-tokens": 143,
+  "05-verify": 160,
+  drill: 166,
+  "hand-over": 109,
+  "join-again": 77,
   "pack-kit": 19,
-  plan: 196,
-  report: 235,
+  plan: 173,
+  report: 210,
 };
 
 /** Rooms beside the repair: no part loads them. */

@@ -1,7 +1,7 @@
 /** 02-control-plane --lost NODE, on pretend nodes: a control plane node that is lost for good leaves etcd, and a new one can come in. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
-import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { RESTARTS } from "../pretend/after-part2.ts";
 import { FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember, TAKEN_OUT, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";

@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse } from "yaml";
-import { REDUCED } from "../../shared/manifests/reduced-controllers.ts";
+import { REDUCED } from "../../shared/manifests/repair-changes.ts";
 import { certificatesIn } from "../../shared/pki/certificate.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
 import { healthyCp, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";

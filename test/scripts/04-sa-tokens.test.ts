@@ -2,9 +2,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
-import { reduced } from "../../shared/manifests/reduced-controllers.ts";
-import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
-import { tokenVerifier } from "../../shared/pki/tokens.ts";
+import { reduced } from "../../shared/manifests/repair-changes.ts";
+import { serviceAccountKeyId, tokenVerifier } from "../../shared/pki/sa-keys.ts";
 import { clusterObjects, FACTS, healthyCp, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";

@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
-import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { type ApiRequest, pretendApi, status } from "../pretend/api.ts";

@@ -5,7 +5,7 @@ import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import type { Drill } from "../../shared/drill/drill-report.ts";
 import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
-import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { busyWorkloads } from "../pretend/busy-workloads.ts";

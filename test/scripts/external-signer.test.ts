@@ -3,7 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { parse } from "yaml";
-import { fitOldSaKey } from "../../shared/manifests/sa-old-flag.ts";
+import { fitOldSaKey } from "../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { verifierOf } from "../../shared/workloads/token-secrets.ts";

@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { parse } from "yaml";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
-import { REDUCED, reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { REDUCED, reduced } from "../../shared/manifests/repair-changes.ts";
 import { RESTARTS } from "../pretend/after-part2.ts";
 import type { ApiOptions } from "../pretend/api.ts";
 import { FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";

@@ -2,8 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { stringify } from "yaml";
-import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
-import { tokenVerifier } from "../../shared/pki/tokens.ts";
+import { serviceAccountKeyId, tokenVerifier } from "../../shared/pki/sa-keys.ts";
 import { healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { pretendNode } from "../pretend/node.ts";

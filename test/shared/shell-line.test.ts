@@ -2,9 +2,9 @@
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { command } from "../../shared/again.ts";
-import { restoreCommands } from "../../shared/facts/files-back.ts";
 import { onOther, shell } from "../../shared/shell-line.ts";
 import { putManifest } from "../../shared/static-pods/lost-nodes.ts";
+import { restoreCommands } from "../../shared/static-pods/without-files.ts";
 
 /** The words that bash makes of a line. */
 function wordsOf(line: string): string[] {

@@ -2,9 +2,11 @@
  * Reads a PEM block in free blocks. Its first line says how long it has to be (the length of a DER SEQUENCE). So a block that is cut off,
  * or continues elsewhere, is recognised, and the place of its END line is known to the byte.
  */
-import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+
+import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { orUndefined } from "../../pki/certificate.ts";
-import { numberOf } from "../../pki/tokens.ts";
+import { signs } from "../../pki/keys.ts";
+import { numberOf } from "../../pki/sa-keys.ts";
 
 export const BEGIN = "-----BEGIN ";
 export const END = "-----END ";
@@ -83,13 +85,6 @@ function isConsistent(key: KeyObject): boolean {
   const [n, e, d, p, q] = ["n", "e", "d", "p", "q"].map(number) as [bigint, bigint, bigint, bigint, bigint];
   const isInverse = [p - 1n, q - 1n].every((order) => (e * d) % order === 1n);
   return p * q === n && isInverse && number("dp") === d % (p - 1n) && number("dq") === d % (q - 1n) && (number("qi") * q) % p === 1n;
-}
-
-/** Whether the public half verifies what the private half signs. */
-export function signs(key: KeyObject, publicKey = createPublicKey(key)): boolean {
-  const hash = ["rsa", "ec"].includes(String(key.asymmetricKeyType)) ? "sha256" : null;
-  const proof = Buffer.from("kube-pki-repair");
-  return verify(hash, proof, publicKey, sign(hash, proof, key));
 }
 
 /** How many bytes a DER SEQUENCE takes, its own head included. */

@@ -1,16 +1,20 @@
 /**
- * Finds this node's control plane processes, and reads their memory, by /proc (proc(5)): `comm`, `maps`, `mem`. Reading does not stop or
- * change them.
+ * Finds this node's control plane processes, and reads their memory, and files that are deleted and that they still have mounted, by /proc
+ * (proc(5)): `comm`, `maps`, `mem`, `root`. Reading does not stop or change them.
  *
  * Only writable mappings are read: keys are in the heap. One buffer is used again and again, so a process of any size costs the same few
- * megabytes.
+ * megabytes. What a static pod mounts as a single file stays readable below /proc/PID/root: kubeadm mounts controller-manager.conf and
+ * scheduler.conf so; operators often mount an encryption or authentication configuration so.
  */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { type KnownPods, processOwner } from "../../evidence/owners.ts";
 import { may } from "../../evidence/sources.ts";
-import { Fail } from "../../fail.ts";
-import { hostPath } from "../../files/files.ts";
-import { gone, hostText } from "../../files/untrusted-file.ts";
+import type { LostFile } from "../../facts/lost-files.ts";
+import { attempt, Fail } from "../../fail.ts";
+import { hostPath, readText } from "../../files/files.ts";
+import { gone, hostText, textBelow } from "../../files/untrusted-file.ts";
+import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts";
+import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
 import { COMM } from "../../shell-line.ts";
 
 export interface Process {
@@ -122,4 +126,48 @@ function openMemory(folder: string): number | undefined {
       cause: err,
     });
   }
+}
+
+/** A copy of a lost file, wherever it was found. */
+export interface FoundCopy {
+  path: string;
+  content: string | Uint8Array;
+  /** Permission bits, where it says which are meant. */
+  mode?: number;
+  /** Where it was found, for the operator. */
+  from: string;
+}
+
+/** Of the lost files that the static pods' flags name: those that the pod's own process still has mounted. */
+export function mountedFiles(processes: readonly Process[], lost: readonly LostFile[]): FoundCopy[] {
+  return lost.flatMap(({ path, inside, program }) => {
+    if (inside === "") return [];
+    for (const process of processes.filter(({ name }) => name === program)) {
+      const content = textBelow(process.pid, inside);
+      if (content?.trim() && !content.includes("\ufffd")) return [{ path, content, from: stillIn(process) }];
+    }
+    return [];
+  });
+}
+
+function stillIn({ name, pid }: Process): string {
+  return `still mounted in ${name} (pid ${pid})`;
+}
+
+/** Kubeconfigs that are missing on this node, whole, and of the cluster's CA. */
+export function mountedKubeconfigs(processes: readonly Process[], caPem: string): FoundCopy[] {
+  const missing = KUBECONFIGS.filter(({ path }) => !readText(path)?.trim());
+  return missing.flatMap(({ path }) => {
+    for (const process of processes) {
+      const content = textBelow(process.pid, path);
+      if (content && attempt(() => isOurs(content, path, caPem)) === true) return [{ path, content, from: stillIn(process) }];
+    }
+    return [];
+  });
+}
+
+/** Errors: Fail where it cannot be read. */
+function isOurs(content: string, path: string, caPem: string): boolean {
+  const { caPem: trusted, clientCertPem: cert = "", clientKeyPem: key = "" } = parseKubeconfig(content, path);
+  return shareCertificate(trusted, caPem) && signedBy(cert, caPem) && keyMatches(cert, key);
 }

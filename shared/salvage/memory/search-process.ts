@@ -5,9 +5,17 @@
 import { createPrivateKey, type KeyObject } from "node:crypto";
 import { orUndefined, publicKeyHash } from "../../pki/certificate.ts";
 import type { Budget } from "../budget.ts";
-import { type Curve, keyFromScalar, scalarsIn } from "./ecdsa.ts";
+import {
+  type Curve,
+  keyFromPrime,
+  keyFromScalar,
+  type PublicKey,
+  primesIn,
+  publicKeysByHash,
+  rsaPublicKey,
+  scalarsIn,
+} from "./keys-in-memory.ts";
 import { memoryOf, type Process } from "./processes.ts";
-import { keyFromPrime, type PublicKey, primesIn, publicKeysByHash, rsaPublicKey } from "./rsa.ts";
 
 /** A public key whose private half is searched. Of a service-account key only the hash is known at first. */
 export interface Target {

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { KubeApi } from "../../../shared/api/kube-api.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { count } from "../../../shared/progress.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 import { KUBERNETES } from "../machine/pins.ts";

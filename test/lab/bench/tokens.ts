@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { inParallel } from "../../../shared/api/many.ts";
 import { watch } from "../../../shared/api/watch.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { tokenVerifier } from "../../../shared/pki/tokens.ts";
+import { tokenVerifier } from "../../../shared/pki/sa-keys.ts";
 import { count } from "../../../shared/progress.ts";
 import { isCurrent, TOKEN_SECRETS, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";

@@ -5,7 +5,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { KubeApi } from "../../../shared/api/kube-api.ts";
-import { legacyTokenSigner } from "../../../shared/pki/tokens.ts";
+import { legacyTokenSigner } from "../../../shared/pki/sa-keys.ts";
 import { run } from "../../../shared/run.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";

@@ -1,5 +1,5 @@
 /** What a cluster as the field has it does before and after a disaster: a CI job with an old token, cert-manager. */
-import { legacyTokenSigner } from "../../../shared/pki/tokens.ts";
+import { legacyTokenSigner } from "../../../shared/pki/sa-keys.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
 import { kubectl } from "../machine/machine.ts";
 import { countValid } from "../report/verdict.ts";

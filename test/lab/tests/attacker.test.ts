@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import * as x509 from "@peculiar/x509";
 import { canonicalIp } from "../../../shared/pki/addresses.ts";
-import { tokenVerifier } from "../../../shared/pki/tokens.ts";
+import { tokenVerifier } from "../../../shared/pki/sa-keys.ts";
 import { makeControlPlane } from "../../pretend/cluster.ts";
 import { pretendScene } from "../../pretend/scene.ts";
 import { type Attacker, attackerPki, forgedTokens, makeAttacker, readToken, signedToken, TEAM } from "../attacker/attacker.ts";

@@ -3,8 +3,7 @@
 import { expect, setSystemTime, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { dropDeadLeaders, leaderNow, nextLeader } from "../../../shared/api/leader-leases.ts";
-import { clockAhead, mayBeAlive } from "../../../shared/api/leases.ts";
-import { nodeLeases } from "../../../shared/api/node-leases.ts";
+import { clockAhead, mayBeAlive, nodeLeases } from "../../../shared/api/leases.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

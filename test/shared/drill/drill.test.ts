@@ -8,7 +8,7 @@ import { printDrill } from "../../../shared/drill/printed-drill.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { markBackup } from "../../../shared/hand-over/about-bundle.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
-import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { busyWorkloads, inEtcd } from "../../pretend/busy-workloads.ts";

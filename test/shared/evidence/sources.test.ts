@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { shownBy } from "../../../shared/etcd/who-answers.ts";
+import { shownBy } from "../../../shared/etcd/other-members.ts";
 import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
 import { controlPlaneNames } from "../../../shared/evidence/control-planes.ts";
 import { knownHere } from "../../../shared/evidence/owners.ts";
@@ -27,7 +27,7 @@ import { searchFolder } from "../../../shared/salvage/keys-in-copies.ts";
 import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
 import { holders } from "../../../shared/salvage/memory/processes.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
-import { clientObjection } from "../../../shared/workers/client-csrs.ts";
+import { clientObjection } from "../../../shared/workers/csr-rules.ts";
 import { identities, nameObjection, prove } from "../../../shared/workers/identities.ts";
 import { type ExampleRun, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { OWN_ARCH } from "../../kit/own-arch.ts";
@@ -227,7 +227,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     files: () => {
       const text = stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "AuthenticationConfiguration" });
       const find = { kind: "config", text, configKind: "AuthenticationConfiguration", complete: true, offset: 0 } as const;
-      const lost = { path: "/a", flag: "--authentication-config", kinds: ["AuthenticationConfiguration"] };
+      const lost = { path: "/a", namedBy: "--authentication-config", kinds: ["AuthenticationConfiguration"] };
       return chooseConfig(lost, [find], undefined).proved !== undefined;
     },
   },

@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { findRepair } from "../../../shared/facts/repair.ts";
 import { writeFile } from "../../../shared/files/files.ts";
-import { REDUCED } from "../../../shared/manifests/reduced-controllers.ts";
+import { REDUCED } from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";

@@ -10,8 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { kubeSystemUids } from "../../../shared/evidence/owners.ts";
-import { isExternalCa } from "../../../shared/facts/external-ca.ts";
 import { lostHere } from "../../../shared/facts/lost-files.ts";
+import { isExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { manifestPath, manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
 import type { Container } from "../../../shared/node/containers.ts";
@@ -310,7 +310,7 @@ test("a tenant's API server names no lost configuration", async () => {
   );
   using _box = sandbox();
   const lost = lostHere({ data, node: NODE, certificatesDir: "/etc/kubernetes/pki", etcd: { dir: "/var/lib/etcd", wal: undefined } });
-  expect(lostConfigs(lost).map(({ flag }) => flag)).toEqual(["--audit-policy-file"]);
+  expect(lostConfigs(lost).map(({ namedBy }) => namedBy)).toEqual(["--audit-policy-file"]);
 });
 
 test("a tenant's pod is no reason for a super-admin.conf, names no static pod of another control plane node, and hides none", async () => {

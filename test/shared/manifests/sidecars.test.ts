@@ -2,16 +2,15 @@
 
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
-import { isExternalCa } from "../../../shared/facts/external-ca.ts";
 import { apiEndpoint } from "../../../shared/facts/issue-facts.ts";
+import { isExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";
-import { manifestDifferences, usableManifest } from "../../../shared/manifests/differences.ts";
 import { manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
-import { full, reduced } from "../../../shared/manifests/reduced-controllers.ts";
-import { fitOldSaKey } from "../../../shared/manifests/sa-old-flag.ts";
+import { fitOldSaKey, full, reduced } from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
+import { manifestDifferences, usableManifest } from "../../../shared/static-pods/manifest-trouble.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import { ADDRESS, healthyCp, manifest, mirrorPod } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";

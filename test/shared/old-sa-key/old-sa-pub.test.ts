@@ -5,7 +5,7 @@ import { gcd } from "../../../shared/old-sa-key/half-gcd.ts";
 import { computeKey, copyOfKey, ecKeys } from "../../../shared/old-sa-key/old-sa-pub.ts";
 import { type FoundToken, type OldTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-tokens.ts";
 import type { KeyPair } from "../../../shared/pki/keys.ts";
-import { readJwt } from "../../../shared/pki/tokens.ts";
+import { readJwt } from "../../../shared/pki/sa-keys.ts";
 import { newKeyOf, type TokenOf, tokenBy } from "../../pretend/old-keys.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

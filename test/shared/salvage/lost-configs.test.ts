@@ -2,12 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { isCborMap } from "../../../shared/objects/cbor.ts";
+import { isCborMap } from "../../../shared/objects/encodings.ts";
 import { chooseConfig, opensNothing } from "../../../shared/salvage/lost-configs.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { encryptionConfig, SEALS, sealed } from "../../pretend/sealed.ts";
 
-const LOST = { path: "/e.yaml", flag: "--encryption-provider-config", kinds: ["EncryptionConfiguration"] };
+const LOST = { path: "/e.yaml", namedBy: "--encryption-provider-config", kinds: ["EncryptionConfiguration"] };
 const KEY = randomBytes(32);
 const ETCD_KEY = "/registry/secrets/default/s";
 

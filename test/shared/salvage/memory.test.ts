@@ -3,11 +3,16 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { knownHere } from "../../../shared/evidence/owners.ts";
 import { keyKind, publicKeyHash } from "../../../shared/pki/certificate.ts";
-import { numberOf } from "../../../shared/pki/tokens.ts";
-import { scalarsIn } from "../../../shared/salvage/memory/ecdsa.ts";
-import { randomStretches } from "../../../shared/salvage/memory/limbs.ts";
+import { numberOf } from "../../../shared/pki/sa-keys.ts";
+import {
+  keyFromPrime,
+  primesIn,
+  publicKeysByHash,
+  randomStretches,
+  rsaPublicKey,
+  scalarsIn,
+} from "../../../shared/salvage/memory/keys-in-memory.ts";
 import { holders, memoryOf } from "../../../shared/salvage/memory/processes.ts";
-import { keyFromPrime, primesIn, publicKeysByHash, rsaPublicKey } from "../../../shared/salvage/memory/rsa.ts";
 import { encodedKeysIn, searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
 import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "../../pretend/memory.ts";
 import { onNode } from "../../pretend/no-node.ts";

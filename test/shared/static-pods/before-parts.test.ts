@@ -2,12 +2,12 @@
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { quorumOf } from "../../../shared/etcd/other-members.ts";
 import { refuseNoMember } from "../../../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../../../shared/etcd/peers.ts";
-import { quorumOf } from "../../../shared/etcd/quorum.ts";
 import { refuseDoubtfulClock } from "../../../shared/facts/clock.ts";
-import { refuseExternalCa } from "../../../shared/facts/external-ca.ts";
 import { controlPlaneToRepair, ensureOptions } from "../../../shared/facts/node-to-repair.ts";
+import { refuseExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { actionsFor, keysToMake, type NewCas } from "../../../shared/pki/actions.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";

@@ -1,14 +1,14 @@
 /** Manifests come back as they were. The controller-manager runs reduced during the repair. */
+
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { readText, removeFile, writeFile } from "../../../shared/files/files.ts";
 import { flags } from "../../../shared/manifests/command.ts";
 import { manifestPath, manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
-import { full, REDUCED, reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { full, REDUCED, reduced, STAND_IN_MARK } from "../../../shared/manifests/repair-changes.ts";
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { STAND_IN_MARK } from "../../../shared/static-pods/provide-files.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import { FACTS, healthyCp, manifest, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";

@@ -2,7 +2,7 @@
 import { setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
-import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { readNode } from "../../../shared/node/node.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { ANY_WORKER, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
-import { clientObjection, isRenewal, type Joining, sayDouble } from "../../../shared/workers/client-csrs.ts";
+import { clientObjection, isRenewal, type Joining, sayDouble } from "../../../shared/workers/csr-rules.ts";
 import { nodesReturn } from "../../../shared/workers/wait.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { otherCa } from "../../pretend/cluster.ts";

@@ -3,8 +3,8 @@ import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { approve, isPending } from "../../../shared/workers/csr.ts";
+import { servingObjection } from "../../../shared/workers/csr-rules.ts";
 import { identities, RESERVED_RANGES } from "../../../shared/workers/identities.ts";
-import { servingObjection } from "../../../shared/workers/serving-csrs.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { type Asked, dns, ip, secondList, servingCsr } from "../../pretend/csrs.ts";
 

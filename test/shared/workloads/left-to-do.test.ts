@@ -1,10 +1,11 @@
 /** What part 4 leaves to people: which lines, the most urgent first, and whether it ends well. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync } from "node:fs";
 import { adminClient } from "../../../shared/api/admin-api.ts";
 import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";
-import { STAND_IN_MARK } from "../../../shared/static-pods/provide-files.ts";
+import { STAND_IN_MARK } from "../../../shared/manifests/repair-changes.ts";
 import { leftToDo, refuseRest } from "../../../shared/workloads/left-to-do.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";

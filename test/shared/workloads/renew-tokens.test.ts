@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { tokenVerifier } from "../../../shared/pki/tokens.ts";
+import { tokenVerifier } from "../../../shared/pki/sa-keys.ts";
 import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";
 import { namespacesWithOldCa } from "../../../shared/workloads/root-ca.ts";
 import { isCurrent, reviewNewToken, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";

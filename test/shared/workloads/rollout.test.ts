@@ -1,10 +1,10 @@
 /** Restarting what owns pods: once, whatever was cut off, and never more than a PodDisruptionBudget allows. */
 import { afterEach, expect, setSystemTime, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import type { LabelSelector } from "../../../shared/api/kube-object.ts";
 import { canaries } from "../../../shared/workloads/canaries.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { restart as restartOwner } from "../../../shared/workloads/rollout.ts";
-import type { LabelSelector } from "../../../shared/workloads/selector.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

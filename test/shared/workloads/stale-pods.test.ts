@@ -1,7 +1,7 @@
 /** Which pods hold on to the old CA, in which order they are restarted, and by what. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { type RunningPod, staleBefore } from "../../../shared/facts/pod-trust.ts";
+import { mountedBefore, type RunningPod } from "../../../shared/facts/pod-trust.ts";
 import { label } from "../../../shared/workloads/pod-owners.ts";
 import { staleGroups } from "../../../shared/workloads/stale-pods.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
@@ -256,7 +256,7 @@ test.each([
 ])("a container %s", (_, different, now, isStale) => {
   const { metadata, spec, status } = pod(different);
   const waiting = { ...status, containerStatuses: [{ state: { waiting: { reason: "ContainerCreating" } } }] };
-  const times = { rootCa: () => new Date(PUBLISHED), tokenSecret: () => undefined };
-  const found = staleBefore({ metadata, spec, status: waiting } as unknown as RunningPod, times, new Date(now));
+  const cutOff = { rootCa: () => new Date(PUBLISHED), token: () => undefined };
+  const found = mountedBefore({ metadata, spec, status: waiting } as unknown as RunningPod, cutOff, new Date(now));
   expect(found !== undefined).toBe(isStale);
 });

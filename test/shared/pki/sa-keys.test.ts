@@ -1,8 +1,7 @@
 /** Minted tokens. That they equal the controller-manager's own is checked in the lab (checks/tokens.ts). */
 import { expect, test } from "bun:test";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
-import { legacyTokenSigner, tokenVerifier } from "../../../shared/pki/tokens.ts";
+import { legacyTokenSigner, serviceAccountKeyId, tokenVerifier } from "../../../shared/pki/sa-keys.ts";
 
 const CLAIMS = { namespace: "shop", secretName: "cart-token", serviceAccountName: "cart", serviceAccountUid: "1-2-3" };
 

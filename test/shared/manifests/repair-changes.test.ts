@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { full, reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { full, reduced } from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 
 function manifest(...flags: string[]): Manifest {

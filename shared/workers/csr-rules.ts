@@ -1,7 +1,13 @@
 /**
- * CSRs for kubelets' client certificates, made with the tokens of `open`: each worker has its own, and may ask in its own name alone. Where the
- * operator wants one token for all, any of them can ask in another's name. Therefore only the kit approves these CSRs: once for each worker that
- * etcd knew, and only while that worker does not renew its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes the group's rights.
+ * Which CSRs of kubelets are approved.
+ *
+ * For a client certificate, made with the tokens of `open`: each worker has its own, and may ask in its own name alone. Where the operator wants
+ * one token for all, any of them can ask in another's name. Therefore only the kit approves these CSRs: once for each worker that etcd knew, and
+ * only while that worker does not renew its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes the
+ * group's rights.
+ *
+ * For a serving certificate: nobody approves them automatically. Here one is approved only if a node that etcd knew asks for nothing but its own
+ * names and addresses. The Node object of today is not asked, and that of before decides little: the kubelet writes it.
  */
 import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -9,6 +15,7 @@ import { readAll } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import { shell } from "../shell-line.ts";
 import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, nodeIn, requestIn, requestsTo, subjectObjection } from "./csr.ts";
+import { type Identities, nameObjection } from "./identities.ts";
 
 /** Kept in each CSR that is approved. */
 export const CLIENT_MESSAGE = "a worker that etcd knew, and that does not renew its Lease, asks with the kit's token for the first time";
@@ -90,4 +97,22 @@ export function sayDouble(csr: Csr, first: string): string {
   const name = requestIn(csr)?.node ?? "";
   const own = csr.metadata.name;
   return `WARNING: ${own}: not approved: it asks for "${name}", and so did ${first}, which was approved. One of the two may come from an attacker: look at both (${shell`kubectl get csr -o yaml ${first} ${own}`}) and at that node. Then run ./bunw scripts/03-workers.ts open: it revokes the token and makes a new one, and each node may ask once again`;
+}
+
+/** Kept in each CSR that is approved. */
+export const SERVING_MESSAGE = "etcd knew this node with these names and addresses, and no other node has them";
+
+/** Why a CSR must not be approved; undefined if it may be. */
+export function servingObjection(csr: Csr, identities: Identities): string | undefined {
+  const { username, groups, usages } = csr.spec;
+  const name = nodeIn(username);
+  if (!identities.byName.has(name)) return `etcd knew no node "${username}"`;
+  if (!groups?.includes("system:nodes")) return "the requester is not in the group system:nodes";
+  if (!hasUsages(csr, "server auth")) return `usages ${usages}`;
+  const asked = requestIn(csr);
+  if (!asked) return "the request cannot be read";
+  const subject = subjectObjection(asked, name);
+  if (subject) return subject;
+  if (asked.names.length === 0) return "it names no address";
+  return asked.names.map((san) => nameObjection(san, name, identities)).find((why) => why !== undefined);
 }

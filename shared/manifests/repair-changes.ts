@@ -1,13 +1,19 @@
 /**
- * The controller-manager while nodes come back: the controllers that taint and evict unreachable nodes are off. Its manifest's annotations keep what it
- * had before, so that any later run can put it back.
+ * The changes that a repair makes to manifests for a time.
+ *
+ * The controller-manager while nodes come back: the controllers that taint and evict unreachable nodes are off. Its manifest's annotations keep
+ * what it had before, so that any later run can put it back.
+ *
+ * A second key with which kube-apiserver checks service-account tokens: the old sa.pub, computed from old tokens. With it, old tokens stay
+ * valid beside the new ones until part 4 is finished. The flag may be given several times; only sa.key signs.
  */
-
+import { smallText } from "../files/untrusted-file.ts";
 import type { Node } from "../node/node.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
-import { commandOf, flags } from "./command.ts";
-import { manifestPath, readableManifest } from "./on-disk.ts";
+import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
+import { commandOf, flags, hostFiles } from "./command.ts";
+import { manifestPath, readableManifest, readManifest } from "./on-disk.ts";
 
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
 export const REDUCED = "kube-pki-repair/controllers-before";
@@ -98,4 +104,50 @@ function restoreLimits(manifest: Manifest) {
     if (value === "") command.remove(flag);
     else command.set(flag, value);
   }
+}
+
+const FLAG = "--service-account-key-file";
+
+/** Beside it, the API server refuses `FLAG`: an external signer says which keys count. */
+export const SIGNER_FLAG = "service-account-signing-endpoint";
+
+/** The API server's manifest with the flag if sa-old.pub exists, and without it if not; the same object if nothing has to change. */
+export function fitOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
+  if (oldSaKeys(certificatesDir).length === 0 || flags(commandOf(manifest)).get(SIGNER_FLAG) !== undefined)
+    return withoutOldSaKey(manifest, certificatesDir);
+  if (checksByOldSaKey(manifest, certificatesDir)) return manifest;
+  const command = commandOf(manifest);
+  const last = command.findLastIndex((argument) => argument.startsWith(`${FLAG}=`));
+  return withCommand(manifest, command.toSpliced(last + 1 || command.length, 0, word(certificatesDir)));
+}
+
+export function checksByOldSaKey(manifest: Manifest, certificatesDir: string): boolean {
+  return commandOf(manifest).includes(word(certificatesDir));
+}
+
+/** As it was before `fitOldSaKey` added the flag. */
+export function withoutOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
+  if (!checksByOldSaKey(manifest, certificatesDir)) return manifest;
+  const command = commandOf(manifest).filter((argument) => argument !== word(certificatesDir));
+  return withCommand(manifest, command);
+}
+
+function withCommand(manifest: Manifest, command: string[]): Manifest {
+  const copy = structuredClone(manifest);
+  commandOf(copy).splice(0, Number.POSITIVE_INFINITY, ...command);
+  return copy;
+}
+
+function word(certificatesDir: string): string {
+  return `${FLAG}=${oldSaPub(certificatesDir)}`;
+}
+
+/** The first words of a stand-in: the operator's own policy does not have them. */
+export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
+
+/** Audit policies that this kit wrote in place of lost ones. */
+export function standIns(cp: { node: Node }): string[] {
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
+  const policies = manifest ? hostFiles(manifest).filter((file) => file.namedBy === "--audit-policy-file") : [];
+  return policies.map((file) => file.path).filter((path) => smallText(path)?.startsWith(STAND_IN_MARK));
 }

@@ -1,6 +1,6 @@
 /** A workload's pods, by its selector. */
 import { expect, test } from "bun:test";
-import { type LabelSelector, podsPath, selectorOf, selects } from "../../../shared/workloads/selector.ts";
+import { type LabelSelector, podsPath, selectorOf, selects } from "../../../shared/api/kube-object.ts";
 
 const SELECTOR: LabelSelector = {
   matchLabels: { app: "web" },

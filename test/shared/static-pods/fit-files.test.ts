@@ -5,7 +5,7 @@ import { readText, writeFile } from "../../../shared/files/files.ts";
 import { certificatesIn } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
-import { fitNamedCas } from "../../../shared/static-pods/named-cas.ts";
+import { fitNamedCas } from "../../../shared/static-pods/fit-files.ts";
 import { FACTS, healthyCp, mirrorPod, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

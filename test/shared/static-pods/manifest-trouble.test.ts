@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { manifestDifferences } from "../../../shared/manifests/differences.ts";
-import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
+import { manifestDifferences } from "../../../shared/static-pods/manifest-trouble.ts";
 import { manifest } from "../../pretend/cluster.ts";
 
 function edited(name: string, edit: (pod: Manifest) => void): Manifest {

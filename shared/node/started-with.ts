@@ -1,0 +1,181 @@
+/**
+ * What a program of this node is started with: a unit of systemd, and the kubelet's flags with the drop-in folder that one of them names.
+ *
+ * A unit: what systemd would start, by the unit and its drop-ins, one after the other, as `systemctl cat` prints them. Sources:
+ * systemd.service(5) for ExecStart=, systemd.exec(5) for Environment= and EnvironmentFile=, systemd.syntax(7) for words and quotes.
+ *
+ * The kubelet's flags are those of its process where it runs, as no file proves as much, or else of its unit. The process is the unit's own
+ * (MainPID), so nobody but root chose them. In the folder (--config-dir) each `*.conf`, and each below it, changes the KubeletConfiguration, in
+ * the order of their paths. Source: cmd/kubelet/app/server.go, mergeKubeletConfigurations; a JSON merge patch (RFC 7386).
+ */
+import { basename } from "node:path";
+import { $ } from "zx/core";
+import { attempt, Fail } from "../fail.ts";
+import { exists, list, readText, stat } from "../files/files.ts";
+import { hostText } from "../files/untrusted-file.ts";
+import { isMapping, readYaml } from "../yaml.ts";
+
+export type KubeletFlags = ReadonlyMap<string, string>;
+
+/** Read where neither a process nor the unit tells: a unit may start the kubelet by a shell. */
+const USUAL_FILES = ["/var/lib/kubelet/kubeadm-flags.env", "/etc/default/kubelet", "/etc/sysconfig/kubelet"];
+
+export async function kubeletFlags(): Promise<KubeletFlags> {
+  const running = await runningKubelet();
+  if (running) return running.flags;
+  const { text, command } = await kubeletUnit();
+  if (isKubelet(command)) return flagsOf(command);
+  const files = USUAL_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
+  const words = [text, ...files].join("\n").split(/["'\s]+|=(?=--)/);
+  return flagsOf(words);
+}
+
+/** The kubelet's unit with its drop-ins; empty where there is none. */
+export async function kubeletUnit(): Promise<ReturnType<typeof readUnit> & { text: string }> {
+  const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
+  const text = exitCode === 0 ? stdout : "";
+  return { text, ...readUnit(text) };
+}
+
+/** The process that runs now still has what a missing file has given it. */
+export async function runningKubelet(): Promise<{ pid: number; flags: KubeletFlags } | undefined> {
+  const { stdout } = await $({ quiet: true, nothrow: true })`systemctl show -p MainPID --value kubelet`;
+  const pid = Number(stdout.trim());
+  const command = pid > 0 ? (hostText(`/proc/${pid}/cmdline`) ?? "").split("\0") : [];
+  return isKubelet(command) ? { pid, flags: flagsOf(command) } : undefined;
+}
+
+/** A shell or another program that starts it in the end tells nothing of its flags. */
+export function isKubelet([program = ""]: readonly string[]): boolean {
+  return basename(program.replace(/^[-@:+!|]+/, "")) === "kubelet";
+}
+
+type Fields = Record<string, unknown>;
+
+/** The configuration as the kubelet has it. A folder that is lost changes nothing. Errors: Fail where a drop-in cannot be read. */
+export function withDropIns<T extends object>(config: T, folder: string | undefined): T {
+  return (folder ? dropInsIn(folder) : []).reduce<Fields>((merged, path) => patched(merged, readDropIn(path)), config as Fields) as T;
+}
+
+function dropInsIn(folder: string): string[] {
+  return list(folder).flatMap((name) => {
+    const path = `${folder}/${name}`;
+    if (stat(path)?.kind === "dir") return dropInsIn(path);
+    return name.endsWith(".conf") ? [path] : [];
+  });
+}
+
+function readDropIn(path: string): Fields {
+  const hint = "the kubelet does not start with it either: repair it, or move it away; journalctl -u kubelet -n 50";
+  try {
+    const fields = readYaml(readText(path) ?? "");
+    if (isMapping(fields)) return fields;
+  } catch (cause) {
+    throw new Fail(`Cannot read the kubelet's drop-in "${path}": ${(cause as Error).message.split("\n")[0]}`, { hint, cause });
+  }
+  throw new Fail(`The kubelet's drop-in "${path}" is no KubeletConfiguration`, { hint });
+}
+
+/** null takes a field away; everything but an object replaces what was there. */
+function patched(target: Fields, patch: Fields): Fields {
+  const result = { ...target };
+  for (const [name, value] of Object.entries(patch)) {
+    const old = Object.hasOwn(result, name) ? result[name] : undefined;
+    if (value === null) delete result[name];
+    else
+      Object.defineProperty(result, name, {
+        value: isMapping(value) ? patched(isMapping(old) ? old : {}, value) : value,
+        enumerable: true,
+        writable: true,
+        configurable: true,
+      });
+  }
+  return result;
+}
+
+interface Unit {
+  /** The program and its arguments, variables put in; none where the unit has no ExecStart=. */
+  command: string[];
+  /** Its variables; those of files come last, as with systemd. */
+  variables: Map<string, string>;
+  files: EnvironmentFile[];
+}
+
+interface EnvironmentFile {
+  path: string;
+  /** `EnvironmentFile=-PATH`: without the file it starts all the same, and without its variables. */
+  optional: boolean;
+  isHere: boolean;
+}
+
+/** Reads the files that it names, too. */
+export function readUnit(text: string): Unit {
+  const [variables, files] = [new Map<string, string>(), [] as EnvironmentFile[]];
+  let words: string[] = [];
+  for (const [name, value] of assignments(text)) {
+    if (name === "ExecStart") words = wordsOf(value);
+    if (name === "Environment") value ? assign(variables, wordsOf(value)) : variables.clear();
+    if (name === "EnvironmentFile") value ? files.push(environmentFile(value)) : files.splice(0);
+  }
+  for (const { path } of files)
+    assign(
+      variables,
+      [...assignments(readable(path))].map(([name, value]) => `${name}=${unquoted(value)}`),
+    );
+  return { command: words.flatMap((word) => expanded(word, variables)), variables, files };
+}
+
+/**
+ * The flags of a command, without dashes: "true" where one has no value. The last one of a name counts, and `_` is a dash, as for Kubernetes'
+ * programs (component-base's WordSepNormalizeFunc).
+ */
+export function flagsOf(command: readonly string[]): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const [i, word] of command.entries()) {
+    const [, name, value] = /^--([\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
+    const next = command[i + 1] ?? "-";
+    if (name) found.set(name.replaceAll("_", "-"), value ?? (next.startsWith("-") ? "true" : next));
+  }
+  return found;
+}
+
+/** `NAME=value` lines; a line that ends in a backslash goes on in the next one. */
+function* assignments(text: string): Generator<[name: string, value: string]> {
+  const lines = text.split("\n").filter((line) => !/^\s*[#;]/.test(line));
+  for (const line of lines.join("\n").replaceAll("\\\n", " ").split("\n")) {
+    const [, name, value] = /^\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    if (name) yield [name, value!];
+  }
+}
+
+function assign(variables: Map<string, string>, words: readonly string[]) {
+  for (const word of words) variables.set(word.split("=")[0]!, word.slice(word.indexOf("=") + 1));
+}
+
+function environmentFile(value: string): EnvironmentFile {
+  const path = unquoted(value).replace(/^-/, "");
+  // a pattern or a specifier names no one file
+  return { path, optional: value.startsWith("-"), isHere: /[*?[%]/.test(path) || exists(path) };
+}
+
+function readable(path: string): string {
+  return attempt(() => readText(path), "") ?? "";
+}
+
+/** Words as systemd splits them, without their quotes. */
+function wordsOf(text: string): string[] {
+  return (text.match(/(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+/gs) ?? []).map(unquoted);
+}
+
+function unquoted(word: string): string {
+  return word.replaceAll(/"((?:\\.|[^"\\])*)"|'([^']*)'|\\(.)/gs, (_, double?: string, single?: string, escaped?: string) => {
+    return double?.replaceAll(/\\(.)/gs, "$1") ?? single ?? escaped ?? "";
+  });
+}
+
+/** `$NAME` alone becomes as many words as its value has; `${NAME}` stays part of its word. */
+function expanded(word: string, variables: ReadonlyMap<string, string>): string[] {
+  const [, alone] = /^\$(\w+)$/.exec(word) ?? [];
+  if (alone) return wordsOf(variables.get(alone) ?? "");
+  return [word.replaceAll(/\$\{(\w+)\}/g, (_, name: string) => variables.get(name) ?? "")];
+}
