@@ -54,15 +54,16 @@ export async function inParallelWithTimeSlots<T>(
 
 /**
  * Repeats `action` until the API accepts it: a lost answer, or "too many requests", does not end the work on thousands.
- * `goesOn`: the caller does something else where a webhook does not answer. Errors: ApiError at once if the API refuses for good, or so; Fail after half a minute.
+ * `failsWhereDeaf`: the caller has another way where a webhook does not answer. Errors: ApiError at once if the API refuses for good, or so;
+ * Fail after half a minute.
  */
-export async function retry<T>(what: string, action: () => Promise<T>, { goesOn = false } = {}): Promise<T> {
+export async function retry<T>(what: string, action: () => Promise<T>, { failsWhereDeaf = false } = {}): Promise<T> {
   const attempt = async () => {
     try {
       return { value: await action() };
     } catch (err) {
       const isFinal = err instanceof ApiError && err.status !== 429 && err.status < 500;
-      if (isFinal || (goesOn && deafWebhook(err) !== undefined)) return { err };
+      if (isFinal || (failsWhereDeaf && deafWebhook(err) !== undefined)) return { err };
       throw err;
     }
   };

@@ -28,7 +28,7 @@ export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) 
   });
 }
 
-const patience = () => ({
+const limit = () => ({
   seconds: 120,
   hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
@@ -37,7 +37,7 @@ const patience = () => ({
 export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
   const { facts, data, node } = cp;
   const client = etcdClient(facts);
-  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), patience());
+  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit());
   const peers = await peersOf(data, node.addresses);
   const silent = peers.filter((peer) => !answersPeers(peer, facts));
   refuseNeverStarted(data.members, silent);
@@ -46,7 +46,7 @@ export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen,
     say(`etcd runs here. It answers when ${quorum.words} run; now ${quorum.running}`);
     return { ...seen(peers, silent), answers: false };
   }
-  await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", patience());
+  await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", limit());
   if (!client || mode.dryRun) return { ...seen(peers, silent), answers: true };
   await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);

@@ -65,7 +65,7 @@ export function duration(milliseconds: number): string {
 const ASK = ["timedatectl", "show", "--property=NTPSynchronized", "--value"];
 
 /** Milliseconds. The bus may be down with the rest: no answer after this time is none. */
-const PATIENCE = 2000;
+const ANSWERS_WITHIN = 2000;
 
 /**
  * Whether the kernel knows that its clock follows a time server, of whatever program (chrony, ntpd, systemd-timesyncd): adjtimex(2) without
@@ -73,7 +73,7 @@ const PATIENCE = 2000;
  */
 export async function clockIsSynchronized(): Promise<boolean> {
   try {
-    const asked = Bun.spawn(ASK, { timeout: PATIENCE, stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+    const asked = Bun.spawn(ASK, { timeout: ANSWERS_WITHIN, stdin: "ignore", stdout: "pipe", stderr: "ignore" });
     return (await asked.exited) === 0 && (await new Response(asked.stdout).text()).trim() === "yes";
   } catch (err) {
     if (err instanceof Error && "code" in err) return false; // the system's reason: there is no such program

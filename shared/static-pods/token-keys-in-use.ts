@@ -9,7 +9,7 @@ import { oldSaKeys, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 
-const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };
+const LIMIT = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };
 
 /** Waits until the API server on this node checks tokens with the old keys, too: then it publishes them. */
 export async function proveOldSaKeys(
@@ -51,7 +51,7 @@ export async function waitForKeys(api: KubeApi, what: string, isSo: (kids: strin
     if (!published) return "unknown";
     return isSo(published) ? "proved" : undefined;
   };
-  const outcome = await waitFor(what, probe, PATIENCE);
+  const outcome = await waitFor(what, probe, LIMIT);
   if (outcome === "unknown") say("the API server does not publish its keys (/openid/v1/jwks), so nothing proves which keys it uses");
   return outcome === "proved";
 }

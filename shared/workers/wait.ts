@@ -152,8 +152,8 @@ async function allBack(scene: Scene, looked: Promise<unknown>) {
   const what = () => `${away.size} of ${expected.length} nodes to come back: ${namesOf(scene)}`;
   const { seconds, whileTokenLasts } = scene;
   const say = (line: string) => progress.say(line);
-  const patience = { seconds, hint: () => hintForLateNodes(scene), say, ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}) };
-  await waitFor(what, look, patience).catch((cause: unknown) => {
+  const limit = { seconds, hint: () => hintForLateNodes(scene), say, ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}) };
+  await waitFor(what, look, limit).catch((cause: unknown) => {
     for (const node of [...away.values()]) if (node.renewsSince !== undefined) unserved(scene, node);
     if (away.size === 0) return;
     throw new Fail(`${away.size} of ${expected.length} nodes have not come back: ${namesOf(scene)}`, {

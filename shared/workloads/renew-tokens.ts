@@ -139,11 +139,11 @@ function claimsOf({ secret: { metadata }, accountUid: serviceAccountUid }: Stale
 
 /** An API server looks into a copy of the Secrets that may be a moment old, so a "no" is asked again. */
 async function reviewAll(api: KubeApi, tokens: string[]) {
-  const patience = {
+  const limit = {
     seconds: 20,
     hint: "sa.key differs between control plane nodes, or an API server has not read sa.pub yet: compare these files with sha256sum, then run this script again",
   };
-  await inParallel(tokens, WIDTH, (token) => waitFor("the API to accept a new token", () => review(api, token), patience));
+  await inParallel(tokens, WIDTH, (token) => waitFor("the API to accept a new token", () => review(api, token), limit));
   if (tokens.length > 0) say(`${count(tokens.length)} of the new tokens: accepted by the API`);
 }
 

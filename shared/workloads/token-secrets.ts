@@ -135,7 +135,7 @@ export async function writeTokenSecret(
   for (let conflicts = 0; now && now.metadata.uid === uid; now = await api.find<TokenSecret>(path)) {
     const body = withData(now, data, accountUid);
     try {
-      return await retry(`${nameOf(secret)} to be written`, () => api.replace<TokenSecret>(path, body), { goesOn: true });
+      return await retry(`${nameOf(secret)} to be written`, () => api.replace<TokenSecret>(path, body), { failsWhereDeaf: true });
     } catch (err) {
       const again = err instanceof ApiError && (err.status === 404 || (err.status === 409 && conflicts++ < CONFLICTS));
       if (!again) throw err;
