@@ -30,6 +30,7 @@ interface Asked extends LeftOut {
   worker: readonly string[];
   user?: string | undefined;
   endpoint?: string | undefined;
+  "etcd-data"?: string | undefined;
 }
 
 /**
@@ -38,13 +39,13 @@ interface Asked extends LeftOut {
  */
 export async function factsForPlan(
   { cp, cluster, data }: Partial<PartialFacts>,
-  { without, lost, worker, user = ROOT, endpoint, "lost-on": lostOn }: Asked,
+  { without, lost, user = ROOT, ...said }: Asked,
 ): Promise<PlanFacts> {
   const known = cluster && data && { cluster, data };
-  refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...worker]);
-  const nodes = cp ? await lostNodes(cp, { without, lost }, lostOn) : { ...NONE_LOST, names: lost, away: without };
-  const more = { worker, endpoint, "lost-on": lostOn, user: user === ROOT ? undefined : user };
-  return { known, lost: nodes, user, said: { without: nodes.away, lost: nodes.names, ...more } };
+  refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...said.worker]);
+  const nodes = cp ? await lostNodes(cp, { without, lost }, said["lost-on"]) : { ...NONE_LOST, names: lost, away: without };
+  const typed = { ...said, user: user === ROOT ? undefined : user };
+  return { known, lost: nodes, user, said: { ...typed, without: nodes.away, lost: nodes.names } };
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {

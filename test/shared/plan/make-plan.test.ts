@@ -63,6 +63,7 @@ const ROWS: Row[] = [
   { what: "all is lost" },
   { what: "all is lost, for a user with sudo", asked: { user: "ubuntu" } },
   { what: "all is lost, at an endpoint that the operator names", asked: { endpoint: "lb.example:6443" } },
+  { what: "all is lost, and the operator says where etcd's data is", asked: { "etcd-data": "/srv/my etcd" } },
   { what: "all is lost, with 25 workers", on: { etcd: workers(25) } },
   {
     what: "all is lost, without a worker",
