@@ -8,7 +8,7 @@ import { withOpened } from "../etcd-location/etcd-folders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { failOf } from "../fail.ts";
 import { stat } from "../files/files.ts";
-import { effortOf } from "../plan/effort.ts";
+import { EFFORTS } from "../plan/effort.ts";
 import { reportedOf, restartsOf } from "../workloads/choice.ts";
 import { label, type PodOwner } from "../workloads/pod-owners.ts";
 import { refuseHopeless } from "../workloads/rollout.ts";
@@ -52,18 +52,18 @@ export function timeNeeded({ cluster, data, etcd }: ControlPlaneNode, restarts: 
   const bytes = stat(`${etcd.dir}/member/snap/db`)?.size ?? 0;
   const copy: Range = [bytes / COPY, bytes / COPY];
   const batches = workers === 0 ? 0 : 1 + Math.ceil((workers - 1) / WORKERS_AT_ONCE);
-  const carried = sum(taking("hand-over.ts pack"), times(others, sum(taking("hand-over.ts unpack"), taking("01-etcd.ts"), copy)));
-  const untilApi = sum(taking("00-assess.ts"), taking("01-etcd.ts"), copy, others > 0 ? carried : NONE, taking("02-control-plane.ts"));
-  const join = sum(taking("03-workers.ts open"), times(batches, taking("03-join.ts")), taking("03-workers.ts close"));
-  const untilNodes = sum(untilApi, times(others, taking("02-control-plane.ts")), join);
-  const untilPods = sum(untilNodes, taking("04-sa-tokens.ts"), times(podsInTurn(restarts), POD));
+  const carried = sum(taking("hand-over"), times(others, sum(taking("unpack"), taking("etcd-there"), copy)));
+  const untilApi = sum(taking("look"), taking("new-cas"), copy, others > 0 ? carried : NONE, taking("control-plane"));
+  const join = sum(taking("open"), times(batches, taking("join")), taking("close"));
+  const untilNodes = sum(untilApi, times(others, taking("control-plane")), join);
+  const untilPods = sum(untilNodes, taking("tokens"), times(podsInTurn(restarts), POD));
   return { untilApi, untilNodes, untilPods, controlPlanes, workers, bytes, keys: data.keyCount };
 }
 
 const NONE: Range = [0, 0];
 
-function taking(script: string): Range {
-  return effortOf(`./bunw scripts/${script}`).seconds;
+function taking(task: keyof typeof EFFORTS): Range {
+  return EFFORTS[task].seconds;
 }
 
 function sum(...ranges: Range[]): Range {

@@ -72,6 +72,7 @@ export const TASKS = {
   "old-cas":          { if: (known) => option(known) === "" },
   "new-internal-cas": { if: (known) => option(known) === "--new-internal-cas" },
   "hand-over":        { if: (known) => several(known) && !onlyExpired(known) },
+  unpack:             { if: (known) => several(known) && !onlyExpired(known) },
   "etcd-there":       { if: several },
   "old-key-there":    { if: (known) => several(known) && keepsTokens(known) },
   "control-plane":    { if: always, typed: (out) => command("02-control-plane", out), says: true },

@@ -1,9 +1,9 @@
 /**
- * What each command of RUNBOOK.md does in a few words, what it costs the cluster, and how long it takes: seconds on one node, the least and
+ * What each task of RUNBOOK.md does in a few words, what it costs the cluster, and how long it takes: seconds on one node, the least and
  * the most of what the rehearsals measured on two cores, with the machine idle and busy.
  */
 import { basename } from "node:path";
-import { Fail } from "../fail.ts";
+import type { Task } from "../facts/course.ts";
 
 export interface Effort {
   does: string;
@@ -23,33 +23,67 @@ export const NEW_ONE = "At its end it prints the lines by which a new machine co
 const NAMES = "It should name no worker that has to join. If it names one: RUNBOOK.md 3.1";
 const NO_JOIN = "If part 3 printed no line, no worker has to join: skip this step";
 
-// biome-ignore format: a table
-const EFFORTS: [command: RegExp, effort: Effort][] = [
-  [/^(systemctl stop kubelet|for p in )/, { does: "Stop the kubelet, and pause the controller-manager", costs: "no container restarts: they run on without a kubelet", seconds: [0, 1] }],
-  [/00-assess\.ts$/,                 { does: "Look at the damage", costs: NOTHING, seconds: [1, 10] }],
-  [/00-assess\.ts --deep/,           { does: "Look for the lost keys", costs: NOTHING, seconds: [1, 10] }],
-  [/00-salvage\.ts/,                 { does: "Bring lost keys back", costs: `${NO_RESTART}; it writes at its end`, seconds: [1, 15], longer: "if it has to read a disk: minutes to hours" }],
-  [/00-token-key\.ts/,               { does: "Compute the old public key of tokens", costs: "nothing; half a gigabyte of memory", seconds: [60, 120] }],
-  [/01-etcd\.ts/,                    { does: "Start etcd on its old data", costs: "the control plane of this node stops, and its API is away until part 2; no workload restarts", seconds: [2, 20], longer: "it copies etcd's data once" }],
-  [/hand-over\.ts pack/,             { does: "Pack the shared keys", costs: NO_RESTART, seconds: [1, 10] }],
-  [/hand-over\.ts unpack/,           { does: "Unpack the shared keys", costs: NO_RESTART, seconds: [2, 10] }],
-  [/02-control-plane\.ts/,           { does: "Bring the control plane back", costs: "the API is back at its end; no workload restarts", seconds: [5, 40] }],
-  [/03-workers\.ts open/,            { does: "See which workers have to join, and make a token for them", costs: NO_RESTART, seconds: [1, 25], note: NAMES }],
-  [/03-join\.ts/,                    { does: "Join the worker again", costs: "its kubelet restarts, its containers run on", seconds: [1, 10], note: NO_JOIN }],
-  [/03-workers\.ts close/,           { does: "Wait for the nodes, and close part 3", costs: "the controller-manager restarts if it ran reduced", seconds: [1, 60], longer: "it waits for nodes that are not back, 15 minutes at most" }],
-  [/^kubectl .* delete node/,        { does: "Delete the Node of what is lost for good", costs: "for good: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more", seconds: [1, 5] }],
-  [/04-sa-tokens\.ts --dry-run/,     { does: "Read which pods will restart", costs: NOTHING, seconds: [1, 5] }],
-  [/04-sa-tokens\.ts$/,              { does: "Renew tokens, and restart the pods", costs: "every pod with an old token or the old CA restarts, by its own rolling update", seconds: [10, 100], longer: "your rolling updates take what they take" }],
-  [/04-sa-tokens\.ts retire/,        { does: "Take the old key of tokens out", costs: "the API server restarts once, on one node after the other", seconds: [1, 40], note: "First restart what part 4 named and left to you: bare pods, Jobs" }],
-  [/05-verify\.ts/,                  { does: "Verify", costs: NOTHING, seconds: [1, 10] }],
-];
+// biome-ignore-start format: tables
+const ETCD: Effort = {
+  does: "Start etcd on its old data",
+  costs: "the control plane of this node stops, and its API is away until part 2; no workload restarts",
+  seconds: [2, 20],
+  longer: "it copies etcd's data once",
+};
+/** What the dry run before part 4 is. */
+export const DRY_RUN: Effort = { does: "Read which pods will restart", costs: NOTHING, seconds: [1, 5] };
 
-/** Errors: Fail where RUNBOOK.md has a command that this table does not know. */
-export function effortOf(command: string): Effort {
-  const known = EFFORTS.find(([pattern]) => pattern.test(command));
-  if (known) return known[1];
-  throw new Fail(`RUNBOOK.md has a command that no plan can tell about: ${command}`, { hint: "add it to shared/plan/effort.ts" });
-}
+/** By the task of RUNBOOK.md's fence. What is carried: `carrying`. */
+export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
+  hold: {
+    does: "Stop the kubelet, and pause the controller-manager",
+    costs: "no container restarts: they run on without a kubelet",
+    seconds: [0, 1],
+  },
+  look: { does: "Look at the damage", costs: NOTHING, seconds: [1, 10] },
+  "look-around": { does: "Look for the lost keys", costs: NOTHING, seconds: [1, 10] },
+  salvage: {
+    does: "Bring lost keys back",
+    costs: `${NO_RESTART}; it writes at its end`,
+    seconds: [1, 15],
+    longer: "if it has to read a disk: minutes to hours",
+  },
+  "token-key": { does: "Compute the old public key of tokens", costs: "nothing; half a gigabyte of memory", seconds: [60, 120] },
+  "new-cas": ETCD,
+  "old-cas": ETCD,
+  "new-internal-cas": ETCD,
+  "hand-over": { does: "Pack the shared keys", costs: NO_RESTART, seconds: [1, 10] },
+  unpack: { does: "Unpack the shared keys", costs: NO_RESTART, seconds: [2, 10] },
+  "etcd-there": ETCD,
+  "control-plane": { does: "Bring the control plane back", costs: "the API is back at its end; no workload restarts", seconds: [5, 40] },
+  open: { does: "See which workers have to join, and make a token for them", costs: NO_RESTART, seconds: [1, 25], note: NAMES },
+  join: { does: "Join the worker again", costs: "its kubelet restarts, its containers run on", seconds: [1, 10], note: NO_JOIN },
+  close: {
+    does: "Wait for the nodes, and close part 3",
+    costs: "the controller-manager restarts if it ran reduced",
+    seconds: [1, 60],
+    longer: "it waits for nodes that are not back, 15 minutes at most",
+  },
+  "delete-nodes": {
+    does: "Delete the Node of what is lost for good",
+    costs: "for good: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more",
+    seconds: [1, 5],
+  },
+  tokens: {
+    does: "Renew tokens, and restart the pods",
+    costs: "every pod with an old token or the old CA restarts, by its own rolling update",
+    seconds: [10, 100],
+    longer: "your rolling updates take what they take",
+  },
+  retire: {
+    does: "Take the old key of tokens out",
+    costs: "the API server restarts once, on one node after the other",
+    seconds: [1, 40],
+    note: "First restart what part 4 named and left to you: bare pods, Jobs",
+  },
+  verify: { does: "Verify", costs: NOTHING, seconds: [1, 10] },
+};
+// biome-ignore-end format: tables
 
 export const KIT: Effort = {
   does: "Bring the kit to the other nodes",

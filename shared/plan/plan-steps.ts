@@ -3,7 +3,7 @@ import { withSaid } from "../again.ts";
 import type { LostNodes } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { shell } from "../shell-line.ts";
-import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT, NEW_ONE } from "./effort.ts";
+import { ADDRESSES, carrying, DRY_RUN, EFFORTS, type Effort, KEPT, KIT, NEW_ONE } from "./effort.ts";
 import { carryLines, keptLine, kitLines, type Line, printedLines, sshLines, workersFile } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
@@ -67,7 +67,7 @@ function stepsIn(block: Block, { nodes, lost, isKept, user, said }: Around): Pla
   }
   const at = nodesAt(nodes, block.on!).filter(isMeant(block));
   return inSteps(block.commands).map((commands, index, all) => ({
-    ...{ part, exit, ...effortWithout(commands.at(-1)!, block, lost), ...onNodes(at, "on", block.sideBySide) },
+    ...{ part, exit, ...effortOf(commands.at(-1)!, block, lost), ...onNodes(at, "on", block.sideBySide) },
     ...(isKept && index === all.length - 1 ? { note: KEPT } : {}),
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
@@ -88,8 +88,8 @@ function commandSaid(command: string, { task }: Block, { lost, said }: Pick<Plan
 }
 
 /** With what part 2 takes out for good. */
-function effortWithout(command: string, { task }: Block, { controlPlanes }: LostNodes): Effort {
-  const effort = effortOf(command);
+function effortOf(command: string, { task }: Block, { controlPlanes }: LostNodes): Effort {
+  const effort = command.endsWith(" --dry-run") ? DRY_RUN : EFFORTS[task as keyof typeof EFFORTS];
   if (task !== "control-plane" || controlPlanes.length === 0) return effort;
   const nodes = controlPlanes.join(", ");
   return {

@@ -22,7 +22,6 @@ const SAFE = /^(?:(?:shell|command|again|onOther|newCasOption|asRoot)[`(]|[A-Z][
 const MAY_BE_BARE: Record<string, string> = {
   "shared/plan/paste.ts": "users, addresses and the nodes' names are checked here and in plan-nodes.ts; all else is RUNBOOK.md's",
   "shared/plan/markdown.ts": "a sentence about ssh",
-  "shared/drill/predicted-cost.ts": "looks a line of RUNBOOK.md up",
   "shared/drill/compared-files.ts": "a sentence about kubeadm's version",
   "shared/salvage/disk/device.ts": "a sentence about findmnt",
   "shared/again.ts": "scripts of this kit, and lines of RUNBOOK.md; all else goes through `optionWords`",
