@@ -72,7 +72,10 @@ export function withoutServers(one: Check): Check {
 const FIRST_END = "The first certificate that is still here ends on";
 const STOPPED = "pods and Services as they are, and the API where another control plane node runs it";
 
-/** What programs read: every field of the assessment, and its damage as checks, too. */
+/** What programs read. */
+export type AssessmentJson = ReturnType<typeof assessmentAsJson>;
+
+/** Every field of the assessment, and its damage as checks, too. */
 export function assessmentAsJson(assessment: Assessment) {
   return { ...checksAsJson(assessment.damage), ...assessment, damage: assessment.damage.map(rowAsJson) };
 }

@@ -3,7 +3,7 @@
  * pretend nodes of soak/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) use this same table.
  */
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
-import type { Assessment } from "../../shared/assess/assessment.ts";
+import type { AssessmentJson } from "../../shared/assess/assessment.ts";
 import { hasFailed } from "../../shared/checks/check.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { KUBECONFIGS } from "../../shared/pki/kubeconfigs.ts";
@@ -160,10 +160,10 @@ export function soundKeys({ lost, foreigners }: Expected): string[] {
 
 /** What 00-assess says wrongly about a damage, a phrase each. */
 export function wrongIn(
-  said: Pick<Assessment, "damaged" | "damage" | "rung" | "next">,
+  said: Pick<AssessmentJson, "damaged" | "checks" | "rung" | "next">,
   { rows, lost, foreigners, others }: Expected,
 ): string[] {
-  const bad = said.damage.filter(hasFailed);
+  const bad = said.checks.filter(hasFailed);
   const wrong: string[] = [];
   const hold = (what: string, is: unknown, should: unknown) => is !== should && wrong.push(`${what}: ${is}, should be ${should}`);
   const damaged = rows.size + others.length > 0 || foreigners.includes("ca");

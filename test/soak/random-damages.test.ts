@@ -3,10 +3,12 @@
  * and 2, repairs all of it or refuses, keeps every sound key, and throws nothing away. 200 of them, ten in a sample; DAMAGES=N takes so many, SEED=N
  * other ones.
  */
+
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { assess } from "../../shared/assess/assess.ts";
+import { assessmentAsJson } from "../../shared/assess/assessment.ts";
 import { lookHere } from "../../shared/assess/look-here.ts";
 import { hasFailed } from "../../shared/checks/check.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
@@ -97,7 +99,7 @@ function texts(): Set<string> {
 
 async function check(damage: Damage) {
   const wanted = expectedOf(damage, PLACE);
-  expect(wrongIn(await assess(await lookHere("/var/lib/etcd")), wanted)).toEqual([]);
+  expect(wrongIn(assessmentAsJson(await assess(await lookHere("/var/lib/etcd"))), wanted)).toEqual([]);
   if (wanted.foreigners.includes("ca")) return;
   const irreplaceable = wanted.lost.filter((name) => !isInternal(name));
   const before = new Map(soundKeys(wanted).map((file) => [file, now(file)]));

@@ -1,5 +1,5 @@
 /** A repair by what the scripts print, from 00-assess on: by an operator who reads nothing else. */
-import type { Assessment } from "../../../shared/assess/assessment.ts";
+import type { AssessmentJson } from "../../../shared/assess/assessment.ts";
 import { HOLD } from "../../../shared/facts/course.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
@@ -9,9 +9,9 @@ import { carryFile, TOKENS } from "./follow.ts";
 import { reasonIn, type Scene, type } from "./scene.ts";
 
 /** What 00-assess says on a node. */
-export async function assessed(scene: Scene, node: Machine): Promise<Assessment> {
+export async function assessed(scene: Scene, node: Machine): Promise<AssessmentJson> {
   const step = await type(scene, node, "./bunw scripts/00-assess.ts --json", { exit: [0, 2] });
-  if (step.ok) return JSON.parse(step.raw) as Assessment;
+  if (step.ok) return JSON.parse(step.raw) as AssessmentJson;
   throw new Fail(`00-assess cannot look at ${node.name}: ${reasonIn(step)}`, { hint: "run it there by hand, with --keep" });
 }
 
@@ -36,7 +36,7 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
     const step = await typeWhereMeant(scene, command);
     if (command === VERIFY) return step.exitCode === 0 ? { typed } : { typed, refused: failuresIn(step) };
     const next = command.startsWith(OPEN_SECRET) && step.exitCode === 1 ? withoutKey : nextIn(step);
-    if (command.startsWith(ASSESS)) withoutKey = (JSON.parse(step.raw) as Assessment).next.flatMap(ifNobodyHasTheKey);
+    if (command.startsWith(ASSESS)) withoutKey = (JSON.parse(step.raw) as AssessmentJson).next.flatMap(ifNobodyHasTheKey);
     if (next.length > 0) todo = next;
     else if (!step.ok) return { typed, refused: reasonIn(step) };
     else if (todo.length === 0) todo = [VERIFY];
@@ -103,7 +103,7 @@ async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { r
 
 /** The commands that a script prints as the next ones. */
 function nextIn({ command, exitCode, stdout, stderr, raw }: Step & { raw: string }): string[] {
-  if (command.startsWith(ASSESS)) return exitCode === 2 ? (JSON.parse(raw) as Assessment).next.flatMap(commandIn) : [];
+  if (command.startsWith(ASSESS)) return exitCode === 2 ? (JSON.parse(raw) as AssessmentJson).next.flatMap(commandIn) : [];
   const join = stdout.split("\n").find((line) => line.trim().startsWith(JOIN));
   if (join) return [join.trim()];
   const line = /^done\. {2}next: (.*)$/m.exec(stderr)?.[1] ?? (exitCode === 2 && /^if they are nowhere: (.*)$/m.exec(stderr)?.[1]);
