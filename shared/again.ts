@@ -61,8 +61,7 @@ export const BACKUP = command("hand-over pack --out /root/keys.age");
 
 /** A line as RUNBOOK.md has it, with what it takes of this. */
 export function withSaid(line: string, said: Said): string {
-  const words = /^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/.exec(line);
-  return words ? command(`${words[1]}${words[2]}`, said) : line;
+  return line.replace(/^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/, (_, script: string, words: string) => command(script + words, said));
 }
 
 /** Those that the line does not have. */
