@@ -24,7 +24,6 @@ const MAY_BE_BARE: Record<string, string> = {
   "shared/plan/markdown.ts": "a sentence about ssh",
   "shared/drill/compared-files.ts": "a sentence about kubeadm's version",
   "shared/salvage/disk/device.ts": "a sentence about findmnt",
-  "shared/again.ts": "scripts of this kit, and lines of RUNBOOK.md; all else goes through `optionWords`",
 };
 
 /** "path:line: VALUE" for each value that a shell would read as it is. The words of `command` are a line of this kit's. */
