@@ -5,7 +5,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { waitFor } from "../../../shared/wait-for.ts";
-import { type Host, makeOperator, newKey, operatorEnv, sshdConfig } from "../machine/operator.ts";
+import { type Host, makeOperator, newKey, operatorEnv, sshdConfig, sshFrom } from "../machine/operator.ts";
 import { sh } from "../machine/shell.ts";
 
 /** In memory, and seen by all the nodes. */
@@ -84,7 +84,7 @@ export async function pretendFleet(hosts: Host[]): Promise<Fleet> {
   writeFileSync(join(PLACE, "authorized_keys"), publicKey);
   const keys = await Promise.all(hosts.map((host) => startNode(host)));
   writeFileSync(join(operator, "known_hosts"), hosts.map(({ address }, i) => `${address} ${keys[i]}\n`).join(""));
-  await sshByName(operator, hosts);
+  sshFrom(operator, hosts, { names: true });
   return {
     play: (args) => runThere(operator, ["ansible-playbook", "-i", "inventory.yaml", "scripts/fleet.yaml", ...args]),
     shell: (script) => runThere(operator, ["bash", "-c", script]),
@@ -116,16 +116,6 @@ async function startNode({ name, address }: Host): Promise<string> {
   const listens = () => existsSync(log) && readFileSync(log, "utf8").includes("Server listening");
   await waitFor(`sshd of ${name}`, listens, { seconds: 180, hint: `its output: ${readFileSync(log, "utf8")}` });
   return publicKey;
-}
-
-/** What ~/.ssh/config is to a person; ssh asks the passwd file for the home, not the environment. */
-async function sshByName(operator: string, hosts: Host[]) {
-  const common = ["IdentityFile id_ed25519", "UserKnownHostsFile known_hosts", "GlobalKnownHostsFile none"];
-  const lines = hosts.flatMap(({ name, address }) => [`Host ${name}`, `HostName ${address}`, ...common]);
-  writeFileSync(join(operator, "ssh_config"), `${lines.join("\n")}\n`);
-  mkdirSync(join(operator, "bin"));
-  for (const name of ["ssh", "scp"])
-    writeFileSync(join(operator, "bin", name), `#!/bin/sh\nexec /usr/bin/${name} -F ${operator}/ssh_config "$@"\n`, { mode: 0o755 });
 }
 
 async function runThere(operator: string, command: string[]) {

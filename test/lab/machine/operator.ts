@@ -61,6 +61,24 @@ function loginOf({ address, user }: Host) {
   return { ansible_host: address, ...(user ? { ansible_user: user, ansible_become: true } : {}) };
 }
 
+/**
+ * What ~/.ssh/config is to a person; ssh asks the passwd file for the home, not the environment. The ssh and scp of this folder's `bin` have its key and its host keys: they are typed as anywhere. `names`: what ssh calls a host, if not its
+ * address.
+ */
+export function sshFrom(folder: string, hosts: readonly Host[], { names = false } = {}) {
+  const common = [
+    `IdentityFile ${folder}/id_ed25519`,
+    "IdentitiesOnly yes",
+    `UserKnownHostsFile ${folder}/known_hosts`,
+    "GlobalKnownHostsFile none",
+  ];
+  const lines = [...(names ? hosts.flatMap(({ name, address }) => [`Host ${name}`, `HostName ${address}`]) : []), "Host *", ...common];
+  writeFileSync(join(folder, "ssh_config"), `${lines.join("\n")}\n`);
+  mkdirSync(join(folder, "bin"));
+  for (const name of ["ssh", "scp"])
+    writeFileSync(join(folder, "bin", name), `#!/bin/sh\nexec /usr/bin/${name} -F ${folder}/ssh_config "$@"\n`, { mode: 0o755 });
+}
+
 /** sshd's configuration on a node: keys only, no PAM. */
 export function sshdConfig(options: { hostKey: string; authorizedKeys: string; listen?: string }): string {
   const lines = [

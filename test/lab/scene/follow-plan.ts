@@ -6,6 +6,7 @@ import { withSaid } from "../../../shared/again.ts";
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";
+import type { PastedBash } from "./pasted-bash.ts";
 import { restartBarePods } from "./printed.ts";
 import { note, type Scene, type, unpackKit } from "./scene.ts";
 
@@ -46,6 +47,8 @@ function linesIn(fence: string): string[] {
 }
 
 interface Asked {
+  /** Where the lines are pasted; unset: each is typed on the node whose address it names. */
+  bash?: PastedBash;
   /** The disk is searched as well. */
   deep?: boolean;
   /** Names of nodes that never come back. */
@@ -59,17 +62,18 @@ export async function followGuide(scene: Scene, tags: string[], options: Asked =
 
 interface Window {
   scene: Scene;
-  /** bash's variables. */
+  /** bash's variables, where there is no bash. */
   variables: Map<string, string>;
+  bash?: PastedBash | undefined;
 }
 
 /** Prints the plan and types it, up to the first failure. */
-export async function followPlan(scene: Scene, { deep = false, without = [] }: Asked = {}) {
+export async function followPlan(scene: Scene, { deep = false, without = [], bash }: Asked = {}) {
   const [first] = scene.lab.controlPlanes;
   const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}`, { lost: without });
   const printed = await type(scene, first!, command, { part: 0, exit: [0, 2] });
   if (!printed.ok) return;
-  const window: Window = { scene, variables: new Map() };
+  const window: Window = { scene, variables: new Map(), bash };
   const steps = readPlan(printed.raw);
   note(scene, "the plan is printed", `${steps.length} steps`);
   for (const step of steps) {
@@ -80,7 +84,8 @@ export async function followPlan(scene: Scene, { deep = false, without = [] }: A
 
 /** One line after the other, or all nodes at the same time, each with its own lines in their order. */
 async function follow(window: Window, step: PageStep): Promise<boolean> {
-  const lanes = step.sideBySide ? [...Map.groupBy(step.lines, (line) => /@([^\s:]+)/.exec(line)?.[1]).values()] : [step.lines];
+  const lanes =
+    step.sideBySide && !window.bash ? [...Map.groupBy(step.lines, (line) => /@([^\s:]+)/.exec(line)?.[1]).values()] : [step.lines];
   const done = await Promise.all(lanes.map((lines) => typeLines(window, step, lines)));
   return !done.includes(false);
 }
@@ -92,7 +97,8 @@ async function typeLines(window: Window, step: PageStep, lines: readonly string[
       throw new Fail(`Step ${step.number} of the plan has a line of another form: ${line}`, {
         hint: "see FORMS of test/lab/scene/follow-plan.ts",
       });
-    if (!(await form[1](window, form[0].exec(line)!.groups!, step))) return false;
+    const words = form[0].exec(line)!.groups!;
+    if (!(await (window.bash ? paste(window.bash, window.scene, { line, words, step }) : form[1](window, words, step)))) return false;
   }
   return true;
 }
@@ -127,6 +133,19 @@ async function typeThere({ scene, variables }: Window, groups: Record<string, st
   const typed = await type(scene, machineAt(scene, address!), command, { part: step.part, exit: step.exit });
   if (keep) variables.set(keep, typed.raw.trim());
   if (typed.ok && step.ends) checkEnd(step, typed.stderr);
+  return typed.ok;
+}
+
+/** By ssh, as it stands on the page; the record has what the node was told. */
+async function paste(
+  bash: PastedBash,
+  scene: Scene,
+  { line, words, step }: { line: string; words: Record<string, string>; step: PageStep },
+) {
+  const node = { ...(words.address ? machineAt(scene, words.address) : scene.lab.operator!), run: () => bash.paste(line) };
+  const told = words.variable ? (await bash.paste(`echo "$${words.variable}"`)).stdout.trim() : words.command?.replace(/^cd \S+ && /, "");
+  const typed = await type(scene, node, told ?? line, { part: step.part, exit: step.exit });
+  if (typed.ok && told && step.ends) checkEnd(step, typed.stderr);
   return typed.ok;
 }
 

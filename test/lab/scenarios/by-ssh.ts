@@ -1,0 +1,24 @@
+/** The lines of the plan as they stand on the page, pasted into one bash on a machine beside the cluster: by real ssh and scp to each node. */
+import { FLEET_PACKAGES } from "../machine/operator.ts";
+import { followPlan } from "../scene/follow-plan.ts";
+import { makeReachable, operatorsBash } from "../scene/reachable.ts";
+import type { Scenario, Scene } from "../scene/scene.ts";
+import { everythingDeleted } from "./all-lost.ts";
+import { haAllLost } from "./several-control-planes.ts";
+
+export const bySsh: Scenario = {
+  ...haAllLost,
+  name: "by-ssh",
+  title: "As ha-all-lost; the plan's lines are pasted into bash on a machine beside the cluster, which reaches the nodes by ssh",
+  packages: FLEET_PACKAGES,
+  lines: [
+    { title: "The operator has a machine that reaches all nodes by ssh", run: makeReachable },
+    ...everythingDeleted,
+    { title: "The operator pastes the plan there, step by step", run: pastePlan },
+  ],
+};
+
+async function pastePlan(scene: Scene) {
+  await using bash = operatorsBash();
+  await followPlan(scene, { bash });
+}

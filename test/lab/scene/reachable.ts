@@ -1,0 +1,77 @@
+/** A machine beside the cluster that reaches every node by ssh: this machine's files, with the switch's network. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Lab, Machine, Output } from "../machine/machine.ts";
+import { GATEWAY, SWITCH } from "../machine/network.ts";
+import { type Group, makeOperator, newKey, operatorEnv, sshdConfig, sshFrom } from "../machine/operator.ts";
+import { LAB } from "../machine/state.ts";
+import { PastedBash } from "./pasted-bash.ts";
+import type { Scene } from "./scene.ts";
+
+const OPERATOR = join(LAB, "operator");
+const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";
+
+/** Its ssh and scp take no word more than an operator's: key and host keys are in their configuration. */
+function operatorsShell() {
+  const env = operatorEnv(OPERATOR);
+  return { ...env, PATH: `${join(OPERATOR, "bin")}:${env.PATH}` };
+}
+
+/** A window on it, in the folder with kit.tar.gz. */
+export function operatorsBash(): PastedBash {
+  return new PastedBash(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env: operatorsShell() });
+}
+
+/** Puts the operator's key on every node, starts an sshd there, and gives the lab the machine that reaches them. */
+export async function makeReachable(scene: Scene) {
+  const { lab, kit } = scene;
+  const hosts = lab.nodes.map(({ name, ip }) => ({ name, group: groupOf(lab, name), address: ip }));
+  const { publicKey } = await makeOperator(OPERATOR, { hosts, kit });
+  sshFrom(OPERATOR, hosts);
+  const hostKeys = await Promise.all(lab.nodes.map((node) => startSshd(node, publicKey)));
+  writeFileSync(join(OPERATOR, "known_hosts"), hosts.map(({ address }, i) => `${address} ${hostKeys[i]}\n`).join(""));
+  lab.operator = operatorMachine();
+}
+
+/** Debian's own unit, which returns when sshd listens. Returns the node's host key. */
+async function startSshd(node: Machine, authorizedKey: string): Promise<string> {
+  for (const folder of ["/etc/ssh", "/root/.ssh"]) mkdirSync(node.path(folder), { recursive: true, mode: 0o700 });
+  const hostKey = await newKey(node.path(HOST_KEY));
+  writeFileSync(node.path("/root/.ssh/authorized_keys"), `${authorizedKey}\n`, { mode: 0o600 });
+  writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: "/root/.ssh/authorized_keys" }));
+  const { exitCode, stderr } = await node.run(["systemctl", "start", "ssh.service"]);
+  if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await journalOf(node)}`);
+  return hostKey;
+}
+
+async function journalOf(node: Machine): Promise<string> {
+  return (await node.run(["journalctl", "-u", "ssh.service", "-n", "10", "--no-pager", "-o", "cat"])).stdout.trim();
+}
+
+/** This machine's files with the switch's network: it reaches all nodes and nothing else. Its folder is the operator's checkout. */
+function operatorMachine(): Machine {
+  const stays = async () => {
+    throw new Error("the operator's machine is this machine: it is never switched off");
+  };
+  return {
+    ...{ name: "operator", nodeName: "operator", ip: GATEWAY, kill: stays, boot: stays },
+    path: (path) => join(OPERATOR, path),
+    async run(command, options = {}): Promise<Output> {
+      const child = Bun.spawn(["ip", "netns", "exec", SWITCH, ...command], {
+        cwd: OPERATOR,
+        // One connection for each task: none is left behind.
+        env: { ...operatorsShell(), ANSIBLE_SSH_ARGS: "-o ControlMaster=no -o ControlPath=none", ...options.env },
+        stdin: options.input === undefined ? "ignore" : new Blob([options.input as BlobPart]),
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+      return { stdout, stderr, exitCode: await child.exited };
+    },
+  };
+}
+
+function groupOf(lab: Lab, name: string): Group {
+  if (lab.controlPlanes[0]!.name === name) return "first_control_plane";
+  return lab.controlPlanes.some((node) => node.name === name) ? "other_control_planes" : "workers";
+}
