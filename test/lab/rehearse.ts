@@ -19,7 +19,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
-import { bySsh } from "./scenarios/by-ssh.ts";
+import { bySsh, bySshAndSudo } from "./scenarios/by-ssh.ts";
 import { companyCa } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
@@ -92,6 +92,7 @@ export const SCENARIOS: Scenario[] = [
   mirrorPodsGone,
   fleet,
   bySsh,
+  bySshAndSudo,
   haOneDestroyed,
   haSameMachineBack,
   phoneCall,

@@ -63,28 +63,38 @@ function loginOf({ address, user }: Host) {
 
 /**
  * What ~/.ssh/config is to a person; ssh asks the passwd file for the home, not the environment. The ssh and scp of this folder's `bin` have its key and its host keys: they are typed as anywhere. `names`: what ssh calls a host, if not its
- * address.
+ * address. `jump`: a machine through which the others are reached.
  */
-export function sshFrom(folder: string, hosts: readonly Host[], { names = false } = {}) {
+export function sshFrom(
+  folder: string,
+  hosts: readonly Host[],
+  { names = false, jump }: { names?: boolean; jump?: { through: string; to: readonly Host[] } } = {},
+) {
   const common = [
     `IdentityFile ${folder}/id_ed25519`,
     "IdentitiesOnly yes",
     `UserKnownHostsFile ${folder}/known_hosts`,
     "GlobalKnownHostsFile none",
   ];
-  const lines = [...(names ? hosts.flatMap(({ name, address }) => [`Host ${name}`, `HostName ${address}`]) : []), "Host *", ...common];
+  const lines = [
+    ...(names ? hosts.flatMap(({ name, address }) => [`Host ${name}`, `HostName ${address}`]) : []),
+    ...(jump ? [`Host ${jump.to.map(({ address }) => address).join(" ")}`, `ProxyJump ${jump.through}`] : []),
+    "Host *",
+    ...common,
+  ];
   writeFileSync(join(folder, "ssh_config"), `${lines.join("\n")}\n`);
   mkdirSync(join(folder, "bin"));
   for (const name of ["ssh", "scp"])
     writeFileSync(join(folder, "bin", name), `#!/bin/sh\nexec /usr/bin/${name} -F ${folder}/ssh_config "$@"\n`, { mode: 0o755 });
 }
 
-/** sshd's configuration on a node: keys only, no PAM. */
-export function sshdConfig(options: { hostKey: string; authorizedKeys: string; listen?: string }): string {
+/** sshd's configuration on a node: keys only, no PAM. `allowed`: who may log in, and from where (sshd_config(5), AllowUsers). */
+export function sshdConfig(options: { hostKey: string; authorizedKeys: string; listen?: string; allowed?: string }): string {
   const lines = [
     `HostKey ${options.hostKey}`,
     `AuthorizedKeysFile ${options.authorizedKeys}`,
     ...(options.listen ? [`ListenAddress ${options.listen}`] : []),
+    ...(options.allowed ? [`AllowUsers ${options.allowed}`] : []),
     ...["UsePAM no", "PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password"],
     ...["StrictModes no", "PidFile none", "Subsystem sftp internal-sftp"],
   ];

@@ -12,7 +12,7 @@ export const fleet: Scenario = {
   title: "As ha-all-lost; the operator runs RUNBOOK.md's playbook from one machine, then follows parts 4 and 5",
   packages: FLEET_PACKAGES,
   lines: [
-    { title: "The operator has a machine that reaches all nodes by ssh", run: makeReachable },
+    { title: "The operator has a machine that reaches all nodes by ssh", run: (scene) => makeReachable(scene) },
     ...everythingDeleted,
     { title: "The operator runs the playbook without new_cas; its first gate stops it", run: stopAtGate },
     { title: "The operator runs the playbook as RUNBOOK.md says", run: (scene) => followRunbook(scene, ["fleet"], { parts: [-1] }) },

@@ -49,6 +49,8 @@ function linesIn(fence: string): string[] {
 interface Asked {
   /** Where the lines are pasted; unset: each is typed on the node whose address it names. */
   bash?: PastedBash;
+  /** Who logs in, and then uses sudo; unset: root. */
+  user?: string | undefined;
   /** The disk is searched as well. */
   deep?: boolean;
   /** Names of nodes that never come back. */
@@ -68,9 +70,9 @@ interface Window {
 }
 
 /** Prints the plan and types it, up to the first failure. */
-export async function followPlan(scene: Scene, { deep = false, without = [], bash }: Asked = {}) {
+export async function followPlan(scene: Scene, { deep = false, without = [], bash, user }: Asked = {}) {
   const [first] = scene.lab.controlPlanes;
-  const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}`, { lost: without });
+  const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}${user ? ` --user ${user}` : ""}`, { lost: without });
   const printed = await type(scene, first!, command, { part: 0, exit: [0, 2] });
   if (!printed.ok) return;
   const window: Window = { scene, variables: new Map(), bash };
@@ -92,13 +94,16 @@ async function follow(window: Window, step: PageStep): Promise<boolean> {
 
 async function typeLines(window: Window, step: PageStep, lines: readonly string[]): Promise<boolean> {
   for (const line of lines) {
+    if (window.bash) {
+      if (!(await paste(window.bash, window.scene, { line, step }))) return false;
+      continue;
+    }
     const form = FORMS.find(([pattern]) => pattern.test(line));
     if (!form)
       throw new Fail(`Step ${step.number} of the plan has a line of another form: ${line}`, {
         hint: "see FORMS of test/lab/scene/follow-plan.ts",
       });
-    const words = form[0].exec(line)!.groups!;
-    if (!(await (window.bash ? paste(window.bash, window.scene, { line, words, step }) : form[1](window, words, step)))) return false;
+    if (!(await form[1](window, form[0].exec(line)!.groups!, step))) return false;
   }
   return true;
 }
@@ -137,13 +142,10 @@ async function typeThere({ scene, variables }: Window, groups: Record<string, st
 }
 
 /** By ssh, as it stands on the page; the record has what the node was told. */
-async function paste(
-  bash: PastedBash,
-  scene: Scene,
-  { line, words, step }: { line: string; words: Record<string, string>; step: PageStep },
-) {
-  const node = { ...(words.address ? machineAt(scene, words.address) : scene.lab.operator!), run: () => bash.paste(line) };
-  const told = words.variable ? (await bash.paste(`echo "$${words.variable}"`)).stdout.trim() : words.command?.replace(/^cd \S+ && /, "");
+async function paste(bash: PastedBash, scene: Scene, { line, step }: { line: string; step: PageStep }) {
+  const address = /^(?:line=\$\()?ssh -n \w+@(\S+)/.exec(line)?.[1];
+  const node = { ...(address ? machineAt(scene, address) : scene.lab.operator!), run: () => bash.paste(line) };
+  const told = line.includes("${line:?") ? (await bash.paste('echo "$line"')).stdout.trim() : /&& (\.\/bunw [^']+)'/.exec(line)?.[1];
   const typed = await type(scene, node, told ?? line, { part: step.part, exit: step.exit });
   if (typed.ok && told && step.ends) checkEnd(step, typed.stderr);
   return typed.ok;

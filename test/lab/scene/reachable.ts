@@ -1,7 +1,7 @@
 /** A machine beside the cluster that reaches every node by ssh: this machine's files, with the switch's network. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Lab, Machine, Output } from "../machine/machine.ts";
+import { type Lab, type Machine, type Output, sh } from "../machine/machine.ts";
 import { GATEWAY, SWITCH } from "../machine/network.ts";
 import { type Group, makeOperator, newKey, operatorEnv, sshdConfig, sshFrom } from "../machine/operator.ts";
 import { LAB } from "../machine/state.ts";
@@ -10,6 +10,7 @@ import type { Scene } from "./scene.ts";
 
 const OPERATOR = join(LAB, "operator");
 const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";
+const AUTHORIZED_KEYS = "/etc/ssh/authorized_keys";
 
 /** Its ssh and scp take no word more than an operator's: key and host keys are in their configuration. */
 function operatorsShell() {
@@ -22,23 +23,33 @@ export function operatorsBash(): PastedBash {
   return new PastedBash(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env: operatorsShell() });
 }
 
+export interface Way {
+  /** Who may log in, and use sudo without a password; unset: root. */
+  user?: string;
+  /** The first node is the only one that lets the operator's machine in; the others are reached through it. */
+  jump?: boolean;
+}
+
 /** Puts the operator's key on every node, starts an sshd there, and gives the lab the machine that reaches them. */
-export async function makeReachable(scene: Scene) {
+export async function makeReachable(scene: Scene, { user = "root", jump = false }: Way = {}) {
   const { lab, kit } = scene;
   const hosts = lab.nodes.map(({ name, ip }) => ({ name, group: groupOf(lab, name), address: ip }));
   const { publicKey } = await makeOperator(OPERATOR, { hosts, kit });
-  sshFrom(OPERATOR, hosts);
-  const hostKeys = await Promise.all(lab.nodes.map((node) => startSshd(node, publicKey)));
+  const [first, ...others] = hosts;
+  sshFrom(OPERATOR, hosts, jump ? { jump: { through: `${user}@${first!.address}`, to: others } } : {});
+  const allowed = (address: string) => (jump && address !== first!.address ? `${user}@${first!.address}` : user);
+  const hostKeys = await Promise.all(lab.nodes.map((node) => startSshd(node, { user, publicKey, allowed: allowed(node.ip) })));
   writeFileSync(join(OPERATOR, "known_hosts"), hosts.map(({ address }, i) => `${address} ${hostKeys[i]}\n`).join(""));
   lab.operator = operatorMachine();
 }
 
 /** Debian's own unit, which returns when sshd listens. Returns the node's host key. */
-async function startSshd(node: Machine, authorizedKey: string): Promise<string> {
-  for (const folder of ["/etc/ssh", "/root/.ssh"]) mkdirSync(node.path(folder), { recursive: true, mode: 0o700 });
+async function startSshd(node: Machine, { user, publicKey, allowed }: Record<"user" | "publicKey" | "allowed", string>): Promise<string> {
+  mkdirSync(node.path("/etc/ssh"), { recursive: true });
   const hostKey = await newKey(node.path(HOST_KEY));
-  writeFileSync(node.path("/root/.ssh/authorized_keys"), `${authorizedKey}\n`, { mode: 0o600 });
-  writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: "/root/.ssh/authorized_keys" }));
+  writeFileSync(node.path(AUTHORIZED_KEYS), `${publicKey}\n`, { mode: 0o644 });
+  writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: AUTHORIZED_KEYS, allowed }));
+  if (user !== "root") await sh(node, `useradd -m -p '*' -s /bin/bash ${user} && echo '${user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/${user}`);
   const { exitCode, stderr } = await node.run(["systemctl", "start", "ssh.service"]);
   if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await journalOf(node)}`);
   return hostKey;
