@@ -9,7 +9,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { hostOfHolder } from "../api/leader.ts";
 import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { leaderLease } from "../facts/leaders.ts";
+import { leaderLease, leadersSeen } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -17,6 +17,7 @@ import { forGood } from "../for-good.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { full, isReduced, managerIsReduced } from "../manifests/repair-changes.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
+import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { mode, say } from "../run.ts";
@@ -96,17 +97,32 @@ export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<s
   if (!lease || !last) return undefined;
   const holder = await undefinedOnTimeout(nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }));
   const host = holder && hostOfHolder(holder);
-  return host && host !== cp.node.hostName ? await inFullOn(host, cp, api) : undefined;
+  if (!host || host === cp.node.hostName) return undefined;
+  const shownSince = holder === leaderBefore(cp, lease) ? new Date(0) : began(cp);
+  return await inFullOn(host, cp, { api, shownSince });
+}
+
+/** Where a copy of etcd's data says since when this node is repaired. */
+const began = ({ dataFrom, rescue }: ControlPlaneNode) => (dataFrom === rescuedEtcd(rescue) ? rescue.made : new Date(0));
+
+function leaderBefore(cp: ControlPlaneNode, lease: string): string | undefined {
+  return leadersSeen(cp).leaders.get(lease)?.holder;
 }
 
 /**
  * A kubelet's Node has the host's name in small letters, unless --hostname-override says another one (k8s.io/component-helpers node/util, GetHostname).
- * Nothing tells the name of another host then; so one in full leads where none of the others is reduced.
+ * Nothing tells the name of another host then; so one in full leads where none of the others is reduced. `shownSince`: a kubelet may be late to show
+ * the API a manifest that was exchanged, so the mirror pod of before this says nothing of a leader that has started since.
  */
-async function inFullOn(host: string, cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
+async function inFullOn(
+  host: string,
+  cp: ControlPlaneNode,
+  { api, shownSince }: { api: KubeApi; shownSince: Date },
+): Promise<string | undefined> {
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
   const named = others.find((name) => name === host.toLowerCase());
   const pods = await Promise.all((named ? [named] : others).map((name) => managerOn(api, name)));
-  const allFull = pods.length > 0 && pods.every((pod) => pod && !isReduced(pod));
+  const allFull =
+    pods.length > 0 && pods.every((pod) => pod && !isReduced(pod) && new Date(pod.metadata.creationTimestamp ?? 0) >= shownSince);
   return allFull ? (named ?? quoteUntrusted(host)) : undefined;
 }

@@ -1,5 +1,5 @@
 /** A machine beside the cluster that reaches every node by ssh: this machine's files, with the switch's network. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Lab, type Machine, type Output, sh } from "../machine/machine.ts";
 import { GATEWAY, SWITCH } from "../machine/network.ts";
@@ -49,10 +49,17 @@ async function startSshd(node: Machine, { user, publicKey, allowed }: Record<"us
   const hostKey = await newKey(node.path(HOST_KEY));
   writeFileSync(node.path(AUTHORIZED_KEYS), `${publicKey}\n`, { mode: 0o644 });
   writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: AUTHORIZED_KEYS, allowed }));
-  if (user !== "root") await sh(node, `useradd -m -p '*' -s /bin/bash ${user} && echo '${user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/${user}`);
+  if (user !== "root") await letUseSudo(node, user);
   const { exitCode, stderr } = await node.run(["systemctl", "start", "ssh.service"]);
   if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await journalOf(node)}`);
   return hostKey;
+}
+
+/** sudo asks PAM, whose configuration is this machine's. */
+async function letUseSudo(node: Machine, user: string) {
+  cpSync("/etc/pam.d", node.path("/etc/pam.d"), { recursive: true });
+  writeFileSync(node.path("/etc/sudoers"), `${user} ALL=(ALL) NOPASSWD: ALL\n`, { mode: 0o440 });
+  await sh(node, `useradd -m -p '*' -s /bin/bash ${user}`);
 }
 
 async function journalOf(node: Machine): Promise<string> {

@@ -41,6 +41,7 @@ const before = await otherCa();
 const CONF = "/etc/kubernetes";
 const MANAGER = "kube-controller-manager";
 const other = newKeyOf("ECDSA-P256");
+const RESCUE = "/root/kube-pki-repair-20260101T000000";
 
 interface Row {
   what: string;
@@ -62,13 +63,22 @@ const put =
 const REDUCED = manifestText(reduced(manifest(MANAGER), FACTS.kubernetesVersion));
 const reducedPod = (full: boolean) => (full ? mirrorPodOfM2(MANAGER) : reduced(mirrorPodOfM2(MANAGER), FACTS.kubernetesVersion));
 const leader = (holderIdentity: string) => ({ spec: { holderIdentity, renewTime: new Date().toISOString() } });
+const madeAt = (pod: { metadata: object }, creationTimestamp: string) => ({ ...pod, metadata: { ...pod.metadata, creationTimestamp } });
+/** A repair has begun here: etcd's data is copied, and `holder` led then. */
+const ledBy = (holder: string): NodeOptions => ({
+  etcd: (objects) => {
+    withM2(objects);
+    objects[`leases/kube-system/${MANAGER}`] = { metadata: { name: MANAGER, namespace: "kube-system" }, ...leader(holder) };
+  },
+});
+const copyEtcd = ({ root }: Node) => cpSync(`${root}/var/lib/etcd`, `${root}${RESCUE}/etcd`, { recursive: true });
 /** m2's controller-manager leads, and renews its Lease with each question. */
-const ofM2 = (full: boolean) => ({
+const ofM2 = (full: boolean, creationTimestamp = "2025-12-01T00:00:00Z") => ({
   objects: {
     "/api/v1/nodes/m2": { status: { conditions: [{ type: "Ready", status: "True" }] } },
     [`${LEASES}/m2`]: lease(0),
     [MANAGER_LEASE]: leader("m2_x"),
-    [`/api/v1/namespaces/kube-system/pods/${MANAGER}-m2`]: reducedPod(full),
+    [`/api/v1/namespaces/kube-system/pods/${MANAGER}-m2`]: madeAt(reducedPod(full), creationTimestamp),
   },
   on: living(["m2"], ({ path }, { objects }) => {
     if (path === MANAGER_LEASE) Object.assign(objects.get(path).spec, { renewTime: new Date(Date.now() + asked++).toISOString() });
@@ -76,7 +86,6 @@ const ofM2 = (full: boolean) => ({
   }),
 });
 let asked = 0;
-const RESCUE = "/root/kube-pki-repair-20260101T000000";
 const balancer = () => {
   const pod = mirrorPod("kube-scheduler");
   return { ...pod, metadata: { ...pod.metadata, name: "haproxy-w1" }, spec: { ...pod.spec, nodeName: "w1" } };
@@ -107,6 +116,14 @@ const ROWS: Row[] = [
   { what: "a node that nobody knows is away", out: { without: ["w9"], lost: [] } },
   { what: "sa.key is gone", shown: true, change: ({ root }) => rmSync(`${root}${CONF}/pki/sa.key`) },
   { what: "m2 leads in full", on: { etcd: withM2 }, api: ofM2(true) },
+  { what: "m2 led before this repair, and leads still", on: ledBy("m2_x"), change: copyEtcd, api: ofM2(true) },
+  { what: "m2 leads since this repair, and its mirror pod is of before", on: ledBy("m2_w"), change: copyEtcd, api: ofM2(true) },
+  {
+    what: "m2 leads since this repair, and so is its mirror pod",
+    on: ledBy("m2_w"),
+    change: copyEtcd,
+    api: ofM2(true, "2026-01-01T00:05:00Z"),
+  },
   { what: "m2 leads, and is reduced", on: { etcd: withM2 }, api: ofM2(false) },
   {
     what: "the API server takes no bootstrap tokens",
@@ -119,7 +136,7 @@ const ROWS: Row[] = [
     what: "a rescue folder, marks, tokens and a bundle lie here",
     on: { etcd: knewCa(before.cert) },
     change: async (node) => {
-      cpSync(`${node.root}/var/lib/etcd`, `${node.root}${RESCUE}/etcd`, { recursive: true });
+      copyEtcd(node);
       put({
         [`${CONF}/.kube-pki-repair-new-sa-key`]: "{}",
         "/root/token.d/w1/token": "abcdef.0123456789abcdef\n",
