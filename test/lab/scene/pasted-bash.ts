@@ -26,7 +26,9 @@ export class PastedBash {
   async paste(line: string, { seconds = 600 } = {}): Promise<Output> {
     this.child.stdin.write(`${line}\n${SAYS_ENDED}\n`);
     await this.child.stdin.flush();
-    const late = setTimeout(() => this.child.kill(), seconds * 1000);
+    const late = AbortSignal.timeout(seconds * 1000);
+    const end = () => this.child.kill();
+    late.addEventListener("abort", end);
     try {
       const [stdout, stderr] = await Promise.all([this.stdout.toMark(), this.stderr.toMark()]);
       return { stdout: stdout.text, stderr: stderr.text, exitCode: stdout.code };
@@ -34,7 +36,7 @@ export class PastedBash {
       if (this.child.signalCode === null) throw err;
       throw new Fail(`"${line}" has not ended after ${seconds} s`, { hint: "does it read its stdin, so what is pasted after it? ssh -n" });
     } finally {
-      clearTimeout(late);
+      late.removeEventListener("abort", end);
     }
   }
 
