@@ -1,7 +1,7 @@
 /** What becomes of a row: well, a warning, a failure with what still works and what mends it, an error that says itself what is wrong. */
 import { expect, test } from "bun:test";
 import { type Check, type CheckRow, Checks, found, summaryOf, worstFirst } from "../../../shared/checks/check.ts";
-import { hintOf } from "../../../shared/checks/print-checks.ts";
+import { checksAsJson, hintOf, stateWord } from "../../../shared/checks/print-checks.ts";
 
 async function resultOf(look: CheckRow["look"]): Promise<Check[]> {
   const checks = new Checks();
@@ -76,6 +76,20 @@ test("the worst stands first, what failed before warnings, those of a kind toget
     ...{ checks: 8, ok: 2, warnings: 2, failed: 4 },
     severities: { outage: 3, soon: 2, weakens: 1, note: 0 },
   });
+});
+
+test("a table shows in capitals what has failed; JSON has the word, and begins the detail with it", () => {
+  const expired = found({ id: "certificate-ca" }, { state: "expired", failed: "in May" });
+  const silent = found({ id: "node-lease", of: "w1" }, { failed: "never" });
+  const known = found({ id: "backup" }, { warning: "none" });
+  expect([expired, silent, known, found({ id: "clock" }, "right")].map(stateWord)).toEqual(["!EXPIRED!", "!FAILED!", "note", "ok"]);
+  expect(stateWord({ result: "ok", state: "kept" })).toBe("kept");
+  const { checks } = checksAsJson([expired, silent, known]);
+  expect(checks.map(({ state, detail }) => [state, detail])).toEqual([
+    ["expired", "expired: in May"],
+    [undefined, "never"],
+    [undefined, "none"],
+  ]);
 });
 
 test("the last line leads to a part of the repair where one mends it, else to what each check names", () => {
