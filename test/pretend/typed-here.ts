@@ -1,6 +1,6 @@
 /**
- * A script's own `main`, in this process: what it says of the words that are typed, and what it refuses before it writes anything. The modules of
- * shared/ are those of the test. What changes a node runs in a process of its own: see node.ts.
+ * A script's own `main`, in this process, with the modules of the test: `here()` for a whole run on a pretend node, `typeHere` for words that are
+ * refused before any node is looked at. What is about a process itself (signals, mounts, a terminal) runs in one of its own: see node.ts.
  */
 import { expect, spyOn } from "bun:test";
 import { join } from "node:path";
