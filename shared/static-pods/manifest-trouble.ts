@@ -47,7 +47,13 @@ function differencesOf(now: Manifest, before: Manifest): string[] {
     const own = wordsOf(mainContainer(manifest));
     return [...own, ...sidecars.flatMap((one) => wordsOf(one).map((word) => `${one.name}:${word}`))];
   }) as [string[], string[]];
-  const only = (sign: string, of: string[], other: string[]) => of.filter((word) => !other.includes(word)).map((word) => sign + word);
+  return signedDifferences(here, there);
+}
+
+/** `+` before what is here only, `-` before what is there only. */
+function signedDifferences(here: readonly string[], there: readonly string[]): string[] {
+  const only = (sign: string, of: readonly string[], other: readonly string[]) =>
+    of.filter((one) => !other.includes(one)).map((one) => sign + one);
   return [...only("+", here, there), ...only("-", there, here)];
 }
 
@@ -57,9 +63,7 @@ function wordsOf({ name = "", command = [], args = [], image }: Partial<Containe
 
 /** `+--v=4` is in `now` only, `-env[TZ].value=(hidden, …)` in `before` only. What a repair changes for a time, and etcd's first members, do not count. */
 export function manifestDifferences(now: Manifest, before: Manifest): string[] {
-  const [here, there] = [now, before].map(manifestLines) as [string[], string[]];
-  const only = (sign: string, of: string[], other: string[]) => of.filter((line) => !other.includes(line)).map((line) => sign + line);
-  return [...only("+", here, there), ...only("-", there, here)];
+  return signedDifferences(manifestLines(now), manifestLines(before));
 }
 
 /** Each value of a manifest as a line: `--v=4`, `env[TZ].value=(hidden, …)`: what may be a secret is hidden here. Without what does not count in `manifestDifferences`. */
