@@ -171,13 +171,12 @@ function portsSeen(listening: Listening | undefined) {
   };
 }
 
-/** The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again. `onListed`: as `watch`. */
-export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal, onListed: () => void) {
-  const made = madeAt(caPem);
+/** The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again. `since`: as `nodeLeases`; `onListed`: as `watch`. */
+export async function* watchRenewals(api: KubeApi, since: Date, signal: AbortSignal, onListed: () => void) {
   for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal, onListed)) {
     const time = renewed(object);
     // A change while we watch is a renewal now, whatever that node's clock says. A Lease that was there before is judged by its time.
-    const isGood = type === "MODIFIED" || (type !== "DELETED" && mayBeAlive(time, made));
+    const isGood = type === "MODIFIED" || (type !== "DELETED" && mayBeAlive(time, since));
     if (isGood) yield { name: object.metadata.name, time };
   }
 }

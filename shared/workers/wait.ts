@@ -8,13 +8,13 @@ import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, mayBeAlive, watchRenewals } from "../api/leases.ts";
+import { trustedSince } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";
 import { apiNamesShown, clusterCasBefore } from "../facts/names-before.ts";
 import { Fail } from "../fail.ts";
 import { managerIsReduced } from "../manifests/repair-changes.ts";
-import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
@@ -49,6 +49,7 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
     api,
     expected,
     caPem,
+    since: trustedSince(cp),
     serving,
     joining,
     identities: identitiesOf(cp, await apiNamesShown(cp)),
@@ -64,11 +65,11 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
 }
 
 /** Nobody can join there by this kit; one that has come back by hand is like others. */
-async function silentWindows({ facts }: ControlPlaneNode, api: KubeApi, nodes: readonly KnownNode[]): Promise<string[]> {
+async function silentWindows(cp: ControlPlaneNode, api: KubeApi, nodes: readonly KnownNode[]): Promise<string[]> {
   const names = nodes.filter((node) => node.windows && !node.controlPlane).map(({ name }) => name);
   if (names.length === 0) return [];
-  const [renewals, made] = [await allRenewals(api), madeAt(clusterCa(facts.certificatesDir))];
-  return names.filter((name) => !mayBeAlive(renewals.get(name), made));
+  const [renewals, since] = [await allRenewals(api), trustedSince(cp)];
+  return names.filter((name) => !mayBeAlive(renewals.get(name), since));
 }
 
 /** `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token expires. */
@@ -80,7 +81,17 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
   const joining = await joiningOf(cp, api, without);
   if (!joining) throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", out)} makes one` });
   const seconds = TOKEN_HOURS * 3600;
-  const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, ...before(cp), seconds, whileTokenLasts: true });
+  const { away } = await nodesReturn({
+    api,
+    expected,
+    caPem,
+    since: trustedSince(cp),
+    serving: false,
+    joining,
+    ...before(cp),
+    seconds,
+    whileTokenLasts: true,
+  });
   if (away.length > 0)
     say(`the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`);
 }
@@ -176,7 +187,7 @@ function hintForLateNodes({ away, refused }: Scene): string {
 }
 
 async function followLeases(scene: Scene, { signal, onListed }: Following) {
-  for await (const { name, time } of watchRenewals(scene.api, scene.caPem, signal, onListed)) {
+  for await (const { name, time } of watchRenewals(scene.api, scene.since, signal, onListed)) {
     if (signal.aborted) return;
     const isNew = time > (scene.before.get(name) ?? new Date(0));
     if (isNew) scene.joining?.renewing.add(name);

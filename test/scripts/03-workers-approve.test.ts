@@ -2,11 +2,14 @@
  * 03-workers approve and close as whole scripts, against whoever owns a worker: he has the token, writes what he likes into his Node's status, and
  * asks for whatever he would like to be. Approved is what is his own, once.
  */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
 import { KubeApi } from "../../shared/api/kube-api.ts";
+import { failOf } from "../../shared/fail.ts";
+import { madeAt } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { waitFor } from "../../shared/wait-for.ts";
@@ -310,7 +313,7 @@ test("a node whose address another one claims is not waited for without end: it 
   using box = sandbox();
   const returned = await nodesReturn({
     api: new KubeApi({ server: api.url, ca: NO_TLS }),
-    ...{ expected: [honest], caPem: before.cert, serving: true, seconds: 60, refusedMs: 100 },
+    ...{ expected: [honest], caPem: before.cert, since: madeAt(before.cert), serving: true, seconds: 60, refusedMs: 100 },
     identities: identities({ ...known, nodes: [honest, liar] }),
   });
   expect({ returned, approvals: api.changes() }).toEqual({
@@ -343,7 +346,7 @@ test.each<[string, object, string[]]>([
   using _box = sandbox();
   await nodesReturn({
     api: new KubeApi({ server: api.url, ca: NO_TLS }),
-    ...{ expected: [honest], caPem: before.cert, serving: false, seconds: 60 },
+    ...{ expected: [honest], caPem: before.cert, since: madeAt(before.cert), serving: false, seconds: 60 },
     identities: identities({ ...known, nodes: [liar, honest] }),
     casBefore: [before.cert],
   });
@@ -359,9 +362,26 @@ test("what is there when the waiting begins is looked at, and decided on, howeve
   using _box = sandbox();
   const returned = nodesReturn({
     api: new KubeApi({ server: api.url, ca: NO_TLS }),
-    ...{ expected: nodes, caPem: before.cert, serving: false, seconds: 0 },
+    ...{ expected: nodes, caPem: before.cert, since: madeAt(before.cert), serving: false, seconds: 0 },
     identities: identities({ ...known, nodes }),
   });
   await expect(returned).rejects.toThrow("1 of 2 nodes have not come back: w1");
   expect(api.changes()).toEqual([`PUT ${CSRS}/csr-w1/approval`]);
+});
+
+test.each([
+  ["before it trusted the new CA", 5, "1 of 1 nodes have not come back: w2"],
+  ["since then", -5, undefined],
+])("a kubelet that last renewed its Lease %s", async (_, secondsBefore, error) => {
+  const node = { name: "w2", uid: "w2", controlPlane: false, names: ["w2"], ips: ["127.77.0.22"] };
+  using api = pretendApi({ objects: { [`${LEASES}/w2`]: lease(10) } });
+  using _box = sandbox();
+  const since = new Date(Date.now() - 10_000 + secondsBefore * 1000);
+  const failed = await failOf(() =>
+    nodesReturn({
+      api: new KubeApi({ server: api.url, ca: NO_TLS }),
+      ...{ expected: [node], caPem: before.cert, since, serving: false, seconds: 0 },
+    }),
+  );
+  expect(failed?.message).toBe(error);
 });

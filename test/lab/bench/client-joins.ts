@@ -2,11 +2,13 @@
  * 1,000 workers that ask for a client certificate, on a real API server: with a bootstrap token each, and with one token for all, in turns.
  * `open`, the requests with their tokens, the approvals, and `close`.
  */
+
 import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { inParallel } from "../../../shared/api/many.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";
+import { madeAt } from "../../../shared/pki/certificate.ts";
 import { type Csr, isPending } from "../../../shared/workers/csr.ts";
 import { nodesReturn } from "../../../shared/workers/wait.ts";
 import { CSRS, clientCsr } from "../../pretend/csrs.ts";
@@ -57,7 +59,7 @@ async function joinAll({ operator, admin, server, caPem }: ApiLab, names: readon
     given: new Map<string, string>(),
   };
   // Nobody renews a Lease here: it ends with that when it has approved what it saw.
-  await failOf(() => nodesReturn({ api: operator, expected, caPem, serving: false, joining, seconds: 0 }));
+  await failOf(() => nodesReturn({ api: operator, expected, caPem, since: madeAt(caPem), serving: false, joining, seconds: 0 }));
   const approve = time();
   await closeJoining(operator);
   const close = time();

@@ -1,9 +1,10 @@
 #!/usr/bin/env bun
+import { KubeApi } from "../../../shared/api/kube-api.ts";
 /**
  * What close.ts and tokens.ts measure, in a process of its own so that its memory is its own: measured.ts close|tokens JOB-FILE.
  * Prints one line of JSON.
  */
-import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { madeAt } from "../../../shared/pki/certificate.ts";
 import { identities } from "../../../shared/workers/identities.ts";
 import { nodesReturn } from "../../../shared/workers/wait.ts";
 import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";
@@ -42,7 +43,15 @@ async function close(api: KubeApi, { nodes, ca }: Job) {
   // All pretend nodes are on this machine, so loopback addresses are allowed here.
   const own = { proved: new Map(), apiNames: [], serviceSubnets: ["10.96.0.0/12"], dnsDomain: "cluster.local", services: [], nobodys: [] };
   const asked = identities({ nodes: known, ...own });
-  const returned = await nodesReturn({ api, expected: known, identities: asked, caPem: ca, serving: true, seconds: 600 });
+  const returned = await nodesReturn({
+    api,
+    expected: known,
+    identities: asked,
+    caPem: ca,
+    since: madeAt(ca),
+    serving: true,
+    seconds: 600,
+  });
   const { back, approved, refused, unreachable } = returned;
   return { back, approved, refused: refused.length, unreachable: unreachable.length };
 }

@@ -3,6 +3,7 @@
  * Part 3's token and its approvals on a real API server and controller-manager: what the token allows, that no rule of the cluster approves
  * its CSRs, that each worker gets one certificate, and that a hardened API (no anonymous requests) works, too.
  */
+import { madeAt } from "../../../shared/pki/certificate.ts";
 import "reflect-metadata";
 import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
@@ -87,6 +88,7 @@ async function everybodyAsks(lab: ApiLab, holder: KubeApi) {
     api: lab.operator,
     expected,
     caPem: lab.caPem,
+    since: madeAt(lab.caPem),
     serving: false,
     joining,
     seconds: 60,

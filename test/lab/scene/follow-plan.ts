@@ -43,7 +43,7 @@ const STEP = /^### \[ \] Step (\d+): (.+)\n\n```sh\n([\s\S]*?)\n```\n\n(.+)$/gm;
 
 /** A quoted word may go over several lines. */
 function linesIn(fence: string): string[] {
-  return fence.match(/^(?:[^'\n]|'[^']*')+$/gm) ?? [];
+  return fence.match(/^(?:\\.|[^'\\\n]|'[^']*')+$/gm) ?? [];
 }
 
 interface Asked {

@@ -102,3 +102,10 @@ test.each([
   expect(typed.filter((line) => line.endsWith(JOIN))).toHaveLength(printedLines);
   expect(scene.steps.at(-1)!.command).toBe("./bunw scripts/05-verify.ts");
 });
+
+test.each(["ha-all-lost", "user"])("each line of the plan %s is whole: bash could run it alone", async (name) => {
+  const lines = readPlan(await pageOf(name)).flatMap((step) => step.lines);
+  const broken = lines.filter((line) => Bun.spawnSync(["bash", "-n", "-c", line]).exitCode !== 0);
+  expect(broken).toEqual([]);
+  expect(lines.length).toBeGreaterThan(20);
+});

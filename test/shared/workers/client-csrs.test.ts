@@ -1,8 +1,10 @@
 /** Which requests for a kubelet's client certificate, made with the token that is on every worker, are approved: each worker's, once. */
+
 import { expect, test } from "bun:test";
 import { ANY_WORKER, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import { madeAt } from "../../../shared/pki/certificate.ts";
 import { clientObjection, isRenewal, type Joining, sayDouble } from "../../../shared/workers/csr-rules.ts";
 import { nodesReturn } from "../../../shared/workers/wait.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
@@ -108,6 +110,7 @@ async function joinOf(names: readonly string[], tokensFor: readonly string[]) {
     api,
     expected: nodes,
     caPem: ca.cert,
+    since: madeAt(ca.cert),
     serving: false,
     seconds: 0,
     joining: { ...own, renewing: new Set() },
