@@ -152,18 +152,27 @@ export function runner() {
   };
 }
 
+const READY = "ready";
+
 function startProcess(folder: string) {
+  const ready = Promise.withResolvers<void>();
   let waiting: PromiseWithResolvers<RunResult> | undefined;
   const child = Bun.spawn([process.execPath, import.meta.path, folder], {
     cwd: HOME,
     stdio: ["ignore", "inherit", "inherit"],
-    ipc: (result: RunResult) => waiting?.resolve(result),
-    onExit: (_, code) => waiting?.reject(new Error(`the process of the runs has ended by itself (${code})`)),
+    ipc: (message: RunResult | typeof READY) => (message === READY ? ready.resolve() : waiting?.resolve(message)),
+    onExit(_, code) {
+      const err = new Error(`the process of the runs has ended by itself (${code})`);
+      waiting?.reject(err);
+      ready.reject(err);
+    },
   });
   return {
     count: 0,
     async run(run: Run): Promise<RunResult> {
       this.count++;
+      // what is sent before it listens may be lost
+      await ready.promise;
       waiting = Promise.withResolvers();
       child.send(run);
       const result = await waiting.promise;
@@ -180,4 +189,5 @@ if (import.meta.main) {
   Object.assign(Bun, { spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) });
   process.on("disconnect", () => process.exit());
   process.on("message", (run: Run) => void runHere(folder, run).then((result) => process.send!(result)));
+  process.send!(READY);
 }
