@@ -17,11 +17,12 @@ import { changesIn, expectStop } from "./wrong-hands.ts";
 
 const HOME = join(import.meta.dir, "../..");
 
+/** Beside the script as others import it: there main is not exported. */
 Bun.plugin({
   name: "a script whose main can be called",
   setup(build) {
-    build.onLoad({ filter: new RegExp(`^${HOME}/scripts/[\\w-]+\\.ts$`) }, async ({ path }) => ({
-      contents: (await Bun.file(path).text()).replace("\nasync function main(", "\nexport async function main("),
+    build.onLoad({ filter: new RegExp(`^${HOME}/scripts/[\\w-]+\\.ts\\?main$`) }, async ({ path }) => ({
+      contents: (await Bun.file(path.replace("?main", "")).text()).replace("\nasync function main(", "\nexport async function main("),
       loader: "ts",
     }));
   },
@@ -40,7 +41,7 @@ class Ended extends Error {
 export async function typeHere(line: string, env: Record<string, string> = {}): Promise<Transcript> {
   const [script, ...words] = line.split(" ");
   const path = `${HOME}/scripts/${script}.ts`;
-  const { main } = (await import(path)) as { main: () => Promise<unknown> };
+  const { main } = (await import(`${path}?main`)) as { main: () => Promise<unknown> };
   const said = { stdout: "", stderr: "" };
   const leave = [spied(said), inPlace(process, { argv: [process.argv[0], path, ...words], exitCode: 0 })];
   leave.push(inPlace(process.env, { PWD: "/root", ...env }));
