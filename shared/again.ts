@@ -35,11 +35,16 @@ const TAKES = {
 
 export type Said = { [option in keyof typeof TAKES]?: string | readonly string[] | undefined };
 
-/** What each printed line has from now on that takes it. */
-const carried: Said = {};
+/** What each printed line of this run has that takes it. */
+let carried: Said = {};
 
 export function carry(said: Said) {
-  Object.assign(carried, said);
+  carried = { ...carried, ...said };
+}
+
+/** A run begins with nothing that another one in this process was told. */
+export function carryNothing() {
+  carried = {};
 }
 
 /** In a text: behind the name of each script. */

@@ -12,7 +12,7 @@
 import { stripVTControlCharacters } from "node:util";
 import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
-import { withCarried } from "./again.ts";
+import { carryNothing, withCarried } from "./again.ts";
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
 import { beginToTell, told } from "./run-events.ts";
@@ -25,6 +25,7 @@ export const mode = { dryRun: false, script: "", again: false };
 
 /** Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its stack. */
 export async function run(main: () => Promise<unknown>) {
+  carryNothing();
   try {
     await main();
   } catch (err) {

@@ -1,6 +1,7 @@
 /** A function of shared/ that looks at a whole node, in this process: the node's files and programs are those of a pretend node. */
 import { spyOn } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
+import { carryNothing } from "../../shared/again.ts";
 import { onNode } from "./no-node.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
 
@@ -39,6 +40,7 @@ export async function lookAt<T>(
   try {
     return await onNode(node.root, () => look(node, said));
   } finally {
+    carryNothing();
     for (const ear of ears) ear.mockRestore();
     for (const [name, value] of before) {
       if (value === undefined) delete process.env[name];

@@ -1,12 +1,12 @@
 /** The lines that a script prints: what was typed, with something more, as a shell takes it; and another script's, with what was said. */
 import { afterEach, expect, test } from "bun:test";
-import { again, carry, command, movedTo, type Said, withCarried, withSaid } from "../../shared/again.ts";
+import { again, carry, carryNothing, command, movedTo, type Said, withCarried, withSaid } from "../../shared/again.ts";
 import { parseWords } from "../../shared/options.ts";
 
 const argv = process.argv;
 afterEach(() => {
   process.argv = argv;
-  carry({ endpoint: undefined, "etcd-data": undefined });
+  carryNothing();
 });
 
 const OPTIONS = {

@@ -152,3 +152,8 @@ test("a name that cannot be meant: refused, and nothing is changed", async () =>
     for (const [line, error, hint] of NAMES) await refusedHere(node, line, error, hint, REFUSED);
   });
 });
+
+test("a run's lines have nothing that another run of this process was told", async () => {
+  carry({ endpoint: "x:1", "etcd-data": "/srv" });
+  expect((await typeHere("01-etcd --new-ca")).stderr).toEndWith("hint: did you mean --new-cas? ./bunw scripts/01-etcd.ts --help\n");
+});
