@@ -1,6 +1,7 @@
 /** Wrong hands: misspelt options, missing values, words that mean nothing. A script that does not understand all of its line does nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync } from "node:fs";
+import { carry } from "../../shared/again.ts";
 import { lookAt } from "../pretend/in-process.ts";
 import { refusedHere, typeHere } from "../pretend/typed-here.ts";
 import { expectStop, REFUSED } from "../pretend/wrong-hands.ts";
