@@ -96,6 +96,8 @@ export async function pretendNode(options: NodeOptions = {}) {
   for (const folder of ["root", "run"]) mkdirSync(`${root}/${folder}`, { recursive: true });
   const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options));
   for (const name of options.without ?? []) rmSync(`${programs.folder}/bin/${name}`, { force: true });
+  const alone = (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
+    ended(toItsEnd(startScript(line, { ...programs.env, ...env }, root, inside)), root);
   const over = new AbortController();
   /** Polls instead of watching the folder: Bun's fs.watch sometimes loses an event after many tests have watched. */
   const until = (what: string, isSo: () => boolean) =>
@@ -119,12 +121,14 @@ export async function pretendNode(options: NodeOptions = {}) {
     env: programs.env,
     /** The folder of its programs, for PATH. */
     programs: `${programs.folder}/bin`,
-    /** Runs a script to its end, in a process that has run others (many-runs.ts). Waiting in vain takes no time. */
+    /**
+     * Runs a script to its end, in a process that has run others (many-runs.ts), but where `env` is for Bun's own start. Waiting in vain takes no
+     * time.
+     */
     run: (line: string, env: Record<string, string> = {}) =>
-      ended(runInTurn({ line, env: envOf(root, { ...programs.env, ...env }) }), root),
+      env.BUN_OPTIONS ? alone(line, env) : ended(runInTurn({ line, env: envOf(root, { ...programs.env, ...env }) }), root),
     /** The same as an operator does it, in a process of its own; `inside`: a program, with its words, that it runs in. */
-    runAlone: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
-      ended(toItsEnd(startScript(line, { ...programs.env, ...env }, root, inside)), root),
+    runAlone: alone,
     /** Starts a script; the caller reads what it says, and waits for its end. */
     start: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
       startScript(line, { ...programs.env, ...env }, root, inside),
