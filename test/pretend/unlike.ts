@@ -1,6 +1,6 @@
 /**
  * Clusters that are well and differ from the usual one in one thing, and what holds for each of them. A row of unlike-*.ts changes the usual
- * cluster before it is served; test/scripts/unlike.test.ts runs every script on every row, as an operator would.
+ * cluster before it is served; stays-healthy.ts runs every script on every row, as an operator would.
  */
 import { X509Certificate } from "node:crypto";
 import { cpSync, existsSync, globSync, readFileSync, rmSync } from "node:fs";

@@ -1,63 +1,14 @@
-/**
- * Healthy stays healthy: clusters that differ from the usual one in one thing each (test/pretend/unlike-*.ts). On each every script of parts 0 to 5
- * stops nothing, changes no file and no object, and ends well, or refuses by name. And the same clusters with /etc/kubernetes lost: they come back
- * with what they had, or are refused before anything is touched.
- */
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+/** What the tables of healthy clusters (unlike-*.test.ts) can see: a cluster that is not well, or a script that changes something. */
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { runner } from "../pretend/many-runs.ts";
-import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, unlike } from "../pretend/unlike.ts";
-import { ADDONS } from "../pretend/unlike-addons.ts";
-import { CAS } from "../pretend/unlike-cas.ts";
+import { unlike } from "../pretend/unlike.ts";
 import type { Place } from "../pretend/unlike-cluster.ts";
 import { remove } from "../pretend/unlike-edits.ts";
-import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";
-import { FLAGS } from "../pretend/unlike-flags.ts";
-import { HOSTS } from "../pretend/unlike-host.ts";
-import { MEMBERS } from "../pretend/unlike-members.ts";
-import { NODES } from "../pretend/unlike-nodes.ts";
 
 setDefaultTimeout(300_000);
 
 const runs = runner();
 afterAll(() => runs[Symbol.dispose]());
-
-const ROWS: Unlike[] = [...FLAGS, ...ENDPOINTS, ...CAS, ...NODES, ...MEMBERS, ...HOSTS, ...ADDONS];
-
-describe.each(ROWS.map((row) => [row.name, row] as const))("%s", (_, row) => {
-  let cluster: Awaited<ReturnType<typeof unlike>> | undefined;
-  const end = () => {
-    cluster?.[Symbol.dispose]();
-    cluster = undefined;
-  };
-  beforeAll(async () => {
-    cluster = await unlike(row, runs);
-  });
-  afterAll(end);
-
-  test.each(SCRIPTS)("%s leaves it alone", async (script) => {
-    const { typed = script, code = 3, names } = row.ends?.[script] ?? { code: 0, names: undefined };
-    const seen = await cluster!.run(typed);
-    expectUntouched(seen, [code], names);
-    if (script !== "00-assess") return;
-    expect(seen.stdout).not.toMatch(/scripts\/0[1-4]-/);
-    if (row.says) expect(seen.stdout).toMatch(row.says);
-  });
-
-  test("with /etc/kubernetes lost: it comes back, or is refused", async () => {
-    end();
-    const { last, before, after } = await bringBack(row, runs);
-    if (row.lost?.refuses) {
-      const [script, names] = row.lost.refuses;
-      expect(last.script).toBe(script);
-      return expectUntouched(last, [3], names);
-    }
-    expect({ script: last.script, exitCode: last.exitCode, said: lastWords(last) }).toMatchObject({
-      script: "02-control-plane",
-      exitCode: 0,
-    });
-    expect(notBack(before, after, row.lost?.without)).toEqual([]);
-  });
-});
 
 /** What this table can see: a run that changes a file, an object, or what runs. */
 test.each([
@@ -84,14 +35,3 @@ test("an etcd that came up empty is no cluster that only lacks its kubeadm-confi
   const { exitCode, stdout } = await cluster.run("00-assess");
   expect({ exitCode, stdout }).toMatchObject({ exitCode: 2, stdout: expect.stringContaining("!INCOMPLETE!") });
 });
-
-function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {
-  const { changed, exitCode } = seen;
-  expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(seen) }).toMatchObject({ changed: [], endsWell: true });
-  if (says) expect(seen.stdout + seen.stderr).toMatch(says);
-}
-
-/** The last words, for who reads a red test. */
-function lastWords({ stdout, stderr }: Seen): string {
-  return [stdout, stderr].map((text) => text.slice(-1500)).join("\n-----\n");
-}

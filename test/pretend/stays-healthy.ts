@@ -1,0 +1,63 @@
+/**
+ * What holds on a healthy cluster that differs from the usual one in one thing, as tests: one describe a row. The files
+ * test/scripts/unlike-….test.ts share the rows.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { runner } from "./many-runs.ts";
+import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, unlike } from "./unlike.ts";
+
+/**
+ * On each cluster every script of parts 0 to 5 stops nothing, changes no file and no object, and ends well, or refuses by name. And with
+ * /etc/kubernetes lost it comes back with what it had, or is refused before anything is touched.
+ */
+export function staysHealthy(rows: readonly Unlike[]) {
+  const runs = runner();
+  afterAll(() => runs[Symbol.dispose]());
+
+  describe.each(rows.map((row) => [row.name, row] as const))("%s", (_, row) => {
+    let cluster: Awaited<ReturnType<typeof unlike>> | undefined;
+    const end = () => {
+      cluster?.[Symbol.dispose]();
+      cluster = undefined;
+    };
+    beforeAll(async () => {
+      cluster = await unlike(row, runs);
+    });
+    afterAll(end);
+
+    test.each(SCRIPTS)("%s leaves it alone", async (script) => {
+      const { typed = script, code = 3, names } = row.ends?.[script] ?? { code: 0, names: undefined };
+      const seen = await cluster!.run(typed);
+      expectUntouched(seen, [code], names);
+      if (script !== "00-assess") return;
+      expect(seen.stdout).not.toMatch(/scripts\/0[1-4]-/);
+      if (row.says) expect(seen.stdout).toMatch(row.says);
+    });
+
+    test("with /etc/kubernetes lost: it comes back, or is refused", async () => {
+      end();
+      const { last, before, after } = await bringBack(row, runs);
+      if (row.lost?.refuses) {
+        const [script, names] = row.lost.refuses;
+        expect(last.script).toBe(script);
+        return expectUntouched(last, [3], names);
+      }
+      expect({ script: last.script, exitCode: last.exitCode, said: lastWords(last) }).toMatchObject({
+        script: "02-control-plane",
+        exitCode: 0,
+      });
+      expect(notBack(before, after, row.lost?.without)).toEqual([]);
+    });
+  });
+}
+
+function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {
+  const { changed, exitCode } = seen;
+  expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(seen) }).toMatchObject({ changed: [], endsWell: true });
+  if (says) expect(seen.stdout + seen.stderr).toMatch(says);
+}
+
+/** The last words, for who reads a red test. */
+function lastWords({ stdout, stderr }: Seen): string {
+  return [stdout, stderr].map((text) => text.slice(-1500)).join("\n-----\n");
+}
