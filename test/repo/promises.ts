@@ -17,9 +17,9 @@ const runbook = (words: string, ...held: string[]): Promised => ({ page: "RUNBOO
 export const PROMISES: Promised[] = [
   readme("No container restarts until you ask for it, nothing is evicted, Services keep their endpoints.", "scenario all-lost", "scenario ha-all-lost", "test/scripts/no-eviction.test.ts: stays reduced for it"),
   readme("**Only expired? Three lines**", "scenario expired", "scenario ha-expired", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
-  readme("prints all lines for your cluster and your damage, with its node names and addresses, ready to paste", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "test/scripts/plan.test.ts: bash runs the lines as they are", "scenario all-lost"),
+  readme("prints all lines for your cluster and your damage, with its node names and addresses, ready to paste", "scenario by-ssh", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "test/scripts/plan.test.ts: bash runs the lines as they are", "scenario all-lost"),
   readme("a page with boxes to tick and buttons that copy", "check plan-page.ts", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
-  readme("No ssh as root? `plan.ts --user ubuntu`.", "test/scripts/plan-user.test.ts: all is done by sudo"),
+  readme("No ssh as root? `plan.ts --user ubuntu`.", "scenario by-ssh-sudo", "test/scripts/plan-user.test.ts: all is done by sudo"),
   readme("They read the old cluster from etcd's data directory while etcd is off: names, addresses, flags, hand edits and all.", "check etcd.ts", "test/shared/manifests/from-mirror-pod.test.ts: ", "test/scripts/names-by-hand.test.ts: they stay under a new CA"),
   readme("prove each step before the next", "test/typed/parts.test.ts: etcd and the API come back", "test/scripts/01-etcd.test.ts: does not take a healthy but empty etcd for the old one", "test/scripts/02-control-plane.test.ts: stops at an API that has none of them"),
   readme("They ask you nothing that the node can tell.", "scenario all-lost", "test/typed/parts.test.ts: part 2: the API comes back"),
