@@ -21,6 +21,12 @@ describe("pack and unpack", () => {
       expect(box.answers.at(-1)).toBe(
         `./bunw scripts/hand-over.ts unpack --passphrase-file /passphrase --ca-hash ${fingerprints(keys).ca} ${FILE}`,
       );
+      const inRunbook = box.answers
+        .at(-1)!
+        .replace("/passphrase", "passphrase")
+        .replace(/sha256:\w+/, "sha256:7d1f…")
+        .replace(FILE, "shared-keys.age");
+      expect(await Bun.file(`${import.meta.dir}/../../RUNBOOK.md`).text()).toContain(`printed side-by-side\n${inRunbook}\n`);
       expect(stat(FILE)!.mode).toBe(0o600);
       for (const name of SHARED_FILES) removeFile(`${PKI}/${name}`);
       removeFile("/etc/kubernetes/.kube-pki-repair-backup");
