@@ -4,6 +4,7 @@ import { isTokenUser } from "../api/bootstrap-tokens.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
 import { retry } from "../api/many.ts";
 import { watch } from "../api/watch.ts";
+import { madeAt } from "../pki/certificate.ts";
 import { FEW, quoteUntrusted } from "../plain.ts";
 import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, requestsTo, SERVING_SIGNER } from "./csr.ts";
 import {
@@ -43,15 +44,17 @@ async function follow(scene: Scene, signer: string, { signal, onListed }: Follow
 
 export async function followServing(scene: Scene, following: Following) {
   if (!scene.identities) return;
+  // a kubelet asks once: another control plane node may have served it before this one did. What was signed, its port shows
+  const made = madeAt(scene.caPem);
   await follow(scene, SERVING_SIGNER, following, async (csr) => {
     if (isPending(csr)) await decideServing(scene, csr);
-    else if (csr.status?.certificate && askedAfter(csr, scene.since)) issued(scene, nodeAsking(csr));
+    else if (csr.status?.certificate && askedAfter(csr, made)) issued(scene, nodeAsking(csr));
   });
 }
 
 /** An earlier CSR may have been signed by the old CA. The API's times are whole seconds. */
-function askedAfter({ metadata }: Csr, since: Date): boolean {
-  return new Date(metadata.creationTimestamp ?? 0).getTime() + 1000 > since.getTime();
+function askedAfter({ metadata }: Csr, made: Date): boolean {
+  return new Date(metadata.creationTimestamp ?? 0).getTime() + 1000 > made.getTime();
 }
 
 async function decideServing(scene: Scene, csr: Csr) {
@@ -127,10 +130,10 @@ async function decideClient(scene: Scene, csr: Csr) {
  * Its Lease was renewed just before we began to watch, or at any time since the repair began, which its clock does not tell: only a next
  * renewal, or none within RENEWAL_SECONDS, shows whether it is alive.
  */
-function mayRenew({ before, since, began, renewalBefore }: Scene, name: string): boolean {
+function mayRenew({ before, caPem, began, renewalBefore }: Scene, name: string): boolean {
   if (Date.now() >= began + RENEWAL_SECONDS * 1000) return false;
   const [last, then] = [before.get(name), renewalBefore?.(name)];
-  return then ? last !== undefined && last.getTime() !== then.getTime() : mayBeAlive(last, since);
+  return then ? last !== undefined && last.getTime() !== then.getTime() : mayBeAlive(last, madeAt(caPem));
 }
 
 /** CSRs that waited, as their nodes might have renewed their Lease. */

@@ -36,7 +36,7 @@ export interface Return {
   /** Those to wait for. */
   expected: readonly KnownNode[];
   caPem: string;
-  /** An older Lease renewal, or CSR, may be of a kubelet that does not trust this CA. */
+  /** An older Lease renewal may be of a kubelet that does not trust this CA. */
   since: Date;
   /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
   serving: boolean;
