@@ -74,11 +74,9 @@ export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: re
   const nodes = cp.cluster.nodes.filter(({ name }) => there.has(name));
   const noServer = await withoutApiServer(cp, nodes);
   const names = nodes.map(({ name }) => name);
-  const notAwaited = [...noServer, ...without, ...(caIsNew(cp) ? await notJoined(cp, api, names) : [])];
-  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, {
-    ...{ onlyNew: true, since: trustedSince(cp) },
-    ...{ listening: listeningOn(nodes), notAwaited },
-  });
+  const since = trustedSince(cp);
+  const notAwaited = [...noServer, ...without, ...(caIsNew(cp) ? await notJoined(api, names, since) : [])];
+  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, { onlyNew: true, since, notAwaited, listening: listeningOn(nodes) });
   const isNamed = ({ name }: KnownNode) => without.includes(name);
   const isUnrepaired = ({ name }: KnownNode) => noServer.includes(name);
   const silent = nodes.filter(({ name }) => notRenewed.includes(name));
@@ -96,8 +94,8 @@ export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: re
 }
 
 /** Under a new CA: no kubelet that trusts it, or it would have renewed its Lease since. It has to join. */
-async function notJoined(cp: ControlPlaneNode, api: KubeApi, names: readonly string[]): Promise<string[]> {
-  const [renewals, since] = [await allRenewals(api), trustedSince(cp)];
+async function notJoined(api: KubeApi, names: readonly string[], since: Date): Promise<string[]> {
+  const renewals = await allRenewals(api);
   return names.filter((name) => (renewals.get(name) ?? 0) < since);
 }
 
@@ -121,12 +119,12 @@ export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: 
   for (const { name, windows } of joining) if (windows) tell(`${name}: ${OF_WINDOWS}`);
 }
 
-/** All but those that the operator has named. */
 /** Names of the workers that may join: also of those that seem to be alive, as a token for them costs nothing. */
 export function workersOf({ cluster }: ControlPlaneNode, without: readonly string[]): string[] {
   return cluster.nodes.flatMap(({ name, controlPlane }) => (controlPlane || without.includes(name) ? [] : name));
 }
 
+/** All but those that the operator has named. */
 export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string[] {
   return [...unrepaired, ...controlPlanes, ...workers];
 }

@@ -137,15 +137,6 @@ test("03-workers close stops what open has started", async () => {
   expect(node.calls()).toContain("systemctl stop kube-pki-repair-approve");
 });
 
-test("03-workers close --dry-run says what it would do, and changes nothing", async () => {
-  using node = await afterPart2();
-  using api = serveRunning(node, { objects: { [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
-  const untouched = node.fingerprint();
-  await expectTranscript("03-workers-close-dry-run", await node.run("03-workers close --dry-run"));
-  expect(node.fingerprint()).toEqual(untouched);
-  expect(api.changes()).toEqual([]);
-});
-
 test("03-workers close puts the new manifest in only when the kubelet is done with the old pod, and goes on where it was cut off", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   using _api = serveRunning(node);
@@ -166,15 +157,6 @@ test("03-workers close puts the new manifest in only when the kubelet is done wi
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(parse(node.read(MANAGER))).toEqual(manifest("kube-controller-manager"));
   expect(node.exists(MANAGER.replace("/kube-c", "/.kube-c"))).toBe(false);
-});
-
-test("03-workers close names a node that does not renew its Lease, and leaves controller-manager and token as they are", async () => {
-  using node = await afterPart2();
-  using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000), [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
-  const untouched = node.fingerprint();
-  await expectTranscript("03-workers-close-away", await node.run("03-workers close --wait 0.05", WAITS));
-  expect(node.fingerprint()).toEqual(untouched);
-  expect(api.changes()).toEqual([]);
 });
 
 test("03-workers close says after ten seconds which nodes it waits for, until when, and how to go on without them", async () => {

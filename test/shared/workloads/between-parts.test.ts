@@ -63,7 +63,7 @@ const put =
 const REDUCED = manifestText(reduced(manifest(MANAGER), FACTS.kubernetesVersion));
 const reducedPod = (full: boolean) => (full ? mirrorPodOfM2(MANAGER) : reduced(mirrorPodOfM2(MANAGER), FACTS.kubernetesVersion));
 const leader = (holderIdentity: string) => ({ spec: { holderIdentity, renewTime: new Date().toISOString() } });
-const madeAt = (pod: { metadata: object }, creationTimestamp: string) => ({ ...pod, metadata: { ...pod.metadata, creationTimestamp } });
+const createdAt = (pod: { metadata: object }, creationTimestamp: string) => ({ ...pod, metadata: { ...pod.metadata, creationTimestamp } });
 /** A repair has begun here: etcd's data is copied, and `holder` led then. */
 const ledBy = (holder: string): NodeOptions => ({
   etcd: (objects) => {
@@ -78,7 +78,7 @@ const ofM2 = (full: boolean, creationTimestamp = "2025-12-01T00:00:00Z") => ({
     "/api/v1/nodes/m2": { status: { conditions: [{ type: "Ready", status: "True" }] } },
     [`${LEASES}/m2`]: lease(0),
     [MANAGER_LEASE]: leader("m2_x"),
-    [`/api/v1/namespaces/kube-system/pods/${MANAGER}-m2`]: madeAt(reducedPod(full), creationTimestamp),
+    [`/api/v1/namespaces/kube-system/pods/${MANAGER}-m2`]: createdAt(reducedPod(full), creationTimestamp),
   },
   on: living(["m2"], ({ path }, { objects }) => {
     if (path === MANAGER_LEASE) Object.assign(objects.get(path).spec, { renewTime: new Date(Date.now() + asked++).toISOString() });
