@@ -1,7 +1,7 @@
-/** The lines of the plan as they stand on the page, pasted into one bash on a machine beside the cluster: by real ssh and scp to each node. */
+/** The lines of the plan as they stand on the page, pasted into one terminal on a machine beside the cluster: by real ssh and scp to each node. */
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { followPlan } from "../scene/follow-plan.ts";
-import { makeReachable, operatorsBash, type Way } from "../scene/reachable.ts";
+import { makeReachable, operatorsTerminal, type Way } from "../scene/reachable.ts";
 import type { Scenario } from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 import { haAllLost } from "./several-control-planes.ts";
@@ -9,9 +9,9 @@ import { haAllLost } from "./several-control-planes.ts";
 export const bySsh: Scenario = {
   ...haAllLost,
   name: "by-ssh",
-  title: "As ha-all-lost; the plan's lines are pasted into bash on a machine beside the cluster, which reaches the nodes by ssh",
+  title: "As ha-all-lost; the plan's lines are pasted into a terminal on a machine beside the cluster, whose ssh has never met the nodes",
   packages: FLEET_PACKAGES,
-  lines: pasted({}),
+  lines: pasted({ unknown: true }),
 };
 
 export const bySshAndSudo: Scenario = {
@@ -28,7 +28,7 @@ function pasted(way: Way): Scenario["lines"] {
     {
       title: "The operator pastes the plan there, step by step",
       async run(scene) {
-        await using bash = operatorsBash();
+        await using bash = operatorsTerminal(way);
         await followPlan(scene, { bash, user: way.user });
       },
     },

@@ -6,9 +6,9 @@ import { withSaid } from "../../../shared/again.ts";
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";
-import type { PastedBash } from "./pasted-bash.ts";
 import { restartBarePods } from "./printed.ts";
 import { note, type Scene, type, unpackKit } from "./scene.ts";
+import type { Terminal } from "./terminal.ts";
 
 export interface PageStep {
   part: number;
@@ -48,7 +48,9 @@ function linesIn(fence: string): string[] {
 
 interface Asked {
   /** Where the lines are pasted; unset: each is typed on the node whose address it names. */
-  bash?: PastedBash;
+  bash?: Terminal;
+  /** The control plane node where the plan is printed; unset: the first. */
+  on?: Machine;
   /** Who logs in, and then uses sudo; unset: root. */
   user?: string | undefined;
   /** The disk is searched as well. */
@@ -66,14 +68,13 @@ interface Window {
   scene: Scene;
   /** bash's variables, where there is no bash. */
   variables: Map<string, string>;
-  bash?: PastedBash | undefined;
+  bash?: Terminal | undefined;
 }
 
 /** Prints the plan and types it, up to the first failure. */
-export async function followPlan(scene: Scene, { deep = false, without = [], bash, user }: Asked = {}) {
-  const [first] = scene.lab.controlPlanes;
+export async function followPlan(scene: Scene, { deep = false, without = [], bash, user, on = scene.lab.controlPlanes[0]! }: Asked = {}) {
   const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}${user ? ` --user ${user}` : ""}`, { lost: without });
-  const printed = await type(scene, first!, command, { part: 0, exit: [0, 2] });
+  const printed = await type(scene, on, command, { part: 0, exit: [0, 2] });
   if (!printed.ok) return;
   const window: Window = { scene, variables: new Map(), bash };
   const steps = readPlan(printed.raw);
@@ -142,10 +143,10 @@ async function typeThere({ scene, variables }: Window, groups: Record<string, st
 }
 
 /** By ssh, as it stands on the page; the record has what the node was told. */
-async function paste(bash: PastedBash, scene: Scene, { line, step }: { line: string; step: PageStep }) {
+async function paste(bash: Terminal, scene: Scene, { line, step }: { line: string; step: PageStep }) {
   const address = /^(?:line=\$\()?ssh -n \w+@(\S+)/.exec(line)?.[1];
   const node = { ...(address ? machineAt(scene, address) : scene.lab.operator!), run: () => bash.paste(line) };
-  const told = line.includes("${line:?") ? (await bash.paste('echo "$line"')).stdout.trim() : /&& (\.\/bunw [^']+)'/.exec(line)?.[1];
+  const told = line.includes("${line:?") ? (await bash.paste('echo "$line"')).stderr.trim() : /&& (\.\/bunw [^']+)'/.exec(line)?.[1];
   const typed = await type(scene, node, told ?? line, { part: step.part, exit: step.exit });
   if (typed.ok && told && step.ends) checkEnd(step, typed.stderr);
   return typed.ok;

@@ -5,8 +5,8 @@ import { type Lab, type Machine, type Output, sh } from "../machine/machine.ts";
 import { GATEWAY, SWITCH } from "../machine/network.ts";
 import { type Group, makeOperator, newKey, operatorEnv, sshdConfig, sshFrom } from "../machine/operator.ts";
 import { LAB } from "../machine/state.ts";
-import { PastedBash } from "./pasted-bash.ts";
 import type { Scene } from "./scene.ts";
+import { Terminal } from "./terminal.ts";
 
 const OPERATOR = join(LAB, "operator");
 const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";
@@ -18,48 +18,69 @@ function operatorsShell() {
   return { ...env, PATH: `${join(OPERATOR, "bin")}:${env.PATH}` };
 }
 
-/** A window on it, in the folder with kit.tar.gz. */
-export function operatorsBash(): PastedBash {
-  return new PastedBash(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env: operatorsShell() });
-}
-
 export interface Way {
   /** Who may log in, and use sudo without a password; unset: root. */
   user?: string;
   /** The first node is the only one that lets the operator's machine in; the others are reached through it. */
   jump?: boolean;
+  /** The operator's machine has never met the nodes: ssh shows the fingerprint of each host key, and asks. */
+  unknown?: boolean;
+  /** What sudo asks the user for. */
+  password?: string;
+}
+
+/** Of each node's host key, as ssh shows it: what the operator compares it with. */
+const fingerprints = new Set<string>();
+
+/** A window on it, in the folder with kit.tar.gz. The operator says yes to a host key that is the node's, and types the password of sudo. */
+export function operatorsTerminal({ password }: Way): Terminal {
+  const answers = (screen: string) => {
+    if (/\(yes\/no\/\[fingerprint\]\)\? $/.test(screen)) return fingerprints.has(/SHA256:[\w+/]+/.exec(screen)?.[0] ?? "") ? "yes" : "no";
+    return /^\[sudo\] password for \S+: $/m.test(screen) ? password : undefined;
+  };
+  return new Terminal(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env: operatorsShell(), answers });
 }
 
 /** Puts the operator's key on every node, starts an sshd there, and gives the lab the machine that reaches them. */
-export async function makeReachable(scene: Scene, { user = "root", jump = false }: Way = {}) {
+export async function makeReachable(scene: Scene, { user = "root", jump = false, unknown = false, password }: Way = {}) {
   const { lab, kit } = scene;
   const hosts = lab.nodes.map(({ name, ip }) => ({ name, group: groupOf(lab, name), address: ip }));
   const { publicKey } = await makeOperator(OPERATOR, { hosts, kit });
   const [first, ...others] = hosts;
   sshFrom(OPERATOR, hosts, jump ? { jump: { through: `${user}@${first!.address}`, to: others } } : {});
   const allowed = (address: string) => (jump && address !== first!.address ? `${user}@${first!.address}` : user);
-  const hostKeys = await Promise.all(lab.nodes.map((node) => startSshd(node, { user, publicKey, allowed: allowed(node.ip) })));
-  writeFileSync(join(OPERATOR, "known_hosts"), hosts.map(({ address }, i) => `${address} ${hostKeys[i]}\n`).join(""));
+  const hostKeys = await Promise.all(lab.nodes.map((node) => startSshd(node, { publicKey, allowed: allowed(node.ip) })));
+  if (user !== "root") await Promise.all(lab.nodes.map((node) => letUseSudo(node, user, password)));
+  for (const key of hostKeys) fingerprints.add(fingerprintOf(key));
+  if (!unknown) writeFileSync(join(OPERATOR, "known_hosts"), hosts.map(({ address }, i) => `${address} ${hostKeys[i]}\n`).join(""));
   lab.operator = operatorMachine();
 }
 
 /** Debian's own unit, which returns when sshd listens. Returns the node's host key. */
-async function startSshd(node: Machine, { user, publicKey, allowed }: Record<"user" | "publicKey" | "allowed", string>): Promise<string> {
+async function startSshd(node: Machine, { publicKey, allowed }: Record<"publicKey" | "allowed", string>): Promise<string> {
   mkdirSync(node.path("/etc/ssh"), { recursive: true });
   const hostKey = await newKey(node.path(HOST_KEY));
   writeFileSync(node.path(AUTHORIZED_KEYS), `${publicKey}\n`, { mode: 0o644 });
   writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: AUTHORIZED_KEYS, allowed }));
-  if (user !== "root") await letUseSudo(node, user);
   const { exitCode, stderr } = await node.run(["systemctl", "start", "ssh.service"]);
   if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await journalOf(node)}`);
   return hostKey;
 }
 
-/** sudo asks PAM, whose configuration is this machine's. */
-async function letUseSudo(node: Machine, user: string) {
+/** sudo asks PAM, whose configuration is this machine's. With a password it reads the folder of more rules, as on Debian and Fedora. */
+async function letUseSudo(node: Machine, user: string, password: string | undefined) {
   cpSync("/etc/pam.d", node.path("/etc/pam.d"), { recursive: true });
-  writeFileSync(node.path("/etc/sudoers"), `${user} ALL=(ALL) NOPASSWD: ALL\n`, { mode: 0o440 });
+  const rule = password ? `${user} ALL=(ALL) ALL\n@includedir /etc/sudoers.d` : `${user} ALL=(ALL) NOPASSWD: ALL`;
+  writeFileSync(node.path("/etc/sudoers"), `${rule}\n`, { mode: 0o440 });
+  mkdirSync(node.path("/etc/sudoers.d"), { recursive: true, mode: 0o750 });
   await sh(node, `useradd -m -p '*' -s /bin/bash ${user}`);
+  if (password) await node.run(["chpasswd"], { input: `${user}:${password}\n` });
+}
+
+/** RFC 4648 base64 without its padding, as ssh prints it. */
+function fingerprintOf(publicKey: string): string {
+  const [, blob] = publicKey.split(" ");
+  return `SHA256:${new Bun.CryptoHasher("sha256").update(Buffer.from(blob!, "base64")).digest("base64").replace(/=+$/, "")}`;
 }
 
 async function journalOf(node: Machine): Promise<string> {
