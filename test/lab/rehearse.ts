@@ -48,6 +48,7 @@ import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-p
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { undelete } from "./scenarios/undelete.ts";
 import { watched } from "./scenarios/watched.ts";
+import { wrongNode } from "./scenarios/wrong-node.ts";
 import { play } from "./scene/play.ts";
 import { type Guide, openScene, type Scenario } from "./scene/scene.ts";
 
@@ -93,6 +94,7 @@ export const SCENARIOS: Scenario[] = [
   fleet,
   bySsh,
   bySshAndSudo,
+  wrongNode,
   haOneDestroyed,
   haSameMachineBack,
   phoneCall,

@@ -1,0 +1,81 @@
+/**
+ * The trial of a new user: pki and the kubeconfigs are deleted on three control plane nodes; then one is rebooted, one has its kubelet and containerd
+ * restarted, one is left alone; a worker has lost its kubelet's certificates. The operator makes the plan on every node but the right one first.
+ */
+import { type Machine, sh } from "../machine/machine.ts";
+import { FLEET_PACKAGES } from "../machine/operator.ts";
+import { USUAL } from "../machine/profile.ts";
+import { containersGone } from "../report/watch.ts";
+import { followPlan } from "../scene/follow-plan.ts";
+import { cutPower, powerOn } from "../scene/power.ts";
+import { makeReachable, operatorsTerminal, type Way } from "../scene/reachable.ts";
+import { damage, note, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
+import { haAllLost } from "./several-control-planes.ts";
+
+const WAY: Way = { unknown: true };
+
+export const wrongNode: Scenario = {
+  ...haAllLost,
+  name: "wrong-node",
+  title:
+    "pki and the kubeconfigs are deleted on three control plane nodes that run, one is rebooted, a worker lost its kubelet's pki; the plan is made on each node in turn, and followed from the right one by ssh",
+  oldKeys: true,
+  machinesFail: true,
+  packages: FLEET_PACKAGES,
+  profile: () => ({ ...USUAL, nodeDomain: ".lab.example", clusterConfiguration: { encryptionAlgorithm: "ECDSA-P256" } }),
+  lines: [
+    { title: "The operator has a machine that reaches all nodes by ssh", run: (scene) => makeReachable(scene, WAY) },
+    { title: "pki and the kubeconfigs are deleted on every control plane node", run: lose },
+    { title: "Somebody restarts things", run: restartThings },
+    { title: "The operator makes the plan on every other node", run: planElsewhere },
+    { title: "The operator makes the plan where the others have said, and pastes it", run: repair },
+    { title: "What ran is compared", run: compareContainers },
+  ],
+};
+
+async function lose(scene: Scene) {
+  await damage(scene, scene.lab.controlPlanes, "rm -rf /etc/kubernetes/pki /etc/kubernetes/*.conf");
+}
+
+async function restartThings(scene: Scene) {
+  const [cp1, cp2] = scene.lab.controlPlanes as [Machine, Machine];
+  await cutPower(scene, [cp2]);
+  await powerOn(scene, [cp2]);
+  await sh(scene.lab.workers.at(-1)!, "rm -rf /var/lib/kubelet/pki");
+  await damage(scene, [cp1], "systemctl restart containerd kubelet");
+  await sayAndWait(scene, "containerd to answer", async () => (await cp1.run(["crictl", "ps", "-q"])).exitCode === 0, {
+    seconds: 60,
+    hint: "systemctl status containerd, with --keep",
+  });
+}
+
+/** Every other control plane node, and a worker. */
+async function planElsewhere(scene: Scene) {
+  const { controlPlanes, workers } = scene.lab;
+  const [right, ...others] = controlPlanes as [Machine, ...Machine[]];
+  for (const node of [...others, workers[0]!]) {
+    const { stdout, stderr } = await type(scene, node, "./bunw scripts/plan.ts", { part: 0, exit: [0, 2, 3] });
+    const said = stdout + stderr;
+    const wrong = [
+      ...(said.includes(node === workers[0] ? "control plane node" : right.nodeName) ? [] : [`it does not say ${right.nodeName}`]),
+      ...(/--new-cas/.test(said) ? ["it has a line that makes new keys"] : []),
+    ];
+    const detail = wrong.join("; ") || said.trim().split("\n").slice(0, 3).join(" ");
+    scene.checks.push({ name: `a plan made on ${node.name} sends to the node with the keys`, ok: wrong.length === 0, detail });
+  }
+}
+
+async function repair(scene: Scene) {
+  await using bash = operatorsTerminal(WAY);
+  const before = Date.now();
+  await followPlan(scene, { bash });
+  note(scene, "the plan is at its end", `${((Date.now() - before) / 1000).toFixed(0)} s`);
+}
+
+/** The node that was rebooted has started all of its own anew before. */
+async function compareContainers(scene: Scene) {
+  const gone = scene.watchers.flatMap(({ machine, watcher }) =>
+    containersGone(watcher.samples(), scene.zero, Date.now()).map((name) => `${machine.name}: ${name}`),
+  );
+  scene.checks.push({ name: "no workload container restarted", ok: gone.length === 0, detail: gone.join("; ") || "none" });
+}
