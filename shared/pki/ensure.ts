@@ -16,6 +16,7 @@ import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { serverIn } from "./kubeconfig-fields.ts";
 import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
+import { oneSignedWith } from "./lost-keys.ts";
 import { signingFirst } from "./trusted-keys.ts";
 
 interface ApplyOptions {
@@ -102,7 +103,8 @@ async function writeCa(row: Cert, { todo, finding, remedy }: PkiAction, { facts,
   const key = readText(keyFile)!;
   if (exists(certFile)) moveToRescue(certFile, options.asideDir);
   if (remedy?.do === "certificate") return write({ cert: remedy.pem, key }, `that of its key, by ${remedy.from}`);
-  return write(await issueCa(row, facts, { key: { key, pub: publicPem(key) } }), "made again from its key");
+  const signed = oneSignedWith(row, finding, key);
+  return write(await issueCa(row, facts, { key: { key, pub: publicPem(key) }, signed }), "made again from its key");
 }
 
 async function writeLeaf(row: Cert, caName: string, finding: Finding, job: Job): Promise<boolean> {

@@ -24,6 +24,18 @@ interface IssueOptions {
   now?: Date | undefined;
   /** More names and addresses than the row has. */
   more?: readonly string[];
+  /** Of a CA that is made again from its key: a certificate in PEM that this key has signed. What it says of its issuer is so. */
+  signed?: string | undefined;
+}
+
+/**
+ * What a certificate says of its issuer: the name byte for byte, the key id and the serial number where it has them (RFC 5280 §4.1.2.4,
+ * §4.2.1.1). OpenSSL, Java, Python and Node refuse an issuer of another key id or serial number, Go one of another name.
+ */
+interface Issuer {
+  subject: x509.Name;
+  keyId?: string | undefined;
+  serial?: string | undefined;
 }
 
 interface Template {
@@ -54,10 +66,16 @@ const signers = new WeakMap<Pair, Promise<Signer>>();
 export async function issueCa(row: Cert, facts: ClusterFacts, options: IssueOptions = {}): Promise<Pair> {
   const pair = options.key ?? (await keyPair(facts.keyAlgorithm));
   const { cn } = subjectOf(row, facts);
-  const subject = nameOf({ cn });
-  const signer = { subject, keyId: undefined, ...(await signingKey(privateKeyOf(pair.key))) };
+  const root: Issuer = options.signed ? issuerIn(options.signed) : { subject: nameOf({ cn }) };
+  const signer = { subject: root.subject, keyId: undefined, ...(await signingKey(privateKeyOf(pair.key))) };
   const template = { cn, usages: [], names: { dns: [cn], ips: [] }, hours: facts.caValidityHours };
-  return { cert: await sign(template, signer, pair.pub, options.now, true), key: pair.key };
+  return { cert: await sign(template, signer, pair.pub, options.now, root), key: pair.key };
+}
+
+function issuerIn(certPem: string): Issuer {
+  const cert = new x509.X509Certificate(certPem);
+  const authority = cert.getExtension(x509.AuthorityKeyIdentifierExtension);
+  return { subject: cert.issuerName, keyId: authority?.keyId, serial: authority?.certId?.serialNumber };
 }
 
 /** A row's certificate, signed by `ca`. It may expire after its CA, as in kubeadm. */
@@ -83,34 +101,40 @@ async function issue(template: Omit<Template, "hours">, ca: Pair, facts: Cluster
   return { cert, key: pair.key };
 }
 
-async function sign(template: Template, signer: Signer, pub: string, now = new Date(), isCa = false): Promise<string> {
+/** `root`: it is signed by itself. */
+async function sign(template: Template, signer: Signer, pub: string, now = new Date(), root?: Issuer): Promise<string> {
   const publicKey = new x509.PublicKey(publicKeyOf(pub).export({ type: "spki", format: "der" }));
   const cert = await x509.X509CertificateGenerator.create({
-    serialNumber: serial(),
+    serialNumber: root?.serial ?? serial(),
     issuer: signer.subject,
-    subject: isCa ? signer.subject : nameOf(template),
+    subject: root?.subject ?? nameOf(template),
     notBefore: new Date(now.getTime() - BACKDATE_MS),
     notAfter: new Date(now.getTime() + template.hours * HOUR_MS),
     publicKey,
     signingKey: signer.key,
     signingAlgorithm: { name: signer.name, hash: signer.hash },
-    extensions: await extensions(template, signer, isCa ? publicKey : undefined),
+    extensions: extensions(template, signer, root && { keyId: root.keyId ?? (await sha1KeyId(publicKey)) }),
   });
   return `${cert.toString("pem")}\n`;
 }
 
 /** In Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the CA's on leaves), names. */
-async function extensions(template: Template, signer: Signer, rootKey: x509.PublicKey | undefined): Promise<x509.Extension[]> {
+function extensions(template: Template, signer: Signer, root: { keyId: string } | undefined): x509.Extension[] {
   const { digitalSignature, keyEncipherment, keyCertSign } = x509.KeyUsageFlags;
   const { usages, names } = template;
   return [
-    new x509.KeyUsagesExtension(digitalSignature | keyEncipherment | (rootKey ? keyCertSign : 0), true),
+    new x509.KeyUsagesExtension(digitalSignature | keyEncipherment | (root ? keyCertSign : 0), true),
     ...(usages.length > 0 ? [new x509.ExtendedKeyUsageExtension(usages.map((usage) => EXTENDED_USAGES[usage]))] : []),
-    new x509.BasicConstraintsExtension(rootKey !== undefined, undefined, true),
-    ...(rootKey ? [await x509.SubjectKeyIdentifierExtension.create(rootKey)] : []),
+    new x509.BasicConstraintsExtension(root !== undefined, undefined, true),
+    ...(root ? [new x509.SubjectKeyIdentifierExtension(root.keyId)] : []),
     ...(signer.keyId ? [new x509.AuthorityKeyIdentifierExtension(signer.keyId)] : []),
     ...(names ? [new x509.SubjectAlternativeNameExtension(generalNames(names))] : []),
   ];
+}
+
+/** Of a CA that nothing is known of: as kubeadm until 1.34 (RFC 5280 §4.2.1.2, method 1). */
+async function sha1KeyId(publicKey: x509.PublicKey): Promise<string> {
+  return (await x509.SubjectKeyIdentifierExtension.create(publicKey)).keyId;
 }
 
 function generalNames({ dns, ips }: Names): x509.JsonGeneralNames {

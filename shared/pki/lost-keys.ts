@@ -7,6 +7,7 @@ import { attempt, Fail } from "../fail.ts";
 import { type CertInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, privateKeyOf, publicPem } from "./certificate.ts";
 import { CERTS, type Cert } from "./certs.ts";
 import { type Finding, readable } from "./examine.ts";
+import { KUBECONFIGS, readKubeconfig } from "./kubeconfigs.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
 /** A text with certificates of a CA, and where it was found. */
@@ -77,12 +78,28 @@ export const KUBELETS_CA = "the kubelet's client CA";
 
 /** For each certificate here that this CA should have signed: whether this key signed it. */
 function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
+  return leavesOf(row, finding).map((pem) => isSignedWith(pem, key));
+}
+
+/** A certificate here that this CA's key has signed, in PEM: what it says of its issuer is what all that this key signed says. */
+export function oneSignedWith(row: Cert, finding: Finding, key: string): string | undefined {
+  const users = row.name === "ca" ? KUBECONFIGS.map(({ path }) => attempt(() => readKubeconfig(path)?.clientCertPem)) : [];
+  const texts = users.filter((pem) => typeof pem === "string");
+  return [...leavesOf(row, finding), ...texts.flatMap(firstIn)].find((pem) => isSignedWith(pem, key));
+}
+
+function leavesOf(row: Cert, finding: Finding): string[] {
   const pki = finding.paths[0]!.slice(0, -`/${row.file}.crt`.length);
-  const leaves = CERTS.filter(({ ca }) => ca === row.name).flatMap(({ file }) =>
-    certificatesIn(readable(`${pki}/${file}.crt`) ?? "").slice(0, 1),
-  );
-  const publicKey = createPublicKey(privateKeyOf(key));
-  return leaves.flatMap((pem) => (infoOf(pem) ? [new X509Certificate(pem).verify(publicKey)] : []));
+  return CERTS.filter(({ ca }) => ca === row.name).flatMap(({ file }) => firstIn(readable(`${pki}/${file}.crt`) ?? ""));
+}
+
+/** What cannot be read counts as not there. */
+function firstIn(text: string): string[] {
+  return certificatesIn(text).filter((pem, index) => index === 0 && infoOf(pem));
+}
+
+function isSignedWith(pem: string, key: string): boolean {
+  return new X509Certificate(pem).verify(createPublicKey(privateKeyOf(key)));
 }
 
 /** A sa.pub that the tokens name counts more than a key that signed none of them. */

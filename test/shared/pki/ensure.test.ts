@@ -1,5 +1,7 @@
 /** Each thing that can be wrong with a PKI folder gets its own name, and ensure-pki mends it or stops. */
+import "reflect-metadata";
 import { beforeAll, describe, expect, test } from "bun:test";
+import * as x509 from "@peculiar/x509";
 import { exists, list, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
 import { actionsFor, keysToMake } from "../../../shared/pki/actions.ts";
 import { certInfo, publicPem } from "../../../shared/pki/certificate.ts";
@@ -223,6 +225,26 @@ test("a CA's certificate comes back from its key, and what it signed is still go
   const { written } = await ensureMany({ certs: CERTS }, FACTS, OPTIONS);
   expect([written, certInfo(readText(`${PKI}/ca.crt`)!).publicKeyHash, exists("/aside")]).toEqual([["ca"], hash, false]);
   expect(box.said.find((line) => line.includes("/ca.crt"))).toMatch(/^wrote .*ca.crt \(until .*, made again from its key\)$/);
+});
+
+test("it has the key id that the certificates of its key name, in pki or in a kubeconfig alone: kubeadm 1.35 makes another than 1.34", async () => {
+  using box = sandbox();
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  const config =
+    "[req]\nprompt=no\ndistinguished_name=dn\nx509_extensions=v3\n[dn]\nCN=kubernetes\n[v3]\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier=0102030405\n";
+  const made = Bun.spawnSync(["openssl", "req", "-x509", "-days", "99", "-key", `${box.dir}${PKI}/ca.key`, "-config", "/dev/stdin"], {
+    stdin: Buffer.from(config),
+  });
+  const keyId = () => new x509.X509Certificate(readText(`${PKI}/ca.crt`)!).getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
+  put("ca", { cert: made.stdout.toString() });
+  await ensureMany(EVERYTHING, FACTS, OPTIONS);
+  const leaves = CERTS.filter(({ ca }) => ca === "ca");
+  for (const gone of [[], leaves]) {
+    for (const { file } of gone) for (const ending of ["crt", "key"]) removeFile(`${PKI}/${file}.${ending}`);
+    removeFile(`${PKI}/ca.crt`);
+    expect((await ensureMany(EVERYTHING, FACTS, OPTIONS)).written).toEqual(["ca", ...gone.map(({ name }) => name)]);
+    expect(keyId()).toBe("0102030405");
+  }
 });
 
 test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and kubeconfigs with it", async () => {

@@ -19,13 +19,14 @@ function text(pem: string): Promise<string> {
   return openssl(pem, "x509", "-noout", "-text", "-nameopt", "RFC2253");
 }
 
-/** `openssl verify` of a certificate against its CA, for a purpose. */
-async function verify(cert: string, ca: string, purpose: string): Promise<string> {
+/** `openssl verify` of a certificate against its CA, for a purpose; `strict`: as Python and Node ask it. */
+async function verify(cert: string, ca: string, purpose: string, strict = true): Promise<string> {
   const dir = mkdtempSync(join(tmpdir(), "verify-"));
   try {
     writeFileSync(join(dir, "ca.crt"), ca);
     writeFileSync(join(dir, "leaf.crt"), cert);
-    const run = await quiet`cd ${dir} && openssl verify -x509_strict -purpose ${purpose} -CAfile ca.crt leaf.crt`.nothrow();
+    const run =
+      await quiet`cd ${dir} && openssl verify ${strict ? ["-x509_strict"] : []} -purpose ${purpose} -CAfile ca.crt leaf.crt`.nothrow();
     return (run.stdout + run.stderr).trim();
   } finally {
     rmSync(dir, { recursive: true });
@@ -116,6 +117,44 @@ test("the issuer is the CA's subject byte for byte, in whatever string types an 
       expect(await verify(cert, ca, "sslclient")).not.toContain("unable to get local issuer");
       expect(await text(cert)).not.toContain("Authority Key Identifier");
     }
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
+
+/** What openssl's configuration says of the CA, of its leaf, and the CA's serial number. */
+const MADE_BEFORE: [who: string, ca: string, leaf: string][] = [
+  [
+    "kubeadm 1.35, whose key id is a SHA-256",
+    "subjectKeyIdentifier=0102030405060708090a0b0c0d0e0f1011121314",
+    "authorityKeyIdentifier=keyid",
+  ],
+  ["kubeadm with Go before 1.15, without a key id", "subjectKeyIdentifier=none", "authorityKeyIdentifier=none"],
+  ["openssl, whose leaves name the CA's serial number, too", "subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid,issuer:always"],
+];
+
+test.each(MADE_BEFORE)("a CA of %s, made again from its key, is the issuer of what it has signed", async (_, ca, leaf) => {
+  const { key, pub } = await keyPair("ECDSA-P256");
+  const dir = mkdtempSync(join(tmpdir(), "again-"));
+  try {
+    writeFileSync(join(dir, "ca.key"), key);
+    const head = "[req]\nprompt=no\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=utf8only\n[dn]\nCN=kubernetes\n[v3]\n";
+    writeFileSync(join(dir, "c"), `${head}basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n${ca}\n`);
+    writeFileSync(
+      join(dir, "l"),
+      `[v3]\n${leaf}\nsubjectAltName=DNS:m1\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n`,
+    );
+    await quiet`cd ${dir} && openssl req -x509 -key ca.key -config c -set_serial 77 -out old.crt`;
+    await quiet`cd ${dir} && openssl req -new -key ca.key -subj /CN=m1 -out csr`;
+    const before = (await quiet`cd ${dir} && openssl x509 -req -in csr -CA old.crt -CAkey ca.key -set_serial 5 -extfile l -extensions v3`)
+      .stdout;
+    const again = await issueCa(certRow("ca"), testFacts(), { key: { key, pub }, signed: before });
+    const isStrict = leaf !== "authorityKeyIdentifier=none";
+    expect(await verify(before, again.cert, "sslserver", isStrict)).toBe("leaf.crt: OK");
+    const raw = async (pem: string, what: string) => openssl(pem, "x509", "-noout", `-${what}`, "-nameopt", "dump_all,dump_der");
+    expect((await raw(before, "issuer")).replace("issuer", "subject")).toBe(await raw(again.cert, "subject"));
+    const ours = await issueClient({ cn: "someone" }, again, testFacts());
+    expect(await verify(ours.cert, again.cert, "sslclient")).toBe("leaf.crt: OK");
   } finally {
     rmSync(dir, { recursive: true });
   }
