@@ -5,7 +5,7 @@
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
-import { BACKUP, inOneLine } from "../shared/again.ts";
+import { inOneLine } from "../shared/again.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/etcd-location/etcd-place.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
 import { part1 } from "../shared/facts/course.ts";
@@ -24,7 +24,7 @@ import { aboutBundle, describe, markBackup, NO_SA } from "../shared/hand-over/ab
 import { BACKUP_MARK, notKept } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import { sayLeftBehind } from "../shared/hand-over/left-behind.ts";
-import { howToLock, unpackLine } from "../shared/hand-over/lock-options.ts";
+import { howToLock, tellCarry, tellKept } from "../shared/hand-over/lock-options.ts";
 import { openBundle } from "../shared/hand-over/open-bundle.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
@@ -33,7 +33,8 @@ import { certificatesDirOn } from "../shared/manifests/on-disk.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
-import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
+import { answer, done, mode, run, say, start } from "../shared/run.ts";
+import { told } from "../shared/run-events.ts";
 import { shell } from "../shared/shell-line.ts";
 
 export async function main(args: string[] = process.argv.slice(2)) {
@@ -56,7 +57,7 @@ async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
   lockNode({ onlyInRepair: true });
   const makeLock = howToLock(values);
-  const bundle = await toPack(values);
+  const { bundle, node } = await toPack(values);
   const ca = bundles.caOf(bundle.files);
   const out =
     values.out ?? `kube-pki-${ca.replace("sha256:", "").slice(0, 8)}-${day(new Date())}.age`;
@@ -71,18 +72,19 @@ async function pack(values: Values) {
   writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
   const packed = { path: typed(out), sha256: sha256Of(sealed) };
   markBackup(bundle.files, packed, { newest: true });
-  sayKept(out);
-  sayLeftBehind(
-    { bundle: out, opener: values["passphrase-file"] },
-    "When it is unpacked on every node that needs it",
-  );
-  tell("\ndone.  next: copy it into the kit's folder on each other control plane node; there:");
-  answer(unpackLine(out, ca, values));
+  // a file in memory is no change of this node; that all keys are in one belongs to the repair
+  told({ what: "act", line: `packed the shared keys into ${typed(out)}` });
+  const when = "When it is unpacked on every node that needs it";
+  sayLeftBehind({ bundle: out, opener: values["passphrase-file"] }, when);
+  const origin = bundle.manifest?.cluster?.controlPlanes ?? [];
+  const others = origin.filter((name) => name !== node?.name);
+  if (notKept(typed(out))) tellCarry({ bundle: out, ca, others }, values);
+  else tellKept({ bundle: out, ca, others }, values);
 }
 
 /** The keys that are here; says which. Errors: Refused where the CA is external: its key is not. */
-async function toPack(values: Values): Promise<bundles.Bundle> {
-  const { here } = await look(values);
+async function toPack(values: Values): Promise<Pick<Looked, "node"> & { bundle: bundles.Bundle }> {
+  const { here, node } = await look(values);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Refused("The cluster's CA is external: its key is not here to be packed", {
       hint:
@@ -94,14 +96,7 @@ async function toPack(values: Values): Promise<bundles.Bundle> {
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
   for (const line of describe(bundle.files)) say(line);
   if (signer.externalSigner) say(NO_SA);
-  return bundle;
-}
-
-/** Whether 05-verify counts this bundle as the backup. */
-function sayKept(out: string) {
-  const why = notKept(typed(out));
-  if (why) say(`${out} does not count as a backup: ${why}. A backup: ${BACKUP}`);
-  else say(`${out} counts as the backup of these keys: move it away from this machine`);
+  return { bundle, node };
 }
 
 async function unpack(file: string, values: Values) {
@@ -147,6 +142,8 @@ async function files(values: Values): Promise<string[]> {
 function hasSigner({ data, cluster }: PartialFacts): boolean {
   return data !== undefined && cluster !== undefined && isExternalSigner(data, cluster);
 }
+
+type Looked = Awaited<ReturnType<typeof look>>;
 
 /** The cluster of this machine, which may be no node, and what to do where its data is lost. */
 async function look(values: Values) {

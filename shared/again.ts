@@ -62,7 +62,7 @@ export function command(words: string, said: Said = {}): string {
 }
 
 /** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
-export const BACKUP = command("hand-over pack --out /root/keys.age");
+export const BACKUP = command("hand-over pack --generate --out /root/keys.age");
 
 /** A line as RUNBOOK.md has it, with what it takes of this. */
 export function withSaid(line: string, said: Said): string {

@@ -2,7 +2,7 @@
  * A mark that pack and unpack leave on a node for 05-verify: there is a backup of these keys. It holds no secret. Only a bundle that can stay
  * is a backup: one in memory, or in the kit's folder, travels and is deleted at the end of the repair.
  */
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { BACKUP, command } from "../again.ts";
 import { type Mark, readBytes, readMark, readText } from "../files/files.ts";
 import { isInMemory } from "../files/mounts.ts";
@@ -64,10 +64,18 @@ export function backupState(certificatesDir: string, bundle?: string): BackupSta
 
 const NO_MARK = "no backup of these keys was made with hand-over.ts pack on this node";
 
-/** The same as an answer for 05-verify. */
-export function backupAnswer(certificatesDir: string): string | { warning: string } {
+/** The same as an answer for 05-verify. `others`: names of the other control plane nodes; where one of them made the backup, its mark is enough. */
+export function backupAnswer(certificatesDir: string, others: readonly string[] = []): string | { warning: string } {
   const { fits, says } = backupState(certificatesDir);
-  return fits ? says : { warning: says };
+  if (fits) return says;
+  const [first] = others;
+  return { warning: first === undefined ? says : `${says}; if ${others.join(" or ")} made it: ${markLine({ from: first })}` };
+}
+
+/** Carries the mark from one control plane node to another: it is root's file there, as here, and names keys by their fingerprints. */
+export function markLine({ from, to }: { from: string; to?: never } | { to: string; from?: never }): string {
+  const [file, into] = [BACKUP_MARK, `${dirname(BACKUP_MARK)}/`];
+  return from === undefined ? shell`scp -p ${file} root@${to}:${into}` : shell`scp -p root@${from}:${file} ${into}`;
 }
 
 /** When the backup of the keys of this folder was made; undefined where there is none, or it holds other keys. */

@@ -1,9 +1,13 @@
-/** How the operator locks and opens a bundle: passphrases and age identities, by options or typed on the terminal. */
-import { command } from "../again.ts";
+/** How the operator locks and opens a bundle: passphrases and age identities, by options or typed on the terminal; and what comes after it was locked. */
+import { dirname } from "node:path";
+import { BACKUP, command } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
+import { typed } from "../options.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
+import { answer, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import { markLine, notKept } from "./backup-mark.ts";
 import { type Key, type Lock, type LockKind, recipientsIn } from "./sealed.ts";
 
 /** The options of hand-over.ts that decide it. */
@@ -37,8 +41,33 @@ export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: Lo
   return { passphrase: file === undefined ? ask("Passphrase of the bundle: ") : passphraseIn(file) };
 }
 
-/** The line with which others unpack what is locked so. `ca`: the fingerprint of the CA in it. */
-export function unpackLine(bundle: string, ca: string, { to, "passphrase-file": file }: LockOptions): string {
+/** What was packed. `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other control plane nodes, as far as they are known. */
+interface Packed {
+  bundle: string;
+  ca: string;
+  others: readonly string[];
+}
+
+/** What comes next where the bundle only travels. The line that others type stands alone on stdout. */
+export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) {
+  say(`${bundle} does not count as a backup: ${notKept(typed(bundle))}. A backup: ${BACKUP}`);
+  const files = [bundle, ...(options["passphrase-file"] === undefined ? [] : [options["passphrase-file"]])];
+  for (const name of others) say(shell`scp -p ${files} root@${name}:${dirname(typed(bundle))}/`);
+  tell("\ndone.  next: copy it into the kit's folder on each other control plane node; there:");
+  answer(unpackLine(bundle, ca, options));
+}
+
+/** The same where it is the backup: its mark is enough for the others. */
+export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
+  say(`${bundle} counts as the backup of these keys: move it away from this machine, and not to where what opens it is`);
+  say(`it brings them to another control plane node, too: ${unpackLine(bundle, ca, options)}`);
+  const known = others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";
+  tell(`\ndone.  next: move ${bundle} away${known || `, then ${command("05-verify")}`}`);
+  for (const to of others) answer(markLine({ to }));
+}
+
+/** The line with which others unpack what is locked so. */
+function unpackLine(bundle: string, ca: string, { to, "passphrase-file": file }: LockOptions): string {
   if (to) return command(shell`hand-over unpack --identity FILE --ca-hash ${ca} ${bundle}`);
   if (file === undefined) return command(shell`hand-over unpack --ca-hash ${ca} ${bundle}`);
   return command(shell`hand-over unpack --passphrase-file ${file} --ca-hash ${ca} ${bundle}`);

@@ -9,6 +9,7 @@ import { gone } from "../files/untrusted-file.ts";
 import { UNFINISHED } from "../files/write-steps.ts";
 import { BACKUP_MARK } from "../hand-over/backup-mark.ts";
 import { heldIn, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { typed } from "../options.ts";
 import { listed } from "../plain.ts";
 import { STASH } from "../salvage/stash.ts";
 import { shell } from "../shell-line.ts";
@@ -22,6 +23,7 @@ export interface ToDelete {
   why: string;
 }
 
+const SECRETS = "opens, or is, a bundle of all keys: when it is away from this machine";
 const MARKS = "/etc/kubernetes";
 const OURS = /^\.kube-pki-repair-/;
 const ROOT = "/root";
@@ -40,19 +42,20 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
     ...(stat(STASH) ? [on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
     ...unfinished(MARKS).map((path) => on(shell`rm -rf ${path}`, "not whole: a run was cut off here")),
     ...(stat(`${ROOT}/token.d`) ? [on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens")] : []),
-    ...secretFiles(hostEntry(ROOT)).map((name) =>
-      on(shell`shred -u ${ROOT}/${name}`, "opens, or is, a bundle of all keys: when it is away from this machine"),
+    ...[...new Set([ROOT, typed(".")])].flatMap((folder) =>
+      // what is in the kit's folder goes with it
+      folder === KIT ? [] : secretFiles(hostEntry(folder)).map((name) => on(shell`shred -u ${join(folder, name)}`, SECRETS)),
     ),
   ];
 }
 
 /** The kit's folder is memory of its own: with it goes all that is in it. */
-export function kits(): ToDelete {
-  const inside = [...secretFiles(KIT), ...(existsSync(join(KIT, "token.d")) ? ["token.d"] : [])];
+export function kits(kit = KIT): ToDelete {
+  const inside = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
   return {
     on: "every node",
     command: "cd / && umount /run/kube-pki-repair && rmdir /run/kube-pki-repair",
-    why: `the kit${inside.length > 0 ? `; here with secrets in it: ${listed(inside)}` : ""}`,
+    why: `the kit, with every passphrase, token and bundle in it${inside.length > 0 ? `; here: ${listed(inside)}` : ""}`,
   };
 }
 
@@ -97,13 +100,17 @@ const SECRET = /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(
 /** Bytes that are looked at; a bundle is larger, its first line is not. */
 const HEAD = 4096;
 
+/** What it opens shows only beside its bundle: it looks like nothing. */
+const OPENER = /(^|[-.])passphrase(\.txt)?$/;
+
 /** Names of regular files in this folder of this machine, not below it. */
 function secretFiles(folder: string): string[] {
   const names = gone(() => readdirSync(folder)) ?? [];
   return names.sort().filter((name) => {
     const path = join(folder, name);
     const info = gone(() => lstatSync(path));
-    return info?.isFile() && info.size <= LARGEST && SECRET.test(readFileSync(path).subarray(0, HEAD).toString("latin1"));
+    if (!info?.isFile() || info.size > LARGEST) return false;
+    return OPENER.test(name) || SECRET.test(readFileSync(path).subarray(0, HEAD).toString("latin1"));
   });
 }
 

@@ -1,4 +1,5 @@
 /** What a repair has changed, what it leaves to people, and what of it can be deleted: one screen at the end of part 5. Reads only. */
+import { BACKUP, command, inLines, type Todo } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KnownNode, readCluster } from "../facts/cluster.ts";
@@ -8,6 +9,7 @@ import { replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { exists, list, stat } from "../files/files.ts";
+import { backupState } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo } from "../pki/certificate.ts";
@@ -23,6 +25,8 @@ export interface WrapUp {
   changed: string[];
   /** For people; what a check has found is not said again. */
   left: string[];
+  /** What is done before anything is removed, in this order. */
+  next: Todo[];
   remove: ToDelete[];
 }
 
@@ -32,12 +36,27 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const here = [...onThisNode(node.name, cp?.dataFrom), ...(api ? await inCluster(api) : [])];
   const repair = cp && repairOf(cp);
   if (!repair && here.length === 0) return undefined;
-  if (!cp) return { changed: [], left: [], remove: [...here, kits()] };
+  const next = beforeRemoval(cp);
+  if (!cp) return { changed: [], left: [], next, remove: [...here, kits()] };
   const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => ({ name: metadata.name, uid: metadata.uid ?? "" }));
   const others = (nodes ?? cp.cluster.nodes).map(({ name }) => name).filter((name) => name !== node.name);
   const changed = repair ? [...trustChanges(cp), ...fileChanges(cp, repair), ...(nodes ? nodeChanges(repair, nodes) : [])] : [];
   const left = api ? await peopleToDo({ cp, api, renewed: [], caPem: clusterCa(cp.facts.certificatesDir) }) : [];
-  return { changed, left, remove: [...here, ...onOtherNodes(others), kits()] };
+  return { changed, left, next, remove: [...here, ...onOtherNodes(others), kits()] };
+}
+
+/** The transcripts lie in what is removed; and no old key is left to go back to. */
+function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
+  const page = {
+    command: command("report report.html"),
+    note: "the page about this repair, of the transcripts that lie in the rescue folders",
+  };
+  const report = cp ? page : { ...page, on: "a control plane node" };
+  const backup = {
+    command: BACKUP,
+    note: "in a terminal (ssh -t): it shows the passphrase once. Then move the file away from this machine",
+  };
+  return [...(rescueFolders().length > 0 ? [report] : []), ...(cp && !backupState(cp.facts.certificatesDir).fits ? [backup] : [])];
 }
 
 /** The checks have said why it does not answer. */
@@ -104,13 +123,14 @@ function nodeChanges({ data }: Repair, now: readonly Pick<KnownNode, "name" | "u
   return lines.flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${listed(names)}`] : []));
 }
 
-/** For a terminal: three headings, or fewer. */
-export function wrapUpText({ changed, left, remove }: WrapUp): string {
+/** For a terminal: four headings, or fewer. */
+export function wrapUpText({ changed, left, next, remove }: WrapUp): string {
   const width = Math.max(...remove.map(({ on }) => `on ${on}`.length));
   const lines = remove.map(({ on, command, why }) => `${`on ${on}`.padEnd(width)}  ${command}   # ${why}`);
   const parts: [string, string[]][] = [
     ["What has changed", changed],
     ["Left for you, beside what the checks say", left],
+    ["Next, in this order, before anything is deleted", inLines(next)],
     ["To delete, when nothing is missing any more", lines],
   ];
   return parts

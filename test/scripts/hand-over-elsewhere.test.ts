@@ -15,6 +15,11 @@ describe("05-verify", () => {
     using _box = node();
     put(keys);
     expect(backupAnswer(PKI)).toMatchObject({ warning: expect.stringContaining("no backup of these keys was made") });
+    expect(backupAnswer(PKI, ["m2", "m3"])).toEqual({
+      warning: expect.stringMatching(
+        /; if m2 or m3 made it: scp -p root@m2:\/etc\/kubernetes\/\.kube-pki-repair-backup \/etc\/kubernetes\/$/,
+      ),
+    });
     await pack();
     expect(backupAnswer(PKI)).toMatch(/^bundle\.age, \d{4}-/);
     expect(stat("/etc/kubernetes/.kube-pki-repair-backup")!.mode).toBe(0o644);
@@ -39,13 +44,15 @@ describe("a bundle that only travels", () => {
     put(keys);
     await main(["pack", "--to", recipient, "--out", travelling]);
     expect(box.said).toContain(
-      `${travelling} does not count as a backup: it is in memory, and gone when this machine is off. A backup: ./bunw scripts/hand-over.ts pack --out /root/keys.age`,
+      `${travelling} does not count as a backup: it is in memory, and gone when this machine is off. A backup: ./bunw scripts/hand-over.ts pack --generate --out /root/keys.age`,
     );
     await main(["unpack", travelling, "--identity", "/id", ...NAMED]);
     expect(backupAnswer(PKI)).toMatchObject({ warning: expect.stringContaining("no backup of these keys was made") });
 
     await main(["pack", "--to", recipient, "--out", "/root/keys.age"]);
-    expect(box.said).toContain("/root/keys.age counts as the backup of these keys: move it away from this machine");
+    expect(box.said).toContain(
+      "/root/keys.age counts as the backup of these keys: move it away from this machine, and not to where what opens it is",
+    );
     expect(backupAnswer(PKI)).toMatch(/^keys\.age, /);
     await main(["pack", "--to", recipient, "--out", travelling, "--force"]);
     expect(backupAnswer(PKI)).toMatch(/^keys\.age, /);

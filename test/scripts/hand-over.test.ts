@@ -9,7 +9,20 @@ import { packTar } from "../../shared/hand-over/bundle.ts";
 import { SHARED_FILES } from "../../shared/pki/certs.ts";
 import { mode } from "../../shared/run.ts";
 import { bundleOf, PKI, put } from "../pretend/bundles.ts";
-import { FILE, failOf, fingerprint, identity, keys, node, pack, putSealed, recipient, SLOW, unpack } from "../pretend/hand-over.ts";
+import {
+  FILE,
+  failOf,
+  fingerprint,
+  identity,
+  keys,
+  mountMemory,
+  node,
+  pack,
+  putSealed,
+  recipient,
+  SLOW,
+  unpack,
+} from "../pretend/hand-over.ts";
 
 describe("pack and unpack", () => {
   test(
@@ -17,21 +30,23 @@ describe("pack and unpack", () => {
     async () => {
       using box = node();
       put(keys);
-      await main(["pack", "--passphrase-file", "/passphrase", "--out", FILE]);
+      mountMemory("/run");
+      const travelling = "/run/bundle.age";
+      await main(["pack", "--passphrase-file", "/passphrase", "--out", travelling]);
       expect(box.answers.at(-1)).toBe(
-        `./bunw scripts/hand-over.ts unpack --passphrase-file /passphrase --ca-hash ${fingerprints(keys).ca} ${FILE}`,
+        `./bunw scripts/hand-over.ts unpack --passphrase-file /passphrase --ca-hash ${fingerprints(keys).ca} ${travelling}`,
       );
       const inRunbook = box.answers
         .at(-1)!
         .replace("/passphrase", "passphrase")
         .replace(/sha256:\w+/, "sha256:7d1f…")
-        .replace(FILE, "shared-keys.age");
+        .replace(travelling, "shared-keys.age");
       expect(await Bun.file(`${import.meta.dir}/../../RUNBOOK.md`).text()).toContain(`printed side-by-side\n${inRunbook}\n`);
-      expect(stat(FILE)!.mode).toBe(0o600);
+      expect(stat(travelling)!.mode).toBe(0o600);
       for (const name of SHARED_FILES) removeFile(`${PKI}/${name}`);
       removeFile("/etc/kubernetes/.kube-pki-repair-backup");
 
-      const again = () => main(["unpack", FILE, "--passphrase-file", "/passphrase", "--ca-hash", fingerprints(keys).ca!]);
+      const again = () => main(["unpack", travelling, "--passphrase-file", "/passphrase", "--ca-hash", fingerprints(keys).ca!]);
       await again();
       for (const name of SHARED_FILES) expect(readBytes(`${PKI}/${name}`)!).toEqual(Buffer.from(keys.get(name)!));
       expect(SHARED_FILES.filter((name) => stat(`${PKI}/${name}`)!.mode === 0o644)).toEqual([

@@ -127,11 +127,14 @@ test("a run that changes only the cluster keeps which objects; a backup on a goo
   expect(kept!.record.at(-1)!.objects).toMatchObject({ "PUT secrets": 1, "POST eviction": 1 });
 });
 
-test("a bundle that is packed in a repair is part of it", async () => {
+test("a bundle that is packed in a repair is part of it, also one in memory", async () => {
   using node = await pretendNode();
   using _etcd = await (await part1(node)).started;
   write(`${node.root}/root/passphrase`, "correct horse battery staple\n");
-  expect((await node.run("hand-over pack --passphrase-file passphrase --out keys.age", WAITS)).exitCode).toBe(0);
+  write(`${node.root}/run/kube-pki-repair/README.md`, "the kit");
+  write(`${node.root}/proc/self/mountinfo`, "23 22 0:30 / /run rw,nosuid,nodev - tmpfs tmpfs rw\n");
+  const pack = "hand-over pack --passphrase-file passphrase --out /run/kube-pki-repair/shared-keys.age";
+  expect((await node.run(pack, WAITS)).exitCode).toBe(0);
   expect(keptOn(node.root).map(({ run }) => run)).toEqual(["01-etcd", "hand-over-pack"]);
 });
 

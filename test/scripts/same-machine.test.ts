@@ -117,9 +117,9 @@ test("hand-over unpack on a control plane node without etcd data names the way o
   using node = await pretendNode();
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   for (const file of ["passphrase", "keys.age"]) cpSync(`${from.root}/root/${file}`, `${node.root}/root/${file}`);
-  const line = pack.stdout
-    .trim()
-    .replace(/^\.\/bunw scripts\/hand-over\.ts/, "hand-over")
+  const line = /hand-over\.ts unpack .*/
+    .exec(pack.stderr)![0]
+    .replace("hand-over.ts", "hand-over")
     .replace(/sha256:HASH/, certInfo(from.ca.cert).publicKeyHash);
   const { exitCode, stderr } = await node.run(line);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });

@@ -1,10 +1,15 @@
 /** The end of 05-verify after a repair: what has changed, what is left for people, and what to delete on which node. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync } from "node:fs";
+import { BACKUP } from "../../shared/again.ts";
+import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
+import { kits } from "../../shared/verify/to-delete.ts";
 import { clusterObjects, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
+import { sandbox } from "../pretend/sandbox.ts";
 import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
@@ -42,6 +47,7 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
   write(`${node.root}/root/identity`, "# created\nAGE-SECRET-KEY-1ABC\n");
   const token = `${["abcdef", "0123456789abcdef"].join(".")}\n# w1\n${before.cert}`;
   for (const file of ["token", "token.d/w1/token"]) write(`${node.root}/root/${file}`, token);
+  write(`${node.root}/root/passphrase`, "WHqAAKQ2TcV6b7t8\n");
   write(`${node.root}/root/notes.txt`, "nothing secret");
   const canary = { metadata: { labels: { "kube-pki-repair": "canary" } }, spec: { nodeName: "w2" }, status: { phase: "Succeeded" } };
   const run = await end(node, { "/api/v1/namespaces/kube-system/pods/kube-pki-repair-canary-w2": canary });
@@ -56,9 +62,47 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
     "m1: rm -rf /root/token.d",
     "m1: shred -u /root/identity",
     "m1: shred -u /root/keys.age",
+    "m1: shred -u /root/passphrase",
     "m1: shred -u /root/token",
   ]);
   expect(run.stdout).toContain("  Nodes that are gone: w9\n");
+});
+
+test("the report and the backup are named, in this order, before the first line that deletes", async () => {
+  using node = await repaired();
+  const { stdout } = await end(node);
+  const order = ["./bunw scripts/report.ts report.html", `\n  ${BACKUP}`, "rm -rf /root/kube-pki-repair-TIME", "umount"];
+  const places = order.map((words) => stdout.indexOf(words));
+  expect(places).not.toContain(-1);
+  expect(places).toEqual(places.toSorted((a, b) => a - b));
+});
+
+test("a backup of today's keys that another control plane node made is known here by its mark: it is not asked for again", async () => {
+  using node = await repaired();
+  const says = async () => (await end(node)).stdout;
+  expect(await says()).toContain(`  ${BACKUP}`);
+  const other = here(await pretendNode({ kind: "healthy control plane node" }));
+  cpSync(`${node.root}/etc/kubernetes/pki`, `${other.root}/etc/kubernetes/pki`, { recursive: true });
+  write(`${other.root}/root/pass`, "nine trees by the river\n");
+  expect(await other.run("hand-over pack --passphrase-file pass --out /root/keys.age")).toMatchObject({ exitCode: 0 });
+  cpSync(`${other.root}${BACKUP_MARK}`, `${node.root}${BACKUP_MARK}`);
+  expect(await says()).not.toContain("hand-over.ts pack");
+});
+
+test("on a worker the report is named, and where it is written", async () => {
+  using node = here(await pretendNode({ kind: "worker" }));
+  write(`${node.root}${RESCUE}/runs/x.txt`, "it said this\n");
+  const { stdout } = await node.run("05-verify");
+  expect(stdout).toContain("on a control plane node: ./bunw scripts/report.ts report.html ");
+  expect(stdout.indexOf("report.ts")).toBeLessThan(stdout.indexOf("rm -rf"));
+});
+
+test("what of the kit's folder opens a bundle, or is one, is named", () => {
+  using box = sandbox();
+  for (const [name, text] of Object.entries({ passphrase: "WHqAAKQ2TcV6b7t8\n", "shared-keys.age": AGE, "RUNBOOK.md": "# Runbook\n" }))
+    write(`${box.dir}/kit/${name}`, text);
+  write(`${box.dir}/kit/token`, `${["abcdef", "0123456789abcdef"].join(".")}\n# w1\n`);
+  expect(kits(`${box.dir}/kit`).why).toEndWith("here: passphrase, shared-keys.age, token");
 });
 
 test("where no repair has left anything, 05-verify ends as before", async () => {
