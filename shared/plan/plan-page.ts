@@ -17,7 +17,7 @@ export function planAsPage(plan: Plan): string {
   const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;
   const made = plan.made.toISOString();
   return `<!doctype html>
-<html lang="en" data-made="${asHtml(`${plan.node} ${made}`)}">
+<html lang="en" data-made="${asHtml(`${plan.node} ${made}`)}" data-estimate="${span(plan.seconds)}">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '${hashOf(style)}'; script-src '${hashOf(script)}'; base-uri 'none'; form-action 'none'">
@@ -28,26 +28,39 @@ export function planAsPage(plan: Plan): string {
 </head>
 <body>
 <div class="page">
-<header>
-<h1>${asHtml(title)}</h1>
-<p class="made">Made on ${asHtml(plan.node)}, <time>${made.slice(0, 16).replace("T", " ")}</time> UTC, of what this node sees${plan.kubernetes ? `; Kubernetes ${asHtml(plan.kubernetes)}` : ""}</p>
-<p class="aim">${asHtml(plan.aim ?? plan.verdict)}</p>
-${plan.aim ? `<p>00-assess: ${asHtml(plan.verdict)}</p>` : ""}
-${plan.parts.length > 0 ? `<p>${howTo(plan).map(inline).join("\n")}</p>` : ""}
-</header>
-${nodes(plan)}
-${plan.first.map(note).join("\n")}
-<div id="progress" role="status"></div>
-<main>
-${plan.parts.map(part).join("\n")}
-${plan.last.length > 0 ? `<section>\n<h2>Afterwards</h2>\n${plan.last.map(note).join("\n")}\n</section>` : ""}
-</main>
-<footer>kube-pki-repair ${asHtml(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>
+${inOnePiece(body(plan, title), plan)}
 </div>
 <script>${script}</script>
 </body>
 </html>
 `;
+}
+
+/** Names of nodes have dots and hyphens, and are read as one word. */
+function inOnePiece(html: string, { nodes, lost, away }: Plan): string {
+  const names = [...nodes.map(({ name }) => name), ...lost, ...away].toSorted((a, b) => b.length - a.length);
+  if (names.length === 0) return html;
+  const whole = new RegExp(`(?<![\\w.-])(?:${names.map(RegExp.escape).join("|")})(?![\\w-]|\\.\\w)`, "g");
+  return html.replaceAll(/>[^<]+</g, (text) => text.replaceAll(whole, '<span class="name">$&</span>'));
+}
+
+function body(plan: Plan, title: string): string {
+  return `<header>
+<h1>${asHtml(title)}</h1>
+<p class="made">Made on ${asHtml(plan.node)}, <time>${plan.made.toISOString().slice(0, 16).replace("T", " ")}</time> UTC, of what this node sees${plan.kubernetes ? `; Kubernetes ${asHtml(plan.kubernetes)}` : ""}</p>
+<p class="aim">${asHtml(plan.aim ?? plan.verdict)}</p>
+${plan.aim ? `<p>00-assess: ${asHtml(plan.verdict)}</p>` : ""}
+${plan.parts.length > 0 ? `<p>${howTo(plan).map(inline).join("\n")}</p>` : ""}
+</header>
+${nodes(plan)}
+${plan.first.map((one, index) => note(one, `note ${index + 1}`)).join("\n")}
+<div id="progress" hidden><progress id="bar" aria-label="Steps done"></progress><span id="count" role="status"></span><span id="clock"></span></div>
+<div id="said" class="unseen" role="status"></div>
+<main>
+${plan.parts.map(part).join("\n")}
+${plan.last.length > 0 ? `<section aria-labelledby="after">\n<h2 id="after">Afterwards</h2>\n${plan.last.map((one, index) => note(one, `the end, note ${index + 1}`)).join("\n")}\n</section>` : ""}
+</main>
+<footer>kube-pki-repair ${asHtml(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>`;
 }
 
 function hashOf(text: string): string {
@@ -67,34 +80,42 @@ function nodes({ nodes, lost, away }: Plan): string {
 }
 
 function part({ number, title, notes, steps, ifNot, undo }: PlanPart): string {
-  return `<section>
-<h2><span class="number">${number}</span>${asHtml(title)}</h2>
-${notes.map(note).join("\n")}
+  return `<section aria-labelledby="part-${number}">
+<h2 id="part-${number}"><span class="number">${number}</span>${asHtml(title)}</h2>
+${notes.map((one, index) => note(one, `part ${number}, note ${index + 1}`)).join("\n")}
 ${steps.map(step).join("\n")}
-${ifNot.length > 0 ? remedies(ifNot, undo) : ""}
+${ifNot.length > 0 ? remedies(number, ifNot, undo) : ""}
 </section>`;
 }
 
-function note({ text, commands }: Note): string {
-  return `<div class="note"><p>${asHtml(text)}</p>${lines(commands.map((text) => ({ text })))}</div>`;
+/** `of`: what its lines belong to, for those who hear the page. */
+function note({ text, commands }: Note, of: string): string {
+  return `<div class="note"><p>${asHtml(text)}</p>${lines(
+    commands.map((text) => ({ text })),
+    of,
+  )}</div>`;
 }
 
 function step(one: PlanStep): string {
-  return `<article class="step" id="step-${one.number}">
-<label><input type="checkbox" data-step="${one.number}" autocomplete="off"><span class="number">${one.number}</span><span class="does">${asHtml(one.does)}</span></label>
+  return `<article class="step" id="step-${one.number}" aria-labelledby="step-${one.number}-does">
+<label id="step-${one.number}-does"><input type="checkbox" data-step="${one.number}" autocomplete="off"><span class="number">${one.number}</span><span class="does">${asHtml(one.does)}</span></label>
 <p class="where">${asHtml(where(one))}</p>
 ${one.note ? `<p>${asHtml(one.note)}.</p>` : ""}
-${lines(one.lines)}
+${lines(one.lines, `step ${one.number}`)}
 <p class="about">${about(one).join(" ")}</p>
 </article>`;
 }
 
-function lines(all: readonly Line[]): string {
+/** Beside its line, a longer name would leave too little room for it. */
+const LONG = 24;
+
+function lines(all: readonly Line[], of: string): string {
   if (all.length === 0) return "";
+  const isLong = all.some(({ at = "" }) => at.length > LONG);
   const items = all.map(
     ({ at, text }) => `<div class="line">${at ? `<span class="at">${asHtml(at)}</span>` : ""}<pre><code>${marked(text)}</code></pre></div>`,
   );
-  return `<div class="lines">${items.join("\n")}</div>`;
+  return `<div class="lines${isLong ? " long" : ""}" data-of="${asHtml(of)}">${items.join("\n")}</div>`;
 }
 
 /** What has to be written in by hand shows. */
@@ -114,9 +135,9 @@ function about({ costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
 }
 
 /** The table of RUNBOOK.md's part. */
-function remedies(ifNot: PlanPart["ifNot"], undo: string): string {
+function remedies(number: number, ifNot: PlanPart["ifNot"], undo: string): string {
   const rows = ifNot.map(({ says, cause, remedy }) => `<dt>${inline(says)}</dt><dd>${inline(cause)}</dd><dd>→ ${inline(remedy)}</dd>`);
-  return `<details><summary>If a step does not end as it says</summary>
+  return `<details><summary>If a step of part ${number} does not end as it says</summary>
 <dl>${rows.join("\n")}</dl>
 ${undo ? `<p><b>Undo.</b> ${inline(undo)}</p>` : ""}
 </details>`;

@@ -1,18 +1,24 @@
 #!/usr/bin/env bun
-/** The page of `plan FILE.html` in a real browser: ticks stay, buttons copy, phones and printers show all of it, and it asks nobody. */
+/**
+ * The page of `plan FILE.html` in a real browser: ticks stay, buttons copy, phones and printers show all of it, keys and screen readers reach all
+ * of it, and it asks nobody. `PICTURES=DIR` before it keeps its pictures there.
+ */
 import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { run } from "../../../shared/run.ts";
-import { ADDRESS, type Objects } from "../../pretend/cluster.ts";
+import type { Objects } from "../../pretend/cluster.ts";
 import { MEMBER, pretendNode } from "../../pretend/node.ts";
 import { BROWSER_PACKAGES, type Browser, evaluate, openBrowser, resize, visit } from "../machine/browser.ts";
 import { installPackages } from "../machine/packages.ts";
+import { checkKeyboard, checkRoles } from "./page-hands.ts";
+import { checkLooks } from "./page-looks.ts";
+import { check, equal, isGreen } from "./page-said.ts";
 
 const HOME = join(import.meta.dir, "../../..");
+const PICTURES = process.env.PICTURES ?? join(tmpdir(), "kube-pki-repair-pictures");
 /** Somebody's own words, in a Node and in kubeadm's configuration. */
 const EVIL = '</title></code><script>window.evil = 1</script><img src="http://127.0.0.1:9/x" onerror="window.evil = 1">';
-
-let failures = 0;
 
 async function main() {
   await installPackages(BROWSER_PACKAGES);
@@ -27,35 +33,43 @@ async function main() {
   await checkTicks(browser, url);
   await checkCopies(browser, lines);
   for (const width of [320, 360, 768, 1280]) await checkWidth(browser, width);
+  await checkLooks(browser, { names: Object.values(NAMES), pictures: PICTURES });
+  await resize(browser, 1280);
+  await checkKeyboard(browser);
+  await checkRoles(browser);
   await checkPrint(browser, lines);
   await checkWithoutScript(browser, url, lines);
   await checkAlone(browser, url);
-  process.exitCode = failures === 0 ? 0 : 1;
+  process.exitCode = isGreen() ? 0 : 1;
 }
 
-/** Three control plane nodes and two workers, one of which says what it likes. */
+/** The names of the other nodes, as clouds and companies have them. */
+const NAMES = { m2: "cp2.lab.example", m3: "cp3.lab.example", w1: "worker-1.lab.example", w3: "ip-10-77-0-23.eu-1.internal" };
+
+/** Three control plane nodes and three workers, one of which says what it likes. */
 function cluster(objects: Objects) {
   const status = (ip: string) => ({ addresses: [{ type: "InternalIP", address: ip }] });
-  for (const name of ["m2", "m3"])
-    objects[`minions/${name}`] = JSON.parse(
-      JSON.stringify(objects["minions/m1"]).replaceAll('"m1"', `"${name}"`).replaceAll(ADDRESS, addressOf(name)),
-    );
-  Object.assign(objects["minions/w1"]!, { status: status("10.77.0.21") });
+  const copy = (from: string, name: string) => JSON.parse(JSON.stringify(objects[`minions/${from}`]).replaceAll(`"${from}"`, `"${name}"`));
+  for (const [key, name] of Object.entries(NAMES)) {
+    objects[`minions/${name}`] = copy(key.startsWith("m") ? "m1" : "w1", name);
+    Object.assign(objects[`minions/${name}`]!, { status: status(addressOf(key)) });
+  }
+  delete objects["minions/w1"];
   Object.assign(objects["minions/w2"]!, { status: status(EVIL) });
   const key = "configmaps/kube-system/kubeadm-config";
   const map = objects[key] as { data: Record<string, string> };
   map.data.ClusterConfiguration = map.data.ClusterConfiguration!.replace("clusterName: kubernetes", `clusterName: ${JSON.stringify(EVIL)}`);
 }
 
-const addressOf = (name: string) => `10.77.0.1${name.at(-1)}`;
+const addressOf = (name: string) => `10.77.0.${name.startsWith("m") ? 1 : 2}${name.at(-1)}`;
 
 function members() {
   return [
     MEMBER,
-    ...["m2", "m3"].map((name) => ({
-      id: `b${name}`.padEnd(16, "1").replace("m", "0"),
-      name,
-      peerURLs: [`https://${addressOf(name)}:2380`],
+    ...(["m2", "m3"] as const).map((key) => ({
+      id: `b${key}`.padEnd(16, "1").replace("m", "0"),
+      name: NAMES[key],
+      peerURLs: [`https://${addressOf(key)}:2380`],
     })),
   ];
 }
@@ -164,15 +178,6 @@ async function checkAlone(browser: Browser, url: string) {
   equal("no request leaves the page", asked.join(), "");
   const said = browser.events.filter(({ method }) => method === "Log.entryAdded" || method === "Runtime.exceptionThrown");
   equal("the browser has nothing to complain about", said.map(({ params }) => JSON.stringify(params)).join(), "");
-}
-
-function equal(name: string, got: unknown, wanted: unknown) {
-  check(name, got === wanted, `got ${JSON.stringify(got)}, wanted ${JSON.stringify(wanted)}`);
-}
-
-function check(name: string, ok: boolean, detail = "") {
-  if (!ok) failures++;
-  console.log(ok ? `ok: ${name}` : `not ok: ${name}: ${detail}`);
 }
 
 if (import.meta.main) await run(main);
