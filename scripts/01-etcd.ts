@@ -31,7 +31,7 @@ import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
-import { refuseWhileMemoryHasKeys, sayLostFiles } from "../shared/salvage/before-part-1.ts";
+import * as first from "../shared/salvage/before-part-1.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
 import { beforeEtcdStops, keepShown } from "../shared/static-pods/first-screen.ts";
 import { continueOthers } from "../shared/static-pods/held-manager.ts";
@@ -96,17 +96,19 @@ async function look(
   refuseExternalCa(cp);
   refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
-  const alive = await lookAtPeers(cp, actions, values["lost-on"]);
+  const lostOn = values["lost-on"];
+  const peers = await lookAtPeers(cp, actions, lostOn);
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
-  refuseWhereOthersLive(made, alive, values["lost-on"]);
   pod.refuseOtherFolder(cp);
   await containers(cp.node.runtimeEndpoint);
-  await refuseWhileMemoryHasKeys(made, cp);
-  await sayLostFiles(cp, { later: values["files-later"] });
+  await first.refuseWhileMemoryHasKeys(made, cp);
+  refuseWhereOthersLive(made, peers, lostOn);
+  first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
+  await first.sayLostFiles(cp, { later: values["files-later"] });
   const healthy = await isHealthy(cp, actions);
-  const others = quorumOf(cp.data.members, ({ id }) => alive.some((peer) => peer.id === id));
+  const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
   const imagesLater = values["images-later"];
   if (!healthy) await beforeEtcdStops(cp, { actions, others, imagesLater });
   return { cp, actions, healthy };
@@ -195,9 +197,11 @@ Options:
                      Make a new etcd CA and front-proxy CA where they are missing, but never the
                      cluster's CA or the service-account key. Only control plane nodes trust these
                      two CAs, so nothing else must be renewed.
-    --lost-on NODES  Other control plane nodes that you have looked at: the same keys are lost
-                     there, or what answers in their place is somebody else. Without it, no new key
-                     is made beside an etcd that runs, or seems to.
+    --lost-on NODES  Other control plane nodes that you have looked at, or that are lost for good:
+                     the same keys are lost there, or what answers in their place is somebody else.
+                     Without it, no new key is made beside an etcd that runs, or seems to, and no
+                     new CA while another node's controller-manager led last: it may have ca.key in
+                     memory.
     --files-later    Go on although files are lost that a living API server here has read and that
                      no script can make. Part 2 waits for them.
     --images-later   Go on although an image is not on this node: the kubelet pulls it.

@@ -57,7 +57,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
 
 /**
  * Errors: Refused where a member that is said to be lost answers: it may hold data that no other member has. `lostOn`: the operator has
- * looked, and what answers there with a certificate that proves nothing is somebody else.
+ * looked, and what answers there with nothing that proves it is somebody else.
  */
 export function refuseLiving(
   peers: readonly Peer[],
@@ -70,7 +70,8 @@ export function refuseLiving(
       lost,
       living.map(({ name }) => name),
     )}. If it shall go all the same, stop it first: there ${STOP_ETCD}`;
-  const { ours: [alive] = [], "another's": strangers = [] } = Object.groupBy(of, (peer) => shownBy(peer, cp.facts));
+  const { ours: [alive] = [], ...by } = Object.groupBy(of, (peer) => shownBy(peer, cp.facts));
+  const strangers = [...(by["another's"] ?? []), ...(by["no certificate"] ?? [])];
   if (alive)
     throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
       hint: `nothing was changed. R${repair([alive]).slice(1)}`,

@@ -111,18 +111,23 @@ export interface Peer extends Pick<Member, "id" | "isLearner"> {
   host: string;
   port: number;
   /**
-   * The certificate its etcd shows on the peer port; undefined where none answers. Not the client port: etcd serves clients only once it
+   * The certificate its etcd shows on the peer port; undefined where none is shown. Not the client port: etcd serves clients only once it
    * has a quorum.
    */
   servedPem: string | undefined;
+  /** It takes connections, and shows none: an etcd whose files are gone runs on so, and no answer of it comes through. */
+  isDeaf?: boolean;
 }
 
 /**
  * What a peer's address shows. Only a certificate of an etcd CA that this node has, or that a script has moved aside here, proves whose etcd
  * it is: anybody may answer at the address of a machine that is off.
  */
-export function shownBy({ servedPem }: Pick<Peer, "servedPem">, { certificatesDir }: ClusterFacts): "ours" | "another's" | "nothing" {
-  if (servedPem === undefined) return "nothing";
+export function shownBy(
+  { servedPem, isDeaf = false }: Pick<Peer, "servedPem" | "isDeaf">,
+  { certificatesDir }: ClusterFacts,
+): "ours" | "another's" | "no certificate" | "nothing" {
+  if (servedPem === undefined) return isDeaf ? "no certificate" : "nothing";
   return etcdCas(certificatesDir).some((pem) => signedBy(servedPem, pem)) ? "ours" : "another's";
 }
 
@@ -166,13 +171,14 @@ export function askAboutStrangers(strangers: readonly Peer[], { facts }: Pick<Co
     `What answers at ${open.map(at).join(", ")} may be etcd of ${peerNames(open)}, and nothing here proves it: ${matters}`,
     {
       hint:
-        `nothing was changed. It shows ${open.map(shownKey).join(", ")}; ${own}. Look at ${peerNames(open)}. If etcd runs there: ${honest}. ` +
+        `nothing was changed. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. Look at ${peerNames(open)}. If etcd runs there: ${honest}. ` +
         `If not, somebody else has that address: ${word}. If it is ${peerNames(open)}'s etcd all the same, ${wrong}`,
     },
   );
 }
 
 function shownKey({ servedPem }: Peer): string {
+  if (servedPem === undefined) return "no certificate, as an etcd does whose files are gone";
   return `the key ${infoOf(servedPem)?.publicKeyHash ?? "of no certificate that can be read"}`;
 }
 

@@ -11,7 +11,7 @@ import type { PkiAction } from "../pki/actions.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { servedPem } from "../pki/served.ts";
+import { NoCertificate, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
 import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./other-members.ts";
@@ -23,7 +23,7 @@ export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): 
   return await Promise.all(
     others.map(async (member) => {
       const { id, isLearner } = member;
-      return { id, isLearner, name: memberName(member), ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) };
+      return { id, isLearner, name: memberName(member), ...placeOf(member), ...(await shownAt(placeOf(member))) };
     }),
   );
 }
@@ -35,7 +35,7 @@ export async function ownEtcdRuns({ data, node, facts }: Pick<ControlPlaneNode, 
   const { host, port } = placeOf(own);
   // kubeadm has it listen for peers there, whatever URL its data has
   const place = { host: node.addresses.includes(host) ? host : facts.advertiseAddress, port };
-  return servesOurCa({ servedPem: await servedPemOrNone(place) }, facts);
+  return servesOurCa(await shownAt(place), facts);
 }
 
 /** Whether a peer's etcd shows a certificate of the etcd CA on this node's disk. */
@@ -49,35 +49,47 @@ export function answersPeers(peer: Pick<Peer, "servedPem">, facts: ClusterFacts)
   return servesOurCa(peer, facts) && isValidNow(certInfo(peer.servedPem!));
 }
 
-/** No answer means here that etcd does not run. */
-async function servedPemOrNone({ host, port }: { host: string; port: number }): Promise<string | undefined> {
+/** Where not even a connection is taken, etcd does not run, or is away. */
+async function shownAt({ host, port }: { host: string; port: number }): Promise<Pick<Peer, "servedPem" | "isDeaf">> {
   const [answer] = await Promise.allSettled([servedPem(host, port)]);
-  return answer.status === "fulfilled" ? answer.value : undefined;
+  if (answer.status === "fulfilled") return { servedPem: answer.value };
+  return { servedPem: undefined, isDeaf: answer.reason instanceof NoCertificate };
+}
+
+/** Members of etcd on other nodes, by what is seen of them from here. */
+interface OtherMembers {
+  /** Their etcd runs. */
+  alive: readonly Peer[];
+  /** It seems to: it takes connections, and shows no certificate. */
+  deaf: readonly Peer[];
 }
 
 /**
  * Says on which other control plane nodes etcd runs. Errors: Refused where one of them cannot share an etcd CA with this node, and where it
  * is not sure who answers, unless the operator has looked (`lostOn`).
  */
-export async function lookAtPeers(cp: ControlPlaneNode, actions: readonly PkiAction[], lostOn: readonly string[]): Promise<Peer[]> {
+export async function lookAtPeers(cp: ControlPlaneNode, actions: readonly PkiAction[], lostOn: readonly string[]): Promise<OtherMembers> {
   refuseUnknownNodes({ without: [], lost: lostOn }, cp);
   const peers = await peersOf(cp.data, cp.node.addresses);
   const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
   for (const { peer, shown } of seen) say(`${peer.name}, ${peer.host}: ${SHOWN[shown]}`);
   const which = (wanted: keyof typeof SHOWN) => seen.flatMap(({ peer, shown }) => (shown === wanted ? peer : []));
-  const [alive, strangers] = [which("ours"), which("another's")];
+  const [alive, deaf] = [which("ours"), which("no certificate")];
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
   const isKept = etcdCa?.todo === "keep";
   if (alive.length > 0 && !isKept) throw refuseNewCa(alive, etcdCa?.finding);
+  // under the CA that it has read, an etcd without its files is no other one
+  const strangers = [...which("another's"), ...(isKept ? [] : deaf)];
   askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
   const former = alive.filter((peer) => !servesOurCa(peer, cp.facts));
   if (former.length > 0)
     throw new Refused(`etcd on ${peerNames(former)} shows a certificate of another CA than etcd/ca.crt here`, { hint: otherCa().honest });
-  return alive;
+  return { alive, deaf };
 }
 
 const SHOWN = {
   ours: "etcd runs there",
+  "no certificate": "something takes connections and shows no certificate, as an etcd does whose files are gone",
   "another's": "a server answers, with a certificate that proves nothing here",
   nothing: "no etcd answers",
 };
@@ -124,19 +136,21 @@ function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refus
 }
 
 /**
- * A control plane node whose etcd runs has the shared keys, or had them a moment ago. They are copied, not replaced, unless the operator
- * says that they are lost there, too (`lostOn`). Errors: Refused, with the names of these nodes.
+ * Errors: Refused where etcd runs on another control plane node, or seems to, which may still have a key that is to be made new, unless the
+ * operator has looked there (`lostOn`).
  */
-export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Peer[], lostOn: readonly string[]) {
-  const open = alive.filter(({ name }) => !lostOn.includes(name));
+export function refuseWhereOthersLive(made: readonly Finding[], { alive, deaf }: OtherMembers, lostOn: readonly string[]) {
+  const running = [...alive, ...deaf];
+  const open = running.filter(({ name }) => !lostOn.includes(name));
   if (made.length === 0 || open.length === 0) return;
+  const runs = open.some((peer) => deaf.includes(peer)) ? "runs, or seems to," : "runs";
   const keys = made.map(({ name }) => name).join(", ");
   throw new Refused(
-    `etcd runs on ${peerNames(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
+    `etcd ${runs} on ${peerNames(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
     {
       hint:
         `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-        `If they are lost on all of these nodes as well: ${again({ "lost-on": alive.map(({ name }) => name) }, { of: "01-etcd" })}`,
+        `If they are lost on all of these nodes as well: ${again({ "lost-on": running.map(({ name }) => name) }, { of: "01-etcd" })}`,
     },
   );
 }

@@ -3,7 +3,7 @@
  * course. A plan is all of a course, 00-assess prints its beginning, and next.ts what is open behind a script's own task. Pure.
  */
 import { command, inArrows, type LeftOut, NOBODY, type Todo } from "../again.ts";
-import { isInternal } from "../pki/certs.ts";
+import { certRow, isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
 
 /** What decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not so. */
@@ -58,6 +58,8 @@ const several = ({ others = [] }: Known) => others.length > 0;
 const option = ({ lost = [] }: Known) => newCasOption(lost);
 /** Somebody beside the control plane nodes trusts what is made new. */
 const isNew = (known: Known) => option(known) === "--new-cas";
+/** All members need it at the same time: those under the old one refuse it. */
+const makesEtcdCa = ({ lost = [] }: Known) => ["etcd-ca", certRow("etcd-ca").file].some((name) => lost.includes(name));
 const onlyExpired = (known: Known) => known.expired === "all" && option(known) === "" && !known.found;
 const keepsTokens = ({ lost = [], oldKey = "lost" }: Known) => lost.includes("sa") && oldKey !== "lost";
 
@@ -68,6 +70,7 @@ export const TASKS = {
   "look-around":      { if: (known) => several(known) && isNew(known) },
   salvage:            { if: ({ found = false }) => found },
   "token-key":        { if: (known) => keepsTokens(known) && known.oldKey === "in tokens" },
+  "end-etcd":         { if: (known) => several(known) && makesEtcdCa(known) },
   "new-cas":          { if: isNew },
   "old-cas":          { if: (known) => option(known) === "" },
   "new-internal-cas": { if: (known) => option(known) === "--new-internal-cas" },

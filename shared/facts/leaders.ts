@@ -1,6 +1,8 @@
 /** Who led, and which kubelets were alive, when etcd's data was written. */
 import { hostOfHolder, LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/leader.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
+import { isNameless } from "../etcd-data/members.ts";
+import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
@@ -10,12 +12,40 @@ import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { readObject } from "../objects/stored.ts";
 import { readYaml } from "../yaml.ts";
+import type { KnownNode } from "./cluster.ts";
 import type { Repair } from "./repair.ts";
 
 /** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory. */
 export function leaderHost(data: EtcdData | undefined): string | undefined {
   const leader = data && storedLeader(data, "kube-controller-manager");
   return leader && hostOfHolder(leader.holder);
+}
+
+interface HereSeen {
+  data: EtcdData;
+  node: Pick<Node, "hostName" | "name" | "addresses">;
+  cluster: { nodes: readonly Pick<KnownNode, "name" | "names">[] };
+}
+
+/** Who led last, and not on this node. */
+interface LastLeader {
+  host: string;
+  /** The control plane nodes that it may be: one, or all of them where none has the name of that host. */
+  nodes: string[];
+}
+
+/**
+ * Of the controller-managers. Undefined where this node's led, or nobody; and where etcd has no other member: then the machine has got another
+ * name. A Lease decides which node is asked about, and no more.
+ */
+export function lastLeaderElsewhere({ data, node, cluster }: HereSeen): LastLeader | undefined {
+  const host = leaderHost(data);
+  const own = ownMember(data, node.addresses);
+  const names = data.members.flatMap((member) => (member === own || isNameless(member) ? [] : [member.name]));
+  if (host === undefined || [node.hostName, node.name].includes(host) || names.length === 0) return undefined;
+  const isCalled = (name: string) => name === host || cluster.nodes.some((known) => known.name === name && known.names.includes(host));
+  const called = names.filter(isCalled);
+  return { host, nodes: called.length > 0 ? called : names };
 }
 
 /** Nothing in this data was written later than `at`: etcd wrote to its log then, or the copy was made then, on this node. */

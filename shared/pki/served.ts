@@ -8,15 +8,22 @@ import { infoOf, shareCertificate, signedBy } from "./certificate.ts";
 /** A control plane node that is only slow must not look like one that has lost its keys. */
 const HANDSHAKE_MS = 10_000;
 
-/** The certificate that a server shows, also where it then refuses us. Errors: the connection's own. */
+/** It takes the connection, and shows no certificate: so does a server whose files are gone, or one that a signal has stopped. */
+export class NoCertificate extends Error {}
+
+/** The certificate that a server shows, also where it then refuses us. Errors: the connection's own; NoCertificate. */
 export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): Promise<string> {
   return new Promise((resolve, reject) => {
+    let taken = false;
     const to = { host, port, ...(isIP(host) ? {} : { servername: host }), rejectUnauthorized: false, timeout };
     const socket = connect(to, () => {
       resolve(socket.getPeerX509Certificate()!.toString());
       socket.destroy();
     });
-    socket.on("error", reject);
+    socket.on("connect", () => {
+      taken = true;
+    });
+    socket.on("error", (err) => reject(taken ? new NoCertificate(err.message, { cause: err }) : err));
     socket.on("timeout", () => socket.destroy(new Error(`${host}:${port} does not answer`)));
   });
 }

@@ -26,7 +26,7 @@ const NO_JOIN = "If part 3 printed no line, no worker has to join: skip this ste
 // biome-ignore-start format: tables
 const ETCD: Effort = {
   does: "Start etcd on its old data",
-  costs: "the control plane of this node stops, and its API is away until part 2; no workload restarts",
+  costs: "no workload restarts",
   seconds: [2, 20],
   longer: "it copies etcd's data once",
 };
@@ -49,6 +49,12 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     longer: "if it has to read a disk: minutes to hours",
   },
   "token-key": { does: "Compute the old public key of tokens", costs: "nothing; half a gigabyte of memory", seconds: [60, 120] },
+  "end-etcd": {
+    does: "End etcd there: its CA is made anew",
+    costs: NO_RESTART,
+    seconds: [0, 1],
+    note: "Only if no look has found etcd/ca.key on one of them: else it comes from there, by a hand-over",
+  },
   "new-cas": ETCD,
   "old-cas": ETCD,
   "new-internal-cas": ETCD,

@@ -7,6 +7,7 @@ import type { Course } from "../facts/course.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, firstNotes, lastNotes, type Note, notesBeforePart1 } from "./notes.ts";
+import { withOutage } from "./outage.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
 import { type PlanStep, stepsOf } from "./plan-steps.ts";
@@ -48,7 +49,9 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
   const { known, lost, user } = facts;
   const nodes = known ? planNodes(known, { here: assessed.node, without: [...lost.names, ...lost.away] }) : [];
   const { parts, blocks } = readRunbook(runbook);
-  const steps = assessed.course ? stepsOf(blocksOf(blocks, assessed.course, assessed.deep), nodes, facts) : [];
+  const several = nodes.some(({ role }) => role === "control plane node");
+  const all = assessed.course ? stepsOf(blocksOf(blocks, assessed.course, assessed.deep), nodes, facts) : [];
+  const steps = withOutage(all, { several, othersServe: facts.othersServe });
   const numbers = [...new Set(steps.map(({ part }) => part))];
   const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
   /** A line with a name that is none is left out. */

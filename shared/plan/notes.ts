@@ -1,7 +1,6 @@
 /** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
-import { STOP_ETCD } from "../etcd/peers.ts";
 import type { LostNodes } from "../facts/course.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
@@ -74,18 +73,11 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
   const others = lost[0]?.places.find(({ word }) => !word)?.where.replace("maybe on ", "");
   const inSecret = lost.some(({ places }) => places.some(({ word }) => word === "secret"));
   const isHope = course !== undefined && lost.length > 0;
-  const makesEtcdCa = deep?.keys.some(({ name, places }) => name === "etcd/ca" && !places.some(({ found }) => found)) ?? false;
-  const running = asked.nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
   const notes: [holds: boolean, text: string, commands: string[]][] = [
     [
       filesBack.length > 0,
       "Files are lost that cannot be rebuilt: bring them back before part 1, by any of these.",
       filesBack.map((line) => fromOther(narrow(line), asked)),
-    ],
-    [
-      running.length > 0 && makesEtcdCa,
-      `Part 1 refuses to make a new CA of etcd while etcd runs on ${listed(running)}: there the old one may still be. Only if it is lost on all of them, and nothing is left to salvage there, on each: ${STOP_ETCD}`,
-      [],
     ],
     [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
     [

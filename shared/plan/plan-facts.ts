@@ -3,7 +3,7 @@
 import { again, command, type LeftOut, leftNames, type Said } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
-import { refuseNoQuorum } from "../etcd/other-members.ts";
+import { type Peer, quorumOf, refuseNoQuorum } from "../etcd/other-members.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
@@ -19,6 +19,8 @@ export interface PlanFacts {
   /** Undefined where it cannot be read. */
   known: { cluster: Cluster; data: EtcdData } | undefined;
   lost: LostNodes;
+  /** Without this node, enough members of etcd go on. */
+  othersServe: boolean;
   /** Who the operator is on the nodes. */
   user: string;
   /** The operator's words of the cluster: each line of the plan that takes one has it. */
@@ -43,9 +45,14 @@ export async function factsForPlan(
 ): Promise<PlanFacts> {
   const known = cluster && data && { cluster, data };
   refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...said.worker]);
-  const nodes = cp ? await lostNodes(cp, { without, lost }, said["lost-on"]) : { ...NONE_LOST, names: lost, away: without };
+  const peers = cp ? await peersOf(cp.data, cp.node.addresses) : [];
+  const nodes = cp
+    ? await lostNodes(cp, { without, lost }, { lostOn: said["lost-on"], peers })
+    : { ...NONE_LOST, names: lost, away: without };
   const typed = { ...said, user: user === ROOT ? undefined : user };
-  return { known, lost: nodes, user, said: { ...typed, without: nodes.away, lost: nodes.names } };
+  const serves = ({ id }: { id: string }) => peers.some((peer) => peer.id === id && answersPeers(peer, cp!.facts));
+  const othersServe = cp !== undefined && quorumOf(cp.data.members, serves).isEnough;
+  return { known, lost: nodes, othersServe, user, said: { ...typed, without: nodes.away, lost: nodes.names } };
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
@@ -56,7 +63,12 @@ function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
   });
 }
 
-async function lostNodes(cp: ControlPlaneNode, named: LeftOut, lostOn: readonly string[]): Promise<LostNodes> {
+interface Looked {
+  lostOn: readonly string[];
+  peers: readonly Peer[];
+}
+
+async function lostNodes(cp: ControlPlaneNode, named: LeftOut, { lostOn, peers }: Looked): Promise<LostNodes> {
   refuseUnknownNodes(named, cp);
   const { lost } = named;
   const strange = leftNames(named).find((name) => !isName(name));
@@ -73,7 +85,6 @@ async function lostNodes(cp: ControlPlaneNode, named: LeftOut, lostOn: readonly 
   const out = await takenOut(cp);
   const { without: away, lost: names } = await leftOut(cp, named, out);
   if (names.length === 0) return { ...NONE_LOST, away };
-  const peers = await peersOf(cp.data, cp.node.addresses);
   refuseLiving(peers, { lost, lostOn }, cp);
   refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), lost);
   const silent = peers.filter((peer) => !names.includes(peer.name) && !answersPeers(peer, cp.facts)).map(({ name }) => name);

@@ -1,6 +1,6 @@
 /** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the lines to paste. */
 import { withSaid } from "../again.ts";
-import type { LostNodes } from "../facts/course.ts";
+import type { LostNodes, Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { shell } from "../shell-line.ts";
 import { ADDRESSES, carrying, DRY_RUN, EFFORTS, type Effort, KEPT, KIT, NEW_ONE } from "./effort.ts";
@@ -11,6 +11,8 @@ import type { Block } from "./runbook.ts";
 
 export interface PlanStep extends Effort {
   number: number;
+  /** Of RUNBOOK.md's fence; unset: it prepares one. */
+  task?: Task | undefined;
   /** "on" the nodes it is typed on; "to" those that get a file. */
   way: "on" | "to";
   /** Names. */
@@ -56,18 +58,20 @@ interface Around extends Pick<PlanFacts, "lost" | "user" | "said"> {
 }
 
 function stepsIn(block: Block, { nodes, lost, isKept, user, said }: Around): Placed[] {
-  const { part = 0, exit } = block;
+  const { part = 0, exit, task } = block;
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
     return [{ part, exit, ...KIT, ...onNodes(at, "to"), lines: kitLines(user, at, block.commands.join("\n  ")) }];
   }
   if (block.carry) {
     const [[from], to] = [nodesAt(nodes, block.carry.from), nodesAt(nodes, block.carry.to)] as const;
-    return [{ part, exit, ...carrying(block.carry.file), ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.carry.file) }];
+    return [
+      { part, exit, task, ...carrying(block.carry.file), ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.carry.file) },
+    ];
   }
   const at = nodesAt(nodes, block.on!).filter(isMeant(block));
   return inSteps(block.commands).map((commands, index, all) => ({
-    ...{ part, exit, ...effortOf(commands.at(-1)!, block, lost), ...onNodes(at, "on", block.sideBySide) },
+    ...{ part, exit, task, ...effortOf(commands.at(-1)!, block, lost), ...onNodes(at, "on", block.sideBySide) },
     ...(isKept && index === all.length - 1 ? { note: KEPT } : {}),
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),

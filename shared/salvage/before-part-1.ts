@@ -1,7 +1,8 @@
 /** Part 1 stops the control plane: what ends with it for good, or is lost already and would keep it from starting again, is named before. */
-import { again, inLines } from "../again.ts";
+import { again, command, inLines } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
+import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { lostHere, namerOf, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
@@ -57,5 +58,23 @@ export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: Con
     );
   throw new Fail(`${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`, {
     hint: "./bunw scripts/00-salvage.ts memory puts them back; then ./bunw scripts/00-assess.ts says how to go on",
+  });
+}
+
+/**
+ * Errors: Refused where a new CA is to be made, and the controller-manager of another control plane node led last, unless the operator has
+ * looked there, or gives it up (`lostOn`). Whether that node answers proves nothing: a process that is paused keeps what it has read.
+ */
+export function refuseWhileLeaderMayHaveKey(made: readonly Finding[], cp: ControlPlaneNode, lostOn: readonly string[]) {
+  // an expired CA is of no use, wherever its key is
+  const leader = made.some(({ name, state }) => name === "ca" && state !== "expired") ? lastLeaderElsewhere(cp) : undefined;
+  const open = leader?.nodes.filter((name) => !lostOn.includes(name)) ?? [];
+  if (!leader || open.length === 0) return;
+  const { host, nodes } = leader;
+  const on = nodes.join() === host ? host : `${host} (${nodes.length > 1 ? "one of " : ""}${nodes.join(", ")})`;
+  throw new Refused(`The controller-manager on ${on} led last: only its process may hold ca.key in memory`, {
+    hint:
+      `nothing was changed. Go there first: on ${open[0]} ${command("plan")}. ` +
+      `If ca.key is lost there, too, or ${open[0]} for good: ${again({ "lost-on": nodes }, { of: "01-etcd" })}`,
   });
 }

@@ -106,3 +106,13 @@ function decimal(hex: string) {
 function base64(text: string | Uint8Array) {
   return Buffer.from(text).toString("base64");
 }
+
+/** TLS: alert, fatal, internal error. */
+const ALERT = Buffer.from([0x15, 3, 3, 0, 2, 2, 80]);
+
+/** A member's etcd whose certificate files are gone: it takes each connection, and ends the handshake (crypto/tls, GetCertificate). */
+export function serveDeaf(hostname: string): Disposable {
+  const data = (socket: { end: (bytes: Buffer) => unknown }) => void socket.end(ALERT);
+  const servers = [2379, 2380].map((port) => Bun.listen({ hostname, port, socket: { data } }));
+  return { [Symbol.dispose]: () => servers.forEach((server) => void server.stop(true)) };
+}

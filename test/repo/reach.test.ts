@@ -27,7 +27,7 @@ const BUDGETS: Record<string, number> = {
   "hand-over": 109,
   "join-again": 77,
   "pack-kit": 19,
-  plan: 173,
+  plan: 174,
   report: 209,
 };
 

@@ -43,7 +43,7 @@ test("a member whose peer URL is localhost is on the machine of its client URLs,
 test("a shared key is not made anew beside a control plane node whose etcd runs, unless it is said to be lost there, too", () => {
   const alive = ["m2", "m3"].map((name) => ({ id: `${name}-id`, name, isLearner: false, host: "10.0.0.2", port: 2380, servedPem: "any" }));
   const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
-  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, alive, lostOn);
+  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, { alive, deaf: [] }, lostOn);
   expect(refuse([], [])).not.toThrow();
   expect(refuse(made, ["m2"])).toThrow("etcd runs on m3, which may still have sa");
   expect(refuse(made, ["m2", "m3"])).not.toThrow();
