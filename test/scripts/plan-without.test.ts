@@ -117,8 +117,8 @@ test("where nothing else is damaged and etcd answers on the others, the page tak
 test("the page as HTML says it, too", async () => {
   using node = await pretendNode(ASKED);
   await node.run(`plan ${node.root}/plan.html --lost m2`);
-  const page = node.read(`${node.root}/plan.html`);
-  expect(page).toContain("<li><b><span class="name">m2</span></b><span>lost for good: nothing is typed there</span></li>");
+  const page = node.read(`${node.root}/plan.html`).replaceAll(/<span class="name">(.*?)<\/span>/g, "$1");
+  expect(page).toContain("<li><b>m2</b><span>lost for good: nothing is typed there</span></li>");
   expect(page).toContain("takes the place of m2");
   expect(page).not.toContain(AT.m2);
 });
