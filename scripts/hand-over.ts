@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
  * The keys that all control plane nodes share, in one encrypted file: carried from one node to
- * another (RUNBOOK part 1), and kept as the backup (RUNBOOK, "Before it happens"). The file is a
- * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
+ * another (RUNBOOK part 1), and kept as the backup (RUNBOOK-MORE, "Before it happens"). The file
+ * is a plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
 import { inOneLine } from "../shared/again.ts";

@@ -2,7 +2,7 @@
 /**
  * On a control plane node whose etcd data is lost, before `kubeadm reset`: saves how its kubelet
  * was started, and writes the file with which `kubeadm join` starts it in the same way
- * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: each save has a folder of
+ * (RUNBOOK-MORE, "The same machine comes back"). Safe to run again: each save has a folder of
  * its own, and none is changed later. After the reset it makes the new save of the last one. It
  * refuses a node that lives: its line stands on another node's screen.
  */

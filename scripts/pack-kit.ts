@@ -12,7 +12,8 @@ import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
 import { refuseKitPlace, SUMS, writeKitFolder, writeKitTarball } from "../shared/kit/write-kit.ts";
-import { endOnSignal, run, say, start } from "../shared/run.ts";
+import { answer, endOnSignal, run, say, start } from "../shared/run.ts";
+import { shell } from "../shared/shell-line.ts";
 
 const HOME = resolve(import.meta.dir, "..");
 
@@ -24,9 +25,26 @@ async function main() {
   refuseKit();
   refuseKitPlace(out);
   endOnSignal();
-  if (/\.(tar\.gz|tgz)$/.test(out)) await packTarball(out, archs);
+  if (isTarball(out)) await packTarball(out, archs);
   else await packFolder(out, archs);
   say(`${values.out}: ${size(out)} MB, for ${archs.join(", ")}`);
+  if (isTarball(out)) answer(next(values.out));
+}
+
+function isTarball(out: string): boolean {
+  return /\.(tar\.gz|tgz)$/.test(out);
+}
+
+/** In the order of an emergency. What stops the kubelet costs nothing, and keeps the old keys alive. */
+function next(tarball: string): string {
+  return [
+    "next, if anything was deleted: on each control plane node, as root, before all else",
+    ...HOLD,
+    "then bring it to each node",
+    `ssh root@NODE '${UNPACK}' < ${shell`${tarball}`}`,
+    "then, on a control plane node, print all lines of the repair",
+    `cd ${KIT_FOLDER} && ./bunw scripts/plan.ts`,
+  ].join("\n");
 }
 
 function archsOf(words: string): Arch[] {
@@ -157,12 +175,23 @@ const OPTIONS = {
  */
 const CONTENTS = [
   ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
-  ...["RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"],
+  ...["RUNBOOK.md", "RUNBOOK-MORE.md", "README.md", "CHANGELOG.md", "LICENSE"],
 ];
 
-const START_HERE = `sha256sum -c SHA256SUMS | grep -v ": OK$"  # is the kit complete? no output: yes
-./bunw scripts/00-assess.ts             # reads only: what is damaged, and what comes next
-less RUNBOOK.md                         # the recovery, part by part
+/** As in part 0 of RUNBOOK.md, and in course.ts, which a laptop does not need. */
+const HOLD = [
+  "systemctl stop kubelet",
+  'for p in $(pgrep -x kube-controller); do grep -qE "pod[0-9a-f]{32}" /proc/$p/cgroup && ' +
+    "kill -STOP $p; done || true",
+];
+
+const START_HERE = `# Was anything deleted? Before all else, on each control plane node, as root: the old keys stay alive
+${HOLD.join("\n")}
+# Then, in this folder
+sha256sum -c SHA256SUMS | grep -v ": OK$"  # is the kit complete? no output: yes
+./bunw scripts/plan.ts                  # on a control plane node: all lines of the repair, ready to paste
+./bunw scripts/00-assess.ts             # on any node, reads only: what is damaged, and what comes next
+less RUNBOOK.md                         # the recovery, part by part; RUNBOOK-MORE.md: rare clusters, many nodes
 `;
 
 if (import.meta.main) await run(main);

@@ -22,7 +22,7 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
   const address = apiEndpoint(node.name, data);
   if (!address)
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data: its address is not known`, {
-      hint: 'run it on another control plane node, and write this node\'s localAPIEndpoint by hand: RUNBOOK 1, "If a mirror pod is gone"',
+      hint: 'run it on another control plane node, and write this node\'s localAPIEndpoint by hand: RUNBOOK-MORE "If a mirror pod is gone"',
     });
   const { configuration: stored, endpoint: controlPlaneEndpoint } = cluster;
   const configuration = { ...stored, ...(controlPlaneEndpoint && { controlPlaneEndpoint }) };

@@ -29,7 +29,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
     const status = await answerOf(peer, () => theirs.status());
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
-        hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK 1, "If a member has no data"`,
+        hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK-MORE "If a member has no data"`,
       });
     }
     if (status.isLearner) {
@@ -48,7 +48,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
     const [here, there] = await Promise.all([own.hashAt(revision), answerOf(peer, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
-        hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK 2, "The same machine comes back"`,
+        hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK-MORE "The same machine comes back"`,
       });
     }
     say(`${name}: same cluster, the same keys at revision ${revision}`);

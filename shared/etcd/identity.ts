@@ -104,6 +104,6 @@ function differs(what: string): OtherEtcd {
   return new OtherEtcd(`etcd answers, but it is not the one from before: ${what}`, {
     hint:
       "nothing was written to it. Move its manifest out again (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
-      'folder that step 1.1 read, then RUNBOOK 1, "If etcd comes up empty"',
+      'folder that step 1.1 read, then RUNBOOK-MORE "If etcd comes up empty"',
   });
 }

@@ -100,7 +100,7 @@ export async function refuseLearner(client: EtcdClient, { data, facts }: Pick<Co
   throw new Fail("This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it", {
     hint:
       `on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then this script again here. ` +
-      `Or stop its kubelet and its etcd, take it out there with ${out}, and RUNBOOK 2, "The same machine comes back"`,
+      `Or stop its kubelet and its etcd, take it out there with ${out}, and RUNBOOK-MORE "The same machine comes back"`,
   });
 }
 

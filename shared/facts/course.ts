@@ -122,14 +122,14 @@ export function newCasOption(lost: readonly string[]): "" | "--new-internal-cas"
 }
 
 /** What takes the place of part 1 where etcd is not on the control plane nodes. */
-export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
+export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK-MORE "If etcd is external"`;
 
 /** What takes the place of part 1; where etcd is the static pod that kubeadm makes, part 1 is right. */
 const INSTEAD_OF_PART_1 = {
   "static pod": undefined,
   unknown: undefined,
   elsewhere: KUBEADM_CERTS,
-  unit: `./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK 1, "If etcd is a unit of this node"`,
+  unit: `./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK-MORE "If etcd is a unit of this node"`,
 };
 
 interface EtcdRuns {

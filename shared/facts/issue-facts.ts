@@ -65,7 +65,7 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
   const found = own ?? (peer && { host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "", port: peer.port });
   if (!found?.host) {
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {
-      hint: 'copy its manifest from another control plane node: RUNBOOK 1, "If a mirror pod is gone"',
+      hint: 'copy its manifest from another control plane node: RUNBOOK-MORE "If a mirror pod is gone"',
     });
   }
   if (!node.addresses.includes(found.host)) {

@@ -39,7 +39,7 @@ export function withoutDataFail(found: WithoutData, node: Node | undefined, data
   if (found.etcd.runs === "unit") return new Refused(whyWithoutData(found, dataDir), { hint: UNIT_BY_HAND });
   const commands = withoutDataSteps(found, node).map(bare);
   const about = found.etcd.runs === "elsewhere" ? "If etcd is external" : "If a member has no data";
-  return new Refused(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK 1, "${about}"` });
+  return new Refused(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK-MORE "${about}"` });
 }
 
 /** The same for scripts that need no facts of this node. */
@@ -136,5 +136,5 @@ function whereDataIs(): string[] {
 
 /** How the other control plane nodes go on without this one. */
 export function withoutNode(name: string): string {
-  return shell`./bunw scripts/02-control-plane.ts --lost ${name}   # on another control plane node, if the data is gone for good: RUNBOOK 1, "If a member has no data"`;
+  return shell`./bunw scripts/02-control-plane.ts --lost ${name}   # on another control plane node, if the data is gone for good: RUNBOOK-MORE "If a member has no data"`;
 }

@@ -79,7 +79,7 @@ export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; 
 
 const sign = (certificatesDir: string) => [
   `put the external CA's ca.key into ${certificatesDir} for the time of the repair, then run ./bunw scripts/00-assess.ts again`,
-  `or: kubeadm certs generate-csr --config FILE   # then have the CA sign these CSRs: RUNBOOK 1, "If the cluster's CA is external"`,
+  `or: kubeadm certs generate-csr --config FILE   # then have the CA sign these CSRs: RUNBOOK-MORE "If the cluster's CA is external"`,
 ];
 
 /** Errors: Fail where a file is missing that only the external CA can issue. */
@@ -150,6 +150,6 @@ export function refuseOwnCertificate(known: Known) {
   if (!main || attempt(() => signedBy(readable(main.path) ?? "", ca)) === true) return;
   const own = certPath(certRow("apiserver"), known.facts.certificatesDir);
   throw new Refused(`The API server shows a certificate of its own, --tls-cert-file=${main.path}, and not one of the cluster's CA`, {
-    hint: `nothing was changed. RUNBOOK 2, "If the API server has a certificate of its own": for the time of the repair ${shell`--tls-cert-file=${own}`}, and its key`,
+    hint: `nothing was changed. RUNBOOK-MORE "If the API server has a certificate of its own": for the time of the repair ${shell`--tls-cert-file=${own}`}, and its key`,
   });
 }

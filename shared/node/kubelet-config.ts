@@ -120,7 +120,7 @@ function kubeletGone(file: string): Refused {
   return new Refused(
     `The kubelet's configuration is gone: "${file}" is missing, and etcd's data is here (${ETCD_MEMBER}), so this is a control plane node`,
     {
-      hint: "kubeadm writes it again, out of etcd's data: RUNBOOK 0, \"If the kubelet's folder is gone, too\": ./bunw scripts/00-assess.ts --kubeadm-config >/root/kubeadm.yaml, then kubeadm init phase kubelet-start --config /root/kubeadm.yaml && systemctl stop kubelet, then this again",
+      hint: "kubeadm writes it again, out of etcd's data: RUNBOOK-MORE \"If the kubelet's folder is gone, too\": ./bunw scripts/00-assess.ts --kubeadm-config >/root/kubeadm.yaml, then kubeadm init phase kubelet-start --config /root/kubeadm.yaml && systemctl stop kubelet, then this again",
     },
   );
 }

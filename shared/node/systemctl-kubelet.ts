@@ -101,7 +101,7 @@ function losesFlags(names: readonly string[], lost: readonly string[], pid: numb
   return new Fail(`The kubelet would be started without ${names.map((name) => `--${name}`).join(", ")}${end}: ${why}`, {
     hint:
       `never start this kubelet before the file is back${pid ? `. It still runs and has the file's variables: ${save}` : ""}. ` +
-      `A backup has it, or another node: there --node-ip and --hostname-override are that node's own. RUNBOOK 0, "A kubelet without its files"`,
+      `A backup has it, or another node: there --node-ip and --hostname-override are that node's own. RUNBOOK-MORE "A kubelet without its files"`,
   });
 }
 
@@ -120,7 +120,7 @@ function cannotStart(why: string, more: string): Fail {
   return new Fail(`The kubelet cannot start: ${why}`, {
     hint: [
       "bring it back first: systemctl cat kubelet shows what the kubelet reads.",
-      `${more} RUNBOOK 0, "A kubelet without its files"`,
+      `${more} RUNBOOK-MORE "A kubelet without its files"`,
     ].join(""),
   });
 }

@@ -37,7 +37,7 @@ export function readSeal(seal: string): { byPlugin: boolean; name: string; words
 
 export const CONFIG_FIRST = "bring the EncryptionConfiguration back first, from a backup or another control plane node";
 
-const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK 1, "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
+const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
 
 /** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */
 export function readObject<T>(data: EtcdData, path: string): T | undefined {

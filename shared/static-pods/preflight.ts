@@ -135,7 +135,7 @@ function roomInEtcd({ cp, part, isFull }: Coming): Seen {
   const lines = makeRoom({ certificatesDir: cp.facts.certificatesDir, revision: cp.data.revision });
   if (part === 1) return { warns: `${FULL}. Part 2 cannot go on so. Between parts 1 and 2, when etcd runs: ${lines}` };
   return {
-    refuses: new Refused(FULL, { hint: `nothing was changed. ${lines}. RUNBOOK 2, "If etcd's database is full"; then this again` }),
+    refuses: new Refused(FULL, { hint: `nothing was changed. ${lines}. RUNBOOK-MORE "If etcd's database is full"; then this again` }),
   };
 }
 

@@ -159,6 +159,6 @@ function mirrorPods({ data, node }: Place): ProvedPod[] {
 
 function noMirrorPod(name: string, { node }: ControlPlaneNode): Fail {
   return new Fail(`Cannot find the mirror pod of ${name} on "${node.name}" in etcd's data`, {
-    hint: `take ${name}.yaml from another control plane node, change the node's name and addresses in it, put it into ${node.kubelet.staticPodPath}: RUNBOOK 1, "If a mirror pod is gone"`,
+    hint: `take ${name}.yaml from another control plane node, change the node's name and addresses in it, put it into ${node.kubelet.staticPodPath}: RUNBOOK-MORE "If a mirror pod is gone"`,
   });
 }

@@ -24,7 +24,7 @@ export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
   const same = cluster.nodes.filter(({ name, uid }) => uids.get(name) === uid);
   if (same.length === 0) {
     throw new Fail(`The API serves ${uids.size} Nodes, and none of the ${cluster.nodes.length} that etcd's data has`, {
-      hint: 'RUNBOOK 1, "If etcd comes up empty"',
+      hint: 'RUNBOOK-MORE "If etcd comes up empty"',
     });
   }
   const others = cluster.nodes.filter((node) => !same.includes(node)).map(({ name }) => name);
@@ -111,7 +111,7 @@ async function withoutApiServer({ node, data, facts }: ControlPlaneNode, nodes: 
 }
 
 /** What a node that is not for `join` says of itself, and the way on. */
-export const OF_WINDOWS = 'Windows, by its label: join is for Linux. By hand: RUNBOOK 3, "A Windows node"';
+export const OF_WINDOWS = 'Windows, by its label: join is for Linux. By hand: RUNBOOK-MORE "A Windows node"';
 
 /** Of those that have to join: the `silent` ones, or all. */
 export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: Silent | undefined) {

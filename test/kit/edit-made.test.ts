@@ -1,4 +1,4 @@
-/** RUNBOOK.md, "If you must edit": its line is typed in a kit's folder, and what the script then makes is edited. */
+/** RUNBOOK-MORE.md, "If you must edit": its line is typed in a kit's folder, and what the script then makes is edited. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,12 +16,12 @@ const kit = join(folder, "kit");
 await packFolder(kit, [OWN_ARCH]);
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const runbook = readFileSync(join(import.meta.dir, "../../RUNBOOK.md"), "utf8");
+const runbook = readFileSync(join(import.meta.dir, "../../RUNBOOK-MORE.md"), "utf8");
 const section = runbook.split("\n## If you must edit\n")[1]!.split("\n## ")[0]!;
 const sed = /^sed -i .*$/m.exec(section)?.[0] ?? "no line of sed";
 const NAME = "api.example.com";
 
-test("one more SAN, by the line of RUNBOOK.md: part 2 of the edited kit issues a certificate that has it", async () => {
+test("one more SAN, by the line of RUNBOOK-MORE.md: part 2 of the edited kit issues a certificate that has it", async () => {
   await $`sh -c ${sed}`.cwd(kit).quiet();
   const sums = await $`sha256sum -c SHA256SUMS 2>/dev/null | grep -v ": OK$"`.cwd(kit).nothrow().text();
   expect(sums.trim()).toBe("shared/pki/certs.ts: FAILED");

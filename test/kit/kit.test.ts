@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $, Glob } from "bun";
 import { packFolder } from "../../scripts/pack-kit.ts";
+import { HOLD } from "../../shared/facts/course.ts";
 import { OWN_ARCH } from "./own-arch.ts";
 
 const home = join(import.meta.dir, "../..");
@@ -14,9 +15,16 @@ const bare = { PATH: "/usr/bin:/bin" };
 await packFolder(kit, [OWN_ARCH]);
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test("the kit's sums are right, and START-HERE is three lines", async () => {
+test("the kit's sums are right", async () => {
   await $`sha256sum --quiet -c SHA256SUMS`.cwd(kit).env(bare).quiet();
-  expect(readFileSync(`${kit}/START-HERE.txt`, "utf8").trim().split("\n")).toHaveLength(3);
+});
+
+test("START-HERE says in ten lines what comes first: stop the kubelet as part 0 does, then the plan", () => {
+  const lines = readFileSync(`${kit}/START-HERE.txt`, "utf8").trim().split("\n");
+  expect(lines.length).toBeLessThanOrEqual(10);
+  const typed = lines.filter((line) => !line.startsWith("#"));
+  expect(typed.slice(0, 2)).toEqual(HOLD.map(({ command }) => command));
+  expect(typed.findIndex((line) => line.startsWith("./bunw "))).toBe(typed.findIndex((line) => line.includes("scripts/plan.ts")));
 });
 
 test("the kit has the packages that run and none that only develop", () => {

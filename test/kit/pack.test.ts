@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
-import { packFolder, packTarball } from "../../scripts/pack-kit.ts";
+import { packFolder, packTarball, UNPACK } from "../../scripts/pack-kit.ts";
 import { type Arch, BUN_VERSION, NODES_BUN } from "../../shared/kit/nodes-bun.ts";
 import { onNode } from "../pretend/no-node.ts";
 import { type FakeCommand, fakePath } from "../pretend/programs.ts";
@@ -50,7 +50,12 @@ const brings = (file: string): FakeCommand => ({ command: `npm pack --silent ${S
 test("nothing of the kit depends on the machine: packed anew, without any program, from the cache, it is the same", async () => {
   cpSync(real, kept, { recursive: true });
   const { exitCode, said, calls } = await pack(["--arch", OWN_ARCH, "--out", join(folder, "other.tar.gz")]);
-  expect([exitCode, said, calls]).toEqual([0, expect.stringMatching(/other\.tar\.gz: \d+ MB, for \S+\n$/), []]);
+  expect([exitCode, said, calls]).toEqual([0, expect.stringMatching(/^.*other\.tar\.gz: \d+ MB, for \S+$/m), []]);
+  // what to type next stands there: first what keeps the old keys alive, then the line to each node, then the plan
+  const next = said.slice(said.indexOf("\nnext"));
+  expect(next).toContain(`\nssh root@NODE '${UNPACK}' < ${join(folder, "other.tar.gz")}\n`);
+  expect(["systemctl stop kubelet", "ssh root@NODE", "scripts/plan.ts"].map((words) => next.split(words).length)).toEqual([2, 2, 2]);
+  expect(next.trimEnd()).toEndWith("./bunw scripts/plan.ts");
   expect(Buffer.compare(readFileSync(join(folder, "other.tar.gz")), readFileSync(tarball))).toBe(0);
 });
 

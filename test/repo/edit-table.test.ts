@@ -1,4 +1,4 @@
-/** Where RUNBOOK.md and CONTRIBUTING.md send a person who edits: each file is there, and declares that name. */
+/** Where RUNBOOK-MORE.md and CONTRIBUTING.md send a person who edits: each file is there, and declares that name. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { blank } from "./sources.ts";
@@ -50,7 +50,7 @@ test("a file that is not there, and a name that is only called or only in a comm
 });
 
 test.each([
-  ["RUNBOOK.md", "If you must edit", 10],
+  ["RUNBOOK-MORE.md", "If you must edit", 10],
   ["CONTRIBUTING.md", "Where does a change go?", 4],
 ] as const)("%s, %s: every file is there and declares every name", async (page, heading, atLeast) => {
   const hops = hopsOf(await Bun.file(join(home, page)).text(), heading);

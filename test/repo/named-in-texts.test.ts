@@ -10,7 +10,7 @@ import { helpOf, SCRIPTS } from "./help.ts";
 import { lineOf, type Source } from "./sources.ts";
 
 const HOME = join(import.meta.dir, "../..");
-const PAGES = ["README.md", "RUNBOOK.md", "CONTRIBUTING.md", "CHANGELOG.md", "shared/README.md"];
+const PAGES = ["README.md", "RUNBOOK.md", "RUNBOOK-MORE.md", "CONTRIBUTING.md", "CHANGELOG.md", "shared/README.md"];
 const files = [...PAGES, "bunw", ...["scripts/*", "shared/**/*.ts"].flatMap((glob) => [...new Glob(glob).scanSync(HOME)].sort())];
 const sources: Source[] = await Promise.all(files.map(async (path) => ({ path, text: await Bun.file(join(HOME, path)).text() })));
 const runbook = sources.find(({ path }) => path === "RUNBOOK.md")!.text;
@@ -80,7 +80,11 @@ test("what a printed line takes of what was said, by again.ts, is what its scrip
 /** Headings, and what a paragraph or a cell of a table begins with in bold. */
 const titlesOf = (text: string) =>
   [...text.matchAll(/^#+ (?:\d\S* )?(.+)$|(?:^|\| )\*\*([^*\n]+?)[.:?]?\*\*/gm)].map(([, heading, bold]) => (heading ?? bold)!);
-const titles = new Set(sources.filter(({ path }) => path.endsWith(".md")).flatMap(({ text }) => titlesOf(text)));
+const pages = sources.filter(({ path }) => path.endsWith(".md"));
+const titles = new Set(pages.flatMap(({ text }) => titlesOf(text)));
+/** Of the page that is named before it; of any page, where none is. */
+const isTitle = (name: string, page?: string) =>
+  page ? titlesOf(pages.find(({ path }) => path === `${page}.md`)!.text).includes(name) : titles.has(name);
 const steps = new Set(readRunbook(runbook).parts.flatMap((part) => part.steps.map((step) => step.split(" ")[0]!)));
 
 /** Pages of kubernetes.io and etcd.io. */
@@ -90,14 +94,16 @@ const ELSEWHERE = ["Manual Rotation of CA Certificates", "Disaster recovery"];
 function wrongPlaces({ path, text }: Source): string[] {
   const page = path.endsWith(".md");
   const prose = page ? text.replace(/^```[\s\S]*?^```|`[^`\n]*`/gm, (span) => span.replace(/[^\n]/g, " ")) : text;
-  const inCode = /RUNBOOK(?:\.md)?(?: \d(?:\.\d)?)?,? "([^"$\n]+)"|RUNBOOK(?:\.md)?,? (?!"|\d|part)([A-Z][\w' ]+)/g;
-  const named = [...prose.matchAll(page ? /(?<=[\s(])"([A-Z][^"\n]* [^"\n]*)"/g : inCode)].map((match) => ({
+  const inCode =
+    /(RUNBOOK(?:-MORE)?)(?:\.md)?(?: \d(?:\.\d)?)?,? \\?"([^"$\n\\]+)\\?"|(RUNBOOK(?:-MORE)?)(?:\.md)?,? (?!"|\d|part)([A-Z][\w' ]+)/g;
+  const named = [...prose.matchAll(page ? /(?<=[\s(])()"([A-Z][^"\n]* [^"\n]*)"/g : inCode)].map((match) => ({
     index: match.index,
-    name: (match[1] ?? match[2])!,
+    of: match[1] || match[3],
+    name: (match[2] ?? match[4])!,
   }));
   const numbered = [...prose.matchAll(page ? /(?<![\w.-])([0-5]\.\d)(?![\w.]| s\b)/g : /\b(?:RUNBOOK(?:\.md)?|steps?) ([0-5]\.\d)\b/g)];
   return [
-    ...named.filter(({ name }) => !titles.has(name) && !ELSEWHERE.includes(name)),
+    ...named.filter(({ name, of }) => !isTitle(name, of) && !ELSEWHERE.includes(name)),
     ...numbered.map(({ 1: name, index }) => ({ name: name!, index })).filter(({ name }) => !steps.has(name)),
   ].map(({ index, name }) => `${path}:${lineOf(text, index)}: ${name}`);
 }
@@ -105,8 +111,10 @@ function wrongPlaces({ path, text }: Source): string[] {
 test("a section and a step that are not there are seen, in a page and in code", () => {
   const page = 'See "Clean up", "On many moons" and 4.9; 0.2 s later v1.30.\n```sh\n"No such place" 5.9\n```\n';
   expect(wrongPlaces({ path: "a.md", text: page })).toEqual(["a.md:1: On many moons", "a.md:1: 4.9"]);
-  const code = 'hint: \'RUNBOOK 1, "If etcd is gone"\', mend: "RUNBOOK Clean out" or "RUNBOOK Clean up"; // as in step 3.9\n';
+  const code = 'hint: \'RUNBOOK-MORE "If etcd is gone"\', mend: "RUNBOOK Clean out" or "RUNBOOK Clean up"; // as in step 3.9\n';
   expect(wrongPlaces({ path: "a.ts", text: code })).toEqual(["a.ts:1: If etcd is gone", "a.ts:1: Clean out", "a.ts:1: 3.9"]);
+  // on the other page
+  expect(wrongPlaces({ path: "a.ts", text: 'RUNBOOK "If etcd is external"; RUNBOOK-MORE Clean up' })).toHaveLength(2);
 });
 
 test("each section and step of RUNBOOK.md that a page, a hint or a --help names is there", () => {

@@ -1,4 +1,4 @@
-/** Each promise of README.md and RUNBOOK.md stands there, and somebody holds it. */
+/** Each promise of README.md, RUNBOOK.md and RUNBOOK-MORE.md stands there, and somebody holds it. */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";

@@ -1,9 +1,9 @@
 /**
- * What README.md and RUNBOOK.md promise, each in their words, and who holds it: a test by words of its title, `scenario NAME` of the lab, or
+ * What README.md, RUNBOOK.md and RUNBOOK-MORE.md promise, each in their words, and who holds it: a test by words of its title, `scenario NAME` of the lab, or
  * one of the lab's checks. A new promise is a row here; promises.test.ts is red where the words, the test or the scenario are gone.
  */
 export interface Promised {
-  page: "README.md" | "RUNBOOK.md";
+  page: "README.md" | "RUNBOOK.md" | "RUNBOOK-MORE.md";
   /** As it stands there, line ends apart. */
   words: string;
   /** "FILE: words of the title", "scenario NAME", or "check FILE". */
@@ -12,6 +12,7 @@ export interface Promised {
 
 const readme = (words: string, ...held: string[]): Promised => ({ page: "README.md", words, held });
 const runbook = (words: string, ...held: string[]): Promised => ({ page: "RUNBOOK.md", words, held });
+const more = (words: string, ...held: string[]): Promised => ({ page: "RUNBOOK-MORE.md", words, held });
 
 // biome-ignore format: a table
 export const PROMISES: Promised[] = [
@@ -51,13 +52,13 @@ export const PROMISES: Promised[] = [
   runbook("No key and no token is in them.", "test/scripts/kept-runs.test.ts: a secret in a transcript would be seen, of each kind", "test/shared/redact.test.ts: looks like a secret"),
   runbook("Do not put the kit on the disk: its free blocks still hold the deleted files", "test/kit/kit-folder.test.ts: writes no block of a disk", "test/kit/bunw.test.ts: the kit writes nothing into the home"),
   runbook("You may repeat it, also after a reboot: your own files stay there as long as the memory does.", "test/kit/kit-folder.test.ts: may be repeated: the operator's files stay"),
-  runbook("So the line accepts that folder only if root has made it with mode 0700.", "test/kit/kit-folder.test.ts: line refuses %s, shows it, and puts nothing there"),
-  runbook("`./bunw` also refuses files of other users, files that others can write, and files that `SHA256SUMS` does not name.", "test/kit/bunw.test.ts: refuses"),
-  runbook("`./bunw` takes no settings from outside either: no `bunfig.toml`, no `.env`, no `BUN_OPTIONS`", "test/kit/bunw.test.ts: bunw takes no variables out of an .env", "test/kit/bunw.test.ts: the kit names its own settings"),
-  runbook("A path that you type is refused where another user decides what is there", "test/shared/files/operator-files.test.ts: ", "test/repo/typed-paths.test.ts: says whether it is a path, and for what"),
-  runbook("| 1 etcd | each control plane node, the first one first | safe to repeat |", "test/typed/parts.test.ts: parts 1 and 2: etcd and the API come back, and run again each changes no byte"),
-  runbook("| 2 Control plane | each control plane node | safe to repeat |", "test/typed/parts.test.ts: part 2: the API comes back, and run again changes no byte"),
-  runbook("`03-join` goes on where it was stopped, or rolls back by itself", "scenario join-cut-off", "test/typed/parts.test.ts: a join puts every file back", "test/scripts/wrong-hands-signals.test.ts: the kubelet goes on, and the next run waits for it"),
+  more("So the line accepts that folder only if root has made it with mode 0700.", "test/kit/kit-folder.test.ts: line refuses %s, shows it, and puts nothing there"),
+  more("`./bunw` also refuses files of other users, files that others can write, and files that `SHA256SUMS` does not name.", "test/kit/bunw.test.ts: refuses"),
+  more("`./bunw` takes no settings from outside either: no `bunfig.toml`, no `.env`, no `BUN_OPTIONS`", "test/kit/bunw.test.ts: bunw takes no variables out of an .env", "test/kit/bunw.test.ts: the kit names its own settings"),
+  more("A path that you type is refused where another user decides what is there", "test/shared/files/operator-files.test.ts: ", "test/repo/typed-paths.test.ts: says whether it is a path, and for what"),
+  more("| 1 etcd | each control plane node, the first one first | safe to repeat |", "test/typed/parts.test.ts: parts 1 and 2: etcd and the API come back, and run again each changes no byte"),
+  more("| 2 Control plane | each control plane node | safe to repeat |", "test/typed/parts.test.ts: part 2: the API comes back, and run again changes no byte"),
+  more("`03-join` goes on where it was stopped, or rolls back by itself", "scenario join-cut-off", "test/typed/parts.test.ts: a join puts every file back", "test/scripts/wrong-hands-signals.test.ts: the kubelet goes on, and the next run waits for it"),
   runbook("Refused: it is not for this node or cluster, or the names on its line are wrong; nothing was changed, and the same line again is refused again.", "test/typed/place.test.ts: on a worker each says", "test/typed/words.test.ts: a name that cannot be meant"),
   runbook("Only one that writes runs on a node at a time; a second one is locked out and names the first.", "test/scripts/wrong-hands-machine.test.ts: the second is kept out, the first goes on, and leaves no lock"),
   runbook("Ctrl-C, or an ssh that drops, leaves no half-written file. The script says what stays stopped; run the same line again.", "test/scripts/wrong-hands-signals.test.ts: every file is whole, and the next run keeps them all", "test/soak/cut-points.test.ts: ", "scenario interrupted"),
@@ -67,17 +68,17 @@ export const PROMISES: Promised[] = [
   runbook("mv DIR/sa-old.pub back into its place, and part 2 again", "test/typed/00-token-key.test.ts: the way back of retire"),
   runbook("| `hand-over pack --force` | FILE is overwritten", "test/shared/hand-over/hand-over-refuses.test.ts: to overwrite a file without --force"),
   runbook("Paused, it calls no node dead and evicts no pod.", "scenario pki-lost-alive", "test/scripts/no-eviction.test.ts: begins reduced"),
-  runbook("`00-assess` and `05-verify` name every process of a pod that is stopped, with the line that continues it, and parts 1 and 2 continue those.", "test/scripts/by-static-pod.test.ts: name a stopped process of kube-system with the line that continues it", "test/scripts/by-static-pod.test.ts: part 2 continues them, too"),
-  runbook("a bundle for recipients may come back only with `--ca-hash`", "test/shared/hand-over/hand-over-beside-keys.test.ts: takes a bundle for recipients only with a proof"),
-  runbook("`age -d FILE | tar -t` opens it without this kit", "check age-equal.ts"),
-  runbook("`05-verify` warns while there is no backup, or when the keys have changed since.", "test/shared/verify/verify-here.test.ts: backup"),
-  runbook("a bundle older than the cluster's CA is refused", "test/shared/hand-over/hand-over-beside-keys.test.ts: refuses a foreign bundle and a stale one"),
-  runbook("`--backup DIR` and `--bundle FILE` say what you keep elsewhere, and it looks whether that is still the same.", "test/shared/drill/drill.test.ts: the bundle is another one"),
-  runbook("`00-assess` and `05-verify` say on each control plane node what ends in the next 90 days, and which CA ends in the next year.", "test/scripts/05-verify-watch.test.ts: name what expires soon", "scenario ends-soon"),
-  runbook("The file has names and dates, no secret.", "test/shared/checks/metrics.test.ts: ", "scenario watched", "check metrics.ts"),
-  runbook("`unpack` writes those that are missing, all or none", "test/shared/hand-over/hand-over-beside-keys.test.ts: writes nothing where one file cannot be written"),
-  runbook("| `/var/lib/kubelet/config.yaml`, `kubeadm-flags.env` | – | never changed |", "test/scripts/kubelet-guard.test.ts: goes as far as its kubelet's certificate", "test/typed/parts.test.ts: never changed"),
-  runbook("Not of dry runs and refusals", "test/scripts/kept-runs.test.ts: a dry run, a refusal, a run that finds nothing to do"),
-  runbook("So the controllers that taint such nodes and evict their pods stay off until all nodes are back.", "test/scripts/no-eviction.test.ts: leaves it reduced while a worker is away", "test/typed/parts.test.ts: close names a node that does not renew its Lease"),
-  runbook("If you must edit", "test/kit/edit-made.test.ts: part 2 of the edited kit issues a certificate that has it", "test/repo/edit-table.test.ts: "),
+  more("`00-assess` and `05-verify` name every process of a pod that is stopped, with the line that continues it, and parts 1 and 2 continue those.", "test/scripts/by-static-pod.test.ts: name a stopped process of kube-system with the line that continues it", "test/scripts/by-static-pod.test.ts: part 2 continues them, too"),
+  more("a bundle for recipients may come back only with `--ca-hash`", "test/shared/hand-over/hand-over-beside-keys.test.ts: takes a bundle for recipients only with a proof"),
+  more("`age -d FILE | tar -t` opens it without this kit", "check age-equal.ts"),
+  more("`05-verify` warns while there is no backup, or when the keys have changed since.", "test/shared/verify/verify-here.test.ts: backup"),
+  more("a bundle older than the cluster's CA is refused", "test/shared/hand-over/hand-over-beside-keys.test.ts: refuses a foreign bundle and a stale one"),
+  more("`--backup DIR` and `--bundle FILE` say what you keep elsewhere, and it looks whether that is still the same.", "test/shared/drill/drill.test.ts: the bundle is another one"),
+  more("`00-assess` and `05-verify` say on each control plane node what ends in the next 90 days, and which CA ends in the next year.", "test/scripts/05-verify-watch.test.ts: name what expires soon", "scenario ends-soon"),
+  more("The file has names and dates, no secret.", "test/shared/checks/metrics.test.ts: ", "scenario watched", "check metrics.ts"),
+  more("`unpack` writes those that are missing, all or none", "test/shared/hand-over/hand-over-beside-keys.test.ts: writes nothing where one file cannot be written"),
+  more("| `/var/lib/kubelet/config.yaml`, `kubeadm-flags.env` | – | never changed |", "test/scripts/kubelet-guard.test.ts: goes as far as its kubelet's certificate", "test/typed/parts.test.ts: never changed"),
+  more("Not of dry runs and refusals", "test/scripts/kept-runs.test.ts: a dry run, a refusal, a run that finds nothing to do"),
+  more("So the controllers that taint such nodes and evict their pods stay off until all nodes are back.", "test/scripts/no-eviction.test.ts: leaves it reduced while a worker is away", "test/typed/parts.test.ts: close names a node that does not renew its Lease"),
+  more("If you must edit", "test/kit/edit-made.test.ts: part 2 of the edited kit issues a certificate that has it", "test/repo/edit-table.test.ts: "),
 ];

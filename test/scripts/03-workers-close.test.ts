@@ -243,7 +243,7 @@ const w2IsWindows = (objects: Objects) => {
   const node = objects["minions/w2"] as { metadata: { labels?: Record<string, string> } };
   node.metadata.labels = { ...node.metadata.labels, "kubernetes.io/os": "windows" };
 };
-const BY_HAND = 'RUNBOOK 3, "A Windows node"';
+const BY_HAND = 'RUNBOOK-MORE "A Windows node"';
 
 test("03-workers: a Windows node is named with the way by hand, and close ends without waiting for it: nobody has said that it is away", async () => {
   using node = await afterPart2({ commands: RESTARTS, etcd: w2IsWindows });

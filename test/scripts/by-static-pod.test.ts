@@ -78,7 +78,7 @@ test("the line of older kits pauses all of them: `typed` sees it", () => {
 });
 
 test("no page and no program has a line that takes a process or a container by its name alone", async () => {
-  const paths = [...new Bun.Glob("{README.md,RUNBOOK.md,{scripts,shared}/**/*.{ts,yaml}}").scanSync(home)];
+  const paths = [...new Bun.Glob("{README.md,RUNBOOK.md,RUNBOOK-MORE.md,{scripts,shared}/**/*.{ts,yaml}}").scanSync(home)];
   const texts = await Promise.all(paths.map(async (path) => [path, await read(path)] as const));
   const byName = texts.flatMap(([path, text]) =>
     [...text.matchAll(/pkill -|killall |pidof |crictl (?:ps|pods) -q(?![^\n]*--label)[^\n]*/g)].map(([words]) => `${path}: ${words}`),

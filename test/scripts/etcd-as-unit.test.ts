@@ -16,7 +16,7 @@ const said = (by: string) =>
   new RegExp(
     `^etcd runs on this node as a systemd unit \\(/etc/systemd/system/etcd\\.service, data in /var/lib/etcd\\), as ${by} sets it up: this kit repairs etcd only `,
   );
-const HINT = /^nothing was changed\. \.\/bunw scripts\/00-assess\.ts says .*RUNBOOK 1, "If etcd is a unit of this node"$/;
+const HINT = /^nothing was changed\. \.\/bunw scripts\/00-assess\.ts says .*RUNBOOK-MORE "If etcd is a unit of this node"$/;
 
 const LINES = WRITERS.filter((line) => line !== "00-salvage");
 const CASES = MAKERS.flatMap((by) => [true, false].flatMap((wiped) => LINES.map((line) => ({ by, wiped, line }))));
@@ -40,7 +40,7 @@ test.each(MAKERS)(
     expect(stderr).toContain("still lost: ca.key, front-proxy-ca.key, sa.key: ");
     expect(stderr).not.toMatch(/etcd\/ca|01-etcd/);
     expect(stderr).toContain(
-      '\nif they are nowhere: ./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK 1, "If etcd is a unit',
+      '\nif they are nowhere: ./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK-MORE "If etcd is a unit',
     );
     expect(node.fingerprint()).toEqual(before);
   },

@@ -13,7 +13,7 @@ function byPlugin(objects: Objects) {
   for (const path of Object.keys(objects)) if (path.startsWith("configmaps/")) objects[path] = value();
 }
 
-const SECTION = 'RUNBOOK 1, "If a KMS plugin has encrypted ConfigMaps"';
+const SECTION = 'RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps"';
 
 test.each(["01-etcd --new-cas", "02-control-plane", "00-assess --kubeadm-config"])(
   "%s names the plugin, and no file to bring back",

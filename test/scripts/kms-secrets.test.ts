@@ -94,7 +94,10 @@ test("where nobody has the encryption configuration: it holds no key, so it is w
   rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { exitCode, stderr } = await node.run("02-control-plane");
-  expect([exitCode, stderr]).toEqual([3, expect.stringContaining("names only a KMS plugin holds no key, and RUNBOOK 0.6 has its lines")]);
+  expect([exitCode, stderr]).toEqual([
+    3,
+    expect.stringContaining("names only a KMS plugin holds no key, and has its lines in RUNBOOK-MORE Files that kubeadm never made"),
+  ]);
 });
 
 test("the Secret kubeadm-certs: no file opens it, and none is asked for", async () => {

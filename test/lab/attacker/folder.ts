@@ -63,6 +63,6 @@ export async function unpackLine(): Promise<string> {
   const lines = [...runbook.matchAll(/^ssh root@NODE '([^']*)' < kit\.tar\.gz/gm)].map(([, line]) => line!);
   if (lines.length === 1) return lines[0]!;
   throw new Fail(`RUNBOOK.md unpacks the kit in ${lines.length} lines, not in one`, {
-    hint: 'see "Before you start", and test/lab/attacker/folder.ts',
+    hint: "see its part 0, and test/lab/attacker/folder.ts",
   });
 }

@@ -139,9 +139,9 @@ async function checkGates(fleet: Fleet) {
   await expectCalls(fleet, "an unreachable control plane node stops the playbook", dead, [[["cp1", "cp2"], STOPS[0]![1]]], 2);
 }
 
-/** The shell loop, read from RUNBOOK.md; it is for two workers, one after the other. */
+/** The shell loop, read from RUNBOOK-MORE.md; it is for two workers, one after the other. */
 async function checkLoop(fleet: Fleet) {
-  const section = (await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()).split("**The loop**")[1]!.split("\n## ")[0]!;
+  const section = (await Bun.file(`${import.meta.dir}/../../../RUNBOOK-MORE.md`).text()).split("**The loop**")[1]!.split("\n## ")[0]!;
   const loop = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, script]) => script).join("");
   const stops = [...FIRST, ...OTHERS].flatMap((node) => STOPS.map(([, call]): Line => [[node], call]));
   const looks = [...each([...FIRST, ...OTHERS, "w1", "w2"], LOOKS[1]), ...each(...SALVAGE)];

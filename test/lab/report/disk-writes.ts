@@ -1,4 +1,4 @@
-/** What the kit wrote to the nodes' disks: RUNBOOK.md, "Files", names all of it, for a block that is written may hold a deleted key. */
+/** What the kit wrote to the nodes' disks: RUNBOOK-MORE.md, "Files", names all of it, for a block that is written may hold a deleted key. */
 import { existsSync, lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { INTRUDER_HOME } from "../attacker/intruder.ts";
@@ -20,7 +20,7 @@ const OTHERS = [
   ...["/dev", "/proc", "/run", "/sys", "/mnt"],
 ];
 
-/** In the folders of others and elsewhere: what RUNBOOK.md says that the kit writes. */
+/** In the folders of others and elsewhere: what RUNBOOK-MORE.md says that the kit writes. */
 const OWN = [
   // "Watch it"
   /^\/(opt\/kube-pki-repair|var\/lib\/prometheus\/node-exporter)\//,

@@ -20,7 +20,7 @@ export const endsSoon: Scenario = {
   lines: [
     { title: "Most of a year passes", run: timePasses },
     { title: "The operator looks, and is told what ends", run: isTold },
-    { title: "The operator types the lines of RUNBOOK.md, What expires soon", run: renews },
+    { title: "The operator types the lines of RUNBOOK-MORE.md, What expires soon", run: renews },
   ],
 };
 

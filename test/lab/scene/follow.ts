@@ -1,9 +1,10 @@
 /** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { withSaid } from "../../../shared/again.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { type Block, type Place, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
+import { runbookPages } from "./runbook-block.ts";
 import { KIT, type Scene, type } from "./scene.ts";
 
 /** How the runbook is followed; by default as it is written, from the first part to the last. */
@@ -25,7 +26,7 @@ interface Following {
 
 /** Types each block where the runbook says, in the order of the page. Stops at the first failure, as an operator does. */
 export async function followRunbook(scene: Scene, tags: string[], options: Following = {}) {
-  const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text()));
+  const { blocks } = readRunbook(options.markdown ?? runbookPages());
   const follow: Follow = { ...options, scene, printed: "" };
   const known = options.without ? [...tags, "lost-nodes"] : tags;
   const meant = (block: Block) =>

@@ -8,18 +8,21 @@ import { CERTS } from "../../../shared/pki/certs.ts";
 import { KUBECONFIGS } from "../../../shared/pki/kubeconfigs.ts";
 
 const HOME = join(import.meta.dir, "../../..");
-const runbook = await Bun.file(join(HOME, "RUNBOOK.md")).text();
+const textOf = (page: string) => Bun.file(join(HOME, page)).text();
+const pages: Record<string, string> = { RUNBOOK: await textOf("RUNBOOK.md"), "RUNBOOK-MORE": await textOf("RUNBOOK-MORE.md") };
 
 /** What is wrong with where a row sends the operator. */
 function wrongWay(mend: string): string[] {
   const scripts = [...mend.matchAll(/\.\/bunw (scripts\/[\w-]+\.ts)/g)].map(([, script]) => script!);
   const lost = scripts.filter((script) => !existsSync(join(HOME, script)));
-  const place = /RUNBOOK (.+)$/.exec(mend)?.[1];
-  return [...lost, ...(place && !runbook.includes(place) ? [`RUNBOOK ${place}`] : []), ...(mend === "" ? ["nothing"] : [])];
+  const [named, page, place] = /(RUNBOOK(?:-MORE)?) (.+)$/.exec(mend) ?? [];
+  const isThere = !named || pages[page!]!.split("\n").some((line) => /^#+ /.test(line) && line.endsWith(` ${place}`));
+  return [...lost, ...(isThere ? [] : [named!]), ...(mend === "" ? ["nothing"] : [])];
 }
 
 test("a script, or a place of the runbook, that is not there is seen", () => {
   expect(wrongWay("./bunw scripts/09-none.ts, RUNBOOK No such part")).toEqual(["scripts/09-none.ts", "RUNBOOK No such part"]);
+  expect(wrongWay("RUNBOOK What expires soon")).toEqual(["RUNBOOK What expires soon"]);
 });
 
 test.each(Object.entries(KINDS))("%s: an id for programs, a severity, what still works, and a way that is there", (id, kind) => {

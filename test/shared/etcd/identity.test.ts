@@ -58,7 +58,7 @@ test.each<[string, Partial<EtcdState>, string]>([
 ])("an etcd that is healthy, but %s, is refused", async (_, different, what) => {
   const run = prove(different);
   await expect(run).rejects.toThrow(`etcd answers, but it is not the one from before: ${what}`);
-  await expect(run).rejects.toMatchObject({ hint: expect.stringContaining('RUNBOOK 1, "If etcd comes up empty"') });
+  await expect(run).rejects.toMatchObject({ hint: expect.stringContaining('RUNBOOK-MORE "If etcd comes up empty"') });
 });
 
 test("a key that etcd itself saw deleted since is no loss", async () => {
