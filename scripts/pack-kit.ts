@@ -35,7 +35,7 @@ function isTarball(out: string): boolean {
   return /\.(tar\.gz|tgz)$/.test(out);
 }
 
-/** In the order of an emergency. What stops the kubelet costs nothing, and keeps the old keys alive. */
+/** In the order of an emergency: what stops the kubelet keeps the old keys alive. */
 function next(tarball: string): string {
   return [
     "next, if anything was deleted: on each control plane node, as root, before all else",
@@ -185,13 +185,13 @@ const HOLD = [
     "kill -STOP $p; done || true",
 ];
 
-const START_HERE = `# Was anything deleted? Before all else, on each control plane node, as root: the old keys stay alive
+const START_HERE = `# Was anything deleted? First, as root, on each control plane node:
 ${HOLD.join("\n")}
-# Then, in this folder
+# then, in this folder
 sha256sum -c SHA256SUMS | grep -v ": OK$"  # is the kit complete? no output: yes
-./bunw scripts/plan.ts                  # on a control plane node: all lines of the repair, ready to paste
-./bunw scripts/00-assess.ts             # on any node, reads only: what is damaged, and what comes next
-less RUNBOOK.md                         # the recovery, part by part; RUNBOOK-MORE.md: rare clusters, many nodes
+./bunw scripts/plan.ts         # on a control plane node: all lines of the repair, to paste
+./bunw scripts/00-assess.ts    # on any node, reads only: what is damaged, and what comes next
+less RUNBOOK.md                # the recovery by hand; RUNBOOK-MORE.md: rare clusters, many nodes
 `;
 
 if (import.meta.main) await run(main);
