@@ -86,6 +86,13 @@ export const TASKS = {
   tokens:             { if: isNew, typed: (out) => command("04-sa-tokens", out), says: true },
   retire:             { if: keepsTokens, typed: (out) => command("04-sa-tokens retire", out), on: EACH },
   verify:             { if: always, typed: () => command("05-verify"), says: true },
+  report:             { if: always },
+  backup:             { if: always },
+  "backup-there":     { if: several },
+  "backup-away":      { if: always },
+  remove:             { if: always },
+  "verify-again":     { if: always },
+  "remove-kit":       { if: always },
 } as const satisfies Record<string, Row>;
 
 export type Task = keyof typeof TASKS;
@@ -96,7 +103,7 @@ export function isTask(word: string): word is Task {
   return Object.hasOwn(TASKS, word);
 }
 
-/** The way to the proof: from the damage, or from a later task on. */
+/** The way to the proof, and behind it: from the damage, or from a later task on. */
 export function courseFrom(known: Known, first: Task = "hold"): Course {
   const tasks = Object.keys(TASKS).filter(isTask);
   return tasks.slice(tasks.indexOf(first)).filter((task) => TASKS[task].if(known));

@@ -58,6 +58,9 @@ export function rescuedLog(rescue: Rescue): string {
   return `${rescue.dir}/etcd-wal`;
 }
 
+/** Types on a node: all its transcripts as a tar of plain files on stdout; an empty one where there are none. */
+export const PACK_RUNS = "cd /root && find . -path './kube-pki-repair-*/runs/*' -type f | tar -cf - -T -";
+
 /** All rescue folders on this node, newest first. */
 export function rescueFolders(): Rescue[] {
   return list(PARENT)

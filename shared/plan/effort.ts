@@ -88,6 +88,33 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     note: "First restart what part 4 named and left to you: bare pods, Jobs",
   },
   verify: { does: "Verify", costs: NOTHING, seconds: [1, 10] },
+  report: {
+    does: "Write the report",
+    costs: NOTHING,
+    seconds: [1, 15],
+    note: "It says what was lost and what came back, for those who were asleep. It ends with 2 where a check fails",
+  },
+  backup: {
+    does: "Make the backup of the keys",
+    costs: "nothing",
+    seconds: [1, 10],
+    note: "In a terminal: it shows the passphrase once. Write it down, and keep it elsewhere than the file",
+  },
+  "backup-there": { does: "Let the others know of the backup", costs: "nothing", seconds: [1, 2] },
+  "backup-away": {
+    does: "Remove the backup from the node",
+    costs: "nothing",
+    seconds: [0, 1],
+    note: "When keys.age lies where it is to stay",
+  },
+  remove: {
+    does: "Remove what the repair has kept",
+    costs: "for good: the old files and etcd's data from before are the way back",
+    seconds: [0, 2],
+    note: "When nothing is missing any more: that may be days from now",
+  },
+  "verify-again": { does: "Verify once more: nothing is left to warn of", costs: NOTHING, seconds: [1, 10] },
+  "remove-kit": { does: "Remove the kit, with every passphrase, token and bundle in it", costs: "nothing", seconds: [0, 1] },
 };
 // biome-ignore-end format: tables
 
@@ -99,6 +126,13 @@ export const KIT: Effort = {
 };
 
 export const ADDRESSES: Effort = { does: "Write the workers' addresses and names into a file", costs: "nothing", seconds: [0, 0] };
+
+export const GATHER: Effort = { does: "Bring the other nodes' transcripts", costs: NOTHING, seconds: [1, 2] };
+
+/** To the operator's machine. */
+export function fetching(file: string): Effort {
+  return { does: `Copy ${basename(file)}`, costs: "nothing", seconds: [1, 2] };
+}
 
 export function carrying(file: string): Effort {
   const note = basename(file) === "token" ? { note: NO_JOIN } : {};

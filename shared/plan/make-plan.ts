@@ -6,7 +6,7 @@ import type { Assessment } from "../assess/assessment.ts";
 import type { Course } from "../facts/course.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
-import { aimOf, firstNotes, lastNotes, type Note, notesBeforePart1 } from "./notes.ts";
+import { aimOf, firstNotes, type Note, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
 import { withOutage } from "./outage.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
@@ -31,9 +31,7 @@ export interface Plan {
   /** What comes before the first step. */
   first: Note[];
   parts: PlanPart[];
-  /** What comes after the last step. */
-  last: Note[];
-  /** The least and the most of all its steps. */
+  /** The least and the most of all its steps up to the proof. */
   seconds: readonly [number, number];
 }
 
@@ -54,6 +52,11 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
   const steps = withOutage(all, { several, othersServe: facts.othersServe });
   const numbers = [...new Set(steps.map(({ part }) => part))];
   const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
+  /** By the part that they stand before. */
+  const NOTES: Record<number, () => Note[]> = {
+    1: () => notesBeforePart1(assessed, { ...facts, nodes }),
+    [AFTER_PROOF]: () => notesBeforeEnd(steps, facts),
+  };
   /** A line with a name that is none is left out. */
   const pasteable = ({ text, commands }: Note) => ({
     text,
@@ -73,15 +76,16 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
     first: firstNotes(assessed, facts).map(pasteable),
     parts: numbers.map((number) => {
       const { title, ifNot, undo } = parts.find((part) => part.number === number)!;
-      const notes = number === FIRST_REPAIR ? notesBeforePart1(assessed, { ...facts, nodes }).map(pasteable) : [];
-      return { number, title, ifNot, undo, notes, steps: steps.filter(({ part }) => part === number) };
+      const notes = NOTES[number]?.() ?? [];
+      return { number, title, ifNot, undo, notes: notes.map(pasteable), steps: steps.filter(({ part }) => part === number) };
     }),
-    last: lastNotes(steps, facts).map(pasteable),
-    seconds: [0, 1].map((end) => steps.reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0)) as [number, number],
+    seconds: [0, 1].map((end) =>
+      steps.filter(({ part }) => part < AFTER_PROOF).reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0),
+    ) as [number, number],
   };
 }
 
-const FIRST_REPAIR = 1;
+const AFTER_PROOF = 6;
 
 /** Many nodes get a file of addresses, and twenty of them their turn at the same time. */
 function turns({ on, sideBySide }: PlanStep): number {

@@ -7,7 +7,7 @@ import { ROOT } from "./paste.ts";
 import type { PlanStep } from "./plan-steps.ts";
 
 export function planAsMarkdown(plan: Plan): string {
-  return [...head(plan), ...plan.parts.flatMap(part), ...after(plan.last), ...ifNot(plan.parts)].join("\n");
+  return [...head(plan), ...plan.parts.flatMap(part), ...ifNot(plan.parts)].join("\n");
 }
 
 /** Our sentences may hold names and words of others: no character of theirs makes a link, code or a table. */
@@ -42,7 +42,7 @@ export function howTo({ seconds, user }: Plan): string[] {
   const isRoot = user === ROOT;
   const who = isRoot ? "as root" : `as \`${user}\`, who may use sudo there without a password,`;
   return [
-    `All commands together take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`,
+    `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`,
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line may be repeated. Go on with the next step when one has ended as it says.",
@@ -59,10 +59,6 @@ function listOfNodes(nodes: Plan["nodes"]): string[] {
 
 export const LOST = "lost for good: nothing is typed there";
 export const AWAY = "away for now: nothing is typed there";
-
-function after(last: readonly Note[]): string[] {
-  return last.length > 0 ? ["## Afterwards", ...last.flatMap(note), ""] : [];
-}
 
 function note({ text, commands }: Note): string[] {
   return ["", `> ${escaped(text)}`, ...(commands.length > 0 ? ["", fence(commands)] : [])];

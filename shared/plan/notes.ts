@@ -111,9 +111,8 @@ function fromOther(line: string, { user, nodes }: Asked & { nodes: readonly Plan
 const NODE_TO_NODE =
   "The one with tar is for root's ssh from node to node: without that, hand-over.ts pack and unpack carry the keys, as in part 1, and admin.conf goes as they do.";
 
-/** How a machine takes the place of what is lost. Part 2 knows the lines: what it prints stays on its node. */
-export function lastNotes(steps: readonly (PlanStep & { part: number })[], { lost, user }: Asked): Note[] {
-  if (steps.length === 0) return [];
+/** Before what is kept of the repair is removed: how a machine takes the place of what is lost. Part 2 knows the lines: what it prints stays on its node. */
+export function notesBeforeEnd(steps: readonly (PlanStep & { part: number })[], { lost, user }: Asked): Note[] {
   const { names, controlPlanes } = lost;
   const [workers, part2] = [names.filter((name) => !controlPlanes.includes(name)), steps.find(({ part }) => part === 2)];
   const place = `a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}`;

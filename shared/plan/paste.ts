@@ -5,9 +5,10 @@
 import { basename, dirname } from "node:path";
 import { command } from "../again.ts";
 import { Fail, Refused } from "../fail.ts";
+import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { FEW } from "../plain.ts";
 import { forScp, programWord } from "../shell-line.ts";
-import type { PlanNode } from "./plan-nodes.ts";
+import { isName, type PlanNode } from "./plan-nodes.ts";
 
 export const ROOT = "root";
 
@@ -63,6 +64,29 @@ export function sshLines(user: string, nodes: readonly PlanNode[], command: stri
 /** The same, with what the command prints kept for the next step. */
 export function keptLine(user: string, { name, address }: PlanNode, command: string): Line {
   return { at: name, text: `line=$(ssh -n ${user}@${address} ${asRoot(user, inKit(command))})` };
+}
+
+/** ssh with a terminal: the command shows something there, or asks. It is pasted alone: what comes behind it would be its answer. */
+export function terminalLines(user: string, nodes: readonly PlanNode[], command: string): Line[] {
+  return nodes.map(({ name, address }) => ({ at: name, text: `ssh -t ${user}@${address} ${asRoot(user, inKit(command))}` }));
+}
+
+/** A file of this node, to the operator's machine. */
+export function toOperator(user: string, { name, address }: PlanNode, file: string): Line {
+  const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
+  const text =
+    user === ROOT ? `scp -p root@${forScp(address)}:${path} .` : `ssh -n ${user}@${address} ${sudo(user)}cat ${path} > ${basename(path)}`;
+  return { at: name, text };
+}
+
+/** The transcripts of these nodes, to one, each under its node's name: a node is believed by the file that it came in. */
+export function gatherLines(user: string, to: PlanNode, nodes: readonly PlanNode[], folder: string): Line[] {
+  const put = (name: string) => `cd ${KIT_PLACE} && mkdir -p -m 700 ${folder} && cat > ${folder}/${name}.tar`;
+  const there = (name: string) => (user === ROOT ? `"${put(name)}"` : `"${sudo(user)}sh -c '${put(name)}'"`);
+  const pipe = (address: string, name: string) =>
+    `set -o pipefail; ssh -n ${user}@${address} ${asRoot(user, PACK_RUNS)} | ssh ${user}@${to.address} ${there(name)}`;
+  const named = nodes.filter(({ name }) => isName(name));
+  return onEach(named, (address, name) => `(${pipe(address, name)})`, { named: `bash -c ${programWord(pipe("$0", "$1"))}` });
 }
 
 /** The line that was kept, typed on these nodes: this bash puts it in. A word that is quoted in it has no blanks: an IPv6 address. */
@@ -143,5 +167,5 @@ function sizes(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] 
 
 /** The kubelet, the processes and the cluster are everywhere, all else is in the kit's folder. */
 function inKit(command: string, always = false): string {
-  return always || !/^(systemctl|for p in|kubectl) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
+  return always || !/^(systemctl|for p in|kubectl|cd|rm|shred) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
 }

@@ -58,7 +58,6 @@ ${plan.first.map((one, index) => note(one, `note ${index + 1}`)).join("\n")}
 <div id="said" class="unseen" role="status"></div>
 <main>
 ${plan.parts.map(part).join("\n")}
-${plan.last.length > 0 ? `<section aria-labelledby="after">\n<h2 id="after">Afterwards</h2>\n${plan.last.map((one, index) => note(one, `the end, note ${index + 1}`)).join("\n")}\n</section>` : ""}
 </main>
 <footer>kube-pki-repair ${asHtml(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>`;
 }

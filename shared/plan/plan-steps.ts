@@ -3,8 +3,19 @@ import { withSaid } from "../again.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { shell } from "../shell-line.ts";
-import { ADDRESSES, carrying, DRY_RUN, EFFORTS, type Effort, KEPT, KIT, NEW_ONE } from "./effort.ts";
-import { carryLines, keptLine, kitLines, type Line, printedLines, sshLines, workersFile } from "./paste.ts";
+import { ADDRESSES, carrying, DRY_RUN, EFFORTS, type Effort, fetching, GATHER, KEPT, KIT, NEW_ONE } from "./effort.ts";
+import {
+  carryLines,
+  gatherLines,
+  keptLine,
+  kitLines,
+  type Line,
+  printedLines,
+  sshLines,
+  terminalLines,
+  toOperator,
+  workersFile,
+} from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
 import type { Block } from "./runbook.ts";
@@ -63,11 +74,21 @@ function stepsIn(block: Block, { nodes, lost, isKept, user, said }: Around): Pla
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
     return [{ part, exit, ...KIT, ...onNodes(at, "to"), lines: kitLines(user, at, block.commands.join("\n  ")) }];
   }
+  if (block.gather) {
+    const [[first], others] = [nodes.filter((node) => !isNotFirst(node)), nodes.filter(isNotFirst)] as const;
+    return [{ part, exit, task, ...GATHER, ...onNodes(others, "on"), lines: gatherLines(user, first!, others, block.gather) }];
+  }
+  if (block.carry?.to === "operator") {
+    const [from] = nodesAt(nodes, block.carry.from);
+    const { file } = block.carry;
+    return [
+      { part, exit, task, ...fetching(file), way: "to", on: ["your machine"], sideBySide: false, lines: [toOperator(user, from!, file)] },
+    ];
+  }
   if (block.carry) {
     const [[from], to] = [nodesAt(nodes, block.carry.from), nodesAt(nodes, block.carry.to)] as const;
-    return [
-      { part, exit, task, ...carrying(block.carry.file), ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.carry.file) },
-    ];
+    const effort = task === "backup-there" ? EFFORTS[task] : carrying(block.carry.file);
+    return [{ part, exit, task, ...effort, ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.carry.file) }];
   }
   const at = nodesAt(nodes, block.on!).filter(isMeant(block));
   return inSteps(block.commands).map((commands, index, all) => ({
@@ -117,8 +138,9 @@ function isNotFirst({ role }: PlanNode): boolean {
 function linesOf(
   commands: readonly string[],
   at: readonly PlanNode[],
-  { printed, user, isKept }: { printed: boolean; user: string; isKept: boolean },
+  { printed, terminal, user, isKept }: Pick<Block, "printed" | "terminal"> & { user: string; isKept: boolean },
 ): Line[] {
+  if (terminal) return commands.flatMap((command) => terminalLines(user, at, command));
   if (printed) return printedLines(user, at);
   const last = commands.at(-1);
   return commands.flatMap((command) =>

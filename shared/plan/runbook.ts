@@ -12,6 +12,9 @@
  *     ```sh on=each-worker printed              an example: the operator types the line that an earlier command printed and that begins the same
  *     ```sh on=each-worker side-by-side         typed on all of them at the same time, in one window each
  *     ```sh carry=token.d/NODE/token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it with owner and mode
+ *     ```sh on=first-control-plane terminal     it asks or shows something on a terminal: by ssh it needs -t
+ *     ```sh carry=report.html from=first-control-plane to=operator   to the machine that reaches all nodes
+ *     ```sh gather=logs                         what the other nodes have kept of their runs, into this folder of the first control plane node
  *     ```sh ssh-to=each-node                    typed on the machine that reaches all nodes, once for each of these: NODE is its address
  *
  * A `sh` fence with none of these is for the reader alone. A `text` fence is what the commands before it print.
@@ -37,6 +40,8 @@ export interface Block {
   sideBySide: boolean;
   carry?: { file: string; from: Place; to: Place };
   sshTo?: Place;
+  terminal?: true;
+  gather?: string;
   /** The last line of what it prints where all went well. */
   ends?: string;
 }
@@ -144,13 +149,15 @@ function readBlock(fence: { info: string; line: number; body: string[] }, part: 
     const [key, value] = item.split("=", 2) as [string, string | undefined];
     if (key === "printed") block.printed = true;
     else if (key === "side-by-side") block.sideBySide = true;
-    else if (["task", "on", "exit", "if", "carry", "from", "to", "ssh-to"].includes(key) && value) word[key] = value;
+    else if (key === "terminal") block.terminal = true;
+    else if (["task", "on", "exit", "if", "carry", "from", "to", "gather", "ssh-to"].includes(key) && value) word[key] = value;
     else throw bad(fence.line, `"${item}" is not known`);
   }
   if (word.task) block.task = task(word.task, fence.line);
   if (word.on) block.on = place(word.on, fence.line);
   if (word.if) block.if = word.if.split(",");
   if (word.exit) block.exit = word.exit.split(",").map(Number);
+  if (word.gather) block.gather = word.gather;
   if (word["ssh-to"]) block.sshTo = place(word["ssh-to"], fence.line);
   if (word.carry) block.carry = { file: word.carry, from: place(word.from, fence.line), to: place(word.to, fence.line) };
   return block;

@@ -3,6 +3,7 @@ import { again } from "../again.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { writeTyped } from "../files/operator-files.ts";
+import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { typed } from "../options.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { FEW, listed } from "../plain.ts";
@@ -54,6 +55,3 @@ function printHowToBring(others: readonly KnownNode[], here: string, known: Iden
   answer(shell`scp -p logs/*.tar root@${here}:${typed(".")}/`);
   say(`then: ${again({ logs: "." })}`);
 }
-
-/** Types on a node: all its transcripts as a tar of plain files on stdout; an empty one where there are none. */
-export const PACK_RUNS = "cd /root && find . -path './kube-pki-repair-*/runs/*' -type f | tar -cf - -T -";

@@ -10,11 +10,19 @@ import { KIT_FOLDER } from "../../scripts/pack-kit.ts";
 const SAY = (what: string) => `echo "$NODE: ${what}" >> "$CALLS"`;
 
 /** ssh gives its words, with blanks between them, to the user's shell there. */
-const SSH = `[ "$1" = -n ] && { exec < /dev/null; shift; }
+const SSH = `case "$1" in -n) exec < /dev/null; shift ;; -t) shift ;; esac
 echo "ssh \${1%%@*}" >> "$CALLS"
 export NODE="\${1#*@}"; shift
 command="$*"
-exec env PATH="$AT/login" /bin/sh -c "\${command//${KIT_FOLDER.replaceAll("/", "\\/")}/$AT/nodes/$NODE${KIT_FOLDER}}"`;
+for folder in ${KIT_FOLDER} /root /etc/kubernetes; do command="\${command//$folder/$AT/nodes/$NODE$folder}"; done
+exec env PATH="$AT/login" /bin/sh -c "$command"`;
+
+/** Nothing of this machine is removed, whatever becomes of a path on its way. */
+const RM = `for path; do case "$path" in /*) [ "\${path#"$AT/"}" != "$path" ] || exit 98 ;; esac; done
+exec /bin/rm "$@"`;
+
+/** What lies in memory goes with it. */
+const UMOUNT = `exec find "\${1:?}" -mindepth 1 -delete`;
 
 const SUDO = `[ "$1" = -n ] || exit 99
 shift
@@ -24,6 +32,8 @@ PATH="$AT/root:/usr/bin:/bin" exec "$@"`;
 const BUNW = `${SAY("bunw $*")}
 case "$*" in
   *"workers.ts open"*) (umask 077; mkdir -p token.d; for i in $(seq 0 30); do mkdir token.d/w$i; echo token-of-w$i > token.d/w$i/token; done); echo "./bunw scripts/03-join.ts --server x" ;;
+  *" --generate "*) echo a-backup > "\${@: -1}"; echo a-mark > "$AT/nodes/$NODE/etc/kubernetes/.kube-pki-repair-backup" ;;
+  *report.ts*) ls logs > report.html ;;
   *" pack "*) (umask 077; echo a-bundle > shared-keys.age); echo "./bunw scripts/hand-over.ts unpack y" ;;
 esac`;
 
@@ -40,6 +50,8 @@ export async function nodesBySsh(first: string) {
   program(`${at}/operator/ssh`, SSH);
   program(`${at}/login/sudo`, SUDO);
   for (const name of ["systemctl", "pgrep", "kubectl", "mount"]) program(`${at}/root/${name}`, SAY(`${name} $*`));
+  for (const name of ["rm", "shred"]) program(`${at}/root/${name}`, RM.replace("/rm", `/${name}`));
+  program(`${at}/root/umount`, UMOUNT);
   program(`${kit}/bunw`, BUNW);
   writeFileSync(`${kit}/SHA256SUMS`, `${new Bun.CryptoHasher("sha256").update(readFileSync(`${kit}/bunw`)).digest("hex")}  bunw\n`);
   const packed = Bun.spawnSync(["tar", "-C", kit, "-czf", `${at}/kit.tar.gz`, "bunw", "SHA256SUMS"]);
@@ -48,9 +60,11 @@ export async function nodesBySsh(first: string) {
   return {
     /** Folders that every node has, such as /etc: made when something is carried there. */
     folder: (address: string) => `${at}/nodes/${address}`,
+    /** The operator's machine: where the lines are pasted. */
+    operator: at,
     /** Pastes lines into a bash window on the operator's machine. */
     async paste(lines: string) {
-      const meet = Bun.spawnSync(["bash", "-c", `mkdir -p ${at}/nodes/{${addressesIn(lines).join(",")}}/run`]);
+      const meet = Bun.spawnSync(["bash", "-c", `mkdir -p ${at}/nodes/{${addressesIn(lines).join(",")}}/{run,root,etc/kubernetes}`]);
       if (meet.exitCode !== 0) throw new Error(meet.stderr.toString());
       const env = { PATH: `${at}/operator:/usr/bin:/bin`, AT: at, CALLS: `${at}/calls` };
       const child = Bun.spawn(["bash", "-e"], { cwd: at, env, stdin: Buffer.from(`umask 0\n${lines}\n`), stdout: "pipe", stderr: "pipe" });

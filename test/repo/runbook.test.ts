@@ -22,10 +22,10 @@ const said = (await Promise.all(code)).join("\n");
 const commands = onBothPages.flatMap((block) => block.commands);
 const ours = [...new Set(commands.filter((command) => /^\.\/bunw scripts\//.test(command)))];
 
-test("what is typed first on a node stands within the first 40 lines of the page, and the whole way within 600", () => {
+test("what is typed first on a node stands within the first 40 lines of the page, and the whole way within 630", () => {
   const first = blocks.find(({ on }) => on)!;
   expect([first.task, first.line <= 40]).toEqual(["hold", true]);
-  expect(text.split("\n").length - 1).toBeLessThanOrEqual(600);
+  expect(text.split("\n").length - 1).toBeLessThanOrEqual(630);
 });
 
 test("the runbook's numbered headings are the scripts' steps, in order", async () => {
@@ -143,7 +143,8 @@ test.each<[tags: string, known: Known]>([
   ["new-cas join old-tokens several-control-planes", { lost: ["ca", "sa"], oldKey: "in tokens", others: ["cp2"] }],
 ])("who follows the page by if=%s types the tasks of the course of %j", (tags, known) => {
   const course = courseFrom(known);
-  const typed = blocks.filter(({ part, on, carry }) => part !== undefined && (on || carry));
+  // part 6 comes after the proof, by hand: whoever follows the page for a scenario ends before it
+  const typed = blocks.filter(({ part = 6, on, carry }) => part < 6 && (on || carry));
   const byPage = typed.filter(({ if: words }) => words?.some((word) => tags.split(" ").includes(word)) ?? true);
   const byTable = typed.filter(({ task }) => course.includes(task!));
   const shown = (some: typeof blocks) => some.filter(({ task }) => !BY_READING.includes(task!)).map(({ line, task }) => `${line} ${task}`);

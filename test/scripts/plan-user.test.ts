@@ -1,7 +1,7 @@
 /** plan --user NAME: the lines of an operator who logs in as somebody else than root and has sudo. They run, on pretend nodes. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { healthyCp, type Objects } from "../pretend/cluster.ts";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { healthyCp, type Objects, write } from "../pretend/cluster.ts";
 import { expectTranscript } from "../pretend/node.ts";
 import { nodesBySsh } from "../pretend/nodes-by-ssh.ts";
 import { ASKED, pasted, plan, setAddress } from "../pretend/plan.ts";
@@ -13,9 +13,10 @@ await healthyCp();
 const [M1, M2, M3, W1, W2] = ["127.77.0.11", "127.77.0.12", "127.77.0.13", "10.77.0.21", "10.77.0.22"] as const;
 const KIT = "/run/kube-pki-repair";
 
-/** What is pasted, step by step; not the notes. */
-function steps(stdout: string): string[] {
-  return [...stdout.matchAll(/^### .*\n\n```sh\n([\s\S]*?)\n```/gm)].map(([, lines]) => lines!);
+/** What is pasted, step by step; not the notes. `END`: what comes after the proof. */
+const END = "\n## 6 ";
+function steps(stdout: string, part = stdout.split(END)[0]!): string[] {
+  return [...part.matchAll(/^### .*\n\n```sh\n([\s\S]*?)\n```/gm)].map(([, lines]) => lines!);
 }
 
 test("a plan for a user who has sudo: each line is that user's", async () => {
@@ -35,7 +36,7 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
   expect(calls).toContain(`${M1}: bunw scripts/01-etcd.ts --new-cas`);
   expect(calls).toContain(`${M3}: bunw scripts/hand-over.ts unpack y`);
   expect(calls).toContain(`${W2}: bunw scripts/03-join.ts --server x`);
-  expect(calls).toContain(`${M1}: kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found m2`);
+  expect(calls).toContain(`${M1}: kubectl --kubeconfig ${nodes.folder(M1)}/etc/kubernetes/admin.conf delete node --ignore-not-found m2`);
   expect(existsSync(nodes.folder(M2))).toBe(false);
   for (const [node, file, content] of [
     [W1, "token", "token-of-w1\n"],
@@ -47,6 +48,49 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
     expect([readFileSync(path, "utf8"), statSync(path).mode & 0o777]).toEqual([content, 0o600]);
   }
   expect(statSync(`${nodes.folder(W1)}${KIT}`).mode & 0o777).toBe(0o700);
+});
+
+test("the end of the road runs: each node's transcripts, page and backup here, the mark there, and nothing is left on a node", async () => {
+  const { stdout } = await plan({ ...ASKED, args: "--user ubuntu" });
+  using nodes = await nodesBySsh(M1);
+  const kept = [M1, M2, M3, W1, W2].map((ip) => `${nodes.folder(ip)}/root/kube-pki-repair-20260101T000000/runs/x.txt`);
+  for (const path of kept) write(path, "it said this\n");
+  await nodes.paste(steps(stdout)[1]!);
+  const end = steps(stdout, stdout.split(END)[1]);
+  const removal = end.findIndex((lines) => lines.includes("shred"));
+  const first = await nodes.paste(end.slice(0, removal).join("\n"));
+  expect(first).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(readFileSync(`${nodes.operator}/report.html`, "utf8")).toBe("m2.tar\nm3.tar\nw1.tar\nw2.tar\n");
+  expect(readFileSync(`${nodes.operator}/keys.age`, "utf8")).toBe("a-backup\n");
+  for (const ip of [M2, M3]) expect(readFileSync(`${nodes.folder(ip)}/etc/kubernetes/.kube-pki-repair-backup`, "utf8")).toBe("a-mark\n");
+  const listed = Bun.spawnSync(["tar", "-tf", `${nodes.folder(M1)}${KIT}/logs/w1.tar`]).stdout.toString();
+  expect(listed).toBe("./kube-pki-repair-20260101T000000/runs/x.txt\n");
+  expect(kept.every((path) => existsSync(path))).toBe(true);
+
+  const { exitCode, stderr, calls } = await nodes.paste(end.slice(removal).join("\n"));
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+  expect(calls.filter((call) => call.endsWith("05-verify.ts"))).toEqual([M1, M2, M3].map((ip) => `${ip}: bunw scripts/05-verify.ts`));
+  for (const ip of [M1, M2, M3, W1, W2]) {
+    expect(readdirSync(`${nodes.folder(ip)}/root`)).toEqual([]);
+    expect(existsSync(`${nodes.folder(ip)}${KIT}`)).toBe(false);
+  }
+});
+
+test("the end of the plan stands in its order: report, backup, its mark, removal, proof, kit", async () => {
+  const { stdout } = await plan({});
+  const end = [...stdout.split(END)[1]!.matchAll(/^### \[ \] Step \d+: (.+), (?:on|to) /gm)].map(([, does]) => does);
+  expect(end).toEqual([
+    "Bring the other nodes' transcripts",
+    "Write the report",
+    "Copy report.html",
+    "Make the backup of the keys",
+    "Copy keys.age",
+    "Remove the backup from the node",
+    "Remove what the repair has kept",
+    "Verify once more: nothing is left to warn of",
+    "Remove the kit, with every passphrase, token and bundle in it",
+  ]);
+  expect(stdout).toMatch(/^ssh -t root@\S+ 'cd \S+ && \.\/bunw scripts\/hand-over\.ts pack --generate --out \/root\/keys\.age'$/m);
 });
 
 test("a file that is not there is carried nowhere, and the line fails", async () => {
@@ -79,6 +123,10 @@ test("with many workers, xargs does the same", async () => {
     expect(statSync(`${nodes.folder(`10.78.0.${i}`)}${KIT}/token`).mode & 0o777).toBe(0o600);
   }
   expect(calls).not.toContain("ssh root");
+  const [gather] = steps(stdout, stdout.split(END)[1]);
+  expect(await nodes.paste(gather!)).toMatchObject({ exitCode: 0, stderr: "" });
+  const brought = readdirSync(`${nodes.folder(M1)}${KIT}/logs`);
+  expect(brought.toSorted()).toEqual(Array.from({ length: 30 }, (_, i) => `w${i + 1}.tar`).toSorted());
 });
 
 test("what was said once is remembered: in the commands that print the plan again", async () => {

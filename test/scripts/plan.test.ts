@@ -49,7 +49,7 @@ test("a plan where all certificates have expired is a handful of lines", async (
 
 test("three control plane nodes whose certificates have expired: no key travels, and each of them is repaired", async () => {
   const { stdout } = await plan({ ...HEALTHY, etcd: three, members: MEMBERS, change: expire });
-  expect(pasted(stdout).join("\n")).not.toMatch(/hand-over|systemctl stop|04-sa/);
+  expect(pasted(stdout.split("\n## 6 ")[0]!).join("\n")).not.toMatch(/hand-over|systemctl stop|04-sa/);
   expect(pasted(stdout).filter((line) => line.includes("01-etcd"))).toEqual([
     "ssh -n root@127.77.0.11 '01-etcd.ts'",
     "ssh -n root@10.77.0.12 '01-etcd.ts'",

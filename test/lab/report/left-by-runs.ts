@@ -3,7 +3,7 @@
  * makes its page and its bundle of all of them.
  */
 import { existsSync } from "node:fs";
-import { PACK_RUNS } from "../../../shared/report/write-report.ts";
+import { PACK_RUNS } from "../../../shared/node/rescue-folder.ts";
 import { type Kept, keptOn, secretsIn } from "../../pretend/kept.ts";
 import type { Machine } from "../machine/machine.ts";
 import { nodesOn } from "../scene/power.ts";

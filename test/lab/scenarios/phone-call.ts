@@ -1,14 +1,15 @@
 /**
  * The cluster of a phone call at night: three control plane nodes, each broken in another way, one worker without its certificates. The
- * operator has the screens alone, up to "Clean up". Afterwards the cluster is as it was, and nothing of the kit is left.
+ * operator has the screens alone, up to part 6. Afterwards the cluster is as it was, and nothing of the kit is left.
  */
 import { join } from "node:path";
-import { Fail } from "../../../shared/fail.ts";
-import { readRunbook } from "../../../shared/plan/runbook.ts";
+import { PACK_RUNS } from "../../../shared/node/rescue-folder.ts";
+import { type Place, readRunbook } from "../../../shared/plan/runbook.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { KUBERNETES } from "../machine/pins.ts";
+import { carryFile } from "../scene/follow.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore, whatPart2Printed } from "../scene/replace.ts";
-import { controlPlaneGone, deleteKubernetes, note, type Scenario, type Scene, type, workloadsLeft } from "../scene/scene.ts";
+import { controlPlaneGone, deleteKubernetes, KIT, note, type Scenario, type Scene, type, workloadsLeft } from "../scene/scene.ts";
 import { followScreens, type Operator, operatorAt, withPassphrase } from "../scene/screens.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
@@ -83,15 +84,26 @@ async function comeBack(scene: Scene) {
   await untilAsBefore(scene);
 }
 
-/** RUNBOOK's own lines. The backup is typed on the first control plane node alone. */
+/** RUNBOOK's own lines, of part 6. A new passphrase is shown once. */
 async function cleanUp(scene: Scene) {
   const { blocks } = readRunbook(await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text());
-  const block = blocks.find(({ commands }) => commands.some((line) => line.includes("umount /run/kube-pki-repair")));
-  if (!block) throw new Fail("RUNBOOK.md has no block that unmounts the kit's folder", { hint: "see its section Clean up" });
-  const [backup, ...everywhere] = block.commands as [string, ...string[]];
-  // it shows a new passphrase, once
-  await type(scene, scene.lab.controlPlanes[0]!, withPassphrase(backup), { mayHoldToken: true });
-  for (const node of scene.lab.nodes) for (const line of everywhere) await type(scene, node, line, { cwd: "/" });
+  const { controlPlanes, nodes } = scene.lab;
+  const [first, ...others] = controlPlanes as [Machine, ...Machine[]];
+  const places: Partial<Record<Place, Machine[]>> = {
+    "first-control-plane": [first],
+    "each-control-plane": controlPlanes,
+    "each-node": nodes,
+  };
+  for (const block of blocks.filter(({ part }) => part === 6)) {
+    if (block.gather) await sh(first, `mkdir -p -m 700 ${KIT}/${block.gather}`);
+    if (block.gather) for (const node of nodes.filter((one) => one !== first)) await bring(node, first, `${KIT}/${block.gather}`);
+    if (block.carry?.to === "other-control-planes") for (const node of others) await carryFile(first, node, block.carry.file);
+    for (const node of places[block.on!] ?? [])
+      for (const line of block.commands) {
+        const more = line.includes("umount") ? { cwd: "/" } : {};
+        await type(scene, node, withPassphrase(line), { exit: block.exit, mayHoldToken: block.terminal ?? false, ...more });
+      }
+  }
   const seconds = ((Date.now() - began) / 1000).toFixed(0);
   note(scene, `phone call: all is done after ${scene.steps.length} commands and ${seconds} s`);
   const left = (await Promise.all(scene.lab.nodes.map(unfinishedActions))).flat();
@@ -100,6 +112,12 @@ async function cleanUp(scene: Scene) {
     ok: left.length === 0,
     detail: left.join("; ") || "nothing",
   });
+}
+
+/** What a node has kept of its runs. */
+async function bring(from: Machine, to: Machine, folder: string) {
+  const { stdout } = await from.run(["sh", "-c", `(${PACK_RUNS}) | base64 -w0`]);
+  await to.run(["sh", "-c", `base64 -d > ${folder}/${from.nodeName}.tar`], { input: stdout });
 }
 
 const LEFT = `

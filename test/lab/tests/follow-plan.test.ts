@@ -87,7 +87,8 @@ test.each([
 ])("followPlan() can read every line of the plan %s", async (name, asked, typedFirst, printedLines) => {
   const page = await pageOf(name);
   const command = (line: string) => /'(?:cd \S+ && )?([^']+)'/.exec(line)?.[1] ?? "";
-  const ended = readPlan(page).flatMap(({ lines, ends = "" }) => lines.map((line) => [command(line), { stdout: JOIN, stderr: ends }]));
+  const repair = readPlan(page).filter(({ part }) => part < 6);
+  const ended = repair.flatMap(({ lines, ends = "" }) => lines.map((line) => [command(line), { stdout: JOIN, stderr: ends }]));
   const { scene, typed } = pretendScene({
     ...Object.fromEntries(ended),
     [typedFirst]: { stdout: page },

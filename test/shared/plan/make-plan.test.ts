@@ -144,7 +144,7 @@ async function decidedFor(asked: Asked) {
   const seen = await lookHere(undefined, asked.endpoint);
   const facts = await factsForPlan(seen.known ?? {}, asked);
   const plan = makePlan(await assess(seen, { deep: deepAsked({ deep: true, "no-disk": true }), lost: facts.lost }), facts, RUNBOOK);
-  const notes = [...plan.first, ...plan.parts.flatMap((part) => part.notes), ...plan.last];
+  const notes = [...plan.first, ...plan.parts.flatMap((part) => part.notes)];
   return {
     nodes: plan.nodes.map((node) => Object.values(node).map(String).join(" ")),
     parts: plan.parts.map(({ number, steps }) => `${number}: ${steps.map(({ on }) => on.length).join(" ")}`),

@@ -1,12 +1,11 @@
 /** The page about a repair: what it says, and that no node can write into it what it likes. */
 import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
+import { PACK_RUNS, rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
 import { moments, repairTimeline } from "../../../shared/report/repair-timeline.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
-import { PACK_RUNS } from "../../../shared/report/write-report.ts";
 import { EXAMPLE, type ExampleRun, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
