@@ -8,7 +8,7 @@ import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
 import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction } from "./actions.ts";
-import { certInfo, endOf, publicPem } from "./certificate.ts";
+import { certInfo, certificatesIn, endOf, publicPem } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
 import { caText, examine, type Finding, readable, type WantedPki } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
@@ -16,7 +16,8 @@ import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { serverIn } from "./kubeconfig-fields.ts";
 import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
-import { oneSignedWith } from "./lost-keys.ts";
+import { signedWith } from "./lost-keys.ts";
+import { renewCa } from "./renew.ts";
 import { signingFirst } from "./trusted-keys.ts";
 
 interface ApplyOptions {
@@ -90,7 +91,8 @@ async function applyRow(one: PkiAction, job: Job): Promise<boolean> {
   return row.ca ? writeLeaf(row, row.ca, finding, job) : writeCa(row, one, job);
 }
 
-async function writeCa(row: Cert, { todo, finding, remedy }: PkiAction, { facts, options, takeKey, cas }: Job): Promise<boolean> {
+async function writeCa(row: Cert, action: PkiAction, { facts, options, takeKey, cas }: Job): Promise<boolean> {
+  const { todo, finding } = action;
   const write = (pair: Pair, note: string) => {
     cas.set(row.name, pair);
     return writePair(row, pair, facts, note);
@@ -101,10 +103,23 @@ async function writeCa(row: Cert, { todo, finding, remedy }: PkiAction, { facts,
   }
   const [certFile, keyFile] = finding.paths as [string, string];
   const key = readText(keyFile)!;
+  const { cert, note } = await restoredCa(row, action, { key, text: readable(certFile) ?? "" }, facts);
   if (exists(certFile)) moveToRescue(certFile, options.asideDir);
-  if (remedy?.do === "certificate") return write({ cert: remedy.pem, key }, `that of its key, by ${remedy.from}`);
-  const signed = oneSignedWith(row, finding, key);
-  return write(await issueCa(row, facts, { key: { key, pub: publicPem(key) }, signed }), "made again from its key");
+  return write({ cert, key }, note);
+}
+
+/** Of a key that is here: its known certificate, its own renewed, or one made again. `text`: of its file, which may hold several. */
+async function restoredCa(row: Cert, { finding, remedy }: PkiAction, { key, text }: { key: string; text: string }, facts: ClusterFacts) {
+  if (remedy?.do === "certificate") return { cert: remedy.pem, note: `that of its key, by ${remedy.from}` };
+  const signed = signedWith(row, finding, key);
+  if (remedy?.do !== "renew") {
+    const { cert } = await issueCa(row, facts, { key: { key, pub: publicPem(key) }, signed: signed[0] });
+    return { cert, note: "made again from its key" };
+  }
+  const { pem, notAfter } = finding.cert!;
+  const renewed = renewCa(pem, key, { hours: facts.caValidityHours, signed });
+  const all = certificatesIn(text).map((one) => (one === pem ? renewed : one));
+  return { cert: all.join(""), note: `expired on ${day(notAfter)}, renewed with its own key` };
 }
 
 async function writeLeaf(row: Cert, caName: string, finding: Finding, job: Job): Promise<boolean> {

@@ -8,6 +8,7 @@ import { type CertInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, 
 import { CERTS, type Cert } from "./certs.ts";
 import { type Finding, readable } from "./examine.ts";
 import { KUBECONFIGS, readKubeconfig } from "./kubeconfigs.ts";
+import { isSelfSigned } from "./renew.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
 /** A text with certificates of a CA, and where it was found. */
@@ -28,9 +29,10 @@ export interface Evidence {
 
 /**
  * What helps a finding that is not ok. `certificate`: a known one of this very key, with all that its file held. `again`: the key is here, its public half is made from
- * it. `lost`: the key is not here, or does not belong to this cluster (then `why` says so).
+ * it. `renew`: the key is here, and its certificate has expired. `lost`: the key is not here, or does not belong to this cluster (then `why`
+ * says so).
  */
-export type Remedy = { do: "certificate"; pem: string; from: string } | { do: "again" } | { do: "lost"; why?: string };
+export type Remedy = { do: "certificate"; pem: string; from: string } | { do: "again" | "renew" } | { do: "lost"; why?: string };
 
 const STRANGE: Remedy = { do: "lost", why: "the key here is none that the cluster is known by" };
 
@@ -54,10 +56,14 @@ function caRemedy(row: Cert, finding: Finding, here: { key: string; cert: string
   const isInUse = fit && known.some(({ from, info }) => from === inUse!.from && info.publicKeyHash === fit.info.publicKeyHash);
   if (fit && (isInUse || madeAt(fit.info.pem) > madeAt(inUse!.info.pem)))
     return { do: "certificate", pem: fit.whole ?? fit.info.pem, from: fit.from };
-  if (!["certificate missing", "unreadable", "does not match its key"].includes(finding.state)) return { do: "lost" };
-  if (known.length > 0) return STRANGE;
+  const hasExpired = finding.state === "expired";
+  if (!hasExpired && !["certificate missing", "unreadable", "does not match its key"].includes(finding.state)) return { do: "lost" };
+  if (hasExpired && !isSelfSigned(finding.cert!.pem))
+    return { do: "lost", why: `"${finding.cert!.issuer}" signed it, and only that can renew it` };
+  if (known.length > 0 && !(hasExpired && known.some(({ info }) => keyMatches(info.pem, here.key)))) return STRANGE;
   const signed = signedLeaves(row, finding, here.key);
   if (signed.length > 0 && !signed.includes(true)) return STRANGE;
+  if (hasExpired) return { do: "renew" };
   return finding.state === "does not match its key" && signed.length === 0 ? { do: "lost" } : { do: "again" };
 }
 
@@ -81,11 +87,11 @@ function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
   return leavesOf(row, finding).map((pem) => isSignedWith(pem, key));
 }
 
-/** A certificate here that this CA's key has signed, in PEM: what it says of its issuer is what all that this key signed says. */
-export function oneSignedWith(row: Cert, finding: Finding, key: string): string | undefined {
+/** The certificates here that this CA's key has signed, in PEM: what they say of their issuer is what all that this key signed says. */
+export function signedWith(row: Cert, finding: Finding, key: string): string[] {
   const users = row.name === "ca" ? KUBECONFIGS.map(({ path }) => attempt(() => readKubeconfig(path)?.clientCertPem)) : [];
   const texts = users.filter((pem) => typeof pem === "string");
-  return [...leavesOf(row, finding), ...texts.flatMap(firstIn)].find((pem) => isSignedWith(pem, key));
+  return [...leavesOf(row, finding), ...texts.flatMap(firstIn)].filter((pem) => isSignedWith(pem, key));
 }
 
 function leavesOf(row: Cert, finding: Finding): string[] {

@@ -20,6 +20,7 @@ import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { bySsh, bySshAndSudo } from "./scenarios/by-ssh.ts";
+import { caEnded, haCaEnded } from "./scenarios/ca-ended.ts";
 import { companyCa } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
@@ -109,6 +110,8 @@ export const SCENARIOS: Scenario[] = [
   expired,
   haExpired,
   endsSoon,
+  caEnded,
+  haCaEnded,
   externalCa,
   saLost,
   watched,

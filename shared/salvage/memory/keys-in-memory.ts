@@ -8,6 +8,7 @@
  */
 import { createECDH, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { orUndefined, spkiHash } from "../../pki/certificate.ts";
+import { der } from "../../pki/der.ts";
 import { base64url, numberOf } from "../../pki/sa-keys.ts";
 
 /**
@@ -82,13 +83,6 @@ function spkiOf(modulus: Uint8Array): Buffer {
 }
 
 const RSA_ENCRYPTION = Buffer.from("300d06092a864886f70d0101010500", "hex");
-
-/** Tag, length in as few bytes as possible, content (X.690 §10.1). */
-function der(tag: number, ...content: Uint8Array[]): Buffer {
-  const length = content.reduce((sum, part) => sum + part.length, 0);
-  const head = length < 128 ? [tag, length] : length < 256 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Buffer.from(head), ...content]);
-}
 
 function inverse(a: bigint, modulus: bigint): bigint {
   let [r, next, s, t] = [modulus, a % modulus, 0n, 1n];

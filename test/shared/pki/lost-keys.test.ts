@@ -1,16 +1,19 @@
 /** A stale, cut or missing ca.crt beside the right ca.key comes back; a key that is not the cluster's is none to sign with. */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { type ActionOptions, actionsFor, keysToMake } from "../../../shared/pki/actions.ts";
+import { certInfo, certificatesIn } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
+import { CLUSTER_CA_SOURCE, type Evidence } from "../../../shared/pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
+import { agedText } from "../../pretend/expired.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
@@ -35,7 +38,8 @@ function damaged(change: (pki: string) => void) {
 const SHARED = { certs: CERTS.filter((cert) => cert.shared), serviceAccountKey: true };
 const made = (options: ActionOptions) => keysToMake(actionsFor(SHARED, FACTS, options));
 
-const ensure = (newCas?: "all") => ensureMany({ certs: CERTS, serviceAccountKey: true }, FACTS, { asideDir: "/aside", newCas, evidence });
+const ensure = (newCas?: "all", known: () => Evidence = evidence) =>
+  ensureMany({ certs: CERTS, serviceAccountKey: true }, FACTS, { asideDir: "/aside", newCas, evidence: known });
 
 test.each([
   ["missing", (pki: string) => rmSync(`${pki}/ca.crt`)],
@@ -57,6 +61,53 @@ test("etcd's ca.crt, which nothing names, is made again from its key where that 
     expect((await ensure()).written).toEqual(["etcd-ca"]);
     expect([box.file("etcd/ca.key"), examine(row("etcd-server"), FACTS).state]).toEqual([key, "ok"]);
   }
+});
+
+describe("a CA that has expired", () => {
+  const files = { ca: "ca", "front-proxy-ca": "front-proxy-ca", "etcd-ca": "etcd/ca" };
+  /** What it was ten years and a day ago. */
+  const expire = async (pki: string, file: string) => {
+    const key = readFileSync(`${pki}/${file}.key`, "utf8");
+    const text = await agedText(readFileSync(`${pki}/${file}.crt`, "utf8"), key, 3651 * 86_400_000);
+    writeFileSync(`${pki}/${file}.crt`, text!);
+  };
+
+  test.each(Object.entries(files))("%s is renewed with its own key, on each node alike, and what it signed stays", async (name, file) => {
+    const made: string[] = [];
+    for (const newCas of [undefined, "all"] as const) {
+      using box = damaged(() => {});
+      await expire(`${box.dir}/etc/kubernetes/pki`, file);
+      const [old, key] = [box.file(`${file}.crt`), box.file(`${file}.key`)];
+      const known = { texts: [{ ca: "ca" as const, from: CLUSTER_CA_SOURCE, text: box.file("ca.crt") }], tokens: [] };
+      expect((await ensure(newCas, () => known)).written).toEqual([name]);
+      expect([box.file(`${file}.key`), certInfo(box.file(`${file}.crt`)).publicKeyHash]).toEqual([key, certInfo(old).publicKeyHash]);
+      expect(readFileSync(`${box.dir}/aside${FACTS.certificatesDir}/${file}.crt`, "utf8")).toBe(old);
+      expect(box.said.join("\n")).toContain("renewed with its own key");
+      made.push(box.file(`${file}.crt`));
+    }
+    expect(made[0]).toBe(made[1]!);
+  });
+
+  test("whose file has another CA beside it keeps that", async () => {
+    using box = damaged(() => {});
+    await expire(`${box.dir}/etc/kubernetes/pki`, "etcd/ca");
+    writeFileSync(`${box.dir}/etc/kubernetes/pki/etcd/ca.crt`, box.file("etcd/ca.crt") + olderEtcd.cert);
+    expect((await ensure()).written).toEqual(["etcd-ca"]);
+    expect(certificatesIn(box.file("etcd/ca.crt"))[1]).toBe(olderEtcd.cert);
+  });
+
+  test("is none of the cluster's where the cluster knows another, and a company's own is not ours to renew", async () => {
+    using box = damaged((pki) => {
+      writeFileSync(`${pki}/ca.key`, older.key);
+      writeFileSync(`${pki}/ca.crt`, older.cert);
+    });
+    await expire(`${box.dir}/etc/kubernetes/pki`, "ca");
+    expect(() => made({ evidence })).toThrow("none that the cluster is known by");
+    using _company = damaged(() => {});
+    const path = `${_company.dir}/etc/kubernetes/pki/etcd/ca.crt`;
+    writeFileSync(path, (await agedText(_company.file("etcd/ca.crt"), older.key, 3651 * 86_400_000))!);
+    expect(() => made({ evidence })).toThrow(/expired \(it was valid until 20.*; "CN=etcd-ca" signed it, and only that can renew it/);
+  });
 });
 
 test.each([

@@ -1,0 +1,173 @@
+/**
+ * Renews a CA's certificate with its own key: the old one byte for byte, but for its end and its serial number (RFC 5280 §4.1). Whatever it
+ * signed stays good, and who trusts it goes on to trust that key. The bytes are copied, never made anew: Go looks a CA up by the bytes of its
+ * name, OpenSSL, Java, Python and Node by its key id.
+ */
+import "reflect-metadata";
+import { createHash, type KeyObject, sign, X509Certificate } from "node:crypto";
+import { p256, p384, p521 } from "@noble/curves/nist.js";
+import * as x509 from "@peculiar/x509";
+import { Fail } from "../fail.ts";
+import { certInfo, certificatesIn, keyMatches, privateKeyOf } from "./certificate.ts";
+import { contentOf, der, insideOf, pemOf } from "./der.ts";
+
+interface RenewOptions {
+  /** What a CA of this cluster is valid for. */
+  hours: number;
+  /** Default: now. */
+  now?: Date;
+  /** Certificates of this CA in PEM: they are good afterwards. Where one names the CA's serial number, that stays: OpenSSL and Java would refuse another. */
+  signed: readonly string[];
+}
+
+/**
+ * The renewed certificate in PEM. Each control plane node that has the key makes the same one, byte for byte: nothing of it is random, and its
+ * end is counted from the old end. Errors: Fail where the text is no single certificate of a CA that has signed itself, with this key, or is
+ * signed in a way that nobody signs a CA; and where one of `signed` would not be good.
+ */
+export function renewCa(caPem: string, keyPem: string, { hours, now = new Date(), signed }: RenewOptions): string {
+  refuseOther(caPem, keyPem);
+  const old = partsOf(caPem);
+  const until = timeOf(nextEnd(certInfo(caPem).notAfter, hours, now));
+  const serial = signed.some(namesSerial) ? old.serial : der(0x02, serialOf(old, until));
+  const validity = der(0x30, old.notBefore, until);
+  const tbs = der(0x30, old.version, serial, old.algorithm, old.issuer, validity, old.subject, old.publicKey, old.rest);
+  const signature = signatureOf(privateKeyOf(keyPem), digestIn(old.algorithm), tbs);
+  const renewed = pemOf("CERTIFICATE", der(0x30, tbs, old.algorithm, bitString(signature)));
+  for (const leaf of signed) refuseLost(leaf, renewed, now);
+  return renewed;
+}
+
+function refuseLost(leaf: string, renewed: string, now: Date) {
+  const why = notIssuedBy(leaf, renewed, now);
+  if (why)
+    throw new Fail(`"${certInfo(leaf).subject}" would not be one of the renewed CA: ${why}`, {
+      hint: "nothing was written. openssl x509 -noout -text shows both; renew the CA by the tool that made it",
+    });
+}
+
+/** Whole lives after the old end, at least half a life from now. */
+function nextEnd(end: Date, hours: number, now: Date): Date {
+  const life = hours * 3_600_000;
+  const lives = Math.max(1, Math.ceil((now.getTime() + life / 2 - end.getTime()) / life));
+  return new Date(end.getTime() + lives * life);
+}
+
+/** Positive, 63 bits, as kubeadm's. */
+function serialOf({ serial, publicKey }: Parts, until: Buffer): Buffer {
+  const bytes = createHash("sha256").update(serial).update(publicKey).update(until).digest().subarray(0, 8);
+  bytes[0] = (bytes[0]! & 0x3f) | 0x40;
+  return bytes;
+}
+
+const CURVES = { prime256v1: p256, secp384r1: p384, secp521r1: p521 };
+
+/** Always the same signature: RSA's and Ed25519's are, and of ECDSA's this one (RFC 6979). */
+function signatureOf(key: KeyObject, digest: string | null, bytes: Buffer): Buffer {
+  const curve = CURVES[key.asymmetricKeyDetails?.namedCurve as keyof typeof CURVES];
+  if (!curve || !digest) return sign(digest, bytes, key);
+  const secret = Buffer.from(key.export({ format: "jwk" }).d!, "base64url");
+  const hash = createHash(digest).update(bytes).digest();
+  return Buffer.from(curve.sign(hash, secret, { prehash: false, lowS: false, format: "der" }));
+}
+
+function refuseOther(caPem: string, keyPem: string) {
+  const count = certificatesIn(caPem).length;
+  if (count !== 1)
+    throw new Fail(`${count} certificates in one file: which one is to be renewed?`, {
+      hint: "put the one whose key is here into a file of its own",
+    });
+  const { isCa, subject, issuer } = certInfo(caPem);
+  if (!isCa) throw new Fail(`"${subject}" is no CA`, { hint: "kubeadm certs renew makes other certificates anew" });
+  if (!keyMatches(caPem, keyPem))
+    throw new Fail(`The key is not that of "${subject}"`, {
+      hint: "with another key it is a new CA, which nobody trusts: find this one's key (00-salvage)",
+    });
+  if (!isSelfSigned(caPem))
+    throw new Fail(`"${subject}" is signed by "${issuer}", not by itself`, {
+      hint: "only who signed it can renew it: send them a CSR of its key and name",
+    });
+}
+
+/** By the bytes of its names, and its signature. */
+export function isSelfSigned(caPem: string): boolean {
+  const cert = new X509Certificate(caPem);
+  const { subject, issuer } = partsOf(caPem);
+  return subject.equals(issuer) && cert.verify(cert.publicKey);
+}
+
+/**
+ * Why a strict reader would not take `caPem` as the issuer of this certificate at that time; undefined where everybody does. Strict are Go in
+ * the name, OpenSSL, Java, Python and Node in key id and serial number.
+ */
+export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | undefined {
+  const [leaf, ca] = [new X509Certificate(leafPem), new X509Certificate(caPem)];
+  const authority = authorityOf(leafPem);
+  const keyId = keyIdOf(caPem);
+  if (!partsOf(leafPem).issuer.equals(partsOf(caPem).subject)) return "it names another issuer";
+  if (!leaf.verify(ca.publicKey)) return "another key signed it";
+  if (authority?.keyId && keyId && authority.keyId !== keyId) return "it names another key id";
+  if (authority?.certId && !sameSerial(authority.certId.serialNumber, ca.serialNumber)) return "it names another serial number";
+  return ca.validFromDate <= at && at < ca.validToDate ? undefined : "the CA is not valid then";
+}
+
+/** RFC 5280 §4.1, each with its head. `rest`: the extensions, and the unique ids of old times before them. */
+type Parts = Record<"version" | "serial" | "algorithm" | "issuer" | "notBefore" | "subject" | "publicKey" | "rest", Buffer>;
+
+function partsOf(certPem: string): Parts {
+  const [tbs] = insideOf(new X509Certificate(certPem).raw);
+  const pieces = insideOf(tbs!);
+  const version = pieces[0]![0] === 0xa0 ? pieces.shift()! : Buffer.alloc(0);
+  const [serial, algorithm, issuer, validity, subject, publicKey, ...rest] = pieces as [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    ...Buffer[],
+  ];
+  return { version, serial, algorithm, issuer, notBefore: insideOf(validity)[0]!, subject, publicKey, rest: Buffer.concat(rest) };
+}
+
+/** Digest by the OID of the signature's algorithm, in hex. */
+const DIGESTS: Record<string, string | null> = {
+  ...{ "2a864886f70d010105": "sha1", "2a864886f70d01010b": "sha256", "2a864886f70d01010c": "sha384", "2a864886f70d01010d": "sha512" },
+  ...{ "2a8648ce3d040302": "sha256", "2a8648ce3d040303": "sha384", "2a8648ce3d040304": "sha512", "2b6570": null },
+};
+
+function digestIn(algorithm: Buffer): string | null {
+  const oid = contentOf(insideOf(algorithm)[0]!).toString("hex");
+  const digest = DIGESTS[oid];
+  if (digest !== undefined) return digest;
+  throw new Fail(`The CA is signed by an algorithm that is not known here (OID ${oid} in hex)`, {
+    hint: "openssl x509 -noout -text -in ca.crt shows it; renew it by the tool that made it",
+  });
+}
+
+function namesSerial(leafPem: string): boolean {
+  return authorityOf(leafPem)?.certId !== undefined;
+}
+
+function authorityOf(certPem: string) {
+  return new x509.X509Certificate(certPem).getExtension(x509.AuthorityKeyIdentifierExtension) ?? undefined;
+}
+
+function keyIdOf(caPem: string): string | undefined {
+  return new x509.X509Certificate(caPem).getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
+}
+
+/** In hex, with or without zeros before. */
+function sameSerial(one: string, other: string): boolean {
+  return BigInt(`0x${one}`) === BigInt(`0x${other}`);
+}
+
+function bitString(bytes: Buffer): Buffer {
+  return der(0x03, Buffer.from([0]), bytes);
+}
+
+/** UTCTime until 2049, GeneralizedTime from 2050 on (RFC 5280 §4.1.2.5). */
+function timeOf(date: Date): Buffer {
+  const text = date.toISOString().replace(/\.\d+|[-:T]/g, "");
+  return date.getUTCFullYear() < 2050 ? der(0x17, Buffer.from(text.slice(2))) : der(0x18, Buffer.from(text));
+}

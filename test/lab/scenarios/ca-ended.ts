@@ -1,0 +1,75 @@
+/** The cluster's CAs expire, all three in one second, with everything running; their keys are there. Nothing was done in time. */
+import { certInfo } from "../../../shared/pki/certificate.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa } from "../../../shared/pki/issue.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { type Profile, USUAL } from "../machine/profile.ts";
+import { followGuide } from "../scene/follow-plan.ts";
+import { note, type Scenario, type Scene, sayAndWait, startClock } from "../scene/scene.ts";
+import { allLost } from "./all-lost.ts";
+import { HA_TAGS, TAGS } from "./expired.ts";
+
+const CAS = ["ca", "etcd-ca", "front-proxy-ca"].map(certRow);
+
+/** kubeadm takes CAs that it finds. They are valid for as long as the lab needs to build the cluster. */
+function endingIn(minutes: number): () => Promise<Profile> {
+  return async () => {
+    const facts = testFacts({ keyAlgorithm: "RSA-2048", caValidityHours: minutes / 60 });
+    const files: Record<string, string> = {};
+    for (const row of CAS) {
+      const { cert, key } = await issueCa(row, facts);
+      files[`${USUAL.certificatesDir}/${row.file}.crt`] = cert;
+      files[`${USUAL.certificatesDir}/${row.file}.key`] = key;
+    }
+    return { ...USUAL, controlPlaneFiles: { ...USUAL.controlPlaneFiles, ...files } };
+  };
+}
+
+export const caEnded: Scenario = {
+  ...allLost,
+  name: "ca-ended",
+  title: "All CAs expire while everything runs, and their keys are there; the operator follows RUNBOOK.md",
+  profile: endingIn(8),
+  oldKeys: true,
+  lines: [
+    { title: "The CAs expire", run: theyExpire },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
+    { title: "The renewed CAs are compared", run: compareCas },
+  ],
+};
+
+export const haCaEnded: Scenario = {
+  ...caEnded,
+  name: "ha-ca-ended",
+  title: "As ca-ended, on three control plane nodes and two workers",
+  controlPlanes: 3,
+  workers: 2,
+  profile: endingIn(12),
+  lines: [caEnded.lines[0]!, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) }, caEnded.lines[2]!],
+};
+
+const before = new Map<string, string>();
+
+async function theyExpire(scene: Scene) {
+  for (const row of CAS) before.set(row.name, await readCa(scene, row.file, 0));
+  const end = Math.max(...[...before.values()].map((pem) => certInfo(pem).notAfter.getTime()));
+  if (end < Date.now()) throw new Error("the CAs had expired before the cluster was built: give them more minutes");
+  await sayAndWait(scene, "the CAs to expire", () => Date.now() > end + 2000, { seconds: 900, hint: "openssl x509 -noout -enddate" });
+  startClock(scene);
+  note(scene, "the CAs have expired");
+}
+
+function readCa({ lab }: Scene, file: string, index: number): Promise<string> {
+  return Bun.file(lab.controlPlanes[index]!.path(`${lab.profile.certificatesDir}/${file}.crt`)).text();
+}
+
+/** Each control plane node has made the same certificate of the old key. */
+async function compareCas(scene: Scene) {
+  for (const row of CAS) {
+    const now = await Promise.all(scene.lab.controlPlanes.map((_, index) => readCa(scene, row.file, index)));
+    const [was, is] = [before.get(row.name)!, now[0]!].map((pem) => certInfo(pem));
+    const ok = new Set(now).size === 1 && is!.publicKeyHash === was!.publicKeyHash && is!.notAfter > new Date();
+    const detail = `until ${is!.notAfter.toISOString()}, ${new Set(now).size} different`;
+    scene.checks.push({ name: `${row.file}.crt is renewed with its own key, alike everywhere`, ok, detail });
+  }
+}
