@@ -2,7 +2,7 @@
 import { Fail } from "../fail.ts";
 import { refuseInClear } from "../pki/addresses.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
-import { fetchDirectly, trusting } from "../pki/trusting.ts";
+import { fetchDirectly, trusting } from "../pki/served.ts";
 import { told } from "../run-events.ts";
 import { answered } from "../wait-for.ts";
 import { firstOf, NO_ANSWER_HINT, parsed, refusal, unlessRefused } from "./api-error.ts";

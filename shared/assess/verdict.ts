@@ -1,6 +1,7 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
 import { command, inLines } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
+import { checkIdOf } from "../checks/kinds.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type Course, courseFrom, type LostNodes, type OldSaKey, part1, partsForCluster, partsHere } from "../facts/course.ts";
@@ -8,7 +9,7 @@ import { otherControlPlanes } from "../facts/next.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
-import { isInternal } from "../pki/certs.ts";
+import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import type { Deep, NodeVerdict } from "./assessment.ts";
 import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
@@ -125,9 +126,16 @@ function signedAnew(seen: Seen): NodeVerdict | undefined {
   return {
     rung: 0,
     course: courseOf(seen),
-    verdict: "rung 0: the CAs and the service-account key are here. They sign anew what is missing",
+    verdict: `rung 0: the CAs and the service-account key are here. They sign anew what is missing${renewal(seen.damage)}`,
     next: inLines(partsHere()),
   };
+}
+
+/** A CA whose key is here is renewed: whoever trusts that key goes on. */
+function renewal(damage: readonly Check[]): string {
+  const cas = CERTS.filter((row) => row.shared && damage.some(({ id, state }) => id === checkIdOf(row.name) && state === "expired"));
+  const files = cas.map(({ file }) => `${file}.crt`);
+  return files.length > 0 ? `, and part 1 renews ${files.join(", ")} with the same key: what it has signed stays good` : "";
 }
 
 function newCa({ known: { cp }, lost }: Seen): NodeVerdict | undefined {

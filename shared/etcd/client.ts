@@ -6,7 +6,7 @@ import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { fetchDirectly, trusting } from "../pki/trusting.ts";
+import { fetchDirectly, trusting } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { answered } from "../wait-for.ts";
 

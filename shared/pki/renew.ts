@@ -9,7 +9,7 @@ import { p256, p384, p521 } from "@noble/curves/nist.js";
 import * as x509 from "@peculiar/x509";
 import { Fail } from "../fail.ts";
 import { certInfo, certificatesIn, keyMatches, privateKeyOf } from "./certificate.ts";
-import { contentOf, der, insideOf, pemOf } from "./der.ts";
+import { contentOf, der, insideOf, pemOf } from "./keys.ts";
 
 interface RenewOptions {
   /** What a CA of this cluster is valid for. */

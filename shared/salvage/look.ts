@@ -29,7 +29,7 @@ import { expiredCas, sayLost, type WantedOptions, wantedKeys } from "./wanted-ke
 export interface Salvage extends Brought {
   /** Where etcd runs. */
   etcd: EtcdHome["runs"];
-  /** CAs that are here and have expired. */
+  /** CAs that are here, have expired, and are not ours to renew. */
   expired: ReturnType<typeof expiredCas>;
   /** A sound CA in the place of the cluster's. */
   strange: StrangeCa | undefined;
@@ -63,7 +63,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const etcd = etcdHome({ node, dataDir, cluster: here.cluster }).runs;
   const wanted = wantedKeys(known, { certificatesDir, ...said });
   const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, etcd).includes(name)));
-  const expired = expiredCas(certificatesDir);
+  const expired = expiredCas(known, certificatesDir);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search cannot change that`);
   const strange = strangeCa(here);
   if (strange) say(`${certificatesDir}/ca.crt: sound, but not the cluster's CA: ${strange.hash}; etcd's data names ${clustersHash(here)}`);

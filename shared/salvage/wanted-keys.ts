@@ -73,10 +73,10 @@ function wantedLeaf({ row, cert, paths }: Finding): WantedKey[] {
   return [{ name: row.file, publicFile: `${row.file}.crt`, keyFile: `${row.file}.key`, shared: false, generations, candidates: 1 }];
 }
 
-/** CAs that are here with their keys and have expired: a search cannot help there. */
-export function expiredCas(certificatesDir: string): Finding[] {
+/** CAs that are here with their keys, have expired, and are not ours to renew: a company's. A search cannot help there. */
+export function expiredCas(known: ClusterEvidence, certificatesDir: string): Finding[] {
   const shared = pkiFindings({ certs: CERTS.filter((row) => row.shared) }, undefined, { certificatesDir });
-  return shared.filter(({ state }) => state === "expired");
+  return shared.filter((finding) => finding.state === "expired" && remedyOf(finding, known).do === "lost");
 }
 
 /** The private key that is in its place already, though its public half is not: no search is needed then. */

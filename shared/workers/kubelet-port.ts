@@ -11,8 +11,7 @@ import { readObject } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { servedPem } from "../pki/served.ts";
-import { fetchDirectly, isHeard, trusting } from "../pki/trusting.ts";
+import { fetchDirectly, isHeard, servedPem, trusting } from "../pki/served.ts";
 
 export const KUBELET_PORT = 10250;
 

@@ -9,7 +9,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
-import { isHeard } from "../pki/trusting.ts";
+import { isHeard } from "../pki/served.ts";
 import { FEW, listed } from "../plain.ts";
 import { count, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";

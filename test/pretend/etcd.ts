@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
-import { trusting } from "../../shared/pki/trusting.ts";
+import { trusting } from "../../shared/pki/served.ts";
 import { ADDRESS, FACTS } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
 

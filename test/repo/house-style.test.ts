@@ -75,7 +75,7 @@ test("only the look at a server's certificate talks to a server that it does not
 });
 
 test("every request goes to the server itself, whatever proxy the environment names", () => {
-  const others = shipped.filter(({ path }) => path !== "shared/pki/trusting.ts");
+  const others = shipped.filter(({ path }) => path !== "shared/pki/served.ts");
   expect(others.flatMap((source) => matches(source, /(?<!#)\bfetch\(/g))).toEqual([]);
 });
 

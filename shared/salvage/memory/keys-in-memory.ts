@@ -8,7 +8,7 @@
  */
 import { createECDH, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { orUndefined, spkiHash } from "../../pki/certificate.ts";
-import { der } from "../../pki/der.ts";
+import { der } from "../../pki/keys.ts";
 import { base64url, numberOf } from "../../pki/sa-keys.ts";
 
 /**
