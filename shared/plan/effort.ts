@@ -18,7 +18,7 @@ export interface Effort {
 const NOTHING = "nothing: it reads only";
 const NO_RESTART = "no container restarts";
 
-export const KEPT = 'The line that it prints is kept for a later step, in this window: echo "$line" shows it';
+export const KEPT = "This window keeps the line that it prints, for a later step";
 export const NEW_ONE = "At its end it prints the lines by which a new machine comes in, after part 5";
 const NAMES = "It should name no worker that has to join. If it names one: RUNBOOK.md 3.1";
 const NO_JOIN = "If part 3 printed no line, no worker has to join: skip this step";
@@ -134,7 +134,8 @@ export function fetching(file: string): Effort {
   return { does: `Copy ${basename(file)}`, costs: "nothing", seconds: [1, 2] };
 }
 
-export function carrying(file: string): Effort {
-  const note = basename(file) === "token" ? { note: NO_JOIN } : {};
-  return { does: `Carry ${basename(file)}`, costs: "nothing", seconds: [1, 2], ...note };
+export function carrying(files: readonly string[]): Effort {
+  const names = files.map((file) => basename(file));
+  const note = names.includes("token") ? { note: NO_JOIN } : {};
+  return { does: `Carry ${names.join(" and ")}`, costs: "nothing", seconds: [1, 2], ...note };
 }

@@ -45,7 +45,8 @@ export function howTo({ seconds, user }: Plan): string[] {
     `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`,
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
-    "Each line may be repeated. Go on with the next step when one has ended as it says.",
+    "Each line may be repeated. Go on with the next step when one has ended as it says, with exit code 0 unless it names another.",
+    "1a is in part 1 of RUNBOOK.md; 1.4 on the screen is a step of that part.",
   ];
 }
 
@@ -70,7 +71,7 @@ function part({ number, title, notes, steps }: PlanPart): string[] {
 
 function stepLines(step: PlanStep): string[] {
   return [
-    `### [ ] Step ${step.number}: ${step.does}, ${where(step)}`,
+    `### [ ] ${step.number}: ${step.does}, ${where(step)}`,
     "",
     fence(step.lines.map(({ text }) => text)),
     "",
@@ -80,7 +81,7 @@ function stepLines(step: PlanStep): string[] {
 }
 
 export function where({ way, on, sideBySide }: PlanStep): string {
-  return `${way} ${listed(on)}${sideBySide ? " (side by side, if you like)" : ""}`;
+  return `${way} ${listed(on)}${sideBySide ? " (side by side)" : ""}`;
 }
 
 /** What to know before, what it costs, how long it takes, how it ends. */

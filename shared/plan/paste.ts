@@ -2,13 +2,11 @@
  * Lines to paste into a bash window on a machine that reaches all nodes by ssh, as root or as a user who may use sudo there. Nothing here but
  * what the runbook and the node table say.
  */
-import { basename, dirname } from "node:path";
 import { command } from "../again.ts";
 import { Fail, Refused } from "../fail.ts";
-import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { FEW } from "../plain.ts";
-import { forScp, programWord } from "../shell-line.ts";
-import { isName, type PlanNode } from "./plan-nodes.ts";
+import { programWord } from "../shell-line.ts";
+import type { PlanNode } from "./plan-nodes.ts";
 
 export const ROOT = "root";
 
@@ -40,11 +38,20 @@ export function asRoot(user: string, command: string): string {
 }
 
 /** The kit's place on every node. */
-const KIT_PLACE = "/run/kube-pki-repair";
+export const KIT_PLACE = "/run/kube-pki-repair";
 
-/** What an earlier line printed, put into the next one; it stops where nothing was printed. */
-// biome-ignore lint/suspicious/noTemplateCurlyInString: it is bash's
-const PRINTED = "${line:?nothing was printed: there is nothing to do in this step}";
+/** The step that has printed a line, and what it means where it prints none; unset: that is a failure. */
+interface PrintedBy {
+  step: string;
+  none?: string | undefined;
+}
+
+/** What a step printed, put into the next line; it stops where this window does not have it: a new one, or nothing was printed. */
+const printedBy = ({ step, none }: PrintedBy) =>
+  `\${line:?this window has no line of step ${step}: repeat ${step} here${none ? `. If it prints none, ${none}` : ""}}`;
+
+/** ssh says nothing of it. */
+const SHOW_CODE = 'echo "exit code $?"';
 
 /** Many nodes have their addresses and names in a file on the operator's machine, a line each. */
 const MANY_FILE = "workers";
@@ -58,12 +65,28 @@ export interface Line {
 
 /** ssh, which leaves the rest of what is pasted alone (-n). `user`: who the operator is there; it needs root, or sudo. */
 export function sshLines(user: string, nodes: readonly PlanNode[], command: string): Line[] {
-  return onEach(nodes, (address) => `ssh -n ${user}@${address} ${asRoot(user, inKit(command))}`);
+  const isScript = command.includes("./bunw ");
+  return onEach(nodes, (address) => `ssh -n ${user}@${address} ${asRoot(user, inKit(command))}`).map((line) =>
+    isScript ? withCode(line) : line,
+  );
+}
+
+function withCode({ text, ...at }: Line): Line {
+  return { ...at, text: `${text}; ${SHOW_CODE}` };
+}
+
+/**
+ * A script on several nodes at the same time, in a shell of their own, which prints nothing of its jobs. Each line that comes has its node's
+ * name before it.
+ */
+export function sideBySide(lines: readonly Line[]): Line[] {
+  const each = lines.map(({ at, text }) => `{ ${text}; } 2>&1 | sed 's/^/${at}: /' &`);
+  return [{ text: ["(", ...each, "wait", ")"].join("\n") }];
 }
 
 /** The same, with what the command prints kept for the next step. */
 export function keptLine(user: string, { name, address }: PlanNode, command: string): Line {
-  return { at: name, text: `line=$(ssh -n ${user}@${address} ${asRoot(user, inKit(command))})` };
+  return { at: name, text: `line=$(ssh -n ${user}@${address} ${asRoot(user, inKit(command))}); echo "exit code $?: $line"` };
 }
 
 /** ssh with a terminal: the command shows something there, or asks. It is pasted alone: what comes behind it would be its answer. */
@@ -71,55 +94,11 @@ export function terminalLines(user: string, nodes: readonly PlanNode[], command:
   return nodes.map(({ name, address }) => ({ at: name, text: `ssh -t ${user}@${address} ${asRoot(user, inKit(command))}` }));
 }
 
-/** A file of this node, to the operator's machine. */
-export function toOperator(user: string, { name, address }: PlanNode, file: string): Line {
-  const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
-  const text =
-    user === ROOT ? `scp -p root@${forScp(address)}:${path} .` : `ssh -n ${user}@${address} ${sudo(user)}cat ${path} > ${basename(path)}`;
-  return { at: name, text };
-}
-
-/** The transcripts of these nodes, to one, each under its node's name: a node is believed by the file that it came in. */
-export function gatherLines(user: string, to: PlanNode, nodes: readonly PlanNode[], folder: string): Line[] {
-  const put = (name: string) => `cd ${KIT_PLACE} && mkdir -p -m 700 ${folder} && cat > ${folder}/${name}.tar`;
-  const there = (name: string) => (user === ROOT ? `"${put(name)}"` : `"${sudo(user)}sh -c '${put(name)}'"`);
-  const pipe = (address: string, name: string) =>
-    `set -o pipefail; ssh -n ${user}@${address} ${asRoot(user, PACK_RUNS)} | ssh ${user}@${to.address} ${there(name)}`;
-  const named = nodes.filter(({ name }) => isName(name));
-  return onEach(named, (address, name) => `(${pipe(address, name)})`, { named: `bash -c ${programWord(pipe("$0", "$1"))}` });
-}
-
-/** The line that was kept, typed on these nodes: this bash puts it in. A word that is quoted in it has no blanks: an IPv6 address. */
-export function printedLines(user: string, nodes: readonly PlanNode[]): Line[] {
-  const command = inKit(PRINTED, true);
-  return onEach(nodes, (address) => `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`);
-}
-
-/**
- * With owner and mode. Another user may not read such a file: root's tar packs and unpacks it, and no copy lies anywhere between. NODE in the
- * path is the name of the node that gets it: each has a file of its own.
- */
-export function carryLines(user: string, from: PlanNode, nodes: readonly PlanNode[], file: string): Line[] {
-  const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
-  const into = file.startsWith("/") ? dirname(path) : KIT_PLACE;
-  const own = (name: string) => path.replace("NODE", name);
-  const scp = (address: string, name: string) => `scp -3 -p root@${forScp(from.address)}:${own(name)} root@${forScp(address)}:${into}/`;
-  const pipe = (address: string, name: string) =>
-    tarPipe(user, { from: from.address, to: address }, { folder: dirname(own(name)), into, names: basename(path) });
-  const line = user === ROOT ? scp : (address: string, name: string) => `(${pipe(address, name)})`;
-  const program = user === ROOT ? scp : pipe;
-  if (path !== own("")) return onEach(nodes, line, { named: `bash -c ${programWord(program("$0", "$1"))}` });
-  return onEach(nodes, line, { same: user === ROOT ? scp("{}", "") : `bash -c ${programWord(pipe("{}", ""))}` });
-}
-
-/** It fails where either end does. `into`: unset, the same folder there. `keep`: what is there already stays. */
-export function tarPipe(
-  user: string,
-  { from, to }: { from: string; to: string },
-  { folder, into = folder, names, keep = false }: { folder: string; into?: string; names: string; keep?: boolean },
-): string {
-  const tar = (at: string) => `${sudo(user)}tar -C ${at}`;
-  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder)} -cf - ${names} | ssh ${user}@${to} ${tar(into)} -xp${keep ? "k" : ""}f -`;
+/** The line that a step has kept, typed on these nodes: this bash puts it in. A word that is quoted in it has no blanks: an IPv6 address. */
+export function printedLines(user: string, nodes: readonly PlanNode[], by: PrintedBy): Line[] {
+  const command = inKit(printedBy(by), true);
+  const line = (address: string) => `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`;
+  return onEach(nodes, line).map(withCode);
 }
 
 /** The kit on these nodes: RUNBOOK.md's line for one node, `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
@@ -143,7 +122,7 @@ export function workersFile(nodes: readonly PlanNode[]): Line[] | undefined {
 }
 
 /** For many: `same` is a command of xargs with {} for the address, `named` one with $0 for the address and $1 for the name. */
-function onEach(
+export function onEach(
   nodes: readonly PlanNode[],
   line: (address: string, name: string) => string,
   { same = line("{}", ""), named = "" } = {},

@@ -4,31 +4,23 @@ import type { LostNodes, Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { shell } from "../shell-line.ts";
 import { ADDRESSES, carrying, DRY_RUN, EFFORTS, type Effort, fetching, GATHER, KEPT, KIT, NEW_ONE } from "./effort.ts";
-import {
-  carryLines,
-  gatherLines,
-  keptLine,
-  kitLines,
-  type Line,
-  printedLines,
-  sshLines,
-  terminalLines,
-  toOperator,
-  workersFile,
-} from "./paste.ts";
+import { keptLine, kitLines, type Line, printedLines, sideBySide, sshLines, terminalLines, workersFile } from "./paste.ts";
+import { carryLines, gatherLines, toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
 import type { Block } from "./runbook.ts";
+import { type Joined, KEEPER, numbered, together } from "./step-order.ts";
 
 export interface PlanStep extends Effort {
-  number: number;
+  /** The part's number in RUNBOOK.md, and a letter: 1.4 is a step of a script. */
+  number: string;
   /** Of RUNBOOK.md's fence; unset: it prepares one. */
   task?: Task | undefined;
   /** "on" the nodes it is typed on; "to" those that get a file. */
   way: "on" | "to";
   /** Names. */
   on: string[];
-  /** On all of them at the same time, if the operator likes. */
+  /** On all of them at the same time. */
   sideBySide: boolean;
   lines: Line[];
   exit: number[];
@@ -46,16 +38,17 @@ export function stepsOf(
   blocks: readonly Block[],
   nodes: readonly PlanNode[],
   facts: Pick<PlanFacts, "lost" | "user" | "said">,
-): (Placed & { number: number })[] {
+): (Placed & { number: string })[] {
   const file = workersFile(nodes);
   const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
-  return [
+  const steps = [
     ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
-    ...blocks.flatMap((block, index) => stepsIn(block, { ...facts, nodes, isKept: isPrinted(blocks.slice(index + 1)) })),
-  ]
-    .filter(({ on }) => on.length > 0)
-    .map((step, index) => ({ ...step, number: index + 1 }));
+    ...together(blocks).flatMap((block, index, all) => stepsIn(block, { ...facts, nodes, isKept: isPrinted(all.slice(index + 1)) })),
+  ].filter(({ on }) => on.length > 0);
+  return numbered(steps);
 }
+
+const NONE_JOINS = "no worker has to join";
 
 /** Whether the next command that is typed on nodes is a line that was printed. */
 function isPrinted(after: readonly Block[]): boolean {
@@ -68,7 +61,7 @@ interface Around extends Pick<PlanFacts, "lost" | "user" | "said"> {
   isKept: boolean;
 }
 
-function stepsIn(block: Block, { nodes, lost, isKept, user, said }: Around): Placed[] {
+function stepsIn(block: Joined, { nodes, lost, isKept, user, said }: Around): Placed[] {
   const { part = 0, exit, task } = block;
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
@@ -87,8 +80,8 @@ function stepsIn(block: Block, { nodes, lost, isKept, user, said }: Around): Pla
   }
   if (block.carry) {
     const [[from], to] = [nodesAt(nodes, block.carry.from), nodesAt(nodes, block.carry.to)] as const;
-    const effort = task === "backup-there" ? EFFORTS[task] : carrying(block.carry.file);
-    return [{ part, exit, task, ...effort, ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.carry.file) }];
+    const effort = task === "backup-there" ? EFFORTS[task] : carrying(block.files);
+    return [{ part, exit, task, ...effort, ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.files) }];
   }
   const at = nodesAt(nodes, block.on!).filter(isMeant(block));
   return inSteps(block.commands).map((commands, index, all) => ({
@@ -135,13 +128,16 @@ function isNotFirst({ role }: PlanNode): boolean {
   return role !== "first control plane node";
 }
 
-function linesOf(
-  commands: readonly string[],
-  at: readonly PlanNode[],
-  { printed, terminal, user, isKept }: Pick<Block, "printed" | "terminal"> & { user: string; isKept: boolean },
-): Line[] {
-  if (terminal) return commands.flatMap((command) => terminalLines(user, at, command));
-  if (printed) return printedLines(user, at);
+interface Typing extends Pick<Block, "task" | "printed" | "terminal" | "sideBySide"> {
+  user: string;
+  isKept: boolean;
+}
+
+function linesOf(commands: readonly string[], at: readonly PlanNode[], typing: Typing): Line[] {
+  const { task, printed, user, isKept } = typing;
+  if (typing.terminal) return commands.flatMap((command) => terminalLines(user, at, command));
+  if (typing.sideBySide && at.length > 1) return sideBySide(linesOf(commands, at, { ...typing, sideBySide: false }));
+  if (printed) return printedLines(user, at, { step: KEEPER, none: task === "join" ? NONE_JOINS : undefined });
   const last = commands.at(-1);
   return commands.flatMap((command) =>
     isKept && command === last && at[0] ? [keptLine(user, at[0], command)] : sshLines(user, at, command),

@@ -75,8 +75,10 @@ export async function plan({ change, beside, args = "", ...options }: Damage) {
 
 /** What is pasted: each step's first word, its nodes and what they run. */
 export function pasted(stdout: string): string[] {
-  return [...stdout.matchAll(/^(?:export |line=\$\()?(?:ssh|scp|xargs|cut) .*$/gm)].map(([line]) =>
-    line
+  return [...stdout.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|cut) .*)$/gm)].map(([, line]) =>
+    line!
+      .replace(/; echo "exit code \$\?(: \$line)?"/, "")
+      .replace(/; \} 2>&1 \| sed '[^']+' &$/, "")
       .replaceAll("cd /run/kube-pki-repair && ", "")
       .replaceAll("./bunw scripts/", "")
       .replace(/\$\{line:\?[^}]*\}/, "LINE"),

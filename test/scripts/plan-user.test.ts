@@ -78,7 +78,7 @@ test("the end of the road runs: each node's transcripts, page and backup here, t
 
 test("the end of the plan stands in its order: report, backup, its mark, removal, proof, kit", async () => {
   const { stdout } = await plan({});
-  const end = [...stdout.split(END)[1]!.matchAll(/^### \[ \] Step \d+: (.+), (?:on|to) /gm)].map(([, does]) => does);
+  const end = [...stdout.split(END)[1]!.matchAll(/^### \[ \] \d[a-z]: (.+), (?:on|to) /gm)].map(([, does]) => does);
   expect(end).toEqual([
     "Bring the other nodes' transcripts",
     "Write the report",

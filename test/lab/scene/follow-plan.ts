@@ -2,9 +2,10 @@
  * Follows the plan that is printed on the first control plane node: an operator who has nothing but that page. Each line is read as bash
  * would read it, and typed on the node whose address it names.
  */
+import { dirname, join } from "node:path";
 import { withSaid } from "../../../shared/again.ts";
 import { Fail } from "../../../shared/fail.ts";
-import type { Machine } from "../machine/machine.ts";
+import type { Machine, Output } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";
 import { restartBarePods } from "./printed.ts";
 import { note, type Scene, type, unpackKit } from "./scene.ts";
@@ -12,26 +13,22 @@ import type { Terminal } from "./terminal.ts";
 
 export interface PageStep {
   part: number;
-  number: number;
+  /** "1a". */
+  number: string;
   lines: string[];
   exit: number[];
-  sideBySide: boolean;
   /** How its output ends, with … for what varies. */
   ends?: string;
 }
 
 /** The steps of the page, in its order. Errors: Fail where it has none. */
 export function readPlan(markdown: string): PageStep[] {
-  const steps = [...markdown.matchAll(STEP)].map(([, number, title, fence, about]) => {
-    const before = markdown.slice(0, markdown.indexOf(`### [ ] Step ${number}:`));
+  const steps = [...markdown.matchAll(STEP)].map(([, number, fence, about]) => {
     const [, codes] = /Exit code ([\d or]+)\./.exec(about!) ?? [];
     const [, ends] = /Ends in `(.+?)`/.exec(about!) ?? [];
     return {
-      part: Number([...before.matchAll(/^## (\d) /gm)].at(-1)?.[1]),
-      number: Number(number),
-      lines: linesIn(fence!),
+      ...{ part: Number.parseInt(number!, 10), number: number!, lines: linesIn(fence!) },
       exit: codes?.split(" or ").map(Number) ?? [0],
-      sideBySide: title!.includes("(side by side"),
       ...(ends ? { ends } : {}),
     };
   });
@@ -39,11 +36,22 @@ export function readPlan(markdown: string): PageStep[] {
   return steps;
 }
 
-const STEP = /^### \[ \] Step (\d+): (.+)\n\n```sh\n([\s\S]*?)\n```\n\n(.+)$/gm;
+const STEP = /^### \[ \] (\d[a-z]): .+\n\n```sh\n([\s\S]*?)\n```\n\n(.+)$/gm;
 
-/** A quoted word may go over several lines. */
+/** A quoted word may go over several lines, and so does what runs side by side. */
 function linesIn(fence: string): string[] {
-  return fence.match(/^(?:\\.|[^'\\\n]|'[^']*')+$/gm) ?? [];
+  return fence.match(/^\(\n[\s\S]*?\n\)$|^(?:\\.|[^'\\\n]|'[^']*')+$/gm) ?? [];
+}
+
+interface Beside {
+  /** What stands before each line of its output. */
+  name: string;
+  line: string;
+}
+
+/** What runs at the same time; none: it is a line of its own. */
+function besideIn(line: string): Beside[] {
+  return [...line.matchAll(/^\{ (.+); \} 2>&1 \| sed 's\/\^\/(.+: )\/' &$/gm)].map(([, line, name]) => ({ line: line!, name: name! }));
 }
 
 interface Asked {
@@ -88,28 +96,46 @@ export async function followPlan(scene: Scene, { deep = false, without = [], bas
   }
 }
 
-/** One line after the other, or all nodes at the same time, each with its own lines in their order. */
+/** One line after the other, or all nodes at the same time. */
 async function follow(window: Window, step: PageStep): Promise<boolean> {
-  const lanes =
-    step.sideBySide && !window.bash ? [...Map.groupBy(step.lines, (line) => /@([^\s:]+)/.exec(line)?.[1]).values()] : [step.lines];
-  const done = await Promise.all(lanes.map((lines) => typeLines(window, step, lines)));
+  for (const line of step.lines) {
+    const beside = besideIn(line);
+    const typed = beside.length > 0 ? typeBeside(window, step, { line, beside }) : typeLine(window, step, line);
+    if (!(await typed)) return false;
+  }
+  return true;
+}
+
+/** In a terminal it is one paste, whose output has each node's name. */
+async function typeBeside(window: Window, step: PageStep, { line, beside }: { line: string; beside: Beside[] }): Promise<boolean> {
+  const { bash } = window;
+  const told = bash && (await toldBy(bash, line));
+  const all = bash?.paste(line);
+  const done = await Promise.all(
+    beside.map(({ name, line }) =>
+      all ? paste(window, { line, step, told, output: all.then((output) => ofNode(output, name)) }) : typeLine(window, step, line),
+    ),
+  );
   return !done.includes(false);
 }
 
-async function typeLines(window: Window, step: PageStep, lines: readonly string[]): Promise<boolean> {
-  for (const line of lines) {
-    if (window.bash) {
-      if (!(await paste(window.bash, window.scene, { line, step }))) return false;
-      continue;
-    }
-    const form = FORMS.find(([pattern]) => pattern.test(line));
-    if (!form)
-      throw new Fail(`Step ${step.number} of the plan has a line of another form: ${line}`, {
-        hint: "see FORMS of test/lab/scene/follow-plan.ts",
-      });
-    if (!(await form[1](window, form[0].exec(line)!.groups!, step))) return false;
+function ofNode(output: Output, name: string): Output {
+  const lines = output.stderr.split("\n").flatMap((line) => (line.startsWith(name) ? [line.slice(name.length)] : []));
+  return { ...output, stderr: lines.join("\n") };
+}
+
+async function typeLine(window: Window, step: PageStep, line: string): Promise<boolean> {
+  const { bash } = window;
+  if (bash) {
+    const told = await toldBy(bash, line);
+    return paste(window, { line, step, told, output: bash.paste(line) });
   }
-  return true;
+  const form = FORMS.find(([pattern]) => pattern.test(line));
+  if (!form)
+    throw new Fail(`Step ${step.number} of the plan has a line of another form: ${line}`, {
+      hint: "see FORMS of test/lab/scene/follow-plan.ts",
+    });
+  return form[1](window, form[0].exec(line)!.groups!, step);
 }
 
 type Typed = (window: Window, groups: Record<string, string>, step: PageStep) => Promise<boolean>;
@@ -119,9 +145,9 @@ const FORMS: [pattern: RegExp, typed: Typed][] = [
   [/^export (?<name>\w+)='(?<value>[^']*)'$/, async ({ variables }, { name, value }) => variables.set(name!, value!).size > 0],
   [/^ssh root@(?<address>\S+) "\$(?<name>\w+)" < kit\.tar\.gz$/, bringKit],
   [/^scp -3 -p root@(?<from>[^:]+):(?<path>\S+) root@(?<to>[^:]+):(?<folder>\S+)\/$/, carry],
-  [/^ssh -n root@(?<address>\S+) '(?<command>[^']+)'$/, typeThere],
-  [/^(?<keep>line)=\$\(ssh -n root@(?<address>\S+) '(?<command>[^']+)'\)$/, typeThere],
-  [/^ssh -n root@(?<address>\S+) "cd \S+ && \$\{(?<variable>line):\?[^}]+\}"$/, typeThere],
+  [/^ssh -n root@(?<address>\S+) '(?<command>[^']+)'(?:; echo "exit code \$\?(?:: \$line)?")?$/, typeThere],
+  [/^(?<keep>line)=\$\(ssh -n root@(?<address>\S+) '(?<command>[^']+)'\)(?:; echo "exit code \$\?(?:: \$line)?")?$/, typeThere],
+  [/^ssh -n root@(?<address>\S+) "cd \S+ && \$\{(?<variable>line):\?[^}]+\}"(?:; echo "exit code \$\?(?:: \$line)?")?$/, typeThere],
 ];
 
 async function bringKit({ scene, variables }: Window, { address, name }: Record<string, string>): Promise<boolean> {
@@ -129,9 +155,14 @@ async function bringKit({ scene, variables }: Window, { address, name }: Record<
   return true;
 }
 
+/** `{a,b}`: two files. */
 async function carry({ scene }: Window, { from, path, to, folder }: Record<string, string>): Promise<boolean> {
-  scene.say(`the operator carries ${path} from ${from} to ${to}`);
-  await carryFile(machineAt(scene, from!), machineAt(scene, to!), path!, `${folder}/${path!.split("/").at(-1)}`);
+  const [, names = path!.split("/").at(-1)!] = /\{(.+)\}$/.exec(path!) ?? [];
+  for (const name of names.split(",")) {
+    const file = join(dirname(path!), name);
+    scene.say(`the operator carries ${file} from ${from} to ${to}`);
+    await carryFile(machineAt(scene, from!), machineAt(scene, to!), file, `${folder}/${name}`);
+  }
   return true;
 }
 
@@ -145,14 +176,31 @@ async function typeThere({ scene, variables }: Window, groups: Record<string, st
   return typed.ok;
 }
 
-/** By ssh, as it stands on the page; the record has what the node was told. */
-async function paste(bash: Terminal, scene: Scene, { line, step }: { line: string; step: PageStep }) {
+/** What the node is told by this line; undefined: nothing but the line. */
+async function toldBy(bash: Terminal, line: string): Promise<string | undefined> {
+  return line.includes("${line:?") ? (await bash.paste('echo "$line"')).stderr.trim() : /&& (\.\/bunw [^']+)'/.exec(line)?.[1];
+}
+
+interface Pasted {
+  line: string;
+  step: PageStep;
+  told: string | undefined;
+  output: Promise<Output>;
+}
+
+/** By ssh, as it stands on the page; the record has what the node was told, and the exit code that the operator was shown. */
+async function paste({ scene }: Window, { line, step, told, output }: Pasted) {
   const address = /^(?:line=\$\()?ssh -n \w+@(\S+)/.exec(line)?.[1];
-  const node = { ...(address ? machineAt(scene, address) : scene.lab.operator!), run: () => bash.paste(line) };
-  const told = line.includes("${line:?") ? (await bash.paste('echo "$line"')).stderr.trim() : /&& (\.\/bunw [^']+)'/.exec(line)?.[1];
+  const node = { ...(address ? machineAt(scene, address) : scene.lab.operator!), run: () => output.then(withShownCode) };
   const typed = await type(scene, node, told ?? line, { part: step.part, exit: step.exit });
   if (typed.ok && told && step.ends) checkEnd(step, typed.stderr);
   return typed.ok;
+}
+
+/** Shown at the end: "exit code 2". */
+function withShownCode(output: Output): Output {
+  const [shown, code] = /^exit code (\d+).*\n?$/m.exec(output.stderr) ?? [];
+  return code === undefined ? output : { ...output, stderr: output.stderr.replace(shown!, ""), exitCode: Number(code) };
 }
 
 function checkEnd({ number, ends }: PageStep, stderr: string) {

@@ -1,7 +1,11 @@
 /** A plan followed on pretend nodes, to see what is typed where: by the transcripts of plan. */
 import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { sideBySide, sshLines } from "../../../shared/plan/paste.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 import { pretendScene } from "../../pretend/scene.ts";
 import { followPlan, readPlan } from "../scene/follow-plan.ts";
+import { Terminal } from "../scene/terminal.ts";
 
 /** The page of a transcript, with the addresses of the pretend scene. */
 async function pageOf(name: string): Promise<string> {
@@ -20,9 +24,9 @@ const JOIN = "./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash 
 
 test("readPlan() knows the part of each step, its lines, its exit codes and how its output ends", () => {
   const steps = readPlan(page);
-  expect(steps.map(({ number }) => number)).toEqual(steps.map((_, index) => index + 1));
-  expect(steps.find(({ lines }) => lines[0]!.includes("--deep"))).toMatchObject({ part: 0, exit: [0, 2], sideBySide: false });
-  expect(steps.find(({ part }) => part === 2)).toMatchObject({ sideBySide: true });
+  expect(steps.filter(({ part }) => part === 1).map(({ number }) => number)).toEqual(["1a", "1b", "1c", "1d", "1e", "1f"]);
+  expect(steps.find(({ lines }) => lines[0]!.includes("--deep"))).toMatchObject({ part: 0, exit: [0, 2] });
+  expect(steps.find(({ part }) => part === 2)!.lines).toEqual([expect.stringMatching(/^\(\n(\{ ssh .* &\n){3}wait\n\)$/)]);
   expect(steps.find(({ lines }) => lines[0]!.includes("--new-cas"))).toMatchObject({ part: 1, exit: [0], ends: "done.  next: …" });
   expect(steps.find(({ lines }) => lines[0]!.startsWith("export unpack='"))?.lines).toHaveLength(5);
 });
@@ -32,7 +36,7 @@ test("readPlan() refuses a page without steps", () => {
 });
 
 const one = (lines: string, about = "Costs: nothing.") =>
-  `## 1 etcd\n\n### [ ] Step 1: Do it, on cp1\n\n\`\`\`sh\n${lines}\n\`\`\`\n\n${about}\n`;
+  `## 1 etcd\n\n### [ ] 1a: Do it, on cp1\n\n\`\`\`sh\n${lines}\n\`\`\`\n\n${about}\n`;
 
 async function follow(markdown: string, answers: Parameters<typeof pretendScene>[0] = {}) {
   const { scene, typed } = pretendScene({ [PLAN]: { stdout: markdown }, ...answers });
@@ -73,7 +77,7 @@ test("followPlan() is red where the output ends otherwise than the plan says", a
 
 test("followPlan() stops at a failure, as an operator would", async () => {
   const { scene, typed } = await follow(
-    `${one("ssh -n root@10.250.0.11 'ls'")}${one("ssh -n root@10.250.0.11 'pwd'").replaceAll("Step 1", "Step 2")}`,
+    `${one("ssh -n root@10.250.0.11 'ls'")}${one("ssh -n root@10.250.0.11 'pwd'").replaceAll("1a:", "1b:")}`,
     {
       ls: { exitCode: 1 },
     },
@@ -109,4 +113,20 @@ test.each(["ha-all-lost", "user"])("each line of the plan %s is whole: bash coul
   const broken = lines.filter((line) => Bun.spawnSync(["bash", "-n", "-c", line]).exitCode !== 0);
   expect(broken).toEqual([]);
   expect(lines.length).toBeGreaterThan(20);
+});
+
+test("in a terminal, what runs side by side is one paste, and each node has its own output and the exit code that was shown", async () => {
+  using box = sandbox();
+  const ssh = '#!/bin/bash\ncase "$2" in *.11) echo all well >&2;; *) echo "error: no" >&2; exit 2;; esac\n';
+  writeFileSync(`${box.dir}/ssh`, ssh, { mode: 0o755 });
+  await using bash = new Terminal([], { cwd: box.dir, env: { PATH: `${box.dir}:/usr/bin:/bin` } });
+  const nodes = [1, 2].map((n) => ({ name: `cp${n}`, role: "control plane node" as const, address: `10.250.0.1${n}` }));
+  const [block] = sideBySide(sshLines("root", nodes, "./bunw scripts/02-control-plane.ts"));
+  const { scene } = pretendScene({ [PLAN]: { stdout: one(block!.text) } });
+  scene.lab.nodes[1]!.ip = "10.250.0.12";
+  await followPlan(scene, { bash });
+  expect(scene.steps.slice(1).map(({ node, command, exitCode, stderr }) => [node, command, exitCode, stderr.trim()])).toEqual([
+    ["cp1", "./bunw scripts/02-control-plane.ts", 0, "all well"],
+    ["cp2", "./bunw scripts/02-control-plane.ts", 2, "error: no"],
+  ]);
 });

@@ -7,7 +7,7 @@ import type { PlanStep } from "../../../shared/plan/plan-steps.ts";
 const course = (...tasks: Task[]) =>
   tasks.map((task, index): PlanStep => {
     const step = { does: task, costs: "as ever", seconds: [0, 1] as const, way: "on" as const, on: ["m1"], sideBySide: false };
-    return { ...step, number: index + 1, task, lines: [], exit: [0] };
+    return { ...step, number: `${index + 1}`, task, lines: [], exit: [0] };
   });
 
 const ALONE = { several: false, othersServe: false };

@@ -3,7 +3,9 @@ import { expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { asRoot, isUserName } from "../../../shared/plan/paste.ts";
+import { asRoot, isUserName, keptLine, type Line, printedLines, sideBySide, sshLines } from "../../../shared/plan/paste.ts";
+import { carryLines } from "../../../shared/plan/paste-files.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 /** The word goes through this bash, and through the shell at the other end, which has nothing but sudo. */
 async function arrived(word: string): Promise<string> {
@@ -50,4 +52,48 @@ test.each([
   ["a\n", false],
 ])("isUserName(%p)", (name, is) => {
   expect(isUserName(name)).toBe(is);
+});
+
+const cp1 = { name: "cp1", role: "first control plane node", address: "10.0.0.1" } as const;
+const cp2 = { name: "cp2.lab.example", role: "control plane node", address: "10.0.0.2" } as const;
+
+/** Runs lines in a bash that has this instead of ssh. */
+async function pasteInto(ssh: string, lines: readonly Line[]) {
+  using box = sandbox();
+  writeFileSync(`${box.dir}/ssh`, `#!/bin/bash\n${ssh}\n`, { mode: 0o755 });
+  Bun.spawnSync(["mkfifo", `${box.dir}/pipe`]);
+  const text = lines.map((line) => line.text).join("\n");
+  const env = { PATH: `${box.dir}:/usr/bin:/bin`, AT: box.dir };
+  const child = Bun.spawn(["bash"], { env, stdin: Buffer.from(`${text}\n`), stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { stdout, stderr };
+}
+
+test("side by side is at the same time, each line of output says its node, and the exit codes are shown", async () => {
+  // opening a pipe waits for its other end: one after the other would never end
+  const meets = 'case "$2" in *.1) echo one > "$AT/pipe";; *) read -r x < "$AT/pipe"; echo "heard $x" >&2; exit 2;; esac';
+  const { stdout, stderr } = await pasteInto(meets, sideBySide(sshLines("root", [cp1, cp2], "./bunw scripts/00-assess.ts")));
+  expect(stderr).toBe("");
+  expect(stdout.trim().split("\n").toSorted()).toEqual(["cp1: exit code 0", "cp2.lab.example: exit code 2", "cp2.lab.example: heard one"]);
+});
+
+test("one script on one node shows its exit code, and so does one whose line is kept", async () => {
+  const said = await pasteInto("echo './bunw scripts/x.ts'; exit 2", [
+    ...sshLines("root", [cp1], "./bunw scripts/00-salvage.ts"),
+    keptLine("root", cp1, "./bunw scripts/03-workers.ts open"),
+  ]);
+  expect(said.stdout).toBe("./bunw scripts/x.ts\nexit code 2\nexit code 2: ./bunw scripts/x.ts\n");
+});
+
+test("a window that does not have the line says which step to repeat, and claims nothing else", async () => {
+  const { stdout, stderr } = await pasteInto("echo ran", printedLines("root", [cp1], { step: "1b" }));
+  expect(stdout).not.toContain("ran");
+  expect(stderr).toEndWith("line: this window has no line of step 1b: repeat 1b here\n");
+  expect(stderr).not.toContain("nothing to do");
+});
+
+test("two files that go the same way go together", () => {
+  const [line] = carryLines("root", cp1, [cp2], ["shared-keys.age", "passphrase"]);
+  expect(line!.text).toBe("scp -3 -p root@10.0.0.1:/run/kube-pki-repair/{shared-keys.age,passphrase} root@10.0.0.2:/run/kube-pki-repair/");
+  expect(carryLines("ubuntu", cp1, [cp2], ["a", "b"])[0]!.text).toContain("tar -C /run/kube-pki-repair -cf - a b |");
 });
