@@ -40,7 +40,7 @@ ${inOnePiece(body(plan, title), plan)}
 function inOnePiece(html: string, { nodes, lost, away }: Plan): string {
   const names = [...nodes.map(({ name }) => name), ...lost, ...away].toSorted((a, b) => b.length - a.length);
   if (names.length === 0) return html;
-  const whole = new RegExp(`(?<![\\w.-])(?:${names.map(RegExp.escape).join("|")})(?![\\w-]|\\.\\w)`, "g");
+  const whole = new RegExp(`(?<![\\w.-])(?:${names.map(RegExp.escape).join("|")})(?![\\w-])`, "g");
   return html.replaceAll(/>[^<]+</g, (text) => text.replaceAll(whole, '<span class="name">$&</span>'));
 }
 
