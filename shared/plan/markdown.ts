@@ -37,10 +37,12 @@ function head(plan: Plan): string[] {
   ];
 }
 
+const NOT_SO = 'if not: RUNBOOK-MORE.md, "Where sudo asks for a password"';
+
 /** Markdown, a sentence or two each. */
 export function howTo({ seconds, user }: Plan): string[] {
   const isRoot = user === ROOT;
-  const who = isRoot ? "as root" : `as \`${user}\`, who may use sudo there without a password,`;
+  const who = isRoot ? "as root" : `as \`${user}\`, who may use sudo there without a password (${NOT_SO}),`;
   return [
     `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`,
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,

@@ -19,7 +19,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
-import { bySsh, bySshAndSudo } from "./scenarios/by-ssh.ts";
+import { bySsh, bySshAndPassword, bySshAndSudo } from "./scenarios/by-ssh.ts";
 import { caEnded, haCaEnded } from "./scenarios/ca-ended.ts";
 import { companyCa } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
@@ -95,6 +95,7 @@ export const SCENARIOS: Scenario[] = [
   fleet,
   bySsh,
   bySshAndSudo,
+  bySshAndPassword,
   wrongNode,
   haOneDestroyed,
   haSameMachineBack,
