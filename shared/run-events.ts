@@ -15,6 +15,10 @@ export type RunEvent =
   /** A program was run, a link was made, or the like: in the words of the screen. */
   | { what: "act"; line: string }
   | FileEvent
+  /** The old data is served with the new certificates: of etcd, once enough members run. */
+  | { what: "proved"; subject: "etcd" }
+  /** A second or more, for whatever it says. */
+  | { what: "waited"; for: string; seconds: number }
   /** An object of the cluster: the verb is the HTTP method, the path has no query. */
   | { what: "object"; verb: string; path: string };
 
@@ -24,6 +28,8 @@ interface FileEvent {
   /** As the node has it. */
   path: string;
   to?: string;
+  /** What was wrong with a file that was moved aside, as it was judged. */
+  why?: string;
   /** There was none before. */
   isNew?: boolean;
   /** Permission bits of what was written. */

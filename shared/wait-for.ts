@@ -6,6 +6,7 @@
 import { Fail } from "./fail.ts";
 import { quoteUntrusted } from "./plain.ts";
 import { mode, say } from "./run.ts";
+import { told } from "./run-events.ts";
 import { checkSignal } from "./signals.ts";
 
 /** Milliseconds between two probes. */
@@ -39,6 +40,7 @@ export async function waitFor<T>(
   const began = Date.now();
   const end = began + options.seconds * 1000 * patience();
   using wait = sayWhileWaiting({ say, ...options, what, began, end });
+  using _told = toldAtEnd(words(what), began);
   for (;;) {
     checkSignal();
     const isOver = Date.now() >= end;
@@ -56,6 +58,15 @@ export async function waitFor<T>(
     hint: words(options.hint),
     cause: wait.last,
   });
+}
+
+/** For the record of this run: it shows which of its time was waiting. */
+function toldAtEnd(what: string, began: number): Disposable {
+  const tell = () => {
+    const seconds = Math.round((Date.now() - began) / 100) / 10;
+    if (seconds >= 1) told({ what: "waited", for: what, seconds });
+  };
+  return { [Symbol.dispose]: tell };
 }
 
 /**

@@ -2,7 +2,7 @@
 import { command } from "../again.ts";
 import { answer, type Sign, tell } from "../run.ts";
 import { type Check, hasFailed, summaryOf, worstFirst } from "./check.ts";
-import { SEVERITIES, type Severity } from "./kind.ts";
+import { SEVERITIES } from "./kind.ts";
 import { KINDS } from "./kinds.ts";
 
 /** Changes when a field of the JSON goes or gets another meaning; a new field changes nothing. */
@@ -94,12 +94,20 @@ function adviceOf({ id, severity, works, mend }: Check, many: boolean): string[]
 
 /** "61 checks, 2 failed (1 outage now, 1 weakens), 3 warnings". */
 export function tellSummary(checks: readonly Check[]) {
+  tell(`\n${checks.length} checks, ${verdictOf(checks)}`);
+}
+
+/** "all good, 3 warnings": what does not fail is good. */
+export function verdictOf(checks: readonly Pick<Check, "result" | "severity">[]): string {
   const failed = checks.filter(hasFailed);
   const warnings = checks.filter(({ result }) => result === "warning").length;
-  const kinds = Object.entries(Object.groupBy(worstFirst(failed), ({ severity }) => severity!));
-  const howBad = kinds.map(([severity, some]) => `${some.length} ${SEVERITIES[severity as Severity]}`).join(", ");
+  const howMany = (kind: string) => failed.filter(({ severity }) => severity === kind).length;
+  const howBad = Object.entries(SEVERITIES)
+    .filter(([kind]) => howMany(kind) > 0)
+    .map(([kind, words]) => `${howMany(kind)} ${words}`)
+    .join(", ");
   const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : "all good";
-  tell(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`);
+  return `${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`;
 }
 
 /** The parts that 00-assess sends to; a hand-over, say, stays what the check itself names. */

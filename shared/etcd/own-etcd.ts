@@ -10,6 +10,7 @@ import { withSelinux } from "../files/selinux.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
+import { told } from "../run-events.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
@@ -50,6 +51,7 @@ export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen,
   if (!client || mode.dryRun) return { ...seen(peers, silent), answers: true };
   await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
+  told({ what: "proved", subject: "etcd" });
   const members = await client.members();
   const still = (some: readonly Peer[]) => some.filter(({ id }) => members.some((member) => member.id === id));
   for (const peer of still(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));

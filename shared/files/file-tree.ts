@@ -11,9 +11,9 @@ import { makeFolder, syncFolder } from "./write-steps.ts";
 
 /**
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`; `.1`, `.2` … where that is taken),
- * and says so. Of a link, the link alone: what it leads to stays. Returns the new path, undefined where there was nothing to move.
+ * and says so. Of a link, the link alone: what it leads to stays. `why`, for the record: what is wrong with it. Returns the new path, undefined where there was nothing to move.
  */
-export function moveToRescue(path: string, folder: string): string | undefined {
+export function moveToRescue(path: string, folder: string, why?: string): string | undefined {
   if (!exists(path) && !isLink(path)) return undefined;
   const to = freeName(join(folder, resolve("/", path)));
   const content = isLink(path) && exists(path) ? contentPath(path) : undefined;
@@ -21,7 +21,7 @@ export function moveToRescue(path: string, folder: string): string | undefined {
     noteCopy(path, to);
     note(resolve("/", path), { kind: "gone" });
   } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true, to);
-  told({ what: "file", did: "moved", path, to });
+  told({ what: "file", did: "moved", path, to, ...(why === undefined ? {} : { why }) });
   say(`${run.dryRun ? "would move" : "moved"} ${path} to ${to}${content ? ` (a link: ${content} stays where it is)` : ""}`);
   return to;
 }

@@ -104,7 +104,7 @@ async function writeCa(row: Cert, action: PkiAction, { facts, options, takeKey, 
   const [certFile, keyFile] = finding.paths as [string, string];
   const key = readText(keyFile)!;
   const { cert, note } = await restoredCa(row, action, { key, text: readable(certFile) ?? "" }, facts);
-  if (exists(certFile)) moveToRescue(certFile, options.asideDir);
+  if (exists(certFile)) moveToRescue(certFile, options.asideDir, judged(finding));
   return write({ cert, key }, note);
 }
 
@@ -191,6 +191,10 @@ function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: st
   });
 }
 
-function setAside({ paths }: Finding, options: ApplyOptions) {
-  for (const path of paths) moveToRescue(path, options.asideDir);
+function judged({ state, detail }: Finding): string {
+  return [state, detail].filter(Boolean).join(": ");
+}
+
+function setAside(finding: Finding, options: ApplyOptions) {
+  for (const path of finding.paths) moveToRescue(path, options.asideDir, judged(finding));
 }

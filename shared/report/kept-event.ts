@@ -9,7 +9,9 @@ export type KeptEvent = { at: Date } & (
   | { what: "step end"; title: string; ok: boolean }
   | { what: "failed"; message: string; hint: string }
   | { what: "act"; line: string }
-  | { what: "file"; did: string; path: string; to: string; isNew: boolean; mode: string; certificates: KeptCertificate[] }
+  | { what: "file"; did: string; path: string; to: string; why: string; isNew: boolean; mode: string; certificates: KeptCertificate[] }
+  | { what: "proved"; subject: string }
+  | { what: "waited"; for: string; seconds: number }
   | { what: "object"; verb: string; path: string }
   | { what: "end"; exitCode: number; objects: [kind: string, count: number][] }
 );
@@ -55,8 +57,16 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
   act: (line) => texts(line, "line"),
   file: (line) => {
     const certificates = listOf(line.certificates).flatMap((one) => (isObject(one) && texts(one, "subject", "fingerprint", "until")) || []);
-    return texts(line, "did", "path", { isNew: line.isNew === true, to: short(line.to), mode: short(line.mode), certificates });
+    return texts(line, "did", "path", {
+      isNew: line.isNew === true,
+      to: short(line.to),
+      why: short(line.why),
+      mode: short(line.mode),
+      certificates,
+    });
   },
+  proved: (line) => texts(line, "subject"),
+  waited: (line) => (Number.isFinite(line.seconds) ? texts(line, "for", { seconds: line.seconds }) : undefined),
   object: (line) => texts(line, "verb", "path"),
   end: (line) => {
     const objects = Object.entries(isObject(line.objects) ? line.objects : {}).slice(0, LONGEST);

@@ -7,7 +7,7 @@ import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, lasting, wentWell } from "./repair-timeline.ts";
 
 /** What the page shows of a check. */
-export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "detail" | "mend">;
+export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "severity" | "detail" | "mend">;
 
 export function detailOf({ state, detail, mend }: ShownCheck): string {
   return [state, detail, mend].filter(Boolean).join(": ");
@@ -15,7 +15,7 @@ export function detailOf({ state, detail, mend }: ShownCheck): string {
 
 type Of<W extends KeptEvent["what"]> = Extract<KeptEvent, { what: W }>;
 
-function all<W extends KeptEvent["what"]>(run: KeptRecord, what: W): Of<W>[] {
+export function eventsOf<W extends KeptEvent["what"]>(run: KeptRecord, what: W): Of<W>[] {
   return run.events.filter((event): event is Of<W> => event.what === what);
 }
 
@@ -28,18 +28,31 @@ function byNode(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => string[]
 /** Where scripts keep and make things of their own. */
 const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/bootstrap-kubelet\.conf$/;
 
-/** What was missing when a script wrote it, and what was moved aside because it was wrong, of another CA, or had expired. */
-export function brokenThings(runs: readonly KeptRecord[]): Map<string, string[]> {
-  return byNode(runs, (its) => {
-    const files = its.flatMap((run) => all(run, "file")).filter(({ path }) => !OWN.test(path));
-    const aside = new Set(files.filter(({ did, to }) => did === "moved" && to.startsWith("/root/")).map(({ path }) => path));
+interface LostFiles {
+  /** Paths that were not there when a script wrote them. */
+  missing: string[];
+  /** What was moved aside: its path, where it is now, and what was wrong with it as it was judged then. */
+  aside: { path: string; to: string; why: string }[];
+}
+
+/** Of each node that has some. */
+export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles> {
+  const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, LostFiles] => {
+    const files = its.flatMap((run) => eventsOf(run, "file")).filter(({ path }) => !OWN.test(path));
+    const aside = new Map(files.filter(({ did, to }) => did === "moved" && to.startsWith("/root/")).map((event) => [event.path, event]));
     const made = files.filter(({ did, isNew, path }) => did === "wrote" && isNew && !aside.has(path)).map(({ path }) => path);
     const missing = [...new Set(made)].filter((path) => !/kubelet-(client|server)-\d/.test(basename(path)));
-    return [
-      ...(missing.length > 0 ? [`${missing.length} files were missing: ${missing.join(", ")}`] : []),
-      ...[...aside].map((path) => `${path} was there, and wrong: another CA's, not this cluster's, or expired`),
-    ];
+    return [node, { missing, aside: [...aside.values()] }];
   });
+  return new Map(nodes.filter(([, { missing, aside }]) => missing.length + aside.length > 0));
+}
+
+export function brokenThings(runs: readonly KeptRecord[]): Map<string, string[]> {
+  const words = ({ missing, aside }: LostFiles) => [
+    ...(missing.length > 0 ? [`${missing.length} files were missing: ${missing.join(", ")}`] : []),
+    ...aside.map(({ path, to, why }) => `${path}: ${why || "replaced"}; the old one is kept: ${to}`),
+  ];
+  return new Map([...lostOnNodes(runs)].map(([node, files]) => [node, words(files)]));
 }
 
 export function changedFiles(runs: readonly KeptRecord[]): Map<string, string[]> {
@@ -47,13 +60,13 @@ export function changedFiles(runs: readonly KeptRecord[]): Map<string, string[]>
     if (did === "wrote") return `${isNew ? "wrote" : "replaced"} ${path}${mode ? `, mode ${mode}` : ""}`;
     return `${did} ${path}${to ? ` to ${to}` : ""}`;
   };
-  return byNode(runs, (its) => its.flatMap((run) => all(run, "file").map((event) => `${clockOf(event.at)} ${line(event)}`)));
+  return byNode(runs, (its) => its.flatMap((run) => eventsOf(run, "file").map((event) => `${clockOf(event.at)} ${line(event)}`)));
 }
 
 /** nodes, file, subject, until, public key: the same one on several nodes is one row */
 export function issuedCertificates(runs: readonly KeptRecord[]): string[][] {
   const written = runs.flatMap((run) =>
-    all(run, "file")
+    eventsOf(run, "file")
       .filter(({ path }) => !OWN.test(path))
       .map(({ path, certificates }) => ({ node: run.node, path, certificates })),
   );
@@ -70,8 +83,8 @@ export function issuedCertificates(runs: readonly KeptRecord[]): string[][] {
 /** node, run, what, how many */
 export function changedObjects(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
-    const counted = all(run, "end").flatMap(({ objects }) => objects);
-    const named = all(run, "object").map(({ verb, path }): [string, number] => [`${verb} ${path}`, 1]);
+    const counted = eventsOf(run, "end").flatMap(({ objects }) => objects);
+    const named = eventsOf(run, "object").map(({ verb, path }): [string, number] => [`${verb} ${path}`, 1]);
     return (counted.length > 0 ? counted : named).map(([kind, times]) => [run.node, run.script, kind, String(times)]);
   });
 }
@@ -79,7 +92,7 @@ export function changedObjects(runs: readonly KeptRecord[]): string[][] {
 /** when, where, why, what to do */
 export function whatStopped(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
-    const failed = all(run, "failed").map(({ at, message, hint }) => [clockOf(at), `${run.node}, ${run.script}`, message, hint]);
+    const failed = eventsOf(run, "failed").map(({ at, message, hint }) => [clockOf(at), `${run.node}, ${run.script}`, message, hint]);
     if (failed.length > 0 || run.exitCode !== undefined || wentWell(run)) return failed;
     const step = run.steps.findLast(({ ended }) => !ended)?.title ?? "its end";
     return [
@@ -107,6 +120,5 @@ export function leftForPeople(
   const to = lines.findIndex((line, index) => index >= from && line.trim() === "");
   const said = last ? lines.slice(from, to < 0 ? undefined : to).map((line) => plainLine(line.replace(/^ *-? */, ""))) : [];
   const now = checks.filter(({ result }) => result !== "ok").map((check) => `${check.area}: ${check.what}: ${detailOf(check)}`);
-  const left = [...new Set([...said.filter(Boolean), ...(end?.left ?? []), ...now])];
-  return left.length > 0 ? left : ["Nothing that the scripts know of. Hand out new kubeconfigs if the CA is new, and make a backup."];
+  return [...new Set([...said.filter(Boolean), ...(end?.left ?? []), ...now])];
 }

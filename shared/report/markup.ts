@@ -60,6 +60,11 @@ export function bullets(items: readonly string[]) {
   return `<ul>${items.map((item) => `<li>${asHtml(item)}</li>`).join("")}</ul>`;
 }
 
+/** Each with what it is about. */
+export function sentences(rows: readonly (readonly [about: string, sentence: string])[]) {
+  return `<dl>${rows.map(([about, sentence]) => `<dt>${asHtml(about)}</dt><dd>${asHtml(sentence)}</dd>`).join("")}</dl>`;
+}
+
 /** Rows of text below a head, which may be empty. `kind`: a class; "figures" keeps the fourth column and all after it on one line. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[], kind = "") {
   const cells = (row: readonly string[], kind: "th" | "td") => row.map((cell) => `<${kind}>${asHtml(cell)}</${kind}>`).join("");

@@ -31,13 +31,15 @@ export interface KeptRecord {
   exitCode: number | undefined;
   /** Of its last line. */
   ended: Date;
-  steps: { title: string; began: Date; ended: Date | undefined; ok: boolean }[];
+  steps: { title: string; began: Date; ended: Date | undefined; ok: boolean; waited: { for: string; seconds: number }[] }[];
   events: KeptEvent[];
   /** As the operator saw it. */
   text: string;
 }
 
 export interface KeptRuns {
+  /** Names of nodes that brought their transcripts, and have none: nothing was changed there. */
+  unchanged?: readonly string[];
   /** In order of time, by each node's own clock. */
   runs: KeptRecord[];
   /** What was left out, and why. */
@@ -69,13 +71,14 @@ const RECORD = /(^|\/)kube-pki-repair-\d{8}T\d{6}\/runs\/[\w-]{1,100}\.jsonl$/;
 export function readKeptRuns(here: string, logs?: string, controlPlanes: readonly string[] = []): KeptRuns {
   if (logs !== undefined && stat(logs)?.kind !== "dir")
     throw new Fail(`There is no folder "${logs}"`, { hint: "name the folder into which the nodes' NODE.tar files were brought" });
-  const found: KeptRuns = { runs: [], notes: [] };
+  const found: KeptRuns & { unchanged: string[] } = { runs: [], notes: [], unchanged: [] };
   addNode(found, { node: here, source: "this node" }, filesHere());
   const brought = logs === undefined ? [] : list(logs).filter((name) => name.endsWith(".tar") && name !== `${here}.tar`);
   for (const name of brought) {
     const node = name.slice(0, -".tar".length);
     const files = isDnsName(node) && !node.startsWith("*") ? filesIn(join(logs!, name)) : "its name is no node's";
     if (typeof files === "string") found.notes.push(`${quoteUntrusted(name)}: left out: ${files}`);
+    else if (files.size === 0) found.unchanged.push(node);
     else
       addNode(
         found,
@@ -171,12 +174,13 @@ function stepsOf(events: readonly KeptEvent[]): KeptRecord["steps"] {
   const open = new Map<string, KeptRecord["steps"]>();
   for (const event of events) {
     if (event.what === "step") {
-      const step = { title: event.title, began: event.at, ended: undefined, ok: false };
+      const step = { title: event.title, began: event.at, ended: undefined, ok: false, waited: [] };
       steps.push(step);
       const same = open.get(event.title);
       if (same) same.push(step);
       else open.set(event.title, [step]);
     }
+    if (event.what === "waited") steps.findLast(({ ended }) => !ended)?.waited.push({ for: event.for, seconds: event.seconds });
     const last = event.what === "step end" ? open.get(event.title)?.pop() : undefined;
     if (last && event.what === "step end") Object.assign(last, { ended: event.at, ok: event.ok });
   }

@@ -1,10 +1,13 @@
 /** The page of a real repair: what was broken, what was done, what changed where, and what is left for people. */
 
 import { hasFailed } from "../checks/check.ts";
+import { verdictOf } from "../checks/print-checks.ts";
 import { may } from "../evidence/sources.ts";
+import { listed } from "../plain.ts";
 import { count } from "../progress.ts";
 import { detailOf, leftForPeople, type ShownCheck } from "./kept-findings.ts";
 import * as html from "./markup.ts";
+import { inPlainWords } from "./plain-words.ts";
 import type { KeptRecord, KeptRuns } from "./read-runs.ts";
 import { clockOf, lasting, moments, repairTimeline, wentWell } from "./repair-timeline.ts";
 import { drawTimeline } from "./timeline.ts";
@@ -14,7 +17,9 @@ export interface RepairReport extends KeptRuns {
   /** How it is now. */
   checks: readonly ShownCheck[];
   /** By the end of 05-verify. */
-  end: { left: readonly string[]; remove: readonly { on: string; command: string; why: string }[] } | undefined;
+  end:
+    | { changed?: readonly string[]; left: readonly string[]; remove: readonly { on: string; command: string; why: string }[] }
+    | undefined;
   /** Of the cluster, where it could be read. */
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
   tool: string;
@@ -32,8 +37,7 @@ export function repairPage(report: RepairReport): string {
   const told = { ...report, ours, others };
   const { cluster, tool, made } = report;
   const failed = report.checks.filter(hasFailed).length;
-  const heading =
-    ours.length === 0 ? "No repair was found" : failed > 0 ? `Not all is well: ${failed} checks fail` : "Repaired, and all is well";
+  const heading = ours.length === 0 ? "No repair was found" : headingOf(report.checks);
   const of = cluster ? ` · cluster "${cluster.name}" · Kubernetes ${cluster.kubernetes} · ${count(cluster.nodes.length)} nodes` : "";
   return html.htmlPage({
     ...{ title: "Report of a repair", good: failed === 0 && ours.length > 0, heading },
@@ -42,6 +46,15 @@ export function repairPage(report: RepairReport): string {
     body: ours.length === 0 ? [checksCard(report), notesCard(report), quotes(others)] : bodyOf(told),
     footer: `kube-pki-repair ${tool} · made ${made.toISOString().slice(0, 19).replace("T", " ")} UTC · times are UTC, by each node's own clock`,
   });
+}
+
+function headingOf(checks: RepairReport["checks"]): string {
+  const [failed, warnings] = ["failed", "warning"].map((result) => checks.filter((check) => check.result === result).length) as [
+    number,
+    number,
+  ];
+  if (failed > 0) return `Not all is well: ${failed} checks fail`;
+  return warnings > 0 ? `Repaired: no check fails, ${warnings} warn` : "Repaired, and all is well";
 }
 
 function leadOf(runs: readonly KeptRecord[]): string {
@@ -60,11 +73,13 @@ function extent(runs: readonly KeptRecord[]) {
 
 function bodyOf(told: Told): string[] {
   const { ours, others, end } = told;
+  const left = leftForPeople(ours, told);
   return [
+    html.card("In plain words", html.sentences(inPlainWords({ ours, others, left, changed: end?.changed ?? [] }))),
     tilesOf(told),
     html.card("Timeline", html.scrolled(drawTimeline(repairTimeline(ours, others))) + LEGEND),
     ...whatRunsSay(ours).map(([title, body]) => html.card(title, body)),
-    html.card("What is left for people", html.bullets(leftForPeople(ours, told))),
+    html.card("What is left for people", html.bullets(left.length > 0 ? left : [NOTHING_LEFT])),
     end
       ? html.card("What can be deleted when nothing is missing any more", html.table(["on", "command", "what it is"], removals(end)))
       : "",
@@ -75,21 +90,22 @@ function bodyOf(told: Told): string[] {
   ];
 }
 
+const NOTHING_LEFT = "Nothing that the scripts know of. Hand out new kubeconfigs if the CA is new, and make a backup.";
+
 function removals({ remove }: NonNullable<RepairReport["end"]>): string[][] {
   return remove.map(({ on, command, why }) => [on, command, why]);
 }
 
 const LEGEND = `<p class="legend"><span class="key run"></span> a run <span class="key failed"></span> stopped, or was cut off <span class="key pause"></span> a pause, not to scale</p>`;
 
-function tilesOf({ runs, ours, others, cluster, checks }: Told): string {
+function tilesOf({ runs, ours, others, cluster, checks, unchanged = [] }: Told): string {
   const { began } = extent(ours);
   const reached = moments(ours).map(({ time, text }) => html.tile(text, lasting(time.getTime() - began.getTime()), "since the first run"));
   const bad = ours.filter((run) => !wentWell(run)).length;
   const theirs = new Set(others.filter((run) => !wentWell(run)).map(({ node }) => node)).size;
-  const from = new Set(runs.map(({ node }) => node));
+  const from = new Set([...runs.map(({ node }) => node), ...unchanged]);
   const missing = cluster?.nodes.filter((name) => !from.has(name)).length ?? 0;
   const files = ours.flatMap(({ events }) => events.filter(({ what }) => what === "file")).length;
-  const good = checks.filter(({ result }) => result === "ok").length;
   return html.tiles([
     ...reached,
     html.tile("runs that stopped", String(bad), `of ${count(ours.length)}`, bad > 0),
@@ -100,7 +116,7 @@ function tilesOf({ runs, ours, others, cluster, checks }: Told): string {
       missing > 0 ? `of ${count(from.size + missing)}; the others brought none` : "all",
     ),
     ...(theirs > 0 ? [html.tile("other nodes", count(theirs), "say that a run stopped: see their words below", true)] : []),
-    html.tile("checks now", `${count(good)} of ${count(checks.length)}`, "are good", checks.some(hasFailed)),
+    html.tile("checks now", count(checks.length), verdictOf(checks), checks.some(hasFailed)),
   ]);
 }
 
@@ -112,11 +128,12 @@ function checksCard({ checks }: RepairReport): string {
   return html.card("How it is now (05-verify)", (bad.length > 0 ? html.markedRows(bad.map(row)) : "") + rest);
 }
 
-function notesCard({ notes, runs, cluster }: RepairReport): string {
-  const from = new Set(runs.map(({ node }) => node));
+function notesCard({ notes, runs, cluster, unchanged = [] }: RepairReport): string {
+  const from = new Set([...runs.map(({ node }) => node), ...unchanged]);
   const without = cluster?.nodes.filter((name) => !from.has(name)) ?? [];
   const lines = [
     ...notes,
+    ...(unchanged.length > 0 ? [`no run changed anything on ${listed(unchanged)}`] : []),
     ...(without.length > 0
       ? [`no transcripts from ${without.slice(0, 50).join(", ")}${without.length > 50 ? ` and ${without.length - 50} more` : ""}`]
       : []),

@@ -89,19 +89,26 @@ function scriptRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
   }));
 }
 
-/** What a part's first good end means. */
-const MEANS: Record<string, string> = {
-  "01-etcd": "etcd proved",
-  "02-control-plane": "API proved",
-  "03-workers close": "nodes back",
-  "04-sa-tokens": "pods and tokens renewed",
-};
+type When = (run: KeptRecord) => Date | undefined;
+
+const goodEnd: When = ({ exitCode, ended }) => (exitCode === 0 ? ended : undefined);
+/** etcd is proved when enough of its members run, not when the first one does. */
+const proved: When = ({ events }) => events.find((event) => event.what === "proved" && event.subject === "etcd")?.at;
+/** What part 2 does after that is for others. */
+const proofOfApi: When = ({ steps }) => steps.find(({ title, ok }) => ok && title.startsWith("2.4 "))?.ended;
+
+const MEANS: { script: string; text: string; when: When }[] = [
+  { script: "01-etcd", text: "etcd proved", when: proved },
+  { script: "02-control-plane", text: "API proved", when: proofOfApi },
+  { script: "03-workers close", text: "nodes back", when: goodEnd },
+  { script: "04-sa-tokens", text: "pods and tokens renewed", when: goodEnd },
+];
 
 /** When each of these was reached for the first time. */
 export function moments(runs: readonly KeptRecord[]): { time: Date; text: string }[] {
-  return Object.entries(MEANS).flatMap(([script, text]) => {
-    const ends = runs.filter((run) => run.script === script && run.exitCode === 0).map(({ ended }) => ended.getTime());
-    return ends.length > 0 ? [{ time: new Date(Math.min(...ends)), text }] : [];
+  return MEANS.flatMap(({ script, text, when }) => {
+    const times = runs.filter((run) => run.script === script).flatMap((run) => when(run)?.getTime() ?? []);
+    return times.length > 0 ? [{ time: new Date(Math.min(...times)), text }] : [];
   });
 }
 

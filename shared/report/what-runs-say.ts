@@ -45,22 +45,28 @@ function isBad(runs: readonly KeptRecord[]): boolean {
   return !runs.every(wentWell);
 }
 
+/** Lines that are read at a glance; more are folded. */
+const SHORT = 12;
+
 /** Each node's sentences under its name. */
 function lists(byNode: Map<string, string[]>, none: string): string {
   if (byNode.size === 0) return `<p>${asHtml(none)}</p>`;
   return [...byNode]
     .map(
       ([node, lines]) =>
-        `<details${byNode.size <= 6 ? " open" : ""}><summary><b>${asHtml(node)}</b> <span class="soft">${count(lines.length)}</span></summary>${html.bullets(lines)}</details>`,
+        `<details${byNode.size <= 6 && lines.length <= SHORT ? " open" : ""}><summary><b>${asHtml(node)}</b> <span class="soft">${count(lines.length)}</span></summary>${html.bullets(lines)}</details>`,
     )
     .join("\n");
 }
 
 function runsTable(runs: readonly KeptRecord[]): string {
+  const waits = (waited: KeptRecord["steps"][number]["waited"]) =>
+    waited.length > 0 ? `, of which it waited ${waited.map((one) => `${lasting(one.seconds * 1000)} for ${one.for}`).join(", and ")}` : "";
   const steps = (run: KeptRecord) =>
-    run.steps.map(
-      ({ title, began, ended, ok }) => `${title}: ${ended ? lasting(ended.getTime() - began.getTime()) : "not finished"}${ok ? "" : " ✗"}`,
-    );
+    run.steps.map(({ title, began, ended, ok, waited }) => {
+      const took = ended ? lasting(ended.getTime() - began.getTime()) : "not finished";
+      return `${title}: ${took}${ok ? "" : " ✗"}${waits(waited)}`;
+    });
   const rows = runs.map((run) => {
     const head = `<span class="soft">${clockOf(run.began)}</span> <b>${asHtml(run.node)}</b> <code>${asHtml(typedAs(run))}</code>`;
     const took = `<span class="soft">${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}</span>`;

@@ -25,14 +25,15 @@ export interface Verified extends VerifiedHere {
 export function writeReport(file: string, logs: string | undefined, { here, known, checks, end }: Verified) {
   const found = known?.cluster && known.data && { cluster: known.cluster, data: known.data };
   const nodes = found?.cluster.nodes ?? [];
-  const { runs, notes } = readKeptRuns(here, logs, controlPlanesOf(known));
+  const { runs, notes, unchanged = [] } = readKeptRuns(here, logs, controlPlanesOf(known));
   const cluster = found && {
     ...{ name: found.cluster.name, kubernetes: found.cluster.kubernetesVersion, nodes: nodes.map(({ name }) => name) },
   };
-  writeTyped(file, repairPage({ runs, notes, checks, end, cluster, tool: VERSION, made: new Date() }), { mode: 0o600 });
+  writeTyped(file, repairPage({ runs, notes, unchanged, checks, end, cluster, tool: VERSION, made: new Date() }), { mode: 0o600 });
   for (const line of notes) say(`warning: ${line}`);
   const from = new Set(runs.map(({ node }) => node));
-  const others = nodes.filter(({ name }) => name !== here && !from.has(name) && isDnsName(name));
+  const others = nodes.filter(({ name }) => ![here, ...from, ...unchanged].includes(name) && isDnsName(name));
+  if (unchanged.length > 0) say(`no run changed anything on ${listed(unchanged)}`);
   say(`${runs.length} runs, from ${listed([...from]) || "no node"}`);
   if (found && others.length > 0) printHowToBring(others, here, identitiesOf(found));
 }

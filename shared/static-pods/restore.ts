@@ -95,7 +95,7 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
   if (Array.isArray(trouble)) {
     say(`${path}: differs from its mirror pod: ${trouble.join(" ")}`);
     copyToRescue(path, asideDir);
-  } else if (info && (info.kind !== "file" || info.size > 0)) moveToRescue(path, asideDir);
+  } else if (info && (info.kind !== "file" || info.size > 0)) moveToRescue(path, asideDir, trouble);
 }
 
 /**

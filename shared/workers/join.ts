@@ -112,7 +112,9 @@ function holds(read: () => string | undefined, ca: string): boolean {
 function dropOldCredentials(node: Node, ca: string, aside: string) {
   const { kubeconfig, clientPem } = node.kubelet;
   const hasCertificate = trusted(clientPem, ca);
-  if (exists(kubeconfig) && !(hasCertificate && holds(() => readKubeconfig(kubeconfig)?.caPem, ca))) moveToRescue(kubeconfig, aside);
+  const names = exists(clientPem) ? "is not of today's CA, or has expired" : "was missing";
+  const why = hasCertificate ? "it trusted another CA" : `the client certificate of this kubelet, ${clientPem}, ${names}`;
+  if (exists(kubeconfig) && !(hasCertificate && holds(() => readKubeconfig(kubeconfig)?.caPem, ca))) moveToRescue(kubeconfig, aside, why);
   if (!hasCertificate) dropClientPems(node, aside);
 }
 

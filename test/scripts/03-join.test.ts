@@ -5,11 +5,13 @@ import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, otherCa, write } from "../pretend/cluster.ts";
 import { bootstrap, join, joinToItsEnd, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
+import { keptOn } from "../pretend/kept.ts";
 import { expectTranscript, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
 
+const CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 const FORMER = "kube-pki-repair/serving-certificate-before";
 
 test("03-join without the printed words stops and says what is missing", async () => {
@@ -105,6 +107,18 @@ test("03-join puts every file back when the kubelet never gets its certificate",
   expect(node.calls().filter((call) => /start|stop/.test(call))).toEqual(
     Array(2).fill(["systemctl stop kubelet", "systemctl start kubelet"]).flat(),
   );
+});
+
+test("the record of a join says what was wrong with the kubelet.conf that it moved aside: here its certificate was missing", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  rmSync(`${node.root}${CLIENT}`);
+  writeToken(node.root);
+  using api = await serve(newCa);
+  expect(await joinToItsEnd(node, api)).toMatchObject({ exitCode: 0 });
+  const moved = keptOn(node.root).flatMap(({ record }) => record.filter(({ did }) => did === "moved"));
+  expect(moved.find(({ path }) => path === "/etc/kubernetes/kubelet.conf")).toMatchObject({
+    why: `the client certificate of this kubelet, ${CLIENT}, was missing`,
+  });
 });
 
 test("03-join brings a worker back, leaves no token behind, and run again does nothing", async () => {

@@ -64,6 +64,7 @@ test("01-etcd keeps what it printed, its steps and each file, with the certifica
   });
   expect(files["/var/lib/etcd"]).toMatchObject({ did: "copied", to: expect.stringMatching(/^\/root\/kube-pki-repair-\w+\/etcd$/) });
   expect(what(kept!, "act").map(({ line }) => line)).toContain("kubelet: restarted");
+  expect(what(kept!, "proved")).toMatchObject([{ subject: "etcd" }]);
 });
 
 test("a dry run, a refusal, a run that finds nothing to do, and a script that only reads leave nothing", async () => {

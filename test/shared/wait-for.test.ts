@@ -1,5 +1,6 @@
 /** What a wait says while it waits. */
 import { afterEach, beforeEach, expect, jest, test } from "bun:test";
+import { beginToTell, listenToRun, type RunEvent } from "../../shared/run-events.ts";
 import { answered, sayWhile, waitFor } from "../../shared/wait-for.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
@@ -19,6 +20,23 @@ async function nextProbe() {
 }
 
 const lease = { seconds: 90, hint: "journalctl -u kubelet -n 50" };
+
+test("a wait of a second or more is told to the record of the run, for what it was; a short one is not", async () => {
+  const heard: RunEvent[] = [];
+  beginToTell({ what: "run", script: "02-control-plane", version: "0.1.0", args: [] });
+  listenToRun((event) => heard.push(event));
+  try {
+    await waitFor("nothing", () => true, lease);
+    const { probe, end } = longProbe();
+    const waiting = waitFor("the Lease of cp1 to be renewed", probe, lease);
+    jest.advanceTimersByTime(8900);
+    end();
+    await waiting;
+  } finally {
+    listenToRun(undefined);
+  }
+  expect(heard.slice(1)).toEqual([{ what: "waited", for: "the Lease of cp1 to be renewed", seconds: 8.9 }]);
+});
 
 test("a wait is silent for ten seconds; then a line every ten seconds says for whom, since when, until when, and what to do", async () => {
   using box = sandbox();

@@ -6,7 +6,7 @@ import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
 import { moments, repairTimeline } from "../../../shared/report/repair-timeline.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
-import { EXAMPLE, type ExampleRun, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
+import { BEGAN, EXAMPLE, type ExampleRun, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -63,7 +63,8 @@ test("the page says what was broken, what stopped, what was cut off, what change
   for (const said of [
     "4 runs on 2 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC",
     "2 files were missing: /etc/kubernetes/pki/ca.crt, /etc/kubernetes/pki/ca.key",
-    "/etc/kubernetes/pki/etcd/server.crt was there, and wrong",
+    "/etc/kubernetes/pki/etcd/server.crt: expired: on 2026-04-30; the old one is kept: /root/kube-pki-repair-20260501T100000/aside/x",
+    "kubelet renews its Lease: 9.1 s, of which it waited 8.9 s for the Lease of cp1 to be renewed",
     "Waited 120 s for the kubelet to get its certificate",
     "cut off after 2.0 s, in 3.4 Swap the trust and restart the kubelet",
     "replaced /etc/kubernetes/pki/ca.crt, mode 0644",
@@ -79,6 +80,87 @@ test("the page says what was broken, what stopped, what was cut off, what change
     expect(text).toContain(said);
   expect(page).toContain("make a backup now: &lt;b&gt;not bold&lt;/b&gt;");
   expect(page).not.toMatch(/<script|<link|<img|src=|@import|url\(|NaN|undefined/);
+});
+
+test("etcd is proved when enough members run, and the API when it is, not when part 2 has ended", () => {
+  using box = sandbox();
+  const { runs } = brought(box);
+  const at = Object.fromEntries(moments(runs).map(({ time, text }) => [text, (time.getTime() - BEGAN) / 1000]));
+  expect(at).toMatchObject({ "etcd proved": 12.3, "API proved": 20 });
+});
+
+test("checks are counted as 05-verify counts them: what warns is good, and is named", () => {
+  using box = sandbox();
+  const text = textOf(repairPage(report(brought(box))));
+  expect(text).toContain("checks now 2 all good, 1 warning");
+  expect(text).toContain("Repaired: no check fails, 1 warn");
+  expect(text).not.toContain("all is well");
+});
+
+test("a node that brought its transcripts and has none is no node that brought nothing; a file that is empty is", () => {
+  using box = sandbox();
+  brought(box);
+  const empty = Bun.spawnSync(["tar", "-cf", "-", "-T", "-"], { stdin: Buffer.from("") }).stdout;
+  writeFileSync(`${box.dir}${LOGS}/w2.tar`, empty);
+  const found = readKeptRuns("cp1", LOGS, ["cp1", "cp2"]);
+  expect(found.unchanged).toEqual(["w2"]);
+  const text = textOf(repairPage(report(found)));
+  expect(text).toContain("nodes with transcripts 4 all");
+  expect(text).toContain("no run changed anything on w2");
+  expect(text).not.toContain("no transcripts from w2");
+  writeFileSync(`${box.dir}${LOGS}/w2.tar`, "");
+  expect(readKeptRuns("cp1", LOGS, ["cp1", "cp2"])).toMatchObject({
+    unchanged: [],
+    notes: ["w2.tar: left out: it is no tar file of plain files, or it is cut off"],
+  });
+});
+
+test("it begins in plain words: what was lost, keys, tokens, pods, the API, and what is left", () => {
+  using box = sandbox();
+  const page = repairPage(report(brought(box)));
+  const text = textOf(page);
+  expect(page.indexOf("In plain words")).toBeLessThan(page.indexOf("Timeline"));
+  for (const said of [
+    "Lost Files of the control plane: on cp1 2 missing and 1 of no use any more, on cp2 2 missing and 1 of no use any more.",
+    "Keys ca.key is new. No run made another shared key.",
+    "CA is new: every node joins again",
+    "Service-account tokens from before stay valid.",
+    "Part 4 restarted 9 workloads by their own rolling update, and evicted 0 pods.",
+    "Away at the most from 10:00:00 (part 1 stops what is left) until 10:00:20 UTC by these scripts.",
+    "Left 4 points",
+  ])
+    expect(text).toContain(said);
+});
+
+test("keys that came back are named with where from, and nobody has to join", () => {
+  using box = sandbox();
+  const salvage = (paths: string[]): ExampleRun => ({
+    ...{ node: "cp1", script: "00-salvage", text: "" },
+    lines: [
+      [-60, { what: "run", format: 1, script: "00-salvage", version: "0.1.0", args: ["memory", "--dry"], host: "cp1" }],
+      ...paths.map((path): ExampleRun["lines"][number] => [-59, { what: "file", did: "wrote", path, isNew: true, mode: "0600" }]),
+      [-58, { what: "end", exitCode: 2, objects: {} }],
+    ],
+  });
+  const runs = [
+    salvage(["/etc/kubernetes/pki/ca.key", "/etc/kubernetes/pki/sa.key"]),
+    ...EXAMPLE.filter(({ script }) => script !== "04-sa-tokens"),
+  ];
+  const text = textOf(repairPage(report(brought(box, runs))));
+  expect(text).toContain("Keys ca.key, sa.key came back (00-salvage memory). No run made another shared key.");
+  expect(text).toContain(
+    "no node has to join for it, and kubeconfigs of people work until they expire. Service-account tokens from before stay valid.",
+  );
+  expect(text).toContain("No script restarted a workload, and none evicted a pod.");
+});
+
+test("a new key of which no record is left is new by what 05-verify sees", () => {
+  using box = sandbox();
+  const found = report(brought(box, EXAMPLE.slice(2)));
+  const changed = ["CA: new, sha256:7d instead of sha256:03", "service-account key: new; tokens of the old key end"];
+  const text = textOf(repairPage({ ...found, end: { ...found.end!, changed } }));
+  expect(text).toContain("CA is new: every node joins again");
+  expect(text).toContain("The key of service-account tokens is new");
 });
 
 test("a pause of half an hour is folded, and nothing lies outside of the picture", () => {

@@ -1,0 +1,114 @@
+/** A repair in a few sentences, for those who were asleep. Of the records that are believed; what a worker says of itself is called so. */
+import { SHARED_KEYS } from "../pki/certs.ts";
+import { listed } from "../plain.ts";
+import { count } from "../progress.ts";
+import { eventsOf, lostOnNodes } from "./kept-findings.ts";
+import type { KeptRecord } from "./read-runs.ts";
+import { clockOf, moments, wentWell } from "./repair-timeline.ts";
+
+interface Told {
+  ours: readonly KeptRecord[];
+  others: readonly KeptRecord[];
+  /** Sentences. */
+  left: readonly string[];
+  /** What 05-verify sees of it now; it knows of a new key also where no record is left of the run that made it. */
+  changed: readonly string[];
+}
+
+/** What each sentence is about, and the sentence. */
+export function inPlainWords({ ours, others, left, changed }: Told): [about: string, sentence: string][] {
+  const keys = keysOf(ours);
+  return [
+    ["Lost", lost(ours)],
+    ["Keys", sharedKeys(keys)],
+    ["Tokens and logins", tokens(keys, changed)],
+    ["Workloads", workloads(ours, others)],
+    ["The API", apiAway(ours)],
+    [
+      "Left",
+      left.length > 0
+        ? `${count(left.length)} ${left.length === 1 ? "point" : "points"}: "What is left for people", below.`
+        : "Nothing that the scripts know of.",
+    ],
+  ];
+}
+
+function lost(ours: readonly KeptRecord[]): string {
+  const files = [...lostOnNodes(ours)].map(([node, { missing, aside }]) => {
+    const words = [
+      missing.length > 0 && `${count(missing.length)} missing`,
+      aside.length > 0 && `${count(aside.length)} of no use any more`,
+    ];
+    return `on ${node} ${words.filter(Boolean).join(" and ")}`;
+  });
+  return files.length > 0 ? `Files of the control plane: ${files.join(", ")}.` : "No file was missing, and none was of no use.";
+}
+
+interface Keys {
+  /** By the key's file: the run that brought it back. */
+  back: Map<string, string>;
+  made: string[];
+}
+
+/** Where each shared key that was written is from: the first run that wrote it; unpack only carries it. */
+function keysOf(ours: readonly KeptRecord[]): Keys {
+  const keys: Keys = { back: new Map(), made: [] };
+  for (const run of ours)
+    for (const { did, path } of eventsOf(run, "file")) {
+      const file = did === "wrote" ? keyFile(path) : undefined;
+      if (file === undefined || keys.back.has(file) || keys.made.includes(file)) continue;
+      if (run.script === "00-salvage") keys.back.set(file, [run.script, ...run.args.filter((arg) => !arg.startsWith("-"))].join(" "));
+      else if (run.script === "01-etcd") keys.made.push(file);
+    }
+  return keys;
+}
+
+/** Of "etcd/ca.key" and "ca.key" the longer one that fits. */
+function keyFile(path: string): string | undefined {
+  const files = SHARED_KEYS.map((key) => key.keyFile).sort((a, b) => b.length - a.length);
+  return path.startsWith("/etc/kubernetes/") ? files.find((file) => path.endsWith(`/${file}`)) : undefined;
+}
+
+function sharedKeys({ back, made }: Keys): string {
+  const came = [...Map.groupBy(back, ([, by]) => by)].map(([by, some]) => `${listed(some.map(([file]) => file))} came back (${by})`);
+  const all = [...came, ...(made.length > 0 ? [`${listed(made)} ${made.length === 1 ? "is" : "are"} new`] : [])];
+  return all.length > 0 ? `${all.join("; ")}. No run made another shared key.` : "No run made a shared key, or had to bring one back.";
+}
+
+function tokens({ made }: Keys, changed: readonly string[]): string {
+  const isNew = (file: string, words: string) => made.includes(file) || changed.some((line) => line.startsWith(words));
+  const [ca, sa] = [isNew("ca.key", "CA: new"), isNew("sa.key", "service-account key: new")];
+  const logins = ca
+    ? "The cluster's CA is new: every node joins again, and kubeconfigs of people from before are refused."
+    : "The cluster's CA is the one from before: no node has to join for it, and kubeconfigs of people work until they expire.";
+  const pods = sa
+    ? "The key of service-account tokens is new: pods get new tokens in part 4."
+    : "Service-account tokens from before stay valid.";
+  return `${logins} ${pods}`;
+}
+
+const RESTARTS = /^PATCH (deployments|daemonsets|statefulsets|replicasets)$/;
+
+/** What these scripts have done to pods; nobody else's doing is in their records. */
+function workloads(ours: readonly KeptRecord[], others: readonly KeptRecord[]): string {
+  const objects = ours.flatMap((run) => eventsOf(run, "end").flatMap((end) => end.objects));
+  const sum = (is: (kind: string) => boolean) => objects.reduce((all, [kind, times]) => all + (is(kind) ? times : 0), 0);
+  const [restarted, evicted] = [sum((kind) => RESTARTS.test(kind)), sum((kind) => kind === "POST eviction")];
+  const joined = new Set([...ours, ...others].filter((run) => run.script === "03-join" && wentWell(run)).map(({ node }) => node));
+  const done =
+    restarted + evicted > 0
+      ? `Part 4 restarted ${count(restarted)} workloads by their own rolling update, and evicted ${count(evicted)} pods.`
+      : "No script restarted a workload, and none evicted a pod.";
+  const joins = joined.size > 0 ? ` Joined again, by their own words: ${listed([...joined])}.` : "";
+  return `${done}${joins} What others did to pods meanwhile, and what callers saw, is not in these records.`;
+}
+
+/** From the first step that stops what is left of the old control plane. */
+function apiAway(ours: readonly KeptRecord[]): string {
+  const stopped = ours.flatMap(({ steps }) => steps.filter(({ title }) => title.startsWith("1.2 "))).map(({ began }) => began);
+  const [first] = stopped.toSorted((a, b) => a.getTime() - b.getTime());
+  const back = moments(ours).find(({ text }) => text === "API proved")?.time;
+  if (!back) return "No run has proved the API yet.";
+  const from = first ? `Away at the most from ${clockOf(first)} (part 1 stops what is left) ` : "Proved ";
+  return `${from}${first ? "until" : "at"} ${clockOf(back)} UTC by these scripts. Before that, these records do not know whether it answered.`;
+}
