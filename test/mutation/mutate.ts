@@ -40,7 +40,7 @@ const OTHERS = /^test\/(scripts|kit|soak|repo|mutation)\//;
 /** No decision of ours: made by a program, runs in a browser, or describes types. */
 const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$/;
 
-/** Seconds of one mutant's tests, and more for each file of them: longer is a loop that the change made, and so it is noticed. */
+/** Seconds of one mutant's tests, and more for each file of them: longer is a loop that the change made, or a machine that is busy. */
 const LONGEST = { at: 60, perFile: 20 };
 
 /** Test files that run together; the next ones only where these notice nothing. */
@@ -57,7 +57,8 @@ async function main() {
   console.log(`${all.length} possible changes; which tests run which lines?`);
   const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
   const covered = await coverage(values.lines, () => coveredBy(home, tests, 2));
-  if (await isNoticed(home, tests.slice(0, 1))) throw new Error(`${tests[0]} is red though nothing is changed: is this checkout in /tmp?`);
+  if ((await endOf(home, tests.slice(0, 1))) !== "survived")
+    throw new Error(`${tests[0]} is red though nothing is changed: is this checkout in /tmp?`);
   report(await tryAll(all.slice(Number(values.skip)), Number(values.count), { home, checked, covered }), Number(values.seed));
 }
 
@@ -99,7 +100,8 @@ interface Bench {
 
 interface Result {
   mutant: Mutant;
-  end: "killed" | "survived" | "never run";
+  /** `timed out`: nothing proves that a test noticed it; run alone, on a machine that is not busy, it is a loop. */
+  end: "killed" | "timed out" | "survived" | "never run";
   diff: string;
 }
 
@@ -126,7 +128,7 @@ async function tried(mutant: Mutant, { home, checked, covered }: Bench): Promise
   try {
     if (!(await checked.isValid(mutant.path))) return undefined;
     const tests = testsOf(covered, mutant.path, mutant.line);
-    const end = tests.length === 0 ? "never run" : (await isNoticed(home, nearestFirst(tests, mutant.path))) ? "killed" : "survived";
+    const end = tests.length === 0 ? "never run" : await endOf(home, nearestFirst(tests, mutant.path));
     return { mutant, end, diff: diffOf(before, after, mutant) };
   } finally {
     writeFileSync(file, before);
@@ -146,7 +148,7 @@ function nearestFirst(tests: readonly string[], path: string): string[] {
 const ALONE = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"];
 const READ_ONLY = 'for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
 
-async function isNoticed(home: string, tests: readonly string[]): Promise<boolean> {
+async function endOf(home: string, tests: readonly string[]): Promise<Result["end"]> {
   for (let at = 0; at < tests.length; at += TOGETHER) {
     const files = tests.slice(at, at + TOGETHER);
     const command = [
@@ -161,10 +163,14 @@ async function isNoticed(home: string, tests: readonly string[]): Promise<boolea
       ...files.map((path) => `./${path}`),
     ];
     const child = Bun.spawn(["nice", "-n", "19", ...ALONE, READ_ONLY, "sh", ...command], { cwd: home, stdout: "ignore", stderr: "ignore" });
-    if ((await child.exited) !== 0) return true;
+    const code = await child.exited;
+    if (code !== 0) return code === KILLED ? "timed out" : "killed";
   }
-  return false;
+  return "survived";
 }
+
+/** timeout(1): of a command that it has ended with KILL. */
+const KILLED = 137;
 
 /** The lines that differ. */
 function diffOf(before: string, after: string, { start, end, text }: Mutant): string {
@@ -182,7 +188,7 @@ function report(results: readonly Result[], seed: number) {
   const count = (end: Result["end"]) => results.filter((result) => result.end === end).length;
   const share = ((100 * count("killed")) / results.length).toFixed(1);
   console.log(
-    `\n${count("killed")} of ${results.length} killed (${share} %), ${count("survived")} survived, ${count("never run")} in lines that no test runs (--seed ${seed})`,
+    `\n${count("killed")} of ${results.length} killed (${share} %), ${count("timed out")} timed out, ${count("survived")} survived, ${count("never run")} in lines that no test runs (--seed ${seed})`,
   );
 }
 
