@@ -10,11 +10,11 @@ import { say } from "../run.ts";
 import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction } from "./actions.ts";
 import { certInfo, certificatesIn, endOf, publicPem } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
-import { caText, examine, type Finding, readable, type WantedPki } from "./examine.ts";
+import { caText, examine, type Finding, kubeconfigTrouble, readable, type WantedPki } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
-import { serverIn } from "./kubeconfig-fields.ts";
+import { serverIn, withCa } from "./kubeconfig-fields.ts";
 import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
 import { signedWith } from "./lost-keys.ts";
 import { renewCa } from "./renew.ts";
@@ -135,6 +135,11 @@ async function writeLeaf(row: Cert, caName: string, finding: Finding, job: Job):
 async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Promise<boolean> {
   const { facts, options, takeKey } = job;
   const ca = signer("ca", row.name, job);
+  const mended = finding.state === "wrong CA" ? withCa(readable(row.path) ?? "", ca.cert) : undefined;
+  if (mended && !kubeconfigTrouble(row, mended, facts)) {
+    setAside(finding, options);
+    return writeFile(row.path, mended, { mode: 0o600, note: "today's CA in it; its user is kept" });
+  }
   const subject = subjectOf(row, facts);
   const server = serverBefore(row, job) ?? row.server(facts);
   const user = await issueClient(subject, ca, facts, { key: await takeKey(), now: options.now });

@@ -4,7 +4,7 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type CertInfo, certInfo, certificatesIn, infoOf, signedBy } from "./certificate.ts";
+import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, signedBy } from "./certificate.ts";
 import { CERTIFICATES_DIR, CERTS, type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
 import {
   caVerdict,
@@ -23,7 +23,7 @@ import {
   usageVerdict,
   type Verdict,
 } from "./judge.ts";
-import { type Kubeconfig, type KubeconfigRow, kubeconfigRows, readKubeconfig } from "./kubeconfigs.ts";
+import { type Kubeconfig, type KubeconfigRow, kubeconfigRows, parseKubeconfig, readKubeconfig } from "./kubeconfigs.ts";
 import { signingFirst, trustsCa } from "./trusted-keys.ts";
 
 export type { State };
@@ -164,6 +164,14 @@ function rootVerdict(info: CertInfo): Verdict {
   return info.isCa ? timeVerdict(info) : ["wrong usage", `${nameIn(info.subject)} is not a CA's certificate`];
 }
 
+/** What would be wrong with this text in the place of a kubeconfig; undefined where nothing would. */
+export function kubeconfigTrouble(row: KubeconfigRow, text: string, facts: ClusterFacts): Verdict {
+  const config = attempt(() => parseKubeconfig(text, row.path));
+  return config instanceof Fail
+    ? ["unreadable", config.message]
+    : kubeconfigVerdict(row, config, caText(certRow("ca"), facts.certificatesDir), facts);
+}
+
 function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | undefined, facts: ClusterFacts | undefined): Verdict {
   const { clientCertPem: cert, clientKeyPem: key } = config;
   const source = config.clientCertificatePath ?? row.path;
@@ -194,10 +202,13 @@ function userDifference({ name, cn }: KubeconfigRow, info: CertInfo | undefined,
   return { differs: `its user is "${info.cn}" of "${info.o.join(", ")}"` };
 }
 
-/** By the CA that signs; or by another of the bundle that has signed what this node's API server shows, as long as it shows that. */
+/**
+ * By the CA that signs; or by another of the bundle that is valid and has signed what this node's API server shows, as long as it shows that.
+ */
 function trustsServer(caPem: string, today: string, { certificatesDir = CERTIFICATES_DIR }: Partial<ClusterFacts> = {}): boolean {
   const shown = certificatesIn(readable(certPath(certRow("apiserver"), certificatesDir)) ?? "");
-  return trustsCa(caPem, today) || shown.some((pem) => signedBy(pem, caPem));
+  const valid = certificatesIn(caPem).filter((pem) => attempt(() => isValidNow(certInfo(pem))) === true);
+  return trustsCa(caPem, today) || shown.some((pem) => valid.some((one) => signedBy(pem, one)));
 }
 
 /** The text, "" (which is no certificate) where it may not be read, undefined where there is no file. */

@@ -10,9 +10,11 @@ import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine, examineServiceAccountKey, type WantedPki } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
-import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import { withCa } from "../../../shared/pki/kubeconfig-fields.ts";
+import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig, readKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { mode } from "../../../shared/run.ts";
+import { agedText } from "../../pretend/expired.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -245,6 +247,22 @@ test("it has the key id that the certificates of its key name, in pki or in a ku
     expect((await ensureMany(EVERYTHING, FACTS, OPTIONS)).written).toEqual(["ca", ...gone.map(({ name }) => name)]);
     expect(keyId()).toBe("0102030405");
   }
+});
+
+test("an expired CA is renewed, and kubeconfigs keep their users: only the CA in them changes", async () => {
+  using box = sandbox();
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  const key = readText(`${PKI}/ca.key`)!;
+  const old = (await agedText(readText(`${PKI}/ca.crt`)!, key, 3651 * 86_400_000))!;
+  put("ca", { cert: old });
+  const configs = kubeconfigRows(FACTS, { superAdmin: true }).map(({ path }) => path);
+  for (const path of configs) writeFile(path, withCa(readText(path)!, old)!);
+  const before = configs.map((path) => readKubeconfig(path)!);
+  const { written } = await ensureMany(EVERYTHING, FACTS, OPTIONS);
+  expect(written).toEqual(["ca", "admin", "super-admin", "kubelet", "controller-manager", "scheduler"]);
+  const ca = readText(`${PKI}/ca.crt`)!;
+  expect(configs.map((path) => readKubeconfig(path)!)).toEqual(before.map((config) => ({ ...config, caPem: ca })));
+  expect(box.said.filter((line) => line.endsWith("(today's CA in it; its user is kept)"))).toHaveLength(5);
 });
 
 test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and kubeconfigs with it", async () => {
