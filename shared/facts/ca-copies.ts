@@ -98,13 +98,18 @@ export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cl
 
 /**
  * From when on a Lease renewal shows a kubelet that trusts today's CA. Where that is new, an API server of another control plane node may have
- * served those that trust the old one until part 1 ran there; this node's API server has its certificate since after that.
+ * served those that trust the old one until part 1 ran there; this node's API server has its certificate since after that. Where it is renewed,
+ * who trusted the old certificate has lost the API at its end.
  */
 export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster">): Date {
   const { certificatesDir } = cp.facts;
+  const ca = clusterCa(certificatesDir);
   const server = caIsNew(cp) ? readText(certPath(certRow("apiserver"), certificatesDir)) : undefined;
-  const made = [clusterCa(certificatesDir), server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
-  return new Date(Math.min(Date.now(), Math.max(...made)));
+  const { publicKeyHash } = certInfo(ca);
+  const before = certificatesIn(cp.cluster.oldCaPem).flatMap((pem) => infoOf(pem) ?? []);
+  const ends = before.flatMap((one) => (one.publicKeyHash === publicKeyHash && !isValidNow(one) ? [one.notAfter.getTime()] : []));
+  const made = [ca, server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
+  return new Date(Math.min(Date.now(), Math.max(...made, ...ends)));
 }
 
 /**

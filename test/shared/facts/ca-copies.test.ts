@@ -1,14 +1,16 @@
 /** The fingerprint of the cluster's CA is that of etcd's data, never that of a file of this node. */
 import { expect, test } from "bun:test";
-import { clusterCaSeen, strangeCa } from "../../../shared/facts/ca-copies.ts";
+import { clusterCaSeen, strangeCa, trustedSince } from "../../../shared/facts/ca-copies.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { newRescue } from "../../../shared/node/rescue-folder.ts";
-import { certInfo } from "../../../shared/pki/certificate.ts";
+import { certInfo, madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
-import { issueCa, type Pair } from "../../../shared/pki/issue.ts";
+import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import { renewCa } from "../../../shared/pki/renew.ts";
 import { FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
+import { agedText } from "../../pretend/expired.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const { ca } = await healthyCp();
@@ -26,7 +28,7 @@ function nodeWith(pair: Pair, { begun = false } = {}) {
   write(`${pki}/ca.key`, pair.key);
   write(`${box.dir}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: "https://127.77.0.11:6443", ca: ca.cert }));
   if (begun) write(`${box.dir}${rescue.dir}/etcd/member`, "");
-  return { known: { cluster, rescue, certificatesDir: FACTS.certificatesDir }, [Symbol.dispose]: () => box[Symbol.dispose]() };
+  return { pki, known: { cluster, rescue, certificatesDir: FACTS.certificatesDir }, [Symbol.dispose]: () => box[Symbol.dispose]() };
 }
 
 test.each([
@@ -57,4 +59,18 @@ test("where nothing names the cluster's CA, nothing is compared", () => {
   using _node = nodeWith(younger);
   const seen = clusterCaSeen(NODE);
   expect([seen.hashes, seen.copies.map(({ is }) => is)]).toEqual([[], ["not compared", "not compared"]]);
+});
+
+test("a Lease renewal shows trust in today's CA since that was made; where it is renewed since the old one's end; where it is new since this node serves with it", async () => {
+  const end = new Date(Math.floor(Date.now() / 1000) * 1000 - 30_000);
+  const ended = (await agedText(ca.cert, ca.key, certInfo(ca.cert).notAfter.getTime() - end.getTime()))!;
+  const since = (pair: Pair, oldCaPem: string, apiserver?: string) => {
+    using node = nodeWith(pair);
+    if (apiserver) write(`${node.pki}/apiserver.crt`, apiserver);
+    return trustedSince({ facts: FACTS, cluster: { ...cluster, oldCaPem } });
+  };
+  expect(since(ca, ca.cert)).toEqual(madeAt(ca.cert));
+  expect(since({ ...ca, cert: renewCa(ended, ca.key, { hours: 8760, signed: [] }) }, ended)).toEqual(end);
+  const server = await issueLeaf(certRow("apiserver"), older, FACTS);
+  expect(since(older, ca.cert, server.cert)).toEqual(madeAt(server.cert));
 });
