@@ -122,7 +122,7 @@ export const KIT: Effort = {
   does: "Bring the kit to the other nodes",
   costs: "nothing: it lies in memory",
   seconds: [2, 20],
-  note: "On your machine, in the folder with kit.tar.gz (npm run pack -- --out kit.tar.gz). It prints nothing when all is well",
+  note: "On your machine, in the folder with the kit.tar.gz that was packed. It prints nothing when all is well",
 };
 
 export const ADDRESSES: Effort = { does: "Write the workers' addresses and names into a file", costs: "nothing", seconds: [0, 0] };

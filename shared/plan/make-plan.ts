@@ -2,16 +2,20 @@
  * The runbook for this cluster and this damage: RUNBOOK.md's own blocks, those that the assessment's course names, with this cluster's names
  * and addresses. One object, printed as Markdown or as a page.
  */
+import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import type { Course } from "../facts/course.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
+import { withHelp } from "./help.ts";
 import { aimOf, firstNotes, type Note, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
 import { withOutage } from "./outage.ts";
+import { type Line, sshLines } from "./paste.ts";
+import { toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
 import { type PlanStep, stepsOf } from "./plan-steps.ts";
-import { type Block, type Part, readRunbook } from "./runbook.ts";
+import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 
 export interface Plan {
   node: string;
@@ -31,16 +35,23 @@ export interface Plan {
   /** What comes before the first step. */
   first: Note[];
   parts: PlanPart[];
+  /** Makes this plan anew, and brings it to the operator's machine. */
+  anew: Line[];
   /** The least and the most of all its steps up to the proof. */
   seconds: readonly [number, number];
 }
 
-export interface PlanPart extends Pick<Part, "title" | "ifNot" | "undo"> {
+export interface PlanPart extends Pick<Part, "title" | "undo"> {
   number: number;
   /** What comes before its steps. */
   notes: Note[];
-  steps: PlanStep[];
+  steps: HelpedStep[];
+  /** Why it has none. */
+  why?: string | undefined;
 }
+
+/** With what its script may say, and what to do then. */
+export type HelpedStep = PlanStep & { help: IfNot[] };
 
 /** Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not know. */
 export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string): Plan {
@@ -49,8 +60,12 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
   const { parts, blocks } = readRunbook(runbook);
   const several = nodes.some(({ role }) => role === "control plane node");
   const all = assessed.course ? stepsOf(blocksOf(blocks, assessed.course, assessed.deep), nodes, facts) : [];
-  const steps = withOutage(all, { several, othersServe: facts.othersServe });
-  const numbers = [...new Set(steps.map(({ part }) => part))];
+  const damage = { course: assessed.course ?? [], several, leavesOut: lost.names.length > 0 };
+  const steps = withHelp(
+    withOutage(all, { several, othersServe: facts.othersServe }),
+    parts.flatMap(({ ifNot }) => ifNot),
+    damage,
+  );
   const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
   /** By the part that they stand before. */
   const NOTES: Record<number, () => Note[]> = {
@@ -74,10 +89,12 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
     away: lost.away,
     aim: aimOf(assessed, { pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0, lost }),
     first: firstNotes(assessed, facts).map(pasteable),
-    parts: numbers.map((number) => {
-      const { title, ifNot, undo } = parts.find((part) => part.number === number)!;
-      const notes = NOTES[number]?.() ?? [];
-      return { number, title, ifNot, undo, notes: notes.map(pasteable), steps: steps.filter(({ part }) => part === number) };
+    anew: steps.length > 0 && nodes[0] ? anewLines(user, nodes[0], facts) : [],
+    parts: (steps.length > 0 ? parts : []).map(({ number, title, undo }) => {
+      const own = steps.filter(({ part }) => part === number);
+      if (own.length === 0)
+        return { number, title, undo: "", notes: [], steps: [], why: NOT_NEEDED[number] ?? "nothing to do for this damage" };
+      return { number, title, undo, notes: (NOTES[number]?.() ?? []).map(pasteable), steps: own };
     }),
     seconds: [0, 1].map((end) =>
       steps.filter(({ part }) => part < AFTER_PROOF).reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0),
@@ -86,6 +103,19 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
 }
 
 const AFTER_PROOF = 6;
+
+/** Why a part has no step. */
+const NOT_NEEDED: Record<number, string> = {
+  0: "no key is lost, and nothing has to be stopped",
+  1: "etcd runs, and nothing of it is damaged",
+  4: "the keys that sign tokens are the old ones, so every token stays valid, and no pod restarts",
+};
+
+function anewLines(user: string, first: PlanNode, { said }: PlanFacts): Line[] {
+  return [...sshLines(user, [first], command(`plan ${PAGE}`, said)), toOperator(user, first, PAGE)];
+}
+
+const PAGE = "plan.html";
 
 /** Many nodes get a file of addresses, and twenty of them their turn at the same time. */
 function turns({ on, sideBySide }: PlanStep): number {

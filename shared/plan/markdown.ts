@@ -16,7 +16,7 @@ export function escaped(text: string): string {
 }
 
 function head(plan: Plan): string[] {
-  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts } = plan;
+  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts, anew } = plan;
   const placeholders = nodes.filter(({ why }) => why);
   return [
     `# The plan${cluster ? ` for the cluster ${escaped(cluster)}` : ""}`,
@@ -32,10 +32,13 @@ function head(plan: Plan): string[] {
     ...(placeholders.length > 0
       ? ["", ...placeholders.map(({ address, why }) => `- ${address}: write its address in yourself. ${escaped(why!)}`)]
       : []),
+    ...(anew.length > 0 ? ["", `${ANEW_AT_ANY_TIME}:`, "", fence(anew.map(({ text }) => text))] : []),
     ...first.flatMap(note),
     "",
   ];
 }
+
+export const ANEW_AT_ANY_TIME = "Make this plan anew at any time, as a page; it says what is left then";
 
 const NOT_SO = 'if not: RUNBOOK-MORE.md, "Where sudo asks for a password"';
 
@@ -67,9 +70,13 @@ function note({ text, commands }: Note): string[] {
   return ["", `> ${escaped(text)}`, ...(commands.length > 0 ? ["", fence(commands)] : [])];
 }
 
-function part({ number, title, notes, steps }: PlanPart): string[] {
-  return [`## ${number} ${title}`, ...notes.flatMap(note), "", ...steps.flatMap(stepLines)];
+function part({ number, title, notes, steps, why, undo }: PlanPart): string[] {
+  if (why) return [`## ${number} ${title}`, "", `Not needed: ${why}.`, ""];
+  const end = [...(undo ? [`**Undo.** ${undo}`] : []), ANEW].join(" ");
+  return [`## ${number} ${title}`, ...notes.flatMap(note), "", ...steps.flatMap(stepLines), end, ""];
 }
+
+export const ANEW = "**It went otherwise?** Make the plan anew, by the two lines at the top.";
 
 function stepLines(step: PlanStep): string[] {
   return [
@@ -108,23 +115,11 @@ function fence(lines: readonly string[]): string {
   return ["```sh", ...lines, "```"].join("\n");
 }
 
-/** RUNBOOK.md's own tables: their cells are Markdown. */
+/** RUNBOOK.md's own rows: their cells are Markdown. */
 function ifNot(parts: readonly PlanPart[]): string[] {
-  const told = parts.filter(({ ifNot }) => ifNot.length > 0);
-  if (told.length === 0) return [];
-  return [
-    "# If a step does not end as it says",
-    "",
-    "These are RUNBOOK.md's tables of these parts: what else they name is in RUNBOOK.md.",
-    "",
-    ...told.flatMap(({ number, title, ifNot, undo }) => [
-      `## Part ${number}: ${title}`,
-      "",
-      "| it says | cause | do |",
-      "|---|---|---|",
-      ...ifNot.map(({ says, cause, remedy }) => `| ${says} | ${cause} | ${remedy} |`),
-      "",
-      ...(undo ? [`**Undo.** ${undo}`, ""] : []),
-    ]),
-  ];
+  const rows = parts.flatMap(({ steps }) =>
+    steps.flatMap(({ number, help }) => help.map(({ says, cause, remedy }) => `| ${number} | ${says} | ${cause} | ${remedy} |`)),
+  );
+  if (rows.length === 0) return [];
+  return ["# If a step does not end as it says", "", "| step | it says | cause | do |", "|---|---|---|---|", ...rows, ""];
 }

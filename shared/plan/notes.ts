@@ -18,9 +18,7 @@ export interface Note {
 
 type Asked = Pick<PlanFacts, "lost" | "user" | "said">;
 
-function again({ said }: Asked): string {
-  return `Then print the plan again: ${command("plan", said)}`;
-}
+const AGAIN = "Then print the plan again";
 
 /** In a sentence or two; unset where there are no steps. `pods`: how many the cluster has. */
 export function aimOf({ course, damaged, deep }: Assessment, { pods, lost }: { pods: number; lost: LostNodes }): string | undefined {
@@ -50,16 +48,16 @@ const AIMS = {
 export function firstNotes({ course, next, damage, damaged }: Assessment, asked: Asked): Note[] {
   const unsafe = damage.find(({ state }) => state === "!UNSAFE!");
   return [
-    ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${again(asked)}`, next.slice(0, 1)) : []),
-    ...(course || !damaged ? [] : inNotes(`This comes first. ${again(asked)}`, next)),
+    ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`, next.slice(0, 1), asked) : []),
+    ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next, asked)),
   ];
 }
 
 /** What 00-assess prints as next is a command or a sentence. */
-function inNotes(text: string, next: readonly string[]): Note[] {
+function inNotes(text: string, next: readonly string[], { said }: Asked): Note[] {
   const isCommand = (line: string) => /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
   const sentences = next.filter((line) => !isCommand(line)).map((line) => ({ text: line, commands: [] }));
-  return [{ text, commands: next.filter(isCommand) }, ...sentences];
+  return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", said)] }, ...sentences];
 }
 
 /** A comment beside its command, not below the others'. */
@@ -83,13 +81,13 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
     [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
     [
       isHope && others !== undefined,
-      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one: ${command("plan", asked.said)}`,
-      [],
+      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
+      [command("plan", asked.said)],
     ],
     [
       isHope && inSecret,
-      `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${again(asked)}`,
-      [command("00-salvage secret")],
+      `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${AGAIN}.`,
+      [command("00-salvage secret"), command("plan", asked.said)],
     ],
     [
       isHope && !deep?.diskSearched,

@@ -114,6 +114,12 @@ for (const lines of document.querySelectorAll(".lines")) {
   if (all.length > 1)
     lines.append(button(`Copy all ${all.length} lines`, `of ${lines.dataset.of}`, () => all.map(textOf).join("\n")));
 }
+for (const [index, code] of document.querySelectorAll(".typed").entries())
+  code.after(button("Copy", `${textOf(code)}, box ${index + 1}`, () => textOf(code)));
+for (const line of document.querySelectorAll(".anew")) {
+  const lines = [...document.querySelectorAll("#anew code")];
+  line.append(button("Copy them", `for a new plan, ${line.closest("section").getAttribute("aria-labelledby")}`, () => lines.map(textOf).join("\n")));
+}
 for (const box of boxes) box.addEventListener("change", keep);
 addEventListener("hashchange", restore);
 addEventListener("beforeprint", () => {

@@ -5,8 +5,8 @@
 import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import type { Plan, PlanPart } from "./make-plan.ts";
-import { AWAY, howTo, LOST, span, where } from "./markdown.ts";
+import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
+import { ANEW, ANEW_AT_ANY_TIME, AWAY, howTo, LOST, span, where } from "./markdown.ts";
 import type { Note } from "./notes.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
@@ -53,6 +53,7 @@ ${plan.aim ? `<p>00-assess: ${asHtml(plan.verdict)}</p>` : ""}
 ${plan.parts.length > 0 ? `<p>${howTo(plan).map(inline).join("\n")}</p>` : ""}
 </header>
 ${nodes(plan)}
+${plan.anew.length > 0 ? `<div id="anew"><p>${ANEW_AT_ANY_TIME}:</p>${lines(plan.anew, "a new plan")}</div>` : ""}
 ${plan.first.map((one, index) => note(one, `note ${index + 1}`)).join("\n")}
 <div id="progress" hidden><progress id="bar" aria-label="Steps done"></progress><span id="count" role="status"></span><span id="clock"></span></div>
 <div id="said" class="unseen" role="status"></div>
@@ -78,12 +79,17 @@ function nodes({ nodes, lost, away }: Plan): string {
   return `<ul class="nodes">${items.join("\n")}${more > 0 ? `<li>and ${more} workers</li>` : ""}</ul>`;
 }
 
-function part({ number, title, notes, steps, ifNot, undo }: PlanPart): string {
+function part({ number, title, notes, steps, why, undo }: PlanPart): string {
+  const end = `<div class="end">
+${undo ? `<p><b>Undo.</b> ${inline(undo)}</p>` : ""}
+<p class="anew">${inline(ANEW)}</p>
+</div>`;
   return `<section aria-labelledby="part-${number}">
 <h2 id="part-${number}"><span class="number">${number}</span>${asHtml(title)}</h2>
+${why ? `<p>Not needed: ${asHtml(why)}.</p>` : ""}
 ${notes.map((one, index) => note(one, `part ${number}, note ${index + 1}`)).join("\n")}
 ${steps.map(step).join("\n")}
-${ifNot.length > 0 ? remedies(number, ifNot, undo) : ""}
+${why ? "" : end}
 </section>`;
 }
 
@@ -95,13 +101,14 @@ function note({ text, commands }: Note, of: string): string {
   )}</div>`;
 }
 
-function step(one: PlanStep): string {
+function step(one: HelpedStep): string {
   return `<article class="step" id="step-${one.number}" aria-labelledby="step-${one.number}-does">
 <label id="step-${one.number}-does"><input type="checkbox" data-step="${one.number}" autocomplete="off"><span class="number">${one.number}</span><span class="does">${asHtml(one.does)}</span></label>
 <p class="where">${asHtml(where(one))}</p>
 ${one.note ? `<p>${asHtml(one.note)}.</p>` : ""}
 ${lines(one.lines, `step ${one.number}`)}
 <p class="about">${about(one).join(" ")}</p>
+${one.help.length > 0 ? remedies(one) : ""}
 </article>`;
 }
 
@@ -133,18 +140,20 @@ function about({ costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
   ];
 }
 
-/** The table of RUNBOOK.md's part. */
-function remedies(number: number, ifNot: PlanPart["ifNot"], undo: string): string {
-  const rows = ifNot.map(({ says, cause, remedy }) => `<dt>${inline(says)}</dt><dd>${inline(cause)}</dd><dd>→ ${inline(remedy)}</dd>`);
-  return `<details><summary>If a step of part ${number} does not end as it says</summary>
+/** RUNBOOK.md's rows for this step and this damage. */
+function remedies({ number, help }: HelpedStep): string {
+  const rows = help.map(({ says, cause, remedy }) => `<dt>${inline(says)}</dt><dd>${inline(cause)}</dd><dd>→ ${inline(remedy)}</dd>`);
+  return `<details><summary>If ${number} does not end as it says (${help.length})</summary>
 <dl>${rows.join("\n")}</dl>
-${undo ? `<p><b>Undo.</b> ${inline(undo)}</p>` : ""}
 </details>`;
 }
 
-/** The little Markdown of a cell. */
+/** The little Markdown of a cell. What can be typed is in a box of its own, which gets a button. */
 function inline(markdown: string): string {
   return asHtml(markdown)
-    .replaceAll(/`([^`]+)`/g, "<code>$1</code>")
+    .replaceAll(/`([^`]+)`/g, (_, code: string) => (TYPED.test(code) ? `<code class="typed">${code}</code>` : `<code>${code}</code>`))
     .replaceAll(/\*\*([^*]+)\*\*/g, "<b>$1</b>");
 }
+
+/** A program and its words. */
+const TYPED = /^(?:\.\/bunw|crictl|for p in|getent|journalctl|kubectl|mv|rm|systemctl) \S/;

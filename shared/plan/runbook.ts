@@ -57,7 +57,7 @@ export interface Part {
 }
 
 /** A row of a part's table: what a script says, why, and what to do. Markdown. */
-interface IfNot {
+export interface IfNot {
   says: string;
   cause: string;
   remedy: string;

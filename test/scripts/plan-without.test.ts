@@ -39,13 +39,14 @@ test("no line goes to the lost node, no key is looked for there, and each line t
     "ssh -n root@127.77.0.11 '04-sa-tokens.ts --lost m2'",
   ]);
   expect(fences(stdout)).toContain("./bunw scripts/plan.ts --deep --lost m2\n");
-  expect(stdout).toContain("print the plan there, and follow that one: ./bunw scripts/plan.ts --lost m2");
+  expect(stdout).toContain("print the plan there, and follow that one.\n\n```sh\n./bunw scripts/plan.ts --lost m2\n");
 });
 
 test("the lines of parts 1 and 2 have --lost-on, and no others", async () => {
   const { stdout } = await plan({ ...ASKED, args: "--lost m2 --lost-on m2" });
   const lines = pasted(stdout).filter((line) => line.includes("--lost-on m2"));
   expect(lines.map((line) => line.replace(/^ssh -n root@/, ""))).toEqual([
+    "127.77.0.11 'plan.ts plan.html --lost m2 --lost-on m2'",
     "127.77.0.11 '01-etcd.ts --new-cas --lost-on m2'",
     "127.77.0.13 '01-etcd.ts --lost-on m2'",
     "127.77.0.11 '02-control-plane.ts --lost m2 --lost-on m2'",

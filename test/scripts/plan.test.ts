@@ -199,7 +199,7 @@ test("where etcd's data cannot be read, the plan is what comes first", async () 
     },
   });
   expect(stdout).toContain(
-    "\n> This comes first. Then print the plan again: ./bunw scripts/plan.ts\n\n> bring the EncryptionConfiguration back first, ",
+    "\n> This comes first. Then print the plan again.\n\n```sh\n./bunw scripts/plan.ts\n```\n\n> bring the EncryptionConfiguration back first, ",
   );
   expect(stdout).not.toContain("### [ ]");
 });
@@ -223,7 +223,7 @@ test("--endpoint is in the lines of those that write where the API is, and in no
     of: script + word,
   }));
   const has = new Set(scripts.flatMap(({ line, of }) => (line.includes("--endpoint lb.example:6443") ? of.replace(" --", "") : [])));
-  expect([...has].filter((of) => of !== "plan").sort()).toEqual(["01-etcd", "02-control-plane", "03-workers open"]);
+  expect([...has].filter((of) => !of.startsWith("plan")).sort()).toEqual(["01-etcd", "02-control-plane", "03-workers open"]);
   expect(stdout).toContain("plan.ts --deep --endpoint lb.example:6443");
   const { exitCode, stderr } = await plan({ args: "--endpoint a/b" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('--endpoint "a/b" is no place') });

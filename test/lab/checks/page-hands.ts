@@ -22,7 +22,10 @@ const FOCUSED = `(() => {
 })()`;
 
 export async function checkKeyboard(browser: Browser) {
-  const wanted = await evaluate<number>(browser, 'document.querySelectorAll("input, button, summary").length');
+  const wanted = await evaluate<number>(
+    browser,
+    '[...document.querySelectorAll("input, button, summary")].filter((one) => one.checkVisibility()).length',
+  );
   await evaluate(browser, "scrollTo(0, 0); document.activeElement.blur()");
   const stops: string[] = [];
   for (let i = 0; i <= wanted; i++) {

@@ -32,6 +32,7 @@ async function main() {
   await visit(browser, url);
   await checkTicks(browser, url);
   await checkCopies(browser, lines);
+  await checkBoxes(browser);
   for (const width of [320, 360, 768, 1280]) await checkWidth(browser, width);
   await checkLooks(browser, { names: Object.values(NAMES), pictures: PICTURES });
   await resize(browser, 1280);
@@ -128,6 +129,20 @@ async function checkCopies(browser: Browser, lines: string) {
       ),
     );
   equal("each button copies its line, as the Markdown has it", copied.join("\n"), lines);
+}
+
+/** Commands outside of boxes. */
+const IN_PROSE = `(() => {
+  const prose = document.querySelector(".page").cloneNode(true);
+  for (const one of prose.querySelectorAll("pre, code.typed")) one.remove();
+  return prose.textContent.match(/.{0,40}(?:\\.\\/bunw |npm run |systemctl st|kubectl -|crictl logs).{0,20}/g) ?? [];
+})()`;
+
+async function checkBoxes(browser: Browser) {
+  equal("no command stands in prose", (await evaluate<string[]>(browser, IN_PROSE)).join("; "), "");
+  const bare =
+    '[...document.querySelectorAll("pre code, .typed")].filter((one) => !one.closest(".line, .typed").parentElement.querySelector("button")).length';
+  equal("each box has a button", await evaluate(browser, bare), 0);
 }
 
 async function checkWidth(browser: Browser, width: number) {
