@@ -94,13 +94,25 @@ function workloads(ours: readonly KeptRecord[], others: readonly KeptRecord[]): 
   const objects = ours.flatMap((run) => eventsOf(run, "end").flatMap((end) => end.objects));
   const sum = (is: (kind: string) => boolean) => objects.reduce((all, [kind, times]) => all + (is(kind) ? times : 0), 0);
   const [restarted, evicted] = [sum((kind) => RESTARTS.test(kind)), sum((kind) => kind === "POST eviction")];
-  const joined = new Set([...ours, ...others].filter((run) => run.script === "03-join" && wentWell(run)).map(({ node }) => node));
+  const joins = [...ours, ...others].filter((run) => run.script === "03-join" && wentWell(run));
   const done =
     restarted + evicted > 0
       ? `Part 4 restarted ${count(restarted)} workloads by their own rolling update, and evicted ${count(evicted)} pods.`
       : "No script restarted a workload, and none evicted a pod.";
-  const joins = joined.size > 0 ? ` Joined again, by their own words: ${listed([...joined])}.` : "";
-  return `${done}${joins} What others did to pods meanwhile, and what callers saw, is not in these records.`;
+  return `${done}${joinedAgain(joins)} What others did to pods meanwhile, and what callers saw, is not in these records.`;
+}
+
+/** What a join says at its end of the containers on its node. */
+const CONTAINERS = /^ {2}(?:all (\d+) containers still run|warning: (\d+) containers have ended since)/m;
+
+function joinedAgain(joins: readonly KeptRecord[]): string {
+  if (joins.length === 0) return "";
+  const sums = joins
+    .map(({ text }) => CONTAINERS.exec(text) ?? [])
+    .map(([, ran = "0", ended = "0"]) => [Number(ran), Number(ended)] as const);
+  const [ran, ended] = [0, 1].map((which) => sums.reduce((sum, both) => sum + both[which]!, 0)) as [number, number];
+  const nodes = listed([...new Set(joins.map(({ node }) => node))]);
+  return ` Joined again, by their own words: ${nodes}; of their containers ${count(ran)} ran on, and ${count(ended)} ended.`;
 }
 
 /** From the first step that stops what is left of the old control plane. */

@@ -54,7 +54,7 @@ function headingOf(checks: RepairReport["checks"]): string {
     number,
   ];
   if (failed > 0) return `Not all is well: ${failed} checks fail`;
-  return warnings > 0 ? `Repaired: no check fails, ${warnings} warn` : "Repaired, and all is well";
+  return warnings > 0 ? `Repaired: no check fails, ${warnings} ${warnings === 1 ? "warning" : "warnings"}` : "Repaired, and all is well";
 }
 
 function leadOf(runs: readonly KeptRecord[]): string {

@@ -93,7 +93,7 @@ test("checks are counted as 05-verify counts them: what warns is good, and is na
   using box = sandbox();
   const text = textOf(repairPage(report(brought(box))));
   expect(text).toContain("checks now 2 all good, 1 warning");
-  expect(text).toContain("Repaired: no check fails, 1 warn");
+  expect(text).toContain("Repaired: no check fails, 1 warning");
   expect(text).not.toContain("all is well");
 });
 
@@ -152,6 +152,21 @@ test("keys that came back are named with where from, and nobody has to join", ()
     "no node has to join for it, and kubeconfigs of people work until they expire. Service-account tokens from before stay valid.",
   );
   expect(text).toContain("No script restarted a workload, and none evicted a pod.");
+});
+
+test("what joins say of the containers on their nodes is counted, and called their own words", async () => {
+  using box = sandbox();
+  const [said] = /^ {2}all 2 containers still run\n/m.exec(await Bun.file(`${import.meta.dir}/../../transcripts/03-join.txt`).text())!;
+  const join = (node: string, text: string): ExampleRun => ({
+    ...{ node, script: "03-join", text },
+    lines: [
+      [40, { what: "run", format: 1, script: "03-join", version: "0.1.0", args: [], host: node }],
+      [41, { what: "end", exitCode: 0, objects: {} }],
+    ],
+  });
+  const joins = [join("w1", said.replace("2", "10")), join("w2", "  warning: 2 containers have ended since: 7d,03\n")];
+  const text = textOf(repairPage(report(brought(box, [...EXAMPLE.slice(0, 3), ...joins]))));
+  expect(text).toContain("Joined again, by their own words: w1, w2; of their containers 10 ran on, and 2 ended.");
 });
 
 test("a new key of which no record is left is new by what 05-verify sees", () => {
