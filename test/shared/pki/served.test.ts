@@ -2,9 +2,10 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
-import { whoAnswers } from "../../../shared/pki/served.ts";
+import { fetchDirectly, trusting, whoAnswers } from "../../../shared/pki/served.ts";
 import { pretendApi } from "../../pretend/api.ts";
 import { FACTS } from "../../pretend/cluster.ts";
+import { agedText } from "../../pretend/expired.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -25,6 +26,14 @@ test.each([
 ] as const)("%s", async (who, tls, trusted, name) => {
   using api = pretendApi({ tls });
   expect(await whoAnswers(api.url, trusted.cert, name)).toBe(who);
+});
+
+test("a server is trusted by a renewed CA, also where the one that has expired stands beside it, in any order", async () => {
+  const ended = (await agedText(ca.cert, ca.key, 3651 * 86_400_000))!;
+  using api = pretendApi({ tls: server });
+  for (const text of [ended + ca.cert, ca.cert + ended, ca.cert])
+    expect((await fetchDirectly(`${api.url}/readyz`, { tls: trusting(text) })).status).toBe(200);
+  await expect(fetchDirectly(`${api.url}/readyz`, { tls: trusting(ended) })).rejects.toThrow("certificate has expired");
 });
 
 test("nobody", async () => {
