@@ -12,7 +12,7 @@ import { lookHere } from "../shared/assess/look-here.ts";
 import { printAssessment } from "../shared/assess/printed.ts";
 import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { answer, run, step } from "../shared/run.ts";
+import { answer, LOOKS, run, step } from "../shared/run.ts";
 
 async function main() {
   const values = parse();
@@ -20,8 +20,10 @@ async function main() {
   const { "etcd-data": etcdData } = values;
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(etcdData));
   const deep = deepAsked(values);
-  const assessment = await step("0.1 Look at this node", async () =>
-    assess(await lookHere(etcdData), { deep }),
+  const assessment = await step(
+    "0.1 Look at this node",
+    async () => assess(await lookHere(etcdData), { deep }),
+    LOOKS,
   );
   if (values.json) answer(JSON.stringify(assessmentAsJson(assessment), null, 2));
   else printAssessment(assessment, values.output === "short");
@@ -38,9 +40,9 @@ prints all commands for this cluster and this damage.
 
 Options:
     --deep           Search for each lost key in memory, in the Secret kubeadm-certs and in free
-                     blocks of the disk. Print where each can still be found, and the rung of the
-                     ladder: 0 all keys are here, 1 another control plane node or a Secret,
-                     2 memory, 3 the disk, 4 a new CA with old tokens kept valid, 5 everything new.
+                     blocks of the disk. Print where each can still be found, and the row of the
+                     table in RUNBOOK 0.1: 0 all keys are here, 1 another control plane node or a
+                     Secret, 2 memory, 3 the disk, 4 a new CA with old tokens kept valid, 5 all new.
                      Reads only: a key that is found is kept nowhere.
     --no-disk        Leave the disk out. Reading it takes long: all of it is read.
     --device DEVICE, --image FILE

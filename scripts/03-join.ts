@@ -32,7 +32,7 @@ async function main() {
   endJoin(node, paste.file);
   const theSame = { command: command("03-join", values), called: "the same" };
   const close = { command: command("03-workers close", values), on: "each control plane node" };
-  done(inOneLine([{ ...theSame, on: "the other workers" }, close]));
+  done(inOneLine([{ ...theSame, on: "the other workers that open has named" }, close]));
 }
 
 type Paste = ReturnType<typeof pasted>;

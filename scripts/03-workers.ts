@@ -21,6 +21,7 @@ import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { trustedKeys } from "../shared/pki/trusted-keys.ts";
+import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
@@ -59,7 +60,8 @@ async function open(values: Values) {
     () => makeTokens({ cp, api, out }, values["token-file"], values["one-token"]),
     `kubeadm token create --ttl 2h --groups ${TOKEN_GROUP}; kubectl certificate approve CSR`,
   );
-  printJoinLine(cp, values["token-file"], out);
+  const joining = silent?.workers ?? seen.workersOf(cp, leftNames(out));
+  printJoinLine(cp, joining, values["token-file"], out);
   seen.sayWindows(cp, out, silent);
   tell("");
   keepWorkersPods(cp, leftNames(out));
@@ -129,9 +131,15 @@ async function makeTokens({ cp, api, out }: Scene, file: string, isOne: boolean)
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */
-function printJoinLine({ facts }: ControlPlaneNode, file: string, out: LeftOut) {
+function printJoinLine(
+  { facts }: ControlPlaneNode,
+  joining: readonly string[],
+  file: string,
+  out: LeftOut,
+) {
   const ca = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
-  tell("\nOn each worker, as root, in the kit's folder, with its own token file in it:");
+  const each = `On each of these, as root, in the kit's folder, with its own token file in it`;
+  tell(`\n${each}: ${listed(joining)}`);
   const at = clusterServer(facts);
   answer(command(shell`03-join --server ${at} --ca-hash ${ca} --token-file ${file}`, out));
 }

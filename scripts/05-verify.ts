@@ -52,10 +52,10 @@ const USAGE = `Usage:
 
 Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
 the whole cluster, on a worker its kubelet. Reads only. What is bad comes first, the worst on top:
-how bad it is, what still works and until when, and the command that mends it. How bad:
+how bad it is, what still works and until when, and the command that repairs it. How bad:
     outage now   something does not work
     expires soon it works until a date, or until something restarts
-    weakens      it works; a spare, a protection or a tool is lacking
+    minor        it works; a spare, a protection or a tool is lacking
     note         good to know
 After a repair it ends with what has changed, what is left for people, and what to delete on which
 node. ./bunw scripts/report.ts makes a page of the repair, and a bundle for a colleague.

@@ -29,7 +29,7 @@ async function main() {
   });
   tellSummary(found.checks);
   if (!hintOf(found.checks)) return;
-  tell(`hint: ${command("05-verify")} says what mends each`);
+  tell(`hint: ${command("05-verify")} says what repairs each`);
   process.exitCode = 2;
 }
 

@@ -58,15 +58,24 @@ export function start(script: string, options: { dryRun?: boolean | undefined } 
   tell(`kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`);
 }
 
+/** Of a step that only looks: its title stands on the screen where something is said below it. */
+export const LOOKS = Symbol("the step only looks");
+
+/** The title of such a step, until something is said. */
+let titleOfLook: string | undefined;
+
 /** Prints a runbook step's number and title, and the command it stands for, then does it. */
-export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string): Promise<T> {
+export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string | typeof LOOKS): Promise<T> {
   checkSignal();
-  if (!mode.again) narrate(`\n${bold(`== ${plainLine(title)}`)}${byHand ? `   by hand: ${plainLine(byHand)}` : ""}`);
+  const shown = `\n${bold(`== ${plainLine(title)}`)}`;
+  titleOfLook = byHand === LOOKS && !mode.again ? shown : undefined;
+  if (!mode.again && byHand !== LOOKS) narrate(`${shown}${byHand ? `   by hand: ${plainLine(byHand)}` : ""}`);
   told({ what: "step", title });
   let ok = false;
   try {
     const result = await action();
     ok = true;
+    titleOfLook = undefined;
     return result;
   } finally {
     told({ what: "step end", title, ok });
@@ -94,6 +103,9 @@ export async function silently<T>(action: () => Promise<T>): Promise<T> {
 
 /** To stderr, and told. Bun's console.error would paint it red on a terminal; elsewhere it is sure to be written before the script ends. */
 function narrate(text: string) {
+  const title = titleOfLook;
+  titleOfLook = undefined;
+  if (title) narrate(title);
   told({ what: "text", text: stripVTControlCharacters(text) });
   if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
   else console.error(text);

@@ -26,7 +26,7 @@ import { restoreCommands } from "../static-pods/without-files.ts";
 import { type Assessment, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
 import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
-import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
+import { cniRows, holdHere, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Looked, seen } from "./look-here.ts";
 import { clockRows, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, sharedRow, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
@@ -113,25 +113,28 @@ async function assessControlPlane({ node, dataDir, running, deep: options, lost,
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);
   const clock = known.cp ? await clockTrouble(known.cp) : [];
-  const files = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir, etcd: known.etcd, ran: known.cp?.ran });
-  const damage = [
+  const lostFiles = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir, etcd: known.etcd, ran: known.cp?.ran });
+  const files = [
     ...clockRows(clock),
     ...shared.map((finding) => sharedRow(finding, finding.name === "ca" ? strange : undefined)),
     ...foreignSaRow(shared.at(-1)!, evidence),
     ...summary("certificates", leaves),
     ...summary("kubeconfigs", kubeconfigs),
     ...manifestRows(node, known),
-    ...lostFileRows(files),
+    ...lostFileRows(lostFiles),
     ...dataRows(known, dataDir),
     ...memberRows(known),
     ...roleRows(known),
     ...endpointRows(known),
     ...caRows(known),
-    ...(await kubeletRow(node, running)),
+  ];
+  const rest = [
     ...kubeletTrustRows(node, known),
     ...modeRows(findings.flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
     ...repairRows(known),
   ];
+  const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");
+  const damage = [...files, ...(await kubeletRow(node, running, { held })), ...rest];
   const network = await cniRows(node);
   const isLost = (finding: Finding) =>
     finding.state === "ok" ? strange && finding.name === "ca" : remedyOf(finding, evidence).do === "lost";
@@ -139,7 +142,8 @@ async function assessControlPlane({ node, dataDir, running, deep: options, lost,
   const oldKey = oldSaKey(known.data, node, known.certificatesDir);
   const deep =
     options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options) : undefined);
-  const verdict = controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod: network.length > 0, strange, oldKey, deep, lost });
+  const hold = await holdHere(running);
+  const verdict = controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod: network.length > 0, strange, oldKey, deep, lost, hold });
   const isWell = known.cp && !damage.some(hasFailed) && verdict.verdict === NOTHING_DAMAGED;
   return {
     role: "control plane",
@@ -147,7 +151,7 @@ async function assessControlPlane({ node, dataDir, running, deep: options, lost,
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage: [...withWhatComes(damage, node, known.certificatesDir), ...network],
     ...(lostKeys.length > 0 && { survivors: survivors({ known, node, running, lost }) }),
-    filesBack: filesBack({ node, running, lost }, files, known),
+    filesBack: filesBack({ node, running, lost }, lostFiles, known),
     deep,
     ...verdict,
   };

@@ -2,7 +2,7 @@
 
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { courseFrom, HOLD, type Known, type OldSaKey, partsHere, wayFrom, withoutKeys } from "../facts/course.ts";
+import { courseFrom, type Known, type OldSaKey, partsHere, wayFrom, withoutKeys } from "../facts/course.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
@@ -12,7 +12,10 @@ import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./assessment.ts";
 export function lostAndWay(lostKeys: readonly Finding[], oldKey: OldSaKey): Pick<NodeVerdict, "lost" | "way"> {
   const names = lostKeys.map(({ name }) => name);
   if (names.every(isInternal)) return {};
-  return { lost: lostKeys.map(keyFile), way: `00-assess --deep → 00-salvage → if nothing is found: ${wayFrom(names, oldKey)}` };
+  return {
+    lost: lostKeys.map(keyFile),
+    way: `00-assess --deep → 00-salvage → the line that it prints. If it finds no key: ${wayFrom(names, oldKey)}`,
+  };
 }
 
 function keyFile({ name }: Finding): string {
@@ -20,7 +23,7 @@ function keyFile({ name }: Finding): string {
 }
 
 /** Nobody has searched for them yet. */
-export function lostVerdict(names: readonly string[], oldKey: OldSaKey): NodeVerdict {
+export function lostVerdict(names: readonly string[], oldKey: OldSaKey, hold: readonly Todo[]): NodeVerdict {
   const lost = `keys lost on this node: ${names.join(", ")}`;
   if (names.every(isInternal))
     return {
@@ -31,20 +34,22 @@ export function lostVerdict(names: readonly string[], oldKey: OldSaKey): NodeVer
   const madeNew = names.includes("ca") ? "new CA, every node rejoins" : "a new service-account key";
   return {
     verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: ${madeNew}, pods restart`,
-    next: inLines([...LOOK_FIRST, ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST }))]),
+    next: inLines([...hold, ...LOOK_FIRST, ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST }))]),
   };
 }
 
 const LOOK_FIRST: readonly Todo[] = [
-  ...HOLD,
   { command: command("00-assess --deep"), note: "says where each key can still be found; reads only" },
   { command: command("00-salvage"), note: "looks for the old keys and puts them back" },
 ];
 
 const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 
+/** `hold`: what of part 0 is still to be typed here. */
+type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
+
 /** After the search: the rung, why, and what to type. */
-export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Known, "others" | "expired" | "leavesOut">): NodeVerdict {
+export function deepVerdict(deep: Deep, { cluster }: PartialFacts, { hold, ...seen }: Asked): NodeVerdict {
   const irreplaceable = deep.keys.filter(isIrreplaceable);
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);
   const lost = nowhere.filter(isIrreplaceable);
@@ -56,9 +61,9 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Kn
   return {
     rung,
     ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
-    verdict: `rung ${rung}: ${whyOf(rung, lost)}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"}`,
+    verdict: `${whyOf(rung, lost)}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"} (RUNBOOK 0.1, row ${rung})`,
     next: inLines([
-      ...HOLD,
+      ...hold,
       ...back,
       ...withoutKeys(names, oldKeyOf(deep)).map((todo) => (lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo)),
       { command: command("02-control-plane") },

@@ -1,27 +1,33 @@
 /** The rows of the damage table about the kubelet: whether it runs, and the credentials that it uses. */
 
+import type { Todo } from "../again.ts";
 import type { Check } from "../checks/check.ts";
 import type { CheckId } from "../checks/kinds.ts";
+import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { HOLD } from "../facts/course.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { stateOfPem } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
-import { kubeletActive, type Node } from "../node/node.ts";
+import { kubeletActive, kubeletStopped, type Node } from "../node/node.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
+import { holders } from "../salvage/memory/processes.ts";
 import { row } from "./assessment.ts";
 
-/** The kubelet, and a second row where the containers cannot be looked at. */
-export async function kubeletRow(node: Node, running: Container[] | Fail): Promise<Check[]> {
+/** The kubelet, and a second row where the containers cannot be looked at. `held`: part 0 says to stop it, as this node is damaged. */
+export async function kubeletRow(node: Node, running: Container[] | Fail, { held = false } = {}): Promise<Check[]> {
   const runs = await kubeletActive();
-  const kubelet = (detail: string) => row("kubelet", "kubelet", runs ? detail : { state: "stopped", failed: detail });
+  const isHeld = held && !runs && (await kubeletStopped());
+  const stopped = (detail: string) => (isHeld ? { warning: `${HELD}; ${detail}` } : { state: "stopped", failed: detail });
+  const kubelet = (detail: string) => row("kubelet", "kubelet", runs ? detail : stopped(detail));
   const certificate = clientCertificate(node);
   if (running instanceof Fail)
     return [kubelet(certificate), row("containers", "containers", { warning: `${running.message}; ${running.hint}` })];
@@ -29,6 +35,20 @@ export async function kubeletRow(node: Node, running: Container[] | Fail): Promi
   const counts = `${controlPlane.length} control-plane and ${running.length - controlPlane.length} other containers running`;
   return [kubelet(`${counts}; ${certificate}`)];
 }
+
+const HELD = "stopped, as part 0 says: part 1 starts it";
+
+/** What of part 0 is still to be typed on this node. Where the runtime cannot be asked, a controller-manager may run. */
+export async function holdHere(running: Container[] | Fail): Promise<Todo[]> {
+  const pods = knownHere(running instanceof Fail ? [] : running);
+  const managers = holders(pods).own.filter(({ name }) => name === MANAGER).length;
+  const paused = stoppedProcesses(pods).filter(({ isManager }) => isManager).length;
+  const isListed = running instanceof Fail || running.some((one) => isServerContainer(one) && one.name === MANAGER);
+  const [stop, pause] = HOLD as [Todo, Todo];
+  return [...((await kubeletStopped()) ? [] : [stop]), ...(managers > paused || (isListed && paused === 0) ? [pause] : [])];
+}
+
+const MANAGER = "kube-controller-manager";
 
 function clientCertificate(node: Node): string {
   const pem = clientText(node.kubelet);

@@ -1,4 +1,5 @@
 /** The report of 00-assess as tables for the terminal. */
+import { command } from "../again.ts";
 import { type Check, hasFailed, worstFirst } from "../checks/check.ts";
 import { SEVERITIES } from "../checks/kind.ts";
 import { printChecks, printDifferences, printLines, printTable } from "../checks/print-checks.ts";
@@ -22,7 +23,7 @@ function printNext({ verdict, next }: Pick<Assessment, "verdict" | "next">) {
 }
 
 function printAll({ node, role, kubernetes, well, cluster, ca, damage, survivors, verdict, next, ...more }: Assessment) {
-  const { deep, lost = [], way, filesBack = [] } = more;
+  const { deep, lost = [], way, course, filesBack = [], damaged } = more;
   answer(`kube-pki-repair ${VERSION}   reads only   node ${node} (${ROLES[role]})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}`);
   if (lost.length > 0) answer(`${lostIs(deep)}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`);
   if (well) answer(`well: ${well}`);
@@ -42,8 +43,11 @@ function printAll({ node, role, kubernetes, well, cluster, ca, damage, survivors
   }
   if (filesBack.length > 0) answer(`\n${FILES_BACK}\n${filesBack.map((line) => `  ${line}`).join("\n")}`);
   printNext({ verdict, next });
+  if (damaged && (course || way)) answer(`\n${ALL_LINES}`);
 }
 
+/** No item of the list: it is another way to type the same. */
+const ALL_LINES = `all lines of the repair, for all nodes, ready to paste: ${command("plan")}`;
 const FILES_BACK = "files that cannot be rebuilt: bring them back before part 1, by any of these";
 
 const ROLES: Record<Assessment["role"], string> = {
@@ -69,24 +73,33 @@ function notes(damage: readonly Check[]) {
   for (const { what, detail } of damage.filter(({ result }) => result === "warning")) answer(`  note   ${what}: ${detail}`);
 }
 
-/** The worst first. */
+/** The worst first. Rows of one kind that say the same are one row. */
 function damageTable(damage: readonly Check[]) {
+  const shown = worstFirst(damage).filter(({ differs }) => differs === undefined);
+  const kinds = Map.groupBy(shown, ({ id, result, state, detail }) => JSON.stringify([id, result, state, detail]));
   printLines(
-    worstFirst(damage).filter(({ differs }) => differs === undefined),
+    [...kinds.values()].map((same) => ({ ...same[0]!, what: andMore(same) })),
     [["what", "state", "detail"]],
   );
 }
 
-/** How bad the damage is, and how long it can wait: a line for all of one kind. */
+function andMore([first, ...more]: readonly Check[]): string {
+  return more.length > 0 ? `${first!.what} and ${more.length} more` : first!.what;
+}
+
+/** How bad the damage is, and how long it can wait: a line for all of one kind, and one for all files that are in the memory of what runs. */
 function stillWorks(damage: readonly Check[]) {
-  const kinds = Map.groupBy(worstFirst(damage.filter(hasFailed)), ({ severity, works }) => `${severity} ${works}`);
+  const failed = worstFirst(damage.filter(hasFailed));
+  const inMemory = failed.filter(({ severity, area }) => severity === "soon" && area === "files");
+  const kinds = Map.groupBy(failed, (one) => (inMemory.length > 1 && inMemory.includes(one) ? "" : `${one.severity} ${one.works}`));
   if (kinds.size === 0) return;
   answer("\nhow bad it is, and what still works meanwhile");
   printTable(
-    [...kinds.values()].map(([first, ...more]) => [
-      SEVERITIES[first!.severity!],
-      more.length > 0 ? `${first!.what} and ${more.length} more` : first!.what,
-      first!.works!,
-    ]),
+    [...kinds].map(([kind, all]) => [SEVERITIES[all[0]!.severity!], andMore(all), kind === "" ? untilItRestarts(all) : all[0]!.works!]),
   );
+}
+
+function untilItRestarts(all: readonly Check[]): string {
+  const [until] = all.flatMap(({ until }) => until ?? []);
+  return `what runs now, until it restarts or its certificate ends${until ? `: the first that is still here on ${until}` : ""}. Of each file: --json`;
 }

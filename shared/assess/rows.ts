@@ -165,6 +165,6 @@ export function repairRows({ cp }: PartialFacts): Check[] {
   const policies = attempt(() => standIns(cp), []);
   return [
     ...(managerIsReduced(cp) ? [row("controller-manager", "kube-controller-manager", { warning: "reduced until part 3 is closed" })] : []),
-    ...policies.map((path) => row("audit-policy", path, { warning: "a stand-in for the lost audit policy" })),
+    ...policies.map((path) => row("audit-policy", path, { warning: "a replacement of this kit for the lost audit policy" })),
   ];
 }

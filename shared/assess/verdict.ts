@@ -1,5 +1,5 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
-import { command, inLines } from "../again.ts";
+import { command, inLines, type Todo } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { checkIdOf } from "../checks/kinds.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
@@ -27,6 +27,8 @@ interface SeenHere {
   oldKey: OldSaKey;
   deep: Deep | undefined;
   lost: LostNodes;
+  /** What of part 0 is still to be typed here. */
+  hold: readonly Todo[];
 }
 
 /** What is seen, and what follows of it for several verdicts. */
@@ -95,8 +97,8 @@ function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
 }
 
 /** With --deep: where each lost key can still be found. */
-function searched({ deep, known, others, expired, lost }: Seen): NodeVerdict | undefined {
-  return deep && deepVerdict(deep, known, { others, expired, leavesOut: lost.names.length > 0 });
+function searched({ deep, known, others, expired, lost, hold }: Seen): NodeVerdict | undefined {
+  return deep && deepVerdict(deep, known, { others, expired, leavesOut: lost.names.length > 0, hold });
 }
 
 function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | undefined {
@@ -116,9 +118,13 @@ function courseOf({ others, expired, names, oldKey, lost }: Seen): Course {
 }
 
 function keysLost(seen: Seen): NodeVerdict | undefined {
-  const { names, lostKeys, oldKey } = seen;
+  const { names, lostKeys, oldKey, hold } = seen;
   if (names.length === 0) return undefined;
-  return { ...lostAndWay(lostKeys, oldKey), ...lostVerdict(names, oldKey), ...(names.every(isInternal) ? { course: courseOf(seen) } : {}) };
+  return {
+    ...lostAndWay(lostKeys, oldKey),
+    ...lostVerdict(names, oldKey, hold),
+    ...(names.every(isInternal) ? { course: courseOf(seen) } : {}),
+  };
 }
 
 function signedAnew(seen: Seen): NodeVerdict | undefined {
@@ -126,7 +132,7 @@ function signedAnew(seen: Seen): NodeVerdict | undefined {
   return {
     rung: 0,
     course: courseOf(seen),
-    verdict: `rung 0: the CAs and the service-account key are here. They sign anew what is missing${renewal(seen.damage)}`,
+    verdict: `the CAs and the service-account key are here. They sign anew what is missing${renewal(seen.damage)}`,
     next: inLines(partsHere()),
   };
 }

@@ -56,22 +56,26 @@ const CHECKS: Record<Ending["kind"], CheckId> = {
   kubelet: "expiry-kubelet",
 };
 
-/** A row for all that ends on one day and is renewed together; one that says what comes first where nothing expires soon. */
+/** A row for all that ends soon and is renewed in the same way; one that says what comes first where nothing expires soon. */
 export function forecast(endings: readonly Ending[], now = new Date()): CheckRow[] {
   const left = endings.filter(({ notAfter }) => notAfter > now).sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
   const soon = Map.groupBy(
     left.filter((ending) => endsSoon(ending, now)),
-    ({ kind, notAfter }) => `${CHECKS[kind]} ${day(notAfter)}`,
+    ({ kind }) => CHECKS[kind],
   );
   const first = left.find(({ kind }) => kind !== "kubelet") ?? left[0];
   if (soon.size === 0)
     return first ? [{ id: "expiry-next", look: () => `none; the first is ${basename(first.path)}, on ${day(first.notAfter)}` }] : [];
-  return [...soon.values()].map((together): CheckRow => {
-    const { kind, notAfter } = together[0]!;
-    const days = Math.floor((notAfter.getTime() - now.getTime()) / DAY);
-    const of = together.map(({ path }) => basename(path)).join(", ");
-    return { id: CHECKS[kind], of, look: () => ({ warning: `until ${day(notAfter)}, ${days} days from now` }) };
+  return [...soon].map(([id, all]): CheckRow => {
+    const [[first, together], ...later] = [...Map.groupBy(all, ({ notAfter }) => day(notAfter))] as [[string, Ending[]]];
+    const days = Math.floor((together[0]!.notAfter.getTime() - now.getTime()) / DAY);
+    const then = later.map(([last, ending]: [string, Ending[]]) => `; then ${named(ending)} until ${last}`).join("");
+    return { id, of: named(together), look: () => ({ warning: `until ${first}, ${days} days from now${then}` }) };
   });
+}
+
+function named(endings: readonly Ending[]): string {
+  return endings.map(({ path }) => basename(path)).join(", ");
 }
 
 function endsSoon({ kind, notBefore, notAfter }: Ending, now: Date): boolean {

@@ -2,9 +2,9 @@
 
 /**
  * What it means where a check is bad, the worst first. `outage`: something does not work. `soon`: it works until a date, or until something
- * restarts. `weakens`: a spare, a protection or a tool is lacking. `note`: good to know.
+ * restarts. `weakens` ("minor" on the screen): a spare, a protection or a tool is lacking. `note`: good to know.
  */
-export const SEVERITIES = { outage: "outage now", soon: "expires soon", weakens: "weakens", note: "note" } as const;
+export const SEVERITIES = { outage: "outage now", soon: "expires soon", weakens: "minor", note: "note" } as const;
 
 export type Severity = keyof typeof SEVERITIES;
 

@@ -64,7 +64,7 @@ const NODE_KINDS = {
     mend: "put your own policy there: RUNBOOK Report and clean up" }),
   "old-service-account-key": file("…", { what: "…", severity: "weakens",
     works: "all; but tokens of the lost key are accepted, whoever has it", mend: command("04-sa-tokens retire") }),
-  "rescue-folder": file("…", { what: "…", severity: "weakens", works: "all; it holds old keys or Secrets", mend: "RUNBOOK Report and clean up" }),
+  "rescue-folder": file("…", { what: "…", severity: "weakens", works: "all; but who becomes root here reads old keys or Secrets in it", mend: "RUNBOOK Report and clean up" }),
   "backup": file("backup", { what: "backup", severity: "weakens",
     works: "all; if the keys are lost once more, every node joins anew and every pod restarts",
     mend: `${BACKUP}, and keep the file away from this machine` }),

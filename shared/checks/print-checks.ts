@@ -88,11 +88,11 @@ const INDENT = " ".repeat(11);
 function adviceOf({ id, severity, works, mend }: Check, many: boolean): string[] {
   return [
     `${INDENT}${SEVERITIES[severity!]}. Still works: ${works}`,
-    `${INDENT}mend: ${many ? KINDS[id].mend.replace("…", "NODE") : mend}`,
+    `${INDENT}repair: ${many ? KINDS[id].mend.replace("…", "NODE") : mend}`,
   ];
 }
 
-/** "61 checks, 2 failed (1 outage now, 1 weakens), 3 warnings". */
+/** "61 checks, 2 failed (1 outage now, 1 minor), 3 warnings". */
 export function tellSummary(checks: readonly Check[]) {
   tell(`\n${checks.length} checks, ${verdictOf(checks)}`);
 }
@@ -119,7 +119,7 @@ export function hintOf(checks: readonly Check[]): string | undefined {
   if (failed.length === 0) return undefined;
   return failed.some(({ mend }) => PART.test(mend ?? ""))
     ? `${command("00-assess")} on that node says which part repairs it`
-    : "type what mends each, then run this again";
+    : "type what repairs each, then run this again";
 }
 
 /** What every `--output json` of a list of checks has. */

@@ -43,7 +43,7 @@ interface Wanted {
 /** What each flag's loss means. `choice`: what a start without the flag means; unset: there is none. */
 // biome-ignore format: a table
 const FLAGS: Record<string, { without?: string; choice?: string }> = {
-  "--audit-policy-file":             { without: "a stand-in of part 2 records metadata only" },
+  "--audit-policy-file":             { without: "part 2 puts a replacement there, which records metadata only" },
   "--encryption-provider-config":    { without: "kube-apiserver does not start, and nothing else opens what is encrypted in etcd", choice: "what is encrypted in etcd stays unreadable, and new Secrets are stored unencrypted; one that names only a KMS plugin holds no key, and has its lines in RUNBOOK-MORE Files that kubeadm never made" },
   "--authentication-config":         { choice: "its issuers' tokens are refused, and anonymous requests are as --anonymous-auth says: allowed by default" },
   "--authorization-config":          { choice: "--authorization-mode=Node,RBAC takes its place, so its webhooks are asked no more" },

@@ -43,6 +43,11 @@ export async function kubeletActive(): Promise<boolean> {
   return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
 }
 
+/** Whether somebody has stopped it, or never started it. One that ends by itself is "activating" (Restart=always) or "failed". */
+export async function kubeletStopped(): Promise<boolean> {
+  return (await $({ quiet: true, nothrow: true })`systemctl is-active kubelet`).stdout.trim() === "inactive";
+}
+
 /** The name of its Node object, and where the name comes from. The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
 function nodeName(clientPem: string, override: string | undefined, hostName: string): { name: string; nameFrom: string } {
   const cn = infoOf(clientPem)?.cn;

@@ -38,7 +38,8 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   }
   for (const { name, namespace } of [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...otherStaticPods(cp)])
     yield row("manifest", () => manifestAnswer(manifestPath(cp, name, namespace)), name);
-  for (const path of standIns(cp)) yield row("audit-policy", () => ({ warning: "a stand-in for the lost audit policy" }), path);
+  for (const path of standIns(cp))
+    yield row("audit-policy", () => ({ warning: "a replacement of this kit for the lost audit policy" }), path);
   const oldKey = oldSaPub(facts.certificatesDir);
   if (exists(oldKey)) yield row("old-service-account-key", () => ({ warning: "old tokens are still accepted" }), oldKey);
   for (const rescue of rescuedFiles()) {

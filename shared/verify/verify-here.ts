@@ -16,7 +16,7 @@ import { exists } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
-import { mode, say, step } from "../run.ts";
+import { LOOKS, mode, say, step } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { clusterChecks } from "./check-cluster.ts";
 import { clockCheck, fileChecks } from "./check-files.ts";
@@ -41,7 +41,7 @@ interface HowToVerify {
 /** Errors: Fail where the cluster cannot be read, unless it must end. */
 export async function verifyHere(node: Node, { etcdData, mustEnd = false }: HowToVerify): Promise<VerifiedHere> {
   const checks = new Checks();
-  await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)));
+  await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)), LOOKS);
   const place = await etcdDataOf(etcdData, { node });
   const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
   const withoutData = withoutDataCheck(node, known, place.dir);
@@ -56,13 +56,21 @@ export async function verifyHere(node: Node, { etcdData, mustEnd = false }: HowT
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
   const admin = await attemptLater(() => adminClient(cp.facts));
-  await step("5.2 Check this control plane node's files and servers", async () => {
-    await checks.add([clockCheck(cp), ...fileChecks(cp)]);
-    await checks.add(admin instanceof Fail ? [noAdmin(admin), withoutAdmin(cp)] : serverChecks(cp, admin));
-  });
-  await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
-    if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin)]);
-  });
+  await step(
+    "5.2 Check this control plane node's files and servers",
+    async () => {
+      await checks.add([clockCheck(cp), ...fileChecks(cp)]);
+      await checks.add(admin instanceof Fail ? [noAdmin(admin), withoutAdmin(cp)] : serverChecks(cp, admin));
+    },
+    LOOKS,
+  );
+  await step(
+    "5.3 Check the cluster's trust, tokens and nodes",
+    async () => {
+      if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin)]);
+    },
+    LOOKS,
+  );
 }
 
 /** Fails where the API does not answer; the rows that were checked before count. */

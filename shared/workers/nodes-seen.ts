@@ -138,7 +138,8 @@ export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf
     return say(`no Lease renewal from ${since([...controlPlanes, ...workers])}: ${deaf.message}: ${deaf.hint}`);
   const why = "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
   if (controlPlanes.length > 0) say(`no Lease renewal from ${since(controlPlanes)}. ${why}: run part 2 on these nodes`);
-  if (workers.length > 0) say(`no Lease renewal from ${since(workers)}. ${why}: run join on these nodes only; or they are away`);
+  if (workers.length > 0)
+    say(`no Lease renewal from ${since(workers)}. ${why}: join is for these nodes, and for no other; or they are away`);
 }
 
 /** While somebody is missed: what that means, and the command that ends it. */

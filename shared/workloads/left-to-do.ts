@@ -38,7 +38,7 @@ export async function leftToDo({
   caPem,
 }: Done): Promise<string[]> {
   const lines = standIns(cp).map(
-    (path) => `${path} is a stand-in for the lost audit policy: put your own policy there, then restart kube-apiserver`,
+    (path) => `${path} is a replacement for the lost audit policy: put your own policy there, then restart kube-apiserver`,
   );
   if (namespaces.length > 0) lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);
   for (const [name, why] of secrets) lines.push(`Secret ${name} still has old trust: ${why.message}: ${why.hint}`);

@@ -183,6 +183,7 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: "systemctl cat kubelet", stdout: KUBEADM_UNIT },
     { command: "systemctl show -p MainPID --value kubelet", stdout: "0\n" },
     { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
+    { command: "systemctl is-active kubelet", does: 'test -e "$FAKE/stopped" && echo inactive && exit 3; echo active' },
     // it ends when the kubelet has: what that was writing is whole
     { command: "systemctl stop kubelet", does: `while test -e "$FAKE/${WRITING}"; do :; done; echo > "$FAKE/stopped"` },
     { command: "systemctl start kubelet", does: 'rm -f "$FAKE/stopped"' },

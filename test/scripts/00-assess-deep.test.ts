@@ -4,7 +4,6 @@ import { createPrivateKey } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { HOLD } from "../../shared/facts/course.ts";
 import { ADDRESS, healthyCp, type Objects, write } from "../pretend/cluster.ts";
 import { layOut } from "../pretend/lost-disk.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "../pretend/memory.ts";
@@ -50,11 +49,11 @@ async function json(args: string, options: Parameters<typeof deep>[1]) {
   return { rung, next: next.map((line) => line.replace(/ {2,}#.*/, "")), where, oldTokens: found.oldTokens };
 }
 
-test("--deep: keys in memory are rung 2, and the two CAs that no process holds are made new", async () => {
+test("--deep: keys in memory are row 2, and the two CAs that no process holds are made new", async () => {
   await expectTranscript("00-assess-deep-memory", await deep("--no-disk", { processes: [MANAGER] }));
 });
 
-test("--deep where nothing is left is rung 5, and says so of each key", async () => {
+test("--deep where nothing is left is row 5, and says so of each key", async () => {
   // without a token of kube-system's, whose key could be computed
   const change = (root: string) => rmSync(`${root}/var/lib/kubelet/pods`, { recursive: true });
   await expectTranscript("00-assess-deep-nowhere", await deep("--no-disk", { change }));
@@ -68,11 +67,11 @@ test("where sa.key alone is lost, no node is said to join again and no new CA to
   );
   expect(verdicts).toEqual([
     "keys lost on this node: sa. Look for the old ones first (00-salvage). If they are gone: a new service-account key, pods restart",
-    "rung 5: sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4); the disk was not searched",
+    "sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4); the disk was not searched (RUNBOOK 0.1, row 5)",
   ]);
 });
 
-test("--deep finds keys in free blocks of an image: rung 3, with the image in the command", async () => {
+test("--deep finds keys in free blocks of an image: row 3, with the image in the command", async () => {
   const path = `${mkdtempSync(join(tmpdir(), "deep-"))}/disk.img`;
   writeFileSync(path, layOut({ a: pki("ca.key"), b: pki("sa.key"), c: pki("etcd/ca.crt"), d: pki("etcd/ca.key") }, 4096));
   const { rung, next, where } = await json(`--image ${path}`, {}).finally(() => rmSync(dirname(path), { recursive: true }));
@@ -86,7 +85,6 @@ test("--deep finds keys in free blocks of an image: rung 3, with the image in th
     3,
     [
       "systemctl stop kubelet",
-      HOLD[1]!.command,
       `./bunw scripts/00-salvage.ts disk --image ${path}`,
       "./bunw scripts/01-etcd.ts --new-internal-cas",
       "./bunw scripts/02-control-plane.ts",
@@ -94,7 +92,7 @@ test("--deep finds keys in free blocks of an image: rung 3, with the image in th
   ]);
 });
 
-test("--deep with the Secret kubeadm-certs is rung 1, without its certificate key", async () => {
+test("--deep with the Secret kubeadm-certs is row 1, without its certificate key", async () => {
   const files = ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [`${name}.key`, Buffer.alloc(64).toString("base64")]);
   const etcd = (objects: Objects) => {
     objects["secrets/kube-system/kubeadm-certs"] = {
@@ -103,24 +101,24 @@ test("--deep with the Secret kubeadm-certs is rung 1, without its certificate ke
     };
   };
   const { rung, next } = await json("--no-disk", { etcd });
-  expect([rung, next[2], next[3]]).toEqual([1, "./bunw scripts/00-salvage.ts secret", "./bunw scripts/01-etcd.ts"]);
+  expect([rung, next[1], next[2]]).toEqual([1, "./bunw scripts/00-salvage.ts secret", "./bunw scripts/01-etcd.ts"]);
   expect(next.at(-1)).toBe("if nobody has that key: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas");
 });
 
-test("--deep on one of several control plane nodes is rung 1: the others are named, and the hand-over", async () => {
+test("--deep on one of several control plane nodes is row 1: the others are named, and the hand-over", async () => {
   const etcd = (objects: Objects) => {
     const m1 = objects["minions/m1"] as { metadata: object };
     objects["minions/m2"] = JSON.parse(JSON.stringify(m1).replaceAll('"m1"', '"m2"').replaceAll(ADDRESS, "127.77.0.12"));
   };
   const { rung, next } = await json("--no-disk", { etcd });
-  expect([rung, next[2], next[3]]).toEqual([
+  expect([rung, next[1], next[2]]).toEqual([
     1,
     "on m2: ./bunw scripts/00-assess.ts --deep, then ./bunw scripts/hand-over.ts pack where the keys are",
     "./bunw scripts/hand-over.ts unpack FILE",
   ]);
 });
 
-test("--deep with old tokens of kube-system is rung 4", async () => {
+test("--deep with old tokens of kube-system is row 4", async () => {
   const etcd = (objects: Objects) => {
     const token = tokenBy(OWN, { alg: "ES256", of: "kube-system:default" });
     objects["secrets/kube-system/t"] = {
@@ -134,7 +132,6 @@ test("--deep with old tokens of kube-system is rung 4", async () => {
     true,
     [
       "systemctl stop kubelet",
-      HOLD[1]!.command,
       "./bunw scripts/00-token-key.ts",
       "./bunw scripts/01-etcd.ts --new-cas",
       "./bunw scripts/02-control-plane.ts",

@@ -50,7 +50,7 @@ test("00-assess --deep names that Secret, and the way on is 00-salvage secret, w
   using node = await wiped({ etcd: managesItself });
   const { exitCode, stdout } = await node.run("00-assess --deep --no-disk");
   expect(exitCode).toBe(2);
-  expect(stdout).toContain("rung 1: ");
+  expect(stdout).toContain("(RUNBOOK 0.1, row 1)");
   expect(stdout).toContain("the Secret fleet/prod-ca");
   expect(stdout).toContain("./bunw scripts/00-salvage.ts secret\n");
   expect(stdout).not.toContain("--new-cas");

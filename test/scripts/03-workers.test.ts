@@ -56,7 +56,7 @@ test("03-workers open on a control plane node with its old CA names the nodes wi
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect(exitCode).toBe(0);
   expect(stderr).toContain(
-    "no Lease renewal from w1 (last TIME). The CA is unchanged, so these kubelets' client certificates have expired or are missing: run join on these",
+    "no Lease renewal from w1 (last TIME). The CA is unchanged, so these kubelets' client certificates have expired or are missing: join is for these nodes, and for no other",
   );
   expect(stdout).toMatch(/^\.\/bunw scripts\/03-join\.ts --server \S+ --ca-hash \S+ --token-file token\n$/);
   // a token for each worker, also for one that seems to live

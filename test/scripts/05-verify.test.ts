@@ -197,7 +197,7 @@ test.each([
   expect(stdout).toContain(
     `  failed   nodes: w2 is Ready: Ready is ${status}: container runtime network not ready\n           outage now. Still works: its pods, `,
   );
-  expect(stdout).toContain("\n           mend: kubectl --kubeconfig /etc/kubernetes/admin.conf describe node w2; journalctl");
+  expect(stdout).toContain("\n           repair: kubectl --kubeconfig /etc/kubernetes/admin.conf describe node w2; journalctl");
   expect(stdout.split("\n").filter((line) => line.startsWith("  failed"))).toHaveLength(1);
 });
 

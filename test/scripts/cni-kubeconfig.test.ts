@@ -42,7 +42,7 @@ test("a control plane node says that no new pod starts there, in 00-assess and 0
   expect(verify.exitCode).toBe(2);
   expect(verify.stdout).toContain("failed   node: /etc/cni/net.d/calico-kubeconfig: trusts the old CA");
   expect(verify.stdout).toMatch(
-    /outage now\. .*No other new pod starts on this node, and none ends\n +mend: after part 3: .*04-sa-tokens\.ts --only-system/,
+    /outage now\. .*No other new pod starts on this node, and none ends\n +repair: after part 3: .*04-sa-tokens\.ts --only-system/,
   );
 });
 

@@ -47,17 +47,17 @@ const CASES: Record<string, Case> = {
   },
   "the leaves of one control plane node have expired": {
     damage: expireCertificates,
-    says: /rung 0: .*/,
+    says: /CAs and the service-account key are here/,
     first: PLAIN,
     writes: /^pki\/etcd\/(server|peer|healthcheck-client)\.(crt|key)$/,
   },
   "the kubeconfigs are lost": {
     damage: (root) => remove(root, "admin.conf", "controller-manager.conf", "scheduler.conf"),
-    ...{ says: /rung 0: /, first: PLAIN, writes: /^$/ },
+    ...{ says: /CAs and the service-account key are here/, first: PLAIN, writes: /^$/ },
   },
   "the manifests are lost": {
     damage: (root) => remove(root, "manifests"),
-    says: /rung 0: /,
+    says: /CAs and the service-account key are here/,
     first: PLAIN,
     writes: /^manifests\/etcd\.yaml$/,
   },
@@ -85,19 +85,31 @@ const CASES: Record<string, Case> = {
       await expireKubelet(root, "m1");
     },
     // nobody knows yet whether other kubelets have expired as well: the controller-manager begins reduced
-    ...{ says: /rung 0: /, first: PLAIN, writes: /^kubelet\.conf$|kubelet-client-|^manifests\/kube-controller-manager\.yaml$/ },
+    ...{
+      says: /CAs and the service-account key are here/,
+      first: PLAIN,
+      writes: /^kubelet\.conf$|kubelet-client-|^manifests\/kube-controller-manager\.yaml$/,
+    },
   },
   "everything but the CAs has expired for a year": {
     async damage(root) {
       await expireCertificates(root);
       await expireKubelet(root, "m1");
     },
-    ...{ says: /rung 0: /, first: PLAIN, writes: /^pki\/etcd\/(server|peer|healthcheck-client)\.(crt|key)$|kubelet-client-/ },
+    ...{
+      says: /CAs and the service-account key are here/,
+      first: PLAIN,
+      writes: /^pki\/etcd\/(server|peer|healthcheck-client)\.(crt|key)$|kubelet-client-/,
+    },
   },
   "ca.crt is cut off": {
     damage: (root) => writeFileSync(`${root}${E}/pki/ca.crt`, ca.cert.slice(0, 200)),
     // its kubelet starts anew, and so its controller-manager begins reduced
-    ...{ says: /rung 0: /, first: PLAIN, writes: /^pki\/ca\.crt$|^manifests\/kube-controller-manager\.yaml$/ },
+    ...{
+      says: /CAs and the service-account key are here/,
+      first: PLAIN,
+      writes: /^pki\/ca\.crt$|^manifests\/kube-controller-manager\.yaml$/,
+    },
   },
 };
 

@@ -51,7 +51,7 @@ test("report writes one page, names the nodes that brought nothing, and prints t
   expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\/w2\.tar$/m);
   expect(stdout).not.toContain("logs/w1.tar");
   expect(stderr).toContain("  then: ./bunw scripts/report.ts report.html --logs .\n");
-  expect(stderr).toEndWith("hint: ./bunw scripts/05-verify.ts says what mends each\n");
+  expect(stderr).toEndWith("hint: ./bunw scripts/05-verify.ts says what repairs each\n");
   expect(secretsIn([page], node.root)).toEqual([]);
 });
 

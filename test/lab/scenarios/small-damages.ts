@@ -39,11 +39,12 @@ interface Row {
 }
 
 const PKI = "/etc/kubernetes/pki";
-const HERE = /^rung 0: /;
+const HERE = /^the CAs and the service-account key are here/;
 const ISSUE = ["01-etcd", "02-control-plane", "05-verify"];
 const INTERNAL = ["01-etcd --new-internal-cas", "02-control-plane", "05-verify"];
 const HELD = HOLD.map(({ command }) => command);
-const LOOK = [...HELD, "00-assess --deep", ...HELD];
+/** What of part 0 is done already is not printed again: the kubelet is stopped, the controller-manager paused, or not there. */
+const LOOK = ["00-assess --deep"];
 const WORKERS = ["03-workers open", "03-join", "03-workers close", "05-verify"];
 
 const ROWS: Row[] = [
@@ -132,7 +133,11 @@ const ROWS: Row[] = [
   {
     title: "sa.key and sa.pub are lost",
     damage: (cp) => sh(cp, `rm ${PKI}/sa.*`),
-    ...{ says: /lost on this node: (the keys of )?sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
+    ...{
+      says: /lost on this node: (the keys of )?sa\./,
+      typed: [...HELD, ...LOOK, "00-salvage memory", ...ISSUE],
+      changes: /pki\/sa\.(key|pub)$/,
+    },
   },
   {
     title: "sa.key and sa.pub are lost, and no process has them in memory",

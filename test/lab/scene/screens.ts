@@ -223,7 +223,7 @@ function on({ scene: { lab }, first, lost }: Operator, words: string, command: s
     "the first": [first],
   };
   const nodes =
-    places[words.replace(/^another control plane node.*/, "the first")] ??
+    places[words.replace(/^another control plane node.*/, "the first").replace(/ that open has named$/, "")] ??
     lab.nodes.filter(({ name }) => words.split(/, | and /).includes(name));
   return nodes.filter(({ name }) => !lost.has(name)).map((node) => ({ node, command }));
 }

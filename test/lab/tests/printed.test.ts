@@ -19,7 +19,7 @@ test("what 00-assess and then each script prints is typed, up to 05-verify; what
     "./bunw scripts/01-etcd.ts --new-cas": done("./bunw scripts/02-control-plane.ts"),
     "./bunw scripts/02-control-plane.ts": done("./bunw scripts/03-workers.ts open"),
     "./bunw scripts/03-workers.ts open": { stdout: `\n  ${JOIN}\n` },
-    [JOIN]: done("the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close"),
+    [JOIN]: done("the same on the other workers that open has named, then on each control plane node: ./bunw scripts/03-workers.ts close"),
     "./bunw scripts/03-workers.ts close": done("./bunw scripts/04-sa-tokens.ts"),
     "./bunw scripts/04-sa-tokens.ts": done(
       "./bunw scripts/04-sa-tokens.ts retire, on each control plane node; then ./bunw scripts/05-verify.ts",

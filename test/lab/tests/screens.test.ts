@@ -50,7 +50,7 @@ test("what each screen names is typed on the node that it names, up to a green 0
     [`${S}/01-etcd.ts`]: done(`${S}/02-control-plane.ts`),
     [`${S}/02-control-plane.ts`]: done(`part 2 on cp1, cp2 where it is not done yet, then ${S}/03-workers.ts open`),
     [`${S}/03-workers.ts open`]: { stdout: `${JOIN}\n`, stderr: `\nthen on each control plane node: ${S}/03-workers.ts close\n` },
-    [JOIN]: done(`the same on the other workers, then on each control plane node: ${S}/03-workers.ts close`),
+    [JOIN]: done(`the same on the other workers that open has named, then on each control plane node: ${S}/03-workers.ts close`),
     [`${S}/03-workers.ts close`]: {
       stderr: `  still waiting for 1 of 3 nodes to come back: cp1 (since 01:35). If it takes too long: ${S}/03-workers.ts close --without cp1
 done.  next: the same on cp2 where it is not done yet, then ${S}/04-sa-tokens.ts\n`,

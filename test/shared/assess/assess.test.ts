@@ -262,6 +262,30 @@ const ROWS: Row[] = [
       pretendProcess(root, { pid: 31, comm: "kube-controller", state: "T" });
     }),
   },
+  {
+    what: "ca.key is lost; the operator has stopped the kubelet and paused the controller-manager, as part 0 says",
+    on: well(
+      both(gone("pki/ca.key"), ({ root, env }) => {
+        writeFileSync(`${env.FAKE}/stopped`, "");
+        pretendProcess(root, { pid: 31, comm: "kube-controller", state: "T" });
+      }),
+    ),
+  },
+  {
+    what: "ca.key is lost, the kubelet is stopped, and no controller-manager runs here",
+    on: well(
+      both(gone("pki/ca.key"), ({ env }) => writeFileSync(`${env.FAKE}/stopped`, "")),
+      { containers: ["etcd", "kube-apiserver"] },
+    ),
+  },
+  {
+    what: "ca.key is lost, and the kubelet starts again and again",
+    on: well(gone("pki/ca.key"), { commands: [{ command: "systemctl is-active kubelet", stdout: "activating\n", exit: 3 }] }),
+  },
+  {
+    what: "one certificate is lost, and the operator has stopped the kubelet",
+    on: well(both(gone("pki/apiserver.crt"), ({ env }) => writeFileSync(`${env.FAKE}/stopped`, ""))),
+  },
   { what: "a worker is well", on: { kind: "worker" } },
   { what: "a worker without its CA", on: { kind: "worker", change: gone("pki/ca.crt") } },
   { what: "a worker with another CA", on: { kind: "worker", change: put("pki/ca.crt", later.cert) } },

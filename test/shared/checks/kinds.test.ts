@@ -16,7 +16,9 @@ function wrongWay(mend: string): string[] {
   const scripts = [...mend.matchAll(/\.\/bunw (scripts\/[\w-]+\.ts)/g)].map(([, script]) => script!);
   const lost = scripts.filter((script) => !existsSync(join(HOME, script)));
   const [named, page, place] = /(RUNBOOK(?:-MORE)?) (.+)$/.exec(mend) ?? [];
-  const isThere = !named || pages[page!]!.split("\n").some((line) => /^#+ /.test(line) && line.endsWith(` ${place}`));
+  const isThere =
+    !named ||
+    pages[page!]!.split("\n").some((line) => (/^#+ /.test(line) && line.endsWith(` ${place}`)) || line.startsWith(`**${place}**`));
   return [...lost, ...(isThere ? [] : [named!]), ...(mend === "" ? ["nothing"] : [])];
 }
 

@@ -79,9 +79,9 @@ test("after a new CA old pods trust the old one, and so do people's kubeconfigs;
   ]);
 });
 
-test("a stand-in for the audit policy is the most urgent", async () => {
+test("a replacement of the audit policy is the most urgent", async () => {
   const change = ({ root }: { root: string }) => write(`${root}/etc/kubernetes/audit/policy.yaml`, `${STAND_IN_MARK}\n`, 0o644);
-  expect((await lines(ALL, { change }))[0]).toBe("/etc/kubernetes/audit/policy.yaml is a stand-in");
+  expect((await lines(ALL, { change }))[0]).toBe("/etc/kubernetes/audit/policy.yaml is a replacement");
 });
 
 test("refuseRest() counts what could not be renewed, and lets pass what people have kept out", async () => {

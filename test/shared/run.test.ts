@@ -1,0 +1,30 @@
+/** What stands on the screen of a step. */
+import { afterAll, afterEach, expect, spyOn, test } from "bun:test";
+import { Fail } from "../../shared/fail.ts";
+import { LOOKS, say, show, step } from "../../shared/run.ts";
+
+const screen = spyOn(console, "error").mockImplementation(() => {});
+const lines = () => screen.mock.calls.map(([line]) => String(line));
+afterEach(() => screen.mockClear());
+afterAll(() => screen.mockRestore());
+
+test("a step that does something has its title, also where nothing is said", async () => {
+  await step("1.5 Issue", () => undefined, "kubeadm");
+  expect(lines()).toEqual(["\n== 1.5 Issue   by hand: kubeadm"]);
+});
+
+test("a step that only looks has its title where something is said, and only there", async () => {
+  await step("5.1 Check", () => undefined, LOOKS);
+  await step("5.2 Check", () => say("waiting for the API"), LOOKS);
+  await step("5.3 Check", () => undefined, LOOKS);
+  say("66 checks");
+  expect(lines()).toEqual(["\n== 5.2 Check", "  waiting for the API", "  66 checks"]);
+});
+
+test("a look that fails has its title above the error", async () => {
+  const { message, hint } = await step("5.1 Check", () => Promise.reject(new Fail("no API", { hint: "start it" })), LOOKS).catch(
+    (err) => err,
+  );
+  show(message, hint);
+  expect(lines()).toEqual(["\n== 5.1 Check", "\nerror: no API\nhint: start it"]);
+});
