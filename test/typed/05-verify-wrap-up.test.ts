@@ -1,6 +1,7 @@
 /** The end of 05-verify after a repair: what has changed, what is left for people, and what to delete on which node. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync } from "node:fs";
+import { cpSync, rmSync } from "node:fs";
+import { basename } from "node:path";
 import { BACKUP } from "../../shared/again.ts";
 import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
 import { kits } from "../../shared/verify/to-delete.ts";
@@ -87,6 +88,16 @@ test("a backup of today's keys that another control plane node made is known her
   expect(await other.run("hand-over pack --passphrase-file pass --out /root/keys.age")).toMatchObject({ exitCode: 0 });
   cpSync(`${other.root}${BACKUP_MARK}`, `${node.root}${BACKUP_MARK}`);
   expect(await says()).not.toContain("hand-over.ts pack");
+});
+
+test("at the end of the road nothing is left to warn of: the backup is known, and what the repair has kept is gone", async () => {
+  using node = await repaired();
+  write(`${node.root}/root/pass`, "nine trees by the river\n");
+  expect(await node.run("hand-over pack --passphrase-file pass --out /root/keys.age")).toMatchObject({ exitCode: 0 });
+  for (const path of ["pass", "keys.age", basename(RESCUE)]) rmSync(`${node.root}/root/${path}`, { recursive: true });
+  const { exitCode, stdout, stderr } = await end(node);
+  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
+  expect(stderr).toMatch(/\n\d+ checks, all good\n$/);
 });
 
 test("on a worker the report is named, and where it is written", async () => {
