@@ -3,7 +3,7 @@
  * RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the names
  * and addresses of its nodes, ready to paste. Reads only; run it on a control plane node.
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { command } from "../shared/again.ts";
 import { assess } from "../shared/assess/assess.ts";
 import type { Assessment } from "../shared/assess/assessment.ts";
@@ -14,9 +14,11 @@ import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
 import { refuseNoUser } from "../shared/plan/paste.ts";
+import { toOperator } from "../shared/plan/paste-files.ts";
 import { factsForPlan } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
-import { answer, run, step } from "../shared/run.ts";
+import { answer, run, say, step } from "../shared/run.ts";
+import { shellWord } from "../shared/shell-line.ts";
 
 async function main() {
   const { file, deep, ...values } = parse();
@@ -29,10 +31,18 @@ async function main() {
     return { facts, assessment: await assess(seen, { deep, lost: facts.lost }) };
   });
   refuseWorker(assessment);
-  const plan = form(makePlan(assessment, facts, await runbookHere()));
-  if (file === undefined) answer(plan);
-  else writeTyped(file, `${plan}\n`, { mode: 0o600 });
+  const plan = makePlan(assessment, facts, await runbookHere());
+  if (file === undefined) answer(form(plan));
+  else write(file, form(plan), plan);
   if (assessment.damaged) process.exitCode = 2;
+}
+
+function write(file: string, text: string, { user, node, nodes }: Plan) {
+  writeTyped(file, `${text}\n`, { mode: 0o600 });
+  const [here, path] = [nodes.find(({ name }) => name === node), resolve(file)];
+  // a name that needs quotes here needs others there
+  if (here && shellWord(path) === path)
+    say(`to your machine: ${toOperator(user, here, path).text}`);
 }
 
 /** By the ending of the file's name. */

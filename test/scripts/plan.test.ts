@@ -179,6 +179,7 @@ test("plan FILE writes that file, and no other", async () => {
   using node = await pretendNode({ etcd: reachable });
   const { exitCode, stdout, stderr } = await node.run(`plan ${node.root}/plan.md`);
   expect([exitCode, stdout, stderr]).toEqual([2, "", expect.stringContaining("wrote ROOT/plan.md")]);
+  expect(stderr).toMatch(/^ {2}to your machine: .*root@127\.77\.0\.11.*\/plan\.md/m);
   expect(node.read(`${node.root}/plan.md`)).toMatch(/^# The plan for the cluster kubernetes\n[\s\S]*\n$/);
   expect(statSync(`${node.root}${node.root}/plan.md`).mode & 0o777).toBe(0o600);
 });
