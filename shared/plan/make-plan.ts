@@ -16,6 +16,7 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
 import { type PlanStep, stepsOf } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
+import { heldAt, type Sight, withSights } from "./seen-done.ts";
 
 export interface Plan {
   node: string;
@@ -50,8 +51,8 @@ export interface PlanPart extends Pick<Part, "title" | "undo"> {
   why?: string | undefined;
 }
 
-/** With what its script may say, and what to do then. */
-export type HelpedStep = PlanStep & { help: IfNot[] };
+/** With what its script may say, and what to do then; and with what was seen of it already. */
+export type HelpedStep = PlanStep & { help: IfNot[]; seen: readonly Sight[] };
 
 /** Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not know. */
 export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string): Plan {
@@ -61,11 +62,13 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
   const several = nodes.some(({ role }) => role === "control plane node");
   const all = assessed.course ? stepsOf(blocksOf(blocks, assessed.course, assessed.deep), nodes, facts) : [];
   const damage = { course: assessed.course ?? [], several, leavesOut: lost.names.length > 0 };
-  const steps = withHelp(
+  const made = new Date();
+  const helped = withHelp(
     withOutage(all, { several, othersServe: facts.othersServe }),
     parts.flatMap(({ ifNot }) => ifNot),
     damage,
   );
+  const steps = withSights(helped, { hold: heldAt(assessed.damage, assessed.node, made) });
   const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
   /** By the part that they stand before. */
   const NOTES: Record<number, () => Note[]> = {
@@ -81,7 +84,7 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
     node: assessed.node,
     cluster: known?.cluster.name,
     kubernetes: assessed.kubernetes,
-    made: new Date(),
+    made,
     verdict: assessed.verdict,
     nodes,
     user,

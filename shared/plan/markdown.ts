@@ -1,10 +1,11 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
 import { listed, quoteUntrusted } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import type { Plan, PlanPart } from "./make-plan.ts";
+import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
 import type { Note } from "./notes.ts";
 import { ROOT } from "./paste.ts";
 import type { PlanStep } from "./plan-steps.ts";
+import { inSentences, isSeenDone } from "./seen-done.ts";
 
 export function planAsMarkdown(plan: Plan): string {
   return [...head(plan), ...plan.parts.flatMap(part), ...ifNot(plan.parts)].join("\n");
@@ -78,9 +79,9 @@ function part({ number, title, notes, steps, why, undo }: PlanPart): string[] {
 
 export const ANEW = "**It went otherwise?** Make the plan anew, by the two lines at the top.";
 
-function stepLines(step: PlanStep): string[] {
+function stepLines(step: HelpedStep): string[] {
   return [
-    `### [ ] ${step.number}: ${step.does}, ${where(step)}`,
+    `### [${isSeenDone(step) ? "x" : " "}] ${step.number}: ${step.does}, ${where(step)}`,
     "",
     fence(step.lines.map(({ text }) => text)),
     "",
@@ -94,8 +95,9 @@ export function where({ way, on, sideBySide }: PlanStep): string {
 }
 
 /** What to know before, what it costs, how long it takes, how it ends. */
-function about({ note, costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
+function about({ seen, note, costs, seconds, longer, on, exit, ends }: HelpedStep): string[] {
   return [
+    ...inSentences(seen).map(escaped),
     ...(note ? [note] : []),
     `Costs: ${costs}`,
     ...(seconds[1] > 1 ? [`Takes about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${longer})` : ""}`] : []),

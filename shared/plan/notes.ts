@@ -46,7 +46,7 @@ const AIMS = {
 
 /** Before the first step. */
 export function firstNotes({ course, next, damage, damaged }: Assessment, asked: Asked): Note[] {
-  const unsafe = damage.find(({ state }) => state === "!UNSAFE!");
+  const unsafe = damage.find(({ state }) => state === "unsafe");
   return [
     ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`, next.slice(0, 1), asked) : []),
     ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next, asked)),

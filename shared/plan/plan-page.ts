@@ -12,6 +12,7 @@ import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
 import script from "./plan-page-script.js" with { type: "text" };
 import type { PlanStep } from "./plan-steps.ts";
+import { inSentences, isSeenDone } from "./seen-done.ts";
 
 export function planAsPage(plan: Plan): string {
   const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;
@@ -103,8 +104,11 @@ function note({ text, commands }: Note, of: string): string {
 
 function step(one: HelpedStep): string {
   return `<article class="step" id="step-${one.number}" aria-labelledby="step-${one.number}-does">
-<label id="step-${one.number}-does"><input type="checkbox" data-step="${one.number}" autocomplete="off"><span class="number">${one.number}</span><span class="does">${asHtml(one.does)}</span></label>
+<label id="step-${one.number}-does"><input type="checkbox" data-step="${one.number}" autocomplete="off"${isSeenDone(one) ? " checked" : ""}><span class="number">${one.number}</span><span class="does">${asHtml(one.does)}</span></label>
 <p class="where">${asHtml(where(one))}</p>
+${inSentences(one.seen)
+  .map((seen) => `<p class="seen">${asHtml(seen)}.</p>`)
+  .join("\n")}
 ${one.note ? `<p>${asHtml(one.note)}.</p>` : ""}
 ${lines(one.lines, `step ${one.number}`)}
 <p class="about">${about(one).join(" ")}</p>

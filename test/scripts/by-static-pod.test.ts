@@ -186,3 +186,15 @@ test("a tenant's servers are no place where lost keys may be", async () => {
   const { stdout } = await node.run("00-assess --json");
   expect(JSON.parse(stdout).survivors.find(({ where }: { where: string }) => where === "memory")).toMatchObject({ hope: "no" });
 });
+
+test("a plan has a tick where part 0 was seen to be done, and says when and where", async () => {
+  using node = await nodeOf([OWN_MANAGER], { kind: "healthy control plane node" });
+  rmSync(`${node.root}/etc/kubernetes/pki/sa.key`);
+  const step = async () => /^### (\[.\]) 0a: [\s\S]*?```\n\n(.*)$/m.exec((await node.run("plan")).stdout)?.slice(1);
+  expect(await step()).toEqual(["[ ]", expect.stringMatching(/^Costs: /)]);
+  writeFileSync(`${node.env.FAKE}/stopped`, "");
+  const seen = /^Seen at \d\d:\d\d UTC on m1: the kubelet is stopped, kube-controller-manager \(pid 31\) is paused\. Costs: /;
+  expect(await step()).toEqual(["[x]", expect.stringMatching(seen)]);
+  await node.run(`plan ${node.root}/plan.html`);
+  expect(node.read(`${node.root}/plan.html`)).toMatch(/data-step="0a" autocomplete="off" checked>/);
+});

@@ -14,6 +14,7 @@ import { installPackages } from "../machine/packages.ts";
 import { checkKeyboard, checkRoles } from "./page-hands.ts";
 import { checkLooks } from "./page-looks.ts";
 import { check, equal, isGreen } from "./page-said.ts";
+import { checkSeen, checkTicks } from "./page-ticks.ts";
 
 const HOME = join(import.meta.dir, "../../..");
 const PICTURES = process.env.PICTURES ?? join(tmpdir(), "kube-pki-repair-pictures");
@@ -41,6 +42,7 @@ async function main() {
   await checkPrint(browser, lines);
   await checkWithoutScript(browser, url, lines);
   await checkAlone(browser, url);
+  await checkSeen(browser, readFileSync(`${node.root}/plan.html`, "utf8"), `${node.root}/seen.html`);
   process.exitCode = isGreen() ? 0 : 1;
 }
 
@@ -85,31 +87,6 @@ async function printed(node: PretendNode, file: string): Promise<string> {
   const stderr = await new Response(child.stderr).text();
   check(`plan ${file} writes it`, (await child.exited) === 2, stderr);
   return readFileSync(node.root + file, "utf8");
-}
-
-/** The steps that are ticked, by number. */
-const TICKED = '[...document.querySelectorAll("input[data-step]:checked")].map((box) => box.dataset.step).join()';
-
-async function checkTicks(browser: Browser, url: string) {
-  const tick = (step: string) => evaluate(browser, `document.querySelector("#step-${step} input").click()`);
-  await tick("0a");
-  await tick("1a");
-  const address = await evaluate<string>(browser, "location.href");
-  await visit(browser, "about:blank");
-  await visit(browser, address);
-  equal("ticks are there after a reload", await evaluate(browser, TICKED), "0a,1a");
-  await visit(browser, "about:blank");
-  await visit(browser, url);
-  equal("ticks are there when the file is opened again", await evaluate(browser, TICKED), "0a,1a");
-  await evaluate(browser, "localStorage.clear()");
-  await visit(browser, "about:blank");
-  await visit(browser, address);
-  equal("ticks are in the address that a colleague gets", await evaluate(browser, TICKED), "0a,1a");
-  await tick("0a");
-  await tick("1a");
-  await visit(browser, "about:blank");
-  await visit(browser, url);
-  equal("a tick that was taken away stays away", await evaluate(browser, TICKED), "");
 }
 
 async function checkCopies(browser: Browser, lines: string) {
