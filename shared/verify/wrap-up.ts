@@ -49,12 +49,12 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
 function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   const page = {
     command: command("report report.html"),
-    note: "the page about this repair, of the transcripts that lie in the rescue folders",
+    note: "once, on one control plane node: the page about this repair, of the transcripts in the rescue folders",
   };
   const report = cp ? page : { ...page, on: "a control plane node" };
   const backup = {
     command: BACKUP,
-    note: "in a terminal (ssh -t): it shows the passphrase once. Then move the file away from this machine",
+    note: "once, in a terminal (ssh -t): it shows the passphrase. Then move the file away, and its mark to the others",
   };
   return [...(rescueFolders().length > 0 ? [report] : []), ...(cp && !backupState(cp.facts.certificatesDir).fits ? [backup] : [])];
 }
