@@ -26,13 +26,14 @@ async function main() {
     LOOKS,
   );
   if (values.json) answer(JSON.stringify(assessmentAsJson(assessment), null, 2));
-  else printAssessment(assessment, values.output === "short");
+  else printAssessment(assessment, { short: values.output === "short", since: values.since });
   if (assessment.damaged) process.exitCode = 2;
 }
 
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
-                                [--output short|json] [--kubeadm-config] [--etcd-data DIR]
+                                [--output short|json] [--since FILE] [--kubeadm-config]
+                                [--etcd-data DIR]
 
 Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
 where the old keys may still be, and which commands come next. Reads only. ./bunw scripts/plan.ts
@@ -50,6 +51,8 @@ Options:
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
                      for programs, with the version of its fields, and a summary.
     --json           The same as --output json.
+    --since FILE     A second look: only what has changed since FILE, which --json printed before
+                     on this node, and what comes next.
     --kubeadm-config Print only what kubeadm's phases take with --config, out of etcd's data: for
                      clusters that this kit does not repair.
     --etcd-data DIR  etcd's data directory (default: found by itself).
@@ -66,6 +69,7 @@ const OPTIONS = {
   image: { type: "string", file: "proved" },
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
+  since: { type: "string", path: "trusted" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
   help: { type: "boolean" },

@@ -5,10 +5,20 @@ import { SEVERITIES } from "../checks/kind.ts";
 import { printChecks, printDifferences, printLines, printTable } from "../checks/print-checks.ts";
 import { answer, VERSION } from "../run.ts";
 import type { Assessment } from "./assessment.ts";
+import { printSince } from "./since.ts";
 
-/** `short`: without what is well, and without the tables below the damage. */
-export function printAssessment(assessment: Assessment, short: boolean) {
-  if (short) printShort(assessment);
+interface Shown {
+  /** Without what is well, and without the tables below the damage. */
+  short?: boolean;
+  /** The file of an earlier look: only what has changed. */
+  since?: string | undefined;
+}
+
+export function printAssessment(assessment: Assessment, { short, since }: Shown) {
+  if (since !== undefined) {
+    printSince(assessment, since);
+    printNext(assessment);
+  } else if (short) printShort(assessment);
   else printAll(assessment);
 }
 

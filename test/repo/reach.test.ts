@@ -14,7 +14,7 @@ const HOME = join(import.meta.dir, "../..");
  * budget says why in the same commit; who needs less lowers it.
  */
 const BUDGETS: Record<string, number> = {
-  "00-assess": 158,
+  "00-assess": 159,
   "00-salvage": 137,
   "00-token-key": 107,
   "01-etcd": 143,

@@ -226,7 +226,7 @@ async function screensOf(said: readonly string[]): Promise<string[]> {
   const assessment = await assess(await lookHere(undefined));
   return [false, true].map((short) => {
     const from = said.length;
-    printAssessment(assessment, short);
+    printAssessment(assessment, { short });
     const lines = said.slice(from).join("\n").split("\n");
     return `${lines.length} lines, ${lines.filter((line) => /![A-Z ]+!/.test(line)).length} of damage`;
   });
