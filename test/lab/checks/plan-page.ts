@@ -4,7 +4,6 @@
  * of it, and it asks nobody. `PICTURES=DIR` before it keeps its pictures there.
  */
 import { readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { run } from "../../../shared/run.ts";
 import type { Objects } from "../../pretend/cluster.ts";
@@ -17,7 +16,6 @@ import { check, equal, isGreen } from "./page-said.ts";
 import { checkSeen, checkTicks } from "./page-ticks.ts";
 
 const HOME = join(import.meta.dir, "../../..");
-const PICTURES = process.env.PICTURES ?? join(tmpdir(), "kube-pki-repair-pictures");
 /** Somebody's own words, in a Node and in kubeadm's configuration. */
 const EVIL = '</title></code><script>window.evil = 1</script><img src="http://127.0.0.1:9/x" onerror="window.evil = 1">';
 
@@ -35,7 +33,7 @@ async function main() {
   await checkCopies(browser, lines);
   await checkBoxes(browser);
   for (const width of [320, 360, 768, 1280]) await checkWidth(browser, width);
-  await checkLooks(browser, { names: Object.values(NAMES), pictures: PICTURES });
+  await checkLooks(browser, { page: "plan", names: Object.values(NAMES) });
   await resize(browser, 1280);
   await checkKeyboard(browser);
   await checkRoles(browser);
