@@ -8,9 +8,10 @@ import { command } from "../shared/again.ts";
 import { assess } from "../shared/assess/assess.ts";
 import type { Assessment } from "../shared/assess/assessment.ts";
 import { deepAsked } from "../shared/assess/deep.ts";
-import { lookHere } from "../shared/assess/look-here.ts";
-import { Fail, Refused } from "../shared/fail.ts";
+import { type Looked, lookHere } from "../shared/assess/look-here.ts";
+import { attempt, Fail, Refused } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
+import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
 import { refuseNoUser } from "../shared/plan/paste.ts";
@@ -25,16 +26,17 @@ async function main() {
   if (values.help) return console.log(USAGE);
   const form = formOf(file);
   if (values.user !== undefined) refuseNoUser(values.user);
-  const { assessment, facts } = await step("0.1 Look at this node", async () => {
-    const seen = await lookHere(values["etcd-data"], values.endpoint);
-    const facts = await factsForPlan(seen.known ?? {}, values);
-    return { facts, assessment: await assess(seen, { deep, lost: facts.lost }) };
+  const { assessment, facts, looked } = await step("0.1 Look at this node", async () => {
+    const looked = await lookHere(values["etcd-data"], values.endpoint);
+    const facts = await factsForPlan(looked.known ?? {}, values);
+    return { facts, looked, assessment: await assess(looked, { deep, lost: facts.lost }) };
   });
-  refuseWorker(assessment);
+  refuseWorker(assessment, looked);
   const plan = makePlan(assessment, facts, await runbookHere());
   if (file === undefined) answer(form(plan));
   else write(file, form(plan), plan);
-  if (assessment.damaged) process.exitCode = 2;
+  if (plan.elsewhere) process.exitCode = 3;
+  else if (assessment.damaged) process.exitCode = 2;
 }
 
 function write(file: string, text: string, { user, node, nodes }: Plan) {
@@ -55,10 +57,12 @@ function formOf(file: string | undefined): (plan: Plan) => string {
   throw new Fail(`"${file}" is no name for a plan`, { hint: `it ends in ${endings.join(" or ")}` });
 }
 
-function refuseWorker({ role, node, verdict }: Assessment) {
+function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looked) {
   if (role === "control plane") return;
-  throw new Refused(`"${node}" is no control plane node: ${verdict}`, {
-    hint: `print the plan on a control plane node: ${command("plan")}`,
+  const server = attempt(() => readKubeconfig(node.kubelet.kubeconfig)?.server, undefined);
+  const where = server ? `: this kubelet asks ${server}, one of them or their balancer` : "";
+  throw new Refused(`"${name}" is no control plane node: ${verdict}`, {
+    hint: `make it on a control plane node${where}. There: ${command("plan")}`,
   });
 }
 
@@ -73,7 +77,7 @@ async function runbookHere(): Promise<string> {
 
 const USAGE = `Usage:
     ./bunw scripts/plan.ts [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
-                           [--lost-on NODE,…] [--worker NODE,…] [--endpoint HOST:PORT]
+                           [--lost-on NODE,…] [--seen DIR] [--worker NODE,…] [--endpoint HOST:PORT]
                            [--user NAME] [--deep [--no-disk | --device DEVICE | --image FILE]]
                            [--etcd-data DIR]
 
@@ -89,6 +93,9 @@ Options:
                      they stay in the cluster.
     --lost-on NODES  Control plane nodes that you have looked at: their keys are lost, too, or what
                      answers at their address is somebody else. The lines of parts 1 and 2 have it.
+    --seen DIR       What other nodes say of themselves: the plan prints the lines that ask all of
+                     them and make the plan of their answers. Answers older than an hour do not
+                     count.
     --worker NODES   These are workers, although their label says that they are control plane nodes:
                      etcd knows no member of them.
     --endpoint HOST:PORT
@@ -104,13 +111,15 @@ Options:
     --help           Print this text.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
-            3 refused: this is no control plane node, or the plan waits for your word
+            3 refused: this is no control plane node, the plan has to be made on another one, or
+            it waits for a look there, or for your word
 `;
 
 const OPTIONS = {
   lost: { type: "string", list: true },
   without: { type: "string", list: true },
   "lost-on": { type: "string", list: true },
+  seen: { type: "string", path: "proved" },
   worker: { type: "string", list: true },
   endpoint: { type: "string" },
   user: { type: "string" },

@@ -77,7 +77,7 @@ export type AssessmentJson = ReturnType<typeof assessmentAsJson>;
 
 /** Every field of the assessment, and its damage as checks, too. */
 export function assessmentAsJson(assessment: Assessment) {
-  return { ...checksAsJson(assessment.damage), ...assessment, damage: assessment.damage.map(rowAsJson) };
+  return { ...checksAsJson(assessment.damage), made: new Date().toISOString(), ...assessment, damage: assessment.damage.map(rowAsJson) };
 }
 
 /** Its state: `ok`, `known` (no damage, but good to know), `differs` (it works, and is no damage either), or in capitals what is wrong. */

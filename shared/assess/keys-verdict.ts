@@ -3,6 +3,7 @@
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { courseFrom, type Known, type OldSaKey, partsHere, wayFrom, withoutKeys } from "../facts/course.ts";
+import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
@@ -49,7 +50,7 @@ const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
 
 /** After the search: the rung, why, and what to type. */
-export function deepVerdict(deep: Deep, { cluster }: PartialFacts, { hold, ...seen }: Asked): NodeVerdict {
+export function deepVerdict(deep: Deep, { cluster, cp }: PartialFacts, { hold, ...seen }: Asked): NodeVerdict {
   const irreplaceable = deep.keys.filter(isIrreplaceable);
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);
   const lost = nowhere.filter(isIrreplaceable);
@@ -57,25 +58,43 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts, { hold, ...se
   const unread = deep.diskSearched || lost.length === 0 ? "" : "; the disk was not searched";
   const back = salvageCommands(deep);
   const names = nowhere.map(({ name }) => name);
+  const leader = cp && deep.keys.some((key) => key.name === "ca" && !isFound(key)) ? lastLeaderElsewhere(cp) : undefined;
+  const there = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
   const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
   return {
     rung,
     ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
     verdict: `${whyOf(rung, lost)}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"} (RUNBOOK 0.1, row ${rung})`,
-    next: inLines([
-      ...hold,
-      ...back,
-      ...withoutKeys(names, oldKeyOf(deep)).map((todo) => (lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo)),
-      { command: command("02-control-plane") },
-      ...withoutCertificateKey(deep),
-    ]),
+    next: inLines(
+      there.length > 0
+        ? [...hold, ...whereItMayBe(there)]
+        : [
+            ...hold,
+            ...back,
+            ...withoutKeys(names, oldKeyOf(deep)).map((todo) => (lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo)),
+            { command: command("02-control-plane") },
+            ...withoutCertificateKey(deep),
+          ],
+    ),
     course: courseFrom({ ...seen, ...sureOf(deep) }),
   };
 }
 
+/** Nothing is made anew, and nothing is put back here, before it was looked at: the plan there may bring all of it. */
+function whereItMayBe(nodes: readonly string[]): Todo[] {
+  return [
+    { on: nodes.join(", "), command: command("plan"), note: "its controller-manager led last: only that process may hold ca.key" },
+    { command: command("plan", { "lost-on": nodes }), note: "here, if ca.key is lost there, too, or that node is gone for good" },
+  ];
+}
+
+function isFound({ places }: Pick<LostKey, "places">): boolean {
+  return places.some(({ found }) => found);
+}
+
 /** A place that this node cannot look into is a hope: the course does without it. */
 function sureOf(deep: Deep): Pick<Known, "found" | "lost" | "oldKey"> {
-  const [found, lost] = [true, false].map((is) => deep.keys.filter(({ places }) => places.some((place) => place.found) === is));
+  const [found, lost] = [true, false].map((is) => deep.keys.filter((key) => isFound(key) === is));
   return { found: found!.length > 0, lost: lost!.map(({ name }) => name), oldKey: oldKeyOf(deep) };
 }
 

@@ -79,6 +79,8 @@ export const SOURCES = {
   "a control plane node's transcripts": { writer: "cluster administrators", decides: ["report"] },
   /** What scripts have left there of their runs. */
   "another node's transcripts": { writer: "root on that node", decides: [], but: "what the report quotes as that node's words" },
+  /** What 00-assess said there, in a folder on the operator's machine: plan --seen. */
+  "a node's answer":           { writer: "root on that node, and whoever writes into that folder", decides: [], but: "which node the operator looks at, and which steps a plan shows" },
   /** In a place where everybody may make one, as /dev/shm. */
   "a folder that was there":   { writer: "any user of this node", decides: [] },
 } as const satisfies Record<string, Source>;

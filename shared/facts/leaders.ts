@@ -43,9 +43,15 @@ export function lastLeaderElsewhere({ data, node, cluster }: HereSeen): LastLead
   const own = ownMember(data, node.addresses);
   const names = data.members.flatMap((member) => (member === own || isNameless(member) ? [] : [member.name]));
   if (host === undefined || [node.hostName, node.name].includes(host) || names.length === 0) return undefined;
-  const isCalled = (name: string) => name === host || cluster.nodes.some((known) => known.name === name && known.names.includes(host));
-  const called = names.filter(isCalled);
-  return { host, nodes: called.length > 0 ? called : names };
+  const namesOf = (name: string) => [name, ...cluster.nodes.flatMap((known) => (known.name === name ? known.names : []))];
+  const called = names.filter((name) => namesOf(name).includes(host));
+  const alike = names.filter((name) => namesOf(name).some((one) => firstLabel(one) === firstLabel(host)));
+  return { host, nodes: [called, alike].find((some) => some.length > 0) ?? names };
+}
+
+/** A host may say its name with a domain, and the node without, or the other way round. */
+function firstLabel(name: string): string {
+  return name.toLowerCase().split(".")[0]!;
 }
 
 /** Nothing in this data was written later than `at`: etcd wrote to its log then, or the copy was made then, on this node. */

@@ -7,16 +7,20 @@ import type { Assessment } from "../assess/assessment.ts";
 import type { Course } from "../facts/course.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
+import { aimOf, joinsOf, lookedAt } from "./aim.ts";
+import { askLines } from "./ask-nodes.ts";
+import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
-import { aimOf, firstNotes, type Note, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
+import { firstNotes, type Note, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
 import { withOutage } from "./outage.ts";
 import { type Line, sshLines } from "./paste.ts";
 import { toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
-import { type PlanStep, stepsOf } from "./plan-steps.ts";
+import { type PlanStep, planThere, stepsOf } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 import { heldAt, type Sight, withSights } from "./seen-done.ts";
+import { numbered } from "./step-order.ts";
 
 export interface Plan {
   node: string;
@@ -33,6 +37,10 @@ export interface Plan {
   /** Names of nodes that are away for now. */
   away: readonly string[];
   aim: string | undefined;
+  /** Which nodes were looked at, and how. Sentences. */
+  looked: string[];
+  /** It has to be made on another node, or waits for a look: it only says so. */
+  elsewhere: Elsewhere | undefined;
   /** What comes before the first step. */
   first: Note[];
   parts: PlanPart[];
@@ -59,16 +67,19 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
   const { known, lost, user } = facts;
   const nodes = known ? planNodes(known, { here: assessed.node, without: [...lost.names, ...lost.away] }) : [];
   const { parts, blocks } = readRunbook(runbook);
+  const away = elsewhere(assessed, facts);
   const several = nodes.some(({ role }) => role === "control plane node");
-  const all = assessed.course ? stepsOf(blocksOf(blocks, assessed.course, assessed.deep), nodes, facts) : [];
   const damage = { course: assessed.course ?? [], several, leavesOut: lost.names.length > 0 };
   const made = new Date();
-  const helped = withHelp(
-    withOutage(all, { several, othersServe: facts.othersServe }),
-    parts.flatMap(({ ifNot }) => ifNot),
-    damage,
-  );
+  const helped = away
+    ? stepsThere(away, blocks, { nodes, facts }).map((step) => ({ ...step, help: [] }))
+    : withHelp(
+        stepsHere(assessed, blocks, { nodes, facts }),
+        parts.flatMap(({ ifNot }) => ifNot),
+        damage,
+      );
   const steps = withSights(helped, { hold: heldAt(assessed.damage, assessed.node, made) });
+  const hold = steps.find(({ task }) => task === "hold")?.number;
   const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
   /** By the part that they stand before. */
   const NOTES: Record<number, () => Note[]> = {
@@ -90,14 +101,16 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
     user,
     lost: lost.names,
     away: lost.away,
-    aim: aimOf(assessed, { pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0, lost }),
-    first: firstNotes(assessed, facts).map(pasteable),
-    anew: steps.length > 0 && nodes[0] ? anewLines(user, nodes[0], facts) : [],
-    parts: (steps.length > 0 ? parts : []).map(({ number, title, undo }) => {
+    aim: away?.aim ?? aimOf(assessed, { facts, nodes, pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0 }),
+    looked: lookedAt(assessed.node, facts, nodes),
+    elsewhere: away,
+    first: firstNotes(assessed, { ...facts, away, hold, ask: askOf(assessed, blocks, { nodes, facts }) }).map(pasteable),
+    anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],
+    parts: (steps.length > 0 ? parts : []).flatMap(({ number, title, undo }): PlanPart[] => {
       const own = steps.filter(({ part }) => part === number);
-      if (own.length === 0)
-        return { number, title, undo: "", notes: [], steps: [], why: NOT_NEEDED[number] ?? "nothing to do for this damage" };
-      return { number, title, undo, notes: (NOTES[number]?.() ?? []).map(pasteable), steps: own };
+      if (own.length > 0) return [{ number, title, undo, notes: (NOTES[number]?.() ?? []).map(pasteable), steps: own }];
+      const why = NOT_NEEDED[number] ?? "nothing to do for this damage";
+      return away ? [] : [{ number, title, undo: "", notes: [], steps: [], why }];
     }),
     seconds: [0, 1].map((end) =>
       steps.filter(({ part }) => part < AFTER_PROOF).reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0),
@@ -120,6 +133,41 @@ function anewLines(user: string, first: PlanNode, { said }: PlanFacts): Line[] {
 
 const PAGE = "plan.html";
 
+interface Around {
+  nodes: readonly PlanNode[];
+  facts: PlanFacts;
+}
+
+type Steps = ReturnType<typeof stepsOf>;
+
+function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
+  if (!course) return [];
+  const others = nodes.filter(({ role }) => role === "control plane node");
+  const joins = course.includes("join") ? undefined : joinsOf(facts, nodes);
+  const isLooked = others.every(({ name }) => facts.seen.nodes.some((node) => node.name === name && node.lacks !== undefined));
+  const meant = course.filter((task) => !(isLooked && (task === "look" || task === "look-around")));
+  const tasks = joins?.length ? meant.flatMap((task): Course => (task === "close" ? ["join", "close"] : [task])) : meant;
+  const steps = stepsOf(blocksOf(blocks, tasks, deep), nodes, { ...facts, joins });
+  return withOutage(steps, { several: others.length > 0, othersServe: facts.othersServe });
+}
+
+/** What keeps the keys alive comes first; then the plan is made where they are. */
+function stepsThere({ to }: Elsewhere, blocks: readonly Block[], { nodes, facts }: Around): Steps {
+  const controlPlanes = nodes.filter(({ role }) => role !== "worker");
+  const there = controlPlanes.filter(({ name }) => name === to);
+  const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
+  if (there.length === 0) return steps;
+  const { user, said } = facts;
+  return numbered([...steps, { ...planThere(user, there, said), part: steps[0]?.part ?? 0 }]);
+}
+
+/** Where nodes are damaged, and others were not asked. */
+function askOf({ damaged }: Assessment, blocks: readonly Block[], { nodes, facts }: Around): string | undefined {
+  const kit = blocks.find(({ sshTo }) => sshTo);
+  const isOpen = nodes.slice(1).some(({ name, why }) => !why && !facts.seen.nodes.some((node) => node.name === name));
+  return damaged && kit && isOpen ? askLines({ ...facts, nodes, kit: kit.commands.join("\n  ") }) : undefined;
+}
+
 /** Many nodes get a file of addresses, and twenty of them their turn at the same time. */
 function turns({ on, sideBySide }: PlanStep): number {
   if (sideBySide) return 1;
@@ -129,9 +177,9 @@ function turns({ on, sideBySide }: PlanStep): number {
 /** The course's own, in the order of the page. What stops the loss needs no kit, and comes before it. */
 function blocksOf(all: readonly Block[], course: Course, deep: Assessment["deep"]): Block[] {
   const blocks = all.flatMap((block) => (block.task && course.includes(block.task) ? asPlanned(block, course, deep) : []));
-  const urgent = blocks.findIndex(({ task }) => task !== "hold");
+  const isUrgent = ({ task }: Block) => task === "hold";
   const kit = all.filter(({ sshTo }) => sshTo).map((block) => ({ ...block, part: blocks[0]?.part }));
-  return [...blocks.slice(0, urgent), ...kit, ...blocks.slice(urgent)];
+  return [...blocks.filter(isUrgent), ...kit, ...blocks.filter((block) => !isUrgent(block))];
 }
 
 /** The plan knows whether a key will still be lost after the salvage. If it ends otherwise, the plan is another one. */

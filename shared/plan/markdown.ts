@@ -17,12 +17,12 @@ export function escaped(text: string): string {
 }
 
 function head(plan: Plan): string[] {
-  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts, anew } = plan;
+  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts, anew, looked } = plan;
   const placeholders = nodes.filter(({ why }) => why);
   return [
     `# The plan${cluster ? ` for the cluster ${escaped(cluster)}` : ""}`,
     "",
-    `kube-pki-repair ${VERSION} made it on ${escaped(node)}, ${made.toISOString().slice(0, 19)}Z, of what this node sees${kubernetes ? `; Kubernetes ${escaped(kubernetes)}` : ""}.`,
+    `kube-pki-repair ${VERSION} made it on ${escaped(node)}, ${made.toISOString().slice(0, 19)}Z${kubernetes ? `; Kubernetes ${escaped(kubernetes)}` : ""}. ${escaped(looked.join(". "))}.`,
     "",
     ...(aim ? [`**${escaped(aim)}**`, "", `00-assess: ${escaped(verdict)}`] : [`**${escaped(verdict)}**`]),
     "",

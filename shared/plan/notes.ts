@@ -1,9 +1,9 @@
 /** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
-import type { LostNodes } from "../facts/course.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 import { ROOT } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -20,37 +20,30 @@ type Asked = Pick<PlanFacts, "lost" | "user" | "said">;
 
 const AGAIN = "Then print the plan again";
 
-/** In a sentence or two; unset where there are no steps. `pods`: how many the cluster has. */
-export function aimOf({ course, damaged, deep }: Assessment, { pods, lost }: { pods: number; lost: LostNodes }): string | undefined {
-  if (!course) return undefined;
-  if (course[0] === "control-plane" && !course.includes("tokens"))
-    return `This plan takes ${listed(lost.controlPlanes)} out of the cluster: nothing is damaged on this node, and etcd runs on the others.`;
-  if (!damaged) return course.includes("old-cas") ? AIMS.others : AIMS.rest;
-  const caIsLost = deep?.keys.some(({ name, places }) => name === "ca" && !places.some(({ found }) => found));
-  if (course.includes("new-cas")) return `${caIsLost ? AIMS.newCa : AIMS.newSa}, ${pods} pods at most.`;
-  if (course.includes("salvage")) return AIMS.salvage;
-  return course.includes("join") ? AIMS.expired : AIMS.reissue;
-}
-
-const AIMS = {
-  newCa:
-    "This plan is for keys that nobody has any more. It makes new ones: every worker joins again, and every pod with a token restarts once",
-  newSa:
-    "This plan is for a service-account key that nobody has any more. It makes a new one: no worker joins, and every pod with a token restarts once",
-  salvage: "This plan brings the old keys back: no worker joins, and no pod restarts.",
-  expired: "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
-  reissue: "This plan makes anew what is missing: no worker joins, and no pod restarts.",
-  others: "This plan is for damage on another control plane node: it gets its keys from here.",
-  rest: "This plan is for what is left of the repair.",
-};
-
 /** Before the first step. */
-export function firstNotes({ course, next, damage, damaged }: Assessment, asked: Asked): Note[] {
+export function firstNotes(
+  { course, next, damage, damaged }: Assessment,
+  asked: Asked & { ask: string | undefined; hold: string | undefined; away: Elsewhere | undefined },
+): Note[] {
   const unsafe = damage.find(({ state }) => state === "unsafe");
   return [
     ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`, next.slice(0, 1), asked) : []),
     ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next, asked)),
+    ...(asked.away ? denial(asked.away, asked) : []),
+    ...(asked.ask
+      ? [{ text: asked.hold === undefined ? ASK : `Step ${asked.hold} first: it stops the loss. ${ASK}`, commands: [asked.ask] }]
+      : []),
   ];
+}
+
+const ASK =
+  "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
+
+/** The operator's word, where no plan for new keys is printed without it. */
+function denial({ open }: Elsewhere, { said }: Asked): Note[] {
+  if (open.length === 0) return [];
+  const text = `You have looked at ${listed(open)}, and the keys are lost there, too? Or it is gone for good? Then print the plan here with your word.`;
+  return [{ text, commands: [command("plan", { ...said, "lost-on": [...(said["lost-on"] ?? []), ...open] })] }];
 }
 
 /** What 00-assess prints as next is a command or a sentence. */

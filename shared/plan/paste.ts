@@ -101,13 +101,19 @@ export function printedLines(user: string, nodes: readonly PlanNode[], by: Print
   return onEach(nodes, line).map(withCode);
 }
 
-/** The kit on these nodes: RUNBOOK.md's line for one node, `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
+/** What unpacks the kit there, and the kit: of RUNBOOK.md's line, `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
+export function kitProgram(line: string): { program: string; file: string } {
+  const [, program, file] = /^ssh root@NODE '([^']*)' < (\S+)$/.exec(line) ?? [];
+  if (!program || !file) throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
+  return { program, file };
+}
+
+/** The kit on these nodes: RUNBOOK.md's line for one node. */
 export function kitLines(user: string, nodes: readonly PlanNode[], line: string): Line[] {
-  const [, program, file] = /^ssh root@NODE ('[^']*') < (\S+)$/.exec(line) ?? [];
-  if (!program) throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
+  const { program, file } = kitProgram(line);
   const { few, many } = sizes(nodes);
   return [
-    { text: `export unpack=${user === ROOT ? program : programWord(`${sudo(user)}sh -c ${program}`)}` },
+    { text: `export unpack=${programWord(user === ROOT ? program : `${sudo(user)}sh -c ${programWord(program)}`)}` },
     ...few.map(({ name, address }) => ({ at: name, text: `ssh ${user}@${address} "$unpack" < ${file}` })),
     ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} sh -c 'ssh ${user}@{} "$unpack" < ${file}'` }] : []),
   ];

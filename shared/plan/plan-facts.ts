@@ -3,22 +3,31 @@
 import { again, command, type LeftOut, leftNames, type Said } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
-import { type Peer, quorumOf, refuseNoQuorum } from "../etcd/other-members.ts";
+import { type Peer, quorumOf, refuseNoQuorum, shownBy } from "../etcd/other-members.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
+import { isNameless } from "../etcd-data/members.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
 import { type Cluster, type KnownNode, onlyLabelled, refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
+import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { Refused } from "../fail.ts";
+import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { ROOT } from "./paste.ts";
 import { isName } from "./plan-nodes.ts";
+import { NONE_SEEN, readSeen, type Seen } from "./seen-nodes.ts";
 
 export interface PlanFacts {
   /** Undefined where it cannot be read. */
   known: { cluster: Cluster; data: EtcdData } | undefined;
   lost: LostNodes;
+  seen: Seen;
+  /** Whose controller-manager led last, where it was another node's. */
+  leader: { host: string; nodes: readonly string[] } | undefined;
+  /** Other members of etcd at whose address something answers: an etcd, also one whose files are gone, or a stranger. */
+  running: readonly string[];
   /** Without this node, enough members of etcd go on. */
   othersServe: boolean;
   /** Who the operator is on the nodes. */
@@ -31,6 +40,8 @@ interface Asked extends LeftOut {
   "lost-on": readonly string[];
   worker: readonly string[];
   user?: string | undefined;
+  /** A folder of what other nodes say. */
+  seen?: string | undefined;
   endpoint?: string | undefined;
   "etcd-data"?: string | undefined;
 }
@@ -41,7 +52,7 @@ interface Asked extends LeftOut {
  */
 export async function factsForPlan(
   { cp, cluster, data }: Partial<PartialFacts>,
-  { without, lost, user = ROOT, ...said }: Asked,
+  { without, lost, user = ROOT, seen: folder, ...said }: Asked,
 ): Promise<PlanFacts> {
   const known = cluster && data && { cluster, data };
   refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...said.worker]);
@@ -52,7 +63,11 @@ export async function factsForPlan(
   const typed = { ...said, user: user === ROOT ? undefined : user };
   const serves = ({ id }: { id: string }) => peers.some((peer) => peer.id === id && answersPeers(peer, cp!.facts));
   const othersServe = cp !== undefined && quorumOf(cp.data.members, serves).isEnough;
-  return { known, lost: nodes, othersServe, user, said: { ...typed, without: nodes.away, lost: nodes.names } };
+  const running = peers.filter((peer) => !isNameless(peer) && shownBy(peer, cp!.facts) !== "nothing").map(({ name }) => name);
+  const hashes = cluster ? [...trustedKeys(cluster.oldCaPem)] : [];
+  const seen = folder !== undefined && cluster ? readSeen(folder, { nodes: cluster.nodes, hashes, now: new Date() }) : NONE_SEEN;
+  const leader = cp && lastLeaderElsewhere(cp);
+  return { known, lost: nodes, seen, leader, running, othersServe, user, said: { ...typed, without: nodes.away, lost: nodes.names } };
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {

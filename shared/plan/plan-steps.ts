@@ -1,5 +1,5 @@
 /** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the lines to paste. */
-import { withSaid } from "../again.ts";
+import { command, type Said, withSaid } from "../again.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { shell } from "../shell-line.ts";
@@ -34,11 +34,12 @@ const FOUND_LESS = "It ends with exit code 0. If it ends with 2, it found less t
 
 type Placed = Omit<PlanStep, "number"> & { part: number };
 
-export function stepsOf(
-  blocks: readonly Block[],
-  nodes: readonly PlanNode[],
-  facts: Pick<PlanFacts, "lost" | "user" | "said">,
-): (Placed & { number: string })[] {
+interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
+  /** The only workers that have to join; unset: each of them. */
+  joins: readonly string[] | undefined;
+}
+
+export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], facts: Facts): (Placed & { number: string })[] {
   const file = workersFile(nodes);
   const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
   const steps = [
@@ -55,13 +56,15 @@ function isPrinted(after: readonly Block[]): boolean {
   return after.find((block) => block.on)?.printed === true;
 }
 
-interface Around extends Pick<PlanFacts, "lost" | "user" | "said"> {
+interface Around extends Facts {
   nodes: readonly PlanNode[];
   /** A later step needs what it prints. */
   isKept: boolean;
 }
 
-function stepsIn(block: Joined, { nodes, lost, isKept, user, said }: Around): Placed[] {
+function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: Around): Placed[] {
+  const { lost } = facts;
+  const nodes = block.task === "join" && joins ? all.filter(({ name, role }) => role !== "worker" || joins.includes(name)) : all;
   const { part = 0, exit, task } = block;
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
@@ -90,19 +93,34 @@ function stepsIn(block: Joined, { nodes, lost, isKept, user, said }: Around): Pl
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
-      commands.map((command) => commandSaid(command, block, { lost, said })),
+      commands.map((command) => commandSaid(command, block, facts)),
       at,
       { ...block, user, isKept },
     ),
   }));
 }
 
-/** Part 2 takes out members of etcd: a worker is none. NODE stands for all that are lost. */
-function commandSaid(command: string, { task }: Block, { lost, said }: Pick<PlanFacts, "lost" | "said">): string {
-  const { names, controlPlanes } = lost;
-  return withSaid(command, task === "control-plane" ? { ...said, lost: controlPlanes } : said).replace(/\bNODE\b/, (word) =>
-    names.length > 0 ? shell`${names}` : word,
-  );
+/** NODE stands for all that are lost. */
+function commandSaid(command: string, { task }: Block, facts: Pick<PlanFacts, "lost" | "said" | "seen">): string {
+  const { names } = facts.lost;
+  return withSaid(command, saidFor(task, facts)).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
+}
+
+/**
+ * Part 2 takes out members of etcd: a worker is none. Part 1 makes new keys beside control plane nodes that were looked at, or that are gone for
+ * good.
+ */
+function saidFor(task: Task | undefined, { lost: { controlPlanes }, said, seen }: Pick<PlanFacts, "lost" | "said" | "seen">): Said {
+  if (task === "control-plane") return { ...said, lost: controlPlanes };
+  if (task !== "new-cas") return said;
+  const looked = seen.nodes.flatMap(({ name, controlPlane, lacks }) => (controlPlane && lacks ? [name] : []));
+  return { ...said, "lost-on": [...new Set([...(said["lost-on"] ?? []), ...controlPlanes, ...looked])] };
+}
+
+/** The last step of a plan that is made elsewhere. */
+export function planThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
+  const effort = { does: "Make the plan there", costs: "nothing: it reads only", seconds: [1, 15] as const };
+  return { ...effort, ...onNodes(there, "on"), lines: sshLines(user, there, command("plan", said)), exit: [0, 2, 3] };
 }
 
 /** With what part 2 takes out for good. */

@@ -155,3 +155,13 @@ export function write(path: string, content: string | Uint8Array, mode = 0o600) 
 export function otherCa(): Promise<Pair> {
   return issueCa(certRow("ca"), FACTS);
 }
+
+/** Changes the content of etcd: the controller-manager on this host led last, by its Lease as client-go writes it. */
+export const led = (host: string) => (objects: Objects) => {
+  objects["leases/kube-system/kube-controller-manager"] = {
+    apiVersion: "coordination.k8s.io/v1",
+    kind: "Lease",
+    metadata: { name: "kube-controller-manager", namespace: "kube-system" },
+    spec: { holderIdentity: `${host}_1b2c`, renewTime: "2026-01-01T00:00:00.000000Z" },
+  };
+};

@@ -18,13 +18,17 @@ export function setAddress(objects: Objects, name: string, ...ips: string[]) {
   node.status = { addresses: ips.map((address) => ({ type: "InternalIP", address })) };
 }
 
+/** Of this test's pretend nodes, and as plan() shows it. */
+const [NETWORK, SHOWN] = [ADDRESS.replace(/\d+$/, ""), "127.77.0."];
+
+/** Where m2 and m3 can be asked: their addresses are this machine's. Who answers at others depends on where the tests run. */
+const OTHERS = { m2: `${NETWORK}12`, m3: `${NETWORK}13` };
+export const AT = { m1: ADDRESS, ...OTHERS };
+
 /** Two more control plane nodes. */
 export function three(objects: Objects) {
   reachable(objects);
-  for (const [name, ip] of [
-    ["m2", "10.77.0.12"],
-    ["m3", "10.77.0.13"],
-  ] as const)
+  for (const [name, ip] of Object.entries(OTHERS))
     objects[`minions/${name}`] = JSON.parse(
       JSON.stringify(objects["minions/m1"]).replaceAll('"m1"', `"${name}"`).replaceAll(ADDRESS, ip).replace("uid-of-m1", `uid-of-${name}`),
     );
@@ -32,24 +36,10 @@ export function three(objects: Objects) {
 
 export const MEMBERS = [
   MEMBER,
-  ...["m2", "m3"].map((name, i) => ({ id: `b${i}`.padEnd(16, "1"), name, peerURLs: [`https://10.77.0.1${i + 2}:2380`] })),
+  ...Object.entries(OTHERS).map(([name, ip], i) => ({ id: `b${i}`.padEnd(16, "1"), name, peerURLs: [`https://${ip}:2380`] })),
 ];
 
-/** Of this test's pretend nodes, and as plan() shows it. */
-const [NETWORK, SHOWN] = [ADDRESS.replace(/\d+$/, ""), "127.77.0."];
-
-/** Where m2 and m3 can be asked: their addresses are this machine's. */
-export const AT = { m2: `${NETWORK}12`, m3: `${NETWORK}13` };
-
-/** The same as `three`, at these addresses. */
-export const ASKED = {
-  etcd(objects: Objects) {
-    three(objects);
-    for (const name of ["m2", "m3"])
-      objects[`minions/${name}`] = JSON.parse(JSON.stringify(objects[`minions/${name}`]).replaceAll("10.77.0.", NETWORK));
-  },
-  members: MEMBERS.map((member) => ({ ...member, peerURLs: member.peerURLs.map((url) => url.replace("10.77.0.", NETWORK)) })),
-};
+export const ASKED = { etcd: three, members: MEMBERS };
 
 type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 

@@ -27,7 +27,7 @@ const BUDGETS: Record<string, number> = {
   "hand-over": 110,
   "join-again": 77,
   "pack-kit": 19,
-  plan: 178,
+  plan: 182,
   report: 210,
 };
 

@@ -22,6 +22,7 @@ const SAFE = /^(?:(?:shell|command|again|onOther|newCasOption|asRoot)[`(]|[A-Z][
 const MAY_BE_BARE: Record<string, string> = {
   "shared/plan/paste.ts": "users, addresses and the nodes' names are checked here and in plan-nodes.ts; all else is RUNBOOK.md's",
   "shared/plan/paste-files.ts": "the same",
+  "shared/plan/ask-nodes.ts": "the same",
   "shared/plan/markdown.ts": "a sentence about ssh",
   "shared/drill/compared-files.ts": "a sentence about kubeadm's version",
   "shared/salvage/disk/device.ts": "a sentence about findmnt",

@@ -33,7 +33,7 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
   expect(calls.filter((call) => call.startsWith("ssh") && call !== "ssh ubuntu")).toEqual([]);
   expect(calls.filter((call) => call === "sudo")).toHaveLength(calls.filter((call) => call === "ssh ubuntu").length);
   expect(calls).toContain(`${M3}: pgrep -x kube-controller`);
-  expect(calls).toContain(`${M1}: bunw scripts/01-etcd.ts --new-cas`);
+  expect(calls).toContain(`${M1}: bunw scripts/01-etcd.ts --new-cas --lost-on m2`);
   expect(calls).toContain(`${M3}: bunw scripts/hand-over.ts unpack y`);
   expect(calls).toContain(`${W2}: bunw scripts/03-join.ts --server x`);
   expect(calls).toContain(`${M1}: kubectl --kubeconfig ${nodes.folder(M1)}/etc/kubernetes/admin.conf delete node --ignore-not-found m2`);

@@ -1,6 +1,6 @@
 /** Part 1 makes no new shared key beside another control plane node that may still have it: in files, or in memory. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { healthyCp, type Objects } from "../pretend/cluster.ts";
+import { healthyCp, led } from "../pretend/cluster.ts";
 import { LOST, serveDeaf, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { gone, lookAt } from "../pretend/in-process.ts";
 import { MEMBER, type NodeOptions } from "../pretend/node.ts";
@@ -13,16 +13,6 @@ await healthyCp();
 
 const WELL = { kind: "healthy control plane node" } as const;
 const INTERNAL = gone("pki/etcd/ca.crt", "pki/etcd/ca.key", "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key");
-
-/** By the Lease, as client-go writes it. */
-const led = (host: string) => (objects: Objects) => {
-  objects["leases/kube-system/kube-controller-manager"] = {
-    apiVersion: "coordination.k8s.io/v1",
-    kind: "Lease",
-    metadata: { name: "kube-controller-manager", namespace: "kube-system" },
-    spec: { holderIdentity: `${host}_1b2c`, renewTime: "2026-01-01T00:00:00.000000Z" },
-  };
-};
 
 interface Row {
   what: string;

@@ -82,11 +82,19 @@ interface Window {
   bash?: Terminal | undefined;
 }
 
-/** Prints the plan and types it, up to the first failure. */
-export async function followPlan(scene: Scene, { deep = false, without = [], bash, user, on = scene.lab.controlPlanes[0]! }: Asked = {}) {
+/** Prints the plan and types it, up to the first failure. Where it says so, it is made on another node, once. */
+export async function followPlan(scene: Scene, options: Asked = {}) {
+  const { deep = false, without = [], bash, user, on = scene.lab.controlPlanes[0]! } = options;
   const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}${user ? ` --user ${user}` : ""}`, { lost: without });
-  const printed = await type(scene, on, command, { part: 0, exit: [0, 2] });
+  const printed = await type(scene, on, command, { part: 0, exit: options.on ? [0, 2] : [0, 2, 3] });
   if (!printed.ok) return;
+  const [, right] = /^\*\*Make this plan on (\S+): /m.exec(printed.raw) ?? [];
+  const there = scene.lab.controlPlanes.find(({ nodeName }) => nodeName === right);
+  if (there) {
+    note(scene, "the plan is made elsewhere", there.nodeName);
+    await unpackKit(there, scene.kit);
+    return await followPlan(scene, { ...options, on: there });
+  }
   const window: Window = { scene, variables: new Map(), bash };
   const steps = readPlan(printed.raw).filter(({ part }) => part < END);
   note(scene, "the plan is printed", `${steps.length} steps`);

@@ -13,6 +13,7 @@ async function pageOf(name: string): Promise<string> {
   return transcript
     .slice(transcript.indexOf("# The plan"), transcript.indexOf("\n----- stderr"))
     .replaceAll("127.77.0.11", "10.250.0.11")
+    .replaceAll("127.77.0.12", "10.77.0.12")
     .replaceAll("127.77.0.13", "10.77.0.13")
     .replaceAll("10.77.0.12", "10.250.0.12");
 }

@@ -20,6 +20,7 @@ import type { LockKind } from "../../../shared/hand-over/sealed.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
+import { readSeen } from "../../../shared/plan/seen-nodes.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { repairPage } from "../../../shared/report/repair-page.ts";
 import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
@@ -263,6 +264,15 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       return broughtBy("w1", box).some(({ node }) => node !== "w1");
     },
     report: () => isLeftForPeople("w1"),
+  },
+  "a node's answer": {
+    keys: () => {
+      using box = sandbox();
+      const said = { schemaVersion: 1, node: "cp9", role: "control plane", made: new Date(), ca: { hashes: ["h"] }, damage: [] };
+      write(`${box.dir}/seen/cp9.json`, JSON.stringify(said));
+      const { nodes } = readSeen("/seen", { nodes: [{ name: "cp1", controlPlane: true }], hashes: ["h"], now: new Date() });
+      return nodes.length > 0;
+    },
   },
   "a folder that was there": {
     code: async () => {

@@ -1,12 +1,13 @@
 /** Who led when etcd's data was read, and since when that is known by our own clock. */
 import { expect, test } from "bun:test";
 import { readdirSync, utimesSync } from "node:fs";
-import { leaderHost, leaderLease, leadersSeen } from "../../../shared/facts/leaders.ts";
+import { lastLeaderElsewhere, leaderHost, leaderLease, leadersSeen } from "../../../shared/facts/leaders.ts";
 import { findRepair } from "../../../shared/facts/repair.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { clusterObjects, healthyCp, manifest, write } from "../../pretend/cluster.ts";
 import { NODE, writeData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+import { writeEtcdData } from "../../pretend/write-wal.ts";
 
 const usual = clusterObjects((await healthyCp()).ca.cert);
 const RENEWED = "2031-01-01T00:00:00.000000Z";
@@ -51,4 +52,32 @@ test.each([
   write(`${box.dir}/etc/kubernetes/manifests/kube-scheduler.yaml`, manifestText(pod));
   write(`${box.dir}/etc/kubernetes/scheduler.yaml`, "leaderElection: {resourceName: in-file}\n");
   expect(leaderLease(NODE, "kube-scheduler")).toBe(lease);
+});
+
+const NAMED = [
+  { name: "m1", names: ["m1"] },
+  { name: "m2", names: ["m2", "ip-10-0-0-2"] },
+  { name: "m3.example", names: ["m3.example"] },
+];
+
+test.each([
+  ["m2", { host: "m2", nodes: ["m2"] }],
+  ["ip-10-0-0-2", { host: "ip-10-0-0-2", nodes: ["m2"] }],
+  ["m3", { host: "m3", nodes: ["m3.example"] }],
+  ["M2.example", { host: "M2.example", nodes: ["m2"] }],
+  ["elsewhere", { host: "elsewhere", nodes: ["m2", "m3.example"] }],
+  ["m1", undefined],
+  ["host-1", undefined],
+])("of three control plane nodes, the host %s that led last is %j", (host, leader) => {
+  using box = sandbox();
+  const objects = { ...usual, "leases/kube-system/kube-controller-manager": lease({ holderIdentity: `${host}_1`, renewTime: RENEWED }) };
+  const members = NAMED.map(({ name }, i) => ({ id: `a${i}`.padEnd(16, "1"), name, peerURLs: [`https://10.77.0.1${i + 1}:2380`] }));
+  writeEtcdData(`${box.dir}/var/lib/etcd`, {
+    clusterId: "c1",
+    members,
+    puts: Object.entries(objects).map(([key, object]) => [`/registry/${key}`, JSON.stringify(object)]),
+  });
+  const { data } = findRepair({ dir: "/var/lib/etcd", wal: undefined });
+  const node = { hostName: "host-1", name: "m1", addresses: ["10.77.0.11"] };
+  expect(lastLeaderElsewhere({ data, node, cluster: { nodes: NAMED } })).toEqual(leader);
 });

@@ -149,7 +149,9 @@ async function decidedFor(asked: Asked) {
     nodes: plan.nodes.map((node) => Object.values(node).map(String).join(" ")),
     parts: plan.parts.map(({ number, steps }) => `${number}: ${steps.map(({ on }) => on.length).join(" ")}`),
     pasted: pasted(planAsMarkdown(plan)),
-    notes: notes.map(({ text, commands }) => [text.split(" ").slice(0, 6).join(" "), ...commands].join(" | ")),
+    notes: notes.map(({ text, commands }) =>
+      [text.split(" ").slice(0, 6).join(" "), ...commands.map((one) => one.split("\n")[0])].join(" | "),
+    ),
     boxes: planAsPage(plan).match(/type="checkbox"/g)?.length ?? 0,
     seconds: plan.seconds.map((seconds) => Math.round(seconds)).join("-"),
   };

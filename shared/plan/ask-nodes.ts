@@ -1,0 +1,35 @@
+/** The block of lines that asks all nodes what 00-assess says there, and makes the plan of their answers. */
+import { command, type Said } from "../again.ts";
+import { programWord } from "../shell-line.ts";
+import { asRoot, KIT_PLACE, kitProgram, sudo } from "./paste.ts";
+import type { PlanNode } from "./plan-nodes.ts";
+
+/** The folder of answers, on the operator's machine and in the kit's folder. */
+const SEEN = "seen";
+const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
+
+interface Asked {
+  user: string;
+  said: Said;
+  nodes: readonly PlanNode[];
+  /** RUNBOOK.md's line that brings the kit to a node. */
+  kit: string;
+}
+
+/**
+ * Pasted on the operator's machine: twenty nodes at the same time, whether they have the kit or not. A node that does not answer leaves an empty
+ * file: it was asked. One without a known address is not asked.
+ */
+export function askLines({ user, said, nodes, kit }: Asked): string {
+  const { program, file } = kitProgram(kit);
+  const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${LOOK}`;
+  const asked = nodes.filter(({ why }) => !why).map(({ name, address }) => `${name} ${address}`);
+  const plan = `tar -C ${KIT_PLACE} -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, said)}`;
+  return [
+    `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
+    `mkdir -p ${SEEN} && xargs -P 20 -n 2 sh -c 'ssh ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; exit 0' <<END`,
+    ...asked,
+    "END",
+    `tar -cf - ${SEEN} | ssh ${user}@${nodes[0]!.address} ${asRoot(user, plan)}`,
+  ].join("\n");
+}

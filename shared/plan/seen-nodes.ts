@@ -1,0 +1,119 @@
+/**
+ * What other nodes say of themselves: a folder with the answer of `00-assess --json` of each, NODE.json, as the plan's block of lines makes it.
+ * Whoever may write there may have made them. So they decide where the operator looks and which steps are on the page, and never who gets keys.
+ */
+import { basename } from "node:path";
+import { Fail } from "../fail.ts";
+import { list, stat } from "../files/files.ts";
+import { smallText } from "../files/untrusted-file.ts";
+import { isName } from "./plan-nodes.ts";
+
+export interface SeenNode {
+  name: string;
+  made: Date;
+  controlPlane: boolean;
+  /** Of a control plane node: shared keys that it says are lost there, as files and in memory. Undefined where nobody has searched its memory. */
+  lacks: readonly string[] | undefined;
+  /** A worker that has lost what only a join brings back. */
+  joins: boolean;
+}
+
+export interface Seen {
+  nodes: readonly SeenNode[];
+  /** Were asked, and did not answer. */
+  silent: readonly string[];
+  /** Answers that do not count, and why: for the operator. */
+  leftOut: readonly string[];
+}
+
+export const NONE_SEEN: Seen = { nodes: [], silent: [], leftOut: [] };
+
+/** By what the plan's own node knows. */
+interface Known {
+  nodes: readonly { name: string; controlPlane: boolean }[];
+  /** Fingerprints of the cluster's CA. */
+  hashes: readonly string[];
+  now: Date;
+}
+
+/** Minutes: what happened since, an older one does not know; and how far a clock may be ahead of ours. */
+const [OLD, AHEAD] = [60, 5];
+
+/** Errors: Fail where there is no such folder, or no answer in it. */
+export function readSeen(dir: string, known: Known): Seen {
+  const files = stat(dir)?.kind === "dir" ? list(dir).filter((name) => name.endsWith(".json")) : [];
+  if (files.length === 0)
+    throw new Fail(`"${dir}" holds no answer of a node (NODE.json)`, {
+      hint: "the plan prints the lines that ask all nodes: ./bunw scripts/plan.ts without --seen",
+    });
+  const nodes: SeenNode[] = [];
+  const silent: string[] = [];
+  const leftOut: string[] = [];
+  for (const file of files.toSorted()) {
+    const node = known.nodes.find(({ name }) => name === basename(file, ".json") && isName(name));
+    if (!node) leftOut.push(`${file}: no node of this cluster is called so`);
+    else if (stat(`${dir}/${file}`)?.size === 0) silent.push(node.name);
+    else {
+      const read = judged(smallText(`${dir}/${file}`), node, known);
+      if (typeof read === "string") leftOut.push(`${file}: ${read}`);
+      else nodes.push(read);
+    }
+  }
+  return { nodes, silent, leftOut };
+}
+
+/** Or why it does not count. */
+function judged(text: string | undefined, { name, controlPlane }: Known["nodes"][number], { hashes, now }: Known): SeenNode | string {
+  const said = asJson(text ?? "");
+  if (said?.schemaVersion !== 1 || !Array.isArray(said.damage)) return "no answer of 00-assess --json";
+  if (said.node !== name) return "it is of another node than its name says";
+  const made = new Date(String(said.made));
+  const minutes = (now.getTime() - made.getTime()) / 60_000;
+  if (!(minutes <= OLD)) return `older than ${OLD} minutes, or without a time: ask again`;
+  if (minutes < -AHEAD) return "its time is ahead of this node's: one of the two clocks is wrong";
+  const own = listOf(said.ca?.hashes);
+  if (!own.some((hash) => hashes.includes(hash as string))) return "nothing in it names this cluster's CA";
+  if (controlPlane) return { name, made, controlPlane, lacks: said.role === "control plane" ? lacking(said) : undefined, joins: false };
+  return { name, made, controlPlane, lacks: [], joins: mustJoin(said) };
+}
+
+/** Undefined where it is none: a shell's complaint, a file that was cut off. */
+function asJson(text: string): Json | undefined {
+  try {
+    return JSON.parse(text) as Json;
+  } catch (err) {
+    if (err instanceof SyntaxError) return undefined;
+    throw err;
+  }
+}
+
+/** As much of the answer as is used. Nothing in it is sure to be there. */
+interface Json {
+  schemaVersion?: unknown;
+  node?: unknown;
+  role?: unknown;
+  made?: unknown;
+  ca?: { hashes?: unknown } | null;
+  damage?: unknown;
+  survivors?: unknown;
+  deep?: { keys?: unknown } | null;
+}
+
+/** Where no key is lost, survivors are not looked for; where one is, only a search of memory says that it is. */
+function lacking({ survivors, deep }: Json): string[] | undefined {
+  if (!deep) return listOf(survivors).length === 0 ? [] : undefined;
+  const keys = listOf(deep.keys) as { name?: unknown; places?: unknown }[];
+  const found = (places: unknown) => (listOf(places) as { found?: unknown }[]).some((place) => place?.found === true);
+  return keys.flatMap((key) => (typeof key?.name === "string" && !found(key.places) ? [key.name] : []));
+}
+
+const OF_JOIN = ["kubelet-ca", "kubelet-conf", "kubelet-client-certificate"];
+
+function mustJoin({ damage }: Json): boolean {
+  const rows = listOf(damage) as { id?: unknown; state?: unknown }[];
+  return rows.some((row) => OF_JOIN.includes(String(row?.id)) && /^!.+!$/.test(String(row?.state)));
+}
+
+function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}

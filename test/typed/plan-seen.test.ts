@@ -1,0 +1,190 @@
+/** `plan --seen DIR`: what the other nodes say of themselves makes facts of promises, and decides of nobody who gets keys. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { readSeen } from "../../shared/plan/seen-nodes.ts";
+import { healthyCp, led, type Objects } from "../pretend/cluster.ts";
+import { gone, lookAt, type PretendNode } from "../pretend/in-process.ts";
+import type { NodeOptions } from "../pretend/node.ts";
+import { nodesBySsh } from "../pretend/nodes-by-ssh.ts";
+import { ASKED, AT, pasted } from "../pretend/plan.ts";
+import { sandbox } from "../pretend/sandbox.ts";
+import { typeHere } from "../pretend/typed-here.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+await healthyCp();
+
+type Answer = Record<string, unknown>;
+
+/** What 00-assess says on such a node. */
+async function answerOf(on: NodeOptions, change?: (node: PretendNode) => unknown): Promise<Answer> {
+  return await lookAt({ ...on, change }, async () => JSON.parse((await typeHere("00-assess --deep --no-disk --json")).stdout));
+}
+
+const LOST = await answerOf(ASKED);
+const WELL = await answerOf({ ...ASKED, kind: "healthy control plane node" });
+const WORKER = await answerOf({ kind: "worker" });
+const WORKER_LOST = await answerOf({ kind: "worker" }, ({ root }) => rmSync(`${root}/var/lib/kubelet/pki`, { recursive: true }));
+/** What names the CA on a worker are the pods that have it. */
+const { hashes } = WELL.ca as { hashes: string[] };
+const as = (node: string, answer: Answer): Answer => ({ ...answer, node, ca: { ...(answer.ca as object), hashes } });
+
+interface Row {
+  what: string;
+  seen: Record<string, Answer | "">;
+  on?: Partial<NodeOptions>;
+  change?: (node: PretendNode) => unknown;
+  code?: number;
+  aim: string | RegExp;
+  looked: RegExp;
+  has?: string[];
+  hasNot?: RegExp;
+}
+
+const ledByM2 = (objects: Objects) => {
+  ASKED.etcd(objects);
+  led("m2")(objects);
+};
+const LOST_EVERYWHERE = { m2: as("m2", LOST), m3: as("m3", LOST) };
+const INTERNAL = gone("pki/etcd/ca.key", "pki/front-proxy-ca.key");
+
+const ROWS: Row[] = [
+  {
+    what: "another node has the keys: the plan is made there",
+    seen: { m2: as("m2", LOST), m3: as("m3", WELL) },
+    code: 3,
+    aim: "Make this plan on m3: it has ca.key, front-proxy-ca.key, etcd/ca.key, sa.key",
+    looked: /Looked at: m1 \(here\), m2 \(\d\d:\d\d UTC\), m3 \(\d\d:\d\d UTC\)\. Not looked at: w1, w2\./,
+    has: [`ssh -n root@${AT.m3} 'plan.ts'`],
+    hasNot: /--new-cas/,
+  },
+  {
+    what: "who led last was looked at, and has nothing: new keys are planned, and part 1 is told who was looked at",
+    on: { etcd: ledByM2 },
+    seen: LOST_EVERYWHERE,
+    aim: /^This plan is for keys that nobody has any more\. /,
+    looked: /m2 \(\d\d:\d\d UTC\)/,
+    has: [`ssh -n root@${AT.m1} '01-etcd.ts --new-cas --lost-on m2,m3'`],
+    hasNot: /00-assess\.ts --deep --no-disk'/,
+  },
+  {
+    what: "the memory of who led last was not searched: it was not looked at",
+    on: { etcd: ledByM2 },
+    seen: { ...LOST_EVERYWHERE, m2: { ...as("m2", LOST), deep: undefined } },
+    code: 3,
+    aim: /^Make this plan on m2: /,
+    looked: /m2 \(\d\d:\d\d UTC, not its memory\)/,
+  },
+  {
+    what: "a worker must join under the old CA: it alone has the steps, and the others are known not to",
+    on: { kind: "healthy control plane node" },
+    change: INTERNAL,
+    seen: { m2: as("m2", WELL), m3: as("m3", WELL), w1: as("w1", WORKER), w2: as("w2", WORKER_LOST) },
+    code: 3,
+    aim: /^Make this plan on m2: it has front-proxy-ca\.key, etcd\/ca\.key/,
+    looked: /w2 \(\d\d:\d\d UTC\)\.\n/,
+  },
+  {
+    what: "a worker must join, and another is off",
+    on: { kind: "healthy control plane node" },
+    change: gone("pki/apiserver.crt"),
+    seen: { m2: as("m2", WELL), w1: "", w2: as("w2", WORKER_LOST) },
+    aim: "This plan makes anew what is missing: no pod restarts. w2 joins again. Not looked at: w1. A worker that has lost its own files has to join again.",
+    looked: /Asked, and no answer: w1\. Off, or ssh fails: --without NODE leaves one out\. Not looked at: m3\./,
+    has: [
+      `scp -3 -p root@${AT.m1}:/run/kube-pki-repair/token.d/w2/token root@10.77.0.22:/run/kube-pki-repair/`,
+      'ssh -n root@10.77.0.22 "LINE"',
+    ],
+    hasNot: /root@10\.77\.0\.21 "LINE"/,
+  },
+  {
+    what: "all workers are well",
+    on: { kind: "healthy control plane node" },
+    change: gone("pki/apiserver.crt"),
+    seen: { w1: as("w1", WORKER), w2: as("w2", WORKER) },
+    aim: "This plan makes anew what is missing: no pod restarts. No worker has to join: all were looked at.",
+    looked: /Not looked at: m2, m3\./,
+    hasNot: /root@10\.77\.0\.2\d "LINE"|token/,
+  },
+];
+
+test.each(ROWS)("$what", async ({ on, change, seen, code = 2, aim, looked, has = [], hasNot }) => {
+  await lookAt({ ...ASKED, ...on, change }, async (node) => {
+    writeAnswers(`${node.root}/root/seen`, seen);
+    const before = node.fingerprint();
+    const { exitCode, stdout } = await typeHere("plan --seen /root/seen");
+    expect(node.fingerprint()).toEqual(before);
+    expect([exitCode, /^\*\*(.+)\*\*$/m.exec(stdout)?.[1]?.replaceAll("\\", "")]).toEqual([
+      code,
+      typeof aim === "string" ? aim : expect.stringMatching(aim),
+    ]);
+    expect(stdout).toMatch(looked);
+    const lines = pasted(stdout);
+    for (const line of has) expect(lines).toContain(line);
+    if (hasNot) expect(lines.join("\n")).not.toMatch(hasNot);
+  });
+});
+
+function writeAnswers(dir: string, seen: Row["seen"]) {
+  mkdirSync(dir, { recursive: true });
+  for (const [name, answer] of Object.entries(seen)) writeFileSync(`${dir}/${name}.json`, answer && JSON.stringify(answer));
+}
+
+const NOW = new Date();
+const minutesAgo = (minutes: number) => ({ ...as("m2", LOST), made: new Date(NOW.getTime() - minutes * 60_000).toISOString() });
+
+test.each<[what: string, file: string, text: string, why: RegExp]>([
+  ["another node's", "m2.json", JSON.stringify(as("m3", LOST)), /^m2\.json: it is of another node/],
+  [
+    "of another cluster",
+    "m2.json",
+    JSON.stringify({ ...as("m2", LOST), ca: { hashes: ["sha256:other"] } }),
+    /nothing in it names this cluster's CA/,
+  ],
+  ["that names no CA", "m2.json", JSON.stringify({ ...as("m2", LOST), ca: null }), /nothing in it names this cluster's CA/],
+  ["of an hour ago", "m2.json", JSON.stringify(minutesAgo(61)), /older than 60 minutes/],
+  ["without a time", "m2.json", JSON.stringify({ ...as("m2", LOST), made: undefined }), /or without a time/],
+  ["of a clock that is ahead", "m2.json", JSON.stringify(minutesAgo(-10)), /ahead of this node's/],
+  ["that is no JSON", "m2.json", "cd: /run/kube-pki-repair: No such file or directory\n", /no answer of 00-assess/],
+  ["of a JSON of something else", "m2.json", "[1]", /no answer of 00-assess/],
+  ["of a node that nobody knows", "m9.json", JSON.stringify(as("m9", LOST)), /no node of this cluster is called so/],
+  ["of more than a megabyte", "m2.json", JSON.stringify({ ...as("m2", LOST), pad: "x".repeat(1 << 20) }), /no answer of 00-assess/],
+])("an answer %s does not count", (_, file, text, why) => {
+  using box = sandbox();
+  mkdirSync(`${box.dir}/seen`);
+  writeFileSync(`${box.dir}/seen/${file}`, text);
+  const nodes = ["m1", "m2", "m3"].map((name) => ({ name, controlPlane: true }));
+  const { leftOut, ...seen } = readSeen("/seen", { nodes, hashes, now: NOW });
+  expect(seen).toEqual({ nodes: [], silent: [] });
+  expect(leftOut).toEqual([expect.stringMatching(why)]);
+});
+
+test("a folder without an answer is refused, with the way to them", async () => {
+  await lookAt(ASKED, async () => {
+    const { exitCode, stderr } = await typeHere("plan --seen /root");
+    expect([exitCode, stderr]).toEqual([
+      1,
+      expect.stringContaining('error: "/root" holds no answer of a node (NODE.json)\nhint: the plan prints the lines'),
+    ]);
+  });
+});
+
+test.each(["root", "ubuntu"])(
+  "the block that asks runs as %s in one bash: kit or not, each node's answer is a file, and the plan is made of them",
+  async (user) => {
+    await lookAt(ASKED, async () => {
+      const { stdout } = await typeHere(`plan${user === "root" ? "" : ` --user ${user}`}`);
+      const block = /^```sh\n(export look=[\s\S]*?)\n```$/m.exec(stdout)![1]!;
+      using nodes = await nodesBySsh(AT.m1);
+      const { exitCode, stderr, calls } = await nodes.paste(block);
+      expect([exitCode, stderr]).toEqual([0, ""]);
+      expect(calls.filter((call) => call.endsWith("00-assess.ts --deep --no-disk --json"))).toHaveLength(5);
+      expect(calls.filter((call) => call.includes(": mount ")).map((call) => call.split(":")[0])).not.toContain(AT.m1);
+      expect(calls.at(-1)).toBe(`${AT.m1}: bunw scripts/plan.ts --seen seen${user === "root" ? "" : ` --user ${user}`}`);
+      const there = new Bun.Glob("*.json").scanSync(join(nodes.operator, "nodes", AT.m1, "run/kube-pki-repair/seen"));
+      expect([...there].toSorted()).toEqual(["m1.json", "m2.json", "m3.json", "w1.json", "w2.json"]);
+    });
+  },
+);
