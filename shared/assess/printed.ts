@@ -83,12 +83,15 @@ function notes(damage: readonly Check[]) {
   for (const { what, detail } of damage.filter(({ result }) => result === "warning")) answer(`  note   ${what}: ${detail}`);
 }
 
-/** The worst first. Rows of one kind that say the same are one row. */
+/** So many rows that say the same have a line each: which files they are can be read. */
+const NAMED = 3;
+
+/** The worst first. More rows of one kind that say the same are one row. */
 function damageTable(damage: readonly Check[]) {
   const shown = worstFirst(damage).filter(({ differs }) => differs === undefined);
   const kinds = Map.groupBy(shown, ({ id, result, state, detail }) => JSON.stringify([id, result, state, detail]));
   printLines(
-    [...kinds.values()].map((same) => ({ ...same[0]!, what: andMore(same) })),
+    [...kinds.values()].flatMap((same) => (same.length > NAMED ? [{ ...same[0]!, what: andMore(same) }] : same)),
     [["what", "state", "detail"]],
   );
 }
