@@ -41,6 +41,7 @@ async function main() {
   await checkWithoutScript(browser, url, lines);
   await checkAlone(browser, url);
   await checkSeen(browser, readFileSync(`${node.root}/plan.html`, "utf8"), `${node.root}/seen.html`);
+  await checkElsewhere(browser, node);
   process.exitCode = isGreen() ? 0 : 1;
 }
 
@@ -77,14 +78,28 @@ function members() {
 
 type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 
+/** Their keys are lost, too: else the plan is made there. */
+const LOOKED = ["--lost-on", `${NAMES.m2},${NAMES.m3}`];
+
 /** Of the user with the longest lines. */
-async function printed(node: PretendNode, file: string): Promise<string> {
+async function printed(node: PretendNode, file: string, { looked = LOOKED, code = 2 }: { looked?: string[]; code?: number } = {}) {
   const env = { ...node.env, KUBE_PKI_REPAIR_ROOT: node.root, PWD: "/" };
   const script = join(HOME, "scripts/plan.ts");
-  const child = Bun.spawn([process.execPath, script, file, "--user", "ubuntu"], { env, stdout: "inherit", stderr: "pipe" });
+  const child = Bun.spawn([process.execPath, script, file, "--user", "ubuntu", ...looked], { env, stdout: "inherit", stderr: "pipe" });
   const stderr = await new Response(child.stderr).text();
-  check(`plan ${file} writes it`, (await child.exited) === 2, stderr);
+  check(`plan ${file} writes it`, (await child.exited) === code, stderr);
   return readFileSync(node.root + file, "utf8");
+}
+
+/** Where another node may still have the keys, the page is what comes before a plan. */
+async function checkElsewhere(browser: Browser, node: PretendNode) {
+  const markdown = await printed(node, "/elsewhere.md", { looked: [], code: 3 });
+  const lines = [...markdown.matchAll(/```sh\n([\s\S]*?)\n```/g)].map(([, line]) => line!).join("\n");
+  await printed(node, "/elsewhere.html", { looked: [], code: 3 });
+  await visit(browser, `file://${node.root}/elsewhere.html`);
+  equal("what comes before the plan is the same text", await evaluate(browser, VISIBLE), lines);
+  await checkBoxes(browser);
+  await checkLooks(browser, { page: "elsewhere", names: Object.values(NAMES) });
 }
 
 async function checkCopies(browser: Browser, lines: string) {
