@@ -101,12 +101,14 @@ export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cl
  * served those that trust the old one until part 1 ran there; this node's API server has its certificate since after that. Where it is renewed,
  * who trusted the old certificate has lost the API at its end.
  */
-export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster">): Date {
+export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster" | "asideDir">): Date {
   const { certificatesDir } = cp.facts;
   const ca = clusterCa(certificatesDir);
   const server = caIsNew(cp) ? readText(certPath(certRow("apiserver"), certificatesDir)) : undefined;
   const { publicKeyHash } = certInfo(ca);
-  const before = certificatesIn(cp.cluster.oldCaPem).flatMap((pem) => infoOf(pem) ?? []);
+  // etcd's data has the renewed one soon after the API is back
+  const aside = readable(`${cp.asideDir}${certPath(certRow("ca"), certificatesDir)}`) ?? "";
+  const before = certificatesIn(cp.cluster.oldCaPem + aside).flatMap((pem) => infoOf(pem) ?? []);
   const ends = before.flatMap((one) => (one.publicKeyHash === publicKeyHash && !isValidNow(one) ? [one.notAfter.getTime()] : []));
   const made = [ca, server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
   return new Date(Math.min(Date.now(), Math.max(...made, ...ends)));

@@ -64,13 +64,16 @@ test("where nothing names the cluster's CA, nothing is compared", () => {
 test("a Lease renewal shows trust in today's CA since that was made; where it is renewed since the old one's end; where it is new since this node serves with it", async () => {
   const end = new Date(Math.floor(Date.now() / 1000) * 1000 - 30_000);
   const ended = (await agedText(ca.cert, ca.key, certInfo(ca.cert).notAfter.getTime() - end.getTime()))!;
-  const since = (pair: Pair, oldCaPem: string, apiserver?: string) => {
+  const since = (pair: Pair, oldCaPem: string, { apiserver = "", aside = "" } = {}) => {
     using node = nodeWith(pair);
     if (apiserver) write(`${node.pki}/apiserver.crt`, apiserver);
-    return trustedSince({ facts: FACTS, cluster: { ...cluster, oldCaPem } });
+    if (aside) write(`${node.pki.replace("/etc/", "/aside/etc/")}/ca.crt`, aside);
+    return trustedSince({ facts: FACTS, cluster: { ...cluster, oldCaPem }, asideDir: "/aside" });
   };
   expect(since(ca, ca.cert)).toEqual(madeAt(ca.cert));
-  expect(since({ ...ca, cert: renewCa(ended, ca.key, { hours: 8760, signed: [] }) }, ended)).toEqual(end);
+  const renewed = { ...ca, cert: renewCa(ended, ca.key, { hours: 8760, signed: [] }) };
+  expect(since(renewed, ended)).toEqual(end);
+  expect(since(renewed, renewed.cert, { aside: ended })).toEqual(end);
   const server = await issueLeaf(certRow("apiserver"), older, FACTS);
-  expect(since(older, ca.cert, server.cert)).toEqual(madeAt(server.cert));
+  expect(since(older, ca.cert, { apiserver: server.cert })).toEqual(madeAt(server.cert));
 });
