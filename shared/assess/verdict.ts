@@ -9,7 +9,7 @@ import { otherControlPlanes } from "../facts/next.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
-import { CERTS, isInternal } from "../pki/certs.ts";
+import { CERTS, type Cert, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import type { Deep, NodeVerdict } from "./assessment.ts";
 import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
@@ -113,8 +113,9 @@ function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | un
   };
 }
 
-function courseOf({ others, expired, names, oldKey, lost }: Seen): Course {
-  return courseFrom({ others, expired, lost: names, oldKey, leavesOut: lost.names.length > 0 });
+function courseOf({ others, expired, names, oldKey, lost, damage }: Seen): Course {
+  const caEnded = casToRenew(damage).some(({ name }) => name === "ca");
+  return courseFrom({ others, expired, caEnded, lost: names, oldKey, leavesOut: lost.names.length > 0 });
 }
 
 function keysLost(seen: Seen): NodeVerdict | undefined {
@@ -137,10 +138,13 @@ function signedAnew(seen: Seen): NodeVerdict | undefined {
   };
 }
 
+function casToRenew(damage: readonly Check[]): Cert[] {
+  return CERTS.filter((row) => row.shared && damage.some(({ id, state }) => id === checkIdOf(row.name) && state === "expired"));
+}
+
 /** A CA whose key is here is renewed: whoever trusts that key goes on. */
 function renewal(damage: readonly Check[]): string {
-  const cas = CERTS.filter((row) => row.shared && damage.some(({ id, state }) => id === checkIdOf(row.name) && state === "expired"));
-  const files = cas.map(({ file }) => `${file}.crt`);
+  const files = casToRenew(damage).map(({ file }) => `${file}.crt`);
   return files.length > 0 ? `, and part 1 renews ${files.join(", ")} with the same key: what it has signed stays good` : "";
 }
 

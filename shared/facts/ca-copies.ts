@@ -103,15 +103,21 @@ export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cl
  */
 export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster" | "asideDir">): Date {
   const { certificatesDir } = cp.facts;
-  const ca = clusterCa(certificatesDir);
   const server = caIsNew(cp) ? readText(certPath(certRow("apiserver"), certificatesDir)) : undefined;
-  const { publicKeyHash } = certInfo(ca);
+  const made = [clusterCa(certificatesDir), server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
+  return new Date(Math.min(Date.now(), Math.max(...made, caEndedAt(cp)?.getTime() ?? 0)));
+}
+
+/**
+ * When the certificate of today's CA that was there before this repair has expired; undefined where it has not. Who has it in memory trusts no
+ * server any more.
+ */
+export function caEndedAt({ facts, cluster, asideDir }: Pick<ControlPlaneNode, "facts" | "cluster" | "asideDir">): Date | undefined {
+  const ca = certInfo(clusterCa(facts.certificatesDir));
   // etcd's data has the renewed one soon after the API is back
-  const aside = readable(`${cp.asideDir}${certPath(certRow("ca"), certificatesDir)}`) ?? "";
-  const before = certificatesIn(cp.cluster.oldCaPem + aside).flatMap((pem) => infoOf(pem) ?? []);
-  const ends = before.flatMap((one) => (one.publicKeyHash === publicKeyHash && !isValidNow(one) ? [one.notAfter.getTime()] : []));
-  const made = [ca, server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
-  return new Date(Math.min(Date.now(), Math.max(...made, ...ends)));
+  const aside = readable(`${asideDir}${certPath(certRow("ca"), facts.certificatesDir)}`) ?? "";
+  const before = certificatesIn(cluster.oldCaPem + aside).flatMap((pem) => infoOf(pem) ?? []);
+  return before.find((one) => one.publicKeyHash === ca.publicKeyHash && one.notAfter < new Date())?.notAfter;
 }
 
 /**

@@ -15,6 +15,8 @@ export interface Known {
   oldKey?: OldSaKey;
   /** What is damaged has expired: all of it, or some. */
   expired?: "all" | "some" | "none";
+  /** The cluster's CA has expired, and is renewed with its own key: who has the old certificate in memory trusts no server. */
+  caEnded?: boolean;
   /** Names of the other control plane nodes. */
   others?: readonly string[];
   /** Nodes are lost for good. */
@@ -83,7 +85,7 @@ export const TASKS = {
   join:               { if: ({ lost = [], expired = "none" }) => lost.includes("ca") || expired !== "none" },
   close:              { if: always, typed: (out) => command("03-workers close", out), says: true },
   "delete-nodes":     { if: ({ leavesOut = false }) => leavesOut, typed: ({ lost }) => deleteNodes(lost) },
-  tokens:             { if: isNew, typed: (out) => command("04-sa-tokens", out), says: true },
+  tokens:             { if: (known) => isNew(known) || known.caEnded === true, typed: (out) => command("04-sa-tokens", out), says: true },
   retire:             { if: keepsTokens, typed: (out) => command("04-sa-tokens retire", out), on: EACH },
   verify:             { if: always, typed: () => command("05-verify"), says: true },
   report:             { if: always },

@@ -73,12 +73,14 @@ export function afterEtcd({ peers, silent, makesKeys, newKeys, answers, oldKey =
 
 export interface TrustSeen {
   caIsNew: boolean;
+  /** Its certificate of before has expired: this repair has renewed it. */
+  caEnded?: boolean;
   saKeyIsNew: boolean;
 }
 
 /** The keys that are new count as lost ones. Lost nodes go before part 4 and the proof; those that are away stay. */
-function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, route: Route): Todo[] {
-  return behind("close", { lost: [...(caIsNew ? ["ca"] : []), ...(saKeyIsNew ? ["sa"] : [])] }, route);
+function afterPart3({ caIsNew, caEnded = false, saKeyIsNew }: TrustSeen, route: Route): Todo[] {
+  return behind("close", { lost: [...(caIsNew ? ["ca"] : []), ...(saKeyIsNew ? ["sa"] : [])], caEnded }, route);
 }
 
 /**

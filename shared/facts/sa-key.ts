@@ -10,7 +10,7 @@ import type { PodSpec } from "../objects/objects.ts";
 import { madeAt, publicKeysIn, publicPem } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
-import { caInUseSince, caIsNew } from "./ca-copies.ts";
+import { caEndedAt, caInUseSince, caIsNew } from "./ca-copies.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { readEvidence } from "./evidence.ts";
 import type { TrustSeen } from "./next.ts";
@@ -55,9 +55,9 @@ function publicHalves(text: string): string[] {
   return [...publicKeysIn(text), ...attempt(() => [publicPem(text)], [])];
 }
 
-/** Which of the two that kubelets and pods trust is new: so much of the rest has something to do. */
+/** Which of the two that kubelets and pods trust is new, or has expired: so much of the rest has something to do. */
 export function trustSeen(cp: ControlPlaneNode): TrustSeen {
-  return { caIsNew: caIsNew(cp), saKeyIsNew: saKeyIsNew(cp) };
+  return { caIsNew: caIsNew(cp), caEnded: caEndedAt(cp) !== undefined, saKeyIsNew: saKeyIsNew(cp) };
 }
 
 /** By what pods are judged. */
@@ -82,7 +82,7 @@ export function wasInUse({ caInUse }: Pick<PodTrust, "caInUse">, time: Date): bo
 export function podTrust(cp: ControlPlaneNode): PodTrust {
   const pki = cp.facts.certificatesDir;
   const [ca, pub] = [clusterCa(pki), readText(`${pki}/sa.pub`) ?? ""];
-  const isNew = replacedCa(cp, ca).size > 0 || caIsNew(cp);
+  const isNew = replacedCa(cp, ca).size > 0 || caIsNew(cp) || caEndedAt(cp) !== undefined;
   const hasCopy = cp.dataFrom !== cp.etcd.dir || cp.earlier !== undefined;
   const caInUse = isNew ? undefined : hasCopy ? new Date(0) : caInUseSince(pki);
   const made = wasInUse({ caInUse }, madeAt(ca)) ? [] : [madeAt(ca)];

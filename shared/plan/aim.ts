@@ -28,11 +28,14 @@ export function aimOf({ node, course, damaged, deep }: Assessment, { facts, node
     return `This plan is for keys that ${whoLacks(node, facts, nodes)}. ${new_}`;
   }
   if (course.includes("salvage")) return `${AIMS.salvage}${workers}`;
+  if (course.includes("tokens")) return AIMS.ended;
   return course.includes("join") ? AIMS.expired : `${AIMS.reissue}${workers}`;
 }
 
 const AIMS = {
   salvage: "This plan brings the old keys back: no pod restarts.",
+  ended:
+    "This plan renews the CA that has expired with its own key: workers join again by the same hash, no token changes, and pods that have the old certificate in memory restart once.",
   expired: "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
   reissue: "This plan makes anew what is missing: no pod restarts.",
   others: "This plan is for damage on another control plane node: it gets its keys from here.",

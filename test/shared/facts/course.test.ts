@@ -9,6 +9,7 @@ const ROWS: [Known, tasks: string][] = [
   [{ others: ["m2"] }, "hold look old-cas hand-over unpack etcd-there OWN verify"],
   [{ expired: "all" }, "old-cas JOIN verify"],
   [{ expired: "some" }, "hold old-cas JOIN verify"],
+  [{ expired: "all", caEnded: true }, "old-cas JOIN tokens verify"],
   [{ expired: "all", others: ["m2"] }, "old-cas etcd-there JOIN verify"],
   [{ expired: "some", others: ["m2"] }, "hold look old-cas hand-over unpack etcd-there JOIN verify"],
   [{ expired: "all", lost: ["sa"] }, "hold new-cas JOIN tokens verify"],

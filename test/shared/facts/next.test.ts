@@ -81,13 +81,14 @@ describe("after part 1", () => {
 const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found cp3 w1";
 
 describe("after part 2", () => {
-  const after = (route: next.Route, part3: boolean, trust = OLD, reduced: string[] = []) =>
+  const after = (route: next.Route, part3: boolean, trust: next.TrustSeen = OLD, reduced: string[] = []) =>
     line(...next.afterControlPlane(route, { ...trust, part3, reduced }));
 
   test("part 3 comes next with a new CA, and with an old one where a node waits for it; else part 4 or the proof", () => {
     expect(after(alone, true, NEW)).toBe("./bunw scripts/03-workers.ts open");
     expect(after(alone, true)).toBe("./bunw scripts/03-workers.ts open");
     expect(after(alone, false, { caIsNew: false, saKeyIsNew: true })).toBe("./bunw scripts/04-sa-tokens.ts");
+    expect(after(alone, false, { ...OLD, caEnded: true })).toBe("./bunw scripts/04-sa-tokens.ts");
     expect(after(alone, false)).toBe("./bunw scripts/05-verify.ts");
   });
 
