@@ -29,7 +29,6 @@ async function main() {
     writeMetrics(values.metrics, metricsText({ node: node.name, backup, ...found }));
   const end = await wrapUp(node, found.known?.cp);
   report(found.checks, values, end);
-  if (end && !values.json) answer(`\n${wrapUpText(end)}`);
 }
 
 function report(checks: readonly Check[], values: Values, repair: WrapUp | undefined) {
@@ -39,6 +38,7 @@ function report(checks: readonly Check[], values: Values, repair: WrapUp | undef
       all: values.all,
       advice: values.output === "short" ? "behind" : "below",
     });
+  if (repair && !values.json) answer(`\n${wrapUpText(repair)}`);
   tellSummary(checks);
   const hint = hintOf(checks);
   if (!hint) return;
