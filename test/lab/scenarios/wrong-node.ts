@@ -2,6 +2,7 @@
  * The trial of a new user: pki and the kubeconfigs are deleted on three control plane nodes; then one is rebooted, one has its kubelet and containerd
  * restarted, one is left alone; a worker has lost its kubelet's certificates. The operator makes the plan on every node but the right one first.
  */
+import { Fail } from "../../../shared/fail.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { USUAL } from "../machine/profile.ts";
@@ -65,10 +66,25 @@ async function planElsewhere(scene: Scene) {
   }
 }
 
+/** By the line that looks at all nodes, and by the plan that is made of what they say. */
 async function repair(scene: Scene) {
   await using bash = operatorsTerminal(WAY);
   const before = Date.now();
-  await followPlan(scene, { bash });
+  const first = await type(scene, scene.lab.controlPlanes[0]!, "./bunw scripts/plan.ts", { part: 0, exit: [0, 2] });
+  const [, look] = /^> .*To look at all nodes at once.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(first.raw) ?? [];
+  if (!look) throw new Fail("The plan has no line that looks at all nodes", { hint: "see what plan.ts says there, with --keep" });
+  const { stderr: page } = await bash.paste(look);
+  const [headline = ""] = /^\*\*.*\*\*$/m.exec(page) ?? [];
+  const wrong = [
+    ...(page.includes("Not looked at") ? ["it has not looked at all nodes"] : []),
+    ...(headline.includes(scene.lab.workers.at(-1)!.nodeName) ? [] : ["its headline does not name the worker that has to join"]),
+  ];
+  scene.checks.push({
+    name: "the plan of what all nodes say knows which worker has to join",
+    ok: wrong.length === 0,
+    detail: wrong.join("; ") || headline,
+  });
+  await followPlan(scene, { bash, page });
   note(scene, "the plan is at its end", `${((Date.now() - before) / 1000).toFixed(0)} s`);
 }
 

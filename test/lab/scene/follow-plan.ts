@@ -57,8 +57,8 @@ function besideIn(line: string): Beside[] {
 interface Asked {
   /** Where the lines are pasted; unset: each is typed on the node whose address it names. */
   bash?: Terminal;
-  /** The control plane node where the plan is printed; unset: the first. */
-  on?: Machine;
+  /** It is printed already. */
+  page?: string;
   /** Who logs in, and then uses sudo; unset: root. */
   user?: string | undefined;
   /** The disk is searched as well. */
@@ -102,6 +102,11 @@ export async function followPlan(scene: Scene, options: Asked = {}) {
     if (step.lines.some((line) => line.includes("04-sa-tokens.ts retire"))) await restartBarePods(scene);
     if (!(await follow(window, step))) return;
   }
+}
+
+async function printedOn(scene: Scene, command: string): Promise<string | undefined> {
+  const { ok, raw } = await type(scene, scene.lab.controlPlanes[0]!, command, { part: 0, exit: [0, 2] });
+  return ok ? raw : undefined;
 }
 
 /** One line after the other, or all nodes at the same time. */

@@ -62,7 +62,7 @@ async function startSshd(node: Machine, { publicKey, allowed }: Record<"publicKe
   const hostKey = await newKey(node.path(HOST_KEY));
   writeFileSync(node.path(AUTHORIZED_KEYS), `${publicKey}\n`, { mode: 0o644 });
   writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: AUTHORIZED_KEYS, allowed }));
-  const { exitCode, stderr } = await node.run(["systemctl", "start", "ssh.service"]);
+  const { exitCode, stderr } = await node.run(["systemctl", "enable", "--now", "ssh.service"]);
   if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await journalOf(node)}`);
   return hostKey;
 }
