@@ -82,21 +82,12 @@ interface Window {
   bash?: Terminal | undefined;
 }
 
-/** Prints the plan and types it, up to the first failure. Where it says so, it is made on another node, once. */
+/** Prints the plan and types it, up to the first failure. */
 export async function followPlan(scene: Scene, options: Asked = {}) {
-  const { deep = false, without = [], bash, user, on = scene.lab.controlPlanes[0]! } = options;
-  const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}${user ? ` --user ${user}` : ""}`, { lost: without });
-  const printed = await type(scene, on, command, { part: 0, exit: options.on ? [0, 2] : [0, 2, 3] });
-  if (!printed.ok) return;
-  const [, right] = /^\*\*Make this plan on (\S+): /m.exec(printed.raw) ?? [];
-  const there = scene.lab.controlPlanes.find(({ nodeName }) => nodeName === right);
-  if (there) {
-    note(scene, "the plan is made elsewhere", there.nodeName);
-    await unpackKit(there, scene.kit);
-    return await followPlan(scene, { ...options, on: there });
-  }
-  const window: Window = { scene, variables: new Map(), bash };
-  const steps = readPlan(printed.raw).filter(({ part }) => part < END);
+  const page = options.page ?? (await printedPlan(scene, scene.lab.controlPlanes[0]!, options));
+  if (page === undefined) return;
+  const window: Window = { scene, variables: new Map(), bash: options.bash };
+  const steps = readPlan(page).filter(({ part }) => part < END);
   note(scene, "the plan is printed", `${steps.length} steps`);
   for (const step of steps) {
     if (step.lines.some((line) => line.includes("04-sa-tokens.ts retire"))) await restartBarePods(scene);
@@ -104,9 +95,17 @@ export async function followPlan(scene: Scene, options: Asked = {}) {
   }
 }
 
-async function printedOn(scene: Scene, command: string): Promise<string | undefined> {
-  const { ok, raw } = await type(scene, scene.lab.controlPlanes[0]!, command, { part: 0, exit: [0, 2] });
-  return ok ? raw : undefined;
+/** Where it says so, it is made on another node, once. */
+async function printedPlan(scene: Scene, on: Machine, options: Asked, exit = [0, 2, 3]): Promise<string | undefined> {
+  const { deep = false, without = [], user } = options;
+  const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}${user ? ` --user ${user}` : ""}`, { lost: without });
+  const { ok, raw } = await type(scene, on, command, { part: 0, exit });
+  const [, right] = /^\*\*Make this plan on (\S+): /m.exec(raw) ?? [];
+  const there = ok && scene.lab.controlPlanes.find(({ nodeName }) => nodeName === right);
+  if (!there) return ok ? raw : undefined;
+  note(scene, "the plan is made elsewhere", there.nodeName);
+  await unpackKit(there, scene.kit);
+  return printedPlan(scene, there, options, [0, 2]);
 }
 
 /** One line after the other, or all nodes at the same time. */
