@@ -8,7 +8,7 @@ import type { PlanStep } from "./plan-steps.ts";
 import { inSentences, isSeenDone } from "./seen-done.ts";
 
 export function planAsMarkdown(plan: Plan): string {
-  return [...head(plan), ...plan.parts.flatMap(part), ...ifNot(plan.parts)].join("\n");
+  return [...head(plan), ...plan.parts.flatMap((one) => part(one, plan)), ...ifNot(plan.parts)].join("\n");
 }
 
 /** Our sentences may hold names and words of others: no character of theirs makes a link, code or a table. */
@@ -71,9 +71,9 @@ function note({ text, commands }: Note): string[] {
   return ["", `> ${escaped(text)}`, ...(commands.length > 0 ? ["", fence(commands)] : [])];
 }
 
-function part({ number, title, notes, steps, why, undo }: PlanPart): string[] {
+function part({ number, title, notes, steps, why, undo }: PlanPart, { anew }: Plan): string[] {
   if (why) return [`## ${number} ${title}`, "", `Not needed: ${why}.`, ""];
-  const end = [...(undo ? [`**Undo.** ${undo}`] : []), ANEW].join(" ");
+  const end = [...(undo ? [`**Undo.** ${undo}`] : []), ...(anew.length > 0 ? [ANEW] : [])].join(" ");
   return [`## ${number} ${title}`, ...notes.flatMap(note), "", ...steps.flatMap(stepLines), end, ""];
 }
 

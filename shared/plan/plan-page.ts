@@ -59,7 +59,7 @@ ${plan.first.map((one, index) => note(one, `note ${index + 1}`)).join("\n")}
 <div id="progress" hidden><progress id="bar" aria-label="Steps done"></progress><span id="count" role="status"></span><span id="clock"></span></div>
 <div id="said" class="unseen" role="status"></div>
 <main>
-${plan.parts.map(part).join("\n")}
+${plan.parts.map((one) => part(one, plan)).join("\n")}
 </main>
 <footer>kube-pki-repair ${asHtml(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>`;
 }
@@ -80,10 +80,10 @@ function nodes({ nodes, lost, away }: Plan): string {
   return `<ul class="nodes">${items.join("\n")}${more > 0 ? `<li>and ${more} workers</li>` : ""}</ul>`;
 }
 
-function part({ number, title, notes, steps, why, undo }: PlanPart): string {
+function part({ number, title, notes, steps, why, undo }: PlanPart, { anew }: Plan): string {
   const end = `<div class="end">
 ${undo ? `<p><b>Undo.</b> ${inline(undo)}</p>` : ""}
-<p class="anew">${inline(ANEW)}</p>
+${anew.length > 0 ? `<p class="anew">${inline(ANEW)}</p>` : ""}
 </div>`;
   return `<section aria-labelledby="part-${number}">
 <h2 id="part-${number}"><span class="number">${number}</span>${asHtml(title)}</h2>

@@ -132,6 +132,8 @@ async function checkBoxes(browser: Browser) {
   equal("no command stands in prose", (await evaluate<string[]>(browser, IN_PROSE)).join("; "), "");
   const bare =
     '[...document.querySelectorAll("pre code, .typed")].filter((one) => !one.closest(".line, .typed").parentElement.querySelector("button")).length';
+  const toNothing = 'document.querySelector("#anew") ? 0 : document.querySelectorAll(".anew").length';
+  equal("no line points to a box that is not there", await evaluate(browser, toNothing), 0);
   equal("each box has a button", await evaluate(browser, bare), 0);
 }
 
