@@ -1,12 +1,15 @@
 /**
- * Lines of this kit's scripts that an operator types next: another script's (`command`), this one's again with something more (`again`), and
- * lists of them. What was said once, each later line has that takes it: TAKES is the table.
+ * Lines of this kit's scripts that an operator types next: another script's (`command`), this one's again
+ * with something more (`again`), and lists of them. What was said once, each later line has that takes it:
+ * TAKES is the table.
  */
 import type { ParseArgsConfig } from "node:util";
 import { type TypedWord, tokensOf, typedLine } from "./options.ts";
 import { shell, shellWord } from "./shell-line.ts";
 
-/** Nodes that the operator leaves out: `without` are away and come back some day, `lost` are lost for good. */
+/**
+ * Nodes that the operator leaves out: `without` are away and come back some day, `lost` are lost for good.
+ */
 export interface LeftOut {
   without: readonly string[];
   lost: readonly string[];
@@ -22,7 +25,10 @@ export function leftNames({ without, lost }: LeftOut): string[] {
 const LEAVE_OUT = /^(plan|02-control-plane|03-workers (open|close|approve)|03-join|04-sa-tokens)\b/;
 const PLAN = /^plan\b/;
 
-/** Which lines take what is said of the cluster, by the option: a script, or its words. All that a script takes is in its own OPTIONS. */
+/**
+ * Which lines take what is said of the cluster, by the option: a script, or its words. All that a script
+ * takes is in its own OPTIONS.
+ */
 const TAKES = {
   without: LEAVE_OUT,
   lost: LEAVE_OUT,
@@ -49,10 +55,13 @@ export function carryNothing() {
 
 /** In a text: behind the name of each script. */
 export function withCarried(text: string): string {
-  return text.replace(/\.\/bunw scripts\/([\w-]+)\.ts( open\b)?/g, (line, script: string, word = "", index: number) => {
-    const rest = /^(?:[^\n;,#]|,(?! ))*/.exec(text.slice(index + line.length))![0];
-    return [line, ...optionsOf(script + word, carried, rest)].join(" ");
-  });
+  return text.replace(
+    /\.\/bunw scripts\/([\w-]+)\.ts( open\b)?/g,
+    (line, script: string, word = "", index: number) => {
+      const rest = /^(?:[^\n;,#]|,(?! ))*/.exec(text.slice(index + line.length))![0];
+      return [line, ...optionsOf(script + word, carried, rest)].join(" ");
+    },
+  );
 }
 
 /** "03-workers close" as an operator types it, with what it takes of this. */
@@ -66,7 +75,9 @@ export const BACKUP = command("hand-over pack --generate --out /root/keys.age");
 
 /** A line as RUNBOOK.md has it, with what it takes of this. */
 export function withSaid(line: string, said: Said): string {
-  return line.replace(/^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/, (_, script: string, words: string) => command(script + words, said));
+  return line.replace(/^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/, (_, script: string, words: string) =>
+    command(script + words, said),
+  );
 }
 
 /** Those that the line does not have. */
@@ -77,19 +88,25 @@ function optionsOf(words: string, said: Said, rest = words): string[] {
   });
 }
 
-/** By their names: what a list gets more, the value that takes the place of the typed one, true for a switch, false: the option goes. */
+/**
+ * By their names: what a list gets more, the value that takes the place of the typed one, true for a switch,
+ * false: the option goes.
+ */
 type More = Record<string, boolean | string | readonly string[]>;
 
 interface Which {
-  /** "03-workers close": if another script runs, its command with these options alone. Unset: the script that runs. */
+  /**
+   * "03-workers close": if another script runs, its command with these options alone. Unset: the script that
+   * runs.
+   */
   of?: string;
   /** Goes out of every list. */
   less?: readonly string[];
 }
 
 /**
- * This script's own command, to be typed again with something more. No word that was typed is lost: what it was typed for still holds,
- * --dry-run, too: the line never does more than the one before was allowed to.
+ * This script's own command, to be typed again with something more. No word that was typed is lost: what it
+ * was typed for still holds, --dry-run, too: the line never does more than the one before was allowed to.
  */
 export function again(more: More, { of, less = [] }: Which = {}): string {
   const line = typedLine();
@@ -98,25 +115,43 @@ export function again(more: More, { of, less = [] }: Which = {}): string {
   const typed = own ? line.typed : [];
   const isTyped = (name: string) => typed.some(({ option }) => option === name);
   const added = Object.keys(more).filter((name) => !isTyped(name));
-  const all = [...typed, ...added.map((option): TypedWord => ({ option, value: Array.isArray(more[option]) ? [] : true }))];
-  const last = all.flatMap(({ option, value }) => (option === undefined && String(value).startsWith("-") ? [String(value)] : []));
-  const words = all.filter(({ value }) => !last.includes(String(value))).flatMap((word) => shown(word, more, less));
+  const all = [
+    ...typed,
+    ...added.map((option): TypedWord => ({ option, value: Array.isArray(more[option]) ? [] : true })),
+  ];
+  const last = all.flatMap(({ option, value }) =>
+    option === undefined && String(value).startsWith("-") ? [String(value)] : [],
+  );
+  const words = all
+    .filter(({ value }) => !last.includes(String(value)))
+    .flatMap((word) => shown(word, more, less));
   return [script, ...words, ...(last.length > 0 ? [shell`${last}`] : [])].join(" ");
 }
 
-/** This line for the script that does it now: what was typed, without what only this one takes. The value of a word that is `gone` stays. */
-export function movedTo(script: string, options: ParseArgsConfig["options"] & {}, { gone, takes }: Record<"gone" | "takes", string[]>) {
+/**
+ * This line for the script that does it now: what was typed, without what only this one takes. The value of a
+ * word that is `gone` stays.
+ */
+export function movedTo(
+  script: string,
+  options: ParseArgsConfig["options"] & {},
+  { gone, takes }: Record<"gone" | "takes", string[]>,
+) {
   const words = tokensOf({ options }).flatMap((token) => {
     if (token.kind === "positional") return gone.includes(token.value) ? [] : shellWord(token.value);
     if (token.kind !== "option") return [];
     if (gone.includes(token.name)) return token.value === undefined ? [] : shellWord(token.value);
-    return token.name in options && ![...takes, "help"].includes(token.name) ? [] : optionWords(token.name, token.value ?? true);
+    return token.name in options && ![...takes, "help"].includes(token.name)
+      ? []
+      : optionWords(token.name, token.value ?? true);
   });
   return [command(script), ...words].join(" ");
 }
 
 function shown({ option, value }: TypedWord, more: More, less: readonly string[]): string[] {
-  return option === undefined ? [shell`${String(value)}`] : optionWords(option, merged(value, more[option], less));
+  return option === undefined
+    ? [shell`${String(value)}`]
+    : optionWords(option, merged(value, more[option], less));
 }
 
 function optionWords(option: string, value: More[string]): string[] {
@@ -128,7 +163,9 @@ function optionWords(option: string, value: More[string]): string[] {
 
 function merged(typed: TypedWord["value"], more: More[string] | undefined, less: readonly string[]) {
   if (more === false || !Array.isArray(typed)) return more ?? typed;
-  return [...new Set([...typed, ...(Array.isArray(more) ? more : [])])].filter((name) => !less.includes(name));
+  return [...new Set([...typed, ...(Array.isArray(more) ? more : [])])].filter(
+    (name) => !less.includes(name),
+  );
 }
 
 /** One thing to do next. */
@@ -148,7 +185,9 @@ export interface Todo {
 export function inOneLine(todos: readonly Todo[]): string {
   const phrases = todos.map(({ command, on, called, unlessDone }) => {
     if (!on) return called ?? command;
-    return called ? `${called} on ${on}${unlessDone ? " where it is not done yet" : ""}` : `on ${on}: ${command}`;
+    return called
+      ? `${called} on ${on}${unlessDone ? " where it is not done yet" : ""}`
+      : `on ${on}: ${command}`;
   });
   return phrases.join(", then ");
 }
@@ -159,13 +198,19 @@ const LONG = 90;
 /** For a list: a line each, the comments one below the other. */
 export function inLines(todos: readonly Todo[]): string[] {
   const lines = todos.map(({ command, on, note }) => ({ text: `${on ? `on ${on}: ` : ""}${command}`, note }));
-  const width = Math.max(0, ...lines.map(({ text, note }) => (note && text.length <= LONG ? text.length : 0)));
+  const width = Math.max(
+    0,
+    ...lines.map(({ text, note }) => (note && text.length <= LONG ? text.length : 0)),
+  );
   return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
 }
 
 /** Scripts and their words alone. */
 export function inArrows(todos: readonly Todo[]): string {
   return todos
-    .map(({ command, on }) => `${on ? `on ${on}: ` : ""}${command.replaceAll(/\.\/bunw scripts\/([\w-]+)\.ts/g, "$1")}`)
+    .map(
+      ({ command, on }) =>
+        `${on ? `on ${on}: ` : ""}${command.replaceAll(/\.\/bunw scripts\/([\w-]+)\.ts/g, "$1")}`,
+    )
     .join(" → ");
 }

@@ -15,8 +15,8 @@ export class Fail extends Error {
 }
 
 /**
- * The tool does not do this: on this cluster, on this node, or with these names. Nothing was changed, and to run it again does not help.
- * Exit code 3.
+ * The tool does not do this: on this cluster, on this node, or with these names. Nothing was changed, and to
+ * run it again does not help. Exit code 3.
  */
 export class Refused extends Fail {
   constructor(message: string, options: { hint: string; cause?: unknown }) {
@@ -24,7 +24,10 @@ export class Refused extends Fail {
   }
 }
 
-/** The value; where reading it fails, `otherwise`, or the Fail: there the error is a finding, and the script goes on. */
+/**
+ * The value; where reading it fails, `otherwise`, or the Fail: there the error is a finding, and the script
+ * goes on.
+ */
 export function attempt<T>(read: () => T): T | Fail;
 export function attempt<T, D>(read: () => T, otherwise: D): T | D;
 export function attempt<T, D>(read: () => T, ...otherwise: [] | [D]): T | D | Fail {
@@ -39,7 +42,10 @@ export function attempt<T, D>(read: () => T, ...otherwise: [] | [D]): T | D | Fa
 /** The same of what may take time. */
 export async function attemptLater<T>(read: () => T | Promise<T>): Promise<T | Fail>;
 export async function attemptLater<T, D>(read: () => T | Promise<T>, otherwise: D): Promise<T | D>;
-export async function attemptLater<T, D>(read: () => T | Promise<T>, ...otherwise: [] | [D]): Promise<T | D | Fail> {
+export async function attemptLater<T, D>(
+  read: () => T | Promise<T>,
+  ...otherwise: [] | [D]
+): Promise<T | D | Fail> {
   try {
     return await read();
   } catch (err) {

@@ -1,6 +1,7 @@
 /**
- * What cannot simply be taken back. Each such act is a row, and is said in one sentence before it is done, also in a dry run, with the way
- * back, or that there is none. RUNBOOK.md has the same sentences; words in capitals stand for what varies.
+ * What cannot simply be taken back. Each such act is a row, and is said in one sentence before it is done,
+ * also in a dry run, with the way back, or that there is none. RUNBOOK.md has the same sentences; words in
+ * capitals stand for what varies.
  */
 import { say } from "./run.ts";
 
@@ -45,6 +46,7 @@ export function forGood(act: keyof typeof FOR_GOOD, values: Record<string, strin
 /** The sentence alone, without a full stop. */
 export function inForGoodWords(act: keyof typeof FOR_GOOD, values: Record<string, string> = {}): string {
   const { what, back }: Row = FOR_GOOD[act];
-  const filled = (text: string) => Object.entries(values).reduce((done, [word, value]) => done.replace(word, () => value), text);
+  const filled = (text: string) =>
+    Object.entries(values).reduce((done, [word, value]) => done.replace(word, () => value), text);
   return `for good: ${filled(what)}. ${back ? `Way back: ${filled(back)}` : "There is no way back"}`;
 }

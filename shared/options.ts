@@ -1,4 +1,7 @@
-/** The command line of a script, read strictly: a word that means nothing stops the script before it does anything. */
+/**
+ * The command line of a script, read strictly: a word that means nothing stops the script before it does
+ * anything.
+ */
 import { basename, join, relative, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { Fail } from "./fail.ts";
@@ -10,16 +13,20 @@ export function typed(path: string): string {
 }
 
 /**
- * As parseArgs of node:util, for `parseOptions` (files/operator-files.ts), which also judges the paths. An option with `path: …` is a path of
- * this node: its value is made absolute. One with `number: true` takes a number above 0, one with `oneOf: […]` one of these words. One with
- * `list: true` takes names with commas between them, also several times, and is a list of them: an empty one where it is not given. One with
- * `of: […]` belongs to these sub-commands alone; "": to none.
- * Errors: Fail with the option that was meant, or with the sub-command that it belongs to.
+ * As parseArgs of node:util, for `parseOptions` (files/operator-files.ts), which also judges the paths. An
+ * option with `path: …` is a path of this node: its value is made absolute. One with `number: true` takes a
+ * number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas
+ * between them, also several times, and is a list of them: an empty one where it is not given. One with `of:
+ * […]` belongs to these sub-commands alone; "": to none. Errors: Fail with the option that was meant, or with
+ * the sub-command that it belongs to.
  */
 export function parseWords<T extends ParseArgsConfig>(config: T): Parsed<T> {
   own = config;
   const fault = faultOf(config);
-  if (fault) throw new Fail(fault.what, { hint: `${fault.meant ? `did you mean ${fault.meant}? ` : ""}${thisScript()} --help` });
+  if (fault)
+    throw new Fail(fault.what, {
+      hint: `${fault.meant ? `did you mean ${fault.meant}? ` : ""}${thisScript()} --help`,
+    });
   const parsed = parseArgs(config);
   const values = parsed.values as Record<string, unknown>;
   for (const [name, option] of Object.entries(config.options ?? {})) {
@@ -38,7 +45,9 @@ type Lists<O> = { [name in keyof O as O[name] extends { list: true } ? name : ne
 
 /** All values of one option; parseArgs keeps only the last. */
 function valuesOf(name: string, config: ParseArgsConfig): string[] {
-  return tokensOf(config).flatMap((token) => (token.kind === "option" && token.name === name ? (token.value ?? []) : []));
+  return tokensOf(config).flatMap((token) =>
+    token.kind === "option" && token.name === name ? (token.value ?? []) : [],
+  );
 }
 
 export function tokensOf({ options = {}, args = process.argv.slice(2) }: ParseArgsConfig) {
@@ -58,7 +67,10 @@ function thisScript(): string {
 /** What this script takes; unset: it has not read its command line. */
 let own: ParseArgsConfig | undefined;
 
-/** A word of the command line, or an option with its value: true for a switch, all names of a list, else what was typed last. */
+/**
+ * A word of the command line, or an option with its value: true for a switch, all names of a list, else what
+ * was typed last.
+ */
 export interface TypedWord {
   option?: string;
   value: string | true | readonly string[];
@@ -75,7 +87,11 @@ export function typedLine(): { script: string; words: string; typed: TypedWord[]
     seen.add(token.name);
     return [{ option: token.name, value: typedValue(token.name, own!) }];
   });
-  return { script: thisScript(), words: [basename(process.argv[1] ?? "", ".ts"), ...positionals].join(" "), typed };
+  return {
+    script: thisScript(),
+    words: [basename(process.argv[1] ?? "", ".ts"), ...positionals].join(" "),
+    typed,
+  };
 }
 
 function typedValue(name: string, config: ParseArgsConfig): TypedWord["value"] {
@@ -99,16 +115,24 @@ function faultOf(config: ParseArgsConfig): Fault | undefined {
     if (token.kind === "positional" && (!allowPositionals || DASHES.test(word)))
       return { what: `"${word}" is not understood`, meant: meantBy(word, options) };
     if (token.kind !== "option") continue;
-    const option = token.rawName.startsWith("--") && Object.hasOwn(options, token.name) ? options[token.name] : undefined;
+    const option =
+      token.rawName.startsWith("--") && Object.hasOwn(options, token.name) ? options[token.name] : undefined;
     if (!option) return { what: `There is no option "${word.split("=")[0]}"`, meant: meantBy(word, options) };
     if ("of" in option && !(option.of as string[]).includes(command))
-      return { what: `"${token.rawName}" belongs to ${oneOfNames(option.of as string[])}, not to ${nameOfCommand(command)}` };
-    if (option.type === "boolean" && token.value !== undefined) return { what: `"${token.rawName}" takes no value, got "${token.value}"` };
+      return {
+        what: `"${token.rawName}" belongs to ${oneOfNames(option.of as string[])}, not to ${nameOfCommand(command)}`,
+      };
+    if (option.type === "boolean" && token.value !== undefined)
+      return { what: `"${token.rawName}" takes no value, got "${token.value}"` };
     if (option.type === "string" && !hasValue(token)) return { what: `"${token.rawName}" needs a value` };
-    if ("list" in option && listOf(token.value ?? "").length === 0) return { what: `"${token.rawName}" takes names, got "${token.value}"` };
+    if ("list" in option && listOf(token.value ?? "").length === 0)
+      return { what: `"${token.rawName}" takes names, got "${token.value}"` };
     if ("oneOf" in option && !(option.oneOf as string[]).includes(token.value ?? ""))
-      return { what: `"${token.rawName}" takes ${(option.oneOf as string[]).join(" or ")}, got "${token.value}"` };
-    if ("number" in option && !(Number(token.value) > 0)) return { what: `"${token.rawName}" takes a number, got "${token.value}"` };
+      return {
+        what: `"${token.rawName}" takes ${(option.oneOf as string[]).join(" or ")}, got "${token.value}"`,
+      };
+    if ("number" in option && !(Number(token.value) > 0))
+      return { what: `"${token.rawName}" takes a number, got "${token.value}"` };
   }
   return undefined;
 }
@@ -117,7 +141,13 @@ function faultOf(config: ParseArgsConfig): Fault | undefined {
 const DASHES = /^[\u2010-\u2015\u2212]/;
 
 /** A next option is not a value, and an empty one is none: `--token-file "$UNSET"`. */
-function hasValue({ value, inlineValue }: { value?: string | undefined; inlineValue?: boolean | undefined }): boolean {
+function hasValue({
+  value,
+  inlineValue,
+}: {
+  value?: string | undefined;
+  inlineValue?: boolean | undefined;
+}): boolean {
   if (value === undefined || value === "") return false;
   return inlineValue === true || !value.startsWith("-");
 }

@@ -1,11 +1,12 @@
 /**
- * Makes text safe for a terminal, and for a page. Many of our lines hold words of others: an API's answer, the names in a request, a container's name. A
- * terminal obeys some characters, so none of these gets there; and no line is endless.
+ * Makes text safe for a terminal, and for a page. Many of our lines hold words of others: an API's answer,
+ * the names in a request, a container's name. A terminal obeys some characters, so none of these gets there;
+ * and no line is endless.
  */
 
 /**
- * C0 and C1 (but not the newline), DEL, what changes the direction of writing, line separators, and invisible characters. A stranger's
- * escape sequence loses its escape, and only letters are left.
+ * C0 and C1 (but not the newline), DEL, what changes the direction of writing, line separators, and invisible
+ * characters. A stranger's escape sequence loses its escape, and only letters are left.
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for them
 const OBEYED = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
@@ -19,7 +20,10 @@ const STRANGERS = 500;
 /** Up to so many, each one is worth a line or a word of its own. */
 export const FEW = 20;
 
-/** Ready for the terminal: newlines stay, any other character that a terminal obeys is shown as `\u001b`. JSON stays JSON. */
+/**
+ * Ready for the terminal: newlines stay, any other character that a terminal obeys is shown as `\u001b`. JSON
+ * stays JSON.
+ */
 export function plain(text: string, most = LONGEST): string {
   const shown = text.replace(OBEYED, (character) =>
     character === "\t" ? " " : `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
@@ -37,9 +41,18 @@ export function quoteUntrusted(text: string): string {
   return cut(plainLine(text.trim()), STRANGERS);
 }
 
-/** Anybody's text as text of a page, in an attribute, too: whole, and without what would turn the direction of writing. */
+/**
+ * Anybody's text as text of a page, in an attribute, too: whole, and without what would turn the direction of
+ * writing.
+ */
 export function asHtml(text: string): string {
-  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+  const entities: Record<string, string> = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    '"': "&quot;",
+    "'": "&#39;",
+  };
   return plain(text, Number.POSITIVE_INFINITY).replaceAll(/[&<>"']/g, (character) => entities[character]!);
 }
 

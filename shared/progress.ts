@@ -18,7 +18,10 @@ interface Figures {
 
 const BAR = 20;
 
-/** Milliseconds. A terminal is redrawn after REDRAW; elsewhere a line comes with each tenth after AT_MOST, and after AT_LEAST in any case. */
+/**
+ * Milliseconds. A terminal is redrawn after REDRAW; elsewhere a line comes with each tenth after AT_MOST, and
+ * after AT_LEAST in any case.
+ */
 const REDRAW = 100;
 const LINE_AT_MOST = 2000;
 const LINE_AT_LEAST = 30_000;
@@ -44,13 +47,25 @@ export class Progress {
   show(done: number, note?: string) {
     const now = Date.now();
     const seconds = (now - this.#began) / 1000;
-    this.#figures = { what: this.#what, done, total: this.#total, unit: this.#unit, seconds, ...(note ? { note } : {}) };
+    this.#figures = {
+      what: this.#what,
+      done,
+      total: this.#total,
+      unit: this.#unit,
+      seconds,
+      ...(note ? { note } : {}),
+    };
     if (this.#terminal) {
       if (now - this.#last.time >= REDRAW) this.#draw(now);
     } else if ((this.#total ?? Infinity) > FEW && done > this.#last.done) {
       const tenth = Math.floor((done / (this.#total ?? Infinity)) * 10);
       const since = now - this.#last.time;
-      if (done === this.#total || (tenth > this.#last.tenth && since >= LINE_AT_MOST) || since >= LINE_AT_LEAST) this.#line(now, tenth);
+      if (
+        done === this.#total ||
+        (tenth > this.#last.tenth && since >= LINE_AT_MOST) ||
+        since >= LINE_AT_LEAST
+      )
+        this.#line(now, tenth);
     }
   }
 
@@ -70,7 +85,10 @@ export class Progress {
   #draw(now: number) {
     this.#last.time = now;
     process.stderr.write(
-      `\r\x1b[2K  ${plainLine(progressLine(this.#figures!, true))}`.slice(0, (process.stderr.columns || 80) + "\r\x1b[2K".length),
+      `\r\x1b[2K  ${plainLine(progressLine(this.#figures!, true))}`.slice(
+        0,
+        (process.stderr.columns || 80) + "\r\x1b[2K".length,
+      ),
     );
   }
 
@@ -81,8 +99,8 @@ export class Progress {
 }
 
 /**
- * `nodes back   ███████████████░░░░░  3,871 / 5,000   41/s   about 28 s left   2 refused`; nothing about speed before the first, and
- * `tokens   3,500   1,020/s` where nobody knows how many there are.
+ * `nodes back ███████████████░░░░░ 3,871 / 5,000 41/s about 28 s left 2 refused`; nothing about speed before
+ * the first, and `tokens 3,500 1,020/s` where nobody knows how many there are.
  */
 export function progressLine({ what, done, total, unit, seconds, note }: Figures, bar: boolean): string {
   const rate = seconds > 0 ? done / seconds : 0;
@@ -92,7 +110,9 @@ export function progressLine({ what, done, total, unit, seconds, note }: Figures
     `${bar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${of}${unit ? ` ${unit}` : ""}`,
     ...(rate > 0 && total !== undefined && done >= total ? [`in ${duration(seconds)}`] : []),
     ...(rate > 0 ? [speed(rate, unit)] : []),
-    ...(rate > 0 && total !== undefined && done < total ? [`about ${duration((total - done) / rate)} left`] : []),
+    ...(rate > 0 && total !== undefined && done < total
+      ? [`about ${duration((total - done) / rate)} left`]
+      : []),
     ...(note ? [note] : []),
   ].join("   ");
 }

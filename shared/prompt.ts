@@ -1,9 +1,15 @@
-/** Asks for a passphrase or shows one, on the terminal itself: stdin, stdout and stderr, which may be a log, never see it. */
+/**
+ * Asks for a passphrase or shows one, on the terminal itself: stdin, stdout and stderr, which may be a log,
+ * never see it.
+ */
 import { randomInt } from "node:crypto";
 import { closeSync, openSync, writeSync } from "node:fs";
 import { Fail } from "./fail.ts";
 
-/** The shell resets the terminal even where Ctrl-C ends us. The answer comes through a pipe; `printf` is the shell's own, so no argv has it. */
+/**
+ * The shell resets the terminal even where Ctrl-C ends us. The answer comes through a pipe; `printf` is the
+ * shell's own, so no argv has it.
+ */
 const ASK = `
 exec 3<>/dev/tty || exit 9
 before=$(stty -g <&3) || exit 9
@@ -16,8 +22,15 @@ printf '%s' "$line"`;
 
 /** One line, without echo. Errors: Fail where there is no terminal. */
 export function ask(prompt: string): string {
-  const { stdout, exitCode } = Bun.spawnSync(["sh", "-c", ASK, "ask", prompt], { stdin: "inherit", stdout: "pipe", stderr: "ignore" });
-  if (exitCode === 130) throw new Fail("Stopped at the question for the passphrase", { hint: "nothing was written; run it again" });
+  const { stdout, exitCode } = Bun.spawnSync(["sh", "-c", ASK, "ask", prompt], {
+    stdin: "inherit",
+    stdout: "pipe",
+    stderr: "ignore",
+  });
+  if (exitCode === 130)
+    throw new Fail("Stopped at the question for the passphrase", {
+      hint: "nothing was written; run it again",
+    });
   if (exitCode !== 0) throw noTerminal();
   return stdout.toString();
 }
@@ -26,7 +39,9 @@ export function ask(prompt: string): string {
 export function askTwice(): string {
   const first = ask("Passphrase for the bundle: ");
   if (first === ask("The same again: ")) return first;
-  throw new Fail("The two passphrases are not the same", { hint: "run it again; --generate makes one for you" });
+  throw new Fail("The two passphrases are not the same", {
+    hint: "run it again; --generate makes one for you",
+  });
 }
 
 /** Shows a line on the terminal and nowhere else. Errors: Fail where there is none. */

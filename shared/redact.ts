@@ -1,7 +1,7 @@
 /**
- * The last guard before a text is kept or sent on: scripts print no secret, and what still looks like one is replaced. A text may be JSON in
- * which another text stands: quotes and newlines have backslashes there. No pattern has two loops over the same letters: a text is read in
- * a time that grows with its length.
+ * The last guard before a text is kept or sent on: scripts print no secret, and what still looks like one is
+ * replaced. A text may be JSON in which another text stands: quotes and newlines have backslashes there. No
+ * pattern has two loops over the same letters: a text is read in a time that grows with its length.
  */
 import { createHmac, randomBytes } from "node:crypto";
 
@@ -51,7 +51,9 @@ function field(name: string, value: string): RegExp {
 /** Names are of short parts, or have no digits: "kube-system/default-token-x7k2p". */
 function isRandom(secret: string): boolean {
   const parts = secret.split(/[^A-Za-z0-9]+/);
-  return UUID.test(secret) || parts.some((part) => part.length >= 16 && /\d/.test(part) && /[A-Za-z]/.test(part));
+  return (
+    UUID.test(secret) || parts.some((part) => part.length >= 16 && /\d/.test(part) && /[A-Za-z]/.test(part))
+  );
 }
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;

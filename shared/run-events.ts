@@ -1,9 +1,12 @@
 /**
- * What a run that writes says and changes. It is told here as it happens, from whatever floor, to the one who keeps it (node/kept-run.ts). A
- * script that only reads, and a dry run, tell nothing.
+ * What a run that writes says and changes. It is told here as it happens, from whatever floor, to the one who
+ * keeps it (node/kept-run.ts). A script that only reads, and a dry run, tell nothing.
  */
 
-/** Keys, tokens and the content of files are never part of it, but for `bytes`: its reader takes certificates out of it, and nothing else. */
+/**
+ * Keys, tokens and the content of files are never part of it, but for `bytes`: its reader takes certificates
+ * out of it, and nothing else.
+ */
 export type RunEvent =
   | { what: "run"; script: string; version: string; args: readonly string[] }
   | { what: "node"; name: string }
@@ -65,7 +68,10 @@ function withoutBytes(event: RunEvent): RunEvent {
   return rest;
 }
 
-/** Hears everything from the beginning of this run; `undefined`: nobody listens any more. In a process that tells nothing: nothing. */
+/**
+ * Hears everything from the beginning of this run; `undefined`: nobody listens any more. In a process that
+ * tells nothing: nothing.
+ */
 export function listenToRun(next: Listener | undefined) {
   const before = early;
   early = undefined;

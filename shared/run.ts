@@ -1,10 +1,11 @@
 /**
  * The rules of the terminal, stated once.
  *
- * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1 …`, an item of a step is `
- * thing: what happened`, a skipped item says so, and every stop ends in `error:` and `hint:`. Signs (√ ‼ ×) and colour are
- * for a terminal only, and NO_COLOR takes the colour away. A key, a token or a passphrase is never printed, and never part of a command
- * line. Nobody else writes to the terminal, and all that goes there is `plain`: it holds words of strangers, and a terminal obeys some
+ * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1
+ * …`, an item of a step is ` thing: what happened`, a skipped item says so, and every stop ends in `error:`
+ * and `hint:`. Signs (√ ‼ ×) and colour are for a terminal only, and NO_COLOR takes the colour away. A key, a
+ * token or a passphrase is never printed, and never part of a command line. Nobody else writes to the
+ * terminal, and all that goes there is `plain`: it holds words of strangers, and a terminal obeys some
  * characters.
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
@@ -20,10 +21,16 @@ import { checkSignal, onSignal, stoppedBy, unfinishedActions } from "./signals.t
 
 export const VERSION: string = packageJson.version;
 
-/** What holds for the whole run of a script, set by `start`. `again`: its steps are done once more, and are silent. */
+/**
+ * What holds for the whole run of a script, set by `start`. `again`: its steps are done once more, and are
+ * silent.
+ */
 export const mode = { dryRun: false, script: "", again: false };
 
-/** Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its stack. */
+/**
+ * Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its
+ * stack.
+ */
 export async function run(main: () => Promise<unknown>) {
   carryNothing();
   try {
@@ -55,7 +62,9 @@ export function start(script: string, options: { dryRun?: boolean | undefined } 
   mode.dryRun = options.dryRun ?? false;
   mode.script = script;
   if (!mode.dryRun) beginToTell({ what: "run", script, version: VERSION, args: process.argv.slice(2) });
-  tell(`kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`);
+  tell(
+    `kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`,
+  );
 }
 
 /** Of a step that only looks: its title stands on the screen where something is said below it. */
@@ -65,7 +74,11 @@ export const LOOKS = Symbol("the step only looks");
 let titleOfLook: string | undefined;
 
 /** Prints a runbook step's number and title, and the command it stands for, then does it. */
-export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string | typeof LOOKS): Promise<T> {
+export async function step<T>(
+  title: string,
+  action: () => Promise<T> | T,
+  byHand?: string | typeof LOOKS,
+): Promise<T> {
   checkSignal();
   const shown = `\n${bold(`== ${plainLine(title)}`)}`;
   titleOfLook = byHand === LOOKS && !mode.again ? shown : undefined;
@@ -82,7 +95,10 @@ export async function step<T>(title: string, action: () => Promise<T> | T, byHan
   }
 }
 
-/** The last line of a script that succeeded: what comes next. After a dry run: the same command for real. `left`: what waits by choice. */
+/**
+ * The last line of a script that succeeded: what comes next. After a dry run: the same command for real.
+ * `left`: what waits by choice.
+ */
 export function done(next: string, left?: string) {
   const end = left ? `done for now: ${left}.  next, when you choose: ` : "done.  next: ";
   tell(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\n${end}${next}`);
@@ -101,7 +117,10 @@ export async function silently<T>(action: () => Promise<T>): Promise<T> {
   }
 }
 
-/** To stderr, and told. Bun's console.error would paint it red on a terminal; elsewhere it is sure to be written before the script ends. */
+/**
+ * To stderr, and told. Bun's console.error would paint it red on a terminal; elsewhere it is sure to be
+ * written before the script ends.
+ */
 function narrate(text: string) {
   const title = titleOfLook;
   titleOfLook = undefined;
@@ -128,11 +147,16 @@ export type Sign = "√" | "‼" | "×";
 /** Of the terminal (ECMA-48, SGR): green, yellow, red. */
 const COLOURS: Record<Sign, number> = { "√": 32, "‼": 33, "×": 31 };
 
-/** An answer: a report, a command to paste. Programs read it, too, so it is never cut. A sign takes the place of the first blank. */
+/**
+ * An answer: a report, a command to paste. Programs read it, too, so it is never cut. A sign takes the place
+ * of the first blank.
+ */
 export function answer(text: string, sign?: Sign) {
   const line = plain(withCarried(text), Infinity);
   told({ what: "text", text: line });
-  console.log(sign && process.stdout.isTTY ? `${coloured(sign, COLOURS[sign])}${line.replace(/^ /, "")}` : line);
+  console.log(
+    sign && process.stdout.isTTY ? `${coloured(sign, COLOURS[sign])}${line.replace(/^ /, "")}` : line,
+  );
 }
 
 /** No colour where the environment has NO_COLOR (no-color.org). */

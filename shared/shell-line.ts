@@ -1,15 +1,20 @@
 /**
- * Lines that an operator types or pastes: each name and path in them is one word to the shell, whatever it holds. Names are other people's:
- * of pods, nodes and members, and of the files that their flags name.
+ * Lines that an operator types or pastes: each name and path in them is one word to the shell, whatever it
+ * holds. Names are other people's: of pods, nodes and members, and of the files that their flags name.
  */
 import { isIPv6 } from "node:net";
 import { plainLine } from "./plain.ts";
 
-/** One word, in one line; what needs no quotes gets none. What a terminal obeys is written as bash reads it: $'\u001b'. */
+/**
+ * One word, in one line; what needs no quotes gets none. What a terminal obeys is written as bash reads it:
+ * $'\u001b'.
+ */
 export function shellWord(text: string): string {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text;
   const isShown = plainLine(text) === text;
-  return isShown ? programWord(text) : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
+  return isShown
+    ? programWord(text)
+    : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
 }
 
 /** A shell program of ours as one word, its lines as they are: `sh -c WORD`. Names go through `shell`. */
@@ -18,10 +23,14 @@ export function programWord(program: string): string {
 }
 
 /**
- * shell`rm -r ${path}`: the text is the shell's, each value is a word, each list as many words. A value is no option to the program, whoever
- * has chosen it: what begins with "-" stands behind "--", or behind the "=" of its option. So options stand before names in the text.
+ * shell`rm -r ${path}`: the text is the shell's, each value is a word, each list as many words. A value is no
+ * option to the program, whoever has chosen it: what begins with "-" stands behind "--", or behind the "=" of
+ * its option. So options stand before names in the text.
  */
-export function shell(texts: TemplateStringsArray, ...values: readonly (string | readonly string[])[]): string {
+export function shell(
+  texts: TemplateStringsArray,
+  ...values: readonly (string | readonly string[])[]
+): string {
   let line = "";
   let isEnded = false;
   for (const [index, text] of texts.entries()) {
@@ -40,7 +49,10 @@ export function shell(texts: TemplateStringsArray, ...values: readonly (string |
   return line;
 }
 
-/** An option whose value comes next. Of one letter: -m MODE, -n NAMESPACE, -T TARGET, which are switches in no line of ours. One switch is named. */
+/**
+ * An option whose value comes next. Of one letter: -m MODE, -n NAMESPACE, -T TARGET, which are switches in no
+ * line of ours. One switch is named.
+ */
 const ITS_VALUE = /(?:^|\s)(--(?!ignore-not-found )[a-z][\w-]*|-[mnT]) $/;
 
 /** An address as scp takes it: one of IPv6 in brackets. */
@@ -52,10 +64,11 @@ export function forScp(address: string): string {
 export const COMM = 15;
 
 /**
- * The line that sends a signal to exactly the processes of these static pods, on the node where it is typed. It needs no kit, no crictl and
- * no API. A pod's cgroup has "pod" and the pod's UID in its name, whatever the runtime, the driver and the version of cgroups. A kubelet
- * gives its static pods UIDs of 32 digits in a row (an MD5 sum); all others have dashes, or underscores where systemd names the cgroup. So
- * Calico's kube-controllers, Cilium's etcd or a tenant's control plane are not meant, whatever they are called.
+ * The line that sends a signal to exactly the processes of these static pods, on the node where it is typed.
+ * It needs no kit, no crictl and no API. A pod's cgroup has "pod" and the pod's UID in its name, whatever the
+ * runtime, the driver and the version of cgroups. A kubelet gives its static pods UIDs of 32 digits in a row
+ * (an MD5 sum); all others have dashes, or underscores where systemd names the cgroup. So Calico's
+ * kube-controllers, Cilium's etcd or a tenant's control plane are not meant, whatever they are called.
  */
 export function signalLine(signal: "STOP" | "CONT" | "TERM" | "KILL", names: readonly string[]): string {
   const programs = names.map((name) => name.slice(0, COMM)).join("|");
@@ -63,7 +76,10 @@ export function signalLine(signal: "STOP" | "CONT" | "TERM" | "KILL", names: rea
   return `for p in $(${pgrep}); do grep -qE "pod[0-9a-f]{32}" /proc/$p/cgroup && kill -${signal} $p; done || true`;
 }
 
-/** A line for root on another machine. Its shell reads the line once more, so one with quotes in it is a word here. */
+/**
+ * A line for root on another machine. Its shell reads the line once more, so one with quotes in it is a word
+ * here.
+ */
 export function onOther(name: string, line: string): string {
   return `${shell`ssh root@${name}`} ${/^[\w@%+=:,./ -]+$/.test(line) ? line : shellWord(line)}`;
 }

@@ -1,7 +1,7 @@
 /**
- * Ctrl-C, an ssh that drops (SIGHUP), and kill: what they do to a script that changes the node. Files are written without a pause, so a
- * signal never finds half of one; it comes between two of them, or while the script waits. The script then says what it leaves and ends.
- * Where it can go back, it does (`orUndo`).
+ * Ctrl-C, an ssh that drops (SIGHUP), and kill: what they do to a script that changes the node. Files are
+ * written without a pause, so a signal never finds half of one; it comes between two of them, or while the
+ * script waits. The script then says what it leaves and ends. Where it can go back, it does (`orUndo`).
  */
 import { Fail } from "./fail.ts";
 
@@ -44,16 +44,24 @@ const NAMES: Record<Signal, string> = {
   SIGQUIT: "Ctrl-\\ (SIGQUIT)",
 };
 
-/** A place between two changes. Errors: Fail where a signal has come meanwhile, and the caller brings back what was before. */
+/**
+ * A place between two changes. Errors: Fail where a signal has come meanwhile, and the caller brings back
+ * what was before.
+ */
 export function checkSignal() {
   if (pending) throw stoppedBy(pending, hintOfPending);
 }
 
 /**
- * Runs `work`. If it fails, or a signal comes meanwhile, `undo` brings back what was before; no signal disturbs that. A signal that came too
- * late for that is obeyed after it. `hint`: what is said where a signal has come. Errors: those of `work`, and of `undo`.
+ * Runs `work`. If it fails, or a signal comes meanwhile, `undo` brings back what was before; no signal
+ * disturbs that. A signal that came too late for that is obeyed after it. `hint`: what is said where a signal
+ * has come. Errors: those of `work`, and of `undo`.
  */
-export async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<unknown>, hint = BACK): Promise<T> {
+export async function orUndo<T>(
+  work: () => Promise<T>,
+  undo: () => Promise<unknown>,
+  hint = BACK,
+): Promise<T> {
   const [before, hintBefore] = [action, hintOfPending];
   hintOfPending = hint;
   if (before) {
@@ -86,7 +94,10 @@ export async function undisturbed<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Remembers what this run leaves half done if it ends now; `undefined` where that is mended. The end of a failed run says it. */
+/**
+ * Remembers what this run leaves half done if it ends now; `undefined` where that is mended. The end of a
+ * failed run says it.
+ */
 export function leaves(what: string, note: string | undefined) {
   if (note === undefined) left.delete(what);
   else left.set(what, note);

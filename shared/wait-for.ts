@@ -1,7 +1,7 @@
 /**
- * Waits: for a condition, a program or an answer, none of them without an end, and none silent. After ten seconds, and then every ten seconds, a
- * line says what is waited for, since when, until when at most, what the last probe said, and what to do: the operator sees that it is not stuck,
- * and need not wait in vain.
+ * Waits: for a condition, a program or an answer, none of them without an end, and none silent. After ten
+ * seconds, and then every ten seconds, a line says what is waited for, since when, until when at most, what
+ * the last probe said, and what to do: the operator sees that it is not stuck, and need not wait in vain.
  */
 import { Fail } from "./fail.ts";
 import { quoteUntrusted } from "./plain.ts";
@@ -21,17 +21,19 @@ export function scaledTimeout(milliseconds: number): number {
 const EASED_INTERVAL = 2000;
 
 /**
- * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run nothing was started, so there is
- * nothing to wait for: undefined. A long wait says what it waits for.
+ * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run
+ * nothing was started, so there is nothing to wait for: undefined. A long wait says what it waits for.
  *
- * With `easing` it asks less often the longer it takes, down to every two seconds: for waits of which there are many.
- * An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint. The last probe begins
- * when the time is over: so a wait in which this machine stood still, or whose clock was set, has looked all the same.
+ * With `easing` it asks less often the longer it takes, down to every two seconds: for waits of which there
+ * are many. An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over,
+ * followed by the hint. The last probe begins when the time is over: so a wait in which this machine stood
+ * still, or whose clock was set, has looked all the same.
  */
 export async function waitFor<T>(
   what: Words,
   probe: () => Promise<T | undefined | false> | T | undefined | false,
-  options: { seconds: number; easing?: boolean } & Pick<Waiting, "hint" | "every"> & Partial<Pick<Waiting, "say">>,
+  options: { seconds: number; easing?: boolean } & Pick<Waiting, "hint" | "every"> &
+    Partial<Pick<Waiting, "say">>,
 ): Promise<T | undefined> {
   if (mode.dryRun) {
     say(`would wait for: ${words(what)}`);
@@ -70,8 +72,8 @@ function toldAtEnd(what: string, began: number): Disposable {
 }
 
 /**
- * Does something that has a time limit of its own: a program, a long answer. It is as little silent as `waitFor`. `within`: it may be part of a
- * longer wait.
+ * Does something that has a time limit of its own: a program, a long answer. It is as little silent as
+ * `waitFor`. `within`: it may be part of a longer wait.
  */
 export async function sayWhile<T>(
   what: Words,
@@ -83,7 +85,10 @@ export async function sayWhile<T>(
   return await action();
 }
 
-/** The head or the body of a server's answer. Errors: Fail where it does not come; `from` names the server, `hint` the next command. */
+/**
+ * The head or the body of a server's answer. Errors: Fail where it does not come; `from` names the server,
+ * `hint` the next command.
+ */
 export async function answered<T>(asked: Promise<T>, from: string, hint: string): Promise<T> {
   try {
     return await sayWhile(`an answer from ${from}`, hint, () => asked, { within: true, every: 10 });
@@ -122,7 +127,9 @@ export interface Waiting {
   say: (line: string) => void;
 }
 
-/** Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero. */
+/**
+ * Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero.
+ */
 function patience(): number {
   return Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 }
@@ -139,7 +146,10 @@ const waits = new Set<Waiting>();
 let timer: ReturnType<typeof setInterval> | undefined;
 let quietUntil = 0;
 
-/** Begins to say for whom it waits; ends when it is disposed. A timer does it, because a single probe may take long. */
+/**
+ * Begins to say for whom it waits; ends when it is disposed. A timer does it, because a single probe may take
+ * long.
+ */
 function sayWhileWaiting(waiting: Waiting): Waiting & Disposable {
   const wait = { ...waiting, [Symbol.dispose]: () => forget(wait) };
   waits.add(wait);
@@ -158,7 +168,9 @@ function forget(wait: Waiting) {
 function sayWaits() {
   const now = Date.now();
   const outer = [...waits].filter(({ within }) => !within);
-  const long = (outer.length > 0 ? outer : [...waits]).filter(({ began, every = sayEvery() }) => now - began >= every * 1000);
+  const long = (outer.length > 0 ? outer : [...waits]).filter(
+    ({ began, every = sayEvery() }) => now - began >= every * 1000,
+  );
   if (long.length === 0 || now < quietUntil) return;
   quietUntil = now + Math.min(...long.map(({ every = sayEvery() }) => every)) * 1000;
   for (const wait of long.slice(0, LINES)) wait.say(lineOf(wait));

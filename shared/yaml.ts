@@ -1,9 +1,18 @@
 /**
- * YAML as Kubernetes reads it: sigs.k8s.io/yaml, and below it go.yaml.in/yaml/v2 (its resolve.go is the source of the table here). It is
- * neither YAML 1.1 nor 1.2: `on`, `y` and `1_000` are no strings, but `12:30:45` and `2026-01-01` are. What is written here is quoted where
- * either of these would see more than a string. Go reads a document's values as JSON; of two equal keys it takes the last one.
+ * YAML as Kubernetes reads it: sigs.k8s.io/yaml, and below it go.yaml.in/yaml/v2 (its resolve.go is the
+ * source of the table here). It is neither YAML 1.1 nor 1.2: `on`, `y` and `1_000` are no strings, but
+ * `12:30:45` and `2026-01-01` are. What is written here is quoted where either of these would see more than a
+ * string. Go reads a document's values as JSON; of two equal keys it takes the last one.
  */
-import { type ParseOptions, parse, parseAllDocuments, parseDocument, type ScalarTag, type SchemaOptions, stringify } from "yaml";
+import {
+  type ParseOptions,
+  parse,
+  parseAllDocuments,
+  parseDocument,
+  type ScalarTag,
+  type SchemaOptions,
+  stringify,
+} from "yaml";
 import { memo } from "./memo.ts";
 
 const tag = (name: string) => `tag:yaml.org,2002:${name}`;
@@ -44,7 +53,9 @@ const FLOATS: ScalarTag = {
   test: /^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|\.\d+(?:_\d+)*(?:e[-+]?\d+)?|(?=[-+\d])[-+]?_*(?:\._*\d[\d_]*|\d[\d_]*(?:\.[\d_]*)?)(?:e_*[-+]?_*\d[\d_]*)?)$/i,
   resolve: (text) => {
     if (/[a-z]{3}$/i.test(text))
-      return text.endsWith("n") || text.endsWith("N") ? Number.NaN : Number(`${text[0]}Infinity`.replace(".", ""));
+      return text.endsWith("n") || text.endsWith("N")
+        ? Number.NaN
+        : Number(`${text[0]}Infinity`.replace(".", ""));
     const number = Number(text.replaceAll("_", ""));
     return Number.isFinite(number) ? number : text;
   },
@@ -53,14 +64,21 @@ const FLOATS: ScalarTag = {
 /** To Go line breaks, a mark of byte order, or refused (readerc.go): only an escape keeps these letters. */
 const ESCAPED = /[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]/g;
 
-/** The library's own strings, but in quotes, on one line, where Go loses a letter, or the blanks before the first line. */
+/**
+ * The library's own strings, but in quotes, on one line, where Go loses a letter, or the blanks before the
+ * first line.
+ */
 function quoting(strings: ScalarTag): ScalarTag {
   return {
     ...strings,
     stringify: (item, ...rest) => {
       const text = String(item.value);
-      if (text.search(ESCAPED) < 0 && !/^[ \t\n].*\n|^\n/s.test(text)) return strings.stringify!(item, ...rest);
-      return JSON.stringify(text).replaceAll(ESCAPED, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+      if (text.search(ESCAPED) < 0 && !/^[ \t\n].*\n|^\n/s.test(text))
+        return strings.stringify!(item, ...rest);
+      return JSON.stringify(text).replaceAll(
+        ESCAPED,
+        (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`,
+      );
     },
   };
 }
@@ -76,15 +94,17 @@ const READ: SchemaOptions & ParseOptions = {
 const WRITE: SchemaOptions = {
   schema: "failsafe",
   customTags: (failsafe) => [
-    ...failsafe.map((one) => (typeof one === "object" && one.tag === tag("str") ? quoting(one as ScalarTag) : one)),
+    ...failsafe.map((one) =>
+      typeof one === "object" && one.tag === tag("str") ? quoting(one as ScalarTag) : one,
+    ),
     ...SCALARS,
   ],
   compat: ["merge", "timestamp", "intTime", "floatTime"],
 };
 
 /**
- * The only document of a text. Errors: YAMLParseError, ReferenceError (an alias to nothing, or too many), RangeError (too deep). Of a text
- * that is cut off: what there is of it.
+ * The only document of a text. Errors: YAMLParseError, ReferenceError (an alias to nothing, or too many),
+ * RangeError (too deep). Of a text that is cut off: what there is of it.
  */
 export function readYaml(text: string, { cut = false } = {}): unknown {
   if (cut) return parse(text, { ...READ, logLevel: "silent" });

@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * `npm test`: every check, the quick ones first. All of them run, also after a red one; the last line is the verdict. `npm run ok` and others
- * run a part of it. The soaks take an hour, and are no part of `npm test`, but for a sample.
+ * `npm test`: every check, the quick ones first. All of them run, also after a red one; the last line is the
+ * verdict. `npm run ok` and others run a part of it. The soaks take an hour, and are no part of `npm test`,
+ * but for a sample.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
@@ -28,8 +29,9 @@ Exit codes: 0 all passed · 1 some failed`;
 const OPTIONS = { only: { type: "string" }, help: { type: "boolean" } } as const;
 
 /**
- * When a check runs. First those of `ok`, `scripts`, and `before the lab`, one after the other; then at the same time those `in the lab`, one
- * after the other as there is one lab, and those `beside the lab`, with the CPU that the lab leaves them.
+ * When a check runs. First those of `ok`, `scripts`, and `before the lab`, one after the other; then at the
+ * same time those `in the lab`, one after the other as there is one lab, and those `beside the lab`, with the
+ * CPU that the lab leaves them.
  */
 type Runs = "ok" | "scripts" | "soak" | "before the lab" | "in the lab" | "beside the lab";
 
@@ -52,8 +54,8 @@ interface Count {
 }
 
 /**
- * Test files at a time: most of them wait for a script most of the time, so twice as many as cores keep the cores busy. Each process keeps its
- * modules from file to file, as a plain `bun test` does.
+ * Test files at a time: most of them wait for a script most of the time, so twice as many as cores keep the
+ * cores busy. Each process keeps its modules from file to file, as a plain `bun test` does.
  */
 const TEST_FILES = 2 * availableParallelism();
 
@@ -66,7 +68,10 @@ const NICE = ["nice", "-n", "10"];
 const HOME = resolve(import.meta.dir, "..");
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 
-/** The folder says when a test runs: whole scripts and kits are in these two, soaks in one of their own, and all others run in process. */
+/**
+ * The folder says when a test runs: whole scripts and kits are in these two, soaks in one of their own, and
+ * all others run in process.
+ */
 const SCRIPTS = /^test\/(scripts|kit)\//;
 const SOAKS = /^test\/soak\//;
 const FILES = [...new Glob("test/**/*.test.ts").scanSync(HOME)].sort();
@@ -75,7 +80,9 @@ const TESTS = {
   scripts: FILES.filter((path) => SCRIPTS.test(path)),
   soaks: FILES.filter((path) => SOAKS.test(path)),
   /** Soaks that can be short. */
-  sampled: FILES.filter((path) => SOAKS.test(path) && readFileSync(join(HOME, path), "utf8").includes('from "./sample.ts"')),
+  sampled: FILES.filter(
+    (path) => SOAKS.test(path) && readFileSync(join(HOME, path), "utf8").includes('from "./sample.ts"'),
+  ),
 };
 
 /** Of those beside the lab the longest come first. */
@@ -111,7 +118,9 @@ const CHECKS: Check[] = [
 async function main() {
   const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true });
   if (values.help) return console.log(USAGE);
-  const chosen = CHECKS.filter(({ name, runs }) => isAsked(runs, positionals[0]) && name.includes(values.only ?? ""));
+  const chosen = CHECKS.filter(
+    ({ name, runs }) => isAsked(runs, positionals[0]) && name.includes(values.only ?? ""),
+  );
   for (const { name, command } of chosen.filter((check) => !isPossible(check)))
     console.log(
       `=== ${name}: not run, its programs are not built here. To build them, and run it: ./bunw ${command.slice(0, 3).join(" ")}`,
@@ -125,7 +134,10 @@ async function main() {
         const count = await runCheck(check);
         total.passed += count.passed;
         total.failed += count.failed;
-        if (count.failed > 0) total.red.push(...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]));
+        if (count.failed > 0)
+          total.red.push(
+            ...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]),
+          );
       },
     );
   for (const which of ["ok", "scripts", "soak", "before the lab"] as const) await runAll(which);
@@ -146,8 +158,8 @@ function isPossible({ built = [] }: Check): boolean {
 }
 
 /**
- * Shows the check's output at once, or whole at its end where it runs beside another one, and says that the check still runs when it prints
- * nothing for a while.
+ * Shows the check's output at once, or whole at its end where it runs beside another one, and says that the
+ * check still runs when it prints nothing for a while.
  */
 async function runCheck({ name, command, count, runs, env }: Check): Promise<Count> {
   const isBeside = runs === "beside the lab";
@@ -159,7 +171,9 @@ async function runCheck({ name, command, count, runs, env }: Check): Promise<Cou
   let output = "";
   let lastSaid = Date.now();
   const pass = async (stream: ReadableStream<Uint8Array>) => {
-    for await (const chunk of stream.pipeThrough(new TextDecoderStream() as never) as ReadableStream<string>) {
+    for await (const chunk of stream.pipeThrough(
+      new TextDecoderStream() as never,
+    ) as ReadableStream<string>) {
       output += chunk;
       if (isBeside) continue;
       lastSaid = Date.now();
@@ -167,13 +181,19 @@ async function runCheck({ name, command, count, runs, env }: Check): Promise<Cou
     }
   };
   const pulse = setInterval(() => {
-    if (Date.now() - lastSaid > QUIET) console.log(`... ${name}: ${Math.round((Date.now() - began) / 1000)} s`);
+    if (Date.now() - lastSaid > QUIET)
+      console.log(`... ${name}: ${Math.round((Date.now() - began) / 1000)} s`);
   }, QUIET);
   const [exitCode] = await Promise.all([child.exited, pass(child.stdout), pass(child.stderr)]);
   clearInterval(pulse);
   if (isBeside) console.log(`\n=== ${name}\n${output.trimEnd()}`);
-  const result = count?.(output, exitCode) ?? { passed: exitCode === 0 ? 1 : 0, failed: exitCode === 0 ? 0 : 1 };
-  console.log(`=== ${name}: ${result.passed} passed, ${result.failed} failed, ${((Date.now() - began) / 1000).toFixed(1)} s`);
+  const result = count?.(output, exitCode) ?? {
+    passed: exitCode === 0 ? 1 : 0,
+    failed: exitCode === 0 ? 0 : 1,
+  };
+  console.log(
+    `=== ${name}: ${result.passed} passed, ${result.failed} failed, ${((Date.now() - began) / 1000).toFixed(1)} s`,
+  );
   return result;
 }
 
@@ -181,7 +201,13 @@ async function runCheck({ name, command, count, runs, env }: Check): Promise<Cou
 const QUIET = 30_000;
 
 function bunTest(files: readonly string[]): string[] {
-  return ["test", `--parallel=${TEST_FILES}`, "--no-isolate", "--timeout=300000", ...files.map((path) => `./${path}`)];
+  return [
+    "test",
+    `--parallel=${TEST_FILES}`,
+    "--no-isolate",
+    "--timeout=300000",
+    ...files.map((path) => `./${path}`),
+  ];
 }
 
 /** Bun's own figures. A file that cannot be loaded is a failure, too, and so are missing figures. */
@@ -196,7 +222,10 @@ function countTests(output: string, exitCode: number): Count {
   return { passed: figure("pass"), failed, red: [...red.values()] };
 }
 
-/** The lines that Bun printed of a test's error, before its name, without the source: CI keeps only the end of what we print. */
+/**
+ * The lines that Bun printed of a test's error, before its name, without the source: CI keeps only the end of
+ * what we print.
+ */
 function errorBefore(output: string): string[] {
   const lines = output.slice(-5000).trimEnd().split("\n");
   const ended = lines.findLastIndex((line) => /^\((pass|fail|skip)\)|\.test\.ts:$/.test(line));
@@ -209,11 +238,25 @@ function errorBefore(output: string): string[] {
 /** `ok: …` and `not ok: …`, one line each. A check that stops before its end is a failure, too. */
 function countLines(output: string, exitCode: number): Count {
   const red = [...output.matchAll(/^not ok: (.+)$/gm)].map((match) => match[1]!);
-  return { passed: output.match(/^ok: /gm)?.length ?? 0, failed: Math.max(red.length, exitCode === 0 ? 0 : 1), red };
+  return {
+    passed: output.match(/^ok: /gm)?.length ?? 0,
+    failed: Math.max(red.length, exitCode === 0 ? 0 : 1),
+    red,
+  };
 }
 
 function rehearsal(scenario: string, follow = "plan") {
-  return ["test/lab/rehearse.ts", "--scenario", scenario, "--follow", follow, "--json", record(scenario), "--html", "rehearsal.html"];
+  return [
+    "test/lab/rehearse.ts",
+    "--scenario",
+    scenario,
+    "--follow",
+    follow,
+    "--json",
+    record(scenario),
+    "--html",
+    "rehearsal.html",
+  ];
 }
 
 function record(scenario: string) {
@@ -223,7 +266,8 @@ function record(scenario: string) {
 /** Each check of the rehearsal counts. A rehearsal without a record is one failure. */
 function countChecks(scenario: string) {
   return (_: string, exitCode: number): Count => {
-    if (!existsSync(record(scenario))) return { passed: 0, failed: 1, red: [`stopped with exit code ${exitCode}`] };
+    if (!existsSync(record(scenario)))
+      return { passed: 0, failed: 1, red: [`stopped with exit code ${exitCode}`] };
     const { checks } = JSON.parse(readFileSync(record(scenario), "utf8")) as Rehearsal;
     const red = checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail}`);
     return { passed: checks.length - red.length, failed: Math.max(red.length, exitCode === 0 ? 0 : 1), red };

@@ -1,6 +1,7 @@
 /**
- * Loaded before the first test of a process (bunfig.toml): tests start without a node. Otherwise one that forgets to choose a root, or runs on
- * after its time limit, would read and write this machine's own /etc/kubernetes.
+ * Loaded before the first test of a process (bunfig.toml): tests start without a node. Otherwise one that
+ * forgets to choose a root, or runs on after its time limit, would read and write this machine's own
+ * /etc/kubernetes.
  */
 import { leaveNode } from "./pretend/no-node.ts";
 

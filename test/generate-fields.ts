@@ -68,7 +68,10 @@ function download(module: string) {
     stdout: "pipe",
     stderr: "inherit",
   });
-  if (!go.success) throw new Fail(`Cannot download "${module}@${VERSION}"`, { hint: "install Go, then run this generator again" });
+  if (!go.success)
+    throw new Fail(`Cannot download "${module}@${VERSION}"`, {
+      hint: "install Go, then run this generator again",
+    });
   return (JSON.parse(go.stdout.toString()) as { Dir: string }).Dir;
 }
 
@@ -80,7 +83,11 @@ function readTags(source: string) {
     for (const [, type, json, options, number] of body!.matchAll(
       /^\s+(?:\w+\s+)?(\S+)\s+`json:"([^",]*)([^"]*)".*?protobuf:"\w+,(\d+)/gm,
     )) {
-      tags.set(Number(number), { json: json!, pointer: type!.startsWith("*"), inline: options!.includes("inline") || json === "" });
+      tags.set(Number(number), {
+        json: json!,
+        pointer: type!.startsWith("*"),
+        inline: options!.includes("inline") || json === "",
+      });
     }
     structs.set(name!, tags);
   }
@@ -91,10 +98,21 @@ function readMessages(source: string, structs: ReturnType<typeof readTags>) {
   const messages = new Map<string, Field[]>();
   for (const [, message, body] of source.matchAll(/^message (\w+) \{\n(.*?)^\}/gms)) {
     const fields: Field[] = [];
-    for (const [, label, type, number] of body!.matchAll(/^ {2}(optional|repeated|map<string,) ?([\w.]+)>? \w+ = (\d+);/gm)) {
+    for (const [, label, type, number] of body!.matchAll(
+      /^ {2}(optional|repeated|map<string,) ?([\w.]+)>? \w+ = (\d+);/gm,
+    )) {
       const tag = structs.get(message!)?.get(Number(number));
       const base = type!.split(".").at(-1)!;
-      const mark = label === "repeated" ? "[]" : label === "optional" ? (tag?.pointer ? "?" : tag?.inline ? "^" : "") : "{}";
+      const mark =
+        label === "repeated"
+          ? "[]"
+          : label === "optional"
+            ? tag?.pointer
+              ? "?"
+              : tag?.inline
+                ? "^"
+                : ""
+            : "{}";
       fields.push({ number: Number(number), name: tag?.json || "-", type: SCALARS[base] ?? base, mark });
     }
     messages.set(message!, fields);
@@ -107,7 +125,8 @@ function reachable(messages: Map<string, Field[]>) {
   const names = [...ROOTS];
   for (const name of names) {
     for (const field of messages.get(name) ?? missing(name)) {
-      if (field.name === "-" && field.mark !== "^") throw new Error(`types.go has no JSON name for ${name}.${field.number}`);
+      if (field.name === "-" && field.mark !== "^")
+        throw new Error(`types.go has no JSON name for ${name}.${field.number}`);
       if (!Object.values(SCALARS).includes(field.type) && !names.includes(field.type)) names.push(field.type);
     }
   }

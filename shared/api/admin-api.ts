@@ -1,4 +1,7 @@
-/** The API, used as admin: at this node's own API server, and at the cluster's endpoint, which everybody else uses. */
+/**
+ * The API, used as admin: at this node's own API server, and at the cluster's endpoint, which everybody else
+ * uses.
+ */
 import { Fail, failOf, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { withSelinux } from "../files/selinux.ts";
@@ -15,23 +18,31 @@ export const ADMIN_CONF = "/etc/kubernetes/admin.conf";
 const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
 
 /**
- * A client with admin.conf, even if the API does not answer. Where that runs a program or the like, it stays as it is, and the client has a
- * certificate of its own. Errors: Fail if admin.conf is not there (part 2 writes it), or unreadable;
- * Refused where the CA's key is not here for that.
+ * A client with admin.conf, even if the API does not answer. Where that runs a program or the like, it stays
+ * as it is, and the client has a certificate of its own. Errors: Fail if admin.conf is not there (part 2
+ * writes it), or unreadable; Refused where the CA's key is not here for that.
  */
 export async function adminClient(facts: ClusterFacts, server = localServer(facts)): Promise<KubeApi> {
   const admin = readKubeconfig(ADMIN_CONF);
-  if (!admin) throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
-  if (!admin.signsInBy || admin.token) return KubeApi.from({ ...admin, caPem: `${admin.caPem}\n${facts.shown ?? ""}` }, server);
+  if (!admin)
+    throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+  if (!admin.signsInBy || admin.token)
+    return KubeApi.from({ ...admin, caPem: `${admin.caPem}\n${facts.shown ?? ""}` }, server);
   const own = await superUser(facts, server);
   if (own) return own;
   const key = keyPath(certRow("ca"), facts.certificatesDir);
-  throw new Refused(`${ADMIN_CONF} signs in by ${admin.signsInBy}, and "${key}" is not here to sign a certificate for this kit`, {
-    hint: "nothing was changed. Put it here for the time of the repair, then run this again",
-  });
+  throw new Refused(
+    `${ADMIN_CONF} signs in by ${admin.signsInBy}, and "${key}" is not here to sign a certificate for this kit`,
+    {
+      hint: "nothing was changed. Put it here for the time of the repair, then run this again",
+    },
+  );
 }
 
-/** A client with a certificate of system:masters that is only in memory, and valid for an hour; undefined where ca.key is not here to sign it. */
+/**
+ * A client with a certificate of system:masters that is only in memory, and valid for an hour; undefined
+ * where ca.key is not here to sign it.
+ */
 export async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi | undefined> {
   const key = readText(keyPath(certRow("ca"), facts.certificatesDir));
   if (!key) return undefined;
@@ -41,14 +52,23 @@ export async function superUser(facts: ClusterFacts, server: string): Promise<Ku
   return new KubeApi({ server, ca: `${cert}\n${facts.shown ?? ""}`, ...pair });
 }
 
-/** The same, once this node's API is ready: a node that has just booted takes a moment. Errors: as `adminClient` and `apiReady`. */
+/**
+ * The same, once this node's API is ready: a node that has just booted takes a moment. Errors: as
+ * `adminClient` and `apiReady`.
+ */
 export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<KubeApi> {
   const api = await adminClient(facts);
-  await apiReady(api, { seconds: 90, hint: `${CONTAINER}; or part 2 again: ./bunw scripts/02-control-plane.ts` });
+  await apiReady(api, {
+    seconds: 90,
+    hint: `${CONTAINER}; or part 2 again: ./bunw scripts/02-control-plane.ts`,
+  });
   return api;
 }
 
-/** Waits until an API server is ready; the default hint is for this node's own. Errors: Fail if it is not ready in time. */
+/**
+ * Waits until an API server is ready; the default hint is for this node's own. Errors: Fail if it is not
+ * ready in time.
+ */
 export async function apiReady(api: KubeApi, { seconds, hint }: { seconds: number; hint?: string }) {
   await waitFor(`${api.server}/readyz`, () => api.ready(), {
     seconds,
@@ -62,14 +82,19 @@ interface OwnApi {
 }
 
 /**
- * Waits until this node's API server is ready. Errors: Fail if it is not; Refused where nothing of it was `changed` and it runs: that it says
- * no is another thing than that it does not start.
+ * Waits until this node's API server is ready. Errors: Fail if it is not; Refused where nothing of it was
+ * `changed` and it runs: that it says no is another thing than that it does not start.
  */
-export async function ownApiReady(api: KubeApi, { facts, cluster }: OwnApi, { changed }: { changed: boolean }) {
+export async function ownApiReady(
+  api: KubeApi,
+  { facts, cluster }: OwnApi,
+  { changed }: { changed: boolean },
+) {
   const fail = await failOf(() => apiReady(api, { seconds: 180 }));
   if (!fail) return;
   const [served] = await Promise.allSettled([servedPem(facts.advertiseAddress, facts.bindPort)]);
-  const isOurs = served.status === "fulfilled" && isServerOf(served.value, facts.advertiseAddress, cluster.oldCaPem);
+  const isOurs =
+    served.status === "fulfilled" && isServerOf(served.value, facts.advertiseAddress, cluster.oldCaPem);
   throw changed || !isOurs
     ? fail
     : new Refused(`kube-apiserver runs here, its files are sound, and it is not ready: ${fail.message}`, {
@@ -78,8 +103,8 @@ export async function ownApiReady(api: KubeApi, { facts, cluster }: OwnApi, { ch
 }
 
 /**
- * Says whether the cluster's endpoint is ready: kubelets, pods and people use it. That it does not answer us stops nothing: a balancer may
- * need more control plane nodes, or be one that this node does not reach.
+ * Says whether the cluster's endpoint is ready: kubelets, pods and people use it. That it does not answer us
+ * stops nothing: a balancer may need more control plane nodes, or be one that this node does not reach.
  */
 export async function sayEndpointReady(facts: ClusterFacts) {
   const api = await adminClient(facts, clusterServer(facts));
@@ -87,5 +112,7 @@ export async function sayEndpointReady(facts: ClusterFacts) {
   const late = await failOf(() => apiReady(api, { seconds: 20, hint }));
   say(late ? `warning: ${late.message}; ${hint}` : `${api.server}: ready`);
   const isAway = late && readKubeconfig(ADMIN_CONF)!.server === api.server;
-  say(`kubectl${isAway ? ` --server ${localServer(facts)}` : ""} works here: export KUBECONFIG=${ADMIN_CONF}`);
+  say(
+    `kubectl${isAway ? ` --server ${localServer(facts)}` : ""} works here: export KUBECONFIG=${ADMIN_CONF}`,
+  );
 }

@@ -1,4 +1,7 @@
-/** Answers of the API server, or of whatever else answers: their bodies; and how the API says no: its errors, their hints, the webhook that does not answer. */
+/**
+ * Answers of the API server, or of whatever else answers: their bodies; and how the API says no: its errors,
+ * their hints, the webhook that does not answer.
+ */
 import { Fail } from "../fail.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { quoteUntrusted } from "../plain.ts";
@@ -6,13 +9,17 @@ import { quoteUntrusted } from "../plain.ts";
 /** The hint where the API server answers, and is in trouble; and the one where it does not answer. */
 export const IS_IT_WELL =
   "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done";
-export const NO_ANSWER_HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
+export const NO_ANSWER_HINT =
+  "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
 
 const FAILED_CALL = /failed calling webhook "([^"]+)"/;
 const DEAF_HINT =
   "this webhook does not answer: do its pods run? kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations. To go on unchecked (its failurePolicy: Ignore) is your decision. Then run this script again";
 
-/** The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short line. */
+/**
+ * The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short
+ * line.
+ */
 export class ApiError extends Fail {
   readonly status: number;
 
@@ -22,14 +29,17 @@ export class ApiError extends Fail {
   }
 }
 
-/** The webhook that the API server could not call, by the error with which it refuses (apiserver pkg/util/webhook/error.go); undefined: another. */
+/**
+ * The webhook that the API server could not call, by the error with which it refuses (apiserver
+ * pkg/util/webhook/error.go); undefined: another.
+ */
 export function deafWebhook(err: unknown): string | undefined {
   return err instanceof ApiError ? FAILED_CALL.exec(err.message)?.[1] : undefined;
 }
 
 /**
- * Not as it is: a policy, a quota or a size forbids it, it is immutable, or somebody else always writes first. What users of one namespace
- * can bring about says nothing of the others.
+ * Not as it is: a policy, a quota or a size forbids it, it is immutable, or somebody else always writes
+ * first. What users of one namespace can bring about says nothing of the others.
  */
 const REFUSED = [400, 403, 409, 413, 422];
 
@@ -38,8 +48,14 @@ export function refusalOfOne(err: unknown): ApiError | undefined {
   return err instanceof ApiError && REFUSED.includes(err.status) ? err : undefined;
 }
 
-/** What the API gives; undefined where it refuses with one of these: 404, it is gone; 409, somebody else was faster. Errors: as `ask`. */
-export async function unlessRefused<T>(statuses: readonly number[], ask: () => Promise<T>): Promise<T | undefined> {
+/**
+ * What the API gives; undefined where it refuses with one of these: 404, it is gone; 409, somebody else was
+ * faster. Errors: as `ask`.
+ */
+export async function unlessRefused<T>(
+  statuses: readonly number[],
+  ask: () => Promise<T>,
+): Promise<T | undefined> {
   try {
     return await ask();
   } catch (err) {
@@ -80,7 +96,10 @@ export function parsed(text: string, server: string): unknown {
   }
 }
 
-/** The API's own sentence; of the page of its health checks what fails; if it is another server: its whole answer. */
+/**
+ * The API's own sentence; of the page of its health checks what fails; if it is another server: its whole
+ * answer.
+ */
 function statusMessage(text: string): string | undefined {
   const failing = [...text.matchAll(/^\[-\](.+)$/gm)].map(([, check]) => check);
   if (failing.length > 0) return `not ready: ${failing.join(", ")}`;

@@ -1,7 +1,7 @@
 /**
- * How workers get in (k8s.io/cluster-bootstrap): a bootstrap token for each (a Secret, which says for which node), and a ClusterRoleBinding: its
- * holders may ask for a certificate. Their group is the kit's own, not kubeadm's, so no rule of the cluster approves their CSRs. `closeJoining`
- * removes all.
+ * How workers get in (k8s.io/cluster-bootstrap): a bootstrap token for each (a Secret, which says for which
+ * node), and a ClusterRoleBinding: its holders may ask for a certificate. Their group is the kit's own, not
+ * kubeadm's, so no rule of the cluster approves their CSRs. `closeJoining` removes all.
  */
 import { randomInt } from "node:crypto";
 import { Fail } from "../fail.ts";
@@ -35,8 +35,9 @@ const BINDING = { name: "kube-pki-repair:kubelet-bootstrap", role: "system:node-
 type Secret = KubeObject & { type?: string; data?: Record<string, string> };
 
 /**
- * Makes a token for each of these nodes, and returns them, `id.secret`, by node; former ones are revoked. Their holders can authenticate, but they
- * do not sign cluster-info. They expire after two hours. Errors: Fail if a rule of the cluster would approve every CSR of their holders.
+ * Makes a token for each of these nodes, and returns them, `id.secret`, by node; former ones are revoked.
+ * Their holders can authenticate, but they do not sign cluster-info. They expire after two hours. Errors:
+ * Fail if a rule of the cluster would approve every CSR of their holders.
  */
 export async function openJoining(api: KubeApi, nodes: readonly string[]): Promise<Map<string, string>> {
   await refuseAutoApproval(api, userOf(letters(6)));
@@ -76,10 +77,16 @@ export async function closeJoining(api: KubeApi) {
 
 /** Whether something of `openJoining` is still there. */
 export async function joiningIsOpen(api: KubeApi): Promise<boolean> {
-  return (await ourSecrets(api)).length > 0 || (await api.find(`${RBAC}/clusterrolebindings/${BINDING.name}`)) !== undefined;
+  return (
+    (await ourSecrets(api)).length > 0 ||
+    (await api.find(`${RBAC}/clusterrolebindings/${BINDING.name}`)) !== undefined
+  );
 }
 
-/** The users, `system:bootstrap:ID`, as whom the API server knows the holders of the kit's valid tokens; by each its node, or ANY_WORKER. */
+/**
+ * The users, `system:bootstrap:ID`, as whom the API server knows the holders of the kit's valid tokens; by
+ * each its node, or ANY_WORKER.
+ */
 export async function tokenUsers(api: KubeApi): Promise<Map<string, string>> {
   return new Map((await ourSecrets(api)).flatMap(valid));
 }
@@ -87,14 +94,19 @@ export async function tokenUsers(api: KubeApi): Promise<Map<string, string>> {
 /** Whether this user's token is still a valid one of the kit: one request, however many tokens there are. */
 export async function isTokenUser(api: KubeApi, user: string): Promise<boolean> {
   const id = user.slice(USER.length);
-  const secret = user === userOf(id) && /^[a-z0-9]{6}$/.test(id) ? await api.find<Secret>(`${SECRETS}/bootstrap-token-${id}`) : undefined;
+  const secret =
+    user === userOf(id) && /^[a-z0-9]{6}$/.test(id)
+      ? await api.find<Secret>(`${SECRETS}/bootstrap-token-${id}`)
+      : undefined;
   return secret !== undefined && secret.type === TYPE && valid(secret).length > 0;
 }
 
 function valid({ metadata, data }: Secret): [string, string][] {
   const node = nodeOf(textOf(data?.description));
   const expires = new Date(textOf(data?.expiration));
-  return node !== undefined && expires.getTime() > Date.now() ? [[userOf(metadata.name.replace(/^bootstrap-token-/, "")), node]] : [];
+  return node !== undefined && expires.getTime() > Date.now()
+    ? [[userOf(metadata.name.replace(/^bootstrap-token-/, "")), node]]
+    : [];
 }
 
 /** Undefined: no token of the kit. */
@@ -106,7 +118,8 @@ function nodeOf(description: string): string | undefined {
 async function revokeTokens(api: KubeApi): Promise<number> {
   const ours = await ourSecrets(api);
   const revoke = ({ metadata }: Secret) => remove(api, `${SECRETS}/${metadata.name}`);
-  if (ours.length > FEW) await act(`${ours.length} bootstrap tokens: revoked`, () => inParallel(ours, WRITES, revoke));
+  if (ours.length > FEW)
+    await act(`${ours.length} bootstrap tokens: revoked`, () => inParallel(ours, WRITES, revoke));
   else for (const one of ours) await act(`${one.metadata.name}: revoked`, () => revoke(one));
   return ours.length;
 }
@@ -116,19 +129,33 @@ async function ourSecrets(api: KubeApi): Promise<Secret[]> {
   return secrets.filter(({ data }) => nodeOf(textOf(data?.description)) !== undefined);
 }
 
-/** The controller-manager approves a CSR if its maker may "create" the subresource nodeclient. It asks the API server the same question. */
+/**
+ * The controller-manager approves a CSR if its maker may "create" the subresource nodeclient. It asks the API
+ * server the same question.
+ */
 async function refuseAutoApproval(api: KubeApi, user: string) {
   const spec = {
     user,
     groups: ["system:bootstrappers", TOKEN_GROUP, "system:authenticated"],
-    resourceAttributes: { group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "nodeclient", verb: "create" },
+    resourceAttributes: {
+      group: "certificates.k8s.io",
+      resource: "certificatesigningrequests",
+      subresource: "nodeclient",
+      verb: "create",
+    },
   };
   const review = { apiVersion: "authorization.k8s.io/v1", kind: "SubjectAccessReview", spec };
-  const answer = await api.create<{ status?: { allowed?: boolean } }>("/apis/authorization.k8s.io/v1/subjectaccessreviews", review);
+  const answer = await api.create<{ status?: { allowed?: boolean } }>(
+    "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+    review,
+  );
   if (!answer.status?.allowed) return;
-  throw new Fail(`A rule of this cluster approves every node's certificate for the holder of any bootstrap token ("${user}")`, {
-    hint: "kubectl get clusterrolebindings -o wide | grep nodeclient: remove the group system:bootstrappers or system:authenticated from that binding until close is done; then run this again",
-  });
+  throw new Fail(
+    `A rule of this cluster approves every node's certificate for the holder of any bootstrap token ("${user}")`,
+    {
+      hint: "kubectl get clusterrolebindings -o wide | grep nodeclient: remove the group system:bootstrappers or system:authenticated from that binding until close is done; then run this again",
+    },
+  );
 }
 
 /** Another control plane node may run close in the same moment. */

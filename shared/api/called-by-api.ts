@@ -1,6 +1,7 @@
 /**
- * What the API server itself calls: admission webhooks and aggregated APIs. While a webhook with failurePolicy Fail does not answer, the API
- * refuses what the webhook would have looked at: new pods, ConfigMaps, Secrets, Leases. Its error names the webhook.
+ * What the API server itself calls: admission webhooks and aggregated APIs. While a webhook with
+ * failurePolicy Fail does not answer, the API refuses what the webhook would have looked at: new pods,
+ * ConfigMaps, Secrets, Leases. Its error names the webhook.
  */
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
@@ -28,13 +29,18 @@ export async function calledByApi(api: ApiReader) {
     (await api.list<Called>(`/apis/${path}`)).map(({ metadata, webhooks = [], spec }) => ({
       name: `${kind} ${metadata.name}`,
       webhooks: webhooks.map(({ name }) => name),
-      clients: [spec, ...webhooks.map(({ clientConfig }) => clientConfig)].filter((client) => client !== undefined),
+      clients: [spec, ...webhooks.map(({ clientConfig }) => clientConfig)].filter(
+        (client) => client !== undefined,
+      ),
     })),
   );
   return (await Promise.all(found)).flat();
 }
 
-/** The API refuses something because this webhook does not answer. It may be possible again when the webhook's pods are well. */
+/**
+ * The API refuses something because this webhook does not answer. It may be possible again when the webhook's
+ * pods are well.
+ */
 export class DeafWebhook extends Fail {
   readonly webhook: string;
 
@@ -59,7 +65,10 @@ export async function pastWebhooks<T>(api: KubeApi, action: () => Promise<T>): P
   }
 }
 
-/** Where it is configured, where its pods are, and how it can be made to be passed over: that is the operator's decision. */
+/**
+ * Where it is configured, where its pods are, and how it can be made to be passed over: that is the
+ * operator's decision.
+ */
 async function howToBypassWebhook(api: KubeApi, webhook: string): Promise<string> {
   // a kubelet's own client may not read them
   const called = (await unlessRefused([403], () => calledByApi(api))) ?? [];
@@ -67,8 +76,12 @@ async function howToBypassWebhook(api: KubeApi, webhook: string): Promise<string
   if (!found) return "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations";
   const index = found.webhooks.indexOf(webhook);
   const service = found.clients[index]?.service;
-  const look = service ? `its pods serve ${service.namespace}/${service.name}: ${shell`kubectl -n ${service.namespace} get pods`}. ` : "";
+  const look = service
+    ? `its pods serve ${service.namespace}/${service.name}: ${shell`kubectl -n ${service.namespace} get pods`}. `
+    : "";
   const [kind, name] = found.name.split(" ") as [string, string];
-  const patch = JSON.stringify([{ op: "replace", path: `/webhooks/${index}/failurePolicy`, value: "Ignore" }]);
+  const patch = JSON.stringify([
+    { op: "replace", path: `/webhooks/${index}/failurePolicy`, value: "Ignore" },
+  ]);
   return `${look}If they do not come back, it is your decision to go on unchecked: ${shell`kubectl patch --type=json --patch ${patch} ${kind.toLowerCase()} ${name}`}, this script again, then the same with "Fail"`;
 }

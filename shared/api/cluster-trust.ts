@@ -1,6 +1,6 @@
 /**
- * Objects in which the cluster keeps its CAs, and the bindings that an administrator needs. Nobody else rewrites them when a CA changes
- * (kubeadm's bootstraptoken/clusterinfo).
+ * Objects in which the cluster keeps its CAs, and the bindings that an administrator needs. Nobody else
+ * rewrites them when a CA changes (kubeadm's bootstraptoken/clusterinfo).
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -32,7 +32,10 @@ const CLUSTER_ADMINS: Binding = {
   subject: { kind: "Group", name: "kubeadm:cluster-admins" },
 };
 
-/** The API server needs it to reach kubelets if its certificate has no group; upgrades of kubeadm forgot it (kubernetes/kubeadm#3310). */
+/**
+ * The API server needs it to reach kubelets if its certificate has no group; upgrades of kubeadm forgot it
+ * (kubernetes/kubeadm#3310).
+ */
 const KUBELET_CLIENT: Binding = {
   name: KUBELET_CLIENT_BINDING,
   role: "system:kubelet-api-admin",
@@ -40,11 +43,13 @@ const KUBELET_CLIENT: Binding = {
 };
 
 /**
- * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone, it is made with a certificate
- * of system:masters that is only in memory, and valid for an hour.
+ * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone,
+ * it is made with a certificate of system:masters that is only in memory, and valid for an hour.
  */
 export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: KubeApi) {
-  const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
+  const kubeletClient = certInfo(
+    readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!,
+  );
   const isKubeadms = readKubeconfig(ADMIN_CONF)?.signsInBy === undefined;
   const rows = [
     ...(minorOf(facts.kubernetesVersion) >= 29 && isKubeadms ? [CLUSTER_ADMINS] : []),
@@ -57,16 +62,19 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
     say("admin.conf: its group has no rights yet, its binding is made with a certificate of system:masters");
     const own = await superUser(facts, api.server);
     if (!own)
-      throw new Fail("admin.conf has no rights, and ca.key is not here to sign a certificate for a user that has", {
-        hint: "put ca.key here for the time of the repair, then run this again",
-      });
+      throw new Fail(
+        "admin.conf has no rights, and ca.key is not here to sign a certificate for a user that has",
+        {
+          hint: "put ca.key here for the time of the repair, then run this again",
+        },
+      );
     await ensureBindings(own, rows);
   }
 }
 
 /**
- * kube-public/cluster-info: a joining node reads it first. Its server stays what it is, and so does all but the CA. The controller-manager
- * (bootstrapsigner) makes its signatures again.
+ * kube-public/cluster-info: a joining node reads it first. Its server stays what it is, and so does all but
+ * the CA. The controller-manager (bootstrapsigner) makes its signatures again.
  */
 export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeApi): Promise<void> {
   const { facts } = cp;
@@ -74,12 +82,21 @@ export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeA
   const ca = clusterCa(facts.certificatesDir);
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   // who has removed it lets nobody join, as hardening guides advise
-  if (!now) return say("cluster-info: not there, and not made; kubeadm join needs it: kubeadm init phase bootstrap-token makes it");
+  if (!now)
+    return say(
+      "cluster-info: not there, and not made; kubeadm join needs it: kubeadm init phase bootstrap-token makes it",
+    );
   const before = now.data?.kubeconfig ?? "";
   if (serverIn(before) !== undefined && trustsCa(caIn(before), ca)) return say("cluster-info: kept");
   const kubeconfig = withCa(before, ca) ?? clusterInfoText(clusterServer(facts), ca);
-  // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for every token that may sign.
-  const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
+  // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for
+  // every token that may sign.
+  const body = {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name: "cluster-info", namespace: "kube-public" },
+    data: { kubeconfig },
+  };
   // Several control plane nodes may be repaired at the same time.
   const metadata = { ...body.metadata, resourceVersion: now.metadata.resourceVersion };
   const written = await unlessRefused([409], () => api.replace(path, { ...body, metadata }));
@@ -87,7 +104,10 @@ export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeA
   say(`cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(ca).publicKeyHash}`);
 }
 
-/** Of extension-apiserver-authentication: what the API server's flags of these names trust, and the CA in it that is kubeadm's. */
+/**
+ * Of extension-apiserver-authentication: what the API server's flags of these names trust, and the CA in it
+ * that is kubeadm's.
+ */
 const AGGREGATED = { "client-ca-file": "ca", "requestheader-client-ca-file": "front-proxy-ca" } as const;
 
 /** What this ConfigMap said before the repair, by key. */
@@ -99,22 +119,32 @@ interface TrustBefore {
 }
 
 /**
- * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server only adds to it, so they would
- * trust a lost CA until it expires. Those of before go where today's is none of them; all others stay.
+ * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server
+ * only adds to it, so they would trust a lost CA until it expires. Those of before go where today's is none
+ * of them; all others stay.
  */
 export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: KubeApi) {
-  const before = { ...cluster.aggregated, "client-ca-file": `${cluster.aggregated["client-ca-file"] ?? ""}\n${cluster.oldCaPem}` };
+  const before = {
+    ...cluster.aggregated,
+    "client-ca-file": `${cluster.aggregated["client-ca-file"] ?? ""}\n${cluster.oldCaPem}`,
+  };
   const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
   const now = await api.find<KubeObject & { data?: AggregatedTrust }>(path);
   if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
   const changes = Object.entries(AGGREGATED).flatMap(([key, ca]) => {
     const name = key as keyof typeof AGGREGATED;
-    const text = withoutDead(now.data?.[name] ?? "", before[name], caText(certRow(ca), facts.certificatesDir)!);
+    const text = withoutDead(
+      now.data?.[name] ?? "",
+      before[name],
+      caText(certRow(ca), facts.certificatesDir)!,
+    );
     return text === undefined ? [] : [[name, text] as const];
   });
   if (changes.length === 0) return say("extension-apiserver-authentication: kept");
   await api.patch(path, { data: Object.fromEntries(changes) });
-  say(`extension-apiserver-authentication: today's CA in place of the one before (${changes.map(([key]) => key).join(", ")})`);
+  say(
+    `extension-apiserver-authentication: today's CA in place of the one before (${changes.map(([key]) => key).join(", ")})`,
+  );
 }
 
 /** A bundle with today's CA in place of those of before; undefined where none of these is in it. */
@@ -132,9 +162,17 @@ export async function ensureBindings(api: KubeApi, rows: Binding[]) {
     if (await api.find(path)) continue;
     const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: role };
     const subjects = [{ apiGroup: "rbac.authorization.k8s.io", ...subject }];
-    const binding = { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRoleBinding", metadata: { name }, roleRef, subjects };
+    const binding = {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name },
+      roleRef,
+      subjects,
+    };
     const made = await unlessRefused([409], () => api.create(`${RBAC}/clusterrolebindings`, binding));
-    say(`ClusterRoleBinding ${name}: was missing, ${made === undefined ? "another control plane node has made it" : "made"}`);
+    say(
+      `ClusterRoleBinding ${name}: was missing, ${made === undefined ? "another control plane node has made it" : "made"}`,
+    );
   }
 }
 

@@ -1,7 +1,8 @@
 /**
- * Whether Services keep their endpoints when the controllers for endpoints look again. A kubelet that has just started reports a pod as
- * unready until its readiness probe has run (before 1.35; pkg/kubelet/prober/worker.go, initialValue). A controller-manager that runs
- * meanwhile takes the pod out of its Services.
+ * Whether Services keep their endpoints when the controllers for endpoints look again. A kubelet that has
+ * just started reports a pod as unready until its readiness probe has run (before 1.35;
+ * pkg/kubelet/prober/worker.go, initialValue). A controller-manager that runs meanwhile takes the pod out of
+ * its Services.
  */
 import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
@@ -13,7 +14,9 @@ import { isReady, type KubeObject } from "./kube-object.ts";
 import { inParallel, retry } from "./many.ts";
 
 interface EndpointSlice extends KubeObject {
-  endpoints?: { conditions?: { ready?: boolean }; nodeName?: string; targetRef?: { kind?: string; name?: string } }[] | null;
+  endpoints?:
+    | { conditions?: { ready?: boolean }; nodeName?: string; targetRef?: { kind?: string; name?: string } }[]
+    | null;
 }
 
 /** A pod behind a Service. */
@@ -35,8 +38,9 @@ const AT_ONCE = 50;
 const SECONDS = 60;
 
 /**
- * Waits until each Service that has endpoints has a pod whose readiness is known anew. `restarted`: only these nodes' kubelets have started
- * anew; unset: any may have. A Service whose pods do not become ready within a minute is named, and does not hold anything up.
+ * Waits until each Service that has endpoints has a pod whose readiness is known anew. `restarted`: only
+ * these nodes' kubelets have started anew; unset: any may have. A Service whose pods do not become ready
+ * within a minute is named, and does not hold anything up.
  */
 export async function waitForEndpoints(api: KubeApi, restarted?: readonly string[]) {
   if (mode.dryRun) return say("would wait until every Service with endpoints has a pod that is ready");
@@ -57,20 +61,32 @@ export async function waitForEndpoints(api: KubeApi, restarted?: readonly string
 }
 
 /**
- * The Services, `namespace/name`, whose ready endpoints are all pods on such nodes. Tenants may write EndpointSlices, and the API checks no
- * targetRef: what is no name of a pod is no part of a path that we ask for.
+ * The Services, `namespace/name`, whose ready endpoints are all pods on such nodes. Tenants may write
+ * EndpointSlices, and the API checks no targetRef: what is no name of a pod is no part of a path that we ask
+ * for.
  */
-async function atRisk(api: KubeApi, restarted: readonly string[] | undefined): Promise<Map<string, Backend[]>> {
+async function atRisk(
+  api: KubeApi,
+  restarted: readonly string[] | undefined,
+): Promise<Map<string, Backend[]>> {
   const services = new Map<string, Backend[]>();
   const safe = new Set<string>();
-  for await (const { metadata, endpoints } of api.items<EndpointSlice>("/apis/discovery.k8s.io/v1/endpointslices")) {
+  for await (const { metadata, endpoints } of api.items<EndpointSlice>(
+    "/apis/discovery.k8s.io/v1/endpointslices",
+  )) {
     const { namespace = "", labels } = metadata;
     const service = `${namespace}/${labels?.["kubernetes.io/service-name"]}`;
     for (const { conditions, nodeName: node, targetRef } of endpoints ?? []) {
       if (conditions?.ready === false) continue;
-      const isPod = targetRef?.kind === "Pod" && [targetRef.name, node].every((name) => name !== undefined && isDnsName(name));
+      const isPod =
+        targetRef?.kind === "Pod" &&
+        [targetRef.name, node].every((name) => name !== undefined && isDnsName(name));
       if (!isPod || (restarted && !restarted.includes(node!))) safe.add(service);
-      else services.set(service, [...(services.get(service) ?? []), { namespace, pod: targetRef.name!, node: node! }]);
+      else
+        services.set(service, [
+          ...(services.get(service) ?? []),
+          { namespace, pod: targetRef.name!, node: node! },
+        ]);
     }
   }
   for (const service of safe) services.delete(service);
@@ -81,7 +97,9 @@ async function anyProved(pods: readonly Backend[], api: KubeApi, probes: Probes)
   for (const { namespace, pod, node } of pods) {
     const found = await api.find<ProbedPod>(`/api/v1/namespaces/${namespace}/pods/${pod}`);
     if (!found || !isReady(found)) continue;
-    const probed = found.spec.containers.filter(({ readinessProbe }) => readinessProbe).map(({ name }) => name);
+    const probed = found.spec.containers
+      .filter(({ readinessProbe }) => readinessProbe)
+      .map(({ name }) => name);
     if (probed.length === 0 || (await probes.succeeded(node, found.metadata.uid!, probed))) return true;
   }
   return false;
@@ -96,7 +114,10 @@ class Probes {
     this.#api = api;
   }
 
-  /** Whether the readiness probe of each of these containers has succeeded. A kubelet that cannot be asked is taken at its word. */
+  /**
+   * Whether the readiness probe of each of these containers has succeeded. A kubelet that cannot be asked is
+   * taken at its word.
+   */
   async succeeded(node: string, uid: string, containers: readonly string[]): Promise<boolean> {
     const text = await this.#read(node);
     if (text === undefined) return true;
@@ -124,6 +145,8 @@ class Probes {
 function ofReadiness(line: string, uid: string): boolean {
   return (
     line.startsWith("prober_probe_total{") &&
-    [`pod_uid="${uid}"`, 'probe_type="Readiness"', 'result="successful"'].every((label) => line.includes(label))
+    [`pod_uid="${uid}"`, 'probe_type="Readiness"', 'result="successful"'].every((label) =>
+      line.includes(label),
+    )
   );
 }

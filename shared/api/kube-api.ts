@@ -1,4 +1,6 @@
-/** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
+/**
+ * A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token.
+ */
 import { Fail } from "../fail.ts";
 import { refuseInClear } from "../pki/addresses.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
@@ -17,16 +19,22 @@ interface Page<T> {
 const READ_TIMEOUT = 20_000;
 
 /**
- * How long a change may take. A webhook may take 30 s, and several come one after the other; after 60 s the API server answers in any case
- * (--request-timeout), and names the webhook. Who hangs up before does not learn its name.
+ * How long a change may take. A webhook may take 30 s, and several come one after the other; after 60 s the
+ * API server answers in any case (--request-timeout), and names the webhook. Who hangs up before does not
+ * learn its name.
  */
 const WRITE_TIMEOUT = 65_000;
 
 /**
- * Accepts what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. No compression: it costs
- * the API server time, and scripts run beside it. Audit logs and managedFields name the agent.
+ * Accepts what client-go accepts: not everything is plain JSON, the published keys are
+ * application/jwk-set+json. No compression: it costs the API server time, and scripts run beside it. Audit
+ * logs and managedFields name the agent.
  */
-const HEADERS = { Accept: "application/json, */*", "Accept-Encoding": "identity", "User-Agent": "kube-pki-repair" };
+const HEADERS = {
+  Accept: "application/json, */*",
+  "Accept-Encoding": "identity",
+  "User-Agent": "kube-pki-repair",
+};
 
 /** Bytes that are read of a kubelet's answer: metrics of all probes of the largest node are a tenth of it. */
 const KUBELETS = 16 * 2 ** 20;
@@ -68,7 +76,12 @@ export class KubeApi {
   }
 
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
-  async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
+  async request<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    contentType = "application/json",
+  ): Promise<T> {
     const timeout = AbortSignal.timeout(method === "GET" ? READ_TIMEOUT : WRITE_TIMEOUT);
     const response = await this.#fetch(method, path, body, contentType, timeout);
     const text = await this.#text(response);
@@ -87,8 +100,8 @@ export class KubeApi {
   }
 
   /**
-   * What a kubelet answers through the API server (metrics, logs, health). Whoever owns that node writes it (evidence/sources.ts), so it is cut
-   * where it is too long. Errors: as `request`.
+   * What a kubelet answers through the API server (metrics, logs, health). Whoever owns that node writes it
+   * (evidence/sources.ts), so it is cut where it is too long. Errors: as `request`.
    */
   async ofKubelet(path: string): Promise<string> {
     const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(READ_TIMEOUT));
@@ -98,8 +111,9 @@ export class KubeApi {
   }
 
   /**
-   * A collection in pages of 500, so that a large one is never in memory as a whole; the next page is fetched meanwhile. All pages are of
-   * one moment, `version`. Errors: ApiError 410 if reading took so long (minutes) that the API server no longer has this moment.
+   * A collection in pages of 500, so that a large one is never in memory as a whole; the next page is fetched
+   * meanwhile. All pages are of one moment, `version`. Errors: ApiError 410 if reading took so long (minutes)
+   * that the API server no longer has this moment.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
     for (let next: Promise<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
@@ -127,10 +141,13 @@ export class KubeApi {
     return await Array.fromAsync(this.items<T>(path));
   }
 
-  /** An answer without end, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
+  /**
+   * An answer without end, one JSON object a line; a line that was cut off is dropped. Errors: as `request`.
+   */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
     const response = await this.#fetch("GET", path, undefined, "", signal);
-    if (!response.ok || !response.body) throw refusal(response.status, await this.#text(response), `GET ${path}`);
+    if (!response.ok || !response.body)
+      throw refusal(response.status, await this.#text(response), `GET ${path}`);
     const decoder = new TextDecoder();
     let rest = "";
     for await (const chunk of response.body) {
@@ -156,7 +173,10 @@ export class KubeApi {
     return this.request<unknown>("DELETE", path, options);
   }
 
-  /** Returns when the server has proved its certificate and answered; the answer is not read. Errors: Fail if it does not. */
+  /**
+   * Returns when the server has proved its certificate and answered; the answer is not read. Errors: Fail if
+   * it does not.
+   */
   async reach(path: string) {
     const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(READ_TIMEOUT));
     await response.body?.cancel();
@@ -174,7 +194,11 @@ export class KubeApi {
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
     const request = {
       method,
-      headers: { ...HEADERS, ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+      headers: {
+        ...HEADERS,
+        ...(body === undefined ? {} : { "Content-Type": contentType }),
+        ...this.#headers,
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       tls: this.#tls,
       // the API server sends nobody elsewhere; a kubelet behind it may try, and only this server is verified

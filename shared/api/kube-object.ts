@@ -1,6 +1,7 @@
 /**
- * An object as the API has it, and what is read in many of them: whether a pod is Ready, which pods a label selector means (k8s.io/apimachinery
- * pkg/apis/meta/v1 LabelSelector, labels.Parse for its text), which ClusterTrustBundles are for the API server.
+ * An object as the API has it, and what is read in many of them: whether a pod is Ready, which pods a label
+ * selector means (k8s.io/apimachinery pkg/apis/meta/v1 LabelSelector, labels.Parse for its text), which
+ * ClusterTrustBundles are for the API server.
  */
 /** For what else a script reads in it, the script has its own type. */
 export interface KubeObject {
@@ -36,7 +37,11 @@ export function isReady({ status }: Conditions): boolean {
 export interface LabelSelector {
   matchLabels?: Record<string, string>;
   /** `values` of In and NotIn. */
-  matchExpressions?: { key: string; operator: "In" | "NotIn" | "Exists" | "DoesNotExist"; values?: string[] }[];
+  matchExpressions?: {
+    key: string;
+    operator: "In" | "NotIn" | "Exists" | "DoesNotExist";
+    values?: string[];
+  }[];
 }
 
 /** "app=web,tier in (a,b),!canary", as `kubectl get pods -l` takes it. "" where there is no selector. */
@@ -56,14 +61,18 @@ export function podsPath(namespace: string, selector: string): string {
 }
 
 /** An empty selector means all, none means nothing (policy/v1 PodDisruptionBudget). */
-export function selects(selector: LabelSelector | undefined, { metadata: { labels = {} } }: KubeObject): boolean {
+export function selects(
+  selector: LabelSelector | undefined,
+  { metadata: { labels = {} } }: KubeObject,
+): boolean {
   if (!selector) return false;
   const { matchLabels = {}, matchExpressions = [] } = selector;
   return (
     Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
     matchExpressions.every(({ key, operator, values = [] }) => {
       const value = labels[key];
-      if (operator === "Exists" || operator === "DoesNotExist") return (value !== undefined) === (operator === "Exists");
+      if (operator === "Exists" || operator === "DoesNotExist")
+        return (value !== undefined) === (operator === "Exists");
       return (value !== undefined && values.includes(value)) === (operator === "In");
     })
   );
@@ -76,6 +85,12 @@ const SIGNER = "kubernetes.io/kube-apiserver-serving";
 export const API_SERVER_BUNDLES = `${SIGNER.replace("/", ":")}:`;
 
 /** Whether this names the API server's: a bundle's spec, or the source of a pod's volume. */
-export function isApiServers({ name = "", signerName }: { name?: string; signerName?: string | undefined }): boolean {
+export function isApiServers({
+  name = "",
+  signerName,
+}: {
+  name?: string;
+  signerName?: string | undefined;
+}): boolean {
   return signerName === SIGNER || name.startsWith(API_SERVER_BUNDLES);
 }

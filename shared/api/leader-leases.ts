@@ -1,4 +1,7 @@
-/** The Leases of the components that elect a leader: who leads, and which leaders are dead. Source: client-go leaderelection. */
+/**
+ * The Leases of the components that elect a leader: who leads, and which leaders are dead. Source: client-go
+ * leaderelection.
+ */
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
@@ -19,11 +22,22 @@ export async function leaderOf(api: KubeApi, name: string): Promise<Leader | und
 }
 
 function isSame(one: Leader | undefined, other: Leader | undefined): boolean {
-  return one?.holder === other?.holder && (one && Date.parse(one.renewTime)) === (other && Date.parse(other.renewTime));
+  return (
+    one?.holder === other?.holder &&
+    (one && Date.parse(one.renewTime)) === (other && Date.parse(other.renewTime))
+  );
 }
 
-/** Waits until somebody leads who is not, or has renewed since, `last`: what the Lease said before. Returns the holder. */
-export async function nextLeader(api: KubeApi, name: string, last: Leader | undefined, options: { seconds: number; hint: string }) {
+/**
+ * Waits until somebody leads who is not, or has renewed since, `last`: what the Lease said before. Returns
+ * the holder.
+ */
+export async function nextLeader(
+  api: KubeApi,
+  name: string,
+  last: Leader | undefined,
+  options: { seconds: number; hint: string },
+) {
   const look = async () => {
     const leader = await leaderOf(api, name);
     return leader && !isSame(leader, last) ? leader.holder : undefined;
@@ -32,16 +46,21 @@ export async function nextLeader(api: KubeApi, name: string, last: Leader | unde
 }
 
 /**
- * The leader: the holder of a Lease that was renewed in the last minute, or is renewed while we look. Undefined if nobody renews it within
- * half a minute: a new leader needs no longer.
+ * The leader: the holder of a Lease that was renewed in the last minute, or is renewed while we look.
+ * Undefined if nobody renews it within half a minute: a new leader needs no longer.
  */
 export async function leaderNow(api: KubeApi, name: string): Promise<string | undefined> {
   const last = await leaderOf(api, name);
   if (last && isFresh(new Date(last.renewTime))) return last.holder;
-  return await undefinedOnTimeout(nextLeader(api, name, last, { seconds: 30, hint: shell`crictl ps -a --name ${name}` }));
+  return await undefinedOnTimeout(
+    nextLeader(api, name, last, { seconds: 30, hint: shell`crictl ps -a --name ${name}` }),
+  );
 }
 
-/** Removes the Lease of a leader that no longer runs, so that the next one need not wait. If another has just taken it, it stays. */
+/**
+ * Removes the Lease of a leader that no longer runs, so that the next one need not wait. If another has just
+ * taken it, it stays.
+ */
 export async function dropLease(api: KubeApi, name: string, holder: string) {
   const path = leaderPath(name);
   const lease = await api.find<Lease>(path);
@@ -54,11 +73,14 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
 }
 
 /**
- * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for another 15 to 20 s. These are
- * Leases that have stood still since `seen` for longer than they last, by our clock; and those of this host's processes from before `since`,
- * when its control plane was restarted.
+ * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for
+ * another 15 to 20 s. These are Leases that have stood still since `seen` for longer than they last, by our
+ * clock; and those of this host's processes from before `since`, when its control plane was restarted.
  */
-export async function dropDeadLeaders(api: KubeApi, { hostName, since, seen }: { hostName: string; since: Date; seen: LeadersSeen }) {
+export async function dropDeadLeaders(
+  api: KubeApi,
+  { hostName, since, seen }: { hostName: string; since: Date; seen: LeadersSeen },
+) {
   for (const name of seen.leases) {
     const lease = await api.find<Lease>(leaderPath(name));
     const leader = leaderIn(lease);

@@ -7,13 +7,19 @@ interface LeaderLease {
   spec: { holderIdentity?: string; renewTime?: string };
 }
 
-/** Who holds a leader's Lease, for instance `cp1_1b2c…`, and its renewal. Two that differ prove that somebody led in between. */
+/**
+ * Who holds a leader's Lease, for instance `cp1_1b2c…`, and its renewal. Two that differ prove that somebody
+ * led in between.
+ */
 export interface Leader {
   holder: string;
   renewTime: string;
 }
 
-/** The holder is HOST_UUID, with the host's name as its kernel has it (os.Hostname in cmd/kube-controller-manager/app and cmd/kube-scheduler/app). */
+/**
+ * The holder is HOST_UUID, with the host's name as its kernel has it (os.Hostname in
+ * cmd/kube-controller-manager/app and cmd/kube-scheduler/app).
+ */
 export function hostOfHolder(holder: string): string {
   return holder.replace(/_[^_]*$/, "");
 }

@@ -1,11 +1,12 @@
 /**
- * Leases (coordination.k8s.io/v1): which kubelets are alive: a living kubelet renews its Lease every ten seconds. Source:
- * pkg/kubelet/util/nodelease. One node's, and those of all nodes at once: who renews, who does not, and who does at this moment. Of leaders:
- * leader-leases.ts.
+ * Leases (coordination.k8s.io/v1): which kubelets are alive: a living kubelet renews its Lease every ten
+ * seconds. Source: pkg/kubelet/util/nodelease. One node's, and those of all nodes at once: who renews, who
+ * does not, and who does at this moment. Of leaders: leader-leases.ts.
  *
- * The holder writes renewTime by its own clock, which may be wrong by an hour or a year. So a Lease proves life when it changes while we
- * look, and death when it stands still for as long as our clock says (client-go: observedTime). Its time alone says something only where
- * it is close to ours, and is never later evidence than what was seen.
+ * The holder writes renewTime by its own clock, which may be wrong by an hour or a year. So a Lease proves
+ * life when it changes while we look, and death when it stands still for as long as our clock says
+ * (client-go: observedTime). Its time alone says something only where it is close to ours, and is never later
+ * evidence than what was seen.
  */
 import { madeAt } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
@@ -34,22 +35,30 @@ export function renewed(lease: Lease | undefined): Date {
   return new Date(lease?.spec.renewTime ?? 0);
 }
 
-/** Within a minute of our clock. A time in the future is not: the Lease of a node whose clock is ahead would stay fresh after its death. */
+/**
+ * Within a minute of our clock. A time in the future is not: the Lease of a node whose clock is ahead would
+ * stay fresh after its death.
+ */
 export function isFresh(renewal: Date | undefined): boolean {
   return Math.abs(Date.now() - (renewal?.getTime() ?? 0)) <= FRESH_MS;
 }
 
-/** How far a holder's clock is ahead of ours, in milliseconds, if this renewal was just seen; 0 where that is less than a minute. */
+/**
+ * How far a holder's clock is ahead of ours, in milliseconds, if this renewal was just seen; 0 where that is
+ * less than a minute.
+ */
 export function clockAhead(renewal: Date): number {
   return isFresh(renewal) ? 0 : renewal.getTime() - Date.now();
 }
 
 /**
- * From when on a renewal proves that a kubelet trusts this CA: nobody renews with a certificate of another CA after this one was made, nor
- * with an older client certificate after `clientPem` was made.
+ * From when on a renewal proves that a kubelet trusts this CA: nobody renews with a certificate of another CA
+ * after this one was made, nor with an older client certificate after `clientPem` was made.
  */
 export function provingSince(caPem: string, clientPem?: string): Date {
-  const made = [caPem, clientPem].flatMap((pem) => (pem ? [Math.min(madeAt(pem).getTime(), Date.now())] : []));
+  const made = [caPem, clientPem].flatMap((pem) =>
+    pem ? [Math.min(madeAt(pem).getTime(), Date.now())] : [],
+  );
   return new Date(Math.max(...made, Date.now() - FRESH_MS));
 }
 
@@ -61,8 +70,16 @@ export async function leaseRenewed(api: KubeApi, node: string, since: Date): Pro
 /** Milliseconds between two questions why a Lease is not renewed; the first one comes as late. */
 const ASK_EVERY = 5000;
 
-/** Waits until a kubelet has renewed its Lease after `since`. Errors: Fail; with an unreachable webhook's name and way out, where that refuses every renewal. */
-export async function waitForRenewal(api: KubeApi, node: string, since: Date, { seconds, hint }: { seconds: number; hint: string }) {
+/**
+ * Waits until a kubelet has renewed its Lease after `since`. Errors: Fail; with an unreachable webhook's name
+ * and way out, where that refuses every renewal.
+ */
+export async function waitForRenewal(
+  api: KubeApi,
+  node: string,
+  since: Date,
+  { seconds, hint }: { seconds: number; hint: string },
+) {
   let [asked, deaf]: [number, DeafWebhook | undefined] = [Date.now(), undefined];
   const isRenewed = async () => {
     if (await leaseRenewed(api, node, since)) return true;
@@ -76,7 +93,10 @@ export async function waitForRenewal(api: KubeApi, node: string, since: Date, { 
   await waitFor(`the Lease of ${node} to be renewed`, isRenewed, { seconds, hint: () => deaf?.hint ?? hint });
 }
 
-/** The webhook for which the API refuses that this Lease is renewed, whoever asks: it is asked for as a trial. Undefined: none does. */
+/**
+ * The webhook for which the API refuses that this Lease is renewed, whoever asks: it is asked for as a trial.
+ * Undefined: none does.
+ */
 export async function renewalRefused(api: KubeApi, node: string): Promise<DeafWebhook | undefined> {
   const renewTime = new Date().toISOString().replace("Z", "000Z");
   try {
@@ -90,24 +110,32 @@ export async function renewalRefused(api: KubeApi, node: string): Promise<DeafWe
   }
 }
 
-/** Whether a kubelet with this last renewal may be alive and trust a CA made at `made`. Clocks may differ: the next renewal proves it. */
+/**
+ * Whether a kubelet with this last renewal may be alive and trust a CA made at `made`. Clocks may differ: the
+ * next renewal proves it.
+ */
 export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
 
-/** Seconds in which every living kubelet renews its Lease, even if the API was away and has just come back. */
+/**
+ * Seconds in which every living kubelet renews its Lease, even if the API was away and has just come back.
+ */
 export const RENEWAL_SECONDS = 25;
 
 /** When each kubelet last renewed its Lease, by node name. */
 export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
   const renewals = new Map<string, Date>();
-  await readAll("Leases", api.items<Lease>(NODE_LEASES), (lease) => renewals.set(lease.metadata.name, renewed(lease)));
+  await readAll("Leases", api.items<Lease>(NODE_LEASES), (lease) =>
+    renewals.set(lease.metadata.name, renewed(lease)),
+  );
   return renewals;
 }
 
 /**
- * Of these nodes: whether somebody listens at the kubelet's port; undefined where that cannot be told. A kubelet whose certificate has
- * expired does not start, so its port is closed; and a port that is open shows that the kubelet of a last renewal still runs.
+ * Of these nodes: whether somebody listens at the kubelet's port; undefined where that cannot be told. A
+ * kubelet whose certificate has expired does not start, so its port is closed; and a port that is open shows
+ * that the kubelet of a last renewal still runs.
  */
 export type Listening = (nodes: readonly string[]) => Promise<ReadonlyMap<string, boolean | undefined>>;
 
@@ -122,13 +150,19 @@ interface LooksAt {
 }
 
 /**
- * When each kubelet last renewed its Lease, `deaf`: the webhook for which nobody can, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
- * while we look (that node's clock may differ from ours). A kubelet that must first find the API gets the time for it, unless its port is
- * closed. `onlyNew`: a kubelet may have died since its last renewal, so only one while we look counts, or one of the last minute where the
- * port is open; a dry run does not wait and takes all. `since`: an older renewal proves nothing, as that kubelet may not trust today's CA.
- * `notAwaited`: these are looked at, and nobody waits for them.
+ * When each kubelet last renewed its Lease, `deaf`: the webhook for which nobody can, and `notRenewed`: which
+ * of these nodes do not renew theirs, neither within the last minute nor while we look (that node's clock may
+ * differ from ours). A kubelet that must first find the API gets the time for it, unless its port is closed.
+ * `onlyNew`: a kubelet may have died since its last renewal, so only one while we look counts, or one of the
+ * last minute where the port is open; a dry run does not wait and takes all. `since`: an older renewal proves
+ * nothing, as that kubelet may not trust today's CA. `notAwaited`: these are looked at, and nobody waits for
+ * them.
  */
-export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false, listening, since, notAwaited = [] }: LooksAt) {
+export async function nodeLeases(
+  api: KubeApi,
+  nodes: readonly string[],
+  { onlyNew = false, listening, since, notAwaited = [] }: LooksAt,
+) {
   const first = await allRenewals(api);
   const ports = portsSeen(listening);
   const compare = (renewals: Map<string, Date>) => {
@@ -154,7 +188,9 @@ export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyN
   return { ...leases, deaf: silent === undefined ? undefined : await renewalRefused(api, silent) };
 }
 
-/** What was seen of the kubelets' ports. A port that is open, or of which nothing can be told, is asked once. */
+/**
+ * What was seen of the kubelets' ports. A port that is open, or of which nothing can be told, is asked once.
+ */
 function portsSeen(listening: Listening | undefined) {
   const open = new Map<string, boolean | undefined>();
   const closedLooks = new Map<string, number>();
@@ -171,11 +207,15 @@ function portsSeen(listening: Listening | undefined) {
   };
 }
 
-/** The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again. `since`: as `nodeLeases`; `onListed`: as `watch`. */
+/**
+ * The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again.
+ * `since`: as `nodeLeases`; `onListed`: as `watch`.
+ */
 export async function* watchRenewals(api: KubeApi, since: Date, signal: AbortSignal, onListed: () => void) {
   for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal, onListed)) {
     const time = renewed(object);
-    // A change while we watch is a renewal now, whatever that node's clock says. A Lease that was there before is judged by its time.
+    // A change while we watch is a renewal now, whatever that node's clock says. A Lease that was there
+    // before is judged by its time.
     const isGood = type === "MODIFIED" || (type !== "DELETED" && mayBeAlive(time, since));
     if (isGood) yield { name: object.metadata.name, time };
   }

@@ -1,4 +1,7 @@
-/** Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
+/**
+ * Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or
+ * given as JSON.
+ */
 import { inLines } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
@@ -28,7 +31,16 @@ import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-row
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, holdHere, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Looked, seen } from "./look-here.ts";
-import { clockRows, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, sharedRow, summary } from "./rows.ts";
+import {
+  clockRows,
+  foreignSaRow,
+  lostFileRows,
+  manifestRows,
+  modeRows,
+  repairRows,
+  sharedRow,
+  summary,
+} from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
 import { wellLine } from "./well.ts";
@@ -49,27 +61,41 @@ export async function assess(
   const node = known?.cp?.node ?? found;
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
   const ca = clusterCaSeen(node, known);
-  const without = known ? isNotKubeadms(known.home) && { etcd: known.home, from: [] } : controlPlaneWithoutData(node, place.dir, seen(all));
+  const without = known
+    ? isNotKubeadms(known.home) && { etcd: known.home, from: [] }
+    : controlPlaneWithoutData(node, place.dir, seen(all));
   const look = { node, dataDir: place.dir, running, known };
   const judged = without
     ? await assessWithoutParts(look, without)
     : known
       ? await assessControlPlane({ ...look, deep, lost, known })
       : await assessWorker(node, running, ca);
-  const serversStopped = judged.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
+  const serversStopped =
+    judged.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
   const damage = serversStopped ? judged.damage.map(withoutServers) : judged.damage;
   const whole = {
     ...{ ...judged, node: node.name, kubernetes: known?.cluster?.kubernetesVersion, ca, damage },
     ...{ damaged: damage.some(hasFailed), survivors: judged.survivors ?? [] },
   };
-  return withUnfitKubelet(withStopped(whole, stoppedProcesses(knownHere(seen(all)))), await kubeletsLostFlags());
+  return withUnfitKubelet(
+    withStopped(whole, stoppedProcesses(knownHere(seen(all)))),
+    await kubeletsLostFlags(),
+  );
 }
 
-/** Before every other command: nobody starts a kubelet that would lose flags. Other files of its have rows of their own. */
+/**
+ * Before every other command: nobody starts a kubelet that would lose flags. Other files of its have rows of
+ * their own.
+ */
 function withUnfitKubelet(assessed: Assessment, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
   const unsafe = row("kubelet-start", "the kubelet's start", { state: "unsafe", failed: unfit.message });
-  return { ...assessed, damaged: true, damage: [...assessed.damage, unsafe], next: [unfit.hint, ...assessed.next] };
+  return {
+    ...assessed,
+    damaged: true,
+    damage: [...assessed.damage, unsafe],
+    next: [unfit.hint, ...assessed.next],
+  };
 }
 
 /** What was stopped by a signal, and is not to be, is continued before all else. */
@@ -86,14 +112,22 @@ function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): 
   const { damaged, verdict, next } = assessed;
   const names = rows.filter(hasFailed).map(({ what }) => what);
   const alone = `a signal has stopped what must run: ${names.join(", ")}`;
-  return { ...assessed, damage, damaged: true, verdict: damaged ? verdict : alone, next: [...inLines([first]), ...(damaged ? next : [])] };
+  return {
+    ...assessed,
+    damage,
+    damaged: true,
+    verdict: damaged ? verdict : alone,
+    next: [...inLines([first]), ...(damaged ? next : [])],
+  };
 }
 
 /** Part 0 pauses the controller-manager of a node whose kubelet it stops: that is no damage. */
 function stoppedRow({ pid, comm, of, isManager, inKubeSystem }: StoppedProcess, kubeletRuns: boolean): Check {
   const undo = shell`kill -CONT ${String(pid)}`;
   const isMeant = isManager && !kubeletRuns;
-  const detail = isMeant ? `paused, as part 0 does: part 1 or 2 ends it. Undo: ${undo}` : `of ${of}, stopped by a signal: ${undo}`;
+  const detail = isMeant
+    ? `paused, as part 0 does: part 1 or 2 ends it. Undo: ${undo}`
+    : `of ${of}, stopped by a signal: ${undo}`;
   const answer = isMeant || !inKubeSystem ? { warning: detail } : { state: "stopped", failed: detail };
   return row("stopped-process", `${isManager ? "kube-controller-manager" : comm} (pid ${pid})`, answer);
 }
@@ -107,13 +141,26 @@ interface Look {
   known: PartialFacts;
 }
 
-async function assessControlPlane({ node, dataDir, running, deep: options, lost, known }: Look): Promise<Judged> {
+async function assessControlPlane({
+  node,
+  dataDir,
+  running,
+  deep: options,
+  lost,
+  known,
+}: Look): Promise<Judged> {
   const findings = findingsOf(known);
   const { shared, leaves, kubeconfigs } = byKind(findings);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);
   const clock = known.cp ? await clockTrouble(known.cp) : [];
-  const lostFiles = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir, etcd: known.etcd, ran: known.cp?.ran });
+  const lostFiles = lostHere({
+    data: known.data,
+    node,
+    certificatesDir: known.certificatesDir,
+    etcd: known.etcd,
+    ran: known.cp?.ran,
+  });
   const files = [
     ...clockRows(clock),
     ...shared.map((finding) => sharedRow(finding, finding.name === "ca" ? strange : undefined)),
@@ -141,9 +188,23 @@ async function assessControlPlane({ node, dataDir, running, deep: options, lost,
   const lostKeys = shared.filter(isLost);
   const oldKey = oldSaKey(known.data, node, known.certificatesDir);
   const deep =
-    options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options) : undefined);
+    options &&
+    (lostKeys.length > 0
+      ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options)
+      : undefined);
   const hold = await holdHere(running);
-  const verdict = controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod: network.length > 0, strange, oldKey, deep, lost, hold });
+  const verdict = controlPlaneVerdict({
+    known,
+    clock,
+    lostKeys,
+    damage,
+    noNewPod: network.length > 0,
+    strange,
+    oldKey,
+    deep,
+    lost,
+    hold,
+  });
   const isWell = known.cp && !damage.some(hasFailed) && verdict.verdict === NOTHING_DAMAGED;
   return {
     role: "control plane",
@@ -166,7 +227,9 @@ function filesBack(
   if (files.length === 0) return [];
   const known = knownHere(running instanceof Fail ? [] : running);
   const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
-  const others = cluster ? otherControlPlanes(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
+  const others = cluster
+    ? otherControlPlanes(cluster, { node, without: lost.names }).map(({ name }) => name)
+    : [];
   return inLines(restoreCommands(files, { mounted, others, pki: certificatesDir }));
 }
 

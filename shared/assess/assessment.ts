@@ -15,7 +15,10 @@ export interface Assessment extends NodeVerdict {
   role: "control plane" | "worker" | "unknown";
   kubernetes: string | undefined;
   cluster: string | undefined;
-  /** "31 files, 4 servers answer …": unset unless nothing is damaged, and this node's API server and etcd answer. */
+  /**
+   * "31 files, 4 servers answer …": unset unless nothing is damaged, and this node's API server and etcd
+   * answer.
+   */
   well?: string | undefined;
   /** The cluster's CA, and each CA on this node beside it. */
   ca: ClusterCa;
@@ -29,7 +32,9 @@ export interface Assessment extends NodeVerdict {
 }
 
 /** What is said of a kind of node; all else is the same for all of them. */
-export type Judged = Omit<Assessment, "node" | "kubernetes" | "ca" | "damaged" | "survivors"> & { survivors?: Survivor[] };
+export type Judged = Omit<Assessment, "node" | "kubernetes" | "ca" | "damaged" | "survivors"> & {
+  survivors?: Survivor[];
+};
 
 /** A line of the damage table. `what`: instead of the kind's own words. */
 export function row(id: CheckId, what: string, answer: Answer): Check {
@@ -40,7 +45,11 @@ export function row(id: CheckId, what: string, answer: Answer): Check {
 /** Not 00-assess, which says it. */
 const NEXT = "what it names as next";
 
-/** The damage, and what is well, but not for long: certificates that expire soon, keys without a backup. Where the CA is lost: with the day on which the first certificate ends. `certificatesDir`: of a control plane node. */
+/**
+ * The damage, and what is well, but not for long: certificates that expire soon, keys without a backup. Where
+ * the CA is lost: with the day on which the first certificate ends. `certificatesDir`: of a control plane
+ * node.
+ */
 export function withWhatComes(damage: readonly Check[], node: Node, certificatesDir?: string): Check[] {
   const endings = endingsHere(node, certificatesDir);
   const caIsLost = damage.some((row) => row.id === "certificate-ca" && hasFailed(row));
@@ -53,13 +62,19 @@ export function withWhatComes(damage: readonly Check[], node: Node, certificates
 function comingRows(endings: readonly Ending[], backupOf: string | undefined): Check[] {
   const coming = forecast(endings).map(({ look, ...asked }) => found(asked, look() as Answer));
   if (backupOf) coming.push(found({ id: "backup" }, backupAnswer(backupOf)));
-  return coming.filter(({ result }) => result === "warning").map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
+  return coming
+    .filter(({ result }) => result === "warning")
+    .map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
 }
 
 /** Where the CA is lost, files that are damaged can wait until this day. */
 function withDate(one: Check, until: string): Check {
   if (!hasFailed(one) || one.area !== "files") return one;
-  return { ...one, until, ...(one.id === "certificate-ca" && { works: `${one.works}. ${FIRST_END} ${until}` }) };
+  return {
+    ...one,
+    until,
+    ...(one.id === "certificate-ca" && { works: `${one.works}. ${FIRST_END} ${until}` }),
+  };
 }
 
 /** What is missing is missed at once. */
@@ -77,10 +92,18 @@ export type AssessmentJson = ReturnType<typeof assessmentAsJson>;
 
 /** Every field of the assessment, and its damage as checks, too. */
 export function assessmentAsJson(assessment: Assessment) {
-  return { ...checksAsJson(assessment.damage), made: new Date().toISOString(), ...assessment, damage: assessment.damage.map(rowAsJson) };
+  return {
+    ...checksAsJson(assessment.damage),
+    made: new Date().toISOString(),
+    ...assessment,
+    damage: assessment.damage.map(rowAsJson),
+  };
 }
 
-/** Its state: `ok`, `known` (no damage, but good to know), `differs` (it works, and is no damage either), or in capitals what is wrong. */
+/**
+ * Its state: `ok`, `known` (no damage, but good to know), `differs` (it works, and is no damage either), or
+ * in capitals what is wrong.
+ */
 function rowAsJson({ id, what, detail, differs, until, serversStopped, ...check }: Check) {
   const state = differs !== undefined ? "differs" : check.result === "warning" ? "known" : stateWord(check);
   return { id, what, state, detail, ...(differs && { before: differs }), serversStopped, until };

@@ -1,4 +1,7 @@
-/** The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API is reached. */
+/**
+ * The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API
+ * is reached.
+ */
 import { command } from "../again.ts";
 import type { Check } from "../checks/check.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -13,7 +16,10 @@ import type { Fail } from "../fail.ts";
 import { row } from "./assessment.ts";
 
 /** What was read of etcd's data, and what could not be. */
-export function dataRows({ data, dataFrom = "", obstacle, cluster, certificatesDir }: PartialFacts, dataDir: string): Check[] {
+export function dataRows(
+  { data, dataFrom = "", obstacle, cluster, certificatesDir }: PartialFacts,
+  dataDir: string,
+): Check[] {
   if (!data) return [row("etcd-data", dataDir, { state: "unreadable", failed: obstacle!.message })];
   const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
   const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
@@ -29,13 +35,17 @@ export function dataRows({ data, dataFrom = "", obstacle, cluster, certificatesD
 
 /** What the repair needs is no damage of a cluster that does without. */
 function obstacleRow({ message }: Fail, data: EtcdData): Check {
-  const answer = lacksOnlyConfiguration(data) ? { warning: message } : { state: "incomplete", failed: message };
+  const answer = lacksOnlyConfiguration(data)
+    ? { warning: message }
+    : { state: "incomplete", failed: message };
   return row("etcd-facts", "facts in etcd's data", answer);
 }
 
 /** Said, but no damage: certificates do not mend it. */
 function fullRow(place: Parameters<typeof makeRoom>[0]): Check {
-  return row("etcd-room", "room in etcd's database", { warning: `${FULL}. When etcd runs: ${makeRoom(place)}` });
+  return row("etcd-room", "room in etcd's database", {
+    warning: `${FULL}. When etcd runs: ${makeRoom(place)}`,
+  });
 }
 
 function releaseRow(version: string | undefined): Check[] {
@@ -43,13 +53,21 @@ function releaseRow(version: string | undefined): Check[] {
   return note ? [row("release", "release", { warning: note })] : [];
 }
 
-/** Members whose join goes on, or was cut off: no damage. Where etcd cannot answer without one that never started, part 1 says so. */
+/**
+ * Members whose join goes on, or was cut off: no damage. Where etcd cannot answer without one that never
+ * started, part 1 says so.
+ */
 export function memberRows({ data }: PartialFacts): Check[] {
   const members = (data?.members ?? []).filter((member) => isNameless(member) || member.isLearner);
-  return members.map((member) => row("etcd-members", `etcd's member ${memberName(member)}`, { warning: cutOff(member) }));
+  return members.map((member) =>
+    row("etcd-members", `etcd's member ${memberName(member)}`, { warning: cutOff(member) }),
+  );
 }
 
-/** Nodes that say more than etcd knows: whoever may write a Node's status can write its labels. Named, and not believed. */
+/**
+ * Nodes that say more than etcd knows: whoever may write a Node's status can write its labels. Named, and not
+ * believed.
+ */
 export function roleRows({ cluster }: PartialFacts): Check[] {
   return onlyLabelled(cluster?.nodes ?? []).map((name) => row("node-role", name, { warning: ONLY_LABELLED }));
 }
@@ -67,7 +85,10 @@ export function caRows({ cp }: PartialFacts): Check[] {
   return difference ? [row("root-ca", "CA", difference)] : [];
 }
 
-/** Where the witnesses of the cluster's endpoint disagree; what nothing decides is no damage either, but parts 1 to 3 ask for it. */
+/**
+ * Where the witnesses of the cluster's endpoint disagree; what nothing decides is no damage either, but parts
+ * 1 to 3 ask for it.
+ */
 export function endpointRows({ cp }: PartialFacts): Check[] {
   const difference = cp && endpointDifference(cp.endpoint, cp.facts);
   return difference ? [row("endpoint", "endpoint", difference)] : [];

@@ -1,6 +1,6 @@
 /**
- * `--deep`: for each lost key, where it can still be found. It uses the engines of 00-salvage, writes nothing and
- * keeps nothing that it finds. keys-verdict.ts says what follows.
+ * `--deep`: for each lost key, where it can still be found. It uses the engines of 00-salvage, writes nothing
+ * and keeps nothing that it finds. keys-verdict.ts says what follows.
  */
 import { again } from "../again.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
@@ -47,7 +47,9 @@ export function deepAsked({ deep, "no-disk": noDisk, device, image }: DeepWords)
       diskOption: image ? shell`--image ${image}` : device ? shell`--device ${device}` : "",
     };
   if (!noDisk && !device && !image) return undefined;
-  throw new Fail("--no-disk, --device and --image need --deep: they say where it searches", { hint: again({ deep: true }) });
+  throw new Fail("--no-disk, --device and --image need --deep: they say where it searches", {
+    hint: again({ deep: true }),
+  });
 }
 
 interface LostKeysHere {
@@ -67,12 +69,15 @@ export async function searchDeep(
 ): Promise<Deep> {
   const certificatesDir = known.certificatesDir;
   const names = new Set(lostKeys.map(({ name }) => keyName(name)));
-  const wanted = wantedKeys(evidence, { certificatesDir, others: strange !== undefined }).filter(({ name }) => names.has(name));
+  const wanted = wantedKeys(evidence, { certificatesDir, others: strange !== undefined }).filter(({ name }) =>
+    names.has(name),
+  );
   const foundKeys = new FoundKeys(wanted, { stash: false });
   foundKeys.takeWhatIsHere(certificatesDir);
   await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
   searchSecrets(foundKeys, known.data);
-  const diskSearched = foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
+  const diskSearched =
+    foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
   const elsewhere = placesElsewhere({ node, without: lost.names }, known);
   const moveToRescue = wanted.some((one) => isInTheWay(one, certificatesDir));
   const expired = lostKeys
@@ -87,7 +92,14 @@ export async function searchDeep(
       detail: `here, but ${detail}`,
     })),
   ];
-  return { keys, oldTokens: oldKey !== "lost", oldKeyHere: oldKey === "here", diskSearched, diskOption: options.diskOption, moveToRescue };
+  return {
+    keys,
+    oldTokens: oldKey !== "lost",
+    oldKeyHere: oldKey === "here",
+    diskSearched,
+    diskOption: options.diskOption,
+    moveToRescue,
+  };
 }
 
 /** Whether another key, or a file that cannot be read, is in the place of the lost key or its public half. */
@@ -112,18 +124,27 @@ async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
 }
 
 /** Places that this node cannot look into: the Secret without its key, the other control plane nodes. */
-function placesElsewhere(here: { node: Node; without: readonly string[] }, { cluster, data }: PartialFacts): (file: string) => KeyPlace[] {
+function placesElsewhere(
+  here: { node: Node; without: readonly string[] },
+  { cluster, data }: PartialFacts,
+): (file: string) => KeyPlace[] {
   const secret = attempt(() => data && findKubeadmCerts(data));
   const others = cluster ? otherControlPlanes(cluster, here).map(({ name }) => name) : [];
   return (file) => [
     ...(secret && !(secret instanceof Fail) && secret.data?.[file.replace("/", "-")]
       ? [{ rung: 1, where: "the Secret kubeadm-certs", word: "secret", found: false } as const]
       : []),
-    ...(others.length > 0 ? [{ rung: 1, where: `maybe on ${others.join(", ")}`, found: false } as const] : []),
+    ...(others.length > 0
+      ? [{ rung: 1, where: `maybe on ${others.join(", ")}`, found: false } as const]
+      : []),
   ];
 }
 
-function lostKey({ name, keyFile, generations }: WantedKey, from: string | undefined, elsewhere: KeyPlace[]): LostKey {
+function lostKey(
+  { name, keyFile, generations }: WantedKey,
+  from: string | undefined,
+  elsewhere: KeyPlace[],
+): LostKey {
   const inUse = generations[0];
   const known = inUse ? `known by ${inUse.from.join(", ")}` : "nothing here tells which key it was";
   const detail = from
@@ -142,5 +163,10 @@ function keyName(name: string): string {
 function foundPlace(from: string): KeyPlace {
   if (from.startsWith(`${IN_SECRETS} `)) return { rung: 1, where: from, word: "secret", found: true };
   if (from.startsWith("blocks of")) return { rung: 3, where: from, word: "disk", found: true };
-  return { rung: 2, where: from === STASH ? "what an earlier 00-salvage found" : from, word: "memory", found: true };
+  return {
+    rung: 2,
+    where: from === STASH ? "what an earlier 00-salvage found" : from,
+    word: "memory",
+    found: true,
+  };
 }

@@ -1,4 +1,7 @@
-/** What follows from lost keys: look for them; and after `00-assess --deep` the rung of the ladder, and the commands that follow from what was found. */
+/**
+ * What follows from lost keys: look for them; and after `00-assess --deep` the rung of the ladder, and the
+ * commands that follow from what was found.
+ */
 
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -10,7 +13,10 @@ import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./assessment.ts";
 
 /** For the first line: keys that cost nobody else anything are not worth it. */
-export function lostAndWay(lostKeys: readonly Finding[], oldKey: OldSaKey): Pick<NodeVerdict, "lost" | "way"> {
+export function lostAndWay(
+  lostKeys: readonly Finding[],
+  oldKey: OldSaKey,
+): Pick<NodeVerdict, "lost" | "way"> {
   const names = lostKeys.map(({ name }) => name);
   if (names.every(isInternal)) return {};
   return {
@@ -35,7 +41,11 @@ export function lostVerdict(names: readonly string[], oldKey: OldSaKey, hold: re
   const madeNew = names.includes("ca") ? "new CA, every node rejoins" : "a new service-account key";
   return {
     verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: ${madeNew}, pods restart`,
-    next: inLines([...hold, ...LOOK_FIRST, ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST }))]),
+    next: inLines([
+      ...hold,
+      ...LOOK_FIRST,
+      ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST })),
+    ]),
   };
 }
 
@@ -50,7 +60,11 @@ const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
 
 /** After the search: the rung, why, and what to type. */
-export function deepVerdict(deep: Deep, { cluster, cp }: PartialFacts, { hold, ...seen }: Asked): NodeVerdict {
+export function deepVerdict(
+  deep: Deep,
+  { cluster, cp }: PartialFacts,
+  { hold, ...seen }: Asked,
+): NodeVerdict {
   const irreplaceable = deep.keys.filter(isIrreplaceable);
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);
   const lost = nowhere.filter(isIrreplaceable);
@@ -58,7 +72,8 @@ export function deepVerdict(deep: Deep, { cluster, cp }: PartialFacts, { hold, .
   const unread = deep.diskSearched || lost.length === 0 ? "" : "; the disk was not searched";
   const back = salvageCommands(deep);
   const names = nowhere.map(({ name }) => name);
-  const leader = cp && deep.keys.some((key) => key.name === "ca" && !isFound(key)) ? lastLeaderElsewhere(cp) : undefined;
+  const leader =
+    cp && deep.keys.some((key) => key.name === "ca" && !isFound(key)) ? lastLeaderElsewhere(cp) : undefined;
   const there = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
   const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
   return {
@@ -71,7 +86,9 @@ export function deepVerdict(deep: Deep, { cluster, cp }: PartialFacts, { hold, .
         : [
             ...hold,
             ...back,
-            ...withoutKeys(names, oldKeyOf(deep)).map((todo) => (lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo)),
+            ...withoutKeys(names, oldKeyOf(deep)).map((todo) =>
+              lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo,
+            ),
             { command: command("02-control-plane") },
             ...withoutCertificateKey(deep),
           ],
@@ -80,11 +97,21 @@ export function deepVerdict(deep: Deep, { cluster, cp }: PartialFacts, { hold, .
   };
 }
 
-/** Nothing is made anew, and nothing is put back here, before it was looked at: the plan there may bring all of it. */
+/**
+ * Nothing is made anew, and nothing is put back here, before it was looked at: the plan there may bring all
+ * of it.
+ */
 function whereItMayBe(nodes: readonly string[]): Todo[] {
   return [
-    { on: nodes.join(", "), command: command("plan"), note: "its controller-manager led last: only that process may hold ca.key" },
-    { command: command("plan", { "lost-on": nodes }), note: "here, if ca.key is lost there, too, or that node is gone for good" },
+    {
+      on: nodes.join(", "),
+      command: command("plan"),
+      note: "its controller-manager led last: only that process may hold ca.key",
+    },
+    {
+      command: command("plan", { "lost-on": nodes }),
+      note: "here, if ca.key is lost there, too, or that node is gone for good",
+    },
   ];
 }
 
@@ -143,11 +170,15 @@ function salvageCommands({ keys, diskOption, moveToRescue }: Deep): Todo[] {
   const salvage = (line: string) => ({ command: moveToRescue ? `${line} --move-aside` : line });
   const sealed = keys.some(({ places }) => isSealed(places[0]));
   const words = new Set(keys.map(({ places }) => places[0]?.word));
-  const on = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");
+  const on = keys
+    .find(({ places }) => places[0] && !places[0].word)
+    ?.places[0]?.where.replace("maybe on ", "");
   const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
   return [
     ...(words.has("memory") ? [salvage(command("00-salvage memory"))] : []),
-    ...(words.has("secret") ? [{ ...salvage(command("00-salvage secret")), ...(sealed ? { note: ASKS } : {}) }] : []),
+    ...(words.has("secret")
+      ? [{ ...salvage(command("00-salvage secret")), ...(sealed ? { note: ASKS } : {}) }]
+      : []),
     ...(words.has("disk") ? [salvage(`${command("00-salvage disk")} ${diskOption}`.trim())] : []),
     ...(on
       ? [

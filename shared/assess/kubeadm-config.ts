@@ -1,4 +1,7 @@
-/** The configuration that kubeadm's phases take with --config: the cluster's own, out of etcd's data, and this node's names and addresses. */
+/**
+ * The configuration that kubeadm's phases take with --config: the cluster's own, out of etcd's data, and this
+ * node's names and addresses.
+ */
 import { stringify } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
@@ -10,20 +13,26 @@ import type { ConfigMap } from "../objects/objects.ts";
 import { readObject } from "../objects/stored.ts";
 
 /**
- * YAML documents: ClusterConfiguration, InitConfiguration and, where the cluster keeps it, KubeletConfiguration. It needs none of the
- * kubelet's files: the phase kubelet-start writes them with it. Errors: Fail where etcd's data, or the API server's address, is not to be
- * had.
+ * YAML documents: ClusterConfiguration, InitConfiguration and, where the cluster keeps it,
+ * KubeletConfiguration. It needs none of the kubelet's files: the phase kubelet-start writes them with it.
+ * Errors: Fail where etcd's data, or the API server's address, is not to be had.
  */
 export async function kubeadmConfig(etcdData: string | undefined): Promise<string> {
   const found = await readNode({ mayBeGone: true });
-  const { cluster, data, obstacle } = await askControlPlaneNode(await etcdDataOf(etcdData, { node: found }), found);
+  const { cluster, data, obstacle } = await askControlPlaneNode(
+    await etcdDataOf(etcdData, { node: found }),
+    found,
+  );
   if (!cluster || !data) throw obstacle!;
   const node = ownNode(found, cluster);
   const address = apiEndpoint(node.name, data);
   if (!address)
-    throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data: its address is not known`, {
-      hint: 'run it on another control plane node, and write this node\'s localAPIEndpoint by hand: RUNBOOK-MORE "If a mirror pod is gone"',
-    });
+    throw new Fail(
+      `Cannot find the API server's mirror pod of node "${node.name}" in etcd's data: its address is not known`,
+      {
+        hint: 'run it on another control plane node, and write this node\'s localAPIEndpoint by hand: RUNBOOK-MORE "If a mirror pod is gone"',
+      },
+    );
   const { configuration: stored, endpoint: controlPlaneEndpoint } = cluster;
   const configuration = { ...stored, ...(controlPlaneEndpoint && { controlPlaneEndpoint }) };
   const init = {

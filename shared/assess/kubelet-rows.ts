@@ -22,15 +22,26 @@ import { trustsCa } from "../pki/trusted-keys.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { row } from "./assessment.ts";
 
-/** The kubelet, and a second row where the containers cannot be looked at. `held`: part 0 says to stop it, as this node is damaged. */
-export async function kubeletRow(node: Node, running: Container[] | Fail, { held = false } = {}): Promise<Check[]> {
+/**
+ * The kubelet, and a second row where the containers cannot be looked at. `held`: part 0 says to stop it, as
+ * this node is damaged.
+ */
+export async function kubeletRow(
+  node: Node,
+  running: Container[] | Fail,
+  { held = false } = {},
+): Promise<Check[]> {
   const runs = await kubeletActive();
   const isHeld = held && !runs && (await kubeletStopped());
-  const stopped = (detail: string) => (isHeld ? { warning: `${HELD}; ${detail}` } : { state: "stopped", failed: detail });
+  const stopped = (detail: string) =>
+    isHeld ? { warning: `${HELD}; ${detail}` } : { state: "stopped", failed: detail };
   const kubelet = (detail: string) => row("kubelet", "kubelet", runs ? detail : stopped(detail));
   const certificate = clientCertificate(node);
   if (running instanceof Fail)
-    return [kubelet(certificate), row("containers", "containers", { warning: `${running.message}; ${running.hint}` })];
+    return [
+      kubelet(certificate),
+      row("containers", "containers", { warning: `${running.message}; ${running.hint}` }),
+    ];
   const controlPlane = running.filter(isServerContainer);
   const counts = `${controlPlane.length} control-plane and ${running.length - controlPlane.length} other containers running`;
   return [kubelet(`${counts}; ${certificate}`)];
@@ -38,14 +49,21 @@ export async function kubeletRow(node: Node, running: Container[] | Fail, { held
 
 const HELD = "stopped, as part 0 says: part 1 starts it";
 
-/** What of part 0 is still to be typed on this node. Where the runtime cannot be asked, a controller-manager may run. */
+/**
+ * What of part 0 is still to be typed on this node. Where the runtime cannot be asked, a controller-manager
+ * may run.
+ */
 export async function holdHere(running: Container[] | Fail): Promise<Todo[]> {
   const pods = knownHere(running instanceof Fail ? [] : running);
   const managers = holders(pods).own.filter(({ name }) => name === MANAGER).length;
   const paused = stoppedProcesses(pods).filter(({ isManager }) => isManager).length;
-  const isListed = running instanceof Fail || running.some((one) => isServerContainer(one) && one.name === MANAGER);
+  const isListed =
+    running instanceof Fail || running.some((one) => isServerContainer(one) && one.name === MANAGER);
   const [stop, pause] = HOLD as [Todo, Todo];
-  return [...((await kubeletStopped()) ? [] : [stop]), ...(managers > paused || (isListed && paused === 0) ? [pause] : [])];
+  return [
+    ...((await kubeletStopped()) ? [] : [stop]),
+    ...(managers > paused || (isListed && paused === 0) ? [pause] : []),
+  ];
 }
 
 const MANAGER = "kube-controller-manager";
@@ -60,10 +78,15 @@ function clientCertificate(node: Node): string {
 
 /** Judged by the CA that this kubelet trusts: the best that is possible without etcd's data. */
 export function clientPemRow({ kubelet }: Node): Check {
-  const [what, detail, ca] = [kubelet.clientPem, "the kubelet's client certificate", attempt(() => readText(kubelet.clientCaFile))];
+  const [what, detail, ca] = [
+    kubelet.clientPem,
+    "the kubelet's client certificate",
+    attempt(() => readText(kubelet.clientCaFile)),
+  ];
   const id = "kubelet-client-certificate";
   const read = () => clientText(kubelet);
-  if (ca === undefined && attempt(read)) return row(id, what, { warning: `${detail}; no CA is here to check it with` });
+  if (ca === undefined && attempt(read))
+    return row(id, what, { warning: `${detail}; no CA is here to check it with` });
   const state = stateOfPem(read, ca instanceof Fail ? undefined : ca);
   return row(id, what, state ? { state, failed: detail } : detail);
 }
@@ -73,11 +96,18 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Check[] {
   const ca = facts && attempt(() => caText(certRow("ca"), facts.certificatesDir));
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
   const { kubeconfig, clientPem, serverPem, serverTlsBootstrap } = node.kubelet;
-  const bad = (id: CheckId, what: string, state: string | undefined, failed: string) => (state ? [row(id, what, { state, failed })] : []);
+  const bad = (id: CheckId, what: string, state: string | undefined, failed: string) =>
+    state ? [row(id, what, { state, failed })] : [];
   // where there is no serving certificate, the kubelet waits for an approval that not every cluster needs
-  const serving = serverTlsBootstrap && exists(serverPem) ? stateOfPem(() => readText(serverPem), ca) : undefined;
+  const serving =
+    serverTlsBootstrap && exists(serverPem) ? stateOfPem(() => readText(serverPem), ca) : undefined;
   return [
-    ...bad("kubelet-conf", kubeconfig.replace("/etc/kubernetes/", ""), configState(kubeconfig, ca), "part 1 writes a new one"),
+    ...bad(
+      "kubelet-conf",
+      kubeconfig.replace("/etc/kubernetes/", ""),
+      configState(kubeconfig, ca),
+      "part 1 writes a new one",
+    ),
     ...bad(
       "kubelet-client-certificate",
       clientPem,
@@ -104,8 +134,10 @@ export async function cniRows({ kubelet }: Node): Promise<Check[]> {
   if (!ca || ca instanceof Fail) return [];
   const rows: Check[] = [];
   for (const what of cniKubeconfigs())
-    if (await trustsOldCa(what, ca)) rows.push(row("cni-kubeconfig", what, { state: "old CA", failed: NO_NEW_POD }));
+    if (await trustsOldCa(what, ca))
+      rows.push(row("cni-kubeconfig", what, { state: "old CA", failed: NO_NEW_POD }));
   return rows;
 }
 
-const NO_NEW_POD = "no new pod starts on this node, and none ends, until the network plugin's agent here has restarted";
+const NO_NEW_POD =
+  "no new pod starts on this node, and none ends, until the network plugin's agent here has restarted";

@@ -17,15 +17,20 @@ export interface Looked {
 }
 
 /**
- * `etcdData`, `endpoint`: as typed. Errors: Fail where this is no kubeadm node at all, and as `etcdDataOf`; Refused
- * where the endpoint is no place.
+ * `etcdData`, `endpoint`: as typed. Errors: Fail where this is no kubeadm node at all, and as `etcdDataOf`;
+ * Refused where the endpoint is no place.
  */
 export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<Looked> {
   const node = await readNode();
   const all = await attemptLater(() => containers(node.runtimeEndpoint));
   const place = await etcdDataOf(etcdData, { node, all: seen(all) });
   sayPlace(place);
-  return { node, all, place, known: exists(place.dir) ? await askControlPlaneNode(place, node, endpoint) : undefined };
+  return {
+    node,
+    all,
+    place,
+    known: exists(place.dir) ? await askControlPlaneNode(place, node, endpoint) : undefined,
+  };
 }
 
 /** Those that can be seen. */

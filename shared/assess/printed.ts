@@ -32,10 +32,27 @@ function printNext({ verdict, next }: Pick<Assessment, "verdict" | "next">) {
   if (next.length > 0) answer(`\nnext\n${next.map((line) => `  ${line}`).join("\n")}`);
 }
 
-function printAll({ node, role, kubernetes, well, cluster, ca, damage, survivors, verdict, next, ...more }: Assessment) {
+function printAll({
+  node,
+  role,
+  kubernetes,
+  well,
+  cluster,
+  ca,
+  damage,
+  survivors,
+  verdict,
+  next,
+  ...more
+}: Assessment) {
   const { deep, lost = [], way, course, filesBack = [], damaged } = more;
-  answer(`kube-pki-repair ${VERSION}   reads only   node ${node} (${ROLES[role]})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}`);
-  if (lost.length > 0) answer(`${lostIs(deep)}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`);
+  answer(
+    `kube-pki-repair ${VERSION}   reads only   node ${node} (${ROLES[role]})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}`,
+  );
+  if (lost.length > 0)
+    answer(
+      `${lostIs(deep)}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`,
+    );
   if (well) answer(`well: ${well}`);
   answer(way ? `your way: ${way}\n` : "");
   if (well) notes(damage);
@@ -72,15 +89,19 @@ function lostIs(deep: Assessment["deep"]): string {
 
 /** The cluster's CA, and whether each CA on this node is that one. */
 function printCas({ hashes, from, copies }: Assessment["ca"]) {
-  answer(`\n  the cluster's CA${hashes.length > 0 ? `, by ${from}: ${hashes.join(", ")}` : `: ${NOBODY_NAMES_IT}`}`);
-  for (const { what, hash, is } of copies) answer(`    ${what}: ${is === "the cluster's" || !hash ? is : `${is}, ${hash}`}`);
+  answer(
+    `\n  the cluster's CA${hashes.length > 0 ? `, by ${from}: ${hashes.join(", ")}` : `: ${NOBODY_NAMES_IT}`}`,
+  );
+  for (const { what, hash, is } of copies)
+    answer(`    ${what}: ${is === "the cluster's" || !hash ? is : `${is}, ${hash}`}`);
 }
 
 const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane node with etcd's data does";
 
 /** What is good to know of a node that is well. */
 function notes(damage: readonly Check[]) {
-  for (const { what, detail } of damage.filter(({ result }) => result === "warning")) answer(`  note   ${what}: ${detail}`);
+  for (const { what, detail } of damage.filter(({ result }) => result === "warning"))
+    answer(`  note   ${what}: ${detail}`);
 }
 
 /** So many rows that say the same have a line each: which files they are can be read. */
@@ -89,9 +110,13 @@ const NAMED = 3;
 /** The worst first. More rows of one kind that say the same are one row. */
 function damageTable(damage: readonly Check[]) {
   const shown = worstFirst(damage).filter(({ differs }) => differs === undefined);
-  const kinds = Map.groupBy(shown, ({ id, result, state, detail }) => JSON.stringify([id, result, state, detail]));
+  const kinds = Map.groupBy(shown, ({ id, result, state, detail }) =>
+    JSON.stringify([id, result, state, detail]),
+  );
   printLines(
-    [...kinds.values()].flatMap((same) => (same.length > NAMED ? [{ ...same[0]!, what: andMore(same) }] : same)),
+    [...kinds.values()].flatMap((same) =>
+      same.length > NAMED ? [{ ...same[0]!, what: andMore(same) }] : same,
+    ),
     [["what", "state", "detail"]],
   );
 }
@@ -100,15 +125,24 @@ function andMore([first, ...more]: readonly Check[]): string {
   return more.length > 0 ? `${first!.what} and ${more.length} more` : first!.what;
 }
 
-/** How bad the damage is, and how long it can wait: a line for all of one kind, and one for all files that are in the memory of what runs. */
+/**
+ * How bad the damage is, and how long it can wait: a line for all of one kind, and one for all files that are
+ * in the memory of what runs.
+ */
 function stillWorks(damage: readonly Check[]) {
   const failed = worstFirst(damage.filter(hasFailed));
   const inMemory = failed.filter(({ severity, area }) => severity === "soon" && area === "files");
-  const kinds = Map.groupBy(failed, (one) => (inMemory.length > 1 && inMemory.includes(one) ? "" : `${one.severity} ${one.works}`));
+  const kinds = Map.groupBy(failed, (one) =>
+    inMemory.length > 1 && inMemory.includes(one) ? "" : `${one.severity} ${one.works}`,
+  );
   if (kinds.size === 0) return;
   answer("\nhow bad it is, and what still works meanwhile");
   printTable(
-    [...kinds].map(([kind, all]) => [SEVERITIES[all[0]!.severity!], andMore(all), kind === "" ? untilItRestarts(all) : all[0]!.works!]),
+    [...kinds].map(([kind, all]) => [
+      SEVERITIES[all[0]!.severity!],
+      andMore(all),
+      kind === "" ? untilItRestarts(all) : all[0]!.works!,
+    ]),
   );
 }
 

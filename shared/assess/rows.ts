@@ -30,9 +30,16 @@ export function clockRows(found: Fail | readonly string[]): Check[] {
   return found.map((warning) => row("clock", "clock", { warning }));
 }
 
-/** A CA, or the service-account key. `strange`: of the cluster's CA, where a sound one that is not it is in its place. */
+/**
+ * A CA, or the service-account key. `strange`: of the cluster's CA, where a sound one that is not it is in
+ * its place.
+ */
 export function sharedRow(finding: Finding, strange?: StrangeCa): Check {
-  if (strange) return row(checkIdOf(finding.name), whatOf(finding), { state: "foreign", failed: strange.older ? EARLIER : LATER });
+  if (strange)
+    return row(checkIdOf(finding.name), whatOf(finding), {
+      state: "foreign",
+      failed: strange.older ? EARLIER : LATER,
+    });
   if (!finding.row) return findingRow(finding, "signs every service-account token");
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
   const more = finding.name === "ca" ? ", all kubeconfigs, every kubelet" : "";
@@ -42,7 +49,8 @@ export function sharedRow(finding: Finding, strange?: StrangeCa): Check {
 /** `lost`: what is said where it is missing. */
 function findingRow(finding: Finding, lost = ""): Check {
   const { state, detail, differs } = finding;
-  const answer = differs ?? (state === "ok" ? detail : { state, failed: state === "missing" ? lost : detail });
+  const answer =
+    differs ?? (state === "ok" ? detail : { state, failed: state === "missing" ? lost : detail });
   return row(checkIdOf(finding.name), whatOf(finding), answer);
 }
 
@@ -51,30 +59,43 @@ function whatOf({ paths }: Finding): string {
 }
 
 const EARLIER = "another CA, made before the one that etcd's data names";
-const LATER = "another CA, made after the one that etcd's data names: by a half attempt, or by part 1 on another control plane node";
+const LATER =
+  "another CA, made after the one that etcd's data names: by a half attempt, or by part 1 on another control plane node";
 
 /** A sound service-account key that is not the one that the cluster uses. */
 export function foreignSaRow(sa: Finding, { tokens }: Evidence): Check[] {
   const kids = new Set(tokens.map(({ kid }) => kid));
-  const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
+  const own =
+    sa.state === "ok" && kids.size > 0
+      ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!)))
+      : undefined;
   if (!own || own instanceof Fail || kids.has(own)) return [];
   const warning = "it signed none of the tokens here. If nobody made a new key: 00-salvage --move-aside";
   return [row("service-account-key", "pki/sa.key", { warning })];
 }
 
-/** One line where all are right or all are missing; else a line for each one that is wrong. And one for each that differs. */
+/**
+ * One line where all are right or all are missing; else a line for each one that is wrong. And one for each
+ * that differs.
+ */
 export function summary(what: "certificates" | "kubeconfigs", findings: Finding[]): Check[] {
   if (findings.length === 0) return [];
-  const [wrong, differing] = [findings.filter(({ state }) => state !== "ok"), findings.filter(({ differs }) => differs)];
+  const [wrong, differing] = [
+    findings.filter(({ state }) => state !== "ok"),
+    findings.filter(({ differs }) => differs),
+  ];
   const differences = differing.map((finding) => findingRow(finding));
   const all = `${findings.length} ${what}`;
   if (wrong.length === 0) return [row(what, all, soonest(findings)), ...differences];
-  if (findings.every(({ state }) => state === "missing")) return [row(what, all, { state: "missing", failed: "" })];
+  if (findings.every(({ state }) => state === "missing"))
+    return [row(what, all, { state: "missing", failed: "" })];
   return [...wrong.map((finding) => findingRow(finding)), ...differences];
 }
 
 function soonest(findings: Finding[]): string {
-  const ends = findings.flatMap((finding) => finding.cert?.notAfter ?? []).sort((a, b) => a.getTime() - b.getTime());
+  const ends = findings
+    .flatMap((finding) => finding.cert?.notAfter ?? [])
+    .sort((a, b) => a.getTime() - b.getTime());
   return ends[0] ? `the first expires on ${ends[0].toISOString().slice(0, 10)}` : "";
 }
 
@@ -88,11 +109,15 @@ export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Chec
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
   const before = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
-  const trouble = new Map((before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]));
+  const trouble = new Map(
+    (before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]),
+  );
   const others = pods instanceof Fail ? [] : otherStaticPods({ data, node });
   const all = [...podsBeside(home).map((name) => ({ name, namespace: undefined })), ...others];
   return [
-    ...all.map(({ name, namespace }) => manifestRow(manifestPath({ node }, name, namespace), name, { pods, trouble: trouble.get(name) })),
+    ...all.map(({ name, namespace }) =>
+      manifestRow(manifestPath({ node }, name, namespace), name, { pods, trouble: trouble.get(name) }),
+    ),
     ...all.flatMap(({ name, namespace }) => secondManifests({ node }, name, namespace)).map(secondRow),
     ...(pods instanceof Fail ? [] : unprovedRows({ data, node })),
   ];
@@ -109,8 +134,12 @@ function manifestRow(
   if (manifest && Array.isArray(trouble))
     return answer({ state: "changed", failed: `differs from its mirror pod in etcd: ${trouble.join(" ")}` });
   if (manifest && !trouble) return answer("");
-  if (whereIs(path) !== path) return answer({ state: "waits", failed: `as ${whereIs(path)}: part 2 brings it back` });
-  return answer({ state: manifest ? "cut off" : exists(path) ? "empty" : "missing", failed: podOf(name, pods) });
+  if (whereIs(path) !== path)
+    return answer({ state: "waits", failed: `as ${whereIs(path)}: part 2 brings it back` });
+  return answer({
+    state: manifest ? "cut off" : exists(path) ? "empty" : "missing",
+    failed: podOf(name, pods),
+  });
 }
 
 function podOf(name: string, pods: MirrorPod[] | Fail): string {
@@ -133,13 +162,15 @@ function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Check[] {
 }
 
 function secondRow(path: string): Check {
-  const failed = "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
+  const failed =
+    "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
   return row("second-manifest", path, { state: "second", failed });
 }
 
 /** Files that no step makes. */
 export function lostFileRows(lost: readonly LostFile[]): Check[] {
-  const failed = (file: LostFile) => `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;
+  const failed = (file: LostFile) =>
+    `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;
   return lost.map((file) => row("lost-file", file.path, { state: "missing", failed: failed(file) }));
 }
 
@@ -164,7 +195,11 @@ export function repairRows({ cp }: PartialFacts): Check[] {
   if (!cp) return [];
   const policies = attempt(() => standIns(cp), []);
   return [
-    ...(managerIsReduced(cp) ? [row("controller-manager", "kube-controller-manager", { warning: "reduced until part 3 is closed" })] : []),
-    ...policies.map((path) => row("audit-policy", path, { warning: "a replacement of this kit for the lost audit policy" })),
+    ...(managerIsReduced(cp)
+      ? [row("controller-manager", "kube-controller-manager", { warning: "reduced until part 3 is closed" })]
+      : []),
+    ...policies.map((path) =>
+      row("audit-policy", path, { warning: "a replacement of this kit for the lost audit policy" }),
+    ),
   ];
 }

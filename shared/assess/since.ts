@@ -1,4 +1,7 @@
-/** A second look at a node: what has changed since the first. The file of the first decides nothing but what is said here. */
+/**
+ * A second look at a node: what has changed since the first. The file of the first decides nothing but what
+ * is said here.
+ */
 import { command } from "../again.ts";
 import type { Check } from "../checks/check.ts";
 import { printTable, stateWord } from "../checks/print-checks.ts";
@@ -10,13 +13,20 @@ import type { Assessment, AssessmentJson } from "./assessment.ts";
 /** State by what was looked at. */
 type Earlier = ReadonlyMap<string, string>;
 
-/** Prints what is well now, what is new, what is otherwise, and what is as before. Errors: Fail where the file is no look at this node. */
+/**
+ * Prints what is well now, what is new, what is otherwise, and what is as before. Errors: Fail where the file
+ * is no look at this node.
+ */
 export function printSince({ node, damage }: Assessment, file: string) {
   const before = earlierLook(file, node);
   const bad = damage.filter(({ result }) => result !== "ok");
   const now = new Map(damage.map((check) => [keyOf(check), check]));
   const well = [...before].filter(([key, state]) => isBad(state) && !isNowBad(now.get(key)));
-  const rows = bad.map((check) => [changeOf(check, before.get(keyOf(check))), check.what, wordOf(check, before.get(keyOf(check)))]);
+  const rows = bad.map((check) => [
+    changeOf(check, before.get(keyOf(check))),
+    check.what,
+    wordOf(check, before.get(keyOf(check))),
+  ]);
   const changed = rows.filter(([change]) => change !== AS_BEFORE);
   answer(`since ${file}`);
   if (well.length + changed.length === 0) answer("nothing has changed");
@@ -64,7 +74,9 @@ function earlierLook(file: string, node: string): Earlier {
   const look = parsed(smallText(file) ?? "");
   if (look.node === node && Array.isArray(look.damage))
     return new Map(look.damage.map((row) => [keyOf(row ?? NO_ROW), String(row?.state)]));
-  throw new Fail(`"${file}" is no look of 00-assess at "${node}"`, { hint: `${command("00-assess --json")} > look.json makes one` });
+  throw new Fail(`"${file}" is no look of 00-assess at "${node}"`, {
+    hint: `${command("00-assess --json")} > look.json makes one`,
+  });
 }
 
 const NO_ROW = { id: "", what: "" };

@@ -32,7 +32,10 @@ export function survivors({ known, node, running, lost }: Seen): Survivor[] {
   ];
 }
 
-function othersHave({ cluster, certificatesDir }: PartialFacts, here: { node: Node; without: readonly string[] }): Survivor {
+function othersHave(
+  { cluster, certificatesDir }: PartialFacts,
+  here: { node: Node; without: readonly string[] },
+): Survivor {
   const where = "another control plane node";
   const same = `each control plane node has the same keys, in ${certificatesDir}`;
   if (!cluster) return { where, hope: "unknown", detail: `if there is one: ${same}` };
@@ -49,7 +52,8 @@ function backup({ certificatesDir }: PartialFacts): Survivor {
 /** Of this disk, by snapper or rpm-ostree; and the history of /etc that etckeeper makes. */
 function snapshots({ certificatesDir }: PartialFacts): Survivor[] {
   const [newest] = snapshotsWith(certificatesDir);
-  const line = newest && `${command("00-salvage")} ${shell`--backup ${dirname(`${newest}${certificatesDir}`)}`}`;
+  const line =
+    newest && `${command("00-salvage")} ${shell`--backup ${dirname(`${newest}${certificatesDir}`)}`}`;
   const history = `keys of a commit: git -C /etc log --oneline -- kubernetes; (umask 077; mkdir /dev/shm/etc && git -C /etc archive COMMIT kubernetes | tar -xC /dev/shm/etc); ${command("00-salvage")} --backup /dev/shm/etc`;
   return [
     ...(line ? [{ where: "a snapshot of this disk", hope: "worth a try", detail: line }] : []),
@@ -70,7 +74,11 @@ const HOLDERS = ["kube-controller-manager", "kube-apiserver"];
 function memory(running: Container[] | Fail): Survivor {
   const where = "memory";
   if (running instanceof Fail)
-    return { where, hope: "unknown", detail: "see containers above. Until they can be seen: stop the kubelet, touch nothing else" };
+    return {
+      where,
+      hope: "unknown",
+      detail: "see containers above. Until they can be seen: stop the kubelet, touch nothing else",
+    };
   const alive = running.filter((c) => isServerContainer(c) && HOLDERS.includes(c.name)).map((c) => c.name);
   if (alive.length === 0) return { where, hope: "no", detail: "no control-plane process is left" };
   return {
@@ -87,7 +95,8 @@ function kubeadmCerts({ data }: PartialFacts): Survivor {
   const found = attempt(() => data?.get(`${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`));
   if (!found || found instanceof Fail) return { where, hope: "no", detail: "not in etcd's data" };
   const sealed = sealedIn(found.key, found.value);
-  if (sealed?.provider === "kms") return { where, hope: "no", detail: `only the KMS plugin "${sealed.keyName}" opens it` };
+  if (sealed?.provider === "kms")
+    return { where, hope: "no", detail: `only the KMS plugin "${sealed.keyName}" opens it` };
   return {
     where,
     hope: "worth a try",

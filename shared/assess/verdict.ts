@@ -4,7 +4,15 @@ import { type Check, hasFailed } from "../checks/check.ts";
 import { checkIdOf } from "../checks/kinds.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { type Course, courseFrom, type LostNodes, type OldSaKey, part1, partsForCluster, partsHere } from "../facts/course.ts";
+import {
+  type Course,
+  courseFrom,
+  type LostNodes,
+  type OldSaKey,
+  part1,
+  partsForCluster,
+  partsHere,
+} from "../facts/course.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
@@ -47,7 +55,9 @@ export function controlPlaneVerdict(here: SeenHere): NodeVerdict {
   const seen: Seen = {
     ...here,
     damaged: damage.some(hasFailed),
-    others: cp ? otherControlPlanes(cp.cluster, { node: cp.node, without: lost.names }).map(({ name }) => name) : [],
+    others: cp
+      ? otherControlPlanes(cp.cluster, { node: cp.node, without: lost.names }).map(({ name }) => name)
+      : [],
     expired: expiredIn(damage),
     names: lostKeys.map(({ name }) => name),
   };
@@ -74,16 +84,23 @@ const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] =
 
 function obstacle({ known: { obstacle }, damaged }: Seen): NodeVerdict | undefined {
   if (!obstacle) return undefined;
-  return { verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+  return {
+    verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`,
+    next: [obstacle.hint],
+  };
 }
 
 function dockershim({ known: { cp } }: Seen): NodeVerdict | undefined {
   const docker = cp && attempt(() => refuseDockershim(cp));
-  return docker instanceof Fail ? { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] } : undefined;
+  return docker instanceof Fail
+    ? { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] }
+    : undefined;
 }
 
 function wrongClock({ clock }: Seen): NodeVerdict | undefined {
-  return clock instanceof Fail ? { verdict: `first the clock: ${clock.message}`, next: [clock.hint] } : undefined;
+  return clock instanceof Fail
+    ? { verdict: `first the clock: ${clock.message}`, next: [clock.hint] }
+    : undefined;
 }
 
 function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
@@ -139,18 +156,26 @@ function signedAnew(seen: Seen): NodeVerdict | undefined {
 }
 
 function casToRenew(damage: readonly Check[]): Cert[] {
-  return CERTS.filter((row) => row.shared && damage.some(({ id, state }) => id === checkIdOf(row.name) && state === "expired"));
+  return CERTS.filter(
+    (row) => row.shared && damage.some(({ id, state }) => id === checkIdOf(row.name) && state === "expired"),
+  );
 }
 
 /** A CA whose key is here is renewed: whoever trusts that key goes on. */
 function renewal(damage: readonly Check[]): string {
   const files = casToRenew(damage).map(({ file }) => `${file}.crt`);
-  return files.length > 0 ? `, and part 1 renews ${files.join(", ")} with the same key: what it has signed stays good` : "";
+  return files.length > 0
+    ? `, and part 1 renews ${files.join(", ")} with the same key: what it has signed stays good`
+    : "";
 }
 
 function newCa({ known: { cp }, lost }: Seen): NodeVerdict | undefined {
   if (!cp || !caIsNew(cp)) return undefined;
-  return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()), course: forCluster(lost) };
+  return {
+    verdict: "this node is repaired, with a new CA",
+    next: inLines(partsForCluster()),
+    course: forCluster(lost),
+  };
 }
 
 /** Another control plane node may be damaged, or one that is lost is to be taken out. */
@@ -158,7 +183,11 @@ function nothingDamaged(seen: Seen): NodeVerdict {
   const { lost, others } = seen;
   const leavesOut = lost.controlPlanes.length > 0 && lost.silent.length === 0;
   return {
-    ...(leavesOut ? { course: courseFrom({ leavesOut }, "control-plane") } : others.length > 0 ? { course: courseOf(seen) } : {}),
+    ...(leavesOut
+      ? { course: courseFrom({ leavesOut }, "control-plane") }
+      : others.length > 0
+        ? { course: courseOf(seen) }
+        : {}),
     verdict: NOTHING_DAMAGED,
     next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
   };
@@ -166,9 +195,14 @@ function nothingDamaged(seen: Seen): NodeVerdict {
 
 /** Of a node where all files are well. */
 export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
-  verdict: "the files of this node are well, but no new pod gets a network here: the network plugin still has the old CA",
+  verdict:
+    "the files of this node are well, but no new pod gets a network here: the network plugin still has the old CA",
   next: inLines([
-    { command: command("04-sa-tokens --only-system"), on: "a control plane node, after part 3", note: "restarts it, in order" },
+    {
+      command: command("04-sa-tokens --only-system"),
+      on: "a control plane node, after part 3",
+      note: "restarts it, in order",
+    },
   ]),
 };
 
@@ -176,7 +210,10 @@ export const NOTHING_DAMAGED = "nothing is damaged on this node";
 
 /** Part 2 may be repeated, and it takes a lost node out of etcd's members. */
 function forCluster({ names, controlPlanes }: LostNodes): Course {
-  return courseFrom({ lost: ["ca"], leavesOut: names.length > 0 }, controlPlanes.length > 0 ? "control-plane" : "open");
+  return courseFrom(
+    { lost: ["ca"], leavesOut: names.length > 0 },
+    controlPlanes.length > 0 ? "control-plane" : "open",
+  );
 }
 
 /** A stopped kubelet is no damage of its own: with an expired certificate it does not start. */
@@ -186,5 +223,7 @@ function expiredIn(damage: readonly Check[]): "all" | "some" | "none" {
   return states.every((state) => state === "expired" || state === "stopped") ? "all" : "some";
 }
 
-const FOREIGN_NOTE = "looks for the cluster's own CA. If it is nowhere: move ca.crt and ca.key away, then 00-assess again";
-const HANDED_OVER = "only if part 1 made this CA on another control plane node, and hand-over brought it here";
+const FOREIGN_NOTE =
+  "looks for the cluster's own CA. If it is nowhere: move ca.crt and ca.key away, then 00-assess again";
+const HANDED_OVER =
+  "only if part 1 made this CA on another control plane node, and hand-over brought it here";

@@ -12,8 +12,14 @@ import { whoAnswers } from "../pki/served.ts";
 /** Ports of etcd: for clients and for the other members. */
 const ETCD = [2379, 2380];
 
-/** `findings`: all that is right. Undefined where the API server or etcd of this node does not answer: then nobody knows. */
-export async function wellLine(cp: ControlPlaneNode, findings: readonly Finding[]): Promise<string | undefined> {
+/**
+ * `findings`: all that is right. Undefined where the API server or etcd of this node does not answer: then
+ * nobody knows.
+ */
+export async function wellLine(
+  cp: ControlPlaneNode,
+  findings: readonly Finding[],
+): Promise<string | undefined> {
   const { facts, node, cluster } = cp;
   const manifests = CONTROL_PLANE.map((name) => manifestPath({ node }, name));
   const { kubeconfig, clientPem } = node.kubelet;
@@ -23,10 +29,14 @@ export async function wellLine(cp: ControlPlaneNode, findings: readonly Finding[
   const etcdCa = readable(certPath(certRow("etcd-ca"), facts.certificatesDir)) ?? "";
   const etcd = ETCD.map((port) => endpointUrl(facts.advertiseAddress, port));
   const servers = [...new Set([localServer(facts), clusterServer(facts)])];
-  const asked = await Promise.all([...servers.map((to) => whoAnswers(to, cas)), ...etcd.map((to) => whoAnswers(to, etcdCa))]);
+  const asked = await Promise.all([
+    ...servers.map((to) => whoAnswers(to, cas)),
+    ...etcd.map((to) => whoAnswers(to, etcdCa)),
+  ]);
   const answering = asked.filter((answer) => answer === "ours").length;
   if (asked[0] !== "ours" || asked[servers.length] !== "ours") return undefined;
-  const silent = servers.length > 1 && asked[1] !== "ours" ? `; ${clusterServer(facts)} does not answer from here` : "";
+  const silent =
+    servers.length > 1 && asked[1] !== "ours" ? `; ${clusterServer(facts)} does not answer from here` : "";
   const until = ends[0] ? ` (the first ends on ${ends[0].toISOString().slice(0, 10)})` : "";
   return `${[...files].filter(exists).length} files${until}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
 }

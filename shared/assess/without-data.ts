@@ -30,12 +30,17 @@ interface Look {
 }
 
 /** Reads only. Names in certificates are not judged: this kit issues none there. */
-export async function assessWithoutParts({ node, dataDir, running, known }: Look, found: WithoutData): Promise<Judged> {
+export async function assessWithoutParts(
+  { node, dataDir, running, known }: Look,
+  found: WithoutData,
+): Promise<Judged> {
   const why = whyWithoutData(found, dataDir);
   const damage = [
     ...(await etcdRows(found, dataDir)),
     ...fileRows(found, known?.certificatesDir ?? certificatesDirOn(node)),
-    ...(known?.data ? [...manifestRows(node, known), ...lostFileRows(lostBeside(node, known))] : lostManifests(node, found)),
+    ...(known?.data
+      ? [...manifestRows(node, known), ...lostFileRows(lostBeside(node, known))]
+      : lostManifests(node, found)),
     ...(known?.data ? dataRows(withoutObstacle(known), dataDir) : []),
     ...(await kubeletRow(node, running)),
     clientPemRow(node),
@@ -50,10 +55,17 @@ export async function assessWithoutParts({ node, dataDir, running, known }: Look
   };
 }
 
-/** Files that only a copy brings back. The API server's way to etcd has rows of its own, and part 2 puts no stand-in here. */
+/**
+ * Files that only a copy brings back. The API server's way to etcd has rows of its own, and part 2 puts no
+ * stand-in here.
+ */
 function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFacts): LostFile[] {
-  const lost = lostHere({ data, node, certificatesDir, etcd }).filter(({ path }) => !home.client.includes(path));
-  return lost.map((file) => (file.namedBy === "--audit-policy-file" ? { ...file, without: `${file.program} does not start` } : file));
+  const lost = lostHere({ data, node, certificatesDir, etcd }).filter(
+    ({ path }) => !home.client.includes(path),
+  );
+  return lost.map((file) =>
+    file.namedBy === "--audit-policy-file" ? { ...file, without: `${file.program} does not start` } : file,
+  );
 }
 
 /** It is in the verdict already. */
@@ -61,7 +73,10 @@ function withoutObstacle({ obstacle: _, ...known }: PartialFacts): PartialFacts 
   return known;
 }
 
-async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, dataDir: string): Promise<Check[]> {
+async function etcdRows(
+  { etcd: { runs, unit, servers }, from }: WithoutData,
+  dataDir: string,
+): Promise<Check[]> {
   if (unit && runs === "unit") return await etcdUnitRows(unit);
   if (runs !== "elsewhere") return [missing("etcd-data", dataDir, "etcd's data")];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
@@ -70,9 +85,13 @@ async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, da
 
 /** Of etcd's own files only those that such a node has. */
 function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
-  const certs = isNotKubeadms(etcd) ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
+  const certs = isNotKubeadms(etcd)
+    ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca")
+    : CERTS;
   const kubeconfigs = ["admin", "controller-manager", "scheduler"].map(kubeconfigRow);
-  const found = byKind(pkiFindings({ certs, serviceAccountKey: true, kubeconfigs }, undefined, { certificatesDir }));
+  const found = byKind(
+    pkiFindings({ certs, serviceAccountKey: true, kubeconfigs }, undefined, { certificatesDir }),
+  );
   return [
     ...found.shared.map((finding) => sharedRow(finding)),
     ...summary("certificates", found.leaves),
@@ -86,7 +105,9 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
 function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
   return podsBeside(etcd)
     .filter((name) => !exists(whereIs(manifestPath({ node }, name))))
-    .map((name) => missing("manifest", `manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"));
+    .map((name) =>
+      missing("manifest", `manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"),
+    );
 }
 
 function missing(id: CheckId, what: string, failed: string): Check {
@@ -98,7 +119,9 @@ async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUn
   const where = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
   return [
     row("etcd-unit", "etcd.service", exitCode === 0 ? where : { state: "stopped", failed: where }),
-    ...lostSettings.map((what) => row(id, what, { state: "missing", failed: "etcd.service does not start without it" })),
+    ...lostSettings.map((what) =>
+      row(id, what, { state: "missing", failed: "etcd.service does not start without it" }),
+    ),
     ...etcdsFileRows(files),
   ];
 }
@@ -116,9 +139,15 @@ function etcdsFileRows(files: readonly string[]): Check[] {
 
 function etcdsFileRow(what: string): Check {
   const text = attempt(() => readText(what));
-  if (text === undefined) return row(id, what, { state: "missing", failed: "etcd's own; every new connection to it fails without it" });
-  const info = text instanceof Fail || text.includes(" PRIVATE KEY-----") ? undefined : attempt(() => certInfo(text));
-  if (text instanceof Fail || info instanceof Fail) return row(id, what, { state: "unreadable", failed: "etcd's own" });
+  if (text === undefined)
+    return row(id, what, {
+      state: "missing",
+      failed: "etcd's own; every new connection to it fails without it",
+    });
+  const info =
+    text instanceof Fail || text.includes(" PRIVATE KEY-----") ? undefined : attempt(() => certInfo(text));
+  if (text instanceof Fail || info instanceof Fail)
+    return row(id, what, { state: "unreadable", failed: "etcd's own" });
   const verdict = info && timeVerdict(info);
   return row(id, what, verdict ? { state: verdict[0], failed: verdict[1] } : info ? day(info.notAfter) : "");
 }

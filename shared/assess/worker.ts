@@ -1,4 +1,7 @@
-/** Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA that its pods have. */
+/**
+ * Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA
+ * that its pods have.
+ */
 import { dirname } from "node:path";
 import { command } from "../again.ts";
 import { hasFailed } from "../checks/check.ts";
@@ -21,7 +24,11 @@ const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
   `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 
 /** `seen`: the CAs on this node. */
-export async function assessWorker(node: Node, running: Container[] | Fail, seen: ClusterCa): Promise<Judged> {
+export async function assessWorker(
+  node: Node,
+  running: Container[] | Fail,
+  seen: ClusterCa,
+): Promise<Judged> {
   const { clientCaFile, kubeconfig } = node.kubelet;
   const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
   const judge = (path: string, isThere: boolean, detail = "") => {
@@ -30,18 +37,32 @@ export async function assessWorker(node: Node, running: Container[] | Fail, seen
   };
   const files = lostOfKubelet(node);
   const damage = [
-    row("kubelet-ca", clientCaFile, judge(clientCaFile, Boolean(readText(clientCaFile)), "the CA that this kubelet trusts")),
+    row(
+      "kubelet-ca",
+      clientCaFile,
+      judge(clientCaFile, Boolean(readText(clientCaFile)), "the CA that this kubelet trusts"),
+    ),
     row("kubelet-conf", kubeconfig, judge(kubeconfig, exists(kubeconfig))),
-    ...strangers.filter((path) => path !== clientCaFile && path !== kubeconfig).map((path) => row("kubelet-ca", path, judge(path, true))),
+    ...strangers
+      .filter((path) => path !== clientCaFile && path !== kubeconfig)
+      .map((path) => row("kubelet-ca", path, judge(path, true))),
     clientPemRow(node),
     ...lostFileRows(files),
-    ...lostPods(node).map((pod) => row("manifest", `static pod ${pod}`, { state: "missing", failed: lostPod(node) })),
+    ...lostPods(node).map((pod) =>
+      row("manifest", `static pod ${pod}`, { state: "missing", failed: lostPod(node) }),
+    ),
     ...(await kubeletRow(node, running)),
   ];
   const network = await cniRows(node);
   // a control plane node that lost everything has no kubelet.conf either
-  const verdict = exists(kubeconfig) ? workerVerdict(damage.some(hasFailed), network.length > 0) : eitherVerdict(node);
-  return { cluster: undefined, damage: [...withWhatComes(damage, node), ...network], ...filesFirst(files, verdict) };
+  const verdict = exists(kubeconfig)
+    ? workerVerdict(damage.some(hasFailed), network.length > 0)
+    : eitherVerdict(node);
+  return {
+    cluster: undefined,
+    damage: [...withWhatComes(damage, node), ...network],
+    ...filesFirst(files, verdict),
+  };
 }
 
 /* The conclusion for a worker, and for a node of which nothing tells whether it is one. */
@@ -75,7 +96,8 @@ function eitherVerdict({ name, nameFrom }: Node): Verdict {
 /** Without these files its kubelet does not start again, so they come back before anything else. */
 function filesFirst(files: readonly LostFile[], verdict: Verdict): Verdict {
   const copies = files.map(
-    ({ path }) => shell`scp -rp root@NODE:${path} ${dirname(path)}/   # NODE: mostly another worker has the same, or a backup`,
+    ({ path }) =>
+      shell`scp -rp root@NODE:${path} ${dirname(path)}/   # NODE: mostly another worker has the same, or a backup`,
   );
   return { ...verdict, next: [...copies, ...verdict.next] };
 }

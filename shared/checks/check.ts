@@ -1,4 +1,7 @@
-/** A check is a row of KINDS (kinds.ts) with how it is looked at. Here a row becomes what was found: how bad, what still works, what mends it. */
+/**
+ * A check is a row of KINDS (kinds.ts) with how it is looked at. Here a row becomes what was found: how bad,
+ * what still works, what mends it.
+ */
 
 import type { Difference } from "../pki/judge.ts";
 import { type Kind, SEVERITIES, type Severity } from "./kind.ts";
@@ -72,7 +75,8 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
   const { area, what, severity, warning, works, mend }: Kind = KINDS[id];
   const row = { id, area, what: what.replace("…", of) };
   if (typeof answer === "string") return { ...row, result: "ok", detail: answer };
-  if ("differs" in answer) return { ...row, result: "ok", detail: answer.differs, differs: answer.before ?? "" };
+  if ("differs" in answer)
+    return { ...row, result: "ok", detail: answer.differs, differs: answer.before ?? "" };
   const way = mend.replace("…", of);
   if ("failed" in answer) {
     const { failed, state, severity = severityOf(id, state), mend = way } = answer;
@@ -82,7 +86,10 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
   return { ...row, result: "warning", detail: answer.warning, severity: ofWarning, works, mend: way };
 }
 
-/** How bad a state of a file or a certificate is: what it does not have yet in memory goes wrong at once where dates do not fit. */
+/**
+ * How bad a state of a file or a certificate is: what it does not have yet in memory goes wrong at once where
+ * dates do not fit.
+ */
 function severityOf(id: CheckId, state: string | undefined): Severity {
   const { severity } = KINDS[id];
   return severity === "soon" && (state === "expired" || state === "not yet valid") ? "outage" : severity;
@@ -96,7 +103,9 @@ export function worstFirst(checks: readonly Check[]): Check[] {
   const rank = ({ severity }: Check) => (severity ? RANKS.indexOf(severity) : RANKS.length);
   const failedFirst = ({ result }: Check) => ["failed", "warning", "ok"].indexOf(result);
   const place = (check: Check) => (check.severity ? ORDER.indexOf(check.id) : 0);
-  return [...checks].sort((a, b) => failedFirst(a) - failedFirst(b) || rank(a) - rank(b) || place(a) - place(b));
+  return [...checks].sort(
+    (a, b) => failedFirst(a) - failedFirst(b) || rank(a) - rank(b) || place(a) - place(b),
+  );
 }
 
 /** The figures of a summary. */
@@ -116,6 +125,8 @@ export function summaryOf(checks: readonly Check[]): Summary {
     ok: count(({ result }) => result === "ok"),
     warnings: count(({ result }) => result === "warning"),
     failed: count(hasFailed),
-    severities: Object.fromEntries(RANKS.map((name) => [name, count(({ severity }) => severity === name)])) as Record<Severity, number>,
+    severities: Object.fromEntries(
+      RANKS.map((name) => [name, count(({ severity }) => severity === name)]),
+    ) as Record<Severity, number>,
   };
 }

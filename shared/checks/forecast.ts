@@ -1,4 +1,7 @@
-/** What ends next on this node: certificates in the next 90 days, CAs in the next year, each with its day and with what renews it. */
+/**
+ * What ends next on this node: certificates in the next 90 days, CAs in the next year, each with its day and
+ * with what renews it.
+ */
 import { basename } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -18,9 +21,17 @@ export interface Ending {
   notAfter: Date;
 }
 
-/** Of a control plane node its tables, of a worker the kubelet's. Without those that are missing or cannot be read: they have checks of their own. */
-export function endingsHere({ kubelet }: Pick<Node, "kubelet">, certificatesDir: string | undefined): Ending[] {
-  const ownCas = CERTS.map((row) => ({ kind: row.ca ? "certificate" : "ca", path: certPath(row, certificatesDir ?? "") }) as const);
+/**
+ * Of a control plane node its tables, of a worker the kubelet's. Without those that are missing or cannot be
+ * read: they have checks of their own.
+ */
+export function endingsHere(
+  { kubelet }: Pick<Node, "kubelet">,
+  certificatesDir: string | undefined,
+): Ending[] {
+  const ownCas = CERTS.map(
+    (row) => ({ kind: row.ca ? "certificate" : "ca", path: certPath(row, certificatesDir ?? "") }) as const,
+  );
   const pki = certificatesDir ? ownCas : [{ kind: "ca" as const, path: kubelet.clientCaFile }];
   const own = [kubelet.clientPem, kubelet.serverPem].map((path) => ({ kind: "kubelet" as const, path }));
   const configs = certificatesDir ? KUBECONFIGS.filter(({ name }) => name !== "kubelet") : [];
@@ -32,7 +43,9 @@ export function endingsHere({ kubelet }: Pick<Node, "kubelet">, certificatesDir:
         attempt(() => readText(path)),
       ),
     ),
-    ...configs.flatMap(({ path }) => endingOf("kubeconfig", path, attempt(() => readKubeconfig(path), undefined)?.clientCertPem)),
+    ...configs.flatMap(({ path }) =>
+      endingOf("kubeconfig", path, attempt(() => readKubeconfig(path), undefined)?.clientCertPem),
+    ),
   ];
 }
 
@@ -43,10 +56,16 @@ function endingOf(kind: Ending["kind"], path: string, pem: string | Fail | undef
 
 const DAY = 86_400_000;
 
-/** Days: so long before their end is said that they end. A rotation of a CA touches every node, so it is planned. */
+/**
+ * Days: so long before their end is said that they end. A rotation of a CA touches every node, so it is
+ * planned.
+ */
 const AHEAD: Record<Ending["kind"], number> = { ca: 365, certificate: 90, kubeconfig: 90, kubelet: 90 };
 
-/** A kubelet gets its next certificate when 70 to 90 % of the time are over: client-go's util/certificate, jitteryDuration. */
+/**
+ * A kubelet gets its next certificate when 70 to 90 % of the time are over: client-go's util/certificate,
+ * jitteryDuration.
+ */
 const ROTATED_BY = 0.9;
 
 const CHECKS: Record<Ending["kind"], CheckId> = {
@@ -56,21 +75,41 @@ const CHECKS: Record<Ending["kind"], CheckId> = {
   kubelet: "expiry-kubelet",
 };
 
-/** A row for all that ends soon and is renewed in the same way; one that says what comes first where nothing expires soon. */
+/**
+ * A row for all that ends soon and is renewed in the same way; one that says what comes first where nothing
+ * expires soon.
+ */
 export function forecast(endings: readonly Ending[], now = new Date()): CheckRow[] {
-  const left = endings.filter(({ notAfter }) => notAfter > now).sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
+  const left = endings
+    .filter(({ notAfter }) => notAfter > now)
+    .sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
   const soon = Map.groupBy(
     left.filter((ending) => endsSoon(ending, now)),
     ({ kind }) => CHECKS[kind],
   );
   const first = left.find(({ kind }) => kind !== "kubelet") ?? left[0];
   if (soon.size === 0)
-    return first ? [{ id: "expiry-next", look: () => `none; the first is ${basename(first.path)}, on ${day(first.notAfter)}` }] : [];
+    return first
+      ? [
+          {
+            id: "expiry-next",
+            look: () => `none; the first is ${basename(first.path)}, on ${day(first.notAfter)}`,
+          },
+        ]
+      : [];
   return [...soon].map(([id, all]): CheckRow => {
-    const [[first, together], ...later] = [...Map.groupBy(all, ({ notAfter }) => day(notAfter))] as [[string, Ending[]]];
+    const [[first, together], ...later] = [...Map.groupBy(all, ({ notAfter }) => day(notAfter))] as [
+      [string, Ending[]],
+    ];
     const days = Math.floor((together[0]!.notAfter.getTime() - now.getTime()) / DAY);
-    const then = later.map(([last, ending]: [string, Ending[]]) => `; then ${named(ending)} until ${last}`).join("");
-    return { id, of: named(together), look: () => ({ warning: `until ${first}, ${days} days from now${then}` }) };
+    const then = later
+      .map(([last, ending]: [string, Ending[]]) => `; then ${named(ending)} until ${last}`)
+      .join("");
+    return {
+      id,
+      of: named(together),
+      look: () => ({ warning: `until ${first}, ${days} days from now${then}` }),
+    };
   });
 }
 
@@ -86,6 +125,8 @@ function endsSoon({ kind, notBefore, notAfter }: Ending, now: Date): boolean {
 
 /** When the first of those ends that no repair is needed for until then; CAs apart. */
 export function firstEnd(endings: readonly Ending[], now = new Date()): Date | undefined {
-  const ends = endings.filter(({ kind, notAfter }) => kind !== "ca" && notAfter > now).map(({ notAfter }) => notAfter);
+  const ends = endings
+    .filter(({ kind, notAfter }) => kind !== "ca" && notAfter > now)
+    .map(({ notAfter }) => notAfter);
   return ends.sort((a, b) => a.getTime() - b.getTime())[0];
 }

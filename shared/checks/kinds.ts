@@ -1,6 +1,6 @@
 /**
- * Every check of this kit, one row each: 00-assess and 05-verify print them, `--output json` and `--metrics` name them by their ids. An id is
- * stable: alert rules and other people's programs have it.
+ * Every check of this kit, one row each: 00-assess and 05-verify print them, `--output json` and `--metrics`
+ * name them by their ids. An id is stable: alert rules and other people's programs have it.
  */
 import { BACKUP, command } from "../again.ts";
 import { CERTS } from "../pki/certs.ts";
@@ -10,14 +10,18 @@ const PART_1 = command("01-etcd");
 const PART_2 = command("02-control-plane");
 const PART_4 = command("04-sa-tokens");
 const CLOSE = command("03-workers close");
-const DESCRIBE = "kubectl --kubeconfig /etc/kubernetes/admin.conf describe node …; journalctl -u kubelet -n 50 there";
+const DESCRIBE =
+  "kubectl --kubeconfig /etc/kubernetes/admin.conf describe node …; journalctl -u kubelet -n 50 there";
 export const ASSESS = command("00-assess");
 
 type CertName = (typeof CERTS)[number]["name"];
 
 const IN_MEMORY = "a server has it in memory until it restarts";
 
-/** By the certificate. etcd reads its files for every new connection (client/pkg/transport/listener.go), the others when they start or change. */
+/**
+ * By the certificate. etcd reads its files for every new connection (client/pkg/transport/listener.go), the
+ * others when they start or change.
+ */
 // biome-ignore format: a table
 const CERTIFICATES: Record<CertName, Pick<Kind, "works"> & Partial<Kind>> = {
   "ca": { works: "all that has a certificate, until that ends; no node joins, no kubelet gets its next one", mend: ASSESS },
@@ -168,13 +172,22 @@ const CLUSTER_KINDS = {
 const KUBELET_START: Kind = { area: "kubelet", what: "the kubelet's start", severity: "outage", mend: "RUNBOOK-MORE A kubelet without its files",
   works: "this node's containers, until its kubelet starts: then all of them end" };
 
-export const KINDS = { "kubelet-start": KUBELET_START, ...CERTIFICATE_KINDS, ...NODE_KINDS, ...CLUSTER_KINDS };
+export const KINDS = {
+  "kubelet-start": KUBELET_START,
+  ...CERTIFICATE_KINDS,
+  ...NODE_KINDS,
+  ...CLUSTER_KINDS,
+};
 
 export type CheckId = keyof typeof KINDS;
 
 /** A finding's check, by the name of its certificate, key or kubeconfig. */
 export function checkIdOf(name: string): CheckId {
-  const ids = [`certificate-${name}`, `kubeconfig-${name}`, ...(name === "sa" ? ["service-account-key"] : [])];
+  const ids = [
+    `certificate-${name}`,
+    `kubeconfig-${name}`,
+    ...(name === "sa" ? ["service-account-key"] : []),
+  ];
   const id = ids.find((one) => one in KINDS);
   if (!id) throw new Error(`no check is called ${ids.join(" or ")}`);
   return id as CheckId;

@@ -1,6 +1,7 @@
 /**
- * What was found as metrics for Prometheus: the text format (prometheus.io/docs/instrumenting/exposition_formats), for node_exporter's textfile
- * collector. Names and dates only, no secret: other users of the node may read the file.
+ * What was found as metrics for Prometheus: the text format
+ * (prometheus.io/docs/instrumenting/exposition_formats), for node_exporter's textfile collector. Names and
+ * dates only, no secret: other users of the node may read the file.
  */
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
@@ -36,7 +37,10 @@ export function metricsText({ node, checks, endings, backup }: Seen, now = new D
   return [
     metric("info", "The kit that has looked.", [{ labels: { version: VERSION, node }, value: 1 }]),
     metric("last_run_timestamp_seconds", "When it was looked last.", [{ value: seconds(now) }]),
-    metric("checks", "How many checks ended so.", [{ labels: { result: "ok", severity: "" }, value: ok }, ...bad]),
+    metric("checks", "How many checks ended so.", [
+      { labels: { result: "ok", severity: "" }, value: ok },
+      ...bad,
+    ]),
     metric("bad_checks", "Checks that failed or warn, by their id.", badById(checks)),
     metric(
       "certificate_expiry_timestamp_seconds",
@@ -89,7 +93,9 @@ function seconds(date: Date): number {
 /** Errors: Fail where node_exporter would not read it. Before anything is looked at. */
 export function refuseMetricsPlace(path: string) {
   if (!path.endsWith(".prom"))
-    throw new Fail(`node_exporter reads only files that end in .prom, not "${path}"`, { hint: `--metrics ${path}.prom` });
+    throw new Fail(`node_exporter reads only files that end in .prom, not "${path}"`, {
+      hint: `--metrics ${path}.prom`,
+    });
   if (stat(dirname(path))?.kind !== "dir")
     throw new Fail(`There is no folder "${dirname(path)}"`, {
       hint: "the one that node_exporter reads: ps -C node_exporter -o args shows --collector.textfile.directory",

@@ -27,7 +27,10 @@ export function printLines(lines: readonly TableRow[], head: readonly string[][]
 export function printTable(rows: readonly string[][], signs: readonly (Sign | undefined)[] = []) {
   const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
   for (const [index, row] of rows.entries())
-    answer(`  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd(), signs[index]);
+    answer(
+      `  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd(),
+      signs[index],
+    );
 }
 
 const SIGNS: Record<Check["result"], Sign> = { ok: "√", warning: "‼", failed: "×" };
@@ -113,7 +116,10 @@ export function verdictOf(checks: readonly Pick<Check, "result" | "severity">[])
 /** The parts that 00-assess sends to; a hand-over, say, stays what the check itself names. */
 const PART = /^\.\/bunw scripts\/0[0-4]-/;
 
-/** What to do about what has failed: a part of the repair where one mends it, else what each check names. Undefined where nothing has failed. */
+/**
+ * What to do about what has failed: a part of the repair where one mends it, else what each check names.
+ * Undefined where nothing has failed.
+ */
 export function hintOf(checks: readonly Check[]): string | undefined {
   const failed = checks.filter(hasFailed);
   if (failed.length === 0) return undefined;
@@ -124,6 +130,9 @@ export function hintOf(checks: readonly Check[]): string | undefined {
 
 /** What every `--output json` of a list of checks has. */
 export function checksAsJson(checks: readonly Check[]) {
-  const said = checks.map((check) => ({ ...check, detail: [check.state, check.detail].filter(Boolean).join(": ") }));
+  const said = checks.map((check) => ({
+    ...check,
+    detail: [check.state, check.detail].filter(Boolean).join(": "),
+  }));
   return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks: said };
 }

@@ -1,4 +1,7 @@
-/** The files of a control plane node as they are now, and what its servers show, beside those that the repair has made in memory. */
+/**
+ * The files of a control plane node as they are now, and what its servers show, beside those that the repair
+ * has made in memory.
+ */
 import { dirname } from "node:path";
 import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -8,7 +11,14 @@ import { CERTS, certPath, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts"
 import { clusterServer, KUBECONFIGS, kubeconfigRow, localServer } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
 import type { ComparedFile, ComparedServer } from "./drill-report.ts";
-import { certificateFields, type Fields, fieldDifferences, kubeconfigFields, manifestFields, textOf } from "./file-fields.ts";
+import {
+  certificateFields,
+  type Fields,
+  fieldDifferences,
+  kubeconfigFields,
+  manifestFields,
+  textOf,
+} from "./file-fields.ts";
 
 /** A file that is there, and what it says; of a CA and of a key only that it is there. */
 interface SeenFile {
@@ -29,7 +39,10 @@ const present = (path: string): Fields | undefined => (exists(path) ? {} : undef
 function pkiFiles({ facts: { certificatesDir: pki } }: ControlPlaneNode): Found[] {
   const pairs = CERTS.flatMap((row): Found[] => {
     const [cert, key] = [certPath(row, pki), keyPath(row, pki)];
-    return [row.ca ? [cert, "certificate", certificateFields(textOf(cert))] : [cert, "CA", present(cert)], [key, "key", present(key)]];
+    return [
+      row.ca ? [cert, "certificate", certificateFields(textOf(cert))] : [cert, "CA", present(cert)],
+      [key, "key", present(key)],
+    ];
   });
   const sa = ["key", "pub"].map((end): Found => {
     const path = `${pki}/${SERVICE_ACCOUNT_KEYS.file}.${end}`;
@@ -62,8 +75,14 @@ function manifestFiles(cp: ControlPlaneNode): Found[] {
   });
 }
 
-/** Each file once, sorted by path. What is only made, such as a kubeconfig that was removed here, is no loss. */
-export function compareFiles(here: Map<string, SeenFile>, back: Map<string, SeenFile>, cp: ControlPlaneNode): ComparedFile[] {
+/**
+ * Each file once, sorted by path. What is only made, such as a kubeconfig that was removed here, is no loss.
+ */
+export function compareFiles(
+  here: Map<string, SeenFile>,
+  back: Map<string, SeenFile>,
+  cp: ControlPlaneNode,
+): ComparedFile[] {
   return [...new Set([...here.keys(), ...back.keys()])].sort().map((path) => {
     const [has, gets] = [here.get(path), back.get(path)];
     const all = has && gets ? fieldDifferences(has.fields, gets.fields) : has ? [NOT_MADE] : [];
@@ -83,9 +102,17 @@ const SUPER_ADMIN = command("02-control-plane --super-admin");
 
 const ADMINS = ["O=system:masters", "O=kubeadm:cluster-admins"];
 
-/** `kubeadm certs renew` keeps what an earlier version has written; part 2 writes what this version would, and either is right. */
-function harmless(path: string, differences: readonly string[], { facts }: ControlPlaneNode): string | undefined {
-  if (path === kubeconfigRow("super-admin").path && differences.includes(NOT_MADE)) return `only if asked for: ${SUPER_ADMIN}`;
+/**
+ * `kubeadm certs renew` keeps what an earlier version has written; part 2 writes what this version would, and
+ * either is right.
+ */
+function harmless(
+  path: string,
+  differences: readonly string[],
+  { facts }: ControlPlaneNode,
+): string | undefined {
+  if (path === kubeconfigRow("super-admin").path && differences.includes(NOT_MADE))
+    return `only if asked for: ${SUPER_ADMIN}`;
   const either = [...ADMINS, clusterServer(facts), localServer(facts)];
   const isEither = (difference: string) => either.includes(difference.replace(/^[-+]\w+ /, ""));
   if (differences.length === 0 || !differences.every(isEither)) return undefined;
@@ -102,8 +129,14 @@ function serversOf({ facts }: ControlPlaneNode) {
   } as Record<string, ReturnType<typeof at>>;
 }
 
-/** `back`: what the repair has made. A server that does not answer is a difference: on a node that is well all of them do. */
-export async function compareServers(cp: ControlPlaneNode, back: Map<string, SeenFile>): Promise<ComparedServer[]> {
+/**
+ * `back`: what the repair has made. A server that does not answer is a difference: on a node that is well all
+ * of them do.
+ */
+export async function compareServers(
+  cp: ControlPlaneNode,
+  back: Map<string, SeenFile>,
+): Promise<ComparedServer[]> {
   const rows = CERTS.flatMap((row) => {
     const server = serversOf(cp)[row.name];
     return server ? [{ path: certPath(row, cp.facts.certificatesDir), server }] : [];
@@ -114,7 +147,11 @@ export async function compareServers(cp: ControlPlaneNode, back: Map<string, See
       const fields = shown.status === "fulfilled" ? certificateFields(shown.value) : undefined;
       const made = back.get(path)?.fields;
       const why = shown.status === "rejected" ? String(shown.reason) : "it shows no certificate";
-      const differences = fields ? (made ? fieldDifferences(fields, made) : ["-the file"]) : [`-no answer: ${why}`];
+      const differences = fields
+        ? made
+          ? fieldDifferences(fields, made)
+          : ["-the file"]
+        : [`-no answer: ${why}`];
       return { server: `${name}, port ${port}`, path, differences };
     }),
   );

@@ -30,7 +30,10 @@ export interface Drill {
   todo: string[];
 }
 
-/** `kept`: whether the operator has a copy of it in the folder that he names: `same`, an `other` one, or `none`. */
+/**
+ * `kept`: whether the operator has a copy of it in the folder that he names: `same`, an `other` one, or
+ * `none`.
+ */
 export type KeptFile = LostFile & { kept: "same" | "other" | "none" };
 
 /** `shop/web (Deployment)`, and its pods that would restart. */
@@ -64,7 +67,10 @@ export interface ComparedFile {
   is: "CA" | "certificate" | "key" | "kubeconfig" | "manifest";
   /** As it is now; unset: it is not here. */
   here?: Fields;
-  /** As the repair would make it; unset: it would not. Of a CA and of a key nothing is compared but that it is there. */
+  /**
+   * As the repair would make it; unset: it would not. Of a CA and of a key nothing is compared but that it is
+   * there.
+   */
   back?: Fields;
   /** `-names x`: the repair would leave that out. */
   differences: string[];
@@ -89,7 +95,11 @@ export interface Stop {
 
 /** How many fields of files and servers were compared. */
 export function fieldsIn({ files, servers }: Pick<Drill, "files" | "servers">): number {
-  const inFile = (fields: Fields | undefined) => Object.values(fields ?? {}).reduce((sum, values) => sum + values.length, 0);
+  const inFile = (fields: Fields | undefined) =>
+    Object.values(fields ?? {}).reduce((sum, values) => sum + values.length, 0);
   const ofServer = ({ path }: ComparedServer) => inFile(files.find((file) => file.path === path)?.back);
-  return files.reduce((sum, { here }) => sum + inFile(here), 0) + servers.reduce((sum, server) => sum + ofServer(server), 0);
+  return (
+    files.reduce((sum, { here }) => sum + inFile(here), 0) +
+    servers.reduce((sum, server) => sum + ofServer(server), 0)
+  );
 }

@@ -1,6 +1,6 @@
 /**
- * A drill on the living cluster: what the repair of rung 5 would make if /etc/kubernetes were deleted now, beside what is here. Reads only:
- * the repair is made in memory, and forgotten.
+ * A drill on the living cluster: what the repair of rung 5 would make if /etc/kubernetes were deleted now,
+ * beside what is here. Reads only: the repair is made in memory, and forgotten.
  */
 
 import { readdirSync } from "node:fs";
@@ -49,11 +49,26 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
   const lost = keptIn(folder, gone);
   const backup = backupOf(cp.facts, bundle);
   const others = othersThan(files, lost, cp);
-  const seen = { files, servers, lost, ...(backup && { backup }), stops: [...(lost.every(isKept) ? [] : blind), ...stops], others };
+  const seen = {
+    files,
+    servers,
+    lost,
+    ...(backup && { backup }),
+    stops: [...(lost.every(isKept) ? [] : blind), ...stops],
+    others,
+  };
   const restarts = await predictRestarts(cp, newCa);
   const todo = todosOf(seen);
   const about = { node: cp.node.name, kubernetes: cp.cluster.kubernetesVersion };
-  return { ...about, ...seen, restarts, time: timeNeeded(cp, restarts), apiReads: API_READS, allBack: todo.length === 0, todo };
+  return {
+    ...about,
+    ...seen,
+    restarts,
+    time: timeNeeded(cp, restarts),
+    apiReads: API_READS,
+    allBack: todo.length === 0,
+    todo,
+  };
 }
 
 /** With all copies back, nothing keeps a repair from reading the data. */
@@ -62,7 +77,10 @@ const isKept = ({ kept }: KeptFile) => kept === "same";
 /** refuseDamaged asks whether the API server is ready; all else comes from etcd's data on this node. */
 const API_READS = 1;
 
-/** As after the deletion: nothing below /etc/kubernetes says anything. `blind`: why a repair could not begin so, though the node is well. */
+/**
+ * As after the deletion: nothing below /etc/kubernetes says anything. `blind`: why a repair could not begin
+ * so, though the node is well.
+ */
 async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNode; blind: Stop[] }> {
   const seen: ControlPlaneNode[] = [];
   const blind = await failOf(() =>
@@ -72,7 +90,10 @@ async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNod
   );
   const [cp] = seen;
   if (cp && !blind) return { cp, blind: [] };
-  return { cp: await controlPlaneToRepair(etcdData), blind: blind ? [{ message: blind.message, hint: blind.hint, byCopies: true }] : [] };
+  return {
+    cp: await controlPlaneToRepair(etcdData),
+    blind: blind ? [{ message: blind.message, hint: blind.hint, byCopies: true }] : [],
+  };
 }
 
 /** `newCa`: the certificate of the cluster CA that it made. */
@@ -98,11 +119,18 @@ function externalCa(cp: ControlPlaneNode): Stop[] {
 }
 
 /** Files on the disk that the repair does not make, and that nothing names which it starts. */
-function othersThan(files: readonly ComparedFile[], lost: readonly LostFile[], cp: ControlPlaneNode): string[] {
+function othersThan(
+  files: readonly ComparedFile[],
+  lost: readonly LostFile[],
+  cp: ControlPlaneNode,
+): string[] {
   const known = new Set([...files.map(({ path }) => path), ...lost.map(({ path }) => path)]);
   const isLost = (path: string) => lost.some((file) => path.startsWith(`${file.path}/`));
   return foldersOf(cp)
-    .filter((folder, i, all) => !all.some((other, j) => i !== j && folder.startsWith(`${other}/`)) && exists(folder))
+    .filter(
+      (folder, i, all) =>
+        !all.some((other, j) => i !== j && folder.startsWith(`${other}/`)) && exists(folder),
+    )
     .flatMap((folder) => entriesBelow(folder).filter(({ kind }) => kind === "file" || kind === "link"))
     .map(({ path }) => path)
     .filter((path) => !known.has(path) && !isLost(path) && !path.includes("/.kube-pki-repair-"));
@@ -111,7 +139,10 @@ function othersThan(files: readonly ComparedFile[], lost: readonly LostFile[], c
 /** The lowest of setpriority(2). */
 const LOWEST = 19;
 
-/** All threads of this process, and so those that they start. The disk's class is set where the machine has the program ionice. */
+/**
+ * All threads of this process, and so those that they start. The disk's class is set where the machine has
+ * the program ionice.
+ */
 async function lowPriority() {
   const threads = readdirSync("/proc/self/task");
   for (const thread of threads) lower(Number(thread));
@@ -127,19 +158,32 @@ function lower(thread: number) {
   }
 }
 
-/** `bundle`: the file, where the operator names it. Undefined in external CA mode: there is nothing to be packed. */
-function backupOf({ externalCa, certificatesDir }: ClusterFacts, bundle: string | undefined): BackupState | undefined {
+/**
+ * `bundle`: the file, where the operator names it. Undefined in external CA mode: there is nothing to be
+ * packed.
+ */
+function backupOf(
+  { externalCa, certificatesDir }: ClusterFacts,
+  bundle: string | undefined,
+): BackupState | undefined {
   return externalCa ? undefined : backupState(certificatesDir, bundle);
 }
 
-/** `folder`: the operator's copies, as `00-salvage files --backup` takes them. Errors: Fail where it is no folder. */
+/**
+ * `folder`: the operator's copies, as `00-salvage files --backup` takes them. Errors: Fail where it is no
+ * folder.
+ */
 function keptIn(folder: string | undefined, lost: readonly LostFile[]): KeptFile[] {
   const copies = folder === undefined ? [] : copiesIn(folder, lost);
   return lost.map((file) => {
     const here =
-      file.kind === "folder" ? entriesBelow(file.path).flatMap(({ path, kind }) => (kind === "file" ? [path] : [])) : [file.path];
+      file.kind === "folder"
+        ? entriesBelow(file.path).flatMap(({ path, kind }) => (kind === "file" ? [path] : []))
+        : [file.path];
     const isSame = (path: string) =>
-      copies.some((copy) => copy.path === path && Buffer.from(copy.content).equals(readBytes(path) ?? Buffer.of()));
+      copies.some(
+        (copy) => copy.path === path && Buffer.from(copy.content).equals(readBytes(path) ?? Buffer.of()),
+      );
     const isThere = (path: string) => copies.some((copy) => copy.path === path);
     return { ...file, kept: here.every(isSame) ? "same" : here.some(isThere) ? "other" : "none" };
   });

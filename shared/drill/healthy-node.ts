@@ -24,7 +24,8 @@ export async function refuseDamaged(cp: ControlPlaneNode) {
 function* troubles(cp: ControlPlaneNode): Generator<string> {
   const { facts, node, data } = cp;
   const findings = pkiFindings(wholePki(facts), facts);
-  for (const { paths, state, detail } of findings) if (state !== "ok") yield `${paths[0]}: ${state} (${detail})`;
+  for (const { paths, state, detail } of findings)
+    if (state !== "ok") yield `${paths[0]}: ${state} (${detail})`;
   for (const name of CONTROL_PLANE) {
     const path = manifestPath(cp, name);
     const manifest = attempt(() => readManifest(path));
@@ -32,9 +33,16 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
     else if (!manifest) yield `${path}: missing`;
     else if (isReduced(manifest)) yield `${name} is reduced: a repair goes on`;
   }
-  for (const { path, namedBy } of lostHere({ data, node, etcd: cp.etcd, ran: cp.ran, certificatesDir: facts.certificatesDir }))
+  for (const { path, namedBy } of lostHere({
+    data,
+    node,
+    etcd: cp.etcd,
+    ran: cp.ran,
+    certificatesDir: facts.certificatesDir,
+  }))
     yield `${path}: missing (${namedBy})`;
-  if (findings[0]?.state === "ok" && caIsNew(cp)) yield "its CA is not the one that etcd's data names: a repair goes on";
+  if (findings[0]?.state === "ok" && caIsNew(cp))
+    yield "its CA is not the one that etcd's data names: a repair goes on";
 }
 
 async function silence({ facts }: ControlPlaneNode): Promise<string[]> {

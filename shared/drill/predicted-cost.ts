@@ -1,7 +1,8 @@
 /**
- * What a repair of rung 5 costs on this cluster: the pods that part 4 restarts, and the time. The restarts are found by part 4's own code in
- * etcd's data: the API server is asked nothing, and whether a webhook answers only part 4 itself can find out. What each command takes on one
- * node is measured by the rehearsals (plan/effort.ts); what grows with the cluster is added to that as a straight line. The time in which an
+ * What a repair of rung 5 costs on this cluster: the pods that part 4 restarts, and the time. The restarts
+ * are found by part 4's own code in etcd's data: the API server is asked nothing, and whether a webhook
+ * answers only part 4 itself can find out. What each command takes on one node is measured by the rehearsals
+ * (plan/effort.ts); what grows with the cluster is added to that as a straight line. The time in which an
  * operator reads is not.
  */
 import { withOpened } from "../etcd-location/etcd-folders.ts";
@@ -40,7 +41,10 @@ function shown(owner: PodOwner): RestartedWorkload {
 const COPY = 100e6;
 /** As the playbook does it: the first worker alone, then so many at a time. */
 const WORKERS_AT_ONCE = 20;
-/** Seconds for a new pod to be Ready; a DaemonSet replaces one after the other, other workloads go side by side (restart-order.ts: WIDTH). */
+/**
+ * Seconds for a new pod to be Ready; a DaemonSet replaces one after the other, other workloads go side by
+ * side (restart-order.ts: WIDTH).
+ */
 const POD = [2, 15] as const;
 const WORKLOADS_AT_ONCE = 20;
 
@@ -53,7 +57,13 @@ export function timeNeeded({ cluster, data, etcd }: ControlPlaneNode, restarts: 
   const copy: Range = [bytes / COPY, bytes / COPY];
   const batches = workers === 0 ? 0 : 1 + Math.ceil((workers - 1) / WORKERS_AT_ONCE);
   const carried = sum(taking("hand-over"), times(others, sum(taking("unpack"), taking("etcd-there"), copy)));
-  const untilApi = sum(taking("look"), taking("new-cas"), copy, others > 0 ? carried : NONE, taking("control-plane"));
+  const untilApi = sum(
+    taking("look"),
+    taking("new-cas"),
+    copy,
+    others > 0 ? carried : NONE,
+    taking("control-plane"),
+  );
   const join = sum(taking("open"), times(batches, taking("join")), taking("close"));
   const untilNodes = sum(untilApi, times(others, taking("control-plane")), join);
   const untilPods = sum(untilNodes, taking("tokens"), times(podsInTurn(restarts), POD));

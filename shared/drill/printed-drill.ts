@@ -10,16 +10,27 @@ export function printDrill(found: Drill) {
   answer(`kube-pki-repair ${VERSION}   drill, reads only   node ${node}   Kubernetes ${kubernetes}`);
   answer("if /etc/kubernetes were deleted now, and no old key were found, the repair would make:\n");
   const rows = [...KINDS.flatMap((is) => rowsOf(is, files)), ...serverRows(servers)];
-  const ofBackup = backup ? [backup.fits ? ok("backup of the keys", backup.says) : bad("backup of the keys", "none", backup.says)] : [];
-  printLines([...rows, ...lost.map(lostRow), ...ofBackup, ...stops.map(({ message }) => bad("the repair", "stops", message))]);
+  const ofBackup = backup
+    ? [backup.fits ? ok("backup of the keys", backup.says) : bad("backup of the keys", "none", backup.says)]
+    : [];
+  printLines([
+    ...rows,
+    ...lost.map(lostRow),
+    ...ofBackup,
+    ...stops.map(({ message }) => bad("the repair", "stops", message)),
+  ]);
   if (others.length > 0) answer(`\n  not rebuilt, and named by no flag: ${listed(others)}`);
-  if (rows.some(({ state }) => state === "changed")) answer("\n  - is here and would be missing, + would be new");
+  if (rows.some(({ state }) => state === "changed"))
+    answer("\n  - is here and would be missing, + would be new");
   printRestarts(found);
   answer(
     `\n  compared: ${files.length} files and ${servers.length} servers, ${fieldsIn(found)} fields. Asked of the API server: ${found.apiReads} request`,
   );
-  answer(`\nverdict: ${allBack ? "all of it would come back" : `not all of it would come back as it is. To do now: ${todo.length}`}`);
-  if (todo.length > 0) answer(`\nnow, while all is well\n${todo.map((lines) => lines.replaceAll(/^/gm, "  ")).join("\n")}`);
+  answer(
+    `\nverdict: ${allBack ? "all of it would come back" : `not all of it would come back as it is. To do now: ${todo.length}`}`,
+  );
+  if (todo.length > 0)
+    answer(`\nnow, while all is well\n${todo.map((lines) => lines.replaceAll(/^/gm, "  ")).join("\n")}`);
 }
 
 const KINDS: readonly ComparedFile["is"][] = ["CA", "key", "certificate", "kubeconfig", "manifest"];
@@ -41,7 +52,8 @@ function printRestarts({ restarts: { unknown, workloads, left }, time }: Drill) 
       : `\n  part 4 would restart ${counted(pods, "pod")} of ${counted(workloads.length, "workload")}`,
   );
   if (left.length > 0) answer("  it would leave to you:");
-  for (const { workload, why, hint } of left.slice(0, FEW)) answer(`    ${workload}: ${why}${hint ? `: ${hint}` : ""}`);
+  for (const { workload, why, hint } of left.slice(0, FEW))
+    answer(`    ${workload}: ${why}${hint ? `: ${hint}` : ""}`);
   if (left.length > FEW) answer(`    and ${left.length - FEW} more`);
   const { controlPlanes, workers, bytes, keys } = time;
   answer(
@@ -72,8 +84,12 @@ function rowsOf(is: ComparedFile["is"], files: readonly ComparedFile[]): TableRo
   const [many, back] = WORDS[is];
   return [
     ...(same.length > 0 ? [ok(`${same.length} ${many}`, back)] : []),
-    ...same.flatMap(({ path, note }): TableRow[] => (note ? [{ what: path, result: "warning", detail: note }] : [])),
-    ...other.map(({ path, back, differences }) => (back ? bad(path, "changed", differences.join(", ")) : bad(path, "not made", ""))),
+    ...same.flatMap(({ path, note }): TableRow[] =>
+      note ? [{ what: path, result: "warning", detail: note }] : [],
+    ),
+    ...other.map(({ path, back, differences }) =>
+      back ? bad(path, "changed", differences.join(", ")) : bad(path, "not made", ""),
+    ),
   ];
 }
 
@@ -86,7 +102,11 @@ function serverRows(servers: Drill["servers"]): TableRow[] {
   ];
 }
 
-const COPY = { same: "your copy is the same", other: "your copy is another one", none: "nobody can rebuild it" };
+const COPY = {
+  same: "your copy is the same",
+  other: "your copy is another one",
+  none: "nobody can rebuild it",
+};
 
 function lostRow({ path, program, namedBy, kept }: KeptFile): TableRow {
   const detail = `${named(program, namedBy)} needs it; ${COPY[kept]}`;
@@ -94,7 +114,12 @@ function lostRow({ path, program, namedBy, kept }: KeptFile): TableRow {
 }
 
 const ok = (what: string, detail: string): TableRow => ({ what, result: "ok", detail });
-const bad = (what: string, state: string, detail: string): TableRow => ({ what, result: "failed", state, detail });
+const bad = (what: string, state: string, detail: string): TableRow => ({
+  what,
+  result: "failed",
+  state,
+  detail,
+});
 
 function named(program: string, namedBy: string): string {
   return namedBy.startsWith("/") ? namedBy : `${program} ${namedBy}`;

@@ -1,6 +1,7 @@
 /**
- * The repair of rung 5, in memory: the steps of parts 1 and 2 that make files, by the same code, with new CAs, while folders are thought away
- * as in a dry run. What is left out is what asks or changes others: the other members of etcd, the containers' end, the API.
+ * The repair of rung 5, in memory: the steps of parts 1 and 2 that make files, by the same code, with new
+ * CAs, while folders are thought away as in a dry run. What is left out is what asks or changes others: the
+ * other members of etcd, the containers' end, the API.
  */
 
 import { lstatSync, readdirSync } from "node:fs";
@@ -22,7 +23,10 @@ import { refuseWhereNothingFits } from "../static-pods/preflight.ts";
 import { issueForServers, startServers } from "../static-pods/servers.ts";
 import type { Stop } from "./drill-report.ts";
 
-/** While `action` runs, these folders are gone, nothing is written, and nothing is said; afterwards all is forgotten. */
+/**
+ * While `action` runs, these folders are gone, nothing is written, and nothing is said; afterwards all is
+ * forgotten.
+ */
 export async function asIfGone<T>(folders: readonly string[], action: () => Promise<T>): Promise<T> {
   const before = mode.dryRun;
   mode.dryRun = true;
@@ -74,7 +78,8 @@ export async function rehearseRepair(cp: ControlPlaneNode): Promise<Stop[]> {
   const stops: Stop[] = [];
   for (const step of steps) {
     const stop = await failOf(step);
-    if (stop && !stops.some(({ message }) => message === stop.message)) stops.push({ message: stop.message, hint: stop.hint });
+    if (stop && !stops.some(({ message }) => message === stop.message))
+      stops.push({ message: stop.message, hint: stop.hint });
   }
   return stops;
 }

@@ -1,6 +1,7 @@
 /**
- * Answers reads of the API out of etcd's data: no request reaches an API server, however large the cluster is. For the objects that etcd
- * holds as themselves, by their place (apiserver pkg/registry/generic/registry); no aggregated API, no Scale, no CustomResource's defaults.
+ * Answers reads of the API out of etcd's data: no request reaches an API server, however large the cluster
+ * is. For the objects that etcd holds as themselves, by their place (apiserver
+ * pkg/registry/generic/registry); no aggregated API, no Scale, no CustomResource's defaults.
  */
 import type { ApiReader } from "../api/kube-api.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -9,7 +10,11 @@ import { decodeObject, isObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 
 /** Where the place is not the resource's own name. */
-const PLACES: Record<string, string> = { nodes: "minions", services: "services/specs", apiservices: "apiregistration.k8s.io/apiservices" };
+const PLACES: Record<string, string> = {
+  nodes: "minions",
+  services: "services/specs",
+  apiservices: "apiregistration.k8s.io/apiservices",
+};
 
 /** Often encrypted. One that cannot be read is left out; of anything else that is an error. */
 const SEALED = ["secrets"];
@@ -23,7 +28,8 @@ interface Asked {
 }
 
 /** `/apis/apps/v1/namespaces/NS/deployments/NAME`, and the collections. */
-const PATH = /^\/apis?\/(?:[a-z0-9.-]+\.?[a-z0-9-]*\/)?v\d\w*\/(?:namespaces\/([^/]+)\/)?([a-z]+)(?:\/([^/]+))?$/;
+const PATH =
+  /^\/apis?\/(?:[a-z0-9.-]+\.?[a-z0-9-]*\/)?v\d\w*\/(?:namespaces\/([^/]+)\/)?([a-z]+)(?:\/([^/]+))?$/;
 
 export function storedApi(data: EtcdData): ApiReader {
   const prefix = registryPrefix(data);
@@ -33,7 +39,9 @@ export function storedApi(data: EtcdData): ApiReader {
     if (!object || isObject(object)) return object as T | undefined;
     if (SEALED.includes(resource)) return undefined;
     const what = "encrypted" in object ? `encrypted (${object.encrypted})` : object.undecoded;
-    throw new Fail(`Cannot read "${key}" in etcd's data: it is ${what}`, { hint: "ask the API server: kubectl get" });
+    throw new Fail(`Cannot read "${key}" in etcd's data: it is ${what}`, {
+      hint: "ask the API server: kubectl get",
+    });
   };
   const items = async function* <T>(path: string): AsyncGenerator<T> {
     const { key, resource, selected } = askedBy(path, prefix);
@@ -41,7 +49,10 @@ export function storedApi(data: EtcdData): ApiReader {
     const keys = data.keys(key);
     for (const one of field === "metadata.name" ? keys.filter((name) => name.endsWith(`/${value}`)) : keys) {
       const object = objectAt<T>(one, resource);
-      const isSelected = field === undefined || field === "metadata.name" || (object as Record<string, unknown>)?.[field] === value;
+      const isSelected =
+        field === undefined ||
+        field === "metadata.name" ||
+        (object as Record<string, unknown>)?.[field] === value;
       if (object !== undefined && isSelected) yield object as Awaited<T>;
     }
   };
@@ -66,6 +77,8 @@ function askedBy(path: string, prefix: string): Asked {
   const [, namespace, resource = "", name] = PATH.exec(decodeURI(url.pathname)) ?? [];
   if (!resource) throw new Error(`no place in etcd for ${path}`);
   const selector = url.searchParams.get("fieldSelector")?.split("=");
-  const place = [prefix, PLACES[resource] ?? resource, ...(namespace ? [namespace] : []), name ?? ""].join("/");
+  const place = [prefix, PLACES[resource] ?? resource, ...(namespace ? [namespace] : []), name ?? ""].join(
+    "/",
+  );
   return { resource, key: place, selected: selector && [selector[0]!, selector[1] ?? ""] };
 }

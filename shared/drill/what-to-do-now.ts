@@ -1,4 +1,7 @@
-/** What a drill finds, as things to do now, while all is well: a command each, with its reason. None: all of it would come back. */
+/**
+ * What a drill finds, as things to do now, while all is well: a command each, with its reason. None: all of
+ * it would come back.
+ */
 import { command } from "../again.ts";
 import { certRow } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
@@ -6,15 +9,25 @@ import { shell } from "../shell-line.ts";
 import type { ComparedFile, Drill, KeptFile } from "./drill-report.ts";
 
 /** Lines as a shell takes them. */
-export function todosOf({ files, servers, lost, backup, stops }: Pick<Drill, "files" | "servers" | "lost" | "backup" | "stops">): string[] {
+export function todosOf({
+  files,
+  servers,
+  lost,
+  backup,
+  stops,
+}: Pick<Drill, "files" | "servers" | "lost" | "backup" | "stops">): string[] {
   const changed = files.filter(({ differences }) => differences.length > 0);
-  const shown = servers.filter(({ path, differences }) => differences.length > 0 && !changed.some((file) => file.path === path));
+  const shown = servers.filter(
+    ({ path, differences }) => differences.length > 0 && !changed.some((file) => file.path === path),
+  );
   return [
     ...stops.flatMap(({ message, hint, byCopies }) =>
       byCopies && lost.length > 0 ? [] : [`# the repair would stop: ${message}\n${hint}`],
     ),
     ...(backup && !backup.fits
-      ? [`# ${backup.says}: without the old keys every node rejoins and every pod restarts\n${backup.command}`]
+      ? [
+          `# ${backup.says}: without the old keys every node rejoins and every pod restarts\n${backup.command}`,
+        ]
       : []),
     ...keepCopies(lost),
     ...changed.map(bringInto),
@@ -42,7 +55,9 @@ const ARCHIVE = "/root/kubernetes-files.tgz";
 function bringInto(file: ComparedFile): string {
   const { path, is, differences } = file;
   const why = `# ${path} would not come back as it is: ${differences.join(", ")}`;
-  const names = differences.flatMap((one) => (one.startsWith("-names ") ? [one.slice("-names ".length)] : []));
+  const names = differences.flatMap((one) =>
+    one.startsWith("-names ") ? [one.slice("-names ".length)] : [],
+  );
   const list = is === "certificate" ? sansList(path) : undefined;
   if (list && names.length > 0)
     return `${why}\nkubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system edit configmap kubeadm-config   # ${list}: add ${names.join(", ")}`;
@@ -53,6 +68,10 @@ function bringInto(file: ComparedFile): string {
 
 /** The list of kubeadm's ClusterConfiguration that has this certificate's additional names. */
 function sansList(path: string): string | undefined {
-  const lists = { apiserver: "apiServer.certSANs", "etcd-server": "etcd.local.serverCertSANs", "etcd-peer": "etcd.local.peerCertSANs" };
+  const lists = {
+    apiserver: "apiServer.certSANs",
+    "etcd-server": "etcd.local.serverCertSANs",
+    "etcd-peer": "etcd.local.peerCertSANs",
+  };
   return Object.entries(lists).find(([name]) => path.endsWith(`/${certRow(name).file}.crt`))?.[1];
 }

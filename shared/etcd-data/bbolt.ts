@@ -1,21 +1,29 @@
 /**
- * Reads a bbolt file, etcd's member/snap/db, while somebody writes to it, or nobody. Source: go.etcd.io/bbolt tx.go, internal/freelist.
+ * Reads a bbolt file, etcd's member/snap/db, while somebody writes to it, or nobody. Source: go.etcd.io/bbolt
+ * tx.go, internal/freelist.
  *
- * bbolt never changes a page that the newest meta page leads to: a transaction writes pages that were free, then the other meta page. What
- * transaction N+1 frees is written over by N+2 at the earliest, so after N+1's meta page. Therefore what was read of tree N is as N left it
- * if N's meta page is still the newest one *afterwards*. etcd commits every 100 ms, so a read is `stable` if it takes less; what takes longer
- * is read in parts, each from a tree of its own: see `backward`.
+ * bbolt never changes a page that the newest meta page leads to: a transaction writes pages that were free,
+ * then the other meta page. What transaction N+1 frees is written over by N+2 at the earliest, so after N+1's
+ * meta page. Therefore what was read of tree N is as N left it if N's meta page is still the newest one
+ * *afterwards*. etcd commits every 100 ms, so a read is `stable` if it takes less; what takes longer is read
+ * in parts, each from a tree of its own: see `backward`.
  */
 import { DbFile } from "./db-file.ts";
 import type { Leaf } from "./page.ts";
 import { Damaged } from "./protobuf.ts";
 import { Tree } from "./tree.ts";
 
-/** A part that fails is made as small as can be, and its pages are in the cache then: it fails again only by chance. */
+/**
+ * A part that fails is made as small as can be, and its pages are in the cache then: it fails again only by
+ * chance.
+ */
 const ATTEMPTS = 1000;
 const MOST_LEAVES = 256;
 
-/** An open bbolt file; `using db = new Bbolt(path)` closes it. Everything that breaks the format is a `Damaged`. */
+/**
+ * An open bbolt file; `using db = new Bbolt(path)` closes it. Everything that breaks the format is a
+ * `Damaged`.
+ */
 export class Bbolt {
   private readonly file: DbFile;
   private tree: Tree;
@@ -34,7 +42,10 @@ export class Bbolt {
     this.file.close();
   }
 
-  /** What `read` makes of the newest tree. It is called again where somebody has committed meanwhile, so it must not change anything. */
+  /**
+   * What `read` makes of the newest tree. It is called again where somebody has committed meanwhile, so it
+   * must not change anything.
+   */
   stable<T>(read: (tree: Tree, attempt: number) => T): T {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       try {
@@ -49,13 +60,15 @@ export class Bbolt {
   }
 
   /**
-   * What `read` makes of each key of a bucket, last key first. What was committed meanwhile is met below the place where the reading is, and
-   * not above: all items are from one tree only if nothing was.
+   * What `read` makes of each key of a bucket, last key first. What was committed meanwhile is met below the
+   * place where the reading is, and not above: all items are from one tree only if nothing was.
    */
   *backward<T>(bucket: string, read: (leaf: Leaf, i: number) => T): Generator<T> {
     let below: Buffer | undefined;
     for (let most = 1; ; ) {
-      const part = this.stable((tree, attempt) => readLeaves(tree.leavesOf(bucket, below), { most: attempt === 1 ? most : 1, read }));
+      const part = this.stable((tree, attempt) =>
+        readLeaves(tree.leavesOf(bucket, below), { most: attempt === 1 ? most : 1, read }),
+      );
       yield* part.items;
       if (!part.first) return;
       below = part.first;
@@ -65,7 +78,10 @@ export class Bbolt {
 }
 
 /** `first`: the first key of the last leaf; undefined where the bucket has ended. */
-function readLeaves<T>(leaves: Iterable<Leaf>, { most, read }: { most: number; read: (leaf: Leaf, i: number) => T }) {
+function readLeaves<T>(
+  leaves: Iterable<Leaf>,
+  { most, read }: { most: number; read: (leaf: Leaf, i: number) => T },
+) {
   const part = { items: [] as T[], leaves: 0, first: undefined as Buffer | undefined };
   for (const leaf of leaves) {
     for (let i = leaf.count - 1; i >= 0; i--) part.items.push(read(leaf, i));

@@ -1,6 +1,6 @@
 /**
- * etcd's data directory, read without etcd: what a member would answer if it were started now, and what its keys were before. A running
- * etcd does not hinder the reading and is not hindered.
+ * etcd's data directory, read without etcd: what a member would answer if it were started now, and what its
+ * keys were before. A running etcd does not hinder the reading and is not hindered.
  */
 import { type DirectoryState, explain, readDirectory } from "./directory.ts";
 import type { KeyValue } from "./key-value.ts";
@@ -10,24 +10,36 @@ import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc
 export type { KeyValue, Member };
 
 /**
- * All answers are of one revision. Only where etcd runs, and has compacted a value away before somebody asked for it, the directory is read
- * again: then this and all later answers are of a later revision, and so are the fields here.
+ * All answers are of one revision. Only where etcd runs, and has compacted a value away before somebody asked
+ * for it, the directory is read again: then this and all later answers are of a later revision, and so are
+ * the fields here.
  */
 export interface EtcdData {
-  /** Hex, as etcdctl prints them. The cluster id derives from the first members: equal ids do not prove equal clusters. */
+  /**
+   * Hex, as etcdctl prints them. The cluster id derives from the first members: equal ids do not prove equal
+   * clusters.
+   */
   clusterId: string;
   memberId: string;
   members: Member[];
   /** Main revision after the log's last entry. */
   revision: number;
-  /** After the last entry this member knew a quorum had. Differs from `revision` only with several members: the rest may be lost. */
+  /**
+   * After the last entry this member knew a quorum had. Differs from `revision` only with several members:
+   * the rest may be lost.
+   */
   committed: { revision: number };
   keyCount: number;
   /** When db or log was last written. */
   lastWrite: Date;
-  /** A member has raised the alarm NOSPACE, its database is full: etcd takes no writes until it is disarmed. */
+  /**
+   * A member has raised the alarm NOSPACE, its database is full: etcd takes no writes until it is disarmed.
+   */
   isFull: boolean;
-  /** What an operator should know before relying on this data: a log that is cut off or damaged, entries without a quorum. */
+  /**
+   * What an operator should know before relying on this data: a log that is cut off or damaged, entries
+   * without a quorum.
+   */
   warnings: string[];
   /** 0 if there was no compaction. */
   compactedRevision: number;
@@ -36,9 +48,15 @@ export interface EtcdData {
   valueHead(key: string, length: number): Uint8Array | undefined;
   /** The lease of a live key, without its value; 0n where there is none. */
   leaseOf(key: string): bigint;
-  /** Live keys that begin with `prefix`, sorted by key. Each value is read when its turn comes: all of them may be gigabytes. */
+  /**
+   * Live keys that begin with `prefix`, sorted by key. Each value is read when its turn comes: all of them
+   * may be gigabytes.
+   */
   list(prefix: string): Generator<KeyValue, void>;
-  /** Newest first, tombstones included, at least back to the last compaction: what it has not yet removed is there as well. */
+  /**
+   * Newest first, tombstones included, at least back to the last compaction: what it has not yet removed is
+   * there as well.
+   */
   history(key: string): Revision[];
   /** A value of this key, wherever it was read, as this data shows its own: opened where they are. */
   shown(key: string, value: Uint8Array): Uint8Array;
@@ -51,8 +69,8 @@ export interface EtcdData {
 }
 
 /**
- * Reads `dir`, which holds member/snap/db (kubeadm: /var/lib/etcd). `wal`: the log's folder, where etcd had --wal-dir (server/config's
- * WALDir). Writes nothing. What cannot be read is a `Fail`.
+ * Reads `dir`, which holds member/snap/db (kubeadm: /var/lib/etcd). `wal`: the log's folder, where etcd had
+ * --wal-dir (server/config's WALDir). Writes nothing. What cannot be read is a `Fail`.
  */
 export function readEtcdData(dir: string, wal = `${dir}/member/wal`): EtcdData {
   let view = readView(dir, wal);
@@ -116,7 +134,10 @@ function readView(dir: string, wal: string) {
   return { state, live: live.sort(), deleted: deleted.sort(), facts: describe(state, live.length) };
 }
 
-function describe({ mvcc, wal, members, committed: logged, lastWrite, isFull }: DirectoryState, keyCount: number) {
+function describe(
+  { mvcc, wal, members, committed: logged, lastWrite, isFull }: DirectoryState,
+  keyCount: number,
+) {
   // A single member commits all it has when it starts.
   const committed = members.length > 1 ? logged : mvcc.revision;
   const warnings = [...wal.warnings];

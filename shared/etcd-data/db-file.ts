@@ -18,11 +18,17 @@ const META_CHECKSUM = PAGE_HEADER_SIZE + 56;
 /** Where the second meta page may lie when the first cannot tell. Most likely first. */
 const PAGE_SIZES = [4096, 8192, 16384, 32768, 65536, 1024, 2048, 512];
 
-/** Bytes. A file up to this size is held in memory, so that its answers stay the same however long they are asked for. */
+/**
+ * Bytes. A file up to this size is held in memory, so that its answers stay the same however long they are
+ * asked for.
+ */
 const SMALL_FILE = 64 * 1024 * 1024;
 /** Bytes that are read at once where the next read joins the last one. */
 const LARGEST_BLOCK = 256 * 1024;
-/** Bytes that may lie between two such reads where they come from a disk: it would rather read what is between them. */
+/**
+ * Bytes that may lie between two such reads where they come from a disk: it would rather read what is between
+ * them.
+ */
 const NEAR = 64 * 1024;
 /** Milliseconds of a read that comes from a disk; out of the page cache it takes a twentieth of it. */
 const FROM_DISK = 0.1;
@@ -103,8 +109,8 @@ export class DbFile {
   }
 
   /**
-   * The next block: from `offset` on, or, where reading goes backward, up to `end` and a bit further, as the values of a page lie behind its
-   * head. It is larger each time that it joins the last one.
+   * The next block: from `offset` on, or, where reading goes backward, up to `end` and a bit further, as the
+   * values of a page lie behind its head. It is larger each time that it joins the last one.
    */
   private readBlock(offset: number, end: number) {
     const [start, stop] = [this.blockStart, this.blockStart + this.blockLength];
@@ -168,8 +174,14 @@ function newer(one: Found | undefined, other: Found | undefined): Found | undefi
 function parseMeta(raw: Buffer, offset: number): Found | undefined {
   const bytes = raw.subarray(offset, offset + META_END);
   if (bytes.readUInt32LE(16) !== MAGIC || bytes.readUInt32LE(20) !== VERSION) return undefined;
-  if (bytes.readBigUInt64LE(META_CHECKSUM) !== fnv64a(bytes.subarray(PAGE_HEADER_SIZE, META_CHECKSUM))) return undefined;
-  const meta = { pageSize: bytes.readUInt32LE(24), root: pageId(bytes, 32), highWater: pageId(bytes, 56), txid: bytes.readBigUInt64LE(64) };
+  if (bytes.readBigUInt64LE(META_CHECKSUM) !== fnv64a(bytes.subarray(PAGE_HEADER_SIZE, META_CHECKSUM)))
+    return undefined;
+  const meta = {
+    pageSize: bytes.readUInt32LE(24),
+    root: pageId(bytes, 32),
+    highWater: pageId(bytes, 56),
+    txid: bytes.readBigUInt64LE(64),
+  };
   return PAGE_SIZES.includes(meta.pageSize) && (offset === 0 || offset === meta.pageSize) ? meta : undefined;
 }
 

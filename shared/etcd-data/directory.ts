@@ -1,8 +1,10 @@
 /**
- * The files of etcd's data directory: db, log and snapshots, put together to what a member would hold if it were started now.
+ * The files of etcd's data directory: db, log and snapshots, put together to what a member would hold if it
+ * were started now.
  *
- * The db file alone is not enough: it lags the log by up to 100 ms of writes, so the log's tail is replayed onto it. The db is read first, and
- * the log after it, so a running etcd does not hinder the reading: what it writes meanwhile is in the log.
+ * The db file alone is not enough: it lags the log by up to 100 ms of writes, so the log's tail is replayed
+ * onto it. The db is read first, and the log after it, so a running etcd does not hinder the reading: what it
+ * writes meanwhile is in the log.
  */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { Fail } from "../fail.ts";
@@ -77,10 +79,15 @@ function isThere(folder: string, dir: string): boolean {
 
 function lastWrite(paths: Paths): Date {
   const files = [paths.db, ...readdirSync(paths.wal).map((name) => `${paths.wal}/${name}`)];
-  return new Date(Math.max(0, ...files.map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0)));
+  return new Date(
+    Math.max(0, ...files.map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0)),
+  );
 }
 
-/** Turns damage, a directory that is replaced all the time, and missing permission into a Fail. Any other error is a bug and stays as it is. */
+/**
+ * Turns damage, a directory that is replaced all the time, and missing permission into a Fail. Any other
+ * error is a bug and stays as it is.
+ */
 export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }): unknown {
   if (cause instanceof Damaged && at.isWritten) {
     return new Fail(`Cannot read the etcd data in "${at.dir}", which is being written to: ${cause.message}`, {
@@ -97,7 +104,10 @@ export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   if (code !== "EACCES" && code !== "EPERM" && code !== "EIO") return cause;
   return new Fail(`Cannot read the etcd data in "${at.dir}": ${code}`, {
-    hint: code === "EIO" ? "look at the disk with `dmesg | tail`, then use another member's directory" : "run this as root",
+    hint:
+      code === "EIO"
+        ? "look at the disk with `dmesg | tail`, then use another member's directory"
+        : "run this as root",
     cause,
   });
 }
@@ -114,10 +124,21 @@ function readOnce(paths: Paths): DirectoryState {
     }));
     if (snapshot && !members.complete) members.readStore(snapshot.store);
     const after = Math.min(applied, members.complete ? applied : (snapshot?.index ?? 0));
-    const wal = readLog(paths, { after, isWanted: (entry: Entry) => entry.index > applied || mayName(entry) });
+    const wal = readLog(paths, {
+      after,
+      isWanted: (entry: Entry) => entry.index > applied || mayName(entry),
+    });
     checkLog(wal, applied, paths);
     const committed = replayLog(wal, applied, { mvcc, members, replay });
-    return { db, mvcc, wal, committed, members: members.list(), lastWrite: lastWrite(paths), isFull: replay.isFull };
+    return {
+      db,
+      mvcc,
+      wal,
+      committed,
+      members: members.list(),
+      lastWrite: lastWrite(paths),
+      isFull: replay.isFull,
+    };
   } catch (err) {
     db?.[Symbol.dispose]();
     throw err;
@@ -125,7 +146,8 @@ function readOnce(paths: Paths): DirectoryState {
 }
 
 /**
- * A follower may have got a whole new db and stopped before it used it: then that db is beside the old one. Undefined if there is no db.
+ * A follower may have got a whole new db and stopped before it used it: then that db is beside the old one.
+ * Undefined if there is no db.
  */
 function openDb(paths: Paths, snapshot: Snapshot | undefined): Bbolt | undefined {
   if (!existsSync(paths.db)) return undefined;
@@ -141,8 +163,8 @@ function consistentIndex(tree: Tree): number {
 }
 
 /**
- * Reads the log again if it seems cut off: where etcd writes to it, the end was only not written yet. A file's time has steps of some
- * milliseconds, so it does not tell at once whether somebody writes.
+ * Reads the log again if it seems cut off: where etcd writes to it, the end was only not written yet. A
+ * file's time has steps of some milliseconds, so it does not tell at once whether somebody writes.
  */
 function readLog(paths: Paths, wish: Wish): Wal {
   for (let attempt = 1; ; attempt++) {

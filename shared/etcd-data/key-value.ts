@@ -1,5 +1,6 @@
 /**
- * What etcd stores in its db file's bucket `key`. Sources: etcd server/storage/mvcc revision.go; api/mvccpb/kv.proto.
+ * What etcd stores in its db file's bucket `key`. Sources: etcd server/storage/mvcc revision.go;
+ * api/mvccpb/kv.proto.
  *
  *   bucket key   main u64 BE | "_" | sub u64 BE [ | "t" tombstone ]  →  mvccpb.KeyValue; a tombstone's holds only the key
  */
@@ -8,7 +9,10 @@ import type { Leaf } from "./page.ts";
 import { Damaged, NOTHING, Reader } from "./protobuf.ts";
 import type { RevisionKey, StoredRevision } from "./revision-index.ts";
 
-/** `key` is text, revisions are etcd's (`modRevision` is Kubernetes' resourceVersion), `lease` is 0n where there is none. */
+/**
+ * `key` is text, revisions are etcd's (`modRevision` is Kubernetes' resourceVersion), `lease` is 0n where
+ * there is none.
+ */
 export interface KeyValue {
   key: string;
   value: Uint8Array;
@@ -99,9 +103,19 @@ export function bucketKey({ main, sub, isTombstone }: RevisionKey): Buffer {
   return key;
 }
 
-/** mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }, with the key as latin1. */
+/**
+ * mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }, with the key as
+ * latin1.
+ */
 function parseKeyValue(message: Uint8Array): KeyValue {
-  const keyValue: KeyValue = { key: "", value: NOTHING, createRevision: 0, modRevision: 0, version: 0, lease: 0n };
+  const keyValue: KeyValue = {
+    key: "",
+    value: NOTHING,
+    createRevision: 0,
+    modRevision: 0,
+    version: 0,
+    lease: 0n,
+  };
   const reader = new Reader(message);
   while (!reader.done) {
     const tag = reader.tag();

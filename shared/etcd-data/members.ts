@@ -1,13 +1,17 @@
 /**
- * The members of an etcd cluster, from three places, the later over the earlier: the db's bucket `members`, the v2 store in the newest
- * .snap (etcd 3.5 keeps clientURLs only there), and the log. Sources: etcd server/etcdserver/api/membership (member.go, storev2.go,
- * cluster.go), storage/schema/membership.go and confstate.go, api/membershippb/membership.proto, raftpb/raft.proto.
+ * The members of an etcd cluster, from three places, the later over the earlier: the db's bucket `members`,
+ * the v2 store in the newest .snap (etcd 3.5 keeps clientURLs only there), and the log. Sources: etcd
+ * server/etcdserver/api/membership (member.go, storev2.go, cluster.go), storage/schema/membership.go and
+ * confstate.go, api/membershippb/membership.proto, raftpb/raft.proto.
  */
 import { Damaged, fieldsOf, hexId, wireFields } from "./protobuf.ts";
 import type { Tree } from "./tree.ts";
 import type { Entry } from "./wal.ts";
 
-/** `id` is hex, as etcdctl prints it. `clientURLs` is empty for a member that has not published them yet, `name` too. */
+/**
+ * `id` is hex, as etcdctl prints it. `clientURLs` is empty for a member that has not published them yet,
+ * `name` too.
+ */
 export interface Member {
   id: string;
   name: string;
@@ -27,7 +31,10 @@ export function isNameless(member: Pick<Member, "id" | "name">): boolean {
   return memberName(member) === member.id;
 }
 
-/** As etcd writes a member to JSON. Its `id` is a uint64 that JSON.parse would round, so it is never read from here. */
+/**
+ * As etcd writes a member to JSON. Its `id` is a uint64 that JSON.parse would round, so it is never read from
+ * here.
+ */
 type Attributes = Partial<Omit<Member, "id">> & { isPromote?: boolean };
 
 const REMOVE_NODE = 1;
@@ -61,21 +68,25 @@ export class Members {
   readStore(store: Uint8Array) {
     const root = parseJson<{ Root?: StoreNode }>(store);
     const members = root.Root?.Children?.["0"]?.Children?.members?.Children ?? {};
-    for (const [id, node] of Object.entries(members)) this.setAttributes(id, node.Children?.attributes?.Value ?? "{}");
+    for (const [id, node] of Object.entries(members))
+      this.setAttributes(id, node.Children?.attributes?.Value ?? "{}");
   }
 
   /**
-   * A change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. Who has a vote, raft says by the
-   * type alone; a promotion adds a learner once more. etcd refuses to add what is there (ValidateConfigurationChange).
+   * A change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. Who
+   * has a vote, raft says by the type alone; a promotion adds a learner once more. etcd refuses to add what
+   * is there (ValidateConfigurationChange).
    */
   applyConfChange(entry: Entry) {
     const fields = fieldsOf(entry.data);
     const [type, id, context] = [fields.number(2), hexId(fields.int(3)), fields.bytes(4)];
     const attributes = context.length > 0 ? parseJson<Attributes>(context) : {};
     if (type === REMOVE_NODE) this.byId.delete(id);
-    else if (type === UPDATE_NODE && attributes.peerURLs) this.set(id, { ...this.byId.get(id), peerURLs: attributes.peerURLs });
+    else if (type === UPDATE_NODE && attributes.peerURLs)
+      this.set(id, { ...this.byId.get(id), peerURLs: attributes.peerURLs });
     else if (attributes.isPromote) this.promote(id);
-    else if (type !== UPDATE_NODE && id !== NO_ID) this.add(id, { ...attributes, isLearner: type === ADD_LEARNER_NODE });
+    else if (type !== UPDATE_NODE && id !== NO_ID)
+      this.add(id, { ...attributes, isLearner: type === ADD_LEARNER_NODE });
   }
 
   private promote(id: string) {
@@ -84,20 +95,24 @@ export class Members {
   }
 
   private add(id: string, member: Attributes) {
-    const isTaken = this.list().some(({ peerURLs }) => peerURLs.some((url) => member.peerURLs?.includes(url)));
+    const isTaken = this.list().some(({ peerURLs }) =>
+      peerURLs.some((url) => member.peerURLs?.includes(url)),
+    );
     if (!this.byId.has(id) && !isTaken) this.set(id, member);
   }
 
   /**
-   * What a member publishes when it starts: a v2 request PUT /0/members/<id>/attributes up to etcd 3.5, afterwards field 1301 of
-   * InternalRaftRequest, ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }.
+   * What a member publishes when it starts: a v2 request PUT /0/members/<id>/attributes up to etcd 3.5,
+   * afterwards field 1301 of InternalRaftRequest, ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2
+   * client_urls } }.
    */
   applyAttributes(entry: Entry) {
     const legacy = legacyRequest(entry.data);
     const id = legacy?.path.match(/^\/0\/members\/([0-9a-f]+)\/attributes$/)?.[1];
     if (id) this.setAttributes(id, legacy!.value);
     if (legacy) return;
-    for (const field of wireFields(entry.data)) if (field.number === ATTRIBUTES) this.applyAttrSet(field.bytes);
+    for (const field of wireFields(entry.data))
+      if (field.number === ATTRIBUTES) this.applyAttrSet(field.bytes);
   }
 
   private applyAttrSet(message: Uint8Array) {
@@ -115,7 +130,8 @@ export class Members {
 
   private setAttributes(id: string, json: string) {
     const { name, clientURLs } = parseJson<Attributes>(Buffer.from(json));
-    if (this.byId.has(id) && clientURLs) this.set(id, { ...this.byId.get(id), clientURLs, ...(name && { name }) });
+    if (this.byId.has(id) && clientURLs)
+      this.set(id, { ...this.byId.get(id), clientURLs, ...(name && { name }) });
   }
 
   private set(id: string, member: Attributes) {
@@ -125,8 +141,9 @@ export class Members {
 }
 
 /**
- * Ids of the members without a vote, as raft has them: raftpb.ConfState as JSON in the bucket `meta`. The bucket `members` of etcd 3.5 calls
- * a member a learner for good: there, a promotion never comes to it. Undefined before etcd 3.5, which keeps no ConfState.
+ * Ids of the members without a vote, as raft has them: raftpb.ConfState as JSON in the bucket `meta`. The
+ * bucket `members` of etcd 3.5 calls a member a learner for good: there, a promotion never comes to it.
+ * Undefined before etcd 3.5, which keeps no ConfState.
  */
 function learnersIn(tree: Pick<Tree, "find">): Set<string> | undefined {
   const json = tree.find("meta", Buffer.from("confState"), (leaf, i) => text(leaf.value(i)));
@@ -138,7 +155,10 @@ function learnersIn(tree: Pick<Tree, "find">): Set<string> | undefined {
 
 /** Whether `applyAttributes` would find something in it. */
 export function mayName({ type, data }: Entry): boolean {
-  return type === 0 && (legacyRequest(data) !== undefined || wireFields(data).some(({ number }) => number === ATTRIBUTES));
+  return (
+    type === 0 &&
+    (legacyRequest(data) !== undefined || wireFields(data).some(({ number }) => number === ATTRIBUTES))
+  );
 }
 
 interface StoreNode {
@@ -156,7 +176,10 @@ function parseJson<T>(json: Uint8Array): T {
 
 const METHODS = new Set(["PUT", "POST", "DELETE", "GET", "QGET", "SYNC"]);
 
-/** etcdserverpb.Request { 2 Method, 3 Path, 4 Val }, the v2 requests of etcd up to 3.5; undefined for an InternalRaftRequest. */
+/**
+ * etcdserverpb.Request { 2 Method, 3 Path, 4 Val }, the v2 requests of etcd up to 3.5; undefined for an
+ * InternalRaftRequest.
+ */
 export function legacyRequest(request: Uint8Array): { path: string; value: string } | undefined {
   let [method, path, value] = ["", "", ""];
   for (const field of wireFields(request)) {

@@ -1,17 +1,18 @@
 /**
- * etcd's keys with their revisions: those in the db file, and above them those replayed from the log. Sources: etcd server/storage/mvcc
- * (kvstore.go, kvstore_compaction.go), schema/bucket.go.
+ * etcd's keys with their revisions: those in the db file, and above them those replayed from the log.
+ * Sources: etcd server/storage/mvcc (kvstore.go, kvstore_compaction.go), schema/bucket.go.
  *
  *   bucket key   a revision → its key and value, see key-value.ts; revisions are only added at the end, and removed by compaction
  *   bucket meta  consistent_index, term, scheduledCompactRev, finishedCompactRev, confState, storageVersion
  *
- * A large db is read in parts while etcd goes on, each from a newer tree. This is right, because a revision never changes, and because it is
- * read from the newest revision down: compaction goes up, and takes a key's older revisions before its tombstone. So a key whose tombstone is
- * gone when its place is read has no older revisions left below. Revisions above the first one read are added in the end. Only a compaction
- * that has gone beyond the first one read makes this wrong, and it is all read again then.
+ * A large db is read in parts while etcd goes on, each from a newer tree. This is right, because a revision
+ * never changes, and because it is read from the newest revision down: compaction goes up, and takes a key's
+ * older revisions before its tombstone. So a key whose tombstone is gone when its place is read has no older
+ * revisions left below. Revisions above the first one read are added in the end. Only a compaction that has
+ * gone beyond the first one read makes this wrong, and it is all read again then.
  *
- * Memory: an index of the revisions. Values are read when they are asked for. Replayed revisions are kept whole; they are what was written
- * since the db's last commit, or, after a kill, at most a log file or two.
+ * Memory: an index of the revisions. Values are read when they are asked for. Replayed revisions are kept
+ * whole; they are what was written since the db's last commit, or, after a kill, at most a log file or two.
  */
 import type { Bbolt } from "./bbolt.ts";
 import { bucketKey, type KeyValue, readKeyValue, readRevision, readValueHead, u64 } from "./key-value.ts";
@@ -20,7 +21,10 @@ import { Damaged, NOTHING } from "./protobuf.ts";
 import { RevisionIndex, type RevisionKey, type StoredRevision } from "./revision-index.ts";
 import type { Tree } from "./tree.ts";
 
-/** One revision of a key. A deletion has an empty value, version 0 and createRevision 0; its modRevision is the deletion's own. */
+/**
+ * One revision of a key. A deletion has an empty value, version 0 and createRevision 0; its modRevision is
+ * the deletion's own.
+ */
 export type Revision = KeyValue & { deleted: boolean };
 
 /** Compaction has removed a revision since the index was made. */
@@ -28,7 +32,10 @@ export class CompactedSince extends Damaged {}
 
 const SCANS = 5;
 
-/** Inside, a key is its bytes as latin1 text, so that text order is byte order; `toRaw` and `fromRaw` convert at the door. */
+/**
+ * Inside, a key is its bytes as latin1 text, so that text order is byte order; `toRaw` and `fromRaw` convert
+ * at the door.
+ */
 export class Mvcc {
   /** Main revision of the newest change. */
   revision = 1;
@@ -63,7 +70,11 @@ export class Mvcc {
     const { db } = this;
     if (!db) return read();
     for (let scan = 1; scan <= SCANS; scan++) {
-      const now = db.stable((tree) => ({ compacted: compaction(tree), newer: newerThan(this.revision, tree), result: read(tree) }));
+      const now = db.stable((tree) => ({
+        compacted: compaction(tree),
+        newer: newerThan(this.revision, tree),
+        result: read(tree),
+      }));
       if (now.compacted <= this.revision) {
         this.compactedRevision = now.compacted;
         this.addNewer(now.newer);
@@ -94,7 +105,9 @@ export class Mvcc {
     const change = this.replayed.get(key)?.at(-1);
     if (change) return change.deleted ? undefined : change.value.subarray(0, length);
     const newest = this.index.newestOf(key);
-    return newest && !newest.isTombstone ? this.find(newest, (leaf, i) => readValueHead(leaf, i, length)) : undefined;
+    return newest && !newest.isTombstone
+      ? this.find(newest, (leaf, i) => readValueHead(leaf, i, length))
+      : undefined;
   }
 
   /** Newest first, as far back as the db file goes: at least to the last compaction. */
@@ -134,7 +147,8 @@ export class Mvcc {
   private load(key: string, revision: RevisionKey): Revision {
     if (revision.isTombstone) return deletion(key, revision.main);
     const keyValue = this.find(revision, readKeyValue);
-    if (keyValue.key !== key || keyValue.modRevision !== revision.main) throw new Damaged(`revision ${revision.main} has changed`);
+    if (keyValue.key !== key || keyValue.modRevision !== revision.main)
+      throw new Damaged(`revision ${revision.main} has changed`);
     return { ...keyValue, deleted: false };
   }
 
@@ -146,7 +160,9 @@ export class Mvcc {
 }
 
 function compaction(tree: Tree): number {
-  const numbers = ["scheduledCompactRev", "finishedCompactRev"].map((name) => tree.find("meta", Buffer.from(name), revisionIn));
+  const numbers = ["scheduledCompactRev", "finishedCompactRev"].map((name) =>
+    tree.find("meta", Buffer.from(name), revisionIn),
+  );
   return Math.max(0, ...numbers.map((number) => number ?? 0));
 }
 

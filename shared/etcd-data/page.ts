@@ -13,7 +13,10 @@ const LEAF_PAGE_FLAG = 0x02;
 const ELEMENT_SIZE = 16;
 const BUCKET_LEAF_FLAG = 0x01;
 
-/** A page's first bytes: at least its header and elements. The rest is read when it is asked for: large values lie behind them. */
+/**
+ * A page's first bytes: at least its header and elements. The rest is read when it is asked for: large values
+ * lie behind them.
+ */
 export class Page {
   readonly count: number;
   readonly isLeaf: boolean;
@@ -22,12 +25,16 @@ export class Page {
   private readonly size: number;
   private readonly rest: (start: number, length: number) => Buffer;
 
-  constructor(what: string, bytes: { head: Buffer; size: number; rest: (start: number, length: number) => Buffer }) {
+  constructor(
+    what: string,
+    bytes: { head: Buffer; size: number; rest: (start: number, length: number) => Buffer },
+  ) {
     [this.what, this.head, this.size, this.rest] = [what, bytes.head, bytes.size, bytes.rest];
     const flags = this.head.readUInt16LE(8);
     this.count = this.head.readUInt16LE(10);
     this.isLeaf = (flags & LEAF_PAGE_FLAG) !== 0;
-    if (!this.isLeaf && !(flags & BRANCH_PAGE_FLAG)) throw new Damaged(`${what} is neither branch nor leaf: flags ${flags}`);
+    if (!this.isLeaf && !(flags & BRANCH_PAGE_FLAG))
+      throw new Damaged(`${what} is neither branch nor leaf: flags ${flags}`);
   }
 
   key(i: number): Buffer {
@@ -49,10 +56,15 @@ export class Page {
     return this.head.readUInt32LE(this.element(i) + 12);
   }
 
-  /** A part of a leaf's value, by default all of it. A view that holds until the next key or value is read. */
+  /**
+   * A part of a leaf's value, by default all of it. A view that holds until the next key or value is read.
+   */
   value(i: number, start = 0, length = this.valueSize(i)): Buffer {
     const element = this.element(i);
-    return this.bytes(element + this.head.readUInt32LE(element + 4) + this.head.readUInt32LE(element + 8) + start, length);
+    return this.bytes(
+      element + this.head.readUInt32LE(element + 4) + this.head.readUInt32LE(element + 8) + start,
+      length,
+    );
   }
 
   /** How many keys are below `key`. */
@@ -71,8 +83,11 @@ export class Page {
   }
 
   private bytes(start: number, length: number): Buffer {
-    if (start + length > this.size) throw new Damaged(`${this.what}: a key or value ends at byte ${start + length} of ${this.size}`);
-    return start + length <= this.head.length ? this.head.subarray(start, start + length) : this.rest(start, length);
+    if (start + length > this.size)
+      throw new Damaged(`${this.what}: a key or value ends at byte ${start + length} of ${this.size}`);
+    return start + length <= this.head.length
+      ? this.head.subarray(start, start + length)
+      : this.rest(start, length);
   }
 }
 

@@ -1,9 +1,12 @@
 /**
- * Reads the protobuf wire format: varints, fixed numbers and length-delimited bytes, nothing else. etcd and Kubernetes need no more.
- * Source: protobuf.dev/programming-guides/encoding.
+ * Reads the protobuf wire format: varints, fixed numbers and length-delimited bytes, nothing else. etcd and
+ * Kubernetes need no more. Source: protobuf.dev/programming-guides/encoding.
  */
 
-/** Bytes that break the rules of their format. The door that was asked for them (`readEtcdData`, `decodeObject`) makes it a `Fail`. */
+/**
+ * Bytes that break the rules of their format. The door that was asked for them (`readEtcdData`,
+ * `decodeObject`) makes it a `Fail`.
+ */
 export class Damaged extends Error {}
 
 export const VARINT = 0;
@@ -12,8 +15,8 @@ export const BYTES = 2;
 const FIXED32 = 5;
 
 /**
- * A cursor over one message. `while (!reader.done) { const tag = reader.tag(); … }`; the field number is `tag >>> 3`, the wire type `tag &
- * 7`.
+ * A cursor over one message. `while (!reader.done) { const tag = reader.tag(); … }`; the field number is `tag
+ * >>> 3`, the wire type `tag & 7`.
  */
 export class Reader {
   private position = 0;
@@ -47,7 +50,8 @@ export class Reader {
       value += (byte & 127) * scale;
       if (byte < 128) break;
     }
-    if (!Number.isSafeInteger(value)) throw new Damaged(`protobuf: number at byte ${start} is larger than 2^53`);
+    if (!Number.isSafeInteger(value))
+      throw new Damaged(`protobuf: number at byte ${start} is larger than 2^53`);
     return value;
   }
 
@@ -55,7 +59,8 @@ export class Reader {
   int64(): bigint {
     let value = 0n;
     for (let shift = 0n; ; shift += 7n) {
-      if (shift > 63n) throw new Damaged(`protobuf: varint before byte ${this.position} is longer than ten bytes`);
+      if (shift > 63n)
+        throw new Damaged(`protobuf: varint before byte ${this.position} is longer than ten bytes`);
       const byte = this.byte();
       value |= BigInt(byte & 127) << shift;
       if (byte < 128) return BigInt.asIntN(64, value);
@@ -87,7 +92,8 @@ export class Reader {
   }
 
   private advance(length: number): number {
-    if (length > this.message.length - this.position) throw new Damaged("protobuf: message ends inside a field");
+    if (length > this.message.length - this.position)
+      throw new Damaged("protobuf: message ends inside a field");
     this.position += length;
     return this.position;
   }
@@ -102,7 +108,10 @@ interface WireField {
 
 export const NOTHING = new Uint8Array(0);
 
-/** All varint and bytes fields of a message, in the order of the wire: for messages that are read rarely. Fixed numbers are left out. */
+/**
+ * All varint and bytes fields of a message, in the order of the wire: for messages that are read rarely.
+ * Fixed numbers are left out.
+ */
 export function* wireFields(message: Uint8Array): Generator<WireField> {
   const reader = new Reader(message);
   while (!reader.done) {
@@ -114,7 +123,10 @@ export function* wireFields(message: Uint8Array): Generator<WireField> {
   }
 }
 
-/** The last one of each field, for a message in which each comes once. A field that is not there is zero, or empty. */
+/**
+ * The last one of each field, for a message in which each comes once. A field that is not there is zero, or
+ * empty.
+ */
 export function fieldsOf(message: Uint8Array) {
   const fields = [...wireFields(message)];
   const last = (number: number) => fields.findLast((field) => field.number === number);

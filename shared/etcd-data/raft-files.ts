@@ -1,7 +1,8 @@
 /**
- * etcd's files beside its database: those of its log, read in blocks from their beginning to their end, with the zeros in them (their space before
- * anything was written there, and sectors that a power loss has cut off); the newest member/snap/*.snap; and the checksum of both. Sources: etcd
- * server/etcdserver/api/snap (snapshotter.go), snappb/snap.proto; raftpb/raft.proto.
+ * etcd's files beside its database: those of its log, read in blocks from their beginning to their end, with
+ * the zeros in them (their space before anything was written there, and sectors that a power loss has cut
+ * off); the newest member/snap/*.snap; and the checksum of both. Sources: etcd server/etcdserver/api/snap
+ * (snapshotter.go), snappb/snap.proto; raftpb/raft.proto.
  */
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { Damaged, fieldsOf } from "./protobuf.ts";
@@ -40,7 +41,8 @@ export class LogFile {
     [this.start, this.length] = [from, 0];
     while (this.length < length) {
       const count = readSync(this.file, this.buffer, this.length, length - this.length, from + this.length);
-      if (count === 0) throw new Damaged(`${this.path} ended at byte ${from + this.length} while it was read`);
+      if (count === 0)
+        throw new Damaged(`${this.path} ended at byte ${from + this.length} while it was read`);
       this.length += count;
     }
   }
@@ -60,7 +62,8 @@ export function hasZeroSector(file: LogFile, frame: { start: number; end: number
 
 /** Whether nothing but zeros follows. */
 export function isZeroFrom(file: LogFile, position: number): boolean {
-  for (let at = position; at < file.size; at += LOG_BLOCK) if (!isZero(file.slice(at, Math.min(at + LOG_BLOCK, file.size)))) return false;
+  for (let at = position; at < file.size; at += LOG_BLOCK)
+    if (!isZero(file.slice(at, Math.min(at + LOG_BLOCK, file.size)))) return false;
   return true;
 }
 
@@ -92,7 +95,9 @@ export interface Snapshot {
   store: Uint8Array;
 }
 
-/** The newest intact one; a damaged one is passed over, as etcd does. Names are <term>-<index>.snap in hex. */
+/**
+ * The newest intact one; a damaged one is passed over, as etcd does. Names are <term>-<index>.snap in hex.
+ */
 export function readNewestSnapshot(folder: string): Snapshot | undefined {
   const names = readdirSync(folder).filter((name) => /^[0-9a-f]{16}-[0-9a-f]{16}\.snap$/.test(name));
   for (const name of names.sort().reverse()) {
@@ -102,7 +107,10 @@ export function readNewestSnapshot(folder: string): Snapshot | undefined {
   return undefined;
 }
 
-/** snappb.Snapshot { 1 crc, 2 data }, data = raftpb.Snapshot { 1 data, 2 metadata { 1 confState, 2 index, 3 term } }. */
+/**
+ * snappb.Snapshot { 1 crc, 2 data }, data = raftpb.Snapshot { 1 data, 2 metadata { 1 confState, 2 index, 3
+ * term } }.
+ */
 function parseSnapshot(file: Uint8Array): Snapshot | undefined {
   try {
     const outer = fieldsOf(file);
@@ -112,7 +120,8 @@ function parseSnapshot(file: Uint8Array): Snapshot | undefined {
     const metadata = fieldsOf(inner.bytes(2));
     return { index: metadata.number(2), term: metadata.number(3), store: inner.bytes(1) };
   } catch (err) {
-    if (err instanceof Damaged) return undefined; // the next older one is good as well: only member attributes are read from it
+    // the next older one is good as well: only member attributes are read from it
+    if (err instanceof Damaged) return undefined;
     throw err;
   }
 }

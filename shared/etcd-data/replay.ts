@@ -1,8 +1,10 @@
 /**
- * Applies requests from the log to the keys, as etcd does when it starts. Sources: etcd server/etcdserver/apply (apply.go, corrupt.go,
- * uber_applier.go), etcdserver/txn/txn.go, lease/lessor.go; api/etcdserverpb raft_internal.proto and rpc.proto.
+ * Applies requests from the log to the keys, as etcd does when it starts. Sources: etcd
+ * server/etcdserver/apply (apply.go, corrupt.go, uber_applier.go), etcdserver/txn/txn.go, lease/lessor.go;
+ * api/etcdserverpb raft_internal.proto and rpc.proto.
  *
- * A request that changes at least one key makes one new revision; one that is refused, or finds nothing to do, makes none.
+ * A request that changes at least one key makes one new revision; one that is refused, or finds nothing to
+ * do, makes none.
  */
 import { type KeyValue, latin1, u64Exact } from "./key-value.ts";
 import { deletion, type Mvcc } from "./mvcc.ts";
@@ -52,10 +54,14 @@ export class Replay {
     this.writeIfAllowed(this.plan(message));
   }
 
-  /** TxnRequest { 1 compare, 2 success, 3 failure }: the operations of the branch taken, nested ones in place. */
+  /**
+   * TxnRequest { 1 compare, 2 success, 3 failure }: the operations of the branch taken, nested ones in place.
+   */
   private plan(message: Uint8Array): Operation[] {
     const fields = [...wireFields(message)];
-    const holds = fields.filter((field) => field.number === 1).every((compare) => this.compare(compare.bytes));
+    const holds = fields
+      .filter((field) => field.number === 1)
+      .every((compare) => this.compare(compare.bytes));
     const branch = fields.filter((field) => field.number === (holds ? 2 : 3));
     return branch
       .flatMap((field) => [...wireFields(field.bytes)])
@@ -66,7 +72,10 @@ export class Replay {
       });
   }
 
-  /** Compare { 1 result, 2 target, 3 key, 4-8 a value for each target, 64 range_end }. A missing key is one of zeros, but has no value. */
+  /**
+   * Compare { 1 result, 2 target, 3 key, 4-8 a value for each target, 64 range_end }. A missing key is one of
+   * zeros, but has no value.
+   */
   private compare(message: Uint8Array): boolean {
     const { bytes, int, number } = fieldsOf(message);
     const [holds, target] = [RESULTS[number(1)]!, number(2)];
@@ -76,7 +85,10 @@ export class Replay {
     return keys.every((key) => holds(compareTo(this.mvcc.get(key)!, compare)));
   }
 
-  /** etcd refuses the whole request if one of its puts names a lease that does not exist, or keeps the value or lease of no key. */
+  /**
+   * etcd refuses the whole request if one of its puts names a lease that does not exist, or keeps the value
+   * or lease of no key.
+   */
   private writeIfAllowed(operations: Operation[]) {
     for (const operation of operations) {
       if (!("put" in operation)) continue;
@@ -123,17 +135,22 @@ export class Replay {
     }
   }
 
-  /** Live keys from `start` up to `end`; no end: `start` alone; an end of one zero byte: all from `start` on. */
+  /**
+   * Live keys from `start` up to `end`; no end: `start` alone; an end of one zero byte: all from `start` on.
+   */
   private range(start: string, end: string): string[] {
     if (end === "") return this.mvcc.has(start) ? [start] : [];
-    const keys = [...this.mvcc.everyKey()].filter((key) => key >= start && (end === "\0" || key < end) && this.mvcc.has(key));
+    const keys = [...this.mvcc.everyKey()].filter(
+      (key) => key >= start && (end === "\0" || key < end) && this.mvcc.has(key),
+    );
     return keys.sort();
   }
 
   /** CompactionRequest { 1 revision }. */
   private compact(message: Uint8Array) {
     const revision = fieldsOf(message).number(1);
-    if (revision > this.mvcc.compactedRevision && revision <= this.mvcc.revision) this.mvcc.compactedRevision = revision;
+    if (revision > this.mvcc.compactedRevision && revision <= this.mvcc.revision)
+      this.mvcc.compactedRevision = revision;
   }
 
   /** LeaseGrantRequest { 1 TTL, 2 ID }. */
@@ -180,10 +197,18 @@ const VALUE_TARGET = 3;
 /** Compare.CompareResult: EQUAL, GREATER, LESS, NOT_EQUAL, of what is there to what is given. */
 const RESULTS = [(o: number) => o === 0, (o: number) => o > 0, (o: number) => o < 0, (o: number) => o !== 0];
 
-function compareTo(keyValue: KeyValue, compare: { target: number; number: bigint; value: Uint8Array }): number {
+function compareTo(
+  keyValue: KeyValue,
+  compare: { target: number; number: bigint; value: Uint8Array },
+): number {
   if (compare.target === VALUE_TARGET) return Buffer.compare(keyValue.value, compare.value);
   const { version, createRevision, modRevision, lease } = keyValue;
-  const numbers: Record<number, bigint> = { 0: BigInt(version), 1: BigInt(createRevision), 2: BigInt(modRevision), 4: lease };
+  const numbers: Record<number, bigint> = {
+    0: BigInt(version),
+    1: BigInt(createRevision),
+    2: BigInt(modRevision),
+    4: lease,
+  };
   return order(numbers[compare.target] ?? 0n, compare.number);
 }
 
@@ -194,10 +219,19 @@ function order(a: bigint, b: bigint): number {
 /** PutRequest { 1 key, 2 value, 3 lease, 5 ignore_value, 6 ignore_lease }. */
 function readPut(message: Uint8Array) {
   const { bytes, int } = fieldsOf(message);
-  return { key: latin1(bytes(1)), value: bytes(2), lease: int(3), ignoreValue: int(5) !== 0n, ignoreLease: int(6) !== 0n };
+  return {
+    key: latin1(bytes(1)),
+    value: bytes(2),
+    lease: int(3),
+    ignoreValue: int(5) !== 0n,
+    ignoreLease: int(6) !== 0n,
+  };
 }
 
-/** Whether either branch of a transaction puts a key: when space has run out, etcd refuses it whichever would be taken. */
+/**
+ * Whether either branch of a transaction puts a key: when space has run out, etcd refuses it whichever would
+ * be taken.
+ */
 function hasPut(txn: Uint8Array): boolean {
   const branches = [...wireFields(txn)].filter((field) => field.number === 2 || field.number === 3);
   return branches.some((branch) => [...wireFields(branch.bytes)].some((operation) => operation.number === 2));

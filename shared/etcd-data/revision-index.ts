@@ -1,6 +1,7 @@
 /**
- * Which revisions there are of each key, without their values. Memory: 16 bytes for a revision, and each key's name once, so that an etcd
- * of 8 GB fits. Inside, a key is its bytes as latin1 text: text order is byte order.
+ * Which revisions there are of each key, without their values. Memory: 16 bytes for a revision, and each
+ * key's name once, so that an etcd of 8 GB fits. Inside, a key is its bytes as latin1 text: text order is
+ * byte order.
  */
 
 /** A revision as its key in the bucket `key` says: etcd's `mvcc.BucketKey`. */
@@ -11,7 +12,10 @@ export interface RevisionKey {
 }
 
 export interface StoredRevision extends RevisionKey {
-  /** "" for a revision that is of no key: `etcdutl snapshot restore --bump-revision` writes one, only to raise the number. */
+  /**
+   * "" for a revision that is of no key: `etcdutl snapshot restore --bump-revision` writes one, only to raise
+   * the number.
+   */
   key: string;
   lease: bigint;
 }
@@ -70,7 +74,11 @@ export class RevisionIndex {
   /** Newest first. */
   *history(key: string): Generator<RevisionKey, undefined> {
     const id = this.ids.get(key);
-    for (let row = id === undefined ? NO_ROW : this.newest.get(id); row !== NO_ROW; row = this.older.get(row)) {
+    for (
+      let row = id === undefined ? NO_ROW : this.newest.get(id);
+      row !== NO_ROW;
+      row = this.older.get(row)
+    ) {
       const sub = this.subs.get(row);
       yield { main: this.mains.get(row), sub: sub >>> 1, isTombstone: (sub & TOMBSTONE) !== 0 };
     }

@@ -1,7 +1,8 @@
 /**
  * The pages of a bbolt file as one transaction left them. Sources: go.etcd.io/bbolt bucket.go, cursor.go.
  *
- * A bucket whose root is 0 is inline: its only page follows the bucket header in the value. Freelist pages are of no use to a reader.
+ * A bucket whose root is 0 is inline: its only page follows the bucket header in the value. Freelist pages
+ * are of no use to a reader.
  */
 import { type DbFile, type Meta, PAGE_HEADER_SIZE, pageId } from "./db-file.ts";
 import { elementsEnd, type Leaf, Page, places } from "./page.ts";
@@ -26,16 +27,24 @@ export class Tree {
   constructor(file: DbFile, meta: Meta) {
     [this.file, this.meta] = [file, meta];
     const used = meta.highWater * meta.pageSize;
-    if (used > file.size) throw new Damaged(`${file.path} is cut off: ${file.size} bytes of at least ${used}`);
+    if (used > file.size)
+      throw new Damaged(`${file.path} is cut off: ${file.size} bytes of at least ${used}`);
     this.leafHead = Buffer.allocUnsafeSlow(meta.pageSize);
   }
 
-  /** All keys of a bucket, last first, with their values: views that hold until the next one. A bucket that does not exist is empty. */
+  /**
+   * All keys of a bucket, last first, with their values: views that hold until the next one. A bucket that
+   * does not exist is empty.
+   */
   *items(bucket: string): Generator<{ key: Buffer; value: Buffer }> {
-    for (const leaf of this.leavesOf(bucket)) for (const i of places(leaf)) yield { key: Buffer.from(leaf.key(i)), value: leaf.value(i) };
+    for (const leaf of this.leavesOf(bucket))
+      for (const i of places(leaf)) yield { key: Buffer.from(leaf.key(i)), value: leaf.value(i) };
   }
 
-  /** A bucket's leaves, last first, each one cut off where its keys are no longer below `below`. Each holds until the next one. */
+  /**
+   * A bucket's leaves, last first, each one cut off where its keys are no longer below `below`. Each holds
+   * until the next one.
+   */
   *leavesOf(bucket: string, below?: Buffer): Generator<Leaf> {
     const root = this.findBucket(bucket);
     if (root) yield* this.leaves(root, below);
@@ -51,7 +60,8 @@ export class Tree {
     return this.findIn({ id: this.meta.root }, Buffer.from(name), (leaf, i) => {
       if (!leaf.isBucket(i)) return undefined;
       const value = leaf.value(i);
-      if (value.length < BUCKET_HEADER_SIZE) throw new Damaged(`bucket ${name} has a header of ${value.length} bytes`);
+      if (value.length < BUCKET_HEADER_SIZE)
+        throw new Damaged(`bucket ${name} has a header of ${value.length} bytes`);
       const id = pageId(value, 0);
       return id === 0 ? { inline: Buffer.from(value.subarray(BUCKET_HEADER_SIZE)) } : { id };
     });
@@ -77,7 +87,9 @@ export class Tree {
     if (++at.seen.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
     const count = below ? page.lowerBound(below) : page.count;
     if (page.isLeaf) yield count === page.count ? page : cutOff(page, count);
-    else for (let i = count - 1; i >= 0; i--) yield* this.leaves({ id: page.child(i) }, below, { ...at, depth: at.depth + 1 });
+    else
+      for (let i = count - 1; i >= 0; i--)
+        yield* this.leaves({ id: page.child(i) }, below, { ...at, depth: at.depth + 1 });
   }
 
   private page(root: Root): Page {
@@ -106,11 +118,16 @@ export class Tree {
     this.file.read(buffer, place);
     if (pageId(buffer, 0) !== id) throw new Damaged(`page ${id} says it is page ${pageId(buffer, 0)}`);
     const size = (buffer.readUInt32LE(12) + 1) * pageSize;
-    if (place + size > highWater * pageSize) throw new Damaged(`page ${id} spans ${size / pageSize} pages, more than there are`);
+    if (place + size > highWater * pageSize)
+      throw new Damaged(`page ${id} spans ${size / pageSize} pages, more than there are`);
     const elements = elementsEnd(buffer);
     if (elements > size) throw new Damaged(`page ${id}: its elements do not fit`);
     const head = elements > buffer.length ? Buffer.from(this.readRest(place, elements)) : buffer;
-    return new Page(`page ${id}`, { head, size, rest: (start, length) => this.readRest(place + start, length) });
+    return new Page(`page ${id}`, {
+      head,
+      size,
+      rest: (start, length) => this.readRest(place + start, length),
+    });
   }
 
   private readRest(offset: number, length: number): Buffer {

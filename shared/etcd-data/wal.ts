@@ -1,6 +1,7 @@
 /**
- * Reads etcd's write-ahead log, member/wal. Sources: etcd server/storage/wal (decoder.go, wal.go, repair.go), walpb/record.proto,
- * raftpb/raft.proto. A file has 64 MB and more, and is read in blocks; only what is wanted of it is kept.
+ * Reads etcd's write-ahead log, member/wal. Sources: etcd server/storage/wal (decoder.go, wal.go, repair.go),
+ * walpb/record.proto, raftpb/raft.proto. A file has 64 MB and more, and is read in blocks; only what is
+ * wanted of it is kept.
  *
  *   file    <sequence>-<first index>.wal, both 16 hex digits; preallocated with zeros
  *   frame   | length u64: low 56 bits the record's length, top byte 0x80 + padding | record | padding to 8 bytes |   length 0: the end
@@ -38,29 +39,49 @@ export interface Wal {
   warnings: string[];
 }
 
-/** Which entries to read: those after index `after` that `isWanted`. Its `data` is a view that holds until the next call. */
+/**
+ * Which entries to read: those after index `after` that `isWanted`. Its `data` is a view that holds until the
+ * next call.
+ */
 export interface Wish {
   after: number;
   isWanted: (entry: Entry) => boolean;
 }
 
-/** Reads the files that hold the wanted entries. Damage in the last file's tail is a warning, anywhere else `Damaged`. */
+/**
+ * Reads the files that hold the wanted entries. Damage in the last file's tail is a warning, anywhere else
+ * `Damaged`.
+ */
 export function readWal(folder: string, wish: Wish): Wal {
   const files = neededFiles(readdirSync(folder), wish.after);
   if (files.length === 0) throw new Damaged(`${folder} holds no .wal file`);
-  const wal: Wal = { clusterId: "", memberId: "", entries: new Map(), last: { index: 0, term: 0 }, commit: 0, warnings: [] };
+  const wal: Wal = {
+    clusterId: "",
+    memberId: "",
+    entries: new Map(),
+    last: { index: 0, term: 0 },
+    commit: 0,
+    warnings: [],
+  };
   const reading: Reading = { isLast: false, crc: undefined, isBegun: false, wal, wish };
-  for (const file of files) readFile(`${folder}/${file}`, Object.assign(reading, { isLast: file === files.at(-1) }));
-  if (!wal.clusterId) throw new Damaged(`${folder}/${files[0]} does not begin with the ids of cluster and member`);
+  for (const file of files)
+    readFile(`${folder}/${file}`, Object.assign(reading, { isLast: file === files.at(-1) }));
+  if (!wal.clusterId)
+    throw new Damaged(`${folder}/${files[0]} does not begin with the ids of cluster and member`);
   if (wal.commit > wal.last.index) {
-    wal.warnings.push(`The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what is between them is lost`);
+    wal.warnings.push(
+      `The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what is between them is lost`,
+    );
   }
   return wal;
 }
 
 const WAL_NAME = /^([0-9a-f]{16})-([0-9a-f]{16})\.wal$/;
 
-/** From the file that holds the entry before those that are needed: etcd may have begun the next file, and stopped before its first entry. */
+/**
+ * From the file that holds the entry before those that are needed: etcd may have begun the next file, and
+ * stopped before its first entry.
+ */
 function neededFiles(names: string[], after: number): string[] {
   const files = names.filter((name) => WAL_NAME.test(name)).sort();
   const start = files.findLastIndex((name) => Number.parseInt(name.slice(17, 33), 16) <= after);
@@ -90,8 +111,10 @@ function readFile(path: string, reading: Reading) {
   while (position + FRAME_HEADER_SIZE <= file.size) {
     const frame = readFrame(file.slice(position, position + FRAME_HEADER_SIZE), position);
     if (frame === undefined) break;
-    const record = frame.end <= file.size ? parseRecord(file.slice(frame.start, frame.start + frame.length)) : undefined;
-    if (!record || !follows(record, reading) || !addRecord(reading, record)) return stopAtDamage(file, { ...frame, position }, reading);
+    const record =
+      frame.end <= file.size ? parseRecord(file.slice(frame.start, frame.start + frame.length)) : undefined;
+    if (!record || !follows(record, reading) || !addRecord(reading, record))
+      return stopAtDamage(file, { ...frame, position }, reading);
     position = frame.end;
   }
   if (!isZeroFrom(file, position)) stopAtDamage(file, { start: position, end: file.size, position }, reading);
@@ -131,16 +154,22 @@ function follows(record: WalRecord, reading: Reading): boolean {
     reading.crc = crc32c(record.data, reading.crc);
     return reading.crc === record.crc;
   }
-  // A file's chain starts with the sum of the file before; the very first file starts with 0, and so may a file we begin at.
+  // A file's chain starts with the sum of the file before; the very first file starts with 0, and so may a
+  // file we begin at.
   if (reading.crc !== undefined && reading.crc !== record.crc) return false;
   reading.crc = record.crc;
   return true;
 }
 
 /**
- * As etcd does: a record with a sector of zeros was cut by a power loss and is dropped. Other damage etcd refuses; here it is a warning.
+ * As etcd does: a record with a sector of zeros was cut by a power loss and is dropped. Other damage etcd
+ * refuses; here it is a warning.
  */
-function stopAtDamage(file: LogFile, frame: { start: number; end: number; position: number }, reading: Reading) {
+function stopAtDamage(
+  file: LogFile,
+  frame: { start: number; end: number; position: number },
+  reading: Reading,
+) {
   const place = `${file.path} at byte ${frame.position}`;
   if (!reading.isLast) throw new Damaged(`checksum mismatch in ${place}, with more files after it`);
   const torn = frame.end > file.size || hasZeroSector(file, frame);
@@ -152,7 +181,10 @@ function stopAtDamage(file: LogFile, frame: { start: number; end: number; positi
   reading.crc = undefined;
 }
 
-/** False where the record makes no sense here. The checksum does not cover its type, so a damaged type shows only in this way. */
+/**
+ * False where the record makes no sense here. The checksum does not cover its type, so a damaged type shows
+ * only in this way.
+ */
 function addRecord(reading: Reading, record: WalRecord): boolean {
   const { wal } = reading;
   if (record.type === METADATA_TYPE) return readMetadata(wal, record.data);
@@ -169,7 +201,9 @@ function addRecord(reading: Reading, record: WalRecord): boolean {
 /** etcdserverpb.Metadata { 1 nodeID, 2 clusterID }, at the head of each file. */
 function readMetadata(wal: Wal, message: Uint8Array): boolean {
   const fields = fieldsOf(message);
-  const [memberId, clusterId] = [1, 2].map((number) => (fields.int(number) === 0n ? "" : hexId(fields.int(number))));
+  const [memberId, clusterId] = [1, 2].map((number) =>
+    fields.int(number) === 0n ? "" : hexId(fields.int(number)),
+  );
   if (wal.clusterId && (wal.clusterId !== clusterId || wal.memberId !== memberId)) return false;
   Object.assign(wal, { memberId, clusterId });
   return true;
@@ -178,9 +212,11 @@ function readMetadata(wal: Wal, message: Uint8Array): boolean {
 function addEntry(reading: Reading, entry: Entry): boolean {
   const { wal, wish } = reading;
   const isNext = !reading.isBegun || entry.index <= wal.last.index + 1;
-  if (!isNext || entry.type > 2 || !Number.isSafeInteger(entry.term) || entry.term < wal.last.term) return false;
+  if (!isNext || entry.type > 2 || !Number.isSafeInteger(entry.term) || entry.term < wal.last.term)
+    return false;
   for (let replaced = entry.index; replaced <= wal.last.index; replaced++) wal.entries.delete(replaced);
-  if (entry.index > wish.after && wish.isWanted(entry)) wal.entries.set(entry.index, { ...entry, data: new Uint8Array(entry.data) });
+  if (entry.index > wish.after && wish.isWanted(entry))
+    wal.entries.set(entry.index, { ...entry, data: new Uint8Array(entry.data) });
   wal.last = { index: entry.index, term: entry.term };
   reading.isBegun = true;
   return true;

@@ -1,7 +1,8 @@
 /**
- * Folders that may be etcd's data directory. Some are named on this node: each place has its writer (evidence/sources.ts), and only root or the
- * control plane itself counts: a tenant's pod may be called etcd, may run a program of this name, and may lay out a folder that looks like
- * etcd's. Others only look like it: they are for the operator to judge, and only names and times are read, not for long.
+ * Folders that may be etcd's data directory. Some are named on this node: each place has its writer
+ * (evidence/sources.ts), and only root or the control plane itself counts: a tenant's pod may be called etcd,
+ * may run a program of this name, and may lay out a folder that looks like etcd's. Others only look like it:
+ * they are for the operator to judge, and only names and times are read, not for long.
  */
 
 import { readdirSync } from "node:fs";
@@ -21,7 +22,10 @@ import { containerOf, processesOf } from "./static-pod-here.ts";
 
 export interface NamedFolders extends EtcdFolders {
   by: string;
-  /** etcd is started from it, by root's files or by the runtime. False: its mirror pod, in the copy of a repair, had it. */
+  /**
+   * etcd is started from it, by root's files or by the runtime. False: its mirror pod, in the copy of a
+   * repair, had it.
+   */
   starts: boolean;
 }
 
@@ -35,7 +39,10 @@ interface Asked {
 /** What etcd is started from, or runs with. */
 const READERS = [inManifest, inUnit, ofProcesses, ofContainer];
 
-/** All that names it; where nothing of that is left, the copy of a repair, which is slow. A place that cannot be looked at names nothing. */
+/**
+ * All that names it; where nothing of that is left, the copy of a repair, which is slow. A place that cannot
+ * be looked at names nothing.
+ */
 export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
   const found: NamedFolders[] = [];
   for (const read of READERS) found.push(...(await attemptLater(() => read(asked), [])));
@@ -82,7 +89,19 @@ const DEPTH = 5;
 const MOST = 50_000;
 
 /** The kernel's, programs', containers' and pods' own. */
-const NEVER = ["/proc", "/sys", "/dev", "/run", "/usr", "/boot", "/snap", "/nix", "/var/log", "/var/lib/containerd", "/var/lib/containers"];
+const NEVER = [
+  "/proc",
+  "/sys",
+  "/dev",
+  "/run",
+  "/usr",
+  "/boot",
+  "/snap",
+  "/nix",
+  "/var/log",
+  "/var/lib/containerd",
+  "/var/lib/containers",
+];
 const RUNTIMES = ["/var/lib/docker", "/var/lib/crio", KUBELET_DIR];
 
 /** File systems of other machines: one that does not answer would hold everything up. */
@@ -98,7 +117,9 @@ export function memberFolders(): string[] {
     looked += level.length;
     level = level.flatMap(foldersIn).filter((path) => !never.some((folder) => isBelow(path, folder)));
     found.push(
-      ...level.filter((path) => path.endsWith("/member") && exists(`${path}/snap`)).map((path) => path.slice(0, -"/member".length)),
+      ...level
+        .filter((path) => path.endsWith("/member") && exists(`${path}/snap`))
+        .map((path) => path.slice(0, -"/member".length)),
     );
   }
   return found;
@@ -118,6 +139,9 @@ function lastWritten({ dir, wal = `${dir}/member/wal` }: EtcdFolders): Date {
 
 /** Links are not followed. */
 function foldersIn(folder: string): string[] {
-  const entries = gone(() => readdirSync(hostPath(folder), { withFileTypes: true }), ["EACCES", "EPERM"]) ?? [];
-  return entries.flatMap((entry) => (entry.isDirectory() ? [`${folder === "/" ? "" : folder}/${entry.name}`] : []));
+  const entries =
+    gone(() => readdirSync(hostPath(folder), { withFileTypes: true }), ["EACCES", "EPERM"]) ?? [];
+  return entries.flatMap((entry) =>
+    entry.isDirectory() ? [`${folder === "/" ? "" : folder}/${entry.name}`] : [],
+  );
 }

@@ -1,8 +1,10 @@
 /**
- * The folders of an etcd on this host: where its data is, and its log, where that has a folder of its own; and their data, read with the values
- * that the API server has encrypted, opened with the EncryptionConfiguration on this node. Its path is the one that the API server's flag names,
- * in its manifest, its container or the mirror pod of a control plane node. Where none of them names a path, any file below /etc/kubernetes may
- * be it. Nothing is read before an encrypted value is met, and what is read counts only for the values that it opens.
+ * The folders of an etcd on this host: where its data is, and its log, where that has a folder of its own;
+ * and their data, read with the values that the API server has encrypted, opened with the
+ * EncryptionConfiguration on this node. Its path is the one that the API server's flag names, in its
+ * manifest, its container or the mirror pod of a control plane node. Where none of them names a path, any
+ * file below /etc/kubernetes may be it. Nothing is read before an encrypted value is met, and what is read
+ * counts only for the values that it opens.
  */
 import { statSync } from "node:fs";
 import { type EtcdData, type KeyValue, readEtcdData } from "../etcd-data/data.ts";
@@ -25,11 +27,17 @@ export interface EtcdFolders {
   dir: string;
   /** etcd's --wal-dir; undefined: the log is in member/wal. */
   wal: string | undefined;
-  /** This node's API server, as its manifest or the runtime has it: it says how to open what is encrypted in the data. */
+  /**
+   * This node's API server, as its manifest or the runtime has it: it says how to open what is encrypted in
+   * the data.
+   */
   apiServer?: { spec: PodSpec } | undefined;
 }
 
-/** Where a static pod of etcd has its data: its own container's flags or variables, through its mounts, on this host. */
+/**
+ * Where a static pod of etcd has its data: its own container's flags or variables, through its mounts, on
+ * this host.
+ */
 export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefined {
   const own = mainContainer({ spec });
   const files = own ? hostFiles({ spec: { ...spec, initContainers: [], containers: [own] } }) : [];
@@ -52,11 +60,15 @@ export function readRescued(rescue: Rescue, apiServer: EtcdFolders["apiServer"])
 /** Parts of etcd's data that may be on a disk of their own, by a link; "" is all of it. */
 const PARTS = ["", "/member", "/member/snap", "/member/snap/db", "/member/wal"];
 
-/** Whether a rescue folder holds, instead of a copy, a link to the data of today: what was before is not known by it. */
+/**
+ * Whether a rescue folder holds, instead of a copy, a link to the data of today: what was before is not known
+ * by it.
+ */
 export function showsToday(rescue: Rescue, { dir, wal }: EtcdFolders): boolean {
   const same = (a: string, b: string) => exists(a) && keyOf(a) === keyOf(b);
   return (
-    PARTS.some((part) => same(`${rescuedEtcd(rescue)}${part}`, `${dir}${part}`)) || (wal !== undefined && same(rescuedLog(rescue), wal))
+    PARTS.some((part) => same(`${rescuedEtcd(rescue)}${part}`, `${dir}${part}`)) ||
+    (wal !== undefined && same(rescuedLog(rescue), wal))
   );
 }
 
@@ -87,7 +99,10 @@ export function withOpened(data: EtcdData, apiServer?: ApiServer): EtcdData {
     const plain = configs.map((config) => opened(config, sealed)).find(Boolean);
     return plain ? new Uint8Array(plain) : value;
   };
-  const open = <T extends Pick<KeyValue, "key" | "value">>(stored: T): T => ({ ...stored, value: shown(stored.key, stored.value) });
+  const open = <T extends Pick<KeyValue, "key" | "value">>(stored: T): T => ({
+    ...stored,
+    value: shown(stored.key, stored.value),
+  });
   // its fields change where it reads the directory again, so they are not copied
   return Object.assign(Object.create(data) as EtcdData, {
     shown,
@@ -102,14 +117,23 @@ export function withOpened(data: EtcdData, apiServer?: ApiServer): EtcdData {
   });
 }
 
-/** The same error, with the place where the configuration has to lie. `etcd`: the data and this node's API server. */
-export function withItsPlace(fail: Fail, { data, apiServer }: { data: EtcdData; apiServer?: ApiServer }): Fail {
+/**
+ * The same error, with the place where the configuration has to lie. `etcd`: the data and this node's API
+ * server.
+ */
+export function withItsPlace(
+  fail: Fail,
+  { data, apiServer }: { data: EtcdData; apiServer?: ApiServer },
+): Fail {
   if (!(fail instanceof SealedFail) || fail.keyName === undefined) return fail;
   const paths = pathsOf(data, apiServer);
   const wrong = paths
     .filter((path) => exists(path))
     .map((path) => `. The one in ${path} does not open it: it lacks the key "${fail.keyName}"`);
-  const hint = paths.length > 0 ? `${CONFIG_FIRST}: ${paths.map(copied).join("; ")}${wrong.join("")}` : `${CONFIG_FIRST}. ${NO_PATH}`;
+  const hint =
+    paths.length > 0
+      ? `${CONFIG_FIRST}: ${paths.map(copied).join("; ")}${wrong.join("")}`
+      : `${CONFIG_FIRST}. ${NO_PATH}`;
   return new Fail(fail.message, { hint, cause: fail });
 }
 
@@ -137,11 +161,21 @@ function maybeConfigs(folder: string, depth = DEPTH): string[] {
   });
 }
 
-/** Where the API servers have it, this node's first, each path once. Mirror pods name none where they are encrypted. */
+/**
+ * Where the API servers have it, this node's first, each path once. Mirror pods name none where they are
+ * encrypted.
+ */
 function pathsOf(data: EtcdData, apiServer: ApiServer): string[] {
   const mirrors = controlPlaneNames(data).flatMap((node) => mirrorsOf(node, data));
-  const pods = [...(apiServer ? [apiServer] : []), ...mirrors.flatMap(({ name, pod }) => (name === "kube-apiserver" ? [pod] : []))];
-  return [...new Set(pods.flatMap((pod) => hostFiles(pod).flatMap(({ path, namedBy }) => (namedBy === FLAG ? [path] : []))))];
+  const pods = [
+    ...(apiServer ? [apiServer] : []),
+    ...mirrors.flatMap(({ name, pod }) => (name === "kube-apiserver" ? [pod] : [])),
+  ];
+  return [
+    ...new Set(
+      pods.flatMap((pod) => hostFiles(pod).flatMap(({ path, namedBy }) => (namedBy === FLAG ? [path] : []))),
+    ),
+  ];
 }
 
 /** None where one of them cannot be read. */

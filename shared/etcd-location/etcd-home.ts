@@ -1,6 +1,6 @@
 /**
- * Where this cluster's etcd runs, and so who owns its certificates: one value, decided here and asked by everybody. Parts 1 to 4 repair the
- * static pod that kubeadm makes. Reads only.
+ * Where this cluster's etcd runs, and so who owns its certificates: one value, decided here and asked by
+ * everybody. Parts 1 to 4 repair the static pod that kubeadm makes. Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -25,8 +25,9 @@ export interface ExternalEtcd {
 
 export interface EtcdHome {
   /**
-   * `static pod`: kubeadm's, of this node; its certificates are kubeadm's as well, below certificatesDir. `unit`: a systemd unit of this
-   * node, with files of its own. `elsewhere`: on other machines. `unknown`: nothing shows whether it ever was here.
+   * `static pod`: kubeadm's, of this node; its certificates are kubeadm's as well, below certificatesDir.
+   * `unit`: a systemd unit of this node, with files of its own. `elsewhere`: on other machines. `unknown`:
+   * nothing shows whether it ever was here.
    */
   runs: "static pod" | "unit" | "elsewhere" | "unknown";
   /** Where it is a unit. */
@@ -61,13 +62,16 @@ export function etcdHome(seen: Seen): EtcdHome {
   // data that cannot be read is of this node's etcd all the same
   if (isPod || exists(dataDir) || (node && found.servers.some((url) => isOwn(url, node.addresses))))
     return { runs: "static pod", ...found };
-  const isElsewhere = found.servers.length > 0 || (node !== undefined && tracesOf("kube-apiserver", node, all).length > 0);
+  const isElsewhere =
+    found.servers.length > 0 || (node !== undefined && tracesOf("kube-apiserver", node, all).length > 0);
   return { runs: isElsewhere ? "elsewhere" : "unknown", ...found };
 }
 
 /** kubeadm's own, for a stacked etcd and for one of its documentation's external set-up. */
 function kubeadms(node: Node | undefined): string[] {
-  return ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map((file) => `${certificatesDirOn(node)}/${file}`);
+  return ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map(
+    (file) => `${certificatesDirOn(node)}/${file}`,
+  );
 }
 
 /** kubespray's and KubeKey's folder: it survives on a control plane node, also where etcd is elsewhere. */
@@ -76,17 +80,25 @@ const ETCD_SSL = "/etc/ssl/etcd/ssl";
 /** By the API server's manifest, by its mirror pod, by kubeadm's configuration, by files that are left. */
 function etcdOptions({ node, data, cluster }: Seen): Pick<EtcdHome, "servers" | "client"> {
   const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));
-  const mirror = node && data && attempt(() => findStaticPods(data, node.name).proved.find(({ name }) => name === "kube-apiserver")?.pod);
+  const mirror =
+    node &&
+    data &&
+    attempt(() => findStaticPods(data, node.name).proved.find(({ name }) => name === "kube-apiserver")?.pod);
   for (const pod of [manifest, mirror]) {
     const command = flags(pod && !(pod instanceof Fail) && pod.spec ? [...commandOf(pod)] : []);
-    const client = ["etcd-cafile", "etcd-certfile", "etcd-keyfile"].flatMap((flag) => command.get(flag) ?? []);
+    const client = ["etcd-cafile", "etcd-certfile", "etcd-keyfile"].flatMap(
+      (flag) => command.get(flag) ?? [],
+    );
     const servers = command.get("etcd-servers")?.split(",") ?? [];
     if (servers.length > 0) return { servers, client: client.length > 0 ? client : kubeadms(node) };
   }
   const { endpoints = [], caFile, certFile, keyFile } = cluster?.configuration.etcd?.external ?? {};
   if (caFile && certFile && keyFile) return { servers: endpoints, client: [caFile, certFile, keyFile] };
   const left = list(ETCD_SSL).filter((name) => name === "ca.pem" || name.startsWith("node-"));
-  return { servers: endpoints, client: left.length > 2 ? left.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node) };
+  return {
+    servers: endpoints,
+    client: left.length > 2 ? left.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node),
+  };
 }
 
 function isOwn(url: string, addresses: readonly string[]): boolean {

@@ -1,6 +1,7 @@
 /**
- * Finds etcd's data directory. What root or the control plane itself names counts (etcd-candidates.ts), then a few places where only root
- * writes. Where several hold data, the data itself has to prove it (etcd-proof.ts). Reads only.
+ * Finds etcd's data directory. What root or the control plane itself names counts (etcd-candidates.ts), then
+ * a few places where only root writes. Where several hold data, the data itself has to prove it
+ * (etcd-proof.ts). Reads only.
  */
 import { again, carry } from "../again.ts";
 import { Fail } from "../fail.ts";
@@ -23,28 +24,37 @@ interface Here {
 }
 
 /**
- * `typed`: the operator's --etcd-data; everything printed from now on has it, too. Where nothing is found: the folder that is named, or
- * kubeadm's default. Errors: Fail where several hold data and nothing proves one, or where the one that is named is not there.
+ * `typed`: the operator's --etcd-data; everything printed from now on has it, too. Where nothing is found:
+ * the folder that is named, or kubeadm's default. Errors: Fail where several hold data and nothing proves
+ * one, or where the one that is named is not there.
  */
 export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
   const apiServer = await apiServerHere({ node, all });
   return { ...(await placeOf(typed, { node, all, apiServer })), apiServer };
 }
 
-async function placeOf(typed: string | undefined, { node, all, apiServer }: Here & Pick<EtcdFolders, "apiServer">): Promise<EtcdPlace> {
+async function placeOf(
+  typed: string | undefined,
+  { node, all, apiServer }: Here & Pick<EtcdFolders, "apiServer">,
+): Promise<EtcdPlace> {
   const usual = USUAL_DATA.map((dir) => ({ dir, wal: undefined, apiServer }));
   const names = async () => {
-    const found = node ? await namesOf({ node, containers: all ?? (await containersIfAny(node)), apiServer }) : [];
+    const found = node
+      ? await namesOf({ node, containers: all ?? (await containersIfAny(node)), apiServer })
+      : [];
     return found.map((one) => ({ ...one, apiServer }));
   };
   if (typed !== undefined) {
     carry({ "etcd-data": typed });
-    const same = exists(`${typed}/member/wal`) ? undefined : (await names()).find(({ dir }) => keyOf(dir) === keyOf(typed));
+    const same = exists(`${typed}/member/wal`)
+      ? undefined
+      : (await names()).find(({ dir }) => keyOf(dir) === keyOf(typed));
     return { dir: typed, wal: same?.wal, why: "" };
   }
   const known = node ? inManifest({ node }) : [];
   const sure = [...known, ...usual].filter(holdsData);
-  if (known.some(holdsData) && new Set(sure.map(({ dir }) => keyOf(dir))).size === 1) return chosen(known[0]!, known);
+  if (known.some(holdsData) && new Set(sure.map(({ dir }) => keyOf(dir))).size === 1)
+    return chosen(known[0]!, known);
   const named = await names();
   return choose({ named, candidates: merged([...named, ...usual].filter(holdsData)), node });
 }
@@ -54,7 +64,10 @@ export function sayPlace({ dir, wal, why }: EtcdPlace) {
   if (why) say(`etcd's data: ${dir}${wal ? `, its log: ${wal}` : ""} (${why})`);
 }
 
-/** This machine as a node; undefined where it is none. Errors: Refused where it is a node that kubeadm has not set up. */
+/**
+ * This machine as a node; undefined where it is none. Errors: Refused where it is a node that kubeadm has not
+ * set up.
+ */
 export async function nodeIfAny(): Promise<Node | undefined> {
   try {
     return await readNode();
@@ -78,9 +91,12 @@ function choose({ named, candidates, node }: Choice): EtcdPlace {
   const place = more.length > 0 ? proved(candidates, named, node) : chosen(only, named);
   if (named.length === 0) refuseLater(place);
   if (named.length === 0 || more.length > 0 || isNamed(only)) return place;
-  throw new Fail(`etcd's data is not in "${named[0]!.dir}" (${named[0]!.by}), but there is some in "${only.dir}"`, {
-    hint: `is a disk not mounted? ${shell`findmnt ${named[0]!.dir}`}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${again({ "etcd-data": only.dir })}`,
-  });
+  throw new Fail(
+    `etcd's data is not in "${named[0]!.dir}" (${named[0]!.by}), but there is some in "${only.dir}"`,
+    {
+      hint: `is a disk not mounted? ${shell`findmnt ${named[0]!.dir}`}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${again({ "etcd-data": only.dir })}`,
+    },
+  );
 }
 
 /** A usual place that nothing names: is the cluster's data elsewhere, as a restore may have left it? */
@@ -88,9 +104,12 @@ function refuseLater(place: EtcdPlace) {
   const later = writtenLater(place);
   if (later.length === 0) return;
   const others = later.map(({ dir, written }) => `"${dir}" (${written.toISOString()})`);
-  throw new Fail(`Nothing here names etcd's folder: there is data in "${place.dir}", and some was written later in ${others.join(", ")}`, {
-    hint: `name the right one: ${[place, ...later].map(({ dir }) => again({ "etcd-data": dir })).join(" or ")}`,
-  });
+  throw new Fail(
+    `Nothing here names etcd's folder: there is data in "${place.dir}", and some was written later in ${others.join(", ")}`,
+    {
+      hint: `name the right one: ${[place, ...later].map(({ dir }) => again({ "etcd-data": dir })).join(" or ")}`,
+    },
+  );
 }
 
 function chosen({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): EtcdPlace {

@@ -1,7 +1,8 @@
 /**
- * Several folders hold etcd's data: which is this node's? The data itself has to prove it: a member with this node's address, and the CA
- * that signed this kubelet's certificate. Of several that do, the one that etcd is started from: the others were left behind by a restore.
- * Everything else is asked. The ids do not tell a restored member from the one before: they derive from its URL.
+ * Several folders hold etcd's data: which is this node's? The data itself has to prove it: a member with this
+ * node's address, and the CA that signed this kubelet's certificate. Of several that do, the one that etcd is
+ * started from: the others were left behind by a restore. Everything else is asked. The ids do not tell a
+ * restored member from the one before: they derive from its URL.
  */
 import { dirname } from "node:path";
 import { again } from "../again.ts";
@@ -23,15 +24,27 @@ export interface EtcdPlace extends EtcdFolders {
 }
 
 /** `named`: what names a folder. Errors: Fail where nothing proves one, with the line to type for each. */
-export function proved(candidates: readonly EtcdFolders[], named: readonly NamedFolders[], node: Node | undefined): EtcdPlace {
+export function proved(
+  candidates: readonly EtcdFolders[],
+  named: readonly NamedFolders[],
+  node: Node | undefined,
+): EtcdPlace {
   const all = candidates.map((folders) => judge(folders, named, node));
   const one = chooseFolder(all);
   if (!one)
-    throw new Fail(`Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(shown).join("; ")}`, {
-      hint: `name the right one: ${all.map(({ folders }) => again({ "etcd-data": folders.dir })).join(" or ")}`,
-    });
-  const others = all.filter((other) => other !== one).map((other) => `${howItDiffers(other, one)} (${other.words})`);
-  return { ...one.folders, why: [one.starts ? `etcd is started from it (${one.words})` : one.words, ...others].join("; ") };
+    throw new Fail(
+      `Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(shown).join("; ")}`,
+      {
+        hint: `name the right one: ${all.map(({ folders }) => again({ "etcd-data": folders.dir })).join(" or ")}`,
+      },
+    );
+  const others = all
+    .filter((other) => other !== one)
+    .map((other) => `${howItDiffers(other, one)} (${other.words})`);
+  return {
+    ...one.folders,
+    why: [one.starts ? `etcd is started from it (${one.words})` : one.words, ...others].join("; "),
+  };
 }
 
 /** What the other one is beside the one that counts, for the operator. */
@@ -41,15 +54,16 @@ function howItDiffers({ folders, ids }: Judged, one: Judged): string {
 }
 
 /**
- * The proved one that etcd is started from, or the only proved one; where there is nothing to compare with, the one that it is started from.
- * Undefined: not clear, or the same member wrote later elsewhere.
+ * The proved one that etcd is started from, or the only proved one; where there is nothing to compare with,
+ * the one that it is started from. Undefined: not clear, or the same member wrote later elsewhere.
  */
 function chooseFolder(all: readonly Judged[]): Readable | undefined {
   const own = all.filter(isOwn);
   const proved = own.filter(({ ca }) => ca === "yes");
   const candidates = proved.length > 0 ? proved : own.filter(({ starts }) => starts);
   // what is named, and cannot be read or compared, may be the right one
-  if (all.some((one) => one.named && one.ca === "unknown" && !candidates.some((other) => other === one))) return undefined;
+  if (all.some((one) => one.named && one.ca === "unknown" && !candidates.some((other) => other === one)))
+    return undefined;
   const started = candidates.filter(({ starts }) => starts);
   const [one, ...more] = started.length > 0 ? started : candidates;
   return one && more.length === 0 && !own.some((other) => supersedes(other, one)) ? one : undefined;
@@ -92,9 +106,20 @@ function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node 
     return { ids: idsOf(data), member: ownMember(data, addresses), ca: caOf(data, node) };
   });
   if (seen instanceof Fail)
-    return { ...known, ids: undefined, own: false, ca: "unknown", words: [...by, `cannot be read: ${seen.message}`].join(", ") };
+    return {
+      ...known,
+      ids: undefined,
+      own: false,
+      ca: "unknown",
+      words: [...by, `cannot be read: ${seen.message}`].join(", "),
+    };
   const { ids, member, ca } = seen;
-  const words = [...by, memberWords(member, addresses), CA_WORDS[ca], `revision ${ids.revision}, last write ${ids.written.toISOString()}`];
+  const words = [
+    ...by,
+    memberWords(member, addresses),
+    CA_WORDS[ca],
+    `revision ${ids.revision}, last write ${ids.written.toISOString()}`,
+  ];
   return { ...known, ids, own: member !== undefined, ca, words: words.join(", ") };
 }
 
@@ -119,14 +144,21 @@ function idsOf({ clusterId, memberId, revision, lastWrite }: EtcdData): NonNulla
   return { same: `${clusterId} ${memberId}`, revision, written: lastWrite };
 }
 
-/** A kubelet's certificate is signed by the CA of the cluster that it is in. An empty data directory belongs to no cluster. */
+/**
+ * A kubelet's certificate is signed by the CA of the cluster that it is in. An empty data directory belongs
+ * to no cluster.
+ */
 function caOf(data: EtcdData, node: Node | undefined): Judged["ca"] {
   if (attempt(() => registryPrefix(data)) instanceof Fail) return "no";
-  const stored = attempt(() => readObject<ConfigMap>(data, "configmaps/kube-system/kube-root-ca.crt")?.data?.["ca.crt"]);
+  const stored = attempt(
+    () => readObject<ConfigMap>(data, "configmaps/kube-system/kube-root-ca.crt")?.data?.["ca.crt"],
+  );
   const pems = node ? kubeletsCertificates(node) : [];
   if (stored === undefined) return "no";
   if (stored instanceof Fail || pems.length === 0) return "unknown";
-  const signed = certificatesIn(stored).some((ca) => pems.some((pem) => attempt(() => signedBy(pem, ca)) === true));
+  const signed = certificatesIn(stored).some((ca) =>
+    pems.some((pem) => attempt(() => signedBy(pem, ca)) === true),
+  );
   return signed ? "yes" : "no";
 }
 

@@ -1,10 +1,12 @@
 /**
- * etcd as a systemd unit of this node, as kubespray and KubeKey set it up beside a kubeadm control plane: kubeadm calls that an external
- * etcd, wherever it runs. Its unit, settings, data and certificates lie outside of /etc/kubernetes. Reads only, and says what to do by hand.
- * Sources: kubespray, roles/etcd/templates/{etcd-host.service,etcd.env}.j2; KubeKey, pkg/etcd/templates and builtin/core/roles/etcd. By hand
- * (read, not tried): kubespray, playbooks/cluster.yml and docs/operations/nodes.md (facts before --limit),
- * roles/kubernetes/control-plane/tasks/kubeadm-setup.yml, roles/kubernetes/node/tasks/kubelet.yml; kubeadm, certlist.go (with an external
- * etcd its phases make no certificate of etcd) and certs/renewal/manager.go.
+ * etcd as a systemd unit of this node, as kubespray and KubeKey set it up beside a kubeadm control plane:
+ * kubeadm calls that an external etcd, wherever it runs. Its unit, settings, data and certificates lie
+ * outside of /etc/kubernetes. Reads only, and says what to do by hand. Sources: kubespray,
+ * roles/etcd/templates/{etcd-host.service,etcd.env}.j2; KubeKey, pkg/etcd/templates and
+ * builtin/core/roles/etcd. By hand (read, not tried): kubespray, playbooks/cluster.yml and
+ * docs/operations/nodes.md (facts before --limit), roles/kubernetes/control-plane/tasks/kubeadm-setup.yml,
+ * roles/kubernetes/node/tasks/kubelet.yml; kubeadm, certlist.go (with an external etcd its phases make no
+ * certificate of etcd) and certs/renewal/manager.go.
  */
 
 import { dirname } from "node:path";
@@ -28,18 +30,32 @@ export interface EtcdUnit {
 }
 
 /** Where systemd looks for units, the first one counts: systemd.unit(5). */
-const FOLDERS = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map((folder) => `${folder}/systemd/system`);
+const FOLDERS = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map(
+  (folder) => `${folder}/systemd/system`,
+);
 
-const PKI_SETTINGS = ["trusted-ca-file", "cert-file", "key-file", "peer-trusted-ca-file", "peer-cert-file", "peer-key-file"];
+const PKI_SETTINGS = [
+  "trusted-ca-file",
+  "cert-file",
+  "key-file",
+  "peer-trusted-ca-file",
+  "peer-cert-file",
+  "peer-key-file",
+];
 
 /** Undefined where this node has no such unit. */
 export function readEtcdUnit(): EtcdUnit | undefined {
   const path = FOLDERS.map((folder) => `${folder}/etcd.service`).find((file) => exists(file));
   if (path === undefined) return undefined;
-  const dropIns = FOLDERS.flatMap((folder) => list(`${folder}/etcd.service.d`).map((name) => `${folder}/etcd.service.d/${name}`));
-  const { command, variables, files } = readUnit([path, ...dropIns.filter((file) => file.endsWith(".conf"))].map(text).join("\n"));
+  const dropIns = FOLDERS.flatMap((folder) =>
+    list(`${folder}/etcd.service.d`).map((name) => `${folder}/etcd.service.d/${name}`),
+  );
+  const { command, variables, files } = readUnit(
+    [path, ...dropIns.filter((file) => file.endsWith(".conf"))].map(text).join("\n"),
+  );
   const flags = flagsOf(command);
-  const setting = (name: string) => flags.get(name) ?? variables.get(`ETCD_${name.toUpperCase().replaceAll("-", "_")}`);
+  const setting = (name: string) =>
+    flags.get(name) ?? variables.get(`ETCD_${name.toUpperCase().replaceAll("-", "_")}`);
   return {
     path,
     lostSettings: files.filter(({ isHere, optional }) => !isHere && !optional).map((file) => file.path),
@@ -62,9 +78,13 @@ export function isUnitHere({ path, dataDir, by }: EtcdUnit): string {
 
 export const UNIT_BY_HAND = `nothing was changed. ./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK-MORE "If etcd is a unit of this node"`;
 
-/** kubespray's kubelet unit reads kubelet.env; KubeKey has a folder for its scripts, and since version 4 one for its backups. */
+/**
+ * kubespray's kubelet unit reads kubelet.env; KubeKey has a folder for its scripts, and since version 4 one
+ * for its backups.
+ */
 function maker(): EtcdUnit["by"] {
-  if (FOLDERS.some((folder) => text(`${folder}/kubelet.service`).includes("/kubelet.env"))) return "kubespray";
+  if (FOLDERS.some((folder) => text(`${folder}/kubelet.service`).includes("/kubelet.env")))
+    return "kubespray";
   return ["/usr/local/bin/kube-scripts", "/etc/kubekey"].some((path) => exists(path)) ? "KubeKey" : undefined;
 }
 
@@ -73,7 +93,10 @@ function text(path: string): string {
 }
 
 /** A line each, with a comment where that helps; what is in place is left out. */
-export function unitSteps({ unit, client }: { unit?: EtcdUnit | undefined; client: readonly string[] }, nodeName: string): string[] {
+export function unitSteps(
+  { unit, client }: { unit?: EtcdUnit | undefined; client: readonly string[] },
+  nodeName: string,
+): string[] {
   const lost = client.filter((path) => !exists(path));
   return [
     "leave etcd alone while it runs and its files are here; if not, repair it first: systemctl status etcd; journalctl -u etcd -n 50",
@@ -82,14 +105,17 @@ export function unitSteps({ unit, client }: { unit?: EtcdUnit | undefined; clien
     ...(unit?.by === "kubespray" ? byPlaybook(nodeName) : []),
     `./bunw scripts/00-assess.ts --kubeadm-config > kubeadm.yaml   # ${unit?.by === "kubespray" ? "without the inventory: " : ""}the cluster's own, out of etcd's data`,
     "kubeadm init phase certs all --config kubeadm.yaml   # then: kubeconfig all, control-plane all. Files that flags name and kubeadm does not make come from a backup",
-    ...(unit?.by === "kubespray" ? [] : ["systemctl start kubelet   # then 00-assess on this node, and the next one"]),
+    ...(unit?.by === "kubespray"
+      ? []
+      : ["systemctl start kubelet   # then 00-assess on this node, and the next one"]),
   ];
 }
 
 /** etcd takes every certificate of its CA that is a client's, or says nothing of its use. */
 function clientPair(lost: readonly string[], files: readonly string[]): string[] {
   const [ca, cert, key] = files;
-  if (!ca || !cert || !key || lost.length !== 3) return [`put back the files by which the API server reaches etcd: ${lost.join(", ")}`];
+  if (!ca || !cert || !key || lost.length !== 3)
+    return [`put back the files by which the API server reaches etcd: ${lost.join(", ")}`];
   const copies = [ca, cert, key].map((from, i) => shell`cp -p ${from} ${lost[i]!}`);
   return [
     `${[shell`mkdir -p ${dirname(lost[0]!)}`, ...copies].join(" && ")}   # the API server's way to etcd: a certificate of the same CA`,

@@ -1,11 +1,12 @@
 /**
- * How etcd is reached: which of its members this machine is, and where the others are, by their URLs; its JSON gateway, through which this kit
- * asks it; and etcdctl in its container, which an operator types.
+ * How etcd is reached: which of its members this machine is, and where the others are, by their URLs; its
+ * JSON gateway, through which this kit asks it; and etcdctl in its container, which an operator types.
  *
- * Sources: etcdutl, snapshot/v3_snapshot.go and etcdutl/snapshot_command.go. A restore without --initial-cluster makes one member `default` at
- * http://localhost:2380. When it is started, it publishes its name and its client URLs, and keeps that peer URL. The gateway is named by flags
- * or variables of its static pod: embed/config.go and etcdmain/config.go: a variable is `ETCD_` and the flag's name; --listen-client-http-urls
- * takes the gateway away from the client port.
+ * Sources: etcdutl, snapshot/v3_snapshot.go and etcdutl/snapshot_command.go. A restore without
+ * --initial-cluster makes one member `default` at http://localhost:2380. When it is started, it publishes its
+ * name and its client URLs, and keeps that peer URL. The gateway is named by flags or variables of its static
+ * pod: embed/config.go and etcdmain/config.go: a variable is `ETCD_` and the flag's name;
+ * --listen-client-http-urls takes the gateway away from the client port.
  */
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { Refused } from "../fail.ts";
@@ -15,10 +16,14 @@ import { endpointHost, endpointUrl, isLoopback } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
 
 /**
- * The member that the data is of, where one of its URLs has an address of this machine. A lone member at localhost only is every machine's:
- * then the data proves by other things that it is this one's, by its API server's address (facts/issue-facts.ts) or its CA (etcd-proof.ts).
+ * The member that the data is of, where one of its URLs has an address of this machine. A lone member at
+ * localhost only is every machine's: then the data proves by other things that it is this one's, by its API
+ * server's address (facts/issue-facts.ts) or its CA (etcd-proof.ts).
  */
-export function ownMember({ members, memberId }: Pick<EtcdData, "members" | "memberId">, addresses: readonly string[]): Member | undefined {
+export function ownMember(
+  { members, memberId }: Pick<EtcdData, "members" | "memberId">,
+  addresses: readonly string[],
+): Member | undefined {
   const own = members.find(({ id }) => id === memberId);
   if (!own) return undefined;
   const isAlone = members.length === 1 && urlsOf(own).every((url) => isLoopback(hostOf(url)));
@@ -48,10 +53,18 @@ export function hostOf(url: string): string {
   return URL.canParse(url) ? endpointHost(new URL(url).host) : "";
 }
 
-/** Where a member's peers find it. Where its peer URL is localhost: the machine of its client URLs, if they name one. */
-export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "clientURLs">): { host: string; port: number } {
+/**
+ * Where a member's peers find it. Where its peer URL is localhost: the machine of its client URLs, if they
+ * name one.
+ */
+export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "clientURLs">): {
+  host: string;
+  port: number;
+} {
   const url = peerURLs.find((one) => !isLoopback(hostOf(one))) ?? peerURLs[0] ?? "https://0.0.0.0:2380";
-  const published = isLoopback(hostOf(url)) ? clientURLs.map(hostOf).find((host) => host && !isLoopback(host)) : undefined;
+  const published = isLoopback(hostOf(url))
+    ? clientURLs.map(hostOf).find((host) => host && !isLoopback(host))
+    : undefined;
   return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
 }
 
@@ -59,7 +72,10 @@ type EtcdPod = { spec: PodSpec };
 
 const [OFF, ELSEWHERE] = ["enable-grpc-gateway", "listen-client-http-urls"];
 
-/** Its URL where it has one of its own, at best at this node's `address`. Undefined: it is at the client port, or is off. */
+/**
+ * Its URL where it has one of its own, at best at this node's `address`. Undefined: it is at the client port,
+ * or is off.
+ */
 export function gatewayUrl(pod: EtcdPod, address: string): string | undefined {
   const urls = gatewayUrls(pod).filter((url) => url.startsWith("https://"));
   const own = urls.find((url) => hostOf(url) === address);
@@ -74,7 +90,9 @@ export function gatewayTrouble(pod: EtcdPod, path: string): Refused | undefined 
   const isOff = setting !== undefined && /^(0|f|false)$/i.test(setting);
   if (!isOff && (urls.length === 0 || urls.some((url) => url.startsWith("https://")))) return undefined;
   const flag = isOff ? `--${OFF}=${setting}` : `--${ELSEWHERE}=${urls.join(",")}`;
-  const why = isOff ? "has no JSON gateway" : "has its JSON gateway at a URL without TLS: nothing proves who answers there";
+  const why = isOff
+    ? "has no JSON gateway"
+    : "has its JSON gateway at a URL without TLS: nothing proves who answers there";
   return new Refused(`etcd ${why} (${flag}), and this kit asks etcd through it`, {
     hint:
       `nothing was changed. In ${path} ${isOff ? "take that flag out" : "make it an https: URL"}; its kubelet restarts etcd, and the API is away for some ` +
@@ -93,16 +111,33 @@ function settingOf(pod: EtcdPod, name: string): string | undefined {
 }
 
 /** The sentence about it. */
-export const FULL = "etcd's database is full (alarm NOSPACE): it takes no write, so no Lease is renewed and no object changes";
+export const FULL =
+  "etcd's database is full (alarm NOSPACE): it takes no write, so no Lease is renewed and no object changes";
 
-/** What an operator types where etcd runs. By itself etcd compacts nothing more: the API server's compaction is a write, too. */
-export function makeRoom({ certificatesDir, revision }: { certificatesDir: string; revision: number }): string {
+/**
+ * What an operator types where etcd runs. By itself etcd compacts nothing more: the API server's compaction
+ * is a write, too.
+ */
+export function makeRoom({
+  certificatesDir,
+  revision,
+}: {
+  certificatesDir: string;
+  revision: number;
+}): string {
   const inside = (words: string) => etcdctlLine(words, { certificatesDir });
   return `${inside(shell`compact ${String(revision)}`)}; ${inside("defrag")}; ${inside("alarm disarm")}`;
 }
 
-/** etcdctl in the container of this node's static pod: the node itself mostly has none. `words`: what it is to do. */
-export function etcdctlLine(words: string, { certificatesDir }: { certificatesDir: string }, option = ""): string {
+/**
+ * etcdctl in the container of this node's static pod: the node itself mostly has none. `words`: what it is to
+ * do.
+ */
+export function etcdctlLine(
+  words: string,
+  { certificatesDir }: { certificatesDir: string },
+  option = "",
+): string {
   const at = `${certificatesDir}/etcd`;
   const etcdctl = shell`etcdctl --cacert ${at}/ca.crt --cert ${at}/healthcheck-client.crt --key ${at}/healthcheck-client.key`;
   const container = "$(crictl ps -q --name '^etcd$' --label io.kubernetes.pod.name=etcd-$(uname -n))";

@@ -1,7 +1,7 @@
 /**
- * A static pod of this node as it runs, or ran: by its processes, and by the container that the runtime still has. Any pod may give a
- * container or a program such a name, so each is proved to be of the static pod. The API server, for its flags and mounts, also by its manifest.
- * Reads only.
+ * A static pod of this node as it runs, or ran: by its processes, and by the container that the runtime still
+ * has. Any pod may give a container or a program such a name, so each is proved to be of the static pod. The
+ * API server, for its flags and mounts, also by its manifest. Reads only.
  */
 
 import { knownHere, processOwner } from "../evidence/owners.ts";
@@ -31,21 +31,31 @@ interface Mounted {
 }
 
 /** The newest container of this static pod here, also one that was stopped. Errors: as `inspect`. */
-export async function containerOf(name: string, { node, all }: { node: Node; all: readonly Container[] }): Promise<SeenPod | undefined> {
-  const own = all.filter((one) => one.name === name && isStaticPodOf({ ...one, name: one.pod, uid: one.podUid }, name, node));
+export async function containerOf(
+  name: string,
+  { node, all }: { node: Node; all: readonly Container[] },
+): Promise<SeenPod | undefined> {
+  const own = all.filter(
+    (one) => one.name === name && isStaticPodOf({ ...one, name: one.pod, uid: one.podUid }, name, node),
+  );
   const newest = own.sort((a, b) => b.created.getTime() - a.created.getTime())[0];
   if (!newest) return undefined;
   const { args, env, mounts } = await inspect(node.runtimeEndpoint, newest.id);
-  return { by: `the container ${newest.pod} (${newest.id.slice(0, 13)})`, spec: specOf({ name, args, env, mounts }) };
+  return {
+    by: `the container ${newest.pod} (${newest.id.slice(0, 13)})`,
+    spec: specOf({ name, args, env, mounts }),
+  };
 }
 
 /**
- * The newest container of each name in these static pods, by the pods' UIDs, running or ended; none of which the runtime, or no runtime,
- * tells.
+ * The newest container of each name in these static pods, by the pods' UIDs, running or ended; none of which
+ * the runtime, or no runtime, tells.
  */
 export async function ranHere(uids: ReadonlySet<string>, node: Node): Promise<Ran[]> {
   const all = uids.size > 0 ? await containersIfAny(node) : [];
-  const own = all.filter(({ podUid }) => isStaticUid(podUid) && uids.has(podUid)).sort((a, b) => a.created.getTime() - b.created.getTime());
+  const own = all
+    .filter(({ podUid }) => isStaticUid(podUid) && uids.has(podUid))
+    .sort((a, b) => a.created.getTime() - b.created.getTime());
   const newest = new Map(own.map((one) => [`${one.podUid}/${one.name}`, one]));
   const looks = [...newest.values()].map(async ({ name, podUid, running, id }) => {
     const [seen] = await Promise.allSettled([inspect(node.runtimeEndpoint, id)]);
@@ -54,18 +64,27 @@ export async function ranHere(uids: ReadonlySet<string>, node: Node): Promise<Ra
   return (await Promise.all(looks)).flat();
 }
 
-/** Running processes of the control plane with this name: of a container of kube-system, or of a unit of the host. */
+/**
+ * Running processes of the control plane with this name: of a container of kube-system, or of a unit of the
+ * host.
+ */
 export function processesOf(name: string, all: readonly Container[]): SeenPod[] {
   const known = knownHere(all);
-  const pids = list("/proc").filter((pid) => /^\d+$/.test(pid) && hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM));
+  const pids = list("/proc").filter(
+    (pid) => /^\d+$/.test(pid) && hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM),
+  );
   return pids.map(Number).flatMap((pid) => {
     const owner = processOwner(pid, name, known);
     if (!may(owner.source, "files")) return [];
-    const words = (file: string) => (tryFile("read", `/proc/${pid}/${file}`, () => hostText(`/proc/${pid}/${file}`)) ?? "").split("\0");
+    const words = (file: string) =>
+      (tryFile("read", `/proc/${pid}/${file}`, () => hostText(`/proc/${pid}/${file}`)) ?? "").split("\0");
     const env = words("environ").map((pair) => pair.split(/=(.*)/s));
     const variables = env.map(([variable = "", value = ""]) => ({ name: variable, value }));
     return [
-      { by: `process ${pid} (${owner.is})`, spec: specOf({ name, args: words("cmdline"), env: variables, mounts: mountsFromHost(pid) }) },
+      {
+        by: `process ${pid} (${owner.is})`,
+        spec: specOf({ name, args: words("cmdline"), env: variables, mounts: mountsFromHost(pid) }),
+      },
     ];
   });
 }
@@ -101,7 +120,10 @@ interface Here {
   all?: readonly Container[] | undefined;
 }
 
-/** Undefined where nothing of it is left: its manifest is lost, and the runtime has no container of it any more. */
+/**
+ * Undefined where nothing of it is left: its manifest is lost, and the runtime has no container of it any
+ * more.
+ */
 export async function apiServerHere({ node, all }: Here): Promise<{ spec: PodSpec } | undefined> {
   const spec = readableManifest(whereIs(node ? manifestPath({ node }, NAME) : MANIFEST))?.spec;
   if (spec || !node) return spec && { spec };

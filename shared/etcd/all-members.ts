@@ -1,4 +1,7 @@
-/** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
+/**
+ * Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member
+ * holds.
+ */
 
 import { again, type LeftOut } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -16,11 +19,15 @@ import { askAboutStrangers, type Peer, promotion, quorumOf, shownBy, wayWithout 
 import { STOP_ETCD } from "./peers.ts";
 
 /**
- * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the same keys as this one (by
- * etcd's own hash at a common revision). Members in `without` are left out. A learner tells no hash, so its keys are not compared.
- * Errors: Fail that names the first one that does not.
+ * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the
+ * same keys as this one (by etcd's own hash at a common revision). Members in `without` are left out. A
+ * learner tells no hash, so its keys are not compared. Errors: Fail that names the first one that does not.
  */
-export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options: { peers: readonly Peer[]; without: readonly string[] }) {
+export async function proveMembers(
+  own: EtcdClient,
+  facts: ClusterFacts,
+  options: { peers: readonly Peer[]; without: readonly string[] },
+) {
   const { clusterId } = await own.status();
   const { without } = options;
   for (const peer of options.peers.filter(({ name }) => !without.includes(name))) {
@@ -34,18 +41,28 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
     }
     if (status.isLearner) {
       const out = lostAlso([name]);
-      say(`${name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To end the join:`);
+      say(
+        `${name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To end the join:`,
+      );
       say(`  ${promotion(peer, facts)}`);
       say(`or, when its etcd is stopped, to take it out: ${out}`);
       continue;
     }
     const { revision } = await own.status();
-    // A member that was away first takes in what was written meanwhile. Until then it does not know this revision.
-    await waitFor(`etcd on ${name} to catch up with revision ${revision}`, async () => (await theirs.status()).revision >= revision, {
-      seconds: 120,
-      hint: shell`crictl logs of etcd on ${name}; then run this script again`,
-    });
-    const [here, there] = await Promise.all([own.hashAt(revision), answerOf(peer, () => theirs.hashAt(revision))]);
+    // A member that was away first takes in what was written meanwhile. Until then it does not know this
+    // revision.
+    await waitFor(
+      `etcd on ${name} to catch up with revision ${revision}`,
+      async () => (await theirs.status()).revision >= revision,
+      {
+        seconds: 120,
+        hint: shell`crictl logs of etcd on ${name}; then run this script again`,
+      },
+    );
+    const [here, there] = await Promise.all([
+      own.hashAt(revision),
+      answerOf(peer, () => theirs.hashAt(revision)),
+    ]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
         hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK-MORE "The same machine comes back"`,
@@ -56,8 +73,8 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
 }
 
 /**
- * Errors: Refused where a member that is said to be lost answers: it may hold data that no other member has. `lostOn`: the operator has
- * looked, and what answers there with nothing that proves it is somebody else.
+ * Errors: Refused where a member that is said to be lost answers: it may hold data that no other member has.
+ * `lostOn`: the operator has looked, and what answers there with nothing that proves it is somebody else.
  */
 export function refuseLiving(
   peers: readonly Peer[],
@@ -85,8 +102,8 @@ export function refuseLiving(
 }
 
 /**
- * Takes out members that are lost for good, so that a new machine can take their place, and says who remains. A member that is out already
- * is no error. `own`: unset in a dry run before etcd has its certificates.
+ * Takes out members that are lost for good, so that a new machine can take their place, and says who remains.
+ * A member that is out already is no error. `own`: unset in a dry run before etcd has its certificates.
  */
 export async function removeMembers(
   members: readonly Pick<LiveMember, "id" | "name" | "isLearner">[],
@@ -109,26 +126,39 @@ export async function removeMembers(
   else if (names.length > 0) say(`then etcd has the member ${words}, and answers while it runs`);
 }
 
-/** Of names after --lost, those of nodes: a member of etcd that never started is none, and part 2 takes it out for good. */
+/**
+ * Of names after --lost, those of nodes: a member of etcd that never started is none, and part 2 takes it out
+ * for good.
+ */
 export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlaneNode, "data">): string[] {
   return names.filter((name) => !data.members.some((member) => isNameless(member) && member.id === name));
 }
 
 /**
- * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --lost. So what was said once holds on every
- * control plane node and in every later script, until a machine of that name joins again: as a member, or with a Node of its own. Only
- * etcd's own answer proves it: none where it does not answer.
+ * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --lost. So what was
+ * said once holds on every control plane node and in every later script, until a machine of that name joins
+ * again: as a member, or with a Node of its own. Only etcd's own answer proves it: none where it does not
+ * answer.
  */
-export async function takenOut({ data, facts, cluster }: Pick<ControlPlaneNode, "data" | "facts" | "cluster">): Promise<string[]> {
+export async function takenOut({
+  data,
+  facts,
+  cluster,
+}: Pick<ControlPlaneNode, "data" | "facts" | "cluster">): Promise<string[]> {
   const client = etcdClient(facts);
   const live = await unlessSilent(async () => (await client?.members())?.map(({ name }) => name));
   if (!client || !live) return [];
-  const gone = cluster.nodes.filter(({ name }) => !live.includes(name) && data.members.some((member) => member.name === name));
+  const gone = cluster.nodes.filter(
+    ({ name }) => !live.includes(name) && data.members.some((member) => member.name === name),
+  );
   const uids = await Promise.all(gone.map(({ name }) => unlessSilent(() => nodeUid(client, data, name))));
   return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }
 
-/** The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken out already: they are lost. */
+/**
+ * The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken
+ * out already: they are lost.
+ */
 export async function leftOut(
   cp: Pick<ControlPlaneNode, "data" | "facts" | "cluster">,
   named: LeftOut,
@@ -136,12 +166,19 @@ export async function leftOut(
 ): Promise<LeftOut> {
   const gone = out ?? (await takenOut(cp));
   const unsaid = gone.filter((name) => !named.lost.includes(name));
-  for (const name of unsaid) say(`${name}: no member of etcd any more (02-control-plane --lost): left out here, too`);
-  return { without: named.without.filter((name) => !gone.includes(name)), lost: [...nodesAmong(named.lost, cp), ...unsaid] };
+  for (const name of unsaid)
+    say(`${name}: no member of etcd any more (02-control-plane --lost): left out here, too`);
+  return {
+    without: named.without.filter((name) => !gone.includes(name)),
+    lost: [...nodesAmong(named.lost, cp), ...unsaid],
+  };
 }
 
 /** etcd's own members where it answers, and else those that its data names. */
-export async function membersNow(client: EtcdClient | undefined, data: EtcdData): Promise<readonly Omit<LiveMember, "peerURLs">[]> {
+export async function membersNow(
+  client: EtcdClient | undefined,
+  data: EtcdData,
+): Promise<readonly Omit<LiveMember, "peerURLs">[]> {
   return (await unlessSilent(async () => client?.members())) ?? data.members;
 }
 
@@ -155,6 +192,9 @@ async function answerOf<T>(peer: Peer, ask: () => Promise<T>): Promise<T> {
   try {
     return await sayWhile(`etcd on ${peer.name} to answer`, hint, ask);
   } catch (err) {
-    throw new Refused(`etcd on ${peer.name} does not answer: ${(err as Error).message}`, { hint, cause: err });
+    throw new Refused(`etcd on ${peer.name} does not answer: ${(err as Error).message}`, {
+      hint,
+      cause: err,
+    });
   }
 }

@@ -1,6 +1,7 @@
 /**
- * Asks a running etcd, over the JSON gateway of its client port (etcd's rpc.proto, gRPC-gateway paths `/v3/…`), so that no etcdctl is
- * needed on the node. Numbers come as strings, keys and values as base64; ids are given back as hex, as etcd prints them.
+ * Asks a running etcd, over the JSON gateway of its client port (etcd's rpc.proto, gRPC-gateway paths
+ * `/v3/…`), so that no etcdctl is needed on the node. Numbers come as strings, keys and values as base64; ids
+ * are given back as hex, as etcd prints them.
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -30,7 +31,9 @@ export class EtcdRefusal extends Fail {
   }
 }
 
-/** How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds. */
+/**
+ * How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds.
+ */
 const REQUEST_TIMEOUT = 10_000;
 
 /** The same where etcd reads its whole database for the answer: the disk may be slow. */
@@ -52,20 +55,43 @@ export class EtcdClient {
   }
 
   async status() {
-    type Answer = { header: { cluster_id: string; revision: string }; leader?: string; version: string; isLearner?: boolean };
-    const { header, leader = "0", version, isLearner = false } = await this.#post<Answer>("/v3/maintenance/status", {});
-    return { clusterId: hex(header.cluster_id), leaderId: hex(leader), revision: Number(header.revision), version, isLearner };
+    type Answer = {
+      header: { cluster_id: string; revision: string };
+      leader?: string;
+      version: string;
+      isLearner?: boolean;
+    };
+    const {
+      header,
+      leader = "0",
+      version,
+      isLearner = false,
+    } = await this.#post<Answer>("/v3/maintenance/status", {});
+    return {
+      clusterId: hex(header.cluster_id),
+      leaderId: hex(leader),
+      revision: Number(header.revision),
+      version,
+      isLearner,
+    };
   }
 
   async members(): Promise<LiveMember[]> {
     type Answer = { members: (Partial<LiveMember> & { ID: string })[] };
     const { members } = await this.#post<Answer>("/v3/cluster/member/list", {});
-    return members.map(({ ID, name = "", peerURLs = [], isLearner = false }) => ({ id: hex(ID), name, peerURLs, isLearner }));
+    return members.map(({ ID, name = "", peerURLs = [], isLearner = false }) => ({
+      id: hex(ID),
+      name,
+      peerURLs,
+      isLearner,
+    }));
   }
 
   /** Whether a member's database is full: etcd takes no writes then, until the alarm is disarmed. */
   async isFull(): Promise<boolean> {
-    const { alarms = [] } = await this.#post<{ alarms?: { alarm?: string }[] }>("/v3/maintenance/alarm", { action: "GET" });
+    const { alarms = [] } = await this.#post<{ alarms?: { alarm?: string }[] }>("/v3/maintenance/alarm", {
+      action: "GET",
+    });
     return alarms.some(({ alarm }) => alarm === "NOSPACE");
   }
 
@@ -78,7 +104,11 @@ export class EtcdClient {
   /** Whether a key was there at an earlier revision; "compacted" where etcd no longer knows. */
   async wasThere(key: string, revision: number): Promise<boolean | "compacted"> {
     try {
-      const answer = await this.#post<{ kvs?: unknown[] }>("/v3/kv/range", { key: base64(key), revision, keys_only: true });
+      const answer = await this.#post<{ kvs?: unknown[] }>("/v3/kv/range", {
+        key: base64(key),
+        revision,
+        keys_only: true,
+      });
       return (answer.kvs ?? []).length > 0;
     } catch (err) {
       if (err instanceof Error && /compacted/.test(err.message)) return "compacted";
@@ -88,10 +118,15 @@ export class EtcdClient {
 
   /** A hash over all keys up to a revision, to compare members with each other (rpc.proto HashKV). */
   async hashAt(revision: number): Promise<string> {
-    return (await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision }, WHOLE_TIMEOUT)).hash.toString();
+    return (
+      await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision }, WHOLE_TIMEOUT)
+    ).hash.toString();
   }
 
-  /** Takes a member out for good. One that is out already is no error: another control plane node may have been faster. */
+  /**
+   * Takes a member out for good. One that is out already is no error: another control plane node may have
+   * been faster.
+   */
   async removeMember(id: string) {
     try {
       await this.#post("/v3/cluster/member/remove", { ID: BigInt(`0x${id}`).toString() });
@@ -105,7 +140,11 @@ export class EtcdClient {
     const keys = new Set<string>();
     for (let from = "\0"; ; ) {
       const range = { key: base64(from), range_end: base64("\0"), keys_only: true, limit: PAGE };
-      const answer = await this.#post<{ kvs?: { key: string }[]; more?: boolean }>("/v3/kv/range", range, WHOLE_TIMEOUT);
+      const answer = await this.#post<{ kvs?: { key: string }[]; more?: boolean }>(
+        "/v3/kv/range",
+        range,
+        WHOLE_TIMEOUT,
+      );
       for (const kv of answer.kvs ?? []) keys.add(Buffer.from(kv.key, "base64").toString());
       const last = answer.kvs?.at(-1);
       if (!answer.more || !last) return keys;
@@ -116,10 +155,19 @@ export class EtcdClient {
   /** Errors: Fail where etcd does not answer, or says no. */
   async #post<T>(path: string, body: unknown, timeout = REQUEST_TIMEOUT): Promise<T> {
     const from = `etcd at ${this.endpoint}`;
-    const request = { method: "POST", body: JSON.stringify(body), tls: this.#tls, signal: AbortSignal.timeout(timeout) };
+    const request = {
+      method: "POST",
+      body: JSON.stringify(body),
+      tls: this.#tls,
+      signal: AbortSignal.timeout(timeout),
+    };
     const response = await answered(fetchDirectly(this.endpoint + path, request), from, HINT);
     const text = await answered(response.text(), from, HINT);
-    if (!response.ok) throw new EtcdRefusal(`${from}${path}: HTTP ${response.status} ${quoteUntrusted(text.trim())}`, response.status);
+    if (!response.ok)
+      throw new EtcdRefusal(
+        `${from}${path}: HTTP ${response.status} ${quoteUntrusted(text.trim())}`,
+        response.status,
+      );
     return JSON.parse(text) as T;
   }
 }
@@ -142,18 +190,28 @@ export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefi
   }
 }
 
-/** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
+/**
+ * A client of the etcd on this node, with the health check's certificate from disk; undefined where that
+ * certificate is missing.
+ */
 export function etcdClient(
   facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress" | "etcdGateway">,
   host = facts.advertiseAddress,
 ): EtcdClient | undefined {
   const pki = `${facts.certificatesDir}/etcd`;
-  const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
+  const [ca, cert, key] = [
+    `${pki}/ca.crt`,
+    `${pki}/healthcheck-client.crt`,
+    `${pki}/healthcheck-client.key`,
+  ].map((path) => readText(path));
   return ca && cert && key ? new EtcdClient(gatewayAt(host, facts), { ca, cert, key }) : undefined;
 }
 
 /** kubeadm gives each member the same port. */
-function gatewayAt(host: string, { advertiseAddress, etcdGateway }: Pick<ClusterFacts, "advertiseAddress" | "etcdGateway">): string {
+function gatewayAt(
+  host: string,
+  { advertiseAddress, etcdGateway }: Pick<ClusterFacts, "advertiseAddress" | "etcdGateway">,
+): string {
   if (etcdGateway && host === advertiseAddress) return etcdGateway;
   return endpointUrl(host, etcdGateway ? Number(new URL(etcdGateway).port) : 2379);
 }

@@ -1,6 +1,7 @@
 /**
- * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can even
- * be the same (etcd makes it of its first members). So its keys, members, Node UIDs and the UID of the namespace kube-system are compared with the data read before.
+ * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy
+ * too, and its cluster id can even be the same (etcd makes it of its first members). So its keys, members,
+ * Node UIDs and the UID of the namespace kube-system are compared with the data read before.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
@@ -25,7 +26,10 @@ export class OtherEtcd extends Fail {}
  * Compares a running etcd with the data read before. Returns what was proved, a sentence each.
  * Errors: Fail with the first difference; nothing is written by it.
  */
-export async function proveSameEtcd(client: EtcdClient, { data, cluster, facts }: SameEtcd): Promise<string[]> {
+export async function proveSameEtcd(
+  client: EtcdClient,
+  { data, cluster, facts }: SameEtcd,
+): Promise<string[]> {
   const status = await client.status();
   const members = await client.members();
   const keys = await client.keys();
@@ -34,10 +38,14 @@ export async function proveSameEtcd(client: EtcdClient, { data, cluster, facts }
 
   if (keys.size === 0 || lost.length > data.keyCount / 2) {
     const nodes = `${registryPrefix(data)}/minions/`;
-    throw differs(`${keys.size} keys, was ${data.keyCount}${[...keys].some((key) => key.startsWith(nodes)) ? "" : "; no Node object"}`);
+    throw differs(
+      `${keys.size} keys, was ${data.keyCount}${[...keys].some((key) => key.startsWith(nodes)) ? "" : "; no Node object"}`,
+    );
   }
-  if (status.clusterId !== data.clusterId) throw differs(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
-  if (status.revision < data.committed.revision) throw differs(`revision ${status.revision}, was ${data.revision}`);
+  if (status.clusterId !== data.clusterId)
+    throw differs(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
+  if (status.revision < data.committed.revision)
+    throw differs(`revision ${status.revision}, was ${data.revision}`);
   const strangers = members.filter((member) => !data.members.some(({ id }) => id === member.id));
   if (strangers.length > 0) throw differs(`a member "${memberName(strangers[0]!)}" that was not there`);
   const deleted = await proveDeleted(client, lost, data);
@@ -53,11 +61,24 @@ export async function proveSameEtcd(client: EtcdClient, { data, cluster, facts }
 }
 
 /** Listed members that do not answer: a list is no sign of life. This node's own member is not asked. */
-export async function silentMembers(members: readonly LiveMember[], data: EtcdData, facts: ClusterFacts): Promise<LiveMember[]> {
-  const known = members.map((member) => ({ clientURLs: [], ...data.members.find(({ id }) => id === member.id), ...member }));
-  const others = known.filter((member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress);
-  const asked = await Promise.allSettled(others.map((member) => etcdClient(facts, placeOf(member).host)!.status()));
-  const isSilent = (answer: (typeof asked)[number]) => answer.status === "rejected" || answer.value.leaderId === "0";
+export async function silentMembers(
+  members: readonly LiveMember[],
+  data: EtcdData,
+  facts: ClusterFacts,
+): Promise<LiveMember[]> {
+  const known = members.map((member) => ({
+    clientURLs: [],
+    ...data.members.find(({ id }) => id === member.id),
+    ...member,
+  }));
+  const others = known.filter(
+    (member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress,
+  );
+  const asked = await Promise.allSettled(
+    others.map((member) => etcdClient(facts, placeOf(member).host)!.status()),
+  );
+  const isSilent = (answer: (typeof asked)[number]) =>
+    answer.status === "rejected" || answer.value.leaderId === "0";
   return others.filter((_, i) => isSilent(asked[i]!));
 }
 
@@ -68,8 +89,9 @@ export function howMany(members: readonly LiveMember[], silent: readonly LiveMem
 }
 
 /**
- * Keys that are gone: another member may have known that they were deleted, or the cluster has worked on since. etcd itself says whether
- * they were there at the revision that was read, as long as this revision is not compacted away.
+ * Keys that are gone: another member may have known that they were deleted, or the cluster has worked on
+ * since. etcd itself says whether they were there at the revision that was read, as long as this revision is
+ * not compacted away.
  */
 async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
   for (const key of lost) {
@@ -80,11 +102,20 @@ async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData):
   return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
 }
 
-/** How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not count. */
-async function proveUids(client: EtcdClient, data: EtcdData, { kubeSystemUid, nodes }: Cluster): Promise<string> {
+/**
+ * How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not
+ * count.
+ */
+async function proveUids(
+  client: EtcdClient,
+  data: EtcdData,
+  { kubeSystemUid, nodes }: Cluster,
+): Promise<string> {
   const kubeSystem = await uidOf(client, data, `${registryPrefix(data)}/namespaces/kube-system`);
   if (kubeSystem !== kubeSystemUid)
-    throw differs(`the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`);
+    throw differs(
+      `the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`,
+    );
   let same = 0;
   for (const { name, uid } of nodes) if ((await nodeUid(client, data, name)) === uid) same++;
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;

@@ -1,6 +1,7 @@
 /**
- * Proof that this machine is no living control plane node, before it is emptied and joins again. The line for that stands on another node's
- * screen: pasted there, it would take a living member out of the cluster. Reads only.
+ * Proof that this machine is no living control plane node, before it is emptied and joins again. The line for
+ * that stands on another node's screen: pasted there, it would take a living member out of the cluster. Reads
+ * only.
  */
 
 import { again, command } from "../again.ts";
@@ -31,8 +32,8 @@ interface SaidLost {
 }
 
 /**
- * Errors: Refused on a worker, on another machine than `host`, where etcd or the API server runs, where another member of etcd lists this
- * one, and where etcd's data is here and nobody says that it is given up.
+ * Errors: Refused on a worker, on another machine than `host`, where etcd or the API server runs, where
+ * another member of etcd lists this one, and where etcd's data is here and nobody says that it is given up.
  */
 export async function refuseLivingNode(node: Node, { host, lost, etcdData }: SaidLost) {
   const all = await containers(node.runtimeEndpoint);
@@ -45,10 +46,14 @@ export async function refuseLivingNode(node: Node, { host, lost, etcdData }: Sai
   if (lost === undefined) refuseNoControlPlane(node, place.dir, all);
   refuseOtherMachine(node, host);
   refuseRunning(node, await stillRunning(node, all));
-  if (holdsData(place)) await refuseMember(node, { data: attempt(() => readFolders(place)), dir: place.dir, lost });
+  if (holdsData(place))
+    await refuseMember(node, { data: attempt(() => readFolders(place)), dir: place.dir, lost });
 }
 
-/** A worker has its kubelet.conf. A control plane node whose /etc/kubernetes is deleted may have no trace of what it was. */
+/**
+ * A worker has its kubelet.conf. A control plane node whose /etc/kubernetes is deleted may have no trace of
+ * what it was.
+ */
 function refuseNoControlPlane(node: Node, dataDir: string, all: readonly Container[]) {
   const { kubeconfig } = node.kubelet;
   if (!exists(kubeconfig) || exists(dataDir) || controlPlaneWithoutData(node, dataDir, all)) return;
@@ -79,23 +84,30 @@ async function stillRunning(node: Node, all: readonly Container[]): Promise<Cont
   if (!isEnding || !(await kubeletActive())) return running;
   const now = async () => servers(await containers(node.runtimeEndpoint));
   const ended = async () => (await now()).length === 0;
-  await failOf(() => waitFor("etcd and kube-apiserver of this node to end", ended, { seconds: TO_END, hint: "crictl ps" }));
+  await failOf(() =>
+    waitFor("etcd and kube-apiserver of this node to end", ended, { seconds: TO_END, hint: "crictl ps" }),
+  );
   return await now();
 }
 
 function servers(all: readonly Container[]): Container[] {
-  return all.filter((one) => one.running && isServerContainer(one) && ["etcd", "kube-apiserver"].includes(one.name));
+  return all.filter(
+    (one) => one.running && isServerContainer(one) && ["etcd", "kube-apiserver"].includes(one.name),
+  );
 }
 
 function refuseRunning({ name }: Node, running: readonly Container[]) {
   if (running.length === 0) return;
   const names = [...new Set(running.map((one) => one.name))].sort();
   const ids = running.map(({ id }) => id.slice(0, 20));
-  throw new Refused(`"${name}" is not lost: ${names.join(" and ")} ${names.length > 1 ? "run" : "runs"} here`, {
-    hint:
-      "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
-      `If it is to join anew all the same: here systemctl stop kubelet; ${shell`crictl stop ${ids}`}; ${leaveOutFirst(name)}`,
-  });
+  throw new Refused(
+    `"${name}" is not lost: ${names.join(" and ")} ${names.length > 1 ? "run" : "runs"} here`,
+    {
+      hint:
+        "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
+        `If it is to join anew all the same: here systemctl stop kubelet; ${shell`crictl stop ${ids}`}; ${leaveOutFirst(name)}`,
+    },
+  );
 }
 
 interface Left {
@@ -105,26 +117,42 @@ interface Left {
   lost: string | undefined;
 }
 
-/** kubeadm reset deletes the data: the other members say whether etcd goes on without it, and else the operator. */
+/**
+ * kubeadm reset deletes the data: the other members say whether etcd goes on without it, and else the
+ * operator.
+ */
 async function refuseMember(node: Node, { data, dir, lost }: Left) {
-  const answers = data instanceof Fail ? [] : await sayWhile("the other members of etcd to answer", ASK_HINT, () => whoLists(data, node));
+  const answers =
+    data instanceof Fail
+      ? []
+      : await sayWhile("the other members of etcd to answer", ASK_HINT, () => whoLists(data, node));
   const lists = answers.find(({ isListed }) => isListed);
   if (lists)
     throw new Refused(`"${node.name}" is a member of etcd: ${lists.name} lists it`, {
       hint: `nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. If its data is to be given up: ${leaveOutFirst(node.name)}`,
     });
-  if (answers[0]) return say(`etcd's data in "${dir}" is of a member that is out, says ${answers[0].name}: kubeadm reset deletes it`);
-  if (lost !== undefined) return say(`etcd's data in "${dir}" is given up, as --lost says: kubeadm reset deletes it`);
-  throw new Refused(`etcd's data is here, in "${dir}", and nothing proves that etcd goes on without this member`, {
-    hint:
-      "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
-      `If ${command("02-control-plane", { lost: [node.name] })} has taken it out, on another control plane node: ${again({ lost: node.name })}`,
-  });
+  if (answers[0])
+    return say(
+      `etcd's data in "${dir}" is of a member that is out, says ${answers[0].name}: kubeadm reset deletes it`,
+    );
+  if (lost !== undefined)
+    return say(`etcd's data in "${dir}" is given up, as --lost says: kubeadm reset deletes it`);
+  throw new Refused(
+    `etcd's data is here, in "${dir}", and nothing proves that etcd goes on without this member`,
+    {
+      hint:
+        "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
+        `If ${command("02-control-plane", { lost: [node.name] })} has taken it out, on another control plane node: ${again({ lost: node.name })}`,
+    },
+  );
 }
 
 const ASK_HINT = "Ctrl-C ends it: nothing was changed";
 
-/** Other members of the same etcd that answer, with the certificates on this disk, and whether this node's member is one of theirs. */
+/**
+ * Other members of the same etcd that answer, with the certificates on this disk, and whether this node's
+ * member is one of theirs.
+ */
 async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isListed: boolean }[]> {
   const others = data.members.filter(({ id }) => id !== data.memberId);
   const answers = others.map(async (member) => {
@@ -133,7 +161,9 @@ async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isL
     const members = await unlessSilent(async () =>
       (await client?.status())?.clusterId === data.clusterId ? client!.members() : undefined,
     );
-    return members ? [{ name: memberName(member), isListed: members.some(({ id }) => id === data.memberId) }] : [];
+    return members
+      ? [{ name: memberName(member), isListed: members.some(({ id }) => id === data.memberId) }]
+      : [];
   });
   return (await Promise.all(answers)).flat();
 }

@@ -1,7 +1,8 @@
 /**
- * The other members of etcd: whose etcd it is that answers at a member's address, proved by its certificate, or a question to the operator; how many
- * have to run for etcd to answer; and what an operator can do about those that do not answer, or have no vote. Source: etcd's raft,
- * quorum/majority.go; membership, VotingMembers.
+ * The other members of etcd: whose etcd it is that answers at a member's address, proved by its certificate,
+ * or a question to the operator; how many have to run for etcd to answer; and what an operator can do about
+ * those that do not answer, or have no vote. Source: etcd's raft, quorum/majority.go; membership,
+ * VotingMembers.
  */
 
 import { basename, dirname } from "node:path";
@@ -29,7 +30,10 @@ interface Quorum {
 type Voter = Pick<Member, "id" | "name" | "isLearner">;
 
 /** More than half of those with a vote, of which those run that `runs` says. A learner has none. */
-export function quorumOf<M extends Pick<Member, "isLearner">>(members: readonly M[], runs: (member: M) => boolean): Quorum {
+export function quorumOf<M extends Pick<Member, "isLearner">>(
+  members: readonly M[],
+  runs: (member: M) => boolean,
+): Quorum {
   const voters = members.filter(({ isLearner }) => !isLearner);
   const needed = Math.floor(voters.length / 2) + 1;
   const running = voters.filter(runs).length;
@@ -37,38 +41,48 @@ export function quorumOf<M extends Pick<Member, "isLearner">>(members: readonly 
   return { running, isEnough: running >= needed, words };
 }
 
-const BEGINS_ANEW = "If nobody can, no part repairs it: etcd begins anew, from a snapshot or this member's data (RUNBOOK 0)";
+const BEGINS_ANEW =
+  "If nobody can, no part repairs it: etcd begins anew, from a snapshot or this member's data (RUNBOOK 0)";
 
 /**
- * A member is taken out by the majority of all members, those that are lost, too. Errors: Refused where the others are too few for etcd to
- * answer, ever.
+ * A member is taken out by the majority of all members, those that are lost, too. Errors: Refused where the
+ * others are too few for etcd to answer, ever.
  */
 export function refuseNoQuorum(members: readonly Voter[], without: readonly string[]) {
   const isLost = (member: Voter) => without.includes(memberName(member));
   const quorum = quorumOf(members, (member) => !isLost(member));
   if (quorum.isEnough) return;
   const lost = members.filter((member) => isLost(member) && !member.isLearner).map(memberName);
-  throw new Refused(`etcd cannot answer without ${lost.join(", ")}: ${quorum.words} have to run, and ${quorum.running} would be left`, {
-    hint: `bring one of them back: what it needs is its etcd data. ${BEGINS_ANEW}`,
-  });
+  throw new Refused(
+    `etcd cannot answer without ${lost.join(", ")}: ${quorum.words} have to run, and ${quorum.running} would be left`,
+    {
+      hint: `bring one of them back: what it needs is its etcd data. ${BEGINS_ANEW}`,
+    },
+  );
 }
 
-/** Errors: Fail where etcd never answers, as members that have never started had a vote. `silent`: the other members that do not run. */
+/**
+ * Errors: Fail where etcd never answers, as members that have never started had a vote. `silent`: the other
+ * members that do not run.
+ */
 export function refuseNeverStarted(members: readonly Voter[], silent: readonly Peer[]) {
   const never = silent.filter((peer) => isNameless(peer) && !peer.isLearner);
   const quorum = quorumOf(members, ({ id }) => !never.some((peer) => peer.id === id));
   if (quorum.isEnough) return;
   const names = never.map(({ name, host }) => `${name} at ${host}`).join(", ");
-  throw new Fail(`etcd runs here, and cannot answer: ${quorum.words} have to run, and ${names} never started`, {
-    hint: `a join was cut off there. Start etcd there by hand, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
-  });
+  throw new Fail(
+    `etcd runs here, and cannot answer: ${quorum.words} have to run, and ${names} never started`,
+    {
+      hint: `a join was cut off there. Start etcd there by hand, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
+    },
+  );
 }
 
 type Named = Pick<Member, "id" | "name">;
 
 /**
- * The way on without a member that does not answer; `of`: the script that goes on. One that never started is no node, so no script can run
- * there, and only part 2 leaves it out: it takes it out of etcd.
+ * The way on without a member that does not answer; `of`: the script that goes on. One that never started is
+ * no node, so no script can run there, and only part 2 leaves it out: it takes it out of etcd.
  */
 export function wayWithout(member: Named, of: string): string {
   const name = memberName(member);
@@ -78,8 +92,15 @@ export function wayWithout(member: Named, of: string): string {
   return `${name} does not answer: part 1 there first. If it is away for now: ${again({ without: [name] }, { of })}; if its data is lost for good: ${lost(of)}`;
 }
 
-/** Names members of etcd that do not answer, each with the way on without it: `of` again. Says nothing where this etcd does not answer. */
-export async function saySilentMembers({ facts, data }: ControlPlaneNode, of: string, without: readonly string[]) {
+/**
+ * Names members of etcd that do not answer, each with the way on without it: `of` again. Says nothing where
+ * this etcd does not answer.
+ */
+export async function saySilentMembers(
+  { facts, data }: ControlPlaneNode,
+  of: string,
+  without: readonly string[],
+) {
   const client = etcdClient(facts);
   const [members] = await Promise.allSettled([client?.members()]);
   if (members.status === "rejected" || !members.value) return;
@@ -88,20 +109,29 @@ export async function saySilentMembers({ facts, data }: ControlPlaneNode, of: st
 }
 
 /** What ends the join of a learner: typed where etcd answers. */
-export function promotion({ id }: Pick<Member, "id">, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
+export function promotion(
+  { id }: Pick<Member, "id">,
+  { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
+): string {
   return etcdctlLine(shell`member promote ${id}`, { certificatesDir });
 }
 
 /** Errors: Fail where this node's own member is a learner: etcd answers no client there. */
-export async function refuseLearner(client: EtcdClient, { data, facts }: Pick<ControlPlaneNode, "data" | "facts">) {
+export async function refuseLearner(
+  client: EtcdClient,
+  { data, facts }: Pick<ControlPlaneNode, "data" | "facts">,
+) {
   if (!(await client.status()).isLearner) return;
   const own = data.members.find(({ id }) => id === data.memberId);
   const out = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
-  throw new Fail("This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it", {
-    hint:
-      `on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then this script again here. ` +
-      `Or stop its kubelet and its etcd, take it out there with ${out}, and RUNBOOK-MORE "The same machine comes back"`,
-  });
+  throw new Fail(
+    "This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it",
+    {
+      hint:
+        `on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then this script again here. ` +
+        `Or stop its kubelet and its etcd, take it out there with ${out}, and RUNBOOK-MORE "The same machine comes back"`,
+    },
+  );
 }
 
 export interface Peer extends Pick<Member, "id" | "isLearner"> {
@@ -111,17 +141,20 @@ export interface Peer extends Pick<Member, "id" | "isLearner"> {
   host: string;
   port: number;
   /**
-   * The certificate its etcd shows on the peer port; undefined where none is shown. Not the client port: etcd serves clients only once it
-   * has a quorum.
+   * The certificate its etcd shows on the peer port; undefined where none is shown. Not the client port: etcd
+   * serves clients only once it has a quorum.
    */
   servedPem: string | undefined;
-  /** It takes connections, and shows none: an etcd whose files are gone runs on so, and no answer of it comes through. */
+  /**
+   * It takes connections, and shows none: an etcd whose files are gone runs on so, and no answer of it comes
+   * through.
+   */
   isDeaf?: boolean;
 }
 
 /**
- * What a peer's address shows. Only a certificate of an etcd CA that this node has, or that a script has moved aside here, proves whose etcd
- * it is: anybody may answer at the address of a machine that is off.
+ * What a peer's address shows. Only a certificate of an etcd CA that this node has, or that a script has
+ * moved aside here, proves whose etcd it is: anybody may answer at the address of a machine that is off.
  */
 export function shownBy(
   { servedPem, isDeaf = false }: Pick<Peer, "servedPem" | "isDeaf">,
@@ -135,7 +168,9 @@ export function shownBy(
 function etcdCas(certificatesDir: string): string[] {
   const path = certPath(certRow("etcd-ca"), certificatesDir);
   const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
-  const aside = folders.flatMap((dir) => list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])));
+  const aside = folders.flatMap((dir) =>
+    list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])),
+  );
   return [path, ...aside].flatMap((each) => readText(each) ?? []).filter((pem) => infoOf(pem) !== undefined);
 }
 
@@ -154,10 +189,15 @@ export interface Question {
 }
 
 /**
- * Peers whose certificate proves nothing: this says so of those that the operator has looked at (`lostOn`). Errors: Refused with a question
- * for the others: whoever answers at an address can make a script ask, and no more.
+ * Peers whose certificate proves nothing: this says so of those that the operator has looked at (`lostOn`).
+ * Errors: Refused with a question for the others: whoever answers at an address can make a script ask, and no
+ * more.
  */
-export function askAboutStrangers(strangers: readonly Peer[], { facts }: Pick<ControlPlaneNode, "facts">, question: Question) {
+export function askAboutStrangers(
+  strangers: readonly Peer[],
+  { facts }: Pick<ControlPlaneNode, "facts">,
+  question: Question,
+) {
   const { lostOn, matters, honest, wrong } = question;
   const open = strangers.filter(({ name }) => !lostOn.includes(name));
   const at = (peer: Peer) => `${peer.host}:${peer.port}`;
@@ -165,8 +205,13 @@ export function askAboutStrangers(strangers: readonly Peer[], { facts }: Pick<Co
     say(`${peer.name}: what answers at ${at(peer)} is not its etcd, as you say. It shows ${shownKey(peer)}`);
   if (open.length === 0) return;
   const [ca] = etcdCas(facts.certificatesDir);
-  const own = ca ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}` : "no CA of etcd is here to compare with";
-  const word = again({ "lost-on": open.map(({ name }) => name) }, question.of === undefined ? {} : { of: question.of });
+  const own = ca
+    ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}`
+    : "no CA of etcd is here to compare with";
+  const word = again(
+    { "lost-on": open.map(({ name }) => name) },
+    question.of === undefined ? {} : { of: question.of },
+  );
   throw new Refused(
     `What answers at ${open.map(at).join(", ")} may be etcd of ${peerNames(open)}, and nothing here proves it: ${matters}`,
     {

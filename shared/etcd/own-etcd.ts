@@ -15,7 +15,14 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
 import { proveSameEtcd } from "./identity.ts";
-import { type Peer, quorumOf, refuseLearner, refuseNeverStarted, refuseNoQuorum, wayWithout } from "./other-members.ts";
+import {
+  type Peer,
+  quorumOf,
+  refuseLearner,
+  refuseNeverStarted,
+  refuseNoQuorum,
+  wayWithout,
+} from "./other-members.ts";
 import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
@@ -24,9 +31,12 @@ export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) 
   if (ownMember(data, addresses)) return;
   const { members, memberId } = data;
   const other = memberName(members.find(({ id }) => id === memberId) ?? { id: memberId, name: "" });
-  throw new Refused(`etcd's data is of no member at this machine's addresses (${addresses.join(", ")}), but of "${other}"`, {
-    hint: `its members are ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
-  });
+  throw new Refused(
+    `etcd's data is of no member at this machine's addresses (${addresses.join(", ")}), but of "${other}"`,
+    {
+      hint: `its members are ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
+    },
+  );
 }
 
 const limit = () => ({
@@ -34,8 +44,13 @@ const limit = () => ({
   hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
 
-/** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not, or can never answer. */
-export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
+/**
+ * Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not, or
+ * can never answer.
+ */
+export async function proveOwnEtcd(
+  cp: ControlPlaneNode,
+): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
   const { facts, data, node } = cp;
   const client = etcdClient(facts);
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit());
@@ -47,13 +62,18 @@ export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen,
     say(`etcd runs here. It answers when ${quorum.words} run; now ${quorum.running}`);
     return { ...seen(peers, silent), answers: false };
   }
-  await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", limit());
+  await waitFor(
+    "etcd to answer, and to have a leader",
+    async () => (await client?.status())?.leaderId !== "0",
+    limit(),
+  );
   if (!client || mode.dryRun) return { ...seen(peers, silent), answers: true };
   await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   told({ what: "proved", subject: "etcd" });
   const members = await client.members();
-  const still = (some: readonly Peer[]) => some.filter(({ id }) => members.some((member) => member.id === id));
+  const still = (some: readonly Peer[]) =>
+    some.filter(({ id }) => members.some((member) => member.id === id));
   for (const peer of still(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));
   return { ...seen(still(peers), still(silent)), answers: true };
 }
@@ -67,10 +87,14 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
 const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
 
 /**
- * Step 2.1: it is the one from before, and so is each other member but those that are away, and the lost ones, which are taken out. Tells
- * whether it is full.
+ * Step 2.1: it is the one from before, and so is each other member but those that are away, and the lost
+ * ones, which are taken out. Tells whether it is full.
  */
-export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: readonly string[]): Promise<{ isFull: boolean }> {
+export async function proveEtcd(
+  cp: ControlPlaneNode,
+  named: LeftOut,
+  lostOn: readonly string[],
+): Promise<{ isFull: boolean }> {
   const { lost } = named;
   const { facts, data, node } = cp;
   refuseUnasked(cp);
@@ -83,13 +107,18 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: re
     return { isFull: data.isFull };
   }
   if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
-  const deaf = await failOf(() => waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST }));
+  const deaf = await failOf(() =>
+    waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST }),
+  );
   if (deaf) throw await whySilent(cp, deaf);
   await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const members = await client.members();
   const still = peers.filter(({ id }) => members.some((member) => member.id === id));
-  await proveMembers(client, facts, { peers: still, without: [...lost, ...leftNames(await leftOut(cp, named))] });
+  await proveMembers(client, facts, {
+    peers: still,
+    without: [...lost, ...leftNames(await leftOut(cp, named))],
+  });
   for (const { name } of still.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
   await refuseRenewing(client, data, lost);
   await removeMembers(members, lost, client);
@@ -97,7 +126,10 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: re
 }
 
 function sayAway(name: string, { without, lost }: LeftOut) {
-  const line = command("02-control-plane", { without: without.filter((other) => other !== name), lost: [...lost, name] });
+  const line = command("02-control-plane", {
+    without: without.filter((other) => other !== name),
+    lost: [...lost, name],
+  });
   say(`${name}: away, as you say, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
 }
 
@@ -107,7 +139,9 @@ const RENEWS = 12;
 /** Errors: Refused where the kubelet of a node that is said to be lost renews its Lease meanwhile. */
 async function refuseRenewing(client: EtcdClient, data: EtcdData, lost: readonly string[]) {
   const leaseOf = async (name: string) =>
-    Buffer.from((await client.get(`${registryPrefix(data)}/leases/kube-node-lease/${name}`)) ?? "").toString("hex");
+    Buffer.from((await client.get(`${registryPrefix(data)}/leases/kube-node-lease/${name}`)) ?? "").toString(
+      "hex",
+    );
   const before = new Map(await Promise.all(lost.map(async (name) => [name, await leaseOf(name)] as const)));
   const known = lost.filter((name) => before.get(name) !== "");
   if (known.length === 0) return;

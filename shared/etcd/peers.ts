@@ -1,4 +1,7 @@
-/** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
+/**
+ * The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is
+ * lost here.
+ */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
@@ -23,13 +26,23 @@ export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): 
   return await Promise.all(
     others.map(async (member) => {
       const { id, isLearner } = member;
-      return { id, isLearner, name: memberName(member), ...placeOf(member), ...(await shownAt(placeOf(member))) };
+      return {
+        id,
+        isLearner,
+        name: memberName(member),
+        ...placeOf(member),
+        ...(await shownAt(placeOf(member))),
+      };
     }),
   );
 }
 
 /** Whether this machine's own etcd runs, with a certificate of the CA on disk. */
-export async function ownEtcdRuns({ data, node, facts }: Pick<ControlPlaneNode, "data" | "node" | "facts">): Promise<boolean> {
+export async function ownEtcdRuns({
+  data,
+  node,
+  facts,
+}: Pick<ControlPlaneNode, "data" | "node" | "facts">): Promise<boolean> {
   const own = ownMember(data, node.addresses);
   if (!own) return false;
   const { host, port } = placeOf(own);
@@ -44,13 +57,22 @@ export function servesOurCa(peer: Pick<Peer, "servedPem">, facts: ClusterFacts):
   return ca !== undefined && peer.servedPem !== undefined && signedBy(peer.servedPem, ca);
 }
 
-/** Whether a peer's etcd answers other members: our CA signed its certificate, and the certificate is valid now. */
+/**
+ * Whether a peer's etcd answers other members: our CA signed its certificate, and the certificate is valid
+ * now.
+ */
 export function answersPeers(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
   return servesOurCa(peer, facts) && isValidNow(certInfo(peer.servedPem!));
 }
 
 /** Where not even a connection is taken, etcd does not run, or is away. */
-async function shownAt({ host, port }: { host: string; port: number }): Promise<Pick<Peer, "servedPem" | "isDeaf">> {
+async function shownAt({
+  host,
+  port,
+}: {
+  host: string;
+  port: number;
+}): Promise<Pick<Peer, "servedPem" | "isDeaf">> {
   const [answer] = await Promise.allSettled([servedPem(host, port)]);
   if (answer.status === "fulfilled") return { servedPem: answer.value };
   return { servedPem: undefined, isDeaf: answer.reason instanceof NoCertificate };
@@ -65,15 +87,20 @@ interface OtherMembers {
 }
 
 /**
- * Says on which other control plane nodes etcd runs. Errors: Refused where one of them cannot share an etcd CA with this node, and where it
- * is not sure who answers, unless the operator has looked (`lostOn`).
+ * Says on which other control plane nodes etcd runs. Errors: Refused where one of them cannot share an etcd
+ * CA with this node, and where it is not sure who answers, unless the operator has looked (`lostOn`).
  */
-export async function lookAtPeers(cp: ControlPlaneNode, actions: readonly PkiAction[], lostOn: readonly string[]): Promise<OtherMembers> {
+export async function lookAtPeers(
+  cp: ControlPlaneNode,
+  actions: readonly PkiAction[],
+  lostOn: readonly string[],
+): Promise<OtherMembers> {
   refuseUnknownNodes({ without: [], lost: lostOn }, cp);
   const peers = await peersOf(cp.data, cp.node.addresses);
   const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
   for (const { peer, shown } of seen) say(`${peer.name}, ${peer.host}: ${SHOWN[shown]}`);
-  const which = (wanted: keyof typeof SHOWN) => seen.flatMap(({ peer, shown }) => (shown === wanted ? peer : []));
+  const which = (wanted: keyof typeof SHOWN) =>
+    seen.flatMap(({ peer, shown }) => (shown === wanted ? peer : []));
   const [alive, deaf] = [which("ours"), which("no certificate")];
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
   const isKept = etcdCa?.todo === "keep";
@@ -83,13 +110,17 @@ export async function lookAtPeers(cp: ControlPlaneNode, actions: readonly PkiAct
   askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
   const former = alive.filter((peer) => !servesOurCa(peer, cp.facts));
   if (former.length > 0)
-    throw new Refused(`etcd on ${peerNames(former)} shows a certificate of another CA than etcd/ca.crt here`, { hint: otherCa().honest });
+    throw new Refused(
+      `etcd on ${peerNames(former)} shows a certificate of another CA than etcd/ca.crt here`,
+      { hint: otherCa().honest },
+    );
   return { alive, deaf };
 }
 
 const SHOWN = {
   ours: "etcd runs there",
-  "no certificate": "something takes connections and shows no certificate, as an etcd does whose files are gone",
+  "no certificate":
+    "something takes connections and shows no certificate, as an etcd does whose files are gone",
   "another's": "a server answers, with a certificate that proves nothing here",
   nothing: "no etcd answers",
 };
@@ -120,15 +151,23 @@ function keysFrom(alive: readonly Peer[]): string {
   );
 }
 
-/** What an operator types where etcd has to end, as a new CA of etcd takes the old one's place on all control plane nodes. */
+/**
+ * What an operator types where etcd has to end, as a new CA of etcd takes the old one's place on all control
+ * plane nodes.
+ */
 export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;
 
-/** Members under two CAs refuse each other. An expired CA is the same everywhere: a copy of it helps nobody. */
+/**
+ * Members under two CAs refuse each other. An expired CA is the same everywhere: a copy of it helps nobody.
+ */
 function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refused {
   if (etcdCa?.state !== "expired")
-    return new Refused(`etcd runs on ${peerNames(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
-      hint: keysFrom(alive),
-    });
+    return new Refused(
+      `etcd runs on ${peerNames(alive)}, and the CA of etcd is not here: they would refuse a new CA`,
+      {
+        hint: keysFrom(alive),
+      },
+    );
   const stop = `on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${again({})}`;
   return new Refused(`etcd runs on ${peerNames(alive)}, and its CA has expired: they would refuse a new CA`, {
     hint: `their copy of it has expired, too. Stop etcd there, it cannot go on: ${stop}`,
@@ -136,10 +175,14 @@ function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refus
 }
 
 /**
- * Errors: Refused where etcd runs on another control plane node, or seems to, which may still have a key that is to be made new, unless the
- * operator has looked there (`lostOn`).
+ * Errors: Refused where etcd runs on another control plane node, or seems to, which may still have a key that
+ * is to be made new, unless the operator has looked there (`lostOn`).
  */
-export function refuseWhereOthersLive(made: readonly Finding[], { alive, deaf }: OtherMembers, lostOn: readonly string[]) {
+export function refuseWhereOthersLive(
+  made: readonly Finding[],
+  { alive, deaf }: OtherMembers,
+  lostOn: readonly string[],
+) {
   const running = [...alive, ...deaf];
   const open = running.filter(({ name }) => !lostOn.includes(name));
   if (made.length === 0 || open.length === 0) return;

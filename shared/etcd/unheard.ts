@@ -1,6 +1,7 @@
 /**
- * An etcd that does not answer our own client is not dead for that. Where its container runs, its files are sound and its port shows a
- * certificate of our CA, it lives: then it is waited for, or it is named why it cannot be asked, and nothing is stopped.
+ * An etcd that does not answer our own client is not dead for that. Where its container runs, its files are
+ * sound and its port shows a certificate of our CA, it lives: then it is waited for, or it is named why it
+ * cannot be asked, and nothing is stopped.
  */
 import { etcdctlLine, gatewayTrouble } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -19,8 +20,9 @@ import { quorumOf } from "./other-members.ts";
 import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
 
 /**
- * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or it runs and waits for other
- * members. Says which. Errors: Refused where it lives and does not answer us; Fail where it holds other data.
+ * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or
+ * it runs and waits for other members. Says which. Errors: Refused where it lives and does not answer us;
+ * Fail where it holds other data.
  */
 export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
   const isClient = examine(certRow("etcd-healthcheck-client"), cp.facts).state === "ok";
@@ -37,7 +39,9 @@ export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
 }
 
 /** Step 1.5 issues it, and etcd need not restart for that. */
-const NO_CLIENT = new Fail("its client certificate is not sound", { hint: "step 1.5 issues it, and 1.7 asks etcd" });
+const NO_CLIENT = new Fail("its client certificate is not sound", {
+  hint: "step 1.5 issues it, and 1.7 asks etcd",
+});
 
 async function proveServing(cp: ControlPlaneNode) {
   const proofs = await proveSameEtcd(etcdClient(cp.facts)!, cp);
@@ -49,7 +53,11 @@ async function ownContainer({ node }: ControlPlaneNode): Promise<Container | und
 }
 
 /** etcd reads its leaf certificates at each handshake, and its CA only when it starts. */
-function whyDead(container: Container | undefined, { message }: Fail, { facts }: ControlPlaneNode): string | undefined {
+function whyDead(
+  container: Container | undefined,
+  { message }: Fail,
+  { facts }: ControlPlaneNode,
+): string | undefined {
   if (!container) return `etcd does not serve yet: ${message}`;
   const ca = certPath(certRow("etcd-ca"), facts.certificatesDir);
   return stat(ca)!.modified > container.created
@@ -58,10 +66,15 @@ function whyDead(container: Container | undefined, { message }: Fail, { facts }:
 }
 
 /** It lives, and did not answer: other members are missing, it has just started, or it cannot be asked. */
-async function livesSilently(cp: ControlPlaneNode, fail: Fail, container: Container | undefined): Promise<boolean> {
+async function livesSilently(
+  cp: ControlPlaneNode,
+  fail: Fail,
+  container: Container | undefined,
+): Promise<boolean> {
   refuseUnasked(cp);
   const shows = () => ownEtcdRuns(cp);
-  if (!(fail instanceof EtcdRefusal) && !(await comes("etcd to show its certificate", shows, 60))) throw showsNothing(container!);
+  if (!(fail instanceof EtcdRefusal) && !(await comes("etcd to show its certificate", shows, 60)))
+    throw showsNothing(container!);
   const quorum = await quorumNow(cp);
   if (!quorum.isEnough) {
     say(`etcd runs, and is not stopped: it answers when ${quorum.words} run; now ${quorum.running}`);
@@ -86,7 +99,11 @@ async function livesSilently(cp: ControlPlaneNode, fail: Fail, container: Contai
 /** In a dry run it is looked at once. */
 async function comes(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
   if (mode.dryRun) return await probe();
-  return (await undefinedOnTimeout(waitFor(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" }))) === true;
+  return (
+    (await undefinedOnTimeout(
+      waitFor(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" }),
+    )) === true
+  );
 }
 
 async function quorumNow({ data, node, facts }: ControlPlaneNode) {
@@ -108,8 +125,9 @@ function unasked(cp: ControlPlaneNode): Refused | undefined {
 }
 
 /**
- * Why an etcd that runs turns this kit away, and so nobody else: it took our certificate and said no, or its manifest has no way for us. Undefined
- * where it may be in trouble. Whether it serves others, they have to say.
+ * Why an etcd that runs turns this kit away, and so nobody else: it took our certificate and said no, or its
+ * manifest has no way for us. Undefined where it may be in trouble. Whether it serves others, they have to
+ * say.
  */
 export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail | undefined> {
   const known = unasked(cp) ?? noUser(cp, fail);
@@ -126,7 +144,10 @@ export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail>
   return lives ? silent(said, await ownContainer(cp)) : fail;
 }
 
-/** The gateway has no client certificate of its own, so etcd takes it for nobody (server/auth/store.go, AuthInfoFromTLS). */
+/**
+ * The gateway has no client certificate of its own, so etcd takes it for nobody (server/auth/store.go,
+ * AuthInfoFromTLS).
+ */
 const AUTH = /user name is empty|permission denied|invalid auth token|authentication failed/;
 
 function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
@@ -140,9 +161,12 @@ function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undef
 const EVEN_IF = "If it hangs: systemctl stop kubelet";
 
 function showsNothing({ id, created }: Container): Refused {
-  return new Refused(`etcd's container runs since ${created.toISOString().slice(0, 19)}Z, and its port shows no certificate yet`, {
-    hint: `nothing was changed. Does it still read its data? ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then this again`,
-  });
+  return new Refused(
+    `etcd's container runs since ${created.toISOString().slice(0, 19)}Z, and its port shows no certificate yet`,
+    {
+      hint: `nothing was changed. Does it still read its data? ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then this again`,
+    },
+  );
 }
 
 function silent({ message }: Fail, container: Container | undefined): Refused {

@@ -1,9 +1,11 @@
 /**
- * Which nodes are control plane nodes: etcd's list of members says so, and nothing else. Only etcd itself writes that list. The label
- * node-role.kubernetes.io/control-plane proves nothing: no kubelet can give it to its own Node, but a PATCH of nodes/status changes labels,
- * too, and the network plugin's token on every worker may do that (registry/core/node/strategy.go; the ClusterRoles of flannel and Calico).
- * Every kubelet may make mirror pods in kube-system, under any name, but only for its own node (plugin/pkg/admission/noderestriction). So the
- * node of a mirror pod decides what it is: that of a worker is the word of whoever owns the worker.
+ * Which nodes are control plane nodes: etcd's list of members says so, and nothing else. Only etcd itself
+ * writes that list. The label node-role.kubernetes.io/control-plane proves nothing: no kubelet can give it to
+ * its own Node, but a PATCH of nodes/status changes labels, too, and the network plugin's token on every
+ * worker may do that (registry/core/node/strategy.go; the ClusterRoles of flannel and Calico). Every kubelet
+ * may make mirror pods in kube-system, under any name, but only for its own node
+ * (plugin/pkg/admission/noderestriction). So the node of a mirror pod decides what it is: that of a worker is
+ * the word of whoever owns the worker.
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -23,25 +25,38 @@ export function hasControlPlaneLabel({ metadata }: StoredNode): boolean {
 }
 
 /**
- * Names of the Nodes that are members of etcd: kubeadm gives a member the name of its Node. A member of another name (a restore calls it
- * "default") is the one Node with its address, if that has the label, too: kubespray may put etcd on workers. An address that more than one
- * claims belongs to none of them, as each kubelet writes its own status.
+ * Names of the Nodes that are members of etcd: kubeadm gives a member the name of its Node. A member of
+ * another name (a restore calls it "default") is the one Node with its address, if that has the label, too:
+ * kubespray may put etcd on workers. An address that more than one claims belongs to none of them, as each
+ * kubelet writes its own status.
  */
 export function membersAmong(nodes: readonly StoredNode[], { members }: Members): Set<string> {
   const names = new Set(nodes.map(({ metadata }) => metadata.name));
-  const found = members.flatMap((member) => (names.has(member.name) ? member.name : (atAddress(nodes, member) ?? [])));
+  const found = members.flatMap((member) =>
+    names.has(member.name) ? member.name : (atAddress(nodes, member) ?? []),
+  );
   return new Set(found);
 }
 
-function atAddress(nodes: readonly StoredNode[], { peerURLs, clientURLs }: EtcdData["members"][number]): string | undefined {
-  const hosts = [...peerURLs, ...clientURLs].flatMap((url) => (URL.canParse(url) ? endpointHost(new URL(url).host) : []));
+function atAddress(
+  nodes: readonly StoredNode[],
+  { peerURLs, clientURLs }: EtcdData["members"][number],
+): string | undefined {
+  const hosts = [...peerURLs, ...clientURLs].flatMap((url) =>
+    URL.canParse(url) ? endpointHost(new URL(url).host) : [],
+  );
   const ips = hosts.filter((host) => isIP(host) && !isLoopback(host)).map(canonicalIp);
-  const here = nodes.filter(({ status }) => status?.addresses?.some(({ address }) => isIP(address) && ips.includes(canonicalIp(address))));
+  const here = nodes.filter(({ status }) =>
+    status?.addresses?.some(({ address }) => isIP(address) && ips.includes(canonicalIp(address))),
+  );
   const [node, ...others] = here;
   return node && others.length === 0 && hasControlPlaneLabel(node) ? node.metadata.name : undefined;
 }
 
-/** Names of the control plane nodes, by etcd's data: of its members, and of the Nodes that are one under another name. */
+/**
+ * Names of the control plane nodes, by etcd's data: of its members, and of the Nodes that are one under
+ * another name.
+ */
 export function controlPlaneNames(data: EtcdData): string[] {
   const found = membersAmong(
     attempt(() => readObjects<StoredNode>(data, "minions/").toArray(), []),
@@ -53,7 +68,10 @@ export function controlPlaneNames(data: EtcdData): string[] {
 /** Of a Node that is deleted, etcd's members still tell. */
 export function isControlPlaneName(
   name: string,
-  { cluster, data }: { cluster: { nodes: readonly { name: string; controlPlane: boolean }[] }; data: Members },
+  {
+    cluster,
+    data,
+  }: { cluster: { nodes: readonly { name: string; controlPlane: boolean }[] }; data: Members },
 ): boolean {
   const node = cluster.nodes.find((one) => one.name === name);
   return node ? node.controlPlane : data.members.some((member) => member.name === name);

@@ -1,6 +1,7 @@
 /**
- * The kubelet's records of pods on this node: /var/log/pods/NAMESPACE_NAME_UID, which only root can write (kubernetes
- * pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory). Neither a namespace nor a pod's name can have an underscore.
+ * The kubelet's records of pods on this node: /var/log/pods/NAMESPACE_NAME_UID, which only root can write
+ * (kubernetes pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory). Neither a namespace nor a pod's
+ * name can have an underscore.
  */
 import { list } from "../files/files.ts";
 import { isStaticUid, nameSuffix } from "../node/containers.ts";
@@ -8,7 +9,10 @@ import { podLogsDir } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { may, ofNamespace } from "./sources.ts";
 
-/** A pod that ran on this node, by its kubelet's records. Of a static pod `name` ends in the node's name, and `uid` is its config.hash. */
+/**
+ * A pod that ran on this node, by its kubelet's records. Of a static pod `name` ends in the node's name, and
+ * `uid` is its config.hash.
+ */
 interface PodRecord {
   namespace: string;
   name: string;
@@ -23,9 +27,16 @@ export function podRecords(): PodRecord[] {
   });
 }
 
-/** Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum. */
+/**
+ * Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an
+ * MD5 sum.
+ */
 export function isStaticPodOf({ namespace, name, uid }: PodRecord, pod: string, node: Node): boolean {
-  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && name === `${pod}-${node.name.toLowerCase()}`;
+  return (
+    may(ofNamespace(namespace), "static pods") &&
+    isStaticUid(uid) &&
+    name === `${pod}-${node.name.toLowerCase()}`
+  );
 }
 
 /** Static pods that ran here, as `namespace/name` without the node's name → their UIDs. */

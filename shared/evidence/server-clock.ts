@@ -1,4 +1,7 @@
-/** This machine's clock beside another machine's, for those that know only a server, or a date. The cluster's own clocks are in clock.ts. */
+/**
+ * This machine's clock beside another machine's, for those that know only a server, or a date. The cluster's
+ * own clocks are in clock.ts.
+ */
 import { Fail } from "../fail.ts";
 import { BACKDATE_MS, certInfo } from "../pki/certificate.ts";
 import { serverTime } from "../pki/served.ts";
@@ -25,14 +28,16 @@ export async function refuseOtherTime(server: string, caPem: string) {
 function afterItsClock(caPem: string): string {
   const { notBefore } = certInfo(caPem);
   if (notBefore.getTime() <= Date.now()) return "Then parts 1 and 2 there again, and this line again";
-  const again = "there 01-etcd.ts --new-cas once more, then what it prints, and the line of a new 03-workers.ts open here";
+  const again =
+    "there 01-etcd.ts --new-cas once more, then what it prints, and the line of a new 03-workers.ts open here";
   return `Its CA begins at ${minute(notBefore)}, later than now: ${again}`;
 }
 
 /** Errors: Fail where something was made later than now, on another node. */
 export function refuseFuture(what: string, made: Date) {
   const ahead = made.getTime() - Date.now();
-  if (ahead > TOLERANCE_MS && process.env[BY_WORD] !== "right") throw wrongClock(`${duration(ahead)} before ${what}, ${minute(made)}`);
+  if (ahead > TOLERANCE_MS && process.env[BY_WORD] !== "right")
+    throw wrongClock(`${duration(ahead)} before ${what}, ${minute(made)}`);
 }
 
 export function wrongClock(by: string): Fail {
@@ -68,12 +73,18 @@ const ASK = ["timedatectl", "show", "--property=NTPSynchronized", "--value"];
 const ANSWERS_WITHIN = 2000;
 
 /**
- * Whether the kernel knows that its clock follows a time server, of whatever program (chrony, ntpd, systemd-timesyncd): adjtimex(2) without
- * STA_UNSYNC, as timedatectl(1) shows it. False where it cannot be asked.
+ * Whether the kernel knows that its clock follows a time server, of whatever program (chrony, ntpd,
+ * systemd-timesyncd): adjtimex(2) without STA_UNSYNC, as timedatectl(1) shows it. False where it cannot be
+ * asked.
  */
 export async function clockIsSynchronized(): Promise<boolean> {
   try {
-    const asked = Bun.spawn(ASK, { timeout: ANSWERS_WITHIN, stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+    const asked = Bun.spawn(ASK, {
+      timeout: ANSWERS_WITHIN,
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "ignore",
+    });
     return (await asked.exited) === 0 && (await new Response(asked.stdout).text()).trim() === "yes";
   } catch (err) {
     if (err instanceof Error && "code" in err) return false; // the system's reason: there is no such program

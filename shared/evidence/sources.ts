@@ -4,20 +4,23 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 
 /**
- * The table of sources: who can write what we read, and what that may decide. The kit runs as root on control plane nodes, often
- * unattended: what it believes, it puts to use. So the writer of evidence limits what the evidence may prove, not its look, its age or its
- * number.
+ * The table of sources: who can write what we read, and what that may decide. The kit runs as root on control
+ * plane nodes, often unattended: what it believes, it puts to use. So the writer of evidence limits what the
+ * evidence may prove, not its look, its age or its number.
  *
- * Every reader of evidence names its source and asks `may`. What is not proved is never put to use: `keepUnproved` names it,
- * keeps it with its origin, and prints the command that would take it. `test/shared/evidence/sources.test.ts` walks this table and plays each
- * writer.
+ * Every reader of evidence names its source and asks `may`. What is not proved is never put to use:
+ * `keepUnproved` names it, keeps it with its origin, and prints the command that would take it.
+ * `test/shared/evidence/sources.test.ts` walks this table and plays each writer.
  */
 
 /** What a piece of evidence can decide. */
 export type Decision =
   /** Names, addresses, ranges and flags for certificates and manifests. */
   | "facts"
-  /** Which CA, and which service-account key, is the cluster's: by certificates, or by tokens whose signature verifies. */
+  /**
+   * Which CA, and which service-account key, is the cluster's: by certificates, or by tokens whose signature
+   * verifies.
+   */
   | "keys"
   /** What a static pod of this node is. */
   | "static pods"
@@ -40,7 +43,10 @@ export interface Source {
 export const SOURCES = {
   /** /etc/kubernetes, the kubelet's own files, etcd's data directory, root's rescue folders. */
   "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code", "report"] },
-  /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd; no mirror pods of workers. */
+  /**
+   * ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd; no mirror
+   * pods of workers.
+   */
   "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
   /** kube-public/cluster-info; who joins reads it, and by kubeadm's roles nobody else writes there. */
   "cluster-info in etcd":      { writer: "cluster administrators", decides: ["facts"], but: "where the API is reached: one voice of several" },
@@ -48,12 +54,15 @@ export const SOURCES = {
   "a worker's mirror pod":     { writer: "that worker's kubelet, so whoever owns the worker", decides: [] },
   /** Objects of every other namespace, whatever their names, annotations and labels say. */
   "another namespace in etcd": { writer: "whoever may create a pod there", decides: [], but: "keys by a known public half" },
-  /** Volumes below the kubelet's pods folder, of pods that etcd or the kubelet's own records place in kube-system. */
+  /**
+   * Volumes below the kubelet's pods folder, of pods that etcd or the kubelet's own records place in
+   * kube-system.
+   */
   "a pod of kube-system":      { writer: "cluster administrators", decides: ["keys"] },
   "a pod":                     { writer: "the pod that owns the volume", decides: [] },
   /**
-   * Labels, annotations and taints: flannel's, Calico's and Weave's accounts may patch nodes/status of every Node, and that takes metadata,
-   * too; Cilium's may patch Nodes. Their tokens lie on every worker.
+   * Labels, annotations and taints: flannel's, Calico's and Weave's accounts may patch nodes/status of every
+   * Node, and that takes metadata, too; Cilium's may patch Nodes. Their tokens lie on every worker.
    */
   "a Node's metadata":         { writer: "accounts of pods on any worker, so whoever owns one", decides: [], but: "what is named to the operator" },
   /** Addresses and names in Node.status. */
@@ -116,13 +125,18 @@ export interface Unproved {
 
 export function keepUnproved(found: readonly Unproved[], rescueDir: string) {
   const pathOf = ({ file }: Unproved) => `${rescueDir}/unproved/${file}`;
-  for (const one of found) writeFile(pathOf(one), one.content, { mode: 0o600, folderMode: 0o700, note: "for you to look at" });
+  for (const one of found)
+    writeFile(pathOf(one), one.content, { mode: 0o600, folderMode: 0o700, note: "for you to look at" });
   for (const one of found) {
     const { what, why = "nothing proves it", from, source, place, mode = 0o600 } = one;
     say(`${what}: NOT put to use: ${why}; it is from ${from}, where ${SOURCES[source].writer} can write`);
     const take = shell`install -D -m ${mode.toString(8)} ${pathOf(one)} ${place ?? ""}`;
     // strangers have written it: its bytes may be orders to the terminal
     const look = shell`cat -v ${pathOf(one)}`;
-    say(place ? `  look at it first: ${look}; only if you know that it is yours: ${take}` : `  look at it: ${look}`);
+    say(
+      place
+        ? `  look at it first: ${look}; only if you know that it is yours: ${take}`
+        : `  look at it: ${look}`,
+    );
   }
 }

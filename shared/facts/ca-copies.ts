@@ -1,11 +1,22 @@
-/** The cluster's CA, as etcd's data names it, and each CA that is found on this node: is it that one? Reads only. */
+/**
+ * The cluster's CA, as etcd's data names it, and each CA that is found on this node: is it that one? Reads
+ * only.
+ */
 
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, madeAt, signedBy } from "../pki/certificate.ts";
+import {
+  type CertInfo,
+  certInfo,
+  certificatesIn,
+  infoOf,
+  isValidNow,
+  madeAt,
+  signedBy,
+} from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { caText, clusterCa, examine, readable } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
@@ -33,7 +44,10 @@ interface CaCopy {
 
 type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
 
-/** `known`: nothing on a worker, and where etcd's data is lost. There kube-system's pods know the CA: the cluster has given it to them. */
+/**
+ * `known`: nothing on a worker, and where etcd's data is lost. There kube-system's pods know the CA: the
+ * cluster has given it to them.
+ */
 export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
   const certificatesDir = known?.certificatesDir ?? certificatesDirOn(node);
   const { text, from } = known?.cluster
@@ -46,10 +60,16 @@ export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
     if (!hash) return { what, is: "unreadable" };
     if (hashes.length === 0) return { what, hash, is: "not compared" };
     const same = own.find((one) => hashes.includes(one));
-    return same ? { what, hash: same, is: "the cluster's" } : { what, hash, is: made ? "new in this repair" : "another CA" };
+    return same
+      ? { what, hash: same, is: "the cluster's" }
+      : { what, hash, is: made ? "new in this repair" : "another CA" };
   };
   const made = known !== undefined && repairHasBegun(known);
-  return { hashes, from, copies: copiesOn(node, certificatesDir).map(({ what, pem }) => judge(what, pem, made)) };
+  return {
+    hashes,
+    from,
+    copies: copiesOn(node, certificatesDir).map(({ what, pem }) => judge(what, pem, made)),
+  };
 }
 
 function inPods(node: Node, certificatesDir: string): { text: string; from: string } {
@@ -76,7 +96,10 @@ function repairHasBegun({ rescue }: Pick<PartialFacts, "rescue">): boolean {
 /** A sound CA in the place of the cluster's that this repair has not made. */
 export interface StrangeCa {
   hash: string;
-  /** It is older than the cluster's. A younger one may be of a half attempt, or part 1 made it on another control plane node. */
+  /**
+   * It is older than the cluster's. A younger one may be of a half attempt, or part 1 made it on another
+   * control plane node.
+   */
   older: boolean;
 }
 
@@ -90,16 +113,20 @@ export function strangeCa(known: Known): StrangeCa | undefined {
   return older || !repairHasBegun(known) ? { hash, older } : undefined;
 }
 
-/** Whether the CA that signs on this node is none of those that the cluster trusted before. One that cannot be read signs nothing. */
+/**
+ * Whether the CA that signs on this node is none of those that the cluster trusted before. One that cannot be
+ * read signs nothing.
+ */
 export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): boolean {
   const now = caText(certRow("ca"), facts.certificatesDir);
   return infoOf(now) !== undefined && !knowsCa(cluster.oldCaPem, now!);
 }
 
 /**
- * From when on a Lease renewal shows a kubelet that trusts today's CA. Where that is new, an API server of another control plane node may have
- * served those that trust the old one until part 1 ran there; this node's API server has its certificate since after that. Where it is renewed,
- * who trusted the old certificate has lost the API at its end.
+ * From when on a Lease renewal shows a kubelet that trusts today's CA. Where that is new, an API server of
+ * another control plane node may have served those that trust the old one until part 1 ran there; this node's
+ * API server has its certificate since after that. Where it is renewed, who trusted the old certificate has
+ * lost the API at its end.
  */
 export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster" | "asideDir">): Date {
   const { certificatesDir } = cp.facts;
@@ -109,10 +136,14 @@ export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster" | "a
 }
 
 /**
- * When the certificate of today's CA that was there before this repair has expired; undefined where it has not. Who has it in memory trusts no
- * server any more.
+ * When the certificate of today's CA that was there before this repair has expired; undefined where it has
+ * not. Who has it in memory trusts no server any more.
  */
-export function caEndedAt({ facts, cluster, asideDir }: Pick<ControlPlaneNode, "facts" | "cluster" | "asideDir">): Date | undefined {
+export function caEndedAt({
+  facts,
+  cluster,
+  asideDir,
+}: Pick<ControlPlaneNode, "facts" | "cluster" | "asideDir">): Date | undefined {
   const ca = certInfo(clusterCa(facts.certificatesDir));
   // etcd's data has the renewed one soon after the API is back
   const aside = readable(`${asideDir}${certPath(certRow("ca"), facts.certificatesDir)}`) ?? "";
@@ -121,8 +152,9 @@ export function caEndedAt({ facts, cluster, asideDir }: Pick<ControlPlaneNode, "
 }
 
 /**
- * Since when the key of today's CA is in use, by what this node has of it: the CA in ca.crt and in kubeconfigs, and what it signed. Undefined
- * where such a copy of the CA has ended: who read it when it started trusts nothing any more.
+ * Since when the key of today's CA is in use, by what this node has of it: the CA in ca.crt and in
+ * kubeconfigs, and what it signed. Undefined where such a copy of the CA has ended: who read it when it
+ * started trusts nothing any more.
  */
 export function caInUseSince(certificatesDir: string): Date | undefined {
   const ca = certInfo(clusterCa(certificatesDir));
@@ -135,16 +167,25 @@ export function caInUseSince(certificatesDir: string): Date | undefined {
 
 function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
   const configs = KUBECONFIGS.flatMap(({ path }) => attempt(() => readKubeconfig(path), undefined) ?? []);
-  const leaves = CERTS.filter((row) => row.ca === "ca").map((row) => readable(certPath(row, certificatesDir)));
+  const leaves = CERTS.filter((row) => row.ca === "ca").map((row) =>
+    readable(certPath(row, certificatesDir)),
+  );
   const texts = [...configs.flatMap(({ caPem, clientCertPem }) => [caPem, clientCertPem]), ...leaves];
   return texts.flatMap((text) => certificatesIn(text ?? "")).flatMap((pem) => infoOf(pem) ?? []);
 }
 
-/** Where the pods trust several CAs, and the one that signs is among them: good to know, and nothing to do. */
-export function severalCas({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): Difference | undefined {
+/**
+ * Where the pods trust several CAs, and the one that signs is among them: good to know, and nothing to do.
+ */
+export function severalCas({
+  facts,
+  cluster,
+}: Pick<ControlPlaneNode, "facts" | "cluster">): Difference | undefined {
   const all = certificatesIn(cluster.oldCaPem).map((pem) => infoOf(pem)?.publicKeyHash);
   const own = infoOf(caText(certRow("ca"), facts.certificatesDir))?.publicKeyHash;
   const place = own === undefined ? -1 : all.indexOf(own);
   if (trustedKeys(cluster.oldCaPem).size < 2 || place < 0) return undefined;
-  return { differs: `kube-root-ca.crt holds ${all.length} CAs, and pods trust all of them; number ${place + 1} is the one that signs` };
+  return {
+    differs: `kube-root-ca.crt holds ${all.length} CAs, and pods trust all of them; number ${place + 1} is the one that signs`,
+  };
 }

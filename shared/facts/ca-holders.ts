@@ -1,6 +1,6 @@
 /**
- * Who else keeps the cluster's keys, or makes nodes that trust its CA: asked before new keys are made, and told after. Only lines for people
- * come of it: a kubelet can write every annotation of its own Node.
+ * Who else keeps the cluster's keys, or makes nodes that trust its CA: asked before new keys are made, and
+ * told after. Only lines for people come of it: a kubelet can write every annotation of its own Node.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
@@ -17,10 +17,17 @@ interface Managed {
   name: string;
 }
 
-/** Annotations that Cluster API's controller gives to a Node (api/v1beta1/common_types.go); undefined where it has none. */
+/**
+ * Annotations that Cluster API's controller gives to a Node (api/v1beta1/common_types.go); undefined where it
+ * has none.
+ */
 function managedBy({ metadata }: Annotated): Managed | undefined {
-  const [name, namespace] = ["cluster-name", "cluster-namespace"].map((key) => metadata.annotations?.[`cluster.x-k8s.io/${key}`] ?? "");
-  return name && namespace && [name, namespace].every((one) => /^[a-z0-9][a-z0-9.-]{0,252}$/.test(one)) ? { namespace, name } : undefined;
+  const [name, namespace] = ["cluster-name", "cluster-namespace"].map(
+    (key) => metadata.annotations?.[`cluster.x-k8s.io/${key}`] ?? "",
+  );
+  return name && namespace && [name, namespace].every((one) => /^[a-z0-9][a-z0-9.-]{0,252}$/.test(one))
+    ? { namespace, name }
+    : undefined;
 }
 
 /** The same of a node in etcd's data. */
@@ -35,7 +42,10 @@ export function fetchLine({ namespace, name }: Managed): string {
   return `(umask 077; mkdir /dev/shm/keys && for k in ca sa etcd proxy; do ${keys} -o jsonpath='{.data.tls\\.key}' | base64 -d >/dev/shm/keys/$k.key; done)`;
 }
 
-/** What has to learn a new CA outside of the cluster, a sentence each. `oldHashes`: "sha256:…" of the CA that was replaced. */
+/**
+ * What has to learn a new CA outside of the cluster, a sentence each. `oldHashes`: "sha256:…" of the CA that
+ * was replaced.
+ */
 export function holdersOf({
   managed,
   oldHashes,

@@ -1,13 +1,22 @@
 /**
- * Is this node's clock right? One that is late makes certificates that have expired for all others, one that is ahead makes some that are
- * not yet valid; and no renewal of a Lease looks like one of now.
+ * Is this node's clock right? One that is late makes certificates that have expired for all others, one that
+ * is ahead makes some that are not yet valid; and no renewal of a Lease looks like one of now.
  *
- * A clock that follows a time server is right. Else what was written on the control plane nodes proves that two clocks differ, and then the
- * majority is right: the time of etcd's last write here, the Leases of control plane nodes' kubelets in etcd's data (NodeRestriction: nobody
- * else's kubelet writes them), and the time of other API servers that show a certificate of the cluster's CA. Workers decide nothing.
+ * A clock that follows a time server is right. Else what was written on the control plane nodes proves that
+ * two clocks differ, and then the majority is right: the time of etcd's last write here, the Leases of
+ * control plane nodes' kubelets in etcd's data (NodeRestriction: nobody else's kubelet writes them), and the
+ * time of other API servers that show a certificate of the cluster's CA. Workers decide nothing.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { apart, BY_WORD, clockIsSynchronized, duration, minute, TOLERANCE_MS, wrongClock } from "../evidence/server-clock.ts";
+import {
+  apart,
+  BY_WORD,
+  clockIsSynchronized,
+  duration,
+  minute,
+  TOLERANCE_MS,
+  wrongClock,
+} from "../evidence/server-clock.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import type { Node } from "../node/node.ts";
 import { decodeObject } from "../objects/storage.ts";
@@ -20,7 +29,10 @@ import type { Cluster } from "./cluster.ts";
 import { apiAddressOf } from "./issue-facts.ts";
 import { otherControlPlanes } from "./next.ts";
 
-/** Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in doubt. */
+/**
+ * Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in
+ * doubt.
+ */
 const DOUBT_MS = 24 * 3600_000;
 
 /** Another node's clock: milliseconds that it is before ours (or was, when both last wrote to etcd). */
@@ -47,11 +59,17 @@ export async function refuseWrongClock(cp: Place) {
 export async function clockTrouble(cp: Place): Promise<Fail | string[]> {
   if (process.env[BY_WORD] === "right" || (await clockIsSynchronized())) return [];
   const since = cp.data.lastWrite.getTime() - Date.now();
-  if (since > TOLERANCE_MS) return wrongClock(`${duration(since)} before etcd's last write here, ${minute(cp.data.lastWrite)}`);
-  const others = [...new Map([...storedClocks(cp), ...(await livingClocks(cp))].map((other) => [other.name, other])).values()];
+  if (since > TOLERANCE_MS)
+    return wrongClock(`${duration(since)} before etcd's last write here, ${minute(cp.data.lastWrite)}`);
+  const others = [
+    ...new Map(
+      [...storedClocks(cp), ...(await livingClocks(cp))].map((other) => [other.name, other]),
+    ).values(),
+  ];
   const differ = others.filter(({ ahead }) => Math.abs(ahead) > TOLERANCE_MS);
   const agree = others.length - differ.length;
-  if (differ.length > agree) return wrongClock(differ.map(({ name, ahead }) => `${apart(-ahead)} that of ${name}`).join(", "));
+  if (differ.length > agree)
+    return wrongClock(differ.map(({ name, ahead }) => `${apart(-ahead)} that of ${name}`).join(", "));
   return differ.map(
     ({ name, ahead }) =>
       `warning: the clock of ${name} is ${apart(ahead)} this one. Set it before its part of the repair: there timedatectl`,
@@ -59,20 +77,29 @@ export async function clockTrouble(cp: Place): Promise<Fail | string[]> {
 }
 
 /**
- * Before keys are made: on a single control plane node nothing proves that the clock is ahead. A new CA would not be valid before the time
- * that this clock has now. Errors: Refused where the last that etcd's data knows is long ago, until the operator gives his word.
+ * Before keys are made: on a single control plane node nothing proves that the clock is ahead. A new CA would
+ * not be valid before the time that this clock has now. Errors: Refused where the last that etcd's data knows
+ * is long ago, until the operator gives his word.
  */
 export async function refuseDoubtfulClock(cp: Place) {
-  const renewals = cp.cluster.nodes.filter((node) => node.controlPlane).flatMap(({ name }) => renewal(cp.data, name)?.time ?? []);
+  const renewals = cp.cluster.nodes
+    .filter((node) => node.controlPlane)
+    .flatMap(({ name }) => renewal(cp.data, name)?.time ?? []);
   const newest = renewals.length > 0 ? Math.max(...renewals) : cp.data.lastWrite.getTime();
   const older = Date.now() - newest;
   if (older < DOUBT_MS || process.env[BY_WORD] === "right" || (await clockIsSynchronized())) return;
-  const what = renewals.length > 0 ? "The newest renewal of a control plane node's Lease in etcd's data" : "etcd's last write here";
-  throw new Refused(`This node's clock says ${minute(new Date())}, and no time server sets it. ${what} is ${duration(older)} older`, {
-    hint:
-      "nothing was changed: keys and certificates that are made with a clock that is ahead are not valid when it is right again. Is that the " +
-      `time? date -u. If it is: ${BY_WORD}=right before the same command. If not: timedatectl set-ntp true, or chronyc makestep, and the same command`,
-  });
+  const what =
+    renewals.length > 0
+      ? "The newest renewal of a control plane node's Lease in etcd's data"
+      : "etcd's last write here";
+  throw new Refused(
+    `This node's clock says ${minute(new Date())}, and no time server sets it. ${what} is ${duration(older)} older`,
+    {
+      hint:
+        "nothing was changed: keys and certificates that are made with a clock that is ahead are not valid when it is right again. Is that the " +
+        `time? date -u. If it is: ${BY_WORD}=right before the same command. If not: timedatectl set-ntp true, or chronyc makestep, and the same command`,
+    },
+  );
 }
 
 /** Of the other API servers that run under the CA on disk, or the one from before. */
@@ -87,8 +114,8 @@ async function livingClocks({ data, cluster, facts, node }: Place): Promise<Othe
 }
 
 /**
- * What etcd's order of writes proves: who wrote later has the later time, or one of the two clocks is wrong. A renewal after now is wrong
- * in any case. Two that are about the same time agree.
+ * What etcd's order of writes proves: who wrote later has the later time, or one of the two clocks is wrong.
+ * A renewal after now is wrong in any case. Two that are about the same time agree.
  */
 function storedClocks({ data, cluster, node }: Place): Other[] {
   const own = renewal(data, node.name);
@@ -103,11 +130,16 @@ function storedClocks({ data, cluster, node }: Place): Other[] {
   });
 }
 
-/** When a node's kubelet last renewed its Lease, by its own clock (milliseconds) and in etcd's order; undefined where that cannot be read. */
+/**
+ * When a node's kubelet last renewed its Lease, by its own clock (milliseconds) and in etcd's order;
+ * undefined where that cannot be read.
+ */
 function renewal(data: EtcdData, name: string): { time: number; revision: number } | undefined {
   const stored = data.get(`${registryPrefix(data)}/leases/kube-node-lease/${name}`);
   const lease = stored && attempt(() => decodeObject(stored.value));
   const time =
-    lease && !(lease instanceof Fail) && "spec" in lease ? Date.parse((lease.spec as { renewTime?: string }).renewTime ?? "") : Number.NaN;
+    lease && !(lease instanceof Fail) && "spec" in lease
+      ? Date.parse((lease.spec as { renewTime?: string }).renewTime ?? "")
+      : Number.NaN;
   return stored && !Number.isNaN(time) ? { time, revision: stored.modRevision } : undefined;
 }

@@ -1,6 +1,6 @@
 /**
- * What the cluster was, read from etcd's data: names, addresses, ranges, nodes. kubeadm's silent defaults are never used: a script stops
- * where a value is missing.
+ * What the cluster was, read from etcd's data: names, addresses, ranges, nodes. kubeadm's silent defaults are
+ * never used: a script stops where a value is missing.
  *
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
@@ -23,7 +23,10 @@ export interface KnownNode {
   controlPlane: boolean;
   /** It only says that it is a control plane node, by its label: nothing of it is believed. */
   onlyLabelled?: boolean;
-  /** By its label, which accounts of pods on any worker may write, so it is only a word: who has it is not waited for, and never called back. */
+  /**
+   * By its label, which accounts of pods on any worker may write, so it is only a word: who has it is not
+   * waited for, and never called back.
+   */
   windows?: true;
   /** Hostname and DNS names of the Node object. */
   names: string[];
@@ -33,7 +36,10 @@ export interface KnownNode {
 export interface Cluster {
   name: string;
   kubernetesVersion: string;
-  /** `host:port` of the balancer or of the only control plane node: kubeadm's controlPlaneEndpoint. Undefined where none was set. */
+  /**
+   * `host:port` of the balancer or of the only control plane node: kubeadm's controlPlaneEndpoint. Undefined
+   * where none was set.
+   */
   endpoint: string | undefined;
   dnsDomain: string;
   serviceSubnets: string[];
@@ -41,9 +47,14 @@ export interface Cluster {
   certificatesDir: string;
   configuration: ClusterConfiguration;
   nodes: KnownNode[];
-  /** What the cluster trusted before the repair, by kube-root-ca.crt: its CA; others, too, while it is exchanged, in any order. */
+  /**
+   * What the cluster trusted before the repair, by kube-root-ca.crt: its CA; others, too, while it is
+   * exchanged, in any order.
+   */
   oldCaPem: string;
-  /** What aggregated API servers trusted before it: the ConfigMap extension-apiserver-authentication, by key. */
+  /**
+   * What aggregated API servers trusted before it: the ConfigMap extension-apiserver-authentication, by key.
+   */
   aggregated: { "client-ca-file"?: string; "requestheader-client-ca-file"?: string };
   kubeSystemUid: string;
 }
@@ -56,12 +67,18 @@ export interface ClusterConfiguration {
   certificatesDir?: string;
   networking?: { serviceSubnet?: string; podSubnet?: string; dnsDomain?: string };
   apiServer?: { certSANs?: string[] };
-  etcd?: { local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] }; external?: ExternalEtcd };
+  etcd?: {
+    local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] };
+    external?: ExternalEtcd;
+  };
   certificateValidityPeriod?: string;
   caCertificateValidityPeriod?: string;
 }
 
-/** Reads the cluster out of the data. Errors: Fail where this is not the data of a kubeadm cluster, or where it is encrypted. */
+/**
+ * Reads the cluster out of the data. Errors: Fail where this is not the data of a kubeadm cluster, or where
+ * it is encrypted.
+ */
 export function readCluster(data: EtcdData): Cluster {
   const configuration = readConfiguration(data);
   const networking = configuration.networking ?? {};
@@ -75,7 +92,10 @@ export function readCluster(data: EtcdData): Cluster {
     certificatesDir: configuration.certificatesDir ?? CERTIFICATES_DIR,
     configuration,
     nodes: readNodes(data),
-    oldCaPem: need(findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"], "ca.crt of the ConfigMap kube-root-ca.crt"),
+    oldCaPem: need(
+      findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"],
+      "ca.crt of the ConfigMap kube-root-ca.crt",
+    ),
     aggregated: findConfigMap(data, "kube-system/extension-apiserver-authentication") ?? {},
     kubeSystemUid: need(
       readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system")?.metadata.uid,
@@ -99,11 +119,16 @@ interface Known {
 }
 
 /**
- * Checks the names after --without and --lost: of nodes and, as `memberName`, of etcd's members. Those of a repair that is over count: their Nodes may be
- * deleted since. `mayBeDeleted`: where the repair has no copy of etcd's data, and so no proof that a name never was one, it is said. Errors:
- * Refused where one is this node's own, or etcd never knew it: it is mistyped.
+ * Checks the names after --without and --lost: of nodes and, as `memberName`, of etcd's members. Those of a
+ * repair that is over count: their Nodes may be deleted since. `mayBeDeleted`: where the repair has no copy
+ * of etcd's data, and so no proof that a name never was one, it is said. Errors: Refused where one is this
+ * node's own, or etcd never knew it: it is mistyped.
  */
-export function refuseUnknownNodes(out: LeftOut, { cluster, data, node, dataFrom, etcd, earlier }: Known, { mayBeDeleted = false } = {}) {
+export function refuseUnknownNodes(
+  out: LeftOut,
+  { cluster, data, node, dataFrom, etcd, earlier }: Known,
+  { mayBeDeleted = false } = {},
+) {
   const names = leftNames(out);
   const nodesBefore = earlier ? readCluster(earlier.data).nodes : [];
   const members = [...data.members, ...(earlier?.data.members ?? [])].map(memberName);
@@ -111,26 +136,34 @@ export function refuseUnknownNodes(out: LeftOut, { cluster, data, node, dataFrom
   const strangers = names.filter((name) => !known.has(name));
   const nodes = [...known].join(", ");
   if (strangers.length > 0 && mayBeDeleted && dataFrom === etcd.dir)
-    say(`${strangers.join(", ")}: no node of this cluster any more. If a name is mistyped: its nodes are ${nodes}`);
-  else if (strangers.length > 0) throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${nodes}` });
+    say(
+      `${strangers.join(", ")}: no node of this cluster any more. If a name is mistyped: its nodes are ${nodes}`,
+    );
+  else if (strangers.length > 0)
+    throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${nodes}` });
   const own = data.members.find(({ id }) => id === data.memberId);
   const here = names.find((name) => name === node.name || (own && name === memberName(own)));
   if (here !== undefined)
     throw new Refused(`"${here}" is this node, and it is not ${out.lost.includes(here) ? "lost" : "away"}`, {
       hint: "nothing was changed. Name other nodes only, those that do not come back now, or never",
     });
-  const id = out.without.find((name) => data.members.some((member) => isNameless(member) && member.id === name));
+  const id = out.without.find((name) =>
+    data.members.some((member) => isNameless(member) && member.id === name),
+  );
   if (id !== undefined)
     throw new Refused(`${id} is no node that is away, but a member of etcd that never started`, {
       hint: `nothing was changed. Part 2 takes it out: ${command("02-control-plane", { lost: [id] })}`,
     });
   const both = out.without.find((name) => out.lost.includes(name));
   if (both !== undefined)
-    throw new Refused(`"${both}" cannot be away (--without) and lost for good (--lost)`, { hint: "nothing was changed. Name it once" });
+    throw new Refused(`"${both}" cannot be away (--without) and lost for good (--lost)`, {
+      hint: "nothing was changed. Name it once",
+    });
 }
 
 /** For the operator, of a Node by its name. */
-export const ONLY_LABELLED = "its label says that it is a control plane node, and etcd knows no member of it: it is treated as a worker";
+export const ONLY_LABELLED =
+  "its label says that it is a control plane node, and etcd knows no member of it: it is treated as a worker";
 
 /** Names of the Nodes that only say that they are control plane nodes. */
 export function onlyLabelled(nodes: readonly KnownNode[]): string[] {
@@ -148,13 +181,16 @@ function readConfiguration(data: EtcdData): ClusterConfiguration {
 }
 
 /**
- * Whether the cluster lives and only has no kubeadm-config: somebody has deleted it, or made the cluster without kubeadm. An etcd that came up
- * empty has none either, and no workloads: its API server makes only namespaces, nodes and what it needs itself.
+ * Whether the cluster lives and only has no kubeadm-config: somebody has deleted it, or made the cluster
+ * without kubeadm. An etcd that came up empty has none either, and no workloads: its API server makes only
+ * namespaces, nodes and what it needs itself.
  */
 export function lacksOnlyConfiguration(data: EtcdData): boolean {
   const lacks = attempt(() => findConfigMap(data, "kube-system/kubeadm-config") === undefined);
   const works = attempt(() =>
-    ["deployments/", "daemonsets/"].some((path) => data.list(`${registryPrefix(data)}/${path}`).some(() => true)),
+    ["deployments/", "daemonsets/"].some((path) =>
+      data.list(`${registryPrefix(data)}/${path}`).some(() => true),
+    ),
   );
   return lacks === true && works === true;
 }
@@ -189,7 +225,9 @@ function readNodes(data: EtcdData): KnownNode[] {
       controlPlane,
       ...(!controlPlane && hasControlPlaneLabel(node) ? { onlyLabelled: true } : {}),
       ...(metadata.labels?.["kubernetes.io/os"] === "windows" ? { windows: true as const } : {}),
-      names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
+      names: [
+        ...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)]),
+      ],
       ips: addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address),
     };
   });

@@ -1,4 +1,7 @@
-/** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
+/**
+ * All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names
+ * to issue, the folders.
+ */
 
 import { command } from "../again.ts";
 import { type EtcdFolders, withItsPlace } from "../etcd-location/etcd-folders.ts";
@@ -31,7 +34,10 @@ export interface ControlPlaneNode extends Repair {
   endpoint: EndpointSeen;
   /** Wrong files are moved there, never deleted. */
   asideDir: string;
-  /** The containers of this node's static pods, as far as they are still known: what ran counts, not what admission made of it. */
+  /**
+   * The containers of this node's static pods, as far as they are still known: what ran counts, not what
+   * admission made of it.
+   */
   ran?: readonly Ran[];
   /** Flags that the API server starts without, as the operator says: their files are lost for good. */
   flagsToDrop?: readonly string[];
@@ -54,10 +60,14 @@ export interface PartialFacts extends Partial<Repair> {
 }
 
 /**
- * Looks at this control plane node; reads only. Without `node` (a machine that may be none), the look ends with the cluster. `certificatesDir`
- * counts where the cluster cannot be read.
+ * Looks at this control plane node; reads only. Without `node` (a machine that may be none), the look ends
+ * with the cluster. `certificatesDir` counts where the cluster cannot be read.
  */
-export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certificatesDir = certificatesDirOn(node)): PartialFacts {
+export function lookAtControlPlaneNode(
+  etcd: EtcdFolders,
+  node?: Node,
+  certificatesDir = certificatesDirOn(node),
+): PartialFacts {
   const repair = attempt(() => findRepair(etcd));
   if (repair instanceof Fail) {
     const withoutData = node && controlPlaneWithoutData(node, etcd.dir);
@@ -80,7 +90,8 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
     };
   const home = etcdHome({ node, dataDir: etcd.dir, data: repair.data, cluster });
   const known = { ...repair, etcd, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
-  if (isNotKubeadms(home)) return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
+  if (isNotKubeadms(home))
+    return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
   if (!node) return known;
   const own = ownNode(node, cluster);
   const facts = attempt(() => factsFor(own, cluster, repair.data));
@@ -91,10 +102,14 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
 }
 
 /**
- * The same, and the runtime has been asked how the static pods ran; and, where the witnesses of the endpoint disagree, who answers where.
- * `given`: --endpoint.
+ * The same, and the runtime has been asked how the static pods ran; and, where the witnesses of the endpoint
+ * disagree, who answers where. `given`: --endpoint.
  */
-export async function askControlPlaneNode(etcd: EtcdFolders, node: Node, given?: string): Promise<PartialFacts> {
+export async function askControlPlaneNode(
+  etcd: EtcdFolders,
+  node: Node,
+  given?: string,
+): Promise<PartialFacts> {
   const known = await withRan(lookAtControlPlaneNode(etcd, node));
   return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
 }
@@ -106,7 +121,11 @@ function withOwn(cluster: Cluster, node: Node | undefined): Cluster {
   return { ...cluster, nodes: cluster.nodes.map((known) => (known.name === name ? roleOf(known) : known)) };
 }
 
-function reachedAt(known: PartialFacts, place: Omit<ControlPlaneNode, "endpoint">, endpoint: EndpointSeen): PartialFacts {
+function reachedAt(
+  known: PartialFacts,
+  place: Omit<ControlPlaneNode, "endpoint">,
+  endpoint: EndpointSeen,
+): PartialFacts {
   const cluster = { ...place.cluster, endpoint: endpoint.value };
   const facts = withEndpoint(place, endpoint);
   return { ...known, cluster, facts, cp: { ...place, cluster, facts, endpoint } };
@@ -121,9 +140,17 @@ async function withRan(known: PartialFacts): Promise<PartialFacts> {
   return { ...known, cp: { ...cp, ran: [...(await ranHere(uids, cp.node)), ...rescuedRan(cp.rescue)] } };
 }
 
-/** Keeps it, before anything is stopped: a kubelet that starts removes the containers of pods that it does not know any more. */
+/**
+ * Keeps it, before anything is stopped: a kubelet that starts removes the containers of pods that it does not
+ * know any more.
+ */
 export function keepRan({ ran = [], rescue }: ControlPlaneNode) {
-  if (ran.length > 0) writeFile(ranFile(rescue), JSON.stringify(ran), { mode: 0o600, folderMode: 0o700, note: "how its static pods ran" });
+  if (ran.length > 0)
+    writeFile(ranFile(rescue), JSON.stringify(ran), {
+      mode: 0o600,
+      folderMode: 0o700,
+      note: "how its static pods ran",
+    });
 }
 
 function rescuedRan(rescue: Rescue): Ran[] {
@@ -138,18 +165,31 @@ function asideOf({ dir }: Rescue): string {
   return `${dir}/aside`;
 }
 
-/** The same where all must be known. `typed`: --etcd-data; `given`: --endpoint. Errors: Fail as `readNode` and `etcdDataOf`, and the obstacle. */
-export async function readControlPlaneNode(typed: string | undefined, given?: string): Promise<ControlPlaneNode> {
+/**
+ * The same where all must be known. `typed`: --etcd-data; `given`: --endpoint. Errors: Fail as `readNode` and
+ * `etcdDataOf`, and the obstacle.
+ */
+export async function readControlPlaneNode(
+  typed: string | undefined,
+  given?: string,
+): Promise<ControlPlaneNode> {
   const node = await readNode();
   const place = await etcdDataOf(typed, { node });
   const { cp, obstacle, data, cluster, certificatesDir } = await askControlPlaneNode(place, node, given);
-  if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir)) throw noControlPlane(place.dir);
+  if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir))
+    throw noControlPlane(place.dir);
   sayPlace(place);
-  if (obstacle) throw data && !cluster ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir, etcd: place })) : obstacle;
+  if (obstacle)
+    throw data && !cluster
+      ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir, etcd: place }))
+      : obstacle;
   return cp!;
 }
 
-/** Encrypted data cannot be read without a file that may be lost: all files that are lost with it are named at once. */
+/**
+ * Encrypted data cannot be read without a file that may be lost: all files that are lost with it are named at
+ * once.
+ */
 function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
   const lost = all.filter(({ kind }) => kind !== "socket");
   if (lost.length === 0) return obstacle;

@@ -1,12 +1,16 @@
 /**
- * The one table of what comes next: a repair's tasks in the order of RUNBOOK.md, whose fences say `task=…`, and when each is part of the
- * course. A plan is all of a course, 00-assess prints its beginning, and next.ts what is open behind a script's own task. Pure.
+ * The one table of what comes next: a repair's tasks in the order of RUNBOOK.md, whose fences say `task=…`,
+ * and when each is part of the course. A plan is all of a course, 00-assess prints its beginning, and next.ts
+ * what is open behind a script's own task. Pure.
  */
 import { command, inArrows, type LeftOut, NOBODY, type Todo } from "../again.ts";
 import { certRow, isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
 
-/** What decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not so. */
+/**
+ * What decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not
+ * so.
+ */
 export interface Known {
   /** Shared keys that nothing on this node brings back: part 1 makes new ones, or has made them. */
   lost?: readonly string[];
@@ -15,7 +19,10 @@ export interface Known {
   oldKey?: OldSaKey;
   /** What is damaged has expired: all of it, or some. */
   expired?: "all" | "some" | "none";
-  /** The cluster's CA has expired, and is renewed with its own key: who has the old certificate in memory trusts no server. */
+  /**
+   * The cluster's CA has expired, and is renewed with its own key: who has the old certificate in memory
+   * trusts no server.
+   */
   caEnded?: boolean;
   /** Names of the other control plane nodes. */
   others?: readonly string[];
@@ -36,7 +43,9 @@ export interface LostNodes {
 
 export const NONE_LOST: LostNodes = { names: [], away: [], controlPlanes: [], silent: [] };
 
-/** The public half of a lost service-account key: computed and here, to be computed from old tokens, or gone. */
+/**
+ * The public half of a lost service-account key: computed and here, to be computed from old tokens, or gone.
+ */
 export type OldSaKey = "here" | "in tokens" | "lost";
 
 interface Row {
@@ -51,7 +60,10 @@ interface Row {
 }
 
 export const EACH = "each control plane node";
-export const TOKEN_KEY: Todo = { command: command("00-token-key"), note: "old tokens stay valid beside new ones" };
+export const TOKEN_KEY: Todo = {
+  command: command("00-token-key"),
+  note: "old tokens stay valid beside new ones",
+};
 const deleteNodes = (names: readonly string[]) =>
   shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${names}`;
 
@@ -61,7 +73,8 @@ const option = ({ lost = [] }: Known) => newCasOption(lost);
 /** Somebody beside the control plane nodes trusts what is made new. */
 const isNew = (known: Known) => option(known) === "--new-cas";
 /** All members need it at the same time: those under the old one refuse it. */
-const makesEtcdCa = ({ lost = [] }: Known) => ["etcd-ca", certRow("etcd-ca").file].some((name) => lost.includes(name));
+const makesEtcdCa = ({ lost = [] }: Known) =>
+  ["etcd-ca", certRow("etcd-ca").file].some((name) => lost.includes(name));
 const onlyExpired = (known: Known) => known.expired === "all" && option(known) === "" && !known.found;
 const keepsTokens = ({ lost = [], oldKey = "lost" }: Known) => lost.includes("sa") && oldKey !== "lost";
 
@@ -155,15 +168,29 @@ export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: 
   return [...(TASKS["token-key"].if({ lost, oldKey }) ? [TOKEN_KEY] : []), part1(lost, options)];
 }
 
-/** Before anything is looked for: what holds lost keys in its memory goes on, and changes nothing meanwhile. As in part 0 of RUNBOOK.md. */
+/**
+ * Before anything is looked for: what holds lost keys in its memory goes on, and changes nothing meanwhile.
+ * As in part 0 of RUNBOOK.md.
+ */
 export const HOLD: readonly Todo[] = [
   { command: "systemctl stop kubelet" },
-  { command: signalLine("STOP", ["kube-controller-manager"]), note: "paused, it evicts nothing, and keeps its keys in memory" },
+  {
+    command: signalLine("STOP", ["kube-controller-manager"]),
+    note: "paused, it evicts nothing, and keeps its keys in memory",
+  },
 ];
 
-/** The whole way from keys that are lost for the workers, too, to the end, in one line: "00-token-key → 01-etcd --new-cas → …". */
+/**
+ * The whole way from keys that are lost for the workers, too, to the end, in one line: "00-token-key →
+ * 01-etcd --new-cas → …".
+ */
 export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
-  const commands = [command("02-control-plane"), command("03-workers"), command("04-sa-tokens"), command("05-verify")];
+  const commands = [
+    command("02-control-plane"),
+    command("03-workers"),
+    command("04-sa-tokens"),
+    command("05-verify"),
+  ];
   return inArrows([...withoutKeys(lost, oldKey), ...commands.map((line) => ({ command: line }))]);
 }
 

@@ -1,6 +1,6 @@
 /**
- * Who says where the cluster's API is reached: ConfigMaps in etcd's data, and this node's kubeconfigs. No worker's kubelet may write them.
- * Reads only.
+ * Who says where the cluster's API is reached: ConfigMaps in etcd's data, and this node's kubeconfigs. No
+ * worker's kubelet may write them. Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
@@ -42,12 +42,21 @@ const STORED: readonly { name: string; namespace: string; key: string; source: S
 ];
 
 /** What etcd's data says: names with their places, "host:port" each. */
-export function storedPlaces(data: EtcdData, { controlPlaneEndpoint: told }: ClusterConfiguration, port: number): Witness[] {
-  const stored = STORED.filter(({ source }) => may(source, "facts")).flatMap(({ name, namespace, key, weight }) => {
-    const map = attempt(() => readObject<{ data?: Record<string, string> }>(data, `configmaps/${namespace}/${name}`), undefined);
-    const server = serverIn(map?.data?.[key] ?? "");
-    return server && !isLocal(serverHost(server)) ? [{ name, place: serverPlace(server), weight }] : [];
-  });
+export function storedPlaces(
+  data: EtcdData,
+  { controlPlaneEndpoint: told }: ClusterConfiguration,
+  port: number,
+): Witness[] {
+  const stored = STORED.filter(({ source }) => may(source, "facts")).flatMap(
+    ({ name, namespace, key, weight }) => {
+      const map = attempt(
+        () => readObject<{ data?: Record<string, string> }>(data, `configmaps/${namespace}/${name}`),
+        undefined,
+      );
+      const server = serverIn(map?.data?.[key] ?? "");
+      return server && !isLocal(serverHost(server)) ? [{ name, place: serverPlace(server), weight }] : [];
+    },
+  );
   return [{ name: KUBEADM, place: told ? serverPlace(endpointUrl(told, port)) : "", weight: 1 }, ...stored];
 }
 
@@ -70,20 +79,28 @@ export function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }
   });
 }
 
-/** The kubeconfigs of one node are one witness; those that lead to the node itself say nothing of an endpoint. */
+/**
+ * The kubeconfigs of one node are one witness; those that lead to the node itself say nothing of an endpoint.
+ */
 export function witnessesOf(place: EndpointPlace): Witness[] {
   const { data, cluster, facts, node } = place;
   const stored = storedPlaces(data, cluster.configuration, facts.bindPort);
   const own = [
     ...node.addresses,
-    ...cluster.nodes.flatMap(({ name, controlPlane, ips }) => (controlPlane ? [...ips, apiEndpoint(name, data)?.host ?? ""] : [])),
+    ...cluster.nodes.flatMap(({ name, controlPlane, ips }) =>
+      controlPlane ? [...ips, apiEndpoint(name, data)?.host ?? ""] : [],
+    ),
   ];
   // without an endpoint kubeadm writes the address of the first control plane node
   const none = stored[0]!.place === "";
   const isOwn = (at: string) => isLocal(endpointHost(at)) || node.addresses.includes(endpointHost(at));
-  const files = kubeconfigsHere(place).map(({ name, server }): Witness => ({ name, place: serverPlace(server), weight: 0 }));
+  const files = kubeconfigsHere(place).map(
+    ({ name, server }): Witness => ({ name, place: serverPlace(server), weight: 0 }),
+  );
   const far = files.filter((one) => !isOwn(one.place));
-  const most = [...Map.groupBy(far, ({ place }) => place).values()].sort((a, b) => b.length - a.length)[0]?.[0];
+  const most = [...Map.groupBy(far, ({ place }) => place).values()].sort(
+    (a, b) => b.length - a.length,
+  )[0]?.[0];
   const voice = most ?? (none && files.length > 0 ? { ...files[0]!, place: "" } : undefined);
   const all = [...stored, ...(voice ? [{ ...voice, weight: 1 }] : []), ...far.filter((one) => one !== most)];
   return all.map((one) => (none && own.includes(endpointHost(one.place)) ? { ...one, place: "" } : one));

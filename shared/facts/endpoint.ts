@@ -1,8 +1,9 @@
 /**
- * Where the cluster is reached, by several witnesses: kubeadm-config is only what kubeadm was told last. An address changes, or a balancer
- * comes later; somebody then edits what runs with it, kube-proxy's ConfigMap, the kubeconfigs, cluster-info, and nothing breaks. Where they
- * disagree, what answers with a certificate of the cluster's CA counts, and among those the majority. What cannot be decided so, the operator
- * decides with --endpoint. Reads only.
+ * Where the cluster is reached, by several witnesses: kubeadm-config is only what kubeadm was told last. An
+ * address changes, or a balancer comes later; somebody then edits what runs with it, kube-proxy's ConfigMap,
+ * the kubeconfigs, cluster-info, and nothing breaks. Where they disagree, what answers with a certificate of
+ * the cluster's CA counts, and among those the majority. What cannot be decided so, the operator decides with
+ * --endpoint. Reads only.
  */
 
 import { isIP } from "node:net";
@@ -46,7 +47,8 @@ export function endpointSeen(place: EndpointPlace): EndpointSeen {
 }
 
 /**
- * The same, where something has to be asked. `given`: the operator's --endpoint. Errors: Refused where that is no place.
+ * The same, where something has to be asked. `given`: the operator's --endpoint. Errors: Refused where that
+ * is no place.
  */
 export async function askedEndpoint(place: EndpointPlace, given?: string): Promise<EndpointSeen> {
   const { facts, cluster } = place;
@@ -57,20 +59,32 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
   const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${shownBeside(place) ?? ""}`;
   const names = new Map(configs.map(({ server, tlsServerName }) => [server, tlsServerName]));
   const servers = [...new Set([...usual, ...[...places].map((one) => urlOf(one, facts)), ...names.keys()])];
-  const answers = new Map(await Promise.all(servers.map(async (to) => [to, await whoAnswers(to, cas, names.get(to))] as const)));
+  const answers = new Map(
+    await Promise.all(servers.map(async (to) => [to, await whoAnswers(to, cas, names.get(to))] as const)),
+  );
   return given === undefined ? decided(place, answers) : { ...known, answers };
 }
 
-/** This cluster's endpoint as the facts have it, and what follows of it: which servers are right, and which names are needed. */
+/**
+ * This cluster's endpoint as the facts have it, and what follows of it: which servers are right, and which
+ * names are needed.
+ */
 export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterFacts {
   const facts = { ...place.facts, controlPlaneEndpoint: seen.value };
   const servers = kubeconfigsHere(place).filter((config) => isRight(config, seen, place));
-  const used = seen.witnesses.filter(({ name, place: at }) => isInUse(name) && at !== "" && isUsed(at, seen, facts));
+  const used = seen.witnesses.filter(
+    ({ name, place: at }) => isInUse(name) && at !== "" && isUsed(at, seen, facts),
+  );
   const hosts = [
     ...used.map(({ place: at }) => endpointHost(at)),
     ...servers.map(({ server, tlsServerName }) => tlsServerName ?? serverHost(server)),
   ];
-  return { ...facts, shown: shownBeside(place), servers: [...new Set(servers.map(({ server }) => server))], clients: [...new Set(hosts)] };
+  return {
+    ...facts,
+    shown: shownBeside(place),
+    servers: [...new Set(servers.map(({ server }) => server))],
+    clients: [...new Set(hosts)],
+  };
 }
 
 /** Of what lies in etcd's data: kubeadm alone reads kubeadm-config. */
@@ -78,17 +92,26 @@ function isInUse(name: string): boolean {
   return name !== KUBEADM && Object.hasOwn(EDITS, name);
 }
 
-/** The place that was decided for; another one only where somebody is there whose certificate then lacks that name. */
+/**
+ * The place that was decided for; another one only where somebody is there whose certificate then lacks that
+ * name.
+ */
 function isUsed(at: string, { value, answers }: EndpointSeen, facts: ClusterFacts): boolean {
   const url = urlOf(at, facts);
-  return url === urlOf(value, facts) || answers.get(url) === "ours" || answers.get(url) === "not for this name";
+  return (
+    url === urlOf(value, facts) || answers.get(url) === "ours" || answers.get(url) === "not for this name"
+  );
 }
 
 /**
- * Whether a kubeconfig's server is one of this cluster's: by what answers there. Where nobody does, this machine's own addresses are; and
- * where the control plane is down, what another witness says as well.
+ * Whether a kubeconfig's server is one of this cluster's: by what answers there. Where nobody does, this
+ * machine's own addresses are; and where the control plane is down, what another witness says as well.
  */
-function isRight({ server, name }: ConfigHere, { answers, witnesses }: EndpointSeen, { facts, node }: EndpointPlace): boolean {
+function isRight(
+  { server, name }: ConfigHere,
+  { answers, witnesses }: EndpointSeen,
+  { facts, node }: EndpointPlace,
+): boolean {
   const answer = answers.get(server) ?? "nobody";
   if (answer !== "nobody") return answer === "ours";
   if (isLocal(serverHost(server)) || node.addresses.includes(serverHost(server))) return true;
@@ -102,7 +125,9 @@ function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): 
   const certificates = ownCertificates(certRow("apiserver"), place);
   const scoreOf = (at: string) => {
     const named = at !== "" && certificates.some(({ sans }) => isFor(sans, endpointHost(at)));
-    return witnesses.filter((one) => one.place === at).reduce((sum, { weight }) => sum + weight, named ? 1 : 0);
+    return witnesses
+      .filter((one) => one.place === at)
+      .reduce((sum, { weight }) => sum + weight, named ? 1 : 0);
   };
   const places = [...new Set(witnesses.map(({ place }) => place))];
   const living = places.filter((at) => answers.get(urlOf(at, facts)) === "ours");
@@ -111,14 +136,21 @@ function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): 
   const winners = open.filter((at) => scoreOf(at) === best);
   const told = witnesses[0]!.place;
   // any of those that answer is right
-  const winner = winners.length === 1 ? winners[0]! : living.length > 0 && winners.includes(told) ? told : undefined;
+  const winner =
+    winners.length === 1 ? winners[0]! : living.length > 0 && winners.includes(told) ? told : undefined;
   const asTold = winner === undefined || winner === told;
   const value = asTold ? cluster.configuration.controlPlaneEndpoint : winner;
   return { witnesses, answers, value: value || undefined, undecided: winner === undefined };
 }
 
 /** Hosts by which somebody may reach the API server, and that its certificate does not get by its row. */
-export function reachedBy({ endpoint: { witnesses }, facts }: { endpoint: EndpointSeen; facts: ClusterFacts }): string[] {
+export function reachedBy({
+  endpoint: { witnesses },
+  facts,
+}: {
+  endpoint: EndpointSeen;
+  facts: ClusterFacts;
+}): string[] {
   const own = certRow("apiserver").names!(facts);
   const hosts = witnesses.flatMap(({ name, place }) => (place && isInUse(name) ? [endpointHost(place)] : []));
   return [...new Set(hosts)].filter((host) => !isFor(own, host));
@@ -137,7 +169,10 @@ function byWord(place: EndpointPlace, given: string): EndpointSeen {
 /** Says where the witnesses disagree, and which place counts. */
 export function sayEndpoint({ endpoint, facts }: { endpoint: EndpointSeen; facts: ClusterFacts }) {
   const difference = endpointDifference(endpoint, facts);
-  if (difference) say(`endpoint: ${difference.differs}${endpoint.undecided ? "" : `; ${urlOf(endpoint.value, facts)} counts`}`);
+  if (difference)
+    say(
+      `endpoint: ${difference.differs}${endpoint.undecided ? "" : `; ${urlOf(endpoint.value, facts)} counts`}`,
+    );
 }
 
 /** Errors: Refused where nothing decides which place it is, with what each witness says. */

@@ -1,7 +1,7 @@
 /**
- * What is still known of the cluster's public keys: certificates in etcd's data and on this node's disk, and the tokens that pods hold.
- * Each place is a row with its source (evidence/sources.ts): a place that a tenant can write to is not even read. A place that cannot be read
- * is reported, and the others are read.
+ * What is still known of the cluster's public keys: certificates in etcd's data and on this node's disk, and
+ * the tokens that pods hold. Each place is a row with its source (evidence/sources.ts): a place that a tenant
+ * can write to is not even read. A place that cannot be read is reported, and the others are read.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { controlPlaneNames } from "../evidence/control-planes.ts";
@@ -100,7 +100,8 @@ export function readEvidence(places: Places): ClusterEvidence {
   for (const { ca, from, source, read: text, whole } of ROWS) {
     const found = may(source, "keys") ? read(from, () => text(asked)) : undefined;
     const isWhole = found && whole ? read(from, () => whole(asked)) : undefined;
-    if (found && certificatesIn(found).length > 0) known.texts.push({ ca, from, text: found, ...(isWhole && { whole: true }) });
+    if (found && certificatesIn(found).length > 0)
+      known.texts.push({ ca, from, text: found, ...(isWhole && { whole: true }) });
   }
   for (const { from, source, read: texts } of TOKEN_ROWS) {
     const found = may(source, "keys") ? (read(from, () => texts(asked)) ?? []) : [];
@@ -110,16 +111,22 @@ export function readEvidence(places: Places): ClusterEvidence {
 }
 
 /**
- * Whether kube-root-ca.crt is the content of pki/ca.crt: the controller-managers publish what --root-ca-file names. One that signs with the
- * file as well starts with one certificate in it only (kubernetes.io, "Manual Rotation of CA Certificates"; ca_provider.go): then ca.crt held
- * one, whatever another controller-manager has published.
+ * Whether kube-root-ca.crt is the content of pki/ca.crt: the controller-managers publish what --root-ca-file
+ * names. One that signs with the file as well starts with one certificate in it only (kubernetes.io, "Manual
+ * Rotation of CA Certificates"; ca_provider.go): then ca.crt held one, whatever another controller-manager
+ * has published.
  */
 function isCaFile({ data, certificatesDir }: Asked): boolean {
   const managers = data ? controlPlaneNames(data).flatMap((name) => findMirrorPods(data, name)) : [];
-  const commands = managers.filter(({ name }) => name === "kube-controller-manager").map(({ pod }) => ({ pod, of: flags(commandOf(pod)) }));
+  const commands = managers
+    .filter(({ name }) => name === "kube-controller-manager")
+    .map(({ pod }) => ({ pod, of: flags(commandOf(pod)) }));
   const names = ({ pod, of }: (typeof commands)[number], flag: string) =>
     hostPathOf(pod, of.get(flag) ?? "") === `${certificatesDir}/ca.crt`;
-  return commands.length > 0 && commands.every((one) => names(one, "root-ca-file") && !names(one, "cluster-signing-cert-file"));
+  return (
+    commands.length > 0 &&
+    commands.every((one) => names(one, "root-ca-file") && !names(one, "cluster-signing-cert-file"))
+  );
 }
 
 function configMap(data: EtcdData | undefined, name: string, key: string): string | undefined {

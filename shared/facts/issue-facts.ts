@@ -1,8 +1,10 @@
 /**
- * What certificates and kubeconfigs need to say on one control plane node: the cluster as it was, and this node's own name and address.
+ * What certificates and kubeconfigs need to say on one control plane node: the cluster as it was, and this
+ * node's own name and address.
  *
- * Source of the address: the mirror pod's annotation kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint (kubeadm's
- * cmd/…/config/cluster.go reads the same one).
+ * Source of the address: the mirror pod's annotation
+ * kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint (kubeadm's cmd/…/config/cluster.go reads
+ * the same one).
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -21,17 +23,26 @@ import { otherControlPlanes } from "./next.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 
 /**
- * This machine under its name in the cluster. If the kubelet's certificate names another node, the control plane node with its address counts:
- * a worker's kubelet may write this machine's addresses into its own Node.
+ * This machine under its name in the cluster. If the kubelet's certificate names another node, the control
+ * plane node with its address counts: a worker's kubelet may write this machine's addresses into its own
+ * Node.
  */
 export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
-  const isHere = (known: KnownNode) => known.controlPlane && known.ips.some((ip) => node.addresses.includes(ip));
+  const isHere = (known: KnownNode) =>
+    known.controlPlane && known.ips.some((ip) => node.addresses.includes(ip));
   const here = nodes.filter(isHere);
   if (here.length !== 1 || here[0]!.name === node.name) return node;
-  return { ...node, name: here[0]!.name, nameFrom: `its address, by etcd's data; ${node.nameFrom} says ${node.name}` };
+  return {
+    ...node,
+    name: here[0]!.name,
+    nameFrom: `its address, by etcd's data; ${node.nameFrom} says ${node.name}`,
+  };
 }
 
-/** What the tables of certificates and kubeconfigs need to know for one control plane node. Errors: Fail where its address is unknown. */
+/**
+ * What the tables of certificates and kubeconfigs need to know for one control plane node. Errors: Fail where
+ * its address is unknown.
+ */
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;
   const { host, port } = apiAddress(node, cluster, data);
@@ -54,51 +65,79 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     etcdGateway: etcdGateway(node, data, host),
     externalCa: isExternalCa(data, cluster),
     externalSigner: isExternalSigner(data, cluster),
-    kubeletClientBound: data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
+    kubeletClientBound:
+      data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
   };
 }
 
-/** The API server's address on this node: from its mirror pod, or else from its Node. It must be an address of this machine. */
+/**
+ * The API server's address on this node: from its mirror pod, or else from its Node. It must be an address of
+ * this machine.
+ */
 function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: string; port: number } {
   const own = apiEndpoint(node.name, data);
   const peer = otherControlPlanes(cluster, { node }).flatMap(({ name }) => apiEndpoint(name, data) ?? [])[0];
-  const found = own ?? (peer && { host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "", port: peer.port });
+  const found =
+    own ??
+    (peer && {
+      host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "",
+      port: peer.port,
+    });
   if (!found?.host) {
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {
       hint: 'copy its manifest from another control plane node: RUNBOOK-MORE "If a mirror pod is gone"',
     });
   }
   if (!node.addresses.includes(found.host)) {
-    throw new Fail(`The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`, {
-      hint: "run this on the node itself; if its address has changed, give the old address back first: ip addr add",
-    });
+    throw new Fail(
+      `The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`,
+      {
+        hint: "run this on the node itself; if its address has changed, give the old address back first: ip addr add",
+      },
+    );
   }
   return found;
 }
 
 /** By etcd's manifest on disk, or its mirror pod. */
 function etcdGateway(node: Node, data: EtcdData, address: string): string | undefined {
-  const pod = readableManifest(manifestPath({ node }, "etcd")) ?? findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
+  const pod =
+    readableManifest(manifestPath({ node }, "etcd")) ??
+    findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
   return pod && gatewayUrl(pod, address);
 }
 
 /** The address of a node's API server, by its mirror pod; undefined where there is none. */
 export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
   const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
-  const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
+  const annotation =
+    pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
   const command = flags(pod ? commandOf(pod) : []);
   const [, kubeadmsHost, kubeadmsPort = "6443"] = /^(.*):(\d+)$/.exec(annotation ?? "") ?? [];
   // who edits the flags leaves kubeadm's annotation as it is
-  const [host, port] = [command.get("advertise-address") ?? kubeadmsHost, command.get("secure-port") ?? kubeadmsPort];
+  const [host, port] = [
+    command.get("advertise-address") ?? kubeadmsHost,
+    command.get("secure-port") ?? kubeadmsPort,
+  ];
   return host ? { host: endpointHost(host), port: Number(port) } : undefined;
 }
 
-/** Where a node's API server answers: its Node's first address may be of another network (the kubelet's --node-ip, a second card). */
-export function apiAddressOf({ name, ips }: KnownNode, data: EtcdData, port: number): { host: string; port: number } | undefined {
+/**
+ * Where a node's API server answers: its Node's first address may be of another network (the kubelet's
+ * --node-ip, a second card).
+ */
+export function apiAddressOf(
+  { name, ips }: KnownNode,
+  data: EtcdData,
+  port: number,
+): { host: string; port: number } | undefined {
   return apiEndpoint(name, data) ?? (ips[0] ? { host: ips[0], port } : undefined);
 }
 
-function validity(configuration: ClusterConfiguration, field: "certificateValidityPeriod" | "caCertificateValidityPeriod") {
+function validity(
+  configuration: ClusterConfiguration,
+  field: "certificateValidityPeriod" | "caCertificateValidityPeriod",
+) {
   const duration = configuration[field];
   return duration ? hoursOf(duration, field) : undefined;
 }
@@ -119,7 +158,10 @@ const UNITS: Record<string, number> = {
 
 const PART = /(\d+\.?\d*|\.\d+)(h|ms|us|\u00b5s|\u03bcs|ns|m|s)/gy;
 
-/** Hours of `8760h0m0s`, `90m`, `1.5h`, `-1h`; a bare `0` is 0. Errors: Fail where Go would not take it, with `field`. */
+/**
+ * Hours of `8760h0m0s`, `90m`, `1.5h`, `-1h`; a bare `0` is 0. Errors: Fail where Go would not take it, with
+ * `field`.
+ */
 export function hoursOf(duration: string, field: string): number {
   const [, sign = "", text = ""] = /^([+-]?)(.*)$/s.exec(duration)!;
   const parts = [...text.matchAll(PART)];

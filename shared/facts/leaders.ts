@@ -35,15 +35,18 @@ interface LastLeader {
 }
 
 /**
- * Of the controller-managers. Undefined where this node's led, or nobody; and where etcd has no other member: then the machine has got another
- * name. A Lease decides which node is asked about, and no more.
+ * Of the controller-managers. Undefined where this node's led, or nobody; and where etcd has no other member:
+ * then the machine has got another name. A Lease decides which node is asked about, and no more.
  */
 export function lastLeaderElsewhere({ data, node, cluster }: HereSeen): LastLeader | undefined {
   const host = leaderHost(data);
   const own = ownMember(data, node.addresses);
   const names = data.members.flatMap((member) => (member === own || isNameless(member) ? [] : [member.name]));
   if (host === undefined || [node.hostName, node.name].includes(host) || names.length === 0) return undefined;
-  const namesOf = (name: string) => [name, ...cluster.nodes.flatMap((known) => (known.name === name ? known.names : []))];
+  const namesOf = (name: string) => [
+    name,
+    ...cluster.nodes.flatMap((known) => (known.name === name ? known.names : [])),
+  ];
   const called = names.filter((name) => namesOf(name).includes(host));
   const alike = names.filter((name) => namesOf(name).some((one) => firstLabel(one) === firstLabel(host)));
   return { host, nodes: [called, alike].find((some) => some.length > 0) ?? names };
@@ -54,7 +57,10 @@ function firstLabel(name: string): string {
   return name.toLowerCase().split(".")[0]!;
 }
 
-/** Nothing in this data was written later than `at`: etcd wrote to its log then, or the copy was made then, on this node. */
+/**
+ * Nothing in this data was written later than `at`: etcd wrote to its log then, or the copy was made then, on
+ * this node.
+ */
 export function leadersSeen({ data, dataFrom, rescue, node }: Repair & { node: Node }): LeadersSeen {
   const leases = LEADERS.flatMap((name) => leaderLease(node, name) ?? []);
   const wal = `${dataFrom}/member/wal`;
@@ -67,8 +73,8 @@ export function leadersSeen({ data, dataFrom, rescue, node }: Repair & { node: N
 }
 
 /**
- * A node's last renewal of its Lease before this repair, or before the one that has just ended: under the old CA it ends while nodes still
- * join. Undefined where no copy of then is here, or where it has no such Lease.
+ * A node's last renewal of its Lease before this repair, or before the one that has just ended: under the old
+ * CA it ends while nodes still join. Undefined where no copy of then is here, or where it has no such Lease.
  */
 export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node: string): Date | undefined {
   const copy = dataFrom === rescuedEtcd(rescue) ? data : earlier?.data;
@@ -79,12 +85,21 @@ export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node:
 /** A leader renews its Lease every two seconds; etcd writes at once. Milliseconds. */
 const RENEWS = 15_000;
 
-/** Whether this node's component led when etcd last wrote: so it works, with whatever credentials it has read. A copy of before proves nothing. */
-export function leadsHere(place: Repair & { node: Node; etcd: { dir: string } }, component: (typeof LEADERS)[number]): boolean {
+/**
+ * Whether this node's component led when etcd last wrote: so it works, with whatever credentials it has read.
+ * A copy of before proves nothing.
+ */
+export function leadsHere(
+  place: Repair & { node: Node; etcd: { dir: string } },
+  component: (typeof LEADERS)[number],
+): boolean {
   const { leaders, at } = leadersSeen(place);
   const leader = leaders.get(leaderLease(place.node, component) ?? "");
   if (!leader || place.dataFrom !== place.etcd.dir) return false;
-  return hostOfHolder(leader.holder) === place.node.hostName && at.getTime() - Date.parse(leader.renewTime) < RENEWS;
+  return (
+    hostOfHolder(leader.holder) === place.node.hostName &&
+    at.getTime() - Date.parse(leader.renewTime) < RENEWS
+  );
 }
 
 function storedLeader(data: EtcdData, name: string): Leader | undefined {
@@ -92,8 +107,9 @@ function storedLeader(data: EtcdData, name: string): Leader | undefined {
 }
 
 /**
- * The Lease by which a component of this node elects its leader, as `--leader-elect-resource-…` of its manifest says, or the scheduler's
- * `--config`, whose leaderElection counts alone; undefined where it elects none. Source: k8s.io/component-base/config/options.
+ * The Lease by which a component of this node elects its leader, as `--leader-elect-resource-…` of its
+ * manifest says, or the scheduler's `--config`, whose leaderElection counts alone; undefined where it elects
+ * none. Source: k8s.io/component-base/config/options.
  */
 export function leaderLease(node: Node, component: (typeof LEADERS)[number]): string | undefined {
   const manifest = readableManifest(whereIs(manifestPath({ node }, component)));
@@ -107,11 +123,17 @@ export function leaderLease(node: Node, component: (typeof LEADERS)[number]): st
     },
   };
   if (leaderElect === false) return undefined;
-  return resourceNamespace ? `${resourceNamespace}/${resourceName ?? component}` : (resourceName ?? component);
+  return resourceNamespace
+    ? `${resourceNamespace}/${resourceName ?? component}`
+    : (resourceName ?? component);
 }
 
 interface ElectionConfig {
-  leaderElection?: { leaderElect?: boolean; resourceName?: string | undefined; resourceNamespace?: string | undefined };
+  leaderElection?: {
+    leaderElect?: boolean;
+    resourceName?: string | undefined;
+    resourceNamespace?: string | undefined;
+  };
 }
 
 /** What cannot be read says nothing. */
@@ -121,5 +143,8 @@ function configOf(path: string | undefined): ElectionConfig | undefined {
 }
 
 function storedLease(data: EtcdData, name: string) {
-  return attempt(() => readObject<{ spec: { holderIdentity?: string; renewTime?: string } }>(data, `leases/${name}`), undefined);
+  return attempt(
+    () => readObject<{ spec: { holderIdentity?: string; renewTime?: string } }>(data, `leases/${name}`),
+    undefined,
+  );
 }

@@ -1,6 +1,6 @@
 /**
- * Files that are lost and that no script can make again: the flags of the static pods and of the kubelet name them, or the files that these
- * flags name. kubeadm did not make them; only a copy brings them back.
+ * Files that are lost and that no script can make again: the flags of the static pods and of the kubelet name
+ * them, or the files that these flags name. kubeadm did not make them; only a copy brings them back.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
@@ -67,7 +67,13 @@ export function madeFiles(certificatesDir: string): ReadonlySet<string> {
   const pairs = CERTS.flatMap((row) => [certPath(row, certificatesDir), keyPath(row, certificatesDir)]);
   const sa = ["sa.key", "sa.pub"].map((file) => `${certificatesDir}/${file}`);
   const folders = [certificatesDir, `${certificatesDir}/etcd`];
-  return new Set([...pairs, ...sa, oldSaPub(certificatesDir), ...folders, ...KUBECONFIGS.map(({ path }) => path)]);
+  return new Set([
+    ...pairs,
+    ...sa,
+    oldSaPub(certificatesDir),
+    ...folders,
+    ...KUBECONFIGS.map(({ path }) => path),
+  ]);
 }
 
 /** What is known of a node: its data, or else its manifests on disk, say what its static pods need. */
@@ -81,15 +87,24 @@ interface Place {
   ran?: readonly Ran[] | undefined;
 }
 
-/** All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data; of the API server also by its container. */
+/**
+ * All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data; of the API server
+ * also by its container.
+ */
 export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): LostFile[] {
   const mirrors = data ? attempt(() => findStaticPods(data, node.name).proved, []) : [];
   const known = mirrors.flatMap(({ name, pod }) => wantedOf(name, pod, { node, ran }) ?? []);
-  const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({ name: manifest.metadata.name, manifest }));
+  const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({
+    name: manifest.metadata.name,
+    manifest,
+  }));
   const others = onDisk.filter(({ name }) => !known.some((one) => one.name === name));
   const made = madeFiles(certificatesDir);
   const all = [...known, ...others];
-  const seen = etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver") ? ofFlags("kube-apiserver", etcd.apiServer, made) : [];
+  const seen =
+    etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver")
+      ? ofFlags("kube-apiserver", etcd.apiServer, made)
+      : [];
   return [...lostFiles(all, made), ...seen, ...lostOfKubelet(node)];
 }
 
@@ -99,10 +114,16 @@ function ofFlags(name: string, manifest: { spec: PodSpec }, made: ReadonlySet<st
 }
 
 function wantedOf(name: string, pod: Pod, { node, ran }: Pick<Place, "node" | "ran">): Wanted | undefined {
-  return attempt(() => ({ name, manifest: asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest }), undefined);
+  return attempt(
+    () => ({ name, manifest: asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest }),
+    undefined,
+  );
 }
 
-/** Of these static pods: each lost file once, except those that are `made`. `beside`: those that may serve a socket. */
+/**
+ * Of these static pods: each lost file once, except those that are `made`. `beside`: those that may serve a
+ * socket.
+ */
 export function lostFiles(pods: readonly Wanted[], made: ReadonlySet<string>, beside = pods): LostFile[] {
   const all = pods.flatMap(({ name, manifest }) => {
     const needed = hostFiles(manifest).filter((file) => isNeeded(file, name));
@@ -115,7 +136,8 @@ export function lostFiles(pods: readonly Wanted[], made: ReadonlySet<string>, be
 
 /** The plugin, if it is a static pod: its words name the socket. */
 function serverOf({ path }: LostFile, pods: readonly Wanted[]): { servedBy?: string } {
-  const names = ({ manifest }: Wanted) => hostFiles(manifest).some((file) => file.path === path && !file.namedBy.startsWith("volume "));
+  const names = ({ manifest }: Wanted) =>
+    hostFiles(manifest).some((file) => file.path === path && !file.namedBy.startsWith("volume "));
   const server = pods.find((pod) => !isKubeadms(pod.name) && names(pod));
   return server ? { servedBy: server.name } : {};
 }
@@ -131,9 +153,14 @@ export function thereWhen({ kind, servedBy }: LostFile): string | undefined {
   return `not there until ${servedBy ? `the static pod ${servedBy}` : "what serves it"} runs`;
 }
 
-/** The runtime, or the program itself, makes the others. Of pods that kubeadm did not make, only their configuration counts. */
+/**
+ * The runtime, or the program itself, makes the others. Of pods that kubeadm did not make, only their
+ * configuration counts.
+ */
 function isNeeded({ type, path }: HostFile, pod: string): boolean {
-  return isKubeadms(pod) ? !type.endsWith("OrCreate") : path.startsWith("/etc/") && !["DirectoryOrCreate", "Socket"].includes(type);
+  return isKubeadms(pod)
+    ? !type.endsWith("OrCreate")
+    : path.startsWith("/etc/") && !["DirectoryOrCreate", "Socket"].includes(type);
 }
 
 function lostFile({ path, namedBy, type, inside }: HostFile, program: string): LostFile {
@@ -147,7 +174,9 @@ function unanswered(program: string): string {
   return `${program} gets no answer from the plugin that serves it`;
 }
 
-/** So deep do files name others: admission configuration, a plugin's file, its kubeconfig, its certificate. */
+/**
+ * So deep do files name others: admission configuration, a plugin's file, its kubeconfig, its certificate.
+ */
 const DEPTH = 4;
 
 function byPriority(
@@ -183,15 +212,21 @@ export function lostOfKubelet({ kubelet }: Pick<Node, "kubelet">): LostFile[] {
 
 /** A flag says more than a volume, and a lost folder says nothing where a file below it is lost, too. */
 function firstOfEach(files: readonly LostFile[]): LostFile[] {
-  const byFlag = [...files].sort((a, b) => Number(a.namedBy.startsWith("volume ")) - Number(b.namedBy.startsWith("volume ")));
+  const byFlag = [...files].sort(
+    (a, b) => Number(a.namedBy.startsWith("volume ")) - Number(b.namedBy.startsWith("volume ")),
+  );
   const once = [...new Map(byFlag.toReversed().map((file) => [file.path, file])).values()].reverse();
-  return once.filter(({ path, namedBy }) => !namedBy.startsWith("volume ") || !once.some((other) => other.path.startsWith(`${path}/`)));
+  return once.filter(
+    ({ path, namedBy }) =>
+      !namedBy.startsWith("volume ") || !once.some((other) => other.path.startsWith(`${path}/`)),
+  );
 }
 
 /**
- * Whether it stops a static pod or the kubelet for good. A lost audit policy does not: part 2 puts a stand-in there. A socket does not: what
- * serves it may be another static pod, or come later. kube-apiserver asks a KMS plugin again and again, and without its signer it ends after a
- * minute, and its kubelet starts it again (apiserver encryptionconfig/config.go, pkg/serviceaccount/externaljwt/plugin).
+ * Whether it stops a static pod or the kubelet for good. A lost audit policy does not: part 2 puts a stand-in
+ * there. A socket does not: what serves it may be another static pod, or come later. kube-apiserver asks a
+ * KMS plugin again and again, and without its signer it ends after a minute, and its kubelet starts it again
+ * (apiserver encryptionconfig/config.go, pkg/serviceaccount/externaljwt/plugin).
  */
 export function stopsAll(file: LostFile): boolean {
   return !isAuditPolicy(file) && file.kind !== "socket";

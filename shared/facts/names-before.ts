@@ -1,7 +1,8 @@
 /**
- * Names and addresses that a server's certificate had and that kubeadm-config does not have: somebody gave them to kubeadm in a file or on
- * its command line. `kubeadm certs renew` keeps them (kubeadm's phases/certs/renewal/manager.go, certToConfig), and so does a repair, as long
- * as such a certificate is here: in its place, or in the rescue folder of this repair or of the one before. Reads only.
+ * Names and addresses that a server's certificate had and that kubeadm-config does not have: somebody gave
+ * them to kubeadm in a file or on its command line. `kubeadm certs renew` keeps them (kubeadm's
+ * phases/certs/renewal/manager.go, certToConfig), and so does a repair, as long as such a certificate is
+ * here: in its place, or in the rescue folder of this repair or of the one before. Reads only.
  */
 import { basename, dirname } from "node:path";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
@@ -25,7 +26,11 @@ interface Place extends Pick<Repair, "data" | "rescue" | "earlier"> {
 }
 
 /** Where a certificate is kept that a living server showed while its file was gone. */
-export function shownCopy({ dir }: Rescue, row: Cert, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
+export function shownCopy(
+  { dir }: Rescue,
+  row: Cert,
+  { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
+): string {
   return `${dir}/shown${certPath(row, certificatesDir)}`;
 }
 
@@ -39,7 +44,10 @@ export function ownCertificates(row: Cert, place: Place): CertInfo[] {
   return ofOwn(certificatesBefore(row, place), row, place);
 }
 
-/** The names of these certificates that the row does not have. Of strangers' certificates, and names of other control plane nodes: none. */
+/**
+ * The names of these certificates that the row does not have. Of strangers' certificates, and names of other
+ * control plane nodes: none.
+ */
 export function namesByHand(pems: readonly string[], row: Cert, place: Place): string[] {
   const { dns, ips } = row.names?.(place.facts) ?? { dns: [], ips: [] };
   const others = names(ofOthers(place));
@@ -48,7 +56,10 @@ export function namesByHand(pems: readonly string[], row: Cert, place: Place): s
   return [...had.dns, ...had.ips].filter((name) => !known.has(name));
 }
 
-/** A certificate for another node, or of another CA than the cluster's, says nothing of this one. Its dates do not count. */
+/**
+ * A certificate for another node, or of another CA than the cluster's, says nothing of this one. Its dates do
+ * not count.
+ */
 function ofOwn(pems: readonly string[], row: Cert, place: Place): CertInfo[] {
   const { cn } = subjectOf(row, place.facts);
   const named = pems.flatMap((pem) => infoOf(pem) ?? []).filter((info) => info.cn === cn);
@@ -68,8 +79,14 @@ export function clusterCasBefore({ cluster, earlier }: Pick<Place, "cluster" | "
   return [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
 }
 
-/** In its place, and in the rescue folders: as part 1 has copied it, as it was moved aside, as a server has shown it. */
-export function certificatesBefore(row: Cert, { facts, rescue, earlier }: Pick<Place, "facts" | "rescue" | "earlier">): string[] {
+/**
+ * In its place, and in the rescue folders: as part 1 has copied it, as it was moved aside, as a server has
+ * shown it.
+ */
+export function certificatesBefore(
+  row: Cert,
+  { facts, rescue, earlier }: Pick<Place, "facts" | "rescue" | "earlier">,
+): string[] {
   const path = certPath(row, facts.certificatesDir);
   const kept = [rescue, ...(earlier ? [earlier.rescue] : [])].flatMap((one) => [
     `${one.dir}/before${path}`,
@@ -79,18 +96,30 @@ export function certificatesBefore(row: Cert, { facts, rescue, earlier }: Pick<P
   return [path, ...kept].flatMap((copy) => readable(copy) || []);
 }
 
-/** Of the API server's certificates of today and from before: somebody may have given it names that kubeadm-config does not have. */
+/**
+ * Of the API server's certificates of today and from before: somebody may have given it names that
+ * kubeadm-config does not have.
+ */
 export function apiNamesHere(place: Pick<Place, "facts" | "rescue" | "earlier">): string[] {
   return certificatesBefore(certRow("apiserver"), place).flatMap(sansIn);
 }
 
-/** Those of the other API servers, as far as they show certificates of the cluster's CA now. One that does not answer says nothing. */
-export async function apiNamesShown(place: Pick<Place, "cluster" | "data" | "facts" | "node">): Promise<string[]> {
+/**
+ * Those of the other API servers, as far as they show certificates of the cluster's CA now. One that does not
+ * answer says nothing.
+ */
+export async function apiNamesShown(
+  place: Pick<Place, "cluster" | "data" | "facts" | "node">,
+): Promise<string[]> {
   const { cluster, data, facts } = place;
   const ca = readable(certPath(certRow("ca"), facts.certificatesDir)) ?? "";
-  const places = otherControlPlanes(cluster, place).flatMap((other) => apiAddressOf(other, data, facts.bindPort) ?? []);
+  const places = otherControlPlanes(cluster, place).flatMap(
+    (other) => apiAddressOf(other, data, facts.bindPort) ?? [],
+  );
   const shown = await Promise.all(places.map(({ host, port }) => shownSoon(host, port)));
-  return shown.flatMap((pem) => (pem !== undefined && attempt(() => signedBy(pem, ca)) === true ? sansIn(pem) : []));
+  return shown.flatMap((pem) =>
+    pem !== undefined && attempt(() => signedBy(pem, ca)) === true ? sansIn(pem) : [],
+  );
 }
 
 function sansIn(pem: string): string[] {
@@ -105,7 +134,10 @@ function movedFrom(path: string, asideDir: string): string[] {
   return list(folder).flatMap((name) => (isOne(name) ? [`${folder}/${name}`] : []));
 }
 
-/** By etcd's data: their Nodes, their API servers, their members. Workers' words about themselves do not count. */
+/**
+ * By etcd's data: their Nodes, their API servers, their members. Workers' words about themselves do not
+ * count.
+ */
 function ofOthers({ cluster, data, node }: Place): string[] {
   const nodes = otherControlPlanes(cluster, { node });
   const members = data.members.filter(({ id }) => id !== data.memberId);

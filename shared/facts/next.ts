@@ -1,7 +1,7 @@
 /**
- * What each script prints as next: what is open behind its own task, from what it has seen. The order, and what belongs to a repair, is the
- * table of course.ts. Pure. A `Route` remembers what the operator said with --without and --lost, so that every command of this run that
- * takes them has them, too.
+ * What each script prints as next: what is open behind its own task, from what it has seen. The order, and
+ * what belongs to a repair, is the table of course.ts. Pure. A `Route` remembers what the operator said with
+ * --without and --lost, so that every command of this run that takes them has them, too.
  */
 import { command, type LeftOut, leftNames, type Todo } from "../again.ts";
 import { shell } from "../shell-line.ts";
@@ -26,11 +26,19 @@ interface Place {
   without?: readonly string[];
 }
 
-export function otherControlPlanes<N extends Known>({ nodes }: { nodes: readonly N[] }, { node, without = [] }: Place): N[] {
-  return nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name && !without.includes(name));
+export function otherControlPlanes<N extends Known>(
+  { nodes }: { nodes: readonly N[] },
+  { node, without = [] }: Place,
+): N[] {
+  return nodes.filter(
+    ({ controlPlane, name }) => controlPlane && name !== node.name && !without.includes(name),
+  );
 }
 
-export function routeOf({ cluster, node }: { cluster: { nodes: readonly Known[] } } & Place, out: LeftOut): Route {
+export function routeOf(
+  { cluster, node }: { cluster: { nodes: readonly Known[] } } & Place,
+  out: LeftOut,
+): Route {
   const others = otherControlPlanes(cluster, { node, without: leftNames(out) }).map(({ name }) => name);
   return { own: node.name, others, without: out.without, lost: out.lost };
 }
@@ -39,8 +47,17 @@ function onOthers({ others }: Route, todo: Todo): Todo[] {
   return others.length > 0 ? [{ ...todo, on: others.join(", "), unlessDone: true }] : [];
 }
 
-/** After `00-token-key`. `saKeyIsHere`: part 1 has made the new one. `carry`: what takes the old key to the other control plane nodes. */
-export function afterTokenKey({ saKeyIsHere, carry }: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
+/**
+ * After `00-token-key`. `saKeyIsHere`: part 1 has made the new one. `carry`: what takes the old key to the
+ * other control plane nodes.
+ */
+export function afterTokenKey({
+  saKeyIsHere,
+  carry,
+}: {
+  saKeyIsHere: boolean;
+  carry: readonly Todo[];
+}): Todo[] {
   return [...(saKeyIsHere ? [] : [part1(["sa"])]), ...carry, { command: command("02-control-plane") }];
 }
 
@@ -65,10 +82,19 @@ export function afterEtcd({ peers, silent, makesKeys, newKeys, answers, oldKey =
   const notCarried = makesKeys || (newKeys && silent.length === peers.length);
   const tokenKey = oldKey === "in tokens" ? [TOKEN_KEY] : [];
   const pack = { command: command("hand-over pack") };
-  const part1There = silent.length > 0 ? [{ command: command("01-etcd"), called: "part 1", on: silent.join(", ") }] : [];
+  const part1There =
+    silent.length > 0 ? [{ command: command("01-etcd"), called: "part 1", on: silent.join(", ") }] : [];
   if (!answers) return [...(notCarried ? [pack] : []), ...part1There, ...tokenKey];
-  const handOver = [pack, { command: command("hand-over unpack FILE"), called: "unpack it", on: peers.join(", ") }];
-  return [...(notCarried && peers.length > 0 ? handOver : []), ...part1There, ...tokenKey, { command: command("02-control-plane") }];
+  const handOver = [
+    pack,
+    { command: command("hand-over unpack FILE"), called: "unpack it", on: peers.join(", ") },
+  ];
+  return [
+    ...(notCarried && peers.length > 0 ? handOver : []),
+    ...part1There,
+    ...tokenKey,
+    { command: command("02-control-plane") },
+  ];
 }
 
 export interface TrustSeen {
@@ -78,19 +104,32 @@ export interface TrustSeen {
   saKeyIsNew: boolean;
 }
 
-/** The keys that are new count as lost ones. Lost nodes go before part 4 and the proof; those that are away stay. */
+/**
+ * The keys that are new count as lost ones. Lost nodes go before part 4 and the proof; those that are away
+ * stay.
+ */
 function afterPart3({ caIsNew, caEnded = false, saKeyIsNew }: TrustSeen, route: Route): Todo[] {
-  return behind("close", { lost: [...(caIsNew ? ["ca"] : []), ...(saKeyIsNew ? ["sa"] : [])], caEnded }, route);
+  return behind(
+    "close",
+    { lost: [...(caIsNew ? ["ca"] : []), ...(saKeyIsNew ? ["sa"] : [])], caEnded },
+    route,
+  );
 }
 
 /**
- * After part 2. `part3`: a kubelet has to join, or waits for its certificate, or somebody is away. `reduced`: the control plane nodes whose
- * controller-manager is reduced though everybody is back.
+ * After part 2. `part3`: a kubelet has to join, or waits for its certificate, or somebody is away. `reduced`:
+ * the control plane nodes whose controller-manager is reduced though everybody is back.
  */
-export function afterControlPlane(route: Route, seen: TrustSeen & { part3: boolean; reduced: readonly string[] }): Todo[] {
+export function afterControlPlane(
+  route: Route,
+  seen: TrustSeen & { part3: boolean; reduced: readonly string[] },
+): Todo[] {
   const part2 = { command: command("02-control-plane", route), called: "part 2" };
   const open = { command: command("03-workers open", route) };
-  return [...onOthers(route, part2), ...(seen.part3 ? [open] : [...closeOn(seen.reduced, route), ...afterPart3(seen, route)])];
+  return [
+    ...onOthers(route, part2),
+    ...(seen.part3 ? [open] : [...closeOn(seen.reduced, route), ...afterPart3(seen, route)]),
+  ];
 }
 
 /** Where only this node has to, it need not be named. */
@@ -117,7 +156,10 @@ export function afterIdleOpen(
 
 /** After `close`. */
 export function afterClose(route: Route, seen: TrustSeen): Todo[] {
-  return [...onOthers(route, { command: command("03-workers close", route), called: "the same" }), ...afterPart3(seen, route)];
+  return [
+    ...onOthers(route, { command: command("03-workers close", route), called: "the same" }),
+    ...afterPart3(seen, route),
+  ];
 }
 
 interface TokensSeen {
@@ -131,18 +173,24 @@ interface TokensSeen {
 
 /** Part 4 without these, each `namespace/name`. */
 export function part4(skipped: readonly string[], out: Partial<LeftOut> = {}): string {
-  return skipped.length > 0 ? command(shell`04-sa-tokens --skip ${skipped.join(",")}`, out) : command("04-sa-tokens", out);
+  return skipped.length > 0
+    ? command(shell`04-sa-tokens --skip ${skipped.join(",")}`, out)
+    : command("04-sa-tokens", out);
 }
 
 /** After part 4. */
 export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
   const names = skipped.map(({ name }) => name);
   if (later) return [{ command: part4(names, route) }];
-  const byHand = skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
+  const byHand =
+    skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
   return [...byHand, ...behind("tokens", { lost: ["sa"], oldKey: oldSaKey ? "here" : "lost" }, route)];
 }
 
 /** After `retire`. */
 export function afterRetire(route: Route): Todo[] {
-  return [...onOthers(route, { command: command("04-sa-tokens retire", route), called: "the same" }), ...behind("retire", {}, route)];
+  return [
+    ...onOthers(route, { command: command("04-sa-tokens retire", route), called: "the same" }),
+    ...behind("retire", {}, route),
+  ];
 }

@@ -1,6 +1,7 @@
 /**
- * Where parts 1 to 4 do not begin: etcd is no static pod of kubeadm's (a unit of this node, or elsewhere), or its data is lost. Every script
- * says so in the same words. Traces show that this is a control plane node; a deletion of /etc/kubernetes does not remove all of them.
+ * Where parts 1 to 4 do not begin: etcd is no static pod of kubeadm's (a unit of this node, or elsewhere), or
+ * its data is lost. Every script says so in the same words. Traces show that this is a control plane node; a
+ * deletion of /etc/kubernetes does not remove all of them.
  */
 
 import { command } from "../again.ts";
@@ -22,8 +23,15 @@ export interface WithoutData {
   from: string[];
 }
 
-/** Undefined where there is a data directory, and on a worker. `all`: the containers, if they are known, also those that have ended. */
-export function controlPlaneWithoutData(node: Node, dataDir: string, all: readonly Container[] = []): WithoutData | undefined {
+/**
+ * Undefined where there is a data directory, and on a worker. `all`: the containers, if they are known, also
+ * those that have ended.
+ */
+export function controlPlaneWithoutData(
+  node: Node,
+  dataDir: string,
+  all: readonly Container[] = [],
+): WithoutData | undefined {
   if (exists(dataDir)) return undefined;
   const from = controlPlaneTraces(node, all, certificatesDirOn(node));
   return from.length > 0 ? { etcd: etcdHome({ node, dataDir, all }), from } : undefined;
@@ -39,7 +47,9 @@ export function withoutDataFail(found: WithoutData, node: Node | undefined, data
   if (found.etcd.runs === "unit") return new Refused(whyWithoutData(found, dataDir), { hint: UNIT_BY_HAND });
   const commands = withoutDataSteps(found, node).map(bare);
   const about = found.etcd.runs === "elsewhere" ? "If etcd is external" : "If a member has no data";
-  return new Refused(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK-MORE "${about}"` });
+  return new Refused(whyWithoutData(found, dataDir), {
+    hint: `${commands.join("; ")}: RUNBOOK-MORE "${about}"`,
+  });
 }
 
 /** The same for scripts that need no facts of this node. */
@@ -54,7 +64,8 @@ export function refuseOtherEtcd({
 }) {
   const etcd = etcdHome({ node, dataDir, cluster });
   // without the cluster's word, only what is here is sure
-  if (etcd.runs === "unit" || (cluster && isNotKubeadms(etcd))) throw withoutDataFail({ etcd, from: [] }, node, dataDir);
+  if (etcd.runs === "unit" || (cluster && isNotKubeadms(etcd)))
+    throw withoutDataFail({ etcd, from: [] }, node, dataDir);
 }
 
 /** A command without its comment. */
@@ -64,27 +75,36 @@ function bare(line: string): string {
 
 /** Nothing of a control plane is here: most likely a worker. */
 export function noControlPlane(dataDir: string): Fail {
-  return new Refused(`This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`, {
-    hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(bare).join("; ")}`,
-  });
+  return new Refused(
+    `This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`,
+    {
+      hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(bare).join("; ")}`,
+    },
+  );
 }
 
 /**
- * Errors: Refused where nothing of a control plane is here, and this node is none of the cluster's control plane nodes: the CAs' keys do not
- * belong on a worker. A control plane node may have lost everything, so that its traces alone do not tell. Where the bundle does not name
- * them (one of an earlier kit, or packed by hand or without etcd's data), the operator does: `force`.
+ * Errors: Refused where nothing of a control plane is here, and this node is none of the cluster's control
+ * plane nodes: the CAs' keys do not belong on a worker. A control plane node may have lost everything, so
+ * that its traces alone do not tell. Where the bundle does not name them (one of an earlier kit, or packed by
+ * hand or without etcd's data), the operator does: `force`.
  */
 export function refuseWorker(
   node: Node | undefined,
   dataDir: string,
   { named, force }: { named?: readonly string[] | undefined; force?: boolean | undefined },
 ) {
-  if (!node || named?.includes(node.name) || exists(dataDir) || controlPlaneWithoutData(node, dataDir)) return;
-  const worker = "The CAs' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-join.ts. Remove the bundle here";
+  if (!node || named?.includes(node.name) || exists(dataDir) || controlPlaneWithoutData(node, dataDir))
+    return;
+  const worker =
+    "The CAs' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-join.ts. Remove the bundle here";
   if (named)
-    throw new Refused(`This is a worker: "${node.name}" is none of the control plane nodes ${named.join(", ")}`, {
-      hint: `nothing was changed. ${worker}`,
-    });
+    throw new Refused(
+      `This is a worker: "${node.name}" is none of the control plane nodes ${named.join(", ")}`,
+      {
+        hint: `nothing was changed. ${worker}`,
+      },
+    );
   if (force) return;
   throw new Refused(
     `Nothing shows that "${node.name}" is a control plane node: nothing of one is here, and the bundle does not name them`,
@@ -94,11 +114,16 @@ export function refuseWorker(
   );
 }
 
-/** The same for a script that goes on all the same: the steps in one line. Undefined where the data is here, or this is no such node. */
+/**
+ * The same for a script that goes on all the same: the steps in one line. Undefined where the data is here,
+ * or this is no such node.
+ */
 export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): string | undefined {
   const found = node && controlPlaneWithoutData(node, dataDir);
   const steps = found && withoutDataSteps(found, node).map((line) => line.split(/ +# /) as [string, string?]);
-  return steps?.map(([command, note]) => (note?.startsWith("on ") ? `${note.split(":")[0]}: ${command}` : command)).join(", then ");
+  return steps
+    ?.map(([command, note]) => (note?.startsWith("on ") ? `${note.split(":")[0]}: ${command}` : command))
+    .join(", then ");
 }
 
 export function whyWithoutData({ etcd, from }: WithoutData, dataDir: string): string {
@@ -106,7 +131,8 @@ export function whyWithoutData({ etcd, from }: WithoutData, dataDir: string): st
   if (unit && runs === "unit") return isUnitHere(unit);
   if (runs === "elsewhere")
     return `This cluster's etcd is external: it does not run on this node${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
-  const reason = runs === "static pod" ? "its etcd data is lost" : "its etcd data is lost, or its etcd is external";
+  const reason =
+    runs === "static pod" ? "its etcd data is lost" : "its etcd data is lost, or its etcd is external";
   return `This is a control plane node (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
 }
 
@@ -114,7 +140,10 @@ function keysFirst(node: Node | undefined): string {
   return `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`;
 }
 
-/** Parts 1 to 4 need kubeadm's etcd. An external one is repaired where it runs, and kubeadm's own phases do the rest. */
+/**
+ * Parts 1 to 4 need kubeadm's etcd. An external one is repaired where it runs, and kubeadm's own phases do
+ * the rest.
+ */
 export function withoutDataSteps({ etcd }: WithoutData, node: Node | undefined): string[] {
   if (etcd.runs === "unit") return unitSteps(etcd, node?.name ?? "NODE");
   if (etcd.runs === "elsewhere")
@@ -130,8 +159,13 @@ export function withoutDataSteps({ etcd }: WithoutData, node: Node | undefined):
 function whereDataIs(): string[] {
   const found = memberFolders();
   if (found.length > 0)
-    return found.map((dir) => `${command("00-assess", { "etcd-data": dir })}   # etcd's data is in it, and nothing here says whose`);
-  return ["lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts"];
+    return found.map(
+      (dir) =>
+        `${command("00-assess", { "etcd-data": dir })}   # etcd's data is in it, and nothing here says whose`,
+    );
+  return [
+    "lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts",
+  ];
 }
 
 /** How the other control plane nodes go on without this one. */

@@ -1,8 +1,9 @@
 /**
- * A control plane node that is to be repaired: what must hold before anything is made, and how its PKI is treated.
+ * A control plane node that is to be repaired: what must hold before anything is made, and how its PKI is
+ * treated.
  *
- * Releases of Kubernetes that this kit has not been rehearsed with, and what is known of them. And whether workers can join by a bootstrap token
- * at all, for part 3.
+ * Releases of Kubernetes that this kit has not been rehearsed with, and what is known of them. And whether
+ * workers can join by a bootstrap token at all, for part 3.
  */
 import { Refused } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
@@ -18,8 +19,14 @@ import { readEvidence } from "./evidence.ts";
 import { namesBefore } from "./names-before.ts";
 import { refuseOwnCertificate } from "./signed-elsewhere.ts";
 
-/** A control plane node for a repair: what it makes has dates. Errors: as `readControlPlaneNode`; Fail where this node's clock is proved wrong, and as `refuseDockershim`. */
-export async function controlPlaneToRepair(typed: string | undefined, given?: string): Promise<ControlPlaneNode> {
+/**
+ * A control plane node for a repair: what it makes has dates. Errors: as `readControlPlaneNode`; Fail where
+ * this node's clock is proved wrong, and as `refuseDockershim`.
+ */
+export async function controlPlaneToRepair(
+  typed: string | undefined,
+  given?: string,
+): Promise<ControlPlaneNode> {
   const cp = await readControlPlaneNode(typed, given);
   refuseDockershim(cp);
   refuseOwnCertificate(cp);
@@ -27,28 +34,45 @@ export async function controlPlaneToRepair(typed: string | undefined, given?: st
   return cp;
 }
 
-/** How this node's PKI is treated. The evidence for a key is read only where the key is not sound, names from before only where one is issued. */
+/**
+ * How this node's PKI is treated. The evidence for a key is read only where the key is not sound, names from
+ * before only where one is issued.
+ */
 export function ensureOptions(
   cp: ControlPlaneNode,
   newCas?: NewCas,
 ): ActionOptions & { asideDir: string; alsoFor: (row: Cert) => string[] } {
   const { data, node, facts, asideDir } = cp;
   const evidence = () => readEvidence({ data, node, certificatesDir: facts.certificatesDir });
-  return { asideDir, newCas, evidence, alsoFor: (row) => [...namesBefore(row, cp), ...(row.name === "apiserver" ? reachedBy(cp) : [])] };
+  return {
+    asideDir,
+    newCas,
+    evidence,
+    alsoFor: (row) => [...namesBefore(row, cp), ...(row.name === "apiserver" ? reachedBy(cp) : [])],
+  };
 }
 
-/** Minor versions: the first that is rehearsed, and the first without Docker inside of the kubelet (dockershim). */
+/**
+ * Minor versions: the first that is rehearsed, and the first without Docker inside of the kubelet
+ * (dockershim).
+ */
 const [REHEARSED, WITHOUT_DOCKERSHIM] = [29, 24];
 
 /** For an operator who decides; undefined for a release that is rehearsed. */
 export function releaseNote(version: string): string | undefined {
   const minor = minorOf(version);
   if (minor >= REHEARSED) return undefined;
-  const known = minor >= WITHOUT_DOCKERSHIM ? "1.24 and later with containerd or CRI-O seem to work" : "nothing is known of it";
+  const known =
+    minor >= WITHOUT_DOCKERSHIM
+      ? "1.24 and later with containerd or CRI-O seem to work"
+      : "nothing is known of it";
   return `Kubernetes ${version}: releases before 1.${REHEARSED} are not rehearsed, but for one all-lost with 1.28.15; ${known}. Try --dry-run first`;
 }
 
-/** Errors: Refused where the kubelet itself runs the containers with Docker: they are gone with it, and crictl cannot ask it. */
+/**
+ * Errors: Refused where the kubelet itself runs the containers with Docker: they are gone with it, and crictl
+ * cannot ask it.
+ */
 export function refuseDockershim({
   node,
   cluster,
@@ -73,15 +97,21 @@ export function refuseDockershim({
 const FLAG = "enable-bootstrap-token-auth";
 
 /** Why no worker can join here; undefined where one can. Without `manifest`: the one on disk. */
-export function joiningTrouble(cp: Pick<ControlPlaneNode, "node">, manifest?: Pick<Manifest, "spec">): Refused | undefined {
+export function joiningTrouble(
+  cp: Pick<ControlPlaneNode, "node">,
+  manifest?: Pick<Manifest, "spec">,
+): Refused | undefined {
   const path = manifestPath(cp, "kube-apiserver");
   const now = manifest ?? readableManifest(path);
   if (!now || /^(1|t|true)$/i.test(flags(commandOf(now)).get(FLAG) ?? "")) return undefined;
-  return new Refused(`The API server takes no bootstrap tokens (no --${FLAG}), so no worker can join with one`, {
-    hint:
-      `nothing was changed. For the time of part 3: --${FLAG}=true into ${path}, on each control plane node; its kubelet restarts the API server. ` +
-      "Then this again, and take it out after close",
-  });
+  return new Refused(
+    `The API server takes no bootstrap tokens (no --${FLAG}), so no worker can join with one`,
+    {
+      hint:
+        `nothing was changed. For the time of part 3: --${FLAG}=true into ${path}, on each control plane node; its kubelet restarts the API server. ` +
+        "Then this again, and take it out after close",
+    },
+  );
 }
 
 /** Before a token is made. Errors: Refused where no worker can join with it; and as `refuseUndecided`. */

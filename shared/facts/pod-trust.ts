@@ -1,7 +1,8 @@
 /**
- * Whether a pod still uses the old CA: it started before the new CA, or a new token, reached the files that it mounts. client-go reads the
- * CA only once, so such a pod has to restart. Since its 0.36 it reads the file again, where the program uses the in-cluster configuration
- * (transport/ca_rotation.go, feature ClientsAllowCARotation). Nothing in the cluster says with which library, and which features, a program
+ * Whether a pod still uses the old CA: it started before the new CA, or a new token, reached the files that
+ * it mounts. client-go reads the CA only once, so such a pod has to restart. Since its 0.36 it reads the file
+ * again, where the program uses the in-cluster configuration (transport/ca_rotation.go, feature
+ * ClientsAllowCARotation). Nothing in the cluster says with which library, and which features, a program
  * runs; and other languages' clients do as they like. So those pods are restarted as well.
  */
 import { isApiServers, type KubeObject } from "../api/kube-object.ts";
@@ -15,7 +16,13 @@ export interface RunningPod extends KubeObject {
     priorityClassName?: string;
     serviceAccountName?: string;
     volumes?: Volume[];
-    containers?: { env?: { name: string; value?: string; valueFrom?: { configMapKeyRef?: { name?: string; key: string } } }[] }[];
+    containers?: {
+      env?: {
+        name: string;
+        value?: string;
+        valueFrom?: { configMapKeyRef?: { name?: string; key: string } };
+      }[];
+    }[];
   };
   status?: {
     phase?: string;
@@ -26,7 +33,11 @@ export interface RunningPod extends KubeObject {
     conditions?: { type: string; status: string; reason?: string; message?: string }[];
     containerStatuses?: {
       name?: string;
-      state?: { running?: { startedAt: string }; waiting?: { reason?: string; message?: string }; terminated?: object };
+      state?: {
+        running?: { startedAt: string };
+        waiting?: { reason?: string; message?: string };
+        terminated?: object;
+      };
     }[];
   };
 }
@@ -54,18 +65,25 @@ export interface CutOff {
 }
 
 /**
- * A container that restarts in an old pod may still see the old file for this time: the kubelet rewrites mounted files when it next looks
- * at the pod, after a minute and a half at the latest (syncFrequency, pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
+ * A container that restarts in an old pod may still see the old file for this time: the kubelet rewrites
+ * mounted files when it next looks at the pod, after a minute and a half at the latest (syncFrequency,
+ * pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
  */
 const MOUNT_LAG_MS = 120_000;
 
-/** Of a pod that may still use what it mounted before: when these files got today's content. It is stale; `reasonToLeave`: it is left alone. */
+/**
+ * Of a pod that may still use what it mounted before: when these files got today's content. It is stale;
+ * `reasonToLeave`: it is left alone.
+ */
 export function mountedBefore(pod: RunningPod, cutOff: CutOff, now = new Date()): Date | undefined {
   const written = filesWritten(pod, cutOff);
   return written && mayUseOld(pod, written, now) ? written : undefined;
 }
 
-/** When the files that this pod mounts got today's content; undefined where it mounts neither a CA nor a token, or is a mirror pod. */
+/**
+ * When the files that this pod mounts got today's content; undefined where it mounts neither a CA nor a
+ * token, or is a mirror pod.
+ */
 function filesWritten({ metadata, spec }: RunningPod, cutOff: CutOff): Date | undefined {
   if (metadata.annotations?.["kubernetes.io/config.mirror"]) return undefined;
   const found = (spec.volumes ?? []).flatMap(({ projected, configMap, secret }) => {
@@ -77,21 +95,26 @@ function filesWritten({ metadata, spec }: RunningPod, cutOff: CutOff): Date | un
   return found.length > 0 ? new Date(Math.max(...found.map((time) => time.getTime()))) : undefined;
 }
 
-/** A bundle for the API server comes from the same controller-manager, at the same time, as kube-root-ca.crt. */
+/**
+ * A bundle for the API server comes from the same controller-manager, at the same time, as kube-root-ca.crt.
+ */
 function isOfCluster({ serviceAccountToken, configMap, clusterTrustBundle }: Source): boolean {
   const ofBundle = clusterTrustBundle !== undefined && isApiServers(clusterTrustBundle);
   return Boolean(serviceAccountToken) || configMap?.name === "kube-root-ca.crt" || ofBundle;
 }
 
 /**
- * A newer pod has mounted today's files. A container that restarted in an older pod may have started before the kubelet wrote them, and so may
- * one that starts in a moment, as on a node that has just come back.
+ * A newer pod has mounted today's files. A container that restarted in an older pod may have started before
+ * the kubelet wrote them, and so may one that starts in a moment, as on a node that has just come back.
  */
 function mayUseOld({ metadata, spec, status }: RunningPod, written: Date, now: Date): boolean {
   if (metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > written) return false;
   const seen = written.getTime() + MOUNT_LAG_MS;
   const states = (status?.containerStatuses ?? []).flatMap(({ state }) => state ?? []);
-  const startsNow = now.getTime() <= seen && (spec.restartPolicy ?? "Always") === "Always" && states.some(({ running }) => !running);
+  const startsNow =
+    now.getTime() <= seen &&
+    (spec.restartPolicy ?? "Always") === "Always" &&
+    states.some(({ running }) => !running);
   if (status?.phase !== "Running") return status?.phase === "Pending" && startsNow;
   return startsNow || states.some(({ running }) => running && new Date(running.startedAt).getTime() <= seen);
 }
@@ -101,21 +124,25 @@ export function reasonToLeave(pod: RunningPod): string | undefined {
   const reference = controllerOf(pod);
   if (!reference) return "a bare pod: nothing would bring it back";
   const { kind, name, apiVersion } = reference;
-  if (kind === "Job" && groupOfApi(apiVersion) === "batch") return `of the Job ${name}: it runs until it is finished`;
+  if (kind === "Job" && groupOfApi(apiVersion) === "batch")
+    return `of the Job ${name}: it runs until it is finished`;
   const { restartPolicy = "Always" } = pod.spec;
   return restartPolicy === "Always"
     ? undefined
     : `of the ${kind} ${name}, with restartPolicy ${restartPolicy}: it may run until it is finished`;
 }
 
-/** "apps/v1" → "apps", "v1" → "". Other groups have kinds of the same names (apps.kruise.io, batch.volcano.sh). */
+/**
+ * "apps/v1" → "apps", "v1" → "". Other groups have kinds of the same names (apps.kruise.io,
+ * batch.volcano.sh).
+ */
 export function groupOfApi(apiVersion: string): string {
   return apiVersion.includes("/") ? apiVersion.replace(/\/.*/, "") : "";
 }
 
 /**
- * Its owner in its own words, in one line each: the API server asks only that kind and name are not empty (apimachinery
- * pkg/api/validation/objectmeta.go), so whoever may create a pod chooses them.
+ * Its owner in its own words, in one line each: the API server asks only that kind and name are not empty
+ * (apimachinery pkg/api/validation/objectmeta.go), so whoever may create a pod chooses them.
  */
 export function controllerOf({ metadata }: KubeObject) {
   const owner = metadata.ownerReferences?.find(({ controller }) => controller);

@@ -1,4 +1,7 @@
-/** The current repair, and etcd's data from before it. Its rescue folder and the certificates on disk show which repair that is. */
+/**
+ * The current repair, and etcd's data from before it. Its rescue folder and the certificates on disk show
+ * which repair that is.
+ */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -29,12 +32,13 @@ export interface Repair {
 }
 
 /**
- * Finds the current repair. There is no progress file. The newest rescue folder belongs to the current repair in three cases: etcd's
- * certificate on disk is newer than the folder (under a new CA, part 1 issues this certificate even where it is sound); or etcd has written
- * nothing since; or the folder is newer than the CA on disk, and its data names another CA: then somebody had begun before us. Otherwise,
- * and where that repair is over, a new repair begins, from the data directory. A folder that holds a link to etcd's data instead of a copy
- * does not count. Reads only. Errors: as `readEtcdData`, and
- * Fail where there is too little memory for it.
+ * Finds the current repair. There is no progress file. The newest rescue folder belongs to the current repair
+ * in three cases: etcd's certificate on disk is newer than the folder (under a new CA, part 1 issues this
+ * certificate even where it is sound); or etcd has written nothing since; or the folder is newer than the CA
+ * on disk, and its data names another CA: then somebody had begun before us. Otherwise, and where that repair
+ * is over, a new repair begins, from the data directory. A folder that holds a link to etcd's data instead of
+ * a copy does not count. Reads only. Errors: as `readEtcdData`, and Fail where there is too little memory for
+ * it.
  */
 export function findRepair(place: EtcdFolders): Repair {
   const rescue = foldersWithData().find((candidate) => !showsToday(candidate, place));
@@ -42,19 +46,22 @@ export function findRepair(place: EtcdFolders): Repair {
   const repair = rescue && fromRescue(rescue, place);
   if (
     repair &&
-    (repair.rescue.made.getTime() <= issuedAt(`${certificatesDirIn(repair.data)}/etcd/server.crt`) || takesUpAnothers(repair))
+    (repair.rescue.made.getTime() <= issuedAt(`${certificatesDirIn(repair.data)}/etcd/server.crt`) ||
+      takesUpAnothers(repair))
   ) {
     const live = attempt(() => readFolders(place));
     const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: place.dir, earlier: repair } : repair;
   }
   const data = readFolders(place);
-  return repair?.data.revision === data.revision ? repair : { rescue: newRescue(), data, dataFrom: place.dir };
+  return repair?.data.revision === data.revision
+    ? repair
+    : { rescue: newRescue(), data, dataFrom: place.dir };
 }
 
 /**
- * The keys of the CA that this repair has replaced, or the last repair as long as its rescue folder is here. None where the cluster trusted
- * the CA that signs before, and none that it still trusts.
+ * The keys of the CA that this repair has replaced, or the last repair as long as its rescue folder is here.
+ * None where the cluster trusted the CA that signs before, and none that it still trusts.
  */
 export function replacedCa(
   { cluster, earlier }: { cluster: Pick<Cluster, "oldCaPem">; earlier?: Repair | undefined },
@@ -89,8 +96,9 @@ function issuedAt(path: string): number {
  */
 
 /**
- * True where the nodes have all the static pods that they had in `before`, the copy from the repair's beginning at `began`, and, under a
- * new CA, parts 3 and 4 are finished. Unreadable (encrypted) data counts as not finished.
+ * True where the nodes have all the static pods that they had in `before`, the copy from the repair's
+ * beginning at `began`, and, under a new CA, parts 3 and 4 are finished. Unreadable (encrypted) data counts
+ * as not finished.
  */
 export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean {
   if (live.revision === before.revision) return false;
@@ -103,40 +111,57 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   // A control plane node that is lost for good has no Node any more.
   const { nodes } = clusters[1]!;
   const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
-  if (controlPlanes.some((name) => staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)))) return false;
+  if (
+    controlPlanes.some((name) =>
+      staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)),
+    )
+  )
+    return false;
   const ca = isKnown === true ? (here as string) : now;
   if (knowsCa(old, ca)) return true;
   const since = new Date(Math.max(began.getTime(), madeAt(ca).getTime()));
   const isThrough = () =>
-    !controlPlanes.some((name) => runsReduced(live, name)) && !waits(live, new Set(nodes.map(({ name }) => name)), since);
+    !controlPlanes.some((name) => runsReduced(live, name)) &&
+    !waits(live, new Set(nodes.map(({ name }) => name)), since);
   return attempt(isThrough) === true;
 }
 
 /** Which of kubeadm's static pods a node has; by their keys alone where pods are encrypted. */
 function staticPods(data: EtcdData, cp: string): string[] {
   const pods = attempt(() => findMirrorPods(data, cp));
-  if (!(pods instanceof Fail)) return pods.flatMap(({ name, from }) => (from === "live" && isKubeadms(name) ? [name] : []));
+  if (!(pods instanceof Fail))
+    return pods.flatMap(({ name, from }) => (from === "live" && isKubeadms(name) ? [name] : []));
   const key = (name: string) => `${registryPrefix(data)}/pods/kube-system/${name}-${cp.toLowerCase()}`;
   return CONTROL_PLANE.filter((name) => data.get(key(name)));
 }
 
 function runsReduced(data: EtcdData, cp: string): boolean {
-  return findMirrorPods(data, cp).some(({ name, from, pod }) => name === "kube-controller-manager" && from === "live" && isReduced(pod));
+  return findMirrorPods(data, cp).some(
+    ({ name, from, pod }) => name === "kube-controller-manager" && from === "live" && isReduced(pod),
+  );
 }
 
 /**
- * Whether a pod of kube-system waits for part 4, which restarts none before every namespace has the new CA. Pods of other namespaces do not
- * count: everybody who may create a pod there could hold up the end of the repair for ever. Part 4 asks the API for those. A stale pod that part 4
- * only names may stay for ever.
+ * Whether a pod of kube-system waits for part 4, which restarts none before every namespace has the new CA.
+ * Pods of other namespaces do not count: everybody who may create a pod there could hold up the end of the
+ * repair for ever. Part 4 asks the API for those. A stale pod that part 4 only names may stay for ever.
  */
 function waits(data: EtcdData, nodes: ReadonlySet<string>, since: Date): boolean {
-  // Token Secrets are not read: they are often encrypted, and part 4 restarts the pods that mount one as well.
+  // Token Secrets are not read: they are often encrypted, and part 4 restarts the pods that mount one as
+  // well.
   const cutOff: CutOff = { rootCa: () => since, token: () => undefined };
   return readObjects<unknown>(data, "pods/kube-system/").some((object) => {
     const pod = asPod(
       object,
-      (why) => new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, { hint: "the repair counts as not finished" }),
+      (why) =>
+        new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, {
+          hint: "the repair counts as not finished",
+        }),
     ) as RunningPod;
-    return nodes.has(pod.spec.nodeName ?? "") && mountedBefore(pod, cutOff) !== undefined && reasonToLeave(pod) === undefined;
+    return (
+      nodes.has(pod.spec.nodeName ?? "") &&
+      mountedBefore(pod, cutOff) !== undefined &&
+      reasonToLeave(pod) === undefined
+    );
   });
 }

@@ -1,4 +1,7 @@
-/** Whether the service-account key is new, and which pods started late enough to use nothing from before the repair. */
+/**
+ * Whether the service-account key is new, and which pods started late enough to use nothing from before the
+ * repair.
+ */
 
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
@@ -17,8 +20,9 @@ import type { TrustSeen } from "./next.ts";
 import { replacedCa } from "./repair.ts";
 
 /**
- * Whether sa.key is new, as far as this node knows: part 1 has marked it, or the old public key is kept beside it, or all tokens in this
- * node's pods that are older than sa.pub were signed by another key. A key that was put back is not new.
+ * Whether sa.key is new, as far as this node knows: part 1 has marked it, or the old public key is kept
+ * beside it, or all tokens in this node's pods that are older than sa.pub were signed by another key. A key
+ * that was put back is not new.
  */
 export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "node">): boolean {
   const pki = facts.certificatesDir;
@@ -34,20 +38,27 @@ export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "no
 }
 
 /**
- * The public keys, in PEM, by which this node's API server checks tokens, without those of sa-old.pub, which go when part 4 is through: sa.pub,
- * and each file of --service-account-key-file. A key that was changed by hand may stay for its old tokens. Undefined: none is here.
+ * The public keys, in PEM, by which this node's API server checks tokens, without those of sa-old.pub, which
+ * go when part 4 is through: sa.pub, and each file of --service-account-key-file. A key that was changed by
+ * hand may stay for its old tokens. Undefined: none is here.
  */
 export function tokenKeys(cp: Pick<ControlPlaneNode, "facts" | "node" | "data">): string | undefined {
   const pki = cp.facts.certificatesDir;
   const manifest = readManifest(manifestPath(cp, "kube-apiserver")) ?? apiServerPod(cp);
   const named = manifest ? flags(commandOf(manifest)).all("service-account-key-file") : [];
-  const paths = named.flatMap((inside) => hostPathOf(manifest!, inside) ?? []).filter((path) => path !== oldSaPub(pki));
+  const paths = named
+    .flatMap((inside) => hostPathOf(manifest!, inside) ?? [])
+    .filter((path) => path !== oldSaPub(pki));
   const texts = [`${pki}/sa.pub`, ...paths].flatMap((path) => smallText(path) ?? []);
   return [...new Set(texts.flatMap(publicHalves))].join("") || undefined;
 }
 
-function apiServerPod({ data, node }: Pick<ControlPlaneNode, "node" | "data">): { spec: PodSpec } | undefined {
-  return attempt(() => findMirrorPods(data, node.name), []).find(({ name }) => name === "kube-apiserver")?.pod;
+function apiServerPod({
+  data,
+  node,
+}: Pick<ControlPlaneNode, "node" | "data">): { spec: PodSpec } | undefined {
+  return attempt(() => findMirrorPods(data, node.name), []).find(({ name }) => name === "kube-apiserver")
+    ?.pod;
 }
 
 /** The API server takes a private key there, too (client-go's keyutil.PublicKeysFromFile). */
@@ -55,16 +66,25 @@ function publicHalves(text: string): string[] {
   return [...publicKeysIn(text), ...attempt(() => [publicPem(text)], [])];
 }
 
-/** Which of the two that kubelets and pods trust is new, or has expired: so much of the rest has something to do. */
+/**
+ * Which of the two that kubelets and pods trust is new, or has expired: so much of the rest has something to
+ * do.
+ */
 export function trustSeen(cp: ControlPlaneNode): TrustSeen {
   return { caIsNew: caIsNew(cp), caEnded: caEndedAt(cp) !== undefined, saKeyIsNew: saKeyIsNew(cp) };
 }
 
 /** By what pods are judged. */
 export interface PodTrust {
-  /** A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of an old key. */
+  /**
+   * A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of
+   * an old key.
+   */
   since: Date;
-  /** Since when the CA's key is in use, where no repair has made it: 1970 where a copy of etcd's data from before knows it. */
+  /**
+   * Since when the CA's key is in use, where no repair has made it: 1970 where a copy of etcd's data from
+   * before knows it.
+   */
   caInUse?: Date | undefined;
 }
 
@@ -72,8 +92,8 @@ export interface PodTrust {
 const LATER = 24 * 3600_000;
 
 /**
- * Whether the CA's key was in use long before this time: whoever wrote its certificate anew then, or another CA beside it, has changed
- * nothing for those who trusted it.
+ * Whether the CA's key was in use long before this time: whoever wrote its certificate anew then, or another
+ * CA beside it, has changed nothing for those who trusted it.
  */
 export function wasInUse({ caInUse }: Pick<PodTrust, "caInUse">, time: Date): boolean {
   return caInUse !== undefined && time.getTime() > caInUse.getTime() + LATER;

@@ -1,16 +1,17 @@
 /**
  * What is signed outside of the control plane nodes: such a key is not lost, and no new one takes its place.
  *
- * kubeadm's external CA mode: the key of the cluster CA never was on the control plane nodes, and the controller-manager has no key to sign
- * with (kubeadm's app/phases/controlplane/manifests.go).
+ * kubeadm's external CA mode: the key of the cluster CA never was on the control plane nodes, and the
+ * controller-manager has no key to sign with (kubeadm's app/phases/controlplane/manifests.go).
  *
- * An external signer (`--service-account-signing-endpoint`, kube-apiserver since 1.32): a plugin behind a socket signs service-account
- * tokens, and says by which keys they are checked. No control plane node has sa.key then, and no script makes one. The API server takes
- * neither `--service-account-key-file` nor `--service-account-signing-key-file` beside it (controlplane/apiserver/options/validation.go).
+ * An external signer (`--service-account-signing-endpoint`, kube-apiserver since 1.32): a plugin behind a
+ * socket signs service-account tokens, and says by which keys they are checked. No control plane node has
+ * sa.key then, and no script makes one. The API server takes neither `--service-account-key-file` nor
+ * `--service-account-signing-key-file` beside it (controlplane/apiserver/options/validation.go).
  *
- * A certificate that is not kubeadm's: the API server may show one of a company's CA, --tls-cert-file, and --tls-sni-cert-key for other names.
- * The files are the operator's: what they hold is trusted where this kit asks that server, and parts 1 to 4 refuse where kubeadm's certificate
- * would not be shown. Reads only.
+ * A certificate that is not kubeadm's: the API server may show one of a company's CA, --tls-cert-file, and
+ * --tls-sni-cert-key for other names. The files are the operator's: what they hold is trusted where this kit
+ * asks that server, and parts 1 to 4 refuse where kubeadm's certificate would not be shown. Reads only.
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -40,7 +41,10 @@ interface ControlPlanes {
   certificatesDir: string;
 }
 
-/** Whether no controller-manager on these control plane nodes had a key to sign with, by the mirror pods in etcd's data. */
+/**
+ * Whether no controller-manager on these control plane nodes had a key to sign with, by the mirror pods in
+ * etcd's data.
+ */
 function nobodySigns(data: EtcdData, controlPlanes: readonly string[]): boolean {
   const pods = attempt(() => controlPlanes.flatMap((name) => findMirrorPods(data, name)), []);
   const managers = pods.filter(({ name }) => name === "kube-controller-manager");
@@ -53,22 +57,36 @@ export function isExternalCa(data: EtcdData, { nodes, certificatesDir }: Control
   return !exists(keyPath(certRow("ca"), certificatesDir)) && nobodySigns(data, controlPlanes);
 }
 
-/** By `--cluster-signing-key-file`, or by the flag of one signer, such as `--cluster-signing-kubelet-client-key-file`. */
+/**
+ * By `--cluster-signing-key-file`, or by the flag of one signer, such as
+ * `--cluster-signing-kubelet-client-key-file`.
+ */
 function signs({ pod }: MirrorPod): boolean {
   const command = commandOf(pod);
-  const names = command.flatMap((word) => /^--(cluster-signing-(?:[a-z-]+-)?key-file)=/.exec(word)?.[1] ?? []);
+  const names = command.flatMap(
+    (word) => /^--(cluster-signing-(?:[a-z-]+-)?key-file)=/.exec(word)?.[1] ?? [],
+  );
   return names.some((name) => flags(command).get(name));
 }
 
-/** Which files the external CA has to issue before the repair can begin, and how; undefined where none is missing. */
-export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; steps: string[] } | undefined {
+/**
+ * Which files the external CA has to issue before the repair can begin, and how; undefined where none is
+ * missing.
+ */
+export function lackingOfExternalCa({
+  facts,
+  node,
+}: Place): { files: string[]; steps: string[] } | undefined {
   if (!facts.externalCa) return undefined;
   const ca = examine(certRow("ca"), facts);
   const [caFile] = ca.paths;
   if (ca.state !== "ok")
     return {
       files: [caFile!],
-      steps: [shell`scp -p root@NODE:${caFile!} ${caFile!}   # every node has the same`, "./bunw scripts/00-assess.ts"],
+      steps: [
+        shell`scp -p root@NODE:${caFile!} ${caFile!}   # every node has the same`,
+        "./bunw scripts/00-assess.ts",
+      ],
     };
   const { kubeconfigs } = wholePki(facts);
   const findings = pkiFindings({ certs: CERTS.filter((row) => row.ca === "ca"), kubeconfigs }, facts);
@@ -95,23 +113,32 @@ export function refuseExternalCa(cp: Place) {
 }
 
 /**
- * Whether an API server here has the flag, and no controller-manager signs tokens with a key of its own: kubeadm's extraArgs cannot take a
- * flag away, only make it empty. By mirror pods in etcd's data.
+ * Whether an API server here has the flag, and no controller-manager signs tokens with a key of its own:
+ * kubeadm's extraArgs cannot take a flag away, only make it empty. By mirror pods in etcd's data.
  */
-export function isExternalSigner(data: EtcdData, { nodes }: { nodes: readonly { name: string; controlPlane: boolean }[] }): boolean {
+export function isExternalSigner(
+  data: EtcdData,
+  { nodes }: { nodes: readonly { name: string; controlPlane: boolean }[] },
+): boolean {
   const names = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
   const pods = attempt(() => names.flatMap((name) => findMirrorPods(data, name)));
   const has = (pod: string, flag: string) =>
-    !(pods instanceof Fail) && pods.some(({ name, pod: { spec } }) => name === pod && Boolean(flags(commandOf({ spec })).get(flag)));
-  return has("kube-apiserver", SIGNER_FLAG) && !has("kube-controller-manager", "service-account-private-key-file");
+    !(pods instanceof Fail) &&
+    pods.some(({ name, pod: { spec } }) => name === pod && Boolean(flags(commandOf({ spec })).get(flag)));
+  return (
+    has("kube-apiserver", SIGNER_FLAG) && !has("kube-controller-manager", "service-account-private-key-file")
+  );
 }
 
 /** Errors: Fail where old tokens are the signer's business. */
 export function refuseExternalSigner({ externalSigner }: ClusterFacts) {
   if (!externalSigner) return;
-  throw new Fail(`The API server's tokens come from an external signer (--${SIGNER_FLAG}): it takes no sa-old.pub beside it`, {
-    hint: "for old tokens to stay valid, the signer itself must list their public key (its FetchKeys); nothing is to be done on this node",
-  });
+  throw new Fail(
+    `The API server's tokens come from an external signer (--${SIGNER_FLAG}): it takes no sa-old.pub beside it`,
+    {
+      hint: "for old tokens to stay valid, the signer itself must list their public key (its FetchKeys); nothing is to be done on this node",
+    },
+  );
 }
 
 interface Known extends Pick<Repair, "data"> {
@@ -120,7 +147,10 @@ interface Known extends Pick<Repair, "data"> {
   facts: ClusterFacts;
 }
 
-/** The files of certificates that it shows, on this node, beside kubeadm's own; `main`: that of --tls-cert-file. */
+/**
+ * The files of certificates that it shows, on this node, beside kubeadm's own; `main`: that of
+ * --tls-cert-file.
+ */
 function shownFiles({ data, node, etcd, facts }: Known): { path: string; main: boolean }[] {
   const stored = () => findMirrorPods(data, node.name).find(({ name }) => name === "kube-apiserver")?.pod;
   const pod: { spec: PodSpec } | undefined | Fail = etcd.apiServer ?? attempt(stored);
@@ -128,7 +158,10 @@ function shownFiles({ data, node, etcd, facts }: Known): { path: string; main: b
   const command = commandOf(pod);
   const main = flags(command).get("tls-cert-file");
   const sni = command.flatMap((word) => /^--tls-sni-cert-key=([^,]+),/.exec(word)?.[1] ?? []);
-  const all = [...(main ? [{ inside: main, main: true }] : []), ...sni.map((inside) => ({ inside, main: false }))];
+  const all = [
+    ...(main ? [{ inside: main, main: true }] : []),
+    ...sni.map((inside) => ({ inside, main: false })),
+  ];
   const own = certPath(certRow("apiserver"), facts.certificatesDir);
   const files = all.map(({ inside, main }) => ({ path: hostPathOf(pod, inside) ?? inside, main }));
   return files.filter(({ path }) => path !== own);
@@ -141,15 +174,18 @@ export function shownBeside(known: Known): string | undefined {
 }
 
 /**
- * Errors: Refused where the API server shows a certificate of --tls-cert-file that is not of the cluster's CA: its clients trust another
- * CA than the one that parts 1 and 2 write into their kubeconfigs.
+ * Errors: Refused where the API server shows a certificate of --tls-cert-file that is not of the cluster's
+ * CA: its clients trust another CA than the one that parts 1 and 2 write into their kubeconfigs.
  */
 export function refuseOwnCertificate(known: Known) {
   const main = shownFiles(known).find((one) => one.main);
   const ca = readable(certPath(certRow("ca"), known.facts.certificatesDir)) ?? "";
   if (!main || attempt(() => signedBy(readable(main.path) ?? "", ca)) === true) return;
   const own = certPath(certRow("apiserver"), known.facts.certificatesDir);
-  throw new Refused(`The API server shows a certificate of its own, --tls-cert-file=${main.path}, and not one of the cluster's CA`, {
-    hint: `nothing was changed. RUNBOOK-MORE "If the API server has a certificate of its own": for the time of the repair ${shell`--tls-cert-file=${own}`}, and its key`,
-  });
+  throw new Refused(
+    `The API server shows a certificate of its own, --tls-cert-file=${main.path}, and not one of the cluster's CA`,
+    {
+      hint: `nothing was changed. RUNBOOK-MORE "If the API server has a certificate of its own": for the time of the repair ${shell`--tls-cert-file=${own}`}, and its key`,
+    },
+  );
 }

@@ -1,7 +1,7 @@
 /**
- * What a copy gets in the place of each file, folder and link. A copy from which facts are read, or which is the way back, must hold what a link
- * leads to: the link alone would show the content of today. Two links of one folder to each other stay links, inside the copy. So no loop of
- * links is walked for ever.
+ * What a copy gets in the place of each file, folder and link. A copy from which facts are read, or which is
+ * the way back, must hold what a link leads to: the link alone would show the content of today. Two links of
+ * one folder to each other stay links, inside the copy. So no loop of links is walked for ever.
  */
 import * as fs from "node:fs";
 import { dirname, join, relative } from "node:path";
@@ -59,7 +59,14 @@ function entryOf(from: string, to: string, tops: CopiedEntry["tops"]): CopiedEnt
   const real = realHost(from);
   if (!real) return { from, to, info, tops };
   const top = tops.find((one) => isIn(one.from, real));
-  if (top) return { from, to, info, tops, target: relative(dirname(to), join(top.to, relative(top.from, real))) || "." };
+  if (top)
+    return {
+      from,
+      to,
+      info,
+      tops,
+      target: relative(dirname(to), join(top.to, relative(top.from, real))) || ".",
+    };
   const content = fs.lstatSync(real);
   refuseOthersLink({ path: from, info }, { path: real, info: content });
   return { from: real, to, info: content, via: from, tops: [...tops, { from: real, to }] };

@@ -1,6 +1,7 @@
 /**
- * Copies of whole files and folders, with mode, owner and times. A copy grows under another name and is renamed when all of it is on disk, so
- * one that was cut off is never taken for a complete one; a left-over is begun again. Sockets and pipes are left out, with a message.
+ * Copies of whole files and folders, with mode, owner and times. A copy grows under another name and is
+ * renamed when all of it is on disk, so one that was cut off is never taken for a complete one; a left-over
+ * is begun again. Sockets and pipes are left out, with a message.
  */
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
@@ -21,13 +22,17 @@ import { makeFolder, syncFolder, UNFINISHED } from "./write-steps.ts";
 /** Folders made for copies hold keys: nobody but root looks into them. */
 export const PRIVATE_FOLDER = 0o700;
 
-/** Bytes of a large file that are read and written at once, and after which they are on disk: a signal and the time are heard between. */
+/**
+ * Bytes of a large file that are read and written at once, and after which they are on disk: a signal and the
+ * time are heard between.
+ */
 const PIECE = 8 * 2 ** 20;
 const SYNC_EVERY = 64 * 2 ** 20;
 
 /**
- * Copies a small file or folder, without a pause, and says so: to put it back as it was, so links are copied as links. An existing `to` is
- * kept as it is. Returns whether it copied. What may be large, or what is read later: `copyLargeTree`.
+ * Copies a small file or folder, without a pause, and says so: to put it back as it was, so links are copied
+ * as links. An existing `to` is kept as it is. Returns whether it copied. What may be large, or what is read
+ * later: `copyLargeTree`.
  */
 export function copyTree(from: string, to: string): boolean {
   if (isKept(from, to)) return false;
@@ -38,14 +43,16 @@ export function copyTree(from: string, to: string): boolean {
 }
 
 /**
- * The same for what may be gigabytes: it says how far it is. What links lead to is copied: the copy holds all that was there. Errors: also
- * Fail where a signal has come, and as `copiedEntry`; nothing of the copy is left then.
+ * The same for what may be gigabytes: it says how far it is. What links lead to is copied: the copy holds all
+ * that was there. Errors: also Fail where a signal has come, and as `copiedEntry`; nothing of the copy is
+ * left then.
  */
 export async function copyLargeTree(from: string, to: string): Promise<boolean> {
   if (isKept(from, to)) return false;
   if (run.dryRun) noteCopy(from, to);
   else {
-    const copy = () => copyInPieces(from, to).catch((err) => Promise.reject(failOfFile(err, "copy", from, to)));
+    const copy = () =>
+      copyInPieces(from, to).catch((err) => Promise.reject(failOfFile(err, "copy", from, to)));
     await orUndo(copy, async () => undefined, RUN_AGAIN);
   }
   sayCopied(from, to);
@@ -55,13 +62,18 @@ export async function copyLargeTree(from: string, to: string): Promise<boolean> 
 function isKept(from: string, to: string): boolean {
   if (exists(to)) say(`${to}: kept`);
   else if (!exists(from) && !isLink(from))
-    throw new Fail(`Cannot copy ${from}: it is not there`, { hint: shell`look for it with: ls -la ${dirname(from)}` });
+    throw new Fail(`Cannot copy ${from}: it is not there`, {
+      hint: shell`look for it with: ls -la ${dirname(from)}`,
+    });
   return exists(to);
 }
 
 /** Also one that leads to nothing. */
 export function isLink(path: string): boolean {
-  return tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true && lookUp(path).kind === "disk";
+  return (
+    tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true &&
+    lookUp(path).kind === "disk"
+  );
 }
 
 function sayCopied(from: string, to: string) {
@@ -86,7 +98,12 @@ export function copyWhole(from: string, to: string) {
 
 async function copyInPieces(from: string, to: string) {
   const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);
-  const progress = new Progress(`copying ${from}`, megabytes(sizeBelow(hostEntry(from))), process.stderr.isTTY, "MB");
+  const progress = new Progress(
+    `copying ${from}`,
+    megabytes(sizeBelow(hostEntry(from))),
+    process.stderr.isTTY,
+    "MB",
+  );
   const buffer = Buffer.allocUnsafe(PIECE);
   let copied = 0;
   try {
@@ -103,7 +120,8 @@ async function copyInPieces(from: string, to: string) {
 
 /** Copies a piece each time, and gives its size. A disk that hangs is not waited for in silence. */
 async function* pieces({ from, to }: FileCopy, buffer: Buffer): AsyncGenerator<number> {
-  const patiently = <T>(action: () => Promise<T>) => sayWhile(`the disk of ${dirname(to)}`, "dmesg | tail; iostat -x 1", action);
+  const patiently = <T>(action: () => Promise<T>) =>
+    sayWhile(`the disk of ${dirname(to)}`, "dmesg | tail; iostat -x 1", action);
   await using files = new AsyncDisposableStack();
   const [source, copy] = [await fs.promises.open(from, "r"), await fs.promises.open(to, "r+")];
   for (const file of [source, copy]) files.defer(() => file.close());
@@ -115,9 +133,14 @@ async function* pieces({ from, to }: FileCopy, buffer: Buffer): AsyncGenerator<n
 }
 
 /** Returns its size: 0 at the end of the file. */
-async function copyPiece(source: fs.promises.FileHandle, copy: fs.promises.FileHandle, { buffer, at }: { buffer: Buffer; at: number }) {
+async function copyPiece(
+  source: fs.promises.FileHandle,
+  copy: fs.promises.FileHandle,
+  { buffer, at }: { buffer: Buffer; at: number },
+) {
   const { bytesRead } = await source.read(buffer, 0, buffer.length, at);
-  for (let done = 0; done < bytesRead; ) done += (await copy.write(buffer, done, bytesRead - done, at + done)).bytesWritten;
+  for (let done = 0; done < bytesRead; )
+    done += (await copy.write(buffer, done, bytesRead - done, at + done)).bytesWritten;
   if ((at % SYNC_EVERY) + bytesRead >= SYNC_EVERY) await copy.datasync();
   return bytesRead;
 }
@@ -128,7 +151,10 @@ interface FileCopy {
   to: string;
 }
 
-/** Copies all but the content of files: each has to be in its place and on disk before the next one is asked for. */
+/**
+ * Copies all but the content of files: each has to be in its place and on disk before the next one is asked
+ * for.
+ */
 function* wholeCopy(from: string, to: string, links: LinkMode): Generator<FileCopy> {
   makeFolder(dirname(to), PRIVATE_FOLDER);
   const partial = join(realHost(dirname(to)) ?? dirname(to), `${basename(to)}${UNFINISHED}`);
@@ -152,7 +178,9 @@ function* entryCopy(entry: CopiedEntry, whole: string): Generator<FileCopy> {
   else if (info.isFile()) yield emptyFile(from, to);
   else if (info.isDirectory()) yield* folderCopy(entry, whole);
   else
-    return say(`${from}: not copied (${info.isSymbolicLink() ? "a link to nothing" : "neither file, folder nor link"}: ${basename(from)})`);
+    return say(
+      `${from}: not copied (${info.isSymbolicLink() ? "a link to nothing" : "neither file, folder nor link"}: ${basename(from)})`,
+    );
   fs.lchownSync(to, info.uid, info.gid);
   if (target !== undefined) return;
   fs.chmodSync(to, info.mode & 0o7777);
@@ -170,7 +198,10 @@ function emptyFile(from: string, to: string): FileCopy {
   return { from, to };
 }
 
-/** Whether the file system lets the copy have the blocks of its original (FICLONE): then nothing is left to copy. */
+/**
+ * Whether the file system lets the copy have the blocks of its original (FICLONE): then nothing is left to
+ * copy.
+ */
 function sharesBlocks({ from, to }: FileCopy): boolean {
   try {
     fs.copyFileSync(from, to, fs.constants.COPYFILE_FICLONE_FORCE);

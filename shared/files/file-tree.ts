@@ -1,4 +1,7 @@
-/** Whole files and folders, moved aside or copied aside before something new takes their place. Nothing here deletes the only copy of anything. */
+/**
+ * Whole files and folders, moved aside or copied aside before something new takes their place. Nothing here
+ * deletes the only copy of anything.
+ */
 import * as fs from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { mode as run, say } from "../run.ts";
@@ -10,8 +13,9 @@ import { tryFile } from "./try-file.ts";
 import { makeFolder, syncFolder } from "./write-steps.ts";
 
 /**
- * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`; `.1`, `.2` … where that is taken),
- * and says so. Of a link, the link alone: what it leads to stays. `why`, for the record: what is wrong with it. Returns the new path, undefined where there was nothing to move.
+ * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`;
+ * `.1`, `.2` … where that is taken), and says so. Of a link, the link alone: what it leads to stays. `why`,
+ * for the record: what is wrong with it. Returns the new path, undefined where there was nothing to move.
  */
 export function moveToRescue(path: string, folder: string, why?: string): string | undefined {
   if (!exists(path) && !isLink(path)) return undefined;
@@ -22,11 +26,16 @@ export function moveToRescue(path: string, folder: string, why?: string): string
     note(resolve("/", path), { kind: "gone" });
   } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true, to);
   told({ what: "file", did: "moved", path, to, ...(why === undefined ? {} : { why }) });
-  say(`${run.dryRun ? "would move" : "moved"} ${path} to ${to}${content ? ` (a link: ${content} stays where it is)` : ""}`);
+  say(
+    `${run.dryRun ? "would move" : "moved"} ${path} to ${to}${content ? ` (a link: ${content} stays where it is)` : ""}`,
+  );
   return to;
 }
 
-/** Copies a file to where `moveToRescue` would move it, before it is replaced: the file is never missing. Of a link, what it points to. */
+/**
+ * Copies a file to where `moveToRescue` would move it, before it is replaced: the file is never missing. Of a
+ * link, what it points to.
+ */
 export function copyToRescue(path: string, folder: string): string {
   const from = contentPath(path);
   const to = freeName(join(folder, from));
@@ -35,8 +44,9 @@ export function copyToRescue(path: string, folder: string): string {
 }
 
 /**
- * Makes a file or a folder what its copy is; `copy` unset: there was none. What differs is moved below `aside`, and no more than that: on a
- * full disk nothing goes that could not come back. A folder stays where it is, as a disk may be mounted there (EBUSY).
+ * Makes a file or a folder what its copy is; `copy` unset: there was none. What differs is moved below
+ * `aside`, and no more than that: on a full disk nothing goes that could not come back. A folder stays where
+ * it is, as a disk may be mounted there (EBUSY).
  */
 export function restoreTree(copy: string | undefined, path: string, aside: string) {
   if (copy !== undefined && sameTree(copy, path)) return;
@@ -55,7 +65,9 @@ function isFolder(path: string): boolean {
   return tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isDirectory() === true;
 }
 
-/** Whether two files or folders are equal: content, mode and owner of all that is in them. Times do not count. */
+/**
+ * Whether two files or folders are equal: content, mode and owner of all that is in them. Times do not count.
+ */
 function sameTree(a: string, b: string): boolean {
   return tryFile("compare", b, () => sameEntry(hostEntry(a), hostEntry(b))) ?? false;
 }
@@ -67,7 +79,10 @@ function sameEntry(a: string, b: string): boolean {
   if (one.isFile()) return one.size === other.size && fs.readFileSync(a).equals(fs.readFileSync(b));
   if (!one.isDirectory()) return true;
   const names = fs.readdirSync(a).sort();
-  return names.join("\n") === fs.readdirSync(b).sort().join("\n") && names.every((name) => sameEntry(join(a, name), join(b, name)));
+  return (
+    names.join("\n") === fs.readdirSync(b).sort().join("\n") &&
+    names.every((name) => sameEntry(join(a, name), join(b, name)))
+  );
 }
 
 function freeName(path: string): string {

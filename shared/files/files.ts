@@ -1,9 +1,10 @@
 /**
- * Reads and writes files of a node. A power cut at any moment leaves the old file or the new one, never half of one.
+ * Reads and writes files of a node. A power cut at any moment leaves the old file or the new one, never half
+ * of one.
  *
- * Every path is the node's own (`/etc/kubernetes/pki/ca.crt`), below the root that `setRoot` names. In a dry run nothing is written:
- * writes go into an overlay that later reads see. Content is never printed. All of it is synchronous: the files are small, and their
- * order on disk is the point.
+ * Every path is the node's own (`/etc/kubernetes/pki/ca.crt`), below the root that `setRoot` names. In a dry
+ * run nothing is written: writes go into an overlay that later reads see. Content is never printed. All of it
+ * is synchronous: the files are small, and their order on disk is the point.
  */
 import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
@@ -35,8 +36,10 @@ export function exists(path: string): boolean {
 /** Follows links; undefined where there is nothing, or a link to nothing. Fails where it may not look. */
 export function stat(path: string): FileInfo | undefined {
   const place = lookUp(contentPath(path));
-  if (place.kind === "file") return { ...place, size: place.bytes.length, kind: "file", uid: 0, gid: 0, modified: new Date() };
-  const info = place.kind === "disk" ? tryFile("look at", path, () => fs.statSync(hostPath(place.path))) : undefined;
+  if (place.kind === "file")
+    return { ...place, size: place.bytes.length, kind: "file", uid: 0, gid: 0, modified: new Date() };
+  const info =
+    place.kind === "disk" ? tryFile("look at", path, () => fs.statSync(hostPath(place.path))) : undefined;
   if (info) return fileInfo(info);
   if (![...namesBelow(contentPath(path)).values()].includes(true)) return undefined;
   return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, modified: new Date() };
@@ -46,7 +49,9 @@ export function stat(path: string): FileInfo | undefined {
 export function readBytes(path: string): Uint8Array | undefined {
   const place = lookUp(contentPath(path));
   if (place.kind === "file") return place.bytes;
-  return place.kind === "gone" ? undefined : tryFile("read", path, () => fs.readFileSync(hostPath(place.path)));
+  return place.kind === "gone"
+    ? undefined
+    : tryFile("read", path, () => fs.readFileSync(hostPath(place.path)));
 }
 
 /** The text, or undefined where there is no such file. Fails where it may not read. */
@@ -58,19 +63,21 @@ export function readText(path: string): string | undefined {
 /** The names in a folder, sorted; none where there is no such folder. */
 export function list(folder: string): string[] {
   const place = lookUp(contentPath(folder));
-  const onDisk = place.kind === "disk" ? tryFile("list", folder, () => fs.readdirSync(hostPath(place.path))) : undefined;
+  const onDisk =
+    place.kind === "disk" ? tryFile("list", folder, () => fs.readdirSync(hostPath(place.path))) : undefined;
   const names = new Set(onDisk);
   for (const [name, there] of namesBelow(contentPath(folder))) there ? names.add(name) : names.delete(name);
   return [...names].sort();
 }
 
 /**
- * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `PATH: kept` where content and mode are equal already,
- * and returns whether it wrote.
+ * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `PATH: kept` where content and
+ * mode are equal already, and returns whether it wrote.
  *
- * The copy beside is 0600 from its first byte, starts with a dot (the kubelet skips dot files in its manifests folder) and is on disk
- * before it gets the name. An existing file's owner is kept. A link is kept as well: the file it points to is replaced. A link to
- * nothing is refused, because its target (on a mount, say) may come back.
+ * The copy beside is 0600 from its first byte, starts with a dot (the kubelet skips dot files in its
+ * manifests folder) and is on disk before it gets the name. An existing file's owner is kept. A link is kept
+ * as well: the file it points to is replaced. A link to nothing is refused, because its target (on a mount,
+ * say) may come back.
  */
 export function writeFile(path: string, content: string | Uint8Array, options: WriteOptions = {}): boolean {
   const pending = prepare(path, content, options);
@@ -79,10 +86,13 @@ export function writeFile(path: string, content: string | Uint8Array, options: W
 }
 
 /**
- * Writes several files as `writeFile` does, but all of them are on disk beside their places before the first one gets its name: a full
- * disk, or a folder that cannot be written, changes none. Returns the paths it wrote.
+ * Writes several files as `writeFile` does, but all of them are on disk beside their places before the first
+ * one gets its name: a full disk, or a folder that cannot be written, changes none. Returns the paths it
+ * wrote.
  */
-export function writeTogether(files: readonly (WriteOptions & { path: string; content: string | Uint8Array })[]): string[] {
+export function writeTogether(
+  files: readonly (WriteOptions & { path: string; content: string | Uint8Array })[],
+): string[] {
   const pending: Pending[] = [];
   try {
     for (const { path, content, ...options } of files) {
@@ -108,7 +118,9 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   const bytes = Buffer.from(content);
   const old = stat(path);
   if (old && old.kind !== "file")
-    throw new Fail(`Cannot write ${path}: it is not a file`, { hint: shell`look at it with: ls -ld ${path}` });
+    throw new Fail(`Cannot write ${path}: it is not a file`, {
+      hint: shell`look at it with: ls -ld ${path}`,
+    });
   const mode = options.mode ?? old?.mode ?? 0o600;
   if (old && old.mode === mode && bytes.equals(readBytes(path)!)) {
     say(`${path}: kept`);
@@ -131,7 +143,12 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   const beside = tryFile(
     "write",
     path,
-    () => writeBeside(host, bytes, { mode, old: options.replace ? undefined : old, folderMode: options.folderMode ?? 0o755 }),
+    () =>
+      writeBeside(host, bytes, {
+        mode,
+        old: options.replace ? undefined : old,
+        folderMode: options.folderMode ?? 0o755,
+      }),
     true,
   )!;
   const discard = () => fs.rmSync(beside, { force: true });
@@ -143,7 +160,10 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   return { path, commit, discard };
 }
 
-/** Gives a file to another user and group, with these permission bits; of a link, what it points to. Says nothing. */
+/**
+ * Gives a file to another user and group, with these permission bits; of a link, what it points to. Says
+ * nothing.
+ */
 export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: number; mode: number }) {
   const give = () => {
     fs.chownSync(hostPath(contentPath(path)), uid, gid);
@@ -156,7 +176,9 @@ export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: num
 export function removeFile(path: string): boolean {
   const host = hostEntry(path);
   const place = lookUp(resolve("/", path));
-  const there = place.kind === "file" || (place.kind === "disk" && tryFile("look at", path, () => fs.lstatSync(host)) !== undefined);
+  const there =
+    place.kind === "file" ||
+    (place.kind === "disk" && tryFile("look at", path, () => fs.lstatSync(host)) !== undefined);
   if (!there) return false;
   if (run.dryRun) note(resolve("/", path), { kind: "gone" });
   else tryFile("remove", path, () => removeEntry(host), true);
@@ -165,11 +187,14 @@ export function removeFile(path: string): boolean {
   return true;
 }
 
-/** Renames a file within its folder, over one that may be there. Errors: Fail where there is none to rename. */
+/**
+ * Renames a file within its folder, over one that may be there. Errors: Fail where there is none to rename.
+ */
 export function renameFile(from: string, to: string) {
   const content = readBytes(from);
   const mode = stat(from)?.mode;
-  if (!content || mode === undefined) throw new Fail(`There is no "${from}"`, { hint: shell`ls -la ${dirname(from)}` });
+  if (!content || mode === undefined)
+    throw new Fail(`There is no "${from}"`, { hint: shell`ls -la ${dirname(from)}` });
   if (run.dryRun) {
     note(resolve("/", from), { kind: "gone" });
     note(resolve("/", to), { kind: "file", bytes: Buffer.from(content), mode });

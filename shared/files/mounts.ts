@@ -23,14 +23,21 @@ export function mountsOf(pid: number | "self"): Mount[] {
   });
 }
 
-/** The mount at a path, as that process sees it: the deepest above it; of several on one place the last one, which hides the others. */
+/**
+ * The mount at a path, as that process sees it: the deepest above it; of several on one place the last one,
+ * which hides the others.
+ */
 function mountAt(pid: number | "self", path: string): Mount | undefined {
   let deepest: Mount | undefined;
-  for (const mount of mountsOf(pid)) if (isBelow(path, mount.at) && mount.at.length >= (deepest?.at.length ?? 0)) deepest = mount;
+  for (const mount of mountsOf(pid))
+    if (isBelow(path, mount.at) && mount.at.length >= (deepest?.at.length ?? 0)) deepest = mount;
   return deepest;
 }
 
-/** Whether what is written there is gone when the machine is off, and needs no shredding. False where this machine does not say. */
+/**
+ * Whether what is written there is gone when the machine is off, and needs no shredding. False where this
+ * machine does not say.
+ */
 export function isInMemory(path: string): boolean {
   return ["tmpfs", "ramfs"].includes(mountAt("self", contentPath(path))?.type ?? "");
 }

@@ -1,6 +1,7 @@
 /**
- * Files that the operator names, some of them with a secret. He may be in a folder where others write, such as /tmp: what they have put there
- * must not choose what root reads, or where root writes. It is the kernel's rule for links (fs.protected_symlinks) and ssh's for keys.
+ * Files that the operator names, some of them with a secret. He may be in a folder where others write, such
+ * as /tmp: what they have put there must not choose what root reads, or where root writes. It is the kernel's
+ * rule for links (fs.protected_symlinks) and ssh's for keys.
  */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
@@ -13,10 +14,10 @@ import { hostEntry, wayTo } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
 /**
- * What a typed path is for. Who else may have a hand in it:
- * `secret`, `trusted` (what is in it counts by the operator's word), `written`: nobody.
- * `proved` (what is in it has to prove itself): the owner of what is read may also have made the links to it.
- * `public` (written, no secret, read by others): the folder may be a service's, and so what is replaced there. A link of it is refused.
+ * What a typed path is for. Who else may have a hand in it: `secret`, `trusted` (what is in it counts by the
+ * operator's word), `written`: nobody. `proved` (what is in it has to prove itself): the owner of what is
+ * read may also have made the links to it. `public` (written, no secret, read by others): the folder may be a
+ * service's, and so what is replaced there. A link of it is refused.
  */
 export type PathUse = "secret" | "trusted" | "proved" | "written" | "public";
 
@@ -24,9 +25,9 @@ export type PathUse = "secret" | "trusted" | "proved" | "written" | "public";
 type UseOf = PathUse | Partial<Record<string, PathUse>>;
 
 /**
- * As `parseWords`. The value of an option with `path: USE` is made absolute, that of one with `file: USE` stays as it was typed; `file` of the
- * whole configuration is the word after the sub-command. All of them are judged before the script does anything, defaults as well.
- * Errors: as `parseWords`, `refuseOthers`.
+ * As `parseWords`. The value of an option with `path: USE` is made absolute, that of one with `file: USE`
+ * stays as it was typed; `file` of the whole configuration is the word after the sub-command. All of them are
+ * judged before the script does anything, defaults as well. Errors: as `parseWords`, `refuseOthers`.
  */
 export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
   const parsed = parseWords(config);
@@ -34,30 +35,42 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
   const command = "file" in config && typeof (config.file as UseOf) === "string" ? "" : (words[0] ?? "");
   const judge = (use: unknown, path: unknown) => {
     const own = typeof use === "string" ? use : (use as Partial<Record<string, PathUse>>)[command];
-    for (const one of own ? [path].flat() : []) if (typeof one === "string") refuseOthers(typed(one), own as PathUse);
+    for (const one of own ? [path].flat() : [])
+      if (typeof one === "string") refuseOthers(typed(one), own as PathUse);
   };
   const values = parsed.values as Record<string, unknown>;
   for (const [name, option] of Object.entries(config.options ?? {}))
-    for (const key of ["path", "file"]) if (key in option) judge(option[key as keyof typeof option], values[name]);
+    for (const key of ["path", "file"])
+      if (key in option) judge(option[key as keyof typeof option], values[name]);
   if ("file" in config) judge(config.file, words[command ? 1 : 0]);
   return parsed;
 }
 
-/** The text of a file with a secret. Errors: Fail where it is not there, or where others can read it; as `refuseOthers`. */
+/**
+ * The text of a file with a secret. Errors: Fail where it is not there, or where others can read it; as
+ * `refuseOthers`.
+ */
 export function secretIn(file: string): string {
   const place = refuseOthers(typed(file), "secret");
   const info = stat(place);
   const text = info && readText(place);
-  if (text === undefined) throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
+  if (text === undefined)
+    throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
   if (info!.mode & 0o077) throw new Fail(`Others can read "${file}"`, { hint: shell`chmod 600 ${file}` });
   return text;
 }
 
-/** Writes what the operator has asked for, as `writeFile` does. The file is ours, whoever had one there. Errors: as `refuseOthers`. */
+/**
+ * Writes what the operator has asked for, as `writeFile` does. The file is ours, whoever had one there.
+ * Errors: as `refuseOthers`.
+ */
 export function writeTyped(
   path: string,
   content: string | Uint8Array,
-  { use = "written", ...options }: Pick<WriteOptions, "note" | "folderMode"> & { mode: number; use?: PathUse },
+  {
+    use = "written",
+    ...options
+  }: Pick<WriteOptions, "note" | "folderMode"> & { mode: number; use?: PathUse },
 ) {
   writeFile(refuseOthers(typed(path), use), content, { ...options, replace: true });
 }
@@ -67,7 +80,10 @@ interface Entry {
   info: fs.Stats;
 }
 
-/** Where the content of the path is: no link is on the way to it. Errors: Refused where somebody else has a hand in what is there. */
+/**
+ * Where the content of the path is: no link is on the way to it. Errors: Refused where somebody else has a
+ * hand in what is there.
+ */
 export function refuseOthers(path: string, use: PathUse): string {
   const way = tryFile("look at", path, () => wayTo(path), true)!;
   const entries = way.flatMap((entry): Entry[] => {
@@ -90,7 +106,9 @@ function faultOf({ path, info }: Entry, use: PathUse, content: Entry | undefined
   }
   if (use === "proved" || use === "public") return undefined;
   if (!isOurs(info.uid)) return `it belongs to user ${info.uid}`;
-  const isOpen = info.isDirectory() ? othersMayReplaceIn(path, info) : use === "trusted" && othersMayWrite(info);
+  const isOpen = info.isDirectory()
+    ? othersMayReplaceIn(path, info)
+    : use === "trusted" && othersMayWrite(info);
   return isOpen ? "others can write there" : undefined;
 }
 

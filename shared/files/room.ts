@@ -1,6 +1,7 @@
 /**
- * Whether a step has the room that it needs: on the disk for what it is going to write, and in memory, before the kernel ends this process. Asked
- * before anything is stopped: a full disk must not end a repair in its middle.
+ * Whether a step has the room that it needs: on the disk for what it is going to write, and in memory, before
+ * the kernel ends this process. Asked before anything is stopped: a full disk must not end a repair in its
+ * middle.
  */
 import * as fs from "node:fs";
 import { Fail } from "../fail.ts";
@@ -15,8 +16,9 @@ import { nearestPlace, tryFile } from "./try-file.ts";
 const RESERVE = 64 * 2 ** 20;
 
 /**
- * What a part writes into one folder, at most. Of kubeadm's files a control plane node has about 50, 300 KB in blocks of 4 KB, and each is there
- * twice for a moment: beside its place and in it. The rest is for what others write meanwhile.
+ * What a part writes into one folder, at most. Of kubeadm's files a control plane node has about 50, 300 KB
+ * in blocks of 4 KB, and each is there twice for a moment: beside its place and in it. The rest is for what
+ * others write meanwhile.
  */
 const SMALL = { bytes: 4e6, inodes: 100 };
 
@@ -24,8 +26,8 @@ const SMALL = { bytes: 4e6, inodes: 100 };
 const SHARES_BLOCKS = [0x9123683e, 0x58465342];
 
 /**
- * Errors: Fail where the file system of `to` has no room for copies of these files and folders, with what their links lead to; and as
- * `sizeBelow`.
+ * Errors: Fail where the file system of `to` has no room for copies of these files and folders, with what
+ * their links lead to; and as `sizeBelow`.
  */
 export function refuseNoRoom(paths: readonly string[], to: string) {
   const folder = nearestPlace(to);
@@ -39,18 +41,29 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
   if (need <= free) return;
   const links = linksOut(copied);
   const more = links.length > 0 ? ` What links lead to is copied as well: ${listed(links)}.` : "";
-  throw new Fail(`No room for the copy below "${folder}": it needs ${megabytes(need)} MB, ${megabytes(free)} MB are free`, {
-    hint: `nothing was changed.${more} Make room there (${shell`df -h ${folder}`}), or mount another disk there; then run this again`,
-  });
+  throw new Fail(
+    `No room for the copy below "${folder}": it needs ${megabytes(need)} MB, ${megabytes(free)} MB are free`,
+    {
+      hint: `nothing was changed.${more} Make room there (${shell`df -h ${folder}`}), or mount another disk there; then run this again`,
+    },
+  );
 }
 
-/** Errors: Fail where a folder, or the one above that is there, can only be read, or where the small files of a part, or `bytes`, do not fit. */
-export function refuseUnwritable(folders: readonly string[], { bytes = SMALL.bytes, inodes = SMALL.inodes } = {}) {
+/**
+ * Errors: Fail where a folder, or the one above that is there, can only be read, or where the small files of
+ * a part, or `bytes`, do not fit.
+ */
+export function refuseUnwritable(
+  folders: readonly string[],
+  { bytes = SMALL.bytes, inodes = SMALL.inodes } = {},
+) {
   const places = [...new Set(folders.map(nearestPlace))];
-  for (const folder of places) tryFile("write to", folder, () => fs.accessSync(hostPath(folder), fs.constants.W_OK), true);
+  for (const folder of places)
+    tryFile("write to", folder, () => fs.accessSync(hostPath(folder), fs.constants.W_OK), true);
   for (const folder of places) {
     const { bavail, bsize, files, ffree } = fs.statfsSync(hostPath(folder));
-    if (bavail * bsize < bytes) throw noRoomIn(folder, `${megabytes(bytes)} MB are needed, ${megabytes(bavail * bsize)} MB are free`);
+    if (bavail * bsize < bytes)
+      throw noRoomIn(folder, `${megabytes(bytes)} MB are needed, ${megabytes(bavail * bsize)} MB are free`);
     // btrfs makes inodes as it needs them, and counts none
     if (files > 0 && ffree < inodes) throw noRoomIn(folder, `${inodes} inodes are needed, ${ffree} are free`);
   }
@@ -62,7 +75,10 @@ function noRoomIn(folder: string, why: string): Fail {
   });
 }
 
-/** Bytes of a copy of this file or folder of this machine, with what its links lead to. Errors: as `copiedEntry`. */
+/**
+ * Bytes of a copy of this file or folder of this machine, with what its links lead to. Errors: as
+ * `copiedEntry`.
+ */
 export function sizeBelow(host: string): number {
   return bytesOf(copiedFrom(host));
 }
@@ -83,7 +99,10 @@ export function megabytes(bytes: number): string {
 const MEMINFO = "/proc/meminfo";
 const OWN = "/proc/self/cgroup";
 
-/** Bytes that a script takes, with its Bun and what it reads of etcd: measured in cgroups, with 823 MB and 200,000 keys. */
+/**
+ * Bytes that a script takes, with its Bun and what it reads of etcd: measured in cgroups, with 823 MB and
+ * 200,000 keys.
+ */
 const NEED = 112 * 2 ** 20;
 
 interface Need {
@@ -93,12 +112,15 @@ interface Need {
   orElse?: string;
 }
 
-/** `todo`: "read etcd's data". Errors: Fail where the kernel would end this process before it has done that. */
+/**
+ * `todo`: "read etcd's data". Errors: Fail where the kernel would end this process before it has done that.
+ */
 export function refuseNoMemory(todo: string, { need = NEED, orElse }: Need = {}) {
   const free = freeMemory();
   if (free === undefined || free.bytes >= need) return;
   const [needed, have] = [need, free.bytes].map(megabytes);
-  const way = free.of === MEMINFO ? "What takes it? ps aux --sort=-rss | head. Make room, or add swap" : OUTSIDE;
+  const way =
+    free.of === MEMINFO ? "What takes it? ps aux --sort=-rss | head. Make room, or add swap" : OUTSIDE;
   throw new Fail(`Not enough memory to ${todo}: ${needed} MB are needed, ${have} MB are free (${free.of})`, {
     hint: `nothing was changed. ${way}; then run this again${orElse ? `. ${orElse}` : ""}`,
   });
@@ -109,24 +131,33 @@ const OUTSIDE = "Run it outside that limit, from another login";
 /** The least of all limits. Undefined where this machine does not tell. */
 function freeMemory(): { bytes: number; of: string } | undefined {
   const meminfo = readText(MEMINFO) ?? "";
-  const kilobytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(meminfo)?.[1] ?? Number.NaN);
-  const all = [{ bytes: (kilobytes("MemAvailable") + (kilobytes("SwapFree") || 0)) * 1024, of: MEMINFO }, ...limits()];
+  const kilobytes = (name: string) =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(meminfo)?.[1] ?? Number.NaN);
+  const all = [
+    { bytes: (kilobytes("MemAvailable") + (kilobytes("SwapFree") || 0)) * 1024, of: MEMINFO },
+    ...limits(),
+  ];
   return all.filter(({ bytes }) => !Number.isNaN(bytes)).sort((a, b) => a.bytes - b.bytes)[0];
 }
 
 /**
- * Of this process's cgroups and those above: cgroup v2 (memory.max) and v1 (memory.limit_in_bytes), Linux' admin-guide. What the page cache
- * holds there is given up in time.
+ * Of this process's cgroups and those above: cgroup v2 (memory.max) and v1 (memory.limit_in_bytes), Linux'
+ * admin-guide. What the page cache holds there is given up in time.
  */
 function limits(): { bytes: number; of: string }[] {
   return (readText(OWN) ?? "").split("\n").flatMap((line) => {
     const [, controllers = "", path = "/"] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     if (controllers.split(",").includes("memory"))
       return above(path).map((one) =>
-        limitOf(`/sys/fs/cgroup/memory${one}`, { max: "memory.limit_in_bytes", now: "memory.usage_in_bytes" }),
+        limitOf(`/sys/fs/cgroup/memory${one}`, {
+          max: "memory.limit_in_bytes",
+          now: "memory.usage_in_bytes",
+        }),
       );
     return controllers === ""
-      ? above(path).map((one) => limitOf(`/sys/fs/cgroup${one}`, { max: "memory.max", now: "memory.current" }))
+      ? above(path).map((one) =>
+          limitOf(`/sys/fs/cgroup${one}`, { max: "memory.max", now: "memory.current" }),
+        )
       : [];
   });
 }
@@ -134,7 +165,9 @@ function limits(): { bytes: number; of: string }[] {
 /** Bytes that are free in one; NaN where it has no limit. */
 function limitOf(folder: string, { max, now }: { max: string; now: string }): { bytes: number; of: string } {
   const number = (name: string) => Number.parseInt(readText(`${folder}/${name}`) ?? "", 10);
-  const cache = Number(/^(?:total_)?inactive_file (\d+)$/m.exec(readText(`${folder}/memory.stat`) ?? "")?.[1] ?? 0);
+  const cache = Number(
+    /^(?:total_)?inactive_file (\d+)$/m.exec(readText(`${folder}/memory.stat`) ?? "")?.[1] ?? 0,
+  );
   return { bytes: number(max) - (number(now) - cache), of: `${folder}/${max}` };
 }
 

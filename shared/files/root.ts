@@ -1,13 +1,14 @@
 /**
  * Where a node's paths are: on this machine, or in what a dry run would have written.
  *
- * The root is "/", unless the variable KUBE_PKI_REPAIR_ROOT or a test sets another, for files to be read and written in; programs (systemctl,
- * crictl, ip) stay this machine's. Inside another root links are followed as that node would follow them, so that none leads out to our own
- * files.
+ * The root is "/", unless the variable KUBE_PKI_REPAIR_ROOT or a test sets another, for files to be read and
+ * written in; programs (systemctl, crictl, ip) stay this machine's. Inside another root links are followed as
+ * that node would follow them, so that none leads out to our own files.
  *
- * A dry run's writes are kept in memory: later reads in the same process see them, so the same code prints the whole plan. An entry is a file, a
- * tree that was copied or moved from a place on disk, or the fact that something is gone. It covers everything below its path that has no entry
- * itself. Paths are the node's own (see files.ts), absolute and normalised.
+ * A dry run's writes are kept in memory: later reads in the same process see them, so the same code prints
+ * the whole plan. An entry is a file, a tree that was copied or moved from a place on disk, or the fact that
+ * something is gone. It covers everything below its path that has no entry itself. Paths are the node's own
+ * (see files.ts), absolute and normalised.
  */
 import { existsSync, lstatSync, readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -35,12 +36,17 @@ export function hostPath(path: string): string {
   return root === "/" ? resolve("/", path) : join(root, follow(path, { last: true }));
 }
 
-/** The same, but a link at the very end is not followed: for removing, renaming and copying the link itself. */
+/**
+ * The same, but a link at the very end is not followed: for removing, renaming and copying the link itself.
+ */
 export function hostEntry(path: string): string {
   return root === "/" ? resolve("/", path) : join(root, follow(path, { last: false }));
 }
 
-/** The node's path at which the content of `path` is: another one only where `path` is a link. It need not exist. */
+/**
+ * The node's path at which the content of `path` is: another one only where `path` is a link. It need not
+ * exist.
+ */
 export function contentPath(path: string): string {
   // a link that is thought away, or replaced in memory, leads nowhere
   if (lookUp(resolve("/", path)).kind !== "disk") return resolve("/", path);
@@ -49,13 +55,19 @@ export function contentPath(path: string): string {
   return realpath(path) ?? resolve(realpath(dirname(path)) ?? dirname(path), linkTarget(path)!);
 }
 
-/** Where the content of a path of this machine is, followed as the node would; undefined where a link leads to nothing, or in a circle. */
+/**
+ * Where the content of a path of this machine is, followed as the node would; undefined where a link leads to
+ * nothing, or in a circle.
+ */
 export function realHost(host: string): string | undefined {
   const real = root === "/" ? realpath(host) : attempt(() => hostPath(host.slice(root.length)));
   return real === undefined || real instanceof Fail || !existsSync(real) ? undefined : real;
 }
 
-/** Everything on the way to a path, links and what they lead to, in order: paths of the node. What is at the end need not be there. */
+/**
+ * Everything on the way to a path, links and what they lead to, in order: paths of the node. What is at the
+ * end need not be there.
+ */
 export function wayTo(path: string): string[] {
   const seen: string[] = [];
   follow(path, { last: true, see: (entry) => seen.push(entry) });
@@ -80,7 +92,9 @@ function follow(path: string, { last, see }: { last: boolean; see?: (entry: stri
       continue;
     }
     if (++links > MAX_LINKS)
-      throw new Fail(`Cannot follow ${path}: more than ${MAX_LINKS} links`, { hint: shell`look at it with: namei -l ${path}` });
+      throw new Fail(`Cannot follow ${path}: more than ${MAX_LINKS} links`, {
+        hint: shell`look at it with: namei -l ${path}`,
+      });
     pending.unshift(...target.split("/").filter(Boolean));
     if (target.startsWith("/")) at = "/";
   }
@@ -106,7 +120,10 @@ function orUndefined<T>(action: () => T, codes: string[]): T | undefined {
   }
 }
 
-type Entry = { kind: "file"; bytes: Uint8Array; mode: number } | { kind: "tree"; source: string } | { kind: "gone" };
+type Entry =
+  | { kind: "file"; bytes: Uint8Array; mode: number }
+  | { kind: "tree"; source: string }
+  | { kind: "gone" };
 
 const entries = new Map<string, Entry>();
 
@@ -120,7 +137,10 @@ export function note(path: string, entry: Entry) {
   entries.set(path, entry);
 }
 
-/** Where the truth about `path` is: a file in memory, nowhere, or on disk at a path (its own, or the one its tree came from). */
+/**
+ * Where the truth about `path` is: a file in memory, nowhere, or on disk at a path (its own, or the one its
+ * tree came from).
+ */
 export function lookUp(path: string): Exclude<Entry, { kind: "tree" }> | { kind: "disk"; path: string } {
   for (let at = path; ; at = dirname(at)) {
     const entry = entries.get(at);

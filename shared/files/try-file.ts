@@ -6,10 +6,16 @@ import { shell } from "../shell-line.ts";
 import { hostPath } from "./root.ts";
 
 /**
- * `action`'s value; undefined where the path does not exist (unless it `must`); a Fail with the system's reason otherwise. `to`: where it
- * writes, if that is elsewhere.
+ * `action`'s value; undefined where the path does not exist (unless it `must`); a Fail with the system's
+ * reason otherwise. `to`: where it writes, if that is elsewhere.
  */
-export function tryFile<T>(verb: string, path: string, action: () => T, must = false, to = path): T | undefined {
+export function tryFile<T>(
+  verb: string,
+  path: string,
+  action: () => T,
+  must = false,
+  to = path,
+): T | undefined {
   try {
     return action();
   } catch (err) {
@@ -19,18 +25,25 @@ export function tryFile<T>(verb: string, path: string, action: () => T, must = f
   }
 }
 
-/** The same of an error that has come: a Fail with the system's reason, or the error itself where it is none of the system's. */
+/**
+ * The same of an error that has come: a Fail with the system's reason, or the error itself where it is none
+ * of the system's.
+ */
 export function failOfFile(err: unknown, verb: string, path: string, to = path): unknown {
   const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
   if (!code || err instanceof Fail) return err;
   const what = to === path ? path : `${path} to ${to}`;
-  return new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, { hint: howToRepair(code, to), cause: err });
+  return new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, {
+    hint: howToRepair(code, to),
+    cause: err,
+  });
 }
 
 function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
   if (code === "EACCES" || code === "EPERM") return "run it as root";
-  if (code === "ENOSPC" || code === "EDQUOT") return shell`make room there: df -h ${place}; df -i ${place}. Then run this again`;
+  if (code === "ENOSPC" || code === "EDQUOT")
+    return shell`make room there: df -h ${place}; df -i ${place}. Then run this again`;
   if (code === "EROFS")
     return shell`it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run this again`;
   return shell`repair that, see: ls -ld ${path} ; df ${place}`;

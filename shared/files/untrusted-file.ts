@@ -1,6 +1,7 @@
 /**
- * Reads a file that somebody else has named, or may have made: only a regular file, without waiting for anybody, and no more than so many
- * bytes. A pipe or a device in its place counts as no file, and so does a file that is too large.
+ * Reads a file that somebody else has named, or may have made: only a regular file, without waiting for
+ * anybody, and no more than so many bytes. A pipe or a device in its place counts as no file, and so does a
+ * file that is too large.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from "node:fs";
 import { contentPath, hostPath, lookUp } from "./root.ts";
@@ -15,24 +16,28 @@ export function hostText(path: string): string | undefined {
 }
 
 /**
- * A file as a process sees it, `path` below its /proc/PID/root. Nothing on the way may be a link: in a container it leads wherever it
- * likes.
+ * A file as a process sees it, `path` below its /proc/PID/root. Nothing on the way may be a link: in a
+ * container it leads wherever it likes.
  */
 export function textBelow(pid: number, path: string): string | undefined {
   const root = `${hostPath("/proc")}/${pid}/root`;
   const folders = path.split("/").slice(1, -1);
-  const isWay = folders.every((_, i) => gone(() => lstatSync(`${root}/${folders.slice(0, i + 1).join("/")}`))?.isDirectory());
+  const isWay = folders.every((_, i) =>
+    gone(() => lstatSync(`${root}/${folders.slice(0, i + 1).join("/")}`))?.isDirectory(),
+  );
   return isWay ? unlinked(root + path) : undefined;
 }
 
 /**
- * A file of this node whose path a flag, a pod or a configuration names: links count, and so does what a dry run would have written.
- * Undefined where there is no regular file of at most `largest` bytes. Errors: as `readText`.
+ * A file of this node whose path a flag, a pod or a configuration names: links count, and so does what a dry
+ * run would have written. Undefined where there is no regular file of at most `largest` bytes. Errors: as
+ * `readText`.
  */
 export function smallText(path: string, largest = LARGEST): string | undefined {
   const place = lookUp(contentPath(path));
   if (place.kind === "gone") return undefined;
-  if (place.kind === "file") return place.bytes.length > largest ? undefined : Buffer.from(place.bytes).toString("utf8");
+  if (place.kind === "file")
+    return place.bytes.length > largest ? undefined : Buffer.from(place.bytes).toString("utf8");
   const host = hostPath(place.path);
   const read = (file: number) => content(file, largest, readMore);
   return tryFile("read", path, () => (statSync(host).isFile() ? regular(host, 0, read) : undefined));
@@ -45,8 +50,14 @@ function unlinked(host: string): string | undefined {
   return gone(() => regular(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)), NO_FILE);
 }
 
-/** It is looked at before, as the mere opening of a device may do something, and once more when it is open. */
-function regular(host: string, flags: number, read: (file: number) => string | undefined): string | undefined {
+/**
+ * It is looked at before, as the mere opening of a device may do something, and once more when it is open.
+ */
+function regular(
+  host: string,
+  flags: number,
+  read: (file: number) => string | undefined,
+): string | undefined {
   // without O_NONBLOCK it would wait for a pipe that nobody writes to
   const file = openSync(host, constants.O_RDONLY | constants.O_NONBLOCK | flags);
   try {
@@ -80,7 +91,8 @@ export function gone<T>(action: () => T, also: readonly string[] = []): T | unde
   try {
     return action();
   } catch (err) {
-    if (err instanceof Error && "code" in err && [...GONE, ...also].includes(String(err.code))) return undefined;
+    if (err instanceof Error && "code" in err && [...GONE, ...also].includes(String(err.code)))
+      return undefined;
     throw err;
   }
 }

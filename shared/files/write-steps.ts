@@ -1,9 +1,10 @@
 /**
- * The steps of which a write consists, on paths of this machine. Each is on disk when it returns. Errors: as node:fs.
+ * The steps of which a write consists, on paths of this machine. Each is on disk when it returns. Errors: as
+ * node:fs.
  *
- * A file or a folder is made beside its place before it gets its name, so that a rename puts it there whole. What a run that was cut off leaves
- * there nothing reads, but it may hold a key, or be as large as etcd's data. By its ending it is known as the kit's own, and is never the only
- * copy of anything.
+ * A file or a folder is made beside its place before it gets its name, so that a rename puts it there whole.
+ * What a run that was cut off leaves there nothing reads, but it may hold a key, or be as large as etcd's
+ * data. By its ending it is known as the kit's own, and is never the only copy of anything.
  */
 import * as fs from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -31,7 +32,10 @@ export function syncFolder(hostFolder: string) {
   }
 }
 
-/** Makes a folder (of this machine) and its parents with `mode`, whatever the umask; those that exist stay as they are. */
+/**
+ * Makes a folder (of this machine) and its parents with `mode`, whatever the umask; those that exist stay as
+ * they are.
+ */
 export function makeFolder(hostFolder: string, mode: number) {
   if (fs.existsSync(hostFolder)) return;
   makeFolder(dirname(hostFolder), mode);
@@ -52,7 +56,8 @@ export function writeBeside(
     const fd = fs.openSync(beside, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
     try {
       fs.writeFileSync(fd, bytes);
-      if (old && (old.uid !== process.getuid?.() || old.gid !== process.getgid?.())) fs.fchownSync(fd, old.uid, old.gid);
+      if (old && (old.uid !== process.getuid?.() || old.gid !== process.getgid?.()))
+        fs.fchownSync(fd, old.uid, old.gid);
       fs.fchmodSync(fd, mode);
       fs.fsyncSync(fd);
     } finally {
@@ -84,15 +89,22 @@ export function removeEntry(host: string) {
 
 export function fileInfo(info: fs.Stats): FileInfo {
   const kind = info.isFile() ? "file" : info.isDirectory() ? "dir" : info.isSymbolicLink() ? "link" : "other";
-  return { kind, mode: info.mode & 0o7777, uid: info.uid, gid: info.gid, size: info.size, modified: info.mtime };
+  return {
+    kind,
+    mode: info.mode & 0o7777,
+    uid: info.uid,
+    gid: info.gid,
+    size: info.size,
+    modified: info.mtime,
+  };
 }
 
 /** The ending of everything that is not whole yet. No other program has files that end so. */
 export const UNFINISHED = ".kube-pki-repair.partial";
 
 /**
- * The path beside `host`, a path of this machine whose folder is there. Nothing is at it: what runs left that were cut off is removed, ours
- * and those of processes that no longer run.
+ * The path beside `host`, a path of this machine whose folder is there. Nothing is at it: what runs left that
+ * were cut off is removed, ours and those of processes that no longer run.
  */
 export function freshPartial(host: string): string {
   const [folder, prefix] = [dirname(host), `.${basename(host)}.`];
@@ -120,7 +132,10 @@ function runs(pid: number): boolean {
   }
 }
 
-/** Removes all below a folder, but not in its folders `except`, and says so. No other run may write there meanwhile. */
+/**
+ * Removes all below a folder, but not in its folders `except`, and says so. No other run may write there
+ * meanwhile.
+ */
 export function removeLeftOvers(folder: string, except: readonly string[] = []) {
   for (const entry of entriesOf(hostEntry(folder))) {
     const path = join(folder, entry.name);

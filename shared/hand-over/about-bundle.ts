@@ -15,7 +15,11 @@ export function aboutBundle({ files, manifest }: Bundle): string[] {
   if (!manifest) return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
   const { made, node, tool, cluster, externalSigner } = manifest;
   const from = cluster ? `cluster "${cluster.name}"` : "cluster not known";
-  return [`packed ${made} on ${node}, ${tool}; ${from}`, ...describe(files), ...(externalSigner ? [NO_SA] : [])];
+  return [
+    `packed ${made} on ${node}, ${tool}; ${from}`,
+    ...describe(files),
+    ...(externalSigner ? [NO_SA] : []),
+  ];
 }
 
 /** A line for each key: name, fingerprint, kind, expiry. */
@@ -34,11 +38,20 @@ export function fingerprints(files: Bundle["files"]): Record<string, string> {
 }
 
 /** `newest`: replaces the mark of an earlier backup with the same keys; otherwise that mark stays. */
-export function markBackup(files: Bundle["files"], bundle: { path: string; sha256: string }, options: { newest: boolean }) {
+export function markBackup(
+  files: Bundle["files"],
+  bundle: { path: string; sha256: string },
+  options: { newest: boolean },
+) {
   if (notKept(bundle.path)) return;
   const keys = fingerprints(files);
   const known = backupMark();
   if (!options.newest && known && differing(known, keys).length === 0) return;
-  const mark: BackupMark = { made: new Date().toISOString(), bundle: basename(bundle.path), sha256: bundle.sha256, keys };
+  const mark: BackupMark = {
+    made: new Date().toISOString(),
+    bundle: basename(bundle.path),
+    sha256: bundle.sha256,
+    keys,
+  };
   writeMark(BACKUP_MARK, mark, "for 05-verify: there is a backup of these keys");
 }

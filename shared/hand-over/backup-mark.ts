@@ -1,6 +1,7 @@
 /**
- * A mark that pack and unpack leave on a node for 05-verify: there is a backup of these keys. It holds no secret. Only a bundle that can stay
- * is a backup: one in memory, or in the kit's folder, travels and is deleted at the end of the repair.
+ * A mark that pack and unpack leave on a node for 05-verify: there is a backup of these keys. It holds no
+ * secret. Only a bundle that can stay is a backup: one in memory, or in the kit's folder, travels and is
+ * deleted at the end of the repair.
  */
 import { dirname, resolve } from "node:path";
 import { BACKUP, command } from "../again.ts";
@@ -28,7 +29,9 @@ const KIT = resolve(import.meta.dir, "../..");
 /** Why a bundle at this path is no backup; undefined: it may be one. */
 export function notKept(path: string): string | undefined {
   if (isInMemory(path)) return "it is in memory, and gone when this machine is off";
-  return path.startsWith(`${KIT}/`) ? "it is in the kit's folder, which is removed after the repair" : undefined;
+  return path.startsWith(`${KIT}/`)
+    ? "it is in the kit's folder, which is removed after the repair"
+    : undefined;
 }
 
 /** What is known of a backup: a mark's word. Only its keeper knows whether it still exists. */
@@ -41,8 +44,9 @@ export interface BackupState {
 }
 
 /**
- * Whether a backup of the keys of this folder was made. `bundle`: the file, where the operator names it. It is not opened: the mark says what
- * the bundle of its SHA-256 holds. Errors: Fail where the file cannot be read.
+ * Whether a backup of the keys of this folder was made. `bundle`: the file, where the operator names it. It
+ * is not opened: the mark says what the bundle of its SHA-256 holds. Errors: Fail where the file cannot be
+ * read.
  */
 export function backupState(certificatesDir: string, bundle?: string): BackupState {
   const mark = backupMark();
@@ -51,7 +55,8 @@ export function backupState(certificatesDir: string, bundle?: string): BackupSta
   if (bundle !== undefined && !bytes) return unfit(`there is no bundle "${bundle}"`, BACKUP);
   const list = bundle === undefined ? "" : command(shell`hand-over list ${bundle}`);
   if (!mark) return bytes ? unfit(`nothing here says what "${bundle}" holds`, list) : unfit(NO_MARK, BACKUP);
-  if (bytes && sha256Of(bytes) !== mark.sha256) return unfit(`"${bundle}" is not the bundle that was packed or unpacked here last`, list);
+  if (bytes && sha256Of(bytes) !== mark.sha256)
+    return unfit(`"${bundle}" is not the bundle that was packed or unpacked here last`, list);
   const present = SHARED_KEYS.flatMap(({ name, publicFile, keyFile }) => {
     const [text, key] = [publicFile, keyFile].map((file) => readText(`${certificatesDir}/${file}`));
     return text ? [[name, hashIn(signingFirst(text, key))] as const] : [];
@@ -64,21 +69,37 @@ export function backupState(certificatesDir: string, bundle?: string): BackupSta
 
 const NO_MARK = "no backup of these keys was made with hand-over.ts pack on this node";
 
-/** The same as an answer for 05-verify. `others`: names of the other control plane nodes; where one of them made the backup, its mark is enough. */
-export function backupAnswer(certificatesDir: string, others: readonly string[] = []): string | { warning: string } {
+/**
+ * The same as an answer for 05-verify. `others`: names of the other control plane nodes; where one of them
+ * made the backup, its mark is enough.
+ */
+export function backupAnswer(
+  certificatesDir: string,
+  others: readonly string[] = [],
+): string | { warning: string } {
   const { fits, says } = backupState(certificatesDir);
   if (fits) return says;
   const [first] = others;
-  return { warning: first === undefined ? says : `${says}; if ${others.join(" or ")} made it: ${markLine({ from: first })}` };
+  return {
+    warning:
+      first === undefined ? says : `${says}; if ${others.join(" or ")} made it: ${markLine({ from: first })}`,
+  };
 }
 
-/** Carries the mark from one control plane node to another: it is root's file there, as here, and names keys by their fingerprints. */
+/**
+ * Carries the mark from one control plane node to another: it is root's file there, as here, and names keys
+ * by their fingerprints.
+ */
 export function markLine({ from, to }: { from: string; to?: never } | { to: string; from?: never }): string {
   const [file, into] = [BACKUP_MARK, `${dirname(BACKUP_MARK)}/`];
-  return from === undefined ? shell`scp -p ${file} root@${to}:${into}` : shell`scp -p root@${from}:${file} ${into}`;
+  return from === undefined
+    ? shell`scp -p ${file} root@${to}:${into}`
+    : shell`scp -p root@${from}:${file} ${into}`;
 }
 
-/** When the backup of the keys of this folder was made; undefined where there is none, or it holds other keys. */
+/**
+ * When the backup of the keys of this folder was made; undefined where there is none, or it holds other keys.
+ */
 export function backupMade(certificatesDir: string): Date | undefined {
   const mark = backupMark();
   return mark && backupState(certificatesDir).fits ? new Date(mark.made) : undefined;

@@ -1,7 +1,7 @@
 /**
- * The bundle that is carried between control plane nodes: the keys that are the same on all of them, as a plain tar (names as below the
- * certificates folder), after a MANIFEST.json. sealed.ts encrypts it. Everything here is in memory; all that is read is checked before it
- * is used.
+ * The bundle that is carried between control plane nodes: the keys that are the same on all of them, as a
+ * plain tar (names as below the certificates folder), after a MANIFEST.json. sealed.ts encrypts it.
+ * Everything here is in memory; all that is read is checked before it is used.
  */
 import { hostname } from "node:os";
 import { refuseFuture } from "../evidence/server-clock.ts";
@@ -52,8 +52,15 @@ export interface Bundle {
   manifest: BundleManifest | undefined;
 }
 
-/** The shared keys of this node. Errors: Fail that names every pair that is incomplete, does not match or has expired. */
-export function readBundle(certificatesDir: string, cluster: Origin | undefined, { externalSigner = false } = {}): Bundle {
+/**
+ * The shared keys of this node. Errors: Fail that names every pair that is incomplete, does not match or has
+ * expired.
+ */
+export function readBundle(
+  certificatesDir: string,
+  cluster: Origin | undefined,
+  { externalSigner = false } = {},
+): Bundle {
   const files = new Map<string, Uint8Array>();
   for (const name of sharedFiles({ externalSigner })) {
     const bytes = readBytes(`${certificatesDir}/${name}`);
@@ -82,14 +89,19 @@ export function readBundle(certificatesDir: string, cluster: Origin | undefined,
 }
 
 export function packTar({ files, manifest }: Bundle): Uint8Array {
-  const about: TarFile = { name: MANIFEST, mode: 0o644, bytes: Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`) };
+  const about: TarFile = {
+    name: MANIFEST,
+    mode: 0o644,
+    bytes: Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`),
+  };
   const keys = sharedFiles(manifest!).map((name) => ({ name, mode: modeOf(name), bytes: files.get(name)! }));
   return writeTar([about, ...keys], new Date(manifest!.made));
 }
 
 /**
- * Errors: Fail where it holds anything except the shared keys, or not all of them, or where they do not belong together. A bundle that was
- * packed by hand has no manifest, and may have the paths that `hand-over.ts files` prints, as tar stores them.
+ * Errors: Fail where it holds anything except the shared keys, or not all of them, or where they do not
+ * belong together. A bundle that was packed by hand has no manifest, and may have the paths that
+ * `hand-over.ts files` prints, as tar stores them.
  */
 export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
   const files = new Map<string, Uint8Array>();
@@ -103,7 +115,8 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
   const manifest = readBundleManifest(files.get(MANIFEST));
   files.delete(MANIFEST);
   for (const [name, hash] of Object.entries(manifest?.sha256 ?? {}))
-    if (!files.has(name) || sha256Of(files.get(name)!) !== hash) throw refused(`${name} differs from what its ${MANIFEST} says`);
+    if (!files.has(name) || sha256Of(files.get(name)!) !== hash)
+      throw refused(`${name} differs from what its ${MANIFEST} says`);
   if (manifest) refuseFuture("this bundle was packed", new Date(manifest.made));
   const wrong = wrongIn(files, manifest);
   if (wrong.length > 0) throw refused(wrong.join("; "));
@@ -118,7 +131,10 @@ export function keysIn(files: Bundle["files"]): SharedKey[] {
 
 /** The names of a cluster's shared files. */
 export function sharedFiles(cluster: { externalSigner?: boolean }): string[] {
-  return SHARED_KEYS.filter((key) => !isSigners(key, cluster)).flatMap(({ keyFile, publicFile }) => [keyFile, publicFile]);
+  return SHARED_KEYS.filter((key) => !isSigners(key, cluster)).flatMap(({ keyFile, publicFile }) => [
+    keyFile,
+    publicFile,
+  ]);
 }
 
 function isSigners({ name }: SharedKey, { externalSigner }: { externalSigner?: boolean }): boolean {
@@ -145,9 +161,13 @@ export function modeOf(name: string): number {
   return name.endsWith(".crt") ? 0o644 : 0o600;
 }
 
-/** Whether a file that is there already holds the same key, perhaps in another format (PKCS#8, CRLF, with old keys). */
+/**
+ * Whether a file that is there already holds the same key, perhaps in another format (PKCS#8, CRLF, with old
+ * keys).
+ */
 export function sameKey(key: SharedKey, file: string, files: Bundle["files"], there: string): boolean {
-  if (file === key.keyFile) return trustedKeys(textIn(files, key.publicFile)).has(publicKeyHash(privateKeyOf(there)));
+  if (file === key.keyFile)
+    return trustedKeys(textIn(files, key.publicFile)).has(publicKeyHash(privateKeyOf(there)));
   return trustedKeys(there).has(publicHash(files, key));
 }
 
@@ -156,7 +176,10 @@ function wrongIn(files: Bundle["files"], cluster: { externalSigner?: boolean } =
   return SHARED_KEYS.flatMap((key) => {
     if (isSigners(key, cluster) && !keysIn(files).includes(key)) return [];
     const [publicText, keyText] = [textIn(files, key.publicFile), textIn(files, key.keyFile)];
-    const verdict = key.name === SERVICE_ACCOUNT_KEYS.name ? serviceAccountVerdict(keyText, publicText) : caVerdict(publicText, keyText);
+    const verdict =
+      key.name === SERVICE_ACCOUNT_KEYS.name
+        ? serviceAccountVerdict(keyText, publicText)
+        : caVerdict(publicText, keyText);
     return verdict ? [`${key.name}: ${verdict[0]} (${verdict[1]})`] : [];
   });
 }
@@ -172,7 +195,13 @@ function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | und
   try {
     const manifest = JSON.parse(Buffer.from(bytes).toString("utf8")) as BundleManifest;
     const { tool, made, node, ca, cluster, sha256 } = manifest;
-    const shown = [tool, made, node, ca, ...(cluster ? [cluster.name, cluster.kubeSystemUid, ...(cluster.controlPlanes ?? [])] : [])];
+    const shown = [
+      tool,
+      made,
+      node,
+      ca,
+      ...(cluster ? [cluster.name, cluster.kubeSystemUid, ...(cluster.controlPlanes ?? [])] : []),
+    ];
     // what is printed must not control the terminal
     if (
       shown.every((word) => typeof word === "string" && /^[\x20-\x7e]{1,300}$/.test(word)) &&

@@ -1,6 +1,7 @@
 /**
- * A bundle and the file that opens it, on one machine: together they are all keys of the cluster. Neither pack nor unpack removes them: the
- * bundle may be the only backup, and the next node may still need it. They say what to remove, and when.
+ * A bundle and the file that opens it, on one machine: together they are all keys of the cluster. Neither
+ * pack nor unpack removes them: the bundle may be the only backup, and the next node may still need it. They
+ * say what to remove, and when.
  */
 import { isInMemory } from "../files/mounts.ts";
 import { typed } from "../options.ts";
@@ -9,7 +10,10 @@ import { shell } from "../shell-line.ts";
 import { notKept } from "./backup-mark.ts";
 
 interface Pair {
-  /** As the operator typed them. `opener`: a passphrase or an age identity; unset where it was typed, or is on another machine. */
+  /**
+   * As the operator typed them. `opener`: a passphrase or an age identity; unset where it was typed, or is on
+   * another machine.
+   */
   bundle: string;
   opener: string | undefined;
 }
@@ -26,6 +30,9 @@ export function sayLeftBehind({ bundle, opener }: Pair, when: string) {
 /** Memory needs no shredding. */
 function removal(paths: readonly string[]): string {
   const [inMemory, onDisk] = [paths.filter(isInMemory), paths.filter((path) => !isInMemory(path))];
-  const lines = [onDisk.length > 0 ? shell`shred -u ${onDisk}` : "", inMemory.length > 0 ? shell`rm ${inMemory}` : ""];
+  const lines = [
+    onDisk.length > 0 ? shell`shred -u ${onDisk}` : "",
+    inMemory.length > 0 ? shell`rm ${inMemory}` : "",
+  ];
   return lines.filter(Boolean).join("; ");
 }

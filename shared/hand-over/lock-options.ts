@@ -1,4 +1,7 @@
-/** How the operator locks and opens a bundle: passphrases and age identities, by options or typed on the terminal; and what comes after it was locked. */
+/**
+ * How the operator locks and opens a bundle: passphrases and age identities, by options or typed on the
+ * terminal; and what comes after it was locked.
+ */
 import { dirname } from "node:path";
 import { BACKUP, command } from "../again.ts";
 import { Fail } from "../fail.ts";
@@ -19,12 +22,20 @@ export interface LockOptions {
 }
 
 /** Recipients and files are read now; a passphrase is asked for only when everything else is well. */
-export function howToLock({ to, generate, "passphrase-file": file, identity }: LockOptions): () => Promise<Lock> {
+export function howToLock({
+  to,
+  generate,
+  "passphrase-file": file,
+  identity,
+}: LockOptions): () => Promise<Lock> {
   if ([to, generate, file].filter(Boolean).length > 1 || identity)
-    throw new Fail("pack takes one of --to, --passphrase-file and --generate", { hint: "./bunw scripts/hand-over.ts --help" });
+    throw new Fail("pack takes one of --to, --passphrase-file and --generate", {
+      hint: "./bunw scripts/hand-over.ts --help",
+    });
   if (to) {
     const recipients = recipientsIn(to);
-    if (recipients.length === 0) throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints it" });
+    if (recipients.length === 0)
+      throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints it" });
     return async () => ({ recipients });
   }
   const given = file === undefined ? undefined : strong(passphraseIn(file));
@@ -35,13 +46,21 @@ export function howToLock({ to, generate, "passphrase-file": file, identity }: L
 export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: LockOptions): Key {
   if (lock === "recipients") {
     if (identity) return { identityFile: secretIn(identity) };
-    throw new Fail("This bundle was packed for recipients, not with a passphrase", { hint: "--identity FILE, as age-keygen wrote it" });
+    throw new Fail("This bundle was packed for recipients, not with a passphrase", {
+      hint: "--identity FILE, as age-keygen wrote it",
+    });
   }
-  if (identity) throw new Fail("This bundle was packed with a passphrase, not for an identity", { hint: "run it without --identity" });
+  if (identity)
+    throw new Fail("This bundle was packed with a passphrase, not for an identity", {
+      hint: "run it without --identity",
+    });
   return { passphrase: file === undefined ? ask("Passphrase of the bundle: ") : passphraseIn(file) };
 }
 
-/** What was packed. `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other control plane nodes, as far as they are known. */
+/**
+ * What was packed. `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other
+ * control plane nodes, as far as they are known.
+ */
 interface Packed {
   bundle: string;
   ca: string;
@@ -59,9 +78,12 @@ export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) 
 
 /** The same where it is the backup: its mark is enough for the others. */
 export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
-  say(`${bundle} counts as the backup of these keys: move it away from this machine, and not to where what opens it is`);
+  say(
+    `${bundle} counts as the backup of these keys: move it away from this machine, and not to where what opens it is`,
+  );
   say(`it brings them to another control plane node, too: ${unpackLine(bundle, ca, options)}`);
-  const known = others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";
+  const known =
+    others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";
   tell(`\ndone.  next: move ${bundle} away${known || `, then ${command("05-verify")}`}`);
   for (const to of others) answer(markLine({ to }));
 }

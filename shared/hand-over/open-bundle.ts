@@ -15,7 +15,11 @@ interface OpenedBundle {
 }
 
 /** `file`: as it was typed. Errors: Fail where it is no bundle, cannot be opened, or cannot be used. */
-export async function openBundle(file: string, options: LockOptions, certificatesDir: string): Promise<OpenedBundle> {
+export async function openBundle(
+  file: string,
+  options: LockOptions,
+  certificatesDir: string,
+): Promise<OpenedBundle> {
   const info = stat(typed(file));
   if (!info)
     throw new Fail(`There is no file "${file}"`, {
@@ -23,7 +27,9 @@ export async function openBundle(file: string, options: LockOptions, certificate
     });
   if (info.kind !== "file" || info.size > MAX_BYTES) {
     const why = info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file";
-    throw new Fail(`"${file}" is no bundle: ${why}`, { hint: shell`ls -l ${file}: a bundle that pack wrote is about 20,000 bytes long` });
+    throw new Fail(`"${file}" is no bundle: ${why}`, {
+      hint: shell`ls -l ${file}: a bundle that pack wrote is about 20,000 bytes long`,
+    });
   }
   const sealed = readBytes(typed(file))!;
   const lock = lockOf(sealed);

@@ -1,4 +1,7 @@
-/** A bundle compared with the node on which it is unpacked: whose it is, what is there already, and what has to be written. */
+/**
+ * A bundle compared with the node on which it is unpacked: whose it is, what is there already, and what has
+ * to be written.
+ */
 
 import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
@@ -22,7 +25,13 @@ export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" 
 
 export function originOf({ cluster }: Here): Origin | undefined {
   const controlPlanes = cluster?.nodes?.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
-  return cluster && { name: cluster.name, kubeSystemUid: cluster.kubeSystemUid, ...(controlPlanes?.length ? { controlPlanes } : {}) };
+  return (
+    cluster && {
+      name: cluster.name,
+      kubeSystemUid: cluster.kubeSystemUid,
+      ...(controlPlanes?.length ? { controlPlanes } : {}),
+    }
+  );
 }
 
 interface Vouching {
@@ -31,14 +40,19 @@ interface Vouching {
   lock: LockKind;
 }
 
-const SOURCE_OF: Record<LockKind, SourceName> = { passphrase: "a bundle with a passphrase", recipients: "a bundle for recipients" };
+const SOURCE_OF: Record<LockKind, SourceName> = {
+  passphrase: "a bundle with a passphrase",
+  recipients: "a bundle for recipients",
+};
 
 /**
- * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves; says what it was compared with.
- * What a bundle says of its cluster counts only where its lock proves who made it.
+ * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves;
+ * says what it was compared with. What a bundle says of its cluster counts only where its lock proves who
+ * made it.
  */
 export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed, lock }: Vouching) {
-  const hint = "pack one on a control plane node of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
+  const hint =
+    "pack one on a control plane node of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
   const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "keys");
@@ -76,8 +90,15 @@ function unproved(ca: string, known: string, lock: LockKind): Fail {
   });
 }
 
-/** Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail where other keys are there. */
-export function unpackHere({ files }: Bundle, here: Here, options: { moveToRescue?: boolean | undefined } = {}): string[] {
+/**
+ * Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail where other
+ * keys are there.
+ */
+export function unpackHere(
+  { files }: Bundle,
+  here: Here,
+  options: { moveToRescue?: boolean | undefined } = {},
+): string[] {
   return placeKeys(keysIn(files), files, here, { ...options, source: "the bundle" });
 }
 
@@ -85,12 +106,20 @@ interface PlaceOptions {
   moveToRescue?: boolean | undefined;
   /** Where the keys come from, for the operator: "the bundle". */
   source: string;
-  /** Other files to write with them. They come first, and a public half before its key: as long as a key is missing, a next run looks again. */
+  /**
+   * Other files to write with them. They come first, and a public half before its key: as long as a key is
+   * missing, a next run looks again.
+   */
   more?: readonly (WriteOptions & { path: string; content: string | Uint8Array })[];
 }
 
 /** The same for some keys, from any source. Both halves of each are in `files`. */
-export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], here: Here, options: PlaceOptions): string[] {
+export function placeKeys(
+  keys: readonly SharedKey[],
+  files: Bundle["files"],
+  here: Here,
+  options: PlaceOptions,
+): string[] {
   const conflicts: Conflict[] = [];
   const wanted: (WriteOptions & { path: string; content: string | Uint8Array })[] = [];
   for (const key of keys) {
@@ -103,7 +132,8 @@ export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], he
       if (typeof standing === "object") conflicts.push({ file, path, ...standing });
     }
   }
-  for (const { file, here: one, there } of conflicts) say(`${file}: the one on this node is ${one}; ${options.source} has ${there}`);
+  for (const { file, here: one, there } of conflicts)
+    say(`${file}: the one on this node is ${one}; ${options.source} has ${there}`);
   if (conflicts.length > 0 && !options.moveToRescue) throw otherKeys(conflicts, here, options.source);
   for (const { path } of conflicts) copyToRescue(path, here.asideDir);
   return writeTogether([...(options.more ?? []), ...wanted]);
@@ -131,21 +161,33 @@ function standingOf(
   const here = attempt(() => hashIn(file === key.keyFile ? publicPem(text) : text));
   if (same instanceof Fail || here instanceof Fail) return { here: "unreadable", there: wanted };
   if (!same && file === key.keyFile)
-    return { here: `${key.publicFile.endsWith(".crt") ? "of another CA" : "another"} (${here})`, there: wanted };
+    return {
+      here: `${key.publicFile.endsWith(".crt") ? "of another CA" : "another"} (${here})`,
+      there: wanted,
+    };
   if (!same) return { here, there: wanted };
   const end = file.endsWith(".crt") ? certInfo(text).notAfter : undefined;
-  return end && end < new Date() ? { here: `a certificate that expired on ${day(end)}`, there: wanted } : "the same key";
+  return end && end < new Date()
+    ? { here: `a certificate that expired on ${day(end)}`, there: wanted }
+    : "the same key";
 }
 
 function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   const ca = conflicts.find(({ file }) => file === "ca.crt");
   const known = here.cluster && trustedKeys(here.cluster.oldCaPem);
-  const theOne = known?.has(ca?.here ?? "") ? "the one here" : known?.has(ca?.there ?? "") ? `${source}'s` : [...(known ?? [])].join(", ");
+  const theOne = known?.has(ca?.here ?? "")
+    ? "the one here"
+    : known?.has(ca?.there ?? "")
+      ? `${source}'s`
+      : [...(known ?? [])].join(", ");
   const theCluster = `by etcd's data, the cluster's CA is ${theOne}`;
   const which =
     ca &&
     `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data cannot be read: ${here.obstacle?.message}`}`;
-  return new Fail(`This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`, {
-    hint: `if the keys here are right, pack them on this node for the other control plane nodes; if ${source} is right: --move-aside, it moves the keys here to the rescue folder`,
-  });
+  return new Fail(
+    `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`,
+    {
+      hint: `if the keys here are right, pack them on this node for the other control plane nodes; if ${source} is right: --move-aside, it moves the keys here to the rescue folder`,
+    },
+  );
 }

@@ -1,8 +1,9 @@
 /**
- * One encrypted file in the age format (age-encryption.org/v1): Debian's `age` can open it, and we can open files of `age`. All of it is
- * decrypted and authenticated in memory before a byte of it is used.
+ * One encrypted file in the age format (age-encryption.org/v1): Debian's `age` can open it, and we can open
+ * files of `age`. All of it is decrypted and authenticated in memory before a byte of it is used.
  *
- * age proves that a file is complete and unchanged, not who made it: everybody who knows a recipient can encrypt to it.
+ * age proves that a file is complete and unchanged, not who made it: everybody who knows a recipient can
+ * encrypt to it.
  */
 import { armor, Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import { Fail } from "../fail.ts";
@@ -23,7 +24,11 @@ const VERSION = "age-encryption.org/v1\n";
 const SCRYPT_LOG_N = 18;
 
 /** Errors: Fail where a recipient is not valid. */
-export async function seal(content: Uint8Array, lock: Lock, options: { scryptLogN?: number | undefined } = {}): Promise<Uint8Array> {
+export async function seal(
+  content: Uint8Array,
+  lock: Lock,
+  options: { scryptLogN?: number | undefined } = {},
+): Promise<Uint8Array> {
   const encrypter = new Encrypter();
   if ("recipients" in lock) for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
   else {
@@ -33,7 +38,10 @@ export async function seal(content: Uint8Array, lock: Lock, options: { scryptLog
   return await encrypter.encrypt(content);
 }
 
-/** The content. Errors: Fail where the key does not fit, or where the file is cut off, changed, or not in the age format. */
+/**
+ * The content. Errors: Fail where the key does not fit, or where the file is cut off, changed, or not in the
+ * age format.
+ */
 export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
   const { raw, lockedWith } = readHeader(file);
   const decrypter = new Decrypter();
@@ -46,7 +54,10 @@ export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
   }
 }
 
-/** What a file needs, by its header. Errors: Fail where it is not in the age format, or ends inside its header. */
+/**
+ * What a file needs, by its header. Errors: Fail where it is not in the age format, or ends inside its
+ * header.
+ */
 export function lockOf(file: Uint8Array): LockKind {
   return readHeader(file).lockedWith;
 }
@@ -63,7 +74,10 @@ export async function newIdentity(): Promise<string> {
   return `${await generateX25519Identity()}\n`;
 }
 
-/** The recipients to encrypt to, so that this identity file can decrypt. Errors: Fail where it is not an identity file. */
+/**
+ * The recipients to encrypt to, so that this identity file can decrypt. Errors: Fail where it is not an
+ * identity file.
+ */
 export async function recipientsOf(identityFile: string): Promise<string[]> {
   const identities = identitiesIn(identityFile);
   for (const identity of identities.length > 0 ? identities : [""]) addIdentity(new Decrypter(), identity);
@@ -72,9 +86,11 @@ export async function recipientsOf(identityFile: string): Promise<string[]> {
 
 function addRecipient(encrypter: Encrypter, recipient: string) {
   const hint = "a recipient begins with age1 and is printed by: age-keygen -y IDENTITY-FILE";
-  if (/^AGE-SECRET-KEY/i.test(recipient)) throw new Fail("A secret key was given where a recipient belongs", { hint });
+  if (/^AGE-SECRET-KEY/i.test(recipient))
+    throw new Fail("A secret key was given where a recipient belongs", { hint });
   // X25519 only: not every age tool can use the other kinds (age1pq1…, age1tag1…, plugins)
-  if (!/^age1[02-9ac-hj-np-z]{58}$/.test(recipient)) throw new Fail(`"${recipient}" is not an age recipient (X25519)`, { hint });
+  if (!/^age1[02-9ac-hj-np-z]{58}$/.test(recipient))
+    throw new Fail(`"${recipient}" is not an age recipient (X25519)`, { hint });
   try {
     encrypter.addRecipient(recipient);
   } catch (err) {

@@ -1,7 +1,8 @@
 /**
- * A tar file of a few small files, written and read in memory: POSIX ustar, so that `tar -t` lists it and `tar -x` unpacks it. The reader
- * accepts plain files only. Links, folders, devices and extended headers are refused: nothing that we pack needs them, and each can write
- * outside of the folder where it is unpacked. So can a name: one rule for names holds for reader and writer.
+ * A tar file of a few small files, written and read in memory: POSIX ustar, so that `tar -t` lists it and
+ * `tar -x` unpacks it. The reader accepts plain files only. Links, folders, devices and extended headers are
+ * refused: nothing that we pack needs them, and each can write outside of the folder where it is unpacked. So
+ * can a name: one rule for names holds for reader and writer.
  *
  *     name 100 | mode 8 | uid 8 | gid 8 | size 12 | mtime 12 | checksum 8 | type 1 | link 100 | magic 6 | version 2 | uname 32 | gname 32 |
  *     devmajor 8 | devminor 8 | prefix 155 | zeros 12        numbers are octal text; content follows, padded to whole blocks of 512
@@ -17,18 +18,33 @@ export interface TarFile {
 }
 
 const BLOCK = 512;
-const FIELDS = { name: [0, 100], size: [124, 12], checksum: [148, 8], type: [156, 1], magic: [257, 6], prefix: [345, 155] } as const;
+const FIELDS = {
+  name: [0, 100],
+  size: [124, 12],
+  checksum: [148, 8],
+  type: [156, 1],
+  magic: [257, 6],
+  prefix: [345, 155],
+} as const;
 
 /**
- * All files are root's and of one time. A name that ends in `/` is a folder's. The same files give the same bytes. Errors: Error for a name that
- * the reader refuses, or that no header holds: names are made by us, of parts that are checked.
+ * All files are root's and of one time. A name that ends in `/` is a folder's. The same files give the same
+ * bytes. Errors: Error for a name that the reader refuses, or that no header holds: names are made by us, of
+ * parts that are checked.
  */
 export function writeTar(files: readonly TarFile[], modified: Date): Uint8Array {
-  const parts = files.flatMap((file) => [header(file, modified), file.bytes, new Uint8Array(padding(file.bytes.length))]);
+  const parts = files.flatMap((file) => [
+    header(file, modified),
+    file.bytes,
+    new Uint8Array(padding(file.bytes.length)),
+  ]);
   return Buffer.concat([...parts, new Uint8Array(2 * BLOCK)]);
 }
 
-/** Every file, in order. Errors: Fail where it is no tar, is cut off, or holds anything other than plain files, with names of their own folder. */
+/**
+ * Every file, in order. Errors: Fail where it is no tar, is cut off, or holds anything other than plain
+ * files, with names of their own folder.
+ */
 export function readTar(tar: Uint8Array): TarFile[] {
   const bytes = Buffer.from(tar);
   const files: TarFile[] = [];
@@ -53,7 +69,8 @@ function header({ name, mode, bytes }: TarFile, modified: Date): Buffer {
   if (!isName(name)) throw new Error(notName(name));
   const [prefix, last] = splitName(name);
   const head = Buffer.alloc(BLOCK);
-  const number = (value: number, at: number, length: number) => head.write(value.toString(8).padStart(length - 1, "0"), at);
+  const number = (value: number, at: number, length: number) =>
+    head.write(value.toString(8).padStart(length - 1, "0"), at);
   head.write(last, 0);
   number(mode, 100, 8);
   number(0, 108, 8);
@@ -69,10 +86,17 @@ function header({ name, mode, bytes }: TarFile, modified: Date): Buffer {
   return head;
 }
 
-/** Relative, in its folder, and the same to every program and terminal. A tar of GNU's begins its names with "./". */
+/**
+ * Relative, in its folder, and the same to every program and terminal. A tar of GNU's begins its names with
+ * "./".
+ */
 function isName(name: string): boolean {
   const parts = name.replace(/^\.\//, "").replace(/\/$/, "").split("/");
-  return name === "./" || (plainLine(name) === name && parts.every((part) => !["", ".", ".."].includes(part) && !part.includes("\\")));
+  return (
+    name === "./" ||
+    (plainLine(name) === name &&
+      parts.every((part) => !["", ".", ".."].includes(part) && !part.includes("\\")))
+  );
 }
 
 function notName(name: string): string {
@@ -85,7 +109,8 @@ function splitName(name: string): [prefix: string, last: string] {
   if (fits(name, "name")) return ["", name];
   const slashes = [...name.matchAll(/\/(?!$)/g)].map(({ index }) => index);
   const at = slashes.find((index) => fits(name.slice(index + 1), "name"));
-  if (at === undefined || !fits(name.slice(0, at), "prefix")) throw new Error(`too long a name for this tar: ${name}`);
+  if (at === undefined || !fits(name.slice(0, at), "prefix"))
+    throw new Error(`too long a name for this tar: ${name}`);
   return [name.slice(0, at), name.slice(at + 1)];
 }
 

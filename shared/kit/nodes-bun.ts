@@ -1,9 +1,10 @@
 /**
- * The Bun that a kit brings to the nodes, whatever machine it is packed on: out of the registry that npm is set up for, held against the sums
- * below, and kept in our cache. The versions are bunw's.
+ * The Bun that a kit brings to the nodes, whatever machine it is packed on: out of the registry that npm is
+ * set up for, held against the sums below, and kept in our cache. The versions are bunw's.
  *
- * x64 is the build that needs no AVX2, so that one Bun runs on all x86-64. It costs nothing: in 1.4.5 the registry's build "with AVX2" is the same,
- * byte for byte. For another version: its sums are what `npm view @oven/NAME@VERSION dist.integrity` says.
+ * x64 is the build that needs no AVX2, so that one Bun runs on all x86-64. It costs nothing: in 1.4.5 the
+ * registry's build "with AVX2" is the same, byte for byte. For another version: its sums are what `npm view
+ * @oven/NAME@VERSION dist.integrity` says.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
@@ -86,13 +87,27 @@ function emptyPartial(kept: string): string {
   return folder;
 }
 
-/** Unlike `npm install`, it takes packages for other machines, too, and runs nothing of theirs. Returns the file's name. */
+/**
+ * Unlike `npm install`, it takes packages for other machines, too, and runs nothing of theirs. Returns the
+ * file's name.
+ */
 async function npmPack(spec: string, folder: string): Promise<string> {
   const npm = Bun.which("npm");
-  if (!npm) throw new Fail(`npm, which fetches "${spec}", is missing here`, { hint: "install npm, or pack on a machine that has it" });
-  const child = Bun.spawn([npm, "pack", "--silent", spec], { cwd: folder, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  if (!npm)
+    throw new Fail(`npm, which fetches "${spec}", is missing here`, {
+      hint: "install npm, or pack on a machine that has it",
+    });
+  const child = Bun.spawn([npm, "pack", "--silent", spec], {
+    cwd: folder,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
   process.once("exit", () => child.kill());
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
   const exitCode = await child.exited;
   const file = stdout.trim().split("\n").at(-1)!;
   if (exitCode === 0 && existsSync(join(folder, file)) && file !== "") return file;

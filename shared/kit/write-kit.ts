@@ -1,4 +1,7 @@
-/** Writes a kit where it is to lie: whole, or not at all. A run that is cut off loses nothing that was there before. */
+/**
+ * Writes a kit where it is to lie: whole, or not at all. A run that is cut off loses nothing that was there
+ * before.
+ */
 import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
@@ -22,19 +25,26 @@ const EXECUTABLE = /^(bunw$|bun\/)/;
 export function refuseKitPlace(out: string) {
   const refused = attempt(() => refuseUnwritable([dirname(out)]));
   if (!(refused instanceof Fail)) return;
-  throw new Fail(refused.message, { hint: "name a place that you can write to: npm run pack -- --out FOLDER/kit.tar.gz", cause: refused });
+  throw new Fail(refused.message, {
+    hint: "name a place that you can write to: npm run pack -- --out FOLDER/kit.tar.gz",
+    cause: refused,
+  });
 }
 
 /** Our own tar: macOS has another one than Linux, and a Windows disk below WSL knows no modes. */
 export async function writeKitTarball(out: string, files: KitFiles) {
   const folders = new Set([...files.keys()].flatMap(foldersOf));
   const entries: TarFile[] = [{ name: "./", mode: 0o700, bytes: new Uint8Array() }];
-  for (const name of [...folders].sort()) entries.push({ name: `${name}/`, mode: 0o755, bytes: new Uint8Array() });
+  for (const name of [...folders].sort())
+    entries.push({ name: `${name}/`, mode: 0o755, bytes: new Uint8Array() });
   for (const [name, bytes] of files) entries.push({ name, mode: modeOf(name), bytes });
   say("compressing it: some seconds");
   // a signal that came meanwhile is heard
   await setImmediate();
-  const tarball = Bun.gzipSync(Buffer.from(writeTar(entries, new Date(0))), { level: 6, library: "libdeflate" });
+  const tarball = Bun.gzipSync(Buffer.from(writeTar(entries, new Date(0))), {
+    level: 6,
+    library: "libdeflate",
+  });
   await setImmediate();
   writeTyped(out, tarball, { mode: 0o644 });
 }
@@ -49,7 +59,9 @@ function fillFolder(out: string, files: KitFiles) {
   const made = mkdirSync(out, { recursive: true });
   const partial = freshPartial(join(out, "kit"));
   if (readdirSync(out).length > 0)
-    throw new Fail(`The folder ${out} is not empty`, { hint: "name another folder with --out, or empty this one" });
+    throw new Fail(`The folder ${out} is not empty`, {
+      hint: "name another folder with --out, or empty this one",
+    });
   try {
     fillPartial(partial, files);
     const names = readdirSync(partial).filter((name) => name !== SUMS);

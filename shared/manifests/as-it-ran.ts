@@ -1,7 +1,8 @@
 /**
- * A static pod's manifest as its containers ran it. The API server's admission changes mirror pods, too, and the kubelet runs the file all
- * the same: so a mirror pod is a report of the manifest, and the container is the fact. Sources: plugin/pkg/admission/alwayspullimages,
- * plugin/pkg/admission/limitranger (both without an exception for mirror pods), and webhooks such as Kyverno's.
+ * A static pod's manifest as its containers ran it. The API server's admission changes mirror pods, too, and
+ * the kubelet runs the file all the same: so a mirror pod is a report of the manifest, and the container is
+ * the fact. Sources: plugin/pkg/admission/alwayspullimages, plugin/pkg/admission/limitranger (both without an
+ * exception for mirror pods), and webhooks such as Kyverno's.
  */
 
 import type { Ran } from "../node/containers.ts";
@@ -15,8 +16,9 @@ interface Corrected {
 }
 
 /**
- * `ran`: the newest container of each name of this node's static pods. Those of this manifest count, and no others: the UID of their pod is
- * the hash of the file, and the mirror pod has it as an annotation. Without any, what admission says of itself is still taken back.
+ * `ran`: the newest container of each name of this node's static pods. Those of this manifest count, and no
+ * others: the UID of their pod is the hash of the file, and the mirror pod has it as an annotation. Without
+ * any, what admission says of itself is still taken back.
  */
 export function asItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): Corrected {
   const manifest = structuredClone(made);
@@ -44,12 +46,17 @@ function withoutStrangers(spec: PodSpec, own: readonly Ran[]): string[] {
   if (!own.some(({ running }) => running)) return [];
   const strangers = spec.containers.filter(({ name }) => !own.some((one) => one.name === name));
   spec.containers = spec.containers.filter((container) => !strangers.includes(container));
-  return strangers.map(({ name }) => `container ${name} left out: ${ADDED.replace("its container", "the pod")}`);
+  return strangers.map(
+    ({ name }) => `container ${name} left out: ${ADDED.replace("its container", "the pod")}`,
+  );
 }
 
 const LIMIT_RANGER = "kubernetes.io/limit-ranger";
 
-/** "LimitRanger plugin set: cpu, memory request for container etcd; memory limit for container etcd" (mergeContainerResources). */
+/**
+ * "LimitRanger plugin set: cpu, memory request for container etcd; memory limit for container etcd"
+ * (mergeContainerResources).
+ */
 function withoutDefaults({ metadata, spec }: Manifest): string[] {
   const { [LIMIT_RANGER]: text = "", ...annotations } = metadata.annotations ?? {};
   const [, list] = /^LimitRanger plugin set: (.*)$/s.exec(text) ?? [];
@@ -57,16 +64,29 @@ function withoutDefaults({ metadata, spec }: Manifest): string[] {
   if (Object.keys(annotations).length > 0) metadata.annotations = annotations;
   else delete metadata.annotations;
   return list.split("; ").flatMap((part) => {
-    const [, names = "", kind, name] = /^(.*) (request|limit) for (?:init )?container (\S+)$/.exec(part) ?? [];
+    const [, names = "", kind, name] =
+      /^(.*) (request|limit) for (?:init )?container (\S+)$/.exec(part) ?? [];
     const container = [...(spec.initContainers ?? []), ...spec.containers].find((one) => one.name === name);
     if (!container) return [];
     return names
       .split(", ")
-      .flatMap((resource) => leftOut(container, kind === "limit" ? "limits" : "requests", resource, "the namespace's LimitRange added it"));
+      .flatMap((resource) =>
+        leftOut(
+          container,
+          kind === "limit" ? "limits" : "requests",
+          resource,
+          "the namespace's LimitRange added it",
+        ),
+      );
   });
 }
 
-function leftOut(container: ContainerSpec, kind: "limits" | "requests", resource: string, why: string): string[] {
+function leftOut(
+  container: ContainerSpec,
+  kind: "limits" | "requests",
+  resource: string,
+  why: string,
+): string[] {
   const all = container.resources as Record<string, Record<string, string>> | undefined;
   const value = all?.[kind]?.[resource];
   if (!all || value === undefined) return [];
@@ -76,14 +96,19 @@ function leftOut(container: ContainerSpec, kind: "limits" | "requests", resource
   return [`${resource} ${kind.slice(0, -1)} ${value} left out: ${why}`];
 }
 
-/** By AlwaysPullImages, or as the file has it: a static pod that brings the registry back cannot wait for it. */
+/**
+ * By AlwaysPullImages, or as the file has it: a static pod that brings the registry back cannot wait for it.
+ */
 function pullsWhereMissing(container: ContainerSpec): string[] {
   if (container.imagePullPolicy !== "Always") return [];
   container.imagePullPolicy = "IfNotPresent";
   return ["imagePullPolicy Always is IfNotPresent now: it starts where no registry answers, too"];
 }
 
-/** Each changes the container where the fact says otherwise, and says so. What the runtime does not tell changes nothing. */
+/**
+ * Each changes the container where the fact says otherwise, and says so. What the runtime does not tell
+ * changes nothing.
+ */
 const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => string[])[] = [
   (container, { image }) => {
     if (!image || image === container.image) return [];
@@ -94,12 +119,20 @@ const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => stri
   (container, { args }) => {
     const words = [...(container.command ?? []), ...(container.args ?? [])];
     // without a command the image's own comes first; $(NAME) is a variable's value in the container
-    if (args.length === 0 || !container.command || words.some((word) => /\$[$(]/.test(word)) || words.join("\0") === args.join("\0"))
+    if (
+      args.length === 0 ||
+      !container.command ||
+      words.some((word) => /\$[$(]/.test(word)) ||
+      words.join("\0") === args.join("\0")
+    )
       return [];
-    const only = (sign: string, of: string[], other: string[]) => of.filter((word) => !other.includes(word)).map((word) => sign + word);
+    const only = (sign: string, of: string[], other: string[]) =>
+      of.filter((word) => !other.includes(word)).map((word) => sign + word);
     container.command = args;
     delete container.args;
-    return [`command as its container ran it: ${[...only("+", args, words), ...only("-", words, args)].join(" ") || "in another order"}`];
+    return [
+      `command as its container ran it: ${[...only("+", args, words), ...only("-", words, args)].join(" ") || "in another order"}`,
+    ];
   },
   (container, { env }) => {
     const known = new Map(env.map(({ name, value }) => [name, value]));
@@ -117,18 +150,25 @@ const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => stri
     if (strange.length === 0) return [];
     container.volumeMounts = container.volumeMounts!.filter((one) => !strange.includes(one));
     const used = new Set(
-      [...(spec.initContainers ?? []), ...spec.containers].flatMap(({ volumeMounts = [] }) => volumeMounts.map(({ name }) => name)),
+      [...(spec.initContainers ?? []), ...spec.containers].flatMap(({ volumeMounts = [] }) =>
+        volumeMounts.map(({ name }) => name),
+      ),
     );
-    spec.volumes = spec.volumes?.filter(({ name }) => used.has(name) || !strange.some((one) => one.name === name)) ?? [];
+    spec.volumes =
+      spec.volumes?.filter(({ name }) => used.has(name) || !strange.some((one) => one.name === name)) ?? [];
     return strange.map(({ mountPath }) => `volume at ${mountPath} left out: ${ADDED}`);
   },
   (container, { limits }) => (limits && !limits.memory ? leftOut(container, "limits", "memory", ADDED) : []),
   (container, { limits }) => (limits && !limits.cpu ? leftOut(container, "limits", "cpu", ADDED) : []),
   (container, { uid }, spec) => {
     if (uid !== 0) return [];
-    const users = [spec, container].flatMap(({ securityContext }) => (securityContext ? [securityContext as Record<string, unknown>] : []));
+    const users = [spec, container].flatMap(({ securityContext }) =>
+      securityContext ? [securityContext as Record<string, unknown>] : [],
+    );
     const fields = users.flatMap((context) =>
-      ["runAsUser", "runAsGroup", "runAsNonRoot"].flatMap((field) => (context[field] ? [{ context, field }] : [])),
+      ["runAsUser", "runAsGroup", "runAsNonRoot"].flatMap((field) =>
+        context[field] ? [{ context, field }] : [],
+      ),
     );
     if (!fields.some(({ field }) => field !== "runAsGroup")) return [];
     const words = fields.map(({ context, field }) => `${field} ${context[field]}`);

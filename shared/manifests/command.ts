@@ -1,9 +1,10 @@
 /**
  * A static pod's command line: its flags, and the files of the host that it needs.
  *
- * Configuration files of the API server name files in turn: an AdmissionConfiguration its plugins' files, an AuthorizationConfiguration
- * kubeconfigs, an EncryptionConfiguration the sockets of KMS plugins, an EgressSelectorConfiguration certificates and sockets, a kubeconfig
- * certificates and keys. Shapes: apiserver pkg/apis/{apiserver,audit}/v1, client-go tools/clientcmd/api/v1.
+ * Configuration files of the API server name files in turn: an AdmissionConfiguration its plugins' files, an
+ * AuthorizationConfiguration kubeconfigs, an EncryptionConfiguration the sockets of KMS plugins, an
+ * EgressSelectorConfiguration certificates and sockets, a kubeconfig certificates and keys. Shapes: apiserver
+ * pkg/apis/{apiserver,audit}/v1, client-go tools/clientcmd/api/v1.
  */
 
 import { dirname, resolve } from "node:path";
@@ -13,9 +14,9 @@ import type { ContainerSpec, PodSpec, Volume } from "../objects/objects.ts";
 import { readYaml } from "../yaml.ts";
 
 /**
- * A file or folder of the host that a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env KUBECONFIG". `type` as in
- * hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where the volume has no type. `inside`: its path in the container,
- * "" where none mounts it.
+ * A file or folder of the host that a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env
+ * KUBECONFIG". `type` as in hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where the
+ * volume has no type. `inside`: its path in the container, "" where none mounts it.
  */
 export interface HostFile {
   path: string;
@@ -25,16 +26,27 @@ export interface HostFile {
 }
 
 /**
- * Every file and folder of the host that the pod's volumes mount, or that its arguments and variables name below such a mount. A path that
- * several of them name is listed several times.
+ * Every file and folder of the host that the pod's volumes mount, or that its arguments and variables name
+ * below such a mount. A path that several of them name is listed several times.
  */
 export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
   const { volumes = [], containers, initContainers = [] } = manifest.spec;
   const all = [...initContainers, ...containers];
   const mountOf = (name: string) =>
-    all.flatMap(({ volumeMounts = [] }) => volumeMounts).find((mount) => mount.name === name && !mount.subPath);
+    all
+      .flatMap(({ volumeMounts = [] }) => volumeMounts)
+      .find((mount) => mount.name === name && !mount.subPath);
   const mounted = volumes.flatMap(({ name, hostPath }) =>
-    hostPath ? [{ path: hostPath.path, namedBy: `volume ${name}`, type: hostPath.type ?? "", inside: mountOf(name)?.mountPath ?? "" }] : [],
+    hostPath
+      ? [
+          {
+            path: hostPath.path,
+            namedBy: `volume ${name}`,
+            type: hostPath.type ?? "",
+            inside: mountOf(name)?.mountPath ?? "",
+          },
+        ]
+      : [],
   );
   const named = all.flatMap((container) =>
     namedPaths(container).flatMap(({ path, namedBy, type }) => {
@@ -47,7 +59,9 @@ export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
 
 /** The path on the host of a path in the pod's containers; undefined where none of them mounts it. */
 export function hostPathOf({ spec }: { spec: PodSpec }, inside: string): string | undefined {
-  const paths = spec.containers.flatMap((container) => toHostPath(inside, container, spec.volumes ?? []) ?? []);
+  const paths = spec.containers.flatMap(
+    (container) => toHostPath(inside, container, spec.volumes ?? []) ?? [],
+  );
   return paths[0];
 }
 
@@ -75,7 +89,8 @@ function paths(value: string, namedBy: string): NamedPath[] {
 
 /** The path on the host of a path in the container; undefined if it is in no hostPath volume. */
 function toHostPath(path: string, container: ContainerSpec, volumes: Volume[]): string | undefined {
-  const isBelow = (mountPath: string) => path === mountPath || path.startsWith(`${mountPath.replace(/\/$/, "")}/`);
+  const isBelow = (mountPath: string) =>
+    path === mountPath || path.startsWith(`${mountPath.replace(/\/$/, "")}/`);
   const mounts = (container.volumeMounts ?? []).filter((mount) => isBelow(mount.mountPath));
   const mount = mounts.sort((a, b) => b.mountPath.length - a.mountPath.length)[0];
   const hostPath = volumes.find((volume) => volume.name === mount?.name)?.hostPath;
@@ -84,28 +99,42 @@ function toHostPath(path: string, container: ContainerSpec, volumes: Volume[]): 
   return `${hostPath.path.replace(/\/$/, "")}${mount.subPath ? `/${mount.subPath}` : ""}${below}` || "/";
 }
 
-/** By the flag's name: the program makes folders and logs itself, a plugin its socket; everything else is a file that must exist. */
+/**
+ * By the flag's name: the program makes folders and logs itself, a plugin its socket; everything else is a
+ * file that must exist.
+ */
 function pathType(namedBy: string): string {
   if (/-endpoint$/.test(namedBy)) return "Socket";
   if (/dir$/i.test(namedBy)) return "DirectoryOrCreate";
   return /log-(path|file)$|^--log-outputs$/.test(namedBy) ? "FileOrCreate" : "File";
 }
 
-/** The container that gives a static pod of kubeadm its name; sidecars may stand before it. Of other pods the first. */
-export function mainContainer({ spec }: { spec: { containers?: readonly ContainerSpec[] } }): ContainerSpec | undefined {
+/**
+ * The container that gives a static pod of kubeadm its name; sidecars may stand before it. Of other pods the
+ * first.
+ */
+export function mainContainer({
+  spec,
+}: {
+  spec: { containers?: readonly ContainerSpec[] };
+}): ContainerSpec | undefined {
   const isServer = ({ name }: ContainerSpec) => (CONTROL_PLANE as readonly string[]).includes(name);
   return spec.containers?.find(isServer) ?? spec.containers?.[0];
 }
 
-/** Its words with the flags, to read or to change in place: kubeadm gives them in `command`; others give the program there, and the flags in `args`. */
+/**
+ * Its words with the flags, to read or to change in place: kubeadm gives them in `command`; others give the
+ * program there, and the flags in `args`.
+ */
 export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): string[] {
   const { command = [], args = [] } = mainContainer({ spec }) ?? {};
   return args.some((word) => word.startsWith("--")) ? args : command;
 }
 
 /**
- * The `--name=value` flags in a component's command; names without dashes. `get` returns the last value, as the components do, and "true"
- * for a bare `--name`; `all` each value, of a flag that may be given several times. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends the flag.
+ * The `--name=value` flags in a component's command; names without dashes. `get` returns the last value, as
+ * the components do, and "true" for a bare `--name`; `all` each value, of a flag that may be given several
+ * times. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends the flag.
  */
 export function flags(command: string[]) {
   const isFlag = (name: string) => (word: string) => word === `--${name}` || word.startsWith(`--${name}=`);
@@ -118,7 +147,8 @@ export function flags(command: string[]) {
       const word = command.findLast(isFlag(name));
       return word?.includes("=") ? word.slice(word.indexOf("=") + 1) : word && "true";
     },
-    all: (name: string): string[] => command.filter(isFlag(name)).flatMap((word) => /=(.*)$/s.exec(word)?.[1] ?? []),
+    all: (name: string): string[] =>
+      command.filter(isFlag(name)).flatMap((word) => /=(.*)$/s.exec(word)?.[1] ?? []),
     set: (name: string, value: string) => {
       const place = command.findIndex(isFlag(name));
       remove(name);
@@ -149,7 +179,10 @@ interface NamedInside {
   kind: "file" | "socket";
 }
 
-/** `text` is the content of the file `path`. Empty where it is no YAML: a certificate, or a file that is cut off. */
+/**
+ * `text` is the content of the file `path`. Empty where it is no YAML: a certificate, or a file that is cut
+ * off.
+ */
 export function namedInside(text: string, path: string): NamedInside[] {
   return attempt(() => namedBelow(readable(text), dirname(path)), []);
 }
@@ -176,5 +209,7 @@ function namedBy(key: string, text: string, folder: string): NamedInside[] {
     return path.startsWith("/") ? [{ path, kind: "socket" }] : [];
   }
   // the same key may hold a certificate itself
-  return FILES.includes(key) && /^[\w./@+-]+$/.test(text) && text.length < 300 ? [{ path: resolve(folder, text), kind: "file" }] : [];
+  return FILES.includes(key) && /^[\w./@+-]+$/.test(text) && text.length < 300
+    ? [{ path: resolve(folder, text), kind: "file" }]
+    : [];
 }

@@ -1,18 +1,32 @@
 /**
  * Static pod manifests from mirror pods: the content of /etc/kubernetes/manifests, read back from etcd.
  *
- * A mirror pod is the manifest, plus what the kubelet adds (pkg/kubelet/config/common.go, pkg/kubelet/pod/mirror_client.go), plus the API
- * server's defaults (pkg/apis/core/v1/defaults.go). All that the kubelet adds is removed, and every field that has exactly the default.
+ * A mirror pod is the manifest, plus what the kubelet adds (pkg/kubelet/config/common.go,
+ * pkg/kubelet/pod/mirror_client.go), plus the API server's defaults (pkg/apis/core/v1/defaults.go). All that
+ * the kubelet adds is removed, and every field that has exactly the default.
  */
 import { Fail } from "../fail.ts";
 import { nameSuffix } from "../node/containers.ts";
-import type { ContainerSpec, Manifest, Metadata, Pod, PodSpec, Toleration, Volume } from "../objects/objects.ts";
+import type {
+  ContainerSpec,
+  Manifest,
+  Metadata,
+  Pod,
+  PodSpec,
+  Toleration,
+  Volume,
+} from "../objects/objects.ts";
 import { unknownFields } from "../objects/storage.ts";
 
 export const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
 /** A static pod's UID, given by its kubelet. */
 export const HASH_ANNOTATION = "kubernetes.io/config.hash";
-const KUBELET_ANNOTATIONS = [MIRROR_ANNOTATION, HASH_ANNOTATION, "kubernetes.io/config.seen", "kubernetes.io/config.source"];
+const KUBELET_ANNOTATIONS = [
+  MIRROR_ANNOTATION,
+  HASH_ANNOTATION,
+  "kubernetes.io/config.seen",
+  "kubernetes.io/config.source",
+];
 const SERVER_METADATA = [
   "uid",
   "resourceVersion",
@@ -26,8 +40,8 @@ const SERVER_METADATA = [
 ];
 
 /**
- * The manifest from which a mirror pod was made. Errors: Fail if the pod is not a mirror pod of this node, or if a newer Kubernetes stored
- * fields in its spec that would be lost.
+ * The manifest from which a mirror pod was made. Errors: Fail if the pod is not a mirror pod of this node, or
+ * if a newer Kubernetes stored fields in its spec that would be lost.
  */
 export function manifestFromMirrorPod(pod: Pod, nodeName: string): Manifest {
   const suffix = nameSuffix(nodeName);
@@ -37,23 +51,36 @@ export function manifestFromMirrorPod(pod: Pod, nodeName: string): Manifest {
     });
   }
   refuseUnknownFields(pod);
-  const manifest = { apiVersion: "v1", kind: "Pod", metadata: ownMetadata(pod.metadata, suffix), spec: ownSpec(pod.spec), status: {} };
+  const manifest = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: ownMetadata(pod.metadata, suffix),
+    spec: ownSpec(pod.spec),
+    status: {},
+  };
   return sortKeys(manifest) as Manifest;
 }
 
 function refuseUnknownFields(pod: Pod) {
   const lost = unknownFields(pod).filter((field) => field.startsWith("spec."));
   if (lost.length === 0) return;
-  throw new Fail(`Cannot make a manifest of pod "${pod.metadata.name}": fields unknown to this kit: "${lost.join('", "')}"`, {
-    hint: "its Kubernetes is newer than this kit: write the manifest with that release's `kubeadm init phase control-plane all --config`",
-  });
+  throw new Fail(
+    `Cannot make a manifest of pod "${pod.metadata.name}": fields unknown to this kit: "${lost.join('", "')}"`,
+    {
+      hint: "its Kubernetes is newer than this kit: write the manifest with that release's `kubeadm init phase control-plane all --config`",
+    },
+  );
 }
 
 function ownMetadata(metadata: Metadata, suffix: string): Metadata {
   const own = without(metadata, SERVER_METADATA) as Metadata;
   const annotations = without(metadata.annotations ?? {}, KUBELET_ANNOTATIONS) as Record<string, string>;
   delete own.annotations;
-  return { ...own, name: metadata.name.slice(0, -suffix.length), ...(Object.keys(annotations).length > 0 && { annotations }) };
+  return {
+    ...own,
+    name: metadata.name.slice(0, -suffix.length),
+    ...(Object.keys(annotations).length > 0 && { annotations }),
+  };
 }
 
 function ownSpec(spec: PodSpec): PodSpec {
@@ -62,7 +89,8 @@ function ownSpec(spec: PodSpec): PodSpec {
   if (tolerations.length > 0) own.tolerations = tolerations;
   if (spec.volumes) own.volumes = spec.volumes.map(ownVolume);
   own.containers = spec.containers.map((container) => ownContainer(container, spec));
-  if (spec.initContainers) own.initContainers = spec.initContainers.map((container) => ownContainer(container, spec));
+  if (spec.initContainers)
+    own.initContainers = spec.initContainers.map((container) => ownContainer(container, spec));
   return own;
 }
 
@@ -73,8 +101,8 @@ function isKubelets(toleration: Toleration): boolean {
 }
 
 /**
- * Only what kubeadm leaves to the defaults. kubeadm itself writes imagePullPolicy, protocol, and a probe's periods and thresholds, and
- * other manifests may do so: these fields stay.
+ * Only what kubeadm leaves to the defaults. kubeadm itself writes imagePullPolicy, protocol, and a probe's
+ * periods and thresholds, and other manifests may do so: these fields stay.
  */
 const SPEC_DEFAULTS = {
   dnsPolicy: "ClusterFirst",
@@ -86,22 +114,30 @@ const SPEC_DEFAULTS = {
   securityContext: {},
   terminationGracePeriodSeconds: 30,
 };
-const CONTAINER_DEFAULTS = { resources: {}, terminationMessagePath: "/dev/termination-log", terminationMessagePolicy: "File" };
+const CONTAINER_DEFAULTS = {
+  resources: {},
+  terminationMessagePath: "/dev/termination-log",
+  terminationMessagePolicy: "File",
+};
 const PROBE_DEFAULTS = { successThreshold: 1 };
 const PROBES = ["livenessProbe", "readinessProbe", "startupProbe"];
 
 function ownContainer(container: ContainerSpec, spec: PodSpec): ContainerSpec {
   const own = withoutDefaults(container, CONTAINER_DEFAULTS) as ContainerSpec;
-  for (const probe of PROBES) if (own[probe]) own[probe] = withoutDefaults(own[probe] as object, PROBE_DEFAULTS);
+  for (const probe of PROBES)
+    if (own[probe]) own[probe] = withoutDefaults(own[probe] as object, PROBE_DEFAULTS);
   // on the host's network the API server sets hostPort to containerPort
-  if (own.ports && spec.hostNetwork) own.ports = own.ports.map((port) => withoutDefaults(port, { hostPort: port.containerPort }));
+  if (own.ports && spec.hostNetwork)
+    own.ports = own.ports.map((port) => withoutDefaults(port, { hostPort: port.containerPort }));
   if (own.env) own.env = own.env.map(ownEnv);
   return own;
 }
 
 function ownEnv(env: NonNullable<ContainerSpec["env"]>[number]) {
   const fieldRef = env.valueFrom?.fieldRef;
-  return fieldRef ? { ...env, valueFrom: { ...env.valueFrom, fieldRef: withoutDefaults(fieldRef, { apiVersion: "v1" }) } } : env;
+  return fieldRef
+    ? { ...env, valueFrom: { ...env.valueFrom, fieldRef: withoutDefaults(fieldRef, { apiVersion: "v1" }) } }
+    : env;
 }
 
 function ownVolume(volume: Volume): Volume {

@@ -1,7 +1,8 @@
 /**
- * The static pods of a node, by their mirror pods in etcd's data. Everybody who may create a pod can make one that looks like a mirror pod
- * of any node, and a static pod runs with root's rights. So the namespace decides (shared/trust): pods of kube-system count, unless the
- * kubelet's records on this node contradict. A kubelet may create mirror pods in every namespace, but only for its own node
+ * The static pods of a node, by their mirror pods in etcd's data. Everybody who may create a pod can make one
+ * that looks like a mirror pod of any node, and a static pod runs with root's rights. So the namespace
+ * decides (shared/trust): pods of kube-system count, unless the kubelet's records on this node contradict. A
+ * kubelet may create mirror pods in every namespace, but only for its own node
  * (plugin/pkg/admission/noderestriction).
  */
 
@@ -17,7 +18,10 @@ import { isDnsName } from "../pki/addresses.ts";
 import { HASH_ANNOTATION, MIRROR_ANNOTATION } from "./from-mirror-pod.ts";
 import { isKubeadms } from "./on-disk.ts";
 
-/** `name` is the static pod's own, without the node's. `from` "history": deleted in etcd, but not yet removed by a compaction. */
+/**
+ * `name` is the static pod's own, without the node's. `from` "history": deleted in etcd, but not yet removed
+ * by a compaction.
+ */
 export interface MirrorPod {
   namespace: string;
   name: string;
@@ -36,7 +40,10 @@ export interface UnprovedPod extends MirrorPod {
   alike: boolean;
 }
 
-/** The static pods of any node in kube-system: those that exist, then those that are deleted and still in etcd's history. */
+/**
+ * The static pods of any node in kube-system: those that exist, then those that are deleted and still in
+ * etcd's history.
+ */
 export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
   return mirrorPodsBelow("kube-system/", data, nodeName);
 }
@@ -48,23 +55,35 @@ export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<
   const keys = [...data.keys(`${prefix}kube-system/`), ...data.deletedKeys(`${prefix}kube-system/`)];
   const found = keys.flatMap((key) => {
     const ends = [...key.matchAll(/-/g)].map(({ index }) => byEnd.get(key.slice(index + 1)));
-    const places = ends.flatMap((nodeName) => (nodeName === undefined ? [] : (placeOf(key, prefix, nodeName) ?? [])));
+    const places = ends.flatMap((nodeName) =>
+      nodeName === undefined ? [] : (placeOf(key, prefix, nodeName) ?? []),
+    );
     return places.flatMap((place) => {
       const pod = newest(place, data);
       return pod ? [[place.nodeName, pod] as const] : [];
     });
   });
-  return new Map([...Map.groupBy(found, ([name]) => name)].map(([name, pods]) => [name, pods.map(([, pod]) => pod)]));
+  return new Map(
+    [...Map.groupBy(found, ([name]) => name)].map(([name, pods]) => [name, pods.map(([, pod]) => pod)]),
+  );
 }
 
 /**
- * The static pods of this node, in kube-system. One that is not kubeadm's does not count if the kubelet's records name another pod of its
- * name. Those of other namespaces never count, record or not: the hash does not protect their image and arguments, and a tenant may change
- * them.
+ * The static pods of this node, in kube-system. One that is not kubeadm's does not count if the kubelet's
+ * records name another pod of its name. Those of other namespaces never count, record or not: the hash does
+ * not protect their image and arguments, and a tenant may change them.
  */
-export function findStaticPods(data: EtcdData, nodeName: string): { proved: ProvedPod[]; unproved: UnprovedPod[] } {
+export function findStaticPods(
+  data: EtcdData,
+  nodeName: string,
+): { proved: ProvedPod[]; unproved: UnprovedPod[] } {
   const records = staticPodRecords(nodeName);
-  const found = mirrorPodsBelow("", data, nodeName).map((one) => ({ ...one, why: undefined, remark: "", ...judge(one, records) }));
+  const found = mirrorPodsBelow("", data, nodeName).map((one) => ({
+    ...one,
+    why: undefined,
+    remark: "",
+    ...judge(one, records),
+  }));
   const proved = new Map<string, ProvedPod>();
   for (const { why, ...one } of found.sort(byTrust)) {
     if (why === undefined && !proved.has(one.name)) proved.set(one.name, one);
@@ -97,9 +116,14 @@ function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; 
   if (isKubeadms(one.name)) return trusted ? {} : { why: "kubeadm's static pods are in kube-system" };
   const uids = records.get(`${one.namespace}/${one.name}`) ?? [];
   if (uids.includes(one.pod.metadata.annotations?.[HASH_ANNOTATION] ?? ""))
-    return trusted ? {} : { why: `it ran here, but whoever may change pods in ${one.namespace} can have changed it since` };
-  if (uids.length > 0) return { why: `another pod ran here under its name, by the kubelet's records: ${uids.join(", ")}` };
-  return trusted ? { remark: ", no record of it on this node" } : { why: "the kubelet has no record of it on this node" };
+    return trusted
+      ? {}
+      : { why: `it ran here, but whoever may change pods in ${one.namespace} can have changed it since` };
+  if (uids.length > 0)
+    return { why: `another pod ran here under its name, by the kubelet's records: ${uids.join(", ")}` };
+  return trusted
+    ? { remark: ", no record of it on this node" }
+    : { why: "the kubelet has no record of it on this node" };
 }
 
 function mirrorPodsBelow(path: string, data: EtcdData, nodeName: string): MirrorPod[] {
@@ -116,11 +140,18 @@ type Place = { key: string; namespace: string; fullName: string; nodeName: strin
 /** Undefined where the name is not for this node, or is a name under which no API server stores anything. */
 function placeOf(key: string, prefix: string, nodeName: string): Place | undefined {
   const [namespace = "", fullName = "", ...more] = key.slice(prefix.length).split("/");
-  const isNamed = more.length === 0 && isPlainName(namespace) && isPlainName(fullName) && fullName.endsWith(nameSuffix(nodeName));
+  const isNamed =
+    more.length === 0 &&
+    isPlainName(namespace) &&
+    isPlainName(fullName) &&
+    fullName.endsWith(nameSuffix(nodeName));
   return isNamed ? { key, namespace, fullName, nodeName } : undefined;
 }
 
-/** Whether this is a DNS subdomain, as all these names are. Such a name is safe as a file's name: it never begins with a dot. */
+/**
+ * Whether this is a DNS subdomain, as all these names are. Such a name is safe as a file's name: it never
+ * begins with a dot.
+ */
 function isPlainName(name: string): boolean {
   return isDnsName(name) && !name.includes("*");
 }
@@ -130,7 +161,12 @@ function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   const live = data.get(place.key);
   const pod = live && readMirrorPod(live, place);
   const { namespace, fullName, nodeName } = place;
-  const found = (pod: Pod, from: MirrorPod["from"]) => ({ namespace, name: fullName.slice(0, -nameSuffix(nodeName).length), from, pod });
+  const found = (pod: Pod, from: MirrorPod["from"]) => ({
+    namespace,
+    name: fullName.slice(0, -nameSuffix(nodeName).length),
+    from,
+    pod,
+  });
   if (pod) return found(pod, "live");
   if (live && !isTrusted(place)) return undefined;
   for (const revision of data.history(place.key)) {
@@ -140,7 +176,10 @@ function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   return undefined;
 }
 
-/** Undefined if the pod only has a mirror pod's name. Errors: Fail where a pod of kube-system cannot be read; any other is skipped. */
+/**
+ * Undefined if the pod only has a mirror pod's name. Errors: Fail where a pod of kube-system cannot be read;
+ * any other is skipped.
+ */
 function readMirrorPod(stored: KeyValue, place: Place): Pod | undefined {
   const pod = attempt(() => decodeMirrorPod(stored, place));
   if (pod instanceof Fail && isTrusted(place)) throw pod;
@@ -152,12 +191,16 @@ function decodeMirrorPod(stored: KeyValue, { namespace, fullName, nodeName }: Pl
     new Fail(`Cannot read the pod "${namespace}/${fullName}" in etcd: ${why}`, { hint });
   const object: unknown = attempt(() => decodeObject(stored.value));
   if (object instanceof Fail) throw unreadable(object.message, object.hint);
-  const { encrypted, undecoded, metadata, spec } = object as Record<"encrypted" | "undecoded" | "metadata" | "spec", Loose>;
+  const { encrypted, undecoded, metadata, spec } = object as Record<
+    "encrypted" | "undecoded" | "metadata" | "spec",
+    Loose
+  >;
   if (typeof encrypted === "string") throw unreadable(`pods are encrypted with "${encrypted}"`, ENCRYPTED);
   if (typeof undecoded === "string") throw unreadable(`it is no pod${undecoded && `, but ${undecoded}`}`);
   if (!metadata?.annotations?.[MIRROR_ANNOTATION] || spec?.nodeName !== nodeName) return undefined;
   const pod = asPod(object, (why) => unreadable(why));
-  if (pod.metadata.name !== fullName || (pod.metadata.namespace ?? namespace) !== namespace) throw unreadable("it has another name inside");
+  if (pod.metadata.name !== fullName || (pod.metadata.namespace ?? namespace) !== namespace)
+    throw unreadable("it has another name inside");
   if (pod.spec.containers.length === 0) throw unreadable("it has no containers");
   return pod;
 }

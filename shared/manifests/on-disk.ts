@@ -1,4 +1,7 @@
-/** Static pod manifests as files: read, and written as kubeadm writes them; and the certificatesDir that the API server's names. */
+/**
+ * Static pod manifests as files: read, and written as kubeadm writes them; and the certificatesDir that the
+ * API server's names.
+ */
 import { basename, dirname, join } from "node:path";
 import { YAMLParseError } from "yaml";
 import { staticPodRecords } from "../evidence/pod-records.ts";
@@ -16,12 +19,15 @@ import { commandOf, flags } from "./command.ts";
 const MAX_SIZE = 10 * 2 ** 20;
 
 /**
- * A manifest from disk: the first document of the file, as the kubelet reads it. Undefined where there is no file, or an empty one. Errors:
- * Fail where it is no YAML, or no pod.
+ * A manifest from disk: the first document of the file, as the kubelet reads it. Undefined where there is no
+ * file, or an empty one. Errors: Fail where it is no YAML, or no pod.
  */
 export function readManifest(path: string): Manifest | undefined {
   const fail = (why: string, cause?: unknown) =>
-    new Fail(`"${path}" is no manifest: ${why}`, { hint: shell`move it away, then run this script again: mv ${path} /root/`, cause });
+    new Fail(`"${path}" is no manifest: ${why}`, {
+      hint: shell`move it away, then run this script again: mv ${path} /root/`,
+      cause,
+    });
   const info = stat(path);
   if (!info) return undefined;
   if (info.kind !== "file") throw fail("it is no file");
@@ -33,12 +39,18 @@ export function readManifest(path: string): Manifest | undefined {
   return document === undefined ? undefined : (asPod(document, fail) as Manifest);
 }
 
-/** Where a manifest waits that is not to be started now: `.kube-apiserver.yaml`. The kubelet ignores it (pkg/kubelet/config/file.go). */
+/**
+ * Where a manifest waits that is not to be started now: `.kube-apiserver.yaml`. The kubelet ignores it
+ * (pkg/kubelet/config/file.go).
+ */
 export function waitingPath(path: string): string {
   return join(dirname(path), `.${basename(path)}`);
 }
 
-/** Where a static pod's manifest is now: in its place, or, where nothing there can be read, where it waits; else its place. */
+/**
+ * Where a static pod's manifest is now: in its place, or, where nothing there can be read, where it waits;
+ * else its place.
+ */
 export function whereIs(path: string): string {
   return !readableManifest(path) && exists(waitingPath(path)) ? waitingPath(path) : path;
 }
@@ -60,7 +72,8 @@ function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unkn
     return readFirstYaml(text);
   } catch (cause) {
     // toJS fails at an alias to nothing, and at too many aliases; too deep a nesting overflows the stack
-    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError || cause instanceof RangeError)) throw cause;
+    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError || cause instanceof RangeError))
+      throw cause;
     throw fail(cause.message.split("\n")[0]!.replace(/:$/, ""), cause);
   }
 }
@@ -71,18 +84,24 @@ export function manifestText(manifest: Manifest): string {
 }
 
 /**
- * The file of a static pod. kubeadm's pods are in NAME.yaml. Other pods may be in files of any name: the kubelet reads every file whose
- * name does not begin with a dot (pkg/kubelet/config/file.go). `namespace`, if known: NAME.yaml may have a pod of this name of another
- * namespace.
+ * The file of a static pod. kubeadm's pods are in NAME.yaml. Other pods may be in files of any name: the
+ * kubelet reads every file whose name does not begin with a dot (pkg/kubelet/config/file.go). `namespace`, if
+ * known: NAME.yaml may have a pod of this name of another namespace.
  */
 export function manifestPath({ node }: { node: Node }, name: string, namespace?: string): string {
   const usual = `${node.kubelet.staticPodPath}/${name}.yaml`;
   if (isKubeadms(name)) return usual;
   if (exists(usual) && !isAnothers(usual, { name, namespace })) return usual;
-  return filesWith(node, name, namespace).at(-1) ?? (exists(usual) ? `${node.kubelet.staticPodPath}/${namespace}-${name}.yaml` : usual);
+  return (
+    filesWith(node, name, namespace).at(-1) ??
+    (exists(usual) ? `${node.kubelet.staticPodPath}/${namespace}-${name}.yaml` : usual)
+  );
 }
 
-/** Other files with a pod of this name. The kubelet runs only one of them, the last by file name; it chooses again at each restart. */
+/**
+ * Other files with a pod of this name. The kubelet runs only one of them, the last by file name; it chooses
+ * again at each restart.
+ */
 export function secondManifests({ node }: { node: Node }, name: string, namespace?: string): string[] {
   const path = manifestPath({ node }, name, namespace);
   return filesWith(node, name, namespace).filter((file) => file !== path);
@@ -93,17 +112,27 @@ export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
   const pods = filesOf(node)
     .flatMap((path) => readableManifest(path) ?? [])
     .filter(({ kind = "Pod", metadata }) => kind === "Pod" && metadata.name);
-  return new Map(pods.map((manifest) => [`${manifest.metadata.namespace ?? "default"}/${manifest.metadata.name}`, manifest]));
+  return new Map(
+    pods.map((manifest) => [
+      `${manifest.metadata.namespace ?? "default"}/${manifest.metadata.name}`,
+      manifest,
+    ]),
+  );
 }
 
-/** Static pods that ran here, by the kubelet's records, and whose manifests are on no disk any more: `namespace/name`. */
+/**
+ * Static pods that ran here, by the kubelet's records, and whose manifests are on no disk any more:
+ * `namespace/name`.
+ */
 export function lostPods(node: Node): string[] {
   const onDisk = podsOnDisk({ node });
   return [...staticPodRecords(node.name).keys()].filter((key) => !onDisk.has(key)).sort();
 }
 
 function filesWith(node: Node, name: string, namespace: string | undefined): string[] {
-  return filesOf(node).filter((path) => readableManifest(path)?.metadata.name === name && !isAnothers(path, { name, namespace }));
+  return filesOf(node).filter(
+    (path) => readableManifest(path)?.metadata.name === name && !isAnothers(path, { name, namespace }),
+  );
 }
 
 function filesOf(node: Node): string[] {
@@ -112,7 +141,10 @@ function filesOf(node: Node): string[] {
 }
 
 /** Whether it is a pod of this name in another namespace. kubeadm's pods are in one namespace only. */
-function isAnothers(path: string, { name, namespace }: { name: string; namespace: string | undefined }): boolean {
+function isAnothers(
+  path: string,
+  { name, namespace }: { name: string; namespace: string | undefined },
+): boolean {
   const pod = isKubeadms(name) || namespace === undefined ? undefined : readableManifest(path)?.metadata;
   return pod?.name === name && (pod.namespace ?? "default") !== namespace;
 }
@@ -127,10 +159,14 @@ export function isKubeadms(name: string): boolean {
   return (CONTROL_PLANE as readonly string[]).includes(name);
 }
 
-/** By where the API server or the kubelet has ca.crt: kubeadm names it in both (componentconfigs/kubelet.go). Else kubeadm's default. */
+/**
+ * By where the API server or the kubelet has ca.crt: kubeadm names it in both (componentconfigs/kubelet.go).
+ * Else kubeadm's default.
+ */
 export function certificatesDirOn(node: Node | undefined): string {
   const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));
-  const command = manifest === undefined || manifest instanceof Fail || !manifest.spec ? [] : commandOf(manifest);
+  const command =
+    manifest === undefined || manifest instanceof Fail || !manifest.spec ? [] : commandOf(manifest);
   const named = [flags(command).get("client-ca-file"), node?.kubelet.clientCaFile];
   const path = named.find((one) => one !== undefined && basename(one) === "ca.crt");
   return path ? dirname(path) : CERTIFICATES_DIR;

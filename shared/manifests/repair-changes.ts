@@ -1,11 +1,12 @@
 /**
  * The changes that a repair makes to manifests for a time.
  *
- * The controller-manager while nodes come back: the controllers that taint and evict unreachable nodes are off. Its manifest's annotations keep
- * what it had before, so that any later run can put it back.
+ * The controller-manager while nodes come back: the controllers that taint and evict unreachable nodes are
+ * off. Its manifest's annotations keep what it had before, so that any later run can put it back.
  *
- * A second key with which kube-apiserver checks service-account tokens: the old sa.pub, computed from old tokens. With it, old tokens stay
- * valid beside the new ones until part 4 is finished. The flag may be given several times; only sa.key signs.
+ * A second key with which kube-apiserver checks service-account tokens: the old sa.pub, computed from old
+ * tokens. With it, old tokens stay valid beside the new ones until part 4 is finished. The flag may be given
+ * several times; only sa.key signs.
  */
 import { smallText } from "../files/untrusted-file.ts";
 import type { Node } from "../node/node.ts";
@@ -22,9 +23,10 @@ export const REDUCED = "kube-pki-repair/controllers-before";
 export const REDUCED_NOTE = "reduced: no taints, no evictions, endpoints stay, until all nodes are back";
 
 /**
- * Controllers that act when a node is silent: a node that the repair has not reached is not dead, and a kubelet that has just restarted
- * reports its pods as unready for a moment (before 1.35). The short names are those before 1.28; taint eviction is a separate controller
- * since 1.29. Source: cmd/kube-controller-manager/names and the aliases in its app/*.go.
+ * Controllers that act when a node is silent: a node that the repair has not reached is not dead, and a
+ * kubelet that has just restarted reports its pods as unready for a moment (before 1.35). The short names are
+ * those before 1.28; taint eviction is a separate controller since 1.29. Source:
+ * cmd/kube-controller-manager/names and the aliases in its app/*.go.
  */
 // biome-ignore format: a table
 const PUNISHERS: { name: string; old: string; since?: number }[] = [
@@ -37,9 +39,9 @@ const PUNISHERS: { name: string; old: string; since?: number }[] = [
 ];
 
 /**
- * The controller-manager's own limit is 20 requests a second: 5,000 CSRs would take four minutes, 10,000 Secrets with an old CA nine.
- * During the repair the limit is higher, unless the operator has set it higher still. Flag → value, and the annotation that keeps the value
- * from before, "" for none.
+ * The controller-manager's own limit is 20 requests a second: 5,000 CSRs would take four minutes, 10,000
+ * Secrets with an old CA nine. During the repair the limit is higher, unless the operator has set it higher
+ * still. Flag → value, and the annotation that keeps the value from before, "" for none.
  */
 const LIMITS = {
   "kube-api-qps": { value: 1000, before: "kube-pki-repair/kube-api-qps-before" },
@@ -47,13 +49,16 @@ const LIMITS = {
 } as const;
 
 /**
- * The controller-manager without the controllers that would punish nodes that the repair has not reached yet: no taints, no evictions, no
- * pods collected, Services keep their endpoints. And with more requests per second, so that thousands of nodes do not wait for it.
+ * The controller-manager without the controllers that would punish nodes that the repair has not reached yet:
+ * no taints, no evictions, no pods collected, Services keep their endpoints. And with more requests per
+ * second, so that thousands of nodes do not wait for it.
  */
 export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest {
   if (isReduced(manifest)) return manifest;
   const minor = minorOf(kubernetesVersion);
-  const off = PUNISHERS.filter(({ since }) => (since ?? 0) <= minor).map(({ name, old }) => (minor < 28 ? old : name));
+  const off = PUNISHERS.filter(({ since }) => (since ?? 0) <= minor).map(({ name, old }) =>
+    minor < 28 ? old : name,
+  );
   const before = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
   const copy = structuredClone(manifest);
   copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: before };
@@ -77,7 +82,10 @@ export function isReduced(pod: Pick<Manifest, "metadata">): boolean {
   return pod.metadata.annotations?.[REDUCED] !== undefined;
 }
 
-/** Whether this node's controller-manager is still reduced; false also where its manifest is missing, or damaged. */
+/**
+ * Whether this node's controller-manager is still reduced; false also where its manifest is missing, or
+ * damaged.
+ */
 export function managerIsReduced(place: { node: Node }): boolean {
   const manifest = readableManifest(manifestPath(place, "kube-controller-manager"));
   return manifest !== undefined && isReduced(manifest);
@@ -111,7 +119,10 @@ const FLAG = "--service-account-key-file";
 /** Beside it, the API server refuses `FLAG`: an external signer says which keys count. */
 export const SIGNER_FLAG = "service-account-signing-endpoint";
 
-/** The API server's manifest with the flag if sa-old.pub exists, and without it if not; the same object if nothing has to change. */
+/**
+ * The API server's manifest with the flag if sa-old.pub exists, and without it if not; the same object if
+ * nothing has to change.
+ */
 export function fitOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
   if (oldSaKeys(certificatesDir).length === 0 || flags(commandOf(manifest)).get(SIGNER_FLAG) !== undefined)
     return withoutOldSaKey(manifest, certificatesDir);
@@ -148,6 +159,8 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
 /** Audit policies that this kit wrote in place of lost ones. */
 export function standIns(cp: { node: Node }): string[] {
   const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
-  const policies = manifest ? hostFiles(manifest).filter((file) => file.namedBy === "--audit-policy-file") : [];
+  const policies = manifest
+    ? hostFiles(manifest).filter((file) => file.namedBy === "--audit-policy-file")
+    : [];
   return policies.map((file) => file.path).filter((path) => smallText(path)?.startsWith(STAND_IN_MARK));
 }

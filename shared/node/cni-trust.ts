@@ -1,7 +1,8 @@
 /**
- * The network plugin's program (CNI), which the container runtime starts for each pod's network. Many such programs ask the API, with a kubeconfig
- * that the plugin's agent on this node has written when it started, with the CA of then. With another CA than today's no pod gets a network here, so none
- * starts, and none ends.
+ * The network plugin's program (CNI), which the container runtime starts for each pod's network. Many such
+ * programs ask the API, with a kubeconfig that the plugin's agent on this node has written when it started,
+ * with the CA of then. With another CA than today's no pod gets a network here, so none starts, and none
+ * ends.
  */
 import { list } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
@@ -21,28 +22,35 @@ interface Cluster {
 }
 
 /**
- * Kubeconfigs that the plugin in use reads: those that the first sound configuration names, as the runtimes choose it (libcni's ConfFiles: by name).
- * What an earlier plugin has left is none of them.
+ * Kubeconfigs that the plugin in use reads: those that the first sound configuration names, as the runtimes
+ * choose it (libcni's ConfFiles: by name). What an earlier plugin has left is none of them.
  */
 export function cniKubeconfigs(): string[] {
   for (const name of list(CNI_DIR).filter((one) => /\.(conf|conflist|json)$/.test(one))) {
-    const conf: { type?: string; plugins?: unknown[] } | undefined = orUndefined(() => JSON.parse(smallText(`${CNI_DIR}/${name}`) ?? ""));
+    const conf: { type?: string; plugins?: unknown[] } | undefined = orUndefined(() =>
+      JSON.parse(smallText(`${CNI_DIR}/${name}`) ?? ""),
+    );
     if (conf?.type || conf?.plugins?.length) return [...new Set(kubeconfigsIn(conf))];
   }
   return [];
 }
 
-/** Calico's and others' "kubernetes": {"kubeconfig": …}, multus' own, and those of the plugins that it calls. */
+/**
+ * Calico's and others' "kubernetes": {"kubeconfig": …}, multus' own, and those of the plugins that it calls.
+ */
 function kubeconfigsIn(value: unknown): string[] {
   if (typeof value !== "object" || value === null) return [];
   return Object.entries(value).flatMap(([key, inner]) =>
-    key === "kubeconfig" && typeof inner === "string" && inner.startsWith("/") ? [inner] : kubeconfigsIn(inner),
+    key === "kubeconfig" && typeof inner === "string" && inner.startsWith("/")
+      ? [inner]
+      : kubeconfigsIn(inner),
   );
 }
 
 /**
- * Whether what answers at the kubeconfig's server is verified by today's CA, and not by the kubeconfig's. Where nothing answers, a CA of the same name with
- * another key says it. A set that holds today's CA, a proxy with a CA of its own, and what verifies nothing are well.
+ * Whether what answers at the kubeconfig's server is verified by today's CA, and not by the kubeconfig's.
+ * Where nothing answers, a CA of the same name with another key says it. A set that holds today's CA, a proxy
+ * with a CA of its own, and what verifies nothing are well.
  */
 export async function trustsOldCa(path: string, caPem: string): Promise<boolean> {
   const cluster = clusterIn(path);
@@ -58,7 +66,9 @@ export async function trustsOldCa(path: string, caPem: string): Promise<boolean>
 }
 
 function clusterIn(path: string): Cluster | undefined {
-  const config = orUndefined(() => readYaml(smallText(path) ?? "")) as { clusters?: { cluster?: Cluster }[] } | undefined;
+  const config = orUndefined(() => readYaml(smallText(path) ?? "")) as
+    | { clusters?: { cluster?: Cluster }[] }
+    | undefined;
   return config?.clusters?.[0]?.cluster;
 }
 

@@ -1,4 +1,7 @@
-/** The containers of this node, by crictl: every kubeadm node of 1.24 to 1.31 has this program, and later nodes should have it. */
+/**
+ * The containers of this node, by crictl: every kubeadm node of 1.24 to 1.31 has this program, and later
+ * nodes should have it.
+ */
 import { $ } from "zx/core";
 import { attemptLater, Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
@@ -10,9 +13,14 @@ export type Container = Awaited<ReturnType<typeof containers>>[number];
 /** The static pods that kubeadm makes, by container name; each depends on the ones before it. */
 export const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] as const;
 
-/** All containers of the node, also those that have ended. Errors: Fail where crictl is missing or the runtime does not answer. */
+/**
+ * All containers of the node, also those that have ended. Errors: Fail where crictl is missing or the runtime
+ * does not answer.
+ */
 export async function containers(endpoint: string) {
-  const { containers } = (await crictl(endpoint, ["ps", "-a", "-o", "json"])) as { containers: CriContainer[] | null };
+  const { containers } = (await crictl(endpoint, ["ps", "-a", "-o", "json"])) as {
+    containers: CriContainer[] | null;
+  };
   return (containers ?? []).map((c) => ({
     id: c.id,
     /** Its name in the pod, for instance `kube-apiserver`. */
@@ -27,11 +35,18 @@ export async function containers(endpoint: string) {
 }
 
 /** The same; none where no runtime answers. */
-export async function containersIfAny({ runtimeEndpoint }: { runtimeEndpoint: string }): Promise<readonly Container[]> {
+export async function containersIfAny({
+  runtimeEndpoint,
+}: {
+  runtimeEndpoint: string;
+}): Promise<readonly Container[]> {
   return await attemptLater(() => containers(runtimeEndpoint), []);
 }
 
-/** How a container was started, and what of the host it has mounted. Empty or unset: the runtime does not tell. */
+/**
+ * How a container was started, and what of the host it has mounted. Empty or unset: the runtime does not
+ * tell.
+ */
 interface Inspected {
   args: string[];
   env: { name: string; value: string }[];
@@ -75,8 +90,13 @@ interface CriDetails {
 
 /** Whether the runtime has an image; undefined where it does not say. Errors: none of its own. */
 export async function hasImage(endpoint: string, image: string): Promise<boolean | undefined> {
-  const ask = () => $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} inspecti -q ${image}`;
-  const { exitCode, stderr } = await sayWhile(shell`crictl inspecti ${image}`, "systemctl status containerd", ask);
+  const ask = () =>
+    $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} inspecti -q ${image}`;
+  const { exitCode, stderr } = await sayWhile(
+    shell`crictl inspecti ${image}`,
+    "systemctl status containerd",
+    ask,
+  );
   if (exitCode === 0) return true;
   return /no such image/.test(stderr) ? false : undefined;
 }
@@ -92,14 +112,18 @@ export async function workloadContainers(endpoint: string): Promise<Container[]>
 }
 
 /**
- * Stops exactly these containers at once. Otherwise a kube-apiserver without its etcd stays in its graceful shutdown for more than a
- * minute, and the kubelet starts no new one until then (measured: 70 s instead of 11 s).
+ * Stops exactly these containers at once. Otherwise a kube-apiserver without its etcd stays in its graceful
+ * shutdown for more than a minute, and the kubelet starts no new one until then (measured: 70 s instead of 11
+ * s).
  */
 export async function stopContainers(endpoint: string, list: readonly Container[]) {
   if (list.length === 0) return say("old control plane: none of its containers is running");
   for (const container of list) {
-    const stop = () => $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout 0 ${container.id}`;
-    await act(`${container.name}: stopped`, () => sayWhile(`${container.name} to stop`, "systemctl status containerd", stop));
+    const stop = () =>
+      $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout 0 ${container.id}`;
+    await act(`${container.name}: stopped`, () =>
+      sayWhile(`${container.name} to stop`, "systemctl status containerd", stop),
+    );
   }
 }
 
@@ -112,8 +136,8 @@ interface CriContainer {
 }
 
 /**
- * Whether it is the container of this node's static pod of that name. Others have containers of these names, too, in kube-system as well:
- * Cilium's clustermesh-apiserver has an `etcd`, a tenant's cluster all four.
+ * Whether it is the container of this node's static pod of that name. Others have containers of these names,
+ * too, in kube-system as well: Cilium's clustermesh-apiserver has an `etcd`, a tenant's cluster all four.
  */
 export function isServerContainer({ namespace, name, pod, podUid }: Container) {
   const isNamed = (CONTROL_PLANE as readonly string[]).includes(name) && pod.startsWith(`${name}-`);
@@ -126,8 +150,8 @@ export function nameSuffix(nodeName: string) {
 }
 
 /**
- * A UID that a kubelet gives to a static pod, so to one that root has written: an MD5 sum (pkg/kubelet/config/common.go). Those of the API
- * server, which nobody can choose, have dashes.
+ * A UID that a kubelet gives to a static pod, so to one that root has written: an MD5 sum
+ * (pkg/kubelet/config/common.go). Those of the API server, which nobody can choose, have dashes.
  */
 export function isStaticUid(uid: string): boolean {
   return /^[0-9a-f]{32}$/.test(uid);
@@ -143,7 +167,10 @@ async function crictl(endpoint: string, args: string[]): Promise<unknown> {
       hint: "install the package cri-tools, or copy the crictl binary into PATH",
     });
   }
-  throw new Fail(`Cannot look at the containers through "${endpoint}": ${output.stderr.trim().split("\n").at(-1)}`, {
-    hint: "systemctl status containerd; the runtime must run: it is not part of the damage",
-  });
+  throw new Fail(
+    `Cannot look at the containers through "${endpoint}": ${output.stderr.trim().split("\n").at(-1)}`,
+    {
+      hint: "systemctl status containerd; the runtime must run: it is not part of the damage",
+    },
+  );
 }

@@ -1,4 +1,7 @@
-/** The kubelet of a control plane node: its client certificate and kubelet.conf, issued with the CA's key on this disk. */
+/**
+ * The kubelet of a control plane node: its client certificate and kubelet.conf, issued with the CA's key on
+ * this disk.
+ */
 
 import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
@@ -20,13 +23,21 @@ import { hasOwnClient, isOwnClient, kubeletActive, type Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
 
 /**
- * Gives the kubelet of a control plane node what it needs to run and to reach the API: a client certificate of the CA on disk, in the place
- * where the kubelet rotates it, and a kubelet.conf that points there (the result of `kubeadm init phase kubeconfig kubelet` and
- * `kubelet-finalize`). Returns whether anything was changed: then the kubelet has to restart.
+ * Gives the kubelet of a control plane node what it needs to run and to reach the API: a client certificate
+ * of the CA on disk, in the place where the kubelet rotates it, and a kubelet.conf that points there (the
+ * result of `kubeadm init phase kubeconfig kubelet` and `kubelet-finalize`). Returns whether anything was
+ * changed: then the kubelet has to restart.
  */
-export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
+export async function ensureControlPlaneKubelet(
+  node: Node,
+  facts: ClusterFacts,
+  asideDir: string,
+): Promise<boolean> {
   const row = certRow("ca");
-  const ca = { cert: caText(row, facts.certificatesDir)!, key: readText(keyPath(row, facts.certificatesDir))! };
+  const ca = {
+    cert: caText(row, facts.certificatesDir)!,
+    key: readText(keyPath(row, facts.certificatesDir))!,
+  };
   const changes = [
     ensureClientCa(node, ca.cert, asideDir),
     !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
@@ -40,20 +51,25 @@ export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts,
 const DAY = 86_400_000;
 
 /**
- * When a repair issued this kubelet's certificate, if the one before had expired by then; undefined if it had not, or if the kubelet has
- * renewed its certificate since. The repair has moved the one before aside.
+ * When a repair issued this kubelet's certificate, if the one before had expired by then; undefined if it had
+ * not, or if the kubelet has renewed its certificate since. The repair has moved the one before aside.
  */
 export function renewedAfterExpiry({ kubelet }: Node): Date | undefined {
   const made = attempt(() => madeAt(readText(kubelet.clientPem) ?? ""));
   if (made instanceof Fail) return undefined;
-  const repair = rescueFolders().find((folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY);
+  const repair = rescueFolders().find(
+    (folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY,
+  );
   const folder = `${repair?.dir}/aside${dirname(kubelet.clientPem)}`;
   const pems = list(folder).filter((name) => name.startsWith("kubelet-client-"));
   const ends = pems.flatMap((name) => infoOf(readText(`${folder}/${name}`))?.notAfter ?? []);
   return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
 }
 
-/** The kubelet's clientCAFile normally is pki/ca.crt itself. Another file without today's CA gets its content; other CAs in it stay. */
+/**
+ * The kubelet's clientCAFile normally is pki/ca.crt itself. Another file without today's CA gets its content;
+ * other CAs in it stay.
+ */
 function ensureClientCa(node: Node, caPem: string, asideDir: string): boolean {
   const { clientCaFile } = node.kubelet;
   const text = readText(clientCaFile);
@@ -63,9 +79,17 @@ function ensureClientCa(node: Node, caPem: string, asideDir: string): boolean {
   return writeFile(clientCaFile, content, { mode: 0o644 });
 }
 
-async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert: string; key: string }; asideDir: string }) {
+async function issueClientPem(
+  node: Node,
+  facts: ClusterFacts,
+  use: { ca: { cert: string; key: string }; asideDir: string },
+) {
   dropClientPems(node, use.asideDir);
-  const { cert, key } = await issueClient({ cn: `system:node:${node.name}`, o: "system:nodes" }, use.ca, facts);
+  const { cert, key } = await issueClient(
+    { cn: `system:node:${node.name}`, o: "system:nodes" },
+    use.ca,
+    facts,
+  );
   const stamp = new Date().toISOString().slice(0, 19).replace(/[T:]/g, "-");
   const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
   writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
@@ -79,10 +103,11 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
 }
 
 /**
- * The kubelet of a control plane node asks its own API server, as kubeadm writes it from 1.33 on. A balancer without servers accepts each
- * connection and closes it; client-go tries a GET ten times then, and until one has failed twice a kubelet that has just started mounts no
- * volume, so it starts no static pod for 20 s (pkg/kubelet/volumemanager/reconciler, updateReconstructedFromNodeStatus; v1.29). One that runs
- * (not `starts`) has the file of a cluster that was upgraded, and keeps it.
+ * The kubelet of a control plane node asks its own API server, as kubeadm writes it from 1.33 on. A balancer
+ * without servers accepts each connection and closes it; client-go tries a GET ten times then, and until one
+ * has failed twice a kubelet that has just started mounts no volume, so it starts no static pod for 20 s
+ * (pkg/kubelet/volumemanager/reconciler, updateReconstructedFromNodeStatus; v1.29). One that runs (not
+ * `starts`) has the file of a cluster that was upgraded, and keeps it.
  */
 function ensureKubeletConf(
   node: Node,
@@ -93,7 +118,12 @@ function ensureKubeletConf(
   const now = attempt(() => readKubeconfig(kubeconfig), undefined);
   // one that leads elsewhere is somebody's own: a proxy on this node, say
   const isFar = starts && now?.server === clusterServer(facts) && now.server !== localServer(facts);
-  if (now && trustsCa(now.caPem, caPem) && (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) && !isFar) {
+  if (
+    now &&
+    trustsCa(now.caPem, caPem) &&
+    (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) &&
+    !isFar
+  ) {
     say(`${kubeconfig}: kept`);
     return false;
   }
@@ -101,5 +131,8 @@ function ensureKubeletConf(
   const ofOwn = isOwn ? withTrust(readText(kubeconfig)!, { ca: caPem, clientPem }) : undefined;
   if (exists(kubeconfig)) copyToRescue(kubeconfig, asideDir);
   const content = ofOwn ?? kubeletKubeconfig({ server: localServer(facts), ca: caPem, clientPem });
-  return writeFile(kubeconfig, content, { mode: 0o600, ...(ofOwn && { note: `leads to ${now?.server}, as before` }) });
+  return writeFile(kubeconfig, content, {
+    mode: 0o600,
+    ...(ofOwn && { note: `leads to ${now?.server}, as before` }),
+  });
 }

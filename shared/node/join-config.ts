@@ -1,4 +1,7 @@
-/** What a kubelet of this machine was started with, in the words of `kubeadm join --config`: a plain join leaves all of it out. */
+/**
+ * What a kubelet of this machine was started with, in the words of `kubeadm join --config`: a plain join
+ * leaves all of it out.
+ */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { canonicalIp } from "../pki/addresses.ts";
@@ -12,7 +15,10 @@ export const SAVED_BELOW = "kubelet";
 /** The last one that was saved, for kubeadm join on that machine. */
 export const LAST_JOIN_CONFIG = `"$(ls /root/kube-pki-repair-*/${SAVED_BELOW}/join.yaml | tail -n 1)"`;
 
-/** kubeadm gives these itself: from the node's name, the socket and its own release (kubeadm's phases/kubelet/flags.go). */
+/**
+ * kubeadm gives these itself: from the node's name, the socket and its own release (kubeadm's
+ * phases/kubelet/flags.go).
+ */
 const KUBEADMS = [
   "container-runtime",
   "container-runtime-endpoint",
@@ -24,7 +30,10 @@ const KUBEADMS = [
 /** Names and values, without the two dashes. */
 type Flags = [name: string, value: string][];
 
-/** The flags in this folder's kubeadm-flags.env that somebody has set. Errors: Fail where the file is not there. */
+/**
+ * The flags in this folder's kubeadm-flags.env that somebody has set. Errors: Fail where the file is not
+ * there.
+ */
 export function ownFlags(folder: string): Flags {
   const path = `${folder}/kubeadm-flags.env`;
   const text = readText(path);
@@ -61,9 +70,14 @@ export interface WhereItWas {
 /** Errors: Fail where it was not copied whole. */
 export function whereItWas({ address, kubernetes }: { address: string; kubernetes: string }): WhereItWas {
   const [, host, port] = /^(.+):(\d+)$/.exec(address) ?? [];
-  if (!host) throw new Fail(`"${address}" is no address with a port`, { hint: "--address IP:PORT, as part 2 has printed it" });
+  if (!host)
+    throw new Fail(`"${address}" is no address with a port`, {
+      hint: "--address IP:PORT, as part 2 has printed it",
+    });
   if (!/^v?1\.\d+/.test(kubernetes))
-    throw new Fail(`"${kubernetes}" is no version of Kubernetes`, { hint: "--kubernetes v1.34.4, as part 2 has printed it" });
+    throw new Fail(`"${kubernetes}" is no version of Kubernetes`, {
+      hint: "--kubernetes v1.34.4, as part 2 has printed it",
+    });
   return { host: canonicalIp(host.replace(/^\[(.*)\]$/, "$1")), port: Number(port), kubernetes };
 }
 
@@ -76,7 +90,10 @@ interface JoiningKubelet {
 }
 
 /** kubeadm's JoinConfiguration for this machine. */
-export function joinConfig({ name, criSocket, flags }: JoiningKubelet, { host, port, kubernetes }: WhereItWas): string {
+export function joinConfig(
+  { name, criSocket, flags }: JoiningKubelet,
+  { host, port, kubernetes }: WhereItWas,
+): string {
   const isList = minorOf(kubernetes) >= 31;
   return yamlText({
     apiVersion: `kubeadm.k8s.io/${isList ? "v1beta4" : "v1beta3"}`,

@@ -1,6 +1,6 @@
 /**
- * A run that writes leaves its transcript, and what it changed, in the rescue folder: RESCUE/runs/TIME-SCRIPT-PID.txt as the operator saw it,
- * and beside it .jsonl, one JSON object a line:
+ * A run that writes leaves its transcript, and what it changed, in the rescue folder:
+ * RESCUE/runs/TIME-SCRIPT-PID.txt as the operator saw it, and beside it .jsonl, one JSON object a line:
  *
  *     {"at":"2026-05-01T10:00:00.000Z","what":"run","format":1,"script":"01-etcd","version":"0.1.0","args":["--new-cas"],"host":"cp1"}
  *     {"at":…,"what":"node","name":"cp1"}
@@ -10,9 +10,9 @@
  *     {"at":…,"what":"proved","subject":"etcd"}          {"at":…,"what":"waited","for":"etcd to answer","seconds":2.5}
  *     {"at":…,"what":"failed","message":…,"hint":…}      {"at":…,"what":"end","exitCode":0,"objects":{"PATCH secrets":31}}
  *
- * Nothing is written before the run changes something outside of memory: a refusal leaves no file, and no free block of a disk that is
- * searched is overwritten. Then each line is appended as it comes, so a run that was cut off has a step without its end. A repair never
- * fails for its log.
+ * Nothing is written before the run changes something outside of memory: a refusal leaves no file, and no
+ * free block of a disk that is searched is overwritten. Then each line is appended as it comes, so a run that
+ * was cut off has a step without its end. A repair never fails for its log.
  */
 import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
@@ -28,11 +28,13 @@ import { listenToRun, type RunEvent } from "../run-events.ts";
 import { rescueFolders, rescueOfRun, runsIn } from "./rescue-folder.ts";
 
 /**
- * Whether a run that is kept on this node was going on at this time; the last one also later, where it was cut off: what it wrote then, its
- * record may not know.
+ * Whether a run that is kept on this node was going on at this time; the last one also later, where it was
+ * cut off: what it wrote then, its record may not know.
  */
 export function wasDuringRun(time: Date): boolean {
-  const records = rescueFolders().flatMap((rescue) => list(runsIn(rescue)).flatMap((name) => recordOf(`${runsIn(rescue)}/${name}`) ?? []));
+  const records = rescueFolders().flatMap((rescue) =>
+    list(runsIn(rescue)).flatMap((name) => recordOf(`${runsIn(rescue)}/${name}`) ?? []),
+  );
   const last = records.sort((a, b) => a.began.getTime() - b.began.getTime()).at(-1);
   return records.some((one) => one.began <= time && (time <= one.until || (one === last && !one.hasEnded)));
 }
@@ -40,7 +42,9 @@ export function wasDuringRun(time: Date): boolean {
 function recordOf(path: string): { began: Date; until: Date; hasEnded: boolean } | undefined {
   const [text, until] = path.endsWith(".jsonl") ? [readText(path), stat(path)?.modified] : [];
   const at = /^\{"at":"([^"]+)"/.exec(text ?? "")?.[1];
-  return at && until ? { began: new Date(at), until, hasEnded: /"what":"end"[^\n]*\n$/.test(text!) } : undefined;
+  return at && until
+    ? { began: new Date(at), until, hasEnded: /"what":"end"[^\n]*\n$/.test(text!) }
+    : undefined;
 }
 
 /** Of what is written here; report/kept-event.ts reads it. */
@@ -59,8 +63,8 @@ const MEMORY = /^\/(run|dev\/shm|dev\/tty)(\/|$)/;
 const BASE64_LINE = /^[ \t]*[A-Za-z0-9+/]{60,}={0,2}[ \t]*$/gm;
 
 /**
- * From here on this run is kept. `onlyInRepair`: only if its rescue folder is there already, for what is also done on a good day. A dry run
- * tells nothing, so nothing is kept of it.
+ * From here on this run is kept. `onlyInRepair`: only if its rescue folder is there already, for what is also
+ * done on a good day. A dry run tells nothing, so nothing is kept of it.
  */
 export function keepRun({ onlyInRepair = false } = {}) {
   const run = new KeptRun(onlyInRepair);
@@ -92,7 +96,9 @@ class KeptRun {
 
   end(exitCode: number) {
     if (!this.#files) return;
-    this.#orGoOn(() => this.#line(new Date(), { what: "end", exitCode, objects: Object.fromEntries(this.#objects) }, true));
+    this.#orGoOn(() =>
+      this.#line(new Date(), { what: "end", exitCode, objects: Object.fromEntries(this.#objects) }, true),
+    );
     listenToRun(undefined);
   }
 
@@ -103,7 +109,10 @@ class KeptRun {
     const [first] = this.#waiting as [{ event: Extract<RunEvent, { what: "run" }>; at: Date }];
     const stamp = first.at.toISOString().slice(0, 19).replace(/[-:]/g, "");
     const name = `${runsIn(rescue)}/${stamp}-${first.event.script.replaceAll(" ", "-")}-${process.pid}`;
-    const open = (path: string): Open => ({ fd: tryFile("write", path, () => openSync(hostPath(path), "ax", 0o600), true)!, size: 0 });
+    const open = (path: string): Open => ({
+      fd: tryFile("write", path, () => openSync(hostPath(path), "ax", 0o600), true)!,
+      size: 0,
+    });
     makeFolder(hostPath(dirname(name)), 0o700);
     this.#files = { text: open(`${name}.txt`), record: open(`${name}.jsonl`) };
     for (const { event, at } of this.#waiting) this.#write(event, at);
@@ -125,7 +134,11 @@ class KeptRun {
   }
 
   #line(at: Date, entry: object, mustStay: boolean) {
-    this.#append("record", `${withoutSecrets(JSON.stringify({ at: at.toISOString(), ...entry }))}\n`, mustStay);
+    this.#append(
+      "record",
+      `${withoutSecrets(JSON.stringify({ at: at.toISOString(), ...entry }))}\n`,
+      mustStay,
+    );
     if (mustStay) fdatasyncSync(this.#files!.record.fd);
   }
 
@@ -145,14 +158,19 @@ class KeptRun {
       listenToRun(undefined);
       for (const { fd } of Object.values(this.#files ?? {})) closeSync(fd);
       this.#files = undefined;
-      say(`warning: this run goes on, but its transcript is not kept: ${err instanceof Error ? err.message : err}`);
+      say(
+        `warning: this run goes on, but its transcript is not kept: ${err instanceof Error ? err.message : err}`,
+      );
     }
   }
 }
 
 function isChange(event: RunEvent): boolean {
   // what was not whole was nobody's file
-  if (event.what === "file") return ![event.path, event.to ?? event.path].every((path) => MEMORY.test(path) || path.endsWith(UNFINISHED));
+  if (event.what === "file")
+    return ![event.path, event.to ?? event.path].every(
+      (path) => MEMORY.test(path) || path.endsWith(UNFINISHED),
+    );
   return event.what === "act" || event.what === "object";
 }
 
@@ -175,7 +193,9 @@ function certificatesOf(text: string) {
   const pems = certificatesIn(client ? Buffer.from(client, "base64").toString() : text);
   return pems.flatMap((pem) => {
     const info = orUndefined(() => certInfo(pem));
-    return info ? [{ subject: info.subject, fingerprint: info.publicKeyHash, until: info.notAfter.toISOString() }] : [];
+    return info
+      ? [{ subject: info.subject, fingerprint: info.publicKeyHash, until: info.notAfter.toISOString() }]
+      : [];
   });
 }
 

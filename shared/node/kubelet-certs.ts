@@ -1,9 +1,10 @@
 /**
- * The kubelet's own credentials: kubelet.conf, the client certificate that it rotates, and its serving certificate.
+ * The kubelet's own credentials: kubelet.conf, the client certificate that it rotates, and its serving
+ * certificate.
  *
- * The trap: /var/lib/kubelet/pki/kubelet-client-current.pem is outside of /etc/kubernetes and survives. As long as it has not expired, the
- * kubelet prefers it to every kubelet.conf, whichever CA signed it (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved
- * aside when the CA is new.
+ * The trap: /var/lib/kubelet/pki/kubelet-client-current.pem is outside of /etc/kubernetes and survives. As
+ * long as it has not expired, the kubelet prefers it to every kubelet.conf, whichever CA signed it
+ * (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved aside when the CA is new.
  */
 
 import { dirname } from "node:path";
@@ -17,7 +18,11 @@ import { say } from "../run.ts";
 import type { Node } from "./node.ts";
 
 /** What is wrong with a certificate in a text that has its key, too, in a word. */
-export function stateOfPem(read: () => string | undefined, ca: string | undefined, nodeName?: string): string | undefined {
+export function stateOfPem(
+  read: () => string | undefined,
+  ca: string | undefined,
+  nodeName?: string,
+): string | undefined {
   const pem = attempt(read);
   if (!pem) return "missing";
   const info = pem instanceof Fail ? pem : attempt(() => certInfo(pem));
@@ -29,7 +34,10 @@ export function stateOfPem(read: () => string | undefined, ca: string | undefine
   return info.notAfter < new Date() ? "expired" : "not yet valid";
 }
 
-/** Moves serving certificates of another CA aside: the kubelet requests a new one when it starts, and part 3 approves its CSR. */
+/**
+ * Moves serving certificates of another CA aside: the kubelet requests a new one when it starts, and part 3
+ * approves its CSR.
+ */
 export function dropForeignServing(node: Node, caPem: string, asideDir: string): boolean {
   const { serverTlsBootstrap, serverPem } = node.kubelet;
   if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, caPem)) return false;
@@ -43,18 +51,21 @@ export function dropClientPems(node: Node, asideDir: string) {
 }
 
 /**
- * The content of the kubelet's clientCAFile with a new cluster CA: the one before goes, other CAs of a bundle stay (a monitoring's, say).
- * The one before is in kubelet.conf, or has signed the kubelet's certificate; where nothing names it, only a lone one is known to be it.
+ * The content of the kubelet's clientCAFile with a new cluster CA: the one before goes, other CAs of a bundle
+ * stay (a monitoring's, say). The one before is in kubelet.conf, or has signed the kubelet's certificate;
+ * where nothing names it, only a lone one is known to be it.
  */
 export function withOtherCas({ kubelet }: Node, caPem: string): string {
   const bundle = certificatesIn(attempt(() => readText(kubelet.clientCaFile) ?? "", ""));
   const conf = certificatesIn(attempt(() => readKubeconfig(kubelet.kubeconfig)?.caPem ?? "", ""));
   const client = attempt(() => readText(kubelet.clientPem) ?? "", "");
-  const isBefore = (pem: string) => conf.some((one) => one.trim() === pem.trim()) || attempt(() => signedBy(client, pem), false);
+  const isBefore = (pem: string) =>
+    conf.some((one) => one.trim() === pem.trim()) || attempt(() => signedBy(client, pem), false);
   const today = trustedKeys(caPem);
   const isToday = (pem: string) => !trustedKeys(pem).isDisjointFrom(today);
   const others = bundle.length < 2 ? [] : bundle.filter((pem) => !isToday(pem) && !isBefore(pem));
-  for (const pem of others) say(`${kubelet.clientCaFile}: keeps its other CA, ${attempt(() => certInfo(pem).subject, "of no name")}`);
+  for (const pem of others)
+    say(`${kubelet.clientCaFile}: keeps its other CA, ${attempt(() => certInfo(pem).subject, "of no name")}`);
   return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
 }
 

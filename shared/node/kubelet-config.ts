@@ -1,12 +1,13 @@
 /**
- * The kubelet's configuration as the kubelet reads it: its file, then its drop-ins, then its flags, which count most. Sources:
- * cmd/kubelet/app/server.go (NewKubeletCommand, kubeletConfigFlagPrecedence), cmd/kubelet/app/options/options.go,
- * pkg/kubelet/kubeletconfig/configfiles/configfiles.go (relative paths begin at the file's folder).
+ * The kubelet's configuration as the kubelet reads it: its file, then its drop-ins, then its flags, which
+ * count most. Sources: cmd/kubelet/app/server.go (NewKubeletCommand, kubeletConfigFlagPrecedence),
+ * cmd/kubelet/app/options/options.go, pkg/kubelet/kubeletconfig/configfiles/configfiles.go (relative paths
+ * begin at the file's folder).
  *
- * Where there is none, another distribution may have set up this node, by the folder where each keeps its state: what it is, and who renews its
- * certificates. Sources: docs.k3s.io/cli/certificate, docs.rke2.io/security/certificates, docs.k0sproject.io
- * (troubleshooting/certificate-authorities, backup), github.com/canonical/microk8s (refresh-certs), docs.siderolabs.com/talos
- * (security/ca-rotation).
+ * Where there is none, another distribution may have set up this node, by the folder where each keeps its
+ * state: what it is, and who renews its certificates. Sources: docs.k3s.io/cli/certificate,
+ * docs.rke2.io/security/certificates, docs.k0sproject.io (troubleshooting/certificate-authorities, backup),
+ * github.com/canonical/microk8s (refresh-certs), docs.siderolabs.com/talos (security/ca-rotation).
  */
 import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
@@ -23,7 +24,12 @@ export const KUBELET_CONFIG = `${KUBELET_DIR}/config.yaml`;
 /** Where a kubelet without --root-dir keeps its pods. */
 export const PODS_DIR = `${KUBELET_DIR}/pods`;
 
-const FILE_FLAGS = ["config-dir", "image-credential-provider-config", "image-credential-provider-bin-dir", "cloud-config"];
+const FILE_FLAGS = [
+  "config-dir",
+  "image-credential-provider-config",
+  "image-credential-provider-bin-dir",
+  "cloud-config",
+];
 const TLS_FILES = ["tlsCertFile", "tlsPrivateKeyFile"] as const;
 
 function named(flag: string, path: string | undefined): { path: string; flag: string }[] {
@@ -49,19 +55,28 @@ interface KubeletConfiguration {
   containerRuntimeEndpoint?: string;
 }
 
-/** What a node's kubelet reads and writes. Errors: Fail where kubeadm has not set up this node; `mayBeGone`: as kubeadm's defaults then. */
+/**
+ * What a node's kubelet reads and writes. Errors: Fail where kubeadm has not set up this node; `mayBeGone`:
+ * as kubeadm's defaults then.
+ */
 export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
   const config = withDropIns(readConfig(pathIn(flags, "config"), mayBeGone), pathIn(flags, "config-dir"));
   logs = absolute(config.podLogsDir) ?? "/var/log/pods";
   const { staticPodPath, authentication, serverTLSBootstrap = false } = config;
   const certDir = pathIn(flags, "cert-dir") ?? `${KUBELET_DIR}/pki`;
-  const [rotates, renews] = ["rotate-server-certificates", "rotate-certificates"].map((flag) => flags.get(flag));
+  const [rotates, renews] = ["rotate-server-certificates", "rotate-certificates"].map((flag) =>
+    flags.get(flag),
+  );
   return {
     kubeconfig: pathIn(flags, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
     bootstrapKubeconfig: pathIn(flags, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
     /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */
-    clientCaFile: pathIn(flags, "client-ca-file") ?? absolute(authentication?.x509?.clientCAFile) ?? "/etc/kubernetes/pki/ca.crt",
-    staticPodPath: pathIn(flags, "pod-manifest-path") ?? absolute(staticPodPath) ?? "/etc/kubernetes/manifests",
+    clientCaFile:
+      pathIn(flags, "client-ca-file") ??
+      absolute(authentication?.x509?.clientCAFile) ??
+      "/etc/kubernetes/pki/ca.crt",
+    staticPodPath:
+      pathIn(flags, "pod-manifest-path") ?? absolute(staticPodPath) ?? "/etc/kubernetes/manifests",
     serverTlsBootstrap: rotates === undefined ? serverTLSBootstrap : rotates === "true",
     clientPem: `${certDir}/kubelet-client-current.pem`,
     /** It uses what kubelet.conf names, whatever lies in its folder: it renews no certificate by itself. */
@@ -69,15 +84,24 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
     serverPem: `${certDir}/kubelet-server-current.pem`,
     /** A folder for each pod on this node, named by its UID. */
     podsDir: `${pathIn(flags, "root-dir") ?? KUBELET_DIR}/pods`,
-    /** What its flags and its configuration name and kubeadm did not make. It does not start without one of them. */
+    /**
+     * What its flags and its configuration name and kubeadm did not make. It does not start without one of
+     * them.
+     */
     files: [
       ...TLS_FILES.flatMap((field) => named(field, absolute(config[field]))),
       ...FILE_FLAGS.flatMap((flag) => named(`--${flag}`, pathIn(flags, flag))),
     ],
-    /** As its flag says, which is gone since 1.27: "remote" for a socket. Unset before 1.24: Docker, in the kubelet itself. */
+    /**
+     * As its flag says, which is gone since 1.27: "remote" for a socket. Unset before 1.24: Docker, in the
+     * kubelet itself.
+     */
     containerRuntime: flags.get("container-runtime"),
     /** The container runtime's socket, `unix:///…`. */
-    runtimeEndpoint: flags.get("container-runtime-endpoint") || config.containerRuntimeEndpoint || "unix:///run/containerd/containerd.sock",
+    runtimeEndpoint:
+      flags.get("container-runtime-endpoint") ||
+      config.containerRuntimeEndpoint ||
+      "unix:///run/containerd/containerd.sock",
   };
 }
 
@@ -90,7 +114,9 @@ function pathIn(flags: KubeletFlags, name: string): string | undefined {
   return absolute(flags.get(name));
 }
 
-/** kubeadm's file counts where the one that --config names is lost: the guard in turn-kubelet.ts names that. */
+/**
+ * kubeadm's file counts where the one that --config names is lost: the guard in turn-kubelet.ts names that.
+ */
 function readConfig(path: string | undefined, mayBeGone: boolean): KubeletConfiguration {
   const file = path !== undefined && exists(path) ? path : KUBELET_CONFIG;
   const text = readText(file);
@@ -125,28 +151,54 @@ function kubeletGone(file: string): Refused {
   );
 }
 
-/** Relative paths of the main file begin beside it (KubeletConfigurationPathRefs); those of a drop-in do not. */
+/**
+ * Relative paths of the main file begin beside it (KubeletConfigurationPathRefs); those of a drop-in do not.
+ */
 function besides(config: KubeletConfiguration, folder: string): KubeletConfiguration {
   const at = (path: string) => resolve(folder, path);
   const own = ["staticPodPath", ...TLS_FILES] as const;
-  const paths = Object.fromEntries(own.flatMap((field) => (config[field] ? [[field, at(config[field])]] : [])));
+  const paths = Object.fromEntries(
+    own.flatMap((field) => (config[field] ? [[field, at(config[field])]] : [])),
+  );
   const x509 = config.authentication?.x509;
-  const authentication = x509?.clientCAFile && { ...config.authentication, x509: { ...x509, clientCAFile: at(x509.clientCAFile) } };
+  const authentication = x509?.clientCAFile && {
+    ...config.authentication,
+    x509: { ...x509, clientCAFile: at(x509.clientCAFile) },
+  };
   return { ...config, ...paths, ...(authentication && { authentication }) };
 }
 
-/** What the kubelet logs when it starts: pkg/kubelet/kubelet.go, makePodSourceConfig; apiserver's dynamic_cafile_content.go. */
+/**
+ * What the kubelet logs when it starts: pkg/kubelet/kubelet.go, makePodSourceConfig; apiserver's
+ * dynamic_cafile_content.go.
+ */
 const LOGGED = [
-  { field: "staticPodPath", grep: "Adding static pod path", pattern: /"Adding static pod path" path="([^"]+)"/ },
-  { field: "authentication.x509.clientCAFile", grep: "client-ca-bundle::", pattern: /"client-ca-bundle::([^"]+)"/ },
+  {
+    field: "staticPodPath",
+    grep: "Adding static pod path",
+    pattern: /"Adding static pod path" path="([^"]+)"/,
+  },
+  {
+    field: "authentication.x509.clientCAFile",
+    grep: "client-ca-bundle::",
+    pattern: /"client-ca-bundle::([^"]+)"/,
+  },
 ] as const;
 
-/** What the kubelet's own journal still says of a configuration whose drop-ins are lost: fields and paths, none where it says nothing. */
+/**
+ * What the kubelet's own journal still says of a configuration whose drop-ins are lost: fields and paths,
+ * none where it says nothing.
+ */
 export async function loggedConfig(): Promise<string[]> {
   const known: string[] = [];
   for (const { field, grep, pattern } of LOGGED) {
-    const search = () => $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 1 -g ${grep}`;
-    const { stdout } = await sayWhile("journalctl to search the kubelet's journal", "journalctl --disk-usage; it ends by itself", search);
+    const search = () =>
+      $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 1 -g ${grep}`;
+    const { stdout } = await sayWhile(
+      "journalctl to search the kubelet's journal",
+      "journalctl --disk-usage; it ends by itself",
+      search,
+    );
     const path = pattern.exec(stdout)?.[1];
     if (path) known.push(`${field}: ${path}`);
   }
@@ -155,7 +207,10 @@ export async function loggedConfig(): Promise<string[]> {
 
 type Credentials = Pick<ReturnType<typeof readKubelet>, "clientPem" | "kubeconfig" | "keepsCertificate">;
 
-/** The kubelet's client certificate with its key: of the file that it rotates, or, where it has none, of kubelet.conf. "": neither. */
+/**
+ * The kubelet's client certificate with its key: of the file that it rotates, or, where it has none, of
+ * kubelet.conf. "": neither.
+ */
 export function clientText({ clientPem, kubeconfig, keepsCertificate }: Credentials): string {
   const rotated = readText(clientPem);
   if (rotated !== undefined && !keepsCertificate) return rotated;
@@ -181,5 +236,11 @@ export class OtherDistribution extends Refused {}
 /** For a node without kubeadm's own files; undefined where nothing tells. */
 function otherDistribution(): OtherDistribution | undefined {
   const other = OTHERS.find(({ folder }) => exists(folder));
-  return other && new OtherDistribution(`This is a node of ${other.name} ("${other.folder}"), and kubeadm has not set it up`, other);
+  return (
+    other &&
+    new OtherDistribution(
+      `This is a node of ${other.name} ("${other.folder}"), and kubeadm has not set it up`,
+      other,
+    )
+  );
 }

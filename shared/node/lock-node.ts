@@ -1,10 +1,21 @@
 /**
- * A script that changes the node has it for itself: a second one at the same time would make a second CA, or roll back what the first one
- * does. The kernel holds the lock for the process (flock(2)), so it ends with the process, however that ends. Its file is in /run: in
- * memory, where only root can make one. `fstat` and `stat` tell whether it is still the one of that name.
+ * A script that changes the node has it for itself: a second one at the same time would make a second CA, or
+ * roll back what the first one does. The kernel holds the lock for the process (flock(2)), so it ends with
+ * the process, however that ends. Its file is in /run: in memory, where only root can make one. `fstat` and
+ * `stat` tell whether it is still the one of that name.
  */
 
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
@@ -22,8 +33,9 @@ const LOCK = "/run/kube-pki-repair.lock";
 const LOCKED = 4;
 
 /**
- * From here on this script may change the node, a signal ends it in order, and what it says and changes is kept (`kept`: as keepRun). Errors:
- * Fail where this is not root, or where another run that changes the node has not ended. A dry run is kept out by nobody.
+ * From here on this script may change the node, a signal ends it in order, and what it says and changes is
+ * kept (`kept`: as keepRun). Errors: Fail where this is not root, or where another run that changes the node
+ * has not ended. A dry run is kept out by nobody.
  */
 export function lockNode(kept: Parameters<typeof keepRun>[0] = {}) {
   needRoot();
@@ -33,7 +45,10 @@ export function lockNode(kept: Parameters<typeof keepRun>[0] = {}) {
   keepRun(kept);
 }
 
-/** The same for a script that does nothing which another run could disturb: it may run at the same time, and takes no lock. */
+/**
+ * The same for a script that does nothing which another run could disturb: it may run at the same time, and
+ * takes no lock.
+ */
 export function lockNodeShared() {
   needRoot();
   keepRun();
@@ -51,7 +66,10 @@ function lock() {
   if (fd === undefined) return;
   held = path;
   truncateSync(path);
-  writeSync(fd, `${process.pid} (${mode.script}, since ${new Date().toISOString().slice(0, 19).replace("T", " ")} UTC)`);
+  writeSync(
+    fd,
+    `${process.pid} (${mode.script}, since ${new Date().toISOString().slice(0, 19).replace("T", " ")} UTC)`,
+  );
   process.on("exit", () => rmSync(path, { force: true }));
   clearUp();
 }
@@ -59,7 +77,8 @@ function lock() {
 /** Nobody else writes now: what is not whole is of a run that was cut off. */
 function clearUp() {
   for (const folder of ["/etc/kubernetes", "/var/lib/kubelet/pki"]) removeLeftOvers(folder);
-  for (const rescue of rescueFolders()) removeLeftOvers(rescue.dir, [rescuedEtcd(rescue), rescuedLog(rescue)]);
+  for (const rescue of rescueFolders())
+    removeLeftOvers(rescue.dir, [rescuedEtcd(rescue), rescuedLog(rescue)]);
 }
 
 /** A descriptor that holds the lock; undefined where this node has no program for that. */
@@ -68,7 +87,9 @@ function lockFile(path: string): number | undefined {
     const fd = openSync(path, "a+", 0o600);
     const answer = flock(fd);
     if (answer === "no program")
-      return void say("warning: flock (util-linux) is missing: see to it that no other script of the kit runs here");
+      return void say(
+        "warning: flock (util-linux) is missing: see to it that no other script of the kit runs here",
+      );
     if (answer === "another's") throw lockedBy(readFileSync(path, "utf8"));
     // the one before removes its file at its end: perhaps after we opened it
     if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino) return fd;
@@ -76,7 +97,9 @@ function lockFile(path: string): number | undefined {
   }
 }
 
-/** util-linux and busybox have the program; the lock is the open file's, so it stays when the program ends. */
+/**
+ * util-linux and busybox have the program; the lock is the open file's, so it stays when the program ends.
+ */
 function flock(fd: number): "ours" | "another's" | "no program" {
   try {
     const { exitCode } = Bun.spawnSync(["flock", "-n", "3"], { stdio: ["ignore", "ignore", "ignore", fd] });

@@ -1,7 +1,9 @@
 /**
- * What this node is, by what a deletion of /etc/kubernetes does not remove: the kubelet's folder and its systemd unit.
+ * What this node is, by what a deletion of /etc/kubernetes does not remove: the kubelet's folder and its
+ * systemd unit.
  *
- * Sources: the kubelet's flags (its process, or its unit), its configuration, its client certificate, and the machine itself.
+ * Sources: the kubelet's flags (its process, or its unit), its configuration, its client certificate, and the
+ * machine itself.
  */
 
 import { $ } from "zx/core";
@@ -15,7 +17,10 @@ import { kubeletFlags } from "./started-with.ts";
 
 export type Node = Awaited<ReturnType<typeof readNode>>;
 
-/** Looks at the node. Errors: Fail where kubeadm has not set up this node; none where the kubelet's files `mayBeGone`. */
+/**
+ * Looks at the node. Errors: Fail where kubeadm has not set up this node; none where the kubelet's files
+ * `mayBeGone`.
+ */
 export async function readNode(options: { mayBeGone?: boolean } = {}) {
   const flags = await kubeletFlags();
   const { runtimeEndpoint, ...kubelet } = readKubelet(flags, options);
@@ -35,7 +40,9 @@ export async function readNode(options: { mayBeGone?: boolean } = {}) {
 /** Errors: Fail where this is not root, before anything is changed. */
 export function needRoot() {
   if (process.getuid?.() !== 0 && !isElsewhere())
-    throw new Fail("This script changes the node and needs root", { hint: "run it with sudo -i, or as root" });
+    throw new Fail("This script changes the node and needs root", {
+      hint: "run it with sudo -i, or as root",
+    });
 }
 
 /** Whether the kubelet's unit is active. */
@@ -43,15 +50,26 @@ export async function kubeletActive(): Promise<boolean> {
   return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
 }
 
-/** Whether somebody has stopped it, or never started it. One that ends by itself is "activating" (Restart=always) or "failed". */
+/**
+ * Whether somebody has stopped it, or never started it. One that ends by itself is "activating"
+ * (Restart=always) or "failed".
+ */
 export async function kubeletStopped(): Promise<boolean> {
   return (await $({ quiet: true, nothrow: true })`systemctl is-active kubelet`).stdout.trim() === "inactive";
 }
 
-/** The name of its Node object, and where the name comes from. The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
-function nodeName(clientPem: string, override: string | undefined, hostName: string): { name: string; nameFrom: string } {
+/**
+ * The name of its Node object, and where the name comes from. The certificate has the exact name, even where
+ * the host name differs: the API server knew this kubelet by it.
+ */
+function nodeName(
+  clientPem: string,
+  override: string | undefined,
+  hostName: string,
+): { name: string; nameFrom: string } {
   const cn = infoOf(clientPem)?.cn;
-  if (cn?.startsWith("system:node:")) return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
+  if (cn?.startsWith("system:node:"))
+    return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
   if (override) return { name: override.toLowerCase(), nameFrom: "the kubelet's --hostname-override" };
   return { name: hostName.toLowerCase(), nameFrom: "the host name" };
 }

@@ -1,7 +1,8 @@
 /**
- * The rescue folder of a repair: /root/kube-pki-repair-TIME on each node that is changed. On a control plane node it holds a copy of etcd's
- * data, from which all parts read their facts; on a worker its trust from before a join. Files that a script moves aside come there, and each
- * run that writes leaves its transcript in `runs` (kept-run.ts). No script changes or deletes what was copied or moved there.
+ * The rescue folder of a repair: /root/kube-pki-repair-TIME on each node that is changed. On a control plane
+ * node it holds a copy of etcd's data, from which all parts read their facts; on a worker its trust from
+ * before a join. Files that a script moves aside come there, and each run that writes leaves its transcript
+ * in `runs` (kept-run.ts). No script changes or deletes what was copied or moved there.
  */
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -21,7 +22,10 @@ export interface Rescue {
 /** The one that this run puts its files into. */
 let ofThisRun: Rescue | undefined;
 
-/** The name of a new rescue folder, of this second or the next one that has none. The folder itself is made when the first file is put into it. */
+/**
+ * The name of a new rescue folder, of this second or the next one that has none. The folder itself is made
+ * when the first file is put into it.
+ */
 export function newRescue(): Rescue {
   const made = new Date();
   while (exists(folderOf(made))) made.setSeconds(made.getSeconds() + 1);
@@ -38,7 +42,10 @@ export function useRescue(rescue: Rescue): Rescue {
   return rescue;
 }
 
-/** Where this run's transcript goes: the folder that the run uses; the newest one, or a new one, where it has named none. */
+/**
+ * Where this run's transcript goes: the folder that the run uses; the newest one, or a new one, where it has
+ * named none.
+ */
 export function rescueOfRun(): Rescue {
   return ofThisRun ?? rescueFolders()[0] ?? newRescue();
 }
@@ -58,7 +65,9 @@ export function rescuedLog(rescue: Rescue): string {
   return `${rescue.dir}/etcd-wal`;
 }
 
-/** Types on a node: all its transcripts as a tar of plain files on stdout; an empty one where there are none. */
+/**
+ * Types on a node: all its transcripts as a tar of plain files on stdout; an empty one where there are none.
+ */
 export const PACK_RUNS = "cd /root && find . -path './kube-pki-repair-*/runs/*' -type f | tar -cf - -T -";
 
 /** All rescue folders on this node, newest first. */
@@ -78,7 +87,9 @@ export function foldersWithData(): Rescue[] {
 
 /** Those that hold more than the transcripts of runs: somebody has to remove them. */
 export function rescuedFiles(): Rescue[] {
-  return rescueFolders().filter((rescue) => list(rescue.dir).some((name) => name !== basename(runsIn(rescue))));
+  return rescueFolders().filter((rescue) =>
+    list(rescue.dir).some((name) => name !== basename(runsIn(rescue))),
+  );
 }
 
 /** A private key in PEM or in a kubeconfig (base64), an age identity, a token. */
@@ -87,16 +98,22 @@ const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^\s*token:\s*\S/m;
 /** Bytes; larger files are not read, and count as secret. */
 const LARGEST = 1 << 20;
 
-/** What is in it, by looking: "etcd's data with all Secrets, 9 files with a private key or a token, 3 without". */
+/**
+ * What is in it, by looking: "etcd's data with all Secrets, 9 files with a private key or a token, 3
+ * without".
+ */
 export function heldIn({ dir, made }: Rescue): string {
   const etcd = exists(rescuedEtcd({ dir, made }));
-  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])].map((part) => basename(part({ dir, made })));
+  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])].map((part) =>
+    basename(part({ dir, made })),
+  );
   const files = filesBelow(hostEntry(dir), parts);
   const secret = files.filter(isSecret).length;
   const others = files.length - secret;
   const runs = list(runsIn({ dir, made })).filter((name) => name.endsWith(".txt")).length;
   const kept = runs > 0 ? [`the transcripts of ${runs} run${runs === 1 ? "" : "s"}`] : [];
-  if (!etcd && secret === 0) return `no key and no Secret, only ${listed([...files.map((path) => basename(path)).sort(), ...kept])}`;
+  if (!etcd && secret === 0)
+    return `no key and no Secret, only ${listed([...files.map((path) => basename(path)).sort(), ...kept])}`;
   return [
     ...(etcd ? [`etcd's data with all Secrets${byLinks(rescuedEtcd({ dir, made }))}`] : []),
     ...(secret > 0 ? [`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`] : []),
@@ -127,5 +144,7 @@ function isSecret(host: string): boolean {
 
 function stampOf(name: string): Date | undefined {
   const match = NAME.exec(name);
-  return match ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`) : undefined;
+  return match
+    ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`)
+    : undefined;
 }

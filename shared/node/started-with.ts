@@ -1,12 +1,15 @@
 /**
- * What a program of this node is started with: a unit of systemd, and the kubelet's flags with the drop-in folder that one of them names.
+ * What a program of this node is started with: a unit of systemd, and the kubelet's flags with the drop-in
+ * folder that one of them names.
  *
- * A unit: what systemd would start, by the unit and its drop-ins, one after the other, as `systemctl cat` prints them. Sources:
- * systemd.service(5) for ExecStart=, systemd.exec(5) for Environment= and EnvironmentFile=, systemd.syntax(7) for words and quotes.
+ * A unit: what systemd would start, by the unit and its drop-ins, one after the other, as `systemctl cat`
+ * prints them. Sources: systemd.service(5) for ExecStart=, systemd.exec(5) for Environment= and
+ * EnvironmentFile=, systemd.syntax(7) for words and quotes.
  *
- * The kubelet's flags are those of its process where it runs, as no file proves as much, or else of its unit. The process is the unit's own
- * (MainPID), so nobody but root chose them. In the folder (--config-dir) each `*.conf`, and each below it, changes the KubeletConfiguration, in
- * the order of their paths. Source: cmd/kubelet/app/server.go, mergeKubeletConfigurations; a JSON merge patch (RFC 7386).
+ * The kubelet's flags are those of its process where it runs, as no file proves as much, or else of its unit.
+ * The process is the unit's own (MainPID), so nobody but root chose them. In the folder (--config-dir) each
+ * `*.conf`, and each below it, changes the KubeletConfiguration, in the order of their paths. Source:
+ * cmd/kubelet/app/server.go, mergeKubeletConfigurations; a JSON merge patch (RFC 7386).
  */
 import { basename } from "node:path";
 import { $ } from "zx/core";
@@ -52,9 +55,15 @@ export function isKubelet([program = ""]: readonly string[]): boolean {
 
 type Fields = Record<string, unknown>;
 
-/** The configuration as the kubelet has it. A folder that is lost changes nothing. Errors: Fail where a drop-in cannot be read. */
+/**
+ * The configuration as the kubelet has it. A folder that is lost changes nothing. Errors: Fail where a
+ * drop-in cannot be read.
+ */
 export function withDropIns<T extends object>(config: T, folder: string | undefined): T {
-  return (folder ? dropInsIn(folder) : []).reduce<Fields>((merged, path) => patched(merged, readDropIn(path)), config as Fields) as T;
+  return (folder ? dropInsIn(folder) : []).reduce<Fields>(
+    (merged, path) => patched(merged, readDropIn(path)),
+    config as Fields,
+  ) as T;
 }
 
 function dropInsIn(folder: string): string[] {
@@ -66,12 +75,16 @@ function dropInsIn(folder: string): string[] {
 }
 
 function readDropIn(path: string): Fields {
-  const hint = "the kubelet does not start with it either: repair it, or move it away; journalctl -u kubelet -n 50";
+  const hint =
+    "the kubelet does not start with it either: repair it, or move it away; journalctl -u kubelet -n 50";
   try {
     const fields = readYaml(readText(path) ?? "");
     if (isMapping(fields)) return fields;
   } catch (cause) {
-    throw new Fail(`Cannot read the kubelet's drop-in "${path}": ${(cause as Error).message.split("\n")[0]}`, { hint, cause });
+    throw new Fail(
+      `Cannot read the kubelet's drop-in "${path}": ${(cause as Error).message.split("\n")[0]}`,
+      { hint, cause },
+    );
   }
   throw new Fail(`The kubelet's drop-in "${path}" is no KubeletConfiguration`, { hint });
 }
@@ -126,8 +139,8 @@ export function readUnit(text: string): Unit {
 }
 
 /**
- * The flags of a command, without dashes: "true" where one has no value. The last one of a name counts, and `_` is a dash, as for Kubernetes'
- * programs (component-base's WordSepNormalizeFunc).
+ * The flags of a command, without dashes: "true" where one has no value. The last one of a name counts, and
+ * `_` is a dash, as for Kubernetes' programs (component-base's WordSepNormalizeFunc).
  */
 export function flagsOf(command: readonly string[]): Map<string, string> {
   const found = new Map<string, string>();
@@ -168,9 +181,12 @@ function wordsOf(text: string): string[] {
 }
 
 function unquoted(word: string): string {
-  return word.replaceAll(/"((?:\\.|[^"\\])*)"|'([^']*)'|\\(.)/gs, (_, double?: string, single?: string, escaped?: string) => {
-    return double?.replaceAll(/\\(.)/gs, "$1") ?? single ?? escaped ?? "";
-  });
+  return word.replaceAll(
+    /"((?:\\.|[^"\\])*)"|'([^']*)'|\\(.)/gs,
+    (_, double?: string, single?: string, escaped?: string) => {
+      return double?.replaceAll(/\\(.)/gs, "$1") ?? single ?? escaped ?? "";
+    },
+  );
 }
 
 /** `$NAME` alone becomes as many words as its value has; `${NAME}` stays part of its word. */

@@ -1,14 +1,17 @@
 /**
- * How values are encoded in stored objects. Protobuf's and Kubernetes' scalars as the JSON API shows them. Source: apimachinery
- * pkg/apis/meta/v1, pkg/util/intstr, pkg/api/resource.
+ * How values are encoded in stored objects. Protobuf's and Kubernetes' scalars as the JSON API shows them.
+ * Source: apimachinery pkg/apis/meta/v1, pkg/util/intstr, pkg/api/resource.
  *
- * And CBOR, in which the API server stores custom resources where the gate CBORServingAndStorage is on (apimachinery
- * pkg/runtime/serializer/cbor): the tag "self-described CBOR" (RFC 8949, 3.4.6), then a map. No custom resource is needed here, so none is
- * decoded; that a value is one can be said.
+ * And CBOR, in which the API server stores custom resources where the gate CBORServingAndStorage is on
+ * (apimachinery pkg/runtime/serializer/cbor): the tag "self-described CBOR" (RFC 8949, 3.4.6), then a map. No
+ * custom resource is needed here, so none is decoded; that a value is one can be said.
  */
 import { BYTES, Damaged, Reader, VARINT } from "../etcd-data/protobuf.ts";
 
-/** What Go's MarshalJSON makes of the scalars. An int beyond 2^53 becomes its decimal text: JavaScript's numbers cannot hold it. */
+/**
+ * What Go's MarshalJSON makes of the scalars. An int beyond 2^53 becomes its decimal text: JavaScript's
+ * numbers cannot hold it.
+ */
 export const SCALARS: Record<string, (reader: Reader) => unknown> = {
   string: (reader) => reader.text(),
   bytes: (reader) => Buffer.from(reader.bytes()).toString("base64"),
@@ -57,9 +60,9 @@ function scalarFields(message: Uint8Array): Record<number, number | string> {
 }
 
 /**
- * CBOR, in which the API server stores custom resources where the gate CBORServingAndStorage is on (apimachinery
- * pkg/runtime/serializer/cbor): the tag "self-described CBOR" (RFC 8949, 3.4.6), then a map. No custom resource is needed here, so none is
- * decoded; that a value is one can be said.
+ * CBOR, in which the API server stores custom resources where the gate CBORServingAndStorage is on
+ * (apimachinery pkg/runtime/serializer/cbor): the tag "self-described CBOR" (RFC 8949, 3.4.6), then a map. No
+ * custom resource is needed here, so none is decoded; that a value is one can be said.
  */
 
 const TAG = Buffer.from([0xd9, 0xd9, 0xf7]);
@@ -81,7 +84,10 @@ const [BYTE_STRING, TEXT, LIST, MAP, TAGGED] = [2, 3, 4, 5, 6];
 /** Deeper than any object of Kubernetes. */
 const DEPTH = 200;
 
-/** Where the item ends that begins at `at`; undefined where it is not well-formed. Kubernetes writes no item of indefinite length. */
+/**
+ * Where the item ends that begins at `at`; undefined where it is not well-formed. Kubernetes writes no item
+ * of indefinite length.
+ */
 function endOf(view: DataView, at: number, depth: number): number | undefined {
   if (at >= view.byteLength || depth > DEPTH) return undefined;
   const [major, info] = [view.getUint8(at) >> 5, view.getUint8(at) & 31];
@@ -89,7 +95,8 @@ function endOf(view: DataView, at: number, depth: number): number | undefined {
   if (width === undefined || at + 1 + width > view.byteLength) return undefined;
   const argument = width === 0 ? info : numberAt(view, at + 1, width);
   const next = at + 1 + width;
-  if (major === BYTE_STRING || major === TEXT) return next + argument <= view.byteLength ? next + argument : undefined;
+  if (major === BYTE_STRING || major === TEXT)
+    return next + argument <= view.byteLength ? next + argument : undefined;
   const items = major === LIST ? argument : major === MAP ? argument * 2 : major === TAGGED ? 1 : 0;
   let end: number | undefined = next;
   for (let i = 0; i < items && end !== undefined; i++) end = endOf(view, end, depth + 1);

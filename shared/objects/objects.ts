@@ -1,10 +1,14 @@
 /**
  * Kubernetes' objects as etcd holds them: as much of each as the scripts look at. The rest is passed through.
  *
- * What was read as a pod, from etcd or from a file, is compared with the shape that everything here relies on. The API server and the kubelet
- * check this shape. A damaged value, or a file that was edited in a hurry, may not have it.
+ * What was read as a pod, from etcd or from a file, is compared with the shape that everything here relies
+ * on. The API server and the kubelet check this shape. A damaged value, or a file that was edited in a hurry,
+ * may not have it.
  */
-/** An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's modRevision. */
+/**
+ * An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's
+ * modRevision.
+ */
 export interface StoredObject {
   apiVersion: string;
   kind: string;
@@ -38,7 +42,10 @@ export interface Pod extends StoredObject {
   spec: PodSpec;
 }
 
-/** A static pod's, ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them; the last is `status: {}`. */
+/**
+ * A static pod's, ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them; the
+ * last is `status: {}`.
+ */
 export interface Manifest {
   apiVersion: string;
   kind: string;
@@ -83,10 +90,16 @@ export interface Toleration {
 }
 
 /**
- * A list has one element; `texts` is a map of strings; a field whose name ends in "!" has to be there. Fields without a row are not looked
- * at.
+ * A list has one element; `texts` is a map of strings; a field whose name ends in "!" has to be there. Fields
+ * without a row are not looked at.
  */
-type Shape = "string" | "number" | "boolean" | "texts" | readonly [Shape] | { readonly [field: string]: Shape };
+type Shape =
+  | "string"
+  | "number"
+  | "boolean"
+  | "texts"
+  | readonly [Shape]
+  | { readonly [field: string]: Shape };
 
 const CONTAINER: Shape = {
   name: "string",
@@ -134,8 +147,8 @@ const POD: Shape = {
 class Misshapen extends Error {}
 
 /**
- * The same object as a pod: `metadata` and `spec.containers` are there; fields that are null are left out, as the kubelet reads it.
- * Errors: `fail(why)`, why being "spec.volumes is no list".
+ * The same object as a pod: `metadata` and `spec.containers` are there; fields that are null are left out, as
+ * the kubelet reads it. Errors: `fail(why)`, why being "spec.volumes is no list".
  */
 export function asPod(value: unknown, fail: (why: string) => Error): Pod {
   try {
@@ -180,10 +193,12 @@ function fitList(value: unknown, shape: Shape, at: string) {
 }
 
 function fitTexts(value: unknown, at: string) {
-  if (Object.values(mapOf(value, at)).some((one) => typeof one !== "string")) throw new Misshapen(`${at} is no map of strings`);
+  if (Object.values(mapOf(value, at)).some((one) => typeof one !== "string"))
+    throw new Misshapen(`${at} is no map of strings`);
 }
 
 function mapOf(value: unknown, at: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  if (typeof value === "object" && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
   throw new Misshapen(at ? `${at} is no map` : "it is no map");
 }

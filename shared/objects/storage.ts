@@ -12,8 +12,9 @@ import { FIELDS } from "./fields.ts";
 import type { StoredObject } from "./objects.ts";
 
 /**
- * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of an object this table does
- * not hold, such as "batch/v1 Job", "an object in CBOR", or "" where the bytes are of none of these formats.
+ * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of
+ * an object this table does not hold, such as "batch/v1 Job", "an object in CBOR", or "" where the bytes are
+ * of none of these formats.
  */
 type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 
@@ -27,8 +28,9 @@ const KINDS: Record<string, string[]> = {
 };
 
 /**
- * Decodes a value from etcd. Go writes zeros of fields that are not pointers whether they were set or not, so those are dropped.
- * Fields the table does not know are left out, see `unknownFields`. Bytes that do not follow their format are a `Fail`.
+ * Decodes a value from etcd. Go writes zeros of fields that are not pointers whether they were set or not, so
+ * those are dropped. Fields the table does not know are left out, see `unknownFields`. Bytes that do not
+ * follow their format are a `Fail`.
  */
 export function decodeObject(value: Uint8Array): Decoded {
   try {
@@ -38,7 +40,8 @@ export function decodeObject(value: Uint8Array): Decoded {
     if (head.startsWith("k8s\0")) return decodeUnknown(value.subarray(4));
     return { undecoded: isCbor(value) ? "an object in CBOR" : "" };
   } catch (cause) {
-    if (!(cause instanceof Damaged || cause instanceof SyntaxError || cause instanceof RangeError)) throw cause;
+    if (!(cause instanceof Damaged || cause instanceof SyntaxError || cause instanceof RangeError))
+      throw cause;
     throw new Fail(`Cannot decode an object stored in etcd: ${cause.message}`, {
       hint: "the value is damaged in this data directory: read the one of another etcd member, or a snapshot",
       cause,
@@ -52,8 +55,8 @@ export function isObject(decoded: Decoded): decoded is StoredObject {
 }
 
 /**
- * What a newer Kubernetes stored in this object and the table does not know: path and field number, such as "spec.containers.99".
- * Only of an object that came from `decodeObject`.
+ * What a newer Kubernetes stored in this object and the table does not know: path and field number, such as
+ * "spec.containers.99". Only of an object that came from `decodeObject`.
  */
 export function unknownFields(object: StoredObject): string[] {
   return UNKNOWN_FIELDS.get(object) ?? [];
@@ -64,10 +67,19 @@ const UNKNOWN_FIELDS = new WeakMap<StoredObject, string[]>();
 function decodeUnknown(message: Uint8Array): Decoded {
   const fields = fieldsOf(message);
   const typeMeta = fieldsOf(fields.bytes(1));
-  const [apiVersion, kind] = [1, 2].map((number) => Buffer.from(typeMeta.bytes(number)).toString("utf8")) as [string, string];
-  if (!Object.hasOwn(KINDS, apiVersion) || !KINDS[apiVersion]!.includes(kind)) return { undecoded: `${apiVersion} ${kind}` };
+  const [apiVersion, kind] = [1, 2].map((number) => Buffer.from(typeMeta.bytes(number)).toString("utf8")) as [
+    string,
+    string,
+  ];
+  if (!Object.hasOwn(KINDS, apiVersion) || !KINDS[apiVersion]!.includes(kind))
+    return { undecoded: `${apiVersion} ${kind}` };
   const place: Place = { path: "", unknown: [] };
-  const object: StoredObject = { apiVersion, kind, metadata: { name: "" }, ...decodeMessage(kind, fields.bytes(2), place) };
+  const object: StoredObject = {
+    apiVersion,
+    kind,
+    metadata: { name: "" },
+    ...decodeMessage(kind, fields.bytes(2), place),
+  };
   UNKNOWN_FIELDS.set(object, place.unknown);
   return object;
 }
@@ -132,7 +144,8 @@ function decodeMessage(type: string, message: Uint8Array, place: Place): Message
 /** A newer release's field that holds nothing (Go writes those too) is no loss. */
 function skipUnknown(reader: Reader, tag: number, place: Place) {
   const wire = tag & 7;
-  const empty = wire === VARINT ? reader.int64() === 0n : wire === BYTES ? reader.bytes().length === 0 : undefined;
+  const empty =
+    wire === VARINT ? reader.int64() === 0n : wire === BYTES ? reader.bytes().length === 0 : undefined;
   if (empty === undefined) reader.skip(tag);
   const name = `${place.path}${tag >>> 3}`;
   if (!empty && !place.unknown.includes(name)) place.unknown.push(name);
@@ -144,7 +157,12 @@ function decodeField(object: Message, field: Field, from: { reader: Reader; plac
     const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), inside);
     object[field.name] ??= {};
     // not map[key] = value: "__proto__" is a valid key of a ConfigMap
-    Object.defineProperty(object[field.name], key, { value, enumerable: true, writable: true, configurable: true });
+    Object.defineProperty(object[field.name], key, {
+      value,
+      enumerable: true,
+      writable: true,
+      configurable: true,
+    });
     return;
   }
   const value = decodeValue(field.type, from.reader, inside);

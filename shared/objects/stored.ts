@@ -1,9 +1,11 @@
 /**
- * Reads objects from etcd's data by their place in the API server: `configmaps/kube-system/kubeadm-config`, `minions/`.
+ * Reads objects from etcd's data by their place in the API server: `configmaps/kube-system/kubeadm-config`,
+ * `minions/`.
  *
- * Values that the API server has encrypted at rest are opened with an EncryptionConfiguration. Formats: apiserver pkg/storage/value/encrypt,
- * `k8s:enc:PROVIDER:v1:KEY:` and then aescbc: IV and PKCS#7 blocks; aesgcm: nonce, data and tag, bound to the etcd key; secretbox: nonce
- * and box. A KMS plugin alone opens its own values.
+ * Values that the API server has encrypted at rest are opened with an EncryptionConfiguration. Formats:
+ * apiserver pkg/storage/value/encrypt, `k8s:enc:PROVIDER:v1:KEY:` and then aescbc: IV and PKCS#7 blocks;
+ * aesgcm: nonce, data and tag, bound to the etcd key; secretbox: nonce and box. A KMS plugin alone opens its
+ * own values.
  */
 
 import { createDecipheriv } from "node:crypto";
@@ -23,7 +25,9 @@ export class SealedFail extends Fail {
   /** `seal`: "secretbox:v1:key1", "kms:v2:vault". */
   constructor(etcdKey: string, seal: string) {
     const { byPlugin, name, words } = readSeal(seal);
-    super(`Cannot read "${etcdKey}": ${words}`, { hint: byPlugin ? BY_HAND : `${CONFIG_FIRST}: scp -p root@NODE:FILE FILE` });
+    super(`Cannot read "${etcdKey}": ${words}`, {
+      hint: byPlugin ? BY_HAND : `${CONFIG_FIRST}: scp -p root@NODE:FILE FILE`,
+    });
     this.keyName = byPlugin ? undefined : name;
   }
 }
@@ -32,10 +36,15 @@ export class SealedFail extends Fail {
 export function readSeal(seal: string): { byPlugin: boolean; name: string; words: string } {
   const [provider, , name = ""] = seal.split(":");
   const byPlugin = provider === "kms";
-  return { byPlugin, name, words: `it is encrypted at rest (${seal})${byPlugin ? `, and only the KMS plugin "${name}" opens it` : ""}` };
+  return {
+    byPlugin,
+    name,
+    words: `it is encrypted at rest (${seal})${byPlugin ? `, and only the KMS plugin "${name}" opens it` : ""}`,
+  };
 }
 
-export const CONFIG_FIRST = "bring the EncryptionConfiguration back first, from a backup or another control plane node";
+export const CONFIG_FIRST =
+  "bring the EncryptionConfiguration back first, from a backup or another control plane node";
 
 const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
 
@@ -45,7 +54,10 @@ export function readObject<T>(data: EtcdData, path: string): T | undefined {
   return stored && (decode(stored.key, stored.value) as T);
 }
 
-/** All objects under `/registry/…/`, decoded one after the other, as all of them may not fit. Errors: as `readObject`. */
+/**
+ * All objects under `/registry/…/`, decoded one after the other, as all of them may not fit. Errors: as
+ * `readObject`.
+ */
 export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, undefined> {
   return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decode(stored.key, stored.value) as T);
 }
@@ -66,9 +78,12 @@ export function registryPrefix(data: EtcdData): string {
     .filter((key) => key.endsWith(suffix))
     .sort((a, b) => a.length - b.length);
   if (key) return key.slice(0, -suffix.length);
-  throw new Fail(`No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`, {
-    hint: "it is a new etcd's, or another's. If this machine has the cluster's data elsewhere, name its folder: --etcd-data DIR; or restore a snapshot",
-  });
+  throw new Fail(
+    `No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`,
+    {
+      hint: "it is a new etcd's, or another's. If this machine has the cluster's data elsewhere, name its folder: --etcd-data DIR; or restore a snapshot",
+    },
+  );
 }
 
 export interface Sealed {
@@ -86,27 +101,39 @@ const COLON = 0x3a;
 /** The prefix of a value that is encrypted, from its first bytes; undefined where it is not. */
 export function sealOf(head: Uint8Array): string | undefined {
   // of protobuf "k8s\0", of JSON and CBOR another byte
-  return head[3] !== COLON ? undefined : PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
+  return head[3] !== COLON
+    ? undefined
+    : PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
 }
 
 /** Undefined where the value is not encrypted. */
 export function sealedIn(etcdKey: string, value: Uint8Array): Sealed | undefined {
   const [prefix, provider, keyName] = PREFIX.exec(sealOf(value) ?? "") ?? [];
-  return prefix ? { etcdKey, provider: provider!, keyName: keyName!, bytes: Buffer.from(value.subarray(prefix.length)) } : undefined;
+  return prefix
+    ? { etcdKey, provider: provider!, keyName: keyName!, bytes: Buffer.from(value.subarray(prefix.length)) }
+    : undefined;
 }
 
 type Open = (key: Buffer, sealed: Sealed) => Buffer;
 
 const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
 
-/** Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that one fits by chance. */
+/**
+ * Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so
+ * that one fits by chance.
+ */
 const MOST_KEYS = 64;
 
-/** What was sealed, an object as the API server stores it; undefined where no key of the configuration opens it. */
+/**
+ * What was sealed, an object as the API server stores it; undefined where no key of the configuration opens
+ * it.
+ */
 export function opened(config: unknown, sealed: Sealed): Buffer | undefined {
   const open = Object.hasOwn(OPENERS, sealed.provider) ? OPENERS[sealed.provider] : undefined;
   if (!open) return undefined;
-  const keys = providersOf(config).flatMap((provider) => listOf(field(field(provider, sealed.provider), "keys")));
+  const keys = providersOf(config).flatMap((provider) =>
+    listOf(field(field(provider, sealed.provider), "keys")),
+  );
   const named = keys.filter((key) => field(key, "name") === sealed.keyName).slice(0, MOST_KEYS);
   for (const key of named) {
     const plain = orUndefined(() => open(Buffer.from(String(field(key, "secret")), "base64"), sealed));
@@ -120,10 +147,15 @@ export function namesPlugin(config: unknown, { keyName }: Sealed): boolean {
   return providersOf(config).some((provider) => field(field(provider, "kms"), "name") === keyName);
 }
 
-/** Whether new values of what it decrypts would be stored in clear: the first provider writes. One `identity` alone excludes a resource. */
+/**
+ * Whether new values of what it decrypts would be stored in clear: the first provider writes. One `identity`
+ * alone excludes a resource.
+ */
 export function writesClear(config: unknown): boolean {
   const ofEach = listOf(field(config, "resources")).map((resource) => listOf(field(resource, "providers")));
-  return ofEach.some((providers) => providers.length > 1 && isMapping(providers[0]) && Object.hasOwn(providers[0], "identity"));
+  return ofEach.some(
+    (providers) => providers.length > 1 && isMapping(providers[0]) && Object.hasOwn(providers[0], "identity"),
+  );
 }
 
 /** With what new values would be written, for the operator: "aescbc key2". */
@@ -143,12 +175,17 @@ function field(value: unknown, name: string): unknown {
 }
 
 /**
- * Protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with another key; AES-CBC itself proves nothing, so all of the value
- * has to be one.
+ * Protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with another key; AES-CBC itself
+ * proves nothing, so all of the value has to be one.
  */
 function isStored(plain: Buffer): boolean {
-  const isProtobuf = plain.toString("latin1", 0, 4) === "k8s\0" && !(attempt(() => decodeObject(plain)) instanceof Fail);
-  return isProtobuf || isCborMap(plain) || isMapping(orUndefined(() => JSON.parse(plain.toString("utf8")) as unknown));
+  const isProtobuf =
+    plain.toString("latin1", 0, 4) === "k8s\0" && !(attempt(() => decodeObject(plain)) instanceof Fail);
+  return (
+    isProtobuf ||
+    isCborMap(plain) ||
+    isMapping(orUndefined(() => JSON.parse(plain.toString("utf8")) as unknown))
+  );
 }
 
 function openCbc(key: Buffer, { bytes }: Sealed): Buffer {

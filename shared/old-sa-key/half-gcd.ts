@@ -1,21 +1,29 @@
 /**
- * The greatest common divisor of numbers of a hundred million bits, in plain BigInt: Euclid's algorithm by halves, in the variant that needs no
- * corrections (N. Möller, "On Schönhage's algorithm and subquadratic integer gcd computation", Mathematics of Computation 77, 2008).
+ * The greatest common divisor of numbers of a hundred million bits, in plain BigInt: Euclid's algorithm by
+ * halves, in the variant that needs no corrections (N. Möller, "On Schönhage's algorithm and subquadratic
+ * integer gcd computation", Mathematics of Computation 77, 2008).
  *
- * A half-gcd takes n-bit numbers down to the smallest pair that still has more than n/2 bits, working on their top halves only; the matrix
- * of its steps then takes the low halves along by multiplication, which Bun does in almost linear time since 1.4.1 (before that a BigInt
- * ends at 2^20 bits). Two 134-million-bit numbers take about 55 s instead of hours.
+ * A half-gcd takes n-bit numbers down to the smallest pair that still has more than n/2 bits, working on
+ * their top halves only; the matrix of its steps then takes the low halves along by multiplication, which Bun
+ * does in almost linear time since 1.4.1 (before that a BigInt ends at 2^20 bits). Two 134-million-bit
+ * numbers take about 55 s instead of hours.
  */
 
 /** Rows (a b), (c d), all of it not negative, determinant 1: (before) = matrix · (after). */
 type Matrix = readonly [a: bigint, b: bigint, c: bigint, d: bigint];
 
-/** Bits: below LEAF Lehmer's steps on doubles; from WINOGRAD on 7 multiplications are cheaper than 8; from BIG on garbage is worth collecting. */
+/**
+ * Bits: below LEAF Lehmer's steps on doubles; from WINOGRAD on 7 multiplications are cheaper than 8; from BIG
+ * on garbage is worth collecting.
+ */
 const LEAF = 800;
 const WINOGRAD = 100_000;
 const BIG = 3_000_000;
 
-/** Of its top bits, how much an outer step works on: 0.4 of the number. Between 0.33 and 0.5 it hardly matters (measured: 4 %). */
+/**
+ * Of its top bits, how much an outer step works on: 0.4 of the number. Between 0.33 and 0.5 it hardly matters
+ * (measured: 4 %).
+ */
 const KEEP = 0.6;
 
 /** Told now and then how many bits are gone, in all. */
@@ -33,7 +41,10 @@ export function gcd(x: bigint, y: bigint, gone: Gone = () => {}): bigint {
   return pair.x;
 }
 
-/** The length of a number in bits; it is known to be at most `atMost`. Looks at the top only, and further down while that is zero. */
+/**
+ * The length of a number in bits; it is known to be at most `atMost`. Looks at the top only, and further down
+ * while that is zero.
+ */
 export function bitLength(number: bigint, atMost: number): number {
   for (let start = atMost - WINDOW; ; start -= WINDOW) {
     if (start <= 0) return smallLength(Number(number));
@@ -50,7 +61,9 @@ function smallLength(number: number): number {
   return number < 2 ** 32 ? 32 - Math.clz32(number) : 64 - Math.clz32(number / 2 ** 32);
 }
 
-/** Brings n-bit numbers down to the smallest ones that are both above 2^floor, with their difference below it. */
+/**
+ * Brings n-bit numbers down to the smallest ones that are both above 2^floor, with their difference below it.
+ */
 function halfGcd(pair: Pair): Pair {
   const n = pair.bits;
   const floor = (n >> 1) + 1;
@@ -108,7 +121,10 @@ class Pair {
     return halfGcd(this);
   }
 
-  /** One division, as long as it leaves both numbers above 2^floor and their difference not below it; false when it would not. */
+  /**
+   * One division, as long as it leaves both numbers above 2^floor and their difference not below it; false
+   * when it would not.
+   */
   divide(floor: number): boolean {
     const by = BigInt(floor);
     const first = this.x > this.y;
@@ -130,7 +146,10 @@ class Pair {
     for (;;) {
       const n = this.measure();
       const shift = Math.max(n - 52, 2 * floor - n + 1, 0);
-      const top = n - shift > 6 ? smallHalfGcd(Number(this.x >> BigInt(shift)), Number(this.y >> BigInt(shift)), n - shift) : undefined;
+      const top =
+        n - shift > 6
+          ? smallHalfGcd(Number(this.x >> BigInt(shift)), Number(this.y >> BigInt(shift)), n - shift)
+          : undefined;
       if (top) {
         const [a, b, c, d] = top;
         [this.x, this.y] = [d * this.x - b * this.y, a * this.y - c * this.x];

@@ -5,10 +5,18 @@ import { list, readText } from "../files/files.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
 
-/** Where part 1 moved sa.pub, where kubeadm copied it, what an earlier run wrote, and the file that the operator names. */
-export function keyCopies(certificatesDir: string, named: string | undefined): { path: string; pems: string[] }[] {
+/**
+ * Where part 1 moved sa.pub, where kubeadm copied it, what an earlier run wrote, and the file that the
+ * operator names.
+ */
+export function keyCopies(
+  certificatesDir: string,
+  named: string | undefined,
+): { path: string; pems: string[] }[] {
   if (named !== undefined && readText(named) === undefined)
-    throw new Fail(`There is no "${named}"`, { hint: "a public key in PEM, or the cluster's published keys (JWKS): --from FILE" });
+    throw new Fail(`There is no "${named}"`, {
+      hint: "a public key in PEM, or the cluster's published keys (JWKS): --from FILE",
+    });
   const asides = list("/root").filter((name) => name.startsWith("kube-pki-repair-"));
   const backups = list("/etc/kubernetes/tmp");
   const paths = [
@@ -16,7 +24,10 @@ export function keyCopies(certificatesDir: string, named: string | undefined): {
     oldSaPub(certificatesDir),
     ...(todaysSaPub(certificatesDir) ? [] : [`${certificatesDir}/sa.pub`]),
     ...asides.map((name) => `/root/${name}/aside${certificatesDir}/sa.pub`),
-    ...backups.flatMap((name) => [`/etc/kubernetes/tmp/${name}/sa.pub`, `/etc/kubernetes/tmp/${name}/pki/sa.pub`]),
+    ...backups.flatMap((name) => [
+      `/etc/kubernetes/tmp/${name}/sa.pub`,
+      `/etc/kubernetes/tmp/${name}/pki/sa.pub`,
+    ]),
   ];
   return paths.map((path) => ({ path, pems: keysIn(path) })).filter(({ pems }) => pems.length > 0);
 }
@@ -27,7 +38,9 @@ function keysIn(path: string): string[] {
   if (!text.trimStart().startsWith("{")) return publicKeysIn(text);
   try {
     const { keys } = JSON.parse(text) as { keys?: JsonWebKey[] };
-    return (keys ?? []).map((key) => String(createPublicKey({ key, format: "jwk" }).export({ type: "spki", format: "pem" })));
+    return (keys ?? []).map((key) =>
+      String(createPublicKey({ key, format: "jwk" }).export({ type: "spki", format: "pem" })),
+    );
   } catch (cause) {
     throw new Fail(`There are no published keys (JWKS) in "${path}"`, {
       hint: "kubectl get --raw /openid/v1/jwks writes such a file",

@@ -1,9 +1,11 @@
 /**
- * The lost public key of service-account tokens, computed from tokens that its private key signed. With the old public key beside the new
- * one, the API server accepts old tokens as well. Nothing can be signed with it.
+ * The lost public key of service-account tokens, computed from tokens that its private key signed. With the
+ * old public key beside the new one, the API server accepts old tokens as well. Nothing can be signed with
+ * it.
  *
- * Anyone who may write Secrets in some namespace can put tokens there that their own key signed. So only tokens of kube-system decide which
- * key is looked for. A key is accepted only if these tokens name it (kid), or if it has signed all of them.
+ * Anyone who may write Secrets in some namespace can put tokens there that their own key signed. So only
+ * tokens of kube-system decide which key is looked for. A key is accepted only if these tokens name it (kid),
+ * or if it has signed all of them.
  */
 import { createPublicKey } from "node:crypto";
 import { p256, p384, p521 } from "@noble/curves/nist.js";
@@ -48,7 +50,10 @@ function refuseRsa(tokens: readonly Jwt[], options: RsaOptions) {
   });
 }
 
-/** Which tokens are tried, by how many are needed: a token that is damaged, or planted under the old kid, costs a minute, not the key. */
+/**
+ * Which tokens are tried, by how many are needed: a token that is damaged, or planted under the old kid,
+ * costs a minute, not the key.
+ */
 const CHOICES: Record<number, number[][]> = {
   1: [[0], [1], [2]],
   2: [
@@ -75,8 +80,12 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
       hint: `known: ${Object.keys(RECOVERIES).join(", ")}; is --kid right?`,
     });
   if (tokens.length < recovery.tokens)
-    throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and two are needed`, { hint: MORE });
-  for (const choice of CHOICES[recovery.tokens]!.filter((places) => places.every((place) => place < tokens.length))) {
+    throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and two are needed`, {
+      hint: MORE,
+    });
+  for (const choice of CHOICES[recovery.tokens]!.filter((places) =>
+    places.every((place) => place < tokens.length),
+  )) {
     const chosen = choice.map((place) => tokens[place]!);
     recovery.refuse?.(chosen, options);
     const proved = prove(old, recovery.keys(chosen, options));
@@ -86,9 +95,12 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
         hint: `a second token shows which one: ${MORE}`,
       });
   }
-  throw new Fail(`No single key has signed the ${tokens.length} tokens ${kid ? `that name the key ${kid}` : "without a kid"}`, {
-    hint: "different keys signed them, or some are damaged: go on without sa-old.pub; old pods then have to restart (RUNBOOK part 4)",
-  });
+  throw new Fail(
+    `No single key has signed the ${tokens.length} tokens ${kid ? `that name the key ${kid}` : "without a kid"}`,
+    {
+      hint: "different keys signed them, or some are damaged: go on without sa-old.pub; old pods then have to restart (RUNBOOK part 4)",
+    },
+  );
 }
 
 /** Those of the keys that the tokens' kid names, or, where they have none, that signed every one of them. */
@@ -120,7 +132,8 @@ export function ecKeys({ alg, signed, signature }: Jwt): string[] {
       return [publicKey(crv, Buffer.from(curve.Point.fromBytes(key).toBytes(false).subarray(1)))];
     } catch (err) {
       // a number that is zero or too large, or an x that no point has
-      if (err instanceof Error && /^(invalid (signature|field element|recovery)|bad point)/.test(err.message)) return [];
+      if (err instanceof Error && /^(invalid (signature|field element|recovery)|bad point)/.test(err.message))
+        return [];
       throw err;
     }
   });
@@ -128,6 +141,13 @@ export function ecKeys({ alg, signed, signature }: Jwt): string[] {
 
 /** `point`: x and y. */
 function publicKey(crv: string, point: Buffer): string {
-  const [x, y] = [point.subarray(0, point.length / 2), point.subarray(point.length / 2)].map((half) => half.toString("base64url"));
-  return String(createPublicKey({ key: { kty: "EC", crv, x: x!, y: y! }, format: "jwk" }).export({ type: "spki", format: "pem" }));
+  const [x, y] = [point.subarray(0, point.length / 2), point.subarray(point.length / 2)].map((half) =>
+    half.toString("base64url"),
+  );
+  return String(
+    createPublicKey({ key: { kty: "EC", crv, x: x!, y: y! }, format: "jwk" }).export({
+      type: "spki",
+      format: "pem",
+    }),
+  );
 }

@@ -1,6 +1,7 @@
 /**
- * Where old service-account tokens still are: in Secrets in etcd's data, and in volumes of this node's pods. Reads only; prints no token.
- * Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
+ * Where old service-account tokens still are: in Secrets in etcd's data, and in volumes of this node's pods.
+ * Reads only; prints no token. Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE
+ * (kubernetes pkg/kubelet/kubelet_getters.go).
  */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -38,7 +39,11 @@ interface Collected {
 }
 
 /** What is left of a lost service-account key. Data that cannot be read has no tokens. */
-export function oldSaKey(data: EtcdData | undefined, node: Pick<Node, "kubelet">, certificatesDir: string): OldSaKey {
+export function oldSaKey(
+  data: EtcdData | undefined,
+  node: Pick<Node, "kubelet">,
+  certificatesDir: string,
+): OldSaKey {
   if (exists(oldSaPub(certificatesDir))) return "here";
   const collected = () => notOfToday(collectTokens(data!, node.kubelet.podsDir).found, certificatesDir);
   const old = data && attempt(() => tokensOfLastKey(collected()));
@@ -50,7 +55,11 @@ export function oldSaKey(data: EtcdData | undefined, node: Pick<Node, "kubelet">
 export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
   const few = new Few();
   const inEtcd = fromSecrets(data, few);
-  const counts = { ...inEtcd, volumes: fromVolumes(data, podsDir, few), file: tokenFile ? fromFile(tokenFile, few) : 0 };
+  const counts = {
+    ...inEtcd,
+    volumes: fromVolumes(data, podsDir, few),
+    file: tokenFile ? fromFile(tokenFile, few) : 0,
+  };
   return { found: few.found, counts };
 }
 
@@ -101,21 +110,28 @@ function fromVolumes(data: EtcdData, podsDir: string, few: Few): number {
   const uids = kubeSystemUids(data);
   const isTrusted = (uid: string) => may(ofPodFolder(uid, uids), "keys");
   return list(podsDir)
-    .flatMap((uid) => volumeFiles(`${podsDir}/${uid}/volumes`).map((path) => few.add(smallText(path, MAX_SIZE) ?? "", isTrusted(uid))))
+    .flatMap((uid) =>
+      volumeFiles(`${podsDir}/${uid}/volumes`).map((path) =>
+        few.add(smallText(path, MAX_SIZE) ?? "", isTrusted(uid)),
+      ),
+    )
     .filter(Boolean).length;
 }
 
 /** The files that a pod sees; the kubelet's own ones begin with two dots. */
 function volumeFiles(volumes: string): string[] {
-  return PLUGINS.flatMap((plugin) => list(`${volumes}/${plugin}`).map((name) => `${volumes}/${plugin}/${name}`)).flatMap((volume) =>
-    list(volume).flatMap((name) => (name.startsWith("..") ? [] : [`${volume}/${name}`])),
-  );
+  return PLUGINS.flatMap((plugin) =>
+    list(`${volumes}/${plugin}`).map((name) => `${volumes}/${plugin}/${name}`),
+  ).flatMap((volume) => list(volume).flatMap((name) => (name.startsWith("..") ? [] : [`${volume}/${name}`])));
 }
 
 /** Tokens of other nodes, a line each. */
 function fromFile(path: string, few: Few): number {
   const text = readText(path);
-  if (text === undefined) throw new Fail(`There is no "${path}"`, { hint: "a file with old tokens, a line each: --token-file FILE" });
+  if (text === undefined)
+    throw new Fail(`There is no "${path}"`, {
+      hint: "a file with old tokens, a line each: --token-file FILE",
+    });
   return text.split("\n").filter((line) => few.add(line, false)).length;
 }
 
@@ -126,7 +142,10 @@ export interface OldTokens {
   tokens: Jwt[];
 }
 
-/** Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not show which one that was. */
+/**
+ * Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not show which
+ * one that was.
+ */
 export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): OldTokens {
   const trusted = found.filter((token) => token.trusted).map(({ jwt }) => jwt);
   const newest = Math.max(0, ...trusted.map((jwt) => jwt.issuedAt));
@@ -137,11 +156,15 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
       hint: "run it on a node with kube-proxy or CoreDNS; or name the key that you know to be the old one, if other tokens are there: --kid",
     });
   if (!wanted && kids.size > 1)
-    throw new Fail(`The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`, {
-      hint: `say which one was in use last: ${again({ kid: false }, { of: "00-token-key" })} --kid=KID`,
-    });
+    throw new Fail(
+      `The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`,
+      {
+        hint: `say which one was in use last: ${again({ kid: false }, { of: "00-token-key" })} --kid=KID`,
+      },
+    );
   // Without a kid only its namespace shows whether a token can be trusted.
-  const candidates = kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
+  const candidates =
+    kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
   const same = candidates.filter((jwt) => jwt.kid === kid);
   const tokens = same.filter((jwt, i) => same.findIndex((other) => other.text === jwt.text) === i);
   return { kid, alg: tokens[0]?.alg ?? "", tokens };

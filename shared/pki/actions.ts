@@ -1,9 +1,9 @@
 /**
- * What is to be done with a node's PKI, looked at once and kept as a value: the refusal, the number of new keys and the writing all read
- * this list. Nothing here writes.
+ * What is to be done with a node's PKI, looked at once and kept as a value: the refusal, the number of new
+ * keys and the writing all read this list. Nothing here writes.
  *
- * CAs and sa.key are different from all else: they are the same on every control plane node and everything hangs on them. New ones are made
- * only with `newCas`. Without `newCas` a lost one stops the run.
+ * CAs and sa.key are different from all else: they are the same on every control plane node and everything
+ * hangs on them. New ones are made only with `newCas`. Without `newCas` a lost one stops the run.
  */
 import { again } from "../again.ts";
 import { Fail } from "../fail.ts";
@@ -12,12 +12,15 @@ import { type Finding, pkiFindings, type WantedPki } from "./examine.ts";
 import type { KubeconfigRow } from "./kubeconfigs.ts";
 import { type Evidence, type Remedy, remedyOf } from "./lost-keys.ts";
 
-/** `internal`: only the CAs that nobody but control plane nodes trusts, those of etcd and of the front proxy. */
+/**
+ * `internal`: only the CAs that nobody but control plane nodes trusts, those of etcd and of the front proxy.
+ */
 export type NewCas = "all" | "internal";
 
 export interface ActionOptions {
   /**
-   * Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster that lost them, nobody else.
+   * Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster
+   * that lost them, nobody else.
    */
   newCas?: NewCas | undefined;
   /** What the cluster's public keys are known by; asked only where one of them is not here. */
@@ -29,9 +32,9 @@ export interface PkiAction {
   /** The row of a table; unset: the pair sa.key and sa.pub. */
   row?: Cert | KubeconfigRow;
   /**
-   * `make`: a new CA or sa.key. `restore`: the public half of a CA's key, or of sa.key, that is here. `refuse`: a CA or sa.key is lost, and
-   * no new one is asked for. `renew`: a new key and certificate, signed by its CA. `check`: its CA comes back first, then it is examined
-   * again.
+   * `make`: a new CA or sa.key. `restore`: the public half of a CA's key, or of sa.key, that is here.
+   * `refuse`: a CA or sa.key is lost, and no new one is asked for. `renew`: a new key and certificate, signed
+   * by its CA. `check`: its CA comes back first, then it is examined again.
    */
   todo: "keep" | "make" | "restore" | "refuse" | "renew" | "check";
   /** Of `restore` and `refuse`: what brings it back, or why it is lost. */
@@ -45,12 +48,18 @@ export function actionsFor(wanted: WantedPki, facts: ClusterFacts, options: Acti
     const { row } = finding;
     const ca = row && ("path" in row ? "ca" : row.ca);
     const ofCa = () => actions.find((one) => one.row?.name === ca)?.todo;
-    actions.push({ ...(ca ? actionForSigned(finding, ofCa()) : actionForShared(finding, options)), ...(row && { row }) });
+    actions.push({
+      ...(ca ? actionForSigned(finding, ofCa()) : actionForShared(finding, options)),
+      ...(row && { row }),
+    });
   }
   return actions;
 }
 
-/** The CAs that these actions make anew, and sa.key. Errors: Fail where one is lost and a new one is not asked for. */
+/**
+ * The CAs that these actions make anew, and sa.key. Errors: Fail where one is lost and a new one is not asked
+ * for.
+ */
 export function keysToMake(actions: readonly PkiAction[]): Finding[] {
   for (const { finding, todo, remedy } of actions) if (todo === "refuse") throw lostKey(finding, remedy!);
   return actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding);
@@ -68,15 +77,23 @@ function actionForShared(finding: Finding, { newCas, evidence }: ActionOptions):
   if (finding.state === "ok") return { finding, todo: "keep" };
   const remedy = remedyOf(finding, evidence?.() ?? { texts: [], tokens: [] });
   if (remedy.do !== "lost") return { finding, todo: "restore", remedy };
-  if (newCas !== "all" && !(newCas === "internal" && isInternal(finding.name))) return { finding, todo: "refuse", remedy };
+  if (newCas !== "all" && !(newCas === "internal" && isInternal(finding.name)))
+    return { finding, todo: "refuse", remedy };
   const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
-  return remedy.why && isHalf ? { finding, todo: "restore", remedy: { do: "again" } } : { finding, todo: "make" };
+  return remedy.why && isHalf
+    ? { finding, todo: "restore", remedy: { do: "again" } }
+    : { finding, todo: "make" };
 }
 
 function lostKey(finding: Finding, remedy: Remedy): Fail {
   const why = "why" in remedy ? `; ${remedy.why}` : "";
-  const option = isInternal(finding.name) ? { "new-internal-cas": true } : { "new-internal-cas": false, "new-cas": true };
-  return new Fail(`${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${why})`, {
-    hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ${again(option, { of: "01-etcd" })}`,
-  });
+  const option = isInternal(finding.name)
+    ? { "new-internal-cas": true }
+    : { "new-internal-cas": false, "new-cas": true };
+  return new Fail(
+    `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${why})`,
+    {
+      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ${again(option, { of: "01-etcd" })}`,
+    },
+  );
 }

@@ -9,8 +9,9 @@ export interface Names {
 }
 
 /**
- * Sorts entries into DNS names (sorted) and addresses (in their order), each once, as kubeadm's RemoveDuplicateAltNames does. What is
- * neither an address, an RFC 1123 name nor a wildcard is left out, as in kubeadm.
+ * Sorts entries into DNS names (sorted) and addresses (in their order), each once, as kubeadm's
+ * RemoveDuplicateAltNames does. What is neither an address, an RFC 1123 name nor a wildcard is left out, as
+ * in kubeadm.
  */
 export function names(entries: string[]): Names {
   const all = entries.map((entry) => entry.toLowerCase());
@@ -18,7 +19,10 @@ export function names(entries: string[]): Names {
   return { dns: [...dns].sort(), ips: [...new Set(all.filter((entry) => isIP(entry)).map(canonicalIp))] };
 }
 
-/** An address in one form: "0:0:0:0:0:0:0:1" → "::1", "::ffff:10.0.0.1" → "10.0.0.1" (as Go, which stores that as IPv4). */
+/**
+ * An address in one form: "0:0:0:0:0:0:0:1" → "::1", "::ffff:10.0.0.1" → "10.0.0.1" (as Go, which stores that
+ * as IPv4).
+ */
 export function canonicalIp(ip: string): string {
   return ipText(ipBytes(ip));
 }
@@ -31,7 +35,9 @@ export function ipBytes(ip: string): Uint8Array {
   const hex = new URL(`http://[${ip}]`).hostname.slice(1, -1);
   const [left = [], right] = hex.split("::").map((side) => side.split(":").filter(Boolean));
   const groups = right ? [...left, ...Array(8 - left.length - right.length).fill("0"), ...right] : left;
-  const bytes = Uint8Array.from(groups.flatMap((group) => [Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 0xff]));
+  const bytes = Uint8Array.from(
+    groups.flatMap((group) => [Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 0xff]),
+  );
   const mapped = bytes.subarray(0, 12).every((byte, i) => byte === (i < 10 ? 0 : 0xff));
   return mapped ? bytes.slice(12) : bytes;
 }
@@ -48,9 +54,13 @@ export function firstAddress(cidr: string): string {
   const [ip = "", bits = ""] = cidr.split("/");
   const size = isIP(ip) === 4 ? 32 : 128;
   if (!isIP(ip) || !/^\d+$/.test(bits) || Number(bits) >= size) {
-    throw new Fail(`"${cidr}" is not a service subnet`, { hint: "give it as ADDRESS/BITS, for example 10.96.0.0/12" });
+    throw new Fail(`"${cidr}" is not a service subnet`, {
+      hint: "give it as ADDRESS/BITS, for example 10.96.0.0/12",
+    });
   }
-  const bytes = ipBytes(ip).map((byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, Number(bits) - 8 * i))));
+  const bytes = ipBytes(ip).map(
+    (byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, Number(bits) - 8 * i))),
+  );
   bytes[bytes.length - 1]! |= 1;
   return ipText(bytes);
 }
@@ -82,7 +92,10 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }
 
-/** Whether a certificate with these names is for this host, as Go's crypto/x509 sees it: a wildcard is one label. */
+/**
+ * Whether a certificate with these names is for this host, as Go's crypto/x509 sees it: a wildcard is one
+ * label.
+ */
 export function isFor({ dns, ips }: Names, host: string): boolean {
   if (isIP(host)) return ips.includes(canonicalIp(host));
   const name = host.toLowerCase().replace(/\.$/, "");

@@ -1,7 +1,21 @@
-/** What a certificate or key in PEM says, and whether two of them belong together. Reads text only; files are examine.ts's business. */
+/**
+ * What a certificate or key in PEM says, and whether two of them belong together. Reads text only; files are
+ * examine.ts's business.
+ */
 import "reflect-metadata";
-import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate as NodeCertificate } from "node:crypto";
-import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativeNameExtension, X509Certificate } from "@peculiar/x509";
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  type KeyObject,
+  X509Certificate as NodeCertificate,
+} from "node:crypto";
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsageExtension,
+  SubjectAlternativeNameExtension,
+  X509Certificate,
+} from "@peculiar/x509";
 import { attempt, Fail } from "../fail.ts";
 import { memo } from "../memo.ts";
 import { canonicalIp, type Names } from "./addresses.ts";
@@ -28,7 +42,10 @@ export interface CertInfo {
 }
 
 /** RFC 5280 §4.2.1.12. */
-const USAGES: Record<string, "server" | "client"> = { "1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client" };
+const USAGES: Record<string, "server" | "client"> = {
+  "1.3.6.1.5.5.7.3.1": "server",
+  "1.3.6.1.5.5.7.3.2": "client",
+};
 
 /** The first certificate of a text. Fails where there is none, or only part of one. */
 export function certInfo(text: string): Readonly<CertInfo> {
@@ -71,17 +88,25 @@ export function isValidNow({ notBefore, notAfter }: CertInfo): boolean {
   return notBefore <= now && now < notAfter;
 }
 
-/** The key algorithm of a certificate, or the nearest that kubeadm makes, for new keys beside it; undefined where it makes none such. */
+/**
+ * The key algorithm of a certificate, or the nearest that kubeadm makes, for new keys beside it; undefined
+ * where it makes none such.
+ */
 export function algorithmOf(certPem: string): KeyAlgorithm | undefined {
   return algorithmLike(algorithmName(publicKeyOf(certPem)));
 }
 
-/** Whether a private key is the one of a certificate (its first, when there are several) or of a public key. */
+/**
+ * Whether a private key is the one of a certificate (its first, when there are several) or of a public key.
+ */
 export function keyMatches(certPem: string, keyPem: string): boolean {
   return spki(publicKeyOf(certPem)).equals(spki(createPublicKey(privateKeyOf(keyPem))));
 }
 
-/** Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: by the names and the signature. */
+/**
+ * Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: by the names
+ * and the signature.
+ */
 export function signedBy(certPem: string, caPem: string): boolean {
   const cert = nodeCertificate(certPem);
   return certificatesIn(caPem)
@@ -95,7 +120,10 @@ export function shareCertificate(one: string, other: string): boolean {
   return certificatesIn(other).some((pem) => known.has(nodeCertificate(pem).fingerprint256));
 }
 
-/** Certificates begin a little before they are made, for clocks that are late (kubernetes/kubernetes#118922). In milliseconds. */
+/**
+ * Certificates begin a little before they are made, for clocks that are late (kubernetes/kubernetes#118922).
+ * In milliseconds.
+ */
 export const BACKDATE_MS = 5 * 60 * 1000;
 
 /** When a certificate was made, by its notBefore. */
@@ -135,7 +163,10 @@ export function publicKeysIn(text: string): string[] {
   return blocks(text, "(?:RSA )?PUBLIC KEY");
 }
 
-/** The first private key of a text: PKCS#1, SEC1 or PKCS#8, also where other blocks stand before it (EC PARAMETERS, a certificate). */
+/**
+ * The first private key of a text: PKCS#1, SEC1 or PKCS#8, also where other blocks stand before it (EC
+ * PARAMETERS, a certificate).
+ */
 export function privateKeyOf(text: string): KeyObject {
   const pem = blocks(text, PRIVATE_KEY)[0];
   return parse("private key", () => createPrivateKey(pem ?? ""));
@@ -200,6 +231,9 @@ function parse<T>(what: string, read: () => T): T {
   try {
     return read();
   } catch (err) {
-    throw new Fail(`Not a readable ${what} in PEM`, { hint: "see what it is with: openssl asn1parse -in FILE", cause: err });
+    throw new Fail(`Not a readable ${what} in PEM`, {
+      hint: "see what it is with: openssl asn1parse -in FILE",
+      cause: err,
+    });
   }
 }

@@ -1,6 +1,7 @@
 /**
- * The certificates of a kubeadm cluster, one row each. Assess, issue, verify and hand-over are loops over this table; the lab holds it
- * against the real kubeadm, field by field. Source: kubeadm's app/phases/certs/certlist.go and app/util/pkiutil/pki_helpers.go.
+ * The certificates of a kubeadm cluster, one row each. Assess, issue, verify and hand-over are loops over
+ * this table; the lab holds it against the real kubeadm, field by field. Source: kubeadm's
+ * app/phases/certs/certlist.go and app/util/pkiutil/pki_helpers.go.
  */
 import { isIP } from "node:net";
 import { endpointHost, firstAddress, type Names, names } from "./addresses.ts";
@@ -11,8 +12,8 @@ export const KEY_ALGORITHMS = ["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256",
 export type KeyAlgorithm = (typeof KEY_ALGORITHMS)[number];
 
 /**
- * For new keys beside one of this kind ("RSA-8192", "ECDSA-P521"), which a company's own CA may have: the next larger that kubeadm makes, or
- * its largest. Undefined where it makes none of the family.
+ * For new keys beside one of this kind ("RSA-8192", "ECDSA-P521"), which a company's own CA may have: the
+ * next larger that kubeadm makes, or its largest. Undefined where it makes none of the family.
  */
 export function algorithmLike(name: string): KeyAlgorithm | undefined {
   const sizeOf = (one: string) => Number(/\d+$/.exec(one)?.[0]);
@@ -23,16 +24,24 @@ export function algorithmLike(name: string): KeyAlgorithm | undefined {
 /** kubeadm's default of certificatesDir. */
 export const CERTIFICATES_DIR = "/etc/kubernetes/pki";
 
-/** What the tables need to know of a cluster and of the node they are for. Nothing here has a silent default. */
+/**
+ * What the tables need to know of a cluster and of the node they are for. Nothing here has a silent default.
+ */
 export interface ClusterFacts {
   /** `nodeRegistration.name`, lower case. */
   nodeName: string;
   /** This node's API server: an IP address, and its port. */
   advertiseAddress: string;
   bindPort: number;
-  /** "host", "host:port" or "[v6]:port"; unset where the cluster has none. Not always that of kubeadm-config: see facts/endpoint.ts. */
+  /**
+   * "host", "host:port" or "[v6]:port"; unset where the cluster has none. Not always that of kubeadm-config:
+   * see facts/endpoint.ts.
+   */
   controlPlaneEndpoint?: string | undefined;
-  /** Servers to which kubeconfigs of this node lead besides, and which are this cluster's: "https://127.0.0.1:6443". */
+  /**
+   * Servers to which kubeconfigs of this node lead besides, and which are this cluster's:
+   * "https://127.0.0.1:6443".
+   */
   servers?: readonly string[];
   /** Certificates that the API server shows beside kubeadm's own, in PEM: see facts/signed-elsewhere.ts. */
   shown?: string | undefined;
@@ -41,7 +50,10 @@ export interface ClusterFacts {
   /** CIDRs, IPv4 and/or IPv6; the API's own address comes from the first. */
   serviceSubnets: string[];
   dnsDomain: string;
-  /** `apiServer.certSANs`, `etcd.local.serverCertSANs`, `etcd.local.peerCertSANs`: addresses, names, wildcards. */
+  /**
+   * `apiServer.certSANs`, `etcd.local.serverCertSANs`, `etcd.local.peerCertSANs`: addresses, names,
+   * wildcards.
+   */
   certSANs: string[];
   etcdServerCertSANs: string[];
   etcdPeerCertSANs: string[];
@@ -54,7 +66,9 @@ export interface ClusterFacts {
   caValidityHours: number;
   /** "/etc/kubernetes/pki" */
   certificatesDir: string;
-  /** Where this node's etcd has its JSON gateway, if that is not its client port: "https://10.0.0.11:2378". */
+  /**
+   * Where this node's etcd has its JSON gateway, if that is not its client port: "https://10.0.0.11:2378".
+   */
   etcdGateway?: string | undefined;
   /** kubeadm's external CA mode: ca.key is kept elsewhere. */
   externalCa?: boolean;
@@ -74,7 +88,9 @@ export interface Cert {
   cn: string | ((facts: ClusterFacts) => string);
   /** The subject's organisation (an RBAC group) by the cluster's minor version. */
   o?: (minor: number, patch: number) => string | undefined;
-  /** Without a group it is right as well, where the cluster has a binding of its name (`kubeletClientBound`). */
+  /**
+   * Without a group it is right as well, where the cluster has a binding of its name (`kubeletClientBound`).
+   */
   boundByName?: true;
   usages: readonly ("server" | "client")[];
   names?: (facts: ClusterFacts) => Names;
@@ -88,13 +104,15 @@ export interface Cert {
 
 const nodeName = (facts: ClusterFacts) => facts.nodeName;
 
-// Groups left the etcd clients and system:masters left the kubelet client in 1.29 (kubernetes/kubernetes#119859, #120521, #121837). The
-// kubelet client lost its group in 1.37 and in these patches of older minors, and is bound by name instead (#138957, #138958, #138959,
-// #138960, #138964; of 1.34 the patch is that of the same month).
+// Groups left the etcd clients and system:masters left the kubelet client in 1.29
+// (kubernetes/kubernetes#119859, #120521, #121837). The kubelet client lost its group in 1.37 and in these
+// patches of older minors, and is bound by name instead (#138957, #138958, #138959, #138960, #138964; of 1.34
+// the patch is that of the same month).
 export const KUBELET_CLIENT_BINDING = "kubeadm:apiserver-kubelet-client";
 const UNGROUPED: Record<number, number> = { 33: 12, 34: 8, 35: 5, 36: 1 };
 const groupBefore29 = (minor: number) => (minor < 29 ? "system:masters" : undefined);
-const isUngrouped = (minor: number, patch: number) => minor >= 37 || patch >= (UNGROUPED[minor] ?? Number.POSITIVE_INFINITY);
+const isUngrouped = (minor: number, patch: number) =>
+  minor >= 37 || patch >= (UNGROUPED[minor] ?? Number.POSITIVE_INFINITY);
 const kubeletClientGroup = (minor: number, patch: number) =>
   groupBefore29(minor) ?? (isUngrouped(minor, patch) ? undefined : "kubeadm:cluster-admins");
 
@@ -118,7 +136,10 @@ type CertName = (typeof TABLE)[number]["name"];
 /** Every certificate; a CA stands above what it signs. */
 export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
 
-/** The key pair that signs service-account tokens: no certificate, the same on every control plane node. Files `sa.key` and `sa.pub`. */
+/**
+ * The key pair that signs service-account tokens: no certificate, the same on every control plane node. Files
+ * `sa.key` and `sa.pub`.
+ */
 export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
 
 /** etcd's own certificates; part 2 issues the API server's client certificate. */
@@ -126,7 +147,10 @@ export function isEtcds(row: Cert): boolean {
   return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
 }
 
-/** Keys that only control plane nodes trust, by a certificate's or a file's name: new ones cost nobody else anything. */
+/**
+ * Keys that only control plane nodes trust, by a certificate's or a file's name: new ones cost nobody else
+ * anything.
+ */
 export function isInternal(name: string): boolean {
   return CERTS.some((row) => row.internal && (row.name === name || row.file === name));
 }
@@ -192,14 +216,31 @@ function etcdPeerNeeds({ advertiseAddress }: ClusterFacts): Names {
 }
 
 function etcdServerNames(facts: ClusterFacts): Names {
-  return names([facts.nodeName, "localhost", facts.advertiseAddress, "127.0.0.1", "::1", ...facts.etcdServerCertSANs]);
+  return names([
+    facts.nodeName,
+    "localhost",
+    facts.advertiseAddress,
+    "127.0.0.1",
+    "::1",
+    ...facts.etcdServerCertSANs,
+  ]);
 }
 
 function etcdPeerNames(facts: ClusterFacts): Names {
-  return names([facts.nodeName, "localhost", facts.advertiseAddress, "127.0.0.1", "::1", ...facts.etcdPeerCertSANs]);
+  return names([
+    facts.nodeName,
+    "localhost",
+    facts.advertiseAddress,
+    "127.0.0.1",
+    "::1",
+    ...facts.etcdPeerCertSANs,
+  ]);
 }
 
-/** A key with its public half: a CA's certificate, or sa.pub. Names are file names below the certificates folder. */
+/**
+ * A key with its public half: a CA's certificate, or sa.pub. Names are file names below the certificates
+ * folder.
+ */
 export interface SharedKey {
   name: string;
   publicFile: string;
@@ -207,9 +248,20 @@ export interface SharedKey {
 }
 
 export const SHARED_KEYS: readonly SharedKey[] = [
-  ...CERTS.filter((row) => row.shared).map(({ file }) => ({ name: file, publicFile: `${file}.crt`, keyFile: `${file}.key` })),
-  { name: SERVICE_ACCOUNT_KEYS.name, publicFile: `${SERVICE_ACCOUNT_KEYS.file}.pub`, keyFile: `${SERVICE_ACCOUNT_KEYS.file}.key` },
+  ...CERTS.filter((row) => row.shared).map(({ file }) => ({
+    name: file,
+    publicFile: `${file}.crt`,
+    keyFile: `${file}.key`,
+  })),
+  {
+    name: SERVICE_ACCOUNT_KEYS.name,
+    publicFile: `${SERVICE_ACCOUNT_KEYS.file}.pub`,
+    keyFile: `${SERVICE_ACCOUNT_KEYS.file}.key`,
+  },
 ];
 
 /** In the order in which they are written: a key before its certificate, as kubeadm does. */
-export const SHARED_FILES: readonly string[] = SHARED_KEYS.flatMap(({ keyFile, publicFile }) => [keyFile, publicFile]);
+export const SHARED_FILES: readonly string[] = SHARED_KEYS.flatMap(({ keyFile, publicFile }) => [
+  keyFile,
+  publicFile,
+]);

@@ -1,6 +1,7 @@
 /**
- * Does what the actions say: what is sound is kept, what is missing is issued, what is wrong is moved aside first (never deleted, never
- * overwritten). Keys are written before certificates, as kubeadm does, so the same call completes a run that was cut off.
+ * Does what the actions say: what is sound is kept, what is missing is issued, what is wrong is moved aside
+ * first (never deleted, never overwritten). Keys are written before certificates, as kubeadm does, so the
+ * same call completes a run that was cut off.
  */
 import { join } from "node:path";
 import { Fail } from "../fail.ts";
@@ -46,9 +47,10 @@ export function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: Appl
 }
 
 /**
- * All actions at once: every key that is needed is being made (on all cores) while the first certificates are signed and written. Returns
- * the names of rows, by what happened to them: a run that finds all well has none in `written`.
- * Errors: Fail before anything is written where a CA or sa.key is lost and no new one is asked for.
+ * All actions at once: every key that is needed is being made (on all cores) while the first certificates are
+ * signed and written. Returns the names of rows, by what happened to them: a run that finds all well has none
+ * in `written`. Errors: Fail before anything is written where a CA or sa.key is lost and no new one is asked
+ * for.
  */
 export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, options: ApplyOptions) {
   const count = keysToMake(actions).length + actions.filter(({ todo }) => todo === "renew").length;
@@ -63,10 +65,15 @@ export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, 
 }
 
 /**
- * sealos, KubeKey and a kubeadm that was built anew make certificates for 10 or 100 years: nobody there expects that these end in one. How
- * long a certificate was made for cannot be seen: kubeadm lets it begin when its CA does (NewSignedCert in app/util/pkiutil).
+ * sealos, KubeKey and a kubeadm that was built anew make certificates for 10 or 100 years: nobody there
+ * expects that these end in one. How long a certificate was made for cannot be seen: kubeadm lets it begin
+ * when its CA does (NewSignedCert in app/util/pkiutil).
  */
-function sayShorter(actions: readonly PkiAction[], written: readonly string[], { certificateValidityHours }: ClusterFacts) {
+function sayShorter(
+  actions: readonly PkiAction[],
+  written: readonly string[],
+  { certificateValidityHours }: ClusterFacts,
+) {
   const ends = actions.flatMap(({ row, finding }) =>
     row && written.includes(finding.name) && finding.cert ? [finding.cert.notAfter] : [],
   );
@@ -91,7 +98,11 @@ async function applyRow(one: PkiAction, job: Job): Promise<boolean> {
   return row.ca ? writeLeaf(row, row.ca, finding, job) : writeCa(row, one, job);
 }
 
-async function writeCa(row: Cert, action: PkiAction, { facts, options, takeKey, cas }: Job): Promise<boolean> {
+async function writeCa(
+  row: Cert,
+  action: PkiAction,
+  { facts, options, takeKey, cas }: Job,
+): Promise<boolean> {
   const { todo, finding } = action;
   const write = (pair: Pair, note: string) => {
     cas.set(row.name, pair);
@@ -108,8 +119,16 @@ async function writeCa(row: Cert, action: PkiAction, { facts, options, takeKey, 
   return write({ cert, key }, note);
 }
 
-/** Of a key that is here: its known certificate, its own renewed, or one made again. `text`: of its file, which may hold several. */
-async function restoredCa(row: Cert, { finding, remedy }: PkiAction, { key, text }: { key: string; text: string }, facts: ClusterFacts) {
+/**
+ * Of a key that is here: its known certificate, its own renewed, or one made again. `text`: of its file,
+ * which may hold several.
+ */
+async function restoredCa(
+  row: Cert,
+  { finding, remedy }: PkiAction,
+  { key, text }: { key: string; text: string },
+  facts: ClusterFacts,
+) {
   if (remedy?.do === "certificate") return { cert: remedy.pem, note: `that of its key, by ${remedy.from}` };
   const signed = signedWith(row, finding, key);
   if (remedy?.do !== "renew") {
@@ -128,7 +147,8 @@ async function writeLeaf(row: Cert, caName: string, finding: Finding, job: Job):
   const more = options.alsoFor?.(row) ?? [];
   const pair = await issueLeaf(row, ca, facts, { key: await takeKey(), now: options.now, more });
   setAside(finding, options);
-  const byHand = more.length > 0 ? `; for ${more.join(", ")}, too, as before: kubeadm-config does not have them` : "";
+  const byHand =
+    more.length > 0 ? `; for ${more.join(", ")}, too, as before: kubeadm-config does not have them` : "";
   return writePair(row, pair, facts, `signed by ${certInfo(ca.cert).cn}${byHand}`);
 }
 
@@ -145,10 +165,16 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
   const user = await issueClient(subject, ca, facts, { key: await takeKey(), now: options.now });
   setAside(finding, options);
   const note = `${subject.cn}, until ${day(endOf(user.cert))}, to ${server}`;
-  return writeFile(row.path, kubeconfigText(row, facts, { ca: ca.cert, user, server }), { mode: 0o600, note });
+  return writeFile(row.path, kubeconfigText(row, facts, { ca: ca.cert, user, server }), {
+    mode: 0o600,
+    note,
+  });
 }
 
-/** A kubeconfig leads where it led, if that is one of the cluster's servers. One that a run which was cut off has moved aside counts. */
+/**
+ * A kubeconfig leads where it led, if that is one of the cluster's servers. One that a run which was cut off
+ * has moved aside counts.
+ */
 function serverBefore({ path }: KubeconfigRow, { facts, options }: Job): string | undefined {
   const text = readable(path) ?? readable(join(options.asideDir, path));
   const server = serverIn(text ?? "");
@@ -164,7 +190,10 @@ async function writeSa({ todo, finding }: PkiAction, { options, takeKey }: Job):
     writeFile(keyFile, key, { mode: 0o600, note: "a new key for service-account tokens" });
   }
   if (exists(pubFile)) moveToRescue(pubFile, options.asideDir);
-  return writeFile(pubFile, publicPem(readText(keyFile)!), { mode: 0o600, note: "the public half of sa.key" });
+  return writeFile(pubFile, publicPem(readText(keyFile)!), {
+    mode: 0o600,
+    note: "the public half of sa.key",
+  });
 }
 
 /** The CA that is to sign `forName`, once read or made kept for the run. */
@@ -174,9 +203,12 @@ function signer(name: string, forName: string, { actions, facts, cas }: Job): Pa
   const row = certRow(name);
   const finding = actions.find((one) => one.row?.name === name)?.finding ?? examine(row, facts);
   if (finding.state !== "ok") {
-    throw new Fail(`Cannot sign ${forName}: ${finding.paths[0]} is not usable: ${finding.state} (${finding.detail})`, {
-      hint: "bring the CAs to this node first: ./bunw scripts/00-salvage.ts, ./bunw scripts/hand-over.ts unpack FILE, or from a backup",
-    });
+    throw new Fail(
+      `Cannot sign ${forName}: ${finding.paths[0]} is not usable: ${finding.state} (${finding.detail})`,
+      {
+        hint: "bring the CAs to this node first: ./bunw scripts/00-salvage.ts, ./bunw scripts/hand-over.ts unpack FILE, or from a backup",
+      },
+    );
   }
   const [cert, key] = [caText(row, facts.certificatesDir), readText(finding.paths[1]!)];
   if (!key)

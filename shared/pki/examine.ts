@@ -1,11 +1,21 @@
 /**
- * Is each file sound? Looks at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess prints the findings, the issuing
- * steps follow them, verify ends with them, so the three never disagree. Nothing here writes, and no damaged file makes it throw.
+ * Is each file sound? Looks at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess
+ * prints the findings, the issuing steps follow them, verify ends with them, so the three never disagree.
+ * Nothing here writes, and no damaged file makes it throw.
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, signedBy } from "./certificate.ts";
-import { CERTIFICATES_DIR, CERTS, type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
+import {
+  CERTIFICATES_DIR,
+  CERTS,
+  type Cert,
+  type ClusterFacts,
+  certPath,
+  certRow,
+  keyPath,
+  SERVICE_ACCOUNT_KEYS,
+} from "./certs.ts";
 import {
   caVerdict,
   type Difference,
@@ -23,7 +33,13 @@ import {
   usageVerdict,
   type Verdict,
 } from "./judge.ts";
-import { type Kubeconfig, type KubeconfigRow, kubeconfigRows, parseKubeconfig, readKubeconfig } from "./kubeconfigs.ts";
+import {
+  type Kubeconfig,
+  type KubeconfigRow,
+  kubeconfigRows,
+  parseKubeconfig,
+  readKubeconfig,
+} from "./kubeconfigs.ts";
 import { signingFirst, trustsCa } from "./trusted-keys.ts";
 
 export type { State };
@@ -59,32 +75,48 @@ interface Where {
   certificatesDir?: string;
 }
 
-/** Of `pkiFindings`: the keys that all control plane nodes share, the certificates that their CAs have signed, and the kubeconfigs. */
+/**
+ * Of `pkiFindings`: the keys that all control plane nodes share, the certificates that their CAs have signed,
+ * and the kubeconfigs.
+ */
 export function byKind(findings: readonly Finding[]) {
   const {
     shared = [],
     leaves = [],
     kubeconfigs = [],
-  } = Object.groupBy(findings, ({ row }) => (row && "path" in row ? "kubeconfigs" : row?.ca ? "leaves" : "shared"));
+  } = Object.groupBy(findings, ({ row }) =>
+    row && "path" in row ? "kubeconfigs" : row?.ca ? "leaves" : "shared",
+  );
   return { shared, leaves, kubeconfigs };
 }
 
 /** Each row that is asked for: a CA before what it signs, then sa.key, then the kubeconfigs. */
-export function pkiFindings(wanted: WantedPki, facts: ClusterFacts | undefined, where: Where = {}): Finding[] {
+export function pkiFindings(
+  wanted: WantedPki,
+  facts: ClusterFacts | undefined,
+  where: Where = {},
+): Finding[] {
   const { certs = [], serviceAccountKey, kubeconfigs = [] } = wanted;
   const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
   return [
-    ...CERTS.filter(({ name }) => certs.some((cert) => cert.name === name)).map((row) => examine(row, facts, where)),
+    ...CERTS.filter(({ name }) => certs.some((cert) => cert.name === name)).map((row) =>
+      examine(row, facts, where),
+    ),
     ...(serviceAccountKey ? [examineServiceAccountKey(dir, facts)] : []),
     ...kubeconfigs.map((row) => examine(row, facts, where)),
   ];
 }
 
-/** The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail where it is not there. */
+/**
+ * The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail where it
+ * is not there.
+ */
 export function clusterCa(certificatesDir: string): string {
   const pem = caText(certRow("ca"), certificatesDir);
   if (pem) return pem;
-  throw new Fail(`There is no "${certPath(certRow("ca"), certificatesDir)}"`, { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+  throw new Fail(`There is no "${certPath(certRow("ca"), certificatesDir)}"`, {
+    hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts",
+  });
 }
 
 /** The same of any CA's row; undefined where the file is not there. */
@@ -93,16 +125,24 @@ export function caText(row: Cert, certificatesDir: string): string | undefined {
   return text && signingFirst(text, readable(keyPath(row, certificatesDir)));
 }
 
-/** Of the CA on disk or of the one from before: so is what each server of this cluster shows, also in the middle of a repair. */
+/**
+ * Of the CA on disk or of the one from before: so is what each server of this cluster shows, also in the
+ * middle of a repair.
+ */
 export function bothCas(certificatesDir: string, oldCaPem: string): string {
   return `${readText(certPath(certRow("ca"), certificatesDir)) ?? ""}\n${oldCaPem}`;
 }
 
 /**
- * Looks at a row's certificate and key, or at its kubeconfig. Without facts, names and subject are not judged. A root's own name is never judged: it may be a
- * CA of the company. More names or groups than the row asks for are fine; a name that nobody needs may be missing, and is a difference.
+ * Looks at a row's certificate and key, or at its kubeconfig. Without facts, names and subject are not
+ * judged. A root's own name is never judged: it may be a CA of the company. More names or groups than the row
+ * asks for are fine; a name that nobody needs may be missing, and is a difference.
  */
-export function examine(row: Cert | KubeconfigRow, facts: ClusterFacts | undefined, where: Where = {}): Finding {
+export function examine(
+  row: Cert | KubeconfigRow,
+  facts: ClusterFacts | undefined,
+  where: Where = {},
+): Finding {
   const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
   if ("path" in row) return examineKubeconfig(row, facts, dir);
   const paths = [certPath(row, dir), keyPath(row, dir)];
@@ -113,34 +153,60 @@ export function examine(row: Cert | KubeconfigRow, facts: ClusterFacts | undefin
   const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
   const found = finding(row, paths, cert, verdict);
   if (facts && found.state === "ok" && found.cert) found.differs = namesDifference(row, found.cert, facts);
-  return elsewhere && !verdict ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` } : found;
+  return elsewhere && !verdict
+    ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` }
+    : found;
 }
 
-/** The client certificate may be in a file of its own (the kubelet's). Each server of the cluster is accepted. */
+/**
+ * The client certificate may be in a file of its own (the kubelet's). Each server of the cluster is accepted.
+ */
 function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined, dir: string): Finding {
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row, [row.path], undefined, ["unreadable", config.message]);
   const ca = caText(certRow("ca"), dir);
   const missing: Verdict = ["missing", `${row.path} is not there`];
-  const found = finding(row, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
+  const found = finding(
+    row,
+    [row.path],
+    config?.clientCertPem,
+    config ? kubeconfigVerdict(row, config, ca, facts) : missing,
+  );
   if (facts && config && found.state === "ok")
-    found.differs = signingDifference(row, config) ?? userDifference(row, found.cert, facts) ?? serverDifference(config.server, facts);
+    found.differs =
+      signingDifference(row, config) ??
+      userDifference(row, found.cert, facts) ??
+      serverDifference(config.server, facts);
   return found;
 }
 
-/** The pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are changed. */
+/**
+ * The pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are
+ * changed.
+ */
 export function examineServiceAccountKey(certificatesDir: string, { externalSigner = false } = {}): Finding {
   const { name, file } = SERVICE_ACCOUNT_KEYS;
   const paths = [keyPath(SERVICE_ACCOUNT_KEYS, certificatesDir), `${certificatesDir}/${file}.pub`];
   if (externalSigner) return { name, paths, state: "ok", detail: "an external signer has the key" };
   const [key, pub] = paths.map(readable);
   const verdict = serviceAccountVerdict(key, pub);
-  return { name, paths, state: verdict?.[0] ?? "ok", detail: verdict?.[1] ?? "sa.pub is the public half of sa.key" };
+  return {
+    name,
+    paths,
+    state: verdict?.[0] ?? "ok",
+    detail: verdict?.[1] ?? "sa.pub is the public half of sa.key",
+  };
 }
 
-function finding(row: Cert | KubeconfigRow, paths: string[], certPem: string | undefined, verdict: Verdict): Finding {
+function finding(
+  row: Cert | KubeconfigRow,
+  paths: string[],
+  certPem: string | undefined,
+  verdict: Verdict,
+): Finding {
   const cert = infoOf(certPem);
-  const detail = verdict?.[1] ?? (cert ? `until ${day(cert.notAfter)}, signed by ${nameIn(cert.issuer)}` : "");
+  const detail =
+    verdict?.[1] ?? (cert ? `until ${day(cert.notAfter)}, signed by ${nameIn(cert.issuer)}` : "");
   return { row, name: row.name, paths, state: verdict?.[0] ?? "ok", detail, cert };
 }
 
@@ -150,7 +216,10 @@ function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, d
   const ca = certPath(certRow(row.ca), dir);
   const verdict = caVerdict(cert, info, readable(ca), ca) ?? timeVerdict(info) ?? usageVerdict(row, info);
   return (
-    verdict ?? (facts && ((row.names ? undefined : subjectVerdict(row, info, facts, "wrong names")) ?? namesVerdict(row, info, facts)))
+    verdict ??
+    (facts &&
+      ((row.names ? undefined : subjectVerdict(row, info, facts, "wrong names")) ??
+        namesVerdict(row, info, facts)))
   );
 }
 
@@ -172,7 +241,12 @@ export function kubeconfigTrouble(row: KubeconfigRow, text: string, facts: Clust
     : kubeconfigVerdict(row, config, caText(certRow("ca"), facts.certificatesDir), facts);
 }
 
-function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | undefined, facts: ClusterFacts | undefined): Verdict {
+function kubeconfigVerdict(
+  row: KubeconfigRow,
+  config: Kubeconfig,
+  ca: string | undefined,
+  facts: ClusterFacts | undefined,
+): Verdict {
   const { clientCertPem: cert, clientKeyPem: key } = config;
   const source = config.clientCertificatePath ?? row.path;
   const isOwn = signingDifference(row, config) !== undefined;
@@ -184,28 +258,51 @@ function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | 
   const pair = pairVerdict(cert, key);
   if (pair) return pair;
   const info = certInfo(cert);
-  const verdict = caVerdict(cert, info, ca ?? config.caPem, "ca.crt") ?? timeVerdict(info) ?? usageVerdict({ usages: ["client"] }, info);
-  const subject = userDifference(row, info, facts) ? undefined : facts && subjectVerdict(row, info, facts, "wrong user");
+  const verdict =
+    caVerdict(cert, info, ca ?? config.caPem, "ca.crt") ??
+    timeVerdict(info) ??
+    usageVerdict({ usages: ["client"] }, info);
+  const subject = userDifference(row, info, facts)
+    ? undefined
+    : facts && subjectVerdict(row, info, facts, "wrong user");
   return verdict ?? subject ?? (facts && serverVerdict(config.server, facts));
 }
 
-/** Who signs in otherwise has written it: it is no kubeconfig of kubeadm. A kubelet's is judged by its certificate: a token lets it only join. */
+/**
+ * Who signs in otherwise has written it: it is no kubeconfig of kubeadm. A kubelet's is judged by its
+ * certificate: a token lets it only join.
+ */
 function signingDifference({ name }: KubeconfigRow, { signsInBy }: Kubeconfig): Difference | undefined {
-  return signsInBy === undefined || name === "kubelet" ? undefined : { differs: `signs in by ${signsInBy}, not by a certificate` };
+  return signsInBy === undefined || name === "kubelet"
+    ? undefined
+    : { differs: `signs in by ${signsInBy}, not by a certificate` };
 }
 
-/** An administrator of another name: which groups may what, only the API knows. Not where it is one of the cluster's own programs, or of no group. */
-function userDifference({ name, cn }: KubeconfigRow, info: CertInfo | undefined, facts: ClusterFacts | undefined): Difference | undefined {
-  const isPerson = info && info.o.length > 0 && !info.o.includes("system:nodes") && !info.cn.startsWith("system:");
+/**
+ * An administrator of another name: which groups may what, only the API knows. Not where it is one of the
+ * cluster's own programs, or of no group.
+ */
+function userDifference(
+  { name, cn }: KubeconfigRow,
+  info: CertInfo | undefined,
+  facts: ClusterFacts | undefined,
+): Difference | undefined {
+  const isPerson =
+    info && info.o.length > 0 && !info.o.includes("system:nodes") && !info.cn.startsWith("system:");
   const isUsual = info?.cn === (typeof cn === "string" ? cn : facts && cn(facts));
   if (!name.endsWith("admin") || !isPerson || isUsual) return undefined;
   return { differs: `its user is "${info.cn}" of "${info.o.join(", ")}"` };
 }
 
 /**
- * By the CA that signs; or by another of the bundle that is valid and has signed what this node's API server shows, as long as it shows that.
+ * By the CA that signs; or by another of the bundle that is valid and has signed what this node's API server
+ * shows, as long as it shows that.
  */
-function trustsServer(caPem: string, today: string, { certificatesDir = CERTIFICATES_DIR }: Partial<ClusterFacts> = {}): boolean {
+function trustsServer(
+  caPem: string,
+  today: string,
+  { certificatesDir = CERTIFICATES_DIR }: Partial<ClusterFacts> = {},
+): boolean {
   const shown = certificatesIn(readable(certPath(certRow("apiserver"), certificatesDir)) ?? "");
   const valid = certificatesIn(caPem).filter((pem) => attempt(() => isValidNow(certInfo(pem))) === true);
   return trustsCa(caPem, today) || shown.some((pem) => valid.some((one) => signedBy(pem, one)));

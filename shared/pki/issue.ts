@@ -1,6 +1,6 @@
 /**
- * Issues certificates as kubeadm does (app/util/pkiutil/pki_helpers.go, Go's crypto/x509), without kubeadm: it works where kubeadm is
- * missing, and offline. The lab compares the two field by field.
+ * Issues certificates as kubeadm does (app/util/pkiutil/pki_helpers.go, Go's crypto/x509), without kubeadm:
+ * it works where kubeadm is missing, and offline. The lab compares the two field by field.
  */
 import "reflect-metadata";
 import { randomBytes } from "node:crypto";
@@ -24,13 +24,17 @@ interface IssueOptions {
   now?: Date | undefined;
   /** More names and addresses than the row has. */
   more?: readonly string[];
-  /** Of a CA that is made again from its key: a certificate in PEM that this key has signed. What it says of its issuer is so. */
+  /**
+   * Of a CA that is made again from its key: a certificate in PEM that this key has signed. What it says of
+   * its issuer is so.
+   */
   signed?: string | undefined;
 }
 
 /**
- * What a certificate says of its issuer: the name byte for byte, the key id and the serial number where it has them (RFC 5280 §4.1.2.4,
- * §4.2.1.1). OpenSSL, Java, Python and Node refuse an issuer of another key id or serial number, Go one of another name.
+ * What a certificate says of its issuer: the name byte for byte, the key id and the serial number where it
+ * has them (RFC 5280 §4.1.2.4, §4.2.1.1). OpenSSL, Java, Python and Node refuse an issuer of another key id
+ * or serial number, Go one of another name.
  */
 interface Issuer {
   subject: x509.Name;
@@ -58,7 +62,10 @@ interface Signer {
 
 const HOUR_MS = 60 * 60 * 1000;
 
-const EXTENDED_USAGES = { server: x509.ExtendedKeyUsage.serverAuth, client: x509.ExtendedKeyUsage.clientAuth } as const;
+const EXTENDED_USAGES = {
+  server: x509.ExtendedKeyUsage.serverAuth,
+  client: x509.ExtendedKeyUsage.clientAuth,
+} as const;
 
 const signers = new WeakMap<Pair, Promise<Signer>>();
 
@@ -79,7 +86,12 @@ function issuerIn(certPem: string): Issuer {
 }
 
 /** A row's certificate, signed by `ca`. It may expire after its CA, as in kubeadm. */
-export async function issueLeaf(row: Cert, ca: Pair, facts: ClusterFacts, options: IssueOptions = {}): Promise<Pair> {
+export async function issueLeaf(
+  row: Cert,
+  ca: Pair,
+  facts: ClusterFacts,
+  options: IssueOptions = {},
+): Promise<Pair> {
   const own = row.names?.(facts);
   const all = own && names([...own.dns, ...own.ips, ...(options.more ?? [])]);
   return issue({ ...subjectOf(row, facts), usages: row.usages, names: all }, ca, facts, options);
@@ -95,14 +107,30 @@ export async function issueClient(
   return issue({ ...user, usages: ["client"] }, ca, facts, options);
 }
 
-async function issue(template: Omit<Template, "hours">, ca: Pair, facts: ClusterFacts, options: IssueOptions): Promise<Pair> {
+async function issue(
+  template: Omit<Template, "hours">,
+  ca: Pair,
+  facts: ClusterFacts,
+  options: IssueOptions,
+): Promise<Pair> {
   const pair = options.key ?? (await keyPair(facts.keyAlgorithm));
-  const cert = await sign({ ...template, hours: facts.certificateValidityHours }, await signerOf(ca), pair.pub, options.now);
+  const cert = await sign(
+    { ...template, hours: facts.certificateValidityHours },
+    await signerOf(ca),
+    pair.pub,
+    options.now,
+  );
   return { cert, key: pair.key };
 }
 
 /** `root`: it is signed by itself. */
-async function sign(template: Template, signer: Signer, pub: string, now = new Date(), root?: Issuer): Promise<string> {
+async function sign(
+  template: Template,
+  signer: Signer,
+  pub: string,
+  now = new Date(),
+  root?: Issuer,
+): Promise<string> {
   const publicKey = new x509.PublicKey(publicKeyOf(pub).export({ type: "spki", format: "der" }));
   const cert = await x509.X509CertificateGenerator.create({
     serialNumber: root?.serial ?? serial(),
@@ -118,13 +146,22 @@ async function sign(template: Template, signer: Signer, pub: string, now = new D
   return `${cert.toString("pem")}\n`;
 }
 
-/** In Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the CA's on leaves), names. */
-function extensions(template: Template, signer: Signer, root: { keyId: string } | undefined): x509.Extension[] {
+/**
+ * In Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the CA's on leaves),
+ * names.
+ */
+function extensions(
+  template: Template,
+  signer: Signer,
+  root: { keyId: string } | undefined,
+): x509.Extension[] {
   const { digitalSignature, keyEncipherment, keyCertSign } = x509.KeyUsageFlags;
   const { usages, names } = template;
   return [
     new x509.KeyUsagesExtension(digitalSignature | keyEncipherment | (root ? keyCertSign : 0), true),
-    ...(usages.length > 0 ? [new x509.ExtendedKeyUsageExtension(usages.map((usage) => EXTENDED_USAGES[usage]))] : []),
+    ...(usages.length > 0
+      ? [new x509.ExtendedKeyUsageExtension(usages.map((usage) => EXTENDED_USAGES[usage]))]
+      : []),
     new x509.BasicConstraintsExtension(root !== undefined, undefined, true),
     ...(root ? [new x509.SubjectKeyIdentifierExtension(root.keyId)] : []),
     ...(signer.keyId ? [new x509.AuthorityKeyIdentifierExtension(signer.keyId)] : []),
@@ -138,10 +175,16 @@ async function sha1KeyId(publicKey: x509.PublicKey): Promise<string> {
 }
 
 function generalNames({ dns, ips }: Names): x509.JsonGeneralNames {
-  return [...dns.map((value) => ({ type: "dns" as const, value })), ...ips.map((value) => ({ type: "ip" as const, value }))];
+  return [
+    ...dns.map((value) => ({ type: "dns" as const, value })),
+    ...ips.map((value) => ({ type: "ip" as const, value })),
+  ];
 }
 
-/** O before CN, each a PrintableString where its letters allow it and a UTF8String otherwise, as Go writes them. */
+/**
+ * O before CN, each a PrintableString where its letters allow it and a UTF8String otherwise, as Go writes
+ * them.
+ */
 function nameOf({ cn, o }: { cn: string; o?: string }): x509.Name {
   const text = (value: string): x509.JsonAttributeObject =>
     /^[A-Za-z0-9 '()+,\-./:=?]*$/.test(value) ? { printableString: value } : { utf8String: value };

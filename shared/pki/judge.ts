@@ -1,4 +1,7 @@
-/** The single questions asked of a certificate: each answers undefined, or what is wrong as a state and a sentence. Used by examine.ts. */
+/**
+ * The single questions asked of a certificate: each answers undefined, or what is wrong as a state and a
+ * sentence. Used by examine.ts.
+ */
 import { attempt, Fail } from "../fail.ts";
 import { isFor, type Names } from "./addresses.ts";
 import { type CertInfo, certInfo, keyMatches, privateKeyOf, publicKeyOf, signedBy } from "./certificate.ts";
@@ -25,7 +28,10 @@ export type State =
 /** What is wrong with something that was read: state and detail; undefined when nothing is. */
 export type Verdict = [State, string] | undefined;
 
-/** It works, and is not as kubeadm-config would have it: no damage. `before`: what to type before the next kubeadm upgrade. */
+/**
+ * It works, and is not as kubeadm-config would have it: no damage. `before`: what to type before the next
+ * kubeadm upgrade.
+ */
 export interface Difference {
   differs: string;
   before?: string | undefined;
@@ -38,14 +44,16 @@ export function pairVerdict(cert: string | undefined, key: string | undefined): 
   if (cert === undefined) return ["certificate missing", "the key is there without its certificate"];
   const info = attempt(() => certInfo(cert));
   if (info instanceof Fail) return ["unreadable", "the certificate cannot be read"];
-  if (key === undefined) return ["key missing", `the certificate is there (${nameIn(info.subject)}) without its key`];
+  if (key === undefined)
+    return ["key missing", `the certificate is there (${nameIn(info.subject)}) without its key`];
   const matches = attempt(() => keyMatches(cert, key));
   if (matches instanceof Fail) return ["unreadable", "the key cannot be read"];
   return matches ? undefined : ["does not match its key", "certificate and key do not belong together"];
 }
 
 export function caVerdict(cert: string, info: CertInfo, ca: string | undefined, caPath: string): Verdict {
-  if (ca === undefined) return ["CA missing", `${caPath} is not there to check it with (its issuer is ${nameIn(info.issuer)})`];
+  if (ca === undefined)
+    return ["CA missing", `${caPath} is not there to check it with (its issuer is ${nameIn(info.issuer)})`];
   return attempt(() => signedBy(cert, ca)) === true
     ? undefined
     : ["wrong CA", `${caPath} did not sign it (its issuer is ${nameIn(info.issuer)})`];
@@ -64,7 +72,12 @@ export function usageVerdict(row: Pick<Cert, "usages">, info: CertInfo): Verdict
   return lacking.length > 0 ? ["wrong usage", `it is not made for a ${lacking.join(" and ")}`] : undefined;
 }
 
-export function subjectVerdict(row: Pick<Cert, "cn" | "o" | "boundByName">, info: CertInfo, facts: ClusterFacts, state: State): Verdict {
+export function subjectVerdict(
+  row: Pick<Cert, "cn" | "o" | "boundByName">,
+  info: CertInfo,
+  facts: ClusterFacts,
+  state: State,
+): Verdict {
   const { cn, o } = subjectOf(row, facts);
   if (info.cn !== cn) return [state, `its CN is "${info.cn}", not "${cn}"`];
   const bound = row.boundByName && facts.kubeletClientBound && info.o.length === 0;
@@ -78,7 +91,10 @@ export function namesVerdict(row: Pick<Cert, "needs">, { sans }: CertInfo, facts
   return missing.length > 0 ? ["wrong names", `it is not valid for ${missing.join(", ")}`] : undefined;
 }
 
-/** Names that kubeadm would give it, and that nobody needs who is known; and a server's CN, which no client looks at. */
+/**
+ * Names that kubeadm would give it, and that nobody needs who is known; and a server's CN, which no client
+ * looks at.
+ */
 export function namesDifference(
   row: Pick<Cert, "cn" | "o" | "names">,
   { sans, cn }: CertInfo,
@@ -86,7 +102,9 @@ export function namesDifference(
 ): Difference | undefined {
   const missing = lacking(sans, row.names?.(facts));
   const words = [
-    ...(missing.length > 0 ? [`not valid for ${missing.join(", ")}, and no client that is known needs it`] : []),
+    ...(missing.length > 0
+      ? [`not valid for ${missing.join(", ")}, and no client that is known needs it`]
+      : []),
     ...(row.names && cn !== subjectOf(row, facts).cn ? [`its CN is "${cn}", and no client looks at it`] : []),
   ];
   return words.length > 0 ? { differs: words.join("; ") } : undefined;
@@ -96,7 +114,9 @@ function lacking(has: Names, wanted: Names | undefined): string[] {
   return [...(wanted?.dns ?? []), ...(wanted?.ips ?? [])].filter((name) => !isFor(has, name));
 }
 
-/** A server is right where it is one of the cluster's: `servers` of the facts has those that were looked at. */
+/**
+ * A server is right where it is one of the cluster's: `servers` of the facts has those that were looked at.
+ */
 export function serverVerdict(server: string, facts: ClusterFacts): Verdict {
   const servers = [clusterServer(facts), localServer(facts)];
   if ([...servers, ...(facts.servers ?? [])].includes(server)) return undefined;
@@ -106,7 +126,9 @@ export function serverVerdict(server: string, facts: ClusterFacts): Verdict {
 /** kubeadm changed its mind between versions: this node's API server and the endpoint are the same to it. */
 export function serverDifference(server: string, facts: ClusterFacts): Difference | undefined {
   const servers = [...new Set([clusterServer(facts), localServer(facts)])];
-  return servers.includes(server) ? undefined : { differs: `leads to ${server}, not to ${servers.join(" or ")}` };
+  return servers.includes(server)
+    ? undefined
+    : { differs: `leads to ${server}, not to ${servers.join(" or ")}` };
 }
 
 /** "2027-11-24" */
@@ -121,7 +143,9 @@ export function nameIn(subject: string): string {
 /** Judges the pair that signs service-account tokens, wherever it was read from. */
 export function serviceAccountVerdict(key: string | undefined, pub: string | undefined): Verdict {
   if (key === undefined)
-    return pub === undefined ? ["missing", "neither sa.key nor sa.pub is there"] : ["key missing", "sa.pub is there without sa.key"];
+    return pub === undefined
+      ? ["missing", "neither sa.key nor sa.pub is there"]
+      : ["key missing", "sa.pub is there without sa.key"];
   if (attempt(() => privateKeyOf(key)) instanceof Fail) return ["unreadable", "sa.key cannot be read"];
   if (pub === undefined) return ["public key missing", "sa.key is there without sa.pub"];
   if (attempt(() => publicKeyOf(pub)) instanceof Fail) return ["unreadable", "sa.pub cannot be read"];

@@ -1,4 +1,7 @@
-/** Kinds of keys, and new key pairs, as kubeadm makes and writes them: PKCS#1 for RSA, SEC1 for ECDSA. And DER, in which all is written. */
+/**
+ * Kinds of keys, and new key pairs, as kubeadm makes and writes them: PKCS#1 for RSA, SEC1 for ECDSA. And
+ * DER, in which all is written.
+ */
 import { createPublicKey, generateKeyPair, type KeyObject, sign, verify } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
@@ -14,7 +17,10 @@ export interface KeyPair {
 interface Curve {
   /** As JWKs and WebCrypto call it. */
   crv: "P-256" | "P-384" | "P-521";
-  /** The JWS algorithm with it (RFC 7518 §3.1), and the hash that goes with it there, and in Go's certificates. */
+  /**
+   * The JWS algorithm with it (RFC 7518 §3.1), and the hash that goes with it there, and in Go's
+   * certificates.
+   */
   alg: string;
   hash: string;
 }
@@ -36,8 +42,13 @@ export function curveOf(key: KeyObject): Curve | undefined {
   return CURVES[key.asymmetricKeyDetails?.namedCurve ?? ""];
 }
 
-/** A private key for WebCrypto, and what it signs with. Errors: Fail where it is neither RSA nor of a curve that Kubernetes can load. */
-export async function signingKey(key: KeyObject): Promise<{ key: CryptoKey; name: string; hash: string; alg: string }> {
+/**
+ * A private key for WebCrypto, and what it signs with. Errors: Fail where it is neither RSA nor of a curve
+ * that Kubernetes can load.
+ */
+export async function signingKey(
+  key: KeyObject,
+): Promise<{ key: CryptoKey; name: string; hash: string; alg: string }> {
   const { crv, alg, hash } = curveOf(key) ?? { alg: "RS256", hash: "SHA-256" };
   if (key.asymmetricKeyType !== "rsa" && !crv)
     throw new Fail(`A key that is to sign is of the kind "${key.asymmetricKeyType}"`, {
@@ -45,7 +56,12 @@ export async function signingKey(key: KeyObject): Promise<{ key: CryptoKey; name
     });
   const algorithm = crv ? { name: "ECDSA", namedCurve: crv } : { name: "RSASSA-PKCS1-v1_5", hash };
   const der = key.export({ type: "pkcs8", format: "der" });
-  return { key: await crypto.subtle.importKey("pkcs8", der, algorithm, false, ["sign"]), name: algorithm.name, hash, alg };
+  return {
+    key: await crypto.subtle.importKey("pkcs8", der, algorithm, false, ["sign"]),
+    name: algorithm.name,
+    hash,
+    alg,
+  };
 }
 
 const generate = promisify(generateKeyPair);
@@ -56,16 +72,24 @@ export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
   const pub = { type: "spki", format: "pem" } as const;
   const made =
     family === "RSA"
-      ? generate("rsa", { modulusLength: Number(size), publicKeyEncoding: pub, privateKeyEncoding: { type: "pkcs1", format: "pem" } })
-      : generate("ec", { namedCurve: `P-${size.slice(1)}`, publicKeyEncoding: pub, privateKeyEncoding: { type: "sec1", format: "pem" } });
+      ? generate("rsa", {
+          modulusLength: Number(size),
+          publicKeyEncoding: pub,
+          privateKeyEncoding: { type: "pkcs1", format: "pem" },
+        })
+      : generate("ec", {
+          namedCurve: `P-${size.slice(1)}`,
+          publicKeyEncoding: pub,
+          privateKeyEncoding: { type: "sec1", format: "pem" },
+        });
   const { privateKey, publicKey } = await made;
   return { key: privateKey, pub: publicKey };
 }
 
 /**
- * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and gives out the one that is ready
- * first: certificates are signed and written while later keys are still being made. More keys than `count` are made when they are asked
- * for.
+ * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and
+ * gives out the one that is ready first: certificates are signed and written while later keys are still being
+ * made. More keys than `count` are made when they are asked for.
  */
 export function keyStock(algorithm: KeyAlgorithm, count: number): () => Promise<KeyPair> {
   const ready: Promise<KeyPair>[] = [];
@@ -99,7 +123,12 @@ export function signs(key: KeyObject, publicKey = createPublicKey(key)): boolean
 /** Distinguished Encoding Rules: tag, length in as few bytes as possible, content (ITU-T X.690 §10.1). */
 export function der(tag: number, ...content: Uint8Array[]): Buffer {
   const length = content.reduce((sum, part) => sum + part.length, 0);
-  const head = length < 128 ? [tag, length] : length < 256 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 0xff];
+  const head =
+    length < 128
+      ? [tag, length]
+      : length < 256
+        ? [tag, 0x81, length]
+        : [tag, 0x82, length >> 8, length & 0xff];
   return Buffer.concat([Buffer.from(head), ...content]);
 }
 
@@ -109,7 +138,9 @@ export function insideOf(whole: Buffer): Buffer[] {
   for (let rest = contentOf(whole); rest.length > 0; rest = rest.subarray(pieces.at(-1)!.length)) {
     const [head, length] = sizeOf(rest);
     if (rest.length < head + length)
-      throw new Fail("A certificate's encoding is cut off", { hint: "see what it is with: openssl asn1parse -in FILE" });
+      throw new Fail("A certificate's encoding is cut off", {
+        hint: "see what it is with: openssl asn1parse -in FILE",
+      });
     pieces.push(rest.subarray(0, head + length));
   }
   return pieces;

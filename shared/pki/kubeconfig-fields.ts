@@ -1,13 +1,16 @@
 /**
- * Single fields of a kubeconfig's text. What a repair is not about stays as somebody wrote it: servers, names, other contexts. Read in any
- * form: cluster-info and kube-proxy's ConfigMap hold kubeconfigs, too.
+ * Single fields of a kubeconfig's text. What a repair is not about stays as somebody wrote it: servers,
+ * names, other contexts. Read in any form: cluster-info and kube-proxy's ConfigMap hold kubeconfigs, too.
  */
 import { attempt, Fail } from "../fail.ts";
 import { isMapping, listOf, readYaml, yamlText } from "../yaml.ts";
 
 type Fields = Record<string, unknown>;
 
-/** The server of its current context; without one that of its first cluster. Undefined where it is no kubeconfig, or names none. */
+/**
+ * The server of its current context; without one that of its first cluster. Undefined where it is no
+ * kubeconfig, or names none.
+ */
 export function serverIn(text: string): string | undefined {
   const config = read(text);
   const server = config && clusterOf(config)?.server;
@@ -21,7 +24,10 @@ export function caIn(text: string): string | undefined {
   return typeof data === "string" ? Buffer.from(data, "base64").toString() : undefined;
 }
 
-/** The same text with this CA in the cluster of its current context; undefined where it names no server: nothing in it is worth keeping. */
+/**
+ * The same text with this CA in the cluster of its current context; undefined where it names no server:
+ * nothing in it is worth keeping.
+ */
 export function withCa(text: string, ca: string): string | undefined {
   const config = serverIn(text) === undefined ? undefined : read(text);
   if (!config) return undefined;
@@ -32,11 +38,15 @@ export function withCa(text: string, ca: string): string | undefined {
 }
 
 /** The same, and its user shows the certificate and key in this file: a kubelet's. */
-export function withTrust(text: string, { ca, clientPem }: { ca: string; clientPem: string }): string | undefined {
+export function withTrust(
+  text: string,
+  { ca, clientPem }: { ca: string; clientPem: string },
+): string | undefined {
   const config = read(withCa(text, ca) ?? "");
   const user = config && named(config.users, contextOf(config)?.user, "user");
   if (!user) return undefined;
-  for (const field of ["client-certificate-data", "client-key-data", "token", "tokenFile"]) delete user[field];
+  for (const field of ["client-certificate-data", "client-key-data", "token", "tokenFile"])
+    delete user[field];
   Object.assign(user, { "client-certificate": clientPem, "client-key": clientPem });
   return yamlText(config);
 }
@@ -60,7 +70,11 @@ function contextOf(config: Fields): Fields | undefined {
 
 function clusterOf(config: Fields): Fields | undefined {
   const [first] = listOf(config.clusters);
-  return named(config.clusters, contextOf(config)?.cluster ?? (isMapping(first) ? first.name : undefined), "cluster");
+  return named(
+    config.clusters,
+    contextOf(config)?.cluster ?? (isMapping(first) ? first.name : undefined),
+    "cluster",
+  );
 }
 
 function named(items: unknown, name: unknown, field: string): Fields | undefined {

@@ -1,7 +1,7 @@
 /**
- * The kubeconfigs of a kubeadm cluster, one row each, and their text: written as kubeadm and the kubelet write it, read in either form.
- * Source: kubeadm's app/phases/kubeconfig/kubeconfig.go and app/util/kubeconfig; the kubelet's own form is that of
- * pkg/kubelet/certificate/bootstrap/bootstrap.go.
+ * The kubeconfigs of a kubeadm cluster, one row each, and their text: written as kubeadm and the kubelet
+ * write it, read in either form. Source: kubeadm's app/phases/kubeconfig/kubeconfig.go and
+ * app/util/kubeconfig; the kubelet's own form is that of pkg/kubelet/certificate/bootstrap/bootstrap.go.
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -33,7 +33,10 @@ export interface Kubeconfig {
   caPem: string;
   clientCertPem?: string | undefined;
   clientKeyPem?: string | undefined;
-  /** Set where the certificate is a file of its own; clientCertPem is then that file's content, if it is there. */
+  /**
+   * Set where the certificate is a file of its own; clientCertPem is then that file's content, if it is
+   * there.
+   */
   clientCertificatePath?: string | undefined;
   token?: string | undefined;
   /** How its user signs in where not by a certificate: "the program kubelogin", "a token". */
@@ -45,8 +48,10 @@ export interface Kubeconfig {
 const group = (name: string) => () => name;
 const admins = (minor: number) => (minor < 29 ? "system:masters" : "kubeadm:cluster-admins");
 
-// A control plane node's kubelet talks to its own API server since 1.33 (gate ControlPlaneKubeletLocalMode: kubernetes/kubernetes#129956).
-const kubeletServer = (facts: ClusterFacts) => (minorOf(facts.kubernetesVersion) < 33 ? clusterServer(facts) : localServer(facts));
+// A control plane node's kubelet talks to its own API server since 1.33 (gate ControlPlaneKubeletLocalMode:
+// kubernetes/kubernetes#129956).
+const kubeletServer = (facts: ClusterFacts) =>
+  minorOf(facts.kubernetesVersion) < 33 ? clusterServer(facts) : localServer(facts);
 const nodeUser = (facts: ClusterFacts) => `system:node:${facts.nodeName}`;
 
 // biome-ignore format: a table
@@ -61,7 +66,9 @@ export const KUBECONFIGS: readonly KubeconfigRow[] = [
 /** The rows a control plane node of this version has; super-admin.conf only where asked for. */
 export function kubeconfigRows(facts: ClusterFacts, options: { superAdmin: boolean }): KubeconfigRow[] {
   const minor = minorOf(facts.kubernetesVersion);
-  return KUBECONFIGS.filter((row) => (row.since ?? 0) <= minor && (options.superAdmin || !row.firstControlPlaneOnly));
+  return KUBECONFIGS.filter(
+    (row) => (row.since ?? 0) <= minor && (options.superAdmin || !row.firstControlPlaneOnly),
+  );
 }
 
 export function kubeconfigRow(name: string): KubeconfigRow {
@@ -70,9 +77,13 @@ export function kubeconfigRow(name: string): KubeconfigRow {
   return row;
 }
 
-/** "https://api.example:6443": the cluster's endpoint, or this node's API server where the cluster has none. */
+/**
+ * "https://api.example:6443": the cluster's endpoint, or this node's API server where the cluster has none.
+ */
 export function clusterServer(facts: ClusterFacts): string {
-  return facts.controlPlaneEndpoint ? endpointUrl(facts.controlPlaneEndpoint, facts.bindPort) : localServer(facts);
+  return facts.controlPlaneEndpoint
+    ? endpointUrl(facts.controlPlaneEndpoint, facts.bindPort)
+    : localServer(facts);
 }
 
 /** "https://10.0.0.11:6443": this node's API server. */
@@ -80,7 +91,10 @@ export function localServer(facts: ClusterFacts): string {
   return endpointUrl(facts.advertiseAddress, facts.bindPort);
 }
 
-/** The text of a row's kubeconfig, everything embedded. `ca` is the whole ca.crt; `server`: another than the row's. */
+/**
+ * The text of a row's kubeconfig, everything embedded. `ca` is the whole ca.crt; `server`: another than the
+ * row's.
+ */
 export function kubeconfigText(
   row: KubeconfigRow,
   facts: ClusterFacts,
@@ -95,10 +109,25 @@ export function kubeconfigText(
   );
 }
 
-/** What a kubelet joins with (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. Text; it holds a secret. */
-export function bootstrapKubeconfig({ server, ca, token }: { server: string; ca: string; token: string }): string {
+/**
+ * What a kubelet joins with (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. Text; it holds a
+ * secret.
+ */
+export function bootstrapKubeconfig({
+  server,
+  ca,
+  token,
+}: {
+  server: string;
+  ca: string;
+  token: string;
+}): string {
   const user = "tls-bootstrap-token-user";
-  return configText({ name: "kubernetes", server, ca }, { name: user, user: { token } }, { name: `${user}@kubernetes` });
+  return configText(
+    { name: "kubernetes", server, ca },
+    { name: user, user: { token } },
+    { name: `${user}@kubernetes` },
+  );
 }
 
 interface KubeletsOwn {
@@ -108,7 +137,9 @@ interface KubeletsOwn {
   clientPem?: string;
 }
 
-/** kubelet.conf in the kubelet's own form: the certificate and key are read from the file it rotates. Text. */
+/**
+ * kubelet.conf in the kubelet's own form: the certificate and key are read from the file it rotates. Text.
+ */
 export function kubeletKubeconfig({ server, ca, clientPem = KUBELET_CLIENT_PEM }: KubeletsOwn): string {
   const user = { "client-certificate": clientPem, "client-key": clientPem };
   return configText(
@@ -119,8 +150,9 @@ export function kubeletKubeconfig({ server, ca, clientPem = KUBELET_CLIENT_PEM }
 }
 
 /**
- * Reads the current context of a kubeconfig; undefined where the file is missing. Fails where it is empty (the kubelet makes an empty
- * controller-manager.conf when its static pod comes first), not YAML, or has no cluster.
+ * Reads the current context of a kubeconfig; undefined where the file is missing. Fails where it is empty
+ * (the kubelet makes an empty controller-manager.conf when its static pod comes first), not YAML, or has no
+ * cluster.
  */
 export function readKubeconfig(path: string): Kubeconfig | undefined {
   const text = readText(path);
@@ -133,14 +165,17 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
   const context = named(config.contexts, config["current-context"])?.context;
   const cluster = named(config.clusters, context?.cluster)?.cluster;
   const user = named(config.users, context?.user)?.user ?? {};
-  if (!cluster?.server) throw unreadable(path, text.trim() ? "its current context names no server" : "it is empty");
+  if (!cluster?.server)
+    throw unreadable(path, text.trim() ? "its current context names no server" : "it is empty");
   const certificatePath = user["client-certificate"];
   return {
     server: cluster.server,
     caPem: content(cluster, "certificate-authority") ?? "",
     clientCertPem: content(user, "client-certificate"),
     clientKeyPem: content(user, "client-key"),
-    ...(certificatePath && !user["client-certificate-data"] ? { clientCertificatePath: certificatePath } : {}),
+    ...(certificatePath && !user["client-certificate-data"]
+      ? { clientCertificatePath: certificatePath }
+      : {}),
     token: user.token,
     signsInBy: certificatePath || user["client-certificate-data"] ? undefined : otherCredential(user),
     tlsServerName: cluster["tls-server-name"],
@@ -162,10 +197,19 @@ function configText(
 ): string {
   const config = {
     apiVersion: "v1",
-    clusters: [{ cluster: { "certificate-authority-data": base64(cluster.ca), server: cluster.server }, name: cluster.name }],
+    clusters: [
+      {
+        cluster: { "certificate-authority-data": base64(cluster.ca), server: cluster.server },
+        name: cluster.name,
+      },
+    ],
     contexts: [
       {
-        context: { cluster: cluster.name, ...(context.namespace ? { namespace: context.namespace } : {}), user: user.name },
+        context: {
+          cluster: cluster.name,
+          ...(context.namespace ? { namespace: context.namespace } : {}),
+          user: user.name,
+        },
         name: context.name,
       },
     ],

@@ -1,7 +1,8 @@
 /**
- * Renews a CA's certificate with its own key: the old one byte for byte, but for its end and its serial number (RFC 5280 §4.1). Whatever it
- * signed stays good, and who trusts it goes on to trust that key. The bytes are copied, never made anew: Go looks a CA up by the bytes of its
- * name, OpenSSL, Java, Python and Node by its key id.
+ * Renews a CA's certificate with its own key: the old one byte for byte, but for its end and its serial
+ * number (RFC 5280 §4.1). Whatever it signed stays good, and who trusts it goes on to trust that key. The
+ * bytes are copied, never made anew: Go looks a CA up by the bytes of its name, OpenSSL, Java, Python and
+ * Node by its key id.
  */
 import "reflect-metadata";
 import { createHash, type KeyObject, sign, X509Certificate } from "node:crypto";
@@ -16,22 +17,40 @@ interface RenewOptions {
   hours: number;
   /** Default: now. */
   now?: Date;
-  /** Certificates of this CA in PEM: they are good afterwards. Where one names the CA's serial number, that stays: OpenSSL and Java would refuse another. */
+  /**
+   * Certificates of this CA in PEM: they are good afterwards. Where one names the CA's serial number, that
+   * stays: OpenSSL and Java would refuse another.
+   */
   signed: readonly string[];
 }
 
 /**
- * The renewed certificate in PEM. Each control plane node that has the key makes the same one, byte for byte: nothing of it is random, and its
- * end is counted from the old end. Errors: Fail where the text is no single certificate of a CA that has signed itself, with this key, or is
- * signed in a way that nobody signs a CA; and where one of `signed` would not be good.
+ * The renewed certificate in PEM. Each control plane node that has the key makes the same one, byte for byte:
+ * nothing of it is random, and its end is counted from the old end. Errors: Fail where the text is no single
+ * certificate of a CA that has signed itself, with this key, or is signed in a way that nobody signs a CA;
+ * and where one of `signed` would not be good.
  */
-export function renewCa(caPem: string, keyPem: string, { hours, now = new Date(), signed }: RenewOptions): string {
+export function renewCa(
+  caPem: string,
+  keyPem: string,
+  { hours, now = new Date(), signed }: RenewOptions,
+): string {
   refuseOther(caPem, keyPem);
   const old = partsOf(caPem);
   const until = timeOf(nextEnd(certInfo(caPem).notAfter, hours, now));
   const serial = signed.some(namesSerial) ? old.serial : der(0x02, serialOf(old, until));
   const validity = der(0x30, old.notBefore, until);
-  const tbs = der(0x30, old.version, serial, old.algorithm, old.issuer, validity, old.subject, old.publicKey, old.rest);
+  const tbs = der(
+    0x30,
+    old.version,
+    serial,
+    old.algorithm,
+    old.issuer,
+    validity,
+    old.subject,
+    old.publicKey,
+    old.rest,
+  );
   const signature = signatureOf(privateKeyOf(keyPem), digestIn(old.algorithm), tbs);
   const renewed = pemOf("CERTIFICATE", der(0x30, tbs, old.algorithm, bitString(signature)));
   for (const leaf of signed) refuseLost(leaf, renewed, now);
@@ -78,7 +97,8 @@ function refuseOther(caPem: string, keyPem: string) {
       hint: "put the one whose key is here into a file of its own",
     });
   const { isCa, subject, issuer } = certInfo(caPem);
-  if (!isCa) throw new Fail(`"${subject}" is no CA`, { hint: "kubeadm certs renew makes other certificates anew" });
+  if (!isCa)
+    throw new Fail(`"${subject}" is no CA`, { hint: "kubeadm certs renew makes other certificates anew" });
   if (!keyMatches(caPem, keyPem))
     throw new Fail(`The key is not that of "${subject}"`, {
       hint: "with another key it is a new CA, which nobody trusts: find this one's key (00-salvage)",
@@ -97,8 +117,8 @@ export function isSelfSigned(caPem: string): boolean {
 }
 
 /**
- * Why a strict reader would not take `caPem` as the issuer of this certificate at that time; undefined where everybody does. Strict are Go in
- * the name, OpenSSL, Java, Python and Node in key id and serial number.
+ * Why a strict reader would not take `caPem` as the issuer of this certificate at that time; undefined where
+ * everybody does. Strict are Go in the name, OpenSSL, Java, Python and Node in key id and serial number.
  */
 export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | undefined {
   const [leaf, ca] = [new X509Certificate(leafPem), new X509Certificate(caPem)];
@@ -107,12 +127,16 @@ export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | 
   if (!partsOf(leafPem).issuer.equals(partsOf(caPem).subject)) return "it names another issuer";
   if (!leaf.verify(ca.publicKey)) return "another key signed it";
   if (authority?.keyId && keyId && authority.keyId !== keyId) return "it names another key id";
-  if (authority?.certId && !sameSerial(authority.certId.serialNumber, ca.serialNumber)) return "it names another serial number";
+  if (authority?.certId && !sameSerial(authority.certId.serialNumber, ca.serialNumber))
+    return "it names another serial number";
   return ca.validFromDate <= at && at < ca.validToDate ? undefined : "the CA is not valid then";
 }
 
 /** RFC 5280 §4.1, each with its head. `rest`: the extensions, and the unique ids of old times before them. */
-type Parts = Record<"version" | "serial" | "algorithm" | "issuer" | "notBefore" | "subject" | "publicKey" | "rest", Buffer>;
+type Parts = Record<
+  "version" | "serial" | "algorithm" | "issuer" | "notBefore" | "subject" | "publicKey" | "rest",
+  Buffer
+>;
 
 function partsOf(certPem: string): Parts {
   const [tbs] = insideOf(new X509Certificate(certPem).raw);
@@ -127,13 +151,32 @@ function partsOf(certPem: string): Parts {
     Buffer,
     ...Buffer[],
   ];
-  return { version, serial, algorithm, issuer, notBefore: insideOf(validity)[0]!, subject, publicKey, rest: Buffer.concat(rest) };
+  return {
+    version,
+    serial,
+    algorithm,
+    issuer,
+    notBefore: insideOf(validity)[0]!,
+    subject,
+    publicKey,
+    rest: Buffer.concat(rest),
+  };
 }
 
 /** Digest by the OID of the signature's algorithm, in hex. */
 const DIGESTS: Record<string, string | null> = {
-  ...{ "2a864886f70d010105": "sha1", "2a864886f70d01010b": "sha256", "2a864886f70d01010c": "sha384", "2a864886f70d01010d": "sha512" },
-  ...{ "2a8648ce3d040302": "sha256", "2a8648ce3d040303": "sha384", "2a8648ce3d040304": "sha512", "2b6570": null },
+  ...{
+    "2a864886f70d010105": "sha1",
+    "2a864886f70d01010b": "sha256",
+    "2a864886f70d01010c": "sha384",
+    "2a864886f70d01010d": "sha512",
+  },
+  ...{
+    "2a8648ce3d040302": "sha256",
+    "2a8648ce3d040303": "sha384",
+    "2a8648ce3d040304": "sha512",
+    "2b6570": null,
+  },
 };
 
 function digestIn(algorithm: Buffer): string | null {

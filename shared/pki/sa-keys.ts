@@ -1,13 +1,14 @@
 /**
  * The service-account keys on this node, and the tokens that they sign.
  *
- * The pair sa.key and sa.pub, whether it is a new one, and the public halves of old keys beside it. Part 1 leaves a mark where it makes a new
- * pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has renewed them, and pods on other nodes keep theirs
- * for longer.
+ * The pair sa.key and sa.pub, whether it is a new one, and the public halves of old keys beside it. Part 1
+ * leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only
+ * until their kubelet has renewed them, and pods on other nodes keep theirs for longer.
  *
- * `readJwt` reads the parts of any token (RFC 7515) and believes none of them: the signature is not checked there. Tokens in Secrets of the type
- * kubernetes.io/service-account-token are made and checked byte for byte as the controller-manager's token controller writes them. Source:
- * kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted names.
+ * `readJwt` reads the parts of any token (RFC 7515) and believes none of them: the signature is not checked
+ * there. Tokens in Secrets of the type kubernetes.io/service-account-token are made and checked byte for byte
+ * as the controller-manager's token controller writes them. Source: kubernetes pkg/serviceaccount/legacy.go
+ * and jwt.go; go-jose writes header and claims as JSON with sorted names.
  */
 
 import { createPublicKey, verify } from "node:crypto";
@@ -18,14 +19,19 @@ import { hashIn, orUndefined, privateKeyOf, publicKeysIn, publicPem } from "./ce
 import { examineServiceAccountKey } from "./examine.ts";
 import { JWS, signingKey } from "./keys.ts";
 
-/** The `kid` of tokens a service-account key signs: base64url(SHA-256(SPKI DER)), kubernetes' pkg/serviceaccount/jwt.go. */
+/**
+ * The `kid` of tokens a service-account key signs: base64url(SHA-256(SPKI DER)), kubernetes'
+ * pkg/serviceaccount/jwt.go.
+ */
 export function serviceAccountKeyId(publicPem: string): string {
   return Buffer.from(hashIn(publicPem).slice("sha256:".length), "hex").toString("base64url");
 }
 
 /** sa.pub on this node, where its sa.key is there, too: its tokens are not old. */
 export function todaysSaPub(certificatesDir: string): string | undefined {
-  return examineServiceAccountKey(certificatesDir).state === "ok" ? readText(`${certificatesDir}/sa.pub`) : undefined;
+  return examineServiceAccountKey(certificatesDir).state === "ok"
+    ? readText(`${certificatesDir}/sa.pub`)
+    : undefined;
 }
 
 const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
@@ -44,7 +50,9 @@ export function dropNewSaKeyMark() {
 /** When part 1 made this sa.pub; undefined for every other one. */
 export function newSaKeySince(saPub: string): Date | undefined {
   const mark = readMark<Mark & { kid: string }>(MARK);
-  return mark && publicKeysIn(saPub).some((pem) => serviceAccountKeyId(pem) === mark.kid) ? new Date(mark.made) : undefined;
+  return mark && publicKeysIn(saPub).some((pem) => serviceAccountKeyId(pem) === mark.kid)
+    ? new Date(mark.made)
+    : undefined;
 }
 
 /** Where old keys are kept: beside sa.pub, so that the API server's own volume mounts them. */
@@ -52,14 +60,19 @@ export function oldSaPub(certificatesDir: string): string {
   return `${certificatesDir}/sa-old.pub`;
 }
 
-/** The old keys on this node, in PEM, without those that sa.pub holds as well. Errors: Fail where the file holds no key. */
+/**
+ * The old keys on this node, in PEM, without those that sa.pub holds as well. Errors: Fail where the file
+ * holds no key.
+ */
 export function oldSaKeys(certificatesDir: string): string[] {
   const path = oldSaPub(certificatesDir);
   const text = readText(path);
   if (text === undefined) return [];
   const keys = publicKeysIn(text);
   if (keys.length === 0)
-    throw new Fail(`There is no public key in "${path}"`, { hint: shell`the API server would not start with it: rm ${path}` });
+    throw new Fail(`There is no public key in "${path}"`, {
+      hint: shell`the API server would not start with it: rm ${path}`,
+    });
   const today = new Set(publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId));
   return keys.filter((pem) => !today.has(serviceAccountKeyId(pem)));
 }
@@ -73,7 +86,9 @@ interface LegacyClaims {
 }
 
 /** Signs tokens with sa.key. WebCrypto does it beside the main thread, on all cores. */
-export async function legacyTokenSigner(saKeyPem: string): Promise<(claims: LegacyClaims) => Promise<string>> {
+export async function legacyTokenSigner(
+  saKeyPem: string,
+): Promise<(claims: LegacyClaims) => Promise<string>> {
   const { key, alg, name, hash } = await signingKey(privateKeyOf(saKeyPem));
   const header = encoded({ alg, kid: serviceAccountKeyId(publicPem(saKeyPem)) });
   return async (claims) => {
@@ -95,7 +110,10 @@ function payloadOf({ namespace, secretName, serviceAccountName, serviceAccountUi
   };
 }
 
-/** Whether one of the keys in sa.pub signed a token. Its times are not judged. What is no token does not verify. */
+/**
+ * Whether one of the keys in sa.pub signed a token. Its times are not judged. What is no token does not
+ * verify.
+ */
 export function tokenVerifier(saPub: string): (token: string) => boolean {
   const keys = publicKeysIn(saPub).map((pem) => createPublicKey(pem));
   return (token) => {
@@ -103,7 +121,10 @@ export function tokenVerifier(saPub: string): (token: string) => boolean {
     const way = JWS.get(String(head.alg));
     if (!way) return false;
     const [type, form] = way.crv ? ["ec", { dsaEncoding: "ieee-p1363" as const }] : ["rsa", {}];
-    return keys.some((key) => key.asymmetricKeyType === type && verify(way.hash, Buffer.from(signed), { key, ...form }, signature));
+    return keys.some(
+      (key) =>
+        key.asymmetricKeyType === type && verify(way.hash, Buffer.from(signed), { key, ...form }, signature),
+    );
   };
 }
 
@@ -129,7 +150,12 @@ export function readJwt(text: string): Jwt | undefined {
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed)) return undefined;
   const { head, payload, signed, signature } = partsOf(trimmed);
   const claims = json(payload);
-  if (typeof head.alg !== "string" || typeof claims.sub !== "string" || !claims.sub.startsWith("system:serviceaccount:")) return undefined;
+  if (
+    typeof head.alg !== "string" ||
+    typeof claims.sub !== "string" ||
+    !claims.sub.startsWith("system:serviceaccount:")
+  )
+    return undefined;
   return {
     alg: head.alg,
     kid: typeof head.kid === "string" ? head.kid : "",
@@ -142,7 +168,12 @@ export function readJwt(text: string): Jwt | undefined {
 
 function partsOf(token: string) {
   const [header = "", payload = "", signature = ""] = token.split(".");
-  return { head: json(header), payload, signed: `${header}.${payload}`, signature: Buffer.from(signature, "base64url") };
+  return {
+    head: json(header),
+    payload,
+    signed: `${header}.${payload}`,
+    signature: Buffer.from(signature, "base64url"),
+  };
 }
 
 /** An unsigned number, as keys and signatures write it: big-endian. */
@@ -153,7 +184,9 @@ export function numberOf(bytes: Uint8Array): bigint {
 /** The same back, for a JWK (RFC 7518 §2, Base64urlUInt); of at least `length` bytes. */
 export function base64url(number: bigint, length = 1): string {
   const hex = number.toString(16);
-  return Buffer.from(hex.padStart(Math.max(length * 2, hex.length + (hex.length % 2)), "0"), "hex").toString("base64url");
+  return Buffer.from(hex.padStart(Math.max(length * 2, hex.length + (hex.length % 2)), "0"), "hex").toString(
+    "base64url",
+  );
 }
 
 /** No object at all where it is no JSON. */

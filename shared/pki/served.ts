@@ -1,6 +1,6 @@
 /**
- * What a server shows before it knows us: its certificate, and its time. Nothing in it is believed before it is verified. And how a client
- * reaches it, and trusts what Go's programs trust.
+ * What a server shows before it knows us: its certificate, and its time. Nothing in it is believed before it
+ * is verified. And how a client reaches it, and trusts what Go's programs trust.
  */
 import { isIP, isIPv6 } from "node:net";
 import { connect } from "node:tls";
@@ -11,14 +11,26 @@ import { infoOf, shareCertificate, signedBy } from "./certificate.ts";
 /** A control plane node that is only slow must not look like one that has lost its keys. */
 const HANDSHAKE_MS = 10_000;
 
-/** It takes the connection, and shows no certificate: so does a server whose files are gone, or one that a signal has stopped. */
+/**
+ * It takes the connection, and shows no certificate: so does a server whose files are gone, or one that a
+ * signal has stopped.
+ */
 export class NoCertificate extends Error {}
 
-/** The certificate that a server shows, also where it then refuses us. Errors: the connection's own; NoCertificate. */
+/**
+ * The certificate that a server shows, also where it then refuses us. Errors: the connection's own;
+ * NoCertificate.
+ */
 export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): Promise<string> {
   return new Promise((resolve, reject) => {
     let taken = false;
-    const to = { host, port, ...(isIP(host) ? {} : { servername: host }), rejectUnauthorized: false, timeout };
+    const to = {
+      host,
+      port,
+      ...(isIP(host) ? {} : { servername: host }),
+      rejectUnauthorized: false,
+      timeout,
+    };
     const socket = connect(to, () => {
       resolve(socket.getPeerX509Certificate()!.toString());
       socket.destroy();
@@ -34,10 +46,16 @@ export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): P
 /** A server that is away must not hold anything up. */
 const TIME_MS = 1500;
 
-/** Who answers at a place: a server of this CA for this name, one of this CA that is not for this name, a stranger, or nobody. */
+/**
+ * Who answers at a place: a server of this CA for this name, one of this CA that is not for this name, a
+ * stranger, or nobody.
+ */
 export type Answerer = "ours" | "not for this name" | "a stranger" | "nobody";
 
-/** `name`: for which the certificate has to be, if it is not the host (tls-server-name). Its dates are not looked at. Nobody is waited for long. */
+/**
+ * `name`: for which the certificate has to be, if it is not the host (tls-server-name). Its dates are not
+ * looked at. Nobody is waited for long.
+ */
 export async function whoAnswers(server: string, caPem: string, name?: string): Promise<Answerer> {
   const { hostname, port } = new URL(server);
   const host = hostname.replace(/^\[|\]$/g, "");
@@ -50,7 +68,9 @@ export async function whoAnswers(server: string, caPem: string, name?: string): 
 /** Undefined where nobody shows a certificate in time: also where the resolver does not answer. */
 export async function shownSoon(host: string, port: number): Promise<string | undefined> {
   const signal = AbortSignal.timeout(2 * TIME_MS);
-  const late = new Promise<undefined>((resolve) => signal.addEventListener("abort", () => resolve(undefined)));
+  const late = new Promise<undefined>((resolve) =>
+    signal.addEventListener("abort", () => resolve(undefined)),
+  );
   try {
     return await Promise.race([servedPem(host, port, TIME_MS), late]);
   } catch (err) {
@@ -63,8 +83,9 @@ export async function shownSoon(host: string, port: number): Promise<string | un
 const HEAD = 16_384;
 
 /**
- * What time it is for a server of this CA, by the Date of its answer (RFC 9110, 6.6.1). Undefined where nobody answers, or somebody whose
- * certificate is not one of this CA for a server of that name. The certificate's dates are not looked at: our own clock may be the wrong one.
+ * What time it is for a server of this CA, by the Date of its answer (RFC 9110, 6.6.1). Undefined where
+ * nobody answers, or somebody whose certificate is not one of this CA for a server of that name. The
+ * certificate's dates are not looked at: our own clock may be the wrong one.
  */
 export function serverTime(host: string, port: number, caPem: string): Promise<Date | undefined> {
   return new Promise((resolve) => {
@@ -73,10 +94,21 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
       resolve(time);
       socket.destroy();
     };
-    const socket = connect({ host, port, ...(isIP(host) ? {} : { servername: host }), rejectUnauthorized: false, timeout: TIME_MS }, () => {
-      if (!isServerOf(socket.getPeerX509Certificate()?.toString() ?? "", host, caPem)) return end();
-      socket.write(`GET /version HTTP/1.1\r\nHost: ${isIPv6(host) ? `[${host}]` : host}\r\nConnection: close\r\n\r\n`);
-    });
+    const socket = connect(
+      {
+        host,
+        port,
+        ...(isIP(host) ? {} : { servername: host }),
+        rejectUnauthorized: false,
+        timeout: TIME_MS,
+      },
+      () => {
+        if (!isServerOf(socket.getPeerX509Certificate()?.toString() ?? "", host, caPem)) return end();
+        socket.write(
+          `GET /version HTTP/1.1\r\nHost: ${isIPv6(host) ? `[${host}]` : host}\r\nConnection: close\r\n\r\n`,
+        );
+      },
+    );
     socket.on("timeout", () => end());
     socket.on("error", () => end());
     socket.on("close", () => end());
@@ -88,8 +120,8 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
 }
 
 /**
- * Whether a certificate is signed by a CA of `caPem`, and for a server of this name: a kubelet's client certificate is of the same CA. Its
- * dates are not looked at.
+ * Whether a certificate is signed by a CA of `caPem`, and for a server of this name: a kubelet's client
+ * certificate is of the same CA. Its dates are not looked at.
  */
 export function isServerOf(pem: string, host: string, caPem: string): boolean {
   const info = infoOf(pem);
@@ -108,20 +140,24 @@ function dateIn(head: string): Date | undefined {
 }
 
 /**
- * TLS options by which a client trusts what Go's programs trust: each certificate of the bundle by itself (crypto/x509, VerifyOptions.Roots).
- * kubeadm takes a CA that a company's root has signed (app/phases/certs, UsingExternalCA), and ca.crt mostly holds that one alone. Without
- * this OpenSSL wants its root as well: "unable to get issuer certificate". Dates and names are checked as always.
+ * TLS options by which a client trusts what Go's programs trust: each certificate of the bundle by itself
+ * (crypto/x509, VerifyOptions.Roots). kubeadm takes a CA that a company's root has signed (app/phases/certs,
+ * UsingExternalCA), and ca.crt mostly holds that one alone. Without this OpenSSL wants its root as well:
+ * "unable to get issuer certificate". Dates and names are checked as always.
  */
 export function trusting(ca: string) {
   return { ca, allowPartialTrustChain: true };
 }
 
-/** Variables that Bun's fetch obeys at each call; `proxy: ""` does not help against them (tried with 1.4.5). */
+/**
+ * Variables that Bun's fetch obeys at each call; `proxy: ""` does not help against them (tried with 1.4.5).
+ */
 const PROXIES = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /**
- * A fetch that goes to the server itself. Root's shell often names a proxy for the internet, and a control plane node that is asked through
- * it seems dead. The variables are away while the request begins; programs that we start have them as before.
+ * A fetch that goes to the server itself. Root's shell often names a proxy for the internet, and a control
+ * plane node that is asked through it seems dead. The variables are away while the request begins; programs
+ * that we start have them as before.
  */
 export function fetchDirectly(url: string, request: BunFetchRequestInit): Promise<Response> {
   const kept = PROXIES.map((name) => [name, process.env[name]] as const);
@@ -134,10 +170,15 @@ export function fetchDirectly(url: string, request: BunFetchRequestInit): Promis
 }
 
 /**
- * Whether somebody listens at a port: an answer of any kind. False: the host says that nobody does; undefined: nothing is heard within so many
- * milliseconds. Asked with fetch: the sockets of Bun's node:net call it ECONNREFUSED, too, where there is no route to the host.
+ * Whether somebody listens at a port: an answer of any kind. False: the host says that nobody does;
+ * undefined: nothing is heard within so many milliseconds. Asked with fetch: the sockets of Bun's node:net
+ * call it ECONNREFUSED, too, where there is no route to the host.
  */
-export async function isHeard(host: string, port: number, milliseconds: number): Promise<boolean | undefined> {
+export async function isHeard(
+  host: string,
+  port: number,
+  milliseconds: number,
+): Promise<boolean | undefined> {
   try {
     await fetchDirectly(`http://${isIPv6(host) ? `[${host}]` : host}:${port}/`, {
       redirect: "manual",

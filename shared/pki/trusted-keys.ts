@@ -1,14 +1,24 @@
 /**
- * What a text trusts, as a set of public keys. A CA's file may hold several certificates in any order: the CA of before beside today's
- * (kubernetes.io, "Manual Rotation of CA Certificates"), or an intermediate CA beside its root. sa.pub and the files of
- * --service-account-key-file may hold several keys. So two texts are compared by their keys, never letter by letter: what lets a server or a
- * token through is one right key among them. `has`, `difference` and `isSubsetOf` are those of every Set.
+ * What a text trusts, as a set of public keys. A CA's file may hold several certificates in any order: the CA
+ * of before beside today's (kubernetes.io, "Manual Rotation of CA Certificates"), or an intermediate CA
+ * beside its root. sa.pub and the files of --service-account-key-file may hold several keys. So two texts are
+ * compared by their keys, never letter by letter: what lets a server or a token through is one right key
+ * among them. `has`, `difference` and `isSubsetOf` are those of every Set.
  */
 
 import { attempt } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { memo } from "../memo.ts";
-import { certInfo, certificatesIn, hashIn, infoOf, isValidNow, keyMatches, publicKeysIn, signedBy } from "./certificate.ts";
+import {
+  certInfo,
+  certificatesIn,
+  hashIn,
+  infoOf,
+  isValidNow,
+  keyMatches,
+  publicKeysIn,
+  signedBy,
+} from "./certificate.ts";
 
 /** Hashes: "sha256:<hex of the SPKI's DER>". */
 export type TrustedKeys = ReadonlySet<string>;
@@ -25,28 +35,35 @@ const keysOfText = memo((text): readonly string[] => {
 });
 
 /**
- * A CA's text with the certificate first whose key is `keyPem`: a file may hold several, and that one signs. So it is the one that
- * `certInfo`, `hashIn` and `issueLeaf` take. As it is where there is no such key, or one certificate only.
+ * A CA's text with the certificate first whose key is `keyPem`: a file may hold several, and that one signs.
+ * So it is the one that `certInfo`, `hashIn` and `issueLeaf` take. As it is where there is no such key, or
+ * one certificate only.
  */
 export function signingFirst(caPem: string, keyPem: string | undefined): string {
   const all = certificatesIn(caPem);
-  const own = all.length > 1 && keyPem ? all.find((pem) => attempt(() => keyMatches(pem, keyPem)) === true) : undefined;
+  const own =
+    all.length > 1 && keyPem ? all.find((pem) => attempt(() => keyMatches(pem, keyPem)) === true) : undefined;
   return own === undefined || own === all[0] ? caPem : [own, ...all.filter((pem) => pem !== own)].join("");
 }
 
 /**
- * Whether a text has the key of the CA that signs, the first of `caPem`, in a certificate of any time: it is no new CA for those who have
- * the text. Errors: Fail where that CA cannot be read.
+ * Whether a text has the key of the CA that signs, the first of `caPem`, in a certificate of any time: it is
+ * no new CA for those who have the text. Errors: Fail where that CA cannot be read.
  */
 export function knowsCa(text: string | undefined, caPem: string): boolean {
   return trustedKeys(text).has(certInfo(caPem).publicKeyHash);
 }
 
-/** Whether those who have the text trust what that CA signs: it has the very certificate, or another of its key that is valid now. */
+/**
+ * Whether those who have the text trust what that CA signs: it has the very certificate, or another of its
+ * key that is valid now.
+ */
 export function trustsCa(text: string | undefined, caPem: string): boolean {
   const ca = certInfo(caPem);
   const known = certificatesIn(text ?? "").flatMap((pem) => infoOf(pem) ?? []);
-  return known.some((one) => one.publicKeyHash === ca.publicKeyHash && (one.pem === ca.pem || isValidNow(one)));
+  return known.some(
+    (one) => one.publicKeyHash === ca.publicKeyHash && (one.pem === ca.pem || isValidNow(one)),
+  );
 }
 
 /** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
@@ -57,5 +74,10 @@ export function trusted(path: string, caPem: string): boolean {
 /** The same of its text. */
 export function trustedText(pem: string, caPem: string): boolean {
   const info = infoOf(pem);
-  return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
+  return (
+    info !== undefined &&
+    attempt(() => keyMatches(pem, pem)) === true &&
+    signedBy(pem, caPem) &&
+    isValidNow(info)
+  );
 }

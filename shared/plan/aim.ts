@@ -1,4 +1,7 @@
-/** A plan's first sentences: what it is for, what it costs the workers, and which nodes it has looked at. No promise about what nobody has seen. */
+/**
+ * A plan's first sentences: what it is for, what it costs the workers, and which nodes it has looked at. No
+ * promise about what nobody has seen.
+ */
 import type { Assessment } from "../assess/assessment.ts";
 import { listed } from "../plain.ts";
 import { isDone } from "./elsewhere.ts";
@@ -15,7 +18,10 @@ interface Around {
 }
 
 /** Unset where there are no steps. */
-export function aimOf({ node, course, damaged, deep }: Assessment, { facts, nodes, pods }: Around): string | undefined {
+export function aimOf(
+  { node, course, damaged, deep }: Assessment,
+  { facts, nodes, pods }: Around,
+): string | undefined {
   if (!course) return undefined;
   if (course[0] === "control-plane" && !course.includes("tokens"))
     return `This plan takes ${listed(facts.lost.controlPlanes)} out of the cluster: nothing is damaged on this node, and etcd runs on the others.`;
@@ -24,7 +30,9 @@ export function aimOf({ node, course, damaged, deep }: Assessment, { facts, node
   if (course.includes("new-cas")) {
     const isLost = deep?.keys.some(({ name, places }) => name === "ca" && !places.some(({ found }) => found));
     const restart = `every pod with a token restarts once, ${pods} pods at most.`;
-    const new_ = isLost ? `It makes new ones: every worker joins again, and ${restart}` : `It makes new ones: ${restart}${workers}`;
+    const new_ = isLost
+      ? `It makes new ones: every worker joins again, and ${restart}`
+      : `It makes new ones: ${restart}${workers}`;
     return `This plan is for keys that ${whoLacks(node, facts, nodes)}. ${new_}`;
   }
   if (course.includes("salvage")) return `${AIMS.salvage}${workers}`;
@@ -36,14 +44,17 @@ const AIMS = {
   salvage: "This plan brings the old keys back: no pod restarts.",
   ended:
     "This plan renews the CA that has expired with its own key: workers join again by the same hash, no token changes, and pods that have the old certificate in memory restart once.",
-  expired: "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
+  expired:
+    "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
   reissue: "This plan makes anew what is missing: no pod restarts.",
   others: "This plan is for damage on another control plane node: it gets its keys from here.",
   rest: "This plan is for what is left of the repair.",
 };
 
 function whoLacks(here: string, facts: Facts, nodes: readonly PlanNode[]): string {
-  const open = nodes.flatMap(({ name, role }) => (role === "control plane node" && !isDone(name, facts) ? [name] : []));
+  const open = nodes.flatMap(({ name, role }) =>
+    role === "control plane node" && !isDone(name, facts) ? [name] : [],
+  );
   if (open.length === 0) return "nobody has any more";
   return `${here} does not have. Not looked at: ${listed(open)}. If one of them has them, the plan is made there`;
 }
@@ -54,8 +65,10 @@ function workersOf({ seen }: Facts, nodes: readonly PlanNode[]): string {
   if (workers.length === 0) return "";
   const joining = joinsOf({ seen }, nodes);
   const unseen = workers.filter((name) => !seen.nodes.some((node) => node.name === name));
-  const others = joining.length < workers.length - unseen.length ? ", no other worker that was looked at" : "";
-  const join = joining.length > 0 ? ` ${listed(joining)} ${joining.length > 1 ? "join" : "joins"} again${others}.` : "";
+  const others =
+    joining.length < workers.length - unseen.length ? ", no other worker that was looked at" : "";
+  const join =
+    joining.length > 0 ? ` ${listed(joining)} ${joining.length > 1 ? "join" : "joins"} again${others}.` : "";
   if (unseen.length === 0) return join || " No worker has to join: all were looked at.";
   return `${join} Not looked at: ${listed(unseen)}. A worker that has lost its own files has to join again.`;
 }
@@ -68,7 +81,11 @@ export function joinsOf({ seen }: Pick<PlanFacts, "seen">, nodes: readonly PlanN
 }
 
 /** "m1 (here), m2 (03:12 UTC). Asked, and no answer: w2. Not looked at: w1". */
-export function lookedAt(here: string, { seen }: Pick<PlanFacts, "seen">, nodes: readonly PlanNode[]): string[] {
+export function lookedAt(
+  here: string,
+  { seen }: Pick<PlanFacts, "seen">,
+  nodes: readonly PlanNode[],
+): string[] {
   const at = (made: Date) => `${made.toISOString().slice(11, 16)} UTC`;
   const looked = seen.nodes.filter(({ name }) => name !== here);
   const silent = seen.silent.filter((name) => name !== here);
@@ -76,7 +93,9 @@ export function lookedAt(here: string, { seen }: Pick<PlanFacts, "seen">, nodes:
   const others = nodes.flatMap(({ name }) => (known.includes(name) ? [] : [name]));
   return [
     `Looked at: ${listed([`${here} (here)`, ...looked.map(({ name, made, lacks }) => `${name} (${at(made)}${lacks ? "" : ", not its memory"})`)])}`,
-    ...(silent.length > 0 ? [`Asked, and no answer: ${listed(silent)}. Off, or ssh fails: --without NODE leaves one out`] : []),
+    ...(silent.length > 0
+      ? [`Asked, and no answer: ${listed(silent)}. Off, or ssh fails: --without NODE leaves one out`]
+      : []),
     ...(others.length > 0 ? [`Not looked at: ${listed(others)}`] : []),
     ...seen.leftOut.map((why) => `Does not count: ${why}`),
   ];

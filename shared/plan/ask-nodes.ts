@@ -17,8 +17,8 @@ interface Asked {
 }
 
 /**
- * Pasted on the operator's machine: twenty nodes at the same time, whether they have the kit or not. A node that does not answer leaves an empty
- * file: it was asked. One without a known address is not asked.
+ * Pasted on the operator's machine: twenty nodes at the same time, whether they have the kit or not. A node
+ * that does not answer leaves an empty file: it was asked. One without a known address is not asked.
  */
 export function askLines({ user, said, nodes, kit }: Asked): string {
   const { program, file } = kitProgram(kit);

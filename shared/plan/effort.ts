@@ -1,6 +1,7 @@
 /**
- * What each task of RUNBOOK.md does in a few words, what it costs the cluster, and how long it takes: seconds on one node, the least and
- * the most of what the rehearsals measured on two cores, with the machine idle and busy.
+ * What each task of RUNBOOK.md does in a few words, what it costs the cluster, and how long it takes: seconds
+ * on one node, the least and the most of what the rehearsals measured on two cores, with the machine idle and
+ * busy.
  */
 import { basename } from "node:path";
 import type { Task } from "../facts/course.ts";
@@ -48,7 +49,11 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     seconds: [1, 15],
     longer: "if it has to read a disk: minutes to hours",
   },
-  "token-key": { does: "Compute the old public key of tokens", costs: "nothing; half a gigabyte of memory", seconds: [60, 120] },
+  "token-key": {
+    does: "Compute the old public key of tokens",
+    costs: "nothing; half a gigabyte of memory",
+    seconds: [60, 120],
+  },
   "end-etcd": {
     does: "End etcd there: its CA is made anew",
     costs: NO_RESTART,
@@ -61,9 +66,23 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   "hand-over": { does: "Pack the shared keys", costs: NO_RESTART, seconds: [1, 10] },
   unpack: { does: "Unpack the shared keys", costs: NO_RESTART, seconds: [2, 10] },
   "etcd-there": ETCD,
-  "control-plane": { does: "Bring the control plane back", costs: "the API is back at its end; no workload restarts", seconds: [5, 40] },
-  open: { does: "See which workers have to join, and make a token for them", costs: NO_RESTART, seconds: [1, 25], note: NAMES },
-  join: { does: "Join the worker again", costs: "its kubelet restarts, its containers run on", seconds: [1, 10], note: NO_JOIN },
+  "control-plane": {
+    does: "Bring the control plane back",
+    costs: "the API is back at its end; no workload restarts",
+    seconds: [5, 40],
+  },
+  open: {
+    does: "See which workers have to join, and make a token for them",
+    costs: NO_RESTART,
+    seconds: [1, 25],
+    note: NAMES,
+  },
+  join: {
+    does: "Join the worker again",
+    costs: "its kubelet restarts, its containers run on",
+    seconds: [1, 10],
+    note: NO_JOIN,
+  },
   close: {
     does: "Wait for the nodes, and close part 3",
     costs: "the controller-manager restarts if it ran reduced",
@@ -72,7 +91,8 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   },
   "delete-nodes": {
     does: "Delete the Node of what is lost for good",
-    costs: "for good: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more",
+    costs:
+      "for good: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more",
     seconds: [1, 5],
   },
   tokens: {
@@ -114,7 +134,11 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     note: "When nothing is missing any more: that may be days from now",
   },
   "verify-again": { does: "Verify once more: nothing is left to warn of", costs: NOTHING, seconds: [1, 10] },
-  "remove-kit": { does: "Remove the kit, with every passphrase, token and bundle in it", costs: "nothing", seconds: [0, 1] },
+  "remove-kit": {
+    does: "Remove the kit, with every passphrase, token and bundle in it",
+    costs: "nothing",
+    seconds: [0, 1],
+  },
 };
 // biome-ignore-end format: tables
 
@@ -125,7 +149,11 @@ export const KIT: Effort = {
   note: "On your machine, in the folder with the kit.tar.gz that was packed. It prints nothing when all is well",
 };
 
-export const ADDRESSES: Effort = { does: "Write the workers' addresses and names into a file", costs: "nothing", seconds: [0, 0] };
+export const ADDRESSES: Effort = {
+  does: "Write the workers' addresses and names into a file",
+  costs: "nothing",
+  seconds: [0, 0],
+};
 
 export const GATHER: Effort = { does: "Bring the other nodes' transcripts", costs: NOTHING, seconds: [1, 2] };
 

@@ -1,4 +1,7 @@
-/** Where a plan has to be made, if not here: on the node that has the lost keys, or may have them. No new keys are planned before that. */
+/**
+ * Where a plan has to be made, if not here: on the node that has the lost keys, or may have them. No new keys
+ * are planned before that.
+ */
 import type { Assessment } from "../assess/assessment.ts";
 import { CERTS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
@@ -7,7 +10,9 @@ import type { PlanFacts } from "./plan-facts.ts";
 export interface Elsewhere {
   /** A sentence for the operator. */
   aim: string;
-  /** The node to make the plan on; unset: these nodes are looked at first, and the plan is made again here. */
+  /**
+   * The node to make the plan on; unset: these nodes are looked at first, and the plan is made again here.
+   */
   to?: string;
   /** Control plane nodes of which the operator may say that keys are lost there, too. */
   open: readonly string[];
@@ -18,15 +23,22 @@ const COSTS: Record<string, number> = { ca: 8, sa: 4, "etcd/ca": 2, "front-proxy
 const sum = (keys: readonly string[]) => keys.reduce((all, name) => all + (COSTS[name] ?? 0), 0);
 
 /** Undefined: it is made here. */
-export function elsewhere({ course, deep }: Pick<Assessment, "course" | "deep">, facts: PlanFacts): Elsewhere | undefined {
-  const lost = (deep?.keys ?? []).flatMap(({ name, places }) => (places.some(({ found }) => found) ? [] : [name]));
+export function elsewhere(
+  { course, deep }: Pick<Assessment, "course" | "deep">,
+  facts: PlanFacts,
+): Elsewhere | undefined {
+  const lost = (deep?.keys ?? []).flatMap(({ name, places }) =>
+    places.some(({ found }) => found) ? [] : [name],
+  );
   if (!course || lost.length === 0) return undefined;
   const has = hasMore(lost, facts);
-  if (has) return { to: has.name, open: [], aim: `Make this plan on ${has.name}: it has ${keyFiles(has.keys)}` };
+  if (has)
+    return { to: has.name, open: [], aim: `Make this plan on ${has.name}: it has ${keyFiles(has.keys)}` };
   if (!course.includes("new-cas")) return undefined;
   const open = (names: readonly string[]) => names.filter((name) => !isDone(name, facts));
   const [leader] = lost.includes("ca") ? open(facts.leader?.nodes ?? []) : [];
-  if (leader !== undefined) return { to: leader, open: open(facts.leader!.nodes), aim: `Make this plan on ${leader}: ${LED}` };
+  if (leader !== undefined)
+    return { to: leader, open: open(facts.leader!.nodes), aim: `Make this plan on ${leader}: ${LED}` };
   const running = open(facts.running);
   if (running.length === 0) return undefined;
   const aim = `Look at ${listed(running)} first: etcd runs there, or seems to, so ${keyFiles(lost)} may still be there`;
@@ -36,14 +48,21 @@ export function elsewhere({ course, deep }: Pick<Assessment, "course" | "deep">,
 const LED = "the controller-manager there led last, and only its process may hold ca.key in memory";
 
 /** Looked at, down to its memory, or given up by the operator. */
-export function isDone(name: string, { seen, lost, said }: Pick<PlanFacts, "seen" | "lost" | "said">): boolean {
+export function isDone(
+  name: string,
+  { seen, lost, said }: Pick<PlanFacts, "seen" | "lost" | "said">,
+): boolean {
   const given = [...lost.names, ...(said["lost-on"] ?? [])];
   return given.includes(name) || seen.nodes.some((node) => node.name === name && node.lacks !== undefined);
 }
 
 /** The control plane node that says that it has what is worth more than what is here. */
-function hasMore(lost: readonly string[], { seen, known }: PlanFacts): { name: string; keys: string[] } | undefined {
-  const isOther = (name: string) => known?.cluster.nodes.some((node) => node.controlPlane && node.name === name);
+function hasMore(
+  lost: readonly string[],
+  { seen, known }: PlanFacts,
+): { name: string; keys: string[] } | undefined {
+  const isOther = (name: string) =>
+    known?.cluster.nodes.some((node) => node.controlPlane && node.name === name);
   const others = seen.nodes.flatMap(({ name, lacks }) => (lacks && isOther(name) ? [{ name, lacks }] : []));
   const [best] = others.toSorted((a, b) => sum(a.lacks) - sum(b.lacks));
   if (!best || sum(best.lacks) >= sum(lost)) return undefined;

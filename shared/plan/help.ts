@@ -1,4 +1,6 @@
-/** Which rows of RUNBOOK.md's tables "it says" belong to which step: only those that this damage can bring. */
+/**
+ * Which rows of RUNBOOK.md's tables "it says" belong to which step: only those that this damage can bring.
+ */
 import type { Course, Task } from "../facts/course.ts";
 import type { IfNot } from "./runbook.ts";
 
@@ -48,11 +50,18 @@ export function unplaced(ifNot: readonly IfNot[]): string[] {
 }
 
 /** Each step with its rows. */
-export function withHelp<S extends { task?: Task | undefined }>(steps: readonly S[], all: readonly IfNot[], damage: Damage) {
+export function withHelp<S extends { task?: Task | undefined }>(
+  steps: readonly S[],
+  all: readonly IfNot[],
+  damage: Damage,
+) {
   const placed = all.flatMap((row) => {
     const place = ROWS.find(({ says }) => says.test(row.says));
     const step = place && steps.find(({ task }) => task && place.at.includes(task));
     return step && (place.if?.(damage) ?? true) ? [{ step, row }] : [];
   });
-  return steps.map((step) => ({ ...step, help: placed.flatMap((one) => (one.step === step ? [one.row] : [])) }));
+  return steps.map((step) => ({
+    ...step,
+    help: placed.flatMap((one) => (one.step === step ? [one.row] : [])),
+  }));
 }

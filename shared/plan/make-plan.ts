@@ -1,6 +1,6 @@
 /**
- * The runbook for this cluster and this damage: RUNBOOK.md's own blocks, those that the assessment's course names, with this cluster's names
- * and addresses. One object, printed as Markdown or as a page.
+ * The runbook for this cluster and this damage: RUNBOOK.md's own blocks, those that the assessment's course
+ * names, with this cluster's names and addresses. One object, printed as Markdown or as a page.
  */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
@@ -62,10 +62,15 @@ export interface PlanPart extends Pick<Part, "title" | "undo"> {
 /** With what its script may say, and what to do then; and with what was seen of it already. */
 export type HelpedStep = PlanStep & { help: IfNot[]; seen: readonly Sight[] };
 
-/** Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not know. */
+/**
+ * Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not
+ * know.
+ */
 export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string): Plan {
   const { known, lost, user } = facts;
-  const nodes = known ? planNodes(known, { here: assessed.node, without: [...lost.names, ...lost.away] }) : [];
+  const nodes = known
+    ? planNodes(known, { here: assessed.node, without: [...lost.names, ...lost.away] })
+    : [];
   const { parts, blocks } = readRunbook(runbook);
   const away = elsewhere(assessed, facts);
   const several = nodes.some(({ role }) => role === "control plane node");
@@ -101,19 +106,30 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
     user,
     lost: lost.names,
     away: lost.away,
-    aim: away?.aim ?? aimOf(assessed, { facts, nodes, pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0 }),
+    aim:
+      away?.aim ??
+      aimOf(assessed, {
+        facts,
+        nodes,
+        pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0,
+      }),
     looked: lookedAt(assessed.node, facts, nodes),
     elsewhere: away,
-    first: firstNotes(assessed, { ...facts, away, hold, ask: askOf(assessed, blocks, { nodes, facts }) }).map(pasteable),
+    first: firstNotes(assessed, { ...facts, away, hold, ask: askOf(assessed, blocks, { nodes, facts }) }).map(
+      pasteable,
+    ),
     anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],
     parts: (steps.length > 0 ? parts : []).flatMap(({ number, title, undo }): PlanPart[] => {
       const own = steps.filter(({ part }) => part === number);
-      if (own.length > 0) return [{ number, title, undo, notes: (NOTES[number]?.() ?? []).map(pasteable), steps: own }];
+      if (own.length > 0)
+        return [{ number, title, undo, notes: (NOTES[number]?.() ?? []).map(pasteable), steps: own }];
       const why = NOT_NEEDED[number] ?? "nothing to do for this damage";
       return away ? [] : [{ number, title, undo: "", notes: [], steps: [], why }];
     }),
     seconds: [0, 1].map((end) =>
-      steps.filter(({ part }) => part < AFTER_PROOF).reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0),
+      steps
+        .filter(({ part }) => part < AFTER_PROOF)
+        .reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0),
     ) as [number, number],
   };
 }
@@ -144,9 +160,13 @@ function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nod
   if (!course) return [];
   const others = nodes.filter(({ role }) => role === "control plane node");
   const joins = course.includes("join") ? undefined : joinsOf(facts, nodes);
-  const isLooked = others.every(({ name }) => facts.seen.nodes.some((node) => node.name === name && node.lacks !== undefined));
+  const isLooked = others.every(({ name }) =>
+    facts.seen.nodes.some((node) => node.name === name && node.lacks !== undefined),
+  );
   const meant = course.filter((task) => !(isLooked && (task === "look" || task === "look-around")));
-  const tasks = joins?.length ? meant.flatMap((task): Course => (task === "close" ? ["join", "close"] : [task])) : meant;
+  const tasks = joins?.length
+    ? meant.flatMap((task): Course => (task === "close" ? ["join", "close"] : [task]))
+    : meant;
   const steps = stepsOf(blocksOf(blocks, tasks, deep), nodes, { ...facts, joins });
   return withOutage(steps, { several: others.length > 0, othersServe: facts.othersServe });
 }
@@ -162,9 +182,15 @@ function stepsThere({ to }: Elsewhere, blocks: readonly Block[], { nodes, facts 
 }
 
 /** Where nodes are damaged, and others were not asked. */
-function askOf({ damaged }: Assessment, blocks: readonly Block[], { nodes, facts }: Around): string | undefined {
+function askOf(
+  { damaged }: Assessment,
+  blocks: readonly Block[],
+  { nodes, facts }: Around,
+): string | undefined {
   const kit = blocks.find(({ sshTo }) => sshTo);
-  const isOpen = nodes.slice(1).some(({ name, why }) => !why && !facts.seen.nodes.some((node) => node.name === name));
+  const isOpen = nodes
+    .slice(1)
+    .some(({ name, why }) => !why && !facts.seen.nodes.some((node) => node.name === name));
   return damaged && kit && isOpen ? askLines({ ...facts, nodes, kit: kit.commands.join("\n  ") }) : undefined;
 }
 
@@ -176,16 +202,23 @@ function turns({ on, sideBySide }: PlanStep): number {
 
 /** The course's own, in the order of the page. What stops the loss needs no kit, and comes before it. */
 function blocksOf(all: readonly Block[], course: Course, deep: Assessment["deep"]): Block[] {
-  const blocks = all.flatMap((block) => (block.task && course.includes(block.task) ? asPlanned(block, course, deep) : []));
+  const blocks = all.flatMap((block) =>
+    block.task && course.includes(block.task) ? asPlanned(block, course, deep) : [],
+  );
   const isUrgent = ({ task }: Block) => task === "hold";
   const kit = all.filter(({ sshTo }) => sshTo).map((block) => ({ ...block, part: blocks[0]?.part }));
   return [...blocks.filter(isUrgent), ...kit, ...blocks.filter((block) => !isUrgent(block))];
 }
 
-/** The plan knows whether a key will still be lost after the salvage. If it ends otherwise, the plan is another one. */
+/**
+ * The plan knows whether a key will still be lost after the salvage. If it ends otherwise, the plan is
+ * another one.
+ */
 function asPlanned(block: Block, course: Course, deep: Assessment["deep"]): Block {
   if (block.task !== "salvage") return block;
-  const commands = block.commands.map((command) => (deep?.moveToRescue ? `${command} --move-aside` : command));
+  const commands = block.commands.map((command) =>
+    deep?.moveToRescue ? `${command} --move-aside` : command,
+  );
   const { ends: _, ...more } = block;
   return course.includes("new-cas") ? { ...more, commands, exit: [2] } : { ...block, commands, exit: [0] };
 }

@@ -17,7 +17,8 @@ export function escaped(text: string): string {
 }
 
 function head(plan: Plan): string[] {
-  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts, anew, looked } = plan;
+  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts, anew, looked } =
+    plan;
   const placeholders = nodes.filter(({ why }) => why);
   return [
     `# The plan${cluster ? ` for the cluster ${escaped(cluster)}` : ""}`,
@@ -31,7 +32,12 @@ function head(plan: Plan): string[] {
     ...(lost.length > 0 ? [`- ${LOST}: ${escaped(listed(lost))}`] : []),
     ...(away.length > 0 ? [`- ${AWAY}: ${escaped(listed(away))}`] : []),
     ...(placeholders.length > 0
-      ? ["", ...placeholders.map(({ address, why }) => `- ${address}: write its address in yourself. ${escaped(why!)}`)]
+      ? [
+          "",
+          ...placeholders.map(
+            ({ address, why }) => `- ${address}: write its address in yourself. ${escaped(why!)}`,
+          ),
+        ]
       : []),
     ...(anew.length > 0 ? ["", `${ANEW_AT_ANY_TIME}:`, "", fence(anew.map(({ text }) => text))] : []),
     ...first.flatMap(note),
@@ -100,7 +106,9 @@ function about({ seen, note, costs, seconds, longer, on, exit, ends }: HelpedSte
     ...inSentences(seen).map(escaped),
     ...(note ? [note] : []),
     `Costs: ${costs}`,
-    ...(seconds[1] > 1 ? [`Takes about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${longer})` : ""}`] : []),
+    ...(seconds[1] > 1
+      ? [`Takes about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${longer})` : ""}`]
+      : []),
     ...(ends ? [`Ends in \`${ends}\``] : []),
     ...(exit.some((code) => code > 0) ? [`Exit code ${exit.join(" or ")}`] : []),
   ];
@@ -110,7 +118,9 @@ function about({ seen, note, costs, seconds, longer, on, exit, ends }: HelpedSte
 export function span([least, most]: readonly [number, number]): string {
   if (most <= 90) return `${least} to ${most} s`;
   const minutes = (seconds: number) => Math.max(1, Math.round(seconds / 60));
-  return minutes(least) === minutes(most) ? `${minutes(most)} minutes` : `${minutes(least)} to ${minutes(most)} minutes`;
+  return minutes(least) === minutes(most)
+    ? `${minutes(most)} minutes`
+    : `${minutes(least)} to ${minutes(most)} minutes`;
 }
 
 function fence(lines: readonly string[]): string {
@@ -120,8 +130,17 @@ function fence(lines: readonly string[]): string {
 /** RUNBOOK.md's own rows: their cells are Markdown. */
 function ifNot(parts: readonly PlanPart[]): string[] {
   const rows = parts.flatMap(({ steps }) =>
-    steps.flatMap(({ number, help }) => help.map(({ says, cause, remedy }) => `| ${number} | ${says} | ${cause} | ${remedy} |`)),
+    steps.flatMap(({ number, help }) =>
+      help.map(({ says, cause, remedy }) => `| ${number} | ${says} | ${cause} | ${remedy} |`),
+    ),
   );
   if (rows.length === 0) return [];
-  return ["# If a step does not end as it says", "", "| step | it says | cause | do |", "|---|---|---|---|", ...rows, ""];
+  return [
+    "# If a step does not end as it says",
+    "",
+    "| step | it says | cause | do |",
+    "|---|---|---|---|",
+    ...rows,
+    "",
+  ];
 }

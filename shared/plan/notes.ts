@@ -1,4 +1,7 @@
-/** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
+/**
+ * What a plan says beside its steps: what it is for, what has to come first, and what would make another plan
+ * of it.
+ */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { listed } from "../plain.ts";
@@ -27,11 +30,22 @@ export function firstNotes(
 ): Note[] {
   const unsafe = damage.find(({ state }) => state === "unsafe");
   return [
-    ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`, next.slice(0, 1), asked) : []),
+    ...(unsafe
+      ? inNotes(
+          `Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`,
+          next.slice(0, 1),
+          asked,
+        )
+      : []),
     ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next, asked)),
     ...(asked.away ? denial(asked.away, asked) : []),
     ...(asked.ask
-      ? [{ text: asked.hold === undefined ? ASK : `Step ${asked.hold} first: it stops the loss. ${ASK}`, commands: [asked.ask] }]
+      ? [
+          {
+            text: asked.hold === undefined ? ASK : `Step ${asked.hold} first: it stops the loss. ${ASK}`,
+            commands: [asked.ask],
+          },
+        ]
       : []),
   ];
 }
@@ -43,7 +57,9 @@ const ASK =
 function denial({ open }: Elsewhere, { said }: Asked): Note[] {
   if (open.length === 0) return [];
   const text = `You have looked at ${listed(open)}, and the keys are lost there, too? Or it is gone for good? Then print the plan here with your word.`;
-  return [{ text, commands: [command("plan", { ...said, "lost-on": [...(said["lost-on"] ?? []), ...open] })] }];
+  return [
+    { text, commands: [command("plan", { ...said, "lost-on": [...(said["lost-on"] ?? []), ...open] })] },
+  ];
 }
 
 /** What 00-assess prints as next is a command or a sentence. */
@@ -58,9 +74,16 @@ function narrow(line: string): string {
   return line.replace(/ {2,}# /, "   # ");
 }
 
-/** After part 0: files without which part 1 stops, and places where lost keys may be, into which this node cannot look. */
-export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, asked: Asked & { nodes: readonly PlanNode[] }): Note[] {
-  const lost = deep?.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found)) ?? [];
+/**
+ * After part 0: files without which part 1 stops, and places where lost keys may be, into which this node
+ * cannot look.
+ */
+export function notesBeforePart1(
+  { course, filesBack = [], deep }: Assessment,
+  asked: Asked & { nodes: readonly PlanNode[] },
+): Note[] {
+  const lost =
+    deep?.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found)) ?? [];
   const files = lost.map(({ file }) => file).join(" and ");
   const others = lost[0]?.places.find(({ word }) => !word)?.where.replace("maybe on ", "");
   const inSecret = lost.some(({ places }) => places.some(({ word }) => word === "secret"));
@@ -71,7 +94,11 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
       "Files are lost that cannot be rebuilt: bring them back before part 1, by any of these.",
       filesBack.map((line) => fromOther(narrow(line), asked)),
     ],
-    [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
+    [
+      isHope,
+      `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`,
+      [],
+    ],
     [
       isHope && others !== undefined,
       `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
@@ -91,9 +118,13 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));
 }
 
-/** From another control plane node to this one: root's line is typed here, another user's on the machine that reaches both. */
+/**
+ * From another control plane node to this one: root's line is typed here, another user's on the machine that
+ * reaches both.
+ */
 function fromOther(line: string, { user, nodes }: Asked & { nodes: readonly PlanNode[] }): string {
-  const [, name, names, comment] = /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf -( +#.*)?$/.exec(line) ?? [];
+  const [, name, names, comment] =
+    /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf -( +#.*)?$/.exec(line) ?? [];
   const [from, to] = [nodes.find((node) => node.name === name), nodes[0]];
   if (user === ROOT || !names || !from || !to) return line;
   const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names, keep: true });
@@ -103,17 +134,28 @@ function fromOther(line: string, { user, nodes }: Asked & { nodes: readonly Plan
 const NODE_TO_NODE =
   "The one with tar is for root's ssh from node to node: without that, hand-over.ts pack and unpack carry the keys, as in part 1, and admin.conf goes as they do.";
 
-/** Before what is kept of the repair is removed: how a machine takes the place of what is lost. Part 2 knows the lines: what it prints stays on its node. */
-export function notesBeforeEnd(steps: readonly (PlanStep & { part: number })[], { lost, user }: Asked): Note[] {
+/**
+ * Before what is kept of the repair is removed: how a machine takes the place of what is lost. Part 2 knows
+ * the lines: what it prints stays on its node.
+ */
+export function notesBeforeEnd(
+  steps: readonly (PlanStep & { part: number })[],
+  { lost, user }: Asked,
+): Note[] {
   const { names, controlPlanes } = lost;
-  const [workers, part2] = [names.filter((name) => !controlPlanes.includes(name)), steps.find(({ part }) => part === 2)];
+  const [workers, part2] = [
+    names.filter((name) => !controlPlanes.includes(name)),
+    steps.find(({ part }) => part === 2),
+  ];
   const place = `a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}`;
   return [
     ...(part2 && controlPlanes.length > 0
       ? [
           {
             text: `When all checks are good, ${place}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm; 05-verify then says what of the old one it lacks. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
-            commands: ["sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt"],
+            commands: [
+              "sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt",
+            ],
           },
         ]
       : []),

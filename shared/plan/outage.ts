@@ -22,10 +22,16 @@ export function withOutage<S extends PlanStep>(steps: readonly S[], { several, o
   const whole = several && (!othersServe || stops.some(({ task }) => task === "end-etcd"));
   const api = whole ? "the API of the whole cluster, where it still answers, is" : "the API is";
   const costs = new Map<S, string>(stops.map((step) => [step, `nothing more: the API is away ${until}`]));
-  costs.set(first, `${api} away from here ${until}. Read the steps up to ${back.number} first, then be quick. ${NO_RESTART}`);
+  costs.set(
+    first,
+    `${api} away from here ${until}. Read the steps up to ${back.number} first, then be quick. ${NO_RESTART}`,
+  );
   if (several && !whole)
     for (const step of stops)
-      costs.set(step, `the control plane of this node stops ${until}; the API of the others goes on. ${NO_RESTART}`);
+      costs.set(
+        step,
+        `the control plane of this node stops ${until}; the API of the others goes on. ${NO_RESTART}`,
+      );
   return steps.map((step) => ({ ...step, costs: costs.get(step) ?? step.costs }));
 }
 

@@ -1,4 +1,7 @@
-/** Lines that bring files from node to node, or to the operator's machine: with owner and mode, and no copy lies anywhere between. */
+/**
+ * Lines that bring files from node to node, or to the operator's machine: with owner and mode, and no copy
+ * lies anywhere between.
+ */
 import { basename, dirname } from "node:path";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { forScp, programWord } from "../shell-line.ts";
@@ -6,15 +9,23 @@ import { asRoot, KIT_PLACE, type Line, onEach, ROOT, sudo } from "./paste.ts";
 import { isName, type PlanNode } from "./plan-nodes.ts";
 
 /**
- * `files` of one folder. Another user may not read such a file: root's tar packs and unpacks it. NODE in the path is the name of the node that
- * gets it: each has a file of its own.
+ * `files` of one folder. Another user may not read such a file: root's tar packs and unpacks it. NODE in the
+ * path is the name of the node that gets it: each has a file of its own.
  */
-export function carryLines(user: string, from: PlanNode, nodes: readonly PlanNode[], files: readonly string[]): Line[] {
+export function carryLines(
+  user: string,
+  from: PlanNode,
+  nodes: readonly PlanNode[],
+  files: readonly string[],
+): Line[] {
   const [file = "", ...more] = files;
-  const path = file.startsWith("/") ? file : `${KIT_PLACE}/${more.length > 0 ? `{${files.join(",")}}` : file}`;
+  const path = file.startsWith("/")
+    ? file
+    : `${KIT_PLACE}/${more.length > 0 ? `{${files.join(",")}}` : file}`;
   const into = file.startsWith("/") ? dirname(path) : KIT_PLACE;
   const own = (name: string) => path.replace("NODE", name);
-  const scp = (address: string, name: string) => `scp -3 -p root@${forScp(from.address)}:${own(name)} root@${forScp(address)}:${into}/`;
+  const scp = (address: string, name: string) =>
+    `scp -3 -p root@${forScp(from.address)}:${own(name)} root@${forScp(address)}:${into}/`;
   const pipe = (address: string, name: string) =>
     tarPipe(
       user,
@@ -24,14 +35,23 @@ export function carryLines(user: string, from: PlanNode, nodes: readonly PlanNod
   const line = user === ROOT ? scp : (address: string, name: string) => `(${pipe(address, name)})`;
   const program = user === ROOT ? scp : pipe;
   if (path !== own("")) return onEach(nodes, line, { named: `bash -c ${programWord(program("$0", "$1"))}` });
-  return onEach(nodes, line, { same: user === ROOT ? scp("{}", "") : `bash -c ${programWord(pipe("{}", ""))}` });
+  return onEach(nodes, line, {
+    same: user === ROOT ? scp("{}", "") : `bash -c ${programWord(pipe("{}", ""))}`,
+  });
 }
 
-/** It fails where either end does. `into`: unset, the same folder there. `keep`: what is there already stays. */
+/**
+ * It fails where either end does. `into`: unset, the same folder there. `keep`: what is there already stays.
+ */
 export function tarPipe(
   user: string,
   { from, to }: { from: string; to: string },
-  { folder, into = folder, names, keep = false }: { folder: string; into?: string; names: string; keep?: boolean },
+  {
+    folder,
+    into = folder,
+    names,
+    keep = false,
+  }: { folder: string; into?: string; names: string; keep?: boolean },
 ): string {
   const tar = (at: string) => `${sudo(user)}tar -C ${at}`;
   return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder)} -cf - ${names} | ssh ${user}@${to} ${tar(into)} -xp${keep ? "k" : ""}f -`;
@@ -41,16 +61,23 @@ export function tarPipe(
 export function toOperator(user: string, { name, address }: PlanNode, file: string): Line {
   const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
   const text =
-    user === ROOT ? `scp -p root@${forScp(address)}:${path} .` : `ssh -n ${user}@${address} ${sudo(user)}cat ${path} > ${basename(path)}`;
+    user === ROOT
+      ? `scp -p root@${forScp(address)}:${path} .`
+      : `ssh -n ${user}@${address} ${sudo(user)}cat ${path} > ${basename(path)}`;
   return { at: name, text };
 }
 
-/** The transcripts of these nodes, to one, each under its node's name: a node is believed by the file that it came in. */
+/**
+ * The transcripts of these nodes, to one, each under its node's name: a node is believed by the file that it
+ * came in.
+ */
 export function gatherLines(user: string, to: PlanNode, nodes: readonly PlanNode[], folder: string): Line[] {
   const put = (name: string) => `cd ${KIT_PLACE} && mkdir -p -m 700 ${folder} && cat > ${folder}/${name}.tar`;
   const there = (name: string) => (user === ROOT ? `"${put(name)}"` : `"${sudo(user)}sh -c '${put(name)}'"`);
   const pipe = (address: string, name: string) =>
     `set -o pipefail; ssh -n ${user}@${address} ${asRoot(user, PACK_RUNS)} | ssh ${user}@${to.address} ${there(name)}`;
   const named = nodes.filter(({ name }) => isName(name));
-  return onEach(named, (address, name) => `(${pipe(address, name)})`, { named: `bash -c ${programWord(pipe("$0", "$1"))}` });
+  return onEach(named, (address, name) => `(${pipe(address, name)})`, {
+    named: `bash -c ${programWord(pipe("$0", "$1"))}`,
+  });
 }

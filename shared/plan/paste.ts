@@ -1,6 +1,6 @@
 /**
- * Lines to paste into a bash window on a machine that reaches all nodes by ssh, as root or as a user who may use sudo there. Nothing here but
- * what the runbook and the node table say.
+ * Lines to paste into a bash window on a machine that reaches all nodes by ssh, as root or as a user who may
+ * use sudo there. Nothing here but what the runbook and the node table say.
  */
 import { command } from "../again.ts";
 import { Fail, Refused } from "../fail.ts";
@@ -11,8 +11,9 @@ import type { PlanNode } from "./plan-nodes.ts";
 export const ROOT = "root";
 
 /**
- * A user name that every system takes: the portable filename characters, not with a hyphen first (POSIX.1-2024, 3.408 "User Name" and 3.265
- * "Portable Filename Character Set"). So it needs no quotes in any line.
+ * A user name that every system takes: the portable filename characters, not with a hyphen first
+ * (POSIX.1-2024, 3.408 "User Name" and 3.265 "Portable Filename Character Set"). So it needs no quotes in any
+ * line.
  */
 export function isUserName(name: string): boolean {
   return /^[A-Za-z0-9._][A-Za-z0-9._-]*$/.test(name);
@@ -34,7 +35,9 @@ export function sudo(user: string): string {
 /** A command line that root runs there, as one word. */
 export function asRoot(user: string, command: string): string {
   if (user === ROOT) return programWord(command);
-  return /^[^'"\\$`!]*$/.test(command) ? `"sudo -n sh -c '${command}'"` : programWord(`sudo -n sh -c ${programWord(command)}`);
+  return /^[^'"\\$`!]*$/.test(command)
+    ? `"sudo -n sh -c '${command}'"`
+    : programWord(`sudo -n sh -c ${programWord(command)}`);
 }
 
 /** The kit's place on every node. */
@@ -46,7 +49,10 @@ interface PrintedBy {
   none?: string | undefined;
 }
 
-/** What a step printed, put into the next line; it stops where this window does not have it: a new one, or nothing was printed. */
+/**
+ * What a step printed, put into the next line; it stops where this window does not have it: a new one, or
+ * nothing was printed.
+ */
 const printedBy = ({ step, none }: PrintedBy) =>
   `\${line:?this window has no line of step ${step}: repeat ${step} here${none ? `. If it prints none, ${none}` : ""}}`;
 
@@ -63,11 +69,14 @@ export interface Line {
   text: string;
 }
 
-/** ssh, which leaves the rest of what is pasted alone (-n). `user`: who the operator is there; it needs root, or sudo. */
+/**
+ * ssh, which leaves the rest of what is pasted alone (-n). `user`: who the operator is there; it needs root,
+ * or sudo.
+ */
 export function sshLines(user: string, nodes: readonly PlanNode[], command: string): Line[] {
   const isScript = command.includes("./bunw ");
-  return onEach(nodes, (address) => `ssh -n ${user}@${address} ${asRoot(user, inKit(command))}`).map((line) =>
-    isScript ? withCode(line) : line,
+  return onEach(nodes, (address) => `ssh -n ${user}@${address} ${asRoot(user, inKit(command))}`).map(
+    (line) => (isScript ? withCode(line) : line),
   );
 }
 
@@ -76,8 +85,8 @@ function withCode({ text, ...at }: Line): Line {
 }
 
 /**
- * A script on several nodes at the same time, in a shell of their own, which prints nothing of its jobs. Each line that comes has its node's
- * name before it.
+ * A script on several nodes at the same time, in a shell of their own, which prints nothing of its jobs. Each
+ * line that comes has its node's name before it.
  */
 export function sideBySide(lines: readonly Line[]): Line[] {
   const each = lines.map(({ at, text }) => `{ ${text}; } 2>&1 | sed 's/^/${at}: /' &`);
@@ -86,25 +95,44 @@ export function sideBySide(lines: readonly Line[]): Line[] {
 
 /** The same, with what the command prints kept for the next step. */
 export function keptLine(user: string, { name, address }: PlanNode, command: string): Line {
-  return { at: name, text: `line=$(ssh -n ${user}@${address} ${asRoot(user, inKit(command))}); echo "exit code $?: $line"` };
+  return {
+    at: name,
+    text: `line=$(ssh -n ${user}@${address} ${asRoot(user, inKit(command))}); echo "exit code $?: $line"`,
+  };
 }
 
-/** ssh with a terminal: the command shows something there, or asks. It is pasted alone: what comes behind it would be its answer. */
+/**
+ * ssh with a terminal: the command shows something there, or asks. It is pasted alone: what comes behind it
+ * would be its answer.
+ */
 export function terminalLines(user: string, nodes: readonly PlanNode[], command: string): Line[] {
-  return nodes.map(({ name, address }) => ({ at: name, text: `ssh -t ${user}@${address} ${asRoot(user, inKit(command))}` }));
+  return nodes.map(({ name, address }) => ({
+    at: name,
+    text: `ssh -t ${user}@${address} ${asRoot(user, inKit(command))}`,
+  }));
 }
 
-/** The line that a step has kept, typed on these nodes: this bash puts it in. A word that is quoted in it has no blanks: an IPv6 address. */
+/**
+ * The line that a step has kept, typed on these nodes: this bash puts it in. A word that is quoted in it has
+ * no blanks: an IPv6 address.
+ */
 export function printedLines(user: string, nodes: readonly PlanNode[], by: PrintedBy): Line[] {
   const command = inKit(printedBy(by), true);
-  const line = (address: string) => `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`;
+  const line = (address: string) =>
+    `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`;
   return onEach(nodes, line).map(withCode);
 }
 
-/** What unpacks the kit there, and the kit: of RUNBOOK.md's line, `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
+/**
+ * What unpacks the kit there, and the kit: of RUNBOOK.md's line, `ssh root@NODE '…' < kit.tar.gz`. Errors:
+ * Fail where it is another.
+ */
 export function kitProgram(line: string): { program: string; file: string } {
   const [, program, file] = /^ssh root@NODE '([^']*)' < (\S+)$/.exec(line) ?? [];
-  if (!program || !file) throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
+  if (!program || !file)
+    throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, {
+      hint: "unpack the kit again",
+    });
   return { program, file };
 }
 
@@ -113,21 +141,33 @@ export function kitLines(user: string, nodes: readonly PlanNode[], line: string)
   const { program, file } = kitProgram(line);
   const { few, many } = sizes(nodes);
   return [
-    { text: `export unpack=${programWord(user === ROOT ? program : `${sudo(user)}sh -c ${programWord(program)}`)}` },
+    {
+      text: `export unpack=${programWord(user === ROOT ? program : `${sudo(user)}sh -c ${programWord(program)}`)}`,
+    },
     ...few.map(({ name, address }) => ({ at: name, text: `ssh ${user}@${address} "$unpack" < ${file}` })),
     ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} sh -c 'ssh ${user}@{} "$unpack" < ${file}'` }] : []),
   ];
 }
 
-/** The file of addresses and names, where there are too many workers for a line each; undefined where there are not. */
+/**
+ * The file of addresses and names, where there are too many workers for a line each; undefined where there
+ * are not.
+ */
 export function workersFile(nodes: readonly PlanNode[]): Line[] | undefined {
   const { many } = sizes(nodes);
   return many.length > 0
-    ? [{ text: `cat > ${MANY_FILE} <<END\n${many.map(({ address, name }) => `${address} ${name}`).join("\n")}\nEND` }]
+    ? [
+        {
+          text: `cat > ${MANY_FILE} <<END\n${many.map(({ address, name }) => `${address} ${name}`).join("\n")}\nEND`,
+        },
+      ]
     : undefined;
 }
 
-/** For many: `same` is a command of xargs with {} for the address, `named` one with $0 for the address and $1 for the name. */
+/**
+ * For many: `same` is a command of xargs with {} for the address, `named` one with $0 for the address and $1
+ * for the name.
+ */
 export function onEach(
   nodes: readonly PlanNode[],
   line: (address: string, name: string) => string,
@@ -152,5 +192,7 @@ function sizes(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] 
 
 /** The kubelet, the processes and the cluster are everywhere, all else is in the kit's folder. */
 function inKit(command: string, always = false): string {
-  return always || !/^(systemctl|for p in|kubectl|cd|rm|shred) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
+  return always || !/^(systemctl|for p in|kubectl|cd|rm|shred) /.test(command)
+    ? `cd ${KIT_PLACE} && ${command}`
+    : command;
 }

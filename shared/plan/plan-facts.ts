@@ -1,4 +1,7 @@
-/** What a plan needs beside the assessment: the cluster, and which of its nodes will not come back. Reads only; it asks etcd. */
+/**
+ * What a plan needs beside the assessment: the cluster, and which of its nodes will not come back. Reads
+ * only; it asks etcd.
+ */
 
 import { again, command, type LeftOut, leftNames, type Said } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
@@ -26,7 +29,10 @@ export interface PlanFacts {
   seen: Seen;
   /** Whose controller-manager led last, where it was another node's. */
   leader: { host: string; nodes: readonly string[] } | undefined;
-  /** Other members of etcd at whose address something answers: an etcd, also one whose files are gone, or a stranger. */
+  /**
+   * Other members of etcd at whose address something answers: an etcd, also one whose files are gone, or a
+   * stranger.
+   */
   running: readonly string[];
   /** Without this node, enough members of etcd go on. */
   othersServe: boolean;
@@ -61,21 +67,39 @@ export async function factsForPlan(
     ? await lostNodes(cp, { without, lost }, { lostOn: said["lost-on"], peers })
     : { ...NONE_LOST, names: lost, away: without };
   const typed = { ...said, user: user === ROOT ? undefined : user };
-  const serves = ({ id }: { id: string }) => peers.some((peer) => peer.id === id && answersPeers(peer, cp!.facts));
+  const serves = ({ id }: { id: string }) =>
+    peers.some((peer) => peer.id === id && answersPeers(peer, cp!.facts));
   const othersServe = cp !== undefined && quorumOf(cp.data.members, serves).isEnough;
-  const running = peers.filter((peer) => !isNameless(peer) && shownBy(peer, cp!.facts) !== "nothing").map(({ name }) => name);
+  const running = peers
+    .filter((peer) => !isNameless(peer) && shownBy(peer, cp!.facts) !== "nothing")
+    .map(({ name }) => name);
   const hashes = cluster ? [...trustedKeys(cluster.oldCaPem)] : [];
-  const seen = folder !== undefined && cluster ? readSeen(folder, { nodes: cluster.nodes, hashes, now: new Date() }) : NONE_SEEN;
+  const seen =
+    folder !== undefined && cluster
+      ? readSeen(folder, { nodes: cluster.nodes, hashes, now: new Date() })
+      : NONE_SEEN;
   const leader = cp && lastLeaderElsewhere(cp);
-  return { known, lost: nodes, seen, leader, running, othersServe, user, said: { ...typed, without: nodes.away, lost: nodes.names } };
+  return {
+    known,
+    lost: nodes,
+    seen,
+    leader,
+    running,
+    othersServe,
+    user,
+    said: { ...typed, without: nodes.away, lost: nodes.names },
+  };
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
   const names = onlyLabelled(nodes).filter((name) => !said.includes(name));
   if (names.length === 0) return;
-  throw new Refused(`${listed(names)}: by the label of the Node a control plane node, and etcd knows no member of it`, {
-    hint: `the label proves nothing: who may write a Node's status can set it. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
-  });
+  throw new Refused(
+    `${listed(names)}: by the label of the Node a control plane node, and etcd knows no member of it`,
+    {
+      hint: `the label proves nothing: who may write a Node's status can set it. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
+    },
+  );
 }
 
 interface Looked {
@@ -83,7 +107,11 @@ interface Looked {
   peers: readonly Peer[];
 }
 
-async function lostNodes(cp: ControlPlaneNode, named: LeftOut, { lostOn, peers }: Looked): Promise<LostNodes> {
+async function lostNodes(
+  cp: ControlPlaneNode,
+  named: LeftOut,
+  { lostOn, peers }: Looked,
+): Promise<LostNodes> {
   refuseUnknownNodes(named, cp);
   const { lost } = named;
   const strange = leftNames(named).find((name) => !isName(name));
@@ -102,6 +130,8 @@ async function lostNodes(cp: ControlPlaneNode, named: LeftOut, { lostOn, peers }
   if (names.length === 0) return { ...NONE_LOST, away };
   refuseLiving(peers, { lost, lostOn }, cp);
   refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), lost);
-  const silent = peers.filter((peer) => !names.includes(peer.name) && !answersPeers(peer, cp.facts)).map(({ name }) => name);
+  const silent = peers
+    .filter((peer) => !names.includes(peer.name) && !answersPeers(peer, cp.facts))
+    .map(({ name }) => name);
   return { names, away, controlPlanes: names.filter((name) => isControlPlaneName(name, cp)), silent };
 }

@@ -1,6 +1,7 @@
 /**
- * The nodes of a plan, and the addresses that get into lines to paste. A Node's status is written by its own kubelet: only an address that
- * nobody else has, and that is one, gets there. Everything else becomes a placeholder, with the reason.
+ * The nodes of a plan, and the addresses that get into lines to paste. A Node's status is written by its own
+ * kubelet: only an address that nobody else has, and that is one, gets there. Everything else becomes a
+ * placeholder, with the reason.
  */
 import type { KnownNode } from "../facts/cluster.ts";
 import { isDnsName } from "../pki/addresses.ts";

@@ -1,6 +1,6 @@
 /**
- * A plan as one HTML page that needs nothing else and asks nobody: its style and its script are in it, and its Content-Security-Policy allows
- * no others. Without the script it is the same text.
+ * A plan as one HTML page that needs nothing else and asks nobody: its style and its script are in it, and
+ * its Content-Security-Policy allows no others. Without the script it is the same text.
  */
 import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";
@@ -123,7 +123,8 @@ function lines(all: readonly Line[], of: string): string {
   if (all.length === 0) return "";
   const isLong = all.some(({ at = "" }) => at.length > LONG);
   const items = all.map(
-    ({ at, text }) => `<div class="line">${at ? `<span class="at">${asHtml(at)}</span>` : ""}<pre><code>${marked(text)}</code></pre></div>`,
+    ({ at, text }) =>
+      `<div class="line">${at ? `<span class="at">${asHtml(at)}</span>` : ""}<pre><code>${marked(text)}</code></pre></div>`,
   );
   return `<div class="lines${isLong ? " long" : ""}" data-of="${asHtml(of)}">${items.join("\n")}</div>`;
 }
@@ -137,7 +138,9 @@ function about({ costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
   return [
     `<b>Costs</b> ${asHtml(costs)}.`,
     ...(seconds[1] > 1
-      ? [`<b>Takes</b> about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${asHtml(longer)})` : ""}.`]
+      ? [
+          `<b>Takes</b> about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${asHtml(longer)})` : ""}.`,
+        ]
       : []),
     ...(ends ? [`<b>Ends in</b> <code>${asHtml(ends)}</code>`] : []),
     ...(exit.some((code) => code > 0) ? [`<b>Exit code</b> ${exit.join(" or ")}.`] : []),
@@ -146,7 +149,10 @@ function about({ costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
 
 /** RUNBOOK.md's rows for this step and this damage. */
 function remedies({ number, help }: HelpedStep): string {
-  const rows = help.map(({ says, cause, remedy }) => `<dt>${inline(says)}</dt><dd>${inline(cause)}</dd><dd>→ ${inline(remedy)}</dd>`);
+  const rows = help.map(
+    ({ says, cause, remedy }) =>
+      `<dt>${inline(says)}</dt><dd>${inline(cause)}</dd><dd>→ ${inline(remedy)}</dd>`,
+  );
   return `<details><summary>If ${number} does not end as it says (${help.length})</summary>
 <dl>${rows.join("\n")}</dl>
 </details>`;
@@ -155,7 +161,9 @@ function remedies({ number, help }: HelpedStep): string {
 /** The little Markdown of a cell. What can be typed is in a box of its own, which gets a button. */
 function inline(markdown: string): string {
   return asHtml(markdown)
-    .replaceAll(/`([^`]+)`/g, (_, code: string) => (TYPED.test(code) ? `<code class="typed">${code}</code>` : `<code>${code}</code>`))
+    .replaceAll(/`([^`]+)`/g, (_, code: string) =>
+      TYPED.test(code) ? `<code class="typed">${code}</code>` : `<code>${code}</code>`,
+    )
     .replaceAll(/\*\*([^*]+)\*\*/g, "<b>$1</b>");
 }
 

@@ -1,10 +1,33 @@
-/** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the lines to paste. */
+/**
+ * The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the
+ * lines to paste.
+ */
 import { command, type Said, withSaid } from "../again.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { shell } from "../shell-line.ts";
-import { ADDRESSES, carrying, DRY_RUN, EFFORTS, type Effort, fetching, GATHER, KEPT, KIT, NEW_ONE } from "./effort.ts";
-import { keptLine, kitLines, type Line, printedLines, sideBySide, sshLines, terminalLines, workersFile } from "./paste.ts";
+import {
+  ADDRESSES,
+  carrying,
+  DRY_RUN,
+  EFFORTS,
+  type Effort,
+  fetching,
+  GATHER,
+  KEPT,
+  KIT,
+  NEW_ONE,
+} from "./effort.ts";
+import {
+  keptLine,
+  kitLines,
+  type Line,
+  printedLines,
+  sideBySide,
+  sshLines,
+  terminalLines,
+  workersFile,
+} from "./paste.ts";
 import { carryLines, gatherLines, toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
@@ -30,7 +53,8 @@ export interface PlanStep extends Effort {
 
 const FOUND_MORE =
   "A key stays lost, as this plan expects, so it ends with exit code 2. If it ends with 0, it found more: print the plan again";
-const FOUND_LESS = "It ends with exit code 0. If it ends with 2, it found less than this plan expects: print the plan again";
+const FOUND_LESS =
+  "It ends with exit code 0. If it ends with 2, it found less than this plan expects: print the plan again";
 
 type Placed = Omit<PlanStep, "number"> & { part: number };
 
@@ -39,12 +63,18 @@ interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   joins: readonly string[] | undefined;
 }
 
-export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], facts: Facts): (Placed & { number: string })[] {
+export function stepsOf(
+  blocks: readonly Block[],
+  nodes: readonly PlanNode[],
+  facts: Facts,
+): (Placed & { number: string })[] {
   const file = workersFile(nodes);
   const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
   const steps = [
     ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
-    ...together(blocks).flatMap((block, index, all) => stepsIn(block, { ...facts, nodes, isKept: isPrinted(all.slice(index + 1)) })),
+    ...together(blocks).flatMap((block, index, all) =>
+      stepsIn(block, { ...facts, nodes, isKept: isPrinted(all.slice(index + 1)) }),
+    ),
   ].filter(({ on }) => on.length > 0);
   return numbered(steps);
 }
@@ -64,31 +94,62 @@ interface Around extends Facts {
 
 function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: Around): Placed[] {
   const { lost } = facts;
-  const nodes = block.task === "join" && joins ? all.filter(({ name, role }) => role !== "worker" || joins.includes(name)) : all;
+  const nodes =
+    block.task === "join" && joins
+      ? all.filter(({ name, role }) => role !== "worker" || joins.includes(name))
+      : all;
   const { part = 0, exit, task } = block;
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
-    return [{ part, exit, ...KIT, ...onNodes(at, "to"), lines: kitLines(user, at, block.commands.join("\n  ")) }];
+    return [
+      { part, exit, ...KIT, ...onNodes(at, "to"), lines: kitLines(user, at, block.commands.join("\n  ")) },
+    ];
   }
   if (block.gather) {
     const [[first], others] = [nodes.filter((node) => !isNotFirst(node)), nodes.filter(isNotFirst)] as const;
-    return [{ part, exit, task, ...GATHER, ...onNodes(others, "on"), lines: gatherLines(user, first!, others, block.gather) }];
+    return [
+      {
+        part,
+        exit,
+        task,
+        ...GATHER,
+        ...onNodes(others, "on"),
+        lines: gatherLines(user, first!, others, block.gather),
+      },
+    ];
   }
   if (block.carry?.to === "operator") {
     const [from] = nodesAt(nodes, block.carry.from);
     const { file } = block.carry;
     return [
-      { part, exit, task, ...fetching(file), way: "to", on: ["your machine"], sideBySide: false, lines: [toOperator(user, from!, file)] },
+      {
+        part,
+        exit,
+        task,
+        ...fetching(file),
+        way: "to",
+        on: ["your machine"],
+        sideBySide: false,
+        lines: [toOperator(user, from!, file)],
+      },
     ];
   }
   if (block.carry) {
     const [[from], to] = [nodesAt(nodes, block.carry.from), nodesAt(nodes, block.carry.to)] as const;
     const effort = task === "backup-there" ? EFFORTS[task] : carrying(block.files);
-    return [{ part, exit, task, ...effort, ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.files) }];
+    return [
+      { part, exit, task, ...effort, ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.files) },
+    ];
   }
   const at = nodesAt(nodes, block.on!).filter(isMeant(block));
   return inSteps(block.commands).map((commands, index, all) => ({
-    ...{ part, exit, task, ...effortOf(commands.at(-1)!, block, lost), ...onNodes(at, "on", block.sideBySide) },
+    ...{
+      part,
+      exit,
+      task,
+      ...effortOf(commands.at(-1)!, block, lost),
+      ...onNodes(at, "on", block.sideBySide),
+    },
     ...(isKept && index === all.length - 1 ? { note: KEPT } : {}),
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
@@ -101,16 +162,25 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
 }
 
 /** NODE stands for all that are lost. */
-function commandSaid(command: string, { task }: Block, facts: Pick<PlanFacts, "lost" | "said" | "seen">): string {
+function commandSaid(
+  command: string,
+  { task }: Block,
+  facts: Pick<PlanFacts, "lost" | "said" | "seen">,
+): string {
   const { names } = facts.lost;
-  return withSaid(command, saidFor(task, facts)).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
+  return withSaid(command, saidFor(task, facts)).replace(/\bNODE\b/, (word) =>
+    names.length > 0 ? shell`${names}` : word,
+  );
 }
 
 /**
- * Part 2 takes out members of etcd: a worker is none. Part 1 makes new keys beside control plane nodes that were looked at, or that are gone for
- * good.
+ * Part 2 takes out members of etcd: a worker is none. Part 1 makes new keys beside control plane nodes that
+ * were looked at, or that are gone for good.
  */
-function saidFor(task: Task | undefined, { lost: { controlPlanes }, said, seen }: Pick<PlanFacts, "lost" | "said" | "seen">): Said {
+function saidFor(
+  task: Task | undefined,
+  { lost: { controlPlanes }, said, seen }: Pick<PlanFacts, "lost" | "said" | "seen">,
+): Said {
   if (task === "control-plane") return { ...said, lost: controlPlanes };
   if (task !== "new-cas") return said;
   const looked = seen.nodes.flatMap(({ name, controlPlane, lacks }) => (controlPlane && lacks ? [name] : []));
@@ -120,7 +190,12 @@ function saidFor(task: Task | undefined, { lost: { controlPlanes }, said, seen }
 /** The last step of a plan that is made elsewhere. */
 export function planThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
   const effort = { does: "Make the plan there", costs: "nothing: it reads only", seconds: [1, 15] as const };
-  return { ...effort, ...onNodes(there, "on"), lines: sshLines(user, there, command("plan", said)), exit: [0, 2, 3] };
+  return {
+    ...effort,
+    ...onNodes(there, "on"),
+    lines: sshLines(user, there, command("plan", said)),
+    exit: [0, 2, 3],
+  };
 }
 
 /** With what part 2 takes out for good. */
@@ -154,8 +229,10 @@ interface Typing extends Pick<Block, "task" | "printed" | "terminal" | "sideBySi
 function linesOf(commands: readonly string[], at: readonly PlanNode[], typing: Typing): Line[] {
   const { task, printed, user, isKept } = typing;
   if (typing.terminal) return commands.flatMap((command) => terminalLines(user, at, command));
-  if (typing.sideBySide && at.length > 1) return sideBySide(linesOf(commands, at, { ...typing, sideBySide: false }));
-  if (printed) return printedLines(user, at, { step: KEEPER, none: task === "join" ? NONE_JOINS : undefined });
+  if (typing.sideBySide && at.length > 1)
+    return sideBySide(linesOf(commands, at, { ...typing, sideBySide: false }));
+  if (printed)
+    return printedLines(user, at, { step: KEEPER, none: task === "join" ? NONE_JOINS : undefined });
   const last = commands.at(-1);
   return commands.flatMap((command) =>
     isKept && command === last && at[0] ? [keptLine(user, at[0], command)] : sshLines(user, at, command),

@@ -1,7 +1,8 @@
 /**
  * RUNBOOK.md as data: parts, steps, and the commands with the place where each is typed.
  *
- * A part is `## 1 …`, a step `### 1.1 …`. A `sh` fence that the rehearsal runs says where in its info string, which the page does not show:
+ * A part is `## 1 …`, a step `### 1.1 …`. A `sh` fence that the rehearsal runs says where in its info string,
+ * which the page does not show:
  *
  *     ```sh task=open                           which task of a repair it is, by the table in facts/course.ts: a plan has those of its course
  *     ```sh on=first-control-plane              typed on this node; also other-control-planes, each-control-plane, each-worker, each-node,
@@ -17,12 +18,20 @@
  *     ```sh gather=logs                         what the other nodes have kept of their runs, into this folder of the first control plane node
  *     ```sh ssh-to=each-node                    typed on the machine that reaches all nodes, once for each of these: NODE is its address
  *
- * A `sh` fence with none of these is for the reader alone. A `text` fence is what the commands before it print.
+ * A `sh` fence with none of these is for the reader alone. A `text` fence is what the commands before it
+ * print.
  */
 import { isTask, type Task } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
 
-const PLACES = ["first-control-plane", "other-control-planes", "each-control-plane", "each-worker", "each-node", "operator"] as const;
+const PLACES = [
+  "first-control-plane",
+  "other-control-planes",
+  "each-control-plane",
+  "each-worker",
+  "each-node",
+  "operator",
+] as const;
 export type Place = (typeof PLACES)[number];
 
 export interface Block {
@@ -92,15 +101,22 @@ export function readRunbook(markdown: string): Runbook {
     if (line.startsWith("```")) fence = { info: line.slice(3).trim(), line: index + 1, body: [] };
     else if (line.startsWith("## ")) {
       const [, number, title] = line.match(/^## (\d+) (.+)$/) ?? [];
-      part = number ? { number: Number(number), title: title!.trim(), steps: [], text: "", ifNot: [], undo: "" } : undefined;
+      part = number
+        ? { number: Number(number), title: title!.trim(), steps: [], text: "", ifNot: [], undo: "" }
+        : undefined;
       if (part) parts.push(part);
     } else if (part && /^### \d+\.\d+ /.test(line)) part.steps.push(line.slice(4).trim());
   }
   if (fence) throw bad(fence.line, "the fence is never closed");
-  return { parts: parts.map((one) => ({ ...one, ifNot: ifNotIn(one.text), undo: undoIn(one.text) })), blocks };
+  return {
+    parts: parts.map((one) => ({ ...one, ifNot: ifNotIn(one.text), undo: undoIn(one.text) })),
+    blocks,
+  };
 }
 
-/** What is printed belongs to the commands just before it, and to those beside them that run the same script. */
+/**
+ * What is printed belongs to the commands just before it, and to those beside them that run the same script.
+ */
 function setEnd(section: Block[], printed: readonly string[]) {
   const end = printed.findLast((line) => line.trim() !== "")?.trim();
   const script = (block: Block) => /^\.\/bunw \S+( [a-z]+)?/.exec(block.commands.at(-1) ?? "")?.[0];
@@ -150,7 +166,8 @@ function readBlock(fence: { info: string; line: number; body: string[] }, part: 
     if (key === "printed") block.printed = true;
     else if (key === "side-by-side") block.sideBySide = true;
     else if (key === "terminal") block.terminal = true;
-    else if (["task", "on", "exit", "if", "carry", "from", "to", "gather", "ssh-to"].includes(key) && value) word[key] = value;
+    else if (["task", "on", "exit", "if", "carry", "from", "to", "gather", "ssh-to"].includes(key) && value)
+      word[key] = value;
     else throw bad(fence.line, `"${item}" is not known`);
   }
   if (word.task) block.task = task(word.task, fence.line);
@@ -159,7 +176,8 @@ function readBlock(fence: { info: string; line: number; body: string[] }, part: 
   if (word.exit) block.exit = word.exit.split(",").map(Number);
   if (word.gather) block.gather = word.gather;
   if (word["ssh-to"]) block.sshTo = place(word["ssh-to"], fence.line);
-  if (word.carry) block.carry = { file: word.carry, from: place(word.from, fence.line), to: place(word.to, fence.line) };
+  if (word.carry)
+    block.carry = { file: word.carry, from: place(word.from, fence.line), to: place(word.to, fence.line) };
   return block;
 }
 

@@ -12,18 +12,36 @@ export interface Sight {
   isWhole: boolean;
 }
 
-/** Part 0's first two lines, by what 00-assess has seen on a node. A controller-manager that was not seen may still run. */
-export function heldAt(damage: readonly Pick<Check, "id" | "what" | "result">[], on: string, at: Date): Sight[] {
+/**
+ * Part 0's first two lines, by what 00-assess has seen on a node. A controller-manager that was not seen may
+ * still run.
+ */
+export function heldAt(
+  damage: readonly Pick<Check, "id" | "what" | "result">[],
+  on: string,
+  at: Date,
+): Sight[] {
   const isStopped = damage.some(({ id, result }) => id === "kubelet" && result !== "ok");
   const paused = damage.find(
-    ({ id, what, result }) => id === "stopped-process" && what.startsWith("kube-controller-manager") && result !== "failed",
+    ({ id, what, result }) =>
+      id === "stopped-process" && what.startsWith("kube-controller-manager") && result !== "failed",
   );
   if (!isStopped) return [];
-  return [{ on, at, what: `the kubelet is stopped${paused ? `, ${paused.what} is paused` : ""}`, isWhole: paused !== undefined }];
+  return [
+    {
+      on,
+      at,
+      what: `the kubelet is stopped${paused ? `, ${paused.what} is paused` : ""}`,
+      isWhole: paused !== undefined,
+    },
+  ];
 }
 
 /** Each step with what was seen of it. */
-export function withSights<S extends { task?: Task | undefined }>(steps: readonly S[], sights: Partial<Record<Task, readonly Sight[]>>) {
+export function withSights<S extends { task?: Task | undefined }>(
+  steps: readonly S[],
+  sights: Partial<Record<Task, readonly Sight[]>>,
+) {
   return steps.map((step) => ({ ...step, seen: (step.task && sights[step.task]) ?? [] }));
 }
 

@@ -1,6 +1,7 @@
 /**
- * What other nodes say of themselves: a folder with the answer of `00-assess --json` of each, NODE.json, as the plan's block of lines makes it.
- * Whoever may write there may have made them. So they decide where the operator looks and which steps are on the page, and never who gets keys.
+ * What other nodes say of themselves: a folder with the answer of `00-assess --json` of each, NODE.json, as
+ * the plan's block of lines makes it. Whoever may write there may have made them. So they decide where the
+ * operator looks and which steps are on the page, and never who gets keys.
  */
 import { basename } from "node:path";
 import { Fail } from "../fail.ts";
@@ -12,7 +13,10 @@ export interface SeenNode {
   name: string;
   made: Date;
   controlPlane: boolean;
-  /** Of a control plane node: shared keys that it says are lost there, as files and in memory. Undefined where nobody has searched its memory. */
+  /**
+   * Of a control plane node: shared keys that it says are lost there, as files and in memory. Undefined where
+   * nobody has searched its memory.
+   */
   lacks: readonly string[] | undefined;
   /** A worker that has lost what only a join brings back. */
   joins: boolean;
@@ -63,7 +67,11 @@ export function readSeen(dir: string, known: Known): Seen {
 }
 
 /** Or why it does not count. */
-function judged(text: string | undefined, { name, controlPlane }: Known["nodes"][number], { hashes, now }: Known): SeenNode | string {
+function judged(
+  text: string | undefined,
+  { name, controlPlane }: Known["nodes"][number],
+  { hashes, now }: Known,
+): SeenNode | string {
   const said = asJson(text ?? "");
   if (said?.schemaVersion !== 1 || !Array.isArray(said.damage)) return "no answer of 00-assess --json";
   if (said.node !== name) return "it is of another node than its name says";
@@ -73,7 +81,14 @@ function judged(text: string | undefined, { name, controlPlane }: Known["nodes"]
   if (minutes < -AHEAD) return "its time is ahead of this node's: one of the two clocks is wrong";
   const own = listOf(said.ca?.hashes);
   if (!own.some((hash) => hashes.includes(hash as string))) return "nothing in it names this cluster's CA";
-  if (controlPlane) return { name, made, controlPlane, lacks: said.role === "control plane" ? lacking(said) : undefined, joins: false };
+  if (controlPlane)
+    return {
+      name,
+      made,
+      controlPlane,
+      lacks: said.role === "control plane" ? lacking(said) : undefined,
+      joins: false,
+    };
   return { name, made, controlPlane, lacks: [], joins: mustJoin(said) };
 }
 
@@ -99,11 +114,14 @@ interface Json {
   deep?: { keys?: unknown } | null;
 }
 
-/** Where no key is lost, survivors are not looked for; where one is, only a search of memory says that it is. */
+/**
+ * Where no key is lost, survivors are not looked for; where one is, only a search of memory says that it is.
+ */
 function lacking({ survivors, deep }: Json): string[] | undefined {
   if (!deep) return listOf(survivors).length === 0 ? [] : undefined;
   const keys = listOf(deep.keys) as { name?: unknown; places?: unknown }[];
-  const found = (places: unknown) => (listOf(places) as { found?: unknown }[]).some((place) => place?.found === true);
+  const found = (places: unknown) =>
+    (listOf(places) as { found?: unknown }[]).some((place) => place?.found === true);
   return keys.flatMap((key) => (typeof key?.name === "string" && !found(key.places) ? [key.name] : []));
 }
 

@@ -16,7 +16,11 @@ export function numbered<S extends Unnumbered>(steps: readonly S[]): (S & { numb
     const before = steps.slice(0, index).filter(({ part }) => part === step.part).length;
     const number = `${step.part}${String.fromCharCode("a".charCodeAt(0) + before)}`;
     if (step.note === KEPT) keeps = number;
-    return { ...step, number, lines: step.lines.map((line) => ({ ...line, text: line.text.replaceAll(KEEPER, keeps) })) };
+    return {
+      ...step,
+      number,
+      lines: step.lines.map((line) => ({ ...line, text: line.text.replaceAll(KEEPER, keeps) })),
+    };
   });
 }
 
@@ -28,8 +32,14 @@ export function together(blocks: readonly Block[]): Joined[] {
   const all: Joined[] = [];
   for (const block of blocks) {
     const [last, { carry }] = [all.at(-1), block];
-    const isSame = last?.carry && carry && carry.from === last.carry.from && carry.to === last.carry.to && block.part === last.part;
-    if (isSame && [...last.files, carry.file].every((file) => !/NODE|^\//.test(file))) last.files.push(carry.file);
+    const isSame =
+      last?.carry &&
+      carry &&
+      carry.from === last.carry.from &&
+      carry.to === last.carry.to &&
+      block.part === last.part;
+    if (isSame && [...last.files, carry.file].every((file) => !/NODE|^\//.test(file)))
+      last.files.push(carry.file);
     else all.push({ ...block, files: carry ? [carry.file] : [] });
   }
   return all;

@@ -1,9 +1,15 @@
-/** Host names and addresses of a cluster, replaced by aliases: the same name has the same alias everywhere in a bundle. */
+/**
+ * Host names and addresses of a cluster, replaced by aliases: the same name has the same alias everywhere in
+ * a bundle.
+ */
 import { isIP } from "node:net";
 import type { Cluster } from "../facts/cluster.ts";
 import { endpointHost } from "../pki/addresses.ts";
 
-/** What somebody has written: names that are known from there, and texts in which hosts of URLs and addresses stand. */
+/**
+ * What somebody has written: names that are known from there, and texts in which hosts of URLs and addresses
+ * stand.
+ */
 export interface Written {
   names: readonly string[];
   texts: readonly string[];
@@ -16,14 +22,21 @@ const MOST = 5000;
 const LONGEST = 253;
 
 /**
- * Replaces names and addresses in a text, in a time that grows with its length. `others`, by node: what is known only from there is replaced
- * only in what that node has written (`by`). Else a worker would choose which words of our own texts nobody can read any more.
+ * Replaces names and addresses in a text, in a time that grows with its length. `others`, by node: what is
+ * known only from there is replaced only in what that node has written (`by`). Else a worker would choose
+ * which words of our own texts nobody can read any more.
  */
-export function aliasesOf(cluster: Cluster | undefined, ours: Written, others: ReadonlyMap<string, Written> = new Map()) {
+export function aliasesOf(
+  cluster: Cluster | undefined,
+  ours: Written,
+  others: ReadonlyMap<string, Written> = new Map(),
+) {
   const named = namesOf(cluster);
   const here = [...hostsOf(cluster), ...wordsOf(ours)];
   const there = new Map([...others].map(([node, written]) => [node, wordsOf(written).slice(0, MOST)]));
-  const words = [...new Set([...here, ...[...there.values()].flat()])].filter((word) => !named.has(word)).sort();
+  const words = [...new Set([...here, ...[...there.values()].flat()])]
+    .filter((word) => !named.has(word))
+    .sort();
   const alias = new Map(named);
   for (const [i, name] of words.filter((word) => !isIP(word)).entries()) alias.set(name, `host-${i + 1}`);
   for (const [i, ip] of words.filter((word) => isIP(word)).entries()) alias.set(ip, `address-${i + 1}`);
@@ -59,8 +72,15 @@ function namesOf(cluster: Cluster | undefined): Map<string, string> {
 /** The API's endpoint, and names in certificates. */
 function hostsOf(cluster: Cluster | undefined): string[] {
   const { apiServer, etcd } = cluster?.configuration ?? {};
-  const sans = [...(apiServer?.certSANs ?? []), ...(etcd?.local?.serverCertSANs ?? []), ...(etcd?.local?.peerCertSANs ?? [])];
-  const hosts = [...(cluster?.endpoint ? [endpointHost(cluster.endpoint)] : []), ...sans.map((name) => name.replace(/^\*\./, ""))];
+  const sans = [
+    ...(apiServer?.certSANs ?? []),
+    ...(etcd?.local?.serverCertSANs ?? []),
+    ...(etcd?.local?.peerCertSANs ?? []),
+  ];
+  const hosts = [
+    ...(cluster?.endpoint ? [endpointHost(cluster.endpoint)] : []),
+    ...sans.map((name) => name.replace(/^\*\./, "")),
+  ];
   return hosts.filter((host) => isNamed(host) && !isIP(host));
 }
 
@@ -85,7 +105,10 @@ function addressesIn(text: string): string[] {
   return [...(text.match(IPV4) ?? []), ...found].filter((address) => isIP(address));
 }
 
-/** A word in which a name may stand: alone, or with a dash, a dot or a colon beside it, as in kube-apiserver-cp1. */
+/**
+ * A word in which a name may stand: alone, or with a dash, a dot or a colon beside it, as in
+ * kube-apiserver-cp1.
+ */
 const WORD = /[A-Za-z0-9:][A-Za-z0-9.:-]*/g;
 
 /** Names, part by part: "rack7", ".", "example". */
@@ -126,13 +149,20 @@ function replaced(word: string, trees: readonly Tree[]): string {
   return result;
 }
 
-/** Before and behind a name stands no letter and no number; it begins or ends with something else only where the word does. */
+/**
+ * Before and behind a name stands no letter and no number; it begins or ends with something else only where
+ * the word does.
+ */
 function isEdge(parts: readonly string[], part: number, end: number): boolean {
   return part === end || /^[a-z0-9]/.test(parts[part]!);
 }
 
 /** `to`: the part behind it. */
-function longest(tree: Tree, parts: readonly string[], from: number): { alias: string; to: number } | undefined {
+function longest(
+  tree: Tree,
+  parts: readonly string[],
+  from: number,
+): { alias: string; to: number } | undefined {
   let best: { alias: string; to: number } | undefined;
   let at: Tree | undefined = tree;
   for (let i = from; i < parts.length; i++) {

@@ -9,7 +9,16 @@ export type KeptEvent = { at: Date } & (
   | { what: "step end"; title: string; ok: boolean }
   | { what: "failed"; message: string; hint: string }
   | { what: "act"; line: string }
-  | { what: "file"; did: string; path: string; to: string; why: string; isNew: boolean; mode: string; certificates: KeptCertificate[] }
+  | {
+      what: "file";
+      did: string;
+      path: string;
+      to: string;
+      why: string;
+      isNew: boolean;
+      mode: string;
+      certificates: KeptCertificate[];
+    }
   | { what: "proved"; subject: string }
   | { what: "waited"; for: string; seconds: number }
   | { what: "object"; verb: string; path: string }
@@ -25,7 +34,10 @@ interface KeptCertificate {
 /** Entries of one list in a line. */
 const LONGEST = 100;
 
-/** "03-workers close", "03-join" (which was "03-workers join"): it stands in sentences of ours, and in names of files. */
+/**
+ * "03-workers close", "03-join" (which was "03-workers join"): it stands in sentences of ours, and in names
+ * of files.
+ */
 const SCRIPT = /^[a-z\d-]{1,30}( [a-z-]{1,20})?$/;
 const VERSION = /^[\w.+-]{1,40}$/;
 const HOST = /^[\w.-]{1,253}$/;
@@ -47,8 +59,11 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
     const args = listOf(line.args)
       .filter((one) => typeof one === "string")
       .map(quoteUntrusted);
-    const fits = line.format === RECORD_FORMAT && SCRIPT.test(String(line.script)) && VERSION.test(String(line.version));
-    return fits ? texts(line, "script", "version", { args, host: HOST.test(String(line.host)) ? line.host : "" }) : undefined;
+    const fits =
+      line.format === RECORD_FORMAT && SCRIPT.test(String(line.script)) && VERSION.test(String(line.version));
+    return fits
+      ? texts(line, "script", "version", { args, host: HOST.test(String(line.host)) ? line.host : "" })
+      : undefined;
   },
   node: (line) => texts(line, "name"),
   step: (line) => texts(line, "title"),
@@ -56,7 +71,9 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
   failed: (line) => texts(line, "message", "hint"),
   act: (line) => texts(line, "line"),
   file: (line) => {
-    const certificates = listOf(line.certificates).flatMap((one) => (isObject(one) && texts(one, "subject", "fingerprint", "until")) || []);
+    const certificates = listOf(line.certificates).flatMap(
+      (one) => (isObject(one) && texts(one, "subject", "fingerprint", "until")) || [],
+    );
     return texts(line, "did", "path", {
       isNew: line.isNew === true,
       to: short(line.to),
@@ -66,11 +83,14 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
     });
   },
   proved: (line) => texts(line, "subject"),
-  waited: (line) => (Number.isFinite(line.seconds) ? texts(line, "for", { seconds: line.seconds }) : undefined),
+  waited: (line) =>
+    Number.isFinite(line.seconds) ? texts(line, "for", { seconds: line.seconds }) : undefined,
   object: (line) => texts(line, "verb", "path"),
   end: (line) => {
     const objects = Object.entries(isObject(line.objects) ? line.objects : {}).slice(0, LONGEST);
-    const counted = objects.flatMap(([kind, count]) => (Number.isSafeInteger(count) ? [[quoteUntrusted(kind), count]] : []));
+    const counted = objects.flatMap(([kind, count]) =>
+      Number.isSafeInteger(count) ? [[quoteUntrusted(kind), count]] : [],
+    );
     return Number.isSafeInteger(line.exitCode) ? { exitCode: line.exitCode, objects: counted } : undefined;
   },
 };

@@ -1,4 +1,7 @@
-/** What the records of a repair say, in sentences: what was broken, what changed, what stopped, and what is left for people. */
+/**
+ * What the records of a repair say, in sentences: what was broken, what changed, what stopped, and what is
+ * left for people.
+ */
 import { basename } from "node:path";
 import type { Check } from "../checks/check.ts";
 import { listed, plainLine } from "../plain.ts";
@@ -21,7 +24,10 @@ export function eventsOf<W extends KeptEvent["what"]>(run: KeptRecord, what: W):
 
 /** Sentences of each node that has some. */
 function byNode(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => string[]): Map<string, string[]> {
-  const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, string[]] => [node, of(its)]);
+  const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, string[]] => [
+    node,
+    of(its),
+  ]);
   return new Map(nodes.filter(([, lines]) => lines.length > 0));
 }
 
@@ -39,8 +45,14 @@ interface LostFiles {
 export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles> {
   const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, LostFiles] => {
     const files = its.flatMap((run) => eventsOf(run, "file")).filter(({ path }) => !OWN.test(path));
-    const aside = new Map(files.filter(({ did, to }) => did === "moved" && to.startsWith("/root/")).map((event) => [event.path, event]));
-    const made = files.filter(({ did, isNew, path }) => did === "wrote" && isNew && !aside.has(path)).map(({ path }) => path);
+    const aside = new Map(
+      files
+        .filter(({ did, to }) => did === "moved" && to.startsWith("/root/"))
+        .map((event) => [event.path, event]),
+    );
+    const made = files
+      .filter(({ did, isNew, path }) => did === "wrote" && isNew && !aside.has(path))
+      .map(({ path }) => path);
     const missing = [...new Set(made)].filter((path) => !/kubelet-(client|server)-\d/.test(basename(path)));
     return [node, { missing, aside: [...aside.values()] }];
   });
@@ -60,7 +72,9 @@ export function changedFiles(runs: readonly KeptRecord[]): Map<string, string[]>
     if (did === "wrote") return `${isNew ? "wrote" : "replaced"} ${path}${mode ? `, mode ${mode}` : ""}`;
     return `${did} ${path}${to ? ` to ${to}` : ""}`;
   };
-  return byNode(runs, (its) => its.flatMap((run) => eventsOf(run, "file").map((event) => `${clockOf(event.at)} ${line(event)}`)));
+  return byNode(runs, (its) =>
+    its.flatMap((run) => eventsOf(run, "file").map((event) => `${clockOf(event.at)} ${line(event)}`)),
+  );
 }
 
 /** nodes, file, subject, until, public key: the same one on several nodes is one row */
@@ -85,14 +99,24 @@ export function changedObjects(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
     const counted = eventsOf(run, "end").flatMap(({ objects }) => objects);
     const named = eventsOf(run, "object").map(({ verb, path }): [string, number] => [`${verb} ${path}`, 1]);
-    return (counted.length > 0 ? counted : named).map(([kind, times]) => [run.node, run.script, kind, String(times)]);
+    return (counted.length > 0 ? counted : named).map(([kind, times]) => [
+      run.node,
+      run.script,
+      kind,
+      String(times),
+    ]);
   });
 }
 
 /** when, where, why, what to do */
 export function whatStopped(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
-    const failed = eventsOf(run, "failed").map(({ at, message, hint }) => [clockOf(at), `${run.node}, ${run.script}`, message, hint]);
+    const failed = eventsOf(run, "failed").map(({ at, message, hint }) => [
+      clockOf(at),
+      `${run.node}, ${run.script}`,
+      message,
+      hint,
+    ]);
     if (failed.length > 0 || run.exitCode !== undefined || wentWell(run)) return failed;
     const step = run.steps.findLast(({ ended }) => !ended)?.title ?? "its end";
     return [
@@ -114,11 +138,17 @@ export function leftForPeople(
   runs: readonly KeptRecord[],
   { checks, end }: { checks: readonly ShownCheck[]; end: { left: readonly string[] } | undefined },
 ): string[] {
-  const last = runs.findLast(({ script, text }) => script.startsWith("04-") && text.split("\n").some((line) => LEFT.test(line)));
+  const last = runs.findLast(
+    ({ script, text }) => script.startsWith("04-") && text.split("\n").some((line) => LEFT.test(line)),
+  );
   const lines = last?.text.split("\n") ?? [];
   const from = lines.findLastIndex((line) => LEFT.test(line)) + 1;
   const to = lines.findIndex((line, index) => index >= from && line.trim() === "");
-  const said = last ? lines.slice(from, to < 0 ? undefined : to).map((line) => plainLine(line.replace(/^ *-? */, ""))) : [];
-  const now = checks.filter(({ result }) => result !== "ok").map((check) => `${check.area}: ${check.what}: ${detailOf(check)}`);
+  const said = last
+    ? lines.slice(from, to < 0 ? undefined : to).map((line) => plainLine(line.replace(/^ *-? */, "")))
+    : [];
+  const now = checks
+    .filter(({ result }) => result !== "ok")
+    .map((check) => `${check.area}: ${check.what}: ${detailOf(check)}`);
   return [...new Set([...said.filter(Boolean), ...(end?.left ?? []), ...now])];
 }

@@ -1,4 +1,7 @@
-/** The parts of a page that needs nothing else: no script, font or picture from elsewhere; light or dark as the reader's system is. */
+/**
+ * The parts of a page that needs nothing else: no script, font or picture from elsewhere; light or dark as
+ * the reader's system is.
+ */
 import { stripVTControlCharacters } from "node:util";
 import { asHtml } from "../plain.ts";
 import style from "./style.css" with { type: "text" };
@@ -65,9 +68,13 @@ export function sentences(rows: readonly (readonly [about: string, sentence: str
   return `<dl>${rows.map(([about, sentence]) => `<dt>${asHtml(about)}</dt><dd>${asHtml(sentence)}</dd>`).join("")}</dl>`;
 }
 
-/** Rows of text below a head, which may be empty. `kind`: a class; "figures" keeps the fourth column and all after it on one line. */
+/**
+ * Rows of text below a head, which may be empty. `kind`: a class; "figures" keeps the fourth column and all
+ * after it on one line.
+ */
 export function table(head: readonly string[], rows: readonly (readonly string[])[], kind = "") {
-  const cells = (row: readonly string[], kind: "th" | "td") => row.map((cell) => `<${kind}>${asHtml(cell)}</${kind}>`).join("");
+  const cells = (row: readonly string[], kind: "th" | "td") =>
+    row.map((cell) => `<${kind}>${asHtml(cell)}</${kind}>`).join("");
   const top = head.length > 0 ? `<thead><tr>${cells(head, "th")}</tr></thead>` : "";
   return scrolled(
     `<table class="${asHtml(kind)}">${top}<tbody>${rows.map((row) => `<tr>${cells(row, "td")}</tr>`).join("")}</tbody></table>`,

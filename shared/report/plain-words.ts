@@ -1,4 +1,7 @@
-/** A repair in a few sentences, for those who were asleep. Of the records that are believed; what a worker says of itself is called so. */
+/**
+ * A repair in a few sentences, for those who were asleep. Of the records that are believed; what a worker
+ * says of itself is called so.
+ */
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { count } from "../progress.ts";
@@ -11,7 +14,10 @@ interface Told {
   others: readonly KeptRecord[];
   /** Sentences. */
   left: readonly string[];
-  /** What 05-verify sees of it now; it knows of a new key also where no record is left of the run that made it. */
+  /**
+   * What 05-verify sees of it now; it knows of a new key also where no record is left of the run that made
+   * it.
+   */
   changed: readonly string[];
 }
 
@@ -41,7 +47,9 @@ function lost(ours: readonly KeptRecord[]): string {
     ];
     return `on ${node} ${words.filter(Boolean).join(" and ")}`;
   });
-  return files.length > 0 ? `Files of the control plane: ${files.join(", ")}.` : "No file was missing, and none was of no use.";
+  return files.length > 0
+    ? `Files of the control plane: ${files.join(", ")}.`
+    : "No file was missing, and none was of no use.";
 }
 
 interface Keys {
@@ -57,7 +65,8 @@ function keysOf(ours: readonly KeptRecord[]): Keys {
     for (const { did, path } of eventsOf(run, "file")) {
       const file = did === "wrote" ? keyFile(path) : undefined;
       if (file === undefined || keys.back.has(file) || keys.made.includes(file)) continue;
-      if (run.script === "00-salvage") keys.back.set(file, [run.script, ...run.args.filter((arg) => !arg.startsWith("-"))].join(" "));
+      if (run.script === "00-salvage")
+        keys.back.set(file, [run.script, ...run.args.filter((arg) => !arg.startsWith("-"))].join(" "));
       else if (run.script === "01-etcd") keys.made.push(file);
     }
   return keys;
@@ -70,13 +79,21 @@ function keyFile(path: string): string | undefined {
 }
 
 function sharedKeys({ back, made }: Keys): string {
-  const came = [...Map.groupBy(back, ([, by]) => by)].map(([by, some]) => `${listed(some.map(([file]) => file))} came back (${by})`);
-  const all = [...came, ...(made.length > 0 ? [`${listed(made)} ${made.length === 1 ? "is" : "are"} new`] : [])];
-  return all.length > 0 ? `${all.join("; ")}. No run made another shared key.` : "No run made a shared key, or had to bring one back.";
+  const came = [...Map.groupBy(back, ([, by]) => by)].map(
+    ([by, some]) => `${listed(some.map(([file]) => file))} came back (${by})`,
+  );
+  const all = [
+    ...came,
+    ...(made.length > 0 ? [`${listed(made)} ${made.length === 1 ? "is" : "are"} new`] : []),
+  ];
+  return all.length > 0
+    ? `${all.join("; ")}. No run made another shared key.`
+    : "No run made a shared key, or had to bring one back.";
 }
 
 function tokens({ made }: Keys, changed: readonly string[]): string {
-  const isNew = (file: string, words: string) => made.includes(file) || changed.some((line) => line.startsWith(words));
+  const isNew = (file: string, words: string) =>
+    made.includes(file) || changed.some((line) => line.startsWith(words));
   const [ca, sa] = [isNew("ca.key", "CA: new"), isNew("sa.key", "service-account key: new")];
   const logins = ca
     ? "The cluster's CA is new: every node joins again, and kubeconfigs of people from before are refused."
@@ -92,7 +109,8 @@ const RESTARTS = /^PATCH (deployments|daemonsets|statefulsets|replicasets)$/;
 /** What these scripts have done to pods; nobody else's doing is in their records. */
 function workloads(ours: readonly KeptRecord[], others: readonly KeptRecord[]): string {
   const objects = ours.flatMap((run) => eventsOf(run, "end").flatMap((end) => end.objects));
-  const sum = (is: (kind: string) => boolean) => objects.reduce((all, [kind, times]) => all + (is(kind) ? times : 0), 0);
+  const sum = (is: (kind: string) => boolean) =>
+    objects.reduce((all, [kind, times]) => all + (is(kind) ? times : 0), 0);
   const [restarted, evicted] = [sum((kind) => RESTARTS.test(kind)), sum((kind) => kind === "POST eviction")];
   const joins = [...ours, ...others].filter((run) => run.script === "03-join" && wentWell(run));
   const done =
@@ -110,14 +128,19 @@ function joinedAgain(joins: readonly KeptRecord[]): string {
   const sums = joins
     .map(({ text }) => CONTAINERS.exec(text) ?? [])
     .map(([, ran = "0", ended = "0"]) => [Number(ran), Number(ended)] as const);
-  const [ran, ended] = [0, 1].map((which) => sums.reduce((sum, both) => sum + both[which]!, 0)) as [number, number];
+  const [ran, ended] = [0, 1].map((which) => sums.reduce((sum, both) => sum + both[which]!, 0)) as [
+    number,
+    number,
+  ];
   const nodes = listed([...new Set(joins.map(({ node }) => node))]);
   return ` Joined again, by their own words: ${nodes}; of their containers ${count(ran)} ran on, and ${count(ended)} ended.`;
 }
 
 /** From the first step that stops what is left of the old control plane. */
 function apiAway(ours: readonly KeptRecord[]): string {
-  const stopped = ours.flatMap(({ steps }) => steps.filter(({ title }) => title.startsWith("1.2 "))).map(({ began }) => began);
+  const stopped = ours
+    .flatMap(({ steps }) => steps.filter(({ title }) => title.startsWith("1.2 ")))
+    .map(({ began }) => began);
   const [first] = stopped.toSorted((a, b) => a.getTime() - b.getTime());
   const back = moments(ours).find(({ text }) => text === "API proved")?.time;
   if (!back) return "No run has proved the API yet.";

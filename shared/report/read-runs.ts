@@ -1,7 +1,8 @@
 /**
- * What runs have left of themselves (node/kept-run.ts): on this node, and in a folder to which other nodes' were brought, one NODE.tar each.
- * These others are input: root on that node wrote them, so they are quoted as that node's words, and decide nothing but where that node is a
- * member of etcd (evidence/sources.ts). Each line is checked; what does not fit is left out, and counted.
+ * What runs have left of themselves (node/kept-run.ts): on this node, and in a folder to which other nodes'
+ * were brought, one NODE.tar each. These others are input: root on that node wrote them, so they are quoted
+ * as that node's words, and decide nothing but where that node is a member of etcd (evidence/sources.ts).
+ * Each line is checked; what does not fit is left out, and counted.
  */
 import { basename, join } from "node:path";
 import { may, type SourceName } from "../evidence/sources.ts";
@@ -31,7 +32,13 @@ export interface KeptRecord {
   exitCode: number | undefined;
   /** Of its last line. */
   ended: Date;
-  steps: { title: string; began: Date; ended: Date | undefined; ok: boolean; waited: { for: string; seconds: number }[] }[];
+  steps: {
+    title: string;
+    began: Date;
+    ended: Date | undefined;
+    ok: boolean;
+    waited: { for: string; seconds: number }[];
+  }[];
   events: KeptEvent[];
   /** As the operator saw it. */
   text: string;
@@ -53,8 +60,9 @@ const LONGEST_TEXT = 200_000;
 const REST = "\n… (it is longer: all of it is in that node's rescue folder)\n";
 
 /**
- * What is read of one node at most, the newest runs first: this is done beside the API server, and root on any worker chooses how much he
- * brings. A join that has waited for long is 20 kB and 100 lines, part 4 of a large cluster 300 kB.
+ * What is read of one node at most, the newest runs first: this is done beside the API server, and root on
+ * any worker chooses how much he brings. A join that has waited for long is 20 kB and 100 lines, part 4 of a
+ * large cluster 300 kB.
  */
 const BUDGET = {
   believed: { runs: 500, lines: 200_000, bytes: 64 << 20 },
@@ -65,24 +73,33 @@ const BUDGET = {
 const RECORD = /(^|\/)kube-pki-repair-\d{8}T\d{6}\/runs\/[\w-]{1,100}\.jsonl$/;
 
 /**
- * Everything that is here. `logs`: the folder with NODE.tar. `controlPlanes`: members of etcd, by its data. Errors: Fail where that folder is
- * not there.
+ * Everything that is here. `logs`: the folder with NODE.tar. `controlPlanes`: members of etcd, by its data.
+ * Errors: Fail where that folder is not there.
  */
 export function readKeptRuns(here: string, logs?: string, controlPlanes: readonly string[] = []): KeptRuns {
   if (logs !== undefined && stat(logs)?.kind !== "dir")
-    throw new Fail(`There is no folder "${logs}"`, { hint: "name the folder into which the nodes' NODE.tar files were brought" });
+    throw new Fail(`There is no folder "${logs}"`, {
+      hint: "name the folder into which the nodes' NODE.tar files were brought",
+    });
   const found: KeptRuns & { unchanged: string[] } = { runs: [], notes: [], unchanged: [] };
   addNode(found, { node: here, source: "this node" }, filesHere());
-  const brought = logs === undefined ? [] : list(logs).filter((name) => name.endsWith(".tar") && name !== `${here}.tar`);
+  const brought =
+    logs === undefined ? [] : list(logs).filter((name) => name.endsWith(".tar") && name !== `${here}.tar`);
   for (const name of brought) {
     const node = name.slice(0, -".tar".length);
-    const files = isDnsName(node) && !node.startsWith("*") ? filesIn(join(logs!, name)) : "its name is no node's";
+    const files =
+      isDnsName(node) && !node.startsWith("*") ? filesIn(join(logs!, name)) : "its name is no node's";
     if (typeof files === "string") found.notes.push(`${quoteUntrusted(name)}: left out: ${files}`);
     else if (files.size === 0) found.unchanged.push(node);
     else
       addNode(
         found,
-        { node, source: controlPlanes.includes(node) ? "a control plane node's transcripts" : "another node's transcripts" },
+        {
+          node,
+          source: controlPlanes.includes(node)
+            ? "a control plane node's transcripts"
+            : "another node's transcripts",
+        },
         files,
       );
   }
@@ -93,8 +110,12 @@ export function readKeptRuns(here: string, logs?: string, controlPlanes: readonl
 type Files = Map<string, Uint8Array>;
 
 function filesHere(): Files {
-  const paths = rescueFolders().flatMap((rescue) => list(runsIn(rescue)).map((name) => `${runsIn(rescue)}/${name}`));
-  return new Map(paths.filter((path) => stat(path)!.size <= LARGEST_FILE).map((path) => [path, readBytes(path)!]));
+  const paths = rescueFolders().flatMap((rescue) =>
+    list(runsIn(rescue)).map((name) => `${runsIn(rescue)}/${name}`),
+  );
+  return new Map(
+    paths.filter((path) => stat(path)!.size <= LARGEST_FILE).map((path) => [path, readBytes(path)!]),
+  );
 }
 
 /** A sentence where it cannot be read. */
@@ -102,17 +123,24 @@ function filesIn(path: string): Files | string {
   const linked = attempt(() => refuseOthers(path, "proved"));
   if (linked instanceof Fail) return linked.message;
   const info = stat(path);
-  if (info?.kind !== "file" || info.size > LARGEST_TAR) return `it is no file of at most ${LARGEST_TAR >> 20} MB`;
+  if (info?.kind !== "file" || info.size > LARGEST_TAR)
+    return `it is no file of at most ${LARGEST_TAR >> 20} MB`;
   const files = attempt(() => readTar(readBytes(path)!));
   if (files instanceof Fail) return "it is no tar file of plain files, or it is cut off";
-  return new Map(files.filter(({ bytes }) => bytes.length <= LARGEST_FILE).map(({ name, bytes }) => [name, bytes]));
+  return new Map(
+    files.filter(({ bytes }) => bytes.length <= LARGEST_FILE).map(({ name, bytes }) => [name, bytes]),
+  );
 }
 
 type Whose = Pick<KeptRecord, "node" | "source">;
 
 function addNode(found: KeptRuns, whose: Whose, files: Files) {
   const records = [...files.keys()].filter((path) => RECORD.test(path)).sort();
-  const { read, leftOut } = withinBudget(records.reverse(), files, BUDGET[may(whose.source, "report") ? "believed" : "quoted"]);
+  const { read, leftOut } = withinBudget(
+    records.reverse(),
+    files,
+    BUDGET[may(whose.source, "report") ? "believed" : "quoted"],
+  );
   const all = read.reverse().map((one) => ({ ...one, ...recordOf(whose, one.lines, one.said) }));
   found.runs.push(...all.flatMap(({ run }) => run ?? []));
   const none = all.filter(({ run }) => !run).map(({ name }) => basename(name));
@@ -124,7 +152,9 @@ function addNode(found: KeptRuns, whose: Whose, files: Files) {
       `lines are left out that are cut off, or not as this kit writes them: ${count(badLines)}, of ${listed([...new Set(bad.map(({ run }) => run!.script))])}`,
     leftOut,
   ];
-  found.notes.push(...notes.filter((note) => typeof note === "string").map((note) => `${whose.node}: ${note}`));
+  found.notes.push(
+    ...notes.filter((note) => typeof note === "string").map((note) => `${whose.node}: ${note}`),
+  );
 }
 
 /** Each as it is, without what looks like a secret, until the budget is spent. `leftOut`: a sentence. */
@@ -146,7 +176,9 @@ function withinBudget(names: readonly string[], files: Files, most: (typeof BUDG
     read.push({
       name,
       lines: redact(text(record)).text.split("\n").filter(Boolean),
-      said: redact(plain(text(said.subarray(0, LONGEST_TEXT)), LONGEST_TEXT)).text + (said.length > LONGEST_TEXT ? REST : ""),
+      said:
+        redact(plain(text(said.subarray(0, LONGEST_TEXT)), LONGEST_TEXT)).text +
+        (said.length > LONGEST_TEXT ? REST : ""),
     });
   }
   return { read, leftOut: undefined };
@@ -157,13 +189,24 @@ function text(bytes: Uint8Array): string {
 }
 
 /** `bad`: how many lines do not fit. */
-function recordOf(whose: Whose, all: readonly string[], said: string): { run: KeptRecord | undefined; bad: number } {
+function recordOf(
+  whose: Whose,
+  all: readonly string[],
+  said: string,
+): { run: KeptRecord | undefined; bad: number } {
   const events = all.flatMap((line) => asEvent(orUndefined(() => JSON.parse(line) as unknown)) ?? []);
   const [first] = events;
   if (first?.what !== "run") return { run: undefined, bad: all.length };
   const end = events.find((event) => event.what === "end");
   const run = {
-    ...{ ...whose, script: first.script, version: first.version, args: first.args, began: first.at, exitCode: end?.exitCode },
+    ...{
+      ...whose,
+      script: first.script,
+      version: first.version,
+      args: first.args,
+      began: first.at,
+      exitCode: end?.exitCode,
+    },
     ...{ ended: events.at(-1)!.at, steps: stepsOf(events), events, text: said },
   };
   return { run, bad: all.length - events.length };
@@ -180,7 +223,8 @@ function stepsOf(events: readonly KeptEvent[]): KeptRecord["steps"] {
       if (same) same.push(step);
       else open.set(event.title, [step]);
     }
-    if (event.what === "waited") steps.findLast(({ ended }) => !ended)?.waited.push({ for: event.for, seconds: event.seconds });
+    if (event.what === "waited")
+      steps.findLast(({ ended }) => !ended)?.waited.push({ for: event.for, seconds: event.seconds });
     const last = event.what === "step end" ? open.get(event.title)?.pop() : undefined;
     if (last && event.what === "step end") Object.assign(last, { ended: event.at, ok: event.ok });
   }

@@ -1,4 +1,6 @@
-/** The page of a real repair: what was broken, what was done, what changed where, and what is left for people. */
+/**
+ * The page of a real repair: what was broken, what was done, what changed where, and what is left for people.
+ */
 
 import { hasFailed } from "../checks/check.ts";
 import { verdictOf } from "../checks/print-checks.ts";
@@ -18,7 +20,11 @@ export interface RepairReport extends KeptRuns {
   checks: readonly ShownCheck[];
   /** By the end of 05-verify. */
   end:
-    | { changed?: readonly string[]; left: readonly string[]; remove: readonly { on: string; command: string; why: string }[] }
+    | {
+        changed?: readonly string[];
+        left: readonly string[];
+        remove: readonly { on: string; command: string; why: string }[];
+      }
     | undefined;
   /** Of the cluster, where it could be read. */
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
@@ -33,28 +39,37 @@ interface Told extends RepairReport {
 }
 
 export function repairPage(report: RepairReport): string {
-  const { true: ours = [], false: others = [] } = Object.groupBy(report.runs, ({ source }) => `${may(source, "report")}`);
+  const { true: ours = [], false: others = [] } = Object.groupBy(
+    report.runs,
+    ({ source }) => `${may(source, "report")}`,
+  );
   const told = { ...report, ours, others };
   const { cluster, tool, made } = report;
   const failed = report.checks.filter(hasFailed).length;
   const heading = ours.length === 0 ? "No repair was found" : headingOf(report.checks);
-  const of = cluster ? ` · cluster "${cluster.name}" · Kubernetes ${cluster.kubernetes} · ${count(cluster.nodes.length)} nodes` : "";
+  const of = cluster
+    ? ` · cluster "${cluster.name}" · Kubernetes ${cluster.kubernetes} · ${count(cluster.nodes.length)} nodes`
+    : "";
   return html.htmlPage({
     ...{ title: "Report of a repair", good: failed === 0 && ours.length > 0, heading },
     kicker: `kube-pki-repair report${of}`,
-    lead: ours.length === 0 ? "No script has changed anything here, or its transcripts were removed." : leadOf(ours),
+    lead:
+      ours.length === 0
+        ? "No script has changed anything here, or its transcripts were removed."
+        : leadOf(ours),
     body: ours.length === 0 ? [checksCard(report), notesCard(report), quotes(others)] : bodyOf(told),
     footer: `kube-pki-repair ${tool} · made ${made.toISOString().slice(0, 19).replace("T", " ")} UTC · times are UTC, by each node's own clock`,
   });
 }
 
 function headingOf(checks: RepairReport["checks"]): string {
-  const [failed, warnings] = ["failed", "warning"].map((result) => checks.filter((check) => check.result === result).length) as [
-    number,
-    number,
-  ];
+  const [failed, warnings] = ["failed", "warning"].map(
+    (result) => checks.filter((check) => check.result === result).length,
+  ) as [number, number];
   if (failed > 0) return `Not all is well: ${failed} checks fail`;
-  return warnings > 0 ? `Repaired: no check fails, ${warnings} ${warnings === 1 ? "warning" : "warnings"}` : "Repaired, and all is well";
+  return warnings > 0
+    ? `Repaired: no check fails, ${warnings} ${warnings === 1 ? "warning" : "warnings"}`
+    : "Repaired, and all is well";
 }
 
 function leadOf(runs: readonly KeptRecord[]): string {
@@ -75,13 +90,19 @@ function bodyOf(told: Told): string[] {
   const { ours, others, end } = told;
   const left = leftForPeople(ours, told);
   return [
-    html.card("In plain words", html.sentences(inPlainWords({ ours, others, left, changed: end?.changed ?? [] }))),
+    html.card(
+      "In plain words",
+      html.sentences(inPlainWords({ ours, others, left, changed: end?.changed ?? [] })),
+    ),
     tilesOf(told),
     html.card("Timeline", html.scrolled(drawTimeline(repairTimeline(ours, others))) + LEGEND),
     ...whatRunsSay(ours).map(([title, body]) => html.card(title, body)),
     html.card("What is left for people", html.bullets(left.length > 0 ? left : [NOTHING_LEFT])),
     end
-      ? html.card("What can be deleted when nothing is missing any more", html.table(["on", "command", "what it is"], removals(end)))
+      ? html.card(
+          "What can be deleted when nothing is missing any more",
+          html.table(["on", "command", "what it is"], removals(end)),
+        )
       : "",
     checksCard(told),
     notesCard(told),
@@ -90,7 +111,8 @@ function bodyOf(told: Told): string[] {
   ];
 }
 
-const NOTHING_LEFT = "Nothing that the scripts know of. Hand out new kubeconfigs if the CA is new, and make a backup.";
+const NOTHING_LEFT =
+  "Nothing that the scripts know of. Hand out new kubeconfigs if the CA is new, and make a backup.";
 
 function removals({ remove }: NonNullable<RepairReport["end"]>): string[][] {
   return remove.map(({ on, command, why }) => [on, command, why]);
@@ -100,7 +122,9 @@ const LEGEND = `<p class="legend"><span class="key run"></span> a run <span clas
 
 function tilesOf({ runs, ours, others, cluster, checks, unchanged = [] }: Told): string {
   const { began } = extent(ours);
-  const reached = moments(ours).map(({ time, text }) => html.tile(text, lasting(time.getTime() - began.getTime()), "since the first run"));
+  const reached = moments(ours).map(({ time, text }) =>
+    html.tile(text, lasting(time.getTime() - began.getTime()), "since the first run"),
+  );
   const bad = ours.filter((run) => !wentWell(run)).length;
   const theirs = new Set(others.filter((run) => !wentWell(run)).map(({ node }) => node)).size;
   const from = new Set([...runs.map(({ node }) => node), ...unchanged]);
@@ -115,15 +139,24 @@ function tilesOf({ runs, ours, others, cluster, checks, unchanged = [] }: Told):
       count(from.size),
       missing > 0 ? `of ${count(from.size + missing)}; the others brought none` : "all",
     ),
-    ...(theirs > 0 ? [html.tile("other nodes", count(theirs), "say that a run stopped: see their words below", true)] : []),
+    ...(theirs > 0
+      ? [html.tile("other nodes", count(theirs), "say that a run stopped: see their words below", true)]
+      : []),
     html.tile("checks now", count(checks.length), verdictOf(checks), checks.some(hasFailed)),
   ]);
 }
 
 function checksCard({ checks }: RepairReport): string {
   const MARKS = { ok: "✓", warning: "‼", failed: "✗" } as const;
-  const row = (check: ShownCheck) => ({ mark: MARKS[check.result], name: `${check.area}: ${check.what}`, detail: detailOf(check) });
-  const [bad, good] = [checks.filter(({ result }) => result !== "ok"), checks.filter(({ result }) => result === "ok")];
+  const row = (check: ShownCheck) => ({
+    mark: MARKS[check.result],
+    name: `${check.area}: ${check.what}`,
+    detail: detailOf(check),
+  });
+  const [bad, good] = [
+    checks.filter(({ result }) => result !== "ok"),
+    checks.filter(({ result }) => result === "ok"),
+  ];
   const rest = `<details><summary>checks that are good: ${count(good.length)}</summary>${html.markedRows(good.map(row))}</details>`;
   return html.card("How it is now (05-verify)", (bad.length > 0 ? html.markedRows(bad.map(row)) : "") + rest);
 }
@@ -135,7 +168,9 @@ function notesCard({ notes, runs, cluster, unchanged = [] }: RepairReport): stri
     ...notes,
     ...(unchanged.length > 0 ? [`no run changed anything on ${listed(unchanged)}`] : []),
     ...(without.length > 0
-      ? [`no transcripts from ${without.slice(0, 50).join(", ")}${without.length > 50 ? ` and ${without.length - 50} more` : ""}`]
+      ? [
+          `no transcripts from ${without.slice(0, 50).join(", ")}${without.length > 50 ? ` and ${without.length - 50} more` : ""}`,
+        ]
       : []),
   ];
   return lines.length > 0 ? html.card("About these transcripts", html.bullets(lines)) : "";

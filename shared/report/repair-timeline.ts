@@ -1,9 +1,15 @@
-/** The timeline of a real repair: a row for each node and one for each script, over the time since the first run; long pauses are folded. */
+/**
+ * The timeline of a real repair: a row for each node and one for each script, over the time since the first
+ * run; long pauses are folded.
+ */
 import { count } from "../progress.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import type { Span, Timeline, TimelineRow } from "./timeline.ts";
 
-/** Nodes with a row of their own; of more, only those of the control plane and those where something failed come first. */
+/**
+ * Nodes with a row of their own; of more, only those of the control plane and those where something failed
+ * come first.
+ */
 const ROWS = 30;
 
 /** Runs in one row. */
@@ -12,7 +18,10 @@ const SPANS = 200;
 /** Seconds. A pause that is longer is folded: people talk, sleep and fetch passwords. */
 const PAUSE = 90;
 
-/** `others`: runs that nobody vouches for. They have rows, and no say in the scale. Errors: none; there must be a run. */
+/**
+ * `others`: runs that nobody vouches for. They have rows, and no say in the scale. Errors: none; there must
+ * be a run.
+ */
 export function repairTimeline(runs: readonly KeptRecord[], others: readonly KeptRecord[] = []): Timeline {
   const zero = Math.min(...runs.map(({ began }) => began.getTime()));
   const at = (time: Date) => (time.getTime() - zero) / 1000;
@@ -64,10 +73,18 @@ type At = (time: Date) => number;
 function spanOf(run: KeptRecord, what: string, at: At): Span {
   const took = lasting(run.ended.getTime() - run.began.getTime());
   const state = wentWell(run) ? "" : ` (${stateOf(run)})`;
-  return { from: at(run.began), to: at(run.ended), kind: wentWell(run) ? "run" : "failed", label: `${what}${state}; ${took}` };
+  return {
+    from: at(run.began),
+    to: at(run.ended),
+    kind: wentWell(run) ? "run" : "failed",
+    label: `${what}${state}; ${took}`,
+  };
 }
 
-/** Nodes in the order in which they were first touched; those where something failed first, if there are too many. */
+/**
+ * Nodes in the order in which they were first touched; those where something failed first, if there are too
+ * many.
+ */
 function nodeRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
   const all = [...Map.groupBy(runs, ({ node }) => node)];
   const failed = ([, its]: (typeof all)[number]) => (its.every(wentWell) ? 1 : 0);
@@ -79,7 +96,10 @@ function nodeRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
     spans: its.slice(0, SPANS).map((run) => spanOf(run, run.script, at)),
   }));
   if (all.length === shown.length) return rows;
-  return [...rows, { name: `… ${count(all.length - shown.length)} more nodes`, title: "", lane: false, spans: [] }];
+  return [
+    ...rows,
+    { name: `… ${count(all.length - shown.length)} more nodes`, title: "", lane: false, spans: [] },
+  ];
 }
 
 function scriptRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
@@ -93,7 +113,8 @@ type When = (run: KeptRecord) => Date | undefined;
 
 const goodEnd: When = ({ exitCode, ended }) => (exitCode === 0 ? ended : undefined);
 /** etcd is proved when enough of its members run, not when the first one does. */
-const proved: When = ({ events }) => events.find((event) => event.what === "proved" && event.subject === "etcd")?.at;
+const proved: When = ({ events }) =>
+  events.find((event) => event.what === "proved" && event.subject === "etcd")?.at;
 /** What part 2 does after that is for others. */
 const proofOfApi: When = ({ steps }) => steps.find(({ title, ok }) => ok && title.startsWith("2.4 "))?.ended;
 
@@ -116,7 +137,12 @@ function pausesBetween(busy: readonly { from: number; to: number }[]): NonNullab
   const pauses: NonNullable<Timeline["pauses"]> = [];
   let until = 0;
   for (const { from, to } of busy.toSorted((a, b) => a.from - b.from)) {
-    if (from - until > PAUSE) pauses.push({ from: until + 2, to: from - 2, text: lasting((from - until) * 1000).replace(/ \d+ s$/, "") });
+    if (from - until > PAUSE)
+      pauses.push({
+        from: until + 2,
+        to: from - 2,
+        text: lasting((from - until) * 1000).replace(/ \d+ s$/, ""),
+      });
     until = Math.max(until, to);
   }
   return pauses;

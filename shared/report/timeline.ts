@@ -1,4 +1,7 @@
-/** The drawn timeline, as SVG: named rows with spans of time, moments as flags, and long pauses folded. Times are seconds since its beginning. */
+/**
+ * The drawn timeline, as SVG: named rows with spans of time, moments as flags, and long pauses folded. Times
+ * are seconds since its beginning.
+ */
 import { asHtml } from "../plain.ts";
 
 const WIDTH = 1120;
@@ -43,7 +46,14 @@ export interface Timeline {
   clock?: (at: number) => string;
 }
 
-export function drawTimeline({ label, sections, flags: moments, end, pauses = [], clock = (at) => `${at} s` }: Timeline): string {
+export function drawTimeline({
+  label,
+  sections,
+  flags: moments,
+  end,
+  pauses = [],
+  clock = (at) => `${at} s`,
+}: Timeline): string {
   const scale = scaleOf(end, pauses);
   const flags = placeFlags(moments, scale.x);
   let y = 18 + 18 * Math.max(1, ...flags.map((flag) => flag.level + 1));
@@ -78,14 +88,22 @@ function scaleOf(end: number, pauses: NonNullable<Timeline["pauses"]>): Scale {
   const perSecond = (WIDTH - LEFT - RIGHT - fold * pauses.length) / active;
   const x = (time: number) => {
     const at = Math.max(0, Math.min(time, end));
-    const folded = pauses.map(({ from, to }) => ({ over: Math.max(0, Math.min(at, to) - from), of: to - from }));
+    const folded = pauses.map(({ from, to }) => ({
+      over: Math.max(0, Math.min(at, to) - from),
+      of: to - from,
+    }));
     const drawn = folded.reduce((sum, { over, of }) => sum + (over / of) * fold, 0);
     return LEFT + drawn + (at - folded.reduce((sum, { over }) => sum + over, 0)) * perSecond;
   };
   return { x, active };
 }
 
-function drawPause({ from, to, text }: { from: number; to: number; text: string }, x: Scale["x"], top: number, bottom: number): string {
+function drawPause(
+  { from, to, text }: { from: number; to: number; text: string },
+  x: Scale["x"],
+  top: number,
+  bottom: number,
+): string {
   const middle = ((x(from) + x(to)) / 2).toFixed(1);
   return `<g><title>${asHtml(text)}</title><rect class="pause" x="${x(from).toFixed(1)}" y="${top}" width="${(x(to) - x(from)).toFixed(1)}" height="${bottom - top}"/><text class="tick" x="${middle}" y="${top + 12}">${asHtml(text)}</text></g>`;
 }
@@ -93,8 +111,12 @@ function drawPause({ from, to, text }: { from: number; to: number; text: string 
 function drawRow(row: TimelineRow, y: number, x: Scale["x"], end: number): string {
   const top = y + (ROW - BAR) / 2;
   const label = row.name.length > 25 ? `${row.name.slice(0, 24)}…` : row.name;
-  const track = row.lane ? `<rect class="well" x="${x(0)}" y="${top}" width="${x(end) - x(0)}" height="${BAR}" rx="4"/>` : "";
-  const spans = row.spans.map((span, index) => drawSpan(span, { top, x, end, until: row.spans[index + 1]?.from })).join("");
+  const track = row.lane
+    ? `<rect class="well" x="${x(0)}" y="${top}" width="${x(end) - x(0)}" height="${BAR}" rx="4"/>`
+    : "";
+  const spans = row.spans
+    .map((span, index) => drawSpan(span, { top, x, end, until: row.spans[index + 1]?.from }))
+    .join("");
   return `<g><title>${asHtml(`${row.name}\n${row.title}`)}</title><text class="name" x="${LEFT - 12}" y="${top + 12}">${asHtml(label)}</text>${track}${spans}</g>`;
 }
 
@@ -152,7 +174,12 @@ const STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 21_600,
 function ticks(
   end: number,
   { x, active }: Scale,
-  { top, bottom, pauses, clock }: { top: number; bottom: number } & Required<Pick<Timeline, "pauses" | "clock">>,
+  {
+    top,
+    bottom,
+    pauses,
+    clock,
+  }: { top: number; bottom: number } & Required<Pick<Timeline, "pauses" | "clock">>,
 ): string[] {
   const step = STEPS.find((candidate) => active / candidate <= 12) ?? Math.ceil(active / 12 / DAY) * DAY;
   const starts = [0, ...pauses.map(({ to }) => to)];

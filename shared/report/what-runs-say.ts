@@ -1,8 +1,17 @@
-/** What the records of runs say, as parts of a page: of those that are believed, and of each other node in a block of its own. */
+/**
+ * What the records of runs say, as parts of a page: of those that are believed, and of each other node in a
+ * block of its own.
+ */
 
 import { asHtml } from "../plain.ts";
 import { count } from "../progress.ts";
-import { brokenThings, changedFiles, changedObjects, issuedCertificates, whatStopped } from "./kept-findings.ts";
+import {
+  brokenThings,
+  changedFiles,
+  changedObjects,
+  issuedCertificates,
+  whatStopped,
+} from "./kept-findings.ts";
 import * as html from "./markup.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, lasting, stateOf, wentWell } from "./repair-timeline.ts";
@@ -17,19 +26,30 @@ export function whatRunsSay(runs: readonly KeptRecord[]): [title: string, body: 
   return [
     ["What was broken", lists(brokenThings(runs), "Nothing was missing and nothing was wrong.")],
     ["What was done", runsTable(runs)],
-    ["What stopped on the way", stopped.length > 0 ? html.table(["when", "where", "why", "what to do"], stopped) : ""],
+    [
+      "What stopped on the way",
+      stopped.length > 0 ? html.table(["when", "where", "why", "what to do"], stopped) : "",
+    ],
     [
       "Certificates that were written",
       html.table(["nodes", "file", "subject", "until", "public key"], issuedCertificates(runs), "figures"),
     ],
     ["Files that changed", lists(changedFiles(runs), "None.")],
-    ["Objects of the cluster that changed", objects.length > 0 ? html.table(["node", "run", "what", "how many"], objects) : ""],
+    [
+      "Objects of the cluster that changed",
+      objects.length > 0 ? html.table(["node", "run", "what", "how many"], objects) : "",
+    ],
   ].filter((section): section is [string, string] => section[1] !== "");
 }
 
-/** A block for each node whose word nobody vouches for, those that stopped first: what stands there, root on that node wrote. */
+/**
+ * A block for each node whose word nobody vouches for, those that stopped first: what stands there, root on
+ * that node wrote.
+ */
 export function quotes(others: readonly KeptRecord[]): string {
-  const all = [...Map.groupBy(others, ({ node }) => node)].toSorted(([, a], [, b]) => Number(isBad(b)) - Number(isBad(a)));
+  const all = [...Map.groupBy(others, ({ node }) => node)].toSorted(
+    ([, a], [, b]) => Number(isBad(b)) - Number(isBad(a)),
+  );
   const blocks = all.map(([node, runs]) => {
     const said = whatRunsSay(runs).map(([title, body]) => `<h3>${asHtml(title)}</h3>${body}`);
     const printed = `<h3>Transcripts</h3>${transcripts(runs, TRANSCRIPTS / all.length)}`;
@@ -61,7 +81,9 @@ function lists(byNode: Map<string, string[]>, none: string): string {
 
 function runsTable(runs: readonly KeptRecord[]): string {
   const waits = (waited: KeptRecord["steps"][number]["waited"]) =>
-    waited.length > 0 ? `, of which it waited ${waited.map((one) => `${lasting(one.seconds * 1000)} for ${one.for}`).join(", and ")}` : "";
+    waited.length > 0
+      ? `, of which it waited ${waited.map((one) => `${lasting(one.seconds * 1000)} for ${one.for}`).join(", and ")}`
+      : "";
   const steps = (run: KeptRecord) =>
     run.steps.map(({ title, began, ended, ok, waited }) => {
       const took = ended ? lasting(ended.getTime() - began.getTime()) : "not finished";
@@ -85,7 +107,8 @@ export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): st
   return runs
     .map((run) => {
       room -= run.text.length;
-      const said = room >= 0 ? run.text : "(left out: this page is large enough; it is in the node's rescue folder)";
+      const said =
+        room >= 0 ? run.text : "(left out: this page is large enough; it is in the node's rescue folder)";
       const state = `${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}`;
       return html.transcript({
         when: clockOf(run.began),

@@ -1,4 +1,7 @@
-/** `report --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
+/**
+ * `report --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and
+ * without names unless asked.
+ */
 
 import { assess } from "../assess/assess.ts";
 import { assessmentAsJson } from "../assess/assessment.ts";
@@ -23,7 +26,10 @@ interface Bundled extends Verified {
   etcdData: string | undefined;
 }
 
-/** `logs`: as for the report. `withNames`: host names and addresses stay. Errors: as `readKeptRuns` and `writeTyped`. */
+/**
+ * `logs`: as for the report. `withNames`: host names and addresses stay. Errors: as `readKeptRuns` and
+ * `writeTyped`.
+ */
 export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
   const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
   const assessed = await assessment(options.etcdData);
@@ -32,7 +38,11 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
     {
       name: "verify",
       end: ".json",
-      text: JSON.stringify({ node: here, kubernetes: known?.cluster?.kubernetesVersion, ...checksAsJson(checks), end }, null, 2),
+      text: JSON.stringify(
+        { node: here, kubernetes: known?.cluster?.kubernetesVersion, ...checksAsJson(checks), end },
+        null,
+        2,
+      ),
     },
     { name: "notes", end: ".txt", text: notes.join("\n") },
     ...runs.flatMap(filesOfRun),
@@ -43,10 +53,16 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
   const renamed = options.withNames ? (text: string) => text : renaming(known?.cluster, names, files);
   files.unshift({ name: "README", end: ".txt", text: readme(options.withNames ?? false) });
   const entries = files.map(({ name, run, end, text }) => ({
-    ...{ name: `kube-pki-repair/${name}${run ? `-${ofName(renamed(run.node))}-${ofName(run.script)}` : ""}${end}`, mode: 0o600 },
+    ...{
+      name: `kube-pki-repair/${name}${run ? `-${ofName(renamed(run.node))}-${ofName(run.script)}` : ""}${end}`,
+      mode: 0o600,
+    },
     bytes: Buffer.from(`${redact(renamed(text, whoseWord(run))).text.trimEnd()}\n`),
   }));
-  writeTyped(file, writeTar(entries, new Date()), { mode: 0o600, note: `${entries.length} files, ${runs.length} runs` });
+  writeTyped(file, writeTar(entries, new Date()), {
+    mode: 0o600,
+    note: `${entries.length} files, ${runs.length} runs`,
+  });
   say(
     options.withNames
       ? "host names and addresses are in it"
@@ -57,7 +73,9 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
 /** What 00-assess says; why it cannot, where it cannot. */
 async function assessment(etcdData: string | undefined): Promise<unknown> {
   const assessed = await attemptLater(async () => assess(await lookHere(etcdData)));
-  return assessed instanceof Fail ? { error: assessed.message, hint: assessed.hint } : assessmentAsJson(assessed);
+  return assessed instanceof Fail
+    ? { error: assessed.message, hint: assessed.hint }
+    : assessmentAsJson(assessed);
 }
 
 interface BundledFile {
@@ -82,7 +100,9 @@ function renaming(cluster: Cluster | undefined, names: readonly string[], files:
   });
   const by = Map.groupBy(files, ({ run }) => whoseWord(run));
   const { names: more, texts } = writtenIn(by.get(undefined) ?? []);
-  const others = [...by].flatMap(([node, those]): [string, Written][] => (node === undefined ? [] : [[node, writtenIn(those)]]));
+  const others = [...by].flatMap(([node, those]): [string, Written][] =>
+    node === undefined ? [] : [[node, writtenIn(those)]],
+  );
   const nodes = others.map(([node]) => node);
   return aliasesOf(cluster, { names: [...names, ...more, ...nodes], texts }, new Map(others));
 }
@@ -103,7 +123,12 @@ function ofName(word: string): string {
 }
 
 function namesIn({ node, events }: KeptRecord): string[] {
-  return [node, ...events.flatMap((event) => (event.what === "node" ? [event.name] : event.what === "run" ? [event.host] : []))];
+  return [
+    node,
+    ...events.flatMap((event) =>
+      event.what === "node" ? [event.name] : event.what === "run" ? [event.host] : [],
+    ),
+  ];
 }
 
 function readme(withNames: boolean): string {

@@ -27,9 +27,17 @@ export function writeReport(file: string, logs: string | undefined, { here, know
   const nodes = found?.cluster.nodes ?? [];
   const { runs, notes, unchanged = [] } = readKeptRuns(here, logs, controlPlanesOf(known));
   const cluster = found && {
-    ...{ name: found.cluster.name, kubernetes: found.cluster.kubernetesVersion, nodes: nodes.map(({ name }) => name) },
+    ...{
+      name: found.cluster.name,
+      kubernetes: found.cluster.kubernetesVersion,
+      nodes: nodes.map(({ name }) => name),
+    },
   };
-  writeTyped(file, repairPage({ runs, notes, unchanged, checks, end, cluster, tool: VERSION, made: new Date() }), { mode: 0o600 });
+  writeTyped(
+    file,
+    repairPage({ runs, notes, unchanged, checks, end, cluster, tool: VERSION, made: new Date() }),
+    { mode: 0o600 },
+  );
   for (const line of notes) say(`warning: ${line}`);
   const from = new Set(runs.map(({ node }) => node));
   const others = nodes.filter(({ name }) => ![here, ...from, ...unchanged].includes(name) && isDnsName(name));
@@ -43,16 +51,24 @@ export function controlPlanesOf(known: PartialFacts | undefined): string[] {
   return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
 }
 
-/** Lines for a machine that reaches all nodes: each leads to that node, and not where another one has said that it is. */
+/**
+ * Lines for a machine that reaches all nodes: each leads to that node, and not where another one has said
+ * that it is.
+ */
 function printHowToBring(others: readonly KnownNode[], here: string, known: Identities) {
-  say(`no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`);
+  say(
+    `no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`,
+  );
   answer("mkdir -p -m 700 logs");
   for (const node of others.slice(0, FEW)) {
     const { address, why } = addressToType(node, known);
     if (why) say(`${node.name}: you know its address: ${why}`);
     answer(shell`ssh root@${address} ${PACK_RUNS} > logs/${node.name}.tar`);
   }
-  if (others.length > FEW) say(`and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`);
+  if (others.length > FEW)
+    say(
+      `and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`,
+    );
   answer(shell`scp -p logs/*.tar root@${here}:${typed(".")}/`);
   say(`then: ${again({ logs: "." })}`);
 }

@@ -1,6 +1,7 @@
 /**
- * Takes lost files out of the operator's own copies: a folder that holds /etc/kubernetes, or a part of it, at any depth. Only files that the
- * static pods' or the kubelet's flags name are taken. That they are right is the operator's word.
+ * Takes lost files out of the operator's own copies: a folder that holds /etc/kubernetes, or a part of it, at
+ * any depth. Only files that the static pods' or the kubelet's flags name are taken. That they are right is
+ * the operator's word.
  */
 
 import { dirname } from "node:path";
@@ -20,7 +21,10 @@ export function copiesIn(folder: string, lost: readonly LostFile[]): FoundCopy[]
   return lost.flatMap(({ path, kind }) => (kind === "socket" ? [] : copiesOf(path, folder)));
 }
 
-/** `folder` may stand for /, /etc, /etc/kubernetes or a folder below: the longest end of the path that is there counts. */
+/**
+ * `folder` may stand for /, /etc, /etc/kubernetes or a folder below: the longest end of the path that is
+ * there counts.
+ */
 function copiesOf(path: string, folder: string): FoundCopy[] {
   const words = path.split("/").slice(1);
   const places = words.map((_, i) => `${folder}/${words.slice(i).join("/")}`);
@@ -43,11 +47,21 @@ function leadsOut(path: string, folder: string): boolean {
   return true;
 }
 
-/** Of folders that are links only the first one counts: others may be loops. `size` in bytes; of a folder none. */
-function* below(from: string, path: string, folder: string): Generator<{ size: number; copy?: () => FoundCopy }> {
+/**
+ * Of folders that are links only the first one counts: others may be loops. `size` in bytes; of a folder
+ * none.
+ */
+function* below(
+  from: string,
+  path: string,
+  folder: string,
+): Generator<{ size: number; copy?: () => FoundCopy }> {
   const info = stat(from);
   if (info?.kind === "file" && info.size > 0)
-    return yield { size: info.size, copy: () => ({ path, content: readBytes(from)!, mode: modeOf(info.mode), from }) };
+    return yield {
+      size: info.size,
+      copy: () => ({ path, content: readBytes(from)!, mode: modeOf(info.mode), from }),
+    };
   yield { size: 0 };
   if (info?.kind !== "dir") return;
   for (const name of list(from)) {
@@ -59,13 +73,15 @@ function* below(from: string, path: string, folder: string): Generator<{ size: n
 
 function tooMuch(place: string, path: string): FoundCopy[] {
   const byHand = shell`cp -a ${place} ${dirname(path)}/`;
-  say(`warning: ${place}: left out: more than ${MOST.entries} files, or ${MOST.megabytes} MB. If all of it is right: ${byHand}`);
+  say(
+    `warning: ${place}: left out: more than ${MOST.entries} files, or ${MOST.megabytes} MB. If all of it is right: ${byHand}`,
+  );
   return [];
 }
 
 /**
- * A file system without permissions, as a stick's, shows all files as executable, or as writable for everybody: that says nothing about who
- * may read a secret or rewrite what the API server obeys.
+ * A file system without permissions, as a stick's, shows all files as executable, or as writable for
+ * everybody: that says nothing about who may read a secret or rewrite what the API server obeys.
  */
 function modeOf(mode: number): number {
   return mode & 0o133 ? 0o600 : mode & 0o777;

@@ -1,4 +1,7 @@
-/** Part 1 stops the control plane: what ends with it for good, or is lost already and would keep it from starting again, is named before. */
+/**
+ * Part 1 stops the control plane: what ends with it for good, or is lost already and would keep it from
+ * starting again, is named before.
+ */
 import { again, command, inLines } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
@@ -16,37 +19,49 @@ import { processesHere, searchMemory } from "./memory-search.ts";
 import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 
 /**
- * Says which files are lost, what does not run without each, and what brings them back. Errors: Refused where a living API server, which has
- * read them, would be stopped and not start again, unless `later`.
+ * Says which files are lost, what does not run without each, and what brings them back. Errors: Refused where
+ * a living API server, which has read them, would be stopped and not start again, unless `later`.
  */
 export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boolean | undefined }) {
   const lost = lostHere({ ...cp, certificatesDir: cp.facts.certificatesDir });
   if (lost.length === 0) return;
   for (const file of lost)
-    say(`${thereWhen(file) ?? "lost, and only a copy brings it back"}: ${file.path} (${namerOf(file)}): without it ${file.without}`);
+    say(
+      `${thereWhen(file) ?? "lost, and only a copy brings it back"}: ${file.path} (${namerOf(file)}): without it ${file.without}`,
+    );
   const mounted = mountedFiles((await processesHere(cp.node)).own, lost).map(({ path }) => path);
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  for (const line of inLines(restoreCommands(lost, { mounted, others, pki: cp.facts.certificatesDir }))) say(`  ${line}`);
+  for (const line of inLines(restoreCommands(lost, { mounted, others, pki: cp.facts.certificatesDir })))
+    say(`  ${line}`);
   const needed = lost.filter(stopsAll);
   const running = needed.length > 0 && !later ? await containers(cp.node.runtimeEndpoint) : [];
-  const alive = running.some((one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver");
+  const alive = running.some(
+    (one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver",
+  );
   if (!alive) return;
-  throw new Refused(`The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`, {
-    hint: `bring these files back first, by a line above. If nobody has them: ${again({ "files-later": true }, { of: "01-etcd" })}, and part 2 prints the choice`,
-  });
+  throw new Refused(
+    `The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`,
+    {
+      hint: `bring these files back first, by a line above. If nobody has them: ${again({ "files-later": true }, { of: "01-etcd" })}, and part 2 prints the choice`,
+    },
+  );
 }
 
 /**
- * Part 1 stops the old control plane's processes, and their memory is gone then. Errors: Fail where they hold one of the keys that are to
- * be made new. Where ca.key is gone for good, sa.key alone is no reason to stop: an ending API server holds it for a minute, and pods
- * restart anyway.
+ * Part 1 stops the old control plane's processes, and their memory is gone then. Errors: Fail where they hold
+ * one of the keys that are to be made new. Where ca.key is gone for good, sa.key alone is no reason to stop:
+ * an ending API server holds it for a minute, and pods restart anyway.
  */
 export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: ControlPlaneNode) {
   // an expired CA is of no use, wherever its key is
-  const lost = made.filter(({ name, state }) => isIrreplaceable({ name }) && state !== "expired").map(({ name }) => name);
+  const lost = made
+    .filter(({ name, state }) => isIrreplaceable({ name }) && state !== "expired")
+    .map(({ name }) => name);
   if (lost.length === 0) return;
   const known = readEvidence({ data: cp.data, node: cp.node, certificatesDir: cp.facts.certificatesDir });
-  const wanted = wantedKeys(known, { certificatesDir: cp.facts.certificatesDir }).filter(({ name }) => lost.includes(name));
+  const wanted = wantedKeys(known, { certificatesDir: cp.facts.certificatesDir }).filter(({ name }) =>
+    lost.includes(name),
+  );
   const foundKeys = new FoundKeys(wanted, { stash: false });
   await searchMemory(foundKeys, { data: cp.data, processes: await processesHere(cp.node) });
   // any generation: 00-salvage says which one is in use, and until then the process must not end
@@ -56,22 +71,33 @@ export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: Con
     return say(
       "ca.key is lost: continuing with a new CA. To keep old tokens valid, stop here and run first: ./bunw scripts/00-salvage.ts memory",
     );
-  throw new Fail(`${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`, {
-    hint: "./bunw scripts/00-salvage.ts memory puts them back; then ./bunw scripts/00-assess.ts says how to go on",
-  });
+  throw new Fail(
+    `${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`,
+    {
+      hint: "./bunw scripts/00-salvage.ts memory puts them back; then ./bunw scripts/00-assess.ts says how to go on",
+    },
+  );
 }
 
 /**
- * Errors: Refused where a new CA is to be made, and the controller-manager of another control plane node led last, unless the operator has
- * looked there, or gives it up (`lostOn`). Whether that node answers proves nothing: a process that is paused keeps what it has read.
+ * Errors: Refused where a new CA is to be made, and the controller-manager of another control plane node led
+ * last, unless the operator has looked there, or gives it up (`lostOn`). Whether that node answers proves
+ * nothing: a process that is paused keeps what it has read.
  */
-export function refuseWhileLeaderMayHaveKey(made: readonly Finding[], cp: ControlPlaneNode, lostOn: readonly string[]) {
+export function refuseWhileLeaderMayHaveKey(
+  made: readonly Finding[],
+  cp: ControlPlaneNode,
+  lostOn: readonly string[],
+) {
   // an expired CA is of no use, wherever its key is
-  const leader = made.some(({ name, state }) => name === "ca" && state !== "expired") ? lastLeaderElsewhere(cp) : undefined;
+  const leader = made.some(({ name, state }) => name === "ca" && state !== "expired")
+    ? lastLeaderElsewhere(cp)
+    : undefined;
   const open = leader?.nodes.filter((name) => !lostOn.includes(name)) ?? [];
   if (!leader || open.length === 0) return;
   const { host, nodes } = leader;
-  const on = nodes.join() === host ? host : `${host} (${nodes.length > 1 ? "one of " : ""}${nodes.join(", ")})`;
+  const on =
+    nodes.join() === host ? host : `${host} (${nodes.length > 1 ? "one of " : ""}${nodes.join(", ")})`;
   throw new Refused(`The controller-manager on ${on} led last: only its process may hold ca.key in memory`, {
     hint:
       `nothing was changed. Go there first: on ${open[0]} ${command("plan")}. ` +

@@ -1,6 +1,6 @@
 /**
- * How long a search may take, and how much it may read: somebody may have laid out data so that a search never ends. Whatever ends the
- * search, what was found until then is kept.
+ * How long a search may take, and how much it may read: somebody may have laid out data so that a search
+ * never ends. Whatever ends the search, what was found until then is kept.
  */
 import { Fail } from "../fail.ts";
 

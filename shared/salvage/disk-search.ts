@@ -1,4 +1,7 @@
-/** Rung 3: searches a disk's blocks for the lost keys. Whoever has a volume on that disk can have laid out the finds: see evidence/sources.ts. */
+/**
+ * Rung 3: searches a disk's blocks for the lost keys. Whoever has a volume on that disk can have laid out the
+ * finds: see evidence/sources.ts.
+ */
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { count } from "../progress.ts";
@@ -7,10 +10,20 @@ import { Budget } from "./budget.ts";
 import { carve, diskProgress } from "./disk/carve.ts";
 import { deviceOf } from "./disk/device.ts";
 import { Disk } from "./disk/disk.ts";
-import type { CertificateFind, ConfigFind, Find, KubeconfigFind, ManifestFind, PrivateKeyFind } from "./disk/finds.ts";
+import type {
+  CertificateFind,
+  ConfigFind,
+  Find,
+  KubeconfigFind,
+  ManifestFind,
+  PrivateKeyFind,
+} from "./disk/finds.ts";
 import type { FoundKeys } from "./found-keys.ts";
 
-/** The device that /etc/kubernetes was on. Warns of what makes a find less likely. Errors: Fail where there is none to read. */
+/**
+ * The device that /etc/kubernetes was on. Warns of what makes a find less likely. Errors: Fail where there is
+ * none to read.
+ */
 export async function ownDevice(): Promise<string> {
   const { path, warnings } = await deviceOf("/etc/kubernetes");
   for (const warning of warnings) say(`warning: ${warning}`);
@@ -34,13 +47,16 @@ export interface DiskFound {
 export const DISK_MINUTES = 240;
 const MOST_BYTES = 64e12;
 
-/** The most that is kept of what a stranger can lay out in any number: bytes of texts, and a number of keys and of certificates. */
+/**
+ * The most that is kept of what a stranger can lay out in any number: bytes of texts, and a number of keys
+ * and of certificates.
+ */
 const MOST_TEXT = 64e6;
 const MOST_PEMS = 10_000;
 
 /**
- * Reads the disk once. Each key goes to `foundKeys` as soon as it is met, so none is lost, whatever ends the search; all else goes to
- * `found`. Errors: Fail where the disk cannot be read, or the search ended early.
+ * Reads the disk once. Each key goes to `foundKeys` as soon as it is met, so none is lost, whatever ends the
+ * search; all else goes to `found`. Errors: Fail where the disk cannot be read, or the search ended early.
  */
 export async function searchDisk(
   path: string,
@@ -50,7 +66,8 @@ export async function searchDisk(
 ) {
   using disk = new Disk(path);
   found.path = path;
-  const hint = "--minutes gives it more time; an image of the disk is read faster on another machine: --image FILE";
+  const hint =
+    "--minutes gives it more time; an image of the disk is read faster on another machine: --image FILE";
   const budget = new Budget({ what: path, seconds: minutes * 60, bytes: MOST_BYTES, stop, hint });
   const keep = new Keep(found, foundKeys);
   const began = performance.now();
@@ -65,7 +82,9 @@ export async function searchDisk(
     say(`${path}: read for ${((performance.now() - began) / 1000).toFixed(1)} s, ${keep.counted()}`);
     if (disk.unreadable > 0) say(`warning: ${disk.unreadable} bytes of ${path} cannot be read`);
     if (found.dropped > 0)
-      say(`warning: ${count(found.dropped)} more texts of ${path} are not kept: somebody may have filled the disk with them`);
+      say(
+        `warning: ${count(found.dropped)} more texts of ${path} are not kept: somebody may have filled the disk with them`,
+      );
   }
 }
 
@@ -85,15 +104,21 @@ class Keep {
 
   constructor(found: DiskFound, foundKeys: FoundKeys) {
     this.#found = found;
-    const names = new Set(foundKeys.wanted.flatMap(({ name, generations }) => (generations.length === 0 ? [name] : [])));
-    this.#unknown = CERTS.flatMap(({ file, shared, cn }) => (shared && names.has(file) ? [{ name: file, cn: String(cn) }] : []));
+    const names = new Set(
+      foundKeys.wanted.flatMap(({ name, generations }) => (generations.length === 0 ? [name] : [])),
+    );
+    this.#unknown = CERTS.flatMap(({ file, shared, cn }) =>
+      shared && names.has(file) ? [{ name: file, cn: String(cn) }] : [],
+    );
   }
 
   add(find: Find) {
     this.#counts.set(find.kind, (this.#counts.get(find.kind) ?? 0) + 1);
-    if (find.kind === "private key" && this.#unknown.length > 0 && this.#keys.size < MOST_PEMS) this.#keys.set(find.publicKeyHash, find);
+    if (find.kind === "private key" && this.#unknown.length > 0 && this.#keys.size < MOST_PEMS)
+      this.#keys.set(find.publicKeyHash, find);
     if (find.kind === "certificate" && find.info.isCa && this.#cas.length < MOST_PEMS) this.#cas.push(find);
-    if (find.kind === "manifest" || find.kind === "kubeconfig" || find.kind === "config") this.#keepText(find);
+    if (find.kind === "manifest" || find.kind === "kubeconfig" || find.kind === "config")
+      this.#keepText(find);
   }
 
   #keepText(find: TextFind) {
@@ -114,7 +139,9 @@ class Keep {
   /** "11 private keys, 9 certificates, 4 manifests" */
   counted(): string {
     const plural = (kind: string) => (kind === "config" ? "configurations" : `${kind}s`);
-    const kinds = [...this.#counts].map(([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : plural(kind)}`);
+    const kinds = [...this.#counts].map(
+      ([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : plural(kind)}`,
+    );
     return kinds.join(", ") || "nothing found";
   }
 }

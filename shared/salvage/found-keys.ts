@@ -1,4 +1,6 @@
-/** The private keys that the searches have found so far, each proved by a public key that the cluster knows. */
+/**
+ * The private keys that the searches have found so far, each proved by a public key that the cluster knows.
+ */
 
 import type { KeyObject } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
@@ -27,7 +29,9 @@ export class FoundKeys {
   readonly wanted: readonly WantedKey[];
   readonly #stashes: boolean;
 
-  /** `stash: false`: nothing is written anywhere. A report only looks, and a next run finds the same again. */
+  /**
+   * `stash: false`: nothing is written anywhere. A report only looks, and a next run finds the same again.
+   */
   constructor(wanted: readonly WantedKey[], options: { stash?: boolean } = {}) {
     this.wanted = wanted;
     this.#stashes = options.stash ?? true;
@@ -45,7 +49,9 @@ export class FoundKeys {
 
   /** What to search for: every generation of each key whose generation in use is not found. */
   targets(): Target[] {
-    return this.missing().flatMap(({ generations }) => generations.filter(({ hash }) => !this.#found.has(hash)));
+    return this.missing().flatMap(({ generations }) =>
+      generations.filter(({ hash }) => !this.#found.has(hash)),
+    );
   }
 
   /** Keys of which the one in use is not found. */
@@ -62,7 +68,10 @@ export class FoundKeys {
     return this.foundOf({ ...wanted, generations: wanted.generations.slice(0, wanted.candidates) });
   }
 
-  /** Found keys that are not put back: earlier ones where the one in use is missing, and those among which a person has to choose. */
+  /**
+   * Found keys that are not put back: earlier ones where the one in use is missing, and those among which a
+   * person has to choose.
+   */
   unchosen(): FoundKey[] {
     return [...this.missing().flatMap((wanted) => this.foundOf(wanted)), ...this.rivals().flat()];
   }
@@ -81,13 +90,18 @@ export class FoundKeys {
     }
     this.#found.set(hash, { wanted, generation: one, key, from });
     const isInUse = index < wanted.candidates;
-    say(`${wanted.keyFile}: found in ${from}, proved by ${proof}${isInUse ? "" : "; the cluster uses a later one"}`);
+    say(
+      `${wanted.keyFile}: found in ${from}, proved by ${proof}${isInUse ? "" : "; the cluster uses a later one"}`,
+    );
     if (this.#stashes && from !== STASH && from !== IN_PLACE)
       stashKey(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-${index}`}.key`, keyPem(key));
     return true;
   }
 
-  /** For a CA of which nothing else is known: a certificate proves the key beside it. Only from a place that is proved itself. */
+  /**
+   * For a CA of which nothing else is known: a certificate proves the key beside it. Only from a place that
+   * is proved itself.
+   */
   learn(name: string, certPem: string, from: string) {
     const wanted = this.wanted.find((one) => one.name === name);
     const learned = wanted?.generations.length === 0 ? attempt(() => generation(certPem, [from])) : undefined;
@@ -105,10 +119,17 @@ export class FoundKeys {
     for (const key of stashedKeys()) this.accept(key, STASH);
   }
 
-  /** The files to put back, by their names below pki/: of each wanted key whose one generation in use is found. */
+  /**
+   * The files to put back, by their names below pki/: of each wanted key whose one generation in use is
+   * found.
+   */
   files(): Map<string, Uint8Array> {
-    const chosen = this.wanted.map((wanted) => this.#candidatesOf(wanted)).filter(({ length }) => length === 1);
-    return new Map(chosen.flat().flatMap((found) => pairOf(found).map(([name, text]) => [name, Buffer.from(text)])));
+    const chosen = this.wanted
+      .map((wanted) => this.#candidatesOf(wanted))
+      .filter(({ length }) => length === 1);
+    return new Map(
+      chosen.flat().flatMap((found) => pairOf(found).map(([name, text]) => [name, Buffer.from(text)])),
+    );
   }
 }
 
@@ -121,7 +142,10 @@ export function pairOf({ wanted, generation: { text, whole }, key }: FoundKey): 
   ];
 }
 
-/** For the operator: who names this key, and how many tokens it verifies. Undefined: tokens name it, and it verifies none of them. */
+/**
+ * For the operator: who names this key, and how many tokens it verifies. Undefined: tokens name it, and it
+ * verifies none of them.
+ */
 function proofOf({ from, tokens }: Generation, key: KeyObject): string | undefined {
   const names = from.join(", ");
   if (tokens.length === 0) return names;
@@ -135,18 +159,28 @@ function keyPem(key: KeyObject): string {
   return String(key.export({ format: "pem", type: key.asymmetricKeyType === "rsa" ? "pkcs1" : "sec1" }));
 }
 
-/** A person says which key is in use. Says how, where only an earlier one was found. Errors: Fail where several can be the one in use. */
+/**
+ * A person says which key is in use. Says how, where only an earlier one was found. Errors: Fail where
+ * several can be the one in use.
+ */
 export function refuseRivals(foundKeys: FoundKeys) {
   const [rivals = []] = foundKeys.rivals();
   const earlier = foundKeys.missing().flatMap((wanted) => foundKeys.foundOf(wanted));
-  for (const one of earlier) say(`only an earlier ${one.wanted.keyFile} was found; if it is the one in use: ${howToTake(one)}`);
+  for (const one of earlier)
+    say(`only an earlier ${one.wanted.keyFile} was found; if it is the one in use: ${howToTake(one)}`);
   if (rivals.length > 0)
-    throw new Fail(`${rivals[0]!.wanted.keyFile}: ${rivals.length} were found, and each can be the one in use`, {
-      hint: `which one is it? ${rivals.map(howToTake).join("; or ")}`,
-    });
+    throw new Fail(
+      `${rivals[0]!.wanted.keyFile}: ${rivals.length} were found, and each can be the one in use`,
+      {
+        hint: `which one is it? ${rivals.map(howToTake).join("; or ")}`,
+      },
+    );
 }
 
-/** The operator's word is enough for the cluster CA and sa.key; any other key is taken from the rescue folder. A kid may begin with "-". */
+/**
+ * The operator's word is enough for the cluster CA and sa.key; any other key is taken from the rescue folder.
+ * A kid may begin with "-".
+ */
 function howToTake({ wanted: { name }, generation }: FoundKey): string {
   const option = { sa: `--kid=${kidOf(generation.hash)}`, ca: `--from ${generation.hash}` }[name];
   return `${option ? `the same command with ${option}` : "its install lines above"} (${labelOf(generation)})`;

@@ -1,13 +1,21 @@
 /**
- * The generations of a key: the public keys by which the cluster knows it, the one in use first. There are several where the key was
- * changed before. Who names a generation (facts/evidence.ts) decides which one is in use, never its age: for a CA kube-root-ca.crt, then
- * what kube-system's pods have mounted; for the service-account key the newest of kube-system's tokens. Where evidence of equal weight
- * names several, each is a candidate, and if more than one is found, a person decides.
+ * The generations of a key: the public keys by which the cluster knows it, the one in use first. There are
+ * several where the key was changed before. Who names a generation (facts/evidence.ts) decides which one is
+ * in use, never its age: for a CA kube-root-ca.crt, then what kube-system's pods have mounted; for the
+ * service-account key the newest of kube-system's tokens. Where evidence of equal weight names several, each
+ * is a candidate, and if more than one is found, a person decides.
  */
 import { type ClusterEvidence, IN_PODS, type KnownToken } from "../facts/evidence.ts";
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { certificatesIn, keyKind, madeAt, publicKeyHash, publicKeyOf, publicKeysIn } from "../pki/certificate.ts";
+import {
+  certificatesIn,
+  keyKind,
+  madeAt,
+  publicKeyHash,
+  publicKeyOf,
+  publicKeysIn,
+} from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
 import { CLUSTER_CA_SOURCE } from "../pki/lost-keys.ts";
 import type { Target } from "./memory/search-process.ts";
@@ -26,15 +34,24 @@ export interface Generation extends Target {
 export interface Generations {
   /** First the candidates for the one in use. None: nothing tells which key it was. */
   generations: Generation[];
-  /** So many of the first generations can be the one that the cluster uses: evidence of the same weight names them. */
+  /**
+   * So many of the first generations can be the one that the cluster uses: evidence of the same weight names
+   * them.
+   */
   candidates: number;
 }
 
-/** Of a certificate or of a public key. Errors: Fail where it cannot be read, or is of a kind that kubeadm does not make. */
+/**
+ * Of a certificate or of a public key. Errors: Fail where it cannot be read, or is of a kind that kubeadm
+ * does not make.
+ */
 export function generation(text: string, from: string[]): Generation {
   const publicKey = publicKeyOf(text);
   const kind = keyKind(publicKey);
-  if (kind === undefined) throw new Fail("A public key is neither RSA nor of P-256 or P-384", { hint: "kubeadm makes no such keys" });
+  if (kind === undefined)
+    throw new Fail("A public key is neither RSA nor of P-256 or P-384", {
+      hint: "kubeadm makes no such keys",
+    });
   return { hash: publicKeyHash(publicKey), kind, publicKey, text, from, tokens: [] };
 }
 
@@ -43,11 +60,16 @@ export function caGenerations(ca: string, { texts }: ClusterEvidence): Generatio
   const found = new Map<string, Generation>();
   for (const { from, text, whole } of texts.filter((known) => known.ca === ca))
     for (const pem of certificatesIn(text)) addReadable(found, pem, from, whole ? text : undefined);
-  const generations = [...found.values()].sort((a, b) => weightOf(b) - weightOf(a) || b.from.length - a.from.length);
+  const generations = [...found.values()].sort(
+    (a, b) => weightOf(b) - weightOf(a) || b.from.length - a.from.length,
+  );
   return { generations, candidates: generations.filter((one) => isEqual(one, generations[0]!)).length };
 }
 
-/** First what the cluster itself uses, then what its pods have mounted; all others an attempt at a repair may have changed. */
+/**
+ * First what the cluster itself uses, then what its pods have mounted; all others an attempt at a repair may
+ * have changed.
+ */
 function weightOf({ from }: Generation): number {
   return from.includes(CLUSTER_CA_SOURCE) ? 2 : from.includes(IN_PODS) ? 1 : 0;
 }
@@ -61,14 +83,18 @@ function isEqual(one: Generation, first: Generation): boolean {
 export function saGenerations({ tokens }: ClusterEvidence, certificatesDir: string): Generations {
   const found = new Map<string, Generation>();
   const sorted = tokens.filter(({ kid, alg }) => kid !== "" && Object.hasOwn(KINDS, alg)).sort(byUse);
-  for (const { kid, alg, from, text } of sorted) add(found, { hash: hashOf(kid), kind: KINDS[alg]!, from: [from], tokens: [text] });
+  for (const { kid, alg, from, text } of sorted)
+    add(found, { hash: hashOf(kid), kind: KINDS[alg]!, from: [from], tokens: [text] });
   const newest = new Set(sorted.filter((token) => byUse(token, sorted[0]!) === 0).map(({ kid }) => kid));
   const pub = attempt(() => readText(`${certificatesDir}/sa.pub`), "") ?? "";
   for (const pem of publicKeysIn(pub)) addReadable(found, pem, "pki/sa.pub");
   return { generations: [...found.values()], candidates: sorted.length > 0 ? newest.size : found.size };
 }
 
-/** What pods hold is in use; a Secret may hold a forgotten token. The key that signed last is the one that signs. */
+/**
+ * What pods hold is in use; a Secret may hold a forgotten token. The key that signed last is the one that
+ * signs.
+ */
 function byUse(a: KnownToken, b: KnownToken): number {
   return Number(b.from === IN_PODS) - Number(a.from === IN_PODS) || b.issuedAt - a.issuedAt;
 }
@@ -98,7 +124,9 @@ function union(one: string[], other: string[]): string[] {
   return [...new Set([...one, ...other])];
 }
 
-/** For the operator: what tells a generation from the others. A service-account key is also known by its kid. */
+/**
+ * For the operator: what tells a generation from the others. A service-account key is also known by its kid.
+ */
 export function labelOf({ hash, from, text, tokens }: Generation): string {
   const cert = text && certificatesIn(text).length > 0 ? `, made on ${day(madeAt(text))}` : "";
   const kid = tokens.length > 0 ? `kid ${kidOf(hash)}` : hash;

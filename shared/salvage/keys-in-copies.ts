@@ -1,7 +1,8 @@
 /**
- * Rung 1: lost keys in what others keep of them. Cluster API has the shared keys of each of its clusters in the Secrets CLUSTER-ca, -sa, -etcd
- * and -proxy (its util/secret, consts.go); those of a cluster that manages itself are in that cluster's own etcd. And the operator may have a
- * folder of copies, or a snapshot of this disk. Whoever could write there could write any key: a key counts only by a known public half.
+ * Rung 1: lost keys in what others keep of them. Cluster API has the shared keys of each of its clusters in
+ * the Secrets CLUSTER-ca, -sa, -etcd and -proxy (its util/secret, consts.go); those of a cluster that manages
+ * itself are in that cluster's own etcd. And the operator may have a folder of copies, or a snapshot of this
+ * disk. Whoever could write there could write any key: a key counts only by a known public half.
  */
 import { join } from "node:path";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -31,15 +32,17 @@ export function searchSecrets(foundKeys: FoundKeys, data: EtcdData | undefined) 
     const decoded = attempt(() => decodeObject(value));
     if (decoded instanceof Fail) continue;
     if ("encrypted" in decoded) sealed++;
-    else if (isObject(decoded)) found += takeKeys(foundKeys, textsOf(decoded as Secret), `${IN_SECRETS} ${key.slice(prefix.length)}`);
+    else if (isObject(decoded))
+      found += takeKeys(foundKeys, textsOf(decoded as Secret), `${IN_SECRETS} ${key.slice(prefix.length)}`);
   }
   if (sealed > 0) say(`Secrets in etcd's data: ${sealed} are encrypted at rest: not read`);
   if (found === 0) say("Secrets in etcd's data: none of them has a lost key");
 }
 
 /**
- * Whether a stored Secret may hold a private key, or is encrypted: most are much larger (releases of Helm), and hold none, so they are not decoded.
- * The API server stores bytes as they are; in JSON (--storage-media-type) they are base64, which has three ways to write what is in the middle.
+ * Whether a stored Secret may hold a private key, or is encrypted: most are much larger (releases of Helm),
+ * and hold none, so they are not decoded. The API server stores bytes as they are; in JSON
+ * (--storage-media-type) they are base64, which has three ways to write what is in the middle.
  */
 export function mayHoldKey(value: Uint8Array): boolean {
   const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
@@ -50,7 +53,10 @@ const SEALED = Buffer.from("k8s:enc:");
 const MARK = "PRIVATE KEY-----";
 const MARKS = [MARK, ...[0, 1, 2].map((before) => inBase64(MARK, before))];
 
-/** Of a text that begins so many bytes after a multiple of three: all but the letters that its neighbours change. */
+/**
+ * Of a text that begins so many bytes after a multiple of three: all but the letters that its neighbours
+ * change.
+ */
 function inBase64(text: string, before: number): string {
   const whole = Math.ceil(before / 3) * 3 - before;
   const rest = text.slice(whole);
@@ -66,10 +72,12 @@ function textsOf({ data }: Secret): string[] {
 
 /** Every file below the folder, but what is behind links. Errors: Fail where it is none. */
 export function searchFolder(foundKeys: FoundKeys, folder: string) {
-  if (stat(folder)?.kind !== "dir") throw new Fail(`"${folder}" is no folder`, { hint: "--backup DIR: the folder with your copies" });
+  if (stat(folder)?.kind !== "dir")
+    throw new Fail(`"${folder}" is no folder`, { hint: "--backup DIR: the folder with your copies" });
   let [found, files] = [0, 0];
   for (const path of filesBelow(folder, DEEPEST)) {
-    if (++files > MOST_FILES) return say(`${folder}: more than ${MOST_FILES} files: name a folder in it that has pki/`);
+    if (++files > MOST_FILES)
+      return say(`${folder}: more than ${MOST_FILES} files: name a folder in it that has pki/`);
     const text = attempt(() => smallText(path));
     if (typeof text === "string") found += takeKeys(foundKeys, [text], `your copy ${path}`);
   }
@@ -91,7 +99,10 @@ function takeKeys(foundKeys: FoundKeys, texts: readonly string[], from: string):
   return texts.flatMap(privateKeysIn).filter((key) => foundKeys.accept(key, from)).length;
 }
 
-/** Snapshots of this disk that still have a CA's or the service-account key, each by the path that stands for its "/". The newest first. */
+/**
+ * Snapshots of this disk that still have a CA's or the service-account key, each by the path that stands for
+ * its "/". The newest first.
+ */
 export function snapshotsWith(certificatesDir: string): string[] {
   const deployments = list("/ostree/deploy").flatMap((os) =>
     list(`/ostree/deploy/${os}/deploy`).map((one) => `/ostree/deploy/${os}/deploy/${one}`),

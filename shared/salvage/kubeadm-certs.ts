@@ -5,7 +5,10 @@ import type { Secret } from "../objects/objects.ts";
 import { decodeObject, isObject } from "../objects/storage.ts";
 import { readSeal, registryPrefix } from "../objects/stored.ts";
 
-/** The Secret; after it was deleted, its last version, as long as etcd's history has it. Errors: Fail where it is encrypted at rest. */
+/**
+ * The Secret; after it was deleted, its last version, as long as etcd's history has it. Errors: Fail where it
+ * is encrypted at rest.
+ */
 export function findKubeadmCerts(data: EtcdData): Secret | undefined {
   const key = `${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`;
   const last = data.history(key).find(({ deleted }) => !deleted);

@@ -1,4 +1,7 @@
-/** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
+/**
+ * Before a search: which keys are lost on this node, what proves each, and which processes may still hold
+ * them. Reads only.
+ */
 
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
@@ -54,9 +57,12 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const { certificatesDir, data } = here;
   const processes = vouchedFor(await processesHere(node), pid);
   if (!exists(dataDir) && processes.own.every(({ name }) => name === "kubelet"))
-    throw new Refused(`This is no control plane node: there is no "${dataDir}", and no process of a control plane runs here`, {
-      hint: "run it on each control plane node, before anything there is restarted; workers have none of these keys",
-    });
+    throw new Refused(
+      `This is no control plane node: there is no "${dataDir}", and no process of a control plane runs here`,
+      {
+        hint: "run it on each control plane node, before anything there is restarted; workers have none of these keys",
+      },
+    );
   const known = readEvidence({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data cannot be read: ${here.obstacle?.message}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
@@ -66,16 +72,33 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const expired = expiredCas(known, certificatesDir);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search cannot change that`);
   const strange = strangeCa(here);
-  if (strange) say(`${certificatesDir}/ca.crt: sound, but not the cluster's CA: ${strange.hash}; etcd's data names ${clustersHash(here)}`);
+  if (strange)
+    say(
+      `${certificatesDir}/ca.crt: sound, but not the cluster's CA: ${strange.hash}; etcd's data names ${clustersHash(here)}`,
+    );
   if (foundKeys.wanted.length === 0 && !strange) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);
   foundKeys.takeWhatIsHere(certificatesDir);
   if (backup !== undefined) searchFolder(foundKeys, backup);
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
-  const files = node ? lostHere({ data, node, certificatesDir, etcd: place }).filter(({ kind }) => kind !== "socket") : [];
+  const files = node
+    ? lostHere({ data, node, certificatesDir, etcd: place }).filter(({ kind }) => kind !== "socket")
+    : [];
   for (const { path, program, namedBy } of files) say(`${path}: lost; ${named(program, namedBy)} names it`);
   const configs = lostConfigs(files);
-  return { here, foundKeys, processes, etcd, expired, strange, oldKey, files, configs, backup, disk: nothingFound() };
+  return {
+    here,
+    foundKeys,
+    processes,
+    etcd,
+    expired,
+    strange,
+    oldKey,
+    files,
+    configs,
+    backup,
+    disk: nothingFound(),
+  };
 }
 
 function named(program: string, by: string): string {
@@ -90,14 +113,24 @@ function clustersHash({ cluster }: PartialFacts): string {
 function neverHere({ data, cluster }: PartialFacts, etcd: EtcdHome["runs"]): string[] {
   const externalCa = data && cluster && isExternalCa(data, cluster);
   const externalSigner = data && cluster && isExternalSigner(data, cluster);
-  return [...(isNotKubeadms({ runs: etcd }) ? ["etcd/ca"] : []), ...(externalCa ? ["ca"] : []), ...(externalSigner ? ["sa"] : [])];
+  return [
+    ...(isNotKubeadms({ runs: etcd }) ? ["etcd/ca"] : []),
+    ...(externalCa ? ["ca"] : []),
+    ...(externalSigner ? ["sa"] : []),
+  ];
 }
 
-/** A process that the operator vouches for is read as the control plane's. Errors: Fail where none has that number and such a name. */
+/**
+ * A process that the operator vouches for is read as the control plane's. Errors: Fail where none has that
+ * number and such a name.
+ */
 function vouchedFor({ own, others }: Brought["processes"], pid: string | undefined): Brought["processes"] {
   if (pid === undefined) return { own, others };
   const one = others.find((process) => String(process.pid) === pid);
-  if (!one) throw new Fail(`No process ${pid} here has the name of a control plane's process`, { hint: "pgrep -l 'kube|etcd'" });
+  if (!one)
+    throw new Fail(`No process ${pid} here has the name of a control plane's process`, {
+      hint: "pgrep -l 'kube|etcd'",
+    });
   return { own: [...own, one], others: others.filter((other) => other !== one) };
 }
 

@@ -15,7 +15,10 @@ import { searchProcess } from "./memory/search-process.ts";
 /** For each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
 
-/** The control plane's processes on this node, by the runtime's containers, or by the kubelet's records where no runtime answers. */
+/**
+ * The control plane's processes on this node, by the runtime's containers, or by the kubelet's records where
+ * no runtime answers.
+ */
 export async function processesHere(node: Node | undefined): Promise<Holders> {
   return holders(knownHere(node ? await containersOf(node) : []));
 }
@@ -33,13 +36,23 @@ async function containersOf({ runtimeEndpoint }: Node): Promise<Container[]> {
 /** Process after process, those that hold the most first, until nothing is missing. Reads only. */
 export async function searchMemory(
   foundKeys: FoundKeys,
-  { data, processes, stop }: { data: EtcdData | undefined; processes: Holders; stop?: AbortSignal | undefined },
+  {
+    data,
+    processes,
+    stop,
+  }: { data: EtcdData | undefined; processes: Holders; stop?: AbortSignal | undefined },
 ) {
   const leader = leaderHost(data);
-  if (leader) say(`the last leader of the controller-managers was on ${leader}: only that process holds ca.key in memory`);
+  if (leader)
+    say(
+      `the last leader of the controller-managers was on ${leader}: only that process holds ca.key in memory`,
+    );
   for (const { pid, comm, owner } of processes.others)
-    say(`${comm} (pid ${pid}): not searched: it only has this name, and is ${owner.is}. If you know that it is yours: --pid ${pid}`);
-  if (processes.own.length === 0) return say("no process of the control plane runs on this node: nothing can be read from memory here");
+    say(
+      `${comm} (pid ${pid}): not searched: it only has this name, and is ${owner.is}. If you know that it is yours: --pid ${pid}`,
+    );
+  if (processes.own.length === 0)
+    return say("no process of the control plane runs on this node: nothing can be read from memory here");
   say(`reading each process for at most ${LIMITS.seconds} s and ${LIMITS.bytes / 1e9} GB`);
   for (const process of processes.own) {
     if (foundKeys.targets().length === 0 || stop?.aborted) return;
@@ -50,14 +63,21 @@ export async function searchMemory(
 /** A found key counts at once, whatever ends the search. */
 async function searchOne(foundKeys: FoundKeys, process: Process, stop: AbortSignal | undefined) {
   const where = `${process.name} (pid ${process.pid})`;
-  const budget = new Budget({ ...LIMITS, what: where, stop, hint: "run it again when this node is less busy" });
+  const budget = new Budget({
+    ...LIMITS,
+    what: where,
+    stop,
+    hint: "run it again when this node is less busy",
+  });
   let found = 0;
   const onKey = (key: KeyObject) => {
     if (foundKeys.accept(key, `the memory of ${where}`)) found++;
   };
   try {
     const { megabytes, seconds } = await searchProcess(process, foundKeys.targets(), { budget, onKey });
-    say(`${where}: ${Math.round(megabytes)} MB in ${seconds.toFixed(1)} s, ${found === 0 ? "no lost key" : `${found} found`}`);
+    say(
+      `${where}: ${Math.round(megabytes)} MB in ${seconds.toFixed(1)} s, ${found === 0 ? "no lost key" : `${found} found`}`,
+    );
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     say(`${where}: not read${found > 0 ? " to its end" : ""}: ${err.message}; ${err.hint}`);

@@ -1,4 +1,7 @@
-/** Ends a salvage: what is proved goes into its place, all of it or nothing; what is not proved goes to the rescue folder, and is named. */
+/**
+ * Ends a salvage: what is proved goes into its place, all of it or nothing; what is not proved goes to the
+ * rescue folder, and is named.
+ */
 
 import { dirname } from "node:path";
 import { again } from "../again.ts";
@@ -34,16 +37,21 @@ export interface Brought {
 }
 
 /**
- * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a stranger may have laid out is
- * thrown when the keys are in their places. Returns what a person has to choose then. Errors: as `placeKeys`, with nothing written.
+ * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a
+ * stranger may have laid out is thrown when the keys are in their places. Returns what a person has to choose
+ * then. Errors: as `placeKeys`, with nothing written.
  */
-export function putBack(brought: Brought, { moveToRescue }: { moveToRescue: boolean | undefined }): Fail | undefined {
+export function putBack(
+  brought: Brought,
+  { moveToRescue }: { moveToRescue: boolean | undefined },
+): Fail | undefined {
   const { foundKeys, here } = brought;
   const files = foundKeys.files();
   const keys = foundKeys.wanted.filter(({ keyFile }) => files.has(keyFile));
   const found = foundBeside(brought, files.get("ca.crt"));
   const unproved = [...unchosenKeys(foundKeys.unchosen(), here.certificatesDir), ...found.unproved];
-  if (keys.length + found.proved.length === 0) say(unproved.length > 0 ? "nothing is put into its place" : "nothing was found");
+  if (keys.length + found.proved.length === 0)
+    say(unproved.length > 0 ? "nothing is put into its place" : "nothing was found");
   else placeKeys(keys, files, here, { moveToRescue, source: "the salvage", more: found.proved });
   keepUnproved(unproved, dirname(here.asideDir));
   if (!mode.dryRun) dropStash();
@@ -52,8 +60,8 @@ export function putBack(brought: Brought, { moveToRescue }: { moveToRescue: bool
 }
 
 /**
- * What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an unexpected error, a bug that the
- * found data has met.
+ * What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an
+ * unexpected error, a bug that the found data has met.
  */
 function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
   const { here, processes, files, configs, backup, disk } = brought;
@@ -61,7 +69,12 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
     const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
     const copies = backup === undefined ? [] : copiesIn(backup, files);
     for (const { path, content, from } of copies)
-      if (configs.some((lost) => lost.path === path && opensNothing(lost, Buffer.from(content).toString("utf8"), here.data)))
+      if (
+        configs.some(
+          (lost) =>
+            lost.path === path && opensNothing(lost, Buffer.from(content).toString("utf8"), here.data),
+        )
+      )
         say(
           `warning: ${from} does not open what is encrypted in etcd: is it a newer or an older copy? It is taken nevertheless, as you say`,
         );
@@ -69,7 +82,9 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
     const open = configs.filter((lost) => !taken.some(({ path }) => path === lost.path));
     const choices = open.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
     const opened = choices.flatMap(({ lost: { path }, proved: content }) =>
-      content ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }] : [],
+      content
+        ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }]
+        : [],
     );
     return {
       proved: firstOfEach([...taken, ...opened]),
@@ -108,12 +123,18 @@ function firstOfEach(found: readonly FoundCopy[]) {
   return all.filter(({ path }, i) => all.findIndex((one) => one.path === path) === i);
 }
 
-/** A stranger can lay out any number. So many of each thing get a file and a command of their own; all texts are in one file a kind. */
+/**
+ * A stranger can lay out any number. So many of each thing get a file and a command of their own; all texts
+ * are in one file a kind.
+ */
 const FEW = 5;
 
 const SOURCE = "a disk's blocks";
 
-/** CAs of which the cluster knows nothing, as etcd's own where its ca.crt is gone. That key and certificate belong together is no proof. */
+/**
+ * CAs of which the cluster knows nothing, as etcd's own where its ca.crt is gone. That key and certificate
+ * belong together is no proof.
+ */
 function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unproved[] {
   return pairs.slice(0, FEW).flatMap(({ name, cert, key }) => {
     const { publicKeyHash, notBefore } = cert.info;
@@ -132,8 +153,16 @@ function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unp
   });
 }
 
-/** Texts that may be a lost file which the API server's flags name. `why`: of those that are proved, and among which a person chooses: all. */
-function unprovedConfigs(lost: LostConfig, candidates: readonly TextFind[], { path }: DiskFound, why?: string): Unproved[] {
+/**
+ * Texts that may be a lost file which the API server's flags name. `why`: of those that are proved, and among
+ * which a person chooses: all.
+ */
+function unprovedConfigs(
+  lost: LostConfig,
+  candidates: readonly TextFind[],
+  { path }: DiskFound,
+  why?: string,
+): Unproved[] {
   const name = lost.path.split("/").at(-1)!;
   return candidates.slice(0, why ? undefined : FEW).map(({ text, offset }, i) => ({
     what: `${lost.path}, ${i + 1} of ${candidates.length} found${why ? `, writes with ${writerIn(readYaml(text))}` : ""}`,
@@ -146,20 +175,26 @@ function unprovedConfigs(lost: LostConfig, candidates: readonly TextFind[], { pa
   }));
 }
 
-/** Manifests, kubeconfigs and configurations for a person to look through: one file a kind, however many there are. */
+/**
+ * Manifests, kubeconfigs and configurations for a person to look through: one file a kind, however many there
+ * are.
+ */
 function looseTexts({ texts, path, dropped }: DiskFound): Unproved[] {
   const kinds = Map.groupBy(texts, ({ kind }) => kind);
   return [...kinds].map(([kind, finds]) => ({
     what: `${finds.length} ${finds.length === 1 ? kind : `${kind}s`}${dropped > 0 ? ", not all of those on the disk" : ""}`,
     from: path,
     source: SOURCE,
-    content: finds.map((find) => `# ${nameOf(find)}, at byte ${find.offset}\n${find.text.replace(/\n?$/, "\n")}---\n`).join(""),
+    content: finds
+      .map((find) => `# ${nameOf(find)}, at byte ${find.offset}\n${find.text.replace(/\n?$/, "\n")}---\n`)
+      .join(""),
     file: `${kind}s-on-disk.yaml`,
   }));
 }
 
 function nameOf(find: TextFind): string {
-  const name = find.kind === "manifest" ? find.name : find.kind === "kubeconfig" ? find.user : find.configKind;
+  const name =
+    find.kind === "manifest" ? find.name : find.kind === "kubeconfig" ? find.user : find.configKind;
   return name.replaceAll(/[^\w.:@-]+/g, "-").slice(0, 100);
 }
 

@@ -1,7 +1,7 @@
 /**
- * Rung 1: searches the Secret kube-system/kubeadm-certs for the lost keys. `kubeadm init --upload-certs` puts the shared keys there for two
- * hours, encrypted with a certificate key that only its terminal ever showed. Each value is AES-GCM: nonce 12 | ciphertext | tag 16
- * (kubeadm's app/phases/copycerts, app/util/crypto).
+ * Rung 1: searches the Secret kube-system/kubeadm-certs for the lost keys. `kubeadm init --upload-certs` puts
+ * the shared keys there for two hours, encrypted with a certificate key that only its terminal ever showed.
+ * Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
  */
 import { createDecipheriv } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -26,10 +26,15 @@ interface SecretOptions {
 }
 
 /**
- * Each key is proved by what is known of the cluster. Of etcd's CA mostly nothing is known: there the certificate in the Secret proves the
- * key beside it. Returns whether the Secret was opened. Errors: Fail where the certificate key does not open it, or is none.
+ * Each key is proved by what is known of the cluster. Of etcd's CA mostly nothing is known: there the
+ * certificate in the Secret proves the key beside it. Returns whether the Secret was opened. Errors: Fail
+ * where the certificate key does not open it, or is none.
  */
-export function openSecret(foundKeys: FoundKeys, data: EtcdData | undefined, options: SecretOptions): boolean {
+export function openSecret(
+  foundKeys: FoundKeys,
+  data: EtcdData | undefined,
+  options: SecretOptions,
+): boolean {
   const secret = data && findKubeadmCerts(data);
   const certificateKey = secret && certificateKeyOf(options);
   if (!secret || certificateKey === undefined) {
@@ -44,7 +49,8 @@ export function openSecret(foundKeys: FoundKeys, data: EtcdData | undefined, opt
   const files = openKubeadmCerts(secret, certificateKey);
   const taken = foundKeys.missing().filter(({ name, keyFile, publicFile }) => {
     const [key, publicText] = [files.get(keyFile), files.get(publicFile)];
-    if (key && publicText && keyMatches(publicText, key)) foundKeys.learn(name, publicText, "the certificate beside it");
+    if (key && publicText && keyMatches(publicText, key))
+      foundKeys.learn(name, publicText, "the certificate beside it");
     return key !== undefined && foundKeys.accept(privateKeyOf(key), from);
   });
   if (taken.length === 0) say("the Secret opens, and holds none of the lost keys");
@@ -62,7 +68,10 @@ function certificateKeyOf({ keyFile, mayAsk, otherwise }: SecretOptions): string
   });
 }
 
-/** Its decrypted files by their names below pki/, without those that kubeadm did not have. Errors: Fail where the key does not open it. */
+/**
+ * Its decrypted files by their names below pki/, without those that kubeadm did not have. Errors: Fail where
+ * the key does not open it.
+ */
 function openKubeadmCerts(secret: Secret, certificateKey: string): Map<string, string> {
   const key = keyBytes(certificateKey);
   const files = new Map<string, string>();
@@ -84,7 +93,11 @@ function keyBytes(text: string): Buffer {
 }
 
 function decrypt(sealed: Buffer, key: Buffer, name: string): string {
-  const cipher = createDecipheriv(`aes-${key.length * 8}-gcm` as "aes-256-gcm", key, sealed.subarray(0, NONCE));
+  const cipher = createDecipheriv(
+    `aes-${key.length * 8}-gcm` as "aes-256-gcm",
+    key,
+    sealed.subarray(0, NONCE),
+  );
   cipher.setAuthTag(sealed.subarray(-TAG));
   try {
     return Buffer.concat([cipher.update(sealed.subarray(NONCE, -TAG)), cipher.final()]).toString("utf8");

@@ -1,6 +1,6 @@
 /**
- * Proved keys that are not in their places yet, in a folder of /dev/shm: that is memory, so nothing of the disk is overwritten. A run that
- * is cut off loses nothing: the next one takes the keys from there.
+ * Proved keys that are not in their places yet, in a folder of /dev/shm: that is memory, so nothing of the
+ * disk is overwritten. A run that is cut off loses nothing: the next one takes the keys from there.
  */
 import type { KeyObject } from "node:crypto";
 import { lstatSync, mkdirSync, rmSync, statfsSync } from "node:fs";
@@ -25,10 +25,15 @@ export function stashedKeys(): KeyObject[] {
 /** Writes nothing where /dev/shm is on a disk. */
 export function stashKey(file: string, pem: string) {
   if (!stat("/dev/shm") || statfsSync(hostPath("/dev/shm")).type !== TMPFS) return;
-  // made in one step, so that nobody comes between the look and the making; what is there already has to be ours
+  // made in one step, so that nobody comes between the look and the making; what is there already has to be
+  // ours
   if (!mode.dryRun) gone(() => mkdirSync(hostEntry(STASH), { mode: 0o700 }), ["EEXIST"]);
   if (!isOurs()) return say(`${STASH} belongs to somebody else: not used`);
-  writeFile(`${STASH}/${file}`, pem, { mode: 0o600, folderMode: 0o700, note: "in memory, until all found keys are put back" });
+  writeFile(`${STASH}/${file}`, pem, {
+    mode: 0o600,
+    folderMode: 0o700,
+    note: "in memory, until all found keys are put back",
+  });
 }
 
 /** After the keys are in their places, or the operator has stopped the search. */

@@ -18,8 +18,14 @@ interface Searched {
   question: Fail | undefined;
 }
 
-/** Returns the next command where all that matters is here; else says what is lost. Errors: as `refuseRivals`; the question. */
-export function nextAfterSalvage(salvage: Salvage, { notFound, moveToRescue, question }: Searched): string | undefined {
+/**
+ * Returns the next command where all that matters is here; else says what is lost. Errors: as `refuseRivals`;
+ * the question.
+ */
+export function nextAfterSalvage(
+  salvage: Salvage,
+  { notFound, moveToRescue, question }: Searched,
+): string | undefined {
   const { foundKeys, expired, strange, here } = salvage;
   refuseRivals(foundKeys);
   if (question) throw question;
@@ -29,11 +35,14 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, moveToRescue, que
   const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
   const issue = (made: readonly string[]) => nextCommand(salvage, made);
   if (lost.length > 0 && canReadNow(salvage)) {
-    tell(`${stillLost}etcd's data can be read now, so more can be proved and found: ${command("00-salvage")}`);
+    tell(
+      `${stillLost}etcd's data can be read now, so more can be proved and found: ${command("00-salvage")}`,
+    );
     return undefined;
   }
   const inTheWay = strange && !moveToRescue;
-  if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${again({ "move-aside": true }, { of: "00-salvage" })}`);
+  if (inTheWay)
+    tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${again({ "move-aside": true }, { of: "00-salvage" })}`);
   if (lost.some(isIrreplaceable)) {
     const away = strange && moveToRescue ? shell`mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
     tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${away}${issue(names(lost))}`);
@@ -44,11 +53,15 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, moveToRescue, que
     tell(`\nexpired: ${names(expired).join(", ")}; this makes new ones: ${issue(names(expired))}`);
     return undefined;
   }
-  if (lost.length > 0) tell(`${stillLost}only control plane nodes trust them; the next command makes new ones`);
+  if (lost.length > 0)
+    tell(`${stillLost}only control plane nodes trust them; the next command makes new ones`);
   return issue(names(lost));
 }
 
-/** The commands that make these keys new. Where part 1 would stop, as it cannot read the cluster's facts: what comes before it. */
+/**
+ * The commands that make these keys new. Where part 1 would stop, as it cannot read the cluster's facts: what
+ * comes before it.
+ */
 export function nextCommand({ here, oldKey, etcd }: Salvage, made: readonly string[]): string {
   const { obstacle, data, cluster } = here;
   if (!data || cluster || !obstacle) return inOneLine(withoutKeys(made, oldKey, { etcd }));

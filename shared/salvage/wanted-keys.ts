@@ -1,6 +1,6 @@
 /**
- * Which private keys are lost on this node, and by which public key each will be proved. A key that belongs to no public key that the
- * cluster knows is not ours, whatever it looks like.
+ * Which private keys are lost on this node, and by which public key each will be proved. A key that belongs
+ * to no public key that the cluster knows is not ours, whatever it looks like.
  */
 import type { KeyObject } from "node:crypto";
 import type { ClusterEvidence } from "../facts/evidence.ts";
@@ -11,7 +11,15 @@ import { CERTS, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { type Finding, pkiFindings } from "../pki/examine.ts";
 import { remedyOf } from "../pki/lost-keys.ts";
 import { say } from "../run.ts";
-import { caGenerations, type Generation, type Generations, generation, hashOf, labelOf, saGenerations } from "./generations.ts";
+import {
+  caGenerations,
+  type Generation,
+  type Generations,
+  generation,
+  hashOf,
+  labelOf,
+  saGenerations,
+} from "./generations.ts";
 
 /** A lost private key, and the public keys that can prove it. */
 export interface WantedKey extends SharedKey, Generations {
@@ -29,20 +37,32 @@ export interface WantedOptions {
   from?: string | undefined;
 }
 
-/** The keys that are not in their places: first those that all control plane nodes share, then those of certificates without their key. */
+/**
+ * The keys that are not in their places: first those that all control plane nodes share, then those of
+ * certificates without their key.
+ */
 export function wantedKeys(known: ClusterEvidence, options: WantedOptions): WantedKey[] {
   const findings = pkiFindings({ certs: CERTS, serviceAccountKey: true }, undefined, options);
-  return [...SHARED_KEYS.flatMap((key) => wantedShared(key, known, { ...options, findings })), ...findings.flatMap(wantedLeaf)];
+  return [
+    ...SHARED_KEYS.flatMap((key) => wantedShared(key, known, { ...options, findings })),
+    ...findings.flatMap(wantedLeaf),
+  ];
 }
 
-function wantedShared(key: SharedKey, known: ClusterEvidence, options: WantedOptions & { findings: readonly Finding[] }): WantedKey[] {
+function wantedShared(
+  key: SharedKey,
+  known: ClusterEvidence,
+  options: WantedOptions & { findings: readonly Finding[] },
+): WantedKey[] {
   const { certificatesDir, others, findings } = options;
   const row = CERTS.find(({ file }) => file === key.name);
   const finding = findings.find(({ name }) => name === (row?.name ?? key.name))!;
   const all = row ? caGenerations(row.name, known) : saGenerations(known, certificatesDir);
   const { generations, candidates } = chosen(key, all, options);
   const here = keyInPlace(key, certificatesDir);
-  const isInUse = !generations[0] || (here && generations.slice(0, candidates).some(({ hash }) => hash === publicKeyHash(here)));
+  const isInUse =
+    !generations[0] ||
+    (here && generations.slice(0, candidates).some(({ hash }) => hash === publicKeyHash(here)));
   if (finding.state === "ok" && (!others || isInUse)) return [];
   if (finding.state === "expired" && isInUse) return [];
   // the right key is here: part 1 makes its public half again, or finds the certificate that is known
@@ -50,7 +70,10 @@ function wantedShared(key: SharedKey, known: ClusterEvidence, options: WantedOpt
   return [{ ...key, shared: true, generations, candidates }];
 }
 
-/** The generation that the operator names is the only candidate. Errors: Fail where it is none of the known ones. */
+/**
+ * The generation that the operator names is the only candidate. Errors: Fail where it is none of the known
+ * ones.
+ */
 function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOptions): Generations {
   const isMeant =
     name === "sa" && kid !== undefined
@@ -60,20 +83,36 @@ function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOp
         : undefined;
   if (!isMeant) return known;
   const meant = known.generations.filter(isMeant);
-  if (meant.length === 1) return { generations: [...meant, ...known.generations.filter((one) => !isMeant(one))], candidates: 1 };
-  throw new Fail(`"${name === "sa" ? kid : from}" names ${meant.length === 0 ? "none" : meant.length} of the known ${name} keys`, {
-    hint: `the known ones are: ${known.generations.map(labelOf).join("; ") || "none"}`,
-  });
+  if (meant.length === 1)
+    return { generations: [...meant, ...known.generations.filter((one) => !isMeant(one))], candidates: 1 };
+  throw new Fail(
+    `"${name === "sa" ? kid : from}" names ${meant.length === 0 ? "none" : meant.length} of the known ${name} keys`,
+    {
+      hint: `the known ones are: ${known.generations.map(labelOf).join("; ") || "none"}`,
+    },
+  );
 }
 
 /** A leaf's key is worth finding only where its certificate is still here; else both are issued anew. */
 function wantedLeaf({ row, cert, paths }: Finding): WantedKey[] {
   if (!row || "path" in row || row.shared || !cert || readText(paths[1]!) !== undefined) return [];
   const generations = [generation(cert.pem, [`pki/${row.file}.crt`])];
-  return [{ name: row.file, publicFile: `${row.file}.crt`, keyFile: `${row.file}.key`, shared: false, generations, candidates: 1 }];
+  return [
+    {
+      name: row.file,
+      publicFile: `${row.file}.crt`,
+      keyFile: `${row.file}.key`,
+      shared: false,
+      generations,
+      candidates: 1,
+    },
+  ];
 }
 
-/** CAs that are here with their keys, have expired, and are not ours to renew: a company's. A search cannot help there. */
+/**
+ * CAs that are here with their keys, have expired, and are not ours to renew: a company's. A search cannot
+ * help there.
+ */
 export function expiredCas(known: ClusterEvidence, certificatesDir: string): Finding[] {
   const shared = pkiFindings({ certs: CERTS.filter((row) => row.shared) }, undefined, { certificatesDir });
   return shared.filter((finding) => finding.state === "expired" && remedyOf(finding, known).do === "lost");
@@ -84,7 +123,10 @@ export function keyInPlace({ keyFile }: SharedKey, certificatesDir: string): Key
   return attempt(() => privateKeyOf(readText(`${certificatesDir}/${keyFile}`) ?? ""), undefined);
 }
 
-/** A new one would be noticed outside the control plane: every node rejoins, or pods need new tokens. The other keys can be made new. */
+/**
+ * A new one would be noticed outside the control plane: every node rejoins, or pods need new tokens. The
+ * other keys can be made new.
+ */
 export function isIrreplaceable({ name }: Pick<WantedKey, "name">): boolean {
   return name === "ca" || name === "sa";
 }
@@ -93,5 +135,6 @@ export function isIrreplaceable({ name }: Pick<WantedKey, "name">): boolean {
 export function sayLost({ keyFile, generations, candidates }: WantedKey) {
   const lines = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, named by ${from.join(", ")}`);
   say(`${keyFile}: lost; ${lines[0] ?? "nothing here tells which key it was"}`);
-  for (const [i, line] of lines.slice(1).entries()) say(`  or ${i + 1 < candidates ? "" : "an earlier one, "}${line}`);
+  for (const [i, line] of lines.slice(1).entries())
+    say(`  or ${i + 1 < candidates ? "" : "an earlier one, "}${line}`);
 }

@@ -1,4 +1,7 @@
-/** Part 1 on this node: what stops it, what is in place already, and how etcd gets its certificates and its manifest back. */
+/**
+ * Part 1 on this node: what stops it, what is in place already, and how etcd gets its certificates and its
+ * manifest back.
+ */
 
 import { command } from "../again.ts";
 import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
@@ -27,8 +30,8 @@ import { holdServers } from "./servers.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 
 /**
- * A sound CA that is not the cluster's would sign certificates that no node trusts. A younger one may be the new one, made on another control
- * plane node; it is named. Errors: Fail where it is older.
+ * A sound CA that is not the cluster's would sign certificates that no node trusts. A younger one may be the
+ * new one, made on another control plane node; it is named. Errors: Fail where it is older.
  */
 export function refuseForeignCa(cp: ControlPlaneNode) {
   const { certificatesDir } = cp.facts;
@@ -51,31 +54,50 @@ export function refuseForeignCa(cp: ControlPlaneNode) {
 export function hasNewKeys(cp: ControlPlaneNode): boolean {
   const { certificatesDir } = cp.facts;
   if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
-  const cas = CERTS.filter((row) => row.shared).flatMap((row) => readText(certPath(row, certificatesDir)) ?? []);
+  const cas = CERTS.filter((row) => row.shared).flatMap(
+    (row) => readText(certPath(row, certificatesDir)) ?? [],
+  );
   return cas.some((pem) => madeAt(pem) >= cp.rescue.made);
 }
 
-/** `actions`: of the shared keys. Whether they, the certificates that etcd itself serves with, and its manifest are all in place and right. */
+/**
+ * `actions`: of the shared keys. Whether they, the certificates that etcd itself serves with, and its
+ * manifest are all in place and right.
+ */
 export function etcdIsInPlace(cp: ControlPlaneNode, actions: readonly PkiAction[]): boolean {
   const served = CERTS.filter((row) => isEtcds(row) && row.usages.includes("server"));
   const isSound = pkiFindings({ certs: served }, cp.facts).every(({ state }) => state === "ok");
-  if (!isSound || actions.some(({ row, todo }) => row && todo !== "keep") || !exists(manifestPath(cp, "etcd"))) return false;
+  if (
+    !isSound ||
+    actions.some(({ row, todo }) => row && todo !== "keep") ||
+    !exists(manifestPath(cp, "etcd"))
+  )
+    return false;
   return !wantedManifests(cp, ["etcd"]).some((one) => manifestTrouble(one, cp));
 }
 
-/** Somebody has begun with a new CA already: only etcd's data still says what the cluster was, and not for long. */
+/**
+ * Somebody has begun with a new CA already: only etcd's data still says what the cluster was, and not for
+ * long.
+ */
 export function needsCopy(cp: ControlPlaneNode): boolean {
   return caIsNew(cp) && !exists(rescuedEtcd(cp.rescue));
 }
 
-/** Errors: Fail where etcd's manifest has another folder than the one with the data: there it would begin as a new, empty cluster. */
+/**
+ * Errors: Fail where etcd's manifest has another folder than the one with the data: there it would begin as a
+ * new, empty cluster.
+ */
 export function refuseOtherFolder(cp: ControlPlaneNode) {
   for (const { manifest, source } of wantedManifests(cp, ["etcd"])) {
     const wanted = foldersOfPod(manifest);
     if (!wanted || keyOf(wanted.dir) === keyOf(cp.etcd.dir)) continue;
-    throw new Fail(`etcd's manifest (${source}) has its data in "${wanted.dir}", and the data was found in "${cp.etcd.dir}"`, {
-      hint: `nothing was changed. etcd would start there without its data: put it where the manifest has it (mount its disk there; or, if "${wanted.dir}" is empty or not there: mv), then ${command("00-assess")}`,
-    });
+    throw new Fail(
+      `etcd's manifest (${source}) has its data in "${wanted.dir}", and the data was found in "${cp.etcd.dir}"`,
+      {
+        hint: `nothing was changed. etcd would start there without its data: put it where the manifest has it (mount its disk there; or, if "${wanted.dir}" is empty or not there: mv), then ${command("00-assess")}`,
+      },
+    );
   }
 }
 
@@ -86,15 +108,22 @@ export async function issueEtcdCertificates(cp: ControlPlaneNode) {
   await fitOwners(wantedManifests(cp, ["etcd"]), cp);
 }
 
-/** A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA even a sound one is issued again. */
+/**
+ * A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA even a
+ * sound one is issued again.
+ */
 function markRepair(cp: ControlPlaneNode) {
   const paths = [certPath, keyPath].map((path) => path(certRow("etcd-server"), cp.facts.certificatesDir));
   const made = attempt(() => madeAt(readText(paths[0]!) ?? ""));
-  if (made instanceof Fail || !caIsNew(cp) || !exists(rescuedEtcd(cp.rescue)) || made >= cp.rescue.made) return;
+  if (made instanceof Fail || !caIsNew(cp) || !exists(rescuedEtcd(cp.rescue)) || made >= cp.rescue.made)
+    return;
   for (const path of paths) moveToRescue(path, cp.asideDir);
 }
 
-/** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (measured). */
+/**
+ * The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods
+ * (measured).
+ */
 export async function startEtcd(cp: ControlPlaneNode) {
   const { node, facts, asideDir } = cp;
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);

@@ -1,13 +1,20 @@
 /**
- * Another manifest for a static pod that runs. Written over the old manifest, the new pod would wait for ten seconds and more: the kubelet
- * starts no static pod beside another of the same name, and tries again only after its back-off (pkg/kubelet/pod_workers.go,
- * allowPodStart). So the old manifest is removed first. The new one waits beside its place under a name with a dot, which the kubelet
- * ignores (pkg/kubelet/config/file.go).
+ * Another manifest for a static pod that runs. Written over the old manifest, the new pod would wait for ten
+ * seconds and more: the kubelet starts no static pod beside another of the same name, and tries again only
+ * after its back-off (pkg/kubelet/pod_workers.go, allowPodStart). So the old manifest is removed first. The
+ * new one waits beside its place under a name with a dot, which the kubelet ignores
+ * (pkg/kubelet/config/file.go).
  */
 
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
-import { manifestPath, manifestText, readableManifest, readManifest, waitingPath } from "../manifests/on-disk.ts";
+import {
+  manifestPath,
+  manifestText,
+  readableManifest,
+  readManifest,
+  waitingPath,
+} from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { shell } from "../shell-line.ts";
@@ -20,15 +27,25 @@ export function manifestBeforeOrAfter(path: string): Manifest | undefined {
 }
 
 /**
- * Exchanges the manifest of a static pod of the control plane. Does not wait for the new pod: the kubelet starts it within a second or two.
- * Errors: Fail where the old pod does not end. The new manifest then stays where it waits, and the next call continues from there.
+ * Exchanges the manifest of a static pod of the control plane. Does not wait for the new pod: the kubelet
+ * starts it within a second or two. Errors: Fail where the old pod does not end. The new manifest then stays
+ * where it waits, and the next call continues from there.
  */
-export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name: string, next: { manifest: Manifest; note: string }) {
+export async function exchangeManifest(
+  cp: Pick<ControlPlaneNode, "node">,
+  name: string,
+  next: { manifest: Manifest; note: string },
+) {
   const path = manifestPath(cp, name);
   const waiting = waitingPath(path);
-  const old = (await controlPlaneContainers(cp.node.runtimeEndpoint)).filter((container) => container.name === name);
+  const old = (await controlPlaneContainers(cp.node.runtimeEndpoint)).filter(
+    (container) => container.name === name,
+  );
   writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
-  leaves(path, `${path} is away, its new content waits in ${waiting}: without it this node runs no ${name}. Run this script again`);
+  leaves(
+    path,
+    `${path} is away, its new content waits in ${waiting}: without it this node runs no ${name}. Run this script again`,
+  );
   removeFile(path);
   if (old.length > 0)
     await waitFor(`the old ${name} to end`, isForgotten(old, cp.node), {
@@ -42,11 +59,17 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
 /** Takes a manifest away until part 2 puts it back. */
 export function takeAway(cp: Pick<ControlPlaneNode, "node">, name: string) {
   const path = manifestPath(cp, name);
-  leaves(path, `${path} is away, in ${waitingPath(path)}: without it this node runs no ${name}. Part 2 brings it back`);
+  leaves(
+    path,
+    `${path} is away, in ${waitingPath(path)}: without it this node runs no ${name}. Part 2 brings it back`,
+  );
   renameFile(path, waitingPath(path));
 }
 
-/** Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: no script can ask anything without it. */
+/**
+ * Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: no script can
+ * ask anything without it.
+ */
 export function finishExchange(cp: Pick<ControlPlaneNode, "node">, name: string) {
   endWaiting(manifestPath(cp, name));
 }
@@ -60,8 +83,9 @@ export function endWaiting(path: string) {
 }
 
 /**
- * Milliseconds. The kubelet removes a pod's folder when the pod's containers have ended. It frees the pod's name at the next tick of its
- * main loop, once a second (pkg/kubelet/kubelet.go, syncTicker). Nothing outside of the kubelet shows that.
+ * Milliseconds. The kubelet removes a pod's folder when the pod's containers have ended. It frees the pod's
+ * name at the next tick of its main loop, once a second (pkg/kubelet/kubelet.go, syncTicker). Nothing outside
+ * of the kubelet shows that.
  */
 const TICK = 1_400;
 

@@ -1,9 +1,9 @@
 /**
- * The screen before the first stop of parts 1 and 2: what will be stopped and written, whose API is away, what is here for what comes, and
- * what agrees on who this cluster is. A dry run shows the same.
+ * The screen before the first stop of parts 1 and 2: what will be stopped and written, whose API is away,
+ * what is here for what comes, and what agrees on who this cluster is. A dry run shows the same.
  *
- * And what ends with a living API server whose certificate's file is gone: what it shows is the only place that still knows names by hand. It is
- * kept in the rescue folder before the server ends.
+ * And what ends with a living API server whose certificate's file is gone: what it shows is the only place
+ * that still knows names by hand. It is kept in the rescue folder before the server ends.
  */
 
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
@@ -38,7 +38,9 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
   const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
   const ca = actions.find(({ row }) => row?.name === "etcd-ca")?.todo;
-  const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) => actionForSigned(finding, ca));
+  const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) =>
+    actionForSigned(finding, ca),
+  );
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletActive()) ? ["kubelet"] : []), ...new Set(running)];
   sayScreen(cp, {
@@ -80,7 +82,9 @@ export async function beforeServersStop(
   if (restarts && running.some((one) => isServerContainer(one) && one.name === MANAGER))
     stops.push(`${MANAGER} (with the kubelet, and reduced)`);
   const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });
-  const api = stops.includes("kube-apiserver") ? "; they start again at once, and this node's API is away until then" : "";
+  const api = stops.includes("kube-apiserver")
+    ? "; they start again at once, and this node's API is away until then"
+    : "";
   sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: written, has });
 }
 
@@ -115,8 +119,13 @@ function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
   const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
   const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);
   const not = copies.filter((copy) => copy.is !== "the cluster's" && copy.is !== "not compared");
-  const others = not.length > 0 && !caIsNew(cp) ? `; not: ${not.map((copy) => `${copy.what} (${copy.is})`).join(", ")}` : "";
-  say(`${agree.length > 0 ? "agree on who this cluster is" : "says who this cluster is"}: ${[from, ...agree].join(", ")}${others}`);
+  const others =
+    not.length > 0 && !caIsNew(cp)
+      ? `; not: ${not.map((copy) => `${copy.what} (${copy.is})`).join(", ")}`
+      : "";
+  say(
+    `${agree.length > 0 ? "agree on who this cluster is" : "says who this cluster is"}: ${[from, ...agree].join(", ")}${others}`,
+  );
 }
 
 /** "new keys ca, sa", "etcd/server.crt and .key", "4 certificates", "scheduler.conf" */
@@ -130,7 +139,12 @@ function written(actions: readonly PkiAction[], pods: readonly WantedManifest[])
     else certs.push(`${row.file}.crt and .key`);
   }
   const manifests = pods.map(({ name }) => `manifests/${name}.yaml`);
-  const kinds = [few(certs, "certificates"), few(configs, "kubeconfigs"), others, few(manifests, "manifests")].flat();
+  const kinds = [
+    few(certs, "certificates"),
+    few(configs, "kubeconfigs"),
+    others,
+    few(manifests, "manifests"),
+  ].flat();
   return [...(made.length > 0 ? [`new keys ${made.join(", ")}`] : []), ...kinds].join("; ") || "nothing";
 }
 

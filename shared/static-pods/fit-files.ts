@@ -1,13 +1,16 @@
 /**
  * Files that static pods read are made fit for them before they start.
  *
- * Key files and kubeconfigs of static pods that do not run as root: each pod must be able to read its own. Where one user reads a file, it is
- * that user's; where several do, root's, for the group that they share. So kubeadm does it (app/util/staticpod, RootlessControlPlane).
+ * Key files and kubeconfigs of static pods that do not run as root: each pod must be able to read its own.
+ * Where one user reads a file, it is that user's; where several do, root's, for the group that they share. So
+ * kubeadm does it (app/util/staticpod, RootlessControlPlane).
  *
- * Files of other places that hold a copy of one of the cluster's CAs, beside others mostly: the flags of the control plane's components name
- * them. With an old copy the API server refuses admin.conf (401), and kubectl logs and exec fail. Mostly a flag names the PKI's own file, and
- * then nothing is to be done. The CA of before goes out of such a file, as it does out of pki/ca.crt: its key is lost, not known to be destroyed,
- * and as long as it is trusted an old kubelet's certificate passes for one of a node that is back. The file is copied aside.
+ * Files of other places that hold a copy of one of the cluster's CAs, beside others mostly: the flags of the
+ * control plane's components name them. With an old copy the API server refuses admin.conf (401), and kubectl
+ * logs and exec fail. Mostly a flag names the PKI's own file, and then nothing is to be done. The CA of
+ * before goes out of such a file, as it does out of pki/ca.crt: its key is lost, not known to be destroyed,
+ * and as long as it is trusted an old kubelet's certificate passes for one of a node that is back. The file
+ * is copied aside.
  */
 
 import { caIsNew } from "../facts/ca-copies.ts";
@@ -41,7 +44,8 @@ function readersOf(pods: Pods, certificatesDir: string): Map<string, Reader[]> {
     const user = userOf(manifest);
     if (!user || user.uid === 0) continue;
     const paths = hostFiles(manifest).map(({ path }) => path);
-    for (const path of new Set(paths)) if (made.has(path)) readers.set(path, [...(readers.get(path) ?? []), { name, user }]);
+    for (const path of new Set(paths))
+      if (made.has(path)) readers.set(path, [...(readers.get(path) ?? []), { name, user }]);
   }
   return readers;
 }
@@ -59,13 +63,17 @@ export async function fitOwners(pods: Pods, { facts }: ControlPlaneNode) {
     const [info, owner] = [stat(path), ownerFor(readers)];
     if (info?.kind !== "file" || !owner || readers.every(({ user }) => canRead(user, info))) continue;
     const names = readers.map(({ name, user }) => `${name} (user ${user.uid})`).join(" and ");
-    await act(`${path}: owner ${owner.uid}:${owner.gid}, mode 0${owner.mode.toString(8)}: ${names} reads it`, () => giveTo(path, owner));
+    await act(
+      `${path}: owner ${owner.uid}:${owner.gid}, mode 0${owner.mode.toString(8)}: ${names} reads it`,
+      () => giveTo(path, owner),
+    );
   }
 }
 
 function ownerFor(readers: readonly Reader[]): { uid: number; gid: number; mode: number } | undefined {
   const [first, ...others] = readers.map(({ user }) => user) as [PodUser, ...PodUser[]];
-  if (others.every(({ uid }) => uid === first.uid)) return { uid: first.uid, gid: first.gids[0]!, mode: 0o600 };
+  if (others.every(({ uid }) => uid === first.uid))
+    return { uid: first.uid, gid: first.gids[0]!, mode: 0o600 };
   const gid = first.gids.find((one) => one !== 0 && others.every(({ gids }) => gids.includes(one)));
   return gid === undefined ? undefined : { uid: 0, gid, mode: 0o640 };
 }
@@ -93,14 +101,20 @@ interface SecurityContext {
   fsGroup?: number;
 }
 
-/** Root where nothing says otherwise, as in kubeadm's images; undefined where only the image knows: it must not be root. */
+/**
+ * Root where nothing says otherwise, as in kubeadm's images; undefined where only the image knows: it must
+ * not be root.
+ */
 export function userOf({ spec }: { spec: PodSpec }): PodUser | undefined {
   const pod = (spec.securityContext ?? {}) as SecurityContext;
   const own = (mainContainer({ spec })?.securityContext ?? {}) as SecurityContext;
   const uid = own.runAsUser ?? pod.runAsUser;
   if (uid === undefined && (own.runAsNonRoot ?? pod.runAsNonRoot)) return undefined;
   const gid = own.runAsGroup ?? pod.runAsGroup ?? 0;
-  return { uid: uid ?? 0, gids: [gid, ...(pod.supplementalGroups ?? []), ...(pod.fsGroup === undefined ? [] : [pod.fsGroup])] };
+  return {
+    uid: uid ?? 0,
+    gids: [gid, ...(pod.supplementalGroups ?? []), ...(pod.fsGroup === undefined ? [] : [pod.fsGroup])],
+  };
 }
 
 type Ca = "ca" | "etcd-ca" | "front-proxy-ca";
@@ -116,7 +130,10 @@ const FLAGS: Record<string, Record<string, Ca>> = {
   "kube-scheduler":          { "client-ca-file": "ca", "requestheader-client-ca-file": "front-proxy-ca" },
 };
 
-/** Today's CA takes the place of the one before in each such file; other CAs stay. `names`: of static pods. Returns the paths written. */
+/**
+ * Today's CA takes the place of the one before in each such file; other CAs stay. `names`: of static pods.
+ * Returns the paths written.
+ */
 export function fitNamedCas(cp: ControlPlaneNode, names?: readonly string[]): string[] {
   const made = madeFiles(cp.facts.certificatesDir);
   const written = new Set<string>();
@@ -124,10 +141,17 @@ export function fitNamedCas(cp: ControlPlaneNode, names?: readonly string[]): st
     for (const [flag, ca] of Object.entries(FLAGS[name] ?? {})) {
       const path = pathOf(manifest, flag);
       if (path === undefined || made.has(path) || written.has(path)) continue;
-      const content = fitted(path, ca, cp, flag === SIGNING_CERT && pathOf(manifest, "cluster-signing-key-file"));
+      const content = fitted(
+        path,
+        ca,
+        cp,
+        flag === SIGNING_CERT && pathOf(manifest, "cluster-signing-key-file"),
+      );
       if (content === undefined) continue;
       copyToRescue(path, cp.asideDir);
-      writeFile(path, content, { note: `${name} --${flag}: today's CA in place of the one before; other CAs stay` });
+      writeFile(path, content, {
+        note: `${name} --${flag}: today's CA in place of the one before; other CAs stay`,
+      });
       written.add(path);
     }
   return [...written];
@@ -138,8 +162,16 @@ function pathOf(manifest: Manifest, flag: string): string | undefined {
   return inside && hostPathOf(manifest, inside);
 }
 
-/** Undefined where the file is not there, has no CA of before, or has today's already. `signingKey`: the controller-manager signs with it. */
-function fitted(path: string, ca: Ca, cp: ControlPlaneNode, signingKey: string | false | undefined): string | undefined {
+/**
+ * Undefined where the file is not there, has no CA of before, or has today's already. `signingKey`: the
+ * controller-manager signs with it.
+ */
+function fitted(
+  path: string,
+  ca: Ca,
+  cp: ControlPlaneNode,
+  signingKey: string | false | undefined,
+): string | undefined {
   const [text, today] = [smallText(path), caText(certRow(ca), cp.facts.certificatesDir)];
   if (text === undefined || !today || knowsCa(text, today)) return undefined;
   const all = certificatesIn(text);
@@ -147,16 +179,22 @@ function fitted(path: string, ca: Ca, cp: ControlPlaneNode, signingKey: string |
   const others = all.filter((pem) => !isBefore(pem));
   if (others.length === all.length) return undefined;
   // it takes one certificate only, and that of its key (pkg/controller/certificates/signer/ca_provider.go)
-  if (signingKey !== false) return signingKey === keyPath(certRow("ca"), cp.facts.certificatesDir) ? certInfo(today).pem : undefined;
+  if (signingKey !== false)
+    return signingKey === keyPath(certRow("ca"), cp.facts.certificatesDir) ? certInfo(today).pem : undefined;
   return [today, ...others].map((pem) => `${pem.trim()}\n`).join("");
 }
 
-/** What was replaced: by etcd's data; of etcd's own CA nothing there tells, so by what the repair has kept, and by its name. */
+/**
+ * What was replaced: by etcd's data; of etcd's own CA nothing there tells, so by what the repair has kept,
+ * and by its name.
+ */
 function before(ca: Ca, today: string, cp: ControlPlaneNode): (pem: string) => boolean {
   const isIn = (keys: TrustedKeys) => (pem: string) => !trustedKeys(pem).isDisjointFrom(keys);
   if (ca === "ca") return isIn(caIsNew(cp) ? trustedKeys(cp.cluster.oldCaPem) : new Set());
   const known =
-    ca === "front-proxy-ca" ? [cp.cluster.aggregated["requestheader-client-ca-file"] ?? ""] : certificatesBefore(certRow(ca), cp);
+    ca === "front-proxy-ca"
+      ? [cp.cluster.aggregated["requestheader-client-ca-file"] ?? ""]
+      : certificatesBefore(certRow(ca), cp);
   const own = certInfo(today);
   const isNamed = (pem: string) => madeAt(today) >= cp.rescue.made && infoOf(pem)?.subject === own.subject;
   return (pem) => isNamed(pem) || (infoOf(pem)?.subject === own.subject && isIn(trustedKeys(...known))(pem));

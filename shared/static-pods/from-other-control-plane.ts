@@ -1,7 +1,7 @@
 /**
- * A manifest made from the same manifest of another control plane node. The two differ in the node's name and address, and in etcd's list
- * of first members (kubeadm's controlplane/manifests.go and etcd/local.go). For a node whose kubelet was able to delete its own mirror
- * pods.
+ * A manifest made from the same manifest of another control plane node. The two differ in the node's name and
+ * address, and in etcd's list of first members (kubeadm's controlplane/manifests.go and etcd/local.go). For a
+ * node whose kubelet was able to delete its own mirror pods.
  */
 
 import { isIP } from "node:net";
@@ -18,8 +18,14 @@ import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Manifest } from "../objects/objects.ts";
 
-/** The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined where no node has it. */
-export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string; said: string[] } | undefined {
+/**
+ * The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined
+ * where no node has it.
+ */
+export function manifestFromPeer(
+  name: string,
+  cp: ControlPlaneNode,
+): { manifest: Manifest; source: string; said: string[] } | undefined {
   const { data, cluster, node, facts } = cp;
   for (const peer of otherControlPlanes(cluster, { node })) {
     const mirror = findMirrorPods(data, peer.name).find((pod) => pod.name === name);
@@ -35,7 +41,10 @@ export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest
   return undefined;
 }
 
-/** Its Node may have other addresses than its API server and its etcd (the kubelet's --node-ip, a second card). */
+/**
+ * Its Node may have other addresses than its API server and its etcd (the kubelet's --node-ip, a second
+ * card).
+ */
 function addressesOf({ name, ips }: KnownNode, data: EtcdData): string[] {
   const member = data.members.find((one) => one.name === name);
   const hosts = [...ips, apiEndpoint(name, data)?.host ?? "", ...(member ? memberHosts(member) : [])];
@@ -45,7 +54,8 @@ function addressesOf({ name, ips }: KnownNode, data: EtcdData): string[] {
 /** Replaces every whole address of the other node by this node's: in flags, probes, annotations. */
 function renamed(manifest: Manifest, addresses: readonly (readonly [string, string])[]): Manifest {
   let text = JSON.stringify(manifest);
-  for (const [from, to] of addresses) text = text.replaceAll(new RegExp(`(?<![0-9a-f.:])${RegExp.escape(from)}(?![0-9a-f.])`, "g"), to);
+  for (const [from, to] of addresses)
+    text = text.replaceAll(new RegExp(`(?<![0-9a-f.:])${RegExp.escape(from)}(?![0-9a-f.])`, "g"), to);
   return JSON.parse(text) as Manifest;
 }
 
@@ -55,6 +65,9 @@ function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
   const own = ownMember(data, node.addresses);
   const here = `${node.name}=${command.get("initial-advertise-peer-urls") ?? own?.peerURLs[0]}`;
   command.set("name", node.name);
-  command.set("initial-cluster", data.members.map((one) => (one === own ? here : `${memberName(one)}=${one.peerURLs[0]}`)).join(","));
+  command.set(
+    "initial-cluster",
+    data.members.map((one) => (one === own ? here : `${memberName(one)}=${one.peerURLs[0]}`)).join(","),
+  );
   command.set("initial-cluster-state", "existing");
 }

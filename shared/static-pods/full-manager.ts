@@ -1,7 +1,8 @@
 /**
- * The reduced controller-manager runs in full again on this node: when every node that etcd knew renews its Lease, or is named as away. With
- * the old CA that may be the end of part 2, else it is the end of part 3. Only one controller-manager leads, so one in full must not run
- * beside others that are still reduced for a reason.
+ * The reduced controller-manager runs in full again on this node: when every node that etcd knew renews its
+ * Lease, or is named as away. With the old CA that may be the end of part 2, else it is the end of part 3.
+ * Only one controller-manager leads, so one in full must not run beside others that are still reduced for a
+ * reason.
  */
 
 import { waitForEndpoints } from "../api/endpoints.ts";
@@ -28,23 +29,32 @@ import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 const NAME = "kube-controller-manager";
 
 /**
- * Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced. `restarted`: only these nodes' kubelets
- * have started anew; unset: any may have.
+ * Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced.
+ * `restarted`: only these nodes' kubelets have started anew; unset: any may have.
  */
-export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi, restarted?: readonly string[]) {
+export async function fullControllerManager(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  restarted?: readonly string[],
+) {
   const name = NAME;
   const path = manifestPath(cp, name);
   const now = manifestBeforeOrAfter(path);
-  if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+  if (!now)
+    throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
   await waitForEndpoints(api, restarted);
   forGood("fullManager");
-  await exchangeManifest(cp, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
+  await exchangeManifest(cp, name, {
+    manifest,
+    note: "node-lifecycle, taint eviction and pod collection are on again",
+  });
   if (mode.dryRun) return;
   const lease = leaderLease(cp.node, name);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
-  if (lease && last && hostOfHolder(last.holder) === cp.node.hostName) await dropLease(api, lease, last.holder);
+  if (lease && last && hostOfHolder(last.holder) === cp.node.hostName)
+    await dropLease(api, lease, last.holder);
   const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
   if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
@@ -61,7 +71,10 @@ function managerOn(api: KubeApi, node: string): Promise<ManagerPod | undefined> 
   return api.find<ManagerPod>(`/api/v1/namespaces/kube-system/pods/${NAME}-${node}`);
 }
 
-/** Names of the control plane nodes whose controller-manager is reduced, this one by its manifest, the others by their mirror pods. */
+/**
+ * Names of the control plane nodes whose controller-manager is reduced, this one by its manifest, the others
+ * by their mirror pods.
+ */
 export async function reducedManagers(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
   const pods = await Promise.all(others.map((name) => managerOn(api, name)));
@@ -70,8 +83,8 @@ export async function reducedManagers(cp: ControlPlaneNode, api: KubeApi): Promi
 }
 
 /**
- * The control plane nodes on which `close` still has something to do where nobody has to join; says what. `asking`: nodes whose kubelets have no
- * serving certificate. `without`: those that are left out.
+ * The control plane nodes on which `close` still has something to do where nobody has to join; says what.
+ * `asking`: nodes whose kubelets have no serving certificate. `without`: those that are left out.
  */
 export async function whereToClose(
   cp: ControlPlaneNode,
@@ -81,21 +94,26 @@ export async function whereToClose(
   const but = without.length > 0 ? ` but those of ${without.join(", ")}` : "";
   say(`the CA is unchanged, and every kubelet${but} renews its Lease: no worker has to join`);
   const reduced = await reducedManagers(cp, api);
-  if (asking.length > 0) say(`no serving certificate of the CA on ${asking.join(", ")}: close approves what they ask for`);
-  if (reduced.length > 0) say(`the controller-manager is reduced on ${reduced.join(", ")}: close lets it run in full`);
+  if (asking.length > 0)
+    say(`no serving certificate of the CA on ${asking.join(", ")}: close approves what they ask for`);
+  if (reduced.length > 0)
+    say(`the controller-manager is reduced on ${reduced.join(", ")}: close lets it run in full`);
   if (asking.length + reduced.length === 0) say("part 3 has nothing to do");
   return [...new Set([...reduced, ...(asking.length > 0 ? [cp.node.name] : [])])];
 }
 
 /**
- * Whose controller-manager leads in full on another control plane node, as seen by its renewals: it does to silent nodes what it always does, so
- * to reduce this node's protects nobody. Undefined where none leads, or a reduced one may.
+ * Whose controller-manager leads in full on another control plane node, as seen by its renewals: it does to
+ * silent nodes what it always does, so to reduce this node's protects nobody. Undefined where none leads, or
+ * a reduced one may.
  */
 export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
   const lease = leaderLease(cp.node, NAME);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
   if (!lease || !last) return undefined;
-  const holder = await undefinedOnTimeout(nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }));
+  const holder = await undefinedOnTimeout(
+    nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }),
+  );
   const host = holder && hostOfHolder(holder);
   if (!host || host === cp.node.hostName) return undefined;
   const shownSince = holder === leaderBefore(cp, lease) ? new Date(0) : began(cp);
@@ -103,16 +121,19 @@ export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<s
 }
 
 /** Where a copy of etcd's data says since when this node is repaired. */
-const began = ({ dataFrom, rescue }: ControlPlaneNode) => (dataFrom === rescuedEtcd(rescue) ? rescue.made : new Date(0));
+const began = ({ dataFrom, rescue }: ControlPlaneNode) =>
+  dataFrom === rescuedEtcd(rescue) ? rescue.made : new Date(0);
 
 function leaderBefore(cp: ControlPlaneNode, lease: string): string | undefined {
   return leadersSeen(cp).leaders.get(lease)?.holder;
 }
 
 /**
- * A kubelet's Node has the host's name in small letters, unless --hostname-override says another one (k8s.io/component-helpers node/util, GetHostname).
- * Nothing tells the name of another host then; so one in full leads where none of the others is reduced. `shownSince`: a kubelet may be late to show
- * the API a manifest that was exchanged, so the mirror pod of before this says nothing of a leader that has started since.
+ * A kubelet's Node has the host's name in small letters, unless --hostname-override says another one
+ * (k8s.io/component-helpers node/util, GetHostname). Nothing tells the name of another host then; so one in
+ * full leads where none of the others is reduced. `shownSince`: a kubelet may be late to show the API a
+ * manifest that was exchanged, so the mirror pod of before this says nothing of a leader that has started
+ * since.
  */
 async function inFullOn(
   host: string,
@@ -123,6 +144,9 @@ async function inFullOn(
   const named = others.find((name) => name === host.toLowerCase());
   const pods = await Promise.all((named ? [named] : others).map((name) => managerOn(api, name)));
   const allFull =
-    pods.length > 0 && pods.every((pod) => pod && !isReduced(pod) && new Date(pod.metadata.creationTimestamp ?? 0) >= shownSince);
+    pods.length > 0 &&
+    pods.every(
+      (pod) => pod && !isReduced(pod) && new Date(pod.metadata.creationTimestamp ?? 0) >= shownSince,
+    );
   return allFull ? (named ?? quoteUntrusted(host)) : undefined;
 }

@@ -1,9 +1,11 @@
 /**
  * The controller-manager is held until nodes are back.
  *
- * Part 0 has paused it, and the line of an older kit has paused others of its name beside it. One that a repair starts begins reduced, whatever
- * the CA: a node that the repair has not reached yet is silent, and a kubelet that has just started reports its pods as unready for a moment. In
- * full it would evict the pods of the one, and take those of the other out of their Services. What lets it run in full again: full-manager.ts.
+ * Part 0 has paused it, and the line of an older kit has paused others of its name beside it. One that a
+ * repair starts begins reduced, whatever the CA: a node that the repair has not reached yet is silent, and a
+ * kubelet that has just started reports its pods as unready for a moment. In full it would evict the pods of
+ * the one, and take those of the other out of their Services. What lets it run in full again:
+ * full-manager.ts.
  */
 
 import { $ } from "zx/core";
@@ -19,13 +21,19 @@ import { COMM, shell } from "../shell-line.ts";
 
 const MANAGER = "kube-controller-manager";
 
-/** Restarts the kubelet of a control plane node. Its controller-manager ends before: part 0 may have paused it, and nothing else wakes it. */
+/**
+ * Restarts the kubelet of a control plane node. Its controller-manager ends before: part 0 may have paused
+ * it, and nothing else wakes it.
+ */
 export async function restartKubelet(cp: ControlPlaneNode) {
   const path = manifestPath(cp, MANAGER);
   const manifest = readableManifest(path);
   if (manifest && !isReduced(manifest)) {
     const mode = stat(path)?.mode ?? 0o600;
-    writeFile(path, manifestText(reduced(manifest, cp.facts.kubernetesVersion)), { mode, note: REDUCED_NOTE });
+    writeFile(path, manifestText(reduced(manifest, cp.facts.kubernetesVersion)), {
+      mode,
+      note: REDUCED_NOTE,
+    });
   }
   if (manifest) await endManager(cp);
   await systemctlKubelet("restart");
@@ -42,15 +50,18 @@ export function managerIsPaused(all: readonly Container[]): boolean {
 }
 
 /**
- * Continues what has the controller-manager's name and is not this node's own: an older kit paused all of that name, and nothing else
- * continues it. What is called otherwise somebody else has stopped: it is named.
+ * Continues what has the controller-manager's name and is not this node's own: an older kit paused all of
+ * that name, and nothing else continues it. What is called otherwise somebody else has stopped: it is named.
  */
 export async function continueOthers(all: readonly Container[]) {
   for (const { pid, comm, of, isManager } of stoppedProcesses(knownHere(all))) {
     const [what, line] = [`${comm} (pid ${pid}) of ${of}`, shell`kill -CONT ${String(pid)}`];
     if (comm === MANAGERS && !isManager)
       // the program: a shell has a kill of its own
-      await act(`${what}: continued; the line of an older kit pauses all of this name`, () => $({ quiet: true })`env kill -CONT ${pid}`);
+      await act(
+        `${what}: continued; the line of an older kit pauses all of this name`,
+        () => $({ quiet: true })`env kill -CONT ${pid}`,
+      );
     else if (!isManager) say(`${what} is stopped, and not by this kit. To continue it: ${line}`);
   }
 }

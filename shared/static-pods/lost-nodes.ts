@@ -1,7 +1,7 @@
 /**
- * What a control plane node was that is lost for good: its Node's labels, taints and annotations, and its static pods. Part 2 with --lost
- * keeps it in the rescue folder, below lost-nodes/NAME, before the Node is deleted. kubeadm brings none of it back when the machine, or a new
- * one, joins under that name.
+ * What a control plane node was that is lost for good: its Node's labels, taints and annotations, and its
+ * static pods. Part 2 with --lost keeps it in the rescue folder, below lost-nodes/NAME, before the Node is
+ * deleted. kubeadm brings none of it back when the machine, or a new one, joins under that name.
  */
 
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -39,7 +39,10 @@ const FOLDER = "lost-nodes";
 const OBJECT = "node.json";
 
 /** Keeps what etcd's data says of this node; what an earlier run has kept of the same Node stays. */
-export function keepLostNode(name: string, { data, rescue }: Pick<ControlPlaneNode, "data" | "rescue">): LostNode | undefined {
+export function keepLostNode(
+  name: string,
+  { data, rescue }: Pick<ControlPlaneNode, "data" | "rescue">,
+): LostNode | undefined {
   const kept = lostNodes().find((node) => node.name === name);
   const object = readObject<NodeObject>(data, `minions/${name}`);
   if (!object || (kept && kept.object.metadata.uid === object.metadata.uid)) return kept;
@@ -52,14 +55,25 @@ export function keepLostNode(name: string, { data, rescue }: Pick<ControlPlaneNo
     manifest: asItRan(manifestFromMirrorPod(pod.pod, name), pod.pod).manifest,
   }));
   for (const { file, manifest } of pods)
-    writeFile(file, manifestText(manifest), { ...options, note: `as it was on ${name}, from its mirror pod` });
+    writeFile(file, manifestText(manifest), {
+      ...options,
+      note: `as it was on ${name}, from its mirror pod`,
+    });
   const { metadata, spec } = object;
   const marks: NodeObject = {
-    metadata: { uid: metadata.uid ?? "", labels: metadata.labels ?? {}, annotations: metadata.annotations ?? {} },
+    metadata: {
+      uid: metadata.uid ?? "",
+      labels: metadata.labels ?? {},
+      annotations: metadata.annotations ?? {},
+    },
     spec: { taints: spec?.taints ?? [] },
   };
   for (const [key, value] of Object.entries(userDefined(marks.metadata.annotations)))
-    writeFile(patchFile(folder, key), `${JSON.stringify({ metadata: { annotations: { [key]: value } } })}\n`, options);
+    writeFile(
+      patchFile(folder, key),
+      `${JSON.stringify({ metadata: { annotations: { [key]: value } } })}\n`,
+      options,
+    );
   // last: a folder that has it has everything
   writeFile(`${folder}/${OBJECT}`, `${JSON.stringify(marks, null, 2)}\n`, {
     ...options,
@@ -89,7 +103,10 @@ function readKept(name: string, folder: string): LostNode | undefined {
 /** What kubeadm and the kubelet give to a control plane node that joins. */
 const AFTER_JOIN: NodeObject = {
   metadata: {
-    labels: { "node-role.kubernetes.io/control-plane": "", "node.kubernetes.io/exclude-from-external-load-balancers": "" },
+    labels: {
+      "node-role.kubernetes.io/control-plane": "",
+      "node.kubernetes.io/exclude-from-external-load-balancers": "",
+    },
     annotations: {},
   },
   spec: { taints: [{ key: "node-role.kubernetes.io/control-plane", effect: "NoSchedule" }] },
@@ -105,12 +122,17 @@ const STATE = /^node\.(kubernetes|cloudprovider\.kubernetes)\.io\//;
 export const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
 /**
- * The commands that make the Node again what it was. Of annotations only those that are gone: programs change theirs; what an annotation says
- * may be a secret, so a file has it, and no command.
+ * The commands that make the Node again what it was. Of annotations only those that are gone: programs change
+ * theirs; what an annotation says may be a secret, so a file has it, and no command.
  */
-export function putBackCommands({ name, object: was, folder }: Omit<LostNode, "pods">, is: NodeObject = AFTER_JOIN): string[] {
+export function putBackCommands(
+  { name, object: was, folder }: Omit<LostNode, "pods">,
+  is: NodeObject = AFTER_JOIN,
+): string[] {
   const [labels, now] = [userDefined(was.metadata.labels), userDefined(is.metadata.labels)];
-  const gone = Object.entries(userDefined(was.metadata.annotations)).filter(([key]) => is.metadata.annotations?.[key] === undefined);
+  const gone = Object.entries(userDefined(was.metadata.annotations)).filter(
+    ([key]) => is.metadata.annotations?.[key] === undefined,
+  );
   const changes = {
     label: [...Object.entries(labels).filter(([key, value]) => now[key] !== value), ...added(labels, now)],
     taint: taintsChanged(was.spec?.taints ?? [], is.spec?.taints ?? []),
@@ -120,13 +142,19 @@ export function putBackCommands({ name, object: was, folder }: Omit<LostNode, "p
     return typed.length > 0 ? [`${KUBECTL} ${shell`${verb} --overwrite node ${name} ${typed}`}`] : [];
   });
   const files = gone.map(([key]) => patchFile(folder, key));
-  const patches = files.filter(exists).map((file) => `${KUBECTL} ${shell`patch --type merge --patch-file ${file} node ${name}`}`);
+  const patches = files
+    .filter(exists)
+    .map((file) => `${KUBECTL} ${shell`patch --type merge --patch-file ${file} node ${name}`}`);
   // an earlier kit has made no files
   return [...marks, ...patches, ...(patches.length < files.length ? [shell`cat ${folder}/${OBJECT}`] : [])];
 }
 
 /** Its files are as they were on the lost node. */
-export function putManifest(file: string, nodeName: string, { node }: Pick<ControlPlaneNode, "node">): string {
+export function putManifest(
+  file: string,
+  nodeName: string,
+  { node }: Pick<ControlPlaneNode, "node">,
+): string {
   return shell`scp -p ${file} root@${nodeName}:${node.kubelet.staticPodPath}/`;
 }
 
@@ -150,6 +178,8 @@ function taintsChanged(was: readonly Taint[], is: readonly Taint[]): string[] {
   const word = ({ key, value, effect }: Taint) => `${key}${value ? `=${value}` : ""}:${effect}`;
   const only = (of: readonly Taint[], others: readonly Taint[]) =>
     of.filter((taint) => !STATE.test(taint.key) && !others.some((other) => word(other) === word(taint)));
-  const gone = only(is, was).filter((taint) => !was.some(({ key, effect }) => key === taint.key && effect === taint.effect));
+  const gone = only(is, was).filter(
+    (taint) => !was.some(({ key, effect }) => key === taint.key && effect === taint.effect),
+  );
   return [...only(was, is).map(word), ...gone.map(({ key, effect }) => `${key}:${effect}-`)];
 }

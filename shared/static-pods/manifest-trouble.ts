@@ -1,6 +1,6 @@
 /**
- * The manifest on disk beside the one that belongs there: may it stay? And what two manifests of one static pod say differently: hand edits of
- * every kind, and whether one is cut off. Reads only.
+ * The manifest on disk beside the one that belongs there: may it stay? And what two manifests of one static
+ * pod say differently: hand edits of every kind, and whether one is cut off. Reads only.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { stat } from "../files/files.ts";
@@ -26,15 +26,17 @@ export function manifestToRun(one: WantedManifest, cp: ControlPlaneNode): Manife
 }
 
 /**
- * What is on disk, and whether it is `kept`. A kubelet that reaches the API keeps each mirror pod equal to its manifest. So a manifest that
- * differs and is older than this repair was written while the API was down: by an attempt with kubeadm's defaults, or by hand.
+ * What is on disk, and whether it is `kept`. A kubelet that reaches the API keeps each mirror pod equal to
+ * its manifest. So a manifest that differs and is older than this repair was written while the API was down:
+ * by an attempt with kubeadm's defaults, or by hand.
  */
 export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
   const path = manifestPath(cp, one.name, one.manifest.metadata.namespace);
   const at = whereIs(path);
   const now = usableManifest(at, one.manifest);
   const differences = now ? differencesOf(full(now), one.manifest) : [];
-  const isStale = differences.length > 0 && one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made;
+  const isStale =
+    differences.length > 0 && one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made;
   const trouble: Trouble | undefined = !now ? "missing or cut off" : isStale ? differences : undefined;
   return { path, at, kept: trouble ? undefined : now, differences, trouble };
 }
@@ -61,12 +63,18 @@ function wordsOf({ name = "", command = [], args = [], image }: Partial<Containe
   return [...[...command, ...args].map((word) => shownWord(word, name)), `image=${image}`];
 }
 
-/** `+--v=4` is in `now` only, `-env[TZ].value=(hidden, …)` in `before` only. What a repair changes for a time, and etcd's first members, do not count. */
+/**
+ * `+--v=4` is in `now` only, `-env[TZ].value=(hidden, …)` in `before` only. What a repair changes for a time,
+ * and etcd's first members, do not count.
+ */
 export function manifestDifferences(now: Manifest, before: Manifest): string[] {
   return signedDifferences(manifestLines(now), manifestLines(before));
 }
 
-/** Each value of a manifest as a line: `--v=4`, `env[TZ].value=(hidden, …)`: what may be a secret is hidden here. Without what does not count in `manifestDifferences`. */
+/**
+ * Each value of a manifest as a line: `--v=4`, `env[TZ].value=(hidden, …)`: what may be a secret is hidden
+ * here. Without what does not count in `manifestDifferences`.
+ */
 export function manifestLines(manifest: Manifest): string[] {
   return linesOf(lasting(manifest));
 }
@@ -75,28 +83,41 @@ export function manifestLines(manifest: Manifest): string[] {
 function lasting(manifest: Manifest): Manifest {
   const copy = structuredClone(full(manifest));
   const command = flags(commandOf(copy));
-  if (copy.metadata.name === "etcd") for (const name of ["initial-cluster", "initial-cluster-state"]) command.remove(name);
+  if (copy.metadata.name === "etcd")
+    for (const name of ["initial-cluster", "initial-cluster-state"]) command.remove(name);
   return copy;
 }
 
 function linesOf({ metadata: { labels, annotations }, spec: { containers, ...spec } }: Manifest): string[] {
-  const inside = containers.flatMap((container) => flat(container, containers.length > 1 ? container.name : "", container.name));
+  const inside = containers.flatMap((container) =>
+    flat(container, containers.length > 1 ? container.name : "", container.name),
+  );
   return [...flat({ labels, annotations, ...spec }, "", ""), ...inside];
 }
 
-/** A line for each value; the order of a list does not count. An item of a list goes by its name, a word of a command by itself. */
+/**
+ * A line for each value; the order of a list does not count. An item of a list goes by its name, a word of a
+ * command by itself.
+ */
 function flat(value: unknown, path: string, container: string): string[] {
   if (value === undefined || value === null) return [];
   if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`, container));
   if (typeof value !== "object")
-    return [/\b(?<!\bexec\.)(command|args)\[\]$/.test(path) ? shownWord(String(value), container) : `${path}=${shownValue(path, value)}`];
+    return [
+      /\b(?<!\bexec\.)(command|args)\[\]$/.test(path)
+        ? shownWord(String(value), container)
+        : `${path}=${shownValue(path, value)}`,
+    ];
   const named = path.endsWith(`[${nameOf(value)}]`);
   return Object.entries(value).flatMap(([key, child]) =>
     named && key === "name" ? [] : flat(child, path ? `${path}.${key}` : key, container),
   );
 }
 
-/** Fields whose text is no secret, by the end of their path. Every other text may be one: a variable, a header of a probe, an annotation. */
+/**
+ * Fields whose text is no secret, by the end of their path. Every other text may be one: a variable, a header
+ * of a probe, an annotation.
+ */
 const OPEN =
   /(^|\.)(image|imagePullPolicy|mountPath|mountPropagation|path|type|port|scheme|host|cpu|memory|priorityClassName|restartPolicy|dnsPolicy|protocol|effect|operator|key|terminationMessagePath|terminationMessagePolicy|(add|drop)\[\])$|^labels\./;
 
@@ -104,10 +125,14 @@ function shownValue(path: string, value: unknown): string {
   return typeof value !== "string" || OPEN.test(path) ? String(value) : veiled(value);
 }
 
-/** A word of a command: flags of kubeadm's servers are no secrets, those of every other program may be, and so may be what a shell gets. */
+/**
+ * A word of a command: flags of kubeadm's servers are no secrets, those of every other program may be, and so
+ * may be what a shell gets.
+ */
 function shownWord(word: string, container: string): string {
   const isServers =
-    (CONTROL_PLANE as readonly string[]).includes(container) && /^(--[\w-]+(=|$)|(\/[\w./-]*|kube-[a-z-]+|etcd)$)/.test(word);
+    (CONTROL_PLANE as readonly string[]).includes(container) &&
+    /^(--[\w-]+(=|$)|(\/[\w./-]*|kube-[a-z-]+|etcd)$)/.test(word);
   if (isServers && redact(word).text === word) return word;
   const [, flag, value] = /^(--[\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
   if (flag === undefined) return veiled(word);
@@ -118,7 +143,9 @@ function nameOf(item: unknown): string {
   return typeof item === "object" && item && "name" in item ? String(item.name) : "";
 }
 
-/** The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the one from before. */
+/**
+ * The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the one from before.
+ */
 export function usableManifest(path: string, before: Manifest): Manifest | undefined {
   const now = readableManifest(path);
   return now && !isCut(now, before) ? now : undefined;
@@ -127,7 +154,8 @@ export function usableManifest(path: string, before: Manifest): Manifest | undef
 /** YAML that was cut off may still be YAML. A manifest's last keys are `volumes` and `status`. */
 function isCut(now: Partial<Manifest>, before: Manifest): boolean {
   const [container, wanted] = [mainContainer({ spec: now.spec ?? {} }), mainContainer(before)];
-  if (!container?.image || (wanted?.command && !container.command) || (wanted?.args && !container.args)) return true;
+  if (!container?.image || (wanted?.command && !container.command) || (wanted?.args && !container.args))
+    return true;
   const volumes = new Set(now.spec?.volumes?.map(({ name }) => name));
   return now.status === undefined && (before.spec.volumes ?? []).some(({ name }) => !volumes.has(name));
 }

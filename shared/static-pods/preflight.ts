@@ -1,6 +1,6 @@
 /**
- * Before parts 1 and 2 stop anything: a look at all that the steps up to a living API server need, one row each. What a later step lacks is
- * named now, while the old control plane still runs.
+ * Before parts 1 and 2 stop anything: a look at all that the steps up to a living API server need, one row
+ * each. What a later step lacks is named now, while the old control plane still runs.
  */
 
 import { dirname } from "node:path";
@@ -26,7 +26,9 @@ import type { WantedManifest } from "./wanted-manifests.ts";
 export interface Coming {
   cp: ControlPlaneNode;
   part: 1 | 2;
-  /** The static pods that run at the end of part 2, as their manifests will be; etcd among them before part 1. */
+  /**
+   * The static pods that run at the end of part 2, as their manifests will be; etcd among them before part 1.
+   */
   pods: readonly Pick<WantedManifest, "name" | "manifest">[];
   /** The operator's word: the kubelet pulls images that are missing. */
   imagesLater: boolean | undefined;
@@ -56,7 +58,10 @@ const ROWS: Record<string, Row> = {
   "clock":                  async () => ((await clockIsSynchronized()) ? { has: "clock follows a time server" } : {}),
 };
 
-/** Looks at all rows, and says what to know. Returns the words of what is here. Errors: one Refused for all rows that refuse. */
+/**
+ * Looks at all rows, and says what to know. Returns the words of what is here. Errors: one Refused for all
+ * rows that refuse.
+ */
 export async function preflight(coming: Coming): Promise<string[]> {
   const seen: Seen[] = [];
   for (const row of Object.values(ROWS)) seen.push(await row(coming));
@@ -64,16 +69,25 @@ export async function preflight(coming: Coming): Promise<string[]> {
   const refusals = seen.flatMap(({ refuses }) => refuses ?? []);
   if (refusals.length === 1) throw refusals[0]!;
   if (refusals.length > 1)
-    throw new Refused(refusals.map(({ message }) => message).join("; "), { hint: refusals.map(({ hint }) => hint).join(". Also: ") });
+    throw new Refused(refusals.map(({ message }) => message).join("; "), {
+      hint: refusals.map(({ hint }) => hint).join(". Also: "),
+    });
   return seen.flatMap(({ has }) => has ?? []);
 }
 
-function ofPod<T>(name: string, pods: Coming["pods"], look: (manifest: WantedManifest["manifest"]) => T): T | undefined {
+function ofPod<T>(
+  name: string,
+  pods: Coming["pods"],
+  look: (manifest: WantedManifest["manifest"]) => T,
+): T | undefined {
   const pod = pods.find((one) => one.name === name);
   return pod && look(pod.manifest);
 }
 
-/** The kubelet collects images that no container uses, and the registry may be in this cluster. Where the runtime does not say, nothing is said. */
+/**
+ * The kubelet collects images that no container uses, and the registry may be in this cluster. Where the
+ * runtime does not say, nothing is said.
+ */
 async function imagesHere({ cp, pods, imagesLater }: Coming): Promise<Seen> {
   const images = Map.groupBy(
     pods.flatMap(({ name, manifest: { spec } }) =>
@@ -81,10 +95,15 @@ async function imagesHere({ cp, pods, imagesLater }: Coming): Promise<Seen> {
     ),
     ({ image }) => image,
   );
-  const asked = await Promise.all([...images.keys()].map(async (image) => ({ image, is: await hasImage(cp.node.runtimeEndpoint, image) })));
+  const asked = await Promise.all(
+    [...images.keys()].map(async (image) => ({ image, is: await hasImage(cp.node.runtimeEndpoint, image) })),
+  );
   const missing = asked.filter(({ is }) => is === false).map(({ image }) => image);
-  if (missing.length === 0) return asked.every(({ is }) => is) ? { has: `the images of ${pods.length} static pods` } : {};
-  const named = missing.map((image) => `"${image}" (${[...new Set(images.get(image)!.map(({ name }) => name))].join(", ")})`);
+  if (missing.length === 0)
+    return asked.every(({ is }) => is) ? { has: `the images of ${pods.length} static pods` } : {};
+  const named = missing.map(
+    (image) => `"${image}" (${[...new Set(images.get(image)!.map(({ name }) => name))].join(", ")})`,
+  );
   const message = `image ${named.join(", ")} is not on this node`;
   if (imagesLater) return { warns: `${message}; the kubelet pulls it, or the static pod does not start` };
   const [pull, save] = [
@@ -105,7 +124,9 @@ function endpointNamed({ cp }: Coming): Seen {
   const undecided = attempt(() => refuseUndecided(cp));
   if (undecided instanceof Fail) return { refuses: undecided };
   const { witnesses } = cp.endpoint;
-  return witnesses.length < 2 || endpointDifference(cp.endpoint, cp.facts) ? {} : { has: `one endpoint, named by ${witnesses.length}` };
+  return witnesses.length < 2 || endpointDifference(cp.endpoint, cp.facts)
+    ? {}
+    : { has: `one endpoint, named by ${witnesses.length}` };
 }
 
 /** Key files get the owner that can read them: see fit-files.ts. */
@@ -117,29 +138,40 @@ function usersKnown({ cp, pods }: Coming): Seen {
       refuses: new Refused(
         `${unknown.join(", ")} must not run as root (runAsNonRoot), and only its image knows its user: whose are its keys?`,
         {
-          ...hint(`securityContext.runAsUser into ${unknown.map((name) => manifestPath(cp, name)).join(", ")} says it`),
+          ...hint(
+            `securityContext.runAsUser into ${unknown.map((name) => manifestPath(cp, name)).join(", ")} says it`,
+          ),
         },
       ),
     };
   const [file] = unreadable(pods, cp);
   if (!file) return {};
   return {
-    refuses: new Refused(`${file.path} is read by ${file.readers.join(" and ")}, which run as different users and share no group`, {
-      ...hint("One group for both in securityContext.supplementalGroups"),
-    }),
+    refuses: new Refused(
+      `${file.path} is read by ${file.readers.join(" and ")}, which run as different users and share no group`,
+      {
+        ...hint("One group for both in securityContext.supplementalGroups"),
+      },
+    ),
   };
 }
 
 function roomInEtcd({ cp, part, isFull }: Coming): Seen {
   if (!isFull) return { has: "no alarm in etcd" };
   const lines = makeRoom({ certificatesDir: cp.facts.certificatesDir, revision: cp.data.revision });
-  if (part === 1) return { warns: `${FULL}. Part 2 cannot go on so. Between parts 1 and 2, when etcd runs: ${lines}` };
+  if (part === 1)
+    return { warns: `${FULL}. Part 2 cannot go on so. Between parts 1 and 2, when etcd runs: ${lines}` };
   return {
-    refuses: new Refused(FULL, { hint: `nothing was changed. ${lines}. RUNBOOK-MORE "If etcd's database is full"; then this again` }),
+    refuses: new Refused(FULL, {
+      hint: `nothing was changed. ${lines}. RUNBOOK-MORE "If etcd's database is full"; then this again`,
+    }),
   };
 }
 
-/** Bytes. By so much etcd's db file grows when it has to (bbolt's DefaultAllocSize); a spare file of its log, 64 MB, is there mostly. */
+/**
+ * Bytes. By so much etcd's db file grows when it has to (bbolt's DefaultAllocSize); a spare file of its log,
+ * 64 MB, is there mostly.
+ */
 const ETCD_GROWS = 16e6;
 
 /** Errors: Fail where there is no room for the copy, or as `refuseUnfitNode`: nothing is stopped then. */
@@ -148,12 +180,21 @@ export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   const data = [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
   await refuseUnfitNode(cp);
   // each may be a link to a disk of its own
-  refuseUnwritable([...data, `${etcd.dir}/member/snap`, ...(etcd.wal ? [] : [`${etcd.dir}/member/wal`])], { bytes: ETCD_GROWS });
+  refuseUnwritable([...data, `${etcd.dir}/member/snap`, ...(etcd.wal ? [] : [`${etcd.dir}/member/wal`])], {
+    bytes: ETCD_GROWS,
+  });
   if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
 }
 
 /** What is copied beside etcd's data. */
 export function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
-  const folders = ["/etc/kubernetes", dirname(kubelet.clientPem), facts.certificatesDir, kubelet.staticPodPath];
-  return folders.filter((path, i) => !folders.some((other, j) => (j < i && path === other) || path.startsWith(`${other}/`)));
+  const folders = [
+    "/etc/kubernetes",
+    dirname(kubelet.clientPem),
+    facts.certificatesDir,
+    kubelet.staticPodPath,
+  ];
+  return folders.filter(
+    (path, i) => !folders.some((other, j) => (j < i && path === other) || path.startsWith(`${other}/`)),
+  );
 }

@@ -1,4 +1,6 @@
-/** A machine takes the place of a control plane node that is lost for good: a new one, or the same one, empty. */
+/**
+ * A machine takes the place of a control plane node that is lost for good: a new one, or the same one, empty.
+ */
 import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
@@ -10,9 +12,9 @@ import { KUBECTL, keepLostNode, type LostNode, putBackCommands, putManifest } fr
 import { otherStaticPods } from "./wanted-manifests.ts";
 
 /**
- * An empty machine is joined by kubeadm, after the cluster is repaired. kubeadm uses shared keys that are in their places, and admin.conf
- * for discovery. So nobody has to make and type a bootstrap token or a certificate key (kubeadm's cmd/join.go, discovery/file;
- * SharedCertificateExists in phases/certs).
+ * An empty machine is joined by kubeadm, after the cluster is repaired. kubeadm uses shared keys that are in
+ * their places, and admin.conf for discovery. So nobody has to make and type a bootstrap token or a
+ * certificate key (kubeadm's cmd/join.go, discovery/file; SharedCertificateExists in phases/certs).
  */
 export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): string {
   const names = without.join(", ");
@@ -25,12 +27,19 @@ export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): 
     `When part 5 is green, an empty machine with the same kubeadm (${cp.cluster.kubernetesVersion}) takes the place of ${names}.`,
     ...emptySameMachine(cp, lost),
     "Copy the shared keys to it, from this folder:",
-    ...without.map((name) => shell`  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`),
+    ...without.map(
+      (name) =>
+        shell`  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`,
+    ),
     "On a new machine:",
     "  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf",
-    ...(lost.length > 0 ? ["On the same machine, with what was saved there:", `  kubeadm join --config ${LAST_JOIN_CONFIG}`] : []),
+    ...(lost.length > 0
+      ? ["On the same machine, with what was saved there:", `  kubeadm join --config ${LAST_JOIN_CONFIG}`]
+      : []),
     ...(cp.node.kubelet.serverTlsBootstrap
-      ? ["Then approve the CSR for its serving certificate (kubectl get csr, kubectl certificate approve NAME)"]
+      ? [
+          "Then approve the CSR for its serving certificate (kubectl get csr, kubectl certificate approve NAME)",
+        ]
       : []),
     ...afterJoin(cp, lost),
   ].join("\n");
@@ -54,11 +63,16 @@ function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
     pods.flatMap((pod) => (isKubeadms(pod.name) ? [] : [`  ${putManifest(pod.file, name, cp)}`])),
   );
   const back = [...own, ...lost.flatMap((node) => putBackCommands(node).map((line) => `  ${line}`))];
-  const others = own.length > 0 ? [] : otherStaticPods(cp).map(({ name, namespace }) => manifestPath(cp, name, namespace));
+  const others =
+    own.length > 0 ? [] : otherStaticPods(cp).map(({ name, namespace }) => manifestPath(cp, name, namespace));
   return [
-    ...(others.length > 0 ? [`kubeadm makes only its own static pods. Copy the others from here: ${others.join(", ")}`] : []),
+    ...(others.length > 0
+      ? [`kubeadm makes only its own static pods. Copy the others from here: ${others.join(", ")}`]
+      : []),
     ...(back.length > 0 ? ["After the join, here: what kubeadm does not bring back:", ...back] : []),
-    ...lost.map(({ name, folder }) => `Then ${command("05-verify")} here compares ${name} with what it was (${folder})`),
+    ...lost.map(
+      ({ name, folder }) => `Then ${command("05-verify")} here compares ${name} with what it was (${folder})`,
+    ),
   ];
 }
 
@@ -66,7 +80,9 @@ const ADVERTISED = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpo
 
 /** Where its API server listened. */
 function addressOf({ name, pods }: LostNode, cluster: ControlPlaneNode["cluster"]): string {
-  const advertised = pods.find((pod) => pod.name === "kube-apiserver")?.manifest.metadata.annotations?.[ADVERTISED];
+  const advertised = pods.find((pod) => pod.name === "kube-apiserver")?.manifest.metadata.annotations?.[
+    ADVERTISED
+  ];
   return advertised ?? `${cluster.nodes.find((node) => node.name === name)?.ips[0]}:6443`;
 }
 
@@ -74,6 +90,9 @@ function addressOf({ name, pods }: LostNode, cluster: ControlPlaneNode["cluster"
 function lostFiles({ node, facts }: ControlPlaneNode): string[] {
   const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
   const made = madeFiles(facts.certificatesDir);
-  const isMeant = ({ type, namedBy, path }: HostFile) => type === "File" && namedBy.startsWith("--") && !made.has(path);
-  return [...new Set(manifest ? hostFiles(manifest).flatMap((file) => (isMeant(file) ? [file.path] : [])) : [])];
+  const isMeant = ({ type, namedBy, path }: HostFile) =>
+    type === "File" && namedBy.startsWith("--") && !made.has(path);
+  return [
+    ...new Set(manifest ? hostFiles(manifest).flatMap((file) => (isMeant(file) ? [file.path] : [])) : []),
+  ];
 }

@@ -1,6 +1,7 @@
 /**
- * The static pods of this control plane node: their manifests come back from the mirror pods in etcd's data, with all hand edits. A pod
- * whose files are missing is not started: the files are named, each with the flag that needs it.
+ * The static pods of this control plane node: their manifests come back from the mirror pods in etcd's data,
+ * with all hand edits. A pod whose files are missing is not started: the files are named, each with the flag
+ * that needs it.
  */
 
 import { caIsNew } from "../facts/ca-copies.ts";
@@ -10,7 +11,13 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import { isKubeadms, manifestPath, manifestText, secondManifests } from "../manifests/on-disk.ts";
-import { checksByOldSaKey, fitOldSaKey, isReduced, REDUCED_NOTE, reduced } from "../manifests/repair-changes.ts";
+import {
+  checksByOldSaKey,
+  fitOldSaKey,
+  isReduced,
+  REDUCED_NOTE,
+  reduced,
+} from "../manifests/repair-changes.ts";
 import { renewedAfterExpiry } from "../node/control-plane-kubelet.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
@@ -22,9 +29,10 @@ import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 import { provideFiles, refuseLost } from "./without-files.ts";
 
 /**
- * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`); without it, all pods except
- * etcd. kube-apiserver comes last. Mirror pods without a proof are laid aside. Returns whether a manifest was written. Errors: Fail, before
- * anything is written, where a mirror pod is gone, or a file that a pod needs.
+ * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`);
+ * without it, all pods except etcd. kube-apiserver comes last. Mirror pods without a proof are laid aside.
+ * Returns whether a manifest was written. Errors: Fail, before anything is written, where a mirror pod is
+ * gone, or a file that a pod needs.
  */
 export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[]): boolean {
   const manifests = wantedManifests(cp, names).filter((one) => isKubeadms(one.name) || isStartable(one, cp));
@@ -35,26 +43,46 @@ export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[]
   return written;
 }
 
-/** The API starts also where a balancer's configuration is lost: the balancer's manifest then waits in the rescue folder. */
+/**
+ * The API starts also where a balancer's configuration is lost: the balancer's manifest then waits in the
+ * rescue folder.
+ */
 function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
   const lost = lostFiles([wanted], madeFiles(cp.facts.certificatesDir));
   if (lost.length === 0 || !manifestTrouble(wanted, cp)) return true;
   const waiting = `${cp.rescue.dir}/${wanted.name}.yaml`;
-  writeFile(waiting, manifestText(wanted.manifest), { mode: 0o600, folderMode: 0o700, note: wanted.source + wanted.remark });
+  writeFile(waiting, manifestText(wanted.manifest), {
+    mode: 0o600,
+    folderMode: 0o700,
+    note: wanted.source + wanted.remark,
+  });
   const files = lost.map(({ path, namedBy }) => `"${path}" (${namedBy})`).join(", ");
   const place = manifestPath(cp, wanted.name, wanted.manifest.metadata.namespace);
-  say(`${wanted.name}: NOT started, it needs ${files}. Put that back, then: ${shell`mv ${waiting} ${place}`}`);
+  say(
+    `${wanted.name}: NOT started, it needs ${files}. Put that back, then: ${shell`mv ${waiting} ${place}`}`,
+  );
   return false;
 }
 
-/** The manifest on disk, or the wanted one where that on disk cannot stay; adapted to this repair, and written if this changes the disk. */
+/**
+ * The manifest on disk, or the wanted one where that on disk cannot stay; adapted to this repair, and written
+ * if this changes the disk.
+ */
 function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
   const { path, at, kept, differences, trouble } = onDisk(one, cp);
-  for (const second of secondManifests(cp, one.name, one.manifest.metadata.namespace)) moveToRescue(second, cp.asideDir);
-  const next = adapted(one.name, kept ?? one.manifest, cp, kept && at === path ? stat(at)?.modified : undefined);
+  for (const second of secondManifests(cp, one.name, one.manifest.metadata.namespace))
+    moveToRescue(second, cp.asideDir);
+  const next = adapted(
+    one.name,
+    kept ?? one.manifest,
+    cp,
+    kept && at === path ? stat(at)?.modified : undefined,
+  );
   if (next === kept) {
     endWaiting(path);
-    say(`${path}: kept${differences.length > 0 ? `; differs from the manifest before the repair: ${differences.join(" ")}` : ""}`);
+    say(
+      `${path}: kept${differences.length > 0 ? `; differs from the manifest before the repair: ${differences.join(" ")}` : ""}`,
+    );
     return at !== path;
   }
   if (trouble) keepOld(at, trouble, cp);
@@ -66,16 +94,25 @@ function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
 }
 
 /**
- * The manifest as this repair needs it; the same object if nothing has to change. A controller-manager that is started here begins reduced.
- * `inPlace`: since when the manifest is there; undefined where it is not, so that nothing runs of it.
+ * The manifest as this repair needs it; the same object if nothing has to change. A controller-manager that
+ * is started here begins reduced. `inPlace`: since when the manifest is there; undefined where it is not, so
+ * that nothing runs of it.
  */
-function adapted(name: string, manifest: Manifest, cp: ControlPlaneNode, inPlace: Date | undefined): Manifest {
+function adapted(
+  name: string,
+  manifest: Manifest,
+  cp: ControlPlaneNode,
+  inPlace: Date | undefined,
+): Manifest {
   if (name === "kube-apiserver") return fitOldSaKey(manifest, cp.facts.certificatesDir);
   if (name !== "kube-controller-manager") return manifest;
   return inPlace && goesOnInFull(cp, inPlace) ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
 }
 
-/** A full one that is older than a new CA, or than the kubelets' expired certificates, must not go on; a younger one was left by part 3. */
+/**
+ * A full one that is older than a new CA, or than the kubelets' expired certificates, must not go on; a
+ * younger one was left by part 3.
+ */
 function goesOnInFull(cp: ControlPlaneNode, inPlace: Date): boolean {
   const unsafeBefore = caIsNew(cp) ? cp.rescue.made : renewedAfterExpiry(cp.node);
   return unsafeBefore === undefined || inPlace >= unsafeBefore;
@@ -83,10 +120,14 @@ function goesOnInFull(cp: ControlPlaneNode, inPlace: Date): boolean {
 
 /** What `adapted` has changed, for the operator. */
 function changesOf(next: Manifest, kept: Manifest | undefined, { facts }: ControlPlaneNode): string[] {
-  const [has, had] = [next, kept].map((one) => one !== undefined && checksByOldSaKey(one, facts.certificatesDir));
+  const [has, had] = [next, kept].map(
+    (one) => one !== undefined && checksByOldSaKey(one, facts.certificatesDir),
+  );
   return [
     ...(isReduced(next) ? [REDUCED_NOTE] : []),
-    ...(has || had ? [`${has ? "with" : "without"} sa-old.pub as a second key for service-account tokens`] : []),
+    ...(has || had
+      ? [`${has ? "with" : "without"} sa-old.pub as a second key for service-account tokens`]
+      : []),
   ];
 }
 
@@ -99,8 +140,9 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
 }
 
 /**
- * Puts back the manifests on disk that differ from their mirror pods. This comes before the kubelet starts: it would change the mirror pods
- * to match the disk. Missing manifests wait for part 2. All of them wait for part 2 where a file is lost that one of them needs.
+ * Puts back the manifests on disk that differ from their mirror pods. This comes before the kubelet starts:
+ * it would change the mirror pods to match the disk. Missing manifests wait for part 2. All of them wait for
+ * part 2 where a file is lost that one of them needs.
  */
 export function restoreOthers(cp: ControlPlaneNode) {
   const others = wantedManifests(cp).filter((one) => Array.isArray(manifestTrouble(one, cp)));
@@ -110,13 +152,23 @@ export function restoreOthers(cp: ControlPlaneNode) {
   if (restored instanceof Fail) say(`${names.join(", ")}: not put back yet: ${restored.message}`);
 }
 
-/** Fails as `restoreManifests` would, before certificates are written. Errors: Refused where a file is lost that no step makes. */
+/**
+ * Fails as `restoreManifests` would, before certificates are written. Errors: Refused where a file is lost
+ * that no step makes.
+ */
 export function refuseLostFiles(cp: ControlPlaneNode) {
   refuseLost(neededBy(wantedManifests(cp), cp, madeFiles(cp.facts.certificatesDir)), cp, Refused);
 }
 
-/** What those of kubeadm's pods lack whose manifests will be written; and, so that none waits in vain, the pods that serve their sockets. */
-function neededBy(manifests: readonly WantedManifest[], cp: ControlPlaneNode, made: ReadonlySet<string>): LostFile[] {
+/**
+ * What those of kubeadm's pods lack whose manifests will be written; and, so that none waits in vain, the
+ * pods that serve their sockets.
+ */
+function neededBy(
+  manifests: readonly WantedManifest[],
+  cp: ControlPlaneNode,
+  made: ReadonlySet<string>,
+): LostFile[] {
   const written = manifests.filter((one) => isKubeadms(one.name) && manifestTrouble(one, cp));
   const lost = lostFiles(written, made, manifests);
   const servers = manifests.filter(({ name }) => lost.some(({ servedBy }) => servedBy === name));

@@ -1,4 +1,7 @@
-/** Part 2 on this node: certificates and kubeconfigs of the API server, controller-manager and scheduler, then their static pods. */
+/**
+ * Part 2 on this node: certificates and kubeconfigs of the API server, controller-manager and scheduler, then
+ * their static pods.
+ */
 
 import { dirname } from "node:path";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -9,7 +12,13 @@ import { attempt } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { type Container, containers, controlPlaneContainers, isServerContainer, stopContainers } from "../node/containers.ts";
+import {
+  type Container,
+  containers,
+  controlPlaneContainers,
+  isServerContainer,
+  stopContainers,
+} from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
 import { refuseUnfitKubelet } from "../node/systemctl-kubelet.ts";
@@ -27,32 +36,56 @@ import { takeAway } from "./exchange.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
 import { continueOthers, managerIsPaused, restartKubelet } from "./held-manager.ts";
 import { restoreManifests } from "./restore.ts";
-import { mountsSuperAdmin, onlyOnPeers, SERVERS, type StaleReader, staleReaders, wantedManifests } from "./wanted-manifests.ts";
+import {
+  mountsSuperAdmin,
+  onlyOnPeers,
+  SERVERS,
+  type StaleReader,
+  staleReaders,
+  wantedManifests,
+} from "./wanted-manifests.ts";
 
-/** Before parts 1 and 2 stop anything. Errors: Fail where a folder cannot be written or is full; and as `refuseUnfitKubelet`. */
+/**
+ * Before parts 1 and 2 stop anything. Errors: Fail where a folder cannot be written or is full; and as
+ * `refuseUnfitKubelet`.
+ */
 export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode) {
   await refuseUnfitKubelet(node);
   const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
   const kubelets = [kubeconfig, clientPem].map((path) => dirname(path));
-  refuseUnwritable([dirname(rescue.dir), "/etc/kubernetes", facts.certificatesDir, staticPodPath, ...kubelets]);
+  refuseUnwritable([
+    dirname(rescue.dir),
+    "/etc/kubernetes",
+    facts.certificatesDir,
+    staticPodPath,
+    ...kubelets,
+  ]);
 }
 
 /**
- * Part 1: a kubelet that starts would start the servers with certificates that have expired or are missing. They fail again and again, and
- * take the processors from etcd. So their manifests wait for part 2; but not where an API server still runs, nor without a mirror pod.
+ * Part 1: a kubelet that starts would start the servers with certificates that have expired or are missing.
+ * They fail again and again, and take the processors from etcd. So their manifests wait for part 2; but not
+ * where an API server still runs, nor without a mirror pod.
  */
 export async function holdServers(cp: ControlPlaneNode) {
   const here = SERVERS.filter((name) => exists(manifestPath(cp, name)));
   if (here.length === 0 || !mustIssue(cp)) return;
-  if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver")) return;
+  if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver"))
+    return;
   const wanted = attempt(() => wantedManifests(cp), []);
   const held = here.filter((name) => wanted.some((one) => one.name === name));
   for (const name of held) takeAway(cp, name);
   if (held.length > 0) say(`${held.join(", ")}: wait for their certificates; part 2 brings them back`);
 }
 
-/** Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns what was written. */
-export async function issueForServers(cp: ControlPlaneNode, options: { superAdmin: boolean | undefined }): Promise<string[]> {
+/**
+ * Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one.
+ * Returns what was written.
+ */
+export async function issueForServers(
+  cp: ControlPlaneNode,
+  options: { superAdmin: boolean | undefined },
+): Promise<string[]> {
   // its record begins before the first file: a run that is cut off right after that is known by it
   if (mustIssue(cp)) told({ what: "act", line: "certificates and kubeconfigs: being issued" });
   const bundles = fitNamedCas(cp);
@@ -61,7 +94,10 @@ export async function issueForServers(cp: ControlPlaneNode, options: { superAdmi
   return [...bundles, ...written];
 }
 
-/** Says where the witnesses of the endpoint disagree. Errors: Refused where nothing decides between them, and something is to be issued. */
+/**
+ * Says where the witnesses of the endpoint disagree. Errors: Refused where nothing decides between them, and
+ * something is to be issued.
+ */
 export function refuseWithoutEndpoint(cp: ControlPlaneNode) {
   sayEndpoint(cp);
   if (mustIssue(cp)) refuseUndecided(cp);
@@ -78,8 +114,14 @@ export function credentials(cp: ControlPlaneNode, superAdmin = false) {
   return { certs: CERTS, kubeconfigs: rows.filter((row) => row.name !== "kubelet"), serviceAccountKey: true };
 }
 
-/** Pods with new certificates or kubeconfigs start again, as they read them once. Returns when anything was started, or undefined. */
-export async function startServers(cp: ControlPlaneNode, issued: readonly string[]): Promise<Date | undefined> {
+/**
+ * Pods with new certificates or kubeconfigs start again, as they read them once. Returns when anything was
+ * started, or undefined.
+ */
+export async function startServers(
+  cp: ControlPlaneNode,
+  issued: readonly string[],
+): Promise<Date | undefined> {
   const began = new Date();
   const { node, facts, asideDir } = cp;
   const all = await containers(node.runtimeEndpoint);
@@ -89,21 +131,25 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   const tried = SERVERS.some((name) => exists(manifestPath(cp, name)));
   const restored = restoreManifests(cp);
   for (const { name, peer } of onlyOnPeers(cp))
-    say(`${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`);
+    say(
+      `${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`,
+    );
   const { stale, kept } = await toRestart(cp, { running, issued: issued.length > 0 });
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   sayReadBefore(kept);
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
-  // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again only after 20 s. One that
-  // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
-  const restart = !watched || credentials || managerIsPaused(all) || (tried && (issued.length > 0 || restored));
+  // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again
+  // only after 20 s. One that tried to start them without their certificates holds them back for up to five
+  // minutes, and forgets that when it starts anew.
+  const restart =
+    !watched || credentials || managerIsPaused(all) || (tried && (issued.length > 0 || restored));
   if (restart) await restartKubelet(cp);
   return restored || restart || stale.length > 0 ? began : undefined;
 }
 
 /**
- * `stale`: containers that have read what is not on disk any more, and do not work with it. `kept`: those that work all the same. `issued`:
- * something of part 2 was, or will be.
+ * `stale`: containers that have read what is not on disk any more, and do not work with it. `kept`: those
+ * that work all the same. `issued`: something of part 2 was, or will be.
  */
 export async function toRestart(
   cp: ControlPlaneNode,
@@ -118,20 +164,29 @@ export async function toRestart(
   return { stale: [...restart], kept: readers.filter(({ container }) => !restart.has(container)) };
 }
 
-/** With what it has read, which may have expired: a leader leads, and an API server shows a certificate that is good. Who only waits is not missed. */
+/**
+ * With what it has read, which may have expired: a leader leads, and an API server shows a certificate that
+ * is good. Who only waits is not missed.
+ */
 async function worksHere(cp: ControlPlaneNode, server: (typeof SERVERS)[number]): Promise<boolean> {
   if (server !== "kube-apiserver") return leadsHere(cp, server);
   const { advertiseAddress: host, bindPort, certificatesDir } = cp.facts;
   const pem = await servedPem(host, bindPort).catch(() => "");
   const info = infoOf(pem);
-  return info !== undefined && isValidNow(info) && isServerOf(pem, host, bothCas(certificatesDir, cp.cluster.oldCaPem));
+  return (
+    info !== undefined &&
+    isValidNow(info) &&
+    isServerOf(pem, host, bothCas(certificatesDir, cp.cluster.oldCaPem))
+  );
 }
 
 /** What somebody else has changed since is no part of a repair, and what works goes on. */
 function sayReadBefore(kept: readonly StaleReader[]) {
   for (const { container, file } of kept) {
     const restart = shell`crictl stop ${container.id}`;
-    say(`${container.name}: runs since before ${file} was changed, not by this kit: kept. To let it read that: ${restart}`);
+    say(
+      `${container.name}: runs since before ${file} was changed, not by this kit: kept. To let it read that: ${restart}`,
+    );
   }
 }
 

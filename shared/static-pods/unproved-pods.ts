@@ -13,14 +13,18 @@ import { isMeant } from "./wanted-manifests.ts";
 /** How many are kept and named. There may be thousands: everybody who may create a pod can make them. */
 const LIMIT = 20;
 
-/** Those that `names` means, kube-system's first, and how many more there are. A manifest on disk is root's own and needs no mirror pod. */
+/**
+ * Those that `names` means, kube-system's first, and how many more there are. A manifest on disk is root's
+ * own and needs no mirror pod.
+ */
 export function unprovedPods(
   place: Pick<ControlPlaneNode, "data" | "node">,
   names?: readonly string[],
 ): { pods: UnprovedPod[]; more: number } {
   const onDisk = podsOnDisk(place);
   const found = findStaticPods(place.data, place.node.name).unproved.filter(
-    ({ name, namespace }) => isMeant(name, names) && (isKubeadms(name) || !onDisk.has(`${namespace}/${name}`)),
+    ({ name, namespace }) =>
+      isMeant(name, names) && (isKubeadms(name) || !onDisk.has(`${namespace}/${name}`)),
   );
   return { pods: found.slice(0, LIMIT), more: Math.max(0, found.length - LIMIT) };
 }
@@ -32,7 +36,10 @@ export function layAsideUnproved(cp: ControlPlaneNode, names?: readonly string[]
     pods.map((pod) => asUnproved(pod, cp)),
     cp.rescue.dir,
   );
-  if (more > 0) say(`${more} more such mirror pods: NOT put to use, and not kept; see them with kubectl get pods -A when the API answers`);
+  if (more > 0)
+    say(
+      `${more} more such mirror pods: NOT put to use, and not kept; see them with kubectl get pods -A when the API answers`,
+    );
 }
 
 function asUnproved(one: UnprovedPod, { node }: ControlPlaneNode): Unproved {

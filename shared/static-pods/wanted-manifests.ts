@@ -1,6 +1,7 @@
 /**
- * Which static pods this node had, and with which manifests, by its mirror pods in etcd's data. Beside kubeadm's own there may be others,
- * such as kube-vip, keepalived or haproxy: without them nobody reaches the API.
+ * Which static pods this node had, and with which manifests, by its mirror pods in etcd's data. Beside
+ * kubeadm's own there may be others, such as kube-vip, keepalived or haproxy: without them nobody reaches the
+ * API.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { otherControlPlanes } from "../facts/next.ts";
@@ -44,14 +45,16 @@ export function isMeant(name: string, names: readonly string[] | undefined): boo
 }
 
 /**
- * The manifests of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's is gone, from another control
- * plane node. A manifest on disk of another namespace than kube-system stays as root wrote it, whatever its mirror pod says. Errors: Fail
- * where there is neither a mirror pod nor a manifest on disk, so that a script can refuse before it changes anything.
+ * The manifests of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's
+ * is gone, from another control plane node. A manifest on disk of another namespace than kube-system stays as
+ * root wrote it, whatever its mirror pod says. Errors: Fail where there is neither a mirror pod nor a
+ * manifest on disk, so that a script can refuse before it changes anything.
  */
 export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest[] {
   const onDisk = podsOnDisk(cp);
   const own = mirrorPods(cp).filter(
-    ({ name, namespace }) => isMeant(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
+    ({ name, namespace }) =>
+      isMeant(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
   );
   const manifests: WantedManifest[] = own.map(({ name, pod, from, remark }) => ({
     name,
@@ -60,14 +63,17 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
     ...asItRan(manifestFromMirrorPod(pod, cp.node.name), pod, cp.ran),
   }));
   for (const name of names ?? SERVERS) {
-    if (manifests.some((wanted) => wanted.name === name) || readManifest(whereIs(manifestPath(cp, name)))) continue;
+    if (manifests.some((wanted) => wanted.name === name) || readManifest(whereIs(manifestPath(cp, name))))
+      continue;
     const derived = manifestFromPeer(name, cp);
     if (!derived) throw noMirrorPod(name, cp);
     manifests.push({ name, remark: "", ...derived });
   }
   const pki = cp.facts.certificatesDir;
   const fit = (manifest: Manifest) => startWithout(fitOldSaKey(manifest, pki), cp);
-  return manifests.map((one) => (one.name === "kube-apiserver" ? { ...one, manifest: fit(one.manifest) } : one));
+  return manifests.map((one) =>
+    one.name === "kube-apiserver" ? { ...one, manifest: fit(one.manifest) } : one,
+  );
 }
 
 /** The static pods that kubeadm did not make. */
@@ -75,37 +81,69 @@ export function otherStaticPods(place: Place): { name: string; namespace: string
   return readable(place).flatMap(({ name, namespace }) => (isKubeadms(name) ? [] : [{ name, namespace }]));
 }
 
-/** If this node's mirror pods are gone: other static pods of the other control plane nodes. This node may have had them, too. */
+/**
+ * If this node's mirror pods are gone: other static pods of the other control plane nodes. This node may have
+ * had them, too.
+ */
 export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: string; peer: string }[] {
   if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
   const peers = otherControlPlanes(cluster, { node });
-  const found = peers.flatMap(({ name: peer }) => findMirrorPods(data, peer).map((pod) => ({ ...pod, peer })));
+  const found = peers.flatMap(({ name: peer }) =>
+    findMirrorPods(data, peer).map((pod) => ({ ...pod, peer })),
+  );
   const own = new Set(otherStaticPods({ data, node }).map(({ name }) => name));
   const missing = found.filter(
-    (pod) => pod.from === "live" && !isKubeadms(pod.name) && !own.has(pod.name) && !exists(manifestPath({ node }, pod.name)),
+    (pod) =>
+      pod.from === "live" &&
+      !isKubeadms(pod.name) &&
+      !own.has(pod.name) &&
+      !exists(manifestPath({ node }, pod.name)),
   );
   return [...new Map(missing.map(({ name, peer }) => [name, { name, peer }])).values()];
 }
 
-/** kubeadm itself does not use super-admin.conf; since 1.29, kube-vip mounts it on the first control plane node (kube-vip/kube-vip#684). */
+/**
+ * kubeadm itself does not use super-admin.conf; since 1.29, kube-vip mounts it on the first control plane
+ * node (kube-vip/kube-vip#684).
+ */
 export function mountsSuperAdmin(place: Place): boolean {
-  return readable(place).some(({ pod }) => hostFiles(pod).some(({ path }) => path === kubeconfigRow("super-admin").path));
+  return readable(place).some(({ pod }) =>
+    hostFiles(pod).some(({ path }) => path === kubeconfigRow("super-admin").path),
+  );
 }
 
-/** For each pod that kubeadm did not make: which of these files it mounts, itself or by a folder. It has read them when it started. */
-function mountedOf(place: Place, files: readonly string[]): { name: string; namespace: string; files: string[] }[] {
+/**
+ * For each pod that kubeadm did not make: which of these files it mounts, itself or by a folder. It has read
+ * them when it started.
+ */
+function mountedOf(
+  place: Place,
+  files: readonly string[],
+): { name: string; namespace: string; files: string[] }[] {
   return readable(place).flatMap(({ name, namespace, pod }) => {
     if (isKubeadms(name)) return [];
     const mounts = hostFiles(pod).map(({ path }) => path);
-    return [{ name, namespace, files: files.filter((file) => mounts.some((path) => file === path || file.startsWith(`${path}/`))) }];
+    return [
+      {
+        name,
+        namespace,
+        files: files.filter((file) => mounts.some((path) => file === path || file.startsWith(`${path}/`))),
+      },
+    ];
   });
 }
 
-/** A container of a static pod that started before a certificate or kubeconfig of its was changed: it reads these files only once. */
+/**
+ * A container of a static pod that started before a certificate or kubeconfig of its was changed: it reads
+ * these files only once.
+ */
 export interface StaleReader {
   container: Container;
   file: string;
-  /** A run of this kit has changed it, this one or one that was cut off, and so the pod starts again. What others change is theirs. */
+  /**
+   * A run of this kit has changed it, this one or one that was cut off, and so the pod starts again. What
+   * others change is theirs.
+   */
   isOurs: boolean;
 }
 
@@ -126,22 +164,34 @@ export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]
     return running.filter(isIts).flatMap((container): StaleReader[] => {
       const later = changes.filter(({ time }) => time > container.created);
       const own = later.find(({ time }) => time >= BEGAN || wasDuringRun(time));
-      return later.length > 0 ? [{ container, file: (own ?? later[0]!).file, isOurs: own !== undefined }] : [];
+      return later.length > 0
+        ? [{ container, file: (own ?? later[0]!).file, isOurs: own !== undefined }]
+        : [];
     });
   });
 }
 
-/** What part 2 issues for one of kubeadm's servers: the API server's own certificates, or the kubeconfig of one of its clients. */
+/**
+ * What part 2 issues for one of kubeadm's servers: the API server's own certificates, or the kubeconfig of
+ * one of its clients.
+ */
 function readBy(server: string, certificatesDir: string): string[] {
-  if (server !== "kube-apiserver") return KUBECONFIGS.filter(({ name }) => `kube-${name}` === server).map(({ path }) => path);
-  return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) => certPath(row, certificatesDir));
+  if (server !== "kube-apiserver")
+    return KUBECONFIGS.filter(({ name }) => `kube-${name}` === server).map(({ path }) => path);
+  return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) =>
+    certPath(row, certificatesDir),
+  );
 }
 
-/** Manifests on disk, else mirror pods. No mirror pods where pods are encrypted in etcd: `wantedManifests` fails then. */
+/**
+ * Manifests on disk, else mirror pods. No mirror pods where pods are encrypted in etcd: `wantedManifests`
+ * fails then.
+ */
 function readable(place: Place): { name: string; namespace: string; pod: { spec: PodSpec } }[] {
   const mirrors = attempt(() => mirrorPods(place));
   const pods = new Map<string, { spec: PodSpec }>();
-  if (!(mirrors instanceof Fail)) for (const { namespace, name, pod } of mirrors) pods.set(`${namespace}/${name}`, pod);
+  if (!(mirrors instanceof Fail))
+    for (const { namespace, name, pod } of mirrors) pods.set(`${namespace}/${name}`, pod);
   for (const [key, manifest] of podsOnDisk(place)) pods.set(key, manifest);
   return [...pods].map(([key, pod]) => {
     const [namespace = "", name = ""] = key.split("/");
@@ -149,11 +199,15 @@ function readable(place: Place): { name: string; namespace: string; pod: { spec:
   });
 }
 
-/** A pod that kubeadm did not make and that is deleted may have been removed on purpose, unless kubeadm's own pods are gone as well. */
+/**
+ * A pod that kubeadm did not make and that is deleted may have been removed on purpose, unless kubeadm's own
+ * pods are gone as well.
+ */
 function mirrorPods({ data, node }: Place): ProvedPod[] {
   const pods: readonly ProvedPod[] = findStaticPods(data, node.name).proved;
   const isWreck =
-    !exists(whereIs(manifestPath({ node }, "kube-apiserver"))) || pods.some(({ from, name }) => from === "history" && isKubeadms(name));
+    !exists(whereIs(manifestPath({ node }, "kube-apiserver"))) ||
+    pods.some(({ from, name }) => from === "history" && isKubeadms(name));
   return pods.filter(({ from, name }) => from === "live" || isWreck || isKubeadms(name));
 }
 

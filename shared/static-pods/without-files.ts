@@ -1,7 +1,8 @@
 /**
- * What is done about files that a static pod needs and that are lost: what brings them back, a stand-in for an audit policy, a refusal for all
- * others, and the operator's choice where one is lost for good: the API server starts without the flag that names it. Nothing chooses so by
- * itself: each flag that is given up loosens something, or hides it.
+ * What is done about files that a static pod needs and that are lost: what brings them back, a stand-in for
+ * an audit policy, a refusal for all others, and the operator's choice where one is lost for good: the API
+ * server starts without the flag that names it. Nothing chooses so by itself: each flag that is given up
+ * loosens something, or hides it.
  */
 
 import { again, command, inLines, type Todo } from "../again.ts";
@@ -29,17 +30,29 @@ export function refuseNoChoice(names: readonly string[]) {
 
 /** For the hint of a refusal: what can be given up, and what that means. */
 export function choices(lost: readonly LostFile[]): string {
-  const flags = [...new Set(lost.filter(({ program }) => program === "kube-apiserver").map(({ namedBy }) => namedBy))];
-  const known = flags.flatMap((flag) => ({ name: flag.slice(2), means: choiceOf(flag) })).filter(({ means }) => means !== undefined);
+  const flags = [
+    ...new Set(lost.filter(({ program }) => program === "kube-apiserver").map(({ namedBy }) => namedBy)),
+  ];
+  const known = flags
+    .flatMap((flag) => ({ name: flag.slice(2), means: choiceOf(flag) }))
+    .filter(({ means }) => means !== undefined);
   if (known.length === 0) return "";
   const line = again({ "start-without": known.map(({ name }) => name) }, { of: PART_2 });
   const means = known.map(({ name, means }) => `--${name}: ${means}`).join("; ");
   return `. If a file is lost for good, this starts without the flag that names it: ${line} (${means})`;
 }
 
-/** The API server without these flags, and without the volumes of files that only they name. Flags whose files are here stay. */
-export function startWithout(manifest: Manifest, { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">): Manifest {
-  const lost = hostFiles(manifest).filter(({ path, namedBy }) => flagsToDrop.includes(namedBy.slice(2)) && !exists(path));
+/**
+ * The API server without these flags, and without the volumes of files that only they name. Flags whose files
+ * are here stay.
+ */
+export function startWithout(
+  manifest: Manifest,
+  { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
+): Manifest {
+  const lost = hostFiles(manifest).filter(
+    ({ path, namedBy }) => flagsToDrop.includes(namedBy.slice(2)) && !exists(path),
+  );
   if (lost.length === 0) return manifest;
   const copy = structuredClone(manifest);
   const words = commandOf(copy);
@@ -64,18 +77,25 @@ function sayOnce(flag: string) {
   said.add(flag);
 }
 
-/** A volume of a lost file, or of a lost folder that has it, would stop the pod, or be mounted as an empty folder. */
+/**
+ * A volume of a lost file, or of a lost folder that has it, would stop the pod, or be mounted as an empty
+ * folder.
+ */
 function dropVolumes({ spec }: Manifest, lost: readonly { path: string }[]) {
-  const isGone = (path: string) => !exists(path) && lost.some((file) => file.path === path || file.path.startsWith(`${path}/`));
+  const isGone = (path: string) =>
+    !exists(path) && lost.some((file) => file.path === path || file.path.startsWith(`${path}/`));
   const needed = hostFiles({ spec }).flatMap(({ path, namedBy }) => (namedBy.startsWith("--") ? [path] : []));
   const gone = (spec.volumes ?? []).filter(
     ({ hostPath }) =>
-      hostPath && isGone(hostPath.path) && !needed.some((path) => path === hostPath.path || path.startsWith(`${hostPath.path}/`)),
+      hostPath &&
+      isGone(hostPath.path) &&
+      !needed.some((path) => path === hostPath.path || path.startsWith(`${hostPath.path}/`)),
   );
   const names = gone.map(({ name }) => name);
   const isKept = ({ name }: { name: string }) => !names.includes(name);
   if (spec.volumes) spec.volumes = spec.volumes.filter(isKept);
-  for (const container of spec.containers) if (container.volumeMounts) container.volumeMounts = container.volumeMounts.filter(isKept);
+  for (const container of spec.containers)
+    if (container.volumeMounts) container.volumeMounts = container.volumeMounts.filter(isKept);
 }
 
 /** Takes the place of a lost audit policy, so that the API server starts and records something. */
@@ -91,26 +111,41 @@ rules:
 /** A lost audit policy gets a stand-in. Errors: Fail where another file is lost. */
 export function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
   for (const { path } of refuseLost(lost, cp)) {
-    writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note: "a STAND-IN for the lost audit policy: it records metadata only" });
+    writeFile(path, STAND_IN_AUDIT_POLICY, {
+      mode: 0o600,
+      note: "a STAND-IN for the lost audit policy: it records metadata only",
+    });
   }
 }
 
 /** Returns the lost audit policies. Errors: `Kind`, which names all other lost files. */
-export function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode, Kind: typeof Fail | typeof Refused = Fail): LostFile[] {
+export function refuseLost(
+  all: readonly LostFile[],
+  cp: ControlPlaneNode,
+  Kind: typeof Fail | typeof Refused = Fail,
+): LostFile[] {
   const lost = all.filter(stopsAll);
-  for (const file of all.filter(({ kind }) => kind === "socket")) say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
+  for (const file of all.filter(({ kind }) => kind === "socket"))
+    say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
   if (lost.length === 0) return all.filter(isAuditPolicy);
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  throw new Kind(`Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`, {
-    hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
-  });
+  throw new Kind(
+    `Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,
+    {
+      hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
+    },
+  );
 }
 
 const KUBELET_CA = "--kubelet-certificate-authority";
-const SAME_CA = "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";
+const SAME_CA =
+  "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";
 
-/** What brings these back, the surest way first. `mounted`: paths that a process still has; `others`: other control plane nodes. */
+/**
+ * What brings these back, the surest way first. `mounted`: paths that a process still has; `others`: other
+ * control plane nodes.
+ */
 export function restoreCommands(
   lost: readonly LostFile[],
   { mounted, others, pki }: { mounted: readonly string[]; others: readonly string[]; pki: string },
@@ -123,14 +158,25 @@ export function restoreCommands(
     note: `${others.join(", ")}: mostly the same there`,
   }));
   return [
-    ...(mounted.length > 0 ? [{ command: command("00-salvage files"), note: `still mounted: ${mounted.join(", ")}` }] : []),
-    ...(files.length > 0
-      ? [...fromOthers, { command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" }]
+    ...(mounted.length > 0
+      ? [{ command: command("00-salvage files"), note: `still mounted: ${mounted.join(", ")}` }]
       : []),
-    ...(files.length > 0 ? [{ command: command("00-salvage disk"), note: "where nobody has a copy; for you to look at" }] : []),
+    ...(files.length > 0
+      ? [
+          ...fromOthers,
+          { command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" },
+        ]
+      : []),
+    ...(files.length > 0
+      ? [{ command: command("00-salvage disk"), note: "where nobody has a copy; for you to look at" }]
+      : []),
     ...files.flatMap(({ path, namedBy }) =>
-      namedBy === KUBELET_CA ? [{ command: shell`install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA }] : [],
+      namedBy === KUBELET_CA
+        ? [{ command: shell`install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA }]
+        : [],
     ),
-    ...(sockets.length > 0 ? [{ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` }] : []),
+    ...(sockets.length > 0
+      ? [{ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` }]
+      : []),
   ];
 }

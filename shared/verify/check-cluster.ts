@@ -8,9 +8,19 @@ import { caIn } from "../pki/kubeconfig-fields.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { apiServerBundles, namespacesWithOldCa } from "../workloads/root-ca.ts";
-import { isCurrent, isFilled, type TokenSecret, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
+import {
+  isCurrent,
+  isFilled,
+  type TokenSecret,
+  type TokenTrust,
+  tokenSecrets,
+} from "../workloads/token-secrets.ts";
 
-export async function* clusterChecks(cp: ControlPlaneNode, api: KubeApi, trust: TokenTrust): AsyncGenerator<CheckRow> {
+export async function* clusterChecks(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  trust: TokenTrust,
+): AsyncGenerator<CheckRow> {
   yield {
     id: "root-ca",
     look: async () => {
@@ -24,14 +34,19 @@ export async function* clusterChecks(cp: ControlPlaneNode, api: KubeApi, trust: 
     yield {
       id: "trust-bundle",
       of: API_SERVER_BUNDLES,
-      look: () => (old.length === 0 ? "today's CA" : { failed: `another CA in ${listed(old)}: the controller-manager writes it` }),
+      look: () =>
+        old.length === 0
+          ? "today's CA"
+          : { failed: `another CA in ${listed(old)}: the controller-manager writes it` },
     };
   yield { id: "cluster-info", look: () => clusterInfo(api, trust) };
   yield* await tokenChecks(api, trust);
 }
 
 async function clusterInfo(api: KubeApi, { caPem }: TokenTrust): Promise<Answer> {
-  const map = await api.find<KubeObject & { data: { kubeconfig: string } }>("/api/v1/namespaces/kube-public/configmaps/cluster-info");
+  const map = await api.find<KubeObject & { data: { kubeconfig: string } }>(
+    "/api/v1/namespaces/kube-public/configmaps/cluster-info",
+  );
   if (!map) return "not there: nobody joins by it";
   return trustsCa(caIn(map.data.kubeconfig), caPem) ? "today's CA" : { failed: "another CA" };
 }

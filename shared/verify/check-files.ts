@@ -36,12 +36,20 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
     const id = checkIdOf(finding.name);
     yield row(id, () => (finding.name === "kubelet" ? "see the kubelet's checks" : findingAnswer(finding)));
   }
-  for (const { name, namespace } of [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...otherStaticPods(cp)])
+  for (const { name, namespace } of [
+    ...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })),
+    ...otherStaticPods(cp),
+  ])
     yield row("manifest", () => manifestAnswer(manifestPath(cp, name, namespace)), name);
   for (const path of standIns(cp))
-    yield row("audit-policy", () => ({ warning: "a replacement of this kit for the lost audit policy" }), path);
+    yield row(
+      "audit-policy",
+      () => ({ warning: "a replacement of this kit for the lost audit policy" }),
+      path,
+    );
   const oldKey = oldSaPub(facts.certificatesDir);
-  if (exists(oldKey)) yield row("old-service-account-key", () => ({ warning: "old tokens are still accepted" }), oldKey);
+  if (exists(oldKey))
+    yield row("old-service-account-key", () => ({ warning: "old tokens are still accepted" }), oldKey);
   for (const rescue of rescuedFiles()) {
     const inUse = cp.dataFrom === rescuedEtcd(rescue) ? "; the scripts still use this folder" : "";
     const warning = `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more`;
@@ -59,7 +67,9 @@ function manifestAnswer(path: string): Answer {
   const manifest = readManifest(path);
   if (!manifest) return { state: "missing", failed: "" };
   // a volume without a type may be missing: it is mounted empty then
-  const missing = hostFiles(manifest).filter(({ type, path }) => type !== "" && !type.endsWith("OrCreate") && !exists(path));
+  const missing = hostFiles(manifest).filter(
+    ({ type, path }) => type !== "" && !type.endsWith("OrCreate") && !exists(path),
+  );
   return missing.length === 0
     ? "there, with all files it names"
     : { failed: `needs ${missing.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")}` };

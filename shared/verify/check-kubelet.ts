@@ -1,4 +1,7 @@
-/** Checks of this node's kubelet: its certificate is of the CA that it trusts, its kubelet.conf works, and a new pod can get a network. */
+/**
+ * Checks of this node's kubelet: its certificate is of the CA that it trusts, its kubelet.conf works, and a
+ * new pod can get a network.
+ */
 
 import { KubeApi } from "../api/kube-api.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
@@ -26,9 +29,15 @@ export function kubeletChecks(node: Node): CheckRow[] {
       id: "bootstrap-kubelet-conf",
       of: bootstrapKubeconfig,
       look: () =>
-        readText(bootstrapKubeconfig) === undefined ? "not there, as it should be" : { warning: "still there: it holds a token" },
+        readText(bootstrapKubeconfig) === undefined
+          ? "not there, as it should be"
+          : { warning: "still there: it holds a token" },
     },
-    ...cniKubeconfigs().map((of) => ({ id: "cni-kubeconfig" as const, of, look: () => cniKubeconfig(node, of) })),
+    ...cniKubeconfigs().map((of) => ({
+      id: "cni-kubeconfig" as const,
+      of,
+      look: () => cniKubeconfig(node, of),
+    })),
   ];
 }
 
@@ -38,7 +47,9 @@ function stopped(all: readonly Container[]): Answer {
   if (found.length === 0) return "none is stopped";
   const says = `stopped by a signal: ${listed(found.map(({ comm, pid, of }) => `${comm} (pid ${pid}) of ${of}`))}`;
   const mend = shell`kill -CONT ${found.map(({ pid }) => String(pid))}`;
-  return found.some(({ inKubeSystem }) => inKubeSystem) ? { failed: says, mend } : { warning: `${says}. ${mend}` };
+  return found.some(({ inKubeSystem }) => inKubeSystem)
+    ? { failed: says, mend }
+    : { warning: `${says}. ${mend}` };
 }
 
 function clientCertificate({ name, kubelet }: Node): Answer {

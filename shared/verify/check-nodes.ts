@@ -1,6 +1,6 @@
 /**
- * Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches it. Of a control plane node that
- * was lost and has joined again: is it as it was?
+ * Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches
+ * it. Of a control plane node that was lost and has joined again: is it as it was?
  */
 import { ApiError } from "../api/api-error.ts";
 import type { DeafWebhook } from "../api/called-by-api.ts";
@@ -17,14 +17,22 @@ import { withoutOldSaKey } from "../manifests/repair-changes.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { type LostNode, lostNodes, type NodeObject, putBackCommands, putManifest } from "../static-pods/lost-nodes.ts";
+import {
+  type LostNode,
+  lostNodes,
+  type NodeObject,
+  putBackCommands,
+  putManifest,
+} from "../static-pods/lost-nodes.ts";
 import { manifestDifferences } from "../static-pods/manifest-trouble.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
 export async function seenNodes(api: KubeApi, since: Date) {
-  const there = new Map((await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]));
+  const there = new Map(
+    (await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]),
+  );
   return { there, ...(await nodeLeases(api, [...there.keys()], { since })) };
 }
 
@@ -70,16 +78,25 @@ function renewalOf(time: Date | undefined, isLate: boolean, deaf?: DeafWebhook):
   if (isLate) return deaf ? { failed: `${last}: ${deaf.message}`, mend: deaf.hint } : { failed: last };
   const ahead = clockAhead(time);
   if (ahead === 0) return ago;
-  return { warning: `yes, but its clock is ${Math.abs(ahead / 1000).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"} this node's` };
+  return {
+    warning: `yes, but its clock is ${Math.abs(ahead / 1000).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"} this node's`,
+  };
 }
 
-/** Whether kubectl logs works there, `node-reached` says: what the API server asks of a kubelet is its own flag. */
+/**
+ * Whether kubectl logs works there, `node-reached` says: what the API server asks of a kubelet is its own
+ * flag.
+ */
 function servingOf(answer: Awaited<ReturnType<typeof askKubeletPort>>, name: string): Answer {
   if (answer === "serves") return "yes";
-  if (answer === "unreachable") return { differs: "its port 10250 cannot be reached from here, as behind a firewall" };
+  if (answer === "unreachable")
+    return { differs: "its port 10250 cannot be reached from here, as behind a firewall" };
   if (answer === "other") return { failed: "no" };
   const mend = shell`on ${name}: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet; then here ./bunw scripts/03-workers.ts close`;
-  return { differs: "its kubelet signs its own: it joined before the cluster set serverTLSBootstrap", before: mend };
+  return {
+    differs: "its kubelet signs its own: it joined before the cluster set serverTLSBootstrap",
+    before: mend,
+  };
 }
 
 interface SeenNode extends KubeObject {
@@ -89,8 +106,9 @@ interface SeenNode extends KubeObject {
 const readyOf = ({ status }: SeenNode) => status?.conditions?.find(({ type }) => type === "Ready");
 
 /**
- * "Unknown" is the controller-manager's word for a kubelet whose API was away, as after `retire` on its node. It posts its status again every
- * ten seconds (nodeStatusUpdateFrequency), so a Node whose Lease is renewed is asked for again.
+ * "Unknown" is the controller-manager's word for a kubelet whose API was away, as after `retire` on its node.
+ * It posts its status again every ten seconds (nodeStatusUpdateFrequency), so a Node whose Lease is renewed
+ * is asked for again.
  */
 async function onceKnown(seen: SeenNode, api: KubeApi, hint: string): Promise<SeenNode> {
   let now = seen;
@@ -99,7 +117,9 @@ async function onceKnown(seen: SeenNode, api: KubeApi, hint: string): Promise<Se
     now = await api.get<SeenNode>(`/api/v1/nodes/${seen.metadata.name}`);
     return false;
   };
-  await undefinedOnTimeout(waitFor(`the kubelet of ${seen.metadata.name} to post its status`, isKnown, { seconds: 30, hint }));
+  await undefinedOnTimeout(
+    waitFor(`the kubelet of ${seen.metadata.name} to post its status`, isKnown, { seconds: 30, hint }),
+  );
   return now;
 }
 
@@ -108,11 +128,16 @@ function readyNode(seen: SeenNode): Answer {
   const ready = readyOf(seen);
   if (ready?.status === "True") return "yes";
   return {
-    failed: ready ? [`Ready is ${ready.status}`, ...(ready.message ? [quoteUntrusted(ready.message)] : [])].join(": ") : "it never was",
+    failed: ready
+      ? [`Ready is ${ready.status}`, ...(ready.message ? [quoteUntrusted(ready.message)] : [])].join(": ")
+      : "it never was",
   };
 }
 
-/** The API server may still have a dead connection to a kubelet that has restarted; the next request uses another one. */
+/**
+ * The API server may still have a dead connection to a kubelet that has restarted; the next request uses
+ * another one.
+ */
 async function reachedByApi(name: string, api: KubeApi): Promise<Answer> {
   const ask = () => api.ofKubelet(`/api/v1/nodes/${name}/proxy/healthz`);
   try {
@@ -148,17 +173,28 @@ export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): Async
 
 function marksAnswer(lost: LostNode, now: ApiNode): Answer {
   const commands = putBackCommands(lost, now);
-  return commands.length === 0 ? "as before" : { state: "changed", failed: `${commands.join("; ")}${orMeant(lost.folder)}` };
+  return commands.length === 0
+    ? "as before"
+    : { state: "changed", failed: `${commands.join("; ")}${orMeant(lost.folder)}` };
 }
 
-function podAnswer({ name, folder }: LostNode, pod: LostNode["pods"][number], pods: readonly Pod[], cp: ControlPlaneNode): Answer {
+function podAnswer(
+  { name, folder }: LostNode,
+  pod: LostNode["pods"][number],
+  pods: readonly Pod[],
+  cp: ControlPlaneNode,
+): Answer {
   const back = `${putManifest(pod.file, name, cp)}${orMeant(folder)}`;
-  const mirror = pods.find(({ metadata, spec }) => metadata.name === `${pod.name}-${name.toLowerCase()}` && spec.nodeName === name);
+  const mirror = pods.find(
+    ({ metadata, spec }) => metadata.name === `${pod.name}-${name.toLowerCase()}` && spec.nodeName === name,
+  );
   const now = mirror && attempt(() => asItRan(manifestFromMirrorPod(mirror, name), mirror).manifest);
   if (!now || now instanceof Fail) return { state: "missing", failed: back };
   const lasting = (manifest: Manifest) => withoutOldSaKey(manifest, cp.facts.certificatesDir);
   const differences = manifestDifferences(lasting(now), lasting(pod.manifest));
-  return differences.length === 0 ? "as before" : { state: "changed", failed: `${differences.join(" ")}: ${back}` };
+  return differences.length === 0
+    ? "as before"
+    : { state: "changed", failed: `${differences.join(" ")}: ${back}` };
 }
 
 function orMeant(folder: string) {

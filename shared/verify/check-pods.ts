@@ -14,7 +14,12 @@ import { label, type PodOwner } from "../workloads/pod-owners.ts";
 import { type Group, staleGroups } from "../workloads/stale-pods.ts";
 
 /** `away`: no pod starts or ends there, whatever is done here. */
-export async function* podChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string, away: AwayNodes): AsyncGenerator<CheckRow> {
+export async function* podChecks(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  caPem: string,
+  away: AwayNodes,
+): AsyncGenerator<CheckRow> {
   yield { id: "pods-ready", look: () => readyPods(api, away) };
   const trust = podTrust(cp);
   const all = await staleGroups(api, caPem, trust);
@@ -23,13 +28,18 @@ export async function* podChecks(cp: ControlPlaneNode, api: KubeApi, caPem: stri
   const elsewhere = withoutPods(all, (pod) => !isOn(pod, away)).flatMap(({ owners }) => owners);
   yield { id: "pods-fresh", look: () => freshPods(groups, left, elsewhere) };
   if (left.skipped.length > 0)
-    yield { id: "pods-skipped", look: () => ({ warning: `skipped by you, still with the old CA or token: ${byHand(left.skipped)}` }) };
+    yield {
+      id: "pods-skipped",
+      look: () => ({ warning: `skipped by you, still with the old CA or token: ${byHand(left.skipped)}` }),
+    };
 }
 
 function withoutPods(groups: readonly Group[], isMeant: (pod: RunningPod) => boolean): Group[] {
   return groups.map(({ name, owners }) => ({
     name,
-    owners: owners.map((owner) => ({ ...owner, pods: owner.pods.filter((pod) => !isMeant(pod)) })).filter(({ pods }) => pods.length > 0),
+    owners: owners
+      .map((owner) => ({ ...owner, pods: owner.pods.filter((pod) => !isMeant(pod)) }))
+      .filter(({ pods }) => pods.length > 0),
   }));
 }
 
@@ -44,12 +54,19 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
   return ["all", ...rest].join(" but those ");
 }
 
-function freshPods(groups: readonly Group[], left: ReturnType<typeof leftOver>, elsewhere: readonly PodOwner[]): Answer {
-  if (left.later.length > 0) return { failed: `not ${listed(left.later.map(label))}`, mend: resumeCommands(left) };
+function freshPods(
+  groups: readonly Group[],
+  left: ReturnType<typeof leftOver>,
+  elsewhere: readonly PodOwner[],
+): Answer {
+  if (left.later.length > 0)
+    return { failed: `not ${listed(left.later.map(label))}`, mend: resumeCommands(left) };
   const reported = reportedOf(groups).map(label);
   if (reported.length > 0) return { warning: `not ${listed(reported)}: the scripts cannot restart them` };
   const all = left.skipped.length > 0 ? "all others" : "all";
   if (elsewhere.length === 0) return all;
   const on = awayNames(elsewhere.flatMap(({ pods }) => pods));
-  return { warning: `${all} but those on ${on}: ${listed(elsewhere.map(label))}: when it is back, ${command("04-sa-tokens")}` };
+  return {
+    warning: `${all} but those on ${on}: ${listed(elsewhere.map(label))}: when it is back, ${command("04-sa-tokens")}`,
+  };
 }

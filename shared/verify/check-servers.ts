@@ -1,4 +1,7 @@
-/** Checks of this control plane node's servers, each chain from both ends, and of what they share with the other control plane nodes. */
+/**
+ * Checks of this control plane node's servers, each chain from both ends, and of what they share with the
+ * other control plane nodes.
+ */
 
 import { command } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
@@ -43,46 +46,69 @@ export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
       (server): CheckRow => ({
         id: "api-ready",
         of: server,
-        look: () => (server === localServer(cp.facts) ? readyAnswer(cp, server) : endpointAnswer(cp, api, server)),
+        look: () =>
+          server === localServer(cp.facts) ? readyAnswer(cp, server) : endpointAnswer(cp, api, server),
       }),
     ),
     { id: "endpoint", look: () => endpointDifference(cp.endpoint, cp.facts) ?? "all witnesses agree" },
     { id: "api-certificate", look: () => servedCertificate(cp) },
     { id: "api-token", look: async () => (await reviewNewToken(api)) || { failed: "not accepted" } },
-    { id: "controller-manager", look: () => (managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full") },
+    {
+      id: "controller-manager",
+      look: () => (managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full"),
+    },
     { id: "controller-manager-leads", look: () => leader(cp, api, "kube-controller-manager") },
     { id: "scheduler-leads", look: () => leader(cp, api, "kube-scheduler") },
-    ...others.map((node): CheckRow => ({ id: "tokens-both-ways", of: node.name, look: () => tokensBothWays(cp, api, node) })),
+    ...others.map(
+      (node): CheckRow => ({
+        id: "tokens-both-ways",
+        of: node.name,
+        look: () => tokensBothWays(cp, api, node),
+      }),
+    ),
   ];
 }
 
 /**
- * Without admin.conf nobody can ask whether it is ready. What answers there must be this cluster's: a pod of the host's network may listen on
- * a port that is free. Errors: Fail where nothing answers: it does not run.
+ * Without admin.conf nobody can ask whether it is ready. What answers there must be this cluster's: a pod of
+ * the host's network may listen on a port that is free. Errors: Fail where nothing answers: it does not run.
  */
 export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
   const look = async () => {
     const served = await servedPem(facts.advertiseAddress, facts.bindPort);
     if (!isServerOf(served, facts.advertiseAddress, bothCas(facts.certificatesDir, cluster.oldCaPem)))
-      return { failed: `what answers there shows a certificate of "${certInfo(served).issuer}", not of the cluster's CA for this address` };
+      return {
+        failed: `what answers there shows a certificate of "${certInfo(served).issuer}", not of the cluster's CA for this address`,
+      };
     return "answers; without admin.conf it cannot be asked whether it is ready";
   };
   return { id: "api-ready", of: localServer(facts), look };
 }
 
-async function leader({ node }: ControlPlaneNode, api: KubeApi, component: (typeof LEADERS)[number]): Promise<Answer> {
+async function leader(
+  { node }: ControlPlaneNode,
+  api: KubeApi,
+  component: (typeof LEADERS)[number],
+): Promise<Answer> {
   const lease = leaderLease(node, component);
-  return lease === undefined ? "elects no leader" : ((await leaderNow(api, lease)) ?? { failed: "no leader" });
+  return lease === undefined
+    ? "elects no leader"
+    : ((await leaderNow(api, lease)) ?? { failed: "no leader" });
 }
 
 /** No answer to our own client is no outage where an API server reads through this etcd all the time. */
-async function unlessTurnedAway(cp: ControlPlaneNode, api: KubeApi, ask: () => Promise<Answer>): Promise<Answer> {
+async function unlessTurnedAway(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  ask: () => Promise<Answer>,
+): Promise<Answer> {
   let answer: Answer = "";
   const fail = await failOf(async () => {
     answer = await ask();
   });
   const why = fail && (await turnedAway(cp, fail));
-  if (why && (await undefinedOnTimeout(api.ready()))) return { differs: `not asked: ${why.message}. It lives: the API server is ready` };
+  if (why && (await undefinedOnTimeout(api.ready())))
+    return { differs: `not asked: ${why.message}. It lives: the API server is ready` };
   if (fail) throw fail;
   return answer;
 }
@@ -99,8 +125,12 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
   const now = (await etcdClient(facts)?.members()) ?? [];
   const silent = await silentMembers(now, data, facts);
   if (silent.length > 0) {
-    const mend = silent.every(isNameless) ? "it never started: take it out with" : "part 1 there; if its data is lost:";
-    return { failed: `${howMany(now, silent)}: ${mend} ${command("02-control-plane", { lost: silent.map(memberName) })}` };
+    const mend = silent.every(isNameless)
+      ? "it never started: take it out with"
+      : "part 1 there; if its data is lost:";
+    return {
+      failed: `${howMany(now, silent)}: ${mend} ${command("02-control-plane", { lost: silent.map(memberName) })}`,
+    };
   }
   const learners = now.filter(({ isLearner }) => isLearner);
   if (learners.length > 0)
@@ -109,20 +139,30 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
     };
   const alone = await withoutNode(now, api);
   if (alone.length > 0)
-    return { failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again` };
+    return {
+      failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
+    };
   const before = data.members.length;
-  if (now.length < before) return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
+  if (now.length < before)
+    return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
   return now.map(memberName).join(", ");
 }
 
-/** Members of which there is no Node, by their names; and by their addresses, as a restore may give a member any name. */
+/**
+ * Members of which there is no Node, by their names; and by their addresses, as a restore may give a member
+ * any name.
+ */
 async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<string[]> {
-  const found = await Promise.all(all.map(({ name }) => name && api.find(`/api/v1/nodes/${encodeURIComponent(name)}`)));
+  const found = await Promise.all(
+    all.map(({ name }) => name && api.find(`/api/v1/nodes/${encodeURIComponent(name)}`)),
+  );
   const nameless = all.filter((_, i) => !found[i]);
   if (nameless.length === 0) return [];
   type Addressed = { status?: { addresses?: { address: string }[] } };
   const nodes = await api.list<Addressed>("/api/v1/nodes");
-  const known = new Set(nodes.flatMap(({ status }) => status?.addresses?.map(({ address }) => address) ?? []));
+  const known = new Set(
+    nodes.flatMap(({ status }) => status?.addresses?.map(({ address }) => address) ?? []),
+  );
   return nameless.filter(({ peerURLs }) => !peerURLs.some((url) => known.has(hostOf(url)))).map(memberName);
 }
 
@@ -130,7 +170,10 @@ async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise
   return (await (await adminClient(facts, server)).ready()) ? "ready" : { failed: "not ready" };
 }
 
-/** Some balancers do not lead a server back to itself. Where other nodes renew their Leases, they reach an API server all the same. */
+/**
+ * Some balancers do not lead a server back to itself. Where other nodes renew their Leases, they reach an API
+ * server all the same.
+ */
 async function endpointAnswer(cp: ControlPlaneNode, api: KubeApi, server: string): Promise<Answer> {
   let answer: Answer = "ready";
   const late = await failOf(async () => {
@@ -141,7 +184,9 @@ async function endpointAnswer(cp: ControlPlaneNode, api: KubeApi, server: string
   const renewals = await allRenewals(api);
   const alive = others.filter(({ name }) => isFresh(renewals.get(name)));
   if (alive.length === 0) throw late;
-  return { warning: `${late.message}. Not from this node, at least: ${alive.length} others renew their Leases` };
+  return {
+    warning: `${late.message}. Not from this node, at least: ${alive.length} others renew their Leases`,
+  };
 }
 
 /** Both ends of the chain: what the server shows over the network, and the pair on disk. */
@@ -153,19 +198,31 @@ async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
     certPath(certRow("ca"), facts.certificatesDir),
   ].map((path) => readText(path)!);
   const served = await servedPem(facts.advertiseAddress, facts.bindPort);
-  if (shareCertificate(served, facts.shown ?? "")) return `of --tls-cert-file, until ${day(certInfo(served).notAfter)}`;
-  if (!signedBy(served, ca!)) return { failed: `it shows a certificate of "${certInfo(served).issuer}", not of the CA on disk` };
-  if (!keyMatches(served, key!)) return { failed: "it shows another certificate: it has not been restarted since" };
+  if (shareCertificate(served, facts.shown ?? ""))
+    return `of --tls-cert-file, until ${day(certInfo(served).notAfter)}`;
+  if (!signedBy(served, ca!))
+    return { failed: `it shows a certificate of "${certInfo(served).issuer}", not of the CA on disk` };
+  if (!keyMatches(served, key!))
+    return { failed: "it shows another certificate: it has not been restarted since" };
   return `until ${day(certInfo(cert!).notAfter)}`;
 }
 
-/** All control plane nodes have to agree: a token that one signs, each other accepts, and all of them have the same CAs. */
-async function tokensBothWays({ facts, data }: ControlPlaneNode, api: KubeApi, node: KnownNode): Promise<Answer> {
+/**
+ * All control plane nodes have to agree: a token that one signs, each other accepts, and all of them have the
+ * same CAs.
+ */
+async function tokensBothWays(
+  { facts, data }: ControlPlaneNode,
+  api: KubeApi,
+  node: KnownNode,
+): Promise<Answer> {
   const { name } = node;
   if (!(await api.find(`/api/v1/nodes/${name}`))) return "there is no such Node any more";
   const { host, port } = apiAddressOf(node, data, facts.bindPort) ?? { host: name, port: facts.bindPort };
   const there = await adminClient(facts, endpointUrl(host, port));
-  if (!(await review(there, await newToken(api)))) return { failed: `${name} does not accept ours: its sa.pub is another` };
-  if (!(await review(api, await newToken(there)))) return { failed: `this node does not accept ${name}'s: its sa.key is another` };
+  if (!(await review(there, await newToken(api))))
+    return { failed: `${name} does not accept ours: its sa.pub is another` };
+  if (!(await review(api, await newToken(there))))
+    return { failed: `this node does not accept ${name}'s: its sa.key is another` };
   return "both ways";
 }

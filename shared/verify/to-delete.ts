@@ -1,4 +1,7 @@
-/** What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked: each with the command that removes it. */
+/**
+ * What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked:
+ * each with the command that removes it.
+ */
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { command } from "../again.ts";
@@ -32,19 +35,24 @@ const ROOT = "/root";
 export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   const on = (command: string, why: string) => ({ on: node, command, why });
   const rescued = rescueFolders().map((rescue) => {
-    const inUse = dataFrom === rescuedEtcd(rescue) ? ": the last thing to go, the scripts read their facts here" : "";
+    const inUse =
+      dataFrom === rescuedEtcd(rescue) ? ": the last thing to go, the scripts read their facts here" : "";
     return on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}`);
   });
   const marks = list(MARKS).filter((name) => OURS.test(name) && `${MARKS}/${name}` !== BACKUP_MARK);
   return [
     ...rescued,
-    ...(marks.length > 0 ? [on(shell`rm -f ${marks.map((name) => `${MARKS}/${name}`)}`, "notes for part 4, no secret")] : []),
+    ...(marks.length > 0
+      ? [on(shell`rm -f ${marks.map((name) => `${MARKS}/${name}`)}`, "notes for part 4, no secret")]
+      : []),
     ...(stat(STASH) ? [on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
     ...unfinished(MARKS).map((path) => on(shell`rm -rf ${path}`, "not whole: a run was cut off here")),
     ...(stat(`${ROOT}/token.d`) ? [on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens")] : []),
     ...[...new Set([ROOT, typed(".")])].flatMap((folder) =>
       // what is in the kit's folder goes with it
-      folder === KIT ? [] : secretFiles(hostEntry(folder)).map((name) => on(shell`shred -u ${join(folder, name)}`, SECRETS)),
+      folder === KIT
+        ? []
+        : secretFiles(hostEntry(folder)).map((name) => on(shell`shred -u ${join(folder, name)}`, SECRETS)),
     ),
   ];
 }
@@ -78,10 +86,22 @@ export async function inCluster(api: KubeApi): Promise<ToDelete[]> {
   const canaries = await hasLeftCanaries(api);
   return [
     ...(canaries
-      ? [{ on, command: "kubectl -n kube-system delete pod -l kube-pki-repair=canary", why: "test pods of a run that was cut off" }]
+      ? [
+          {
+            on,
+            command: "kubectl -n kube-system delete pod -l kube-pki-repair=canary",
+            why: "test pods of a run that was cut off",
+          },
+        ]
       : []),
     ...((await joiningIsOpen(api))
-      ? [{ on, command: command("03-workers close"), why: "the workers' bootstrap token, or the right to use it" }]
+      ? [
+          {
+            on,
+            command: command("03-workers close"),
+            why: "the workers' bootstrap token, or the right to use it",
+          },
+        ]
       : []),
   ];
 }
@@ -94,8 +114,12 @@ function unfinished(folder: string): string[] {
   });
 }
 
-/** A bundle in the age format, an age identity (and its first line, which age-keygen writes), a bootstrap token. */
-const SECRET = /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s)/;
+/**
+ * A bundle in the age format, an age identity (and its first line, which age-keygen writes), a bootstrap
+ * token.
+ */
+const SECRET =
+  /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s)/;
 
 /** Bytes that are looked at; a bundle is larger, its first line is not. */
 const HEAD = 4096;

@@ -8,7 +8,11 @@ import { type Check, type CheckRow, Checks, hasFailed } from "../checks/check.ts
 import { type Ending, endingsHere, forecast } from "../checks/forecast.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
-import { askControlPlaneNode, type ControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import {
+  askControlPlaneNode,
+  type ControlPlaneNode,
+  type PartialFacts,
+} from "../facts/control-plane-node.ts";
 import { controlPlaneWithoutData, isNotKubeadms, whyWithoutData } from "../facts/no-etcd-data.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
@@ -39,7 +43,10 @@ interface HowToVerify {
 }
 
 /** Errors: Fail where the cluster cannot be read, unless it must end. */
-export async function verifyHere(node: Node, { etcdData, mustEnd = false }: HowToVerify): Promise<VerifiedHere> {
+export async function verifyHere(
+  node: Node,
+  { etcdData, mustEnd = false }: HowToVerify,
+): Promise<VerifiedHere> {
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)), LOOKS);
   const place = await etcdDataOf(etcdData, { node });
@@ -105,10 +112,20 @@ function noAdmin(fail: Fail): CheckRow {
   return { id: "admin-conf", look: () => (fail instanceof Refused ? { warning: words } : { failed: words }) };
 }
 
-/** Undefined where everything can be looked at, and on a worker. Where etcd is not kubeadm's, that is no damage. */
-function withoutDataCheck(node: Node, known: PartialFacts | undefined, dataDir: string): CheckRow | undefined {
+/**
+ * Undefined where everything can be looked at, and on a worker. Where etcd is not kubeadm's, that is no
+ * damage.
+ */
+function withoutDataCheck(
+  node: Node,
+  known: PartialFacts | undefined,
+  dataDir: string,
+): CheckRow | undefined {
   // etcd is not kubeadm's, so neither are its certificates
-  const found = known && isNotKubeadms(known.home) ? { etcd: known.home, from: [] } : controlPlaneWithoutData(node, dataDir);
+  const found =
+    known && isNotKubeadms(known.home)
+      ? { etcd: known.home, from: [] }
+      : controlPlaneWithoutData(node, dataDir);
   if (!found) return undefined;
   const why = whyWithoutData(found, dataDir);
   const warning = `${why}; only this node's kubelet was checked`;
@@ -120,7 +137,11 @@ interface Found {
 }
 
 /** The last look: one where nothing failed, or the one at the end of these seconds. 0: looks no more. */
-export async function untilGood<T extends Found>(first: T, look: () => Promise<T>, seconds: number): Promise<T> {
+export async function untilGood<T extends Found>(
+  first: T,
+  look: () => Promise<T>,
+  seconds: number,
+): Promise<T> {
   let now = first;
   if (seconds === 0 || failedOf(now).length === 0) return now;
   say(`waiting, ${seconds} s at most, for ${nameFailed(now)}`);

@@ -1,4 +1,7 @@
-/** What a repair has changed, what it leaves to people, and what of it can be deleted: one screen at the end of part 5. Reads only. */
+/**
+ * What a repair has changed, what it leaves to people, and what of it can be deleted: one screen at the end
+ * of part 5. Reads only.
+ */
 import { BACKUP, command, inLines, type Todo } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -38,10 +41,17 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   if (!repair && here.length === 0) return undefined;
   const next = beforeRemoval(cp);
   if (!cp) return { changed: [], left: [], next, remove: [...here, kits()] };
-  const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => ({ name: metadata.name, uid: metadata.uid ?? "" }));
+  const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => ({
+    name: metadata.name,
+    uid: metadata.uid ?? "",
+  }));
   const others = (nodes ?? cp.cluster.nodes).map(({ name }) => name).filter((name) => name !== node.name);
-  const changed = repair ? [...trustChanges(cp), ...fileChanges(cp, repair), ...(nodes ? nodeChanges(repair, nodes) : [])] : [];
-  const left = api ? await peopleToDo({ cp, api, renewed: [], caPem: clusterCa(cp.facts.certificatesDir) }) : [];
+  const changed = repair
+    ? [...trustChanges(cp), ...fileChanges(cp, repair), ...(nodes ? nodeChanges(repair, nodes) : [])]
+    : [];
+  const left = api
+    ? await peopleToDo({ cp, api, renewed: [], caPem: clusterCa(cp.facts.certificatesDir) })
+    : [];
   return { changed, left, next, remove: [...here, ...onOtherNodes(others), kits()] };
 }
 
@@ -56,25 +66,37 @@ function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
     command: BACKUP,
     note: "once, in a terminal (ssh -t): it shows the passphrase. Then move the file away, and its mark to the others",
   };
-  return [...(rescueFolders().length > 0 ? [report] : []), ...(cp && !backupState(cp.facts.certificatesDir).fits ? [backup] : [])];
+  return [
+    ...(rescueFolders().length > 0 ? [report] : []),
+    ...(cp && !backupState(cp.facts.certificatesDir).fits ? [backup] : []),
+  ];
 }
 
 /** The checks have said why it does not answer. */
 async function answering({ facts }: ControlPlaneNode): Promise<KubeApi | undefined> {
   const api = await attemptLater(() => adminClient(facts));
-  return api instanceof Fail ? undefined : await undefinedOnTimeout(api.ready().then((ready) => (ready ? api : undefined)));
+  return api instanceof Fail
+    ? undefined
+    : await undefinedOnTimeout(api.ready().then((ready) => (ready ? api : undefined)));
 }
 
 /** The newest that has a copy of etcd's data; it may be over. */
 function repairOf(cp: ControlPlaneNode): Repair | undefined {
-  return cp.earlier ?? (rescueFolders().some(({ dir }) => dir === cp.rescue.dir) && exists(rescuedEtcd(cp.rescue)) ? cp : undefined);
+  return (
+    cp.earlier ??
+    (rescueFolders().some(({ dir }) => dir === cp.rescue.dir) && exists(rescuedEtcd(cp.rescue))
+      ? cp
+      : undefined)
+  );
 }
 
 function trustChanges(cp: ControlPlaneNode): string[] {
   const caPem = clusterCa(cp.facts.certificatesDir);
   const [now, old] = [certInfo(caPem).publicKeyHash, [...replacedCa(cp, caPem)]];
   const accepted =
-    oldSaKeys(cp.facts.certificatesDir).length > 0 ? "tokens of the old key are still accepted (sa-old.pub)" : "tokens of the old key end";
+    oldSaKeys(cp.facts.certificatesDir).length > 0
+      ? "tokens of the old key are still accepted (sa-old.pub)"
+      : "tokens of the old key end";
   return [
     old.length > 0 ? `CA: new, ${now} instead of ${old.join(" and ")}` : `CA: as before, ${now}`,
     ...(saKeyIsNew(cp) ? [`service-account key: new; ${accepted}`] : []),
@@ -91,7 +113,10 @@ const KINDS: [RegExp, string][] = [
 function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair): string[] {
   const aside = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
   const written = filesBelow("/etc/kubernetes").filter((path) => (stat(path)?.modified ?? 0) >= rescue.made);
-  const counts = KINDS.map(([pattern, name]) => ({ name, count: written.filter((path) => pattern.test(path)).length }));
+  const counts = KINDS.map(([pattern, name]) => ({
+    name,
+    count: written.filter((path) => pattern.test(path)).length,
+  }));
   const moved = filesBelow(aside);
   return [
     `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counts.map(({ name, count }) => `${count} ${name}`).join(", ")}`,
@@ -134,6 +159,8 @@ export function wrapUpText({ changed, left, next, remove }: WrapUp): string {
     ["To delete, when nothing is missing any more", lines],
   ];
   return parts
-    .flatMap(([title, items]) => (items.length > 0 ? [`${title}\n${items.map((item) => `  ${item}`).join("\n")}`] : []))
+    .flatMap(([title, items]) =>
+      items.length > 0 ? [`${title}\n${items.map((item) => `  ${item}`).join("\n")}`] : [],
+    )
     .join("\n");
 }

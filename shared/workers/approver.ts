@@ -1,4 +1,7 @@
-/** `03-workers approve` in the background of the first control plane node: a systemd unit, gone after a boot or when its work is done. */
+/**
+ * `03-workers approve` in the background of the first control plane node: a systemd unit, gone after a boot
+ * or when its work is done.
+ */
 import { join } from "node:path";
 import { $ } from "zx/core";
 import { again, type LeftOut } from "../again.ts";
@@ -23,17 +26,25 @@ interface Asked extends LeftOut {
   "etcd-data"?: string | undefined;
 }
 
-/** `asked`: the options of `open`. One that runs is stopped first. Errors: Fail with the reason and the line for a second window. */
+/**
+ * `asked`: the options of `open`. One that runs is stopped first. Errors: Fail with the reason and the line
+ * for a second window.
+ */
 export async function startApprover(asked: Asked) {
   const { without, lost, "etcd-data": etcdData = false } = asked;
   const line = again({ "etcd-data": etcdData, without, lost }, { of: "03-workers approve" });
   const byHand = `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${line}`;
-  await act(`${APPROVER}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`, async () => {
-    await stopUnit();
-    const began = Date.now();
-    const why = (await systemdRun(["scripts/03-workers.ts", "approve", ...optionsOf(asked)])) ?? (await whyNotRunning(began));
-    if (why) throw new Fail(why, { hint: `${byHand}${selinuxHint(why)}` });
-  });
+  await act(
+    `${APPROVER}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`,
+    async () => {
+      await stopUnit();
+      const began = Date.now();
+      const why =
+        (await systemdRun(["scripts/03-workers.ts", "approve", ...optionsOf(asked)])) ??
+        (await whyNotRunning(began));
+      if (why) throw new Fail(why, { hint: `${byHand}${selinuxHint(why)}` });
+    },
+  );
 }
 
 function optionsOf({ without, lost, "etcd-data": etcdData }: Asked): string[] {
@@ -41,31 +52,55 @@ function optionsOf({ without, lost, "etcd-data": etcdData }: Asked): string[] {
   return Object.entries(options).flatMap(([name, value]) => (value ? [`--${name}`, value] : []));
 }
 
-/** Why systemd-run has started nothing; with Type=exec (since systemd 240) a program that cannot be executed is told, too. */
+/**
+ * Why systemd-run has started nothing; with Type=exec (since systemd 240) a program that cannot be executed
+ * is told, too.
+ */
 async function systemdRun(line: readonly string[]): Promise<string | undefined> {
   const kit = join(import.meta.dir, "../..");
-  const environment = KEPT.flatMap((name) => (process.env[name] ? [`--setenv=${name}=${process.env[name]}`] : []));
-  const unit = ["--quiet", "--collect", `--unit=${APPROVER}`, `--property=WorkingDirectory=${kit}`, ...environment];
+  const environment = KEPT.flatMap((name) =>
+    process.env[name] ? [`--setenv=${name}=${process.env[name]}`] : [],
+  );
+  const unit = [
+    "--quiet",
+    "--collect",
+    `--unit=${APPROVER}`,
+    `--property=WorkingDirectory=${kit}`,
+    ...environment,
+  ];
   for (const type of [["--property=Type=exec"], []]) {
     const start = [...unit, ...type, `${kit}/bunw`, ...line];
     const run = () => $({ quiet: true, nothrow: true })`systemd-run ${start}`;
-    const { exitCode, stderr } = await sayWhile(`systemd-run to start ${APPROVER}`, `systemctl status ${APPROVER}`, run);
+    const { exitCode, stderr } = await sayWhile(
+      `systemd-run to start ${APPROVER}`,
+      `systemctl status ${APPROVER}`,
+      run,
+    );
     if (exitCode === 0) return undefined;
     const said = quoteUntrusted(stderr.trim().split("\n").at(-1) ?? "");
-    if (type.length === 0 || !/\bType\b|property/i.test(said)) return `systemd-run exited ${exitCode}: ${said}`;
+    if (type.length === 0 || !/\bType\b|property/i.test(said))
+      return `systemd-run exited ${exitCode}: ${said}`;
   }
   return undefined;
 }
 
-/** Seconds until it has read what it needs, or has ended; where there is no journal to say so, it counts that it still runs. */
+/**
+ * Seconds until it has read what it needs, or has ended; where there is no journal to say so, it counts that
+ * it still runs.
+ */
 const TO_BEGIN = 15;
 
-/** Why it does not run any more; undefined where it does. systemd-run itself reports no program that ends at once. */
+/**
+ * Why it does not run any more; undefined where it does. systemd-run itself reports no program that ends at
+ * once.
+ */
 async function whyNotRunning(began: number): Promise<string | undefined> {
   let ended = false;
   const since = `@${Math.floor(began / 1000)}`;
-  const read = () => $({ quiet: true, nothrow: true })`journalctl --quiet --output cat --unit ${APPROVER} --since ${since}`;
-  const log = async () => (await sayWhile("journalctl to show its messages", "it ends by itself", read)).stdout;
+  const read = () =>
+    $({ quiet: true, nothrow: true })`journalctl --quiet --output cat --unit ${APPROVER} --since ${since}`;
+  const log = async () =>
+    (await sayWhile("journalctl to show its messages", "it ends by itself", read)).stdout;
   const look = async () => {
     ended = !(await isActive());
     return ended || (await log()).includes(APPROVES);
@@ -85,7 +120,8 @@ function selinuxHint(why: string): string {
 
 async function isActive(): Promise<boolean> {
   const ask = () => $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${APPROVER}`;
-  return (await sayWhile(`systemctl is-active ${APPROVER}`, "systemd answers from its memory: systemctl status", ask)).exitCode === 0;
+  const hint = "systemd answers from its memory: systemctl status";
+  return (await sayWhile(`systemctl is-active ${APPROVER}`, hint, ask)).exitCode === 0;
 }
 
 /** `approve` ends with exit code 0 when systemd, or an operator, tells it to. */
@@ -97,7 +133,10 @@ export function endBySignal() {
   for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, end);
 }
 
-/** `close`: nobody joins any more, and nothing that `open` and `join` have made in the cluster stays. Errors: as `stopApprover`. */
+/**
+ * `close`: nobody joins any more, and nothing that `open` and `join` have made in the cluster stays. Errors:
+ * as `stopApprover`.
+ */
 export async function endJoining(api: KubeApi) {
   await stopApprover();
   await closeJoining(api);

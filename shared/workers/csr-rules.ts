@@ -1,24 +1,37 @@
 /**
  * Which CSRs of kubelets are approved.
  *
- * For a client certificate, made with the tokens of `open`: each worker has its own, and may ask in its own name alone. Where the operator wants
- * one token for all, any of them can ask in another's name. Therefore only the kit approves these CSRs: once for each worker that etcd knew, and
- * only while that worker does not renew its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes the
- * group's rights.
+ * For a client certificate, made with the tokens of `open`: each worker has its own, and may ask in its own
+ * name alone. Where the operator wants one token for all, any of them can ask in another's name. Therefore
+ * only the kit approves these CSRs: once for each worker that etcd knew, and only while that worker does not
+ * renew its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes
+ * the group's rights.
  *
- * For a serving certificate: nobody approves them automatically. Here one is approved only if a node that etcd knew asks for nothing but its own
- * names and addresses. The Node object of today is not asked, and that of before decides little: the kubelet writes it.
+ * For a serving certificate: nobody approves them automatically. Here one is approved only if a node that
+ * etcd knew asks for nothing but its own names and addresses. The Node object of today is not asked, and that
+ * of before decides little: the kubelet writes it.
  */
 import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { readAll } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import { shell } from "../shell-line.ts";
-import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, nodeIn, requestIn, requestsTo, subjectObjection } from "./csr.ts";
+import {
+  type Asked,
+  CLIENT_SIGNER,
+  type Csr,
+  hasUsages,
+  isApproved,
+  nodeIn,
+  requestIn,
+  requestsTo,
+  subjectObjection,
+} from "./csr.ts";
 import { type Identities, nameObjection } from "./identities.ts";
 
 /** Kept in each CSR that is approved. */
-export const CLIENT_MESSAGE = "a worker that etcd knew, and that does not renew its Lease, asks with the kit's token for the first time";
+export const CLIENT_MESSAGE =
+  "a worker that etcd knew, and that does not renew its Lease, asks with the kit's token for the first time";
 
 export interface Joining {
   /** Users of the kit's valid tokens, each with the node that it is for, or ANY_WORKER. */
@@ -38,7 +51,10 @@ export function givenKey(csr: Csr): string | undefined {
   return asked && `${csr.spec.username} ${asked.cn}`;
 }
 
-/** What was approved for these tokens before we began, by anybody: `close` on another control plane node, or an operator. */
+/**
+ * What was approved for these tokens before we began, by anybody: `close` on another control plane node, or
+ * an operator.
+ */
 export async function givenBefore(api: KubeApi, users: Joining["tokenUsers"]): Promise<Map<string, string>> {
   const given = new Map<string, string>();
   await readAll("CSRs", api.items<Csr>(requestsTo(CLIENT_SIGNER)), (csr) => {
@@ -100,7 +116,8 @@ export function sayDouble(csr: Csr, first: string): string {
 }
 
 /** Kept in each CSR that is approved. */
-export const SERVING_MESSAGE = "etcd knew this node with these names and addresses, and no other node has them";
+export const SERVING_MESSAGE =
+  "etcd knew this node with these names and addresses, and no other node has them";
 
 /** Why a CSR must not be approved; undefined if it may be. */
 export function servingObjection(csr: Csr, identities: Identities): string | undefined {

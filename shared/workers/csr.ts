@@ -1,7 +1,7 @@
 /**
- * Certificate signing requests (CSRs) of kubelets. They are read strictly: the API server signs what its own reader (Go's crypto/x509) sees
- * in the same bytes. A CSR that the two could read differently, such as one with a second list of extensions, is refused.
- * Rules: kubernetes pkg/apis/certificates/helpers.go.
+ * Certificate signing requests (CSRs) of kubelets. They are read strictly: the API server signs what its own
+ * reader (Go's crypto/x509) sees in the same bytes. A CSR that the two could read differently, such as one
+ * with a second list of extensions, is refused. Rules: kubernetes pkg/apis/certificates/helpers.go.
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
@@ -60,23 +60,31 @@ export function nodeIn(user: string): string {
   return user.startsWith(NODE_USER) ? user.slice(NODE_USER.length) : "";
 }
 
-/** Whoever asks chooses the name, and the API allows nearly every letter in it (certificates/validation: ValidateCertificateRequestName). */
+/**
+ * Whoever asks chooses the name, and the API allows nearly every letter in it (certificates/validation:
+ * ValidateCertificateRequestName).
+ */
 function pathOf({ metadata }: Csr): string {
   return `${CSRS}/${encodeURIComponent(metadata.name)}`;
 }
 
 /**
- * Approves one CSR, as `kubectl certificate approve` does, and keeps `message` in it. Returns false if somebody else has just decided on it
- * or removed it: another control plane node that runs the same script, or an operator. Errors: as `retry`.
+ * Approves one CSR, as `kubectl certificate approve` does, and keeps `message` in it. Returns false if
+ * somebody else has just decided on it or removed it: another control plane node that runs the same script,
+ * or an operator. Errors: as `retry`.
  */
 export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };
   const approved = { ...csr, status: { ...csr.status, conditions: [condition] } };
-  const write = () => retry(`${csr.metadata.name} to be approved`, () => api.replace(`${pathOf(csr)}/approval`, approved));
+  const write = () =>
+    retry(`${csr.metadata.name} to be approved`, () => api.replace(`${pathOf(csr)}/approval`, approved));
   return (await unlessRefused([404, 409], write)) !== undefined;
 }
 
-/** Whether these are exactly the usages that a kubelet asks for: those of an ECDSA key, or those of an RSA key. */
+/**
+ * Whether these are exactly the usages that a kubelet asks for: those of an ECDSA key, or those of an RSA
+ * key.
+ */
 export function hasUsages({ spec }: Csr, role: "server auth" | "client auth"): boolean {
   const asked = [...(spec.usages ?? [])].sort().join();
   return [
@@ -85,7 +93,10 @@ export function hasUsages({ spec }: Csr, role: "server auth" | "client auth"): b
   ].some((usages) => usages.sort().join() === asked);
 }
 
-/** Why the subject is not that of this node's certificates (its common name, and one organisation); undefined if it is. */
+/**
+ * Why the subject is not that of this node's certificates (its common name, and one organisation); undefined
+ * if it is.
+ */
 export function subjectObjection({ cn, o, others }: Asked, node: string): string | undefined {
   if (cn !== NODE_USER + node) return `common name "${cn}"`;
   if (o !== "system:nodes") return `organisation "${o}"`;
@@ -98,12 +109,16 @@ const EXTENSION_REQUEST = "1.2.840.113549.1.9.14";
 /** Undefined if it is no plain CSR: a requester may write anything into it, and must not stop the others. */
 export function requestIn(csr: Csr): Asked | undefined {
   const [, base64] = PEM.exec(Buffer.from(csr.spec.request, "base64").toString("latin1")) ?? [];
-  return base64 === undefined ? undefined : orUndefined(() => read(new x509.Pkcs10CertificateRequest(Buffer.from(base64, "base64"))));
+  return base64 === undefined
+    ? undefined
+    : orUndefined(() => read(new x509.Pkcs10CertificateRequest(Buffer.from(base64, "base64"))));
 }
 
 function read(request: x509.Pkcs10CertificateRequest): Asked | undefined {
   const { attributes, extensions, subjectName } = request;
-  const isPlain = attributes.length <= 1 && attributes.every(({ type, values }) => type === EXTENSION_REQUEST && values.length === 1);
+  const isPlain =
+    attributes.length <= 1 &&
+    attributes.every(({ type, values }) => type === EXTENSION_REQUEST && values.length === 1);
   const names = extensions.filter((extension) => extension instanceof x509.SubjectAlternativeNameExtension);
   if (!isPlain || extensions.length !== names.length || names.length > 1) return undefined;
   const fields = subjectName.toJSON().flatMap((part) => Object.entries(part));
@@ -112,7 +127,9 @@ function read(request: x509.Pkcs10CertificateRequest): Asked | undefined {
     cn,
     node: nodeIn(cn),
     o: subjectName.getField("O").join(),
-    others: fields.flatMap(([type, values]) => (type === "CN" || type === "O" ? [] : values.map((value) => `${type}=${value}`))),
+    others: fields.flatMap(([type, values]) =>
+      type === "CN" || type === "O" ? [] : values.map((value) => `${type}=${value}`),
+    ),
     names: names.flatMap((extension) => extension.names.items.map(({ type, value }) => ({ type, value }))),
   };
 }

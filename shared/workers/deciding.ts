@@ -1,4 +1,7 @@
-/** Decides on CSRs while nodes come back: thousands at once. Each refusal is printed, and none of them ends the waiting. */
+/**
+ * Decides on CSRs while nodes come back: thousands at once. Each refusal is printed, and none of them ends
+ * the waiting.
+ */
 
 import { isTokenUser } from "../api/bootstrap-tokens.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
@@ -6,7 +9,17 @@ import { retry } from "../api/many.ts";
 import { watch } from "../api/watch.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { FEW, quoteUntrusted } from "../plain.ts";
-import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, requestsTo, SERVING_SIGNER } from "./csr.ts";
+import {
+  approve,
+  CLIENT_SIGNER,
+  type Csr,
+  isApproved,
+  isPending,
+  nodeAsking,
+  requestIn,
+  requestsTo,
+  SERVING_SIGNER,
+} from "./csr.ts";
 import {
   CLIENT_MESSAGE,
   clientObjection,
@@ -21,14 +34,22 @@ import { proveByFormer } from "./former-proof.ts";
 import { rivals } from "./identities.ts";
 import { FIRST_PAUSE, type Following, type Scene } from "./waiting-state.ts";
 
-/** Approvals at the same time; with the port probes they stay below the connections that Bun's fetch opens at once (256). */
+/**
+ * Approvals at the same time; with the port probes they stay below the connections that Bun's fetch opens at
+ * once (256).
+ */
 const APPROVALS = 50;
 
 /**
- * Calls `on` for each CSR and each change of one, APPROVALS at a time; the stream waits while so many are under way. At the end, what is
- * under way is waited for.
+ * Calls `on` for each CSR and each change of one, APPROVALS at a time; the stream waits while so many are
+ * under way. At the end, what is under way is waited for.
  */
-async function follow(scene: Scene, signer: string, { signal, onListed }: Following, on: (csr: Csr) => Promise<void>) {
+async function follow(
+  scene: Scene,
+  signer: string,
+  { signal, onListed }: Following,
+  on: (csr: Csr) => Promise<void>,
+) {
   const running = new Set<Promise<void>>();
   for await (const { type, object: csr } of watch<Csr>(scene.api, requestsTo(signer), signal, onListed)) {
     if (signal.aborted) break;
@@ -44,7 +65,8 @@ async function follow(scene: Scene, signer: string, { signal, onListed }: Follow
 
 export async function followServing(scene: Scene, following: Following) {
   if (!scene.identities) return;
-  // a kubelet asks once: another control plane node may have served it before this one did. What was signed, its port shows
+  // a kubelet asks once: another control plane node may have served it before this one did. What was signed,
+  // its port shows
   const made = madeAt(scene.caPem);
   await follow(scene, SERVING_SIGNER, following, async (csr) => {
     if (isPending(csr)) await decideServing(scene, csr);
@@ -61,7 +83,8 @@ async function decideServing(scene: Scene, csr: Csr) {
   const reason = await objectionTo(scene, csr);
   const asking = scene.away.get(nodeAsking(csr));
   if (reason) {
-    if (asking && !scene.refused.has(csr.metadata.name)) asking.refused = { csr: csr.metadata.name, why: reason, at: Date.now() };
+    if (asking && !scene.refused.has(csr.metadata.name))
+      asking.refused = { csr: csr.metadata.name, why: reason, at: Date.now() };
     return refuse(scene, csr, reason);
   }
   if (!(await approve(scene.api, csr, SERVING_MESSAGE))) return;
@@ -81,7 +104,9 @@ async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> 
   const all = why === undefined ? [] : rivals(requestIn(csr)?.names ?? [], identities);
   if (all.length === 0 || all.length > RIVALS || !scene.casBefore) return why;
   const names = all.map(({ name }) => name);
-  await retry("the Nodes to be read", () => proveByFormer(scene.api, names, { identities, cas: scene.casBefore! }));
+  await retry("the Nodes to be read", () =>
+    proveByFormer(scene.api, names, { identities, cas: scene.casBefore! }),
+  );
   return judge();
 }
 
@@ -127,8 +152,8 @@ async function decideClient(scene: Scene, csr: Csr) {
 }
 
 /**
- * Its Lease was renewed just before we began to watch, or at any time since the repair began, which its clock does not tell: only a next
- * renewal, or none within RENEWAL_SECONDS, shows whether it is alive.
+ * Its Lease was renewed just before we began to watch, or at any time since the repair began, which its clock
+ * does not tell: only a next renewal, or none within RENEWAL_SECONDS, shows whether it is alive.
  */
 function mayRenew({ before, caPem, began, renewalBefore }: Scene, name: string): boolean {
   if (Date.now() >= began + RENEWAL_SECONDS * 1000) return false;

@@ -1,7 +1,8 @@
 /**
- * What a controller-manager that runs in full does to a node that does not renew its Lease: it taints the Node with
- * node.kubernetes.io/unreachable:NoExecute, and deletes each pod when the pod's own time is over. Sources: pkg/controller/nodelifecycle,
- * pkg/controller/tainteviction (getMinTolerationTime), plugin/pkg/admission/defaulttolerationseconds (300 s).
+ * What a controller-manager that runs in full does to a node that does not renew its Lease: it taints the
+ * Node with node.kubernetes.io/unreachable:NoExecute, and deletes each pod when the pod's own time is over.
+ * Sources: pkg/controller/nodelifecycle, pkg/controller/tainteviction (getMinTolerationTime),
+ * plugin/pkg/admission/defaulttolerationseconds (300 s).
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, nameOf } from "../api/kube-object.ts";
@@ -41,7 +42,9 @@ interface Evictions {
 export function secondsTolerated({ spec }: Pick<EvictedPod, "spec">): number | undefined {
   const matching = (spec.tolerations ?? []).filter(tolerates);
   if (matching.length === 0) return 0;
-  const limits = matching.flatMap(({ tolerationSeconds }) => (tolerationSeconds === undefined ? [] : [Math.max(0, tolerationSeconds)]));
+  const limits = matching.flatMap(({ tolerationSeconds }) =>
+    tolerationSeconds === undefined ? [] : [Math.max(0, tolerationSeconds)],
+  );
   return limits.length > 0 ? Math.min(...limits) : undefined;
 }
 
@@ -56,33 +59,44 @@ function hasEnded({ status }: EvictedPod): boolean {
   return ["Succeeded", "Failed"].includes(status?.phase ?? "");
 }
 
-/** Seconds in which a kubelet may be silent: node-monitor-grace-period, whose default is longer since 1.32. */
+/**
+ * Seconds in which a kubelet may be silent: node-monitor-grace-period, whose default is longer since 1.32.
+ */
 function graceOf(kubernetesVersion: string): number {
   return minorOf(kubernetesVersion) < 32 ? 40 : 50;
 }
 
 /** Of some nodes only: each is a question. */
-async function evictionsOf(api: KubeApi, nodes: readonly string[], kubernetesVersion: string): Promise<Evictions[]> {
+async function evictionsOf(
+  api: KubeApi,
+  nodes: readonly string[],
+  kubernetesVersion: string,
+): Promise<Evictions[]> {
   const found: Evictions[] = [];
   await inParallel(nodes.slice(0, FEW), FEW, async (node) => {
     const seen = await api.find<SilentNode>(`/api/v1/nodes/${node}`);
-    const isTainted = seen?.spec?.taints?.some(({ key, effect }) => key === TAINT.key && effect === TAINT.effect) ?? false;
-    const pods = await api.list<EvictedPod>(`/api/v1/pods?fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`);
+    const isTainted =
+      seen?.spec?.taints?.some(({ key, effect }) => key === TAINT.key && effect === TAINT.effect) ?? false;
+    const pods = await api.list<EvictedPod>(
+      `/api/v1/pods?fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`,
+    );
     const evicted = pods.flatMap((pod) => {
       const seconds = hasEnded(pod) ? undefined : secondsTolerated(pod);
       return seconds === undefined ? [] : [{ name: nameOf(pod), seconds, isBare: !controllerOf(pod) }];
     });
     evicted.sort((a, b) => Number(b.isBare) - Number(a.isBare) || a.name.localeCompare(b.name));
-    const after = (isTainted ? 0 : graceOf(kubernetesVersion)) + Math.min(...evicted.map(({ seconds }) => seconds));
+    const after =
+      (isTainted ? 0 : graceOf(kubernetesVersion)) + Math.min(...evicted.map(({ seconds }) => seconds));
     const bare = evicted.filter(({ isBare }) => isBare).length;
-    if (evicted.length > 0) found.push({ node, pods: evicted.map(({ name }) => name), bare, after: after * 1000 });
+    if (evicted.length > 0)
+      found.push({ node, pods: evicted.map(({ name }) => name), bare, after: after * 1000 });
   });
   return found.sort((a, b) => a.node.localeCompare(b.node));
 }
 
 /**
- * Says what is evicted of these nodes, and from which second on. `isFull`: the controller-manager runs in full from now on; else it would be
- * so if it did.
+ * Says what is evicted of these nodes, and from which second on. `isFull`: the controller-manager runs in
+ * full from now on; else it would be so if it did.
  */
 export async function sayEvictions(
   { cluster }: Pick<ControlPlaneNode, "cluster">,
@@ -92,9 +106,16 @@ export async function sayEvictions(
   for (const { node, pods, bare, after } of await evictionsOf(api, nodes, cluster.kubernetesVersion)) {
     const number = pods.length === 1 ? "1 pod" : `${pods.length} pods`;
     const from = clock(Date.now() + after);
-    const again = bare > 0 ? `. Nobody makes ${bare === 1 ? "this one" : `these ${bare}`} again: ${listed(pods.slice(0, bare))}` : "";
-    if (isFull) say(`${node}: ${number} to be deleted from ${from} on, unless it renews its Lease before${again}`);
-    else say(`${node}: nothing is evicted. A controller-manager in full would delete ${number} from ${from} on${again}`);
+    const again =
+      bare > 0
+        ? `. Nobody makes ${bare === 1 ? "this one" : `these ${bare}`} again: ${listed(pods.slice(0, bare))}`
+        : "";
+    if (isFull)
+      say(`${node}: ${number} to be deleted from ${from} on, unless it renews its Lease before${again}`);
+    else
+      say(
+        `${node}: nothing is evicted. A controller-manager in full would delete ${number} from ${from} on${again}`,
+      );
   }
   if (nodes.length > FEW) say(`and ${nodes.length - FEW} more nodes`);
 }

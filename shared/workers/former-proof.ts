@@ -1,4 +1,7 @@
-/** `close` asks the certificates from before, which former-serving.ts has left in the Nodes, whose an address is; then they go. */
+/**
+ * `close` asks the certificates from before, which former-serving.ts has left in the Nodes, whose an address
+ * is; then they go.
+ */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
@@ -14,7 +17,9 @@ const NODES = "/api/v1/nodes";
 /** Requests at the same time. */
 const WRITES = 20;
 
-/** Lets the certificates from before say which addresses were these nodes'. `cas`: of the cluster as it was. */
+/**
+ * Lets the certificates from before say which addresses were these nodes'. `cas`: of the cluster as it was.
+ */
 export async function proveByFormer(
   api: KubeApi,
   names: readonly string[],
@@ -24,14 +29,16 @@ export async function proveByFormer(
     const node = await api.find(`${NODES}/${name}`);
     const info = infoOf(node?.metadata.annotations?.[FORMER_SERVING]);
     if (info?.cn !== NODE_USER + name || !info.usages.includes("server")) return;
-    if (cas.some((ca) => attempt(() => signedBy(info.pem, ca)) === true)) prove(identities, name, [...info.sans.dns, ...info.sans.ips]);
+    if (cas.some((ca) => attempt(() => signedBy(info.pem, ca)) === true))
+      prove(identities, name, [...info.sans.dns, ...info.sans.ips]);
   });
 }
 
 /** `close`: they have done their work. */
 export async function removeFormers(api: KubeApi) {
   const left: string[] = [];
-  for await (const { metadata } of api.items<KubeObject>(NODES)) if (metadata.annotations?.[FORMER_SERVING]) left.push(metadata.name);
+  for await (const { metadata } of api.items<KubeObject>(NODES))
+    if (metadata.annotations?.[FORMER_SERVING]) left.push(metadata.name);
   if (left.length === 0) return;
   await act(`annotation ${FORMER_SERVING}: removed from Nodes (${left.length})`, () =>
     inParallel(left, WRITES, async (name) => void (await annotateFormer(api, name, null))),

@@ -1,8 +1,9 @@
 /**
- * A kubelet's serving certificate from before: it says which addresses were that node's, as the cluster's CA signed it. A kubelet that asks for
- * a new one has none to show: its port refuses every handshake, and the key of a request is in its memory alone. So `join` leaves the
- * certificate in the Node, as an annotation, and `close` asks for it where several nodes claim one address. Who writes it there does not
- * matter: it is signed, and names its node.
+ * A kubelet's serving certificate from before: it says which addresses were that node's, as the cluster's CA
+ * signed it. A kubelet that asks for a new one has none to show: its port refuses every handshake, and the
+ * key of a request is in its memory alone. So `join` leaves the certificate in the Node, as an annotation,
+ * and `close` asks for it where several nodes claim one address. Who writes it there does not matter: it is
+ * signed, and names its node.
  */
 import { dirname } from "node:path";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -22,12 +23,17 @@ function formerServing({ kubelet }: Node, rescueDir: string): string | undefined
   return name && certificatesIn(readText(`${folder}/${name}`) ?? "")[0];
 }
 
-/** Leaves it in this worker's Node, by its kubelet's own right. Without it the join is as good: `close` may have to ask a person. */
+/**
+ * Leaves it in this worker's Node, by its kubelet's own right. Without it the join is as good: `close` may
+ * have to ask a person.
+ */
 export async function leaveFormer(node: Node, self: KubeApi, rescueDir: string) {
   const pem = formerServing(node, rescueDir);
   if (!pem) return;
   try {
-    await act("its serving certificate from before is left in its Node, until close", () => annotateFormer(self, node.name, pem));
+    await act("its serving certificate from before is left in its Node, until close", () =>
+      annotateFormer(self, node.name, pem),
+    );
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     say(`warning: its serving certificate from before could not be left in its Node: ${err.message}`);

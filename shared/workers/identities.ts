@@ -1,7 +1,7 @@
 /**
- * To which node a name or an address belongs. A kubelet's certificate is valid for every name in it, so a node gets only its own names and
- * addresses. The Node's status is written by the node itself: it may name only what nobody else has (evidence/sources.ts), and nothing of the
- * cluster's own.
+ * To which node a name or an address belongs. A kubelet's certificate is valid for every name in it, so a
+ * node gets only its own names and addresses. The Node's status is written by the node itself: it may name
+ * only what nobody else has (evidence/sources.ts), and nothing of the cluster's own.
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -39,8 +39,19 @@ interface Claim {
 
 export type Identities = ReturnType<typeof identities>;
 
-/** Addresses that mean the local machine or network everywhere: loopback, link-local (cloud metadata), multicast, unspecified. */
-export const RESERVED_RANGES = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
+/**
+ * Addresses that mean the local machine or network everywhere: loopback, link-local (cloud metadata),
+ * multicast, unspecified.
+ */
+export const RESERVED_RANGES = [
+  "0.0.0.0/8",
+  "127.0.0.0/8",
+  "169.254.0.0/16",
+  "224.0.0.0/3",
+  "::/127",
+  "fe80::/10",
+  "ff00::/8",
+];
 
 /** The same, with indexes for thousands of nodes. */
 export function identities(known: KnownNames) {
@@ -57,7 +68,9 @@ export function identities(known: KnownNames) {
     claim(node, "a kubelet's status", [...node.names, ...node.ips]);
   }
   /** Names by which pods find a Service, in its own namespace (`name`) and in others (`name.namespace`). */
-  const serviceNames = new Set(known.services.flatMap((name) => [name, name.slice(0, name.lastIndexOf("."))]));
+  const serviceNames = new Set(
+    known.services.flatMap((name) => [name, name.slice(0, name.lastIndexOf("."))]),
+  );
   return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
 }
 
@@ -71,8 +84,13 @@ export function prove({ claims, byName }: Identities, name: string, values: read
 }
 
 /** The workers that claim one of these, as others do, and nothing decides between them. */
-export function rivals(sans: readonly { type: string; value: string }[], identities: Identities): KnownNode[] {
-  const found = sans.map((san) => owners(plain(san) ?? "", identities)).filter((all) => all.length > 1 && !all.some(isProved));
+export function rivals(
+  sans: readonly { type: string; value: string }[],
+  identities: Identities,
+): KnownNode[] {
+  const found = sans
+    .map((san) => owners(plain(san) ?? "", identities))
+    .filter((all) => all.length > 1 && !all.some(isProved));
   return [...new Set(found.flatMap((all) => all.map(({ node }) => node)))];
 }
 
@@ -88,8 +106,11 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
   const places = storedPlaces(data, configuration, 6443).map(({ place }) => place);
   const proved = nodes.map(({ name, controlPlane }): [string, string[]] => {
     const member = data.members.find((one) => one.name === name);
-    const urls = (member?.peerURLs ?? []).flatMap((url) => (URL.canParse(url) ? [endpointHost(new URL(url).host)] : []));
-    // A worker's kubelet may make mirror pods in every namespace: only those of control plane nodes prove an API server's address.
+    const urls = (member?.peerURLs ?? []).flatMap((url) =>
+      URL.canParse(url) ? [endpointHost(new URL(url).host)] : [],
+    );
+    // A worker's kubelet may make mirror pods in every namespace: only those of control plane nodes prove an
+    // API server's address.
     const api = controlPlane ? apiEndpoint(name, data)?.host : undefined;
     return [name, [...urls, ...(api ? [api] : [])].filter((host) => isIP(host)).map(canonicalIp)];
   });
@@ -110,9 +131,13 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
   });
 }
 
-/** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined if it is neither. */
+/**
+ * Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1.
+ * Undefined if it is neither.
+ */
 function plain({ type, value }: { type: string; value: string }): string | undefined {
-  if (type === "ip" || isIP(value)) return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;
+  if (type === "ip" || isIP(value))
+    return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;
   const name = value.toLowerCase().replace(/\.$/, "");
   if (type !== "dns" || !isDnsName(name) || name.includes("*")) return undefined;
   return URL.canParse(`http://${name}`) ? new URL(`http://${name}`).hostname : undefined;
@@ -121,9 +146,10 @@ function plain({ type, value }: { type: string; value: string }): string | undef
 const asPlain = (value: string) => plain({ type: isIP(value) ? "ip" : "dns", value });
 
 /**
- * The nodes to which it belongs: first those for which a better source than a kubelet names it; then those that had it in their serving
- * certificate; else the control plane nodes that claim it (who writes their status has the control plane anyway); else the workers that claim
- * it. If more than one claims it, it belongs to nobody.
+ * The nodes to which it belongs: first those for which a better source than a kubelet names it; then those
+ * that had it in their serving certificate; else the control plane nodes that claim it (who writes their
+ * status has the control plane anyway); else the workers that claim it. If more than one claims it, it
+ * belongs to nobody.
  */
 function owners(value: string, identities: Identities): readonly Claim[] {
   const all = identities.claims.get(value) ?? [];
@@ -141,11 +167,15 @@ interface Wanted {
 /** No node has these, whoever says so: addresses of Services, and names that only the cluster's DNS gives. */
 const isReserved = ({ value, identities: { serviceSubnets, dnsDomain } }: Wanted) => {
   if (isIP(value)) return serviceSubnets.some((range) => isWithin(value, range));
-  return /(^|\.)(svc|pod)$/.test(shortName(value, dnsDomain)) || /^kubernetes(\.default)?$/.test(shortName(value, dnsDomain));
+  return (
+    /(^|\.)(svc|pod)$/.test(shortName(value, dnsDomain)) ||
+    /^kubernetes(\.default)?$/.test(shortName(value, dnsDomain))
+  );
 };
 
 /** A node may have the name of one, as its own. */
-const isServiceName = ({ value, identities: { dnsDomain, serviceNames } }: Wanted) => serviceNames.has(shortName(value, dnsDomain));
+const isServiceName = ({ value, identities: { dnsDomain, serviceNames } }: Wanted) =>
+  serviceNames.has(shortName(value, dnsDomain));
 
 function shortName(value: string, dnsDomain: string): string {
   return value.endsWith(`.${dnsDomain}`) ? value.slice(0, -dnsDomain.length - 1) : value;
@@ -172,7 +202,11 @@ const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => strin
 ];
 
 /** Why this node must not have this name or address in a certificate; undefined where it may. */
-export function nameObjection(san: { type: string; value: string }, name: string, identities: Identities): string | undefined {
+export function nameObjection(
+  san: { type: string; value: string },
+  name: string,
+  identities: Identities,
+): string | undefined {
   const value = plain(san);
   const node = identities.byName.get(name);
   const shown = `${san.type} "${san.value}"`;
@@ -187,14 +221,22 @@ function covers(name: string, value: string): boolean {
   return name.startsWith("*.") ? value.endsWith(name.slice(1).toLowerCase()) : asPlain(name) === value;
 }
 
-/** What a member of etcd says of itself beside its address; other addresses of 127.0.0.0/8 lead to machines in a test. */
+/**
+ * What a member of etcd says of itself beside its address; other addresses of 127.0.0.0/8 lead to machines in
+ * a test.
+ */
 const OWN_ALONE = ["127.0.0.1", "::1"];
 
 /**
- * For a line to paste. What etcd's members and the API servers say comes first; a control plane node's kubelet, or a worker's, is asked only
- * after them. Where neither decides, a placeholder, and why. `name`: in the placeholder.
+ * For a line to paste. What etcd's members and the API servers say comes first; a control plane node's
+ * kubelet, or a worker's, is asked only after them. Where neither decides, a placeholder, and why. `name`: in
+ * the placeholder.
  */
-export function addressToType(node: KnownNode, known: Identities, name = node.name): { address: string; why?: string } {
+export function addressToType(
+  node: KnownNode,
+  known: Identities,
+  name = node.name,
+): { address: string; why?: string } {
   const proved = known.proved.get(node.name)?.find((ip) => !OWN_ALONE.includes(ip));
   if (proved) return { address: proved };
   const objections = node.ips.map((ip) => nameObjection({ type: "ip", value: ip }, node.name, known));

@@ -1,6 +1,7 @@
 /**
- * A worker changes its trust: it gets the new CA and a bootstrap kubeconfig, and the kubelet does the rest (TLS bootstrapping). Unlike
- * `kubeadm join`, this does not touch the kubelet's configuration. If it fails, the files from before come back.
+ * A worker changes its trust: it gets the new CA and a bootstrap kubeconfig, and the kubelet does the rest
+ * (TLS bootstrapping). Unlike `kubeadm join`, this does not touch the kubelet's configuration. If it fails,
+ * the files from before come back.
  */
 
 import { command, type LeftOut, leftNames } from "../again.ts";
@@ -27,7 +28,10 @@ import { leadAsBefore } from "./own-server.ts";
 import { confBefore, passPointOfNoReturn, rollBack, type SavedTrust } from "./saved-trust.ts";
 import { APPROVER_LOG } from "./token-file.ts";
 
-/** Looks at this worker. `etcdData`: as typed. Errors: as `readNode`, `refuseControlPlane` and `refuseUnfitKubelet`. */
+/**
+ * Looks at this worker. `etcdData`: as typed. Errors: as `readNode`, `refuseControlPlane` and
+ * `refuseUnfitKubelet`.
+ */
 export async function readWorker(etcdData: string | undefined): Promise<Node> {
   const node = await readNode();
   refuseControlPlane(node, { etcdData, all: await containersIfAny(node) });
@@ -39,7 +43,10 @@ export async function readWorker(etcdData: string | undefined): Promise<Node> {
   return node;
 }
 
-/** Nobody approves the certificate of a node that `open` was told to leave out. Errors: Refused where that is this one. */
+/**
+ * Nobody approves the certificate of a node that `open` was told to leave out. Errors: Refused where that is
+ * this one.
+ */
 export function refuseLeftOut({ name }: Pick<Node, "name">, out: LeftOut) {
   if (!leftNames(out).includes(name)) return;
   const [without, lost] = [out.without, out.lost].map((names) => names.filter((other) => other !== name));
@@ -48,7 +55,10 @@ export function refuseLeftOut({ name }: Pick<Node, "name">, out: LeftOut) {
   });
 }
 
-/** The CA with these fingerprints, where everything that the kubelet trusts and uses is of it, and it runs: one whose client CA is lost cannot start. */
+/**
+ * The CA with these fingerprints, where everything that the kubelet trusts and uses is of it, and it runs:
+ * one whose client CA is lost cannot start.
+ */
 export async function joinedCa({ kubelet }: Node, hashes: readonly string[]): Promise<string | undefined> {
   const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
   const cas = trusts.map((read) => attempt(() => caWith(hashes, read() ?? "")));
@@ -72,8 +82,9 @@ interface NewTrust {
 }
 
 /**
- * Writes the new trust and lets the kubelet bootstrap with it. What needs room comes first: a full disk changes nothing. A kubelet that asks
- * with it already is left alone: its key is in its memory, and `approve` gives it no second certificate.
+ * Writes the new trust and lets the kubelet bootstrap with it. What needs room comes first: a full disk
+ * changes nothing. A kubelet that asks with it already is left alone: its key is in its memory, and `approve`
+ * gives it no second certificate.
  */
 export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) {
   const { kubelet } = node;
@@ -82,7 +93,12 @@ export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) 
     const aside = `${saved.dir}/aside`;
     await systemctlKubelet("stop", " (containers run on without it)");
     writeTogether([
-      { path: kubelet.bootstrapKubeconfig, content: bootstrapKubeconfig(trust), mode: 0o600, note: "used once, removed below" },
+      {
+        path: kubelet.bootstrapKubeconfig,
+        content: bootstrapKubeconfig(trust),
+        mode: 0o600,
+        note: "used once, removed below",
+      },
       { path: kubelet.clientCaFile, content: withOtherCas(node, trust.ca), mode: 0o644 },
     ]);
     dropOldCredentials(node, trust.ca, aside);
@@ -95,7 +111,9 @@ export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) 
 async function asksAlready({ kubelet }: Node, trust: NewTrust): Promise<boolean> {
   const { bootstrapKubeconfig: path, clientCaFile, clientPem, kubeconfig } = kubelet;
   return (
-    trust.either.some((server) => attempt(() => readText(path)) === bootstrapKubeconfig({ ...trust, server })) &&
+    trust.either.some(
+      (server) => attempt(() => readText(path)) === bootstrapKubeconfig({ ...trust, server }),
+    ) &&
     holds(() => readText(clientCaFile), trust.ca) &&
     (!exists(clientPem) || trusted(clientPem, trust.ca)) &&
     // the kubelet writes it before it has its certificate
@@ -113,8 +131,11 @@ function dropOldCredentials(node: Node, ca: string, aside: string) {
   const { kubeconfig, clientPem } = node.kubelet;
   const hasCertificate = trusted(clientPem, ca);
   const names = exists(clientPem) ? "is not of today's CA, or has expired" : "was missing";
-  const why = hasCertificate ? "it trusted another CA" : `the client certificate of this kubelet, ${clientPem}, ${names}`;
-  if (exists(kubeconfig) && !(hasCertificate && holds(() => readKubeconfig(kubeconfig)?.caPem, ca))) moveToRescue(kubeconfig, aside, why);
+  const why = hasCertificate
+    ? "it trusted another CA"
+    : `the client certificate of this kubelet, ${clientPem}, ${names}`;
+  if (exists(kubeconfig) && !(hasCertificate && holds(() => readKubeconfig(kubeconfig)?.caPem, ca)))
+    moveToRescue(kubeconfig, aside, why);
   if (!hasCertificate) dropClientPems(node, aside);
 }
 
@@ -149,8 +170,9 @@ export async function proveKubelet(node: Node, { ca, saved }: Proving) {
 }
 
 /**
- * Waits for the certificate. Where it does not come, the files from before come back; a signal leaves the kubelet as it is. Errors: Fail
- * that names `open`: the key that asked is gone, and nobody knows whether it was given its certificate.
+ * Waits for the certificate. Where it does not come, the files from before come back; a signal leaves the
+ * kubelet as it is. Errors: Fail that names `open`: the key that asked is gone, and nobody knows whether it
+ * was given its certificate.
  */
 async function orRollBack({ kubelet }: Node, { ca, saved }: Pick<Proving, "ca" | "saved">) {
   const hasIt = () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig);

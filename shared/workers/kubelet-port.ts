@@ -1,5 +1,6 @@
 /**
- * Port 10250 of the kubelets: does it show a certificate of this CA, another one, or nothing? Asked of one node, and of all.
+ * Port 10250 of the kubelets: does it show a certificate of this CA, another one, or nothing? Asked of one
+ * node, and of all.
  */
 
 import { connect } from "node:net";
@@ -18,23 +19,33 @@ export const KUBELET_PORT = 10250;
 /** How long a port may take to answer, in milliseconds. */
 const TIMEOUT = 5000;
 
-/** Ports that are asked at the same time: with the approvals, fewer than the connections that Bun's fetch opens at once (256). */
+/**
+ * Ports that are asked at the same time: with the approvals, fewer than the connections that Bun's fetch
+ * opens at once (256).
+ */
 export const PROBES = 128;
 
 /**
- * `unreachable`: no answer, for example because of a firewall. `own`: a certificate that the kubelet has signed itself, as one without
- * serverTLSBootstrap does; it asks for none. `other`: an answer, but no certificate of this CA for this address.
+ * `unreachable`: no answer, for example because of a firewall. `own`: a certificate that the kubelet has
+ * signed itself, as one without serverTLSBootstrap does; it asks for none. `other`: an answer, but no
+ * certificate of this CA for this address.
  */
 type PortAnswer = "serves" | "other" | "own" | "unreachable";
 
-const NO_ANSWER = /^(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|ConnectionRefused|ConnectionClosed|FailedToOpenSocket)$/;
+const NO_ANSWER =
+  /^(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|ConnectionRefused|ConnectionClosed|FailedToOpenSocket)$/;
 
 /** Asks a node's kubelet port. The answer's text does not matter: the kubelet asks for credentials first. */
 export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortAnswer> {
   const ip = node.ips[0];
   if (!ip) return "serves";
   try {
-    const request = { tls: trusting(ca), signal: AbortSignal.timeout(TIMEOUT), keepalive: false, redirect: "manual" } as const;
+    const request = {
+      tls: trusting(ca),
+      signal: AbortSignal.timeout(TIMEOUT),
+      keepalive: false,
+      redirect: "manual",
+    } as const;
     await fetchDirectly(`${endpointUrl(ip, KUBELET_PORT)}/healthz`, request);
     return "serves";
   } catch (err) {
@@ -45,13 +56,19 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
   }
 }
 
-/** The kubelet names its own CA HOST-ca@TIME (client-go util/cert, GenerateSelfSignedCertKey). It decides nothing but what is said. */
+/**
+ * The kubelet names its own CA HOST-ca@TIME (client-go util/cert, GenerateSelfSignedCertKey). It decides
+ * nothing but what is said.
+ */
 async function signsItself(host: string): Promise<boolean> {
   const pem = await servedPem(host, KUBELET_PORT).catch(() => "");
   return /(^|[\n,])CN=[^\n,]+-ca@\d+$/m.test(infoOf(pem)?.issuer ?? "");
 }
 
-/** Connections at the same time, and milliseconds for each: on thousands of nodes that are off this must not take long. */
+/**
+ * Connections at the same time, and milliseconds for each: on thousands of nodes that are off this must not
+ * take long.
+ */
 const KNOCKS = 500;
 const KNOCK_MS = 1000;
 
@@ -62,19 +79,29 @@ export function listeningOn(nodes: readonly KnownNode[]): Listening {
     await inParallel(
       nodes.filter(({ name }) => names.includes(name)),
       KNOCKS,
-      async ({ name, ips: [host] }) => void found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined),
+      async ({ name, ips: [host] }) =>
+        void found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined),
     );
     return found;
   };
 }
 
 /** False where the node itself says that nobody listens there. */
-export async function isListening({ host, port }: { host: string; port: number }): Promise<boolean | undefined> {
+export async function isListening({
+  host,
+  port,
+}: {
+  host: string;
+  port: number;
+}): Promise<boolean | undefined> {
   const seems = await knock({ host, port });
   return seems === false ? await isHeard(host, port, KNOCK_MS) : seems;
 }
 
-/** A socket alone: of these there may be more than of requests. It says false, too, where there is no route to the node. */
+/**
+ * A socket alone: of these there may be more than of requests. It says false, too, where there is no route to
+ * the node.
+ */
 function knock({ host, port }: { host: string; port: number }): Promise<boolean | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ host, port, timeout: KNOCK_MS });
@@ -84,12 +111,20 @@ function knock({ host, port }: { host: string; port: number }): Promise<boolean 
     };
     socket.once("timeout", () => end(undefined));
     socket.once("connect", () => end(true));
-    socket.once("error", (err: NodeJS.ErrnoException) => end(err.code === "ECONNREFUSED" ? false : undefined));
+    socket.once("error", (err: NodeJS.ErrnoException) =>
+      end(err.code === "ECONNREFUSED" ? false : undefined),
+    );
   });
 }
 
-/** Names of nodes whose kubelet answers without a certificate of the CA, but should have one. Nodes that cannot be reached are left out. */
-export async function withoutServing(cp: ControlPlaneNode, nodes: readonly KnownNode[] = cp.cluster.nodes): Promise<string[]> {
+/**
+ * Names of nodes whose kubelet answers without a certificate of the CA, but should have one. Nodes that
+ * cannot be reached are left out.
+ */
+export async function withoutServing(
+  cp: ControlPlaneNode,
+  nodes: readonly KnownNode[] = cp.cluster.nodes,
+): Promise<string[]> {
   if (!servingByCa(cp)) return [];
   const caPem = clusterCa(cp.facts.certificatesDir);
   const names: string[] = [];
@@ -100,11 +135,14 @@ export async function withoutServing(cp: ControlPlaneNode, nodes: readonly Known
 }
 
 /**
- * Whether the kubelets' serving certificates come from the cluster's CA: serverTLSBootstrap, in the ConfigMap kubelet-config, or in the
- * configuration of this node's kubelet with its drop-ins, which the ConfigMap does not have.
+ * Whether the kubelets' serving certificates come from the cluster's CA: serverTLSBootstrap, in the ConfigMap
+ * kubelet-config, or in the configuration of this node's kubelet with its drop-ins, which the ConfigMap does
+ * not have.
  */
 export function servingByCa({ data, node }: ControlPlaneNode): boolean {
   if (node.kubelet.serverTlsBootstrap) return true;
-  const config = readObject<{ data?: { kubelet?: string } }>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet ?? "";
+  const config =
+    readObject<{ data?: { kubelet?: string } }>(data, "configmaps/kube-system/kubelet-config")?.data
+      ?.kubelet ?? "";
   return /^serverTLSBootstrap: true$/m.test(config);
 }

@@ -1,6 +1,6 @@
 /**
- * A control plane node must not join by a bootstrap token: it would come back as a worker. This looks at what is left of one, and opens no data
- * of etcd's: a worker needs none of what reads that. Reads only.
+ * A control plane node must not join by a bootstrap token: it would come back as a worker. This looks at what
+ * is left of one, and opens no data of etcd's: a worker needs none of what reads that. Reads only.
  */
 import { controlPlaneTraces, tracesOf, USUAL_DATA } from "../etcd-location/control-plane-traces.ts";
 import { isClusters, isUnitHere, readEtcdUnit, UNIT_BY_HAND } from "../etcd-location/etcd-unit.ts";
@@ -21,7 +21,10 @@ interface Here {
 export function refuseControlPlane(node: Node, { etcdData, all }: Here) {
   const found = readEtcdUnit();
   const unit = found && isClusters(found) && tracesOf("etcd", node, all).length === 0 ? found : undefined;
-  const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...dataIn(etcdData, unit?.dataDir)];
+  const [trace] = [
+    ...controlPlaneTraces(node, all, certificatesDirOn(node)),
+    ...dataIn(etcdData, unit?.dataDir),
+  ];
   if (trace === undefined) return;
   if (unit) throw new Refused(isUnitHere(unit), { hint: UNIT_BY_HAND });
   throw new Refused(`This is a control plane node (${trace}): join is for workers`, {

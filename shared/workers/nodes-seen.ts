@@ -1,9 +1,20 @@
-/** The cluster's nodes as the running API shows them: are they the ones from before, which renew their Lease, and which have to join? */
+/**
+ * The cluster's nodes as the running API shows them: are they the ones from before, which renew their Lease,
+ * and which have to join?
+ */
 
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { allRenewals, leaseRenewed, mayBeAlive, nodeLeases, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
+import {
+  allRenewals,
+  leaseRenewed,
+  mayBeAlive,
+  nodeLeases,
+  provingSince,
+  renewalRefused,
+  waitForRenewal,
+} from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
@@ -18,18 +29,28 @@ import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { isListening, listeningOn } from "./kubelet-port.ts";
 
-/** The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it serves none of them. */
+/**
+ * The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it
+ * serves none of them.
+ */
 export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
-  const uids = new Map((await api.list("/api/v1/nodes")).map(({ metadata }) => [metadata.name, metadata.uid]));
+  const uids = new Map(
+    (await api.list("/api/v1/nodes")).map(({ metadata }) => [metadata.name, metadata.uid]),
+  );
   const same = cluster.nodes.filter(({ name, uid }) => uids.get(name) === uid);
   if (same.length === 0) {
-    throw new Fail(`The API serves ${uids.size} Nodes, and none of the ${cluster.nodes.length} that etcd's data has`, {
-      hint: 'RUNBOOK-MORE "If etcd comes up empty"',
-    });
+    throw new Fail(
+      `The API serves ${uids.size} Nodes, and none of the ${cluster.nodes.length} that etcd's data has`,
+      {
+        hint: 'RUNBOOK-MORE "If etcd comes up empty"',
+      },
+    );
   }
   const others = cluster.nodes.filter((node) => !same.includes(node)).map(({ name }) => name);
   if (others.length === 0) return say(`${same.length} Nodes, all with the UIDs from before`);
-  say(`${same.length} of ${cluster.nodes.length} Nodes, with the UIDs from before; deleted or made anew since: ${others.join(", ")}`);
+  say(
+    `${same.length} of ${cluster.nodes.length} Nodes, with the UIDs from before; deleted or made anew since: ${others.join(", ")}`,
+  );
 }
 
 /** "Ready" is stale as long as nobody watches the nodes: the Lease is the proof. */
@@ -40,7 +61,10 @@ export async function proveOwnKubelet({ node, facts }: ControlPlaneNode, api: Ku
   if (!mode.dryRun) say(`${node.name}: renewed its Lease with the new certificate`);
 }
 
-/** Errors: Fail where this node's Lease is not renewed because of a webhook: then no node's kubelet can come back. */
+/**
+ * Errors: Fail where this node's Lease is not renewed because of a webhook: then no node's kubelet can come
+ * back.
+ */
 export async function refuseDeafLeases({ node, facts }: ControlPlaneNode, api: KubeApi) {
   if (await leaseRenewed(api, node.name, provingSince(clusterCa(facts.certificatesDir)))) return;
   const deaf = await renewalRefused(api, node.name);
@@ -49,7 +73,10 @@ export async function refuseDeafLeases({ node, facts }: ControlPlaneNode, api: K
 
 /** Nodes that etcd knew and that are still there, but do not renew their Lease, by what brings them back. */
 export interface Silent {
-  /** Control plane nodes without an API server: part 2 has not run there, and before that no kubelet there can renew its Lease. */
+  /**
+   * Control plane nodes without an API server: part 2 has not run there, and before that no kubelet there can
+   * renew its Lease.
+   */
   unrepaired: readonly string[];
   /** Other control plane nodes: part 2 gives their kubelets certificates. */
   controlPlanes: readonly string[];
@@ -66,22 +93,33 @@ export interface Silent {
 }
 
 /**
- * The rule of the whole repair: the controller-manager runs in full when this finds none but those of `without`, which the operator has named
- * as away. It waits for those that can come.
+ * The rule of the whole repair: the controller-manager runs in full when this finds none but those of
+ * `without`, which the operator has named as away. It waits for those that can come.
  */
-export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Silent> {
+export async function findSilent(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  without: readonly string[],
+): Promise<Silent> {
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const nodes = cp.cluster.nodes.filter(({ name }) => there.has(name));
   const noServer = await withoutApiServer(cp, nodes);
   const names = nodes.map(({ name }) => name);
   const since = trustedSince(cp);
   const notAwaited = [...noServer, ...without, ...(caIsNew(cp) ? await notJoined(api, names, since) : [])];
-  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, { onlyNew: true, since, notAwaited, listening: listeningOn(nodes) });
+  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, {
+    onlyNew: true,
+    since,
+    notAwaited,
+    listening: listeningOn(nodes),
+  });
   const isNamed = ({ name }: KnownNode) => without.includes(name);
   const isUnrepaired = ({ name }: KnownNode) => noServer.includes(name);
   const silent = nodes.filter(({ name }) => notRenewed.includes(name));
   const missed = silent.filter((node) => !isNamed(node));
-  const [controlPlanes, workers] = [true, false].map((is) => missed.filter((node) => node.controlPlane === is));
+  const [controlPlanes, workers] = [true, false].map((is) =>
+    missed.filter((node) => node.controlPlane === is),
+  );
   return {
     unrepaired: controlPlanes!.filter(isUnrepaired).map(({ name }) => name),
     controlPlanes: controlPlanes!.filter((node) => !isUnrepaired(node)).map(({ name }) => name),
@@ -100,7 +138,10 @@ async function notJoined(api: KubeApi, names: readonly string[], since: Date): P
 }
 
 /** Names of the other control plane nodes that say themselves that no API server listens there. */
-async function withoutApiServer({ node, data, facts }: ControlPlaneNode, nodes: readonly KnownNode[]): Promise<string[]> {
+async function withoutApiServer(
+  { node, data, facts }: ControlPlaneNode,
+  nodes: readonly KnownNode[],
+): Promise<string[]> {
   const found: string[] = [];
   const others = otherControlPlanes({ nodes }, { node });
   await inParallel(others, others.length, async (other) => {
@@ -115,13 +156,19 @@ export const OF_WINDOWS = 'Windows, by its label: join is for Linux. By hand: RU
 
 /** Of those that have to join: the `silent` ones, or all. */
 export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: Silent | undefined) {
-  const joining = cluster.nodes.filter(({ name }) => !leftNames(out).includes(name) && (silent?.workers.includes(name) ?? true));
+  const joining = cluster.nodes.filter(
+    ({ name }) => !leftNames(out).includes(name) && (silent?.workers.includes(name) ?? true),
+  );
   for (const { name, windows } of joining) if (windows) tell(`${name}: ${OF_WINDOWS}`);
 }
 
-/** Names of the workers that may join: also of those that seem to be alive, as a token for them costs nothing. */
+/**
+ * Names of the workers that may join: also of those that seem to be alive, as a token for them costs nothing.
+ */
 export function workersOf({ cluster }: ControlPlaneNode, without: readonly string[]): string[] {
-  return cluster.nodes.flatMap(({ name, controlPlane }) => (controlPlane || without.includes(name) ? [] : name));
+  return cluster.nodes.flatMap(({ name, controlPlane }) =>
+    controlPlane || without.includes(name) ? [] : name,
+  );
 }
 
 /** All but those that the operator has named. */
@@ -132,14 +179,21 @@ export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string
 /** Who is missed, since when by its own clock, and what brings it back. */
 export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
   for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
-  if (unrepaired.length > 0) say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);
-  const since = (names: readonly string[]) => listed(names.map((name) => `${name} (last ${last.get(name)?.toISOString() ?? "never"})`));
+  if (unrepaired.length > 0)
+    say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);
+  const since = (names: readonly string[]) =>
+    listed(names.map((name) => `${name} (last ${last.get(name)?.toISOString() ?? "never"})`));
   if (deaf && controlPlanes.length + workers.length > 0)
-    return say(`no Lease renewal from ${since([...controlPlanes, ...workers])}: ${deaf.message}: ${deaf.hint}`);
+    return say(
+      `no Lease renewal from ${since([...controlPlanes, ...workers])}: ${deaf.message}: ${deaf.hint}`,
+    );
   const why = "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
-  if (controlPlanes.length > 0) say(`no Lease renewal from ${since(controlPlanes)}. ${why}: run part 2 on these nodes`);
+  if (controlPlanes.length > 0)
+    say(`no Lease renewal from ${since(controlPlanes)}. ${why}: run part 2 on these nodes`);
   if (workers.length > 0)
-    say(`no Lease renewal from ${since(workers)}. ${why}: join is for these nodes, and for no other; or they are away`);
+    say(
+      `no Lease renewal from ${since(workers)}. ${why}: join is for these nodes, and for no other; or they are away`,
+    );
 }
 
 /** While somebody is missed: what that means, and the command that ends it. */
@@ -147,13 +201,16 @@ export function sayReduced(cp: ControlPlaneNode, silent: Silent, { without, lost
   const reduced = "the controller-manager stays reduced, and nothing is evicted, until";
   if (caIsNew(cp)) return say(`not back yet: ${listed(missedOf(silent))}; ${reduced} part 3 is closed`);
   const away = [...without, ...silent.workers];
-  const rest = away.length > 0 ? `; if they stay away: ${command("03-workers close", { without: away, lost })}` : "";
-  say(`${reduced} they are back, then on each control plane node: ${command("03-workers close", { lost })}${rest}`);
+  const rest =
+    away.length > 0 ? `; if they stay away: ${command("03-workers close", { without: away, lost })}` : "";
+  say(
+    `${reduced} they are back, then on each control plane node: ${command("03-workers close", { lost })}${rest}`,
+  );
 }
 
 /**
- * Of the nodes that are left out, those that really are: who renews its Lease is here, whatever was typed. Errors: Refused where such a node is
- * said to be lost for good: its Node would be deleted.
+ * Of the nodes that are left out, those that really are: who renews its Lease is here, whatever was typed.
+ * Errors: Refused where such a node is said to be lost for good: its Node would be deleted.
  */
 export async function reallyOut(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<LeftOut> {
   if (leftNames(out).length === 0) return out;
@@ -165,7 +222,9 @@ export async function reallyOut(cp: ControlPlaneNode, api: KubeApi, out: LeftOut
   const listening = listeningOn(cp.cluster.nodes.filter(({ name }) => names.includes(name)));
   const notAwaited = out.without.filter((name) => !isFreshNow(name));
   const options = { onlyNew: true, since, listening, notAwaited };
-  const silent = mode.dryRun ? names.filter((name) => !isFreshNow(name)) : (await nodeLeases(api, names, options)).notRenewed;
+  const silent = mode.dryRun
+    ? names.filter((name) => !isFreshNow(name))
+    : (await nodeLeases(api, names, options)).notRenewed;
   const here = names.filter((name) => !silent.includes(name));
   const living = here.find((name) => out.lost.includes(name));
   if (living)

@@ -1,6 +1,7 @@
 /**
- * A worker's own way to the API: its kubelet.conf may lead to a balancer of its own (a static pod at 127.0.0.1:8443, a name of its network),
- * not to the cluster's endpoint. A join changes its CA and its client certificate, and no more.
+ * A worker's own way to the API: its kubelet.conf may lead to a balancer of its own (a static pod at
+ * 127.0.0.1:8443, a name of its network), not to the cluster's endpoint. A join changes its CA and its client
+ * certificate, and no more.
  */
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
@@ -26,8 +27,8 @@ interface Ways {
 }
 
 /**
- * Where this worker joins: where it led before if that answers with the new CA, else `given`. Its own balancer may be a static pod, which
- * does not run before the kubelet does. Errors: as `proveServer`.
+ * Where this worker joins: where it led before if that answers with the new CA, else `given`. Its own
+ * balancer may be a static pod, which does not run before the kubelet does. Errors: as `proveServer`.
  */
 export async function wayToApi(node: Node, given: string, ca: string): Promise<Ways> {
   const own = serverIn(confBefore(node) ?? "");
@@ -35,14 +36,18 @@ export async function wayToApi(node: Node, given: string, ca: string): Promise<W
   const isOwn = either.length > 1 && (await whoAnswers(own!, ca)) === "ours";
   const server = isOwn ? own! : given;
   await proveServer(server, ca);
-  if (isOwn) say(`${server}: this worker's own way to the API, and it stays: only the CA and the client certificate change`);
-  else if (own && own !== given) say(`${own}: this worker's own way to the API does not answer with the new CA yet; it joins at ${given}`);
+  if (isOwn)
+    say(
+      `${server}: this worker's own way to the API, and it stays: only the CA and the client certificate change`,
+    );
+  else if (own && own !== given)
+    say(`${own}: this worker's own way to the API does not answer with the new CA yet; it joins at ${given}`);
   return { server, either };
 }
 
 /**
- * Proves that the API server has a certificate of this CA, and its key. It may refuse us: its answer does not matter.
- * Errors: Fail if another server answers, or none, or where its clock and ours differ.
+ * Proves that the API server has a certificate of this CA, and its key. It may refuse us: its answer does not
+ * matter. Errors: Fail if another server answers, or none, or where its clock and ours differ.
  */
 export async function proveServer(server: string, ca: string) {
   refuseInClear(server);
@@ -62,8 +67,9 @@ export async function proveServer(server: string, ca: string) {
 const STARTS = 30;
 
 /**
- * Once the kubelet has its certificate: kubelet.conf leads where it led `before`, as soon as that answers with the new CA. Where it does not,
- * or where the Lease is not renewed by it, it leads where the worker has joined, and that is said.
+ * Once the kubelet has its certificate: kubelet.conf leads where it led `before`, as soon as that answers
+ * with the new CA. Where it does not, or where the Lease is not renewed by it, it leads where the worker has
+ * joined, and that is said.
  */
 export async function leadAsBefore(node: Node, { before, ca }: { before: string | undefined; ca: string }) {
   const { kubeconfig, clientPem } = node.kubelet;
@@ -71,14 +77,20 @@ export async function leadAsBefore(node: Node, { before, ca }: { before: string 
   if (mode.dryRun || own === undefined || !joined || own === serverIn(joined)) return;
   const hint = `when it does, write it into ${kubeconfig} in the place of ${serverIn(joined)}, then: systemctl restart kubelet`;
   const answers = () => whoAnswers(own, ca).then((who) => who === "ours");
-  const silent = await failOf(() => waitFor(`${own} to answer with the new CA`, answers, { seconds: STARTS, hint }));
+  const silent = await failOf(() =>
+    waitFor(`${own} to answer with the new CA`, answers, { seconds: STARTS, hint }),
+  );
   const content = withTrust(before!, { ca, clientPem });
   if (silent || !content)
-    return say(`warning: ${kubeconfig} leads to ${serverIn(joined)} now, and led to ${own} before, which does not answer: ${hint}`);
+    return say(
+      `warning: ${kubeconfig} leads to ${serverIn(joined)} now, and led to ${own} before, which does not answer: ${hint}`,
+    );
   const trouble = await failOf(() => exchange(node, content));
   if (!trouble) return say(`${kubeconfig}: leads to ${own}, as before`);
   await exchange(node, joined);
-  say(`warning: ${kubeconfig} leads to ${serverIn(joined)}: by ${own} the kubelet did not renew its Lease: ${hint}`);
+  say(
+    `warning: ${kubeconfig} leads to ${serverIn(joined)}: by ${own} the kubelet did not renew its Lease: ${hint}`,
+  );
 }
 
 /** Errors: Fail where the kubelet does not renew its Lease with it. */

@@ -1,4 +1,7 @@
-/** What a worker trusted before a join: it is saved before anything is changed, and comes back where the join fails. */
+/**
+ * What a worker trusted before a join: it is saved before anything is changed, and comes back where the join
+ * fails.
+ */
 import { dirname } from "node:path";
 import { attempt, Fail, failOf } from "../fail.ts";
 import { copyTree } from "../files/copy-tree.ts";
@@ -42,7 +45,10 @@ interface UnfinishedMark extends Mark {
   files: SavedTrust["files"];
 }
 
-/** Copies the kubelet's trust into a rescue folder, or takes the copy of a join that was cut off, and notes which containers run. */
+/**
+ * Copies the kubelet's trust into a rescue folder, or takes the copy of a join that was cut off, and notes
+ * which containers run.
+ */
 export async function saveTrust(node: Node): Promise<SavedTrust> {
   const containers = await workloadsHere(node);
   const before = unfinished(node);
@@ -58,7 +64,9 @@ async function workloadsHere(node: Node): Promise<string[] | undefined> {
     return (await workloadContainers(node.runtimeEndpoint)).map(({ id }) => id);
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
-    return void say(`${err.message}: the join goes on, and does not say at its end that all of them still run`);
+    return void say(
+      `${err.message}: the join goes on, and does not say at its end that all of them still run`,
+    );
   }
 }
 
@@ -67,18 +75,23 @@ export function wasCutOff(node: Node): boolean {
   return unfinished(node) !== undefined;
 }
 
-/** This worker's kubelet.conf from before the join, also where one was cut off; undefined where there was none. */
+/**
+ * This worker's kubelet.conf from before the join, also where one was cut off; undefined where there was
+ * none.
+ */
 export function confBefore(node: Node): string | undefined {
   const { kubeconfig } = node.kubelet;
   const cutOff = unfinished(node);
-  return attempt(() => readText(cutOff ? `${cutOff.dir}/before${kubeconfig}` : kubeconfig), undefined) || undefined;
+  return (
+    attempt(() => readText(cutOff ? `${cutOff.dir}/before${kubeconfig}` : kubeconfig), undefined) || undefined
+  );
 }
 
 type Copied = Pick<SavedTrust, "dir" | "files">;
 
 /**
- * What a join that was cut off has saved: the files from before. Its bootstrap kubeconfig is the first file that it writes and the last that
- * a roll back removes: without it, those in place are not half of each.
+ * What a join that was cut off has saved: the files from before. Its bootstrap kubeconfig is the first file
+ * that it writes and the last that a roll back removes: without it, those in place are not half of each.
  */
 function unfinished({ kubelet }: Node): Copied | undefined {
   if (!exists(kubelet.bootstrapKubeconfig)) return undefined;
@@ -98,11 +111,18 @@ function copyTrust({ kubelet }: Node): Copied {
   refuseUnwritable([...[dir, ...places].map((path) => dirname(path)), dirname(clientPem)]);
   const files = places.map((path) => ({ path, existed: exists(path) }));
   for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
-  writeMark<UnfinishedMark>(`${dir}/${UNFINISHED}`, { made: new Date().toISOString(), files }, "until this join has ended");
+  writeMark<UnfinishedMark>(
+    `${dir}/${UNFINISHED}`,
+    { made: new Date().toISOString(), files },
+    "until this join has ended",
+  );
   return { dir, files };
 }
 
-/** This worker has joined, also where the run that brought it so far was cut off, and no longer needs the token. */
+/**
+ * This worker has joined, also where the run that brought it so far was cut off, and no longer needs the
+ * token.
+ */
 export function endJoin({ kubelet }: Node, tokenFile: string) {
   leaves(JOINING, undefined);
   for (const { dir } of rescueFolders().filter(({ dir }) => exists(`${dir}/${UNFINISHED}`))) {
@@ -113,8 +133,9 @@ export function endJoin({ kubelet }: Node, tokenFile: string) {
 }
 
 /**
- * Puts the files from before back, as they were, and restarts the kubelet. `unless`: what the kubelet may have got until it was stopped; with
- * that it starts again, and nothing is put back. Returns whether it is all back. Errors: Fail where a file does not come back.
+ * Puts the files from before back, as they were, and restarts the kubelet. `unless`: what the kubelet may
+ * have got until it was stopped; with that it starts again, and nothing is put back. Returns whether it is
+ * all back. Errors: Fail where a file does not come back.
  */
 export async function rollBack(saved: Copied, unless = () => false): Promise<boolean> {
   if (mode.dryRun) return true;
@@ -123,7 +144,11 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
   if (unless()) return await goOn();
   leaves(JOINING, undefined);
   for (const { path, existed } of saved.files)
-    troubles.push(await failOf(() => restoreTree(existed ? `${saved.dir}/before${path}` : undefined, path, `${saved.dir}/failed`)));
+    troubles.push(
+      await failOf(() =>
+        restoreTree(existed ? `${saved.dir}/before${path}` : undefined, path, `${saved.dir}/failed`),
+      ),
+    );
   // as before: without kubelet.conf it did not start either
   const unfit = await unfitKubelet();
   if (unfit) say(`kubelet: stays stopped. ${unfit.message}; ${unfit.hint}`);

@@ -1,6 +1,7 @@
 /**
- * The files that the operator copies to the workers: to each its own bootstrap token, and under it the CA in PEM, so that no server is asked for
- * it. `open` writes `token.d/NODE/token`; on the worker it is `token`, so that one line is right for all of them.
+ * The files that the operator copies to the workers: to each its own bootstrap token, and under it the CA in
+ * PEM, so that no server is asked for it. `open` writes `token.d/NODE/token`; on the worker it is `token`, so
+ * that one line is right for all of them.
  */
 import { basename } from "node:path";
 import { Fail } from "../fail.ts";
@@ -20,23 +21,34 @@ export const APPROVER = "kube-pki-repair-approve";
 export const APPROVER_LOG = `journalctl -u ${APPROVER} -n 50`;
 
 /**
- * The token, and the CA: each certificate in the file has one of these fingerprints. Errors: Fail if there is none, if it is another node's, or
- * from another `open`.
+ * The token, and the CA: each certificate in the file has one of these fingerprints. Errors: Fail if there is
+ * none, if it is another node's, or from another `open`.
  */
-export function readTokenFile(file: string, hashes: readonly string[], name: string): { token: string; ca: string } {
+export function readTokenFile(
+  file: string,
+  hashes: readonly string[],
+  name: string,
+): { token: string; ca: string } {
   const text = readText(typed(file));
   const hint = shell`copy it from the first control plane node, into this folder: scp FIRST_NODE:$PWD/${tokenPlace(file, name)} .`;
   if (text === undefined) throw new Fail(`There is no token file "${file}"`, { hint });
   const [token = "", second = ""] = text.split("\n").map((line) => line.trim());
-  if (!/^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token)) throw new Fail(`"${file}" holds no bootstrap token`, { hint });
+  if (!/^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token))
+    throw new Fail(`"${file}" holds no bootstrap token`, { hint });
   const whose = /^# (\S+)$/.exec(second)?.[1] ?? name;
   if (whose !== name)
-    throw new Fail(`"${file}" holds the token of "${whose}", and this node is "${name}"`, { hint: `nothing was changed; ${hint}` });
+    throw new Fail(`"${file}" holds the token of "${whose}", and this node is "${name}"`, {
+      hint: `nothing was changed; ${hint}`,
+    });
   const keys = trustedKeys(text);
-  if (keys.symmetricDifference(new Set(hashes)).size === 0) return { token, ca: certificatesIn(text).join("") };
-  throw new Fail(`The CA in "${file}" has the fingerprint "${[...keys].join(",")}", not "${hashes.join(",")}"`, {
-    hint: "nothing was changed. The file and the join line are from two different runs of ./bunw scripts/03-workers.ts open: take both from the newest run. If they still differ, somebody has changed the file on its way",
-  });
+  if (keys.symmetricDifference(new Set(hashes)).size === 0)
+    return { token, ca: certificatesIn(text).join("") };
+  throw new Fail(
+    `The CA in "${file}" has the fingerprint "${[...keys].join(",")}", not "${hashes.join(",")}"`,
+    {
+      hint: "nothing was changed. The file and the join line are from two different runs of ./bunw scripts/03-workers.ts open: take both from the newest run. If they still differ, somebody has changed the file on its way",
+    },
+  );
 }
 
 /** This worker no longer needs it. */

@@ -1,6 +1,7 @@
 /**
- * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. Made
- * for thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
+ * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own
+ * port serves with one. Made for thousands of nodes: Leases and CSRs are watched, not listed again and again,
+ * and little is kept of each node.
  */
 
 import { again, command, type LeftOut, leftNames } from "../again.ts";
@@ -25,7 +26,17 @@ import { sayEvictions } from "./evictions.ts";
 import { identitiesOf } from "./identities.ts";
 import { servingByCa } from "./kubelet-port.ts";
 import { OF_WINDOWS } from "./nodes-seen.ts";
-import { comeBack, type Following, noteOf, probePorts, type Return, type Scene, sayReturned, setScene, unserved } from "./waiting-state.ts";
+import {
+  comeBack,
+  type Following,
+  noteOf,
+  probePorts,
+  type Return,
+  type Scene,
+  sayReturned,
+  setScene,
+  unserved,
+} from "./waiting-state.ts";
 
 /** Milliseconds after which the token is looked up again. */
 const TOKEN_EVERY = 5000;
@@ -34,14 +45,22 @@ const TOKEN_EVERY = 5000;
 const IN_BACKGROUND = 300;
 
 /**
- * `close`: waits for all nodes, and approves what they ask for. Errors: Fail that names the nodes that did not come back in time, and the Windows
- * nodes that are not back: they are not waited for, as people join them by hand.
+ * `close`: waits for all nodes, and approves what they ask for. Errors: Fail that names the nodes that did
+ * not come back in time, and the Windows nodes that are not back: they are not waited for, as people join
+ * them by hand.
  */
-export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { out: LeftOut; minutes: number }) {
+export async function watchNodesReturn(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  options: { out: LeftOut; minutes: number },
+) {
   const without = leftNames(options.out);
   const left = await silentWindows(cp, api, expectedOf(cp, without));
   const expected = expectedOf(cp, [...without, ...left]);
-  if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`);
+  if (mode.dryRun)
+    return say(
+      `would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`,
+    );
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
   const serving = servingByCa(cp);
@@ -65,21 +84,32 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
 }
 
 /** Nobody can join there by this kit; one that has come back by hand is like others. */
-async function silentWindows(cp: ControlPlaneNode, api: KubeApi, nodes: readonly KnownNode[]): Promise<string[]> {
+async function silentWindows(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  nodes: readonly KnownNode[],
+): Promise<string[]> {
   const names = nodes.filter((node) => node.windows && !node.controlPlane).map(({ name }) => name);
   if (names.length === 0) return [];
   const [renewals, since] = [await allRenewals(api), trustedSince(cp)];
   return names.filter((name) => !mayBeAlive(renewals.get(name), since));
 }
 
-/** `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token expires. */
+/**
+ * `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token
+ * expires.
+ */
 export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: LeftOut) {
   const without = leftNames(out);
   const expected = expectedOf(cp, without).filter((node) => !node.controlPlane);
-  if (mode.dryRun) return say(`would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`);
+  if (mode.dryRun)
+    return say(
+      `would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`,
+    );
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
-  if (!joining) throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", out)} makes one` });
+  if (!joining)
+    throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", out)} makes one` });
   const seconds = TOKEN_HOURS * 3600;
   const { away } = await nodesReturn({
     api,
@@ -93,7 +123,9 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
     whileTokenLasts: true,
   });
   if (away.length > 0)
-    say(`the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`);
+    say(
+      `the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`,
+    );
 }
 
 function before(cp: ControlPlaneNode): Pick<Return, "renewalBefore"> {
@@ -104,14 +136,21 @@ function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode
   return cp.cluster.nodes.filter((node) => !without.includes(node.name));
 }
 
-async function joiningOf({ cluster }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
+async function joiningOf(
+  { cluster }: ControlPlaneNode,
+  api: KubeApi,
+  without: readonly string[],
+): Promise<Joining | undefined> {
   const users = await tokenUsers(api);
   if (users.size === 0) return undefined;
   const known = new Map(cluster.nodes.map((node) => [node.name, node]));
   return { tokenUsers: users, known, without, renewing: new Set(), given: await givenBefore(api, users) };
 }
 
-/** The same for any cluster; the benchmark measures it. Returns the scene's end, with the names of the nodes that are not back. */
+/**
+ * The same for any cluster; the benchmark measures it. Returns the scene's end, with the names of the nodes
+ * that are not back.
+ */
 export async function nodesReturn(options: Return) {
   const scene = setScene(options, options.joining ? await allRenewals(options.api) : new Map());
   const ending = new AbortController();
@@ -122,7 +161,11 @@ export async function nodesReturn(options: Return) {
   });
   try {
     const looked = Promise.all(followers.map(({ looked }) => looked));
-    await Promise.race([allBack(scene, looked), scene.failure.promise, ...followers.map(({ ended }) => onlyItsError(ended))]);
+    await Promise.race([
+      allBack(scene, looked),
+      scene.failure.promise,
+      ...followers.map(({ ended }) => onlyItsError(ended)),
+    ]);
   } finally {
     ending.abort();
     await Promise.allSettled(followers.map(({ ended }) => ended));
@@ -130,10 +173,19 @@ export async function nodesReturn(options: Return) {
   }
   sayReturned(scene);
   const { approved, refused, unreachable, away } = scene;
-  return { back: scene.expected.length - away.size, away: [...away.keys()], approved, refused: [...refused], unreachable };
+  return {
+    back: scene.expected.length - away.size,
+    away: [...away.keys()],
+    approved,
+    refused: [...refused],
+    unreachable,
+  };
 }
 
-/** Reads the token again now and then: no CSR is judged by a revoked one. Without a token nobody joins: the waiting ends. */
+/**
+ * Reads the token again now and then: no CSR is judged by a revoked one. Without a token nobody joins: the
+ * waiting ends.
+ */
 async function tokenIsGone(scene: Scene): Promise<boolean> {
   const { joining, api, whileTokenLasts } = scene;
   if (!joining) return false;
@@ -150,7 +202,10 @@ async function onlyItsError(follower: Promise<void>): Promise<never> {
   return new Promise<never>(() => {});
 }
 
-/** The time counts from when all that was there has been looked at: in a large cluster, or behind a slow API, that alone takes a while. */
+/**
+ * The time counts from when all that was there has been looked at: in a large cluster, or behind a slow API,
+ * that alone takes a while.
+ */
 async function allBack(scene: Scene, looked: Promise<unknown>) {
   await sayWhile("all Leases and CSRs to be read", NO_ANSWER_HINT, () => looked);
   const { away, expected, progress } = scene;
@@ -163,7 +218,12 @@ async function allBack(scene: Scene, looked: Promise<unknown>) {
   const what = () => `${away.size} of ${expected.length} nodes to come back: ${namesOf(scene)}`;
   const { seconds, whileTokenLasts } = scene;
   const say = (line: string) => progress.say(line);
-  const limit = { seconds, hint: () => hintForLateNodes(scene), say, ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}) };
+  const limit = {
+    seconds,
+    hint: () => hintForLateNodes(scene),
+    say,
+    ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}),
+  };
   await waitFor(what, look, limit).catch((cause: unknown) => {
     for (const node of [...away.values()]) if (node.renewsSince !== undefined) unserved(scene, node);
     if (away.size === 0) return;

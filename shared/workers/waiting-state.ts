@@ -1,6 +1,7 @@
 /**
- * Nodes on their way back: what is kept of each (little, as there may be thousands), how it is printed, and their kubelets' ports, asked again and
- * again: who is back, and who counts as back without a serving certificate.
+ * Nodes on their way back: what is kept of each (little, as there may be thousands), how it is printed, and
+ * their kubelets' ports, asked again and again: who is back, and who counts as back without a serving
+ * certificate.
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/cluster.ts";
@@ -38,7 +39,10 @@ export interface Return {
   caPem: string;
   /** An older Lease renewal may be of a kubelet that does not trust this CA. */
   since: Date;
-  /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
+  /**
+   * Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the
+   * ConfigMap kubelet-config).
+   */
   serving: boolean;
   seconds: number;
   /** CSRs for serving certificates are judged by these; undefined: none is approved. */
@@ -49,7 +53,10 @@ export interface Return {
   joining?: Joining | undefined;
   /** A node's last renewal before the repair; undefined where it is not known. */
   renewalBefore?: (node: string) => Date | undefined;
-  /** Milliseconds after which a node that renews its Lease counts as back without a serving certificate. Default: 15 seconds. */
+  /**
+   * Milliseconds after which a node that renews its Lease counts as back without a serving certificate.
+   * Default: 15 seconds.
+   */
   refusedMs?: number;
   /** Only a renewal from now on counts, and the waiting ends when the token expires. */
   whileTokenLasts?: true;
@@ -63,7 +70,9 @@ export interface Following {
   onListed: () => void;
 }
 
-/** `before`: the last renewal of each kubelet before we begin to watch. Times are milliseconds, as Date.now(). */
+/**
+ * `before`: the last renewal of each kubelet before we begin to watch. Times are milliseconds, as Date.now().
+ */
 export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
   const start = (node: KnownNode): [string, Away] => [node.name, { node, nextProbe: 0, pause: FIRST_PAUSE }];
   return {
@@ -115,14 +124,26 @@ function whyUnserved({ lastAnswer, approved }: Away): string {
 export function sayReturned(scene: Scene) {
   const { expected, away, refused, doubles, unreachable, unserved, selfSigned } = scene;
   if (expected.length > FEW)
-    say([`${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
-  if (doubles.size > FEW) say(`WARNING: ${count(doubles.size - FEW)} more CSRs in the name of nodes that already have a certificate`);
+    say(
+      [`${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`, noteOf(scene)]
+        .filter(Boolean)
+        .join("; "),
+    );
+  if (doubles.size > FEW)
+    say(
+      `WARNING: ${count(doubles.size - FEW)} more CSRs in the name of nodes that already have a certificate`,
+    );
   if (refused.size > FEW) say(`${count(refused.size - FEW)} more CSRs were not approved: kubectl get csr`);
   if (unreachable.length > 0)
-    say(`warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`);
-  if (selfSigned.length > 0) say(`signed by the kubelet itself, so nobody asks for a serving certificate: ${listed(selfSigned)}`);
+    say(
+      `warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`,
+    );
+  if (selfSigned.length > 0)
+    say(`signed by the kubelet itself, so nobody asks for a serving certificate: ${listed(selfSigned)}`);
   if (unserved.length > 0) {
-    say("warning: these nodes have no serving certificate of the CA, so kubectl logs and exec may not work there:");
+    say(
+      "warning: these nodes have no serving certificate of the CA, so kubectl logs and exec may not work there:",
+    );
     for (const line of unserved.slice(0, FEW)) say(`  ${quoteUntrusted(line)}`);
     if (unserved.length > FEW) say(`  and ${count(unserved.length - FEW)} more`);
     say(
@@ -131,16 +152,23 @@ export function sayReturned(scene: Scene) {
   }
 }
 
-/** Milliseconds: a port is asked again after FIRST_PAUSE, then after twice as long each time, up to LAST_PAUSE. */
+/**
+ * Milliseconds: a port is asked again after FIRST_PAUSE, then after twice as long each time, up to
+ * LAST_PAUSE.
+ */
 const LAST_PAUSE = 5000;
 
-/** Milliseconds after its certificate was issued; then a node counts as back even if its port cannot be reached from here. */
+/**
+ * Milliseconds after its certificate was issued; then a node counts as back even if its port cannot be
+ * reached from here.
+ */
 const UNREACHABLE_MS = 5000;
 
 /**
- * Milliseconds after its request for a serving certificate was refused, or in which it has made none; then a node that renews its Lease counts
- * as back. Until then it may ask, or ask again with right names. A stranger who claims the node's name, or a firewall before its port, must not
- * make everybody wait: an operator decides.
+ * Milliseconds after its request for a serving certificate was refused, or in which it has made none; then a
+ * node that renews its Lease counts as back. Until then it may ask, or ask again with right names. A stranger
+ * who claims the node's name, or a firewall before its port, must not make everybody wait: an operator
+ * decides.
  */
 const REFUSED_MS = 15_000;
 
@@ -167,7 +195,10 @@ export function unserved(scene: Scene, node: Away) {
   const { refused, lastAnswer } = node;
   if (lastAnswer === "own") scene.selfSigned.push(node.node.name);
   else if (!refused && lastAnswer === "unreachable") scene.unreachable.push(node.node.name);
-  else scene.unserved.push(`${node.node.name}: ${refused ? `${refused.csr}: ${refused.why}` : whyUnserved(node)}`);
+  else
+    scene.unserved.push(
+      `${node.node.name}: ${refused ? `${refused.csr}: ${refused.why}` : whyUnserved(node)}`,
+    );
   comeBack(scene, node, "back, without a serving certificate of the CA");
 }
 
@@ -181,7 +212,11 @@ async function probe(scene: Scene, away: Away) {
   if (answer !== "serves") away.lastAnswer = answer;
   if (answer === "serves") comeBack(scene, away);
   else if (answer === "own") unserved(scene, away);
-  else if (answer === "unreachable" && away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS) {
+  else if (
+    answer === "unreachable" &&
+    away.issuedAt !== undefined &&
+    Date.now() - away.issuedAt > UNREACHABLE_MS
+  ) {
     scene.unreachable.push(away.node.name);
     comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
   } else {

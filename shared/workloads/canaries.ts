@@ -1,6 +1,7 @@
 /**
- * Test pods: does a new pod get a network, on every node? They are a probe, no gate: what one of them does not reach is named, and the others go
- * on. Only where no kubelet at all can give a new pod a network is nothing begun that needs one.
+ * Test pods: does a new pod get a network, on every node? They are a probe, no gate: what one of them does
+ * not reach is named, and the others go on. Only where no kubelet at all can give a new pod a network is
+ * nothing begun that needs one.
  */
 
 import { refusalOfOne } from "../api/api-error.ts";
@@ -18,7 +19,9 @@ import { scaledTimeout, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { lastEvent, whyNotReady } from "./rollout-status.ts";
 import { nodesToTest, type Pattern, PODS, patternOf, podFor, TEST_PODS } from "./test-pod.ts";
 
-/** Test pods at the same time, and the seconds that all of them may take, one to start, and one to be reached. */
+/**
+ * Test pods at the same time, and the seconds that all of them may take, one to start, and one to be reached.
+ */
 const CANARIES = 50;
 const SECONDS = 300;
 const START_SECONDS = 90;
@@ -36,14 +39,20 @@ export interface Shown {
   noNetwork?: Fail;
 }
 
-/** `node` is where it was tried, `why` the reason in the cluster's words, `sandbox`: its network could not be made. */
+/**
+ * `node` is where it was tried, `why` the reason in the cluster's words, `sandbox`: its network could not be
+ * made.
+ */
 interface Missed {
   node: string;
   why: string;
   sandbox?: boolean;
 }
 
-/** Starts a test pod on every node that should take one, and removes it again. `from`: this node's name. What keeps it from that is shown, too. */
+/**
+ * Starts a test pod on every node that should take one, and removes it again. `from`: this node's name. What
+ * keeps it from that is shown, too.
+ */
 export async function canaries(api: KubeApi, from: string): Promise<Shown> {
   try {
     return await testAll(api, from);
@@ -65,7 +74,10 @@ async function testAll(api: KubeApi, from: string): Promise<Shown> {
   const end = Date.now() + scaledTimeout(SECONDS * 1000);
   let done = 0;
   await inParallel(nodes, CANARIES, async (node) => {
-    const miss = Date.now() > end ? { node, why: `not tried: the others took ${SECONDS} s` } : await canary(api, node, { pattern, from });
+    const miss =
+      Date.now() > end
+        ? { node, why: `not tried: the others took ${SECONDS} s` }
+        : await canary(api, node, { pattern, from });
     if (miss) missed.push(miss);
     progress.show(++done);
   }).finally(() => progress.clear());
@@ -86,7 +98,10 @@ function shown(missed: readonly Missed[], tried: number): Shown {
   return { left, noNetwork };
 }
 
-/** Removes what a run that was cut off has left: nobody knows how long it has been there, so it proves nothing. */
+/**
+ * Removes what a run that was cut off has left: nobody knows how long it has been there, so it proves
+ * nothing.
+ */
 export async function removeLeftCanaries(api: KubeApi) {
   const names = (await api.list(TEST_PODS)).map(({ metadata }) => metadata.name);
   if (names.length === 0) return;
@@ -95,7 +110,11 @@ export async function removeLeftCanaries(api: KubeApi) {
 }
 
 /** What is missing; undefined: a new pod there is reached from here. */
-async function canary(api: KubeApi, node: string, { pattern, from }: { pattern: Pattern; from: string }): Promise<Missed | undefined> {
+async function canary(
+  api: KubeApi,
+  node: string,
+  { pattern, from }: { pattern: Pattern; from: string },
+): Promise<Missed | undefined> {
   const name = `kube-pki-repair-canary-${node}`;
   try {
     await removePod(api, name);
@@ -103,13 +122,19 @@ async function canary(api: KubeApi, node: string, { pattern, from }: { pattern: 
     return await lookAt(api, { name, node, from });
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
-    return { node, why: refusalOfOne(err) || err instanceof DeafWebhook ? `refused: ${err.message}` : err.message };
+    return {
+      node,
+      why: refusalOfOne(err) || err instanceof DeafWebhook ? `refused: ${err.message}` : err.message,
+    };
   } finally {
     await undefinedOnTimeout(removePod(api, name));
   }
 }
 
-async function lookAt(api: KubeApi, { name, node, from }: { name: string; node: string; from: string }): Promise<Missed | undefined> {
+async function lookAt(
+  api: KubeApi,
+  { name, node, from }: { name: string; node: string; from: string },
+): Promise<Missed | undefined> {
   const path = `${PODS}/${name}`;
   const hasNetwork = async () => {
     const pod = await api.get<RunningPod>(path);
@@ -117,7 +142,11 @@ async function lookAt(api: KubeApi, { name, node, from }: { name: string; node: 
   };
   const hint = shell`kubectl -n kube-system describe pod ${name}`;
   const pod = await undefinedOnTimeout(
-    waitFor(`a test pod on ${node} to have a network`, hasNetwork, { seconds: START_SECONDS, easing: true, hint }),
+    waitFor(`a test pod on ${node} to have a network`, hasNetwork, {
+      seconds: START_SECONDS,
+      easing: true,
+      hint,
+    }),
   );
   const ip = pod?.status?.podIP;
   if (!ip) return await whyNotStarted(api, { name, node });
@@ -130,7 +159,9 @@ async function lookAt(api: KubeApi, { name, node, from }: { name: string; node: 
       hint: `${hint}; does a NetworkPolicy forbid it?`,
     }),
   );
-  return reached ? undefined : { node, why: `a new pod there is not reached from ${from} (${ip}), unless a NetworkPolicy forbids it` };
+  return reached
+    ? undefined
+    : { node, why: `a new pod there is not reached from ${from} (${ip}), unless a NetworkPolicy forbids it` };
 }
 
 /** Why a pod on this node has no network: the pod's own word, else its kubelet's last one. */
@@ -143,7 +174,9 @@ async function whyNotStarted(api: KubeApi, { name, node }: { name: string; node:
   if (noSandbox) return { node, why: noSandbox, sandbox: true };
   return {
     node,
-    why: (await lastEvent(api, of, ({ type }) => type === "Warning")) || `not started within ${START_SECONDS} s, and nothing says why`,
+    why:
+      (await lastEvent(api, of, ({ type }) => type === "Warning")) ||
+      `not started within ${START_SECONDS} s, and nothing says why`,
   };
 }
 
@@ -151,5 +184,8 @@ async function removePod(api: KubeApi, name: string) {
   const path = `${PODS}/${name}`;
   if (!(await api.find(path))) return;
   await api.delete(path, { gracePeriodSeconds: 0 });
-  await waitFor("the test pod to be gone", async () => !(await api.find(path)), { seconds: 60, hint: "kubectl -n kube-system get pods" });
+  await waitFor("the test pod to be gone", async () => !(await api.find(path)), {
+    seconds: 60,
+    hint: "kubectl -n kube-system get pods",
+  });
 }

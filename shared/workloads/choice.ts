@@ -1,6 +1,7 @@
 /**
- * Whose pods restart in this run: the operator's choice. What is left for later shows in the cluster, and a later run finds it there. That
- * something was left on purpose shows nowhere, so a mark on this node remembers it for 05-verify.
+ * Whose pods restart in this run: the operator's choice. What is left for later shows in the cluster, and a
+ * later run finds it there. That something was left on purpose shows nowhere, so a mark on this node
+ * remembers it for 05-verify.
  */
 import { again } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -29,19 +30,31 @@ export interface Chosen {
   again: PodOwner[];
 }
 
-/** `since`: a skip from before this time is of an earlier repair. Errors: Fail where a name means nothing, or the order would be wrong. */
-export async function choose(api: KubeApi, groups: readonly Group[], { choice, since }: { choice: Choice; since: Date }): Promise<Chosen> {
+/**
+ * `since`: a skip from before this time is of an earlier repair. Errors: Fail where a name means nothing, or
+ * the order would be wrong.
+ */
+export async function choose(
+  api: KubeApi,
+  groups: readonly Group[],
+  { choice, since }: { choice: Choice; since: Date },
+): Promise<Chosen> {
   const owners = groups.flatMap(restartsOf);
   refuseUnknownSkip(owners, choice.skip);
   for (const namespace of choice.namespaces) await refuseUnknownNamespace(api, namespace, owners);
   const before = skippedBefore(since);
-  const [isTyped, wasSkipped] = [choice.skip, before].map((names) => (owner: PodOwner) => names.includes(ownerName(owner))) as [Is, Is];
+  const [isTyped, wasSkipped] = [choice.skip, before].map(
+    (names) => (owner: PodOwner) => names.includes(ownerName(owner)),
+  ) as [Is, Is];
   const isSkipped: Is = (owner) => isTyped(owner) || (!isChosen(owner, choice) && wasSkipped(owner));
   const isNow: Is = (owner) => isChosen(owner, choice) && !isSkipped(owner);
   const later = owners.filter((owner) => !isNow(owner) && !isSkipped(owner));
   refuseDisorder(groups, later, choice);
   return {
-    groups: groups.map(({ name, owners }) => ({ name, owners: owners.filter((owner) => owner.restart === "report" || isNow(owner)) })),
+    groups: groups.map(({ name, owners }) => ({
+      name,
+      owners: owners.filter((owner) => owner.restart === "report" || isNow(owner)),
+    })),
     later,
     skipped: owners.filter(isSkipped),
     again: owners.filter((owner) => isNow(owner) && wasSkipped(owner)),
@@ -77,16 +90,21 @@ function refuseUnknownSkip(owners: readonly PodOwner[], skip: readonly string[])
 /** A mistyped namespace would seem to be through. */
 async function refuseUnknownNamespace(api: KubeApi, namespace: string, owners: readonly PodOwner[]) {
   if (await api.find(`/api/v1/namespaces/${encodeURIComponent(namespace)}`)) return;
-  throw new Fail(`There is no namespace "${namespace}"`, { hint: `old pods are in: ${listed(namespacesOf(owners)) || "none"}` });
+  throw new Fail(`There is no namespace "${namespace}"`, {
+    hint: `old pods are in: ${listed(namespacesOf(owners)) || "none"}`,
+  });
 }
 
 function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], choice: Choice) {
   const network = groups.filter(({ name }) => NETWORK.includes(name)).flatMap(({ owners }) => owners);
   const first = later.find((owner) => network.includes(owner));
   if (!first) return;
-  throw new Fail(`${label(first)} has to restart first: until then, new pods may get no traffic from Services`, {
-    hint: `first, or with it: ${again({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
-  });
+  throw new Fail(
+    `${label(first)} has to restart first: until then, new pods may get no traffic from Services`,
+    {
+      hint: `first, or with it: ${again({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
+    },
+  );
 }
 
 const MARK = "/etc/kubernetes/.kube-pki-repair-skipped";
@@ -98,7 +116,9 @@ interface SkippedMark extends Mark {
 /** Of this repair: `namespace/name`. They may have restarted since. */
 function skippedBefore(since: Date): string[] {
   const mark = readMark<SkippedMark>(MARK);
-  return mark && Array.isArray(mark.workloads) && new Date(mark.made) >= since ? mark.workloads.map(String) : [];
+  return mark && Array.isArray(mark.workloads) && new Date(mark.made) >= since
+    ? mark.workloads.map(String)
+    : [];
 }
 
 /** Part 4 decides it anew each time; where nothing is skipped any more, nobody reads the mark. */

@@ -1,4 +1,7 @@
-/** Evicts pods, as `kubectl drain` does: never more than a PodDisruptionBudget allows, and only as their controller makes new ones. */
+/**
+ * Evicts pods, as `kubectl drain` does: never more than a PodDisruptionBudget allows, and only as their
+ * controller makes new ones.
+ */
 
 import { unlessRefused } from "../api/api-error.ts";
 import { asDeafWebhook, type DeafWebhook } from "../api/called-by-api.ts";
@@ -18,34 +21,48 @@ import { AGAIN, podsOf } from "./rollout-status.ts";
 const SECONDS = 300;
 
 /**
- * Evicts the pods of one owner, a tenth at a time and at least one; the next when there are as many Ready pods as before. The highest number
- * comes first, as in a StatefulSet's own rolling update. A new pod on a node that is away counts as Ready. Errors: Fail.
+ * Evicts the pods of one owner, a tenth at a time and at least one; the next when there are as many Ready
+ * pods as before. The highest number comes first, as in a StatefulSet's own rolling update. A new pod on a
+ * node that is away counts as Ready. Errors: Fail.
  */
 export async function evictInTurn(api: KubeApi, owner: PodOwner, away: AwayNodes) {
-  const pods = owner.pods.toSorted((a, b) => b.metadata.name.localeCompare(a.metadata.name, "en", { numeric: true }));
+  const pods = owner.pods.toSorted((a, b) =>
+    b.metadata.name.localeCompare(a.metadata.name, "en", { numeric: true }),
+  );
   const atOnce = Math.max(1, Math.floor(pods.length / 10));
   for (let i = 0; i < pods.length; i += atOnce) {
     const before = (await siblingsThere(api, owner, away)).length;
     const some = pods.slice(i, i + atOnce);
     await inParallel(some, atOnce, (pod) => evict(api, owner, pod));
     const names = some.map(({ metadata }) => metadata.name).join(" ");
-    await waitFor(`${label(owner)} to have a new pod for ${names}`, async () => (await siblingsThere(api, owner, away)).length >= before, {
-      seconds: SECONDS,
-      easing: true,
-      hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; does its controller run? ${AGAIN}`,
-    });
+    await waitFor(
+      `${label(owner)} to have a new pod for ${names}`,
+      async () => (await siblingsThere(api, owner, away)).length >= before,
+      {
+        seconds: SECONDS,
+        easing: true,
+        hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; does its controller run? ${AGAIN}`,
+      },
+    );
   }
   say(`${podsOf(owner)}: evicted, and new ones are Ready`);
 }
 
 /** The pods of the same controller that count as there. */
-async function siblingsThere(api: KubeApi, { namespace, pods }: PodOwner, away: AwayNodes): Promise<RunningPod[]> {
+async function siblingsThere(
+  api: KubeApi,
+  { namespace, pods }: PodOwner,
+  away: AwayNodes,
+): Promise<RunningPod[]> {
   const uid = pods[0] && controllerOf(pods[0])?.uid;
   const all = await api.list<RunningPod>(`/api/v1/namespaces/${namespace}/pods`);
   return all.filter((pod) => controllerOf(pod)?.uid === uid && isThere(pod, away));
 }
 
-/** The eviction API answers 429 as long as an eviction would break a PodDisruptionBudget. Errors: Fail; DeafWebhook. */
+/**
+ * The eviction API answers 429 as long as an eviction would break a PodDisruptionBudget. Errors: Fail;
+ * DeafWebhook.
+ */
 export async function evict(api: KubeApi, owner: PodOwner, pod: RunningPod) {
   const { namespace } = owner;
   const { name, uid } = pod.metadata;
@@ -64,8 +81,15 @@ export async function evict(api: KubeApi, owner: PodOwner, pod: RunningPod) {
   });
 }
 
-/** True: it is on its way. Undefined: not yet. A Fail: never, by what is known now. Errors: as KubeApi, "not yet" with a reason. */
-async function ask(api: KubeApi, path: string, { owner, pod }: { owner: PodOwner; pod: RunningPod }): Promise<true | Fail | undefined> {
+/**
+ * True: it is on its way. Undefined: not yet. A Fail: never, by what is known now. Errors: as KubeApi, "not
+ * yet" with a reason.
+ */
+async function ask(
+  api: KubeApi,
+  path: string,
+  { owner, pod }: { owner: PodOwner; pod: RunningPod },
+): Promise<true | Fail | undefined> {
   const { name, namespace } = pod.metadata;
   const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
   try {
@@ -84,12 +108,18 @@ interface Budget extends KubeObject {
 }
 
 /**
- * A budget that allows no eviction even if all its pods are well. With an operator's own controller that is no "never": some (Strimzi's
- * Drain Cleaner) see the request, and roll the pod themselves.
+ * A budget that allows no eviction even if all its pods are well. With an operator's own controller that is
+ * no "never": some (Strimzi's Drain Cleaner) see the request, and roll the pod themselves.
  */
-export async function neverAllowed(api: ApiReader, owner: PodOwner, pod: RunningPod): Promise<Fail | undefined> {
+export async function neverAllowed(
+  api: ApiReader,
+  owner: PodOwner,
+  pod: RunningPod,
+): Promise<Fail | undefined> {
   if (!["apps", ""].includes(groupOfApi(controllerOf(pod)?.apiVersion ?? ""))) return undefined;
-  const budgets = await api.list<Budget>(`/apis/policy/v1/namespaces/${owner.namespace}/poddisruptionbudgets`);
+  const budgets = await api.list<Budget>(
+    `/apis/policy/v1/namespaces/${owner.namespace}/poddisruptionbudgets`,
+  );
   const tight = budgets.find(({ spec: { selector }, status }) => {
     const { expectedPods = 0, desiredHealthy = 0 } = status ?? {};
     return selects(selector, pod) && expectedPods > 0 && desiredHealthy >= expectedPods;

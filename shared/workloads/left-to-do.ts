@@ -38,25 +38,37 @@ export async function leftToDo({
   caPem,
 }: Done): Promise<string[]> {
   const lines = standIns(cp).map(
-    (path) => `${path} is a replacement for the lost audit policy: put your own policy there, then restart kube-apiserver`,
+    (path) =>
+      `${path} is a replacement for the lost audit policy: put your own policy there, then restart kube-apiserver`,
   );
-  if (namespaces.length > 0) lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);
-  for (const [name, why] of secrets) lines.push(`Secret ${name} still has old trust: ${why.message}: ${why.hint}`);
-  const still = replacedCa(cp, caPem).size === 0 ? "still has a token of the old key" : "still trusts the old CA";
+  if (namespaces.length > 0)
+    lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);
+  for (const [name, why] of secrets)
+    lines.push(`Secret ${name} still has old trust: ${why.message}: ${why.hint}`);
+  const still =
+    replacedCa(cp, caPem).size === 0 ? "still has a token of the old key" : "still trusts the old CA";
   for (const { owner, why } of workloads) lines.push(`${label(owner)} ${still}: ${why.message}: ${why.hint}`);
-  for (const owner of reported) lines.push(`${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`);
-  for (const owner of skipped) lines.push(`${label(owner)} ${still} (skipped by you): ${howToRestart(owner)}`);
-  if (later.length > 0) lines.push(`left for a later run: ${listed(later.map(label))}: ${resumeCommands({ later, skipped })}`);
+  for (const owner of reported)
+    lines.push(`${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`);
+  for (const owner of skipped)
+    lines.push(`${label(owner)} ${still} (skipped by you): ${howToRestart(owner)}`);
+  if (later.length > 0)
+    lines.push(`left for a later run: ${listed(later.map(label))}: ${resumeCommands({ later, skipped })}`);
   lines.push(...(await peopleToDo({ cp, api, renewed, caPem })));
   lines.push(
     `make a backup now: ${BACKUP}, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
-  for (const rescue of rescuedFiles()) lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
+  for (const rescue of rescuedFiles())
+    lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
   return lines;
 }
 
 /** Errors: Fail where something could not be renewed. */
-export function refuseRest({ workloads, secrets, namespaces }: Pick<Done, "workloads" | "secrets" | "namespaces">) {
+export function refuseRest({
+  workloads,
+  secrets,
+  namespaces,
+}: Pick<Done, "workloads" | "secrets" | "namespaces">) {
   const counts = [`${workloads.length} workloads`, `${secrets.size} token Secrets`];
   if (namespaces.length > 0) counts.push(`${namespaces.length} namespaces`);
   if (workloads.length + secrets.size + namespaces.length === 0) return;

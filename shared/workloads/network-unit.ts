@@ -1,16 +1,21 @@
 /**
- * The network plugin with all that it asks is one unit: a new pod has no network before its node's agent is well, and many agents learn of a new
- * pod, or get its address, from a control part (Calico's Typha, kube-ovn-controller, OVN's control plane). No list of names tells what belongs to
- * it: agents use the host's network and mount the folders of CNI; the others are in the agents' own namespace, or are those of kube-system that
- * a plugin's control part always is like: on the host's network, critical for the cluster, and no DaemonSet; or an agent names their Service; or
- * they may change the custom resource that owns the agents: their operator, which asks and answers nothing while pods start.
+ * The network plugin with all that it asks is one unit: a new pod has no network before its node's agent is
+ * well, and many agents learn of a new pod, or get its address, from a control part (Calico's Typha,
+ * kube-ovn-controller, OVN's control plane). No list of names tells what belongs to it: agents use the host's
+ * network and mount the folders of CNI; the others are in the agents' own namespace, or are those of
+ * kube-system that a plugin's control part always is like: on the host's network, critical for the cluster,
+ * and no DaemonSet; or an agent names their Service; or they may change the custom resource that owns the
+ * agents: their operator, which asks and answers nothing while pods start.
  */
 import type { ApiReader } from "../api/kube-api.ts";
 import { type KubeObject, selects } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
 import { isDnsName } from "../pki/addresses.ts";
 
-/** `asked`: what agents ask, on the host's network, so it needs none of them to start. `beside`: its new pods need an agent themselves. */
+/**
+ * `asked`: what agents ask, on the host's network, so it needs none of them to start. `beside`: its new pods
+ * need an agent themselves.
+ */
 export type UnitPart = "agent" | "asked" | "beside";
 
 /** By namespace: once for each owner of agents, its name and the environment of its containers. */
@@ -26,7 +31,9 @@ const SHARED = ["kube-system", "default"];
 
 /** A pod that gives the other pods of its node their network. */
 function isAgent({ spec: { hostNetwork, volumes = [] } }: RunningPod): boolean {
-  return hostNetwork === true && volumes.some(({ hostPath }) => /^\/(etc|opt)\/cni\//.test(`${hostPath?.path}/`));
+  return (
+    hostNetwork === true && volumes.some(({ hostPath }) => /^\/(etc|opt)\/cni\//.test(`${hostPath?.path}/`))
+  );
 }
 
 /** Remembers the pod if it is an agent, an old one or a new one. */
@@ -36,11 +43,17 @@ export function noteAgent(agents: Agents, pod: RunningPod) {
   const owner = controllerOf(pod);
   const env = (pod.spec.containers ?? []).flatMap((container) => container.env ?? []);
   const ofNamespace: ReturnType<Agents["get"]> = agents.get(namespace) ?? new Map();
-  agents.set(namespace, ofNamespace.set(owner?.uid ?? uid, { name: owner?.kind === "DaemonSet" ? owner.name : "", env }));
+  agents.set(
+    namespace,
+    ofNamespace.set(owner?.uid ?? uid, { name: owner?.kind === "DaemonSet" ? owner.name : "", env }),
+  );
 }
 
 /** Tells of each pod which part of the unit it is; undefined: none. Errors: as KubeApi. */
-export async function networkUnit(api: ApiReader, agents: Agents): Promise<(pod: RunningPod) => UnitPart | undefined> {
+export async function networkUnit(
+  api: ApiReader,
+  agents: Agents,
+): Promise<(pod: RunningPod) => UnitPart | undefined> {
   const asked = new Map<string, Record<string, string>[]>();
   for (const [namespace, of] of agents) {
     const env = [...of.values()].flatMap((agent) => agent.env);
@@ -58,16 +71,30 @@ export async function networkUnit(api: ApiReader, agents: Agents): Promise<(pod:
   };
 }
 
-/** A DaemonSet's pods are on the nodes as agents are: nobody asks them from elsewhere (storage drivers, a cache of DNS names). */
+/**
+ * A DaemonSet's pods are on the nodes as agents are: nobody asks them from elsewhere (storage drivers, a
+ * cache of DNS names).
+ */
 function isControlPart(pod: RunningPod): boolean {
   const { hostNetwork, priorityClassName = "" } = pod.spec;
-  return hostNetwork === true && /^system-(node|cluster)-critical$/.test(priorityClassName) && controllerOf(pod)?.kind !== "DaemonSet";
+  return (
+    hostNetwork === true &&
+    /^system-(node|cluster)-critical$/.test(priorityClassName) &&
+    controllerOf(pod)?.kind !== "DaemonSet"
+  );
 }
 
 type Service = KubeObject & { spec: { selector?: Record<string, string> } };
 
-/** The selectors of the Services that agents name (FELIX_TYPHAK8SSERVICENAME), in a value or through a ConfigMap. */
-async function askedServices(api: ApiReader, namespace: string, env: readonly Variable[]): Promise<Record<string, string>[]> {
+/**
+ * The selectors of the Services that agents name (FELIX_TYPHAK8SSERVICENAME), in a value or through a
+ * ConfigMap.
+ */
+async function askedServices(
+  api: ApiReader,
+  namespace: string,
+  env: readonly Variable[],
+): Promise<Record<string, string>[]> {
   const at = `/api/v1/namespaces/${namespace}`;
   const names = new Set(env.flatMap(({ value }) => value ?? []));
   const references = Map.groupBy(
@@ -75,7 +102,9 @@ async function askedServices(api: ApiReader, namespace: string, env: readonly Va
     ({ name = "" }) => name,
   );
   for (const [name, keys] of references) {
-    const map = await api.find<KubeObject & { data?: Record<string, string> }>(`${at}/configmaps/${encodeURIComponent(name)}`);
+    const map = await api.find<KubeObject & { data?: Record<string, string> }>(
+      `${at}/configmaps/${encodeURIComponent(name)}`,
+    );
     for (const { key } of keys) names.add(map?.data?.[key] ?? "");
   }
   const services = names.size > 0 ? await api.list<Service>(`${at}/services`) : [];
@@ -93,20 +122,33 @@ interface Binding extends KubeObject {
   subjects?: { kind: string; namespace?: string; name: string }[];
 }
 
-/** `namespace/name` of the ServiceAccounts that may change what owns the agents' DaemonSets (tigera-operator's Installation). */
+/**
+ * `namespace/name` of the ServiceAccounts that may change what owns the agents' DaemonSets (tigera-operator's
+ * Installation).
+ */
 async function operatorsOf(api: ApiReader, agents: Agents): Promise<Set<string>> {
   const groups = new Set<string>();
   for (const [namespace, of] of agents)
     for (const { name } of of.values()) {
-      const set = name && isDnsName(name) ? await api.find(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`) : undefined;
+      const set =
+        name && isDnsName(name)
+          ? await api.find(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`)
+          : undefined;
       const owner = set && controllerOf(set);
       if (owner) groups.add(groupOfApi(owner.apiVersion));
     }
   if (groups.size === 0) return new Set();
-  const may = ({ rules }: Role) => rules?.some(({ apiGroups, verbs }) => apiGroups?.some((one) => groups.has(one)) && verbs.some(isChange));
-  const roles = new Set((await api.list<Role>(`${RBAC}/clusterroles`)).filter(may).map(({ metadata }) => metadata.name));
-  const bindings = (await api.list<Binding>(`${RBAC}/clusterrolebindings`)).filter(({ roleRef }) => roles.has(roleRef.name));
-  const subjects = bindings.flatMap(({ subjects = [] }) => subjects.filter(({ kind }) => kind === "ServiceAccount"));
+  const may = ({ rules }: Role) =>
+    rules?.some(({ apiGroups, verbs }) => apiGroups?.some((one) => groups.has(one)) && verbs.some(isChange));
+  const roles = new Set(
+    (await api.list<Role>(`${RBAC}/clusterroles`)).filter(may).map(({ metadata }) => metadata.name),
+  );
+  const bindings = (await api.list<Binding>(`${RBAC}/clusterrolebindings`)).filter(({ roleRef }) =>
+    roles.has(roleRef.name),
+  );
+  const subjects = bindings.flatMap(({ subjects = [] }) =>
+    subjects.filter(({ kind }) => kind === "ServiceAccount"),
+  );
   return new Set(subjects.map(({ namespace, name }) => `${namespace}/${name}`));
 }
 

@@ -1,6 +1,7 @@
 /**
- * Pods on nodes that are away. No kubelet ends an old one there, so some rollouts would not go on. And the scheduler may put a new one there, if
- * it tolerates every taint (Calico's Typha does): no kubelet starts it, and nothing moves it, so whoever waits for it waits for the node.
+ * Pods on nodes that are away. No kubelet ends an old one there, so some rollouts would not go on. And the
+ * scheduler may put a new one there, if it tolerates every taint (Calico's Typha does): no kubelet starts it,
+ * and nothing moves it, so whoever waits for it waits for the node.
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import { isReady, podsPath, selectorOf } from "../api/kube-object.ts";
@@ -22,7 +23,12 @@ export function isOn({ spec: { nodeName = "" } }: RunningPod, away: AwayNodes): 
 }
 
 /** A workload's pods that wait for their nodes. Errors: as KubeApi. */
-export async function waitingPods(api: KubeApi, { namespace }: PodOwner, workload: Workload, away: AwayNodes): Promise<RunningPod[]> {
+export async function waitingPods(
+  api: KubeApi,
+  { namespace }: PodOwner,
+  workload: Workload,
+  away: AwayNodes,
+): Promise<RunningPod[]> {
   const selector = selectorOf(workload);
   if (away.size === 0 || !selector) return [];
   const pods = await api.list<RunningPod>(podsPath(namespace, selector));
@@ -35,16 +41,19 @@ export function awayNames(pods: readonly RunningPod[]): string {
   return `${listed(names)}, which ${names.length === 1 ? "is" : "are"} away`;
 }
 
-/** An owner, as far as its pods can be restarted while nodes are away, and what is left of it, for the operator. */
+/**
+ * An owner, as far as its pods can be restarted while nodes are away, and what is left of it, for the
+ * operator.
+ */
 interface Reachable {
   owner: PodOwner;
   left: string[];
 }
 
 /**
- * No kubelet ends a pod on a node that is away. A rollout that has to end such a pod does not go on (a DaemonSet's and a StatefulSet's stop at
- * it, Recreate even takes the others away before), so the pods on the other nodes are restarted by themselves. A rolling update of a Deployment
- * goes on without it.
+ * No kubelet ends a pod on a node that is away. A rollout that has to end such a pod does not go on (a
+ * DaemonSet's and a StatefulSet's stop at it, Recreate even takes the others away before), so the pods on the
+ * other nodes are restarted by themselves. A rolling update of a Deployment goes on without it.
  */
 export function withoutAway(owner: PodOwner, away: AwayNodes): Reachable {
   const gone = owner.pods.filter((pod) => isOn(pod, away));
@@ -53,7 +62,10 @@ export function withoutAway(owner: PodOwner, away: AwayNodes): Reachable {
   const pods = owner.newPodsWaitFor === "lower numbers" ? below(here, gone) : here;
   const wait = here.filter((pod) => !pods.includes(pod)).map(({ metadata }) => metadata.name);
   const [what, back] = [`left: ${label(owner)}`, `${awayNames(gone)}: when it is back, this script again`];
-  const left = [`${what} on ${back}`, ...(wait.length > 0 ? [`${what}: a new ${listed(wait)} would wait for ${back}`] : [])];
+  const left = [
+    `${what} on ${back}`,
+    ...(wait.length > 0 ? [`${what}: a new ${listed(wait)} would wait for ${back}`] : []),
+  ];
   return { owner: { ...owner, pods, restart: howWithoutAway(owner) }, left };
 }
 
@@ -71,8 +83,9 @@ export function below(pods: readonly RunningPod[], those: readonly RunningPod[])
 }
 
 /**
- * A Deployment of the system with no pod left here, such as Calico's only Typha: its rolling update starts one elsewhere, without which its agents are
- * never Ready. Others stay: a volume may still be where they were.
+ * A Deployment of the system with no pod left here, such as Calico's only Typha: its rolling update starts
+ * one elsewhere, without which its agents are never Ready. Others stay: a volume may still be where they
+ * were.
  */
 function startsElsewhere({ controller, restart, system, newPodsWaitFor }: PodOwner): boolean {
   return controller === "Deployment" && restart === "rollout" && system === true && !newPodsWaitFor;

@@ -39,8 +39,14 @@ export async function peopleToDo({ cp, api, renewed, caPem }: Repaired): Promise
 async function newCaToDo(cp: ControlPlaneNode, api: KubeApi, oldCa: TrustedKeys): Promise<string[]> {
   if (oldCa.size === 0) return [];
   return [
-    ...(await withOldCaBundle(api, oldCa)).map((name) => `${name}: it still holds the old CA as trusted: put the new one there`),
-    ...holdersOf({ managed: managedNode(cp.data, cp.node.name), oldHashes: oldCa, certificatesDir: cp.facts.certificatesDir }),
+    ...(await withOldCaBundle(api, oldCa)).map(
+      (name) => `${name}: it still holds the old CA as trusted: put the new one there`,
+    ),
+    ...holdersOf({
+      managed: managedNode(cp.data, cp.node.name),
+      oldHashes: oldCa,
+      certificatesDir: cp.facts.certificatesDir,
+    }),
   ];
 }
 
@@ -48,7 +54,9 @@ async function newCaToDo(cp: ControlPlaneNode, api: KubeApi, oldCa: TrustedKeys)
 async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi, renewed: readonly string[]): Promise<string[]> {
   if (!saKeyIsNew(cp)) return renewed.length > 0 ? [copiesEnd(renewed)] : [];
   const since = newSaKeySince(readText(`${cp.facts.certificatesDir}/sa.pub`) ?? "");
-  const written = since ? (await tokenSecrets(api)).filter((one) => lastWritten(one, new Date(0)) >= since).map(nameOf) : [];
+  const written = since
+    ? (await tokenSecrets(api)).filter((one) => lastWritten(one, new Date(0)) >= since).map(nameOf)
+    : [];
   const names = [...new Set([...renewed, ...written])].sort();
   return [...(names.length > 0 ? [copiesEnd(names)] : []), publishedKeys(cp)];
 }
@@ -57,7 +65,10 @@ function copiesEnd(names: readonly string[]): string {
   return `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(names)}`;
 }
 
-/** Cloud identities and others verify tokens with the keys of the issuer, and keep them; some read them from a copy that people made. */
+/**
+ * Cloud identities and others verify tokens with the keys of the issuer, and keep them; some read them from a
+ * copy that people made.
+ */
 function publishedKeys(cp: ControlPlaneNode): string {
   const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
   const command = flags(manifest ? commandOf(manifest) : []);
@@ -73,7 +84,9 @@ function publishedKeys(cp: ControlPlaneNode): string {
 const OLD_KUBECONFIGS =
   "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)";
 
-/** Where a rescue folder shows the data of today, nothing here tells whether this repair has replaced the CA. */
+/**
+ * Where a rescue folder shows the data of today, nothing here tells whether this repair has replaced the CA.
+ */
 function unknownBefore({ etcd }: Pick<ControlPlaneNode, "etcd">): string[] {
   const rescue = rescueFolders().find((one) => showsToday(one, etcd));
   if (!rescue) return [];
@@ -88,5 +101,8 @@ async function withOldCaBundle(api: KubeApi, oldCa: TrustedKeys): Promise<string
     clients.some(({ caBundle = "" }) => isOld(Buffer.from(caBundle, "base64").toString())),
   );
   const bundles = (await trustBundles(api)).filter(({ spec }) => isOld(spec.trustBundle));
-  return [...called.map(({ name }) => name), ...bundles.map(({ metadata }) => `ClusterTrustBundle ${metadata.name}`)];
+  return [
+    ...called.map(({ name }) => name),
+    ...bundles.map(({ metadata }) => `ClusterTrustBundle ${metadata.name}`),
+  ];
 }

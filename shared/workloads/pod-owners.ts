@@ -12,13 +12,18 @@ export interface PodOwner {
   namespace: string;
   /** The pod's own, if nothing restarts it. */
   name: string;
-  /** The kind of what makes new pods, in the words of the cluster: "Deployment", "Rollout"; none for `report`. */
+  /**
+   * The kind of what makes new pods, in the words of the cluster: "Deployment", "Rollout"; none for `report`.
+   */
   controller?: string;
   /** Where the API has it, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
   path?: string;
   /** `replace`: unset: a tenth of them. */
   atOnce?: "all";
-  /** What a new pod of its rollout waits for: that all old ones are gone (Recreate), or that those of lower numbers are Ready (OrderedReady). */
+  /**
+   * What a new pod of its rollout waits for: that all old ones are gone (Recreate), or that those of lower
+   * numbers are Ready (OrderedReady).
+   */
   newPodsWaitFor?: "all old ones" | "lower numbers";
   /** Of kube-system, or of the network plugin. */
   system?: boolean;
@@ -42,7 +47,8 @@ export function ownerName({ namespace, name }: PodOwner): string {
 
 /** The operator's own way to restart it. */
 export function howToRestart({ restart, namespace, name, controller, pods }: PodOwner): string {
-  if (restart === "evict" || !controller) return shell`kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name)}`;
+  if (restart === "evict" || !controller)
+    return shell`kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name)}`;
   return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
@@ -68,9 +74,10 @@ type PodSet = KubeObject & {
 };
 
 /**
- * The owner of a pod. Pods of a controller that is not Kubernetes' own (an operator's) are evicted: its operator is told so by the API, a
- * PodDisruptionBudget or a webhook of the operator may refuse it, and `kubectl drain` does the same every day. Argo Rollouts restarts its
- * pods by evictions, Strimzi's Drain Cleaner waits for them. Errors: as KubeApi.
+ * The owner of a pod. Pods of a controller that is not Kubernetes' own (an operator's) are evicted: its
+ * operator is told so by the API, a PodDisruptionBudget or a webhook of the operator may refuse it, and
+ * `kubectl drain` does the same every day. Argo Rollouts restarts its pods by evictions, Strimzi's Drain
+ * Cleaner waits for them. Errors: as KubeApi.
  */
 export async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
   const namespace = pod.metadata.namespace!;
@@ -85,17 +92,24 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   });
   const reason = reasonToLeave(pod);
   if (!reference || reason) return left(reason);
-  const gone = ({ kind, name }: Reference) => left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
-  const owned = (restart: PodOwner["restart"], { kind, name }: Reference, its?: { object: PodSet; path: string }): PodOwner => ({
+  const gone = ({ kind, name }: Reference) =>
+    left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
+  const owned = (
+    restart: PodOwner["restart"],
+    { kind, name }: Reference,
+    its?: { object: PodSet; path: string },
+  ): PodOwner => ({
     ...{ restart, namespace, name, controller: kind, since, pods: [pod] },
     ...(its ? { path: its.path, ...waitsFor(kind, its.object) } : {}),
   });
   if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict", reference);
   const set = await known(find, namespace, reference);
   if (!set) return gone(reference);
-  if (reference.kind !== "ReplicaSet") return owned(isRolledByHand(set.object) ? "evict" : "rollout", reference, set);
+  if (reference.kind !== "ReplicaSet")
+    return owned(isRolledByHand(set.object) ? "evict" : "rollout", reference, set);
   const parent = controllerOf(set.object);
-  if (parent?.kind !== "Deployment" || groupOfApi(parent.apiVersion) !== "apps") return owned("evict", parent ?? reference);
+  if (parent?.kind !== "Deployment" || groupOfApi(parent.apiVersion) !== "apps")
+    return owned("evict", parent ?? reference);
   const deployment = await known(find, namespace, parent);
   return deployment ? owned("rollout", parent, deployment) : gone(parent);
 }
@@ -110,7 +124,10 @@ const RESOURCES = new Map([
   ["StatefulSet", "statefulsets"],
 ]);
 
-/** The owner that a reference means, where there is one of this kind, name and UID. No other name gets into a path, nor into a line to type. */
+/**
+ * The owner that a reference means, where there is one of this kind, name and UID. No other name gets into a
+ * path, nor into a line to type.
+ */
 async function known(find: Find, namespace: string, { kind, name, uid }: Reference) {
   const resource = RESOURCES.get(kind);
   if (!resource || !isDnsName(name)) return undefined;
@@ -119,7 +136,10 @@ async function known(find: Find, namespace: string, { kind, name, uid }: Referen
   return object?.metadata.uid === uid ? { object, path } : undefined;
 }
 
-/** A rollout would not come to its end: OnDelete waits for each pod to be deleted, a partition leaves the pods below it as they are. */
+/**
+ * A rollout would not come to its end: OnDelete waits for each pod to be deleted, a partition leaves the pods
+ * below it as they are.
+ */
 function isRolledByHand({ spec }: PodSet): boolean {
   const { type, rollingUpdate } = spec?.updateStrategy ?? {};
   return type === "OnDelete" || (rollingUpdate?.partition ?? 0) > 0;
@@ -128,6 +148,7 @@ function isRolledByHand({ spec }: PodSet): boolean {
 function waitsFor(kind: string, { spec }: PodSet): Pick<PodOwner, "newPodsWaitFor"> {
   if (kind === "Deployment" && spec?.strategy?.type === "Recreate") return { newPodsWaitFor: "all old ones" };
   // Unset means OrderedReady.
-  if (kind === "StatefulSet" && spec?.podManagementPolicy !== "Parallel") return { newPodsWaitFor: "lower numbers" };
+  if (kind === "StatefulSet" && spec?.podManagementPolicy !== "Parallel")
+    return { newPodsWaitFor: "lower numbers" };
   return {};
 }

@@ -1,4 +1,7 @@
-/** What has to be true before part 4 renews anything: the shared keys are here, part 3 is closed, and every node renews its Lease. */
+/**
+ * What has to be true before part 4 renews anything: the shared keys are here, part 3 is closed, and every
+ * node renews its Lease.
+ */
 
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { adminApi } from "../api/admin-api.ts";
@@ -43,20 +46,28 @@ export async function readyForPart4(cp: ControlPlaneNode, named: LeftOut): Promi
   await refuseSilent(api, nodes, trustedSince(cp));
   refuseDeadNodes(out.lost.filter((name) => there.has(name)));
   const away = known.filter((name) => out.without.includes(name));
-  if (away.length > 0) say(`away: ${listed(away)}. What runs there is left as it is, and no rollout waits for it`);
+  if (away.length > 0)
+    say(`away: ${listed(away)}. What runs there is left as it is, and no rollout waits for it`);
   say(`${nodes.length} of ${known.length} nodes renew their Lease; the controller-manager runs in full`);
   return { api, trust, nodes, out };
 }
 
 function trustHere(cp: ControlPlaneNode): SigningTrust {
   const { certificatesDir: pki, externalSigner } = cp.facts;
-  const [caPem, saPub, saKey] = [caText(certRow("ca"), pki), ...["sa.pub", "sa.key"].map((file) => readText(`${pki}/${file}`))];
+  const [caPem, saPub, saKey] = [
+    caText(certRow("ca"), pki),
+    ...["sa.pub", "sa.key"].map((file) => readText(`${pki}/${file}`)),
+  ];
   if (caPem && externalSigner) {
-    say("an external signer signs tokens: those in Secrets are left as they are, only the CA beside them is renewed");
+    say(
+      "an external signer signs tokens: those in Secrets are left as they are, only the CA beside them is renewed",
+    );
     return { caPem };
   }
   if (caPem && saPub && saKey) return { caPem, saPub: tokenKeys(cp) ?? saPub, saKey };
-  throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+  throw new Fail("The shared keys are not there", {
+    hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts",
+  });
 }
 
 function refuseReduced(cp: ControlPlaneNode, out: LeftOut) {

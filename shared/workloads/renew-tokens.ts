@@ -1,6 +1,7 @@
 /**
- * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key, as fast as the API server
- * writes. They are the same that the controller-manager would write, but it writes only about ten a second.
+ * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key,
+ * as fast as the API server writes. They are the same that the controller-manager would write, but it writes
+ * only about ten a second.
  */
 
 import { ApiError, refusalOfOne } from "../api/api-error.ts";
@@ -46,16 +47,16 @@ const INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since";
 const WIDTH = 50;
 
 /**
- * How many renewed tokens the API is asked about. Not all: each review marks its Secret as used today, and Kubernetes finds tokens that
- * nobody uses by this mark.
+ * How many renewed tokens the API is asked about. Not all: each review marks its Secret as used today, and
+ * Kubernetes finds tokens that nobody uses by this mark.
  */
 const REVIEWS = 20;
 
 /**
- * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched, nor those without a token. Safe to
- * run again. Works page by page: one page is written while the API server prepares the next. Returns the names of Secrets, `namespace/name`,
- * by what became of them; `refused`: the API does not take it, with why.
- * Errors: Fail.
+ * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched, nor
+ * those without a token. Safe to run again. Works page by page: one page is written while the API server
+ * prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them; `refused`: the
+ * API does not take it, with why. Errors: Fail.
  */
 export async function renewTokens(api: KubeApi, trust: SigningTrust) {
   const renewed = new Set<string>();
@@ -67,7 +68,11 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
   const deaf: DeafWebhook[] = [];
   const [verifies, uidFor, writer] = [verifierOf(trust), accountUids(api), await tokenWriter(api, trust)];
   await throughAll(api, async (secret) => {
-    const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
+    const [tokenVerifies, caIsCurrent, name] = [
+      verifies(tokenOf(secret)),
+      holdsCa(secret, trust),
+      nameOf(secret),
+    ];
     if (!isFilled(secret) || (tokenVerifies && caIsCurrent)) return;
     if (secret.immutable) return stuck.add(name);
     const accountUid = await uidFor(secret);
@@ -83,7 +88,13 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
   });
   await writer.prove();
   const sorted = (names: Set<string>) => [...names].sort();
-  return { renewed: sorted(renewed), caOnly: sorted(caOnly), stuck: sorted(stuck), orphans: sorted(orphans), refused };
+  return {
+    renewed: sorted(renewed),
+    caOnly: sorted(caOnly),
+    stuck: sorted(stuck),
+    orphans: sorted(orphans),
+    refused,
+  };
 }
 
 /** Errors: what stops all of them. */
@@ -98,7 +109,10 @@ function whyRefused(err: unknown, { metadata: { namespace = "", name } }: TokenS
 
 export type Renewed = Awaited<ReturnType<typeof renewTokens>>;
 
-/** The API server keeps a list for some minutes. If the work takes longer, it begins again; what is done is then current, and skipped. */
+/**
+ * The API server keeps a list for some minutes. If the work takes longer, it begins again; what is done is
+ * then current, and skipped.
+ */
 async function throughAll(api: KubeApi, action: (secret: TokenSecret) => Promise<unknown>): Promise<void> {
   try {
     await inParallel(api.items<TokenSecret>(TOKEN_SECRETS), WIDTH, action);
@@ -108,7 +122,10 @@ async function throughAll(api: KubeApi, action: (secret: TokenSecret) => Promise
   }
 }
 
-/** `write`: false if the Secret is gone, or another one has its name now. sa.pub judges each new token; `prove` has the API judge a few. */
+/**
+ * `write`: false if the Secret is gone, or another one has its name now. sa.pub judges each new token;
+ * `prove` has the API judge a few.
+ */
 async function tokenWriter(api: KubeApi, trust: SigningTrust) {
   const sign = trust.saKey === undefined ? undefined : await legacyTokenSigner(trust.saKey);
   const [verifies, progress] = [verifierOf(trust), new Progress("tokens")];
@@ -119,9 +136,13 @@ async function tokenWriter(api: KubeApi, trust: SigningTrust) {
     if (token && !warned) forGood("tokens");
     warned ||= token !== undefined;
     const ca = stale.caIsCurrent ? {} : { "ca.crt": encoded(trust.caPem) };
-    const written = await writeTokenSecret(api, stale, { ...(token ? { token: encoded(token) } : {}), ...ca });
+    const written = await writeTokenSecret(api, stale, {
+      ...(token ? { token: encoded(token) } : {}),
+      ...ca,
+    });
     if (written && !isCurrent(written, trust, verifies)) throw notAsWritten(written);
-    if (written && token && !written.metadata.labels?.[INVALID_SINCE] && sample.length < REVIEWS) sample.push(token);
+    if (written && token && !written.metadata.labels?.[INVALID_SINCE] && sample.length < REVIEWS)
+      sample.push(token);
     progress.show(++done);
     return written !== undefined;
   };
@@ -143,7 +164,9 @@ async function reviewAll(api: KubeApi, tokens: string[]) {
     seconds: 20,
     hint: "sa.key differs between control plane nodes, or an API server has not read sa.pub yet: compare these files with sha256sum, then run this script again",
   };
-  await inParallel(tokens, WIDTH, (token) => waitFor("the API to accept a new token", () => review(api, token), limit));
+  await inParallel(tokens, WIDTH, (token) =>
+    waitFor("the API to accept a new token", () => review(api, token), limit),
+  );
   if (tokens.length > 0) say(`${count(tokens.length)} of the new tokens: accepted by the API`);
 }
 

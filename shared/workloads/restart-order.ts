@@ -1,4 +1,7 @@
-/** The pods that hold old trust, and their restart in the order that lets each find what it needs. No workload stops the others. */
+/**
+ * The pods that hold old trust, and their restart in the order that lets each find what it needs. No workload
+ * stops the others.
+ */
 import { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { inParallelWithTimeSlots } from "../api/many.ts";
@@ -19,7 +22,10 @@ import { type Around, FewNodesLeft, restart } from "./rollout.ts";
 import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
 import { refuseDeafWebhook } from "./webhooks.ts";
 
-/** Owners restarted at the same time; one that takes longer (milliseconds) gives its place to the next, and is waited for beside it. */
+/**
+ * Owners restarted at the same time; one that takes longer (milliseconds) gives its place to the next, and is
+ * waited for beside it.
+ */
 const WIDTH = 20;
 const PLACE_MS = 60_000;
 
@@ -35,7 +41,11 @@ export interface Left {
 }
 
 /** Prints what it finds. Errors: Fail where the choice means nothing here. */
-export async function findStale(cp: ControlPlaneNode, api: KubeApi, { caPem, choice }: { caPem: string; choice: Choice }): Promise<Chosen> {
+export async function findStale(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  { caPem, choice }: { caPem: string; choice: Choice },
+): Promise<Chosen> {
   const trust = podTrust(cp);
   const groups = await staleGroups(api, caPem, trust);
   if (groups.every(({ owners }) => owners.length === 0))
@@ -56,8 +66,9 @@ export interface End {
 }
 
 /**
- * A group is through when its new pods are available. After the unit of what a new pod needs, a test pod on every node shows that it gets its
- * network. What an unreachable webhook refuses is tried again when others have restarted: the webhook's own pods may be among them.
+ * A group is through when its new pods are available. After the unit of what a new pod needs, a test pod on
+ * every node shows that it gets its network. What an unreachable webhook refuses is tried again when others
+ * have restarted: the webhook's own pods may be among them.
  */
 export async function restartInOrder(api: KubeApi, groups: readonly Group[], way: Way): Promise<End> {
   const end: End = { left: [], notes: [] };
@@ -73,7 +84,10 @@ export async function restartInOrder(api: KubeApi, groups: readonly Group[], way
     if (deaf.length === 0 || pass.restarted === 0 || mode.dryRun || !(await oneListens(api, deaf)))
       return { ...end, left: [...end.left, ...deaf] };
     const again = deaf.map(({ owner }) => owner);
-    todo = todo.map(({ name, owners }) => ({ name, owners: owners.filter((owner) => again.includes(owner)) }));
+    todo = todo.map(({ name, owners }) => ({
+      name,
+      owners: owners.filter((owner) => again.includes(owner)),
+    }));
   }
   return end;
 }
@@ -88,10 +102,14 @@ interface Pass extends End {
 }
 
 async function inOrder(api: KubeApi, groups: readonly Group[], way: Way): Promise<Pass> {
-  const [unit, others] = [true, false].map((isUnit) => groups.filter(({ name }) => UNIT.includes(name) === isUnit)) as [Group[], Group[]];
+  const [unit, others] = [true, false].map((isUnit) =>
+    groups.filter(({ name }) => UNIT.includes(name) === isUnit),
+  ) as [Group[], Group[]];
   const first = await inGroups(api, unit, way, undefined);
   const tested = first.restarted > 0 && !first.notYet ? await canaries(api, way.from) : { left: [] };
-  const notYet = first.notYet ?? (tested.noNetwork && new Later(`not begun: ${tested.noNetwork.message}`, tested.noNetwork));
+  const notYet =
+    first.notYet ??
+    (tested.noNetwork && new Later(`not begun: ${tested.noNetwork.message}`, tested.noNetwork));
   const then = await inGroups(api, others, way, notYet);
   return {
     left: [...first.left, ...then.left],
@@ -100,11 +118,21 @@ async function inOrder(api: KubeApi, groups: readonly Group[], way: Way): Promis
   };
 }
 
-/** While kube-proxy is left, only webhooks restart, within the network's groups, too; unless it is left on a few nodes only. */
-async function inGroups(api: KubeApi, groups: readonly Group[], way: Way, notYet: Later | undefined): Promise<Pass> {
+/**
+ * While kube-proxy is left, only webhooks restart, within the network's groups, too; unless it is left on a
+ * few nodes only.
+ */
+async function inGroups(
+  api: KubeApi,
+  groups: readonly Group[],
+  way: Way,
+  notYet: Later | undefined,
+): Promise<Pass> {
   const pass: Pass = { left: [], notes: [], restarted: 0 };
   for (const group of groups) {
-    const [now, later] = notYet ? split(restartsOf(group), ({ webhook }) => webhook === true) : [restartsOf(group), []];
+    const [now, later] = notYet
+      ? split(restartsOf(group), ({ webhook }) => webhook === true)
+      : [restartsOf(group), []];
     for (const owner of later) pass.left.push({ owner, why: notYet! });
     const { left, notes } = await restartGroup(api, now, way);
     pass.left.push(...left);
@@ -117,7 +145,9 @@ async function inGroups(api: KubeApi, groups: readonly Group[], way: Way, notYet
 }
 
 function laterThan({ owner, why }: Left): Later {
-  return new Later(`not begun: a new pod gets no traffic from Services until ${label(owner)} has restarted`, { hint: why.hint });
+  return new Later(`not begun: a new pod gets no traffic from Services until ${label(owner)} has restarted`, {
+    hint: why.hint,
+  });
 }
 
 async function restartGroup(api: KubeApi, owners: readonly PodOwner[], way: Way): Promise<End> {
@@ -152,6 +182,10 @@ async function oneListens(api: KubeApi, left: readonly Left[]): Promise<boolean>
     const answers = await Promise.allSettled(deaf.map((pod) => refuseDeafWebhook(api, pod)));
     return answers.some(({ status }) => status === "fulfilled");
   };
-  const options = { seconds: 30, easing: true, hint: "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations" };
+  const options = {
+    seconds: 30,
+    easing: true,
+    hint: "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations",
+  };
   return (await undefinedOnTimeout(waitFor("the restarted webhooks to answer", listens, options))) ?? false;
 }

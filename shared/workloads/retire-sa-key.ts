@@ -16,7 +16,14 @@ import { withoutOldSaKey } from "../manifests/repair-changes.ts";
 import type { Node } from "../node/node.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { dropNewSaKeyMark, oldSaKeys, oldSaPub, readJwt, serviceAccountKeyId, tokenVerifier } from "../pki/sa-keys.ts";
+import {
+  dropNewSaKeyMark,
+  oldSaKeys,
+  oldSaPub,
+  readJwt,
+  serviceAccountKeyId,
+  tokenVerifier,
+} from "../pki/sa-keys.ts";
 import { sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { exchangeManifest } from "../static-pods/exchange.ts";
@@ -28,14 +35,18 @@ import { liveAccounts, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./token-
 const RESTART =
   "this node's API server restarts: for about half a minute it does not answer, and this node's kubelet may not renew its Lease. Pods keep running";
 
-/** Takes the old key out of this node's API server. Errors: Fail, before anything is changed, if somebody still holds a token of it. */
+/**
+ * Takes the old key out of this node's API server. Errors: Fail, before anything is changed, if somebody
+ * still holds a token of it.
+ */
 export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force }: { force: boolean }) {
   const pki = cp.facts.certificatesDir;
   const kids = oldSaKeys(pki).map(serviceAccountKeyId);
   if (kids.length > 0 && !force) await refuseHolders(cp, api);
   const path = manifestPath(cp, "kube-apiserver");
   const manifest = readManifest(path);
-  if (!manifest) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+  if (!manifest)
+    throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const bare = withoutOldSaKey(manifest, pki);
   if (kids.length > 0) forGood("oldKey", { DIR: `${cp.asideDir}${pki}` });
   if (bare !== manifest) {
@@ -43,7 +54,11 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
     await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
   }
   if (kids.length > 0)
-    await waitForKeys(api, "the API server to come back without the old key", (published) => !kids.some((kid) => published.includes(kid)));
+    await waitForKeys(
+      api,
+      "the API server to come back without the old key",
+      (published) => !kids.some((kid) => published.includes(kid)),
+    );
   const moved = moveToRescue(oldSaPub(pki), cp.asideDir);
   if (!moved) say("there is no sa-old.pub on this node: nothing to take out");
   else if (!mode.dryRun) say("tokens of the old key: no longer accepted here");
@@ -67,14 +82,21 @@ interface Holders {
 /** Errors: Fail that names the holders, if there are any. */
 async function refuseHolders(cp: ControlPlaneNode, api: KubeApi) {
   const { secrets, pods, renewed } = await holders(cp, api);
-  if (secrets.length + pods.length === 0) return say("no Secret and no running pod holds a token of the old key");
+  if (secrets.length + pods.length === 0)
+    return say("no Secret and no running pod holds a token of the old key");
   sayNames("Secrets with a token of the old key", secrets);
   sayNames("pods that run since before the new key, so they read an old token when they started", pods);
   sayNames("of these, on this node, with a token file of the new key by now", renewed);
-  if (renewed.length > 0) say("a program that reads its token file again, as client-go does every minute, no longer uses the old token");
-  throw new Fail(`Tokens of the old key may still be in use: ${secrets.length} in Secrets, ${pods.length} in pods`, {
-    hint: `./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API, or read their token file again: ${again({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,
-  });
+  if (renewed.length > 0)
+    say(
+      "a program that reads its token file again, as client-go does every minute, no longer uses the old token",
+    );
+  throw new Fail(
+    `Tokens of the old key may still be in use: ${secrets.length} in Secrets, ${pods.length} in pods`,
+    {
+      hint: `./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API, or read their token file again: ${again({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,
+    },
+  );
 }
 
 async function holders(cp: ControlPlaneNode, api: KubeApi): Promise<Holders> {
@@ -91,7 +113,11 @@ async function holders(cp: ControlPlaneNode, api: KubeApi): Promise<Holders> {
     const kids = pod.spec.nodeName === cp.node.name ? mountedKids(cp.node, pod.metadata.uid ?? "") : [];
     return kids.length > 0 && kids.every((kid) => today.has(kid));
   };
-  return { secrets: await liveAccounts(api, secrets), pods: pods.map(nameOf), renewed: pods.filter(isRenewed).map(nameOf) };
+  return {
+    secrets: await liveAccounts(api, secrets),
+    pods: pods.map(nameOf),
+    renewed: pods.filter(isRenewed).map(nameOf),
+  };
 }
 
 /** Bytes. No token is as long as this. */

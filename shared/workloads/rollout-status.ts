@@ -1,6 +1,7 @@
 /**
- * How far a rollout is, by the rules of `kubectl rollout status` (kubectl pkg/polymorphichelpers/rollout_status.go), why it may not be begun at
- * all (objectrestarter.go), and why its new pods do not come, in the cluster's own words: nobody should have to look for it in three places.
+ * How far a rollout is, by the rules of `kubectl rollout status` (kubectl
+ * pkg/polymorphichelpers/rollout_status.go), why it may not be begun at all (objectrestarter.go), and why its
+ * new pods do not come, in the cluster's own words: nobody should have to look for it in three places.
  */
 
 import type { KubeApi } from "../api/kube-api.ts";
@@ -51,7 +52,11 @@ interface State {
 }
 
 /** `waiting`: of its pods, so many wait for nodes that are away. They count as available. */
-export function rolloutState({ metadata, spec, status }: Workload, kind: PodOwner["controller"], waiting = 0): State {
+export function rolloutState(
+  { metadata, spec, status }: Workload,
+  kind: PodOwner["controller"],
+  waiting = 0,
+): State {
   const isSet = kind === "DaemonSet";
   const wanted = isSet ? (status.desiredNumberScheduled ?? 0) : (spec.replicas ?? 1);
   if ((status.observedGeneration ?? 0) < metadata.generation)
@@ -59,9 +64,12 @@ export function rolloutState({ metadata, spec, status }: Workload, kind: PodOwne
   const updated = (isSet ? status.updatedNumberScheduled : status.updatedReplicas) ?? 0;
   const available = (isSet ? status.numberAvailable : status.availableReplicas) ?? 0;
   const old = isSet ? 0 : (status.replicas ?? 0) - updated;
-  const isNew = kind === "StatefulSet" ? status.updateRevision === status.currentRevision : updated === wanted;
+  const isNew =
+    kind === "StatefulSet" ? status.updateRevision === status.currentRevision : updated === wanted;
   const all = (isSet ? status.currentNumberScheduled : status.replicas) ?? 0;
-  const late = kind === "Deployment" && status.conditions?.some(({ type, reason }) => type === "Progressing" && reason === DEADLINE);
+  const late =
+    kind === "Deployment" &&
+    status.conditions?.some(({ type, reason }) => type === "Progressing" && reason === DEADLINE);
   return {
     done: isNew && available + waiting >= wanted && (isSet || (status.replicas ?? 0) === wanted),
     far: updated + available,
@@ -77,7 +85,10 @@ const DEADLINE = "ProgressDeadlineExceeded";
 
 export const AGAIN = "then run this script again";
 
-/** Errors: Fail where a restart would wait for people: a pause, or a changed template that they have not rolled out yet. */
+/**
+ * Errors: Fail where a restart would wait for people: a pause, or a changed template that they have not
+ * rolled out yet.
+ */
 export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
   const { namespace, name } = owner;
   if (spec.paused)
@@ -86,11 +97,16 @@ export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
     });
   if (spec.updateStrategy?.type !== "OnDelete") return;
   const isSet = owner.controller === "DaemonSet";
-  const [all, updated] = isSet ? [status.currentNumberScheduled, status.updatedNumberScheduled] : [status.replicas, status.updatedReplicas];
+  const [all, updated] = isSet
+    ? [status.currentNumberScheduled, status.updatedNumberScheduled]
+    : [status.replicas, status.updatedReplicas];
   if ((updated ?? 0) >= (all ?? 0)) return;
-  throw new Fail(`its updateStrategy is OnDelete, and a change of its template waits: a new pod would have that change`, {
-    hint: shell`is the change good? kubectl -n ${namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`,
-  });
+  throw new Fail(
+    `its updateStrategy is OnDelete, and a change of its template waits: a new pod would have that change`,
+    {
+      hint: shell`is the change good? kubectl -n ${namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`,
+    },
+  );
 }
 
 /** Where the operator sees how far it is, and what is in its way. */
@@ -108,7 +124,9 @@ export function podsOf(owner: PodOwner): string {
 
 /** One sentence; "" where nothing says it. Errors: as KubeApi. */
 export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload): Promise<string> {
-  const refused = workload.status.conditions?.find(({ type, status }) => type === "ReplicaFailure" && status === "True");
+  const refused = workload.status.conditions?.find(
+    ({ type, status }) => type === "ReplicaFailure" && status === "True",
+  );
   if (refused?.message) return quoteUntrusted(refused.message);
   const selector = selectorOf(workload);
   const pods = selector ? await api.list<RunningPod>(podsPath(owner.namespace, selector)) : [];
@@ -125,13 +143,16 @@ const USUAL = ["ContainerCreating", "PodInitializing"];
 
 /** Of a pod that is not Ready; undefined where it says nothing itself. */
 export function whyNotReady({ metadata, spec, status }: RunningPod): string | undefined {
-  if (status?.phase === "Failed") return [status.reason, status.message].filter(Boolean).join(": ") || "it failed";
+  if (status?.phase === "Failed")
+    return [status.reason, status.message].filter(Boolean).join(": ") || "it failed";
   if (metadata.deletionTimestamp) return `it does not end: is ${spec.nodeName} Ready?`;
   for (const { state } of status?.containerStatuses ?? []) {
     const { reason, message } = state?.waiting ?? {};
     if (reason && !USUAL.includes(reason)) return message ? `${reason}: ${message}` : reason;
   }
-  const unscheduled = status?.conditions?.find(({ type, status: value }) => type === "PodScheduled" && value === "False");
+  const unscheduled = status?.conditions?.find(
+    ({ type, status: value }) => type === "PodScheduled" && value === "False",
+  );
   return unscheduled && `${unscheduled.reason}: ${unscheduled.message}`;
 }
 
@@ -142,7 +163,10 @@ async function whyNoPod(api: KubeApi, { namespace, name }: PodOwner): Promise<st
 
 export type Event = KubeObject & { type?: string; reason?: string; message?: string; lastTimestamp?: string };
 
-/** What is said of an object last; "" where nothing is. A kubelet says so why it cannot start a pod: FailedMount, FailedCreatePodSandBox. */
+/**
+ * What is said of an object last; "" where nothing is. A kubelet says so why it cannot start a pod:
+ * FailedMount, FailedCreatePodSandBox.
+ */
 export async function lastEvent(
   api: KubeApi,
   about: { namespace?: string; name: string },
@@ -152,6 +176,8 @@ export async function lastEvent(
   const events = await api.list<Event>(
     `/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name%3D${encodeURIComponent(name)}`,
   );
-  const meant = events.filter(isMeant).sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? ""));
+  const meant = events
+    .filter(isMeant)
+    .sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? ""));
   return meant.at(-1)?.message ?? "";
 }

@@ -1,4 +1,7 @@
-/** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new pods are available. */
+/**
+ * Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new
+ * pods are available.
+ */
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import { type ApiReader, type KubeApi, withQuery } from "../api/kube-api.ts";
 import { isReady, podsPath, selectorOf } from "../api/kube-object.ts";
@@ -12,18 +15,32 @@ import { scaledTimeout, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed } from "./evict.ts";
 import { type AwayNodes, awayNames, below, isOn, waitingPods } from "./on-away.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
-import { AGAIN, howToLookAt, podsOf, refuseHeld, rolloutState, type Workload, whyNot } from "./rollout-status.ts";
+import {
+  AGAIN,
+  howToLookAt,
+  podsOf,
+  refuseHeld,
+  rolloutState,
+  type Workload,
+  whyNot,
+} from "./rollout-status.ts";
 import { type KeptFrom, publishRootCa } from "./root-ca.ts";
 import { NOT_YET } from "./stale-pods.ts";
 import { refuseDeafWebhook } from "./webhooks.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 
-/** How long a rollout may stand still; and how long it may take for each pod: a DaemonSet replaces them one after the other. */
+/**
+ * How long a rollout may stand still; and how long it may take for each pod: a DaemonSet replaces them one
+ * after the other.
+ */
 const SECONDS = 300;
 const SECONDS_PER_POD = 15;
 
-/** So long nothing moves where a rollout waits only for nodes that are away: its controller has done all that it can. */
+/**
+ * So long nothing moves where a rollout waits only for nodes that are away: its controller has done all that
+ * it can.
+ */
 const SETTLED_SECONDS = 15;
 
 /** Pods of a DaemonSet that are replaced at the same time, at most. */
@@ -37,7 +54,10 @@ export interface Around {
   kept: KeptFrom;
 }
 
-/** Restarts one owner and waits for it; in a dry run, looks whether it could. Errors: Fail if it cannot, or if no new pods become available. */
+/**
+ * Restarts one owner and waits for it; in a dry run, looks whether it could. Errors: Fail if it cannot, or if
+ * no new pods become available.
+ */
 export async function restart(api: KubeApi, owner: PodOwner, { away, ...trust }: Around) {
   await refuse(api, owner, trust);
   if (mode.dryRun) return;
@@ -59,7 +79,10 @@ async function refuse(api: KubeApi, owner: PodOwner, { caPem, kept }: Omit<Aroun
   else if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
 }
 
-/** What can be foretold by what the cluster holds of it; an eviction itself is only asked for in earnest. Errors: Fail where it would wait for people. */
+/**
+ * What can be foretold by what the cluster holds of it; an eviction itself is only asked for in earnest.
+ * Errors: Fail where it would wait for people.
+ */
 export async function refuseHopeless(api: ApiReader, owner: PodOwner) {
   if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
   const never = owner.restart === "evict" ? await neverAllowed(api, owner, owner.pods[0]!) : undefined;
@@ -72,12 +95,15 @@ async function rollOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
   // If an interrupted run has started this rollout, this run only waits for it.
   if (!restarted || new Date(restarted) < owner.since) {
-    await api.patch(path, { spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } } });
+    await api.patch(path, {
+      spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } },
+    });
   }
   const { waiting, wanted } = await rolledOut(api, owner, away);
   const some = waiting.length > 0 && `${waiting.length} of ${wanted} on ${awayNames(waiting)}`;
   const old = (await stillThere(api, owner, selectorOf(before))).filter((pod) => !isOn(pod, away));
-  if (old.length === 0) return say(`${podsOf(owner)}: replaced by a rolling update${some ? `, ${some}` : ""}`);
+  if (old.length === 0)
+    return say(`${podsOf(owner)}: replaced by a rolling update${some ? `, ${some}` : ""}`);
   const left = { ...owner, pods: owner.newPodsWaitFor === "lower numbers" ? below(old, waiting) : old };
   const why = some ? `its rolling update goes no further: ${some}` : "something took the restart back";
   if (left.pods.length > 0) {
@@ -87,13 +113,23 @@ async function rollOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   const kept = old.filter((pod) => !left.pods.includes(pod));
   if (kept.length === 0) return;
   const [first, rest] = [waiting, kept].map((pods) => listed(pods.map(({ metadata }) => metadata.name)));
-  throw new Fail(`a StatefulSet makes no pod anew after ${first} on ${awayNames(waiting)}. Kept as they are: ${rest}`, {
-    hint: `when that node is back, ${AGAIN}`,
-  });
+  throw new Fail(
+    `a StatefulSet makes no pod anew after ${first} on ${awayNames(waiting)}. Kept as they are: ${rest}`,
+    {
+      hint: `when that node is back, ${AGAIN}`,
+    },
+  );
 }
 
-/** Old pods that nothing ends. An operator may write back the template that it knows, and then a rollout is done with the old pods. */
-async function stillThere(api: KubeApi, { namespace, pods }: PodOwner, selector: string): Promise<RunningPod[]> {
+/**
+ * Old pods that nothing ends. An operator may write back the template that it knows, and then a rollout is
+ * done with the old pods.
+ */
+async function stillThere(
+  api: KubeApi,
+  { namespace, pods }: PodOwner,
+  selector: string,
+): Promise<RunningPod[]> {
   const living = new Set<string | undefined>();
   for await (const { metadata } of api.items<RunningPod>(podsPath(namespace, selector)))
     if (!metadata.deletionTimestamp) living.add(metadata.uid);
@@ -101,8 +137,8 @@ async function stillThere(api: KubeApi, { namespace, pods }: PodOwner, selector:
 }
 
 /**
- * Gives the pods that wait for nodes that are away, where it is done but for them, or goes no further because of them. Errors: Fail, with the
- * cluster's own reason, if it stands still, or Kubernetes has given it up.
+ * Gives the pods that wait for nodes that are away, where it is done but for them, or goes no further because
+ * of them. Errors: Fail, with the cluster's own reason, if it stands still, or Kubernetes has given it up.
  */
 async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   const end = Date.now() + scaledTimeout((SECONDS + owner.pods.length * SECONDS_PER_POD) * 1000);
@@ -114,7 +150,8 @@ async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
     const { wanted } = state;
     if (state.done) return { waiting, wanted };
     if (state.far > far) [far, moved] = [state.far, Date.now()];
-    if (state.onlyWaits && (state.late || Date.now() > moved + scaledTimeout(SETTLED_SECONDS * 1000))) return { waiting, wanted };
+    if (state.onlyWaits && (state.late || Date.now() > moved + scaledTimeout(SETTLED_SECONDS * 1000)))
+      return { waiting, wanted };
     if (state.late || Date.now() > Math.min(end, moved + scaledTimeout(SECONDS * 1000)))
       return await stuck(api, owner, { workload, words: state.words });
     throw new Error(state.words);
@@ -129,14 +166,21 @@ async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   return over!;
 }
 
-async function stuck(api: KubeApi, owner: PodOwner, { workload, words }: { workload: Workload; words: string }): Promise<Fail> {
+async function stuck(
+  api: KubeApi,
+  owner: PodOwner,
+  { workload, words }: { workload: Workload; words: string },
+): Promise<Fail> {
   const why = await whyNot(api, owner, workload);
-  return new Fail(`its rollout does not go on: ${words}${why ? `: ${why}` : ""}`, { hint: `${howToLookAt(owner)}; ${AGAIN}` });
+  return new Fail(`its rollout does not go on: ${words}${why ? `: ${why}` : ""}`, {
+    hint: `${howToLookAt(owner)}; ${AGAIN}`,
+  });
 }
 
 /**
- * Evicts pods of a DaemonSet, so many at the same time; each place is free again when its node has a new pod that is Ready. A node without one
- * stops no other, unless the new pods hardly ever come: then no more old ones are taken away. Errors: Fail with these nodes; DeafWebhook.
+ * Evicts pods of a DaemonSet, so many at the same time; each place is free again when its node has a new pod
+ * that is Ready. A node without one stops no other, unless the new pods hardly ever come: then no more old
+ * ones are taken away. Errors: Fail with these nodes; DeafWebhook.
  */
 async function replace(api: KubeApi, owner: PodOwner) {
   const path = owner.path!;
@@ -156,17 +200,27 @@ async function replace(api: KubeApi, owner: PodOwner) {
     }
   });
   if (without.length > 0) throw await notBack(api, owner, { without, renewed, reason });
-  say(`${podsOf(owner)}: replaced${width >= owner.pods.length ? " on all nodes at once" : `, ${width} at a time`}`);
+  say(
+    `${podsOf(owner)}: replaced${width >= owner.pods.length ? " on all nodes at once" : `, ${width} at a time`}`,
+  );
 }
 
-/** A tenth, as StatefulSets' pods are evicted: where the data plane stops with its agent, it stops on no more nodes at the same time. */
+/**
+ * A tenth, as StatefulSets' pods are evicted: where the data plane stops with its agent, it stops on no more
+ * nodes at the same time.
+ */
 function widthOf({ atOnce, pods }: PodOwner): number {
-  return atOnce === "all" ? REPLACED_AT_ONCE : Math.min(REPLACED_AT_ONCE, Math.max(1, Math.floor(pods.length / 10)));
+  return atOnce === "all"
+    ? REPLACED_AT_ONCE
+    : Math.min(REPLACED_AT_ONCE, Math.max(1, Math.floor(pods.length / 10)));
 }
 
 async function replaceOn(api: KubeApi, owner: PodOwner, { pod, pods }: { pod: RunningPod; pods: string }) {
   await evict(api, owner, pod);
-  const here = withQuery(pods, `fieldSelector=spec.nodeName%3D${encodeURIComponent(pod.spec.nodeName ?? "")}`);
+  const here = withQuery(
+    pods,
+    `fieldSelector=spec.nodeName%3D${encodeURIComponent(pod.spec.nodeName ?? "")}`,
+  );
   const isBack = async () =>
     (await api.list<RunningPod>(here)).some(
       (one) => isReady(one) && !one.metadata.deletionTimestamp && one.metadata.uid !== pod.metadata.uid,

@@ -1,10 +1,13 @@
 /**
- * Where pods get the CA from: kube-root-ca.crt, the ConfigMap in each namespace, which the controller-manager writes (rootcacertpublisher).
+ * Where pods get the CA from: kube-root-ca.crt, the ConfigMap in each namespace, which the controller-manager
+ * writes (rootcacertpublisher).
  *
- * And ClusterTrustBundles: CAs by the name of their signer, which pods mount as files (certificates.k8s.io; v1 and on by default in 1.37). For
- * the API server the controller-manager publishes one, with the content of its --root-ca-file, and removes others of this signer
- * (pkg/controller/certificates/clustertrustbundlepublisher). PodCertificates need none of this: in 1.37 no signer of Kubernetes' own
- * issues any (kube-apiserver-client-pod "is currently unimplemented"), so the cluster's CA signs none.
+ * And ClusterTrustBundles: CAs by the name of their signer, which pods mount as files (certificates.k8s.io;
+ * v1 and on by default in 1.37). For the API server the controller-manager publishes one, with the content of
+ * its --root-ca-file, and removes others of this signer
+ * (pkg/controller/certificates/clustertrustbundlepublisher). PodCertificates need none of this: in 1.37 no
+ * signer of Kubernetes' own issues any (kube-apiserver-client-pod "is currently unimplemented"), so the
+ * cluster's CA signs none.
  */
 import { ApiError, refusalOfOne, unlessRefused } from "../api/api-error.ts";
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
@@ -24,10 +27,14 @@ export const ROOT_CA_MAPS = `/api/v1/configmaps?fieldSelector=metadata.name%3D${
 /** Namespaces whose kube-root-ca.crt does not have today's CA; it may have others beside it. */
 export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<string[]> {
   const old = new Set<string>();
-  for await (const { metadata, status } of api.items<KubeObject & { status?: { phase?: string } }>("/api/v1/namespaces")) {
+  for await (const { metadata, status } of api.items<KubeObject & { status?: { phase?: string } }>(
+    "/api/v1/namespaces",
+  )) {
     if (status?.phase === "Active") old.add(metadata.name);
   }
-  for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(ROOT_CA_MAPS)) {
+  for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(
+    ROOT_CA_MAPS,
+  )) {
     if (trustsCa(data?.["ca.crt"], caPem)) old.delete(metadata.namespace ?? "");
   }
   return [...old];
@@ -39,16 +46,20 @@ const ASK_EVERY = 5000;
 /** After so many seconds in which no other namespace has got it, those that are left do not get it. */
 const STILL_SECONDS = 60;
 
-/** A namespace of the system, whose ConfigMap no tenant writes: without it the controller-manager gives nobody the CA. */
+/**
+ * A namespace of the system, whose ConfigMap no tenant writes: without it the controller-manager gives nobody
+ * the CA.
+ */
 const SYSTEM = "kube-system";
 
 /** By namespace: why its pods would not start with today's CA. */
 export type KeptFrom = ReadonlyMap<string, Fail>;
 
 /**
- * A pod that starts after that has today's CA at once; one that runs already, within a minute. Namespaces for which the API refuses it are
- * named, and not waited for: nobody knows when a webhook answers again, and whoever may write ConfigMaps in a namespace can make this one
- * immutable, or write it back again and again: in such a one nothing should restart, and these are returned.
+ * A pod that starts after that has today's CA at once; one that runs already, within a minute. Namespaces for
+ * which the API refuses it are named, and not waited for: nobody knows when a webhook answers again, and
+ * whoever may write ConfigMaps in a namespace can make this one immutable, or write it back again and again:
+ * in such a one nothing should restart, and these are returned.
  */
 export async function waitForRootCa(api: KubeApi, caPem: string): Promise<KeptFrom> {
   let [old, asked, bundles]: [string[], number, string[]] = [[], 0, []];
@@ -73,7 +84,9 @@ export async function waitForRootCa(api: KubeApi, caPem: string): Promise<KeptFr
     hint: () =>
       [
         "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
-        ...(bundles.length > 0 ? [shell`If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles}`] : []),
+        ...(bundles.length > 0
+          ? [shell`If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles}`]
+          : []),
       ].join(". "),
   })) ?? { refused: [], kept: [] };
   if (!mode.dryRun) sayGiven(old, refused, kept);
@@ -94,7 +107,8 @@ function sayGiven(old: readonly string[], refused: readonly Fail[], kept: readon
     ...(kept.length > 0 ? [`${listed(kept)}: there it does not come, though the API refuses nothing`] : []),
   ];
   say(`${NAME}: today's CA in every namespace but ${why.join("; ")}. Going on without them`);
-  for (const [message, { hint }] of new Map(refused.map((one) => [one.message, one]))) say(`${message}: ${hint}`);
+  for (const [message, { hint }] of new Map(refused.map((one) => [one.message, one])))
+    say(`${message}: ${hint}`);
 }
 
 function keptFrom(namespace: string): Fail {
@@ -126,8 +140,15 @@ async function refusalIn(api: KubeApi, namespace: string, caPem: string): Promis
   return undefined;
 }
 
-/** Writes what the controller-manager would; it waits for longer and longer after each refusal. Errors: Fail, DeafWebhook. */
-export async function publishRootCa(api: KubeApi, namespace: string, { caPem, dryRun = mode.dryRun }: { caPem: string; dryRun?: boolean }) {
+/**
+ * Writes what the controller-manager would; it waits for longer and longer after each refusal. Errors: Fail,
+ * DeafWebhook.
+ */
+export async function publishRootCa(
+  api: KubeApi,
+  namespace: string,
+  { caPem, dryRun = mode.dryRun }: { caPem: string; dryRun?: boolean },
+) {
   const maps = `/api/v1/namespaces/${namespace}/configmaps`;
   const query = dryRun ? "?dryRun=All" : "";
   const data = { "ca.crt": caPem };
@@ -136,7 +157,12 @@ export async function publishRootCa(api: KubeApi, namespace: string, { caPem, dr
       await api.patch(`${maps}/${NAME}${query}`, { data });
     } catch (err) {
       if (!(err instanceof ApiError && err.status === 404)) throw err;
-      await api.create(`${maps}${query}`, { apiVersion: "v1", kind: "ConfigMap", metadata: { name: NAME, namespace }, data });
+      await api.create(`${maps}${query}`, {
+        apiVersion: "v1",
+        kind: "ConfigMap",
+        metadata: { name: NAME, namespace },
+        data,
+      });
     }
   });
 }
@@ -156,7 +182,13 @@ export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
 }
 
 /** Those for the API server, and the names of those that do not have today's CA. */
-export async function apiServerBundles(api: KubeApi, caPem: string): Promise<{ all: TrustBundle[]; old: string[] }> {
+export async function apiServerBundles(
+  api: KubeApi,
+  caPem: string,
+): Promise<{ all: TrustBundle[]; old: string[] }> {
   const all = (await trustBundles(api)).filter(({ spec }) => isApiServers({ signerName: spec.signerName }));
-  return { all, old: all.filter(({ spec }) => !trustsCa(spec.trustBundle, caPem)).map(({ metadata }) => metadata.name) };
+  return {
+    all,
+    old: all.filter(({ spec }) => !trustsCa(spec.trustBundle, caPem)).map(({ metadata }) => metadata.name),
+  };
 }

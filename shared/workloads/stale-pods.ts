@@ -1,7 +1,7 @@
 /**
- * Pods that still use the old CA: they started before the new CA reached them, and have a token or a CA from the API mounted. client-go
- * reads the CA only once (before 0.36: see pod-trust.ts), so these pods must restart. The order matters: a new pod needs kube-proxy and the
- * whole network plugin.
+ * Pods that still use the old CA: they started before the new CA reached them, and have a token or a CA from
+ * the API mounted. client-go reads the CA only once (before 0.36: see pod-trust.ts), so these pods must
+ * restart. The order matters: a new pod needs kube-proxy and the whole network plugin.
  */
 import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
@@ -47,8 +47,8 @@ export interface Group {
 }
 
 /**
- * The stale pods by group and owner: those from before `since`, or from before this CA reached what they mount. Where its key was in use
- * before, none is, whatever was written into kube-root-ca.crt since.
+ * The stale pods by group and owner: those from before `since`, or from before this CA reached what they
+ * mount. Where its key was in use before, none is, whatever was written into kube-root-ca.crt since.
  */
 export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust): Promise<Group[]> {
   const cutOff = await cutOffNow(api, caPem, trust);
@@ -69,7 +69,8 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
   for (const [pod, written] of stale) {
     const group = groupOf(pod, seen);
     const owner = await podOwner(find, pod, written);
-    // From node to node, thousands of them would take hours. Kubernetes' rules, and what a plugin set up, stay in the kernel meanwhile.
+    // From node to node, thousands of them would take hours. Kubernetes' rules, and what a plugin set up,
+    // stay in the kernel meanwhile.
     if (UNIT.includes(group) && owner.controller === "DaemonSet" && owner.path) owner.restart = "replace";
     if (group === "kube-proxy") owner.atOnce = "all";
     if (seen.webhooks.has(pod.metadata.uid ?? "")) owner.webhook = true;
@@ -90,44 +91,69 @@ function remember({ metadata, spec }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences } = metadata;
   const { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes } = spec;
   const paths = volumes?.filter(({ hostPath }) => hostPath);
-  const kept = { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes: paths };
+  const kept = {
+    nodeName,
+    hostNetwork,
+    restartPolicy,
+    priorityClassName,
+    serviceAccountName,
+    volumes: paths,
+  };
   return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: kept } as RunningPod;
 }
 
 type Seen = Awaited<ReturnType<typeof servingPods>> & { partOf: (pod: RunningPod) => UnitPart | undefined };
 
-/** Webhooks come before what they may refuse: while their pods are stale, the API may refuse to create other pods. */
+/**
+ * Webhooks come before what they may refuse: while their pods are stale, the API may refuse to create other
+ * pods.
+ */
 function groupOf(pod: RunningPod, { webhooks, apis, partOf }: Seen): GroupName {
   const { namespace, labels, uid = "" } = pod.metadata;
   if (namespace === "kube-system" && labels?.["k8s-app"] === "kube-proxy") return "kube-proxy";
   const part = partOf(pod);
   if (part) return OF_UNIT[part];
   if (webhooks.has(uid)) return "webhooks";
-  return namespace === "kube-system" || apis.has(uid) ? "DNS, aggregated APIs and the rest of kube-system" : "all others";
+  return namespace === "kube-system" || apis.has(uid)
+    ? "DNS, aggregated APIs and the rest of kube-system"
+    : "all others";
 }
 
 /** Later than every pod: for what is not today's yet. */
 export const NOT_YET = new Date(8.64e15);
 
 interface Holder extends KubeObject {
-  metadata: KubeObject["metadata"] & { managedFields?: { time?: string; fieldsV1?: { "f:data"?: unknown } }[] };
+  metadata: KubeObject["metadata"] & {
+    managedFields?: { time?: string; fieldsV1?: { "f:data"?: unknown } }[];
+  };
   data?: Record<string, string>;
 }
 
-/** Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`. Errors: as KubeApi. */
+/**
+ * Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`.
+ * Errors: as KubeApi.
+ */
 async function cutOffNow(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
   await readAll("ConfigMaps with the CA", api.items<Holder>(ROOT_CA_MAPS), (map) => {
     const written = lastWritten(map, made);
-    if (trustsCa(map.data?.["ca.crt"], caPem)) maps.set(map.metadata.namespace ?? "", wasInUse({ caInUse }, written) ? made : written);
+    if (trustsCa(map.data?.["ca.crt"], caPem))
+      maps.set(map.metadata.namespace ?? "", wasInUse({ caInUse }, written) ? made : written);
   });
-  await readAll("token Secrets", api.items<Holder>(TOKEN_SECRETS), (secret) => secrets.set(nameOf(secret), lastWritten(secret, made)));
+  await readAll("token Secrets", api.items<Holder>(TOKEN_SECRETS), (secret) =>
+    secrets.set(nameOf(secret), lastWritten(secret, made)),
+  );
   return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, token: (name) => secrets.get(name) };
 }
 
-/** When its data was last changed (managedFields), never before `made`. If never since its creation: it was the same for every pod. */
+/**
+ * When its data was last changed (managedFields), never before `made`. If never since its creation: it was
+ * the same for every pod.
+ */
 export function lastWritten({ metadata }: Pick<Holder, "metadata">, made: Date): Date {
-  const times = (metadata.managedFields ?? []).flatMap(({ time, fieldsV1 }) => (time && fieldsV1?.["f:data"] ? [Date.parse(time)] : []));
+  const times = (metadata.managedFields ?? []).flatMap(({ time, fieldsV1 }) =>
+    time && fieldsV1?.["f:data"] ? [Date.parse(time)] : [],
+  );
   const since = Date.parse(metadata.creationTimestamp ?? "");
   return new Date(Math.max(made.getTime(), ...times.filter((time) => !(time <= since))));
 }

@@ -17,7 +17,10 @@ interface Proxy extends KubeObject {
   spec: { template: { spec: { containers: { image: string }[]; imagePullSecrets?: object[] } } };
 }
 
-/** What a test pod has from kube-proxy: an image that is on each of its nodes, and the right to pull it. `proxies`: its pods, unset where there is none. */
+/**
+ * What a test pod has from kube-proxy: an image that is on each of its nodes, and the right to pull it.
+ * `proxies`: its pods, unset where there is none.
+ */
 export interface Pattern {
   image: string;
   command?: string[];
@@ -42,32 +45,44 @@ interface NodeObject extends KubeObject {
   status?: { conditions?: { type: string; status: string }[] };
 }
 
-/** Nodes with Linux and a kubelet whose kube-proxy is Ready, or that are Ready where there is none; and those that are not tried, with the reason. */
+/**
+ * Nodes with Linux and a kubelet whose kube-proxy is Ready, or that are Ready where there is none; and those
+ * that are not tried, with the reason.
+ */
 export async function nodesToTest(api: KubeApi, proxies: readonly RunningPod[] | undefined) {
-  const proxied = proxies && new Set(proxies.flatMap((pod) => (isReady(pod) ? (pod.spec.nodeName ?? []) : [])));
+  const proxied =
+    proxies && new Set(proxies.flatMap((pod) => (isReady(pod) ? (pod.spec.nodeName ?? []) : [])));
   const nodes: string[] = [];
   const not: string[] = [];
   for await (const node of api.items<NodeObject>("/api/v1/nodes")) {
     const { name } = node.metadata;
     const why =
-      otherSystem(node) ?? (isReady(node) ? undefined : "not Ready") ?? (proxied?.has(name) === false ? "no Ready kube-proxy" : undefined);
+      otherSystem(node) ??
+      (isReady(node) ? undefined : "not Ready") ??
+      (proxied?.has(name) === false ? "no Ready kube-proxy" : undefined);
     if (why) not.push(`${name} (${why})`);
     else nodes.push(name);
   }
   return { nodes, not };
 }
 
-/** Labels and taints that the kubelet, or a virtual one (virtual-kubelet's documentation, Azure's ACI connector), gives its Node. */
+/**
+ * Labels and taints that the kubelet, or a virtual one (virtual-kubelet's documentation, Azure's ACI
+ * connector), gives its Node.
+ */
 function otherSystem({ metadata: { labels = {} }, spec }: NodeObject): string | undefined {
   const os = labels["kubernetes.io/os"];
   if (os && os !== "linux") return os;
-  const isVirtual = labels.type === "virtual-kubelet" || spec?.taints?.some(({ key }) => key.startsWith("virtual-kubelet.io/"));
+  const isVirtual =
+    labels.type === "virtual-kubelet" ||
+    spec?.taints?.some(({ key }) => key.startsWith("virtual-kubelet.io/"));
   return isVirtual ? "virtual" : undefined;
 }
 
 /**
- * It ends by itself after so many seconds, if this script cannot end it. It has no priority: to take a critical pod in, a full node's kubelet ends others
- * (pkg/kubelet/preemption). Its container may end or not: the network of a pod that always restarts stays, and that is what is looked at.
+ * It ends by itself after so many seconds, if this script cannot end it. It has no priority: to take a
+ * critical pod in, a full node's kubelet ends others (pkg/kubelet/preemption). Its container may end or not:
+ * the network of a pod that always restarts stays, and that is what is looked at.
  */
 export function podFor(
   { name, node, seconds }: { name: string; node: string; seconds: number },
@@ -78,8 +93,26 @@ export function podFor(
     ...{ runAsNonRoot: true, runAsUser: 65534, seccompProfile: { type: "RuntimeDefault" } },
   };
   const resources = { requests: { cpu: "1m", memory: "8Mi" }, limits: { cpu: "50m", memory: "64Mi" } };
-  const container = { name: "canary", image, imagePullPolicy: "IfNotPresent", ...(command ? { command } : {}), resources, securityContext };
+  const container = {
+    name: "canary",
+    image,
+    imagePullPolicy: "IfNotPresent",
+    ...(command ? { command } : {}),
+    resources,
+    securityContext,
+  };
   const ends = { restartPolicy: "Always", activeDeadlineSeconds: seconds, terminationGracePeriodSeconds: 0 };
-  const spec = { nodeName: node, ...ends, tolerations: [{ operator: "Exists" }], imagePullSecrets, containers: [container] };
-  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "kube-system", labels: { "kube-pki-repair": "canary" } }, spec };
+  const spec = {
+    nodeName: node,
+    ...ends,
+    tolerations: [{ operator: "Exists" }],
+    imagePullSecrets,
+    containers: [container],
+  };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "kube-system", labels: { "kube-pki-repair": "canary" } },
+    spec,
+  };
 }

@@ -1,6 +1,7 @@
 /**
- * Token Secrets: which are signed with today's key, to which ServiceAccount they belong (the API refuses a token whose ServiceAccount is
- * gone, even if its signature is good), and how one is written without losing anybody else's change.
+ * Token Secrets: which are signed with today's key, to which ServiceAccount they belong (the API refuses a
+ * token whose ServiceAccount is gone, even if its signature is good), and how one is written without losing
+ * anybody else's change.
  */
 import { ApiError } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -39,7 +40,10 @@ export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
   return api.list<TokenSecret>(TOKEN_SECRETS);
 }
 
-/** Whether a Secret's token is signed with a key of today, and today's CA is beside it; or no controller has filled it yet. */
+/**
+ * Whether a Secret's token is signed with a key of today, and today's CA is beside it; or no controller has
+ * filled it yet.
+ */
 export function isCurrent(secret: TokenSecret, trust: TokenTrust, verifies = verifierOf(trust)): boolean {
   return !isFilled(secret) || (verifies(tokenOf(secret)) && holdsCa(secret, trust));
 }
@@ -61,14 +65,24 @@ function decoded(base64 = ""): string {
   return Buffer.from(base64, "base64").toString();
 }
 
-/** A new token of kube-system's default ServiceAccount, valid for ten minutes. Nothing is stored in the cluster. */
+/**
+ * A new token of kube-system's default ServiceAccount, valid for ten minutes. Nothing is stored in the
+ * cluster.
+ */
 export async function newToken(api: KubeApi): Promise<string> {
-  const request = { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: { expirationSeconds: 600 } };
+  const request = {
+    apiVersion: "authentication.k8s.io/v1",
+    kind: "TokenRequest",
+    spec: { expirationSeconds: 600 },
+  };
   const path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
   return (await api.create<{ status: { token: string } }>(path, request)).status.token;
 }
 
-/** Asks the API for a token, and whether it accepts that token: then signing and checking fit together. Returns the user's name, or "". */
+/**
+ * Asks the API for a token, and whether it accepts that token: then signing and checking fit together.
+ * Returns the user's name, or "".
+ */
 export async function reviewNewToken(api: KubeApi): Promise<string> {
   return (await review(api, await newToken(api))) ?? "";
 }
@@ -87,8 +101,9 @@ export const ACCOUNT_NAME = "kubernetes.io/service-account.name";
 export const ACCOUNT_UID = "kubernetes.io/service-account.uid";
 
 /**
- * Returns a function: a Secret → the UID of its ServiceAccount; undefined if that is gone, or another one has its name now. All
- * ServiceAccounts are read when the first Secret asks, never before the Secrets are read: a new Secret with a new account is no orphan.
+ * Returns a function: a Secret → the UID of its ServiceAccount; undefined if that is gone, or another one has
+ * its name now. All ServiceAccounts are read when the first Secret asks, never before the Secrets are read: a
+ * new Secret with a new account is no orphan.
  */
 export function accountUids(api: KubeApi): (secret: TokenSecret) => Promise<string | undefined> {
   let reading: Promise<Map<string, string>> | undefined;
@@ -110,7 +125,8 @@ export async function liveAccounts(api: KubeApi, secrets: readonly TokenSecret[]
 /** `namespace/name` → UID of every ServiceAccount. */
 async function readUids(api: KubeApi): Promise<Map<string, string>> {
   const uids = new Map<string, string>();
-  for await (const account of api.items("/api/v1/serviceaccounts")) uids.set(nameOf(account), account.metadata.uid ?? "");
+  for await (const account of api.items("/api/v1/serviceaccounts"))
+    uids.set(nameOf(account), account.metadata.uid ?? "");
   return uids;
 }
 
@@ -121,8 +137,9 @@ type Data = Record<string, string>;
 const CONFLICTS = 5;
 
 /**
- * Writes this Secret as it was read, with new data; a PUT is less work for an API server than any PATCH. If somebody else has written to it
- * since, it is read and written again. Undefined if it is gone, or another one has its name now.
+ * Writes this Secret as it was read, with new data; a PUT is less work for an API server than any PATCH. If
+ * somebody else has written to it since, it is read and written again. Undefined if it is gone, or another
+ * one has its name now.
  */
 export async function writeTokenSecret(
   api: KubeApi,
@@ -135,16 +152,22 @@ export async function writeTokenSecret(
   for (let conflicts = 0; now && now.metadata.uid === uid; now = await api.find<TokenSecret>(path)) {
     const body = withData(now, data, accountUid);
     try {
-      return await retry(`${nameOf(secret)} to be written`, () => api.replace<TokenSecret>(path, body), { failsWhereDeaf: true });
+      return await retry(`${nameOf(secret)} to be written`, () => api.replace<TokenSecret>(path, body), {
+        failsWhereDeaf: true,
+      });
     } catch (err) {
-      const again = err instanceof ApiError && (err.status === 404 || (err.status === 409 && conflicts++ < CONFLICTS));
+      const again =
+        err instanceof ApiError && (err.status === 404 || (err.status === 409 && conflicts++ < CONFLICTS));
       if (!again) throw err;
     }
   }
   return undefined;
 }
 
-/** Annotation and namespace are those that the controller-manager writes. Without managedFields, the owners of the fields stay the same. */
+/**
+ * Annotation and namespace are those that the controller-manager writes. Without managedFields, the owners of
+ * the fields stay the same.
+ */
 function withData({ metadata, data, ...rest }: TokenSecret, changes: Data, accountUid: string) {
   const annotations = { ...metadata.annotations, [ACCOUNT_UID]: accountUid };
   return {

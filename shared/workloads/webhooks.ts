@@ -5,8 +5,14 @@ import type { KubeObject } from "../api/kube-object.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 
-/** Those of these pods that serve webhooks, and those that serve aggregated APIs, by the selectors of their Services: their UIDs. */
-export async function servingPods(api: ApiReader, pods: readonly RunningPod[]): Promise<{ webhooks: Set<string>; apis: Set<string> }> {
+/**
+ * Those of these pods that serve webhooks, and those that serve aggregated APIs, by the selectors of their
+ * Services: their UIDs.
+ */
+export async function servingPods(
+  api: ApiReader,
+  pods: readonly RunningPod[],
+): Promise<{ webhooks: Set<string>; apis: Set<string> }> {
   const serving = { webhooks: new Set<string>(), apis: new Set<string>() };
   for (const { name: called, clients } of await calledByApi(api)) {
     const uids = called.startsWith("APIService ") ? serving.apis : serving.webhooks;
@@ -16,7 +22,9 @@ export async function servingPods(api: ApiReader, pods: readonly RunningPod[]): 
       );
       const selector = service?.spec.selector ?? {};
       if (Object.keys(selector).length === 0) continue;
-      for (const pod of pods) if (pod.metadata.namespace === namespace && hasLabels(pod, selector)) uids.add(pod.metadata.uid ?? "");
+      for (const pod of pods)
+        if (pod.metadata.namespace === namespace && hasLabels(pod, selector))
+          uids.add(pod.metadata.uid ?? "");
     }
   }
   return serving;
@@ -26,12 +34,20 @@ function hasLabels({ metadata: { labels } }: RunningPod, wanted: Record<string, 
   return Object.entries(wanted).every(([key, value]) => labels?.[key] === value);
 }
 
-/** Asks the API, without making it, for a pod like this one. Errors: DeafWebhook. What else the API says of so bare a pod proves nothing. */
+/**
+ * Asks the API, without making it, for a pod like this one. Errors: DeafWebhook. What else the API says of so
+ * bare a pod proves nothing.
+ */
 export async function refuseDeafWebhook(api: KubeApi, { metadata: { namespace, labels } }: RunningPod) {
   const metadata = { generateName: "kube-pki-repair-", namespace, labels };
   const spec = { containers: [{ name: "none", image: "none" }] };
   try {
-    await api.create(`/api/v1/namespaces/${namespace}/pods?dryRun=All`, { apiVersion: "v1", kind: "Pod", metadata, spec });
+    await api.create(`/api/v1/namespaces/${namespace}/pods?dryRun=All`, {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata,
+      spec,
+    });
   } catch (err) {
     const deaf = await asDeafWebhook(api, err);
     if (deaf) throw deaf;

@@ -1,6 +1,18 @@
-/** `bunw` in a kit runs as root: it refuses what a stranger may have put there, and nothing beside or above the kit steers it. */
+/**
+ * `bunw` in a kit runs as root: it refuses what a stranger may have put there, and nothing beside or above
+ * the kit steers it.
+ */
 import { expect, test } from "bun:test";
-import { chmodSync, chownSync, lchownSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  lchownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
 import { isBuiltin } from "node:module";
 import { dirname, join } from "node:path";
 import { $, Glob } from "bun";
@@ -31,13 +43,19 @@ const PATHS = `{ "compilerOptions": { "paths": { "reflect-metadata": ["${evil}"]
 
 test("the kit names its own settings, and there is nothing in them that loads anything", () => {
   const named = readFileSync(`${packed}/SHA256SUMS`, "utf8");
-  for (const file of ["bunfig.toml", "tsconfig.json", "package.json"]) expect(named).toMatch(new RegExp(`^[0-9a-f]{64}  ${file}$`, "m"));
-  expect(Object.keys(Bun.TOML.parse(readFileSync(`${packed}/bunfig.toml`, "utf8")))).toEqual(["test", "install"]);
+  for (const file of ["bunfig.toml", "tsconfig.json", "package.json"])
+    expect(named).toMatch(new RegExp(`^[0-9a-f]{64}  ${file}$`, "m"));
+  expect(Object.keys(Bun.TOML.parse(readFileSync(`${packed}/bunfig.toml`, "utf8")))).toEqual([
+    "test",
+    "install",
+  ]);
   expect(readFileSync(`${packed}/tsconfig.json`, "utf8")).not.toMatch(/paths|baseUrl|extends|plugins/);
 });
 
 test("whatever the umask of the one who packs, the folder is 0700 and nothing in it can be written by others", async () => {
-  await $`umask 000; ${process.execPath} scripts/pack-kit.ts --out ${join(elsewhere, "kit")}`.cwd(join(import.meta.dir, "../..")).quiet();
+  await $`umask 000; ${process.execPath} scripts/pack-kit.ts --out ${join(elsewhere, "kit")}`
+    .cwd(join(import.meta.dir, "../.."))
+    .quiet();
   expect((await $`find ${join(elsewhere, "kit")} -perm /022`.text()).trim()).toBe("");
   expect(statSync(join(elsewhere, "kit")).mode & 0o777).toBe(0o700);
 });
@@ -47,7 +65,9 @@ test("everything that the kit imports is in the kit", async () => {
   const missing: string[] = [];
   for (const file of new Glob("{scripts,shared,node_modules}/**/*.{ts,js,cjs,mjs}").scanSync(packed)) {
     const text = (await Bun.file(join(packed, file)).text()).replace(/^#!.*/, "");
-    for (const { path } of new Bun.Transpiler({ loader: file.endsWith(".ts") ? "ts" : "js" }).scanImports(text))
+    for (const { path } of new Bun.Transpiler({ loader: file.endsWith(".ts") ? "ts" : "js" }).scanImports(
+      text,
+    ))
       if (!(await isOurs(path, dirname(join(packed, file))))) missing.push(`${file}: ${path}`);
   }
   expect(missing).toEqual([]);
@@ -74,7 +94,9 @@ const SETTINGS: [what: string, lay: () => unknown, env?: Record<string, string>]
 test.each(SETTINGS)("bunw does not listen to %s", async (_, lay, env = {}) => {
   await layOut();
   await lay();
-  expect(await bunw(ASSESS_FROM_ELSEWHERE, { cwd: elsewhere, env: { HOME: home, XDG_CONFIG_HOME: home, ...env } })).toEqual(worksAndNoMore);
+  expect(
+    await bunw(ASSESS_FROM_ELSEWHERE, { cwd: elsewhere, env: { HOME: home, XDG_CONFIG_HOME: home, ...env } }),
+  ).toEqual(worksAndNoMore);
 });
 
 test.each([
@@ -82,7 +104,10 @@ test.each([
     "a package.json where it is called from",
     () => write(`${elsewhere}/package.json`, `{ "scripts": { "scripts/00-assess.ts": "touch ${marker}" } }`),
   ],
-  ["a script of that name where it is called from", () => write(`${elsewhere}/scripts/00-assess.ts`, `import "${evil}"`)],
+  [
+    "a script of that name where it is called from",
+    () => write(`${elsewhere}/scripts/00-assess.ts`, `import "${evil}"`),
+  ],
 ] as const)("scripts/… are the kit's, whatever folder it is called from, even with %s", async (_, lay) => {
   await layOut();
   lay();
@@ -91,14 +116,20 @@ test.each([
 
 test("bunw takes no proxy out of root's shell: the kit's requests go to the servers themselves", async () => {
   await layOut();
-  const env = Object.fromEntries(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"].map((name) => [name, "http://p:1"]));
-  const { stdout } = await bunw(["-e", "console.log(Object.keys(process.env).filter((name) => /_proxy$/i.test(name)))"], { env });
+  const env = Object.fromEntries(
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"].map((name) => [name, "http://p:1"]),
+  );
+  const { stdout } = await bunw(
+    ["-e", "console.log(Object.keys(process.env).filter((name) => /_proxy$/i.test(name)))"],
+    { env },
+  );
   expect(stdout.trim()).toBe("[]");
 });
 
 test("bunw takes no variables out of an .env, wherever it lies", async () => {
   await layOut();
-  for (const name of [".env", ".env.local", ".env.development"]) write(`${elsewhere}/${name}`, "FROM_A_STRANGER=1\n");
+  for (const name of [".env", ".env.local", ".env.development"])
+    write(`${elsewhere}/${name}`, "FROM_A_STRANGER=1\n");
   const { stdout } = await bunw(["-e", "console.log(process.env.FROM_A_STRANGER)"], { cwd: elsewhere });
   expect(stdout).toBe("undefined\n");
 });
@@ -114,18 +145,22 @@ const FOREIGN = `
   scripts/evil.ts scripts/.env scripts/tsconfig.json shared/api/x test/x.ts node_modules/evil/index.js node_modules/zx/evil.json a-folder/token
 `;
 
-test.each(FOREIGN.trim().split(/\s+/))("bunw refuses a kit that has %s in it, which SHA256SUMS does not name", async (file) => {
-  await layOut();
-  write(join(kit, file));
-  const { stderr, exitCode, stdout } = await bunw(ASSESS);
-  expect(stderr).toMatch(/^error: .*SHA256SUMS does not name it\nhint: ls -ld .+\n$/);
-  expect(stderr).toContain(`"${kit}/${file}"`);
-  expect([exitCode, stdout]).toEqual([1, ""]);
-});
+test.each(FOREIGN.trim().split(/\s+/))(
+  "bunw refuses a kit that has %s in it, which SHA256SUMS does not name",
+  async (file) => {
+    await layOut();
+    write(join(kit, file));
+    const { stderr, exitCode, stdout } = await bunw(ASSESS);
+    expect(stderr).toMatch(/^error: .*SHA256SUMS does not name it\nhint: ls -ld .+\n$/);
+    expect(stderr).toContain(`"${kit}/${file}"`);
+    expect([exitCode, stdout]).toEqual([1, ""]);
+  },
+);
 
 test("what an operator and Ansible put there is no reason to refuse", async () => {
   await layOut();
-  const names = "token passphrase identity shared-keys.age tokens.txt old-sa.pub before.json ca.key kit.tar.gz";
+  const names =
+    "token passphrase identity shared-keys.age tokens.txt old-sa.pub before.json ca.key kit.tar.gz";
   for (const file of [...names.split(" "), "two words"]) write(join(kit, file));
   write(`${kit}/tmp/ansible-tmp-1/AnsiballZ_copy.py`);
   expect(await bunw(ASSESS)).toEqual(worksAndNoMore);
@@ -141,7 +176,10 @@ const NOT_OURS: [what: string, change: () => unknown][] = [
   ["scripts/ of a stranger", () => chownSync(`${kit}/scripts`, STRANGER, 0)],
   ["scripts/ that others may write to", () => chmodSync(`${kit}/scripts`, 0o777)],
   ["a file of a stranger in shared/", () => chownSync(`${kit}/shared/run.ts`, STRANGER, 0)],
-  ["a file in a package that others can write", () => chmodSync(`${kit}/node_modules/zx/package.json`, 0o646)],
+  [
+    "a file in a package that others can write",
+    () => chmodSync(`${kit}/node_modules/zx/package.json`, 0o646),
+  ],
   ["a link in place of a script", () => linkInstead(`${kit}/scripts/05-verify.ts`, evil)],
   ["a link in place of shared/", () => linkInstead(`${kit}/shared`, `${packed}/shared`)],
   ["a token of a stranger", () => $`touch ${kit}/token && chown ${STRANGER} ${kit}/token`],
@@ -155,7 +193,9 @@ test.each(NOT_OURS)("bunw refuses %s", async (_, change) => {
   await layOut();
   await change();
   const { stderr, exitCode, stdout } = await bunw(ASSESS);
-  expect(stderr).toMatch(/^error: "[^"]+" is somebody else's|^error: Others can put another folder in the place of "/);
+  expect(stderr).toMatch(
+    /^error: "[^"]+" is somebody else's|^error: Others can put another folder in the place of "/,
+  );
   expect(stderr).toMatch(/\nhint: .*RUNBOOK\.md.*\n$/);
   expect([exitCode, stdout]).toEqual([1, ""]);
 });
@@ -176,7 +216,11 @@ test("one who is not root needs a folder that is his own", async () => {
   await $`chown -R ${STRANGER} ${place} && chmod 755 ${place} ${kit}`;
   const as = async (uid: number) => {
     const args = [`--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", `${kit}/bunw`, ...ASSESS];
-    const { exitCode, stderr } = await $`setpriv ${args}`.cwd("/").env({ PATH: "/usr/bin:/bin" }).nothrow().quiet();
+    const { exitCode, stderr } = await $`setpriv ${args}`
+      .cwd("/")
+      .env({ PATH: "/usr/bin:/bin" })
+      .nothrow()
+      .quiet();
     return [exitCode, stderr.toString()];
   };
   const [own, foreign] = [await as(STRANGER), await as(STRANGER + 1)];

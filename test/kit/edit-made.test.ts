@@ -1,4 +1,7 @@
-/** RUNBOOK-MORE.md, "If you must edit": its line is typed in a kit's folder, and what the script then makes is edited. */
+/**
+ * RUNBOOK-MORE.md, "If you must edit": its line is typed in a kit's folder, and what the script then makes is
+ * edited.
+ */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,7 @@
-/** The line of RUNBOOK.md that makes the kit's folder, on a host whose /run and /dev/shm are mounted noexec, and where somebody may have been before. */
+/**
+ * The line of RUNBOOK.md that makes the kit's folder, on a host whose /run and /dev/shm are mounted noexec,
+ * and where somebody may have been before.
+ */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -48,7 +51,8 @@ test("RUNBOOK.md's line mounts memory of the kit's own, with mode 0700, says not
 
 test("RUNBOOK.md's line writes no block of a disk: what it makes is in memory, before the mount and after it", async () => {
   await unpack();
-  for (const path of ["/run", KIT_FOLDER, `${KIT_FOLDER}/bunw`]) expect((await host.type(`stat -f -c %T ${path}`)).said).toBe("tmpfs\n");
+  for (const path of ["/run", KIT_FOLDER, `${KIT_FOLDER}/bunw`])
+    expect((await host.type(`stat -f -c %T ${path}`)).said).toBe("tmpfs\n");
 });
 
 test("RUNBOOK.md's line may be repeated: the operator's files stay, what an older kit had more is gone", async () => {
@@ -58,7 +62,8 @@ test("RUNBOOK.md's line may be repeated: the operator's files stay, what an olde
   expect(await unpack()).toEqual(silent);
   expect((await mounts()).trim().split("\n")).toHaveLength(1);
   expect(readFileSync(folder("token"), "utf8")).toBe("mine");
-  for (const file of ["scripts/of-an-older-kit.ts", "bun/of-an-older-kit"]) expect(existsSync(folder(file))).toBe(false);
+  for (const file of ["scripts/of-an-older-kit.ts", "bun/of-an-older-kit"])
+    expect(existsSync(folder(file))).toBe(false);
   expect(await host.type(ASSESS)).toEqual(works);
 });
 
@@ -78,7 +83,10 @@ test("where the folder was left and its mount is gone, it is mounted anew", asyn
 test("a tarball that was changed or cut off is shown, and is an error", async () => {
   const cut = join(host.path("/dev/shm"), "cut.tar.gz");
   await $`head -c 100000 ${tarball} > ${cut}`;
-  expect(await host.type(LINE, { stdin: cut })).toEqual({ exitCode: 2, said: expect.stringContaining("gzip") });
+  expect(await host.type(LINE, { stdin: cut })).toEqual({
+    exitCode: 2,
+    said: expect.stringContaining("gzip"),
+  });
   const other = host.path("/dev/shm/other");
   await $`mkdir ${other} && tar -C ${other} -xzf ${tarball} && echo >> ${other}/scripts/00-assess.ts && tar -C ${other} -czf ${cut} .`;
   const { exitCode, said } = await host.type(LINE, { stdin: cut });
@@ -137,15 +145,20 @@ const SH = "sh ./bunw scripts/00-assess.ts --help";
 test.each([
   ["somewhere else", "/dev/shm/kit"],
   ["in the kit's folder, with nothing mounted there", KIT_FOLDER],
-])("a kit that was unpacked %s, where no program may run: bunw says so, and its hint is the way out", async (_, place) => {
-  await host.type(`mkdir -m 700 ${place} && tar -C ${place} -xzf -`, { stdin: tarball });
-  expect((await host.type(`cd ${place} && ./bunw`)).exitCode).toBe(126);
-  const { exitCode, said } = await host.type(`cd ${place} && ${SH}`);
-  const [error, hint] = said.split("\n");
-  expect([exitCode, error]).toEqual([1, `error: No program may run in "${place}": it is mounted noexec`]);
-  expect(await host.type(`cd ${place}; ${hint!.replace(/^hint: /, "")} scripts/00-assess.ts --help`)).toEqual(works);
-  expect(statSync(folder()).mode & 0o7777).toBe(0o700);
-});
+])(
+  "a kit that was unpacked %s, where no program may run: bunw says so, and its hint is the way out",
+  async (_, place) => {
+    await host.type(`mkdir -m 700 ${place} && tar -C ${place} -xzf -`, { stdin: tarball });
+    expect((await host.type(`cd ${place} && ./bunw`)).exitCode).toBe(126);
+    const { exitCode, said } = await host.type(`cd ${place} && ${SH}`);
+    const [error, hint] = said.split("\n");
+    expect([exitCode, error]).toEqual([1, `error: No program may run in "${place}": it is mounted noexec`]);
+    expect(
+      await host.type(`cd ${place}; ${hint!.replace(/^hint: /, "")} scripts/00-assess.ts --help`),
+    ).toEqual(works);
+    expect(statSync(folder()).mode & 0o7777).toBe(0o700);
+  },
+);
 
 test("a mount of the kit's own that was made noexec is made executable by bunw's hint", async () => {
   await unpack();

@@ -1,4 +1,7 @@
-/** What a kit runs leaves no file but those it names: the disk's free blocks may hold the lost keys. Bun itself would keep a cache of the scripts. */
+/**
+ * What a kit runs leaves no file but those it names: the disk's free blocks may hold the lost keys. Bun
+ * itself would keep a cache of the scripts.
+ */
 import { expect, test } from "bun:test";
 import { lstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +14,12 @@ withKit();
 
 const HOME = join(import.meta.dir, "../..");
 const SCRIPTS = [...new Glob("scripts/*.ts").scanSync(HOME)].sort();
-const FOLDERS = { HOME: home, TMPDIR: `${elsewhere}/tmp`, XDG_CACHE_HOME: `${home}/.cache`, XDG_DATA_HOME: `${home}/.data` };
+const FOLDERS = {
+  HOME: home,
+  TMPDIR: `${elsewhere}/tmp`,
+  XDG_CACHE_HOME: `${home}/.cache`,
+  XDG_DATA_HOME: `${home}/.data`,
+};
 
 /** Every path below, with what changes when somebody writes. */
 function listing(folder: string): string[] {
@@ -25,7 +33,13 @@ function listing(folder: string): string[] {
 
 async function run(args: string[], env: Record<string, string> = {}) {
   const child = Bun.spawn([`${kit}/bunw`, ...args], {
-    ...{ cwd: elsewhere, env: { ...FOLDERS, PATH: "/usr/bin:/bin", ...env }, stdin: "ignore", stdout: "ignore", stderr: "pipe" },
+    ...{
+      cwd: elsewhere,
+      env: { ...FOLDERS, PATH: "/usr/bin:/bin", ...env },
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+    },
   });
   const stderr = await new Response(child.stderr).text();
   return { exitCode: await child.exited, stderr };
@@ -49,9 +63,16 @@ test.each(SCRIPTS)(
 test("00-assess over a node that was wiped changes no file, on that node neither", async () => {
   await laidOut();
   // bunw asks it, too.
-  using node = await pretendNode({ commands: [{ command: "uname -m", stdout: OWN_ARCH === "x64" ? "x86_64" : "aarch64" }] });
+  using node = await pretendNode({
+    commands: [{ command: "uname -m", stdout: OWN_ARCH === "x64" ? "x86_64" : "aarch64" }],
+  });
   const [before, nodeBefore] = [listing(place), node.fingerprint()];
-  const env = { KUBE_PKI_REPAIR_ROOT: node.root, KUBE_PKI_REPAIR_PATIENCE: "0.0005", ...node.env, PATH: `${node.programs}:/usr/bin:/bin` };
+  const env = {
+    KUBE_PKI_REPAIR_ROOT: node.root,
+    KUBE_PKI_REPAIR_PATIENCE: "0.0005",
+    ...node.env,
+    PATH: `${node.programs}:/usr/bin:/bin`,
+  };
   const { exitCode } = await run(["scripts/00-assess.ts"], env);
   expect(exitCode).toBe(2);
   expect([listing(place), node.fingerprint()]).toEqual([before, nodeBefore]);

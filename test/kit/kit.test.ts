@@ -24,11 +24,14 @@ test("START-HERE says in ten lines what comes first: stop the kubelet as part 0 
   expect(lines.length).toBeLessThanOrEqual(10);
   const typed = lines.filter((line) => !line.startsWith("#"));
   expect(typed.slice(0, 2)).toEqual(HOLD.map(({ command }) => command));
-  expect(typed.findIndex((line) => line.startsWith("./bunw "))).toBe(typed.findIndex((line) => line.includes("scripts/plan.ts")));
+  expect(typed.findIndex((line) => line.startsWith("./bunw "))).toBe(
+    typed.findIndex((line) => line.includes("scripts/plan.ts")),
+  );
 });
 
 test("the kit has the packages that run and none that only develop", () => {
-  for (const name of ["zx", "age-encryption", "@noble/ciphers"]) expect(existsSync(`${kit}/node_modules/${name}`)).toBe(true);
+  for (const name of ["zx", "age-encryption", "@noble/ciphers"])
+    expect(existsSync(`${kit}/node_modules/${name}`)).toBe(true);
   expect(readdirSync(`${kit}/node_modules`)).not.toContain("typescript");
   expect(readdirSync(`${kit}/node_modules`)).not.toContain("@biomejs");
 });
@@ -42,12 +45,19 @@ test("the kit has what watches a cluster: alerts, a timer, and a service whose c
   for (const option of options!.match(/--[a-z-]+/g)!) expect(help).toContain(option);
 });
 
-test.each([...new Glob("scripts/*.ts").scanSync(home)].sort())("in the kit, ./bunw %s --help works", async (script) => {
-  const { stdout, stderr, exitCode } = await $`./bunw ${script} --help`.cwd(kit).env(bare).nothrow().quiet();
-  expect(stderr.toString()).toBe("");
-  expect(exitCode).toBe(0);
-  expect(stdout.toString()).toStartWith("Usage:");
-});
+test.each([...new Glob("scripts/*.ts").scanSync(home)].sort())(
+  "in the kit, ./bunw %s --help works",
+  async (script) => {
+    const { stdout, stderr, exitCode } = await $`./bunw ${script} --help`
+      .cwd(kit)
+      .env(bare)
+      .nothrow()
+      .quiet();
+    expect(stderr.toString()).toBe("");
+    expect(exitCode).toBe(0);
+    expect(stdout.toString()).toStartWith("Usage:");
+  },
+);
 
 test("packing twice gives the same sums", async () => {
   const again = join(folder, "again");

@@ -1,6 +1,19 @@
-/** `npm run pack`: the nodes' Bun by its sum, from the registry once and then from the cache; the same kit on every laptop. */
+/**
+ * `npm run pack`: the nodes' Bun by its sum, from the registry once and then from the cache; the same kit on
+ * every laptop.
+ */
 import { afterAll, beforeEach, expect, test } from "bun:test";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+} from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
@@ -27,17 +40,28 @@ await packHere(tarball, OWN_ARCH);
 
 const fileOf = (arch: Arch) => `nodes-bun-${BUN_VERSION}/${NODES_BUN[arch].name.replace("@oven/", "")}.tgz`;
 const kept = join(cache, fileOf(OWN_ARCH));
-const CACHE = process.env.KUBE_PKI_REPAIR_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
+const CACHE =
+  process.env.KUBE_PKI_REPAIR_CACHE ||
+  join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
 const real = join(CACHE, fileOf(OWN_ARCH));
 
 /** Packs with the programs that a test names; without any at all if it names none. */
 async function pack(args: string[], commands: FakeCommand[] = []) {
   using programs = fakePath(commands);
-  if (commands.length === 0) for (const name of readdirSync(programs.env.PATH)) rmSync(join(programs.env.PATH, name));
+  if (commands.length === 0)
+    for (const name of readdirSync(programs.env.PATH)) rmSync(join(programs.env.PATH, name));
   const child = Bun.spawn([process.execPath, join(HOME, "scripts/pack-kit.ts"), ...args], {
-    ...{ cwd: folder, env: { ...programs.env, KUBE_PKI_REPAIR_CACHE: cache }, stdout: "pipe", stderr: "pipe" },
+    ...{
+      cwd: folder,
+      env: { ...programs.env, KUBE_PKI_REPAIR_CACHE: cache },
+      stdout: "pipe",
+      stderr: "pipe",
+    },
   });
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
   return { exitCode: await child.exited, said: stdout + stderr, calls: programs.calls() };
 }
 
@@ -45,16 +69,30 @@ async function pack(args: string[], commands: FakeCommand[] = []) {
 const out = join(folder, "out");
 const OUT = ["--arch", OWN_ARCH, "--out", out];
 const SPEC = `${NODES_BUN[OWN_ARCH].name}@${BUN_VERSION}`;
-const brings = (file: string): FakeCommand => ({ command: `npm pack --silent ${SPEC}`, does: `cp ${file} x.tgz`, stdout: "x.tgz\n" });
+const brings = (file: string): FakeCommand => ({
+  command: `npm pack --silent ${SPEC}`,
+  does: `cp ${file} x.tgz`,
+  stdout: "x.tgz\n",
+});
 
 test("nothing of the kit depends on the machine: packed anew, without any program, from the cache, it is the same", async () => {
   cpSync(real, kept, { recursive: true });
   const { exitCode, said, calls } = await pack(["--arch", OWN_ARCH, "--out", join(folder, "other.tar.gz")]);
-  expect([exitCode, said, calls]).toEqual([0, expect.stringMatching(/^.*other\.tar\.gz: \d+ MB, for \S+$/m), []]);
-  // what to type next stands there: first what keeps the old keys alive, then the line to each node, then the plan
-  const next = said.slice(said.indexOf("next, if anything was deleted"), said.indexOf("./bunw scripts/plan.ts") + 22);
+  expect([exitCode, said, calls]).toEqual([
+    0,
+    expect.stringMatching(/^.*other\.tar\.gz: \d+ MB, for \S+$/m),
+    [],
+  ]);
+  // what to type next stands there: first what keeps the old keys alive, then the line to each node, then the
+  // plan
+  const next = said.slice(
+    said.indexOf("next, if anything was deleted"),
+    said.indexOf("./bunw scripts/plan.ts") + 22,
+  );
   expect(next).toContain(`\nssh root@NODE '${UNPACK}' < ${join(folder, "other.tar.gz")}\n`);
-  expect(["systemctl stop kubelet", "ssh root@NODE", "scripts/plan.ts"].map((words) => next.split(words).length)).toEqual([2, 2, 2]);
+  expect(
+    ["systemctl stop kubelet", "ssh root@NODE", "scripts/plan.ts"].map((words) => next.split(words).length),
+  ).toEqual([2, 2, 2]);
   expect(next).toEndWith("./bunw scripts/plan.ts");
   expect(Buffer.compare(readFileSync(join(folder, "other.tar.gz")), readFileSync(tarball))).toBe(0);
 });
@@ -64,9 +102,14 @@ test("the tarball holds what the folder holds, in the same modes, all of it root
   await packFolder(packed, [OWN_ARCH]);
   mkdirSync(unpacked);
   await $`sh -c ${`umask 077; tar -C ${unpacked} -xzf ${tarball}`}`;
-  const look = async (path: string) => (await $`find . -printf ${"%p %m %s %y\n"} | grep -v " d$" | sort`.cwd(path).text()).trim();
-  const folders = async (path: string) => (await $`find . -type d -printf ${"%p %m\n"} | sort`.cwd(path).text()).trim();
-  expect([await look(unpacked), await folders(unpacked)]).toEqual([await look(packed), await folders(packed)]);
+  const look = async (path: string) =>
+    (await $`find . -printf ${"%p %m %s %y\n"} | grep -v " d$" | sort`.cwd(path).text()).trim();
+  const folders = async (path: string) =>
+    (await $`find . -type d -printf ${"%p %m\n"} | sort`.cwd(path).text()).trim();
+  expect([await look(unpacked), await folders(unpacked)]).toEqual([
+    await look(packed),
+    await folders(packed),
+  ]);
   await $`sha256sum --quiet -c SHA256SUMS`.cwd(unpacked);
   expect((await $`tar --numeric-owner -tvzf ${tarball} | grep -v " 0/0 "`.nothrow().text()).trim()).toBe("");
 });
@@ -84,7 +127,10 @@ test("another package than the pinned one is refused, and not kept", async () =>
   const other = join(folder, "other.tgz");
   await $`cp ${real} ${other} && printf x >> ${other}`;
   const { exitCode, said } = await pack(OUT, [brings(other)]);
-  expect([exitCode, said]).toEqual([1, expect.stringContaining(`error: What npm brought as "${SPEC}" is not what is pinned`)]);
+  expect([exitCode, said]).toEqual([
+    1,
+    expect.stringContaining(`error: What npm brought as "${SPEC}" is not what is pinned`),
+  ]);
   expect(readdirSync(join(cache, `nodes-bun-${BUN_VERSION}`))).toEqual([]);
   expect(existsSync(out)).toBe(false);
 });
@@ -104,16 +150,21 @@ test.each([
     /npm cannot fetch ".*", exit code 1: npm error network\nhint: /,
   ],
   ["nothing that it brings", [{ command: "npm pack *" }], /npm cannot fetch ".*", exit code 0/],
-] as [string, FakeCommand[], RegExp][])("without a cache and with %s, it says what to do", async (_, commands, said) => {
-  const run = await pack(OUT, commands);
-  expect([run.exitCode, run.said]).toEqual([1, expect.stringMatching(said)]);
-});
+] as [string, FakeCommand[], RegExp][])(
+  "without a cache and with %s, it says what to do",
+  async (_, commands, said) => {
+    const run = await pack(OUT, commands);
+    expect([run.exitCode, run.said]).toEqual([1, expect.stringMatching(said)]);
+  },
+);
 
 test.each(["amd64", "x64,mips", "toString"])("there is no kit for %p", async (arch) => {
   const { exitCode, said } = await pack(["--arch", arch]);
   expect([exitCode, said]).toEqual([
     1,
-    expect.stringMatching(/There is no kit for ".*"\nhint: npm run pack -- --arch x64,arm64,x64-musl,arm64-musl/),
+    expect.stringMatching(
+      /There is no kit for ".*"\nhint: npm run pack -- --arch x64,arm64,x64-musl,arm64-musl/,
+    ),
   ]);
 });
 

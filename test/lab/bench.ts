@@ -1,5 +1,8 @@
 #!/usr/bin/env bun
-/** `npm run bench`: how fast the kit is on this machine, compared with what it replaces. One line for each figure, on stdout. */
+/**
+ * `npm run bench`: how fast the kit is on this machine, compared with what it replaces. One line for each
+ * figure, on stdout.
+ */
 import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { rsaKey } from "../../shared/old-sa-key/rsa-key.ts";
@@ -53,16 +56,21 @@ async function main() {
   if (wants("carve")) console.log(carveLine(await benchCarve(Number(values.gigabytes), 5)));
   if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
   if (wants("joins")) console.log(await joinsLine(Number(values.joins)));
-  if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
+  if (wants("tokens"))
+    console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
   if (wants("workers")) console.log((await workersLines()).join("\n"));
-  if (wants("drill")) console.log(drillLine(await benchDrill(Number(values.etcd.split(",")[0]), Number(values.nodes))));
-  for (const size of wants("big-etcd") ? values.etcd.split(",") : []) console.log(bigEtcdLine(await benchBigEtcd(Number(size))));
+  if (wants("drill"))
+    console.log(drillLine(await benchDrill(Number(values.etcd.split(",")[0]), Number(values.nodes))));
+  for (const size of wants("big-etcd") ? values.etcd.split(",") : [])
+    console.log(bigEtcdLine(await benchBigEtcd(Number(size))));
 }
 
 /** Measured first, so that the process's peak of memory is its own. */
 function oldKeyLine(): string {
   const pair = newKeyOf("RSA-2048");
-  const [one, other] = ["one", "two"].map((name) => readJwt(tokenBy(pair, { alg: "RS256", of: `kube-system:${name}` }))!);
+  const [one, other] = ["one", "two"].map(
+    (name) => readJwt(tokenBy(pair, { alg: "RS256", of: `kube-system:${name}` }))!,
+  );
   const progress = new Progress("greatest common divisor, Mbit", 135);
   const [began, cpu] = [performance.now(), process.cpuUsage()];
   const [pem] = rsaKey(one!, other!, { progress: (done) => progress.show(Math.ceil(done / 1_000_000)) });

@@ -1,5 +1,8 @@
 #!/usr/bin/env bun
-/** `npm run rehearse`: builds a real cluster, damages it, repairs it with the commands of RUNBOOK.md, and draws what happened. */
+/**
+ * `npm run rehearse`: builds a real cluster, damages it, repairs it with the commands of RUNBOOK.md, and
+ * draws what happened.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -145,7 +148,13 @@ async function main() {
   const report = values.html.replace(/(\.html)?$/, "-report.html");
   refuseMachine();
   const record = await withKit((kit) =>
-    rehearseBoth(other ? [scenario, other] : [scenario], { kit, guide, keep: values.keep ?? false, report, save }),
+    rehearseBoth(other ? [scenario, other] : [scenario], {
+      kit,
+      guide,
+      keep: values.keep ?? false,
+      report,
+      save,
+    }),
   );
   console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
   process.exit(record.recovered ? 0 : 1);
@@ -203,11 +212,21 @@ function listed(): string {
   return SCENARIOS.map(({ name, title }) => `${name.padEnd(width)}  ${title}`).join("\n");
 }
 
-async function rehearse(scenario: Scenario, options: { kit: string; guide: Guide; keep: boolean; report: string }): Promise<Rehearsal> {
+async function rehearse(
+  scenario: Scenario,
+  options: { kit: string; guide: Guide; keep: boolean; report: string },
+): Promise<Rehearsal> {
   const began = Date.now();
-  const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
-  say(`scenario ${scenario.name}: builds a cluster of ${nodeCount(scenario.controlPlanes, scenario.workers)}`);
-  const lab = await Cluster.up({ ...scenario, profile: (await scenario.profile?.()) ?? USUAL, onProgress: say });
+  const say = (line: string) =>
+    console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
+  say(
+    `scenario ${scenario.name}: builds a cluster of ${nodeCount(scenario.controlPlanes, scenario.workers)}`,
+  );
+  const lab = await Cluster.up({
+    ...scenario,
+    profile: (await scenario.profile?.()) ?? USUAL,
+    onProgress: say,
+  });
   try {
     const scene = await openScene(lab, { kit: options.kit, guide: options.guide, say });
     await play(scenario, scene);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * `npm run releases`: rehearses the three most frequent disasters on every release of Kubernetes that go can build, and writes the figures
- * into CONTRIBUTING.md. What its table says is green is not run again, so the next call goes on where this one stopped, on any machine.
+ * `npm run releases`: rehearses the three most frequent disasters on every release of Kubernetes that go can
+ * build, and writes the figures into CONTRIBUTING.md. What its table says is green is not run again, so the
+ * next call goes on where this one stopped, on any machine.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -10,7 +11,14 @@ import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
 import { buildGo, CACHE, serves, versionsOf } from "./machine/go-build.ts";
 import { KUBERNETES_PROGRAMS, kubernetesBuild } from "./machine/pins.ts";
-import { cameBack, newestByMinor, patchesFrom, type ReleaseRecord, SCENARIOS, withRecord } from "./report/release-table.ts";
+import {
+  cameBack,
+  newestByMinor,
+  patchesFrom,
+  type ReleaseRecord,
+  SCENARIOS,
+  withRecord,
+} from "./report/release-table.ts";
 
 const USAGE = `Usage: npm run releases [-- options]
 
@@ -51,20 +59,24 @@ async function main() {
       left--;
       if (!(await rehearse(version, scenario))) red.push(`${scenario} on ${version}`);
     }
-    console.error(`  ${version}: ${SCENARIOS.map((name) => `${name} ${isDone(version, name) ? "green" : "not yet"}`).join(", ")}`);
+    console.error(
+      `  ${version}: ${SCENARIOS.map((name) => `${name} ${isDone(version, name) ? "green" : "not yet"}`).join(", ")}`,
+    );
   }
-  if (red.length > 0) throw new Fail(`Not recovered: ${red.join(", ")}`, { hint: `the records are in ${RECORDS}` });
+  if (red.length > 0)
+    throw new Fail(`Not recovered: ${red.join(", ")}`, { hint: `the records are in ${RECORDS}` });
 }
 
 /**
- * The patches of each minor release that may be there, the newest first. The module proxy's list ends before its newest patch, and has gaps:
- * each is asked for by name when it is its turn.
+ * The patches of each minor release that may be there, the newest first. The module proxy's list ends before
+ * its newest patch, and has gaps: each is asked for by name when it is its turn.
  */
 async function releases(only: string | undefined): Promise<string[][]> {
   if (only?.startsWith("v") && (await serves(MODULE, only))) return [[only]];
   const meant = (await versionsOf(MODULE)).filter((version) => !only || version.startsWith(`v${only}.`));
   const newest = newestByMinor(meant, OLDEST).toReversed();
-  if (newest.length === 0) throw new Fail(`The module proxy serves no release ${only}`, { hint: `go list -m -versions ${MODULE}` });
+  if (newest.length === 0)
+    throw new Fail(`The module proxy serves no release ${only}`, { hint: `go list -m -versions ${MODULE}` });
   return newest.map((version) => patchesFrom(version, 12));
 }
 
@@ -72,7 +84,10 @@ function isDone(version: string, scenario: string): boolean {
   return cameBack(readFileSync(PAGE, "utf8"), version, scenario);
 }
 
-/** Not each patch has all its modules there; one that is done needs no build. Errors: Fail of the newest, where none builds. */
+/**
+ * Not each patch has all its modules there; one that is done needs no build. Errors: Fail of the newest,
+ * where none builds.
+ */
 async function newestThatBuilds(patches: readonly string[], again?: boolean): Promise<string> {
   let first: Fail | undefined;
   for (const version of patches) {
@@ -90,19 +105,37 @@ async function newestThatBuilds(patches: readonly string[], again?: boolean): Pr
   throw first!;
 }
 
-/** In a process of its own: a lab has one release. Its record goes into the table. Returns whether the cluster recovered. */
+/**
+ * In a process of its own: a lab has one release. Its record goes into the table. Returns whether the cluster
+ * recovered.
+ */
 async function rehearse(version: string, scenario: string): Promise<boolean> {
-  const [json, html] = ["json", "html"].map((kind) => join(RECORDS, `${version}-${scenario}.${kind}`)) as [string, string];
+  const [json, html] = ["json", "html"].map((kind) => join(RECORDS, `${version}-${scenario}.${kind}`)) as [
+    string,
+    string,
+  ];
   rmSync(json, { force: true });
   const child = Bun.spawn(
-    [process.execPath, join(import.meta.dir, "rehearse.ts"), "--scenario", scenario, "--json", json, "--html", html],
+    [
+      process.execPath,
+      join(import.meta.dir, "rehearse.ts"),
+      "--scenario",
+      scenario,
+      "--json",
+      json,
+      "--html",
+      html,
+    ],
     {
       env: { ...process.env, KUBERNETES: version },
       stdio: ["ignore", "inherit", "inherit"],
     },
   );
   await child.exited;
-  if (!existsSync(json)) throw new Fail(`${scenario} on ${version} ended without a record`, { hint: "read what it printed above" });
+  if (!existsSync(json))
+    throw new Fail(`${scenario} on ${version} ended without a record`, {
+      hint: "read what it printed above",
+    });
   const record = JSON.parse(readFileSync(json, "utf8")) as ReleaseRecord;
   writeFileSync(PAGE, withRecord(readFileSync(PAGE, "utf8"), record));
   return record.recovered;

@@ -25,9 +25,16 @@ async function main() {
     },
   });
   if (values.help) return console.log(USAGE);
-  if (values.masters) throw new Fail("The option --masters has another name now", { hint: `${OLD_NAMES["--masters"]} ${values.masters}` });
+  if (values.masters)
+    throw new Fail("The option --masters has another name now", {
+      hint: `${OLD_NAMES["--masters"]} ${values.masters}`,
+    });
   const onProgress = (line: string) => console.error(`  ${line}`);
-  const cluster = await Cluster.up({ controlPlanes: Number(values["control-planes"]), workers: Number(values.workers), onProgress });
+  const cluster = await Cluster.up({
+    controlPlanes: Number(values["control-planes"]),
+    workers: Number(values.workers),
+    onProgress,
+  });
   unlock();
   console.log(await cluster.kubectl("get", "nodes", "-o", "wide"));
   console.log(`./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts`);

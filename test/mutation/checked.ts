@@ -22,14 +22,19 @@ export class Checked implements Disposable {
 
   async trees(paths: readonly string[]): Promise<{ path: string; tree: SourceFile }[]> {
     const program = await this.#program();
-    return Promise.all(paths.map(async (path) => ({ path, tree: (await program.getSourceFile(join(this.home, path)))! })));
+    return Promise.all(
+      paths.map(async (path) => ({ path, tree: (await program.getSourceFile(join(this.home, path)))! })),
+    );
   }
 
   /** Whether the file, as it is on the disk now, is TypeScript. */
   async isValid(path: string): Promise<boolean> {
     const program = await this.#program([path]);
     const file = join(this.home, path);
-    const said = [...(await program.getSyntacticDiagnostics(file)), ...(await program.getSemanticDiagnostics(file))];
+    const said = [
+      ...(await program.getSyntacticDiagnostics(file)),
+      ...(await program.getSemanticDiagnostics(file)),
+    ];
     return said.length === 0;
   }
 

@@ -4,7 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inParallel } from "../../shared/api/many.ts";
 
-/** For each file of shared/, for each line that counts: the test files that run it. Lines between two that count belong to the upper one. */
+/**
+ * For each file of shared/, for each line that counts: the test files that run it. Lines between two that
+ * count belong to the upper one.
+ */
 export type Covered = Map<string, Map<number, string[]>>;
 
 /** Runs each test file alone, in that checkout. */
@@ -12,8 +15,19 @@ export async function coveredBy(home: string, tests: readonly string[], width: n
   const covered: Covered = new Map();
   await inParallel(tests, width, async (test) => {
     const folder = mkdtempSync(join(tmpdir(), "covered-"));
-    const command = ["test", `./${test}`, "--timeout=300000", "--coverage", "--coverage-reporter=lcov", `--coverage-dir=${folder}`];
-    const child = Bun.spawn(["nice", "-n", "19", process.execPath, ...command], { cwd: home, stdout: "ignore", stderr: "pipe" });
+    const command = [
+      "test",
+      `./${test}`,
+      "--timeout=300000",
+      "--coverage",
+      "--coverage-reporter=lcov",
+      `--coverage-dir=${folder}`,
+    ];
+    const child = Bun.spawn(["nice", "-n", "19", process.execPath, ...command], {
+      cwd: home,
+      stdout: "ignore",
+      stderr: "pipe",
+    });
     const said = await new Response(child.stderr).text();
     if ((await child.exited) !== 0) throw new Error(`red before anything is changed: ${test}\n${said}`);
     addLines(covered, readFileSync(join(folder, "lcov.info"), "utf8"), test);

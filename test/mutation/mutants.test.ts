@@ -6,7 +6,10 @@ import { Checked } from "./checked.ts";
 import { addLines, type Covered, testsOf } from "./covered.ts";
 import { mutantsOf, mutated } from "./mutants.ts";
 
-const CONFIG = JSON.stringify({ compilerOptions: { target: "esnext", strict: true, noEmit: true }, include: ["shared"] });
+const CONFIG = JSON.stringify({
+  compilerOptions: { target: "esnext", strict: true, noEmit: true },
+  include: ["shared"],
+});
 
 /** [code, what it becomes] */
 const CHANGES: [code: string, becomes: string[]][] = [
@@ -43,7 +46,9 @@ test("each decision is changed alone: comparisons, connectives, conditions, rows
     const found = Map.groupBy(mutantsOf(tree, "shared/one.ts"), ({ line }) => line);
     const becomes = CHANGES.map(([code], index) => [
       code,
-      (found.get(index + 2) ?? []).map((mutant) => mutated(text, mutant).split("\n")[index + 1]!.slice(1, -2)),
+      (found.get(index + 2) ?? []).map((mutant) =>
+        mutated(text, mutant).split("\n")[index + 1]!.slice(1, -2),
+      ),
     ]);
     expect(becomes).toEqual(CHANGES);
   });
@@ -55,7 +60,11 @@ test("an if is turned and dropped, and one with an else only turned", async () =
     async (checked, file) => {
       const { tree } = (await checked.trees(["shared/one.ts"]))[0]!;
       const text = readFileSync(file, "utf8");
-      expect(mutantsOf(tree, "shared/one.ts").map((mutant) => mutated(text, mutant).split("\n").slice(1, 3).join(""))).toEqual([
+      expect(
+        mutantsOf(tree, "shared/one.ts").map((mutant) =>
+          mutated(text, mutant).split("\n").slice(1, 3).join(""),
+        ),
+      ).toEqual([
         "  if (!(a > 1)) return 2;  if (a) a++;",
         "  ;  if (a) a++;",
         "  if (a <= 1) return 2;  if (a) a++;",
@@ -66,19 +75,26 @@ test("an if is turned and dropped, and one with an else only turned", async () =
 });
 
 test("a change that is no TypeScript is seen, and that it is taken back, too", async () => {
-  await withFile("export const length = (text?: string) => (text ? text.length : 0);\n", async (checked, file) => {
-    const before = readFileSync(file, "utf8");
-    expect(await checked.isValid("shared/one.ts")).toBe(true);
-    writeFileSync(file, before.replace("text ?", "!text ?"));
-    expect(await checked.isValid("shared/one.ts")).toBe(false);
-    writeFileSync(file, before);
-    expect(await checked.isValid("shared/one.ts")).toBe(true);
-  });
+  await withFile(
+    "export const length = (text?: string) => (text ? text.length : 0);\n",
+    async (checked, file) => {
+      const before = readFileSync(file, "utf8");
+      expect(await checked.isValid("shared/one.ts")).toBe(true);
+      writeFileSync(file, before.replace("text ?", "!text ?"));
+      expect(await checked.isValid("shared/one.ts")).toBe(false);
+      writeFileSync(file, before);
+      expect(await checked.isValid("shared/one.ts")).toBe(true);
+    },
+  );
 });
 
 test("the tests of a line are those that run it, or the line above it that counts", () => {
   const covered: Covered = new Map();
-  addLines(covered, "TN:\nSF:shared/a.ts\nDA:1,3\nDA:2,0\nend_of_record\nSF:test/b.ts\nDA:1,1\nend_of_record\n", "one.test.ts");
+  addLines(
+    covered,
+    "TN:\nSF:shared/a.ts\nDA:1,3\nDA:2,0\nend_of_record\nSF:test/b.ts\nDA:1,1\nend_of_record\n",
+    "one.test.ts",
+  );
   addLines(covered, "SF:shared/a.ts\nDA:1,1\nDA:2,1\nend_of_record\n", "two.test.ts");
   expect([1, 2, 3].map((line) => testsOf(covered, "shared/a.ts", line))).toEqual([
     ["one.test.ts", "two.test.ts"],

@@ -1,4 +1,7 @@
-/** Small changes of decisions in a file, one at a time: what a tired person gets wrong. Words are left alone: nothing in a template literal is changed. */
+/**
+ * Small changes of decisions in a file, one at a time: what a tired person gets wrong. Words are left alone:
+ * nothing in a template literal is changed.
+ */
 import type { Node, SourceFile } from "typescript/unstable/ast";
 import * as is from "typescript/unstable/ast/is";
 
@@ -30,7 +33,14 @@ export function mutantsOf(file: SourceFile, path: string): Mutant[] {
     if (is.isTemplateExpression(node) || is.isTypeNode(node) || is.isImportDeclaration(node)) return;
     for (const { of, what, text } of changesOf(node, file)) {
       const start = of.getStart(file);
-      found.push({ path, what, text, start, end: of.end, line: file.getLineAndCharacterOfPosition(start).line + 1 });
+      found.push({
+        path,
+        what,
+        text,
+        start,
+        end: of.end,
+        line: file.getLineAndCharacterOfPosition(start).line + 1,
+      });
     }
     node.forEachChild(walk);
   };
@@ -54,7 +64,8 @@ function changesOf(node: Node, file: SourceFile): Change[] {
   const textOf = (part: Node) => file.text.slice(part.getStart(file), part.end);
   const negated = (part: Node) => `!(${textOf(part)})`;
   if (is.isBinaryExpression(node)) return changesOfBinary(node, textOf);
-  if (is.isConditionalExpression(node)) return [{ of: node.condition, what: "turned ?:", text: negated(node.condition) }];
+  if (is.isConditionalExpression(node))
+    return [{ of: node.condition, what: "turned ?:", text: negated(node.condition) }];
   if (is.isIfStatement(node))
     return [
       { of: node.expression, what: "turned if", text: negated(node.expression) },
@@ -62,7 +73,8 @@ function changesOf(node: Node, file: SourceFile): Change[] {
     ];
   if (is.isPrefixUnaryExpression(node) && textOf(node).startsWith("!"))
     return [{ of: node, what: "dropped !", text: textOf(node.operand) }];
-  if (is.isCallExpression(node) && is.isPropertyAccessExpression(node.expression)) return changesOfCall(node.expression, node, textOf);
+  if (is.isCallExpression(node) && is.isPropertyAccessExpression(node.expression))
+    return changesOfCall(node.expression, node, textOf);
   if (is.isArrayLiteralExpression(node) && node.elements.length > 1)
     return node.elements.map((_, index) => {
       const others = node.elements.filter((_, at) => at !== index);
@@ -71,7 +83,10 @@ function changesOf(node: Node, file: SourceFile): Change[] {
   return [];
 }
 
-function changesOfBinary(node: Node & { left: Node; operatorToken: Node; right: Node }, textOf: (part: Node) => string): Change[] {
+function changesOfBinary(
+  node: Node & { left: Node; operatorToken: Node; right: Node },
+  textOf: (part: Node) => string,
+): Change[] {
   const sign = textOf(node.operatorToken);
   const turned = TURNED[sign];
   if (!turned) return [];
@@ -79,12 +94,20 @@ function changesOfBinary(node: Node & { left: Node; operatorToken: Node; right: 
   return [
     { of: node.operatorToken, what: `${sign} to ${turned}`, text: turned },
     ...(connects
-      ? [node.left, node.right].map((part) => ({ of: node, what: `dropped a side of ${sign}`, text: `(${textOf(part)})` }))
+      ? [node.left, node.right].map((part) => ({
+          of: node,
+          what: `dropped a side of ${sign}`,
+          text: `(${textOf(part)})`,
+        }))
       : []),
   ];
 }
 
-function changesOfCall(called: Node & { name: Node; expression: Node }, call: Node, textOf: (part: Node) => string): Change[] {
+function changesOfCall(
+  called: Node & { name: Node; expression: Node },
+  call: Node,
+  textOf: (part: Node) => string,
+): Change[] {
   const name = textOf(called.name);
   const other = SOME_OR_ALL.get(name);
   if (other) return [{ of: called.name, what: `${name} to ${other}`, text: other }];

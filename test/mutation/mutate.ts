@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * `npm run mutate`: do the tests of `npm run ok` still bite? It makes small changes of decisions in shared/, one at a time, in a copy of the
- * checkout, and runs the tests that run the changed line. What no test notices survives, and is printed.
+ * `npm run mutate`: do the tests of `npm run ok` still bite? It makes small changes of decisions in shared/,
+ * one at a time, in a copy of the checkout, and runs the tests that run the changed line. What no test
+ * notices survives, and is printed.
  */
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -40,7 +41,10 @@ const OTHERS = /^test\/(scripts|kit|soak|repo|mutation)\//;
 /** No decision of ours: made by a program, runs in a browser, or describes types. */
 const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$/;
 
-/** Seconds of one mutant's tests, and more for each file of them: longer is a loop that the change made, or a machine that is busy. */
+/**
+ * Seconds of one mutant's tests, and more for each file of them: longer is a loop that the change made, or a
+ * machine that is busy.
+ */
 const LONGEST = { at: 60, perFile: 20 };
 
 /** Test files that run together; the next ones only where these notice nothing. */
@@ -59,7 +63,10 @@ async function main() {
   const covered = await coverage(values.lines, () => coveredBy(home, tests, 2));
   if ((await endOf(home, tests.slice(0, 1))) !== "survived")
     throw new Error(`${tests[0]} is red though nothing is changed: is this checkout in /tmp?`);
-  report(await tryAll(all.slice(Number(values.skip)), Number(values.count), { home, checked, covered }), Number(values.seed));
+  report(
+    await tryAll(all.slice(Number(values.skip)), Number(values.count), { home, checked, covered }),
+    Number(values.seed),
+  );
 }
 
 /** Of a file, of an earlier run; else measured, and kept there. */
@@ -76,15 +83,20 @@ async function coverage(file: string | undefined, measure: () => Promise<Covered
 /** What git has, and what is new; the packages are the checkout's own. */
 async function copyOfCheckout(): Promise<string> {
   const home = mkdtempSync("/var/tmp/mutation-");
-  const files = (await $`git ls-files --cached --others --exclude-standard`.cwd(HOME).text()).trim().split("\n");
-  for (const name of files.filter((file) => existsSync(join(HOME, file)))) cpSync(join(HOME, name), join(home, name));
+  const files = (await $`git ls-files --cached --others --exclude-standard`.cwd(HOME).text())
+    .trim()
+    .split("\n");
+  for (const name of files.filter((file) => existsSync(join(HOME, file))))
+    cpSync(join(HOME, name), join(home, name));
   symlinkSync(join(HOME, "node_modules"), join(home, "node_modules"));
   return home;
 }
 
 /** In random order. */
 async function chosen(checked: Checked, only: string, pick: ReturnType<typeof random>): Promise<Mutant[]> {
-  const paths = [...new Glob("shared/**/*.ts").scanSync(checked.home)].filter((path) => path.includes(only) && !NOT_OURS.test(path)).sort();
+  const paths = [...new Glob("shared/**/*.ts").scanSync(checked.home)]
+    .filter((path) => path.includes(only) && !NOT_OURS.test(path))
+    .sort();
   const all = (await checked.trees(paths)).flatMap(({ path, tree }) => mutantsOf(tree, path));
   return all
     .map((mutant) => ({ mutant, at: pick(2 ** 31) }))
@@ -100,7 +112,10 @@ interface Bench {
 
 interface Result {
   mutant: Mutant;
-  /** `timed out`: nothing proves that a test noticed it; run alone, on a machine that is not busy, it is a loop. */
+  /**
+   * `timed out`: nothing proves that a test noticed it; run alone, on a machine that is not busy, it is a
+   * loop.
+   */
   end: "killed" | "timed out" | "survived" | "never run";
   diff: string;
 }
@@ -140,13 +155,23 @@ async function tried(mutant: Mutant, { home, checked, covered }: Bench): Promise
 function nearestFirst(tests: readonly string[], path: string): string[] {
   const [name, room] = [path.slice(0, -3), path.slice(0, path.lastIndexOf("/"))];
   const distance = (test: string) =>
-    test.startsWith(`test/${name}.`) ? 0 : test.startsWith(`test/${room}/`) ? 1 : test.startsWith("test/typed/") ? 2 : 3;
+    test.startsWith(`test/${name}.`)
+      ? 0
+      : test.startsWith(`test/${room}/`)
+        ? 1
+        : test.startsWith("test/typed/")
+          ? 2
+          : 3;
   return tests.toSorted((a, b) => distance(a) - distance(b));
 }
 
-/** Where only a temporary folder can be written, and no process of the machine is seen: a change may have taken a guard away. */
+/**
+ * Where only a temporary folder can be written, and no process of the machine is seen: a change may have
+ * taken a guard away.
+ */
 const ALONE = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"];
-const READ_ONLY = 'for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
+const READ_ONLY =
+  'for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
 
 async function endOf(home: string, tests: readonly string[]): Promise<Result["end"]> {
   for (let at = 0; at < tests.length; at += TOGETHER) {
@@ -162,7 +187,11 @@ async function endOf(home: string, tests: readonly string[]): Promise<Result["en
       "--timeout=100000",
       ...files.map((path) => `./${path}`),
     ];
-    const child = Bun.spawn(["nice", "-n", "19", ...ALONE, READ_ONLY, "sh", ...command], { cwd: home, stdout: "ignore", stderr: "ignore" });
+    const child = Bun.spawn(["nice", "-n", "19", ...ALONE, READ_ONLY, "sh", ...command], {
+      cwd: home,
+      stdout: "ignore",
+      stderr: "ignore",
+    });
     const code = await child.exited;
     if (code !== 0) return code === KILLED ? "timed out" : "killed";
   }
@@ -174,7 +203,8 @@ const KILLED = 137;
 
 /** The lines that differ. */
 function diffOf(before: string, after: string, { start, end, text }: Mutant): string {
-  const lines = (whole: string, to: number) => whole.slice(whole.lastIndexOf("\n", start - 1) + 1, endOfLine(whole, to)).split("\n");
+  const lines = (whole: string, to: number) =>
+    whole.slice(whole.lastIndexOf("\n", start - 1) + 1, endOfLine(whole, to)).split("\n");
   const shown = (sign: string, all: string[]) => all.map((line) => `    ${sign} ${line}`).join("\n");
   return `${shown("-", lines(before, end))}\n${shown("+", lines(after, start + text.length))}`;
 }

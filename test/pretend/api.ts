@@ -1,4 +1,7 @@
-/** A pretend Kubernetes API: objects by path, with the verbs, selectors and pages that shared/api/kube-api.ts uses. */
+/**
+ * A pretend Kubernetes API: objects by path, with the verbs, selectors and pages that shared/api/kube-api.ts
+ * uses.
+ */
 import type { KubeObject } from "../../shared/api/kube-object.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: tests use objects of every kind
@@ -14,8 +17,13 @@ export interface ApiRequest {
 export interface ApiOptions {
   /** Path → object. Without them, `metadata.name`, `namespace` and `uid` come from the path. */
   objects?: Record<string, Any>;
-  /** Sees every request first. If it returns a response, that is the answer; a promise holds the answer back. */
-  on?: (request: ApiRequest, api: { objects: Map<string, Any> }) => Response | undefined | Promise<Response | undefined>;
+  /**
+   * Sees every request first. If it returns a response, that is the answer; a promise holds the answer back.
+   */
+  on?: (
+    request: ApiRequest,
+    api: { objects: Map<string, Any> },
+  ) => Response | undefined | Promise<Response | undefined>;
   hostname?: string;
   port?: number;
   tls?: { cert: string; key: string };
@@ -37,9 +45,16 @@ export function pretendApi(options: ApiOptions = {}) {
     fetch: async (request) => {
       const url = new URL(request.url);
       const text = await request.text();
-      const asked = { method: request.method, path: url.pathname + url.search, body: text ? JSON.parse(text) : undefined };
+      const asked = {
+        method: request.method,
+        path: url.pathname + url.search,
+        body: text ? JSON.parse(text) : undefined,
+      };
       requests.push(asked);
-      return (await options.on?.(asked, { objects })) ?? answer(asked, url, { objects, pageSize: options.pageSize });
+      return (
+        (await options.on?.(asked, { objects })) ??
+        answer(asked, url, { objects, pageSize: options.pageSize })
+      );
     },
   });
   return {
@@ -49,7 +64,10 @@ export function pretendApi(options: ApiOptions = {}) {
     /** Method and path of every request that changes something. */
     changes: () =>
       requests
-        .filter(({ method, path }) => method !== "GET" && !path.endsWith("/subjectaccessreviews") && !path.endsWith("dryRun=All"))
+        .filter(
+          ({ method, path }) =>
+            method !== "GET" && !path.endsWith("/subjectaccessreviews") && !path.endsWith("dryRun=All"),
+        )
         .map(({ method, path }) => `${method} ${path}`),
     [Symbol.dispose]: () => void server.stop(true),
   };
@@ -67,13 +85,17 @@ function answer(
   const { objects } = state;
   const pathname = decodeURIComponent(url.pathname);
   if (pathname === "/readyz") return new Response("ok");
-  if (pathname.endsWith("/subjectaccessreviews")) return Response.json({ status: { allowed: false } }, { status: 201 });
+  if (pathname.endsWith("/subjectaccessreviews"))
+    return Response.json({ status: { allowed: false } }, { status: 201 });
   if (url.searchParams.has("dryRun")) return Response.json(body);
   if (method === "POST") return create(objects, pathname, body);
-  if (method === "PUT" && !isNamedSo(pathname, body)) return status(400, "the name of the object does not match the name on the URL");
-  if (method === "PUT" && pathname.endsWith("/approval")) return approval(objects, pathname.slice(0, -"/approval".length), body);
+  if (method === "PUT" && !isNamedSo(pathname, body))
+    return status(400, "the name of the object does not match the name on the URL");
+  if (method === "PUT" && pathname.endsWith("/approval"))
+    return approval(objects, pathname.slice(0, -"/approval".length), body);
   const found = objects.get(pathname);
-  if (method === "GET" && !found) return isCollection(pathname) ? page(objects, url, state.pageSize) : notFound(path);
+  if (method === "GET" && !found)
+    return isCollection(pathname) ? page(objects, url, state.pageSize) : notFound(path);
   if (!found) return notFound(path);
   if (method === "DELETE") objects.delete(pathname);
   if (method === "PUT") objects.set(pathname, body);
@@ -84,8 +106,17 @@ function answer(
 function create(objects: Map<string, Any>, pathname: string, body: Any): Response {
   const path = `${pathname}/${body.metadata?.name}`;
   if (objects.has(path)) return status(409, `${path} already exists`);
-  const data = Object.entries<string>(body.stringData ?? {}).map(([key, value]) => [key, Buffer.from(value).toString("base64")]);
-  objects.set(path, named(path, { ...body, ...(data.length > 0 ? { data: { ...body.data, ...Object.fromEntries(data) } } : {}) }));
+  const data = Object.entries<string>(body.stringData ?? {}).map(([key, value]) => [
+    key,
+    Buffer.from(value).toString("base64"),
+  ]);
+  objects.set(
+    path,
+    named(path, {
+      ...body,
+      ...(data.length > 0 ? { data: { ...body.data, ...Object.fromEntries(data) } } : {}),
+    }),
+  );
   return Response.json(objects.get(path), { status: 201 });
 }
 
@@ -122,9 +153,14 @@ function page(objects: Map<string, Any>, url: URL, pageSize: number | undefined)
   const items = [...objects]
     .filter(([path]) => [collectionOf(path), everywhere(collectionOf(path))].includes(url.pathname))
     .map(([, object]) => object)
-    .filter((object) => !selector || selector[0]!.split(".").reduce((part, name) => part?.[name], object) === selector[1]);
+    .filter(
+      (object) =>
+        !selector || selector[0]!.split(".").reduce((part, name) => part?.[name], object) === selector[1],
+    );
   const labels = url.searchParams.get("labelSelector")?.split(",") ?? [];
-  const chosen = items.filter(({ metadata }) => labels.every((label) => metadata.labels?.[label.split("=")[0]!] === label.split("=")[1]));
+  const chosen = items.filter(({ metadata }) =>
+    labels.every((label) => metadata.labels?.[label.split("=")[0]!] === label.split("=")[1]),
+  );
   const size = pageSize ?? Number(url.searchParams.get("limit"));
   const start = Number(url.searchParams.get("continue") ?? 0);
   const more = start + size < chosen.length ? { continue: String(start + size) } : {};

@@ -24,7 +24,13 @@ export async function sharedFiles(now?: Date): Promise<Map<string, Uint8Array>> 
 
 export function bundleOf(files: Map<string, Uint8Array>, different: Partial<BundleManifest> = {}): Bundle {
   const sha256 = Object.fromEntries([...files].map(([name, bytes]) => [name, sha256Of(bytes)]));
-  const manifest = { tool: "kube-pki-repair 0", made: "2026-05-01T10:00:00.000Z", node: "m1", ca: fingerprints(files).ca!, sha256 };
+  const manifest = {
+    tool: "kube-pki-repair 0",
+    made: "2026-05-01T10:00:00.000Z",
+    node: "m1",
+    ca: fingerprints(files).ca!,
+    sha256,
+  };
   return { files, manifest: { ...manifest, ...different } };
 }
 

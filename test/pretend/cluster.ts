@@ -1,4 +1,7 @@
-/** A made-up cluster as its etcd holds it: one control plane node, m1, two workers, and their PKI. Every test may change the content. */
+/**
+ * A made-up cluster as its etcd holds it: one control plane node, m1, two workers, and their PKI. Every test
+ * may change the content.
+ */
 
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,10 +18,16 @@ import { ownAddress } from "./own-address.ts";
 import { quietly } from "./quietly.ts";
 import type { WrittenMember } from "./write-wal.ts";
 
-/** A loopback address: a test can serve there as the node's etcd or API server, and the pretend `ip` says that the node has this address. */
+/**
+ * A loopback address: a test can serve there as the node's etcd or API server, and the pretend `ip` says that
+ * the node has this address.
+ */
 export const ADDRESS = ownAddress();
 
-export const FACTS: ClusterFacts = testFacts({ advertiseAddress: ADDRESS, controlPlaneEndpoint: `${ADDRESS}:6443` });
+export const FACTS: ClusterFacts = testFacts({
+  advertiseAddress: ADDRESS,
+  controlPlaneEndpoint: `${ADDRESS}:6443`,
+});
 
 /** Key in etcd, below /registry/ → the object, or the bytes themselves. */
 export type Objects = Record<string, object | string>;
@@ -28,15 +37,25 @@ const FIXTURES = `${import.meta.dir}/../fixtures/mirror-pods`;
 
 /** A static pod's manifest as kubeadm 1.34 writes it for m1. */
 export function manifest(name: string, address = ADDRESS): Manifest {
-  const text = readFileSync(`${FIXTURES}/${name}.yaml`, "utf8").replaceAll("10.250.0.11", address).replaceAll("m1.example", "m1");
+  const text = readFileSync(`${FIXTURES}/${name}.yaml`, "utf8")
+    .replaceAll("10.250.0.11", address)
+    .replaceAll("m1.example", "m1");
   return parse(text) as Manifest;
 }
 
 /** A mirror pod, as etcd holds it. */
 export function mirrorPod(name: string): Manifest {
   const { metadata, spec, ...rest } = manifest(name);
-  const annotations = { ...metadata.annotations, "kubernetes.io/config.mirror": "1", "kubernetes.io/config.source": "file" };
-  return { ...rest, metadata: { ...metadata, name: `${name}-m1`, uid: `uid-of-${name}`, annotations }, spec: { ...spec, nodeName: "m1" } };
+  const annotations = {
+    ...metadata.annotations,
+    "kubernetes.io/config.mirror": "1",
+    "kubernetes.io/config.source": "file",
+  };
+  return {
+    ...rest,
+    metadata: { ...metadata, name: `${name}-m1`, uid: `uid-of-${name}`, annotations },
+    spec: { ...spec, nodeName: "m1" },
+  };
 }
 
 function nodeObject(name: string, ip: string, labels: Record<string, string> = {}) {
@@ -44,7 +63,12 @@ function nodeObject(name: string, ip: string, labels: Record<string, string> = {
     { type: "InternalIP", address: ip },
     { type: "Hostname", address: name },
   ];
-  return { apiVersion: "v1", kind: "Node", metadata: { name, uid: `uid-of-${name}`, labels }, status: { addresses } };
+  return {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name, uid: `uid-of-${name}`, labels },
+    status: { addresses },
+  };
 }
 
 function configMap(name: string, data: Record<string, string>) {
@@ -61,13 +85,29 @@ export function clusterObjects(caPem: string): Objects {
     controlPlaneEndpoint: FACTS.controlPlaneEndpoint,
     certificatesDir: FACTS.certificatesDir,
     etcd: { local: { dataDir: "/var/lib/etcd" } },
-    networking: { dnsDomain: FACTS.dnsDomain, podSubnet: "10.244.0.0/16", serviceSubnet: FACTS.serviceSubnets[0] },
+    networking: {
+      dnsDomain: FACTS.dnsDomain,
+      podSubnet: "10.244.0.0/16",
+      serviceSubnet: FACTS.serviceSubnets[0],
+    },
   };
   return {
-    "namespaces/default": { apiVersion: "v1", kind: "Namespace", metadata: { name: "default", uid: "uid-of-default" } },
-    "namespaces/kube-system": { apiVersion: "v1", kind: "Namespace", metadata: { name: "kube-system", uid: "uid-of-kube-system" } },
-    "configmaps/kube-system/kubeadm-config": configMap("kubeadm-config", { ClusterConfiguration: stringify(configuration) }),
-    "configmaps/kube-system/kubelet-config": configMap("kubelet-config", { kubelet: "serverTLSBootstrap: false\n" }),
+    "namespaces/default": {
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name: "default", uid: "uid-of-default" },
+    },
+    "namespaces/kube-system": {
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name: "kube-system", uid: "uid-of-kube-system" },
+    },
+    "configmaps/kube-system/kubeadm-config": configMap("kubeadm-config", {
+      ClusterConfiguration: stringify(configuration),
+    }),
+    "configmaps/kube-system/kubelet-config": configMap("kubelet-config", {
+      kubelet: "serverTLSBootstrap: false\n",
+    }),
     "configmaps/kube-system/kube-root-ca.crt": configMap("kube-root-ca.crt", { "ca.crt": caPem }),
     "minions/m1": nodeObject("m1", ADDRESS, { "node-role.kubernetes.io/control-plane": "" }),
     "minions/w1": nodeObject("w1", "127.77.0.21"),
@@ -77,15 +117,24 @@ export function clusterObjects(caPem: string): Objects {
 }
 
 /**
- * The other control plane nodes of these objects, as etcd's members: kubeadm makes them so. Without a vote, so that etcd answers where a test
- * serves that of m1 alone.
+ * The other control plane nodes of these objects, as etcd's members: kubeadm makes them so. Without a vote,
+ * so that etcd answers where a test serves that of m1 alone.
  */
 export function otherMembers(objects: Objects): WrittenMember[] {
-  const nodes = Object.entries(objects).flatMap(([key, object]) => (key.startsWith("minions/") ? (object as StoredNode) : []));
-  const others = nodes.filter(({ metadata }) => metadata?.labels?.[CONTROL_PLANE] !== undefined && metadata.name !== "m1");
+  const nodes = Object.entries(objects).flatMap(([key, object]) =>
+    key.startsWith("minions/") ? (object as StoredNode) : [],
+  );
+  const others = nodes.filter(
+    ({ metadata }) => metadata?.labels?.[CONTROL_PLANE] !== undefined && metadata.name !== "m1",
+  );
   return others.map(({ metadata, status }, i) => {
     const at = status?.addresses?.find(({ type }) => type === "InternalIP")?.address ?? `127.77.99.${i}`;
-    return { id: `d${i}b2c3d4e5f60718`, name: metadata.name, peerURLs: [`https://${at}:2380`], isLearner: true };
+    return {
+      id: `d${i}b2c3d4e5f60718`,
+      name: metadata.name,
+      peerURLs: [`https://${at}:2380`],
+      isLearner: true,
+    };
   });
 }
 
@@ -105,7 +154,10 @@ containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 staticPodPath: /etc/kubernetes/manifests
 `;
 
-/** A complete /etc/kubernetes and /var/lib/kubelet of m1, in a folder to copy, and the cluster CA's pair. Made once per process. */
+/**
+ * A complete /etc/kubernetes and /var/lib/kubelet of m1, in a folder to copy, and the cluster CA's pair. Made
+ * once per process.
+ */
 let healthy: Promise<{ root: string; ca: Pair }> | undefined;
 
 export function healthyCp() {
@@ -114,18 +166,32 @@ export function healthyCp() {
 }
 
 /** Such a control plane node with other keys, of another time or with other facts: of another cluster. */
-export async function makeControlPlane({ now, facts: different }: { now?: Date; facts?: Partial<ClusterFacts> } = {}) {
+export async function makeControlPlane({
+  now,
+  facts: different,
+}: {
+  now?: Date;
+  facts?: Partial<ClusterFacts>;
+} = {}) {
   const facts = { ...FACTS, ...different };
   const root = mkdtempSync(join(tmpdir(), "pretend-control-plane-"));
   process.on("exit", () => rmSync(root, { recursive: true, force: true }));
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
   const wanted = { certs: CERTS, kubeconfigs, serviceAccountKey: true };
-  await onNode(root, () => quietly(() => ensureMany(wanted, facts, { asideDir: "/unused", newCas: "all", now })));
+  await onNode(root, () =>
+    quietly(() => ensureMany(wanted, facts, { asideDir: "/unused", newCas: "all", now })),
+  );
   const pki = `${root}/etc/kubernetes/pki`;
   const ca = { cert: readFileSync(`${pki}/ca.crt`, "utf8"), key: readFileSync(`${pki}/ca.key`, "utf8") };
   for (const name of STATIC_PODS)
-    write(`${root}/etc/kubernetes/manifests/${name}.yaml`, stringify(manifest(name, facts.advertiseAddress), { lineWidth: 0 }));
-  write(`${root}/etc/kubernetes/audit/policy.yaml`, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n");
+    write(
+      `${root}/etc/kubernetes/manifests/${name}.yaml`,
+      stringify(manifest(name, facts.advertiseAddress), { lineWidth: 0 }),
+    );
+  write(
+    `${root}/etc/kubernetes/audit/policy.yaml`,
+    "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n",
+  );
   await writeKubelet(root, facts.nodeName, { ca, server: localServer(facts) });
   return { root, ca };
 }
@@ -156,7 +222,10 @@ export function otherCa(): Promise<Pair> {
   return issueCa(certRow("ca"), FACTS);
 }
 
-/** Changes the content of etcd: the controller-manager on this host led last, by its Lease as client-go writes it. */
+/**
+ * Changes the content of etcd: the controller-manager on this host led last, by its Lease as client-go writes
+ * it.
+ */
 export const led = (host: string) => (objects: Objects) => {
   objects["leases/kube-system/kube-controller-manager"] = {
     apiVersion: "coordination.k8s.io/v1",

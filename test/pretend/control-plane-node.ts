@@ -1,4 +1,7 @@
-/** A control plane node's facts, read from made-up data, for tests of shared/: nothing is read from this machine. */
+/**
+ * A control plane node's facts, read from made-up data, for tests of shared/: nothing is read from this
+ * machine.
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,8 +36,14 @@ export const NODE: Node = {
   runtimeEndpoint: "unix:///run/containerd/containerd.sock",
 };
 
-/** etcd's data of the pretend cluster, with the changes of a test. `members`: unset: every labelled Node is one. */
-export async function pretendData(change: (objects: Objects) => void = () => {}, members?: WrittenMember[]): Promise<EtcdData> {
+/**
+ * etcd's data of the pretend cluster, with the changes of a test. `members`: unset: every labelled Node is
+ * one.
+ */
+export async function pretendData(
+  change: (objects: Objects) => void = () => {},
+  members?: WrittenMember[],
+): Promise<EtcdData> {
   const dir = mkdtempSync(join(tmpdir(), "etcd-"));
   const objects = clusterObjects((await healthyCp()).ca.cert);
   change(objects);
@@ -50,7 +59,11 @@ interface Written {
 }
 
 /** Writes an etcd data directory with these objects. */
-export function writeData(dir: string, objects: Objects, { more = 0, members = [MEMBER, ...otherMembers(objects)] }: Written = {}) {
+export function writeData(
+  dir: string,
+  objects: Objects,
+  { more = 0, members = [MEMBER, ...otherMembers(objects)] }: Written = {},
+) {
   const puts = Object.entries(objects).map(([key, object]): [string, string | Uint8Array] => [
     `/registry/${key}`,
     typeof object === "string" || object instanceof Uint8Array ? object : JSON.stringify(object),

@@ -35,7 +35,10 @@ type Csr = KubeObject & { spec: Spec; status?: { conditions?: { type: string }[]
 export const dns = (value: string) => ({ type: "dns" as const, value });
 export const ip = (value: string) => ({ type: "ip" as const, value });
 
-async function csr({ name = "csr-1", subject, sans = [], more = [] }: Asked, spec: Omit<Spec, "request">): Promise<Csr> {
+async function csr(
+  { name = "csr-1", subject, sans = [], more = [] }: Asked,
+  spec: Omit<Spec, "request">,
+): Promise<Csr> {
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
     name: subject ?? "O=system:nodes, CN=system:node:w1",
     keys,

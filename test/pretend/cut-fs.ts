@@ -1,6 +1,7 @@
 /**
- * node:fs for a script that loses power: each call that changes something is counted, and the process ends right after the n-th. What the
- * kernel does bit by bit (writing, copying, removing a folder) is counted bit by bit.
+ * node:fs for a script that loses power: each call that changes something is counted, and the process ends
+ * right after the n-th. What the kernel does bit by bit (writing, copying, removing a folder) is counted bit
+ * by bit.
  */
 import * as fs from "node:fs";
 import { join } from "node:path";
@@ -33,7 +34,8 @@ export function copyFileSync(from: string, to: string, mode?: number) {
 
 export function rmSync(path: string, options?: fs.RmOptions) {
   const info = fs.lstatSync(path, { throwIfNoEntry: false });
-  if (info?.isDirectory() && options?.recursive) for (const name of fs.readdirSync(path)) rmSync(join(path, name), options);
+  if (info?.isDirectory() && options?.recursive)
+    for (const name of fs.readdirSync(path)) rmSync(join(path, name), options);
   fs.rmSync(path, options);
   if (info) changed(`removed ${path}`);
 }
@@ -49,7 +51,9 @@ function counted<T extends unknown[], R>(what: string, action: (...args: T) => R
 
 export const renameSync = counted("renamed", fs.renameSync);
 export const unlinkSync = counted("unlinked", fs.unlinkSync);
-export const mkdirSync = counted("made folder", (path: string, options: fs.MakeDirectoryOptions) => fs.mkdirSync(path, options));
+export const mkdirSync = counted("made folder", (path: string, options: fs.MakeDirectoryOptions) =>
+  fs.mkdirSync(path, options),
+);
 export const symlinkSync = counted("linked", fs.symlinkSync);
 export const chmodSync = counted("changed the mode of", fs.chmodSync);
 export const fchmodSync = counted("changed its mode", fs.fchmodSync);

@@ -1,4 +1,7 @@
-/** Loaded before a script (bun --preload): it loses power after change number PRETEND_CUT_AFTER, of files, of the cluster, or of the machine. */
+/**
+ * Loaded before a script (bun --preload): it loses power after change number PRETEND_CUT_AFTER, of files, of
+ * the cluster, or of the machine.
+ */
 import { plugin } from "bun";
 import { $ } from "zx/core";
 import { changed } from "./cut-counter.ts";
@@ -10,7 +13,10 @@ plugin({
   setup(build) {
     build.onLoad({ filter: new RegExp(`^${HOME}(shared|scripts)/.*\\.ts$`) }, async ({ path }) => ({
       loader: "ts",
-      contents: (await Bun.file(path).text()).replaceAll('"node:fs"', JSON.stringify(`${import.meta.dir}/cut-fs.ts`)),
+      contents: (await Bun.file(path).text()).replaceAll(
+        '"node:fs"',
+        JSON.stringify(`${import.meta.dir}/cut-fs.ts`),
+      ),
     }));
   },
 });

@@ -15,7 +15,10 @@ export interface CutScene {
   before: () => Promise<CutNode>;
   options?: NodeOptions;
   /** Servers, and a kubelet; they run through the cut and the second run. */
-  around?: (node: CutNode, before: CutNode) => Disposable & { objects?: ReturnType<typeof pretendApi>["objects"] };
+  around?: (
+    node: CutNode,
+    before: CutNode,
+  ) => Disposable & { objects?: ReturnType<typeof pretendApi>["objects"] };
   /** Files that are there only in the middle, each whole: they need only be readable. */
   between?: RegExp;
 }
@@ -36,7 +39,10 @@ export interface Uncut extends End {
 
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
-/** A run without a cut: what is there at its end, and how often it can be cut. Errors: Error where the script fails. */
+/**
+ * A run without a cut: what is there at its end, and how often it can be cut. Errors: Error where the script
+ * fails.
+ */
 export async function uncut(scene: CutScene, before: CutNode): Promise<Uncut> {
   using node = await copyOf(scene, before);
   using around = scene.around?.(node, before);
@@ -47,23 +53,33 @@ export async function uncut(scene: CutScene, before: CutNode): Promise<Uncut> {
 }
 
 /**
- * Cuts the script off after change n. `cut`: what it changed last; undefined where it ended before. `strange`: files that are neither as
- * before nor as at the end. `lost`: how many files of before the end has no longer that has them without a cut. Errors: Error where a file
- * is half of one, or where the second run fails.
+ * Cuts the script off after change n. `cut`: what it changed last; undefined where it ended before.
+ * `strange`: files that are neither as before nor as at the end. `lost`: how many files of before the end has
+ * no longer that has them without a cut. Errors: Error where a file is half of one, or where the second run
+ * fails.
  */
-export async function cutAndAgain(scene: CutScene, before: CutNode, { after, whole }: { after: number; whole: Uncut }) {
+export async function cutAndAgain(
+  scene: CutScene,
+  before: CutNode,
+  { after, whole }: { after: number; whole: Uncut },
+) {
   using node = await copyOf(scene, before);
   using around = scene.around?.(node, before);
   const child = node.start(scene.line, { ...WAITS, ...cutAfter(after) });
   const stderr = await new Response(child.stderr).text();
   const exitCode = await child.exited;
-  const cut = child.signalCode === "SIGKILL" ? settled(lastChange(node)).replaceAll(node.root, "") : undefined;
+  const cut =
+    child.signalCode === "SIGKILL" ? settled(lastChange(node)).replaceAll(node.root, "") : undefined;
   if (!cut && exitCode !== 0) throw new Error(`exit code ${exitCode}: ${stderr}`);
-  const strange = [...shapes(node.root)].filter(([path, text]) => !whole.shapes.has(text) && !scene.between?.test(path));
+  const strange = [...shapes(node.root)].filter(
+    ([path, text]) => !whole.shapes.has(text) && !scene.between?.test(path),
+  );
   await through(node, scene.line, {});
   const end = endOf(node, around?.objects);
   const here = contents(before.root);
-  const lost = [...whole.contents].filter((content) => here.has(content) && !end.contents.has(content)).length;
+  const lost = [...whole.contents].filter(
+    (content) => here.has(content) && !end.contents.has(content),
+  ).length;
   const { files, api, machine } = end;
   return { cut, strange: strange.map(([path]) => path), lost, files, api, machine };
 }
@@ -89,8 +105,12 @@ async function through(node: CutNode, line: string, env: Record<string, string>)
 }
 
 function endOf(node: CutNode, objects: ReturnType<typeof pretendApi>["objects"] = new Map()): End {
-  const api = [...objects].filter(([path]) => !path.includes("/leases/")).map(([path, object]) => `${withoutIds(path)} ${kindOf(object)}`);
-  const machine = ["stopped", "approving"].filter((file) => node.exists("/") && Bun.file(`${node.env.FAKE}/${file}`).size > 0);
+  const api = [...objects]
+    .filter(([path]) => !path.includes("/leases/"))
+    .map(([path, object]) => `${withoutIds(path)} ${kindOf(object)}`);
+  const machine = ["stopped", "approving"].filter(
+    (file) => node.exists("/") && Bun.file(`${node.env.FAKE}/${file}`).size > 0,
+  );
   return { files: endState(node.root), api: api.sort(), machine, contents: contents(node.root) };
 }
 

@@ -1,6 +1,7 @@
 /**
- * Damages of a control plane node, file by file, and what 00-assess has to say about each: computed from the damage, not from the disk. The
- * pretend nodes of soak/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) use this same table.
+ * Damages of a control plane node, file by file, and what 00-assess has to say about each: computed from the
+ * damage, not from the disk. The pretend nodes of soak/random-damages.test.ts and the lab's real one
+ * (scenarios/random-damages.ts) use this same table.
  */
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import type { AssessmentJson } from "../../shared/assess/assessment.ts";
@@ -36,7 +37,8 @@ type Act = (path: string) => void;
 const KINDS: Record<Kind, (file: string, place: Place) => Promise<Act | undefined> | Act | undefined> = {
   gone: () => (path) => rmSync(path),
   cut: (file, { original }) => writes(original(file).slice(0, Math.floor(original(file).length / 2))),
-  foreign: (file, { original, foreign }) => (foreign(file) === original(file) ? undefined : writes(foreign(file))),
+  foreign: (file, { original, foreign }) =>
+    foreign(file) === original(file) ? undefined : writes(foreign(file)),
   expired: async (file, place) => {
     const ca = signerOf(file, place);
     const text = ca && (await agedText(place.original(file), place.original(`${P}/${ca}.key`)));
@@ -53,7 +55,9 @@ function writes(text: string): Act {
 function signerOf(file: string, { client }: Place): string | undefined {
   const leaf = LEAVES.find((row) => file === `${P}/${row.file}.crt`);
   if (leaf) return CAS.find(({ name }) => name === leaf.ca)!.file;
-  return file === client || KUBECONFIGS.some(({ path, name }) => path === file && name !== "kubelet") ? "ca" : undefined;
+  return file === client || KUBECONFIGS.some(({ path, name }) => path === file && name !== "kubelet")
+    ? "ca"
+    : undefined;
 }
 
 function filesOf({ client }: Place): string[] {
@@ -120,27 +124,53 @@ export function expectedOf(damage: Damage, place: Place): Expected {
     const [cert, key] = [broken(`${P}/${file}.crt`), broken(`${P}/${file}.key`)];
     if (cert === "foreign" && key === "foreign") foreigners.push(name);
     else if (cert || key) rows.add(name);
-    const leaves = LEAVES.filter(({ ca }) => ca === name).map((leaf) => broken(`${P}/${leaf.file}.crt`) ?? "own");
-    if (isLost({ cert, key, leaves, named: name === "ca" || (name === "front-proxy-ca" && place.namesFrontProxy) })) lost.push(name);
+    const leaves = LEAVES.filter(({ ca }) => ca === name).map(
+      (leaf) => broken(`${P}/${leaf.file}.crt`) ?? "own",
+    );
+    if (
+      isLost({
+        cert,
+        key,
+        leaves,
+        named: name === "ca" || (name === "front-proxy-ca" && place.namesFrontProxy),
+      })
+    )
+      lost.push(name);
   }
   const [saKey, saPub] = [broken(`${P}/sa.key`), broken(`${P}/sa.pub`)];
   if (saKey === "foreign" && saPub === "foreign") foreigners.push("sa");
   else if (saKey || saPub) rows.add("sa");
   if (saKey && !(saKey === "foreign" && saPub === "foreign")) lost.push("sa");
-  found.others = filesOf(place).filter((file) => broken(file) && !/\/pki\/(ca|front-proxy-ca|etcd\/ca|sa)\./.test(file));
+  found.others = filesOf(place).filter(
+    (file) => broken(file) && !/\/pki\/(ca|front-proxy-ca|etcd\/ca|sa)\./.test(file),
+  );
   return found;
 }
 
 type Broken = Kind | undefined;
 
 /**
- * Whether a CA's key has to come from somewhere else. `named`: etcd's data has the CA's certificate; otherwise only what it signed shows
- * which it is.
+ * Whether a CA's key has to come from somewhere else. `named`: etcd's data has the CA's certificate;
+ * otherwise only what it signed shows which it is.
  */
-function isLost({ cert, key, leaves, named }: { cert: Broken; key: Broken; leaves: (Kind | "own")[]; named: boolean }): boolean {
+function isLost({
+  cert,
+  key,
+  leaves,
+  named,
+}: {
+  cert: Broken;
+  key: Broken;
+  leaves: (Kind | "own")[];
+  named: boolean;
+}): boolean {
   if (key === "gone" || key === "cut") return true;
   if (named) return key === "foreign" && cert !== "foreign";
-  const signers = new Set(leaves.map((leaf) => (leaf === "expired" ? "own" : leaf)).filter((leaf) => leaf === "own" || leaf === "foreign"));
+  const signers = new Set(
+    leaves
+      .map((leaf) => (leaf === "expired" ? "own" : leaf))
+      .filter((leaf) => leaf === "own" || leaf === "foreign"),
+  );
   const holder = key === "foreign" ? "foreign" : "own";
   if (cert && cert !== key && signers.size > 0 && !signers.has(holder)) return true;
   if (key === "foreign" && !cert && !signers.has("foreign")) return true;
@@ -155,7 +185,9 @@ export function isInternal(name: string): boolean {
 
 /** The shared keys that a repair has to keep byte for byte. */
 export function soundKeys({ lost, foreigners }: Expected): string[] {
-  return [...KEY_FILES].filter(([name]) => !lost.includes(name) && !foreigners.includes(name)).map(([, file]) => `${P}/${file}.key`);
+  return [...KEY_FILES]
+    .filter(([name]) => !lost.includes(name) && !foreigners.includes(name))
+    .map(([, file]) => `${P}/${file}.key`);
 }
 
 /** What 00-assess says wrongly about a damage, a phrase each. */
@@ -165,7 +197,8 @@ export function wrongIn(
 ): string[] {
   const bad = said.checks.filter(hasFailed);
   const wrong: string[] = [];
-  const hold = (what: string, is: unknown, should: unknown) => is !== should && wrong.push(`${what}: ${is}, should be ${should}`);
+  const hold = (what: string, is: unknown, should: unknown) =>
+    is !== should && wrong.push(`${what}: ${is}, should be ${should}`);
   const damaged = rows.size + others.length > 0 || foreigners.includes("ca");
   if (damaged || foreigners.length === 0) hold("damaged", said.damaged, damaged);
   for (const name of rows)

@@ -1,4 +1,7 @@
-/** What is decided in each row of a table, in test/transcripts/decisions/: read the difference. UPDATE_TRANSCRIPTS=1 writes it anew. */
+/**
+ * What is decided in each row of a table, in test/transcripts/decisions/: read the difference.
+ * UPDATE_TRANSCRIPTS=1 writes it anew.
+ */
 import { expect } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,7 @@
-/** What a node looks like, without all that differs by nature from one repair to the next: times, random bytes, names of rescue folders. */
+/**
+ * What a node looks like, without all that differs by nature from one repair to the next: times, random
+ * bytes, names of rescue folders.
+ */
 import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -34,7 +37,10 @@ function entries(root: string): Entry[] {
     });
 }
 
-/** Of every file outside of the rescue folders: path, mode, and what is in it, with the files that have the same key. And all unfinished ones. */
+/**
+ * Of every file outside of the rescue folders: path, mode, and what is in it, with the files that have the
+ * same key. And all unfinished ones.
+ */
 export function endState(root: string): string[] {
   const all = entries(root).filter(({ path }) => !RESCUE.test(path) || UNFINISHED.test(path));
   const holders = new Map<string, string[]>();
@@ -42,25 +48,40 @@ export function endState(root: string): string[] {
     ...entry,
     shape: entry.kind === "file" && !UNFINISHED.test(entry.path) ? shapeOf(entry) : undefined,
   }));
-  for (const { path, shape } of read) for (const key of shape?.keys ?? []) holders.set(key, [...(holders.get(key) ?? []), settled(path)]);
-  const keysOf = (keys: string[]) => keys.map((key) => `\n  a key of ${holders.get(key)!.join(", ")}`).join("");
+  for (const { path, shape } of read)
+    for (const key of shape?.keys ?? []) holders.set(key, [...(holders.get(key) ?? []), settled(path)]);
+  const keysOf = (keys: string[]) =>
+    keys.map((key) => `\n  a key of ${holders.get(key)!.join(", ")}`).join("");
   return read.map(({ path, host, mode, kind, shape }) => {
-    const content = kind === "link" ? settled(readlinkSync(host)) : shape ? shape.text + keysOf(shape.keys) : "";
+    const content =
+      kind === "link" ? settled(readlinkSync(host)) : shape ? shape.text + keysOf(shape.keys) : "";
     return `${settled(path)} ${kind} ${mode.toString(8)} ${content}`;
   });
 }
 
 /** The content of every file anywhere, as a hash: nothing of before may be lost. */
 export function contents(root: string): Set<string> {
-  return new Set(entries(root).flatMap(({ kind, host }) => (kind === "file" ? [String(Bun.hash(readFileSync(host)))] : [])));
+  return new Set(
+    entries(root).flatMap(({ kind, host }) =>
+      kind === "file" ? [String(Bun.hash(readFileSync(host)))] : [],
+    ),
+  );
 }
 
-/** What is in each whole file, without its place and its keys. Errors: Error for one that is half of a file, or that others can read. */
+/**
+ * What is in each whole file, without its place and its keys. Errors: Error for one that is half of a file,
+ * or that others can read.
+ */
 export function shapes(root: string): Map<string, string> {
   const files = entries(root).filter(({ kind }) => kind === "file");
   for (const { host, path, mode } of files)
-    if (mode & 0o077 && /PRIVATE KEY|client-key-data/.test(readFileSync(host, "utf8"))) throw new Error(`${path} can be read by others`);
-  return new Map(files.filter(({ path }) => !UNFINISHED.test(path)).map((entry) => [settled(entry.path), shapeOf(entry).text]));
+    if (mode & 0o077 && /PRIVATE KEY|client-key-data/.test(readFileSync(host, "utf8")))
+      throw new Error(`${path} can be read by others`);
+  return new Map(
+    files
+      .filter(({ path }) => !UNFINISHED.test(path))
+      .map((entry) => [settled(entry.path), shapeOf(entry).text]),
+  );
 }
 
 interface Shape {
@@ -75,7 +96,10 @@ function shapeOf({ path, host }: Pick<Entry, "path" | "host">): Shape {
     if (RUN_FILES.test(path)) return { text: recordShape(path, text), keys: [] };
     if (/\.(crt|key|pub|pem)$/.test(path)) return pemShape(text);
     if (/\.(conf|yaml)$/.test(path)) return yamlShape(text);
-    return { text: settled(basename(path).startsWith(".") ? JSON.stringify(JSON.parse(text)) : text), keys: [] };
+    return {
+      text: settled(basename(path).startsWith(".") ? JSON.stringify(JSON.parse(text)) : text),
+      keys: [],
+    };
   } catch (cause) {
     throw new Error(`${path} is not whole`, { cause });
   }
@@ -94,17 +118,25 @@ function pemShape(text: string): Shape {
   const rest = text.replace(PEM, "").trim();
   const blocks = [...text.matchAll(PEM)].map(([pem, kind]) => ({ pem, kind: kind! }));
   if (rest || blocks.length === 0) throw new Error(`${rest.length} characters are no PEM`);
-  const read = blocks.map(({ pem, kind }) => (kind === "CERTIFICATE" ? certificate(pem) : keyBlock(pem, kind)));
+  const read = blocks.map(({ pem, kind }) =>
+    kind === "CERTIFICATE" ? certificate(pem) : keyBlock(pem, kind),
+  );
   return { text: read.map(([words]) => words).join("\n"), keys: read.map(([, key]) => key) };
 }
 
 function certificate(pem: string): [words: string, key: string] {
   const { subject, issuer, subjectAltName, ca, keyUsage, publicKey } = new X509Certificate(pem);
-  return [[subject, `by ${issuer}`, subjectAltName, ca, keyUsage, publicKey.asymmetricKeyType].join("; "), spki(publicKey)];
+  return [
+    [subject, `by ${issuer}`, subjectAltName, ca, keyUsage, publicKey.asymmetricKeyType].join("; "),
+    spki(publicKey),
+  ];
 }
 
 function keyBlock(pem: string, kind: string): [words: string, key: string] {
-  return [kind, spki(kind.endsWith("PRIVATE KEY") ? createPublicKey(createPrivateKey(pem)) : createPublicKey(pem))];
+  return [
+    kind,
+    spki(kind.endsWith("PRIVATE KEY") ? createPublicKey(createPrivateKey(pem)) : createPublicKey(pem)),
+  ];
 }
 
 const spki = (key: KeyObject) => key.export({ type: "spki", format: "der" }).toString("base64");

@@ -1,4 +1,7 @@
-/** A cluster that is reached at another place than kubeadm-config says: who says which place, and a balancer that answers there. */
+/**
+ * A cluster that is reached at another place than kubeadm-config says: who says which place, and a balancer
+ * that answers there.
+ */
 import { readFileSync, utimesSync } from "node:fs";
 import { type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf, type Pair } from "../../shared/pki/issue.ts";
@@ -21,16 +24,38 @@ interface Said {
 /** Who says in etcd's data where the API is: `host:port` each. */
 export function said({ kubeadm, clusterInfo, kubeProxy }: Said) {
   return (objects: Objects) => {
-    const config = objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } };
+    const config = objects["configmaps/kube-system/kubeadm-config"] as {
+      data: { ClusterConfiguration: string };
+    };
     const line = kubeadm ? `controlPlaneEndpoint: ${kubeadm}\n` : "";
-    config.data.ClusterConfiguration = config.data.ClusterConfiguration.replace(/controlPlaneEndpoint: .*\n/, line);
-    if (clusterInfo) objects["configmaps/kube-public/cluster-info"] = configMap("kube-public", "cluster-info", "kubeconfig", clusterInfo);
-    if (kubeProxy) objects["configmaps/kube-system/kube-proxy"] = configMap("kube-system", "kube-proxy", "kubeconfig.conf", kubeProxy);
+    config.data.ClusterConfiguration = config.data.ClusterConfiguration.replace(
+      /controlPlaneEndpoint: .*\n/,
+      line,
+    );
+    if (clusterInfo)
+      objects["configmaps/kube-public/cluster-info"] = configMap(
+        "kube-public",
+        "cluster-info",
+        "kubeconfig",
+        clusterInfo,
+      );
+    if (kubeProxy)
+      objects["configmaps/kube-system/kube-proxy"] = configMap(
+        "kube-system",
+        "kube-proxy",
+        "kubeconfig.conf",
+        kubeProxy,
+      );
   };
 }
 
 function configMap(namespace: string, name: string, key: string, server: string) {
-  return { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace }, data: { [key]: leadingTo(`https://${server}`) } };
+  return {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name, namespace },
+    data: { [key]: leadingTo(`https://${server}`) },
+  };
 }
 
 /** A kubeconfig without a user, as cluster-info holds one. */

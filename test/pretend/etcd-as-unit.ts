@@ -1,6 +1,6 @@
 /**
- * Control plane nodes as kubespray and KubeKey make them: kubeadm's, but etcd is a systemd unit beside it, with its files outside of
- * /etc/kubernetes. Facts are from both projects' sources; the texts are our own.
+ * Control plane nodes as kubespray and KubeKey make them: kubeadm's, but etcd is a systemd unit beside it,
+ * with its files outside of /etc/kubernetes. Facts are from both projects' sources; the texts are our own.
  */
 import { renameSync, rmSync, symlinkSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
@@ -53,7 +53,10 @@ const pki = await (async () => {
   return { ca, pair: await issueLeaf(certRow("etcd-server"), ca, FACTS) };
 })();
 
-export async function nodeOf(by: keyof typeof NAMES, { wiped = false, elsewhere = false, commands = [], ...options }: AsUnit = {}) {
+export async function nodeOf(
+  by: keyof typeof NAMES,
+  { wiped = false, elsewhere = false, commands = [], ...options }: AsUnit = {},
+) {
   const [own, client] = NAMES[by];
   const servers = elsewhere ? "https://10.0.0.31:2379" : `https://${ADDRESS}:2379`;
   const certificatesDir = by === "kubespray" ? "/etc/kubernetes/ssl" : "/etc/kubernetes/pki";
@@ -68,7 +71,12 @@ export async function nodeOf(by: keyof typeof NAMES, { wiped = false, elsewhere 
     ...options,
   });
   const put = (path: string, content: string, mode?: number) => write(node.root + path, content, mode);
-  const kubeadms = ["pki/etcd", "pki/apiserver-etcd-client.crt", "pki/apiserver-etcd-client.key", "manifests/etcd.yaml"];
+  const kubeadms = [
+    "pki/etcd",
+    "pki/apiserver-etcd-client.crt",
+    "pki/apiserver-etcd-client.key",
+    "manifests/etcd.yaml",
+  ];
   for (const path of kubeadms) rmSync(`${node.root}/etc/kubernetes/${path}`, { recursive: true });
   for (const [ca, cert, key] of [own, client] as const) {
     put(ca!, pki.ca.cert, 0o644);
@@ -88,7 +96,11 @@ export async function nodeOf(by: keyof typeof NAMES, { wiped = false, elsewhere 
   } else put("/etc/kubekey/backup/kubernetes/kubeadm-config-2026.yaml", "kind: ClusterConfiguration\n");
   if (elsewhere) rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   else {
-    put("/etc/systemd/system/etcd.service", "[Service]\nEnvironmentFile=/etc/etcd.env\nExecStart=/usr/local/bin/etcd\n", 0o644);
+    put(
+      "/etc/systemd/system/etcd.service",
+      "[Service]\nEnvironmentFile=/etc/etcd.env\nExecStart=/usr/local/bin/etcd\n",
+      0o644,
+    );
     put("/etc/etcd.env", settings(own));
   }
   if (wiped) rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
@@ -111,18 +123,27 @@ function inDir(text: string, certificatesDir: string): string {
 
 function withClient(text: string, [ca, cert, key]: readonly string[], servers: string): string {
   const flags = { "etcd-cafile": ca, "etcd-certfile": cert, "etcd-keyfile": key, "etcd-servers": servers };
-  return Object.entries(flags).reduce((all, [name, value]) => all.replace(new RegExp(`--${name}=[^\\s",]+`), `--${name}=${value}`), text);
+  return Object.entries(flags).reduce(
+    (all, [name, value]) => all.replace(new RegExp(`--${name}=[^\\s",]+`), `--${name}=${value}`),
+    text,
+  );
 }
 
 /** What etcd holds of such a cluster: an external etcd, the API server's own files, no mirror pod of etcd. */
-function external(objects: Objects, client: readonly string[], { certificatesDir, servers }: { certificatesDir: string; servers: string }) {
+function external(
+  objects: Objects,
+  client: readonly string[],
+  { certificatesDir, servers }: { certificatesDir: string; servers: string },
+) {
   const edit = (key: string, change: (text: string) => string) => {
     objects[key] = JSON.parse(change(JSON.stringify(objects[key])));
   };
   const [caFile, certFile, keyFile] = client;
   const config = `external:\\n    endpoints: [\\"${servers}\\"]\\n    caFile: ${caFile}\\n    certFile: ${certFile}\\n    keyFile: ${keyFile}`;
   edit("configmaps/kube-system/kubeadm-config", (text) =>
-    text.replace("local:\\n    dataDir: /var/lib/etcd", config).replace("/etc/kubernetes/pki", certificatesDir),
+    text
+      .replace("local:\\n    dataDir: /var/lib/etcd", config)
+      .replace("/etc/kubernetes/pki", certificatesDir),
   );
   for (const name of ["kube-apiserver", "kube-controller-manager"])
     edit(`pods/kube-system/${name}-m1`, (text) => withClient(inDir(text, certificatesDir), client, servers));

@@ -1,4 +1,7 @@
-/** A pretend etcd: the part of its JSON gateway that shared/etcd/client.ts uses, over TLS with client certificates. */
+/**
+ * A pretend etcd: the part of its JSON gateway that shared/etcd/client.ts uses, over TLS with client
+ * certificates.
+ */
 import { readFileSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
@@ -31,7 +34,10 @@ export function sameEtcd(stored: Map<string, string>): EtcdState {
   return { keys: stored, clusterId: CLUSTER_ID, members: [MEMBER], revision: stored.size + 1 };
 }
 
-/** A control plane node that etcd's data has as a member, and that was taken out since; for `members` of a pretend node. */
+/**
+ * A control plane node that etcd's data has as a member, and that was taken out since; for `members` of a
+ * pretend node.
+ */
 export const TAKEN_OUT = { id: "b1b2c3d4e5f60718", name: "w2", peerURLs: ["https://127.77.0.12:2380"] };
 
 /** Three members: this node's, m2's, which is lost, and m3's, which the test serves. */
@@ -40,7 +46,10 @@ export const THIRD_AT = ADDRESS.replace(/11$/, "13");
 export const THIRD = { id: "c1b2c3d4e5f60718", name: "m3", peerURLs: [`https://${THIRD_AT}:2380`] };
 export const THREE = [MEMBER, LOST, THIRD];
 
-/** Serves at the pretend control plane node's address or another one, with the certificates on its disk. The peer port only shows its certificate. */
+/**
+ * Serves at the pretend control plane node's address or another one, with the certificates on its disk. The
+ * peer port only shows its certificate.
+ */
 export function serveEtcd(root: string, state: EtcdState, hostname = ADDRESS) {
   const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>
     readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
@@ -48,10 +57,19 @@ export function serveEtcd(root: string, state: EtcdState, hostname = ADDRESS) {
   return serve(hostname, { cert: cert!, key: key!, ca: ca! }, state);
 }
 
-/** Another member of the same etcd, at its own address, with its own certificate of the etcd CA on this node's disk. */
+/**
+ * Another member of the same etcd, at its own address, with its own certificate of the etcd CA on this node's
+ * disk.
+ */
 export async function serveOtherMember(root: string, state: EtcdState, hostname: string) {
-  const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"));
-  const own = await issueLeaf(certRow("etcd-server"), { cert: cert!, key: key! }, { ...FACTS, advertiseAddress: hostname });
+  const [cert, key] = ["ca.crt", "ca.key"].map((file) =>
+    readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
+  );
+  const own = await issueLeaf(
+    certRow("etcd-server"),
+    { cert: cert!, key: key! },
+    { ...FACTS, advertiseAddress: hostname },
+  );
   return serve(hostname, { ...own, ca: cert! }, state);
 }
 
@@ -61,10 +79,17 @@ function serve(hostname: string, pems: { cert: string; key: string; ca: string }
   const answer = async (request: Request) => {
     if (gateway === "off") return new Response("404 page not found\n", { status: 404 });
     if (auth) return Response.json({ error: "etcdserver: user name is empty", code: 3 }, { status: 400 });
-    return refuses?.() ?? Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state));
+    return (
+      refuses?.() ?? Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state))
+    );
   };
   // gRPC alone: a request of HTTP/1.1 gets no answer
-  const closed = { hostname, port: 2379, tls, socket: { data: (socket: { end: () => unknown }) => void socket.end() } };
+  const closed = {
+    hostname,
+    port: 2379,
+    tls,
+    socket: { data: (socket: { end: () => unknown }) => void socket.end() },
+  };
   const isClosed = gateway === "deaf" || typeof gateway === "number";
   const clients = [
     ...(isClosed ? [Bun.listen(closed)] : [Bun.serve({ hostname, port: 2379, tls, fetch: answer })]),
@@ -82,10 +107,20 @@ function serve(hostname: string, pems: { cert: string; key: string; ca: string }
 export function etcdAnswer(path: string, body: unknown, state: EtcdState): unknown {
   const { clusterId, members, revision } = state;
   if (path === "/v3/maintenance/status") {
-    const header = { cluster_id: decimal(clusterId), member_id: decimal(MEMBER.id), revision: String(revision) };
-    return { header, leader: decimal(MEMBER.id), version: "3.6.5", ...(state.isLearner && { isLearner: true }) };
+    const header = {
+      cluster_id: decimal(clusterId),
+      member_id: decimal(MEMBER.id),
+      revision: String(revision),
+    };
+    return {
+      header,
+      leader: decimal(MEMBER.id),
+      version: "3.6.5",
+      ...(state.isLearner && { isLearner: true }),
+    };
   }
-  if (path === "/v3/cluster/member/list") return { members: members.map(({ id, ...member }) => ({ ID: decimal(id), ...member })) };
+  if (path === "/v3/cluster/member/list")
+    return { members: members.map(({ id, ...member }) => ({ ID: decimal(id), ...member })) };
   if (path === "/v3/cluster/member/remove") {
     const gone = members.findIndex(({ id }) => decimal(id) === (body as { ID: string }).ID);
     return { members: members.splice(gone, 1) };
@@ -110,7 +145,10 @@ function base64(text: string | Uint8Array) {
 /** TLS: alert, fatal, internal error. */
 const ALERT = Buffer.from([0x15, 3, 3, 0, 2, 2, 80]);
 
-/** A member's etcd whose certificate files are gone: it takes each connection, and ends the handshake (crypto/tls, GetCertificate). */
+/**
+ * A member's etcd whose certificate files are gone: it takes each connection, and ends the handshake
+ * (crypto/tls, GetCertificate).
+ */
 export function serveDeaf(hostname: string): Disposable {
   const data = (socket: { end: (bytes: Buffer) => unknown }) => void socket.end(ALERT);
   const servers = [2379, 2380].map((port) => Bun.listen({ hostname, port, socket: { data } }));

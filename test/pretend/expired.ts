@@ -1,4 +1,7 @@
-/** Certificates as they will be some time later, such as a year and a day: of the same key, signed by the same CA. */
+/**
+ * Certificates as they will be some time later, such as a year and a day: of the same key, signed by the same
+ * CA.
+ */
 import "reflect-metadata";
 import { readFileSync, writeFileSync } from "node:fs";
 import * as x509 from "@peculiar/x509";
@@ -9,11 +12,17 @@ import { issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS } from "./cluster.ts";
 
 /** Gives a node new certificates, with new keys, that expired a year ago. */
-export async function expireCertificates(root: string, rows: readonly Cert[] = CERTS.filter((row) => row.ca)) {
+export async function expireCertificates(
+  root: string,
+  rows: readonly Cert[] = CERTS.filter((row) => row.ca),
+) {
   const path = (file: string) => `${root}/etc/kubernetes/pki/${file}`;
   for (const row of rows) {
     const issuer = CERTS.find(({ name }) => name === row.ca)!.file;
-    const pair = { cert: readFileSync(path(`${issuer}.crt`), "utf8"), key: readFileSync(path(`${issuer}.key`), "utf8") };
+    const pair = {
+      cert: readFileSync(path(`${issuer}.crt`), "utf8"),
+      key: readFileSync(path(`${issuer}.key`), "utf8"),
+    };
     const { cert, key } = await issueLeaf(row, pair, FACTS, { now: new Date(Date.now() - 2 * YEAR_MS) });
     writeFileSync(path(`${row.file}.crt`), cert);
     writeFileSync(path(`${row.file}.key`), key);
@@ -23,8 +32,8 @@ export async function expireCertificates(root: string, rows: readonly Cert[] = C
 const YEAR_MS = 366 * 24 * 3600_000;
 
 /**
- * A certificate, a bundle with its key, or a kubeconfig with an embedded certificate, made `ageMs` earlier; undefined where the text holds
- * none of these.
+ * A certificate, a bundle with its key, or a kubeconfig with an embedded certificate, made `ageMs` earlier;
+ * undefined where the text holds none of these.
  */
 export async function agedText(text: string, caKey: string, ageMs = YEAR_MS): Promise<string | undefined> {
   const [cert] = certificatesIn(text);
@@ -63,5 +72,11 @@ async function signingKeyOf(pem: string): Promise<CryptoKey> {
   const key = privateKeyOf(pem);
   const rsa = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
   const algorithm = key.asymmetricKeyType === "rsa" ? rsa : { name: "ECDSA", namedCurve: "P-256" };
-  return await crypto.subtle.importKey("pkcs8", key.export({ type: "pkcs8", format: "der" }), algorithm, false, ["sign"]);
+  return await crypto.subtle.importKey(
+    "pkcs8",
+    key.export({ type: "pkcs8", format: "der" }),
+    algorithm,
+    false,
+    ["sign"],
+  );
 }

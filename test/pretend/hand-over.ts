@@ -49,7 +49,10 @@ export function node() {
 /** Says of a node where its memory is mounted, as /proc does. */
 export function mountMemory(...folders: string[]) {
   const disk = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw";
-  const mounts = [disk, ...folders.map((folder, i) => `${23 + i} 22 0:${30 + i} / ${folder} rw,nosuid,nodev - tmpfs tmpfs rw`)];
+  const mounts = [
+    disk,
+    ...folders.map((folder, i) => `${23 + i} 22 0:${30 + i} / ${folder} rw,nosuid,nodev - tmpfs tmpfs rw`),
+  ];
   writeFile("/proc/self/mountinfo", `${mounts.join("\n")}\n`);
 }
 
@@ -85,7 +88,9 @@ export const tarOf = (files: readonly TarFile[]) => writeTar(files, new Date(0))
 
 /** With any names, also those that ours never writes. Up to 100 bytes each. */
 export function strangersTar(files: readonly TarFile[]): Uint8Array {
-  const tar = Buffer.from(tarOf(files.map((file) => ({ ...file, name: "x".repeat(Buffer.byteLength(file.name)) }))));
+  const tar = Buffer.from(
+    tarOf(files.map((file) => ({ ...file, name: "x".repeat(Buffer.byteLength(file.name)) }))),
+  );
   let at = 0;
   for (const { name, bytes } of files) {
     tar.write(name, at);
@@ -102,4 +107,5 @@ export function summed(tar: Buffer, at: number): Buffer {
   tar.write(`${sum.toString(8).padStart(6, "0")}\0 `, at + 148);
   return tar;
 }
-export const plain = (files: Map<string, Uint8Array>): TarFile[] => [...files].map(([name, bytes]) => ({ name, mode: 0o600, bytes }));
+export const plain = (files: Map<string, Uint8Array>): TarFile[] =>
+  [...files].map(([name, bytes]) => ({ name, mode: 0o600, bytes }));

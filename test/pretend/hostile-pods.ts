@@ -2,7 +2,10 @@
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { mirrorPod, type Objects } from "./cluster.ts";
 
-/** UIDs: the first two as a kubelet gives them to static pods, the last as the API server gives them to all other pods. */
+/**
+ * UIDs: the first two as a kubelet gives them to static pods, the last as the API server gives them to all
+ * other pods.
+ */
 export const HASH = "0123456789abcdef0123456789abcdef";
 export const OTHER_HASH = "fedcba9876543210fedcba9876543210";
 export const UUID = "01234567-89ab-cdef-0123-456789abcdef";
@@ -21,7 +24,11 @@ interface Fake {
 }
 
 /** By its key in etcd. */
-export function fakeMirror(namespace: string, name: string, { like, image, hash, node = "m1", suffix = "m1", change }: Fake = {}): Objects {
+export function fakeMirror(
+  namespace: string,
+  name: string,
+  { like, image, hash, node = "m1", suffix = "m1", change }: Fake = {},
+): Objects {
   const pod = structuredClone(mirrorPod(like ?? "kube-vip"));
   pod.metadata = { ...pod.metadata, name: `${name}-${suffix}`, namespace };
   if (hash) pod.metadata.annotations!["kubernetes.io/config.hash"] = hash;

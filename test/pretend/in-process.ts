@@ -1,4 +1,7 @@
-/** A function of shared/ that looks at a whole node, in this process: the node's files and programs are those of a pretend node. */
+/**
+ * A function of shared/ that looks at a whole node, in this process: the node's files and programs are those
+ * of a pretend node.
+ */
 import { spyOn } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { carryNothing } from "../../shared/again.ts";
@@ -23,7 +26,10 @@ export function put(files: Record<string, string>) {
   };
 }
 
-/** Makes the node, changes it, and looks; `said` is what was printed meanwhile. Waiting in vain takes no time. The node is gone afterwards. */
+/**
+ * Makes the node, changes it, and looks; `said` is what was printed meanwhile. Waiting in vain takes no time.
+ * The node is gone afterwards.
+ */
 export async function lookAt<T>(
   options: NodeOptions & { change?: ((node: PretendNode) => unknown) | undefined },
   look: (node: PretendNode, said: readonly string[]) => Promise<T>,

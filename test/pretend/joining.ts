@@ -17,7 +17,10 @@ export const TOKEN = ["abcdef", "0123456789abcdef"].join(".");
 export const newCa = await otherCa();
 const newHash = certInfo(newCa.cert).publicKeyHash;
 
-/** An API server whose certificate is of `ca`. Like one of a hardened cluster it lets nobody in who shows no credentials. */
+/**
+ * An API server whose certificate is of `ca`. Like one of a hardened cluster it lets nobody in who shows no
+ * credentials.
+ */
 export async function serve(ca: Pair) {
   return pretendApi({
     hostname: ADDRESS,
@@ -46,10 +49,14 @@ export function kubeletFiles(node: PretendNode) {
 }
 
 /**
- * What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. `runs`: whether it still runs when
- * its certificate comes; one that was stopped meanwhile writes nothing.
+ * What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf.
+ * `runs`: whether it still runs when its certificate comes; one that was stopped meanwhile writes nothing.
  */
-export async function bootstrap({ root, env }: Pick<PretendNode, "root" | "env">, ca = newCa, runs = () => true) {
+export async function bootstrap(
+  { root, env }: Pick<PretendNode, "root" | "env">,
+  ca = newCa,
+  runs = () => true,
+) {
   const [made, writing] = [mkdtempSync(`${tmpdir()}/kubelet-`), `${env.FAKE}/${WRITING}`];
   await writeKubelet(made, "w1", { ca, server: SERVER });
   write(writing, "");
@@ -58,12 +65,18 @@ export async function bootstrap({ root, env }: Pick<PretendNode, "root" | "env">
 }
 
 function install(made: string, root: string, ca: Pair) {
-  cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, { recursive: true, verbatimSymlinks: true });
+  cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, {
+    recursive: true,
+    verbatimSymlinks: true,
+  });
   write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: ca.cert }));
 }
 
 /** The whole join of a worker whose kubelet asks, gets its certificate, and renews its Lease. */
-export async function joinToItsEnd(node: PretendNode, api: Awaited<ReturnType<typeof serve>>): Promise<Transcript> {
+export async function joinToItsEnd(
+  node: PretendNode,
+  api: Awaited<ReturnType<typeof serve>>,
+): Promise<Transcript> {
   const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await node.called("systemctl start kubelet");
   await bootstrap(node);

@@ -1,4 +1,7 @@
-/** What runs have left of themselves on a pretend node, and the secrets that must not be in it: all that are anywhere on the node, of the forms that the last guard knows. */
+/**
+ * What runs have left of themselves on a pretend node, and the secrets that must not be in it: all that are
+ * anywhere on the node, of the forms that the last guard knows.
+ */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { secretsOf } from "../../shared/redact.ts";
@@ -17,9 +20,13 @@ export const RUN_FILES = /(^|\/)kube-pki-repair-\d{8}T\d{6}\/runs(\/|$)/;
 
 /** Oldest first. */
 export function keptOn(root: string): Kept[] {
-  const folders = existsSync(`${root}/root`) ? readdirSync(`${root}/root`).map((name) => `/root/${name}/runs`) : [];
+  const folders = existsSync(`${root}/root`)
+    ? readdirSync(`${root}/root`).map((name) => `/root/${name}/runs`)
+    : [];
   return folders
-    .flatMap((folder) => (existsSync(root + folder) ? readdirSync(root + folder).map((name) => `${folder}/${name}`) : []))
+    .flatMap((folder) =>
+      existsSync(root + folder) ? readdirSync(root + folder).map((name) => `${folder}/${name}`) : [],
+    )
     .filter((path) => path.endsWith(".jsonl"))
     .sort((a, b) => basename(a).localeCompare(basename(b)))
     .map((path) => ({
@@ -41,12 +48,16 @@ export function unkept(fingerprint: readonly string[]): string[] {
   return fingerprint.filter((line) => !/^root(\/kube-pki-repair-\w+(\/runs\S*)?)? /.test(line));
 }
 
-/** What of a node's secrets is in these texts: [what, file]. Whole lines of a PEM count, and halves of base64. */
+/**
+ * What of a node's secrets is in these texts: [what, file]. Whole lines of a PEM count, and halves of base64.
+ */
 export function secretsIn(texts: readonly string[], root: string): [what: string, file: string][] {
   const all = texts.join("\n");
   return filesBelow(root).flatMap((path) => {
     const content = readFileSync(join(root, path), "latin1");
-    const named = /passphrase|identity/.test(basename(path)) ? [["a passphrase", content.trim()] as const] : [];
+    const named = /passphrase|identity/.test(basename(path))
+      ? [["a passphrase", content.trim()] as const]
+      : [];
     const found = secretsOf(content).map(({ what, secret }) => [what, secret] as const);
     return [...found, ...named]
       .filter(([, secret]) => partsOf(secret).some((part) => all.includes(part)))

@@ -1,6 +1,7 @@
 /**
- * A worker's kubelet that joins by TLS bootstrapping, as the real one does: its key is in memory until it has the certificate. So when it is
- * stopped before, it asks anew, with another key, and nobody can use the certificate of the first request.
+ * A worker's kubelet that joins by TLS bootstrapping, as the real one does: its key is in memory until it has
+ * the certificate. So when it is stopped before, it asks anew, with another key, and nobody can use the
+ * certificate of the first request.
  */
 import type { Pair } from "../../shared/pki/issue.ts";
 import type { pretendApi } from "./api.ts";
@@ -42,7 +43,8 @@ export function askingKubelet({ node, api, ca }: Around, upTo: Stage) {
       if (may("renews its Lease")) api.objects.set(LEASE, { metadata: { name: "w1" }, ...lease(-60) });
     } else if (state.csr === "") {
       if (may("asks")) await ask();
-    } else if (may("has its certificate") && isApproved()) await bootstrap(node, ca, () => runs() && bootstraps());
+    } else if (may("has its certificate") && isApproved())
+      await bootstrap(node, ca, () => runs() && bootstraps());
   };
   const look = setInterval(() => {
     if (state.busy) return;

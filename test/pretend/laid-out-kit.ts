@@ -1,6 +1,18 @@
-/** A packed kit in a place where everybody may write, as /dev/shm is, and a stranger. His code, where it runs, leaves a marker. */
+/**
+ * A packed kit in a place where everybody may write, as /dev/shm is, and a stranger. His code, where it runs,
+ * leaves a marker.
+ */
 import { afterAll, beforeAll, beforeEach, expect } from "bun:test";
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { $ } from "bun";
@@ -40,7 +52,9 @@ async function pack() {
   const bun = `bun/${OWN_ARCH}`;
   cpSync(join(packed, bun), `${bunPlace}/bun`);
   writeFileSync(join(packed, bun), `#!/bin/sh\nexec ${bunPlace}/bun "$@"\n`, { mode: 0o755 });
-  await $`sed -i '/  bun.${OWN_ARCH}$/d' SHA256SUMS && sha256sum ${bun} >> SHA256SUMS && tar -czf ${tarball} .`.cwd(packed);
+  await $`sed -i '/  bun.${OWN_ARCH}$/d' SHA256SUMS && sha256sum ${bun} >> SHA256SUMS && tar -czf ${tarball} .`.cwd(
+    packed,
+  );
   writeFileSync(evil, `await Bun.write("${marker}", "a stranger's code has run");\n`);
 }
 
@@ -62,11 +76,20 @@ export async function bunw(args: string[], options: { cwd?: string; env?: Record
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [stdout, stderr, exitCode] = [await new Response(child.stdout).text(), await new Response(child.stderr).text(), await child.exited];
+  const [stdout, stderr, exitCode] = [
+    await new Response(child.stdout).text(),
+    await new Response(child.stderr).text(),
+    await child.exited,
+  ];
   return { stdout, stderr, exitCode, ran: existsSync(marker) };
 }
 
-export const worksAndNoMore = { stdout: expect.stringMatching(/^Usage:/), stderr: "", exitCode: 0, ran: false };
+export const worksAndNoMore = {
+  stdout: expect.stringMatching(/^Usage:/),
+  stderr: "",
+  exitCode: 0,
+  ran: false,
+};
 
 export function write(path: string, text = "") {
   mkdirSync(dirname(path), { recursive: true });

@@ -1,4 +1,7 @@
-/** A second control plane node, m2, as etcd knew it before it was lost: with marks of people, and a hand edit of its API server. */
+/**
+ * A second control plane node, m2, as etcd knew it before it was lost: with marks of people, and a hand edit
+ * of its API server.
+ */
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { mirrorPod, type Objects } from "./cluster.ts";
 
@@ -27,10 +30,14 @@ export const HAND_EDIT = "--event-ttl=2h";
 
 /** Its static pods: as m1's, at its own address. */
 export function mirrorPodOfM2(name: string, ...edits: string[]): Manifest {
-  const pod = JSON.parse(JSON.stringify(mirrorPod(name)).replaceAll(/-m1\b/g, "-m2").replaceAll('"m1"', '"m2"')) as Manifest;
-  pod.metadata.annotations!["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"] = "127.77.0.12:7443";
+  const pod = JSON.parse(
+    JSON.stringify(mirrorPod(name)).replaceAll(/-m1\b/g, "-m2").replaceAll('"m1"', '"m2"'),
+  ) as Manifest;
+  pod.metadata.annotations!["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"] =
+    "127.77.0.12:7443";
   const command = pod.spec.containers[0]!.command;
-  for (const [index, word] of command?.entries() ?? []) command![index] = word.replace(/^(--advertise-address=).*/, "$1127.77.0.12");
+  for (const [index, word] of command?.entries() ?? [])
+    command![index] = word.replace(/^(--advertise-address=).*/, "$1127.77.0.12");
   command?.push(...edits);
   return pod;
 }
@@ -38,5 +45,8 @@ export function mirrorPodOfM2(name: string, ...edits: string[]): Manifest {
 export function withM2(objects: Objects) {
   objects["minions/m2"] = M2;
   for (const name of ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"])
-    objects[`pods/kube-system/${name}-m2`] = mirrorPodOfM2(name, ...(name === "kube-apiserver" ? [HAND_EDIT] : []));
+    objects[`pods/kube-system/${name}-m2`] = mirrorPodOfM2(
+      name,
+      ...(name === "kube-apiserver" ? [HAND_EDIT] : []),
+    );
 }

@@ -1,5 +1,18 @@
-/** Images of a control plane node's disk from which /etc/kubernetes was deleted. Made with the tools of e2fsprogs: no mount, no root. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+/**
+ * Images of a control plane node's disk from which /etc/kubernetes was deleted. Made with the tools of
+ * e2fsprogs: no mount, no root.
+ */
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { stringify } from "yaml";
@@ -54,7 +67,10 @@ export async function kubernetesFiles(keyAlgorithm: KeyAlgorithm): Promise<Files
   return {
     ...files,
     ...Object.fromEntries(
-      MANIFESTS.map((name) => [`manifests/${name}.yaml`, stringify(manifest(name), { lineWidth: 0, indentSeq: false })]),
+      MANIFESTS.map((name) => [
+        `manifests/${name}.yaml`,
+        stringify(manifest(name), { lineWidth: 0, indentSeq: false }),
+      ]),
     ),
     "kubelet.conf": kubeletKubeconfig({ server: localServer(facts), ca: ca.cert }),
     "kubelet-client.pem": client.cert + client.key,
@@ -64,7 +80,9 @@ export async function kubernetesFiles(keyAlgorithm: KeyAlgorithm): Promise<Files
 }
 
 function filesBelow(dir: string): Files {
-  const names = readdirSync(dir, { recursive: true, encoding: "utf8" }).filter((name) => statSync(join(dir, name)).isFile());
+  const names = readdirSync(dir, { recursive: true, encoding: "utf8" }).filter((name) =>
+    statSync(join(dir, name)).isFile(),
+  );
   return Object.fromEntries(names.sort().map((name) => [name, readFileSync(join(dir, name), "utf8")]));
 }
 
@@ -76,7 +94,9 @@ export function writeAll(dir: string, files: Record<string, string | Uint8Array>
 }
 
 /** Whether this machine has the tools of `deletedImage`. */
-export const HAS_EXT4_TOOLS = ["mkfs.ext4", "debugfs"].every((name) => Bun.which(name) ?? existsSync(`/usr/sbin/${name}`));
+export const HAS_EXT4_TOOLS = ["mkfs.ext4", "debugfs"].every(
+  (name) => Bun.which(name) ?? existsSync(`/usr/sbin/${name}`),
+);
 
 /** Noise that is the same every time: xorshift32 by George Marsaglia. */
 export function noise(size: number, seed = 1): Buffer {
@@ -100,7 +120,11 @@ export function layOut(files: Record<string, string>, block: number, seed = 1): 
 }
 
 /** An ext4 image on which these files were written, in this order, and deleted. */
-export function deletedImage(path: string, files: Record<string, string | Uint8Array>, options: { block: number; megabytes?: number }) {
+export function deletedImage(
+  path: string,
+  files: Record<string, string | Uint8Array>,
+  options: { block: number; megabytes?: number },
+) {
   const folder = mkdtempSync(join(tmpdir(), "lost-"));
   writeAll(folder, files);
   writeFileSync(path, "");
@@ -124,7 +148,12 @@ export async function findsOn(path: string, chunk?: number): Promise<Find[]> {
 /** Runs a program of this machine, also one of /sbin. Returns its output. */
 export function tool(command: string[], input = ""): string {
   const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
-  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { stdin: Buffer.from(input), stdout: "pipe", stderr: "pipe", env });
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, {
+    stdin: Buffer.from(input),
+    stdout: "pipe",
+    stderr: "pipe",
+    env,
+  });
   if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
   return stdout.toString();
 }
@@ -132,6 +161,7 @@ export function tool(command: string[], input = ""): string {
 /** The files of which a part was not found, by content. */
 export function lost(files: Files, finds: readonly Find[]): string[] {
   const texts = new Set(finds.map((find) => ("pem" in find ? find.pem : "text" in find ? find.text : "")));
-  const pieces = (content: string) => (content.startsWith("-----BEGIN") ? content.split(/(?<=-----END [A-Z ]+-----\n)/) : [content]);
+  const pieces = (content: string) =>
+    content.startsWith("-----BEGIN") ? content.split(/(?<=-----END [A-Z ]+-----\n)/) : [content];
   return Object.keys(files).filter((name) => !pieces(files[name]!).every((piece) => texts.has(piece)));
 }

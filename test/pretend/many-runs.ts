@@ -1,7 +1,8 @@
 /**
- * Runs whole scripts one after the other in one process, each with modules of its own: starting a process, and reading every package and our
- * 300 files, takes longer than most runs. A run that ends by itself leaves nothing to the next one. `runner` ends the process after one that
- * was stopped in the middle: what it was doing may still go on.
+ * Runs whole scripts one after the other in one process, each with modules of its own: starting a process,
+ * and reading every package and our 300 files, takes longer than most runs. A run that ends by itself leaves
+ * nothing to the next one. `runner` ends the process after one that was stopped in the middle: what it was
+ * doing may still go on.
  */
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -74,7 +75,10 @@ function keptIn(said: Record<string, string>, where: string) {
 const EVENTS = ["exit", "SIGHUP", "SIGINT", "SIGTERM"] as const;
 let number = 0;
 
-/** Bun gives a child the variables, and looks for it on the PATH, with which this process began, where it is not told of those of now. */
+/**
+ * Bun gives a child the variables, and looks for it on the PATH, with which this process began, where it is
+ * not told of those of now.
+ */
 export function ofNow(spawn: (command: string[], options: object) => unknown) {
   return (command: string[], options: object) => spawn(command, { env: process.env, ...options });
 }
@@ -103,7 +107,9 @@ async function runHere(folder: string, { line, env }: Run): Promise<RunResult> {
     code = err.code;
   }
   for (const event of EVENTS) {
-    for (const listener of process.listeners(event as "exit").filter((one) => !before.get(event)!.includes(one))) {
+    for (const listener of process
+      .listeners(event as "exit")
+      .filter((one) => !before.get(event)!.includes(one))) {
       if (event === "exit") listener(code);
       process.removeListener(event, listener);
     }
@@ -160,7 +166,8 @@ function startProcess(folder: string) {
   const child = Bun.spawn([process.execPath, import.meta.path, folder], {
     cwd: HOME,
     stdio: ["ignore", "inherit", "inherit"],
-    ipc: (message: RunResult | typeof READY) => (message === READY ? ready.resolve() : waiting?.resolve(message)),
+    ipc: (message: RunResult | typeof READY) =>
+      message === READY ? ready.resolve() : waiting?.resolve(message),
     onExit(_, code) {
       const err = new Error(`the process of the runs has ended by itself (${code})`);
       waiting?.reject(err);

@@ -1,4 +1,7 @@
-/** Markers in all that a person may have written into a manifest, a Node and a kubelet's files: whatever may be a secret there. */
+/**
+ * Markers in all that a person may have written into a manifest, a Node and a kubelet's files: whatever may
+ * be a secret there.
+ */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
@@ -10,10 +13,17 @@ export const MARKED = /hush-[\w-]+/g;
 
 const SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-/** A pod's leaves that hold what people choose. `of`: part of each marker. Words of its command only where it is none of kubeadm's servers. */
+/**
+ * A pod's leaves that hold what people choose. `of`: part of each marker. Words of its command only where it
+ * is none of kubeadm's servers.
+ */
 export function markPod<P extends Manifest>(pod: P, of: string): P {
   const mark = (where: string) => `hush-${of}-${where}`;
-  const http = (where: string) => ({ path: "/readyz", port: 1, httpHeaders: [{ name: "Authorization", value: mark(where) }] });
+  const http = (where: string) => ({
+    path: "/readyz",
+    port: 1,
+    httpHeaders: [{ name: "Authorization", value: mark(where) }],
+  });
   const copy = structuredClone(pod);
   copy.metadata.annotations = { ...copy.metadata.annotations, "example.org/note": mark("annotation") };
   const [main] = copy.spec.containers as unknown as [Record<string, unknown>];
@@ -25,11 +35,20 @@ export function markPod<P extends Manifest>(pod: P, of: string): P {
     workingDir: `/${mark("dir")}`,
     startupProbe: { httpGet: http("startup-header") },
     readinessProbe: { exec: { command: ["curl", mark("readiness-exec")] } },
-    lifecycle: { postStart: { exec: { command: ["sh", "-c", mark("post-start")] } }, preStop: { httpGet: http("stop-header") } },
+    lifecycle: {
+      postStart: { exec: { command: ["sh", "-c", mark("post-start")] } },
+      preStop: { httpGet: http("stop-header") },
+    },
     securityContext: { seLinuxOptions: { level: mark("level") } },
   });
   if (!SERVERS.includes(String(main.name)))
-    main.args = [...((main.args as string[]) ?? []), mark("arg"), `--secret=${mark("flag")}`, "--password", mark("word")];
+    main.args = [
+      ...((main.args as string[]) ?? []),
+      mark("arg"),
+      `--secret=${mark("flag")}`,
+      "--password",
+      mark("word"),
+    ];
   const sidecar = {
     name: "proxy",
     image: "example.org/proxy",
@@ -58,14 +77,23 @@ function withAnnotation(object: { metadata: { annotations?: object } }, text: st
   return { ...object, metadata: { ...object.metadata, annotations } };
 }
 
-/** The files of a node: its manifests, with other markers than the mirror pods, and what its kubelet is started with. */
+/**
+ * The files of a node: its manifests, with other markers than the mirror pods, and what its kubelet is
+ * started with.
+ */
 export function markFiles(root: string, { manifests = true } = {}) {
   for (const name of manifests ? [...SERVERS, "kube-vip"] : [])
-    write(`${root}/etc/kubernetes/manifests/${name}.yaml`, stringify(markPod(manifest(name), `disk-${name}`), { lineWidth: 0 }));
+    write(
+      `${root}/etc/kubernetes/manifests/${name}.yaml`,
+      stringify(markPod(manifest(name), `disk-${name}`), { lineWidth: 0 }),
+    );
   const flags = `${root}/var/lib/kubelet/kubeadm-flags.env`;
   writeFileSync(
     flags,
-    readFileSync(flags, "utf8").replace(/"\n$/, ' --node-labels=a=hush-kubeadm-flag --cloud-secret=hush-unknown-flag"\n'),
+    readFileSync(flags, "utf8").replace(
+      /"\n$/,
+      ' --node-labels=a=hush-kubeadm-flag --cloud-secret=hush-unknown-flag"\n',
+    ),
   );
   write(
     `${root}/etc/default/kubelet`,

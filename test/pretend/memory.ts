@@ -1,4 +1,7 @@
-/** Key material as it is in the memory of programs, and processes that hold it: real ones of our own, and pretend ones. */
+/**
+ * Key material as it is in the memory of programs, and processes that hold it: real ones of our own, and
+ * pretend ones.
+ */
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 
@@ -12,7 +15,10 @@ export function ecKey(namedCurve: "P-256" | "P-384" = "P-256"): KeyObject {
 
 /** A number of a key (a field of its JWK) as limbs, lowest byte first. */
 export function limbs(key: KeyObject, field: "n" | "p" | "q" | "d"): Buffer {
-  return Buffer.from((key.export({ format: "jwk" }) as Record<string, string>)[field]!, "base64url").reverse();
+  return Buffer.from(
+    (key.export({ format: "jwk" }) as Record<string, string>)[field]!,
+    "base64url",
+  ).reverse();
 }
 
 /** An ECDSA key as Go holds it: the scalar as a big.Int, with four words to spare. */
@@ -22,7 +28,10 @@ export function bigInt(key: KeyObject): Buffer {
 
 /** A process of our own that holds these bytes, each piece at the start of a page. */
 export async function holder(pieces: readonly Uint8Array[]) {
-  const child = Bun.spawn([process.execPath, `${import.meta.dir}/../fixtures/memory-holder.ts`], { stdin: "pipe", stdout: "pipe" });
+  const child = Bun.spawn([process.execPath, `${import.meta.dir}/../fixtures/memory-holder.ts`], {
+    stdin: "pipe",
+    stdout: "pipe",
+  });
   child.stdin.write(`${JSON.stringify(pieces.map((piece) => Buffer.from(piece).toString("hex")))}\n`);
   child.stdin.flush();
   const reader = child.stdout.getReader();
@@ -52,7 +61,9 @@ export interface PretendProcess {
   state?: string;
   /** Its terminal; default: none. */
   terminal?: number;
-  /** Its cgroup. Default, by its name: a container of one of kube-system's static pods, or the kubelet's unit. */
+  /**
+   * Its cgroup. Default, by its name: a container of one of kube-system's static pods, or the kubelet's unit.
+   */
   cgroup?: string;
 }
 
@@ -81,7 +92,10 @@ export function pretendProcess(root: string, process: PretendProcess) {
   const folder = `${root}/proc/${pid}`;
   mkdirSync(`${folder}/root/etc/kubernetes`, { recursive: true });
   writeFileSync(`${folder}/cgroup`, `0::${cgroup}\n`);
-  writeFileSync(`${folder}/stat`, `${pid} (${comm}) ${state} 1 ${pid} ${pid} ${terminal} -1 4194560 0 0 0 0\n`);
+  writeFileSync(
+    `${folder}/stat`,
+    `${pid} (${comm}) ${state} 1 ${pid} ${pid} ${terminal} -1 4194560 0 0 0 0\n`,
+  );
   writeFileSync(`${folder}/comm`, `${comm}\n`);
   writeFileSync(
     `${folder}/maps`,

@@ -1,6 +1,6 @@
 /**
- * A machine's mounts in a namespace of our own, which is gone with the process that holds it: those of a hardened host, with /run and /dev/shm in
- * memory, where no program may run; or others.
+ * A machine's mounts in a namespace of our own, which is gone with the process that holds it: those of a
+ * hardened host, with /run and /dev/shm in memory, where no program may run; or others.
  */
 import { readlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -18,12 +18,18 @@ export const hardenedHost = () => ownMounts(HARDENED);
 
 /** A machine whose mounts these lines of shell have made. */
 export async function ownMounts(lines: string) {
-  const holder = Bun.spawn(["unshare", "--mount", "--propagation", "private", "sh", "-ec", `${lines}\nexec cat`], {
-    ...{ stdin: "pipe", stdout: "ignore", stderr: "inherit" },
-  });
+  const holder = Bun.spawn(
+    ["unshare", "--mount", "--propagation", "private", "sh", "-ec", `${lines}\nexec cat`],
+    {
+      ...{ stdin: "pipe", stdout: "ignore", stderr: "inherit" },
+    },
+  );
   // `cat` is there when all is mounted, and ends with its stdin.
   const isReady = () => holder.exitCode !== null || readlinkSync(`/proc/${holder.pid}/exe`) === CAT;
-  await waitFor("a machine's own mounts", isReady, { seconds: 250, hint: "these tests are root's: they mount" });
+  await waitFor("a machine's own mounts", isReady, {
+    seconds: 250,
+    hint: "these tests are root's: they mount",
+  });
   return {
     /** Comes before a command that is to run there. */
     inside: ["nsenter", "-t", String(holder.pid), "-m"],

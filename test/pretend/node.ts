@@ -1,7 +1,20 @@
-/** A pretend node: a folder is its root, pretend programs are its machine. Whole scripts run on it, each in its own process. */
+/**
+ * A pretend node: a folder is its root, pretend programs are its machine. Whole scripts run on it, each in
+ * its own process.
+ */
 import { expect } from "bun:test";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CONTROL_PLANE, type Container } from "../../shared/node/containers.ts";
@@ -91,7 +104,9 @@ export async function pretendNode(options: NodeOptions = {}) {
   if (kind === "worker") {
     await writeKubelet(root, "w1", { ca, server: `https://${ADDRESS}:6443` });
     mkdirSync(`${root}/etc/kubernetes/pki`, { recursive: true });
-    cpSync(`${healthy}/etc/kubernetes/pki/ca.crt`, `${root}/etc/kubernetes/pki/ca.crt`, { preserveTimestamps: true });
+    cpSync(`${healthy}/etc/kubernetes/pki/ca.crt`, `${root}/etc/kubernetes/pki/ca.crt`, {
+      preserveTimestamps: true,
+    });
   }
   for (const folder of ["root", "run"]) mkdirSync(`${root}/${folder}`, { recursive: true });
   const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options));
@@ -99,9 +114,15 @@ export async function pretendNode(options: NodeOptions = {}) {
   const alone = (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
     ended(toItsEnd(startScript(line, { ...programs.env, ...env }, root, inside)), root);
   const over = new AbortController();
-  /** Polls instead of watching the folder: Bun's fs.watch sometimes loses an event after many tests have watched. */
+  /**
+   * Polls instead of watching the folder: Bun's fs.watch sometimes loses an event after many tests have
+   * watched.
+   */
   const until = (what: string, isSo: () => boolean) =>
-    waitFor(what, () => over.signal.aborted || isSo(), { seconds: 250, hint: "see what the script printed until then" });
+    waitFor(what, () => over.signal.aborted || isSo(), {
+      seconds: 250,
+      hint: "see what the script printed until then",
+    });
 
   return {
     /** The node's root, on this machine. */
@@ -122,12 +143,17 @@ export async function pretendNode(options: NodeOptions = {}) {
     /** The folder of its programs, for PATH. */
     programs: `${programs.folder}/bin`,
     /**
-     * Runs a script to its end, in a process that has run others (many-runs.ts), but where `env` is for Bun's own start. Waiting in vain takes no
-     * time.
+     * Runs a script to its end, in a process that has run others (many-runs.ts), but where `env` is for Bun's
+     * own start. Waiting in vain takes no time.
      */
     run: (line: string, env: Record<string, string> = {}) =>
-      env.BUN_OPTIONS ? alone(line, env) : ended(runInTurn({ line, env: envOf(root, { ...programs.env, ...env }) }), root),
-    /** The same as an operator does it, in a process of its own; `inside`: a program, with its words, that it runs in. */
+      env.BUN_OPTIONS
+        ? alone(line, env)
+        : ended(runInTurn({ line, env: envOf(root, { ...programs.env, ...env }) }), root),
+    /**
+     * The same as an operator does it, in a process of its own; `inside`: a program, with its words, that it
+     * runs in.
+     */
     runAlone: alone,
     /** Starts a script; the caller reads what it says, and waits for its end. */
     start: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
@@ -152,17 +178,34 @@ export function staticUid(name: string): string {
   return createHash("md5").update(name).digest("hex");
 }
 
-/** The output of `crictl ps -a -o json` for these containers, all running: those of static pods by their names, and `others` as they are. */
-export function crictlPs(names: readonly string[], others: readonly Partial<Omit<Container, "created">>[] = []): string {
+/**
+ * The output of `crictl ps -a -o json` for these containers, all running: those of static pods by their
+ * names, and `others` as they are.
+ */
+export function crictlPs(
+  names: readonly string[],
+  others: readonly Partial<Omit<Container, "created">>[] = [],
+): string {
   const own = names.map((name): Partial<Container> => {
     const isStatic = ([...CONTROL_PLANE, "kube-vip"] as readonly string[]).includes(name);
     return { name, podUid: isStatic ? staticUid(name) : `${name}-uid` };
   });
   const containers = [...own, ...others].map(
-    ({ name = "", id = `${name}-id`, pod = `${name}-m1`, namespace = "kube-system", podUid, running = true }) => ({
+    ({
+      name = "",
+      id = `${name}-id`,
+      pod = `${name}-m1`,
+      namespace = "kube-system",
+      podUid,
+      running = true,
+    }) => ({
       id,
       metadata: { name },
-      labels: { "io.kubernetes.pod.name": pod, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": podUid },
+      labels: {
+        "io.kubernetes.pod.name": pod,
+        "io.kubernetes.pod.namespace": namespace,
+        "io.kubernetes.pod.uid": podUid,
+      },
       state: running ? "CONTAINER_RUNNING" : "CONTAINER_EXITED",
       createdAt: `${Date.now()}000000`,
     }),
@@ -171,34 +214,57 @@ export function crictlPs(names: readonly string[], others: readonly Partial<Omit
 }
 
 /** A kubelet that can be stopped and started, and a runtime with its containers. */
-function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], commands = [] }: NodeOptions): FakeCommand[] {
+function commandsOf(
+  name: string,
+  { containers = ["kube-proxy", "coredns"], commands = [] }: NodeOptions,
+): FakeCommand[] {
   const addr_info = [
     { scope: "global", local: name === "m1" ? ADDRESS : "127.77.0.21" },
     { scope: "link", local: "fe80::1" },
   ];
   const usual: FakeCommand[] = [
     { command: "uname -n", stdout: `${name}\n` },
-    { command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "host", local: "127.0.0.1" }] }, { addr_info }]) },
+    {
+      command: "ip -j addr",
+      stdout: JSON.stringify([{ addr_info: [{ scope: "host", local: "127.0.0.1" }] }, { addr_info }]),
+    },
     { command: "timedatectl show --property=NTPSynchronized --value", stdout: "yes\n" },
     { command: "systemctl cat kubelet", stdout: KUBEADM_UNIT },
     { command: "systemctl show -p MainPID --value kubelet", stdout: "0\n" },
     { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
-    { command: "systemctl is-active kubelet", does: 'test -e "$FAKE/stopped" && echo inactive && exit 3; echo active' },
+    {
+      command: "systemctl is-active kubelet",
+      does: 'test -e "$FAKE/stopped" && echo inactive && exit 3; echo active',
+    },
     // it ends when the kubelet has: what that was writing is whole
-    { command: "systemctl stop kubelet", does: `while test -e "$FAKE/${WRITING}"; do :; done; echo > "$FAKE/stopped"` },
+    {
+      command: "systemctl stop kubelet",
+      does: `while test -e "$FAKE/${WRITING}"; do :; done; echo > "$FAKE/stopped"`,
+    },
     { command: "systemctl start kubelet", does: 'rm -f "$FAKE/stopped"' },
     { command: "systemctl restart kubelet", does: 'rm -f "$FAKE/stopped"' },
     { command: "systemd-run *", does: 'echo > "$FAKE/approving"' },
-    { command: "systemctl is-active --quiet kube-pki-repair-approve", does: 'test -e "$FAKE/approving" || exit 3' },
+    {
+      command: "systemctl is-active --quiet kube-pki-repair-approve",
+      does: 'test -e "$FAKE/approving" || exit 3',
+    },
     { command: "systemctl stop kube-pki-repair-approve", does: 'rm -f "$FAKE/approving"' },
     { command: "systemctl reset-failed kube-pki-repair-approve" },
-    { command: "journalctl --quiet *", stdout: "== Approve the certificates that workers ask for with the token\n" },
+    {
+      command: "journalctl --quiet *",
+      stdout: "== Approve the certificates that workers ask for with the token\n",
+    },
     { command: `${CRICTL} ps -a -o json`, stdout: crictlPs(containers) },
     { command: `${CRICTL} inspect -o json *`, stderr: "no such container", exit: 1 },
     { command: `${CRICTL} stop --timeout 0 *` },
     { command: `${CRICTL} inspecti -q *`, stdout: "sha256:0123\n" },
     // tmpfs, so that no test ever searches the machine's own disk
-    { command: "findmnt *", stdout: JSON.stringify({ filesystems: [{ source: "tmpfs", fstype: "tmpfs", options: "rw", target: "/" }] }) },
+    {
+      command: "findmnt *",
+      stdout: JSON.stringify({
+        filesystems: [{ source: "tmpfs", fstype: "tmpfs", options: "rw", target: "/" }],
+      }),
+    },
   ];
   const replaced = new Set(commands.map(({ command }) => command));
   return [...commands, ...usual.filter(({ command }) => !replaced.has(command))];
@@ -207,12 +273,15 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
 function startScript(line: string, env: Record<string, string>, root: string, inside: string[]) {
   const [script, ...args] = line.split(" ");
   const [place = "", ...of] = inside;
-  return Bun.spawn([...(place ? [Bun.which(place)!, ...of] : []), process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
-    cwd: HOME,
-    env: envOf(root, env),
-    stdout: "pipe",
-    stderr: "pipe",
-  });
+  return Bun.spawn(
+    [...(place ? [Bun.which(place)!, ...of] : []), process.execPath, `${HOME}/scripts/${script}.ts`, ...args],
+    {
+      cwd: HOME,
+      env: envOf(root, env),
+      stdout: "pipe",
+      stderr: "pipe",
+    },
+  );
 }
 
 function envOf(root: string, env: Record<string, string>): Record<string, string> {
@@ -253,10 +322,14 @@ function settled(text: string, root: string): string {
 /** What a script says where a program takes long, as on a busy machine. */
 const STILL_WAITING = /^ {2}(still waiting for .* \(since [\d:]{8}[,)].*|and \d+ more like these)\n/gm;
 
-/** Compares the output of a whole run with its file in test/transcripts. UPDATE_TRANSCRIPTS=1 writes the file. */
+/**
+ * Compares the output of a whole run with its file in test/transcripts. UPDATE_TRANSCRIPTS=1 writes the file.
+ */
 export async function expectTranscript(name: string, { exitCode, stdout, stderr }: Transcript) {
   const said = stderr.replace(STILL_WAITING, "").trimEnd();
-  const text = [`exit code ${exitCode}`, "----- stdout", stdout.trimEnd(), "----- stderr", said, ""].join("\n");
+  const text = [`exit code ${exitCode}`, "----- stdout", stdout.trimEnd(), "----- stderr", said, ""].join(
+    "\n",
+  );
   const file = Bun.file(`${import.meta.dir}/../transcripts/${name}.txt`);
   if (process.env.UPDATE_TRANSCRIPTS) await Bun.write(file, text);
   expect(text).toBe(await file.text());

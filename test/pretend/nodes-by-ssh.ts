@@ -48,14 +48,19 @@ function program(path: string, lines: string) {
 export async function nodesBySsh(first: string) {
   const at = mkdtempSync(join(tmpdir(), "nodes-"));
   const kit = `${at}/nodes/${first}${KIT_FOLDER}`;
-  for (const folder of [`${at}/login`, `${at}/root`, `${at}/operator`, kit]) mkdirSync(folder, { recursive: true });
+  for (const folder of [`${at}/login`, `${at}/root`, `${at}/operator`, kit])
+    mkdirSync(folder, { recursive: true });
   program(`${at}/operator/ssh`, SSH);
   program(`${at}/login/sudo`, SUDO);
-  for (const name of ["systemctl", "pgrep", "kubectl", "mount"]) program(`${at}/root/${name}`, SAY(`${name} $*`));
+  for (const name of ["systemctl", "pgrep", "kubectl", "mount"])
+    program(`${at}/root/${name}`, SAY(`${name} $*`));
   for (const name of ["rm", "shred"]) program(`${at}/root/${name}`, RM.replace("/rm", `/${name}`));
   program(`${at}/root/umount`, UMOUNT);
   program(`${kit}/bunw`, BUNW);
-  writeFileSync(`${kit}/SHA256SUMS`, `${new Bun.CryptoHasher("sha256").update(readFileSync(`${kit}/bunw`)).digest("hex")}  bunw\n`);
+  writeFileSync(
+    `${kit}/SHA256SUMS`,
+    `${new Bun.CryptoHasher("sha256").update(readFileSync(`${kit}/bunw`)).digest("hex")}  bunw\n`,
+  );
   const packed = Bun.spawnSync(["tar", "-C", kit, "-czf", `${at}/kit.tar.gz`, "bunw", "SHA256SUMS"]);
   if (packed.exitCode !== 0) throw new Error(packed.stderr.toString());
 
@@ -66,10 +71,20 @@ export async function nodesBySsh(first: string) {
     operator: at,
     /** Pastes lines into a bash window on the operator's machine. */
     async paste(lines: string) {
-      const meet = Bun.spawnSync(["bash", "-c", `mkdir -p ${at}/nodes/{${addressesIn(lines).join(",")}}/{run,root,etc/kubernetes}`]);
+      const meet = Bun.spawnSync([
+        "bash",
+        "-c",
+        `mkdir -p ${at}/nodes/{${addressesIn(lines).join(",")}}/{run,root,etc/kubernetes}`,
+      ]);
       if (meet.exitCode !== 0) throw new Error(meet.stderr.toString());
       const env = { PATH: `${at}/operator:/usr/bin:/bin`, AT: at, CALLS: `${at}/calls` };
-      const child = Bun.spawn(["bash", "-e"], { cwd: at, env, stdin: Buffer.from(`umask 0\n${lines}\n`), stdout: "pipe", stderr: "pipe" });
+      const child = Bun.spawn(["bash", "-e"], {
+        cwd: at,
+        env,
+        stdin: Buffer.from(`umask 0\n${lines}\n`),
+        stdout: "pipe",
+        stderr: "pipe",
+      });
       const [exitCode, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()]);
       return { exitCode, stderr, calls: readFileSync(`${at}/calls`, "utf8").trimEnd().split("\n") };
     },

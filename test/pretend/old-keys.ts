@@ -11,8 +11,17 @@ export function newKeyOf(algorithm: string, publicExponent = 65537): KeyPair {
   const privateKeyEncoding = { type: "pkcs8", format: "pem" } as const;
   const { privateKey, publicKey } =
     family === "RSA"
-      ? generateKeyPairSync("rsa", { modulusLength: Number(size), publicExponent, publicKeyEncoding: SPKI, privateKeyEncoding })
-      : generateKeyPairSync("ec", { namedCurve: `P-${size.slice(1)}`, publicKeyEncoding: SPKI, privateKeyEncoding });
+      ? generateKeyPairSync("rsa", {
+          modulusLength: Number(size),
+          publicExponent,
+          publicKeyEncoding: SPKI,
+          privateKeyEncoding,
+        })
+      : generateKeyPairSync("ec", {
+          namedCurve: `P-${size.slice(1)}`,
+          publicKeyEncoding: SPKI,
+          privateKeyEncoding,
+        });
   return { key: privateKey, pub: publicKey };
 }
 
@@ -28,9 +37,16 @@ export interface TokenOf {
 const HASHES: Record<string, string> = { RS256: "sha256", ES256: "sha256", ES384: "sha384", ES512: "sha512" };
 
 /** A token as Kubernetes signs it, with the few claims that matter here. */
-export function tokenBy({ key, pub }: KeyPair, { alg, of, kid = serviceAccountKeyId(pub), issuedAt }: TokenOf): string {
+export function tokenBy(
+  { key, pub }: KeyPair,
+  { alg, of, kid = serviceAccountKeyId(pub), issuedAt }: TokenOf,
+): string {
   const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const claims = { iss: "kubernetes/serviceaccount", ...(issuedAt ? { iat: issuedAt } : {}), sub: `system:serviceaccount:${of}` };
+  const claims = {
+    iss: "kubernetes/serviceaccount",
+    ...(issuedAt ? { iat: issuedAt } : {}),
+    sub: `system:serviceaccount:${of}`,
+  };
   const signed = `${encode({ alg, kid })}.${encode(claims)}`;
   const signature = sign(HASHES[alg], Buffer.from(signed), { key, dsaEncoding: "ieee-p1363" });
   return `${signed}.${signature.toString("base64url")}`;

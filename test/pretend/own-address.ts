@@ -1,9 +1,18 @@
-/** A loopback address for this test file alone. Test files run in parallel, also those of another run on this machine. */
+/**
+ * A loopback address for this test file alone. Test files run in parallel, also those of another run on this
+ * machine.
+ */
 
-/** Nobody serves there: it only shows that the address is taken. Above 1024, as not everybody who runs the tests is root. */
+/**
+ * Nobody serves there: it only shows that the address is taken. Above 1024, as not everybody who runs the
+ * tests is root.
+ */
 const TAKEN_AT = 20_000;
 
-/** The first free one of 127.64.0.11 to 127.127.255.11, but for 127.77.*, where nobody may answer; `from` says where to begin. */
+/**
+ * The first free one of 127.64.0.11 to 127.127.255.11, but for 127.77.*, where nobody may answer; `from` says
+ * where to begin.
+ */
 export function ownAddress(from = process.pid): string {
   for (let number = from; ; number++) {
     const [second, third] = [64 + ((number >> 8) & 63), number & 255];

@@ -21,7 +21,10 @@ export function setAddress(objects: Objects, name: string, ...ips: string[]) {
 /** Of this test's pretend nodes, and as plan() shows it. */
 const [NETWORK, SHOWN] = [ADDRESS.replace(/\d+$/, ""), "127.77.0."];
 
-/** Where m2 and m3 can be asked: their addresses are this machine's. Who answers at others depends on where the tests run. */
+/**
+ * Where m2 and m3 can be asked: their addresses are this machine's. Who answers at others depends on where
+ * the tests run.
+ */
 const OTHERS = { m2: `${NETWORK}12`, m3: `${NETWORK}13` };
 export const AT = { m1: ADDRESS, ...OTHERS };
 
@@ -30,13 +33,20 @@ export function three(objects: Objects) {
   reachable(objects);
   for (const [name, ip] of Object.entries(OTHERS))
     objects[`minions/${name}`] = JSON.parse(
-      JSON.stringify(objects["minions/m1"]).replaceAll('"m1"', `"${name}"`).replaceAll(ADDRESS, ip).replace("uid-of-m1", `uid-of-${name}`),
+      JSON.stringify(objects["minions/m1"])
+        .replaceAll('"m1"', `"${name}"`)
+        .replaceAll(ADDRESS, ip)
+        .replace("uid-of-m1", `uid-of-${name}`),
     );
 }
 
 export const MEMBERS = [
   MEMBER,
-  ...Object.entries(OTHERS).map(([name, ip], i) => ({ id: `b${i}`.padEnd(16, "1"), name, peerURLs: [`https://${ip}:2380`] })),
+  ...Object.entries(OTHERS).map(([name, ip], i) => ({
+    id: `b${i}`.padEnd(16, "1"),
+    name,
+    peerURLs: [`https://${ip}:2380`],
+  })),
 ];
 
 export const ASKED = { etcd: three, members: MEMBERS };
@@ -65,12 +75,13 @@ export async function plan({ change, beside, args = "", ...options }: Damage) {
 
 /** What is pasted: each step's first word, its nodes and what they run. */
 export function pasted(stdout: string): string[] {
-  return [...stdout.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|cut) .*)$/gm)].map(([, line]) =>
-    line!
-      .replace(/; echo "exit code \$\?(: \$line)?"/, "")
-      .replace(/; \} 2>&1 \| sed '[^']+' &$/, "")
-      .replaceAll("cd /run/kube-pki-repair && ", "")
-      .replaceAll("./bunw scripts/", "")
-      .replace(/\$\{line:\?[^}]*\}/, "LINE"),
+  return [...stdout.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|cut) .*)$/gm)].map(
+    ([, line]) =>
+      line!
+        .replace(/; echo "exit code \$\?(: \$line)?"/, "")
+        .replace(/; \} 2>&1 \| sed '[^']+' &$/, "")
+        .replaceAll("cd /run/kube-pki-repair && ", "")
+        .replaceAll("./bunw scripts/", "")
+        .replace(/\$\{line:\?[^}]*\}/, "LINE"),
   );
 }

@@ -14,8 +14,15 @@ test("fakePath() answers in turn, takes a * for anything, and records every call
   expect((await run("systemctl is-active kubelet")).exitCode).toBe(0);
   expect((await run("crictl ps -o json")).stdout.toString()).toBe("{}");
   const unknown = await run("crictl rm --all");
-  expect([unknown.exitCode, unknown.stderr.toString()]).toEqual([99, "not listed in the test: crictl rm --all\n"]);
-  expect(fake.calls()).toEqual([...Array(3).fill("systemctl is-active kubelet"), "crictl ps -o json", "crictl rm --all"]);
+  expect([unknown.exitCode, unknown.stderr.toString()]).toEqual([
+    99,
+    "not listed in the test: crictl rm --all\n",
+  ]);
+  expect(fake.calls()).toEqual([
+    ...Array(3).fill("systemctl is-active kubelet"),
+    "crictl ps -o json",
+    "crictl rm --all",
+  ]);
 });
 
 test("fakePath() has no program of this machine that is not listed", async () => {

@@ -1,10 +1,16 @@
-/** Pretend programs for tests that run a whole script: each answers the commands that are listed for it, and records every call. */
+/**
+ * Pretend programs for tests that run a whole script: each answers the commands that are listed for it, and
+ * records every call.
+ */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { programWord } from "../../shared/shell-line.ts";
 
-/** An answer to one command line. A command that is listed several times gives its answers in turn; the last one is repeated. */
+/**
+ * An answer to one command line. A command that is listed several times gives its answers in turn; the last
+ * one is repeated.
+ */
 export interface FakeCommand {
   /** The whole command line; a `*` stands for anything. */
   command: string;
@@ -37,14 +43,18 @@ const REAL_PROGRAMS = [
   "flock",
 ];
 
-/** The PATH has only the pretend programs and a few real ones, so that no test starts another program of this machine. */
+/**
+ * The PATH has only the pretend programs and a few real ones, so that no test starts another program of this
+ * machine.
+ */
 export function fakePath(commands: FakeCommand[]) {
   const folder = mkdtempSync(join(tmpdir(), "fake-"));
   const bin = join(folder, "bin");
   mkdirSync(bin);
   writeFileSync(join(folder, "calls"), "");
   const programs = Map.groupBy(commands, ({ command }) => command.split(" ")[0]!);
-  for (const name of REAL_PROGRAMS) if (!programs.has(name)) symlinkSync(Bun.which(name) ?? `/bin/${name}`, join(bin, name));
+  for (const name of REAL_PROGRAMS)
+    if (!programs.has(name)) symlinkSync(Bun.which(name) ?? `/bin/${name}`, join(bin, name));
   for (const [name, own] of programs) writeProgram(folder, name, own);
   return {
     env: { PATH: bin, FAKE: folder },
@@ -61,16 +71,30 @@ function writeProgram(folder: string, name: string, commands: FakeCommand[]) {
     const replies = answers.map(reply);
     if (replies.length === 1) return [`${pattern(command)}) ${replies[0]};;`];
     const cases = replies.map((text, turn) => `${turn === replies.length - 1 ? "*" : turn}) ${text};;`);
-    return [`${pattern(command)}) n=0; test ! -e ${key} || read n < ${key}; echo $((n + 1)) > ${key}; case $n in`, ...cases, "esac;;"];
+    return [
+      `${pattern(command)}) n=0; test ! -e ${key} || read n < ${key}; echo $((n + 1)) > ${key}; case $n in`,
+      ...cases,
+      "esac;;",
+    ];
   });
-  const script = ["#!/bin/sh", `call="${name} $*"`, `echo "$call" >> ${folder}/calls`, 'case "$call" in', ...lines, "esac"];
+  const script = [
+    "#!/bin/sh",
+    `call="${name} $*"`,
+    `echo "$call" >> ${folder}/calls`,
+    'case "$call" in',
+    ...lines,
+    "esac",
+  ];
   const file = join(folder, "bin", name);
   writeFileSync(file, [...script, 'echo "not listed in the test: $call" >&2; exit 99', ""].join("\n"));
   chmodSync(file, 0o755);
 }
 
 function reply({ stdout = "", stderr = "", exit = 0, does = ":" }: FakeCommand) {
-  const says = [stdout && `printf %s ${programWord(stdout)}`, stderr && `printf %s ${programWord(stderr)} >&2`];
+  const says = [
+    stdout && `printf %s ${programWord(stdout)}`,
+    stderr && `printf %s ${programWord(stderr)} >&2`,
+  ];
   return [does, ...says, `exit ${exit}`].filter(Boolean).join("; ");
 }
 

@@ -1,4 +1,7 @@
-/** Values as the API server encrypts them at rest (apiserver pkg/storage/value/encrypt), and the configuration that opens them. */
+/**
+ * Values as the API server encrypts them at rest (apiserver pkg/storage/value/encrypt), and the configuration
+ * that opens them.
+ */
 import { createCipheriv, randomBytes } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 

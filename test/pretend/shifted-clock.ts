@@ -1,4 +1,7 @@
-/** Loaded before a script (bun --preload): its clock is off by PRETEND_CLOCK milliseconds, from the first line on. */
+/**
+ * Loaded before a script (bun --preload): its clock is off by PRETEND_CLOCK milliseconds, from the first line
+ * on.
+ */
 const off = Number(process.env.PRETEND_CLOCK);
 const Right = globalThis.Date;
 

@@ -7,7 +7,13 @@ export const STALE_PROXY = "/api/v1/namespaces/kube-system/pods/kube-proxy-1";
 export const STALE_WEB = "/apis/apps/v1/namespaces/shop/deployments/web";
 const STALE_WEB_POD = "/api/v1/namespaces/shop/pods/web-1";
 
-const rolledOut = { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1, desiredNumberScheduled: 1 };
+const rolledOut = {
+  observedGeneration: 1,
+  replicas: 1,
+  updatedReplicas: 1,
+  availableReplicas: 1,
+  desiredNumberScheduled: 1,
+};
 
 function workload(spec: object = {}) {
   return {
@@ -19,7 +25,11 @@ function workload(spec: object = {}) {
 
 /** A kube-proxy that somebody has restarted since. */
 function newProxy(node: string) {
-  const { metadata, spec, status } = oldPod("kube-proxy", { kind: "DaemonSet", name: "kube-proxy" }, { "k8s-app": "kube-proxy" });
+  const { metadata, spec, status } = oldPod(
+    "kube-proxy",
+    { kind: "DaemonSet", name: "kube-proxy" },
+    { "k8s-app": "kube-proxy" },
+  );
   const later = new Date(Date.now() + 60_000).toISOString();
   return {
     metadata: { ...metadata, name: `kube-proxy-1-on-${node}`, creationTimestamp: later },
@@ -38,12 +48,22 @@ export function staleObjects(oldCa: string): Record<string, object> {
       metadata: { annotations: { "kubernetes.io/service-account.name": "cart" } },
       data: { token, "ca.crt": btoa(oldCa) },
     },
-    [STALE_PROXY]: oldPod("kube-proxy-1", { kind: "DaemonSet", name: "kube-proxy" }, { "k8s-app": "kube-proxy" }),
+    [STALE_PROXY]: oldPod(
+      "kube-proxy-1",
+      { kind: "DaemonSet", name: "kube-proxy" },
+      { "k8s-app": "kube-proxy" },
+    ),
     ...Object.fromEntries(["m1", "w2"].map((node) => [`${STALE_PROXY}-on-${node}`, newProxy(node)])),
-    "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": workload({ selector: { matchLabels: { "k8s-app": "kube-proxy" } } }),
+    "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": workload({
+      selector: { matchLabels: { "k8s-app": "kube-proxy" } },
+    }),
     [STALE_WEB_POD]: oldPod("web-1", { kind: "ReplicaSet", name: "web-5" }),
     "/apis/apps/v1/namespaces/shop/replicasets/web-5": {
-      metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "web", uid: "uid-of-web", controller: true }] },
+      metadata: {
+        ownerReferences: [
+          { apiVersion: "apps/v1", kind: "Deployment", name: "web", uid: "uid-of-web", controller: true },
+        ],
+      },
     },
     [STALE_WEB]: workload(),
   };

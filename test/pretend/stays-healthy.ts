@@ -1,14 +1,15 @@
 /**
- * What holds on a healthy cluster that differs from the usual one in one thing, as tests: one describe a row. The files
- * test/scripts/unlike-….test.ts share the rows.
+ * What holds on a healthy cluster that differs from the usual one in one thing, as tests: one describe a row.
+ * The files test/scripts/unlike-….test.ts share the rows.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { runner } from "./many-runs.ts";
 import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, unlike } from "./unlike.ts";
 
 /**
- * On each cluster every script of parts 0 to 5 stops nothing, changes no file and no object, and ends well, or refuses by name. And with
- * /etc/kubernetes lost it comes back with what it had, or is refused before anything is touched.
+ * On each cluster every script of parts 0 to 5 stops nothing, changes no file and no object, and ends well,
+ * or refuses by name. And with /etc/kubernetes lost it comes back with what it had, or is refused before
+ * anything is touched.
  */
 export function staysHealthy(rows: readonly Unlike[]) {
   const runs = runner();
@@ -53,7 +54,10 @@ export function staysHealthy(rows: readonly Unlike[]) {
 
 function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {
   const { changed, exitCode } = seen;
-  expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(seen) }).toMatchObject({ changed: [], endsWell: true });
+  expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(seen) }).toMatchObject({
+    changed: [],
+    endsWell: true,
+  });
   if (says) expect(seen.stdout + seen.stderr).toMatch(says);
 }
 

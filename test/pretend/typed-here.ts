@@ -1,6 +1,7 @@
 /**
- * A script's own `main`, in this process, with the modules of the test: `here()` for a whole run on a pretend node, `typeHere` for words that are
- * refused before any node is looked at. What is about a process itself (signals, mounts, a terminal) runs in one of its own: see node.ts.
+ * A script's own `main`, in this process, with the modules of the test: `here()` for a whole run on a pretend
+ * node, `typeHere` for words that are refused before any node is looked at. What is about a process itself
+ * (signals, mounts, a terminal) runs in one of its own: see node.ts.
  */
 import { expect, spyOn } from "bun:test";
 import { join } from "node:path";
@@ -22,7 +23,10 @@ Bun.plugin({
   name: "a script whose main can be called",
   setup(build) {
     build.onLoad({ filter: new RegExp(`^${HOME}/scripts/[\\w-]+\\.ts\\?main$`) }, async ({ path }) => ({
-      contents: (await Bun.file(path.replace("?main", "")).text()).replace("\nasync function main(", "\nexport async function main("),
+      contents: (await Bun.file(path.replace("?main", "")).text()).replace(
+        "\nasync function main(",
+        "\nexport async function main(",
+      ),
       loader: "ts",
     }));
   },
@@ -58,7 +62,10 @@ export async function typeHere(line: string, env: Record<string, string> = {}): 
   }
 }
 
-/** What is printed is kept in `said`; the script ends, and not its process; its programs are those of the PATH of now. */
+/**
+ * What is printed is kept in `said`; the script ends, and not its process; its programs are those of the PATH
+ * of now.
+ */
 function spied(said: { stdout: string; stderr: string }) {
   const keep = (where: keyof typeof said) => (text: unknown, more?: unknown) => {
     said[where] += `${more === undefined ? text : format(text, more)}\n`;
@@ -116,7 +123,13 @@ export function here<T extends PretendNode>(node: T): T {
 }
 
 /** As `expectRefusal`, on a node that `lookAt` made. */
-export async function refusedHere(node: PretendNode, line: string, error: string | RegExp, hint: string | RegExp, code = 1) {
+export async function refusedHere(
+  node: PretendNode,
+  line: string,
+  error: string | RegExp,
+  hint: string | RegExp,
+  code = 1,
+) {
   const before = node.fingerprint();
   const { stdout, stderr, exitCode } = await typeHere(line);
   const shown = stderr.replaceAll(node.root, "ROOT").replaceAll(ADDRESS, SHOWN_ADDRESS);

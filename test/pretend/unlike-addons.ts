@@ -7,22 +7,36 @@ import { configMap, object, workload } from "./unlike-objects.ts";
 /** Removes a workload with all that it made. */
 function drop(place: Place, name: string) {
   for (const key of Object.keys(place.objects))
-    if (new RegExp(`^(daemonsets|deployments|replicasets|pods|configmaps)/kube-system/${name}(-|$)`).test(key)) delete place.objects[key];
+    if (
+      new RegExp(`^(daemonsets|deployments|replicasets|pods|configmaps)/kube-system/${name}(-|$)`).test(key)
+    )
+      delete place.objects[key];
 }
 
 /** A webhook whose Service has a pod on w1. */
 function webhook(place: Place, kind: string, name: string, resources: string[]) {
   Object.assign(place.objects, workload("Deployment", name, name, ["w1"]), {
     [`namespaces/${name}`]: object("Namespace", { name }, { status: { phase: "Active" } }),
-    [`configmaps/${name}/kube-root-ca.crt`]: configMap(`${name}/kube-root-ca.crt`, { "ca.crt": place.ca.cert }),
-    [`services/specs/${name}/${name}`]: object("Service", { name, namespace: name }, { spec: { selector: { "k8s-app": name } } }),
+    [`configmaps/${name}/kube-root-ca.crt`]: configMap(`${name}/kube-root-ca.crt`, {
+      "ca.crt": place.ca.cert,
+    }),
+    [`services/specs/${name}/${name}`]: object(
+      "Service",
+      { name, namespace: name },
+      { spec: { selector: { "k8s-app": name } } },
+    ),
     [`${kind}/${name}`]: object(
       "ValidatingWebhookConfiguration",
       { name },
       {
         webhooks: [
           {
-            ...{ name: `${name}.example.com`, failurePolicy: "Fail", sideEffects: "None", admissionReviewVersions: ["v1"] },
+            ...{
+              name: `${name}.example.com`,
+              failurePolicy: "Fail",
+              sideEffects: "None",
+              admissionReviewVersions: ["v1"],
+            },
             clientConfig: { service: { name, namespace: name }, caBundle: btoa(place.ca.cert) },
             rules: [{ apiGroups: ["*"], apiVersions: ["*"], operations: ["*"], resources }],
           },
@@ -38,7 +52,10 @@ export const ADDONS: Unlike[] = [
     who: "Cilium, kube-router: kubeadm init --skip-phases=addon/kube-proxy",
     change: (place) => {
       drop(place, "kube-proxy");
-      Object.assign(place.objects, workload("DaemonSet", "kube-system", "cilium", ["m1", "w1", "w2"], { hostNetwork: true }));
+      Object.assign(
+        place.objects,
+        workload("DaemonSet", "kube-system", "cilium", ["m1", "w1", "w2"], { hostNetwork: true }),
+      );
       place.node.containers = place.node.containers.filter((name) => name !== "kube-proxy");
     },
   },
@@ -46,8 +63,13 @@ export const ADDONS: Unlike[] = [
     name: "kube-proxy uses IPVS and has a hash of the node's cache for DNS beside it",
     who: "large clusters: mode ipvs, NodeLocal DNSCache",
     change: (place) => {
-      editConfigMap(place, "kube-system/kube-proxy", "config.conf", (text) => text.replace('mode: ""', "mode: ipvs"));
-      Object.assign(place.objects, workload("DaemonSet", "kube-system", "node-local-dns", ["m1", "w1", "w2"], { hostNetwork: true }));
+      editConfigMap(place, "kube-system/kube-proxy", "config.conf", (text) =>
+        text.replace('mode: ""', "mode: ipvs"),
+      );
+      Object.assign(
+        place.objects,
+        workload("DaemonSet", "kube-system", "node-local-dns", ["m1", "w1", "w2"], { hostNetwork: true }),
+      );
     },
   },
   {
@@ -63,7 +85,9 @@ export const ADDONS: Unlike[] = [
         place.objects,
         ...["calico-system", "tigera-operator"].map((name) => ({
           [`namespaces/${name}`]: object("Namespace", { name }, { status: { phase: "Active" } }),
-          [`configmaps/${name}/kube-root-ca.crt`]: configMap(`${name}/kube-root-ca.crt`, { "ca.crt": place.ca.cert }),
+          [`configmaps/${name}/kube-root-ca.crt`]: configMap(`${name}/kube-root-ca.crt`, {
+            "ca.crt": place.ca.cert,
+          }),
         })),
         workload("DaemonSet", "calico-system", "calico-node", ["m1", "w1", "w2"], { hostNetwork: true }),
         workload("Deployment", "calico-system", "calico-typha", ["m1", "w1"], { hostNetwork: true }),
@@ -82,7 +106,10 @@ export const ADDONS: Unlike[] = [
       "03-workers close": { names: /kubeadm-config/ },
       "04-sa-tokens": { names: /kubeadm-config/ },
       "05-verify": { names: /kubeadm-config/ },
-      "00-assess": { code: 0, names: /nothing is damaged on this node. A repair cannot begin: .*kubeadm-config/ },
+      "00-assess": {
+        code: 0,
+        names: /nothing is damaged on this node. A repair cannot begin: .*kubeadm-config/,
+      },
     },
     lost: { refuses: ["01-etcd --new-cas", /kubeadm-config/] },
   },
@@ -115,7 +142,12 @@ export const ADDONS: Unlike[] = [
         "apiregistration.k8s.io/apiservices/v1beta1.metrics.k8s.io": object(
           "APIService",
           { name: "v1beta1.metrics.k8s.io" },
-          { spec: { service: { name: "metrics-server", namespace: "kube-system" }, insecureSkipTLSVerify: true } },
+          {
+            spec: {
+              service: { name: "metrics-server", namespace: "kube-system" },
+              insecureSkipTLSVerify: true,
+            },
+          },
         ),
       }),
   },
@@ -127,7 +159,10 @@ export const ADDONS: Unlike[] = [
         "poddisruptionbudgets/shop/cart": object(
           "PodDisruptionBudget",
           { name: "cart", namespace: "shop" },
-          { spec: { minAvailable: "100%", selector: { matchLabels: { "k8s-app": "cart" } } }, status: { disruptionsAllowed: 0 } },
+          {
+            spec: { minAvailable: "100%", selector: { matchLabels: { "k8s-app": "cart" } } },
+            status: { disruptionsAllowed: 0 },
+          },
         ),
         "resourcequotas/kube-system/quota": object(
           "ResourceQuota",
@@ -150,7 +185,8 @@ export const ADDONS: Unlike[] = [
           imagePullPolicy: "Always",
           resources: { ...(container!.resources as object), limits: { memory: "512Mi" } },
         });
-        pod.metadata.annotations["kubernetes.io/limit-ranger"] = `LimitRanger plugin set: memory limit for container ${name}`;
+        pod.metadata.annotations["kubernetes.io/limit-ranger"] =
+          `LimitRanger plugin set: memory limit for container ${name}`;
       }
     },
   },
@@ -171,7 +207,8 @@ export const ADDONS: Unlike[] = [
   {
     name: "a namespace's kube-root-ca.crt is immutable",
     who: "tenants who may write ConfigMaps",
-    change: (place) => editObject(place, "configmaps/shop/kube-root-ca.crt", (map) => Object.assign(map, { immutable: true })),
+    change: (place) =>
+      editObject(place, "configmaps/shop/kube-root-ca.crt", (map) => Object.assign(map, { immutable: true })),
   },
   {
     name: "static pods have labels, annotations and a priority of others",

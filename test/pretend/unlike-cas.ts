@@ -15,22 +15,38 @@ const DAY_MS = 24 * 3600_000;
 
 /** What every namespace knows as the cluster's CA, since now. */
 function publish(place: Place, text: string) {
-  const managedFields = [{ manager: "kube-controller-manager", time: new Date().toISOString(), fieldsV1: { "f:data": {} } }];
+  const managedFields = [
+    { manager: "kube-controller-manager", time: new Date().toISOString(), fieldsV1: { "f:data": {} } },
+  ];
   for (const [key, value] of Object.entries(place.objects)) {
     if (!key.endsWith("/kube-root-ca.crt")) continue;
     const { metadata } = value as { metadata: object };
-    Object.assign(metadata, { creationTimestamp: new Date(Date.now() - 30 * DAY_MS).toISOString(), managedFields });
+    Object.assign(metadata, {
+      creationTimestamp: new Date(Date.now() - 30 * DAY_MS).toISOString(),
+      managedFields,
+    });
     Object.assign(value, { data: { "ca.crt": text } });
   }
 }
 
-function tokenSecret(place: Place, name: string, key: ReturnType<typeof newKeyOf>, data: Record<string, string> = {}) {
-  const annotations = { "kubernetes.io/service-account.name": name, "kubernetes.io/service-account.uid": `uid-of-${name}` };
+function tokenSecret(
+  place: Place,
+  name: string,
+  key: ReturnType<typeof newKeyOf>,
+  data: Record<string, string> = {},
+) {
+  const annotations = {
+    "kubernetes.io/service-account.name": name,
+    "kubernetes.io/service-account.uid": `uid-of-${name}`,
+  };
   const token = btoa(tokenBy(key, { alg: "ES256", of: `shop:${name}` }));
   place.objects[`secrets/shop/${name}-token`] = object(
     "Secret",
     { name: `${name}-token`, namespace: "shop", annotations },
-    { type: "kubernetes.io/service-account-token", data: { token, "ca.crt": btoa(place.ca.cert), namespace: btoa("shop"), ...data } },
+    {
+      type: "kubernetes.io/service-account-token",
+      data: { token, "ca.crt": btoa(place.ca.cert), namespace: btoa("shop"), ...data },
+    },
   );
 }
 
@@ -87,10 +103,11 @@ export const CAS: Unlike[] = [
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
       write(`${place.root}${PKI}/clients.crt`, both, 0o644);
       setFlags(place, "kube-apiserver", `--client-ca-file=${PKI}/clients.crt`);
-      (place.objects["configmaps/kube-system/extension-apiserver-authentication"] as { data: object }).data = {
-        "client-ca-file": both,
-        "requestheader-client-ca-file": read(place, `${PKI}/front-proxy-ca.crt`),
-      };
+      (place.objects["configmaps/kube-system/extension-apiserver-authentication"] as { data: object }).data =
+        {
+          "client-ca-file": both,
+          "requestheader-client-ca-file": read(place, `${PKI}/front-proxy-ca.crt`),
+        };
     },
     lost: { refuses: ["01-etcd --new-cas", /clients\.crt/] },
   },
@@ -105,7 +122,8 @@ export const CAS: Unlike[] = [
     name: "the certificates have RSA keys of 4096 bits under a CA with another kind of key",
     who: "security guides; a kubeadm whose encryptionAlgorithm was changed",
     change: async (place) => {
-      for (const name of ["apiserver", "front-proxy-client"]) await reissue(place, name, { keyAlgorithm: "RSA-4096" });
+      for (const name of ["apiserver", "front-proxy-client"])
+        await reissue(place, name, { keyAlgorithm: "RSA-4096" });
     },
     lost: { without: /^(apiserver|front-proxy-client)\.crt$/ },
   },
@@ -124,11 +142,17 @@ export const CAS: Unlike[] = [
     change: async (place) => {
       for (const file of ["etcd/ca", "front-proxy-ca"])
         for (const end of ["crt", "key"])
-          write(`${place.root}${PKI}/${file}.${end}`, read(place, `${PKI}/ca.${end}`), end === "crt" ? 0o644 : 0o600);
+          write(
+            `${place.root}${PKI}/${file}.${end}`,
+            read(place, `${PKI}/ca.${end}`),
+            end === "crt" ? 0o644 : 0o600,
+          );
       for (const name of LEAVES) await reissue(place, name, {});
-      (place.objects["configmaps/kube-system/extension-apiserver-authentication"] as { data: Record<string, string> }).data[
-        "requestheader-client-ca-file"
-      ] = place.ca.cert;
+      (
+        place.objects["configmaps/kube-system/extension-apiserver-authentication"] as {
+          data: Record<string, string>;
+        }
+      ).data["requestheader-client-ca-file"] = place.ca.cert;
     },
     // new CAs are made, one for each
     lost: { without: /^(front-proxy-ca|etcd\/ca)\.crt/ },
@@ -142,11 +166,18 @@ export const CAS: Unlike[] = [
       write(`${place.root}${PKI}/company.crt`, served.cert, 0o644);
       write(`${place.root}${PKI}/company.key`, served.key);
       write(`${place.root}${PKI}/company-ca.crt`, company.cert, 0o644);
-      setFlags(place, "kube-apiserver", `--tls-cert-file=${PKI}/company.crt`, `--tls-private-key-file=${PKI}/company.key`);
+      setFlags(
+        place,
+        "kube-apiserver",
+        `--tls-cert-file=${PKI}/company.crt`,
+        `--tls-private-key-file=${PKI}/company.key`,
+      );
       place.api.tls = served;
       for (const name of ["admin", "kubelet", "controller-manager", "scheduler"])
         editYaml(place, `/etc/kubernetes/${name}.conf`, ({ clusters: [{ cluster }] }) => {
-          cluster["certificate-authority-data"] = Buffer.from(place.ca.cert + company.cert).toString("base64");
+          cluster["certificate-authority-data"] = Buffer.from(place.ca.cert + company.cert).toString(
+            "base64",
+          );
         });
     },
     ends: Object.fromEntries(SCRIPTS.slice(1, -1).map((script) => [script, { names: /company\.crt/ }])),
@@ -172,7 +203,8 @@ export const CAS: Unlike[] = [
       editPod(
         place,
         "kube-apiserver",
-        ({ containers }) => void containers[0]!.command!.push(`--service-account-key-file=${PKI}/sa-2024.pub`),
+        ({ containers }) =>
+          void containers[0]!.command!.push(`--service-account-key-file=${PKI}/sa-2024.pub`),
       );
       account(place, "deployer");
       tokenSecret(place, "deployer", old);
@@ -182,7 +214,8 @@ export const CAS: Unlike[] = [
   {
     name: "a token Secret of a ServiceAccount that is gone",
     who: "Secrets made by hand or by Helm, whose chart was removed",
-    change: (place) => tokenSecret(place, "gone", { key: read(place, `${PKI}/sa.key`), pub: read(place, `${PKI}/sa.pub`) }),
+    change: (place) =>
+      tokenSecret(place, "gone", { key: read(place, `${PKI}/sa.key`), pub: read(place, `${PKI}/sa.pub`) }),
   },
   {
     name: "a Secret of a token whose controller has not filled it yet, and one of the type tls with the cluster's CA",
@@ -204,7 +237,9 @@ export const CAS: Unlike[] = [
     who: "people who may write ConfigMaps; corporate proxies",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;
-      place.objects["configmaps/shop/kube-root-ca.crt"] = configMap("shop/kube-root-ca.crt", { "ca.crt": both });
+      place.objects["configmaps/shop/kube-root-ca.crt"] = configMap("shop/kube-root-ca.crt", {
+        "ca.crt": both,
+      });
     },
   },
   {
@@ -212,9 +247,16 @@ export const CAS: Unlike[] = [
     who: "openssl genpkey, files that were carried through mail or a wiki",
     change: (place) => {
       for (const file of ["ca", "apiserver", "etcd/server", "front-proxy-client"]) {
-        const key = createPrivateKey(read(place, `${PKI}/${file}.key`)).export({ type: "pkcs8", format: "pem" }) as string;
+        const key = createPrivateKey(read(place, `${PKI}/${file}.key`)).export({
+          type: "pkcs8",
+          format: "pem",
+        }) as string;
         editFile(place, `${PKI}/${file}.key`, () => key.replaceAll("\n", "\r\n"));
-        editFile(place, `${PKI}/${file}.crt`, (text) => `subject=CN = ${file}\r\n${text.replaceAll("\n", "\r\n")}`);
+        editFile(
+          place,
+          `${PKI}/${file}.crt`,
+          (text) => `subject=CN = ${file}\r\n${text.replaceAll("\n", "\r\n")}`,
+        );
       }
     },
   },
@@ -248,7 +290,9 @@ export const CAS: Unlike[] = [
     name: "other certificates lie in the folder pki",
     who: "people and charts that put theirs beside kubeadm's",
     change: async (place) => {
-      const pair = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS, { now: new Date(Date.now() - 900 * DAY_MS) });
+      const pair = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS, {
+        now: new Date(Date.now() - 900 * DAY_MS),
+      });
       write(`${place.root}${PKI}/registry.crt`, pair.cert, 0o644);
       write(`${place.root}${PKI}/ca.crt.2024`, pair.cert, 0o644);
       write(`${place.root}${PKI}/ca.srl`, "01\n");

@@ -1,6 +1,7 @@
 /**
- * The usual cluster, in full: what kubeadm leaves in etcd and at the API, with kube-proxy, CoreDNS and one application. All that a row of
- * unlike-*.ts may change before it is served. Its API serves the objects that its etcd has; what lives renews its Lease.
+ * The usual cluster, in full: what kubeadm leaves in etcd and at the API, with kube-proxy, CoreDNS and one
+ * application. All that a row of unlike-*.ts may change before it is served. Its API serves the objects that
+ * its etcd has; what lives renews its Lease.
  */
 import { cpSync, mkdtempSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
@@ -47,8 +48,24 @@ export async function usualCluster(): Promise<Place> {
   cpSync(healthy, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
   return {
     ...{ root, ca, objects: usualObjects(root, ca) },
-    node: { containers: ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns"], commands: [] },
-    ...{ env: {}, api: { hostname: ADDRESS, port: 6443 }, away: [], others: [], manifests: "/etc/kubernetes/manifests" },
+    node: {
+      containers: [
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "coredns",
+      ],
+      commands: [],
+    },
+    ...{
+      env: {},
+      api: { hostname: ADDRESS, port: 6443 },
+      away: [],
+      others: [],
+      manifests: "/etc/kubernetes/manifests",
+    },
   };
 }
 
@@ -57,18 +74,30 @@ const PATHS: [resource: string, path: string][] = [
   ["minions", "api/v1/nodes"],
   ["services/specs", "api/v1/services"],
   ["services/endpoints", "api/v1/endpoints"],
-  ...["namespaces", "configmaps", "secrets", "pods", "serviceaccounts", "limitranges", "resourcequotas", "events"].map(
-    (name): [string, string] => [name, `api/v1/${name}`],
-  ),
-  ...["deployments", "daemonsets", "replicasets", "statefulsets"].map((name): [string, string] => [name, `apis/apps/v1/${name}`]),
+  ...[
+    "namespaces",
+    "configmaps",
+    "secrets",
+    "pods",
+    "serviceaccounts",
+    "limitranges",
+    "resourcequotas",
+    "events",
+  ].map((name): [string, string] => [name, `api/v1/${name}`]),
+  ...["deployments", "daemonsets", "replicasets", "statefulsets"].map((name): [string, string] => [
+    name,
+    `apis/apps/v1/${name}`,
+  ]),
   ["leases", "apis/coordination.k8s.io/v1/leases"],
   ["poddisruptionbudgets", "apis/policy/v1/poddisruptionbudgets"],
   ["priorityclasses", "apis/scheduling.k8s.io/v1/priorityclasses"],
-  ...["clusterrolebindings", "clusterroles"].map((name): [string, string] => [name, `apis/rbac.authorization.k8s.io/v1/${name}`]),
-  ...["validatingwebhookconfigurations", "mutatingwebhookconfigurations", "validatingadmissionpolicies"].map((name): [string, string] => [
+  ...["clusterrolebindings", "clusterroles"].map((name): [string, string] => [
     name,
-    `apis/admissionregistration.k8s.io/v1/${name}`,
+    `apis/rbac.authorization.k8s.io/v1/${name}`,
   ]),
+  ...["validatingwebhookconfigurations", "mutatingwebhookconfigurations", "validatingadmissionpolicies"].map(
+    (name): [string, string] => [name, `apis/admissionregistration.k8s.io/v1/${name}`],
+  ),
   ["apiregistration.k8s.io/apiservices", "apis/apiregistration.k8s.io/v1/apiservices"],
   ["clustertrustbundles", "apis/certificates.k8s.io/v1/clustertrustbundles"],
   ["certificatesigningrequests", "apis/certificates.k8s.io/v1/certificatesigningrequests"],
@@ -88,7 +117,10 @@ function apiPath(key: string): string {
 /** What the API says of a kubelet that is well. */
 const READY = { conditions: [{ type: "Ready", status: "True" }] };
 
-/** The API server of m1: the same objects as in etcd, and kubelets and leaders that renew their Leases whenever they are asked for. */
+/**
+ * The API server of m1: the same objects as in etcd, and kubelets and leaders that renew their Leases
+ * whenever they are asked for.
+ */
 export function serveUnlike(place: Place, root: string) {
   const pem = (file: string) => readFileSync(`${root}/etc/kubernetes/pki/${file}`, "utf8");
   const objects: Record<string, Any> = {};
@@ -105,12 +137,21 @@ export function serveUnlike(place: Place, root: string) {
   });
 }
 
-/** Reviews tokens, lets what lives renew its Lease and take one that is free, and answers for the kubelets. */
-function controllers({ away }: Place, { method, path }: { method: string; path: string }, { objects }: { objects: Map<string, Any> }) {
+/**
+ * Reviews tokens, lets what lives renew its Lease and take one that is free, and answers for the kubelets.
+ */
+function controllers(
+  { away }: Place,
+  { method, path }: { method: string; path: string },
+  { objects }: { objects: Map<string, Any> },
+) {
   if (path.endsWith("/proxy/healthz")) return new Response("ok");
-  if (path.endsWith("/serviceaccounts/default/token")) return Response.json({ status: { token: "a-new-token" } });
+  if (path.endsWith("/serviceaccounts/default/token"))
+    return Response.json({ status: { token: "a-new-token" } });
   if (path.endsWith("/tokenreviews"))
-    return Response.json({ status: { authenticated: true, user: { username: "system:serviceaccount:kube-system:default" } } });
+    return Response.json({
+      status: { authenticated: true, user: { username: "system:serviceaccount:kube-system:default" } },
+    });
   const leader = method === "DELETE" && path.includes("/kube-system/leases/") && objects.get(path);
   if (leader) {
     Object.assign(leader.spec, { holderIdentity: `${leader.spec.holderIdentity}_again` });
@@ -118,13 +159,16 @@ function controllers({ away }: Place, { method, path }: { method: string; path: 
   }
   if (method === "GET" && path.includes("/leases"))
     for (const [name, { metadata, spec }] of objects)
-      if (name.includes("/leases/") && !away.includes(metadata.name)) spec.renewTime = new Date(Date.now() + renewals++).toISOString();
+      if (name.includes("/leases/") && !away.includes(metadata.name))
+        spec.renewTime = new Date(Date.now() + renewals++).toISOString();
   return undefined;
 }
 
 let renewals = 0;
 
-/** A balancer: what comes at this address and port goes to the API server of m1, or to another of its ports. */
+/**
+ * A balancer: what comes at this address and port goes to the API server of m1, or to another of its ports.
+ */
 export function balancer(place: Place, host: string, port: number, toPort = () => place.api.port): void {
   const server = createServer((from) => {
     const to = connect({ host: place.api.hostname, port: toPort() });

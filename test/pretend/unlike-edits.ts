@@ -42,7 +42,10 @@ export function editPod(place: Place, name: string, change: (spec: Manifest["spe
   change(mirror.spec, mirror);
 }
 
-/** Gives a static pod these flags: "--secure-port=8443" takes the place of another value, "--audit-log-path=" that of the flag. */
+/**
+ * Gives a static pod these flags: "--secure-port=8443" takes the place of another value, "--audit-log-path="
+ * that of the flag.
+ */
 export function setFlags(place: Place, name: string, ...flags: string[]) {
   editPod(place, name, ({ containers }) => {
     for (const flag of flags) {

@@ -79,7 +79,9 @@ export const ENDPOINTS: Unlike[] = [
     change: async (place) => {
       balancer(place, BALANCER, 6443);
       await reissue(place, "apiserver", { certSANs: [BALANCER] });
-      editConfigMap(place, "kube-public/cluster-info", "kubeconfig", (text) => text.replace(`//${ADDRESS}:`, `//${BALANCER}:`));
+      editConfigMap(place, "kube-public/cluster-info", "kubeconfig", (text) =>
+        text.replace(`//${ADDRESS}:`, `//${BALANCER}:`),
+      );
     },
   },
   {
@@ -151,7 +153,9 @@ export const ENDPOINTS: Unlike[] = [
     who: "companies that allow no client certificates: kubelogin, teleport",
     change: (place) =>
       editYaml(place, "/etc/kubernetes/admin.conf", (config) => {
-        config.users[0].user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "kubectl", args: ["oidc-login"] } };
+        config.users[0].user = {
+          exec: { apiVersion: "client.authentication.k8s.io/v1", command: "kubectl", args: ["oidc-login"] },
+        };
       }),
     says: /admin\.conf.* signs in by the program kubectl/,
     // kubeadm's takes its place: nothing outside of the lost file knows of it
@@ -178,13 +182,20 @@ export const ENDPOINTS: Unlike[] = [
     who: "KubeKey, sealos and kubeadm before 1.13; rotateCertificates: false",
     change: (place) => {
       const pem = read(place, "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem");
-      const [cert, key] = [pem.slice(0, pem.indexOf("-----BEGIN", 10)), pem.slice(pem.indexOf("-----BEGIN", 10))];
+      const [cert, key] = [
+        pem.slice(0, pem.indexOf("-----BEGIN", 10)),
+        pem.slice(pem.indexOf("-----BEGIN", 10)),
+      ];
       editYaml(place, "/etc/kubernetes/kubelet.conf", ({ users: [{ user }] }) => {
         for (const name of Object.keys(user)) delete user[name];
         user["client-certificate-data"] = Buffer.from(cert).toString("base64");
         user["client-key-data"] = Buffer.from(key).toString("base64");
       });
-      remove(place, "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem", "/var/lib/kubelet/pki/kubelet-client-current.pem");
+      remove(
+        place,
+        "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem",
+        "/var/lib/kubelet/pki/kubelet-client-current.pem",
+      );
       editYaml(place, "/var/lib/kubelet/config.yaml", (config) => {
         config.rotateCertificates = false;
       });

@@ -24,15 +24,32 @@ export const FLAGS: Unlike[] = [
     change: (place) => {
       for (const name of ["kube-apiserver", "kube-controller-manager", "kube-scheduler"])
         setFlags(place, name, "--profiling=false", "--tls-min-version=VersionTLS13");
-      setFlags(place, "kube-apiserver", "--kubelet-certificate-authority=/etc/kubernetes/pki/ca.crt", "--audit-log-maxage=30");
-      setFlags(place, "kube-apiserver", "--audit-log-maxbackup=10", "--audit-log-maxsize=100", "--request-timeout=300s");
-      setFlags(place, "kube-controller-manager", "--terminated-pod-gc-threshold=10", "--bind-address=127.0.0.1");
+      setFlags(
+        place,
+        "kube-apiserver",
+        "--kubelet-certificate-authority=/etc/kubernetes/pki/ca.crt",
+        "--audit-log-maxage=30",
+      );
+      setFlags(
+        place,
+        "kube-apiserver",
+        "--audit-log-maxbackup=10",
+        "--audit-log-maxsize=100",
+        "--request-timeout=300s",
+      );
+      setFlags(
+        place,
+        "kube-controller-manager",
+        "--terminated-pod-gc-threshold=10",
+        "--bind-address=127.0.0.1",
+      );
     },
   },
   {
     name: "the API server authorizes by RBAC alone, and NodeRestriction is off",
     who: "clusters made before 1.8; own manifests",
-    change: (place) => setFlags(place, "kube-apiserver", "--authorization-mode=RBAC", "--enable-admission-plugins="),
+    change: (place) =>
+      setFlags(place, "kube-apiserver", "--authorization-mode=RBAC", "--enable-admission-plugins="),
   },
   {
     name: "the API server listens at one address of the node",
@@ -69,7 +86,12 @@ export const FLAGS: Unlike[] = [
   {
     name: "the controller-manager's controllers are given by hand",
     who: "external cloud providers, -nodeipam, -ttl; kops",
-    change: (place) => setFlags(place, "kube-controller-manager", "--controllers=*,bootstrapsigner,tokencleaner,-nodeipam,-ttl"),
+    change: (place) =>
+      setFlags(
+        place,
+        "kube-controller-manager",
+        "--controllers=*,bootstrapsigner,tokencleaner,-nodeipam,-ttl",
+      ),
   },
   {
     name: "etcd serves metrics to others, has a larger quota and compacts by itself",
@@ -124,7 +146,11 @@ export const FLAGS: Unlike[] = [
     name: "the API server takes people from an OIDC provider with a CA of its own",
     who: "Dex, Keycloak; kubespray's kube_oidc_auth",
     change: (place) => {
-      write(`${place.root}/etc/kubernetes/ssl/oidc-ca.pem`, "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
+      write(
+        `${place.root}/etc/kubernetes/ssl/oidc-ca.pem`,
+        "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+        0o644,
+      );
       setFlags(
         place,
         "kube-apiserver",
@@ -144,7 +170,11 @@ export const FLAGS: Unlike[] = [
         place,
         "kube-apiserver",
         ({ containers }) =>
-          void containers.push({ name: "kms", image: "registry.example/kms:v1", command: ["/kms", "--health-port=:8083"] }),
+          void containers.push({
+            name: "kms",
+            image: "registry.example/kms:v1",
+            command: ["/kms", "--health-port=:8083"],
+          }),
       ),
   },
   {
@@ -165,7 +195,10 @@ export const FLAGS: Unlike[] = [
       setFlags(place, "kube-scheduler", "--leader-elect-resource-name=own-scheduler");
       const lease = place.objects["leases/kube-system/kube-scheduler"] as { metadata: { name: string } };
       delete place.objects["leases/kube-system/kube-scheduler"];
-      place.objects["leases/kube-system/own-scheduler"] = { ...lease, metadata: { ...lease.metadata, name: "own-scheduler" } };
+      place.objects["leases/kube-system/own-scheduler"] = {
+        ...lease,
+        metadata: { ...lease.metadata, name: "own-scheduler" },
+      };
     },
   },
   {
@@ -228,7 +261,12 @@ export const FLAGS: Unlike[] = [
         const pair = await issueLeaf(certRow("apiserver"), place.ca, FACTS);
         write(`${place.root}${PKI}/${name}.crt`, pair.cert, 0o644);
         write(`${place.root}${PKI}/${name}.key`, pair.key);
-        setFlags(place, `kube-${name}`, `--tls-cert-file=${PKI}/${name}.crt`, `--tls-private-key-file=${PKI}/${name}.key`);
+        setFlags(
+          place,
+          `kube-${name}`,
+          `--tls-cert-file=${PKI}/${name}.crt`,
+          `--tls-private-key-file=${PKI}/${name}.key`,
+        );
         if (name === "scheduler") mount(place, "kube-scheduler", PKI);
       }
     },

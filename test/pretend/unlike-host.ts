@@ -17,7 +17,12 @@ function staticPod(place: Place, name: string, path: string) {
   for (const { metadata, spec } of [pod, mirror]) {
     metadata.name = metadata.name.replace("kube-vip", name);
     spec.containers = [
-      { name, image: `registry.example/${name}:v1`, args: ["-f", path], volumeMounts: [{ name: "own", mountPath: path }] },
+      {
+        name,
+        image: `registry.example/${name}:v1`,
+        args: ["-f", path],
+        volumeMounts: [{ name: "own", mountPath: path }],
+      },
     ];
     spec.volumes = [{ name: "own", hostPath: { path, type: "FileOrCreate" } }];
   }
@@ -28,7 +33,11 @@ function staticPod(place: Place, name: string, path: string) {
 /** Containers of kube-system's control plane, and one of this name in another pod. */
 function withStranger(place: Place, name: string, namespace: string, pod: string) {
   const { containers } = JSON.parse(crictlPs(place.node.containers));
-  const labels = { "io.kubernetes.pod.name": pod, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": `uid-of-${pod}` };
+  const labels = {
+    "io.kubernetes.pod.name": pod,
+    "io.kubernetes.pod.namespace": namespace,
+    "io.kubernetes.pod.uid": `uid-of-${pod}`,
+  };
   containers.push({ ...containers[0], id: `${pod}-id`, metadata: { name }, labels });
   place.node.commands!.push({ command: `${CRICTL} ps -a -o json`, stdout: JSON.stringify({ containers }) });
 }
@@ -50,7 +59,11 @@ export const HOSTS: Unlike[] = [
         command: "systemctl cat kubelet",
         stdout: KUBEADM_UNIT.replace("/etc/default/kubelet", "/etc/sysconfig/kubelet"),
       });
-      write(`${place.root}/etc/sysconfig/kubelet`, `KUBELET_EXTRA_ARGS="--hostname-override=m1 --node-ip=${ADDRESS} --v=2"\n`, 0o644);
+      write(
+        `${place.root}/etc/sysconfig/kubelet`,
+        `KUBELET_EXTRA_ARGS="--hostname-override=m1 --node-ip=${ADDRESS} --v=2"\n`,
+        0o644,
+      );
     },
   },
   {
@@ -74,9 +87,14 @@ export const HOSTS: Unlike[] = [
     who: "OpenShift's relatives; kubeadm with CRI-O",
     change: (place) => {
       const socket = "unix:///var/run/crio/crio.sock";
-      editYaml(place, CONFIG, (config) => Object.assign(config, { containerRuntimeEndpoint: socket, cgroupDriver: "systemd" }));
+      editYaml(place, CONFIG, (config) =>
+        Object.assign(config, { containerRuntimeEndpoint: socket, cgroupDriver: "systemd" }),
+      );
       const line = CRICTL.replace("unix:///run/containerd/containerd.sock", socket);
-      place.node.commands!.push({ command: `${line} ps -a -o json`, stdout: crictlPs(place.node.containers) });
+      place.node.commands!.push({
+        command: `${line} ps -a -o json`,
+        stdout: crictlPs(place.node.containers),
+      });
       place.node.commands!.push({ command: `${line} stop --timeout 0 *` });
     },
   },
@@ -84,7 +102,10 @@ export const HOSTS: Unlike[] = [
     name: "a bootstrap kubeconfig of the join was left, with a token that has ended",
     who: "kubelets that were joined by other tools than kubeadm",
     change: (place) =>
-      write(`${place.root}/etc/kubernetes/bootstrap-kubelet.conf`, "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n"),
+      write(
+        `${place.root}/etc/kubernetes/bootstrap-kubelet.conf`,
+        "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n",
+      ),
   },
   {
     name: "a balancer of the node's own is a static pod",
@@ -126,7 +147,11 @@ export const HOSTS: Unlike[] = [
   {
     name: "the clock follows no time server that systemd knows",
     who: "chrony, ntpd, PTP, virtual machines with the host's clock",
-    change: (place) => void place.node.commands!.push({ command: "timedatectl show --property=NTPSynchronized --value", stdout: "no\n" }),
+    change: (place) =>
+      void place.node.commands!.push({
+        command: "timedatectl show --property=NTPSynchronized --value",
+        stdout: "no\n",
+      }),
   },
   {
     name: "certificates and kubeconfigs were touched, edited and renewed since their servers started",
@@ -134,21 +159,35 @@ export const HOSTS: Unlike[] = [
     change: async (place) => {
       const { containers } = JSON.parse(crictlPs(place.node.containers));
       for (const one of containers) one.createdAt = `${Date.now() - 3600_000}000000`;
-      place.node.commands!.push({ command: `${CRICTL} ps -a -o json`, stdout: JSON.stringify({ containers }) });
+      place.node.commands!.push({
+        command: `${CRICTL} ps -a -o json`,
+        stdout: JSON.stringify({ containers }),
+      });
       await reissue(place, "front-proxy-client", {});
       const later = new Date(Date.now() - 600_000);
-      for (const file of ["scheduler.conf", "controller-manager.conf", "pki/apiserver.crt", "pki/front-proxy-client.crt"])
+      for (const file of [
+        "scheduler.conf",
+        "controller-manager.conf",
+        "pki/apiserver.crt",
+        "pki/front-proxy-client.crt",
+      ])
         utimesSync(`${place.root}/etc/kubernetes/${file}`, later, later);
     },
     ends: {
-      "02-control-plane": { code: 0, names: /kube-scheduler: runs since before .*scheduler\.conf was changed, not by this kit: kept/ },
+      "02-control-plane": {
+        code: 0,
+        names: /kube-scheduler: runs since before .*scheduler\.conf was changed, not by this kit: kept/,
+      },
     },
   },
   {
     name: "the folder pki is a link to another disk",
     who: "images with a data partition; appliances",
     change: (place) => {
-      cpSync(`${place.root}/etc/kubernetes`, `${place.root}/data/kubernetes`, { recursive: true, preserveTimestamps: true });
+      cpSync(`${place.root}/etc/kubernetes`, `${place.root}/data/kubernetes`, {
+        recursive: true,
+        preserveTimestamps: true,
+      });
       rmSync(`${place.root}/etc/kubernetes/pki`, { recursive: true });
       symlinkSync("../../data/kubernetes/pki", `${place.root}/etc/kubernetes/pki`);
     },
@@ -158,13 +197,17 @@ export const HOSTS: Unlike[] = [
     who: "editors and careful people: .kube-apiserver.yaml.swp, kubeadm's own tmp folders",
     change: (place) => {
       write(`${place.root}${MANIFESTS}/.kube-apiserver.yaml.swp`, "b0VIM 8.2\n");
-      write(`${place.root}/etc/kubernetes/tmp/kubeadm-backup-manifests-2026-01-01-00-00-00/etcd.yaml`, "apiVersion: v1\nkind: Pod\n");
+      write(
+        `${place.root}/etc/kubernetes/tmp/kubeadm-backup-manifests-2026-01-01-00-00-00/etcd.yaml`,
+        "apiVersion: v1\nkind: Pod\n",
+      );
     },
   },
   {
     name: "the node's name differs from the host's",
     who: "clouds and kubeadm init --node-name: the host is called ip-10-0-0-1",
-    change: (place) => void place.node.commands!.push({ command: "uname -n", stdout: "ip-10-0-0-1.internal\n" }),
+    change: (place) =>
+      void place.node.commands!.push({ command: "uname -n", stdout: "ip-10-0-0-1.internal\n" }),
   },
   {
     name: "there is no timedatectl",
@@ -181,7 +224,11 @@ export const HOSTS: Unlike[] = [
     who: "kubeadm's RootlessControlPlane, STIG",
     change: (place) => {
       editPod(place, "etcd", (spec) => {
-        spec.securityContext = { seccompProfile: { type: "RuntimeDefault" }, runAsUser: 2001, runAsGroup: process.getgid!() };
+        spec.securityContext = {
+          seccompProfile: { type: "RuntimeDefault" },
+          runAsUser: 2001,
+          runAsGroup: process.getgid!(),
+        };
       });
       for (const file of ["server.key", "peer.key"]) chmodSync(`${place.root}${PKI}/etcd/${file}`, 0o640);
     },

@@ -24,7 +24,10 @@ const memberOf = (name: string, more: Partial<WrittenMember> = {}): WrittenMembe
 function addControlPlane(place: Place, name: string) {
   addNode(place, name, addressOf(name), { labels: { "node-role.kubernetes.io/control-plane": "" } });
   for (const pod of CONTROL_PLANE) {
-    const text = JSON.stringify(place.objects[`pods/kube-system/${pod}-m1`]).replaceAll(ADDRESS, addressOf(name));
+    const text = JSON.stringify(place.objects[`pods/kube-system/${pod}-m1`]).replaceAll(
+      ADDRESS,
+      addressOf(name),
+    );
     place.objects[`pods/kube-system/${pod}-${name}`] = JSON.parse(
       text.replaceAll("-m1", `-${name}`).replaceAll('"m1"', `"${name}"`),
     ) as Manifest;
@@ -35,7 +38,10 @@ function addControlPlane(place: Place, name: string) {
 async function serveOthers(place: Place, members: readonly WrittenMember[], away: readonly string[] = []) {
   place.node.members = [MEMBER, ...members];
   await reissue(place, "apiserver", { certSANs: members.map(({ name }) => addressOf(name)) });
-  const puts = Object.entries(place.objects).map(([key, value]): [string, string] => [`/registry/${key}`, JSON.stringify(value)]);
+  const puts = Object.entries(place.objects).map(([key, value]): [string, string] => [
+    `/registry/${key}`,
+    JSON.stringify(value),
+  ]);
   const state = { ...sameEtcd(new Map(puts)), members: place.node.members };
   for (const { name } of members.filter((member) => !away.includes(member.name))) {
     place.others.push(await serveOtherMember(place.root, state, addressOf(name)));
@@ -64,7 +70,11 @@ export const MEMBERS: Unlike[] = [
       await serveOthers(place, [memberOf("m2"), memberOf("m3")]);
       // In this very list: the others' etcd serves it.
       const members = place.node.members!;
-      members.splice(0, members.length, ...members.map((member, at) => ({ ...member, name: `etcd${at + 1}` })));
+      members.splice(
+        0,
+        members.length,
+        ...members.map((member, at) => ({ ...member, name: `etcd${at + 1}` })),
+      );
     },
     lost: KEYS_ARE_ELSEWHERE,
   },
@@ -74,9 +84,14 @@ export const MEMBERS: Unlike[] = [
     change: async (place) => {
       for (const name of ["m2", "m3"]) addControlPlane(place, name);
       place.away.push("m3");
-      editObject(place, "leases/kube-node-lease/m3", ({ spec }) => Object.assign(spec, { renewTime: "2026-08-01T00:00:00.000000Z" }));
+      editObject(place, "leases/kube-node-lease/m3", ({ spec }) =>
+        Object.assign(spec, { renewTime: "2026-08-01T00:00:00.000000Z" }),
+      );
       // in etcd, too, it was written before those of the others
-      place.objects = { "leases/kube-node-lease/m3": place.objects["leases/kube-node-lease/m3"]!, ...place.objects };
+      place.objects = {
+        "leases/kube-node-lease/m3": place.objects["leases/kube-node-lease/m3"]!,
+        ...place.objects,
+      };
       await serveOthers(place, [memberOf("m2"), memberOf("m3")], ["m3"]);
     },
     ends: {

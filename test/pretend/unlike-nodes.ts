@@ -11,20 +11,26 @@ export const NODES: Unlike[] = [
   {
     name: "no node has a role's label",
     who: "labels that were removed to hide the control plane; kubeadm's skipped mark-control-plane phase",
-    change: (place) => editObject(place, "minions/m1", ({ metadata }) => Object.assign(metadata, { labels: {} })),
+    change: (place) =>
+      editObject(place, "minions/m1", ({ metadata }) => Object.assign(metadata, { labels: {} })),
   },
   {
     name: "the control plane node has the label of before 1.20 alone",
     who: "clusters that were made before 1.20 and upgraded",
     change: (place) =>
-      editObject(place, "minions/m1", ({ metadata }) => Object.assign(metadata, { labels: { "node-role.kubernetes.io/master": "" } })),
+      editObject(place, "minions/m1", ({ metadata }) =>
+        Object.assign(metadata, { labels: { "node-role.kubernetes.io/master": "" } }),
+      ),
   },
   {
     name: "a worker is cordoned and not Ready, but renews its Lease",
     who: "nodes under maintenance; a network plugin that is being exchanged",
     change: (place) =>
       editObject(place, "minions/w1", (node) => {
-        node.spec = { unschedulable: true, taints: [{ key: "node.kubernetes.io/not-ready", effect: "NoSchedule" }] };
+        node.spec = {
+          unschedulable: true,
+          taints: [{ key: "node.kubernetes.io/not-ready", effect: "NoSchedule" }],
+        };
       }),
   },
   {
@@ -32,11 +38,19 @@ export const NODES: Unlike[] = [
     who: "spare machines, laptops, autoscaled groups",
     change: (place) => {
       place.away.push("w2");
-      editObject(place, "leases/kube-node-lease/w2", ({ spec }) => Object.assign(spec, { renewTime: "2026-08-01T00:00:00.000000Z" }));
-      editObject(place, "minions/w2", ({ status }) => Object.assign(status, { conditions: [{ type: "Ready", status: "Unknown" }] }));
+      editObject(place, "leases/kube-node-lease/w2", ({ spec }) =>
+        Object.assign(spec, { renewTime: "2026-08-01T00:00:00.000000Z" }),
+      );
+      editObject(place, "minions/w2", ({ status }) =>
+        Object.assign(status, { conditions: [{ type: "Ready", status: "Unknown" }] }),
+      );
     },
     ends: {
-      "03-workers open": { typed: "03-workers open --without w2", code: 0, names: /every kubelet but those of w2 renews its Lease/ },
+      "03-workers open": {
+        typed: "03-workers open --without w2",
+        code: 0,
+        names: /every kubelet but those of w2 renews its Lease/,
+      },
       "03-workers close": { typed: "03-workers close --without w2", code: 0, names: /w1: back +2 \/ 2/ },
       "04-sa-tokens": { typed: "04-sa-tokens --without w2", code: 0, names: /w2/ },
       "05-verify": { code: 2, names: /w2/ },
@@ -48,7 +62,9 @@ export const NODES: Unlike[] = [
     change: (place) => {
       addNode(place, "virtual", "127.77.0.31", { labels: { type: "virtual-kubelet" } });
       editObject(place, "minions/virtual", ({ status }) =>
-        Object.assign(status, { nodeInfo: { operatingSystem: "linux", kubeletVersion: "v1.19.10-vk-azure" } }),
+        Object.assign(status, {
+          nodeInfo: { operatingSystem: "linux", kubeletVersion: "v1.19.10-vk-azure" },
+        }),
       );
     },
   },
@@ -64,7 +80,10 @@ export const NODES: Unlike[] = [
       addNode(place, "ip-10-0-0-5.eu-west-1.compute.internal", "127.77.0.33");
       editObject(place, "minions/ip-10-0-0-5.eu-west-1.compute.internal", (node) => {
         node.spec = { providerID: "aws:///eu-west-1a/i-0123456789" };
-        node.status.addresses.push({ type: "InternalIP", address: "fd00::5" }, { type: "ExternalIP", address: "203.0.113.5" });
+        node.status.addresses.push(
+          { type: "InternalIP", address: "fd00::5" },
+          { type: "ExternalIP", address: "203.0.113.5" },
+        );
       });
       editKubeadm(place, (config) => {
         config.networking.podSubnet = "10.244.0.0/16,fd00:10:244::/56";
@@ -79,7 +98,9 @@ export const NODES: Unlike[] = [
         ["w1", "fd00::21"],
         ["w2", "fd00::22"],
       ] as const)
-        editObject(place, `minions/${name}`, ({ status }) => Object.assign(status, { addresses: [{ type: "InternalIP", address }] }));
+        editObject(place, `minions/${name}`, ({ status }) =>
+          Object.assign(status, { addresses: [{ type: "InternalIP", address }] }),
+        );
     },
   },
   {
@@ -105,7 +126,10 @@ export const NODES: Unlike[] = [
       for (const name of ["m1", "w1", "w2"])
         editObject(place, `minions/${name}`, ({ metadata }) =>
           Object.assign(metadata, {
-            annotations: { "cluster.x-k8s.io/cluster-name": "prod", "cluster.x-k8s.io/cluster-namespace": "clusters" },
+            annotations: {
+              "cluster.x-k8s.io/cluster-name": "prod",
+              "cluster.x-k8s.io/cluster-namespace": "clusters",
+            },
           }),
         );
     },

@@ -1,4 +1,7 @@
-/** Workers that are well and differ from the usual one in one thing; test/scripts/unlike-workers.test.ts runs every script of a worker on each. */
+/**
+ * Workers that are well and differ from the usual one in one thing; test/scripts/unlike-workers.test.ts runs
+ * every script of a worker on each.
+ */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
@@ -42,7 +45,12 @@ function move({ root }: Worker, from: string, to: string) {
 
 /** The kubelet's unit with one more flag. */
 function withFlag(flag: string): FakeCommand[] {
-  return [{ command: "systemctl cat kubelet", stdout: KUBEADM_UNIT.replaceAll("$KUBELET_EXTRA_ARGS", `$KUBELET_EXTRA_ARGS ${flag}`) }];
+  return [
+    {
+      command: "systemctl cat kubelet",
+      stdout: KUBEADM_UNIT.replaceAll("$KUBELET_EXTRA_ARGS", `$KUBELET_EXTRA_ARGS ${flag}`),
+    },
+  ];
 }
 
 /** Its certificate and its key, each in PEM. */
@@ -126,7 +134,10 @@ export const WORKERS: UnlikeWorker[] = [
       dropRotated(worker);
       write(`${worker.root}/etc/kubernetes/ssl/node.crt`, cert, 0o644);
       write(`${worker.root}/etc/kubernetes/ssl/node.key`, key);
-      setUser(worker, { "client-certificate": "/etc/kubernetes/ssl/node.crt", "client-key": "/etc/kubernetes/ssl/node.key" });
+      setUser(worker, {
+        "client-certificate": "/etc/kubernetes/ssl/node.crt",
+        "client-key": "/etc/kubernetes/ssl/node.key",
+      });
     },
   },
   {
@@ -136,11 +147,16 @@ export const WORKERS: UnlikeWorker[] = [
       const [cert, key] = credentials(worker);
       write(`${worker.root}/etc/kubernetes/ssl/node.crt`, cert, 0o644);
       write(`${worker.root}/etc/kubernetes/ssl/node.key`, key);
-      setUser(worker, { "client-certificate": "/etc/kubernetes/ssl/node.crt", "client-key": "/etc/kubernetes/ssl/node.key" });
+      setUser(worker, {
+        "client-certificate": "/etc/kubernetes/ssl/node.crt",
+        "client-key": "/etc/kubernetes/ssl/node.key",
+      });
       editYaml(worker, CONFIG, (config) => {
         config.rotateCertificates = false;
       });
-      const old = await issueLeaf(certRow("apiserver-kubelet-client"), worker.ca, FACTS, { now: new Date("2020-01-01") });
+      const old = await issueLeaf(certRow("apiserver-kubelet-client"), worker.ca, FACTS, {
+        now: new Date("2020-01-01"),
+      });
       rmSync(worker.root + CURRENT);
       write(worker.root + CURRENT, old.cert + old.key);
     },
@@ -151,7 +167,10 @@ export const WORKERS: UnlikeWorker[] = [
     change: (worker) => {
       move(worker, CA, "/etc/kubernetes/ssl/ca.crt");
       editYaml(worker, CONFIG, (config) => {
-        config.authentication = { ...config.authentication, x509: { clientCAFile: "/etc/kubernetes/ssl/ca.crt" } };
+        config.authentication = {
+          ...config.authentication,
+          x509: { clientCAFile: "/etc/kubernetes/ssl/ca.crt" },
+        };
       });
     },
   },
@@ -173,9 +192,17 @@ export const WORKERS: UnlikeWorker[] = [
     name: "the bootstrap kubeconfig of its join was left",
     who: "kubelets that other tools than kubeadm have joined",
     change: ({ root }) =>
-      write(`${root}/etc/kubernetes/bootstrap-kubelet.conf`, "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n"),
+      write(
+        `${root}/etc/kubernetes/bootstrap-kubelet.conf`,
+        "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n",
+      ),
   },
-  { name: "it has no crictl", who: "Flatcar, own images: kubeadm needs none", without: ["crictl"], change: () => undefined },
+  {
+    name: "it has no crictl",
+    who: "Flatcar, own images: kubeadm needs none",
+    without: ["crictl"],
+    change: () => undefined,
+  },
   {
     name: "a tenant's etcd and API server run on it",
     who: "Milvus, vcluster, Kamaji",

@@ -1,6 +1,7 @@
 /**
- * Clusters that are well and differ from the usual one in one thing, and what holds for each of them. A row of unlike-*.ts changes the usual
- * cluster before it is served; stays-healthy.ts runs every script on every row, as an operator would.
+ * Clusters that are well and differ from the usual one in one thing, and what holds for each of them. A row
+ * of unlike-*.ts changes the usual cluster before it is served; stays-healthy.ts runs every script on every
+ * row, as an operator would.
  */
 import { X509Certificate } from "node:crypto";
 import { cpSync, existsSync, globSync, readFileSync, rmSync } from "node:fs";
@@ -31,7 +32,10 @@ export interface Unlike {
   /** Who has it in the field. */
   who: string;
   change: (place: Place) => Promise<void> | void;
-  /** Scripts that end otherwise than with 0 and as typed without options: what is typed, and how it ends. Nothing changes all the same. */
+  /**
+   * Scripts that end otherwise than with 0 and as typed without options: what is typed, and how it ends.
+   * Nothing changes all the same.
+   */
   ends?: Partial<Record<Script, End>>;
   /** What 00-assess says of the difference. */
   says?: RegExp;
@@ -134,7 +138,11 @@ function isChange(change: string): boolean {
 export function changedFiles(before: string[], after: string[]): string[] {
   const [old, now] = [new Set(before), new Set(after)];
   return [
-    ...new Set([...before.filter((line) => !now.has(line)), ...after.filter((line) => !old.has(line))].map((line) => line.split(" ")[0]!)),
+    ...new Set(
+      [...before.filter((line) => !now.has(line)), ...after.filter((line) => !old.has(line))].map(
+        (line) => line.split(" ")[0]!,
+      ),
+    ),
   ];
 }
 
@@ -142,7 +150,9 @@ export function changedFiles(before: string[], after: string[]): string[] {
 export async function bringBack(row: Unlike, runs: Runner) {
   const { place, node, env } = await nodeOf(row, true);
   // the others trust the old CA until they join
-  place.away.push(...Object.keys(place.objects).flatMap((key) => /^minions\/(?!m1$)(.*)/.exec(key)?.[1] ?? []));
+  place.away.push(
+    ...Object.keys(place.objects).flatMap((key) => /^minions\/(?!m1$)(.*)/.exec(key)?.[1] ?? []),
+  );
   using open = new DisposableStack();
   for (const one of [node, ...place.others]) open.use(one);
   const untouched = node.fingerprint();
@@ -151,11 +161,16 @@ export async function bringBack(row: Unlike, runs: Runner) {
     const changed = [...changedFiles(untouched, node.fingerprint()), ...node.calls().filter(doesHarm)];
     return { ...result, script, changed };
   };
-  const end = async (last: Seen & { script: string }) => ({ last, before: belongings, after: belongingsOf(node.root) });
+  const end = async (last: Seen & { script: string }) => ({
+    last,
+    before: belongings,
+    after: belongingsOf(node.root),
+  });
 
   const part1 = runs.run({ line: "01-etcd --new-cas", env: env(BRINGS_BACK) });
   await Promise.race([node.called("systemctl restart kubelet"), part1]);
-  if (existsSync(`${node.root}/etc/kubernetes/pki/etcd/server.crt`)) open.use(serveEtcd(node.root, etcdOf(place, node)));
+  if (existsSync(`${node.root}/etc/kubernetes/pki/etcd/server.crt`))
+    open.use(serveEtcd(node.root, etcdOf(place, node)));
   const first = await seen("01-etcd --new-cas", await part1);
   if (first.exitCode !== 0) return end(first);
   const part2 = runs.run({ line: "02-control-plane", env: env(BRINGS_BACK) });
@@ -164,7 +179,10 @@ export async function bringBack(row: Unlike, runs: Runner) {
   return end(await seen("02-control-plane", await part2));
 }
 
-/** What the files of a control plane node mean, by name: all of this a repair has to bring back, whatever the CA. */
+/**
+ * What the files of a control plane node mean, by name: all of this a repair has to bring back, whatever the
+ * CA.
+ */
 export function belongingsOf(root: string): Map<string, string> {
   const all = new Map<string, string>();
   for (const path of KUBECONFIGS.map((row) => root + row.path).filter((path) => existsSync(path))) {
@@ -184,14 +202,19 @@ export function belongingsOf(root: string): Map<string, string> {
     const path = `${root}/etc/kubernetes/pki/${file}.crt`;
     if (!existsSync(path)) continue;
     const { subject, subjectAltName = "", publicKey } = new X509Certificate(readFileSync(path));
-    all.set(`${file}.crt`, [subject, ...subjectAltName.split(", ").sort(), publicKey.asymmetricKeyType].join(" "));
+    all.set(
+      `${file}.crt`,
+      [subject, ...subjectAltName.split(", ").sort(), publicKey.asymmetricKeyType].join(" "),
+    );
   }
   return all;
 }
 
 function sorted(value: unknown): string {
   return JSON.stringify(value, (_, part) =>
-    part && typeof part === "object" && !Array.isArray(part) ? Object.fromEntries(Object.entries(part).sort()) : part,
+    part && typeof part === "object" && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort())
+      : part,
   );
 }
 

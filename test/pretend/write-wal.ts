@@ -1,6 +1,7 @@
 /**
- * Writes an etcd data directory that is only a log: of a member that was killed before its first db. Our reader accepts it (the log begins
- * with entry 1), so each test can choose the cluster's content. Format: the head of shared/etcd-data/wal.ts.
+ * Writes an etcd data directory that is only a log: of a member that was killed before its first db. Our
+ * reader accepts it (the log begins with entry 1), so each test can choose the cluster's content. Format: the
+ * head of shared/etcd-data/wal.ts.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { crc32c } from "../../shared/etcd-data/raft-files.ts";
@@ -30,7 +31,9 @@ export interface Written {
 export function writeEtcdData(dir: string, { clusterId, members, puts, cut, isFull }: Written) {
   const joins = members.map((member) => entry(1, addition(member)));
   const names = members.map(({ id, name }) => entry(0, field(1301, attributes(id, name))));
-  const changes = puts.map(([key, value]) => entry(0, value === undefined ? field(5, field(1, key)) : field(4, put(key, value))));
+  const changes = puts.map(([key, value]) =>
+    entry(0, value === undefined ? field(5, field(1, key)) : field(4, put(key, value))),
+  );
   // AlarmRequest { 1 action (1: activate), 2 memberID, 3 alarm (1: NOSPACE) }
   const alarm = Buffer.concat([int(1, 1n), int(2, BigInt(`0x${members[0]!.id}`)), int(3, 1n)]);
   const entries = [...joins, ...names, ...changes, ...(isFull ? [entry(0, field(10, alarm))] : [])];
@@ -39,7 +42,8 @@ export function writeEtcdData(dir: string, { clusterId, members, puts, cut, isFu
   log.add(METADATA, Buffer.concat(metadata));
   for (const [i, make] of entries.entries()) log.add(ENTRY, make(i + 1));
   log.add(STATE, Buffer.concat([int(1, 2n), int(3, BigInt(entries.length))]));
-  for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true, mode: 0o700 });
+  for (const folder of ["snap", "wal"])
+    mkdirSync(`${dir}/member/${folder}`, { recursive: true, mode: 0o700 });
   const file = (sequence: number, first: number) =>
     `${dir}/member/wal/${[sequence, first].map((number) => number.toString(16).padStart(16, "0")).join("-")}.wal`;
   writeFileSync(file(0, 0), log.bytes(), { mode: 0o600 });
@@ -88,14 +92,20 @@ function entry(type: number, data: Uint8Array): (index: number) => Uint8Array {
 }
 
 /** raftpb.ConfChange { 2 type (0: a voter is added, 3: a learner), 3 node_id, 4 context }. */
-export function addition({ id, peerURLs, isLearner }: Omit<WrittenMember, "name">, more: object = {}): Uint8Array {
+export function addition(
+  { id, peerURLs, isLearner }: Omit<WrittenMember, "name">,
+  more: object = {},
+): Uint8Array {
   const context = JSON.stringify({ peerURLs, ...(isLearner ? { isLearner } : {}), ...more });
   return Buffer.concat([int(2, isLearner ? 3n : 0n), int(3, BigInt(`0x${id}`)), field(4, context)]);
 }
 
 /** ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }. */
 function attributes(id: string, name: string): Uint8Array {
-  return Buffer.concat([int(1, BigInt(`0x${id}`)), field(2, Buffer.concat([field(1, name), field(2, "https://127.0.0.1:2379")]))]);
+  return Buffer.concat([
+    int(1, BigInt(`0x${id}`)),
+    field(2, Buffer.concat([field(1, name), field(2, "https://127.0.0.1:2379")])),
+  ]);
 }
 
 function put(key: string, value: string | Uint8Array): Uint8Array {

@@ -9,7 +9,10 @@ const HOUR = 3600_000;
 
 /** The environment of a script whose clock is so many hours off. */
 export function clockOff(hours: number): Record<string, string> {
-  return { BUN_OPTIONS: `--preload ${import.meta.dir}/shifted-clock.ts`, PRETEND_CLOCK: String(hours * HOUR) };
+  return {
+    BUN_OPTIONS: `--preload ${import.meta.dir}/shifted-clock.ts`,
+    PRETEND_CLOCK: String(hours * HOUR),
+  };
 }
 
 /** In hours. */
@@ -22,15 +25,25 @@ export function timeServer(is: "yes" | "no"): FakeCommand {
 
 const others = { m2: ADDRESS.replace(/11$/, "12"), m3: ADDRESS.replace(/11$/, "13") };
 
-/** Two more control plane nodes, and when each kubelet last renewed its Lease: seconds from now, in this order. */
+/**
+ * Two more control plane nodes, and when each kubelet last renewed its Lease: seconds from now, in this
+ * order.
+ */
 export function withOthers(renewals: [name: string, seconds: number][]) {
   return (objects: Objects) => {
     const control = { "node-role.kubernetes.io/control-plane": "" };
     for (const [name, address] of Object.entries(others)) {
       const status = { addresses: [{ type: "InternalIP", address }] };
-      objects[`minions/${name}`] = { apiVersion: "v1", kind: "Node", metadata: { name, uid: `uid-of-${name}`, labels: control }, status };
+      objects[`minions/${name}`] = {
+        apiVersion: "v1",
+        kind: "Node",
+        metadata: { name, uid: `uid-of-${name}`, labels: control },
+        status,
+      };
       objects[`pods/kube-system/kube-apiserver-${name}`] = JSON.parse(
-        JSON.stringify(mirrorPod("kube-apiserver")).replaceAll("-m1", `-${name}`).replaceAll(ADDRESS, address),
+        JSON.stringify(mirrorPod("kube-apiserver"))
+          .replaceAll("-m1", `-${name}`)
+          .replaceAll(ADDRESS, address),
       );
     }
     for (const [name, seconds] of renewals)
@@ -46,6 +59,10 @@ export function withOthers(renewals: [name: string, seconds: number][]) {
 /** The API server of another control plane node, whose clock is right. */
 export async function otherApi(name: keyof typeof others, ca?: { cert: string; key: string }) {
   const advertiseAddress = others[name];
-  const tls = await issueLeaf(certRow("apiserver"), ca ?? (await healthyCp()).ca, { ...FACTS, nodeName: name, advertiseAddress });
+  const tls = await issueLeaf(certRow("apiserver"), ca ?? (await healthyCp()).ca, {
+    ...FACTS,
+    nodeName: name,
+    advertiseAddress,
+  });
   return pretendApi({ hostname: advertiseAddress, port: 6443, tls });
 }

@@ -1,4 +1,7 @@
-/** What must be true of every mistake: the script says what is wrong and what to type, and nothing on the node or in its programs changes. */
+/**
+ * What must be true of every mistake: the script says what is wrong and what to type, and nothing on the node
+ * or in its programs changes.
+ */
 import { expect } from "bun:test";
 import { readFileSync } from "node:fs";
 import { waitFor } from "../../shared/wait-for.ts";
@@ -38,7 +41,12 @@ export const NOBODY = [
 ];
 
 /** A clear end: one error, one hint, no stack of a bug, and the exit code. */
-export function expectStop({ exitCode, stderr }: Transcript, error: string | RegExp, hint: string | RegExp, code = 1) {
+export function expectStop(
+  { exitCode, stderr }: Transcript,
+  error: string | RegExp,
+  hint: string | RegExp,
+  code = 1,
+) {
   const said = /(?:^|\n)error: (.+)\nhint: (.+)\n$/.exec(stderr);
   expect({ exitCode, stderr, said: said !== null }).toMatchObject({ exitCode: code, said: true });
   expect(said![1]!).toMatch(error);
@@ -47,7 +55,13 @@ export function expectStop({ exitCode, stderr }: Transcript, error: string | Reg
 }
 
 /** The same, and nothing was changed. */
-export async function expectRefusal(node: PretendNode, line: string, error: string | RegExp, hint: string | RegExp, code = 1) {
+export async function expectRefusal(
+  node: PretendNode,
+  line: string,
+  error: string | RegExp,
+  hint: string | RegExp,
+  code = 1,
+) {
   const before = node.fingerprint();
   expectStop(await node.run(line), error, hint, code);
   expect(node.fingerprint()).toEqual(before);
@@ -83,7 +97,10 @@ export async function interrupted(
     child.kill(signal);
     if (!then.heard) return;
     const isHeard = () => sleeps(child.pid) > slept;
-    void waitFor("the script to hear the signal", isHeard, { seconds: 250, hint: "see what it printed" }).then(then.heard);
+    void waitFor("the script to hear the signal", isHeard, {
+      seconds: 250,
+      hint: "see what it printed",
+    }).then(then.heard);
   };
   if (typeof when !== "string") void when.then(send);
   for await (const piece of child.stderr) {
@@ -94,7 +111,11 @@ export async function interrupted(
   return { exitCode: await child.exited, stderr, stdout: await new Response(child.stdout).text() };
 }
 
-/** How often the main thread of a process went to sleep: what has woken it is done when it does so once more. */
+/**
+ * How often the main thread of a process went to sleep: what has woken it is done when it does so once more.
+ */
 function sleeps(pid: number): number {
-  return Number(/^voluntary_ctxt_switches:\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/task/${pid}/status`, "utf8"))![1]);
+  return Number(
+    /^voluntary_ctxt_switches:\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/task/${pid}/status`, "utf8"))![1],
+  );
 }

@@ -1,4 +1,7 @@
-/** Where RUNBOOK-MORE.md and CONTRIBUTING.md send a person who edits: each file is there, and declares that name. */
+/**
+ * Where RUNBOOK-MORE.md and CONTRIBUTING.md send a person who edits: each file is there, and declares that
+ * name.
+ */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { blank } from "./sources.ts";
@@ -13,27 +16,39 @@ function hopsOf(markdown: string, heading: string): { wish: string; file: string
     const hops = [...row.matchAll(/`([\w./-]+\.\w+)` → (`\w+`(?:, `\w+`)*)/g)];
     const wish = row.split("|")[1]!.trim();
     if (hops.length === 0) throw new Error(`no file and no function for: ${wish}`);
-    return hops.map(([, file, names]) => ({ wish, file: file!, names: [...names!.matchAll(/\w+/g)].map(([name]) => name) }));
+    return hops.map(([, file, names]) => ({
+      wish,
+      file: file!,
+      names: [...names!.matchAll(/\w+/g)].map(([name]) => name),
+    }));
   });
 }
 
-/** Whether code declares a function, method, value or type of that name; a comment or a string is no declaration. */
+/**
+ * Whether code declares a function, method, value or type of that name; a comment or a string is no
+ * declaration.
+ */
 function declares(text: string, name: string): boolean {
   const words = "(?:function\\*?|const|let|class|interface|type)";
-  return new RegExp(`\\b${words} ${name}\\b|^ +(?:(?:async|static|readonly) )*${name}\\(.*\\{$`, "m").test(blank(text, { strings: true }));
+  return new RegExp(`\\b${words} ${name}\\b|^ +(?:(?:async|static|readonly) )*${name}\\(.*\\{$`, "m").test(
+    blank(text, { strings: true }),
+  );
 }
 
 const missing = async (hops: ReturnType<typeof hopsOf>) => {
   const found = hops.map(async ({ wish, file, names }) => {
     const source = Bun.file(join(home, file));
     const text = (await source.exists()) ? await source.text() : undefined;
-    return names.filter((name) => text === undefined || !declares(text, name)).map((name) => `${wish}: ${file} → ${name}`);
+    return names
+      .filter((name) => text === undefined || !declares(text, name))
+      .map((name) => `${wish}: ${file} → ${name}`);
   });
   return (await Promise.all(found)).flat();
 };
 
 test("a file that is not there, and a name that is only called or only in a comment, are missing", async () => {
-  const row = "| a wish | `test/repo/edit-table.test.ts` → `hopsOf`, `matchAll`, `frobnicate` and `test/none.ts` → `hopsOf` |";
+  const row =
+    "| a wish | `test/repo/edit-table.test.ts` → `hopsOf`, `matchAll`, `frobnicate` and `test/none.ts` → `hopsOf` |";
   const hops = hopsOf(`# T\n\n## Here\n\n| wish | where |\n|---|---|\n${row}\n\n## There\n`, "Here");
   expect(await missing(hops)).toEqual([
     "a wish: test/repo/edit-table.test.ts → matchAll",
@@ -41,12 +56,11 @@ test("a file that is not there, and a name that is only called or only in a comm
     "a wish: test/none.ts → hopsOf",
   ]);
   expect(() => hopsOf("\n## Here\n| another wish | somewhere |\n", "Here")).toThrow("another wish");
-  expect(["function f() {}", "  async f(x: number) {", "// function f() {}", '"const f = 1"'].map((text) => declares(text, "f"))).toEqual([
-    true,
-    true,
-    false,
-    false,
-  ]);
+  expect(
+    ["function f() {}", "  async f(x: number) {", "// function f() {}", '"const f = 1"'].map((text) =>
+      declares(text, "f"),
+    ),
+  ).toEqual([true, true, false, false]);
 });
 
 test.each([

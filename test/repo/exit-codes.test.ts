@@ -1,4 +1,7 @@
-/** Exit codes: every script says its own in --help, those that the code can end with, in the words of RUNBOOK.md and README.md. */
+/**
+ * Exit codes: every script says its own in --help, those that the code can end with, in the words of
+ * RUNBOOK.md and README.md.
+ */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Fail, Refused } from "../../shared/fail.ts";
@@ -10,7 +13,12 @@ const sourceOf = (path: string) => Bun.file(join(HOME, path)).text();
 /** The codes that a help text explains, each with its words. */
 function explained(help: string): Map<number, string> {
   const text = /\nExit codes: ([\s\S]+?)(?:\n\S|\n*$)/.exec(help)?.[1] ?? "";
-  return new Map([...text.replace(/\s+/g, " ").matchAll(/(?:^|, )(\d+) ([^,]+)/g)].map(([, code, words]) => [Number(code), words!]));
+  return new Map(
+    [...text.replace(/\s+/g, " ").matchAll(/(?:^|, )(\d+) ([^,]+)/g)].map(([, code, words]) => [
+      Number(code),
+      words!,
+    ]),
+  );
 }
 
 /** The codes that a script can end with, by what it does. */
@@ -18,14 +26,21 @@ function possible(source: string): number[] {
   const writes = /\blockNode\b/.test(source);
   const bySignal = writes || /\bendOnSignal\b/.test(source);
   const own = [...source.matchAll(/process\.exitCode = (\d+)/g)].map(([, code]) => Number(code));
-  return [...new Set([0, 1, 3, ...own, ...(writes ? [4] : []), ...(bySignal ? [130] : [])])].sort((a, b) => a - b);
+  return [...new Set([0, 1, 3, ...own, ...(writes ? [4] : []), ...(bySignal ? [130] : [])])].sort(
+    (a, b) => a - b,
+  );
 }
 
 test("the codes of a help text are read over lines, and a code that is not explained is seen", () => {
   const help =
     "Usage: x\n\nExit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node,\n            4 locked by another run\n";
   expect(Object.fromEntries(explained(help))).toEqual({
-    ...{ 0: "done", 1: "stopped (see the hint)", 3: "refused: not for this node", 4: "locked by another run" },
+    ...{
+      0: "done",
+      1: "stopped (see the hint)",
+      3: "refused: not for this node",
+      4: "locked by another run",
+    },
   });
   expect(possible("lockNode();\nprocess.exitCode = 2;")).toEqual([0, 1, 2, 3, 4, 130]);
 });

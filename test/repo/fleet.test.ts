@@ -1,4 +1,7 @@
-/** scripts/fleet.yaml types the commands of RUNBOOK.md, in the same order and on the same nodes; what is a gate, and what is none. */
+/**
+ * scripts/fleet.yaml types the commands of RUNBOOK.md, in the same order and on the same nodes; what is a
+ * gate, and what is none.
+ */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { parse } from "yaml";
@@ -32,7 +35,10 @@ const plays: Play[] = parse(text, { merge: true });
 const [runbook, more] = (await Promise.all(["RUNBOOK.md", "RUNBOOK-MORE.md"].map(read))) as [string, string];
 const { blocks } = readRunbook(runbook);
 
-/** Where an operator pastes a line that an earlier command printed, the playbook takes it from that command's output. */
+/**
+ * Where an operator pastes a line that an earlier command printed, the playbook takes it from that command's
+ * output.
+ */
 const PRINTED: [taken: string, line: string][] = [
   ["{{ hostvars[first].packed.stdout_lines | last", "./bunw scripts/hand-over.ts unpack"],
   ["{{ hostvars[first].join_line", "./bunw scripts/03-join.ts"],
@@ -46,11 +52,15 @@ const HOSTS: Record<string, string> = {
 };
 
 function commandOf(task: Task): string | undefined {
-  const given = task["ansible.builtin.command"] ?? task["ansible.builtin.shell"] ?? task["ansible.builtin.raw"];
+  const given =
+    task["ansible.builtin.command"] ?? task["ansible.builtin.shell"] ?? task["ansible.builtin.raw"];
   return typeof given === "string" ? given : (given as { cmd: string } | undefined)?.cmd;
 }
 
-/** What a play types on its nodes, as the runbook writes it; for the operator's choices, those after all keys are lost. */
+/**
+ * What a play types on its nodes, as the runbook writes it; for the operator's choices, those after all keys
+ * are lost.
+ */
 function typed(command: string): string {
   for (const [taken, line] of PRINTED) if (command.startsWith(taken)) return line;
   return command
@@ -71,21 +81,28 @@ const repair = plays.filter(({ tags }) => !tags.includes("never"));
 const commands = repair.flatMap(({ hosts, tasks }) =>
   tasks.flatMap((task) => {
     const command = commandOf(task);
-    return command?.match(/bunw|systemctl|pgrep|hostvars/) ? [{ on: HOSTS[hosts]!, command: typed(command) }] : [];
+    return command?.match(/bunw|systemctl|pgrep|hostvars/)
+      ? [{ on: HOSTS[hosts]!, command: typed(command) }]
+      : [];
   }),
 );
 
 test("the playbook types what parts 0 to 3 of the runbook type, on the same nodes, in the same order", () => {
   const tags = [undefined, "new-cas", "join", "several-control-planes"];
   const meant = blocks.filter(
-    ({ part, on, if: tag }) => part !== undefined && part <= 3 && on && (tag ?? [undefined]).some((one) => tags.includes(one)),
+    ({ part, on, if: tag }) =>
+      part !== undefined && part <= 3 && on && (tag ?? [undefined]).some((one) => tags.includes(one)),
   );
-  const lines = meant.flatMap((block) => block.commands.filter(isOurs).map((command) => `${block.on}: ${bare(example(block, command))}`));
+  const lines = meant.flatMap((block) =>
+    block.commands.filter(isOurs).map((command) => `${block.on}: ${bare(example(block, command))}`),
+  );
   // On many nodes only memory is searched: a disk takes hours.
   const own = commands.filter(({ command }) => !/hand-over.ts identity|00-salvage.ts memory/.test(command));
   // The playbook also looks at the workers.
   const look = ": ./bunw scripts/00-assess.ts";
-  const wanted = lines.flatMap((line) => (line === `each-control-plane${look}` ? [line, `each-worker${look}`] : line));
+  const wanted = lines.flatMap((line) =>
+    line === `each-control-plane${look}` ? [line, `each-worker${look}`] : line,
+  );
   expect(own.map(({ on, command }) => `${on}: ${bare(command)}`)).toEqual(wanted);
 });
 
@@ -98,22 +115,31 @@ function example({ printed }: Block, command: string): string {
 
 test("the loop beside it in the runbook types the same", () => {
   const section = more.split("**The loop**")[1]!.split("\n## ")[0]!;
-  const loop = [...section.matchAll(/(?:"|'|\{ )(\.\/bunw [^'"]+|systemctl stop kubelet|for p in .*? \|\| true)|"\$\{?(line)/g)].map(
-    ([, command, line]) => command ?? line!,
-  );
+  const loop = [
+    ...section.matchAll(
+      /(?:"|'|\{ )(\.\/bunw [^'"]+|systemctl stop kubelet|for p in .*? \|\| true)|"\$\{?(line)/g,
+    ),
+  ].map(([, command, line]) => command ?? line!);
   const printed = new Map(PRINTED.map(([, line]) => [line, "line"]));
-  const own = commands.map(({ command }) => printed.get(command) ?? command.replace("{{ recipients }}", "$to"));
+  const own = commands.map(
+    ({ command }) => printed.get(command) ?? command.replace("{{ recipients }}", "$to"),
+  );
   expect(new Set(loop)).toEqual(new Set(own));
 });
 
 /** Ansible's own folder: root's, and one of the user with whom it comes. */
-// biome-ignore lint/suspicious/noTemplateCurlyInString: it is sh's
-const TMP = ["  rm -rf $D/tmp && mkdir $D/tmp", '  [ -z "${SUDO_UID:-}" ] || install -d -m 700 -o "$SUDO_UID" $D-tmp'];
+const TMP = [
+  "  rm -rf $D/tmp && mkdir $D/tmp",
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is sh's
+  '  [ -z "${SUDO_UID:-}" ] || install -d -m 700 -o "$SUDO_UID" $D-tmp',
+];
 
 test("the playbook makes or refuses the kit's folder, and unpacks the kit, as the runbook does", () => {
   for (const page of [runbook, more]) expect(page.split(`'${UNPACK}' < kit.tar.gz`)).toHaveLength(2);
   expect(more).toContain(`\nssh ubuntu@NODE ${asRoot("ubuntu", UNPACK)} < kit.tar.gz `);
-  const [make, , , unpack] = plays.flatMap(({ tasks }) => tasks).filter((task) => JSON.stringify(task).includes("kube-pki-repair"));
+  const [make, , , unpack] = plays
+    .flatMap(({ tasks }) => tasks)
+    .filter((task) => JSON.stringify(task).includes("kube-pki-repair"));
   const { cmd } = unpack!["ansible.builtin.shell"] as { cmd: string };
   expect(cmd).toBe(`exec < kit.tar.gz\n${UNPACK}`);
   const making = UNPACK.split("\n").slice(0, 3);
@@ -121,10 +147,14 @@ test("the playbook makes or refuses the kit's folder, and unpacks the kit, as th
 });
 
 test("the drill has a play that only its tag starts, on all control plane nodes; the kit comes first", () => {
-  const { hosts, tags, tasks } = plays.find((play) => play.tags.includes("drill") && play.tags.includes("never"))!;
+  const { hosts, tags, tasks } = plays.find(
+    (play) => play.tags.includes("drill") && play.tags.includes("never"),
+  )!;
   expect([hosts, tags]).toEqual(["first_control_plane:other_control_planes", ["drill", "never"]]);
   expect(commandOf(tasks[0]!)).toBe("./bunw scripts/drill.ts");
-  expect(plays.find(({ name }) => name === "Copy the kit to the control plane nodes")!.tags).toContain("drill");
+  expect(plays.find(({ name }) => name === "Copy the kit to the control plane nodes")!.tags).toContain(
+    "drill",
+  );
 });
 
 test("the report has plays that only its tag starts: each node packs its transcripts with the line that report prints", () => {
@@ -139,8 +169,16 @@ test("the report has plays that only its tag starts: each node packs its transcr
 
 test("each play is a gate, but those that look at workers and collect transcripts: nobody there holds up the others, not by silence either", () => {
   expect(plays.length).toBeGreaterThan(0);
-  const open = ["The same on the workers", "Copy the kit to the workers", "0 Assess the workers", "The transcripts of all nodes, into"];
-  for (const { name, any_errors_fatal, gather_facts, timeout } of plays as (Play & { gather_facts: boolean; timeout?: number })[]) {
+  const open = [
+    "The same on the workers",
+    "Copy the kit to the workers",
+    "0 Assess the workers",
+    "The transcripts of all nodes, into",
+  ];
+  for (const { name, any_errors_fatal, gather_facts, timeout } of plays as (Play & {
+    gather_facts: boolean;
+    timeout?: number;
+  })[]) {
     const isOpen = open.some((begin) => name.startsWith(begin));
     expect({ name, any_errors_fatal, gather_facts, timeout }).toEqual({
       ...{ name, any_errors_fatal: !isOpen, gather_facts: false },
@@ -148,7 +186,9 @@ test("each play is a gate, but those that look at workers and collect transcript
     });
   }
   expect(text).not.toMatch(/ignore_(errors|unreachable)|rescue:|max_fail_percentage/);
-  expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(Array(4).fill("failed_when: ran.rc not in [0, 2]"));
+  expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(
+    Array(4).fill("failed_when: ran.rc not in [0, 2]"),
+  );
 });
 
 test("Ansible keeps its own files in the kit's folder; until that exists it needs no files", () => {
@@ -158,34 +198,50 @@ test("Ansible keeps its own files in the kit's folder; until that exists it need
       /^\{\{ '\/run\/kube-pki-repair-tmp' if ansible_become .* else '\/run\/kube-pki-repair\/tmp' \}\}$/,
     );
     if (i > folder) expect(environment?.TMPDIR).toBe("/run/kube-pki-repair/tmp");
-    else for (const task of tasks) expect(Object.keys(task)).toContainEqual(expect.stringMatching(/^ansible.builtin.(raw|assert)$/));
+    else
+      for (const task of tasks)
+        expect(Object.keys(task)).toContainEqual(expect.stringMatching(/^ansible.builtin.(raw|assert)$/));
   }
   expect(text.match(/(?<=[\s"'=])\/(dev\/shm|run|tmp)\b(?!\/kube-pki-repair\b)\S*/g)).toBeNull();
 });
 
 test("a task with a secret is not logged, and the secret goes through stdin", () => {
-  const carry = plays.flatMap(({ tasks }) => tasks).filter((task) => /slurp|stdin/.test(JSON.stringify(task)));
+  const carry = plays
+    .flatMap(({ tasks }) => tasks)
+    .filter((task) => /slurp|stdin/.test(JSON.stringify(task)));
   expect(carry.map(({ no_log }) => no_log)).toEqual([true, true, true, true]);
   expect(commands.filter(({ command }) => /token\.content|sealed\.content/.test(command))).toEqual([]);
 });
 
 test("workers join in batches, the first one alone", () => {
-  expect(plays.flatMap(({ hosts, serial }) => (serial ? [[hosts, serial]] : []))).toEqual([["workers", [1, "{{ batch | default(20) }}"]]]);
+  expect(plays.flatMap(({ hosts, serial }) => (serial ? [[hosts, serial]] : []))).toEqual([
+    ["workers", [1, "{{ batch | default(20) }}"]],
+  ]);
 });
 
 test("the first play sees every host of an inventory, and refuses the old names of groups and variables with the new ones", () => {
   const [play] = plays;
-  const { that, fail_msg } = play!.tasks[0]!["ansible.builtin.assert"] as { that: string[]; fail_msg: string };
+  const { that, fail_msg } = play!.tasks[0]!["ansible.builtin.assert"] as {
+    that: string[];
+    fail_msg: string;
+  };
   expect([play!.hosts, play!.tags]).toEqual(["all", ["always"]]);
   const old = that.map((condition) => condition.match(/^(?:groups\.)?(\w+) is not defined$/)?.[1]);
   expect(old).toEqual(["first_master", "other_masters", "lost_masters"]);
-  for (const name of old) expect(fail_msg).toContain(`${name} to ${name!.replace(/masters?/, (word) => NEW[word]!)}`);
+  for (const name of old)
+    expect(fail_msg).toContain(`${name} to ${name!.replace(/masters?/, (word) => NEW[word]!)}`);
 });
 
 const NEW: Record<string, string> = { master: "control_plane", masters: "control_planes" };
 
 test("the inventory's groups are those of the playbook, and it does not switch the check of host keys off", async () => {
   const inventory = await read("scripts/inventory.example.yaml");
-  expect(Object.keys(parse(inventory).all.children).sort()).toEqual(["first_control_plane", "other_control_planes", "workers"]);
-  expect(inventory + (await read("scripts/ansible.cfg")) + text).not.toMatch(/StrictHostKeyChecking|host_key_checking|HOST_KEY_CHECKING/);
+  expect(Object.keys(parse(inventory).all.children).sort()).toEqual([
+    "first_control_plane",
+    "other_control_planes",
+    "workers",
+  ]);
+  expect(inventory + (await read("scripts/ansible.cfg")) + text).not.toMatch(
+    /StrictHostKeyChecking|host_key_checking|HOST_KEY_CHECKING/,
+  );
 });

@@ -10,7 +10,8 @@ const asked = new Map<string, Promise<string>>();
 export const SCRIPTS = [...new Glob("scripts/*.ts").scanSync(HOME)].sort();
 
 export function helpOf(script: string): Promise<string> {
-  const help = asked.get(script) ?? typeHere(`${basename(script, ".ts")} --help`).then(({ stdout }) => stdout);
+  const help =
+    asked.get(script) ?? typeHere(`${basename(script, ".ts")} --help`).then(({ stdout }) => stdout);
   asked.set(script, help);
   return help;
 }

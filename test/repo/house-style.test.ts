@@ -5,8 +5,12 @@ import { $, Glob } from "bun";
 import { blank, callsOf, exportsOf, importsOf, matches, type Source } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
-const paths = ["scripts", "shared", "test"].flatMap((folder) => [...new Glob(`${folder}/**/*.ts`).scanSync(home)]).sort();
-const sources: Source[] = await Promise.all(paths.map(async (path) => ({ path, text: await Bun.file(`${home}/${path}`).text() })));
+const paths = ["scripts", "shared", "test"]
+  .flatMap((folder) => [...new Glob(`${folder}/**/*.ts`).scanSync(home)])
+  .sort();
+const sources: Source[] = await Promise.all(
+  paths.map(async (path) => ({ path, text: await Bun.file(`${home}/${path}`).text() })),
+);
 const shipped = sources.filter(({ path }) => !path.startsWith("test/"));
 
 test("callsOf() reads calls over several lines, with brackets and commas in strings", () => {
@@ -34,10 +38,14 @@ test("no error is swallowed", () => {
 /** Files that wait for time itself. Each entry has its reason, so that a reader can judge it again. */
 const MAY_SLEEP: Record<string, string> = {
   "shared/wait-for.ts": "waitFor's interval between two probes; every other wait uses waitFor",
-  "shared/etcd-data/directory.ts": "etcd is just writing the file; it is read again a moment later, a few times at most",
-  "test/fixtures/etcd/make.ts": "makes the fixtures by hand, outside of the tests; waits until its etcd answers",
-  "test/lab/report/watch-node.ts": "the watcher's interval; the lab copies the file into the node, and it imports nothing",
-  "test/lab/machine/node.ts": "waits for the end of a process that is not our child; the kernel reports it to nobody else",
+  "shared/etcd-data/directory.ts":
+    "etcd is just writing the file; it is read again a moment later, a few times at most",
+  "test/fixtures/etcd/make.ts":
+    "makes the fixtures by hand, outside of the tests; waits until its etcd answers",
+  "test/lab/report/watch-node.ts":
+    "the watcher's interval; the lab copies the file into the node, and it imports nothing",
+  "test/lab/machine/node.ts":
+    "waits for the end of a process that is not our child; the kernel reports it to nobody else",
   "test/lab/machine/state.ts": "waits for the end of another lab, which holds the lock until then",
   "test/lab/machine/empty-cgroups.ts": "waits until cgroups are empty; the kernel reports that to nobody",
   "test/lab/scenarios/cut-points.ts": "the random moment of a power cut",
@@ -61,7 +69,11 @@ const SPEAK = ["shared/run.ts", "shared/progress.ts"];
 
 test("only run.ts writes to the terminal: it removes control characters", () => {
   const speakers = shipped.filter(({ path }) => !SPEAK.includes(path));
-  expect(speakers.flatMap((source) => matches(source, /console\.\w+\((?!USAGE\))|process\.std(out|err)\.write\(/g))).toEqual([]);
+  expect(
+    speakers.flatMap((source) =>
+      matches(source, /console\.\w+\((?!USAGE\))|process\.std(out|err)\.write\(/g),
+    ),
+  ).toEqual([]);
 });
 
 test("only options.ts reads a command line: it knows what was meant, and its error has a hint", () => {
@@ -71,7 +83,9 @@ test("only options.ts reads a command line: it knows what was meant, and its err
 
 test("only the look at a server's certificate talks to a server that it does not verify", () => {
   const others = shipped.filter(({ path }) => path !== "shared/pki/served.ts");
-  expect(others.flatMap((source) => matches(source, /rejectUnauthorized|checkServerIdentity|NODE_TLS_/g))).toEqual([]);
+  expect(
+    others.flatMap((source) => matches(source, /rejectUnauthorized|checkServerIdentity|NODE_TLS_/g)),
+  ).toEqual([]);
 });
 
 test("every request goes to the server itself, whatever proxy the environment names", () => {
@@ -81,12 +95,16 @@ test("every request goes to the server itself, whatever proxy the environment na
 
 test("no shared file imports a script, and nothing shipped imports a test", () => {
   const wrong = shipped.filter(
-    ({ path, text }) => /from "[./]*\/test\//.test(text) || (path.startsWith("shared/") && /from "[./]*scripts\//.test(text)),
+    ({ path, text }) =>
+      /from "[./]*\/test\//.test(text) || (path.startsWith("shared/") && /from "[./]*scripts\//.test(text)),
   );
   expect(wrong.map(({ path }) => path)).toEqual([]);
 });
 
-/** The rooms of shared/, from the ground up; "" is shared/ itself. A room imports lower floors only. shared/README.md describes each. */
+/**
+ * The rooms of shared/, from the ground up; "" is shared/ itself. A room imports lower floors only.
+ * shared/README.md describes each.
+ */
 const FLOORS: readonly (readonly string[])[] = [
   [""],
   ["files"],
@@ -110,14 +128,24 @@ const floorOf = (path: string) => FLOORS.findIndex((rooms) => rooms.includes(roo
 function wrongArrows(files: readonly Source[]): string[] {
   return files.flatMap((source) =>
     importsOf(source)
-      .filter((to) => to.startsWith("shared/") && roomOf(to) !== roomOf(source.path) && floorOf(to) >= floorOf(source.path))
+      .filter(
+        (to) =>
+          to.startsWith("shared/") &&
+          roomOf(to) !== roomOf(source.path) &&
+          floorOf(to) >= floorOf(source.path),
+      )
       .map((to) => `${source.path} imports ${to}`),
   );
 }
 
 /** Files that import each other, round in a circle, also if only types: each circle once. */
 function circles(files: readonly Source[]): string[] {
-  const imports = new Map(files.map((source) => [source.path, importsOf(source).filter((to) => files.some(({ path }) => path === to))]));
+  const imports = new Map(
+    files.map((source) => [
+      source.path,
+      importsOf(source).filter((to) => files.some(({ path }) => path === to)),
+    ]),
+  );
   const through = new Set<string>();
   const found: string[] = [];
   const walk = (path: string, way: string[]) => {
@@ -135,12 +163,17 @@ function twins(files: readonly Source[], namesOf: (source: Source) => string[]):
     files.flatMap((source) => namesOf(source).map((name) => ({ name, path: source.path }))),
     ({ name }) => name,
   );
-  return [...holders].filter(([, all]) => all.length > 1).map(([name, all]) => `${name}: ${all.map(({ path }) => path).join(", ")}`);
+  return [...holders]
+    .filter(([, all]) => all.length > 1)
+    .map(([name, all]) => `${name}: ${all.map(({ path }) => path).join(", ")}`);
 }
 
 /** Exported names that no other file says outside of comments and strings, each with its file. */
 function idleExports(files: readonly Source[], users: readonly Source[]): string[] {
-  const words = users.map(({ path, text }) => ({ path, said: new Set(blank(text, { strings: true }).match(/\w+/g)) }));
+  const words = users.map(({ path, text }) => ({
+    path,
+    said: new Set(blank(text, { strings: true }).match(/\w+/g)),
+  }));
   return files.flatMap((source) =>
     exportsOf(source)
       .filter((name) => !words.some(({ path, said }) => path !== source.path && said.has(name)))
@@ -155,7 +188,10 @@ test("an import that runs up, one between rooms of a floor, and a twin name are 
     path: "shared/pki/a.ts",
     text: 'import type {\n  ControlPlaneNode,\n} from "../facts/control-plane-node.ts";\nexport const a = 1;\n',
   };
-  const across = { path: "shared/objects/a.ts", text: 'export { b } from "../api/kube-api.ts";\nexport function a() {}\n' };
+  const across = {
+    path: "shared/objects/a.ts",
+    text: 'export { b } from "../api/kube-api.ts";\nexport function a() {}\n',
+  };
   const late = { path: "shared/run.ts", text: 'const files = await import("./files/files.ts");\n' };
   const down = {
     path: "shared/assess/b.ts",
@@ -166,21 +202,32 @@ test("an import that runs up, one between rooms of a floor, and a twin name are 
     "shared/objects/a.ts imports shared/api/kube-api.ts",
     "shared/run.ts imports shared/files/files.ts",
   ]);
-  expect(twins([up, across, down], ({ path }) => [basename(path)])).toEqual(["a.ts: shared/pki/a.ts, shared/objects/a.ts"]);
+  expect(twins([up, across, down], ({ path }) => [basename(path)])).toEqual([
+    "a.ts: shared/pki/a.ts, shared/objects/a.ts",
+  ]);
   expect(twins([up, across, down], exportsOf)).toEqual(["a: shared/pki/a.ts, shared/objects/a.ts"]);
 });
 
 test("rooms import only lower floors, and every room has its floor and its sentence", async () => {
   expect([...new Set(shared.map(({ path }) => roomOf(path)))].sort()).toEqual(FLOORS.flat().sort());
   expect(wrongArrows(shared)).toEqual([]);
-  const rows = (await Bun.file(`${home}/shared/README.md`).text()).matchAll(/^\| (\d+) \| (?:`([\w-]+)\/`|\(no folder\)) \| .{20,} \|$/gm);
+  const rows = (await Bun.file(`${home}/shared/README.md`).text()).matchAll(
+    /^\| (\d+) \| (?:`([\w-]+)\/`|\(no folder\)) \| .{20,} \|$/gm,
+  );
   const described = [...rows].map(([, floor, room = ""]) => `${floor} ${room}`);
-  expect(described.sort()).toEqual(FLOORS.flatMap((rooms, floor) => rooms.map((room) => `${floor} ${room}`)).sort());
+  expect(described.sort()).toEqual(
+    FLOORS.flatMap((rooms, floor) => rooms.map((room) => `${floor} ${room}`)).sort(),
+  );
 });
 
 test("no files import each other, and a circle is found", () => {
-  const file = (name: string, to: string) => ({ path: `shared/${name}.ts`, text: `import type { A } from "./${to}.ts";\n` });
-  expect(circles([file("a", "b"), file("b", "c"), file("c", "b")])).toEqual(["shared/b.ts → shared/c.ts → shared/b.ts"]);
+  const file = (name: string, to: string) => ({
+    path: `shared/${name}.ts`,
+    text: `import type { A } from "./${to}.ts";\n`,
+  });
+  expect(circles([file("a", "b"), file("b", "c"), file("c", "b")])).toEqual([
+    "shared/b.ts → shared/c.ts → shared/b.ts",
+  ]);
   expect(circles(shipped)).toEqual([]);
 });
 
@@ -190,9 +237,18 @@ test("no two files of shared/ have one name, and no exported word has two meanin
 });
 
 test("an exported word that nobody else uses is seen", () => {
-  const source = { path: "shared/pki/a.ts", text: "export const used = 1;\nexport interface Idle {}\nexport type Own = Idle;\n" };
-  const user = { path: "scripts/b.ts", text: 'import { used } from "../shared/pki/a.ts";\n// Own\nconst text = "Idle";\n' };
-  expect(idleExports([source], [source, user])).toEqual(["shared/pki/a.ts exports Idle", "shared/pki/a.ts exports Own"]);
+  const source = {
+    path: "shared/pki/a.ts",
+    text: "export const used = 1;\nexport interface Idle {}\nexport type Own = Idle;\n",
+  };
+  const user = {
+    path: "scripts/b.ts",
+    text: 'import { used } from "../shared/pki/a.ts";\n// Own\nconst text = "Idle";\n',
+  };
+  expect(idleExports([source], [source, user])).toEqual([
+    "shared/pki/a.ts exports Idle",
+    "shared/pki/a.ts exports Own",
+  ]);
 });
 
 test("what shared/ exports is used by another file; a test counts", () => {
@@ -200,11 +256,18 @@ test("what shared/ exports is used by another file; a test counts", () => {
 });
 
 test("there is no key and no token in the repository", async () => {
-  const files = (await $`git ls-files --cached --others --exclude-standard`.cwd(home).text()).trim().split("\n");
-  const secret = /-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}|\beyJ[\w-]{20,}\.eyJ[\w-]{20,}\.[\w-]{20,}/;
+  const files = (await $`git ls-files --cached --others --exclude-standard`.cwd(home).text())
+    .trim()
+    .split("\n");
+  const secret =
+    /-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}|\beyJ[\w-]{20,}\.eyJ[\w-]{20,}\.[\w-]{20,}/;
   const texts = await Promise.all(
     files.map(
-      async (file) => [file, (await Bun.file(`${home}/${file}`).exists()) ? await Bun.file(`${home}/${file}`).text() : ""] as const,
+      async (file) =>
+        [
+          file,
+          (await Bun.file(`${home}/${file}`).exists()) ? await Bun.file(`${home}/${file}`).text() : "",
+        ] as const,
     ),
   );
   expect(texts.filter(([, text]) => secret.test(text)).map(([file]) => file)).toEqual([]);
@@ -217,10 +280,14 @@ function untidy({ path, text }: Source): string[] {
   const lines = text.trimEnd().split("\n");
   const main = lines.findIndex((line) => /^(export )?async function main\(/.test(line)) + 1;
   return [
-    ...lines.flatMap((line, index) => ([...line].length > 100 ? [`${path}:${index + 1}: over 100 columns`] : [])),
+    ...lines.flatMap((line, index) =>
+      [...line].length > 100 ? [`${path}:${index + 1}: over 100 columns`] : [],
+    ),
     ...(text.startsWith("#!/usr/bin/env bun\n/**") ? [] : [`${path}: does not begin with what it is for`]),
     ...(main > 0 && main <= 40 ? [] : [`${path}: main is in line ${main}`]),
-    ...(lines.at(-1) === "if (import.meta.main) await run(main);" ? [] : [`${path}: run(main) is not the last line`]),
+    ...(lines.at(-1) === "if (import.meta.main) await run(main);"
+      ? []
+      : [`${path}: run(main) is not the last line`]),
   ];
 }
 
@@ -237,18 +304,26 @@ test("a script's first screen says what it is for and has its main, its last lin
 });
 
 /** A script that is run, and not only asked for its --help. */
-const RUNS_A_SCRIPT = /\b(run|start)\(\s*["'`](0\d-|hand-over|join-again|drill|plan|report)|\b(laid-out-kit|many-runs)\.ts"/g;
+const RUNS_A_SCRIPT =
+  /\b(run|start)\(\s*["'`](0\d-|hand-over|join-again|drill|plan|report)|\b(laid-out-kit|many-runs)\.ts"/g;
 
 /** In test/typed/ `run` is one in this process: the node was given to here(). */
-const HAS_A_PROCESS = /(?<!\bhere\(\s*await )\b(pretendNode|after\w+)\(|\.(runAlone|start)\(|\b(laid-out-kit|many-runs)\.ts"/g;
+const HAS_A_PROCESS =
+  /(?<!\bhere\(\s*await )\b(pretendNode|after\w+)\(|\.(runAlone|start)\(|\b(laid-out-kit|many-runs)\.ts"/g;
 
 test("the tests of `npm run ok` run in process: those of whole scripts and kits are in test/scripts/, test/kit/ or test/soak/", () => {
-  const found = ['node.run("01-etcd --new-cas")', "node.start(`hand-over pack`)", 'from "../pretend/many-runs.ts"'];
+  const found = [
+    'node.run("01-etcd --new-cas")',
+    "node.start(`hand-over pack`)",
+    'from "../pretend/many-runs.ts"',
+  ];
   for (const text of found) expect(text.match(RUNS_A_SCRIPT)).toHaveLength(1);
-  for (const text of ["node = await pretendNode({})", "node.runAlone(line)"]) expect(text.match(HAS_A_PROCESS)).toHaveLength(1);
+  for (const text of ["node = await pretendNode({})", "node.runAlone(line)"])
+    expect(text.match(HAS_A_PROCESS)).toHaveLength(1);
   expect("here(await pretendNode({}))".match(HAS_A_PROCESS)).toBeNull();
   const inProcess = sources.filter(
-    ({ path }) => /^test\/(?!scripts|kit|soak).*\.test\.ts$/.test(path) && !path.endsWith("house-style.test.ts"),
+    ({ path }) =>
+      /^test\/(?!scripts|kit|soak).*\.test\.ts$/.test(path) && !path.endsWith("house-style.test.ts"),
   );
   expect(inProcess.length).toBeGreaterThan(100);
   const running = inProcess.flatMap(({ path, text }) => {
@@ -266,7 +341,8 @@ test("each file that tests stand on has its place in test/pretend/README.md, onc
 
 /** Budgets are for the reader's sake and are told, not enforced: now and then one topic needs its length. */
 test("sizes are told where they pass the budget", () => {
-  const budget = (path: string) => (path.startsWith("scripts/") ? 250 : path.startsWith("shared/") ? 200 : 250);
+  const budget = (path: string) =>
+    path.startsWith("scripts/") ? 250 : path.startsWith("shared/") ? 200 : 250;
   const long = sources
     .map(({ path, text }) => ({ path, lines: text.split("\n").length }))
     .filter(({ path, lines }) => lines > budget(path));
@@ -274,12 +350,20 @@ test("sizes are told where they pass the budget", () => {
   expect(sources.length).toBeGreaterThan(0);
 });
 
-/** What --help describes and the script does not take, or the other way round: "--name". A value is described where one is taken. */
+/**
+ * What --help describes and the script does not take, or the other way round: "--name". A value is described
+ * where one is taken.
+ */
 function helpFaults({ path, text }: Pick<Source, "path" | "text">): string[] {
   const heads =
-    (/^Options:\n([\s\S]*?)\n\n/m.exec(text)?.[1] ?? "").match(/^ {4}--[\w-]+(?: [A-Z]{2}[^\s,]*)?(?:, --[\w-]+(?: [A-Z]{2}\S*)?)?/gm) ??
-    [];
-  const told = new Map(heads.flatMap((head) => head.split(", ").map((one) => [/--([\w-]+)/.exec(one)![1]!, / [A-Z]/.test(one)] as const)));
+    (/^Options:\n([\s\S]*?)\n\n/m.exec(text)?.[1] ?? "").match(
+      /^ {4}--[\w-]+(?: [A-Z]{2}[^\s,]*)?(?:, --[\w-]+(?: [A-Z]{2}\S*)?)?/gm,
+    ) ?? [];
+  const told = new Map(
+    heads.flatMap((head) =>
+      head.split(", ").map((one) => [/--([\w-]+)/.exec(one)![1]!, / [A-Z]/.test(one)] as const),
+    ),
+  );
   const table = /^const OPTIONS = \{\n([\s\S]*?)^\} as const;/m.exec(text)?.[1] ?? "";
   const taken = new Map(
     table.split(/^ {2}(?=["\w])/m).flatMap((row) => {

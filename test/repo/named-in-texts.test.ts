@@ -1,4 +1,7 @@
-/** What texts name is there: scripts, their words and options, in pages, --help and hints; sections and steps of RUNBOOK.md; links. */
+/**
+ * What texts name is there: scripts, their words and options, in pages, --help and hints; sections and steps
+ * of RUNBOOK.md; links.
+ */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -10,20 +13,41 @@ import { helpOf, SCRIPTS } from "./help.ts";
 import { lineOf, type Source } from "./sources.ts";
 
 const HOME = join(import.meta.dir, "../..");
-const PAGES = ["README.md", "RUNBOOK.md", "RUNBOOK-MORE.md", "CONTRIBUTING.md", "CHANGELOG.md", "shared/README.md"];
-const files = [...PAGES, "bunw", ...["scripts/*", "shared/**/*.ts"].flatMap((glob) => [...new Glob(glob).scanSync(HOME)].sort())];
-const sources: Source[] = await Promise.all(files.map(async (path) => ({ path, text: await Bun.file(join(HOME, path)).text() })));
+const PAGES = [
+  "README.md",
+  "RUNBOOK.md",
+  "RUNBOOK-MORE.md",
+  "CONTRIBUTING.md",
+  "CHANGELOG.md",
+  "shared/README.md",
+];
+const files = [
+  ...PAGES,
+  "bunw",
+  ...["scripts/*", "shared/**/*.ts"].flatMap((glob) => [...new Glob(glob).scanSync(HOME)].sort()),
+];
+const sources: Source[] = await Promise.all(
+  files.map(async (path) => ({ path, text: await Bun.file(join(HOME, path)).text() })),
+);
 const runbook = sources.find(({ path }) => path === "RUNBOOK.md")!.text;
 
 const HELP = new Map(
-  await Promise.all(SCRIPTS.map(async (script) => [script.slice("scripts/".length, -3), await helpOf(script)] as const)),
+  await Promise.all(
+    SCRIPTS.map(async (script) => [script.slice("scripts/".length, -3), await helpOf(script)] as const),
+  ),
 );
 
-/** A script's name, as texts have it, and what stands behind it up to the end of the command. In code: command("…") and `${command("…")} …`. */
+/**
+ * A script's name, as texts have it, and what stands behind it up to the end of the command. In code:
+ * command("…") and `${command("…")} …`.
+ */
 const COMMAND =
   /(scripts\/|command\(["`]|(?<![\w./-]))(0\d-[a-z][\w-]*|hand-over|join-again|pack-kit|(?<=scripts\/|command\(["`])(?:drill|plan|report)|(?:drill|plan|report)(?=\.ts))(?:\.ts)?(?![\w-])((?:"\)\}|[^;:,"`#|()&<>→\n])*)/g;
 
-/** Commands that no script knows: an unknown script, a first word where it takes none, an option that its --help does not list. */
+/**
+ * Commands that no script knows: an unknown script, a first word where it takes none, an option that its
+ * --help does not list.
+ */
 function wrongCommands({ path, text }: Source): string[] {
   return [...text.matchAll(COMMAND)].flatMap(({ 0: all, 1: before, 2: script, 3: tail, index }) => {
     const help = HELP.get(script!);
@@ -41,19 +65,26 @@ function wrongWords(before: string, tail: string, help: string): string[] {
 
 /** Commands that begin with a script's sub-command: `close --wait MINUTES`. */
 function wrongSpans({ path, text }: Source): string[] {
-  return [...text.matchAll(/`([a-z]+)((?: [^`\n]*)? --[^`\n]+)`/g)].flatMap(({ 0: all, 1: word, 2: tail, index }) => {
-    const helps = [...HELP].filter(([script, help]) => help.includes(`${script}.ts ${word}`)).map(([, help]) => help);
-    const wrong = helps.length > 0 && helps.every((help) => wrongWords("", tail!, help).length > 0);
-    return wrong ? [`${path}:${lineOf(text, index)}: ${all}`] : [];
-  });
+  return [...text.matchAll(/`([a-z]+)((?: [^`\n]*)? --[^`\n]+)`/g)].flatMap(
+    ({ 0: all, 1: word, 2: tail, index }) => {
+      const helps = [...HELP]
+        .filter(([script, help]) => help.includes(`${script}.ts ${word}`))
+        .map(([, help]) => help);
+      const wrong = helps.length > 0 && helps.every((help) => wrongWords("", tail!, help).length > 0);
+      return wrong ? [`${path}:${lineOf(text, index)}: ${all}`] : [];
+    },
+  );
 }
 
 test("an unknown script, word or option is seen, in a page and in code", () => {
   const page =
     "`./bunw scripts/09-none.ts`, 01-etcd --no-such → 02-control-plane --new-cas, `hand-over.ts pack --to X`.\n`close --waits 3`";
-  const code = 'hint: `{command("01-etcd")} --files-later, or {command("hand-over fold")}; 05-verify --out`\n';
+  const code =
+    'hint: `{command("01-etcd")} --files-later, or {command("hand-over fold")}; 05-verify --out`\n';
   const wrong = ["09-none", "--no-such", "--new-cas", "fold", "--out"];
-  expect([page, code].flatMap((text) => wrongCommands({ path: "a", text })).map((line) => line.split(": ")[1]!)).toEqual(wrong);
+  expect(
+    [page, code].flatMap((text) => wrongCommands({ path: "a", text })).map((line) => line.split(": ")[1]!),
+  ).toEqual(wrong);
   expect(wrongSpans({ path: "a", text: page })).toEqual(["a:2: `close --waits 3`"]);
 });
 
@@ -62,30 +93,47 @@ test("each script, with its words and options, that a page, a hint or a --help n
   expect(sources.filter(({ path }) => path.endsWith(".md")).flatMap(wrongSpans)).toEqual([]);
 });
 
-const SAID: Required<Said> = { without: "x", lost: "x", worker: "x", endpoint: "x", "lost-on": "x", user: "x", "etcd-data": "x" };
+const SAID: Required<Said> = {
+  without: "x",
+  lost: "x",
+  worker: "x",
+  endpoint: "x",
+  "lost-on": "x",
+  user: "x",
+  "etcd-data": "x",
+};
 
 /** On another machine than the one that says it, or its own meaning of the word. */
 const NOT_SAID: Record<string, string[]> = { "03-join": ["etcd-data"], "join-again": ["lost", "etcd-data"] };
 
 test("what a printed line takes of what was said, by again.ts, is what its script takes", () => {
   for (const [script, help] of HELP) {
-    const known = Object.keys(SAID).filter((name) => new RegExp(`^ {4}(--\\S+ \\S+, )?--${name} `, "m").test(help));
+    const known = Object.keys(SAID).filter((name) =>
+      new RegExp(`^ {4}(--\\S+ \\S+, )?--${name} `, "m").test(help),
+    );
     const words = [script, ...["open", "close", "approve", "retire"].map((word) => `${script} ${word}`)];
     const lines = words.filter((one, index) => index === 0 || help.includes(one.replace(" ", ".ts ")));
     const taken = lines.flatMap((line) => command(line, SAID).match(/(?<=--)[a-z-]+/g) ?? []);
-    expect([script, [...new Set(taken)].sort()]).toEqual([script, known.filter((name) => !NOT_SAID[script]?.includes(name)).sort()]);
+    expect([script, [...new Set(taken)].sort()]).toEqual([
+      script,
+      known.filter((name) => !NOT_SAID[script]?.includes(name)).sort(),
+    ]);
   }
 });
 
 /** Headings, and what a paragraph or a cell of a table begins with in bold. */
 const titlesOf = (text: string) =>
-  [...text.matchAll(/^#+ (?:\d\S* )?(.+)$|(?:^|\| )\*\*([^*\n]+?)[.:?]?\*\*/gm)].map(([, heading, bold]) => (heading ?? bold)!);
+  [...text.matchAll(/^#+ (?:\d\S* )?(.+)$|(?:^|\| )\*\*([^*\n]+?)[.:?]?\*\*/gm)].map(
+    ([, heading, bold]) => (heading ?? bold)!,
+  );
 const pages = sources.filter(({ path }) => path.endsWith(".md"));
 const titles = new Set(pages.flatMap(({ text }) => titlesOf(text)));
 /** Of the page that is named before it; of any page, where none is. */
 const isTitle = (name: string, page?: string) =>
   page ? titlesOf(pages.find(({ path }) => path === `${page}.md`)!.text).includes(name) : titles.has(name);
-const steps = new Set(readRunbook(runbook).parts.flatMap((part) => part.steps.map((step) => step.split(" ")[0]!)));
+const steps = new Set(
+  readRunbook(runbook).parts.flatMap((part) => part.steps.map((step) => step.split(" ")[0]!)),
+);
 
 /** Pages of kubernetes.io and etcd.io. */
 const ELSEWHERE = ["Manual Rotation of CA Certificates", "Disaster recovery"];
@@ -93,7 +141,9 @@ const ELSEWHERE = ["Manual Rotation of CA Certificates", "Disaster recovery"];
 /** Sections and steps that are named and not there. In code: after the word RUNBOOK, or after "step". */
 function wrongPlaces({ path, text }: Source): string[] {
   const page = path.endsWith(".md");
-  const prose = page ? text.replace(/^```[\s\S]*?^```|`[^`\n]*`/gm, (span) => span.replace(/[^\n]/g, " ")) : text;
+  const prose = page
+    ? text.replace(/^```[\s\S]*?^```|`[^`\n]*`/gm, (span) => span.replace(/[^\n]/g, " "))
+    : text;
   const inCode =
     /(RUNBOOK(?:-MORE)?)(?:\.md)?(?: \d(?:\.\d)?)?,? \\?"([^"$\n\\]+)\\?"|(RUNBOOK(?:-MORE)?)(?:\.md)?,? (?!"|\d|part)([A-Z][\w' ]+)/g;
   const named = [...prose.matchAll(page ? /(?<=[\s(])()"([A-Z][^"\n]* [^"\n]*)"/g : inCode)].map((match) => ({
@@ -101,7 +151,11 @@ function wrongPlaces({ path, text }: Source): string[] {
     of: match[1] || match[3],
     name: (match[2] ?? match[4])!,
   }));
-  const numbered = [...prose.matchAll(page ? /(?<![\w.-])([0-5]\.\d)(?![\w.]| s\b)/g : /\b(?:RUNBOOK(?:\.md)?|steps?) ([0-5]\.\d)\b/g)];
+  const numbered = [
+    ...prose.matchAll(
+      page ? /(?<![\w.-])([0-5]\.\d)(?![\w.]| s\b)/g : /\b(?:RUNBOOK(?:\.md)?|steps?) ([0-5]\.\d)\b/g,
+    ),
+  ];
   return [
     ...named.filter(({ name, of }) => !isTitle(name, of) && !ELSEWHERE.includes(name)),
     ...numbered.map(({ 1: name, index }) => ({ name: name!, index })).filter(({ name }) => !steps.has(name)),
@@ -109,12 +163,20 @@ function wrongPlaces({ path, text }: Source): string[] {
 }
 
 test("a section and a step that are not there are seen, in a page and in code", () => {
-  const page = 'See "Clean up", "On many moons" and 4.9; 0.2 s later v1.30.\n```sh\n"No such place" 5.9\n```\n';
+  const page =
+    'See "Clean up", "On many moons" and 4.9; 0.2 s later v1.30.\n```sh\n"No such place" 5.9\n```\n';
   expect(wrongPlaces({ path: "a.md", text: page })).toEqual(["a.md:1: On many moons", "a.md:1: 4.9"]);
-  const code = 'hint: \'RUNBOOK-MORE "If etcd is gone"\', mend: "RUNBOOK Clean out" or "RUNBOOK Clean up"; // as in step 3.9\n';
-  expect(wrongPlaces({ path: "a.ts", text: code })).toEqual(["a.ts:1: If etcd is gone", "a.ts:1: Clean out", "a.ts:1: 3.9"]);
+  const code =
+    'hint: \'RUNBOOK-MORE "If etcd is gone"\', mend: "RUNBOOK Clean out" or "RUNBOOK Clean up"; // as in step 3.9\n';
+  expect(wrongPlaces({ path: "a.ts", text: code })).toEqual([
+    "a.ts:1: If etcd is gone",
+    "a.ts:1: Clean out",
+    "a.ts:1: 3.9",
+  ]);
   // on the other page
-  expect(wrongPlaces({ path: "a.ts", text: 'RUNBOOK "If etcd is external"; RUNBOOK-MORE Clean up' })).toHaveLength(2);
+  expect(
+    wrongPlaces({ path: "a.ts", text: 'RUNBOOK "If etcd is external"; RUNBOOK-MORE Clean up' }),
+  ).toHaveLength(2);
 });
 
 test("each section and step of RUNBOOK.md that a page, a hint or a --help names is there", () => {
@@ -123,7 +185,9 @@ test("each section and step of RUNBOOK.md that a page, a hint or a --help names 
 
 /** Files and folders of the checkout, npm's scripts, and links that a page names and that are not there. */
 function wrongFiles({ path, text }: Source): string[] {
-  const files = [...text.matchAll(/`(?:\.\/bunw )?((?:scripts|shared|test)\/[\w./-]+)/g)].map(([, file]) => file!);
+  const files = [...text.matchAll(/`(?:\.\/bunw )?((?:scripts|shared|test)\/[\w./-]+)/g)].map(
+    ([, file]) => file!,
+  );
   const links = [...text.matchAll(/\]\((?!https?:)([^)#]*)(#[^)]*)?\)/g)].map(([, file, anchor]) =>
     anchor ? anchor : join(dirname(path), file!),
   );
@@ -141,19 +205,25 @@ function wrongVariables({ path, text }: Source): string[] {
     .map((source) => source.text);
   const playbook = sources.find((source) => source.path === "scripts/fleet.yaml")!.text.replace(/^#.*/gm, "");
   const named = text.matchAll(/\b(KUBE_PKI_REPAIR_[A-Z_]+)|-e ([a-z_]+)=/g);
-  const lost = [...named].filter(([, own, extra]) => (own ? !code.some((one) => one.includes(own)) : !playbook.includes(extra!)));
+  const lost = [...named].filter(([, own, extra]) =>
+    own ? !code.some((one) => one.includes(own)) : !playbook.includes(extra!),
+  );
   return lost.map(([name]) => `${path}: ${name}`);
 }
 
 test("each variable of the environment and of the playbook that a page names is read", () => {
   expect(
-    wrongVariables({ path: "a.md", text: "KUBE_PKI_REPAIR_PATIENCE=3, KUBE_PKI_REPAIR_HASTE=3, -e new_cas=true -e old_cas=true" }),
+    wrongVariables({
+      path: "a.md",
+      text: "KUBE_PKI_REPAIR_PATIENCE=3, KUBE_PKI_REPAIR_HASTE=3, -e new_cas=true -e old_cas=true",
+    }),
   ).toEqual(["a.md: KUBE_PKI_REPAIR_HASTE", "a.md: -e old_cas="]);
   expect(sources.filter(({ path }) => /\.(md|yaml)$/.test(path)).flatMap(wrongVariables)).toEqual([]);
 });
 
 test("each file, folder, link and npm script that a page names is there", () => {
-  const page = "`test/none.ts`, `./bunw shared/none.ts x`, [a](shared/README.md), [b](none.md), [c](#none), `npm run none`, `npm run pack`";
+  const page =
+    "`test/none.ts`, `./bunw shared/none.ts x`, [a](shared/README.md), [b](none.md), [c](#none), `npm run none`, `npm run pack`";
   expect(wrongFiles({ path: "a.md", text: page })).toEqual(
     ["test/none.ts", "shared/none.ts", "none.md", "#none", "none"].map((name) => `a.md: ${name}`),
   );

@@ -25,14 +25,19 @@ test("a holder that is not there is seen", async () => {
   expect(await lacks("scenario nothing-lost")).toBe("no scenario nothing-lost");
   expect(await lacks("check none.ts")).toBe("no check none.ts");
   expect(await lacks("test/repo/none.test.ts: x")).toBe("no test/repo/none.test.ts");
-  expect(await lacks("test/repo/reach.test.ts: it is Tuesday")).toBe('test/repo/reach.test.ts has no test "it is Tuesday"');
+  expect(await lacks("test/repo/reach.test.ts: it is Tuesday")).toBe(
+    'test/repo/reach.test.ts has no test "it is Tuesday"',
+  );
 });
 
-test.each(PROMISES.map(({ words, ...more }) => [words, more] as const))("held: %s", async (words, { page, held }) => {
-  expect(inOneLine(await textOf(page))).toContain(inOneLine(words));
-  expect(held.length).toBeGreaterThan(0);
-  expect((await Promise.all(held.map(lacks))).filter(Boolean)).toEqual([]);
-});
+test.each(PROMISES.map(({ words, ...more }) => [words, more] as const))(
+  "held: %s",
+  async (words, { page, held }) => {
+    expect(inOneLine(await textOf(page))).toContain(inOneLine(words));
+    expect(held.length).toBeGreaterThan(0);
+    expect((await Promise.all(held.map(lacks))).filter(Boolean)).toEqual([]);
+  },
+);
 
 test.each(SCRIPTS)("%s takes --dry-run if it writes, and only then", async (script) => {
   const writes = /\blockNode/.test(await textOf(script));

@@ -1,6 +1,7 @@
 /**
- * What README.md, RUNBOOK.md and RUNBOOK-MORE.md promise, each in their words, and who holds it: a test by words of its title, `scenario NAME` of the lab, or
- * one of the lab's checks. A new promise is a row here; promises.test.ts is red where the words, the test or the scenario are gone.
+ * What README.md, RUNBOOK.md and RUNBOOK-MORE.md promise, each in their words, and who holds it: a test by
+ * words of its title, `scenario NAME` of the lab, or one of the lab's checks. A new promise is a row here;
+ * promises.test.ts is red where the words, the test or the scenario are gone.
  */
 export interface Promised {
   page: "README.md" | "RUNBOOK.md" | "RUNBOOK-MORE.md";

@@ -10,8 +10,9 @@ import type { Source } from "./sources.ts";
 const HOME = join(import.meta.dir, "../..");
 
 /**
- * Files behind each script, with types, and itself. Not more than 150 for 01 to 04, 70 for 03-join, 200 for 00-assess and 05-verify. A feature that raises a
- * budget says why in the same commit; who needs less lowers it.
+ * Files behind each script, with types, and itself. Not more than 150 for 01 to 04, 70 for 03-join, 200 for
+ * 00-assess and 05-verify. A feature that raises a budget says why in the same commit; who needs less lowers
+ * it.
  */
 const BUDGETS: Record<string, number> = {
   "00-assess": 159,
@@ -36,11 +37,17 @@ const BESIDE = ["plan", "drill", "report"];
 
 async function filesOf(home: string): Promise<Map<string, Source>> {
   const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)];
-  return new Map(await Promise.all(paths.map(async (path) => [path, { path, text: await Bun.file(join(home, path)).text() }] as const)));
+  return new Map(
+    await Promise.all(
+      paths.map(async (path) => [path, { path, text: await Bun.file(join(home, path)).text() }] as const),
+    ),
+  );
 }
 
 const files = await filesOf(HOME);
-const scripts = [...files.keys()].filter((path) => path.startsWith("scripts/")).map((path) => basename(path, ".ts"));
+const scripts = [...files.keys()]
+  .filter((path) => path.startsWith("scripts/"))
+  .map((path) => basename(path, ".ts"));
 const reach = new Map(scripts.sort().map((script) => [script, behind(`scripts/${script}.ts`, files)]));
 
 /** The files as they were where the budgets were last changed. */
@@ -60,13 +67,21 @@ const pathsOf = (sources: readonly Source[]) => sources.map(({ path }) => path);
 test("types, exports and files behind files count, each once; a package does not", () => {
   const source = (path: string, text: string) => [path, { path, text }] as const;
   const some = new Map([
-    source("scripts/a.ts", 'import { b } from "../shared/b.ts";\nimport type { C } from "../shared/c.ts";\nimport { x } from "zx/core";\n'),
+    source(
+      "scripts/a.ts",
+      'import { b } from "../shared/b.ts";\nimport type { C } from "../shared/c.ts";\nimport { x } from "zx/core";\n',
+    ),
     source("shared/b.ts", 'export { d } from "./d.ts";\n// import "./e.ts";\n'),
     source("shared/c.ts", 'import { b } from "./b.ts";\nconst late = await import("./d.ts");\n'),
     source("shared/d.ts", "export const d = 1;\n"),
     source("shared/e.ts", "export const e = 1;\n"),
   ]);
-  expect(pathsOf(behind("scripts/a.ts", some))).toEqual(["scripts/a.ts", "shared/b.ts", "shared/c.ts", "shared/d.ts"]);
+  expect(pathsOf(behind("scripts/a.ts", some))).toEqual([
+    "scripts/a.ts",
+    "shared/b.ts",
+    "shared/c.ts",
+    "shared/d.ts",
+  ]);
 });
 
 test("a script with too much behind it is told what is new, and what to do", () => {
@@ -82,19 +97,31 @@ test("no script has more files behind it than its budget", async () => {
   const isOver = ([script, sources]: [string, Source[]]) => sources.length > BUDGETS[script]!;
   const before = [...reach].some(isOver) ? await filesBefore() : new Map<string, Source>();
   const found = [...reach].map(([script, sources]) =>
-    tooMuch({ script, budget: BUDGETS[script]!, now: pathsOf(sources), before: pathsOf(behind(`scripts/${script}.ts`, before)) }),
+    tooMuch({
+      script,
+      budget: BUDGETS[script]!,
+      now: pathsOf(sources),
+      before: pathsOf(behind(`scripts/${script}.ts`, before)),
+    }),
   );
   const said = found.filter((text) => text !== undefined).join("\n\n");
   if (said) throw new Error(said);
   console.log(`  ${"files and lines behind".padEnd(24)} files  budget   lines`);
   for (const [script, sources] of reach) {
     const lines = sources.reduce((sum, { text }) => sum + text.split("\n").length - 1, 0);
-    const numbers = [sources.length, BUDGETS[script]!, lines].map((number, i) => String(number).padStart([5, 8, 8][i]!));
+    const numbers = [sources.length, BUDGETS[script]!, lines].map((number, i) =>
+      String(number).padStart([5, 8, 8][i]!),
+    );
     console.log(`  ${script.padEnd(24)} ${numbers.join("")}`);
   }
 });
 
-test.each(scripts.filter((script) => /^\d/.test(script)))("%s loads nothing of what stands beside the repair", (script) => {
-  const loaded = pathsOf(reach.get(script)!).filter((path) => BESIDE.some((room) => path.startsWith(`shared/${room}/`)));
-  expect(loaded).toEqual([]);
-});
+test.each(scripts.filter((script) => /^\d/.test(script)))(
+  "%s loads nothing of what stands beside the repair",
+  (script) => {
+    const loaded = pathsOf(reach.get(script)!).filter((path) =>
+      BESIDE.some((room) => path.startsWith(`shared/${room}/`)),
+    );
+    expect(loaded).toEqual([]);
+  },
+);

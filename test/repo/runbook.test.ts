@@ -38,7 +38,9 @@ test("the runbook's numbered headings are the scripts' steps, in order", async (
 });
 
 test("the runbook runs every numbered script", () => {
-  expect(scripts.filter((script) => !commands.some((command) => command.startsWith(`./bunw ${script}`)))).toEqual([]);
+  expect(
+    scripts.filter((script) => !commands.some((command) => command.startsWith(`./bunw ${script}`))),
+  ).toEqual([]);
 });
 
 test.each(ours)("the runbook's `%s` uses only words and flags that --help lists", async (command) => {
@@ -62,9 +64,17 @@ test("no fence has a `$ ` prompt, which would break copy and paste", () => {
 });
 
 test("the runbook says what cannot be taken back, and the way back, in the scripts' words", () => {
-  const rows = [...text.matchAll(/^\| [^|\n]+ \| ([^|\n]+) \| ([^|\n]+) \|$/gm)].map(([, what, back]) => ({ what: what!, back: back! }));
-  const wanted = Object.values(FOR_GOOD).map((row) => ({ what: row.what as string, back: "back" in row ? (row.back as string) : "none" }));
-  expect(rows.filter(({ what }) => wanted.some((row) => row.what === what))).toEqual(expect.arrayContaining(wanted));
+  const rows = [...text.matchAll(/^\| [^|\n]+ \| ([^|\n]+) \| ([^|\n]+) \|$/gm)].map(([, what, back]) => ({
+    what: what!,
+    back: back!,
+  }));
+  const wanted = Object.values(FOR_GOOD).map((row) => ({
+    what: row.what as string,
+    back: "back" in row ? (row.back as string) : "none",
+  }));
+  expect(rows.filter(({ what }) => wanted.some((row) => row.what === what))).toEqual(
+    expect.arrayContaining(wanted),
+  );
 });
 
 /** Rows of a part's tables "it says": what a script prints, with … for what varies. */
@@ -88,7 +98,10 @@ test.each(quoted)("a script says what the runbook's part %d quotes: %s", (_, mes
   expect(fixedWords(message).some((words) => said.includes(words))).toBe(true);
 });
 
-/** Lines of what the pages show as printed. A script's words, between its values, are in the code or in a transcript. */
+/**
+ * Lines of what the pages show as printed. A script's words, between its values, are in the code or in a
+ * transcript.
+ */
 const shownLines = [text, more, await Bun.file(`${home}/README.md`).text()].flatMap((page) =>
   [...page.matchAll(/^```text\n([\s\S]*?)^```/gm)].flatMap(([, body]) =>
     body!.split("\n").filter((line) => /\w{3}/.test(line) && !line.startsWith("$")),
@@ -98,7 +111,10 @@ const transcripts = await Promise.all(
   [...new Glob("test/transcripts/*.txt").scanSync(home)].map((path) => Bun.file(`${home}/${path}`).text()),
 );
 
-/** Two words side by side, in a printed line, that no script says so. Where a value or a sign stands between them, they are no pair. */
+/**
+ * Two words side by side, in a printed line, that no script says so. Where a value or a sign stands between
+ * them, they are no pair.
+ */
 function strangePairs(line: string): string[] {
   const words = line.trim().split(/ (?! )/);
   const pairs = words.slice(1).map((word, i) => [words[i]!, word.replace(/[;:.,]$/, "")]);
@@ -109,7 +125,10 @@ function strangePairs(line: string): string[] {
 }
 
 test("words that no script says are seen in what a page shows as printed", () => {
-  expect(strangePairs("  cp1: renewed her Lease with the new certificate")).toEqual(["renewed her", "her Lease"]);
+  expect(strangePairs("  cp1: renewed her Lease with the new certificate")).toEqual([
+    "renewed her",
+    "her Lease",
+  ]);
 });
 
 test("the scripts say what the pages show as printed", () => {
@@ -129,7 +148,9 @@ test("each task of a repair has its fences, in the order of the table, and each 
   expect([...tasks]).toEqual(Object.keys(TASKS) as Task[]);
 });
 
-/** Tasks that the page has without `if=`, as who reads it decides: its parts say when they find nothing to do. */
+/**
+ * Tasks that the page has without `if=`, as who reads it decides: its parts say when they find nothing to do.
+ */
 const BY_READING: Task[] = ["hold", "look", "look-around", "tokens"];
 
 test.each<[tags: string, known: Known]>([
@@ -140,13 +161,19 @@ test.each<[tags: string, known: Known]>([
   ["old-cas lost-nodes", { leavesOut: true }],
   ["salvage new-internal-cas", { found: true, lost: ["etcd-ca"] }],
   ["new-cas join", { lost: ["ca"] }],
-  ["new-cas join old-tokens several-control-planes", { lost: ["ca", "sa"], oldKey: "in tokens", others: ["cp2"] }],
+  [
+    "new-cas join old-tokens several-control-planes",
+    { lost: ["ca", "sa"], oldKey: "in tokens", others: ["cp2"] },
+  ],
 ])("who follows the page by if=%s types the tasks of the course of %j", (tags, known) => {
   const course = courseFrom(known);
   // part 6 comes after the proof, by hand: whoever follows the page for a scenario ends before it
   const typed = blocks.filter(({ part = 6, on, carry }) => part < 6 && (on || carry));
-  const byPage = typed.filter(({ if: words }) => words?.some((word) => tags.split(" ").includes(word)) ?? true);
+  const byPage = typed.filter(
+    ({ if: words }) => words?.some((word) => tags.split(" ").includes(word)) ?? true,
+  );
   const byTable = typed.filter(({ task }) => course.includes(task!));
-  const shown = (some: typeof blocks) => some.filter(({ task }) => !BY_READING.includes(task!)).map(({ line, task }) => `${line} ${task}`);
+  const shown = (some: typeof blocks) =>
+    some.filter(({ task }) => !BY_READING.includes(task!)).map(({ line, task }) => `${line} ${task}`);
   expect(shown(byPage)).toEqual(shown(byTable));
 });

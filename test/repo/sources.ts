@@ -1,4 +1,6 @@
-/** Reads TypeScript just well enough for the tests of the house: it separates comments and strings from code. */
+/**
+ * Reads TypeScript just well enough for the tests of the house: it separates comments and strings from code.
+ */
 import { dirname, join } from "node:path";
 
 export interface Source {
@@ -6,7 +8,10 @@ export interface Source {
   text: string;
 }
 
-/** The text with blanks in place of comments, and with `strings` also inside of strings. Same length, same lines. */
+/**
+ * The text with blanks in place of comments, and with `strings` also inside of strings. Same length, same
+ * lines.
+ */
 export function blank(text: string, options: { strings: boolean }): string {
   return text.replace(TOKEN, (token) => {
     if (token.startsWith("//") || token.startsWith("/*")) return spaces(token);
@@ -56,12 +61,16 @@ export function lineOf(text: string, index: number) {
 
 /** "path:line" of each match in the code, not in comments and strings. */
 export function matches({ path, text }: Source, pattern: RegExp): string[] {
-  return [...blank(text, { strings: true }).matchAll(pattern)].map((match) => `${path}:${lineOf(text, match.index)}`);
+  return [...blank(text, { strings: true }).matchAll(pattern)].map(
+    (match) => `${path}:${lineOf(text, match.index)}`,
+  );
 }
 
 /** The files that a file imports, as paths from the checkout's top; no packages. */
 export function importsOf({ path, text }: Source): string[] {
-  const found = blank(text, { strings: false }).matchAll(/^(?:import|export)\b[^;"]*"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gm);
+  const found = blank(text, { strings: false }).matchAll(
+    /^(?:import|export)\b[^;"]*"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gm,
+  );
   return [...found].map((match) => join(dirname(path), (match[1] ?? match[2])!));
 }
 
@@ -74,8 +83,8 @@ export function exportsOf({ text }: Source): string[] {
 }
 
 /**
- * `tag`: the code before it, such as "shell"; "" where there is none. `call`: the function of which it is the first argument, or "". `texts`
- * and `values` as a tag gets them, the values as code.
+ * `tag`: the code before it, such as "shell"; "" where there is none. `call`: the function of which it is the
+ * first argument, or "". `texts` and `values` as a tag gets them, the values as code.
  */
 export interface Template {
   at: string;

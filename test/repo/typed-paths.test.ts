@@ -1,21 +1,36 @@
 /**
- * A new option with a value has to say here, or in its script, whether it is a path. Then nobody else chooses what is read there, or where
- * something is written: test/scripts/typed-paths-links.test.ts.
+ * A new option with a value has to say here, or in its script, whether it is a path. Then nobody else chooses
+ * what is read there, or where something is written: test/scripts/typed-paths-links.test.ts.
  */
 import { expect, test } from "bun:test";
 import { PATHS, tables } from "./typed-paths.ts";
 
 /** Options with a value that is no path. */
-const NO_PATH = ["endpoint", "user", "kid", "pid", "server", "to", "ca-hash", "address", "kubernetes", "arch"];
+const NO_PATH = [
+  "endpoint",
+  "user",
+  "kid",
+  "pid",
+  "server",
+  "to",
+  "ca-hash",
+  "address",
+  "kubernetes",
+  "arch",
+];
 const NO_PATH_IN: Record<string, string[]> = { "00-salvage.ts": ["from"], "join-again.ts": ["lost"] };
 
-test.each(tables)("$script: an option with a value says whether it is a path, and for what", ({ script, options }) => {
-  const unsaid = Object.entries(options).filter(
-    ([, option]) => option.type === "string" && !["number", "oneOf", "list", "path", "file"].some((key) => key in option),
-  );
-  const named = [...NO_PATH, ...(NO_PATH_IN[script] ?? [])];
-  expect(unsaid.map(([name]) => name).filter((name) => !named.includes(name))).toEqual([]);
-});
+test.each(tables)(
+  "$script: an option with a value says whether it is a path, and for what",
+  ({ script, options }) => {
+    const unsaid = Object.entries(options).filter(
+      ([, option]) =>
+        option.type === "string" && !["number", "oneOf", "list", "path", "file"].some((key) => key in option),
+    );
+    const named = [...NO_PATH, ...(NO_PATH_IN[script] ?? [])];
+    expect(unsaid.map(([name]) => name).filter((name) => !named.includes(name))).toEqual([]);
+  },
+);
 
 test("the paths are found: an output, a secret, a folder, a word after the command", () => {
   const lines = PATHS.map(({ line, use }) => `${line}: ${use}`);

@@ -1,4 +1,7 @@
-/** No wait is silent (shared/wait-for.ts): what may take more than ten seconds goes through `waitFor`, `sayWhile`, `answered` or a Progress. */
+/**
+ * No wait is silent (shared/wait-for.ts): what may take more than ten seconds goes through `waitFor`,
+ * `sayWhile`, `answered` or a Progress.
+ */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Glob } from "bun";
@@ -6,9 +9,14 @@ import { blank, matches, type Source } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
 const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].sort();
-const sources: Source[] = await Promise.all(paths.map(async (path) => ({ path, text: await Bun.file(`${home}/${path}`).text() })));
+const sources: Source[] = await Promise.all(
+  paths.map(async (path) => ({ path, text: await Bun.file(`${home}/${path}`).text() })),
+);
 
-/** Beginnings of what somebody else has to end: a program, a request, a connection, a stream, the end of another process; a disk, a copy. */
+/**
+ * Beginnings of what somebody else has to end: a program, a request, a connection, a stream, the end of
+ * another process; a disk, a copy.
+ */
 const BEGINNINGS =
   /\bcopyFileSync\(|\bcopyTree\(|\$\(\{|\bBun\.spawn(?:Sync)?\(|\bfetch(?:Directly)?\(|\bconnect\(\{|\bAbortSignal\.timeout\(|\bsetInterval\(|\.exited\b/g;
 
@@ -22,7 +30,8 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/etcd/client.ts": "its limits are those of a request that `answered` says",
   "shared/api/watch.ts": "the limit of a stream beside a wait that speaks",
   "shared/api/many.ts": "gives a place to the next; each owner's own wait speaks",
-  "shared/pki/served.ts": "a handshake with a limit of ten seconds; who asks for an answer has the limit, and `answered` says it",
+  "shared/pki/served.ts":
+    "a handshake with a limit of ten seconds; who asks for an answer has the limit, and `answered` says it",
   "shared/workers/kubelet-port.ts": "limits of five seconds and of one",
   "shared/evidence/server-clock.ts": "has a limit of two seconds",
   "shared/node/node.ts": "uname, ip and systemctl is-active ask the kernel and systemd's memory",
@@ -49,7 +58,8 @@ function silent({ path, text }: Source): string[] {
 test("a program that nobody speaks for is found, and one that is spoken for is not", () => {
   const path = "shared/a.ts";
   const bare = "const { stdout } = await $({ quiet: true })`sleep 60`;\n";
-  const spoken = 'const run = () => $({ quiet: true })`sleep 60`;\nawait sayWhile("sleep", "kill it", run);\n';
+  const spoken =
+    'const run = () => $({ quiet: true })`sleep 60`;\nawait sayWhile("sleep", "kill it", run);\n';
   expect(silent({ path, text: bare })).toHaveLength(1);
   expect(silent({ path, text: spoken })).toEqual([]);
 });

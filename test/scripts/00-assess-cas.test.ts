@@ -1,4 +1,7 @@
-/** 00-assess where a CA that is here is not the cluster's: the fingerprint that etcd's data names, and each CA of this node beside it. */
+/**
+ * 00-assess where a CA that is here is not the cluster's: the fingerprint that etcd's data names, and each CA
+ * of this node beside it.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync } from "node:fs";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
@@ -11,7 +14,10 @@ setDefaultTimeout(300_000);
 
 const { ca } = await healthyCp();
 const other = await otherCa();
-/** Transcripts show this instead of a fingerprint; test/shared/facts/ca-copies.test.ts holds them against each other. */
+/**
+ * Transcripts show this instead of a fingerprint; test/shared/facts/ca-copies.test.ts holds them against each
+ * other.
+ */
 const HASH = "sha256:HASH";
 
 interface Answer {
@@ -56,7 +62,10 @@ test("00-assess on a node that is well but for a CA of a half attempt finds dama
     ["/etc/kubernetes/pki/ca.crt", "another CA"],
     ["/etc/kubernetes/kubelet.conf", "the cluster's"],
   ]);
-  expect(next.map((line) => line.replace(/ +#.*/, ""))).toEqual(["./bunw scripts/00-salvage.ts --move-aside", "./bunw scripts/01-etcd.ts"]);
+  expect(next.map((line) => line.replace(/ +#.*/, ""))).toEqual([
+    "./bunw scripts/00-salvage.ts --move-aside",
+    "./bunw scripts/01-etcd.ts",
+  ]);
 });
 
 test("00-assess --deep looks for the cluster's ca.key where another CA is in its place", async () => {
@@ -104,7 +113,10 @@ test("a new CA of this repair is no strange one: 00-assess names it, and 00-salv
 test("00-assess on a worker holds its CAs against the one that kube-system's pods have", async () => {
   using node = await pretendNode({ kind: "worker" });
   const volume = `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access`;
-  write(`${node.root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: "https://127.77.0.11:6443", ca: other.cert }));
+  write(
+    `${node.root}/etc/kubernetes/kubelet.conf`,
+    kubeletKubeconfig({ server: "https://127.77.0.11:6443", ca: other.cert }),
+  );
   const unknown = await json(node);
   expect(unknown.ca.hashes).toEqual([]);
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
@@ -120,21 +132,27 @@ test("00-assess on a worker holds its CAs against the one that kube-system's pod
       ],
     }),
   ]);
-  expect((await node.run("00-assess")).stdout).toMatch(/ the cluster's CA, by kube-system's pods on this node: sha256:HASH\n/);
+  expect((await node.run("00-assess")).stdout).toMatch(
+    / the cluster's CA, by kube-system's pods on this node: sha256:HASH\n/,
+  );
 });
 
 const RECORDS = ["etcd", "kube-apiserver"];
 
 test("00-assess knows a control plane node that lost everything by the kubelet's records of its static pods", async () => {
   using node = await pretendNode();
-  for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(node.root + path, { recursive: true, force: true });
-  for (const [i, name] of RECORDS.entries()) podRecord(node.root, "kube-system", `${name}-m1`, String(i).repeat(32));
+  for (const path of ["/var/lib/etcd", "/etc/kubernetes"])
+    rmSync(node.root + path, { recursive: true, force: true });
+  for (const [i, name] of RECORDS.entries())
+    podRecord(node.root, "kube-system", `${name}-m1`, String(i).repeat(32));
   await expectTranscript("00-assess-lost-everything", await node.run("00-assess"));
 });
 
 test("00-assess knows it by containers that have ended, too", async () => {
   const pod = { namespace: "kube-system", name: "etcd-m1", uid: staticUid("etcd") };
-  const labels = Object.fromEntries(Object.entries(pod).map(([key, value]) => [`io.kubernetes.pod.${key}`, value]));
+  const labels = Object.fromEntries(
+    Object.entries(pod).map(([key, value]) => [`io.kubernetes.pod.${key}`, value]),
+  );
   const ended = { state: "CONTAINER_EXITED", metadata: { name: "etcd" }, labels };
   using node = await pretendNode({
     commands: [
@@ -144,7 +162,8 @@ test("00-assess knows it by containers that have ended, too", async () => {
       },
     ],
   });
-  for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(node.root + path, { recursive: true, force: true });
+  for (const path of ["/var/lib/etcd", "/etc/kubernetes"])
+    rmSync(node.root + path, { recursive: true, force: true });
   expect((await node.run("00-assess")).stdout).toContain("node m1 (control plane)");
 });
 
@@ -152,12 +171,18 @@ test.each([
   ["in another namespace", "a-team", "etcd-m1", "1".repeat(32)],
   ["that is no static pod", "kube-system", "etcd-m1", POD_UID],
   ["of another name", "kube-system", "etcd-backup-m1", "1".repeat(32)],
-])("00-assess does not take a node for a control plane node by the record of a pod %s", async (_, namespace, name, uid) => {
-  using node = await pretendNode();
-  for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(node.root + path, { recursive: true, force: true });
-  podRecord(node.root, namespace, name, uid);
-  expect((await node.run("00-assess")).stdout).toContain("node m1 (worker, or a control plane node that lost everything)");
-});
+])(
+  "00-assess does not take a node for a control plane node by the record of a pod %s",
+  async (_, namespace, name, uid) => {
+    using node = await pretendNode();
+    for (const path of ["/var/lib/etcd", "/etc/kubernetes"])
+      rmSync(node.root + path, { recursive: true, force: true });
+    podRecord(node.root, namespace, name, uid);
+    expect((await node.run("00-assess")).stdout).toContain(
+      "node m1 (worker, or a control plane node that lost everything)",
+    );
+  },
+);
 
 test("00-assess where nothing tells a worker from a control plane node says so, with the command for both", async () => {
   using node = await pretendNode({ kind: "worker" });

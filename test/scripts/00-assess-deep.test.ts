@@ -1,4 +1,7 @@
-/** 00-assess --deep as operators run it: where each lost key can still be found, which rung that is, and that nothing is written for it. */
+/**
+ * 00-assess --deep as operators run it: where each lost key can still be found, which rung that is, and that
+ * nothing is written for it.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -16,7 +19,11 @@ setDefaultTimeout(300_000);
 const { root: healthy } = await healthyCp();
 const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
 const scalar = (file: string) => bigInt(createPrivateKey(pki(file)));
-const MANAGER: PretendProcess = { pid: 31, comm: "kube-controller", holds: [scalar("ca.key"), scalar("sa.key")] };
+const MANAGER: PretendProcess = {
+  pid: 31,
+  comm: "kube-controller",
+  holds: [scalar("ca.key"), scalar("sa.key")],
+};
 
 const OWN = { key: pki("sa.key"), pub: pki("sa.pub") };
 
@@ -27,7 +34,10 @@ interface Answer {
 }
 
 /** Looks deep, and holds every file against what it was: nothing is written, in /dev/shm neither. */
-async function deep(args: string, options: NodeOptions & { change?: (root: string) => void; processes?: PretendProcess[] }) {
+async function deep(
+  args: string,
+  options: NodeOptions & { change?: (root: string) => void; processes?: PretendProcess[] },
+) {
   using node = await pretendNode(options);
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   for (const process of options.processes ?? []) pretendProcess(node.root, process);
@@ -62,9 +72,10 @@ test("--deep where nothing is left is row 5, and says so of each key", async () 
 test("where sa.key alone is lost, no node is said to join again and no new CA to be made", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   for (const file of ["sa.key", "sa.pub"]) rmSync(`${node.root}/etc/kubernetes/pki/${file}`);
-  const verdicts = [await node.run("00-assess --json"), await node.run("00-assess --deep --no-disk --json")].map(
-    ({ stdout }) => JSON.parse(stdout).verdict,
-  );
+  const verdicts = [
+    await node.run("00-assess --json"),
+    await node.run("00-assess --deep --no-disk --json"),
+  ].map(({ stdout }) => JSON.parse(stdout).verdict);
   expect(verdicts).toEqual([
     "keys lost on this node: sa. Look for the old ones first (00-salvage). If they are gone: a new service-account key, pods restart",
     "sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4); the disk was not searched (RUNBOOK 0.1, row 5)",
@@ -73,8 +84,13 @@ test("where sa.key alone is lost, no node is said to join again and no new CA to
 
 test("--deep finds keys in free blocks of an image: row 3, with the image in the command", async () => {
   const path = `${mkdtempSync(join(tmpdir(), "deep-"))}/disk.img`;
-  writeFileSync(path, layOut({ a: pki("ca.key"), b: pki("sa.key"), c: pki("etcd/ca.crt"), d: pki("etcd/ca.key") }, 4096));
-  const { rung, next, where } = await json(`--image ${path}`, {}).finally(() => rmSync(dirname(path), { recursive: true }));
+  writeFileSync(
+    path,
+    layOut({ a: pki("ca.key"), b: pki("sa.key"), c: pki("etcd/ca.crt"), d: pki("etcd/ca.key") }, 4096),
+  );
+  const { rung, next, where } = await json(`--image ${path}`, {}).finally(() =>
+    rmSync(dirname(path), { recursive: true }),
+  );
   expect(where).toEqual({
     "ca.key": `blocks of ${path}`,
     "front-proxy-ca.key": undefined,
@@ -93,7 +109,10 @@ test("--deep finds keys in free blocks of an image: row 3, with the image in the
 });
 
 test("--deep with the Secret kubeadm-certs is row 1, without its certificate key", async () => {
-  const files = ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [`${name}.key`, Buffer.alloc(64).toString("base64")]);
+  const files = ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [
+    `${name}.key`,
+    Buffer.alloc(64).toString("base64"),
+  ]);
   const etcd = (objects: Objects) => {
     objects["secrets/kube-system/kubeadm-certs"] = {
       ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "kubeadm-certs", namespace: "kube-system" } },
@@ -101,14 +120,22 @@ test("--deep with the Secret kubeadm-certs is row 1, without its certificate key
     };
   };
   const { rung, next } = await json("--no-disk", { etcd });
-  expect([rung, next[1], next[2]]).toEqual([1, "./bunw scripts/00-salvage.ts secret", "./bunw scripts/01-etcd.ts"]);
-  expect(next.at(-1)).toBe("if nobody has that key: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas");
+  expect([rung, next[1], next[2]]).toEqual([
+    1,
+    "./bunw scripts/00-salvage.ts secret",
+    "./bunw scripts/01-etcd.ts",
+  ]);
+  expect(next.at(-1)).toBe(
+    "if nobody has that key: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas",
+  );
 });
 
 test("--deep on one of several control plane nodes is row 1: the others are named, and the hand-over", async () => {
   const etcd = (objects: Objects) => {
     const m1 = objects["minions/m1"] as { metadata: object };
-    objects["minions/m2"] = JSON.parse(JSON.stringify(m1).replaceAll('"m1"', '"m2"').replaceAll(ADDRESS, "127.77.0.12"));
+    objects["minions/m2"] = JSON.parse(
+      JSON.stringify(m1).replaceAll('"m1"', '"m2"').replaceAll(ADDRESS, "127.77.0.12"),
+    );
   };
   const { rung, next } = await json("--no-disk", { etcd });
   expect([rung, next[1], next[2]]).toEqual([
@@ -123,7 +150,10 @@ test("--deep with old tokens of kube-system is row 4", async () => {
     const token = tokenBy(OWN, { alg: "ES256", of: "kube-system:default" });
     objects["secrets/kube-system/t"] = {
       ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token" },
-      ...{ metadata: { name: "t", namespace: "kube-system" }, data: { token: Buffer.from(token).toString("base64") } },
+      ...{
+        metadata: { name: "t", namespace: "kube-system" },
+        data: { token: Buffer.from(token).toString("base64") },
+      },
     };
   };
   const { rung, next, oldTokens } = await json("--no-disk", { etcd });
@@ -141,8 +171,16 @@ test("--deep with old tokens of kube-system is row 4", async () => {
 
 test("--deep prints --move-aside where another CA's ca.key is in the place of the lost one", async () => {
   const change = (root: string) => writeFileSync(`${root}/etc/kubernetes/pki/ca.key`, pki("etcd/ca.key"));
-  const { rung, next } = await json("--no-disk", { kind: "healthy control plane node", processes: [MANAGER], change });
-  expect([rung, next[2], next[3]]).toEqual([2, "./bunw scripts/00-salvage.ts memory --move-aside", "./bunw scripts/01-etcd.ts"]);
+  const { rung, next } = await json("--no-disk", {
+    kind: "healthy control plane node",
+    processes: [MANAGER],
+    change,
+  });
+  expect([rung, next[2], next[3]]).toEqual([
+    2,
+    "./bunw scripts/00-salvage.ts memory --move-aside",
+    "./bunw scripts/01-etcd.ts",
+  ]);
 });
 
 test("--deep sees another key's public half in the way of the lost key's", async () => {
@@ -150,7 +188,11 @@ test("--deep sees another key's public half in the way of the lost key's", async
     rmSync(`${root}/etc/kubernetes/pki/ca.key`);
     writeFileSync(`${root}/etc/kubernetes/pki/ca.crt`, pki("etcd/ca.crt"));
   };
-  const { next } = await json("--no-disk", { kind: "healthy control plane node", processes: [MANAGER], change });
+  const { next } = await json("--no-disk", {
+    kind: "healthy control plane node",
+    processes: [MANAGER],
+    change,
+  });
   expect(next[2]).toBe("./bunw scripts/00-salvage.ts memory --move-aside");
 });
 

@@ -19,7 +19,12 @@ async function assess(transcript: string, options: NodeOptions, change?: (root: 
   await expectTranscript(`00-assess-${transcript}`, await node.run("00-assess"));
   expect(node.fingerprint()).toEqual(before);
   expect(
-    node.calls().filter((call) => !/^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* (ps|inspect)) /.test(call)),
+    node
+      .calls()
+      .filter(
+        (call) =>
+          !/^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* (ps|inspect)) /.test(call),
+      ),
   ).toEqual([]);
 }
 
@@ -27,11 +32,15 @@ test("00-assess on a wiped control plane node says what is lost, where the keys 
   assess("wiped-control-plane", {}));
 
 test("00-assess on a healthy control plane node finds nothing damaged", () =>
-  assess("healthy-control-plane", { kind: "healthy control plane node", containers: [...CONTROL_PLANE, "kube-proxy"] }));
+  assess("healthy-control-plane", {
+    kind: "healthy control plane node",
+    containers: [...CONTROL_PLANE, "kube-proxy"],
+  }));
 
 test("00-assess on a healthy worker finds nothing damaged", () => assess("worker", { kind: "worker" }));
 
-test("00-assess on a machine that is no node says what it looked for", () => assess("no-node", { kind: "no node" }));
+test("00-assess on a machine that is no node says what it looked for", () =>
+  assess("no-node", { kind: "no node" }));
 
 test("00-assess on a wiped control plane node whose processes still run says that memory is worth a try", () =>
   assess("processes-left", { containers: CONTROL_PLANE }));
@@ -42,7 +51,8 @@ test("00-assess does not say that no process is left where it cannot look at the
 test("00-assess says so when the data is encrypted, and still shows the files", () =>
   assess("encrypted", {
     etcd: (objects) => {
-      for (const key of Object.keys(objects)) if (!key.startsWith("minions")) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+      for (const key of Object.keys(objects))
+        if (!key.startsWith("minions")) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
     },
   }));
 
@@ -56,7 +66,12 @@ test("00-assess says so when etcd's data is not of a Kubernetes cluster", () =>
 
 test("00-assess on a machine whose address has changed names both addresses", () =>
   assess("other-address", {
-    commands: [{ command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]) }],
+    commands: [
+      {
+        command: "ip -j addr",
+        stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]),
+      },
+    ],
   }));
 
 test("00-assess names files that cannot be read, and does not stop at them", () =>
@@ -71,7 +86,10 @@ test("00-assess where only etcd's CA and the front-proxy CA are lost says that t
     for (const file of ["etcd/ca.key", "front-proxy-ca.key"]) rmSync(`${root}/etc/kubernetes/pki/${file}`);
   }));
 
-/** A control plane node whose etcd runs on three other machines: no data, no manifest and no certificates of etcd here. */
+/**
+ * A control plane node whose etcd runs on three other machines: no data, no manifest and no certificates of
+ * etcd here.
+ */
 function external(root: string) {
   for (const path of ["/var/lib/etcd", "/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/pki/etcd"])
     rmSync(root + path, { recursive: true });
@@ -101,7 +119,9 @@ test("00-assess on a worker names the files of its kubelet that nobody can make 
   const { stdout, exitCode } = await node.run("00-assess");
   expect(exitCode).toBe(2);
   expect(stdout).toMatch(
-    new RegExp(`${folder} +!MISSING! +named by kubelet --config-dir; cannot be rebuilt; without it the kubelet does not start`),
+    new RegExp(
+      `${folder} +!MISSING! +named by kubelet --config-dir; cannot be rebuilt; without it the kubelet does not start`,
+    ),
   );
   expect(stdout).toContain(`\nnext\n  scp -rp root@NODE:${folder} /etc/kubernetes/   #`);
 });
@@ -109,15 +129,20 @@ test("00-assess on a worker names the files of its kubelet that nobody can make 
 test.each([
   ["a-team", "miner"],
   ["kube-system", "clustermesh-apiserver-7d-x"],
-])("00-assess on a worker does not take it for a control plane node by what %s/%s calls a container", async (namespace, pod) => {
-  using node = await pretendNode({ kind: "worker" });
-  mkdirSync(`${node.root}/var/lib/kubelet/pods/${UUID}/containers/etcd`, { recursive: true });
-  podRecord(node.root, namespace, pod, UUID);
-  expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
-});
+])(
+  "00-assess on a worker does not take it for a control plane node by what %s/%s calls a container",
+  async (namespace, pod) => {
+    using node = await pretendNode({ kind: "worker" });
+    mkdirSync(`${node.root}/var/lib/kubelet/pods/${UUID}/containers/etcd`, { recursive: true });
+    podRecord(node.root, namespace, pod, UUID);
+    expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
+  },
+);
 
 test("00-assess on a control plane node whose etcd data is lost does not take it for a worker", () =>
-  assess("etcd-data-lost", { kind: "healthy control plane node" }, (root) => rmSync(`${root}/var/lib/etcd`, { recursive: true })));
+  assess("etcd-data-lost", { kind: "healthy control plane node" }, (root) =>
+    rmSync(`${root}/var/lib/etcd`, { recursive: true }),
+  ));
 
 test("00-assess where only a key tells that this is a control plane node says what it cannot tell", async () => {
   using node = await pretendNode({ kind: "worker" });
@@ -137,7 +162,9 @@ test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-to
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run(line);
     expect(exitCode).toBe(3);
-    expect(stderr).toContain("error: This cluster's etcd is external: it does not run on this node, but at https://10.0.0.31:2379, ");
+    expect(stderr).toContain(
+      "error: This cluster's etcd is external: it does not run on this node, but at https://10.0.0.31:2379, ",
+    );
     expect(stderr).toContain(
       "hint: repair etcd where it runs, and put back the files that the API server needs to reach it: /etc/kubernetes/pki/etcd/ca.crt, ",
     );
@@ -156,7 +183,9 @@ test("05-verify on a control plane node without etcd data says that only its kub
     `${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`,
     "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}",
   );
-  expect((await node.run("05-verify")).stdout).toMatch(/ {2}warning {2}etcd: .* external: .*; only this node's kubelet was checked\n/);
+  expect((await node.run("05-verify")).stdout).toMatch(
+    / {2}warning {2}etcd: .* external: .*; only this node's kubelet was checked\n/,
+  );
 });
 
 test("00-assess --json gives the same as JSON, and nothing else on stdout", async () => {
@@ -179,18 +208,28 @@ test.each([
     "outage",
     "pods and Services as they are, and the API where another control plane node runs it. The first",
   ],
-  ["servers still have it in memory", ["kube-apiserver", "etcd"], "soon", "all that has a certificate, until that ends; "],
+  [
+    "servers still have it in memory",
+    ["kube-apiserver", "etcd"],
+    "soon",
+    "all that has a certificate, until that ends; ",
+  ],
 ] as const)(
   "00-assess --output json says how bad a lost CA key is, and until when it can wait, where %s",
   async (_, containers, severity, works) => {
     using node = await pretendNode({ containers: [...containers] });
     const { schemaVersion, summary, checks } = JSON.parse((await node.run("00-assess --output json")).stdout);
-    expect([schemaVersion, summary.failed]).toEqual([1, checks.filter(({ result }: { result: string }) => result === "failed").length]);
+    expect([schemaVersion, summary.failed]).toEqual([
+      1,
+      checks.filter(({ result }: { result: string }) => result === "failed").length,
+    ]);
     expect(checks.find(({ id }: { id: string }) => id === "certificate-ca")).toMatchObject({
       ...{ id: "certificate-ca", area: "files", what: "pki/ca.crt, pki/ca.key", result: "failed", severity },
       state: "missing",
       detail: expect.stringContaining("missing: signs: apiserver, "),
-      works: expect.stringMatching(new RegExp(`^${RegExp.escape(works)}.* certificate that is still here ends on DATE$`)),
+      works: expect.stringMatching(
+        new RegExp(`^${RegExp.escape(works)}.* certificate that is still here ends on DATE$`),
+      ),
       mend: "what it names as next",
     });
   },
@@ -215,11 +254,16 @@ async function externalCa() {
     kind: "healthy control plane node",
     etcd(objects) {
       const key = "pods/kube-system/kube-controller-manager-m1";
-      objects[key] = JSON.parse(JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""));
+      objects[key] = JSON.parse(
+        JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""),
+      );
     },
   });
   const path = `${node.root}/etc/kubernetes/manifests/kube-controller-manager.yaml`;
-  writeFileSync(path, readFileSync(path, "utf8").replaceAll(/ +- --cluster-signing-(cert|key)-file=.*\n/g, ""));
+  writeFileSync(
+    path,
+    readFileSync(path, "utf8").replaceAll(/ +- --cluster-signing-(cert|key)-file=.*\n/g, ""),
+  );
   rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
   return node;
 }
@@ -229,7 +273,9 @@ test("00-assess does not miss the key of an external CA", async () => {
   const { exitCode, stdout } = await node.run("00-assess");
   expect([exitCode, stdout]).toEqual([
     0,
-    expect.stringMatching(/ pki\/ca\.crt, pki\/ca\.key +ok .*; an external CA: its key is not on the control plane nodes\n/),
+    expect.stringMatching(
+      / pki\/ca\.crt, pki\/ca\.key +ok .*; an external CA: its key is not on the control plane nodes\n/,
+    ),
   ]);
 });
 
@@ -237,7 +283,10 @@ test("where an external CA has to sign something, 00-assess, 01-etcd and 02-cont
   using node = await externalCa();
   rmSync(`${node.root}/etc/kubernetes/pki/apiserver.crt`);
   const { exitCode, stdout } = await node.run("00-assess");
-  expect([exitCode, stdout]).toEqual([2, expect.stringContaining("\nverdict: the cluster's CA is external: ")]);
+  expect([exitCode, stdout]).toEqual([
+    2,
+    expect.stringContaining("\nverdict: the cluster's CA is external: "),
+  ]);
   const before = node.fingerprint();
   for (const line of ["01-etcd --new-cas", "02-control-plane"]) {
     const { exitCode, stderr } = await node.run(line);
@@ -276,5 +325,8 @@ test("what an external CA does not sign is repaired without it", async () => {
   using node = await externalCa();
   rmSync(`${node.root}/etc/kubernetes/pki/front-proxy-client.crt`);
   const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("would write /etc/kubernetes/pki/front-proxy-client.crt ")]);
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("would write /etc/kubernetes/pki/front-proxy-client.crt "),
+  ]);
 });

@@ -1,4 +1,7 @@
-/** 00-salvage where somebody else has the cluster's keys: Cluster API's Secrets in etcd's data, a folder of copies, a snapshot of the disk. */
+/**
+ * 00-salvage where somebody else has the cluster's keys: Cluster API's Secrets in etcd's data, a folder of
+ * copies, a snapshot of the disk.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { healthyCp, type Objects, otherCa, write } from "../pretend/cluster.ts";
@@ -13,10 +16,19 @@ const { root: healthy } = await healthyCp();
 const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 
-/** As Cluster API keeps them (its util/secret): in each Secret tls.crt and tls.key; of `sa` tls.crt is the public key. */
+/**
+ * As Cluster API keeps them (its util/secret): in each Secret tls.crt and tls.key; of `sa` tls.crt is the
+ * public key.
+ */
 function capi(name: string, pair: { crt: string; key: string }, namespace = "fleet") {
   const data = { "tls.crt": base64(pair.crt), "tls.key": base64(pair.key) };
-  return { apiVersion: "v1", kind: "Secret", type: "cluster.x-k8s.io/secret", metadata: { name, namespace }, data };
+  return {
+    apiVersion: "v1",
+    kind: "Secret",
+    type: "cluster.x-k8s.io/secret",
+    metadata: { name, namespace },
+    data,
+  };
 }
 
 const CA = { crt: pki("ca.crt"), key: pki("ca.key") };
@@ -27,8 +39,14 @@ async function wiped(options: NodeOptions = {}) {
   const node = await pretendNode(options);
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
-  const token = tokenBy({ key: SA.key, pub: SA.crt }, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 });
-  write(`${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token);
+  const token = tokenBy(
+    { key: SA.key, pub: SA.crt },
+    { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 },
+  );
+  write(
+    `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`,
+    token,
+  );
   return node;
 }
 
@@ -40,7 +58,10 @@ const managesItself = (objects: Objects) => {
 test("a cluster that manages itself by Cluster API has its keys in its own etcd: 00-salvage puts them back", async () => {
   using node = await wiped({ etcd: managesItself });
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([0, expect.stringMatching(/ca\.key: found in the Secret fleet\/prod-ca, proved by kube-root-ca/)]);
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringMatching(/ca\.key: found in the Secret fleet\/prod-ca, proved by kube-root-ca/),
+  ]);
   expect(stderr).toContain("sa.key: found in the Secret fleet/prod-sa, proved by");
   for (const file of ["ca.crt", "ca.key", "sa.key", "sa.pub"])
     expect([file, node.read(`/etc/kubernetes/pki/${file}`)]).toEqual([file, pki(file)]);
@@ -68,7 +89,10 @@ test("a Secret of anybody counts by the key alone: another CA's key in one of th
   };
   using node = await wiped({ etcd });
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([2, expect.stringContaining("Secrets in etcd's data: none of them has a lost key")]);
+  expect([exitCode, stderr]).toEqual([
+    2,
+    expect.stringContaining("Secrets in etcd's data: none of them has a lost key"),
+  ]);
   expect(node.exists("/etc/kubernetes/pki/ca.key")).toBe(false);
 });
 
@@ -104,7 +128,10 @@ test.each([
 test("00-assess names etckeeper's history of /etc, and the management cluster that has made this node", async () => {
   const etcd = (objects: Objects) => {
     const own = objects["minions/m1"] as { metadata: { annotations?: Record<string, string> } };
-    own.metadata.annotations = { "cluster.x-k8s.io/cluster-name": "prod", "cluster.x-k8s.io/cluster-namespace": "fleet" };
+    own.metadata.annotations = {
+      "cluster.x-k8s.io/cluster-name": "prod",
+      "cluster.x-k8s.io/cluster-namespace": "fleet",
+    };
   };
   using node = await wiped({ etcd });
   mkdirSync(`${node.root}/etc/.git`, { recursive: true });

@@ -1,7 +1,20 @@
-/** 00-salvage where a tenant, a container or whoever has a volume on the disk has laid out what it may find: the cluster's own keys come back, never his. */
+/**
+ * 00-salvage where a tenant, a container or whoever has a volume on the disk has laid out what it may find:
+ * the cluster's own keys come back, never his.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createCipheriv, createPrivateKey, randomBytes } from "node:crypto";
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { parse, stringify } from "yaml";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
@@ -9,7 +22,14 @@ import { keyPair } from "../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { FACTS, healthyCp, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { layOut } from "../pretend/lost-disk.ts";
-import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess, STATIC_UID } from "../pretend/memory.ts";
+import {
+  bigInt,
+  POD_UID,
+  type PretendProcess,
+  podRecord,
+  pretendProcess,
+  STATIC_UID,
+} from "../pretend/memory.ts";
 import { CRICTL, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 
@@ -21,11 +41,19 @@ const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file
 const scalar = (pem: string) => bigInt(createPrivateKey(pem));
 const OWN = { key: pki("sa.key"), pub: pki("sa.pub") };
 /** The attacker's. */
-const his = { sa: newKeyOf("ECDSA-P256"), ca: await otherCa(), etcdCa: await issueCa(certRow("etcd-ca"), FACTS) };
+const his = {
+  sa: newKeyOf("ECDSA-P256"),
+  ca: await otherCa(),
+  etcdCa: await issueCa(certRow("etcd-ca"), FACTS),
+};
 const HIS_UID = "66666666-0a9b-4c8d-8e7f-1a2b3c4d5e6f";
 const SHARED = ["ca.crt", "ca.key", "sa.key", "sa.pub"];
 
-const MANAGER: PretendProcess = { pid: 31, comm: "kube-controller", holds: [scalar(pki("ca.key")), scalar(pki("sa.key"))] };
+const MANAGER: PretendProcess = {
+  pid: 31,
+  comm: "kube-controller",
+  holds: [scalar(pki("ca.key")), scalar(pki("sa.key"))],
+};
 
 /** A tenant's container that calls itself a controller-manager, with his keys in its memory. */
 const IMPOSTOR: PretendProcess = {
@@ -37,33 +65,49 @@ const IMPOSTOR: PretendProcess = {
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 
-/** A control plane node whose /etc/kubernetes is gone, with a pod of kube-system that has a token, and a tenant's pod. */
+/**
+ * A control plane node whose /etc/kubernetes is gone, with a pod of kube-system that has a token, and a
+ * tenant's pod.
+ */
 async function wiped(processes: PretendProcess[], options: NodeOptions = {}): Promise<Node> {
   const node = await pretendNode(options);
   for (const process of processes) pretendProcess(node.root, process);
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
   podRecord(node.root, "a-team", "kube-proxy-x", HIS_UID);
-  inVolume(node, POD_UID, "token", tokenBy(OWN, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1_790_000_000 }));
+  inVolume(
+    node,
+    POD_UID,
+    "token",
+    tokenBy(OWN, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1_790_000_000 }),
+  );
   return node;
 }
 
 /** A file in a projected volume of a pod: any ConfigMap with `path: token` makes one. */
 function inVolume(node: Node, uid: string, file: string, content: string) {
-  write(`${node.root}/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~projected/${file}-volume/${file}`, content);
+  write(
+    `${node.root}/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~projected/${file}-volume/${file}`,
+    content,
+  );
 }
 
 const HIS_TOKEN = tokenBy(his.sa, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 9_999_999_999 });
 
 function expectOwn(node: Node, run: Transcript, files: readonly string[]) {
-  const found = files.map((file) => [file, node.exists(`/etc/kubernetes/pki/${file}`) && node.read(`/etc/kubernetes/pki/${file}`)]);
+  const found = files.map((file) => [
+    file,
+    node.exists(`/etc/kubernetes/pki/${file}`) && node.read(`/etc/kubernetes/pki/${file}`),
+  ]);
   expect([run.stderr, found]).toEqual([run.stderr, files.map((file) => [file, pki(file)])]);
 }
 
 /** No file that the node uses has what he laid out; the rescue folder may. */
 function expectNothingOf(node: Node, texts: readonly string[], below = "/etc") {
   if (!existsSync(node.root + below)) return;
-  const names = readdirSync(node.root + below, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const names = readdirSync(node.root + below, { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isFile(),
+  );
   const contents = names.map((entry) => readFileSync(`${entry.parentPath}/${entry.name}`, "utf8"));
   for (const text of texts) expect(contents.filter((content) => content.includes(text.trim()))).toEqual([]);
 }
@@ -96,14 +140,20 @@ test("where etcd cannot be read, a tenant's ca.crt does not make his CA the clus
 });
 
 test("a tenant's token Secret decides nothing", async () => {
-  const secret = { token: Buffer.from(HIS_TOKEN).toString("base64"), "ca.crt": Buffer.from(his.ca.cert).toString("base64") };
+  const secret = {
+    token: Buffer.from(HIS_TOKEN).toString("base64"),
+    "ca.crt": Buffer.from(his.ca.cert).toString("base64"),
+  };
   const etcd = (objects: Objects) => {
     objects["secrets/a-team/t"] = {
       ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token" },
       ...{ metadata: { name: "t", namespace: "a-team" }, data: secret },
     };
   };
-  using node = await wiped([{ ...MANAGER, holds: [...MANAGER.holds!, scalar(his.sa.key), scalar(his.ca.key)] }], { etcd });
+  using node = await wiped(
+    [{ ...MANAGER, holds: [...MANAGER.holds!, scalar(his.sa.key), scalar(his.ca.key)] }],
+    { etcd },
+  );
   rmSync(`${node.root}/var/lib/kubelet/pods/${POD_UID}`, { recursive: true });
   const run = await node.run("00-salvage memory");
   expectOwn(node, run, ["ca.crt", "ca.key"]);
@@ -114,23 +164,37 @@ test("01-etcd --new-cas is not blinded by a tenant's token: it refuses to end th
   using node = await wiped([MANAGER]);
   inVolume(node, HIS_UID, "token", HIS_TOKEN);
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
-  expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/ca\.key is still in the memory .*, sa\.key is still in the memory/)]);
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringMatching(/ca\.key is still in the memory .*, sa\.key is still in the memory/),
+  ]);
   expect(node.calls().filter((call) => /stop/.test(call))).toEqual([]);
 });
 
 test("01-etcd --new-cas refuses for an earlier key of the cluster's as well: which one is in use is not for it to say", async () => {
   const earlier = newKeyOf("ECDSA-P256");
   using node = await wiped([{ ...MANAGER, holds: [scalar(earlier.key), scalar(pki("ca.key"))] }]);
-  inVolume(node, POD_UID, "token", tokenBy(OWN, { alg: "ES256", of: "kube-system:a", issuedAt: 1_790_000_000 }));
+  inVolume(
+    node,
+    POD_UID,
+    "token",
+    tokenBy(OWN, { alg: "ES256", of: "kube-system:a", issuedAt: 1_790_000_000 }),
+  );
   write(
     `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/b/token`,
     tokenBy(earlier, { alg: "ES256", of: "kube-system:b", issuedAt: 1_780_000_000 }),
   );
-  expect((await node.run("01-etcd --new-cas")).stderr).toContain("sa.key is still in the memory of kube-controller-manager");
+  expect((await node.run("01-etcd --new-cas")).stderr).toContain(
+    "sa.key is still in the memory of kube-controller-manager",
+  );
 });
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-const claims = (more: object = {}) => ({ sub: "system:serviceaccount:kube-system:a", iat: 9_999_999_999, ...more });
+const claims = (more: object = {}) => ({
+  sub: "system:serviceaccount:kube-system:a",
+  iat: 9_999_999_999,
+  ...more,
+});
 const KID = serviceAccountKeyId(his.sa.pub);
 
 const ODD: [what: string, token: string][] = [
@@ -143,40 +207,66 @@ const ODD: [what: string, token: string][] = [
   ["a kid that is a number", `${encode({ alg: "ES256", kid: 7 })}.${encode(claims())}.c2ln`],
   ["a kid that is an object", `${encode({ alg: "ES256", kid: { toString: 1 } })}.${encode(claims())}.c2ln`],
   ["a kid that is no hash", `${encode({ alg: "ES256", kid: "../../etc" })}.${encode(claims())}.c2ln`],
-  ["an iat that is text", `${encode({ alg: "ES256", kid: KID })}.${encode(claims({ iat: "9999999999" }))}.c2ln`],
+  [
+    "an iat that is text",
+    `${encode({ alg: "ES256", kid: KID })}.${encode(claims({ iat: "9999999999" }))}.c2ln`,
+  ],
   [
     "an iat without end",
     `${encode({ alg: "ES256", kid: KID })}.${Buffer.from('{"sub":"system:serviceaccount:a:b","iat":1e999}').toString("base64url")}.c2ln`,
   ],
-  ["an iat that is an object", `${encode({ alg: "ES256", kid: KID })}.${encode(claims({ iat: { valueOf: 1 } }))}.c2ln`],
+  [
+    "an iat that is an object",
+    `${encode({ alg: "ES256", kid: KID })}.${encode(claims({ iat: { valueOf: 1 } }))}.c2ln`,
+  ],
   ["a header that is null", `${encode(null)}.${encode(claims())}.c2ln`],
   ["claims that are a list", `${encode({ alg: "ES256", kid: KID })}.${encode([1])}.c2ln`],
   ["no JSON", "YQ.YQ.YQ"],
   ["a megabyte", `${encode({ alg: "ES256", kid: KID, x: "x".repeat(1 << 20) })}.${encode(claims())}.c2ln`],
-  ["escape sequences", `${encode({ alg: "ES256", kid: "\u001b[2J\u001b]0;owned\u0007" })}.${encode(claims())}.c2ln`],
+  [
+    "escape sequences",
+    `${encode({ alg: "ES256", kid: "\u001b[2J\u001b]0;owned\u0007" })}.${encode(claims())}.c2ln`,
+  ],
 ];
 
-test.each(ODD)("a token with %s neither stops the salvage nor names a key, wherever it lies", async (_, token) => {
-  const etcd = (objects: Objects) => {
-    objects["secrets/a-team/t"] = {
-      ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token" },
-      ...{ metadata: { name: "t", namespace: "a-team" }, data: { token: Buffer.from(token).toString("base64") } },
+test.each(ODD)(
+  "a token with %s neither stops the salvage nor names a key, wherever it lies",
+  async (_, token) => {
+    const etcd = (objects: Objects) => {
+      objects["secrets/a-team/t"] = {
+        ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token" },
+        ...{
+          metadata: { name: "t", namespace: "a-team" },
+          data: { token: Buffer.from(token).toString("base64") },
+        },
+      };
     };
-  };
-  using node = await wiped([MANAGER], { etcd });
-  inVolume(node, HIS_UID, "token", token);
-  const run = await node.run("00-salvage memory");
-  expectOwn(node, run, SHARED);
-  expect(run.stderr).not.toContain("\u001b");
-});
+    using node = await wiped([MANAGER], { etcd });
+    inVolume(node, HIS_UID, "token", token);
+    const run = await node.run("00-salvage memory");
+    expectOwn(node, run, SHARED);
+    expect(run.stderr).not.toContain("\u001b");
+  },
+);
 
 test("a key that kube-system's tokens name and that verifies none of them is not taken", async () => {
   using node = await wiped([MANAGER]);
-  const [head, body] = tokenBy(OWN, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1_790_000_000 }).split(".");
-  const foreign = tokenBy(his.sa, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1_790_000_000 }).split(".")[2];
+  const [head, body] = tokenBy(OWN, {
+    alg: "ES256",
+    of: "kube-system:kube-proxy",
+    issuedAt: 1_790_000_000,
+  }).split(".");
+  const foreign = tokenBy(his.sa, {
+    alg: "ES256",
+    of: "kube-system:kube-proxy",
+    issuedAt: 1_790_000_000,
+  }).split(".")[2];
   inVolume(node, POD_UID, "token", `${head}.${body}.${foreign}`);
   const run = await node.run("00-salvage memory");
-  expect([run.exitCode, run.stderr]).toEqual([2, expect.stringContaining("verifies none of them: not taken")]);
+  expect([run.exitCode, run.stderr]).toEqual([
+    2,
+    expect.stringContaining("verifies none of them: not taken"),
+  ]);
   expectOwn(node, run, ["ca.crt", "ca.key"]);
   expect(node.exists("/etc/kubernetes/pki/sa.key")).toBe(false);
 });
@@ -190,7 +280,10 @@ test("of two keys that kube-system's tokens name with equal right none is taken,
   );
   const run = await node.run("00-salvage memory");
   const kid = serviceAccountKeyId(OWN.pub);
-  expect([run.exitCode, run.stderr]).toEqual([1, expect.stringContaining("sa.key: 2 were found, and each can be the one in use")]);
+  expect([run.exitCode, run.stderr]).toEqual([
+    1,
+    expect.stringContaining("sa.key: 2 were found, and each can be the one in use"),
+  ]);
   expect(run.stderr).toContain(`--kid=${kid}`);
   expect(node.exists("/etc/kubernetes/pki/sa.key")).toBe(false);
   expectOwn(node, run, ["ca.crt", "ca.key"]);
@@ -208,14 +301,20 @@ test("where only an earlier key is found, it is kept in the rescue folder, named
   const kid = serviceAccountKeyId(earlier.pub);
   expect([run.exitCode, run.stderr]).toEqual([
     2,
-    expect.stringContaining(`only an earlier sa.key was found; if it is the one in use: the same command with --kid=${kid}`),
+    expect.stringContaining(
+      `only an earlier sa.key was found; if it is the one in use: the same command with --kid=${kid}`,
+    ),
   ]);
   const [rescue] = readdirSync(`${node.root}/root`);
-  expect(readdirSync(`${node.root}/root/${rescue}/unproved`).filter((name) => name.startsWith("sa-"))).toHaveLength(2);
+  expect(
+    readdirSync(`${node.root}/root/${rescue}/unproved`).filter((name) => name.startsWith("sa-")),
+  ).toHaveLength(2);
   expect(node.exists("/dev/shm/kube-pki-repair-salvage")).toBe(false);
   await node.run(`00-salvage memory --kid=${kid}`);
   expect(node.read("/etc/kubernetes/pki/sa.key")).toContain("EC PRIVATE KEY");
-  expect((await node.run("00-salvage memory --kid nonsense")).stderr).toContain('error: "nonsense" names none of the known sa keys');
+  expect((await node.run("00-salvage memory --kid nonsense")).stderr).toContain(
+    'error: "nonsense" names none of the known sa keys',
+  );
 });
 
 // ---- processes ----
@@ -226,9 +325,15 @@ const OTHERS: { place: string; is: Partial<PretendProcess>; record?: true }[] = 
     place: "a cgroup of its own below its container's, named as a static pod's",
     is: { cgroup: `${IMPOSTOR.cgroup}/kubepods/burstable/pod${STATIC_UID}/${"c".repeat(64)}` },
   },
-  { place: "a unit of a user's own", is: { cgroup: "/user.slice/user-1000.slice/user@1000.service/kube-controller-manager.service" } },
+  {
+    place: "a unit of a user's own",
+    is: { cgroup: "/user.slice/user-1000.slice/user@1000.service/kube-controller-manager.service" },
+  },
   { place: "a unit of another name", is: { cgroup: "/system.slice/evil.service" } },
-  { place: "a unit below a container's cgroup", is: { cgroup: `${IMPOSTOR.cgroup}/system.slice/kube-controller-manager.service` } },
+  {
+    place: "a unit below a container's cgroup",
+    is: { cgroup: `${IMPOSTOR.cgroup}/system.slice/kube-controller-manager.service` },
+  },
   {
     place: "a pod of kube-system that is no static pod of that name",
     is: { cgroup: `/kubepods/besteffort/pod${POD_UID}/${"e".repeat(64)}` },
@@ -241,14 +346,17 @@ const OTHERS: { place: string; is: Partial<PretendProcess>; record?: true }[] = 
   },
 ];
 
-test.each(OTHERS)("a process called kube-controller in $place is not read: its files and its memory may be endless", async (other) => {
-  using node = await wiped([{ ...IMPOSTOR, mapped: 2 ** 40, ...other.is }, MANAGER]);
-  if (other.record) podRecord(node.root, "a-team", "kube-controller-manager-m1", STATIC_UID);
-  fifo(`${node.root}/proc/20/root/etc/kubernetes/controller-manager.conf`);
-  const run = await node.run("00-salvage memory");
-  expectOwn(node, run, SHARED);
-  expect(run.stderr).toContain("kube-controller (pid 20): not searched");
-});
+test.each(OTHERS)(
+  "a process called kube-controller in $place is not read: its files and its memory may be endless",
+  async (other) => {
+    using node = await wiped([{ ...IMPOSTOR, mapped: 2 ** 40, ...other.is }, MANAGER]);
+    if (other.record) podRecord(node.root, "a-team", "kube-controller-manager-m1", STATIC_UID);
+    fifo(`${node.root}/proc/20/root/etc/kubernetes/controller-manager.conf`);
+    const run = await node.run("00-salvage memory");
+    expectOwn(node, run, SHARED);
+    expect(run.stderr).toContain("kube-controller (pid 20): not searched");
+  },
+);
 
 test("a worker's mirror pod in kube-system that claims a tenant's pod as its own does not make the tenant's volumes kube-system's", async () => {
   const annotations = {
@@ -258,7 +366,11 @@ test("a worker's mirror pod in kube-system that claims a tenant's pod as its own
   };
   const etcd = (objects: Objects) => {
     objects["pods/kube-system/x-w1"] = {
-      ...{ apiVersion: "v1", kind: "Pod", metadata: { name: "x-w1", namespace: "kube-system", uid: "uid-of-x", annotations } },
+      ...{
+        apiVersion: "v1",
+        kind: "Pod",
+        metadata: { name: "x-w1", namespace: "kube-system", uid: "uid-of-x", annotations },
+      },
       spec: { nodeName: "w1", containers: [{ name: "x", image: "x" }] },
     };
   };
@@ -275,11 +387,15 @@ test("a runtime's container of another namespace is none of the control plane's,
     "io.kubernetes.pod.uid": HIS_UID,
   };
   const container = { id, metadata: { name: "kube-controller-manager" }, labels, state: "CONTAINER_RUNNING" };
-  const commands = [{ command: `${CRICTL} ps -a -o json`, stdout: JSON.stringify({ containers: [container] }) }];
+  const commands = [
+    { command: `${CRICTL} ps -a -o json`, stdout: JSON.stringify({ containers: [container] }) },
+  ];
   using node = await wiped([IMPOSTOR, MANAGER], { commands });
   const run = await node.run("00-salvage memory");
   expectOwn(node, run, SHARED);
-  expect(run.stderr).toContain("is the container kube-controller-manager of a-team/kube-controller-manager-m1");
+  expect(run.stderr).toContain(
+    "is the container kube-controller-manager of a-team/kube-controller-manager-m1",
+  );
 });
 
 test("--pid reads a process that the operator vouches for, and nothing that is called otherwise", async () => {
@@ -306,14 +422,17 @@ const IN_THE_WAY: [what: string, lay: (path: string) => void][] = [
   ["nothing that can be read", (path) => writeFileSync(path, "users: {a: b}\nclusters: 7\n")],
 ];
 
-test.each(IN_THE_WAY)("%s in the place of a mounted kubeconfig does not keep the keys from their place", async (_, lay) => {
-  using node = await wiped([MANAGER]);
-  for (const name of ["admin.conf", "controller-manager.conf", "scheduler.conf", "super-admin.conf"])
-    lay(`${node.root}/proc/31/root/etc/kubernetes/${name}`);
-  const run = await node.run("00-salvage memory");
-  expectOwn(node, run, SHARED);
-  expect(node.exists("/etc/kubernetes/controller-manager.conf")).toBe(false);
-});
+test.each(IN_THE_WAY)(
+  "%s in the place of a mounted kubeconfig does not keep the keys from their place",
+  async (_, lay) => {
+    using node = await wiped([MANAGER]);
+    for (const name of ["admin.conf", "controller-manager.conf", "scheduler.conf", "super-admin.conf"])
+      lay(`${node.root}/proc/31/root/etc/kubernetes/${name}`);
+    const run = await node.run("00-salvage memory");
+    expectOwn(node, run, SHARED);
+    expect(node.exists("/etc/kubernetes/controller-manager.conf")).toBe(false);
+  },
+);
 
 test("a link on the way to a mounted kubeconfig is not followed", async () => {
   using node = await wiped([MANAGER]);
@@ -332,16 +451,19 @@ const STASHES: [what: string, lay: (folder: string) => void][] = [
   ["open to all", (folder) => chmodSync(folder, 0o777)],
 ];
 
-test.each(STASHES)("a folder for found keys that is %s is neither read, nor used, nor removed", async (_, lay) => {
-  using node = await wiped([MANAGER]);
-  const folder = `${node.root}/dev/shm/kube-pki-repair-salvage`;
-  mkdirSync(folder, { mode: 0o700 });
-  fifo(`${folder}/ca.key`);
-  lay(folder);
-  const run = await node.run("00-salvage memory");
-  expectOwn(node, run, SHARED);
-  expect(readdirSync(folder)).toEqual(["ca.key"]);
-});
+test.each(STASHES)(
+  "a folder for found keys that is %s is neither read, nor used, nor removed",
+  async (_, lay) => {
+    using node = await wiped([MANAGER]);
+    const folder = `${node.root}/dev/shm/kube-pki-repair-salvage`;
+    mkdirSync(folder, { mode: 0o700 });
+    fifo(`${folder}/ca.key`);
+    lay(folder);
+    const run = await node.run("00-salvage memory");
+    expectOwn(node, run, SHARED);
+    expect(readdirSync(folder)).toEqual(["ca.key"]);
+  },
+);
 
 test("a link to nowhere in the place of that folder does not stop the salvage", async () => {
   using node = await wiped([MANAGER]);
@@ -355,22 +477,48 @@ test("a link to nowhere in the place of that folder does not stop the salvage", 
 
 const AUTHENTICATION = stringify({
   ...{ apiVersion: "apiserver.config.k8s.io/v1beta1", kind: "AuthenticationConfiguration" },
-  jwt: [{ issuer: { url: "https://evil.example", audiences: ["a"] }, claimMappings: { username: { claim: "sub", prefix: "" } } }],
+  jwt: [
+    {
+      issuer: { url: "https://evil.example", audiences: ["a"] },
+      claimMappings: { username: { claim: "sub", prefix: "" } },
+    },
+  ],
 });
 
 const CONFIGS: [flag: string, text: string][] = [
   ["--authentication-config", AUTHENTICATION],
   [
     "--authorization-config",
-    stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "AuthorizationConfiguration", authorizers: [{ type: "AlwaysAllow" }] }),
+    stringify({
+      apiVersion: "apiserver.config.k8s.io/v1",
+      kind: "AuthorizationConfiguration",
+      authorizers: [{ type: "AlwaysAllow" }],
+    }),
   ],
-  ["--admission-control-config-file", stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "AdmissionConfiguration", plugins: [] })],
+  [
+    "--admission-control-config-file",
+    stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "AdmissionConfiguration", plugins: [] }),
+  ],
   [
     "--egress-selector-config-file",
-    stringify({ apiVersion: "apiserver.k8s.io/v1beta1", kind: "EgressSelectorConfiguration", egressSelections: [] }),
+    stringify({
+      apiVersion: "apiserver.k8s.io/v1beta1",
+      kind: "EgressSelectorConfiguration",
+      egressSelections: [],
+    }),
   ],
-  ["--tracing-config-file", stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "TracingConfiguration", endpoint: "evil:4317" })],
-  ["--audit-policy-file", stringify({ apiVersion: "audit.k8s.io/v1", kind: "Policy", rules: [{ level: "None" }] })],
+  [
+    "--tracing-config-file",
+    stringify({
+      apiVersion: "apiserver.config.k8s.io/v1",
+      kind: "TracingConfiguration",
+      endpoint: "evil:4317",
+    }),
+  ],
+  [
+    "--audit-policy-file",
+    stringify({ apiVersion: "audit.k8s.io/v1", kind: "Policy", rules: [{ level: "None" }] }),
+  ],
   ["--encryption-provider-config", encryption(["one", Buffer.alloc(32, "his")])],
 ];
 
@@ -416,18 +564,27 @@ test.each(CONFIGS)(
     expectOwn(node, run, SHARED);
     expectNothingOf(node, [text]);
     expect(run.stderr).toContain("/etc/kubernetes/extra/config.yaml, 1 of 1 found: NOT put to use");
-    expect(run.stderr).toMatch(/install -D -m 600 \/root\/kube-pki-repair-TIME\/unproved\/\S+ \/etc\/kubernetes\/extra\/config\.yaml/);
+    expect(run.stderr).toMatch(
+      /install -D -m 600 \/root\/kube-pki-repair-TIME\/unproved\/\S+ \/etc\/kubernetes\/extra\/config\.yaml/,
+    );
     expect(aside(node).some((name) => name.startsWith(flag.replace(/^-+/, "")))).toBe(true);
   },
 );
 
 test("a planted pair of etcd's CA is not put to use, however well it belongs together", async () => {
   using node = await wiped([]);
-  const run = await searchImage(node, { a: his.etcdCa.cert, b: his.etcdCa.key, ca: pki("ca.key"), sa: pki("sa.key") });
+  const run = await searchImage(node, {
+    a: his.etcdCa.cert,
+    b: his.etcdCa.key,
+    ca: pki("ca.key"),
+    sa: pki("sa.key"),
+  });
   expectOwn(node, run, SHARED);
   expectNothingOf(node, [his.etcdCa.cert, his.etcdCa.key]);
   expect(run.stderr).toMatch(/etcd\/ca\.key \(CA sha256:HASH, made on DATE\): NOT put to use/);
-  expect(run.stderr).toMatch(/install -D -m 600 \S+\/unproved\/etcd-ca-\w+\.key \/etc\/kubernetes\/pki\/etcd\/ca\.key/);
+  expect(run.stderr).toMatch(
+    /install -D -m 600 \S+\/unproved\/etcd-ca-\w+\.key \/etc\/kubernetes\/pki\/etcd\/ca\.key/,
+  );
 });
 
 test("an encryption configuration that opens what etcd holds comes back out of a heap of others'", async () => {
@@ -437,7 +594,9 @@ test("an encryption configuration that opens what etcd holds comes back out of a
     objects["secrets/kube-system/sealed"] = seal(secret, "one", '{"kind":"Secret","apiVersion":"v1"}');
   };
   const own = encryption(["one", secret]);
-  const heap = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`his-${i}`, encryption(["one", Buffer.alloc(32, `${i}`)])]));
+  const heap = Object.fromEntries(
+    Array.from({ length: 20 }, (_, i) => [`his-${i}`, encryption(["one", Buffer.alloc(32, `${i}`)])]),
+  );
   using node = await wiped([], { etcd });
   await searchImage(node, { ...heap, own, ca: pki("ca.key"), sa: pki("sa.key") });
   expect(node.read("/etc/kubernetes/extra/config.yaml")).toBe(own);
@@ -476,7 +635,9 @@ test.each([
     expect(run.exitCode).toBe(1);
     expectNothingOf(node, Object.values(files));
     expect(run.stderr).toContain(label);
-    expect(run.stderr).toContain(`error: /etc/kubernetes/extra/config.yaml: ${words}\nhint: which one is right?`);
+    expect(run.stderr).toContain(
+      `error: /etc/kubernetes/extra/config.yaml: ${words}\nhint: which one is right?`,
+    );
     for (const i of names.keys())
       expect(run.stderr).toMatch(
         new RegExp(
@@ -503,7 +664,12 @@ test("an encryption configuration with so many keys that one fits by chance is n
     objects["secrets/kube-system/sealed"] = seal(lucky, "one", "{ no JSON at all");
   };
   using node = await wiped([], { etcd: chance });
-  const many = encryption(...Array.from({ length: 200 }, (_, i): [string, Buffer] => ["one", i === 3 ? lucky : Buffer.alloc(32, `${i}`)]));
+  const many = encryption(
+    ...Array.from({ length: 200 }, (_, i): [string, Buffer] => [
+      "one",
+      i === 3 ? lucky : Buffer.alloc(32, `${i}`),
+    ]),
+  );
   const run = await searchImage(node, { many, ca: pki("ca.key"), sa: pki("sa.key") });
   expectOwn(node, run, SHARED);
   expectNothingOf(node, [many]);
@@ -517,14 +683,23 @@ function seal(key: Buffer, name: string, plain: string): Buffer {
 }
 
 const ODD_YAML: [what: string, text: string][] = [
-  ["volumes that are a map", pod("spec: {volumes: {a: b}, containers: [{name: a, volumeMounts: [{name: a}]}]}")],
+  [
+    "volumes that are a map",
+    pod("spec: {volumes: {a: b}, containers: [{name: a, volumeMounts: [{name: a}]}]}"),
+  ],
   ["containers that are a map", pod("spec: {containers: {a: b}}")],
   ["containers that are numbers", pod("spec: {containers: [1, null, x]}")],
-  ["volumeMounts that are text", pod("spec: {containers: [{name: a, volumeMounts: abc}], volumes: [null, 7]}")],
+  [
+    "volumeMounts that are text",
+    pod("spec: {containers: [{name: a, volumeMounts: abc}], volumes: [null, 7]}"),
+  ],
   ["a spec that is text", pod("spec: abc")],
   ["initContainers that are a number", pod("spec: {containers: [{name: a}], initContainers: 7}")],
   ["metadata that is null", "apiVersion: v1\nkind: Pod\nmetadata:\nspec: {containers: [{name: a}]}\n"],
-  ["a name that is a list", "apiVersion: v1\nkind: Pod\nmetadata: {name: [a]}\nspec: {containers: [{name: a}]}\n"],
+  [
+    "a name that is a list",
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: [a]}\nspec: {containers: [{name: a}]}\n",
+  ],
   ["a kind of JavaScript's own", "apiVersion: v1\nkind: constructor\nmetadata: {name: a}\n"],
   ["the kind __proto__", "apiVersion: v1\nkind: __proto__\nmetadata: {name: a}\n"],
   ["a key __proto__", pod("__proto__: {polluted: 1}\nspec: {containers: [{name: a}]}")],
@@ -556,11 +731,19 @@ function pod(rest: string): string {
   return `apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: kube-system}\n${rest}\n`;
 }
 
-test.each(ODD_YAML)("YAML with %s on the disk does not keep the keys behind it from being found", async (_, text) => {
-  using node = await wiped([], { etcd: withFlag("--encryption-provider-config") });
-  const run = await searchImage(node, { odd: text, "odd-again": `${text}# ${"x".repeat(5000)}\n`, ca: pki("ca.key"), sa: pki("sa.key") });
-  expectOwn(node, run, SHARED);
-});
+test.each(ODD_YAML)(
+  "YAML with %s on the disk does not keep the keys behind it from being found",
+  async (_, text) => {
+    using node = await wiped([], { etcd: withFlag("--encryption-provider-config") });
+    const run = await searchImage(node, {
+      odd: text,
+      "odd-again": `${text}# ${"x".repeat(5000)}\n`,
+      ca: pki("ca.key"),
+      sa: pki("sa.key"),
+    });
+    expectOwn(node, run, SHARED);
+  },
+);
 
 test("what throws in the search of the disk, whatever it is, does not keep the keys out of memory from their place", async () => {
   using node = await wiped([MANAGER], { etcd: withFlag("--authentication-config") });
@@ -574,7 +757,11 @@ test("3,000 small policies make no 3,000 files", async () => {
   const policies = Object.fromEntries(
     Array.from({ length: 3000 }, (_, i) => [
       `p${i}`,
-      stringify({ apiVersion: "audit.k8s.io/v1", kind: "Policy", rules: [{ level: "None", users: [`u${i}`] }] }),
+      stringify({
+        apiVersion: "audit.k8s.io/v1",
+        kind: "Policy",
+        rules: [{ level: "None", users: [`u${i}`] }],
+      }),
     ]),
   );
   const run = await searchImage(node, { ...policies, ca: pki("ca.key"), sa: pki("sa.key") });
@@ -590,7 +777,9 @@ test("thousands of cut keys and of ends of keys do not keep the own ones from be
     Array.from({ length: 4000 }, (_, i) => {
       const { key } = pairs[i % pairs.length]!;
       const noise = String(i).padStart(8, "0");
-      return i % 2 === 0 ? [`h${i}`, `${key.slice(0, 500)}${noise}${key.slice(508, 900)}`] : [`e${i}`, `${noise}${key.slice(1000)}`];
+      return i % 2 === 0
+        ? [`h${i}`, `${key.slice(0, 500)}${noise}${key.slice(508, 900)}`]
+        : [`e${i}`, `${noise}${key.slice(1000)}`];
     }),
   );
   const run = await searchImage(node, { ...cut, ca: pki("ca.key"), sa: pki("sa.key") });
@@ -606,30 +795,37 @@ test("a search that has used up its time puts back what it has proved by then, a
   expectOwn(node, run, SHARED);
 });
 
-test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("%s in the middle of a search: what is proved goes into its place", async (signal) => {
-  using node = await wiped([
-    { ...MANAGER, holds: [scalar(pki("ca.key"))] },
-    { pid: 34, comm: "etcd", mapped: 2 ** 40 },
-  ]);
-  const child = Bun.spawn([process.execPath, "scripts/00-salvage.ts", "memory"], {
-    cwd: `${import.meta.dir}/../..`,
-    env: { ...process.env, PATH: `${node.programs}:${process.env.PATH}`, KUBE_PKI_REPAIR_ROOT: node.root },
-    stderr: "pipe",
-  });
-  await node.written("/dev/shm/kube-pki-repair-salvage");
-  child.kill(signal);
-  expect(await child.exited).toBe(130);
-  expect(await new Response(child.stderr).text()).toContain("stopped: the search is not at its end");
-  expect(node.read("/etc/kubernetes/pki/ca.key")).toBe(pki("ca.key"));
-  expect([node.exists("/dev/shm/kube-pki-repair-salvage"), node.exists("/etc/kubernetes/pki/sa.key")]).toEqual([false, false]);
-});
+test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
+  "%s in the middle of a search: what is proved goes into its place",
+  async (signal) => {
+    using node = await wiped([
+      { ...MANAGER, holds: [scalar(pki("ca.key"))] },
+      { pid: 34, comm: "etcd", mapped: 2 ** 40 },
+    ]);
+    const child = Bun.spawn([process.execPath, "scripts/00-salvage.ts", "memory"], {
+      cwd: `${import.meta.dir}/../..`,
+      env: { ...process.env, PATH: `${node.programs}:${process.env.PATH}`, KUBE_PKI_REPAIR_ROOT: node.root },
+      stderr: "pipe",
+    });
+    await node.written("/dev/shm/kube-pki-repair-salvage");
+    child.kill(signal);
+    expect(await child.exited).toBe(130);
+    expect(await new Response(child.stderr).text()).toContain("stopped: the search is not at its end");
+    expect(node.read("/etc/kubernetes/pki/ca.key")).toBe(pki("ca.key"));
+    expect([
+      node.exists("/dev/shm/kube-pki-repair-salvage"),
+      node.exists("/etc/kubernetes/pki/sa.key"),
+    ]).toEqual([false, false]);
+  },
+);
 
 // ---- 00-token-key and 00-assess ----
 
 test("00-token-key trusts kube-system's tokens alone, also where only the kubelet's records name them", async () => {
   using node = await wiped([]);
   inVolume(node, HIS_UID, "token", HIS_TOKEN);
-  for (const [i, [, token]] of ODD.entries()) inVolume(node, HIS_UID.replace(/..$/, String(10 + i)), "token", token);
+  for (const [i, [, token]] of ODD.entries())
+    inVolume(node, HIS_UID.replace(/..$/, String(10 + i)), "token", token);
   const run = await node.run("00-token-key");
   expect([run.exitCode, run.stderr]).toEqual([0, expect.stringContaining("the tokens' kid names it")]);
   expect(node.read("/etc/kubernetes/pki/sa-old.pub").trim()).toBe(OWN.pub.trim());

@@ -1,4 +1,7 @@
-/** 01-etcd as operators run it: what it refuses before it touches anything, its plan, and the run up to an etcd that answers. */
+/**
+ * 01-etcd as operators run it: what it refuses before it touches anything, its plan, and the run up to an
+ * etcd that answers.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
@@ -29,7 +32,9 @@ test("01-etcd --new-cas brings etcd back, and run again changes no byte", async 
   await node.called("systemctl restart kubelet");
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   await expectTranscript("01-etcd", await running);
-  expect(node.read("/etc/kubernetes/manifests/etcd.yaml")).toContain(`--initial-advertise-peer-urls=https://${ADDRESS}:2380`);
+  expect(node.read("/etc/kubernetes/manifests/etcd.yaml")).toContain(
+    `--initial-advertise-peer-urls=https://${ADDRESS}:2380`,
+  );
 
   const before = node.fingerprint();
   await expectTranscript("01-etcd-again", await node.run("01-etcd"));
@@ -38,7 +43,9 @@ test("01-etcd --new-cas brings etcd back, and run again changes no byte", async 
 
 test("where ca.key alone is lost, 01-etcd --new-cas issues etcd's sound certificate anew: later parts know the repair by it", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE });
-  const [ca, server] = ["ca.crt", "etcd/server.crt"].map((file) => () => node.read(`/etc/kubernetes/pki/${file}`));
+  const [ca, server] = ["ca.crt", "etcd/server.crt"].map(
+    (file) => () => node.read(`/etc/kubernetes/pki/${file}`),
+  );
   const [oldCa, oldServer] = [ca!(), server!()];
   rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
   const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -54,7 +61,9 @@ test("where ca.key alone is lost, 01-etcd --new-cas issues etcd's sound certific
 
 test("the way back that 01-etcd --new-cas names: old keys that turn up take the place of the new ones, and part 1 keeps them", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE });
-  const old = ["ca.crt", "ca.key"].map((file) => [`/etc/kubernetes/pki/${file}`, node.read(`/etc/kubernetes/pki/${file}`)] as const);
+  const old = ["ca.crt", "ca.key"].map(
+    (file) => [`/etc/kubernetes/pki/${file}`, node.read(`/etc/kubernetes/pki/${file}`)] as const,
+  );
   rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
   const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await node.called("systemctl restart kubelet");
@@ -68,7 +77,10 @@ test("the way back that 01-etcd --new-cas names: old keys that turn up take the 
 });
 
 test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet would a moment later", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"] });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: ["etcd", "kube-apiserver"],
+  });
   const whole = node.read("/etc/kubernetes/manifests/etcd.yaml");
   write(`${node.root}/etc/kubernetes/manifests/etcd.yaml`, whole.slice(0, 900));
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -80,7 +92,10 @@ test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet wou
 
 test("01-etcd puts other manifests right that were laid there in silence, before the kubelet starts", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
-  const [path, whole] = ["/etc/kubernetes/manifests/kube-scheduler.yaml", node.read("/etc/kubernetes/manifests/kube-scheduler.yaml")];
+  const [path, whole] = [
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
+    node.read("/etc/kubernetes/manifests/kube-scheduler.yaml"),
+  ];
   write(node.root + path, whole.replace("--leader-elect=true", "--leader-elect=false"));
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -96,7 +111,9 @@ test("01-etcd does not take a healthy but empty etcd for the old one", async () 
   using _etcd = serveEtcd(node.root, empty);
   const { exitCode, stderr } = await running;
   expect(exitCode).toBe(1);
-  expect(stderr).toContain("error: etcd answers, but it is not the one from before: 0 keys, was 12; no Node object");
+  expect(stderr).toContain(
+    "error: etcd answers, but it is not the one from before: 0 keys, was 12; no Node object",
+  );
 });
 
 test("01-etcd says which command looks further when etcd does not come", async () => {
@@ -109,11 +126,15 @@ test("01-etcd says which command looks further when etcd does not come", async (
 
 test("01-etcd names systemctl when it does not restart the kubelet, and where to look", async () => {
   using node = await pretendNode({
-    commands: [{ command: "systemctl restart kubelet", exit: 1, stderr: "Job for kubelet.service failed.\n" }],
+    commands: [
+      { command: "systemctl restart kubelet", exit: 1, stderr: "Job for kubelet.service failed.\n" },
+    ],
   });
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(exitCode).toBe(1);
-  expect(stderr).toContain("error: systemctl restart kubelet exited 1: Job for kubelet.service failed.\nhint: systemctl status kubelet; ");
+  expect(stderr).toContain(
+    "error: systemctl restart kubelet exited 1: Job for kubelet.service failed.\nhint: systemctl status kubelet; ",
+  );
 });
 
 test("01-etcd with both flags for new keys refuses: one of them is never the cluster's CA", async () => {
@@ -131,14 +152,23 @@ test.each([
     (root: string) => rmSync(`${root}/etc/kubernetes`, { recursive: true }),
     /nothing here proves it: it would refuse a new CA\nhint: .*hand-over\.ts pack/,
   ],
-  ["has expired", expireEtcdCa, /its CA has expired: they would refuse a new CA\nhint: their copy of it has expired, too/],
+  [
+    "has expired",
+    expireEtcdCa,
+    /its CA has expired: they would refuse a new CA\nhint: their copy of it has expired, too/,
+  ],
 ])(
   "01-etcd where etcd's CA %s, and etcd still runs elsewhere, prints what ends it there, and the same line again",
   async (_, damage, says) => {
     using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, THIRD] });
     const [cert, key] = ["crt", "key"].map((end) => node.read(`/etc/kubernetes/pki/etcd/server.${end}`));
     await damage(node.root);
-    const peer = Bun.serve({ hostname: THIRD_AT, port: 2380, tls: { cert: cert!, key: key! }, fetch: () => new Response() });
+    const peer = Bun.serve({
+      hostname: THIRD_AT,
+      port: 2380,
+      tls: { cert: cert!, key: key! },
+      fetch: () => new Response(),
+    });
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run("01-etcd --new-cas");
     peer.stop(true);
@@ -153,7 +183,10 @@ test.each([
 async function expireEtcdCa(root: string) {
   const path = `${root}/etc/kubernetes/pki/etcd/ca`;
   const key = readFileSync(`${path}.key`, "utf8");
-  const { cert } = await issueCa(certRow("etcd-ca"), FACTS, { key: { key, pub: publicPem(key) }, now: new Date("2010-01-01") });
+  const { cert } = await issueCa(certRow("etcd-ca"), FACTS, {
+    key: { key, pub: publicPem(key) },
+    now: new Date("2010-01-01"),
+  });
   writeFileSync(`${path}.crt`, cert);
 }
 
@@ -162,7 +195,12 @@ test("01-etcd names no part 1 for a member that was taken out of etcd since", as
   using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, alive, TAKEN_OUT] });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, alive] });
   const [cert, key] = ["crt", "key"].map((end) => node.read(`/etc/kubernetes/pki/etcd/server.${end}`));
-  const peer = Bun.serve({ hostname: THIRD_AT, port: 2380, tls: { cert: cert!, key: key! }, fetch: () => new Response() });
+  const peer = Bun.serve({
+    hostname: THIRD_AT,
+    port: 2380,
+    tls: { cert: cert!, key: key! },
+    fetch: () => new Response(),
+  });
   const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   peer.stop(true);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -182,13 +220,25 @@ test.each([
     "01-etcd --new-cas",
     "./bunw scripts/hand-over.ts pack, then part 1 on m2, m3",
   ],
-] as const)("01-etcd on the first of three control plane nodes %s, also when it is run again", async (_, kind, line, next) => {
-  const others = ["2", "3"].map((n) => ({ id: `${n}1b2c3d4e5f60718`, name: `m${n}`, peerURLs: [`https://127.77.1.${n}:2380`] }));
-  using node = await pretendNode({ kind, members: [MEMBER, ...others], containers: CONTROL_PLANE });
-  if (kind === "healthy control plane node") rmSync(`${node.root}/etc/kubernetes/pki/etcd/server.crt`);
-  const running = node.run(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  await node.called("systemctl restart kubelet");
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, ...others] });
-  expect(await running).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(new RegExp(`\\ndone\\.  next: ${next}\\n$`)) });
-  expect((await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" })).stderr).toEndWith(`\ndone.  next: ${next}\n`);
-});
+] as const)(
+  "01-etcd on the first of three control plane nodes %s, also when it is run again",
+  async (_, kind, line, next) => {
+    const others = ["2", "3"].map((n) => ({
+      id: `${n}1b2c3d4e5f60718`,
+      name: `m${n}`,
+      peerURLs: [`https://127.77.1.${n}:2380`],
+    }));
+    using node = await pretendNode({ kind, members: [MEMBER, ...others], containers: CONTROL_PLANE });
+    if (kind === "healthy control plane node") rmSync(`${node.root}/etc/kubernetes/pki/etcd/server.crt`);
+    const running = node.run(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
+    await node.called("systemctl restart kubelet");
+    using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, ...others] });
+    expect(await running).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringMatching(new RegExp(`\\ndone\\.  next: ${next}\\n$`)),
+    });
+    expect((await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" })).stderr).toEndWith(
+      `\ndone.  next: ${next}\n`,
+    );
+  },
+);

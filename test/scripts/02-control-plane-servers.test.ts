@@ -1,4 +1,7 @@
-/** 02-control-plane and the servers that run meanwhile, on pretend nodes: who waits, who restarts, and who stays. */
+/**
+ * 02-control-plane and the servers that run meanwhile, on pretend nodes: who waits, who restarts, and who
+ * stays.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync, utimesSync } from "node:fs";
 import { parse } from "yaml";
@@ -26,7 +29,10 @@ function withUnreadyPod(api: ReturnType<typeof servePart2>) {
     endpoints: [slice],
   });
   const path = "/api/v1/namespaces/kube-system/pods/dns-0";
-  const pod = (ready: string) => ({ spec: { containers: [{}] }, status: { conditions: [{ type: "Ready", status: ready }] } });
+  const pod = (ready: string) => ({
+    spec: { containers: [{}] },
+    status: { conditions: [{ type: "Ready", status: ready }] },
+  });
   api.objects.set(path, pod("False"));
   return {
     asked: () => api.requests.some((request) => request.path === path),
@@ -35,7 +41,11 @@ function withUnreadyPod(api: ReturnType<typeof servePart2>) {
 }
 
 test("02-control-plane under the old CA lets the controller-manager run in full last, when the pods of this node are ready again", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd"], commands: RESTARTS });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: ["etcd"],
+    commands: RESTARTS,
+  });
   rmSync(node.root + MANAGER);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = servePart2(node);
@@ -73,7 +83,11 @@ test("a full controller-manager is reduced before its kubelet restarts, also whe
 });
 
 test("a controller-manager's manifest that is cut off stops neither part 1 nor part 2, and is whole again", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"], commands: RESTARTS });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: ["etcd", "kube-apiserver"],
+    commands: RESTARTS,
+  });
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = servePart2(node);
@@ -93,7 +107,9 @@ test("what part 3 has let run in full under the new CA does so again where part 
   using api = servePart2(node);
   const { exitCode: first, stderr: said } = await running;
   expect(first).toBe(0);
-  expect(said).toContain("  not back yet: w1, w2; the controller-manager stays reduced, and nothing is evicted, until part 3 is closed\n");
+  expect(said).toContain(
+    "  not back yet: w1, w2; the controller-manager stays reduced, and nothing is evicted, until part 3 is closed\n",
+  );
   expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
   api[Symbol.dispose]();
   write(node.root + MANAGER, manifestText(manifest("kube-controller-manager")));
@@ -133,8 +149,13 @@ test("a controller-manager that part 1 took away in full comes back reduced wher
 });
 
 test("servers whose certificates have expired wait through part 1; part 2 brings them back as they were, and the kubelet runs on", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["kube-controller-manager"] });
-  const servers = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].map((name) => `/etc/kubernetes/manifests/${name}.yaml`);
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: ["kube-controller-manager"],
+  });
+  const servers = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].map(
+    (name) => `/etc/kubernetes/manifests/${name}.yaml`,
+  );
   const before = servers.map((path) => parse(node.read(path)));
   await expireCertificates(node.root);
   write(`${node.env.FAKE}/stopped`, "");
@@ -143,10 +164,14 @@ test("servers whose certificates have expired wait through part 1; part 2 brings
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const first = await part1;
   expect(first).toMatchObject({ exitCode: 0 });
-  expect(first.stderr).toContain("kube-apiserver, kube-controller-manager, kube-scheduler: wait for their certificates; part 2");
+  expect(first.stderr).toContain(
+    "kube-apiserver, kube-controller-manager, kube-scheduler: wait for their certificates; part 2",
+  );
   expect(servers.map(node.exists)).toEqual([false, false, false]);
   const assessed = await node.run("00-assess");
-  expect(assessed.stdout).toMatch(/manifests\/kube-apiserver\.yaml +!WAITS! +as .*\/\.kube-apiserver\.yaml: part 2 brings it back/);
+  expect(assessed.stdout).toMatch(
+    /manifests\/kube-apiserver\.yaml +!WAITS! +as .*\/\.kube-apiserver\.yaml: part 2 brings it back/,
+  );
 
   const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await Promise.race([node.written(servers[0]!), running]);
@@ -158,7 +183,10 @@ test("servers whose certificates have expired wait through part 1; part 2 brings
 });
 
 test("a living API server stays where its certificates have expired and etcd is well: part 1 takes no manifest away", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"] });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: ["etcd", "kube-apiserver"],
+  });
   await expireCertificates(
     node.root,
     CERTS.filter((row) => row.ca === "ca"),

@@ -1,10 +1,22 @@
-/** 02-control-plane --lost NODE, on pretend nodes: a control plane node that is lost for good leaves etcd, and a new one can come in. */
+/**
+ * 02-control-plane --lost NODE, on pretend nodes: a control plane node that is lost for good leaves etcd, and
+ * a new one can come in.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { RESTARTS } from "../pretend/after-part2.ts";
 import { FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
-import { LOST, sameEtcd, serveEtcd, serveOtherMember, TAKEN_OUT, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
+import {
+  LOST,
+  sameEtcd,
+  serveEtcd,
+  serveOtherMember,
+  TAKEN_OUT,
+  THIRD,
+  THIRD_AT,
+  THREE,
+} from "../pretend/etcd.ts";
 import { servePart2, withVip } from "../pretend/in-part2.ts";
 import { expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
@@ -23,7 +35,10 @@ test("02-control-plane --lost takes a lost control plane node out of etcd, and s
   using _etcd = serveEtcd(node.root, state);
   using _third = await serveOtherMember(node.root, state, THIRD_AT);
   using _api = servePart2(node);
-  await expectTranscript("02-control-plane-without", await node.run("02-control-plane --lost m2", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
+  await expectTranscript(
+    "02-control-plane-without",
+    await node.run("02-control-plane --lost m2", { KUBE_PKI_REPAIR_PATIENCE: "1" }),
+  );
   expect(state.members).toEqual([MEMBER, THIRD]);
 });
 
@@ -31,10 +46,14 @@ test("02-control-plane --lost a worker takes nothing out of etcd, and prints no 
   using node = await pretendNode({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = servePart2(node);
-  const { exitCode, stderr } = await node.run("02-control-plane --lost w2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const { exitCode, stderr } = await node.run("02-control-plane --lost w2", {
+    KUBE_PKI_REPAIR_PATIENCE: "1",
+  });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).not.toMatch(/taken out|kubeadm join|takes the place of/);
-  expect(stderr).toContain("\ndone.  next: kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found w2, then ");
+  expect(stderr).toContain(
+    "\ndone.  next: kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found w2, then ",
+  );
 });
 
 test.each(["", " --dry-run"])(
@@ -52,7 +71,11 @@ test.each(["", " --dry-run"])(
 );
 
 test("02-control-plane on the next control plane node leaves out what the first one took out of etcd, and prints that on", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, TAKEN_OUT], commands: RESTARTS });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    members: [MEMBER, TAKEN_OUT],
+    commands: RESTARTS,
+  });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = servePart2(node);
   write(
@@ -61,8 +84,12 @@ test("02-control-plane on the next control plane node leaves out what the first 
   );
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  w2: no member of etcd any more (02-control-plane --lost): left out here, too\n");
-  expect(stderr).toContain("\nAfter part 3, before part 4:\n  kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2\n");
+  expect(stderr).toContain(
+    "  w2: no member of etcd any more (02-control-plane --lost): left out here, too\n",
+  );
+  expect(stderr).toContain(
+    "\nAfter part 3, before part 4:\n  kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2\n",
+  );
   expect(stderr).toContain("\n  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf\n");
   expect(stderr).toEndWith(`\ndone.  next: ${DELETE} w2, then ./bunw scripts/05-verify.ts\n`);
 });
@@ -74,7 +101,8 @@ test("02-control-plane --dry-run --lost prints that a member is taken out of etc
   const before = node.fingerprint();
   const line = "02-control-plane --dry-run --lost m3";
   const removal =
-    "  would: m3: taken out of etcd's members\n" + "  then etcd has the members m1, m2, and answers while 2 of its 2 members run\n";
+    "  would: m3: taken out of etcd's members\n" +
+    "  then etcd has the members m1, m2, and answers while 2 of its 2 members run\n";
   const silent = await node.run(line);
   expect([silent.exitCode, silent.stderr]).toEqual([0, expect.stringContaining(removal)]);
   const state = { ...sameEtcd(node.stored), members: [...THREE] };

@@ -47,11 +47,15 @@ test("02-control-plane brings the API back, and run again changes no byte", asyn
   await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
   using api = servePart2(node);
   await expectTranscript("02-control-plane", await running);
-  expect(node.read("/etc/kubernetes/manifests/kube-controller-manager.yaml")).toContain("-node-lifecycle-controller");
+  expect(node.read("/etc/kubernetes/manifests/kube-controller-manager.yaml")).toContain(
+    "-node-lifecycle-controller",
+  );
   // Nothing that a cluster has tightened is loosened: of bindings only the administrators' own is made.
-  expect(api.requests.flatMap(({ method, body }) => (method === "POST" && body.roleRef ? [body.metadata.name] : []))).toEqual([
-    "kubeadm:cluster-admins",
-  ]);
+  expect(
+    api.requests.flatMap(({ method, body }) =>
+      method === "POST" && body.roleRef ? [body.metadata.name] : [],
+    ),
+  ).toEqual(["kubeadm:cluster-admins"]);
   expect(api.changes()).toEqual([
     "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "DELETE /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager",
@@ -60,7 +64,10 @@ test("02-control-plane brings the API back, and run again changes no byte", asyn
   ]);
 
   const [before, count] = [node.fingerprint(), restarts()];
-  await expectTranscript("02-control-plane-again", await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
+  await expectTranscript(
+    "02-control-plane-again",
+    await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" }),
+  );
   expect(node.fingerprint()).toEqual(before);
   expect(restarts()).toBe(count);
 });
@@ -97,7 +104,9 @@ test("02-control-plane starts again what a run that was cut off gave a new kubec
 });
 
 test("02-control-plane brings kube-vip back, with the super-admin.conf that it mounts; run again changes no byte", async () => {
-  const mirror = JSON.parse(JSON.stringify(mirrorPod("kube-vip")).replaceAll("/admin.conf", "/super-admin.conf"));
+  const mirror = JSON.parse(
+    JSON.stringify(mirrorPod("kube-vip")).replaceAll("/admin.conf", "/super-admin.conf"),
+  );
   using node = await afterPart1({ etcd: withVip(mirror) });
   using _etcd = node.etcd;
   const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -106,7 +115,9 @@ test("02-control-plane brings kube-vip back, with the super-admin.conf that it m
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("wrote /etc/kubernetes/super-admin.conf (kubernetes-super-admin, until ");
-  expect(stderr).toContain("wrote /etc/kubernetes/manifests/kube-vip.yaml (from its mirror pod in etcd, no record of it on this node)\n");
+  expect(stderr).toContain(
+    "wrote /etc/kubernetes/manifests/kube-vip.yaml (from its mirror pod in etcd, no record of it on this node)\n",
+  );
   const before = node.fingerprint();
   expect((await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" })).exitCode).toBe(0);
   expect(node.fingerprint()).toEqual(before);
@@ -115,7 +126,11 @@ test("02-control-plane brings kube-vip back, with the super-admin.conf that it m
 test("02-control-plane starts kube-vip again when its admin.conf is issued anew, and finds its manifest by the pod in it", async () => {
   const file = "/etc/kubernetes/manifests/10-vip.yml";
   const etcd = withVip(mirrorPod("kube-vip"));
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-vip", "kube-controller-manager"], etcd });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: ["etcd", "kube-vip", "kube-controller-manager"],
+    etcd,
+  });
   write(`${node.root}${file}`, manifestText(manifest("kube-vip")));
   rmSync(`${node.root}/etc/kubernetes/admin.conf`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -125,17 +140,27 @@ test("02-control-plane starts kube-vip again when its admin.conf is issued anew,
   expect(stderr).toContain(`  ${file}: kept\n`);
   expect(node.exists("/etc/kubernetes/manifests/kube-vip.yaml")).toBe(false);
   const stopped = node.calls().filter((call) => call.includes(" stop --timeout"));
-  expect(stopped.filter((call) => !call.endsWith(" kube-controller-manager-id"))).toEqual([`${CRICTL} stop --timeout 0 kube-vip-id`]);
+  expect(stopped.filter((call) => !call.endsWith(" kube-controller-manager-id"))).toEqual([
+    `${CRICTL} stop --timeout 0 kube-vip-id`,
+  ]);
 });
 
 test("02-control-plane brings the API back without a static pod of others whose files are lost, and says which", async () => {
-  const mirror = JSON.parse(JSON.stringify(mirrorPod("kube-vip")).replaceAll("/etc/kubernetes/admin.conf", "/etc/haproxy/haproxy.cfg"));
+  const mirror = JSON.parse(
+    JSON.stringify(mirrorPod("kube-vip")).replaceAll(
+      "/etc/kubernetes/admin.conf",
+      "/etc/haproxy/haproxy.cfg",
+    ),
+  );
   using node = await pretendNode({ kind: "healthy control plane node", etcd: withVip(mirror) });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = servePart2(node);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  const [, waiting] = /kube-vip: NOT started, it needs "\/etc\/haproxy\/haproxy.cfg" \(env KUBECONFIG\).*: mv (\S+) /.exec(stderr)!;
+  const [, waiting] =
+    /kube-vip: NOT started, it needs "\/etc\/haproxy\/haproxy.cfg" \(env KUBECONFIG\).*: mv (\S+) /.exec(
+      stderr,
+    )!;
   expect(waiting).toBe("/root/kube-pki-repair-TIME/kube-vip.yaml");
   expect(node.exists("/etc/kubernetes/manifests/kube-vip.yaml")).toBe(false);
 });
@@ -154,17 +179,27 @@ test("a second manifest of a pod is reported, and part 2 moves it to the rescue 
 });
 
 test("super-admin.conf is not missed where a pod mounts the whole folder", async () => {
-  const mirror = JSON.parse(JSON.stringify(mirrorPod("kube-vip")).replaceAll("/etc/kubernetes/admin.conf", "/etc/kubernetes"));
+  const mirror = JSON.parse(
+    JSON.stringify(mirrorPod("kube-vip")).replaceAll("/etc/kubernetes/admin.conf", "/etc/kubernetes"),
+  );
   using node = await pretendNode({ kind: "healthy control plane node", etcd: withVip(mirror) });
-  write(`${node.root}/etc/kubernetes/manifests/kube-vip.yaml`, manifestText({ ...manifest("kube-vip"), spec: mirror.spec }));
+  write(
+    `${node.root}/etc/kubernetes/manifests/kube-vip.yaml`,
+    manifestText({ ...manifest("kube-vip"), spec: mirror.spec }),
+  );
   expect(await node.run("00-assess")).toMatchObject({ exitCode: 0 });
 });
 
 test("00-assess names a lost static pod that kubeadm did not make", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", etcd: withVip(mirrorPod("kube-vip")) });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: withVip(mirrorPod("kube-vip")),
+  });
   const { exitCode, stdout } = await node.run("00-assess");
   expect(exitCode).toBe(2);
-  expect(stdout).toMatch(/ manifests\/kube-vip\.yaml +!MISSING! +can be rebuilt from its mirror pod in etcd\n/);
+  expect(stdout).toMatch(
+    / manifests\/kube-vip\.yaml +!MISSING! +can be rebuilt from its mirror pod in etcd\n/,
+  );
 });
 
 test("02-control-plane gives the API server the old key of tokens beside the new one, and proves that it checks by it", async () => {
@@ -180,19 +215,29 @@ test("02-control-plane gives the API server the old key of tokens beside the new
   expect(stderr).toContain(
     "kube-apiserver.yaml (from its mirror pod in etcd, with sa-old.pub as a second key for service-account tokens)\n",
   );
-  expect(stderr).toContain("  old and new service-account tokens are accepted, until part 4 takes sa-old.pub out\n");
+  expect(stderr).toContain(
+    "  old and new service-account tokens are accepted, until part 4 takes sa-old.pub out\n",
+  );
 });
 
 test("02-control-plane starts an API server and a controller-manager again that hold another sa.key than the one on disk", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver", "kube-controller-manager"] });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: ["etcd", "kube-apiserver", "kube-controller-manager"],
+  });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const stopped = () => node.calls().filter((call) => call.includes(" stop "));
   const own = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
   using _api = servePart2(node, [], () => (stopped().length > 0 ? own : "another"));
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("the API server signs tokens with another key than sa.key on disk\n  kube-apiserver: stopped\n");
-  expect(stopped().map((call) => call.split(" ").at(-1))).toEqual(["kube-apiserver-id", "kube-controller-manager-id"]);
+  expect(stderr).toContain(
+    "the API server signs tokens with another key than sa.key on disk\n  kube-apiserver: stopped\n",
+  );
+  expect(stopped().map((call) => call.split(" ").at(-1))).toEqual([
+    "kube-apiserver-id",
+    "kube-controller-manager-id",
+  ]);
 });
 
 test("02-control-plane does not go on under an API server that does not check by the old key", async () => {
@@ -217,7 +262,9 @@ test("02-control-plane does not start an API server whose encryption configurati
   const { exitCode, stderr } = await node.run("02-control-plane");
   expect(node.fingerprint()).toEqual(before);
   expect(exitCode).toBe(3);
-  expect(stderr).toContain('error: Cannot start kube-apiserver: "/etc/kubernetes/audit/enc.yaml" (--encryption-provider-config) missing');
+  expect(stderr).toContain(
+    'error: Cannot start kube-apiserver: "/etc/kubernetes/audit/enc.yaml" (--encryption-provider-config) missing',
+  );
   for (const name of ["kube-apiserver", "kube-controller-manager", "kube-scheduler"])
     expect(node.exists(`/etc/kubernetes/manifests/${name}.yaml`)).toBe(false);
 });

@@ -4,7 +4,17 @@ import { rmSync, statSync, symlinkSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, otherCa, write } from "../pretend/cluster.ts";
-import { bootstrap, join, joinToItsEnd, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
+import {
+  bootstrap,
+  join,
+  joinToItsEnd,
+  kubeletFiles,
+  LEASE,
+  newCa,
+  serve,
+  TOKEN,
+  writeToken,
+} from "../pretend/joining.ts";
 import { keptOn } from "../pretend/kept.ts";
 import { expectTranscript, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 
@@ -36,7 +46,9 @@ test.each([
   const { exitCode, stderr } = await node.run(join());
   expect(exitCode).toBe(1);
   expect(stderr).toMatch(
-    new RegExp(`error: ${error}\\nhint: (nothing was changed; )?copy it from the first control plane node.*/token\\.d/w1/token \\.`),
+    new RegExp(
+      `error: ${error}\\nhint: (nothing was changed; )?copy it from the first control plane node.*/token\\.d/w1/token \\.`,
+    ),
   );
   expect(node.fingerprint()).toEqual(before);
   expect(node.calls()).not.toContain("systemctl stop kubelet");
@@ -153,15 +165,23 @@ test("03-join leaves the kubelet's serving certificate from before in its Node, 
   using node = await pretendNode({ kind: "worker" });
   writeToken(node.root);
   const { cert, key } = await issueLeaf(certRow("apiserver"), newCa, FACTS);
-  const [former, current] = ["2025-01-01-00-00-00", "current"].map((end) => `${node.root}/var/lib/kubelet/pki/kubelet-server-${end}.pem`);
+  const [former, current] = ["2025-01-01-00-00-00", "current"].map(
+    (end) => `${node.root}/var/lib/kubelet/pki/kubelet-server-${end}.pem`,
+  );
   write(former!, cert + key);
   symlinkSync(former!.slice(node.root.length), current!);
   using api = await serve(newCa);
   const { exitCode, stderr } = await joinToItsEnd(node, api);
   const patch = api.requests.find(({ method }) => method === "PATCH");
-  expect(patch).toMatchObject({ path: "/api/v1/nodes/w1", body: { metadata: { annotations: { [FORMER]: cert } } } });
+  expect(patch).toMatchObject({
+    path: "/api/v1/nodes/w1",
+    body: { metadata: { annotations: { [FORMER]: cert } } },
+  });
   // this API lets nobody in for that
-  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: expect.stringContaining("  warning: its serving certificate from before") });
+  expect({ exitCode, stderr }).toEqual({
+    exitCode: 0,
+    stderr: expect.stringContaining("  warning: its serving certificate from before"),
+  });
 });
 
 test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
@@ -173,7 +193,9 @@ test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
     await bootstrap(node);
     write(`${node.root}/etc/kubernetes/pki/ca.crt`, newCa.cert);
     using _api = await serve(newCa);
-    expect((await node.run(`${join()} --dry-run`)).stderr).toContain("has a certificate of this CA already, nothing to do");
+    expect((await node.run(`${join()} --dry-run`)).stderr).toContain(
+      "has a certificate of this CA already, nothing to do",
+    );
     rmSync(node.root + file);
     const { stderr } = await node.run(`${join()} --dry-run`);
     expect(stderr).toContain("== 3.4 Swap the trust and restart the kubelet");

@@ -1,4 +1,7 @@
-/** 03-workers open and close on a control plane node, as operators run them: going through, and what keeps them from it. */
+/**
+ * 03-workers open and close on a control plane node, as operators run them: going through, and what keeps
+ * them from it.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -19,7 +22,10 @@ const before = await otherCa();
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
 const BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 const BINDING = `${BINDINGS}/kube-pki-repair:kubelet-bootstrap`;
-const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
+const OURS = {
+  type: "bootstrap.kubernetes.io/token",
+  data: { description: btoa("kube-pki-repair: workers come back") },
+};
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
 const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found w2";
@@ -35,11 +41,16 @@ test("03-workers open writes to each worker a token of its own that only root ca
     const path = `/root/token.d/${name}/token`;
     const [token, whose] = node.read(path).split("\n");
     expect([token, whose]).toEqual([expect.stringMatching(/^[a-z0-9]{6}\.[a-z0-9]{16}$/), `# ${name}`]);
-    expect([path, dirname(path)].map((one) => statSync(node.root + one).mode & 0o777)).toEqual([0o600, 0o700]);
+    expect([path, dirname(path)].map((one) => statSync(node.root + one).mode & 0o777)).toEqual([
+      0o600, 0o700,
+    ]);
     expect(opened.stdout + opened.stderr).not.toContain(token!.split(".")[1]!);
     expect(certificatesIn(node.read(path))).toEqual([node.read("/etc/kubernetes/pki/ca.crt")]);
     const made = api.objects.get(`${SECRETS}/bootstrap-token-${token!.split(".")[0]}`).stringData;
-    expect([`${made["token-id"]}.${made["token-secret"]}`, made.description]).toEqual([token!, `kube-pki-repair: ${name} comes back`]);
+    expect([`${made["token-id"]}.${made["token-secret"]}`, made.description]).toEqual([
+      token!,
+      `kube-pki-repair: ${name} comes back`,
+    ]);
     return token;
   });
   expect(new Set(tokens).size).toBe(2);
@@ -53,16 +64,19 @@ test("03-workers open --one-token writes one for all, and says what that means; 
   using node = await afterPart2();
   using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
   const one = await node.run("03-workers open --one-token");
-  expect([one.exitCode, one.stderr]).toEqual([0, expect.stringContaining("Each can ask in another's name with it)")]);
+  expect([one.exitCode, one.stderr]).toEqual([
+    0,
+    expect.stringContaining("Each can ask in another's name with it)"),
+  ]);
   expect(node.read("/root/token")).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}\n-----BEGIN/);
   const left = await node.run("03-workers open --without w2");
   expect(left.exitCode).toBe(0);
-  expect(["/root/token", "/root/token.d/w1/token", "/root/token.d/w2/token"].map((path) => node.exists(path))).toEqual([
-    false,
-    true,
-    false,
-  ]);
-  const all = [...api.objects].flatMap(([path, { stringData }]) => (path.includes("/bootstrap-token-") ? [stringData.description] : []));
+  expect(
+    ["/root/token", "/root/token.d/w1/token", "/root/token.d/w2/token"].map((path) => node.exists(path)),
+  ).toEqual([false, true, false]);
+  const all = [...api.objects].flatMap(([path, { stringData }]) =>
+    path.includes("/bootstrap-token-") ? [stringData.description] : [],
+  );
   expect(all).toEqual(["kube-pki-repair: w1 comes back"]);
 });
 
@@ -73,7 +87,9 @@ test("03-workers open --dry-run writes no token and makes none", async () => {
   const { exitCode, stderr } = await node.run("03-workers open --dry-run");
   expect([exitCode, stderr]).toEqual([
     0,
-    expect.stringContaining("would write token.d/NODE/token for w1, w2 (to each its own bootstrap token, valid for 2 h, and the CA: "),
+    expect.stringContaining(
+      "would write token.d/NODE/token for w1, w2 (to each its own bootstrap token, valid for 2 h, and the CA: ",
+    ),
   ]);
   expect(node.fingerprint()).toEqual(untouched);
   expect(api.changes()).toEqual([]);
@@ -82,7 +98,9 @@ test("03-workers open --dry-run writes no token and makes none", async () => {
 test("03-workers open makes no token before the controller-manager has given every namespace the new CA", async () => {
   using node = await afterPart2();
   const old = { data: { "ca.crt": before.cert } };
-  const maps = ["kube-system", "shop"].map((name) => `/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`);
+  const maps = ["kube-system", "shop"].map(
+    (name) => `/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`,
+  );
   using api = serveRunning(node, { objects: Object.fromEntries(maps.map((path) => [path, old])) });
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
@@ -100,7 +118,10 @@ test("03-workers close lets the controller-manager run in full, revokes the kit'
     [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS,
     [`${SECRETS}/bootstrap-token-bbbbbb`]: { ...OURS, data: {} },
     // of a worker that has not joined, and of others
-    [`${SECRETS}/bootstrap-token-cccccc`]: { ...OURS, data: { description: btoa("kube-pki-repair: w9 comes back") } },
+    [`${SECRETS}/bootstrap-token-cccccc`]: {
+      ...OURS,
+      data: { description: btoa("kube-pki-repair: w9 comes back") },
+    },
     [`${SECRETS}/bootstrap-token-dddddd`]: { ...OURS, data: { description: btoa("w9 comes back") } },
   };
   using api = serveRunning(node, { objects });
@@ -120,10 +141,14 @@ test("03-workers close lets the controller-manager run in full, revokes the kit'
 test("03-workers close takes out of the Nodes what join has left there", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   const annotations = { "kube-pki-repair/serving-certificate-before": "a certificate", other: "stays" };
-  using api = serveRunning(node, { objects: { "/api/v1/nodes/w1": { metadata: { name: "w1", annotations } } } });
+  using api = serveRunning(node, {
+    objects: { "/api/v1/nodes/w1": { metadata: { name: "w1", annotations } } },
+  });
   const { exitCode, stderr } = await node.run("03-workers close", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("\n  annotation kube-pki-repair/serving-certificate-before: removed from Nodes (1)\n");
+  expect(stderr).toContain(
+    "\n  annotation kube-pki-repair/serving-certificate-before: removed from Nodes (1)\n",
+  );
   expect(api.objects.get("/api/v1/nodes/w1").metadata.annotations).toEqual({ other: "stays" });
 });
 
@@ -144,7 +169,10 @@ test("03-workers close puts the new manifest in only when the kubelet is done wi
   mkdirSync(pod, { recursive: true });
   // Long enough for the pretend API to be asked again, and next to nothing of the 90 s.
   const early = await node.run("03-workers close", { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
-  expect([early.exitCode, early.stderr]).toEqual([1, expect.stringContaining("Waited 90 s for the old kube-controller-manager to end")]);
+  expect([early.exitCode, early.stderr]).toEqual([
+    1,
+    expect.stringContaining("Waited 90 s for the old kube-controller-manager to end"),
+  ]);
   expect(node.exists(MANAGER)).toBe(false);
   const part4 = await node.run("04-sa-tokens");
   expect([part4.exitCode, part4.stderr]).toEqual([
@@ -163,7 +191,9 @@ test("03-workers close says after ten seconds which nodes it waits for, until wh
   using node = await afterPart2();
   using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
   // With a tenth of the patience it says so after a second.
-  const { stderr } = await node.run("03-workers close --wait 0.5 --without w1", { KUBE_PKI_REPAIR_PATIENCE: "0.1" });
+  const { stderr } = await node.run("03-workers close --wait 0.5 --without w1", {
+    KUBE_PKI_REPAIR_PATIENCE: "0.1",
+  });
   expect(stderr).toMatch(
     /\n {2}still waiting for 1 of 2 nodes to come back: w2 \(since [\d:]{8}, until [\d:]{8} at most\)\. If it takes too long: has 03-join.ts been run there\? Go on without these nodes, if they are away for now: \.\/bunw scripts\/03-workers.ts close --wait 0.5 --without w1,w2; those that are lost for good: --lost\n/,
   );
@@ -172,7 +202,9 @@ test("03-workers close says after ten seconds which nodes it waits for, until wh
 test("03-workers close is not silent while a slow API gives it all Leases and CSRs", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   const held = Promise.withResolvers<undefined>();
-  using _api = serveRunning(node, { on: ({ path }) => (path.startsWith(`${LEASES}?limit`) ? held.promise : undefined) });
+  using _api = serveRunning(node, {
+    on: ({ path }) => (path.startsWith(`${LEASES}?limit`) ? held.promise : undefined),
+  });
   // With a tenth of the patience it says so after a second.
   const child = node.start("03-workers close", { KUBE_PKI_REPAIR_PATIENCE: "0.1" });
   let stderr = "";
@@ -191,7 +223,9 @@ test("03-workers close is not silent while a slow API gives it all Leases and CS
 test("03-workers close --without goes on without the node, but not without one that etcd never knew", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
-  cpSync(`${node.root}/var/lib/etcd`, `${node.root}/root/kube-pki-repair-20260101T000000/etcd`, { recursive: true });
+  cpSync(`${node.root}/var/lib/etcd`, `${node.root}/root/kube-pki-repair-20260101T000000/etcd`, {
+    recursive: true,
+  });
   const untouched = node.fingerprint();
   const strange = await node.run("03-workers close --without w3");
   expect([strange.exitCode, strange.stderr]).toEqual([
@@ -208,7 +242,9 @@ test("03-workers close --without goes on without the node, but not without one t
   const away = await node.run("03-workers close --wait 0.05 --without w1", WAITS);
   expect([away.exitCode, away.stderr]).toEqual([
     1,
-    expect.stringContaining("03-workers.ts close --wait 0.05 --without w1,w2; those that are lost for good: --lost\n"),
+    expect.stringContaining(
+      "03-workers.ts close --wait 0.05 --without w1,w2; those that are lost for good: --lost\n",
+    ),
   ]);
 });
 
@@ -217,8 +253,12 @@ test("03-workers leaves out a control plane node that part 2 took out of etcd, w
   using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const opened = await node.run("03-workers open");
-  expect(opened.stderr).toContain("  w2: no member of etcd any more (02-control-plane --lost): left out here, too\n");
-  expect(opened.stderr).toEndWith("then on each control plane node: ./bunw scripts/03-workers.ts close --lost w2\n");
+  expect(opened.stderr).toContain(
+    "  w2: no member of etcd any more (02-control-plane --lost): left out here, too\n",
+  );
+  expect(opened.stderr).toEndWith(
+    "then on each control plane node: ./bunw scripts/03-workers.ts close --lost w2\n",
+  );
   expect(opened.stdout).toEndWith(" --token-file token --lost w2\n");
   expect(node.calls().find((call) => call.startsWith("systemd-run"))).toEndWith(" approve --lost w2");
   const { exitCode, stderr } = await node.run("03-workers close", WAITS);
@@ -234,7 +274,10 @@ test("03-workers waits for a machine that has joined again under the name of one
   keys.set(key!, JSON.stringify({ kind: "Node", metadata: { name: "w2", uid: "another" } }));
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), keys });
   const { exitCode, stderr } = await node.run("03-workers close --wait 0.02", WAITS);
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("error: 1 of 3 nodes have not come back: w2\n")]);
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringContaining("error: 1 of 3 nodes have not come back: w2\n"),
+  ]);
 });
 
 /** Of etcd's data: w2 says of itself that it runs Windows. */
@@ -253,8 +296,12 @@ test("03-workers: a Windows node is named with the way by hand, and close ends w
   const { exitCode, stderr } = await node.run("03-workers close", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
   expect(stderr).toContain("w1: back");
-  expect(stderr).toContain(`error: Not back, and not waited for: w2 (Windows, by its label: join is for Linux. By hand: ${BY_HAND})\n`);
-  expect(stderr).toEndWith(" which starts the clock for their pods: ./bunw scripts/03-workers.ts close --without w2\n");
+  expect(stderr).toContain(
+    `error: Not back, and not waited for: w2 (Windows, by its label: join is for Linux. By hand: ${BY_HAND})\n`,
+  );
+  expect(stderr).toEndWith(
+    " which starts the clock for their pods: ./bunw scripts/03-workers.ts close --without w2\n",
+  );
 });
 
 test("03-workers close: a node that says that it runs Windows, and renews its Lease, is one like others", async () => {

@@ -11,8 +11,16 @@ import { serveLeases } from "../pretend/running.ts";
 setDefaultTimeout(300_000);
 
 test.each([
-  ["03-workers", 'error: 03-workers needs one of open, close, approve, got ""', "./bunw scripts/03-workers.ts --help"],
-  ["03-workers jion", 'error: 03-workers needs one of open, close, approve, got "jion"', "./bunw scripts/03-workers.ts --help"],
+  [
+    "03-workers",
+    'error: 03-workers needs one of open, close, approve, got ""',
+    "./bunw scripts/03-workers.ts --help",
+  ],
+  [
+    "03-workers jion",
+    'error: 03-workers needs one of open, close, approve, got "jion"',
+    "./bunw scripts/03-workers.ts --help",
+  ],
 ])("%s stops and says what is missing", async (line, error, hint) => {
   using node = await pretendNode({ kind: "worker" });
   const before = node.fingerprint();
@@ -44,7 +52,9 @@ test("03-workers open on a control plane node with its old CA has nothing to do 
   const before = node.fingerprint();
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
-  expect(stderr).toContain("the CA is unchanged, and every kubelet renews its Lease: no worker has to join\n  part 3 has nothing to do\n");
+  expect(stderr).toContain(
+    "the CA is unchanged, and every kubelet renews its Lease: no worker has to join\n  part 3 has nothing to do\n",
+  );
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
   expect(api.changes()).toEqual([]);
   expect(node.fingerprint()).toEqual(before);
@@ -84,9 +94,13 @@ test.each([
   async (_, kubelet, dropIn) => {
     using node = await pretendNode({
       kind: "healthy control plane node",
-      etcd: (objects) => Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet } }),
+      etcd: (objects) =>
+        Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet } }),
     });
-    write(`${node.root}/etc/default/kubelet`, "KUBELET_EXTRA_ARGS=--config-dir=/etc/kubernetes/kubelet.conf.d\n");
+    write(
+      `${node.root}/etc/default/kubelet`,
+      "KUBELET_EXTRA_ARGS=--config-dir=/etc/kubernetes/kubelet.conf.d\n",
+    );
     write(`${node.root}/etc/kubernetes/kubelet.conf.d/10-serving.conf`, dropIn || "{}\n");
     using _api = serveLeases(node, ["m1", "w1", "w2"]);
     const tls = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS);
@@ -115,12 +129,16 @@ test("03-workers open before part 2 names it", async () => {
   using node = await pretendNode();
   const { exitCode, stderr } = await node.run("03-workers open");
   expect(exitCode).toBe(1);
-  expect(stderr).toEndWith("error: There is no /etc/kubernetes/admin.conf\nhint: part 2 first: ./bunw scripts/02-control-plane.ts\n");
+  expect(stderr).toEndWith(
+    "error: There is no /etc/kubernetes/admin.conf\nhint: part 2 first: ./bunw scripts/02-control-plane.ts\n",
+  );
 });
 
 test("03-workers close before part 2 names it", async () => {
   using node = await pretendNode();
   const { exitCode, stderr } = await node.run("03-workers close");
   expect(exitCode).toBe(1);
-  expect(stderr).toEndWith("error: There is no /etc/kubernetes/admin.conf\nhint: part 2 first: ./bunw scripts/02-control-plane.ts\n");
+  expect(stderr).toEndWith(
+    "error: There is no /etc/kubernetes/admin.conf\nhint: part 2 first: ./bunw scripts/02-control-plane.ts\n",
+  );
 });

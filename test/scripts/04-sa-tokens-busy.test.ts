@@ -1,4 +1,7 @@
-/** 04-sa-tokens on a busy cluster: twenty workloads that cannot be restarted, each for another reason, never keep it from the others. */
+/**
+ * 04-sa-tokens on a busy cluster: twenty workloads that cannot be restarted, each for another reason, never
+ * keep it from the others.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { type ApiRequest, status } from "../pretend/api.ts";
 import { healthyCp, otherCa } from "../pretend/cluster.ts";
@@ -20,7 +23,14 @@ function afterPart3(options: NodeOptions = {}) {
   return pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert), ...options });
 }
 
-const through = { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1, updateRevision: "b", currentRevision: "b" };
+const through = {
+  observedGeneration: 1,
+  replicas: 1,
+  updatedReplicas: 1,
+  availableReplicas: 1,
+  updateRevision: "b",
+  currentRevision: "b",
+};
 const onAll = {
   observedGeneration: 1,
   desiredNumberScheduled: 1,
@@ -30,12 +40,19 @@ const onAll = {
 };
 
 /** A workload with one old pod, `NAME-1`. */
-function workload(kind: "Deployment" | "StatefulSet" | "DaemonSet", name: string, spec: object = {}, state: object = {}): Objects {
+function workload(
+  kind: "Deployment" | "StatefulSet" | "DaemonSet",
+  name: string,
+  spec: object = {},
+  state: object = {},
+): Objects {
   const [owner, set] = kind === "Deployment" ? ["ReplicaSet", `${name}-5`] : [kind, name];
   const parent = { apiVersion: "apps/v1", kind: "Deployment", name, uid: `uid-of-${name}`, controller: true };
   return {
     [`${SHOP}/pods/${name}-1`]: oldPod(`${name}-1`, { kind: owner, name: set }, { app: name }),
-    ...(kind === "Deployment" ? { [`${APPS}/replicasets/${set}`]: { metadata: { ownerReferences: [parent] } } } : {}),
+    ...(kind === "Deployment"
+      ? { [`${APPS}/replicasets/${set}`]: { metadata: { ownerReferences: [parent] } } }
+      : {}),
     [`${APPS}/${kind.toLowerCase()}s/${name}`]: {
       metadata: { generation: 1 },
       spec: { replicas: 1, selector: { matchLabels: { app: name } }, template: {}, ...spec },
@@ -49,7 +66,10 @@ function owned(kind: string, apiVersion: string, name: string): Objects {
   return { [`${SHOP}/pods/${name}-1`]: oldPod(`${name}-1`, { kind, apiVersion, name }, { app: name }) };
 }
 
-const budget = (app: string) => ({ spec: { selector: { matchLabels: { app } } }, status: { expectedPods: 1, desiredHealthy: 1 } });
+const budget = (app: string) => ({
+  spec: { selector: { matchLabels: { app } } },
+  status: { expectedPods: 1, desiredHealthy: 1 },
+});
 const waiting = (app: string, reason: string) => ({
   metadata: { labels: { app } },
   spec: { nodeName: "w1" },
@@ -60,7 +80,10 @@ const stuck = { updatedReplicas: 0 };
 
 /** Each with what 4.7 says of it. */
 const STUCK: [says: string, objects: Objects][] = [
-  ["paused (Deployment) still trusts the old CA: it is paused", workload("Deployment", "paused", { paused: true })],
+  [
+    "paused (Deployment) still trusts the old CA: it is paused",
+    workload("Deployment", "paused", { paused: true }),
+  ],
   [
     "deadline (Deployment) still trusts the old CA: its rollout does not go on",
     workload("Deployment", "deadline", {}, { ...stuck, conditions: [late] }),
@@ -71,12 +94,18 @@ const STUCK: [says: string, objects: Objects][] = [
       "Deployment",
       "quota",
       {},
-      { ...stuck, conditions: [{ type: "ReplicaFailure", status: "True", message: "exceeded quota: small" }] },
+      {
+        ...stuck,
+        conditions: [{ type: "ReplicaFailure", status: "True", message: "exceeded quota: small" }],
+      },
     ),
   ],
   [
     "image (Deployment) still trusts the old CA: its rollout does not go on: 0 of 1 pods are new, 1 available: image-2: ImagePullBackOff: of image",
-    { ...workload("Deployment", "image", {}, stuck), [`${SHOP}/pods/image-2`]: waiting("image", "ImagePullBackOff") },
+    {
+      ...workload("Deployment", "image", {}, stuck),
+      [`${SHOP}/pods/image-2`]: waiting("image", "ImagePullBackOff"),
+    },
   ],
   [
     "seen (Deployment) still trusts the old CA: its rollout does not go on: no controller has seen",
@@ -100,7 +129,11 @@ const STUCK: [says: string, objects: Objects][] = [
     "log (DaemonSet) still trusts the old CA: its rollout does not go on: 0 of 1 pods are new, 1 available: exceeded quota: pods",
     {
       ...workload("DaemonSet", "log", {}, { updatedNumberScheduled: 0 }),
-      [`${SHOP}/events/log.1`]: { involvedObject: { name: "log" }, reason: "FailedCreate", message: "exceeded quota: pods" },
+      [`${SHOP}/events/log.1`]: {
+        involvedObject: { name: "log" },
+        reason: "FailedCreate",
+        message: "exceeded quota: pods",
+      },
     },
   ],
   [
@@ -115,7 +148,10 @@ const STUCK: [says: string, objects: Objects][] = [
       "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/lone": budget("lone"),
     },
   ],
-  ["kafka (StrimziPodSet) still trusts the old CA: Waited 300 s", owned("StrimziPodSet", "core.strimzi.io/v1beta2", "kafka")],
+  [
+    "kafka (StrimziPodSet) still trusts the old CA: Waited 300 s",
+    owned("StrimziPodSet", "core.strimzi.io/v1beta2", "kafka"),
+  ],
   ["pg (Cluster) still trusts the old CA: Waited 300 s", owned("Cluster", "postgresql.cnpg.io/v1", "pg")],
   [
     "clones (CloneSet) still trusts the old CA: Waited 300 s for shop/clones-1 to be gone",
@@ -125,33 +161,49 @@ const STUCK: [says: string, objects: Objects][] = [
     'drain (Rollout) still trusts the old CA: the API refuses it, because the webhook "drain.hook"',
     owned("Rollout", "argoproj.io/v1alpha1", "drain"),
   ],
-  ['hooked (Deployment) still trusts the old CA: the API refuses it, because the webhook "pods.hook"', workload("Deployment", "hooked")],
-  ['patched (Deployment) still trusts the old CA: the API refuses it, because the webhook "apps.hook"', workload("Deployment", "patched")],
+  [
+    'hooked (Deployment) still trusts the old CA: the API refuses it, because the webhook "pods.hook"',
+    workload("Deployment", "hooked"),
+  ],
+  [
+    'patched (Deployment) still trusts the old CA: the API refuses it, because the webhook "apps.hook"',
+    workload("Deployment", "patched"),
+  ],
   ["forbidden (Deployment) still trusts the old CA: forbidden", workload("Deployment", "forbidden")],
 ];
 
 /** Pods that run to their end: they are named, and nothing is wrong with that. */
 const ENDING: Objects = {
-  [`${SHOP}/pods/train`]: { ...oldPod("train", { kind: "PyTorchJob", apiVersion: "kubeflow.org/v1", name: "train" }), ...{} },
+  [`${SHOP}/pods/train`]: {
+    ...oldPod("train", { kind: "PyTorchJob", apiVersion: "kubeflow.org/v1", name: "train" }),
+    ...{},
+  },
 };
 Object.assign((ENDING[`${SHOP}/pods/train`] as { spec: object }).spec, { restartPolicy: "Never" });
 
 const call = (webhook: string) =>
-  status(500, `Internal error occurred: failed calling webhook "${webhook}": failed to call webhook: refused`);
+  status(
+    500,
+    `Internal error occurred: failed calling webhook "${webhook}": failed to call webhook: refused`,
+  );
 
 /** What the API, and the controllers behind it, do with each. */
 function refusals({ method, path, body }: ApiRequest, { objects }: Api): Response | undefined {
   const name = /(?:pods|deployments)\/([a-z]+)/.exec(path)?.[1];
   if (method === "POST" && path.endsWith("pods?dryRun=All")) {
-    if (body.metadata.labels.app === "gone") objects.delete(`${APPS}/deployments/gone`); // somebody deletes it meanwhile
+    // somebody deletes it meanwhile
+    if (body.metadata.labels.app === "gone") objects.delete(`${APPS}/deployments/gone`);
     return body.metadata.labels.app === "hooked" ? call("pods.hook") : undefined;
   }
-  if (method === "PATCH" && name === "policy") return status(403, 'admission webhook "policy" denied the request');
+  if (method === "PATCH" && name === "policy")
+    return status(403, 'admission webhook "policy" denied the request');
   if (method === "PATCH" && name === "forbidden") return status(403, "forbidden");
   if (method === "PATCH" && name === "patched") return call("apps.hook");
-  if (method === "PATCH" && (name === "web" || name === "paused")) renewPod(objects as never, `${SHOP}/pods/${name}-1`);
+  if (method === "PATCH" && (name === "web" || name === "paused"))
+    renewPod(objects as never, `${SHOP}/pods/${name}-1`);
   if (method !== "POST" || !path.endsWith("/eviction")) return undefined;
-  if (name === "lone" || name === "kafka") return status(429, "Cannot evict pod as it would violate the pod's disruption budget.");
+  if (name === "lone" || name === "kafka")
+    return status(429, "Cannot evict pod as it would violate the pod's disruption budget.");
   if (name === "drain") return call("drain.hook");
   if (name === "pg" || name === "part") objects.delete(`${SHOP}/pods/${name}-1`);
   return Response.json({}, { status: 201 });
@@ -161,14 +213,23 @@ test("twenty workloads that cannot be restarted are each named with a command; t
   expect(STUCK).toHaveLength(20);
   using node = await afterPart3();
   using api = serveRunning(node, {
-    objects: { ...Object.assign({}, ...STUCK.map(([, objects]) => objects)), ...ENDING, ...workload("Deployment", "web") },
+    objects: {
+      ...Object.assign({}, ...STUCK.map(([, objects]) => objects)),
+      ...ENDING,
+      ...workload("Deployment", "web"),
+    },
     on: refusals,
   });
   const { exitCode, stderr } = await node.run("04-sa-tokens", SHORT);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
   const left = stderr.split("\n").filter((line) => line.includes("still trusts the old CA"));
-  const unsaid = STUCK.filter(([says]) => left.filter((line) => line.startsWith(`  - shop/${says}`)).length !== 1);
-  expect({ unsaid: unsaid.map(([says]) => says), left: unsaid.length > 0 ? left : [] }).toEqual({ unsaid: [], left: [] });
+  const unsaid = STUCK.filter(
+    ([says]) => left.filter((line) => line.startsWith(`  - shop/${says}`)).length !== 1,
+  );
+  expect({ unsaid: unsaid.map(([says]) => says), left: unsaid.length > 0 ? left : [] }).toEqual({
+    unsaid: [],
+    left: [],
+  });
   expect(left).toHaveLength(21);
   expect(left.at(-1)).toBe(
     "  - shop/train still trusts the old CA (of the PyTorchJob train, with restartPolicy Never: it may run until it is finished): restart it yourself if it talks to the API",
@@ -181,7 +242,8 @@ test("twenty workloads that cannot be restarted are each named with a command; t
   );
 
   for (const path of [...api.objects.keys()])
-    if (/\/(pods|deployments|statefulsets|daemonsets)\/(?!web|paused|train)/.test(path)) api.objects.delete(path);
+    if (/\/(pods|deployments|statefulsets|daemonsets)\/(?!web|paused|train)/.test(path))
+      api.objects.delete(path);
   Object.assign(api.objects.get(`${APPS}/deployments/paused`).spec, { paused: false });
   const first = api.changes().length;
   const again = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -196,15 +258,31 @@ test("twenty workloads that cannot be restarted are each named with a command; t
 test("a kube-proxy that does not start again is named with its kubelet's reason, and nothing is begun that needs it", async () => {
   const KUBE_SYSTEM = "/api/v1/namespaces/kube-system";
   const labels = { "k8s-app": "kube-proxy" };
-  const event = { involvedObject: { name: "kube-proxy-2" }, reason: "FailedMount", lastTimestamp: "2026-11-26T10:00:00Z" };
+  const event = {
+    involvedObject: { name: "kube-proxy-2" },
+    reason: "FailedMount",
+    lastTimestamp: "2026-11-26T10:00:00Z",
+  };
   using node = await afterPart3();
   using api = serveRunning(node, {
     objects: {
       ...workload("Deployment", "web"),
-      [`${KUBE_SYSTEM}/pods/kube-proxy-1`]: oldPod("kube-proxy-1", { kind: "DaemonSet", name: "kube-proxy" }, labels),
-      "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": { spec: { selector: { matchLabels: labels } }, status: onAll },
+      [`${KUBE_SYSTEM}/pods/kube-proxy-1`]: oldPod(
+        "kube-proxy-1",
+        { kind: "DaemonSet", name: "kube-proxy" },
+        labels,
+      ),
+      "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": {
+        spec: { selector: { matchLabels: labels } },
+        status: onAll,
+      },
       [`${KUBE_SYSTEM}/events/1`]: { ...event, type: "Warning", message: "object kube-proxy not registered" },
-      [`${KUBE_SYSTEM}/events/2`]: { ...event, type: "Normal", message: "Pulled", lastTimestamp: "2026-11-26T10:00:01Z" },
+      [`${KUBE_SYSTEM}/events/2`]: {
+        ...event,
+        type: "Normal",
+        message: "Pulled",
+        lastTimestamp: "2026-11-26T10:00:01Z",
+      },
     },
     on({ method, path }, { objects }) {
       if (method !== "POST" || !path.endsWith("kube-proxy-1/eviction")) return undefined;
@@ -226,7 +304,10 @@ test("a kube-proxy that does not start again is named with its kubelet's reason,
 
 test("--skip leaves a workload to its operator: it is named, also by the dry run, and a name that nothing has is mistyped", async () => {
   using node = await afterPart3();
-  using api = serveRunning(node, { objects: { ...workload("Deployment", "web"), ...workload("Deployment", "shy") }, on: refusals });
+  using api = serveRunning(node, {
+    objects: { ...workload("Deployment", "web"), ...workload("Deployment", "shy") },
+    on: refusals,
+  });
   for (const line of ["04-sa-tokens --skip shop/shy --dry-run", "04-sa-tokens --skip shop/shy"]) {
     const { exitCode, stderr } = await node.run(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -235,7 +316,9 @@ test("--skip leaves a workload to its operator: it is named, also by the dry run
       "  - shop/shy (Deployment) still trusts the old CA (skipped by you): kubectl -n shop rollout restart deployment/shy",
     );
   }
-  expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([`PATCH ${APPS}/deployments/web`]);
+  expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([
+    `PATCH ${APPS}/deployments/web`,
+  ]);
   const { exitCode, stderr } = await node.run("04-sa-tokens --skip shop/sly");
   expect([exitCode, stderr]).toEqual([
     1,

@@ -1,4 +1,7 @@
-/** 04-sa-tokens where the operator chooses whose pods restart now: it says what is left, and 05-verify knows it from the cluster. */
+/**
+ * 04-sa-tokens where the operator chooses whose pods restart now: it says what is left, and 05-verify knows
+ * it from the cluster.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { healthyCp, otherCa } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
@@ -22,7 +25,14 @@ const BLOG = {
   [DB]: {
     metadata: { generation: 1 },
     spec: { replicas: 1, template: {} },
-    status: { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1, updateRevision: "b", currentRevision: "b" },
+    status: {
+      observedGeneration: 1,
+      replicas: 1,
+      updatedReplicas: 1,
+      availableReplicas: 1,
+      updateRevision: "b",
+      currentRevision: "b",
+    },
   },
 };
 
@@ -35,7 +45,11 @@ function afterPart3() {
 function serve(node: Node) {
   const ca = { data: { "ca.crt": node.read("/etc/kubernetes/pki/ca.crt") } };
   return serveRunning(node, {
-    objects: { ...staleObjects(before.cert), ...BLOG, "/api/v1/namespaces/blog/configmaps/kube-root-ca.crt": ca },
+    objects: {
+      ...staleObjects(before.cert),
+      ...BLOG,
+      "/api/v1/namespaces/blog/configmaps/kube-root-ca.crt": ca,
+    },
     on: ({ method, path }, { objects }) => {
       if (method === "PATCH" && path === STALE_WEB) renewPod(objects, "/api/v1/namespaces/shop/pods/web-1");
       if (method === "PATCH" && path === DB) renewPod(objects, "/api/v1/namespaces/blog/pods/db-0");
@@ -44,7 +58,8 @@ function serve(node: Node) {
   });
 }
 
-const restarts = (api: ReturnType<typeof serve>) => api.changes().filter((change) => /^PATCH |\/eviction$/.test(change));
+const restarts = (api: ReturnType<typeof serve>) =>
+  api.changes().filter((change) => /^PATCH |\/eviction$/.test(change));
 
 async function must(node: Node, line: string): Promise<string> {
   const { exitCode, stderr } = await node.run(line, WAITS);
@@ -89,7 +104,9 @@ test("kube-system first, then a namespace, then the rest: each run says what is 
   const shop = await must(node, "04-sa-tokens --namespace shop");
   expect(restarts(api).slice(1)).toEqual([`PATCH ${STALE_WEB}`]);
   expect(shop).toContain("  later: blog/db (StatefulSet)\n");
-  expect(shop).toEndWith(`\ndone for now: 1 workload still has to restart.  next, when you choose: ${PART_4}\n`);
+  expect(shop).toEndWith(
+    `\ndone for now: 1 workload still has to restart.  next, when you choose: ${PART_4}\n`,
+  );
 
   expect(await must(node, "04-sa-tokens")).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
   expect(restarts(api).slice(2)).toEqual([`PATCH ${DB}`]);
@@ -108,7 +125,11 @@ test("--namespace may be given more than once, with --only-system, and all of it
 });
 
 test.each([
-  ["a mistyped namespace", "--namespace shp", 'error: There is no namespace "shp"\nhint: old pods are in: kube-system, shop, blog\n'],
+  [
+    "a mistyped namespace",
+    "--namespace shp",
+    'error: There is no namespace "shp"\nhint: old pods are in: kube-system, shop, blog\n',
+  ],
   [
     "a namespace before kube-proxy",
     "--namespace shop",
@@ -138,7 +159,8 @@ test("what was skipped is no surprise to 05-verify, until it has restarted", asy
   expect(fresh).toMatchObject({ result: "ok" });
   expect(skipped).toMatchObject({
     result: "warning",
-    detail: "skipped by you, still with the old CA or token: blog/db (StatefulSet): kubectl -n blog rollout restart statefulset/db",
+    detail:
+      "skipped by you, still with the old CA or token: blog/db (StatefulSet): kubectl -n blog rollout restart statefulset/db",
   });
 
   renewPod(api.objects, "/api/v1/namespaces/blog/pods/db-0");
@@ -154,7 +176,9 @@ test("a later run names what was skipped before and restarts now; one for anothe
   const shop = await must(node, "04-sa-tokens --namespace shop");
   expect(shop).toContain("  skipped by you: blog/db (StatefulSet)\n");
   expect((await podCheck(node)).map(({ result }) => result)).toEqual(["ok", "warning"]);
-  expect(await must(node, "04-sa-tokens")).toContain("  skipped before, and restarted now: blog/db (StatefulSet)\n");
+  expect(await must(node, "04-sa-tokens")).toContain(
+    "  skipped before, and restarted now: blog/db (StatefulSet)\n",
+  );
   expect(restarts(api).slice(1)).toEqual([`PATCH ${STALE_WEB}`, `PATCH ${DB}`]);
   expect(node.exists(MARK)).toBe(false);
 });
@@ -172,6 +196,10 @@ test("the next command of a partial run has what was typed with --skip", async (
   using node = await afterPart3();
   using _api = serve(node);
   const said = await must(node, "04-sa-tokens --only-system --skip shop/web");
-  expect(said).toContain(`- left for a later run: blog/db (StatefulSet): ${PART_4} --skip shop/web restarts them\n`);
-  expect(said).toEndWith(`\ndone for now: 2 workloads still have to restart.  next, when you choose: ${PART_4} --skip shop/web\n`);
+  expect(said).toContain(
+    `- left for a later run: blog/db (StatefulSet): ${PART_4} --skip shop/web restarts them\n`,
+  );
+  expect(said).toEndWith(
+    `\ndone for now: 2 workloads still have to restart.  next, when you choose: ${PART_4} --skip shop/web\n`,
+  );
 });

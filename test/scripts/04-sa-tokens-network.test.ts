@@ -1,6 +1,7 @@
 /**
- * 04-sa-tokens on clusters with a real network plugin: all that a new pod's network needs is one unit, which restarts after kube-proxy and before
- * anything that needs a new pod; test pods come after it, and no test pod stops the others.
+ * 04-sa-tokens on clusters with a real network plugin: all that a new pod's network needs is one unit, which
+ * restarts after kube-proxy and before anything that needs a new pod; test pods come after it, and no test
+ * pod stops the others.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { type ApiRequest, status } from "../pretend/api.ts";
@@ -36,7 +37,12 @@ interface Runs {
 }
 
 /** A Deployment or DaemonSet with an old pod on each of these nodes, `NAME-NODE`. */
-function workload(kind: "Deployment" | "DaemonSet", namespace: string, name: string, runs: Runs = {}): Objects {
+function workload(
+  kind: "Deployment" | "DaemonSet",
+  namespace: string,
+  name: string,
+  runs: Runs = {},
+): Objects {
   const { host = false, critical = false, cni = false, env = [], on = ["w1"], labels = { app: name } } = runs;
   const apps = `/apis/apps/v1/namespaces/${namespace}`;
   const [owner, set] = kind === "Deployment" ? ["ReplicaSet", `${name}-5`] : [kind, name];
@@ -44,21 +50,41 @@ function workload(kind: "Deployment" | "DaemonSet", namespace: string, name: str
   const paths = cni ? [{ name: "conf", hostPath: { path: "/etc/cni/net.d" } }] : [];
   const pods = on.map((node) => {
     const pod = oldPod(`${name}-${node}`, { kind: owner, name: set }, labels);
-    const more = { nodeName: node, hostNetwork: host, ...(critical ? { priorityClassName: "system-cluster-critical" } : {}) };
-    const spec = { ...pod.spec, ...more, volumes: [...pod.spec.volumes, ...paths], containers: [{ name, env }] };
+    const more = {
+      nodeName: node,
+      hostNetwork: host,
+      ...(critical ? { priorityClassName: "system-cluster-critical" } : {}),
+    };
+    const spec = {
+      ...pod.spec,
+      ...more,
+      volumes: [...pod.spec.volumes, ...paths],
+      containers: [{ name, env }],
+    };
     return [`/api/v1/namespaces/${namespace}/pods/${name}-${node}`, { ...pod, spec }];
   });
   const all = on.length;
   return {
     [`/api/v1/namespaces/${namespace}`]: { status: { phase: "Active" } },
     ...Object.fromEntries(pods),
-    ...(kind === "Deployment" ? { [`${apps}/replicasets/${set}`]: { metadata: { ownerReferences: [parent] } } } : {}),
+    ...(kind === "Deployment"
+      ? { [`${apps}/replicasets/${set}`]: { metadata: { ownerReferences: [parent] } } }
+      : {}),
     [`${apps}/${kind.toLowerCase()}s/${name}`]: {
       metadata: { generation: 1 },
-      spec: { replicas: all, selector: { matchLabels: labels }, template: { spec: { containers: [{ image: `${name}:v1` }] } } },
+      spec: {
+        replicas: all,
+        selector: { matchLabels: labels },
+        template: { spec: { containers: [{ image: `${name}:v1` }] } },
+      },
       status: {
         ...{ observedGeneration: 1, replicas: all, updatedReplicas: all, availableReplicas: all },
-        ...{ desiredNumberScheduled: all, currentNumberScheduled: all, updatedNumberScheduled: all, numberAvailable: all },
+        ...{
+          desiredNumberScheduled: all,
+          currentNumberScheduled: all,
+          updatedNumberScheduled: all,
+          numberAvailable: all,
+        },
       },
     },
   };
@@ -68,26 +94,47 @@ const NODES = ["m1", "w1", "w2"];
 
 /** kube-proxy, DNS and a workload of the cluster's users. */
 const USUAL: Objects = {
-  ...workload("DaemonSet", "kube-system", "kube-proxy", { host: true, critical: true, on: NODES, labels: { "k8s-app": "kube-proxy" } }),
+  ...workload("DaemonSet", "kube-system", "kube-proxy", {
+    host: true,
+    critical: true,
+    on: NODES,
+    labels: { "k8s-app": "kube-proxy" },
+  }),
   ...workload("Deployment", "kube-system", "coredns", { critical: true }),
   ...workload("Deployment", "shop", "web"),
 };
 
 /** As Calico's own manifest has it, with Typha; with tigera-operator's `namespace` as that has it. */
 function calico(namespace: string): Objects {
-  const name = { name: "FELIX_TYPHAK8SSERVICENAME", valueFrom: { configMapKeyRef: { name: "calico-config", key: "typha_service_name" } } };
+  const name = {
+    name: "FELIX_TYPHAK8SSERVICENAME",
+    valueFrom: { configMapKeyRef: { name: "calico-config", key: "typha_service_name" } },
+  };
   const own = namespace !== "kube-system";
   return {
-    ...workload("DaemonSet", namespace, "calico-node", { host: true, critical: true, cni: true, on: NODES, env: [name] }),
+    ...workload("DaemonSet", namespace, "calico-node", {
+      host: true,
+      critical: true,
+      cni: true,
+      on: NODES,
+      env: [name],
+    }),
     // an old manifest gives it no priority
     ...workload("Deployment", namespace, "calico-typha", { host: true, critical: own }),
     ...workload("Deployment", namespace, "calico-kube-controllers", { critical: true }),
-    [`/api/v1/namespaces/${namespace}/services/calico-typha`]: { spec: { selector: { app: "calico-typha" } } },
-    [`/api/v1/namespaces/${namespace}/configmaps/calico-config`]: { data: { typha_service_name: "calico-typha" } },
+    [`/api/v1/namespaces/${namespace}/services/calico-typha`]: {
+      spec: { selector: { app: "calico-typha" } },
+    },
+    [`/api/v1/namespaces/${namespace}/configmaps/calico-config`]: {
+      data: { typha_service_name: "calico-typha" },
+    },
   };
 }
 
-/** Names of what was restarted, in order: by a patch, or the first of its pods that was evicted; "test" for the first test pod. */
+/**
+ * Names of what was restarted, in order: by a patch, or the first of its pods that was evicted; "test" for
+ * the first test pod.
+ */
 function order(changes: readonly string[]): string[] {
   const names = changes.flatMap((change) => {
     if (/^POST .*kube-system\/pods$/.test(change)) return ["test"];
@@ -102,7 +149,8 @@ function order(changes: readonly string[]): string[] {
 function rolls({ method, path }: ApiRequest, { objects }: Api) {
   const [, namespace, name] = /namespaces\/([^/]+)\/(?:deployments|daemonsets)\/([^/?]+)$/.exec(path) ?? [];
   if (method === "PATCH")
-    for (const pod of objects.keys()) if (pod.startsWith(`/api/v1/namespaces/${namespace}/pods/${name}-`)) renewPod(objects as never, pod);
+    for (const pod of objects.keys())
+      if (pod.startsWith(`/api/v1/namespaces/${namespace}/pods/${name}-`)) renewPod(objects as never, pod);
   return undefined;
 }
 
@@ -110,7 +158,9 @@ function rolls({ method, path }: ApiRequest, { objects }: Api) {
 function rootCas(node: { read: (path: string) => string }): Objects {
   const data = { "ca.crt": node.read("/etc/kubernetes/pki/ca.crt") };
   const namespaces = ["calico-system", "tigera-operator"];
-  return Object.fromEntries(namespaces.map((name) => [`/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`, { data }]));
+  return Object.fromEntries(
+    namespaces.map((name) => [`/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`, { data }]),
+  );
 }
 
 async function part4(
@@ -120,7 +170,13 @@ async function part4(
   using node = await afterPart3();
   using api = serveRunning(node, { objects: { ...rootCas(node), ...USUAL, ...objects }, on });
   const run = await node.run(line, env as Record<string, string>);
-  return { ...run, order: order(api.changes()), changes: api.changes(), objects: api.objects, requests: api.requests };
+  return {
+    ...run,
+    order: order(api.changes()),
+    changes: api.changes(),
+    objects: api.objects,
+    requests: api.requests,
+  };
 }
 
 type Reacts = (request: ApiRequest, api: Api) => Response | undefined;
@@ -140,13 +196,33 @@ test.each([
 ])("Calico in calico-system: %s restarts the whole unit before DNS", async (line, others) => {
   const { exitCode, stderr, order } = await part4(calico("calico-system"), { line });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(order).toEqual(["kube-proxy", "calico-typha", "calico-node", "calico-kube-controllers", "test", ...others]);
+  expect(order).toEqual([
+    "kube-proxy",
+    "calico-typha",
+    "calico-node",
+    "calico-kube-controllers",
+    "test",
+    ...others,
+  ]);
 });
 
 test("an operator that owns the plugin's agents belongs to the unit, wherever it runs; it is known by what it may change", async () => {
-  const own = [{ apiVersion: "operator.tigera.io/v1", kind: "Installation", name: "default", uid: "1", controller: true }];
-  const objects = { ...calico("calico-system"), ...workload("Deployment", "tigera-operator", "tigera-operator", { host: true }) };
-  const set = objects["/apis/apps/v1/namespaces/calico-system/daemonsets/calico-node"] as { metadata: object };
+  const own = [
+    {
+      apiVersion: "operator.tigera.io/v1",
+      kind: "Installation",
+      name: "default",
+      uid: "1",
+      controller: true,
+    },
+  ];
+  const objects = {
+    ...calico("calico-system"),
+    ...workload("Deployment", "tigera-operator", "tigera-operator", { host: true }),
+  };
+  const set = objects["/apis/apps/v1/namespaces/calico-system/daemonsets/calico-node"] as {
+    metadata: object;
+  };
   Object.assign(set.metadata, { ownerReferences: own });
   const pod = objects["/api/v1/namespaces/tigera-operator/pods/tigera-operator-w1"] as { spec: object };
   Object.assign(pod.spec, { serviceAccountName: "tigera-operator" });
@@ -177,17 +253,27 @@ test("a plugin's own webhook, which refuses all new pods until it restarts, come
     const { method, path } = request;
     if (method === "PATCH" && path.endsWith(`deployments/${hook}`)) deaf = false;
     const isPod = method === "POST" && /kube-system\/pods(\?|$)/.test(path);
-    const refused = 'Internal error occurred: failed calling webhook "pods.kube-ovn.io": failed to call webhook: refused';
-    return deaf && isPod && request.body.metadata.labels?.app !== hook ? status(500, refused) : rolls(request, api);
+    const refused =
+      'Internal error occurred: failed calling webhook "pods.kube-ovn.io": failed to call webhook: refused';
+    return deaf && isPod && request.body.metadata.labels?.app !== hook
+      ? status(500, refused)
+      : rolls(request, api);
   };
   const { exitCode, stderr, order } = await part4(
     {
-      ...workload("DaemonSet", "kube-system", "kube-ovn-cni", { host: true, critical: true, cni: true, on: NODES }),
+      ...workload("DaemonSet", "kube-system", "kube-ovn-cni", {
+        host: true,
+        critical: true,
+        cni: true,
+        on: NODES,
+      }),
       ...workload("Deployment", "kube-system", "kube-ovn-controller", { host: true, critical: true }),
       ...workload("Deployment", "kube-system", hook, { host: true, critical: true }),
       [`/api/v1/namespaces/kube-system/services/${hook}`]: { spec: { selector: { app: hook } } },
       "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/kube-ovn": {
-        webhooks: [{ name: "pods.kube-ovn.io", clientConfig: { service: { namespace: "kube-system", name: hook } } }],
+        webhooks: [
+          { name: "pods.kube-ovn.io", clientConfig: { service: { namespace: "kube-system", name: hook } } },
+        ],
       },
     },
     { on },
@@ -204,9 +290,18 @@ test("a kube-proxy that does not come back on one of many nodes is named, and al
   };
   const { exitCode, stderr, order } = await part4(calico("calico-system"), { on, env: SHORT });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  expect(stderr).toContain("  - kube-system/kube-proxy (DaemonSet) still trusts the old CA: no new pod that is Ready on w2: ");
+  expect(stderr).toContain(
+    "  - kube-system/kube-proxy (DaemonSet) still trusts the old CA: no new pod that is Ready on w2: ",
+  );
   expect(stderr).toContain("  no test pod there: w2 (no Ready kube-proxy)\n");
-  expect(order.slice(1)).toEqual(["calico-typha", "calico-node", "calico-kube-controllers", "test", "coredns", "web"]);
+  expect(order.slice(1)).toEqual([
+    "calico-typha",
+    "calico-node",
+    "calico-kube-controllers",
+    "test",
+    "coredns",
+    "web",
+  ]);
 });
 
 test("a new pod that the scheduler puts on a node that is away is named, and neither its rollout nor anything after it waits for it", async () => {
@@ -228,7 +323,11 @@ test("a new pod that the scheduler puts on a node that is away is named, and nei
   };
   const objects = {
     ...calico("calico-system"),
-    ...workload("Deployment", "calico-system", "calico-typha", { host: true, critical: true, on: ["m1", "w1"] }),
+    ...workload("Deployment", "calico-system", "calico-typha", {
+      host: true,
+      critical: true,
+      on: ["m1", "w1"],
+    }),
     [`${LEASES}/w2`]: lease(7200),
   };
   const { exitCode, stderr, order } = await part4(objects, {
@@ -245,7 +344,12 @@ test("a new pod that the scheduler puts on a node that is away is named, and nei
 
 test("Kube-OVN: its controller, which gives pods their addresses, restarts before its agents and before any test pod", async () => {
   const { exitCode, stderr, order } = await part4({
-    ...workload("DaemonSet", "kube-system", "kube-ovn-cni", { host: true, critical: true, cni: true, on: NODES }),
+    ...workload("DaemonSet", "kube-system", "kube-ovn-cni", {
+      host: true,
+      critical: true,
+      cni: true,
+      on: NODES,
+    }),
     ...workload("Deployment", "kube-system", "kube-ovn-controller", { host: true, critical: true }),
     ...workload("DaemonSet", "kube-system", "csi-node", { host: true, critical: true, on: NODES }),
   });
@@ -255,12 +359,19 @@ test("Kube-OVN: its controller, which gives pods their addresses, restarts befor
 });
 
 test("test pods that an earlier run left are removed, and no new one is started before the network plugin has restarted", async () => {
-  const left = { metadata: { labels: { "kube-pki-repair": "canary" } }, spec: { nodeName: "w1" }, status: { phase: "Pending" } };
+  const left = {
+    metadata: { labels: { "kube-pki-repair": "canary" } },
+    spec: { nodeName: "w1" },
+    status: { phase: "Pending" },
+  };
   const path = "/api/v1/namespaces/kube-system/pods/kube-pki-repair-canary-w1";
   const { exitCode, stderr, order, changes } = await part4({ ...calico("kube-system"), [path]: left });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(order.slice(0, 4)).toEqual(["kube-proxy", "calico-typha", "calico-node", "test"]);
-  const [removed, started] = [changes.indexOf(`DELETE ${path}`), changes.indexOf("POST /api/v1/namespaces/kube-system/pods")];
+  const [removed, started] = [
+    changes.indexOf(`DELETE ${path}`),
+    changes.indexOf("POST /api/v1/namespaces/kube-system/pods"),
+  ];
   expect(removed).toBeGreaterThanOrEqual(0);
   expect(removed).toBeLessThan(started);
 });
@@ -269,7 +380,8 @@ test("test pods that an earlier run left are removed, and no new one is started 
 function canaryOnW1(becomes: object | Response): Reacts {
   return (request, api) => {
     const { method, path, body } = request;
-    if (method !== "POST" || !path.endsWith("kube-system/pods") || body.spec.nodeName !== "w1") return rolls(request, api);
+    if (method !== "POST" || !path.endsWith("kube-system/pods") || body.spec.nodeName !== "w1")
+      return rolls(request, api);
     if (becomes instanceof Response) return becomes.clone() as Response;
     api.objects.set(`${path}/${body.metadata.name}`, { ...body, ...becomes });
     return Response.json({}, { status: 201 });
@@ -279,12 +391,16 @@ function canaryOnW1(becomes: object | Response): Reacts {
 test.each([
   [
     "is full",
-    canaryOnW1({ status: { phase: "Failed", reason: "OutOfpods", message: "Node didn't have enough resource: pods" } }),
+    canaryOnW1({
+      status: { phase: "Failed", reason: "OutOfpods", message: "Node didn't have enough resource: pods" },
+    }),
     "OutOfpods: Node didn't have enough resource: pods",
   ],
   [
     "has no room on its disk",
-    canaryOnW1({ status: { phase: "Failed", reason: "Evicted", message: "The node had condition: [DiskPressure]. " } }),
+    canaryOnW1({
+      status: { phase: "Failed", reason: "Evicted", message: "The node had condition: [DiskPressure]. " },
+    }),
     "[DiskPressure]",
   ],
   [
@@ -292,7 +408,11 @@ test.each([
     canaryOnW1(status(403, 'admission webhook "policy" denied the request: set limits')),
     'admission webhook "policy" denied the request: set limits',
   ],
-  ["reaches no new pod", canaryOnW1({ status: { phase: "Running", podIP: "255.255.255.255" } }), "a new pod there is not reached from m1"],
+  [
+    "reaches no new pod",
+    canaryOnW1({ status: { phase: "Running", podIP: "255.255.255.255" } }),
+    "a new pod there is not reached from m1",
+  ],
 ])("a node that %s is named with its own reason, and the others restart", async (_, on, why) => {
   const { exitCode, stderr, order, objects } = await part4(calico("calico-system"), { on, env: SHORT });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -304,14 +424,21 @@ test.each([
 });
 
 test("where no node gives a new pod a network, the kubelets' reason is printed, nothing that needs a new pod is begun, and the next run goes on", async () => {
-  const sandbox = "Failed to create pod sandbox: plugin type calico failed: x509: certificate signed by unknown authority";
+  const sandbox =
+    "Failed to create pod sandbox: plugin type calico failed: x509: certificate signed by unknown authority";
   let mended = false;
   const on: Reacts = (request, api) => {
     const { method, path, body } = request;
     if (mended || method !== "POST" || !path.endsWith("kube-system/pods")) return rolls(request, api);
     const { name } = body.metadata;
     api.objects.set(`${path}/${name}`, { ...body, status: { phase: "Pending" } });
-    const event = { metadata: { name }, involvedObject: { name }, type: "Warning", reason: "FailedCreatePodSandBox", message: sandbox };
+    const event = {
+      metadata: { name },
+      involvedObject: { name },
+      type: "Warning",
+      reason: "FailedCreatePodSandBox",
+      message: sandbox,
+    };
     api.objects.set(`/api/v1/namespaces/kube-system/events/${name}`, event);
     return Response.json({}, { status: 201 });
   };
@@ -334,12 +461,18 @@ test("where no node gives a new pod a network, the kubelets' reason is printed, 
 
 test("no test pod goes to a Windows node, to a virtual one, or to one without a Ready kube-proxy; none takes another pod's place", async () => {
   const READY = { status: { conditions: [{ type: "Ready", status: "True" }] } };
-  const proxies = workload("DaemonSet", "kube-system", "kube-proxy", { on: ["w1", "win1", "vk1"], labels: { "k8s-app": "kube-proxy" } });
+  const proxies = workload("DaemonSet", "kube-system", "kube-proxy", {
+    on: ["w1", "win1", "vk1"],
+    labels: { "k8s-app": "kube-proxy" },
+  });
   const { exitCode, stderr, requests } = await part4({
     ...Object.fromEntries(Object.entries(proxies).filter(([path]) => path.includes("/pods/"))),
     "/api/v1/nodes/win1": { ...READY, metadata: { labels: { "kubernetes.io/os": "windows" } } },
     "/api/v1/nodes/vk1": { ...READY, metadata: { labels: { type: "virtual-kubelet" } } },
-    "/api/v1/namespaces/kube-system/pods/kube-proxy-w2": { spec: { nodeName: "w2" }, status: { phase: "Pending" } },
+    "/api/v1/namespaces/kube-system/pods/kube-proxy-w2": {
+      spec: { nodeName: "w2" },
+      status: { phase: "Pending" },
+    },
   });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   const started = requests
@@ -355,10 +488,18 @@ test("no test pod goes to a Windows node, to a virtual one, or to one without a 
 });
 
 test("without kube-proxy, test pods go to the nodes that are Ready", async () => {
-  const agents = workload("DaemonSet", "kube-system", "cilium", { host: true, critical: true, cni: true, on: NODES });
+  const agents = workload("DaemonSet", "kube-system", "cilium", {
+    host: true,
+    critical: true,
+    cni: true,
+    on: NODES,
+  });
   const operator = workload("Deployment", "kube-system", "cilium-operator", { host: true, critical: true });
   using node = await afterPart3();
-  using api = serveRunning(node, { objects: { ...agents, ...operator, ...workload("Deployment", "shop", "web") }, on: rolls });
+  using api = serveRunning(node, {
+    objects: { ...agents, ...operator, ...workload("Deployment", "shop", "web") },
+    on: rolls,
+  });
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(order(api.changes())).toEqual(["cilium-operator", "cilium", "test", "web"]);
@@ -368,7 +509,12 @@ test("without kube-proxy, test pods go to the nodes that are Ready", async () =>
 test("a plugin's agents are replaced a tenth of the nodes at a time, and one node whose agent does not come back stops no other", async () => {
   const nodes = Array.from({ length: 30 }, (_, i) => `n${i + 1}`);
   const READY = { status: { conditions: [{ type: "Ready", status: "True" }] } };
-  const agents = workload("DaemonSet", "kube-system", "calico-node", { host: true, critical: true, cni: true, on: nodes });
+  const agents = workload("DaemonSet", "kube-system", "calico-node", {
+    host: true,
+    critical: true,
+    cni: true,
+    on: nodes,
+  });
   const away = new Set<string>();
   const evicted: string[] = [];
   let most = 0;
@@ -391,8 +537,12 @@ test("a plugin's agents are replaced a tenth of the nodes at a time, and one nod
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
   expect(evicted).toHaveLength(30);
   expect(most).toBeLessThanOrEqual(3);
-  expect(stderr).toContain("  - kube-system/calico-node (DaemonSet) still trusts the old CA: no new pod that is Ready on n7");
-  expect(changes.filter((change) => change.startsWith("PATCH") && /coredns|web/.test(change))).toHaveLength(2);
+  expect(stderr).toContain(
+    "  - kube-system/calico-node (DaemonSet) still trusts the old CA: no new pod that is Ready on n7",
+  );
+  expect(changes.filter((change) => change.startsWith("PATCH") && /coredns|web/.test(change))).toHaveLength(
+    2,
+  );
 });
 
 test("what is left is printed, too, where the API does not accept its own new token", async () => {

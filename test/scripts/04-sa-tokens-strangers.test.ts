@@ -1,4 +1,7 @@
-/** A pod's ownerReferences are whatever their author writes, who may create pods in one namespace: part 4 does nothing for him in another. */
+/**
+ * A pod's ownerReferences are whatever their author writes, who may create pods in one namespace: part 4 does
+ * nothing for him in another.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { status } from "../pretend/api.ts";
 import { otherCa } from "../pretend/cluster.ts";
@@ -27,7 +30,9 @@ async function part4(owner: Parameters<typeof oldPod>[1], line = "04-sa-tokens")
     objects: {
       ...staleObjects(before.cert),
       "/api/v1/namespaces/a-team": { status: { phase: "Active" } },
-      "/api/v1/namespaces/a-team/configmaps/kube-root-ca.crt": { data: { "ca.crt": node.read("/etc/kubernetes/pki/ca.crt") } },
+      "/api/v1/namespaces/a-team/configmaps/kube-root-ca.crt": {
+        data: { "ca.crt": node.read("/etc/kubernetes/pki/ca.crt") },
+      },
       "/api/v1/namespaces/a-team/pods/mine": oldPod("mine", owner),
       [LEDGER]: daemonSet(1),
       [STUCK_WEB]: daemonSet(0),
@@ -45,9 +50,14 @@ async function part4(owner: Parameters<typeof oldPod>[1], line = "04-sa-tokens")
 test.each(["04-sa-tokens", "04-sa-tokens --only-system --namespace a-team,shop"])(
   "%s: a pod of one namespace restarts no workload of another",
   async (line) => {
-    const { changes, stderr } = await part4({ kind: "DaemonSet", name: "../../payments/daemonsets/ledger" }, line);
+    const { changes, stderr } = await part4(
+      { kind: "DaemonSet", name: "../../payments/daemonsets/ledger" },
+      line,
+    );
     expect(changes).not.toContain(`PATCH ${LEDGER}`);
-    expect(stderr).toContain("its DaemonSet ../../payments/daemonsets/ledger is no longer there: nothing would bring it back");
+    expect(stderr).toContain(
+      "its DaemonSet ../../payments/daemonsets/ledger is no longer there: nothing would bring it back",
+    );
   },
 );
 

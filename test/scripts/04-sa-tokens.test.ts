@@ -1,10 +1,21 @@
-/** 04-sa-tokens as operators run it, with a new CA and a new service-account key: what it renews, what it leaves, and what it refuses. */
+/**
+ * 04-sa-tokens as operators run it, with a new CA and a new service-account key: what it renews, what it
+ * leaves, and what it refuses.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { serviceAccountKeyId, tokenVerifier } from "../../shared/pki/sa-keys.ts";
-import { clusterObjects, FACTS, healthyCp, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
+import {
+  clusterObjects,
+  FACTS,
+  healthyCp,
+  manifest,
+  type Objects,
+  otherCa,
+  write,
+} from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
 import { unkept } from "../pretend/kept.ts";
@@ -59,11 +70,18 @@ test("04-sa-tokens removes part 1's mark when no running pod is older than the n
   const kid = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
   write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid }), 0o644);
   using api = serveStale(node, before.cert, {
-    "/api/v1/namespaces/shop/pods/batch": oldPod("batch", { kind: "Job", name: "batch", apiVersion: "batch/v1" }),
+    "/api/v1/namespaces/shop/pods/batch": oldPod("batch", {
+      kind: "Job",
+      name: "batch",
+      apiVersion: "batch/v1",
+    }),
   });
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect([node.exists(MARK), stderr.includes("not restarted: shop/batch: of the Job batch")]).toEqual([true, true]);
+  expect([node.exists(MARK), stderr.includes("not restarted: shop/batch: of the Job batch")]).toEqual([
+    true,
+    true,
+  ]);
 
   api.objects.delete("/api/v1/namespaces/shop/pods/batch");
   const again = await node.run("04-sa-tokens", WAITS);
@@ -83,7 +101,9 @@ test("where only the service-account key is new, no line speaks of an old CA", a
   });
   const { stderr, exitCode } = await node.run("04-sa-tokens --skip shop/db", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  - shop/db (StatefulSet) still has a token of the old key (skipped by you): kubectl -n shop");
+  expect(stderr).toContain(
+    "  - shop/db (StatefulSet) still has a token of the old key (skipped by you): kubectl -n shop",
+  );
   expect(stderr.match(/.*old CA.*/g)).toEqual(["== 4.4 Find the pods with the old CA or an old token"]);
 });
 
@@ -115,8 +135,12 @@ test("04-sa-tokens, run again when its repair with a new CA is over, still says 
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
-  expect(stderr).toContain("kubeconfigs of users, CI and monitoring still have the old CA: give them new ones");
-  expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds etcd's data with all Secrets: remove it when you no longer need it\n");
+  expect(stderr).toContain(
+    "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones",
+  );
+  expect(stderr).toContain(
+    "  - /root/kube-pki-repair-TIME holds etcd's data with all Secrets: remove it when you no longer need it\n",
+  );
 });
 
 test("04-sa-tokens does not wait for a control plane node that part 2 took out of etcd", async () => {
@@ -124,7 +148,10 @@ test("04-sa-tokens does not wait for a control plane node that part 2 took out o
   using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const early = await node.run("04-sa-tokens", WAITS);
-  expect([early.exitCode, early.stderr]).toEqual([1, expect.stringContaining('error: The Node "w2" is still there')]);
+  expect([early.exitCode, early.stderr]).toEqual([
+    1,
+    expect.stringContaining('error: The Node "w2" is still there'),
+  ]);
   api.objects.delete("/api/v1/nodes/w2");
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -132,7 +159,12 @@ test("04-sa-tokens does not wait for a control plane node that part 2 took out o
 });
 
 /** Runs 04-sa-tokens where it has to stop: nothing was changed, on the node or at the API. */
-async function refused(line: string, objects: Record<string, object>, prepare: (root: string) => void = () => {}, code = 1) {
+async function refused(
+  line: string,
+  objects: Record<string, object>,
+  prepare: (root: string) => void = () => {},
+  code = 1,
+) {
   using node = await afterPart3();
   using api = serveStale(node, before.cert, objects);
   prepare(node.root);
@@ -146,7 +178,9 @@ async function refused(line: string, objects: Record<string, object>, prepare: (
 
 test("04-sa-tokens refuses while the controller-manager is reduced: part 3 is not closed", async () => {
   const text = manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion));
-  const stderr = await refused("04-sa-tokens", {}, (root) => write(`${root}/etc/kubernetes/manifests/kube-controller-manager.yaml`, text));
+  const stderr = await refused("04-sa-tokens", {}, (root) =>
+    write(`${root}/etc/kubernetes/manifests/kube-controller-manager.yaml`, text),
+  );
   expect(stderr).toEndWith(
     "error: The controller-manager is still reduced\nhint: close part 3 first: ./bunw scripts/03-workers.ts close\n",
   );
@@ -167,12 +201,15 @@ test("04-sa-tokens does not take a dead node's Lease for renewed because that no
 test("04-sa-tokens --lost a node whose Node is still there refuses: it has to be deleted first", async () => {
   const stderr = await refused("04-sa-tokens --lost w2", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toContain('error: The Node "w2" is still there, and it is lost for good\n');
-  expect(stderr).toContain("kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run this script again\n");
+  expect(stderr).toContain(
+    "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run this script again\n",
+  );
 });
 
 test("04-sa-tokens and 02-control-plane --without a name that the repair's copy does not have take it for mistyped", async () => {
   const hint = 'error: etcd knew no node "w22"\nhint: its nodes: m1, w1, w2\n';
-  const copied = (root: string) => cpSync(`${root}/var/lib/etcd`, `${root}${RESCUE}/etcd`, { recursive: true });
+  const copied = (root: string) =>
+    cpSync(`${root}/var/lib/etcd`, `${root}${RESCUE}/etcd`, { recursive: true });
   expect(await refused("04-sa-tokens --without w22", {}, copied, 3)).toEndWith(hint);
   expect(await refused("02-control-plane --without w22", {}, copied, 3)).toEndWith(hint);
 });
@@ -182,20 +219,27 @@ test.each([
   "03-workers close --without w9",
   "03-workers open --without w9",
   "02-control-plane --without w9 --dry-run",
-])("%s goes through where the repair is over, and its copy alone still has the Node that was deleted", async (line) => {
-  using node = await pretendNode({
-    kind: "healthy control plane node",
-    etcd: (objects) => void Object.assign(objects, { "leases/shop/since": "{}", "leases/shop/later": "{}" }),
-  });
-  using _api = serveRunning(node);
-  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const objects = clusterObjects(node.ca.cert);
-  objects["minions/w9"] = { ...(objects["minions/w2"] as object), metadata: { name: "w9", uid: "uid-of-w9" } };
-  writeData(`${node.root}${RESCUE}/etcd`, objects);
-  const { exitCode, stderr } = await node.run(line, WAITS);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).not.toContain("no node of this cluster");
-});
+])(
+  "%s goes through where the repair is over, and its copy alone still has the Node that was deleted",
+  async (line) => {
+    using node = await pretendNode({
+      kind: "healthy control plane node",
+      etcd: (objects) =>
+        void Object.assign(objects, { "leases/shop/since": "{}", "leases/shop/later": "{}" }),
+    });
+    using _api = serveRunning(node);
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    const objects = clusterObjects(node.ca.cert);
+    objects["minions/w9"] = {
+      ...(objects["minions/w2"] as object),
+      metadata: { name: "w9", uid: "uid-of-w9" },
+    };
+    writeData(`${node.root}${RESCUE}/etcd`, objects);
+    const { exitCode, stderr } = await node.run(line, WAITS);
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    expect(stderr).not.toContain("no node of this cluster");
+  },
+);
 
 test.each(["04-sa-tokens --without w7", "03-workers close --without w7", "04-sa-tokens retire --without w7"])(
   "%s says aloud that today's data has no such node, where part 1 made no copy, and goes on",
@@ -204,7 +248,9 @@ test.each(["04-sa-tokens --without w7", "03-workers close --without w7", "04-sa-
     using _api = serveRunning(node);
     const { exitCode, stderr } = await node.run(line, WAITS);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(stderr).toContain("  w7: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n");
+    expect(stderr).toContain(
+      "  w7: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n",
+    );
   },
 );
 
@@ -219,14 +265,18 @@ test.each(["02-control-plane", "03-workers open", "03-workers approve"])(
 
 test("04-sa-tokens without sa.key, which signs the new tokens, names parts 1 and 2", async () => {
   const stderr = await refused("04-sa-tokens", {}, (root) => rmSync(`${root}/etc/kubernetes/pki/sa.key`));
-  expect(stderr).toEndWith("error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n");
+  expect(stderr).toEndWith(
+    "error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
+  );
 });
 
 test("04-sa-tokens before part 1 and 2 names them", async () => {
   using node = await pretendNode();
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   expect(exitCode).toBe(1);
-  expect(stderr).toEndWith("error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n");
+  expect(stderr).toEndWith(
+    "error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
+  );
 });
 
 const BUNDLE = "kubernetes.io:kube-apiserver-serving:0123456789abcdef01234567";
@@ -237,10 +287,14 @@ test.each([
 ])("04-sa-tokens: a ClusterTrustBundle with the old CA %s", async (_, name, signerName, code) => {
   using node = await afterPart3();
   const bundle = { spec: { signerName, trustBundle: before.cert } };
-  using _api = serveRunning(node, { objects: { [`/apis/certificates.k8s.io/v1/clustertrustbundles/${name}`]: bundle } });
+  using _api = serveRunning(node, {
+    objects: { [`/apis/certificates.k8s.io/v1/clustertrustbundles/${name}`]: bundle },
+  });
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   const says =
-    code === 1 ? `(missing: ClusterTrustBundle ${name})` : `  - ClusterTrustBundle ${name}: it still holds the old CA as trusted`;
+    code === 1
+      ? `(missing: ClusterTrustBundle ${name})`
+      : `  - ClusterTrustBundle ${name}: it still holds the old CA as trusted`;
   expect([exitCode, stderr]).toEqual([code, expect.stringContaining(says)]);
 });
 

@@ -23,7 +23,8 @@ const ASKED_ONCE_A_LOOK = "/api/v1/nodes/w2/proxy/healthz";
 function readyAfter(times: number) {
   let asked = 0;
   return ({ path }: ApiRequest, { objects }: { objects: Map<string, object> }) => {
-    if (path === ASKED_ONCE_A_LOOK && ++asked === times) Object.assign(objects.get("/api/v1/nodes/w2")!, ready("True"));
+    if (path === ASKED_ONCE_A_LOOK && ++asked === times)
+      Object.assign(objects.get("/api/v1/nodes/w2")!, ready("True"));
     return undefined;
   };
 }
@@ -32,7 +33,9 @@ test("05-verify --wait looks again until nothing fails, and says for what it wai
   using node = await pretendNode({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serveRunning(node, { objects: { "/api/v1/nodes/w2": ready("False") }, on: readyAfter(2) });
-  const { exitCode, stdout, stderr } = await node.run("05-verify --wait 50", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const { exitCode, stdout, stderr } = await node.run("05-verify --wait 50", {
+    KUBE_PKI_REPAIR_PATIENCE: "1",
+  });
   expect({ exitCode, stdout, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("\n  waiting, 50 s at most, for nodes: w2 is Ready\n");
   expect(stdout).not.toContain("w2 is Ready");
@@ -62,7 +65,9 @@ test("05-verify --metrics writes one file that others may read, whole, and nothi
   expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
   const text = node.read(FILE);
   expect(text).toContain('kube_pki_repair_bad_checks{id="node-ready",result="failed",severity="outage"} 1\n');
-  expect(text).toMatch(/^kube_pki_repair_certificate_expiry_timestamp_seconds\{kind="ca",path="\/etc\/kubernetes\/pki\/ca.crt"\} \d{10}$/m);
+  expect(text).toMatch(
+    /^kube_pki_repair_certificate_expiry_timestamp_seconds\{kind="ca",path="\/etc\/kubernetes\/pki\/ca.crt"\} \d{10}$/m,
+  );
   expect(text).toContain('{kind="kubelet",path="/var/lib/kubelet/pki/kubelet-client-current.pem"} ');
   expect(text).not.toMatch(/backup_age|PRIVATE|BEGIN/);
   expect(statSync(`${node.root}${FILE}`).mode & 0o777).toBe(0o644);
@@ -74,7 +79,9 @@ test("05-verify and 00-assess name what expires soon, with its day and what rene
   using node = await pretendNode({ kind: "healthy control plane node" });
   const pki = "/etc/kubernetes/pki";
   const ca = { cert: node.read(`${pki}/front-proxy-ca.crt`), key: node.read(`${pki}/front-proxy-ca.key`) };
-  const { cert, key } = await issueLeaf(certRow("front-proxy-client"), ca, FACTS, { now: new Date(Date.now() - 345 * 86_400_000) });
+  const { cert, key } = await issueLeaf(certRow("front-proxy-client"), ca, FACTS, {
+    now: new Date(Date.now() - 345 * 86_400_000),
+  });
   write(`${node.root}${pki}/front-proxy-client.crt`, cert, 0o644);
   write(`${node.root}${pki}/front-proxy-client.key`, key);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -86,14 +93,21 @@ test("05-verify and 00-assess name what expires soon, with its day and what rene
   );
   const assessed = await node.run("00-assess");
   expect(assessed).toMatchObject({ exitCode: 0 });
-  expect(assessed.stdout).toMatch(/^ {2}note +front-proxy-client.crt: until DATE, (19|20) days from now: kubeadm certs renew all, /m);
+  expect(assessed.stdout).toMatch(
+    /^ {2}note +front-proxy-client.crt: until DATE, (19|20) days from now: kubeadm certs renew all, /m,
+  );
   expect(assessed.stdout).toContain("  note   backup: ");
 });
 
 /** A terminal of its own (script, of util-linux). The escape sequence of a colour is shown as "[31m". */
 async function onTerminal(env: Record<string, string>) {
   using node = await pretendNode({ kind: "worker" });
-  const { stdout } = await node.runAlone("05-verify --all", env, ["sh", "-c", `exec ${Bun.which("script")} -qec "$*" /dev/null`, "sh"]);
+  const { stdout } = await node.runAlone("05-verify --all", env, [
+    "sh",
+    "-c",
+    `exec ${Bun.which("script")} -qec "$*" /dev/null`,
+    "sh",
+  ]);
   return stdout.replaceAll("\u001b", "").replaceAll("\r", "");
 }
 

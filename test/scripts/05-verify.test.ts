@@ -1,4 +1,7 @@
-/** 05-verify as operators run it: a cluster that is well, and what it says of one that is not. It never writes. */
+/**
+ * 05-verify as operators run it: a cluster that is well, and what it says of one that is not. It never
+ * writes.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
@@ -21,8 +24,15 @@ const PKI = "/etc/kubernetes/pki";
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 
-/** Runs 05-verify: whatever it finds, it changes no byte, and nothing at the API but asking for a token and reviewing it. */
-async function verify(node: Node, api: ReturnType<typeof serveRunning> | undefined, line = "05-verify"): Promise<Transcript> {
+/**
+ * Runs 05-verify: whatever it finds, it changes no byte, and nothing at the API but asking for a token and
+ * reviewing it.
+ */
+async function verify(
+  node: Node,
+  api: ReturnType<typeof serveRunning> | undefined,
+  line = "05-verify",
+): Promise<Transcript> {
   const untouched = node.fingerprint();
   const run = await node.run(line);
   expect(node.fingerprint()).toEqual(untouched);
@@ -41,7 +51,9 @@ test("05-verify on a control plane node of a cluster that is well says so, check
 test("05-verify names an expired certificate, and exits with 2", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   const ca = { cert: node.read(`${PKI}/front-proxy-ca.crt`), key: node.read(`${PKI}/front-proxy-ca.key`) };
-  const { cert, key } = await issueLeaf(certRow("front-proxy-client"), ca, FACTS, { now: new Date(Date.now() - 400 * 86_400_000) });
+  const { cert, key } = await issueLeaf(certRow("front-proxy-client"), ca, FACTS, {
+    now: new Date(Date.now() - 400 * 86_400_000),
+  });
   write(`${node.root}${PKI}/front-proxy-client.crt`, cert, 0o644);
   write(`${node.root}${PKI}/front-proxy-client.key`, key);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -78,9 +90,18 @@ test("05-verify says apart what is on a node that does not renew its Lease: no r
   using api = serveRunning(node, {
     objects: {
       [`${LEASES}/w2`]: lease(4000),
-      "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": { spec: { selector: { matchLabels: labels } } },
-      "/api/v1/namespaces/kube-system/pods/kube-proxy-w2": { ...proxy, spec: { ...proxy.spec, nodeName: "w2" } },
-      "/api/v1/namespaces/kube-system/pods/typha-new": { metadata: made, spec: { nodeName: "w2" }, status: { phase: "Pending" } },
+      "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": {
+        spec: { selector: { matchLabels: labels } },
+      },
+      "/api/v1/namespaces/kube-system/pods/kube-proxy-w2": {
+        ...proxy,
+        spec: { ...proxy.spec, nodeName: "w2" },
+      },
+      "/api/v1/namespaces/kube-system/pods/typha-new": {
+        metadata: made,
+        spec: { nodeName: "w2" },
+        status: { phase: "Pending" },
+      },
     },
   });
   const { exitCode, stdout } = await verify(node, api, "05-verify --all");
@@ -99,7 +120,8 @@ test.each([
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const gone = "error trying to reach service: write tcp: use of closed network connection";
   let asked = 0;
-  const on = ({ path }: ApiRequest) => (path === "/api/v1/nodes/w1/proxy/healthz" && asked++ < times ? status(503, gone) : undefined);
+  const on = ({ path }: ApiRequest) =>
+    path === "/api/v1/nodes/w1/proxy/healthz" && asked++ < times ? status(503, gone) : undefined;
   using api = serveRunning(node, { on });
   const { exitCode, stdout } = await verify(node, api);
   expect({ exitCode, stdout }).toMatchObject({ exitCode: code });
@@ -117,7 +139,10 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
     objects: {
       [`${LEASES}/w2`]: lease(4000),
       [SCHEDULER_LEASE]: lease(4000),
-      "/api/v1/namespaces/shop/secrets/cart-token": { type: "kubernetes.io/service-account-token", data: { token } },
+      "/api/v1/namespaces/shop/secrets/cart-token": {
+        type: "kubernetes.io/service-account-token",
+        data: { token },
+      },
       "/api/v1/namespaces/shop/pods/web-1": oldPod("web-1", { kind: "DaemonSet", name: "web" }),
       "/apis/apps/v1/namespaces/shop/daemonsets/web": {},
     },
@@ -130,17 +155,25 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
       "  failed   API: a kube-scheduler leads: no leader: ./bunw scripts/02-control-plane.ts on each control plane node ",
     ),
     "  failed   tokens: shop/cart-token: does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it",
-    expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does its kubelet run\? .*03-workers.ts open$/),
+    expect.stringMatching(
+      /^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does its kubelet run\? .*03-workers.ts open$/,
+    ),
     "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
     "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
   ]);
 });
 
 const BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles";
-const bundle = (trustBundle: string, signerName = "kubernetes.io/kube-apiserver-serving") => ({ spec: { signerName, trustBundle } });
+const bundle = (trustBundle: string, signerName = "kubernetes.io/kube-apiserver-serving") => ({
+  spec: { signerName, trustBundle },
+});
 
 test.each([
-  ["today's CA alone", ["today"], ["  ok       cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: today's CA"]],
+  [
+    "today's CA alone",
+    ["today"],
+    ["  ok       cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: today's CA"],
+  ],
   [
     "another CA",
     ["other"],
@@ -156,18 +189,30 @@ test.each([
     ],
   ],
   ["none of the API server's signer", [], []],
-])("05-verify checks the ClusterTrustBundles by which pods know the API server: %s", async (_, held, says) => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
-  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const cas: Record<string, string> = { today: node.read("/etc/kubernetes/pki/ca.crt"), other: before.cert };
-  const bundles = held.map((name) => [`${BUNDLES}/kubernetes.io:kube-apiserver-serving:${name}`, bundle(cas[name]!)]);
-  using api = serveRunning(node, {
-    objects: { [`${BUNDLES}/mesh`]: bundle(before.cert, "example.com/mesh"), ...Object.fromEntries(bundles) },
-  });
-  const { stdout } = await verify(node, api, "05-verify --all");
-  const lines = stdout.split("\n").filter((line) => line.includes("ClusterTrustBundle"));
-  expect(lines).toEqual(says.map((line) => expect.stringContaining(line)));
-});
+])(
+  "05-verify checks the ClusterTrustBundles by which pods know the API server: %s",
+  async (_, held, says) => {
+    using node = await pretendNode({ kind: "healthy control plane node" });
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    const cas: Record<string, string> = {
+      today: node.read("/etc/kubernetes/pki/ca.crt"),
+      other: before.cert,
+    };
+    const bundles = held.map((name) => [
+      `${BUNDLES}/kubernetes.io:kube-apiserver-serving:${name}`,
+      bundle(cas[name]!),
+    ]);
+    using api = serveRunning(node, {
+      objects: {
+        [`${BUNDLES}/mesh`]: bundle(before.cert, "example.com/mesh"),
+        ...Object.fromEntries(bundles),
+      },
+    });
+    const { stdout } = await verify(node, api, "05-verify --all");
+    const lines = stdout.split("\n").filter((line) => line.includes("ClusterTrustBundle"));
+    expect(lines).toEqual(says.map((line) => expect.stringContaining(line)));
+  },
+);
 
 test("05-verify names the node whose clock is wrong, and does not take its kubelet for dead", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
@@ -180,26 +225,35 @@ test("05-verify names the node whose clock is wrong, and does not take its kubel
   const { stdout } = await verify(node, api);
   const line = stdout.split("\n").filter((text) => text.includes("nodes: w2 renews its Lease"));
   expect(line).toEqual([
-    expect.stringMatching(/^ {2}warning {2}nodes: w2 renews its Lease: yes, but its clock is 3\d{3} s behind this node's/),
+    expect.stringMatching(
+      /^ {2}warning {2}nodes: w2 renews its Lease: yes, but its clock is 3\d{3} s behind this node's/,
+    ),
   ]);
 });
 
 test.each([
   ["False", "its kubelet says so"],
   ["Unknown", "its kubelet is unheard"],
-])("05-verify fails where a Node is not Ready (%s: %s), with the command that looks further", async (status) => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
-  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const condition = { type: "Ready", status, message: "container runtime network not ready" };
-  using api = serveRunning(node, { objects: { "/api/v1/nodes/w2": { status: { conditions: [condition] } } } });
-  const { exitCode, stdout } = await verify(node, api);
-  expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
-  expect(stdout).toContain(
-    `  failed   nodes: w2 is Ready: Ready is ${status}: container runtime network not ready\n           outage now. Still works: its pods, `,
-  );
-  expect(stdout).toContain("\n           repair: kubectl --kubeconfig /etc/kubernetes/admin.conf describe node w2; journalctl");
-  expect(stdout.split("\n").filter((line) => line.startsWith("  failed"))).toHaveLength(1);
-});
+])(
+  "05-verify fails where a Node is not Ready (%s: %s), with the command that looks further",
+  async (status) => {
+    using node = await pretendNode({ kind: "healthy control plane node" });
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    const condition = { type: "Ready", status, message: "container runtime network not ready" };
+    using api = serveRunning(node, {
+      objects: { "/api/v1/nodes/w2": { status: { conditions: [condition] } } },
+    });
+    const { exitCode, stdout } = await verify(node, api);
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
+    expect(stdout).toContain(
+      `  failed   nodes: w2 is Ready: Ready is ${status}: container runtime network not ready\n           outage now. Still works: its pods, `,
+    );
+    expect(stdout).toContain(
+      "\n           repair: kubectl --kubeconfig /etc/kubernetes/admin.conf describe node w2; journalctl",
+    );
+    expect(stdout.split("\n").filter((line) => line.startsWith("  failed"))).toHaveLength(1);
+  },
+);
 
 test("05-verify asks again for a Node that is Unknown and renews its Lease: its kubelet's API was away for a moment", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
@@ -242,7 +296,8 @@ test("05-verify fails where a member of etcd has no Node: somebody deleted it af
 
 test("05-verify asks another API server where it listens: its Node's address may be of another network", async () => {
   const m2 = ADDRESS.replace(/11$/, "12");
-  const as = (value: object, address: string) => JSON.parse(JSON.stringify(value).replaceAll(ADDRESS, address).replaceAll('m1"', 'm2"'));
+  const as = (value: object, address: string) =>
+    JSON.parse(JSON.stringify(value).replaceAll(ADDRESS, address).replaceAll('m1"', 'm2"'));
   using node = await pretendNode({
     kind: "healthy control plane node",
     etcd: (objects) => {
@@ -253,16 +308,28 @@ test("05-verify asks another API server where it listens: its Node's address may
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const status = { conditions: [{ type: "Ready", status: "True" }] };
   using _api = serveRunning(node, { objects: { "/api/v1/nodes/m2": { status } } });
-  const tls = await issueLeaf(certRow("apiserver"), node.ca, { ...FACTS, nodeName: "m2", advertiseAddress: m2 });
+  const tls = await issueLeaf(certRow("apiserver"), node.ca, {
+    ...FACTS,
+    nodeName: "m2",
+    advertiseAddress: m2,
+  });
   using _there = serveRunning(node, { hostname: m2, tls });
-  const { checks } = JSON.parse((await node.run("05-verify --json")).stdout) as { checks: { id: string; result: string }[] };
-  expect(checks.find(({ id }) => id === "tokens-both-ways")).toMatchObject({ result: "ok", detail: "both ways" });
+  const { checks } = JSON.parse((await node.run("05-verify --json")).stdout) as {
+    checks: { id: string; result: string }[];
+  };
+  expect(checks.find(({ id }) => id === "tokens-both-ways")).toMatchObject({
+    result: "ok",
+    detail: "both ways",
+  });
 });
 
 test("05-verify knows a member's Node by its address where a restore has given the member another name", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [{ ...MEMBER, name: "default" }] });
-  const status = { conditions: [{ type: "Ready", status: "True" }], addresses: [{ type: "InternalIP", address: ADDRESS }] };
+  const status = {
+    conditions: [{ type: "Ready", status: "True" }],
+    addresses: [{ type: "InternalIP", address: ADDRESS }],
+  };
   using api = serveRunning(node, { objects: { "/api/v1/nodes/m1": { status } } });
   const { stdout } = await verify(node, api, "05-verify --all");
   expect(stdout).toContain("  ok       etcd: members: default\n");
@@ -274,17 +341,36 @@ test("05-verify --json prints every check, and a worker's are its kubelet's", as
   expect(exitCode).toBe(2);
   const { checks, ...report } = JSON.parse(stdout);
   const severities = { outage: 1, soon: 0, weakens: 0, note: 0 };
-  expect(report).toEqual({ schemaVersion: 1, summary: { checks: 5, ok: 4, warnings: 0, failed: 1, severities } });
+  expect(report).toEqual({
+    schemaVersion: 1,
+    summary: { checks: 5, ok: 4, warnings: 0, failed: 1, severities },
+  });
   const [area, kubeletConf] = ["kubelet", "/etc/kubernetes/kubelet.conf"];
   expect(checks).toEqual([
     {
       ...{ id: "kubelet-client-certificate", area, what: "/var/lib/kubelet/pki/kubelet-client-current.pem" },
       ...{ result: "ok", detail: expect.stringContaining("system:node:w1, until ") },
     },
-    { id: "stopped-process", area: "node", what: "processes of pods", result: "ok", detail: "none is stopped" },
     {
-      ...{ id: "kubelet-conf", area, what: kubeletConf, result: "failed", detail: expect.stringContaining("No answer from ") },
-      ...{ severity: "outage", works: expect.stringContaining("its containers; "), mend: "./bunw scripts/00-assess.ts" },
+      id: "stopped-process",
+      area: "node",
+      what: "processes of pods",
+      result: "ok",
+      detail: "none is stopped",
+    },
+    {
+      ...{
+        id: "kubelet-conf",
+        area,
+        what: kubeletConf,
+        result: "failed",
+        detail: expect.stringContaining("No answer from "),
+      },
+      ...{
+        severity: "outage",
+        works: expect.stringContaining("its containers; "),
+        mend: "./bunw scripts/00-assess.ts",
+      },
     },
     {
       ...{ id: "bootstrap-kubelet-conf", area, what: "/etc/kubernetes/bootstrap-kubelet.conf" },
@@ -308,22 +394,33 @@ test("05-verify --output with another word names the ones there are", async () =
 });
 
 async function apiOf(node: { run(line: string): Promise<{ stdout: string }> }) {
-  return JSON.parse((await node.run("05-verify --json")).stdout).checks.filter(({ id }: { id: string }) => id === "api-ready");
+  return JSON.parse((await node.run("05-verify --json")).stdout).checks.filter(
+    ({ id }: { id: string }) => id === "api-ready",
+  );
 }
 
 test("where no API server runs and admin.conf is gone, 05-verify says that it is an outage; where one answers it is none", async () => {
   using wiped = await pretendNode();
-  expect(await apiOf(wiped)).toMatchObject([{ result: "failed", severity: "outage", detail: expect.stringContaining("ECONNREFUSED") }]);
+  expect(await apiOf(wiped)).toMatchObject([
+    { result: "failed", severity: "outage", detail: expect.stringContaining("ECONNREFUSED") },
+  ]);
   using node = await pretendNode({ kind: "healthy control plane node" });
   using _api = serveRunning(node);
   rmSync(`${node.root}/etc/kubernetes/admin.conf`);
-  expect(await apiOf(node)).toMatchObject([{ result: "ok", detail: expect.stringContaining("without admin.conf") }]);
+  expect(await apiOf(node)).toMatchObject([
+    { result: "ok", detail: expect.stringContaining("without admin.conf") },
+  ]);
 });
 
 test("a stranger on the API server's port, while admin.conf is gone, hides no outage: a pod of the host's network may listen there", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   rmSync(`${node.root}/etc/kubernetes/admin.conf`);
-  using _stranger = pretendApi({ hostname: ADDRESS, port: 6443, tls: await issueLeaf(certRow("apiserver"), before, FACTS), objects: {} });
+  using _stranger = pretendApi({
+    hostname: ADDRESS,
+    port: 6443,
+    tls: await issueLeaf(certRow("apiserver"), before, FACTS),
+    objects: {},
+  });
   expect(await apiOf(node)).toMatchObject([
     { result: "failed", severity: "outage", detail: expect.stringContaining("not of the cluster's CA") },
   ]);

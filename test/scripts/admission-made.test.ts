@@ -1,6 +1,7 @@
 /**
- * A mirror pod is what the API server's admission made of a manifest, which the kubelet never reads again. So what comes back is what the
- * containers ran: without AlwaysPullImages' policy, a LimitRange's limits, Kyverno's registry, a webhook's variables and sidecars.
+ * A mirror pod is what the API server's admission made of a manifest, which the kubelet never reads again. So
+ * what comes back is what the containers ran: without AlwaysPullImages' policy, a LimitRange's limits,
+ * Kyverno's registry, a webhook's variables and sidecars.
  */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
@@ -15,7 +16,8 @@ setDefaultTimeout(300_000);
 
 await healthyCp();
 
-const LIMITED = "LimitRanger plugin set: cpu, memory limit for container NAME; ephemeral-storage request for container NAME";
+const LIMITED =
+  "LimitRanger plugin set: cpu, memory limit for container NAME; ephemeral-storage request for container NAME";
 const SERVERS = ["etcd", "kube-apiserver"] as const;
 
 /** The mirror pod of a manifest that went through AlwaysPullImages and a LimitRange. */
@@ -24,7 +26,10 @@ function limited(name: string): Manifest {
   const [container] = pod.spec.containers;
   const { requests } = container!.resources as { requests: object };
   container!.imagePullPolicy = "Always";
-  container!.resources = { limits: { cpu: "500m", memory: "128Mi" }, requests: { ...requests, "ephemeral-storage": "1Gi" } };
+  container!.resources = {
+    limits: { cpu: "500m", memory: "128Mi" },
+    requests: { ...requests, "ephemeral-storage": "1Gi" },
+  };
   Object.assign(pod.metadata.annotations!, {
     "kubernetes.io/config.hash": staticUid(name),
     "kubernetes.io/limit-ranger": LIMITED.replaceAll("NAME", name),
@@ -45,7 +50,11 @@ function mutated(name: string): Manifest {
   container!.volumeMounts!.push({ name: "agent", mountPath: "/agent" });
   pod.spec.volumes!.push({ name: "agent", hostPath: { path: "/srv/agent", type: "Directory" } });
   pod.spec.containers.push({ name: "sidecar", image: "agent:1" });
-  pod.spec.securityContext = { ...(pod.spec.securityContext as object), runAsNonRoot: true, runAsUser: 65532 };
+  pod.spec.securityContext = {
+    ...(pod.spec.securityContext as object),
+    runAsNonRoot: true,
+    runAsUser: 65532,
+  };
   return pod;
 }
 
@@ -64,11 +73,17 @@ const as = (change: (name: string) => Manifest) => (objects: Objects) => {
 function inspected(name: string) {
   const { image, command, volumeMounts = [] } = manifest(name).spec.containers[0]!;
   const inspect = {
-    status: { mounts: volumeMounts.map(({ mountPath }) => ({ containerPath: mountPath, hostPath: mountPath })) },
+    status: {
+      mounts: volumeMounts.map(({ mountPath }) => ({ containerPath: mountPath, hostPath: mountPath })),
+    },
     info: {
       config: { image: { user_specified_image: image } },
       runtimeSpec: {
-        process: { args: command, env: ["PATH=/bin", "KUBERNETES_PORT=tcp://10.96.0.1:443"], user: { uid: 0 } },
+        process: {
+          args: command,
+          env: ["PATH=/bin", "KUBERNETES_PORT=tcp://10.96.0.1:443"],
+          user: { uid: 0 },
+        },
         linux: { resources: {} },
       },
     },
@@ -100,7 +115,11 @@ test("what webhooks have changed comes back as the containers ran it; part 2 sti
   const [ps, ...inspects] = RUNTIME!;
   const gone = { ...ps!, stdout: crictlPs(["kube-proxy"]) };
   const flag = '"$FAKE/gone"';
-  const runtime = { command: ps!.command, does: `if test -e ${flag}; then printf %s '${gone.stdout}'; exit 0; fi`, stdout: ps!.stdout! };
+  const runtime = {
+    command: ps!.command,
+    does: `if test -e ${flag}; then printf %s '${gone.stdout}'; exit 0; fi`,
+    stdout: ps!.stdout!,
+  };
   using node = await afterPart1({ etcd: as(mutated), commands: [runtime, ...inspects] });
   using _etcd = node.etcd;
   expect(parse(node.read(ETCD))).toEqual(manifest("etcd"));
@@ -130,9 +149,15 @@ test("a container of another manifest counts for nothing: it is another pod", as
 });
 
 test("on a healthy node whose mirror pods admission has changed, nothing is damaged", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", etcd: as(mutated), commands: RUNTIME! });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: as(mutated),
+    commands: RUNTIME!,
+  });
   const { exitCode, stdout } = await node.run("00-assess --json");
   const { damage, verdict } = JSON.parse(stdout);
-  expect(damage.filter(({ id, state }: Record<string, string>) => id === "manifest" && state !== "ok")).toEqual([]);
+  expect(
+    damage.filter(({ id, state }: Record<string, string>) => id === "manifest" && state !== "ok"),
+  ).toEqual([]);
   expect([exitCode, verdict]).toEqual([0, "nothing is damaged on this node"]);
 });

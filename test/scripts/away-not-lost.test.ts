@@ -1,4 +1,7 @@
-/** Away is not lost: who renews its Lease is never called lost, never deleted, and not waited for because of what its port shows. */
+/**
+ * Away is not lost: who renews its Lease is never called lost, never deleted, and not waited for because of
+ * what its port shows.
+ */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
@@ -25,17 +28,27 @@ describe("03-workers close", () => {
     expect(away).toMatchObject({ exitCode: 0 });
     expect(away.stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
     const lost = await node.run("03-workers close --lost w2", WAITS);
-    expect(lost.stderr).toEndWith(`\ndone.  next: ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost w2\n`);
+    expect(lost.stderr).toEndWith(
+      `\ndone.  next: ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost w2\n`,
+    );
   });
 
   test("refuses to call a node lost that renews its Lease, and counts one that is only named as away", async () => {
     using node = await afterPart2({ commands: RESTARTS });
     using _api = serveRunning(node, { on: living(["m1", "w1", "w2"]) });
     const before = node.fingerprint();
-    for (const line of ["03-workers close --lost w2", "03-workers open --lost w2", "04-sa-tokens --lost w2 --dry-run"]) {
+    for (const line of [
+      "03-workers close --lost w2",
+      "03-workers open --lost w2",
+      "04-sa-tokens --lost w2 --dry-run",
+    ]) {
       const { exitCode, stderr } = await node.run(line, WAITS);
       if (line.startsWith("04")) expect(stderr).toContain("error: The controller-manager is still reduced");
-      else expect([exitCode, stderr]).toEqual([3, expect.stringContaining("error: w2 is not lost: it renews its Lease\n")]);
+      else
+        expect([exitCode, stderr]).toEqual([
+          3,
+          expect.stringContaining("error: w2 is not lost: it renews its Lease\n"),
+        ]);
     }
     expect(node.fingerprint()).toEqual(before);
     const { exitCode, stderr } = await node.run("03-workers close --without w2", WAITS);
@@ -49,7 +62,9 @@ describe("03-workers close", () => {
 /** serverTLSBootstrap was set in the ConfigMap; m1's kubelet had joined before. */
 const SERVING = {
   etcd: (objects: Record<string, object | string>) =>
-    void Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet: "serverTLSBootstrap: true\n" } }),
+    void Object.assign(objects["configmaps/kube-system/kubelet-config"]!, {
+      data: { kubelet: "serverTLSBootstrap: true\n" },
+    }),
 };
 const own = await issueCa({ ...certRow("ca"), cn: "m1-ca@1700000000" }, FACTS);
 const served = await issueLeaf({ ...certRow("apiserver"), cn: "m1@1700000000" }, own, FACTS);
@@ -74,8 +89,12 @@ describe("a kubelet that signs its own serving certificate, and one whose port i
     using _api = serveRunning(node, { on: living(["m1", "w1", "w2"]) });
     const { exitCode, stderr } = await node.run("03-workers close", { KUBE_PKI_REPAIR_PATIENCE: "0.2" });
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(stderr).toContain("  signed by the kubelet itself, so nobody asks for a serving certificate: m1\n");
-    expect(stderr).toContain("port 10250 cannot be reached from here, so kubectl logs and exec may not work: w1, w2\n");
+    expect(stderr).toContain(
+      "  signed by the kubelet itself, so nobody asks for a serving certificate: m1\n",
+    );
+    expect(stderr).toContain(
+      "port 10250 cannot be reached from here, so kubectl logs and exec may not work: w1, w2\n",
+    );
   });
 
   test("05-verify calls it a difference, and names what changes it", async () => {
@@ -85,8 +104,12 @@ describe("a kubelet that signs its own serving certificate, and one whose port i
     const { stdout } = await node.run("05-verify", WAITS);
     expect(stdout).not.toMatch(/(failed|warning) +nodes/);
     expect(stdout).toMatch(/ m1 serves with a certificate of the CA +its kubelet signs its own: /);
-    expect(stdout).toMatch(/: on m1: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet/);
-    expect(stdout).toMatch(/ w1 serves with a certificate of the CA +its port 10250 cannot be reached from here/);
+    expect(stdout).toMatch(
+      /: on m1: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet/,
+    );
+    expect(stdout).toMatch(
+      / w1 serves with a certificate of the CA +its port 10250 cannot be reached from here/,
+    );
   });
 });
 
@@ -108,7 +131,9 @@ describe("02-control-plane", () => {
   test("--lost is refused where that node's kubelet renews its Lease in etcd", async () => {
     using node = await pretendNode({ ...HEALTHY, members: THREE });
     const keys = new Map(node.stored);
-    const key = [...keys.keys()].find((name) => name.includes("/minions/"))!.replace(/minions\/.*/, "leases/kube-node-lease/m2");
+    const key = [...keys.keys()]
+      .find((name) => name.includes("/minions/"))!
+      .replace(/minions\/.*/, "leases/kube-node-lease/m2");
     let renewals = 0;
     const get = keys.get.bind(keys);
     keys.get = (name) => (name === key ? String(renewals++) : get(name));
@@ -117,7 +142,10 @@ describe("02-control-plane", () => {
     using _third = await serveOtherMember(node.root, state, THIRD_AT);
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run("02-control-plane --lost m2", WAITS);
-    expect([exitCode, stderr]).toEqual([3, expect.stringContaining("error: m2 is not lost: its kubelet renews its Lease\n")]);
+    expect([exitCode, stderr]).toEqual([
+      3,
+      expect.stringContaining("error: m2 is not lost: its kubelet renews its Lease\n"),
+    ]);
     expect(state.members).toEqual([MEMBER, LOST, THIRD]);
     expect(node.fingerprint()).toEqual(before);
   });
@@ -127,17 +155,24 @@ test("04-sa-tokens goes on past a node that is away; one that is lost has to be 
   using node = await pretendNode({ ...HEALTHY, containers: ["kube-proxy"] });
   using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
   const none = await node.run("04-sa-tokens --dry-run", WAITS);
-  expect(none.stderr).toContain("04-sa-tokens.ts --dry-run --without w2; those that are lost for good: --lost\n");
+  expect(none.stderr).toContain(
+    "04-sa-tokens.ts --dry-run --without w2; those that are lost for good: --lost\n",
+  );
   const away = await node.run("04-sa-tokens --dry-run --without w2", WAITS);
   expect(away).toMatchObject({ exitCode: 0 });
-  expect(away.stderr).toContain("  away: w2. What runs there is left as it is, and no rollout waits for it\n");
+  expect(away.stderr).toContain(
+    "  away: w2. What runs there is left as it is, and no rollout waits for it\n",
+  );
   const lost = await node.run("04-sa-tokens --dry-run --lost w2", WAITS);
   expect(lost.stderr).toContain('error: The Node "w2" is still there, and it is lost for good\n');
 });
 
 describe("03-workers open looks whether its approver runs", () => {
   const LOG = "error: This node's clock says 2026, that is 60 minutes ahead";
-  const dies = [{ command: "systemd-run *" }, { command: "journalctl --quiet *", stdout: `== Something\n${LOG}\n` }];
+  const dies = [
+    { command: "systemd-run *" },
+    { command: "journalctl --quiet *", stdout: `== Something\n${LOG}\n` },
+  ];
 
   test("one that ends at once: its reason, and the line by hand", async () => {
     using node = await afterPart2({ commands: dies });

@@ -1,6 +1,7 @@
 /**
- * A process or container is one by its static pod, never by its name: what the scripts stop, what they continue, and every line that an
- * operator types. On these nodes others have the same names: Calico's kube-controllers, Cilium's etcd, a tenant's whole control plane.
+ * A process or container is one by its static pod, never by its name: what the scripts stop, what they
+ * continue, and every line that an operator types. On these nodes others have the same names: Calico's
+ * kube-controllers, Cilium's etcd, a tenant's whole control plane.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -22,7 +23,10 @@ const home = join(import.meta.dir, "../..");
 const read = (path: string) => Bun.file(join(home, path)).text();
 const ID = "c".repeat(64);
 
-/** Where a container's process is, by the runtime, its cgroup driver and the kernel's cgroups. Source: kubelet pkg/kubelet/cm, containerd, CRI-O. */
+/**
+ * Where a container's process is, by the runtime, its cgroup driver and the kernel's cgroups. Source: kubelet
+ * pkg/kubelet/cm, containerd, CRI-O.
+ */
 const CGROUPS = (uid: string, slice = uid.replaceAll("-", "_")) => ({
   "containerd, systemd, v2": `0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod${slice}.slice/cri-containerd-${ID}.scope\n`,
   "containerd, cgroupfs, v2": `0::/kubepods/burstable/pod${uid}/${ID}\n`,
@@ -33,7 +37,10 @@ const CGROUPS = (uid: string, slice = uid.replaceAll("-", "_")) => ({
   "a node in a container": `0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod${slice}.slice/cri-containerd-${ID}.scope\n`,
 });
 
-/** Types a line on a node without crictl, on which these processes run: PID → name and cgroup. Returns which got which signal. */
+/**
+ * Types a line on a node without crictl, on which these processes run: PID → name and cgroup. Returns which
+ * got which signal.
+ */
 function typed(line: string, processes: Record<string, { comm: string; cgroup: string }>) {
   using box = sandbox();
   for (const [pid, { comm, cgroup }] of Object.entries(processes)) {
@@ -58,34 +65,45 @@ function typed(line: string, processes: Record<string, { comm: string; cgroup: s
 const [OWN, TENANTS] = [CGROUPS(STATIC_UID), CGROUPS(POD_UID)];
 const KINDS = Object.keys(OWN) as (keyof typeof OWN)[];
 
-test.each(KINDS)("part 0's line pauses the static pod's controller-manager, and nobody else's: %s", (kind) => {
-  const others = {
-    20: { comm: "kube-controller", cgroup: TENANTS[kind] },
-    21: { comm: "kube-controller", cgroup: "0::/user.slice/a.scope\n" },
-  };
-  const line = HOLD.at(-1)!.command;
-  expect(typed(line, { 7: { comm: "kube-controller", cgroup: OWN[kind] }, ...others })).toEqual({
-    exitCode: 0,
-    stderr: "",
-    signals: ["-STOP 7"],
-  });
-  expect(typed(line, others)).toEqual({ exitCode: 0, stderr: "", signals: [] });
-});
+test.each(KINDS)(
+  "part 0's line pauses the static pod's controller-manager, and nobody else's: %s",
+  (kind) => {
+    const others = {
+      20: { comm: "kube-controller", cgroup: TENANTS[kind] },
+      21: { comm: "kube-controller", cgroup: "0::/user.slice/a.scope\n" },
+    };
+    const line = HOLD.at(-1)!.command;
+    expect(typed(line, { 7: { comm: "kube-controller", cgroup: OWN[kind] }, ...others })).toEqual({
+      exitCode: 0,
+      stderr: "",
+      signals: ["-STOP 7"],
+    });
+    expect(typed(line, others)).toEqual({ exitCode: 0, stderr: "", signals: [] });
+  },
+);
 
 test("the line of older kits pauses all of them: `typed` sees it", () => {
-  const processes = Object.fromEntries(KINDS.map((kind, i) => [`${i + 1}`, { comm: "kube-controller", cgroup: TENANTS[kind] }]));
+  const processes = Object.fromEntries(
+    KINDS.map((kind, i) => [`${i + 1}`, { comm: "kube-controller", cgroup: TENANTS[kind] }]),
+  );
   expect(typed("pkill -STOP -x kube-controller || true", processes).signals).toHaveLength(KINDS.length);
 });
 
 test("no page and no program has a line that takes a process or a container by its name alone", async () => {
-  const paths = [...new Bun.Glob("{README.md,RUNBOOK.md,RUNBOOK-MORE.md,{scripts,shared}/**/*.{ts,yaml}}").scanSync(home)];
+  const paths = [
+    ...new Bun.Glob("{README.md,RUNBOOK.md,RUNBOOK-MORE.md,{scripts,shared}/**/*.{ts,yaml}}").scanSync(home),
+  ];
   const texts = await Promise.all(paths.map(async (path) => [path, await read(path)] as const));
   const byName = texts.flatMap(([path, text]) =>
-    [...text.matchAll(/pkill -|killall |pidof |crictl (?:ps|pods) -q(?![^\n]*--label)[^\n]*/g)].map(([words]) => `${path}: ${words}`),
+    [...text.matchAll(/pkill -|killall |pidof |crictl (?:ps|pods) -q(?![^\n]*--label)[^\n]*/g)].map(
+      ([words]) => `${path}: ${words}`,
+    ),
   );
   expect(byName).toEqual([]);
   expect(await read("RUNBOOK.md")).toContain(`\n${HOLD.at(-1)!.command}\n`);
-  expect(await read("RUNBOOK.md")).toContain(`**Undo.** \`${signalLine("CONT", ["kube-controller-manager"])}\``);
+  expect(await read("RUNBOOK.md")).toContain(
+    `**Undo.** \`${signalLine("CONT", ["kube-controller-manager"])}\``,
+  );
 });
 
 const CALICO_ID = "b".repeat(64);
@@ -94,13 +112,29 @@ const CALICO_ID = "b".repeat(64);
 const OTHERS = [
   { name: "etcd", id: "cilium", pod: "clustermesh-apiserver-5d8f7c9b6-x2x4z", podUid: POD_UID },
   { name: "etcd", id: "a-backup", pod: "etcd-m1", podUid: POD_UID },
-  ...CONTROL_PLANE.map((name) => ({ name, id: `tenants-${name}`, pod: `${name}-0`, namespace: "a-team", podUid: POD_UID })),
+  ...CONTROL_PLANE.map((name) => ({
+    name,
+    id: `tenants-${name}`,
+    pod: `${name}-0`,
+    namespace: "a-team",
+    podUid: POD_UID,
+  })),
   { name: "calico-kube-controllers", id: CALICO_ID, pod: "calico-kube-controllers-0", podUid: POD_UID },
 ];
 const PS = { command: `${CRICTL} ps -a -o json`, stdout: crictlPs([...CONTROL_PLANE, "kube-proxy"], OTHERS) };
-const CALICO = { pid: 20, comm: "kube-controller", state: "T", cgroup: `/kubepods/burstable/pod${POD_UID}/${CALICO_ID}` };
+const CALICO = {
+  pid: 20,
+  comm: "kube-controller",
+  state: "T",
+  cgroup: `/kubepods/burstable/pod${POD_UID}/${CALICO_ID}`,
+};
 const POSTGRES_UID = POD_UID.replace(/^./, "9");
-const POSTGRES = { ...CALICO, pid: 22, comm: "postgres", cgroup: `/kubepods/burstable/pod${POSTGRES_UID}/${"d".repeat(64)}` };
+const POSTGRES = {
+  ...CALICO,
+  pid: 22,
+  comm: "postgres",
+  cgroup: `/kubepods/burstable/pod${POSTGRES_UID}/${"d".repeat(64)}`,
+};
 const OWN_MANAGER = { pid: 31, comm: "kube-controller", state: "T" };
 const KILL = { command: "kill *" };
 
@@ -124,7 +158,9 @@ test("part 1 ends the containers of this node's static pods alone, and continues
   expect(stderr).toContain(
     "  kube-controller (pid 20) of the container calico-kube-controllers of kube-system/calico-kube-controllers-0: continued; ",
   );
-  expect(stderr).toContain("  postgres (pid 22) of a-team/db-0 is stopped, and not by this kit. To continue it: kill -CONT 22\n");
+  expect(stderr).toContain(
+    "  postgres (pid 22) of a-team/db-0 is stopped, and not by this kit. To continue it: kill -CONT 22\n",
+  );
 });
 
 test("part 2 continues them, too, and ends a paused controller-manager also where nothing else has to restart", async () => {
@@ -143,7 +179,9 @@ test("another etcd in kube-system makes no machine a living control plane node",
 });
 
 test("00-assess and 05-verify name a stopped process of kube-system with the line that continues it; on a well node it comes first", async () => {
-  using node = await nodeOf([CALICO, { ...CALICO, pid: 21, terminal: 34816 }], { kind: "healthy control plane node" });
+  using node = await nodeOf([CALICO, { ...CALICO, pid: 21, terminal: 34816 }], {
+    kind: "healthy control plane node",
+  });
   const { exitCode, stdout } = await node.run("00-assess --json");
   const { next, verdict, damage } = JSON.parse(stdout);
   const row = damage.filter(({ id }: { id: string }) => id === "stopped-process");
@@ -156,7 +194,8 @@ test("00-assess and 05-verify name a stopped process of kube-system with the lin
         id: "stopped-process",
         what: "kube-controller (pid 20)",
         state: "!STOPPED!",
-        detail: "of the container calico-kube-controllers of kube-system/calico-kube-controllers-0, stopped by a signal: kill -CONT 20",
+        detail:
+          "of the container calico-kube-controllers of kube-system/calico-kube-controllers-0, stopped by a signal: kill -CONT 20",
       },
     ],
   });
@@ -178,22 +217,29 @@ test("what part 0 has paused is listed with its undo, and is no damage; on a nod
   ]);
   writeFileSync(`${node.env.FAKE}/stopped`, "");
   const detail = "paused, as part 0 does: part 1 or 2 ends it. Undo: kill -CONT 31";
-  expect(await row()).toMatchObject([{}, { what: "kube-controller-manager (pid 31)", state: "known", detail }]);
+  expect(await row()).toMatchObject([
+    {},
+    { what: "kube-controller-manager (pid 31)", state: "known", detail },
+  ]);
 });
 
 test("a tenant's servers are no place where lost keys may be", async () => {
   using node = await nodeOf([], { commands: [{ ...PS, stdout: crictlPs(["kube-proxy"], OTHERS) }] });
   const { stdout } = await node.run("00-assess --json");
-  expect(JSON.parse(stdout).survivors.find(({ where }: { where: string }) => where === "memory")).toMatchObject({ hope: "no" });
+  expect(
+    JSON.parse(stdout).survivors.find(({ where }: { where: string }) => where === "memory"),
+  ).toMatchObject({ hope: "no" });
 });
 
 test("a plan has a tick where part 0 was seen to be done, and says when and where", async () => {
   using node = await nodeOf([OWN_MANAGER], { kind: "healthy control plane node" });
   rmSync(`${node.root}/etc/kubernetes/pki/sa.key`);
-  const step = async () => /^### (\[.\]) 0a: [\s\S]*?```\n\n(.*)$/m.exec((await node.run("plan")).stdout)?.slice(1);
+  const step = async () =>
+    /^### (\[.\]) 0a: [\s\S]*?```\n\n(.*)$/m.exec((await node.run("plan")).stdout)?.slice(1);
   expect(await step()).toEqual(["[ ]", expect.stringMatching(/^Costs: /)]);
   writeFileSync(`${node.env.FAKE}/stopped`, "");
-  const seen = /^Seen at \d\d:\d\d UTC on m1: the kubelet is stopped, kube-controller-manager \(pid 31\) is paused\. Costs: /;
+  const seen =
+    /^Seen at \d\d:\d\d UTC on m1: the kubelet is stopped, kube-controller-manager \(pid 31\) is paused\. Costs: /;
   expect(await step()).toEqual(["[x]", expect.stringMatching(seen)]);
   await node.run(`plan ${node.root}/plan.html`);
   expect(node.read(`${node.root}/plan.html`)).toMatch(/data-step="0a" autocomplete="off" checked>/);

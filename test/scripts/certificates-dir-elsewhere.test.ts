@@ -1,4 +1,7 @@
-/** kubeadm's certificatesDir elsewhere (kubespray: /etc/kubernetes/ssl), on a node whose etcd data does not tell it. */
+/**
+ * kubeadm's certificatesDir elsewhere (kubespray: /etc/kubernetes/ssl), on a node whose etcd data does not
+ * tell it.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { renameSync, rmSync } from "node:fs";
 import { $ } from "bun";
@@ -13,7 +16,9 @@ async function nodeWith(options: NodeOptions) {
   const node = await pretendNode(options);
   const { kind } = options;
   const here = kind ? FILES : FILES.slice(1);
-  await $`grep -rlZ /etc/kubernetes/pki ${here} | xargs -0 sed -i s#/etc/kubernetes/pki#/etc/kubernetes/ssl#g`.cwd(node.root);
+  await $`grep -rlZ /etc/kubernetes/pki ${here} | xargs -0 sed -i s#/etc/kubernetes/pki#/etc/kubernetes/ssl#g`.cwd(
+    node.root,
+  );
   if (kind) renameSync(`${node.root}/etc/kubernetes/pki`, `${node.root}/etc/kubernetes/ssl`);
   return node;
 }
@@ -31,7 +36,8 @@ test("where etcd's data is encrypted and /etc/kubernetes is gone, the kubelet's 
   using node = await nodeWith({
     etcd: (objects) => {
       for (const [key, object] of Object.entries(objects))
-        if (key.startsWith("pods/")) objects[key] = JSON.stringify(object).replaceAll("/etc/kubernetes/pki", "/etc/kubernetes/ssl");
+        if (key.startsWith("pods/"))
+          objects[key] = JSON.stringify(object).replaceAll("/etc/kubernetes/pki", "/etc/kubernetes/ssl");
       objects["configmaps/kube-system/kubeadm-config"] = "k8s:enc:secretbox:v1:key1:\u0001";
     },
   });

@@ -1,6 +1,6 @@
 /**
- * The cluster's CAs are intermediate ones: the company's root has signed them, and ca.crt holds each alone. Go's programs trust such a
- * certificate by itself; OpenSSL wants the root as well, and that is on no node.
+ * The cluster's CAs are intermediate ones: the company's root has signed them, and ca.crt holds each alone.
+ * Go's programs trust such a certificate by itself; OpenSSL wants the root as well, and that is on no node.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { KubeApi } from "../../shared/api/kube-api.ts";
@@ -41,14 +41,25 @@ test("parts 1 and 2 repair a cluster whose CAs a company has signed, and keep th
   expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(before);
 });
 
-/** Whether the API's client and the one of kubelets' ports trust a server of the cluster's CA by this certificate of it. */
+/**
+ * Whether the API's client and the one of kubelets' ports trust a server of the cluster's CA by this
+ * certificate of it.
+ */
 async function trusts(caPem: string): Promise<[boolean, string]> {
   const { ca } = await healthyCp();
   const pair = await issueLeaf(certRow("apiserver"), ca, FACTS);
   using api = pretendApi({ hostname: ADDRESS, port: 6443, tls: pair });
-  await using _kubelet = Bun.serve({ hostname: ADDRESS, port: KUBELET_PORT, tls: pair, fetch: () => new Response() });
+  await using _kubelet = Bun.serve({
+    hostname: ADDRESS,
+    port: KUBELET_PORT,
+    tls: pair,
+    fetch: () => new Response(),
+  });
   const ready = new KubeApi({ server: api.url, ca: caPem }).ready().catch(() => false);
-  return [await ready, await askKubeletPort({ name: "m1", uid: "", controlPlane: true, names: [], ips: [ADDRESS] }, caPem)];
+  return [
+    await ready,
+    await askKubeletPort({ name: "m1", uid: "", controlPlane: true, names: [], ips: [ADDRESS] }, caPem),
+  ];
 }
 
 test("each certificate of the bundle is trusted by itself, as by Go's programs; one that has expired is not, nor a stranger's", async () => {

@@ -1,6 +1,7 @@
 /**
- * Webhooks with failurePolicy Fail whose pods are down: the API refuses what they would have looked at, its error names them, and their own
- * pods may be among those that have to restart. Nothing waits for what cannot come, and all the rest goes on.
+ * Webhooks with failurePolicy Fail whose pods are down: the API refuses what they would have looked at, its
+ * error names them, and their own pods may be among those that have to restart. Nothing waits for what cannot
+ * come, and all the rest goes on.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { afterPart2 } from "../pretend/after-part2.ts";
@@ -27,8 +28,14 @@ type Objects = Record<string, object>;
 function deployment(namespace: string, name: string): Objects {
   const parent = { apiVersion: "apps/v1", kind: "Deployment", name, uid: `uid-of-${name}`, controller: true };
   return {
-    [`/api/v1/namespaces/${namespace}/pods/${name}-1`]: oldPod(`${name}-1`, { kind: "ReplicaSet", name: `${name}-5` }, { app: name }),
-    [`/apis/apps/v1/namespaces/${namespace}/replicasets/${name}-5`]: { metadata: { ownerReferences: [parent] } },
+    [`/api/v1/namespaces/${namespace}/pods/${name}-1`]: oldPod(
+      `${name}-1`,
+      { kind: "ReplicaSet", name: `${name}-5` },
+      { app: name },
+    ),
+    [`/apis/apps/v1/namespaces/${namespace}/replicasets/${name}-5`]: {
+      metadata: { ownerReferences: [parent] },
+    },
     [`/apis/apps/v1/namespaces/${namespace}/deployments/${name}`]: {
       metadata: { generation: 1 },
       spec: { replicas: 1, selector: { matchLabels: { app: name } }, template: {} },
@@ -75,10 +82,15 @@ function calls({ heals }: { heals: boolean }) {
   return ({ method, path }: ApiRequest, { objects }: Api): Response | undefined => {
     if (method === "PATCH" && path === HOOK && heals) deaf = false;
     const [, namespace, name] = /namespaces\/([^/]+)\/deployments\/([^/?]+)/.exec(path) ?? [];
-    const looksAt = method !== "GET" && /\/namespaces\/(shop|kube-system)\//.test(path) && !path.endsWith("/token");
+    const looksAt =
+      method !== "GET" && /\/namespaces\/(shop|kube-system)\//.test(path) && !path.endsWith("/token");
     if (deaf && looksAt)
-      return status(500, 'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused');
-    if (method === "PATCH" && name) renewPod(objects as never, `/api/v1/namespaces/${namespace}/pods/${name}-1`);
+      return status(
+        500,
+        'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused',
+      );
+    if (method === "PATCH" && name)
+      renewPod(objects as never, `/api/v1/namespaces/${namespace}/pods/${name}-1`);
     return undefined;
   };
 }
@@ -86,9 +98,12 @@ function calls({ heals }: { heals: boolean }) {
 /** Who asks for a rollout gets a new pod. */
 function rolls({ method, path }: ApiRequest, { objects }: Api): Response | undefined {
   const [, namespace, name] = /namespaces\/([^/]+)\/deployments\/([^/?]+)/.exec(path) ?? [];
-  if (method === "PATCH" && name) renewPod(objects as never, `/api/v1/namespaces/${namespace}/pods/${name}-1`);
+  if (method === "PATCH" && name)
+    renewPod(objects as never, `/api/v1/namespaces/${namespace}/pods/${name}-1`);
   // whoever writes it, it comes back
-  return path.startsWith(ROOT_CA) && method !== "GET" && !path.includes("dryRun") ? Response.json(objects.get(ROOT_CA)) : undefined;
+  return path.startsWith(ROOT_CA) && method !== "GET" && !path.includes("dryRun")
+    ? Response.json(objects.get(ROOT_CA))
+    : undefined;
 }
 
 function afterPart3() {
@@ -102,13 +117,17 @@ test("04-sa-tokens restarts a deaf webhook's own pods first, and then does what 
   using api = serveRunning(node, { objects: hooked(node), on: calls({ heals: true }) });
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n");
+  expect(stderr).toContain(
+    "  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n",
+  );
   expect(stderr).toContain(
     `  the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook: kubectl -n policy get pods. `,
   );
   expect(stderr).toContain(WAY_OUT);
   expect(stderr).toContain("  not yet, because the API refuses it: shop/cart-token\n");
-  const patched = api.requests.filter(({ method, path }) => method === "PATCH" && !path.includes("dryRun")).map(({ path }) => path);
+  const patched = api.requests
+    .filter(({ method, path }) => method === "PATCH" && !path.includes("dryRun"))
+    .map(({ path }) => path);
   const restarted = patched.filter((path) => path !== ROOT_CA);
   expect([restarted[0], restarted.slice(1).sort()]).toEqual([HOOK, [OPS, WEB]]);
   expect(patched.lastIndexOf(ROOT_CA)).toBeLessThan(patched.indexOf(WEB));
@@ -121,12 +140,15 @@ test("04-sa-tokens goes past a webhook that stays deaf, and leaves what it refus
   using api = serveRunning(node, { objects: hooked(node), on: calls({ heals: false }) });
   const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.01" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  const left = stderr.split("\n").filter((line) => line.startsWith("  - ") && line.includes("does not answer"));
+  const left = stderr
+    .split("\n")
+    .filter((line) => line.startsWith("  - ") && line.includes("does not answer"));
   expect(left).toEqual(
-    ["Secret shop/cart-token still has old trust", "shop/web (Deployment) still trusts the old CA"].map((what) =>
-      expect.stringContaining(
-        `  - ${what}: the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook`,
-      ),
+    ["Secret shop/cart-token still has old trust", "shop/web (Deployment) still trusts the old CA"].map(
+      (what) =>
+        expect.stringContaining(
+          `  - ${what}: the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook`,
+        ),
     ),
   );
   for (const line of left) expect(line).toContain(WAY_OUT);
@@ -141,28 +163,44 @@ const PROXY = "/api/v1/namespaces/kube-system/pods/kube-proxy-1";
 test.each([
   ["that stays deaf: nothing but the webhook restarts", false],
   ["until that webhook is heard again: then it comes first", true],
-])("04-sa-tokens does not take kube-proxy away where a webhook would refuse its new pods, %s", async (_, heals) => {
-  using node = await afterPart3();
-  const proxy = oldPod("kube-proxy-1", { kind: "DaemonSet", name: "kube-proxy" }, { "k8s-app": "kube-proxy" });
-  const objects = {
-    ...hooked(node),
-    [PROXY]: proxy,
-    "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": {
-      spec: { selector: { matchLabels: { "k8s-app": "kube-proxy" } }, template: { spec: { containers: [{ image: "kube-proxy:v1" }] } } },
-      status: { desiredNumberScheduled: 1 },
-    },
-  };
-  using api = serveRunning(node, { objects, on: calls({ heals }) });
-  const { exitCode, stderr } = await node.run("04-sa-tokens", heals ? WAITS : { KUBE_PKI_REPAIR_PATIENCE: "0.01" });
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: heals ? 0 : 1 });
-  const changes = api.changes().filter((change) => !/token|configmaps|canary|\/pods$/.test(change));
-  const after = heals ? [`POST ${PROXY}/eviction`, `PATCH ${OPS}`, `PATCH ${WEB}`] : [];
-  expect([changes[0], changes[1], ...changes.slice(2).sort()].filter(Boolean)).toEqual([`PATCH ${HOOK}`, ...after]);
-  if (heals) return expect(stderr).toContain("  test pods: reached on 1 of 1 nodes\n");
-  expect(stderr).toContain(
-    "  - default/ops (Deployment) still trusts the old CA: not begun: a new pod gets no traffic from Services until kube-system/kube-proxy (DaemonSet) has restarted: ",
-  );
-});
+])(
+  "04-sa-tokens does not take kube-proxy away where a webhook would refuse its new pods, %s",
+  async (_, heals) => {
+    using node = await afterPart3();
+    const proxy = oldPod(
+      "kube-proxy-1",
+      { kind: "DaemonSet", name: "kube-proxy" },
+      { "k8s-app": "kube-proxy" },
+    );
+    const objects = {
+      ...hooked(node),
+      [PROXY]: proxy,
+      "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": {
+        spec: {
+          selector: { matchLabels: { "k8s-app": "kube-proxy" } },
+          template: { spec: { containers: [{ image: "kube-proxy:v1" }] } },
+        },
+        status: { desiredNumberScheduled: 1 },
+      },
+    };
+    using api = serveRunning(node, { objects, on: calls({ heals }) });
+    const { exitCode, stderr } = await node.run(
+      "04-sa-tokens",
+      heals ? WAITS : { KUBE_PKI_REPAIR_PATIENCE: "0.01" },
+    );
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: heals ? 0 : 1 });
+    const changes = api.changes().filter((change) => !/token|configmaps|canary|\/pods$/.test(change));
+    const after = heals ? [`POST ${PROXY}/eviction`, `PATCH ${OPS}`, `PATCH ${WEB}`] : [];
+    expect([changes[0], changes[1], ...changes.slice(2).sort()].filter(Boolean)).toEqual([
+      `PATCH ${HOOK}`,
+      ...after,
+    ]);
+    if (heals) return expect(stderr).toContain("  test pods: reached on 1 of 1 nodes\n");
+    expect(stderr).toContain(
+      "  - default/ops (Deployment) still trusts the old CA: not begun: a new pod gets no traffic from Services until kube-system/kube-proxy (DaemonSet) has restarted: ",
+    );
+  },
+);
 
 test("03-workers open does not wait for a namespace in which a webhook keeps the controller-manager from writing the CA", async () => {
   using node = await afterPart2();
@@ -170,12 +208,17 @@ test("03-workers open does not wait for a namespace in which a webhook keeps the
     objects: { ...CALLED, [ROOT_CA]: { data: { "ca.crt": before.cert } } },
     on: ({ method, path }) =>
       method === "PATCH" && path.startsWith(ROOT_CA)
-        ? status(500, 'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused')
+        ? status(
+            500,
+            'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused',
+          )
         : undefined,
   });
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n");
+  expect(stderr).toContain(
+    "  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n",
+  );
   expect(stderr).toContain(WAY_OUT);
   expect(stdout).toStartWith("./bunw scripts/03-join.ts --server ");
 });
@@ -194,7 +237,9 @@ test("04-sa-tokens leaves a namespace in which somebody writes the old CA back, 
   expect(stderr).toContain("  - kube-root-ca.crt has another CA in: shop");
   expect(api.changes()).toContain(`PATCH ${OPS}`);
   expect(api.changes()).not.toContain(`PATCH ${WEB}`);
-  expect(stderr).toContain("error: Not all could be renewed. Left for you: 1 workloads, 0 token Secrets, 1 namespaces\n");
+  expect(stderr).toContain(
+    "error: Not all could be renewed. Left for you: 1 workloads, 0 token Secrets, 1 namespaces\n",
+  );
 });
 
 test("04-sa-tokens stops where the controller-manager gives kube-system no new CA: nothing may restart before", async () => {
@@ -207,7 +252,10 @@ test("04-sa-tokens stops where the controller-manager gives kube-system no new C
 });
 
 /** The API takes no renewal of these Leases from anybody. */
-const DEAF = status(500, 'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused');
+const DEAF = status(
+  500,
+  'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused',
+);
 const onLeases = (names: readonly string[]) => {
   const tries: string[] = [];
   const on = ({ method, path }: ApiRequest) => {
@@ -227,24 +275,34 @@ test("part 2: a webhook that keeps the kubelet from renewing its Lease is named,
   using api = serveRunning(node, { objects, on });
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  expect(stderr).toContain(`error: Waited 90 s for the Lease of m1 to be renewed: ${REFUSED}\nhint: its pods serve policy/hook`);
+  expect(stderr).toContain(
+    `error: Waited 90 s for the Lease of m1 to be renewed: ${REFUSED}\nhint: its pods serve policy/hook`,
+  );
   expect(stderr).toContain(WAY_OUT);
   expect(tries.every((path) => path.endsWith("?dryRun=All"))).toBe(true);
   expect(api.changes().filter((change) => change.includes("/leases/m1"))).toEqual([]);
 });
 
-test.each(["open", "close", "approve"])("03-workers %s: no kubelet can come back while a webhook refuses its Lease", async (name) => {
-  using node = await afterPart2();
-  using api = serveRunning(node, onLeases(["m1", "w1", "w2"]));
-  const { exitCode, stderr } = await node.run(`03-workers ${name}`, { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  expect(stderr).toContain(`error: The Lease of m1 is not renewed: ${REFUSED}\nhint: its pods serve policy/hook`);
-  expect(api.changes()).toEqual([]);
-});
+test.each(["open", "close", "approve"])(
+  "03-workers %s: no kubelet can come back while a webhook refuses its Lease",
+  async (name) => {
+    using node = await afterPart2();
+    using api = serveRunning(node, onLeases(["m1", "w1", "w2"]));
+    const { exitCode, stderr } = await node.run(`03-workers ${name}`, { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+    expect(stderr).toContain(
+      `error: The Lease of m1 is not renewed: ${REFUSED}\nhint: its pods serve policy/hook`,
+    );
+    expect(api.changes()).toEqual([]);
+  },
+);
 
 test.each([
   ["02-control-plane", `  no Lease renewal from w2 (last TIME): ${REFUSED}: its pods serve policy/hook`],
-  ["04-sa-tokens", `error: 1 of 3 nodes do not renew their Lease: w2: ${REFUSED}\nhint: its pods serve policy/hook`],
+  [
+    "04-sa-tokens",
+    `error: 1 of 3 nodes do not renew their Lease: w2: ${REFUSED}\nhint: its pods serve policy/hook`,
+  ],
   ["05-verify", `nodes: w2 renews its Lease: last SECONDS ago: ${REFUSED}`],
 ])("%s does not send a node to join whose Lease a webhook refuses", async (line, words) => {
   using node = await pretendNode({ kind: "healthy control plane node" });
@@ -252,7 +310,9 @@ test.each([
   const { on, objects } = onLeases(["w2"]);
   using _api = serveRunning(node, { objects, on: living(["m1", "w1"], on) });
   const { stdout, stderr } = await node.run(line, { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
-  const said = `${stdout}${stderr}`.replace(/last \d{4}-[\w:.-]+/g, "last TIME").replace(/\d+ s ago/g, "SECONDS ago");
+  const said = `${stdout}${stderr}`
+    .replace(/last \d{4}-[\w:.-]+/g, "last TIME")
+    .replace(/\d+ s ago/g, "SECONDS ago");
   expect(said).toContain(words);
   expect(said).toContain(WAY_OUT);
 });

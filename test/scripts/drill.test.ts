@@ -1,4 +1,7 @@
-/** drill as operators run it, on pretend nodes that are well. It says what would not come back, and changes nothing. */
+/**
+ * drill as operators run it, on pretend nodes that are well. It says what would not come back, and changes
+ * nothing.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
@@ -32,7 +35,10 @@ interface Scene {
   files?: (root: string) => Promise<void> | void;
 }
 
-/** Runs the drill on a healthy node, and holds every byte, every request and every program against what a drill may do. */
+/**
+ * Runs the drill on a healthy node, and holds every byte, every request and every program against what a
+ * drill may do.
+ */
 async function drilled({ etcd, files, packed = true }: Scene, line = "drill") {
   using node = await pretendNode({ kind: "healthy control plane node", ...(etcd && { etcd }) });
   if (packed) for (const [path, content] of await backup()) write(node.root + path, content);
@@ -49,7 +55,10 @@ async function drilled({ etcd, files, packed = true }: Scene, line = "drill") {
 
 let made: Promise<[path: string, content: Uint8Array][]> | undefined;
 
-/** What packing leaves on a node, as RUNBOOK says, "Before it happens". Packed once: all healthy nodes here have the same keys. */
+/**
+ * What packing leaves on a node, as RUNBOOK says, "Before it happens". Packed once: all healthy nodes here
+ * have the same keys.
+ */
 function backup() {
   made ??= pack();
   return made;
@@ -72,13 +81,17 @@ async function drillOf(scene: Scene, more = ""): Promise<Drill & { exitCode: num
 }
 
 const changed = ({ files }: Drill) =>
-  files.filter(({ differences }) => differences.length > 0).map(({ path, differences }) => [path, differences]);
+  files
+    .filter(({ differences }) => differences.length > 0)
+    .map(({ path, differences }) => [path, differences]);
 
 /** kubeadm's API server names an audit policy in the fixture; here it does not. */
 function withoutPolicy(spec: ReturnType<typeof manifest>): ReturnType<typeof manifest> {
   const text = JSON.stringify(spec, (key, value) => {
     if (!Array.isArray(value)) return value;
-    return value.filter((one) => !/audit/.test(typeof one === "string" ? one : key.startsWith("volume") ? one.name : ""));
+    return value.filter(
+      (one) => !/audit/.test(typeof one === "string" ? one : key.startsWith("volume") ? one.name : ""),
+    );
   });
   return JSON.parse(text);
 }
@@ -103,7 +116,12 @@ test("drill --json has each file as it is and as it would be, and no key", async
   const apiserver = files.find(({ path }) => path === `${PKI}/apiserver.crt`)!;
   expect(apiserver.back).toEqual(apiserver.here!);
   expect(apiserver.back!.names).toContain("kubernetes.default.svc");
-  expect(files.filter(({ is }) => is === "manifest").map(({ back }) => back!.lines!.length > 10)).toEqual([true, true, true, true]);
+  expect(files.filter(({ is }) => is === "manifest").map(({ back }) => back!.lines!.length > 10)).toEqual([
+    true,
+    true,
+    true,
+    true,
+  ]);
   expect(servers.map(({ differences }) => differences)).toEqual([[], [], []]);
 });
 
@@ -168,7 +186,12 @@ test("drill a name in a certificate that the cluster's record does not have woul
 });
 
 test.each<[string, (root: string) => void, string, object]>([
-  ["that still fits", () => {}, "/root/keys.age", { fits: true, says: expect.stringMatching(/^keys\.age, /) }],
+  [
+    "that still fits",
+    () => {},
+    "/root/keys.age",
+    { fits: true, says: expect.stringMatching(/^keys\.age, /) },
+  ],
   [
     "of other keys",
     (root) => {
@@ -177,7 +200,11 @@ test.each<[string, (root: string) => void, string, object]>([
       write(`${root}${PKI}/sa.pub`, pub);
     },
     "/root/keys.age",
-    { fits: false, says: expect.stringMatching(/holds other keys \(sa\)/), command: expect.stringContaining("hand-over.ts pack") },
+    {
+      fits: false,
+      says: expect.stringMatching(/holds other keys \(sa\)/),
+      command: expect.stringContaining("hand-over.ts pack"),
+    },
   ],
   [
     "that is not the one that was packed",
@@ -185,7 +212,12 @@ test.each<[string, (root: string) => void, string, object]>([
     "/root/keys.age",
     { fits: false, command: "./bunw scripts/hand-over.ts list /root/keys.age" },
   ],
-  ["that is not there", () => {}, "/mnt/keys.age", { fits: false, says: 'there is no bundle "/mnt/keys.age"' }],
+  [
+    "that is not there",
+    () => {},
+    "/mnt/keys.age",
+    { fits: false, says: 'there is no bundle "/mnt/keys.age"' },
+  ],
 ])("drill --bundle: a bundle %s", async (_, change, bundle, backup) => {
   const files = (root: string) => [plain.files, change].forEach((one) => void one(root));
   const found = await drillOf({ ...plain, files }, ` --bundle ${bundle}`);
@@ -205,38 +237,47 @@ test.each([
 test.each([
   ["no copy", "", { kept: "none", stops: 1, allBack: false }],
   ["a copy", " --backup /srv/copies", { kept: "same", stops: 0, allBack: true }],
-])("drill where ConfigMaps are encrypted, with %s of the configuration that opens them", async (_, option, wanted) => {
-  const [key, path] = [randomBytes(32), "/etc/kubernetes/enc.yaml"];
-  const config = encryptionConfig("secretbox", key);
-  const named = (spec: ReturnType<typeof manifest>) => {
-    const own = withoutPolicy(spec);
-    own.spec.containers[0]!.command!.push(`--encryption-provider-config=${path}`);
-    own.spec.containers[0]!.volumeMounts!.push({ name: "enc", mountPath: path });
-    own.spec.volumes!.push({ name: "enc", hostPath: { path, type: "File" } });
-    return own;
-  };
-  const found = await drillOf(
-    {
-      etcd: (objects) => {
-        for (const [name, object] of Object.entries(objects))
-          if (name.startsWith("configmaps/"))
-            objects[name] = Buffer.from(sealed("secretbox", Buffer.from(JSON.stringify(object)), key, `/registry/${name}`));
-        objects["pods/kube-system/kube-apiserver-m1"] = named(mirrorPod("kube-apiserver"));
+])(
+  "drill where ConfigMaps are encrypted, with %s of the configuration that opens them",
+  async (_, option, wanted) => {
+    const [key, path] = [randomBytes(32), "/etc/kubernetes/enc.yaml"];
+    const config = encryptionConfig("secretbox", key);
+    const named = (spec: ReturnType<typeof manifest>) => {
+      const own = withoutPolicy(spec);
+      own.spec.containers[0]!.command!.push(`--encryption-provider-config=${path}`);
+      own.spec.containers[0]!.volumeMounts!.push({ name: "enc", mountPath: path });
+      own.spec.volumes!.push({ name: "enc", hostPath: { path, type: "File" } });
+      return own;
+    };
+    const found = await drillOf(
+      {
+        etcd: (objects) => {
+          for (const [name, object] of Object.entries(objects))
+            if (name.startsWith("configmaps/"))
+              objects[name] = Buffer.from(
+                sealed("secretbox", Buffer.from(JSON.stringify(object)), key, `/registry/${name}`),
+              );
+          objects["pods/kube-system/kube-apiserver-m1"] = named(mirrorPod("kube-apiserver"));
+        },
+        files: (root) => {
+          plain.files(root);
+          write(`${root}${MANIFESTS}/kube-apiserver.yaml`, manifestText(named(manifest("kube-apiserver"))));
+          for (const place of [path, "/srv/copies/enc.yaml"]) write(root + place, config);
+        },
+        packed: false,
       },
-      files: (root) => {
-        plain.files(root);
-        write(`${root}${MANIFESTS}/kube-apiserver.yaml`, manifestText(named(manifest("kube-apiserver"))));
-        for (const place of [path, "/srv/copies/enc.yaml"]) write(root + place, config);
-      },
-      packed: false,
-    },
-    option,
-  );
-  const { lost, stops, todo } = found;
-  expect<object>({ kept: lost[0]!.kept, stops: stops.length, allBack: todo.every((line) => line.includes("no backup")) }).toEqual(wanted);
-  expect(found.restarts.unknown).toBeUndefined();
-  expect(todo.join("\n")).not.toContain("bring the EncryptionConfiguration back");
-});
+      option,
+    );
+    const { lost, stops, todo } = found;
+    expect<object>({
+      kept: lost[0]!.kept,
+      stops: stops.length,
+      allBack: todo.every((line) => line.includes("no backup")),
+    }).toEqual(wanted);
+    expect(found.restarts.unknown).toBeUndefined();
+    expect(todo.join("\n")).not.toContain("bring the EncryptionConfiguration back");
+  },
+);
 
 function busy(objects: Objects) {
   plain.etcd(objects);
@@ -256,7 +297,9 @@ test("drill where pods are encrypted says that the restarts are not known, and c
       objects["pods/shop/task"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
     },
   });
-  expect(restarts.unknown).toBe('Cannot read "/registry/pods/shop/task" in etcd\'s data: it is encrypted (aescbc:v1:key1)');
+  expect(restarts.unknown).toBe(
+    'Cannot read "/registry/pods/shop/task" in etcd\'s data: it is encrypted (aescbc:v1:key1)',
+  );
 });
 
 test("drill a file behind a link would be lost with its link", async () => {
@@ -284,10 +327,15 @@ test("drill where the cluster's CA is external says what only that CA can issue,
     files: (root) => {
       plain.files(root);
       rmSync(`${root}${PKI}/ca.key`);
-      write(`${root}${MANIFESTS}/kube-controller-manager.yaml`, manifestText(unsigned(manifest("kube-controller-manager"))));
+      write(
+        `${root}${MANIFESTS}/kube-controller-manager.yaml`,
+        manifestText(unsigned(manifest("kube-controller-manager"))),
+      );
     },
   });
-  expect(found.stops).toEqual([expect.objectContaining({ message: expect.stringContaining("the cluster's CA is external") })]);
+  expect(found.stops).toEqual([
+    expect.objectContaining({ message: expect.stringContaining("the cluster's CA is external") }),
+  ]);
   expect({ changed: changed(found), backup: found.backup, exitCode: found.exitCode }).toEqual({
     changed: [],
     backup: undefined,

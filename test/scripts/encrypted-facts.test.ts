@@ -1,4 +1,7 @@
-/** ConfigMaps and Secrets that the API server has encrypted: read with the configuration on this node; without it nothing begins. */
+/**
+ * ConfigMaps and Secrets that the API server has encrypted: read with the configuration on this node; without
+ * it nothing begins.
+ */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -19,18 +22,28 @@ const KEY = randomBytes(32);
 const CONFIG = "/etc/kubernetes/enc/encryption.yaml";
 const AUTHENTICATION = "/etc/kubernetes/authn.yaml";
 
-/** Every ConfigMap is encrypted; the API server's own flags name its configuration, in a folder, and another file. */
+/**
+ * Every ConfigMap is encrypted; the API server's own flags name its configuration, in a folder, and another
+ * file.
+ */
 function encrypted(provider: string, place = CONFIG) {
   return (objects: Objects) => {
     for (const [path, object] of Object.entries(objects))
-      if (path.startsWith("configmaps/")) objects[path] = sealed(provider, Buffer.from(JSON.stringify(object)), KEY, `/registry/${path}`);
+      if (path.startsWith("configmaps/"))
+        objects[path] = sealed(provider, Buffer.from(JSON.stringify(object)), KEY, `/registry/${path}`);
     const pod = mirrorPod("kube-apiserver");
     const container = pod.spec.containers[0]!;
-    container.command!.push(`--encryption-provider-config=${place}`, `--authentication-config=${AUTHENTICATION}`);
+    container.command!.push(
+      `--encryption-provider-config=${place}`,
+      `--authentication-config=${AUTHENTICATION}`,
+    );
     const mounts = { enc: "/etc/kubernetes/enc", authn: AUTHENTICATION };
     for (const [name, path] of Object.entries(mounts)) {
       container.volumeMounts!.push({ name, mountPath: path });
-      pod.spec.volumes!.push({ name, hostPath: { path, type: name === "enc" ? "DirectoryOrCreate" : "File" } });
+      pod.spec.volumes!.push({
+        name,
+        hostPath: { path, type: name === "enc" ? "DirectoryOrCreate" : "File" },
+      });
     }
     objects["pods/kube-system/kube-apiserver-m1"] = pod;
   };
@@ -55,22 +68,32 @@ test.each(Object.keys(SEALS))(
 test.each([
   ["is lost", undefined],
   ["has another key", encryptionConfig("secretbox", randomBytes(32))],
-])("where the configuration %s, nothing begins, and every file that is lost is named at once", async (_, text) => {
-  using node = await pretendNode({ etcd: encrypted("secretbox") });
-  if (text) write(node.root + CONFIG, text);
-  const lost = new RegExp(`^bring the EncryptionConfiguration back first.*${AUTHENTICATION} \\(kube-apiserver --authentication-config\\)`);
-  await expectRefusal(
-    node,
-    "01-etcd --new-cas",
-    /^Cannot read "\/registry\/configmaps\/kube-system\/.*it is encrypted at rest \(secretbox:v1:key1\)$/,
-    lost,
-  );
-});
+])(
+  "where the configuration %s, nothing begins, and every file that is lost is named at once",
+  async (_, text) => {
+    using node = await pretendNode({ etcd: encrypted("secretbox") });
+    if (text) write(node.root + CONFIG, text);
+    const lost = new RegExp(
+      `^bring the EncryptionConfiguration back first.*${AUTHENTICATION} \\(kube-apiserver --authentication-config\\)`,
+    );
+    await expectRefusal(
+      node,
+      "01-etcd --new-cas",
+      /^Cannot read "\/registry\/configmaps\/kube-system\/.*it is encrypted at rest \(secretbox:v1:key1\)$/,
+      lost,
+    );
+  },
+);
 
 test("a configuration at another path than the API server's flag names opens nothing", async () => {
   using node = await pretendNode({ etcd: encrypted("aescbc", "/etc/kubernetes/enc/named.yaml") });
   write(node.root + CONFIG, encryptionConfig("aescbc", KEY));
-  await expectRefusal(node, "01-etcd --new-cas", /^Cannot read ".*it is encrypted at rest \(aescbc:v1:key1\)$/, /named\.yaml/);
+  await expectRefusal(
+    node,
+    "01-etcd --new-cas",
+    /^Cannot read ".*it is encrypted at rest \(aescbc:v1:key1\)$/,
+    /named\.yaml/,
+  );
 });
 
 test("where 00-salvage brings the configuration back, it does not ask for it: the data can be read now, and proves more", async () => {
@@ -81,11 +104,18 @@ test("where 00-salvage brings the configuration back, it does not ask for it: th
   expect(node.read(CONFIG)).toBe(encryptionConfig("secretbox", KEY));
   expect(stderr).not.toContain("bring the EncryptionConfiguration back first");
   expect(stderr).toContain("\nstill lost: ca.key, ");
-  expect(stderr).toContain(": etcd's data can be read now, so more can be proved and found: ./bunw scripts/00-salvage.ts\n");
-  expect((await node.run("00-salvage files")).stderr).toContain("\nif they are nowhere: ./bunw scripts/01-etcd.ts --new-cas");
+  expect(stderr).toContain(
+    ": etcd's data can be read now, so more can be proved and found: ./bunw scripts/00-salvage.ts\n",
+  );
+  expect((await node.run("00-salvage files")).stderr).toContain(
+    "\nif they are nowhere: ./bunw scripts/01-etcd.ts --new-cas",
+  );
 });
 
-/** A kubelet may make a mirror pod in kube-system under any name that is free, bound to its own node, and reads no Secret. */
+/**
+ * A kubelet may make a mirror pod in kube-system under any name that is free, bound to its own node, and
+ * reads no Secret.
+ */
 function ofWorker(path: string): Objects {
   const change = ({ spec }: Manifest) => {
     spec.volumes = [{ name: "enc", hostPath: { path: "/srv/tenant" } }];
@@ -119,21 +149,27 @@ const ENDLESS = {
   device: (path: string) => spawnSync("mknod", [path, "c", "1", "5"]),
 };
 
-test.each(Object.keys(ENDLESS) as (keyof typeof ENDLESS)[])("no script waits for a %s that a worker's mirror pod names", async (kind) => {
-  using node = await pretendNode({
-    kind: "healthy control plane node",
-    etcd: (objects: Objects) => Object.assign(objects, ofWorker("/enc/x")),
-  });
-  mkdirSync(`${node.root}/srv/tenant`, { recursive: true });
-  ENDLESS[kind](`${node.root}/srv/tenant/x`);
-  const { exitCode, stdout } = await node.run("00-assess");
-  expect([exitCode, stdout]).toEqual([0, expect.stringContaining("cluster")]);
-});
+test.each(Object.keys(ENDLESS) as (keyof typeof ENDLESS)[])(
+  "no script waits for a %s that a worker's mirror pod names",
+  async (kind) => {
+    using node = await pretendNode({
+      kind: "healthy control plane node",
+      etcd: (objects: Objects) => Object.assign(objects, ofWorker("/enc/x")),
+    });
+    mkdirSync(`${node.root}/srv/tenant`, { recursive: true });
+    ENDLESS[kind](`${node.root}/srv/tenant/x`);
+    const { exitCode, stdout } = await node.run("00-assess");
+    expect([exitCode, stdout]).toEqual([0, expect.stringContaining("cluster")]);
+  },
+);
 
 test("a pipe in the configuration's place opens nothing, and no script waits for it", async () => {
   using node = await pretendNode({ etcd: encrypted("secretbox") });
   mkdirSync(`${node.root}/etc/kubernetes/enc`, { recursive: true });
   ENDLESS.pipe(node.root + CONFIG);
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("it is encrypted at rest (secretbox:v1:key1)")]);
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringContaining("it is encrypted at rest (secretbox:v1:key1)"),
+  ]);
 });

@@ -1,4 +1,7 @@
-/** Pods are encrypted, too (`*.*`): what tells where the encryption configuration lies, and that no tenant can tell it. */
+/**
+ * Pods are encrypted, too (`*.*`): what tells where the encryption configuration lies, and that no tenant can
+ * tell it.
+ */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
@@ -18,11 +21,18 @@ const FLAG = "--encryption-provider-config=/enc/encryption.yaml";
 const ID = "a".repeat(64);
 const UID = "0123456789abcdef0123456789abcdef";
 
-/** All of etcd's data, as `resources: ["*.*"]` makes it; the API server's mirror pod names the configuration. */
+/**
+ * All of etcd's data, as `resources: ["*.*"]` makes it; the API server's mirror pod names the configuration.
+ */
 function all(objects: Objects) {
   objects["pods/kube-system/kube-apiserver-m1"] = withConfig(mirrorPod("kube-apiserver"));
   for (const [path, object] of Object.entries(objects))
-    objects[path] = sealed("secretbox", Buffer.from(JSON.stringify(object)), KEY, `/registry/${path}`) as unknown as object;
+    objects[path] = sealed(
+      "secretbox",
+      Buffer.from(JSON.stringify(object)),
+      KEY,
+      `/registry/${path}`,
+    ) as unknown as object;
 }
 
 function withConfig(pod: Manifest): Manifest {
@@ -34,7 +44,11 @@ function withConfig(pod: Manifest): Manifest {
 }
 
 /** An API server's container that has ended, with its configuration below `dir` of the host. */
-function runtime({ uid = UID, namespace = "kube-system", dir = "/srv/enc" } = {}): NonNullable<NodeOptions["commands"]> {
+function runtime({
+  uid = UID,
+  namespace = "kube-system",
+  dir = "/srv/enc",
+} = {}): NonNullable<NodeOptions["commands"]> {
   const ps = crictlPs(["kube-proxy", "kube-apiserver"])
     .replaceAll("kube-apiserver-id", ID)
     .replaceAll(staticUid("kube-apiserver"), uid)
@@ -43,7 +57,10 @@ function runtime({ uid = UID, namespace = "kube-system", dir = "/srv/enc" } = {}
   const args = ["kube-apiserver", FLAG, "--authorization-config=/enc/authz.yaml"];
   const mounts = [
     { containerPath: "/enc", hostPath: dir },
-    { containerPath: "/dev/termination-log", hostPath: "/var/lib/kubelet/pods/x/containers/kube-apiserver/1" },
+    {
+      containerPath: "/dev/termination-log",
+      hostPath: "/var/lib/kubelet/pods/x/containers/kube-apiserver/1",
+    },
   ];
   const inspected = { status: { mounts }, info: { runtimeSpec: { process: { args, env: ["PATH=/bin"] } } } };
   return [
@@ -57,20 +74,29 @@ const nodeWith = (commands: NodeOptions["commands"] = []) => pretendNode({ etcd:
 /** Whether the data could be read. */
 async function reads(node: Awaited<ReturnType<typeof pretendNode>>) {
   const { stdout, stderr, exitCode } = await node.run("01-etcd --new-cas --dry-run");
-  return { isRead: stdout.includes("done: nothing was changed") || stderr.includes("done: nothing was changed"), exitCode, stderr };
+  return {
+    isRead: stdout.includes("done: nothing was changed") || stderr.includes("done: nothing was changed"),
+    exitCode,
+    stderr,
+  };
 }
 
 test("the API server's container that has ended names the file; while it is lost, each script says where it has to lie", async () => {
   using node = await nodeWith(runtime());
   const assessed = await node.run("00-assess");
-  expect(assessed.stdout).toMatch(new RegExp(`${CONFIG} +!MISSING! +named by kube-apiserver --encryption-provider-config`));
+  expect(assessed.stdout).toMatch(
+    new RegExp(`${CONFIG} +!MISSING! +named by kube-apiserver --encryption-provider-config`),
+  );
   expect(assessed.stdout).toMatch(/\/srv\/enc\/authz\.yaml +!MISSING!/);
   expect(assessed.stdout).not.toContain("/var/lib/kubelet/pods/x");
   expect(assessed.stdout).toContain(
     `bring the EncryptionConfiguration back first, from a backup or another control plane node: scp -p root@NODE:${CONFIG} ${CONFIG}`,
   );
   const { stderr, exitCode } = await node.run("01-etcd --new-cas");
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringContaining(`scp -p root@NODE:${CONFIG} ${CONFIG}`) });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining(`scp -p root@NODE:${CONFIG} ${CONFIG}`),
+  });
 
   write(node.root + CONFIG, encryptionConfig("secretbox", randomBytes(32)));
   expect((await reads(node)).stderr).toContain(`The one in ${CONFIG} does not open it`);
@@ -99,7 +125,10 @@ test.each([
 
 test("the manifest in another folder than kubeadm's names it", async () => {
   using node = await nodeWith();
-  write(`${node.root}/var/lib/kubelet/config.yaml`, KUBELET_CONFIG.replace("/etc/kubernetes/manifests", "/srv/manifests"));
+  write(
+    `${node.root}/var/lib/kubelet/config.yaml`,
+    KUBELET_CONFIG.replace("/etc/kubernetes/manifests", "/srv/manifests"),
+  );
   write(`${node.root}/srv/manifests/kube-apiserver.yaml`, stringify(withConfig(manifest("kube-apiserver"))));
   write(node.root + CONFIG, encryptionConfig("secretbox", KEY));
   expect(await reads(node)).toMatchObject({ isRead: true, exitCode: 0 });
@@ -127,15 +156,23 @@ test("a running API server of the control plane names it, though its file was de
 test("where nothing names it, it may lie anywhere below /etc/kubernetes: it counts by what it opens", async () => {
   using node = await nodeWith();
   const place = "/etc/kubernetes/from-backup/encryption.yaml";
-  write(`${node.root}/etc/kubernetes/from-backup/another.yaml`, encryptionConfig("secretbox", randomBytes(32)));
-  write(`${node.root}/etc/kubernetes/from-backup/half.yaml`, "kind: EncryptionConfiguration\nresources: [{\n");
+  write(
+    `${node.root}/etc/kubernetes/from-backup/another.yaml`,
+    encryptionConfig("secretbox", randomBytes(32)),
+  );
+  write(
+    `${node.root}/etc/kubernetes/from-backup/half.yaml`,
+    "kind: EncryptionConfiguration\nresources: [{\n",
+  );
   const { isRead, stderr } = await reads(node);
   expect(isRead).toBe(false);
   expect(stderr).toContain("Nothing here names its path. So put it anywhere below /etc/kubernetes");
   write(node.root + place, encryptionConfig("secretbox", KEY));
   expect(await reads(node)).toMatchObject({ isRead: true, exitCode: 0 });
   const { stdout } = await node.run("00-assess");
-  expect(stdout).toMatch(new RegExp(`${CONFIG} +!MISSING! +named by kube-apiserver --encryption-provider-config`));
+  expect(stdout).toMatch(
+    new RegExp(`${CONFIG} +!MISSING! +named by kube-apiserver --encryption-provider-config`),
+  );
 });
 
 test("part 1 to its end: the running etcd shows encrypted values, too, and is the one from before", async () => {
@@ -151,7 +188,9 @@ test("part 1 to its end: the running etcd shows encrypted values, too, and is th
   write(`${node.root}/srv/enc/authz.yaml`, "kind: AuthorizationConfiguration\n");
   const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await node.called("systemctl restart kubelet");
-  const keys = new Map(Object.entries(stored).map(([path, value]) => [`/registry/${path}`, value as unknown as Uint8Array]));
+  const keys = new Map(
+    Object.entries(stored).map(([path, value]) => [`/registry/${path}`, value as unknown as Uint8Array]),
+  );
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), keys });
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });

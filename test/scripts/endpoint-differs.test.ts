@@ -1,5 +1,6 @@
 /**
- * Healthy clusters that are reached at another place than kubeadm-config says: nothing is damaged, nothing is stopped, no byte changes.
+ * Healthy clusters that are reached at another place than kubeadm-config says: nothing is damaged, nothing is
+ * stopped, no byte changes.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { ADDRESS } from "../pretend/cluster.ts";
@@ -19,9 +20,16 @@ const LB = `${BALANCER}:6443`;
 
 /** A node that is well, with the servers of its cluster. */
 async function well(etcd: NodeOptions["etcd"], change: (node: Node) => unknown = () => undefined) {
-  const node = await pretendNode({ kind: "healthy control plane node", containers: CONTAINERS, ...(etcd && { etcd }) });
+  const node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: CONTAINERS,
+    ...(etcd && { etcd }),
+  });
   await change(node);
-  const [servers, api] = [serveEtcd(node.root, sameEtcd(node.stored)), serveRunning(node, { objects: wholeObjects(node), on: renewing })];
+  const [servers, api] = [
+    serveEtcd(node.root, sameEtcd(node.stored)),
+    serveRunning(node, { objects: wholeObjects(node), on: renewing }),
+  ];
   return Object.assign(node, {
     api,
     end: () => {
@@ -35,7 +43,9 @@ function wholeObjects(node: Node): Record<string, object> {
   const [ca, frontProxy] = [node.ca.cert, node.read("/etc/kubernetes/pki/front-proxy-ca.crt")];
   return {
     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kubeadm:cluster-admins": {},
-    "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig: leadingTo(`https://${LB}`, ca) } },
+    "/api/v1/namespaces/kube-public/configmaps/cluster-info": {
+      data: { kubeconfig: leadingTo(`https://${LB}`, ca) },
+    },
     "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": {
       data: { "client-ca-file": ca, "requestheader-client-ca-file": frontProxy },
     },
@@ -44,13 +54,17 @@ function wholeObjects(node: Node): Record<string, object> {
 
 /** Every kubelet renews its Lease, all the time. */
 const renewing = (_: unknown, { objects }: { objects: Map<string, object> }) => {
-  for (const path of objects.keys()) if (path.startsWith(LEASES)) objects.set(path, { ...objects.get(path), ...lease(-60) });
+  for (const path of objects.keys())
+    if (path.startsWith(LEASES)) objects.set(path, { ...objects.get(path), ...lease(-60) });
   return undefined;
 };
 
 const TOUCHES = /systemctl (stop|start|restart)|crictl .* (stop|rm)|systemd-run/;
 
-/** Each script as typed: its exit code is 0, and nothing of the node or the cluster changes. Returns what it said. */
+/**
+ * Each script as typed: its exit code is 0, and nothing of the node or the cluster changes. Returns what it
+ * said.
+ */
 async function untouched(node: Awaited<ReturnType<typeof well>>, line: string) {
   const [before, changes] = [node.fingerprint(), node.api.changes().length];
   const { exitCode, stdout, stderr } = await node.run(line);
@@ -72,7 +86,8 @@ const SCRIPTS = ["00-assess", "01-etcd", "02-control-plane", "03-workers open", 
 
 const moved = async (node: Node) => {
   await certify(node, { controlPlaneEndpoint: LB });
-  for (const name of ["admin.conf", "controller-manager.conf", "scheduler.conf"]) lead(node, name, `https://${LB}`);
+  for (const name of ["admin.conf", "controller-manager.conf", "scheduler.conf"])
+    lead(node, name, `https://${LB}`);
 };
 
 const ROWS: [string, NodeOptions["etcd"], (node: Node) => unknown, RegExp][] = [
@@ -93,7 +108,8 @@ const ROWS: [string, NodeOptions["etcd"], (node: Node) => unknown, RegExp][] = [
     undefined,
     async (node) => {
       await certify(node, { certSANs: ["127.0.0.1"] });
-      for (const name of ["admin.conf", "controller-manager.conf", "scheduler.conf"]) lead(node, name, "https://127.0.0.1:6443");
+      for (const name of ["admin.conf", "controller-manager.conf", "scheduler.conf"])
+        lead(node, name, "https://127.0.0.1:6443");
     },
     /127\.0\.0\.1:6443/,
   ],
@@ -134,7 +150,8 @@ test("lost, and nothing decides: refused before anything is stopped, with what e
   using node = await pretendNode({ etcd: said({ kubeadm: `${OLD}:6443`, clusterInfo: LB }) });
   const what =
     /^Nothing decides where this cluster's API is reached: kubeadm-config: \S+:6443 \(does not answer\) {3}cluster-info: \S+:6443 /;
-  const again = /^nothing was changed\. Say it: \.\/bunw scripts\/01-etcd\.ts --new-cas --endpoint HOST:PORT$/;
+  const again =
+    /^nothing was changed\. Say it: \.\/bunw scripts\/01-etcd\.ts --new-cas --endpoint HOST:PORT$/;
   await expectRefusal(node, "01-etcd --new-cas", what, again, REFUSED);
   expect(await node.run(`01-etcd --dry-run --new-cas --endpoint ${LB}`)).toMatchObject({ exitCode: 0 });
   using later = await pretendNode({ kind: "healthy control plane node" });

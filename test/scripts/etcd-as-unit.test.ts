@@ -1,4 +1,7 @@
-/** Control plane nodes of kubespray and KubeKey: every script says the same, and changes nothing; 00-assess says what to do. */
+/**
+ * Control plane nodes of kubespray and KubeKey: every script says the same, and changes nothing; 00-assess
+ * says what to do.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
@@ -16,10 +19,13 @@ const said = (by: string) =>
   new RegExp(
     `^etcd runs on this node as a systemd unit \\(/etc/systemd/system/etcd\\.service, data in /var/lib/etcd\\), as ${by} sets it up: this kit repairs etcd only `,
   );
-const HINT = /^nothing was changed\. \.\/bunw scripts\/00-assess\.ts says .*RUNBOOK-MORE "If etcd is a unit of this node"$/;
+const HINT =
+  /^nothing was changed\. \.\/bunw scripts\/00-assess\.ts says .*RUNBOOK-MORE "If etcd is a unit of this node"$/;
 
 const LINES = WRITERS.filter((line) => line !== "00-salvage");
-const CASES = MAKERS.flatMap((by) => [true, false].flatMap((wiped) => LINES.map((line) => ({ by, wiped, line }))));
+const CASES = MAKERS.flatMap((by) =>
+  [true, false].flatMap((wiped) => LINES.map((line) => ({ by, wiped, line }))),
+);
 
 test.each(CASES)(
   "$line on a control plane node of $by (wiped: $wiped) says where etcd is, and changes nothing",
@@ -46,12 +52,15 @@ test.each(MAKERS)(
   },
 );
 
-test.each(MAKERS)("00-assess on a wiped node of %s says what is lost, what is well, and what to do by hand", async (by) => {
-  using node = await nodeOf(by, { wiped: true });
-  const before = node.fingerprint();
-  await expectTranscript(`00-assess-${by.toLowerCase()}-wiped`, await node.run("00-assess"));
-  expect(node.fingerprint()).toEqual(before);
-});
+test.each(MAKERS)(
+  "00-assess on a wiped node of %s says what is lost, what is well, and what to do by hand",
+  async (by) => {
+    using node = await nodeOf(by, { wiped: true });
+    const before = node.fingerprint();
+    await expectTranscript(`00-assess-${by.toLowerCase()}-wiped`, await node.run("00-assess"));
+    expect(node.fingerprint()).toEqual(before);
+  },
+);
 
 test.each(MAKERS)("00-assess on a healthy node of %s finds no damage", async (by) => {
   using node = await nodeOf(by);
@@ -74,7 +83,9 @@ test.each<[string, string[], RegExp]>([
 });
 
 test("00-assess says that etcd's unit is stopped", async () => {
-  using node = await nodeOf("KubeKey", { commands: [{ command: "systemctl is-active --quiet etcd", exit: 3 }] });
+  using node = await nodeOf("KubeKey", {
+    commands: [{ command: "systemctl is-active --quiet etcd", exit: 3 }],
+  });
   expect((await node.run("00-assess")).stdout).toMatch(
     /etcd\.service +!STOPPED! +\/etc\/systemd\/system\/etcd\.service, member "etcd1", data in /,
   );
@@ -98,7 +109,10 @@ test("a kubespray control plane node whose etcd is on other machines is told so,
 
 test("a distribution's own etcd on a node of kubeadm's changes nothing", async () => {
   using node = await pretendNode();
-  write(`${node.root}/lib/systemd/system/etcd.service`, "[Service]\nEnvironmentFile=-/etc/default/etcd\nExecStart=/usr/bin/etcd\n");
+  write(
+    `${node.root}/lib/systemd/system/etcd.service`,
+    "[Service]\nEnvironmentFile=-/etc/default/etcd\nExecStart=/usr/bin/etcd\n",
+  );
   const { exitCode, stderr } = await node.run("01-etcd --new-cas --dry-run");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
@@ -107,7 +121,10 @@ test("a distribution's own etcd on a node of kubeadm's changes nothing", async (
 });
 
 test("00-assess on a kubespray worker without kubelet.env names it before anything else", async () => {
-  using node = await pretendNode({ kind: "worker", commands: [{ command: "systemctl cat kubelet", stdout: KUBESPRAY_KUBELET }] });
+  using node = await pretendNode({
+    kind: "worker",
+    commands: [{ command: "systemctl cat kubelet", stdout: KUBESPRAY_KUBELET }],
+  });
   const { exitCode, stdout } = await node.run("00-assess");
   expect(exitCode).toBe(2);
   expect(stdout).toMatch(/\nnext\n {2}never start this kubelet before the file is back\./);
@@ -132,8 +149,14 @@ test("00-assess --kubeadm-config prints what kubeadm's phases need, out of etcd'
 });
 
 test("etcd's data that cannot be read is not called an external etcd's, though only the API server has left a trace", async () => {
-  using node = await pretendNode({ etcd: (objects) => delete objects["configmaps/kube-system/kubeadm-config"] });
-  mkdirSync(`${node.root}/var/lib/kubelet/pods/${staticUid("kube-apiserver")}/containers/kube-apiserver`, { recursive: true });
+  using node = await pretendNode({
+    etcd: (objects) => delete objects["configmaps/kube-system/kubeadm-config"],
+  });
+  mkdirSync(`${node.root}/var/lib/kubelet/pods/${staticUid("kube-apiserver")}/containers/kube-apiserver`, {
+    recursive: true,
+  });
   const { stdout } = await node.run("00-assess");
-  expect(stdout).toContain("verdict: the repair cannot begin: Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data");
+  expect(stdout).toContain(
+    "verdict: the repair cannot begin: Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data",
+  );
 });

@@ -1,4 +1,6 @@
-/** Clusters whose etcd keeps its data, and its log, in other folders than kubeadm's: nobody has to say which. */
+/**
+ * Clusters whose etcd keeps its data, and its log, in other folders than kubeadm's: nobody has to say which.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, renameSync } from "node:fs";
 import type { Objects } from "../pretend/cluster.ts";
@@ -20,7 +22,14 @@ const INSPECT = JSON.stringify({
       { containerPath: "/fast/wal", hostPath: "/fast/wal" },
     ],
   },
-  info: { runtimeSpec: { process: { args: ["etcd", "--name=m1", "--data-dir=/srv/etcd", "--wal-dir=/fast/wal"], env: ["PATH=/bin"] } } },
+  info: {
+    runtimeSpec: {
+      process: {
+        args: ["etcd", "--name=m1", "--data-dir=/srv/etcd", "--wal-dir=/fast/wal"],
+        env: ["PATH=/bin"],
+      },
+    },
+  },
 });
 
 const PS = crictlPs(["kube-proxy", "etcd"])
@@ -33,7 +42,11 @@ const RUNTIME = [
 ];
 
 /** A node whose /etc/kubernetes was deleted, with its data in `dir`. */
-async function nodeWith({ dir = "/srv/etcd", wal, ...options }: NodeOptions & { dir?: string; wal?: string }) {
+async function nodeWith({
+  dir = "/srv/etcd",
+  wal,
+  ...options
+}: NodeOptions & { dir?: string; wal?: string }) {
   const move = (objects: Objects) => {
     const pod = objects["pods/kube-system/etcd-m1"] as Parameters<typeof mountsAs>[0];
     objects["pods/kube-system/etcd-m1"] = mountsAs(pod, "/srv/etcd", wal);
@@ -53,7 +66,10 @@ test("what the stopped container had mounted is found, read, copied with its log
   const place = "etcd's data: /srv/etcd, its log: /fast/wal";
   const { stdout, stderr, exitCode } = await node.run("00-assess");
   expect(stderr).toContain(`  ${place} (the container etcd-m1 (eeeeeeeeeeeee))\n`);
-  expect({ exitCode, stdout }).toMatchObject({ exitCode: 2, stdout: expect.stringMatching(/\/srv\/etcd +ok +1 member/) });
+  expect({ exitCode, stdout }).toMatchObject({
+    exitCode: 2,
+    stdout: expect.stringMatching(/\/srv\/etcd +ok +1 member/),
+  });
   expect(stdout).not.toContain("--etcd-data");
 
   const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });

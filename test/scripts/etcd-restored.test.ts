@@ -1,4 +1,7 @@
-/** etcd's data was restored from a snapshot before its certificates were lost: as Kubernetes' documentation shows it, which is not as kubeadm made it. */
+/**
+ * etcd's data was restored from a snapshot before its certificates were lost: as Kubernetes' documentation
+ * shows it, which is not as kubeadm made it.
+ */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
@@ -16,23 +19,29 @@ setDefaultTimeout(300_000);
 const CONTROL_PLANE = ["kube-apiserver", "kube-controller-manager", "kube-proxy"];
 const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
-/** `etcdutl snapshot restore` without --name and --initial-cluster: before its first start it is called default, then as it was started. */
+/**
+ * `etcdutl snapshot restore` without --name and --initial-cluster: before its first start it is called
+ * default, then as it was started.
+ */
 const alone = (name: string): WrittenMember => ({ ...MEMBER, name, peerURLs: ["http://localhost:2380"] });
 
-test.each(["default", "m1"])("01-etcd brings a member back that was restored alone: %s at localhost is this machine's", async (name) => {
-  using node = await pretendNode({ containers: CONTROL_PLANE, members: [alone(name)] });
-  const plan = await node.run("01-etcd --dry-run --new-cas");
-  expect({ exitCode: plan.exitCode, stderr: plan.stderr }).toMatchObject({ exitCode: 0 });
-  const running = node.run("01-etcd --new-cas", PATIENCE);
-  await node.called("systemctl restart kubelet");
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [alone("m1")] });
-  const { exitCode, stdout, stderr } = await running;
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stdout + stderr).not.toContain("no etcd answers");
-  expect(stderr).toContain("1 of 1 members answer\n");
-  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
-  expect((await node.run("01-etcd", PATIENCE)).exitCode).toBe(0);
-});
+test.each(["default", "m1"])(
+  "01-etcd brings a member back that was restored alone: %s at localhost is this machine's",
+  async (name) => {
+    using node = await pretendNode({ containers: CONTROL_PLANE, members: [alone(name)] });
+    const plan = await node.run("01-etcd --dry-run --new-cas");
+    expect({ exitCode: plan.exitCode, stderr: plan.stderr }).toMatchObject({ exitCode: 0 });
+    const running = node.run("01-etcd --new-cas", PATIENCE);
+    await node.called("systemctl restart kubelet");
+    using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [alone("m1")] });
+    const { exitCode, stdout, stderr } = await running;
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    expect(stdout + stderr).not.toContain("no etcd answers");
+    expect(stderr).toContain("1 of 1 members answer\n");
+    expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
+    expect((await node.run("01-etcd", PATIENCE)).exitCode).toBe(0);
+  },
+);
 
 test("part 2 counts this member as its own, not as a peer that is silent", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: [alone("default")] });
@@ -50,14 +59,19 @@ test.each([
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(exitCode).toBe(3);
-  expect(stderr).toContain(`error: etcd's data is of no member at this machine's addresses (127.77.0.11), but of "${members[0]!.name}"`);
+  expect(stderr).toContain(
+    `error: etcd's data is of no member at this machine's addresses (127.77.0.11), but of "${members[0]!.name}"`,
+  );
   expect(node.fingerprint()).toEqual(before);
 });
 
 const NEW = "/var/lib/etcd-from-backup";
 const MANIFEST = "/etc/kubernetes/manifests/etcd.yaml";
 
-/** A healthy node; etcd's manifest names a folder with a restored member, and the old one's data is still in its place. */
+/**
+ * A healthy node; etcd's manifest names a folder with a restored member, and the old one's data is still in
+ * its place.
+ */
 async function restoredBeside(member: WrittenMember, clusterId: string, options: NodeOptions = {}) {
   const etcd = (objects: Objects) => {
     objects["pods/kube-system/etcd-m1"] = mountsAs(mirrorPod("etcd"), NEW);
@@ -74,14 +88,23 @@ async function restoredBeside(member: WrittenMember, clusterId: string, options:
 
 test.each([
   ["of another member", { ...MEMBER, id: "77" }, "5", '"/var/lib/etcd" is of another member, an older one ('],
-  ["restored alone", { ...alone("default"), id: "78" }, "6", '"/var/lib/etcd" is of another member, an older one ('],
+  [
+    "restored alone",
+    { ...alone("default"), id: "78" },
+    "6",
+    '"/var/lib/etcd" is of another member, an older one (',
+  ],
   ["with the ids from before", MEMBER, "c1d2e3f4", 'not "/var/lib/etcd" ('],
 ] as const)(
   "the old data beside the restored one, %s: etcd's manifest decides, and each script says so",
   async (_, member, clusterId, says) => {
     using node = await restoredBeside(member, clusterId);
     using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), clusterId, members: [member] });
-    const runs = [await node.run("00-assess"), await node.run("01-etcd", PATIENCE), await node.run("05-verify")];
+    const runs = [
+      await node.run("00-assess"),
+      await node.run("01-etcd", PATIENCE),
+      await node.run("05-verify"),
+    ];
     for (const { stdout, stderr } of runs) expect(stdout + stderr).not.toContain("Several folders");
     expect(runs[1]).toMatchObject({ exitCode: 0 });
     expect(runs[1]!.stderr).toContain(`etcd's data: ${NEW} (etcd is started from it (named by ${MANIFEST}, `);
@@ -101,7 +124,10 @@ test.each(["initContainers", "containers"] as const)(
   async (kind) => {
     const withBackup = (pod: Manifest) => {
       pod.spec[kind] = [BACKUP, ...(pod.spec[kind] ?? [])];
-      pod.spec.volumes!.push({ name: "backup", hostPath: { path: "/srv/backup", type: "DirectoryOrCreate" } });
+      pod.spec.volumes!.push({
+        name: "backup",
+        hostPath: { path: "/srv/backup", type: "DirectoryOrCreate" },
+      });
       return pod;
     };
     using node = await pretendNode({

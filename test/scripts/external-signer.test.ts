@@ -1,4 +1,7 @@
-/** A cluster whose service-account tokens come from an external signer: sa.key is not lost there, and nothing makes one. */
+/**
+ * A cluster whose service-account tokens come from an external signer: sa.key is not lost there, and nothing
+ * makes one.
+ */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
@@ -88,7 +91,9 @@ test("an old public key is the signer's business: no flag is added beside the en
   using node = await pretendNode({ kind: "healthy control plane node", etcd: signedOutside });
   const { exitCode, stderr } = await node.run("00-token-key");
   expect(exitCode).toBe(1);
-  expect(stderr).toContain("error: The API server's tokens come from an external signer (--service-account-signing-endpoint)");
+  expect(stderr).toContain(
+    "error: The API server's tokens come from an external signer (--service-account-signing-endpoint)",
+  );
 
   using box = sandbox();
   write(`${box.dir}/etc/kubernetes/pki/sa-old.pub`, (await keyPair("ECDSA-P256")).pub);
@@ -108,11 +113,19 @@ test("hand-over packs and unpacks the CAs, and says that sa is not among them", 
   for (const file of ["sa.key", "sa.pub"]) rmSync(`${from.root}/etc/kubernetes/pki/${file}`);
   write(`${from.root}/root/pass`, "three-words-and-more\n");
   const packed = await from.run("hand-over pack --passphrase-file pass --out keys.age");
-  expect(packed).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(/^ +sa +not in it: an external signer has/m) });
+  expect(packed).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringMatching(/^ +sa +not in it: an external signer has/m),
+  });
   using node = await pretendNode({ etcd: signedOutside });
   for (const file of ["pass", "keys.age"]) cpSync(`${from.root}/root/${file}`, `${node.root}/root/${file}`);
   const unpacked = await node.run("hand-over unpack keys.age --passphrase-file pass");
-  expect(unpacked).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(/^ +sa +not in it: an external signer has/m) });
-  const there = ["ca.key", "front-proxy-ca.key", "etcd/ca.key", "sa.key"].map((file) => node.exists(`/etc/kubernetes/pki/${file}`));
+  expect(unpacked).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringMatching(/^ +sa +not in it: an external signer has/m),
+  });
+  const there = ["ca.key", "front-proxy-ca.key", "etcd/ca.key", "sa.key"].map((file) =>
+    node.exists(`/etc/kubernetes/pki/${file}`),
+  );
   expect(there).toEqual([true, true, true, false]);
 });

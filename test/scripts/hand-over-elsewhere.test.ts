@@ -8,13 +8,26 @@ import { backupAnswer, notKept } from "../../shared/hand-over/backup-mark.ts";
 import { newPassphrase } from "../../shared/prompt.ts";
 import { onTerminal, PROOFS, prove } from "../lab/checks/age-equal.ts";
 import { bundleOf, PKI, put } from "../pretend/bundles.ts";
-import { FILE, keys, mountMemory, NAMED, node, others, pack, recipient, SLOW, unpack } from "../pretend/hand-over.ts";
+import {
+  FILE,
+  keys,
+  mountMemory,
+  NAMED,
+  node,
+  others,
+  pack,
+  recipient,
+  SLOW,
+  unpack,
+} from "../pretend/hand-over.ts";
 
 describe("05-verify", () => {
   test("says when no backup was made, or one of other keys, and is quiet after pack and after unpack", async () => {
     using _box = node();
     put(keys);
-    expect(backupAnswer(PKI)).toMatchObject({ warning: expect.stringContaining("no backup of these keys was made") });
+    expect(backupAnswer(PKI)).toMatchObject({
+      warning: expect.stringContaining("no backup of these keys was made"),
+    });
     expect(backupAnswer(PKI, ["m2", "m3"])).toEqual({
       warning: expect.stringMatching(
         /; if m2 or m3 made it: scp -p root@m2:\/etc\/kubernetes\/\.kube-pki-repair-backup \/etc\/kubernetes\/$/,
@@ -47,7 +60,9 @@ describe("a bundle that only travels", () => {
       `${travelling} does not count as a backup: it is in memory, and gone when this machine is off. A backup: ./bunw scripts/hand-over.ts pack --generate --out /root/keys.age`,
     );
     await main(["unpack", travelling, "--identity", "/id", ...NAMED]);
-    expect(backupAnswer(PKI)).toMatchObject({ warning: expect.stringContaining("no backup of these keys was made") });
+    expect(backupAnswer(PKI)).toMatchObject({
+      warning: expect.stringContaining("no backup of these keys was made"),
+    });
 
     await main(["pack", "--to", recipient, "--out", "/root/keys.age"]);
     expect(box.said).toContain(
@@ -61,7 +76,9 @@ describe("a bundle that only travels", () => {
   test("in the kit's folder is none either, wherever that is", () => {
     using _box = node();
     const kit = join(import.meta.dir, "../..");
-    expect(notKept(`${kit}/shared-keys.age`)).toBe("it is in the kit's folder, which is removed after the repair");
+    expect(notKept(`${kit}/shared-keys.age`)).toBe(
+      "it is in the kit's folder, which is removed after the repair",
+    );
     expect([notKept(`${kit}-keys.age`), notKept("/root/keys.age")]).toEqual([undefined, undefined]);
   });
 
@@ -71,19 +88,26 @@ describe("a bundle that only travels", () => {
       using box = node();
       mountMemory(FOLDER);
       put(keys);
-      for (const name of ["passphrase", "id"]) writeFile(`${FOLDER}/${name}`, readText(`/${name}`)!, { mode: 0o600 });
+      for (const name of ["passphrase", "id"])
+        writeFile(`${FOLDER}/${name}`, readText(`/${name}`)!, { mode: 0o600 });
       await main(["pack", "--passphrase-file", `${FOLDER}/passphrase`, "--out", travelling]);
       const both = `rm ${FOLDER}/passphrase ${travelling}`;
-      expect(box.said).toContain(`${TOGETHER("passphrase")}When it is unpacked on every node that needs it: ${both}`);
+      expect(box.said).toContain(
+        `${TOGETHER("passphrase")}When it is unpacked on every node that needs it: ${both}`,
+      );
       await main(["unpack", travelling, "--passphrase-file", `${FOLDER}/passphrase`, "--dry-run"]);
       expect(box.said.join("\n")).not.toContain("This node no longer needs them");
       await main(["unpack", travelling, "--passphrase-file", `${FOLDER}/passphrase`]);
-      expect(box.said).toContain(`${TOGETHER("passphrase")}This node no longer needs them, so remove them here: ${both}`);
+      expect(box.said).toContain(
+        `${TOGETHER("passphrase")}This node no longer needs them, so remove them here: ${both}`,
+      );
       expect([travelling, `${FOLDER}/passphrase`].map((path) => stat(path)?.kind)).toEqual(["file", "file"]);
 
       await main(["pack", "--to", recipient, "--out", travelling, "--force"]);
       await main(["unpack", travelling, "--identity", `${FOLDER}/id`, ...NAMED]);
-      expect(box.said).toContain(`${TOGETHER("id")}This node no longer needs them, so remove them here: rm ${FOLDER}/id ${travelling}`);
+      expect(box.said).toContain(
+        `${TOGETHER("id")}This node no longer needs them, so remove them here: rm ${FOLDER}/id ${travelling}`,
+      );
       await main(["unpack", travelling, "--identity", "/id", ...NAMED]);
       expect(box.said.join("\n")).toContain(`so remove them here: shred -u /id; rm ${travelling}\n`);
     },
@@ -116,12 +140,13 @@ import { main } from "${import.meta.dir}/../../scripts/hand-over.ts"; import { r
       put(keys);
       const shown = await script(box, ["pack", "--out", FILE])("open sesame, open\nopen sesame, open\n");
       expect(shown).toMatch(/Passphrase for the bundle: .*The same again: /s);
-      // what was typed before the question came stands there as the terminal showed it: ours is what comes after
+      // what was typed before the question came stands there as the terminal showed it: ours is what comes
+      // after
       expect(shown.slice(shown.indexOf("Passphrase for"))).not.toContain("sesame");
       expect(await script(box, ["list", FILE])("open sesame, open\n")).toContain(fingerprints(keys).ca!);
-      await expect(script(box, ["pack", "--out", FILE, "--force"])("open sesame, open\nopen sesame, shut\n")).rejects.toThrow(
-        "not the same",
-      );
+      await expect(
+        script(box, ["pack", "--out", FILE, "--force"])("open sesame, open\nopen sesame, shut\n"),
+      ).rejects.toThrow("not the same");
     },
     SLOW,
   );

@@ -1,4 +1,6 @@
-/** All shared keys travel, or none: every fault of a bundle, of a key to it or of a node is one plain Fail. */
+/**
+ * All shared keys travel, or none: every fault of a bundle, of a key to it or of a node is one plain Fail.
+ */
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
@@ -41,14 +43,18 @@ describe("pack and unpack", () => {
         .replace("/passphrase", "passphrase")
         .replace(/sha256:\w+/, "sha256:7d1f…")
         .replace(travelling, "shared-keys.age");
-      expect(await Bun.file(`${import.meta.dir}/../../RUNBOOK.md`).text()).toContain(`printed side-by-side\n${inRunbook}\n`);
+      expect(await Bun.file(`${import.meta.dir}/../../RUNBOOK.md`).text()).toContain(
+        `printed side-by-side\n${inRunbook}\n`,
+      );
       expect(stat(travelling)!.mode).toBe(0o600);
       for (const name of SHARED_FILES) removeFile(`${PKI}/${name}`);
       removeFile("/etc/kubernetes/.kube-pki-repair-backup");
 
-      const again = () => main(["unpack", travelling, "--passphrase-file", "/passphrase", "--ca-hash", fingerprints(keys).ca!]);
+      const again = () =>
+        main(["unpack", travelling, "--passphrase-file", "/passphrase", "--ca-hash", fingerprints(keys).ca!]);
       await again();
-      for (const name of SHARED_FILES) expect(readBytes(`${PKI}/${name}`)!).toEqual(Buffer.from(keys.get(name)!));
+      for (const name of SHARED_FILES)
+        expect(readBytes(`${PKI}/${name}`)!).toEqual(Buffer.from(keys.get(name)!));
       expect(SHARED_FILES.filter((name) => stat(`${PKI}/${name}`)!.mode === 0o644)).toEqual([
         "ca.crt",
         "front-proxy-ca.crt",
@@ -85,7 +91,8 @@ describe("pack and unpack", () => {
     expect(name).toBeOneOf([nameOf(began), nameOf(today())]);
     expect(others).toEqual([]);
     const text = box.said.join("\n");
-    for (const hash of Object.values(hashes)) expect(text.indexOf(hash)).toBeLessThan(text.indexOf(`wrote /root/${name}`));
+    for (const hash of Object.values(hashes))
+      expect(text.indexOf(hash)).toBeLessThan(text.indexOf(`wrote /root/${name}`));
     expect(text).toMatch(/etcd\/ca +sha256:[0-9a-f]{64} {2}ECDSA-P256, until \d{4}-/);
   });
 
@@ -154,7 +161,9 @@ describe("identity", () => {
     writeFile("/empty", "", { mode: 0o600 });
     expect((await failOf(() => main(["identity", "/shown"]))).message).toBe('Others can read "/shown"');
     for (const file of ["/passphrase", "/empty"])
-      expect((await failOf(() => main(["identity", file]))).message).toContain("something other than age secret keys");
+      expect((await failOf(() => main(["identity", file]))).message).toContain(
+        "something other than age secret keys",
+      );
   });
 
   test("writes nothing in a dry run", async () => {
@@ -164,4 +173,6 @@ describe("identity", () => {
   });
 });
 if (!Bun.which("age"))
-  console.log("  the age tool is not installed: what it says of our bundles is asked in the lab only (apt-get install age)");
+  console.log(
+    "  the age tool is not installed: what it says of our bundles is asked in the lab only (apt-get install age)",
+  );

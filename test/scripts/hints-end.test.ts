@@ -1,4 +1,7 @@
-/** An operator who follows what is printed comes to an end: no hint leads back to a command that was tried with the same state. */
+/**
+ * An operator who follows what is printed comes to an end: no hint leads back to a command that was tried
+ * with the same state.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
@@ -21,22 +24,31 @@ const other = await otherCa();
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 
-/** Commands of part 0 that a text names for this node. A command for another node stands behind "on NAME:". */
+/**
+ * Commands of part 0 that a text names for this node. A command for another node stands behind "on NAME:".
+ */
 function commandsIn(text: string): string[] {
   const lines = text.split("\n").filter((line) => !/^\s*on [\w, -]+: /.test(line));
-  const all = lines.flatMap((line) => [...line.matchAll(/\.\/bunw scripts\/(00-[\w-]+)\.ts((?: (?:--?[\w-]+|memory|secret|disk))*)/g)]);
-  return [...new Set(all.map(([, script, words]) => `${script}${words}`))].filter((line) => !line.includes("--help"));
+  const all = lines.flatMap((line) => [
+    ...line.matchAll(/\.\/bunw scripts\/(00-[\w-]+)\.ts((?: (?:--?[\w-]+|memory|secret|disk))*)/g),
+  ]);
+  return [...new Set(all.map(([, script, words]) => `${script}${words}`))].filter(
+    (line) => !line.includes("--help"),
+  );
 }
 
 /**
- * Follows every printed command from here on. Fails where one comes again that is on the way already, and nothing has changed since. `seen` are
- * the commands of earlier walks, each with the node's state, and what was printed: nothing new comes of them.
+ * Follows every printed command from here on. Fails where one comes again that is on the way already, and
+ * nothing has changed since. `seen` are the commands of earlier walks, each with the node's state, and what
+ * was printed: nothing new comes of them.
  */
 async function walk(node: Node, first: string, seen = new Map<string, string[]>()) {
   const follow = async (line: string, way: readonly string[]) => {
     const at = `${line} @ ${Bun.hash(node.fingerprint().join("\n"))}`;
     if (way.includes(at))
-      throw new Error(`in a circle: ${[...way.slice(way.indexOf(at)), at].map((one) => one.split(" @ ")[0]).join(" → ")}`);
+      throw new Error(
+        `in a circle: ${[...way.slice(way.indexOf(at)), at].map((one) => one.split(" @ ")[0]).join(" → ")}`,
+      );
     if (seen.has(at)) return;
     const { stdout, stderr, exitCode } = await node.run(line);
     expect(exitCode).toBeLessThanOrEqual(2);
@@ -57,7 +69,10 @@ interface Case {
 }
 
 const secret = (objects: Objects) => {
-  const files = ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [`${name}.key`, Buffer.alloc(64).toString("base64")]);
+  const files = ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [
+    `${name}.key`,
+    Buffer.alloc(64).toString("base64"),
+  ]);
   objects["secrets/kube-system/kubeadm-certs"] = {
     ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "kubeadm-certs", namespace: "kube-system" } },
     data: Object.fromEntries(files),
@@ -65,7 +80,9 @@ const secret = (objects: Objects) => {
 };
 
 const second = (objects: Objects) => {
-  const text = JSON.stringify(objects["minions/m1"]).replaceAll('"m1"', '"m2"').replaceAll(ADDRESS, "127.77.0.12");
+  const text = JSON.stringify(objects["minions/m1"])
+    .replaceAll('"m1"', '"m2"')
+    .replaceAll(ADDRESS, "127.77.0.12");
   objects["minions/m2"] = JSON.parse(text);
 };
 
@@ -79,12 +96,19 @@ const tokens = (root: string) => {
   const volume = `${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access`;
   write(
     `${volume}/token`,
-    tokenBy({ key: pki("sa.key"), pub: pki("sa.pub") }, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 }),
+    tokenBy(
+      { key: pki("sa.key"), pub: pki("sa.pub") },
+      { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 },
+    ),
   );
 };
 
 const holder = (root: string) =>
-  pretendProcess(root, { pid: 31, comm: "kube-controller", holds: [bigInt(createPrivateKey(pki("ca.key")))] });
+  pretendProcess(root, {
+    pid: 31,
+    comm: "kube-controller",
+    holds: [bigInt(createPrivateKey(pki("ca.key")))],
+  });
 
 const CASES: Record<string, Case> = {
   "where nothing is left": { types: ["00-assess", "00-assess --deep", "00-salvage"] },
@@ -98,8 +122,14 @@ const CASES: Record<string, Case> = {
     change: tokens,
     types: ["00-assess --deep", "00-salvage secret", "00-token-key"],
   },
-  "where there is another control plane node": { options: { etcd: second }, types: ["00-assess --deep", "00-salvage"] },
-  "where the CA of a half attempt is in the place of the cluster's": { change: strange, types: ["00-salvage --move-aside"] },
+  "where there is another control plane node": {
+    options: { etcd: second },
+    types: ["00-assess --deep", "00-salvage"],
+  },
+  "where the CA of a half attempt is in the place of the cluster's": {
+    change: strange,
+    types: ["00-salvage --move-aside"],
+  },
   "where ca.key is in memory": { change: holder, types: ["00-assess --deep", "00-salvage"] },
   "where ca.key is in memory, and another CA in its place": {
     change: (root) => {
@@ -110,15 +140,18 @@ const CASES: Record<string, Case> = {
   },
 };
 
-test.each(Object.entries(CASES))("whoever follows what is printed comes to an end: %s", async (_, { options = {}, change, types }) => {
-  using node = await pretendNode(options);
-  mkdirSync(`${node.root}/dev/shm`, { recursive: true });
-  change?.(node.root);
-  const seen = new Map<string, string[]>();
-  const typed = await walk(node, "00-assess", seen);
-  for (const line of types) expect(typed).toContain(line);
-  for (const place of ["memory", "secret", "disk"]) await walk(node, `00-salvage ${place}`, seen);
-});
+test.each(Object.entries(CASES))(
+  "whoever follows what is printed comes to an end: %s",
+  async (_, { options = {}, change, types }) => {
+    using node = await pretendNode(options);
+    mkdirSync(`${node.root}/dev/shm`, { recursive: true });
+    change?.(node.root);
+    const seen = new Map<string, string[]>();
+    const typed = await walk(node, "00-assess", seen);
+    for (const line of types) expect(typed).toContain(line);
+    for (const place of ["memory", "secret", "disk"]) await walk(node, `00-salvage ${place}`, seen);
+  },
+);
 
 test("00-salvage secret without its key names the way without it, not the search that led to it", async () => {
   using node = await pretendNode({ etcd: secret });
@@ -126,7 +159,9 @@ test("00-salvage secret without its key names the way without it, not the search
   tokens(node.root);
   const { exitCode, stderr } = await node.run("00-salvage secret");
   expect(exitCode).toBe(1);
-  expect(stderr).toEndWith("if nobody has it: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas\n");
+  expect(stderr).toEndWith(
+    "if nobody has it: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas\n",
+  );
 });
 
 /** The API server names a file that is nowhere. */
@@ -142,13 +177,16 @@ function lostFile(objects: Objects) {
 /** Commands of the same script in its hint, each as it would be pasted. */
 function ownCommandsIn(stderr: string, script: string): string[] {
   const hint = stderr.slice(stderr.lastIndexOf("\nhint: "));
-  const word = "--(?:without|lost|start-without|namespace|skip|lost-on|wait|etcd-data) [^\\s;]+|--[\\w-]+|close|retire";
+  const word =
+    "--(?:without|lost|start-without|namespace|skip|lost-on|wait|etcd-data) [^\\s;]+|--[\\w-]+|close|retire";
   return [...hint.matchAll(new RegExp(`\\./bunw scripts/(${script})\\.ts((?: (?:${word}))*)`, "g"))].map(
     ([, name, words]) => `${name}${words}`,
   );
 }
 
-/** Types a line, then what its hint has for the same script, to the end. Errors: one where a line comes twice. */
+/**
+ * Types a line, then what its hint has for the same script, to the end. Errors: one where a line comes twice.
+ */
 async function followHints(node: Node, first: string, patience = "1") {
   const typed: string[] = [];
   for (let line: string | undefined = first; line; ) {
@@ -168,10 +206,13 @@ test.each([
   ["01-etcd --dry-run", ["01-etcd --dry-run --new-cas", "01-etcd --dry-run --new-cas --files-later"]],
   ["01-etcd --new-cas --dry-run", ["01-etcd --new-cas --dry-run --files-later"]],
   ["01-etcd --files-later --dry-run --new-internal-cas", ["01-etcd --files-later --dry-run --new-cas"]],
-])("part 1's hints keep what was typed and come to an end, where an API server lives that has lost a file: %s", async (first, hints) => {
-  using node = await pretendNode({ etcd: lostFile, containers: ["etcd", "kube-apiserver"] });
-  expect(await followHints(node, first)).toMatchObject({ typed: [first, ...hints], exitCode: 0 });
-});
+])(
+  "part 1's hints keep what was typed and come to an end, where an API server lives that has lost a file: %s",
+  async (first, hints) => {
+    using node = await pretendNode({ etcd: lostFile, containers: ["etcd", "kube-apiserver"] });
+    expect(await followHints(node, first)).toMatchObject({ typed: [first, ...hints], exitCode: 0 });
+  },
+);
 
 const PEERS = ["12", "13"].map((end, i) => ({
   id: `${"bc"[i]}1b2c3d4e5f60718`,
@@ -182,24 +223,41 @@ const PEERS = ["12", "13"].map((end, i) => ({
 test.each([
   [
     "02-control-plane",
-    ["02-control-plane --start-without authentication-config", "02-control-plane --start-without authentication-config --without m2"],
+    [
+      "02-control-plane --start-without authentication-config",
+      "02-control-plane --start-without authentication-config --without m2",
+    ],
   ],
-  ["02-control-plane --without=m2 --super-admin", ["02-control-plane --without m2 --super-admin --start-without authentication-config"]],
-])("part 2's hints keep what was typed and come to an end, where a file and a member are lost: %s", async (first, hints) => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, ...PEERS], etcd: lostFile, commands: RESTARTS });
-  rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
-  const state = { ...sameEtcd(node.stored), members: [MEMBER, ...PEERS] };
-  using _etcd = serveEtcd(node.root, state);
-  using _third = await serveOtherMember(node.root, state, ADDRESS.replace(/11$/, "13"));
-  using _api = servePart2(node);
-  expect(await followHints(node, first)).toMatchObject({ typed: [first, ...hints], exitCode: 0 });
-});
+  [
+    "02-control-plane --without=m2 --super-admin",
+    ["02-control-plane --without m2 --super-admin --start-without authentication-config"],
+  ],
+])(
+  "part 2's hints keep what was typed and come to an end, where a file and a member are lost: %s",
+  async (first, hints) => {
+    using node = await pretendNode({
+      kind: "healthy control plane node",
+      members: [MEMBER, ...PEERS],
+      etcd: lostFile,
+      commands: RESTARTS,
+    });
+    rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
+    const state = { ...sameEtcd(node.stored), members: [MEMBER, ...PEERS] };
+    using _etcd = serveEtcd(node.root, state);
+    using _third = await serveOtherMember(node.root, state, ADDRESS.replace(/11$/, "13"));
+    using _api = servePart2(node);
+    expect(await followHints(node, first)).toMatchObject({ typed: [first, ...hints], exitCode: 0 });
+  },
+);
 
 test("part 3's hint keeps what was typed: how long to wait, and the nodes that were named before", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
   const first = "03-workers close --wait 0.05 --without w1";
-  expect(await followHints(node, first)).toMatchObject({ typed: [first, "03-workers close --wait 0.05 --without w1,w2"], exitCode: 0 });
+  expect(await followHints(node, first)).toMatchObject({
+    typed: [first, "03-workers close --wait 0.05 --without w1,w2"],
+    exitCode: 0,
+  });
 });
 
 test.each([
@@ -221,6 +279,9 @@ test("part 4's hint for an order that would cut the network keeps what was to be
   using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
   using api = serveStale(node, other.cert);
   const first = "04-sa-tokens --namespace shop --skip shop/web";
-  expect(await followHints(node, first)).toMatchObject({ typed: [first, `${first} --only-system`], exitCode: 0 });
+  expect(await followHints(node, first)).toMatchObject({
+    typed: [first, `${first} --only-system`],
+    exitCode: 0,
+  });
   expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([]);
 });

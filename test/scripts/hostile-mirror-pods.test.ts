@@ -1,4 +1,7 @@
-/** Whole scripts on a control plane node whose etcd is full of mirror pods that tenants and a worker's kubelet have made. */
+/**
+ * Whole scripts on a control plane node whose etcd is full of mirror pods that tenants and a worker's kubelet
+ * have made.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
@@ -39,7 +42,8 @@ const HOSTILE: Objects = {
   ...fakeMirror("kube-system", "of-a-worker", { node: "w1" }),
   ...fakeMirror("kube-system", "../../../root/up"),
   ...fakeMirror("a-team", "super", {
-    change: ({ spec }) => (spec.volumes = [{ name: "x", hostPath: { path: "/etc/kubernetes/super-admin.conf" } }]),
+    change: ({ spec }) =>
+      (spec.volumes = [{ name: "x", hostPath: { path: "/etc/kubernetes/super-admin.conf" } }]),
   }),
   ...fakeMirror("a-team", "odd", { change: ({ spec }) => Object.assign(spec, { volumes: { a: "b" } }) }),
   "pods/a-team/none-m1": '{"kind":"Pod","apiVersion":"v1","metadata":null}',
@@ -62,7 +66,10 @@ const NAMED = [
 ] as const;
 
 async function hostileControlPlane() {
-  const node = await pretendNode({ kind: "healthy control plane node", etcd: (objects) => Object.assign(objects, HOSTILE) });
+  const node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: (objects) => Object.assign(objects, HOSTILE),
+  });
   rmSync(`${node.root}/etc/kubernetes/manifests`, { recursive: true });
   for (const [namespace, name, uid] of [
     ["default", "proxy", HASH],
@@ -77,9 +84,13 @@ async function hostileControlPlane() {
 
 /** Files with anything of a stranger's, the data and what is laid aside left out. */
 function planted(root: string): string[] {
-  const { stdout } = spawnSync("grep", ["-rlE", "evil.example|4444|/etc/kubernetes/evil", "--exclude-dir=etcd", root], {
-    encoding: "utf8",
-  });
+  const { stdout } = spawnSync(
+    "grep",
+    ["-rlE", "evil.example|4444|/etc/kubernetes/evil", "--exclude-dir=etcd", root],
+    {
+      encoding: "utf8",
+    },
+  );
   return stdout.split("\n").filter((path) => path && !path.includes("/unproved/"));
 }
 
@@ -89,10 +100,18 @@ test("00-assess names the mirror pods that nothing proves, and changes nothing; 
   const { stdout } = await node.run("00-assess --json");
   const { damage } = JSON.parse(stdout) as { damage: { what: string; state: string; detail: string }[] };
   for (const [pod, why] of [...NAMED, ["a-team/etcd", NAMED[0][1]] as const])
-    expect(damage).toContainEqual(expect.objectContaining({ what: `mirror pod ${pod}`, state: "known", detail: `not put to use: ${why}` }));
+    expect(damage).toContainEqual(
+      expect.objectContaining({
+        what: `mirror pod ${pod}`,
+        state: "known",
+        detail: `not put to use: ${why}`,
+      }),
+    );
   expect(damage.filter(({ what }) => what.startsWith("mirror pod"))).toHaveLength(NAMED.length + 1);
   expect(damage.filter(({ what }) => what.startsWith("manifests/")).map(({ what }) => what)).toEqual(
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"].map((name) => `manifests/${name}.yaml`),
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"].map(
+      (name) => `manifests/${name}.yaml`,
+    ),
   );
   expect(stdout).not.toMatch(/4444|evil|super-admin/);
   expect(node.fingerprint()).toEqual(before);
@@ -122,8 +141,13 @@ test("02-control-plane puts back what is real, keeps the rest from its place, an
     for (const said of [dry.stderr, stderr])
       expect(said).toContain(`  the static pod ${pod}: NOT put to use: ${why}; it is from the mirror pod `);
   const names = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"];
-  expect(readdirSync(`${node.root}/etc/kubernetes/manifests`).sort()).toEqual(names.map((name) => `${name}.yaml`));
-  for (const name of names) expect(dry.stderr).toContain(`would write /etc/kubernetes/manifests/${name}.yaml (from its mirror pod in etcd`);
+  expect(readdirSync(`${node.root}/etc/kubernetes/manifests`).sort()).toEqual(
+    names.map((name) => `${name}.yaml`),
+  );
+  for (const name of names)
+    expect(dry.stderr).toContain(
+      `would write /etc/kubernetes/manifests/${name}.yaml (from its mirror pod in etcd`,
+    );
   expect(planted(node.root)).toEqual([]);
   expect(node.exists("/etc/kubernetes/super-admin.conf")).toBe(false);
 
@@ -134,7 +158,9 @@ test("02-control-plane puts back what is real, keeps the rest from its place, an
     NAMED.filter(([pod]) => !pod.includes("/kube-")).length,
   );
   for (const namespace of ["a-team", "default"])
-    expect(stderr).toContain(`/unproved/${namespace}_proxy.yaml /etc/kubernetes/manifests/${namespace}-proxy.yaml\n`);
+    expect(stderr).toContain(
+      `/unproved/${namespace}_proxy.yaml /etc/kubernetes/manifests/${namespace}-proxy.yaml\n`,
+    );
   const kept = readFileSync(`${node.root}/root/${rescue}/unproved/kube-system_contradicted.yaml`, "utf8");
   expect(parse(kept).spec.containers[0].image).toBe("evil.example/contradicted");
 });
@@ -157,14 +183,19 @@ test("01-etcd names a static pod of kube-system that cannot be read, and touches
   const etcd = (objects: Objects) =>
     Object.assign(
       objects,
-      fakeMirror("kube-system", "etcd", { like: "etcd", change: ({ spec }) => Object.assign(spec, { volumes: "all" }) }),
+      fakeMirror("kube-system", "etcd", {
+        like: "etcd",
+        change: ({ spec }) => Object.assign(spec, { volumes: "all" }),
+      }),
     );
   using node = await pretendNode({ kind: "healthy control plane node", etcd });
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd");
   expect([exitCode, stderr]).toEqual([
     1,
-    expect.stringContaining('error: Cannot read the pod "kube-system/etcd-m1" in etcd: spec.volumes is no list\nhint: '),
+    expect.stringContaining(
+      'error: Cannot read the pod "kube-system/etcd-m1" in etcd: spec.volumes is no list\nhint: ',
+    ),
   ]);
   expect(node.fingerprint()).toEqual(before);
 });
@@ -179,6 +210,8 @@ test("00-assess goes on beside pipes and nonsense in the manifests folder", asyn
   const { exitCode, stdout } = await node.run("00-assess");
   expect(exitCode).toBe(2);
   expect(stdout).toMatch(/ manifests\/kube-scheduler\.yaml +!UNREADABLE! .* is no manifest: it is no file\n/);
-  expect(stdout).toMatch(/ manifests\/kube-controller-manager\.yaml +!UNREADABLE! .* is no manifest: spec\.volumes is no list\n/);
+  expect(stdout).toMatch(
+    / manifests\/kube-controller-manager\.yaml +!UNREADABLE! .* is no manifest: spec\.volumes is no list\n/,
+  );
   expect(stdout).toMatch(/ manifests\/etcd\.yaml +!UNREADABLE! .* is no manifest: it is nested too deeply\n/);
 });

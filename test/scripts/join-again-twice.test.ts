@@ -1,4 +1,7 @@
-/** join-again where something is saved already: each save has a folder of its own, and after kubeadm reset the last one is all there is. */
+/**
+ * join-again where something is saved already: each save has a folder of its own, and after kubeadm reset the
+ * last one is all there is.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, renameSync, rmSync } from "node:fs";
 import { parse } from "yaml";
@@ -17,7 +20,8 @@ type Pretended = Awaited<ReturnType<typeof pretendNode>>;
 const EARLIER = "/root/kube-pki-repair-20260101T000000/kubelet";
 const CONFIG = "/var/lib/kubelet/config.yaml";
 const FLAGS = "/var/lib/kubelet/kubeadm-flags.env";
-const line = (port: number, version: string) => `join-again --address ${ADDRESS}:${port} --kubernetes ${version}`;
+const line = (port: number, version: string) =>
+  `join-again --address ${ADDRESS}:${port} --kubernetes ${version}`;
 const FIRST = line(6443, "v1.30.14");
 const SECOND = line(7443, "v1.34.4");
 
@@ -53,7 +57,9 @@ async function savedAgain(node: Pretended, again: string) {
   expect(FILES.map((file) => node.read(`${EARLIER}/${file}`))).toEqual(first);
   expect(saves(node)).toHaveLength(2);
   const saved = `/root/${saves(node)[1]}/kubelet`;
-  expect(stderr).toContain(`, then kubeadm join --config /root/kube-pki-repair-TIME/kubelet/join.yaml, then diff `);
+  expect(stderr).toContain(
+    `, then kubeadm join --config /root/kube-pki-repair-TIME/kubelet/join.yaml, then diff `,
+  );
   return { saved, stderr, join: parse(node.read(`${saved}/join.yaml`)) };
 }
 
@@ -94,12 +100,16 @@ test("join-again with the same line saves the same again", async () => {
 
 test("join-again with another line after kubeadm reset takes the flags that are saved: nothing else has them", async () => {
   using node = await savedOnce();
-  write(`${node.root}${EARLIER}/join.yaml`, `${node.read(`${EARLIER}/join.yaml`)}patches: {directory: /root/patches}\n`);
+  write(
+    `${node.root}${EARLIER}/join.yaml`,
+    `${node.read(`${EARLIER}/join.yaml`)}patches: {directory: /root/patches}\n`,
+  );
   reset(node);
   const { saved, stderr, join } = await savedAgain(node, SECOND);
   const nodeRegistration = { name: "m1", criSocket: "unix:///run/x.sock", kubeletExtraArgs: [NODE_IP, V] };
   expect(join).toMatchObject({ ...OF_SECOND, nodeRegistration });
-  for (const file of FILES.slice(0, 2)) expect(node.read(`${saved}/${file}`)).toBe(node.read(`${EARLIER}/${file}`));
+  for (const file of FILES.slice(0, 2))
+    expect(node.read(`${saved}/${file}`)).toBe(node.read(`${EARLIER}/${file}`));
   expect(OTHERS.exec(stderr)?.[1]).toBe("join.yaml");
 });
 
@@ -107,7 +117,13 @@ test("join-again after kubeadm reset with the line of another machine is refused
   using node = await savedOnce();
   reset(node);
   const error = /^"10\.0\.0\.14" is no address of this machine \(\S+\)$/;
-  await expectRefusal(node, "join-again --address 10.0.0.14:6443 --kubernetes v1.34.4", error, /^nothing was changed\. /, REFUSED);
+  await expectRefusal(
+    node,
+    "join-again --address 10.0.0.14:6443 --kubernetes v1.34.4",
+    error,
+    /^nothing was changed\. /,
+    REFUSED,
+  );
 });
 
 test.each(["kind: [", "kind: JoinConfiguration\n"])(
@@ -116,6 +132,11 @@ test.each(["kind: [", "kind: JoinConfiguration\n"])(
     using node = await savedOnce();
     reset(node);
     write(`${node.root}${EARLIER}/join.yaml`, text);
-    await expectRefusal(node, SECOND, /^Cannot use ".*join\.yaml": it /, /^repair it by hand; the flags are in .*kubeadm-flags\.env/);
+    await expectRefusal(
+      node,
+      SECOND,
+      /^Cannot use ".*join\.yaml": it /,
+      /^repair it by hand; the flags are in .*kubeadm-flags\.env/,
+    );
   },
 );

@@ -1,6 +1,7 @@
 /**
- * 03-join that is ended in its middle, on a worker, with the real `approve` on the control plane node: it gives each node one
- * certificate for a token. So what a run leaves has to be such that the next one needs no second.
+ * 03-join that is ended in its middle, on a worker, with the real `approve` on the control plane node: it
+ * gives each node one certificate for a token. So what a run leaves has to be such that the next one needs no
+ * second.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
@@ -26,11 +27,15 @@ const VAIN = { KUBE_PKI_REPAIR_PATIENCE: "0.02" };
 const SECRET = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef";
 const token = {
   type: "bootstrap.kubernetes.io/token",
-  data: { description: btoa("kube-pki-repair: workers come back"), expiration: btoa(new Date(Date.now() + 3_600_000).toISOString()) },
+  data: {
+    description: btoa("kube-pki-repair: workers come back"),
+    expiration: btoa(new Date(Date.now() + 3_600_000).toISOString()),
+  },
 };
 const LINE = join(certInfo(ca.cert).publicKeyHash);
 
-const until = (what: string, isSo: () => boolean) => waitFor(what, isSo, { seconds: 250, hint: "see what the script printed" });
+const until = (what: string, isSo: () => boolean) =>
+  waitFor(what, isSo, { seconds: 250, hint: "see what the script printed" });
 
 /** A control plane node with its API after `open`, and a worker whose kubelet gets as far as `upTo`. */
 async function cluster(upTo: Stage, commands: NodeOptions["commands"] = []) {
@@ -40,11 +45,14 @@ async function cluster(upTo: Stage, commands: NodeOptions["commands"] = []) {
   await writeKubelet(worker.root, "w1", { ca: before, server: `https://${ADDRESS}:6443` });
   write(`${worker.root}/etc/kubernetes/pki/ca.crt`, before.cert, 0o644);
   writeToken(worker.root, ca.cert);
-  const api = serveRunning(cp, { objects: { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000), [SECRET]: token } });
+  const api = serveRunning(cp, {
+    objects: { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000), [SECRET]: token },
+  });
   const disposable = { [Symbol.dispose]: worker[Symbol.dispose] };
   const kubelet = askingKubelet({ node: worker, api, ca }, upTo);
   const approvals = () => api.changes().filter((change) => change.endsWith("/approval"));
-  const lists = () => api.requests.filter(({ path }) => path.includes("client-kubelet") && !path.includes("watch=true")).length;
+  const lists = () =>
+    api.requests.filter(({ path }) => path.includes("client-kubelet") && !path.includes("watch=true")).length;
   return Object.assign(worker, {
     api,
     kubelet,
@@ -68,23 +76,37 @@ const CUTS: [what: string, stage: Stage, approves: boolean][] = [
   ["has its certificate, and has not renewed its Lease", "has its certificate", true],
 ];
 
-test.each(CUTS)("an ssh that drops when the kubelet of a join %s: the same command again goes through", async (_, stage, approves) => {
-  using node = await cluster(stage);
-  const first = approves ? node.approve() : undefined;
-  const stopped = await interrupted(node, LINE, node.came(stage), "SIGHUP");
-  expectStop(stopped, /^Stopped by SIGHUP/, /^what was written is whole\. Run the same command again: finished steps are skipped$/, 130);
-  expect(stopped.stderr).toContain("\nnote: this worker's kubelet has the new trust and goes on by itself");
-  expect(stopped.stderr).not.toContain("== Roll back");
-  const approve = first ?? node.approve();
-  node.kubelet.goOn("renews its Lease");
-  const again = await node.run(LINE, WAITS);
-  expect(again).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("w1: renewed its Lease with it\n") });
-  const { stderr } = await approve;
-  expect({ approvals: node.approvals().length, asked: node.kubelet.asked() }).toEqual({ approvals: 1, asked: 1 });
-  expect(stderr).not.toContain("WARNING");
-  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
-  expect(node.fingerprint().filter((line) => /join-unfinished/.test(line))).toEqual([]);
-});
+test.each(CUTS)(
+  "an ssh that drops when the kubelet of a join %s: the same command again goes through",
+  async (_, stage, approves) => {
+    using node = await cluster(stage);
+    const first = approves ? node.approve() : undefined;
+    const stopped = await interrupted(node, LINE, node.came(stage), "SIGHUP");
+    expectStop(
+      stopped,
+      /^Stopped by SIGHUP/,
+      /^what was written is whole\. Run the same command again: finished steps are skipped$/,
+      130,
+    );
+    expect(stopped.stderr).toContain("\nnote: this worker's kubelet has the new trust and goes on by itself");
+    expect(stopped.stderr).not.toContain("== Roll back");
+    const approve = first ?? node.approve();
+    node.kubelet.goOn("renews its Lease");
+    const again = await node.run(LINE, WAITS);
+    expect(again).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringContaining("w1: renewed its Lease with it\n"),
+    });
+    const { stderr } = await approve;
+    expect({ approvals: node.approvals().length, asked: node.kubelet.asked() }).toEqual({
+      approvals: 1,
+      asked: 1,
+    });
+    expect(stderr).not.toContain("WARNING");
+    expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+    expect(node.fingerprint().filter((line) => /join-unfinished/.test(line))).toEqual([]);
+  },
+);
 
 test.each(["the first time", "after a signal"])(
   "03-join that waits in vain for the Lease (%s) keeps the certificate, and the same command again goes through",
@@ -94,12 +116,19 @@ test.each(["the first time", "after a signal"])(
     await node.watched();
     if (when === "after a signal") await interrupted(node, LINE, node.came("has its certificate"), "SIGINT");
     const failed = await node.run(LINE, BRIEF);
-    expectStop(failed, /^Waited 60 s for the Lease of w1 to be renewed/, /nothing is rolled back\. .* run the same command again/);
+    expectStop(
+      failed,
+      /^Waited 60 s for the Lease of w1 to be renewed/,
+      /nothing is rolled back\. .* run the same command again/,
+    );
     expect(failed.stderr).not.toContain("== Roll back");
     node.kubelet.goOn("renews its Lease");
     expect(await node.run(LINE, WAITS)).toMatchObject({ exitCode: 0 });
     expect(await approve).toMatchObject({ exitCode: 0, stderr: expect.not.stringContaining("WARNING") });
-    expect({ approvals: node.approvals().length, asked: node.kubelet.asked() }).toEqual({ approvals: 1, asked: 1 });
+    expect({ approvals: node.approvals().length, asked: node.kubelet.asked() }).toEqual({
+      approvals: 1,
+      asked: 1,
+    });
     expect(node.calls().filter((call) => call === "systemctl stop kubelet")).toHaveLength(1);
   },
 );
@@ -138,5 +167,8 @@ test("03-join whose certificate comes while it rolls back keeps it", async () =>
     node.api.objects.set(LEASE, { metadata: { name: "w1" }, ...lease(-60) });
     write(`${node.env.FAKE}/go`, "");
   }
-  expect({ exitCode: await child.exited, stderr }).toEqual({ exitCode: 0, stderr: expect.stringContaining("nothing is put back") });
+  expect({ exitCode: await child.exited, stderr }).toEqual({
+    exitCode: 0,
+    stderr: expect.stringContaining("nothing is put back"),
+  });
 });

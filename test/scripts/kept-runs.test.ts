@@ -1,4 +1,7 @@
-/** Every run that writes leaves its transcript and what it changed in the rescue folder: as the operator saw it, and without a secret. */
+/**
+ * Every run that writes leaves its transcript and what it changed in the rescue folder: as the operator saw
+ * it, and without a secret.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { lstatSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
@@ -21,7 +24,9 @@ type Node = Awaited<ReturnType<typeof pretendNode>>;
 
 /** Part 1, up to an etcd that answers. */
 async function part1(node: Node, env: Record<string, string> = {}) {
-  const started = node.called("systemctl restart kubelet").then(() => serveEtcd(node.root, sameEtcd(node.stored)));
+  const started = node
+    .called("systemctl restart kubelet")
+    .then(() => serveEtcd(node.root, sameEtcd(node.stored)));
   const child = node.start("01-etcd --new-cas", { ...WAITS, ...env });
   const stderr = await new Response(child.stderr).text();
   const exitCode = await child.exited;
@@ -38,10 +43,14 @@ test("01-etcd keeps what it printed, its steps and each file, with the certifica
   const [kept, ...others] = keptOn(node.root);
   expect(others).toEqual([]);
   expect(kept!.text).toBe(stderr);
-  expect([kept!.path, kept!.path.replace(/jsonl$/, "txt")].map((path) => lstatSync(node.root + path).mode & 0o777)).toEqual([0o600, 0o600]);
-  expect([dirname(kept!.path), dirname(dirname(kept!.path))].map((path) => lstatSync(node.root + path).mode & 0o777)).toEqual([
-    0o700, 0o700,
-  ]);
+  expect(
+    [kept!.path, kept!.path.replace(/jsonl$/, "txt")].map((path) => lstatSync(node.root + path).mode & 0o777),
+  ).toEqual([0o600, 0o600]);
+  expect(
+    [dirname(kept!.path), dirname(dirname(kept!.path))].map(
+      (path) => lstatSync(node.root + path).mode & 0o777,
+    ),
+  ).toEqual([0o700, 0o700]);
   expect(kept!.record[0]).toMatchObject({ what: "run", format: 1, script: "01-etcd", args: ["--new-cas"] });
   expect(what(kept!, "node")).toMatchObject([{ name: "m1" }]);
   expect(kept!.record.at(-1)).toMatchObject({ what: "end", exitCode: 0 });
@@ -52,7 +61,9 @@ test("01-etcd keeps what it printed, its steps and each file, with the certifica
   const ca = certInfo(node.read("/etc/kubernetes/pki/ca.crt"));
   expect(files["/etc/kubernetes/pki/ca.crt"]).toMatchObject({
     ...{ did: "wrote", mode: "0644" },
-    certificates: [{ subject: "CN=kubernetes", fingerprint: ca.publicKeyHash, until: ca.notAfter.toISOString() }],
+    certificates: [
+      { subject: "CN=kubernetes", fingerprint: ca.publicKeyHash, until: ca.notAfter.toISOString() },
+    ],
   });
   expect(files["/etc/kubernetes/pki/ca.key"]).toEqual({
     at: expect.any(String),
@@ -62,7 +73,10 @@ test("01-etcd keeps what it printed, its steps and each file, with the certifica
     isNew: true,
     mode: "0600",
   });
-  expect(files["/var/lib/etcd"]).toMatchObject({ did: "copied", to: expect.stringMatching(/^\/root\/kube-pki-repair-\w+\/etcd$/) });
+  expect(files["/var/lib/etcd"]).toMatchObject({
+    did: "copied",
+    to: expect.stringMatching(/^\/root\/kube-pki-repair-\w+\/etcd$/),
+  });
   expect(what(kept!, "act").map(({ line }) => line)).toContain("kubelet: restarted");
   expect(what(kept!, "proved")).toMatchObject([{ subject: "etcd" }]);
 });
@@ -97,7 +111,9 @@ test("a failed step, its error and its hint are kept, and so is the exit code", 
   expect((await node.run("01-etcd --new-cas")).exitCode).toBe(1);
   const [kept] = keptOn(node.root);
   expect(what(kept!, "step end").at(-1)).toMatchObject({ ok: false });
-  expect(what(kept!, "failed")).toMatchObject([{ message: expect.stringContaining("Waited"), hint: expect.any(String) }]);
+  expect(what(kept!, "failed")).toMatchObject([
+    { message: expect.stringContaining("Waited"), hint: expect.any(String) },
+  ]);
   expect(kept!.record.at(-1)).toMatchObject({ what: "end", exitCode: 1 });
   expect(kept!.text).toContain("error: Waited");
 });

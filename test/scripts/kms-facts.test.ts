@@ -1,4 +1,7 @@
-/** A KMS plugin has encrypted the cluster's facts: no file opens them, so every script says what is left to do by hand. */
+/**
+ * A KMS plugin has encrypted the cluster's facts: no file opens them, so every script says what is left to do
+ * by hand.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import type { Objects } from "../pretend/cluster.ts";
@@ -9,7 +12,8 @@ import { expectRefusal } from "../pretend/wrong-hands.ts";
 setDefaultTimeout(300_000);
 
 function byPlugin(objects: Objects) {
-  const value = () => Buffer.concat([Buffer.from("k8s:enc:kms:v2:vault:"), randomBytes(40)]) as unknown as object;
+  const value = () =>
+    Buffer.concat([Buffer.from("k8s:enc:kms:v2:vault:"), randomBytes(40)]) as unknown as object;
   for (const path of Object.keys(objects)) if (path.startsWith("configmaps/")) objects[path] = value();
 }
 
@@ -52,7 +56,10 @@ test("the same where the encryption configuration is only lost: first it, then p
     etcd: (objects) => {
       for (const path of Object.keys(objects))
         if (path.startsWith("configmaps/"))
-          objects[path] = Buffer.concat([Buffer.from("k8s:enc:secretbox:v1:key1:"), randomBytes(60)]) as unknown as object;
+          objects[path] = Buffer.concat([
+            Buffer.from("k8s:enc:secretbox:v1:key1:"),
+            randomBytes(60),
+          ]) as unknown as object;
     },
   });
   const { stdout, stderr } = await node.run("00-salvage memory");

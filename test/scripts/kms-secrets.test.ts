@@ -1,4 +1,7 @@
-/** A KMS plugin has encrypted the Secrets. It is a static pod of this node, and serves the API server on a socket in a folder of the host. */
+/**
+ * A KMS plugin has encrypted the Secrets. It is a static pod of this node, and serves the API server on a
+ * socket in a folder of the host.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
@@ -27,13 +30,20 @@ function byPlugin(objects: Objects) {
   }
   objects["pods/kube-system/kube-apiserver-m1"] = pod;
   for (const name of ["default/db", "kube-system/kubeadm-certs"])
-    objects[`secrets/${name}`] = Buffer.concat([Buffer.from("k8s:enc:kms:v2:lab:"), randomBytes(60)]) as unknown as object;
+    objects[`secrets/${name}`] = Buffer.concat([
+      Buffer.from("k8s:enc:kms:v2:lab:"),
+      randomBytes(60),
+    ]) as unknown as object;
 }
 
 /** As the projects' guides have it: its words name the socket, on its own path. */
 function withStaticPod(objects: Objects) {
   byPlugin(objects);
-  const annotations = { "kubernetes.io/config.mirror": "1", "kubernetes.io/config.hash": "a1", "kubernetes.io/config.source": "file" };
+  const annotations = {
+    "kubernetes.io/config.mirror": "1",
+    "kubernetes.io/config.hash": "a1",
+    "kubernetes.io/config.source": "file",
+  };
   const container = {
     name: "plugin",
     image: "kms:1",
@@ -60,10 +70,14 @@ test("the plugin's static pod makes the socket: nobody is sent for a copy of it,
   write(node.root + CONFIG, ENCRYPTION);
   const { stdout } = await node.run("00-assess");
   expect(stdout).toMatch(/manifests\/kms-plugin\.yaml +!MISSING! +can be rebuilt from its mirror pod/);
-  expect(stdout).toContain(`named by ${CONFIG}; not there until the static pod kms-plugin runs; without it kube-apiserver gets no answer`);
+  expect(stdout).toContain(
+    `named by ${CONFIG}; not there until the static pod kms-plugin runs; without it kube-apiserver gets no answer`,
+  );
   expect(stdout).not.toContain("start what serves");
   const { stderr } = await node.run("01-etcd --new-cas --dry-run");
-  expect(stderr).toContain(`not there until the static pod kms-plugin runs: ${SOCKET} (${CONFIG}): without it`);
+  expect(stderr).toContain(
+    `not there until the static pod kms-plugin runs: ${SOCKET} (${CONFIG}): without it`,
+  );
   expect(stderr).toContain(
     `lost, and only a copy brings it back: ${SETTINGS} (kms-plugin --settings): without it kms-plugin does not start`,
   );
@@ -74,36 +88,56 @@ test("where no static pod does, the operator is to start what serves the socket"
   using node = await pretendNode({ etcd: byPlugin });
   write(node.root + CONFIG, ENCRYPTION);
   const { stdout } = await node.run("00-assess");
-  expect(stdout).toContain(`named by ${CONFIG}; not there until what serves it runs; without it kube-apiserver gets no answer`);
+  expect(stdout).toContain(
+    `named by ${CONFIG}; not there until what serves it runs; without it kube-apiserver gets no answer`,
+  );
   expect(stdout).toContain(`start what serves ${SOCKET}`);
 });
 
 test("part 2 does not start an API server that would wait in vain: the plugin's own file is lost", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", etcd: withStaticPod, containers: ["etcd"] });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: withStaticPod,
+    containers: ["etcd"],
+  });
   rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   write(node.root + CONFIG, ENCRYPTION);
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("02-control-plane");
-  expect([exitCode, stderr]).toEqual([3, expect.stringContaining(`error: Cannot start kms-plugin: "${SETTINGS}" (--settings) missing`)]);
+  expect([exitCode, stderr]).toEqual([
+    3,
+    expect.stringContaining(`error: Cannot start kms-plugin: "${SETTINGS}" (--settings) missing`),
+  ]);
   expect(node.fingerprint()).toEqual(before);
 });
 
 test("where nobody has the encryption configuration: it holds no key, so it is written anew before anything is given up", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", etcd: withStaticPod, containers: ["etcd"] });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: withStaticPod,
+    containers: ["etcd"],
+  });
   rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { exitCode, stderr } = await node.run("02-control-plane");
   expect([exitCode, stderr]).toEqual([
     3,
-    expect.stringContaining("names only a KMS plugin holds no key, and has its lines in RUNBOOK-MORE Files that kubeadm never made"),
+    expect.stringContaining(
+      "names only a KMS plugin holds no key, and has its lines in RUNBOOK-MORE Files that kubeadm never made",
+    ),
   ]);
 });
 
 test("the Secret kubeadm-certs: no file opens it, and none is asked for", async () => {
   using node = await pretendNode({ etcd: byPlugin });
-  expect((await node.run("00-assess")).stdout).toMatch(/kubeadm-certs Secret +no +only the KMS plugin "lab" opens it/);
+  expect((await node.run("00-assess")).stdout).toMatch(
+    /kubeadm-certs Secret +no +only the KMS plugin "lab" opens it/,
+  );
   const { exitCode, stderr } = await node.run("00-salvage secret");
-  expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/kubeadm-certs cannot be read: .*only the KMS plugin "lab" opens it/)]);
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringMatching(/kubeadm-certs cannot be read: .*only the KMS plugin "lab" opens it/),
+  ]);
   expect(stderr).not.toContain("EncryptionConfiguration");
 });

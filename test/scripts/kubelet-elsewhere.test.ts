@@ -23,7 +23,10 @@ const FLAGS =
 /** All of a kubelet's in other places; `process`: its flags as they run, the unit is a shell's. */
 async function nodeElsewhere({ process }: { process?: string } = {}) {
   const commands: FakeCommand[] = [
-    { command: "systemctl cat kubelet", stdout: process ? "[Service]\nExecStart=/bin/sh /opt/start-kubelet\n" : UNIT },
+    {
+      command: "systemctl cat kubelet",
+      stdout: process ? "[Service]\nExecStart=/bin/sh /opt/start-kubelet\n" : UNIT,
+    },
     { command: "systemctl show -p MainPID --value kubelet", stdout: process ? "4711\n" : "0\n" },
   ];
   const node = await pretendNode({ commands });
@@ -31,7 +34,8 @@ async function nodeElsewhere({ process }: { process?: string } = {}) {
   renameSync(`${node.root}/var/lib/kubelet/pki`, `${node.root}/data/kubelet/pki`);
   write(`${node.root}/opt/kubelet/flags`, `ALL="${FLAGS}"\n`);
   write(`${node.root}/opt/kubelet/conf.d/20-site.conf`, "staticPodPath: /opt/kubelet/pods\n");
-  if (process) write(`${node.root}/proc/4711/cmdline`, `/usr/bin/kubelet\0${process.replaceAll(" ", "\0")}\0`);
+  if (process)
+    write(`${node.root}/proc/4711/cmdline`, `/usr/bin/kubelet\0${process.replaceAll(" ", "\0")}\0`);
   return node;
 }
 
@@ -42,9 +46,15 @@ test("part 1 repairs a kubelet where its unit says that it looks", async () => {
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("copied /data/kubelet/pki to /root/kube-pki-repair-TIME/before/data/kubelet/pki\n");
-  expect(node.read("/opt/kubelet/kubelet.conf")).toContain("client-certificate: /data/kubelet/pki/kubelet-client-current.pem\n");
-  expect(readlinkSync(`${node.root}/data/kubelet/pki/kubelet-client-current.pem`)).toStartWith("/data/kubelet/pki/kubelet-client-20");
+  expect(stderr).toContain(
+    "copied /data/kubelet/pki to /root/kube-pki-repair-TIME/before/data/kubelet/pki\n",
+  );
+  expect(node.read("/opt/kubelet/kubelet.conf")).toContain(
+    "client-certificate: /data/kubelet/pki/kubelet-client-current.pem\n",
+  );
+  expect(readlinkSync(`${node.root}/data/kubelet/pki/kubelet-client-current.pem`)).toStartWith(
+    "/data/kubelet/pki/kubelet-client-20",
+  );
   expect(node.read("/opt/kubelet/pods/etcd.yaml")).toContain("--data-dir=/var/lib/etcd");
   for (const path of ["/etc/kubernetes/manifests", "/etc/kubernetes/kubelet.conf", "/var/lib/kubelet/pki"])
     expect(node.exists(path)).toBe(false);
@@ -70,7 +80,8 @@ test("a drop-in folder that the accident deleted is named before anything is tou
       },
       {
         command: `${JOURNAL} client-ca-bundle::`,
-        stdout: 'I0101 00:00:00.0 1 x.go:161] "Starting controller" name="client-ca-bundle::/etc/kubernetes/ssl/ca.crt"\n',
+        stdout:
+          'I0101 00:00:00.0 1 x.go:161] "Starting controller" name="client-ca-bundle::/etc/kubernetes/ssl/ca.crt"\n',
       },
     ],
   });

@@ -1,4 +1,7 @@
-/** `rm -rf /etc/kubernetes /var/lib/kubelet`, or a system that was installed anew beside etcd's disk: what makes the kubelet's files again. */
+/**
+ * `rm -rf /etc/kubernetes /var/lib/kubelet`, or a system that was installed anew beside etcd's disk: what
+ * makes the kubelet's files again.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
@@ -13,7 +16,12 @@ const KUBELET = "kind: KubeletConfiguration\nclusterDNS: [10.97.0.10]\nserverTLS
 async function withoutKubelet() {
   const etcd = (objects: Objects) => {
     const metadata = { name: "kubelet-config", namespace: "kube-system" };
-    objects["configmaps/kube-system/kubelet-config"] = { apiVersion: "v1", kind: "ConfigMap", metadata, data: { kubelet: KUBELET } };
+    objects["configmaps/kube-system/kubelet-config"] = {
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata,
+      data: { kubelet: KUBELET },
+    };
     const own = objects["minions/m1"] as { metadata: { annotations?: Record<string, string> } };
     own.metadata.annotations = { "kubeadm.alpha.kubernetes.io/cri-socket": "unix:///var/run/crio/crio.sock" };
   };
@@ -28,7 +36,10 @@ test.each(["00-assess", "01-etcd --new-cas", "02-control-plane", "05-verify"])(
     using node = await withoutKubelet();
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run(line);
-    expect([exitCode, stderr]).toEqual([3, expect.stringContaining("error: The kubelet's configuration is gone")]);
+    expect([exitCode, stderr]).toEqual([
+      3,
+      expect.stringContaining("error: The kubelet's configuration is gone"),
+    ]);
     expect(stderr).toContain(
       "./bunw scripts/00-assess.ts --kubeadm-config >/root/kubeadm.yaml, then kubeadm init phase kubelet-start --config",
     );

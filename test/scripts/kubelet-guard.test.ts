@@ -1,4 +1,7 @@
-/** A kubelet without its files is never started or restarted: kubespray's would run without any flag, and end every pod of the node. */
+/**
+ * A kubelet without its files is never started or restarted: kubespray's would run without any flag, and end
+ * every pod of the node.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { write } from "../pretend/cluster.ts";
@@ -14,7 +17,9 @@ setDefaultTimeout(300_000);
 const ENV_FILE = "/etc/kubernetes/kubelet.env";
 const CONFIG = "/etc/kubernetes/kubelet-config.yaml";
 
-const kubespray = (unit = KUBESPRAY_KUBELET): FakeCommand[] => [{ command: "systemctl cat kubelet", stdout: unit }];
+const kubespray = (unit = KUBESPRAY_KUBELET): FakeCommand[] => [
+  { command: "systemctl cat kubelet", stdout: unit },
+];
 
 async function worker({ env = true, config = true, unit = KUBESPRAY_KUBELET } = {}) {
   const node = await pretendNode({ kind: "worker", commands: kubespray(unit) });
@@ -29,7 +34,12 @@ const NO_ENV =
 test("join on a kubespray worker whose kubelet.env is gone refuses, and stops nothing", async () => {
   using node = await worker({ env: false });
   writeToken(node.root);
-  await expectRefusal(node, join(), NO_ENV, /^never start this kubelet before the file is back\. .*another node/);
+  await expectRefusal(
+    node,
+    join(),
+    NO_ENV,
+    /^never start this kubelet before the file is back\. .*another node/,
+  );
   await expectRefusal(node, `${join()} --dry-run`, NO_ENV, /^never start/);
 });
 
@@ -38,14 +48,25 @@ test("join on such a worker that still runs says how the flags are saved from it
     kind: "worker",
     commands: [...kubespray(), { command: "systemctl show -p MainPID --value kubelet", stdout: "4711\n" }],
   });
-  write(`${node.root}/proc/4711/cmdline`, "/usr/local/bin/kubelet\0--v=2\0--kubeconfig=/etc/kubernetes/kubelet.conf\0");
+  write(
+    `${node.root}/proc/4711/cmdline`,
+    "/usr/local/bin/kubelet\0--v=2\0--kubeconfig=/etc/kubernetes/kubelet.conf\0",
+  );
   writeToken(node.root);
   await expectRefusal(node, join(), NO_ENV, /\/proc\/4711\/environ/);
 });
 
 test.each<[string, string, RegExp]>([
-  ["a configuration", CONFIG, /^The kubelet cannot start: "\/etc\/kubernetes\/kubelet-config\.yaml" is missing, which --config names$/],
-  ["a file of its unit that must be there", "/etc/kubelet.hard", /^The kubelet cannot start: "\/etc\/kubelet\.hard" is missing, which /],
+  [
+    "a configuration",
+    CONFIG,
+    /^The kubelet cannot start: "\/etc\/kubernetes\/kubelet-config\.yaml" is missing, which --config names$/,
+  ],
+  [
+    "a file of its unit that must be there",
+    "/etc/kubelet.hard",
+    /^The kubelet cannot start: "\/etc\/kubelet\.hard" is missing, which /,
+  ],
 ])("join refuses where %s is gone", async (_, path, error) => {
   using node = await worker({ unit: `${KUBESPRAY_KUBELET}EnvironmentFile=/etc/kubelet.hard\n` });
   write(`${node.root}/etc/kubelet.hard`, "A=b\n");
@@ -83,16 +104,20 @@ test("part 1 refuses before it stops anything where the kubelet's unit reads all
 });
 
 const DROP_INS = "/etc/kubernetes/kubelet.conf.d";
-const LOST_DROP_INS = /^The kubelet cannot start: "\/etc\/kubernetes\/kubelet\.conf\.d" is missing, which --config-dir names$/;
+const LOST_DROP_INS =
+  /^The kubelet cannot start: "\/etc\/kubernetes\/kubelet\.conf\.d" is missing, which --config-dir names$/;
 
 test.each([
   ["part 1", { kind: "wiped control plane node" }, "01-etcd --new-cas"],
   ["part 2", { kind: "healthy control plane node" }, "02-control-plane"],
-] as const)("%s refuses before it stops anything where the kubelet's drop-in folder is gone", async (_, options, line) => {
-  using node = await pretendNode({ ...options, commands: kubespray(KUBEADM_UNIT) });
-  write(`${node.root}/etc/default/kubelet`, `KUBELET_EXTRA_ARGS="--config-dir=${DROP_INS}"\n`);
-  await expectRefusal(node, line, LOST_DROP_INS, /^bring it back first/);
-});
+] as const)(
+  "%s refuses before it stops anything where the kubelet's drop-in folder is gone",
+  async (_, options, line) => {
+    using node = await pretendNode({ ...options, commands: kubespray(KUBEADM_UNIT) });
+    write(`${node.root}/etc/default/kubelet`, `KUBELET_EXTRA_ARGS="--config-dir=${DROP_INS}"\n`);
+    await expectRefusal(node, line, LOST_DROP_INS, /^bring it back first/);
+  },
+);
 
 test("join does the same on a worker, and minds no folder that is there", async () => {
   using node = await pretendNode({ kind: "worker", commands: kubespray(KUBEADM_UNIT) });
@@ -135,7 +160,10 @@ test("a flag that the running kubelet has, and that a missing file gave it, is n
 /** [what, unit]: nodes that a repair may start, or of which nothing tells. */
 const FIT: [what: string, unit: string][] = [
   ["kubeadm's unit without kubeadm-flags.env", KUBEADM_UNIT],
-  ["a unit that starts a shell", "[Service]\nExecStart=/bin/sh -c 'exec kubelet $ARGS'\nEnvironmentFile=-/etc/gone\n"],
+  [
+    "a unit that starts a shell",
+    "[Service]\nExecStart=/bin/sh -c 'exec kubelet $ARGS'\nEnvironmentFile=-/etc/gone\n",
+  ],
   [
     "flags in the unit itself",
     `[Service]\nExecStart=\nExecStart=-/usr/bin/kubelet --kubeconfig /etc/kubernetes/kubelet.conf --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf\n`,

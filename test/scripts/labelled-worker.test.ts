@@ -1,6 +1,7 @@
 /**
- * Wrong hands: root on a worker, with the network plugin's token. He has given his Node the label of a control plane node, and his kubelet has
- * made a mirror pod of an API server in kube-system. etcd knows no member of him.
+ * Wrong hands: root on a worker, with the network plugin's token. He has given his Node the label of a
+ * control plane node, and his kubelet has made a mirror pod of an API server in kube-system. etcd knows no
+ * member of him.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readCluster } from "../../shared/facts/cluster.ts";
@@ -20,7 +21,9 @@ setDefaultTimeout(300_000);
 const SERVICE_IP = "10.97.0.1";
 
 function his(objects: Objects) {
-  Object.assign((objects["minions/w1"] as { metadata: object }).metadata, { labels: { "node-role.kubernetes.io/control-plane": "" } });
+  Object.assign((objects["minions/w1"] as { metadata: object }).metadata, {
+    labels: { "node-role.kubernetes.io/control-plane": "" },
+  });
   const pod = mirrorPod("kube-apiserver");
   const annotations = {
     ...pod.metadata.annotations,
@@ -53,13 +56,17 @@ test("with that word it is a worker: no key is carried to it, and part 1 and 2 a
   const { stdout } = await plan({ ...HIS, args: "--worker w1" });
   const lines = pasted(stdout).filter((line) => line.includes("10.77.0.21"));
   expect(lines.length).toBeGreaterThan(0);
-  expect(lines.filter((line) => /hand-over|shared-keys|passphrase|01-etcd|02-control/.test(line))).toEqual([]);
+  expect(lines.filter((line) => /hand-over|shared-keys|passphrase|01-etcd|02-control/.test(line))).toEqual(
+    [],
+  );
 });
 
 test("00-assess names it, and counts it among the workers", async () => {
   using node = await pretendNode({ ...HIS, kind: "healthy control plane node" });
   const { stdout } = await node.run("00-assess");
-  expect(stdout).toMatch(/^ {2}w1 +note +its label says that it is a control plane node, and etcd knows no member of it/m);
+  expect(stdout).toMatch(
+    /^ {2}w1 +note +its label says that it is a control plane node, and etcd knows no member of it/m,
+  );
   expect(stdout).toContain("1 control plane (m1), 2 workers");
 });
 
@@ -79,5 +86,7 @@ test("nothing of it is believed: no address of a Service, no manifest, no place 
   expect(known.proved.get("w1")).toEqual([]);
   const whole = await pretendData(his, [MEMBER]);
   expect(manifestFromPeer("kube-apiserver", { ...controlPlaneOf(whole), data, cluster })).toBeUndefined();
-  expect(originOf({ cluster, certificatesDir: "/etc/kubernetes/pki", asideDir: "/root" })?.controlPlanes).toEqual(["m1"]);
+  expect(
+    originOf({ cluster, certificatesDir: "/etc/kubernetes/pki", asideDir: "/root" })?.controlPlanes,
+  ).toEqual(["m1"]);
 });

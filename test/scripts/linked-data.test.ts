@@ -1,4 +1,7 @@
-/** A folder of the node, or a part of it, is a link to another disk: legal, and the kubelet's hostPath follows it. What is copied is the content. */
+/**
+ * A folder of the node, or a part of it, is a link to another disk: legal, and the kubelet's hostPath follows
+ * it. What is copied is the content.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync, symlinkSync } from "node:fs";
 import { dirname, relative } from "node:path";
@@ -13,7 +16,10 @@ setDefaultTimeout(300_000);
 
 const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
-/** What was at `path` is at `to`, and `path` leads there: relative, so that also programs of this machine find it. */
+/**
+ * What was at `path` is at `to`, and `path` leads there: relative, so that also programs of this machine find
+ * it.
+ */
 function linkTo(to: string, path: string, root: string) {
   mkdirSync(dirname(root + to), { recursive: true });
   renameSync(root + path, root + to);
@@ -42,7 +48,10 @@ test.each([
   const { node, rescue } = await part1(path, to);
   using _node = node;
   for (const part of ["", "/member", "/member/wal"])
-    expect({ part, isLink: lstatSync(`${rescue}/etcd${part}`).isSymbolicLink() }).toEqual({ part, isLink: false });
+    expect({ part, isLink: lstatSync(`${rescue}/etcd${part}`).isSymbolicLink() }).toEqual({
+      part,
+      isLink: false,
+    });
   expect(lstatSync(node.root + path).isSymbolicLink()).toBe(true);
 });
 
@@ -74,7 +83,9 @@ test("a link to the data of today is no copy from before: part 4 says that the C
   symlinkSync("/mnt/etcd", `${node.root}${RESCUE}/etcd`);
   using _api = serveStale(node, (await otherCa()).cert);
   const { stderr } = await node.run("04-sa-tokens", PATIENCE);
-  expect(stderr).toContain(`  - ${SHOWN}/etcd is a link to the data of today, no copy from before the repair. If the CA was replaced, `);
+  expect(stderr).toContain(
+    `  - ${SHOWN}/etcd is a link to the data of today, no copy from before the repair. If the CA was replaced, `,
+  );
   expect(stderr).toContain("kubeconfigs of users, CI and monitoring still have the old CA");
   expect(stderr).toContain(`${SHOWN} holds etcd's data with all Secrets (by links: `);
 });

@@ -1,4 +1,7 @@
-/** Wrong hands: too little memory for etcd's data. Without it the kernel would end the script, perhaps in its middle. */
+/**
+ * Wrong hands: too little memory for etcd's data. Without it the kernel would end the script, perhaps in its
+ * middle.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -48,11 +51,15 @@ test.each([
   ["03-workers close", "healthy control plane node"],
   ["04-sa-tokens", "healthy control plane node"],
   ["00-token-key", "healthy control plane node"],
-] as [string, NonNullable<NodeOptions["kind"]>][])("%s with 60 MB says so before anything is stopped", async (line, kind) => {
-  using node = await nodeWith(machine(60), { kind });
-  const error = /^Not enough memory to read etcd's data in ".*": 118 MB are needed, 63 MB are free \(\/proc\/meminfo\)$/;
-  await expectRefusal(node, line, error, /^nothing was changed\. What takes it\? ps aux/);
-});
+] as [string, NonNullable<NodeOptions["kind"]>][])(
+  "%s with 60 MB says so before anything is stopped",
+  async (line, kind) => {
+    using node = await nodeWith(machine(60), { kind });
+    const error =
+      /^Not enough memory to read etcd's data in ".*": 118 MB are needed, 63 MB are free \(\/proc\/meminfo\)$/;
+    await expectRefusal(node, line, error, /^nothing was changed\. What takes it\? ps aux/);
+  },
+);
 
 test.each([
   ["v2", v2],
@@ -69,7 +76,10 @@ test.each([
   expect((await wide.run("01-etcd --new-cas --dry-run")).exitCode).toBe(0);
 });
 
-/** Two tokens of kube-system in etcd's data. Nothing has signed them, but they are as long as those of an RSA key of so many bits. */
+/**
+ * Two tokens of kube-system in etcd's data. Nothing has signed them, but they are as long as those of an RSA
+ * key of so many bits.
+ */
 const rsaTokens =
   (bits: number) =>
   (objects: Objects): void => {
@@ -79,8 +89,15 @@ const rsaTokens =
         { iss: name, sub: "system:serviceaccount:kube-system:kube-proxy" },
       ];
       const signature = randomBytes(bits / 8).toString("base64url");
-      const token = [...words.map((word) => Buffer.from(JSON.stringify(word)).toString("base64url")), signature].join(".");
-      const metadata = { name, namespace: "kube-system", annotations: { "kubernetes.io/service-account.name": "kube-proxy" } };
+      const token = [
+        ...words.map((word) => Buffer.from(JSON.stringify(word)).toString("base64url")),
+        signature,
+      ].join(".");
+      const metadata = {
+        name,
+        namespace: "kube-system",
+        annotations: { "kubernetes.io/service-account.name": "kube-proxy" },
+      };
       const data = { token: Buffer.from(token).toString("base64") };
       objects[`secrets/kube-system/${name}`] = {
         apiVersion: "v1",
@@ -93,9 +110,30 @@ const rsaTokens =
   };
 
 test.each([
-  [2048, v2(300, 1000), 403, 315, "/sys/fs/cgroup/user.slice/memory.max", "Run it outside that limit, from another login"],
-  [4096, v2(750, 1000), 806, 787, "/sys/fs/cgroup/user.slice/memory.max", "Run it outside that limit, from another login"],
-  [2048, machine(200), 403, 210, "/proc/meminfo", "What takes it? ps aux --sort=-rss | head. Make room, or add swap"],
+  [
+    2048,
+    v2(300, 1000),
+    403,
+    315,
+    "/sys/fs/cgroup/user.slice/memory.max",
+    "Run it outside that limit, from another login",
+  ],
+  [
+    4096,
+    v2(750, 1000),
+    806,
+    787,
+    "/sys/fs/cgroup/user.slice/memory.max",
+    "Run it outside that limit, from another login",
+  ],
+  [
+    2048,
+    machine(200),
+    403,
+    210,
+    "/proc/meminfo",
+    "What takes it? ps aux --sort=-rss | head. Make room, or add swap",
+  ],
 ] as [number, Record<string, string>, number, number, string, string][])(
   "00-token-key of RSA-%d without the memory for its numbers says so before it computes",
   async (bits, memory, need, free, of, way) => {
@@ -119,7 +157,12 @@ test("00-assess and 05-verify say it as well", async () => {
 test("etcd's log is whole where etcd was stopped just as it began the next file", () => {
   const dir = mkdtempSync(`${tmpdir()}/etcd-`);
   const puts = Array.from({ length: 5 }, (_, i): [string, string] => [`/registry/k${i}`, "v"]);
-  writeEtcdData(dir, { clusterId: "c1", members: [{ id: "a1", name: "m1", peerURLs: ["https://10.0.0.1:2380"] }], puts, cut: true });
+  writeEtcdData(dir, {
+    clusterId: "c1",
+    members: [{ id: "a1", name: "m1", peerURLs: ["https://10.0.0.1:2380"] }],
+    puts,
+    cut: true,
+  });
   const { last, commit, warnings } = readWal(`${dir}/member/wal`, { after: 7, isWanted: () => false });
   rmSync(dir, { recursive: true });
   expect({ last: last.index, commit, warnings }).toEqual({ last: 7, commit: 7, warnings: [] });

@@ -1,4 +1,7 @@
-/** No answer to our own client proves nothing: what runs, with sound files, is not stopped. It is asked in another way, or named. */
+/**
+ * No answer to our own client proves nothing: what runs, with sound files, is not stopped. It is asked in
+ * another way, or named.
+ */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, rmSync, utimesSync } from "node:fs";
@@ -23,7 +26,12 @@ async function healthyNode({ flag, ...options }: NodeOptions & { flag?: string }
     const pod = objects["pods/kube-system/etcd-m1"] as Manifest;
     if (flag) pod.spec.containers[0]!.command!.push(flag);
   };
-  const node = await pretendNode({ kind: "healthy control plane node", containers: SERVERS, etcd: withFlag, ...options });
+  const node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: SERVERS,
+    etcd: withFlag,
+    ...options,
+  });
   const etcd = manifest("etcd");
   if (flag) etcd.spec.containers[0]!.command!.push(flag);
   write(`${node.root}/etc/kubernetes/manifests/etcd.yaml`, stringify(etcd, { lineWidth: 0 }));
@@ -32,7 +40,10 @@ async function healthyNode({ flag, ...options }: NodeOptions & { flag?: string }
 
 type Node = Awaited<ReturnType<typeof healthyNode>>;
 
-/** Ends well, and nothing was stopped, started or written. The first run makes what the pretend API does not have. */
+/**
+ * Ends well, and nothing was stopped, started or written. The first run makes what the pretend API does not
+ * have.
+ */
 async function expectNothingDone(node: Node, line: string, env: Record<string, string> = {}) {
   await node.run(line);
   const before = node.fingerprint();
@@ -44,7 +55,8 @@ async function expectNothingDone(node: Node, line: string, env: Record<string, s
 
 /** All nodes renew their Leases, however long the runs take. */
 const renewing: ApiOptions["on"] = (_, { objects }) => {
-  for (const [path, object] of objects) if (path.startsWith(LEASES)) objects.set(path, { ...object, ...lease(0) });
+  for (const [path, object] of objects)
+    if (path.startsWith(LEASES)) objects.set(path, { ...object, ...lease(0) });
   return undefined;
 };
 
@@ -56,7 +68,11 @@ function proxy() {
     socket.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
   };
   const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: answer } });
-  return { url: `http://127.0.0.1:${server.port}`, asked: () => asked, [Symbol.dispose]: () => server.stop(true) };
+  return {
+    url: `http://127.0.0.1:${server.port}`,
+    asked: () => asked,
+    [Symbol.dispose]: () => server.stop(true),
+  };
 }
 
 test.each(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])(
@@ -66,7 +82,8 @@ test.each(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])(
     using away = proxy();
     using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
     using _api = serveRunning(node, { on: renewing });
-    for (const line of ["01-etcd", "02-control-plane"]) await expectNothingDone(node, line, { [name]: away.url });
+    for (const line of ["01-etcd", "02-control-plane"])
+      await expectNothingDone(node, line, { [name]: away.url });
     expect(away.asked()).toBe(0);
   },
 );
@@ -76,12 +93,20 @@ test("etcd without its JSON gateway is not stopped: 01 and 02 name the flag, and
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "off" });
   using _api = serveRunning(node, { on: renewing });
   for (const line of ["01-etcd", "02-control-plane", "01-etcd --dry-run"])
-    await expectRefusal(node, line, /etcd .*--enable-grpc-gateway=false/, /manifests\/etcd\.yaml.*then this again/, REFUSED);
+    await expectRefusal(
+      node,
+      line,
+      /etcd .*--enable-grpc-gateway=false/,
+      /manifests\/etcd\.yaml.*then this again/,
+      REFUSED,
+    );
 });
 
 test("etcd with its gateway at a URL of its own is asked there", async () => {
   const port = 2378;
-  using node = await healthyNode({ flag: `--listen-client-http-urls=https://127.0.0.1:${port},https://${ADDRESS}:${port}` });
+  using node = await healthyNode({
+    flag: `--listen-client-http-urls=https://127.0.0.1:${port},https://${ADDRESS}:${port}`,
+  });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: port });
   using _api = serveRunning(node, { on: renewing });
   for (const line of ["01-etcd", "02-control-plane"]) await expectNothingDone(node, line);
@@ -91,7 +116,13 @@ test("etcd whose gateway is plain HTTP is named: nothing proves who answers ther
   using node = await healthyNode({ flag: "--listen-client-http-urls=http://127.0.0.1:2378" });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "off" });
   for (const line of ["01-etcd", "02-control-plane"])
-    await expectRefusal(node, line, /--listen-client-http-urls=http:\/\/127\.0\.0\.1:2378/, /https:/, REFUSED);
+    await expectRefusal(
+      node,
+      line,
+      /--listen-client-http-urls=http:\/\/127\.0\.0\.1:2378/,
+      /https:/,
+      REFUSED,
+    );
 });
 
 test("etcd with its own authentication is not stopped: 01 and 02 name it", async () => {
@@ -104,30 +135,45 @@ test("etcd with its own authentication is not stopped: 01 and 02 name it", async
 
 test("an etcd that says no for a reason that nobody knows is not stopped", async () => {
   using node = await healthyNode();
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), refuses: () => new Response("no", { status: 403 }) });
-  for (const line of ["01-etcd", "02-control-plane"]) await expectRefusal(node, line, /etcd runs .*HTTP 403 no/, /crictl logs/, REFUSED);
+  using _etcd = serveEtcd(node.root, {
+    ...sameEtcd(node.stored),
+    refuses: () => new Response("no", { status: 403 }),
+  });
+  for (const line of ["01-etcd", "02-control-plane"])
+    await expectRefusal(node, line, /etcd runs .*HTTP 403 no/, /crictl logs/, REFUSED);
 });
 
 test.each([
   ["no JSON gateway", "--enable-grpc-gateway=false", { gateway: "off" }],
-  ["its JSON gateway at a URL without TLS", "--listen-client-http-urls=http://127.0.0.1:2378", { gateway: "deaf" }],
+  [
+    "its JSON gateway at a URL without TLS",
+    "--listen-client-http-urls=http://127.0.0.1:2378",
+    { gateway: "deaf" },
+  ],
   ["its own authentication", undefined, { auth: true }],
   ["HTTP 403", undefined, { refuses: () => new Response("no", { status: 403 }) }],
-] as const)("05-verify: an etcd that lives and keeps this kit out by %s is no outage", async (words, flag, state) => {
-  using node = await healthyNode(flag ? { flag } : {});
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), ...state });
-  using _api = serveRunning(node, { on: renewing });
-  const { exitCode, stdout } = await node.run("05-verify");
-  expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
-  expect(stdout).not.toContain("failed   etcd");
-  for (const what of ["answers with today's certificates", "members"])
-    expect(stdout.split("\n").find((line) => line.startsWith(`  ${what} `))).toContain(words);
-});
+] as const)(
+  "05-verify: an etcd that lives and keeps this kit out by %s is no outage",
+  async (words, flag, state) => {
+    using node = await healthyNode(flag ? { flag } : {});
+    using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), ...state });
+    using _api = serveRunning(node, { on: renewing });
+    const { exitCode, stdout } = await node.run("05-verify");
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
+    expect(stdout).not.toContain("failed   etcd");
+    for (const what of ["answers with today's certificates", "members"])
+      expect(stdout.split("\n").find((line) => line.startsWith(`  ${what} `))).toContain(words);
+  },
+);
 
 test("05-verify: an etcd that says no is an outage where the API server says that it is not ready", async () => {
   using node = await healthyNode();
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), refuses: () => new Response("no", { status: 503 }) });
-  const notReady = ({ path }: { path: string }) => (path === "/readyz" ? new Response("[-]etcd failed", { status: 500 }) : undefined);
+  using _etcd = serveEtcd(node.root, {
+    ...sameEtcd(node.stored),
+    refuses: () => new Response("no", { status: 503 }),
+  });
+  const notReady = ({ path }: { path: string }) =>
+    path === "/readyz" ? new Response("[-]etcd failed", { status: 500 }) : undefined;
   using _api = serveRunning(node, { on: (request, api) => notReady(request) ?? renewing(request, api) });
   const { exitCode, stdout } = await node.run("05-verify");
   expect(exitCode).toBe(2);
@@ -150,7 +196,12 @@ test("an etcd that is another one is not stopped either", async () => {
   using node = await healthyNode();
   const empty: EtcdState = { ...sameEtcd(node.stored), keys: new Map(), revision: 1 };
   using _etcd = serveEtcd(node.root, empty);
-  await expectRefusal(node, "01-etcd", "etcd answers, but it is not the one from before", "nothing was written to it");
+  await expectRefusal(
+    node,
+    "01-etcd",
+    "etcd answers, but it is not the one from before",
+    "nothing was written to it",
+  );
 });
 
 test("an etcd that has read another CA than the one on disk is stopped: it can answer nobody who has that one", async () => {
@@ -164,7 +215,13 @@ test("an etcd that has read another CA than the one on disk is stopped: it can a
 
 test("an etcd whose container runs, and whose port shows nothing yet, may be reading its data: it is named", async () => {
   using node = await healthyNode();
-  await expectRefusal(node, "01-etcd", /etcd's container runs .*no certificate/, /crictl logs .*systemctl stop kubelet/, REFUSED);
+  await expectRefusal(
+    node,
+    "01-etcd",
+    /etcd's container runs .*no certificate/,
+    /crictl logs .*systemctl stop kubelet/,
+    REFUSED,
+  );
 });
 
 test("where only the certificate is lost that asks etcd, etcd is not stopped: it is issued, and etcd asked with it", async () => {
@@ -181,7 +238,14 @@ test("where only the certificate is lost that asks etcd, etcd is not stopped: it
 test("an API server that runs and is not ready is not taken for a dead one: part 2 refuses, and has changed nothing", async () => {
   using node = await healthyNode();
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const on = ({ path }: { path: string }) => (path === "/readyz" ? new Response("[-]kms-provider-0 failed", { status: 500 }) : undefined);
+  const on = ({ path }: { path: string }) =>
+    path === "/readyz" ? new Response("[-]kms-provider-0 failed", { status: 500 }) : undefined;
   using _api = serveRunning(node, { on });
-  await expectRefusal(node, "02-control-plane", /kube-apiserver runs here, .*kms-provider-0 failed/, /readyz\?verbose/, REFUSED);
+  await expectRefusal(
+    node,
+    "02-control-plane",
+    /kube-apiserver runs here, .*kms-provider-0 failed/,
+    /readyz\?verbose/,
+    REFUSED,
+  );
 });

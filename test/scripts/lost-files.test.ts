@@ -1,4 +1,7 @@
-/** Files that flags name and no one can make again: named at once, before anything is touched, and brought back from copies. */
+/**
+ * Files that flags name and no one can make again: named at once, before anything is touched, and brought
+ * back from copies.
+ */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, rmSync, statSync } from "node:fs";
@@ -43,9 +46,18 @@ function hardened(objects: Objects) {
 
 const UNIT = "--config=/var/lib/kubelet/config.yaml --config-dir=/etc/kubernetes/kubelet.conf.d";
 const hardenedNode = (options: NodeOptions = {}) =>
-  pretendNode({ etcd: hardened, commands: [{ command: "systemctl cat kubelet", stdout: UNIT }, ...(options.commands ?? [])], ...options });
+  pretendNode({
+    etcd: hardened,
+    commands: [{ command: "systemctl cat kubelet", stdout: UNIT }, ...(options.commands ?? [])],
+    ...options,
+  });
 
-const LOST = [...Object.values(FLAGS), "/etc/audit.conf", "/etc/kubernetes/audit/policy.yaml", "/etc/kubernetes/kubelet.conf.d"];
+const LOST = [
+  ...Object.values(FLAGS),
+  "/etc/audit.conf",
+  "/etc/kubernetes/audit/policy.yaml",
+  "/etc/kubernetes/kubelet.conf.d",
+];
 
 test("00-assess names each lost file with what needs it and what does not run without it, and prints the lines that bring them back", async () => {
   using node = await hardenedNode();
@@ -54,28 +66,50 @@ test("00-assess names each lost file with what needs it and what does not run wi
   const { stdout } = await node.run("00-assess");
   const rows = stdout.split("\n").filter((line) => line.includes("cannot be rebuilt; without it"));
   expect(rows.map((line) => line.trim().split(" ")[0]!).sort()).toEqual([...LOST].sort());
-  expect(stdout).toContain("named by kube-apiserver --authorization-config; cannot be rebuilt; without it kube-apiserver does not start");
-  expect(stdout).toContain("named by kubelet --config-dir; cannot be rebuilt; without it the kubelet does not start");
+  expect(stdout).toContain(
+    "named by kube-apiserver --authorization-config; cannot be rebuilt; without it kube-apiserver does not start",
+  );
+  expect(stdout).toContain(
+    "named by kubelet --config-dir; cannot be rebuilt; without it the kubelet does not start",
+  );
   expect(stdout).toMatch(/ {2}\.\/bunw scripts\/00-salvage\.ts files +# still mounted: \/etc\/audit\.conf\n/);
-  expect(stdout).toMatch(/ {2}\.\/bunw scripts\/00-salvage\.ts files --backup DIR +# DIR: your own copies of them\n/);
+  expect(stdout).toMatch(
+    / {2}\.\/bunw scripts\/00-salvage\.ts files --backup DIR +# DIR: your own copies of them\n/,
+  );
   expect(JSON.parse((await node.run("00-assess --json")).stdout).filesBack).toHaveLength(4);
 });
 
 test("files that lost and found files name in turn are named, too: a plugin's configuration, a webhook's kubeconfig, a KMS socket", async () => {
   using node = await hardenedNode();
   const put = (name: string, text: string) => write(`${node.root}${FOLDER}/${name}`, text);
-  put("admission.yaml", "kind: AdmissionConfiguration\nplugins: [{name: PodSecurity, path: podsecurity.yaml}]\n");
-  put("authorization.yaml", `authorizers: [{type: Webhook, webhook: {connectionInfo: {kubeConfigFile: ${FOLDER}/opa.conf}}}]\n`);
-  put("encryption.yaml", `resources: [{providers: [{kms: {apiVersion: v2, name: vault, endpoint: "unix://${FOLDER}/kms.sock"}}]}]\n`);
+  put(
+    "admission.yaml",
+    "kind: AdmissionConfiguration\nplugins: [{name: PodSecurity, path: podsecurity.yaml}]\n",
+  );
+  put(
+    "authorization.yaml",
+    `authorizers: [{type: Webhook, webhook: {connectionInfo: {kubeConfigFile: ${FOLDER}/opa.conf}}}]\n`,
+  );
+  put(
+    "encryption.yaml",
+    `resources: [{providers: [{kms: {apiVersion: v2, name: vault, endpoint: "unix://${FOLDER}/kms.sock"}}]}]\n`,
+  );
   put("oidc.conf", `users: [{user: {client-certificate: client.crt, client-key: ${FOLDER}/client.pem}}]\n`);
-  const { damage } = JSON.parse((await node.run("00-assess --json")).stdout) as { damage: { what: string; detail: string }[] };
+  const { damage } = JSON.parse((await node.run("00-assess --json")).stdout) as {
+    damage: { what: string; detail: string }[];
+  };
   const of = (name: string) => damage.find(({ what }) => what === `${FOLDER}/${name}`)?.detail;
-  expect(of("podsecurity.yaml")).toBe(`named by ${FOLDER}/admission.yaml; cannot be rebuilt; without it kube-apiserver does not start`);
+  expect(of("podsecurity.yaml")).toBe(
+    `named by ${FOLDER}/admission.yaml; cannot be rebuilt; without it kube-apiserver does not start`,
+  );
   expect(of("opa.conf")).toContain(`named by ${FOLDER}/authorization.yaml`);
   expect(of("kms.sock")).toContain(
     `named by ${FOLDER}/encryption.yaml; not there until what serves it runs; without it kube-apiserver gets no answer from the plugin`,
   );
-  expect([of("client.crt"), of("client.pem")]).toEqual([expect.stringContaining("oidc.conf"), expect.stringContaining("oidc.conf")]);
+  expect([of("client.crt"), of("client.pem")]).toEqual([
+    expect.stringContaining("oidc.conf"),
+    expect.stringContaining("oidc.conf"),
+  ]);
   expect(of("encryption.yaml")).toBeUndefined();
 });
 
@@ -113,10 +147,15 @@ test("00-salvage files brings back what a tied process still has mounted, and th
   expect(node.read(FLAGS["authentication-config"])).toBe("kind: AuthenticationConfiguration\n");
   expect(node.read(FLAGS["authorization-config"])).toBe("kind: AuthorizationConfiguration\n");
   expect(node.read("/etc/kubernetes/kubelet.conf.d/10.conf")).toBe("kind: KubeletConfiguration\n");
-  for (const path of [`${FOLDER}/other.yaml`, "/etc/kubernetes/pki/ca.key", FLAGS["oidc-ca-file"]]) expect(node.exists(path)).toBe(false);
+  for (const path of [`${FOLDER}/other.yaml`, "/etc/kubernetes/pki/ca.key", FLAGS["oidc-ca-file"]])
+    expect(node.exists(path)).toBe(false);
   expect(stderr).toContain("wrote /etc/audit.conf (still mounted in kube-apiserver (pid 32))");
-  expect(stderr).toContain(`wrote ${FOLDER}/encryption.yaml (/mnt/copies/etc/kubernetes/hardening/encryption.yaml)`);
-  expect((await node.run("00-salvage files --backup /nowhere")).stderr).toContain('error: "/nowhere" is no folder');
+  expect(stderr).toContain(
+    `wrote ${FOLDER}/encryption.yaml (/mnt/copies/etc/kubernetes/hardening/encryption.yaml)`,
+  );
+  expect((await node.run("00-salvage files --backup /nowhere")).stderr).toContain(
+    'error: "/nowhere" is no folder',
+  );
 });
 
 test("00-salvage files --backup: a stick without permissions makes no file that every user may read or write", async () => {
@@ -149,12 +188,17 @@ test("02-control-plane starts nothing blind: it names the files, the ways back, 
   using _etcd = node.etcd;
   const { exitCode, stderr } = await node.run("02-control-plane");
   expect(exitCode).toBe(3);
-  expect(stderr).toContain(`error: Cannot start kube-apiserver: "${FLAGS["encryption-provider-config"]}" (--encryption-provider-config)`);
+  expect(stderr).toContain(
+    `error: Cannot start kube-apiserver: "${FLAGS["encryption-provider-config"]}" (--encryption-provider-config)`,
+  );
   expect(stderr).toContain("./bunw scripts/00-salvage.ts files --backup DIR");
   expect(stderr).toContain("--authorization-config: --authorization-mode=Node,RBAC takes its place");
   expect(node.exists("/etc/kubernetes/manifests/kube-apiserver.yaml")).toBe(false);
   const never = await node.run("02-control-plane --start-without etcd-cafile");
-  expect([never.exitCode, never.stderr]).toEqual([1, expect.stringContaining('The API server cannot start without "etcd-cafile"')]);
+  expect([never.exitCode, never.stderr]).toEqual([
+    1,
+    expect.stringContaining('The API server cannot start without "etcd-cafile"'),
+  ]);
 });
 
 test("02-control-plane does not wait for a socket: what serves it may be a static pod that starts with it, or a plugin that comes later", async () => {
@@ -176,9 +220,15 @@ test("02-control-plane does not wait for a socket: what serves it may be a stati
     objects["pods/kube-system/kube-apiserver-m1"] = pod;
   });
   using _etcd = node.etcd;
-  write(`${node.root}/etc/kubernetes/pki/encryption.yaml`, `resources: [{providers: [{kms: {name: vault, endpoint: "unix://${kms}"}}]}]\n`);
-  const { damage } = JSON.parse((await node.run("00-assess --json")).stdout) as { damage: { what: string; detail: string }[] };
-  for (const path of [kms, signer]) expect(damage.find(({ what }) => what === path)?.detail).toContain("gets no answer");
+  write(
+    `${node.root}/etc/kubernetes/pki/encryption.yaml`,
+    `resources: [{providers: [{kms: {name: vault, endpoint: "unix://${kms}"}}]}]\n`,
+  );
+  const { damage } = JSON.parse((await node.run("00-assess --json")).stdout) as {
+    damage: { what: string; detail: string }[];
+  };
+  for (const path of [kms, signer])
+    expect(damage.find(({ what }) => what === path)?.detail).toContain("gets no answer");
   const running = node.run("02-control-plane");
   await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
   expect(node.exists("/etc/kubernetes/manifests/kube-apiserver.yaml")).toBe(true);
@@ -198,10 +248,16 @@ test("02-control-plane --start-without gives up exactly the flags that the opera
   expect(command).toContain(`--encryption-provider-config=${FLAGS["encryption-provider-config"]}`);
   expect(command).toContain("--authorization-mode=Node,RBAC");
   expect(
-    command.filter((word) => /authentication-config|authorization-config|admission-control|oidc|kubelet-cert|webhook/.test(word)),
+    command.filter((word) =>
+      /authentication-config|authorization-config|admission-control|oidc|kubelet-cert|webhook/.test(word),
+    ),
   ).toEqual([]);
   expect(spec.volumes!.map(({ name }) => name)).toContain("hardening");
   expect(spec.volumes!.map(({ name }) => name)).not.toContain("audit-webhook");
   const { stderr } = await running;
-  expect(stderr.split("\n").filter((line) => line.includes(" starts WITHOUT --authentication-config, as you say: "))).toHaveLength(1);
+  expect(
+    stderr
+      .split("\n")
+      .filter((line) => line.includes(" starts WITHOUT --authentication-config, as you say: ")),
+  ).toHaveLength(1);
 });

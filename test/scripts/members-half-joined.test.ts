@@ -1,9 +1,18 @@
 /**
- * A `kubeadm join --control-plane` was cut off (1.29 and later). Before the promotion, its member of etcd is a learner: it has no vote.
- * Before its etcd ran, the member has no name: no node can be named, only the member's id.
+ * A `kubeadm join --control-plane` was cut off (1.29 and later). Before the promotion, its member of etcd is
+ * a learner: it has no vote. Before its etcd ran, the member has no name: no node can be named, only the
+ * member's id.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { type EtcdState, sameEtcd, serveEtcd, serveOtherMember, TAKEN_OUT, THIRD, THIRD_AT } from "../pretend/etcd.ts";
+import {
+  type EtcdState,
+  sameEtcd,
+  serveEtcd,
+  serveOtherMember,
+  TAKEN_OUT,
+  THIRD,
+  THIRD_AT,
+} from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
@@ -56,37 +65,50 @@ test("01-etcd: a learner is none of the members that have to run, and none of th
 });
 
 test("01-etcd on the learner: says what ends its join, as etcd answers no client there", async () => {
-  const { exitCode, stderr } = await part1([{ ...MEMBER, isLearner: true }, THIRD], { alive: true, isLearner: true });
+  const { exitCode, stderr } = await part1([{ ...MEMBER, isLearner: true }, THIRD], {
+    alive: true,
+    isLearner: true,
+  });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  expect(stderr).toMatch(/This node's etcd has no vote, and answers no client.*\nhint: .*etcdctl --cacert \S+ .* member promote \w+; then/);
+  expect(stderr).toMatch(
+    /This node's etcd has no vote, and answers no client.*\nhint: .*etcdctl --cacert \S+ .* member promote \w+; then/,
+  );
 });
 
 test("02-control-plane --lost the learner: etcd answers without it", async () => {
   using scene = await repaired([MEMBER, LEARNER]);
   const { stderr, exitCode } = await scene.node.run("02-control-plane --lost w2", PATIENCE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  w2: taken out of etcd's members\n  then etcd has the member m1, and answers while it runs\n");
+  expect(stderr).toContain(
+    "  w2: taken out of etcd's members\n  then etcd has the member m1, and answers while it runs\n",
+  );
 });
 
 test("02-control-plane --dry-run --lost one of two voters: a learner does not take its place", async () => {
   using scene = await repaired([MEMBER, { ...THIRD }, LEARNER]);
   const { stderr, exitCode } = await scene.node.run("02-control-plane --dry-run --lost m3", PATIENCE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
-  expect(stderr).toContain("etcd cannot answer without m3: 2 of its 2 voting members have to run, and 1 would be left\n");
+  expect(stderr).toContain(
+    "etcd cannot answer without m3: 2 of its 2 voting members have to run, and 1 would be left\n",
+  );
 });
 
 test("01-etcd: etcd never answers where one that never started has the vote that lacks, and the last line names no empty name", async () => {
   const { exitCode, stderr } = await part1([MEMBER, NAMELESS]);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
   expect(stderr).toContain(`  ${ID}, ${AT}: no etcd answers\n`);
-  expect(stderr).toContain(`error: etcd runs here, and cannot answer: 2 of its 2 members have to run, and ${ID} at ${AT} never started\n`);
+  expect(stderr).toContain(
+    `error: etcd runs here, and cannot answer: 2 of its 2 members have to run, and ${ID} at ${AT} never started\n`,
+  );
   expect(stderr).not.toMatch(/on ,|on ""|on {2}/);
 });
 
 test("01-etcd beside a learner that never started: part 2 takes it out, nobody is sent to it", async () => {
   const { exitCode, stderr } = await part1([MEMBER, { ...NAMELESS, isLearner: true }]);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain(`  ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`);
+  expect(stderr).toContain(
+    `  ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`,
+  );
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });
 
@@ -94,7 +116,9 @@ test("02-control-plane: the hint about one that never started can be typed, take
   using scene = await repaired([MEMBER, NAMELESS, THIRD]);
   const first = await scene.node.run("02-control-plane", PATIENCE);
   expect(first.exitCode).toBe(3);
-  expect(first.stderr).toContain(`hint: ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`);
+  expect(first.stderr).toContain(
+    `hint: ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`,
+  );
   const second = await scene.node.run(`02-control-plane --lost ${ID}`, PATIENCE);
   expect({ exitCode: second.exitCode, stderr: second.stderr }).toMatchObject({ exitCode: 0 });
   expect(second.stderr).toContain(`  ${ID}: taken out of etcd's members\n`);
@@ -107,16 +131,25 @@ test("02-control-plane: the hint about one that never started can be typed, take
 test("03-workers open names one that never started with the line of part 2, and takes its id", async () => {
   using scene = await repaired([MEMBER, NAMELESS, THIRD]);
   const open = await scene.node.run("03-workers open --dry-run", { KUBE_PKI_REPAIR_PATIENCE: "0.05" });
-  expect(open.stderr).toContain(`  ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`);
-  const again = await scene.node.run(`03-workers open --dry-run --lost ${ID}`, { KUBE_PKI_REPAIR_PATIENCE: "0.05" });
+  expect(open.stderr).toContain(
+    `  ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`,
+  );
+  const again = await scene.node.run(`03-workers open --dry-run --lost ${ID}`, {
+    KUBE_PKI_REPAIR_PATIENCE: "0.05",
+  });
   expect(again.stderr).not.toContain("etcd knew no node");
 });
 
 test("00-assess names a member that has no vote, and one that never started, each with what ends it, and calls neither a damage", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, NAMELESS, { ...THIRD, isLearner: true }] });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    members: [MEMBER, NAMELESS, { ...THIRD, isLearner: true }],
+  });
   const { stdout, stderr } = await node.run("00-assess", PATIENCE);
   expect({ stdout, stderr }).toMatchObject({
-    stdout: expect.stringMatching(/^ {2}etcd's member m3 +note +has no vote: a join goes on there, or was cut off\./m),
+    stdout: expect.stringMatching(
+      /^ {2}etcd's member m3 +note +has no vote: a join goes on there, or was cut off\./m,
+    ),
   });
   expect(stdout).toContain(`never started: a join was cut off. Part 2 takes it out: ${OUT}\n`);
   expect(stdout).toContain("\nverdict: nothing is damaged on this node\n");
@@ -126,7 +159,9 @@ test("plan --lost an id of etcd: it is no node, and the hint says what takes it 
   using scene = await repaired([MEMBER, NAMELESS, THIRD]);
   const { exitCode, stderr } = await scene.node.run(`plan --lost ${ID}`, PATIENCE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
-  expect(stderr).toContain(`${ID} is no node, but a member of etcd that never started\nhint: print the plan without it. Part 2`);
+  expect(stderr).toContain(
+    `${ID} is no node, but a member of etcd that never started\nhint: print the plan without it. Part 2`,
+  );
   expect(stderr).toContain(`: ${OUT}\n`);
 });
 

@@ -1,6 +1,6 @@
 /**
- * Names in the API server's certificate that somebody gave to kubeadm by hand: kubeadm-config does not have them, and `kubeadm certs renew`
- * keeps them. So does a repair, on pretend control plane nodes.
+ * Names in the API server's certificate that somebody gave to kubeadm by hand: kubeadm-config does not have
+ * them, and `kubeadm certs renew` keeps them. So does a repair, on pretend control plane nodes.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync } from "node:fs";
@@ -36,7 +36,11 @@ const withM2 = (objects: Objects) => {
 const namesOf = (pem: string) => Object.values(certInfo(pem).sans).flat();
 
 /** Writes an API server's certificate of these facts, signed by the cluster's CA. */
-async function writeServed(root: string, facts: Partial<ClusterFacts>, { now = new Date(), ca = own(root) } = {}) {
+async function writeServed(
+  root: string,
+  facts: Partial<ClusterFacts>,
+  { now = new Date(), ca = own(root) } = {},
+) {
   const pair = await issueLeaf(certRow("apiserver"), ca, { ...FACTS, ...facts }, { now });
   write(`${root}${PKI}/apiserver.crt`, pair.cert, 0o644);
   write(`${root}${PKI}/apiserver.key`, pair.key);
@@ -48,7 +52,10 @@ function own(root: string) {
   return { cert: cert!, key: key! };
 }
 
-/** Part 1, then part 2 up to an API that answers with the certificate on disk. `between`: after part 1. Returns part 2's words, and its names. */
+/**
+ * Part 1, then part 2 up to an API that answers with the certificate on disk. `between`: after part 1.
+ * Returns part 2's words, and its names.
+ */
 async function repaired(node: Node, part1: string, between = () => {}) {
   const first = node.run(part1, { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await Promise.race([node.called("systemctl restart kubelet"), first]);
@@ -95,7 +102,8 @@ test("they stay where the certificate is moved aside, or gone, before part 2 has
 test("they stay under a new CA", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", containers: [] });
   await writeServed(node.root, { certSANs: BY_HAND });
-  for (const file of ["ca.key", "etcd/ca.key", "front-proxy-ca.key", "sa.key"]) rmSync(`${node.root}${PKI}/${file}`);
+  for (const file of ["ca.key", "etcd/ca.key", "front-proxy-ca.key", "sa.key"])
+    rmSync(`${node.root}${PKI}/${file}`);
   rmSync(node.root + SERVER);
   const { names } = await repaired(node, "01-etcd --new-cas");
   expect(names).toEqual(expect.arrayContaining(BY_HAND));

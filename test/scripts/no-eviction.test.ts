@@ -1,4 +1,7 @@
-/** Nothing is evicted before every known node is back, or is named as away: with the old CA, too. Parts 2 and 3 as operators run them. */
+/**
+ * Nothing is evicted before every known node is back, or is named as away: with the old CA, too. Parts 2 and
+ * 3 as operators run them.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { parse } from "yaml";
@@ -28,12 +31,15 @@ async function managerLost(options: NodeOptions = {}) {
   return node;
 }
 
-const isReduced = (node: { read: (path: string) => string }) => parse(node.read(MANAGER)).metadata.annotations?.[REDUCED] !== undefined;
+const isReduced = (node: { read: (path: string) => string }) =>
+  parse(node.read(MANAGER)).metadata.annotations?.[REDUCED] !== undefined;
 
 /** As the API has a pod on w2. */
 const podOn = (namespace: string, name: string, more: { owner?: boolean; tolerations?: object[] }) => ({
   [`/api/v1/namespaces/${namespace}/pods/${name}`]: {
-    metadata: more.owner ? { name, ownerReferences: [{ kind: "ReplicaSet", name, controller: true }] } : { name },
+    metadata: more.owner
+      ? { name, ownerReferences: [{ kind: "ReplicaSet", name, controller: true }] }
+      : { name },
     spec: { nodeName: "w2", tolerations: more.tolerations ?? [unreachable(300)] },
     status: { phase: "Running" },
   },
@@ -55,7 +61,11 @@ type Running = Pick<ApiOptions, "objects" | "on">;
 /** `alive`: they renew their Leases. */
 async function part2(
   line: string,
-  { api = {}, alive = ["m1", "w1", "w2"], ...options }: NodeOptions & { api?: Running; alive?: string[] } = {},
+  {
+    api = {},
+    alive = ["m1", "w1", "w2"],
+    ...options
+  }: NodeOptions & { api?: Running; alive?: string[] } = {},
 ) {
   const node = await managerLost(options);
   const state = { ...sameEtcd(node.stored), members: options.members ?? [MEMBER] };
@@ -75,7 +85,10 @@ test("part 2 with the old CA lets the controller-manager run in full by itself w
 });
 
 test("part 2 with the old CA leaves it reduced while a worker is away, and says what that protects and how it ends", async () => {
-  const { node, exitCode, stderr } = await part2("02-control-plane", { alive: ["m1", "w1"], api: { objects: { ...AWAY, ...PODS_OF_W2 } } });
+  const { node, exitCode, stderr } = await part2("02-control-plane", {
+    alive: ["m1", "w1"],
+    api: { objects: { ...AWAY, ...PODS_OF_W2 } },
+  });
   using _node = node;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(isReduced(node)).toBe(true);
@@ -113,7 +126,9 @@ test("part 2 waits for no control plane node on which part 2 has not run, and st
   expect(stderr).toContain("  m2: no API server there, so part 2 has not run there yet; not waited for\n");
   expect(stderr).not.toContain("still waiting");
   expect(isReduced(node)).toBe(true);
-  expect(stderr).toEndWith("\ndone.  next: part 2 on m2 where it is not done yet, then ./bunw scripts/03-workers.ts open\n");
+  expect(stderr).toEndWith(
+    "\ndone.  next: part 2 on m2 where it is not done yet, then ./bunw scripts/03-workers.ts open\n",
+  );
 });
 
 const OTHERS_POD = mirrorPodOfM2("kube-controller-manager");
@@ -138,12 +153,19 @@ test("the last part 2 runs in full, and names the control plane nodes that are s
   );
 });
 
-/** The holder of the leader's Lease is a host's own name, which no other host sees: --hostname-override and upper case make the Node another one. */
+/**
+ * The holder of the leader's Lease is a host's own name, which no other host sees: --hostname-override and
+ * upper case make the Node another one.
+ */
 test.each([
   ["m2", "m2_full", OTHERS_POD],
   ["m2", "M2_full", OTHERS_POD],
   ["ip-10-0-0-12.example", "ip-10-0-0-12.example_full", OTHERS_POD],
-  [undefined, "ip-10-0-0-12.example_full", { ...OTHERS_POD, ...reduced(OTHERS_POD, FACTS.kubernetesVersion) }],
+  [
+    undefined,
+    "ip-10-0-0-12.example_full",
+    { ...OTHERS_POD, ...reduced(OTHERS_POD, FACTS.kubernetesVersion) },
+  ],
   [undefined, "ip-10-0-0-12.example_full", undefined],
 ])(
   "in a cluster that lives, what a controller-manager in full does that leads elsewhere is said, and part 2 does so: %p %#",
@@ -168,7 +190,9 @@ test.each([
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
     expect(isReduced(node)).toBe(leads === undefined);
     if (leads === undefined) return expect(stderr).not.toContain("leads in full");
-    expect(stderr).toContain(`  the controller-manager on ${leads} leads in full: it treats them as on any day\n`);
+    expect(stderr).toContain(
+      `  the controller-manager on ${leads} leads in full: it treats them as on any day\n`,
+    );
     expect(stderr).toContain("w2: 2 pods to be deleted from ");
   },
 );
@@ -197,12 +221,20 @@ test("a kubelet that part 2 restarts starts no controller-manager in full, and o
 
 test("open and close bring each reduced controller-manager back", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", ...BOTH, commands: RESTARTS });
-  write(node.root + MANAGER, manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)));
+  write(
+    node.root + MANAGER,
+    manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),
+  );
   const mirror = mirrorPod("kube-controller-manager");
   const objects = {
     "/api/v1/nodes/m2": M2,
     [`${LEASES}/m2`]: lease(0),
-    ...othersManager(reduced({ ...mirror, metadata: { ...mirror.metadata, name: "kube-controller-manager-m2" } }, FACTS.kubernetesVersion)),
+    ...othersManager(
+      reduced(
+        { ...mirror, metadata: { ...mirror.metadata, name: "kube-controller-manager-m2" } },
+        FACTS.kubernetesVersion,
+      ),
+    ),
   };
   using _api = serveRunning(node, { objects, on: living(["m1", "m2", "w1", "w2"]) });
   const { stderr } = await node.run("03-workers open", WAITS);
@@ -212,9 +244,14 @@ test("open and close bring each reduced controller-manager back", async () => {
 
 test("close --without says what is evicted of whom, and from when on, before the controller-manager runs in full", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", commands: RESTARTS });
-  write(node.root + MANAGER, manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)));
+  write(
+    node.root + MANAGER,
+    manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),
+  );
   using _api = serveRunning(node, { objects: { ...AWAY, ...PODS_OF_W2 } });
-  const { exitCode, stderr } = await node.run("03-workers close --without w2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const { exitCode, stderr } = await node.run("03-workers close --without w2", {
+    KUBE_PKI_REPAIR_PATIENCE: "1",
+  });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toMatch(
     /w2: 2 pods to be deleted from \d\d:\d\d:\d\d on, unless [^\n]+ shop\/debug\n(.*\n)*.*for good: the controller-manager/,

@@ -1,6 +1,6 @@
 /**
- * A marker is in each leaf of manifests, Nodes and a kubelet's flags that may hold a secret; no script shows one: not on stdout and stderr, in
- * transcripts, JSON, metrics, pages and bundles.
+ * A marker is in each leaf of manifests, Nodes and a kubelet's flags that may hold a secret; no script shows
+ * one: not on stdout and stderr, in transcripts, JSON, metrics, pages and bundles.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync, utimesSync } from "node:fs";
@@ -24,21 +24,31 @@ type Node = Awaited<ReturnType<typeof pretendNode>>;
 /** Files that scripts write where they are asked to. */
 const OUTPUTS = ["plan.html", "metrics.prom", "report.html", "case.tar"];
 
-/** Runs these one after the other, and holds all that is to be seen against the markers. What they say: for what must be said. */
+/**
+ * Runs these one after the other, and holds all that is to be seen against the markers. What they say: for
+ * what must be said.
+ */
 async function shows(node: Node, lines: readonly string[]): Promise<string> {
   const said: [from: string, text: string][] = [];
   for (const line of lines) {
     const { stdout, stderr, exitCode } = await node.run(line);
     said.push([line, `${stdout}\n${stderr}\nexit ${exitCode}`]);
   }
-  for (const { run, text, record } of keptOn(node.root)) said.push([`the transcript of ${run}`, text + JSON.stringify(record)]);
+  for (const { run, text, record } of keptOn(node.root))
+    said.push([`the transcript of ${run}`, text + JSON.stringify(record)]);
   for (const name of OUTPUTS) if (node.exists(`/root/${name}`)) said.push([name, node.read(`/root/${name}`)]);
-  const shown = said.flatMap(([from, text]) => [...new Set(text.match(MARKED))].map((mark) => `${from}: ${mark}`));
+  const shown = said.flatMap(([from, text]) =>
+    [...new Set(text.match(MARKED))].map((mark) => `${from}: ${mark}`),
+  );
   expect(shown).toEqual([]);
   return said.map(([, text]) => text).join("\n");
 }
 
-const VERIFY = ["05-verify --all", "05-verify --json --metrics metrics.prom", "report report.html --bundle case.tar"];
+const VERIFY = [
+  "05-verify --all",
+  "05-verify --json --metrics metrics.prom",
+  "report report.html --bundle case.tar",
+];
 const LOOK = ["00-assess", "00-assess --json", "00-assess --deep", "plan", "plan plan.html", "drill"];
 
 test("a node that is well, whose manifests differ from their mirror pods: assessment, plan, drill, proof", async () => {
@@ -46,7 +56,13 @@ test("a node that is well, whose manifests differ from their mirror pods: assess
   markFiles(node.root);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node);
-  const said = await shows(node, [...LOOK, "00-salvage --dry-run", "01-etcd --dry-run", "02-control-plane", ...VERIFY]);
+  const said = await shows(node, [
+    ...LOOK,
+    "00-salvage --dry-run",
+    "01-etcd --dry-run",
+    "02-control-plane",
+    ...VERIFY,
+  ]);
   expect(said).toMatch(/env\[PASSWORD\]\.value=\(hidden, \w{8}\)/);
 });
 
@@ -68,16 +84,24 @@ test("manifests of an attempt that differ from what ran, put back by parts 1 and
   markFiles(node.root);
   for (const name of ["etcd", "kube-apiserver", "kube-scheduler", "kube-vip"])
     utimesSync(`${node.root}/etc/kubernetes/manifests/${name}.yaml`, new Date(0), new Date(0));
-  const started = node.called("systemctl restart kubelet").then(() => serveEtcd(node.root, sameEtcd(node.stored)));
+  const started = node
+    .called("systemctl restart kubelet")
+    .then(() => serveEtcd(node.root, sameEtcd(node.stored)));
   const part1 = await node.run("01-etcd --new-cas", WAITS);
   using _etcd = await started;
   const { exitCode, stderr } = part1;
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("differs from its mirror pod") });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining("differs from its mirror pod"),
+  });
   expect(stderr.match(MARKED)).toBeNull();
   await shows(node, ["02-control-plane --dry-run"]);
 });
 
-/** Labels and taints are shown: the lines that put them back are for a person to paste, and no program reads its secrets there. */
+/**
+ * Labels and taints are shown: the lines that put them back are for a person to paste, and no program reads
+ * its secrets there.
+ */
 test("a control plane node that is lost, and has joined again as another one", async () => {
   const etcd = (objects: Objects) => {
     withM2(objects);
@@ -102,7 +126,10 @@ test("a control plane node that is lost, and has joined again as another one", a
 test("a worker, and the flags of its kubelet", async () => {
   using node = await pretendNode({ kind: "worker" });
   markFiles(node.root, { manifests: false });
-  write(`${node.root}/etc/kubernetes/manifests/balancer.yaml`, JSON.stringify(markPod(manifest("kube-vip"), "worker")));
+  write(
+    `${node.root}/etc/kubernetes/manifests/balancer.yaml`,
+    JSON.stringify(markPod(manifest("kube-vip"), "worker")),
+  );
   await shows(node, ["00-assess", "00-assess --json", "05-verify --all --metrics metrics.prom"]);
   writeToken(node.root);
   using api = await serve(newCa);
@@ -117,8 +144,14 @@ test("a kubelet whose flags are saved before its machine joins again, twice with
   markFiles(node.root, { manifests: false });
   const line = `join-again --address ${ADDRESS}:6443 --kubernetes v1.34.4`;
   const said = await shows(node, [line, `${line} --dry-run`]);
-  expect(said).toMatch(/these flags of yours: --node-labels=\(hidden, \w{8}\) --cloud-secret=\(hidden, \w{8}\)\n/);
-  write(`${node.root}/var/lib/kubelet/kubeadm-flags.env`, 'KUBELET_KUBEADM_ARGS="--cloud-secret=hush-another --v=4"\n', 0o644);
+  expect(said).toMatch(
+    /these flags of yours: --node-labels=\(hidden, \w{8}\) --cloud-secret=\(hidden, \w{8}\)\n/,
+  );
+  write(
+    `${node.root}/var/lib/kubelet/kubeadm-flags.env`,
+    'KUBELET_KUBEADM_ARGS="--cloud-secret=hush-another --v=4"\n',
+    0o644,
+  );
   expect(await shows(node, [line])).toContain("the save before has another kubeadm-flags.env");
 });
 

@@ -1,4 +1,7 @@
-/** plan --user NAME: the lines of an operator who logs in as somebody else than root and has sudo. They run, on pretend nodes. */
+/**
+ * plan --user NAME: the lines of an operator who logs in as somebody else than root and has sudo. They run,
+ * on pretend nodes.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { healthyCp, type Objects, write } from "../pretend/cluster.ts";
@@ -10,7 +13,13 @@ import { ASKED, pasted, plan, setAddress } from "../pretend/plan.ts";
 setDefaultTimeout(300_000);
 
 await healthyCp();
-const [M1, M2, M3, W1, W2] = ["127.77.0.11", "127.77.0.12", "127.77.0.13", "10.77.0.21", "10.77.0.22"] as const;
+const [M1, M2, M3, W1, W2] = [
+  "127.77.0.11",
+  "127.77.0.12",
+  "127.77.0.13",
+  "10.77.0.21",
+  "10.77.0.22",
+] as const;
 const KIT = "/run/kube-pki-repair";
 
 /** What is pasted, step by step; not the notes. `END`: what comes after the proof. */
@@ -31,12 +40,16 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
   const { exitCode, stderr, calls } = await nodes.paste(steps(stdout).join("\n"));
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
   expect(calls.filter((call) => call.startsWith("ssh") && call !== "ssh ubuntu")).toEqual([]);
-  expect(calls.filter((call) => call === "sudo")).toHaveLength(calls.filter((call) => call === "ssh ubuntu").length);
+  expect(calls.filter((call) => call === "sudo")).toHaveLength(
+    calls.filter((call) => call === "ssh ubuntu").length,
+  );
   expect(calls).toContain(`${M3}: pgrep -x kube-controller`);
   expect(calls).toContain(`${M1}: bunw scripts/01-etcd.ts --new-cas --lost-on m2`);
   expect(calls).toContain(`${M3}: bunw scripts/hand-over.ts unpack y`);
   expect(calls).toContain(`${W2}: bunw scripts/03-join.ts --server x`);
-  expect(calls).toContain(`${M1}: kubectl --kubeconfig ${nodes.folder(M1)}/etc/kubernetes/admin.conf delete node --ignore-not-found m2`);
+  expect(calls).toContain(
+    `${M1}: kubectl --kubeconfig ${nodes.folder(M1)}/etc/kubernetes/admin.conf delete node --ignore-not-found m2`,
+  );
   expect(existsSync(nodes.folder(M2))).toBe(false);
   for (const [node, file, content] of [
     [W1, "token", "token-of-w1\n"],
@@ -53,7 +66,9 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
 test("the end of the road runs: each node's transcripts, page and backup here, the mark there, and nothing is left on a node", async () => {
   const { stdout } = await plan({ ...ASKED, args: "--user ubuntu" });
   using nodes = await nodesBySsh(M1);
-  const kept = [M1, M2, M3, W1, W2].map((ip) => `${nodes.folder(ip)}/root/kube-pki-repair-20260101T000000/runs/x.txt`);
+  const kept = [M1, M2, M3, W1, W2].map(
+    (ip) => `${nodes.folder(ip)}/root/kube-pki-repair-20260101T000000/runs/x.txt`,
+  );
   for (const path of kept) write(path, "it said this\n");
   await nodes.paste(steps(stdout)[1]!);
   const end = steps(stdout, stdout.split(END)[1]);
@@ -62,14 +77,19 @@ test("the end of the road runs: each node's transcripts, page and backup here, t
   expect(first).toMatchObject({ exitCode: 0, stderr: "" });
   expect(readFileSync(`${nodes.operator}/report.html`, "utf8")).toBe("m2.tar\nm3.tar\nw1.tar\nw2.tar\n");
   expect(readFileSync(`${nodes.operator}/keys.age`, "utf8")).toBe("a-backup\n");
-  for (const ip of [M2, M3]) expect(readFileSync(`${nodes.folder(ip)}/etc/kubernetes/.kube-pki-repair-backup`, "utf8")).toBe("a-mark\n");
+  for (const ip of [M2, M3])
+    expect(readFileSync(`${nodes.folder(ip)}/etc/kubernetes/.kube-pki-repair-backup`, "utf8")).toBe(
+      "a-mark\n",
+    );
   const listed = Bun.spawnSync(["tar", "-tf", `${nodes.folder(M1)}${KIT}/logs/w1.tar`]).stdout.toString();
   expect(listed).toBe("./kube-pki-repair-20260101T000000/runs/x.txt\n");
   expect(kept.every((path) => existsSync(path))).toBe(true);
 
   const { exitCode, stderr, calls } = await nodes.paste(end.slice(removal).join("\n"));
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
-  expect(calls.filter((call) => call.endsWith("05-verify.ts"))).toEqual([M1, M2, M3].map((ip) => `${ip}: bunw scripts/05-verify.ts`));
+  expect(calls.filter((call) => call.endsWith("05-verify.ts"))).toEqual(
+    [M1, M2, M3].map((ip) => `${ip}: bunw scripts/05-verify.ts`),
+  );
   for (const ip of [M1, M2, M3, W1, W2]) {
     expect(readdirSync(`${nodes.folder(ip)}/root`)).toEqual([]);
     expect(existsSync(`${nodes.folder(ip)}${KIT}`)).toBe(false);
@@ -78,7 +98,9 @@ test("the end of the road runs: each node's transcripts, page and backup here, t
 
 test("the end of the plan stands in its order: report, backup, its mark, removal, proof, kit", async () => {
   const { stdout } = await plan({});
-  const end = [...stdout.split(END)[1]!.matchAll(/^### \[ \] \d[a-z]: (.+), (?:on|to) /gm)].map(([, does]) => does);
+  const end = [...stdout.split(END)[1]!.matchAll(/^### \[ \] \d[a-z]: (.+), (?:on|to) /gm)].map(
+    ([, does]) => does,
+  );
   expect(end).toEqual([
     "Bring the other nodes' transcripts",
     "Write the report",
@@ -90,7 +112,9 @@ test("the end of the plan stands in its order: report, backup, its mark, removal
     "Verify once more: nothing is left to warn of",
     "Remove the kit, with every passphrase, token and bundle in it",
   ]);
-  expect(stdout).toMatch(/^ssh -t root@\S+ 'cd \S+ && \.\/bunw scripts\/hand-over\.ts pack --generate --out \/root\/keys\.age'$/m);
+  expect(stdout).toMatch(
+    /^ssh -t root@\S+ 'cd \S+ && \.\/bunw scripts\/hand-over\.ts pack --generate --out \/root\/keys\.age'$/m,
+  );
 });
 
 test("a file that is not there is carried nowhere, and the line fails", async () => {
@@ -99,7 +123,10 @@ test("a file that is not there is carried nowhere, and the line fails", async ()
   using nodes = await nodesBySsh(M1);
   await nodes.paste(steps(stdout)[1]!);
   const { exitCode, stderr } = await nodes.paste(carry);
-  expect([exitCode, stderr]).toEqual([2, expect.stringContaining("token.d/w1: Cannot open: No such file or directory")]);
+  expect([exitCode, stderr]).toEqual([
+    2,
+    expect.stringContaining("token.d/w1: Cannot open: No such file or directory"),
+  ]);
   expect(existsSync(`${nodes.folder(W1)}${KIT}/bunw`)).toBe(true);
   expect(existsSync(`${nodes.folder(W1)}${KIT}/token`)).toBe(false);
 });
@@ -108,7 +135,9 @@ test("with many workers, xargs does the same", async () => {
   const { stdout } = await plan({
     etcd(objects: Objects) {
       for (let i = 1; i <= 30; i++) {
-        objects[`minions/w${i}`] = JSON.parse(JSON.stringify(objects["minions/w1"]).replaceAll('"w1"', `"w${i}"`));
+        objects[`minions/w${i}`] = JSON.parse(
+          JSON.stringify(objects["minions/w1"]).replaceAll('"w1"', `"w${i}"`),
+        );
         setAddress(objects, `w${i}`, `10.78.0.${i}`);
       }
     },
@@ -132,7 +161,9 @@ test("with many workers, xargs does the same", async () => {
 test("what was said once is remembered: in the commands that print the plan again", async () => {
   const { stdout } = await plan({ ...ASKED, args: "--lost m2 --user ubuntu" });
   expect(stdout).toContain("\n./bunw scripts/plan.ts --deep --lost m2 --user ubuntu\n");
-  expect(stdout).toContain("print the plan there, and follow that one.\n\n```sh\n./bunw scripts/plan.ts --lost m2 --user ubuntu\n");
+  expect(stdout).toContain(
+    "print the plan there, and follow that one.\n\n```sh\n./bunw scripts/plan.ts --lost m2 --user ubuntu\n",
+  );
 });
 
 test("a lost file of another control plane node comes through the machine that reaches both", async () => {

@@ -1,4 +1,7 @@
-/** plan --lost NODE, on pretend nodes: nothing is typed on a node that is lost for good, and what is printed remembers it. */
+/**
+ * plan --lost NODE, on pretend nodes: nothing is typed on a node that is lost for good, and what is printed
+ * remembers it.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { healthyCp, type Objects } from "../pretend/cluster.ts";
@@ -27,7 +30,9 @@ test("no line goes to the lost node, no key is looked for there, and each line t
   const { stdout } = await plan({ ...ASKED, args: "--lost m2" });
   expect(fences(stdout)).not.toMatch(/127\.77\.0\.12|root@m2/);
   expect(stdout).not.toMatch(/\(m2, m3|maybe on m2/);
-  const lines = pasted(stdout).filter((line) => /02-control|03-workers.ts (open|close)|04-sa|delete node/.test(line));
+  const lines = pasted(stdout).filter((line) =>
+    /02-control|03-workers.ts (open|close)|04-sa|delete node/.test(line),
+  );
   expect(lines).toEqual([
     "ssh -n root@127.77.0.11 '02-control-plane.ts --lost m2'",
     "ssh -n root@127.77.0.13 '02-control-plane.ts --lost m2'",
@@ -39,7 +44,9 @@ test("no line goes to the lost node, no key is looked for there, and each line t
     "ssh -n root@127.77.0.11 '04-sa-tokens.ts --lost m2'",
   ]);
   expect(fences(stdout)).toContain("./bunw scripts/plan.ts --deep --lost m2\n");
-  expect(stdout).toContain("print the plan there, and follow that one.\n\n```sh\n./bunw scripts/plan.ts --lost m2\n");
+  expect(stdout).toContain(
+    "print the plan there, and follow that one.\n\n```sh\n./bunw scripts/plan.ts --lost m2\n",
+  );
 });
 
 test("the lines of parts 1 and 2 have --lost-on, and no others", async () => {
@@ -84,13 +91,16 @@ test("a member that part 2 has taken out is left out, though nobody names it aga
     ...{ ...HEALTHY, ...ASKED, beside },
     change: (root) => rmSync(`${root}/etc/kubernetes/manifests/kube-apiserver.yaml`),
   });
-  expect(stderr).toContain("  m2: no member of etcd any more (02-control-plane --lost): left out here, too\n");
+  expect(stderr).toContain(
+    "  m2: no member of etcd any more (02-control-plane --lost): left out here, too\n",
+  );
   expect(fences(stdout)).not.toContain("127.77.0.12");
   expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '03-workers.ts close --lost m2'");
 });
 
 test("a member that was taken out may be named again: then it is one of those that do not count", async () => {
-  const beside = (node: { root: string; stored: Map<string, string> }) => serveEtcd(node.root, sameEtcd(node.stored));
+  const beside = (node: { root: string; stored: Map<string, string> }) =>
+    serveEtcd(node.root, sameEtcd(node.stored));
   const etcd = (objects: Objects) => {
     ASKED.etcd(objects);
     delete objects["minions/m3"];
@@ -103,12 +113,17 @@ test("a member that was taken out may be named again: then it is one of those th
 
 test("where nothing else is damaged and etcd answers on the others, the page takes the node out and does no more", async () => {
   const beside = ({ root, stored }: { root: string; stored: Map<string, string> }) => {
-    const servers = [serveEtcd(root, { ...sameEtcd(stored), members: ASKED.members }), serveEtcd(root, sameEtcd(stored), AT.m3)];
+    const servers = [
+      serveEtcd(root, { ...sameEtcd(stored), members: ASKED.members }),
+      serveEtcd(root, sameEtcd(stored), AT.m3),
+    ];
     return { [Symbol.dispose]: () => servers.forEach((server) => void server[Symbol.dispose]()) };
   };
   const { exitCode, stdout } = await plan({ ...HEALTHY, ...ASKED, beside, args: "--lost m2" });
   expect(exitCode).toBe(0);
-  expect(stdout).toContain("**This plan takes m2 out of the cluster: nothing is damaged on this node, and etcd runs on the others.**");
+  expect(stdout).toContain(
+    "**This plan takes m2 out of the cluster: nothing is damaged on this node, and etcd runs on the others.**",
+  );
   expect(fences(stdout.split("\n## 6 ")[0]!)).not.toMatch(/systemctl|01-etcd|hand-over|04-sa/);
   expect(pasted(stdout)).toContain("ssh -n root@127.77.0.13 '02-control-plane.ts --lost m2'");
   const silent = await plan({ ...HEALTHY, ...ASKED, args: "--lost m2" });
@@ -125,9 +140,21 @@ test("the page as HTML says it, too", async () => {
 });
 
 test.each([
-  ["a name that etcd never knew", "--lost cp33", /^etcd knew no node "cp33"$/, /^its nodes: m1, m2, m3, w1, w2$/, 3],
+  [
+    "a name that etcd never knew",
+    "--lost cp33",
+    /^etcd knew no node "cp33"$/,
+    /^its nodes: m1, m2, m3, w1, w2$/,
+    3,
+  ],
   ["this node itself", "--lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/, 3],
-  ["so many that etcd would never answer", "--lost m2,m3", /^etcd cannot answer without m2, m3: /, /^bring one of them back/, 3],
+  [
+    "so many that etcd would never answer",
+    "--lost m2,m3",
+    /^etcd cannot answer without m2, m3: /,
+    /^bring one of them back/,
+    3,
+  ],
 ] as const)("refused: %s", async (_, line, error, hint, code) => {
   using node = await pretendNode(ASKED);
   await expectRefusal(node, `plan ${line}`, error, hint, code);
@@ -136,5 +163,11 @@ test.each([
 test("refused: a node whose etcd answers is not lost", async () => {
   using node = await pretendNode({ ...HEALTHY, ...ASKED });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored), AT.m2);
-  await expectRefusal(node, "plan --lost m2", /^m2 is not lost: its etcd answers at [\d.]+:2380$/, /Repair it/, 3);
+  await expectRefusal(
+    node,
+    "plan --lost m2",
+    /^m2 is not lost: its etcd answers at [\d.]+:2380$/,
+    /Repair it/,
+    3,
+  );
 });

@@ -1,7 +1,17 @@
 /** plan as operators run it, on pretend nodes: RUNBOOK.md for this cluster and this damage, line by line. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNPACK } from "../../scripts/pack-kit.ts";
@@ -22,21 +32,32 @@ const PKI = "/etc/kubernetes/pki";
 const HEALTHY: NodeOptions = { kind: "healthy control plane node" };
 
 async function expire(root: string) {
-  const signer = (file: string) => (/etcd/.test(file) ? "etcd/ca" : /front-proxy/.test(file) ? "front-proxy-ca" : "ca");
+  const signer = (file: string) =>
+    /etcd/.test(file) ? "etcd/ca" : /front-proxy/.test(file) ? "front-proxy-ca" : "ca";
   const files = [PKI, `${PKI}/etcd`, "/etc/kubernetes", "/var/lib/kubelet/pki"].flatMap((folder) =>
-    readdirSync(root + folder).flatMap((name) => (/^(?!.*ca\.crt).*\.(crt|conf)$|-2.*\.pem$/.test(name) ? [join(folder, name)] : [])),
+    readdirSync(root + folder).flatMap((name) =>
+      /^(?!.*ca\.crt).*\.(crt|conf)$|-2.*\.pem$/.test(name) ? [join(folder, name)] : [],
+    ),
   );
   for (const file of files) {
-    const text = await agedText(readFileSync(root + file, "utf8"), readFileSync(`${healthy}${PKI}/${signer(file)}.key`, "utf8"));
+    const text = await agedText(
+      readFileSync(root + file, "utf8"),
+      readFileSync(`${healthy}${PKI}/${signer(file)}.key`, "utf8"),
+    );
     if (text) writeFileSync(root + file, text);
   }
 }
 
-const OWN = { key: readFileSync(`${healthy}${PKI}/sa.key`, "utf8"), pub: readFileSync(`${healthy}${PKI}/sa.pub`, "utf8") };
+const OWN = {
+  key: readFileSync(`${healthy}${PKI}/sa.key`, "utf8"),
+  pub: readFileSync(`${healthy}${PKI}/sa.pub`, "utf8"),
+};
 const MANAGER = {
   pid: 31,
   comm: "kube-controller",
-  holds: ["ca.key", "sa.key"].map((file) => bigInt(createPrivateKey(readFileSync(`${healthy}${PKI}/${file}`, "utf8")))),
+  holds: ["ca.key", "sa.key"].map((file) =>
+    bigInt(createPrivateKey(readFileSync(`${healthy}${PKI}/${file}`, "utf8"))),
+  ),
 };
 
 test("a plan where all is lost: every line of the repair, in order, with names and addresses", async () => {
@@ -67,7 +88,10 @@ test("keys in memory are read back, only two CAs are made new, and no pod restar
     pretendProcess(root, MANAGER);
     podRecord(root, "kube-system", "kube-proxy-x", POD_UID);
     const token = tokenBy(OWN, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 });
-    write(`${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token);
+    write(
+      `${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`,
+      token,
+    );
   };
   await expectTranscript("plan-pki-lost-alive", await plan({ ...HEALTHY, change: lost }));
 });
@@ -83,16 +107,24 @@ test("where another key is in the place of a lost one, it is moved aside", async
 
 test("where only sa.key is lost, no worker joins", async () => {
   const { stdout } = await plan({ ...HEALTHY, change: (root) => rmSync(`${root}${PKI}/sa.key`) });
-  expect(stdout).toContain("keys that nobody has any more. It makes new ones: every pod with a token restarts once");
-  expect(stdout).toContain("Not looked at: w1, w2. A worker that has lost its own files has to join again.**");
+  expect(stdout).toContain(
+    "keys that nobody has any more. It makes new ones: every pod with a token restarts once",
+  );
+  expect(stdout).toContain(
+    "Not looked at: w1, w2. A worker that has lost its own files has to join again.**",
+  );
   expect(pasted(stdout).join("\n")).toMatch(/--new-cas'[\s\S]*04-sa-tokens/);
   expect(pasted(stdout).join("\n")).not.toMatch(/LINE|token root/);
 });
 
 test("a healthy control plane node prints the plan for the others; alone, it has nothing to do", async () => {
   const { stdout } = await plan({ ...HEALTHY, etcd: three, members: MEMBERS });
-  expect(stdout).toContain("\n**This plan is for damage on another control plane node: it gets its keys from here.**\n");
-  expect(pasted(stdout).join("\n")).toMatch(/hand-over\.ts pack.*\n(scp .*\n)+ssh -n root@127\.77\.0\.12 "LINE"/);
+  expect(stdout).toContain(
+    "\n**This plan is for damage on another control plane node: it gets its keys from here.**\n",
+  );
+  expect(pasted(stdout).join("\n")).toMatch(
+    /hand-over\.ts pack.*\n(scp .*\n)+ssh -n root@127\.77\.0\.12 "LINE"/,
+  );
   const alone = await plan(HEALTHY);
   expect([alone.exitCode, pasted(alone.stdout)]).toEqual([0, []]);
 });
@@ -112,15 +144,27 @@ test("bash runs the lines as they are: each command arrives in one piece, and th
   writeFileSync(`${folder}/kit.tar.gz`, "a kit");
   const lines = [...stdout.matchAll(/^### .*\n\n```sh\n([\s\S]*?)\n```/gm)].map(([, line]) => line);
   const env = { PATH: `${folder}:/usr/bin:/bin`, CALLS: `${folder}/calls` };
-  const child = Bun.spawn(["bash", "-e"], { cwd: folder, env, stdin: Buffer.from(lines.join("\n")), stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn(["bash", "-e"], {
+    cwd: folder,
+    env,
+    stdin: Buffer.from(lines.join("\n")),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
   const [code, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()]);
   const calls = readFileSync(`${folder}/calls`, "utf8").split("\n");
   rmSync(folder, { recursive: true });
   expect([code, stderr]).toEqual([0, ""]);
   expect(calls).toContain(`ssh [-n] [root@127.77.0.11] [${HOLD[1]!.command}]`);
-  expect(calls).toContain("scp [-3] [-p] [root@127.77.0.11:/run/kube-pki-repair/token.d/w2/token] [root@10.77.0.22:/run/kube-pki-repair/]");
-  expect(calls).toContain("ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-join.ts --server x]");
-  expect(calls).toContain("ssh [-n] [root@127.77.0.13] [cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts unpack y]");
+  expect(calls).toContain(
+    "scp [-3] [-p] [root@127.77.0.11:/run/kube-pki-repair/token.d/w2/token] [root@10.77.0.22:/run/kube-pki-repair/]",
+  );
+  expect(calls).toContain(
+    "ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-join.ts --server x]",
+  );
+  expect(calls).toContain(
+    "ssh [-n] [root@127.77.0.13] [cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts unpack y]",
+  );
   expect(calls.join("\n")).toContain(`ssh [root@127.77.0.13] [${UNPACK}]\n5\n`);
 });
 
@@ -134,8 +178,12 @@ test("what somebody wrote into a Node gets into no line: a placeholder stands th
       three(objects);
       setAddress(objects, "w1", EVIL, "10.77.0.13");
       setAddress(objects, "w2", "10.77.0.13", "10.77.0.22", "::ffff:10.77.0.99");
-      objects["minions/m2"] = JSON.parse(far(JSON.stringify(objects["minions/m2"])).replaceAll('"m2"', JSON.stringify(`m2 ${EVIL}`)));
-      objects["minions/m3"] = JSON.parse(JSON.stringify(objects["minions/m3"]).replaceAll(AT.m3, "169.254.169.254"));
+      objects["minions/m2"] = JSON.parse(
+        far(JSON.stringify(objects["minions/m2"])).replaceAll('"m2"', JSON.stringify(`m2 ${EVIL}`)),
+      );
+      objects["minions/m3"] = JSON.parse(
+        JSON.stringify(objects["minions/m3"]).replaceAll(AT.m3, "169.254.169.254"),
+      );
     },
     members: JSON.parse(far(JSON.stringify(MEMBERS))),
     args: "--lost-on m2,m3",
@@ -157,7 +205,9 @@ test("with many workers their addresses are in a file, and one line does what a 
   const { stdout } = await plan({
     etcd(objects) {
       for (let i = 1; i <= 100; i++) {
-        objects[`minions/w${i}`] = JSON.parse(JSON.stringify(objects["minions/w1"]).replaceAll('"w1"', `"w${i}"`));
+        objects[`minions/w${i}`] = JSON.parse(
+          JSON.stringify(objects["minions/w1"]).replaceAll('"w1"', `"w${i}"`),
+        );
         setAddress(objects, `w${i}`, `10.78.0.${i}`);
       }
     },
@@ -213,23 +263,45 @@ test("a kit without RUNBOOK.md says so", async () => {
   using node = await pretendNode();
   const kit = mkdtempSync(join(tmpdir(), "kit-"));
   for (const name of ["scripts", "shared"]) cpSync(join(HOME, name), join(kit, name), { recursive: true });
-  for (const name of ["node_modules", "package.json", "tsconfig.json"]) symlinkSync(join(HOME, name), join(kit, name));
+  for (const name of ["node_modules", "package.json", "tsconfig.json"])
+    symlinkSync(join(HOME, name), join(kit, name));
   const env = { ...node.env, KUBE_PKI_REPAIR_ROOT: node.root };
-  const child = Bun.spawn([process.execPath, "scripts/plan.ts"], { cwd: kit, env, stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn([process.execPath, "scripts/plan.ts"], {
+    cwd: kit,
+    env,
+    stdout: "pipe",
+    stderr: "pipe",
+  });
   const [code, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()]);
   rmSync(kit, { recursive: true });
-  expect([code, stderr]).toEqual([1, expect.stringContaining("error: RUNBOOK.md is not in the kit's folder: ")]);
+  expect([code, stderr]).toEqual([
+    1,
+    expect.stringContaining("error: RUNBOOK.md is not in the kit's folder: "),
+  ]);
 });
 
 test("--endpoint is in the lines of those that write where the API is, and in no other; what is no place is refused", async () => {
   const { stdout } = await plan({ etcd: three, members: MEMBERS, args: "--endpoint lb.example:6443" });
-  const scripts = [...stdout.matchAll(/scripts\/([\w-]+)\.ts( \w+)?[^'\n]*/g)].map(([line, script, word = ""]) => ({
-    line,
-    of: script + word,
-  }));
-  const has = new Set(scripts.flatMap(({ line, of }) => (line.includes("--endpoint lb.example:6443") ? of.replace(" --", "") : [])));
-  expect([...has].filter((of) => !of.startsWith("plan")).sort()).toEqual(["01-etcd", "02-control-plane", "03-workers open"]);
+  const scripts = [...stdout.matchAll(/scripts\/([\w-]+)\.ts( \w+)?[^'\n]*/g)].map(
+    ([line, script, word = ""]) => ({
+      line,
+      of: script + word,
+    }),
+  );
+  const has = new Set(
+    scripts.flatMap(({ line, of }) =>
+      line.includes("--endpoint lb.example:6443") ? of.replace(" --", "") : [],
+    ),
+  );
+  expect([...has].filter((of) => !of.startsWith("plan")).sort()).toEqual([
+    "01-etcd",
+    "02-control-plane",
+    "03-workers open",
+  ]);
   expect(stdout).toContain("plan.ts --deep --endpoint lb.example:6443");
   const { exitCode, stderr } = await plan({ args: "--endpoint a/b" });
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('--endpoint "a/b" is no place') });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining('--endpoint "a/b" is no place'),
+  });
 });

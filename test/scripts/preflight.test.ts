@@ -1,4 +1,7 @@
-/** Before parts 1 and 2 stop anything: what the coming steps need is looked at, and one screen says what will be done. */
+/**
+ * Before parts 1 and 2 stop anything: what the coming steps need is looked at, and one screen says what will
+ * be done.
+ */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { statSync } from "node:fs";
@@ -21,14 +24,25 @@ function podOf(objects: Objects, name: string): Manifest {
 }
 
 function release(objects: Objects, version: string) {
-  const config = objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } };
-  config.data.ClusterConfiguration = stringify({ ...parse(config.data.ClusterConfiguration), kubernetesVersion: version });
+  const config = objects["configmaps/kube-system/kubeadm-config"] as {
+    data: { ClusterConfiguration: string };
+  };
+  config.data.ClusterConfiguration = stringify({
+    ...parse(config.data.ClusterConfiguration),
+    kubernetesVersion: version,
+  });
 }
 
 /** The runtime does not have this pod's image. */
 function without(image: string): NodeOptions {
   return {
-    commands: [{ command: `${CRICTL} inspecti -q registry.k8s.io/${image}*`, exit: 1, stderr: 'FATA[0000] no such image "x" present\n' }],
+    commands: [
+      {
+        command: `${CRICTL} inspecti -q registry.k8s.io/${image}*`,
+        exit: 1,
+        stderr: 'FATA[0000] no such image "x" present\n',
+      },
+    ],
   };
 }
 
@@ -36,8 +50,16 @@ test.each(["etcd", "kube-scheduler"])(
   "01-etcd: where the image of %s is not here, nothing is stopped, and the line that brings it is printed",
   async (name) => {
     using node = await pretendNode({ containers: SERVERS, ...without(name) });
-    const wanted = new RegExp(`image "registry\\.k8s\\.io/${name}:[\\w.-]+" \\(${name}\\) is not on this node`);
-    await expectRefusal(node, "01-etcd --new-cas", wanted, /crictl pull registry.*ctr -n k8s\.io images import.*--images-later/, REFUSED);
+    const wanted = new RegExp(
+      `image "registry\\.k8s\\.io/${name}:[\\w.-]+" \\(${name}\\) is not on this node`,
+    );
+    await expectRefusal(
+      node,
+      "01-etcd --new-cas",
+      wanted,
+      /crictl pull registry.*ctr -n k8s\.io images import.*--images-later/,
+      REFUSED,
+    );
     const { exitCode, stderr } = await node.run("01-etcd --new-cas --images-later --dry-run");
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
     expect(stderr).toMatch(new RegExp(`warning: ${wanted.source}`));
@@ -45,7 +67,11 @@ test.each(["etcd", "kube-scheduler"])(
 );
 
 test("02-control-plane: the same, before it issues anything", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: SERVERS, ...without("kube-apiserver") });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: SERVERS,
+    ...without("kube-apiserver"),
+  });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   write(`${node.root}/etc/kubernetes/pki/apiserver.crt`, "");
   await expectRefusal(node, "02-control-plane", /image ".*kube-apiserver:/, /crictl pull/, REFUSED);
@@ -59,48 +85,63 @@ test("a healthy node whose images are gone stays as it is: nothing is going to b
     const { exitCode, stderr } = await node.run(line);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   }
-  expect(node.calls().filter((call) => /inspecti|systemctl (stop|start|restart)|crictl .* stop/.test(call))).toEqual([]);
+  expect(
+    node.calls().filter((call) => /inspecti|systemctl (stop|start|restart)|crictl .* stop/.test(call)),
+  ).toEqual([]);
 });
 
 const isRoot = process.getuid?.() === 0;
 
-test.skipIf(!isRoot)("static pods that do not run as root get key files that they can read, as kubeadm gives them", async () => {
-  const users = { etcd: 2001, "kube-apiserver": 2002, "kube-controller-manager": 2003, "kube-scheduler": 2004 };
-  using node = await pretendNode({
-    containers: SERVERS,
-    etcd: (objects) => {
-      for (const [name, user] of Object.entries(users)) {
-        const more = /api|manager/.test(name) ? { supplementalGroups: [2100] } : {};
-        podOf(objects, name).spec.securityContext = { runAsUser: user, runAsGroup: user, ...more };
-      }
-    },
-  });
-  const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  await node.called("systemctl restart kubelet");
-  const owner = (path: string) => {
-    const { uid, gid, mode } = statSync(`${node.root}/etc/kubernetes/${path}`);
-    return `${uid}:${gid} ${(mode & 0o777).toString(8)}`;
-  };
-  expect(["server", "peer", "healthcheck-client"].map((file) => owner(`pki/etcd/${file}.key`))).toEqual([
-    "2001:2001 600",
-    "2001:2001 600",
-    "0:0 600",
-  ]);
-  {
-    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-    expect(await running).toMatchObject({ exitCode: 0 });
-    await node.run("02-control-plane");
-  }
-  const keys = ["apiserver", "apiserver-etcd-client", "apiserver-kubelet-client", "front-proxy-client", "sa", "ca"].map((file) =>
-    owner(`pki/${file}.key`),
-  );
-  expect(keys).toEqual([...Array(4).fill("2002:2002 600"), "0:2100 640", "2003:2003 600"]);
-  expect(["admin", "controller-manager", "scheduler"].map((file) => owner(`${file}.conf`))).toEqual([
-    "0:0 600",
-    "2003:2003 600",
-    "2004:2004 600",
-  ]);
-});
+test.skipIf(!isRoot)(
+  "static pods that do not run as root get key files that they can read, as kubeadm gives them",
+  async () => {
+    const users = {
+      etcd: 2001,
+      "kube-apiserver": 2002,
+      "kube-controller-manager": 2003,
+      "kube-scheduler": 2004,
+    };
+    using node = await pretendNode({
+      containers: SERVERS,
+      etcd: (objects) => {
+        for (const [name, user] of Object.entries(users)) {
+          const more = /api|manager/.test(name) ? { supplementalGroups: [2100] } : {};
+          podOf(objects, name).spec.securityContext = { runAsUser: user, runAsGroup: user, ...more };
+        }
+      },
+    });
+    const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+    await node.called("systemctl restart kubelet");
+    const owner = (path: string) => {
+      const { uid, gid, mode } = statSync(`${node.root}/etc/kubernetes/${path}`);
+      return `${uid}:${gid} ${(mode & 0o777).toString(8)}`;
+    };
+    expect(["server", "peer", "healthcheck-client"].map((file) => owner(`pki/etcd/${file}.key`))).toEqual([
+      "2001:2001 600",
+      "2001:2001 600",
+      "0:0 600",
+    ]);
+    {
+      using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+      expect(await running).toMatchObject({ exitCode: 0 });
+      await node.run("02-control-plane");
+    }
+    const keys = [
+      "apiserver",
+      "apiserver-etcd-client",
+      "apiserver-kubelet-client",
+      "front-proxy-client",
+      "sa",
+      "ca",
+    ].map((file) => owner(`pki/${file}.key`));
+    expect(keys).toEqual([...Array(4).fill("2002:2002 600"), "0:2100 640", "2003:2003 600"]);
+    expect(["admin", "controller-manager", "scheduler"].map((file) => owner(`${file}.conf`))).toEqual([
+      "0:0 600",
+      "2003:2003 600",
+      "2004:2004 600",
+    ]);
+  },
+);
 
 test("static pods that must not run as root, whose user only their image knows, are named", async () => {
   using node = await pretendNode({
@@ -120,7 +161,10 @@ test("etcd's database is full: 00-assess and 01-etcd say it, 02-control-plane wa
   write(`${node.root}/etc/kubernetes/pki/etcd/server.crt`, "");
   expect((await node.run("01-etcd --dry-run")).stderr).toMatch(/warning: .*alarm NOSPACE/);
   await node.run("01-etcd");
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), alarms: [{ memberID: "1", alarm: "NOSPACE" }] });
+  using _etcd = serveEtcd(node.root, {
+    ...sameEtcd(node.stored),
+    alarms: [{ memberID: "1", alarm: "NOSPACE" }],
+  });
   await expectRefusalOf(node, /is full .*alarm NOSPACE/, lines);
 });
 
@@ -159,7 +203,9 @@ test("an API server that takes no bootstrap tokens: part 2 says it, and open mak
   write(`${node.root}/etc/kubernetes/scheduler.conf`, "");
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node);
-  expect((await node.run("02-control-plane --dry-run")).stderr).toMatch(/warning: .*--enable-bootstrap-token-auth/);
+  expect((await node.run("02-control-plane --dry-run")).stderr).toMatch(
+    /warning: .*--enable-bootstrap-token-auth/,
+  );
   await expectRefusal(
     node,
     "03-workers open",
@@ -208,13 +254,20 @@ test("01-etcd on one of three: the screen says whose API is away", async () => {
   const [cert, key] = ["crt", "key"].map((end) => node.read(`/etc/kubernetes/pki/etcd/server.${end}`));
   write(`${node.root}/etc/kubernetes/pki/etcd/peer.crt`, "");
   using _third = {
-    peer: Bun.serve({ hostname: THIRD_AT, port: 2380, tls: { cert: cert!, key: key! }, fetch: () => new Response() }),
+    peer: Bun.serve({
+      hostname: THIRD_AT,
+      port: 2380,
+      tls: { cert: cert!, key: key! },
+      fetch: () => new Response(),
+    }),
     [Symbol.dispose]() {
       void this.peer.stop(true);
     },
   };
   const { stderr } = await node.run("01-etcd --dry-run");
-  expect(stderr).toContain("kube-scheduler; the API of the whole cluster is away: 2 of its 3 members have to run, and 1 other runs\n");
+  expect(stderr).toContain(
+    "kube-scheduler; the API of the whole cluster is away: 2 of its 3 members have to run, and 1 other runs\n",
+  );
 });
 
 test("02-control-plane: one screen before the first stop; none where nothing is to be done", async () => {

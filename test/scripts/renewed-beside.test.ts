@@ -1,4 +1,7 @@
-/** 02-control-plane where somebody ran `kubeadm certs renew` and restarted nothing: who works with what he has read goes on, who does not starts again. */
+/**
+ * 02-control-plane where somebody ran `kubeadm certs renew` and restarted nothing: who works with what he has
+ * read goes on, who does not starts again.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import type { Objects } from "../pretend/cluster.ts";
@@ -11,13 +14,26 @@ setDefaultTimeout(300_000);
 const HOUR = 3600_000;
 
 function lease(name: string, holderIdentity: string, ago: number) {
-  const spec = { holderIdentity, renewTime: new Date(Date.now() - ago).toISOString(), leaseDurationSeconds: 15 };
-  return { [`leases/kube-system/${name}`]: { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name }, spec } };
+  const spec = {
+    holderIdentity,
+    renewTime: new Date(Date.now() - ago).toISOString(),
+    leaseDurationSeconds: 15,
+  };
+  return {
+    [`leases/kube-system/${name}`]: {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name },
+      spec,
+    },
+  };
 }
 
 /** What is stopped, where these Leases are in etcd and the kubeconfigs are younger than the containers. */
 async function stopped(leases: Objects): Promise<string[]> {
-  const { containers } = JSON.parse(crictlPs(["kube-apiserver", "kube-controller-manager", "kube-scheduler"]));
+  const { containers } = JSON.parse(
+    crictlPs(["kube-apiserver", "kube-controller-manager", "kube-scheduler"]),
+  );
   for (const one of containers) one.createdAt = `${Date.now() - 2 * HOUR}000000`;
   using node = await pretendNode({
     kind: "healthy control plane node",
@@ -25,7 +41,11 @@ async function stopped(leases: Objects): Promise<string[]> {
     etcd: (objects) => Object.assign(objects, leases),
   });
   for (const file of ["scheduler.conf", "controller-manager.conf"])
-    utimesSync(`${node.root}/etc/kubernetes/${file}`, new Date(Date.now() - HOUR), new Date(Date.now() - HOUR));
+    utimesSync(
+      `${node.root}/etc/kubernetes/${file}`,
+      new Date(Date.now() - HOUR),
+      new Date(Date.now() - HOUR),
+    );
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = servePart2(node);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });

@@ -1,4 +1,7 @@
-/** Rung 4, old tokens without their key: whoever follows the screen comes to 00-token-key, and only where it is of use. */
+/**
+ * Rung 4, old tokens without their key: whoever follows the screen comes to 00-token-key, and only where it
+ * is of use.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync } from "node:fs";
 import { healthyCp, write } from "../pretend/cluster.ts";
@@ -21,13 +24,19 @@ async function withTokens() {
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
   writeToken(
     node.root,
-    tokenBy({ key: pki("sa.key"), pub: pki("sa.pub") }, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 }),
+    tokenBy(
+      { key: pki("sa.key"), pub: pki("sa.pub") },
+      { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 },
+    ),
   );
   return node;
 }
 
 function writeToken(root: string, token: string) {
-  write(`${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token);
+  write(
+    `${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`,
+    token,
+  );
 }
 
 const LOST = "ca.key, front-proxy-ca.key, etcd/ca.key, sa.key";
@@ -44,13 +53,20 @@ test("00-assess says on top what is lost and the whole way, and 00-token-key in 
     .split("\nnext\n")[1]!
     .split("\n")
     .map((line) => line.trim().replace(/ +#.*/, ""));
-  expect(next.slice(2, 5)).toEqual(["./bunw scripts/00-salvage.ts", TOKEN_KEY, "./bunw scripts/01-etcd.ts --new-cas"]);
+  expect(next.slice(2, 5)).toEqual([
+    "./bunw scripts/00-salvage.ts",
+    TOKEN_KEY,
+    "./bunw scripts/01-etcd.ts --new-cas",
+  ]);
 });
 
 test("00-assess --deep says on top what can no longer be had, and the whole way; --json as well", async () => {
   using node = await withTokens();
   const { stdout } = await node.run("00-assess --deep --no-disk");
-  expect(stdout.split("\n").slice(1, 3)).toEqual([`no longer to be had: ${LOST} (the disk was not searched)`, `your way: ${WAY}`]);
+  expect(stdout.split("\n").slice(1, 3)).toEqual([
+    `no longer to be had: ${LOST} (the disk was not searched)`,
+    `your way: ${WAY}`,
+  ]);
   const said = JSON.parse((await node.run("00-assess --deep --no-disk --json")).stdout);
   expect([said.lost, said.way]).toEqual([LOST.split(", "), WAY]);
 });
@@ -70,7 +86,9 @@ test("00-salvage that finds nothing names 00-token-key before part 1", async () 
   const { exitCode, stderr } = await node.run("00-salvage");
   expect([exitCode, stderr]).toEqual([
     2,
-    expect.stringContaining(`\nif they are nowhere: ${TOKEN_KEY}, then ./bunw scripts/01-etcd.ts --new-cas\n`),
+    expect.stringContaining(
+      `\nif they are nowhere: ${TOKEN_KEY}, then ./bunw scripts/01-etcd.ts --new-cas\n`,
+    ),
   ]);
 });
 
@@ -95,7 +113,10 @@ test("01-etcd of a later repair does not name it: all tokens are of the new key,
   const made = (file: string) => readFileSync(`${node.root}/etc/kubernetes/pki/${file}`, "utf8");
   writeToken(
     node.root,
-    tokenBy({ key: made("sa.key"), pub: made("sa.pub") }, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 2000 }),
+    tokenBy(
+      { key: made("sa.key"), pub: made("sa.pub") },
+      { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 2000 },
+    ),
   );
   expect((await node.run("01-etcd")).stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });

@@ -1,4 +1,7 @@
-/** Service-account keys are a set: an API server may check tokens by several, and a token that one of them verifies is a good one. */
+/**
+ * Service-account keys are a set: an API server may check tokens by several, and a token that one of them
+ * verifies is a good one.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { stringify } from "yaml";
@@ -35,7 +38,10 @@ function etcd(objects: Objects) {
 /** A control plane node that is well; `here`: and the second key's file is. */
 async function twoKeys({ here = true } = {}) {
   const node = await pretendNode({ kind: "healthy control plane node", etcd });
-  write(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`, stringify(withFlags(manifest("kube-apiserver")), { lineWidth: 0 }));
+  write(
+    `${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`,
+    stringify(withFlags(manifest("kube-apiserver")), { lineWidth: 0 }),
+  );
   if (here) write(node.root + SECOND, earlier.pub, 0o644);
   return node;
 }
@@ -61,7 +67,10 @@ test("a token Secret of the second key is well for 05-verify, and 04-sa-tokens d
   expect(stdout).toMatch(/^ {2}ok {7}tokens: ci\/deployer-token: verifies$/m);
   expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
   const part4 = await node.run("04-sa-tokens");
-  expect(part4).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("  all token Secrets verify: kept\n") });
+  expect(part4).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining("  all token Secrets verify: kept\n"),
+  });
   expect(api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change))).toEqual([]);
 });
 
@@ -69,9 +78,13 @@ test("a token Secret of no key of the flags is named and renewed, whatever else 
   using node = await twoKeys();
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serve(node, newKeyOf("ECDSA-P256"));
-  expect((await node.run("05-verify")).stdout).toContain("  failed   tokens: ci/deployer-token: does not verify");
+  expect((await node.run("05-verify")).stdout).toContain(
+    "  failed   tokens: ci/deployer-token: does not verify",
+  );
   expect((await node.run("04-sa-tokens")).exitCode).toBe(0);
-  expect(tokenVerifier(node.read("/etc/kubernetes/pki/sa.pub"))(atob(api.objects.get(SECRET).data.token))).toBe(true);
+  expect(
+    tokenVerifier(node.read("/etc/kubernetes/pki/sa.pub"))(atob(api.objects.get(SECRET).data.token)),
+  ).toBe(true);
 });
 
 test("a lost second key is named with what it costs; with the operator's word the API server starts with sa.pub alone", async () => {
@@ -85,7 +98,9 @@ test("a lost second key is named with what it costs; with the operator's word th
     /--start-without service-account-key-file.*tokens that the key in it has signed are refused/,
     3,
   );
-  const running = node.run("02-control-plane --start-without service-account-key-file", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const running = node.run("02-control-plane --start-without service-account-key-file", {
+    KUBE_PKI_REPAIR_PATIENCE: "1",
+  });
   await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
   using _api = serve(node);
   await running;
@@ -112,7 +127,9 @@ test("where sa.key alone is new, 4.7 and part 5 name the published keys and whos
   const fields = [{ time: new Date().toISOString(), fieldsV1: { "f:data": {} } }];
   Object.assign(api.objects.get(SECRET).metadata, { managedFields: fields });
   write(node.root + MARK, JSON.stringify({ made, kid }), 0o644);
-  api.objects.set("/api/v1/namespaces/shop/pods/db-0", { ...oldPod("db-0", { kind: "Job", name: "db", apiVersion: "batch/v1" }) });
+  api.objects.set("/api/v1/namespaces/shop/pods/db-0", {
+    ...oldPod("db-0", { kind: "Job", name: "db", apiVersion: "batch/v1" }),
+  });
   const later = (await node.run("04-sa-tokens")).stderr;
   for (const words of said) expect(later).toContain(words);
 });

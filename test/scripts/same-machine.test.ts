@@ -1,4 +1,7 @@
-/** A control plane node is lost, and its machine joins again: what part 2 keeps and prints, and what 05-verify then compares. */
+/**
+ * A control plane node is lost, and its machine joins again: what part 2 keeps and prints, and what 05-verify
+ * then compares.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readdirSync, rmSync } from "node:fs";
 import { certInfo } from "../../shared/pki/certificate.ts";
@@ -19,23 +22,35 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
   using _etcd = serveEtcd(node.root, state);
   using _third = await serveOtherMember(node.root, state, THIRD_AT);
   using _api = serveRunning(node, { objects: { "/api/v1/nodes/m2": M2 } });
-  const { exitCode, stderr } = await node.run("02-control-plane --lost m2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const { exitCode, stderr } = await node.run("02-control-plane --lost m2", {
+    KUBE_PKI_REPAIR_PATIENCE: "1",
+  });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   const kubectl = "  kubectl --kubeconfig /etc/kubernetes/admin.conf";
   const printed = stderr.split("\n");
   expect(printed).toContain("  ./bunw scripts/join-again.ts --address 127.77.0.12:7443 --kubernetes v1.34.4");
   expect(printed).toContain("  kubeadm reset --force");
-  expect(printed).toContain('  kubeadm join --config "$(ls /root/kube-pki-repair-*/kubelet/join.yaml | tail -n 1)"');
+  expect(printed).toContain(
+    '  kubeadm join --config "$(ls /root/kube-pki-repair-*/kubelet/join.yaml | tail -n 1)"',
+  );
   expect(printed.filter((line) => / (label|taint|patch) .*node m2/.test(line))).toEqual([
     `${kubectl} label --overwrite node m2 disk=nvme node.kubernetes.io/exclude-from-external-load-balancers-`,
     `${kubectl} taint --overwrite node m2 storage=only:NoExecute`,
-    expect.stringMatching(/ patch --type merge --patch-file \S+\/lost-nodes\/m2\/annotation-example\.org_owner\.json node m2$/),
+    expect.stringMatching(
+      / patch --type merge --patch-file \S+\/lost-nodes\/m2\/annotation-example\.org_owner\.json node m2$/,
+    ),
   ]);
   const page = await node.run("plan --lost m2");
   const [, again] = /^(sed -n .*)$/m.exec(page.stdout)!;
-  const shown = Bun.spawnSync(["bash", "-c", again!.replaceAll(" /root/", ` ${node.root}/root/`)]).stdout.toString();
+  const shown = Bun.spawnSync([
+    "bash",
+    "-c",
+    again!.replaceAll(" /root/", ` ${node.root}/root/`),
+  ]).stdout.toString();
   expect(shown).toStartWith("After part 3, before part 4:\n");
-  expect(shown).toContain('  kubeadm join --config "$(ls /root/kube-pki-repair-*/kubelet/join.yaml | tail -n 1)"\n');
+  expect(shown).toContain(
+    '  kubeadm join --config "$(ls /root/kube-pki-repair-*/kubelet/join.yaml | tail -n 1)"\n',
+  );
   expect(shown).toContain("\ndone.  next: ");
   const [folder] = readdirSync(`${node.root}/root`).map((name) => `/root/${name}/lost-nodes/m2`);
   expect(readdirSync(node.root + folder).sort()).toEqual(
@@ -53,10 +68,15 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
   expect(patch).toEqual({ metadata: { annotations: { "example.org/owner": "O'Neill & co" } } });
 });
 
-/** A control plane node that part 2 has left out, and whose name has joined again, as this Node and with these static pods. */
+/**
+ * A control plane node that part 2 has left out, and whose name has joined again, as this Node and with these
+ * static pods.
+ */
 async function joinedAgain(now: object, apiServerFlags: string[]) {
   await using served = new AsyncDisposableStack();
-  const node = served.use(await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withM2 }));
+  const node = served.use(
+    await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withM2 }),
+  );
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
   served.use(serveEtcd(node.root, state));
   served.use(await serveOtherMember(node.root, state, THIRD_AT));
@@ -82,7 +102,10 @@ const again = ({ labels = {}, taints = [] as object[] }) => ({
 });
 
 test("05-verify names what a control plane node that has joined again has lost, with the lines that put it back", async () => {
-  const defaults = again({ labels: { "node-role.kubernetes.io/control-plane": "" }, taints: M2.spec.taints.slice(0, 1) });
+  const defaults = again({
+    labels: { "node-role.kubernetes.io/control-plane": "" },
+    taints: M2.spec.taints.slice(0, 1),
+  });
   await using m2 = await joinedAgain(defaults, ["--event-ttl=1h"]);
   const rows = await m2.verify();
   const kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
@@ -99,7 +122,10 @@ test("05-verify names what a control plane node that has joined again has lost, 
 });
 
 test("05-verify says that a control plane node that has joined again is as before when all is put back", async () => {
-  await using m2 = await joinedAgain(again({ labels: M2.metadata.labels, taints: M2.spec.taints.slice(0, 2) }), [HAND_EDIT]);
+  await using m2 = await joinedAgain(
+    again({ labels: M2.metadata.labels, taints: M2.spec.taints.slice(0, 2) }),
+    [HAND_EDIT],
+  );
   const rows = await m2.verify();
   expect(rows.map((line) => line.trim().split(" ")[0])).toEqual(["ok", "ok", "ok", "ok", "ok"]);
 });
@@ -116,7 +142,8 @@ test("hand-over unpack on a control plane node without etcd data names the way o
   expect(pack).toMatchObject({ exitCode: 0 });
   using node = await pretendNode();
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
-  for (const file of ["passphrase", "keys.age"]) cpSync(`${from.root}/root/${file}`, `${node.root}/root/${file}`);
+  for (const file of ["passphrase", "keys.age"])
+    cpSync(`${from.root}/root/${file}`, `${node.root}/root/${file}`);
   const line = /hand-over\.ts unpack .*/
     .exec(pack.stderr)![0]
     .replace("hand-over.ts", "hand-over")

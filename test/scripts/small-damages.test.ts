@@ -1,4 +1,7 @@
-/** Damages that people really meet, each on a pretend control plane node: 00-assess names the smallest repair, and 01-etcd makes just that. */
+/**
+ * Damages that people really meet, each on a pretend control plane node: 00-assess names the smallest repair,
+ * and 01-etcd makes just that.
+ */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { issueClient } from "../../shared/pki/issue.ts";
@@ -22,7 +25,9 @@ function remove(root: string, ...files: string[]) {
 }
 
 async function expireKubelet(root: string, name: string) {
-  const { cert, key } = await issueClient({ cn: `system:node:${name}`, o: "system:nodes" }, ca, FACTS, { now: LONG_AGO });
+  const { cert, key } = await issueClient({ cn: `system:node:${name}`, o: "system:nodes" }, ca, FACTS, {
+    now: LONG_AGO,
+  });
   writeFileSync(`${root}${CLIENT}`, cert + key);
 }
 
@@ -68,11 +73,21 @@ const CASES: Record<string, Case> = {
   },
   "etcd's whole PKI is lost": {
     damage: (root) => remove(root, "pki/etcd"),
-    ...{ says: /^keys lost on this node: etcd-ca\. Only control plane nodes trust them/, first: INTERNAL, writes: /^pki\/etcd\// },
+    ...{
+      says: /^keys lost on this node: etcd-ca\. Only control plane nodes trust them/,
+      first: INTERNAL,
+      writes: /^pki\/etcd\//,
+    },
   },
   "the front-proxy's are lost": {
     damage: (root) =>
-      remove(root, "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key", "pki/front-proxy-client.crt", "pki/front-proxy-client.key"),
+      remove(
+        root,
+        "pki/front-proxy-ca.crt",
+        "pki/front-proxy-ca.key",
+        "pki/front-proxy-client.crt",
+        "pki/front-proxy-client.key",
+      ),
     ...{
       says: /^keys lost on this node: front-proxy-ca\. Only control plane nodes trust them/,
       first: INTERNAL,
@@ -125,16 +140,24 @@ test.each(Object.entries(CASES))("%s", async (_, { damage, says, first, writes }
     expect(node.fingerprint()).toEqual(before);
     return;
   }
-  const part1 = node.run(first.replace("./bunw scripts/", "").replace(".ts", ""), { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const part1 = node.run(first.replace("./bunw scripts/", "").replace(".ts", ""), {
+    KUBE_PKI_REPAIR_PATIENCE: "1",
+  });
   await Promise.race([node.called("systemctl restart kubelet"), part1]);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { exitCode: code, stderr } = await part1;
   expect({ code, stderr }).toMatchObject({ code: 0 });
   const was = new Set(before);
-  const changed = node.fingerprint().filter((line) => !was.has(line) && line.split(" ")[1]!.startsWith("100"));
+  const changed = node
+    .fingerprint()
+    .filter((line) => !was.has(line) && line.split(" ")[1]!.startsWith("100"));
   // the controller-manager waits for part 2, and all servers do whose certificates it issues
-  const files = changed.map((line) => line.split(" ")[0]!).filter((file) => !/^root\/|\/\.kube-[a-z-]+\.yaml$/.test(file));
-  expect(files.map((file) => file.replace("etc/kubernetes/", "")).filter((file) => !writes.test(file))).toEqual([]);
+  const files = changed
+    .map((line) => line.split(" ")[0]!)
+    .filter((file) => !/^root\/|\/\.kube-[a-z-]+\.yaml$/.test(file));
+  expect(
+    files.map((file) => file.replace("etc/kubernetes/", "")).filter((file) => !writes.test(file)),
+  ).toEqual([]);
   if (writes.source !== "^$") expect(files.length).toBeGreaterThan(0);
 });
 

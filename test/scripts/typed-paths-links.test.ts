@@ -1,4 +1,7 @@
-/** Every path that an operator can type, of every script: in a folder where others write, such as /tmp, nobody else's link is followed. */
+/**
+ * Every path that an operator can type, of every script: in a folder where others write, such as /tmp, nobody
+ * else's link is followed.
+ */
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
@@ -17,23 +20,31 @@ function laidTrap(): { root: string } & Disposable {
   return { root, [Symbol.dispose]: () => fs.rmSync(root, { recursive: true }) };
 }
 
-test.skipIf(process.getuid?.() !== 0)("no typed path is followed where somebody else has made a link, and nothing is changed", async () => {
-  const wrong: string[] = [];
-  const play = async ({ line }: TypedPath) => {
-    using trap = laidTrap();
-    const before = stateOf(trap.root);
-    const [script, ...words] = line.split(" ");
-    const run = Bun.spawn(["./bunw", `scripts/${script}.ts`, ...words, "/tmp/out.html.prom"], {
-      ...{ cwd: HOME, stdout: "ignore", stderr: "pipe", env: { ...process.env, KUBE_PKI_REPAIR_ROOT: trap.root } },
-    });
-    const said = await new Response(run.stderr).text();
-    const isSaid = said.includes('"/tmp/out.html.prom": it is a link of user 1234 to "/etc/ca.key"\n');
-    if ((await run.exited) !== 3 || !isSaid) wrong.push(`${line}: ${run.exitCode}: ${said.split("\n")[0]}`);
-    if (stateOf(trap.root) !== before) wrong.push(`${line}: something was changed`);
-  };
-  for (let at = 0; at < PATHS.length; at += 4) await Promise.all(PATHS.slice(at, at + 4).map(play));
-  expect(wrong).toEqual([]);
-});
+test.skipIf(process.getuid?.() !== 0)(
+  "no typed path is followed where somebody else has made a link, and nothing is changed",
+  async () => {
+    const wrong: string[] = [];
+    const play = async ({ line }: TypedPath) => {
+      using trap = laidTrap();
+      const before = stateOf(trap.root);
+      const [script, ...words] = line.split(" ");
+      const run = Bun.spawn(["./bunw", `scripts/${script}.ts`, ...words, "/tmp/out.html.prom"], {
+        ...{
+          cwd: HOME,
+          stdout: "ignore",
+          stderr: "pipe",
+          env: { ...process.env, KUBE_PKI_REPAIR_ROOT: trap.root },
+        },
+      });
+      const said = await new Response(run.stderr).text();
+      const isSaid = said.includes('"/tmp/out.html.prom": it is a link of user 1234 to "/etc/ca.key"\n');
+      if ((await run.exited) !== 3 || !isSaid) wrong.push(`${line}: ${run.exitCode}: ${said.split("\n")[0]}`);
+      if (stateOf(trap.root) !== before) wrong.push(`${line}: something was changed`);
+    };
+    for (let at = 0; at < PATHS.length; at += 4) await Promise.all(PATHS.slice(at, at + 4).map(play));
+    expect(wrong).toEqual([]);
+  },
+);
 
 /** Every path below with its owner, mode and content. */
 function stateOf(root: string): string {

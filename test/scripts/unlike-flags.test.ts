@@ -1,4 +1,7 @@
-/** Healthy stays healthy: clusters that differ from the usual one in one thing each, in their flags and endpoints. */
+/**
+ * Healthy stays healthy: clusters that differ from the usual one in one thing each, in their flags and
+ * endpoints.
+ */
 import { setDefaultTimeout } from "bun:test";
 import { staysHealthy } from "../pretend/stays-healthy.ts";
 import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";

@@ -1,4 +1,7 @@
-/** Healthy stays healthy: clusters that differ from the usual one in one thing each, in their nodes, their members and the machine. */
+/**
+ * Healthy stays healthy: clusters that differ from the usual one in one thing each, in their nodes, their
+ * members and the machine.
+ */
 import { setDefaultTimeout } from "bun:test";
 import { staysHealthy } from "../pretend/stays-healthy.ts";
 import { HOSTS } from "../pretend/unlike-host.ts";

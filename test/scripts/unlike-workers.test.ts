@@ -1,6 +1,7 @@
 /**
- * Healthy stays healthy, on workers: each differs from the usual one in one thing. 00-assess, 05-verify, and the line of `open` pasted there
- * although nothing has changed: the kubelet goes on, no file changes, and each ends well.
+ * Healthy stays healthy, on workers: each differs from the usual one in one thing. 00-assess, 05-verify, and
+ * the line of `open` pasted there although nothing has changed: the kubelet goes on, no file changes, and
+ * each ends well.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { certRow } from "../../shared/pki/certs.ts";
@@ -22,12 +23,21 @@ afterAll(() => runs[Symbol.dispose]());
 
 /** The worker of a row, and the API, by its own address and by a balancer's. */
 async function served({ change, commands, without }: UnlikeWorker) {
-  const node = await pretendNode({ kind: "worker", ...(commands && { commands }), ...(without && { without }) });
+  const node = await pretendNode({
+    kind: "worker",
+    ...(commands && { commands }),
+    ...(without && { without }),
+  });
   await change(node);
   writeToken(node.root, node.ca.cert);
   const tls = await issueLeaf(certRow("apiserver"), node.ca, { ...FACTS, certSANs: [BALANCER] });
-  const objects = { [LEASE]: { metadata: { name: "w1" }, spec: { renewTime: new Date().toISOString() } }, "/api/v1/nodes/w1": {} };
-  const apis = [ADDRESS, BALANCER].map((hostname) => pretendApi({ hostname, port: 6443, tls, objects: structuredClone(objects) }));
+  const objects = {
+    [LEASE]: { metadata: { name: "w1" }, spec: { renewTime: new Date().toISOString() } },
+    "/api/v1/nodes/w1": {},
+  };
+  const apis = [ADDRESS, BALANCER].map((hostname) =>
+    pretendApi({ hostname, port: 6443, tls, objects: structuredClone(objects) }),
+  );
   return { node, apis };
 }
 
@@ -44,7 +54,12 @@ describe.each(WORKERS.map((row) => [row.name, row] as const))("a worker: %s", (_
     const { node, apis } = place;
     const line = script === "join" ? join([...trustedKeys(node.ca.cert)].join(",")) : script;
     const [before, calls] = [node.fingerprint(), node.calls().length];
-    const env = { ...node.env, PWD: "/root", KUBE_PKI_REPAIR_ROOT: node.root, KUBE_PKI_REPAIR_PATIENCE: "0.02" };
+    const env = {
+      ...node.env,
+      PWD: "/root",
+      KUBE_PKI_REPAIR_ROOT: node.root,
+      KUBE_PKI_REPAIR_PATIENCE: "0.02",
+    };
     const { exitCode, stdout, stderr } = await runs.run({ line, env });
     const changed = [
       ...changedFiles(before, node.fingerprint()).filter((path) => !isOfToken(path)),

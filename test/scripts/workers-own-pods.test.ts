@@ -1,4 +1,7 @@
-/** Workers that are not as kubeadm alone makes them: with static pods of their own, without crictl, with their records of pods elsewhere. */
+/**
+ * Workers that are not as kubeadm alone makes them: with static pods of their own, without crictl, with their
+ * records of pods elsewhere.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { parse } from "yaml";
 import { healthyCp, type Objects, write } from "../pretend/cluster.ts";
@@ -36,7 +39,9 @@ test.each(["/var/log/pods", "/srv/logs"])(
       2,
       expect.stringMatching(/static pod kube-system\/nginx-proxy +!MISSING! .*03-workers\.ts open keeps it/),
     ]);
-    expect((await node.run(join())).stderr).toContain("  kube-system/nginx-proxy: a static pod that ran here, and its manifest is lost. ");
+    expect((await node.run(join())).stderr).toContain(
+      "  kube-system/nginx-proxy: a static pod that ran here, and its manifest is lost. ",
+    );
     write(
       `${node.root}/etc/kubernetes/manifests/any.yml`,
       JSON.stringify({ ...proxyOf("w1"), metadata: { name: "nginx-proxy", namespace: "kube-system" } }),
@@ -52,7 +57,10 @@ test("03-workers open keeps the workers' own static pods, each different one onc
   using node = await pretendNode({ kind: "healthy control plane node", etcd });
   using _api = serveLeases(node, ["m1", "w2"]);
   const { exitCode, stderr } = await node.run("03-workers open");
-  const [, file] = /if 00-assess names nginx-proxy as lost on w1, w2: read that file, then scp -p (\S+) root@NODE:/.exec(stderr) ?? [];
+  const [, file] =
+    /if 00-assess names nginx-proxy as lost on w1, w2: read that file, then scp -p (\S+) root@NODE:/.exec(
+      stderr,
+    ) ?? [];
   expect({ exitCode, file, stderr }).toMatchObject({
     exitCode: 0,
     file: expect.stringMatching(/^\/root\/kube-pki-repair-TIME\/workers\/nginx-proxy\.yaml$/),
@@ -72,5 +80,8 @@ test("a worker without crictl joins: only a report at the end needs it", async (
   writeToken(node.root);
   using api = await serve(newCa);
   const { exitCode, stderr } = await joinToItsEnd(node, api);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("crictl is missing: the join goes on") });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining("crictl is missing: the join goes on"),
+  });
 });

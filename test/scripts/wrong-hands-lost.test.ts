@@ -1,4 +1,7 @@
-/** Wrong hands: nothing that lives is taken out, nothing is overwritten without a copy, and what is printed can be pasted. */
+/**
+ * Wrong hands: nothing that lives is taken out, nothing is overwritten without a copy, and what is printed
+ * can be pasted.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { appendFileSync, readFileSync } from "node:fs";
 import { afterPart2 } from "../pretend/after-part2.ts";
@@ -67,7 +70,9 @@ test.each([
     const refused = await node.run(line, WAITS);
     const asked = /^error: (.+)\nhint: (.+)\n$/m.exec(refused.stderr);
     expect([refused.exitCode, asked?.[1]]).toEqual([REFUSED, expect.stringContaining(`at ${M2}:2380`)]);
-    expect(asked![2]).toMatch(/It shows the key sha256:HASH; (that of etcd's CA here is sha256:HASH|no CA of etcd is here)/);
+    expect(asked![2]).toMatch(
+      /It shows the key sha256:HASH; (that of etcd's CA here is sha256:HASH|no CA of etcd is here)/,
+    );
     expect(asked![2]).toMatch(/--lost-on m2\. If .+ m2's etcd all the same/);
     const gone = await node.run(`${line} --lost-on m2`, WAITS);
     expect({ exitCode: gone.exitCode, stderr: gone.stderr }).toMatchObject({ exitCode: 0 });
@@ -101,16 +106,26 @@ test("join keeps the other CAs of the kubelet's client CA file, and drops the cl
 test("01-etcd copies the kubelet's client CA file and kubelet.conf aside before it writes them, and keeps other CAs", async () => {
   using node = await pretendNode();
   const config = "/var/lib/kubelet/config.yaml";
-  write(node.root + config, node.read(config).replace("/etc/kubernetes/pki/ca.crt", "/etc/kubelet-clients.crt"));
+  write(
+    node.root + config,
+    node.read(config).replace("/etc/kubernetes/pki/ca.crt", "/etc/kubelet-clients.crt"),
+  );
   const bundle = `${node.ca.cert}${monitoring.cert}`;
   write(`${node.root}/etc/kubelet-clients.crt`, bundle);
   write(`${node.root}/etc/kubernetes/kubelet.conf`, "somebody's own\n");
   await node.run("01-etcd --new-cas");
   const written = node.read("/etc/kubelet-clients.crt");
-  expect([written.includes(monitoring.cert.trim()), written.includes(node.ca.cert.trim())]).toEqual([true, false]);
+  expect([written.includes(monitoring.cert.trim()), written.includes(node.ca.cert.trim())]).toEqual([
+    true,
+    false,
+  ]);
   expect(written).toStartWith(node.read("/etc/kubernetes/pki/ca.crt").trim());
-  const aside = node.fingerprint().flatMap((line) => /^root\/kube-pki-repair-\S+\/aside\/etc\/kube\S+/.exec(line) ?? []);
-  const [clients, conf] = ["kubelet-clients.crt", "kubelet.conf"].map((name) => aside.find((path) => path.endsWith(`/${name}`)));
+  const aside = node
+    .fingerprint()
+    .flatMap((line) => /^root\/kube-pki-repair-\S+\/aside\/etc\/kube\S+/.exec(line) ?? []);
+  const [clients, conf] = ["kubelet-clients.crt", "kubelet.conf"].map((name) =>
+    aside.find((path) => path.endsWith(`/${name}`)),
+  );
   expect(readFileSync(`${node.root}/${clients}`, "utf8")).toBe(bundle);
   expect(readFileSync(`${node.root}/${conf}`, "utf8")).toBe("somebody's own\n");
 });
@@ -123,11 +138,16 @@ test.each([
   ["--etcd-data ../var/lib/etcd", "token Secrets in etcd's data: 0"],
 ])("00-token-key %s looks in the folder where it is typed", async (option, said) => {
   const pod = { apiVersion: "v1", kind: "Pod", metadata: { name: "kube-proxy-x", uid: "uid-of-proxy" } };
-  using node = await pretendNode({ etcd: (objects) => Object.assign(objects, { "pods/kube-system/kube-proxy-x": pod }) });
+  using node = await pretendNode({
+    etcd: (objects) => Object.assign(objects, { "pods/kube-system/kube-proxy-x": pod }),
+  });
   const [own, other] = [1_790_000_000, 1_780_000_000].map((issuedAt) =>
     tokenBy(old, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt }),
   );
-  write(`${node.root}/var/lib/kubelet/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1/token`, own!);
+  write(
+    `${node.root}/var/lib/kubelet/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1/token`,
+    own!,
+  );
   write(`${node.root}/root/old.pub`, old.pub);
   write(`${node.root}/root/tokens.txt`, `${own}\n${other}\n`);
   expect((await node.run(`00-token-key ${option} --dry-run`)).stderr).toContain(said);
@@ -137,7 +157,12 @@ test.each([
 const MANY = Array.from({ length: 25 }, (_, i) => `x${i + 1}`);
 
 function withMany(objects: Objects) {
-  for (const name of MANY) objects[`minions/${name}`] = { apiVersion: "v1", kind: "Node", metadata: { name, uid: `uid-of-${name}` } };
+  for (const name of MANY)
+    objects[`minions/${name}`] = {
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name, uid: `uid-of-${name}` },
+    };
 }
 
 const THERE = { objects: Object.fromEntries(MANY.map((name) => [`/api/v1/nodes/${name}`, {}])) };

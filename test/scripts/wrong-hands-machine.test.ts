@@ -30,11 +30,22 @@ async function withOldToken() {
   const node = await pretendNode({
     kind: "healthy control plane node",
     etcd: (objects) => {
-      objects["pods/kube-system/kube-proxy-x"] = { apiVersion: "v1", kind: "Pod", metadata: { name: "kube-proxy-x", uid: "uid-of-proxy" } };
+      objects["pods/kube-system/kube-proxy-x"] = {
+        apiVersion: "v1",
+        kind: "Pod",
+        metadata: { name: "kube-proxy-x", uid: "uid-of-proxy" },
+      };
     },
   });
-  const token = tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1_790_000_000 });
-  write(`${node.root}/var/lib/kubelet/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1/token`, token);
+  const token = tokenBy(newKeyOf("ECDSA-P256"), {
+    alg: "ES256",
+    of: "kube-system:kube-proxy",
+    issuedAt: 1_790_000_000,
+  });
+  write(
+    `${node.root}/var/lib/kubelet/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1/token`,
+    token,
+  );
   return node;
 }
 
@@ -70,14 +81,24 @@ const fillsUp = (folder: string) => async () => {
 };
 
 const NO_SPACE = /no space left on device/;
-const noRoom = (folder: string) => new RegExp(`^No room in "${folder}": \\d+ MB are needed, \\d+ MB are free$`);
-const noInodes = (folder: string) => new RegExp(`^No room in "${folder}": \\d+ inodes are needed, \\d+ are free$`);
+const noRoom = (folder: string) =>
+  new RegExp(`^No room in "${folder}": \\d+ MB are needed, \\d+ MB are free$`);
+const noInodes = (folder: string) =>
+  new RegExp(`^No room in "${folder}": \\d+ inodes are needed, \\d+ are free$`);
 const MAKE_ROOM = /^nothing was changed\. Make room there \(df -h \/.*; df -i \/.*\)/;
 const wiped = () => pretendNode();
 const healthy = () => pretendNode({ kind: "healthy control plane node" });
 
 /** [what, line, node, folder that is full, its disk, error, hint] */
-const FULL: [what: string, line: string, node: () => Promise<Node>, folder: string, disk: Disk, error: RegExp, hint: RegExp][] = [
+const FULL: [
+  what: string,
+  line: string,
+  node: () => Promise<Node>,
+  folder: string,
+  disk: Disk,
+  error: RegExp,
+  hint: RegExp,
+][] = [
   [
     "01-etcd",
     "01-etcd --new-cas",
@@ -89,18 +110,44 @@ const FULL: [what: string, line: string, node: () => Promise<Node>, folder: stri
   ],
   ["01-etcd of a healthy node", "01-etcd", healthy, "/root", small, /^No room for the copy/, /df -h \/root/],
   ["01-etcd", "01-etcd --new-cas", wiped, "/root", withoutInodes, noInodes("/root"), MAKE_ROOM],
-  ...["/etc/kubernetes", "/var/lib/kubelet/pki", "/var/lib/etcd"].flatMap((folder): (typeof FULL)[number][] => [
-    ["01-etcd", "01-etcd --new-cas", wiped, folder, full, noRoom(folder), MAKE_ROOM],
-    ["01-etcd", "01-etcd --new-cas", wiped, folder, withoutInodes, noInodes(folder), MAKE_ROOM],
-  ]),
-  ["02-control-plane", "02-control-plane", healthy, "/etc/kubernetes", full, noRoom("/etc/kubernetes"), MAKE_ROOM],
-  ["02-control-plane", "02-control-plane", healthy, "/var/lib/kubelet/pki", full, noRoom("/var/lib/kubelet/pki"), MAKE_ROOM],
+  ...["/etc/kubernetes", "/var/lib/kubelet/pki", "/var/lib/etcd"].flatMap(
+    (folder): (typeof FULL)[number][] => [
+      ["01-etcd", "01-etcd --new-cas", wiped, folder, full, noRoom(folder), MAKE_ROOM],
+      ["01-etcd", "01-etcd --new-cas", wiped, folder, withoutInodes, noInodes(folder), MAKE_ROOM],
+    ],
+  ),
+  [
+    "02-control-plane",
+    "02-control-plane",
+    healthy,
+    "/etc/kubernetes",
+    full,
+    noRoom("/etc/kubernetes"),
+    MAKE_ROOM,
+  ],
+  [
+    "02-control-plane",
+    "02-control-plane",
+    healthy,
+    "/var/lib/kubelet/pki",
+    full,
+    noRoom("/var/lib/kubelet/pki"),
+    MAKE_ROOM,
+  ],
   ["join", join(), joining, "/root", full, noRoom("/root"), MAKE_ROOM],
   ["join", join(), joining, "/etc/kubernetes", full, noRoom("/etc/kubernetes"), MAKE_ROOM],
   ["join", join(), joining, "/etc/kubernetes/pki", full, noRoom("/etc/kubernetes/pki"), MAKE_ROOM],
   ["join", join(), joining, "/etc/kubernetes", withoutInodes, noInodes("/etc/kubernetes"), MAKE_ROOM],
   ["join", join(), joining, "/var/lib/kubelet/pki", full, noRoom("/var/lib/kubelet/pki"), MAKE_ROOM],
-  ["join", join(), fillsUp("/etc/kubernetes"), "/etc/kubernetes", small, NO_SPACE, /^make room there: df -h \/etc\/kubernetes/],
+  [
+    "join",
+    join(),
+    fillsUp("/etc/kubernetes"),
+    "/etc/kubernetes",
+    small,
+    NO_SPACE,
+    /^make room there: df -h \/etc\/kubernetes/,
+  ],
   [
     "join",
     join(),
@@ -110,7 +157,15 @@ const FULL: [what: string, line: string, node: () => Promise<Node>, folder: stri
     NO_SPACE,
     /^make room there: df -h \/etc\/kubernetes\/pki/,
   ],
-  ["00-token-key", "00-token-key", withOldToken, "/etc/kubernetes/pki", full, NO_SPACE, /^make room there: df -h \/etc\/kubernetes\/pki/],
+  [
+    "00-token-key",
+    "00-token-key",
+    withOldToken,
+    "/etc/kubernetes/pki",
+    full,
+    NO_SPACE,
+    /^make room there: df -h \/etc\/kubernetes\/pki/,
+  ],
   ["hand-over pack", PACK, withPassphrase, "/root", full, NO_SPACE, /^make room there: df -h \/root/],
 ];
 
@@ -128,14 +183,18 @@ test.each(FULL)(
     expect(files()).toEqual(before);
     const turned = node.calls().filter((call) => CHANGES.test(call));
     const stops = error === NO_SPACE && line === join();
-    expect(turned).toEqual(stops ? ["systemctl stop kubelet", "systemctl stop kubelet", "systemctl start kubelet"] : []);
+    expect(turned).toEqual(
+      stops ? ["systemctl stop kubelet", "systemctl stop kubelet", "systemctl start kubelet"] : [],
+    );
   },
 );
 
 /** Folders' times change where a file came and went; a roll back keeps its copies in the rescue folder. */
 function withoutTimes(fingerprint: string[]): string[] {
   return fingerprint
-    .filter((line) => !/^root\/kube-pki-repair-\d+T\d+\/(before|failed)\//.test(line) && !/\/full /.test(line))
+    .filter(
+      (line) => !/^root\/kube-pki-repair-\d+T\d+\/(before|failed)\//.test(line) && !/\/full /.test(line),
+    )
     .filter((line) => !/^\S+ 4/.test(line))
     .map((line) => line.split(" ").toSpliced(3, 1).join(" "));
 }
@@ -174,7 +233,10 @@ test.each(READ_ONLY)(
 async function lockedNode() {
   const node = await withPassphrase();
   write(node.root + LOCK, "4711 (01-etcd, since 2026-11-26 02:03:04 UTC)");
-  const holder = Bun.spawn(["flock", "-n", node.root + LOCK, "sh", "-c", "echo held; exec cat"], { stdin: "pipe", stdout: "pipe" });
+  const holder = Bun.spawn(["flock", "-n", node.root + LOCK, "sh", "-c", "echo held; exec cat"], {
+    stdin: "pipe",
+    stdout: "pipe",
+  });
   await holder.stdout.getReader().read();
   return { node, holder };
 }
@@ -185,28 +247,41 @@ test.each(WRITERS.filter((line) => !/approve|00-token-key|join-again/.test(line)
     const { node, holder } = await lockedNode();
     using _node = node;
     const error = /^This node is locked by process 4711 \(01-etcd, since DATE 02:03:04 UTC\)$/;
-    await expectRefusal(node, line, error, /^nothing was changed\. Wait until that run has ended, or look at it: ps -fp 4711\./, 4);
+    await expectRefusal(
+      node,
+      line,
+      error,
+      /^nothing was changed\. Wait until that run has ended, or look at it: ps -fp 4711\./,
+      4,
+    );
     holder.stdin.end();
     await holder.exited;
     expect((await node.run(`${line} --dry-run`)).exitCode).not.toBe(4);
   },
 );
 
-test.each(["00-assess", "05-verify", "01-etcd --dry-run", "03-workers approve", "00-token-key", "hand-over files"])(
-  "%s beside another run is not kept out: it changes nothing that the other one needs",
-  async (line) => {
-    const { node, holder } = await lockedNode();
-    using _node = node;
-    const { exitCode, stderr } = await node.run(line);
-    expect({ exitCode, stderr }).not.toMatchObject({ exitCode: 4 });
-    expect(stderr).not.toContain("locked");
-    holder.stdin.end();
-    await holder.exited;
-  },
-);
+test.each([
+  "00-assess",
+  "05-verify",
+  "01-etcd --dry-run",
+  "03-workers approve",
+  "00-token-key",
+  "hand-over files",
+])("%s beside another run is not kept out: it changes nothing that the other one needs", async (line) => {
+  const { node, holder } = await lockedNode();
+  using _node = node;
+  const { exitCode, stderr } = await node.run(line);
+  expect({ exitCode, stderr }).not.toMatchObject({ exitCode: 4 });
+  expect(stderr).not.toContain("locked");
+  holder.stdin.end();
+  await holder.exited;
+});
 
 test("01-etcd twice at once: the second is kept out, the first goes on, and leaves no lock", async () => {
-  const stop = { command: "systemctl stop kubelet", does: 'while test ! -e "$FAKE/go"; do :; done; echo > "$FAKE/stopped"' };
+  const stop = {
+    command: "systemctl stop kubelet",
+    does: 'while test ! -e "$FAKE/go"; do :; done; echo > "$FAKE/stopped"',
+  };
   using node = await pretendNode({ commands: [stop] });
   const first = node.run("01-etcd --new-cas");
   await node.called("systemctl stop kubelet");
@@ -229,7 +304,10 @@ test("the lock of a run that was killed keeps nobody out", async () => {
   child.kill("SIGKILL");
   await child.exited;
   expect(node.exists(LOCK)).toBe(true);
-  expect(await node.run(join())).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("== Roll back: ") });
+  expect(await node.run(join())).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("== Roll back: "),
+  });
   expect(node.exists(LOCK)).toBe(false);
 });
 
@@ -244,7 +322,11 @@ test("open whose token file does not fit on the disk says so; run again, it revo
   using node = await afterPart2();
   using api = serveRunning(node);
   await using host = await ownMounts(full(`${node.root}/root`));
-  expectStop(await node.runAlone("03-workers open", {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
+  expectStop(
+    await node.runAlone("03-workers open", {}, host.inside),
+    NO_SPACE,
+    /^make room there: df -h \/root/,
+  );
   const [first] = api.changes().filter((change) => change.startsWith("POST") && change.endsWith("/secrets"));
   expect({ first, token: existsSync(host.path(`${node.root}/root/token.d/w1/token`)) }).toEqual({
     first: expect.any(String),

@@ -1,4 +1,7 @@
-/** Wrong hands: a bundle on a worker, and every script that changes a node by somebody who is not root. Other wrong places: test/typed. */
+/**
+ * Wrong hands: a bundle on a worker, and every script that changes a node by somebody who is not root. Other
+ * wrong places: test/typed.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, cpSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -21,10 +24,13 @@ async function nodeOf(kind: NonNullable<NodeOptions["kind"]>) {
 
 test("hand-over unpack on a worker is refused", async () => {
   using from = await nodeOf("healthy control plane node");
-  expect(await from.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({ exitCode: 0 });
+  expect(await from.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({
+    exitCode: 0,
+  });
   using node = await nodeOf("worker");
   cpSync(`${from.root}/root/keys.age`, `${node.root}/root/keys.age`);
-  const hint = /^nothing was changed\. The CAs' keys belong on control plane nodes only: a worker joins with /;
+  const hint =
+    /^nothing was changed\. The CAs' keys belong on control plane nodes only: a worker joins with /;
   const error = /^This is a worker: "w1" is none of the control plane nodes m1$/;
   await expectRefusal(node, "hand-over unpack keys.age --passphrase-file pass", error, hint, REFUSED);
 });
@@ -32,12 +38,23 @@ test("hand-over unpack on a worker is refused", async () => {
 test("hand-over unpack on a worker of a bundle that names no control plane nodes is refused, unless --force says what this node is", async () => {
   using from = await nodeOf("healthy control plane node");
   rmSync(`${from.root}/var/lib/etcd`, { recursive: true });
-  expect(await from.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({ exitCode: 0 });
+  expect(await from.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({
+    exitCode: 0,
+  });
   using node = await nodeOf("worker");
   cpSync(`${from.root}/root/keys.age`, `${node.root}/root/keys.age`);
-  const error = /^Nothing shows that "w1" is a control plane node: nothing of one is here, and the bundle does not name them$/;
-  await expectRefusal(node, "hand-over unpack keys.age --passphrase-file pass", error, /^nothing was changed\. .* --force/, REFUSED);
-  expect(await node.run("hand-over unpack keys.age --passphrase-file pass --force")).toMatchObject({ exitCode: 0 });
+  const error =
+    /^Nothing shows that "w1" is a control plane node: nothing of one is here, and the bundle does not name them$/;
+  await expectRefusal(
+    node,
+    "hand-over unpack keys.age --passphrase-file pass",
+    error,
+    /^nothing was changed\. .* --force/,
+    REFUSED,
+  );
+  expect(await node.run("hand-over unpack keys.age --passphrase-file pass --force")).toMatchObject({
+    exitCode: 0,
+  });
   expect(existsSync(`${node.root}/etc/kubernetes/pki/ca.key`)).toBe(true);
 });
 
@@ -53,6 +70,8 @@ test.each(WRITERS)("%s as a normal user says that it needs root, and looks at no
     child.exited,
   ]);
   expect({ exitCode, stdout, stderr }).toMatchObject({ exitCode: 1, stdout: "" });
-  expect(stderr).toEndWith("\nerror: This script changes the node and needs root\nhint: run it with sudo -i, or as root\n");
+  expect(stderr).toEndWith(
+    "\nerror: This script changes the node and needs root\nhint: run it with sudo -i, or as root\n",
+  );
   expect(existsSync("/run/kube-pki-repair.lock")).toBe(false);
 });

@@ -6,7 +6,8 @@ import { Progress } from "../../shared/progress.ts";
 import { answer, run, say, start, step, tell } from "../../shared/run.ts";
 
 const ATTACK = "\u001b[2J\u001b]52;c;cm0gLXJm\u0007\u009b31m\r\b\u0000\u007f\u202e\u200b\u2028";
-const SHOWN = "\\u001b[2J\\u001b]52;c;cm0gLXJm\\u0007\\u009b31m\\u000d\\u0008\\u0000\\u007f\\u202e\\u200b\\u2028";
+const SHOWN =
+  "\\u001b[2J\\u001b]52;c;cm0gLXJm\\u0007\\u009b31m\\u000d\\u0008\\u0000\\u007f\\u202e\\u200b\\u2028";
 
 /** What is written, on stdout and stderr. */
 async function spoken(action: () => unknown): Promise<string> {

@@ -4,20 +4,32 @@ import { sandbox } from "../pretend/sandbox.ts";
 
 test("a progress line shows how far, how fast, and how long still", () => {
   const figures = { what: "nodes back", done: 3871, total: 5000, seconds: 94.4, note: "2 left alone" };
-  expect(progressLine(figures, true)).toBe("nodes back   ███████████████░░░░░  3,871 / 5,000   41/s   about 28 s left   2 left alone");
-  expect(progressLine(figures, false)).toBe("nodes back   3,871 / 5,000   41/s   about 28 s left   2 left alone");
+  expect(progressLine(figures, true)).toBe(
+    "nodes back   ███████████████░░░░░  3,871 / 5,000   41/s   about 28 s left   2 left alone",
+  );
+  expect(progressLine(figures, false)).toBe(
+    "nodes back   3,871 / 5,000   41/s   about 28 s left   2 left alone",
+  );
 });
 
 test("what is counted may be named", () => {
   const figures = { what: "reading /dev/vda1", done: 51_000, total: 204_000, unit: "MB", seconds: 102 };
-  expect(progressLine(figures, false)).toBe("reading /dev/vda1   51,000 / 204,000 MB   500 MB/s   about 5 min left");
-  expect(progressLine({ ...figures, done: 204_000 }, false)).toBe("reading /dev/vda1   204,000 / 204,000 MB   in 102 s   2,000 MB/s");
+  expect(progressLine(figures, false)).toBe(
+    "reading /dev/vda1   51,000 / 204,000 MB   500 MB/s   about 5 min left",
+  );
+  expect(progressLine({ ...figures, done: 204_000 }, false)).toBe(
+    "reading /dev/vda1   204,000 / 204,000 MB   in 102 s   2,000 MB/s",
+  );
 });
 
 test("a progress line says nothing of speed before the first, and the time when all are there", () => {
   expect(progressLine({ what: "tokens", done: 0, total: 30, seconds: 12 }, false)).toBe("tokens   0 / 30");
-  expect(progressLine({ what: "tokens", done: 30, total: 30, seconds: 15 }, false)).toBe("tokens   30 / 30   in 15 s   2.0/s");
-  expect(progressLine({ what: "nodes", done: 2, total: 900, seconds: 300 }, false)).toBe("nodes   2 / 900   0.4/min   about 37 h left");
+  expect(progressLine({ what: "tokens", done: 30, total: 30, seconds: 15 }, false)).toBe(
+    "tokens   30 / 30   in 15 s   2.0/s",
+  );
+  expect(progressLine({ what: "nodes", done: 2, total: 900, seconds: 300 }, false)).toBe(
+    "nodes   2 / 900   0.4/min   about 37 h left",
+  );
 });
 
 test("where nobody knows how many there are, a progress line says how many are done", () => {

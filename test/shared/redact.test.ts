@@ -9,7 +9,8 @@ import { redact } from "../../shared/redact.ts";
 const HOME = join(import.meta.dir, "../..");
 const random = (bytes: number) => Buffer.from(crypto.getRandomValues(new Uint8Array(bytes)));
 /** A random one may have no digit, or no letter. */
-const opaque = (length: number) => `Aa1${random(length).toString("base64url").replaceAll(/[-_]/g, "x")}`.slice(0, length);
+const opaque = (length: number) =>
+  `Aa1${random(length).toString("base64url").replaceAll(/[-_]/g, "x")}`.slice(0, length);
 const jwt = () => `${["eyJhbGciOiJSUzI1NiJ9", `eyJ${opaque(40)}`, opaque(60)].join(".")}`;
 const bootstrap = () => [random(3).toString("hex"), random(8).toString("hex")].join(".");
 
@@ -57,7 +58,8 @@ test.each(FORMS)("%s is known in JSON, at the begin of a line, too: %s", (_what,
   const json = JSON.stringify({ text: `before\n${text.replace("§", () => secret)}` });
   const { text: clean } = redact(json);
   expect(JSON.parse(clean).text).toStartWith("before\n");
-  for (const line of secret.split("\n").filter((one) => !one.startsWith("-----"))) expect(clean).not.toContain(line || "\u0000");
+  for (const line of secret.split("\n").filter((one) => !one.startsWith("-----")))
+    expect(clean).not.toContain(line || "\u0000");
 });
 
 test("what was replaced is not replaced again", () => {
@@ -92,7 +94,14 @@ test("hashes, names, UIDs and sentences stay as they are", () => {
 
 test("nothing that scripts print, and nothing in the pages, looks like a secret", () => {
   const transcripts = [...new Glob("test/transcripts/**/*.{txt,yaml}").scanSync(HOME)].sort();
-  const wrong = [...transcripts, "README.md", "RUNBOOK.md", "RUNBOOK-MORE.md", "CONTRIBUTING.md", "CHANGELOG.md"].flatMap((path) =>
+  const wrong = [
+    ...transcripts,
+    "README.md",
+    "RUNBOOK.md",
+    "RUNBOOK-MORE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+  ].flatMap((path) =>
     readFileSync(`${HOME}/${path}`, "utf8")
       .split("\n")
       .filter((line) => redact(line).what)

@@ -22,9 +22,11 @@ test("a step that only looks has its title where something is said, and only the
 });
 
 test("a look that fails has its title above the error", async () => {
-  const { message, hint } = await step("5.1 Check", () => Promise.reject(new Fail("no API", { hint: "start it" })), LOOKS).catch(
-    (err) => err,
-  );
+  const { message, hint } = await step(
+    "5.1 Check",
+    () => Promise.reject(new Fail("no API", { hint: "start it" })),
+    LOOKS,
+  ).catch((err) => err);
   show(message, hint);
   expect(lines()).toEqual(["\n== 5.1 Check", "\nerror: no API\nhint: start it"]);
 });

@@ -7,7 +7,9 @@ import { sandbox } from "../pretend/sandbox.ts";
 beforeEach(() => void jest.useFakeTimers({ now: new Date(2026, 10, 26, 3, 0, 0) }));
 afterEach(() => void jest.useRealTimers());
 
-/** A probe that is called once and takes as long as the test wants: time passes by advanceTimersByTime alone. */
+/**
+ * A probe that is called once and takes as long as the test wants: time passes by advanceTimersByTime alone.
+ */
 function longProbe() {
   const { promise, resolve } = Promise.withResolvers<string>();
   return { probe: () => promise, end: () => resolve("there") };
@@ -42,7 +44,10 @@ test("a wait is silent for ten seconds; then a line every ten seconds says for w
   using box = sandbox();
   const { probe, end } = longProbe();
   let away = "cp3, w1";
-  const waiting = waitFor(() => `${away} to come back`, probe, { seconds: 900, hint: () => `close --without ${away}` });
+  const waiting = waitFor(() => `${away} to come back`, probe, {
+    seconds: 900,
+    hint: () => `close --without ${away}`,
+  });
   jest.advanceTimersByTime(9000);
   expect(box.said).toEqual([]);
   jest.advanceTimersByTime(1000);
@@ -52,7 +57,9 @@ test("a wait is silent for ten seconds; then a line every ten seconds says for w
   away = "cp3";
   jest.advanceTimersByTime(20_000);
   expect(box.said.slice(1)).toEqual(
-    Array(2).fill("still waiting for cp3 to come back (since 03:00:00, until 03:15:00 at most). If it takes too long: close --without cp3"),
+    Array(2).fill(
+      "still waiting for cp3 to come back (since 03:00:00, until 03:15:00 at most). If it takes too long: close --without cp3",
+    ),
   );
   end();
   expect(await waiting).toBe("there");
@@ -81,7 +88,9 @@ test("a wait says what the last probe said, as text that no terminal obeys", asy
 test("fifty waits at the same time do not give fifty lines", async () => {
   using box = sandbox();
   const { probe, end } = longProbe();
-  const waiting = Promise.all(Array.from({ length: 50 }, (_, i) => waitFor(`a test pod on w${i}`, probe, lease)));
+  const waiting = Promise.all(
+    Array.from({ length: 50 }, (_, i) => waitFor(`a test pod on w${i}`, probe, lease)),
+  );
   jest.advanceTimersByTime(10_000);
   expect(box.said.map((line) => line.split(" (")[0])).toEqual([
     "still waiting for a test pod on w0",
@@ -97,7 +106,12 @@ test("a wait in the background says less often, and where it is told to", async 
   using box = sandbox();
   const { probe, end } = longProbe();
   const lines: string[] = [];
-  const waiting = waitFor("all workers", probe, { seconds: 7200, hint: "x", every: 300, say: (line) => void lines.push(line) });
+  const waiting = waitFor("all workers", probe, {
+    seconds: 7200,
+    hint: "x",
+    every: 300,
+    say: (line) => void lines.push(line),
+  });
   jest.advanceTimersByTime(299_000);
   expect(lines).toEqual([]);
   jest.advanceTimersByTime(301_000);
@@ -128,7 +142,9 @@ test("a request that takes long is said, but not beside the wait that it is part
   const { probe, end } = longProbe();
   const request = answered(probe(), "https://cp1:6443", "crictl ps");
   jest.advanceTimersByTime(10_000);
-  expect(box.said).toEqual(["still waiting for an answer from https://cp1:6443 (since 03:00:00). If it takes too long: crictl ps"]);
+  expect(box.said).toEqual([
+    "still waiting for an answer from https://cp1:6443 (since 03:00:00). If it takes too long: crictl ps",
+  ]);
   const waiting = waitFor("cp1 to come back", () => request, lease);
   jest.advanceTimersByTime(10_000);
   expect(box.said.slice(1)).toEqual([

@@ -1,4 +1,7 @@
-/** YAML as Kubernetes reads it. Go's own answers; test/lab/checks/yaml-equal.ts compares thousands of words with the library itself. */
+/**
+ * YAML as Kubernetes reads it. Go's own answers; test/lab/checks/yaml-equal.ts compares thousands of words
+ * with the library itself.
+ */
 import { expect, test } from "bun:test";
 import { readFirstYaml, readYaml, yamlText } from "../../shared/yaml.ts";
 
@@ -18,7 +21,8 @@ test.each(WORDS)("%p is read as Kubernetes reads it", (word, value) => {
 });
 
 test("text stays text for Kubernetes, whatever it looks like", () => {
-  for (const [word] of WORDS) expect([word, readYaml(yamlText({ [word]: [word] }))]).toEqual([word, { [word]: [word] }]);
+  for (const [word] of WORDS)
+    expect([word, readYaml(yamlText({ [word]: [word] }))]).toEqual([word, { [word]: [word] }]);
   const plain = ["0o8", "yEs", "=", "_1", "127.0.0.1", "--v=4"];
   expect(yamlText(plain)).toBe(plain.map((word) => `- ${word}\n`).join(""));
   expect(yamlText({ command: ["yes", "1_000", "off", "12:30:45", "2026-01-01", "<<"] })).toBe(
@@ -30,7 +34,10 @@ test("text stays text for Kubernetes, whatever it looks like", () => {
 
 test("of two equal keys the last one counts, and a merge key is one", () => {
   expect(readYaml("a: 1\na: 2\n")).toEqual({ a: 2 });
-  expect(readYaml("base: &base {a: 1}\nall: {<<: *base, b: 2}\n")).toEqual({ base: { a: 1 }, all: { a: 1, b: 2 } });
+  expect(readYaml("base: &base {a: 1}\nall: {<<: *base, b: 2}\n")).toEqual({
+    base: { a: 1 },
+    all: { a: 1, b: 2 },
+  });
 });
 
 test("readFirstYaml() reads the first of several documents; an empty text has none", () => {

@@ -1,4 +1,7 @@
-/** Which Bun `bunw` takes: in a checkout on the laptops that people have, in a kit on the nodes. Other machines are those that `uname` says. */
+/**
+ * Which Bun `bunw` takes: in a checkout on the laptops that people have, in a kit on the nodes. Other
+ * machines are those that `uname` says.
+ */
 import { afterEach, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -21,14 +24,27 @@ const MUSL = { command: "ldd --version", stderr: "musl libc (x86_64)\nVersion 1.
 const GLIBC = { command: "ldd --version", stdout: "ldd (Debian GLIBC 2.36-9) 2.36\n" };
 
 function machine(system: string, processor: string, more: FakeCommand[] = [GLIBC]) {
-  const own = fakePath([{ command: "uname -m", stdout: `${processor}\n` }, { command: "uname -s", stdout: `${system}\n` }, ...more]);
+  const own = fakePath([
+    { command: "uname -m", stdout: `${processor}\n` },
+    { command: "uname -s", stdout: `${system}\n` },
+    ...more,
+  ]);
   programs.push(own);
   return own;
 }
 
 async function run(bunw: string, args: string[], env: Record<string, string>) {
-  const child = Bun.spawn(["/bin/sh", bunw, ...args], { cwd: "/", env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const child = Bun.spawn(["/bin/sh", bunw, ...args], {
+    cwd: "/",
+    env,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
   return { stdout, stderr, exitCode: await child.exited, ran: false };
 }
 
@@ -57,7 +73,10 @@ async function tarballOf(program: string): Promise<{ path: string; sum: string }
   return { path, sum: createHash("sha512").update(readFileSync(path)).digest("hex") };
 }
 
-const npm = (path: string): FakeCommand => ({ command: "npm pack --silent *", does: `cp ${path} oven-bun.tgz; echo oven-bun.tgz` });
+const npm = (path: string): FakeCommand => ({
+  command: "npm pack --silent *",
+  does: `cp ${path} oven-bun.tgz; echo oven-bun.tgz`,
+});
 const SHA512: FakeCommand[] = [{ command: "sha512sum *", does: `exec ${Bun.which("sha512sum")}` }];
 
 /** The sum that bunw has for a package: test/repo/bun-version.test.ts. */
@@ -71,30 +90,42 @@ function checkout(name: string, sum = pinnedSum(name)): string {
   return `${elsewhere}/bunw`;
 }
 
-test.each(LAPTOPS)("in a checkout on %s, bunw installs that machine's Bun, once", async (_, system, processor, more, name) => {
-  const { path, sum } = await tarballOf('echo "$0 $*"');
-  const bunw = checkout(name, sum);
-  const { env, calls } = machine(system, processor, [...more, ...SHA512, npm(path)]);
-  const there = { ...env, HOME: elsewhere, KUBE_PKI_REPAIR_CACHE: `${elsewhere}/cache` };
-  const place = `${elsewhere}/cache/bun-${BUN_VERSION}/${name}`;
-  const { stdout, exitCode, stderr } = await run(bunw, ["x.ts", "--help"], there);
-  expect([exitCode, stdout, stderr]).toEqual([0, `${place} x.ts --help\n`, expect.stringMatching(/^bunw: installing Bun .*\n$/)]);
-  expect((await run(bunw, ["again"], there)).stdout).toBe(`${place} again\n`);
-  expect(calls().filter((call) => call.startsWith("npm "))).toEqual([expect.stringMatching(new RegExp(` @oven/${name}@${BUN_VERSION}$`))]);
-  expect(readdirSync(`${elsewhere}/cache/bun-${BUN_VERSION}`)).toEqual([name]);
-});
+test.each(LAPTOPS)(
+  "in a checkout on %s, bunw installs that machine's Bun, once",
+  async (_, system, processor, more, name) => {
+    const { path, sum } = await tarballOf('echo "$0 $*"');
+    const bunw = checkout(name, sum);
+    const { env, calls } = machine(system, processor, [...more, ...SHA512, npm(path)]);
+    const there = { ...env, HOME: elsewhere, KUBE_PKI_REPAIR_CACHE: `${elsewhere}/cache` };
+    const place = `${elsewhere}/cache/bun-${BUN_VERSION}/${name}`;
+    const { stdout, exitCode, stderr } = await run(bunw, ["x.ts", "--help"], there);
+    expect([exitCode, stdout, stderr]).toEqual([
+      0,
+      `${place} x.ts --help\n`,
+      expect.stringMatching(/^bunw: installing Bun .*\n$/),
+    ]);
+    expect((await run(bunw, ["again"], there)).stdout).toBe(`${place} again\n`);
+    expect(calls().filter((call) => call.startsWith("npm "))).toEqual([
+      expect.stringMatching(new RegExp(` @oven/${name}@${BUN_VERSION}$`)),
+    ]);
+    expect(readdirSync(`${elsewhere}/cache/bun-${BUN_VERSION}`)).toEqual([name]);
+  },
+);
 
-test.each(LAPTOPS)("in a checkout on %s, another program from npm is not run, nor kept", async (_, system, processor, more, name) => {
-  const { path } = await tarballOf("echo ANOTHER PROGRAM");
-  const { env } = machine(system, processor, [...more, ...SHA512, npm(path)]);
-  const there = { ...env, HOME: elsewhere, KUBE_PKI_REPAIR_CACHE: `${elsewhere}/cache` };
-  const { stdout, exitCode, stderr } = await run(checkout(name), ["x.ts"], there);
-  expect([exitCode, stdout]).toEqual([1, ""]);
-  expect(stderr).toContain(
-    `error: What npm brought as "@oven/${name}@${BUN_VERSION}" is not what is pinned, by its sha512\nhint: npm config get registry`,
-  );
-  expect(readdirSync(`${elsewhere}/cache/bun-${BUN_VERSION}`)).toEqual([]);
-});
+test.each(LAPTOPS)(
+  "in a checkout on %s, another program from npm is not run, nor kept",
+  async (_, system, processor, more, name) => {
+    const { path } = await tarballOf("echo ANOTHER PROGRAM");
+    const { env } = machine(system, processor, [...more, ...SHA512, npm(path)]);
+    const there = { ...env, HOME: elsewhere, KUBE_PKI_REPAIR_CACHE: `${elsewhere}/cache` };
+    const { stdout, exitCode, stderr } = await run(checkout(name), ["x.ts"], there);
+    expect([exitCode, stdout]).toEqual([1, ""]);
+    expect(stderr).toContain(
+      `error: What npm brought as "@oven/${name}@${BUN_VERSION}" is not what is pinned, by its sha512\nhint: npm config get registry`,
+    );
+    expect(readdirSync(`${elsewhere}/cache/bun-${BUN_VERSION}`)).toEqual([]);
+  },
+);
 
 test.each([
   ["shasum of macOS", [{ command: "shasum -a 512", does: `exec ${Bun.which("sha512sum")}` }], 0],
@@ -103,16 +134,23 @@ test.each([
 ])("what computes the sum: %s", async (_, tools: FakeCommand[], code) => {
   const { path, sum } = await tarballOf("echo ours");
   const { env } = machine("Darwin", "arm64", [NO_LDD, ...tools, npm(path)]);
-  const { stdout, exitCode, stderr } = await run(checkout("bun-darwin-aarch64", sum), [], { ...env, HOME: elsewhere });
+  const { stdout, exitCode, stderr } = await run(checkout("bun-darwin-aarch64", sum), [], {
+    ...env,
+    HOME: elsewhere,
+  });
   expect([exitCode, stdout]).toEqual([code, code === 0 ? "ours\n" : ""]);
-  if (code === 1) expect(stderr).toContain("hint: install one of sha512sum (coreutils), shasum (perl), openssl\n");
+  if (code === 1)
+    expect(stderr).toContain("hint: install one of sha512sum (coreutils), shasum (perl), openssl\n");
 });
 
 test("in a checkout without Bun and npm, bunw says what to install", async () => {
   copyFileSync(BUNW, join(elsewhere, "bunw"));
   const { env } = machine("Darwin", "arm64", [NO_LDD]);
   const { stderr, exitCode } = await run(`${elsewhere}/bunw`, [], { ...env, HOME: elsewhere });
-  expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/^error: Bun [\d.]+ is not here, and npm.*\nhint: .*brew install node/)]);
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringMatching(/^error: Bun [\d.]+ is not here, and npm.*\nhint: .*brew install node/),
+  ]);
 });
 
 /** A kit for several machines; the Bun of each says its name. */
@@ -139,7 +177,12 @@ test.each([
   ["aarch64", MUSL, "arm64-musl"],
 ])("in a kit for all machines, on %s, bunw takes that one's Bun", async (processor, libc, arch) => {
   await kitFor(["x64", "arm64", "x64-musl", "arm64-musl"]);
-  expect(await run(`${kit}/bunw`, ASSESS, on(processor, [libc]))).toEqual({ stdout: `${arch}\n`, stderr: "", exitCode: 0, ran: false });
+  expect(await run(`${kit}/bunw`, ASSESS, on(processor, [libc]))).toEqual({
+    stdout: `${arch}\n`,
+    stderr: "",
+    exitCode: 0,
+    ran: false,
+  });
 });
 
 test("a kit for other machines says for which one to pack", async () => {
@@ -149,7 +192,9 @@ test("a kit for other machines says for which one to pack", async () => {
     1,
     [
       'error: This kit has no Bun for "arm64"',
-      expect.stringMatching(/^hint: on a laptop with the repository: npm run pack -- --arch arm64 --out kit\.tar\.gz; then unpack /),
+      expect.stringMatching(
+        /^hint: on a laptop with the repository: npm run pack -- --arch arm64 --out kit\.tar\.gz; then unpack /,
+      ),
       "",
     ],
   ]);
@@ -183,21 +228,29 @@ test.each([
 });
 
 test.each([
-  ["its x bit is lost", 0o644, "exit 0", /^error: ".*\/bun\/.*" may not run: its x bit is lost\nhint: unpack the kit by the lines/],
+  [
+    "its x bit is lost",
+    0o644,
+    "exit 0",
+    /^error: ".*\/bun\/.*" may not run: its x bit is lost\nhint: unpack the kit by the lines/,
+  ],
   [
     "a rule of the host",
     0o755,
     "echo 'sh: Operation not permitted' >&2; exit 126",
     /^error: A rule of this host lets ".*" not run \(sh: Operation not permitted\); .*\nhint: .*ausearch -m avc,fanotify -ts recent\. fapolicyd: .*SELinux: chcon/,
   ],
-])("a Bun that may not run, on a mount where programs may: %s, and nothing is mounted anew", async (_, mode, does, says) => {
-  await layOut();
-  write(`${kit}/bun/${OWN_ARCH}`, `#!/bin/sh\n${does}\n`);
-  chmodSync(`${kit}/bun/${OWN_ARCH}`, mode);
-  const { stderr, exitCode } = await run(`${kit}/bunw`, ASSESS, { PATH: "/usr/bin:/bin" });
-  expect([exitCode, stderr]).toEqual([1, expect.stringMatching(says)]);
-  expect(stderr).not.toContain("mount -");
-});
+])(
+  "a Bun that may not run, on a mount where programs may: %s, and nothing is mounted anew",
+  async (_, mode, does, says) => {
+    await layOut();
+    write(`${kit}/bun/${OWN_ARCH}`, `#!/bin/sh\n${does}\n`);
+    chmodSync(`${kit}/bun/${OWN_ARCH}`, mode);
+    const { stderr, exitCode } = await run(`${kit}/bunw`, ASSESS, { PATH: "/usr/bin:/bin" });
+    expect([exitCode, stderr]).toEqual([1, expect.stringMatching(says)]);
+    expect(stderr).not.toContain("mount -");
+  },
+);
 
 test("`sh bunw` is as good as `./bunw`", async () => {
   await layOut();

@@ -1,6 +1,7 @@
 /**
- * Cut points: each script that writes loses power right after each of its changes, then it runs again. The end has to be that of a run
- * without a cut, and no file is ever half of one. A sample cuts each script once, in its middle.
+ * Cut points: each script that writes loses power right after each of its changes, then it runs again. The
+ * end has to be that of a run without a cut, and no file is ever half of one. A sample cuts each script once,
+ * in its middle.
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
@@ -35,7 +36,10 @@ const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 const OLD_KEY = "--service-account-key-file=/etc/kubernetes/pki/sa-old.pub";
 const BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kube-pki-repair:kubelet-bootstrap";
 const TOKEN_SECRET = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-aaaaaa";
-const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
+const OURS = {
+  type: "bootstrap.kubernetes.io/token",
+  data: { description: btoa("kube-pki-repair: workers come back") },
+};
 const identity = await generateX25519Identity();
 const newer = await sharedFiles();
 
@@ -71,11 +75,19 @@ async function withMemory() {
   const sa = { key: pki("sa.key"), pub: pki("sa.pub") };
   const conf = readFileSync(`${healthy}/etc/kubernetes/controller-manager.conf`, "utf8");
   const holds = [bigInt(createPrivateKey(pki("ca.key"))), Buffer.from(sa.key)];
-  pretendProcess(node.root, { pid: 31, comm: "kube-controller", holds, mounts: { "/etc/kubernetes/controller-manager.conf": conf } });
+  pretendProcess(node.root, {
+    pid: 31,
+    comm: "kube-controller",
+    holds,
+    mounts: { "/etc/kubernetes/controller-manager.conf": conf },
+  });
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
   const token = tokenBy(sa, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 });
-  write(`${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token);
+  write(
+    `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`,
+    token,
+  );
   return node;
 }
 
@@ -91,14 +103,20 @@ async function afterPart1() {
 function serveApi(node: CutNode) {
   const renewed = Object.fromEntries(["m1", "w1", "w2"].map((name) => [`${LEASES}/${name}`, lease(-60)]));
   const trust = { data: { "client-ca-file": ca.cert } };
-  const objects = { "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": trust, ...renewed };
+  const objects = {
+    "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": trust,
+    ...renewed,
+  };
   return as(
     () => node.exists(API_SERVER),
     () => serveRunning(node, { objects }),
   );
 }
 
-/** A worker with the token file, and a kubelet that asks for a certificate when it finds a bootstrap kubeconfig. */
+/**
+ * A worker with the token file, and a kubelet that asks for a certificate when it finds a bootstrap
+ * kubeconfig.
+ */
 function kubeletJoins(node: CutNode) {
   const conf = `${node.root}/etc/kubernetes`;
   const isAsked = () =>
@@ -117,7 +135,9 @@ function kubeletJoins(node: CutNode) {
   return all(kubelet, { [Symbol.dispose]: () => void api.then((one) => one[Symbol.dispose]()) });
 }
 
-/** A runtime in which the kubelet starts another container of a static pod when its manifest is another one. */
+/**
+ * A runtime in which the kubelet starts another container of a static pod when its manifest is another one.
+ */
 function restartedByManifest(name: string, manifest: string) {
   const [start, end] = crictlPs([name]).split(`"${name}-id"`);
   const file = `"$KUBE_PKI_REPAIR_ROOT${manifest}"`;
@@ -129,7 +149,10 @@ function restartedByManifest(name: string, manifest: string) {
 async function withOldKey() {
   const node = await pretendNode({ kind: "healthy control plane node" });
   write(`${node.root}/etc/kubernetes/pki/sa-old.pub`, newKeyOf("ECDSA-P256").pub, 0o644);
-  write(node.root + API_SERVER, node.read(API_SERVER).replace(/^( *- )(--service-account-key-file=.*)$/m, `$1$2\n$1${OLD_KEY}`));
+  write(
+    node.root + API_SERVER,
+    node.read(API_SERVER).replace(/^( *- )(--service-account-key-file=.*)$/m, `$1$2\n$1${OLD_KEY}`),
+  );
   write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid: "today" }), 0o644);
   return node;
 }
@@ -143,7 +166,10 @@ const serveByManifest = (node: CutNode) =>
     },
   });
 
-async function withBundle(kind: "wiped control plane node" | "healthy control plane node", files: Map<string, Uint8Array>) {
+async function withBundle(
+  kind: "wiped control plane node" | "healthy control plane node",
+  files: Map<string, Uint8Array>,
+) {
   const node = await pretendNode({ kind });
   const sealed = await seal(packTar(bundleOf(files)), { recipients: [await identityToRecipient(identity)] });
   await Bun.write(`${node.root}/root/keys.age`, sealed);
@@ -152,8 +178,10 @@ async function withBundle(kind: "wiped control plane node" | "healthy control pl
 }
 
 const same = new Map(SHARED_FILES.map((file): [string, Uint8Array] => [file, Buffer.from(pki(file))]));
-const hashOf = (files: Map<string, Uint8Array>) => certInfo(Buffer.from(files.get("ca.crt")!).toString()).publicKeyHash;
-const unpack = (files: Map<string, Uint8Array>) => `hand-over unpack keys.age --identity id --ca-hash ${hashOf(files)}`;
+const hashOf = (files: Map<string, Uint8Array>) =>
+  certInfo(Buffer.from(files.get("ca.crt")!).toString()).publicKeyHash;
+const unpack = (files: Map<string, Uint8Array>) =>
+  `hand-over unpack keys.age --identity id --ca-hash ${hashOf(files)}`;
 
 const SCENES: CutScene[] = [
   { line: "00-salvage", before: withMemory },
@@ -213,20 +241,33 @@ function cutsOf(changes: number): number[] {
 const numbers: string[] = [];
 afterAll(() => console.log(numbers.join("\n")));
 
-test.each(SCENES.map((scene): [string, CutScene] => [scene.line.replace(/ --(server|ca-hash|identity) \S+/g, ""), scene]))(
-  "%s that loses power after any of its changes, run again, ends as without a cut",
-  async (name, scene) => {
-    using node = await scene.before();
-    const whole = await uncut(scene, node);
-    const [right, ends]: unknown[][] = [[], []];
-    for (const after of cutsOf(whole.changes)) {
-      const { cut, ...end } = await cutAndAgain(scene, node, { after, whole }).catch((err: Error) => ({ cut: "red", err }));
-      if (!cut) continue;
-      ends!.push({ after, cut, ...end });
-      right!.push({ after, cut, files: whole.files, api: whole.api, machine: whole.machine, strange: [], lost: 0 });
-    }
-    numbers.push(`${name}: ${ends!.length} cuts of ${whole.changes} changes`);
-    expect(ends).toEqual(right!);
-    expect(ends).not.toBeEmpty();
-  },
-);
+test.each(
+  SCENES.map((scene): [string, CutScene] => [
+    scene.line.replace(/ --(server|ca-hash|identity) \S+/g, ""),
+    scene,
+  ]),
+)("%s that loses power after any of its changes, run again, ends as without a cut", async (name, scene) => {
+  using node = await scene.before();
+  const whole = await uncut(scene, node);
+  const [right, ends]: unknown[][] = [[], []];
+  for (const after of cutsOf(whole.changes)) {
+    const { cut, ...end } = await cutAndAgain(scene, node, { after, whole }).catch((err: Error) => ({
+      cut: "red",
+      err,
+    }));
+    if (!cut) continue;
+    ends!.push({ after, cut, ...end });
+    right!.push({
+      after,
+      cut,
+      files: whole.files,
+      api: whole.api,
+      machine: whole.machine,
+      strange: [],
+      lost: 0,
+    });
+  }
+  numbers.push(`${name}: ${ends!.length} cuts of ${whole.changes} changes`);
+  expect(ends).toEqual(right!);
+  expect(ends).not.toBeEmpty();
+});

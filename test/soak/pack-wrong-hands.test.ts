@@ -1,6 +1,20 @@
-/** `npm run pack` in wrong hands: where nothing can be written, on a full disk, stopped halfway, out of a kit. A former kit is never lost. */
+/**
+ * `npm run pack` in wrong hands: where nothing can be written, on a full disk, stopped halfway, out of a kit.
+ * A former kit is never lost.
+ */
 import { afterAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  watch,
+  writeFileSync,
+} from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
@@ -12,7 +26,9 @@ import { expectStop, NOBODY, REFUSED } from "../pretend/wrong-hands.ts";
 setDefaultTimeout(300_000);
 
 const HOME = join(import.meta.dir, "../..");
-const CACHE = process.env.KUBE_PKI_REPAIR_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
+const CACHE =
+  process.env.KUBE_PKI_REPAIR_CACHE ||
+  join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
 const folder = mkdtempSync(join(tmpdir(), "pack-wrong-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -37,13 +53,24 @@ interface Start {
 }
 
 function start({ as = [], env = {}, home = HOME, args = ["--out", out] }: Start = {}) {
-  return Bun.spawn([...as, process.execPath, join(home, "scripts/pack-kit.ts"), "--arch", OWN_ARCH, ...args], {
-    ...{ cwd: place, env: { PATH: process.env.PATH!, PWD: place, KUBE_PKI_REPAIR_CACHE: CACHE, ...env }, stdout: "pipe", stderr: "pipe" },
-  });
+  return Bun.spawn(
+    [...as, process.execPath, join(home, "scripts/pack-kit.ts"), "--arch", OWN_ARCH, ...args],
+    {
+      ...{
+        cwd: place,
+        env: { PATH: process.env.PATH!, PWD: place, KUBE_PKI_REPAIR_CACHE: CACHE, ...env },
+        stdout: "pipe",
+        stderr: "pipe",
+      },
+    },
+  );
 }
 
 async function ended(child: ReturnType<typeof start>) {
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
   return { exitCode: await child.exited, stdout, stderr };
 }
 
@@ -58,11 +85,18 @@ test.skipIf(process.getuid?.() !== 0)(
   },
 );
 
-test.skipIf(process.getuid?.() !== 0)("a normal user's cache that is another's is named, and how to have one", async () => {
-  chownSync(place, 65534, 65534);
-  const run = await ended(start({ as: NOBODY, env: { KUBE_PKI_REPAIR_CACHE: "/proc/cache" } }));
-  expectStop(run, /^Cannot write \/proc\/cache\/nodes-bun-.*\.tgz: /, /KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack/);
-});
+test.skipIf(process.getuid?.() !== 0)(
+  "a normal user's cache that is another's is named, and how to have one",
+  async () => {
+    chownSync(place, 65534, 65534);
+    const run = await ended(start({ as: NOBODY, env: { KUBE_PKI_REPAIR_CACHE: "/proc/cache" } }));
+    expectStop(
+      run,
+      /^Cannot write \/proc\/cache\/nodes-bun-.*\.tgz: /,
+      /KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack/,
+    );
+  },
+);
 
 test.skipIf(process.getuid?.() !== 0)("a normal user packs as root does", async () => {
   chownSync(place, 65534, 65534);
@@ -81,26 +115,36 @@ async function mounted(options: string, action: () => Promise<void>) {
   }
 }
 
-test.skipIf(process.getuid?.() !== 0)("where the file system can only be read it says so, and how to go elsewhere", () =>
-  mounted("ro", async () => expectStop(await ended(start()), `Cannot write to ${place}: EROFS`, ELSEWHERE)),
+test.skipIf(process.getuid?.() !== 0)(
+  "where the file system can only be read it says so, and how to go elsewhere",
+  () =>
+    mounted("ro", async () => expectStop(await ended(start()), `Cannot write to ${place}: EROFS`, ELSEWHERE)),
 );
 
-test.skipIf(process.getuid?.() !== 0)("a full disk keeps the former tarball, and nothing lies beside it", () =>
-  mounted("size=20m", async () => {
-    writeFileSync(out, FORMER);
-    expectStop(await ended(start()), `Cannot write ${out}: ENOSPC`, /^make room there: df -h /);
-    expect([readdirSync(place), readFileSync(out, "utf8")]).toEqual([["kit.tar.gz"], FORMER]);
-  }),
+test.skipIf(process.getuid?.() !== 0)(
+  "a full disk keeps the former tarball, and nothing lies beside it",
+  () =>
+    mounted("size=20m", async () => {
+      writeFileSync(out, FORMER);
+      expectStop(await ended(start()), `Cannot write ${out}: ENOSPC`, /^make room there: df -h /);
+      expect([readdirSync(place), readFileSync(out, "utf8")]).toEqual([["kit.tar.gz"], FORMER]);
+    }),
 );
 
-test.skipIf(process.getuid?.() !== 0)("a full disk leaves no folder that is half a kit, nor an empty one's mode", () =>
-  mounted("size=20m", async () => {
-    for (const name of ["new", "empty"]) {
-      if (name === "empty") mkdirSync(join(place, name), { mode: 0o755 });
-      expectStop(await ended(start({ args: ["--out", join(place, name)] })), `Cannot write ${join(place, name)}: ENOSPC`, /^make room/);
-    }
-    expect(readdirSync(place, { recursive: true })).toEqual(["empty"]);
-  }),
+test.skipIf(process.getuid?.() !== 0)(
+  "a full disk leaves no folder that is half a kit, nor an empty one's mode",
+  () =>
+    mounted("size=20m", async () => {
+      for (const name of ["new", "empty"]) {
+        if (name === "empty") mkdirSync(join(place, name), { mode: 0o755 });
+        expectStop(
+          await ended(start({ args: ["--out", join(place, name)] })),
+          `Cannot write ${join(place, name)}: ENOSPC`,
+          /^make room/,
+        );
+      }
+      expect(readdirSync(place, { recursive: true })).toEqual(["empty"]);
+    }),
 );
 
 test.each(["SIGHUP", "SIGINT", "SIGTERM"] as const)(
@@ -113,7 +157,12 @@ test.each(["SIGHUP", "SIGINT", "SIGTERM"] as const)(
       stderr += Buffer.from(piece).toString();
       if (stderr.includes("compressing") && !stderr.includes("error:")) child.kill(signal);
     }
-    expectStop({ exitCode: await child.exited, stdout: "", stderr }, /^Stopped by /, /Run the same command again/, 130);
+    expectStop(
+      { exitCode: await child.exited, stdout: "", stderr },
+      /^Stopped by /,
+      /Run the same command again/,
+      130,
+    );
     expect([readdirSync(place), readFileSync(out, "utf8")]).toEqual([["kit.tar.gz"], FORMER]);
   },
 );
@@ -121,14 +170,20 @@ test.each(["SIGHUP", "SIGINT", "SIGTERM"] as const)(
 test("SIGTERM while npm fetches: nothing of it stays in the cache", async () => {
   const [bin, cache] = [join(place, "bin"), join(place, "cache")];
   mkdirSync(bin);
-  writeFileSync(join(bin, "npm"), "#!/bin/sh\ntouch half.tgz\necho >$STARTED\nexec sleep 60\n", { mode: 0o755 });
+  writeFileSync(join(bin, "npm"), "#!/bin/sh\ntouch half.tgz\necho >$STARTED\nexec sleep 60\n", {
+    mode: 0o755,
+  });
   const started = join(place, "started");
   await $`mkfifo ${started}`;
-  const child = start({ env: { PATH: `${bin}:${process.env.PATH}`, KUBE_PKI_REPAIR_CACHE: cache, STARTED: started } });
+  const child = start({
+    env: { PATH: `${bin}:${process.env.PATH}`, KUBE_PKI_REPAIR_CACHE: cache, STARTED: started },
+  });
   await $`cat ${started}`.quiet();
   child.kill("SIGTERM");
   expectStop(await ended(child), /^Stopped by SIGTERM/, /Run the same command again/, 130);
-  expect(readdirSync(cache, { recursive: true }).map(String)).toEqual([expect.stringMatching(/^nodes-bun-[\d.]+$/)]);
+  expect(readdirSync(cache, { recursive: true }).map(String)).toEqual([
+    expect.stringMatching(/^nodes-bun-[\d.]+$/),
+  ]);
 });
 
 test("SIGKILL while it writes: the former tarball stays or the new one is whole, and the next run clears up", async () => {
@@ -164,7 +219,12 @@ test("out of a kit nothing is packed; what it prints sends the kit on, without w
   await packFolder(kit, [OWN_ARCH]);
   writeFileSync(join(kit, "keys.age"), "keys");
   const run = await ended(start({ home: kit }));
-  expectStop(run, `This is a kit, not a checkout: "${kit}"`, /^pack in a checkout, or send this one on: /, REFUSED);
+  expectStop(
+    run,
+    `This is a kit, not a checkout: "${kit}"`,
+    /^pack in a checkout, or send this one on: /,
+    REFUSED,
+  );
   expect([existsSync(out), run.stdout]).toEqual([false, ""]);
   const [, line] = / send this one on: (.+)$/m.exec(run.stderr)!;
   const other = join(place, "other");

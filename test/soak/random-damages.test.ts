@@ -1,11 +1,20 @@
 /**
- * Random damages of a healthy control plane node: what 00-assess says of each, held against what was done; and that the repair, by the code of parts 1
- * and 2, repairs all of it or refuses, keeps every sound key, and throws nothing away. 200 of them, ten in a sample; DAMAGES=N takes so many, SEED=N
- * other ones.
+ * Random damages of a healthy control plane node: what 00-assess says of each, held against what was done;
+ * and that the repair, by the code of parts 1 and 2, repairs all of it or refuses, keeps every sound key, and
+ * throws nothing away. 200 of them, ten in a sample; DAMAGES=N takes so many, SEED=N other ones.
  */
 
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { assess } from "../../shared/assess/assess.ts";
 import { assessmentAsJson } from "../../shared/assess/assessment.ts";
@@ -24,7 +33,17 @@ import { ensureMany } from "../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
 import { restoreManifests } from "../../shared/static-pods/restore.ts";
 import { healthyCp, makeControlPlane } from "../pretend/cluster.ts";
-import { chooseDamage, type Damage, expectedOf, isInternal, listed, type Place, random, soundKeys, wrongIn } from "../pretend/damage.ts";
+import {
+  chooseDamage,
+  type Damage,
+  expectedOf,
+  isInternal,
+  listed,
+  type Place,
+  random,
+  soundKeys,
+  wrongIn,
+} from "../pretend/damage.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
 import { leaveNode } from "../pretend/no-node.ts";
 import { pretendNode } from "../pretend/node.ts";
@@ -39,7 +58,10 @@ const SEED = Number(process.env.SEED || 20261124);
 
 const { root: healthy } = await healthyCp();
 const foreign = (
-  await makeControlPlane({ now: new Date(Date.now() - 2 * 8760 * 3600_000), facts: { nodeName: "m2", advertiseAddress: "10.1.1.1" } })
+  await makeControlPlane({
+    now: new Date(Date.now() - 2 * 8760 * 3600_000),
+    facts: { nodeName: "m2", advertiseAddress: "10.1.1.1" },
+  })
 ).root;
 const node = await pretendNode({ kind: "healthy control plane node" });
 const path = process.env.PATH;
@@ -64,7 +86,11 @@ const PLACE: Place = {
 function restore() {
   for (const folder of ["etc", "var/lib/kubelet"]) {
     rmSync(`${node.root}/${folder}`, { recursive: true, force: true });
-    cpSync(`${healthy}/${folder}`, `${node.root}/${folder}`, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+    cpSync(`${healthy}/${folder}`, `${node.root}/${folder}`, {
+      recursive: true,
+      preserveTimestamps: true,
+      verbatimSymlinks: true,
+    });
   }
   rmSync(`${node.root}/root`, { recursive: true, force: true });
   mkdirSync(`${node.root}/root`);
@@ -72,7 +98,10 @@ function restore() {
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
   const volume = `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/api`;
   mkdirSync(volume, { recursive: true });
-  writeFileSync(`${volume}/token`, tokenBy(pair, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 }));
+  writeFileSync(
+    `${volume}/token`,
+    tokenBy(pair, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 }),
+  );
 }
 
 /** By the code of parts 1 and 2, in their order. */
@@ -91,9 +120,13 @@ async function repair(newCas: NewCas | undefined): Promise<ControlPlaneNode> {
 
 /** Every text below the node's root. */
 function texts(): Set<string> {
-  const files = readdirSync(node.root, { recursive: true, encoding: "utf8" }).map((name) => join(node.root, name));
+  const files = readdirSync(node.root, { recursive: true, encoding: "utf8" }).map((name) =>
+    join(node.root, name),
+  );
   return new Set(
-    files.filter((file) => !file.includes("/etcd/member") && lstatSync(file).isFile()).map((file) => readFileSync(file, "utf8")),
+    files
+      .filter((file) => !file.includes("/etcd/member") && lstatSync(file).isFile())
+      .map((file) => readFileSync(file, "utf8")),
   );
 }
 
@@ -104,7 +137,9 @@ async function check(damage: Damage) {
   const irreplaceable = wanted.lost.filter((name) => !isInternal(name));
   const before = new Map(soundKeys(wanted).map((file) => [file, now(file)]));
   const replaced = [...damage]
-    .filter(([file, { kind }]) => kind !== "gone" && kind !== "mode" && file !== "/etc/kubernetes/kubelet.conf")
+    .filter(
+      ([file, { kind }]) => kind !== "gone" && kind !== "mode" && file !== "/etc/kubernetes/kubelet.conf",
+    )
     .map(([file]) => now(file)!);
   if (wanted.lost.length > 0) {
     const refused = await repair(undefined).catch((err: unknown) => err);
@@ -131,7 +166,9 @@ test(`${COUNT} random damages: each is reported, then repaired with every sound 
     try {
       await quietly(() => check(damage));
     } catch (err) {
-      wrong.push(`${i + 1} (SEED=${SEED}): ${listed(damage)}: ${(err as Error).message.replace(/\s+/g, " ").slice(0, 400)}`);
+      wrong.push(
+        `${i + 1} (SEED=${SEED}): ${listed(damage)}: ${(err as Error).message.replace(/\s+/g, " ").slice(0, 400)}`,
+      );
     }
   }
   console.log(`${COUNT - wrong.length} of ${COUNT} damages right`);

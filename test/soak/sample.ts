@@ -1,5 +1,6 @@
 /**
- * How long a soak is: `npm run soak` runs each to its end. `npm test` runs those that import this file with SAMPLE=1, and they make it short.
+ * How long a soak is: `npm run soak` runs each to its end. `npm test` runs those that import this file with
+ * SAMPLE=1, and they make it short.
  */
 export const IS_SAMPLE = process.env.SAMPLE === "1";
 

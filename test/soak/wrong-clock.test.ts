@@ -1,6 +1,6 @@
 /**
- * Wrong hands: a clock that is an hour or a year late, or ahead. What proves it is said before anything is written. A sample tries the hours,
- * and not the years.
+ * Wrong hands: a clock that is an hour or a year late, or ahead. What proves it is said before anything is
+ * written. A sample tries the hours, and not the years.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
@@ -19,7 +19,8 @@ setDefaultTimeout(300_000);
 
 const UNSET = [timeServer("no")];
 const CHANGES = /systemctl (stop|start|restart)|crictl .* stop|systemd-run/;
-const HINT = /^nothing was changed: .*date -u on each node.*timedatectl set-ntp true, or chronyc makestep.*KUBE_PKI_REPAIR_CLOCK=right/;
+const HINT =
+  /^nothing was changed: .*date -u on each node.*timedatectl set-ntp true, or chronyc makestep.*KUBE_PKI_REPAIR_CLOCK=right/;
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 
@@ -46,17 +47,28 @@ const SCRIPTS: [line: string, node: () => Promise<Node>][] = [
   ["04-sa-tokens retire", healthy],
 ];
 
-/** [hours, how it is said]: hours that are rounded to hours, since what was written gets older while a test runs. */
+/**
+ * [hours, how it is said]: hours that are rounded to hours, since what was written gets older while a test
+ * runs.
+ */
 const LATE: [hours: number, words: string][] = [
   [-3, "3 hours"],
   [-YEAR, "365 days"],
 ];
 
 for (const [hours, words] of rowsOf(LATE, 2))
-  test.each(SCRIPTS)(`%s with a clock ${words} late stops before it writes: etcd wrote later than now`, async (line, made) => {
-    using node = await made();
-    await expectNoChange(node, line, hours, new RegExp(`^This node's clock says .* UTC: that is ${words} before etcd's last write here, `));
-  });
+  test.each(SCRIPTS)(
+    `%s with a clock ${words} late stops before it writes: etcd wrote later than now`,
+    async (line, made) => {
+      using node = await made();
+      await expectNoChange(
+        node,
+        line,
+        hours,
+        new RegExp(`^This node's clock says .* UTC: that is ${words} before etcd's last write here, `),
+      );
+    },
+  );
 
 test.each(rowsOf([1, YEAR, -1, -YEAR], 2))(
   "01-etcd %d hours off beside the API servers of two others: the majority is right",
@@ -67,7 +79,12 @@ test.each(rowsOf([1, YEAR, -1, -YEAR], 2))(
     using _m3 = await otherApi("m3");
     const way = hours > 0 ? "ahead of" : "behind";
     const span = Math.abs(hours) === 1 ? "60 minutes" : "365 days";
-    await expectNoChange(node, "01-etcd --new-cas", hours, new RegExp(`: that is ${span} ${way} that of m2, ${span} ${way} that of m3$`));
+    await expectNoChange(
+      node,
+      "01-etcd --new-cas",
+      hours,
+      new RegExp(`: that is ${span} ${way} that of m2, ${span} ${way} that of m3$`),
+    );
   },
 );
 
@@ -114,10 +131,13 @@ test.each([
     ],
     /: that is 60 minutes ahead of that of m2$/,
   ],
-] as [string, [string, number][], RegExp][])("01-etcd: this node's clock %s, by the Leases in etcd's data", async (_, renewals, error) => {
-  using node = await wiped({ etcd: withOthers(renewals), members: THREE });
-  await expectNoChange(node, "01-etcd --new-cas", 0, error);
-});
+] as [string, [string, number][], RegExp][])(
+  "01-etcd: this node's clock %s, by the Leases in etcd's data",
+  async (_, renewals, error) => {
+    using node = await wiped({ etcd: withOthers(renewals), members: THREE });
+    await expectNoChange(node, "01-etcd --new-cas", 0, error);
+  },
+);
 
 test.each([
   [
@@ -143,7 +163,10 @@ test.each([
   async (_, renewals, said) => {
     using node = await wiped({ etcd: withOthers(renewals), members: THREE });
     const { exitCode, stderr } = await node.run("01-etcd --new-cas --dry-run");
-    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(`warning: ${said}. Set it`) });
+    expect({ exitCode, stderr }).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringContaining(`warning: ${said}. Set it`),
+    });
   },
 );
 
@@ -211,7 +234,10 @@ test.each([
     expect(DOUBT.exec(stderr)?.slice(1)).toEqual(said);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: said ? 3 : 0 });
     expect(node.fingerprint()).toEqual(before);
-    const byWord = await node.run(`${line} --dry-run`, { ...clockOff(hours), KUBE_PKI_REPAIR_CLOCK: "right" });
+    const byWord = await node.run(`${line} --dry-run`, {
+      ...clockOff(hours),
+      KUBE_PKI_REPAIR_CLOCK: "right",
+    });
     expect({ exitCode: byWord.exitCode, stderr: byWord.stderr }).toMatchObject({
       exitCode: 0,
       stderr: expect.not.stringMatching(ASKS),
@@ -224,13 +250,21 @@ test("01-etcd that makes no key does not ask about the clock", async () => {
   expect((await node.run("01-etcd --dry-run", clockOff(48))).stderr).not.toMatch(DOUBT);
 });
 
-test.each(rowsOf([1, YEAR, -1, -YEAR], 2))("join %d hours off stops before it writes: the API server has another time", async (hours) => {
-  using node = await pretendNode({ kind: "worker", commands: UNSET });
-  writeToken(node.root);
-  using _api = await serve(newCa);
-  const way = hours > 0 ? "ahead of" : "behind";
-  await expectNoChange(node, join(), hours, new RegExp(`: that is (60 minutes|365 days) ${way} that of https://`));
-});
+test.each(rowsOf([1, YEAR, -1, -YEAR], 2))(
+  "join %d hours off stops before it writes: the API server has another time",
+  async (hours) => {
+    using node = await pretendNode({ kind: "worker", commands: UNSET });
+    writeToken(node.root);
+    using _api = await serve(newCa);
+    const way = hours > 0 ? "ahead of" : "behind";
+    await expectNoChange(
+      node,
+      join(),
+      hours,
+      new RegExp(`: that is (60 minutes|365 days) ${way} that of https://`),
+    );
+  },
+);
 
 test.each([
   [
@@ -239,13 +273,18 @@ test.each([
     /chronyc makestep\. Its CA begins at \S+ \S+ UTC, later than now: there 01-etcd\.ts --new-cas once more, then what it prints, and/,
   ],
   ["behind", 1, /chronyc makestep\. Then parts 1 and 2 there again, and this line again$/],
-] as const)("join on a worker whose clock follows a time server says that the server's is 60 minutes %s it", async (way, hours, then) => {
-  using node = await pretendNode({ kind: "worker" });
-  writeToken(node.root);
-  using _api = await serve(newCa);
-  const error = new RegExp(`^The clock of https:\\S+ is 60 minutes ${way} this machine's, which follows a time server$`);
-  await expectNoChange(node, join(), hours, error, then);
-});
+] as const)(
+  "join on a worker whose clock follows a time server says that the server's is 60 minutes %s it",
+  async (way, hours, then) => {
+    using node = await pretendNode({ kind: "worker" });
+    writeToken(node.root);
+    using _api = await serve(newCa);
+    const error = new RegExp(
+      `^The clock of https:\\S+ is 60 minutes ${way} this machine's, which follows a time server$`,
+    );
+    await expectNoChange(node, join(), hours, error, then);
+  },
+);
 
 test.each(rowsOf([-1, -YEAR], 2))("00-assess and 05-verify %d hours off say it first", async (hours) => {
   using node = await pretendNode({ kind: "healthy control plane node", commands: UNSET });
@@ -256,12 +295,22 @@ test.each(rowsOf([-1, -YEAR], 2))("00-assess and 05-verify %d hours off say it f
     stdout: expect.stringMatching(/clock +!WRONG! +This node's clock says[\s\S]*verdict: first the clock: /),
   });
   const verified = await node.run("05-verify", clockOff(hours));
-  expect(verified).toMatchObject({ exitCode: 2, stdout: expect.stringMatching(/failed +node: clock: This node's clock says/) });
+  expect(verified).toMatchObject({
+    exitCode: 2,
+    stdout: expect.stringMatching(/failed +node: clock: This node's clock says/),
+  });
 });
 
 test("hand-over unpack refuses a bundle from the future: one of the two clocks is wrong", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   write(`${node.root}/root/pass`, "three-words-and-more\n");
-  expect(await node.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({ exitCode: 0 });
-  await expectNoChange(node, "hand-over unpack keys.age --passphrase-file pass", -3, /: that is 3 hours before this bundle was packed, /);
+  expect(await node.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({
+    exitCode: 0,
+  });
+  await expectNoChange(
+    node,
+    "hand-over unpack keys.age --passphrase-file pass",
+    -3,
+    /: that is 3 hours before this bundle was packed, /,
+  );
 });

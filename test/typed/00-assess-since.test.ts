@@ -27,7 +27,9 @@ test("what is well again, what is worse, and how much is as before: each once, a
   rmSync(`${etc}/scheduler.conf`);
   const { exitCode, stdout } = await node.run(`00-assess --since ${LOOK}`);
   expect(exitCode).toBe(2);
-  expect(stdout).toMatch(/^since \/root\/look\.json\n {2}well now +admin\.conf +was !MISSING!\n {2}new +scheduler\.conf +!MISSING!/m);
+  expect(stdout).toMatch(
+    /^since \/root\/look\.json\n {2}well now +admin\.conf +was !MISSING!\n {2}new +scheduler\.conf +!MISSING!/m,
+  );
   expect(stdout).toContain("  as before   manifests/kube-scheduler.yaml   !MISSING!\n");
   expect(stdout).toMatch(/\nverdict: .*\n\nnext\n {2}/);
   expect(stdout).not.toMatch(/how bad it is|the cluster's CA|where the old keys/);

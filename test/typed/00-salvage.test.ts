@@ -1,4 +1,7 @@
-/** 00-salvage as operators run it: what it finds in the memory of pretend processes and in kubeadm's Secret, and that it writes all or nothing. */
+/**
+ * 00-salvage as operators run it: what it finds in the memory of pretend processes and in kubeadm's Secret,
+ * and that it writes all or nothing.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createCipheriv, createPrivateKey, randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
@@ -21,18 +24,28 @@ const { root: healthy, ca } = await healthyCp();
 const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
 const scalar = (file: string) => bigInt(createPrivateKey(pki(file)));
 
-const MANAGER: PretendProcess = { pid: 31, comm: "kube-controller", holds: [scalar("ca.key"), Buffer.from(pki("sa.key"))] };
+const MANAGER: PretendProcess = {
+  pid: 31,
+  comm: "kube-controller",
+  holds: [scalar("ca.key"), Buffer.from(pki("sa.key"))],
+};
 const APISERVER: PretendProcess = { pid: 32, comm: "kube-apiserver", holds: [scalar("sa.key")] };
 const SHARED = ["ca.crt", "ca.key", "sa.key", "sa.pub"];
 const INTERNAL = ["front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key"];
 
-/** A control plane node whose /etc/kubernetes is gone; these processes still run, and a pod of it holds a token. */
+/**
+ * A control plane node whose /etc/kubernetes is gone; these processes still run, and a pod of it holds a
+ * token.
+ */
 async function wiped(processes: PretendProcess[], options: NodeOptions = {}) {
   const node = here(await pretendNode(options));
   for (const process of processes) pretendProcess(node.root, process);
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
-  write(`${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token(OWN, 1000));
+  write(
+    `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`,
+    token(OWN, 1000),
+  );
   return node;
 }
 
@@ -47,21 +60,34 @@ function kubeadmCerts(key: Buffer) {
   const seal = (text: string) => {
     const nonce = randomBytes(12);
     const cipher = createCipheriv("aes-256-gcm", key, nonce);
-    return Buffer.concat([nonce, cipher.update(text), cipher.final(), cipher.getAuthTag()]).toString("base64");
+    return Buffer.concat([nonce, cipher.update(text), cipher.final(), cipher.getAuthTag()]).toString(
+      "base64",
+    );
   };
-  const data = Object.fromEntries([...SHARED, ...INTERNAL].map((file) => [file.replace("/", "-"), seal(pki(file))]));
-  return { apiVersion: "v1", kind: "Secret", metadata: { name: "kubeadm-certs", namespace: "kube-system" }, data };
+  const data = Object.fromEntries(
+    [...SHARED, ...INTERNAL].map((file) => [file.replace("/", "-"), seal(pki(file))]),
+  );
+  return {
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "kubeadm-certs", namespace: "kube-system" },
+    data,
+  };
 }
 
 function expectOld(node: { read(path: string): string; root: string }, files: readonly string[]) {
-  for (const file of files) expect([file, node.read(`/etc/kubernetes/pki/${file}`)]).toEqual([file, pki(file)]);
+  for (const file of files)
+    expect([file, node.read(`/etc/kubernetes/pki/${file}`)]).toEqual([file, pki(file)]);
   for (const file of files.filter((name) => name.endsWith(".key")))
     expect(statSync(`${node.root}/etc/kubernetes/pki/${file}`).mode & 0o777).toBe(0o600);
 }
 
 test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-internal-cas goes on with them", async () => {
   const conf = readFileSync(`${healthy}/etc/kubernetes/controller-manager.conf`, "utf8");
-  using node = await wiped([{ ...MANAGER, mounts: { "/etc/kubernetes/controller-manager.conf": conf } }, APISERVER]);
+  using node = await wiped([
+    { ...MANAGER, mounts: { "/etc/kubernetes/controller-manager.conf": conf } },
+    APISERVER,
+  ]);
   const found = await node.run("00-salvage");
   expect(found.exitCode).toBe(0);
   expectOld(node, SHARED);
@@ -82,7 +108,10 @@ test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-intern
 
 test("no search is needed for an expired CA whose key is here: 00-assess --deep and 00-salvage name part 1, which renews it", async () => {
   const row = certRow("ca");
-  const expired = await issueCa(row, FACTS, { key: { key: pki("ca.key"), pub: publicPem(pki("ca.key")) }, now: new Date("2010-01-01") });
+  const expired = await issueCa(row, FACTS, {
+    key: { key: pki("ca.key"), pub: publicPem(pki("ca.key")) },
+    now: new Date("2010-01-01"),
+  });
   using node = here(
     await pretendNode({
       kind: "healthy control plane node",
@@ -124,12 +153,21 @@ test("00-salvage on a control plane node with external etcd misses no CA of etcd
   expect(stderr).toContain("\ndone.  next: kubeadm init phase certs all --config FILE ");
 });
 
-const API_SERVER_OF_EXTERNAL_ETCD = "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}";
+const API_SERVER_OF_EXTERNAL_ETCD =
+  "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}";
 
 test("00-salvage on a control plane node where nothing is left says so, and on which control plane node to look, and writes nothing", async () => {
-  const spec = { holderIdentity: "m2_7d6b5a5c-1c1d-4c52-9d5e-0a8a8a8a8a8a", renewTime: "2026-01-01T00:00:00.000000Z" };
+  const spec = {
+    holderIdentity: "m2_7d6b5a5c-1c1d-4c52-9d5e-0a8a8a8a8a8a",
+    renewTime: "2026-01-01T00:00:00.000000Z",
+  };
   const etcd = (objects: Objects) => {
-    objects["leases/kube-system/kube-controller-manager"] = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: {}, spec };
+    objects["leases/kube-system/kube-controller-manager"] = {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: {},
+      spec,
+    };
   };
   using node = await wiped([{ pid: 33, comm: "etcd" }], { etcd });
   const before = node.fingerprint();
@@ -179,17 +217,25 @@ test("00-salvage says that kubeadm-certs is there, and asks for its key only wit
   using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);
-  expect(stderr).toContain("  the Secret is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key\n");
+  expect(stderr).toContain(
+    "  the Secret is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key\n",
+  );
 });
 
 test.each([
-  ["another certificate key", randomBytes(32).toString("hex"), "The certificate key does not open ca.key of the Secret kubeadm-certs"],
+  [
+    "another certificate key",
+    randomBytes(32).toString("hex"),
+    "The certificate key does not open ca.key of the Secret kubeadm-certs",
+  ],
   ["something else", "not a key", "This is not a certificate key"],
 ])("00-salvage secret with %s writes nothing", async (_, given, error) => {
   using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
   write(`${node.root}/root/certificate-key`, given);
   const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run("00-salvage secret --certificate-key-file /root/certificate-key");
+  const { exitCode, stderr } = await node.run(
+    "00-salvage secret --certificate-key-file /root/certificate-key",
+  );
   expect([exitCode, stderr]).toEqual([1, expect.stringContaining(`error: ${error}\n`)]);
   expect(node.fingerprint()).toEqual(before);
 });
@@ -197,8 +243,13 @@ test.each([
 test("00-salvage secret takes no certificate key from the environment, which every program that it starts would have", async () => {
   const key = randomBytes(32);
   using node = await wiped([], { etcd: addSecret(key) });
-  const { exitCode, stderr } = await node.run("00-salvage secret", { KUBE_PKI_REPAIR_CERTIFICATE_KEY: key.toString("hex") });
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("hint: give --certificate-key-file FILE, or run this in a terminal")]);
+  const { exitCode, stderr } = await node.run("00-salvage secret", {
+    KUBE_PKI_REPAIR_CERTIFICATE_KEY: key.toString("hex"),
+  });
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringContaining("hint: give --certificate-key-file FILE, or run this in a terminal"),
+  ]);
 });
 
 test("00-salvage leaves other keys that are here alone, unless they are to be moved aside", async () => {
@@ -213,7 +264,9 @@ test("00-salvage leaves other keys that are here alone, unless they are to be mo
   const { exitCode, stderr } = await node.run("00-salvage --move-aside");
   expect([exitCode, stderr]).toEqual([
     0,
-    expect.stringContaining("ca.key: the one on this node is of another CA (sha256:HASH); the salvage has sha256:HASH\n"),
+    expect.stringContaining(
+      "ca.key: the one on this node is of another CA (sha256:HASH); the salvage has sha256:HASH\n",
+    ),
   ]);
   expectOld(node, SHARED);
 });
@@ -222,7 +275,10 @@ test("00-salvage --move-aside replaces what cannot be read where sa.key is lost"
   using node = await wiped([MANAGER]);
   write(`${node.root}/etc/kubernetes/pki/sa.pub`, pki("sa.pub").slice(0, 60));
   const { exitCode, stderr } = await node.run("00-salvage memory --move-aside");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("sa.pub: the one on this node is unreadable; the salvage has sha256:")]);
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("sa.pub: the one on this node is unreadable; the salvage has sha256:"),
+  ]);
   expectOld(node, SHARED);
 });
 
@@ -240,7 +296,10 @@ test("00-salvage refuses to put a key beside a certificate that is not its own",
   using node = await wiped([MANAGER]);
   write(`${node.root}/etc/kubernetes/pki/ca.crt`, (await otherCa()).cert, 0o644);
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("error: This node has other keys than the salvage: ca.crt")]);
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringContaining("error: This node has other keys than the salvage: ca.crt"),
+  ]);
   expect(node.exists("/etc/kubernetes/pki/sa.key")).toBe(false);
 });
 
@@ -248,16 +307,24 @@ test("of two service-account keys 00-salvage takes the one that signed what pods
   const earlier = newKeyOf("ECDSA-P256");
   const secret = {
     ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token" },
-    ...{ metadata: { name: "old", namespace: "kube-system" }, data: { token: Buffer.from(token(earlier, 2000)).toString("base64") } },
+    ...{
+      metadata: { name: "old", namespace: "kube-system" },
+      data: { token: Buffer.from(token(earlier, 2000)).toString("base64") },
+    },
   };
   const etcd = (objects: Objects) => {
     objects["secrets/kube-system/old"] = secret;
   };
-  using node = await wiped([{ ...MANAGER, holds: [bigInt(createPrivateKey(earlier.key)), ...MANAGER.holds!] }], { etcd });
+  using node = await wiped(
+    [{ ...MANAGER, holds: [bigInt(createPrivateKey(earlier.key)), ...MANAGER.holds!] }],
+    { etcd },
+  );
   const { exitCode, stderr } = await node.run("00-salvage");
   expect([exitCode, stderr]).toEqual([
     0,
-    expect.stringContaining("proved by kube-system's token Secrets: it verifies 1 of 1 tokens; the cluster uses a later one"),
+    expect.stringContaining(
+      "proved by kube-system's token Secrets: it verifies 1 of 1 tokens; the cluster uses a later one",
+    ),
   ]);
   expectOld(node, SHARED);
 });
@@ -287,7 +354,10 @@ test("00-salvage keeps out of a folder in /dev/shm that is not its own, and save
   using node = await wiped([MANAGER]);
   symlinkSync("/root", `${node.root}/dev/shm/kube-pki-repair-salvage`);
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/dev/shm/kube-pki-repair-salvage belongs to somebody else: not used")]);
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("/dev/shm/kube-pki-repair-salvage belongs to somebody else: not used"),
+  ]);
   expectOld(node, SHARED);
   expect(readdirSync(`${node.root}/root`)).toEqual([expect.stringMatching(/^kube-pki-repair-/)]);
   expect(keptOn(node.root).map(({ run }) => run)).toEqual(["00-salvage"]);
@@ -309,13 +379,19 @@ test("00-salvage on a worker says that it is none of its nodes", async () => {
   using node = here(await pretendNode({ kind: "worker" }));
   pretendProcess(node.root, { pid: 35, comm: "kubelet" });
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([3, expect.stringContaining('error: This is no control plane node: there is no "/var/lib/etcd"')]);
+  expect([exitCode, stderr]).toEqual([
+    3,
+    expect.stringContaining('error: This is no control plane node: there is no "/var/lib/etcd"'),
+  ]);
 });
 
 test("00-salvage does not know other places", async () => {
   using node = here(await pretendNode({ kind: "no node" }));
   const { exitCode, stderr } = await node.run("00-salvage attic");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('error: 00-salvage knows no place "attic"')]);
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringContaining('error: 00-salvage knows no place "attic"'),
+  ]);
 });
 
 function addSecret(key: Buffer) {

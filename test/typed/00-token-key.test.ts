@@ -1,4 +1,7 @@
-/** An old token's key found, given to the API server, and taken out again: 00-token-key, 02-control-plane and 04 retire as operators run them. */
+/**
+ * An old token's key found, given to the API server, and taken out again: 00-token-key, 02-control-plane and
+ * 04 retire as operators run them.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, renameSync } from "node:fs";
 import { parse } from "yaml";
@@ -8,7 +11,15 @@ import { ADDRESS, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { withM2 } from "../pretend/lost-cp.ts";
-import { CRICTL, crictlPs, expectTranscript, MEMBER, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";
+import {
+  CRICTL,
+  crictlPs,
+  expectTranscript,
+  MEMBER,
+  type NodeOptions,
+  pretendNode,
+  type Transcript,
+} from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -34,11 +45,18 @@ function tokenSecret(namespace: string, name: string, token: string) {
 
 function withTokens(objects: Objects) {
   objects["secrets/kube-system/old"] = tokenSecret("kube-system", "old", tokenBy(old, PROXY));
-  objects["pods/kube-system/kube-proxy-x"] = { apiVersion: "v1", kind: "Pod", metadata: { name: "kube-proxy-x", uid: "uid-of-proxy" } };
+  objects["pods/kube-system/kube-proxy-x"] = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "kube-proxy-x", uid: "uid-of-proxy" },
+  };
 }
 
 /** A control plane node with an old token in etcd's data, and a newer one in a volume of kube-proxy. */
-async function nodeWithTokens({ rootDir = "/var/lib/kubelet", ...options }: NodeOptions & { rootDir?: string } = {}) {
+async function nodeWithTokens({
+  rootDir = "/var/lib/kubelet",
+  ...options
+}: NodeOptions & { rootDir?: string } = {}) {
   const node = here(await pretendNode({ etcd: withTokens, ...options }));
   const volume = `${node.root}${rootDir}/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1`;
   write(`${volume}/token`, tokenBy(old, { ...PROXY, issuedAt: 1_790_000_000 }));
@@ -68,8 +86,13 @@ test("00-token-key finds the pods of a kubelet with another --root-dir", async (
   using node = await nodeWithTokens({ rootDir: "/data/kubelet" });
   const { stderr } = await node.run("00-token-key --dry-run");
   expect(stderr).toContain("tokens in volumes of this node's pods: 0\n");
-  write(`${node.root}/var/lib/kubelet/kubeadm-flags.env`, 'KUBELET_KUBEADM_ARGS="--root-dir=/data/kubelet/ --v=2"\n');
-  expect((await node.run("00-token-key --dry-run")).stderr).toContain("tokens in volumes of this node's pods: 1\n");
+  write(
+    `${node.root}/var/lib/kubelet/kubeadm-flags.env`,
+    'KUBELET_KUBEADM_ARGS="--root-dir=/data/kubelet/ --v=2"\n',
+  );
+  expect((await node.run("00-token-key --dry-run")).stderr).toContain(
+    "tokens in volumes of this node's pods: 1\n",
+  );
 });
 
 test("00-token-key without an old token of kube-system refuses, and writes nothing", async () => {
@@ -87,7 +110,13 @@ test("00-token-key without an old token of kube-system refuses, and writes nothi
 
 test("00-token-key takes a kept copy that fits, also out of published keys", async () => {
   using node = await nodeWithTokens();
-  const key = await crypto.subtle.importKey("spki", der(old.pub), { name: "ECDSA", namedCurve: "P-256" }, true, ["verify"]);
+  const key = await crypto.subtle.importKey(
+    "spki",
+    der(old.pub),
+    { name: "ECDSA", namedCurve: "P-256" },
+    true,
+    ["verify"],
+  );
   const jwk = await crypto.subtle.exportKey("jwk", key);
   write(`${node.root}/root/jwks.json`, JSON.stringify({ keys: [{ ...jwk, use: "sig", kid: KID }] }));
   const { exitCode, stderr } = await node.run("00-token-key --from /root/jwks.json");
@@ -103,10 +132,15 @@ test("00-token-key takes a kept copy that fits, also out of published keys", asy
 test("00-token-key takes more tokens from a file, but kube-system's tokens still say which key it looks for", async () => {
   using node = await nodeWithTokens();
   const [planted, ofOld] = [newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }];
-  write(`${node.root}/root/tokens`, `${tokenBy(old, ofOld)}\n${tokenBy(planted, { ...PROXY, issuedAt: 1_999_999_999 })}\n`);
+  write(
+    `${node.root}/root/tokens`,
+    `${tokenBy(old, ofOld)}\n${tokenBy(planted, { ...PROXY, issuedAt: 1_999_999_999 })}\n`,
+  );
   const { stderr } = await node.run("00-token-key --token-file /root/tokens");
   expect(stderr).toContain("tokens in volumes of this node's pods: 1; in the file: 2\n");
-  expect(stderr.replaceAll(KID, "KID")).toContain("key KID: the tokens' kid names it, and 3 of 3 tokens verify\n");
+  expect(stderr.replaceAll(KID, "KID")).toContain(
+    "key KID: the tokens' kid names it, and 3 of 3 tokens verify\n",
+  );
   const { exitCode, stderr: missing } = await node.run("00-token-key --token-file /root/nothing");
   expect(exitCode).toBe(1);
   expect(missing).toContain('error: There is no "/root/nothing"\n');
@@ -136,13 +170,20 @@ test("00-token-key carries the key to the other control plane nodes, but not to 
   state.members = [MEMBER];
   const { stdout, stderr } = await node.run("00-token-key");
   expect(stdout).toBe("");
-  expect(stderr).toContain("  m2: no member of etcd any more (02-control-plane --lost): left out here, too\n");
+  expect(stderr).toContain(
+    "  m2: no member of etcd any more (02-control-plane --lost): left out here, too\n",
+  );
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });
 
-/** The API of a healthy control plane node. Its published keys follow its manifest, as after the kubelet's restart of it. */
+/**
+ * The API of a healthy control plane node. Its published keys follow its manifest, as after the kubelet's
+ * restart of it.
+ */
 function serveApi(node: Awaited<ReturnType<typeof pretendNode>>, objects: Record<string, object> = {}) {
-  const [cert, key] = ["crt", "key"].map((end) => readFileSync(`${node.root}/etc/kubernetes/pki/apiserver.${end}`, "utf8"));
+  const [cert, key] = ["crt", "key"].map((end) =>
+    readFileSync(`${node.root}/etc/kubernetes/pki/apiserver.${end}`, "utf8"),
+  );
   return pretendApi({
     hostname: ADDRESS,
     port: 6443,
@@ -169,7 +210,10 @@ test("04-sa-tokens retire refuses while a Secret or a pod holds a token of the o
   const volumes = [{ name: "t", projected: { sources: [{ serviceAccountToken: {} }] } }];
   const oldPodOn = (nodeName: string) => ({
     spec: { nodeName, volumes },
-    status: { phase: "Running", containerStatuses: [{ state: { running: { startedAt: "2026-01-01T00:00:00Z" } } }] },
+    status: {
+      phase: "Running",
+      containerStatuses: [{ state: { running: { startedAt: "2026-01-01T00:00:00Z" } } }],
+    },
   });
   using api = serveApi(node, {
     "/api/v1/namespaces/kube-system/secrets/old": tokenSecret("kube-system", "old", tokenBy(old, PROXY)),
@@ -183,8 +227,12 @@ test("04-sa-tokens retire refuses while a Secret or a pod holds a token of the o
     "/api/v1/namespaces/shop/pods/renewed": oldPodOn("m1"),
     "/api/v1/namespaces/shop/pods/behind": oldPodOn("m1"),
   });
-  const volume = (pod: string) => `${node.root}/var/lib/kubelet/pods/uid-of-${pod}/volumes/kubernetes.io~projected/t`;
-  const today = { key: node.read("/etc/kubernetes/pki/sa.key"), pub: node.read("/etc/kubernetes/pki/sa.pub") };
+  const volume = (pod: string) =>
+    `${node.root}/var/lib/kubelet/pods/uid-of-${pod}/volumes/kubernetes.io~projected/t`;
+  const today = {
+    key: node.read("/etc/kubernetes/pki/sa.key"),
+    pub: node.read("/etc/kubernetes/pki/sa.pub"),
+  };
   write(`${volume("renewed")}/token`, tokenBy(today, { alg: "ES256", of: "shop:default" }));
   write(`${volume("behind")}/token`, tokenBy(old, { alg: "ES256", of: "shop:default" }));
   const before = node.fingerprint();
@@ -201,16 +249,21 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   using node = await controlPlaneWithOldKey();
   using _api = serveApi(node);
   write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid: "today" }), 0o644);
-  await expectTranscript("04-sa-tokens-retire", settled(await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" })));
+  await expectTranscript(
+    "04-sa-tokens-retire",
+    settled(await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" })),
+  );
   expect([node.exists(OLD), node.exists(MARK)]).toEqual([false, false]);
-  expect(command(node.read(API_SERVER)).filter((word) => word.startsWith("--service-account-key-file"))).toEqual([
-    "--service-account-key-file=/etc/kubernetes/pki/sa.pub",
-  ]);
+  expect(
+    command(node.read(API_SERVER)).filter((word) => word.startsWith("--service-account-key-file")),
+  ).toEqual(["--service-account-key-file=/etc/kubernetes/pki/sa.pub"]);
   const after = node.fingerprint();
   // a lost node's Node is deleted by now
   const { exitCode, stderr } = await node.run("04-sa-tokens retire --lost cp3");
   expect(exitCode).toBe(0);
-  expect(stderr).toContain("  cp3: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n");
+  expect(stderr).toContain(
+    "  cp3: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n",
+  );
   expect(stderr).toContain("there is no sa-old.pub on this node: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);
   const { stdout } = await node.run("05-verify");
@@ -228,7 +281,9 @@ test("the way back of retire: sa-old.pub moved back into its place, and part 2 a
   using node = await controlPlaneWithOldKey({ commands });
   {
     using _api = serveApi(node);
-    expect(await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" })).toMatchObject({ exitCode: 0 });
+    expect(await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" })).toMatchObject({
+      exitCode: 0,
+    });
   }
   expect(command(node.read(API_SERVER))).not.toContain(FLAG);
   const names = readdirSync(`${node.root}/root`, { recursive: true, encoding: "utf8" });
@@ -242,12 +297,17 @@ test("the way back of retire: sa-old.pub moved back into its place, and part 2 a
 
 test("04-sa-tokens retire that was cut off while the manifest was out of its folder goes on", async () => {
   using node = await controlPlaneWithOldKey();
-  renameSync(node.root + API_SERVER, node.root + API_SERVER.replace("kube-apiserver.yaml", ".kube-apiserver.yaml"));
+  renameSync(
+    node.root + API_SERVER,
+    node.root + API_SERVER.replace("kube-apiserver.yaml", ".kube-apiserver.yaml"),
+  );
   using _api = serveApi(node);
   const { exitCode, stderr } = await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect([exitCode, stderr]).toEqual([
     0,
-    expect.stringContaining("renamed /etc/kubernetes/manifests/.kube-apiserver.yaml to kube-apiserver.yaml\n"),
+    expect.stringContaining(
+      "renamed /etc/kubernetes/manifests/.kube-apiserver.yaml to kube-apiserver.yaml\n",
+    ),
   ]);
   expect(command(node.read(API_SERVER))).not.toContain(FLAG);
   expect(node.exists(OLD)).toBe(false);

@@ -1,4 +1,7 @@
-/** The end of 05-verify after a repair: what has changed, what is left for people, and what to delete on which node. */
+/**
+ * The end of 05-verify after a repair: what has changed, what is left for people, and what to delete on which
+ * node.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { basename } from "node:path";
@@ -30,7 +33,11 @@ async function repaired(options: NodeOptions = {}) {
   return node;
 }
 
-async function end(node: Awaited<ReturnType<typeof repaired>>, objects: Record<string, object> = {}, line = "05-verify") {
+async function end(
+  node: Awaited<ReturnType<typeof repaired>>,
+  objects: Record<string, object> = {},
+  line = "05-verify",
+) {
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node, { objects });
   const untouched = node.fingerprint();
@@ -50,12 +57,18 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
   for (const file of ["token", "token.d/w1/token"]) write(`${node.root}/root/${file}`, token);
   write(`${node.root}/root/passphrase`, "WHqAAKQ2TcV6b7t8\n");
   write(`${node.root}/root/notes.txt`, "nothing secret");
-  const canary = { metadata: { labels: { "kube-pki-repair": "canary" } }, spec: { nodeName: "w2" }, status: { phase: "Succeeded" } };
+  const canary = {
+    metadata: { labels: { "kube-pki-repair": "canary" } },
+    spec: { nodeName: "w2" },
+    status: { phase: "Succeeded" },
+  };
   const run = await end(node, { "/api/v1/namespaces/kube-system/pods/kube-pki-repair-canary-w2": canary });
   await expectTranscript("05-verify-wrap-up", run);
   const lines = run.stdout.split("\n");
   expect(
-    lines.filter((line) => /^ {2}on \S+ +(rm|shred)/.test(line)).map((line) => line.replace(/^ {2}on (\S+) +(.*?) {3}#.*/, "$1: $2")),
+    lines
+      .filter((line) => /^ {2}on \S+ +(rm|shred)/.test(line))
+      .map((line) => line.replace(/^ {2}on (\S+) +(.*?) {3}#.*/, "$1: $2")),
   ).toEqual([
     "m1: rm -rf /root/kube-pki-repair-TIME",
     "m1: rm -f /etc/kubernetes/.kube-pki-repair-new-sa-key",
@@ -72,7 +85,12 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
 test("the report and the backup are named, in this order, before the first line that deletes", async () => {
   using node = await repaired();
   const { stdout } = await end(node);
-  const order = ["./bunw scripts/report.ts report.html", `\n  ${BACKUP}`, "rm -rf /root/kube-pki-repair-TIME", "umount"];
+  const order = [
+    "./bunw scripts/report.ts report.html",
+    `\n  ${BACKUP}`,
+    "rm -rf /root/kube-pki-repair-TIME",
+    "umount",
+  ];
   const places = order.map((words) => stdout.indexOf(words));
   expect(places).not.toContain(-1);
   expect(places).toEqual(places.toSorted((a, b) => a - b));
@@ -85,7 +103,9 @@ test("a backup of today's keys that another control plane node made is known her
   const other = here(await pretendNode({ kind: "healthy control plane node" }));
   cpSync(`${node.root}/etc/kubernetes/pki`, `${other.root}/etc/kubernetes/pki`, { recursive: true });
   write(`${other.root}/root/pass`, "nine trees by the river\n");
-  expect(await other.run("hand-over pack --passphrase-file pass --out /root/keys.age")).toMatchObject({ exitCode: 0 });
+  expect(await other.run("hand-over pack --passphrase-file pass --out /root/keys.age")).toMatchObject({
+    exitCode: 0,
+  });
   cpSync(`${other.root}${BACKUP_MARK}`, `${node.root}${BACKUP_MARK}`);
   expect(await says()).not.toContain("hand-over.ts pack");
 });
@@ -93,8 +113,11 @@ test("a backup of today's keys that another control plane node made is known her
 test("at the end of the road nothing is left to warn of: the backup is known, and what the repair has kept is gone", async () => {
   using node = await repaired();
   write(`${node.root}/root/pass`, "nine trees by the river\n");
-  expect(await node.run("hand-over pack --passphrase-file pass --out /root/keys.age")).toMatchObject({ exitCode: 0 });
-  for (const path of ["pass", "keys.age", basename(RESCUE)]) rmSync(`${node.root}/root/${path}`, { recursive: true });
+  expect(await node.run("hand-over pack --passphrase-file pass --out /root/keys.age")).toMatchObject({
+    exitCode: 0,
+  });
+  for (const path of ["pass", "keys.age", basename(RESCUE)])
+    rmSync(`${node.root}/root/${path}`, { recursive: true });
   const { exitCode, stdout, stderr } = await end(node);
   expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
   expect(stderr).toMatch(/\n\d+ checks, all good\n$/);
@@ -110,7 +133,11 @@ test("on a worker the report is named, and where it is written", async () => {
 
 test("what of the kit's folder opens a bundle, or is one, is named", () => {
   using box = sandbox();
-  for (const [name, text] of Object.entries({ passphrase: "WHqAAKQ2TcV6b7t8\n", "shared-keys.age": AGE, "RUNBOOK.md": "# Runbook\n" }))
+  for (const [name, text] of Object.entries({
+    passphrase: "WHqAAKQ2TcV6b7t8\n",
+    "shared-keys.age": AGE,
+    "RUNBOOK.md": "# Runbook\n",
+  }))
     write(`${box.dir}/kit/${name}`, text);
   write(`${box.dir}/kit/token`, `${["abcdef", "0123456789abcdef"].join(".")}\n# w1\n`);
   expect(kits(`${box.dir}/kit`).why).toEndWith("here: passphrase, shared-keys.age, token");

@@ -22,9 +22,13 @@ async function ofThree() {
 
 test("as a backup: move it away, and its mark to the other control plane nodes; nothing is unpacked there", async () => {
   using node = await ofThree();
-  const { exitCode, stdout, stderr } = await node.run("hand-over pack --passphrase-file passphrase --out /root/keys.age");
+  const { exitCode, stdout, stderr } = await node.run(
+    "hand-over pack --passphrase-file passphrase --out /root/keys.age",
+  );
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stdout.split("\n").filter(Boolean)).toEqual(["m2", "m3"].map((name) => `scp -p ${MARK} root@${name}:/etc/kubernetes/`));
+  expect(stdout.split("\n").filter(Boolean)).toEqual(
+    ["m2", "m3"].map((name) => `scp -p ${MARK} root@${name}:/etc/kubernetes/`),
+  );
   expect(stderr).toMatch(
     /\ndone\. {2}next: move \/root\/keys\.age away; so that the others know of it, its mark goes there, which holds no key:\n$/,
   );
@@ -33,8 +37,13 @@ test("as a backup: move it away, and its mark to the other control plane nodes; 
 test("for the other control plane nodes: the lines that carry it, and on stdout the line for there alone", async () => {
   using node = await ofThree();
   const out = `${RUN}/shared-keys.age`;
-  const { exitCode, stdout, stderr } = await node.run(`hand-over pack --passphrase-file passphrase --out ${out}`);
+  const { exitCode, stdout, stderr } = await node.run(
+    `hand-over pack --passphrase-file passphrase --out ${out}`,
+  );
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stdout).toMatch(/^\.\/bunw scripts\/hand-over\.ts unpack --passphrase-file passphrase --ca-hash \S+ \S+shared-keys\.age\n$/);
-  for (const name of ["m2", "m3"]) expect(stderr).toContain(`  scp -p ${out} passphrase root@${name}:${RUN}/\n`);
+  expect(stdout).toMatch(
+    /^\.\/bunw scripts\/hand-over\.ts unpack --passphrase-file passphrase --ca-hash \S+ \S+shared-keys\.age\n$/,
+  );
+  for (const name of ["m2", "m3"])
+    expect(stderr).toContain(`  scp -p ${out} passphrase root@${name}:${RUN}/\n`);
 });

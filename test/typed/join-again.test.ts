@@ -4,7 +4,15 @@ import { readdirSync, rmSync } from "node:fs";
 import { parse } from "yaml";
 import { ADDRESS, healthyCp, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveOtherMember } from "../pretend/etcd.ts";
-import { CRICTL, crictlPs, expectTranscript, MEMBER, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import {
+  CRICTL,
+  crictlPs,
+  expectTranscript,
+  MEMBER,
+  type NodeOptions,
+  pretendNode,
+  SHOWN_ADDRESS,
+} from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
@@ -17,10 +25,15 @@ const FLAGS = "/var/lib/kubelet/kubeadm-flags.env";
 const ENV = `KUBELET_KUBEADM_ARGS="--container-runtime-endpoint=unix:///run/x.sock --node-ip=10.0.0.13 --pod-infra-container-image=pause:3.10 --root-dir=/data/kubelet --v"\n`;
 const LINE = `join-again --address ${ADDRESS}:6443 --kubernetes`;
 
-/** A control plane node whose /etc/kubernetes and etcd data are lost. `running`: its containers, each time that they are looked at. */
+/**
+ * A control plane node whose /etc/kubernetes and etcd data are lost. `running`: its containers, each time
+ * that they are looked at.
+ */
 async function withoutData(...running: string[][]) {
   const command = `${CRICTL.replace("containerd/containerd", "x")} ps -a -o json`;
-  const node = here(await pretendNode({ commands: [...running, []].map((names) => ({ command, stdout: crictlPs(names) })) }));
+  const node = here(
+    await pretendNode({ commands: [...running, []].map((names) => ({ command, stdout: crictlPs(names) })) }),
+  );
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   write(node.root + FLAGS, ENV, 0o644);
   return node;
@@ -60,20 +73,33 @@ test("join-again writes the older format, with a map of flags, for a kubeadm bef
   expect(await node.run(`${LINE} v1.30.14`)).toMatchObject({ exitCode: 0 });
   expect(parse(saved(node, "join.yaml"))).toMatchObject({
     apiVersion: "kubeadm.k8s.io/v1beta3",
-    nodeRegistration: { kubeletExtraArgs: { "node-ip": "10.0.0.13", "root-dir": "/data/kubelet", v: "true" } },
+    nodeRegistration: {
+      kubeletExtraArgs: { "node-ip": "10.0.0.13", "root-dir": "/data/kubelet", v: "true" },
+    },
   });
 });
 
 test.each([
   ["no address", "join-again", "join-again needs --address and --kubernetes"],
-  ["an address without a port", "join-again --address 10.0.0.13 --kubernetes v1.34.4", '"10.0.0.13" is no address with a port'],
-  ["a name as an address", "join-again --address cp3:6443 --kubernetes v1.34.4", '"cp3" is not an IP address'],
+  [
+    "an address without a port",
+    "join-again --address 10.0.0.13 --kubernetes v1.34.4",
+    '"10.0.0.13" is no address with a port',
+  ],
+  [
+    "a name as an address",
+    "join-again --address cp3:6443 --kubernetes v1.34.4",
+    '"cp3" is not an IP address',
+  ],
   ["a word as a version", `${LINE} latest`, '"latest" is no version of Kubernetes'],
 ])("join-again refuses %s, and changes nothing", async (_, line, error) => {
   using node = await withoutData();
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run(line);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringContaining(`error: ${error}\nhint: `) });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining(`error: ${error}\nhint: `),
+  });
   expect(node.fingerprint()).toEqual(before);
 });
 
@@ -82,7 +108,10 @@ test("join-again after kubeadm reset says that the flags are gone", async () => 
   rmSync(node.root + FLAGS);
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run(`${LINE} v1.34.4`);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("error: There is no ") });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("error: There is no "),
+  });
   expect(node.fingerprint()).toEqual(before);
 });
 
@@ -98,10 +127,13 @@ const RUNS = /^"m1" is not lost: etcd and kube-apiserver run here$/;
 const STOP_FIRST =
   /^nothing was changed\. .*00-assess\.ts.* systemctl stop kubelet; crictl stop etcd-id kube-apiserver-id; .*02-control-plane\.ts --lost m1; /;
 
-test.each(["", " --lost m1", " --dry-run"])("join-again%s on a control plane node that lives is refused", async (more) => {
-  using node = here(await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE }));
-  await expectRefusal(node, `${LINE} v1.34.4${more}`, RUNS, STOP_FIRST, REFUSED);
-});
+test.each(["", " --lost m1", " --dry-run"])(
+  "join-again%s on a control plane node that lives is refused",
+  async (more) => {
+    using node = here(await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE }));
+    await expectRefusal(node, `${LINE} v1.34.4${more}`, RUNS, STOP_FIRST, REFUSED);
+  },
+);
 
 test("join-again waits for an API server that the kubelet is just stopping", async () => {
   using node = await withoutData(["kube-apiserver"], ["kube-apiserver"]);
@@ -126,7 +158,13 @@ test.each([undefined, "healthy control plane node"] as const)(
     using node = kind ? here(await pretendNode({ kind })) : await withoutData();
     const error = new RegExp(`^"10\\.0\\.0\\.13" is no address of this machine \\(${SHOWN_ADDRESS}\\)$`);
     const line = "join-again --address 10.0.0.13:6443 --kubernetes v1.34.4";
-    await expectRefusal(node, line, error, /^nothing was changed\. The line is for the machine with that address: /, REFUSED);
+    await expectRefusal(
+      node,
+      line,
+      error,
+      /^nothing was changed\. The line is for the machine with that address: /,
+      REFUSED,
+    );
   },
 );
 
@@ -134,38 +172,81 @@ const OF_WORKER = "join-again --address 127.77.0.21:6443 --kubernetes v1.34.4";
 
 test("join-again on a worker is refused, unless the operator names it as a lost control plane node", async () => {
   using node = here(await pretendNode({ kind: "worker" }));
-  const error = /^This is no control plane node: nothing of one is here, and it has "\/etc\/kubernetes\/kubelet\.conf"$/;
-  await expectRefusal(node, OF_WORKER, error, /^run it on a control plane node .*join-again\.ts .* --lost w1$/, REFUSED);
+  const error =
+    /^This is no control plane node: nothing of one is here, and it has "\/etc\/kubernetes\/kubelet\.conf"$/;
+  await expectRefusal(
+    node,
+    OF_WORKER,
+    error,
+    /^run it on a control plane node .*join-again\.ts .* --lost w1$/,
+    REFUSED,
+  );
   expect(await node.run(`${OF_WORKER} --lost w1`)).toMatchObject({ exitCode: 0 });
 });
 
 /** Its servers are stopped, its data is here. */
-const withData = async (options: NodeOptions = {}) => here(await pretendNode({ kind: "healthy control plane node", ...options }));
+const withData = async (options: NodeOptions = {}) =>
+  here(await pretendNode({ kind: "healthy control plane node", ...options }));
 
 test("join-again where etcd's data is here is refused, unless the operator says that this node is lost", async () => {
   using node = await withData();
-  const error = /^etcd's data is here, in "\/var\/lib\/etcd", and nothing proves that etcd goes on without this member$/;
-  await expectRefusal(node, `${LINE} v1.34.4`, error, /^nothing was changed\. .*00-assess\.ts.*join-again\.ts .* --lost m1$/, REFUSED);
-  await expectRefusal(node, `${LINE} v1.34.4 --lost m2`, /^This is "m1", not "m2"$/, /^nothing was changed\./, REFUSED);
+  const error =
+    /^etcd's data is here, in "\/var\/lib\/etcd", and nothing proves that etcd goes on without this member$/;
+  await expectRefusal(
+    node,
+    `${LINE} v1.34.4`,
+    error,
+    /^nothing was changed\. .*00-assess\.ts.*join-again\.ts .* --lost m1$/,
+    REFUSED,
+  );
+  await expectRefusal(
+    node,
+    `${LINE} v1.34.4 --lost m2`,
+    /^This is "m1", not "m2"$/,
+    /^nothing was changed\./,
+    REFUSED,
+  );
   const { exitCode, stderr } = await node.run(`${LINE} v1.34.4 --lost m1`);
   const said = '  etcd\'s data in "/var/lib/etcd" is given up, as --lost says: kubeadm reset deletes it\n';
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(said) });
 });
 
-const OTHER = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: [`https://${ADDRESS.replace(/11$/, "12")}:2380`] };
+const OTHER = {
+  id: "b1b2c3d4e5f60718",
+  name: "m2",
+  peerURLs: [`https://${ADDRESS.replace(/11$/, "12")}:2380`],
+};
 
-test.each(["", " --lost m1"])("join-again%s is refused where another member of etcd lists this one", async (more) => {
-  using node = await withData({ members: [MEMBER, OTHER] });
-  using _other = await serveOtherMember(node.root, { ...sameEtcd(node.stored), members: [MEMBER, OTHER] }, ADDRESS.replace(/11$/, "12"));
-  const hint = /^nothing was changed\. .*00-assess\.ts.*02-control-plane\.ts --lost m1; /;
-  await expectRefusal(node, `${LINE} v1.34.4${more}`, /^"m1" is a member of etcd: m2 lists it$/, hint, REFUSED);
-});
+test.each(["", " --lost m1"])(
+  "join-again%s is refused where another member of etcd lists this one",
+  async (more) => {
+    using node = await withData({ members: [MEMBER, OTHER] });
+    using _other = await serveOtherMember(
+      node.root,
+      { ...sameEtcd(node.stored), members: [MEMBER, OTHER] },
+      ADDRESS.replace(/11$/, "12"),
+    );
+    const hint = /^nothing was changed\. .*00-assess\.ts.*02-control-plane\.ts --lost m1; /;
+    await expectRefusal(
+      node,
+      `${LINE} v1.34.4${more}`,
+      /^"m1" is a member of etcd: m2 lists it$/,
+      hint,
+      REFUSED,
+    );
+  },
+);
 
 test("join-again goes on where another member of etcd says that this one is out", async () => {
   using node = await withData({ members: [MEMBER, OTHER] });
-  using _other = await serveOtherMember(node.root, { ...sameEtcd(node.stored), members: [OTHER] }, ADDRESS.replace(/11$/, "12"));
+  using _other = await serveOtherMember(
+    node.root,
+    { ...sameEtcd(node.stored), members: [OTHER] },
+    ADDRESS.replace(/11$/, "12"),
+  );
   const { exitCode, stderr } = await node.run(`${LINE} v1.34.4`);
-  const said = '  etcd\'s data in "/var/lib/etcd" is of a member that is out, says m2: kubeadm reset deletes it\n';
+  const said =
+    '  etcd\'s data in "/var/lib/etcd" is of a member that is out, says m2: kubeadm reset deletes it\n';
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(said) });
 });
 

@@ -1,4 +1,7 @@
-/** 03-join on a worker that reaches the API by a balancer of its own: its CA and its client certificate change, and no more. */
+/**
+ * 03-join on a worker that reaches the API by a balancer of its own: its CA and its client certificate
+ * change, and no more.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
@@ -52,7 +55,9 @@ test("where its own balancer answers with the new CA it joins there, and --serve
   using _own = await serveOwn();
   const [run] = await Promise.all([node.run(join(), PATIENT), itsKubelet(node)]);
   expect(run).toMatchObject({ exitCode: 0 });
-  expect(run.stderr).toContain(":6443: this worker's own way to the API, and it stays: only the CA and the client certificate change\n");
+  expect(run.stderr).toContain(
+    ":6443: this worker's own way to the API, and it stays: only the CA and the client certificate change\n",
+  );
   expect(serverIn(node.read(CONF))).toBe(OWN);
 });
 

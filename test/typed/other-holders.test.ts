@@ -1,4 +1,7 @@
-/** Part 1 makes no new shared key beside another control plane node that may still have it: in files, or in memory. */
+/**
+ * Part 1 makes no new shared key beside another control plane node that may still have it: in files, or in
+ * memory.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { healthyCp, led } from "../pretend/cluster.ts";
 import { LOST, serveDeaf, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
@@ -12,7 +15,12 @@ setDefaultTimeout(300_000);
 await healthyCp();
 
 const WELL = { kind: "healthy control plane node" } as const;
-const INTERNAL = gone("pki/etcd/ca.crt", "pki/etcd/ca.key", "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key");
+const INTERNAL = gone(
+  "pki/etcd/ca.crt",
+  "pki/etcd/ca.key",
+  "pki/front-proxy-ca.crt",
+  "pki/front-proxy-ca.key",
+);
 
 interface Row {
   what: string;
@@ -28,7 +36,8 @@ const REFUSED: (Row & { error: RegExp; hint: RegExp })[] = [
     what: "all new keys beside an etcd whose files are gone",
     line: "01-etcd --new-cas",
     deaf: true,
-    error: /^What answers at [\d.]+:2380 may be etcd of m3, and nothing here proves it: it would refuse a new CA$/,
+    error:
+      /^What answers at [\d.]+:2380 may be etcd of m3, and nothing here proves it: it would refuse a new CA$/,
     hint: /It shows no certificate, as an etcd does whose files are gone; .*systemctl stop kubelet.*--lost-on m3/,
   },
   {
@@ -73,12 +82,39 @@ test.each(REFUSED)("refused: $what", async ({ on, change, line, deaf, error, hin
 });
 
 const GOES_ON: Row[] = [
-  { what: "no key is made: an etcd without its files is only named", on: WELL, line: "01-etcd --dry-run", deaf: true },
-  { what: "the operator has looked at that node", line: "01-etcd --new-cas --lost-on m3 --dry-run", deaf: true },
-  { what: "this node's controller-manager led last", on: { etcd: led("m1") }, line: "01-etcd --new-cas --dry-run" },
-  { what: "the node that led last was looked at", on: { etcd: led("m2") }, line: "01-etcd --new-cas --lost-on m2 --dry-run" },
-  { what: "ca.key is here", on: { ...WELL, etcd: led("m2") }, change: gone("pki/sa.key"), line: "01-etcd --new-cas --dry-run" },
-  { what: "only internal CAs are made", on: { ...WELL, etcd: led("m2") }, change: INTERNAL, line: "01-etcd --new-internal-cas --dry-run" },
+  {
+    what: "no key is made: an etcd without its files is only named",
+    on: WELL,
+    line: "01-etcd --dry-run",
+    deaf: true,
+  },
+  {
+    what: "the operator has looked at that node",
+    line: "01-etcd --new-cas --lost-on m3 --dry-run",
+    deaf: true,
+  },
+  {
+    what: "this node's controller-manager led last",
+    on: { etcd: led("m1") },
+    line: "01-etcd --new-cas --dry-run",
+  },
+  {
+    what: "the node that led last was looked at",
+    on: { etcd: led("m2") },
+    line: "01-etcd --new-cas --lost-on m2 --dry-run",
+  },
+  {
+    what: "ca.key is here",
+    on: { ...WELL, etcd: led("m2") },
+    change: gone("pki/sa.key"),
+    line: "01-etcd --new-cas --dry-run",
+  },
+  {
+    what: "only internal CAs are made",
+    on: { ...WELL, etcd: led("m2") },
+    change: INTERNAL,
+    line: "01-etcd --new-internal-cas --dry-run",
+  },
   {
     what: "this control plane node is the only one, under another name",
     on: { etcd: led("old-name"), members: [MEMBER] },

@@ -1,4 +1,7 @@
-/** Each part as operators run it, to its end, in this process: what is decided, printed and changed. The same transcripts as test/scripts. */
+/**
+ * Each part as operators run it, to its end, in this process: what is decided, printed and changed. The same
+ * transcripts as test/scripts.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { parse } from "yaml";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
@@ -53,7 +56,12 @@ test("part 3: open", async () => {
 });
 
 test("part 2 takes a lost control plane node out of etcd, and says how a machine takes its place", async () => {
-  const options = { kind: "healthy control plane node", members: THREE, etcd: withVip(mirrorPod("kube-vip")), commands: RESTARTS } as const;
+  const options = {
+    kind: "healthy control plane node",
+    members: THREE,
+    etcd: withVip(mirrorPod("kube-vip")),
+    commands: RESTARTS,
+  } as const;
   using node = here(await pretendNode({ ...options, members: [...THREE], commands: [...RESTARTS] }));
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
   using _etcd = serveEtcd(node.root, state);
@@ -83,7 +91,10 @@ test("part 3: a join puts every file back where the kubelet gets no certificate"
 });
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
-const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
+const OURS = {
+  type: "bootstrap.kubernetes.io/token",
+  data: { description: btoa("kube-pki-repair: workers come back") },
+};
 
 test("part 3: close revokes our tokens alone, and the controller-manager runs in full; again it changes no byte", async () => {
   using node = here(await afterPart2({ commands: RESTARTS }));
@@ -91,7 +102,10 @@ test("part 3: close revokes our tokens alone, and the controller-manager runs in
   const objects = {
     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kube-pki-repair:kubelet-bootstrap": {},
     [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS,
-    [`${SECRETS}/bootstrap-token-cccccc`]: { ...OURS, data: { description: btoa("kube-pki-repair: w9 comes back") } },
+    [`${SECRETS}/bootstrap-token-cccccc`]: {
+      ...OURS,
+      data: { description: btoa("kube-pki-repair: w9 comes back") },
+    },
     [`${SECRETS}/bootstrap-token-dddddd`]: { ...OURS, data: others },
   };
   using api = serveRunning(node, { objects });
@@ -118,7 +132,9 @@ test("part 3: close --dry-run says what it would do, and changes nothing", async
 
 test("part 3: close names a node that does not renew its Lease, and changes nothing", async () => {
   using node = here(await afterPart2());
-  using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000), [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
+  using api = serveRunning(node, {
+    objects: { [`${LEASES}/w2`]: lease(4000), [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS },
+  });
   const untouched = node.fingerprint();
   await expectTranscript("03-workers-close-away", await node.run("03-workers close --wait 0.05", WAITS));
   expect(node.fingerprint()).toEqual(untouched);

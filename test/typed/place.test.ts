@@ -1,4 +1,7 @@
-/** Wrong hands: every script that changes a node, on the wrong node and before its turn. Nothing changes there. */
+/**
+ * Wrong hands: every script that changes a node, on the wrong node and before its turn. Nothing changes
+ * there.
+ */
 import { setDefaultTimeout, test } from "bun:test";
 import { chmodSync } from "node:fs";
 import { write } from "../pretend/cluster.ts";
@@ -19,12 +22,21 @@ function withPass({ root }: PretendNode) {
   chmodSync(`${root}/root/pass`, 0o600);
 }
 
-const without = (...words: string[]) => WRITERS.filter((line) => !words.some((word) => line.startsWith(word)));
+const without = (...words: string[]) =>
+  WRITERS.filter((line) => !words.some((word) => line.startsWith(word)));
 
 const PACK = "hand-over pack --passphrase-file pass --out keys.age";
-const NOTHING_TO_PACK: Row = [PACK, /^Cannot pack the keys in /, /^\.\/bunw scripts\/00-assess\.ts says which part repairs this/];
+const NOTHING_TO_PACK: Row = [
+  PACK,
+  /^Cannot pack the keys in /,
+  /^\.\/bunw scripts\/00-assess\.ts says which part repairs this/,
+];
 const JOIN = "03-join --server https://127.0.0.1:1 --ca-hash sha256:00";
-const NO_JOIN: Row = [JOIN, /^This is a control plane node \(.+\): join is for workers$/, /^part 2 gives its kubelet/];
+const NO_JOIN: Row = [
+  JOIN,
+  /^This is a control plane node \(.+\): join is for workers$/,
+  /^part 2 gives its kubelet/,
+];
 
 /** [kind of node, what is typed there, exit code] */
 const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: number, rows: Row[]][] = [
@@ -32,7 +44,11 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
     "on a worker each says that this is no control plane node",
     "worker",
     REFUSED,
-    without("hand-over", "03-join").map((line) => [line, /^This is no control plane node: /, /^run it on (a|each) control plane node/]),
+    without("hand-over", "03-join").map((line) => [
+      line,
+      /^This is no control plane node: /,
+      /^run it on (a|each) control plane node/,
+    ]),
   ],
   [
     "on a machine that is no node of kubeadm's each says so",
@@ -40,22 +56,39 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
     REFUSED,
     [
       ...without("hand-over", "00-salvage").map(
-        (line): Row => [line, /^This is no node that kubeadm set up: "\/var\/lib\/kubelet\/config\.yaml" is missing$/, /kubeadm/],
+        (line): Row => [
+          line,
+          /^This is no node that kubeadm set up: "\/var\/lib\/kubelet\/config\.yaml" is missing$/,
+          /kubeadm/,
+        ],
       ),
       ["00-salvage", /^This is no control plane node: /, /^run it on each control plane node/],
     ],
   ],
   ["a worker has nothing to pack", "worker", 1, [NOTHING_TO_PACK]],
   ["a machine that is no node has nothing to pack", "no node", 1, [NOTHING_TO_PACK]],
-  ["a control plane node that is well does not join as a worker", "healthy control plane node", REFUSED, [NO_JOIN]],
+  [
+    "a control plane node that is well does not join as a worker",
+    "healthy control plane node",
+    REFUSED,
+    [NO_JOIN],
+  ],
   ["nor does one that is wiped", "wiped control plane node", REFUSED, [NO_JOIN]],
   [
     "where nothing is repaired yet each names the part that comes first",
     "wiped control plane node",
     1,
     [
-      ["01-etcd", /^\/etc\/kubernetes\/pki\/ca\.crt is needed and cannot be used/, /00-salvage\.ts.*hand-over\.ts.*01-etcd\.ts --new-cas$/],
-      ["02-control-plane", /^etcd's certificates are not there$/, /^part 1 first: \.\/bunw scripts\/01-etcd\.ts$/],
+      [
+        "01-etcd",
+        /^\/etc\/kubernetes\/pki\/ca\.crt is needed and cannot be used/,
+        /00-salvage\.ts.*hand-over\.ts.*01-etcd\.ts --new-cas$/,
+      ],
+      [
+        "02-control-plane",
+        /^etcd's certificates are not there$/,
+        /^part 1 first: \.\/bunw scripts\/01-etcd\.ts$/,
+      ],
       ["03-workers open", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^part 2 first: /],
       ["03-workers close", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^part 2 first: /],
       ["03-workers approve", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^part 2 first: /],

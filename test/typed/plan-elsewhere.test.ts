@@ -1,4 +1,6 @@
-/** A plan for new keys is made where the lost ones may be, and nowhere else, before that node was looked at. */
+/**
+ * A plan for new keys is made where the lost ones may be, and nowhere else, before that node was looked at.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -20,7 +22,9 @@ const ledBy = (host: string) => (objects: Objects) => {
   led(host)(objects);
 };
 const memory = ({ root }: PretendNode) => {
-  const holds = ["ca.key", "sa.key"].map((file) => bigInt(createPrivateKey(readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8"))));
+  const holds = ["ca.key", "sa.key"].map((file) =>
+    bigInt(createPrivateKey(readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8"))),
+  );
   pretendProcess(root, { pid: 31, comm: "kube-controller", holds });
 };
 const aim = (stdout: string) => /^\*\*(.+)\*\*$/m.exec(stdout)?.[1];
@@ -40,14 +44,22 @@ test("where another node's controller-manager led last, the plan is made there: 
       "Bring the kit to the other nodes, to m2, m3",
       "Make the plan there, on m2",
     ]);
-    expect(stdout).toContain(`\nssh -n root@${AT.m2} 'cd /run/kube-pki-repair && ./bunw scripts/plan.ts'; echo "exit code $?"\n`);
+    expect(stdout).toContain(
+      `\nssh -n root@${AT.m2} 'cd /run/kube-pki-repair && ./bunw scripts/plan.ts'; echo "exit code $?"\n`,
+    );
     expect(stdout).toContain("\n./bunw scripts/plan.ts --lost-on m2\n");
     expect(stdout).toContain("Looked at: m1 (here). Not looked at: m2, m3, w1, w2.");
     expect(stdout).not.toMatch(/--new-cas|nobody has any more/);
   });
 });
 
-const HERE: { what: string; host: string; words: string; line: string; change?: (node: PretendNode) => unknown }[] = [
+const HERE: {
+  what: string;
+  host: string;
+  words: string;
+  line: string;
+  change?: (node: PretendNode) => unknown;
+}[] = [
   { what: "m2 was looked at", host: "m2", words: " --lost-on m2", line: "01-etcd.ts --new-cas --lost-on m2" },
   { what: "m2 is lost for good", host: "m2", words: " --lost m2", line: "01-etcd.ts --new-cas --lost-on m2" },
   { what: "this node's led last", host: "m1", words: "", line: "01-etcd.ts --new-cas" },
@@ -70,7 +82,9 @@ test("00-assess --deep sends to the node whose controller-manager led last, and 
       expect.stringMatching(
         /^ {2}on m2: \.\/bunw scripts\/plan\.ts +# its controller-manager led last: only that process may hold ca\.key$/,
       ),
-      expect.stringMatching(/^ {2}\.\/bunw scripts\/plan\.ts --lost-on m2 +# here, if ca\.key is lost there, too/),
+      expect.stringMatching(
+        /^ {2}\.\/bunw scripts\/plan\.ts --lost-on m2 +# here, if ca\.key is lost there, too/,
+      ),
     ]);
   });
 });

@@ -1,4 +1,7 @@
-/** `plan --seen DIR`: what the other nodes say of themselves makes facts of promises, and decides of nobody who gets keys. */
+/**
+ * `plan --seen DIR`: what the other nodes say of themselves makes facts of promises, and decides of nobody
+ * who gets keys.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -20,16 +23,24 @@ type Answer = Record<string, unknown>;
 
 /** What 00-assess says on such a node. */
 async function answerOf(on: NodeOptions, change?: (node: PretendNode) => unknown): Promise<Answer> {
-  return await lookAt({ ...on, change }, async () => JSON.parse((await typeHere("00-assess --deep --no-disk --json")).stdout));
+  return await lookAt({ ...on, change }, async () =>
+    JSON.parse((await typeHere("00-assess --deep --no-disk --json")).stdout),
+  );
 }
 
 const LOST = await answerOf(ASKED);
 const WELL = await answerOf({ ...ASKED, kind: "healthy control plane node" });
 const WORKER = await answerOf({ kind: "worker" });
-const WORKER_LOST = await answerOf({ kind: "worker" }, ({ root }) => rmSync(`${root}/var/lib/kubelet/pki`, { recursive: true }));
+const WORKER_LOST = await answerOf({ kind: "worker" }, ({ root }) =>
+  rmSync(`${root}/var/lib/kubelet/pki`, { recursive: true }),
+);
 /** What names the CA on a worker are the pods that have it. */
 const { hashes } = WELL.ca as { hashes: string[] };
-const as = (node: string, answer: Answer): Answer => ({ ...answer, node, ca: { ...(answer.ca as object), hashes } });
+const as = (node: string, answer: Answer): Answer => ({
+  ...answer,
+  node,
+  ca: { ...(answer.ca as object), hashes },
+});
 
 interface Row {
   what: string;
@@ -92,7 +103,8 @@ const ROWS: Row[] = [
     change: gone("pki/apiserver.crt"),
     seen: { m2: as("m2", WELL), w1: "", w2: as("w2", WORKER_LOST) },
     aim: "This plan makes anew what is missing: no pod restarts. w2 joins again. Not looked at: w1. A worker that has lost its own files has to join again.",
-    looked: /Asked, and no answer: w1\. Off, or ssh fails: --without NODE leaves one out\. Not looked at: m3\./,
+    looked:
+      /Asked, and no answer: w1\. Off, or ssh fails: --without NODE leaves one out\. Not looked at: m3\./,
     has: [
       `scp -3 -p root@${AT.m1}:/run/kube-pki-repair/token.d/w2/token root@10.77.0.22:/run/kube-pki-repair/`,
       'ssh -n root@10.77.0.22 "LINE"',
@@ -129,11 +141,15 @@ test.each(ROWS)("$what", async ({ on, change, seen, code = 2, aim, looked, has =
 
 function writeAnswers(dir: string, seen: Row["seen"]) {
   mkdirSync(dir, { recursive: true });
-  for (const [name, answer] of Object.entries(seen)) writeFileSync(`${dir}/${name}.json`, answer && JSON.stringify(answer));
+  for (const [name, answer] of Object.entries(seen))
+    writeFileSync(`${dir}/${name}.json`, answer && JSON.stringify(answer));
 }
 
 const NOW = new Date();
-const minutesAgo = (minutes: number) => ({ ...as("m2", LOST), made: new Date(NOW.getTime() - minutes * 60_000).toISOString() });
+const minutesAgo = (minutes: number) => ({
+  ...as("m2", LOST),
+  made: new Date(NOW.getTime() - minutes * 60_000).toISOString(),
+});
 
 test.each<[what: string, file: string, text: string, why: RegExp]>([
   ["another node's", "m2.json", JSON.stringify(as("m3", LOST)), /^m2\.json: it is of another node/],
@@ -143,14 +159,34 @@ test.each<[what: string, file: string, text: string, why: RegExp]>([
     JSON.stringify({ ...as("m2", LOST), ca: { hashes: ["sha256:other"] } }),
     /nothing in it names this cluster's CA/,
   ],
-  ["that names no CA", "m2.json", JSON.stringify({ ...as("m2", LOST), ca: null }), /nothing in it names this cluster's CA/],
+  [
+    "that names no CA",
+    "m2.json",
+    JSON.stringify({ ...as("m2", LOST), ca: null }),
+    /nothing in it names this cluster's CA/,
+  ],
   ["of an hour ago", "m2.json", JSON.stringify(minutesAgo(61)), /older than 60 minutes/],
   ["without a time", "m2.json", JSON.stringify({ ...as("m2", LOST), made: undefined }), /or without a time/],
   ["of a clock that is ahead", "m2.json", JSON.stringify(minutesAgo(-10)), /ahead of this node's/],
-  ["that is no JSON", "m2.json", "cd: /run/kube-pki-repair: No such file or directory\n", /no answer of 00-assess/],
+  [
+    "that is no JSON",
+    "m2.json",
+    "cd: /run/kube-pki-repair: No such file or directory\n",
+    /no answer of 00-assess/,
+  ],
   ["of a JSON of something else", "m2.json", "[1]", /no answer of 00-assess/],
-  ["of a node that nobody knows", "m9.json", JSON.stringify(as("m9", LOST)), /no node of this cluster is called so/],
-  ["of more than a megabyte", "m2.json", JSON.stringify({ ...as("m2", LOST), pad: "x".repeat(1 << 20) }), /no answer of 00-assess/],
+  [
+    "of a node that nobody knows",
+    "m9.json",
+    JSON.stringify(as("m9", LOST)),
+    /no node of this cluster is called so/,
+  ],
+  [
+    "of more than a megabyte",
+    "m2.json",
+    JSON.stringify({ ...as("m2", LOST), pad: "x".repeat(1 << 20) }),
+    /no answer of 00-assess/,
+  ],
 ])("an answer %s does not count", (_, file, text, why) => {
   using box = sandbox();
   mkdirSync(`${box.dir}/seen`);
@@ -166,7 +202,9 @@ test("a folder without an answer is refused, with the way to them", async () => 
     const { exitCode, stderr } = await typeHere("plan --seen /root");
     expect([exitCode, stderr]).toEqual([
       1,
-      expect.stringContaining('error: "/root" holds no answer of a node (NODE.json)\nhint: the plan prints the lines'),
+      expect.stringContaining(
+        'error: "/root" holds no answer of a node (NODE.json)\nhint: the plan prints the lines',
+      ),
     ]);
   });
 });
@@ -181,9 +219,15 @@ test.each(["root", "ubuntu"])(
       const { exitCode, stderr, calls } = await nodes.paste(block);
       expect([exitCode, stderr]).toEqual([0, ""]);
       expect(calls.filter((call) => call.endsWith("00-assess.ts --deep --no-disk --json"))).toHaveLength(5);
-      expect(calls.filter((call) => call.includes(": mount ")).map((call) => call.split(":")[0])).not.toContain(AT.m1);
-      expect(calls.at(-1)).toBe(`${AT.m1}: bunw scripts/plan.ts --seen seen${user === "root" ? "" : ` --user ${user}`}`);
-      const there = new Bun.Glob("*.json").scanSync(join(nodes.operator, "nodes", AT.m1, "run/kube-pki-repair/seen"));
+      expect(
+        calls.filter((call) => call.includes(": mount ")).map((call) => call.split(":")[0]),
+      ).not.toContain(AT.m1);
+      expect(calls.at(-1)).toBe(
+        `${AT.m1}: bunw scripts/plan.ts --seen seen${user === "root" ? "" : ` --user ${user}`}`,
+      );
+      const there = new Bun.Glob("*.json").scanSync(
+        join(nodes.operator, "nodes", AT.m1, "run/kube-pki-repair/seen"),
+      );
       expect([...there].toSorted()).toEqual(["m1.json", "m2.json", "m3.json", "w1.json", "w2.json"]);
     });
   },

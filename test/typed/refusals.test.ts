@@ -27,14 +27,21 @@ function edit(objects: Objects, key: string, from: string, to: string) {
   objects[key] = JSON.stringify(objects[key]).replace(from, to);
 }
 
-test("01-etcd without --new-cas refuses to make lost keys anew, and touches nothing", () => refused("no-new-cas", {}, "01-etcd"));
+test("01-etcd without --new-cas refuses to make lost keys anew, and touches nothing", () =>
+  refused("no-new-cas", {}, "01-etcd"));
 
 test("01-etcd --new-internal-cas makes no new cluster CA, and touches nothing where that is lost", () =>
   refused("no-new-cluster-ca", {}, "01-etcd --new-internal-cas"));
 
 test("01-etcd refuses a cluster with external etcd", () =>
   refused("external", {
-    etcd: (objects) => edit(objects, "configmaps/kube-system/kubeadm-config", "local:\\n    dataDir: /var/lib/etcd", "external: {}"),
+    etcd: (objects) =>
+      edit(
+        objects,
+        "configmaps/kube-system/kubeadm-config",
+        "local:\\n    dataDir: /var/lib/etcd",
+        "external: {}",
+      ),
   }));
 
 test("01-etcd refuses the data of another machine's member", () =>
@@ -49,7 +56,9 @@ test("01-etcd refuses a sound CA of another cluster, and touches nothing", async
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 1,
-    stderr: expect.stringContaining("is of another CA, sha256:HASH, made before the one that etcd's data names"),
+    stderr: expect.stringContaining(
+      "is of another CA, sha256:HASH, made before the one that etcd's data names",
+    ),
   });
   expect(node.fingerprint()).toEqual(before);
   expect(node.calls().filter((call) => /stop|start/.test(call))).toEqual([]);
@@ -72,7 +81,12 @@ test("01-etcd refuses data in which the ConfigMaps are encrypted", () =>
 
 test("01-etcd refuses a machine that does not have the API server's address", () =>
   refused("other-address", {
-    commands: [{ command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]) }],
+    commands: [
+      {
+        command: "ip -j addr",
+        stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]),
+      },
+    ],
   }));
 
 test("01-etcd refuses where the mirror pods are gone", () =>

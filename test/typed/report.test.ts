@@ -35,7 +35,9 @@ function unpacked(node: Node, file: string): Map<string, string> {
   const to = `${node.root}/tmp/unpacked`;
   mkdirSync(to, { recursive: true });
   expect(Bun.spawnSync(["tar", "-xf", `${node.root}${file}`, "-C", to]).exitCode).toBe(0);
-  const names = readdirSync(to, { recursive: true, encoding: "utf8" }).filter((name) => lstatSync(`${to}/${name}`).isFile());
+  const names = readdirSync(to, { recursive: true, encoding: "utf8" }).filter((name) =>
+    lstatSync(`${to}/${name}`).isFile(),
+  );
   return new Map(names.sort().map((name) => [name, readFileSync(`${to}/${name}`, "utf8")]));
 }
 
@@ -45,7 +47,14 @@ test("report writes one page, names the nodes that brought nothing, and prints t
   expect(exitCode).toBe(2); // the API of this pretend node is off
   const page = node.read("/root/report.html");
   expect(lstatSync(`${node.root}/root/report.html`).mode & 0o777).toBe(0o600);
-  for (const said of ["04-sa-tokens", "03-join", "03-workers join", "Not all is well", "PUT secrets", "kubeconfigs of users"])
+  for (const said of [
+    "04-sa-tokens",
+    "03-join",
+    "03-workers join",
+    "Not all is well",
+    "PUT secrets",
+    "kubeconfigs of users",
+  ])
     expect(page).toContain(said);
   expect(stderr).toContain("3 runs, from w1, m1");
   expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\/w2\.tar$/m);
@@ -105,8 +114,12 @@ test("secrets are replaced before names are, and a worker's names are replaced i
     ...{ node: "x", script: "01-etcd", text },
     lines: [[0, { what: "run", format: 1, script: "01-etcd", version: "1", args: [], host }]],
   });
-  for (const [name, text] of filesOf(runOf("m1", `error: ${key}\nand ${token}\n`))) write(`${node.root}/root/${name}`, text);
-  write(`${node.root}/root/logs/w1.tar`, tarOf([runOf("private", "at https://abcdef and https://error, error: x\n")]));
+  for (const [name, text] of filesOf(runOf("m1", `error: ${key}\nand ${token}\n`)))
+    write(`${node.root}/root/${name}`, text);
+  write(
+    `${node.root}/root/logs/w1.tar`,
+    tarOf([runOf("private", "at https://abcdef and https://error, error: x\n")]),
+  );
   await node.run("report --bundle case.tar --logs logs");
   const files = unpacked(node, "/root/case.tar");
   const said = [...files].filter(([name]) => /runs\/.*txt$/.test(name)).map(([, text]) => text);
@@ -119,7 +132,8 @@ test("secrets are replaced before names are, and a worker's names are replaced i
 test("names of nodes may be as long as Kubernetes allows, and lead to no other folder", async () => {
   using node = here(await pretendNode({ kind: "healthy control plane node" }));
   const long = ["n".repeat(63), Array(5).fill("d".repeat(49)).join("."), ".."];
-  for (const name of long) write(`${node.root}/root/logs/${name}.tar`, tarOf(EXAMPLE.filter((run) => run.node === "w1")));
+  for (const name of long)
+    write(`${node.root}/root/logs/${name}.tar`, tarOf(EXAMPLE.filter((run) => run.node === "w1")));
   for (const option of ["", " --with-names"]) {
     const { exitCode, stderr } = await node.run(`report --bundle case.tar --logs logs${option}`);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("4 runs") });
@@ -129,13 +143,17 @@ test("names of nodes may be as long as Kubernetes allows, and lead to no other f
     const notes = files.find(({ name }) => name.endsWith("/notes.txt"))!;
     expect(Buffer.from(notes.bytes).toString()).toContain("...tar: left out: its name is no node's");
     for (const name of names)
-      expect(name).toMatch(/^kube-pki-repair\/(runs\/\d{4}-[\w.-]{1,60}-03-(workers-)?join\.(txt|json)|[a-z]+\.(json|txt))$/i);
+      expect(name).toMatch(
+        /^kube-pki-repair\/(runs\/\d{4}-[\w.-]{1,60}-03-(workers-)?join\.(txt|json)|[a-z]+\.(json|txt))$/i,
+      );
   }
 });
 
 test("a bundle is also written where the cluster cannot be read: that is when somebody helps", async () => {
   using node = here(await pretendNode());
-  const started = node.called("systemctl restart kubelet").then(() => serveEtcd(node.root, sameEtcd(node.stored)));
+  const started = node
+    .called("systemctl restart kubelet")
+    .then(() => serveEtcd(node.root, sameEtcd(node.stored)));
   expect((await node.run("01-etcd --new-cas", WAITS)).exitCode).toBe(0);
   using _etcd = await started;
   write(`${node.root}/root/passphrase`, "correct horse battery staple\n");

@@ -1,4 +1,7 @@
-/** Wrong hands: misspelt options, missing values, words that mean nothing. A script that does not understand all of its line does nothing. */
+/**
+ * Wrong hands: misspelt options, missing values, words that mean nothing. A script that does not understand
+ * all of its line does nothing.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync } from "node:fs";
 import { carry } from "../../shared/again.ts";
@@ -55,7 +58,11 @@ const WORDS: [line: string, error: string, meant: string][] = [
 
 test.each(WORDS)("%s: refused, with the option that begins so", async (line, error, meant) => {
   const hint = `${meant ? `did you mean ${meant}? ` : ""}./bunw scripts/${line.split(" ")[0]}.ts --help`;
-  expect(await typeHere(line)).toEqual({ exitCode: 1, stdout: "", stderr: `\nerror: ${error}\nhint: ${hint}\n` });
+  expect(await typeHere(line)).toEqual({
+    exitCode: 1,
+    stdout: "",
+    stderr: `\nerror: ${error}\nhint: ${hint}\n`,
+  });
 });
 
 /** Options of another sub-command: [line, the option, where it belongs, what was typed] */
@@ -123,16 +130,27 @@ const MOVED: [before: string, today: string][] = [
 
 test.each(MOVED)("%s, the spelling of before, says the line of today", async (before, today) => {
   const { exitCode, stdout, stderr } = await typeHere(before);
-  expect([exitCode, stdout, stderr]).toEqual([REFUSED, "", expect.stringContaining(`hint: ./bunw scripts/${today}\n`)]);
+  expect([exitCode, stdout, stderr]).toEqual([
+    REFUSED,
+    "",
+    expect.stringContaining(`hint: ./bunw scripts/${today}\n`),
+  ]);
 });
 
 test("plan plan.pdf: refused: nobody writes that", async () => {
-  expectStop(await typeHere("plan plan.pdf"), /^"plan.pdf" is no name for a plan$/, /^it ends in \.md or \.html$/);
+  expectStop(
+    await typeHere("plan plan.pdf"),
+    /^"plan.pdf" is no name for a plan$/,
+    /^it ends in \.md or \.html$/,
+  );
 });
 
-test.each(["-oProxyCommand=x", "a\u00a0b", "a;reboot", "EXAMPLE\\jo"])("plan --user=%s is no name of a user", async (name) => {
-  expectStop(await typeHere(`plan --user=${name}`), / is no name of a user$/, /--user ubuntu$/, REFUSED);
-});
+test.each(["-oProxyCommand=x", "a\u00a0b", "a;reboot", "EXAMPLE\\jo"])(
+  "plan --user=%s is no name of a user",
+  async (name) => {
+    expectStop(await typeHere(`plan --user=${name}`), / is no name of a user$/, /--user ubuntu$/, REFUSED);
+  },
+);
 
 /** Names of nodes that etcd's data does not have, or that cannot be away. */
 const NAMES: [line: string, error: RegExp, hint: RegExp][] = [
@@ -149,12 +167,16 @@ const NAMES: [line: string, error: RegExp, hint: RegExp][] = [
 
 test("a name that cannot be meant: refused, and nothing is changed", async () => {
   await lookAt({ kind: "healthy control plane node" }, async (node) => {
-    cpSync(`${node.root}/var/lib/etcd`, `${node.root}/root/kube-pki-repair-20260101T000000/etcd`, { recursive: true });
+    cpSync(`${node.root}/var/lib/etcd`, `${node.root}/root/kube-pki-repair-20260101T000000/etcd`, {
+      recursive: true,
+    });
     for (const [line, error, hint] of NAMES) await refusedHere(node, line, error, hint, REFUSED);
   });
 });
 
 test("a run's lines have nothing that another run of this process was told", async () => {
   carry({ endpoint: "x:1", "etcd-data": "/srv" });
-  expect((await typeHere("01-etcd --new-ca")).stderr).toEndWith("hint: did you mean --new-cas? ./bunw scripts/01-etcd.ts --help\n");
+  expect((await typeHere("01-etcd --new-ca")).stderr).toEndWith(
+    "hint: did you mean --new-cas? ./bunw scripts/01-etcd.ts --help\n",
+  );
 });

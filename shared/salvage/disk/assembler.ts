@@ -1,4 +1,7 @@
-/** Turns the words that carve.ts meets on a disk into whole files: reads around each word, and joins what is in two pieces. */
+/**
+ * Turns the words that carve.ts meets on a disk into whole files: reads around each word, and joins what is
+ * in two pieces.
+ */
 import type { Disk } from "./disk.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
 import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
@@ -52,8 +55,14 @@ export class Assembler {
     const { skipped: pieces } = this.#pieces;
     return [
       ...(failed === undefined ? [] : [`a text cannot be read: ${failed}`]),
-      ...(texts > 0 ? [`${texts} places with YAML were skipped: the disk has too much of it. Keys were searched everywhere`] : []),
-      ...(pieces > 0 ? [`${pieces} cut keys were not tried with every possible second piece: the disk has too many`] : []),
+      ...(texts > 0
+        ? [
+            `${texts} places with YAML were skipped: the disk has too much of it. Keys were searched everywhere`,
+          ]
+        : []),
+      ...(pieces > 0
+        ? [`${pieces} cut keys were not tried with every possible second piece: the disk has too many`]
+        : []),
     ];
   }
 
@@ -64,7 +73,10 @@ export class Assembler {
     else yield* this.#texts.take(() => [...this.#yaml(offset)]);
   }
 
-  /** Keys and certificates in two pieces: the first says where in its block the END line of the second must be. */
+  /**
+   * Keys and certificates in two pieces: the first says where in its block the END line of the second must
+   * be.
+   */
   *joinedPems(): Generator<Find> {
     const joined = this.#pemHeads.flatMap((head) => {
       const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
@@ -76,7 +88,8 @@ export class Assembler {
     });
     const proved = provedJoins(joined, this.#cas);
     for (const { find } of proved) if (this.#isNew(find.pem)) yield this.#counted(find);
-    for (const head of this.#pemHeads) if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
+    for (const head of this.#pemHeads)
+      if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
   }
 
   /** What stayed cut. */

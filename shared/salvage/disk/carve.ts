@@ -1,7 +1,7 @@
 /**
- * Reads a disk and yields all that may be of a deleted /etc/kubernetes: deleted files lie in free blocks until they are overwritten. What
- * can be proved, is proved: keys by signing, kubeconfigs by their key and certificate. A key in two pieces is joined, a text has to be
- * whole. Writes nothing. Reads the disk once.
+ * Reads a disk and yields all that may be of a deleted /etc/kubernetes: deleted files lie in free blocks
+ * until they are overwritten. What can be proved, is proved: keys by signing, kubeconfigs by their key and
+ * certificate. A key in two pieces is joined, a text has to be whole. Writes nothing. Reads the disk once.
  */
 import { Progress } from "../../progress.ts";
 import { say } from "../../run.ts";
@@ -27,7 +27,10 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
   };
 }
 
-/** Yields finds as they are met, each content once. Cut files come at the end. Errors: Fail where the budget is spent. */
+/**
+ * Yields finds as they are met, each content once. Cut files come at the end. Errors: Fail where the budget
+ * is spent.
+ */
 export async function* carve(
   disk: Disk,
   options: { onProgress?: (progress: CarveProgress) => void; budget?: Budget } = {},
@@ -46,9 +49,9 @@ export async function* carve(
 }
 
 /**
- * Where some words (ASCII) are on a disk: the hits of one part after the other, in order, and how far the disk is searched. Every byte is
- * searched: a file is found whatever lies before it, and wherever it begins. While the hits of a part are looked at, `disk.read` has it and
- * what surrounds it in memory.
+ * Where some words (ASCII) are on a disk: the hits of one part after the other, in order, and how far the
+ * disk is searched. Every byte is searched: a file is found whatever lies before it, and wherever it begins.
+ * While the hits of a part are looked at, `disk.read` has it and what surrounds it in memory.
  */
 export async function* search(disk: Disk, needles: readonly string[]) {
   const overlap = Math.max(...needles.map((needle) => needle.length)) - 1;
@@ -57,7 +60,8 @@ export async function* search(disk: Disk, needles: readonly string[]) {
     const hits: { needle: string; offset: number }[] = [];
     for (const needle of needles) {
       const first = Math.max(0, done - offset - needle.length + 1);
-      for (let at = bytes.indexOf(needle, first); at >= 0; at = bytes.indexOf(needle, at + 1)) hits.push({ needle, offset: offset + at });
+      for (let at = bytes.indexOf(needle, first); at >= 0; at = bytes.indexOf(needle, at + 1))
+        hits.push({ needle, offset: offset + at });
     }
     done = offset + bytes.length;
     yield { hits: hits.sort((a, b) => a.offset - b.offset), done };

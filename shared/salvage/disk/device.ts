@@ -22,23 +22,28 @@ const UNTRIED: Record<string, string> = {
   f2fs: "f2fs discards freed blocks",
 };
 
-const HINT = "see the devices with lsblk, then give the device (--device DEVICE) or an image of it (--image FILE)";
+const HINT =
+  "see the devices with lsblk, then give the device (--device DEVICE) or an image of it (--image FILE)";
 
 /**
- * The device below a path, and what makes a find less likely, a sentence each. The path itself may be gone. Errors: Fail where no device
- * can be read for it.
+ * The device below a path, and what makes a find less likely, a sentence each. The path itself may be gone.
+ * Errors: Fail where no device can be read for it.
  */
 export async function deviceOf(path: string): Promise<{ path: string; warnings: string[] }> {
   const folder = existing(path);
   const found = await mountOf(folder);
-  // Flatcar's /etc lies over the system's own; what was written there is in `upperdir`, below the place where the initial ramdisk had "/"
+  // Flatcar's /etc lies over the system's own; what was written there is in `upperdir`, below the place where
+  // the initial ramdisk had "/"
   const upper =
-    found.fstype === "overlay" && found.target !== "/" ? /(?:^|,)upperdir=(?:\/sysroot)?(\/[^,]*)/.exec(found.options)?.[1] : undefined;
+    found.fstype === "overlay" && found.target !== "/"
+      ? /(?:^|,)upperdir=(?:\/sysroot)?(\/[^,]*)/.exec(found.options)?.[1]
+      : undefined;
   const { source, fstype, options } = upper === undefined ? found : await mountOf(dirname(upper));
   const hopeless = HOPELESS[fstype];
   if (hopeless) throw new Fail(`"${path}" was on a file system "${fstype}": ${hopeless}`, { hint: HINT });
   const device = source.replace(/\[.*\]$/, ""); // a bind mount or subvolume: /dev/vda1[/folder]
-  if (!device.startsWith("/dev/")) throw new Fail(`"${path}" is on "${source}" (${fstype}), which is no device`, { hint: HINT });
+  if (!device.startsWith("/dev/"))
+    throw new Fail(`"${path}" is on "${source}" (${fstype}), which is no device`, { hint: HINT });
   return { path: device, warnings: warningsFor(fstype, options.split(",")) };
 }
 
@@ -51,9 +56,14 @@ interface Mounted {
 
 async function mountOf(folder: string): Promise<Mounted> {
   const columns = "SOURCE,FSTYPE,OPTIONS,TARGET";
-  const answer = await $({ quiet: true, nothrow: true })`findmnt -J -o ${columns} --target ${hostPath(folder)}`;
+  const answer = await $({
+    quiet: true,
+    nothrow: true,
+  })`findmnt -J -o ${columns} --target ${hostPath(folder)}`;
   if (answer.exitCode !== 0)
-    throw new Fail(`findmnt does not know which device "${folder}" is on: ${answer.stderr.trim()}`, { hint: HINT });
+    throw new Fail(`findmnt does not know which device "${folder}" is on: ${answer.stderr.trim()}`, {
+      hint: HINT,
+    });
   // where several are mounted on one place, findmnt lists the visible one last
   return (JSON.parse(answer.stdout) as { filesystems: Mounted[] }).filesystems.at(-1)!;
 }

@@ -1,15 +1,21 @@
 /**
- * Reads a block device or an image of one, and never writes: all of it in order, the next piece while the last one is looked at, or a few
- * bytes anywhere. Memory does not grow with its size.
+ * Reads a block device or an image of one, and never writes: all of it in order, the next piece while the
+ * last one is looked at, or a few bytes anywhere. Memory does not grow with its size.
  */
 import { closeSync, fstatSync, openSync, read, readFileSync, readSync, type Stats } from "node:fs";
 import { promisify } from "node:util";
 import { Fail } from "../../fail.ts";
 
-/** Bytes read at once; two pieces are in memory. Smaller ones cost more calls, larger ones leave the processor's cache. */
+/**
+ * Bytes read at once; two pieces are in memory. Smaller ones cost more calls, larger ones leave the
+ * processor's cache.
+ */
 const CHUNK = 4 * 1024 * 1024;
 
-/** Where a piece cannot be read whole, it is read again in units of this size, so that only a bad sector is lost. */
+/**
+ * Where a piece cannot be read whole, it is read again in units of this size, so that only a bad sector is
+ * lost.
+ */
 const SECTOR = 4096;
 
 const readAsync = promisify(read);
@@ -78,7 +84,9 @@ export class Disk {
     }
   }
 
-  /** A few bytes anywhere, fewer at the end of the disk: a view, valid until the next part or the next read. */
+  /**
+   * A few bytes anywhere, fewer at the end of the disk: a view, valid until the next part or the next read.
+   */
   read(offset: number, length: number): Buffer {
     const end = Math.min(offset + length, this.size);
     const from = offset - (this.#part?.offset ?? 0);
@@ -101,7 +109,10 @@ export class Disk {
         done += bytesRead;
       } catch (err) {
         if (!isBadSector(err)) throw err;
-        done += this.#readSync(buffer.subarray(start + done, start + Math.min(wanted, done + SECTOR)), offset + done);
+        done += this.#readSync(
+          buffer.subarray(start + done, start + Math.min(wanted, done + SECTOR)),
+          offset + done,
+        );
       }
     }
     return wanted;
@@ -133,11 +144,17 @@ function opened(path: string): number {
     return openSync(path, "r");
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
-    throw new Fail(`Cannot read "${path}": ${code}`, { hint: "see the devices with: lsblk; only root can read a disk", cause });
+    throw new Fail(`Cannot read "${path}": ${code}`, {
+      hint: "see the devices with: lsblk; only root can read a disk",
+      cause,
+    });
   }
 }
 
-/** In bytes; undefined for what is neither a file nor a block device. The kernel counts a device in units of 512 bytes, always. */
+/**
+ * In bytes; undefined for what is neither a file nor a block device. The kernel counts a device in units of
+ * 512 bytes, always.
+ */
 function sizeOf(info: Stats): number | undefined {
   if (info.isFile()) return info.size;
   if (!info.isBlockDevice()) return undefined;

@@ -27,7 +27,10 @@ export interface CertificateFind extends Place {
   info: CertInfo;
 }
 
-/** Proved where certificate and key are embedded: they belong together. Other files that it names are not read. */
+/**
+ * Proved where certificate and key are embedded: they belong together. Other files that it names are not
+ * read.
+ */
 export interface KubeconfigFind extends Place {
   kind: "kubeconfig";
   text: string;
@@ -51,18 +54,32 @@ export interface ConfigFind extends Place {
   complete: boolean;
 }
 
-/** The beginning of a file that is not whole: overwritten, or its second piece was not found. `what` is its PEM label or its kind. */
+/**
+ * The beginning of a file that is not whole: overwritten, or its second piece was not found. `what` is its
+ * PEM label or its kind.
+ */
 export interface CutFind extends Place {
   kind: "cut";
   what: string;
 }
 
-export type Find = PrivateKeyFind | PublicKeyFind | CertificateFind | KubeconfigFind | ManifestFind | ConfigFind | CutFind;
+export type Find =
+  | PrivateKeyFind
+  | PublicKeyFind
+  | CertificateFind
+  | KubeconfigFind
+  | ManifestFind
+  | ConfigFind
+  | CutFind;
 export type PemFind = PrivateKeyFind | PublicKeyFind | CertificateFind;
 export type YamlFind = KubeconfigFind | ManifestFind | ConfigFind;
 
 /** What a whole block of PEM is; undefined where it is not what its label says. */
-export function pemFind(label: string, pem: string, place: { offset: number; joined?: number }): PemFind | undefined {
+export function pemFind(
+  label: string,
+  pem: string,
+  place: { offset: number; joined?: number },
+): PemFind | undefined {
   const kind = LABELS[label]!;
   if (kind === "certificate") {
     const info = orUndefined(() => certInfo(pem));

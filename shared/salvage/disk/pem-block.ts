@@ -1,6 +1,7 @@
 /**
- * Reads a PEM block in free blocks. Its first line says how long it has to be (the length of a DER SEQUENCE). So a block that is cut off,
- * or continues elsewhere, is recognised, and the place of its END line is known to the byte.
+ * Reads a PEM block in free blocks. Its first line says how long it has to be (the length of a DER SEQUENCE).
+ * So a block that is cut off, or continues elsewhere, is recognised, and the place of its END line is known
+ * to the byte.
  */
 
 import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
@@ -48,7 +49,8 @@ const LINE = /^[A-Za-z0-9+/]+={0,2}\r?\n$/;
 
 /** What begins here: a whole block, a cut one, or undefined where it is none of ours. */
 export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
-  const [all, label = "", newline = "", line = "", lineEnd] = HEAD.exec(bytes.toString("latin1", 0, 256)) ?? [];
+  const [all, label = "", newline = "", line = "", lineEnd] =
+    HEAD.exec(bytes.toString("latin1", 0, 256)) ?? [];
   if (!all || !Object.hasOwn(LABELS, label) || newline !== lineEnd) return undefined;
   const size = derSize(line);
   if (size === undefined) return undefined;
@@ -57,7 +59,13 @@ export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
   const reach = start + chars + Math.ceil(chars / line.length) * newline.length;
   if (reach > LONGEST) return undefined;
   const text = bytes.toString("latin1", 0, reach + END.length + label.length + 5);
-  return wholePem(text, label, reach) ?? { label, reach, sound: soundLength(text, { start, reach, line: line.length + newline.length }) };
+  return (
+    wholePem(text, label, reach) ?? {
+      label,
+      reach,
+      sound: soundLength(text, { start, reach, line: line.length + newline.length }),
+    }
+  );
 }
 
 /** A block from a text that begins with it, when its END line lies at `reach`. */
@@ -65,7 +73,8 @@ export function wholePem(text: string, label: string, reach: number): PemBlock |
   const end = `${END}${label}-----`;
   if (!text.startsWith(end, reach)) return undefined;
   const pem = `${text.slice(0, reach + end.length).replaceAll("\r", "")}\n`;
-  if (!/^[A-Za-z0-9+/=\n]*$/.test(pem.slice(`${BEGIN}${label}-----`.length, -end.length - 1))) return undefined;
+  if (!/^[A-Za-z0-9+/=\n]*$/.test(pem.slice(`${BEGIN}${label}-----`.length, -end.length - 1)))
+    return undefined;
   return { label, pem, length: reach + end.length };
 }
 
@@ -74,17 +83,28 @@ export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject }
   const key = orUndefined(() => createPrivateKey(pem));
   if (!key) return undefined;
   const publicKey = createPublicKey(key);
-  const proved = orUndefined(() => (key.asymmetricKeyType === "rsa" ? isConsistent(key) : signs(key, publicKey)));
+  const proved = orUndefined(() =>
+    key.asymmetricKeyType === "rsa" ? isConsistent(key) : signs(key, publicKey),
+  );
   return proved ? { key, publicKey } : undefined;
 }
 
-/** Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without checking all of them; Go checks them. */
+/**
+ * Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without checking all of
+ * them; Go checks them.
+ */
 function isConsistent(key: KeyObject): boolean {
   const numbers = key.export({ format: "jwk" }) as Record<string, string>;
   const number = (name: string) => numberOf(Buffer.from(numbers[name]!, "base64url"));
   const [n, e, d, p, q] = ["n", "e", "d", "p", "q"].map(number) as [bigint, bigint, bigint, bigint, bigint];
   const isInverse = [p - 1n, q - 1n].every((order) => (e * d) % order === 1n);
-  return p * q === n && isInverse && number("dp") === d % (p - 1n) && number("dq") === d % (q - 1n) && (number("qi") * q) % p === 1n;
+  return (
+    p * q === n &&
+    isInverse &&
+    number("dp") === d % (p - 1n) &&
+    number("dq") === d % (q - 1n) &&
+    (number("qi") * q) % p === 1n
+  );
 }
 
 /** How many bytes a DER SEQUENCE takes, its own head included. */
@@ -97,8 +117,13 @@ function derSize(line: string): number | undefined {
   return count >= 1 && count <= 3 ? 2 + count + der.readUIntBE(2, count) : undefined;
 }
 
-/** How far the lines have the form they must have, the first wrong one included: the cut may be in its middle. */
-function soundLength(text: string, { start, reach, line }: { start: number; reach: number; line: number }): number {
+/**
+ * How far the lines have the form they must have, the first wrong one included: the cut may be in its middle.
+ */
+function soundLength(
+  text: string,
+  { start, reach, line }: { start: number; reach: number; line: number },
+): number {
   let at = start;
   while (at < reach && LINE.test(text.slice(at, Math.min(at + line, reach)))) at += line;
   return Math.min(reach, at + line);

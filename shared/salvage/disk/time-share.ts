@@ -1,4 +1,7 @@
-/** Limits the time for one kind of look at what a stranger can lay out in any number, so that keys are searched everywhere all the same. */
+/**
+ * Limits the time for one kind of look at what a stranger can lay out in any number, so that keys are
+ * searched everywhere all the same.
+ */
 export class TimeShare {
   skipped = 0;
   /** Why the first look failed, where one did. */
@@ -10,7 +13,10 @@ export class TimeShare {
     this.#milliseconds = seconds * 1000;
   }
 
-  /** What the look finds, or nothing where the time is over. A text that breaks a parser must not hide the keys behind it. */
+  /**
+   * What the look finds, or nothing where the time is over. A text that breaks a parser must not hide the
+   * keys behind it.
+   */
   take<T>(look: () => T[]): T[] {
     if (this.#spent >= this.#milliseconds) {
       this.skipped++;

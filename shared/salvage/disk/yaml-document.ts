@@ -50,7 +50,10 @@ export function kindIn(text: string): string | undefined {
   return kind && Object.hasOwn(KINDS, kind) ? kind : undefined;
 }
 
-/** What a text is. `ended`: the file's end was seen, so nothing is missing there. Never throws: a disk may hold anything. */
+/**
+ * What a text is. `ended`: the file's end was seen, so nothing is missing there. Never throws: a disk may
+ * hold anything.
+ */
 export function judge(text: string, ended: boolean): Judgement {
   if (!kindIn(text) || text.includes("\ufffd")) return undefined;
   const document = orUndefined(() => readYaml(text, { cut: true }));
@@ -58,17 +61,25 @@ export function judge(text: string, ended: boolean): Judgement {
   const kind = Object.hasOwn(KINDS, String(document.kind)) ? KINDS[String(document.kind)] : undefined;
   if (!kind?.apiVersion.test(document.apiVersion)) return undefined;
   if (kind.keys && Object.keys(document).some((key) => !kind.keys!.includes(key))) return undefined;
-  return kind.judge(document as Document, text, ended || (text.endsWith("\n") && document.status !== undefined));
+  return kind.judge(
+    document as Document,
+    text,
+    ended || (text.endsWith("\n") && document.status !== undefined),
+  );
 }
 
 /** Whether a text is a whole file. */
 export function isComplete(judgement: Judgement): boolean {
-  return judgement !== undefined && judgement !== "cut" && (judgement.kind === "kubeconfig" || judgement.complete);
+  return (
+    judgement !== undefined && judgement !== "cut" && (judgement.kind === "kubeconfig" || judgement.complete)
+  );
 }
 
 /** Whether all that is embedded in a kubeconfig's text is whole. */
 function embeddedIsWhole(text: string): boolean {
-  const embedded = [...text.matchAll(/^\s+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm)];
+  const embedded = [
+    ...text.matchAll(/^\s+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm),
+  ];
   return embedded.every(([, data]) => isWholePem(Buffer.from(data!, "base64")));
 }
 
@@ -76,7 +87,8 @@ function judgeKubeconfig(config: Document, text: string, ended: boolean): Judgem
   const context = named(config.contexts, config["current-context"])?.context;
   const cluster = isMapping(context) ? named(config.clusters, context.cluster)?.cluster : undefined;
   const user = isMapping(context) ? named(config.users, context.user)?.user : undefined;
-  if (!isMapping(context) || !isMapping(cluster) || typeof cluster.server !== "string") return ended ? undefined : "cut";
+  if (!isMapping(context) || !isMapping(cluster) || typeof cluster.server !== "string")
+    return ended ? undefined : "cut";
   if (!isMapping(user) || Object.keys(user).length === 0) return "cut";
   const [certPem, keyPem] = [decoded(user["client-certificate-data"]), decoded(user["client-key-data"])];
   if (!embeddedIsWhole(text) || (certPem === undefined) !== (keyPem === undefined)) return "cut";
@@ -93,7 +105,9 @@ function judgePod(document: Document, _: string, ended: boolean): Judgement {
   const all = [...listOf(spec.containers), ...listOf(spec.initContainers)];
   if (!all.every((container) => isMapping(container) && typeof container.name === "string")) return "cut";
   const volumes = new Set(listOf(spec.volumes).map(nameOf));
-  const mounted = new Set(all.flatMap((container) => listOf((container as ContainerSpec).volumeMounts).map(nameOf)));
+  const mounted = new Set(
+    all.flatMap((container) => listOf((container as ContainerSpec).volumeMounts).map(nameOf)),
+  );
   const complete = ended && [...mounted].every((mount) => volumes.has(mount));
   return { kind: "manifest", name, complete };
 }

@@ -1,13 +1,16 @@
 /**
- * Finds the first and the last byte of a YAML file in free blocks. YAML has no end mark: the zeros that fill its last block show where a
- * file ends. Text that runs up to a block's end may continue elsewhere, or another file may follow; then the longest piece that reads as a
- * whole is taken.
+ * Finds the first and the last byte of a YAML file in free blocks. YAML has no end mark: the zeros that fill
+ * its last block show where a file ends. Text that runs up to a block's end may continue elsewhere, or
+ * another file may follow; then the longest piece that reads as a whole is taken.
  */
 import type { Disk } from "./disk.ts";
 import { BLOCK } from "./pem-block.ts";
 import { kindIn } from "./yaml-document.ts";
 
-/** Bytes that are read before the line `apiVersion:` (comments, a mark) and after it: a kubeconfig with a bundle of CAs has some ten KB. */
+/**
+ * Bytes that are read before the line `apiVersion:` (comments, a mark) and after it: a kubeconfig with a
+ * bundle of CAs has some ten KB.
+ */
 export const BEFORE = 16 * 1024;
 export const AFTER = 128 * 1024;
 
@@ -16,7 +19,9 @@ export interface YamlText {
   before: number;
   after: number;
   text: string;
-  /** The file's end was seen: zeros up to a block's end, or a mark. If not, the text may continue elsewhere. */
+  /**
+   * The file's end was seen: zeros up to a block's end, or a mark. If not, the text may continue elsewhere.
+   */
   ended: boolean;
 }
 
@@ -30,20 +35,28 @@ const EDGE_BEFORE = new RegExp(`^(?!apiVersion:|---)${EDGE.source.slice(1)}`);
 const PREAMBLE = /^(?:\s*#.*|\s*|---\s*|kind:.*|%YAML.*)$/;
 
 /**
- * The texts that may be the file around `at`, where a line `apiVersion:` begins, the most likely first. None where it is no such line.
- * `offset` is where `bytes` lie on the disk.
+ * The texts that may be the file around `at`, where a line `apiVersion:` begins, the most likely first. None
+ * where it is no such line. `offset` is where `bytes` lie on the disk.
  */
 export function* yamlTexts(bytes: Buffer, at: number, offset: number): Generator<YamlText> {
   // the second: written by hand, with other fields first
   const start = firstLine(PREAMBLE, bytes, at, offset) ?? firstLine(EDGE_BEFORE, bytes, at, offset);
   if (start === undefined) return;
   const { end, ended } = endOf(bytes, at, offset);
-  const text = (to: number): YamlText => ({ before: at - start, after: to - at, text: bytes.toString("utf8", start, to), ended: false });
+  const text = (to: number): YamlText => ({
+    before: at - start,
+    after: to - at,
+    text: bytes.toString("utf8", start, to),
+    ended: false,
+  });
   if (ended) yield { ...text(end), ended: true };
   for (const cut of boundaries(at, end, offset)) yield text(cut);
 }
 
-/** A cheap look at a line `apiVersion:`, which rejects most of those in programs, their sources, and manifests of all other kinds. */
+/**
+ * A cheap look at a line `apiVersion:`, which rejects most of those in programs, their sources, and manifests
+ * of all other kinds.
+ */
 export function mayBeOurs(disk: Disk, offset: number): boolean {
   const before = offset % BLOCK === 0 ? 0 : disk.read(offset - 1, 1)[0]!;
   if (before !== 0 && before !== 0x0a && before !== 0xbf) return false; // the last is the end of UTF-8's mark
@@ -52,8 +65,8 @@ export function mayBeOurs(disk: Disk, offset: number): boolean {
 }
 
 /**
- * Of the lines up to `at` that are all of this kind, the first one where a file may begin; undefined where the line at `at` is in the middle
- * of something else.
+ * Of the lines up to `at` that are all of this kind, the first one where a file may begin; undefined where
+ * the line at `at` is in the middle of something else.
  */
 function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): number | undefined {
   const isOne = (from: number, to: number) =>
@@ -61,7 +74,8 @@ function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): num
   const isZero = (place: number) => place > 0 && bytes[place - 1] === 0;
   let begin = mayBegin(bytes, at, offset) || isZero(at) ? at : undefined;
   for (let start = at; start > 0 && bytes[start - 1] === 0x0a; ) {
-    const from = start < 2 ? 0 : Math.max(bytes.lastIndexOf(0x0a, start - 2), bytes.lastIndexOf(0, start - 2)) + 1;
+    const from =
+      start < 2 ? 0 : Math.max(bytes.lastIndexOf(0x0a, start - 2), bytes.lastIndexOf(0, start - 2)) + 1;
     // the block before may be full of another file's text: then this file's first line begins at the border
     const border = Math.floor((offset + start - 1) / BLOCK) * BLOCK - offset;
     if (border > from && isOne(border, start)) begin = border;
@@ -73,7 +87,10 @@ function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): num
   return begin;
 }
 
-/** A file begins at a block's border, after a mark, or as a later document of a file; after zeros only if none of these is found. */
+/**
+ * A file begins at a block's border, after a mark, or as a later document of a file; after zeros only if none
+ * of these is found.
+ */
 function mayBegin(bytes: Buffer, start: number, offset: number): boolean {
   const isFurther = bytes.toString("latin1", start, start + 3) === "---";
   // UTF-8's byte order mark, before the first line
@@ -102,7 +119,8 @@ function endOf(bytes: Buffer, at: number, offset: number): { end: number; ended:
 /** The first byte that no text file has. Bytes above ASCII are checked when the text is decoded. */
 function strangeByte(bytes: Buffer, from: number, to: number): number {
   let at = from;
-  while (at < to && (bytes[at]! >= 0x20 ? bytes[at] !== 0x7f : bytes[at] === 0x09 || bytes[at] === 0x0d)) at++;
+  while (at < to && (bytes[at]! >= 0x20 ? bytes[at] !== 0x7f : bytes[at] === 0x09 || bytes[at] === 0x0d))
+    at++;
   return at;
 }
 

@@ -1,10 +1,10 @@
 /**
- * Finds keys among the big numbers in memory. Programs hold these as 8-byte words ("limbs"), aligned, the lowest first (Go's math/big and
- * crypto/internal/fips140, OpenSSL's BIGNUM). Numbers of a key look random, most of memory does not: only stretches of random-looking words are
- * searched.
+ * Finds keys among the big numbers in memory. Programs hold these as 8-byte words ("limbs"), aligned, the
+ * lowest first (Go's math/big and crypto/internal/fips140, OpenSSL's BIGNUM). Numbers of a key look random,
+ * most of memory does not: only stretches of random-looking words are searched.
  *
- * RSA: the modulus shows whether a number is one of its primes, and one prime gives the whole key. ECDSA: a scalar has no mark, so each
- * candidate's public key is computed (20 µs and more) and compared.
+ * RSA: the modulus shows whether a number is one of its primes, and one prime gives the whole key. ECDSA: a
+ * scalar has no mark, so each candidate's public key is computed (20 µs and more) and compared.
  */
 import { createECDH, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { orUndefined, spkiHash } from "../../pki/certificate.ts";
@@ -12,10 +12,14 @@ import { der } from "../../pki/keys.ts";
 import { base64url, numberOf } from "../../pki/sa-keys.ts";
 
 /**
- * Primes of these public keys in these bytes. Both primes of a key have half its length and begin with √½ at least (FIPS 186-5 §A.1.1), so
- * a candidate is odd, and its highest byte is 0xb5 or more. `wanted` may shrink meanwhile: memory has a prime many times.
+ * Primes of these public keys in these bytes. Both primes of a key have half its length and begin with √½ at
+ * least (FIPS 186-5 §A.1.1), so a candidate is odd, and its highest byte is 0xb5 or more. `wanted` may shrink
+ * meanwhile: memory has a prime many times.
  */
-export function* primesIn(bytes: Uint8Array, wanted: Iterable<PublicKey>): Generator<{ key: PublicKey; prime: bigint }> {
+export function* primesIn(
+  bytes: Uint8Array,
+  wanted: Iterable<PublicKey>,
+): Generator<{ key: PublicKey; prime: bigint }> {
   for (const [size, keys] of Map.groupBy(wanted, ({ bytes }) => bytes)) {
     for (const at of numbers(bytes, size / 2, 0xb5)) {
       const prime = numberOf(bytes.slice(at, at + size / 2).reverse());
@@ -37,8 +41,8 @@ export function rsaPublicKey(publicKey: KeyObject) {
 const MODULUS_SIZES = [256, 384, 512] as const;
 
 /**
- * Public keys in these bytes whose SubjectPublicKeyInfo has a wanted hash: a token names the key that signed it by this hash only.
- * A modulus is in memory as limbs wherever its private key is.
+ * Public keys in these bytes whose SubjectPublicKeyInfo has a wanted hash: a token names the key that signed
+ * it by this hash only. A modulus is in memory as limbs wherever its private key is.
  */
 export function* publicKeysByHash(bytes: Uint8Array, wanted: ReadonlySet<string>): Generator<KeyObject> {
   for (const size of MODULUS_SIZES) {
@@ -72,11 +76,15 @@ export function keyFromPrime({ publicKey, modulus, bytes }: PublicKey, p: bigint
 /** Where numbers of `size` bytes may begin: odd, of full length, aligned as limbs are. */
 function* numbers(bytes: Uint8Array, size: number, highest: number): Generator<number> {
   for (const { from, to } of randomStretches(bytes, size)) {
-    for (let at = from; at + size <= to; at += 8) if (bytes[at]! & 1 && bytes[at + size - 1]! >= highest) yield at;
+    for (let at = from; at + size <= to; at += 8)
+      if (bytes[at]! & 1 && bytes[at + size - 1]! >= highest) yield at;
   }
 }
 
-/** SubjectPublicKeyInfo of a modulus with the exponent 65537, as Go's x509.MarshalPKIXPublicKey writes it (RFC 3279 §2.3.1). */
+/**
+ * SubjectPublicKeyInfo of a modulus with the exponent 65537, as Go's x509.MarshalPKIXPublicKey writes it (RFC
+ * 3279 §2.3.1).
+ */
 function spkiOf(modulus: Uint8Array): Buffer {
   const key = der(0x30, der(0x02, Buffer.from([0]), modulus), Buffer.from([0x02, 0x03, 0x01, 0x00, 0x01]));
   return der(0x30, RSA_ENCRYPTION, der(0x03, Buffer.from([0]), key));
@@ -96,24 +104,41 @@ function inverse(a: bigint, modulus: bigint): bigint {
 
 export type Curve = "P-256" | "P-384";
 
-/** kubeadm's kinds: bytes of a scalar, the curve's name in OpenSSL, and what a SubjectPublicKeyInfo has before its point (RFC 5480). */
+/**
+ * kubeadm's kinds: bytes of a scalar, the curve's name in OpenSSL, and what a SubjectPublicKeyInfo has before
+ * its point (RFC 5480).
+ */
 const CURVES: Record<Curve, { size: number; openssl: string; spki: Buffer }> = {
   "P-256": {
     size: 32,
     openssl: "prime256v1",
     spki: Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex"),
   },
-  "P-384": { size: 48, openssl: "secp384r1", spki: Buffer.from("3076301006072a8648ce3d020106052b81040022036200", "hex") },
+  "P-384": {
+    size: 48,
+    openssl: "secp384r1",
+    spki: Buffer.from("3076301006072a8648ce3d020106052b81040022036200", "hex"),
+  },
 };
 
-/** Go's math/big gives a fresh number four words more than it needs (nat.make), and ecdsa.PrivateKey holds its scalar as such a number. */
+/**
+ * Go's math/big gives a fresh number four words more than it needs (nat.make), and ecdsa.PrivateKey holds its
+ * scalar as such a number.
+ */
 const SPARE = 4 * 8;
 
 /** Go's and the C library's allocators align everything longer than 16 bytes like this. */
 const ALIGNED = 16;
 
-/** Wanted keys of this curve whose scalar is in these bytes as a big.Int of Go: random words, then the spare ones, zero. */
-export function* scalarsIn(bytes: Uint8Array, curve: Curve, wanted: ReadonlySet<string>): Generator<KeyObject> {
+/**
+ * Wanted keys of this curve whose scalar is in these bytes as a big.Int of Go: random words, then the spare
+ * ones, zero.
+ */
+export function* scalarsIn(
+  bytes: Uint8Array,
+  curve: Curve,
+  wanted: ReadonlySet<string>,
+): Generator<KeyObject> {
   const { size } = CURVES[curve];
   for (const { from, to } of randomStretches(bytes, size)) {
     const begin = to - size;
@@ -127,7 +152,11 @@ export function* scalarsIn(bytes: Uint8Array, curve: Curve, wanted: ReadonlySet<
 }
 
 /** The key of a scalar, highest byte first, if its public key has a wanted hash. */
-export function keyFromScalar(curve: Curve, scalar: Uint8Array, wanted: ReadonlySet<string>): KeyObject | undefined {
+export function keyFromScalar(
+  curve: Curve,
+  scalar: Uint8Array,
+  wanted: ReadonlySet<string>,
+): KeyObject | undefined {
   const { size, openssl, spki } = CURVES[curve];
   const ecdh = createECDH(openssl);
   // a number that is zero, or above the curve's order, is no scalar
@@ -137,11 +166,20 @@ export function keyFromScalar(curve: Curve, scalar: Uint8Array, wanted: Readonly
   });
   if (!point || !wanted.has(spkiHash(Buffer.concat([spki, point])))) return undefined;
   const url = (from: number) => point.subarray(from, from + size).toString("base64url");
-  const key = { kty: "EC", crv: curve, x: url(1), y: url(1 + size), d: Buffer.from(scalar).toString("base64url") };
+  const key = {
+    kty: "EC",
+    crv: curve,
+    x: url(1),
+    y: url(1 + size),
+    d: Buffer.from(scalar).toString("base64url"),
+  };
   return createPrivateKey({ key, format: "jwk" });
 }
 
-/** Text has no byte above 127; of random bytes about half are, and about half of all bits are set (within eight standard deviations). */
+/**
+ * Text has no byte above 127; of random bytes about half are, and about half of all bits are set (within
+ * eight standard deviations).
+ */
 function looksRandom(bytes: Uint8Array): boolean {
   let high = 0;
   let ones = 0;
@@ -155,17 +193,20 @@ function looksRandom(bytes: Uint8Array): boolean {
 }
 
 /**
- * Finds big numbers in memory: programs hold them as 8-byte words ("limbs"), aligned, the lowest first (Go's math/big and
- * crypto/internal/fips140, OpenSSL's BIGNUM). Numbers of a key look random, most of memory does not: only stretches of random-looking words
- * are searched.
+ * Finds big numbers in memory: programs hold them as 8-byte words ("limbs"), aligned, the lowest first (Go's
+ * math/big and crypto/internal/fips140, OpenSSL's BIGNUM). Numbers of a key look random, most of memory does
+ * not: only stretches of random-looking words are searched.
  */
 
 /**
- * Stretches of random-looking words, at least `atLeast` bytes long: where they begin and end, in bytes. A word looks random when its lower
- * half is not zero and its upper half is 256 or more: a random word misses that once in 16 million times; counters, lengths and many
- * pointers always do.
+ * Stretches of random-looking words, at least `atLeast` bytes long: where they begin and end, in bytes. A
+ * word looks random when its lower half is not zero and its upper half is 256 or more: a random word misses
+ * that once in 16 million times; counters, lengths and many pointers always do.
  */
-export function* randomStretches(bytes: Uint8Array, atLeast: number): Generator<{ from: number; to: number }> {
+export function* randomStretches(
+  bytes: Uint8Array,
+  atLeast: number,
+): Generator<{ from: number; to: number }> {
   const halves = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
   const needed = atLeast >> 3;
   let run = 0;

@@ -1,10 +1,12 @@
 /**
- * Finds this node's control plane processes, and reads their memory, and files that are deleted and that they still have mounted, by /proc
- * (proc(5)): `comm`, `maps`, `mem`, `root`. Reading does not stop or change them.
+ * Finds this node's control plane processes, and reads their memory, and files that are deleted and that they
+ * still have mounted, by /proc (proc(5)): `comm`, `maps`, `mem`, `root`. Reading does not stop or change
+ * them.
  *
- * Only writable mappings are read: keys are in the heap. One buffer is used again and again, so a process of any size costs the same few
- * megabytes. What a static pod mounts as a single file stays readable below /proc/PID/root: kubeadm mounts controller-manager.conf and
- * scheduler.conf so; operators often mount an encryption or authentication configuration so.
+ * Only writable mappings are read: keys are in the heap. One buffer is used again and again, so a process of
+ * any size costs the same few megabytes. What a static pod mounts as a single file stays readable below
+ * /proc/PID/root: kubeadm mounts controller-manager.conf and scheduler.conf so; operators often mount an
+ * encryption or authentication configuration so.
  */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { type KnownPods, processOwner } from "../../evidence/owners.ts";
@@ -34,8 +36,9 @@ const HOLDERS: readonly { comm: string; name: string }[] = [
 export type Holders = ReturnType<typeof holders>;
 
 /**
- * Processes in this node's own PID namespace with the name of a control plane process, by their owner (evidence/owners.ts): `own` are
- * the control plane's, in the order of HOLDERS; `others` only have such a name, and are not read.
+ * Processes in this node's own PID namespace with the name of a control plane process, by their owner
+ * (evidence/owners.ts): `own` are the control plane's, in the order of HOLDERS; `others` only have such a
+ * name, and are not read.
  */
 export function holders(known: KnownPods) {
   const proc = hostPath("/proc");
@@ -45,7 +48,9 @@ export function holders(known: KnownPods) {
     const rank = HOLDERS.findIndex((holder) => holder.comm === comm);
     return rank < 0 ? [] : [{ pid: Number(pid), name: HOLDERS[rank]!.name, rank }];
   });
-  const sorted = named.sort((a, b) => a.rank - b.rank || a.pid - b.pid).map(({ pid, name }) => ({ pid, name }));
+  const sorted = named
+    .sort((a, b) => a.rank - b.rank || a.pid - b.pid)
+    .map(({ pid, name }) => ({ pid, name }));
   const owned = sorted.map((process) => ({ process, owner: processOwner(process.pid, process.name, known) }));
   return {
     own: owned.flatMap(({ process, owner }) => (may(owner.source, "files") ? [process] : [])),
@@ -55,14 +60,17 @@ export function holders(known: KnownPods) {
   };
 }
 
-/** Bytes read at a time, and how many of the chunk before are read again: the longest PEM text of a key is shorter. */
+/**
+ * Bytes read at a time, and how many of the chunk before are read again: the longest PEM text of a key is
+ * shorter.
+ */
 const CHUNK = 4 << 20;
 const OVERLAP = 4096;
 
 /**
- * A process's writable memory, piece by piece; a piece is only good until the next one. 8-byte words of the process are aligned in it.
- * Pieces of one mapping overlap. A mapping that goes away meanwhile is skipped, and a process
- * that ends, ends it. Errors: Fail where the memory may not be read at all.
+ * A process's writable memory, piece by piece; a piece is only good until the next one. 8-byte words of the
+ * process are aligned in it. Pieces of one mapping overlap. A mapping that goes away meanwhile is skipped,
+ * and a process that ends, ends it. Errors: Fail where the memory may not be read at all.
  */
 export function* memoryOf(process: Process): Generator<Uint8Array> {
   const folder = `${hostPath("/proc")}/${process.pid}`;
@@ -95,14 +103,21 @@ function pageTable(folder: string): { file: number; page: number } | undefined {
   return file === undefined ? undefined : { file, page: pageSize() };
 }
 
-/** Bytes: 4096 on most machines, 65536 on some with ARM. From the auxiliary vector (getauxval(3)), pairs of 8 bytes: AT_PAGESZ is 6. */
+/**
+ * Bytes: 4096 on most machines, 65536 on some with ARM. From the auxiliary vector (getauxval(3)), pairs of 8
+ * bytes: AT_PAGESZ is 6.
+ */
 function pageSize(): number {
   const vector = readFileSync("/proc/self/auxv");
-  for (let at = 0; at + 16 <= vector.length; at += 16) if (vector.readBigUInt64LE(at) === 6n) return Number(vector.readBigUInt64LE(at + 8));
+  for (let at = 0; at + 16 <= vector.length; at += 16)
+    if (vector.readBigUInt64LE(at) === 6n) return Number(vector.readBigUInt64LE(at + 8));
   throw new Error("/proc/self/auxv has no AT_PAGESZ");
 }
 
-/** Whether any page there is in memory or swapped out (pagemap's bits 63 and 62): programs reserve far more than they ever write to. */
+/**
+ * Whether any page there is in memory or swapped out (pagemap's bits 63 and 62): programs reserve far more
+ * than they ever write to.
+ */
 function isTouched({ file, page }: { file: number; page: number }, from: number, to: number): boolean {
   const entries = Buffer.alloc(((to - from) / page) * 8);
   const read = gone(() => readSync(file, entries, 0, entries.length, (from / page) * 8));
@@ -114,7 +129,10 @@ function isTouched({ file, page }: { file: number; page: number }, from: number,
 /** `c000000000-c000400000 rw-p 00000000 00:00 0`, a line each. */
 function writable(maps: string): { from: number; to: number }[] {
   const lines = maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw/gm);
-  return [...lines].map(([, from, to]) => ({ from: Number.parseInt(from!, 16), to: Number.parseInt(to!, 16) }));
+  return [...lines].map(([, from, to]) => ({
+    from: Number.parseInt(from!, 16),
+    to: Number.parseInt(to!, 16),
+  }));
 }
 
 function openMemory(folder: string): number | undefined {
@@ -160,7 +178,8 @@ export function mountedKubeconfigs(processes: readonly Process[], caPem: string)
   return missing.flatMap(({ path }) => {
     for (const process of processes) {
       const content = textBelow(process.pid, path);
-      if (content && attempt(() => isOurs(content, path, caPem)) === true) return [{ path, content, from: stillIn(process) }];
+      if (content && attempt(() => isOurs(content, path, caPem)) === true)
+        return [{ path, content, from: stillIn(process) }];
     }
     return [];
   });

@@ -1,6 +1,7 @@
 /**
- * Searches the memory of one running process for lost keys: the leading controller-manager holds ca.key and sa.key, an API server sa.key
- * and its own key, etcd its own. Every key is proved by its public half, and nothing else that is seen there is ever kept.
+ * Searches the memory of one running process for lost keys: the leading controller-manager holds ca.key and
+ * sa.key, an API server sa.key and its own key, etcd its own. Every key is proved by its public half, and
+ * nothing else that is seen there is ever kept.
  */
 import { createPrivateKey, type KeyObject } from "node:crypto";
 import { orUndefined, publicKeyHash } from "../../pki/certificate.ts";
@@ -26,9 +27,10 @@ export interface Target {
 }
 
 /**
- * Reads the process once for public keys of which only the hash is known, and once for private keys; ends as soon as all are found.
- * `onKey` is called at once with each key, so that none is lost, whatever ends the search. Returns private keys by their hash, and how much
- * was read. Errors: as `memoryOf`, and Fail where the budget is spent.
+ * Reads the process once for public keys of which only the hash is known, and once for private keys; ends as
+ * soon as all are found. `onKey` is called at once with each key, so that none is lost, whatever ends the
+ * search. Returns private keys by their hash, and how much was read. Errors: as `memoryOf`, and Fail where
+ * the budget is spent.
  */
 export async function searchProcess(
   process: Process,
@@ -36,10 +38,17 @@ export async function searchProcess(
   { budget, onKey }: { budget?: Budget; onKey?: (key: KeyObject) => void } = {},
 ) {
   const began = performance.now();
-  const publicKeys = [...targets.flatMap(({ publicKey }) => publicKey ?? []), ...(await publicKeysOf(process, targets, budget))];
+  const publicKeys = [
+    ...targets.flatMap(({ publicKey }) => publicKey ?? []),
+    ...(await publicKeysOf(process, targets, budget)),
+  ];
   const search: Search = {
     wanted: new Set(targets.map(({ hash }) => hash)),
-    rsa: new Map(publicKeys.filter((key) => key.asymmetricKeyType === "rsa").map((key) => [publicKeyHash(key), rsaPublicKey(key)])),
+    rsa: new Map(
+      publicKeys
+        .filter((key) => key.asymmetricKeyType === "rsa")
+        .map((key) => [publicKeyHash(key), rsaPublicKey(key)]),
+    ),
     curves: [...new Set(targets.map(({ kind }) => kind))].filter((kind) => kind !== "RSA"),
   };
   const found = { keys: new Map<string, KeyObject>(), megabytes: 0, seconds: 0 };
@@ -73,8 +82,14 @@ function* keysIn(bytes: Uint8Array, { wanted, rsa, curves }: Search): Generator<
 }
 
 /** RSA public keys of which only the hash is known, as far as this process has them. */
-async function publicKeysOf(process: Process, targets: readonly Target[], budget: Budget | undefined): Promise<KeyObject[]> {
-  const wanted = new Set(targets.filter(({ kind, publicKey }) => kind === "RSA" && !publicKey).map(({ hash }) => hash));
+async function publicKeysOf(
+  process: Process,
+  targets: readonly Target[],
+  budget: Budget | undefined,
+): Promise<KeyObject[]> {
+  const wanted = new Set(
+    targets.filter(({ kind, publicKey }) => kind === "RSA" && !publicKey).map(({ hash }) => hash),
+  );
   const found: KeyObject[] = [];
   if (wanted.size === 0) return found;
   for await (const bytes of pieces(process, budget)) {
@@ -112,7 +127,9 @@ const DER_MARKS: readonly { mark: Buffer; read: DerReader }[] = [
   { mark: Buffer.from("0201010430", "hex"), read: sec1("P-384", 48) },
 ];
 
-/** Private keys that are whole in these bytes; what only looks like one is skipped. Some may not be wanted. */
+/**
+ * Private keys that are whole in these bytes; what only looks like one is skipped. Some may not be wanted.
+ */
 export function* encodedKeysIn(bytes: Uint8Array, wanted: Wanted): Generator<KeyObject> {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (const at of places(buffer, PEM_BEGIN)) {

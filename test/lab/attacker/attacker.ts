@@ -26,7 +26,9 @@ const FACTS = testFacts({ keyAlgorithm: "RSA-2048", nodeName: TEAM });
 
 export async function makeAttacker(): Promise<Attacker> {
   const sa = await keyPair("RSA-2048");
-  const [ca, etcdCa, frontProxyCa] = await Promise.all(["ca", "etcd-ca", "front-proxy-ca"].map((name) => issueCa(certRow(name), FACTS)));
+  const [ca, etcdCa, frontProxyCa] = await Promise.all(
+    ["ca", "etcd-ca", "front-proxy-ca"].map((name) => issueCa(certRow(name), FACTS)),
+  );
   const admin = await issueClient({ cn: `${TEAM}-admin`, o: "system:masters" }, ca!, FACTS);
   return { sa, kid: kidOf(sa.pub), ca: ca!, etcdCa: etcdCa!, frontProxyCa: frontProxyCa!, admin };
 }
@@ -88,7 +90,10 @@ function encoded(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
 }
 
-/** Files with the names of a control plane node's PKI: in a ConfigMap, in volumes, and in the memory of a process. */
+/**
+ * Files with the names of a control plane node's PKI: in a ConfigMap, in volumes, and in the memory of a
+ * process.
+ */
 export function attackerPki({ sa, ca, etcdCa, frontProxyCa, admin }: Attacker): Record<string, string> {
   return {
     "sa.key": sa.key,

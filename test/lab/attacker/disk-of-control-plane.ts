@@ -1,5 +1,19 @@
-/** The first control plane node's disk in `hostile-undelete`: the attacker's deleted files, and one file of the cluster that is overwritten. */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
+/**
+ * The first control plane node's disk in `hostile-undelete`: the attacker's deleted files, and one file of
+ * the cluster that is overwritten.
+ */
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { parse, stringify } from "yaml";
 import { kubectl } from "../machine/machine.ts";
 import { takeSnapshot } from "../report/snapshot.ts";
@@ -33,15 +47,24 @@ export async function useAuthenticationFile(scene: Scene) {
   const [container] = manifest.spec.containers;
   container.command.push(FLAG);
   container.volumeMounts.push({ name: "authentication", mountPath: FOLDER, readOnly: true });
-  manifest.spec.volumes.push({ name: "authentication", hostPath: { path: FOLDER, type: "DirectoryOrCreate" } });
+  manifest.spec.volumes.push({
+    name: "authentication",
+    hostPath: { path: FOLDER, type: "DirectoryOrCreate" },
+  });
   writeFileSync(path, stringify(manifest));
   await mirrorPodFollows(scene, "kube-apiserver", (spec) => spec.includes(FLAG));
   const answers = async () => (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0;
-  await sayAndWait(scene, "the API server to answer", answers, { seconds: 120, hint: "crictl ps -a --name kube-apiserver" });
+  await sayAndWait(scene, "the API server to answer", answers, {
+    seconds: 120,
+    hint: "crictl ps -a --name kube-apiserver",
+  });
   scene.before = await takeSnapshot(scene.lab);
 }
 
-/** The attacker's files are in free blocks beside the cluster's. The cluster's authentication configuration is overwritten. */
+/**
+ * The attacker's files are in free blocks beside the cluster's. The cluster's authentication configuration is
+ * overwritten.
+ */
 export async function leaveDeletedFiles(scene: Scene, attacker: Attacker) {
   const node = scene.lab.controlPlanes[0]!;
   overwrite(node.path(CONFIG));
@@ -53,7 +76,10 @@ export async function leaveDeletedFiles(scene: Scene, attacker: Attacker) {
     rmSync(folder, { recursive: true });
   }
   await node.run(["sync"]);
-  note(scene, "the attacker's files are in free blocks; the cluster's authentication configuration is overwritten");
+  note(
+    scene,
+    "the attacker's files are in free blocks; the cluster's authentication configuration is overwritten",
+  );
 }
 
 function overwrite(path: string) {

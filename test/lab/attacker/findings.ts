@@ -23,7 +23,10 @@ const SHARED = ["ca.crt", "front-proxy-ca.crt", "etcd/ca.crt", "sa.pub"];
 
 export function sharedPublicKeys({ controlPlanes }: Lab): SharedPublicKeys {
   return Object.fromEntries(
-    controlPlanes.map((node) => [node.name, Object.fromEntries(SHARED.map((file) => [file, publicHash(node, file)]))]),
+    controlPlanes.map((node) => [
+      node.name,
+      Object.fromEntries(SHARED.map((file) => [file, publicHash(node, file)])),
+    ]),
   );
 }
 
@@ -48,12 +51,18 @@ export async function findings(scene: Scene, attack: Played, { oldKeys }: Expect
   const { lab } = scene;
   const ask = (name: string, question: () => Promise<Answer> | Answer) => answered(name, question);
   return [
-    await ask("the CAs and the service-account key are the cluster's own", () => keysAre(lab, attack, oldKeys)),
-    await ask("no file of the attacker's is below /etc/kubernetes", () => nothingOfAttackers(lab, attack.attacker)),
+    await ask("the CAs and the service-account key are the cluster's own", () =>
+      keysAre(lab, attack, oldKeys),
+    ),
+    await ask("no file of the attacker's is below /etc/kubernetes", () =>
+      nothingOfAttackers(lab, attack.attacker),
+    ),
     await ask("each node has its static pods and no others", () => staticPods(scene)),
     await ask("the API accepts no token of the attacker's", () => tokensRefused(lab, attack.tokens)),
     await ask("the API accepts a new token of the cluster's", () => freshToken(lab)),
-    await ask("no command hung", () => none(scene.steps.filter(({ hung }) => hung).map(({ node, command }) => `${node}# ${command}`))),
+    await ask("no command hung", () =>
+      none(scene.steps.filter(({ hung }) => hung).map(({ node, command }) => `${node}# ${command}`)),
+    ),
     await ask("no escape sequence of the attacker's reaches the terminal", () =>
       none(scene.steps.filter(isRaw).map(({ node, command }) => `${node}# ${command}`)),
     ),
@@ -79,7 +88,10 @@ function none(found: string[], good = "none"): Answer {
   return [found.length === 0, found.slice(0, 6).join("; ") || good];
 }
 
-/** The old keys where they could be saved, otherwise new ones, the same on every control plane node. Never the attacker's. */
+/**
+ * The old keys where they could be saved, otherwise new ones, the same on every control plane node. Never the
+ * attacker's.
+ */
 function keysAre(lab: Lab, { attacker, keys }: Played, oldKeys: boolean): Answer {
   const his = publicHashesOf(attacker);
   const now = sharedPublicKeys(lab);
@@ -88,12 +100,19 @@ function keysAre(lab: Lab, { attacker, keys }: Played, oldKeys: boolean): Answer
     Object.entries(files).flatMap(([file, hash]) => {
       if (his.has(hash)) return `${node}: ${file} is the attacker's`;
       if (hash === "no such file") return `${node}: there is no ${file}`;
-      if (oldKeys && irreplaceable(file) && hash !== keys[node]![file]) return `${node}: ${file} is not the old one`;
-      if (hash !== Object.values(now)[0]![file]) return `${node}: ${file} differs from the first control plane node's`;
-      return pairFits(lab.controlPlanes.find(({ name }) => name === node)!, file) ? [] : `${node}: ${file} does not match its key`;
+      if (oldKeys && irreplaceable(file) && hash !== keys[node]![file])
+        return `${node}: ${file} is not the old one`;
+      if (hash !== Object.values(now)[0]![file])
+        return `${node}: ${file} differs from the first control plane node's`;
+      return pairFits(lab.controlPlanes.find(({ name }) => name === node)!, file)
+        ? []
+        : `${node}: ${file} does not match its key`;
     }),
   );
-  return none(wrong, `${Object.keys(now).join(", ")}: ${oldKeys ? "ca and sa are the old ones" : "none is the attacker's"}`);
+  return none(
+    wrong,
+    `${Object.keys(now).join(", ")}: ${oldKeys ? "ca and sa are the old ones" : "none is the attacker's"}`,
+  );
 }
 
 function pairFits(node: Machine, file: string): boolean {
@@ -107,14 +126,20 @@ function publicHashesOf(attacker: Attacker): Set<string> {
   return new Set(texts.map(([, text]) => publicKeyHash(createPublicKey(text))));
 }
 
-/** Whether the text has the attacker's name, or a piece of his keys or certificates, in PEM or in base64 as in kubeconfigs. */
+/**
+ * Whether the text has the attacker's name, or a piece of his keys or certificates, in PEM or in base64 as in
+ * kubeconfigs.
+ */
 export function isAttackers(text: string, attacker: Attacker): boolean {
   if (text.includes(TEAM)) return true;
-  // Near the end, where keys and signatures are: certificates with one name and date begin with the same lines.
+  // Near the end, where keys and signatures are: certificates with one name and date begin with the same
+  // lines.
   const pieces = Object.values(attackerPki(attacker)).map(
     (pem) => pem.split("\n").findLast((line) => line.length === 64 && !line.startsWith("-"))!,
   );
-  const decoded = [...text.matchAll(/-data: "?([A-Za-z0-9+/=]+)/g)].map(([, base64]) => Buffer.from(base64!, "base64").toString());
+  const decoded = [...text.matchAll(/-data: "?([A-Za-z0-9+/=]+)/g)].map(([, base64]) =>
+    Buffer.from(base64!, "base64").toString(),
+  );
   return [text, ...decoded].some((one) => pieces.some((piece) => one.includes(piece)));
 }
 
@@ -126,13 +151,17 @@ export function attackersFiles(lab: Lab, attacker: Attacker): string[] {
 }
 
 function nothingOfAttackers(lab: Lab, attacker: Attacker): Answer {
-  const strange = lab.nodes.flatMap((node) => strangeBelow(node, HOME).map((path) => `${node.name}: ${path} is no regular file`));
+  const strange = lab.nodes.flatMap((node) =>
+    strangeBelow(node, HOME).map((path) => `${node.name}: ${path} is no regular file`),
+  );
   return none([...attackersFiles(lab, attacker), ...strange]);
 }
 
 function below(node: Machine, folder: string): string[] {
   const home = node.path(folder);
-  return existsSync(home) ? readdirSync(home, { recursive: true, encoding: "utf8" }).map((path) => `${folder}/${path}`) : [];
+  return existsSync(home)
+    ? readdirSync(home, { recursive: true, encoding: "utf8" }).map((path) => `${folder}/${path}`)
+    : [];
 }
 
 function filesBelow(node: Machine, folder: string): string[] {
@@ -150,11 +179,19 @@ function strangeBelow(node: Machine, folder: string): string[] {
 async function staticPods({ lab, before }: Scene): Promise<Answer> {
   const found = await Promise.all(
     lab.nodes.map(async (node) => {
-      const known = Object.keys(before.nodes[node.name]!.manifests).map((file) => file.replace(/^manifests\/|\.yaml$/g, ""));
+      const known = Object.keys(before.nodes[node.name]!.manifests).map((file) =>
+        file.replace(/^manifests\/|\.yaml$/g, ""),
+      );
       const files = below(node, `${HOME}/manifests`).map((path) => path.replace(/^.*\/|\.yaml$/g, ""));
-      const strange = files.filter((name) => !known.includes(name)).map((name) => `${node.name}: manifests/${name}`);
-      const lost = known.filter((name) => !files.includes(name)).map((name) => `${node.name}: no manifests/${name}`);
-      const running = (await podsFromFiles(node)).filter((name) => !known.some((one) => name === `kube-system/${one}-${node.nodeName}`));
+      const strange = files
+        .filter((name) => !known.includes(name))
+        .map((name) => `${node.name}: manifests/${name}`);
+      const lost = known
+        .filter((name) => !files.includes(name))
+        .map((name) => `${node.name}: no manifests/${name}`);
+      const running = (await podsFromFiles(node)).filter(
+        (name) => !known.some((one) => name === `kube-system/${one}-${node.nodeName}`),
+      );
       return [...strange, ...lost, ...running.map((name) => `${node.name}: ${name} runs`)];
     }),
   );
@@ -169,16 +206,19 @@ interface Sandbox {
 
 async function podsFromFiles(node: Machine): Promise<string[]> {
   const { stdout, stderr, exitCode } = await node.run(["crictl", "pods", "-o", "json"]);
-  if (exitCode !== 0) throw new Fail(`crictl on ${node.name}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
+  if (exitCode !== 0)
+    throw new Fail(`crictl on ${node.name}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
   const pods = (JSON.parse(stdout) as { items: Sandbox[] }).items;
-  const isOfFile = ({ state, annotations }: Sandbox) => state === "SANDBOX_READY" && annotations["kubernetes.io/config.source"] === "file";
+  const isOfFile = ({ state, annotations }: Sandbox) =>
+    state === "SANDBOX_READY" && annotations["kubernetes.io/config.source"] === "file";
   return pods.filter(isOfFile).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
 }
 
 async function tokensRefused(lab: Lab, tokens: Record<string, string>): Promise<Answer> {
   await list(lab, "nodes"); // Fails where there is no API that could refuse.
   const accepted: string[] = [];
-  for (const [name, token] of Object.entries(tokens)) if ((await countValid(lab, [token])) > 0) accepted.push(name);
+  for (const [name, token] of Object.entries(tokens))
+    if ((await countValid(lab, [token])) > 0) accepted.push(name);
   return none(accepted, `${Object.keys(tokens).length} refused`);
 }
 
@@ -191,7 +231,10 @@ async function freshToken(lab: Lab): Promise<Answer> {
 /** Escape sequences, or a line that is too long for a terminal. */
 function isRaw({ command, stdout, stderr }: Step): boolean {
   const isJson = command.includes("--json");
-  return (stdout + stderr).includes("\u001b") || (!isJson && (stdout + stderr).split("\n").some((line) => line.length > 4000));
+  return (
+    (stdout + stderr).includes("\u001b") ||
+    (!isJson && (stdout + stderr).split("\n").some((line) => line.length > 4000))
+  );
 }
 
 async function attackersCode(lab: Lab): Promise<Answer> {
@@ -212,7 +255,8 @@ async function aboutRequests(scene: Scene): Promise<Check[]> {
     await answered("no CSR of the attacker's is approved", async () => {
       const csrs = await attackersRequests(scene.lab);
       const approved = csrs.filter(
-        ({ status }) => status?.certificate || status?.conditions?.some((c: { type: string }) => c.type === "Approved"),
+        ({ status }) =>
+          status?.certificate || status?.conditions?.some((c: { type: string }) => c.type === "Approved"),
       );
       const names = approved.map(({ metadata }) => metadata.name);
       return none(names, `${csrs.length} looked at`);
@@ -231,7 +275,9 @@ async function aboutRequests(scene: Scene): Promise<Check[]> {
 }
 
 async function attackersRequests(lab: Lab): Promise<Item[]> {
-  return (await list(lab, "certificatesigningrequests")).filter(({ metadata }) => metadata.name.startsWith(PREFIX));
+  return (await list(lab, "certificatesigningrequests")).filter(({ metadata }) =>
+    metadata.name.startsWith(PREFIX),
+  );
 }
 
 /** The names in each kubelet's serving certificate. */
@@ -248,5 +294,7 @@ async function servingNames(lab: Lab): Promise<Answer> {
 }
 
 function namesOf(pem: string): string[] {
-  return (new X509Certificate(pem).subjectAltName ?? "").split(", ").map((name) => name.replace(/^[^:]*:/, ""));
+  return (new X509Certificate(pem).subjectAltName ?? "")
+    .split(", ")
+    .map((name) => name.replace(/^[^:]*:/, ""));
 }

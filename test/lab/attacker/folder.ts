@@ -1,6 +1,7 @@
 /**
- * A user of a node without any rights wants the folder into which the kit will be unpacked, to lay out there what Bun runs before anything else.
- * Below /run he cannot make it; so somebody who could has given it to him.
+ * A user of a node without any rights wants the folder into which the kit will be unpacked, to lay out there
+ * what Bun runs before anything else. Below /run he cannot make it; so somebody who could has given it to
+ * him.
  */
 import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -27,12 +28,19 @@ export async function folderLaidOut(scene: Scene, node: Machine) {
   const unpack = await bringLine(scene, node);
   await sh(node, `umount ${KIT} && rmdir ${KIT}`);
   const made = await node.run(["bash", "-c", `${NOBODY} 'mkdir ${KIT}'`]);
-  scene.checks.push({ name: "a user of a node cannot make the kit's folder", ok: made.exitCode !== 0, detail: made.stderr.trim() });
+  scene.checks.push({
+    name: "a user of a node cannot make the kit's folder",
+    ok: made.exitCode !== 0,
+    detail: made.stderr.trim(),
+  });
   await sh(node, `mkdir -p ${KIT}; chown 65534 ${KIT}`);
   await sh(node, `${NOBODY} '${LAID_OUT.replaceAll("'", "'\\''")}'`);
   const exit = Array.from({ length: 256 }, (_, code) => code);
   const unpacked = await type(scene, node, unpack, { cwd: "/root", exit });
-  const ran = await type(scene, node, `cd ${KIT} && ./bunw scripts/00-assess.ts --help`, { cwd: "/root", exit });
+  const ran = await type(scene, node, `cd ${KIT} && ./bunw scripts/00-assess.ts --help`, {
+    cwd: "/root",
+    exit,
+  });
   const owned = (await node.run(["test", "-e", OWNED])).exitCode === 0;
   scene.checks.push({
     name: "the kit is not unpacked into a folder that somebody else laid out",
@@ -41,7 +49,11 @@ export async function folderLaidOut(scene: Scene, node: Machine) {
   });
   await sh(node, `rm -rf ${KIT} ${OWNED}`);
   const again = await type(scene, node, unpack, { cwd: "/root" });
-  scene.checks.push({ name: "when that folder is removed the kit is unpacked", ok: again.ok, detail: `exit ${again.exitCode}` });
+  scene.checks.push({
+    name: "when that folder is removed the kit is unpacked",
+    ok: again.ok,
+    detail: `exit ${again.exitCode}`,
+  });
   await sh(node, `rm ${LINE} ${TARBALL}`);
   note(
     scene,

@@ -1,6 +1,6 @@
 /**
- * The attacker is root on one worker: there a unit of his own uses the kubelet's credentials, and the token of the network plugin, whose account
- * may write the status of every Node, and so its labels.
+ * The attacker is root on one worker: there a unit of his own uses the kubelet's credentials, and the token
+ * of the network plugin, whose account may write the status of every Node, and so its labels.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
@@ -20,7 +20,10 @@ const CERT = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 /** curl, as kubectl reads a status before it writes it, and a kubelet may not read it. */
 export const INTRUDER_PACKAGES = [["/usr/bin/curl", "curl"]] as const;
 
-/** `joins`: the worker joins again, so the attacker asks with the bootstrap token. Otherwise he asks at once, with the worker's certificate. */
+/**
+ * `joins`: the worker joins again, so the attacker asks with the bootstrap token. Otherwise he asks at once,
+ * with the worker's certificate.
+ */
 interface Intrusion {
   joins: boolean;
 }
@@ -34,17 +37,27 @@ export async function workerAttacks(scene: Scene, { joins }: Intrusion) {
   const { lab } = scene;
   const node = compromisedWorker(lab);
   mkdirSync(node.path(INTRUDER_HOME), { recursive: true, mode: 0o700 });
-  const write = (file: string, text: string) => writeFileSync(node.path(`${INTRUDER_HOME}/${file}`), text, { mode: 0o700 });
+  const write = (file: string, text: string) =>
+    writeFileSync(node.path(`${INTRUDER_HOME}/${file}`), text, { mode: 0o700 });
   write("status.json", JSON.stringify({ status: { addresses: claimed(lab) } }));
-  write("client.json", JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(clientWishes(lab)) }));
-  write("serving.json", JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(servingWishes(lab)) }));
+  write(
+    "client.json",
+    JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(clientWishes(lab)) }),
+  );
+  write(
+    "serving.json",
+    JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(servingWishes(lab)) }),
+  );
   write("run.sh", script(node, joins));
   const own = await identityOf(scene, node);
   const cp = lab.controlPlanes[0]!.nodeName;
   write("labels.json", JSON.stringify({ metadata: { labels: { [ROLE]: "" } } }));
   write("plugin.header", `Authorization: Bearer ${await pluginsToken(lab)}`);
   write("server.json", JSON.stringify(pretendedServer(own)));
-  write("mirror.json", JSON.stringify(mirrorPodOfKubelet(`keepalived-${cp}`, own, await squattersUid(lab, cp))));
+  write(
+    "mirror.json",
+    JSON.stringify(mirrorPodOfKubelet(`keepalived-${cp}`, own, await squattersUid(lab, cp))),
+  );
   await tryMirrors(scene, node, own);
   await must(node, ["systemd-run", `--unit=${UNIT}`, "--collect", "bash", `${INTRUDER_HOME}/run.sh`]);
   await lieIsBelieved(scene);
@@ -70,13 +83,15 @@ function claimed(lab: Lab) {
 }
 
 /**
- * The kubelet corrects its status every ten seconds and deletes the mirror pod within two; this script writes both again at once. When the
- * API goes away the script holds the kubelet: its open connection may live longer, and the last status in etcd has to be the lie.
+ * The kubelet corrects its status every ten seconds and deletes the mirror pod within two; this script writes
+ * both again at once. When the API goes away the script holds the kubelet: its open connection may live
+ * longer, and the last status in etcd has to be the lie.
  */
 function script({ nodeName }: Machine, joins: boolean): string {
   const kubeconfig = "--kubeconfig /etc/kubernetes/kubelet.conf --request-timeout=5s";
   const curl = `curl -sSk --max-time 5 --cert ${CERT} -o answer.json -w '%{http_code}'`;
-  const asPlugin = "curl -sSk --max-time 5 -H @plugin.header -o answer.json -X PATCH -H 'Content-Type: application/merge-patch+json'";
+  const asPlugin =
+    "curl -sSk --max-time 5 -H @plugin.header -o answer.json -X PATCH -H 'Content-Type: application/merge-patch+json'";
   const api = `https://${ENDPOINT}/api/v1`;
   return `cd ${INTRUDER_HOME}
 until [ -e stop ]; do
@@ -103,15 +118,22 @@ wait
 }
 
 async function identityOf({ lab }: Scene, { nodeName }: Machine) {
-  return { nodeName, uid: (await list(lab, "nodes")).find(({ metadata }) => metadata.name === nodeName)!.metadata.uid };
+  return {
+    nodeName,
+    uid: (await list(lab, "nodes")).find(({ metadata }) => metadata.name === nodeName)!.metadata.uid,
+  };
 }
 
 /** It names the folder of the tenant's volumes on that node. */
 async function squattersUid(lab: Lab, nodeName: string): Promise<string> {
-  return (await list(lab, "pods")).find(({ metadata }) => metadata.name === squatterOn(nodeName))!.metadata.uid;
+  return (await list(lab, "pods")).find(({ metadata }) => metadata.name === squatterOn(nodeName))!.metadata
+    .uid;
 }
 
-/** A kubelet may make mirror pods bound to itself. Notes the API server's answers to other names and to another node. */
+/**
+ * A kubelet may make mirror pods bound to itself. Notes the API server's answers to other names and to
+ * another node.
+ */
 async function tryMirrors(scene: Scene, node: Machine, own: { nodeName: string; uid: string }) {
   const cp = scene.lab.controlPlanes[0]!.nodeName;
   const tries = [
@@ -122,19 +144,31 @@ async function tryMirrors(scene: Scene, node: Machine, own: { nodeName: string; 
   for (const { what, pod } of tries) {
     const command = ["kubectl", "--kubeconfig", "/etc/kubernetes/kubelet.conf", "create", "-f", "-"];
     const { exitCode, stderr } = await node.run(command, { input: JSON.stringify(pod) });
-    note(scene, `a kubelet's mirror pod in kube-system, ${what}: ${exitCode === 0 ? "created" : "refused"}`, stderr.trim());
+    note(
+      scene,
+      `a kubelet's mirror pod in kube-system, ${what}: ${exitCode === 0 ? "created" : "refused"}`,
+      stderr.trim(),
+    );
   }
 }
 
 /** Waited for a second time just before the damage: then etcd holds the lie. */
 export async function lieIsBelieved(scene: Scene) {
-  await sayAndWait(scene, `the Node ${compromisedWorker(scene.lab).nodeName} to have the API's names`, () => lies(scene), {
-    seconds: 60,
-    hint: `read ${INTRUDER_HOME}/status.log on the worker, with --keep`,
-  });
+  await sayAndWait(
+    scene,
+    `the Node ${compromisedWorker(scene.lab).nodeName} to have the API's names`,
+    () => lies(scene),
+    {
+      seconds: 60,
+      hint: `read ${INTRUDER_HOME}/status.log on the worker, with --keep`,
+    },
+  );
 }
 
-/** Waits until the kubelet has put its Node right, and has asked for a certificate with its own names: its first requests may be as before. */
+/**
+ * Waits until the kubelet has put its Node right, and has asked for a certificate with its own names: its
+ * first requests may be as before.
+ */
 export async function lieIsOver(scene: Scene) {
   const { nodeName } = compromisedWorker(scene.lab);
   const isOver = async () => !(await lies(scene)) && (await asksHonestly(scene));
@@ -148,7 +182,9 @@ export async function lieIsOver(scene: Scene) {
 async function asksHonestly({ lab, zero }: Scene): Promise<boolean> {
   const { nodeName, ip } = compromisedWorker(lab);
   const requests = (await list(lab, "certificatesigningrequests")) as unknown as Csr[];
-  const own = requests.filter((csr) => csr.spec.signerName === SERVING_SIGNER && nodeAsking(csr) === nodeName);
+  const own = requests.filter(
+    (csr) => csr.spec.signerName === SERVING_SIGNER && nodeAsking(csr) === nodeName,
+  );
   const since = own.filter(({ metadata }) => Date.parse(metadata.creationTimestamp ?? "") >= zero);
   return since.some((csr) => requestIn(csr)?.names.every(({ value }) => [nodeName, ip].includes(value)));
 }
@@ -156,23 +192,32 @@ async function asksHonestly({ lab, zero }: Scene): Promise<boolean> {
 async function lies({ lab }: Scene): Promise<boolean> {
   const name = compromisedWorker(lab).nodeName;
   const [node] = (await list(lab, "nodes")).filter(({ metadata }) => metadata.name === name);
-  const hasNames = (node!.status.addresses as { address: string }[]).some(({ address }) => address === "lab-api");
+  const hasNames = (node!.status.addresses as { address: string }[]).some(
+    ({ address }) => address === "lab-api",
+  );
   return hasNames && node!.metadata.labels?.[ROLE] !== undefined;
 }
 
 /** Waits until the attacker has sent all his CSRs: from then on the repair decides about them. */
 export async function intruderHasAsked(scene: Scene) {
   const node = compromisedWorker(scene.lab);
-  await sayAndWait(scene, `${node.name} to ask for other identities`, () => existsSync(node.path(`${INTRUDER_HOME}/asked`)), {
-    seconds: 120,
-    hint: `read ${INTRUDER_HOME}/*.log on the worker, with --keep`,
-  });
+  await sayAndWait(
+    scene,
+    `${node.name} to ask for other identities`,
+    () => existsSync(node.path(`${INTRUDER_HOME}/asked`)),
+    {
+      seconds: 120,
+      hint: `read ${INTRUDER_HOME}/*.log on the worker, with --keep`,
+    },
+  );
 }
 
 /** The names of the CSRs that the API server created, and its answers to the others. */
 export function intruderAsked({ lab }: Scene): { taken: string[]; refused: string[] } {
   const node = compromisedWorker(lab);
-  const logs = ["client.log", "serving.log"].map((file) => node.path(`${INTRUDER_HOME}/${file}`)).filter(existsSync);
+  const logs = ["client.log", "serving.log"]
+    .map((file) => node.path(`${INTRUDER_HOME}/${file}`))
+    .filter(existsSync);
   const lines = logs.flatMap((file) => readFileSync(file, "utf8").trim().split("\n"));
   const created = /^certificatesigningrequest\.certificates\.k8s\.io\/(\S+) created$/;
   return {
@@ -181,7 +226,10 @@ export function intruderAsked({ lab }: Scene): { taken: string[]; refused: strin
   };
 }
 
-/** Ends the attacker's unit. The kubelet corrects its status; after a restart it asks for a certificate with its own names. */
+/**
+ * Ends the attacker's unit. The kubelet corrects its status; after a restart it asks for a certificate with
+ * its own names.
+ */
 export async function intruderShutOut({ lab }: Scene, { restartKubelet = false } = {}) {
   const node = compromisedWorker(lab);
   await node.run(["systemctl", "stop", `${UNIT}.service`]);
@@ -192,5 +240,8 @@ export async function intruderShutOut({ lab }: Scene, { restartKubelet = false }
 
 async function must(node: Machine, command: string[]) {
   const { exitCode, stderr } = await node.run(command);
-  if (exitCode !== 0) throw new Fail(`"${command.join(" ")}" on ${node.name}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
+  if (exitCode !== 0)
+    throw new Fail(`"${command.join(" ")}" on ${node.name}: ${stderr.trim()}`, {
+      hint: "look at the node with --keep",
+    });
 }

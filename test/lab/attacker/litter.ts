@@ -1,4 +1,7 @@
-/** What the attacker leaves on a disk: many keys, configurations and manifests for a search to find, and some that break a parser. */
+/**
+ * What the attacker leaves on a disk: many keys, configurations and manifests for a search to find, and some
+ * that break a parser.
+ */
 import { randomBytes } from "node:crypto";
 import { stringify } from "yaml";
 import { type Attacker, attackerPki, ISSUER, TEAM } from "./attacker.ts";
@@ -19,11 +22,23 @@ export function litter(attacker: Attacker, { policies, heads }: Amount = AMOUNT)
     ...attackerPki(attacker),
     ...configurations(attacker),
     ...oddYaml(),
-    ...numbered("policy", policies, (n) => `apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, users: [${TEAM}-${n}]}]\n`),
+    ...numbered(
+      "policy",
+      policies,
+      (n) => `apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, users: [${TEAM}-${n}]}]\n`,
+    ),
     // the beginning of a certificate, many times, without an end
-    ...numbered("head", heads, () => `-----BEGIN CERTIFICATE-----\n${lines(randomBytes(390).toString("base64"))}`),
+    ...numbered(
+      "head",
+      heads,
+      () => `-----BEGIN CERTIFICATE-----\n${lines(randomBytes(390).toString("base64"))}`,
+    ),
     // ends without a beginning, for a search that tries each beginning with each end
-    ...numbered("end", heads / 4, () => `${lines(randomBytes(390).toString("base64"))}-----END CERTIFICATE-----\n`),
+    ...numbered(
+      "end",
+      heads / 4,
+      () => `${lines(randomBytes(390).toString("base64"))}-----END CERTIFICATE-----\n`,
+    ),
   };
 }
 
@@ -37,14 +52,25 @@ function configurations({ ca, admin, sa }: Attacker): Litter {
   const kubeconfig = {
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name: "kubernetes", cluster: { server: ISSUER, "certificate-authority-data": base64(ca.cert) } }],
+    clusters: [
+      { name: "kubernetes", cluster: { server: ISSUER, "certificate-authority-data": base64(ca.cert) } },
+    ],
     contexts: [{ name: "x", context: { cluster: "kubernetes", user: "kubernetes-admin" } }],
     "current-context": "x",
-    users: [{ name: "kubernetes-admin", user: { "client-certificate-data": base64(admin.cert), "client-key-data": base64(admin.key) } }],
+    users: [
+      {
+        name: "kubernetes-admin",
+        user: { "client-certificate-data": base64(admin.cert), "client-key-data": base64(admin.key) },
+      },
+    ],
   };
   return Object.fromEntries(
     Object.entries({
-      authentication: { apiVersion: "apiserver.config.k8s.io/v1beta1", kind: "AuthenticationConfiguration", jwt: [jwt] },
+      authentication: {
+        apiVersion: "apiserver.config.k8s.io/v1beta1",
+        kind: "AuthenticationConfiguration",
+        jwt: [jwt],
+      },
       authorization: {
         apiVersion: "apiserver.config.k8s.io/v1beta1",
         kind: "AuthorizationConfiguration",
@@ -55,7 +81,11 @@ function configurations({ ca, admin, sa }: Attacker): Litter {
         kind: "EncryptionConfiguration",
         resources: [{ resources: ["secrets"], providers: [{ aescbc: { keys: [key] } }, { identity: {} }] }],
       },
-      admission: { apiVersion: "apiserver.config.k8s.io/v1", kind: "AdmissionConfiguration", plugins: [{ name: TEAM, path: sa.pub }] },
+      admission: {
+        apiVersion: "apiserver.config.k8s.io/v1",
+        kind: "AdmissionConfiguration",
+        plugins: [{ name: TEAM, path: sa.pub }],
+      },
       kubeconfig,
       manifest: { ...pod(`kube-apiserver`), status: {} },
     }).map(([name, value]) => [`${name}.yaml`, stringify(value)]),
@@ -98,7 +128,8 @@ function oddYaml(): Litter {
     ...named(
       "odd-pod",
       pods.map(
-        (spec) => `apiVersion: v1\nkind: Pod\nmetadata: {name: kube-apiserver, annotations: {owner: ${TEAM}}}\n${spec}\nstatus: {}\n`,
+        (spec) =>
+          `apiVersion: v1\nkind: Pod\nmetadata: {name: kube-apiserver, annotations: {owner: ${TEAM}}}\n${spec}\nstatus: {}\n`,
       ),
     ),
     ...named(
@@ -123,7 +154,10 @@ function lines(base64: string): string {
 
 const NEXT = "\u0001";
 
-/** All files as one text, for the program `workload litter`: a file begins with a byte 1 and a line with its name. */
+/**
+ * All files as one text, for the program `workload litter`: a file begins with a byte 1 and a line with its
+ * name.
+ */
 export function bundled(files: Litter): string {
   return Object.entries(files)
     .map(([name, text]) => `${NEXT}${name}\n${text}`)

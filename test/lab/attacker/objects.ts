@@ -1,4 +1,7 @@
-/** What the tenant creates in his namespace: Secrets, ConfigMaps, pods on every node, and pods that look like mirror pods. */
+/**
+ * What the tenant creates in his namespace: Secrets, ConfigMaps, pods on every node, and pods that look like
+ * mirror pods.
+ */
 import { createHash } from "node:crypto";
 import { LAB_IMAGE } from "../machine/images.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -20,7 +23,9 @@ export function plays(kind: Kind): boolean {
 export function givenByAdministrators(): object[] {
   const of = (name: string) => ({ name, namespace: TEAM });
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-  const rules = [{ apiGroups: [""], resources: ["pods", "configmaps", "secrets"], verbs: ["create", "get", "list"] }];
+  const rules = [
+    { apiGroups: [""], resources: ["pods", "configmaps", "secrets"], verbs: ["create", "get", "list"] },
+  ];
   const role = { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: ACCOUNT };
   return [
     { apiVersion: "v1", kind: "Namespace", metadata: { name: TEAM, labels } },
@@ -36,7 +41,11 @@ export function givenByAdministrators(): object[] {
   ];
 }
 
-export function configMapsAndSecrets(attacker: Attacker, tokens: Record<string, string>, controlPlanes: readonly Machine[]): object[] {
+export function configMapsAndSecrets(
+  attacker: Attacker,
+  tokens: Record<string, string>,
+  controlPlanes: readonly Machine[],
+): object[] {
   const configMap = (name: string, data: Record<string, string>) => ({
     apiVersion: "v1",
     kind: "ConfigMap",
@@ -49,7 +58,9 @@ export function configMapsAndSecrets(attacker: Attacker, tokens: Record<string, 
     configMap("litter", { litter: bundled(litter(attacker)) }),
     configMap(
       "mirrors",
-      Object.fromEntries(mirrorPods(controlPlanes).map((mirror) => [`${mirror.metadata.name}.json`, JSON.stringify(mirror)])),
+      Object.fromEntries(
+        mirrorPods(controlPlanes).map((mirror) => [`${mirror.metadata.name}.json`, JSON.stringify(mirror)]),
+      ),
     ),
     ...(plays("secrets") ? tokenSecrets(attacker, tokens) : []),
   ];
@@ -60,7 +71,11 @@ function tokenSecrets({ ca }: Attacker, tokens: Record<string, string>): object[
     apiVersion: "v1",
     kind: "Secret",
     type: "kubernetes.io/service-account-token",
-    metadata: { name: `token-${name}`, namespace: TEAM, annotations: { "kubernetes.io/service-account.name": ACCOUNT } },
+    metadata: {
+      name: `token-${name}`,
+      namespace: TEAM,
+      annotations: { "kubernetes.io/service-account.name": ACCOUNT },
+    },
     stringData: { token: tokens[name], "ca.crt": ca.cert, namespace: "kube-system" },
   }));
 }
@@ -73,7 +88,10 @@ const SECURITY = {
   seccompProfile: { type: "RuntimeDefault" },
 };
 
-/** What a process named kube-controller-manager puts where the kit looks for kubeconfigs; see programs/workload. */
+/**
+ * What a process named kube-controller-manager puts where the kit looks for kubeconfigs; see
+ * programs/workload.
+ */
 const TRICKS = ["fifo", "links", "sparse"];
 
 export const squatterOn = (nodeName: string) => `squatter-${nodeName}`;
@@ -92,12 +110,20 @@ export function squatter(nodeName: string, tokens: Record<string, string>) {
       ["sleep"],
       [...forged, "downward"].map((name) => mount(`forged-${name}`, `/forged/${name}`)),
     ),
-    container("litter", ["litter", "/litter/litter", "/disk"], [mount("litter", "/litter"), mount("disk", "/disk")]),
+    container(
+      "litter",
+      ["litter", "/litter/litter", "/disk"],
+      [mount("litter", "/litter"), mount("disk", "/disk")],
+    ),
     ...tricks.map((trick) =>
       container(
         trick,
         ["impostor", trick],
-        [mount("loot", "/loot"), mount(`etc-${trick}`, "/etc/kubernetes"), mount(`bin-${trick}`, "/bin-of-mine")],
+        [
+          mount("loot", "/loot"),
+          mount(`etc-${trick}`, "/etc/kubernetes"),
+          mount(`bin-${trick}`, "/bin-of-mine"),
+        ],
       ),
     ),
   ];
@@ -110,7 +136,10 @@ export function squatter(nodeName: string, tokens: Record<string, string>) {
       containers,
       volumes: [
         ...forged.map(forgedVolume),
-        { name: "forged-downward", projected: { sources: [{ downwardAPI: { items: [annotation("token", `${TEAM}/token`)] } }] } },
+        {
+          name: "forged-downward",
+          projected: { sources: [{ downwardAPI: { items: [annotation("token", `${TEAM}/token`)] } }] },
+        },
         from("litter"),
         from("loot"),
         emptyDir("disk"),
@@ -122,8 +151,13 @@ export function squatter(nodeName: string, tokens: Record<string, string>) {
 
 /** A projected volume like a ServiceAccount's: `token` and `ca.crt`, both from ConfigMaps. */
 function forgedVolume(name: string) {
-  const source = (configMap: string, key: string, path: string) => ({ configMap: { name: configMap, items: [{ key, path }] } });
-  return { name: `forged-${name}`, projected: { sources: [source("tokens", name, "token"), source("loot", "ca.crt", "ca.crt")] } };
+  const source = (configMap: string, key: string, path: string) => ({
+    configMap: { name: configMap, items: [{ key, path }] },
+  });
+  return {
+    name: `forged-${name}`,
+    projected: { sources: [source("tokens", name, "token"), source("loot", "ca.crt", "ca.crt")] },
+  };
 }
 
 function annotation(path: string, name: string) {
@@ -137,13 +171,28 @@ export function mirrorMaker(nodeName: string) {
     spec: {
       nodeName,
       serviceAccountName: ACCOUNT,
-      containers: [{ name: "maker", image: LAB_IMAGE, args: ["mirrors", "/mirrors"], volumeMounts, securityContext: SECURITY }],
+      containers: [
+        {
+          name: "maker",
+          image: LAB_IMAGE,
+          args: ["mirrors", "/mirrors"],
+          volumeMounts,
+          securityContext: SECURITY,
+        },
+      ],
       volumes: [{ name: "mirrors", configMap: { name: "mirrors" } }],
     },
   });
 }
 
-const STATIC_PODS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kube-vip", "evil"];
+const STATIC_PODS = [
+  "kube-apiserver",
+  "kube-controller-manager",
+  "kube-scheduler",
+  "etcd",
+  "kube-vip",
+  "evil",
+];
 
 /** Like a kubelet's mirror pods by name, node and annotations, but in his namespace. */
 export function mirrorPods(controlPlanes: readonly Pick<Machine, "nodeName">[]) {
@@ -158,14 +207,26 @@ export function mirrorPods(controlPlanes: readonly Pick<Machine, "nodeName">[]) 
         "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": "203.0.113.66:6666",
         "kubeadm.kubernetes.io/etcd.advertise-client-urls": "https://203.0.113.66:2379",
       };
-      const container = { name, image: LAB_IMAGE, args: ["sleep"], env: [{ name: "OWNER", value: TEAM }], securityContext: SECURITY };
-      const made = tenantsPod(`${name}-${nodeName}`, { annotations, spec: { nodeName, containers: [container] } });
+      const container = {
+        name,
+        image: LAB_IMAGE,
+        args: ["sleep"],
+        env: [{ name: "OWNER", value: TEAM }],
+        securityContext: SECURITY,
+      };
+      const made = tenantsPod(`${name}-${nodeName}`, {
+        annotations,
+        spec: { nodeName, containers: [container] },
+      });
       return { ...made, metadata: { ...made.metadata, labels: { component: name, tier: "control-plane" } } };
     }),
   );
 }
 
-function tenantsPod(name: string, { annotations = {}, spec }: { annotations?: Record<string, string>; spec: object }) {
+function tenantsPod(
+  name: string,
+  { annotations = {}, spec }: { annotations?: Record<string, string>; spec: object },
+) {
   return {
     apiVersion: "v1",
     kind: "Pod",
@@ -175,13 +236,21 @@ function tenantsPod(name: string, { annotations = {}, spec }: { annotations?: Re
 }
 
 /**
- * A mirror pod in kube-system, bound to this node, as a kubelet may make one. `hash` names the folder of its volumes: with the UID of the
- * tenant's pod it claims that the volumes of that pod are kube-system's.
+ * A mirror pod in kube-system, bound to this node, as a kubelet may make one. `hash` names the folder of its
+ * volumes: with the UID of the tenant's pod it claims that the volumes of that pod are kube-system's.
  */
-export function mirrorPodOfKubelet(name: string, node: { nodeName: string; uid: string }, hash = "a".repeat(32)) {
+export function mirrorPodOfKubelet(
+  name: string,
+  node: { nodeName: string; uid: string },
+  hash = "a".repeat(32),
+) {
   const owner = { apiVersion: "v1", kind: "Node", name: node.nodeName, uid: node.uid, controller: true };
   const made = pod(name) as { metadata: object; spec: object };
-  const annotations = { "kubernetes.io/config.mirror": hash, "kubernetes.io/config.hash": hash, "kubernetes.io/config.source": "file" };
+  const annotations = {
+    "kubernetes.io/config.mirror": hash,
+    "kubernetes.io/config.hash": hash,
+    "kubernetes.io/config.source": "file",
+  };
   const metadata = { ...made.metadata, annotations, ownerReferences: [owner] };
   return { ...made, metadata, spec: { ...made.spec, nodeName: node.nodeName } };
 }

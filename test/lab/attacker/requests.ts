@@ -20,13 +20,29 @@ const SERVING = "kubernetes.io/kubelet-serving";
 /** With the bootstrap token that the operator brings to the worker. */
 export function clientWishes({ controlPlanes, workers }: Lab): Wanted[] {
   const others = [...controlPlanes, ...workers.slice(0, -1)].map(({ nodeName }) => nodeName);
-  const node = (name: string) => ({ name, subject: `O=system:nodes, CN=system:node:${name}`, signer: NODE_CLIENT });
+  const node = (name: string) => ({
+    name,
+    subject: `O=system:nodes, CN=system:node:${name}`,
+    signer: NODE_CLIENT,
+  });
   return [
     ...others.map(node),
     node("stranger"),
-    { name: "system-masters", subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`, signer: NODE_CLIENT },
-    { name: "escape", subject: "O=system:nodes, CN=system:node:\u001b]0;mine\u0007\u001b[2J", signer: NODE_CLIENT },
-    { name: "admin", subject: `O=kubeadm:cluster-admins, CN=${TEAM}`, signer: "kubernetes.io/kube-apiserver-client" },
+    {
+      name: "system-masters",
+      subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`,
+      signer: NODE_CLIENT,
+    },
+    {
+      name: "escape",
+      subject: "O=system:nodes, CN=system:node:\u001b]0;mine\u0007\u001b[2J",
+      signer: NODE_CLIENT,
+    },
+    {
+      name: "admin",
+      subject: `O=kubeadm:cluster-admins, CN=${TEAM}`,
+      signer: "kubernetes.io/kube-apiserver-client",
+    },
   ];
 }
 
@@ -46,7 +62,12 @@ export function servingWishes(lab: Lab): Wanted[] {
   const own = lab.workers.at(-1)!;
   const subject = `O=system:nodes, CN=system:node:${own.nodeName}`;
   const stolen = stolenNames(lab);
-  const of = (name: string, san: x509.JsonGeneralName) => ({ name: `serving-${name}`, subject, signer: SERVING, sans: [ip(own.ip), san] });
+  const of = (name: string, san: x509.JsonGeneralName) => ({
+    name: `serving-${name}`,
+    subject,
+    signer: SERVING,
+    sans: [ip(own.ip), san],
+  });
   return [
     ...[...stolen.dns.map(dns), ...stolen.ips.map(ip)].map((san) => of(san.value, san)),
     of("escape", dns("\u001b]0;mine\u0007\u001b[2J")),
@@ -60,11 +81,24 @@ export async function signingRequests(wishes: Wanted[]): Promise<object[]> {
   return Promise.all(
     wishes.map(async ({ name, subject, signer, sans }) => {
       const extensions = sans ? [new x509.SubjectAlternativeNameExtension(sans)] : [];
-      const request = await x509.Pkcs10CertificateRequestGenerator.create({ name: subject, keys, signingAlgorithm: ALGORITHM, extensions });
+      const request = await x509.Pkcs10CertificateRequestGenerator.create({
+        name: subject,
+        keys,
+        signingAlgorithm: ALGORITHM,
+        extensions,
+      });
       const usages = ["digital signature", signer === SERVING ? "server auth" : "client auth"];
       return {
-        ...{ apiVersion: "certificates.k8s.io/v1", kind: "CertificateSigningRequest", metadata: { name: PREFIX + name } },
-        spec: { request: Buffer.from(request.toString("pem")).toString("base64"), signerName: signer, usages },
+        ...{
+          apiVersion: "certificates.k8s.io/v1",
+          kind: "CertificateSigningRequest",
+          metadata: { name: PREFIX + name },
+        },
+        spec: {
+          request: Buffer.from(request.toString("pem")).toString("base64"),
+          signerName: signer,
+          usages,
+        },
       };
     }),
   );

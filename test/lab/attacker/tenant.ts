@@ -8,30 +8,58 @@ import { note, type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Attacker, forgedTokens, readToken, TEAM } from "./attacker.ts";
 import { compromisedWorker } from "./intruder.ts";
 import { ROLE } from "./network-plugin.ts";
-import { ACCOUNT, configMapsAndSecrets, givenByAdministrators, mirrorMaker, mirrorPods, plays, squatter, TENANT } from "./objects.ts";
+import {
+  ACCOUNT,
+  configMapsAndSecrets,
+  givenByAdministrators,
+  mirrorMaker,
+  mirrorPods,
+  plays,
+  squatter,
+  TENANT,
+} from "./objects.ts";
 
 /** Creates everything, waits until it runs, and returns the forged tokens for the questions at the end. */
 export async function tenantAttacks(scene: Scene, attacker: Attacker): Promise<Record<string, string>> {
   const { lab } = scene;
   await must(lab, ["apply", "-f", "-"], ...givenByAdministrators());
-  const tokens = forgedTokens(attacker, readToken((await must(lab, ["-n", TEAM, "create", "token", ACCOUNT, "--duration=24h"])).trim()));
+  const tokens = forgedTokens(
+    attacker,
+    readToken((await must(lab, ["-n", TEAM, "create", "token", ACCOUNT, "--duration=24h"])).trim()),
+  );
   await createAsTenant(lab, ...configMapsAndSecrets(attacker, tokens, lab.controlPlanes));
   await createAsTenant(lab, ...lab.nodes.map(({ nodeName }) => squatter(nodeName, tokens)));
   if (plays("mirrors")) await makeMirrors(scene);
-  await sayAndWait(scene, `the pods of ${TEAM} to be Ready`, async () => notReady(await podsOf(lab)).length === 0, {
-    seconds: 180,
-    hint: `kubectl -n ${TEAM} get pods, with --keep`,
-  });
-  note(scene, "the tenant has created his objects", `${(await podsOf(lab)).map(({ metadata }) => metadata.name).join(", ")}`);
+  await sayAndWait(
+    scene,
+    `the pods of ${TEAM} to be Ready`,
+    async () => notReady(await podsOf(lab)).length === 0,
+    {
+      seconds: 180,
+      hint: `kubectl -n ${TEAM} get pods, with --keep`,
+    },
+  );
+  note(
+    scene,
+    "the tenant has created his objects",
+    `${(await podsOf(lab)).map(({ metadata }) => metadata.name).join(", ")}`,
+  );
   return tokens;
 }
 
-/** The API server accepts them. The kubelets delete foreign mirror pods every two seconds, and he makes them again. */
+/**
+ * The API server accepts them. The kubelets delete foreign mirror pods every two seconds, and he makes them
+ * again.
+ */
 async function makeMirrors(scene: Scene) {
   const { lab } = scene;
   const [example] = mirrorPods(lab.controlPlanes);
   const { exitCode, stderr } = await asTenant(lab, [example!]);
-  note(scene, `the API server ${exitCode === 0 ? "accepts" : "refuses"} a tenant's mirror pod, ${example!.metadata.name}`, stderr.trim());
+  note(
+    scene,
+    `the API server ${exitCode === 0 ? "accepts" : "refuses"} a tenant's mirror pod, ${example!.metadata.name}`,
+    stderr.trim(),
+  );
   await createAsTenant(lab, mirrorMaker(lab.workers[0]!.nodeName));
   if (exitCode === 0) await mirrorPodsAreThere(scene);
 }
@@ -44,7 +72,10 @@ export async function mirrorPodsAreThere(scene: Scene) {
     const found = (await podsOf(lab)).map(({ metadata }) => metadata.name);
     return names.every((name) => found.includes(name));
   };
-  await sayAndWait(scene, "the tenant's mirror pods", there, { seconds: 60, hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep` });
+  await sayAndWait(scene, "the tenant's mirror pods", there, {
+    seconds: 60,
+    hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep`,
+  });
 }
 
 /** Takes his rights back and deletes his mirror pods. His other pods still run. */
@@ -61,16 +92,24 @@ export async function tenantShutOut({ lab }: Scene) {
   ]);
 }
 
-/** Looks whether etcd's data still holds the attack after the damage: the repair reads this data, so otherwise nothing was tried. */
+/**
+ * Looks whether etcd's data still holds the attack after the damage: the repair reads this data, so otherwise
+ * nothing was tried.
+ */
 export function attackIsInEtcd({ lab, checks }: Scene) {
   using data = readEtcdData(lab.controlPlanes[0]!.path("/var/lib/etcd"));
   const { nodeName } = compromisedWorker(lab);
-  const node = readObject<{ metadata: { labels?: object }; status: { addresses: { address: string }[] } }>(data, `minions/${nodeName}`);
+  const node = readObject<{ metadata: { labels?: object }; status: { addresses: { address: string }[] } }>(
+    data,
+    `minions/${nodeName}`,
+  );
   const hasLabel = ROLE in (node?.metadata.labels ?? {});
   const hasApiNames = hasLabel && node?.status.addresses.some(({ address }) => address === "lab-api");
   // A deleted pod counts as well, as long as etcd remembers it.
   const keys = [...data.keys(`/registry/pods/${TEAM}/`), ...data.deletedKeys(`/registry/pods/${TEAM}/`)];
-  const missing = mirrorPods(lab.controlPlanes).filter(({ metadata }) => !keys.includes(`/registry/pods/${TEAM}/${metadata.name}`));
+  const missing = mirrorPods(lab.controlPlanes).filter(
+    ({ metadata }) => !keys.includes(`/registry/pods/${TEAM}/${metadata.name}`),
+  );
   checks.push({
     name: "etcd's data holds the attack after the damage",
     ok: (hasApiNames || !plays("worker")) && (missing.length === 0 || !plays("mirrors")),
@@ -83,9 +122,12 @@ async function podsOf(lab: Lab): Promise<Item[]> {
 }
 
 function notReady(pods: Item[]): Item[] {
-  const isMirror = ({ metadata }: Item) => metadata.annotations?.["kubernetes.io/config.mirror"] !== undefined;
+  const isMirror = ({ metadata }: Item) =>
+    metadata.annotations?.["kubernetes.io/config.mirror"] !== undefined;
   const isReady = ({ status }: Item) =>
-    status?.conditions?.some((c: { type: string; status: string }) => c.type === "Ready" && c.status === "True");
+    status?.conditions?.some(
+      (c: { type: string; status: string }) => c.type === "Ready" && c.status === "True",
+    );
   return pods.filter((pod) => !isMirror(pod) && !isReady(pod));
 }
 
@@ -104,9 +146,15 @@ function asTenant(lab: Lab, objects: object[]): Promise<Output> {
 }
 
 async function must(lab: Lab, args: string[], ...objects: object[]): Promise<string> {
-  const { exitCode, stdout, stderr } = await kubectl(lab, args, objects.length > 0 ? listOf(objects) : undefined);
+  const { exitCode, stdout, stderr } = await kubectl(
+    lab,
+    args,
+    objects.length > 0 ? listOf(objects) : undefined,
+  );
   if (exitCode === 0) return stdout;
-  throw new Fail(`"kubectl ${args.slice(0, 6).join(" ")}": ${stderr.trim()}`, { hint: "look at the API with --keep" });
+  throw new Fail(`"kubectl ${args.slice(0, 6).join(" ")}": ${stderr.trim()}`, {
+    hint: "look at the API with --keep",
+  });
 }
 
 function listOf(items: object[]): string {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * A pretend node whose etcd is real and has gigabytes: how long the kit reads it and with how much memory, while it is written to a hundred
- * times a second, and then, of the same files, beside `etcdutl snapshot status`, which needs etcd stopped.
+ * A pretend node whose etcd is real and has gigabytes: how long the kit reads it and with how much memory,
+ * while it is written to a hundred times a second, and then, of the same files, beside `etcdutl snapshot
+ * status`, which needs etcd stopped.
  *
  * By hand: ./bunw test/lab/bench/big-etcd.ts DATA-DIR reads one directory and prints a line of JSON.
  */
@@ -25,11 +26,16 @@ import { refuseFullDisk } from "./carve.ts";
 const OBJECTS = 200_000;
 export const WRITES = 100;
 const ROUNDS = 3;
-/** What any of our programs may need at most, whatever etcd's size: a control plane node is small, and full. */
+/**
+ * What any of our programs may need at most, whatever etcd's size: a control plane node is small, and full.
+ */
 const MEMORY_MB = 400;
 /** Milliseconds between two looks at a program's memory. */
 const LOOK = 20;
-/** etcd's own limit, https://etcd.io/docs/v3.6/dev-guide/limit/; and a log that is kept short: it would hold all that was filled in. */
+/**
+ * etcd's own limit, https://etcd.io/docs/v3.6/dev-guide/limit/; and a log that is kept short: it would hold
+ * all that was filled in.
+ */
 export const FLAGS = [
   "--quota-backend-bytes=8589934592",
   "--auto-compaction-mode=periodic",
@@ -63,7 +69,10 @@ export async function benchBigEtcd(gigabytes: number): Promise<BigEtcdTimes> {
   // room for what is written on top of it stays below the limit
   const load = { objects: OBJECTS, bytes: Math.round((gigabytes * 0.94e9) / OBJECTS) };
   try {
-    const filling = await startEtcd(programs.get("etcd")!, folder, { flags: [...FLAGS, "--unsafe-no-fsync"], host: ADDRESS });
+    const filling = await startEtcd(programs.get("etcd")!, folder, {
+      flags: [...FLAGS, "--unsafe-no-fsync"],
+      host: ADDRESS,
+    });
     for (const [key, value] of node.stored) await put(filling.url, key, value);
     await fill(filling.url, load).finally(() => filling.program.stop());
 
@@ -83,7 +92,11 @@ export async function benchBigEtcd(gigabytes: number): Promise<BigEtcdTimes> {
   }
 }
 
-async function measureLive(etcd: LoopbackEtcd, node: Awaited<ReturnType<typeof pretendNode>>, load: Parameters<typeof writing>[1]) {
+async function measureLive(
+  etcd: LoopbackEtcd,
+  node: Awaited<ReturnType<typeof pretendNode>>,
+  load: Parameters<typeof writing>[1],
+) {
   await using _writer = writing(etcd.url, load, WRITES);
   return {
     read: await median(() => run([process.execPath, import.meta.path, etcd.dataDir])),
@@ -97,9 +110,12 @@ async function measureLive(etcd: LoopbackEtcd, node: Awaited<ReturnType<typeof p
 function refuseWhatGrows(costs: Record<string, Cost>) {
   const large = Object.entries(costs).filter(([, { memory }]) => memory > MEMORY_MB);
   if (large.length === 0) return;
-  throw new Fail(`more than ${MEMORY_MB} MB: ${large.map(([what, { memory }]) => `${what} ${Math.round(memory)} MB`).join(", ")}`, {
-    hint: "which values does it hold at the same time? shared/etcd-data/data.ts reads them on demand",
-  });
+  throw new Fail(
+    `more than ${MEMORY_MB} MB: ${large.map(([what, { memory }]) => `${what} ${Math.round(memory)} MB`).join(", ")}`,
+    {
+      hint: "which values does it hold at the same time? shared/etcd-data/data.ts reads them on demand",
+    },
+  );
 }
 
 export function bigEtcdLine({ gigabytes, objects, live, still }: BigEtcdTimes): string {
@@ -127,7 +143,11 @@ export async function ended(child: Bun.Subprocess<"ignore", "pipe", "pipe">, cod
   const looking = setInterval(() => {
     if (existsSync(`/proc/${child.pid}/status`)) memory = Math.max(memory, peakMemory(child.pid));
   }, LOOK);
-  const [, said] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited]);
+  const [, said] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
   clearInterval(looking);
   if (!codes.includes(child.exitCode!)) throw new Error(`a program exited ${child.exitCode}: ${said}`);
   const seconds = (performance.now() - began) / 1000;
@@ -142,7 +162,10 @@ export async function median(measure: () => Promise<Cost>): Promise<Cost> {
   return { seconds: of("seconds"), processor: of("processor"), memory: of("memory") };
 }
 
-/** What the scripts ask: the cluster, mirror pods, each key's lease, and the head of each value, as the search for encrypted ones does. */
+/**
+ * What the scripts ask: the cluster, mirror pods, each key's lease, and the head of each value, as the search
+ * for encrypted ones does.
+ */
 function readAll(dir: string) {
   using data = readEtcdData(dir);
   const { nodes } = readCluster(data);

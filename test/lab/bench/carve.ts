@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Times the search of a disk and `grep -a -c 'PRIVATE KEY'` on the same image, in turn, each as a process from start to end. The image is in
- * the page cache for both: the work is measured, not a disk.
+ * Times the search of a disk and `grep -a -c 'PRIVATE KEY'` on the same image, in turn, each as a process
+ * from start to end. The image is in the page cache for both: the work is measured, not a disk.
  *
  * By hand: ./bunw test/lab/bench/carve.ts IMAGE [twice] carves one image and prints a line of JSON.
  */
@@ -24,7 +24,10 @@ interface Times {
 
 interface CarveTimes {
   gigabytes: number;
-  /** Medians of full processes in milliseconds, and ours divided by grep's; the same for processor time, which a busy machine does not change. */
+  /**
+   * Medians of full processes in milliseconds, and ours divided by grep's; the same for processor time, which
+   * a busy machine does not change.
+   */
   carve: Times;
   grep: Times;
   ratio: Times;
@@ -51,7 +54,9 @@ export async function benchCarve(gigabytes: number, rounds: number): Promise<Car
     for (let round = 0; round < rounds; round++) {
       greps.push(await runGrep(image));
       carves.push(await timed([process.execPath, import.meta.path, image]));
-      warms.push(JSON.parse((await timed([process.execPath, import.meta.path, image, "twice"])).output).milliseconds);
+      warms.push(
+        JSON.parse((await timed([process.execPath, import.meta.path, image, "twice"])).output).milliseconds,
+      );
     }
     const [grep, carve] = [medians(greps), medians(carves)];
     const { keys, peakMemory } = JSON.parse(carves[0]!.output) as { keys: number; peakMemory: number };
@@ -70,7 +75,16 @@ export async function benchCarve(gigabytes: number, rounds: number): Promise<Car
   }
 }
 
-export function carveLine({ gigabytes, carve, grep, ratio, warm, peakMemory, keys, hidden }: CarveTimes): string {
+export function carveLine({
+  gigabytes,
+  carve,
+  grep,
+  ratio,
+  warm,
+  peakMemory,
+  keys,
+  hidden,
+}: CarveTimes): string {
   const speed = Math.round((gigabytes * 1024 * MB) / 1e6 / (carve.wall / 1000));
   return [
     `carving ${gigabytes} GB: ${ms(carve)}, ${speed} MB/s; grep -a -c ${ms(grep)}`,
@@ -87,10 +101,15 @@ function ms({ wall, cpu }: Times): string {
 export function refuseFullDisk(dir: string, gigabytes: number) {
   const { bavail, bsize } = statfsSync(dir);
   if (bavail * bsize > (gigabytes + 2) * 1024 * MB) return;
-  throw new Fail(`Too little room in "${dir}" for ${gigabytes} GB`, { hint: "TMPDIR=/elsewhere, or --gigabytes N" });
+  throw new Fail(`Too little room in "${dir}" for ${gigabytes} GB`, {
+    hint: "TMPDIR=/elsewhere, or --gigabytes N",
+  });
 }
 
-/** Noise like binaries and images, text like logs and sources, and the files of /etc/kubernetes in scattered blocks of 4 KB. */
+/**
+ * Noise like binaries and images, text like logs and sources, and the files of /etc/kubernetes in scattered
+ * blocks of 4 KB.
+ */
 async function makeImage(path: string, gigabytes: number): Promise<number> {
   const noise = Buffer.allocUnsafe(64 * MB);
   const text = textOf(32 * MB);
@@ -98,7 +117,8 @@ async function makeImage(path: string, gigabytes: number): Promise<number> {
   const file = openSync(path, "w");
   for (let part = 0; part < (gigabytes * 1024) / 128; part++) {
     randomFillSync(noise);
-    for (const [i, [, content]] of files.entries()) if (i % 32 === part % 32) noise.fill(0, i * MB, i * MB + 8192).write(content, i * MB);
+    for (const [i, [, content]] of files.entries())
+      if (i % 32 === part % 32) noise.fill(0, i * MB, i * MB + 8192).write(content, i * MB);
     writeSync(file, noise);
     for (let i = 0; i < 2; i++) writeSync(file, text);
   }
@@ -106,11 +126,18 @@ async function makeImage(path: string, gigabytes: number): Promise<number> {
   return files.filter(([name]) => name.endsWith(".key") || name === "kubelet-client.pem").length;
 }
 
-/** This project's own sources and packages, over and over, each file in blocks of its own: with YAML and certificates in them. */
+/**
+ * This project's own sources and packages, over and over, each file in blocks of its own: with YAML and
+ * certificates in them.
+ */
 function textOf(size: number): Buffer {
   const home = join(import.meta.dir, "../../..");
-  const folders = ["shared", "test", "node_modules/yaml", "node_modules/zx", "node_modules/@peculiar"].map((folder) => join(home, folder));
-  const names = folders.flatMap((cwd) => [...new Glob("**/*.{ts,js,md,yaml}").scanSync({ cwd, absolute: true })]).sort();
+  const folders = ["shared", "test", "node_modules/yaml", "node_modules/zx", "node_modules/@peculiar"].map(
+    (folder) => join(home, folder),
+  );
+  const names = folders
+    .flatMap((cwd) => [...new Glob("**/*.{ts,js,md,yaml}").scanSync({ cwd, absolute: true })])
+    .sort();
   const all = Buffer.concat(names.flatMap((name) => inBlocks(readFileSync(name))));
   return Buffer.alloc(size, all);
 }
@@ -129,7 +156,11 @@ async function timed(command: string[]): Promise<Times & { output: string }> {
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
   const output = await new Response(child.stdout).text();
   if ((await child.exited) !== 0) throw new Error(`${command[0]} exited ${child.exitCode}`);
-  return { wall: performance.now() - start, cpu: Number(child.resourceUsage()!.cpuTime.total) / 1000, output };
+  return {
+    wall: performance.now() - start,
+    cpu: Number(child.resourceUsage()!.cpuTime.total) / 1000,
+    output,
+  };
 }
 
 function medians(times: Times[]): Times {
@@ -152,4 +183,5 @@ async function carveImage(path: string, rounds: number) {
   return { keys, peakMemory: process.resourceUsage().maxRSS * 1024, milliseconds: performance.now() - began };
 }
 
-if (import.meta.main) console.log(JSON.stringify(await carveImage(process.argv[2]!, process.argv[3] === "twice" ? 2 : 1)));
+if (import.meta.main)
+  console.log(JSON.stringify(await carveImage(process.argv[2]!, process.argv[3] === "twice" ? 2 : 1)));

@@ -1,6 +1,6 @@
 /**
- * 1,000 workers that ask for a client certificate, on a real API server: with a bootstrap token each, and with one token for all, in turns.
- * `open`, the requests with their tokens, the approvals, and `close`.
+ * 1,000 workers that ask for a client certificate, on a real API server: with a bootstrap token each, and
+ * with one token for all, in turns. `open`, the requests with their tokens, the approvals, and `close`.
  */
 
 import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
@@ -33,23 +33,33 @@ export async function joinsLine(workers: number): Promise<string> {
       if (i > 0) rounds[kind].push(round);
     }
   const [each, one] = [median(rounds.each), median(rounds.one)];
-  const shown = ({ open, ask, approve, close }: Round) => [open, ask, approve, close].map((time) => time.toFixed(1)).join(" + ");
+  const shown = ({ open, ask, approve, close }: Round) =>
+    [open, ask, approve, close].map((time) => time.toFixed(1)).join(" + ");
   const join = (each.ask + each.approve) / (one.ask + one.approve);
   return `${workers} workers, a token each: ${shown(each)} s (open, ask, approve, close); one token for all: ${shown(one)} s; asking and approval ${join.toFixed(2)}x`;
 }
 
-async function joinAll({ operator, admin, server, caPem }: ApiLab, names: readonly string[], hasOwn: boolean): Promise<Round> {
+async function joinAll(
+  { operator, admin, server, caPem }: ApiLab,
+  names: readonly string[],
+  hasOwn: boolean,
+): Promise<Round> {
   const time = stopwatch();
   const tokens = await openJoining(operator, hasOwn ? names : [ANY_WORKER]);
   const open = time();
   await inParallel(names, WIDTH, async (name) => {
-    const { metadata, spec } = await clientCsr({ name: `csr-${name}`, subject: `O=system:nodes, CN=system:node:${name}` });
+    const { metadata, spec } = await clientCsr({
+      name: `csr-${name}`,
+      subject: `O=system:nodes, CN=system:node:${name}`,
+    });
     const { signerName, request, usages } = spec;
     const holder = new KubeApi({ server, ca: caPem, token: tokens.get(hasOwn ? name : ANY_WORKER)! });
     await holder.create(CSRS, { metadata: { name: metadata.name }, spec: { signerName, request, usages } });
   });
   const ask = time();
-  const expected = names.map((name): KnownNode => ({ name, uid: name, controlPlane: false, names: [name], ips: [] }));
+  const expected = names.map(
+    (name): KnownNode => ({ name, uid: name, controlPlane: false, names: [name], ips: [] }),
+  );
   const known = new Map(expected.map((node) => [node.name, node]));
   const joining = {
     tokenUsers: await tokenUsers(operator),
@@ -59,7 +69,17 @@ async function joinAll({ operator, admin, server, caPem }: ApiLab, names: readon
     given: new Map<string, string>(),
   };
   // Nobody renews a Lease here: it ends with that when it has approved what it saw.
-  await failOf(() => nodesReturn({ api: operator, expected, caPem, since: madeAt(caPem), serving: false, joining, seconds: 0 }));
+  await failOf(() =>
+    nodesReturn({
+      api: operator,
+      expected,
+      caPem,
+      since: madeAt(caPem),
+      serving: false,
+      joining,
+      seconds: 0,
+    }),
+  );
   const approve = time();
   await closeJoining(operator);
   const close = time();

@@ -1,4 +1,7 @@
-/** Times `03-workers close` over thousands of nodes on a real API server, etcd and controller-manager without nodes. */
+/**
+ * Times `03-workers close` over thousands of nodes on a real API server, etcd and controller-manager without
+ * nodes.
+ */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { KubeApi } from "../../../shared/api/kube-api.ts";
@@ -20,17 +23,28 @@ interface CloseTimes extends Measured {
   apiserverMemory: number;
 }
 
-/** `03-workers close` over `nodes` nodes, with the controller-manager that part 2 reduces; `lifted` false: with its usual limits. */
+/**
+ * `03-workers close` over `nodes` nodes, with the controller-manager that part 2 reduces; `lifted` false:
+ * with its usual limits.
+ */
 export async function benchClose(nodes: number, lifted = true): Promise<CloseTimes> {
   await using lab = await apiLab();
   await lab.controllerManager((command) => (lifted ? reducedCommand(command) : command));
   const job = await jobFile(lab, nodes);
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "pretend-kubelets.ts"), job, String(nodes)], { stderr: "inherit" });
+  const child = Bun.spawn(
+    [process.execPath, join(import.meta.dir, "pretend-kubelets.ts"), job, String(nodes)],
+    { stderr: "inherit" },
+  );
   try {
     for await (const chunk of child.stdout) if (Buffer.from(chunk).includes("asked")) break;
     await askForStrangers(job);
     const measured = await measure("close", job);
-    return { ...measured, nodes, apiserverMemory: lab.apiserver.peakMemory(), ...(await csrsAfter(lab.admin)) };
+    return {
+      ...measured,
+      nodes,
+      apiserverMemory: lab.apiserver.peakMemory(),
+      ...(await csrsAfter(lab.admin)),
+    };
   } finally {
     child.kill();
     await child.exited;
@@ -50,8 +64,14 @@ function reducedCommand(command: string[]): string[] {
 /** A node that etcd does not know, a node with another node's address, and a user that is no node. */
 async function askForStrangers(job: string) {
   const file = (await Bun.file(job).json()) as Job;
-  const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
-  const [one, other] = pretendNodes(2) as [ReturnType<typeof pretendNodes>[0], ReturnType<typeof pretendNodes>[0]];
+  const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
+    "sign",
+    "verify",
+  ]);
+  const [one, other] = pretendNodes(2) as [
+    ReturnType<typeof pretendNodes>[0],
+    ReturnType<typeof pretendNodes>[0],
+  ];
   await askForServing(file, "stranger", { ...one, name: "stranger", names: ["stranger"] }, keys);
   await askForServing(file, one.name, { ...one, ips: other.ips }, keys);
   await askForServing(file, one.name, one, keys, "system:masters");
@@ -59,16 +79,23 @@ async function askForStrangers(job: string) {
 
 async function csrsAfter(api: KubeApi) {
   let [issued, pending] = [0, 0];
-  for await (const { status } of api.items<{ status?: { certificate?: string; conditions?: unknown[] } }>(CSRS)) {
+  for await (const { status } of api.items<{ status?: { certificate?: string; conditions?: unknown[] } }>(
+    CSRS,
+  )) {
     if (status?.certificate) issued++;
     else if (!status?.conditions?.length) pending++;
   }
   return { issued, foreignLeftAlone: pending === 3 };
 }
 
-export async function jobFile({ folder, caPem: ca, server, saKey, saPub, operatorPair }: ApiLab, nodes: number): Promise<string> {
+export async function jobFile(
+  { folder, caPem: ca, server, saKey, saPub, operatorPair }: ApiLab,
+  nodes: number,
+): Promise<string> {
   const file = join(folder, "job.json");
-  writeFileSync(file, JSON.stringify({ server, ca, ...operatorPair, nodes, saKey, saPub } satisfies Job), { mode: 0o600 });
+  writeFileSync(file, JSON.stringify({ server, ca, ...operatorPair, nodes, saKey, saPub } satisfies Job), {
+    mode: 0o600,
+  });
   return file;
 }
 

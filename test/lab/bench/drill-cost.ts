@@ -1,6 +1,7 @@
 /**
- * What a drill costs on a large cluster: a pretend node that is well, whose etcd is real, has thousands of Nodes, pods and gigabytes, and is
- * written to a hundred times a second. Half of the pods are as Kubernetes encodes them (protobuf), half are JSON and would restart.
+ * What a drill costs on a large cluster: a pretend node that is well, whose etcd is real, has thousands of
+ * Nodes, pods and gigabytes, and is written to a hundred times a second. Half of the pods are as Kubernetes
+ * encodes them (protobuf), half are JSON and would restart.
  */
 import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,11 +39,20 @@ export async function benchDrill(gigabytes: number, nodes: number): Promise<Dril
   using node = await pretendNode({ kind: "healthy control plane node" });
   const programs = await binaries();
   const pods = nodes * PODS_PER_NODE;
-  const load = { objects: OBJECTS, bytes: Math.round((gigabytes * 0.94e9 - pods * 3500 - nodes * 12_000) / OBJECTS) };
+  const load = {
+    objects: OBJECTS,
+    bytes: Math.round((gigabytes * 0.94e9 - pods * 3500 - nodes * 12_000) / OBJECTS),
+  };
   try {
-    const filling = await startEtcd(programs.get("etcd")!, folder, { flags: [...FLAGS, "--unsafe-no-fsync"], host: ADDRESS });
+    const filling = await startEtcd(programs.get("etcd")!, folder, {
+      flags: [...FLAGS, "--unsafe-no-fsync"],
+      host: ADDRESS,
+    });
     for (const [key, value] of node.stored) await put(filling.url, key, value);
-    await putMany(filling.url, nodes, (i) => [`/registry/minions/n${i}`, Buffer.from(JSON.stringify(nodeOf(i)))]);
+    await putMany(filling.url, nodes, (i) => [
+      `/registry/minions/n${i}`,
+      Buffer.from(JSON.stringify(nodeOf(i))),
+    ]);
     await putMany(filling.url, pods, (i) => podOf(i, nodes));
     await fill(filling.url, load).finally(() => filling.program.stop());
     const etcd = await startEtcd(programs.get("etcd")!, folder, { flags: FLAGS, host: ADDRESS });
@@ -83,7 +93,10 @@ async function putMany(url: string, count: number, entry: (i: number) => [key: s
       next += EACH;
       const entries = Array.from({ length: Math.min(EACH, count - from) }, (_, i) => entry(from + i));
       const put = ([key, value]: [string, Uint8Array]) => ({
-        request_put: { key: Buffer.from(key).toString("base64"), value: Buffer.from(value).toString("base64") },
+        request_put: {
+          key: Buffer.from(key).toString("base64"),
+          value: Buffer.from(value).toString("base64"),
+        },
       });
       await ask(url, "kv/txn", { success: entries.map(put) });
     }
@@ -94,11 +107,19 @@ async function putMany(url: string, count: number, entry: (i: number) => [key: s
 /** With as many images as a kubelet reports. */
 function nodeOf(i: number) {
   const images = Array.from({ length: 50 }, (_, n) => ({
-    names: [`registry.example/team/image-${n}@sha256:${"0123456789abcdef".repeat(4)}`, `registry.example/team/image-${n}:v1.2.${n}`],
+    names: [
+      `registry.example/team/image-${n}@sha256:${"0123456789abcdef".repeat(4)}`,
+      `registry.example/team/image-${n}:v1.2.${n}`,
+    ],
     sizeBytes: 1e8 + n,
   }));
   const addresses = [{ type: "InternalIP", address: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}` }];
-  return { apiVersion: "v1", kind: "Node", metadata: { name: `n${i}`, uid: `uid-${i}` }, status: { addresses, images } };
+  return {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name: `n${i}`, uid: `uid-${i}` },
+    status: { addresses, images },
+  };
 }
 
 const ENCODED = readFileSync(`${import.meta.dir}/../../fixtures/mirror-pods/kube-apiserver.bin`);
@@ -107,12 +128,33 @@ const NAME = "kube-apiserver-m1.example";
 function podOf(i: number, nodes: number): [key: string, value: Uint8Array] {
   if (i % 2 === 0) {
     const name = `encoded-${String(i).padStart(NAME.length - 8, "0")}`;
-    return [`/registry/pods/load/${name}`, Buffer.from(Buffer.from(ENCODED).toString("latin1").replaceAll(NAME, name), "latin1")];
+    return [
+      `/registry/pods/load/${name}`,
+      Buffer.from(Buffer.from(ENCODED).toString("latin1").replaceAll(NAME, name), "latin1"),
+    ];
   }
   const app = `app-${i % 2000}`;
-  const pod = oldPod(`${app}-${i}`, { kind: "ReplicaSet", name: `${app}-5`, apiVersion: "apps.example/v1" }, { app });
-  const fieldsV1 = { "f:metadata": Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`f:label-${n}`, { ".": {} }])) };
-  const metadata = { ...pod.metadata, namespace: "load", uid: `uid-of-${i}`, managedFields: [{ manager: "kubelet", fieldsV1 }] };
-  const spec = { ...pod.spec, nodeName: `n${i % nodes}`, containers: [{ name: "app", image: "registry.example/app:v1", env: [] }] };
-  return [`/registry/pods/load/${app}-${i}`, Buffer.from(JSON.stringify({ apiVersion: "v1", kind: "Pod", ...pod, metadata, spec }))];
+  const pod = oldPod(
+    `${app}-${i}`,
+    { kind: "ReplicaSet", name: `${app}-5`, apiVersion: "apps.example/v1" },
+    { app },
+  );
+  const fieldsV1 = {
+    "f:metadata": Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`f:label-${n}`, { ".": {} }])),
+  };
+  const metadata = {
+    ...pod.metadata,
+    namespace: "load",
+    uid: `uid-of-${i}`,
+    managedFields: [{ manager: "kubelet", fieldsV1 }],
+  };
+  const spec = {
+    ...pod.spec,
+    nodeName: `n${i % nodes}`,
+    containers: [{ name: "app", image: "registry.example/app:v1", env: [] }],
+  };
+  return [
+    `/registry/pods/load/${app}-${i}`,
+    Buffer.from(JSON.stringify({ apiVersion: "v1", kind: "Pod", ...pod, metadata, spec })),
+  ];
 }

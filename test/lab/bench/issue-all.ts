@@ -10,5 +10,9 @@ import { testFacts } from "../../pretend/facts.ts";
 const [dir = "", kubernetesVersion = "", keyAlgorithm = ""] = process.argv.slice(2);
 const facts = testFacts({ kubernetesVersion, keyAlgorithm: keyAlgorithm as KeyAlgorithm });
 setRoot(join(dir, "ours"));
-const wanted = { certs: CERTS, kubeconfigs: kubeconfigRows(facts, { superAdmin: true }), serviceAccountKey: true };
+const wanted = {
+  certs: CERTS,
+  kubeconfigs: kubeconfigRows(facts, { superAdmin: true }),
+  serviceAccountKey: true,
+};
 await ensureMany(wanted, facts, { asideDir: "/aside", newCas: "all" });

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Times a full PKI with all kubeconfigs: made by kubeadm (two commands), by our process (from its start), and in this process, in turn.
- * Prints the medians and their ratio.
+ * Times a full PKI with all kubeconfigs: made by kubeadm (two commands), by our process (from its start), and
+ * in this process, in turn. Prints the medians and their ratio.
  *
  * By hand: ./bunw test/lab/bench/issue.ts KUBEADM [VERSION [ALGORITHM [ROUNDS]]]
  */
@@ -30,12 +30,17 @@ export async function benchIssue(kubeadm: string, facts: ClusterFacts, rounds: n
     times.push([
       await timed((dir) => runKubeadm(kubeadm, facts, dir)),
       await timed(
-        (dir) => quiet`${process.execPath} ${import.meta.dir}/issue-all.ts ${dir} ${facts.kubernetesVersion} ${facts.keyAlgorithm}`,
+        (dir) =>
+          quiet`${process.execPath} ${import.meta.dir}/issue-all.ts ${dir} ${facts.kubernetesVersion} ${facts.keyAlgorithm}`,
       ),
       await timed((dir) => muted(() => runOurs(facts, dir))),
     ]);
   }
-  const [theirs, ours, inProcess] = [0, 1, 2].map((way) => median(times.map((row) => row[way]!))) as [number, number, number];
+  const [theirs, ours, inProcess] = [0, 1, 2].map((way) => median(times.map((row) => row[way]!))) as [
+    number,
+    number,
+    number,
+  ];
   return { kubeadm: theirs, process: ours, inProcess, ratio: ours / theirs };
 }
 
@@ -63,9 +68,12 @@ function median(values: number[]): number {
 }
 
 if (import.meta.main) {
-  const [kubeadm = "kubeadm", version = "v1.34.4", algorithm = "RSA-2048", rounds = "9"] = process.argv.slice(2);
+  const [kubeadm = "kubeadm", version = "v1.34.4", algorithm = "RSA-2048", rounds = "9"] =
+    process.argv.slice(2);
   const facts = testFacts({ kubernetesVersion: version, keyAlgorithm: algorithm as KeyAlgorithm });
   const times = await benchIssue(kubeadm, facts, Number(rounds));
   const [a, b, c] = [times.kubeadm, times.process, times.inProcess].map((ms) => `${Math.round(ms)} ms`);
-  console.log(`${version} ${algorithm}, median of ${rounds}: kubeadm ${a}, ours ${b} (in process ${c}), ratio ${times.ratio.toFixed(2)}`);
+  console.log(
+    `${version} ${algorithm}, median of ${rounds}: kubeadm ${a}, ours ${b} (in process ${c}), ratio ${times.ratio.toFixed(2)}`,
+  );
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 /**
- * What close.ts and tokens.ts measure, in a process of its own so that its memory is its own: measured.ts close|tokens JOB-FILE.
- * Prints one line of JSON.
+ * What close.ts and tokens.ts measure, in a process of its own so that its memory is its own: measured.ts
+ * close|tokens JOB-FILE. Prints one line of JSON.
  */
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { identities } from "../../../shared/workers/identities.ts";
@@ -41,7 +41,14 @@ async function main() {
 async function close(api: KubeApi, { nodes, ca }: Job) {
   const known = pretendNodes(nodes);
   // All pretend nodes are on this machine, so loopback addresses are allowed here.
-  const own = { proved: new Map(), apiNames: [], serviceSubnets: ["10.96.0.0/12"], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const own = {
+    proved: new Map(),
+    apiNames: [],
+    serviceSubnets: ["10.96.0.0/12"],
+    dnsDomain: "cluster.local",
+    services: [],
+    nobodys: [],
+  };
   const asked = identities({ nodes: known, ...own });
   const returned = await nodesReturn({
     api,

@@ -1,9 +1,11 @@
 #!/usr/bin/env bun
 /**
- * Thousands of kubelets, as part 3 sees them: a Node, a Lease that is renewed every ten seconds, a CSR for a serving certificate in the
- * node's name, and, after it is issued, a port 10250 that serves with it. Each has its own address in 127.0.0.0/8.
+ * Thousands of kubelets, as part 3 sees them: a Node, a Lease that is renewed every ten seconds, a CSR for a
+ * serving certificate in the node's name, and, after it is issued, a port 10250 that serves with it. Each has
+ * its own address in 127.0.0.0/8.
  *
- * A process of close.ts: pretend-kubelets.ts LAB-FILE COUNT. It prints `asked` when all CSRs are created, and runs until it is killed.
+ * A process of close.ts: pretend-kubelets.ts LAB-FILE COUNT. It prints `asked` when all CSRs are created, and
+ * runs until it is killed.
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
@@ -39,7 +41,13 @@ export function pretendNodes(count: number): KnownNode[] {
 }
 
 /** A CSR like a kubelet's. `asking` is the user, who may be another than the node in it. */
-export async function askForServing(lab: LabFile, asking: string, node: KnownNode, keys: CryptoKeyPair, groups = "system:nodes") {
+export async function askForServing(
+  lab: LabFile,
+  asking: string,
+  node: KnownNode,
+  keys: CryptoKeyPair,
+  groups = "system:nodes",
+) {
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
     name: [{ O: ["system:nodes"] }, { CN: [`system:node:${node.name}`] }],
     keys,
@@ -51,7 +59,10 @@ export async function askForServing(lab: LabFile, asking: string, node: KnownNod
       ]),
     ],
   });
-  const api = new KubeApi({ ...lab, headers: { "Impersonate-User": `system:node:${asking}`, "Impersonate-Group": groups } });
+  const api = new KubeApi({
+    ...lab,
+    headers: { "Impersonate-User": `system:node:${asking}`, "Impersonate-Group": groups },
+  });
   const spec = {
     request: Buffer.from(request.toString("pem")).toString("base64"),
     signerName: SERVING_SIGNER,
@@ -65,12 +76,19 @@ async function main() {
   const lab = (await Bun.file(file).json()) as LabFile;
   const api = new KubeApi(lab);
   const nodes = pretendNodes(Number(count));
-  const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
+  const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
+    "sign",
+    "verify",
+  ]);
   await inParallel(nodes, WIDTH, async (node) => {
-    await api.create("/api/v1/nodes", { metadata: { name: node.name, labels: { "kubernetes.io/hostname": node.name } } });
+    await api.create("/api/v1/nodes", {
+      metadata: { name: node.name, labels: { "kubernetes.io/hostname": node.name } },
+    });
     await askForServing(lab, node.name, node, keys);
   });
-  await inParallel(nodes, WIDTH, (node) => api.create(LEASES, { metadata: { name: node.name }, spec: leaseSpec(node) }));
+  await inParallel(nodes, WIDTH, (node) =>
+    api.create(LEASES, { metadata: { name: node.name }, spec: leaseSpec(node) }),
+  );
   let renewing = false;
   setInterval(() => {
     if (renewing) return;
@@ -82,11 +100,17 @@ async function main() {
 }
 
 function renewAll(api: KubeApi, nodes: KnownNode[]) {
-  return inParallel(nodes, RENEWALS, (node) => api.patch(`${LEASES}/${node.name}`, { spec: leaseSpec(node) }));
+  return inParallel(nodes, RENEWALS, (node) =>
+    api.patch(`${LEASES}/${node.name}`, { spec: leaseSpec(node) }),
+  );
 }
 
 function leaseSpec({ name }: KnownNode) {
-  return { holderIdentity: name, leaseDurationSeconds: 40, renewTime: new Date().toISOString().replace("Z", "000Z") };
+  return {
+    holderIdentity: name,
+    leaseDurationSeconds: 40,
+    renewTime: new Date().toISOString().replace("Z", "000Z"),
+  };
 }
 
 async function serveWhatIsIssued(api: KubeApi, nodes: KnownNode[], key: string) {
@@ -97,7 +121,12 @@ async function serveWhatIsIssued(api: KubeApi, nodes: KnownNode[], key: string) 
     if (!certificate || !hostname) continue;
     waiting.delete(nodeAsking(object));
     const cert = Buffer.from(certificate, "base64").toString();
-    Bun.serve({ hostname, port: KUBELET_PORT, tls: { cert, key }, fetch: () => new Response("Unauthorized", { status: 401 }) });
+    Bun.serve({
+      hostname,
+      port: KUBELET_PORT,
+      tls: { cert, key },
+      fetch: () => new Response("Unauthorized", { status: 401 }),
+    });
   }
 }
 

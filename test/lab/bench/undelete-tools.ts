@@ -1,12 +1,22 @@
 #!/usr/bin/env bun
 /**
- * How much of a deleted /etc/kubernetes comes back by our carving, by photorec and by extundelete, on the same ext4 images. A file counts when
- * its full content is in a tool's output, under any name; in ours a manifest must also be recognised as complete.
+ * How much of a deleted /etc/kubernetes comes back by our carving, by photorec and by extundelete, on the
+ * same ext4 images. A file counts when its full content is in a tool's output, under any name; in ours a
+ * manifest must also be recognised as complete.
  *
  * By hand, as root: ./bunw test/lab/bench/undelete-tools.ts
  */
 import { randomFillSync } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { run } from "../../../shared/run.ts";
@@ -51,7 +61,9 @@ const SCENARIOS: readonly Scenario[] = [
 const TOOLS: Record<string, (image: string, out: string) => Promise<string[]>> = {
   ours: async (image) => {
     const finds = await findsOn(image);
-    return finds.flatMap((find) => ("pem" in find ? find.pem : "text" in find && !("complete" in find && !find.complete) ? find.text : []));
+    return finds.flatMap((find) =>
+      "pem" in find ? find.pem : "text" in find && !("complete" in find && !find.complete) ? find.text : [],
+    );
   },
   photorec: async (image, out) => {
     const options = "partition_none,options,mode_ext2,fileopt,everything,enable,wholespace,search";
@@ -59,8 +71,15 @@ const TOOLS: Record<string, (image: string, out: string) => Promise<string[]>> =
     return contentsBelow(out);
   },
   extundelete: async (image, out) => {
-    const child = Bun.spawnSync(["extundelete", image, "--restore-all"], { cwd: out, stdout: "ignore", stderr: "ignore" });
-    if (child.exitCode !== 0) console.error(`  extundelete ended with ${child.signalCode ?? child.exitCode}: what it wrote before counts`);
+    const child = Bun.spawnSync(["extundelete", image, "--restore-all"], {
+      cwd: out,
+      stdout: "ignore",
+      stderr: "ignore",
+    });
+    if (child.exitCode !== 0)
+      console.error(
+        `  extundelete ended with ${child.signalCode ?? child.exitCode}: what it wrote before counts`,
+      );
     return contentsBelow(out);
   },
 };
@@ -81,7 +100,8 @@ async function main() {
     console.log(["scenario", "tool", ...Object.keys(KINDS), "seconds"].join("\t"));
     for (const scenario of SCENARIOS) {
       const image = makeImage(dir, scenario, files, others);
-      for (const name of Object.keys(TOOLS)) console.log([scenario.name, name, ...(await recall(name, image, dir, files))].join("\t"));
+      for (const name of Object.keys(TOOLS))
+        console.log([scenario.name, name, ...(await recall(name, image, dir, files))].join("\t"));
     }
   } finally {
     rmSync(dir, { recursive: true });
@@ -105,7 +125,9 @@ async function recall(name: string, image: string, dir: string, files: Files): P
 
 /** A file of several PEM blocks may come back in pieces. */
 function isFound(content: string, found: readonly string[]): boolean {
-  const pieces = content.startsWith("-----BEGIN") ? content.split(/(?<=-----END [A-Z ]+-----\n)/).filter(Boolean) : [content];
+  const pieces = content.startsWith("-----BEGIN")
+    ? content.split(/(?<=-----END [A-Z ]+-----\n)/).filter(Boolean)
+    : [content];
   return pieces.every((piece) => found.some((text) => text.includes(piece)));
 }
 

@@ -1,4 +1,7 @@
-/** The `age` tool opens what hand-over packs, and the other way round: with an identity, in armor, with a passphrase typed on a terminal. */
+/**
+ * The `age` tool opens what hand-over packs, and the other way round: with an identity, in armor, with a
+ * passphrase typed on a terminal.
+ */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,7 +21,10 @@ type Proof = (folder: string, bundle: Bundle) => Promise<string>;
 
 export const PROOFS: Record<string, Proof> = {
   "age and tar list what pack sealed for a recipient": async (folder, bundle) => {
-    writeFileSync(`${folder}/ours.age`, await seal(packTar(bundle), { recipients: [await recipient(folder)] }));
+    writeFileSync(
+      `${folder}/ours.age`,
+      await seal(packTar(bundle), { recipients: [await recipient(folder)] }),
+    );
     const listed = await $`age -d -i id ours.age | tar -tv`.cwd(folder).text();
     const modes = listed.split("\n").filter(Boolean);
     same(
@@ -26,22 +32,32 @@ export const PROOFS: Record<string, Proof> = {
       modes.map((line) => line.split(/\s+/).at(-1)),
       ["MANIFEST.json", ...SHARED_FILES],
     );
-    same("modes of keys", modes.filter((line) => line.startsWith("-rw-------")).length, SHARED_FILES.length - 3);
+    same(
+      "modes of keys",
+      modes.filter((line) => line.startsWith("-rw-------")).length,
+      SHARED_FILES.length - 3,
+    );
     await $`mkdir pki && age -d -i id ours.age | tar -x -C pki`.cwd(folder);
-    for (const name of SHARED_FILES) same(name, readFileSync(`${folder}/pki/${name}`, "utf8"), text(bundle, name));
+    for (const name of SHARED_FILES)
+      same(name, readFileSync(`${folder}/pki/${name}`, "utf8"), text(bundle, name));
     return `${modes.length} files`;
   },
 
   "unpack takes what tar and age packed by hand": async (folder, bundle) => {
     await $`mkdir -p etc/kubernetes/pki/etcd`.cwd(folder);
-    for (const name of SHARED_FILES) writeFileSync(`${folder}/etc/kubernetes/pki/${name}`, text(bundle, name));
+    for (const name of SHARED_FILES)
+      writeFileSync(`${folder}/etc/kubernetes/pki/${name}`, text(bundle, name));
     const paths = SHARED_FILES.map((name) => `etc/kubernetes/pki/${name}`);
     await $`tar -cf - ${paths} | age -r ${await recipient(folder)} > hand.age`.cwd(folder);
     await $`tar -cf - ${paths} | age -a -r ${await recipient(folder)} > armored.age`.cwd(folder);
     for (const file of ["hand.age", "armored.age"]) {
-      const { files, manifest } = unpackTar(await open(readFileSync(`${folder}/${file}`), identity(folder)), "/etc/kubernetes/pki");
+      const { files, manifest } = unpackTar(
+        await open(readFileSync(`${folder}/${file}`), identity(folder)),
+        "/etc/kubernetes/pki",
+      );
       same("manifest", manifest, undefined);
-      for (const name of SHARED_FILES) same(name, Buffer.from(files.get(name)!).toString(), text(bundle, name));
+      for (const name of SHARED_FILES)
+        same(name, Buffer.from(files.get(name)!).toString(), text(bundle, name));
     }
     return "binary and in armor";
   },
@@ -74,7 +90,12 @@ export async function prove(name: string, bundle: Bundle): Promise<string> {
 }
 
 /** What a command prints on a terminal of its own, while somebody types on it. */
-export async function onTerminal(folder: string, command: string, typed: string, env: Record<string, string> = {}): Promise<string> {
+export async function onTerminal(
+  folder: string,
+  command: string,
+  typed: string,
+  env: Record<string, string> = {},
+): Promise<string> {
   const child = Bun.spawn(["script", "-qec", command, "/dev/null"], {
     cwd: folder,
     env: { ...process.env, ...env },
@@ -86,7 +107,8 @@ export async function onTerminal(folder: string, command: string, typed: string,
   child.stdin.flush();
   const shown = await new Response(child.stdout).text();
   child.stdin.end();
-  if ((await child.exited) !== 0) throw new Fail(`${command}: exit ${child.exitCode}: ${shown.trim()}`, { hint: "type it yourself" });
+  if ((await child.exited) !== 0)
+    throw new Fail(`${command}: exit ${child.exitCode}: ${shown.trim()}`, { hint: "type it yourself" });
   return shown;
 }
 
@@ -105,7 +127,9 @@ function text({ files }: Bundle, name: string): string {
 function same(what: string, is: unknown, wanted: unknown) {
   if (Bun.deepEquals(is, wanted)) return;
   const shown = /\.(key|pub)$/.test(what) ? "another key" : JSON.stringify(is);
-  throw new Fail(`${what}: ${shown} where it should be another`, { hint: "test/lab/checks/age-equal.ts compares" });
+  throw new Fail(`${what}: ${shown} where it should be another`, {
+    hint: "test/lab/checks/age-equal.ts compares",
+  });
 }
 
 async function main() {

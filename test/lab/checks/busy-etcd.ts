@@ -1,6 +1,7 @@
 /**
- * A large etcd that is written to a hundred times a second, and compacted, is read from its files again and again. Each answer is what etcd
- * itself answers for that revision: the same keys, with the same revisions and leases, and whole values.
+ * A large etcd that is written to a hundred times a second, and compacted, is read from its files again and
+ * again. Each answer is what etcd itself answers for that revision: the same keys, with the same revisions
+ * and leases, and whole values.
  */
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +9,15 @@ import { join } from "node:path";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
-import { ask, compact, fill, isWhole, type LoopbackEtcd, startEtcd, writing } from "../machine/loopback-etcd.ts";
+import {
+  ask,
+  compact,
+  fill,
+  isWhole,
+  type LoopbackEtcd,
+  startEtcd,
+  writing,
+} from "../machine/loopback-etcd.ts";
 import { peakMemory } from "../machine/program.ts";
 import { askEtcd, compareWithEtcd } from "./etcd-equal.ts";
 
@@ -57,10 +66,14 @@ interface Listed {
   kvs: { key: string; create_revision: string; mod_revision: string; version: string; lease?: string }[];
 }
 
-/** All keys, and of those whose place leaves `rest` when divided by `FIFTH` all numbers, and whether their values are whole. */
+/**
+ * All keys, and of those whose place leaves `rest` when divided by `FIFTH` all numbers, and whether their
+ * values are whole.
+ */
 async function compareAt({ url }: LoopbackEtcd, data: EtcdData, rest: number) {
   const all = { key: "AA==", range_end: "AA==", keys_only: true };
-  const reached = async () => Number((await ask<Listed>(url, "kv/range", { ...all, limit: 1 })).header.revision) >= data.revision;
+  const reached = async () =>
+    Number((await ask<Listed>(url, "kv/range", { ...all, limit: 1 })).header.revision) >= data.revision;
   await waitFor(`etcd to apply its log up to ${data.revision}`, reached, { seconds: 60, hint: HINT });
   const { kvs } = await ask<Listed>(url, "kv/range", { ...all, revision: data.revision });
   const theirs = kvs.map((kv, i) => (i % FIFTH === rest ? numbersOf(kv) : atob(kv.key)));
@@ -68,9 +81,12 @@ async function compareAt({ url }: LoopbackEtcd, data: EtcdData, rest: number) {
   const different = theirs.filter((line, i) => line !== ours[i]);
   if (ours.length === theirs.length && different.length === 0 && data.warnings.length === 0) return;
   const first = [...different, ...data.warnings][0];
-  throw new Fail(`revision ${data.revision}: ${ours.length} of ${theirs.length} keys, ${different.length} differ: ${first}`, {
-    hint: HINT,
-  });
+  throw new Fail(
+    `revision ${data.revision}: ${ours.length} of ${theirs.length} keys, ${different.length} differ: ${first}`,
+    {
+      hint: HINT,
+    },
+  );
 }
 
 function numbersOf(kv: Listed["kvs"][number]): string {
@@ -82,16 +98,24 @@ function checkedNumbers(key: string, data: EtcdData): string {
   return `${key} ${createRevision} ${modRevision} ${version} ${lease}${isWhole(value) ? "" : ", torn"}`;
 }
 
-/** What was read before the first write is long compacted away: it is read again, and the answers are of a later revision. */
+/**
+ * What was read before the first write is long compacted away: it is read again, and the answers are of a
+ * later revision.
+ */
 async function compareHeld(etcd: LoopbackEtcd, held: EtcdData) {
   const before = held.revision;
-  for (const { value } of held.list("")) if (!isWhole(value)) throw new Fail("A value is torn", { hint: HINT });
-  if (held.revision === before) throw new Fail("Compaction removed nothing that had been read", { hint: HINT });
+  for (const { value } of held.list(""))
+    if (!isWhole(value)) throw new Fail("A value is torn", { hint: HINT });
+  if (held.revision === before)
+    throw new Fail("Compaction removed nothing that had been read", { hint: HINT });
   for (let rest = 0; rest < FIFTH; rest++) await compareAt(etcd, held, rest);
 }
 
 /** The values as well, now that nobody writes. */
 async function compareAll(etcd: LoopbackEtcd) {
   const differences = compareWithEtcd(etcd.dataDir, await askEtcd(etcd.url));
-  if (differences.length > 0) throw new Fail(`${differences.length} differences, first ${JSON.stringify(differences[0])}`, { hint: HINT });
+  if (differences.length > 0)
+    throw new Fail(`${differences.length} differences, first ${JSON.stringify(differences[0])}`, {
+      hint: HINT,
+    });
 }

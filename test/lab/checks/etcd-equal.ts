@@ -1,6 +1,7 @@
 /**
- * Compares `readEtcdData` with etcd itself, key by key: `const answers = await askEtcd("http://127.0.0.1:2379")`, then
- * `compareWithEtcd(dataDir, answers)`, while etcd runs, or after it was stopped or killed.
+ * Compares `readEtcdData` with etcd itself, key by key: `const answers = await
+ * askEtcd("http://127.0.0.1:2379")`, then `compareWithEtcd(dataDir, answers)`, while etcd runs, or after it
+ * was stopped or killed.
  */
 import { createHash } from "node:crypto";
 import { type EtcdData, type KeyValue, readEtcdData } from "../../../shared/etcd-data/data.ts";
@@ -20,12 +21,24 @@ interface Difference {
   offline: string;
 }
 
-/** Everything in etcd at its present revision, through its JSON gateway. `tls` as in Bun's fetch: ca, cert, key. */
+/**
+ * Everything in etcd at its present revision, through its JSON gateway. `tls` as in Bun's fetch: ca, cert,
+ * key.
+ */
 export async function askEtcd(endpoint: string, options: { tls?: object } = {}): Promise<EtcdAnswers> {
   const answers: EtcdAnswers = { revision: 0, clusterId: "", memberId: "", keys: new Map() };
   for (let start = "\0"; ; ) {
-    const body = { key: base64(start), range_end: base64("\0"), limit: 500, revision: answers.revision || undefined };
-    const response = await fetch(`${endpoint}/v3/kv/range`, { method: "POST", body: JSON.stringify(body), ...options });
+    const body = {
+      key: base64(start),
+      range_end: base64("\0"),
+      limit: 500,
+      revision: answers.revision || undefined,
+    };
+    const response = await fetch(`${endpoint}/v3/kv/range`, {
+      method: "POST",
+      body: JSON.stringify(body),
+      ...options,
+    });
     if (!response.ok) throw new Error(`etcd answered ${response.status}: ${await response.text()}`);
     const page = (await response.json()) as Page;
     if (answers.revision === 0) Object.assign(answers, readHeader(page.header));
@@ -37,7 +50,11 @@ export async function askEtcd(endpoint: string, options: { tls?: object } = {}):
 }
 
 /** The differences between etcd's answers and the data directory. Values are shown as hashes. */
-export function compareWithEtcd(dataDir: string, answers: EtcdAnswers, data: EtcdData = readEtcdData(dataDir)): Difference[] {
+export function compareWithEtcd(
+  dataDir: string,
+  answers: EtcdAnswers,
+  data: EtcdData = readEtcdData(dataDir),
+): Difference[] {
   const differences: Difference[] = [];
   const compare = (what: string, etcd: unknown, offline: unknown) => {
     if (etcd !== offline) differences.push({ what, etcd: String(etcd), offline: String(offline) });
@@ -46,8 +63,11 @@ export function compareWithEtcd(dataDir: string, answers: EtcdAnswers, data: Etc
   compare("clusterId", answers.clusterId, data.clusterId);
   compare("memberId", answers.memberId, data.memberId);
   compare("keyCount", answers.keys.size, data.keyCount);
-  const offline = new Map(data.list("").map((keyValue) => [Buffer.from(keyValue.key).toString("latin1"), line(keyValue)]));
-  for (const key of new Set([...answers.keys.keys(), ...offline.keys()])) compare(key, answers.keys.get(key), offline.get(key));
+  const offline = new Map(
+    data.list("").map((keyValue) => [Buffer.from(keyValue.key).toString("latin1"), line(keyValue)]),
+  );
+  for (const key of new Set([...answers.keys.keys(), ...offline.keys()]))
+    compare(key, answers.keys.get(key), offline.get(key));
   return differences;
 }
 

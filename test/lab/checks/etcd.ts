@@ -1,7 +1,7 @@
 /**
- * etcd's data directory, read offline, has what etcd itself answers, key by key: while etcd runs, and after everything on the node was
- * killed. The API server is frozen meanwhile, so that nothing is written between the answer and the comparison. Then the same of a large one
- * that is written to all the time.
+ * etcd's data directory, read offline, has what etcd itself answers, key by key: while etcd runs, and after
+ * everything on the node was killed. The API server is frozen meanwhile, so that nothing is written between
+ * the answer and the comparison. Then the same of a large one that is written to all the time.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +17,11 @@ import { askEtcd, compareWithEtcd, type EtcdAnswers } from "./etcd-equal.ts";
 async function main() {
   const [mode, pki, out] = process.argv.slice(2);
   if (mode === "ask") return await ask(pki!, out!);
-  await using cluster = await Cluster.up({ controlPlanes: 1, workers: 1, onProgress: (line) => console.error(`  ${line}`) });
+  await using cluster = await Cluster.up({
+    controlPlanes: 1,
+    workers: 1,
+    onProgress: (line) => console.error(`  ${line}`),
+  });
   const [cp] = cluster.controlPlanes as [Node];
   await cp.must(["pkill", "-STOP", "-x", "kube-apiserver"]);
   const answers = await answersOf(cp);
@@ -47,7 +51,9 @@ async function answersOf(cp: Node): Promise<EtcdAnswers> {
   try {
     if ((await Bun.spawn(inner, { stdout: "inherit", stderr: "inherit" }).exited) !== 0)
       throw new Fail("etcd could not be asked", { hint: "see the lines above" });
-    const answers = JSON.parse(readFileSync(out, "utf8")) as Omit<EtcdAnswers, "keys"> & { keys: [string, string][] };
+    const answers = JSON.parse(readFileSync(out, "utf8")) as Omit<EtcdAnswers, "keys"> & {
+      keys: [string, string][];
+    };
     return { ...answers, keys: new Map(answers.keys) };
   } finally {
     rmSync(folder, { recursive: true });
@@ -64,9 +70,12 @@ async function ask(pki: string, out: string) {
 
 function compare(when: string, cp: Node, answers: EtcdAnswers) {
   const differences = compareWithEtcd(cp.path("/var/lib/etcd"), answers);
-  for (const { what, etcd, offline } of differences.slice(0, 10)) console.error(`  ${what}: etcd says ${etcd}, its files say ${offline}`);
+  for (const { what, etcd, offline } of differences.slice(0, 10))
+    console.error(`  ${what}: etcd says ${etcd}, its files say ${offline}`);
   if (differences.length > 0)
-    throw new Fail(`${differences.length} differences ${when}`, { hint: "test/lab/checks/etcd-equal.ts compares" });
+    throw new Fail(`${differences.length} differences ${when}`, {
+      hint: "test/lab/checks/etcd-equal.ts compares",
+    });
   console.log(`etcd ${when}: ${answers.keys.size} keys at revision ${answers.revision}, all equal`);
 }
 

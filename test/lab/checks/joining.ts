@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * Part 3's token and its approvals on a real API server and controller-manager: what the token allows, that no rule of the cluster approves
- * its CSRs, that each worker gets one certificate, and that a hardened API (no anonymous requests) works, too.
+ * Part 3's token and its approvals on a real API server and controller-manager: what the token allows, that
+ * no rule of the cluster approves its CSRs, that each worker gets one certificate, and that a hardened API
+ * (no anonymous requests) works, too.
  */
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import "reflect-metadata";
@@ -21,7 +22,13 @@ const NODECLIENT = "system:certificates.k8s.io:certificatesigningrequests:nodecl
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const HINT = "see kube-apiserver.log and kube-controller-manager.log";
 
-const node = (name: string, controlPlane = false): KnownNode => ({ name, uid: name, controlPlane, names: [name], ips: [] });
+const node = (name: string, controlPlane = false): KnownNode => ({
+  name,
+  uid: name,
+  controlPlane,
+  names: [name],
+  ips: [],
+});
 const NODES = [node("cp1", true), node("w1"), node("w2"), node("w3")];
 
 let failures = 0;
@@ -35,7 +42,12 @@ async function main() {
   await using lab = await apiLab({ flags: ["--enable-bootstrap-token-auth=true"] });
   await lab.controllerManager();
   // As after kubeadm init: the cluster approves CSRs of kubeadm's tokens by itself.
-  await bind(lab, "kubeadm:node-autoapprove-bootstrap", NODECLIENT, "system:bootstrappers:kubeadm:default-node-token");
+  await bind(
+    lab,
+    "kubeadm:node-autoapprove-bootstrap",
+    NODECLIENT,
+    "system:bootstrappers:kubeadm:default-node-token",
+  );
   const token = (await openJoining(lab.operator, [ANY_WORKER])).get(ANY_WORKER)!;
   const holder = new KubeApi({ server: lab.server, ca: lab.caPem, token });
   await everybodyAsks(lab, holder);
@@ -46,7 +58,11 @@ async function main() {
     () => "",
     (err: Error) => err.message,
   );
-  check("open refuses where a rule approves the CSRs of every bootstrap token", /A rule of this cluster/.test(refused), refused);
+  check(
+    "open refuses where a rule approves the CSRs of every bootstrap token",
+    /A rule of this cluster/.test(refused),
+    refused,
+  );
   process.exitCode = failures === 0 ? 0 : 1;
 }
 
@@ -100,23 +116,35 @@ async function everybodyAsks(lab: ApiLab, holder: KubeApi) {
   check("both workers have joined", away.length === 0, away);
   const left = (await lab.admin.list<Csr>(CSRS)).filter(isPending).map(({ metadata }) => metadata.name);
   const wanted = ["a-cp1", "b-masters", "c-never", "d-names", "f-w1-again", "g-left-out"];
-  check("nobody has approved the six others, no controller of the cluster either", left.join() === wanted.join(), left);
+  check(
+    "nobody has approved the six others, no controller of the cluster either",
+    left.join() === wanted.join(),
+    left,
+  );
 }
 
 /** Uses its new certificate to renew its Lease. */
 async function kubelet(lab: ApiLab, name: string, request: string) {
   const issued = async () => (await lab.admin.get<Csr>(`${CSRS}/${request}`)).status?.certificate;
-  const cert = Buffer.from((await waitFor(`${request} to be issued`, issued, { seconds: 60, hint: HINT }))!, "base64").toString();
+  const cert = Buffer.from(
+    (await waitFor(`${request} to be issued`, issued, { seconds: 60, hint: HINT }))!,
+    "base64",
+  ).toString();
   const own = new KubeApi({ server: lab.server, ca: lab.caPem, cert, key: await privatePem() });
   const renewTime = new Date().toISOString().replace("Z", "000Z");
-  await own.create(LEASES, { metadata: { name }, spec: { holderIdentity: name, leaseDurationSeconds: 40, renewTime } });
+  await own.create(LEASES, {
+    metadata: { name },
+    spec: { holderIdentity: name, leaseDurationSeconds: 40, renewTime },
+  });
 }
 
 async function closed(lab: ApiLab, holder: KubeApi) {
   await closeJoining(lab.operator);
   const { metadata, spec } = await clientCsr({ name: "too-late" });
   const late = async () => {
-    const answer = await holder.create(CSRS, { metadata: { name: metadata.name }, spec }).catch((err: { status?: number }) => err.status);
+    const answer = await holder
+      .create(CSRS, { metadata: { name: metadata.name }, spec })
+      .catch((err: { status?: number }) => err.status);
     return answer === 401;
   };
   const isOut = await waitFor("the token to be refused", late, { seconds: 20, hint: HINT });

@@ -1,8 +1,10 @@
 #!/usr/bin/env bun
 /**
- * The kits on machines that this one is not: arm64 and x86-64 without AVX2 by emulation, and a node whose programs are a busybox's. Each shows the help
- * of 00-assess and issues a CA and a certificate with the kit's own code, which openssl verifies. A machine with musl is not to be had: what
- * Bun needs there beside it, libstdc++ for musl, is no Debian package; which Bun is taken there is tested in test/soak/bunw-machines.test.ts.
+ * The kits on machines that this one is not: arm64 and x86-64 without AVX2 by emulation, and a node whose
+ * programs are a busybox's. Each shows the help of 00-assess and issues a CA and a certificate with the kit's
+ * own code, which openssl verifies. A machine with musl is not to be had: what Bun needs there beside it,
+ * libstdc++ for musl, is no Debian package; which Bun is taken there is tested in
+ * test/soak/bunw-machines.test.ts.
  */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -25,7 +27,10 @@ const PACKAGES: Needed = [
 interface Emulated {
   name: string;
   arch: Arch;
-  /** What stands before the kit's Bun. Nehalem is the oldest processor that the build is for: it has SSE4.2 and no AVX. */
+  /**
+   * What stands before the kit's Bun. Nehalem is the oldest processor that the build is for: it has SSE4.2
+   * and no AVX.
+   */
   by: string[];
 }
 
@@ -74,8 +79,12 @@ async function checkEmulated(folder: string, kit: string, { name, arch, by }: Em
   if (issued.exitCode !== 0) return;
   const { ca, leaf, arch: own } = JSON.parse(issued.stdout) as { ca: string; leaf: string; arch: string };
   check(`${name}: it was that machine's Bun`, own === arch, own);
-  for (const [file, pem] of Object.entries({ "ca.crt": ca, "leaf.crt": leaf })) writeFileSync(join(folder, file), pem);
-  const verified = await told(["openssl", "verify", "-purpose", "sslserver", "-CAfile", "ca.crt", "leaf.crt"], folder);
+  for (const [file, pem] of Object.entries({ "ca.crt": ca, "leaf.crt": leaf }))
+    writeFileSync(join(folder, file), pem);
+  const verified = await told(
+    ["openssl", "verify", "-purpose", "sslserver", "-CAfile", "ca.crt", "leaf.crt"],
+    folder,
+  );
   check(`${name}: openssl verifies it`, verified.stdout === "leaf.crt: OK\n", verified.stderr);
   console.log(`  ${name}: ${((Date.now() - began) / 1000).toFixed(1)} s`);
 }
@@ -92,7 +101,10 @@ async function checkBusybox(folder: string) {
     chmodSync(join(bin, name), 0o755);
   }
   const type = (line: string) =>
-    host.type(`exec ${busybox} sh "$LINE"`, { stdin: join(folder, "kit.tar.gz"), env: { PATH: bin, LINE: lineIn(folder, line) } });
+    host.type(`exec ${busybox} sh "$LINE"`, {
+      stdin: join(folder, "kit.tar.gz"),
+      env: { PATH: bin, LINE: lineIn(folder, line) },
+    });
   const unpacked = await type(UNPACK);
   check(
     "a busybox's programs: the runbook's line unpacks the kit and says nothing",
@@ -100,7 +112,11 @@ async function checkBusybox(folder: string) {
     unpacked.said,
   );
   const help = await type(`cd ${KIT_FOLDER} && ${busybox} sh ./bunw scripts/00-assess.ts --help`);
-  check("a busybox's programs: bunw looks at the kit and starts it", help.exitCode === 0 && help.said.startsWith("Usage:"), help.said);
+  check(
+    "a busybox's programs: bunw looks at the kit and starts it",
+    help.exitCode === 0 && help.said.startsWith("Usage:"),
+    help.said,
+  );
 }
 
 function lineIn(folder: string, line: string): string {
@@ -112,7 +128,10 @@ function lineIn(folder: string, line: string): string {
 async function told(command: string[], cwd: string) {
   const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0" };
   const child = Bun.spawn(command, { cwd, env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
   return { stdout, stderr, exitCode: await child.exited };
 }
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bun
 /**
- * Compares our tables and our issuing with a real kubeadm: both make a full PKI and all kubeconfigs from the same facts. Every field that is
- * not random must be equal, down to the bytes of subjects and extensions.
+ * Compares our tables and our issuing with a real kubeadm: both make a full PKI and all kubeconfigs from the
+ * same facts. Every field that is not random must be equal, down to the bytes of subjects and extensions.
  *
- * The lab's own kubeadm, or another: ./bunw test/lab/checks/kubeadm-equal.ts ~/.cache/kube-pki-repair/kubernetes-v1.34.4/kubeadm v1.34.4
+ * The lab's own kubeadm, or another: ./bunw test/lab/checks/kubeadm-equal.ts
+ * ~/.cache/kube-pki-repair/kubernetes-v1.34.4/kubeadm v1.34.4
  */
 import "reflect-metadata";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -14,7 +15,13 @@ import { parse, stringify } from "yaml";
 import { $ } from "zx/core";
 import { setRoot } from "../../../shared/files/files.ts";
 import { algorithmOf } from "../../../shared/pki/certificate.ts";
-import { CERTS, type ClusterFacts, KEY_ALGORITHMS, type KeyAlgorithm, minorOf } from "../../../shared/pki/certs.ts";
+import {
+  CERTS,
+  type ClusterFacts,
+  KEY_ALGORITHMS,
+  type KeyAlgorithm,
+  minorOf,
+} from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../../shared/pki/kubeconfigs.ts";
 import { run } from "../../../shared/run.ts";
@@ -43,18 +50,35 @@ const VARIANTS: Record<string, Partial<ClusterFacts>> = {
     controlPlaneEndpoint: "[fd00:99::ff]:8443",
     serviceSubnets: ["fd00:10:96::/112", "10.96.0.0/16"],
   },
-  alone: { controlPlaneEndpoint: undefined, clusterName: "kubernetes", nodeName: "m1.example.org", bindPort: 7443 },
-  periods: { certificateValidityHours: 100, caValidityHours: 1000, clusterName: "blue", dnsDomain: "blue.local" },
+  alone: {
+    controlPlaneEndpoint: undefined,
+    clusterName: "kubernetes",
+    nodeName: "m1.example.org",
+    bindPort: 7443,
+  },
+  periods: {
+    certificateValidityHours: 100,
+    caValidityHours: 1000,
+    clusterName: "blue",
+    dnsDomain: "blue.local",
+  },
 };
 
 /** The differences between kubeadm's files and ours, as sentences; none when they are the same. */
-async function compareWithKubeadm(kubeadm: string, version: string, different: Partial<ClusterFacts> = {}): Promise<string[]> {
+async function compareWithKubeadm(
+  kubeadm: string,
+  version: string,
+  different: Partial<ClusterFacts> = {},
+): Promise<string[]> {
   const dir = mkdtempSync(join(tmpdir(), "kubeadm-equal-"));
   const facts = testFacts({ kubernetesVersion: version, keyAlgorithm: "RSA-2048", ...different });
   try {
     await runKubeadm(kubeadm, facts, dir);
     await runOurs(facts, dir);
-    return differences(await describe(join(dir, "kubeadm")), await describe(join(dir, "ours/etc/kubernetes")));
+    return differences(
+      await describe(join(dir, "kubeadm")),
+      await describe(join(dir, "ours/etc/kubernetes")),
+    );
   } finally {
     leaveNode();
     rmSync(dir, { recursive: true });
@@ -73,11 +97,18 @@ export async function runKubeadm(kubeadm: string, facts: ClusterFacts, dir: stri
 /** Our run, into DIR/ours. */
 export async function runOurs(facts: ClusterFacts, dir: string) {
   setRoot(join(dir, "ours"));
-  const wanted = { certs: CERTS, kubeconfigs: kubeconfigRows(facts, { superAdmin: true }), serviceAccountKey: true };
+  const wanted = {
+    certs: CERTS,
+    kubeconfigs: kubeconfigRows(facts, { superAdmin: true }),
+    serviceAccountKey: true,
+  };
   await ensureMany(wanted, facts, { asideDir: "/aside", newCas: "all" });
 }
 
-/** `init` configuration for a version: v1beta4 from 1.31, v1beta3 before (which has neither validity periods nor the key algorithm). */
+/**
+ * `init` configuration for a version: v1beta4 from 1.31, v1beta3 before (which has neither validity periods
+ * nor the key algorithm).
+ */
 function kubeadmConfig(facts: ClusterFacts): string {
   const v1beta4 = minorOf(facts.kubernetesVersion) >= 31;
   const apiVersion = `kubeadm.k8s.io/${v1beta4 ? "v1beta4" : "v1beta3"}`;
@@ -97,7 +128,9 @@ function kubeadmConfig(facts: ClusterFacts): string {
     networking: { serviceSubnet: facts.serviceSubnets.join(","), dnsDomain: facts.dnsDomain },
     apiServer: { certSANs: facts.certSANs },
     etcd: { local: { serverCertSANs: facts.etcdServerCertSANs, peerCertSANs: facts.etcdPeerCertSANs } },
-    ...(v1beta4 ? periodsOf(facts) : { featureGates: { PublicKeysECDSA: facts.keyAlgorithm === "ECDSA-P256" } }),
+    ...(v1beta4
+      ? periodsOf(facts)
+      : { featureGates: { PublicKeysECDSA: facts.keyAlgorithm === "ECDSA-P256" } }),
   };
   return `${stringify(init)}---\n${stringify(cluster)}`;
 }
@@ -117,7 +150,8 @@ async function describe(dir: string): Promise<Description> {
   const described = files.map(async (name): Promise<[string, Record<string, string>]> => {
     const text = readFileSync(join(dir, name), "utf8");
     const mode = (statSync(join(dir, name)).mode & 0o777).toString(8);
-    if (name.endsWith(".conf")) return [name, { mode, ...describeKubeconfig(text, readFileSync(join(dir, "pki/ca.crt"), "utf8")) }];
+    if (name.endsWith(".conf"))
+      return [name, { mode, ...describeKubeconfig(text, readFileSync(join(dir, "pki/ca.crt"), "utf8")) }];
     return [name, { mode, ...describePem(text), ...(name.endsWith(".crt") ? describeCert(text) : {}) }];
   });
   return new Map(await Promise.all(described));
@@ -125,7 +159,10 @@ async function describe(dir: string): Promise<Description> {
 
 function describePem(text: string): Record<string, string> {
   const lines = text.split("\n");
-  return { pem: `${lines[0]} … ${lines.at(-2)}, ends in a newline: ${lines.at(-1) === ""}`, width: String(lines[1]?.length) };
+  return {
+    pem: `${lines[0]} … ${lines.at(-2)}, ends in a newline: ${lines.at(-1) === ""}`,
+    width: String(lines[1]?.length),
+  };
 }
 
 function describeCert(pem: string): Record<string, string> {
@@ -133,7 +170,8 @@ function describeCert(pem: string): Record<string, string> {
   const fields: Record<string, string> = {
     subject: hex(cert.subjectName.toArrayBuffer()),
     issuer: hex(cert.issuerName.toArrayBuffer()),
-    // kubeadm begins a kubeconfig's with the CA, which it may have made some minutes before, and ends it counted from now
+    // kubeadm begins a kubeconfig's with the CA, which it may have made some minutes before, and ends it
+    // counted from now
     hours: String(Math.floor((cert.notAfter.getTime() - cert.notBefore.getTime()) / 3_600_000)),
     begins: `5 to 30 minutes ago: ${minutesSince(cert.notBefore) >= 5 && minutesSince(cert.notBefore) < 30}`,
     key: String(algorithmOf(pem)),
@@ -167,7 +205,9 @@ function differences(theirs: Description, ours: Description): string[] {
   return names.flatMap((name) => {
     const [kubeadm, own] = [theirs.get(name), ours.get(name)];
     if (!kubeadm || !own) return [`${name}: only ${kubeadm ? "kubeadm" : "we"} wrote it`];
-    const fields = [...new Set([...Object.keys(kubeadm), ...Object.keys(own)])].filter((field) => kubeadm[field] !== own[field]);
+    const fields = [...new Set([...Object.keys(kubeadm), ...Object.keys(own)])].filter(
+      (field) => kubeadm[field] !== own[field],
+    );
     return fields.map((field) => `${name} ${field}: kubeadm ${kubeadm[field]}, ours ${own[field]}`);
   });
 }
@@ -193,7 +233,9 @@ async function main() {
       if (name === "periods" && minor < 31) continue;
       if (algorithm !== quick && name !== "plain") continue;
       const found = await compareWithKubeadm(kubeadm, version, { keyAlgorithm: algorithm, ...different });
-      console.log(`${version} ${algorithm} ${name}: ${found.length === 0 ? "the same" : `${found.length} differences`}`);
+      console.log(
+        `${version} ${algorithm} ${name}: ${found.length === 0 ? "the same" : `${found.length} differences`}`,
+      );
       for (const difference of found) console.log(`  ${difference}`);
       count += found.length;
     }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * What 05-verify tells Prometheus, judged by Prometheus' own promtool: the metrics of a node that is well and of one that is not, and the
- * example alerts, which fire on the one and not on the other. systemd reads the units.
+ * What 05-verify tells Prometheus, judged by Prometheus' own promtool: the metrics of a node that is well and
+ * of one that is not, and the example alerts, which fire on the one and not on the other. systemd reads the
+ * units.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -33,8 +34,17 @@ async function main() {
   for (const [name, text] of Object.entries({ "a cluster that is well": well, "one with a lost node": bad }))
     await judged(`promtool accepts the metrics of ${name}`, ["promtool", "check", "metrics"], text);
   await judged("promtool accepts the example alerts", ["promtool", "check", "rules", RULES]);
-  await judged("the alerts fire on what is bad, and on nothing else", ["promtool", "test", "rules", alertTests(folder, { well, bad })]);
-  await judged("systemd accepts the service and the timer", ["systemd-analyze", "verify", ...unitsIn(folder)]);
+  await judged("the alerts fire on what is bad, and on nothing else", [
+    "promtool",
+    "test",
+    "rules",
+    alertTests(folder, { well, bad }),
+  ]);
+  await judged("systemd accepts the service and the timer", [
+    "systemd-analyze",
+    "verify",
+    ...unitsIn(folder),
+  ]);
   rmSync(folder, { recursive: true });
   process.exitCode = failures === 0 ? 0 : 1;
 }
@@ -45,28 +55,47 @@ async function metricsOf(objects: Record<string, object>): Promise<string> {
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node, { objects });
   mkdirSync(join(node.root, PLACE, ".."), { recursive: true });
-  const command = /^ExecStart=\S+\/bunw scripts\/(.+)\.ts (.+)$/m.exec(readFileSync(join(HOME, `${UNIT}.service`), "utf8"));
+  const command = /^ExecStart=\S+\/bunw scripts\/(.+)\.ts (.+)$/m.exec(
+    readFileSync(join(HOME, `${UNIT}.service`), "utf8"),
+  );
   if (!command)
-    throw new Fail(`No ExecStart in ${UNIT}.service that the check can read`, { hint: "see metricsOf in test/lab/checks/metrics.ts" });
+    throw new Fail(`No ExecStart in ${UNIT}.service that the check can read`, {
+      hint: "see metricsOf in test/lab/checks/metrics.ts",
+    });
   await node.run(`${command[1]} ${command[2]}`);
   return node.read(PLACE);
 }
 
-/** A lost node, certificates and a CA that end soon, and a look of three days ago each have an alert of their own. */
+/**
+ * A lost node, certificates and a CA that end soon, and a look of three days ago each have an alert of their
+ * own.
+ */
 function alertTests(folder: string, { well, bad }: Record<"well" | "bad", string>): string {
   const looked = Number(/last_run_timestamp_seconds (\d+)/.exec(well)?.[1]);
   const ending = (text: string, path: string, days: number) =>
-    text.replaceAll(new RegExp(`(expiry_timestamp_seconds\\{\\S*${path}"\\}) \\d+`, "g"), `$1 ${looked + days * DAY}`);
+    text.replaceAll(
+      new RegExp(`(expiry_timestamp_seconds\\{\\S*${path}"\\}) \\d+`, "g"),
+      `$1 ${looked + days * DAY}`,
+    );
   // two certificates: of the API server and of etcd
   const soon = ending(ending(well, "server.crt", 10), "pki/ca.crt", 100);
   const tests = [
     firing("well, without a backup", { text: well, looked, hours: 25 }, { KubernetesPkiNoBackup: 1 }),
-    firing("a lost node", { text: bad, looked, hours: 25 }, { KubernetesPkiNoBackup: 1, KubernetesPkiOutage: 1 }),
+    firing(
+      "a lost node",
+      { text: bad, looked, hours: 25 },
+      { KubernetesPkiNoBackup: 1, KubernetesPkiOutage: 1 },
+    ),
     firing(
       "expires soon, three days ago",
       { text: soon, looked, hours: 72 },
       {
-        ...{ KubernetesCaEnds: 1, KubernetesCertificateEnds: 2, KubernetesPkiNoBackup: 1, KubernetesPkiNotLookedAt: 1 },
+        ...{
+          KubernetesCaEnds: 1,
+          KubernetesCertificateEnds: 2,
+          KubernetesPkiNoBackup: 1,
+          KubernetesPkiNotLookedAt: 1,
+        },
       },
     ),
   ];
@@ -78,31 +107,55 @@ function alertTests(folder: string, { well, bad }: Record<"well" | "bad", string
 /** Seconds. */
 const DAY = 86_400;
 
-/** How many alerts of each name fire so long after these metrics were written. promtool's time begins at 0, so theirs is moved there. */
-function firing(name: string, { text, looked, hours }: { text: string; looked: number; hours: number }, alerts: Record<string, number>) {
+/**
+ * How many alerts of each name fire so long after these metrics were written. promtool's time begins at 0, so
+ * theirs is moved there.
+ */
+function firing(
+  name: string,
+  { text, looked, hours }: { text: string; looked: number; hours: number },
+  alerts: Record<string, number>,
+) {
   const samples = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
   const input_series = samples.map((line) => {
     const [, metric, labels = "", value] = /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line)!;
     const moved = Number(value) - (metric!.endsWith("timestamp_seconds") ? looked : 0);
-    return { series: `${metric}{${[labels, 'instance="cp1"'].filter(Boolean).join(",")}}`, values: `${moved}+0x${hours * 60 + 1}` };
+    return {
+      series: `${metric}{${[labels, 'instance="cp1"'].filter(Boolean).join(",")}}`,
+      values: `${moved}+0x${hours * 60 + 1}`,
+    };
   });
-  const exp_samples = Object.entries(alerts).map(([alert, value]) => ({ labels: `{alertname="${alert}"}`, value }));
+  const exp_samples = Object.entries(alerts).map(([alert, value]) => ({
+    labels: `{alertname="${alert}"}`,
+    value,
+  }));
   const expr = 'count by (alertname) (ALERTS{alertstate="firing"})';
-  return { name, interval: "1m", input_series, promql_expr_test: [{ expr, eval_time: `${hours}h`, exp_samples }] };
+  return {
+    name,
+    interval: "1m",
+    input_series,
+    promql_expr_test: [{ expr, eval_time: `${hours}h`, exp_samples }],
+  };
 }
 
 /** The units with the kit's folder as it is here: systemd looks whether the program is there. */
 function unitsIn(folder: string): string[] {
   return ["service", "timer"].map((kind) => {
     const path = join(folder, `kube-pki-repair-verify.${kind}`);
-    writeFileSync(path, readFileSync(join(HOME, `${UNIT}.${kind}`), "utf8").replaceAll("/opt/kube-pki-repair", HOME));
+    writeFileSync(
+      path,
+      readFileSync(join(HOME, `${UNIT}.${kind}`), "utf8").replaceAll("/opt/kube-pki-repair", HOME),
+    );
     return path;
   });
 }
 
 async function judged(what: string, command: string[], input = "") {
   const child = Bun.spawn(command, { stdin: Buffer.from(input), stdout: "pipe", stderr: "pipe" });
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
   const ok = (await child.exited) === 0 && !/\b(FAILED|warning)\b/i.test(stdout + stderr);
   if (!ok) failures++;
   console.log(`${ok ? "ok" : "not ok"}: ${what}${ok ? "" : `: ${stdout}${stderr}`}`);

@@ -1,4 +1,7 @@
-/** The plan's page without a mouse and without eyes: by the keyboard alone, and by what a screen reader is told (the accessibility tree). */
+/**
+ * The plan's page without a mouse and without eyes: by the keyboard alone, and by what a screen reader is
+ * told (the accessibility tree).
+ */
 import { type Browser, evaluate } from "../machine/browser.ts";
 import { check, equal } from "./page-said.ts";
 
@@ -35,7 +38,11 @@ export async function checkKeyboard(browser: Browser) {
     stops.push(stop);
   }
   equal("Tab comes by every box, button and fold, once", new Set(stops).size, wanted);
-  equal("what has the focus is seen, and nothing lies upon it", stops.filter((stop) => stop.startsWith("not seen")).join("; "), "");
+  equal(
+    "what has the focus is seen, and nothing lies upon it",
+    stops.filter((stop) => stop.startsWith("not seen")).join("; "),
+    "",
+  );
   await evaluate(browser, 'document.querySelector("input").focus()');
   await press(browser, " ");
   check("the space bar ticks", await evaluate<boolean>(browser, 'document.querySelector("input").checked'));
@@ -73,9 +80,16 @@ export async function checkRoles(browser: Browser) {
   for (const role of ["checkbox", "button", "region", "article", "progressbar"]) {
     const names = named(role);
     const doubled = names.filter((name, index) => name === "" || names.indexOf(name) !== index);
-    check(`each ${role} has a name of its own`, names.length > 0 && doubled.length === 0, doubled.join("; ") || "there is none");
+    check(
+      `each ${role} has a name of its own`,
+      names.length > 0 && doubled.length === 0,
+      doubled.join("; ") || "there is none",
+    );
   }
   equal("there is one main part", named("main").length, 1);
-  const levels = await evaluate<string>(browser, '[...document.querySelectorAll("h1, h2, h3")].map(({ tagName }) => tagName).join(" ")');
+  const levels = await evaluate<string>(
+    browser,
+    '[...document.querySelectorAll("h1, h2, h3")].map(({ tagName }) => tagName).join(" ")',
+  );
   check("headings go down one level at a time", /^H1( H2( H3)*)+$/.test(levels), levels);
 }

@@ -1,4 +1,7 @@
-/** How a page looks: no name is broken, all can be read by day and by night, and pictures are kept for people to look at. */
+/**
+ * How a page looks: no name is broken, all can be read by day and by night, and pictures are kept for people
+ * to look at.
+ */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,13 +18,23 @@ export async function checkLooks(browser: Browser, { page, names }: { page: stri
   mkdirSync(PICTURES, { recursive: true });
   for (const width of WIDTHS) {
     await resize(browser, width, { phone: width < 600 });
-    equal(`every name is in one piece at ${width} px`, (await evaluate<string[]>(browser, brokenNames(names))).join("; "), "");
+    equal(
+      `every name is in one piece at ${width} px`,
+      (await evaluate<string[]>(browser, brokenNames(names))).join("; "),
+      "",
+    );
     const wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
     equal(`nothing is wider than ${width} px`, await evaluate(browser, wider), 0);
     for (const scheme of SCHEMES) {
-      await browser.send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] });
+      await browser.send("Emulation.setEmulatedMedia", {
+        features: [{ name: "prefers-color-scheme", value: scheme }],
+      });
       const pale = await evaluate<string[]>(browser, PALE);
-      check(`all can be read at ${width} px, ${scheme} (WCAG 2.2, 1.4.3)`, pale.length === 0, pale.slice(0, 5).join("; "));
+      check(
+        `all can be read at ${width} px, ${scheme} (WCAG 2.2, 1.4.3)`,
+        pale.length === 0,
+        pale.slice(0, 5).join("; "),
+      );
       await keepPicture(browser, join(PICTURES, `${page}-${width}-${scheme}.png`));
     }
   }
@@ -30,7 +43,9 @@ export async function checkLooks(browser: Browser, { page, names }: { page: stri
 }
 
 export async function keepPicture(browser: Browser, file: string) {
-  const { data } = await browser.send<{ data: string }>("Page.captureScreenshot", { captureBeyondViewport: true });
+  const { data } = await browser.send<{ data: string }>("Page.captureScreenshot", {
+    captureBeyondViewport: true,
+  });
   writeFileSync(file, Buffer.from(data, "base64"));
 }
 

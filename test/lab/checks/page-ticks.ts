@@ -4,7 +4,8 @@ import { type Browser, evaluate, visit } from "../machine/browser.ts";
 import { check, equal } from "./page-said.ts";
 
 /** The steps that are ticked, by number. */
-const TICKED = '[...document.querySelectorAll("input[data-step]:checked")].map((box) => box.dataset.step).join()';
+const TICKED =
+  '[...document.querySelectorAll("input[data-step]:checked")].map((box) => box.dataset.step).join()';
 
 export async function checkTicks(browser: Browser, url: string) {
   const tick = (step: string) => evaluate(browser, `document.querySelector("#step-${step} input").click()`);
@@ -30,7 +31,10 @@ export async function checkTicks(browser: Browser, url: string) {
 
 /** A step that was seen to be done when the page was made. */
 export async function checkSeen(browser: Browser, page: string, file: string) {
-  writeFileSync(file, page.replace(/(data-step="0a"[^>]*)>/, "$1 checked>").replace('data-made="', "$&seen "));
+  writeFileSync(
+    file,
+    page.replace(/(data-step="0a"[^>]*)>/, "$1 checked>").replace('data-made="', "$&seen "),
+  );
   await visit(browser, `file://${file}`);
   equal("a step that was seen to be done is ticked, and counts", await evaluate(browser, PROGRESS), "0a 1");
   await evaluate(browser, 'document.querySelector("#step-0a input").click()');
@@ -39,7 +43,11 @@ export async function checkSeen(browser: Browser, page: string, file: string) {
   await visit(browser, `file://${file}`);
   equal("what a person has ticked since counts more", await evaluate(browser, PROGRESS), "0b 1");
   const clock = await evaluate<string>(browser, 'document.getElementById("clock").textContent');
-  check("the time since the first tick stands beside the estimate", /^\d+ s since the first tick; estimate: \d/.test(clock), clock);
+  check(
+    "the time since the first tick stands beside the estimate",
+    /^\d+ s since the first tick; estimate: \d/.test(clock),
+    clock,
+  );
 }
 
 const PROGRESS = `${TICKED} + " " + document.getElementById("bar").value`;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * The page of `plan FILE.html` in a real browser: ticks stay, buttons copy, phones and printers show all of it, keys and screen readers reach all
- * of it, and it asks nobody. `PICTURES=DIR` before it keeps its pictures there.
+ * The page of `plan FILE.html` in a real browser: ticks stay, buttons copy, phones and printers show all of
+ * it, keys and screen readers reach all of it, and it asks nobody. `PICTURES=DIR` before it keeps its
+ * pictures there.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +18,8 @@ import { checkSeen, checkTicks } from "./page-ticks.ts";
 
 const HOME = join(import.meta.dir, "../../..");
 /** Somebody's own words, in a Node and in kubeadm's configuration. */
-const EVIL = '</title></code><script>window.evil = 1</script><img src="http://127.0.0.1:9/x" onerror="window.evil = 1">';
+const EVIL =
+  '</title></code><script>window.evil = 1</script><img src="http://127.0.0.1:9/x" onerror="window.evil = 1">';
 
 async function main() {
   await installPackages(BROWSER_PACKAGES);
@@ -46,12 +48,18 @@ async function main() {
 }
 
 /** The names of the other nodes, as clouds and companies have them. */
-const NAMES = { m2: "cp2.lab.example", m3: "cp3.lab.example", w1: "worker-1.lab.example", w3: "ip-10-77-0-23.eu-1.internal" };
+const NAMES = {
+  m2: "cp2.lab.example",
+  m3: "cp3.lab.example",
+  w1: "worker-1.lab.example",
+  w3: "ip-10-77-0-23.eu-1.internal",
+};
 
 /** Three control plane nodes and three workers, one of which says what it likes. */
 function cluster(objects: Objects) {
   const status = (ip: string) => ({ addresses: [{ type: "InternalIP", address: ip }] });
-  const copy = (from: string, name: string) => JSON.parse(JSON.stringify(objects[`minions/${from}`]).replaceAll(`"${from}"`, `"${name}"`));
+  const copy = (from: string, name: string) =>
+    JSON.parse(JSON.stringify(objects[`minions/${from}`]).replaceAll(`"${from}"`, `"${name}"`));
   for (const [key, name] of Object.entries(NAMES)) {
     objects[`minions/${name}`] = copy(key.startsWith("m") ? "m1" : "w1", name);
     Object.assign(objects[`minions/${name}`]!, { status: status(addressOf(key)) });
@@ -60,7 +68,10 @@ function cluster(objects: Objects) {
   Object.assign(objects["minions/w2"]!, { status: status(EVIL) });
   const key = "configmaps/kube-system/kubeadm-config";
   const map = objects[key] as { data: Record<string, string> };
-  map.data.ClusterConfiguration = map.data.ClusterConfiguration!.replace("clusterName: kubernetes", `clusterName: ${JSON.stringify(EVIL)}`);
+  map.data.ClusterConfiguration = map.data.ClusterConfiguration!.replace(
+    "clusterName: kubernetes",
+    `clusterName: ${JSON.stringify(EVIL)}`,
+  );
 }
 
 const addressOf = (name: string) => `10.77.0.${name.startsWith("m") ? 1 : 2}${name.at(-1)}`;
@@ -82,10 +93,18 @@ type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 const LOOKED = ["--lost-on", `${NAMES.m2},${NAMES.m3}`];
 
 /** Of the user with the longest lines. */
-async function printed(node: PretendNode, file: string, { looked = LOOKED, code = 2 }: { looked?: string[]; code?: number } = {}) {
+async function printed(
+  node: PretendNode,
+  file: string,
+  { looked = LOOKED, code = 2 }: { looked?: string[]; code?: number } = {},
+) {
   const env = { ...node.env, KUBE_PKI_REPAIR_ROOT: node.root, PWD: "/" };
   const script = join(HOME, "scripts/plan.ts");
-  const child = Bun.spawn([process.execPath, script, file, "--user", "ubuntu", ...looked], { env, stdout: "inherit", stderr: "pipe" });
+  const child = Bun.spawn([process.execPath, script, file, "--user", "ubuntu", ...looked], {
+    env,
+    stdout: "inherit",
+    stderr: "pipe",
+  });
   const stderr = await new Response(child.stderr).text();
   check(`plan ${file} writes it`, (await child.exited) === code, stderr);
   return readFileSync(node.root + file, "utf8");
@@ -103,7 +122,9 @@ async function checkElsewhere(browser: Browser, node: PretendNode) {
 }
 
 async function checkCopies(browser: Browser, lines: string) {
-  await browser.send("Browser.grantPermissions", { permissions: ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+  await browser.send("Browser.grantPermissions", {
+    permissions: ["clipboardReadWrite", "clipboardSanitizedWrite"],
+  });
   const count = await evaluate<number>(browser, 'document.querySelectorAll(".line button").length');
   const copied: string[] = [];
   for (let i = 0; i < count; i++)
@@ -143,7 +164,10 @@ async function checkWidth(browser: Browser, width: number) {
     browser,
     `[...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > ${width} + 0.5).map((one) => one.outerHTML.slice(0, 90)).join("; ")`,
   );
-  const scrolls = await evaluate<boolean>(browser, "document.documentElement.scrollWidth > document.documentElement.clientWidth");
+  const scrolls = await evaluate<boolean>(
+    browser,
+    "document.documentElement.scrollWidth > document.documentElement.clientWidth",
+  );
   check(`nothing is wider than a window of ${width} px`, !scrolls && wide === "", wide);
 }
 
@@ -158,7 +182,11 @@ async function checkPrint(browser: Browser, lines: string) {
   equal("no button is on paper", await evaluate(browser, shown), 0);
   const { data } = await browser.send<{ data: string }>("Page.printToPDF");
   check("it can be printed", Buffer.from(data, "base64").toString("latin1").startsWith("%PDF-"));
-  equal("printing opens what is folded", await evaluate(browser, 'document.querySelectorAll("details:not([open])").length'), 0);
+  equal(
+    "printing opens what is folded",
+    await evaluate(browser, 'document.querySelectorAll("details:not([open])").length'),
+    0,
+  );
   await browser.send("Emulation.setEmulatedMedia", { media: "" });
 }
 
@@ -166,7 +194,11 @@ async function checkWithoutScript(browser: Browser, url: string, lines: string) 
   await browser.send("Emulation.setScriptExecutionDisabled", { value: true });
   await visit(browser, url);
   equal("without a script it is the same text", await evaluate(browser, VISIBLE), lines);
-  equal("without a script there is no button", await evaluate(browser, 'document.querySelectorAll("button").length'), 0);
+  equal(
+    "without a script there is no button",
+    await evaluate(browser, 'document.querySelectorAll("button").length'),
+    0,
+  );
   await browser.send("Emulation.setScriptExecutionDisabled", { value: false });
 }
 
@@ -180,11 +212,19 @@ async function checkAlone(browser: Browser, url: string) {
   );
   const asked = browser.events.flatMap(({ method, params }) => {
     const { request } = params as { request?: { url: string } };
-    return method === "Network.requestWillBeSent" && request && !request.url.startsWith(url) ? [request.url] : [];
+    return method === "Network.requestWillBeSent" && request && !request.url.startsWith(url)
+      ? [request.url]
+      : [];
   });
   equal("no request leaves the page", asked.join(), "");
-  const said = browser.events.filter(({ method }) => method === "Log.entryAdded" || method === "Runtime.exceptionThrown");
-  equal("the browser has nothing to complain about", said.map(({ params }) => JSON.stringify(params)).join(), "");
+  const said = browser.events.filter(
+    ({ method }) => method === "Log.entryAdded" || method === "Runtime.exceptionThrown",
+  );
+  equal(
+    "the browser has nothing to complain about",
+    said.map(({ params }) => JSON.stringify(params)).join(),
+    "",
+  );
 }
 
 if (import.meta.main) await run(main);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * The playbook on pretend nodes with real sshds: the order of its plays, its batches, and that the first failure stops everything after it.
- * Whether it repairs a cluster is another question: npm run rehearse -- --scenario fleet
+ * The playbook on pretend nodes with real sshds: the order of its plays, its batches, and that the first
+ * failure stops everything after it. Whether it repairs a cluster is another question: npm run rehearse --
+ * --scenario fleet
  */
 import { isDeepStrictEqual } from "node:util";
 import { run } from "../../../shared/run.ts";
@@ -20,7 +21,10 @@ const [FIRST, OTHERS, WORKERS] = [["cp1"], ["cp2", "cp3"], ["w1", "w2", "w3", "w
 const JOIN = "scripts/03-join.ts --server https://api:6443 --token-file token";
 
 /** Which nodes get which command, in which order. The nodes of one line get it at the same time. */
-const STOPS: Line[] = ["systemctl stop kubelet", "pgrep -x kube-controller"].map((call) => [[...FIRST, ...OTHERS], call]);
+const STOPS: Line[] = ["systemctl stop kubelet", "pgrep -x kube-controller"].map((call) => [
+  [...FIRST, ...OTHERS],
+  call,
+]);
 const LOOKS: Line = [[...FIRST, ...OTHERS], "scripts/00-assess.ts"];
 const SALVAGE: Line = [[...FIRST, ...OTHERS], "scripts/00-salvage.ts memory"];
 const LOOKS_AT = (workers: string[]): Line => [workers, "scripts/00-assess.ts"];
@@ -57,8 +61,19 @@ async function main() {
 /** All mounts and processes are gone when the process inside ends. */
 async function inOwnNamespaces(): Promise<number> {
   await installPackages(FLEET_PACKAGES);
-  const own = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
-  const child = Bun.spawn(["unshare", ...own, process.execPath, import.meta.path, "--inside"], { stdio: ["ignore", "inherit", "inherit"] });
+  const own = [
+    "--mount",
+    "--net",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "--propagation",
+    "private",
+  ];
+  const child = Bun.spawn(["unshare", ...own, process.execPath, import.meta.path, "--inside"], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
   return await child.exited;
 }
 
@@ -70,7 +85,10 @@ async function checkAllParts(fleet: Fleet) {
     ["-e", "new_cas=true", "-e", "batch=2", "-vvv"],
     all,
   );
-  check("the token is in no output, not even with -vvv", !output.includes(TOKEN) && !output.includes(btoa(`${TOKEN}\n# w1\n`)));
+  check(
+    "the token is in no output, not even with -vvv",
+    !output.includes(TOKEN) && !output.includes(btoa(`${TOKEN}\n# w1\n`)),
+  );
   const look = "ssh w1 ls -A -I mount /dev/shm /run /run/kube-pki-repair/tmp; ssh w2 ls -A /dev/shm/.ansible";
   const folders = await fleet.shell(`(${look}) 2>/dev/null`);
   check(
@@ -78,16 +96,24 @@ async function checkAllParts(fleet: Fleet) {
     folders.output === "/dev/shm:\n\n/run:\nkube-pki-repair\nsshd\n\n/run/kube-pki-repair/tmp:\n",
     folders.output,
   );
-  const own = await fleet.shell("ssh w5 'stat -c \"%U %a\" /run/kube-pki-repair-tmp && ls -A /run/kube-pki-repair-tmp' 2>/dev/null");
+  const own = await fleet.shell(
+    "ssh w5 'stat -c \"%U %a\" /run/kube-pki-repair-tmp && ls -A /run/kube-pki-repair-tmp' 2>/dev/null",
+  );
   check(
     "where Ansible is another user, its files were in a folder of that user's, in memory, and none stays",
     own.output === `${USER} 700\n`,
     own.output,
   );
-  check("the output of the scripts is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
+  check(
+    "the output of the scripts is shown",
+    output.includes("== 1.1 A step") && output.includes("verdict: damaged"),
+  );
 }
 
-/** Somebody else has made the kit's folder. On a control plane node nothing begins; a worker is left out. The kubelets stand already. */
+/**
+ * Somebody else has made the kit's folder. On a control plane node nothing begins; a worker is left out. The
+ * kubelets stand already.
+ */
 async function checkForeignFolder(fleet: Fleet) {
   const layings: [what: string, laid: string][] = [
     ["another user's folder", "mkdir $D && chown 12345 $D"],
@@ -101,8 +127,18 @@ async function checkForeignFolder(fleet: Fleet) {
       ["w2", "the others go on", without],
     ] as const) {
       await fleet.shell(`ssh ${node} 'D=/run/kube-pki-repair; ${laid}'`);
-      const { output } = await expectCalls(fleet, `${what} in place of the kit's on ${node}: ${then}`, ["--tags", "part0"], calls, 2);
-      check(`${what} in place of the kit's on ${node}: it is shown`, /[dl][rwx-]{9}.* \/run\/kube-pki-repair/.test(output), output);
+      const { output } = await expectCalls(
+        fleet,
+        `${what} in place of the kit's on ${node}: ${then}`,
+        ["--tags", "part0"],
+        calls,
+        2,
+      );
+      check(
+        `${what} in place of the kit's on ${node}: it is shown`,
+        /[dl][rwx-]{9}.* \/run\/kube-pki-repair/.test(output),
+        output,
+      );
       const away = "umount -l /run/kube-pki-repair 2>/dev/null; rm -rf /run/kube-pki-repair*";
       for (const { name } of HOSTS) await fleet.shell(`ssh ${name} '${away}'`);
     }
@@ -110,7 +146,9 @@ async function checkForeignFolder(fleet: Fleet) {
   await fleet.shell("ssh w2 'mkdir /dev/shm/.ansible && chown 12345 /dev/shm/.ansible'");
 }
 
-/** For each gate: the parts that are run, the command that fails, and the commands that were run before it. */
+/**
+ * For each gate: the parts that are run, the command that fails, and the commands that were run before it.
+ */
 async function checkGates(fleet: Fleet) {
   const args = ["-e", "new_cas=true", "-e", "batch=2"];
   const gates: [tags: string, failing: string, before: Line[]][] = [
@@ -123,25 +161,48 @@ async function checkGates(fleet: Fleet) {
   for (const [tags, failing, before] of gates) {
     fleet.fail([failing]);
     const play = ["--tags", tags, ...args];
-    const { output } = await expectCalls(fleet, `"${failing}" fails: nothing after it begins`, play, before, 2);
+    const { output } = await expectCalls(
+      fleet,
+      `"${failing}" fails: nothing after it begins`,
+      play,
+      before,
+      2,
+    );
     check(`"${failing}" fails: its output is shown`, output.includes("error: it failed, as it was asked to"));
   }
   fleet.fail([]);
   fleet.write("dead.yaml", JSON.stringify({ workers: { hosts: { w3: { ansible_host: "127.1.0.99" } } } }));
   const alive = WORKERS.filter((name) => name !== "w3");
   const part0 = ["--tags", "part0", "-i", "dead.yaml"];
-  await expectCalls(fleet, "an unreachable worker is left out", part0, [...STOPS, LOOKS, SALVAGE, LOOKS_AT(alive)], 4);
+  await expectCalls(
+    fleet,
+    "an unreachable worker is left out",
+    part0,
+    [...STOPS, LOOKS, SALVAGE, LOOKS_AT(alive)],
+    4,
+  );
   fleet.fail(["w4: scripts/00-assess.ts"]);
   await expectCalls(fleet, "a worker whose look fails stops nobody", ["--tags", "part0"], PART_0, 2);
   fleet.fail([]);
-  fleet.write("dead.yaml", JSON.stringify({ other_control_planes: { hosts: { cp3: { ansible_host: "127.1.0.99" } } } }));
+  fleet.write(
+    "dead.yaml",
+    JSON.stringify({ other_control_planes: { hosts: { cp3: { ansible_host: "127.1.0.99" } } } }),
+  );
   const dead = ["--tags", "part0", "-i", "dead.yaml"];
-  await expectCalls(fleet, "an unreachable control plane node stops the playbook", dead, [[["cp1", "cp2"], STOPS[0]![1]]], 2);
+  await expectCalls(
+    fleet,
+    "an unreachable control plane node stops the playbook",
+    dead,
+    [[["cp1", "cp2"], STOPS[0]![1]]],
+    2,
+  );
 }
 
 /** The shell loop, read from RUNBOOK-MORE.md; it is for two workers, one after the other. */
 async function checkLoop(fleet: Fleet) {
-  const section = (await Bun.file(`${import.meta.dir}/../../../RUNBOOK-MORE.md`).text()).split("**The loop**")[1]!.split("\n## ")[0]!;
+  const section = (await Bun.file(`${import.meta.dir}/../../../RUNBOOK-MORE.md`).text())
+    .split("**The loop**")[1]!
+    .split("\n## ")[0]!;
   const loop = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, script]) => script).join("");
   const stops = [...FIRST, ...OTHERS].flatMap((node) => STOPS.map(([, call]): Line => [[node], call]));
   const looks = [...each([...FIRST, ...OTHERS, "w1", "w2"], LOOKS[1]), ...each(...SALVAGE)];
@@ -149,11 +210,27 @@ async function checkLoop(fleet: Fleet) {
   const first = [...stops, ...looks, PART_1[0]!, ...each(OTHERS, PART_1[1]![1])];
   const rest = [PART_1[2]!, ...keys, ...each([...FIRST, ...OTHERS], "scripts/02-control-plane.ts"), OPEN];
   const end = [...each(["w1", "w2"], JOIN), ...each([...FIRST, ...OTHERS], "scripts/03-workers.ts close")];
-  await expectCalls(fleet, "the loop: the same, node by node", () => fleet.shell(loop), [...first, ...rest, ...end]);
+  await expectCalls(fleet, "the loop: the same, node by node", () => fleet.shell(loop), [
+    ...first,
+    ...rest,
+    ...end,
+  ]);
   fleet.fail(["cp2: scripts/hand-over.ts identity identity"]);
-  await expectCalls(fleet, "the loop stops at a failure, also inside $( )", () => fleet.shell(loop), first.slice(0, -1), 1);
+  await expectCalls(
+    fleet,
+    "the loop stops at a failure, also inside $( )",
+    () => fleet.shell(loop),
+    first.slice(0, -1),
+    1,
+  );
   fleet.fail([`w1: ${JOIN}`]);
-  await expectCalls(fleet, "the loop stops at a worker that fails", () => fleet.shell(loop), [...first, ...rest, end[0]!], 1);
+  await expectCalls(
+    fleet,
+    "the loop stops at a worker that fails",
+    () => fleet.shell(loop),
+    [...first, ...rest, end[0]!],
+    1,
+  );
   fleet.fail([]);
 }
 
@@ -165,7 +242,12 @@ async function checkChoices(fleet: Fleet) {
   await expectCalls(fleet, "--tags part0 only looks", ["--tags", "part0"], PART_0);
   const quiet = ["--tags", "drill", "--limit", "first_control_plane,other_control_planes"];
   const drills: Line[] = [[[...FIRST, ...OTHERS], "scripts/drill.ts"]];
-  await expectCalls(fleet, "--tags drill drills on the control plane nodes alone, and does nothing else", quiet, drills);
+  await expectCalls(
+    fleet,
+    "--tags drill drills on the control plane nodes alone, and does nothing else",
+    quiet,
+    drills,
+  );
   const dry: Line[] = [
     LOOKS,
     [SALVAGE[0], `${SALVAGE[1]} --dry-run`],
@@ -196,14 +278,25 @@ async function checkChoices(fleet: Fleet) {
     ([nodes, call]): Line => [nodes.filter((node) => node !== "cp2"), call.replace("age1cp2,", "")],
   );
   const some = [PART_1[0]!, own!, pack!, ...keys];
-  await expectCalls(fleet, "keys are sealed only for the nodes of --limit", [...PART_1_ONLY, "--limit", "first_control_plane,cp3"], some);
+  await expectCalls(
+    fleet,
+    "keys are sealed only for the nodes of --limit",
+    [...PART_1_ONLY, "--limit", "first_control_plane,cp3"],
+    some,
+  );
   await expectCalls(
     fleet,
     "a single control plane node packs nothing",
     [...PART_1_ONLY, "--limit", "first_control_plane,workers"],
     [PART_1[0]!],
   );
-  await expectCalls(fleet, "--limit without the first control plane node is refused", ["--limit", "w5"], [], 2);
+  await expectCalls(
+    fleet,
+    "--limit without the first control plane node is refused",
+    ["--limit", "w5"],
+    [],
+    2,
+  );
   await checkReport(fleet);
   await checkOldNames(fleet);
   fleet.keepCa();
@@ -214,23 +307,44 @@ async function checkChoices(fleet: Fleet) {
 /** The pretend page names the files of which it would be made. */
 async function checkReport(fleet: Fleet) {
   const verify: Line = [FIRST, "scripts/report.ts report.html --logs ."];
-  await expectCalls(fleet, "--tags report packs on all nodes, and verifies on the first", ["--tags", "report"], [verify]);
+  await expectCalls(
+    fleet,
+    "--tags report packs on all nodes, and verifies on the first",
+    ["--tags", "report"],
+    [verify],
+  );
   const names = [...FIRST, ...OTHERS, ...WORKERS].map((name) => `${name}.tar`);
   const { output } = await fleet.shell(
     "ls logs; cat report.html; for f in logs/*; do tar -tf $f || echo bad; done; rm -r logs report.html",
   );
-  check("the transcripts and the page are here, and of all nodes", output === `${[...names, ...names].join("\n")}\n`, output);
+  check(
+    "the transcripts and the page are here, and of all nodes",
+    output === `${[...names, ...names].join("\n")}\n`,
+    output,
+  );
 }
 
-/** An inventory or a variable from before "master" became "control plane node": nothing is done, and the new names are said. */
+/**
+ * An inventory or a variable from before "master" became "control plane node": nothing is done, and the new
+ * names are said.
+ */
 async function checkOldNames(fleet: Fleet) {
-  const [first, ...others] = ["11", "12", "13"].map((end, i) => [`cp${i + 1}`, { ansible_host: `127.1.0.${end}` }] as const);
-  const groups = { first_master: { hosts: Object.fromEntries([first!]) }, other_masters: { hosts: Object.fromEntries(others) } };
+  const [first, ...others] = ["11", "12", "13"].map(
+    (end, i) => [`cp${i + 1}`, { ansible_host: `127.1.0.${end}` }] as const,
+  );
+  const groups = {
+    first_master: { hosts: Object.fromEntries([first!]) },
+    other_masters: { hosts: Object.fromEntries(others) },
+  };
   fleet.write("old.yaml", JSON.stringify({ all: { children: groups } }));
   const play = () => fleet.shell("ansible-playbook -i old.yaml scripts/fleet.yaml");
   const { output } = await expectCalls(fleet, "an inventory with the old groups is refused", play, [], 2);
   const said = output.replace(/\s+/g, " ");
-  const renames = ["first_master to first_control_plane", "other_masters to other_control_planes", "lost_masters to lost_control_planes"];
+  const renames = [
+    "first_master to first_control_plane",
+    "other_masters to other_control_planes",
+    "lost_masters to lost_control_planes",
+  ];
   check(
     "it says the new names",
     renames.every((rename) => said.includes(rename)),
@@ -242,12 +356,24 @@ async function checkOldNames(fleet: Fleet) {
 async function checkOldKey(fleet: Fleet) {
   const key = fleet.etc("cp2", "kubernetes/pki/ca.key");
   await Bun.write(key, "");
-  const { output } = await expectCalls(fleet, "no new CAs while another control plane node has the old key", ["--tags", "part1"], [], 2);
+  const { output } = await expectCalls(
+    fleet,
+    "no new CAs while another control plane node has the old key",
+    ["--tags", "part1"],
+    [],
+    2,
+  );
   check("the playbook says which node has the key", output.includes("cp2 has a CA key and cp1 has none"));
 }
 
 /** The lines in their order; the nodes of one line in any order. */
-async function expectCalls(fleet: Fleet, name: string, how: string[] | (() => ReturnType<Fleet["shell"]>), lines: Line[], exitCode = 0) {
+async function expectCalls(
+  fleet: Fleet,
+  name: string,
+  how: string[] | (() => ReturnType<Fleet["shell"]>),
+  lines: Line[],
+  exitCode = 0,
+) {
   const played = await (Array.isArray(how) ? fleet.play(how) : how());
   const wanted = lines.map(([nodes, call]) => nodes.map((node) => `${node}: ${call}`));
   const rest = [...played.calls];

@@ -1,6 +1,8 @@
 /**
- * Pretend nodes for a playbook, made in seconds: real sshds, each with its own host name and memory, on loopback addresses of our own
- * network. The rest of their disks is read-only. Their kit is a pretend one: it writes down each call, and prints what the real one prints. Only for a process that is alone in namespaces of its own; see playbook.ts.
+ * Pretend nodes for a playbook, made in seconds: real sshds, each with its own host name and memory, on
+ * loopback addresses of our own network. The rest of their disks is read-only. Their kit is a pretend one: it
+ * writes down each call, and prints what the real one prints. Only for a process that is alone in namespaces
+ * of its own; see playbook.ts.
  */
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -59,7 +61,10 @@ for point in / /tmp /var/tmp /root /home; do mount --bind -o ro "$point" "$point
 exec /usr/sbin/sshd -D -e -f ${PLACE}/$1.sshd`;
 
 export interface Fleet {
-  /** Runs ansible-playbook as RUNBOOK.md does; returns the calls of the nodes' kits, in order, and the operator's output. */
+  /**
+   * Runs ansible-playbook as RUNBOOK.md does; returns the calls of the nodes' kits, in order, and the
+   * operator's output.
+   */
   play(args: string[]): Promise<{ calls: string[]; output: string; exitCode: number }>;
   /** Runs a shell script on the operator's machine, whose ssh and scp know the nodes by their names. */
   shell(script: string): ReturnType<Fleet["play"]>;
@@ -83,10 +88,14 @@ export async function pretendFleet(hosts: Host[]): Promise<Fleet> {
   const { publicKey } = await makeOperator(operator, { hosts, kit: await packPretendKit() });
   writeFileSync(join(PLACE, "authorized_keys"), publicKey);
   const keys = await Promise.all(hosts.map((host) => startNode(host)));
-  writeFileSync(join(operator, "known_hosts"), hosts.map(({ address }, i) => `${address} ${keys[i]}\n`).join(""));
+  writeFileSync(
+    join(operator, "known_hosts"),
+    hosts.map(({ address }, i) => `${address} ${keys[i]}\n`).join(""),
+  );
   sshFrom(operator, hosts, { names: true });
   return {
-    play: (args) => runThere(operator, ["ansible-playbook", "-i", "inventory.yaml", "scripts/fleet.yaml", ...args]),
+    play: (args) =>
+      runThere(operator, ["ansible-playbook", "-i", "inventory.yaml", "scripts/fleet.yaml", ...args]),
     shell: (script) => runThere(operator, ["bash", "-c", script]),
     fail: (calls) => writeFileSync(FAILS, calls.map((call) => `${call}\n`).join("")),
     keepCa: () => writeFileSync(OLD_CA, ""),
@@ -109,12 +118,18 @@ async function packPretendKit(): Promise<string> {
 async function startNode({ name, address }: Host): Promise<string> {
   const hostKey = join(PLACE, `${name}.key`);
   const publicKey = await newKey(hostKey);
-  writeFileSync(join(PLACE, `${name}.sshd`), sshdConfig({ hostKey, authorizedKeys: join(PLACE, "authorized_keys"), listen: address }));
+  writeFileSync(
+    join(PLACE, `${name}.sshd`),
+    sshdConfig({ hostKey, authorizedKeys: join(PLACE, "authorized_keys"), listen: address }),
+  );
   const log = join(PLACE, `${name}.log`);
   const command = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", NODE, "sh", name];
   Bun.spawn(command, { stdin: "ignore", stdout: Bun.file(log), stderr: Bun.file(log) }).unref();
   const listens = () => existsSync(log) && readFileSync(log, "utf8").includes("Server listening");
-  await waitFor(`sshd of ${name}`, listens, { seconds: 180, hint: `its output: ${readFileSync(log, "utf8")}` });
+  await waitFor(`sshd of ${name}`, listens, {
+    seconds: 180,
+    hint: `its output: ${readFileSync(log, "utf8")}`,
+  });
   return publicKey;
 }
 
@@ -122,12 +137,20 @@ async function runThere(operator: string, command: string[]) {
   writeFileSync(CALLS, "");
   // One connection for each node; they end with us.
   const own = operatorEnv(operator);
-  const env = { ...own, PATH: `${operator}/bin:${own.PATH}`, ANSIBLE_SSH_ARGS: "-o ControlMaster=auto -o ControlPersist=600" };
+  const env = {
+    ...own,
+    PATH: `${operator}/bin:${own.PATH}`,
+    ANSIBLE_SSH_ARGS: "-o ControlMaster=auto -o ControlPersist=600",
+  };
   const child = Bun.spawn(command, { cwd: operator, env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
     child.exited,
   ]);
-  return { calls: readFileSync(CALLS, "utf8").split("\n").filter(Boolean), output: stdout + stderr, exitCode };
+  return {
+    calls: readFileSync(CALLS, "utf8").split("\n").filter(Boolean),
+    output: stdout + stderr,
+    exitCode,
+  };
 }

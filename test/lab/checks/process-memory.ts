@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Keys from the memory of a real controller-manager and a real API server after their files are deleted, of each kind that kubeadm makes:
- * ca.key by the CA's certificate, sa.key by its ID in a token.
+ * Keys from the memory of a real controller-manager and a real API server after their files are deleted, of
+ * each kind that kubeadm makes: ca.key by the CA's certificate, sa.key by its ID in a token.
  */
 import { createPublicKey } from "node:crypto";
 import { rmSync } from "node:fs";
@@ -33,7 +33,10 @@ async function checkLab(lab: ApiLab, algorithm: string) {
 
   // It becomes the leader first, and reads ca.key some seconds later, when the signing controllers start.
   const loaded = async () => (await searchProcess(manager, [ca])).keys.size > 0;
-  await waitFor("the controller-manager to read ca.key", loaded, { seconds: 180, hint: "see kube-controller-manager.log" });
+  await waitFor("the controller-manager to read ca.key", loaded, {
+    seconds: 180,
+    hint: "see kube-controller-manager.log",
+  });
   rmSync(`${lab.folder}/pki`, { recursive: true });
 
   for (const [process, targets] of [
@@ -44,7 +47,8 @@ async function checkLab(lab: ApiLab, algorithm: string) {
     const { keys, megabytes, seconds } = await searchProcess(process, targets);
     const names = targets.map((target) => (target === ca ? "ca.key" : "sa.key")).join(" and ");
     const figures = `${megabytes.toFixed(0)} MB, ${seconds.toFixed(2)} s`;
-    if (process === apiserver && targets[0] === ca) check(`${algorithm}: ${names} is not in ${process.name}: ${figures}`, keys.size === 0);
+    if (process === apiserver && targets[0] === ca)
+      check(`${algorithm}: ${names} is not in ${process.name}: ${figures}`, keys.size === 0);
     else check(`${algorithm}: ${names} from ${process.name}: ${figures}`, keys.size === targets.length);
     const found = keys.get(sa.hash);
     if (found) check(`${algorithm}: sa.key equals the deleted one`, found.equals(privateKeyOf(lab.saKey)));

@@ -1,5 +1,8 @@
 #!/usr/bin/env bun
-/** The report of a made-up repair in a real browser: no name or path is broken, all can be read by day and by night. It keeps pictures, as plan-page.ts. */
+/**
+ * The report of a made-up repair in a real browser: no name or path is broken, all can be read by day and by
+ * night. It keeps pictures, as plan-page.ts.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +18,11 @@ import { checkLooks } from "./page-looks.ts";
 import { isGreen } from "./page-said.ts";
 
 const NAMES = { cp1: "cp1.lab.example", cp2: "cp2.lab.example", w1: "worker-1.lab.example" };
-const WORDS = ["CN=kubernetes", "/etc/kubernetes/controller-manager.conf", "/etc/kubernetes/pki/etcd/server.crt"];
+const WORDS = [
+  "CN=kubernetes",
+  "/etc/kubernetes/controller-manager.conf",
+  "/etc/kubernetes/pki/etcd/server.crt",
+];
 
 async function main() {
   await installPackages(BROWSER_PACKAGES);
@@ -39,7 +46,8 @@ function pageIn(root: string): string {
       event.what === "node" ? { ...event, name: NAMES[event.name as keyof typeof NAMES] } : event,
     ]),
   }));
-  for (const [name, text] of runs.filter(({ node }) => node === NAMES.cp1).flatMap(filesOf)) write(`${root}/root/${name}`, text);
+  for (const [name, text] of runs.filter(({ node }) => node === NAMES.cp1).flatMap(filesOf))
+    write(`${root}/root/${name}`, text);
   for (const [node, its] of Map.groupBy(runs, ({ node }) => node))
     if (node !== NAMES.cp1) write(`${root}/logs/${node}.tar`, tarOf(its) as never);
   return repairPage({
@@ -48,7 +56,10 @@ function pageIn(root: string): string {
       { area: "API", what: "answers", result: "ok", detail: "yes" },
       { area: "files", what: "backup", result: "warning", detail: "none was made" },
     ],
-    end: { left: ["put your own audit policy back"], remove: [{ on: NAMES.cp1, command: "rm -rf /root/x", why: "etcd's data" }] },
+    end: {
+      left: ["put your own audit policy back"],
+      remove: [{ on: NAMES.cp1, command: "rm -rf /root/x", why: "etcd's data" }],
+    },
     cluster: { name: "kubernetes", kubernetes: "v1.34.4", nodes: Object.values(NAMES) },
     ...{ tool: "0.1.0", made: new Date("2026-05-01T11:00:00Z") },
   });

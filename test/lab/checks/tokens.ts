@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Part 4's tokens on a real API server and controller-manager: those that we sign equal the controller-manager's own byte for byte, and
- * renewing them leaves Secrets that the API accepts.
+ * Part 4's tokens on a real API server and controller-manager: those that we sign equal the
+ * controller-manager's own byte for byte, and renewing them leaves Secrets that the API accepts.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { KubeApi } from "../../../shared/api/kube-api.ts";
@@ -34,29 +34,40 @@ async function checkLab(lab: ApiLab, algorithm: string) {
   for (const secret of theirs) {
     const [header, payload, signature] = (await mint(secret, lab.saKey)).split(".");
     const own = tokenOf(secret).split(".");
-    const same = header === own[0] && payload === own[1] && (algorithm !== "RSA-2048" || signature === own[2]);
+    const same =
+      header === own[0] && payload === own[1] && (algorithm !== "RSA-2048" || signature === own[2]);
     check(`${algorithm}: our token for ${short(secret)} equals the controller-manager's`, same);
   }
   await breakAll(lab.admin, theirs);
   const { renewed } = await renewTokens(lab.operator, trust);
   check(`${algorithm}: ${NAMES.length} tokens renewed`, renewed.length === NAMES.length);
   const after = await tokenSecrets(lab.admin);
-  check(`${algorithm}: the API accepts all`, (await Promise.all(after.map((secret) => accepted(lab.admin, secret)))).every(Boolean));
+  check(
+    `${algorithm}: the API accepts all`,
+    (await Promise.all(after.map((secret) => accepted(lab.admin, secret)))).every(Boolean),
+  );
   const bare = ({ data }: TokenSecret) => ({ ...data, token: algorithm === "RSA-2048" ? data?.token : "" });
   check(`${algorithm}: all data as before`, isDeepStrictEqual(after.map(bare), theirs.map(bare)));
   const again = await renewTokens(lab.operator, trust);
-  check(`${algorithm}: a second run changes nothing`, again.renewed.length === 0 && again.caOnly.length === 0);
+  check(
+    `${algorithm}: a second run changes nothing`,
+    again.renewed.length === 0 && again.caOnly.length === 0,
+  );
 
   await manager.stop();
   await makeOrphan(lab.admin, theirs[0]!);
   const { orphans, renewed: others } = await renewTokens(lab.operator, trust);
-  check(`${algorithm}: a token of a deleted ServiceAccount is not changed, and reported`, orphans.join() === `default/${NAMES[0]}-token`);
+  check(
+    `${algorithm}: a token of a deleted ServiceAccount is not changed, and reported`,
+    orphans.join() === `default/${NAMES[0]}-token`,
+  );
   check(`${algorithm}: all others are already renewed`, others.length === 0);
 }
 
 async function tokensOfController(api: KubeApi): Promise<TokenSecret[]> {
   for (const name of NAMES) {
-    if (name !== "default") await api.create("/api/v1/namespaces/default/serviceaccounts", { metadata: { name } });
+    if (name !== "default")
+      await api.create("/api/v1/namespaces/default/serviceaccounts", { metadata: { name } });
     const metadata = { name: `${name}-token`, annotations: { "kubernetes.io/service-account.name": name } };
     // The controller-manager makes the account of this name a little later.
     const create = () => api.create("/api/v1/namespaces/default/secrets", { metadata, type: TYPE });
@@ -88,7 +99,10 @@ async function makeOrphan(api: KubeApi, secret: TokenSecret) {
 async function mint({ metadata }: TokenSecret, saKey: string): Promise<string> {
   const sign = await legacyTokenSigner(saKey);
   const { annotations = {}, namespace = "", name } = metadata;
-  const account = { serviceAccountName: annotations["kubernetes.io/service-account.name"]!, serviceAccountUid: annotations[ACCOUNT_UID]! };
+  const account = {
+    serviceAccountName: annotations["kubernetes.io/service-account.name"]!,
+    serviceAccountUid: annotations[ACCOUNT_UID]!,
+  };
   return sign({ namespace, secretName: name, ...account });
 }
 

@@ -1,13 +1,16 @@
 #!/usr/bin/env bun
 /**
- * YAML as Kubernetes' own library reads it: words that we read as it does, and texts that we write and that it reads back as they were.
- * Thousands of words of the letters that mean something to YAML, the same ones every time.
+ * YAML as Kubernetes' own library reads it: words that we read as it does, and texts that we write and that
+ * it reads back as they were. Thousands of words of the letters that mean something to YAML, the same ones
+ * every time.
  */
 import { run } from "../../../shared/run.ts";
 import { readYaml, yamlText } from "../../../shared/yaml.ts";
 import { ownProgram } from "../machine/binaries.ts";
 
-const LETTERS = [..."yYnNtToOfFx0123456789_-+.eEbB:~ \t\n\r#'\"\\<=>[]{},&*!|%@`?\u0085\u2028\u2029\ufeff\u007fé😀"];
+const LETTERS = [
+  ..."yYnNtToOfFx0123456789_-+.eEbB:~ \t\n\r#'\"\\<=>[]{},&*!|%@`?\u0085\u2028\u2029\ufeff\u007fé😀",
+];
 const KNOWN = [
   "yes",
   "on",
@@ -34,8 +37,13 @@ async function main() {
   const words = [...KNOWN, ...randomWords(20_000)];
   const plain = words.filter((word) => /^[\w+.~<=-]+$/.test(word) && !/^(-+|\.\.\.)$/.test(word));
   const theirs = await asKubernetesReads(plain.map((word) => `a: ${word}\n`));
-  const misread = plain.filter((word, i) => theirs[i] !== null && JSON.stringify(readYaml(`a: ${word}\n`)) !== JSON.stringify(theirs[i]));
-  check(`${plain.length} plain words are read as Kubernetes reads them${some(misread)}`, misread.length === 0);
+  const misread = plain.filter(
+    (word, i) => theirs[i] !== null && JSON.stringify(readYaml(`a: ${word}\n`)) !== JSON.stringify(theirs[i]),
+  );
+  check(
+    `${plain.length} plain words are read as Kubernetes reads them${some(misread)}`,
+    misread.length === 0,
+  );
 
   const documents = words.map((word) => ({
     command: [`--a=${word}`, word],
@@ -43,7 +51,9 @@ async function main() {
     [`k${word}`]: { [word]: word },
   }));
   const back = await asKubernetesReads(documents.map(yamlText));
-  const changed = words.filter((_, i) => JSON.stringify(sorted(documents[i])) !== JSON.stringify(sorted(back[i])));
+  const changed = words.filter(
+    (_, i) => JSON.stringify(sorted(documents[i])) !== JSON.stringify(sorted(back[i])),
+  );
   check(`${words.length} words come back as they were written${some(changed)}`, changed.length === 0);
   process.exitCode = failures === 0 ? 0 : 1;
 }
@@ -55,12 +65,18 @@ function randomWords(count: number): string[] {
     seed = (seed * 48271) % 2147483647;
     return seed % below;
   };
-  return Array.from({ length: count }, () => Array.from({ length: 1 + next(6) }, () => LETTERS[next(LETTERS.length)]).join(""));
+  return Array.from({ length: count }, () =>
+    Array.from({ length: 1 + next(6) }, () => LETTERS[next(LETTERS.length)]).join(""),
+  );
 }
 
 /** Each document as JSON; null where Kubernetes' library refuses it. */
 async function asKubernetesReads(documents: readonly string[]): Promise<unknown[]> {
-  const child = Bun.spawn([await ownProgram("yamltojson")], { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+  const child = Bun.spawn([await ownProgram("yamltojson")], {
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
   child.stdin.write(documents.map((text) => `${JSON.stringify(text)}\n`).join(""));
   child.stdin.end();
   const lines = (await new Response(child.stdout).text()).trimEnd().split("\n");

@@ -1,6 +1,7 @@
 /**
- * An API server with its etcd, and on request a controller-manager, on this machine's loopback, without nodes: for checks that need a real
- * API and no kubelet. The kit makes its keys. All its files are in one folder below /tmp, which is removed at the end.
+ * An API server with its etcd, and on request a controller-manager, on this machine's loopback, without
+ * nodes: for checks that need a real API and no kubelet. The kit makes its keys. All its files are in one
+ * folder below /tmp, which is removed at the end.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -35,7 +36,9 @@ export interface ApiLab extends AsyncDisposable {
   programs: Map<string, string>;
   /** A client with a certificate of its own, and headers of its own, such as those that impersonate. */
   client(user: { cn: string; o?: string }, headers?: Record<string, string>): Promise<KubeApi>;
-  /** Ends the API server and starts it again, with its flags changed by `change`, and waits until it is ready. */
+  /**
+   * Ends the API server and starts it again, with its flags changed by `change`, and waits until it is ready.
+   */
   restartApi(change?: (flags: string[]) => string[]): Promise<void>;
   /** Starts a controller-manager with kubeadm's flags, changed by `change`, and waits until it leads. */
   controllerManager(change?: (command: string[]) => string[]): Promise<Started>;
@@ -45,7 +48,9 @@ export interface ApiLab extends AsyncDisposable {
 const START = 60;
 
 /** Starts etcd and the API server. Errors: Fail with the last lines of a program that does not come up. */
-export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: string[] } = {}): Promise<ApiLab> {
+export async function apiLab(
+  options: { keyAlgorithm?: KeyAlgorithm; flags?: string[] } = {},
+): Promise<ApiLab> {
   const folder = mkdtempSync(join(tmpdir(), "api-lab-"));
   const [etcdPort, peerPort, port] = [freePort(), freePort(), freePort()];
   const facts = testFacts({
@@ -77,7 +82,10 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    await start("etcd", etcdFlags(join(folder, "etcd"), `http://127.0.0.1:${etcdPort}`, `http://127.0.0.1:${peerPort}`));
+    await start(
+      "etcd",
+      etcdFlags(join(folder, "etcd"), `http://127.0.0.1:${etcdPort}`, `http://127.0.0.1:${peerPort}`),
+    );
     const flags = [...apiserverFlags(facts, etcdPort), ...(options.flags ?? [])];
     let apiserver = await start("kube-apiserver", flags);
     const admin = await client({ cn: "api-lab-admin", o: "system:masters" });
@@ -85,7 +93,9 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
     await bindAdmins(admin);
     const user = await issueClient({ cn: "kubernetes-admin", o: "kubeadm:cluster-admins" }, ca, facts);
     const kubeconfig = join(folder, "admin.conf");
-    writeFileSync(kubeconfig, kubeconfigText(kubeconfigRow("admin"), facts, { ca: ca.cert, user }), { mode: 0o600 });
+    writeFileSync(kubeconfig, kubeconfigText(kubeconfigRow("admin"), facts, { ca: ca.cert, user }), {
+      mode: 0o600,
+    });
     return {
       folder,
       server,
@@ -113,9 +123,17 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
         const conf = join(folder, "controller-manager.conf");
         writeFileSync(conf, kubeconfigText(row, facts, { ca: ca.cert, user: manager }), { mode: 0o600 });
         const [, ...flags] = change(["kube-controller-manager", ...managerFlags(facts, conf)]);
-        const program = await start("kube-controller-manager", [...flags, `--secure-port=${freePort()}`, "--bind-address=127.0.0.1"]);
+        const program = await start("kube-controller-manager", [
+          ...flags,
+          `--secure-port=${freePort()}`,
+          "--bind-address=127.0.0.1",
+        ]);
         const lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
-        await program.until("the controller-manager to lead", async () => (await admin.find(lease)) !== undefined, START);
+        await program.until(
+          "the controller-manager to lead",
+          async () => (await admin.find(lease)) !== undefined,
+          START,
+        );
         return program;
       },
       [Symbol.asyncDispose]: stop,
@@ -132,13 +150,19 @@ async function makePki(facts: ClusterFacts) {
   const { error } = console;
   console.error = () => {};
   try {
-    await ensureMany({ certs: CERTS, serviceAccountKey: true }, facts, { asideDir: join(facts.certificatesDir, "aside"), newCas: "all" });
+    await ensureMany({ certs: CERTS, serviceAccountKey: true }, facts, {
+      asideDir: join(facts.certificatesDir, "aside"),
+      newCas: "all",
+    });
   } finally {
     console.error = error;
   }
 }
 
-function apiserverFlags({ certificatesDir: pki, bindPort, serviceSubnets }: ClusterFacts, etcdPort: number): string[] {
+function apiserverFlags(
+  { certificatesDir: pki, bindPort, serviceSubnets }: ClusterFacts,
+  etcdPort: number,
+): string[] {
   return [
     `--etcd-servers=http://127.0.0.1:${etcdPort}`,
     "--bind-address=127.0.0.1",

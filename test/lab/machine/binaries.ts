@@ -1,4 +1,7 @@
-/** The paths of the lab's programs: in the folder of KUBE_PKI_REPAIR_BIN, or built from Go modules (the first time about 7 minutes). */
+/**
+ * The paths of the lab's programs: in the folder of KUBE_PKI_REPAIR_BIN, or built from Go modules (the first
+ * time about 7 minutes).
+ */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
@@ -12,12 +15,15 @@ const OWN_SOURCES = join(import.meta.dir, "programs");
 const OWN_PROGRAMS = ["etcdget", "kmsplugin", "pause", "workload", "yamltojson"];
 
 /**
- * Program name → path, for everything a cluster needs. Kubernetes first: what it is compiled with is compiled for the others as well. They
- * fetch their modules meanwhile, and are then compiled in two lanes, so that both cores have work while one program is linked.
+ * Program name → path, for everything a cluster needs. Kubernetes first: what it is compiled with is compiled
+ * for the others as well. They fetch their modules meanwhile, and are then compiled in two lanes, so that
+ * both cores have work while one program is linked.
  */
 export async function binaries(): Promise<Map<string, string>> {
   if (!/^v1\.\d+\.\d+$/.test(KUBERNETES))
-    throw new Fail(`KUBERNETES is "${KUBERNETES}", which is no release`, { hint: "KUBERNETES=v1.37.2 npm run rehearse" });
+    throw new Fail(`KUBERNETES is "${KUBERNETES}", which is no release`, {
+      hint: "KUBERNETES=v1.37.2 npm run rehearse",
+    });
   const found = new Map<string, string>();
   let ready = 0;
   const build = async (pin: GoBuild, after?: Promise<unknown>) => {
@@ -36,13 +42,21 @@ export async function binaries(): Promise<Map<string, string>> {
     await collect(found, OWN_PROGRAMS, async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
   };
   const kubernetes = build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS));
-  const builds = [etcd, ...OTHERS.map((pin) => async (after: Promise<unknown>) => await build(pin, after)), own];
+  const builds = [
+    etcd,
+    ...OTHERS.map((pin) => async (after: Promise<unknown>) => await build(pin, after)),
+    own,
+  ];
   await Promise.all(inLanes(2, kubernetes, builds));
   return found;
 }
 
 /** Each begins when the one `lanes` places before it is done, and the first ones after `first`. */
-function inLanes(lanes: number, first: Promise<unknown>, tasks: readonly ((after: Promise<unknown>) => Promise<void>)[]) {
+function inLanes(
+  lanes: number,
+  first: Promise<unknown>,
+  tasks: readonly ((after: Promise<unknown>) => Promise<void>)[],
+) {
   const begun: Promise<unknown>[] = Array.from({ length: lanes }, () => first);
   for (const task of tasks) begun.push(task(begun.at(-lanes)!));
   return begun;

@@ -1,4 +1,7 @@
-/** A real browser without a window: Chromium from Debian's packages, driven by its DevTools protocol (https://chromedevtools.github.io/devtools-protocol/). */
+/**
+ * A real browser without a window: Chromium from Debian's packages, driven by its DevTools protocol
+ * (https://chromedevtools.github.io/devtools-protocol/).
+ */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,7 +40,11 @@ export async function openBrowser() {
   });
   const portFile = join(profile, "DevToolsActivePort");
   const hint = `try it by hand: chromium ${FLAGS.join(" ")} about:blank`;
-  await waitFor("Chromium to start", () => existsSync(portFile) && readFileSync(portFile, "utf8").includes("/"), { seconds: 60, hint });
+  await waitFor(
+    "Chromium to start",
+    () => existsSync(portFile) && readFileSync(portFile, "utf8").includes("/"),
+    { seconds: 60, hint },
+  );
   const [port, path] = readFileSync(portFile, "utf8").split("\n");
   const tab = await connect(`ws://127.0.0.1:${port}${path}`);
   return {
@@ -65,7 +72,10 @@ async function connect(url: string) {
     const { id, method, params, result, error } = JSON.parse(String(data)) as Message;
     if (method) events.push({ method, params: params as Record<string, unknown> });
     const asked = id === undefined ? undefined : waiting.get(id);
-    if (error) asked?.reject(new Fail(`Chromium refused: ${error.message}`, { hint: "is it the version of Debian 12?" }));
+    if (error)
+      asked?.reject(
+        new Fail(`Chromium refused: ${error.message}`, { hint: "is it the version of Debian 12?" }),
+      );
     else asked?.resolve(result);
   };
   let last = 0;
@@ -76,9 +86,12 @@ async function connect(url: string) {
       waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
       socket.send(JSON.stringify({ id, method, params, ...(sessionId ? { sessionId } : {}) }));
     });
-  const { targetInfos } = await send<{ targetInfos: { targetId: string; type: string }[] }>("Target.getTargets");
+  const { targetInfos } = await send<{ targetInfos: { targetId: string; type: string }[] }>(
+    "Target.getTargets",
+  );
   const { targetId } = targetInfos.find(({ type }) => type === "page")!;
-  sessionId = (await send<{ sessionId: string }>("Target.attachToTarget", { targetId, flatten: true })).sessionId;
+  sessionId = (await send<{ sessionId: string }>("Target.attachToTarget", { targetId, flatten: true }))
+    .sessionId;
   for (const domain of ["Page", "Network", "Runtime", "Log"]) await send(`${domain}.enable`);
   // only a page in front may use the clipboard
   await send("Emulation.setFocusEmulationEnabled", { enabled: true });
@@ -111,5 +124,10 @@ export async function evaluate<T>({ send }: Pick<Browser, "send">, expression: s
 
 /** A window of this width, as a phone or a laptop has it. */
 export async function resize({ send }: Pick<Browser, "send">, width: number, { phone = false } = {}) {
-  await send("Emulation.setDeviceMetricsOverride", { width, height: 800, deviceScaleFactor: phone ? 2 : 1, mobile: phone });
+  await send("Emulation.setDeviceMetricsOverride", {
+    width,
+    height: 800,
+    deviceScaleFactor: phone ? 2 : 1,
+    mobile: phone,
+  });
 }

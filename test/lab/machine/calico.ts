@@ -1,6 +1,6 @@
 /**
- * Calico as pod network: VXLAN, Typha and kube-controllers, with the names, rules, probes and tolerations of its own manifest. Where Calico's
- * operator would put it, it is in calico-system.
+ * Calico as pod network: VXLAN, Typha and kube-controllers, with the names, rules, probes and tolerations of
+ * its own manifest. Where Calico's operator would put it, it is in calico-system.
  */
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,10 @@ import type { AddOn } from "./profile.ts";
 const MODULE = "github.com/projectcalico/calico";
 const MANIFEST = "calico-typha.yaml";
 
-/** A tree of release 3.29, which calls its images v3.28.5. Its zip has no ./api, and the proxy has one version of that module. */
+/**
+ * A tree of release 3.29, which calls its images v3.28.5. Its zip has no ./api, and the proxy has one version
+ * of that module.
+ */
 export const CALICO: GoBuild = {
   name: "calico",
   module: MODULE,
@@ -41,7 +44,8 @@ export function calico(namespace: CalicoNamespace = "kube-system", typha: TyphaO
   return {
     packages: [["/usr/sbin/ipset", "ipset"]],
     images: async () => await calicoImages(await buildGo(CALICO)),
-    objects: async () => calicoObjects(readFileSync(join(await buildGo(CALICO), MANIFEST), "utf8"), namespace, typha),
+    objects: async () =>
+      calicoObjects(readFileSync(join(await buildGo(CALICO), MANIFEST), "utf8"), namespace, typha),
     writes: [/^\/var\/lib\/calico\//],
     // By its own liveness probe, when the API is away for a minute.
     endsWithoutApi: /\/calico-kube-controllers-[^/]*\/calico-kube-controllers$/,
@@ -63,10 +67,18 @@ async function calicoImages(programs: string): Promise<Image[]> {
         ...program("calico", "/opt/cni/bin/calico-ipam"),
       },
     },
-    { name: name("typha"), files: program("calico-typha", "/usr/bin/calico-typha"), entrypoint: ["/usr/bin/calico-typha"], user: "999" },
+    {
+      name: name("typha"),
+      files: program("calico-typha", "/usr/bin/calico-typha"),
+      entrypoint: ["/usr/bin/calico-typha"],
+      user: "999",
+    },
     {
       name: name("kube-controllers"),
-      files: { ...program("kube-controllers", "/usr/bin/kube-controllers"), ...program("check-status", "/usr/bin/check-status") },
+      files: {
+        ...program("kube-controllers", "/usr/bin/kube-controllers"),
+        ...program("check-status", "/usr/bin/check-status"),
+      },
       entrypoint: ["/usr/bin/kube-controllers"],
       user: "999",
       folders: ["status"],
@@ -74,7 +86,10 @@ async function calicoImages(programs: string): Promise<Image[]> {
   ];
 }
 
-/** What runit does in calico/node where the backend is VXLAN: two programs that end, then services, each of which starts again a second after its end. */
+/**
+ * What runit does in calico/node where the backend is VXLAN: two programs that end, then services, each of
+ * which starts again a second after its end.
+ */
 const START = `exec 2>&1
 calico-node -startup || exit 1
 NODENAME=$(cat /var/lib/calico/nodename)
@@ -92,7 +107,11 @@ async function nodeImage(name: string, program: string): Promise<Image> {
     ...["/usr/sbin/conntrack", "/usr/sbin/ipset", "/usr/sbin/nft", "/usr/bin/ip"],
     ...globSync("/usr/lib/*/xtables/*.so"),
   ];
-  const names = ["iptables", "ip6tables", "iptables-nft", "ip6tables-nft"].flatMap((tool) => [tool, `${tool}-save`, `${tool}-restore`]);
+  const names = ["iptables", "ip6tables", "iptables-nft", "ip6tables-nft"].flatMap((tool) => [
+    tool,
+    `${tool}-save`,
+    `${tool}-restore`,
+  ]);
   const shell = shellOf(["sh", "cat", "ls", "sleep", "ps", "env", "grep"]);
   return {
     name,
@@ -106,7 +125,11 @@ async function nodeImage(name: string, program: string): Promise<Image> {
 type Objects = any;
 
 /** Calico's manifest, with VXLAN in the place of BIRD, in this namespace. */
-export function calicoObjects(manifest: string, namespace: CalicoNamespace, { typhas = 1 }: TyphaOptions = {}): string {
+export function calicoObjects(
+  manifest: string,
+  namespace: CalicoNamespace,
+  { typhas = 1 }: TyphaOptions = {},
+): string {
   const objects: Objects[] = parseAllDocuments(manifest).flatMap((document) => document.toJS() ?? []);
   for (const { kind, metadata, data, spec } of objects) {
     if (kind === "ConfigMap") data.calico_backend = "vxlan";
@@ -122,7 +145,10 @@ export function calicoObjects(manifest: string, namespace: CalicoNamespace, { ty
   return `${made}---\n${yaml.replaceAll("namespace: kube-system", `namespace: ${namespace}`)}`;
 }
 
-/** Without BIRD, and without what a node of the lab lacks: BPF's file system, and addresses of an older plugin. */
+/**
+ * Without BIRD, and without what a node of the lab lacks: BPF's file system, and addresses of an older
+ * plugin.
+ */
 function withVxlan(spec: Objects, namespace: CalicoNamespace) {
   setEnv(spec, {
     CALICO_IPV4POOL_IPIP: "Never",

@@ -1,21 +1,28 @@
 /**
- * Each node lives in a cgroup of its own in every hierarchy, below ours, so that the machine's limits for us hold for it too.
- * systemd inside must be kept out of the host's root in *all* of them, name=systemd and the empty cgroup2 included.
+ * Each node lives in a cgroup of its own in every hierarchy, below ours, so that the machine's limits for us
+ * hold for it too. systemd inside must be kept out of the host's root in *all* of them, name=systemd and the
+ * empty cgroup2 included.
  *
- * With cgroup v2 alone a cgroup may have processes or give its children controllers, not both, and ours has us: so the nodes' are below
- * the hierarchy's root, which is free of that rule, and a process joins a leaf of a node's (`Place`), never the node's own.
+ * With cgroup v2 alone a cgroup may have processes or give its children controllers, not both, and ours has
+ * us: so the nodes' are below the hierarchy's root, which is free of that rule, and a process joins a leaf of
+ * a node's (`Place`), never the node's own.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { record } from "./state.ts";
 
-/** A mounted hierarchy: where, its options (such as `cpu,cpuacct`; empty for cgroup2), and our cgroup in it. */
+/**
+ * A mounted hierarchy: where, its options (such as `cpu,cpuacct`; empty for cgroup2), and our cgroup in it.
+ */
 export type Hierarchy = { mount: string; options: string; own: string };
 
 const PARENT = "kpr-lab";
 
-/** Where in a node's cgroups a process belongs: PID 1 `inside`, who waits for it `outside`, who comes in later at `enter`. */
+/**
+ * Where in a node's cgroups a process belongs: PID 1 `inside`, who waits for it `outside`, who comes in later
+ * at `enter`.
+ */
 const PLACES = { inside: "inside", outside: "outside", enter: "inside/enter" };
 type Place = keyof typeof PLACES;
 
@@ -23,10 +30,14 @@ type Place = keyof typeof PLACES;
 const CONTROLLERS = ["cpuset", "cpu", "io", "memory", "pids", "hugetlb"];
 
 function hierarchies(): Hierarchy[] {
-  const found = readHierarchies(readFileSync("/proc/self/mounts", "utf8"), readFileSync("/proc/self/cgroup", "utf8"));
+  const found = readHierarchies(
+    readFileSync("/proc/self/mounts", "utf8"),
+    readFileSync("/proc/self/cgroup", "utf8"),
+  );
   if (found.some((h) => h.options.split(",").includes("memory"))) return found;
   const unified = found.find((h) => h.options === "");
-  if (unified && words(join(unified.mount, "cgroup.controllers")).includes("memory")) return [{ ...unified, own: "/" }];
+  if (unified && words(join(unified.mount, "cgroup.controllers")).includes("memory"))
+    return [{ ...unified, own: "/" }];
   throw new Fail("No cgroup hierarchy of this machine has the memory controller", {
     hint: "mount cgroup2 on /sys/fs/cgroup, and boot with cgroup_enable=memory where that is off; or use another machine",
   });
@@ -42,9 +53,13 @@ export function readHierarchies(mountTable: string, ownCgroups: string): Hierarc
       const [, options = "", own = "/"] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
       const type = options === "" ? "cgroup2" : "cgroup";
       const mount = mounts.find(
-        (m) => m[2] === type && options.split(",").every((option) => m[3]?.split(",").includes(option) || option === ""),
+        (m) =>
+          m[2] === type &&
+          options.split(",").every((option) => m[3]?.split(",").includes(option) || option === ""),
       );
-      return mount?.[1] ? [{ mount: mount[1], options, own: own.replace(new RegExp(`/${PARENT}/.*`), "") }] : [];
+      return mount?.[1]
+        ? [{ mount: mount[1], options, own: own.replace(new RegExp(`/${PARENT}/.*`), "") }]
+        : [];
     });
 }
 
@@ -64,7 +79,8 @@ export function makeCgroups(cgroups: string[]) {
     if (!existsSync(join(cgroup, "cpuset.cpus"))) continue;
     // A cpuset takes no process until it has cpus and memory nodes of its own.
     for (const dir of [dirname(cgroup), cgroup]) {
-      for (const file of ["cpuset.cpus", "cpuset.mems"]) writeFileSync(join(dir, file), readFileSync(join(dirname(dir), file), "utf8"));
+      for (const file of ["cpuset.cpus", "cpuset.mems"])
+        writeFileSync(join(dir, file), readFileSync(join(dirname(dir), file), "utf8"));
     }
     writeFileSync(join(cgroup, "cgroup.clone_children"), "1");
   }
@@ -76,7 +92,10 @@ function makeUnified(cgroup: string) {
   try {
     for (const place of Object.values(PLACES)) mkdirSync(join(cgroup, place), { recursive: true });
     record((state) => {
-      state.controllers = { ...state.controllers, [root]: [...(state.controllers?.[root] ?? []), ...notHandedDown(root)] };
+      state.controllers = {
+        ...state.controllers,
+        [root]: [...(state.controllers?.[root] ?? []), ...notHandedDown(root)],
+      };
     });
     for (const dir of [root, dirname(cgroup), cgroup]) {
       writeFileSync(
@@ -95,14 +114,19 @@ function makeUnified(cgroup: string) {
 
 function notHandedDown(cgroup: string) {
   const handedDown = words(join(cgroup, "cgroup.subtree_control"));
-  return words(join(cgroup, "cgroup.controllers")).filter((name) => CONTROLLERS.includes(name) && !handedDown.includes(name));
+  return words(join(cgroup, "cgroup.controllers")).filter(
+    (name) => CONTROLLERS.includes(name) && !handedDown.includes(name),
+  );
 }
 
 function words(file: string) {
   return existsSync(file) ? readFileSync(file, "utf8").trim().split(/\s+/).filter(Boolean) : [];
 }
 
-/** What a node mounts below its /sys/fs/cgroup: `name:options` for each v1 hierarchy. Nothing means cgroup2, on that very place. */
+/**
+ * What a node mounts below its /sys/fs/cgroup: `name:options` for each v1 hierarchy. Nothing means cgroup2,
+ * on that very place.
+ */
 export function cgroupMounts(): string {
   return hierarchies()
     .filter((h) => h.options !== "")
@@ -111,7 +135,8 @@ export function cgroupMounts(): string {
 }
 
 /** A shell line that joins the cgroups whose paths are in $CGROUPS, and then becomes its arguments. */
-export const JOIN = 'for cgroup in $CGROUPS; do echo $$ > "$cgroup/cgroup.procs" || exit 125; done; exec "$@"';
+export const JOIN =
+  'for cgroup in $CGROUPS; do echo $$ > "$cgroup/cgroup.procs" || exit 125; done; exec "$@"';
 
 /** JOIN's $CGROUPS: a v1 cgroup holds processes of every kind itself. */
 export function toJoin(cgroups: string[], place: Place): string {

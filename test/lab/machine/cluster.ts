@@ -29,7 +29,16 @@ type ClusterOptions = {
   onProgress?: (line: string) => void;
 };
 
-const PROGRAMS = ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "etcdget"];
+const PROGRAMS = [
+  "kubeadm",
+  "kubelet",
+  "kubectl",
+  "containerd",
+  "containerd-shim-runc-v2",
+  "ctr",
+  "crictl",
+  "etcdget",
+];
 
 export class Cluster {
   readonly nodes: Node[];
@@ -64,7 +73,10 @@ export class Cluster {
     return new Cluster(readState().nodes.map(Node.attach), USUAL);
   }
 
-  /** Removes what an interrupted lab has left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
+  /**
+   * Removes what an interrupted lab has left, then builds a new cluster. Holds the lab's lock until `down` or
+   * the end of the process.
+   */
   static async up(options: ClusterOptions): Promise<Cluster> {
     refuseMachine();
     await lock({ waitSeconds: 600 });
@@ -73,7 +85,11 @@ export class Cluster {
     mkdirSync(join(LAB, "logs"), { recursive: true });
     const cluster = new Cluster([], options.profile ?? USUAL);
     const addOns = addOnsOf(cluster.profile);
-    const packages = [...NODE_PACKAGES, ...(options.packages ?? []), ...addOns.flatMap(({ packages }) => packages)];
+    const packages = [
+      ...NODE_PACKAGES,
+      ...(options.packages ?? []),
+      ...addOns.flatMap(({ packages }) => packages),
+    ];
     const [programs] = await Promise.all([binaries(), installPackages(packages)]);
     try {
       await cluster.build(programs, options);
@@ -88,12 +104,17 @@ export class Cluster {
     const phase = this.stopwatch(options.onProgress ?? (() => {}));
     await prepareMachine(programs);
     const { podNetwork, addOns, nodeDomain } = this.profile;
-    const store = await imageStore(programs, addOnsOf(this.profile), async (use) => await withScratchNode(programs, use));
+    const store = await imageStore(
+      programs,
+      addOnsOf(this.profile),
+      async (use) => await withScratchNode(programs, use),
+    );
     phase("images");
     const pause = pauseImage(await imageNames(programs.get("kubeadm")!));
     await this.bootNodes(layout({ ...options, nodeDomain, bridges: !podNetwork }, pause), store, options);
     await startBalancer(this.controlPlanes);
-    if (this.profile.hasRegistry) await startRegistry(store, await this.controlPlanes[0]!.must(["ctr", "-n", "k8s.io", "images", "ls"]));
+    if (this.profile.hasRegistry)
+      await startRegistry(store, await this.controlPlanes[0]!.must(["ctr", "-n", "k8s.io", "images", "ls"]));
     phase("booted");
     await initFirstControlPlane(this);
     phase("init");
@@ -122,16 +143,21 @@ export class Cluster {
     for (const spec of list) {
       const node = await Node.create(spec);
       this.nodes.push(node);
-      if (ownDisk && node === this.controlPlanes[0]) await giveOwnDisk(node.name, "/etc/kubernetes", { megabytes: 256 });
+      if (ownDisk && node === this.controlPlanes[0])
+        await giveOwnDisk(node.name, "/etc/kubernetes", { megabytes: 256 });
       await giveImages(store, node);
     }
     await routesToPods(list);
     await Promise.all(this.nodes.map(async (node) => await node.boot()));
     for (const node of this.nodes) {
-      await waitFor(`containerd on ${node.name}`, async () => (await node.run(["crictl", "info"])).exitCode === 0, {
-        seconds: 180,
-        hint: `test/lab/enter.ts ${node.name} journalctl -u containerd`,
-      });
+      await waitFor(
+        `containerd on ${node.name}`,
+        async () => (await node.run(["crictl", "info"])).exitCode === 0,
+        {
+          seconds: 180,
+          hint: `test/lab/enter.ts ${node.name} journalctl -u containerd`,
+        },
+      );
     }
   }
 
@@ -144,13 +170,18 @@ export class Cluster {
 
   /** kubectl on the first control plane node, as its admin. */
   async kubectl(...args: string[]): Promise<string> {
-    return await this.controlPlanes[0]!.must(["kubectl", ...args], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } });
+    return await this.controlPlanes[0]!.must(["kubectl", ...args], {
+      env: { KUBECONFIG: "/etc/kubernetes/admin.conf" },
+    });
   }
 
   /** YAML; nothing where there is no object in it. */
   async apply(yaml: string) {
     if (!yaml.includes("kind:")) return;
-    await this.controlPlanes[0]!.must(["kubectl", "apply", "-f", "-"], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" }, input: yaml });
+    await this.controlPlanes[0]!.must(["kubectl", "apply", "-f", "-"], {
+      env: { KUBECONFIG: "/etc/kubernetes/admin.conf" },
+      input: yaml,
+    });
   }
 
   async saveLogs() {
@@ -199,8 +230,17 @@ async function prepareMachine(programs: Map<string, string>) {
 async function withScratchNode(programs: Map<string, string>, use: (node: Node) => Promise<void>) {
   const names = await imageNames(programs.get("kubeadm")!);
   const base = { hosts: [], pauseImage: pauseImage(names) };
-  const node = await Node.start({ ...base, name: "scratch", ip: "10.250.0.250", hostName: "scratch", nodeName: "scratch" });
-  await waitFor("containerd", async () => (await node.run(["ctr", "version"])).exitCode === 0, { seconds: 180, hint: `read ${LAB}/logs` });
+  const node = await Node.start({
+    ...base,
+    name: "scratch",
+    ip: "10.250.0.250",
+    hostName: "scratch",
+    nodeName: "scratch",
+  });
+  await waitFor("containerd", async () => (await node.run(["ctr", "version"])).exitCode === 0, {
+    seconds: 180,
+    hint: `read ${LAB}/logs`,
+  });
   await use(node);
   await node.remove();
 }

@@ -1,4 +1,7 @@
-/** A node's disk: a directory with an /etc of its own. /usr is this machine's, mounted below; see node-root.sh. */
+/**
+ * A node's disk: a directory with an /etc of its own. /usr is this machine's, mounted below; see
+ * node-root.sh.
+ */
 import { randomBytes } from "node:crypto";
 import { existsSync, globSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
@@ -81,9 +84,15 @@ async function giveKernelConfig(boot: string) {
   if (existsSync(join("/boot", config))) await copyFile(join("/boot", config), join(boot, config));
 }
 
-/** Puts a folder of a node that is off on a file system of its own, in an image: deleted files are then in its free blocks. */
+/**
+ * Puts a folder of a node that is off on a file system of its own, in an image: deleted files are then in its
+ * free blocks.
+ */
 export async function giveOwnDisk(name: string, folder: string, { megabytes }: { megabytes: number }) {
-  const [image, place] = [join(LAB, "nodes", name, `${basename(folder)}.img`), join(LAB, "nodes", name, "root", folder)];
+  const [image, place] = [
+    join(LAB, "nodes", name, `${basename(folder)}.img`),
+    join(LAB, "nodes", name, "root", folder),
+  ];
   await sh(["truncate", "-s", `${megabytes}M`, image]);
   await sh(["mkfs.ext4", "-q", "-F", image]);
   await mkdir(place, { recursive: true });
@@ -96,10 +105,17 @@ export async function giveOwnDisk(name: string, folder: string, { megabytes }: {
 async function fillEtc(etc: string, spec: DiskSpec) {
   for (const path of FROM_OUR_ETC) {
     if (!existsSync(join("/etc", path))) continue;
-    await cp(join("/etc", path), join(etc, path), { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+    await cp(join("/etc", path), join(etc, path), {
+      recursive: true,
+      verbatimSymlinks: true,
+      preserveTimestamps: true,
+    });
   }
   await cp(join(import.meta.dir, "node-etc"), etc, { recursive: true });
-  const config = await readFile(join(etc, "containerd", CONTAINERD.startsWith("v1.") ? "config-1.toml" : "config.toml"), "utf8");
+  const config = await readFile(
+    join(etc, "containerd", CONTAINERD.startsWith("v1.") ? "config-1.toml" : "config.toml"),
+    "utf8",
+  );
   await writeFile(join(etc, "containerd/config.toml"), config.replace("@PAUSE_IMAGE@", spec.pauseImage));
   await writeFile(join(etc, "hostname"), `${spec.hostName}\n`);
   await writeFile(join(etc, "machine-id"), `${randomBytes(16).toString("hex")}\n`);
@@ -109,12 +125,21 @@ async function fillEtc(etc: string, spec: DiskSpec) {
   await writeFile(join(etc, "resolv.conf"), "nameserver 10.250.0.254\n");
   await writeFile(join(etc, "shadow"), "root:*:20000:0:99999:7:::\n", { mode: 0o600 });
   await mkdir(join(etc, "cni/net.d"), { recursive: true });
-  if (spec.podSubnet) await writeFile(join(etc, "cni/net.d/10-lab.conflist"), JSON.stringify(bridge(spec.podSubnet), null, 2));
+  if (spec.podSubnet)
+    await writeFile(join(etc, "cni/net.d/10-lab.conflist"), JSON.stringify(bridge(spec.podSubnet), null, 2));
 }
 
-/** Pods of one node hang on a bridge; host-local hands out addresses. /run forgets them when the node loses power, as it should. */
+/**
+ * Pods of one node hang on a bridge; host-local hands out addresses. /run forgets them when the node loses
+ * power, as it should.
+ */
 function bridge(subnet: string) {
-  const ipam = { type: "host-local", ranges: [[{ subnet }]], routes: [{ dst: "0.0.0.0/0" }], dataDir: "/run/cni-ipam" };
+  const ipam = {
+    type: "host-local",
+    ranges: [[{ subnet }]],
+    routes: [{ dst: "0.0.0.0/0" }],
+    dataDir: "/run/cni-ipam",
+  };
   return {
     cniVersion: "1.0.0",
     name: "lab",
@@ -128,7 +153,8 @@ function bridge(subnet: string) {
 /** A node needs a journal, containerd and a kubelet. All other units of this machine's systemd are masked. */
 async function maskUnits(units: string) {
   const started = globSync("/usr/lib/systemd/system/*.target.wants/*").map((path) => basename(path));
-  for (const unit of new Set(started)) if (!KEPT_UNITS.includes(unit)) await symlink("/dev/null", join(units, unit));
+  for (const unit of new Set(started))
+    if (!KEPT_UNITS.includes(unit)) await symlink("/dev/null", join(units, unit));
   await mkdir(join(units, "multi-user.target.wants"));
   for (const unit of ["containerd.service", "kubelet.service"])
     await symlink(`/etc/systemd/system/${unit}`, join(units, "multi-user.target.wants", unit));
@@ -137,8 +163,13 @@ async function maskUnits(units: string) {
 /** Bun for what the lab itself runs in a node: the kit's own is the operator's, who may take it away. */
 export const LAB_BUN = "lab-bun";
 
-/** Puts the programs a node has in /usr/local/bin into one folder, by hard link where the file system allows. */
-export async function collectPrograms(programs: Map<string, string>, names: readonly string[]): Promise<string> {
+/**
+ * Puts the programs a node has in /usr/local/bin into one folder, by hard link where the file system allows.
+ */
+export async function collectPrograms(
+  programs: Map<string, string>,
+  names: readonly string[],
+): Promise<string> {
   const bin = join(LAB, "bin");
   await mkdir(bin, { recursive: true });
   for (const name of names) {

@@ -10,7 +10,9 @@ export async function emptyCgroups(cgroups: string[]) {
     const pids = new Set(cgroups.flatMap(processesIn));
     if (pids.size === 0) return;
     if (Date.now() > end)
-      throw new Fail(`Processes of the lab do not die: ${[...pids].join(" ")}`, { hint: "look at them with ps, then try again" });
+      throw new Fail(`Processes of the lab do not die: ${[...pids].join(" ")}`, {
+        hint: "look at them with ps, then try again",
+      });
     for (const pid of pids) {
       try {
         process.kill(pid, "SIGKILL");
@@ -42,7 +44,8 @@ function processesIn(cgroup: string): number[] {
 /** Removes a cgroup and those below it, and the parent we made for all nodes once it is empty. */
 export async function removeCgroup(cgroup: string) {
   const parent = dirname(cgroup);
-  if (existsSync(cgroup)) for (const dir of [...directoriesBelow(cgroup).reverse(), cgroup]) await removeDirectory(dir);
+  if (existsSync(cgroup))
+    for (const dir of [...directoriesBelow(cgroup).reverse(), cgroup]) await removeDirectory(dir);
   if (existsSync(parent) && directoriesBelow(parent).length === 0) await removeDirectory(parent);
 }
 
@@ -65,7 +68,10 @@ function directoriesBelow(dir: string): string[] {
     .flatMap((entry) => [join(dir, entry.name), ...directoriesBelow(join(dir, entry.name))]);
 }
 
-/** Takes controllers back that a v2 cgroup gives to its children; a controller that somebody else uses by now stays. */
+/**
+ * Takes controllers back that a v2 cgroup gives to its children; a controller that somebody else uses by now
+ * stays.
+ */
 export function takeBack(cgroup: string, controllers: string[]) {
   // A machine that was booted with cgroup v1 since then has no such file, and must not get one.
   if (!existsSync(join(cgroup, "cgroup.subtree_control"))) return;

@@ -1,6 +1,7 @@
 /**
- * A cluster as many companies have it: Calico, cert-manager, a policy and limits for kube-system, images that are pulled at each start, workers
- * with a balancer of their own, an earlier service-account key, and a proxy in root's environment.
+ * A cluster as many companies have it: Calico, cert-manager, a policy and limits for kube-system, images that
+ * are pulled at each start, workers with a balancer of their own, an earlier service-account key, and a proxy
+ * in root's environment.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +15,10 @@ import { haproxyConfig, REGISTRY_HOSTS } from "./network.ts";
 import { KUBERNETES } from "./pins.ts";
 import { type AddOn, type Profile, USUAL } from "./profile.ts";
 
-/** Of the service-account key from before the last rotation, in kubeadm's folder, which the API server's pod has as a volume. */
+/**
+ * Of the service-account key from before the last rotation, in kubeadm's folder, which the API server's pod
+ * has as a volume.
+ */
 export const EARLIER_KEY = `${USUAL.certificatesDir}/sa-2024.pub`;
 
 const BALANCER_IMAGE = "lab/api-balancer:1";
@@ -25,7 +29,11 @@ export const OWN_BALANCER = "127.0.0.1:8443";
 const apiBalancer: AddOn = {
   packages: [],
   images: async (): Promise<Image[]> => [
-    { name: BALANCER_IMAGE, files: await withLibraries(["/usr/sbin/haproxy"]), entrypoint: ["/usr/sbin/haproxy"] },
+    {
+      name: BALANCER_IMAGE,
+      files: await withLibraries(["/usr/sbin/haproxy"]),
+      entrypoint: ["/usr/sbin/haproxy"],
+    },
   ],
   objects: async () => "",
   writes: [],
@@ -75,7 +83,8 @@ export function field({ controlPlanes, earlierKey, namespace, idle = [] }: Field
   const inSystem = ["-n", "kube-system"];
   return {
     ...USUAL,
-    // Typha tolerates everything: one may be, and a new one may come, on a node that is off, and nobody moves it.
+    // Typha tolerates everything: one may be, and a new one may come, on a node that is off, and nobody moves
+    // it.
     podNetwork: calico(namespace, { typhas: 2 }),
     addOns: [apiBalancer, certManager],
     certSANs: ["127.0.0.1"],

@@ -1,8 +1,10 @@
 /**
- * Compiles Go programs out of published modules, once: they land in the cache, one folder per name and version.
+ * Compiles Go programs out of published modules, once: they land in the cache, one folder per name and
+ * version.
  *
- * `go install module@version` refuses modules with replace directives (Kubernetes has thirty), so each build is a small module of its
- * own that requires the wanted one. A folder is made beside its place and renamed, so an interrupted build leaves nothing half.
+ * `go install module@version` refuses modules with replace directives (Kubernetes has thirty), so each build
+ * is a small module of its own that requires the wanted one. A folder is made beside its place and renamed,
+ * so an interrupted build leaves nothing half.
  */
 import { existsSync } from "node:fs";
 import { copyFile, cp, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
@@ -11,11 +13,13 @@ import { basename, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { type GoBuild, kubernetesBuild, LIBRARIES_OF } from "./pins.ts";
 
-export const CACHE = process.env.KUBE_PKI_REPAIR_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "kube-pki-repair");
+export const CACHE =
+  process.env.KUBE_PKI_REPAIR_CACHE ??
+  join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "kube-pki-repair");
 
 /**
- * Builds what the pin says, unless the cache has it; returns the folder of programs. `after`: modules are fetched before, and compiled after
- * that has been built.
+ * Builds what the pin says, unless the cache has it; returns the folder of programs. `after`: modules are
+ * fetched before, and compiled after that has been built.
  */
 export async function buildGo(pin: GoBuild, after?: Promise<unknown>): Promise<string> {
   return await cached(placeOf(pin), async (folder) => {
@@ -26,15 +30,19 @@ export async function buildGo(pin: GoBuild, after?: Promise<unknown>): Promise<s
     const ldflags = `-s -w ${pin.ldflags ?? ""}`.trim();
     // In one call, so that one program is linked while the next is compiled.
     const output = pin.packages.length === 1 ? programName(pin.packages[0]!) : "./";
-    await go(["build", ...SHARED, "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", output, ...pin.packages], folder);
+    await go(
+      ["build", ...SHARED, "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", output, ...pin.packages],
+      folder,
+    );
     for (const file of pin.files ?? []) await copyFile(join(source, file), join(folder, basename(file)));
   });
 }
 
 /**
- * The same for all, or what they share would be compiled for each. Nobody debugs these programs: without its tables the compiler has less to
- * write. No -trimpath: it makes a package's key of the version before a replace line, so that one library in one folder had two keys
- * (buildActionID in cmd/go/internal/work/exec.go).
+ * The same for all, or what they share would be compiled for each. Nobody debugs these programs: without its
+ * tables the compiler has less to write. No -trimpath: it makes a package's key of the version before a
+ * replace line, so that one library in one folder had two keys (buildActionID in
+ * cmd/go/internal/work/exec.go).
  */
 const SHARED = ["-gcflags=all=-dwarf=false"];
 
@@ -60,7 +68,10 @@ export async function versionsOf(module: string): Promise<string[]> {
   return versions;
 }
 
-/** Whether the proxy has this version, also where its list does not name it. A proxy says no with 404, 410 or 403. */
+/**
+ * Whether the proxy has this version, also where its list does not name it. A proxy says no with 404, 410 or
+ * 403.
+ */
 export async function serves(module: string, version: string): Promise<boolean> {
   try {
     await go(["list", "-m", `${module}@${version}`], CACHE);
@@ -103,11 +114,18 @@ async function writeWrapperModule(folder: string, pin: GoBuild): Promise<string>
   const replaced = [...replaceLines(goMod, pin), ...(await librariesOfKubernetes(folder, pin))];
   const lines = ["module lab", goVersion, `require ${pin.module} ${pin.version}`, ...replaced, ""];
   await Bun.write(join(folder, "go.mod"), lines.join("\n"));
-  if (pin.main) await Bun.write(join(folder, pin.packages[0]!.replace(/^lab\//, ""), "main.go"), Bun.file(join(import.meta.dir, pin.main)));
+  if (pin.main)
+    await Bun.write(
+      join(folder, pin.packages[0]!.replace(/^lab\//, ""), "main.go"),
+      Bun.file(join(import.meta.dir, pin.main)),
+    );
   return source;
 }
 
-async function librariesOfKubernetes(folder: string, { module, librariesOfKubernetes: wanted }: GoBuild): Promise<string[]> {
+async function librariesOfKubernetes(
+  folder: string,
+  { module, librariesOfKubernetes: wanted }: GoBuild,
+): Promise<string[]> {
   if (!wanted) return [];
   const { stagingVersion, ...kubernetes } = kubernetesBuild(LIBRARIES_OF, []);
   const answer = await go(["mod", "download", "-json", `${kubernetes.module}@${LIBRARIES_OF}`], folder);
@@ -117,20 +135,33 @@ async function librariesOfKubernetes(folder: string, { module, librariesOfKubern
 
 /** Replace lines for what Kubernetes' go.mod requires, but for the modules `but` and those below them. */
 export function libraryLines(goMod: string, stagingVersion: string, but: readonly string[]): string[] {
-  const required = [...goMod.matchAll(/^\s*(?:require )?(\S+\.\S+) (v\S+)/gm)].map(([, name, version]) => [name!, version!] as const);
+  const required = [...goMod.matchAll(/^\s*(?:require )?(\S+\.\S+) (v\S+)/gm)].map(
+    ([, name, version]) => [name!, version!] as const,
+  );
   const isOwn = (name: string) => but.some((own) => `${name}/`.startsWith(`${own}/`));
   return required
     .filter(([name]) => !isOwn(name))
-    .map(([name, version]) => `replace ${name} => ${name} ${version === "v0.0.0" ? stagingVersion : version}`);
+    .map(
+      ([name, version]) => `replace ${name} => ${name} ${version === "v0.0.0" ? stagingVersion : version}`,
+    );
 }
 
-/** Replace lines hold in the main module only, so the wrapper repeats them. Those that lead to a folder, which no zip of a module has, need a version. */
-export function replaceLines(goMod: string, { stagingVersion, replaces }: Pick<GoBuild, "stagingVersion" | "replaces">): string[] {
-  const staging = stagingVersion === undefined ? [] : [...goMod.matchAll(/^\s*(?:replace )?(\S+) => \.\/staging/gm)];
+/**
+ * Replace lines hold in the main module only, so the wrapper repeats them. Those that lead to a folder, which
+ * no zip of a module has, need a version.
+ */
+export function replaceLines(
+  goMod: string,
+  { stagingVersion, replaces }: Pick<GoBuild, "stagingVersion" | "replaces">,
+): string[] {
+  const staging =
+    stagingVersion === undefined ? [] : [...goMod.matchAll(/^\s*(?:replace )?(\S+) => \.\/staging/gm)];
   const own = replaces ? [...goMod.matchAll(/^\s*(?:replace )?((\S+)(?: v\S+)?) => (\S+ v\S+)$/gm)] : [];
   return [
     ...staging.map(([, name]) => `replace ${name} => ${name} ${stagingVersion}`),
-    ...own.filter(([, , name]) => !(name! in replaces!)).map(([, replaced, , target]) => `replace ${replaced} => ${target}`),
+    ...own
+      .filter(([, , name]) => !(name! in replaces!))
+      .map(([, replaced, , target]) => `replace ${replaced} => ${target}`),
     ...Object.entries(replaces ?? {}).map(([name, version]) => `replace ${name} => ${name} ${version}`),
   ];
 }
@@ -147,11 +178,18 @@ async function go(args: string[], cwd: string): Promise<string> {
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [stdout, stderr, code] = await Promise.all([new Response(proc.stdout).text(), new Response(proc.stderr).text(), proc.exited]);
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(proc.stdout).text(),
+    new Response(proc.stderr).text(),
+    proc.exited,
+  ]);
   if (code === 0) return stdout;
-  throw new Fail(`\`go ${args[0]} ${args.at(-1)}\` exited ${code}: ${stderr.trim().split("\n").slice(-5).join(" / ")}`, {
-    hint: "go needs its module proxy, or set KUBE_PKI_REPAIR_BIN to a folder that has the program",
-  });
+  throw new Fail(
+    `\`go ${args[0]} ${args.at(-1)}\` exited ${code}: ${stderr.trim().split("\n").slice(-5).join(" / ")}`,
+    {
+      hint: "go needs its module proxy, or set KUBE_PKI_REPAIR_BIN to a folder that has the program",
+    },
+  );
 }
 
 export function goProgram(): string | undefined {

@@ -1,6 +1,7 @@
 /**
- * A cluster as the CIS benchmark and hardening guides want it (Kubernetes 1.34 or newer): the API lets nobody in without credentials except
- * at health paths, its settings are in files that kubeadm did not make, and nothing lies where kubeadm puts it by default.
+ * A cluster as the CIS benchmark and hardening guides want it (Kubernetes 1.34 or newer): the API lets nobody
+ * in without credentials except at health paths, its settings are in files that kubeadm did not make, and
+ * nothing lies where kubeadm puts it by default.
  */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -14,7 +15,10 @@ const CERTIFICATES = "/etc/kubernetes/ssl";
 const DROP_INS = "/etc/kubernetes/kubelet.conf.d";
 const FORWARDER = "/etc/kubernetes/forwarder/forwarder.conf";
 
-/** Each file of the API server: its flag, its volume (a file or a folder, as the guides have it), and what is in it. */
+/**
+ * Each file of the API server: its flag, its volume (a file or a folder, as the guides have it), and what is
+ * in it.
+ */
 export const FILES: { flag: string; path: string; volume: ExtraVolume; text: () => string }[] = [
   file("audit-policy-file", "/etc/kubernetes/policies/audit.yaml", () => AUDIT_POLICY),
   file("authentication-config", "/etc/kubernetes/authn/authentication.yaml", () =>
@@ -28,9 +32,16 @@ export const FILES: { flag: string; path: string; volume: ExtraVolume; text: () 
     }),
   ),
   folder("admission-control-config-file", "/etc/kubernetes/admission/admission.yaml", "Directory", () =>
-    configuration("AdmissionConfiguration", { plugins: [{ name: "PodSecurity", configuration: RESTRICTED }] }),
+    configuration("AdmissionConfiguration", {
+      plugins: [{ name: "PodSecurity", configuration: RESTRICTED }],
+    }),
   ),
-  folder("encryption-provider-config", "/etc/kubernetes/enc/encryption.yaml", "DirectoryOrCreate", encryption),
+  folder(
+    "encryption-provider-config",
+    "/etc/kubernetes/enc/encryption.yaml",
+    "DirectoryOrCreate",
+    encryption,
+  ),
 ];
 
 const RESTRICTED = {
@@ -94,11 +105,18 @@ export function hardened(): Profile {
     apiServerVolumes: FILES.map(({ volume }) => volume),
     apiServerPatch: [
       { op: "add", path: "/spec/containers/-", value: SIDECAR },
-      { op: "add", path: "/spec/volumes/-", value: { name: "forwarder", hostPath: { path: FORWARDER, type: "File" } } },
+      {
+        op: "add",
+        path: "/spec/volumes/-",
+        value: { name: "forwarder", hostPath: { path: FORWARDER, type: "File" } },
+      },
     ],
     kubeletFlags: { "config-dir": DROP_INS },
     kubeletConfiguration: { serverTLSBootstrap: undefined },
-    controlPlaneFiles: { ...Object.fromEntries(FILES.map(({ path, text }) => [path, text()])), [FORWARDER]: "to = audit.lab.example\n" },
+    controlPlaneFiles: {
+      ...Object.fromEntries(FILES.map(({ path, text }) => [path, text()])),
+      [FORWARDER]: "to = audit.lab.example\n",
+    },
     nodeFiles: { [`${DROP_INS}/10-hardening.conf`]: KUBELET_DROP_IN },
     anonymousDiscovery: false,
     // From then on nobody gets a node's certificate without an operator.

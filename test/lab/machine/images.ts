@@ -1,10 +1,21 @@
 /**
- * The container images, made from our binaries under the names that kubeadm asks for, and imported once. The cache keeps containerd's
- * directory, which becomes part of each new node's disk.
+ * The container images, made from our binaries under the names that kubeadm asks for, and imported once. The
+ * cache keeps containerd's directory, which becomes part of each new node's disk.
  */
 import { createHash } from "node:crypto";
 import { existsSync, globSync } from "node:fs";
-import { chmod, copyFile, mkdir, mkdtemp, realpath, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  realpath,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { CACHE, cached } from "./go-build.ts";
 import type { Node } from "./node.ts";
@@ -30,7 +41,9 @@ export const KMS_IMAGE = "lab/kms-plugin:1";
 const METRICS_SERVER_IMAGE = "lab/metrics-server:1";
 
 export async function imageNames(kubeadm: string): Promise<string[]> {
-  return (await sh([kubeadm, "config", "images", "list", "--kubernetes-version", KUBERNETES])).trim().split("\n");
+  return (await sh([kubeadm, "config", "images", "list", "--kubernetes-version", KUBERNETES]))
+    .trim()
+    .split("\n");
 }
 
 export function pauseImage(names: string[]) {
@@ -41,20 +54,29 @@ async function images(programs: Map<string, string>): Promise<Image[]> {
   const names = await imageNames(programs.get("kubeadm")!);
   const kubernetes = await Promise.all(names.map(async (name) => await imageOf(name, programs)));
   const shell = shellOf(["sh", "cat", "ls", "sleep", "wget", "nslookup", "ps", "date"]);
-  const workload = { name: LAB_IMAGE, files: { "/workload": programs.get("workload")!, ...shell.files }, links: shell.links };
+  const workload = {
+    name: LAB_IMAGE,
+    files: { "/workload": programs.get("workload")!, ...shell.files },
+    links: shell.links,
+  };
   const metricsServer = {
     name: METRICS_SERVER_IMAGE,
     files: { "/metrics-server": programs.get("metrics-server")! },
     entrypoint: ["/metrics-server"],
   };
-  const kmsPlugin = { name: KMS_IMAGE, files: { "/kmsplugin": programs.get("kmsplugin")! }, entrypoint: ["/kmsplugin"] };
+  const kmsPlugin = {
+    name: KMS_IMAGE,
+    files: { "/kmsplugin": programs.get("kmsplugin")! },
+    entrypoint: ["/kmsplugin"],
+  };
   return [...kubernetes, { ...workload, entrypoint: ["/workload"] }, metricsServer, kmsPlugin];
 }
 
 async function imageOf(name: string, programs: Map<string, string>): Promise<Image> {
   const program = basename(name).split(":")[0]!;
   const path = programs.get(program)!;
-  if (program === "pause" || program === "coredns") return { name, files: { [`/${program}`]: path }, entrypoint: [`/${program}`] };
+  if (program === "pause" || program === "coredns")
+    return { name, files: { [`/${program}`]: path }, entrypoint: [`/${program}`] };
   const image: Image = { name, files: { [`/usr/local/bin/${program}`]: path } };
   if (program === "etcd") image.files["/usr/local/bin/etcdget"] = programs.get("etcdget")!;
   if (program === "kube-proxy") await addIptables(image);
@@ -64,7 +86,10 @@ async function imageOf(name: string, programs: Map<string, string>): Promise<Ima
 /** kube-proxy writes its rules with iptables: its programs, its plugins and every library they load. */
 async function addIptables(image: Image) {
   const tool = "/usr/sbin/xtables-nft-multi";
-  Object.assign(image.files, await withLibraries([tool, "/usr/sbin/conntrack", ...globSync("/usr/lib/*/xtables/*.so")]));
+  Object.assign(
+    image.files,
+    await withLibraries([tool, "/usr/sbin/conntrack", ...globSync("/usr/lib/*/xtables/*.so")]),
+  );
   const names = ["iptables", "ip6tables"].flatMap((name) => [name, `${name}-save`, `${name}-restore`]);
   image.links = Object.fromEntries(names.map((name) => [`/usr/sbin/${name}`, tool]));
 }
@@ -93,14 +118,20 @@ export async function imageStore(
   addOns: readonly AddOn[],
   lend: (use: (node: Node) => Promise<void>) => Promise<void>,
 ): Promise<string> {
-  const list = [...(await images(programs)), ...(await Promise.all(addOns.map((addOn) => addOn.images()))).flat()];
-  return await cached(`images-${KUBERNETES}-containerd-${CONTAINERD}-${await fingerprint(list)}`, async (folder) => {
-    await lend(async (node) => {
-      for (const image of list) await importImage(image, node);
-      await node.must(["systemctl", "stop", "containerd"]);
-      await sh(["cp", "-a", node.path("/var/lib/containerd"), join(folder, "containerd")]);
-    });
-  });
+  const list = [
+    ...(await images(programs)),
+    ...(await Promise.all(addOns.map((addOn) => addOn.images()))).flat(),
+  ];
+  return await cached(
+    `images-${KUBERNETES}-containerd-${CONTAINERD}-${await fingerprint(list)}`,
+    async (folder) => {
+      await lend(async (node) => {
+        for (const image of list) await importImage(image, node);
+        await node.must(["systemctl", "stop", "containerd"]);
+        await sh(["cp", "-a", node.path("/var/lib/containerd"), join(folder, "containerd")]);
+      });
+    },
+  );
 }
 
 async function importImage(image: Image, node: Node) {
@@ -111,8 +142,8 @@ async function importImage(image: Image, node: Node) {
 }
 
 /**
- * Gives a node that is off the images. Layers are never written to, so hard links do and cost neither time nor disk; containerd's
- * databases are, so they are copied.
+ * Gives a node that is off the images. Layers are never written to, so hard links do and cost neither time
+ * nor disk; containerd's databases are, so they are copied.
  */
 export async function giveImages(store: string, node: Node) {
   const from = join(store, "containerd");
@@ -130,7 +161,17 @@ async function writeArchive(image: Image, archive: string) {
   const work = await mkdtemp(`${archive}-`);
   const layer = join(work, "layer");
   await fillLayer(image, layer);
-  await sh(["tar", "--sort=name", "--mtime=@0", "--numeric-owner", "-cf", join(work, "layer.tar"), "-C", layer, "."]);
+  await sh([
+    "tar",
+    "--sort=name",
+    "--mtime=@0",
+    "--numeric-owner",
+    "-cf",
+    join(work, "layer.tar"),
+    "-C",
+    layer,
+    ".",
+  ]);
   await rm(layer, { recursive: true });
   const digest = (await sh(["sha256sum", join(work, "layer.tar")])).slice(0, 64);
   const config = {
@@ -144,14 +185,29 @@ async function writeArchive(image: Image, archive: string) {
     rootfs: { type: "layers", diff_ids: [`sha256:${digest}`] },
   };
   await writeFile(join(work, "config.json"), JSON.stringify(config));
-  await writeFile(join(work, "manifest.json"), JSON.stringify([{ Config: "config.json", RepoTags: [image.name], Layers: ["layer.tar"] }]));
+  await writeFile(
+    join(work, "manifest.json"),
+    JSON.stringify([{ Config: "config.json", RepoTags: [image.name], Layers: ["layer.tar"] }]),
+  );
   await sh(["tar", "-cf", join(work, "image.tar"), "-C", work, "manifest.json", "config.json", "layer.tar"]);
   await rename(join(work, "image.tar"), archive);
   await rm(work, { recursive: true });
 }
 
 async function fillLayer(image: Image, layer: string) {
-  for (const dir of ["etc", "tmp", "run", "proc", "sys", "dev", "var/lib", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"]) {
+  for (const dir of [
+    "etc",
+    "tmp",
+    "run",
+    "proc",
+    "sys",
+    "dev",
+    "var/lib",
+    "usr/bin",
+    "usr/sbin",
+    "usr/lib",
+    "usr/lib64",
+  ]) {
     await mkdir(join(layer, dir), { recursive: true });
   }
   for (const link of ["bin", "sbin", "lib", "lib64"]) await symlink(`usr/${link}`, join(layer, link));

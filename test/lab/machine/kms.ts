@@ -1,6 +1,7 @@
 /**
- * A cluster whose Secrets a KMS v2 plugin encrypts. The plugin is a static pod, as most projects describe it: it starts without an API. Its
- * key is outside of /etc/kubernetes; the encryption configuration names its socket, and holds no key.
+ * A cluster whose Secrets a KMS v2 plugin encrypts. The plugin is a static pod, as most projects describe it:
+ * it starts without an API. Its key is outside of /etc/kubernetes; the encryption configuration names its
+ * socket, and holds no key.
  */
 import { randomBytes } from "node:crypto";
 import { stringify } from "yaml";
@@ -22,7 +23,10 @@ const ENCRYPTION = stringify({
   resources: [
     {
       resources: ["secrets"],
-      providers: [{ kms: { apiVersion: "v2", name: PLUGIN, endpoint: `unix://${SOCKET}`, timeout: "3s" } }, { identity: {} }],
+      providers: [
+        { kms: { apiVersion: "v2", name: PLUGIN, endpoint: `unix://${SOCKET}`, timeout: "3s" } },
+        { identity: {} },
+      ],
     },
   ],
 });
@@ -30,7 +34,11 @@ const ENCRYPTION = stringify({
 const STATIC_POD = stringify({
   apiVersion: "v1",
   kind: "Pod",
-  metadata: { name: "kms-plugin", namespace: "kube-system", labels: { component: "kms-plugin", tier: "control-plane" } },
+  metadata: {
+    name: "kms-plugin",
+    namespace: "kube-system",
+    labels: { component: "kms-plugin", tier: "control-plane" },
+  },
   spec: {
     containers: [
       {

@@ -1,6 +1,6 @@
 /**
- * The settings of this cluster, all different from kubeadm's defaults: so a repair that falls back to defaults is caught. Names and
- * addresses are the lab's own.
+ * The settings of this cluster, all different from kubeadm's defaults: so a repair that falls back to
+ * defaults is caught. Names and addresses are the lab's own.
  */
 import { stringify } from "yaml";
 import { minorOf } from "../../../shared/pki/certs.ts";
@@ -19,8 +19,9 @@ export const OTHER_PODS_DIR = "/var/lib/pods-of-kubelet";
 const CRI = "unix:///run/containerd/containerd.sock";
 
 /**
- * A flag and a variable that are in no kubeadm configuration, as if somebody had edited the manifest by hand. kubeadm's patches write them:
- * these are stored nowhere, and an edit afterwards would restart the API server, which costs a minute and a half.
+ * A flag and a variable that are in no kubeadm configuration, as if somebody had edited the manifest by hand.
+ * kubeadm's patches write them: these are stored nowhere, and an edit afterwards would restart the API
+ * server, which costs a minute and a half.
  */
 const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
 export const PATCHES = "/root/kubeadm-patches";
@@ -33,8 +34,8 @@ export function apiServerPatch(profile: Profile): string {
 }
 
 /**
- * A static pod that is not kubeadm's, like kube-vip: since 1.29 kube-vip's guide mounts super-admin.conf on the first control plane node, and
- * its container has arguments but no command.
+ * A static pod that is not kubeadm's, like kube-vip: since 1.29 kube-vip's guide mounts super-admin.conf on
+ * the first control plane node, and its container has arguments but no command.
  */
 export const VIP = stringify({
   apiVersion: "v1",
@@ -47,9 +48,15 @@ export const VIP = stringify({
         image: LAB_IMAGE,
         imagePullPolicy: "IfNotPresent",
         args: ["vip", "/etc/kubernetes/admin.conf"],
-        // Without any, a namespace's limits would make another QoS class of it in the API, which then takes no status of it.
+        // Without any, a namespace's limits would make another QoS class of it in the API, which then takes
+        // no status of it.
         resources: { requests: { cpu: "10m" } },
-        readinessProbe: { httpGet: { path: "/", port: 2112, scheme: "HTTP" }, periodSeconds: 2, failureThreshold: 3, timeoutSeconds: 1 },
+        readinessProbe: {
+          httpGet: { path: "/", port: 2112, scheme: "HTTP" },
+          periodSeconds: 2,
+          failureThreshold: 3,
+          timeoutSeconds: 1,
+        },
         volumeMounts: [{ name: "kubeconfig", mountPath: "/etc/kubernetes/admin.conf" }],
       },
     ],
@@ -57,7 +64,9 @@ export const VIP = stringify({
     volumes: [
       {
         name: "kubeconfig",
-        hostPath: { path: minorOf(KUBERNETES) >= 29 ? "/etc/kubernetes/super-admin.conf" : "/etc/kubernetes/admin.conf" },
+        hostPath: {
+          path: minorOf(KUBERNETES) >= 29 ? "/etc/kubernetes/super-admin.conf" : "/etc/kubernetes/admin.conf",
+        },
       },
     ],
   },
@@ -85,7 +94,9 @@ export function joinConfig(
   profile: Profile,
   join: { token: string; caCertHash: string; certificateKey?: string; discoveryFile?: string },
 ) {
-  const byToken = { bootstrapToken: { apiServerEndpoint: ENDPOINT, token: join.token, caCertHashes: [join.caCertHash] } };
+  const byToken = {
+    bootstrapToken: { apiServerEndpoint: ENDPOINT, token: join.token, caCertHashes: [join.caCertHash] },
+  };
   const byFile = { file: { kubeConfigPath: join.discoveryFile }, tlsBootstrapToken: join.token };
   const controlPlane = join.certificateKey && {
     controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
@@ -97,7 +108,16 @@ export function joinConfig(
   });
   const caCertPath = `${profile.certificatesDir}/ca.crt`;
   const discovery = join.discoveryFile ? byFile : byToken;
-  return documents([{ ...KUBEADM, kind: "JoinConfiguration", caCertPath, discovery, nodeRegistration, ...(controlPlane || {}) }]);
+  return documents([
+    {
+      ...KUBEADM,
+      kind: "JoinConfiguration",
+      caCertPath,
+      discovery,
+      nodeRegistration,
+      ...(controlPlane || {}),
+    },
+  ]);
 }
 
 function apiOn(node: Machine) {
@@ -113,7 +133,10 @@ function registration(node: Machine, kubeletFlags: Record<string, string>) {
   };
 }
 
-/** From 1.35 on kubeadm refuses cgroup v1, whatever the kubelet's configuration says. Old releases have a URL that today's Go cannot parse. */
+/**
+ * From 1.35 on kubeadm refuses cgroup v1, whatever the kubelet's configuration says. Old releases have a URL
+ * that today's Go cannot parse.
+ */
 function notHeeded(minor: number): string[] {
   if (minor >= 35) return ["SystemVerification"];
   return minor < 34 ? ["HTTPProxyCIDR"] : [];
@@ -136,7 +159,10 @@ function clusterConfiguration(profile: Profile, { controllers }: { controllers?:
         ["profiling", "false"],
         ...profile.apiServerFlags,
       ]),
-      extraVolumes: [...profile.apiServerVolumes, samePlace("audit-log", "/var/log/kubernetes", "DirectoryOrCreate", false)],
+      extraVolumes: [
+        ...profile.apiServerVolumes,
+        samePlace("audit-log", "/var/log/kubernetes", "DirectoryOrCreate", false),
+      ],
     },
     controllerManager: {
       extraArgs: args(
@@ -173,8 +199,14 @@ function kubeletConfiguration(profile: Profile) {
     ...(minorOf(KUBERNETES) >= 31 ? { failCgroupV1: false } : {}),
     // Without CAP_SYS_RESOURCE no process may make itself safer from the OOM killer than it was.
     oomScoreAdj: 0,
-    evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
-    // Never: nobody could pull an image again. A disk of this machine that is 85 % full is not the lab's business.
+    evictionHard: {
+      "memory.available": "100Mi",
+      "nodefs.available": "1%",
+      "imagefs.available": "1%",
+      "nodefs.inodesFree": "1%",
+    },
+    // Never: nobody could pull an image again. A disk of this machine that is 85 % full is not the lab's
+    // business.
     imageGCHighThresholdPercent: 100,
     ...profile.kubeletConfiguration,
   };

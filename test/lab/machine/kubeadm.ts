@@ -26,11 +26,17 @@ export async function initFirstControlPlane(cluster: Cluster) {
   await cluster.kubectl("-n", "kube-system", "scale", "deployment", "coredns", "--replicas=1");
 }
 
-/** What kubeadm expects to find on a control plane node: the files that its flags name, and what must run before the API server. */
+/**
+ * What kubeadm expects to find on a control plane node: the files that its flags name, and what must run
+ * before the API server.
+ */
 async function prepareControlPlane(node: Node, profile: Profile) {
   await makeLinks(node, profile.links);
   await putFiles(node, profile.controlPlaneFiles);
-  const staticPods = Object.entries(profile.staticPods).map(([file, manifest]) => [`/etc/kubernetes/manifests/${file}`, manifest]);
+  const staticPods = Object.entries(profile.staticPods).map(([file, manifest]) => [
+    `/etc/kubernetes/manifests/${file}`,
+    manifest,
+  ]);
   await putFiles(node, Object.fromEntries(staticPods));
   await mkdir(node.path(PATCHES));
   await writeFile(join(node.path(PATCHES), "kube-apiserver+json.yaml"), apiServerPatch(profile));
@@ -54,15 +60,29 @@ async function putFiles(node: Node, files: Record<string, string>) {
 export async function joinOthers(cluster: Cluster) {
   const [first, ...others] = cluster.controlPlanes as [Node, ...Node[]];
   const command = await first.must(["kubeadm", "token", "create", "--print-join-command"]);
-  const invitation = { token: wordAfter(command, "--token"), caCertHash: wordAfter(command, "--discovery-token-ca-cert-hash") };
+  const invitation = {
+    token: wordAfter(command, "--token"),
+    caCertHash: wordAfter(command, "--discovery-token-ca-cert-hash"),
+  };
   await Promise.all(cluster.workers.map(async (node) => await joinNode(cluster, node, invitation)));
   if (others.length > 0) {
-    const upload = await first.must(["kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config", INIT]);
+    const upload = await first.must([
+      "kubeadm",
+      "init",
+      "phase",
+      "upload-certs",
+      "--upload-certs",
+      "--config",
+      INIT,
+    ]);
     const certificateKey = upload.trim().split("\n").at(-1)!;
     // One after the other: etcd takes one new member at a time.
     for (const node of others) await joinNode(cluster, node, { ...invitation, certificateKey });
   }
-  const manifests = Object.entries(cluster.profile.workerStaticPods).map(([file, text]) => [`/etc/kubernetes/manifests/${file}`, text]);
+  const manifests = Object.entries(cluster.profile.workerStaticPods).map(([file, text]) => [
+    `/etc/kubernetes/manifests/${file}`,
+    text,
+  ]);
   for (const node of cluster.workers) await putFiles(node, Object.fromEntries(manifests));
   for (const words of cluster.profile.afterJoin) await cluster.kubectl(...words);
   await forgetConfigs(cluster);
@@ -77,7 +97,8 @@ export async function changeNodes({ nodes, profile }: Cluster) {
   ]);
   await Promise.all(
     nodes.map(async (node) => {
-      for (const [name, line] of [...signed, ...profile.nodeLines]) if (name.test(node.name)) await node.must(["sh", "-ec", line]);
+      for (const [name, line] of [...signed, ...profile.nodeLines])
+        if (name.test(node.name)) await node.must(["sh", "-ec", line]);
     }),
   );
 }
@@ -85,7 +106,8 @@ export async function changeNodes({ nodes, profile }: Cluster) {
 /** An operator who needs the repair has none of these files any more. */
 async function forgetConfigs(cluster: Cluster) {
   for (const node of cluster.nodes) {
-    for (const path of [INIT, JOIN, DISCOVERY, PATCHES]) await rm(node.path(path), { recursive: true, force: true });
+    for (const path of [INIT, JOIN, DISCOVERY, PATCHES])
+      await rm(node.path(path), { recursive: true, force: true });
   }
 }
 
@@ -95,7 +117,11 @@ async function joinNode({ controlPlanes, profile }: Cluster, node: Node, invitat
     const ca = await readFile(controlPlanes[0]!.path(`${profile.certificatesDir}/ca.crt`));
     await writeFile(node.path(discoveryFile), discoveryConf(ca, invitation.token), { mode: 0o600 });
   }
-  await writeFile(node.path(JOIN), joinConfig(node, profile, { ...invitation, ...(discoveryFile && { discoveryFile }) }), { mode: 0o600 });
+  await writeFile(
+    node.path(JOIN),
+    joinConfig(node, profile, { ...invitation, ...(discoveryFile && { discoveryFile }) }),
+    { mode: 0o600 },
+  );
   await node.must(["kubeadm", "join", "--config", JOIN]);
 }
 
@@ -104,7 +130,12 @@ function discoveryConf(ca: Buffer, token: string): string {
   return stringify({
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name: "lab", cluster: { server: `https://${ENDPOINT}`, "certificate-authority-data": ca.toString("base64") } }],
+    clusters: [
+      {
+        name: "lab",
+        cluster: { server: `https://${ENDPOINT}`, "certificate-authority-data": ca.toString("base64") },
+      },
+    ],
     users: [{ name: "joining", user: { token } }],
     contexts: [{ name: "joining", context: { cluster: "lab", user: "joining" } }],
     "current-context": "joining",
@@ -125,10 +156,14 @@ type SigningRequest = {
 /** With serverTLSBootstrap nobody signs a kubelet's serving certificate until an operator says so. */
 export async function approveServingCertificates(cluster: Cluster) {
   const wanted = new Set(cluster.nodes.map((node) => `system:node:${node.nodeName}`));
-  await waitFor("the serving certificates of all kubelets", async () => await approveNewRequests(cluster, wanted), {
-    seconds: 90,
-    hint: "./bunw test/lab/enter.ts cp1 kubectl get csr",
-  });
+  await waitFor(
+    "the serving certificates of all kubelets",
+    async () => await approveNewRequests(cluster, wanted),
+    {
+      seconds: 90,
+      hint: "./bunw test/lab/enter.ts cp1 kubectl get csr",
+    },
+  );
 }
 
 /** Approves what is new; true once every kubelet in `wanted` has its certificate. */
@@ -136,7 +171,8 @@ async function approveNewRequests(cluster: Cluster, wanted: Set<string>) {
   const list = JSON.parse(await cluster.kubectl("get", "csr", "-o", "json")) as { items: SigningRequest[] };
   const serving = list.items.filter((csr) => csr.spec.signerName === "kubernetes.io/kubelet-serving");
   const pending = serving.filter((csr) => !csr.status.conditions);
-  if (pending.length > 0) await cluster.kubectl("certificate", "approve", ...pending.map((csr) => csr.metadata.name));
+  if (pending.length > 0)
+    await cluster.kubectl("certificate", "approve", ...pending.map((csr) => csr.metadata.name));
   for (const csr of serving) if (csr.status.certificate) wanted.delete(csr.spec.username);
   return wanted.size === 0;
 }

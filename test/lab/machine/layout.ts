@@ -24,7 +24,13 @@ export function layout(
   ];
   const hosts = [`${BALANCER} lab-api`, ...all.map(({ ip, hostName }) => `${ip} ${hostName}`)];
   const subnet = (i: number) => (bridges ? { podSubnet: `10.244.${i}.0/24` } : {});
-  return all.map((node, i) => ({ ...node, nodeName: `${node.name}${nodeDomain}`, hosts, pauseImage, ...subnet(i) }));
+  return all.map((node, i) => ({
+    ...node,
+    nodeName: `${node.name}${nodeDomain}`,
+    hosts,
+    pauseImage,
+    ...subnet(i),
+  }));
 }
 
 /** Of cp1, w12 and so on. */

@@ -1,4 +1,7 @@
-/** A real etcd of its own on this machine's loopback, without TLS; filled, and written to, as the API server does it. */
+/**
+ * A real etcd of its own on this machine's loopback, without TLS; filled, and written to, as the API server
+ * does it.
+ */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
@@ -22,10 +25,18 @@ interface Start {
 }
 
 /** Starts `etcd`, a program, in this folder, which may hold the data of an earlier start. */
-export async function startEtcd(etcd: string, folder: string, { flags = [], host = "127.0.0.1" }: Start = {}): Promise<LoopbackEtcd> {
+export async function startEtcd(
+  etcd: string,
+  folder: string,
+  { flags = [], host = "127.0.0.1" }: Start = {},
+): Promise<LoopbackEtcd> {
   const url = `http://${host}:${freePort()}`;
   const dataDir = join(folder, "etcd");
-  const program = startProgram("etcd", [etcd, ...etcdFlags(dataDir, url, `http://${host}:${freePort()}`), ...flags], `${folder}/etcd.log`);
+  const program = startProgram(
+    "etcd",
+    [etcd, ...etcdFlags(dataDir, url, `http://${host}:${freePort()}`), ...flags],
+    `${folder}/etcd.log`,
+  );
   const isHealthy = () =>
     fetch(`${url}/health`).then(
       ({ ok }) => ok,
@@ -59,7 +70,10 @@ export async function ask<T>(url: string, path: string, body: object): Promise<T
   return JSON.parse(text) as T;
 }
 
-/** The same, again where a busy machine makes etcd give up: "request timed out". It may have been done; a put may be done twice. */
+/**
+ * The same, again where a busy machine makes etcd give up: "request timed out". It may have been done; a put
+ * may be done twice.
+ */
 async function askPatiently(url: string, path: string, body: object) {
   const done = () =>
     ask(url, path, body).then(
@@ -94,7 +108,9 @@ export async function fill(url: string, { objects, bytes }: Load) {
       const from = next;
       next += each;
       const names = Array.from({ length: Math.min(each, objects - from) }, (_, i) => nameOf(from + i));
-      await askPatiently(url, "kv/txn", { success: names.map((key) => ({ request_put: { key, value: content(bytes) } })) });
+      await askPatiently(url, "kv/txn", {
+        success: names.map((key) => ({ request_put: { key, value: content(bytes) } })),
+      });
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
@@ -103,13 +119,19 @@ export async function fill(url: string, { objects, bytes }: Load) {
 /** A process that writes `perSecond` times a second to what `fill` has written, until it is disposed of. */
 export function writing(url: string, load: Load, perSecond: number): AsyncDisposable {
   const job = JSON.stringify({ url, load, perSecond });
-  const child = Bun.spawn([process.execPath, import.meta.path, job], { stdout: "inherit", stderr: "inherit" });
+  const child = Bun.spawn([process.execPath, import.meta.path, job], {
+    stdout: "inherit",
+    stderr: "inherit",
+  });
   return {
     async [Symbol.asyncDispose]() {
       const { exitCode } = child;
       child.kill();
       await child.exited;
-      if (exitCode !== null) throw new Fail(`The writer has ended before its time, with exit code ${exitCode}`, { hint: "see above" });
+      if (exitCode !== null)
+        throw new Fail(`The writer has ended before its time, with exit code ${exitCode}`, {
+          hint: "see above",
+        });
     },
   };
 }
@@ -123,7 +145,11 @@ async function write({ url, load, perSecond }: { url: string; load: Load; perSec
   const one = async (i: number) => {
     if (i % 5 === 3) await askPatiently(url, "kv/put", { key: event(i), value: content(500), lease });
     else if (i % 5 === 4) await askPatiently(url, "kv/deleterange", { key: event(i > 300 ? i - 301 : i) });
-    else await askPatiently(url, "kv/put", { key: nameOf((i * 7919) % load.objects), value: content(load.bytes) });
+    else
+      await askPatiently(url, "kv/put", {
+        key: nameOf((i * 7919) % load.objects),
+        value: content(load.bytes),
+      });
   };
   setInterval(async () => {
     const due = ((performance.now() - began) / 1000) * perSecond;
@@ -144,7 +170,9 @@ function base64(text: string): string {
   return Buffer.from(text).toString("base64");
 }
 
-/** Each is of its own, and begins again after so many bytes: two halves of different ones do not fit together. */
+/**
+ * Each is of its own, and begins again after so many bytes: two halves of different ones do not fit together.
+ */
 const SEED = 64;
 
 function content(bytes: number): string {

@@ -35,7 +35,10 @@ export interface Lab {
   nodes: Machine[];
   controlPlanes: Machine[];
   workers: Machine[];
-  profile: Pick<Profile, "certificatesDir" | "etcdDataDir" | "links" | "podNetwork" | "addOns" | "pings" | "shell">;
+  profile: Pick<
+    Profile,
+    "certificatesDir" | "etcdDataDir" | "links" | "podNetwork" | "addOns" | "pings" | "shell"
+  >;
   /** The operator's machine, which reaches the nodes by ssh; only in scenarios that make one. */
   operator?: Machine;
 }
@@ -49,5 +52,6 @@ export function kubectl(lab: Lab, args: string[], input?: string): Promise<Outpu
 /** Runs a line of shell on a node. Errors: Fail where it does not end with 0. */
 export async function sh(node: Machine, line: string) {
   const { exitCode, stderr } = await node.run(["bash", "-ec", line]);
-  if (exitCode !== 0) throw new Fail(`"${line}" on ${node.name}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
+  if (exitCode !== 0)
+    throw new Fail(`"${line}" on ${node.name}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
 }

@@ -1,6 +1,6 @@
 /**
- * The lab's network: one namespace is the switch, each node's eth0 is a cable into it. It has no connection to the machine's own network. The
- * API's balancer and the registry run in the switch.
+ * The lab's network: one namespace is the switch, each node's eth0 is a cable into it. It has no connection
+ * to the machine's own network. The API's balancer and the registry run in the switch.
  */
 import { openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -21,8 +21,8 @@ export async function makeSwitch() {
   await ip(SWITCH, "link add br0 type bridge");
   for (const address of [GATEWAY, BALANCER]) await ip(SWITCH, `addr add ${address}/24 dev br0`);
   await ip(SWITCH, "link set br0 up");
-  // Refuse at once what leads out of the lab. Otherwise a client of a Service whose rules are not written yet (CoreDNS at its start) waits
-  // half a minute.
+  // Refuse at once what leads out of the lab. Otherwise a client of a Service whose rules are not written yet
+  // (CoreDNS at its start) waits half a minute.
   await ip(SWITCH, "route add unreachable default");
   await forward(SWITCH);
 }
@@ -31,7 +31,21 @@ export async function makeSwitch() {
 export async function plugIn(namespace: string, address: string) {
   await makeNamespace(namespace);
   const port = `v${address.replaceAll(".", "").slice(-12)}`;
-  await sh(["ip", "-n", SWITCH, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace]);
+  await sh([
+    "ip",
+    "-n",
+    SWITCH,
+    "link",
+    "add",
+    port,
+    "type",
+    "veth",
+    "peer",
+    "name",
+    "eth0",
+    "netns",
+    namespace,
+  ]);
   await ip(SWITCH, `link set ${port} master br0 up`);
   await ip(namespace, `addr add ${address}/24 dev eth0`);
   await ip(namespace, "link set eth0 up");
@@ -69,12 +83,21 @@ export async function startBalancer(controlPlanes: readonly { name: string; ip: 
 export async function startRegistry(store: string, images: string) {
   const names = join(LAB, "logs", "images.json");
   writeFileSync(names, JSON.stringify(digestsIn(images), null, 2));
-  startInSwitch("registry", [process.execPath, join(import.meta.dir, "registry.ts"), store, names, GATEWAY, String(REGISTRY_PORT)]);
+  startInSwitch("registry", [
+    process.execPath,
+    join(import.meta.dir, "registry.ts"),
+    store,
+    names,
+    GATEWAY,
+    String(REGISTRY_PORT),
+  ]);
 }
 
 /** The table of `ctr images ls`: name, type, digest. */
 function digestsIn(table: string): Record<string, string> {
-  return Object.fromEntries([...table.matchAll(/^(\S+) +\S+ +(sha256:[0-9a-f]{64}) /gm)].map(([, name, digest]) => [name, digest]));
+  return Object.fromEntries(
+    [...table.matchAll(/^(\S+) +\S+ +(sha256:[0-9a-f]{64}) /gm)].map(([, name, digest]) => [name, digest]),
+  );
 }
 
 /** A program that lives as long as the lab, with its output in the lab's logs. */

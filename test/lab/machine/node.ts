@@ -1,6 +1,6 @@
 /**
- * A machine made of namespaces: its own network, mounts, host name, cgroups and processes, with systemd as PID 1, so that
- * `systemctl restart kubelet` inside is the real thing.
+ * A machine made of namespaces: its own network, mounts, host name, cgroups and processes, with systemd as
+ * PID 1, so that `systemctl restart kubelet` inside is the real thing.
  */
 import { existsSync, openSync, readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
@@ -39,7 +39,13 @@ export class Node {
   /** Makes the disk and the cable; the node is off. */
   static async create(spec: NodeSpec): Promise<Node> {
     const cgroups = cgroupsOf(spec.name);
-    const nodeRecord = { name: spec.name, ip: spec.ip, hostName: spec.hostName, nodeName: spec.nodeName, cgroups };
+    const nodeRecord = {
+      name: spec.name,
+      ip: spec.ip,
+      hostName: spec.hostName,
+      nodeName: spec.nodeName,
+      cgroups,
+    };
     record((state) => {
       state.nodes.push(nodeRecord);
       state.cgroups.push(...cgroups);
@@ -65,23 +71,35 @@ export class Node {
     makeCgroups(this.record.cgroups);
     const namespaces = ["--mount", "--uts", "--ipc", "--pid", "--fork", "--propagation", "private"];
     // PID 1's cgroup becomes the root of its cgroup namespace, so the child joins it before it makes that.
-    const init = ["sh", "-c", `CGROUPS=$INSIDE; ${JOIN}`, "sh", "unshare", "--cgroup", "sh", join(import.meta.dir, "node-root.sh")];
+    const init = [
+      "sh",
+      "-c",
+      `CGROUPS=$INSIDE; ${JOIN}`,
+      "sh",
+      "unshare",
+      "--cgroup",
+      "sh",
+      join(import.meta.dir, "node-root.sh"),
+    ];
     const console = openSync(join(LAB, "logs", `${this.name}-console.log`), "a");
     const network = ["nsenter", `--net=/run/netns/kpr-${this.name}`];
-    const proc = Bun.spawn(["sh", "-c", JOIN, "sh", "setsid", ...network, "unshare", ...namespaces, ...init], {
-      env: {
-        PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        CGROUPS: toJoin(this.record.cgroups, "outside"),
-        INSIDE: toJoin(this.record.cgroups, "inside"),
-        CGROUP_MOUNTS: cgroupMounts(),
-        DISK: join(LAB, "nodes", this.name),
-        BIN: join(LAB, "bin"),
-        NODE_HOSTNAME: this.hostName,
+    const proc = Bun.spawn(
+      ["sh", "-c", JOIN, "sh", "setsid", ...network, "unshare", ...namespaces, ...init],
+      {
+        env: {
+          PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+          CGROUPS: toJoin(this.record.cgroups, "outside"),
+          INSIDE: toJoin(this.record.cgroups, "inside"),
+          CGROUP_MOUNTS: cgroupMounts(),
+          DISK: join(LAB, "nodes", this.name),
+          BIN: join(LAB, "bin"),
+          NODE_HOSTNAME: this.hostName,
+        },
+        stdin: "ignore",
+        stdout: console,
+        stderr: console,
       },
-      stdin: "ignore",
-      stdout: console,
-      stderr: console,
-    });
+    );
     proc.unref();
     await waitFor(`node ${this.name} to boot`, async () => this.hasBooted(proc.pid), {
       seconds: 180,
@@ -93,7 +111,8 @@ export class Node {
   private async hasBooted(unshare: number) {
     const child = Number(readFileSync(`/proc/${unshare}/task/${unshare}/children`, "utf8").split(" ")[0]);
     const init = child > 0 ? markOf(child) : undefined;
-    if (!init || !readFileSync(`/proc/${child}/cmdline`, "utf8").startsWith("/lib/systemd/systemd")) return false;
+    if (!init || !readFileSync(`/proc/${child}/cmdline`, "utf8").startsWith("/lib/systemd/systemd"))
+      return false;
     this.record.init = init;
     record((state) => {
       state.nodes.find((node) => node.name === this.name)!.init = init;
@@ -126,7 +145,9 @@ export class Node {
   async must(command: string[], options: RunOptions = {}): Promise<string> {
     const { stdout, stderr, exitCode } = await this.run(command, options);
     if (exitCode === 0) return stdout;
-    throw new Error(`${this.name}: \`${command.join(" ")}\` exited ${exitCode}: ${stderr.trim() || stdout.trim()}`);
+    throw new Error(
+      `${this.name}: \`${command.join(" ")}\` exited ${exitCode}: ${stderr.trim() || stdout.trim()}`,
+    );
   }
 
   /** Starts a command inside and leaves its streams to the caller. */
@@ -135,17 +156,23 @@ export class Node {
     options: RunOptions & { stdin?: "inherit"; stdout?: Out; stderr?: Out } = {},
   ) {
     const init = this.init();
-    if (!init || !isAlive(init)) throw new Fail(`Node ${this.name} is off`, { hint: "boot it, or start a lab with test/lab/up.ts" });
+    if (!init || !isAlive(init))
+      throw new Fail(`Node ${this.name} is off`, { hint: "boot it, or start a lab with test/lab/up.ts" });
     return Bun.spawn(["sh", "-c", JOIN, "sh", ...this.enter(init.pid, options), ...command], {
       env: { PATH: process.env.PATH!, CGROUPS: toJoin(this.record.cgroups, "enter") },
-      stdin: options.stdin ?? (options.input === undefined ? "ignore" : new Blob([options.input as BlobPart])),
+      stdin:
+        options.stdin ?? (options.input === undefined ? "ignore" : new Blob([options.input as BlobPart])),
       stdout: options.stdout ?? ("pipe" as Out),
       stderr: options.stderr ?? ("pipe" as Out),
     });
   }
 
   private enter(pid: number, options: RunOptions) {
-    const env = { HOME: "/root", TERM: process.env.TERM ?? "xterm", PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" };
+    const env = {
+      HOME: "/root",
+      TERM: process.env.TERM ?? "xterm",
+      PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    };
     const assignments = Object.entries({ ...env, ...options.env }).map(([name, value]) => `${name}=${value}`);
     const inside = ["nsenter", "-t", String(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"];
     return [...inside, "env", "-i", `--chdir=${options.cwd ?? "/root"}`, ...assignments];

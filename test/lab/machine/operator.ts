@@ -1,4 +1,7 @@
-/** The operator's machine: a folder with a key to the nodes, their host keys, an inventory, the playbook and the kit. */
+/**
+ * The operator's machine: a folder with a key to the nodes, their host keys, an inventory, the playbook and
+ * the kit.
+ */
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sh } from "./shell.ts";
@@ -24,7 +27,10 @@ export interface Host {
 const HOME = join(import.meta.dir, "../../..");
 
 /** Makes the folder from scratch. The kit is where RUNBOOK.md says: beside `scripts`. */
-export async function makeOperator(folder: string, options: { hosts: Host[]; kit: string }): Promise<{ publicKey: string }> {
+export async function makeOperator(
+  folder: string,
+  options: { hosts: Host[]; kit: string },
+): Promise<{ publicKey: string }> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, "home"), { recursive: true, mode: 0o700 });
   symlinkSync(join(HOME, "scripts"), join(folder, "scripts"));
@@ -62,8 +68,9 @@ function loginOf({ address, user }: Host) {
 }
 
 /**
- * What ~/.ssh/config is to a person; ssh asks the passwd file for the home, not the environment. The ssh and scp of this folder's `bin` have its key and its host keys: they are typed as anywhere. `names`: what ssh calls a host, if not its
- * address. `jump`: a machine through which the others are reached.
+ * What ~/.ssh/config is to a person; ssh asks the passwd file for the home, not the environment. The ssh and
+ * scp of this folder's `bin` have its key and its host keys: they are typed as anywhere. `names`: what ssh
+ * calls a host, if not its address. `jump`: a machine through which the others are reached.
  */
 export function sshFrom(
   folder: string,
@@ -85,17 +92,34 @@ export function sshFrom(
   writeFileSync(join(folder, "ssh_config"), `${lines.join("\n")}\n`);
   mkdirSync(join(folder, "bin"));
   for (const name of ["ssh", "scp"])
-    writeFileSync(join(folder, "bin", name), `#!/bin/sh\nexec /usr/bin/${name} -F ${folder}/ssh_config "$@"\n`, { mode: 0o755 });
+    writeFileSync(
+      join(folder, "bin", name),
+      `#!/bin/sh\nexec /usr/bin/${name} -F ${folder}/ssh_config "$@"\n`,
+      { mode: 0o755 },
+    );
 }
 
-/** sshd's configuration on a node: keys only, no PAM. `allowed`: who may log in, and from where (sshd_config(5), AllowUsers). */
-export function sshdConfig(options: { hostKey: string; authorizedKeys: string; listen?: string; allowed?: string }): string {
+/**
+ * sshd's configuration on a node: keys only, no PAM. `allowed`: who may log in, and from where
+ * (sshd_config(5), AllowUsers).
+ */
+export function sshdConfig(options: {
+  hostKey: string;
+  authorizedKeys: string;
+  listen?: string;
+  allowed?: string;
+}): string {
   const lines = [
     `HostKey ${options.hostKey}`,
     `AuthorizedKeysFile ${options.authorizedKeys}`,
     ...(options.listen ? [`ListenAddress ${options.listen}`] : []),
     ...(options.allowed ? [`AllowUsers ${options.allowed}`] : []),
-    ...["UsePAM no", "PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password"],
+    ...[
+      "UsePAM no",
+      "PasswordAuthentication no",
+      "KbdInteractiveAuthentication no",
+      "PermitRootLogin prohibit-password",
+    ],
     ...["StrictModes no", "PidFile none", "Subsystem sftp internal-sftp"],
   ];
   return `${lines.join("\n")}\n`;

@@ -1,4 +1,7 @@
-/** The Debian packages a node needs on this machine. Only what is missing gets installed, and nothing it brings is started. */
+/**
+ * The Debian packages a node needs on this machine. Only what is missing gets installed, and nothing it
+ * brings is started.
+ */
 import { chmodSync, existsSync } from "node:fs";
 import { copyFile, rm } from "node:fs/promises";
 import { Fail } from "../../../shared/fail.ts";
@@ -35,7 +38,9 @@ export async function installPackages(needed: Needed = NODE_PACKAGES) {
 }
 
 export function needsRoot(): Fail {
-  return new Fail("The lab needs root: it makes namespaces, mounts and cgroups", { hint: "sudo npm run rehearse, or sudo npm test" });
+  return new Fail("The lab needs root: it makes namespaces, mounts and cgroups", {
+    hint: "sudo npm run rehearse, or sudo npm test",
+  });
 }
 
 /** Checks that run at the same time install one after the other: the second may find all that it needs. */
@@ -59,7 +64,8 @@ async function install(needed: Needed) {
   console.error(`  installing ${missing.join(" ")}`);
   if (!Bun.which("apt-get")) failFor(missing, "apt-get is missing too");
   await withoutStartingServices(async () => {
-    // A machine that never ran `apt-get update` knows no package; try without first, as an update needs the mirror.
+    // A machine that never ran `apt-get update` knows no package; try without first, as an update needs the
+    // mirror.
     if ((await apt(["install", ...missing])) !== "") {
       const update = await apt(["update"]);
       if (update !== "") failFor(missing, update);
@@ -68,11 +74,18 @@ async function install(needed: Needed) {
     }
   });
   const still = missingPackages(needed);
-  if (still.length > 0) failFor(still, "apt-get installed them, but their files are not where Debian 12 has them");
+  if (still.length > 0)
+    failFor(still, "apt-get installed them, but their files are not where Debian 12 has them");
 }
 
 function missingPackages(needed: Needed) {
-  return [...new Set(needed.filter(([file]) => !existsSync(file) && !existsSync(file.replace("/usr", ""))).map(([, name]) => name))];
+  return [
+    ...new Set(
+      needed
+        .filter(([file]) => !existsSync(file) && !existsSync(file.replace("/usr", "")))
+        .map(([, name]) => name),
+    ),
+  ];
 }
 
 function failFor(packages: string[], reason: string): never {
@@ -92,7 +105,10 @@ async function apt(args: string[]) {
   return (await proc.exited) === 0 ? "" : (stderr.trim().split("\n").at(-1) ?? "apt-get failed");
 }
 
-/** Debian asks policy-rc.d before a package may start its service: 101 says no. What was there before comes back afterwards. */
+/**
+ * Debian asks policy-rc.d before a package may start its service: 101 says no. What was there before comes
+ * back afterwards.
+ */
 async function withoutStartingServices(action: () => Promise<void>) {
   const kept = `${POLICY}.kube-pki-repair-lab`;
   const hadOne = existsSync(POLICY) || existsSync(kept);

@@ -1,22 +1,35 @@
 /**
  * What the lab is made of: every program with its Go module and version.
  *
- * Each build is a wrapper module that requires `module` at `version` and compiles `packages`; see go-build.ts.
+ * Each build is a wrapper module that requires `module` at `version` and compiles `packages`; see
+ * go-build.ts.
  */
 export type GoBuild = {
   name: string;
   module: string;
   version: string;
-  /** Import path of each main package; the program is called after its last element, unless that is a version such as v3. */
+  /**
+   * Import path of each main package; the program is called after its last element, unless that is a version
+   * such as v3.
+   */
   packages: readonly string[];
   ldflags?: string;
   /** Build tags, separated by commas. */
   tags?: string;
-  /** k8s.io/kubernetes only: its staging modules are published as v0.MINOR.PATCH and take the place of `./staging`. */
+  /**
+   * k8s.io/kubernetes only: its staging modules are published as v0.MINOR.PATCH and take the place of
+   * `./staging`.
+   */
   stagingVersion?: string;
-  /** The module's own replace lines hold where they name a version; these hold in their place, and beside them: module → version. */
+  /**
+   * The module's own replace lines hold where they name a version; these hold in their place, and beside
+   * them: module → version.
+   */
   replaces?: Record<string, string>;
-  /** Libraries that Kubernetes has, too, are taken in its versions, so that they are compiled once; but for these modules, and those below them. */
+  /**
+   * Libraries that Kubernetes has, too, are taken in its versions, so that they are compiled once; but for
+   * these modules, and those below them.
+   */
   librariesOfKubernetes?: { but: readonly string[] };
   /** A file of ours, in place of the module's own main package: the package is `lab/source/NAME`. */
   main?: string;
@@ -27,10 +40,16 @@ export type GoBuild = {
 /** `KUBERNETES=v1.37.2 npm run rehearse` builds the lab of another release; etcd's follows from it. */
 export const KUBERNETES = process.env.KUBERNETES || "v1.34.4";
 
-/** The release whose libraries the other programs are compiled with, whatever release the lab has: with these it was tried. */
+/**
+ * The release whose libraries the other programs are compiled with, whatever release the lab has: with these
+ * it was tried.
+ */
 export const LIBRARIES_OF = "v1.34.4";
 
-/** `KUBELET_SERVING=self npm run rehearse`: kubelets sign their serving certificates themselves, as kubeadm has it by default. */
+/**
+ * `KUBELET_SERVING=self npm run rehearse`: kubelets sign their serving certificates themselves, as kubeadm
+ * has it by default.
+ */
 export const SERVING_BY_CA = process.env.KUBELET_SERVING !== "self";
 
 /** `CONTAINERD=v1.7.35 npm run rehearse`: the runtime that many clusters still have. */
@@ -80,7 +99,13 @@ function containerdBuild(version: string): GoBuild {
     ...{ name: "containerd", module, version },
     packages: ["containerd", "containerd-shim-runc-v2", "ctr"].map((program) => `${module}/cmd/${program}`),
     ldflags: `-X ${module}/version.Version=${version}`,
-    ...(isOld ? {} : { librariesOfKubernetes: { but: ["github.com/containerd", "github.com/opencontainers", "github.com/cyphar"] } }),
+    ...(isOld
+      ? {}
+      : {
+          librariesOfKubernetes: {
+            but: ["github.com/containerd", "github.com/opencontainers", "github.com/cyphar"],
+          },
+        }),
   };
 }
 
@@ -101,7 +126,8 @@ export function kubernetesBuild(version: string, programs: readonly string[]): G
     version,
     packages: programs.map((program) => `k8s.io/kubernetes/cmd/${program}`),
     ldflags: `${stamp}.gitVersion=${version} ${stamp}.gitMajor=1 ${stamp}.gitMinor=${minor} ${stamp}.gitTreeState=clean`,
-    // Up to 1.30 the cloud providers' old code is compiled in, unless this tag leaves it out; its module is not published everywhere.
+    // Up to 1.30 the cloud providers' old code is compiled in, unless this tag leaves it out; its module is
+    // not published everywhere.
     ...(Number(minor) < 31 ? { tags: "providerless" } : {}),
     stagingVersion: `v0.${minor}.${patch}`,
   };

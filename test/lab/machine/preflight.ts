@@ -6,7 +6,10 @@ import { CACHE, GET_GO, goProgram, isBuilt } from "./go-build.ts";
 import { needsRoot } from "./packages.ts";
 import { KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild } from "./pins.ts";
 
-/** In GB. After the first run `du` says: Go's modules 1.1, Go's build cache 3.3, the lab's programs and images 2.0; a cluster has some more. */
+/**
+ * In GB. After the first run `du` says: Go's modules 1.1, Go's build cache 3.3, the lab's programs and images
+ * 2.0; a cluster has some more.
+ */
 const ROOM = { first: 9, later: 3 };
 
 export interface Machine {
@@ -21,7 +24,8 @@ export interface Machine {
 export function refuseMachine(machine: Machine = thisMachine()) {
   const { isRoot, hasGo, free } = machine;
   if (!isRoot) throw needsRoot();
-  if (!machine.isBuilt && !hasGo) throw new Fail("The lab's programs are compiled here, and go is missing", { hint: GET_GO });
+  if (!machine.isBuilt && !hasGo)
+    throw new Fail("The lab's programs are compiled here, and go is missing", { hint: GET_GO });
   const wanted = machine.isBuilt ? ROOM.later : ROOM.first;
   if (free < wanted)
     throw new Fail(`The lab needs ${wanted} GB, and "${CACHE}" has ${free.toFixed(1)} GB free`, {
@@ -33,7 +37,9 @@ function thisMachine(): Machine {
   const { bavail, bsize } = statfsSync(nearest(CACHE));
   return {
     isRoot: process.getuid?.() === 0,
-    isBuilt: process.env.KUBE_PKI_REPAIR_BIN !== undefined || isBuilt(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS)),
+    isBuilt:
+      process.env.KUBE_PKI_REPAIR_BIN !== undefined ||
+      isBuilt(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS)),
     hasGo: goProgram() !== undefined,
     free: (bavail * bsize) / 1e9,
   };

@@ -13,18 +13,27 @@ export interface AddOn {
   objects(): Promise<string>;
   /** What it writes on the nodes' disks while a cluster runs. */
   writes: RegExp[];
-  /** NAMESPACE/POD/CONTAINER: who ends by himself, and starts again, when the API is away for longer than his leader Lease. */
+  /**
+   * NAMESPACE/POD/CONTAINER: who ends by himself, and starts again, when the API is away for longer than his
+   * leader Lease.
+   */
   endsWithoutApi?: RegExp;
 }
 
 export interface Profile {
-  /** undefined: a bridge on each node, and routes between the nodes. Else no pod gets an address before it is applied. */
+  /**
+   * undefined: a bridge on each node, and routes between the nodes. Else no pod gets an address before it is
+   * applied.
+   */
   podNetwork?: AddOn;
   addOns: readonly AddOn[];
   /** kubeadm's certificatesDir, the same on every node. */
   certificatesDir: string;
   etcdDataDir: string;
-  /** Follows a machine's name in its node name: ".lab.example". A control plane node has its node name as host name. */
+  /**
+   * Follows a machine's name in its node name: ".lab.example". A control plane node has its node name as host
+   * name.
+   */
   nodeDomain: string;
   /** More fields of kubeadm's ClusterConfiguration. */
   clusterConfiguration: object;
@@ -39,7 +48,10 @@ export interface Profile {
   /** Files that kubeadm does not make, mode 0600: path → text. */
   controlPlaneFiles: Record<string, string>;
   nodeFiles: Record<string, string>;
-  /** Folders of control plane nodes that are links, as after a move to another disk: path → where its content is. */
+  /**
+   * Folders of control plane nodes that are links, as after a move to another disk: path → where its content
+   * is.
+   */
   links: Record<string, string>;
   /** Static pods of control plane nodes that kubeadm does not make, beside kube-vip: file name → manifest. */
   staticPods: Record<string, string>;
@@ -55,7 +67,10 @@ export interface Profile {
   nodeLines: [node: RegExp, line: string][];
   /** What the operator's shell on the nodes has in its environment. */
   shell: Record<string, string>;
-  /** Whether the API answers `kubeadm join`, which has no credentials yet. If not, the operator carries a discovery file to the node. */
+  /**
+   * Whether the API answers `kubeadm join`, which has no credentials yet. If not, the operator carries a
+   * discovery file to the node.
+   */
   anonymousDiscovery: boolean;
   /** kubectl, when all nodes have joined. */
   afterJoin: string[][];

@@ -6,7 +6,10 @@ import { waitFor } from "../../../shared/wait-for.ts";
 export interface Started {
   name: string;
   pid: number;
-  /** Waits for a condition. Errors: Fail with the program's last lines where it has ended, or the time is over. */
+  /**
+   * Waits for a condition. Errors: Fail with the program's last lines where it has ended, or the time is
+   * over.
+   */
   until(what: string, probe: () => Promise<unknown>, seconds: number): Promise<void>;
   /** Its peak of memory so far, in MB. */
   peakMemory(): number;
@@ -25,11 +28,16 @@ export function startProgram(name: string, command: string[], log: string): Star
     name,
     pid: child.pid,
     async until(what, probe, seconds) {
-      const outcome = await waitFor(what, async () => (child.exitCode !== null ? "ended" : (await probe()) ? "there" : undefined), {
-        seconds,
-        hint: `the last lines of ${name}:\n${lastLines()}`,
-      });
-      if (outcome === "ended") throw new Fail(`${name} has ended with exit code ${child.exitCode}`, { hint: lastLines() });
+      const outcome = await waitFor(
+        what,
+        async () => (child.exitCode !== null ? "ended" : (await probe()) ? "there" : undefined),
+        {
+          seconds,
+          hint: `the last lines of ${name}:\n${lastLines()}`,
+        },
+      );
+      if (outcome === "ended")
+        throw new Fail(`${name} has ended with exit code ${child.exitCode}`, { hint: lastLines() });
     },
     peakMemory: () => peakMemory(child.pid),
     processor: () => processorSeconds(child.pid),
@@ -42,10 +50,15 @@ export function startProgram(name: string, command: string[], log: string): Star
 
 /** The most memory a process has had so far, in MB. */
 export function peakMemory(pid: number | "self" = "self"): number {
-  return Math.round(Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024);
+  return Math.round(
+    Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
+  );
 }
 
-/** Seconds of processor a process has used so far, in all its threads: utime and stime of proc_pid_stat(5), in hundredths. */
+/**
+ * Seconds of processor a process has used so far, in all its threads: utime and stime of proc_pid_stat(5), in
+ * hundredths.
+ */
 export function processorSeconds(pid: number | "self" = "self"): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
     .replace(/^.*\) /s, "")

@@ -1,6 +1,7 @@
 /**
- * A registry that has the lab's images, for clusters whose kubelets ask one at each start of a container (AlwaysPullImages). It only serves
- * what is in the store of images. The lab starts it in the switch's namespace: `bun registry.ts STORE NAMES ADDRESS PORT`.
+ * A registry that has the lab's images, for clusters whose kubelets ask one at each start of a container
+ * (AlwaysPullImages). It only serves what is in the store of images. The lab starts it in the switch's
+ * namespace: `bun registry.ts STORE NAMES ADDRESS PORT`.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +16,8 @@ export function registry(store: string, digests: Record<string, string>): (reque
     const { name, reference } = PATH.exec(pathname)?.groups ?? {};
     const image = `${searchParams.get("ns") ?? "docker.io"}/${name}:${reference}`;
     const digest = reference?.startsWith("sha256:") ? reference : digests[image];
-    const blob = digest && join(store, "containerd/io.containerd.content.v1.content/blobs", digest.replace(":", "/"));
+    const blob =
+      digest && join(store, "containerd/io.containerd.content.v1.content/blobs", digest.replace(":", "/"));
     if (!blob || !existsSync(blob)) return new Response("{}", { status: 404 });
     const headers = { "Content-Type": typeOf(pathname, blob), "Docker-Content-Digest": digest };
     return new Response(Bun.file(blob), { headers });

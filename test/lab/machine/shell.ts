@@ -6,13 +6,21 @@ export async function sh(command: string[], options: { input?: string; cwd?: str
     stderr: "pipe",
     ...(options.cwd ? { cwd: options.cwd } : {}),
   });
-  const [stdout, stderr, code] = await Promise.all([new Response(proc.stdout).text(), new Response(proc.stderr).text(), proc.exited]);
-  if (code !== 0) throw new Error(`\`${command.join(" ")}\` exited ${code}: ${stderr.trim() || stdout.trim()}`);
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(proc.stdout).text(),
+    new Response(proc.stderr).text(),
+    proc.exited,
+  ]);
+  if (code !== 0)
+    throw new Error(`\`${command.join(" ")}\` exited ${code}: ${stderr.trim() || stdout.trim()}`);
   return stdout;
 }
 
 /** All of it; each whole line is heard when it comes. */
-export async function textOf(stream: AsyncIterable<Uint8Array>, heard?: (line: string) => void): Promise<string> {
+export async function textOf(
+  stream: AsyncIterable<Uint8Array>,
+  heard?: (line: string) => void,
+): Promise<string> {
   const decoder = new TextDecoder();
   let [text, told] = ["", 0];
   for await (const piece of stream) {

@@ -1,6 +1,6 @@
 /**
- * What the lab makes on this machine, written down *before* it is made: so the next start can remove exactly what an interrupted lab has
- * left. A process is known by its pid and its start time, never by its name.
+ * What the lab makes on this machine, written down *before* it is made: so the next start can remove exactly
+ * what an interrupted lab has left. A process is known by its pid and its start time, never by its name.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,14 +13,24 @@ const STATE = join(LAB, "state.json");
 const LOCK = join(LAB, "lock");
 
 type ProcessMark = { pid: number; startTime: string };
-export type NodeRecord = { name: string; ip: string; hostName: string; nodeName: string; cgroups: string[]; init?: ProcessMark };
+export type NodeRecord = {
+  name: string;
+  ip: string;
+  hostName: string;
+  nodeName: string;
+  cgroups: string[];
+  init?: ProcessMark;
+};
 
 type LabState = {
   nodes: NodeRecord[];
   processes: (ProcessMark & { what: string })[];
   namespaces: string[];
   cgroups: string[];
-  /** Controllers that a cgroup of this machine's, the root of cgroup v2, hands to its children since the lab wanted it. */
+  /**
+   * Controllers that a cgroup of this machine's, the root of cgroup v2, hands to its children since the lab
+   * wanted it.
+   */
   controllers?: Record<string, string[]>;
   /** Mount points of this machine's. */
   mounts: string[];
@@ -29,7 +39,8 @@ type LabState = {
 };
 
 export function readState(): LabState {
-  if (!existsSync(STATE)) return { nodes: [], processes: [], namespaces: [], cgroups: [], mounts: [], sysctls: {} };
+  if (!existsSync(STATE))
+    return { nodes: [], processes: [], namespaces: [], cgroups: [], mounts: [], sysctls: {} };
   return JSON.parse(readFileSync(STATE, "utf8")) as LabState;
 }
 
@@ -66,7 +77,9 @@ export async function lock(options: { waitSeconds: number }) {
   while (!tryLock()) {
     const holder = lockHolder();
     if (Date.now() > end)
-      throw new Fail(`Another lab is running: process ${holder?.pid}`, { hint: "wait for it to end, or stop it and run test/lab/down.ts" });
+      throw new Fail(`Another lab is running: process ${holder?.pid}`, {
+        hint: "wait for it to end, or stop it and run test/lab/down.ts",
+      });
     if (!said) console.error(`  waiting for the lab of process ${holder?.pid} to end`);
     said = true;
     await Bun.sleep(500);
@@ -100,7 +113,10 @@ export function unlock() {
   if (lockHolder()?.pid === process.pid) rmSync(LOCK, { force: true });
 }
 
-/** Removes everything the state file names: processes, namespaces (their links go with them), cgroups, the nodes' disks. */
+/**
+ * Removes everything the state file names: processes, namespaces (their links go with them), cgroups, the
+ * nodes' disks.
+ */
 export async function removeLab() {
   const state = readState();
   for (const mark of state.processes) if (isAlive(mark)) process.kill(mark.pid, "SIGKILL");
@@ -121,7 +137,10 @@ function isMountPoint(path: string) {
     .some((line) => line.split(" ")[4] === path);
 }
 
-/** Sets a sysctl of the machine, or only remembers it as one that kubelets will set; `down` puts the old value back. */
+/**
+ * Sets a sysctl of the machine, or only remembers it as one that kubelets will set; `down` puts the old value
+ * back.
+ */
 export function borrowSysctl(name: string, value?: string) {
   if (!existsSync(sysctlPath(name))) return;
   const old = readFileSync(sysctlPath(name), "utf8");

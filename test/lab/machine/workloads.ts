@@ -18,7 +18,10 @@ const INSECURE = BY_CA.replace(/--kubelet-certificate-authority=[^\],]*/, "--kub
 const HEARTBEATS = ["caller", "asker", "asker-cached"];
 
 export async function deployWorkloads(cluster: Cluster) {
-  const documents = NAMESPACES.flatMap((namespace) => [SOURCE.replaceAll("NAMESPACE", namespace), ...randomContents(namespace)]);
+  const documents = NAMESPACES.flatMap((namespace) => [
+    SOURCE.replaceAll("NAMESPACE", namespace),
+    ...randomContents(namespace),
+  ]);
   const pings = cluster.profile.pings ? pingObjects() : [];
   const aggregated = SERVING_BY_CA && cluster.profile.selfSigned.length === 0 ? BY_CA : INSECURE;
   await cluster.apply([...documents, ...pings, aggregated, ...cluster.profile.objects].join("\n---\n"));
@@ -32,19 +35,34 @@ function pingObjects(): string[] {
   return [
     stringify({ apiVersion: "v1", kind: "Namespace", metadata: { name: "pings", labels } }),
     stringify({ apiVersion: "v1", kind: "Service", metadata: { name: "echo", namespace: "pings" }, spec }),
-    ...Object.entries(kinds).map(([kind, token]) => PINGS.replaceAll("KIND", kind).replaceAll("TOKEN", token)),
+    ...Object.entries(kinds).map(([kind, token]) =>
+      PINGS.replaceAll("KIND", kind).replaceAll("TOKEN", token),
+    ),
   ];
 }
 
 /** Secrets and ConfigMaps with random contents: if they come back, they come from this cluster's etcd. */
 function randomContents(namespace: string) {
   return ["db", "api", "tls"].flatMap((name) => [
-    stringify({ apiVersion: "v1", kind: "Secret", metadata: { name, namespace }, data: { value: randomBytes(48).toString("base64") } }),
-    stringify({ apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace }, data: { value: randomBytes(48).toString("hex") } }),
+    stringify({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name, namespace },
+      data: { value: randomBytes(48).toString("base64") },
+    }),
+    stringify({
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { name, namespace },
+      data: { value: randomBytes(48).toString("hex") },
+    }),
   ]);
 }
 
-/** Whether the metrics server answers through the API server: discovery needs no metrics yet, only trust in the front proxy. */
+/**
+ * Whether the metrics server answers through the API server: discovery needs no metrics yet, only trust in
+ * the front proxy.
+ */
 async function aggregatedAnswers(cluster: Cluster) {
   const cp = cluster.controlPlanes[0]!;
   const command = ["kubectl", "get", "--raw", "/apis/metrics.k8s.io/v1beta1"];
@@ -72,7 +90,9 @@ export async function workloadsReady(cluster: Cluster, seconds = 120) {
 
 /** The names of what is not available in full, or "". */
 async function unavailable(cluster: Cluster) {
-  const list = JSON.parse(await cluster.kubectl("get", "deploy,sts,ds,pod", "-A", "-o", "json")) as { items: KubeObject[] };
+  const list = JSON.parse(await cluster.kubectl("get", "deploy,sts,ds,pod", "-A", "-o", "json")) as {
+    items: KubeObject[];
+  };
   const expected = parseAllDocuments(SOURCE).length;
   if (list.items.length < expected) return "not created yet";
   return list.items
@@ -95,7 +115,8 @@ type KubeObject = {
 };
 
 function isAvailable({ kind, metadata, spec, status }: KubeObject) {
-  if (kind === "Pod") return status.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True");
+  if (kind === "Pod")
+    return status.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True");
   if (status.observedGeneration !== metadata.generation) return false;
   if (kind === "DaemonSet") return (status.numberAvailable ?? 0) >= (status.desiredNumberScheduled ?? 1);
   return (status.availableReplicas ?? 0) >= (spec.replicas ?? 1);
@@ -103,7 +124,9 @@ function isAvailable({ kind, metadata, spec, status }: KubeObject) {
 
 type Beat = { t: number; ok: boolean };
 
-/** The last heartbeat of a workload, from the disk of the worker it runs on: readable while the API is down. */
+/**
+ * The last heartbeat of a workload, from the disk of the worker it runs on: readable while the API is down.
+ */
 function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | undefined {
   const logs = cluster.workers.flatMap((node) => {
     const path = `/var/log/heartbeat/${namespace}-${name}.log`;
@@ -114,7 +137,9 @@ function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | und
   return beats.sort((a, b) => a.t - b.t).at(-1);
 }
 
-/** Whether the last heartbeat is good and young: on a node that lost power the last one stays good for ever. */
+/**
+ * Whether the last heartbeat is good and young: on a node that lost power the last one stays good for ever.
+ */
 function beatsNow(cluster: Cluster, namespace: string, name: string) {
   const beat = lastBeat(cluster, namespace, name);
   return beat?.ok && Date.now() - beat.t < 3000;

@@ -1,4 +1,7 @@
-/** What the kit wrote to the nodes' disks: RUNBOOK-MORE.md, "Files", names all of it, for a block that is written may hold a deleted key. */
+/**
+ * What the kit wrote to the nodes' disks: RUNBOOK-MORE.md, "Files", names all of it, for a block that is
+ * written may hold a deleted key.
+ */
 import { existsSync, lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { INTRUDER_HOME } from "../attacker/intruder.ts";
@@ -10,7 +13,14 @@ import type { Check } from "./rehearsal.ts";
 
 /** Folders of others, who write there while a cluster runs. */
 const OTHERS = [
-  ...["/var/lib/kubelet", OTHER_PODS_DIR, "/var/lib/containerd", "/var/lib/cni", "/var/lib/systemd", "/var/lib/private"],
+  ...[
+    "/var/lib/kubelet",
+    OTHER_PODS_DIR,
+    "/var/lib/containerd",
+    "/var/lib/cni",
+    "/var/lib/systemd",
+    "/var/lib/private",
+  ],
   ...["../usr/libexec/kubernetes", "/var/log", "/var/cache", "/var/tmp", "/etc/cni", "/opt/cni"],
   // an attacker's, in some scenarios
   INTRUDER_HOME,
@@ -42,7 +52,9 @@ export function diskChecks({ lab, replaced }: Scene, since: number | undefined):
     addOns: addOnsOf(lab.profile).flatMap(({ writes }) => writes),
   };
   const written =
-    since === undefined ? [] : nodes.flatMap((node) => writtenElsewhere(node, since, known).map((path) => `${node.name}: ${path}`));
+    since === undefined
+      ? []
+      : nodes.flatMap((node) => writtenElsewhere(node, since, known).map((path) => `${node.name}: ${path}`));
   return [
     {
       name: "nothing is written to the nodes' disks but what RUNBOOK.md names",

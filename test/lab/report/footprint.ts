@@ -1,4 +1,7 @@
-/** What a damage and its repair changed on the nodes: files, containers; and a wait until the cluster is calm again. */
+/**
+ * What a damage and its repair changed on the nodes: files, containers; and a wait until the cluster is calm
+ * again.
+ */
 import { createHash } from "node:crypto";
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { Machine } from "../machine/machine.ts";
@@ -32,13 +35,17 @@ export function filesOf(node: Machine): Map<string, string> {
 
 /** Files that are new, gone or changed. */
 export function changedFiles(before: Map<string, string>, after: Map<string, string>): string[] {
-  return [...new Set([...before.keys(), ...after.keys()])].filter((file) => before.get(file) !== after.get(file)).sort();
+  return [...new Set([...before.keys(), ...after.keys()])]
+    .filter((file) => before.get(file) !== after.get(file))
+    .sort();
 }
 
 /** Workload containers on any node that ran at `since` (ms) and ended after it. */
 export function endedContainers({ watchers }: Scene, since: number): string[] {
   return watchers.flatMap(({ machine, watcher }) =>
-    containersGone(watcher.samples(), since, Number.POSITIVE_INFINITY).map((name) => `${machine.name}: ${name}`),
+    containersGone(watcher.samples(), since, Number.POSITIVE_INFINITY).map(
+      (name) => `${machine.name}: ${name}`,
+    ),
   );
 }
 
@@ -48,7 +55,9 @@ export async function quiet(scene: Scene) {
   const isQuiet = () => {
     const look = controlPlaneSamples(scene)[0]!.findLast((sample) => sample.pods && sample.nodes);
     if (!look || look.t < since) return false;
-    return look.nodes!.every(({ ready }) => ready) && look.pods!.every(({ ready, leaving }) => ready && !leaving);
+    return (
+      look.nodes!.every(({ ready }) => ready) && look.pods!.every(({ ready, leaving }) => ready && !leaving)
+    );
   };
   await sayAndWait(scene, "every node and pod to be Ready", isQuiet, {
     seconds: 180,

@@ -1,4 +1,7 @@
-/** The heartbeats of the lab's workloads (workloads.yaml): each writes a file NAMESPACE-CALLER.log on its node. */
+/**
+ * The heartbeats of the lab's workloads (workloads.yaml): each writes a file NAMESPACE-CALLER.log on its
+ * node.
+ */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { undefinedOnTimeout } from "../../../shared/wait-for.ts";
 import type { Lab } from "../machine/machine.ts";
@@ -27,15 +30,29 @@ export function readHeartbeats(lab: Lab): { name: string; what: string; beats: B
   return [...beats]
     .map(([file, all]) => {
       const [, namespace, caller] = file.match(/^(.+?)-(.+)\.log$/) ?? ["", "", file];
-      return { name: `${caller} in ${namespace}`, caller: caller!, what: CALLERS[caller!] ?? "", beats: all.sort((a, b) => a.t - b.t) };
+      return {
+        name: `${caller} in ${namespace}`,
+        caller: caller!,
+        what: CALLERS[caller!] ?? "",
+        beats: all.sort((a, b) => a.t - b.t),
+      };
     })
     .sort((a, b) => order.indexOf(a.caller) - order.indexOf(b.caller) || a.name.localeCompare(b.name))
     .map(({ name, what, beats: all }) => ({ name, what, beats: all }));
 }
 
-/** A call that is only late is no damage: each heartbeat has time for one more. The record shows which never beats again. */
+/**
+ * A call that is only late is no damage: each heartbeat has time for one more. The record shows which never
+ * beats again.
+ */
 export async function waitForBeats(scene: Scene) {
   const asked = Date.now();
-  const beat = () => readHeartbeats(scene.lab).every(({ beats }) => beats.some(({ t, ok }) => ok && t > asked));
-  await undefinedOnTimeout(sayAndWait(scene, "every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }));
+  const beat = () =>
+    readHeartbeats(scene.lab).every(({ beats }) => beats.some(({ t, ok }) => ok && t > asked));
+  await undefinedOnTimeout(
+    sayAndWait(scene, "every heartbeat to beat", beat, {
+      seconds: 60,
+      hint: "/var/log/heartbeat in the nodes",
+    }),
+  );
 }

@@ -1,6 +1,7 @@
 /**
- * The pulse of the workloads. Pods write one JSON line a call ({"t":1732456789012,"ok":false,"err":"…"}) to a file on their node;
- * here the lines become gaps and counts. A late call counts like a failed one: silence is downtime, too.
+ * The pulse of the workloads. Pods write one JSON line a call ({"t":1732456789012,"ok":false,"err":"…"}) to a
+ * file on their node; here the lines become gaps and counts. A late call counts like a failed one: silence is
+ * downtime, too.
  */
 import type { Gap, Heartbeat } from "./rehearsal.ts";
 
@@ -29,8 +30,14 @@ export function readBeats(text: string): Beat[] {
 /** Milliseconds of silence that count as one late call: the machine's two cores are busy. */
 const LATE = 2000;
 
-/** Calls and gaps since the damage at `zero` (ms). What failed while the workloads started is in `phases` only. */
-export function measure(beats: Beat[], options: { name: string; what: string; zero: number; end: number; phases: Phase[] }): Heartbeat {
+/**
+ * Calls and gaps since the damage at `zero` (ms). What failed while the workloads started is in `phases`
+ * only.
+ */
+export function measure(
+  beats: Beat[],
+  options: { name: string; what: string; zero: number; end: number; phases: Phase[] },
+): Heartbeat {
   const { name, what, zero, end, phases } = options;
   const since = beats.filter((beat) => beat.t >= zero);
   return {
@@ -68,5 +75,10 @@ function findGaps(beats: Beat[], zero: number, end: number): Gap[] {
 
 function gap(from: number, to: number | null, failed: Beat[], zero: number): Gap {
   const error = failed.at(-1)?.err ?? (failed.length ? "failed" : "silent");
-  return { from: (from - zero) / 1000, to: to === null ? null : (to - zero) / 1000, failed: failed.length, error };
+  return {
+    from: (from - zero) / 1000,
+    to: to === null ? null : (to - zero) / 1000,
+    failed: failed.length,
+    error,
+  };
 }

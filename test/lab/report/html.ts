@@ -34,11 +34,16 @@ export function page(record: Rehearsal): string {
 }
 
 function tiles(record: Rehearsal) {
-  const { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk, repairCommands } = record.seconds;
-  const timed = (name: string, value: number | null, detail: string) => tile(name, time(value), detail, value === null);
-  const counted = (name: string, count: number, detail: string) => tile(name, String(count), detail, count > 0);
+  const { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk, repairCommands } =
+    record.seconds;
+  const timed = (name: string, value: number | null, detail: string) =>
+    tile(name, time(value), detail, value === null);
+  const counted = (name: string, count: number, detail: string) =>
+    tile(name, String(count), detail, count > 0);
   const ratio =
-    record.ratio === null ? "not complete" : `${record.ratio.toFixed(2)} × fresh init + join (${seconds(record.freshInitAndJoinSeconds)})`;
+    record.ratio === null
+      ? "not complete"
+      : `${record.ratio.toFixed(2)} × fresh init + join (${seconds(record.freshInitAndJoinSeconds)})`;
   return html.tiles([
     timed("etcd back", damageToEtcd, "since the damage"),
     timed("API back", damageToApi, "since the damage"),
@@ -50,8 +55,16 @@ function tiles(record: Rehearsal) {
       record.workloadContainersRestarted,
       `before part 4; in it ${record.workloadContainersRestartedInPart4}`,
     ),
-    counted("pods evicted", record.podsEvicted, `${record.endpointsLostSeconds.toFixed(1)} s without endpoints`),
-    counted("failed Service calls", record.dataPlaneFailures, `before part 4; then ${record.dataPlaneFailuresInPart4}`),
+    counted(
+      "pods evicted",
+      record.podsEvicted,
+      `${record.endpointsLostSeconds.toFixed(1)} s without endpoints`,
+    ),
+    counted(
+      "failed Service calls",
+      record.dataPlaneFailures,
+      `before part 4; then ${record.dataPlaneFailuresInPart4}`,
+    ),
   ]);
 }
 
@@ -71,7 +84,10 @@ function compared(ours: Rehearsal, theirs: Rehearsal) {
     ["All nodes back", (record) => time(record.seconds.damageToNodesReady)],
     ["Workloads well", (record) => time(record.seconds.damageToWorkloadsOk)],
     ["Commands typed", (record) => String(record.steps.length)],
-    ["Commands that failed", (record) => String(record.steps.filter((step) => !step.ok && !step.hung).length)],
+    [
+      "Commands that failed",
+      (record) => String(record.steps.filter((step) => !step.ok && !step.hung).length),
+    ],
     ["Commands that hung", (record) => String(record.steps.filter((step) => step.hung).length)],
     ["Failed Service calls", (record) => String(record.dataPlaneFailures + record.dataPlaneFailuresInPart4)],
     ["Settings lost or changed", (record) => String(record.differences.length)],
@@ -91,18 +107,24 @@ function losses(record: Rehearsal) {
     ...record.secretsLost.map((name) => `Secret not as before: ${name}`),
     ...record.configMapsChanged.map((name) => `ConfigMap not as before: ${name}`),
     ...record.differences.map((line) => `changed: ${line}`),
-    ...(record.oldTokens > 0 ? [`${record.oldTokensValid} of ${record.oldTokens} tokens from before the damage are still valid`] : []),
+    ...(record.oldTokens > 0
+      ? [`${record.oldTokensValid} of ${record.oldTokens} tokens from before the damage are still valid`]
+      : []),
   ];
   return items.length ? html.bullets(items) : "<p>Everything came back.</p>";
 }
 
 function checks(record: Rehearsal) {
-  return html.markedRows(record.checks.map(({ name, ok, detail }) => ({ mark: ok ? "✓" : "✗", name, detail })));
+  return html.markedRows(
+    record.checks.map(({ name, ok, detail }) => ({ mark: ok ? "✓" : "✗", name, detail })),
+  );
 }
 
 function heartbeats(record: Rehearsal) {
   const row = (beat: Rehearsal["heartbeats"][number]) => {
-    const phases = beat.phases.map(({ name, calls, failed }) => `${name}: ${failed} of ${calls} failed`).join(" · ");
+    const phases = beat.phases
+      .map(({ name, calls, failed }) => `${name}: ${failed} of ${calls} failed`)
+      .join(" · ");
     return `<tr><th>${asHtml(beat.name)}<div class="soft">${asHtml(beat.what)}</div></th><td>${asHtml(pulse(beat))}<div class="soft">${asHtml(phases)}</div></td></tr>`;
   };
   return `<table><tbody>${record.heartbeats.map(row).join("")}</tbody></table>`;
@@ -120,7 +142,12 @@ function pings(record: Rehearsal) {
   );
   const pods = html.table(
     ["new pod", "node", "started", "first answer of another pod"],
-    record.newPods.map(({ name, node, start, firstAnswer }) => [name, node, seconds(start), time(firstAnswer)]),
+    record.newPods.map(({ name, node, start, firstAnswer }) => [
+      name,
+      node,
+      seconds(start),
+      time(firstAnswer),
+    ]),
   );
   return `${table}<h3>${asHtml(newPodsLine(record))}</h3>${pods}`;
 }

@@ -1,6 +1,6 @@
 /**
- * What the runs of a repair have left on the nodes: each that changed a node has its transcript there, none holds a secret, and `report`
- * makes its page and its bundle of all of them.
+ * What the runs of a repair have left on the nodes: each that changed a node has its transcript there, none
+ * holds a secret, and `report` makes its page and its bundle of all of them.
  */
 import { existsSync } from "node:fs";
 import { PACK_RUNS } from "../../../shared/node/rescue-folder.ts";
@@ -14,26 +14,42 @@ import type { Check, Step } from "./rehearsal.ts";
 const SECRET_PLACES = ["/etc/kubernetes", "/var/lib/kubelet/pki", "/root"];
 
 /** Those in the kit's folder, which is memory: a token, a passphrase, an identity. */
-const IN_MEMORY = "cat token passphrase identity 2>/dev/null | grep -v -e '^-----' -e '^#' | grep -E '.{12}'; true";
+const IN_MEMORY =
+  "cat token passphrase identity 2>/dev/null | grep -v -e '^-----' -e '^#' | grep -E '.{12}'; true";
 
-/** The page is in `scene.report` then. A replaced node was set up anew in between; one that was off may still be off where the repair has failed. */
+/**
+ * The page is in `scene.report` then. A replaced node was set up anew in between; one that was off may still
+ * be off where the repair has failed.
+ */
 export async function transcriptChecks(scene: Scene): Promise<Check[]> {
   const there = scene.failed === undefined ? scene.lab.nodes : nodesOn(scene);
   const nodes = there.filter(({ name }) => !scene.replaced.includes(name));
   const kept = new Map(nodes.map((node) => [node.name, keptOn(node.path("/"))]));
-  const missing = scene.steps.filter((step) => kept.has(step.node) && changedFiles(step) && !hasRun(kept.get(step.node)!, step));
+  const missing = scene.steps.filter(
+    (step) => kept.has(step.node) && changedFiles(step) && !hasRun(kept.get(step.node)!, step),
+  );
   const all = [...kept.values()].flat();
   const written = await writeDown(scene, nodes);
-  const texts = [...all.flatMap(({ text, record }) => [text, JSON.stringify(record)]), written.page, written.bundle];
+  const texts = [
+    ...all.flatMap(({ text, record }) => [text, JSON.stringify(record)]),
+    written.page,
+    written.bundle,
+  ];
   const secrets = (await Promise.all(nodes.map((node) => secretsOf(node, texts)))).flat();
-  const unnamed = nodes.filter((node) => (kept.get(node.name) ?? []).length > 0 && !written.page.includes(`>${node.nodeName}<`));
-  const names = nodes.flatMap(({ nodeName, ip }) => [nodeName, ip]).filter((name) => holds(written.bundle, name));
+  const unnamed = nodes.filter(
+    (node) => (kept.get(node.name) ?? []).length > 0 && !written.page.includes(`>${node.nodeName}<`),
+  );
+  const names = nodes
+    .flatMap(({ nodeName, ip }) => [nodeName, ip])
+    .filter((name) => holds(written.bundle, name));
   scene.report = written.page;
   return [
     {
       name: "each run that changed a file left its transcript",
       ok: missing.length === 0 && all.length > 0,
-      detail: missing.map(({ node, command }) => `${node}: ${command}`).join("; ") || `${all.length} on ${nodes.length} nodes`,
+      detail:
+        missing.map(({ node, command }) => `${node}: ${command}`).join("; ") ||
+        `${all.length} on ${nodes.length} nodes`,
     },
     {
       name: "no secret of any node is in a transcript, in the report or in the bundle",
@@ -68,8 +84,15 @@ async function secretsOf(node: Machine, texts: string[]): Promise<string[]> {
     secretsIn(texts, node.path(place)).map(([what, file]) => `${what}, of ${node.name}:${place}/${file}`),
   );
   const { stdout } = await node.run(["sh", "-c", IN_MEMORY], { cwd: KIT });
-  const inMemory = stdout.split("\n").filter((line) => line && texts.some((text) => text.includes(line.trim())));
-  return [...onDisk, ...inMemory.map((line) => `a line of ${line.length} characters of ${node.name}'s token, passphrase or identity`)];
+  const inMemory = stdout
+    .split("\n")
+    .filter((line) => line && texts.some((text) => text.includes(line.trim())));
+  return [
+    ...onDisk,
+    ...inMemory.map(
+      (line) => `a line of ${line.length} characters of ${node.name}'s token, passphrase or identity`,
+    ),
+  ];
 }
 
 /** As RUNBOOK.md says under 5.4, on the first control plane node. */
@@ -81,7 +104,10 @@ async function writeDown({ lab }: Scene, nodes: readonly Machine[]) {
     const { stdout } = await sh(node, `(${PACK_RUNS}) | base64 -w0`);
     await sh(first, `base64 -d > ${node.nodeName}.tar`, stdout);
   }
-  const { exitCode, stderr } = await sh(first, "env HOME=/root ./bunw scripts/report.ts report.html --bundle case.tar --logs .");
+  const { exitCode, stderr } = await sh(
+    first,
+    "env HOME=/root ./bunw scripts/report.ts report.html --bundle case.tar --logs .",
+  );
   const read = async (line: string) => (await sh(first, line)).stdout;
   const [page, bundle] = [await read("cat report.html"), await read("tar -xOf case.tar && tar -tf case.tar")];
   return { ok: exitCode === 0, page, bundle, said: stderr.trim().split("\n").slice(-6).join(" | ") };

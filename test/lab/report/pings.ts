@@ -1,6 +1,7 @@
 /**
- * The pods that ask each other all the time (programs/workload/pings.go): tells them of each other, and turns what they wrote into seconds lost.
- * Each writes on its own node, so nothing of this needs an API, or the network that is measured.
+ * The pods that ask each other all the time (programs/workload/pings.go): tells them of each other, and turns
+ * what they wrote into seconds lost. Each writes on its own node, so nothing of this needs an API, or the
+ * network that is measured.
  */
 import { existsSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import type { Machine } from "../machine/machine.ts";
@@ -57,7 +58,9 @@ function writePeers(node: Machine, text: string) {
 
 function filesIn(node: Machine, end: string): string[] {
   const folder = node.path(FOLDER);
-  return existsSync(folder) ? readdirSync(folder).flatMap((file) => (file.endsWith(end) ? [`${folder}/${file}`] : [])) : [];
+  return existsSync(folder)
+    ? readdirSync(folder).flatMap((file) => (file.endsWith(end) ? [`${folder}/${file}`] : []))
+    : [];
 }
 
 function nameIn(path: string): string {
@@ -85,23 +88,42 @@ export function readPings(nodes: readonly Machine[]): Ping[] {
     .sort((a, b) => a.t - b.t);
 }
 
-/** In the last seconds: each of the two pods of a node has an answer of all others, of the Service and of the API's Service. */
+/**
+ * In the last seconds: each of the two pods of a node has an answer of all others, of the Service and of the
+ * API's Service.
+ */
 export function everyPodAnswers(nodes: readonly Machine[]): boolean {
   const answers = readPings(nodes).filter(({ t, ok }) => ok && Date.now() - t < 3000);
-  const asked = Object.values(Object.groupBy(answers, ({ from }) => from)).map((all) => new Set(all!.map(({ to }) => to)).size);
+  const asked = Object.values(Object.groupBy(answers, ({ from }) => from)).map(
+    (all) => new Set(all!.map(({ to }) => to)).size,
+  );
   return asked.length === 2 * nodes.length && asked.every((count) => count === 2 * nodes.length + 1);
 }
 
 export const OLD_PODS = "between old pods";
 
-/** Pings since `zero` (ms). A pod is new if it started after it; one whose node was off starts a second time. */
-export function measurePings(pings: readonly Ping[], pods: readonly PingPod[], zero: number): { rows: Pings[]; newPods: NewPod[] } {
+/**
+ * Pings since `zero` (ms). A pod is new if it started after it; one whose node was off starts a second time.
+ */
+export function measurePings(
+  pings: readonly Ping[],
+  pods: readonly PingPod[],
+  zero: number,
+): { rows: Pings[]; newPods: NewPod[] } {
   const started = new Map(pods.map(({ name, since }) => [name, since]));
   const isNew = (name: string) => (started.get(name) ?? 0) > zero;
   const since = pings.filter(({ t }) => t >= zero);
   const kinds: [name: string, what: string, meant: (ping: Ping) => boolean][] = [
-    [OLD_PODS, "pods from before the damage, on all nodes", ({ from, to }) => !isService(to) && !isNew(from) && !isNew(to)],
-    ["from and to new pods", "pods that started after the damage", ({ from, to }) => !isService(to) && (isNew(from) || isNew(to))],
+    [
+      OLD_PODS,
+      "pods from before the damage, on all nodes",
+      ({ from, to }) => !isService(to) && !isNew(from) && !isNew(to),
+    ],
+    [
+      "from and to new pods",
+      "pods that started after the damage",
+      ({ from, to }) => !isService(to) && (isNew(from) || isNew(to)),
+    ],
     ["from pods to a Service", "by its IP, a new connection each time", ({ to }) => to === "service"],
     ["from pods to the API's Service", "10.97.0.1:443, a new connection each time", ({ to }) => to === "api"],
   ];
@@ -118,10 +140,12 @@ function isService(to: string): boolean {
 /** `seconds`: of the pair that lost most. */
 function losses(pings: readonly Ping[], zero: number): Omit<Pings, "name" | "what"> {
   const lost = pings.filter(({ ok }) => !ok);
-  const pairs = Object.entries(Object.groupBy(lost, ({ from, to }) => `${from} to ${to}`)).map(([pair, all]) => ({
-    pair,
-    lost: all!.length,
-  }));
+  const pairs = Object.entries(Object.groupBy(lost, ({ from, to }) => `${from} to ${to}`)).map(
+    ([pair, all]) => ({
+      pair,
+      lost: all!.length,
+    }),
+  );
   const worst = pairs.sort((a, b) => b.lost - a.lost)[0];
   const spans: Pings["spans"] = [];
   for (const { t } of lost) {
@@ -130,7 +154,13 @@ function losses(pings: readonly Ping[], zero: number): Omit<Pings, "name" | "wha
     if (open && at - open.to < ONE_SPAN) Object.assign(open, { to: at + INTERVAL, lost: open.lost + 1 });
     else spans.push({ from: at, to: at + INTERVAL, lost: 1 });
   }
-  return { sent: pings.length, lost: lost.length, seconds: (worst?.lost ?? 0) * INTERVAL, worst: worst?.pair ?? "", spans };
+  return {
+    sent: pings.length,
+    lost: lost.length,
+    seconds: (worst?.lost ?? 0) * INTERVAL,
+    worst: worst?.pair ?? "",
+    spans,
+  };
 }
 
 /** Seconds from the start of its program until another pod answered it. */

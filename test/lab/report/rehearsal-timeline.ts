@@ -1,4 +1,7 @@
-/** The timeline of a rehearsal: a lane for each server and node, each heartbeat and each script, over the seconds since the damage. */
+/**
+ * The timeline of a rehearsal: a lane for each server and node, each heartbeat and each script, over the
+ * seconds since the damage.
+ */
 import { seconds } from "../../../shared/report/markup.ts";
 import type { Span, Timeline, TimelineRow } from "../../../shared/report/timeline.ts";
 import type { Rehearsal } from "./rehearsal.ts";
@@ -49,7 +52,12 @@ function pingRows({ pings }: Rehearsal): TimelineRow[] {
 }
 
 function gap({ from, to }: { from: number; to: number | null }, why: string): Span {
-  return { from, to, kind: "away", label: to === null ? `no answer until the end; ${why}` : `${seconds(to - Math.max(0, from))}; ${why}` };
+  return {
+    from,
+    to,
+    kind: "away",
+    label: to === null ? `no answer until the end; ${why}` : `${seconds(to - Math.max(0, from))}; ${why}`,
+  };
 }
 
 function commandRows({ steps }: Rehearsal): TimelineRow[] {
@@ -68,7 +76,9 @@ function commandRows({ steps }: Rehearsal): TimelineRow[] {
 function lastSecond({ steps, lanes, heartbeats, seconds }: Rehearsal): number {
   const ends = [
     ...steps.map((step) => step.start + step.seconds),
-    ...[...lanes.map((lane) => lane.away), ...heartbeats.map((beat) => beat.gaps)].flat().flatMap((span) => [span.from, span.to ?? 0]),
+    ...[...lanes.map((lane) => lane.away), ...heartbeats.map((beat) => beat.gaps)]
+      .flat()
+      .flatMap((span) => [span.from, span.to ?? 0]),
     ...Object.values({ ...seconds, repairCommands: 0 }).map((value) => value ?? 0),
   ];
   return Math.max(1, ...ends) * 1.01;

@@ -1,7 +1,8 @@
 /**
  * What a rehearsal leaves behind: the shape of rehearsal.json, which the two reports draw.
  *
- * Times are seconds since the damage, unless a name says otherwise; null means "not before the end of the rehearsal".
+ * Times are seconds since the damage, unless a name says otherwise; null means "not before the end of the
+ * rehearsal".
  */
 export interface Rehearsal {
   scenario: string;

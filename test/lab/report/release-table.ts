@@ -10,14 +10,20 @@ export type ReleaseRecord = Pick<
 
 const RELEASE = /^v1\.(\d+)\.(\d+)$/;
 
-/** Of each minor release from `oldest` on the newest patch: ["v1.29.15", "v1.30.14", …]. No alpha, no beta. */
+/**
+ * Of each minor release from `oldest` on the newest patch: ["v1.29.15", "v1.30.14", …]. No alpha, no beta.
+ */
 export function newestByMinor(versions: readonly string[], oldest: number): string[] {
   const newest = new Map<number, string>();
-  for (const version of inOrder(versions)) if (numbersOf(version)[0] >= oldest) newest.set(numbersOf(version)[0], version);
+  for (const version of inOrder(versions))
+    if (numbersOf(version)[0] >= oldest) newest.set(numbersOf(version)[0], version);
   return [...newest.values()];
 }
 
-/** The patches of its minor release, from `more` after this one down to the first: v1.29.6 → v1.29.18, …, v1.29.0. */
+/**
+ * The patches of its minor release, from `more` after this one down to the first: v1.29.6 → v1.29.18, …,
+ * v1.29.0.
+ */
 export function patchesFrom(version: string, more: number): string[] {
   const [minor, patch] = numbersOf(version);
   return Array.from({ length: patch + more + 1 }, (_, n) => `v1.${minor}.${patch + more - n}`);
@@ -25,7 +31,8 @@ export function patchesFrom(version: string, more: number): string[] {
 
 /** Releases, the oldest first. */
 function inOrder(versions: readonly string[]): string[] {
-  const byNumbers = (a: string, b: string) => numbersOf(a)[0] - numbersOf(b)[0] || numbersOf(a)[1] - numbersOf(b)[1];
+  const byNumbers = (a: string, b: string) =>
+    numbersOf(a)[0] - numbersOf(b)[0] || numbersOf(a)[1] - numbersOf(b)[1];
   return versions.filter((version) => RELEASE.test(version)).sort(byNumbers);
 }
 
@@ -51,7 +58,10 @@ export function cameBack(page: string, version: string, scenario: string): boole
   return cell !== NOT_RUN && !cell.startsWith(RED);
 }
 
-/** The page with this rehearsal in its table, the newest release first; all other cells stay. Errors: Fail where there is no table's place. */
+/**
+ * The page with this rehearsal in its table, the newest release first; all other cells stay. Errors: Fail
+ * where there is no table's place.
+ */
 export function withRecord(page: string, record: ReleaseRecord): string {
   const rows = rowsOf(page);
   const cells = rows.get(record.kubernetes) ?? [...SCENARIOS.map(() => NOT_RUN), ""];
@@ -82,7 +92,9 @@ function rowsOf(page: string): Rows {
       .slice(1, -1)
       .map((cell) => cell.trim()),
   );
-  return new Map(rows.filter(([version]) => RELEASE.test(version ?? "")).map(([version, ...cells]) => [version!, cells]));
+  return new Map(
+    rows.filter(([version]) => RELEASE.test(version ?? "")).map(([version, ...cells]) => [version!, cells]),
+  );
 }
 
 function columnOf(scenario: string): number {
@@ -91,13 +103,19 @@ function columnOf(scenario: string): number {
 
 function cellOf({ checks, seconds, ratio, recovered }: ReleaseRecord): string {
   const well = `${checks.filter(({ ok }) => ok).length} of ${checks.length}`;
-  const took = seconds.repairCommands === null ? "never Ready" : `${seconds.repairCommands.toFixed(1)} s, ${ratio?.toFixed(2)}`;
+  const took =
+    seconds.repairCommands === null
+      ? "never Ready"
+      : `${seconds.repairCommands.toFixed(1)} s, ${ratio?.toFixed(2)}`;
   return `${recovered ? "" : `${RED} `}${well}, ${took}`;
 }
 
 /** Where the table begins and ends. */
 function placeIn(page: string): [number, number] {
   const [from, to] = [page.indexOf(BEGIN), page.indexOf(END)];
-  if (from === -1 || to < from) throw new Fail("CONTRIBUTING.md has no place for the table", { hint: `it is between ${BEGIN} and ${END}` });
+  if (from === -1 || to < from)
+    throw new Fail("CONTRIBUTING.md has no place for the table", {
+      hint: `it is between ${BEGIN} and ${END}`,
+    });
   return [from + BEGIN.length, to];
 }

@@ -28,28 +28,36 @@ interface NodeSnapshot {
 const KUBELET_FILES = ["/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"];
 
 /** These hold the old CA or an old signature: a repair must change them. */
-const MUST_CHANGE = /\/(kube-root-ca\.crt|cluster-info|extension-apiserver-authentication|kubeadm-certs|bootstrap-token-[a-z0-9]+)$/;
+const MUST_CHANGE =
+  /\/(kube-root-ca\.crt|cluster-info|extension-apiserver-authentication|kubeadm-certs|bootstrap-token-[a-z0-9]+)$/;
 
 export async function takeSnapshot(lab: Lab): Promise<Snapshot> {
-  const [nodes, configMaps, secrets] = await Promise.all(["nodes", "configmaps", "secrets"].map((kind) => list(lab, kind)));
+  const [nodes, configMaps, secrets] = await Promise.all(
+    ["nodes", "configmaps", "secrets"].map((kind) => list(lab, kind)),
+  );
   return {
     ...snapshotOfDisks(lab),
     kubernetes: nodes![0]!.status.nodeInfo.kubeletVersion,
     nodeUids: byName(nodes!, (node) => node.metadata.uid),
-    configMaps: byName(unchanging(configMaps!), (map) => sha256(JSON.stringify([map.data ?? null, map.binaryData ?? null]))),
+    configMaps: byName(unchanging(configMaps!), (map) =>
+      sha256(JSON.stringify([map.data ?? null, map.binaryData ?? null])),
+    ),
     secrets: byName(unchanging(secrets!), secretFact),
   };
 }
 
 /** What the disks show, without an API. */
 export function snapshotOfDisks(lab: Lab): Snapshot {
-  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeSnapshot(node, lab.profile.certificatesDir)]));
+  const nodes = Object.fromEntries(
+    lab.nodes.map((node) => [node.name, nodeSnapshot(node, lab.profile.certificatesDir)]),
+  );
   return { kubernetes: "", nodes, nodeUids: {}, configMaps: {}, secrets: {} };
 }
 
 export async function list(lab: Lab, kind: string): Promise<Item[]> {
   const { stdout, stderr, exitCode } = await kubectl(lab, ["get", kind, "--all-namespaces", "-o", "json"]);
-  if (exitCode !== 0) throw new Fail(`Cannot list ${kind}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
+  if (exitCode !== 0)
+    throw new Fail(`Cannot list ${kind}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
   return (JSON.parse(stdout) as { items: Item[] }).items;
 }
 
@@ -82,7 +90,8 @@ function secretFact({ type, data }: Item) {
 }
 
 function byName(items: Item[], value: (item: Item) => string) {
-  const name = ({ metadata }: Item) => (metadata.namespace ? `${metadata.namespace}/${metadata.name}` : metadata.name);
+  const name = ({ metadata }: Item) =>
+    metadata.namespace ? `${metadata.namespace}/${metadata.name}` : metadata.name;
   return Object.fromEntries(items.map((item) => [name(item), value(item)]));
 }
 
@@ -92,13 +101,16 @@ function nodeSnapshot(node: Machine, certificatesDir: string): NodeSnapshot {
   const files = all.filter((file) => statSync(`${home}/${file}`).isFile()).sort();
   const manifests = files.filter((file) => /^manifests\/.+\.yaml$/.test(file));
   const certificate = node.path(`${certificatesDir}/apiserver.crt`);
-  const isCertificate = (file: string) => node.path(`/etc/kubernetes/${file}`).startsWith(`${node.path(certificatesDir)}/`);
+  const isCertificate = (file: string) =>
+    node.path(`/etc/kubernetes/${file}`).startsWith(`${node.path(certificatesDir)}/`);
   const others = files.filter((file) => !isCertificate(file) && !/^manifests\/|^[^/]+\.conf$/.test(file));
   return {
     files,
     others: Object.fromEntries(others.map((file) => [file, sha256OfFile(`${home}/${file}`)])),
     kubelet: Object.fromEntries(KUBELET_FILES.map((file) => [file, sha256OfFile(node.path(file))])),
-    manifests: Object.fromEntries(manifests.map((file) => [file, flatten(parse(readFileSync(`${home}/${file}`, "utf8")))])),
+    manifests: Object.fromEntries(
+      manifests.map((file) => [file, flatten(parse(readFileSync(`${home}/${file}`, "utf8")))]),
+    ),
     apiServerNames: existsSync(certificate) ? namesOf(readFileSync(certificate, "utf8")) : [],
   };
 }
@@ -108,8 +120,8 @@ function namesOf(pem: string) {
 }
 
 /**
- * A manifest as sorted "path=value" lines, so that order does not count: the path uses an item's name, or a flag. Empty values and nulls,
- * which kubeadm writes and an API server leaves out, do not count.
+ * A manifest as sorted "path=value" lines, so that order does not count: the path uses an item's name, or a
+ * flag. Empty values and nulls, which kubeadm writes and an API server leaves out, do not count.
  */
 export function flatten(value: unknown, path = ""): string[] {
   if (value === null || value === undefined) return [];
@@ -154,7 +166,9 @@ export function compare(before: Snapshot, after: Snapshot, replaced: string[] = 
   for (const [node, was] of Object.entries(before.nodes).filter(([name]) => !replaced.includes(name))) {
     const is = after.nodes[node]!;
     const on = (items: string[]) => items.map((item) => `${node}: ${item}`);
-    changes.filesNotRestored.push(...on(was.files.filter((file) => !is.files.includes(file)).map((file) => `/etc/kubernetes/${file}`)));
+    changes.filesNotRestored.push(
+      ...on(was.files.filter((file) => !is.files.includes(file)).map((file) => `/etc/kubernetes/${file}`)),
+    );
     const replaced = unlike(was.others, is.others).filter((file) => is.files.includes(file));
     changes.filesNotRestored.push(...on(replaced.map((file) => `/etc/kubernetes/${file} (changed)`)));
     changes.kubeletFilesChanged.push(...on(unlike(was.kubelet, is.kubelet)));

@@ -33,8 +33,13 @@ export function timeline(record: Rehearsal): string {
 
 function rows(record: Rehearsal): string[] {
   const commands = groups(record.steps).map((group) => ({ at: group.start, text: commandRow(group) }));
-  const moments = [...record.moments, ...returns(record)].map((moment) => ({ at: moment.at, text: momentRow(moment) }));
-  return [...commands, ...moments].sort((a, b) => a.at - b.at).map(({ at, text }) => `${at.toFixed(1).padStart(7)} s  ${text}`);
+  const moments = [...record.moments, ...returns(record)].map((moment) => ({
+    at: moment.at,
+    text: momentRow(moment),
+  }));
+  return [...commands, ...moments]
+    .sort((a, b) => a.at - b.at)
+    .map(({ at, text }) => `${at.toFixed(1).padStart(7)} s  ${text}`);
 }
 
 function commandRow({ name, seconds: took, ok, hung, detail }: Group) {
@@ -47,7 +52,9 @@ function momentRow({ what, detail }: Moment) {
 }
 
 /** When things came back, as moments of the timeline. */
-export function returns({ seconds: { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk } }: Rehearsal): Moment[] {
+export function returns({
+  seconds: { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk },
+}: Rehearsal): Moment[] {
   const all = [
     { at: damageToEtcd, what: "etcd back" },
     { at: damageToApi, what: "API back" },
@@ -63,7 +70,17 @@ export function groups(steps: Step[]): Group[] {
     const name = nameOf(step);
     const last = found.at(-1);
     if (last?.name === name && last.part === step.part) last.steps.push(step);
-    else found.push({ name, part: step.part, start: step.start, seconds: 0, ok: true, hung: false, detail: "", steps: [step] });
+    else
+      found.push({
+        name,
+        part: step.part,
+        start: step.start,
+        seconds: 0,
+        ok: true,
+        hung: false,
+        detail: "",
+        steps: [step],
+      });
   }
   for (const group of found) {
     const end = group.steps.at(-1)!;
@@ -89,7 +106,10 @@ function tellingLine({ stdout, stderr }: Step) {
 }
 
 /** The first answer of another pod to a new one, and the cluster's DNS, which is a new pod itself. */
-export function newPodsLine({ newPods, dnsLostSeconds }: Pick<Rehearsal, "newPods" | "dnsLostSeconds">): string {
+export function newPodsLine({
+  newPods,
+  dnsLostSeconds,
+}: Pick<Rehearsal, "newPods" | "dnsLostSeconds">): string {
   const waits = newPods.map(({ firstAnswer }) => firstAnswer ?? Number.POSITIVE_INFINITY);
   const worst = Math.max(...waits);
   const text = Number.isFinite(worst)
@@ -110,18 +130,25 @@ export function pulse({ calls, failed, gaps }: Heartbeat): string {
 }
 
 function losses(record: Rehearsal): string[] {
-  return [` not restored: ${list([...record.filesNotRestored, ...record.secretsLost])}`, ` changed: ${list(record.differences)}`];
+  return [
+    ` not restored: ${list([...record.filesNotRestored, ...record.secretsLost])}`,
+    ` changed: ${list(record.differences)}`,
+  ];
 }
 
 function list(items: string[]) {
   if (items.length === 0) return "nothing";
-  return items.length > 6 ? `${items.slice(0, 6).join("; ")}; and ${items.length - 6} more` : items.join("; ");
+  return items.length > 6
+    ? `${items.slice(0, 6).join("; ")}; and ${items.length - 6} more`
+    : items.join("; ");
 }
 
 export function speed({ seconds: { repairCommands, commandsToWorkloadsOk }, ratio }: Rehearsal) {
   if (repairCommands === null || ratio === null) return "the repair never got all nodes Ready";
   const well =
-    commandsToWorkloadsOk === null ? "" : `; all clients and pods well ${seconds(commandsToWorkloadsOk)} after its first command`;
+    commandsToWorkloadsOk === null
+      ? ""
+      : `; all clients and pods well ${seconds(commandsToWorkloadsOk)} after its first command`;
   return `repair ${seconds(repairCommands)} (${ratio.toFixed(2)}x)${well}`;
 }
 
@@ -131,7 +158,9 @@ function verdict(record: Rehearsal) {
 }
 
 function failing(record: Rehearsal) {
-  return record.checks.filter((check) => !check.ok).map((check) => `   failed: ${check.name}: ${clip(check.detail, 160)}`);
+  return record.checks
+    .filter((check) => !check.ok)
+    .map((check) => `   failed: ${check.name}: ${clip(check.detail, 160)}`);
 }
 
 export function nodesOf({ nodes }: Pick<Rehearsal, "nodes">) {

@@ -15,16 +15,29 @@ import { measurePings, readPings } from "./pings.ts";
 import { API_ANSWERS, keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { compare, type Snapshot, snapshotOfDisks, takeSnapshot } from "./snapshot.ts";
-import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renewals, type Sample } from "./watch.ts";
+import {
+  away,
+  containersGone,
+  endpointsLost,
+  podsEvicted,
+  podsReadySince,
+  renewals,
+  type Sample,
+} from "./watch.ts";
 
 /** Ends the scene: asks the live cluster, stops the watchers, and writes the record. */
 export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
   const live = await liveChecks(scene);
   const isSilent = live.some(({ name, ok }) => name === API_ANSWERS && !ok);
-  const changes = compare(scene.before, isSilent ? snapshotOfDisks(scene.lab) : await snapshotNow(scene.lab, live), scene.replaced);
+  const changes = compare(
+    scene.before,
+    isSilent ? snapshotOfDisks(scene.lab) : await snapshotNow(scene.lab, live),
+    scene.replaced,
+  );
   const oldTokensValid = isSilent ? 0 : await countValid(scene.lab, scene.oldTokens);
   const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : [];
-  const transcripts = scenario.byRunbook && !scenario.cleansUp && !isSilent ? await transcriptChecks(scene) : [];
+  const transcripts =
+    scenario.byRunbook && !scenario.cleansUp && !isSilent ? await transcriptChecks(scene) : [];
   await stopWatchers(scene);
 
   await waitForBeats(scene);
@@ -37,7 +50,12 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
     ...transcripts,
     ...(scenario.byRunbook ? diskChecks(scene, times.first) : []),
     ...(scenario.oldKeys ? keptChecks(scene, { trustIs, restarted, oldTokensValid }) : []),
-    ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook, machinesFail: scenario.machinesFail ?? false }),
+    ...recordedChecks(scene, {
+      ...seen,
+      changes,
+      byRunbook: scenario.byRunbook,
+      machinesFail: scenario.machinesFail ?? false,
+    }),
   ];
   const seconds = secondsOf(scene.zero, times, seen.podsReady, seen.heartbeats);
   return {
@@ -64,7 +82,12 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
     oldTokens: scene.oldTokens.length,
     oldTokensValid,
     filesNotRestored: changes.filesNotRestored,
-    differences: [...changes.manifestsChanged, ...changes.namesLost, ...changes.kubeletFilesChanged, ...changes.uidsChanged],
+    differences: [
+      ...changes.manifestsChanged,
+      ...changes.namesLost,
+      ...changes.kubeletFilesChanged,
+      ...changes.uidsChanged,
+    ],
     moments: scene.moments,
     lanes: lanesOf(scene, times.api),
     steps: scene.steps,
@@ -88,14 +111,20 @@ const DNS = "kube-system/kube-dns";
 function whatWasSeen(scene: Scene, times: Times) {
   const { zero, lab } = scene;
   const end = Date.now();
-  const heartbeats = readHeartbeats(lab).map((file) => measure(file.beats, { ...file, zero, end, phases: phasesOf(zero, times) }));
-  const services = heartbeats.filter(({ name }) => name.startsWith(`${SERVICE_CALLER} `)).flatMap(({ phases }) => phases);
-  const failures = (...names: string[]) => services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
+  const heartbeats = readHeartbeats(lab).map((file) =>
+    measure(file.beats, { ...file, zero, end, phases: phasesOf(zero, times) }),
+  );
+  const services = heartbeats
+    .filter(({ name }) => name.startsWith(`${SERVICE_CALLER} `))
+    .flatMap(({ phases }) => phases);
+  const failures = (...names: string[]) =>
+    services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
   const byThemselves = addOnsOf(lab.profile).flatMap(({ endsWithoutApi }) => endsWithoutApi ?? []);
   const isEnded = (name: string) => !byThemselves.some((pattern) => pattern.test(name));
   // A machine that was off has ended all that it had.
   const watchers = scene.watchers.filter(({ machine }) => !scene.away.includes(machine.name));
-  const gone = (from: number, to: number) => watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to)).filter(isEnded);
+  const gone = (from: number, to: number) =>
+    watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to)).filter(isEnded);
   const cp = controlPlaneSamples(scene)[0]!;
   const restarted = gone(zero, times.part4);
   return {
@@ -105,14 +134,21 @@ function whatWasSeen(scene: Scene, times: Times) {
     evicted: podsEvicted(cp, zero, times.part4),
     endpointsLost: endpointsLost(cp, zero, times.part4),
     dnsLostSeconds: endpointsLost(cp, zero, Number.POSITIVE_INFINITY, DNS).seconds,
-    pings: scene.pings ? measurePings(readPings(lab.nodes), scene.pings.pods(), zero) : { rows: [], newPods: [] },
+    pings: scene.pings
+      ? measurePings(readPings(lab.nodes), scene.pings.pods(), zero)
+      : { rows: [], newPods: [] },
     dataPlaneFailures: failures(REPAIR),
     dataPlaneFailuresInPart4: failures(PART_4, AFTER),
     podsReady: podsReadySince(cp),
   };
 }
 
-function secondsOf(zero: number, times: Times, podsReady: number | undefined, heartbeats: Rehearsal["heartbeats"]): Rehearsal["seconds"] {
+function secondsOf(
+  zero: number,
+  times: Times,
+  podsReady: number | undefined,
+  heartbeats: Rehearsal["heartbeats"],
+): Rehearsal["seconds"] {
   const since = (at: number | undefined) => (at === undefined ? null : (at - zero) / 1000);
   const well = workloadsOk(heartbeats, since(podsReady));
   return {
@@ -121,7 +157,8 @@ function secondsOf(zero: number, times: Times, podsReady: number | undefined, he
     damageToNodesReady: since(times.nodesReady),
     damageToWorkloadsOk: well,
     repairCommands: times.nodesReady && times.first ? (times.nodesReady - times.first) / 1000 : null,
-    commandsToWorkloadsOk: well === null || !times.first ? null : Math.max(0, well - (times.first - zero) / 1000),
+    commandsToWorkloadsOk:
+      well === null || !times.first ? null : Math.max(0, well - (times.first - zero) / 1000),
   };
 }
 
@@ -158,12 +195,16 @@ export function nodesReadyAt(scene: Scene): number | undefined {
 function timesOf(scene: Scene): Times {
   const { zero } = scene;
   const meant = nodesOn(scene);
-  const steps = scene.steps.filter(({ start }) => start >= 0); // a repair before this damage is another repair
+  // a repair before this damage is another repair
+  const steps = scene.steps.filter(({ start }) => start >= 0);
   const started = (step: Step | undefined) => step && zero + step.start * 1000;
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
   const ofPart4 = steps.filter((step) => step.part === 4);
   const api = firstReturn(controlPlaneSamples(scene), "api", zero);
-  const renewed = renewals(controlPlaneSamples(scene).flat(), lastSilenceOfApi(controlPlaneSamples(scene).flat(), api));
+  const renewed = renewals(
+    controlPlaneSamples(scene).flat(),
+    lastSilenceOfApi(controlPlaneSamples(scene).flat(), api),
+  );
   return {
     first: started(steps[0]),
     part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
@@ -179,7 +220,9 @@ function timesOf(scene: Scene): Times {
 /** The last look before the API was back: any later renewal went through the new API. */
 function lastSilenceOfApi(samples: Sample[], api: number | undefined): number {
   if (api === undefined) return Number.POSITIVE_INFINITY;
-  return Math.max(...samples.filter((sample) => sample.api === false && sample.t < api).map((sample) => sample.t));
+  return Math.max(
+    ...samples.filter((sample) => sample.api === false && sample.t < api).map((sample) => sample.t),
+  );
 }
 
 function firstReturn(controlPlanes: Sample[][], what: "etcd" | "api", zero: number): number | undefined {
@@ -206,11 +249,18 @@ function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | nu
 function lanesOf(scene: Scene, api: number | undefined): Lane[] {
   const { zero, lab } = scene;
   const controlPlanes = controlPlaneSamples(scene);
-  const called = (what: string, index: number) => (controlPlanes.length > 1 ? `${what} ${lab.controlPlanes[index]!.name}` : what);
+  const called = (what: string, index: number) =>
+    controlPlanes.length > 1 ? `${what} ${lab.controlPlanes[index]!.name}` : what;
   const answering = (what: "etcd" | "api", name: string) =>
-    controlPlanes.map((samples, index) => ({ name: called(name, index), away: away(samples, what, zero), note: "" }));
+    controlPlanes.map((samples, index) => ({
+      name: called(name, index),
+      away: away(samples, what, zero),
+      note: "",
+    }));
   const renewed = renewals(controlPlanes.flat(), lastSilenceOfApi(controlPlanes.flat(), api));
-  const names = new Set(controlPlanes.flat().flatMap((sample) => sample.nodes?.map((node) => node.name) ?? []));
+  const names = new Set(
+    controlPlanes.flat().flatMap((sample) => sample.nodes?.map((node) => node.name) ?? []),
+  );
   const lost = away(controlPlanes[0]!, "api", zero)[0]?.from ?? 0;
   const nodes = [...names].map((name) => {
     const back = renewed.get(name);
@@ -227,8 +277,17 @@ function lanesOf(scene: Scene, api: number | undefined): Lane[] {
 export async function countValid(lab: Lab, tokens: string[]): Promise<number> {
   const reviews = await Promise.all(
     tokens.map((token) => {
-      const review = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", metadata: {}, spec: { token } };
-      return kubectl(lab, ["create", "-o", "jsonpath={.status.authenticated}", "-f", "-"], JSON.stringify(review));
+      const review = {
+        apiVersion: "authentication.k8s.io/v1",
+        kind: "TokenReview",
+        metadata: {},
+        spec: { token },
+      };
+      return kubectl(
+        lab,
+        ["create", "-o", "jsonpath={.status.authenticated}", "-f", "-"],
+        JSON.stringify(review),
+      );
     }),
   );
   return reviews.filter(({ stdout }) => stdout.trim() === "true").length;

@@ -1,13 +1,17 @@
 /**
- * Runs inside a node during a rehearsal and writes what it sees, one JSON line for each look. It is copied into the node, so it imports
- * none of our files. Arguments: the folder to write to, and "control-plane" or "worker". It ends when a file `stop` appears in that folder.
+ * Runs inside a node during a rehearsal and writes what it sees, one JSON line for each look. It is copied
+ * into the node, so it imports none of our files. Arguments: the folder to write to, and "control-plane" or
+ * "worker". It ends when a file `stop` appears in that folder.
  */
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 
 const [folder, role] = process.argv.slice(2) as [string, string];
 const insecure = { rejectUnauthorized: false };
 
-/** Milliseconds between two looks at etcd and the API; every fourth look also lists containers and asks the API for more. */
+/**
+ * Milliseconds between two looks at etcd and the API; every fourth look also lists containers and asks the
+ * API for more.
+ */
 const INTERVAL = 250;
 
 async function main() {
@@ -15,7 +19,10 @@ async function main() {
     const next = Date.now() + INTERVAL;
     const sample: Record<string, unknown> = { t: Date.now() };
     if (role === "control-plane") {
-      const [etcd, api] = await Promise.all([ready("http://127.0.0.1:2381/readyz"), ready("https://127.0.0.1:6443/readyz")]);
+      const [etcd, api] = await Promise.all([
+        ready("http://127.0.0.1:2381/readyz"),
+        ready("https://127.0.0.1:6443/readyz"),
+      ]);
       Object.assign(sample, { etcd, api });
     }
     if (look % 4 === 0) {
@@ -47,15 +54,26 @@ async function containers(): Promise<Record<string, string> | undefined> {
   return Object.fromEntries(list.map(({ id, labels }) => [id, name(labels)]));
 }
 
-/** Nodes, pods and endpoints from the API with this node's admin.conf; nothing while that file is missing or not accepted. */
+/**
+ * Nodes, pods and endpoints from the API with this node's admin.conf; nothing while that file is missing or
+ * not accepted.
+ */
 async function cluster() {
   try {
     const conf = Bun.YAML.parse(readFileSync("/etc/kubernetes/admin.conf", "utf8")) as Kubeconfig;
     const data = (base64: string) => Buffer.from(base64, "base64").toString();
     const user = conf.users[0]!.user;
-    const tls = { ...insecure, cert: data(user["client-certificate-data"]), key: data(user["client-key-data"]) };
+    const tls = {
+      ...insecure,
+      cert: data(user["client-certificate-data"]),
+      key: data(user["client-key-data"]),
+    };
     const get = async (path: string) => {
-      const answer = await fetch(`https://127.0.0.1:6443${path}`, { tls, keepalive: false, signal: AbortSignal.timeout(3000) });
+      const answer = await fetch(`https://127.0.0.1:6443${path}`, {
+        tls,
+        keepalive: false,
+        signal: AbortSignal.timeout(3000),
+      });
       if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
       return ((await answer.json()) as { items: Item[] }).items;
     };
@@ -72,7 +90,9 @@ async function cluster() {
 }
 
 function readNodes(nodes: Item[], leases: Item[]) {
-  const renewed = new Map(leases.map((lease) => [lease.metadata.name, Date.parse(lease.spec?.renewTime ?? "")]));
+  const renewed = new Map(
+    leases.map((lease) => [lease.metadata.name, Date.parse(lease.spec?.renewTime ?? "")]),
+  );
   return nodes.map(({ metadata, status }) => ({
     name: metadata.name,
     ready: status?.conditions?.find((condition) => condition.type === "Ready")?.status === "True",
@@ -95,7 +115,9 @@ function readEndpoints(slices: Item[]) {
   const count: Record<string, number> = {};
   for (const { metadata, endpoints } of slices) {
     const service = `${metadata.namespace}/${metadata.labels?.["kubernetes.io/service-name"]}`;
-    count[service] = (count[service] ?? 0) + (endpoints ?? []).filter((endpoint) => endpoint.conditions?.ready !== false).length;
+    count[service] =
+      (count[service] ?? 0) +
+      (endpoints ?? []).filter((endpoint) => endpoint.conditions?.ready !== false).length;
   }
   return count;
 }

@@ -18,10 +18,13 @@ export interface Sample {
 const FOLDER = "/var/log/rehearsal";
 
 /**
- * Starts a watcher in a node; `samples()` are what it has seen so far, `stop()` ends it. With `goOn`, it adds to what an earlier watcher
- * saw, which died with its node.
+ * Starts a watcher in a node; `samples()` are what it has seen so far, `stop()` ends it. With `goOn`, it adds
+ * to what an earlier watcher saw, which died with its node.
  */
-export function watch(machine: Machine, options: { role: "control-plane" | "worker"; bun: string; goOn?: boolean }) {
+export function watch(
+  machine: Machine,
+  options: { role: "control-plane" | "worker"; bun: string; goOn?: boolean },
+) {
   const folder = machine.path(FOLDER);
   if (!options.goOn) {
     rmSync(folder, { recursive: true, force: true });
@@ -39,7 +42,9 @@ export function watch(machine: Machine, options: { role: "control-plane" | "work
       writeFileSync(`${folder}/stop`, "");
       const { exitCode, stderr } = await ended;
       if (exitCode !== 0)
-        throw new Fail(`The watcher in ${machine.name} ended early: ${stderr.trim()}`, { hint: "run the rehearsal again" });
+        throw new Fail(`The watcher in ${machine.name} ended early: ${stderr.trim()}`, {
+          hint: "run the rehearsal again",
+        });
     },
   };
 }
@@ -48,7 +53,9 @@ function readSamples(text: string): Sample[] {
   const lines = text.split("\n");
   lines.pop();
   // A line that a power cut left half written ends where the next one begins.
-  return lines.filter((line) => line.startsWith("{") && line.endsWith("}")).map((line) => JSON.parse(line) as Sample);
+  return lines
+    .filter((line) => line.startsWith("{") && line.endsWith("}"))
+    .map((line) => JSON.parse(line) as Sample);
 }
 
 /** When `etcd` or `api` did not answer, in seconds since `zero`. */
@@ -64,8 +71,8 @@ export function away(samples: Sample[], what: "etcd" | "api", zero: number) {
 }
 
 /**
- * When each node was back: its first Lease renewal after the API came back (`apiBack`, ms). Ready alone proves nothing: nobody marks a
- * Node NotReady while the node-lifecycle controller is off.
+ * When each node was back: its first Lease renewal after the API came back (`apiBack`, ms). Ready alone
+ * proves nothing: nobody marks a Node NotReady while the node-lifecycle controller is off.
  */
 export function renewals(samples: Sample[], apiBack: number): Map<string, number> {
   const first = new Map<string, number>();
@@ -74,7 +81,8 @@ export function renewals(samples: Sample[], apiBack: number): Map<string, number
   return first;
 }
 
-const STATIC_POD = /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-vip|kms-plugin|api-balancer)-/;
+const STATIC_POD =
+  /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-vip|kms-plugin|api-balancer)-/;
 
 /** Workload containers that ran at `from` (ms) and did not at some look between `from` and `to`. */
 export function containersGone(samples: Sample[], from: number, to: number): string[] {
@@ -82,7 +90,8 @@ export function containersGone(samples: Sample[], from: number, to: number): str
   const before = looks.findLast((sample) => sample.t <= from)?.containers ?? {};
   const gone = new Set<string>();
   for (const look of looks.filter((sample) => sample.t > from && sample.t < to))
-    for (const [id, name] of Object.entries(before)) if (!STATIC_POD.test(name) && !(id in look.containers!)) gone.add(id);
+    for (const [id, name] of Object.entries(before))
+      if (!STATIC_POD.test(name) && !(id in look.containers!)) gone.add(id);
   return [...gone].map((id) => before[id]!).sort();
 }
 
@@ -94,7 +103,8 @@ export function containersAt(samples: Sample[], at: number): number {
 
 /** Pods seen before `from` that were leaving, or were gone, at some look before `to`. */
 export function podsEvicted(samples: Sample[], from: number, to: number): string[] {
-  const before = samples.findLast((sample) => sample.pods && sample.t <= from)?.pods?.filter((pod) => !pod.mirror) ?? [];
+  const before =
+    samples.findLast((sample) => sample.pods && sample.t <= from)?.pods?.filter((pod) => !pod.mirror) ?? [];
   const evicted = new Set<string>();
   for (const look of samples.filter((sample) => sample.pods && sample.t > from && sample.t < to)) {
     const staying = new Set(look.pods!.filter((pod) => !pod.leaving).map((pod) => pod.uid));
@@ -103,7 +113,10 @@ export function podsEvicted(samples: Sample[], from: number, to: number): string
   return [...evicted].sort();
 }
 
-/** Between `from` and `to` (ms): seconds during which a Service, or this one, that had endpoints at `from` had none, and the names of such. */
+/**
+ * Between `from` and `to` (ms): seconds during which a Service, or this one, that had endpoints at `from` had
+ * none, and the names of such.
+ */
 export function endpointsLost(
   samples: Sample[],
   from: number,

@@ -7,7 +7,10 @@ import { controlPlaneGone, deleteKubernetes, note, type Scenario, workloadsLeft 
 export const TAGS = ["new-cas", "join"];
 
 export const everythingDeleted: Scenario["lines"] = [
-  { title: "/etc/kubernetes is deleted on every node", run: (scene) => deleteKubernetes(scene, nodesOn(scene)) },
+  {
+    title: "/etc/kubernetes is deleted on every node",
+    run: (scene) => deleteKubernetes(scene, nodesOn(scene)),
+  },
   {
     title: "The control plane stops, the workloads go on",
     async run(scene) {
@@ -19,7 +22,9 @@ export const everythingDeleted: Scenario["lines"] = [
 
 const drill = drilled();
 
-/** The article's disaster: everything below /etc/kubernetes is deleted on every node while the kubelets run. */
+/**
+ * The article's disaster: everything below /etc/kubernetes is deleted on every node while the kubelets run.
+ */
 export const allLost: Scenario = {
   name: "all-lost",
   title: "/etc/kubernetes is deleted on every node while the kubelets run; the operator follows RUNBOOK.md",

@@ -1,7 +1,8 @@
 /**
- * The article followed to the letter (shulou.com, "How to repair Kubernetes cluster certificates after they are all deleted") on the same
- * deletion: its commands, in its order, without --config, as it prints them. Two things are not in the article: we wait until a command can
- * work at all, and we try a refused command a second time. A command that does not end is killed, and counts as hung.
+ * The article followed to the letter (shulou.com, "How to repair Kubernetes cluster certificates after they
+ * are all deleted") on the same deletion: its commands, in its order, without --config, as it prints them.
+ * Two things are not in the article: we wait until a command can work at all, and we try a refused command a
+ * second time. A command that does not end is killed, and counts as hung.
  */
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -25,7 +26,10 @@ export const article: Scenario = {
   byRunbook: false,
   commandsMayFail: true,
   lines: [
-    { title: "/etc/kubernetes is deleted on every node", run: (scene) => deleteKubernetes(scene, scene.lab.nodes) },
+    {
+      title: "/etc/kubernetes is deleted on every node",
+      run: (scene) => deleteKubernetes(scene, scene.lab.nodes),
+    },
     { title: "The control plane stops", run: controlPlaneStops },
     { title: "The operator repairs etcd", run: repairEtcd },
     { title: "The operator repairs the control plane", run: repairControlPlane },
@@ -63,9 +67,15 @@ export async function repairEtcd(scene: Scene) {
 
 export async function repairControlPlane(scene: Scene) {
   const run = onControlPlane(scene, CONTROL_PLANE);
-  for (const phase of ["certs all", "kubeconfig all", "control-plane all"]) await run(`kubeadm init phase ${phase}`);
+  for (const phase of ["certs all", "kubeconfig all", "control-plane all"])
+    await run(`kubeadm init phase ${phase}`);
   await run("mkdir -p ~/.kube; cp -f /etc/kubernetes/admin.conf ~/.kube/config");
-  await waitPatiently(scene, "API", "the API is ready", () => controlPlaneSamples(scene)[0]?.at(-1)?.api === true);
+  await waitPatiently(
+    scene,
+    "API",
+    "the API is ready",
+    () => controlPlaneSamples(scene)[0]?.at(-1)?.api === true,
+  );
   await run("kubeadm init phase bootstrap-token");
   await run("kubectl get nodes");
 }
@@ -82,11 +92,16 @@ async function rejoinWorker(scene: Scene) {
   const { raw } = await onControlPlane(scene, WORKERS)("kubeadm token create --print-join-command", true);
   const line = raw.split("\n").find((text) => text.startsWith("kubeadm join "));
   if (!line) return note(scene, "no join command was printed", "the worker does not join");
-  const run = (command: string) => type(scene, worker, command, { part: WORKERS, seconds: PATIENCE, cwd: "/root", mayHoldToken: true });
-  await run("systemctl stop kubelet; rm -rf /var/lib/kubelet/pki/ /etc/kubernetes/pki/ /etc/kubernetes/kubelet.conf");
+  const run = (command: string) =>
+    type(scene, worker, command, { part: WORKERS, seconds: PATIENCE, cwd: "/root", mayHoldToken: true });
+  await run(
+    "systemctl stop kubelet; rm -rf /var/lib/kubelet/pki/ /etc/kubernetes/pki/ /etc/kubernetes/kubelet.conf",
+  );
   const join = line.trim().replace("kubeadm join ", "kubeadm join phase kubelet-start ");
   if ((await run(join)).ok) return;
-  await waitPatiently(scene, "the worker to be NotReady", "the worker is NotReady", () => notReady(scene, worker));
+  await waitPatiently(scene, "the worker to be NotReady", "the worker is NotReady", () =>
+    notReady(scene, worker),
+  );
   await run(join);
 }
 
@@ -97,7 +112,9 @@ function notReady(scene: Scene, worker: Machine) {
 
 async function toggleControllerManager(scene: Scene) {
   const run = onControlPlane(scene, WORKERS);
-  await run("rm /etc/kubernetes/manifests/kube-controller-manager.yaml; crictl rmp `crictl ps --name kube-controller-manager -q`");
+  await run(
+    "rm /etc/kubernetes/manifests/kube-controller-manager.yaml; crictl rmp `crictl ps --name kube-controller-manager -q`",
+  );
   await run("kubeadm init phase control-plane controller-manager");
 }
 
@@ -107,7 +124,10 @@ async function approve(scene: Scene) {
   await run("kubectl certificate approve $(kubectl get csr -o name | cut -d/ -f2)");
 }
 
-/** As printed. If awk and sh lose its quotes, a second time with the quotes mended, as somebody who knows kubectl would type it. */
+/**
+ * As printed. If awk and sh lose its quotes, a second time with the quotes mended, as somebody who knows
+ * kubectl would type it.
+ */
 const ONE_LINER = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes.io\/service-account-token/ { print "kubectl patch secret -n " $1 " " $2 " -p {\\\"data\\\":{\\\"token\\\":null}}"}' | sh -x`;
 const MENDED = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes.io\/service-account-token/ { print "kubectl patch secret -n " $1 " " $2 " -p \"{\\\"data\\\":{\\\"token\\\":null}}\""}' | sh -x`;
 const DELETE_PODS = `kubectl get pod --field-selector 'spec.serviceAccountName!=default' --no-headers --all-namespaces | awk '$1 == "kube-system" {print "kubectl delete pod -n " $1 " " $2 " --wait=false --grace-period=0"}' | sh -x`;
@@ -121,13 +141,21 @@ async function repairServiceAccounts(scene: Scene) {
 
 function onControlPlane(scene: Scene, part: number) {
   return (command: string, mayHoldToken = false) =>
-    type(scene, scene.lab.controlPlanes[0]!, command, { part, seconds: PATIENCE, cwd: "/root", mayHoldToken });
+    type(scene, scene.lab.controlPlanes[0]!, command, {
+      part,
+      seconds: PATIENCE,
+      cwd: "/root",
+      mayHoldToken,
+    });
 }
 
 /** Waits as a patient person would. If it never comes, that is a result, not an error. */
 async function waitPatiently(scene: Scene, what: string, done: string, condition: () => boolean) {
   try {
-    await sayAndWait(scene, what, condition, { seconds: 180, hint: "none: the article says nothing about it" });
+    await sayAndWait(scene, what, condition, {
+      seconds: 180,
+      hint: "none: the article says nothing about it",
+    });
     note(scene, done);
   } catch (err) {
     if (!(err instanceof Fail)) throw err;

@@ -1,4 +1,7 @@
-/** The article's disaster on a cluster with workloads that no script can restart, or only in its own way: none of them stops the others. */
+/**
+ * The article's disaster on a cluster with workloads that no script can restart, or only in its own way: none
+ * of them stops the others.
+ */
 
 import type { RunningPod } from "../../../shared/facts/pod-trust.ts";
 import { Fail } from "../../../shared/fail.ts";
@@ -13,9 +16,13 @@ import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 const PART_4 = "./bunw scripts/04-sa-tokens.ts";
 
 async function must(lab: Lab, args: string[], objects: object[] = []): Promise<string> {
-  const input = objects.length > 0 ? JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }) : undefined;
+  const input =
+    objects.length > 0 ? JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }) : undefined;
   const { exitCode, stdout, stderr } = await kubectl(lab, args, input);
-  if (exitCode !== 0) throw new Fail(`kubectl ${args.join(" ")}: ${stderr.trim()}`, { hint: "look at the cluster with --keep" });
+  if (exitCode !== 0)
+    throw new Fail(`kubectl ${args.join(" ")}: ${stderr.trim()}`, {
+      hint: "look at the cluster with --keep",
+    });
   return stdout;
 }
 
@@ -27,7 +34,10 @@ async function podsOf(lab: Lab): Promise<Pods> {
     ({ metadata }) => [BUSY, POLICY].includes(metadata.namespace ?? "") && !metadata.deletionTimestamp,
   );
   return new Map(
-    all.map(({ metadata }) => [metadata.name, { uid: metadata.uid ?? "", revision: metadata.labels?.["controller-revision-hash"] ?? "" }]),
+    all.map(({ metadata }) => [
+      metadata.name,
+      { uid: metadata.uid ?? "", revision: metadata.labels?.["controller-revision-hash"] ?? "" },
+    ]),
   );
 }
 
@@ -43,9 +53,14 @@ async function layOut(scene: Scene) {
     const waits = [BUSY, POLICY].map((namespace) =>
       kubectl(lab, ["-n", namespace, "wait", "pod", "--all", "--for=condition=Ready", "--timeout=5s"]),
     );
-    return (await podsOf(lab)).size === 7 && (await Promise.all(waits)).every(({ exitCode }) => exitCode === 0);
+    return (
+      (await podsOf(lab)).size === 7 && (await Promise.all(waits)).every(({ exitCode }) => exitCode === 0)
+    );
   };
-  await sayAndWait(scene, "the busy workloads to be Ready", ready, { seconds: 120, hint: "kubectl get pods -A, with --keep" });
+  await sayAndWait(scene, "the busy workloads to be Ready", ready, {
+    seconds: 120,
+    hint: "kubectl get pods -A, with --keep",
+  });
   await must(lab, ["-n", BUSY, "rollout", "pause", "deployment/paused"]);
   await must(lab, ["apply", "-f", "-"], [configuration]);
   before = await podsOf(lab);
@@ -64,31 +79,57 @@ async function startsOf(lab: Lab): Promise<Map<string, string>> {
 }
 
 /** Of these namespaces, pods that are not as they were. */
-function changedIn(namespaces: (name: string) => boolean, was: Map<string, string>, now: Map<string, string>): string[] {
+function changedIn(
+  namespaces: (name: string) => boolean,
+  was: Map<string, string>,
+  now: Map<string, string>,
+): string[] {
   return [...was.keys()].filter((pod) => namespaces(pod.split("/")[0]!) && was.get(pod) !== now.get(pod));
 }
 
-/** kube-system first, then one namespace: no pod of another namespace restarts, and part 5 knows what is left. */
+/**
+ * kube-system first, then one namespace: no pod of another namespace restarts, and part 5 knows what is left.
+ */
 async function byTurns(scene: Scene, cp: Machine) {
   const start = await startsOf(scene.lab);
   const isOther = (name: string) => name !== "kube-system";
   const { stderr: system } = await type(scene, cp, `${PART_4} --only-system`, { part: 4 });
   const afterSystem = await startsOf(scene.lab);
   const early = changedIn(isOther, start, afterSystem);
-  question(scene, "--only-system restarts no pod of another namespace", early.length === 0, early.join(", ") || `${start.size} pods`);
-  const proxies = changedIn((name) => name === "kube-system", start, afterSystem).filter((pod) => pod.includes("/kube-proxy-"));
+  question(
+    scene,
+    "--only-system restarts no pod of another namespace",
+    early.length === 0,
+    early.join(", ") || `${start.size} pods`,
+  );
+  const proxies = changedIn((name) => name === "kube-system", start, afterSystem).filter((pod) =>
+    pod.includes("/kube-proxy-"),
+  );
   const kept = [...afterSystem.keys()].filter((pod) => pod.includes("/kube-proxy-") && start.has(pod));
-  question(scene, "--only-system restarts kube-proxy everywhere", proxies.length > 0 && kept.length === 0, proxies.join(", "));
+  question(
+    scene,
+    "--only-system restarts kube-proxy everywhere",
+    proxies.length > 0 && kept.length === 0,
+    proxies.join(", "),
+  );
   const { stdout } = await type(scene, cp, "./bunw scripts/05-verify.ts", { part: 4, exit: [2] });
-  const row = stdout.split("\n").find((line) => line.includes("started after they could see today's CA")) ?? "";
-  const named = [BUSY, POLICY, "shop"].every((namespace) => row.includes(` ${namespace}/`)) && !row.includes("kube-system/");
+  const row =
+    stdout.split("\n").find((line) => line.includes("started after they could see today's CA")) ?? "";
+  const named =
+    [BUSY, POLICY, "shop"].every((namespace) => row.includes(` ${namespace}/`)) &&
+    !row.includes("kube-system/");
   question(
     scene,
     "part 5 names what is left, by namespace, and the next command",
     named && stdout.includes("--namespace NAME ("),
     row.trim(),
   );
-  question(scene, "--only-system says that it is not finished", system.includes("done for now: "), system.trim().split("\n").at(-1)!);
+  question(
+    scene,
+    "--only-system says that it is not finished",
+    system.includes("done for now: "),
+    system.trim().split("\n").at(-1)!,
+  );
   await type(scene, cp, `${PART_4} --namespace shop`, { part: 4 });
   const afterShop = await startsOf(scene.lab);
   const others = changedIn((name) => isOther(name) && name !== "shop", start, afterShop);
@@ -104,10 +145,13 @@ async function byTurns(scene: Scene, cp: Machine) {
 /** Part 4 leaves two workloads; the operator does what it says for each, and runs it again. */
 async function part4(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
-  const opened = scene.steps.find(({ command }) => command.startsWith("./bunw scripts/03-workers.ts open"))?.stderr ?? "";
+  const opened =
+    scene.steps.find(({ command }) => command.startsWith("./bunw scripts/03-workers.ts open"))?.stderr ?? "";
   await byTurns(scene, cp);
   const { stderr } = await type(scene, cp, PART_4, { part: 4, exit: [1] });
-  const left = stderr.split("\n").filter((line) => line.startsWith(`  - ${BUSY}/`) && line.includes("still trusts the old CA"));
+  const left = stderr
+    .split("\n")
+    .filter((line) => line.startsWith(`  - ${BUSY}/`) && line.includes("still trusts the old CA"));
   const names = left.map((line) => /- (\S+)/.exec(line)![1]).sort();
   const now = await podsOf(scene.lab);
   const kept = ["task", ...[...before.keys()].filter((name) => /^(paused|guarded)-/.test(name))];
@@ -144,13 +188,20 @@ async function part4(scene: Scene) {
     others.every((name) => !now.has(name)),
     [...now.keys()].join(", "),
   );
-  await type(scene, cp, `kubectl --kubeconfig /etc/kubernetes/admin.conf -n ${BUSY} rollout resume deployment/paused`);
+  await type(
+    scene,
+    cp,
+    `kubectl --kubeconfig /etc/kubernetes/admin.conf -n ${BUSY} rollout resume deployment/paused`,
+  );
   await type(scene, cp, `kubectl --kubeconfig /etc/kubernetes/admin.conf -n ${BUSY} delete pdb guarded`);
   await type(scene, cp, PART_4, { part: 4 });
 }
 
 function reasonOf(stderr: string): string {
-  return stderr.split("\n").find((line) => line.includes("kube-root-ca.crt: ")) ?? "open says nothing of kube-root-ca.crt";
+  return (
+    stderr.split("\n").find((line) => line.includes("kube-root-ca.crt: ")) ??
+    "open says nothing of kube-root-ca.crt"
+  );
 }
 
 function question(scene: Scene, name: string, ok: boolean, detail: string) {
@@ -165,12 +216,25 @@ export const busy: Scenario = {
   title:
     "As all-lost, with a paused Deployment, a partition, a budget that allows no eviction, a task that runs to its end, and a deaf webhook",
   lines: [
-    { title: "The cluster has workloads that no script can restart, and a webhook with failurePolicy Fail", run: layOut },
+    {
+      title: "The cluster has workloads that no script can restart, and a webhook with failurePolicy Fail",
+      run: layOut,
+    },
     drill.before,
     ...everythingDeleted,
-    { title: "The operator follows RUNBOOK.md, parts 0 to 3", run: (scene) => followRunbook(scene, TAGS, { parts: [0, 1, 2, 3] }) },
-    { title: "The operator follows part 4: kube-system, then shop, then the rest, and does for each workload what it says", run: part4 },
-    { title: "The operator follows RUNBOOK.md, part 5", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
+    {
+      title: "The operator follows RUNBOOK.md, parts 0 to 3",
+      run: (scene) => followRunbook(scene, TAGS, { parts: [0, 1, 2, 3] }),
+    },
+    {
+      title:
+        "The operator follows part 4: kube-system, then shop, then the rest, and does for each workload what it says",
+      run: part4,
+    },
+    {
+      title: "The operator follows RUNBOOK.md, part 5",
+      run: (scene) => followRunbook(scene, TAGS, { parts: [5] }),
+    },
     drill.outcome,
   ],
 };

@@ -1,6 +1,7 @@
 /**
- * The same disaster, repaired with kubeadm by an expert: with a --config at hand, the controller-manager reduced, the kubelets' old
- * certificates out of the way. This is the time to beat. The checks show what it leaves undone.
+ * The same disaster, repaired with kubeadm by an expert: with a --config at hand, the controller-manager
+ * reduced, the kubelets' old certificates out of the way. This is the time to beat. The checks show what it
+ * leaves undone.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
@@ -14,7 +15,9 @@ import { haAllLost } from "./several-control-planes.ts";
 const RECOVER = "/root/kubeadm-recover.yaml";
 const NORMAL = "/root/kubeadm-normal.yaml";
 const REDUCED = "*,bootstrapsigner,tokencleaner,-node-lifecycle-controller,-taint-eviction-controller";
-const SHARED = ["ca", "front-proxy-ca", "etcd/ca"].flatMap((ca) => [`${ca}.crt`, `${ca}.key`]).concat("sa.key", "sa.pub");
+const SHARED = ["ca", "front-proxy-ca", "etcd/ca"]
+  .flatMap((ca) => [`${ca}.crt`, `${ca}.key`])
+  .concat("sa.key", "sa.pub");
 
 export const byKubeadm: Scenario = {
   ...haAllLost,
@@ -34,16 +37,24 @@ export const byKubeadm: Scenario = {
   ],
 };
 
-/** A kubelet that is restarted earlier waits for the old API server's slow end: that would not be fair to this way. */
+/**
+ * A kubelet that is restarted earlier waits for the old API server's slow end: that would not be fair to this
+ * way.
+ */
 async function oldContainersGone(scene: Scene) {
   const gone = async () => (await Promise.all(scene.lab.controlPlanes.map(staticPods))).flat().length === 0;
-  await sayAndWait(scene, "the old static pods to be gone", gone, { seconds: 120, hint: "crictl ps on the control plane nodes" });
+  await sayAndWait(scene, "the old static pods to be gone", gone, {
+    seconds: 120,
+    hint: "crictl ps on the control plane nodes",
+  });
 }
 
 async function staticPods(node: Machine) {
   const { stdout } = await node.run(["crictl", "ps", "-o", "json"]);
   const { containers } = JSON.parse(stdout) as { containers: { metadata: { name: string } }[] };
-  return containers.filter(({ metadata }) => /^(etcd|kube-(apiserver|controller-manager|scheduler))$/.test(metadata.name));
+  return containers.filter(({ metadata }) =>
+    /^(etcd|kube-(apiserver|controller-manager|scheduler))$/.test(metadata.name),
+  );
 }
 
 async function putConfigs({ lab }: Scene) {
@@ -60,7 +71,8 @@ async function putConfigs({ lab }: Scene) {
 async function bringUp(scene: Scene) {
   const [first, ...others] = scene.lab.controlPlanes as [Machine, ...Machine[]];
   const run = (node: Machine, command: string) => type(scene, node, command, { part: 1, cwd: "/root" });
-  const phases = (list: string[]) => list.map((phase) => `kubeadm init phase ${phase} --config ${RECOVER}`).join(" && ");
+  const phases = (list: string[]) =>
+    list.map((phase) => `kubeadm init phase ${phase} --config ${RECOVER}`).join(" && ");
   await run(first, phases(["certs all"]));
   for (const node of others) await copyShared(first, node);
   const rest = phases(["certs all", "kubeconfig all", "etcd local", "control-plane all"]);
@@ -72,14 +84,23 @@ async function bringUp(scene: Scene) {
 }
 
 async function copyShared(from: Machine, to: Machine) {
-  const { stdout } = await from.run(["bash", "-c", `tar -C /etc/kubernetes/pki -cz ${SHARED.join(" ")} | base64 -w0`]);
-  await to.run(["bash", "-c", "mkdir -p /etc/kubernetes/pki && base64 -d | tar -C /etc/kubernetes/pki -xz"], { input: stdout });
+  const { stdout } = await from.run([
+    "bash",
+    "-c",
+    `tar -C /etc/kubernetes/pki -cz ${SHARED.join(" ")} | base64 -w0`,
+  ]);
+  await to.run(["bash", "-c", "mkdir -p /etc/kubernetes/pki && base64 -d | tar -C /etc/kubernetes/pki -xz"], {
+    input: stdout,
+  });
 }
 
 async function publish(scene: Scene) {
   const first = scene.lab.controlPlanes[0]!;
   const ready = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api);
-  await sayAndWait(scene, "the API on every control plane node", ready, { seconds: 180, hint: "crictl ps -a on the control plane nodes" });
+  await sayAndWait(scene, "the API on every control plane node", ready, {
+    seconds: 180,
+    hint: "crictl ps -a on the control plane nodes",
+  });
   note(scene, "the API is ready on every control plane node");
   const admin = "--kubeconfig /etc/kubernetes/admin.conf";
   await type(
@@ -89,30 +110,55 @@ async function publish(scene: Scene) {
     { part: 2, mayHoldToken: true, cwd: "/root" },
   );
   const isNew = async () => {
-    const { stdout } = await kubectl(scene.lab, ["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}"]);
+    const { stdout } = await kubectl(scene.lab, [
+      "get",
+      "configmap",
+      "kube-root-ca.crt",
+      "-o",
+      "jsonpath={.data.ca\\.crt}",
+    ]);
     return stdout.trim() === (await first.run(["cat", "/etc/kubernetes/pki/ca.crt"])).stdout.trim();
   };
-  await sayAndWait(scene, "kube-root-ca.crt", isNew, { seconds: 120, hint: "does the controller-manager lead?" });
+  await sayAndWait(scene, "kube-root-ca.crt", isNew, {
+    seconds: 120,
+    hint: "does the controller-manager lead?",
+  });
   note(scene, "kube-root-ca.crt is new");
 }
 
 async function workers(scene: Scene) {
   const first = scene.lab.controlPlanes[0]!;
-  const { raw } = await type(scene, first, "kubeadm token create --ttl 1h", { part: 3, mayHoldToken: true, cwd: "/root" });
+  const { raw } = await type(scene, first, "kubeadm token create --ttl 1h", {
+    part: 3,
+    mayHoldToken: true,
+    cwd: "/root",
+  });
   const token = raw.trim().split("\n").at(-1);
   const ca = (await first.run(["cat", "/etc/kubernetes/pki/ca.crt"])).stdout;
   if (!token || !ca) throw new Fail("There is no token, or no CA", { hint: "see what kubeadm printed" });
   for (const node of scene.lab.workers) {
-    await node.run(["bash", "-c", "mkdir -p /etc/kubernetes/pki && cat > /etc/kubernetes/pki/ca.crt"], { input: ca });
-    await node.run(["bash", "-c", "umask 077; cat > /etc/kubernetes/bootstrap-kubelet.conf"], { input: bootstrapKubeconfig(ca, token) });
-    await type(scene, node, "rm -f /etc/kubernetes/kubelet.conf /var/lib/kubelet/pki/kubelet-client-*; systemctl restart kubelet", {
-      part: 3,
+    await node.run(["bash", "-c", "mkdir -p /etc/kubernetes/pki && cat > /etc/kubernetes/pki/ca.crt"], {
+      input: ca,
     });
+    await node.run(["bash", "-c", "umask 077; cat > /etc/kubernetes/bootstrap-kubelet.conf"], {
+      input: bootstrapKubeconfig(ca, token),
+    });
+    await type(
+      scene,
+      node,
+      "rm -f /etc/kubernetes/kubelet.conf /var/lib/kubelet/pki/kubelet-client-*; systemctl restart kubelet",
+      {
+        part: 3,
+      },
+    );
   }
 }
 
 function bootstrapKubeconfig(ca: string, token: string) {
-  const cluster = { server: `https://${ENDPOINT}`, "certificate-authority-data": Buffer.from(ca).toString("base64") };
+  const cluster = {
+    server: `https://${ENDPOINT}`,
+    "certificate-authority-data": Buffer.from(ca).toString("base64"),
+  };
   return JSON.stringify({
     ...{ apiVersion: "v1", kind: "Config", "current-context": "x" },
     clusters: [{ name: "c", cluster }],
@@ -125,9 +171,12 @@ async function tokensAndPods(scene: Scene) {
   const admin = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
   const run = (command: string) => type(scene, scene.lab.controlPlanes[0]!, command, { part: 4 });
   const secrets = `${admin} get secrets -A --field-selector type=kubernetes.io/service-account-token --no-headers`;
-  await run(`${secrets} | while read ns name rest; do ${admin} -n $ns patch secret $name -p '{"data":{"token":null}}'; done`);
+  await run(
+    `${secrets} | while read ns name rest; do ${admin} -n $ns patch secret $name -p '{"data":{"token":null}}'; done`,
+  );
   await run(`${admin} -n kube-system delete pod -l 'k8s-app in (kube-proxy,kube-dns)' --wait=false`);
-  for (const namespace of ["shop", "bank"]) await run(`${admin} -n ${namespace} delete pod -l app=asker-cached --wait=false`);
+  for (const namespace of ["shop", "bank"])
+    await run(`${admin} -n ${namespace} delete pod -l app=asker-cached --wait=false`);
   const allRun = async () =>
     (await kubectl(scene.lab, ["get", "pods", "-A", "--no-headers"])).stdout
       .split("\n")
@@ -138,5 +187,8 @@ async function tokensAndPods(scene: Scene) {
 
 async function runInFull(scene: Scene) {
   for (const node of scene.lab.controlPlanes)
-    await type(scene, node, `kubeadm init phase control-plane controller-manager --config ${NORMAL}`, { part: 4, cwd: "/root" });
+    await type(scene, node, `kubeadm init phase control-plane controller-manager --config ${NORMAL}`, {
+      part: 4,
+      cwd: "/root",
+    });
 }

@@ -1,4 +1,7 @@
-/** The lines of the plan as they stand on the page, pasted into one terminal on a machine beside the cluster: by real ssh and scp to each node. */
+/**
+ * The lines of the plan as they stand on the page, pasted into one terminal on a machine beside the cluster:
+ * by real ssh and scp to each node.
+ */
 import { randomBytes } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
@@ -14,7 +17,8 @@ import { haAllLost } from "./several-control-planes.ts";
 export const bySsh: Scenario = {
   ...haAllLost,
   name: "by-ssh",
-  title: "As ha-all-lost; the plan's lines are pasted into a terminal on a machine beside the cluster, whose ssh has never met the nodes",
+  title:
+    "As ha-all-lost; the plan's lines are pasted into a terminal on a machine beside the cluster, whose ssh has never met the nodes",
   packages: FLEET_PACKAGES,
   lines: pasted({ unknown: true }),
 };
@@ -22,7 +26,8 @@ export const bySsh: Scenario = {
 export const bySshAndSudo: Scenario = {
   ...bySsh,
   name: "by-ssh-sudo",
-  title: "As by-ssh; nobody logs in as root but a user who may use sudo, and all nodes but the first are reached through it",
+  title:
+    "As by-ssh; nobody logs in as root but a user who may use sudo, and all nodes but the first are reached through it",
   lines: pasted({ user: "ops", jump: true }),
 };
 
@@ -31,19 +36,32 @@ const PASSWORD_WAY: Way = { user: "ops", password: randomBytes(12).toString("bas
 export const bySshAndPassword: Scenario = {
   ...bySsh,
   name: "by-ssh-password",
-  title: "As by-ssh; nobody logs in as root, and sudo asks for a password: the operator types it once on each node",
+  title:
+    "As by-ssh; nobody logs in as root, and sudo asks for a password: the operator types it once on each node",
   lines: [
-    { title: "The operator has a machine that reaches all nodes by ssh", run: (scene) => makeReachable(scene, PASSWORD_WAY) },
+    {
+      title: "The operator has a machine that reaches all nodes by ssh",
+      run: (scene) => makeReachable(scene, PASSWORD_WAY),
+    },
     ...everythingDeleted,
-    { title: "The operator finds that sudo asks, and types the lines of RUNBOOK-MORE.md and the plan", run: withPassword },
+    {
+      title: "The operator finds that sudo asks, and types the lines of RUNBOOK-MORE.md and the plan",
+      run: withPassword,
+    },
   ],
 };
 
 async function withPassword(scene: Scene) {
   await using bash = operatorsTerminal(PASSWORD_WAY);
-  const { exitCode, stderr } = await bash.paste(`ssh -n ops@${scene.lab.nodes[0]!.ip} "sudo -n sh -c 'systemctl stop kubelet'"`);
+  const { exitCode, stderr } = await bash.paste(
+    `ssh -n ops@${scene.lab.nodes[0]!.ip} "sudo -n sh -c 'systemctl stop kubelet'"`,
+  );
   const asked = exitCode !== 0 && stderr.includes("sudo: a password is required");
-  scene.checks.push({ name: "a line of the plan stops where sudo asks, and says so", ok: asked, detail: stderr.trim() });
+  scene.checks.push({
+    name: "a line of the plan stops where sudo asks, and says so",
+    ok: asked,
+    detail: stderr.trim(),
+  });
   await onEachNode(scene, bash, "ssh -t ubuntu@NODE");
   await followPlan(scene, { bash, user: PASSWORD_WAY.user });
   await onEachNode(scene, bash, "ssh ubuntu@NODE sudo -n rm");
@@ -59,15 +77,22 @@ async function withPassword(scene: Scene) {
 async function onEachNode(scene: Scene, bash: Terminal, begin: string) {
   const [line] = blockThatBegins(begin) as [string];
   for (const { ip, name } of scene.lab.nodes) {
-    const { exitCode, stderr } = await bash.paste(line.replaceAll("ubuntu", PASSWORD_WAY.user!).replace("NODE", ip));
+    const { exitCode, stderr } = await bash.paste(
+      line.replaceAll("ubuntu", PASSWORD_WAY.user!).replace("NODE", ip),
+    );
     if (exitCode !== 0)
-      throw new Fail(`"${line}" ended with ${exitCode} on ${name}: ${stderr.trim()}`, { hint: "see Where sudo asks for a password" });
+      throw new Fail(`"${line}" ended with ${exitCode} on ${name}: ${stderr.trim()}`, {
+        hint: "see Where sudo asks for a password",
+      });
   }
 }
 
 function pasted(way: Way): Scenario["lines"] {
   return [
-    { title: "The operator has a machine that reaches all nodes by ssh", run: (scene) => makeReachable(scene, way) },
+    {
+      title: "The operator has a machine that reaches all nodes by ssh",
+      run: (scene) => makeReachable(scene, way),
+    },
     ...everythingDeleted,
     {
       title: "The operator pastes the plan there, step by step",

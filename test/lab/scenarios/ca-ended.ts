@@ -1,4 +1,7 @@
-/** The cluster's CAs expire, all three in one second, with everything running; their keys are there. Nothing was done in time. */
+/**
+ * The cluster's CAs expire, all three in one second, with everything running; their keys are there. Nothing
+ * was done in time.
+ */
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
@@ -45,7 +48,11 @@ export const haCaEnded: Scenario = {
   controlPlanes: 3,
   workers: 2,
   profile: endingIn(12),
-  lines: [caEnded.lines[0]!, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) }, caEnded.lines[2]!],
+  lines: [
+    caEnded.lines[0]!,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) },
+    caEnded.lines[2]!,
+  ],
 };
 
 const before = new Map<string, string>();
@@ -53,8 +60,12 @@ const before = new Map<string, string>();
 async function theyExpire(scene: Scene) {
   for (const row of CAS) before.set(row.name, await readCa(scene, row.file, 0));
   const end = Math.max(...[...before.values()].map((pem) => certInfo(pem).notAfter.getTime()));
-  if (end < Date.now()) throw new Error("the CAs had expired before the cluster was built: give them more minutes");
-  await sayAndWait(scene, "the CAs to expire", () => Date.now() > end + 2000, { seconds: 900, hint: "openssl x509 -noout -enddate" });
+  if (end < Date.now())
+    throw new Error("the CAs had expired before the cluster was built: give them more minutes");
+  await sayAndWait(scene, "the CAs to expire", () => Date.now() > end + 2000, {
+    seconds: 900,
+    hint: "openssl x509 -noout -enddate",
+  });
   startClock(scene);
   note(scene, "the CAs have expired");
 }
@@ -68,7 +79,8 @@ async function compareCas(scene: Scene) {
   for (const row of CAS) {
     const now = await Promise.all(scene.lab.controlPlanes.map((_, index) => readCa(scene, row.file, index)));
     const [was, is] = [before.get(row.name)!, now[0]!].map((pem) => certInfo(pem));
-    const ok = new Set(now).size === 1 && is!.publicKeyHash === was!.publicKeyHash && is!.notAfter > new Date();
+    const ok =
+      new Set(now).size === 1 && is!.publicKeyHash === was!.publicKeyHash && is!.notAfter > new Date();
     const detail = `until ${is!.notAfter.toISOString()}, ${new Set(now).size} different`;
     scene.checks.push({ name: `${row.file}.crt is renewed with its own key, alike everywhere`, ok, detail });
   }

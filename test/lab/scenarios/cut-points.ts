@@ -1,6 +1,7 @@
 /**
- * A soak: three control plane nodes are wiped and repaired again and again, and one of them loses power at random moments, busy or idle.
- * Chance decides which node goes on first. At the end nothing of the cluster's data may be missing.
+ * A soak: three control plane nodes are wiped and repaired again and again, and one of them loses power at
+ * random moments, busy or idle. Chance decides which node goes on first. At the end nothing of the cluster's
+ * data may be missing.
  */
 import { randomInt } from "node:crypto";
 import { basename } from "node:path";
@@ -17,7 +18,9 @@ const CUTS = Number(process.env.CUTS ?? 100);
 /** Of ten batches of commands, so many are cut. */
 const CUT_OF_TEN = 7;
 
-/** How often a command may fail in a row without a cut on its node: the other nodes may have lost the quorum. */
+/**
+ * How often a command may fail in a row without a cut on its node: the other nodes may have lost the quorum.
+ */
 const PATIENCE = 4;
 
 export const cutPoints: Scenario = {
@@ -51,7 +54,10 @@ interface Task {
   after: Task[];
   done: boolean;
   failures: number;
-  /** Files that the operator copies from the laptop into the kit's folder before it, and from there to the laptop after it. */
+  /**
+   * Files that the operator copies from the laptop into the kit's folder before it, and from there to the
+   * laptop after it.
+   */
   needs?: string[];
   leaves?: string[];
   /** The operator types the line that an earlier command printed. */
@@ -72,8 +78,14 @@ async function soak(scene: Scene) {
     await controlPlaneGone(scene);
     await repair(soak, tasksOf(scene, { workloads: soak.cuts + 15 >= CUTS }));
     const lost = await whatIsMissing(scene, before);
-    scene.say(`round ${rounds}: ${soak.cuts} cuts so far; ${lost.length === 0 ? "nothing is missing" : lost.join("; ")}`);
-    scene.checks.push({ name: `round ${rounds}: data as before`, ok: lost.length === 0, detail: lost.join("; ") || "all equal" });
+    scene.say(
+      `round ${rounds}: ${soak.cuts} cuts so far; ${lost.length === 0 ? "nothing is missing" : lost.join("; ")}`,
+    );
+    scene.checks.push({
+      name: `round ${rounds}: data as before`,
+      ok: lost.length === 0,
+      detail: lost.join("; ") || "all equal",
+    });
     if (lost.length > 0) return;
   }
   // A command that was cut does not end as expected, and need not: such commands are not judged one by one.
@@ -88,13 +100,26 @@ async function soak(scene: Scene) {
 
 /** Something new in every round: so a repair that brings back old data is seen. */
 async function writeMark(scene: Scene, round: number) {
-  const { exitCode, stderr } = await kubectl(scene.lab, ["create", "configmap", `round-${round}`, `--from-literal=at=${Date.now()}`]);
+  const { exitCode, stderr } = await kubectl(scene.lab, [
+    "create",
+    "configmap",
+    `round-${round}`,
+    `--from-literal=at=${Date.now()}`,
+  ]);
   if (exitCode !== 0)
-    throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "look whether the repair of the last round is complete" });
+    throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, {
+      hint: "look whether the repair of the last round is complete",
+    });
 }
 
-async function whatIsMissing(scene: Scene, before: Awaited<ReturnType<typeof takeSnapshot>>): Promise<string[]> {
-  const { secretsLost, configMapsChanged, uidsChanged, manifestsChanged, namesLost } = compare(before, await takeSnapshot(scene.lab));
+async function whatIsMissing(
+  scene: Scene,
+  before: Awaited<ReturnType<typeof takeSnapshot>>,
+): Promise<string[]> {
+  const { secretsLost, configMapsChanged, uidsChanged, manifestsChanged, namesLost } = compare(
+    before,
+    await takeSnapshot(scene.lab),
+  );
   return [...secretsLost, ...configMapsChanged, ...uidsChanged, ...manifestsChanged, ...namesLost];
 }
 
@@ -113,16 +138,30 @@ function tasksOf({ lab }: Scene, { workloads }: { workloads: boolean }): Task[] 
   const etcd = task(first, "01", "./bunw scripts/01-etcd.ts --new-cas", []);
   const bundle = ["passphrase", "shared-keys.age"];
   const pack = "./bunw scripts/hand-over.ts pack --passphrase-file passphrase --out shared-keys.age --force";
-  const packed = task(first, "pack", `umask 077; head -c 24 /dev/urandom | base64 > passphrase; ${pack}`, [etcd], { leaves: bundle });
+  const packed = task(
+    first,
+    "pack",
+    `umask 077; head -c 24 /dev/urandom | base64 > passphrase; ${pack}`,
+    [etcd],
+    { leaves: bundle },
+  );
   const etcds = others.map((node) => {
     const unpacked = task(node, "unpack", UNPACK, [packed], { needs: bundle, printed: true });
     return task(node, "01", "./bunw scripts/01-etcd.ts", [unpacked]);
   });
-  const planes = lab.controlPlanes.map((node) => task(node, "02", "./bunw scripts/02-control-plane.ts", [etcd, ...etcds]));
-  const open = task(first, "03 open", "./bunw scripts/03-workers.ts open", planes, { leaves: lab.workers.map(tokenOf) });
-  const joined = lab.workers.map((node) => task(node, "join", JOIN, [open], { needs: [tokenOf(node)], printed: true, again: open }));
+  const planes = lab.controlPlanes.map((node) =>
+    task(node, "02", "./bunw scripts/02-control-plane.ts", [etcd, ...etcds]),
+  );
+  const open = task(first, "03 open", "./bunw scripts/03-workers.ts open", planes, {
+    leaves: lab.workers.map(tokenOf),
+  });
+  const joined = lab.workers.map((node) =>
+    task(node, "join", JOIN, [open], { needs: [tokenOf(node)], printed: true, again: open }),
+  );
   const firstClose = task(first, "03 close", "./bunw scripts/03-workers.ts close", joined);
-  const closes = others.map((node) => task(node, "03 close", "./bunw scripts/03-workers.ts close", [firstClose]));
+  const closes = others.map((node) =>
+    task(node, "03 close", "./bunw scripts/03-workers.ts close", [firstClose]),
+  );
   if (workloads) task(first, "04", "./bunw scripts/04-sa-tokens.ts", [firstClose, ...closes]);
   return tasks;
 }
@@ -148,7 +187,10 @@ function planCut(soak: Soak, batch: Task[]) {
   const victim = scene.lab.controlPlanes[randomInt(scene.lab.controlPlanes.length)]!;
   const running = batch.find((task) => task.node === victim);
   const longest = Math.max(...batch.map((task) => soak.took.get(task.name) ?? 3));
-  const milliseconds = randomInt(50, Math.ceil(1000 * (running ? (soak.took.get(running.name) ?? 3) : longest)));
+  const milliseconds = randomInt(
+    50,
+    Math.ceil(1000 * (running ? (soak.took.get(running.name) ?? 3) : longest)),
+  );
   return async () => {
     await Bun.sleep(milliseconds); // the random moment is the point
     soak.cuts++;
@@ -168,22 +210,28 @@ async function run(soak: Soak, task: Task) {
     const step = await type(scene, task.node, task.printed ? printed.get(task.command)! : task.command, {
       part: task.name === "04" ? 4 : undefined,
     });
-    if (!step.ok) throw new Fail(`${task.name} on ${task.node.name}: exit ${step.exitCode}`, { hint: "see its last lines" });
+    if (!step.ok)
+      throw new Fail(`${task.name} on ${task.node.name}: exit ${step.exitCode}`, {
+        hint: "see its last lines",
+      });
     for (const file of task.leaves ?? []) laptop.set(file, await read(task.node, file));
-    for (const line of [UNPACK, JOIN]) if (step.raw.includes(line)) printed.set(line, printedLine(line, step.raw)!);
+    for (const line of [UNPACK, JOIN])
+      if (step.raw.includes(line)) printed.set(line, printedLine(line, step.raw)!);
     if (cuts === soak.cuts) took.set(task.name, step.seconds);
     task.done = true;
   } catch (err) {
     // The first node approves the CSRs: when it loses power, its command has to run again.
     if (task.again) task.again.done = false;
-    // A node that loses power during a command is what this scenario tries. Without a cut the other nodes may still be booting.
+    // A node that loses power during a command is what this scenario tries. Without a cut the other nodes may
+    // still be booting.
     if (!(err instanceof Fail) || (cuts === soak.cuts && ++task.failures >= PATIENCE)) throw err;
   }
 }
 
 async function read(node: Machine, file: string): Promise<string> {
   const { stdout, exitCode } = await node.run(["base64", "-w0", `${KIT}/${file}`]);
-  if (exitCode !== 0) throw new Fail(`${node.name} has no ${file}`, { hint: "it has lost power in the meantime" });
+  if (exitCode !== 0)
+    throw new Fail(`${node.name} has no ${file}`, { hint: "it has lost power in the meantime" });
   return stdout;
 }
 

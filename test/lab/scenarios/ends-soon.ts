@@ -1,4 +1,7 @@
-/** A healthy cluster whose certificates end in some weeks: it is told so in time, and what RUNBOOK.md prints there renews them. */
+/**
+ * A healthy cluster whose certificates end in some weeks: it is told so in time, and what RUNBOOK.md prints
+ * there renews them.
+ */
 import { readFileSync } from "node:fs";
 import { infoOf } from "../../../shared/pki/certificate.ts";
 import { ageCertificates } from "../scene/expire.ts";
@@ -36,7 +39,9 @@ async function timePasses(scene: Scene) {
 async function isTold(scene: Scene) {
   const { stdout } = await type(scene, scene.lab.controlPlanes[0]!, VERIFY);
   const told = stdout.split("\n").filter((line) => line.includes("days from now"));
-  const named = ["apiserver.crt", "server.crt", "front-proxy-client.crt", "admin.conf"].filter((name) => !told.join().includes(name));
+  const named = ["apiserver.crt", "server.crt", "front-proxy-client.crt", "admin.conf"].filter(
+    (name) => !told.join().includes(name),
+  );
   scene.checks.push({
     name: "05-verify names what expires soon, and calls nothing failed",
     ok: told.length > 0 && named.length === 0 && !stdout.includes(" × "),
@@ -48,7 +53,9 @@ async function renews(scene: Scene) {
   const node = scene.lab.controlPlanes[0]!;
   let said = "";
   for (const line of RENEW) said = (await type(scene, node, line)).stdout;
-  const { notAfter } = infoOf(readFileSync(node.path(`${scene.lab.profile.certificatesDir}/apiserver.crt`), "utf8"))!;
+  const { notAfter } = infoOf(
+    readFileSync(node.path(`${scene.lab.profile.certificatesDir}/apiserver.crt`), "utf8"),
+  )!;
   const left = Math.floor((notAfter.getTime() - Date.now()) / 86_400_000);
   scene.checks.push({
     name: "afterwards nothing expires soon, and everything is well",

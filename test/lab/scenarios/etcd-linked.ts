@@ -11,7 +11,10 @@ export const etcdLinked: Scenario = {
   name: "etcd-linked",
   title: "As all-lost, and etcd's folder is a link to another disk's",
   profile: () => ({ ...USUAL, links: { [LINK]: CONTENT } }),
-  lines: [...allLost.lines, { title: "The link is still one, and etcd's data is where it leads", run: stillLinked }],
+  lines: [
+    ...allLost.lines,
+    { title: "The link is still one, and etcd's data is where it leads", run: stillLinked },
+  ],
 };
 
 async function stillLinked({ lab, checks }: Scene) {

@@ -12,23 +12,35 @@ export const aYearPasses: Scenario["lines"][number] = {
   run: yearWithout,
 };
 
-/** Nobody renews anything for a year, then the machines restart: every certificate but the CAs' has expired, and every key is there. */
+/**
+ * Nobody renews anything for a year, then the machines restart: every certificate but the CAs' has expired,
+ * and every key is there.
+ */
 export const expired: Scenario = {
   ...allLost,
   name: "expired",
   title: "No certificate is renewed for a year, then every machine restarts; the operator follows RUNBOOK.md",
   machinesFail: true,
-  lines: [aYearPasses, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) }],
+  lines: [
+    aYearPasses,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
+  ],
 };
 
-/** The same on three control plane nodes and two workers: each of them has all shared keys, so none are handed over. */
+/**
+ * The same on three control plane nodes and two workers: each of them has all shared keys, so none are handed
+ * over.
+ */
 export const haExpired: Scenario = {
   ...expired,
   name: "ha-expired",
   title: "As expired, on three control plane nodes and two workers; the operator follows RUNBOOK.md",
   controlPlanes: 3,
   workers: 2,
-  lines: [aYearPasses, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) }],
+  lines: [
+    aYearPasses,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) },
+  ],
 };
 
 async function yearWithout(scene: Scene) {

@@ -21,13 +21,19 @@ export const externalCa: Scenario = {
   oldKeys: true,
   lines: [
     { title: "ca.key is taken away, as in kubeadm's external CA mode", run: takeKeyAway },
-    { title: "What the CA signed is deleted on the control plane node", run: (scene) => damage(scene, scene.lab.controlPlanes, LOSS) },
+    {
+      title: "What the CA signed is deleted on the control plane node",
+      run: (scene) => damage(scene, scene.lab.controlPlanes, LOSS),
+    },
     { title: "00-assess and part 1 refuse to make another CA", run: refused },
     { title: "The operator brings ca.key for the repair, and takes it away afterwards", run: repair },
   ],
 };
 
-/** Without ca.key kubeadm gives the controller-manager no signing flags (app/phases/controlplane/manifests.go). */
+/**
+ * Without ca.key kubeadm gives the controller-manager no signing flags
+ * (app/phases/controlplane/manifests.go).
+ */
 async function takeKeyAway(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   await sh(cp, `mv ${KEY} ${ELSEWHERE}`);
@@ -41,8 +47,14 @@ async function refused(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   const said = await assessed(scene, cp);
   const step = await type(scene, cp, "./bunw scripts/01-etcd.ts --new-cas", { exit: [3] });
-  const ok = /put .*\bca\.key\b.* into/.test(said.next[0] ?? "") && step.stderr.includes("The cluster's CA is external");
-  scene.checks.push({ name: "00-assess and 01 --new-cas say that the CA is external", ok, detail: said.verdict });
+  const ok =
+    /put .*\bca\.key\b.* into/.test(said.next[0] ?? "") &&
+    step.stderr.includes("The cluster's CA is external");
+  scene.checks.push({
+    name: "00-assess and 01 --new-cas say that the CA is external",
+    ok,
+    detail: said.verdict,
+  });
 }
 
 async function repair(scene: Scene) {
@@ -51,6 +63,10 @@ async function repair(scene: Scene) {
   await repairByPrinted(scene);
   await sh(cp, `rm ${KEY}`);
   const { damaged, verdict } = await assessed(scene, cp);
-  scene.checks.push({ name: "after the key is taken away again, nothing is damaged", ok: !damaged, detail: verdict });
+  scene.checks.push({
+    name: "after the key is taken away again, nothing is damaged",
+    ok: !damaged,
+    detail: verdict,
+  });
   await type(scene, cp, "./bunw scripts/05-verify.ts");
 }

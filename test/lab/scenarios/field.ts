@@ -1,6 +1,6 @@
 /**
- * The most frequent disasters on clusters with a real network plugin: `calico` and `calico-system` differ from the usual cluster in that alone,
- * `field` and `ha-field` in all that field.ts of machine/ has.
+ * The most frequent disasters on clusters with a real network plugin: `calico` and `calico-system` differ
+ * from the usual cluster in that alone, `field` and `ha-field` in all that field.ts of machine/ has.
  */
 import { type CalicoNamespace, calico } from "../machine/calico.ts";
 import { field } from "../machine/field.ts";

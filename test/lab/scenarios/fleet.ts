@@ -9,21 +9,36 @@ import { haAllLost } from "./several-control-planes.ts";
 export const fleet: Scenario = {
   ...haAllLost,
   name: "fleet",
-  title: "As ha-all-lost; the operator runs RUNBOOK.md's playbook from one machine, then follows parts 4 and 5",
+  title:
+    "As ha-all-lost; the operator runs RUNBOOK.md's playbook from one machine, then follows parts 4 and 5",
   packages: FLEET_PACKAGES,
   lines: [
-    { title: "The operator has a machine that reaches all nodes by ssh", run: (scene) => makeReachable(scene) },
+    {
+      title: "The operator has a machine that reaches all nodes by ssh",
+      run: (scene) => makeReachable(scene),
+    },
     ...everythingDeleted,
     { title: "The operator runs the playbook without new_cas; its first gate stops it", run: stopAtGate },
-    { title: "The operator runs the playbook as RUNBOOK.md says", run: (scene) => followRunbook(scene, ["fleet"], { parts: [-1] }) },
-    { title: "The operator follows RUNBOOK.md from part 4 on", run: (scene) => followRunbook(scene, ["new-cas"], { parts: [4, 5] }) },
+    {
+      title: "The operator runs the playbook as RUNBOOK.md says",
+      run: (scene) => followRunbook(scene, ["fleet"], { parts: [-1] }),
+    },
+    {
+      title: "The operator follows RUNBOOK.md from part 4 on",
+      run: (scene) => followRunbook(scene, ["new-cas"], { parts: [4, 5] }),
+    },
   ],
 };
 
-/** Without new_cas part 1 refuses on the first control plane node. The next play would make an identity on each other control plane node. */
+/**
+ * Without new_cas part 1 refuses on the first control plane node. The next play would make an identity on
+ * each other control plane node.
+ */
 async function stopAtGate(scene: Scene) {
   const { lab } = scene;
-  const step = await type(scene, lab.operator!, "ansible-playbook -i inventory.yaml scripts/fleet.yaml", { exit: [2] });
+  const step = await type(scene, lab.operator!, "ansible-playbook -i inventory.yaml scripts/fleet.yaml", {
+    exit: [2],
+  });
   const refused = step.stdout.includes("is needed and cannot be used");
   // An API server that still runs may have given its sa.key to the salvage in part 0: that is no later play.
   const untouched = ["test", "!", "-e", `${KIT}/identity`, "-a", "!", "-e", "/etc/kubernetes/pki/ca.key"];

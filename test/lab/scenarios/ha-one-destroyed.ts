@@ -7,7 +7,10 @@ import type { Scenario, Scene } from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 import { haAllLost, TAGS } from "./several-control-planes.ts";
 
-/** One of three control plane nodes never comes back: the other two are repaired without it, then a new machine takes its place. */
+/**
+ * One of three control plane nodes never comes back: the other two are repaired without it, then a new
+ * machine takes its place.
+ */
 export const haOneDestroyed: Scenario = {
   ...haAllLost,
   name: "ha-one-destroyed",
@@ -22,7 +25,10 @@ export const haOneDestroyed: Scenario = {
       run: (scene) => followGuide(scene, TAGS, { without: [lost(scene).nodeName] }),
     },
     { title: "The operator puts a new machine in its place", run: putNewControlPlane },
-    { title: "The operator puts back what 05-verify and part 2 name", run: (scene) => putBackByPrinted(scene, lost(scene)) },
+    {
+      title: "The operator puts back what 05-verify and part 2 name",
+      run: (scene) => putBackByPrinted(scene, lost(scene)),
+    },
     { title: "05-verify finds nothing changed", run: untilAsBefore },
     { title: "The operator verifies again", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
   ],
@@ -38,7 +44,10 @@ async function putNewControlPlane(scene: Scene) {
   await joinByPrinted(scene, lost(scene), "kubeadm join --control-plane");
 }
 
-/** A new machine has the old one's name and address, and the images that the lab cannot fetch; nothing else of the old one. */
+/**
+ * A new machine has the old one's name and address, and the images that the lab cannot fetch; nothing else of
+ * the old one.
+ */
 async function bootEmpty(scene: Scene) {
   const node = lost(scene);
   const folders = [

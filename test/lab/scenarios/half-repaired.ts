@@ -3,11 +3,15 @@ import { note, type Scenario, type Scene } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 import { repairControlPlane, repairEtcd } from "./article.ts";
 
-/** The most likely case in real life: somebody begins with the article and kubeadm's defaults, and stops when things look worse. */
+/**
+ * The most likely case in real life: somebody begins with the article and kubeadm's defaults, and stops when
+ * things look worse.
+ */
 export const halfRepaired: Scenario = {
   ...allLost,
   name: "half-repaired",
-  title: "/etc/kubernetes is deleted on every node; somebody follows half of the article with kubeadm's defaults; then RUNBOOK.md",
+  title:
+    "/etc/kubernetes is deleted on every node; somebody follows half of the article with kubeadm's defaults; then RUNBOOK.md",
   commandsMayFail: true,
   lines: [
     ...everythingDeleted,

@@ -1,6 +1,7 @@
 /**
- * A hardened cluster in three disasters. Some of its files only the operator has: the encryption configuration, the audit policy, the files
- * of authentication, authorization and admission, the kubelets' drop-ins.
+ * A hardened cluster in three disasters. Some of its files only the operator has: the encryption
+ * configuration, the audit policy, the files of authentication, authorization and admission, the kubelets'
+ * drop-ins.
  */
 import { hardened } from "../machine/hardened.ts";
 import { drilled } from "../scene/drilled.ts";
@@ -22,13 +23,18 @@ interface Disaster {
   /** Which of the runbook's blocks are meant: with one control plane node, and with several. */
   tags: [one: string[], several: string[]];
   more?: Partial<Scenario>;
-  lines(files: ReturnType<typeof operatorsFiles>, follow: (parts: number[]) => Lines[number], drill: ReturnType<typeof drilled>): Lines;
+  lines(
+    files: ReturnType<typeof operatorsFiles>,
+    follow: (parts: number[]) => Lines[number],
+    drill: ReturnType<typeof drilled>,
+  ): Lines;
 }
 
 const DISASTERS: Disaster[] = [
   {
     suffix: "",
-    words: "/etc/kubernetes is deleted on every node; the operator has kept the files that only he has, and is asked for them",
+    words:
+      "/etc/kubernetes is deleted on every node; the operator has kept the files that only he has, and is asked for them",
     tags: [LOST, HA_LOST],
     lines: (files, follow, drill) => [
       files.keep,
@@ -45,7 +51,8 @@ const DISASTERS: Disaster[] = [
   },
   {
     suffix: "-files-lost",
-    words: "/etc/kubernetes is deleted on every node; nobody has the files of audit, authentication, authorization and admission any more",
+    words:
+      "/etc/kubernetes is deleted on every node; nobody has the files of audit, authentication, authorization and admission any more",
     tags: [LOST, HA_LOST],
     lines: (files, follow) => [
       files.keep,
@@ -62,14 +69,16 @@ const DISASTERS: Disaster[] = [
   },
   {
     suffix: "-pki-lost-alive",
-    words: "the folder of certificates is deleted on every control plane node while everything runs; RUNBOOK.md with the keys from memory",
+    words:
+      "the folder of certificates is deleted on every control plane node while everything runs; RUNBOOK.md with the keys from memory",
     tags: [SALVAGE, [...SALVAGE, "several-control-planes"]],
     more: { oldKeys: true },
     lines: (files, follow) => [files.keep, certificatesDeleted, follow([0, 1, 2, 3, 4, 5]), files.asBefore],
   },
   {
     suffix: "-expired",
-    words: "no certificate is renewed for a year, then every machine restarts; the operator follows RUNBOOK.md",
+    words:
+      "no certificate is renewed for a year, then every machine restarts; the operator follows RUNBOOK.md",
     tags: [EXPIRED, HA_EXPIRED],
     more: { machinesFail: true },
     lines: (files, follow) => [files.keep, aYearPasses, follow([0, 1, 2, 3, 4, 5]), files.asBefore],
@@ -94,4 +103,7 @@ function scenarios(base: Scenario, name: string, size: 0 | 1): Scenario[] {
   }));
 }
 
-export const hardenedScenarios: Scenario[] = [...scenarios(allLost, "hardened", 0), ...scenarios(haAllLost, "ha-hardened", 1)];
+export const hardenedScenarios: Scenario[] = [
+  ...scenarios(allLost, "hardened", 0),
+  ...scenarios(haAllLost, "ha-hardened", 1),
+];

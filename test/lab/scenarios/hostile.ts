@@ -1,7 +1,14 @@
-/** The same disasters, with an attacker who has a tenant's namespace, a worker and a user of a node, and waits until root looks for keys. */
+/**
+ * The same disasters, with an attacker who has a tenant's namespace, a worker and a user of a node, and waits
+ * until root looks for keys.
+ */
 
 import { makeAttacker } from "../attacker/attacker.ts";
-import { leaveDeletedFiles, restoreAuthentication, useAuthenticationFile } from "../attacker/disk-of-control-plane.ts";
+import {
+  leaveDeletedFiles,
+  restoreAuthentication,
+  useAuthenticationFile,
+} from "../attacker/disk-of-control-plane.ts";
 import { attackersFiles, findings, type Played, sharedPublicKeys } from "../attacker/findings.ts";
 import { folderLaidOut } from "../attacker/folder.ts";
 import {
@@ -87,16 +94,21 @@ async function shutOut(scene: Scene) {
 
 /** The operator runs close only after the attacker has sent all his requests. */
 const beforeClose = async (command: string, { scene }: { scene: Scene; node: Machine }) => {
-  if (plays("worker") && command.startsWith("./bunw scripts/03-workers.ts close")) await intruderHasAsked(scene);
+  if (plays("worker") && command.startsWith("./bunw scripts/03-workers.ts close"))
+    await intruderHasAsked(scene);
 };
 
 /**
- * What close said of a request that names what two nodes say they have, where nothing from before decides: it waits for a person's word. The
- * serving certificate that `join` leaves in its Node decides for the honest one.
+ * What close said of a request that names what two nodes say they have, where nothing from before decides: it
+ * waits for a person's word. The serving certificate that `join` leaves in its Node decides for the honest
+ * one.
  */
 const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is claimed by .*$/gm;
 
-/** Close has named the CSRs it did not approve: the operator stops the attacker's worker, looks whose address it is, and runs close again. */
+/**
+ * Close has named the CSRs it did not approve: the operator stops the attacker's worker, looks whose address
+ * it is, and runs close again.
+ */
 async function operatorLooks(scene: Scene) {
   if (!plays("worker")) return;
   const { lab } = scene;
@@ -105,8 +117,12 @@ async function operatorLooks(scene: Scene) {
   const said = scene.steps.map(({ stdout, stderr }) => `${stdout}\n${stderr}`).join("\n");
   const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromisedWorker(lab).nodeName);
   const requests = [...new Set(honest.map(([, , request]) => request!))];
-  const others = lab.workers.filter((worker) => worker !== compromisedWorker(lab)).map(({ nodeName }) => nodeName);
-  const served = others.filter((name) => said.includes(`${name}: back, serves with a certificate of the cluster's CA`));
+  const others = lab.workers
+    .filter((worker) => worker !== compromisedWorker(lab))
+    .map(({ nodeName }) => nodeName);
+  const served = others.filter((name) =>
+    said.includes(`${name}: back, serves with a certificate of the cluster's CA`),
+  );
   const isNamed = (name: string) => honest.some(([, node]) => node === name);
   scene.checks.push({
     name: "close does not wait for the attacker; each other worker has its serving certificate, or its request is named for a person",
@@ -114,7 +130,8 @@ async function operatorLooks(scene: Scene) {
     detail: `certificates: ${served.join(", ") || "none"}; named: ${requests.join(", ") || "none"}`,
   });
   const cp = lab.controlPlanes[0]!;
-  for (const request of requests) await type(scene, cp, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${request}`);
+  for (const request of requests)
+    await type(scene, cp, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${request}`);
   await type(scene, cp, "./bunw scripts/03-workers.ts close", { part: 3 });
 }
 
@@ -136,7 +153,10 @@ export const hostileAllLost = hostile(allLost, "hostile", {
     ...everythingDeleted,
     HELD,
     { title: "The operator looks for the old keys first", run: (scene) => salvageFirst(scene, attack()) },
-    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS, { before: untilPart4() }) },
+    {
+      title: "The operator follows RUNBOOK.md",
+      run: (scene) => followRunbook(scene, TAGS, { before: untilPart4() }),
+    },
   ],
 });
 
@@ -165,10 +185,16 @@ export const hostileAlive = hostile(pkiLostAlive, "hostile-alive", {
   ],
 });
 
-/** The right keys are in free blocks, and the attacker's, too. Of the file that says who may sign in, only the attacker's version is there. */
+/**
+ * The right keys are in free blocks, and the attacker's, too. Of the file that says who may sign in, only the
+ * attacker's version is there.
+ */
 export const hostileUndelete = hostile(undelete, "hostile-undelete", {
   joins: false,
-  quiet: [undelete.lines[0]!, { title: "The API server gets a file that says who may sign in", run: useAuthenticationFile }],
+  quiet: [
+    undelete.lines[0]!,
+    { title: "The API server gets a file that says who may sign in", run: useAuthenticationFile },
+  ],
   disaster: (attack) => [
     {
       title: "The attacker's files were on the control plane node's disk, and are deleted",

@@ -3,10 +3,15 @@ import type { Scenario } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 import { secondRun } from "./repaired-twice.ts";
 
-/** Seconds after which each writing script is killed, once; the shortest of them takes about twice as long. */
+/**
+ * Seconds after which each writing script is killed, once; the shortest of them takes about twice as long.
+ */
 const KILL_AFTER = 1;
 
-/** Each writing script is killed in its middle and run again: the end must be the same, and a second run of the runbook changes nothing. */
+/**
+ * Each writing script is killed in its middle and run again: the end must be the same, and a second run of
+ * the runbook changes nothing.
+ */
 export const interrupted: Scenario = {
   ...allLost,
   name: "interrupted",

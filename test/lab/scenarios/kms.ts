@@ -1,6 +1,6 @@
 /**
- * A KMS v2 plugin has encrypted the Secrets, and all of /etc/kubernetes is deleted: with the plugin's manifest and the encryption
- * configuration. The API server is not ready before the plugin serves its socket.
+ * A KMS v2 plugin has encrypted the Secrets, and all of /etc/kubernetes is deleted: with the plugin's
+ * manifest and the encryption configuration. The API server is not ready before the plugin serves its socket.
  */
 import { kms, SEALED_BY_PLUGIN } from "../machine/kms.ts";
 import { drilled } from "../scene/drilled.ts";
@@ -26,23 +26,33 @@ const secretsAreSealed: Line = {
     const { lab } = scene;
     const look = `grep -rao '${SEALED_BY_PLUGIN}' ${lab.profile.etcdDataDir}/member | wc -l`;
     const { stdout } = await lab.controlPlanes[0]!.run(["sh", "-c", look]);
-    scene.checks.push({ name: "the plugin encrypts Secrets", ok: Number(stdout) > 0, detail: `${stdout.trim()} values in etcd's files` });
+    scene.checks.push({
+      name: "the plugin encrypts Secrets",
+      ok: Number(stdout) > 0,
+      detail: `${stdout.trim()} values in etcd's files`,
+    });
   },
 };
 
 const saidBefore: Line = {
-  title: "The scripts name the plugin's manifest as one that comes back, and part 1 the lost files before it touches anything",
+  title:
+    "The scripts name the plugin's manifest as one that comes back, and part 1 the lost files before it touches anything",
   async run(scene) {
     const [first] = scene.lab.controlPlanes;
     const assessed = await type(scene, first!, "./bunw scripts/00-assess.ts", { exit: [2], part: 0 });
-    const rebuilt = /^ *manifests\/kms-plugin\.yaml .*can be rebuilt from its mirror pod.*$/m.exec(assessed.stdout)?.[0];
+    const rebuilt = /^ *manifests\/kms-plugin\.yaml .*can be rebuilt from its mirror pod.*$/m.exec(
+      assessed.stdout,
+    )?.[0];
     scene.checks.push({
       name: "00-assess says that the plugin's manifest comes back",
       ok: rebuilt !== undefined,
       detail: rebuilt?.trim() ?? "",
     });
     // 3: the old API server may not have ended yet, and part 1 does not end what would not start again
-    const part1 = await type(scene, first!, "./bunw scripts/01-etcd.ts --new-cas --dry-run", { exit: [0, 3], part: 1 });
+    const part1 = await type(scene, first!, "./bunw scripts/01-etcd.ts --new-cas --dry-run", {
+      exit: [0, 3],
+      part: 1,
+    });
     const named = /^.*only a copy brings it back: .*encryption\.yaml.*$/m.exec(part1.stderr)?.[0];
     scene.checks.push({
       name: "part 1 names the lost encryption configuration",
@@ -56,9 +66,16 @@ const saidBefore: Line = {
 const noCopyOfSocket: Line = {
   title: "The socket is no file that somebody can bring back",
   async run(scene: Scene) {
-    const { stdout } = await type(scene, scene.lab.controlPlanes[0]!, "./bunw scripts/00-assess.ts", { exit: [2], part: 0 });
+    const { stdout } = await type(scene, scene.lab.controlPlanes[0]!, "./bunw scripts/00-assess.ts", {
+      exit: [2],
+      part: 0,
+    });
     const sent = /^.*(socket\.sock.*cannot be rebuilt|start what serves).*$/m.exec(stdout)?.[0];
-    scene.checks.push({ name: "nobody is sent for a copy of the plugin's socket", ok: sent === undefined, detail: sent?.trim() ?? "" });
+    scene.checks.push({
+      name: "nobody is sent for a copy of the plugin's socket",
+      ok: sent === undefined,
+      detail: sent?.trim() ?? "",
+    });
   },
 };
 

@@ -9,8 +9,8 @@ import { oneWiped } from "./several-control-planes.ts";
 const DELETED = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /**
- * One of three control plane nodes loses its manifests and nobody notices: its kubelet deletes their mirror pods, and etcd forgets them.
- * Then the rest of /etc/kubernetes is deleted.
+ * One of three control plane nodes loses its manifests and nobody notices: its kubelet deletes their mirror
+ * pods, and etcd forgets them. Then the rest of /etc/kubernetes is deleted.
  */
 export const mirrorPodsGone: Scenario = {
   ...oneWiped,
@@ -18,14 +18,20 @@ export const mirrorPodsGone: Scenario = {
   title: "As one-wiped, but the node lost three manifests before, and etcd has forgotten their mirror pods",
   packages: GATEWAY_PACKAGES,
   lines: [
-    { title: "The third control plane node's kubelet asks the balancer, as before Kubernetes 1.33", run: askBalancer },
+    {
+      title: "The third control plane node's kubelet asks the balancer, as before Kubernetes 1.33",
+      run: askBalancer,
+    },
     { title: "Three manifests are deleted on the third control plane node", run: deleteManifests },
     { title: "etcd forgets their mirror pods", run: forget },
     ...oneWiped.lines,
   ],
 };
 
-/** A kubelet that asks its own API server can delete nothing once that is gone (kubeadm's ControlPlaneKubeletLocalMode). */
+/**
+ * A kubelet that asks its own API server can delete nothing once that is gone (kubeadm's
+ * ControlPlaneKubeletLocalMode).
+ */
 async function askBalancer(scene: Scene) {
   const node = scene.lab.controlPlanes[2]!;
   const path = node.path("/etc/kubernetes/kubelet.conf");
@@ -51,7 +57,9 @@ async function deleteManifests(scene: Scene) {
 /** What the API server does every five minutes: a compaction up to today's revision. */
 async function forget(scene: Scene) {
   const node = scene.lab.controlPlanes[2]!;
-  const { header } = (await askGateway(node, "kv/range", { key: "AA==", limit: "1" })) as { header: { revision: string } };
+  const { header } = (await askGateway(node, "kv/range", { key: "AA==", limit: "1" })) as {
+    header: { revision: string };
+  };
   await askGateway(node, "kv/compaction", { revision: header.revision, physical: true });
   note(scene, `etcd is compacted up to revision ${header.revision}`);
 }

@@ -1,6 +1,7 @@
 /**
- * The cluster of a phone call at night: three control plane nodes, each broken in another way, one worker without its certificates. The
- * operator has the screens alone, up to part 6. Afterwards the cluster is as it was, and nothing of the kit is left.
+ * The cluster of a phone call at night: three control plane nodes, each broken in another way, one worker
+ * without its certificates. The operator has the screens alone, up to part 6. Afterwards the cluster is as it
+ * was, and nothing of the kit is left.
  */
 import { join } from "node:path";
 import { PACK_RUNS } from "../../../shared/node/rescue-folder.ts";
@@ -9,7 +10,16 @@ import { type Machine, sh } from "../machine/machine.ts";
 import { KUBERNETES } from "../machine/pins.ts";
 import { carryFile } from "../scene/follow.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore, whatPart2Printed } from "../scene/replace.ts";
-import { controlPlaneGone, deleteKubernetes, KIT, note, type Scenario, type Scene, type, workloadsLeft } from "../scene/scene.ts";
+import {
+  controlPlaneGone,
+  deleteKubernetes,
+  KIT,
+  note,
+  type Scenario,
+  type Scene,
+  type,
+  workloadsLeft,
+} from "../scene/scene.ts";
 import { followScreens, type Operator, operatorAt, withPassphrase } from "../scene/screens.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
@@ -23,15 +33,25 @@ export const phoneCall: Scenario = {
   machinesFail: true,
   cleansUp: true,
   lines: [
-    { title: "/etc/kubernetes is deleted on the control plane nodes and the first worker, and cp3 loses etcd's data", run: lose },
+    {
+      title:
+        "/etc/kubernetes is deleted on the control plane nodes and the first worker, and cp3 loses etcd's data",
+      run: lose,
+    },
     { title: "Somebody begins with kubeadm on the second control plane node", run: beginWithKubeadm },
-    { title: "The operator types what is printed, from 00-assess on the first control plane node", run: repair },
+    {
+      title: "The operator types what is printed, from 00-assess on the first control plane node",
+      run: repair,
+    },
     { title: "The same machine comes back as the third control plane node", run: comeBack },
     { title: "The operator cleans up", run: cleanUp },
   ],
 };
 
-/** Stops that the cluster's state causes, not the tool: nobody has the certificate key; the half attempt's keys are in the way. */
+/**
+ * Stops that the cluster's state causes, not the tool: nobody has the certificate key; the half attempt's
+ * keys are in the way.
+ */
 const EXPECTED = [/^cp1: 00-salvage\.ts secret/, /^cp2: hand-over\.ts unpack/];
 
 async function lose(scene: Scene) {
@@ -96,12 +116,19 @@ async function cleanUp(scene: Scene) {
   };
   for (const block of blocks.filter(({ part }) => part === 6)) {
     if (block.gather) await sh(first, `mkdir -p -m 700 ${KIT}/${block.gather}`);
-    if (block.gather) for (const node of nodes.filter((one) => one !== first)) await bring(node, first, `${KIT}/${block.gather}`);
-    if (block.carry?.to === "other-control-planes") for (const node of others) await carryFile(first, node, block.carry.file);
+    if (block.gather)
+      for (const node of nodes.filter((one) => one !== first))
+        await bring(node, first, `${KIT}/${block.gather}`);
+    if (block.carry?.to === "other-control-planes")
+      for (const node of others) await carryFile(first, node, block.carry.file);
     for (const node of places[block.on!] ?? [])
       for (const line of block.commands) {
         const more = line.includes("umount") ? { cwd: "/" } : {};
-        await type(scene, node, withPassphrase(line), { exit: block.exit, mayHoldToken: block.terminal ?? false, ...more });
+        await type(scene, node, withPassphrase(line), {
+          exit: block.exit,
+          mayHoldToken: block.terminal ?? false,
+          ...more,
+        });
       }
   }
   const seconds = ((Date.now() - began) / 1000).toFixed(0);

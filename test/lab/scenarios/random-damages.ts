@@ -1,7 +1,8 @@
 /**
- * A soak: random damages on the control plane node of a running cluster, one after the other. Each time 00-assess must report what was
- * done, and the operator types what the scripts print until 05-verify is green. A script may refuse with a reason: then the files from
- * before are put back. `DAMAGES=40` for fewer, `SEED=N` for the same ones again.
+ * A soak: random damages on the control plane node of a running cluster, one after the other. Each time
+ * 00-assess must report what was done, and the operator types what the scripts print until 05-verify is
+ * green. A script may refuse with a reason: then the files from before are put back. `DAMAGES=40` for fewer,
+ * `SEED=N` for the same ones again.
  */
 import { cpSync, existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -61,7 +62,11 @@ async function soak(scene: Scene) {
     scene.steps = scene.steps.filter((step) => step.ok);
     const { right, repaired, refused, wrong } = tally;
     const name = `${done} damages: verdict right in ${right}, repaired ${repaired}, refused ${refused} with a reason (SEED=${SEED})`;
-    scene.checks.push({ name, ok: done === DAMAGES && wrong.length === 0, detail: wrong.join("; ") || "all as expected" });
+    scene.checks.push({
+      name,
+      ok: done === DAMAGES && wrong.length === 0,
+      detail: wrong.join("; ") || "all as expected",
+    });
   }
 }
 
@@ -82,7 +87,11 @@ async function damageAndRepair(scene: Scene, turn: Turn) {
   if (refused) await putBack(scene, turn.saved);
   const wrong = [
     ...misreported,
-    ...(refused ? (mayRefuse(inflicted.wanted) ? [] : [refused]) : await whatIsWrong(scene, inflicted, typed)),
+    ...(refused
+      ? mayRefuse(inflicted.wanted)
+        ? []
+        : [refused]
+      : await whatIsWrong(scene, inflicted, typed)),
   ];
   if (!refused && number % 2 === 0) await scene.lab.controlPlanes[0]!.run(["bash", "-c", CLEAN_UP]);
   if (wrong.length > 0) tally.wrong.push(`${inflicted.label}: ${wrong.join(", ")}`);
@@ -109,33 +118,66 @@ async function inflictNext(scene: Scene, { number, pick, saved }: Turn): Promise
   const place = await placeOf(cp, saved);
   const damage = await chooseDamage(place, pick);
   const wanted = expectedOf(damage, place);
-  const [before, since, label] = [await takeSnapshot(scene.lab), Date.now(), `damage ${number}: ${listed(damage)}`];
+  const [before, since, label] = [
+    await takeSnapshot(scene.lab),
+    Date.now(),
+    `damage ${number}: ${listed(damage)}`,
+  ];
   scene.say(label);
   await inflict(cp, damage);
-  return { label, wanted, before, since, sound: new Map(soundKeys(wanted).map((file) => [file, textOf(cp, file)])) };
+  return {
+    label,
+    wanted,
+    before,
+    since,
+    sound: new Map(soundKeys(wanted).map((file) => [file, textOf(cp, file)])),
+  };
 }
 
-/** What nobody wanted: other keys, other data, and where the CA and sa.key are those of before, workloads that ended. */
-async function whatIsWrong(scene: Scene, { before, since, sound }: Inflicted, typed: string[]): Promise<string[]> {
+/**
+ * What nobody wanted: other keys, other data, and where the CA and sa.key are those of before, workloads that
+ * ended.
+ */
+async function whatIsWrong(
+  scene: Scene,
+  { before, since, sound }: Inflicted,
+  typed: string[],
+): Promise<string[]> {
   const cp = scene.lab.controlPlanes[0]!;
-  const others = [...sound].filter(([file, text]) => textOf(cp, file) !== text).map(([file]) => `${file} was good and has changed`);
+  const others = [...sound]
+    .filter(([file, text]) => textOf(cp, file) !== text)
+    .map(([file]) => `${file} was good and has changed`);
   const changes = Object.values(compare(before, await takeSnapshot(scene.lab))).flat();
   const ended = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, since);
   return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
 }
 
-/** As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of an earlier damage. */
+/**
+ * As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue
+ * folder of an earlier damage.
+ */
 const CLEAN_UP = "rm -rf /root/kube-pki-repair-2*";
 
-/** Whole keys of another cluster: what is right then is nowhere on this node, or nobody can tell that it is not. */
+/**
+ * Whole keys of another cluster: what is right then is nowhere on this node, or nobody can tell that it is
+ * not.
+ */
 function mayRefuse({ foreigners }: Expected): boolean {
   return foreigners.some((name) => !isInternal(name));
 }
 
 /** Something new each time, so that a repair which brought back old data would be seen. */
 async function writeMark(scene: Scene, number: number) {
-  const { exitCode, stderr } = await kubectl(scene.lab, ["create", "configmap", `damage-${number}`, `--from-literal=at=${Date.now()}`]);
-  if (exitCode !== 0) throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "look whether the last damage is repaired" });
+  const { exitCode, stderr } = await kubectl(scene.lab, [
+    "create",
+    "configmap",
+    `damage-${number}`,
+    `--from-literal=at=${Date.now()}`,
+  ]);
+  if (exitCode !== 0)
+    throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, {
+      hint: "look whether the last damage is repaired",
+    });
 }
 
 const FOLDERS = ["/etc/kubernetes", "/var/lib/kubelet/pki"];
@@ -159,7 +201,10 @@ async function placeOf(cp: Machine, saved: string): Promise<Place> {
   };
 }
 
-/** A kubelet with an API makes a mirror pod of a foreign manifest within a second, so the manifest becomes the cluster's own: stop it first. */
+/**
+ * A kubelet with an API makes a mirror pod of a foreign manifest within a second, so the manifest becomes the
+ * cluster's own: stop it first.
+ */
 async function inflict(cp: Machine, damage: Damage) {
   if ([...damage].some(([file, { kind }]) => kind === "foreign" && file.includes("/manifests/")))
     await cp.run(["systemctl", "stop", "kubelet"]);
@@ -183,5 +228,7 @@ async function putBack(scene: Scene, saved: string) {
   await quiet(scene);
   const { refused } = await followPrinted(scene, []);
   if (refused)
-    throw new Fail(`The cluster is not well after the saved files were put back: ${refused}`, { hint: "look at it with --keep" });
+    throw new Fail(`The cluster is not well after the saved files were put back: ${refused}`, {
+      hint: "look at it with --keep",
+    });
 }

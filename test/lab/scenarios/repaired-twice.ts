@@ -7,12 +7,19 @@ import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 /** After a repair: the runbook once more. */
 export const secondRun = [{ title: "The operator follows it a second time", run: followAgain }];
 
-/** The second time all keys are there and nothing is left to do: no byte changes, and no other container restarts than the controller-manager. */
+/**
+ * The second time all keys are there and nothing is left to do: no byte changes, and no other container
+ * restarts than the controller-manager.
+ */
 export const repairedTwice: Scenario = {
   ...allLost,
   name: "repaired-twice",
   title: "/etc/kubernetes is deleted on every node; the operator follows RUNBOOK.md twice",
-  lines: [...everythingDeleted, { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }, ...secondRun],
+  lines: [
+    ...everythingDeleted,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
+    ...secondRun,
+  ],
 };
 
 async function followAgain(scene: Scene) {
@@ -24,8 +31,14 @@ async function followAgain(scene: Scene) {
   const before = await fingerprints(scene);
   await followRunbook(scene, ["old-cas"]);
   const after = await fingerprints(scene);
-  const changed = [...new Set([...before, ...after])].filter((line) => !(before.has(line) && after.has(line)));
-  return scene.checks.push({ name, ok: changed.length === 0, detail: changed.join("; ") || `${before.size} files and containers` });
+  const changed = [...new Set([...before, ...after])].filter(
+    (line) => !(before.has(line) && after.has(line)),
+  );
+  return scene.checks.push({
+    name,
+    ok: changed.length === 0,
+    detail: changed.join("; ") || `${before.size} files and containers`,
+  });
 }
 
 /** A replaced pod may run on for a while before it ends. */
@@ -34,8 +47,9 @@ async function settled({ lab }: Scene): Promise<boolean> {
 }
 
 /**
- * What a second run must not change: content, mode, owner and time of each file, and each running container. The controller-manager alone
- * may leave and come back, as part 0 pauses it: it begins reduced, and its manifest is the same again when every node renews its Lease.
+ * What a second run must not change: content, mode, owner and time of each file, and each running container.
+ * The controller-manager alone may leave and come back, as part 0 pauses it: it begins reduced, and its
+ * manifest is the same again when every node renews its Lease.
  */
 const FINGERPRINT = `set -e
 find /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \\
@@ -44,7 +58,9 @@ find /etc/kubernetes /var/lib/kubelet/pki -type f -exec sha256sum {} +
 crictl ps -q | grep -vxF "$(crictl ps -q --name '^kube-controller-manager$')"`;
 
 async function fingerprints(scene: Scene): Promise<Set<string>> {
-  const lines = await Promise.all(scene.lab.nodes.map(async (node) => (await fingerprint(node)).map((line) => `${node.name}: ${line}`)));
+  const lines = await Promise.all(
+    scene.lab.nodes.map(async (node) => (await fingerprint(node)).map((line) => `${node.name}: ${line}`)),
+  );
   return new Set(lines.flat());
 }
 

@@ -3,7 +3,17 @@ import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { carryFile } from "../scene/follow.ts";
 import { restartBarePods } from "../scene/printed.ts";
-import { controlPlaneSamples, damage, KIT, note, type Scenario, type Scene, sayAndWait, type, workloadsLeft } from "../scene/scene.ts";
+import {
+  controlPlaneSamples,
+  damage,
+  KIT,
+  note,
+  type Scenario,
+  type Scene,
+  sayAndWait,
+  type,
+  workloadsLeft,
+} from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const PKI = "/etc/kubernetes/pki";
@@ -14,15 +24,20 @@ const NEW = "./bunw scripts/01-etcd.ts --new-cas";
 const TOKENS = "/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token";
 const BUNDLE = "keys.age";
 
-/** Only the service-account key is lost, on every control plane node and in every memory, while etcd runs on all of them. */
+/**
+ * Only the service-account key is lost, on every control plane node and in every memory, while etcd runs on
+ * all of them.
+ */
 export const saLost: Scenario = {
   ...haAllLost,
   name: "sa-lost",
-  title: "sa.key and sa.pub are deleted on three control plane nodes; the operator makes a new key on one and hands it over to the others",
+  title:
+    "sa.key and sa.pub are deleted on three control plane nodes; the operator makes a new key on one and hands it over to the others",
   byRunbook: false,
   lines: [
     {
-      title: "sa.key and sa.pub are deleted on every control plane node, and the servers that hold them are stopped",
+      title:
+        "sa.key and sa.pub are deleted on every control plane node, and the servers that hold them are stopped",
       run: (scene) => damage(scene, scene.lab.controlPlanes, LOSS),
     },
     { title: "The API servers stop", run: apiGone },
@@ -45,7 +60,8 @@ async function refused(scene: Scene) {
   for (const cp of scene.lab.controlPlanes.slice(0, 2)) {
     const { stderr } = await type(scene, cp, NEW, { exit: [3] });
     const others = scene.lab.controlPlanes.filter((other) => other !== cp).map(({ nodeName }) => nodeName);
-    const ok = stderr.includes("which may still have sa:") && stderr.includes(`--lost-on ${others.join(",")}`);
+    const ok =
+      stderr.includes("which may still have sa:") && stderr.includes(`--lost-on ${others.join(",")}`);
     scene.checks.push({
       name: `${cp.name} makes no new key while the others may have the old one`,
       ok,
@@ -56,17 +72,31 @@ async function refused(scene: Scene) {
 
 async function repair(scene: Scene) {
   const [first, ...others] = scene.lab.controlPlanes as [Machine, ...Machine[]];
-  const { stderr } = await type(scene, first, `${NEW} --lost-on ${others.map(({ nodeName }) => nodeName).join(",")}`);
+  const { stderr } = await type(
+    scene,
+    first,
+    `${NEW} --lost-on ${others.map(({ nodeName }) => nodeName).join(",")}`,
+  );
   const next = stderr.trim().split("\n").at(-1)!;
-  scene.checks.push({ name: "part 1 names the hand-over", ok: next.includes("hand-over.ts pack"), detail: next });
+  scene.checks.push({
+    name: "part 1 names the hand-over",
+    ok: next.includes("hand-over.ts pack"),
+    detail: next,
+  });
   await sh(first, `cd ${KIT} && umask 077 && head -c 24 /dev/urandom | base64 > passphrase`);
-  const packed = await type(scene, first, `./bunw scripts/hand-over.ts pack --passphrase-file passphrase --out ${BUNDLE}`);
+  const packed = await type(
+    scene,
+    first,
+    `./bunw scripts/hand-over.ts pack --passphrase-file passphrase --out ${BUNDLE}`,
+  );
   const unpack = packed.raw.trim().split("\n").at(-1)!;
   for (const cp of others) {
     for (const file of ["passphrase", BUNDLE]) await carryFile(first, cp, file);
     await type(scene, cp, unpack);
   }
-  await Promise.all(scene.lab.controlPlanes.map((cp) => type(scene, cp, "./bunw scripts/02-control-plane.ts")));
+  await Promise.all(
+    scene.lab.controlPlanes.map((cp) => type(scene, cp, "./bunw scripts/02-control-plane.ts")),
+  );
 }
 
 /** By then the pods on the first node have tokens of the new key; the pods on the workers have not. */
@@ -82,7 +112,11 @@ async function part4(scene: Scene) {
   const { stderr } = await type(scene, first, "./bunw scripts/04-sa-tokens.ts", { part: 4 });
   if (stderr.includes("not restarted: ")) await restartBarePods(scene);
   const found = stderr.split("\n").find((line) => line.startsWith("  all others: ")) ?? "";
-  scene.checks.push({ name: "part 4 finds the pods on the workers", ok: found.includes("asker-cached"), detail: found.trim() });
+  scene.checks.push({
+    name: "part 4 finds the pods on the workers",
+    ok: found.includes("asker-cached"),
+    detail: found.trim(),
+  });
   await type(scene, first, "./bunw scripts/04-sa-tokens.ts", { part: 4 });
   await type(scene, first, "./bunw scripts/05-verify.ts", { part: 5 });
 }

@@ -10,11 +10,15 @@ const SCHEDULER = "/etc/kubernetes/manifests/kube-scheduler.yaml";
 const FLAG = "--v=3";
 const LOSS = "rm /etc/kubernetes/manifests/kube-*.yaml /etc/kubernetes/pki/apiserver.*";
 
-/** Nobody removed the rescue folder of a repair with a new CA. The next repair must use the cluster as it is now, not the old folder. */
+/**
+ * Nobody removed the rescue folder of a repair with a new CA. The next repair must use the cluster as it is
+ * now, not the old folder.
+ */
 export const secondDisaster: Scenario = {
   ...allLost,
   name: "second-disaster",
-  title: "A repaired cluster changes; then manifests are deleted, and the rescue folder of the first repair is still there",
+  title:
+    "A repaired cluster changes; then manifests are deleted, and the rescue folder of the first repair is still there",
   machinesFail: true,
   lines: [
     ...everythingDeleted,
@@ -32,7 +36,10 @@ export const secondDisaster: Scenario = {
 async function goOn(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   await quiet(scene);
-  await sh(cp, `sed 's/- kube-scheduler$/&\\n    - ${FLAG}/' ${SCHEDULER} > /root/scheduler && mv /root/scheduler ${SCHEDULER}`);
+  await sh(
+    cp,
+    `sed 's/- kube-scheduler$/&\\n    - ${FLAG}/' ${SCHEDULER} > /root/scheduler && mv /root/scheduler ${SCHEDULER}`,
+  );
   await mirrorPodFollows(scene, "kube-scheduler", (spec) => spec.includes(`"${FLAG}"`));
   await quiet(scene);
   scene.before = await takeSnapshot(scene.lab);

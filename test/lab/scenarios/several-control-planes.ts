@@ -1,7 +1,15 @@
 import { drilled } from "../scene/drilled.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
-import { controlPlaneSamples, deleteKubernetes, note, type Scenario, type Scene, sayAndWait, workloadsLeft } from "../scene/scene.ts";
+import {
+  controlPlaneSamples,
+  deleteKubernetes,
+  note,
+  type Scenario,
+  type Scene,
+  sayAndWait,
+  workloadsLeft,
+} from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 
 export const TAGS = ["new-cas", "join", "several-control-planes"];
@@ -11,7 +19,8 @@ const drill = drilled();
 /** Three control plane nodes behind a balancer and two workers, all wiped at once. */
 export const haAllLost: Scenario = {
   name: "ha-all-lost",
-  title: "/etc/kubernetes is deleted on three control plane nodes and two workers; the operator follows RUNBOOK.md",
+  title:
+    "/etc/kubernetes is deleted on three control plane nodes and two workers; the operator follows RUNBOOK.md",
   controlPlanes: 3,
   workers: 2,
   byRunbook: true,
@@ -23,7 +32,10 @@ export const haAllLost: Scenario = {
   ],
 };
 
-/** The same, then somebody switches all machines off and on: the kubelets crash-loop, no container runs, no key is left in memory. */
+/**
+ * The same, then somebody switches all machines off and on: the kubelets crash-loop, no container runs, no
+ * key is left in memory.
+ */
 export const haPowerCycle: Scenario = {
   ...haAllLost,
   name: "ha-power-cycle",
@@ -42,24 +54,35 @@ export const haPowerCycle: Scenario = {
   ],
 };
 
-/** Two control plane nodes are well, the third is wiped: it gets the keys from them, and no workload notices. */
+/**
+ * Two control plane nodes are well, the third is wiped: it gets the keys from them, and no workload notices.
+ */
 export const oneWiped: Scenario = {
   ...haAllLost,
   name: "one-wiped",
   oldKeys: true,
-  title: "/etc/kubernetes is deleted on one of three control plane nodes; the operator follows RUNBOOK.md with the others' keys",
+  title:
+    "/etc/kubernetes is deleted on one of three control plane nodes; the operator follows RUNBOOK.md with the others' keys",
   lines: [
     {
       title: "/etc/kubernetes is deleted on the third control plane node",
       run: (scene) => deleteKubernetes(scene, scene.lab.controlPlanes.slice(2)),
     },
     { title: "Its API server and its etcd stop", run: thirdGone },
-    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, ["old-cas", "several-control-planes"]) },
+    {
+      title: "The operator follows RUNBOOK.md",
+      run: (scene) => followGuide(scene, ["old-cas", "several-control-planes"]),
+    },
   ],
 };
 
 async function thirdGone(scene: Scene) {
-  const gone = () => controlPlaneSamples(scene)[2]?.at(-1)?.api === false && controlPlaneSamples(scene)[2]?.at(-1)?.etcd === false;
-  await sayAndWait(scene, "the third node's API server and etcd to stop", gone, { seconds: 120, hint: "is its kubelet running?" });
+  const gone = () =>
+    controlPlaneSamples(scene)[2]?.at(-1)?.api === false &&
+    controlPlaneSamples(scene)[2]?.at(-1)?.etcd === false;
+  await sayAndWait(scene, "the third node's API server and etcd to stop", gone, {
+    seconds: 120,
+    hint: "is its kubelet running?",
+  });
   note(scene, "the third node's control plane is gone", workloadsLeft(scene));
 }

@@ -1,6 +1,7 @@
 /**
- * Small damages, one after the other on one cluster. The operator types what the scripts print. A repair must not cost more than it
- * needs: commands, files, restarts. `ROWS=expired` plays only the rows with that word in the title.
+ * Small damages, one after the other on one cluster. The operator types what the scripts print. A repair must
+ * not cost more than it needs: commands, files, restarts. `ROWS=expired` plays only the rows with that word
+ * in the title.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { HOLD } from "../../../shared/facts/course.ts";
@@ -18,7 +19,8 @@ import { allLost } from "./all-lost.ts";
 export const smallDamages: Scenario = {
   ...allLost,
   name: "small-damages",
-  title: "Small losses of every kind, one after the other; each time the operator types what 00-assess and the scripts print",
+  title:
+    "Small losses of every kind, one after the other; each time the operator types what 00-assess and the scripts print",
   byRunbook: false,
   lines: [],
 };
@@ -43,7 +45,10 @@ const HERE = /^the CAs and the service-account key are here/;
 const ISSUE = ["01-etcd", "02-control-plane", "05-verify"];
 const INTERNAL = ["01-etcd --new-internal-cas", "02-control-plane", "05-verify"];
 const HELD = HOLD.map(({ command }) => command);
-/** What of part 0 is done already is not printed again: the kubelet is stopped, the controller-manager paused, or not there. */
+/**
+ * What of part 0 is done already is not printed again: the kubelet is stopped, the controller-manager paused,
+ * or not there.
+ */
 const LOOK = ["00-assess --deep"];
 const WORKERS = ["03-workers open", "03-join", "03-workers close", "05-verify"];
 
@@ -84,7 +89,10 @@ const ROWS: Row[] = [
       const file = cp.path("/etc/kubernetes/manifests/etcd.yaml");
       writeFileSync(file, readFileSync(file, "utf8").slice(0, 1000));
       const gone = async () => !(await cp.run(["crictl", "ps", "-q", "--name", "^etcd$"])).stdout.trim();
-      await sayAndWait(scene, "the kubelet to stop etcd", gone, { seconds: 60, hint: "journalctl -u kubelet" });
+      await sayAndWait(scene, "the kubelet to stop etcd", gone, {
+        seconds: 60,
+        hint: "journalctl -u kubelet",
+      });
     },
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
@@ -112,22 +120,29 @@ const ROWS: Row[] = [
     ...{
       says: HERE,
       typed: ISSUE,
-      changes: /pki\/(apiserver|front-proxy-client|etcd\/(server|peer|healthcheck-client))[a-z-]*\.(crt|key)$/,
+      changes:
+        /pki\/(apiserver|front-proxy-client|etcd\/(server|peer|healthcheck-client))[a-z-]*\.(crt|key)$/,
     },
   },
   {
     title: "the kubelets' certificates have expired, on the control plane node and on the worker",
     damage: (_, scene) => expireKubelets(scene),
-    ...{ says: HERE, typed: [...ISSUE.slice(0, 2), ...WORKERS], changes: /\/kubelet-(client|server)-[^/]+\.pem$|\/kubelet\.conf$/ },
+    ...{
+      says: HERE,
+      typed: [...ISSUE.slice(0, 2), ...WORKERS],
+      changes: /\/kubelet-(client|server)-[^/]+\.pem$|\/kubelet\.conf$/,
+    },
   },
   {
     title: "ca.crt is another CA's, ca.key is the right one",
-    damage: async (cp) => writeFileSync(cp.path(`${PKI}/ca.crt`), (await makeStranger()).text(`${PKI}/ca.crt`)),
+    damage: async (cp) =>
+      writeFileSync(cp.path(`${PKI}/ca.crt`), (await makeStranger()).text(`${PKI}/ca.crt`)),
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
   {
     title: "ca.crt is cut off",
-    damage: (cp) => writeFileSync(cp.path(`${PKI}/ca.crt`), readFileSync(cp.path(`${PKI}/ca.crt`), "utf8").slice(0, 500)),
+    damage: (cp) =>
+      writeFileSync(cp.path(`${PKI}/ca.crt`), readFileSync(cp.path(`${PKI}/ca.crt`), "utf8").slice(0, 500)),
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
   {
@@ -166,19 +181,33 @@ const ROWS: Row[] = [
   },
   {
     title: "ca.key is lost, and no process has it in memory",
-    damage: (cp) => sh(cp, `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`),
+    damage: (cp) =>
+      sh(
+        cp,
+        `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`,
+      ),
     ...{
       says: /lost on this node: (the keys of )?ca\./,
       changes:
         /pki\/(ca|apiserver(-kubelet-client)?|etcd\/server)\.(crt|key)$|\.conf$|\/kubelet-(client|server)-|kube-controller-manager\.yaml$/,
       restarts: true,
     },
-    typed: [...LOOK, "00-salvage secret", "01-etcd --new-cas", "02-control-plane", ...WORKERS.slice(0, 3), "04-sa-tokens", "05-verify"],
+    typed: [
+      ...LOOK,
+      "00-salvage secret",
+      "01-etcd --new-cas",
+      "02-control-plane",
+      ...WORKERS.slice(0, 3),
+      "04-sa-tokens",
+      "05-verify",
+    ],
   },
 ];
 
 const chosen = ROWS.filter(({ title }) => title.includes(process.env.ROWS ?? ""));
-smallDamages.lines.push(...chosen.map((row) => ({ title: row.title, run: (scene: Scene) => repairAndJudge(scene, row) })));
+smallDamages.lines.push(
+  ...chosen.map((row) => ({ title: row.title, run: (scene: Scene) => repairAndJudge(scene, row) })),
+);
 
 async function repairAndJudge(scene: Scene, row: Row) {
   const { lab } = scene;
@@ -194,7 +223,11 @@ async function repairAndJudge(scene: Scene, row: Row) {
     ...(typed.join() === row.typed.join() ? [] : [`typed was ${typed.join(", ")}`]),
     ...(refused ? [`not repaired: ${refused}`] : await needlesslyChanged(scene, row, before)),
   ];
-  scene.checks.push({ name: row.title, ok: wrong.length === 0, detail: wrong.join("; ") || typed.join(", ") });
+  scene.checks.push({
+    name: row.title,
+    ok: wrong.length === 0,
+    detail: wrong.join("; ") || typed.join(", "),
+  });
   scene.say(wrong.length === 0 ? `as expected: ${typed.join(", ")}` : `WRONG: ${wrong.join("; ")}`);
   if (refused) throw new Fail(`${row.title}: ${refused}`, { hint: "look at the cluster with --keep" });
 }
@@ -215,7 +248,9 @@ async function needlesslyChanged(
 ): Promise<string[]> {
   const { lab } = scene;
   const changed = lab.nodes.flatMap((node, index) =>
-    changedFiles(files[index]!, filesOf(node)).flatMap((file) => (changes.test(file) ? [] : [`${node.name}: ${file}`])),
+    changedFiles(files[index]!, filesOf(node)).flatMap((file) =>
+      changes.test(file) ? [] : [`${node.name}: ${file}`],
+    ),
   );
   const data = Object.values(compare(snapshot, await takeSnapshot(lab))).flat();
   const valid = await countValid(lab, tokens);
@@ -223,11 +258,15 @@ async function needlesslyChanged(
     ...changed.map((file) => `${file} differs from before`),
     ...data,
     ...(restarts ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
-    ...(valid === (newTokens ? 0 : tokens.length) ? [] : [`${valid} of ${tokens.length} old tokens are valid`]),
+    ...(valid === (newTokens ? 0 : tokens.length)
+      ? []
+      : [`${valid} of ${tokens.length} old tokens are valid`]),
   ];
 }
 
-/** The control plane node first. If 05-verify still fails, 00-assess is run on the workers, as its hint says. */
+/**
+ * The control plane node first. If 05-verify still fails, 00-assess is run on the workers, as its hint says.
+ */
 async function repairEverywhere(scene: Scene, next: string[]): Promise<Followed> {
   let followed = await followPrinted(scene, next);
   if (!followed.typed.includes("05-verify")) return followed;
@@ -244,7 +283,8 @@ async function expireKubelets(scene: Scene) {
   for (const node of scene.lab.nodes) {
     await expireKubelet(scene.lab, node);
     await sh(node, "systemctl restart kubelet");
-    const gaveUp = async () => (await node.run(["systemctl", "is-active", "kubelet"])).stdout.trim() !== "active";
+    const gaveUp = async () =>
+      (await node.run(["systemctl", "is-active", "kubelet"])).stdout.trim() !== "active";
     await sayAndWait(scene, `the kubelet of ${node.name} to find its certificate expired`, gaveUp, {
       seconds: 30,
       hint: "journalctl -u kubelet",

@@ -21,7 +21,10 @@ const FOLDER = "/etc/kubernetes/encryption";
 const STATIC_PODS = /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)-/;
 const CONFIG = `${FOLDER}/config.yaml`;
 
-/** Everything is deleted and no process is left: the keys and the encryption configuration are only in the disk's free blocks. */
+/**
+ * Everything is deleted and no process is left: the keys and the encryption configuration are only in the
+ * disk's free blocks.
+ */
 export const undelete: Scenario = {
   ...allLost,
   name: "undelete",
@@ -32,12 +35,18 @@ export const undelete: Scenario = {
   lines: [
     { title: "The cluster encrypts Secrets at rest", run: encrypt },
     { title: "Everything below /etc/kubernetes is deleted on the control plane node", run: deleteAll },
-    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, ["salvage", "new-internal-cas"], { deep: true }) },
+    {
+      title: "The operator follows RUNBOOK.md",
+      run: (scene) => followGuide(scene, ["salvage", "new-internal-cas"], { deep: true }),
+    },
     { title: "The encryption configuration is looked at", run: look },
   ],
 };
 
-/** As in the Kubernetes guide: a configuration, a flag and a volume in the manifest, then every Secret is written again. */
+/**
+ * As in the Kubernetes guide: a configuration, a flag and a volume in the manifest, then every Secret is
+ * written again.
+ */
 async function encrypt(scene: Scene) {
   const node = scene.lab.controlPlanes[0]!;
   const keys = [{ name: "key1", secret: randomBytes(32).toString("base64") }];
@@ -48,14 +57,27 @@ async function encrypt(scene: Scene) {
   const path = node.path("/etc/kubernetes/manifests/kube-apiserver.yaml");
   writeFileSync(path, withEncryption(readFileSync(path, "utf8")));
   const encrypts = async () => {
-    const { stdout } = await kubectl(scene.lab, ["-n", "kube-system", "get", "pods", "-l", "component=kube-apiserver", "-o", "json"]);
-    const [pod] = (JSON.parse(stdout) as { items: { spec: { containers: { command: string[] }[] } }[] }).items;
+    const { stdout } = await kubectl(scene.lab, [
+      "-n",
+      "kube-system",
+      "get",
+      "pods",
+      "-l",
+      "component=kube-apiserver",
+      "-o",
+      "json",
+    ]);
+    const [pod] = (JSON.parse(stdout) as { items: { spec: { containers: { command: string[] }[] } }[] })
+      .items;
     return (
       pod?.spec.containers[0]?.command.some((word) => word.includes(CONFIG)) &&
       (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0
     );
   };
-  await sayAndWait(scene, "the API server to encrypt", encrypts, { seconds: 180, hint: "crictl ps -a --name kube-apiserver" });
+  await sayAndWait(scene, "the API server to encrypt", encrypts, {
+    seconds: 180,
+    hint: "crictl ps -a --name kube-apiserver",
+  });
   for (const namespace of NAMESPACES) {
     const { stdout } = await kubectl(scene.lab, ["-n", namespace, "get", "secrets", "-o", "json"]);
     await kubectl(scene.lab, ["replace", "-f", "-"], stdout);
@@ -84,13 +106,19 @@ async function deleteAll(scene: Scene) {
   note(scene, "the control plane is gone", workloadsLeft(scene));
 }
 
-/** An API server that answers no more may still drain its connections. By its container: a tenant's process may have its name. */
+/**
+ * An API server that answers no more may still drain its connections. By its container: a tenant's process
+ * may have its name.
+ */
 async function processesGone(scene: Scene) {
   const none = () => {
     const running = controlPlaneSamples(scene)[0]!.findLast((sample) => sample.containers)?.containers;
     return running && !Object.values(running).some((name) => STATIC_PODS.test(name));
   };
-  await sayAndWait(scene, "the last static pod to end", none, { seconds: 120, hint: "journalctl -u kubelet, with --keep" });
+  await sayAndWait(scene, "the last static pod to end", none, {
+    seconds: 120,
+    hint: "journalctl -u kubelet, with --keep",
+  });
 }
 
 async function look(scene: Scene) {

@@ -1,4 +1,7 @@
-/** After the repair the kit stays on the first control plane node, and its timer tells Prometheus: the runbook's "Watch it", by a real systemd. */
+/**
+ * After the repair the kit stays on the first control plane node, and its timer tells Prometheus: the
+ * runbook's "Watch it", by a real systemd.
+ */
 import { readFileSync, statSync } from "node:fs";
 import type { Machine } from "../machine/machine.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
@@ -29,7 +32,8 @@ async function putTimer(scene: Scene) {
   // a real machine has these folders, and the tarball where the operator copied it to
   await node.run(["mkdir", "-p", "/opt", "/var/lib/prometheus/node-exporter"]);
   await node.run(["sh", "-c", "cat > /root/kit.tar.gz"], { input: await Bun.file(scene.kit).bytes() });
-  for (const line of blockThatBegins("mkdir -m 700 /opt/kube-pki-repair")) await type(scene, node, line, { cwd: "/root" });
+  for (const line of blockThatBegins("mkdir -m 700 /opt/kube-pki-repair"))
+    await type(scene, node, line, { cwd: "/root" });
 }
 
 /** In a day: so the timer is told to come at once. */
@@ -38,18 +42,31 @@ async function timerComes(scene: Scene) {
   const soon = "[Timer]\nOnCalendar=\nOnActiveSec=1\nRandomizedDelaySec=0\nAccuracySec=1\n";
   await node.run(["rm", METRICS]);
   await node.run(
-    ["sh", "-c", `mkdir -p /etc/systemd/system/${SERVICE}.timer.d && cat > /etc/systemd/system/${SERVICE}.timer.d/soon.conf`],
+    [
+      "sh",
+      "-c",
+      `mkdir -p /etc/systemd/system/${SERVICE}.timer.d && cat > /etc/systemd/system/${SERVICE}.timer.d/soon.conf`,
+    ],
     {
       input: Buffer.from(soon),
     },
   );
   await type(scene, node, `systemctl daemon-reload && systemctl restart ${SERVICE}.timer`);
-  await sayAndWait(scene, "the timer's metrics", async () => (await node.run(["test", "-e", METRICS])).exitCode === 0, {
-    seconds: 120,
-    hint: `journalctl -u ${SERVICE} on cp1, with --keep`,
-  });
+  await sayAndWait(
+    scene,
+    "the timer's metrics",
+    async () => (await node.run(["test", "-e", METRICS])).exitCode === 0,
+    {
+      seconds: 120,
+      hint: `journalctl -u ${SERVICE} on cp1, with --keep`,
+    },
+  );
   const text = readFileSync(node.path(METRICS), "utf8");
-  const child = Bun.spawn(["promtool", "check", "metrics"], { stdin: Buffer.from(text), stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn(["promtool", "check", "metrics"], {
+    stdin: Buffer.from(text),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
   const said = (await new Response(child.stdout).text()) + (await new Response(child.stderr).text());
   const mode = (statSync(node.path(METRICS)).mode & 0o777).toString(8);
   const certificates = text.match(/^kube_pki_repair_certificate_expiry_timestamp_seconds\{/gm)?.length ?? 0;

@@ -1,6 +1,7 @@
 /**
- * The trial of a new user: pki and the kubeconfigs are deleted on three control plane nodes; then one is rebooted, one has its kubelet and containerd
- * restarted, one is left alone; a worker has lost its kubelet's certificates. The operator makes the plan on every node but the right one first.
+ * The trial of a new user: pki and the kubeconfigs are deleted on three control plane nodes; then one is
+ * rebooted, one has its kubelet and containerd restarted, one is left alone; a worker has lost its kubelet's
+ * certificates. The operator makes the plan on every node but the right one first.
  */
 import { Fail } from "../../../shared/fail.ts";
 import { type Machine, sh } from "../machine/machine.ts";
@@ -23,9 +24,16 @@ export const wrongNode: Scenario = {
   oldKeys: true,
   machinesFail: true,
   packages: FLEET_PACKAGES,
-  profile: () => ({ ...USUAL, nodeDomain: ".lab.example", clusterConfiguration: { encryptionAlgorithm: "ECDSA-P256" } }),
+  profile: () => ({
+    ...USUAL,
+    nodeDomain: ".lab.example",
+    clusterConfiguration: { encryptionAlgorithm: "ECDSA-P256" },
+  }),
   lines: [
-    { title: "The operator has a machine that reaches all nodes by ssh", run: (scene) => makeReachable(scene, WAY) },
+    {
+      title: "The operator has a machine that reaches all nodes by ssh",
+      run: (scene) => makeReachable(scene, WAY),
+    },
     { title: "pki and the kubeconfigs are deleted on every control plane node", run: lose },
     { title: "Somebody restarts things", run: restartThings },
     { title: "The operator makes the plan on every other node", run: planElsewhere },
@@ -44,10 +52,15 @@ async function restartThings(scene: Scene) {
   await powerOn(scene, [cp2]);
   await sh(scene.lab.workers.at(-1)!, "rm -rf /var/lib/kubelet/pki");
   await damage(scene, [cp1], "systemctl restart containerd kubelet");
-  await sayAndWait(scene, "containerd to answer", async () => (await cp1.run(["crictl", "ps", "-q"])).exitCode === 0, {
-    seconds: 60,
-    hint: "systemctl status containerd, with --keep",
-  });
+  await sayAndWait(
+    scene,
+    "containerd to answer",
+    async () => (await cp1.run(["crictl", "ps", "-q"])).exitCode === 0,
+    {
+      seconds: 60,
+      hint: "systemctl status containerd, with --keep",
+    },
+  );
 }
 
 /** Every other control plane node, and a worker. */
@@ -55,14 +68,23 @@ async function planElsewhere(scene: Scene) {
   const { controlPlanes, workers } = scene.lab;
   const [right, ...others] = controlPlanes as [Machine, ...Machine[]];
   for (const node of [...others, workers[0]!]) {
-    const { stdout, stderr } = await type(scene, node, "./bunw scripts/plan.ts", { part: 0, exit: [0, 2, 3] });
+    const { stdout, stderr } = await type(scene, node, "./bunw scripts/plan.ts", {
+      part: 0,
+      exit: [0, 2, 3],
+    });
     const said = stdout + stderr;
     const wrong = [
-      ...(said.includes(node === workers[0] ? "control plane node" : right.nodeName) ? [] : [`it does not say ${right.nodeName}`]),
+      ...(said.includes(node === workers[0] ? "control plane node" : right.nodeName)
+        ? []
+        : [`it does not say ${right.nodeName}`]),
       ...(/--new-cas/.test(said) ? ["it has a line that makes new keys"] : []),
     ];
     const detail = wrong.join("; ") || said.trim().split("\n").slice(0, 3).join(" ");
-    scene.checks.push({ name: `a plan made on ${node.name} sends to the node with the keys`, ok: wrong.length === 0, detail });
+    scene.checks.push({
+      name: `a plan made on ${node.name} sends to the node with the keys`,
+      ok: wrong.length === 0,
+      detail,
+    });
   }
 }
 
@@ -70,14 +92,22 @@ async function planElsewhere(scene: Scene) {
 async function repair(scene: Scene) {
   await using bash = operatorsTerminal(WAY);
   const before = Date.now();
-  const first = await type(scene, scene.lab.controlPlanes[0]!, "./bunw scripts/plan.ts", { part: 0, exit: [0, 2] });
+  const first = await type(scene, scene.lab.controlPlanes[0]!, "./bunw scripts/plan.ts", {
+    part: 0,
+    exit: [0, 2],
+  });
   const [, look] = /^> .*To look at all nodes at once.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(first.raw) ?? [];
-  if (!look) throw new Fail("The plan has no line that looks at all nodes", { hint: "see what plan.ts says there, with --keep" });
+  if (!look)
+    throw new Fail("The plan has no line that looks at all nodes", {
+      hint: "see what plan.ts says there, with --keep",
+    });
   const { stderr: page } = await bash.paste(look);
   const [headline = ""] = /^\*\*.*\*\*$/m.exec(page) ?? [];
   const wrong = [
     ...(page.includes("Not looked at") ? ["it has not looked at all nodes"] : []),
-    ...(headline.includes(scene.lab.workers.at(-1)!.nodeName) ? [] : ["its headline does not name the worker that has to join"]),
+    ...(headline.includes(scene.lab.workers.at(-1)!.nodeName)
+      ? []
+      : ["its headline does not name the worker that has to join"]),
   ];
   scene.checks.push({
     name: "the plan of what all nodes say knows which worker has to join",
@@ -93,5 +123,9 @@ async function compareContainers(scene: Scene) {
   const gone = scene.watchers.flatMap(({ machine, watcher }) =>
     containersGone(watcher.samples(), scene.zero, Date.now()).map((name) => `${machine.name}: ${name}`),
   );
-  scene.checks.push({ name: "no workload container restarted", ok: gone.length === 0, detail: gone.join("; ") || "none" });
+  scene.checks.push({
+    name: "no workload container restarted",
+    ok: gone.length === 0,
+    detail: gone.join("; ") || "none",
+  });
 }

@@ -1,4 +1,7 @@
-/** What a busy cluster has that no script can restart, or only in its own way. Two namespaces: the webhook's, and the one it looks at. */
+/**
+ * What a busy cluster has that no script can restart, or only in its own way. Two namespaces: the webhook's,
+ * and the one it looks at.
+ */
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { testFacts } from "../../pretend/facts.ts";
@@ -17,7 +20,12 @@ function template(app: string, container: object = { args: ["sleep"] }, volumes:
 
 function workload(kind: string, name: string, spec: object = {}, namespace = BUSY) {
   const selector = { matchLabels: { app: name } };
-  return { apiVersion: "apps/v1", kind, metadata: { name, namespace }, spec: { selector, template: template(name), ...spec } };
+  return {
+    apiVersion: "apps/v1",
+    kind,
+    metadata: { name, namespace },
+    spec: { selector, template: template(name), ...spec },
+  };
 }
 
 export function busyObjects(): object[] {
@@ -53,7 +61,10 @@ export function task(uid: string): object {
   };
 }
 
-/** A webhook with failurePolicy Fail for pods and ConfigMaps of BUSY. It needs the API, and trusts what it read when it started. */
+/**
+ * A webhook with failurePolicy Fail for pods and ConfigMaps of BUSY. It needs the API, and trusts what it
+ * read when it started.
+ */
 export async function webhook(): Promise<{ server: object[]; configuration: object }> {
   const ca = await issueCa(certRow("front-proxy-ca"), FACTS);
   const row = { ...certRow("etcd-server"), names: () => ({ dns: [`hook.${POLICY}.svc`], ips: [] }) };
@@ -61,7 +72,14 @@ export async function webhook(): Promise<{ server: object[]; configuration: obje
   const namespace = POLICY;
   const container = { args: ["hook", "/tls"], volumeMounts: [{ name: "tls", mountPath: "/tls" }] };
   const volumes = [{ name: "tls", secret: { secretName: "hook-tls" } }];
-  const rules = [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE", "UPDATE"], resources: ["pods", "configmaps"] }];
+  const rules = [
+    {
+      apiGroups: [""],
+      apiVersions: ["v1"],
+      operations: ["CREATE", "UPDATE"],
+      resources: ["pods", "configmaps"],
+    },
+  ];
   return {
     server: [
       { apiVersion: "v1", kind: "Namespace", metadata: { name: POLICY } },
@@ -72,7 +90,11 @@ export async function webhook(): Promise<{ server: object[]; configuration: obje
         data: { "tls.crt": base64(cert), "tls.key": base64(key) },
       },
       {
-        ...{ apiVersion: "rbac.authorization.k8s.io/v1", kind: "RoleBinding", metadata: { name: "hook", namespace } },
+        ...{
+          apiVersion: "rbac.authorization.k8s.io/v1",
+          kind: "RoleBinding",
+          metadata: { name: "hook", namespace },
+        },
         roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "view" },
         subjects: [{ kind: "ServiceAccount", name: "default", namespace }],
       },

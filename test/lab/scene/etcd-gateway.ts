@@ -8,7 +8,14 @@ export const GATEWAY_PACKAGES: Needed = [["/usr/bin/curl", "curl"]];
 /** A request to etcd's JSON gateway (etcd's api_grpc_gateway.md), as its health check. */
 export async function askGateway(node: Machine, path: string, body: object): Promise<unknown> {
   const pki = "/etc/kubernetes/pki/etcd";
-  const client = ["--cacert", `${pki}/ca.crt`, "--cert", `${pki}/healthcheck-client.crt`, "--key", `${pki}/healthcheck-client.key`];
+  const client = [
+    "--cacert",
+    `${pki}/ca.crt`,
+    "--cert",
+    `${pki}/healthcheck-client.crt`,
+    "--key",
+    `${pki}/healthcheck-client.key`,
+  ];
   const { stdout, stderr, exitCode } = await node.run([
     "curl",
     "-sSf",
@@ -18,6 +25,8 @@ export async function askGateway(node: Machine, path: string, body: object): Pro
     `https://127.0.0.1:2379/v3/${path}`,
   ]);
   if (exitCode !== 0)
-    throw new Fail(`etcd on ${node.name} refuses ${path}: ${stderr.trim()}`, { hint: "crictl logs of etcd on that node, with --keep" });
+    throw new Fail(`etcd on ${node.name} refuses ${path}: ${stderr.trim()}`, {
+      hint: "crictl logs of etcd on that node, with --keep",
+    });
   return JSON.parse(stdout);
 }

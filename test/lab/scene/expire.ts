@@ -1,4 +1,7 @@
-/** Makes the certificates of a node what they are some time later, but not the CAs: after a year and a day all have expired. */
+/**
+ * Makes the certificates of a node what they are some time later, but not the CAs: after a year and a day all
+ * have expired.
+ */
 import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { agedText } from "../../pretend/expired.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
@@ -48,7 +51,9 @@ interface Aged {
 }
 
 async function ageIn({ controlPlanes, profile }: Lab, node: Machine, { folder, pattern, days }: Aged) {
-  const files = globSync(pattern, { cwd: node.path(folder) }).filter((file) => !/(^|\/)(front-proxy-)?ca\.crt$/.test(file));
+  const files = globSync(pattern, { cwd: node.path(folder) }).filter(
+    (file) => !/(^|\/)(front-proxy-)?ca\.crt$/.test(file),
+  );
   for (const file of files) {
     const ca = SIGNERS.find(([signed]) => signed.test(file))![1];
     const path = node.path(`${folder}/${file}`);

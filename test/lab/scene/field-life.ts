@@ -1,4 +1,7 @@
-/** What a cluster as the field has it does before and after a disaster: a CI job with an old token, cert-manager. */
+/**
+ * What a cluster as the field has it does before and after a disaster: a CI job with an old token,
+ * cert-manager.
+ */
 import { legacyTokenSigner } from "../../../shared/pki/sa-keys.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
 import { kubectl } from "../machine/machine.ts";
@@ -8,7 +11,10 @@ import { controlPlaneSamples, note, type Scenario, type Scene, sayAndWait } from
 
 type Line = Scenario["lines"][number];
 
-/** The service-account key from before the last rotation. Only the API servers know its public half, and only by their flag. */
+/**
+ * The service-account key from before the last rotation. Only the API servers know its public half, and only
+ * by their flag.
+ */
 let earlier: ReturnType<typeof newKeyOf> | undefined;
 
 export function earlierKey(): string {
@@ -29,9 +35,22 @@ let token = "";
 const tokenOfEarlierKey: Line = {
   title: "A CI job has a token that the earlier service-account key signed",
   async run(scene) {
-    const uid = await must(scene, ["-n", NAMESPACE, "get", "serviceaccount", ACCOUNT, "-o", "jsonpath={.metadata.uid}"]);
+    const uid = await must(scene, [
+      "-n",
+      NAMESPACE,
+      "get",
+      "serviceaccount",
+      ACCOUNT,
+      "-o",
+      "jsonpath={.metadata.uid}",
+    ]);
     const sign = await legacyTokenSigner(earlier!.key);
-    token = await sign({ namespace: NAMESPACE, secretName: SECRET, serviceAccountName: ACCOUNT, serviceAccountUid: uid });
+    token = await sign({
+      namespace: NAMESPACE,
+      secretName: SECRET,
+      serviceAccountName: ACCOUNT,
+      serviceAccountUid: uid,
+    });
     await must(scene, ["create", "-f", "-"], {
       apiVersion: "v1",
       kind: "Secret",
@@ -39,12 +58,17 @@ const tokenOfEarlierKey: Line = {
       metadata: {
         name: SECRET,
         namespace: NAMESPACE,
-        annotations: { "kubernetes.io/service-account.name": ACCOUNT, "kubernetes.io/service-account.uid": uid },
+        annotations: {
+          "kubernetes.io/service-account.name": ACCOUNT,
+          "kubernetes.io/service-account.uid": uid,
+        },
       },
       data: {
         token: base64(token),
         namespace: base64(NAMESPACE),
-        "ca.crt": base64(await must(scene, ["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}"])),
+        "ca.crt": base64(
+          await must(scene, ["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}"]),
+        ),
       },
     });
     scene.checks.push({
@@ -81,10 +105,24 @@ function certificate(name: string) {
 async function certManagerWorks(scene: Scene, name: string) {
   const began = Date.now();
   const hint = "kubectl -n cert-manager logs deploy/cert-manager-webhook, with --keep";
-  const accepted = async () => (await kubectl(scene.lab, ["apply", "-f", "-"], JSON.stringify(certificate(name)))).exitCode === 0;
-  await sayAndWait(scene, "cert-manager's webhooks to accept a Certificate", accepted, { seconds: 120, hint });
+  const accepted = async () =>
+    (await kubectl(scene.lab, ["apply", "-f", "-"], JSON.stringify(certificate(name)))).exitCode === 0;
+  await sayAndWait(scene, "cert-manager's webhooks to accept a Certificate", accepted, {
+    seconds: 120,
+    hint,
+  });
   const issued = async () =>
-    (await kubectl(scene.lab, ["-n", NAMESPACE, "wait", "certificate", name, "--for=condition=Ready", "--timeout=1s"])).exitCode === 0;
+    (
+      await kubectl(scene.lab, [
+        "-n",
+        NAMESPACE,
+        "wait",
+        "certificate",
+        name,
+        "--for=condition=Ready",
+        "--timeout=1s",
+      ])
+    ).exitCode === 0;
   await sayAndWait(scene, "cert-manager to issue it", issued, { seconds: 120, hint });
   const took = `${((Date.now() - began) / 1000).toFixed(1)} s`;
   note(scene, `cert-manager issues the certificate "${name}"`, took);
@@ -125,12 +163,26 @@ export function offWorker(name: string): Record<"off" | "on", Line> {
 
 export const fieldLife = {
   tokenOfEarlierKey,
-  certificateBefore: { title: "cert-manager issues a certificate", run: (scene) => certManagerWorks(scene, "before") },
-  certificateAfter: { title: "cert-manager issues one more", run: (scene) => certManagerWorks(scene, "after") },
+  certificateBefore: {
+    title: "cert-manager issues a certificate",
+    run: (scene) => certManagerWorks(scene, "before"),
+  },
+  certificateAfter: {
+    title: "cert-manager issues one more",
+    run: (scene) => certManagerWorks(scene, "after"),
+  },
   tokenIsValid: {
     title: "The CI job goes on with its token",
     async run(scene) {
-      const secret = await must(scene, ["-n", NAMESPACE, "get", "secret", SECRET, "-o", "jsonpath={.data.token}"]);
+      const secret = await must(scene, [
+        "-n",
+        NAMESPACE,
+        "get",
+        "secret",
+        SECRET,
+        "-o",
+        "jsonpath={.data.token}",
+      ]);
       const [valid, same] = [(await countValid(scene.lab, [token])) === 1, secret === base64(token)];
       scene.checks.push({
         name: "the earlier key's token is valid, and nobody replaced it",

@@ -1,6 +1,6 @@
 /**
- * Follows the plan that is printed on the first control plane node: an operator who has nothing but that page. Each line is read as bash
- * would read it, and typed on the node whose address it names.
+ * Follows the plan that is printed on the first control plane node: an operator who has nothing but that
+ * page. Each line is read as bash would read it, and typed on the node whose address it names.
  */
 import { dirname, join } from "node:path";
 import { withSaid } from "../../../shared/again.ts";
@@ -32,7 +32,8 @@ export function readPlan(markdown: string): PageStep[] {
       ...(ends ? { ends } : {}),
     };
   });
-  if (steps.length === 0) throw new Fail("The plan has no step", { hint: "what does scripts/plan.ts say there? Look with --keep" });
+  if (steps.length === 0)
+    throw new Fail("The plan has no step", { hint: "what does scripts/plan.ts say there? Look with --keep" });
   return steps;
 }
 
@@ -51,7 +52,10 @@ interface Beside {
 
 /** What runs at the same time; none: it is a line of its own. */
 function besideIn(line: string): Beside[] {
-  return [...line.matchAll(/^\{ (.+); \} 2>&1 \| sed 's\/\^\/(.+: )\/' &$/gm)].map(([, line, name]) => ({ line: line!, name: name! }));
+  return [...line.matchAll(/^\{ (.+); \} 2>&1 \| sed 's\/\^\/(.+: )\/' &$/gm)].map(([, line, name]) => ({
+    line: line!,
+    name: name!,
+  }));
 }
 
 interface Asked {
@@ -72,7 +76,10 @@ export async function followGuide(scene: Scene, tags: string[], options: Asked =
   await (scene.guide === "plan" ? followPlan(scene, options) : followRunbook(scene, tags, options));
 }
 
-/** What comes after the proof, a backup with a passphrase on a terminal, and the removal: phone-call does it. The lab still reads what is kept. */
+/**
+ * What comes after the proof, a backup with a passphrase on a terminal, and the removal: phone-call does it.
+ * The lab still reads what is kept.
+ */
 const END = 6;
 
 interface Window {
@@ -96,9 +103,16 @@ export async function followPlan(scene: Scene, options: Asked = {}) {
 }
 
 /** Where it says so, it is made on another node, once. */
-async function printedPlan(scene: Scene, on: Machine, options: Asked, exit = [0, 2, 3]): Promise<string | undefined> {
+async function printedPlan(
+  scene: Scene,
+  on: Machine,
+  options: Asked,
+  exit = [0, 2, 3],
+): Promise<string | undefined> {
   const { deep = false, without = [], user } = options;
-  const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}${user ? ` --user ${user}` : ""}`, { lost: without });
+  const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}${user ? ` --user ${user}` : ""}`, {
+    lost: without,
+  });
   const { ok, raw } = await type(scene, on, command, { part: 0, exit });
   const [, right] = /^\*\*Make this plan on (\S+): /m.exec(raw) ?? [];
   const there = ok && scene.lab.controlPlanes.find(({ nodeName }) => nodeName === right);
@@ -112,27 +126,36 @@ async function printedPlan(scene: Scene, on: Machine, options: Asked, exit = [0,
 async function follow(window: Window, step: PageStep): Promise<boolean> {
   for (const line of step.lines) {
     const beside = besideIn(line);
-    const typed = beside.length > 0 ? typeBeside(window, step, { line, beside }) : typeLine(window, step, line);
+    const typed =
+      beside.length > 0 ? typeBeside(window, step, { line, beside }) : typeLine(window, step, line);
     if (!(await typed)) return false;
   }
   return true;
 }
 
 /** In a terminal it is one paste, whose output has each node's name. */
-async function typeBeside(window: Window, step: PageStep, { line, beside }: { line: string; beside: Beside[] }): Promise<boolean> {
+async function typeBeside(
+  window: Window,
+  step: PageStep,
+  { line, beside }: { line: string; beside: Beside[] },
+): Promise<boolean> {
   const { bash } = window;
   const told = bash && (await toldBy(bash, line));
   const all = bash?.paste(line);
   const done = await Promise.all(
     beside.map(({ name, line }) =>
-      all ? paste(window, { line, step, told, output: all.then((output) => ofNode(output, name)) }) : typeLine(window, step, line),
+      all
+        ? paste(window, { line, step, told, output: all.then((output) => ofNode(output, name)) })
+        : typeLine(window, step, line),
     ),
   );
   return !done.includes(false);
 }
 
 function ofNode(output: Output, name: string): Output {
-  const lines = output.stderr.split("\n").flatMap((line) => (line.startsWith(name) ? [line.slice(name.length)] : []));
+  const lines = output.stderr
+    .split("\n")
+    .flatMap((line) => (line.startsWith(name) ? [line.slice(name.length)] : []));
   return { ...output, stderr: lines.join("\n") };
 }
 
@@ -154,21 +177,36 @@ type Typed = (window: Window, groups: Record<string, string>, step: PageStep) =>
 
 /** Everything that a plan may have. */
 const FORMS: [pattern: RegExp, typed: Typed][] = [
-  [/^export (?<name>\w+)='(?<value>[^']*)'$/, async ({ variables }, { name, value }) => variables.set(name!, value!).size > 0],
+  [
+    /^export (?<name>\w+)='(?<value>[^']*)'$/,
+    async ({ variables }, { name, value }) => variables.set(name!, value!).size > 0,
+  ],
   [/^ssh root@(?<address>\S+) "\$(?<name>\w+)" < kit\.tar\.gz$/, bringKit],
   [/^scp -3 -p root@(?<from>[^:]+):(?<path>\S+) root@(?<to>[^:]+):(?<folder>\S+)\/$/, carry],
   [/^ssh -n root@(?<address>\S+) '(?<command>[^']+)'(?:; echo "exit code \$\?(?:: \$line)?")?$/, typeThere],
-  [/^(?<keep>line)=\$\(ssh -n root@(?<address>\S+) '(?<command>[^']+)'\)(?:; echo "exit code \$\?(?:: \$line)?")?$/, typeThere],
-  [/^ssh -n root@(?<address>\S+) "cd \S+ && \$\{(?<variable>line):\?[^}]+\}"(?:; echo "exit code \$\?(?:: \$line)?")?$/, typeThere],
+  [
+    /^(?<keep>line)=\$\(ssh -n root@(?<address>\S+) '(?<command>[^']+)'\)(?:; echo "exit code \$\?(?:: \$line)?")?$/,
+    typeThere,
+  ],
+  [
+    /^ssh -n root@(?<address>\S+) "cd \S+ && \$\{(?<variable>line):\?[^}]+\}"(?:; echo "exit code \$\?(?:: \$line)?")?$/,
+    typeThere,
+  ],
 ];
 
-async function bringKit({ scene, variables }: Window, { address, name }: Record<string, string>): Promise<boolean> {
+async function bringKit(
+  { scene, variables }: Window,
+  { address, name }: Record<string, string>,
+): Promise<boolean> {
   await unpackKit(machineAt(scene, address!), scene.kit, variables.get(name!));
   return true;
 }
 
 /** `{a,b}`: two files. */
-async function carry({ scene }: Window, { from, path, to, folder }: Record<string, string>): Promise<boolean> {
+async function carry(
+  { scene }: Window,
+  { from, path, to, folder }: Record<string, string>,
+): Promise<boolean> {
   const [, names = path!.split("/").at(-1)!] = /\{(.+)\}$/.exec(path!) ?? [];
   for (const name of names.split(",")) {
     const file = join(dirname(path!), name);
@@ -178,10 +216,17 @@ async function carry({ scene }: Window, { from, path, to, folder }: Record<strin
   return true;
 }
 
-async function typeThere({ scene, variables }: Window, groups: Record<string, string>, step: PageStep): Promise<boolean> {
+async function typeThere(
+  { scene, variables }: Window,
+  groups: Record<string, string>,
+  step: PageStep,
+): Promise<boolean> {
   const { address, keep, variable } = groups;
   const command = variable ? variables.get(variable) : groups.command!.replace(/^cd \S+ && /, "");
-  if (!command) throw new Fail(`Step ${step.number} of the plan types a line that nothing printed`, { hint: "look at the step before it" });
+  if (!command)
+    throw new Fail(`Step ${step.number} of the plan types a line that nothing printed`, {
+      hint: "look at the step before it",
+    });
   const typed = await type(scene, machineAt(scene, address!), command, { part: step.part, exit: step.exit });
   if (keep) variables.set(keep, typed.raw.trim());
   if (typed.ok && step.ends) checkEnd(step, typed.stderr);
@@ -190,7 +235,9 @@ async function typeThere({ scene, variables }: Window, groups: Record<string, st
 
 /** What the node is told by this line; undefined: nothing but the line. */
 async function toldBy(bash: Terminal, line: string): Promise<string | undefined> {
-  return line.includes("${line:?") ? (await bash.paste('echo "$line"')).stderr.trim() : /&& (\.\/bunw [^']+)'/.exec(line)?.[1];
+  return line.includes("${line:?")
+    ? (await bash.paste('echo "$line"')).stderr.trim()
+    : /&& (\.\/bunw [^']+)'/.exec(line)?.[1];
 }
 
 interface Pasted {
@@ -200,10 +247,16 @@ interface Pasted {
   output: Promise<Output>;
 }
 
-/** By ssh, as it stands on the page; the record has what the node was told, and the exit code that the operator was shown. */
+/**
+ * By ssh, as it stands on the page; the record has what the node was told, and the exit code that the
+ * operator was shown.
+ */
 async function paste({ scene }: Window, { line, step, told, output }: Pasted) {
   const address = /^(?:line=\$\()?ssh -n \w+@(\S+)/.exec(line)?.[1];
-  const node = { ...(address ? machineAt(scene, address) : scene.lab.operator!), run: () => output.then(withShownCode) };
+  const node = {
+    ...(address ? machineAt(scene, address) : scene.lab.operator!),
+    run: () => output.then(withShownCode),
+  };
   const typed = await type(scene, node, told ?? line, { part: step.part, exit: step.exit });
   // ssh brings both streams as they come: what a script says last on one may stand before the other's end
   if (typed.ok && told && step.ends) checkEnd(step, typed.stderr, { last: false });
@@ -213,7 +266,9 @@ async function paste({ scene }: Window, { line, step, told, output }: Pasted) {
 /** Shown at the end: "exit code 2". */
 function withShownCode(output: Output): Output {
   const [shown, code] = /^exit code (\d+).*\n?$/m.exec(output.stderr) ?? [];
-  return code === undefined ? output : { ...output, stderr: output.stderr.replace(shown!, ""), exitCode: Number(code) };
+  return code === undefined
+    ? output
+    : { ...output, stderr: output.stderr.replace(shown!, ""), exitCode: Number(code) };
 }
 
 function checkEnd({ number, ends }: PageStep, stderr: string, { last: isLast = true } = {}) {

@@ -14,9 +14,14 @@ interface Following {
   parts?: number[];
   /** Seconds: each writing script is first killed after this time, and then run again. */
   killAfter?: number;
-  /** Names of nodes that never come back: nothing is typed there, the scripts that need it get `--lost`, and their own blocks are typed. */
+  /**
+   * Names of nodes that never come back: nothing is typed there, the scripts that need it get `--lost`, and
+   * their own blocks are typed.
+   */
   without?: string[];
-  /** Names of nodes that are away and will come back: nothing is typed there, and the scripts get `--without`. */
+  /**
+   * Names of nodes that are away and will come back: nothing is typed there, and the scripts get `--without`.
+   */
   away?: string[];
   /** Names of the only workers on which something is typed. */
   workers?: string[];
@@ -24,13 +29,17 @@ interface Following {
   before?: (command: string, at: { scene: Scene; node: Machine }) => Promise<void>;
 }
 
-/** Types each block where the runbook says, in the order of the page. Stops at the first failure, as an operator does. */
+/**
+ * Types each block where the runbook says, in the order of the page. Stops at the first failure, as an
+ * operator does.
+ */
 export async function followRunbook(scene: Scene, tags: string[], options: Following = {}) {
   const { blocks } = readRunbook(options.markdown ?? runbookPages());
   const follow: Follow = { ...options, scene, printed: "" };
   const known = options.without ? [...tags, "lost-nodes"] : tags;
   const meant = (block: Block) =>
-    (block.if?.some((tag) => known.includes(tag)) ?? true) && (options.parts?.includes(block.part ?? -1) ?? true);
+    (block.if?.some((tag) => known.includes(tag)) ?? true) &&
+    (options.parts?.includes(block.part ?? -1) ?? true);
   for (const block of blocks.filter(meant)) {
     if (block.carry) await carry(follow, block.carry);
     const nodes = block.on ? nodesAt(follow, block.on) : [];
@@ -51,9 +60,13 @@ interface Follow extends Following {
 async function followBlock(follow: Follow, block: Block, node: Machine): Promise<boolean> {
   const { scene, killAfter } = follow;
   for (const example of block.commands) {
-    const command = withoutLost(follow, block.printed ? whatWasPrinted(block, example, follow.printed) : example);
+    const command = withoutLost(
+      follow,
+      block.printed ? whatWasPrinted(block, example, follow.printed) : example,
+    );
     await follow.before?.(command, { scene, node });
-    if (killAfter && WRITES.test(command)) await killInTheMiddle(scene, node, command, { ...block, seconds: killAfter });
+    if (killAfter && WRITES.test(command))
+      await killInTheMiddle(scene, node, command, { ...block, seconds: killAfter });
     const step = await type(scene, node, command, block);
     follow.printed += step.raw;
     if (!step.ok) return false;
@@ -79,7 +92,10 @@ async function killInTheMiddle(
   await type(scene, node, `timeout --signal=KILL ${seconds} ${command}`, { part, exit: [0, 137] });
 }
 
-/** What the operator types in a `printed` block: the last printed line that begins like the example, up to its first option. */
+/**
+ * What the operator types in a `printed` block: the last printed line that begins like the example, up to its
+ * first option.
+ */
 export function printedLine(example: string, stdout: string): string | undefined {
   const start = example.split(/ (?=--|<|…)/)[0]!;
   return stdout
@@ -106,22 +122,32 @@ function nodesAt({ scene: { lab }, without = [], away = [], workers }: Follow, p
     "each-node": lab.nodes,
     operator: lab.operator ? [lab.operator] : [],
   };
-  if (place === "operator" && !lab.operator) throw new Fail("This scenario has no operator's machine", { hint: "see scenarios/fleet.ts" });
+  if (place === "operator" && !lab.operator)
+    throw new Fail("This scenario has no operator's machine", { hint: "see scenarios/fleet.ts" });
   return nodes[place].filter(({ nodeName }) => ![...without, ...away].includes(nodeName));
 }
 
 /** `open` writes them on the first control plane node: to each worker its own. */
 export const TOKENS = "token.d/NODE/token";
 
-/** Replaces the operator's scp; NODE is the name of the node that gets it. It reads inside the node: the kit's folder is in memory and has no path on this machine. */
-export async function carryFile(from: Machine, to: Machine, file: string, place = file.startsWith("/") ? file : basename(file)) {
-  const [path, there] = [file.replace("NODE", to.nodeName), place].map((one) => (one.startsWith("/") ? one : `${KIT}/${one}`)) as [
-    string,
-    string,
-  ];
+/**
+ * Replaces the operator's scp; NODE is the name of the node that gets it. It reads inside the node: the kit's
+ * folder is in memory and has no path on this machine.
+ */
+export async function carryFile(
+  from: Machine,
+  to: Machine,
+  file: string,
+  place = file.startsWith("/") ? file : basename(file),
+) {
+  const [path, there] = [file.replace("NODE", to.nodeName), place].map((one) =>
+    one.startsWith("/") ? one : `${KIT}/${one}`,
+  ) as [string, string];
   const { stdout, exitCode, stderr } = await from.run(["base64", "-w0", path]);
   if (exitCode !== 0)
-    throw new Fail(`Cannot carry ${file} from ${from.name}: ${stderr.trim()}`, { hint: "look at what the command before it wrote" });
+    throw new Fail(`Cannot carry ${file} from ${from.name}: ${stderr.trim()}`, {
+      hint: "look at what the command before it wrote",
+    });
   await to.run(["bash", "-c", `umask 077; base64 -d > ${there}`], { input: stdout });
 }
 

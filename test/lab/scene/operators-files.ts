@@ -1,4 +1,7 @@
-/** The files of a cluster that kubeadm did not make and nobody can rebuild: the operator's copies of them, and the rules of the API. */
+/**
+ * The files of a cluster that kubeadm did not make and nobody can rebuild: the operator's copies of them, and
+ * the rules of the API.
+ */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { LAB_BUN } from "../machine/disk.ts";
@@ -21,7 +24,9 @@ export function operatorsFiles(profileOf: () => Profile) {
       title: "The operator keeps copies of the files that only he has",
       async run(scene) {
         const profile = profileOf();
-        kept = scene.lab.nodes.flatMap((node) => pathsOn(scene, node, profile).map((path) => ({ node, path, ...readIn(node, path) })));
+        kept = scene.lab.nodes.flatMap((node) =>
+          pathsOn(scene, node, profile).map((path) => ({ node, path, ...readIn(node, path) })),
+        );
         bindings = await bindingsOf(scene);
       },
     },
@@ -34,7 +39,8 @@ export function operatorsFiles(profileOf: () => Profile) {
       run: (scene) => refusedWithout(scene, kept),
     },
     putBack: {
-      title: "The operator brings these files back: on control plane nodes with 00-salvage, on workers by hand",
+      title:
+        "The operator brings these files back: on control plane nodes with 00-salvage, on workers by hand",
       run: (scene) => putBack(scene, kept),
     },
     putBackWhatOpens: {
@@ -52,7 +58,10 @@ export function operatorsFiles(profileOf: () => Profile) {
     asBefore: {
       title: "The operator looks at his files, and at the rules of the API",
       async run(scene) {
-        const changed = kept.filter(({ node, path, text, mode }) => JSON.stringify(readIn(node, path)) !== JSON.stringify({ text, mode }));
+        const changed = kept.filter(
+          ({ node, path, text, mode }) =>
+            JSON.stringify(readIn(node, path)) !== JSON.stringify({ text, mode }),
+        );
         const names = changed.map(({ node, path }) => `${node.name}: ${path}`);
         scene.checks.push({
           name: "the operator's files are as before",
@@ -66,20 +75,31 @@ export function operatorsFiles(profileOf: () => Profile) {
   } satisfies Record<string, Line>;
 }
 
-function pathsOn({ lab }: Scene, node: Machine, { nodeFiles, controlPlaneFiles, workerStaticPods }: Profile): string[] {
+function pathsOn(
+  { lab }: Scene,
+  node: Machine,
+  { nodeFiles, controlPlaneFiles, workerStaticPods }: Profile,
+): string[] {
   const onWorkers = Object.keys(workerStaticPods).map((file) => `/etc/kubernetes/manifests/${file}`);
-  return [...Object.keys(nodeFiles), ...(lab.controlPlanes.includes(node) ? Object.keys(controlPlaneFiles) : onWorkers)];
+  return [
+    ...Object.keys(nodeFiles),
+    ...(lab.controlPlanes.includes(node) ? Object.keys(controlPlaneFiles) : onWorkers),
+  ];
 }
 
 /** What is missing has no text. */
 function readIn(node: Machine, path: string): { text: string; mode: number } {
   const info = statSync(node.path(path), { throwIfNoEntry: false });
-  return info ? { text: readFileSync(node.path(path), "utf8"), mode: info.mode & 0o777 } : { text: "", mode: 0 };
+  return info
+    ? { text: readFileSync(node.path(path), "utf8"), mode: info.mode & 0o777 }
+    : { text: "", mode: 0 };
 }
 
 /** Each file by its own name, or by its folder's. */
 function unnamed(files: readonly Kept[], said: string): string[] {
-  return files.filter(({ path }) => !said.includes(path) && !said.includes(dirname(path))).map(({ path }) => path);
+  return files
+    .filter(({ path }) => !said.includes(path) && !said.includes(dirname(path)))
+    .map(({ path }) => path);
 }
 
 async function namedByAssess(scene: Scene, kept: readonly Kept[]) {
@@ -118,7 +138,10 @@ async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
   });
 }
 
-/** Where the operator lays his copies for 00-salvage: in memory, as the runbook has it for all that is carried. */
+/**
+ * Where the operator lays his copies for 00-salvage: in memory, as the runbook has it for all that is
+ * carried.
+ */
 const COPIES = "/run/operators-copies";
 
 /** Those that are lost. */
@@ -133,23 +156,33 @@ async function putBack(scene: Scene, kept: readonly Kept[]) {
     }
     // 2: ca.key and sa.key are still lost
     if (isControlPlane && lost.length > 0)
-      await type(scene, node, `./bunw scripts/00-salvage.ts files --backup ${COPIES}`, { exit: [0, 2], part: 0 });
+      await type(scene, node, `./bunw scripts/00-salvage.ts files --backup ${COPIES}`, {
+        exit: [0, 2],
+        part: 0,
+      });
   }
 }
 
 /** Files, containers, the kubelet, and whether there is a rescue folder. */
 async function stateOf(node: Machine): Promise<Map<string, string>> {
   const look = ["crictl ps -a -q | sort", "systemctl is-active kubelet", "ls /root /var/lib/kubelet"];
-  const seen = await Promise.all(look.map(async (line): Promise<[string, string]> => [line, (await node.run(["sh", "-c", line])).stdout]));
+  const seen = await Promise.all(
+    look.map(async (line): Promise<[string, string]> => [line, (await node.run(["sh", "-c", line])).stdout]),
+  );
   return new Map([...filesOf(node), ...seen]);
 }
 
 async function bindingsOf({ lab }: Scene): Promise<string> {
-  return (await kubectl(lab, ["get", "clusterroles,clusterrolebindings,roles,rolebindings", "-A", "-o", "name"])).stdout;
+  return (
+    await kubectl(lab, ["get", "clusterroles,clusterrolebindings,roles,rolebindings", "-A", "-o", "name"])
+  ).stdout;
 }
 
 async function rulesAsBefore(scene: Scene, before: string) {
-  const [was, is] = [before, await bindingsOf(scene)].map((text) => text.split("\n").filter(Boolean)) as [string[], string[]];
+  const [was, is] = [before, await bindingsOf(scene)].map((text) => text.split("\n").filter(Boolean)) as [
+    string[],
+    string[],
+  ];
   const changed = [
     ...is.filter((name) => !was.includes(name)).map((name) => `+${name}`),
     ...was.filter((name) => !is.includes(name)).map((name) => `-${name}`),

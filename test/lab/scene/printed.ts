@@ -12,7 +12,9 @@ import { reasonIn, type Scene, type } from "./scene.ts";
 export async function assessed(scene: Scene, node: Machine): Promise<AssessmentJson> {
   const step = await type(scene, node, "./bunw scripts/00-assess.ts --json", { exit: [0, 2] });
   if (step.ok) return JSON.parse(step.raw) as AssessmentJson;
-  throw new Fail(`00-assess cannot look at ${node.name}: ${reasonIn(step)}`, { hint: "run it there by hand, with --keep" });
+  throw new Fail(`00-assess cannot look at ${node.name}: ${reasonIn(step)}`, {
+    hint: "run it there by hand, with --keep",
+  });
 }
 
 export interface Followed {
@@ -25,7 +27,10 @@ export interface Followed {
 /** No repair needs so many commands: then the hints lead in a circle. */
 const MANY = 25;
 
-/** Types the first of these commands, then what it prints, and so on, until 05-verify. Commands for workers are typed there. */
+/**
+ * Types the first of these commands, then what it prints, and so on, until 05-verify. Commands for workers
+ * are typed there.
+ */
 export async function followPrinted(scene: Scene, printed: readonly string[]): Promise<Followed> {
   const typed: string[] = [];
   let todo = [...printed.flatMap(commandIn), VERIFY];
@@ -36,7 +41,8 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
     const step = await typeWhereMeant(scene, command);
     if (command === VERIFY) return step.exitCode === 0 ? { typed } : { typed, refused: failuresIn(step) };
     const next = command.startsWith(OPEN_SECRET) && step.exitCode === 1 ? withoutKey : nextIn(step);
-    if (command.startsWith(ASSESS)) withoutKey = (JSON.parse(step.raw) as AssessmentJson).next.flatMap(ifNobodyHasTheKey);
+    if (command.startsWith(ASSESS))
+      withoutKey = (JSON.parse(step.raw) as AssessmentJson).next.flatMap(ifNobodyHasTheKey);
     if (next.length > 0) todo = next;
     else if (!step.ok) return { typed, refused: reasonIn(step) };
     else if (todo.length === 0) todo = [VERIFY];
@@ -44,12 +50,22 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
   return { typed };
 }
 
-/** Repairs the first control plane node by what is printed there. Errors: Fail where that does not lead to a green 05-verify. */
+/**
+ * Repairs the first control plane node by what is printed there. Errors: Fail where that does not lead to a
+ * green 05-verify.
+ */
 export async function repairByPrinted(scene: Scene) {
   const { next } = await assessed(scene, scene.lab.controlPlanes[0]!);
   const { typed, refused } = await followPrinted(scene, next);
-  if (refused) throw new Fail(`What the scripts print does not repair it: ${refused}`, { hint: "type it by hand, with --keep" });
-  scene.checks.push({ name: "what the scripts print repairs the cluster", ok: true, detail: typed.join(", ") });
+  if (refused)
+    throw new Fail(`What the scripts print does not repair it: ${refused}`, {
+      hint: "type it by hand, with --keep",
+    });
+  scene.checks.push({
+    name: "what the scripts print repairs the cluster",
+    ok: true,
+    detail: typed.join(", "),
+  });
 }
 
 const VERIFY = "./bunw scripts/05-verify.ts";
@@ -75,7 +91,9 @@ function ifNobodyHasTheKey(line: string): string[] {
 function commandIn(line: string): string[] {
   const command = COMMAND.exec(line)?.[0];
   if (!command || line.startsWith(WITHOUT_KEY)) return [];
-  const asJson = command.startsWith(ASSESS) ? `${command.replace("--deep", "--deep --no-disk")} --json` : command;
+  const asJson = command.startsWith(ASSESS)
+    ? `${command.replace("--deep", "--deep --no-disk")} --json`
+    : command;
   return [asJson.replace(/(00-salvage\.ts)(?! memory| secret)/, "$1 memory")];
 }
 
@@ -84,7 +102,8 @@ const JOIN = "./bunw scripts/03-join.ts";
 async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { raw: string }> {
   const { controlPlanes, workers } = scene.lab;
   const cp = controlPlanes[0]!;
-  // 00-assess, 00-salvage and 05-verify answer with 2; 00-salvage ends with 1 where nobody has the certificate key. The caller looks at the exit code.
+  // 00-assess, 00-salvage and 05-verify answer with 2; 00-salvage ends with 1 where nobody has the
+  // certificate key. The caller looks at the exit code.
   const options = {
     exit: command.startsWith(OPEN_SECRET) ? [0, 1, 2] : [0, 2],
     part: command.includes("04-sa-tokens") ? 4 : undefined,
@@ -92,7 +111,8 @@ async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { r
   if (!command.startsWith(JOIN)) {
     const step = await type(scene, cp, command, options);
     // 4.7 leaves these pods for you: no controller makes them again.
-    if (command.endsWith("04-sa-tokens.ts") && step.stderr.includes("not restarted: ")) await restartBarePods(scene);
+    if (command.endsWith("04-sa-tokens.ts") && step.stderr.includes("not restarted: "))
+      await restartBarePods(scene);
     return step;
   }
   for (const worker of workers) await carryFile(cp, worker, TOKENS);
@@ -103,10 +123,13 @@ async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { r
 
 /** The commands that a script prints as the next ones. */
 function nextIn({ command, exitCode, stdout, stderr, raw }: Step & { raw: string }): string[] {
-  if (command.startsWith(ASSESS)) return exitCode === 2 ? (JSON.parse(raw) as AssessmentJson).next.flatMap(commandIn) : [];
+  if (command.startsWith(ASSESS))
+    return exitCode === 2 ? (JSON.parse(raw) as AssessmentJson).next.flatMap(commandIn) : [];
   const join = stdout.split("\n").find((line) => line.trim().startsWith(JOIN));
   if (join) return [join.trim()];
-  const line = /^done\. {2}next: (.*)$/m.exec(stderr)?.[1] ?? (exitCode === 2 && /^if they are nowhere: (.*)$/m.exec(stderr)?.[1]);
+  const line =
+    /^done\. {2}next: (.*)$/m.exec(stderr)?.[1] ??
+    (exitCode === 2 && /^if they are nowhere: (.*)$/m.exec(stderr)?.[1]);
   return line ? commandIn(line) : [];
 }
 

@@ -1,4 +1,7 @@
-/** A machine beside the cluster that reaches every node by ssh: this machine's files, with the switch's network. */
+/**
+ * A machine beside the cluster that reaches every node by ssh: this machine's files, with the switch's
+ * network.
+ */
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Lab, type Machine, type Output, sh } from "../machine/machine.ts";
@@ -21,7 +24,9 @@ function operatorsShell() {
 export interface Way {
   /** Who may log in, and use sudo without a password; unset: root. */
   user?: string;
-  /** The first node is the only one that lets the operator's machine in; the others are reached through it. */
+  /**
+   * The first node is the only one that lets the operator's machine in; the others are reached through it.
+   */
   jump?: boolean;
   /** The operator's machine has never met the nodes: ssh shows the fingerprint of each host key, and asks. */
   unknown?: boolean;
@@ -32,45 +37,74 @@ export interface Way {
 /** Of each node's host key, as ssh shows it: what the operator compares it with. */
 const fingerprints = new Set<string>();
 
-/** A window on it, in the folder with kit.tar.gz. The operator says yes to a host key that is the node's, and types the password of sudo. */
+/**
+ * A window on it, in the folder with kit.tar.gz. The operator says yes to a host key that is the node's, and
+ * types the password of sudo.
+ */
 export function operatorsTerminal({ password }: Way): Terminal {
   const answers = (screen: string) => {
-    if (/\(yes\/no\/\[fingerprint\]\)\? $/.test(screen)) return fingerprints.has(/SHA256:[\w+/]+/.exec(screen)?.[0] ?? "") ? "yes" : "no";
+    if (/\(yes\/no\/\[fingerprint\]\)\? $/.test(screen))
+      return fingerprints.has(/SHA256:[\w+/]+/.exec(screen)?.[0] ?? "") ? "yes" : "no";
     return /^\[sudo\] password for \S+: $/m.test(screen) ? password : undefined;
   };
   return new Terminal(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env: operatorsShell(), answers });
 }
 
-/** Puts the operator's key on every node, starts an sshd there, and gives the lab the machine that reaches them. */
-export async function makeReachable(scene: Scene, { user = "root", jump = false, unknown = false, password }: Way = {}) {
+/**
+ * Puts the operator's key on every node, starts an sshd there, and gives the lab the machine that reaches
+ * them.
+ */
+export async function makeReachable(
+  scene: Scene,
+  { user = "root", jump = false, unknown = false, password }: Way = {},
+) {
   const { lab, kit } = scene;
   const hosts = lab.nodes.map(({ name, ip }) => ({ name, group: groupOf(lab, name), address: ip }));
   const { publicKey } = await makeOperator(OPERATOR, { hosts, kit });
   const [first, ...others] = hosts;
   sshFrom(OPERATOR, hosts, jump ? { jump: { through: `${user}@${first!.address}`, to: others } } : {});
-  const allowed = (address: string) => (jump && address !== first!.address ? `${user}@${first!.address}` : user);
-  const hostKeys = await Promise.all(lab.nodes.map((node) => startSshd(node, { publicKey, allowed: allowed(node.ip) })));
+  const allowed = (address: string) =>
+    jump && address !== first!.address ? `${user}@${first!.address}` : user;
+  const hostKeys = await Promise.all(
+    lab.nodes.map((node) => startSshd(node, { publicKey, allowed: allowed(node.ip) })),
+  );
   if (user !== "root") await Promise.all(lab.nodes.map((node) => letUseSudo(node, user, password)));
   for (const key of hostKeys) fingerprints.add(fingerprintOf(key));
-  if (!unknown) writeFileSync(join(OPERATOR, "known_hosts"), hosts.map(({ address }, i) => `${address} ${hostKeys[i]}\n`).join(""));
+  if (!unknown)
+    writeFileSync(
+      join(OPERATOR, "known_hosts"),
+      hosts.map(({ address }, i) => `${address} ${hostKeys[i]}\n`).join(""),
+    );
   lab.operator = operatorMachine();
 }
 
 /** Debian's own unit, which returns when sshd listens. Returns the node's host key. */
-async function startSshd(node: Machine, { publicKey, allowed }: Record<"publicKey" | "allowed", string>): Promise<string> {
+async function startSshd(
+  node: Machine,
+  { publicKey, allowed }: Record<"publicKey" | "allowed", string>,
+): Promise<string> {
   mkdirSync(node.path("/etc/ssh"), { recursive: true });
   const hostKey = await newKey(node.path(HOST_KEY));
   writeFileSync(node.path(AUTHORIZED_KEYS), `${publicKey}\n`, { mode: 0o644 });
-  writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: AUTHORIZED_KEYS, allowed }));
+  writeFileSync(
+    node.path("/etc/ssh/sshd_config"),
+    sshdConfig({ hostKey: HOST_KEY, authorizedKeys: AUTHORIZED_KEYS, allowed }),
+  );
   const { exitCode, stderr } = await node.run(["systemctl", "enable", "--now", "ssh.service"]);
-  if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await journalOf(node)}`);
+  if (exitCode !== 0)
+    throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await journalOf(node)}`);
   return hostKey;
 }
 
-/** sudo asks PAM, whose configuration is this machine's. With a password it reads the folder of more rules, as on Debian and Fedora. */
+/**
+ * sudo asks PAM, whose configuration is this machine's. With a password it reads the folder of more rules, as
+ * on Debian and Fedora.
+ */
 async function letUseSudo(node: Machine, user: string, password: string | undefined) {
   cpSync("/etc/pam.d", node.path("/etc/pam.d"), { recursive: true });
-  const rule = password ? `${user} ALL=(ALL) ALL\n@includedir /etc/sudoers.d` : `${user} ALL=(ALL) NOPASSWD: ALL`;
+  const rule = password
+    ? `${user} ALL=(ALL) ALL\n@includedir /etc/sudoers.d`
+    : `${user} ALL=(ALL) NOPASSWD: ALL`;
   writeFileSync(node.path("/etc/sudoers"), `${rule}\n`, { mode: 0o440 });
   mkdirSync(node.path("/etc/sudoers.d"), { recursive: true, mode: 0o750 });
   await sh(node, `useradd -m -p '*' -s /bin/bash ${user}`);
@@ -84,10 +118,15 @@ function fingerprintOf(publicKey: string): string {
 }
 
 async function journalOf(node: Machine): Promise<string> {
-  return (await node.run(["journalctl", "-u", "ssh.service", "-n", "10", "--no-pager", "-o", "cat"])).stdout.trim();
+  return (
+    await node.run(["journalctl", "-u", "ssh.service", "-n", "10", "--no-pager", "-o", "cat"])
+  ).stdout.trim();
 }
 
-/** This machine's files with the switch's network: it reaches all nodes and nothing else. Its folder is the operator's checkout. */
+/**
+ * This machine's files with the switch's network: it reaches all nodes and nothing else. Its folder is the
+ * operator's checkout.
+ */
 function operatorMachine(): Machine {
   const stays = async () => {
     throw new Error("the operator's machine is this machine: it is never switched off");
@@ -99,12 +138,19 @@ function operatorMachine(): Machine {
       const child = Bun.spawn(["ip", "netns", "exec", SWITCH, ...command], {
         cwd: OPERATOR,
         // One connection for each task: none is left behind.
-        env: { ...operatorsShell(), ANSIBLE_SSH_ARGS: "-o ControlMaster=no -o ControlPath=none", ...options.env },
+        env: {
+          ...operatorsShell(),
+          ANSIBLE_SSH_ARGS: "-o ControlMaster=no -o ControlPath=none",
+          ...options.env,
+        },
         stdin: options.input === undefined ? "ignore" : new Blob([options.input as BlobPart]),
         stdout: "pipe",
         stderr: "pipe",
       });
-      const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+      const [stdout, stderr] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+      ]);
       return { stdout, stderr, exitCode: await child.exited };
     },
   };

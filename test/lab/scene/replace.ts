@@ -1,4 +1,6 @@
-/** A control plane node comes in by the lines that part 2 printed with --lost: a new machine, or the same one. */
+/**
+ * A control plane node comes in by the lines that part 2 printed with --lost: a new machine, or the same one.
+ */
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { SERVING_BY_CA } from "../machine/pins.ts";
@@ -28,7 +30,10 @@ function nodeOfPart2({ steps, lab }: Scene): Machine {
 /** The first of them. Errors: Fail where there is none. */
 export function whatPart2Printed(scene: Scene, beginning: string): string {
   const [line] = printedByPart2(scene, beginning);
-  if (!line) throw new Fail(`Part 2 printed no line that begins with ${beginning}`, { hint: "see --lost in scripts/02-control-plane.ts" });
+  if (!line)
+    throw new Fail(`Part 2 printed no line that begins with ${beginning}`, {
+      hint: "see --lost in scripts/02-control-plane.ts",
+    });
   return line;
 }
 
@@ -48,7 +53,9 @@ async function carryKeys(scene: Scene, node: Machine, line: string) {
   const [pack, unpack] = line.split(/ \| ssh root@\S+ /) as [string, string];
   scene.say(line);
   const bash = (command: string) => ["env", "HOME=/root", "bash", "-c", `set -o pipefail; ${command}`];
-  const { stdout, stderr, exitCode } = await nodeOfPart2(scene).run(bash(`${pack} | base64 -w0`), { cwd: KIT });
+  const { stdout, stderr, exitCode } = await nodeOfPart2(scene).run(bash(`${pack} | base64 -w0`), {
+    cwd: KIT,
+  });
   const there = await node.run(bash(`base64 -d | ${unpack}`), { input: stdout });
   if (exitCode !== 0 || there.exitCode !== 0)
     throw new Fail(`The keys were not carried to the machine: ${stderr}${there.stderr}`, { hint: line });
@@ -56,7 +63,8 @@ async function carryKeys(scene: Scene, node: Machine, line: string) {
 
 /** The last printed line is advice: the CSR must be there, and its user must find it. */
 async function approveServing(scene: Scene, first: Machine, nodeName: string) {
-  const select = '{range .items[?(@.spec.username=="system:node:NODE")]}{.metadata.name} {.status.conditions[*].type}{"\\n"}{end}';
+  const select =
+    '{range .items[?(@.spec.username=="system:node:NODE")]}{.metadata.name} {.status.conditions[*].type}{"\\n"}{end}';
   const query = [
     "get",
     "csr",
@@ -65,12 +73,22 @@ async function approveServing(scene: Scene, first: Machine, nodeName: string) {
     "--field-selector",
     "spec.signerName=kubernetes.io/kubelet-serving",
   ];
-  const pending = async () => (await kubectl(scene.lab, query)).stdout.split("\n").find((line) => /^\S+ $/.test(line));
-  const name = await sayAndWait(scene, `a serving certificate request of ${nodeName}`, pending, { seconds: 60, hint: "kubectl get csr" });
-  await type(scene, first, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${name!.trim()}`);
+  const pending = async () =>
+    (await kubectl(scene.lab, query)).stdout.split("\n").find((line) => /^\S+ $/.test(line));
+  const name = await sayAndWait(scene, `a serving certificate request of ${nodeName}`, pending, {
+    seconds: 60,
+    hint: "kubectl get csr",
+  });
+  await type(
+    scene,
+    first,
+    `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${name!.trim()}`,
+  );
 }
 
-/** What a join does not bring: the printed kubectl lines, and the static pods that 05-verify names as changed. */
+/**
+ * What a join does not bring: the printed kubectl lines, and the static pods that 05-verify names as changed.
+ */
 export async function putBackByPrinted(scene: Scene, node: Machine) {
   const first = nodeOfPart2(scene);
   const verified = await type(scene, first, "./bunw scripts/05-verify.ts", { part: 5, exit: [2] });
@@ -81,10 +99,14 @@ export async function putBackByPrinted(scene: Scene, node: Machine) {
   }
 }
 
-/** Until the kubelet's mirror pods show the manifests that were put back. Its own API server restarts meanwhile, so it is silent for a time. */
+/**
+ * Until the kubelet's mirror pods show the manifests that were put back. Its own API server restarts
+ * meanwhile, so it is silent for a time.
+ */
 export async function untilAsBefore(scene: Scene) {
   const first = nodeOfPart2(scene);
-  const isWell = async () => (await first.run(["env", "HOME=/root", "./bunw", "scripts/05-verify.ts"], { cwd: KIT })).exitCode === 0;
+  const isWell = async () =>
+    (await first.run(["env", "HOME=/root", "./bunw", "scripts/05-verify.ts"], { cwd: KIT })).exitCode === 0;
   await sayAndWait(scene, "05-verify to find nothing changed", isWell, {
     seconds: 300,
     hint: "./bunw scripts/05-verify.ts on cp1, with --keep",

@@ -1,4 +1,7 @@
-/** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
+/**
+ * A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are
+ * written with these verbs.
+ */
 import { KIT_FOLDER, UNPACK } from "../../../scripts/pack-kit.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { redact } from "../../../shared/redact.ts";
@@ -13,7 +16,10 @@ import type { Check, Moment, Step } from "../report/rehearsal.ts";
 import { list, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { containersAt, type Sample, watch } from "../report/watch.ts";
 
-/** The kit's folder on a node, as the runbook says: in memory, so that no key touches the disk and nothing is overwritten there. */
+/**
+ * The kit's folder on a node, as the runbook says: in memory, so that no key touches the disk and nothing is
+ * overwritten there.
+ */
 export const KIT = KIT_FOLDER;
 
 export interface Scenario {
@@ -25,11 +31,17 @@ export interface Scenario {
   ownDisk?: boolean;
   /** The operator follows our runbook, so our promises must hold. */
   byRunbook: boolean;
-  /** The old CA and service-account keys come back: no workload restarts, every old token stays valid, nothing changes for the workers. */
+  /**
+   * The old CA and service-account keys come back: no workload restarts, every old token stays valid, nothing
+   * changes for the workers.
+   */
   oldKeys?: boolean;
   /** In the end nothing of the kit is left on the nodes, nor are the transcripts of its runs. */
   cleansUp?: boolean;
-  /** Machines lose power or are destroyed: containers end and calls fail whatever a repair does. They are counted, not judged. */
+  /**
+   * Machines lose power or are destroyed: containers end and calls fail whatever a repair does. They are
+   * counted, not judged.
+   */
   machinesFail?: boolean;
   /** Commands that fail are part of the scenario: it goes on after them. */
   commandsMayFail?: boolean;
@@ -75,10 +87,23 @@ export interface Scene {
 }
 
 /** The minute before the damage: unpacks the kit on every node, starts the watchers, takes the snapshot. */
-export async function openScene(lab: Lab, options: { kit: string; guide: Guide; say: (line: string) => void }): Promise<Scene> {
+export async function openScene(
+  lab: Lab,
+  options: { kit: string; guide: Guide; say: (line: string) => void },
+): Promise<Scene> {
   for (const node of lab.nodes) await unpackKit(node, options.kit);
   const scene: Scene = {
-    ...{ ...options, lab, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], replaced: [], away: [] },
+    ...{
+      ...options,
+      lab,
+      zero: Date.now(),
+      steps: [],
+      moments: [],
+      leaks: [],
+      checks: [],
+      replaced: [],
+      away: [],
+    },
     watchers: lab.nodes.map((machine) => ({ machine, watcher: watch(machine, roleIn(lab, machine)) })),
     before: await takeSnapshot(lab),
     trustWas: await trustOfWorkers(lab),
@@ -101,7 +126,10 @@ export async function openScene(lab: Lab, options: { kit: string; guide: Guide; 
   return scene;
 }
 
-/** Says what it waits for, then waits. When the repair has failed nothing more can come: then it asks once. Errors: Fail where it is not so. */
+/**
+ * Says what it waits for, then waits. When the repair has failed nothing more can come: then it asks once.
+ * Errors: Fail where it is not so.
+ */
 export async function sayAndWait<T>(
   scene: Pick<Scene, "say" | "failed">,
   what: string,
@@ -118,12 +146,17 @@ export async function sayAndWait<T>(
 }
 
 export function roleIn(lab: Lab, machine: Machine) {
-  return { role: lab.controlPlanes.includes(machine) ? ("control-plane" as const) : ("worker" as const), bun: LAB_BUN };
+  return {
+    role: lab.controlPlanes.includes(machine) ? ("control-plane" as const) : ("worker" as const),
+    bun: LAB_BUN,
+  };
 }
 
 /** By the lines that `pack` prints, or by those of a plan. */
 export async function unpackKit(node: Machine, kit: string, lines = UNPACK) {
-  const { exitCode, stdout, stderr } = await node.run(["sh", "-c", lines], { input: await Bun.file(kit).bytes() });
+  const { exitCode, stdout, stderr } = await node.run(["sh", "-c", lines], {
+    input: await Bun.file(kit).bytes(),
+  });
   if (exitCode !== 0)
     throw new Fail(`Cannot unpack the kit on ${node.name}: ${(stdout + stderr).trim()}`, {
       hint: "npm run pack, and look into its tarball",
@@ -132,9 +165,14 @@ export async function unpackKit(node: Machine, kit: string, lines = UNPACK) {
 
 /** Tokens signed with today's sa.key: those in Secrets, and a fresh one. */
 export async function tokensOf(lab: Lab): Promise<string[]> {
-  const secrets = (await list(lab, "secrets")).filter((secret) => secret.type === "kubernetes.io/service-account-token");
+  const secrets = (await list(lab, "secrets")).filter(
+    (secret) => secret.type === "kubernetes.io/service-account-token",
+  );
   const fresh = await kubectl(lab, ["create", "token", "default", "--duration=24h"]);
-  return [...secrets.map((secret) => Buffer.from(secret.data?.token ?? "", "base64").toString()), fresh.stdout.trim()].filter(Boolean);
+  return [
+    ...secrets.map((secret) => Buffer.from(secret.data?.token ?? "", "base64").toString()),
+    fresh.stdout.trim(),
+  ].filter(Boolean);
 }
 
 /** Now is zero. What was typed and noted before keeps its moment: it counts as before the damage. */
@@ -159,7 +197,10 @@ export function deleteKubernetes(scene: Scene, nodes: Machine[]) {
 
 /** Waits until neither the API server nor etcd of any control plane node answers. */
 export async function controlPlaneGone(scene: Scene) {
-  const gone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false && samples.at(-1)?.etcd === false);
+  const gone = () =>
+    controlPlaneSamples(scene).every(
+      (samples) => samples.at(-1)?.api === false && samples.at(-1)?.etcd === false,
+    );
   await sayAndWait(scene, "the control plane to stop", gone, {
     seconds: 120,
     hint: "systemctl status kubelet: the kubelet stops the static pods",
@@ -170,7 +211,9 @@ export async function controlPlaneGone(scene: Scene) {
 export async function mirrorPodFollows(scene: Scene, name: string, isSo: (spec: string) => boolean) {
   const { lab } = scene;
   const follows = async () => {
-    const pod = (await list(lab, "pods")).find(({ metadata }) => metadata.name === `${name}-${lab.controlPlanes[0]!.nodeName}`);
+    const pod = (await list(lab, "pods")).find(
+      ({ metadata }) => metadata.name === `${name}-${lab.controlPlanes[0]!.nodeName}`,
+    );
     return pod !== undefined && isSo(JSON.stringify(pod.spec));
   };
   await sayAndWait(scene, `the mirror pod of ${name} to follow its manifest`, follows, {
@@ -181,7 +224,9 @@ export async function mirrorPodFollows(scene: Scene, name: string, isSo: (spec: 
 
 export function controlPlaneSamples(scene: Scene): Sample[][] {
   const controlPlanes = new Set(scene.lab.controlPlanes.map((node) => node.name));
-  return scene.watchers.filter(({ machine }) => controlPlanes.has(machine.name)).map(({ watcher }) => watcher.samples());
+  return scene.watchers
+    .filter(({ machine }) => controlPlanes.has(machine.name))
+    .map(({ watcher }) => watcher.samples());
 }
 
 export function note(scene: Scene, what: string, detail = "", at = Date.now()) {
@@ -194,24 +239,40 @@ export async function type(
   scene: Scene,
   node: Machine,
   command: string,
-  options: { part?: number | undefined; exit?: number[]; seconds?: number; cwd?: string; mayHoldToken?: boolean } = {},
+  options: {
+    part?: number | undefined;
+    exit?: number[];
+    seconds?: number;
+    cwd?: string;
+    mayHoldToken?: boolean;
+  } = {},
 ): Promise<Step & { raw: string }> {
   const { part, exit = [0], seconds = 600, cwd = KIT } = options;
   scene.say(`${node.name}# ${redact(command).text}`);
   const start = Date.now();
   // nobody watches a rehearsal in silence: what a script waits for is said when it says it
   const heard = (line: string) => line.includes("still waiting for ") && scene.say(redact(line).text);
-  const output = await node.run(["timeout", "--kill-after=5", `${seconds}`, "env", "HOME=/root", "bash", "-c", command], {
-    cwd,
-    heard,
-    env: scene.lab.profile.shell,
-  });
+  const output = await node.run(
+    ["timeout", "--kill-after=5", `${seconds}`, "env", "HOME=/root", "bash", "-c", command],
+    {
+      cwd,
+      heard,
+      env: scene.lab.profile.shell,
+    },
+  );
   const [stdout, stderr, typed] = [redact(output.stdout), redact(output.stderr), redact(command)];
   const secret = stdout.what ?? stderr.what ?? typed.what;
   if (secret && !options.mayHoldToken) scene.leaks.push(`${secret}: ${typed.text} on ${node.name}`);
   const took = (Date.now() - start) / 1000;
   const step: Step = {
-    ...{ part, node: node.name, command: typed.text, start: (start - scene.zero) / 1000, seconds: took, exitCode: output.exitCode },
+    ...{
+      part,
+      node: node.name,
+      command: typed.text,
+      start: (start - scene.zero) / 1000,
+      seconds: took,
+      exitCode: output.exitCode,
+    },
     ...{
       ok: exit.includes(output.exitCode),
       hung: !exit.includes(output.exitCode) && [124, 137].includes(output.exitCode),
@@ -233,6 +294,7 @@ export function reasonIn({ exitCode, stdout, stderr }: Pick<Step, "exitCode" | "
 
 /** "11 of 11 workload containers still run", by the watchers' last look. */
 export function workloadsLeft(scene: Scene) {
-  const count = (at: number) => scene.watchers.reduce((sum, { watcher }) => sum + containersAt(watcher.samples(), at), 0);
+  const count = (at: number) =>
+    scene.watchers.reduce((sum, { watcher }) => sum + containersAt(watcher.samples(), at), 0);
   return `${count(Date.now())} of ${count(scene.zero)} workload containers still run`;
 }

@@ -18,6 +18,9 @@ export function makeStranger(): Promise<Stranger> {
 
 async function make(): Promise<Stranger> {
   const now = new Date(Date.now() - 30 * 24 * 3600_000);
-  const { root } = await makeControlPlane({ now, facts: { nodeName: "m2", advertiseAddress: "10.1.1.1", keyAlgorithm: "RSA-2048" } });
+  const { root } = await makeControlPlane({
+    now,
+    facts: { nodeName: "m2", advertiseAddress: "10.1.1.1", keyAlgorithm: "RSA-2048" },
+  });
   return { text: (file) => readFileSync(root + file, "utf8") };
 }

@@ -1,17 +1,23 @@
 /**
- * A bash in a terminal of its own, into which lines are pasted as a terminal does it ("bracketed paste", xterm's control sequences): bash reads
- * the whole paste before it runs the first line of it. What a program asks on the terminal is answered, as by a person: a host key, a password.
+ * A bash in a terminal of its own, into which lines are pasted as a terminal does it ("bracketed paste",
+ * xterm's control sequences): bash reads the whole paste before it runs the first line of it. What a program
+ * asks on the terminal is answered, as by a person: a host key, a password.
  */
 import { Fail } from "../../../shared/fail.ts";
 import type { Output } from "../machine/machine.ts";
 
-/** What a program asks at the end of what is on the screen, and what is typed then; undefined: nothing yet. */
+/**
+ * What a program asks at the end of what is on the screen, and what is typed then; undefined: nothing yet.
+ */
 export type Answers = (screen: string) => string | undefined;
 
 /** Stands after the output of a line. */
 const ENDED = /@@ended (\d+)@@\r\n/;
 const SAYS_ENDED = "printf '@@ended %s@@\\n' $?";
-/** bash takes the terminal over for a line to be typed, and gives it to what it runs (readline, enable-bracketed-paste). */
+/**
+ * bash takes the terminal over for a line to be typed, and gives it to what it runs (readline,
+ * enable-bracketed-paste).
+ */
 const RUNS = "\u001b[?2004l\r";
 const READS = "\u001b[?2004h";
 
@@ -34,14 +40,19 @@ export class Terminal {
     this.answers = answers;
     // one that Bun.spawn() makes is the controlling terminal: /dev/tty
     const terminal = { cols: 200, rows: 50, data: (_: Bun.Terminal, bytes: Uint8Array) => this.shows(bytes) };
-    this.child = Bun.spawn([...enters, "bash", "--noprofile", "--norc", "-i"], { cwd, env: { ...env, TERM: "xterm" }, terminal });
+    this.child = Bun.spawn([...enters, "bash", "--noprofile", "--norc", "-i"], {
+      cwd,
+      env: { ...env, TERM: "xterm" },
+      terminal,
+    });
     this.terminal = this.child.terminal!;
     this.child.exited.then(() => this.changed.resolve());
   }
 
   /**
-   * One line, which may have quoted line breaks. A terminal has one stream: all that is printed is `stderr`. Errors: Fail where it does not
-   * end, as it asks for something, or reads what is typed next; or where bash has ended.
+   * One line, which may have quoted line breaks. A terminal has one stream: all that is printed is `stderr`.
+   * Errors: Fail where it does not end, as it asks for something, or reads what is typed next; or where bash
+   * has ended.
    */
   async paste(line: string, { seconds = 600 } = {}): Promise<Output> {
     const late = AbortSignal.timeout(seconds * 1000);
@@ -87,8 +98,12 @@ export class Terminal {
   private async until(isSo: () => boolean, line: string, late: AbortSignal) {
     while (!isSo()) {
       const last = this.output(this.screen).trim().split("\n").at(-1);
-      if (this.child.exitCode !== null) throw new Fail(`The operator's bash has ended: ${last}`, { hint: "what did the last line do?" });
-      if (late.aborted) throw new Fail(`"${line}" has not ended, and shows "${last}"`, { hint: "does it ask, or read its stdin? ssh -n" });
+      if (this.child.exitCode !== null)
+        throw new Fail(`The operator's bash has ended: ${last}`, { hint: "what did the last line do?" });
+      if (late.aborted)
+        throw new Fail(`"${line}" has not ended, and shows "${last}"`, {
+          hint: "does it ask, or read its stdin? ssh -n",
+        });
       this.changed = Promise.withResolvers();
       await this.changed.promise;
     }

@@ -1,4 +1,7 @@
-/** The lab's attacker, without a cluster: what he prepares is what he means to prepare, and his things are recognised. */
+/**
+ * The lab's attacker, without a cluster: what he prepares is what he means to prepare, and his things are
+ * recognised.
+ */
 import "reflect-metadata";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +12,15 @@ import { canonicalIp } from "../../../shared/pki/addresses.ts";
 import { tokenVerifier } from "../../../shared/pki/sa-keys.ts";
 import { makeControlPlane } from "../../pretend/cluster.ts";
 import { pretendScene } from "../../pretend/scene.ts";
-import { type Attacker, attackerPki, forgedTokens, makeAttacker, readToken, signedToken, TEAM } from "../attacker/attacker.ts";
+import {
+  type Attacker,
+  attackerPki,
+  forgedTokens,
+  makeAttacker,
+  readToken,
+  signedToken,
+  TEAM,
+} from "../attacker/attacker.ts";
 import { findings, isAttackers, type SharedPublicKeys, sharedPublicKeys } from "../attacker/findings.ts";
 import { unpackLine } from "../attacker/folder.ts";
 import { intruderAsked } from "../attacker/intruder.ts";
@@ -26,7 +37,10 @@ beforeAll(async () => {
   attacker = await makeAttacker();
   cp = (await makeControlPlane({})).root;
   const stranger = { ...(await makeAttacker()), kid: "the-clusters" };
-  tokens = forgedTokens(attacker, readToken(signedToken(stranger, { kid: "", claims: { sub: "system:serviceaccount:a-team:tenant" } })));
+  tokens = forgedTokens(
+    attacker,
+    readToken(signedToken(stranger, { kid: "", claims: { sub: "system:serviceaccount:a-team:tenant" } })),
+  );
 });
 
 const folder = mkdtempSync(join(tmpdir(), "attacker-"));
@@ -34,15 +48,24 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 test("his newest token verifies by his key and names it; another names the cluster's key and says that it is of another kind", () => {
   expect(tokenVerifier(attacker.sa.pub)(tokens.newest!)).toBe(true);
-  expect(readToken(tokens.newest!)).toMatchObject({ kid: attacker.kid, claims: { sub: "system:serviceaccount:a-team:tenant" } });
+  expect(readToken(tokens.newest!)).toMatchObject({
+    kid: attacker.kid,
+    claims: { sub: "system:serviceaccount:a-team:tenant" },
+  });
   expect(readToken(tokens["another-kind"]!).kid).toBe("the-clusters");
 });
 
 test("a pod of the restricted profile holds all of it, and mounts each volume: the kubelet makes no others", () => {
   const { spec } = squatter("cp1", tokens) as unknown as { spec: PodSpec };
   for (const { securityContext } of spec.containers)
-    expect(securityContext).toMatchObject({ runAsNonRoot: true, allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } });
-  const mounted = new Set(spec.containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name)));
+    expect(securityContext).toMatchObject({
+      runAsNonRoot: true,
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ["ALL"] },
+    });
+  const mounted = new Set(
+    spec.containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name)),
+  );
   expect(spec.volumes.map(({ name }) => name).filter((name) => !mounted.has(name))).toEqual([]);
   expect(spec.volumes.filter((volume) => "hostPath" in volume)).toEqual([]);
   expect(spec.volumes.filter((volume) => "projected" in volume)).toHaveLength(Object.keys(tokens).length + 1);
@@ -55,7 +78,9 @@ interface PodSpec {
 
 test("each of his objects is small enough for the API server", () => {
   const { scene } = pretendScene({});
-  const sizes = configMapsAndSecrets(attacker, tokens, scene.lab.controlPlanes).map((object) => JSON.stringify(object).length);
+  const sizes = configMapsAndSecrets(attacker, tokens, scene.lab.controlPlanes).map(
+    (object) => JSON.stringify(object).length,
+  );
   expect(Math.max(...sizes)).toBeLessThan(2 ** 20);
 });
 
@@ -80,12 +105,24 @@ test("the worker asks for each other node, for administrators and for the API's 
   }[];
   const names = asked.map(({ metadata }) => metadata.name.slice(PREFIX.length));
   expect(names).toEqual(
-    expect.arrayContaining(["cp1", "cp2", "stranger", "system-masters", "admin", "serving-lab-api", "serving-10.97.0.1"]),
+    expect.arrayContaining([
+      "cp1",
+      "cp2",
+      "stranger",
+      "system-masters",
+      "admin",
+      "serving-lab-api",
+      "serving-10.97.0.1",
+    ]),
   );
   const request = requestOf(asked.find(({ metadata }) => metadata.name === `${PREFIX}serving-lab-api`)!);
-  const { items } = request.extensions.find((one) => one instanceof x509.SubjectAlternativeNameExtension)!.names;
+  const { items } = request.extensions.find(
+    (one) => one instanceof x509.SubjectAlternativeNameExtension,
+  )!.names;
   expect(items.map(({ value }) => value)).toContain("lab-api");
-  expect(items.some(({ type, value }) => type === "ip" && canonicalIp(value) === lab.workers.at(-1)!.ip)).toBe(true);
+  expect(
+    items.some(({ type, value }) => type === "ip" && canonicalIp(value) === lab.workers.at(-1)!.ip),
+  ).toBe(true);
 });
 
 function requestOf({ spec }: { spec: { request: string } }) {
@@ -101,7 +138,10 @@ test("intruderAsked() separates CSRs that the API server created from those that
     `${home}/root/intruder/client.log`,
     `certificatesigningrequest.certificates.k8s.io/${PREFIX}cp1 created\nError from server (Forbidden): no\n`,
   );
-  expect(intruderAsked(scene)).toEqual({ taken: [`${PREFIX}cp1`], refused: ["Error from server (Forbidden): no"] });
+  expect(intruderAsked(scene)).toEqual({
+    taken: [`${PREFIX}cp1`],
+    refused: ["Error from server (Forbidden): no"],
+  });
 });
 
 test("RUNBOOK.md has one line that unpacks the kit on a node", async () => {
@@ -110,7 +150,8 @@ test("RUNBOOK.md has one line that unpacks the kit on a node", async () => {
 
 test("isAttackers() recognises the attacker's things in PEM, in a kubeconfig and by his name, and nothing else", async () => {
   const other = await makeAttacker();
-  const kubeconfig = (pem: string) => `users:\n- user:\n    client-key-data: ${Buffer.from(pem).toString("base64")}\n`;
+  const kubeconfig = (pem: string) =>
+    `users:\n- user:\n    client-key-data: ${Buffer.from(pem).toString("base64")}\n`;
   for (const pem of Object.values(attackerPki(attacker)))
     expect([isAttackers(pem, attacker), isAttackers(kubeconfig(pem), attacker)]).toEqual([true, true]);
   expect(isAttackers("issuer: https://issuer.a-team.example", attacker)).toBe(true);
@@ -118,7 +159,9 @@ test("isAttackers() recognises the attacker's things in PEM, in a kubeconfig and
     expect([isAttackers(pem, attacker), isAttackers(kubeconfig(pem), attacker)]).toEqual([false, false]);
 });
 
-/** A lab whose only node is a pretend control plane node, with the API's answers that the findings ask for. */
+/**
+ * A lab whose only node is a pretend control plane node, with the API's answers that the findings ask for.
+ */
 function repaired() {
   const home = mkdtempSync(join(folder, "repaired-"));
   cpSync(join(cp, "etc"), join(home, "etc"), { recursive: true });
@@ -134,7 +177,8 @@ function repaired() {
       if (command.includes("/run/owned")) return said("", 1);
       if (command[0] === "crictl") return said(JSON.stringify({ items: pods }));
       if (command.includes("token")) return said("fresh");
-      if (command.includes("create")) return said(String(valid.includes(JSON.parse(String(options!.input)).spec.token)));
+      if (command.includes("create"))
+        return said(String(valid.includes(JSON.parse(String(options!.input)).spec.token)));
       if (command.includes("certificatesigningrequests")) return said(JSON.stringify({ items: requests }));
       return said(command.includes("get") ? JSON.stringify({ items: [] }) : "");
     },
@@ -163,12 +207,25 @@ function repaired() {
     "manifests/kube-controller-manager.yaml": [],
     "manifests/kube-scheduler.yaml": [],
   };
-  const before = { ...scene.before, nodes: { cp1: { files: [], others: {}, kubelet: {}, manifests, apiServerNames: [] } } };
-  return { write, requests, pods, accept: (token: string) => (valid = [...valid, token]), scene: { ...scene, lab, before, steps: [said] } };
+  const before = {
+    ...scene.before,
+    nodes: { cp1: { files: [], others: {}, kubelet: {}, manifests, apiServerNames: [] } },
+  };
+  return {
+    write,
+    requests,
+    pods,
+    accept: (token: string) => (valid = [...valid, token]),
+    scene: { ...scene, lab, before, steps: [said] },
+  };
 }
 
 async function notSo({ scene }: ReturnType<typeof repaired>, keys?: SharedPublicKeys): Promise<string[]> {
-  const checks = await findings(scene, { attacker, tokens, keys: keys ?? sharedPublicKeys(scene.lab) }, { oldKeys: true });
+  const checks = await findings(
+    scene,
+    { attacker, tokens, keys: keys ?? sharedPublicKeys(scene.lab) },
+    { oldKeys: true },
+  );
   return checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail}`);
 }
 
@@ -181,8 +238,14 @@ type Repaired = ReturnType<typeof repaired>;
 test.each<[string, (lab: Repaired) => void]>([
   ["sa.pub is the attacker's", ({ write }) => write("/etc/kubernetes/pki/sa.pub", attacker.sa.pub)],
   ["sa.pub does not match its key", ({ write }) => write("/etc/kubernetes/pki/sa.key", attacker.sa.key)],
-  ["etcd/ca.crt is the attacker's", ({ write }) => write("/etc/kubernetes/pki/etcd/ca.crt", attacker.etcdCa.cert)],
-  ["/etc/kubernetes/auth/config.yaml", ({ write }) => write("/etc/kubernetes/auth/config.yaml", litter(attacker)["authentication.yaml"]!)],
+  [
+    "etcd/ca.crt is the attacker's",
+    ({ write }) => write("/etc/kubernetes/pki/etcd/ca.crt", attacker.etcdCa.cert),
+  ],
+  [
+    "/etc/kubernetes/auth/config.yaml",
+    ({ write }) => write("/etc/kubernetes/auth/config.yaml", litter(attacker)["authentication.yaml"]!),
+  ],
   ["manifests/evil", ({ write }) => write("/etc/kubernetes/manifests/evil.yaml", "kind: Pod\n")],
   ["a-team/evil-cp1 runs", ({ pods }) => pods.push(sandbox("evil-cp1"))],
   ["accepts no token of the attacker's: accepted", ({ accept }) => accept(tokens.accepted!)],
@@ -198,9 +261,17 @@ test.each<[string, (lab: Repaired) => void]>([
 });
 
 function request(status: object) {
-  return { metadata: { name: `${PREFIX}cp1` }, spec: { signerName: "kubernetes.io/kube-apiserver-client-kubelet" }, status };
+  return {
+    metadata: { name: `${PREFIX}cp1` },
+    spec: { signerName: "kubernetes.io/kube-apiserver-client-kubelet" },
+    status,
+  };
 }
 
 function sandbox(name: string) {
-  return { metadata: { name, namespace: TEAM }, state: "SANDBOX_READY", annotations: { "kubernetes.io/config.source": "file" } };
+  return {
+    metadata: { name, namespace: TEAM },
+    state: "SANDBOX_READY",
+    annotations: { "kubernetes.io/config.source": "file" },
+  };
 }

@@ -37,9 +37,16 @@ test("Calico uses VXLAN in the place of BIRD, and keeps the rest of its manifest
   const { initContainers, containers, volumes } = daemonSet.spec.template.spec;
   const [node] = containers;
   const env = Object.fromEntries(node.env.map(({ name, value }: Record<string, string>) => [name, value]));
-  expect(env).toMatchObject({ IP: "autodetect", CALICO_IPV4POOL_IPIP: "Never", CALICO_IPV4POOL_VXLAN: "Always" });
+  expect(env).toMatchObject({
+    IP: "autodetect",
+    CALICO_IPV4POOL_IPIP: "Never",
+    CALICO_IPV4POOL_VXLAN: "Always",
+  });
   expect(node.env).toHaveLength(Object.keys(env).length);
-  expect([node.livenessProbe, node.readinessProbe].map(({ exec }) => exec.command.at(-1))).toEqual(["-felix-live", "-felix-ready"]);
+  expect([node.livenessProbe, node.readinessProbe].map(({ exec }) => exec.command.at(-1))).toEqual([
+    "-felix-live",
+    "-felix-ready",
+  ]);
   expect([initContainers, volumes, node.volumeMounts].flat().map(({ name }) => name)).toEqual([
     "install-cni",
     "cni-net-dir",
@@ -51,6 +58,12 @@ test("as its operator has it, everything is in calico-system, and Typha and Feli
   const yaml = calicoObjects(MANIFEST, "calico-system");
   const [namespace, ...objects] = objectsIn(yaml);
   expect(namespace.metadata.name).toBe("calico-system");
-  expect(objects.map(({ metadata }) => metadata.namespace)).toEqual(["calico-system", "calico-system", "calico-system"]);
-  expect(yaml.match(/name: (FELIX_TYPHAK8SNAMESPACE|TYPHA_K8SNAMESPACE)\n\s+value: calico-system/g)).toHaveLength(2);
+  expect(objects.map(({ metadata }) => metadata.namespace)).toEqual([
+    "calico-system",
+    "calico-system",
+    "calico-system",
+  ]);
+  expect(
+    yaml.match(/name: (FELIX_TYPHAK8SNAMESPACE|TYPHA_K8SNAMESPACE)\n\s+value: calico-system/g),
+  ).toHaveLength(2);
 });

@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import { type Hierarchy, readHierarchies } from "../machine/cgroups.ts";
 
-const shown = (list: Hierarchy[]) => list.map(({ mount, options, own }) => `${options || "cgroup2"} ${mount} ${own}`);
+const shown = (list: Hierarchy[]) =>
+  list.map(({ mount, options, own }) => `${options || "cgroup2"} ${mount} ${own}`);
 
 test("cgroup v1 with an empty cgroup2 beside it: every hierarchy, without the lab's own cgroup in it", () => {
   const mounts = `cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
@@ -19,6 +20,9 @@ cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
 });
 
 test("cgroup v2 alone is one hierarchy", () => {
-  const mounts = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot 0 0\n";
-  expect(shown(readHierarchies(mounts, "0::/system.slice/v2.service\n"))).toEqual(["cgroup2 /sys/fs/cgroup /system.slice/v2.service"]);
+  const mounts =
+    "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot 0 0\n";
+  expect(shown(readHierarchies(mounts, "0::/system.slice/v2.service\n"))).toEqual([
+    "cgroup2 /sys/fs/cgroup /system.slice/v2.service",
+  ]);
 });

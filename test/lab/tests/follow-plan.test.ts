@@ -25,10 +25,23 @@ const JOIN = "./bunw scripts/03-join.ts --server https://lab-api:6443 --ca-hash 
 
 test("readPlan() knows the part of each step, its lines, its exit codes and how its output ends", () => {
   const steps = readPlan(page);
-  expect(steps.filter(({ part }) => part === 1).map(({ number }) => number)).toEqual(["1a", "1b", "1c", "1d", "1e", "1f"]);
+  expect(steps.filter(({ part }) => part === 1).map(({ number }) => number)).toEqual([
+    "1a",
+    "1b",
+    "1c",
+    "1d",
+    "1e",
+    "1f",
+  ]);
   expect(steps.find(({ lines }) => lines[0]!.includes("--deep"))).toMatchObject({ part: 0, exit: [0, 2] });
-  expect(steps.find(({ part }) => part === 2)!.lines).toEqual([expect.stringMatching(/^\(\n(\{ ssh .* &\n){3}wait\n\)$/)]);
-  expect(steps.find(({ lines }) => lines[0]!.includes("--new-cas"))).toMatchObject({ part: 1, exit: [0], ends: "done.  next: …" });
+  expect(steps.find(({ part }) => part === 2)!.lines).toEqual([
+    expect.stringMatching(/^\(\n(\{ ssh .* &\n){3}wait\n\)$/),
+  ]);
+  expect(steps.find(({ lines }) => lines[0]!.includes("--new-cas"))).toMatchObject({
+    part: 1,
+    exit: [0],
+    ends: "done.  next: …",
+  });
   expect(steps.find(({ lines }) => lines[0]!.startsWith("export unpack='"))?.lines).toHaveLength(5);
 });
 
@@ -48,7 +61,9 @@ async function follow(markdown: string, answers: Parameters<typeof pretendScene>
 
 test("followPlan() types each line where its address is, and the printed line as it was printed", async () => {
   const { typed } = await follow(
-    one(`line=$(ssh -n root@10.250.0.11 'cd /kit && ./bunw x')\nssh -n root@10.250.0.12 "cd /kit && \${line:?nothing}"`),
+    one(
+      `line=$(ssh -n root@10.250.0.11 'cd /kit && ./bunw x')\nssh -n root@10.250.0.12 "cd /kit && \${line:?nothing}"`,
+    ),
     { "./bunw x": { stdout: `${JOIN}\n` } },
   );
   expect(typed).toEqual(["cp1: ./bunw x", `cp2: ${JOIN}`]);
@@ -65,7 +80,11 @@ test.each([
   ["an address that no node has", "ssh -n root@10.9.9.9 'ls'", 'the address "10.9.9.9"'],
   ["a placeholder", "ssh -n root@ADDRESS-OF-w1 'ls'", 'the address "ADDRESS-OF-w1"'],
   ["a line of another form", "kubectl get nodes", "a line of another form: kubectl get nodes"],
-  ["a line that nothing printed", `ssh -n root@10.250.0.11 "cd /kit && \${line:?nothing}"`, "types a line that nothing printed"],
+  [
+    "a line that nothing printed",
+    `ssh -n root@10.250.0.11 "cd /kit && \${line:?nothing}"`,
+    "types a line that nothing printed",
+  ],
 ])("followPlan() is red at %s", async (_, line, error) => {
   await expect(follow(one(line))).rejects.toThrow(error);
 });
@@ -73,7 +92,9 @@ test.each([
 test("followPlan() is red where the output ends otherwise than the plan says", async () => {
   const wanted = one("ssh -n root@10.250.0.11 'ls'", "Costs: nothing. Ends in `done.  next: …`.");
   await follow(wanted, { ls: { stderr: "x\n\ndone.  next: part 2\n" } });
-  await expect(follow(wanted, { ls: { stderr: "done.  next: part 2\nerror: no\n" } })).rejects.toThrow('it ended in "error: no"');
+  await expect(follow(wanted, { ls: { stderr: "done.  next: part 2\nerror: no\n" } })).rejects.toThrow(
+    'it ended in "error: no"',
+  );
 });
 
 test("followPlan() stops at a failure, as an operator would", async () => {
@@ -93,7 +114,9 @@ test.each([
   const page = await pageOf(name);
   const command = (line: string) => /'(?:cd \S+ && )?([^']+)'/.exec(line)?.[1] ?? "";
   const repair = readPlan(page).filter(({ part }) => part < 6);
-  const ended = repair.flatMap(({ lines, ends = "" }) => lines.map((line) => [command(line), { stdout: JOIN, stderr: ends }]));
+  const ended = repair.flatMap(({ lines, ends = "" }) =>
+    lines.map((line) => [command(line), { stdout: JOIN, stderr: ends }]),
+  );
   const { scene, typed } = pretendScene({
     ...Object.fromEntries(ended),
     [typedFirst]: { stdout: page },
@@ -101,7 +124,8 @@ test.each([
   });
   const [cp1] = scene.lab.nodes;
   for (const name of ["cp3", "w2"]) scene.lab.nodes.push({ ...cp1!, name });
-  for (const [index, ip] of [cp1!.ip, "10.250.0.12", "10.77.0.21", "10.77.0.13", "10.77.0.22"].entries()) scene.lab.nodes[index]!.ip = ip;
+  for (const [index, ip] of [cp1!.ip, "10.250.0.12", "10.77.0.21", "10.77.0.13", "10.77.0.22"].entries())
+    scene.lab.nodes[index]!.ip = ip;
   scene.kit = import.meta.path;
   await followPlan(scene, asked);
   expect(scene.steps.filter(({ ok }) => !ok)).toEqual([]);
@@ -109,24 +133,35 @@ test.each([
   expect(scene.steps.at(-1)!.command).toBe("./bunw scripts/05-verify.ts");
 });
 
-test.each(["ha-all-lost", "user"])("each line of the plan %s is whole: bash could run it alone", async (name) => {
-  const lines = readPlan(await pageOf(name)).flatMap((step) => step.lines);
-  const broken = lines.filter((line) => Bun.spawnSync(["bash", "-n", "-c", line]).exitCode !== 0);
-  expect(broken).toEqual([]);
-  expect(lines.length).toBeGreaterThan(20);
-});
+test.each(["ha-all-lost", "user"])(
+  "each line of the plan %s is whole: bash could run it alone",
+  async (name) => {
+    const lines = readPlan(await pageOf(name)).flatMap((step) => step.lines);
+    const broken = lines.filter((line) => Bun.spawnSync(["bash", "-n", "-c", line]).exitCode !== 0);
+    expect(broken).toEqual([]);
+    expect(lines.length).toBeGreaterThan(20);
+  },
+);
 
 test("in a terminal, what runs side by side is one paste, and each node has its own output and the exit code that was shown", async () => {
   using box = sandbox();
   const ssh = '#!/bin/bash\ncase "$2" in *.11) echo all well >&2;; *) echo "error: no" >&2; exit 2;; esac\n';
   writeFileSync(`${box.dir}/ssh`, ssh, { mode: 0o755 });
   await using bash = new Terminal([], { cwd: box.dir, env: { PATH: `${box.dir}:/usr/bin:/bin` } });
-  const nodes = [1, 2].map((n) => ({ name: `cp${n}`, role: "control plane node" as const, address: `10.250.0.1${n}` }));
+  const nodes = [1, 2].map((n) => ({
+    name: `cp${n}`,
+    role: "control plane node" as const,
+    address: `10.250.0.1${n}`,
+  }));
   const [block] = sideBySide(sshLines("root", nodes, "./bunw scripts/02-control-plane.ts"));
   const { scene } = pretendScene({ [PLAN]: { stdout: one(block!.text) } });
   scene.lab.nodes[1]!.ip = "10.250.0.12";
   await followPlan(scene, { bash });
-  expect(scene.steps.slice(1).map(({ node, command, exitCode, stderr }) => [node, command, exitCode, stderr.trim()])).toEqual([
+  expect(
+    scene.steps
+      .slice(1)
+      .map(({ node, command, exitCode, stderr }) => [node, command, exitCode, stderr.trim()]),
+  ).toEqual([
     ["cp1", "./bunw scripts/02-control-plane.ts", 0, "all well"],
     ["cp2", "./bunw scripts/02-control-plane.ts", 2, "error: no"],
   ]);

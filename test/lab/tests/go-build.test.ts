@@ -1,4 +1,7 @@
-/** The wrapper modules in which the lab's programs are compiled, and what the lab needs of the machine: without compiling anything. */
+/**
+ * The wrapper modules in which the lab's programs are compiled, and what the lab needs of the machine:
+ * without compiling anything.
+ */
 import { expect, test } from "bun:test";
 import { libraryLines, replaceLines } from "../machine/go-build.ts";
 import { type Machine, refuseMachine } from "../machine/preflight.ts";
@@ -13,7 +16,9 @@ replace (
 replace k8s.io/api => ./staging/src/k8s.io/api
 `;
   expect(replaceLines(goMod, {})).toEqual([]);
-  expect(replaceLines(goMod, { stagingVersion: "v0.34.4" })).toEqual(["replace k8s.io/api => k8s.io/api v0.34.4"]);
+  expect(replaceLines(goMod, { stagingVersion: "v0.34.4" })).toEqual([
+    "replace k8s.io/api => k8s.io/api v0.34.4",
+  ]);
   expect(replaceLines(goMod, { replaces: { "example.com/api": "v0.9.0" } })).toEqual([
     "replace example.com/old => example.com/new v1.2.0",
     "replace example.com/b v1.0.0 => example.com/b v1.0.1",

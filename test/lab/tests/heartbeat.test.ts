@@ -18,7 +18,9 @@ test("readBeats() leaves out the line that is just being written", () => {
 });
 
 test("measure() sees a gap from the last good call to the next", () => {
-  const beats = readBeats(line(800) + line(1000) + line(1200, false) + line(1400, false) + line(1600) + line(2800));
+  const beats = readBeats(
+    line(800) + line(1000) + line(1200, false) + line(1400, false) + line(1600) + line(2800),
+  );
   expect(measure(beats, options)).toEqual({
     name: "web",
     what: "a call",
@@ -36,6 +38,10 @@ test("measure() sees silence, and a gap that never closes", () => {
   expect(measure(readBeats(line(1000) + line(4000)), { ...options, end: 4100 }).gaps).toEqual([
     { from: 0, to: 3, failed: 0, error: "silent" },
   ]);
-  expect(measure(readBeats(line(1000) + line(1200, false)), options).gaps).toEqual([{ from: 0, to: null, failed: 1, error: "refused" }]);
-  expect(measure([], { ...options, end: 9000 }).gaps).toEqual([{ from: 0, to: null, failed: 0, error: "silent" }]);
+  expect(measure(readBeats(line(1000) + line(1200, false)), options).gaps).toEqual([
+    { from: 0, to: null, failed: 1, error: "refused" },
+  ]);
+  expect(measure([], { ...options, end: 9000 }).gaps).toEqual([
+    { from: 0, to: null, failed: 0, error: "silent" },
+  ]);
 });

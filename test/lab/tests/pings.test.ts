@@ -41,7 +41,11 @@ test("lost pings are counted by what was asked, since the damage, and the pair t
 });
 
 test("a new pod's first answer is one of another pod, not of a Service", () => {
-  const pings = [ping(20_300, "new-c", "api"), ping(20_600, "new-c", "old-a", false), ping(22_000, "new-c", "old-a")];
+  const pings = [
+    ping(20_300, "new-c", "api"),
+    ping(20_600, "new-c", "old-a", false),
+    ping(22_000, "new-c", "old-a"),
+  ];
   const before = { name: "new-c", node: "w1", since: ZERO - 5000 }; // on a node that was off meanwhile
   expect(measurePings(pings, [before, ...pods], ZERO).newPods).toEqual([
     { name: "new-c", node: "w1", start: 10, firstAnswer: 2 },
@@ -53,7 +57,8 @@ test("pods of all nodes are told of each other; who stands still or has left is 
   using box = sandbox();
   const node = (name: string) => ({ name, path: (path: string) => `${box.dir}/${name}${path}` }) as Machine;
   const nodes = [node("cp1"), node("w1")];
-  const put = (at: Machine, file: string, text: string) => writeFileSync(at.path(`/var/log/pings/${file}`), text);
+  const put = (at: Machine, file: string, text: string) =>
+    writeFileSync(at.path(`/var/log/pings/${file}`), text);
   for (const one of nodes) mkdirSync(one.path("/var/log/pings"), { recursive: true });
   put(nodes[0]!, "a.here", "10.244.0.2 2026-11-28T06:00:00.5Z\n");
   put(nodes[1]!, "b.here", "10.244.1.2 2026-11-28T06:00:01Z\n");
@@ -62,7 +67,10 @@ test("pods of all nodes are told of each other; who stands still or has left is 
   const peers = () => nodes.map((one) => readFileSync(one.path("/var/log/pings/peers"), "utf8"));
   try {
     const both = "a 10.244.0.2\nb 10.244.1.2\n";
-    await waitFor("both to know both", async () => peers().every((text) => text === both), { seconds: 10, hint: "" });
+    await waitFor("both to know both", async () => peers().every((text) => text === both), {
+      seconds: 10,
+      hint: "",
+    });
   } finally {
     introduced.stop();
   }
@@ -92,9 +100,18 @@ test("a lost ping between old pods, a new pod that nobody reaches, and a cluster
     endpointsLost: { seconds: 0, services: [] },
     byRunbook: false,
   };
-  const red = (findings: { pings: ReturnType<typeof measurePings>; dnsLostSeconds: number; machinesFail: boolean }) =>
-    recordedChecks({ steps: [], leaks: [] }, { ...none, ...findings }).flatMap(({ name, ok }) => (ok ? [] : [name]));
-  const bad = { pings: measurePings([ping(12_000, "old-a", "old-b", false)], pods, ZERO), dnsLostSeconds: 300 };
+  const red = (findings: {
+    pings: ReturnType<typeof measurePings>;
+    dnsLostSeconds: number;
+    machinesFail: boolean;
+  }) =>
+    recordedChecks({ steps: [], leaks: [] }, { ...none, ...findings }).flatMap(({ name, ok }) =>
+      ok ? [] : [name],
+    );
+  const bad = {
+    pings: measurePings([ping(12_000, "old-a", "old-b", false)], pods, ZERO),
+    dnsLostSeconds: 300,
+  };
   const [oldPods, newPods, dns] = red({ ...bad, machinesFail: false });
   expect([oldPods, newPods, dns].map((name) => name?.slice(0, 20))).toEqual([
     "no ping between old ",
@@ -102,6 +119,10 @@ test("a lost ping between old pods, a new pod that nobody reaches, and a cluster
     "the cluster's DNS la",
   ]);
   expect(red({ ...bad, machinesFail: true })).toEqual([dns!]);
-  const good = [ping(20_600, "new-c", "old-a"), ping(21_600, "new-d", "old-a"), ping(22_000, "old-a", "old-b")];
+  const good = [
+    ping(20_600, "new-c", "old-a"),
+    ping(21_600, "new-d", "old-a"),
+    ping(22_000, "old-a", "old-b"),
+  ];
   expect(red({ pings: measurePings(good, pods, ZERO), dnsLostSeconds: 3, machinesFail: false })).toEqual([]);
 });

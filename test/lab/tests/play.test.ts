@@ -1,4 +1,7 @@
-/** A rehearsal that cannot recover expires soon: nothing is played after the line that failed, and nothing is waited for. */
+/**
+ * A rehearsal that cannot recover expires soon: nothing is played after the line that failed, and nothing is
+ * waited for.
+ */
 import { expect, test } from "bun:test";
 import { Fail } from "../../../shared/fail.ts";
 import { pretendScene } from "../../pretend/scene.ts";
@@ -16,7 +19,10 @@ function scenario(played: string[], more: Partial<Scenario> = {}): Scenario {
   return {
     ...allLost,
     lines: [
-      { title: "The operator repairs etcd", run: (scene) => type(scene, scene.lab.controlPlanes[0]!, PART_1) },
+      {
+        title: "The operator repairs etcd",
+        run: (scene) => type(scene, scene.lab.controlPlanes[0]!, PART_1),
+      },
       { title: "The operator waits for the nodes", run: async () => played.push("the second line") },
     ],
     ...more,
@@ -47,8 +53,11 @@ test("play() stops after the line in which a command failed, and says which", as
 });
 
 test("what a script waits for is said while it waits: the 600 s that a command may take are not silent", async () => {
-  const waits = "  still waiting for w2 to renew its Lease (since 02:14:05, until 02:24:05 at most). If it takes too long: leave it out";
-  const { scene, said } = listening({ [PART_1]: { ...REFUSED, stderr: `== 3.6 Wait\n${waits}\n${REFUSED.stderr}` } });
+  const waits =
+    "  still waiting for w2 to renew its Lease (since 02:14:05, until 02:24:05 at most). If it takes too long: leave it out";
+  const { scene, said } = listening({
+    [PART_1]: { ...REFUSED, stderr: `== 3.6 Wait\n${waits}\n${REFUSED.stderr}` },
+  });
   await type(scene, scene.lab.controlPlanes[0]!, PART_1);
   expect(said).toEqual([`cp1# ${PART_1}`, waits, expect.stringContaining("  exit 1 after")]);
 });
@@ -63,7 +72,9 @@ test("play() goes on where the scenario says that commands may fail", async () =
 test("play() stops at a Fail, which is a check of the record", async () => {
   const { scene } = listening({});
   const played: string[] = [];
-  const lines = [{ title: "The API server stops", run: () => Promise.reject(new Fail("it runs", { hint: "stop it" })) }];
+  const lines = [
+    { title: "The API server stops", run: () => Promise.reject(new Fail("it runs", { hint: "stop it" })) },
+  ];
   await play(scenario(played, { lines: [...lines, ...scenario(played).lines] }), scene);
   expect([played.length, scene.failed]).toEqual([0, "it runs (hint: stop it)"]);
   expect(scene.checks).toEqual([{ name: "The API server stops", ok: false, detail: "it runs" }]);
@@ -72,7 +83,12 @@ test("play() stops at a Fail, which is a check of the record", async () => {
 test("sayAndWait() says what it waits for, how long, and the way out", async () => {
   const { scene, said } = listening({});
   let asked = 0;
-  expect(await sayAndWait(scene, "the pods to be Ready", () => ++asked > 2, { seconds: 90, hint: "kubectl get pods" })).toBe(true);
+  expect(
+    await sayAndWait(scene, "the pods to be Ready", () => ++asked > 2, {
+      seconds: 90,
+      hint: "kubectl get pods",
+    }),
+  ).toBe(true);
   expect(said).toEqual(["  waits for the pods to be Ready, at most 90 s (kubectl get pods)"]);
 });
 
@@ -80,7 +96,10 @@ test("sayAndWait() asks once, and does not wait, when the repair has failed", as
   const { scene, said } = listening({});
   scene.failed = "part 1 failed";
   let asked = 0;
-  const waiting = sayAndWait(scene, "the pods to be Ready", () => ++asked > 2, { seconds: 90, hint: "kubectl get pods" });
+  const waiting = sayAndWait(scene, "the pods to be Ready", () => ++asked > 2, {
+    seconds: 90,
+    hint: "kubectl get pods",
+  });
   await expect(waiting).rejects.toThrow("the pods to be Ready: not so");
   expect([asked, said.length]).toEqual([1, 0]);
 });

@@ -1,4 +1,7 @@
-/** The README's two commands one after the other: `npm run rehearse` leaves its record in the checkout, and `npm test` does not read it. */
+/**
+ * The README's two commands one after the other: `npm run rehearse` leaves its record in the checkout, and
+ * `npm test` does not read it.
+ */
 import { afterAll, expect, test } from "bun:test";
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +14,8 @@ afterAll(() => rmSync(checkout, { recursive: true }));
 
 /** Exit code of "format and lint" in a checkout that has these files beside its settings. */
 async function lintWith(files: Record<string, string>): Promise<number> {
-  for (const file of ["biome.json", ".gitignore", "package.json"]) cpSync(join(home, file), join(checkout, file));
+  for (const file of ["biome.json", ".gitignore", "package.json"])
+    cpSync(join(home, file), join(checkout, file));
   for (const [file, text] of Object.entries(files)) writeFileSync(join(checkout, file), text);
   const biome = [join(home, "node_modules/.bin/biome"), "check", "."];
   const exitCode = await Bun.spawn(biome, { cwd: checkout, stdout: "ignore", stderr: "ignore" }).exited;

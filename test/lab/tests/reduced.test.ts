@@ -1,9 +1,15 @@
 import { expect, test } from "bun:test";
 import { IN_FULL, joinedTooLate } from "../report/reduced.ts";
 
-const step = (start: number, node: string, command: string, stderr = "") => ({ start, node, command: `./bunw scripts/${command}`, stderr });
+const step = (start: number, node: string, command: string, stderr = "") => ({
+  start,
+  node,
+  command: `./bunw scripts/${command}`,
+  stderr,
+});
 const part1 = (start: number) => step(start, "cp1", "01-etcd.ts --new-cas");
-const full = (start: number, more = "") => step(start, "cp1", `03-workers.ts close${more}`, `wrote manifest (${IN_FULL})\n`);
+const full = (start: number, more = "") =>
+  step(start, "cp1", `03-workers.ts close${more}`, `wrote manifest (${IN_FULL})\n`);
 const join = (start: number, node = "w1") => step(start, node, "03-join.ts --token-file token");
 
 test.each([

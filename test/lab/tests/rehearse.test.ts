@@ -19,11 +19,16 @@ test("an old name is answered with the name of today", () => {
 });
 
 test("a name that never was is answered with the list", () => {
-  expect(() => find("the-moon-falls")).toThrow(expect.objectContaining({ hint: "npm run rehearse -- --list" }));
+  expect(() => find("the-moon-falls")).toThrow(
+    expect.objectContaining({ hint: "npm run rehearse -- --list" }),
+  );
 });
 
 test("up.ts answers --masters with the option of today, before it builds anything", async () => {
-  const up = Bun.spawn([process.execPath, join(import.meta.dir, "../up.ts"), "--masters", "3"], { stdout: "ignore", stderr: "pipe" });
+  const up = Bun.spawn([process.execPath, join(import.meta.dir, "../up.ts"), "--masters", "3"], {
+    stdout: "ignore",
+    stderr: "pipe",
+  });
   expect(await new Response(up.stderr).text()).toContain("hint: --control-planes 3");
   expect(await up.exited).toBe(1);
 });

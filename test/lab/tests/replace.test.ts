@@ -18,7 +18,10 @@ Then its marks:
 `;
 
 test("the Node is deleted before its name joins again, and never afterwards: a sentence about kubectl is no line to type", async () => {
-  const { scene, typed } = pretendScene({ [PART_2]: { stderr: SCREEN }, "./bunw scripts/05-verify.ts": { exitCode: 2 } });
+  const { scene, typed } = pretendScene({
+    [PART_2]: { stderr: SCREEN },
+    "./bunw scripts/05-verify.ts": { exitCode: 2 },
+  });
   const cp1 = scene.lab.controlPlanes[0]!;
   await type(scene, cp1, PART_2);
   await deleteNode(scene);

@@ -23,7 +23,9 @@ test("timeline() lists the incident in the order in which it happened", () => {
 test("timeline() names what hung and what failed", () => {
   const text = timeline(exampleWithArticle);
   expect(text).toContain("130.0 s  HUNG  could not find a JWS signature");
-  expect(text).toContain("NOT RECOVERED: 1 of 2 checks passed\n   failed: every pod is Ready: not Ready: coredns-1");
+  expect(text).toContain(
+    "NOT RECOVERED: 1 of 2 checks passed\n   failed: every pod is Ready: not Ready: coredns-1",
+  );
 });
 
 test("groups() puts one script's runs on several nodes together, and keeps its sub-commands apart", () => {

@@ -38,13 +38,21 @@ test("followRunbook() types each command where the runbook says, and the line th
 test("followRunbook() stops at a failure, as an operator would", async () => {
   const { scene } = pretendScene({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: "error: no\n" } });
   await followRunbook(scene, ["new-cas"], { markdown });
-  expect(scene.steps.at(-1)).toMatchObject({ command: "./bunw scripts/00-assess.ts", ok: false, hung: false, exitCode: 1 });
+  expect(scene.steps.at(-1)).toMatchObject({
+    command: "./bunw scripts/00-assess.ts",
+    ok: false,
+    hung: false,
+    exitCode: 1,
+  });
 });
 
 test("followRunbook() says before each command what is typed next, and where", async () => {
   const { scene, typed } = pretendScene({ "./bunw scripts/00-assess.ts": { exitCode: 1 } });
   const before: string[] = [];
-  await followRunbook(scene, [], { markdown, before: async (command, { node }) => void before.push(`${node.name}: ${command}`) });
+  await followRunbook(scene, [], {
+    markdown,
+    before: async (command, { node }) => void before.push(`${node.name}: ${command}`),
+  });
   expect(before.length).toBeGreaterThan(0);
   expect(before).toEqual(typed);
 });
@@ -57,15 +65,23 @@ test("followRunbook() types nothing on a node that never comes back, and what ta
   ];
   const page = fences.map(([on, command]) => `\`\`\`sh on=${on}\n${command}\n\`\`\`\n`).join("\n");
   await followRunbook(scene, [], { markdown: page, without: ["cp2"] });
-  expect(typed).toEqual(["cp1: ./bunw scripts/02-control-plane.ts --lost cp2", "cp1: kubectl delete node cp2"]);
+  expect(typed).toEqual([
+    "cp1: ./bunw scripts/02-control-plane.ts --lost cp2",
+    "cp1: kubectl delete node cp2",
+  ]);
   typed.length = 0;
   await followRunbook(scene, [], { markdown: page });
-  expect(typed).toEqual(["cp1: ./bunw scripts/02-control-plane.ts", "cp2: ./bunw scripts/02-control-plane.ts"]);
+  expect(typed).toEqual([
+    "cp1: ./bunw scripts/02-control-plane.ts",
+    "cp2: ./bunw scripts/02-control-plane.ts",
+  ]);
 });
 
 test("a secret in a transcript is counted, and not kept", async () => {
   const token = `${"a".repeat(6)}.${"b".repeat(16)}`;
-  const { scene } = pretendScene({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: `token ${token}\n` } });
+  const { scene } = pretendScene({
+    "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: `token ${token}\n` },
+  });
   await followRunbook(scene, [], { markdown });
   expect(scene.steps.at(-1)!.stderr).toBe("token <a bootstrap token>\n");
   expect(scene.leaks).toEqual(["a bootstrap token: ./bunw scripts/00-assess.ts on cp1"]);

@@ -1,7 +1,10 @@
 import { expect, test } from "bun:test";
 import { compare, flatten, type Snapshot } from "../report/snapshot.ts";
 
-const snapshot = (change: Partial<Snapshot["nodes"][string]> = {}, more: Partial<Snapshot> = {}): Snapshot => ({
+const snapshot = (
+  change: Partial<Snapshot["nodes"][string]> = {},
+  more: Partial<Snapshot> = {},
+): Snapshot => ({
   nodes: {
     cp1: {
       files: ["admin.conf", "audit.yaml"],

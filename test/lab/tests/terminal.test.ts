@@ -2,12 +2,17 @@ import { expect, test } from "bun:test";
 import { tmpdir } from "node:os";
 import { type Answers, Terminal } from "../scene/terminal.ts";
 
-const open = (answers?: Answers) => new Terminal([], { cwd: tmpdir(), env: { PATH: process.env.PATH! }, ...(answers ? { answers } : {}) });
+const open = (answers?: Answers) =>
+  new Terminal([], { cwd: tmpdir(), env: { PATH: process.env.PATH! }, ...(answers ? { answers } : {}) });
 
 test("each line has its exit code and its own output, and variables stay", async () => {
   await using bash = open();
   expect(await bash.paste("export said='one\n  two'")).toEqual({ stdout: "", stderr: "", exitCode: 0 });
-  expect(await bash.paste('echo "$said" | tail -n 1; echo no >&2; (exit 3)')).toEqual({ stdout: "", stderr: "  two\nno\n", exitCode: 3 });
+  expect(await bash.paste('echo "$said" | tail -n 1; echo no >&2; (exit 3)')).toEqual({
+    stdout: "",
+    stderr: "  two\nno\n",
+    exitCode: 3,
+  });
   expect(await bash.paste("printf half")).toEqual({ stdout: "", stderr: "half", exitCode: 0 });
 });
 
@@ -26,7 +31,9 @@ test("what a program asks on the terminal is answered once, also where its stdin
 test("a line that waits for what nobody types is an error, and no endless wait", async () => {
   await using bash = open();
   expect((await bash.paste("cat < /dev/null")).exitCode).toBe(0);
-  const error = await bash.paste("read -p 'Name: ' name", { seconds: 0.5 }).catch((err: Error) => err.message);
+  const error = await bash
+    .paste("read -p 'Name: ' name", { seconds: 0.5 })
+    .catch((err: Error) => err.message);
   expect(error).toContain('has not ended, and shows "Name:"');
 });
 

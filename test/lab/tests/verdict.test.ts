@@ -1,4 +1,7 @@
-/** A rehearsal judged on a pretend cluster: what is well is seen as well, and one thing that is not makes it "not recovered". */
+/**
+ * A rehearsal judged on a pretend cluster: what is well is seen as well, and one thing that is not makes it
+ * "not recovered".
+ */
 import { afterAll, expect, test } from "bun:test";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -37,21 +40,36 @@ const OBJECTS: Record<string, unknown[]> = {
 
 function machine(name: string): Machine {
   const root = join(folder, name);
-  for (const path of ["etc/kubernetes/manifests", "var/lib/kubelet", "var/log/heartbeat"]) mkdirSync(join(root, path), { recursive: true });
+  for (const path of ["etc/kubernetes/manifests", "var/lib/kubelet", "var/log/heartbeat"])
+    mkdirSync(join(root, path), { recursive: true });
   writeFileSync(
     `${root}/etc/kubernetes/manifests/etcd.yaml`,
     "spec: {containers: [{name: etcd, command: [etcd, --data-dir=/var/lib/etcd]}]}\n",
   );
   writeFileSync(`${root}/etc/kubernetes/audit-policy.yaml`, "rules: []\n");
   writeFileSync(`${root}/var/lib/kubelet/config.yaml`, "kind: KubeletConfiguration\n");
-  for (const [file, text] of EXAMPLE.filter(({ node }) => node === name).flatMap(filesOf)) write(`${root}/root/${file}`, text);
+  for (const [file, text] of EXAMPLE.filter(({ node }) => node === name).flatMap(filesOf))
+    write(`${root}/root/${file}`, text);
   const run = async (command: string[]) => {
-    if (command[0] === "sh") return { stdout: command.at(-1) === "cat report.html" ? "<b>cp1</b> <b>w1</b>" : "", stderr: "", exitCode: 0 };
+    if (command[0] === "sh")
+      return {
+        stdout: command.at(-1) === "cat report.html" ? "<b>cp1</b> <b>w1</b>" : "",
+        stderr: "",
+        exitCode: 0,
+      };
     const kind = command[command.indexOf("get") + 1]!;
     const stdout = command.includes("get") ? JSON.stringify({ items: OBJECTS[kind] }) : "false";
     return { stdout, stderr: "", exitCode: 0 };
   };
-  return { name, nodeName: name, ip: "10.250.0.11", path: (path) => join(root, path), run, kill: async () => {}, boot: async () => {} };
+  return {
+    name,
+    nodeName: name,
+    ip: "10.250.0.11",
+    path: (path) => join(root, path),
+    run,
+    kill: async () => {},
+    boot: async () => {},
+  };
 }
 
 const containers = { c1: "shop/agent-cp1/agent", c2: "kube-system/etcd-cp1/etcd" };
@@ -75,7 +93,18 @@ function samplesSince(zero: number): Sample[] {
 }
 
 function step(part: number, command: string, start: number, seconds: number): Step {
-  return { part, node: "cp1", command, start, seconds, exitCode: 0, ok: true, hung: false, stdout: "", stderr: "" };
+  return {
+    part,
+    node: "cp1",
+    command,
+    start,
+    seconds,
+    exitCode: 0,
+    ok: true,
+    hung: false,
+    stdout: "",
+    stderr: "",
+  };
 }
 
 async function scene(): Promise<Scene> {
@@ -160,8 +189,13 @@ test("judge() says not recovered, and why, when a file, a flag or a container is
   const node = lost.lab.controlPlanes[0]!;
   cpSync(node.path("/etc/kubernetes/manifests/etcd.yaml"), node.path("/etc/kubernetes/etcd.yaml.old"));
   rmSync(node.path("/etc/kubernetes/audit-policy.yaml"));
-  writeFileSync(node.path("/etc/kubernetes/manifests/etcd.yaml"), "spec: {containers: [{name: etcd, command: [etcd]}]}\n");
-  const samples = samplesSince(lost.zero).map((sample) => (sample.etcd === false ? { ...sample, containers: {} } : sample));
+  writeFileSync(
+    node.path("/etc/kubernetes/manifests/etcd.yaml"),
+    "spec: {containers: [{name: etcd, command: [etcd]}]}\n",
+  );
+  const samples = samplesSince(lost.zero).map((sample) =>
+    sample.etcd === false ? { ...sample, containers: {} } : sample,
+  );
   lost.watchers[0]!.watcher = { samples: () => samples, stop: async () => {} };
   const record = await judge(lost, allLost, 10);
   expect(record.recovered).toBe(false);
@@ -182,8 +216,12 @@ test("judge() looks once, and ends at once, when the repair has failed: no API, 
       typed!.push(command.join(" "));
       return { stdout: "", stderr: "connection refused", exitCode: 1 };
     };
-  failed.watchers[1]!.watcher.stop = () => Promise.reject(new Fail("the watcher ended early", { hint: "boot w1" }));
-  writeFileSync(failed.lab.workers[0]!.path("/var/log/heartbeat/shop-caller.log"), `{"t":${failed.zero},"ok":true}\n`);
+  failed.watchers[1]!.watcher.stop = () =>
+    Promise.reject(new Fail("the watcher ended early", { hint: "boot w1" }));
+  writeFileSync(
+    failed.lab.workers[0]!.path("/var/log/heartbeat/shop-caller.log"),
+    `{"t":${failed.zero},"ok":true}\n`,
+  );
   const record = await judge(failed, allLost, 10);
   expect(typed).toEqual([expect.stringContaining("get --raw /readyz")]);
   expect(said).toEqual([]);
@@ -193,12 +231,17 @@ test("judge() looks once, and ends at once, when the repair has failed: no API, 
 
 test("kubectl logs and exec are asked of a pod that runs, not of one that is just leaving, or has ended", async () => {
   const [stays] = OBJECTS.pods as { metadata: object; spec: object }[];
-  const leaving = { ...stays, metadata: { ...stays!.metadata, name: "old-agent", deletionTimestamp: "2026-01-01T00:00:00Z" } };
+  const leaving = {
+    ...stays,
+    metadata: { ...stays!.metadata, name: "old-agent", deletionTimestamp: "2026-01-01T00:00:00Z" },
+  };
   const ended = { ...stays, metadata: { ...stays!.metadata, name: "task" }, status: { phase: "Succeeded" } };
   OBJECTS.pods!.unshift(leaving, ended);
   const { checks } = await judge(await scene(), allLost, 10);
   OBJECTS.pods!.splice(0, 2);
-  expect(checks.flatMap(({ name, detail }) => (/^kubectl .* on cp1$/.test(name) ? [detail] : []))).toEqual(Array(2).fill("shop/agent-cp1"));
+  expect(checks.flatMap(({ name, detail }) => (/^kubectl .* on cp1$/.test(name) ? [detail] : []))).toEqual(
+    Array(2).fill("shop/agent-cp1"),
+  );
 });
 
 test("judge() sees a run without its transcript, and a secret of a node in one", async () => {
@@ -207,8 +250,13 @@ test("judge() sees a run without its transcript, and a secret of a node in one",
   const key = `-----BEGIN ${"PRIVATE"} KEY-----\n${"k".repeat(40)}\n-----END ${"PRIVATE"} KEY-----\n`;
   writeFileSync(cp1.path("/etc/kubernetes/a.key"), key);
   const leaked = EXAMPLE.filter(({ script }) => script === "02-control-plane").flatMap(filesOf);
-  for (const [file, text] of leaked) write(cp1.path(`/root/${file}`), file.endsWith(".txt") ? `${"k".repeat(40)}\n` : text);
-  one.steps.push({ ...step(1, "./bunw scripts/01-etcd.ts", 5, 1), node: w1.name, stderr: "  wrote /etc/kubernetes/pki/ca.crt\n" });
+  for (const [file, text] of leaked)
+    write(cp1.path(`/root/${file}`), file.endsWith(".txt") ? `${"k".repeat(40)}\n` : text);
+  one.steps.push({
+    ...step(1, "./bunw scripts/01-etcd.ts", 5, 1),
+    node: w1.name,
+    stderr: "  wrote /etc/kubernetes/pki/ca.crt\n",
+  });
   const checks = await transcriptChecks(one);
   expect(checks.map(({ ok, detail }) => [ok, detail.split(";")[0]])).toEqual([
     [false, "w1: ./bunw scripts/01-etcd.ts"],

@@ -1,7 +1,22 @@
 import { expect, test } from "bun:test";
-import { away, containersAt, containersGone, endpointsLost, podsEvicted, renewals, type Sample } from "../report/watch.ts";
+import {
+  away,
+  containersAt,
+  containersGone,
+  endpointsLost,
+  podsEvicted,
+  renewals,
+  type Sample,
+} from "../report/watch.ts";
 
-const pod = (uid: string, more = {}) => ({ uid, name: `a/${uid}`, ready: true, leaving: false, mirror: false, ...more });
+const pod = (uid: string, more = {}) => ({
+  uid,
+  name: `a/${uid}`,
+  ready: true,
+  leaving: false,
+  mirror: false,
+  ...more,
+});
 const samples: Sample[] = [
   {
     t: 900,
@@ -15,9 +30,27 @@ const samples: Sample[] = [
   { t: 2000, etcd: true, api: false, containers: { c1: "a/web/web" } },
   { t: 3000, etcd: false, api: false },
   { t: 4000, etcd: true, api: false },
-  { t: 5000, etcd: true, api: true, endpoints: { "a/web": 0 }, nodes: [{ name: "cp1", ready: true, renewed: 1500 }] },
-  { t: 6000, etcd: true, api: true, pods: [pod("p1"), pod("p2", { leaving: true })], endpoints: { "a/web": 1 } },
-  { t: 7000, etcd: true, api: true, nodes: [{ name: "cp1", ready: true, renewed: 6500 }], containers: { c9: "a/web/web" } },
+  {
+    t: 5000,
+    etcd: true,
+    api: true,
+    endpoints: { "a/web": 0 },
+    nodes: [{ name: "cp1", ready: true, renewed: 1500 }],
+  },
+  {
+    t: 6000,
+    etcd: true,
+    api: true,
+    pods: [pod("p1"), pod("p2", { leaving: true })],
+    endpoints: { "a/web": 1 },
+  },
+  {
+    t: 7000,
+    etcd: true,
+    api: true,
+    nodes: [{ name: "cp1", ready: true, renewed: 6500 }],
+    containers: { c9: "a/web/web" },
+  },
 ];
 
 test("away() gives the spans in which something did not answer", () => {

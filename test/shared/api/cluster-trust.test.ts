@@ -11,7 +11,10 @@ import { onNode } from "../../pretend/no-node.ts";
 
 const INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
 
-/** Another control plane node writes first: the first try to change a thing is refused, and by then the thing is there as that one wrote it. */
+/**
+ * Another control plane node writes first: the first try to change a thing is refused, and by then the thing
+ * is there as that one wrote it.
+ */
 function overtaken(wanted: Map<string, unknown>): NonNullable<ApiOptions["on"]> {
   const refused = new Set<string>();
   return ({ method, path, body }, { objects }) => {
@@ -29,7 +32,10 @@ test("control plane nodes side by side: what another one has just written is no 
   await onNode(root, async () => {
     const cp = controlPlaneOf(await pretendData());
     const wanted = new Map<string, unknown>();
-    using api = pretendApi({ objects: { [INFO]: { data: { kubeconfig: "of the old CA" } } }, on: overtaken(wanted) });
+    using api = pretendApi({
+      objects: { [INFO]: { data: { kubeconfig: "of the old CA" } } },
+      on: overtaken(wanted),
+    });
     const client = new KubeApi({ server: api.url, ca: NO_TLS });
     await publishClusterInfo(cp, client);
     expect(wanted.size).toBe(1);

@@ -36,7 +36,8 @@ function shop({
           status: { conditions: [{ type: "Ready", status: state.ready }] },
         });
       if (path === METRICS && redirect) return Response.redirect(redirect);
-      if (path === METRICS) return state.metrics === undefined ? status(403, "no") : new Response(state.metrics);
+      if (path === METRICS)
+        return state.metrics === undefined ? status(403, "no") : new Response(state.metrics);
       return undefined;
     },
   });
@@ -96,7 +97,8 @@ test("a kubelet's answer is not read beyond its length, and leads to no other se
   const piece = Buffer.alloc(2 ** 20, "x");
   let sent = 0;
   const endless = () => {
-    const pull = (stream: ReadableStreamDefaultController) => void (++sent > 100 ? stream.close() : stream.enqueue(piece));
+    const pull = (stream: ReadableStreamDefaultController) =>
+      void (++sent > 100 ? stream.close() : stream.enqueue(piece));
     return new Response(new ReadableStream({ pull }));
   };
   using other = pretendApi({ on: () => new Response(success()) });

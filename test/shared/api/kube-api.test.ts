@@ -2,7 +2,13 @@
 
 import { expect, spyOn, test } from "bun:test";
 import { ApiError } from "../../../shared/api/api-error.ts";
-import { ANY_WORKER, closeJoining, isTokenUser, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
+import {
+  ANY_WORKER,
+  closeJoining,
+  isTokenUser,
+  openJoining,
+  tokenUsers,
+} from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { dropDeadLeaders, dropLease, leaderOf } from "../../../shared/api/leader-leases.ts";
 import { allRenewals, leaseRenewed } from "../../../shared/api/leases.ts";
@@ -12,11 +18,17 @@ import { mode } from "../../../shared/run.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-const client = (server: { url: string }) => new KubeApi({ server: `${server.url}/`, ca: NO_TLS, token: "abc" });
+const client = (server: { url: string }) =>
+  new KubeApi({ server: `${server.url}/`, ca: NO_TLS, token: "abc" });
 
 test("list() fetches all pages, and keeps the selector on each", async () => {
-  const objects = Object.fromEntries(Array.from({ length: 5 }, (_, i) => [`/api/v1/namespaces/a/secrets/s${i}`, { type: "t" }]));
-  using server = pretendApi({ objects: { ...objects, "/api/v1/namespaces/a/secrets/other": { type: "u" } }, pageSize: 2 });
+  const objects = Object.fromEntries(
+    Array.from({ length: 5 }, (_, i) => [`/api/v1/namespaces/a/secrets/s${i}`, { type: "t" }]),
+  );
+  using server = pretendApi({
+    objects: { ...objects, "/api/v1/namespaces/a/secrets/other": { type: "u" } },
+    pageSize: 2,
+  });
   const items = await client(server).list("/api/v1/secrets?fieldSelector=type%3Dt");
   expect(items.map(({ metadata }) => metadata.name)).toEqual(["s0", "s1", "s2", "s3", "s4"]);
   expect(server.requests.map(({ path }) => path)).toEqual([
@@ -34,7 +46,10 @@ test("list() takes Go's null for no items", async () => {
 test("pages() asks for the next page before the last is looked at; one that fails is an error only for whoever goes on to it", async () => {
   const item = { metadata: { name: "a" } };
   using server = pretendApi({
-    on: ({ path }) => (path.includes("continue") ? status(410, "too old") : Response.json({ items: [item], metadata: { continue: "x" } })),
+    on: ({ path }) =>
+      path.includes("continue")
+        ? status(410, "too old")
+        : Response.json({ items: [item], metadata: { continue: "x" } }),
   });
   for await (const { items } of client(server).pages("/api/v1/pods")) {
     expect(items).toEqual([item]);
@@ -55,7 +70,11 @@ test("a request says who asks, and wants nothing packed", async () => {
     },
   });
   await client({ url: server.url.href.replace(/\/$/, "") }).ready();
-  expect(seen).toMatchObject({ "user-agent": "kube-pki-repair", "accept-encoding": "identity", authorization: "Bearer abc" });
+  expect(seen).toMatchObject({
+    "user-agent": "kube-pki-repair",
+    "accept-encoding": "identity",
+    authorization: "Bearer abc",
+  });
 });
 
 test("a change waits until the API server itself gives up on a webhook that hangs, and names it: after 60 s; a question waits less", async () => {
@@ -72,7 +91,8 @@ test("a change waits until the API server itself gives up on a webhook that hang
 
 test("find() is undefined for a 404 only; other refusals carry the API's own sentence", async () => {
   using server = pretendApi({
-    on: ({ path }) => (path === "/api/v1/nodes/secret" ? status(403, 'nodes "secret" is forbidden') : undefined),
+    on: ({ path }) =>
+      path === "/api/v1/nodes/secret" ? status(403, 'nodes "secret" is forbidden') : undefined,
   });
   expect(await client(server).find("/api/v1/nodes/none")).toBeUndefined();
   const refused = client(server).find("/api/v1/nodes/secret");
@@ -81,7 +101,9 @@ test("find() is undefined for a 404 only; other refusals carry the API's own sen
 });
 
 test("a refusal that is not JSON, and one that says nothing, are errors with a sentence as well", async () => {
-  using server = pretendApi({ on: ({ path }) => new Response(path === "/a" ? "etcd is down\n" : "", { status: 500 }) });
+  using server = pretendApi({
+    on: ({ path }) => new Response(path === "/a" ? "etcd is down\n" : "", { status: 500 }),
+  });
   await expect(client(server).get("/a")).rejects.toThrow("etcd is down");
   await expect(client(server).get("/b")).rejects.toThrow("GET /b: HTTP 500");
 });
@@ -89,7 +111,9 @@ test("a refusal that is not JSON, and one that says nothing, are errors with a s
 test.each([[{ ca: "" }], [{ ca: undefined }], [{}], [{ ca: "no certificate" }]])(
   "%j is no way to say that a server need not be verified",
   (options) => {
-    expect(() => new KubeApi({ server: "https://a:6443", ...options })).toThrow('There is no CA to verify "https://a:6443" with');
+    expect(() => new KubeApi({ server: "https://a:6443", ...options })).toThrow(
+      'There is no CA to verify "https://a:6443" with',
+    );
   },
 );
 
@@ -114,7 +138,9 @@ test("of a refusal no more is read than is worth reading", async () => {
 
 test("escape sequences and lines of a server's answer are letters in an error", async () => {
   const attack = "no\u001b[2J\u001b]0;pwned\u0007\n  w1: approved\u009b31m\u202e";
-  using server = pretendApi({ on: ({ path }) => (path === "/json" ? status(403, attack) : new Response(attack, { status: 500 })) });
+  using server = pretendApi({
+    on: ({ path }) => (path === "/json" ? status(403, attack) : new Response(attack, { status: 500 })),
+  });
   for (const path of ["/json", "/text"]) {
     const error = await client(server)
       .get(path)
@@ -125,7 +151,8 @@ test("escape sequences and lines of a server's answer are letters in an error", 
 
 test("what is no JSON, and JSON without a sentence, are errors that an operator can read", async () => {
   using server = pretendApi({
-    on: ({ path }) => new Response(path === "/a" ? "{\u001b[31m" : "null", { status: path === "/a" ? 200 : 500 }),
+    on: ({ path }) =>
+      new Response(path === "/a" ? "{\u001b[31m" : "null", { status: path === "/a" ? 200 : 500 }),
   });
   await expect(client(server).get("/a")).rejects.toThrow(`did not answer with JSON: "{\\u001b[31m"`);
   await expect(client(server).get("/b")).rejects.toThrow("GET /b: HTTP 500");
@@ -184,12 +211,17 @@ test("inParallel() takes from a source no more than it works on, and closes it a
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const KCM = `${LEASES}/kube-system/leases/kube-controller-manager`;
 const SCHEDULER = `${LEASES}/kube-system/leases/kube-scheduler`;
-const lease = (renewTime: string | undefined, holderIdentity = "") => ({ spec: { renewTime, holderIdentity, leaseDurationSeconds: 15 } });
+const lease = (renewTime: string | undefined, holderIdentity = "") => ({
+  spec: { renewTime, holderIdentity, leaseDurationSeconds: 15 },
+});
 const NOON = "2026-06-01T12:00:00.000000Z";
 
 test("a Lease proves a kubelet only when it was renewed after the moment asked for", async () => {
   using server = pretendApi({
-    objects: { [`${LEASES}/kube-node-lease/leases/w1`]: lease(NOON), [`${LEASES}/kube-node-lease/leases/w2`]: lease(undefined) },
+    objects: {
+      [`${LEASES}/kube-node-lease/leases/w1`]: lease(NOON),
+      [`${LEASES}/kube-node-lease/leases/w2`]: lease(undefined),
+    },
   });
   const api = client(server);
   expect(await leaseRenewed(api, "w1", new Date("2026-06-01T11:59:59Z"))).toBe(true);
@@ -201,7 +233,10 @@ test("a Lease proves a kubelet only when it was renewed after the moment asked f
 
 test("leaderOf() names the holder of a Lease that somebody has taken", async () => {
   using server = pretendApi({ objects: { [KCM]: lease(NOON, "m1_a"), [SCHEDULER]: lease(NOON) } });
-  expect(await leaderOf(client(server), "kube-controller-manager")).toEqual({ holder: "m1_a", renewTime: NOON });
+  expect(await leaderOf(client(server), "kube-controller-manager")).toEqual({
+    holder: "m1_a",
+    renewTime: NOON,
+  });
   expect(await leaderOf(client(server), "kube-scheduler")).toBeUndefined();
 });
 
@@ -223,13 +258,38 @@ const SEEN = { holder: "m2_b", renewTime: "2026-06-01T12:00:00Z" };
 const MINUTE = 60_000;
 
 test.each([
-  ["that has stood still since etcd's data was read, whoever held it", () => lease(NOON, "m2_b"), MINUTE, true],
+  [
+    "that has stood still since etcd's data was read, whoever held it",
+    () => lease(NOON, "m2_b"),
+    MINUTE,
+    true,
+  ],
   ["that has stood still for less than it lasts", () => lease(NOON, "m2_b"), 5000, false],
   ["that only ran out by its holder's clock", () => lease("2026-06-01T12:00:02Z", "m2_b"), MINUTE, false],
-  ["of this host from before its control plane was started anew", () => lease(new Date().toISOString(), "m1_a"), MINUTE, true],
-  ["of another control plane node that is alive", () => lease(new Date().toISOString(), "m2_b"), MINUTE, false],
-  ["of this host's new process", () => lease(new Date(Date.now() + 60_000).toISOString(), "m1_a"), MINUTE, false],
-  ["of a host whose name only begins the same", () => lease(new Date().toISOString(), "m11_a"), MINUTE, false],
+  [
+    "of this host from before its control plane was started anew",
+    () => lease(new Date().toISOString(), "m1_a"),
+    MINUTE,
+    true,
+  ],
+  [
+    "of another control plane node that is alive",
+    () => lease(new Date().toISOString(), "m2_b"),
+    MINUTE,
+    false,
+  ],
+  [
+    "of this host's new process",
+    () => lease(new Date(Date.now() + 60_000).toISOString(), "m1_a"),
+    MINUTE,
+    false,
+  ],
+  [
+    "of a host whose name only begins the same",
+    () => lease(new Date().toISOString(), "m11_a"),
+    MINUTE,
+    false,
+  ],
 ] as const)("dropDeadLeaders() and a Lease %s", async (_, held, ago, isDropped) => {
   using _box = sandbox();
   using server = pretendApi({ objects: { [KCM]: held() } });
@@ -257,12 +317,20 @@ test("openJoining() makes a token that only lets a kubelet ask, in a group of th
   expect(type).toBe("bootstrap.kubernetes.io/token");
   const { expiration, description, ...rest } = stringData;
   const group = "system:bootstrappers:kube-pki-repair";
-  expect(rest).toEqual({ "token-id": id, "token-secret": secret, "usage-bootstrap-authentication": "true", "auth-extra-groups": group });
+  expect(rest).toEqual({
+    "token-id": id,
+    "token-secret": secret,
+    "usage-bootstrap-authentication": "true",
+    "auth-extra-groups": group,
+  });
   const hours = (new Date(expiration).getTime() - Date.now()) / 3_600_000;
   expect(hours).toBeGreaterThan(1.9);
   expect(hours).toBeLessThanOrEqual(2);
   const { roleRef, subjects } = server.objects.get(BINDING);
-  expect([roleRef.name, subjects.map(({ name }: { name: string }) => name)]).toEqual(["system:node-bootstrapper", [group]]);
+  expect([roleRef.name, subjects.map(({ name }: { name: string }) => name)]).toEqual([
+    "system:node-bootstrapper",
+    [group],
+  ]);
   expect([...(await tokenUsers(client(server)))]).toEqual([[`system:bootstrap:${id}`, "w1"]]);
 
   mode.dryRun = true;
@@ -298,7 +366,9 @@ test("openJoining() makes no token where a rule of the cluster's approves whatev
         ? Response.json({ status: { allowed: body.spec.resourceAttributes.subresource === "nodeclient" } })
         : undefined,
   });
-  await expect(openJoining(client(server), ["w1"])).rejects.toThrow("A rule of this cluster approves every node's certificate");
+  await expect(openJoining(client(server), ["w1"])).rejects.toThrow(
+    "A rule of this cluster approves every node's certificate",
+  );
   expect(server.changes()).toEqual([]);
   expect(server.requests[0]!.body.spec.groups).toEqual([
     "system:bootstrappers",

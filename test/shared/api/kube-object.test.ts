@@ -16,7 +16,10 @@ test("labels and each kind of expression: without the expressions a DaemonSet wo
   const text = selectorOf({ spec: { selector: SELECTOR } });
   expect(text).toBe("app=web,tier in (a,b),track notin (canary),shop,!legacy");
   const query = new URL(`https://m1${podsPath("shop", text)}`);
-  expect([query.pathname, query.searchParams.get("labelSelector")]).toEqual(["/api/v1/namespaces/shop/pods", text]);
+  expect([query.pathname, query.searchParams.get("labelSelector")]).toEqual([
+    "/api/v1/namespaces/shop/pods",
+    text,
+  ]);
   expect(selectorOf({ spec: {} })).toBe("");
 });
 
@@ -29,7 +32,9 @@ test.each([
   [{ app: "web", tier: "c", shop: "1" }, false],
   [{ app: "other", tier: "b", shop: "1" }, false],
 ])("which pods it means: %j is %j", (labels, isMeant) => {
-  expect(selects(SELECTOR, { metadata: { name: "web-1", labels: labels as Record<string, string> } })).toBe(isMeant);
+  expect(selects(SELECTOR, { metadata: { name: "web-1", labels: labels as Record<string, string> } })).toBe(
+    isMeant,
+  );
 });
 
 test("an empty selector means all pods, none means no pod", () => {

@@ -8,14 +8,20 @@ import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-const renewed = (secondsAgo: number) => ({ spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } });
+const renewed = (secondsAgo: number) => ({
+  spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() },
+});
 
 const ALL = { since: new Date(0) };
 
 test("nodeLeases() gives a kubelet the time to find an API that was away, and looks once if all have renewed their Lease", async () => {
   let asked = 0;
   using api = pretendApi({
-    objects: { [`${LEASES}/m1`]: renewed(3), [`${LEASES}/w1`]: renewed(90), [`${LEASES}/gone`]: renewed(4000) },
+    objects: {
+      [`${LEASES}/m1`]: renewed(3),
+      [`${LEASES}/w1`]: renewed(90),
+      [`${LEASES}/gone`]: renewed(4000),
+    },
     on: (_, { objects }) => {
       if (++asked === 3) Object.assign(objects.get(`${LEASES}/w1`), renewed(0));
       return undefined;
@@ -37,7 +43,9 @@ test("a node whose clock is late counts when its Lease is renewed while we look"
       return undefined;
     },
   });
-  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["late"], ALL)).notRenewed).toEqual([]);
+  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["late"], ALL)).notRenewed).toEqual(
+    [],
+  );
 });
 
 /** Names → whether somebody listens there; counts how often each was asked. */
@@ -59,7 +67,11 @@ test("a kubelet whose port is closed is not waited for until the end; one that s
       return undefined;
     },
   });
-  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1", "w2"], { ...ALL, onlyNew: true, listening });
+  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1", "w2"], {
+    ...ALL,
+    onlyNew: true,
+    listening,
+  });
   expect(notRenewed).toEqual(["w1"]);
   expect(asked).toEqual({ w1: 12, w2: 5 });
 });
@@ -80,7 +92,11 @@ test("under a new CA a renewal of before is no sign of life, however young it is
   const { listening } = ports({ joined: true, old: true });
   using api = pretendApi({ objects: { [`${LEASES}/joined`]: renewed(5), [`${LEASES}/old`]: renewed(20) } });
   const options = { onlyNew: true, listening, since: new Date(Date.now() - 10_000), notAwaited: ["old"] };
-  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["joined", "old"], options);
+  const { notRenewed } = await nodeLeases(
+    new KubeApi({ server: api.url, ca: NO_TLS }),
+    ["joined", "old"],
+    options,
+  );
   expect(notRenewed).toEqual(["old"]);
 });
 
@@ -94,9 +110,15 @@ test("an open port alone proves no renewal: a kubelet whose certificate expired 
       return undefined;
     },
   });
-  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"], { ...ALL, onlyNew: true, listening })).notRenewed).toEqual(
-    [],
-  );
+  expect(
+    (
+      await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"], {
+        ...ALL,
+        onlyNew: true,
+        listening,
+      })
+    ).notRenewed,
+  ).toEqual([]);
   expect(asked).toBe(30);
 });
 
@@ -121,7 +143,9 @@ test("a node whose clock was set back counts when its Lease is renewed while we 
       return undefined;
     },
   });
-  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"], ALL)).notRenewed).toEqual([]);
+  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"], ALL)).notRenewed).toEqual(
+    [],
+  );
 });
 
 /** Milliseconds that a clock is ahead of ours. */

@@ -1,4 +1,7 @@
-/** Work that mostly waits: a few that wait in vain do not keep the others from their turn, and a long list is not read in silence. */
+/**
+ * Work that mostly waits: a few that wait in vain do not keep the others from their turn, and a long list is
+ * not read in silence.
+ */
 import { expect, jest, test } from "bun:test";
 import { inParallelWithTimeSlots, readAll } from "../../../shared/api/many.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -6,14 +9,20 @@ import { sandbox } from "../../pretend/sandbox.ts";
 test("inParallelWithTimeSlots() gives the place of what takes long to the next, and waits for it at the end", async () => {
   const order: string[] = [];
   const released = Promise.withResolvers<void>();
-  await inParallelWithTimeSlots(["vain", "vain too", "quick", "last"], { width: 2, milliseconds: 5 }, async (item) => {
-    order.push(`begin ${item}`);
-    if (item === "last") released.resolve();
-    if (item.startsWith("vain")) await released.promise;
-    order.push(`end ${item}`);
-  });
+  await inParallelWithTimeSlots(
+    ["vain", "vain too", "quick", "last"],
+    { width: 2, milliseconds: 5 },
+    async (item) => {
+      order.push(`begin ${item}`);
+      if (item === "last") released.resolve();
+      if (item.startsWith("vain")) await released.promise;
+      order.push(`end ${item}`);
+    },
+  );
   expect(order.slice(0, 2)).toEqual(["begin vain", "begin vain too"]);
-  expect(order.toSorted()).toEqual(["vain", "vain too", "quick", "last"].flatMap((item) => [`begin ${item}`, `end ${item}`]).toSorted());
+  expect(order.toSorted()).toEqual(
+    ["vain", "vain too", "quick", "last"].flatMap((item) => [`begin ${item}`, `end ${item}`]).toSorted(),
+  );
 });
 
 test("inParallelWithTimeSlots() passes on an error, also of what had given its place away", async () => {

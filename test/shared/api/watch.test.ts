@@ -32,7 +32,10 @@ function pretendApi(answers: Answer[]) {
 }
 
 function listOf({ list, names, next }: List) {
-  return Response.json({ metadata: { resourceVersion: list, continue: next }, items: names.map((name) => ({ metadata: { name } })) });
+  return Response.json({
+    metadata: { resourceVersion: list, continue: next },
+    items: names.map((name) => ({ metadata: { name } })),
+  });
 }
 
 function streamOf({ events, ends }: Stream) {
@@ -54,7 +57,9 @@ async function first(api: KubeApi, count: number): Promise<string[]> {
   using _ = sandbox();
   const seen: string[] = [];
   const ending = new AbortController();
-  for await (const { type, object } of watch(api, "/things?a=b", ending.signal) as AsyncGenerator<Change<KubeObject>>) {
+  for await (const { type, object } of watch(api, "/things?a=b", ending.signal) as AsyncGenerator<
+    Change<KubeObject>
+  >) {
     seen.push(`${type} ${object.metadata.name}`);
     if (seen.length === count) ending.abort();
   }
@@ -85,7 +90,10 @@ test("watch goes on where it was when a connection ends, also in the middle of a
 
 test.each([
   ["as an answer", { status: 410 }],
-  ["as an event", { events: [{ type: "ERROR", object: { code: 410, message: "too old" } }], ends: "well" as const }],
+  [
+    "as an event",
+    { events: [{ type: "ERROR", object: { code: 410, message: "too old" } }], ends: "well" as const },
+  ],
 ])("watch lists anew when its place in history is forgotten: %s", async (_, gone: Answer) => {
   const { api } = pretendApi([
     { list: "1", names: ["a"] },

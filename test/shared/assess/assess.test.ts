@@ -1,4 +1,7 @@
-/** What 00-assess says of a node: the damage, what survives, the verdict and what comes next, of many damages and clusters. */
+/**
+ * What 00-assess says of a node: the damage, what survives, the verdict and what comes next, of many damages
+ * and clusters.
+ */
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -33,7 +36,11 @@ interface Row {
   how?: Parameters<typeof assess>[1];
 }
 
-const well = (change?: (node: Node) => unknown, more: On = {}): On => ({ kind: "healthy control plane node", change, ...more });
+const well = (change?: (node: Node) => unknown, more: On = {}): On => ({
+  kind: "healthy control plane node",
+  change,
+  ...more,
+});
 const put =
   (file: string, text: string) =>
   ({ root }: Node) =>
@@ -41,7 +48,10 @@ const put =
 const edit =
   (file: string, from: string | RegExp, to: string) =>
   ({ root }: Node) => {
-    const [path, text] = [`${root}/etc/kubernetes/${file}`, readFileSync(`${root}/etc/kubernetes/${file}`, "utf8")];
+    const [path, text] = [
+      `${root}/etc/kubernetes/${file}`,
+      readFileSync(`${root}/etc/kubernetes/${file}`, "utf8"),
+    ];
     if (text.replace(from, to) === text) throw new Error(`nothing to edit in ${file}`);
     writeFileSync(path, text.replace(from, to));
   };
@@ -50,20 +60,34 @@ const both =
   async (node: Node) => {
     for (const change of changes) await change(node);
   };
-const deepOf = (more: object = {}) => ({ deep: { device: undefined, image: undefined, noDisk: true, ...more } as never });
+const deepOf = (more: object = {}) => ({
+  deep: { device: undefined, image: undefined, noDisk: true, ...more } as never,
+});
 
 const ROWS: Row[] = [
   { what: "/etc/kubernetes is gone" },
-  { what: "the same, and its servers still run", on: { containers: ["etcd", "kube-apiserver", "kube-controller-manager"] } },
+  {
+    what: "the same, and its servers still run",
+    on: { containers: ["etcd", "kube-apiserver", "kube-controller-manager"] },
+  },
   { what: "the same, and the runtime cannot be asked", on: { without: ["crictl"] } },
   { what: "all is well", on: well() },
-  { what: "etcd's CA and the front proxy's are lost", on: well(gone("pki/etcd/ca.key", "pki/front-proxy-ca.key")) },
+  {
+    what: "etcd's CA and the front proxy's are lost",
+    on: well(gone("pki/etcd/ca.key", "pki/front-proxy-ca.key")),
+  },
   { what: "ca.key is lost", on: well(gone("pki/ca.key")) },
   { what: "sa.key is lost", on: well(gone("pki/sa.key")) },
   { what: "sa.pub is lost", on: well(gone("pki/sa.pub")) },
   { what: "ca.crt is lost", on: well(gone("pki/ca.crt")) },
-  { what: "an older CA is in the place of the cluster's", on: well(both(put("pki/ca.crt", older.cert), put("pki/ca.key", older.key))) },
-  { what: "a later CA is in its place", on: well(both(put("pki/ca.crt", later.cert), put("pki/ca.key", later.key))) },
+  {
+    what: "an older CA is in the place of the cluster's",
+    on: well(both(put("pki/ca.crt", older.cert), put("pki/ca.key", older.key))),
+  },
+  {
+    what: "a later CA is in its place",
+    on: well(both(put("pki/ca.crt", later.cert), put("pki/ca.key", later.key))),
+  },
   {
     what: "a later CA, and sa.key is lost",
     on: well(both(put("pki/ca.crt", later.cert), put("pki/ca.key", later.key), gone("pki/sa.key"))),
@@ -82,16 +106,30 @@ const ROWS: Row[] = [
       ),
     ),
   },
-  { what: "admin.conf is lost, and another config garbage", on: well(both(gone("admin.conf"), put("scheduler.conf", "{ garbage"))) },
+  {
+    what: "admin.conf is lost, and another config garbage",
+    on: well(both(gone("admin.conf"), put("scheduler.conf", "{ garbage"))),
+  },
   { what: "kubelet.conf is lost", on: well(gone("kubelet.conf")) },
   {
     what: "kubelet.conf has another CA",
-    on: well(edit("kubelet.conf", /certificate-authority-data: \S+/, `certificate-authority-data: ${btoa(later.cert)}`)),
+    on: well(
+      edit(
+        "kubelet.conf",
+        /certificate-authority-data: \S+/,
+        `certificate-authority-data: ${btoa(later.cert)}`,
+      ),
+    ),
   },
-  { what: "the kubelet's certificate is lost", on: well(({ root }) => rmSync(`${root}/var/lib/kubelet/pki/kubelet-client-current.pem`)) },
+  {
+    what: "the kubelet's certificate is lost",
+    on: well(({ root }) => rmSync(`${root}/var/lib/kubelet/pki/kubelet-client-current.pem`)),
+  },
   {
     what: "the kubelet's certificate is garbage",
-    on: well(({ root }) => writeFileSync(`${root}/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem`, "garbage")),
+    on: well(({ root }) =>
+      writeFileSync(`${root}/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem`, "garbage"),
+    ),
   },
   { what: "the kubelet is stopped", on: well(({ env }) => writeFileSync(`${env.FAKE}/stopped`, "")) },
   {
@@ -100,16 +138,29 @@ const ROWS: Row[] = [
       both(
         gone("manifests/etcd.yaml"),
         put("manifests/kube-scheduler.yaml", ""),
-        put("manifests/kube-controller-manager.yaml", "apiVersion: v1\nkind: Pod\nmetadata:\n  name: kube-con"),
-        edit("manifests/kube-apiserver.yaml", "--authorization-mode=Node,RBAC", "--authorization-mode=AlwaysAllow"),
+        put(
+          "manifests/kube-controller-manager.yaml",
+          "apiVersion: v1\nkind: Pod\nmetadata:\n  name: kube-con",
+        ),
+        edit(
+          "manifests/kube-apiserver.yaml",
+          "--authorization-mode=Node,RBAC",
+          "--authorization-mode=AlwaysAllow",
+        ),
       ),
     ),
   },
-  { what: "a manifest that cannot be read", on: well(put("manifests/kube-scheduler.yaml", "{ garbage\n\t: [")) },
+  {
+    what: "a manifest that cannot be read",
+    on: well(put("manifests/kube-scheduler.yaml", "{ garbage\n\t: [")),
+  },
   {
     what: "a second manifest of one pod",
     on: well(({ root }) =>
-      write(`${root}/etc/kubernetes/manifests/copy.yaml`, readFileSync(`${root}/etc/kubernetes/manifests/etcd.yaml`, "utf8")),
+      write(
+        `${root}/etc/kubernetes/manifests/copy.yaml`,
+        readFileSync(`${root}/etc/kubernetes/manifests/etcd.yaml`, "utf8"),
+      ),
     ),
   },
   {
@@ -141,7 +192,10 @@ const ROWS: Row[] = [
       },
     }),
   },
-  { what: "one of two control plane nodes is damaged", on: well(gone("pki/apiserver.crt", "pki/ca.key"), { etcd: withM2 }) },
+  {
+    what: "one of two control plane nodes is damaged",
+    on: well(gone("pki/apiserver.crt", "pki/ca.key"), { etcd: withM2 }),
+  },
   { what: "one of two is well", on: well(undefined, { etcd: withM2 }) },
   {
     what: "the other one is lost for good",
@@ -158,7 +212,8 @@ const ROWS: Row[] = [
     what: "the data is encrypted",
     on: {
       etcd: (objects) => {
-        for (const key of Object.keys(objects)) if (!key.startsWith("minions")) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+        for (const key of Object.keys(objects))
+          if (!key.startsWith("minions")) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
       },
     },
   },
@@ -173,14 +228,26 @@ const ROWS: Row[] = [
   },
   {
     what: "the machine has another address",
-    on: { commands: [{ command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]) }] },
+    on: {
+      commands: [
+        {
+          command: "ip -j addr",
+          stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]),
+        },
+      ],
+    },
   },
-  { what: "etcd's data is lost", on: well(({ root }) => rmSync(`${root}/var/lib/etcd`, { recursive: true })) },
+  {
+    what: "etcd's data is lost",
+    on: well(({ root }) => rmSync(`${root}/var/lib/etcd`, { recursive: true })),
+  },
   {
     what: "etcd's data and all files are lost, and the kubelet's record of a static pod is here",
     on: well(({ root }) => {
       for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(root + path, { recursive: true });
-      mkdirSync(`${root}/var/lib/kubelet/pods/${staticUid("kube-apiserver")}/containers/kube-apiserver`, { recursive: true });
+      mkdirSync(`${root}/var/lib/kubelet/pods/${staticUid("kube-apiserver")}/containers/kube-apiserver`, {
+        recursive: true,
+      });
     }),
   },
   {
@@ -188,7 +255,11 @@ const ROWS: Row[] = [
     on: well(
       both(
         ({ root }) => {
-          for (const path of ["/var/lib/etcd", "/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/pki/etcd"])
+          for (const path of [
+            "/var/lib/etcd",
+            "/etc/kubernetes/manifests/etcd.yaml",
+            "/etc/kubernetes/pki/etcd",
+          ])
             rmSync(root + path, { recursive: true });
         },
         edit("manifests/kube-apiserver.yaml", /--etcd-servers=\S+/, "--etcd-servers=https://10.0.0.31:2379"),
@@ -200,7 +271,9 @@ const ROWS: Row[] = [
     on: well(gone("pki/ca.key", "pki/apiserver.crt"), {
       etcd: (objects) => {
         const key = "pods/kube-system/kube-controller-manager-m1";
-        objects[key] = JSON.parse(JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""));
+        objects[key] = JSON.parse(
+          JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""),
+        );
       },
     }),
   },
@@ -230,13 +303,21 @@ const ROWS: Row[] = [
     on: well(({ root }) => {
       write(
         `${root}/etc/cni/net.d/10-calico.conflist`,
-        JSON.stringify({ name: "n", plugins: [{ type: "calico", kubernetes: { kubeconfig: "/etc/cni/net.d/calico-kubeconfig" } }] }),
+        JSON.stringify({
+          name: "n",
+          plugins: [{ type: "calico", kubernetes: { kubeconfig: "/etc/cni/net.d/calico-kubeconfig" } }],
+        }),
       );
       write(
         `${root}/etc/cni/net.d/calico-kubeconfig`,
         JSON.stringify({
           kind: "Config",
-          clusters: [{ name: "local", cluster: { server: `https://${ADDRESS}:6443`, "certificate-authority-data": btoa(older.cert) } }],
+          clusters: [
+            {
+              name: "local",
+              cluster: { server: `https://${ADDRESS}:6443`, "certificate-authority-data": btoa(older.cert) },
+            },
+          ],
         }),
       );
     }),
@@ -280,7 +361,9 @@ const ROWS: Row[] = [
   },
   {
     what: "ca.key is lost, and the kubelet starts again and again",
-    on: well(gone("pki/ca.key"), { commands: [{ command: "systemctl is-active kubelet", stdout: "activating\n", exit: 3 }] }),
+    on: well(gone("pki/ca.key"), {
+      commands: [{ command: "systemctl is-active kubelet", stdout: "activating\n", exit: 3 }],
+    }),
   },
   {
     what: "one certificate is lost, and the operator has stopped the kubelet",
@@ -294,7 +377,11 @@ const ROWS: Row[] = [
     what: "a worker without a file that its kubelet names",
     on: {
       kind: "worker",
-      change: ({ root }) => write(`${root}/etc/default/kubelet`, "KUBELET_EXTRA_ARGS=--config-dir=/etc/kubernetes/kubelet.conf.d\n"),
+      change: ({ root }) =>
+        write(
+          `${root}/etc/default/kubelet`,
+          "KUBELET_EXTRA_ARGS=--config-dir=/etc/kubernetes/kubelet.conf.d\n",
+        ),
     },
   },
   { what: "deep: nothing is left", how: deepOf() },
@@ -314,7 +401,11 @@ const ROWS: Row[] = [
     what: "deep: memory holds one key, and another key is in its place",
     on: well(
       both(put("pki/ca.key", pki("etcd/ca.key")), ({ root }) =>
-        pretendProcess(root, { pid: 31, comm: "kube-controller", holds: [bigInt(createPrivateKey(pki("ca.key")))] }),
+        pretendProcess(root, {
+          pid: 31,
+          comm: "kube-controller",
+          holds: [bigInt(createPrivateKey(pki("ca.key")))],
+        }),
       ),
     ),
     how: deepOf(),
@@ -329,7 +420,10 @@ const ROWS: Row[] = [
           kind: "Secret",
           metadata: { name: "kubeadm-certs", namespace: "kube-system" },
           data: Object.fromEntries(
-            ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [`${name}.key`, Buffer.alloc(64).toString("base64")]),
+            ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [
+              `${name}.key`,
+              Buffer.alloc(64).toString("base64"),
+            ]),
           ),
         };
       },
@@ -361,7 +455,11 @@ const ROWS: Row[] = [
     ),
     how: deepOf(),
   },
-  { what: "deep: the internal CAs", on: well(gone("pki/etcd/ca.key", "pki/front-proxy-ca.key")), how: deepOf() },
+  {
+    what: "deep: the internal CAs",
+    on: well(gone("pki/etcd/ca.key", "pki/front-proxy-ca.key")),
+    how: deepOf(),
+  },
   { what: "deep: nothing is lost", on: well(), how: deepOf() },
 ];
 
@@ -371,18 +469,23 @@ const holds = decisions("assess");
 function decidedOf(assessment: Assessment) {
   const { role, damage, survivors, deep, verdict, next, filesBack, course, ca, ...said } = assessment;
   const shown = assessmentAsJson(assessment).damage;
-  const bad = damage.map((row, i) => ({ ...row, state: shown[i]!.state })).filter(({ state }) => state !== "ok");
+  const bad = damage
+    .map((row, i) => ({ ...row, state: shown[i]!.state }))
+    .filter(({ state }) => state !== "ok");
   return {
     is: [role, ...(said.damaged ? ["damaged"] : []), ...(said.well ? ["well"] : [])].join(", "),
     rows: bad.map((row) => {
       const { severity, mend, works } = row;
       const until = works?.includes("The first certificate") && "until a day";
       const now = row.serversStopped && "at once";
-      return [row.state, row.id, row.what, now, row.until && "dated", severity, until, mend && `→ ${mend}`].filter(Boolean).join(" ");
+      return [row.state, row.id, row.what, now, row.until && "dated", severity, until, mend && `→ ${mend}`]
+        .filter(Boolean)
+        .join(" ");
     }),
     hopes: survivors.map(({ where, hope }) => `${where}: ${hope}`),
     places: deep?.keys.map(
-      ({ file, places }) => `${file}: ${places.map((place) => Object.values(place).join(" ")).join(", ") || "nowhere"}`,
+      ({ file, places }) =>
+        `${file}: ${places.map((place) => Object.values(place).join(" ")).join(", ") || "nowhere"}`,
     ),
     ...{ rung: said.rung, lost: said.lost, way: said.way },
     verdict: verdict.split(/[.:;]/)[0],

@@ -1,6 +1,16 @@
-/** What becomes of a row: well, a warning, a failure with what still works and what mends it, an error that says itself what is wrong. */
+/**
+ * What becomes of a row: well, a warning, a failure with what still works and what mends it, an error that
+ * says itself what is wrong.
+ */
 import { expect, test } from "bun:test";
-import { type Check, type CheckRow, Checks, found, summaryOf, worstFirst } from "../../../shared/checks/check.ts";
+import {
+  type Check,
+  type CheckRow,
+  Checks,
+  found,
+  summaryOf,
+  worstFirst,
+} from "../../../shared/checks/check.ts";
 import { checksAsJson, hintOf, stateWord } from "../../../shared/checks/print-checks.ts";
 
 async function resultOf(look: CheckRow["look"]): Promise<Check[]> {
@@ -20,12 +30,22 @@ test.each<[string, CheckRow["look"], Partial<Check>]>([
     () => ({ differs: "to lb:6443", before: "kubectl edit" }),
     { result: "ok", detail: "to lb:6443", differs: "kubectl edit" },
   ],
-  ["a difference that asks for nothing", () => ({ differs: "2 CAs" }), { result: "ok", detail: "2 CAs", differs: "" }],
+  [
+    "a difference that asks for nothing",
+    () => ({ differs: "2 CAs" }),
+    { result: "ok", detail: "2 CAs", differs: "" },
+  ],
   ["a warning", () => ({ warning: "old" }), { result: "warning", detail: "old", ...bad, severity: "note" }],
   ["a failure", async () => ({ failed: "another CA" }), { result: "failed", detail: "another CA", ...bad }],
-  ["an error", () => Promise.reject(new Error("No answer from m1")), { result: "failed", detail: "No answer from m1", ...bad }],
+  [
+    "an error",
+    () => Promise.reject(new Error("No answer from m1")),
+    { result: "failed", detail: "No answer from m1", ...bad },
+  ],
 ])("a row that gives: %s", async (_, look, check) => {
-  expect(await resultOf(look)).toEqual([{ id: "token-secret", area: "tokens", what: "shop/cart", ...check } as Check]);
+  expect(await resultOf(look)).toEqual([
+    { id: "token-secret", area: "tokens", what: "shop/cart", ...check } as Check,
+  ]);
 });
 
 test("what cannot be asked does not work now, whatever it means where it answers", async () => {
@@ -82,7 +102,12 @@ test("a table shows in capitals what has failed; JSON has the word, and begins t
   const expired = found({ id: "certificate-ca" }, { state: "expired", failed: "in May" });
   const silent = found({ id: "node-lease", of: "w1" }, { failed: "never" });
   const known = found({ id: "backup" }, { warning: "none" });
-  expect([expired, silent, known, found({ id: "clock" }, "right")].map(stateWord)).toEqual(["!EXPIRED!", "!FAILED!", "note", "ok"]);
+  expect([expired, silent, known, found({ id: "clock" }, "right")].map(stateWord)).toEqual([
+    "!EXPIRED!",
+    "!FAILED!",
+    "note",
+    "ok",
+  ]);
   expect(stateWord({ result: "ok", state: "kept" })).toBe("kept");
   const { checks } = checksAsJson([expired, silent, known]);
   expect(checks.map(({ state, detail }) => [state, detail])).toEqual([
@@ -99,5 +124,7 @@ test("the last line leads to a part of the repair where one mends it, else to wh
   expect(hintOf([returned])).toBe("type what repairs each, then run this again");
   const sides = found({ id: "tokens-both-ways", of: "m2" }, { failed: "its sa.key is another" });
   expect(hintOf([sides])).toBe("type what repairs each, then run this again");
-  expect(hintOf([returned, lost])).toBe("./bunw scripts/00-assess.ts on that node says which part repairs it");
+  expect(hintOf([returned, lost])).toBe(
+    "./bunw scripts/00-assess.ts on that node says which part repairs it",
+  );
 });

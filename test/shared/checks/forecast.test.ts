@@ -14,7 +14,9 @@ function ending(kind: Ending["kind"], file: string, left: number, of = 365): End
 async function said(endings: Ending[]) {
   const checks = new Checks();
   await checks.add(forecast(endings, NOW));
-  return checks.all.map(({ id, what, result, severity, detail }) => [id, what, result, severity, detail].join(" | "));
+  return checks.all.map(({ id, what, result, severity, detail }) =>
+    [id, what, result, severity, detail].join(" | "),
+  );
 }
 
 test("leaf certificates 90 days ahead, CAs a year ahead, one row for a kind, the first one first", async () => {
@@ -44,7 +46,9 @@ test("a kubelet renews its own: it is named only where it should have done that 
 
 test("what has ended has its own check, and where nothing can be read nothing is said", async () => {
   const all = [ending("certificate", "apiserver.crt", -1), ending("certificate", "etcd/peer.crt", 200)];
-  expect(await said(all)).toEqual(["expiry-next | what ends in the next 90 days | ok |  | none; the first is peer.crt, on 2027-06-14"]);
+  expect(await said(all)).toEqual([
+    "expiry-next | what ends in the next 90 days | ok |  | none; the first is peer.crt, on 2027-06-14",
+  ]);
   expect(await said([])).toEqual([]);
 });
 

@@ -1,4 +1,7 @@
-/** The list of checks: every one says what still works and what mends it, by a script or a place of the runbook that is there. */
+/**
+ * The list of checks: every one says what still works and what mends it, by a script or a place of the
+ * runbook that is there.
+ */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +12,10 @@ import { KUBECONFIGS } from "../../../shared/pki/kubeconfigs.ts";
 
 const HOME = join(import.meta.dir, "../../..");
 const textOf = (page: string) => Bun.file(join(HOME, page)).text();
-const pages: Record<string, string> = { RUNBOOK: await textOf("RUNBOOK.md"), "RUNBOOK-MORE": await textOf("RUNBOOK-MORE.md") };
+const pages: Record<string, string> = {
+  RUNBOOK: await textOf("RUNBOOK.md"),
+  "RUNBOOK-MORE": await textOf("RUNBOOK-MORE.md"),
+};
 
 /** What is wrong with where a row sends the operator. */
 function wrongWay(mend: string): string[] {
@@ -18,24 +24,33 @@ function wrongWay(mend: string): string[] {
   const [named, page, place] = /(RUNBOOK(?:-MORE)?) (.+)$/.exec(mend) ?? [];
   const isThere =
     !named ||
-    pages[page!]!.split("\n").some((line) => (/^#+ /.test(line) && line.endsWith(` ${place}`)) || line.startsWith(`**${place}**`));
+    pages[page!]!.split("\n").some(
+      (line) => (/^#+ /.test(line) && line.endsWith(` ${place}`)) || line.startsWith(`**${place}**`),
+    );
   return [...lost, ...(isThere ? [] : [named!]), ...(mend === "" ? ["nothing"] : [])];
 }
 
 test("a script, or a place of the runbook, that is not there is seen", () => {
-  expect(wrongWay("./bunw scripts/09-none.ts, RUNBOOK No such part")).toEqual(["scripts/09-none.ts", "RUNBOOK No such part"]);
+  expect(wrongWay("./bunw scripts/09-none.ts, RUNBOOK No such part")).toEqual([
+    "scripts/09-none.ts",
+    "RUNBOOK No such part",
+  ]);
   expect(wrongWay("RUNBOOK What expires soon")).toEqual(["RUNBOOK What expires soon"]);
 });
 
-test.each(Object.entries(KINDS))("%s: an id for programs, a severity, what still works, and a way that is there", (id, kind) => {
-  expect(id).toMatch(/^[a-z]+(-[a-z]+)*$/);
-  expect(Object.keys(SEVERITIES)).toContain(kind.severity);
-  expect(kind.works).toMatch(/\w{3}/);
-  expect(kind.area && kind.what).not.toBe("");
-  expect(wrongWay(kind.mend)).toEqual([]);
-});
+test.each(Object.entries(KINDS))(
+  "%s: an id for programs, a severity, what still works, and a way that is there",
+  (id, kind) => {
+    expect(id).toMatch(/^[a-z]+(-[a-z]+)*$/);
+    expect(Object.keys(SEVERITIES)).toContain(kind.severity);
+    expect(kind.works).toMatch(/\w{3}/);
+    expect(kind.area && kind.what).not.toBe("");
+    expect(wrongWay(kind.mend)).toEqual([]);
+  },
+);
 
 test("every certificate, kubeconfig and key of the tables has its check", () => {
-  for (const { name } of [...CERTS, ...KUBECONFIGS, { name: "sa" }]) expect(KINDS[checkIdOf(name)].severity).toBeTruthy();
+  for (const { name } of [...CERTS, ...KUBECONFIGS, { name: "sa" }])
+    expect(KINDS[checkIdOf(name)].severity).toBeTruthy();
   expect(() => checkIdOf("none")).toThrow("no check is called");
 });

@@ -1,4 +1,7 @@
-/** The file for Prometheus: every metric explained, label values escaped, no secret. promtool reads it in test/lab/checks/metrics.ts. */
+/**
+ * The file for Prometheus: every metric explained, label values escaped, no secret. promtool reads it in
+ * test/lab/checks/metrics.ts.
+ */
 import { expect, test } from "bun:test";
 import { found } from "../../../shared/checks/check.ts";
 import { metricsText, refuseMetricsPlace } from "../../../shared/checks/metrics.ts";
@@ -21,8 +24,12 @@ test("certificates, checks by result and by id, the backup's age, and when it wa
     "kube_pki_repair_last_run_timestamp_seconds 1795694400",
     'kube_pki_repair_checks{result="ok",severity=""} 1',
     'kube_pki_repair_checks{result="failed",severity="outage"} 2',
-    ...["soon", "weakens", "note"].map((severity) => `kube_pki_repair_checks{result="failed",severity="${severity}"} 0`),
-    ...["outage", "soon"].map((severity) => `kube_pki_repair_checks{result="warning",severity="${severity}"} 0`),
+    ...["soon", "weakens", "note"].map(
+      (severity) => `kube_pki_repair_checks{result="failed",severity="${severity}"} 0`,
+    ),
+    ...["outage", "soon"].map(
+      (severity) => `kube_pki_repair_checks{result="warning",severity="${severity}"} 0`,
+    ),
     'kube_pki_repair_checks{result="warning",severity="weakens"} 1',
     'kube_pki_repair_checks{result="warning",severity="note"} 0',
     'kube_pki_repair_bad_checks{id="node-ready",result="failed",severity="outage"} 2',
@@ -35,10 +42,14 @@ test("certificates, checks by result and by id, the backup's age, and when it wa
 });
 
 test("without a backup there is no age of one", () => {
-  expect(metricsText({ node: "m1", checks, endings: [], backup: undefined }, NOW)).not.toMatch(/backup_age|expiry_timestamp/);
+  expect(metricsText({ node: "m1", checks, endings: [], backup: undefined }, NOW)).not.toMatch(
+    /backup_age|expiry_timestamp/,
+  );
 });
 
 test("a place that node_exporter would not read is refused", () => {
-  expect(() => refuseMetricsPlace("/tmp/metrics.txt")).toThrow('only files that end in .prom, not "/tmp/metrics.txt"');
+  expect(() => refuseMetricsPlace("/tmp/metrics.txt")).toThrow(
+    'only files that end in .prom, not "/tmp/metrics.txt"',
+  );
   expect(() => refuseMetricsPlace("/no/such/folder/a.prom")).toThrow('There is no folder "/no/such/folder"');
 });

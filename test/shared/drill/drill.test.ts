@@ -1,4 +1,7 @@
-/** What a drill decides: which files, servers and workloads would not come back as they are, and what to do about it now. */
+/**
+ * What a drill decides: which files, servers and workloads would not come back as they are, and what to do
+ * about it now.
+ */
 import { setDefaultTimeout, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
@@ -12,7 +15,15 @@ import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { busyWorkloads, inEtcd } from "../../pretend/busy-workloads.ts";
-import { FACTS, healthyCp, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import {
+  FACTS,
+  healthyCp,
+  manifest,
+  mirrorPod,
+  type Objects,
+  otherCa,
+  write,
+} from "../../pretend/cluster.ts";
 import { commandOf, decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { expireCertificates } from "../../pretend/expired.ts";
@@ -69,13 +80,19 @@ function unsigned(pod: ReturnType<typeof manifest>) {
 
 function busy(objects: Objects) {
   busyWorkloads(objects);
-  inEtcd(objects, "daemonsets/kube-system/agent", { spec: { updateStrategy: { type: "RollingUpdate" } }, status: {} });
+  inEtcd(objects, "daemonsets/kube-system/agent", {
+    spec: { updateStrategy: { type: "RollingUpdate" } },
+    status: {},
+  });
   inEtcd(objects, "pods/kube-system/agent-1", oldPod("agent-1", { kind: "DaemonSet", name: "agent" }));
 }
 
 /** As hand-over pack leaves it. */
 function packed({ root }: Node) {
-  const files = SHARED_FILES.map((file): [string, Uint8Array] => [file, readFileSync(`${root}${PKI}/${file}`)]);
+  const files = SHARED_FILES.map((file): [string, Uint8Array] => [
+    file,
+    readFileSync(`${root}${PKI}/${file}`),
+  ]);
   write(`${root}/root/keys.age`, "a bundle");
   const sha256 = createHash("sha256").update("a bundle").digest("hex");
   markBackup(new Map(files), { path: "/root/keys.age", sha256 }, { newest: true });
@@ -120,7 +137,10 @@ const ROWS: Row[] = [
     },
     files: put("kube-scheduler", edited(manifest("kube-scheduler"), "--v=7")),
   },
-  { what: "a hand edit that it does not know", files: put("kube-scheduler", edited(manifest("kube-scheduler"), "--v=7")) },
+  {
+    what: "a hand edit that it does not know",
+    files: put("kube-scheduler", edited(manifest("kube-scheduler"), "--v=7")),
+  },
   {
     what: "names that the cluster's record does not have",
     files: (node) => apiserverWith(node, { certSANs: ["api.old.example", "10.9.9.9"] }),
@@ -130,7 +150,10 @@ const ROWS: Row[] = [
     files: (node) => apiserverWith(node, { certSANs: ["served.example"] }),
     later: (node) => apiserverWith(node, {}),
   },
-  { what: "admin.conf of another group", files: ({ root }) => symlinkSync("admin.conf", `${root}${CONF}/super-admin.conf`) },
+  {
+    what: "admin.conf of another group",
+    files: ({ root }) => symlinkSync("admin.conf", `${root}${CONF}/super-admin.conf`),
+  },
   {
     what: "files that nothing names, and our own marks",
     files: ({ root }) => {
@@ -157,7 +180,10 @@ const ROWS: Row[] = [
       put("kube-controller-manager", unsigned(manifest("kube-controller-manager")))(node);
     },
   },
-  { what: "refused: a lost certificate", files: ({ root }) => rmSync(`${root}${PKI}/front-proxy-client.crt`) },
+  {
+    what: "refused: a lost certificate",
+    files: ({ root }) => rmSync(`${root}${PKI}/front-proxy-client.crt`),
+  },
   { what: "refused: all certificates have expired", files: ({ root }) => expireCertificates(root) },
   { what: "refused: a lost service-account key", files: ({ root }) => rmSync(`${root}${PKI}/sa.key`) },
   { what: "refused: a lost kubeconfig", files: ({ root }) => rmSync(`${root}${CONF}/scheduler.conf`) },
@@ -170,9 +196,15 @@ const ROWS: Row[] = [
   },
   {
     what: "refused: a reduced controller-manager",
-    files: put("kube-controller-manager", reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),
+    files: put(
+      "kube-controller-manager",
+      reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion),
+    ),
   },
-  { what: "refused: a lost file that the API server names", files: ({ root }) => rmSync(`${root}${CONF}/audit`, { recursive: true }) },
+  {
+    what: "refused: a lost file that the API server names",
+    files: ({ root }) => rmSync(`${root}${CONF}/audit`, { recursive: true }),
+  },
   { what: "refused: the CA is new", etcd: knewCa(before.cert) },
   {
     what: "another service-account key, which is sound",
@@ -190,18 +222,24 @@ const holds = decisions("drill");
 
 test.each(ROWS)("$what", async ({ what, etcd, on, files, later, how = {}, api }) => {
   const none: Disposable = { [Symbol.dispose]: () => undefined };
-  const decided = await lookAt({ kind: "healthy control plane node", ...(etcd && { etcd }), ...on, change: files }, async (node, said) => {
-    using _etcd = api === "off" ? none : serveEtcd(node.root, sameEtcd(node.stored));
-    using _api = api === "off" ? none : serveRunning(node);
-    await later?.(node);
-    const found: Drill[] = [];
-    const refused = await failOf(async () => void found.push(await repairAndCompare(how)));
-    if (refused) return { refused: refused.message.replace(/ \(.*|: No answer.*/, "") };
-    const from = said.length;
-    printDrill(found[0]!);
-    const lines = said.slice(from).join("\n").split("\n");
-    return { ...decidedBy(found[0]!), screen: [lines.length, lines.filter((line) => /![A-Z ]+!/.test(line)).length].join(" lines, bad: ") };
-  });
+  const decided = await lookAt(
+    { kind: "healthy control plane node", ...(etcd && { etcd }), ...on, change: files },
+    async (node, said) => {
+      using _etcd = api === "off" ? none : serveEtcd(node.root, sameEtcd(node.stored));
+      using _api = api === "off" ? none : serveRunning(node);
+      await later?.(node);
+      const found: Drill[] = [];
+      const refused = await failOf(async () => void found.push(await repairAndCompare(how)));
+      if (refused) return { refused: refused.message.replace(/ \(.*|: No answer.*/, "") };
+      const from = said.length;
+      printDrill(found[0]!);
+      const lines = said.slice(from).join("\n").split("\n");
+      return {
+        ...decidedBy(found[0]!),
+        screen: [lines.length, lines.filter((line) => /![A-Z ]+!/.test(line)).length].join(" lines, bad: "),
+      };
+    },
+  );
   holds(what, decided);
 });
 
@@ -210,15 +248,29 @@ function decidedBy(found: Drill) {
   const changed = files.filter(({ differences, note }) => differences.length > 0 || note);
   return {
     allBack: found.allBack,
-    compared: { files: files.length, both: files.filter(({ here, back }) => here && back).length, some: fieldsIn(found) > 200 },
-    changed: changed.map(({ path, is, differences, note }) => [is, path, ...differences, ...(note ? ["no loss"] : [])].join(" ")),
-    servers: servers.flatMap(({ server, differences }) => differences.map((one) => `${server} ${one.split(":")[0]}`)),
+    compared: {
+      files: files.length,
+      both: files.filter(({ here, back }) => here && back).length,
+      some: fieldsIn(found) > 200,
+    },
+    changed: changed.map(({ path, is, differences, note }) =>
+      [is, path, ...differences, ...(note ? ["no loss"] : [])].join(" "),
+    ),
+    servers: servers.flatMap(({ server, differences }) =>
+      differences.map((one) => `${server} ${one.split(":")[0]}`),
+    ),
     lost: lost.map(({ path, kept }) => `${kept} ${path}`),
-    ...{ backup: backup?.fits, others, stops: stops.map(({ byCopies }) => (byCopies ? "by copies" : "stop")) },
+    ...{
+      backup: backup?.fits,
+      others,
+      stops: stops.map(({ byCopies }) => (byCopies ? "by copies" : "stop")),
+    },
     restarts: restarts.workloads.map(({ workload, pods }) => [workload, ...pods].join(" ")),
     left: restarts.left.map(({ workload, pods }) => [workload, ...pods].join(" ")),
     unknown: restarts.unknown !== undefined,
     todo: todo.map((line) => commandOf(line.split("\n")[1]!)),
-    time: [time.untilApi, time.untilNodes, time.untilPods].map((range) => range.map(Math.round).join("-")).join(", "),
+    time: [time.untilApi, time.untilNodes, time.untilPods]
+      .map((range) => range.map(Math.round).join("-"))
+      .join(", "),
   };
 }

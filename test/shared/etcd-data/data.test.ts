@@ -23,8 +23,14 @@ const VERSIONS = ["3.5.21", "3.6.13"];
 const work = mkdtempSync(`${tmpdir()}/etcd-test-`);
 afterAll(() => rmSync(work, { recursive: true }));
 
-/** Unpacks a killed member's data directory, made by fixtures/etcd/make.ts; `change` may alter or drop (undefined) a file. */
-function dataDir(version: string, change: (file: string, bytes: Buffer) => Uint8Array | undefined = (_, bytes) => bytes): string {
+/**
+ * Unpacks a killed member's data directory, made by fixtures/etcd/make.ts; `change` may alter or drop
+ * (undefined) a file.
+ */
+function dataDir(
+  version: string,
+  change: (file: string, bytes: Buffer) => Uint8Array | undefined = (_, bytes) => bytes,
+): string {
   const dir = mkdtempSync(`${work}/${version}-`);
   for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true });
   for (const name of readdirSync(`${FIXTURES}/${version}`).filter((name) => name.endsWith(".gz"))) {
@@ -48,7 +54,9 @@ function listing(version: string): EtcdAnswers {
 
 const RESTORED = "3.6.5-restored";
 const [ALONE, STARTED] = ["3.5.16-restored-alone", "3.5.16-restored-alone-started"];
-const ANSWERS = new Map([...VERSIONS, RESTORED, ALONE, STARTED].map((version) => [version, listing(version)]));
+const ANSWERS = new Map(
+  [...VERSIONS, RESTORED, ALONE, STARTED].map((version) => [version, listing(version)]),
+);
 
 function differences(version: string, data: EtcdData) {
   return compareWithEtcd("", ANSWERS.get(version)!, data);
@@ -78,7 +86,9 @@ function failure(dir: string): Fail {
   return result;
 }
 
-/** Of the places where files are cut off or changed `npm run soak` tries all, and `npm run ok` every fourth. */
+/**
+ * Of the places where files are cut off or changed `npm run soak` tries all, and `npm run ok` every fourth.
+ */
 const FEWER = process.env.EVERY_PLACE === "1" ? 1 : 4;
 
 describe.each(VERSIONS)("etcd %s, killed with everything since its start in the log only", (version) => {
@@ -92,7 +102,13 @@ describe.each(VERSIONS)("etcd %s, killed with everything since its start in the 
 
   test("has the ids, the members and where clients find them", () => {
     expect(data.members).toEqual([
-      { id: data.memberId, name: "m1", peerURLs: ["http://127.0.0.1:23180"], clientURLs: ["http://127.0.0.1:23179"], isLearner: false },
+      {
+        id: data.memberId,
+        name: "m1",
+        peerURLs: ["http://127.0.0.1:23180"],
+        clientURLs: ["http://127.0.0.1:23179"],
+        isLearner: false,
+      },
     ]);
     expect({ committed: data.committed.revision, compacted: data.compactedRevision }).toEqual({
       committed: 119,
@@ -104,10 +120,14 @@ describe.each(VERSIONS)("etcd %s, killed with everything since its start in the 
   test("lists by prefix in the order of the keys, and finds one key", () => {
     const keys = data.keys("/registry/pods/");
     expect(keys).toEqual(
-      ["etcd", "kube-apiserver", "kube-controller-manager"].map((name) => `/registry/pods/kube-system/${name}-m1.example`),
+      ["etcd", "kube-apiserver", "kube-controller-manager"].map(
+        (name) => `/registry/pods/kube-system/${name}-m1.example`,
+      ),
     );
     expect([...data.list("/registry/pods/")].map((keyValue) => keyValue.key)).toEqual(keys);
-    expect(Buffer.from(data.get("/registry/clusterroles/grün")!.value).toString()).toBe("a name beyond ASCII");
+    expect(Buffer.from(data.get("/registry/clusterroles/grün")!.value).toString()).toBe(
+      "a name beyond ASCII",
+    );
     expect(data.get("/registry/clusterroles/gr")).toBeUndefined();
     expect(data.keys("/registry/zzz")).toEqual([]);
   });
@@ -119,11 +139,15 @@ describe.each(VERSIONS)("etcd %s, killed with everything since its start in the 
       { deleted: false, modRevision: 6 },
     ]);
     expect(history[0]!.value).toHaveLength(0);
-    expect(Buffer.from(history[1]!.value)).toEqual(readFileSync(`${FIXTURES}/../mirror-pods/kube-scheduler.bin`));
+    expect(Buffer.from(history[1]!.value)).toEqual(
+      readFileSync(`${FIXTURES}/../mirror-pods/kube-scheduler.bin`),
+    );
   });
 
   test("remembers the deleted keys, those of a revoked lease too", () => {
-    expect(data.deletedKeys("/registry/events/")).toEqual([0, 2, 4].map((i) => `/registry/events/default/e-${i}`));
+    expect(data.deletedKeys("/registry/events/")).toEqual(
+      [0, 2, 4].map((i) => `/registry/events/default/e-${i}`),
+    );
     expect(data.history("/registry/refused")).toEqual([]);
   });
 
@@ -138,7 +162,11 @@ describe.each(VERSIONS)("etcd %s, killed with everything since its start in the 
     renameSync(`${apart}/member/wal`, wal);
     expect(failure(apart).message).toBe(`No etcd data in "${apart}": "${apart}/member/wal" does not exist`);
     const { keyCount, warnings, members, ...rest } = readEtcdData(apart, wal);
-    expect({ keyCount, warnings, members }).toEqual({ keyCount: data.keyCount, warnings: [], members: data.members });
+    expect({ keyCount, warnings, members }).toEqual({
+      keyCount: data.keyCount,
+      warnings: [],
+      members: data.members,
+    });
     expect(rest.history("/registry/pods/kube-system/kube-scheduler-m1.example")).toHaveLength(2);
     rmSync(wal, { recursive: true });
     expect(() => readEtcdData(apart, wal)).toThrow(`No etcd data in "${apart}": "${wal}" does not exist`);
@@ -146,16 +174,18 @@ describe.each(VERSIONS)("etcd %s, killed with everything since its start in the 
 
   test("is read with the older meta page when the newer one is damaged: the log makes up for it", () => {
     for (const page of [0, 1]) {
-      const damaged = readEtcdData(dataDir(version, (file, bytes) => (file === "snap/db" ? withByte(bytes, page * 4096 + 40) : bytes)));
+      const damaged = readEtcdData(
+        dataDir(version, (file, bytes) => (file === "snap/db" ? withByte(bytes, page * 4096 + 40) : bytes)),
+      );
       expect(differences(version, damaged)).toEqual([]);
     }
   });
 
   test("is refused when both meta pages are damaged", () => {
     const damage = (bytes: Buffer) => withByte(withByte(bytes, 20), 4096 + 72);
-    expect(failure(dataDir(version, (file, bytes) => (file === "snap/db" ? damage(bytes) : bytes))).message).toContain(
-      "no valid meta page",
-    );
+    expect(
+      failure(dataDir(version, (file, bytes) => (file === "snap/db" ? damage(bytes) : bytes))).message,
+    ).toContain("no valid meta page");
   });
 
   test("is refused, or read right, wherever the db is cut off", () => {
@@ -248,7 +278,9 @@ function judge(version: string, result: EtcdData | Fail, whole: EtcdData): "righ
   }
   expect(result.revision).toBeLessThanOrEqual(whole.revision);
   for (const keyValue of result.list("")) {
-    const sameRevision = whole.history(keyValue.key).find((revision) => revision.modRevision === keyValue.modRevision);
+    const sameRevision = whole
+      .history(keyValue.key)
+      .find((revision) => revision.modRevision === keyValue.modRevision);
     expect(sameRevision).toEqual({ ...keyValue, deleted: false });
   }
   return "warned";
@@ -261,14 +293,21 @@ function writeAtStart(path: string, bytes: Uint8Array) {
 }
 
 function fnv64a(bytes: Uint8Array): bigint {
-  return bytes.reduce((hash, byte) => BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n), 0xcbf29ce484222325n);
+  return bytes.reduce(
+    (hash, byte) => BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n),
+    0xcbf29ce484222325n,
+  );
 }
 
 test("what `etcdutl snapshot restore --bump-revision --mark-compacted` has made is read before its first start", () => {
   const data = readEtcdData(dataDir(RESTORED));
   expect(differences(RESTORED, data)).toEqual([]);
   expect(data.revision).toBeGreaterThan(1_000_000_000);
-  expect(data).toMatchObject({ warnings: [], compactedRevision: data.revision, committed: { revision: data.revision } });
+  expect(data).toMatchObject({
+    warnings: [],
+    compactedRevision: data.revision,
+    committed: { revision: data.revision },
+  });
   expect(data.members.map(({ name }) => name)).toEqual(["m1"]);
   expect([...data.keys("/registry/pods/"), ...data.deletedKeys("/registry/pods/")]).not.toContain("");
 });
@@ -276,11 +315,16 @@ test("what `etcdutl snapshot restore --bump-revision --mark-compacted` has made 
 test.each([
   [ALONE, "default", []],
   [STARTED, "m1", ["http://127.0.0.1:23179"]],
-])("%s: a member that was restored alone is at localhost for good, whatever name it has run under since", (fixture, name, clientURLs) => {
-  const data = readEtcdData(dataDir(fixture));
-  expect(differences(fixture, data)).toEqual([]);
-  expect(data.members).toEqual([{ id: data.memberId, name, peerURLs: ["http://localhost:2380"], clientURLs, isLearner: false }]);
-});
+])(
+  "%s: a member that was restored alone is at localhost for good, whatever name it has run under since",
+  (fixture, name, clientURLs) => {
+    const data = readEtcdData(dataDir(fixture));
+    expect(differences(fixture, data)).toEqual([]);
+    expect(data.members).toEqual([
+      { id: data.memberId, name, peerURLs: ["http://localhost:2380"], clientURLs, isLearner: false },
+    ]);
+  },
+);
 
 test("a directory without etcd data is refused with the place to look", () => {
   const empty = mkdtempSync(`${work}/empty-`);
@@ -289,12 +333,16 @@ test("a directory without etcd data is refused with the place to look", () => {
 });
 
 test("a log that does not reach back to the db's last entry is refused", () => {
-  const dir = dataDir("3.6.13", (file, bytes) => (file.startsWith("wal/") ? bytes.subarray(0, bytes.length >> 1) : bytes));
+  const dir = dataDir("3.6.13", (file, bytes) =>
+    file.startsWith("wal/") ? bytes.subarray(0, bytes.length >> 1) : bytes,
+  );
   expect(failure(dir).message).toContain("before the db's");
 });
 
 test("a db without a log is refused", () => {
-  expect(failure(dataDir("3.6.13", (file, bytes) => (file.startsWith("wal/") ? undefined : bytes))).message).toContain("no .wal file");
+  expect(
+    failure(dataDir("3.6.13", (file, bytes) => (file.startsWith("wal/") ? undefined : bytes))).message,
+  ).toContain("no .wal file");
 });
 
 test("a last write whose sector never reached the disk is left out, with a warning", () => {

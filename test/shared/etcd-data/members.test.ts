@@ -4,14 +4,18 @@ import { Members } from "../../../shared/etcd-data/members.ts";
 import { addition } from "../../pretend/write-wal.ts";
 
 const [VOTER, JOINED] = ["a1b2c3d4e5f60718", "f1b2c3d4e5f60718"];
-const stored = (id: string, more: object = {}) => ({ id, value: { id: 1, peerURLs: [`https://${id}:2380`], ...more } });
+const stored = (id: string, more: object = {}) => ({
+  id,
+  value: { id: 1, peerURLs: [`https://${id}:2380`], ...more },
+});
 
 /** The buckets `members` and `meta` of a db. */
 function dbWith(members: { id: string; value: object }[], confState?: string) {
   const leaf = { value: () => Buffer.from(confState ?? "") };
   return {
     *items() {
-      for (const { id, value } of members) yield { key: Buffer.from(id), value: Buffer.from(JSON.stringify(value)) };
+      for (const { id, value } of members)
+        yield { key: Buffer.from(id), value: Buffer.from(JSON.stringify(value)) };
     },
     find: <T>(_bucket: string, _key: Buffer, read: (leaf: never, i: number) => T) =>
       confState === undefined ? undefined : read(leaf as never, 0),
@@ -32,11 +36,14 @@ test.each([
   ["one that etcd 3.5 has promoted: its bucket is never told", confState([VOTER, JOINED], []), []],
   ["a learner, before etcd kept a ConfState", undefined, [JOINED]],
 ])("of the db's bucket: %s", (_what, conf, expected) => {
-  expect(learners(new Members(dbWith([stored(VOTER), stored(JOINED, { isLearner: true })], conf)))).toEqual(expected);
+  expect(learners(new Members(dbWith([stored(VOTER), stored(JOINED, { isLearner: true })], conf)))).toEqual(
+    expected,
+  );
 });
 
 function apply(members: Members, ...changes: Uint8Array[]) {
-  for (const [i, data] of changes.entries()) members.applyConfChange({ type: 1, term: 2, index: i + 1, data });
+  for (const [i, data] of changes.entries())
+    members.applyConfChange({ type: 1, term: 2, index: i + 1, data });
   return members;
 }
 
@@ -47,11 +54,15 @@ test("of the log: a learner is added, and promoted, and keeps its URLs", () => {
   expect(learners(members)).toEqual([JOINED]);
   apply(members, addition({ id: JOINED, peerURLs: [] }, { isPromote: true }));
   expect(learners(members)).toEqual([]);
-  expect(members.list().map(({ peerURLs }) => peerURLs)).toEqual([VOTER, JOINED].map((id) => [`https://${id}:2380`]));
+  expect(members.list().map(({ peerURLs }) => peerURLs)).toEqual(
+    [VOTER, JOINED].map((id) => [`https://${id}:2380`]),
+  );
 });
 
 test("of the log: what etcd refuses to add, as its id or its URL is there, changes nothing", () => {
   const members = apply(new Members(), addition(at(VOTER)), addition(at(VOTER, true)));
   apply(members, addition({ ...at(VOTER, true), id: JOINED }));
-  expect(members.list()).toEqual([{ id: VOTER, name: "", peerURLs: [`https://${VOTER}:2380`], clientURLs: [], isLearner: false }]);
+  expect(members.list()).toEqual([
+    { id: VOTER, name: "", peerURLs: [`https://${VOTER}:2380`], clientURLs: [], isLearner: false },
+  ]);
 });

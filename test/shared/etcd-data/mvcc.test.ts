@@ -5,7 +5,10 @@ import { Mvcc } from "../../../shared/etcd-data/mvcc.ts";
 import type { Leaf } from "../../../shared/etcd-data/page.ts";
 import type { Tree } from "../../../shared/etcd-data/tree.ts";
 
-/** What a tree holds: revisions in order, `-` before a key that is deleted by it, and the revision that was compacted to. */
+/**
+ * What a tree holds: revisions in order, `-` before a key that is deleted by it, and the revision that was
+ * compacted to.
+ */
 interface Content {
   revisions: Record<number, string>;
   compacted: number;
@@ -17,7 +20,9 @@ function leafOf({ revisions }: Content): Leaf {
     key: key.replace("-", ""),
     isTombstone: key[0] === "-",
   }));
-  const values = rows.map(({ main, key }) => Buffer.concat([Buffer.from([0x0a, key.length]), Buffer.from(key), Buffer.from([0x18, main])]));
+  const values = rows.map(({ main, key }) =>
+    Buffer.concat([Buffer.from([0x0a, key.length]), Buffer.from(key), Buffer.from([0x18, main])]),
+  );
   return {
     count: rows.length,
     key: (i) => bucketKey({ ...rows[i]!, sub: 0 }),
@@ -35,7 +40,10 @@ function treeOf(content: Content): Tree {
   return { find, leavesOf: () => [leafOf(content)].values() } as unknown as Tree;
 }
 
-/** A db in which somebody writes: each time that one revision was read, the next content is the newest; the last one stays. */
+/**
+ * A db in which somebody writes: each time that one revision was read, the next content is the newest; the
+ * last one stays.
+ */
 function busyDb(contents: Content[]): Bbolt {
   const now = () => contents[0]!;
   return {
@@ -43,7 +51,9 @@ function busyDb(contents: Content[]): Bbolt {
     *backward() {
       for (let below = Number.POSITIVE_INFINITY; ; ) {
         const leaf = leafOf(now());
-        const rows = Array.from({ length: leaf.count }, (_, i) => readRevision(leaf, i)).filter(({ main }) => main < below);
+        const rows = Array.from({ length: leaf.count }, (_, i) => readRevision(leaf, i)).filter(
+          ({ main }) => main < below,
+        );
         if (rows.length === 0) return;
         below = rows.at(-1)!.main;
         yield rows.at(-1)!;
@@ -56,14 +66,22 @@ function busyDb(contents: Content[]): Bbolt {
 function readThrough(contents: Content[]) {
   const mvcc = new Mvcc(busyDb(contents));
   mvcc.catchUp(() => undefined);
-  return { live: [...mvcc.everyKey()].filter((key) => mvcc.has(key)).sort(), revision: mvcc.revision, compacted: mvcc.compactedRevision };
+  return {
+    live: [...mvcc.everyKey()].filter((key) => mvcc.has(key)).sort(),
+    revision: mvcc.revision,
+    compacted: mvcc.compactedRevision,
+  };
 }
 
 test("a key whose tombstone is compacted away while it is read is not live again", () => {
   const before = { revisions: { 2: "a", 3: "b", 4: "-a", 5: "c" }, compacted: 0 };
   const after = { revisions: { 3: "b", 5: "c" }, compacted: 4 };
   for (const read of [1, 2, 3, 4])
-    expect(readThrough([...Array(read).fill(before), after])).toEqual({ live: ["b", "c"], revision: 5, compacted: 4 });
+    expect(readThrough([...Array(read).fill(before), after])).toEqual({
+      live: ["b", "c"],
+      revision: 5,
+      compacted: 4,
+    });
 });
 
 test("what is written while it is read counts, wherever the reading is", () => {

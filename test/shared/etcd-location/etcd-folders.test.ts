@@ -1,4 +1,7 @@
-/** What the API server has encrypted is opened wherever it is read: live, in the history, and as another etcd has it. */
+/**
+ * What the API server has encrypted is opened wherever it is read: live, in the history, and as another etcd
+ * has it.
+ */
 import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

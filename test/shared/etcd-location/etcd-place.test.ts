@@ -1,10 +1,22 @@
-/** etcd's data directory is found by itself, only by what root or the control plane wrote; where several hold data, the data proves one. */
+/**
+ * etcd's data directory is found by itself, only by what root or the control plane wrote; where several hold
+ * data, the data proves one.
+ */
 import { expect, test } from "bun:test";
 import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { etcdDataOf } from "../../../shared/etcd-location/etcd-place.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { ADDRESS, clusterObjects, healthyCp, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import {
+  ADDRESS,
+  clusterObjects,
+  healthyCp,
+  manifest,
+  mirrorPod,
+  type Objects,
+  otherCa,
+  write,
+} from "../../pretend/cluster.ts";
 import { NODE, writeData } from "../../pretend/control-plane-node.ts";
 import { mountsAs } from "../../pretend/etcd-elsewhere.ts";
 import { MEMBER } from "../../pretend/node.ts";
@@ -23,7 +35,8 @@ const RESCUE = "/root/kube-pki-repair-20260101T000000/etcd";
 function nodeWith(places: Record<string, Objects>, files: Record<string, string> = {}) {
   const box = sandbox();
   write(`${box.dir}${NODE.kubelet.clientPem}`, CLIENT);
-  for (const [dir, content] of Object.entries(places)) writeData(box.dir + dir, content, { more: content === objects ? 2 : 0 });
+  for (const [dir, content] of Object.entries(places))
+    writeData(box.dir + dir, content, { more: content === objects ? 2 : 0 });
   for (const [path, text] of Object.entries(files)) write(box.dir + path, text);
   return box;
 }
@@ -52,7 +65,10 @@ test("etcd's manifest names it, with the log's folder, through the pod's mounts"
 });
 
 /** /proc of a process called etcd, whose root file system has `at` from the host's `dir`. */
-function processIn(cgroup: string, { dir, at, env }: { dir: string; at: string; env?: string }): Record<string, string> {
+function processIn(
+  cgroup: string,
+  { dir, at, env }: { dir: string; at: string; env?: string },
+): Record<string, string> {
   const mounts = (lines: string[]) => lines.map((one, i) => `${i} 1 ${one} rw - ext4 /dev/x rw`).join("\n");
   return {
     "/proc/1/cgroup": "0::/init.scope\n",
@@ -69,25 +85,44 @@ const POD_CGROUP = `/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-
 const RECORD = { [LOG]: "" };
 
 test("a running etcd names it, by its flag or its variable, through its mounts on the host", async () => {
-  using _box = nodeWith({ "/srv/etcd": objects }, { ...processIn(POD_CGROUP, { dir: "/srv/etcd", at: "/data" }), ...RECORD });
-  expect(await find()).toMatchObject({ dir: "/srv/etcd", why: "process 77 (the container etcd of kube-system/etcd-m1)" });
+  using _box = nodeWith(
+    { "/srv/etcd": objects },
+    { ...processIn(POD_CGROUP, { dir: "/srv/etcd", at: "/data" }), ...RECORD },
+  );
+  expect(await find()).toMatchObject({
+    dir: "/srv/etcd",
+    why: "process 77 (the container etcd of kube-system/etcd-m1)",
+  });
   using _unit = nodeWith(
     { "/srv/etcd": objects },
-    processIn("/system.slice/etcd.service", { dir: "/srv/etcd", at: "/srv/etcd", env: "ETCD_DATA_DIR=/srv/etcd\0" }),
+    processIn("/system.slice/etcd.service", {
+      dir: "/srv/etcd",
+      at: "/srv/etcd",
+      env: "ETCD_DATA_DIR=/srv/etcd\0",
+    }),
   );
-  expect(await find()).toMatchObject({ dir: "/srv/etcd", why: "process 77 (the unit etcd.service of this node)" });
+  expect(await find()).toMatchObject({
+    dir: "/srv/etcd",
+    why: "process 77 (the unit etcd.service of this node)",
+  });
 });
 
 test("a tenant's process called etcd names nothing", async () => {
   const other = POD_CGROUP.replace(UID, "ffffffff-0000-0000-0000-000000000000".replaceAll("-", "_"));
-  using _box = nodeWith({ "/srv/etcd": objects }, { ...processIn(other, { dir: "/srv/etcd", at: "/data" }), ...RECORD });
+  using _box = nodeWith(
+    { "/srv/etcd": objects },
+    { ...processIn(other, { dir: "/srv/etcd", at: "/data" }), ...RECORD },
+  );
   expect((await find()).dir).toBe("/var/lib/etcd");
 });
 
 test("the copy of a repair that has begun knows the mirror pod", async () => {
   const moved = { ...objects, "pods/kube-system/etcd-m1": mountsAs(mirrorPod("etcd"), "/srv/etcd") };
   using _box = nodeWith({ "/srv/etcd": objects, [RESCUE]: moved });
-  expect(await find()).toMatchObject({ dir: "/srv/etcd", why: "its mirror pod in /root/kube-pki-repair-20260101T000000" });
+  expect(await find()).toMatchObject({
+    dir: "/srv/etcd",
+    why: "its mirror pod in /root/kube-pki-repair-20260101T000000",
+  });
 });
 
 test("one of the usual places is enough where nothing names another; the same folder by a link is the same", async () => {
@@ -101,7 +136,9 @@ test("one of the usual places is enough where nothing names another; the same fo
 test("where the named folder is not there, no other is taken: its disk may not be mounted", async () => {
   using _box = nodeWith({ "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest("/srv/etcd") });
   const { message, hint } = await failOf();
-  expect(message).toBe(`etcd's data is not in "/srv/etcd" (${MANIFEST}), but there is some in "/var/lib/etcd"`);
+  expect(message).toBe(
+    `etcd's data is not in "/srv/etcd" (${MANIFEST}), but there is some in "/var/lib/etcd"`,
+  );
   expect(hint).toStartWith("is a disk not mounted? findmnt /srv/etcd");
   expect(hint).toEndWith(" --etcd-data /var/lib/etcd");
 });
@@ -116,7 +153,10 @@ test("of several, the one whose CA signed this kubelet's certificate; the others
 });
 
 test("a new, empty etcd at kubeadm's default path is not the cluster's, whatever its manifest says", async () => {
-  using _box = nodeWith({ "/var/lib/etcd": {}, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/var/lib/etcd") });
+  using _box = nodeWith(
+    { "/var/lib/etcd": {}, "/data/etcd": objects },
+    { [MANIFEST]: etcdManifest("/var/lib/etcd") },
+  );
   expect((await find()).dir).toBe("/data/etcd");
 });
 
@@ -124,10 +164,18 @@ test("of two states of one member the one counts that etcd is started from, unle
   const older = { ...objects };
   using _unnamed = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects });
   expect((await failOf()).hint).toMatch(/ --etcd-data \/var\/lib\/etcd or .* --etcd-data \/data\/etcd$/);
-  using _named = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/data/etcd") });
+  using _named = nodeWith(
+    { "/var/lib/etcd": older, "/data/etcd": objects },
+    { [MANIFEST]: etcdManifest("/data/etcd") },
+  );
   expect((await find()).dir).toBe("/data/etcd");
-  using _other = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/var/lib/etcd") });
-  expect((await failOf()).message).toStartWith("Several folders hold etcd's data, and nothing proves which is this cluster's: ");
+  using _other = nodeWith(
+    { "/var/lib/etcd": older, "/data/etcd": objects },
+    { [MANIFEST]: etcdManifest("/var/lib/etcd") },
+  );
+  expect((await failOf()).message).toStartWith(
+    "Several folders hold etcd's data, and nothing proves which is this cluster's: ",
+  );
 });
 
 test.each([
@@ -153,31 +201,63 @@ test("where nothing is there to compare with, only the one that etcd is started 
   const noCertificate = (box: { dir: string }) => rmSync(`${box.dir}${NODE.kubelet.clientPem}`);
   using unnamed = nodeWith(places);
   noCertificate(unnamed);
-  expect((await failOf()).message).toContain('"/data/etcd" (its member m1 has this node\'s address, no CA to compare, ');
-  writeEtcdData(`${unnamed.dir}/data/etcd`, { clusterId: "5", members: [AWAY], puts: [["/registry/namespaces/kube-system", "{}"]] });
+  expect((await failOf()).message).toContain(
+    '"/data/etcd" (its member m1 has this node\'s address, no CA to compare, ',
+  );
+  writeEtcdData(`${unnamed.dir}/data/etcd`, {
+    clusterId: "5",
+    members: [AWAY],
+    puts: [["/registry/namespaces/kube-system", "{}"]],
+  });
   expect((await failOf()).message).toContain('"/data/etcd" (its member has another address, ');
-  using mirrored = nodeWith({ ...places, [RESCUE]: { ...objects, "pods/kube-system/etcd-m1": mirrorPod("etcd") } });
+  using mirrored = nodeWith({
+    ...places,
+    [RESCUE]: { ...objects, "pods/kube-system/etcd-m1": mirrorPod("etcd") },
+  });
   noCertificate(mirrored);
-  expect((await failOf()).message).toContain('"/var/lib/etcd" (named by its mirror pod in /root/kube-pki-repair-');
-  using started = nodeWith({ "/data/etcd": stranger, "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest("/var/lib/etcd") });
+  expect((await failOf()).message).toContain(
+    '"/var/lib/etcd" (named by its mirror pod in /root/kube-pki-repair-',
+  );
+  using started = nodeWith(
+    { "/data/etcd": stranger, "/var/lib/etcd": objects },
+    { [MANIFEST]: etcdManifest("/var/lib/etcd") },
+  );
   noCertificate(started);
-  expect(await find()).toMatchObject({ dir: "/var/lib/etcd", why: expect.stringMatching(/^etcd is started from it /) });
+  expect(await find()).toMatchObject({
+    dir: "/var/lib/etcd",
+    why: expect.stringMatching(/^etcd is started from it /),
+  });
 });
 
 const AWAY = { ...MEMBER, id: "77", peerURLs: ["https://10.0.0.99:2380"], clientURLs: [] };
 
 const RESTORED = "/var/lib/etcd-from-backup";
 
-/** The old data in its place, and beside it an earlier state of it, restored: as another member, or with the same ids; and when it was last written. */
-function restored({ id, files, minutes }: { id?: string; files: Record<string, string>; minutes: number | undefined }) {
+/**
+ * The old data in its place, and beside it an earlier state of it, restored: as another member, or with the
+ * same ids; and when it was last written.
+ */
+function restored({
+  id,
+  files,
+  minutes,
+}: {
+  id?: string;
+  files: Record<string, string>;
+  minutes: number | undefined;
+}) {
   const box = nodeWith({ "/var/lib/etcd": objects, [RESTORED]: { ...objects } }, files);
-  const puts = Object.entries(objects).map(([key, object]): [string, string] => [`/registry/${key}`, JSON.stringify(object)]);
+  const puts = Object.entries(objects).map(([key, object]): [string, string] => [
+    `/registry/${key}`,
+    JSON.stringify(object),
+  ]);
   if (id) writeEtcdData(box.dir + RESTORED, { clusterId: "5", members: [{ ...MEMBER, id }], puts });
   const now = Date.now();
   const setTime = (dir: string, after: number) => {
     const time = new Date(now + after * 60_000);
     for (const file of ["snap/db", `wal/${"0".repeat(16)}-${"0".repeat(16)}.wal`])
-      if (existsSync(`${box.dir}${dir}/member/${file}`)) utimesSync(`${box.dir}${dir}/member/${file}`, time, time);
+      if (existsSync(`${box.dir}${dir}/member/${file}`))
+        utimesSync(`${box.dir}${dir}/member/${file}`, time, time);
   };
   setTime(RESTORED, minutes ?? 0);
   if (minutes === undefined) setTime("/var/lib/etcd", 0);
@@ -191,19 +271,28 @@ test.each([
   ["another member", { id: "77", files: BY_MANIFEST, minutes: 5 }],
   ["another member, before its first start", { id: "77", files: BY_MANIFEST, minutes: -5 }],
   ["the same ids", { files: BY_MANIFEST, minutes: 5 }],
-])("restored beside the old data, %s: what is named counts, though its revision is lower", async (_, place) => {
-  using _box = restored(place);
-  const { dir, why } = await find();
-  expect(dir).toBe(RESTORED);
-  expect(why).toStartWith(`etcd is started from it (named by ${MANIFEST}, `);
-  expect(why).toContain(`; ${"id" in place ? `"/var/lib/etcd" is of another member` : `not "/var/lib/etcd"`}`);
-  if (place.minutes > 0 && "id" in place) expect(why).toContain("is of another member, an older one (its member m1 ");
-});
+])(
+  "restored beside the old data, %s: what is named counts, though its revision is lower",
+  async (_, place) => {
+    using _box = restored(place);
+    const { dir, why } = await find();
+    expect(dir).toBe(RESTORED);
+    expect(why).toStartWith(`etcd is started from it (named by ${MANIFEST}, `);
+    expect(why).toContain(
+      `; ${"id" in place ? `"/var/lib/etcd" is of another member` : `not "/var/lib/etcd"`}`,
+    );
+    if (place.minutes > 0 && "id" in place)
+      expect(why).toContain("is of another member, an older one (its member m1 ");
+  },
+);
 
 test.each([
   ["two are named", { id: "77", files: { ...BY_MANIFEST, ...BY_PROCESS }, minutes: 5 }],
   ["the manifest names an earlier state of the same member", { files: BY_MANIFEST, minutes: -5 }],
-  ["the manifest names a state of lower revision, of the same time", { files: BY_MANIFEST, minutes: undefined }],
+  [
+    "the manifest names a state of lower revision, of the same time",
+    { files: BY_MANIFEST, minutes: undefined },
+  ],
 ])("restored beside the old data, and %s: nothing is chosen", async (_, place) => {
   using box = restored(place);
   // what the process has as its data
@@ -220,7 +309,9 @@ test.each([{ id: "77" }, {}])(
     expect(message).toStartWith(
       `Nothing here names etcd's folder: there is data in "/var/lib/etcd", and some was written later in "${RESTORED}" (20`,
     );
-    expect(hint).toMatch(/^name the right one: .* --etcd-data \/var\/lib\/etcd or .* --etcd-data \/var\/lib\/etcd-from-backup$/);
+    expect(hint).toMatch(
+      /^name the right one: .* --etcd-data \/var\/lib\/etcd or .* --etcd-data \/var\/lib\/etcd-from-backup$/,
+    );
     using _older = restored({ ...ids, files: {}, minutes: -5 });
     expect(await find()).toMatchObject({ dir: "/var/lib/etcd", why: "" });
   },
@@ -228,10 +319,16 @@ test.each([{ id: "77" }, {}])(
 
 test("a restored member at localhost counts only where something names it", async () => {
   const members = [{ id: "77", name: "default", peerURLs: ["http://localhost:2380"] }];
-  const puts = Object.entries(objects).map(([key, object]): [string, string] => [`/registry/${key}`, JSON.stringify(object)]);
+  const puts = Object.entries(objects).map(([key, object]): [string, string] => [
+    `/registry/${key}`,
+    JSON.stringify(object),
+  ]);
   using box = nodeWith({ "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest(RESTORED) });
   writeEtcdData(box.dir + RESTORED, { clusterId: "5", members, puts });
-  expect(await find()).toMatchObject({ dir: RESTORED, why: expect.stringContaining(", its only member default is at localhost, ") });
+  expect(await find()).toMatchObject({
+    dir: RESTORED,
+    why: expect.stringContaining(", its only member default is at localhost, "),
+  });
   using other = nodeWith({ "/var/lib/etcd": objects });
   writeEtcdData(`${other.dir}/data/etcd`, { clusterId: "5", members, puts });
   expect((await failOf()).message).toContain("its only member default is at localhost");
@@ -240,17 +337,27 @@ test("a restored member at localhost counts only where something names it", asyn
 test("where nothing proves one, each is named with the line to type", async () => {
   using box = nodeWith({ "/var/lib/etcd": objects, "/data/etcd": objects });
   const members = [{ id: "77", name: "m9", peerURLs: [`https://${ADDRESS}:2380`] }];
-  const puts = Object.entries(objects).map(([key, object]): [string, string] => [`/registry/${key}`, JSON.stringify(object)]);
+  const puts = Object.entries(objects).map(([key, object]): [string, string] => [
+    `/registry/${key}`,
+    JSON.stringify(object),
+  ]);
   writeEtcdData(`${box.dir}/data/etcd`, { clusterId: "5", members, puts });
   const { message, hint } = await failOf();
-  expect(message).toContain("\"/var/lib/etcd\" (its member m1 has this node's address, its CA signed this kubelet's certificate, ");
+  expect(message).toContain(
+    "\"/var/lib/etcd\" (its member m1 has this node's address, its CA signed this kubelet's certificate, ",
+  );
   expect(message).toContain('; "/data/etcd" (its member m9 has this node\'s address, ');
-  expect(hint).toMatch(/^name the right one: \.\/bunw .* --etcd-data \/var\/lib\/etcd or \.\/bunw .* --etcd-data \/data\/etcd$/);
+  expect(hint).toMatch(
+    /^name the right one: \.\/bunw .* --etcd-data \/var\/lib\/etcd or \.\/bunw .* --etcd-data \/data\/etcd$/,
+  );
   expect((await find("/data/etcd")).dir).toBe("/data/etcd");
 });
 
 test("a folder that is typed counts, and its log's folder is found", async () => {
-  using box = nodeWith({ "/srv/etcd": objects, "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest("/srv/etcd", "/fast") });
+  using box = nodeWith(
+    { "/srv/etcd": objects, "/var/lib/etcd": objects },
+    { [MANIFEST]: etcdManifest("/srv/etcd", "/fast") },
+  );
   renameSync(`${box.dir}/srv/etcd/member/wal`, `${box.dir}/fast`);
   expect(await find("/srv/etcd")).toEqual({ dir: "/srv/etcd", wal: "/fast", why: "" });
 });

@@ -43,12 +43,22 @@ async function serveMember(address: string, { revisions, hash, clusterId = "1", 
         ...(isLearner && { isLearner }),
       });
     }
-    if (isLearner) return Response.json({ code: 9, message: "etcdserver: rpc not supported for learner" }, { status: 503 });
+    if (isLearner)
+      return Response.json(
+        { code: 9, message: "etcdserver: rpc not supported for learner" },
+        { status: 503 },
+      );
     const { revision } = (await request.json()) as { revision: number };
-    if (revision > revisions[0]!) return Response.json({ code: 11, message: "required revision is a future revision" }, { status: 400 });
+    if (revision > revisions[0]!)
+      return Response.json({ code: 11, message: "required revision is a future revision" }, { status: 400 });
     return Response.json({ hash });
   };
-  const server = Bun.serve({ hostname: address, port: 2379, tls: { cert: tls.cert, key: tls.key }, fetch: answer });
+  const server = Bun.serve({
+    hostname: address,
+    port: 2379,
+    tls: { cert: tls.cert, key: tls.key },
+    fetch: answer,
+  });
   return { [Symbol.dispose]: () => void server.stop(true) };
 }
 
@@ -66,8 +76,12 @@ test("a member that has just come back is given the time to catch up", async () 
 
 test("a member with other keys, or of another cluster, is refused", async () => {
   const own = () => ({ revisions: [120], hash: 7 });
-  await expect(prove(own(), { revisions: [120], hash: 8 })).rejects.toThrow("etcd on m2 holds other keys at revision 120 than this one");
-  await expect(prove(own(), { revisions: [120], hash: 7, clusterId: "2" })).rejects.toThrow('etcd on m2 is another cluster: "2", here "1"');
+  await expect(prove(own(), { revisions: [120], hash: 8 })).rejects.toThrow(
+    "etcd on m2 holds other keys at revision 120 than this one",
+  );
+  await expect(prove(own(), { revisions: [120], hash: 7, clusterId: "2" })).rejects.toThrow(
+    'etcd on m2 is another cluster: "2", here "1"',
+  );
 });
 
 test("a learner, which tells no hash, is no reason to stop: no API server can use it", async () => {

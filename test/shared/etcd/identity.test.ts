@@ -16,7 +16,8 @@ async function prove(different: Partial<EtcdState> = {}): Promise<string[]> {
   const state = { ...sameEtcd(stored()), revision: data.revision, ...different };
   using server = Bun.serve({
     port: 0,
-    fetch: async (request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state)),
+    fetch: async (request) =>
+      Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state)),
   });
   const client = new EtcdClient(`http://127.0.0.1:${server.port}`, { ca: "", cert: "", key: "" });
   return await proveSameEtcd(client, { data, cluster, facts: FACTS });
@@ -36,12 +37,18 @@ test("the same etcd is proved, also when it has gone on meanwhile", async () => 
   ]);
   await prove({ revision: 99, keys: stored().set("/registry/new", "1") });
   const rejoined = stored().set("/registry/minions/w1", JSON.stringify({ metadata: { uid: "other" } }));
-  expect((await prove({ keys: rejoined }))[2]).toBe("the namespace kube-system and 2 of 3 Nodes have the UIDs read before");
+  expect((await prove({ keys: rejoined }))[2]).toBe(
+    "the namespace kube-system and 2 of 3 Nodes have the UIDs read before",
+  );
 });
 
 test.each<[string, Partial<EtcdState>, string]>([
   ["empty", { keys: new Map(), revision: 1 }, "0 keys, was 12; no Node object"],
-  ["almost empty", { keys: new Map([["/registry/namespaces/kube-system", "{}"]]) }, "1 keys, was 12; no Node object"],
+  [
+    "almost empty",
+    { keys: new Map([["/registry/namespaces/kube-system", "{}"]]) },
+    "1 keys, was 12; no Node object",
+  ],
   ["of another cluster", { clusterId: "beef" }, 'cluster id "beef", was "c1d2e3f4"'],
   ["older than the data", { revision: 12 }, "revision 12, was 13"],
   [
@@ -49,16 +56,24 @@ test.each<[string, Partial<EtcdState>, string]>([
     { keys: without("/registry/minions/w1") },
     '1 keys are missing, for instance "/registry/minions/w1"',
   ],
-  ["with a member that was not there", { members: [{ id: "77", name: "x" }] }, 'a member "x" that was not there'],
+  [
+    "with a member that was not there",
+    { members: [{ id: "77", name: "x" }] },
+    'a member "x" that was not there',
+  ],
   [
     "with another namespace kube-system",
-    { keys: stored().set("/registry/namespaces/kube-system", JSON.stringify({ metadata: { uid: "other" } })) },
+    {
+      keys: stored().set("/registry/namespaces/kube-system", JSON.stringify({ metadata: { uid: "other" } })),
+    },
     'the namespace kube-system has the UID "other", was "uid-of-kube-system"',
   ],
 ])("an etcd that is healthy, but %s, is refused", async (_, different, what) => {
   const run = prove(different);
   await expect(run).rejects.toThrow(`etcd answers, but it is not the one from before: ${what}`);
-  await expect(run).rejects.toMatchObject({ hint: expect.stringContaining('RUNBOOK-MORE "If etcd comes up empty"') });
+  await expect(run).rejects.toMatchObject({
+    hint: expect.stringContaining('RUNBOOK-MORE "If etcd comes up empty"'),
+  });
 });
 
 test("a key that etcd itself saw deleted since is no loss", async () => {

@@ -1,4 +1,7 @@
-/** Other control plane nodes: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
+/**
+ * Other control plane nodes: which of their etcds count, those of our CA, and of them those that a member can
+ * talk to; and what must not be made beside them.
+ */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { answersPeers, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
@@ -12,12 +15,16 @@ import { sandbox } from "../../pretend/sandbox.ts";
 
 test("an etcd whose certificate has expired is of our CA, but answers no member", async () => {
   const { root } = await healthyCp();
-  const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"));
+  const [cert, key] = ["ca.crt", "ca.key"].map((file) =>
+    readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
+  );
   using _box = sandbox();
   writeFile("/etc/kubernetes/pki/etcd/ca.crt", cert!);
   const ours = { cert: cert!, key: key! };
   const another = await issueCa(certRow("etcd-ca"), FACTS);
-  const served = async (ca: typeof ours, now: Date) => ({ servedPem: (await issueLeaf(certRow("etcd-peer"), ca, FACTS, { now })).cert });
+  const served = async (ca: typeof ours, now: Date) => ({
+    servedPem: (await issueLeaf(certRow("etcd-peer"), ca, FACTS, { now })).cert,
+  });
   const cases = [
     await served(ours, new Date()),
     await served(ours, new Date("2024-01-01")),
@@ -34,16 +41,27 @@ test("an etcd whose certificate has expired is of our CA, but answers no member"
 
 test("a member whose peer URL is localhost is on the machine of its client URLs, never on the one that asks", () => {
   const peerURLs = ["http://localhost:2380"];
-  expect(placeOf({ peerURLs, clientURLs: ["https://127.0.0.1:2379", "https://10.0.0.2:2379"] })).toEqual({ host: "10.0.0.2", port: 2380 });
+  expect(placeOf({ peerURLs, clientURLs: ["https://127.0.0.1:2379", "https://10.0.0.2:2379"] })).toEqual({
+    host: "10.0.0.2",
+    port: 2380,
+  });
   expect(placeOf({ peerURLs, clientURLs: [] })).toEqual({ host: "localhost", port: 2380 });
   const own = { peerURLs: ["https://[fd00::2]:2381"], clientURLs: ["https://10.0.0.2:2379"] };
   expect(placeOf(own)).toEqual({ host: "fd00::2", port: 2381 });
 });
 
 test("a shared key is not made anew beside a control plane node whose etcd runs, unless it is said to be lost there, too", () => {
-  const alive = ["m2", "m3"].map((name) => ({ id: `${name}-id`, name, isLearner: false, host: "10.0.0.2", port: 2380, servedPem: "any" }));
+  const alive = ["m2", "m3"].map((name) => ({
+    id: `${name}-id`,
+    name,
+    isLearner: false,
+    host: "10.0.0.2",
+    port: 2380,
+    servedPem: "any",
+  }));
   const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
-  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, { alive, deaf: [] }, lostOn);
+  const refuse = (keys: Finding[], lostOn: string[]) => () =>
+    refuseWhereOthersLive(keys, { alive, deaf: [] }, lostOn);
   expect(refuse([], [])).not.toThrow();
   expect(refuse(made, ["m2"])).toThrow("etcd runs on m3, which may still have sa");
   expect(refuse(made, ["m2", "m3"])).not.toThrow();

@@ -1,4 +1,7 @@
-/** Which Nodes are control plane nodes, by etcd's members: by name, else by an address that one of them has alone. */
+/**
+ * Which Nodes are control plane nodes, by etcd's members: by name, else by an address that one of them has
+ * alone.
+ */
 import { expect, test } from "bun:test";
 import { membersAmong } from "../../../shared/evidence/control-planes.ts";
 
@@ -13,15 +16,45 @@ const member = (name: string, peer: string, client = "") => ({
 const CP = node("m1", "10.0.0.11");
 
 test.each([
-  ["a member of a Node's name, whatever its label", [node("m1", "10.0.0.11", false)], [member("m1", "https://10.0.0.99:2380")], ["m1"]],
+  [
+    "a member of a Node's name, whatever its label",
+    [node("m1", "10.0.0.11", false)],
+    [member("m1", "https://10.0.0.99:2380")],
+    ["m1"],
+  ],
   ["a label alone", [CP, node("w1", "10.0.0.21")], [member("m1", "https://10.0.0.11:2380")], ["m1"]],
   ["a restored member at its address", [CP], [member("default", "https://10.0.0.11:2380")], ["m1"]],
-  ["by the URL that it has published", [CP], [member("default", "http://localhost:2380", "https://10.0.0.11:2379")], ["m1"]],
+  [
+    "by the URL that it has published",
+    [CP],
+    [member("default", "http://localhost:2380", "https://10.0.0.11:2379")],
+    ["m1"],
+  ],
   ["two claim the address", [CP, node("w1", "10.0.0.11")], [member("default", "https://10.0.0.11:2380")], []],
-  ["etcd on a worker, under a name of its own", [CP, node("w1", "10.0.0.21", false)], [member("etcd2", "https://10.0.0.21:2380")], []],
-  ["localhost is everybody's", [CP, node("w1", "127.0.0.1")], [member("default", "http://127.0.0.1:2380")], []],
-  ["an address in another form", [node("m1", "fd00:0:0::11")], [member("default", "https://[fd00::11]:2380")], ["m1"]],
-  ["an address that is none", [node("m1", "not an address")], [member("default", "https://10.0.0.11:2380")], []],
+  [
+    "etcd on a worker, under a name of its own",
+    [CP, node("w1", "10.0.0.21", false)],
+    [member("etcd2", "https://10.0.0.21:2380")],
+    [],
+  ],
+  [
+    "localhost is everybody's",
+    [CP, node("w1", "127.0.0.1")],
+    [member("default", "http://127.0.0.1:2380")],
+    [],
+  ],
+  [
+    "an address in another form",
+    [node("m1", "fd00:0:0::11")],
+    [member("default", "https://[fd00::11]:2380")],
+    ["m1"],
+  ],
+  [
+    "an address that is none",
+    [node("m1", "not an address")],
+    [member("default", "https://10.0.0.11:2380")],
+    [],
+  ],
 ])("%s", (_, nodes, members, found) => {
   expect([...membersAmong(nodes, { members })]).toEqual(found);
 });

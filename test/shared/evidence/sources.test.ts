@@ -1,4 +1,7 @@
-/** The table of who may decide what (shared/evidence/sources.ts), walked row by row: each writer lays out what he can, and gets what the table says. */
+/**
+ * The table of who may decide what (shared/evidence/sources.ts), walked row by row: each writer lays out what
+ * he can, and gets what the table says.
+ */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -9,7 +12,13 @@ import { shownBy } from "../../../shared/etcd/other-members.ts";
 import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
 import { controlPlaneNames } from "../../../shared/evidence/control-planes.ts";
 import { knownHere } from "../../../shared/evidence/owners.ts";
-import { type Decision, may, SOURCES, type Source, type SourceName } from "../../../shared/evidence/sources.ts";
+import {
+  type Decision,
+  may,
+  SOURCES,
+  type Source,
+  type SourceName,
+} from "../../../shared/evidence/sources.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { storedPlaces } from "../../../shared/facts/endpoint-witnesses.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
@@ -54,24 +63,35 @@ const DIR = "/etc/kubernetes/pki";
 const PODS = "/var/lib/kubelet/pods";
 
 /** Which CAs and service-account keys are looked for, where this is laid out: whether his are among them. */
-async function keysAre(lay: (root: string) => void, etcd: (objects: Objects) => void = () => {}): Promise<boolean> {
+async function keysAre(
+  lay: (root: string) => void,
+  etcd: (objects: Objects) => void = () => {},
+): Promise<boolean> {
   const data = await pretendData(etcd);
   using box = sandbox();
   lay(box.dir);
-  const wanted = wantedKeys(readEvidence({ data, node: NODE, certificatesDir: DIR }), { certificatesDir: DIR });
+  const wanted = wantedKeys(readEvidence({ data, node: NODE, certificatesDir: DIR }), {
+    certificatesDir: DIR,
+  });
   const hashes = wanted.flatMap(({ generations }) => generations.map(({ hash }) => hash));
   expect(hashes).toContain(certInfo(ca.cert).publicKeyHash);
   return hashes.includes(certInfo(his.cert).publicKeyHash) && hashes.length > 1;
 }
 
-const volume = (uid: string) => (root: string) => write(`${root}${PODS}/${uid}/volumes/kubernetes.io~projected/a/ca.crt`, his.cert);
+const volume = (uid: string) => (root: string) =>
+  write(`${root}${PODS}/${uid}/volumes/kubernetes.io~projected/a/ca.crt`, his.cert);
 const tokenSecret = (namespace: string) => (objects: Objects) => {
   const data = Object.entries({
     "ca.crt": his.cert,
     token: tokenBy(hisSa, { alg: "ES256", of: "kube-system:a", issuedAt: 9_999_999_999 }),
   });
   objects[`secrets/${namespace}/t`] = {
-    ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token", metadata: { name: "t", namespace } },
+    ...{
+      apiVersion: "v1",
+      kind: "Secret",
+      type: "kubernetes.io/service-account-token",
+      metadata: { name: "t", namespace },
+    },
     data: Object.fromEntries(data.map(([key, value]) => [key, Buffer.from(value).toString("base64")])),
   };
 };
@@ -81,7 +101,8 @@ function dataOf(labelled: string | undefined, change: (objects: Objects) => void
   const labels = { "node-role.kubernetes.io/control-plane": "" };
   return pretendData(
     (objects) => {
-      if (labelled) Object.assign((objects[`minions/${labelled}`] as { metadata: object }).metadata, { labels });
+      if (labelled)
+        Object.assign((objects[`minions/${labelled}`] as { metadata: object }).metadata, { labels });
       change(objects);
     },
     [MEMBER],
@@ -90,7 +111,10 @@ function dataOf(labelled: string | undefined, change: (objects: Objects) => void
 
 async function roleOf(name: string): Promise<boolean> {
   const data = await dataOf(name);
-  return readCluster(data).nodes.some((one) => one.name === name && one.controlPlane) || controlPlaneNames(data).includes(name);
+  return (
+    readCluster(data).nodes.some((one) => one.name === name && one.controlPlane) ||
+    controlPlaneNames(data).includes(name)
+  );
 }
 
 async function staticPodOf(namespace: string, node = "m1"): Promise<boolean> {
@@ -159,7 +183,11 @@ async function isTaken(lock: LockKind): Promise<boolean> {
   const cluster = { name: "kubernetes", kubeSystemUid: "uid" };
   using _ = sandbox();
   const here = { certificatesDir: DIR, asideDir: "/root/aside", cluster: { ...cluster, oldCaPem: ca.cert } };
-  return !(attempt(() => checkOrigin(bundleOf(hisKeys, { cluster }), here, { confirmed: undefined, lock })) instanceof Fail);
+  return !(
+    attempt(() =>
+      checkOrigin(bundleOf(hisKeys, { cluster }), here, { confirmed: undefined, lock }),
+    ) instanceof Fail
+  );
 }
 
 /** What each writer tries, by what it would decide, and whether he gets it. */
@@ -171,8 +199,14 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     "static pods": () => staticPodOf("kube-system"),
   },
   "cluster-info in etcd": { facts: () => saysWhere("lb.example:6443") },
-  "a worker's mirror pod": { facts: () => namesEncryption("w1", "w1"), "static pods": () => staticPodOf("kube-system", "w1") },
-  "another namespace in etcd": { keys: () => keysAre(() => {}, tokenSecret("a-team")), "static pods": () => staticPodOf("a-team") },
+  "a worker's mirror pod": {
+    facts: () => namesEncryption("w1", "w1"),
+    "static pods": () => staticPodOf("kube-system", "w1"),
+  },
+  "another namespace in etcd": {
+    keys: () => keysAre(() => {}, tokenSecret("a-team")),
+    "static pods": () => staticPodOf("a-team"),
+  },
   "a pod of kube-system": {
     keys: () =>
       keysAre((root) => {
@@ -203,7 +237,9 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     facts: async () => {
       using elsewhere = pretendApi();
       using api = pretendApi({ on: () => Response.redirect(`${elsewhere.url}/api/v1/secrets`) });
-      await new KubeApi({ server: api.url, ca: NO_TLS }).ofKubelet("/api/v1/nodes/w1/proxy/healthz").catch(() => "");
+      await new KubeApi({ server: api.url, ca: NO_TLS })
+        .ofKubelet("/api/v1/nodes/w1/proxy/healthz")
+        .catch(() => "");
       return elsewhere.requests.length > 0;
     },
   },
@@ -211,7 +247,9 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     facts: () => {
       const known = identities({ ...OF, nodes: [...OF.nodes, node("w3", "10.0.0.22", ["lab-api"])] });
       prove(known, "w1", ["lab-api", "kubernetes.default.svc", "w2"]);
-      return ["lab-api", "kubernetes.default.svc", "w2"].some((value) => nameObjection({ type: "dns", value }, "w1", known) === undefined);
+      return ["lab-api", "kubernetes.default.svc", "w2"].some(
+        (value) => nameObjection({ type: "dns", value }, "w1", known) === undefined,
+      );
     },
   },
   "a signing request": {
@@ -219,15 +257,29 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       const csr = await clientCsr({ subject: "O=system:nodes, CN=system:node:m1" });
       const known = new Map([["m1", { ...node("m1", "10.0.0.11"), controlPlane: true }]]);
       const tokenUsers = new Map([["system:bootstrap:abcdef", ""]]);
-      return clientObjection(csr, { tokenUsers, known, without: [], renewing: new Set(), given: new Map() }) === undefined;
+      return (
+        clientObjection(csr, { tokenUsers, known, without: [], renewing: new Set(), given: new Map() }) ===
+        undefined
+      );
     },
   },
-  "a control plane process": { files: () => isRead(`/kubepods/burstable/pod${"a".repeat(32)}/${"b".repeat(64)}`) },
+  "a control plane process": {
+    files: () => isRead(`/kubepods/burstable/pod${"a".repeat(32)}/${"b".repeat(64)}`),
+  },
   "another process": { files: () => isRead(`/kubepods/besteffort/pod${POD_UID}/${"b".repeat(64)}`) },
   "a disk's blocks": {
     files: () => {
-      const text = stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "AuthenticationConfiguration" });
-      const find = { kind: "config", text, configKind: "AuthenticationConfiguration", complete: true, offset: 0 } as const;
+      const text = stringify({
+        apiVersion: "apiserver.config.k8s.io/v1",
+        kind: "AuthenticationConfiguration",
+      });
+      const find = {
+        kind: "config",
+        text,
+        configKind: "AuthenticationConfiguration",
+        complete: true,
+        offset: 0,
+      } as const;
       const lost = { path: "/a", namedBy: "--authentication-config", kinds: ["AuthenticationConfiguration"] };
       return chooseConfig(lost, [find], undefined).proved !== undefined;
     },
@@ -268,9 +320,20 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   "a node's answer": {
     keys: () => {
       using box = sandbox();
-      const said = { schemaVersion: 1, node: "cp9", role: "control plane", made: new Date(), ca: { hashes: ["h"] }, damage: [] };
+      const said = {
+        schemaVersion: 1,
+        node: "cp9",
+        role: "control plane",
+        made: new Date(),
+        ca: { hashes: ["h"] },
+        damage: [],
+      };
       write(`${box.dir}/seen/cp9.json`, JSON.stringify(said));
-      const { nodes } = readSeen("/seen", { nodes: [{ name: "cp1", controlPlane: true }], hashes: ["h"], now: new Date() });
+      const { nodes } = readSeen("/seen", {
+        nodes: [{ name: "cp1", controlPlane: true }],
+        hashes: ["h"],
+        now: new Date(),
+      });
       return nodes.length > 0;
     },
   },
@@ -302,21 +365,41 @@ function broughtBy(node: string, box: { dir: string }) {
 /** Whether part 4's last words are that node's, in the page's card about it. */
 function isLeftForPeople(node: string) {
   using box = sandbox();
-  const page = repairPage({ runs: broughtBy(node, box), notes: [], checks: [], end: undefined, tool: "0.1.0", made: new Date(0) });
+  const page = repairPage({
+    runs: broughtBy(node, box),
+    notes: [],
+    checks: [],
+    end: undefined,
+    tool: "0.1.0",
+    made: new Date(0),
+  });
   return /<h2>What is left for people<\/h2>.*?<\/section>/s.exec(page)?.[0].includes("type my line") ?? false;
 }
 
 const plays = Object.entries(PLAYS).flatMap(([source, tries]) =>
-  Object.entries(tries).map(([decision, play]) => ({ source: source as SourceName, decision: decision as Decision, play })),
+  Object.entries(tries).map(([decision, play]) => ({
+    source: source as SourceName,
+    decision: decision as Decision,
+    play,
+  })),
 );
 
-test.each(plays)("$source, for $decision: the writer gets what the table says, and nothing else", async ({ source, decision, play }) => {
-  expect(await play()).toBe(may(source, decision));
-});
+test.each(plays)(
+  "$source, for $decision: the writer gets what the table says, and nothing else",
+  async ({ source, decision, play }) => {
+    expect(await play()).toBe(may(source, decision));
+  },
+);
 
 test("every row is played, and what decides anything is written by root or by cluster administrators", () => {
   expect(Object.keys(PLAYS).sort()).toEqual(Object.keys(SOURCES).sort());
   expect(Object.values(PLAYS).every((tries) => Object.keys(tries).length > 0)).toBe(true);
-  const writers = Object.values(SOURCES as Record<string, Source>).flatMap(({ writer, decides }) => (decides.length > 0 ? [writer] : []));
-  expect([...new Set(writers)].sort()).toEqual(["cluster administrators", "root on this node", "the control plane itself"]);
+  const writers = Object.values(SOURCES as Record<string, Source>).flatMap(({ writer, decides }) =>
+    decides.length > 0 ? [writer] : [],
+  );
+  expect([...new Set(writers)].sort()).toEqual([
+    "cluster administrators",
+    "root on this node",
+    "the control plane itself",
+  ]);
 });

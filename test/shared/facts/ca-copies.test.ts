@@ -26,9 +26,16 @@ function nodeWith(pair: Pair, { begun = false } = {}) {
   const pki = `${box.dir}/etc/kubernetes/pki`;
   write(`${pki}/ca.crt`, pair.cert, 0o644);
   write(`${pki}/ca.key`, pair.key);
-  write(`${box.dir}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: "https://127.77.0.11:6443", ca: ca.cert }));
+  write(
+    `${box.dir}/etc/kubernetes/kubelet.conf`,
+    kubeletKubeconfig({ server: "https://127.77.0.11:6443", ca: ca.cert }),
+  );
   if (begun) write(`${box.dir}${rescue.dir}/etcd/member`, "");
-  return { pki, known: { cluster, rescue, certificatesDir: FACTS.certificatesDir }, [Symbol.dispose]: () => box[Symbol.dispose]() };
+  return {
+    pki,
+    known: { cluster, rescue, certificatesDir: FACTS.certificatesDir },
+    [Symbol.dispose]: () => box[Symbol.dispose](),
+  };
 }
 
 test.each([
@@ -51,7 +58,10 @@ test.each([
 
 test("a ca.crt that cannot be read is named, and is no strange CA", () => {
   using node = nodeWith({ ...ca, cert: "garbage" });
-  expect(clusterCaSeen(NODE, node.known).copies[0]).toEqual({ what: "/etc/kubernetes/pki/ca.crt", is: "unreadable" });
+  expect(clusterCaSeen(NODE, node.known).copies[0]).toEqual({
+    what: "/etc/kubernetes/pki/ca.crt",
+    is: "unreadable",
+  });
   expect(strangeCa(node.known)).toBeUndefined();
 });
 

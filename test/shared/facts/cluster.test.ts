@@ -22,7 +22,12 @@ function replaceIn(objects: Objects, key: string, from: string | RegExp, to: str
 test("readCluster() and factsFor() read all that certificates need", async () => {
   const data = await pretendData();
   const cluster = readCluster(data);
-  expect(factsFor(NODE, cluster, data)).toEqual({ ...FACTS, externalCa: false, externalSigner: false, kubeletClientBound: false });
+  expect(factsFor(NODE, cluster, data)).toEqual({
+    ...FACTS,
+    externalCa: false,
+    externalSigner: false,
+    kubeletClientBound: false,
+  });
   expect(cluster.nodes.map(({ name, controlPlane, ips }) => `${name} ${controlPlane} ${ips}`)).toEqual([
     `m1 true ${ADDRESS}`,
     "w1 false 127.77.0.21",
@@ -33,10 +38,26 @@ test("readCluster() and factsFor() read all that certificates need", async () =>
 
 test.each<[string, (objects: Objects) => void, string]>([
   ["kubeadm-config", (o) => delete o[CONFIG], "Cannot find the ConfigMap kube-system/kubeadm-config"],
-  ["the version", (o) => replaceIn(o, CONFIG, /kubernetesVersion: [^\\]+\\n/, ""), "Cannot find kubernetesVersion"],
-  ["the DNS domain", (o) => replaceIn(o, CONFIG, /dnsDomain: [^\\]+/, "dnsDomain: ''"), "Cannot find networking.dnsDomain"],
-  ["the Service range", (o) => replaceIn(o, CONFIG, /serviceSubnet: [^\\]+\\n/, ""), "Cannot find networking.serviceSubnet"],
-  ["the old CA", (o) => delete o["configmaps/kube-system/kube-root-ca.crt"], "Cannot find ca.crt of the ConfigMap kube-root-ca.crt"],
+  [
+    "the version",
+    (o) => replaceIn(o, CONFIG, /kubernetesVersion: [^\\]+\\n/, ""),
+    "Cannot find kubernetesVersion",
+  ],
+  [
+    "the DNS domain",
+    (o) => replaceIn(o, CONFIG, /dnsDomain: [^\\]+/, "dnsDomain: ''"),
+    "Cannot find networking.dnsDomain",
+  ],
+  [
+    "the Service range",
+    (o) => replaceIn(o, CONFIG, /serviceSubnet: [^\\]+\\n/, ""),
+    "Cannot find networking.serviceSubnet",
+  ],
+  [
+    "the old CA",
+    (o) => delete o["configmaps/kube-system/kube-root-ca.crt"],
+    "Cannot find ca.crt of the ConfigMap kube-root-ca.crt",
+  ],
 ])("without %s readCluster() fails, and uses no default", async (_, change, message) => {
   const data = await pretendData(change);
   expect(() => readCluster(data)).toThrow(message);
@@ -62,7 +83,10 @@ test("a cluster without a balancer has no endpoint, one with external etcd says 
   const other = await pretendData((objects) => {
     replaceIn(objects, CONFIG, "local:\\n    dataDir: /var/lib/etcd", "external:\\n    endpoints: [x]");
   });
-  expect(etcdHome({ node: NODE, dataDir: "/nowhere", cluster: readCluster(other) })).toMatchObject({ runs: "elsewhere", servers: ["x"] });
+  expect(etcdHome({ node: NODE, dataDir: "/nowhere", cluster: readCluster(other) })).toMatchObject({
+    runs: "elsewhere",
+    servers: ["x"],
+  });
   expect(etcdHome({ node: NODE, dataDir: "/nowhere", cluster: readCluster(data) }).runs).toBe("static pod");
   const dual = await pretendData((objects) => {
     replaceIn(objects, CONFIG, /serviceSubnet: [^\\]+/, "serviceSubnet: 10.97.0.0/16,fd00::/112");
@@ -74,12 +98,23 @@ test.each([
   ["2160h0m0s", 2160],
   ["90m", 1.5],
   ["8760h30m", 8760.5],
-])("validities (%p) and key algorithm come from the configuration and the old CA", async (period, certificateValidityHours) => {
-  const data = await pretendData((objects) => {
-    replaceIn(objects, CONFIG, "kind: ClusterConfiguration", `kind: ClusterConfiguration\\ncertificateValidityPeriod: ${period}`);
-  });
-  expect(factsFor(NODE, readCluster(data), data)).toMatchObject({ certificateValidityHours, keyAlgorithm: "ECDSA-P256" });
-});
+])(
+  "validities (%p) and key algorithm come from the configuration and the old CA",
+  async (period, certificateValidityHours) => {
+    const data = await pretendData((objects) => {
+      replaceIn(
+        objects,
+        CONFIG,
+        "kind: ClusterConfiguration",
+        `kind: ClusterConfiguration\\ncertificateValidityPeriod: ${period}`,
+      );
+    });
+    expect(factsFor(NODE, readCluster(data), data)).toMatchObject({
+      certificateValidityHours,
+      keyAlgorithm: "ECDSA-P256",
+    });
+  },
+);
 
 test.each([
   ["RSA-1024", { modulusLength: 1024 }, "RSA-2048"],
@@ -87,8 +122,12 @@ test.each([
 ])(
   "a company's own CA of %s, which kubeadm makes not, stops nothing: keys beside it are of the nearest kind",
   async (_, options, expected) => {
-    const pair = "namedCurve" in options ? generateKeyPairSync("ec", options) : generateKeyPairSync("rsa", options);
-    const [key, pub] = [pair.privateKey.export({ type: "pkcs8", format: "pem" }), pair.publicKey.export({ type: "spki", format: "pem" })];
+    const pair =
+      "namedCurve" in options ? generateKeyPairSync("ec", options) : generateKeyPairSync("rsa", options);
+    const [key, pub] = [
+      pair.privateKey.export({ type: "pkcs8", format: "pem" }),
+      pair.publicKey.export({ type: "spki", format: "pem" }),
+    ];
     const ca = await issueCa(certRow("ca"), FACTS, { key: { key: String(key), pub: String(pub) } });
     const data = await pretendData((objects) => Object.assign(objects, clusterObjects(ca.cert)));
     const facts = factsFor(NODE, readCluster(data), data);
@@ -103,13 +142,18 @@ test("the API's address comes from the mirror pod's flags where its annotation i
     const pod = objects["pods/kube-system/kube-apiserver-m1"] as ReturnType<typeof manifest>;
     delete pod.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
   });
-  expect(factsFor(NODE, readCluster(data), data)).toMatchObject({ advertiseAddress: ADDRESS, bindPort: 6443 });
+  expect(factsFor(NODE, readCluster(data), data)).toMatchObject({
+    advertiseAddress: ADDRESS,
+    bindPort: 6443,
+  });
 });
 
 test("a machine without the API's address, and a node without an API server, are refused with a hint", async () => {
   const data = await pretendData();
   const cluster = readCluster(data);
-  expect(() => factsFor({ ...NODE, addresses: ["10.1.1.1"] }, cluster, data)).toThrow(`was at "${ADDRESS}", but this machine has 10.1.1.1`);
+  expect(() => factsFor({ ...NODE, addresses: ["10.1.1.1"] }, cluster, data)).toThrow(
+    `was at "${ADDRESS}", but this machine has 10.1.1.1`,
+  );
   const gone = await pretendData((objects) => delete objects["pods/kube-system/kube-apiserver-m1"]);
   expect(() => factsFor(NODE, readCluster(gone), gone)).toThrow(Fail);
 });
@@ -120,7 +164,10 @@ test("a machine is found by its address among the control plane nodes: a worker'
   const here = { ...NODE, name: "cp.example", addresses: [ADDRESS, "10.9.9.9"] };
   const claims = (ip: string) => nodes.map((node) => (node.name === "w1" ? { ...node, ips: [ip] } : node));
   const without = (all: typeof nodes) => all.filter(({ name }) => name !== "m1");
-  expect(ownNode(here, { nodes })).toMatchObject({ name: "m1", nameFrom: "its address, by etcd's data; a test says cp.example" });
+  expect(ownNode(here, { nodes })).toMatchObject({
+    name: "m1",
+    nameFrom: "its address, by etcd's data; a test says cp.example",
+  });
   expect(ownNode(here, { nodes: claims(ADDRESS) }).name).toBe("m1");
   for (const ip of [ADDRESS, "10.9.9.9"]) expect(ownNode(here, { nodes: without(claims(ip)) })).toBe(here);
 });

@@ -1,7 +1,17 @@
-/** The course of a repair, for each beginning: the tasks of the one table. And what follows of it where keys are lost. */
+/**
+ * The course of a repair, for each beginning: the tasks of the one table. And what follows of it where keys
+ * are lost.
+ */
 import { expect, test } from "bun:test";
 import { command, inArrows, inOneLine } from "../../../shared/again.ts";
-import { courseFrom, type Known, part1, type Task, wayFrom, withoutKeys } from "../../../shared/facts/course.ts";
+import {
+  courseFrom,
+  type Known,
+  part1,
+  type Task,
+  wayFrom,
+  withoutKeys,
+} from "../../../shared/facts/course.ts";
 
 /** [damage, its tasks; here OWN is what every control plane node does]; alone, if not said otherwise. */
 const ROWS: [Known, tasks: string][] = [
@@ -15,11 +25,20 @@ const ROWS: [Known, tasks: string][] = [
   [{ expired: "all", lost: ["sa"] }, "hold new-cas JOIN tokens verify"],
   [{ expired: "all", found: true }, "hold salvage old-cas JOIN verify"],
   [{ lost: ["etcd-ca"] }, "hold new-internal-cas OWN verify"],
-  [{ lost: ["etcd-ca", "front-proxy-ca"], others: ["m2"] }, "hold look end-etcd new-internal-cas hand-over unpack etcd-there OWN verify"],
+  [
+    { lost: ["etcd-ca", "front-proxy-ca"], others: ["m2"] },
+    "hold look end-etcd new-internal-cas hand-over unpack etcd-there OWN verify",
+  ],
   [{ lost: ["ca"] }, "hold new-cas JOIN tokens verify"],
   [{ lost: ["sa"] }, "hold new-cas OWN tokens verify"],
-  [{ lost: ["sa", "etcd/ca"], others: ["m2"] }, "hold look-around end-etcd new-cas hand-over unpack etcd-there OWN tokens verify"],
-  [{ lost: ["ca"], found: true, others: ["m2"] }, "hold look-around salvage new-cas hand-over unpack etcd-there JOIN tokens verify"],
+  [
+    { lost: ["sa", "etcd/ca"], others: ["m2"] },
+    "hold look-around end-etcd new-cas hand-over unpack etcd-there OWN tokens verify",
+  ],
+  [
+    { lost: ["ca"], found: true, others: ["m2"] },
+    "hold look-around salvage new-cas hand-over unpack etcd-there JOIN tokens verify",
+  ],
   [{ lost: ["ca", "sa"], oldKey: "in tokens" }, "hold token-key new-cas JOIN tokens retire verify"],
   [{ lost: ["sa"], oldKey: "here" }, "hold new-cas OWN tokens retire verify"],
   [
@@ -34,10 +53,13 @@ const ROWS: [Known, tasks: string][] = [
 ];
 
 /** Behind each proof. */
-const END = (several: boolean) => ` report backup ${several ? "backup-there " : ""}backup-away remove verify-again remove-kit`;
+const END = (several: boolean) =>
+  ` report backup ${several ? "backup-there " : ""}backup-away remove verify-again remove-kit`;
 
 test.each(ROWS)("%j: %s, and the end", (known, tasks) => {
-  const own = tasks.replace("OWN", "control-plane open close").replace("JOIN", "control-plane open join close");
+  const own = tasks
+    .replace("OWN", "control-plane open close")
+    .replace("JOIN", "control-plane open join close");
   expect(courseFrom(known).join(" ")).toBe(own + END(known.others !== undefined));
 });
 
@@ -76,5 +98,7 @@ test("the whole way in one line", () => {
   expect(wayFrom(["ca", "sa"], "in tokens")).toBe(
     "00-token-key → 01-etcd --new-cas → 02-control-plane → 03-workers → 04-sa-tokens → 05-verify",
   );
-  expect(inArrows([{ on: "cp2", command: command("00-assess --deep") }, part1()])).toBe("on cp2: 00-assess --deep → 01-etcd");
+  expect(inArrows([{ on: "cp2", command: command("00-assess --deep") }, part1()])).toBe(
+    "on cp2: 00-assess --deep → 01-etcd",
+  );
 });

@@ -20,7 +20,8 @@ test("leadersSeen() has the leaders of etcd's copy, seen when etcd last wrote: n
     "leases/kube-system/kube-controller-manager": lease({ holderIdentity: "m2_1b2c", renewTime: RENEWED }),
     "leases/kube-system/kube-scheduler": lease({}),
   };
-  for (const dir of ["/var/lib/etcd", "/root/kube-pki-repair-20260101T000000/etcd"]) writeData(box.dir + dir, objects);
+  for (const dir of ["/var/lib/etcd", "/root/kube-pki-repair-20260101T000000/etcd"])
+    writeData(box.dir + dir, objects);
   const wal = `${box.dir}/root/kube-pki-repair-20260101T000000/etcd/member/wal`;
   for (const [written, at] of [
     ["2026-01-01T00:00:09Z", "2026-01-01T00:00:09Z"],
@@ -42,7 +43,11 @@ test.each([
   ["another name", ["--leader-elect-resource-name=own"], "own"],
   ["another namespace", ["--leader-elect-resource-namespace=leaders"], "leaders/kube-scheduler"],
   ["none", ["--leader-elect=false"], undefined],
-  ["its configuration's, whatever the flags", ["--config=/etc/kubernetes/scheduler.yaml", "--leader-elect-resource-name=own"], "in-file"],
+  [
+    "its configuration's, whatever the flags",
+    ["--config=/etc/kubernetes/scheduler.yaml", "--leader-elect-resource-name=own"],
+    "in-file",
+  ],
 ])("leaderLease() of a scheduler with %s", (_, words, lease) => {
   using box = sandbox();
   const pod = manifest("kube-scheduler");
@@ -70,8 +75,15 @@ test.each([
   ["host-1", undefined],
 ])("of three control plane nodes, the host %s that led last is %j", (host, leader) => {
   using box = sandbox();
-  const objects = { ...usual, "leases/kube-system/kube-controller-manager": lease({ holderIdentity: `${host}_1`, renewTime: RENEWED }) };
-  const members = NAMED.map(({ name }, i) => ({ id: `a${i}`.padEnd(16, "1"), name, peerURLs: [`https://10.77.0.1${i + 1}:2380`] }));
+  const objects = {
+    ...usual,
+    "leases/kube-system/kube-controller-manager": lease({ holderIdentity: `${host}_1`, renewTime: RENEWED }),
+  };
+  const members = NAMED.map(({ name }, i) => ({
+    id: `a${i}`.padEnd(16, "1"),
+    name,
+    peerURLs: [`https://10.77.0.1${i + 1}:2380`],
+  }));
   writeEtcdData(`${box.dir}/var/lib/etcd`, {
     clusterId: "c1",
     members,

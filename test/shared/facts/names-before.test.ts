@@ -1,4 +1,7 @@
-/** Names that somebody has put into a certificate by hand: of this node's own certificates, of the cluster's CA, and none that is known. */
+/**
+ * Names that somebody has put into a certificate by hand: of this node's own certificates, of the cluster's
+ * CA, and none that is known.
+ */
 import { expect, test } from "bun:test";
 import { namesByHand } from "../../../shared/facts/names-before.ts";
 import { certRow } from "../../../shared/pki/certs.ts";

@@ -1,12 +1,24 @@
-/** What comes next, from what a script has seen; and that a run which was told of lost nodes never asks for them again. */
+/**
+ * What comes next, from what a script has seen; and that a run which was told of lost nodes never asks for
+ * them again.
+ */
 import { describe, expect, test } from "bun:test";
 import { command, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/again.ts";
 import * as next from "../../../shared/facts/next.ts";
 
-const nodeCalled = (name: string, controlPlane = true) => ({ name, uid: name, controlPlane, names: [name], ips: [] });
+const nodeCalled = (name: string, controlPlane = true) => ({
+  name,
+  uid: name,
+  controlPlane,
+  names: [name],
+  ips: [],
+});
 const cluster = { nodes: [nodeCalled("cp1"), nodeCalled("cp2"), nodeCalled("cp3"), nodeCalled("w1", false)] };
 const node = { name: "cp1" };
-const alone = next.routeOf({ cluster: { nodes: [nodeCalled("cp1"), nodeCalled("w1", false)] }, node }, NOBODY);
+const alone = next.routeOf(
+  { cluster: { nodes: [nodeCalled("cp1"), nodeCalled("w1", false)] }, node },
+  NOBODY,
+);
 const all = next.routeOf({ cluster, node }, NOBODY);
 const lost = next.routeOf({ cluster, node }, { without: [], lost: ["cp3", "w1"] });
 const away = next.routeOf({ cluster, node }, { without: ["cp3", "w1"], lost: [] });
@@ -20,7 +32,14 @@ test("the other control plane nodes are neither this one, nor workers, nor lost 
 });
 
 test("a command has --lost and --without only where its script takes them", () => {
-  const commands = ["02-control-plane", "03-workers open", "03-join", "04-sa-tokens retire", "01-etcd --new-cas", "05-verify"];
+  const commands = [
+    "02-control-plane",
+    "03-workers open",
+    "03-join",
+    "04-sa-tokens retire",
+    "01-etcd --new-cas",
+    "05-verify",
+  ];
   expect(commands.map((words) => command(words, { lost: ["cp3", "w1"] }))).toEqual([
     "./bunw scripts/02-control-plane.ts --lost cp3,w1",
     "./bunw scripts/03-workers.ts open --lost cp3,w1",
@@ -34,7 +53,9 @@ test("a command has --lost and --without only where its script takes them", () =
 
 test("after the old key of tokens: part 1 where its new key is not here yet, the other control plane nodes, part 2", () => {
   const carry = [{ command: "the scp lines above" }];
-  expect(line(...next.afterTokenKey({ saKeyIsHere: true, carry: [] }))).toBe("./bunw scripts/02-control-plane.ts");
+  expect(line(...next.afterTokenKey({ saKeyIsHere: true, carry: [] }))).toBe(
+    "./bunw scripts/02-control-plane.ts",
+  );
   expect(line(...next.afterTokenKey({ saKeyIsHere: false, carry }))).toBe(
     "./bunw scripts/01-etcd.ts --new-cas, then the scp lines above, then ./bunw scripts/02-control-plane.ts",
   );
@@ -47,7 +68,9 @@ describe("after part 1", () => {
 
   test("a single member goes on with part 2, whether it has made keys or not", () => {
     for (const newKeys of [true, false])
-      expect(after({ peers: [], silent: [], newKeys, answers: true })).toBe("./bunw scripts/02-control-plane.ts");
+      expect(after({ peers: [], silent: [], newKeys, answers: true })).toBe(
+        "./bunw scripts/02-control-plane.ts",
+      );
   });
 
   test("too few members: the keys are carried, and part 1 is done there", () => {
@@ -56,13 +79,17 @@ describe("after part 1", () => {
     expect(after({ peers, silent: peers, newKeys: true, answers: true })).toBe(
       `${pack} unpack it on cp2, cp3, then part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts`,
     );
-    expect(after({ peers, silent: ["cp3"], newKeys: false, answers: true })).toBe("part 1 on cp3, then ./bunw scripts/02-control-plane.ts");
+    expect(after({ peers, silent: ["cp3"], newKeys: false, answers: true })).toBe(
+      "part 1 on cp3, then ./bunw scripts/02-control-plane.ts",
+    );
   });
 
   test("a peer that runs has the new keys already, unless this run has made them", () => {
     const seen = { peers, silent: ["cp3"], newKeys: true, answers: true };
     expect(after(seen)).toBe("part 1 on cp3, then ./bunw scripts/02-control-plane.ts");
-    expect(after({ ...seen, makesKeys: true })).toStartWith("./bunw scripts/hand-over.ts pack, then unpack it on cp2, cp3, then");
+    expect(after({ ...seen, makesKeys: true })).toStartWith(
+      "./bunw scripts/hand-over.ts pack, then unpack it on cp2, cp3, then",
+    );
   });
 
   test("where no key is new, every control plane node has them: none are carried", () => {
@@ -72,9 +99,13 @@ describe("after part 1", () => {
   test("a new service-account key: 00-token-key before part 2, also while etcd waits for other members, and once only", () => {
     const seen = { peers, silent: peers, newKeys: false } as const;
     const tokenKey = "part 1 on cp2, cp3, then ./bunw scripts/00-token-key.ts";
-    expect(after({ ...seen, answers: true, oldKey: "in tokens" })).toBe(`${tokenKey}, then ./bunw scripts/02-control-plane.ts`);
+    expect(after({ ...seen, answers: true, oldKey: "in tokens" })).toBe(
+      `${tokenKey}, then ./bunw scripts/02-control-plane.ts`,
+    );
     expect(after({ ...seen, answers: false, oldKey: "in tokens" })).toEndWith(tokenKey);
-    expect(after({ ...seen, silent: [], answers: true, oldKey: "here" })).toBe("./bunw scripts/02-control-plane.ts");
+    expect(after({ ...seen, silent: [], answers: true, oldKey: "here" })).toBe(
+      "./bunw scripts/02-control-plane.ts",
+    );
   });
 });
 
@@ -96,12 +127,18 @@ describe("after part 2", () => {
     expect(after(all, false, OLD, ["cp2", "cp3"])).toEndWith(
       ", then on cp2, cp3: ./bunw scripts/03-workers.ts close, then ./bunw scripts/05-verify.ts",
     );
-    expect(after(alone, false, OLD, ["cp1"])).toBe("./bunw scripts/03-workers.ts close, then ./bunw scripts/05-verify.ts");
+    expect(after(alone, false, OLD, ["cp1"])).toBe(
+      "./bunw scripts/03-workers.ts close, then ./bunw scripts/05-verify.ts",
+    );
   });
 
   test("the others first, but not those that are lost", () => {
-    expect(after(all, false)).toBe("part 2 on cp2, cp3 where it is not done yet, then ./bunw scripts/05-verify.ts");
-    expect(after(lost, true)).toBe("part 2 on cp2 where it is not done yet, then ./bunw scripts/03-workers.ts open --lost cp3,w1");
+    expect(after(all, false)).toBe(
+      "part 2 on cp2, cp3 where it is not done yet, then ./bunw scripts/05-verify.ts",
+    );
+    expect(after(lost, true)).toBe(
+      "part 2 on cp2 where it is not done yet, then ./bunw scripts/03-workers.ts open --lost cp3,w1",
+    );
   });
 });
 
@@ -110,7 +147,9 @@ describe("in part 3", () => {
     line(...next.afterIdleOpen(route, { ...trust, silentControlPlanes, closeOn }));
 
   test("open and approve print close with --lost", () => {
-    expect(line(...next.closing(lost))).toBe("on each control plane node: ./bunw scripts/03-workers.ts close --lost cp3,w1");
+    expect(line(...next.closing(lost))).toBe(
+      "on each control plane node: ./bunw scripts/03-workers.ts close --lost cp3,w1",
+    );
   });
 
   test("where no worker joins: part 2 for a silent control plane node, then close, then the part after it", () => {
@@ -122,19 +161,27 @@ describe("in part 3", () => {
 
   test("close --lost cp3 does not name cp3; its Node goes before part 4, which is told of it; the Node of one that is away stays", () => {
     const after = (route: next.Route, trust = NEW) => line(...next.afterClose(route, trust));
-    expect(after(lost)).toBe(`the same on cp2 where it is not done yet, then ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost cp3,w1`);
-    expect(after(away)).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1");
+    expect(after(lost)).toBe(
+      `the same on cp2 where it is not done yet, then ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost cp3,w1`,
+    );
+    expect(after(away)).toBe(
+      "the same on cp2 where it is not done yet, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1",
+    );
     expect(after(alone)).toBe("./bunw scripts/04-sa-tokens.ts");
     expect(after(alone, OLD)).toBe("./bunw scripts/05-verify.ts");
   });
 });
 
 test("after part 4 the old key is retired on each control plane node, if there is one", () => {
-  expect(line(...next.afterTokens(lost, { oldSaKey: false, later: false, skipped: [] }))).toBe("./bunw scripts/05-verify.ts");
+  expect(line(...next.afterTokens(lost, { oldSaKey: false, later: false, skipped: [] }))).toBe(
+    "./bunw scripts/05-verify.ts",
+  );
   expect(line(...next.afterTokens(lost, { oldSaKey: true, later: false, skipped: [] }))).toBe(
     "on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --lost cp3,w1, then ./bunw scripts/05-verify.ts",
   );
-  expect(line(...next.afterRetire(lost))).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/05-verify.ts");
+  expect(line(...next.afterRetire(lost))).toBe(
+    "the same on cp2 where it is not done yet, then ./bunw scripts/05-verify.ts",
+  );
 });
 
 test("a list has a line for each command, and its comments one below the other", () => {
@@ -153,7 +200,8 @@ test("a list has a line for each command, and its comments one below the other",
 
 test("after part 4: what was left for later comes first, then what the operator restarts, and each command remembers it", () => {
   const db = { name: "blog/db", command: "kubectl rollout restart db" };
-  const after = (later: boolean, skipped: (typeof db)[], oldSaKey = false) => line(...next.afterTokens(lost, { oldSaKey, later, skipped }));
+  const after = (later: boolean, skipped: (typeof db)[], oldSaKey = false) =>
+    line(...next.afterTokens(lost, { oldSaKey, later, skipped }));
   expect(after(true, [])).toBe("./bunw scripts/04-sa-tokens.ts --lost cp3,w1");
   expect(after(true, [db], true)).toBe("./bunw scripts/04-sa-tokens.ts --skip blog/db --lost cp3,w1");
   expect(after(false, [db])).toBe("kubectl rollout restart db, then ./bunw scripts/05-verify.ts");

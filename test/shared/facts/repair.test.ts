@@ -1,4 +1,6 @@
-/** Which repair is the current one: there is no progress file, the rescue folders and the certificates decide. */
+/**
+ * Which repair is the current one: there is no progress file, the rescue folders and the certificates decide.
+ */
 
 import { expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
@@ -44,8 +46,13 @@ test("a repair continues when etcd's certificate is newer than its folder, whate
   using box = sandbox();
   writeData(box.dir + DATA, objects, { more: 5 });
   writeData(`${box.dir}${OLD}/etcd`, objects);
-  for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/pki/${file}`, (await otherCa()).cert);
-  expect(findRepair(HERE)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
+  for (const file of ["ca.crt", "etcd/server.crt"])
+    writeFile(`/etc/kubernetes/pki/${file}`, (await otherCa()).cert);
+  expect(findRepair(HERE)).toMatchObject({
+    rescue: { dir: OLD },
+    dataFrom: `${OLD}/etcd`,
+    data: { revision: 13 },
+  });
 });
 
 test("a repair with the old CA is over when the cluster has all its static pods again; its folder does not count any more", async () => {
@@ -66,8 +73,9 @@ test("a repair with the old CA is over when the cluster has all its static pods 
 
 test("the certificates that tell a repair lie where kubeadm's certificatesDir says", async () => {
   using box = sandbox();
-  const configuration = (objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } }).data
-    .ClusterConfiguration;
+  const configuration = (
+    objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } }
+  ).data.ClusterConfiguration;
   const elsewhere: Objects = {
     ...objects,
     "configmaps/kube-system/kubeadm-config": {
@@ -78,12 +86,19 @@ test("the certificates that tell a repair lie where kubeadm's certificatesDir sa
   writeData(box.dir + DATA, elsewhere, { more: 5 });
   writeData(`${box.dir}${OLD}/etcd`, elsewhere);
   for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/ssl/${file}`, newCa.cert);
-  expect(findRepair(HERE)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
+  expect(findRepair(HERE)).toMatchObject({
+    rescue: { dir: OLD },
+    dataFrom: `${OLD}/etcd`,
+    data: { revision: 13 },
+  });
 });
 
 test("a repair is also over where a control plane node is lost for good and its Node is deleted", async () => {
   using box = sandbox();
-  const withM2 = (pods: Objects): Objects => ({ ...pods, ...fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" }) });
+  const withM2 = (pods: Objects): Objects => ({
+    ...pods,
+    ...fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" }),
+  });
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
   writeData(`${box.dir}${OLD}/etcd`, withM2(objects));
   writeData(box.dir + DATA, { ...objects, "minions/m2": control("m2") }, { more: 5 });
@@ -94,19 +109,33 @@ test("a repair is also over where a control plane node is lost for good and its 
 
 function control(name: string) {
   const status = { addresses: [{ type: "InternalIP", address: "127.77.0.12" }] };
-  return { ...(objects["minions/m1"] as object), status, metadata: { name, labels: { "node-role.kubernetes.io/control-plane": "" } } };
+  return {
+    ...(objects["minions/m1"] as object),
+    status,
+    metadata: { name, labels: { "node-role.kubernetes.io/control-plane": "" } },
+  };
 }
 
 /** A pod with a mounted token, of a DaemonSet or without an owner. */
 function pod(name: string, created: string, owner?: string) {
   const ownerReferences = owner
-    ? [{ apiVersion: owner === "Job" ? "batch/v1" : "apps/v1", kind: owner, name: "its-owner", controller: true }]
+    ? [
+        {
+          apiVersion: owner === "Job" ? "batch/v1" : "apps/v1",
+          kind: owner,
+          name: "its-owner",
+          controller: true,
+        },
+      ]
     : [];
   return {
     apiVersion: "v1",
     kind: "Pod",
     metadata: { name, namespace: "default", creationTimestamp: created, ownerReferences },
-    spec: { nodeName: "w1", volumes: [{ name: "token", projected: { sources: [{ serviceAccountToken: {} }] } }] },
+    spec: {
+      nodeName: "w1",
+      volumes: [{ name: "token", projected: { sources: [{ serviceAccountToken: {} }] } }],
+    },
     status: { phase: "Running", containerStatuses: [{ state: { running: { startedAt: created } } }] },
   };
 }
@@ -117,7 +146,9 @@ test("a repair with a new CA is over when parts 3 and 4 have nothing left to do"
   const fresh = (await otherCa()).cert;
   for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/pki/${file}`, fresh);
   writeData(`${box.dir}${OLD}/etcd`, objects);
-  const controllerManager = structuredClone(objects["pods/kube-system/kube-controller-manager-m1"]) as Manifest;
+  const controllerManager = structuredClone(
+    objects["pods/kube-system/kube-controller-manager-m1"],
+  ) as Manifest;
   controllerManager.metadata.annotations = { ...controllerManager.metadata.annotations, [REDUCED]: "" };
   const rootCa = (caPem: string) => clusterObjects(caPem)["configmaps/kube-system/kube-root-ca.crt"]!;
   const done = { ...clusterObjects(fresh), "configmaps/default/kube-root-ca.crt": rootCa(fresh) };
@@ -125,14 +156,24 @@ test("a repair with a new CA is over when parts 3 and 4 have nothing left to do"
     ["a DaemonSet's pod of before", { "pods/kube-system/proxy": pod("proxy", before, "DaemonSet") }],
     ["a reduced controller-manager", { "pods/kube-system/kube-controller-manager-m1": controllerManager }],
     ["an encrypted pod", { "pods/kube-system/secret": "k8s:enc:aescbc:v1:key1:…" }],
-    ["a pod without a shape", { "pods/kube-system/odd": { apiVersion: "v1", kind: "Pod", metadata: {}, spec: { volumes: "all" } } }],
+    [
+      "a pod without a shape",
+      { "pods/kube-system/odd": { apiVersion: "v1", kind: "Pod", metadata: {}, spec: { volumes: "all" } } },
+    ],
   ];
   for (const [what, objects] of left) {
     writeData(box.dir + DATA, { ...done, ...objects }, { more: 5 });
     expect([what, findRepair(HERE).dataFrom]).toEqual([what, `${OLD}/etcd`]);
   }
-  const named = { "pods/kube-system/bare": pod("bare", before), "pods/kube-system/run": pod("run", before, "Job") };
-  writeData(box.dir + DATA, { ...done, ...named, "pods/kube-system/proxy": pod("proxy", after, "DaemonSet") }, { more: 5 });
+  const named = {
+    "pods/kube-system/bare": pod("bare", before),
+    "pods/kube-system/run": pod("run", before, "Job"),
+  };
+  writeData(
+    box.dir + DATA,
+    { ...done, ...named, "pods/kube-system/proxy": pod("proxy", after, "DaemonSet") },
+    { more: 5 },
+  );
   expect(findRepair(HERE).dataFrom).toBe(DATA);
 
   const reduced = {
@@ -142,10 +183,16 @@ test("a repair with a new CA is over when parts 3 and 4 have nothing left to do"
   const strangers: [string, Objects][] = [
     ["a tenant's pod that waits for ever", { "pods/a-team/proxy": pod("proxy", before, "DaemonSet") }],
     ["a tenant's pod that says it is reduced", fakeMirror("a-team", "kube-controller-manager", reduced)],
-    ["a worker's mirror pod that says so", fakeMirror("kube-system", "kube-controller-manager", { ...reduced, node: "w1", suffix: "w1" })],
+    [
+      "a worker's mirror pod that says so",
+      fakeMirror("kube-system", "kube-controller-manager", { ...reduced, node: "w1", suffix: "w1" }),
+    ],
     ["a tenant's old CA", { "configmaps/a-team/kube-root-ca.crt": rootCa((await healthyCp()).ca.cert) }],
     ["a tenant's encrypted pod", { "pods/a-team/secret": "k8s:enc:aescbc:v1:key1:…" }],
-    ["a tenant's pod without a shape", { "pods/a-team/odd": { apiVersion: "v1", kind: "Pod", metadata: null, spec: { volumes: "all" } } }],
+    [
+      "a tenant's pod without a shape",
+      { "pods/a-team/odd": { apiVersion: "v1", kind: "Pod", metadata: null, spec: { volumes: "all" } } },
+    ],
   ];
   for (const [what, more] of strangers) {
     writeData(box.dir + DATA, { ...done, ...more }, { more: 5 });
@@ -161,7 +208,11 @@ test("a worker's former static pod does not keep a repair going, and a pod bound
   writeData(`${box.dir}${OLD}/etcd`, { ...objects, ...ofWorker });
   writeData(box.dir + DATA, objects, { more: 5 });
   expect(findRepair(HERE).dataFrom).toBe(DATA);
-  writeData(box.dir + DATA, { ...less, ...fakeMirror("kube-system", "kube-scheduler", { node: "w1" }) }, { more: 5 });
+  writeData(
+    box.dir + DATA,
+    { ...less, ...fakeMirror("kube-system", "kube-scheduler", { node: "w1" }) },
+    { more: 5 },
+  );
   expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
 });
 

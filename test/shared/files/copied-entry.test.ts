@@ -35,9 +35,14 @@ test("a large copy holds what links lead to, with its mode, and is as large as w
   for (const part of ["", "/member", "/member/wal"])
     expect({ part, is: isLink(`${box.dir}/rescue/etcd${part}`) }).toEqual({ part, is: false });
   fs.rmSync(join(box.dir, "mnt"), { recursive: true });
-  expect([readText("/rescue/etcd/member/snap/db"), readText("/rescue/etcd/member/wal/0.wal")]).toEqual(["database", "log"]);
+  expect([readText("/rescue/etcd/member/snap/db"), readText("/rescue/etcd/member/wal/0.wal")]).toEqual([
+    "database",
+    "log",
+  ]);
   expect(stat("/rescue/etcd/member/snap/db")?.mode).toBe(0o640);
-  expect(box.said).toContain(`${box.dir}${ETCD}/member: a link, so ${box.dir}/mnt/one/member is copied in its place`);
+  expect(box.said).toContain(
+    `${box.dir}${ETCD}/member: a link, so ${box.dir}/mnt/one/member is copied in its place`,
+  );
 });
 
 test("a link to what is copied anyway stays one, inside the copy; so does a loop, and nothing is copied for ever", async () => {
@@ -62,7 +67,8 @@ test("a link to nothing, or to itself, is left out and named: its target may com
   await copyLargeTree(ETCD, "/rescue/etcd");
   expect(list("/rescue/etcd")).toEqual(["member"]);
   expect(fs.readdirSync(join(box.dir, "rescue/etcd"))).toEqual(["member"]);
-  for (const name of ["gone", "loop"]) expect(box.said).toContain(`${box.dir}${ETCD}/${name}: not copied (a link to nothing: ${name})`);
+  for (const name of ["gone", "loop"])
+    expect(box.said).toContain(`${box.dir}${ETCD}/${name}: not copied (a link to nothing: ${name})`);
 });
 
 test("a link that others have made is not followed to what is not theirs, and no copy is left", async () => {
@@ -71,7 +77,8 @@ test("a link that others have made is not followed to what is not theirs, and no
   writeFile("/etc/shadow", "secret");
   link("/etc/shadow", "/mnt/one/member/db");
   fs.lchownSync(`${box.dir}/mnt/one/member/db`, 1234, 1234);
-  const error = /^Cannot copy what ".*\/mnt\/one\/member\/db" leads to: it is a link of user 1234 to ".*\/etc\/shadow" of user 0$/;
+  const error =
+    /^Cannot copy what ".*\/mnt\/one\/member\/db" leads to: it is a link of user 1234 to ".*\/etc\/shadow" of user 0$/;
   expect(() => sizeBelow(join(box.dir, ETCD))).toThrow(error);
   await expect(copyLargeTree(ETCD, "/rescue/etcd")).rejects.toThrow(error);
   expect(list("/rescue")).toEqual([]);
@@ -91,6 +98,8 @@ test("of a link that is moved aside, what it leads to stays, and that is said", 
   const { box } = linkedData();
   using _box = box;
   moveToRescue(`${ETCD}/member`, "/aside");
-  expect(box.said.at(-1)).toBe(`moved ${ETCD}/member to /aside${ETCD}/member (a link: /mnt/one/member stays where it is)`);
+  expect(box.said.at(-1)).toBe(
+    `moved ${ETCD}/member to /aside${ETCD}/member (a link: /mnt/one/member stays where it is)`,
+  );
   expect(readText("/mnt/one/member/snap/db")).toBe("database");
 });

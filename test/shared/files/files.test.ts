@@ -3,7 +3,17 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { copyLargeTree, copyTree } from "../../../shared/files/copy-tree.ts";
 import { moveToRescue, restoreTree } from "../../../shared/files/file-tree.ts";
-import { exists, hostPath, list, readBytes, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
+import {
+  exists,
+  hostPath,
+  list,
+  readBytes,
+  readText,
+  removeFile,
+  setRoot,
+  stat,
+  writeFile,
+} from "../../../shared/files/files.ts";
 import { mode } from "../../../shared/run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -15,7 +25,13 @@ function fingerprint(dir: string): string {
   return names
     .map((name) => {
       const info = fs.lstatSync(join(dir, name));
-      return [name, info.mode, info.mtimeMs, info.ino, info.isFile() ? fs.readFileSync(join(dir, name), "utf8") : ""].join(" ");
+      return [
+        name,
+        info.mode,
+        info.mtimeMs,
+        info.ino,
+        info.isFile() ? fs.readFileSync(join(dir, name), "utf8") : "",
+      ].join(" ");
     })
     .join("\n");
 }
@@ -108,7 +124,9 @@ test("a link is kept and its target replaced; a link to nothing is refused", () 
   fs.symlinkSync("/mnt/gone", join(box.dir, "etc/g"));
   writeFile("/etc/f", "new");
   expect([readText("/data/f"), fs.readlinkSync(join(box.dir, "etc/f"))]).toEqual(["new", "/data/f"]);
-  expect(() => writeFile("/etc/g", "new")).toThrow("Cannot write /etc/g: it is a link to /mnt/gone, which is not there");
+  expect(() => writeFile("/etc/g", "new")).toThrow(
+    "Cannot write /etc/g: it is a link to /mnt/gone, which is not there",
+  );
   removeFile("/etc/f");
   expect([exists("/etc/f"), readText("/data/f")]).toEqual([false, "new"]);
 });
@@ -150,7 +168,12 @@ test("a dry run changes nothing on disk, and later reads see what it would have 
     undefined,
     "/rescue/etc/pki",
   ]);
-  expect([readText("/rescue/etc/pki/a"), readText("/copy/a"), list("/etc"), list("/etc/pki")]).toEqual(["a", "a", ["new", "pki"], ["b"]]);
+  expect([readText("/rescue/etc/pki/a"), readText("/copy/a"), list("/etc"), list("/etc/pki")]).toEqual([
+    "a",
+    "a",
+    ["new", "pki"],
+    ["b"],
+  ]);
   expect([stat("/etc/new")?.kind, stat("/etc/new/key")?.mode]).toEqual(["dir", 0o600]);
   expect(fingerprint(box.dir)).toBe(before);
   expect(box.said.slice(2)).toEqual([
@@ -174,7 +197,10 @@ test("a copied tree keeps modes, times and links; one that was cut off is begun 
   expect(list("/rescue")).toEqual(["pki"]);
   expect(list("/rescue/pki")).toEqual(["ca.crt", "etcd", "link"]);
   expect(stat("/rescue/pki/ca.crt")).toMatchObject({ mode: 0o644, modified: new Date(2000_000) });
-  expect([stat("/rescue/pki/etcd/ca.key")?.mode, fs.readlinkSync(join(box.dir, "rescue/pki/link"))]).toEqual([0o600, "ca.crt"]);
+  expect([stat("/rescue/pki/etcd/ca.key")?.mode, fs.readlinkSync(join(box.dir, "rescue/pki/link"))]).toEqual([
+    0o600,
+    "ca.crt",
+  ]);
   expect(copyTree("/etc/pki", "/rescue/pki")).toBe(false);
   expect(box.said.at(-1)).toBe("/rescue/pki: kept");
   expect(() => copyTree("/nowhere", "/rescue/nowhere")).toThrow("Cannot copy /nowhere: it is not there");
@@ -188,14 +214,20 @@ test("a large tree is copied in pieces, says how far it is, and is whole or not 
   fs.mkdirSync(join(box.dir, "rescue/etcd.kube-pki-repair.partial/half"), { recursive: true });
   expect(await copyLargeTree("/var/etcd", "/rescue/etcd")).toBe(true);
   expect([list("/rescue"), list("/rescue/etcd")]).toEqual([["etcd"], ["db", "empty"]]);
-  expect(stat("/rescue/etcd/db")).toMatchObject({ mode: 0o640, size: 30_000_000, modified: new Date(2000_000) });
+  expect(stat("/rescue/etcd/db")).toMatchObject({
+    mode: 0o640,
+    size: 30_000_000,
+    modified: new Date(2000_000),
+  });
   expect(Buffer.compare(readBytes("/rescue/etcd/db")!, readBytes("/var/etcd/db")!)).toBe(0);
   expect(box.said.slice(2)).toEqual([
     expect.stringMatching(/^copying \/var\/etcd {3}30 \/ 30 MB {3}in \d+ s {3}/),
     "copied /var/etcd to /rescue/etcd",
   ]);
   expect(await copyLargeTree("/var/etcd", "/rescue/etcd")).toBe(false);
-  await expect(copyLargeTree("/nowhere", "/rescue/nowhere")).rejects.toThrow("Cannot copy /nowhere: it is not there");
+  await expect(copyLargeTree("/nowhere", "/rescue/nowhere")).rejects.toThrow(
+    "Cannot copy /nowhere: it is not there",
+  );
 });
 
 test("what is moved aside keeps its whole path, and never lands on what was moved before", () => {
@@ -205,9 +237,18 @@ test("what is moved aside keeps its whole path, and never lands on what was move
     moveToRescue(KEY, "/rescue");
   }
   expect(moveToRescue(KEY, "/rescue")).toBeUndefined();
-  expect([readText(`/rescue${KEY}`), readText(`/rescue${KEY}.1`), exists(KEY)]).toEqual(["one", "two", false]);
+  expect([readText(`/rescue${KEY}`), readText(`/rescue${KEY}.1`), exists(KEY)]).toEqual([
+    "one",
+    "two",
+    false,
+  ]);
   expect(stat("/rescue/etc")?.mode).toBe(0o700);
-  expect(box.said).toEqual([`wrote ${KEY}`, `moved ${KEY} to /rescue${KEY}`, `wrote ${KEY}`, `moved ${KEY} to /rescue${KEY}.1`]);
+  expect(box.said).toEqual([
+    `wrote ${KEY}`,
+    `moved ${KEY} to /rescue${KEY}`,
+    `wrote ${KEY}`,
+    `moved ${KEY} to /rescue${KEY}.1`,
+  ]);
 });
 
 test("a tree is made what its copy is: what differs is moved aside, and no more; the folder stays, as a disk may be mounted there", () => {

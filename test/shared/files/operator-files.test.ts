@@ -13,7 +13,8 @@ const sudo = process.env.SUDO_UID;
 beforeEach(() => {
   delete process.env.SUDO_UID;
   box = sandbox();
-  for (const folder of ["root", "tmp", "mnt/x", "etc", "tmp/his", "open"]) fs.mkdirSync(`${box.dir}/${folder}`, { recursive: true });
+  for (const folder of ["root", "tmp", "mnt/x", "etc", "tmp/his", "open"])
+    fs.mkdirSync(`${box.dir}/${folder}`, { recursive: true });
   fs.chmodSync(`${box.dir}/tmp`, 0o1777);
   fs.chmodSync(`${box.dir}/open`, 0o777);
   fs.writeFileSync(`${box.dir}/etc/ca.key`, "key", { mode: 0o600 });
@@ -73,17 +74,40 @@ asRoot("a link of somebody else to what is not there yet", () => {
   expect(refused("/tmp/out", /it is a link of user 1234/)).toEqual(USES);
 });
 
-asRoot("a file of somebody else: only what proves itself is taken of it, also by a link of his; metrics replace it", () => {
-  file("/tmp/out", HIS);
-  expect(refused("/tmp/out", /"\/tmp\/out": it belongs to user 1234/)).toEqual(["secret", "trusted", "written"]);
-  link("/tmp/link", "out", HIS);
-  expect(refused("/tmp/link", /"\/tmp\/link": it is a link/)).toEqual(["secret", "trusted", "written", "public"]);
-});
+asRoot(
+  "a file of somebody else: only what proves itself is taken of it, also by a link of his; metrics replace it",
+  () => {
+    file("/tmp/out", HIS);
+    expect(refused("/tmp/out", /"\/tmp\/out": it belongs to user 1234/)).toEqual([
+      "secret",
+      "trusted",
+      "written",
+    ]);
+    link("/tmp/link", "out", HIS);
+    expect(refused("/tmp/link", /"\/tmp\/link": it is a link/)).toEqual([
+      "secret",
+      "trusted",
+      "written",
+      "public",
+    ]);
+  },
+);
 
-asRoot("a folder of somebody else, or one where all may rename: no secret, nothing trusted, and only metrics are written there", () => {
-  expect(refused("/tmp/his/out", /"\/tmp\/his": it belongs to user 1234/)).toEqual(["secret", "trusted", "written"]);
-  expect(refused("/open/out", /"\/open": others can write there/)).toEqual(["secret", "trusted", "written"]);
-});
+asRoot(
+  "a folder of somebody else, or one where all may rename: no secret, nothing trusted, and only metrics are written there",
+  () => {
+    expect(refused("/tmp/his/out", /"\/tmp\/his": it belongs to user 1234/)).toEqual([
+      "secret",
+      "trusted",
+      "written",
+    ]);
+    expect(refused("/open/out", /"\/open": others can write there/)).toEqual([
+      "secret",
+      "trusted",
+      "written",
+    ]);
+  },
+);
 
 asRoot("a copy that others can write is not trusted; one on a stick without owners is", () => {
   file("/root/conf.yaml", 0, 0o666);
@@ -135,7 +159,9 @@ asRoot("metrics go into a service's folder, and what it has beside them stays", 
   expect(stat("/tmp/his/x.prom")).toMatchObject({ uid: 0, mode: 0o644 });
   expect(fs.existsSync(`${box.dir}/tmp/his/.x.prom.99999999.kube-pki-repair.partial`)).toBe(true);
   link("/tmp/his/y.prom", "/etc/ca.key", HIS);
-  expect(() => writeTyped("/tmp/his/y.prom", "metrics", { mode: 0o644, use: "public" })).toThrow(/link of user 1234/);
+  expect(() => writeTyped("/tmp/his/y.prom", "metrics", { mode: 0o644, use: "public" })).toThrow(
+    /link of user 1234/,
+  );
   expect(readText("/etc/ca.key")).toBe("key");
 });
 

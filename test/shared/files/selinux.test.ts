@@ -9,5 +9,7 @@ test("the hint of a container that does not start names SELinux's log, only wher
   write(`${box.dir}/sys/fs/selinux/enforce`, "0");
   expect(withSelinux("see ps")).toBe("see ps");
   write(`${box.dir}/sys/fs/selinux/enforce`, "1");
-  expect(withSelinux("see ps")).toContain("see ps. SELinux enforces here: ausearch -m avc -ts recent; restorecon -R /etc/kubernetes");
+  expect(withSelinux("see ps")).toContain(
+    "see ps. SELinux enforces here: ausearch -m avc -ts recent; restorecon -R /etc/kubernetes",
+  );
 });

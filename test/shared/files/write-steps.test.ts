@@ -7,16 +7,22 @@ import { sandbox } from "../../pretend/sandbox.ts";
 
 test("what a run that was cut off has left is removed at any depth, and nothing of others, nor below a link", () => {
   using box = sandbox();
-  for (const file of [`.ca.key.1${UNFINISHED}`, "other.partial", `copy${UNFINISHED}/half/of`, "kept/file"]) writeFile(`/etc/${file}`, "x");
+  for (const file of [`.ca.key.1${UNFINISHED}`, "other.partial", `copy${UNFINISHED}/half/of`, "kept/file"])
+    writeFile(`/etc/${file}`, "x");
   writeFile(`/elsewhere/.f.1${UNFINISHED}`, "x");
   writeFile(`/etc/data/.f.1${UNFINISHED}`, "x");
   fs.symlinkSync("/elsewhere", join(box.dir, "etc/link"));
   box.said.length = 0;
   removeLeftOvers("/etc", ["/etc/data"]);
   expect(list("/etc")).toEqual(["data", "kept", "link", "other.partial"]);
-  expect([exists(`/elsewhere/.f.1${UNFINISHED}`), exists(`/etc/data/.f.1${UNFINISHED}`)]).toEqual([true, true]);
+  expect([exists(`/elsewhere/.f.1${UNFINISHED}`), exists(`/etc/data/.f.1${UNFINISHED}`)]).toEqual([
+    true,
+    true,
+  ]);
   expect(box.said.sort()).toEqual(
-    [`/etc/.ca.key.1${UNFINISHED}`, `/etc/copy${UNFINISHED}`].map((path) => `removed ${path} (not whole: a run was cut off here)`),
+    [`/etc/.ca.key.1${UNFINISHED}`, `/etc/copy${UNFINISHED}`].map(
+      (path) => `removed ${path} (not whole: a run was cut off here)`,
+    ),
   );
   removeLeftOvers("/nowhere");
 });

@@ -11,7 +11,18 @@ import { checkOrigin, type Here, unpackHere } from "../../../shared/hand-over/pl
 import { privateKeyOf } from "../../../shared/pki/certificate.ts";
 import { SHARED_FILES } from "../../../shared/pki/certs.ts";
 import { bundleOf, PKI, put } from "../../pretend/bundles.ts";
-import { FILE, failOf, fingerprint, keys, node, old, others, present, putSealed, unpack } from "../../pretend/hand-over.ts";
+import {
+  FILE,
+  failOf,
+  fingerprint,
+  keys,
+  node,
+  old,
+  others,
+  present,
+  putSealed,
+  unpack,
+} from "../../pretend/hand-over.ts";
 
 describe("unpack on a node that has keys", () => {
   const BY_PASSPHRASE = { confirmed: undefined, lock: "passphrase" } as const;
@@ -31,7 +42,10 @@ describe("unpack on a node that has keys", () => {
   test("writes what is missing and keeps what stands for the same key", async () => {
     using box = node();
     put(keys, ["ca.crt", "etcd/ca.crt", "sa.key"]);
-    const pkcs8 = privateKeyOf(Buffer.from(keys.get("ca.key")!).toString()).export({ type: "pkcs8", format: "pem" });
+    const pkcs8 = privateKeyOf(Buffer.from(keys.get("ca.key")!).toString()).export({
+      type: "pkcs8",
+      format: "pem",
+    });
     writeFile(`${PKI}/ca.key`, String(pkcs8));
     writeFile(`${PKI}/sa.pub`, Buffer.concat([others.get("sa.pub")!, keys.get("sa.pub")!]));
     chmodSync(`${box.dir}${PKI}/sa.key`, 0o644);
@@ -51,18 +65,23 @@ describe("unpack on a node that has keys", () => {
     await putSealed(packTar(bundleOf(keys)));
     const before = fingerprint(box.dir);
     const { message, hint } = await failOf(() => unpack());
-    expect(message).toStartWith("This node has other keys than the bundle: ca.crt, ca.key, sa.pub; the CA here is ");
+    expect(message).toStartWith(
+      "This node has other keys than the bundle: ca.crt, ca.key, sa.pub; the CA here is ",
+    );
     expect(message).toContain(
       `the CA here is ${fingerprints(others).ca}, the bundle's ${fingerprints(keys).ca}; etcd's data cannot be read`,
     );
     expect(hint).toContain("--move-aside");
     const [here, there] = [fingerprints(others), fingerprints(keys)];
-    expect(box.said).toContain(`ca.key: the one on this node is of another CA (${here.ca}); the bundle has ${there.ca}`);
+    expect(box.said).toContain(
+      `ca.key: the one on this node is of another CA (${here.ca}); the bundle has ${there.ca}`,
+    );
     expect(box.said).toContain(`ca.crt: the one on this node is ${here.ca}; the bundle has ${there.ca}`);
     expect(fingerprint(box.dir)).toEqual(before);
 
     await unpack("--move-aside");
-    for (const name of SHARED_FILES) expect(readBytes(`${PKI}/${name}`)!).toEqual(Buffer.from(keys.get(name)!));
+    for (const name of SHARED_FILES)
+      expect(readBytes(`${PKI}/${name}`)!).toEqual(Buffer.from(keys.get(name)!));
     const [rescue] = list("/root");
     expect(readBytes(`/root/${rescue}/aside${PKI}/ca.key`)!).toEqual(Buffer.from(others.get("ca.key")!));
     expect(stat(`/root/${rescue}`)!.mode).toBe(0o700);
@@ -71,21 +90,30 @@ describe("unpack on a node that has keys", () => {
   test("says which of the two is the cluster's, by etcd's data", async () => {
     using _box = node();
     put(others, ["ca.crt"]);
-    const refused = async (ca: Uint8Array) => (await failOf(() => unpackHere(bundleOf(keys), here(ca)))).message;
-    expect(await refused(others.get("ca.crt")!)).toEndWith("by etcd's data, the cluster's CA is the one here");
+    const refused = async (ca: Uint8Array) =>
+      (await failOf(() => unpackHere(bundleOf(keys), here(ca)))).message;
+    expect(await refused(others.get("ca.crt")!)).toEndWith(
+      "by etcd's data, the cluster's CA is the one here",
+    );
     expect(await refused(keys.get("ca.crt")!)).toEndWith("by etcd's data, the cluster's CA is the bundle's");
     expect(await refused(old.get("ca.crt")!)).toEndWith(`is ${fingerprints(old).ca}`);
   });
 
   test("refuses a foreign bundle and a stale one, also where no key is", async () => {
     using box = node();
-    const from = (kubeSystemUid: string, files = keys) => bundleOf(files, { cluster: { name: "shop", kubeSystemUid } });
-    const refused = async (bundle: Bundle, ca: Uint8Array) => (await failOf(() => checkOrigin(bundle, here(ca), BY_PASSPHRASE))).message;
-    expect(await refused(from("uid-there"), keys.get("ca.crt")!)).toMatch(/^The bundle is foreign: .*"shop".*uid-there.*uid-here/);
+    const from = (kubeSystemUid: string, files = keys) =>
+      bundleOf(files, { cluster: { name: "shop", kubeSystemUid } });
+    const refused = async (bundle: Bundle, ca: Uint8Array) =>
+      (await failOf(() => checkOrigin(bundle, here(ca), BY_PASSPHRASE))).message;
+    expect(await refused(from("uid-there"), keys.get("ca.crt")!)).toMatch(
+      /^The bundle is foreign: .*"shop".*uid-there.*uid-here/,
+    );
     expect(await refused(from("uid-here", old), keys.get("ca.crt")!)).toMatch(
       /^The bundle is stale: its CA sha256:.*the cluster has another/,
     );
-    expect(await refused({ ...bundleOf(keys), manifest: undefined }, old.get("ca.crt")!)).toStartWith("Nothing proves that the bundle is");
+    expect(await refused({ ...bundleOf(keys), manifest: undefined }, old.get("ca.crt")!)).toStartWith(
+      "Nothing proves that the bundle is",
+    );
 
     checkOrigin(from("uid-here"), here(keys.get("ca.crt")), BY_PASSPHRASE);
     expect(box.said.pop()).toBe("its CA is the one that etcd's data names");
@@ -109,14 +137,18 @@ describe("unpack on a node that has keys", () => {
     ] as const) {
       const { message, hint } = await failOf(() => checkOrigin(his, place, { confirmed: undefined, lock }));
       expect(message).toBe(`Nothing proves that the bundle is from this cluster: ${why}`);
-      expect(hint).toMatch(/^nothing was changed\. everybody who knows a recipient can lock such a file\. .*--ca-hash sha256:/);
+      expect(hint).toMatch(
+        /^nothing was changed\. everybody who knows a recipient can lock such a file\. .*--ca-hash sha256:/,
+      );
       checkOrigin(his, place, { confirmed: hash, lock });
     }
     checkOrigin(his, here(keys.get("ca.crt")), { confirmed: undefined, lock });
 
     await putSealed(packTar(his));
     const before = fingerprint(box.dir);
-    expect((await failOf(() => main(["unpack", FILE, "--identity", "/id"]))).message).toStartWith("Nothing proves that the bundle is");
+    expect((await failOf(() => main(["unpack", FILE, "--identity", "/id"]))).message).toStartWith(
+      "Nothing proves that the bundle is",
+    );
     expect(fingerprint(box.dir)).toEqual(before);
   });
 
@@ -125,7 +157,9 @@ describe("unpack on a node that has keys", () => {
     writeFile(`${PKI}/etcd`, "in the way of a folder");
     put(others, ["ca.crt", "ca.key"]);
     await putSealed(packTar(bundleOf(keys)));
-    expect((await failOf(() => unpack("--move-aside"))).message).toStartWith(`Cannot write ${PKI}/etcd/ca.crt`);
+    expect((await failOf(() => unpack("--move-aside"))).message).toStartWith(
+      `Cannot write ${PKI}/etcd/ca.crt`,
+    );
     expect(readdirSync(`${box.dir}${PKI}`).sort()).toEqual(["ca.crt", "ca.key", "etcd"]);
     expect(readBytes(`${PKI}/ca.key`)!).toEqual(Buffer.from(others.get("ca.key")!));
     removeFile(`${PKI}/etcd`);
@@ -140,7 +174,10 @@ describe("unpack on a node that has keys", () => {
     await $`mount -t tmpfs -o size=20k full ${box.dir}/etc/kubernetes`;
     try {
       expect((await failOf(() => unpack())).message).toMatch(/no space left/i);
-      expect(readdirSync(`${box.dir}/etc/kubernetes`, { recursive: true }).sort()).toEqual(["pki", "pki/etcd"]);
+      expect(readdirSync(`${box.dir}/etc/kubernetes`, { recursive: true }).sort()).toEqual([
+        "pki",
+        "pki/etcd",
+      ]);
       await $`mount -o remount,size=1m ${box.dir}/etc/kubernetes`;
       await unpack();
       expect(present()).toHaveLength(8);

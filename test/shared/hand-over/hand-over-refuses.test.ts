@@ -1,4 +1,6 @@
-/** Every way in which a bundle, a key to it or a node can be wrong is one plain Fail, and nothing is written. */
+/**
+ * Every way in which a bundle, a key to it or a node can be wrong is one plain Fail, and nothing is written.
+ */
 import { describe, expect, test } from "bun:test";
 import { main } from "../../../scripts/hand-over.ts";
 import { exists, readBytes, readText, writeFile } from "../../../shared/files/files.ts";
@@ -32,11 +34,19 @@ const DAMAGED = /damaged|age format|None of these|packed with a passphrase/;
 
 describe("pack refuses", () => {
   const cases: [what: string, message: RegExp, arrange: () => void][] = [
-    ["a folder without keys", /ca: missing.*front-proxy-ca: missing.*etcd\/ca: missing.*sa: missing/, () => {}],
+    [
+      "a folder without keys",
+      /ca: missing.*front-proxy-ca: missing.*etcd\/ca: missing.*sa: missing/,
+      () => {},
+    ],
     ["a lost key", /pki: front-proxy-ca: key missing \(/, () => without("front-proxy-ca.key")],
     ["a lost certificate", /ca: certificate missing/, () => without("ca.crt")],
     ["a lost sa.pub", /sa: public key missing/, () => without("sa.pub")],
-    ["another's key", /etcd\/ca: does not match its key/, () => swapped("etcd/ca.key", others.get("etcd/ca.key")!)],
+    [
+      "another's key",
+      /etcd\/ca: does not match its key/,
+      () => swapped("etcd/ca.key", others.get("etcd/ca.key")!),
+    ],
     ["another's sa.pub", /sa: does not match its key/, () => swapped("sa.pub", others.get("sa.pub")!)],
     ["what has expired", /ca: expired \(it was valid until \d{4}-.*front-proxy-ca: expired/, () => put(old)],
     ["a certificate's file with a key in it", /ca: wrong usage/, () => swapped("ca.crt", both("ca"))],
@@ -88,21 +98,26 @@ describe("pack refuses", () => {
   test.each(locks)("%s", async (_, args, message) => {
     using _box = node();
     put(keys);
-    for (const [file, text] of Object.entries({ short: "abc", empty: "\n", two: "one\ntwo\n" })) writeFile(`/${file}`, text);
+    for (const [file, text] of Object.entries({ short: "abc", empty: "\n", two: "one\ntwo\n" }))
+      writeFile(`/${file}`, text);
     writeFile("/open", PASSPHRASE, { mode: 0o644 });
     expect((await failOf(() => main(["pack", ...args, "--out", FILE]))).message).toContain(message);
     expect(exists(FILE)).toBe(false);
   });
 
-  test.each([[["pack", "x"]], [["unpack"]], [["list", "a", "b"]], [["files", "x"]], [[]], [["frob"]]])("the words %p", async (args) => {
-    using _box = node();
-    expect((await failOf(() => main(args))).hint).toContain("--help");
-  });
+  test.each([[["pack", "x"]], [["unpack"]], [["list", "a", "b"]], [["files", "x"]], [[]], [["frob"]]])(
+    "the words %p",
+    async (args) => {
+      using _box = node();
+      expect((await failOf(() => main(args))).hint).toContain("--help");
+    },
+  );
 });
 
 describe("unpack refuses, with one Fail and nothing written,", () => {
   const good = () => packTar(bundleOf(keys));
-  const withFile = (name: string, text = "x") => strangersTar([...plain(keys), { name, mode: 0o600, bytes: Buffer.from(text) }]);
+  const withFile = (name: string, text = "x") =>
+    strangersTar([...plain(keys), { name, mode: 0o600, bytes: Buffer.from(text) }]);
   /** The tar with one byte of the last added file's header changed, its sum put right. */
   const typed = (type: string) => {
     const tar = Buffer.from(tarOf([{ name: "ca.crt", mode: 0o644, bytes: new Uint8Array() }]));
@@ -117,10 +132,18 @@ describe("unpack refuses, with one Fail and nothing written,", () => {
     ["nothing at all", () => new Uint8Array(), "it ends too early"],
     ["a cut tar", () => good().slice(0, 3000), "it ends too early"],
     ["a tar without its end", () => good().slice(0, -1024), "it ends too early"],
-    ["a way out of the folder", () => withFile("../../root/.ssh/authorized_keys"), /"\.\.\/\.\.\/root.*is no name for a file/],
+    [
+      "a way out of the folder",
+      () => withFile("../../root/.ssh/authorized_keys"),
+      /"\.\.\/\.\.\/root.*is no name for a file/,
+    ],
     ["a way out in the middle", () => withFile("etcd/../../x"), '"etcd/../../x" is no name for a file'],
     ["an absolute path", () => withFile("/etc/shadow"), '"/etc/shadow" is no name for a file'],
-    ["an extra file", () => withFile("apiserver.key"), 'it holds "apiserver.key", which is not one of the shared keys'],
+    [
+      "an extra file",
+      () => withFile("apiserver.key"),
+      'it holds "apiserver.key", which is not one of the shared keys',
+    ],
     ["a name that steers the terminal", () => withFile("\x1b[2Jca.key"), String.raw`"\u001b[2Jca.key"`],
     ["a file twice", () => withFile("ca.key"), "it holds ca.key twice"],
     ["a link", () => typed("2"), '"ca.crt" in it is not a plain file'],
@@ -134,7 +157,11 @@ describe("unpack refuses, with one Fail and nothing written,", () => {
       () => packTar(bundleOf(changed("etcd/ca.key", others.get("etcd/ca.key")!))),
       "etcd/ca: does not match",
     ],
-    ["a sa.pub of another", () => packTar(bundleOf(changed("sa.pub", others.get("sa.pub")!))), "sa: does not match its key"],
+    [
+      "a sa.pub of another",
+      () => packTar(bundleOf(changed("sa.pub", others.get("sa.pub")!))),
+      "sa: does not match its key",
+    ],
     ["expired keys", () => packTar(bundleOf(old)), /ca: expired/],
     ["a broken key", () => packTar(bundleOf(changed("ca.key", Buffer.from("nonsense")))), "ca: unreadable"],
     [
@@ -142,10 +169,22 @@ describe("unpack refuses, with one Fail and nothing written,", () => {
       () => packTar({ ...bundleOf(keys), manifest: bundleOf(others).manifest }),
       "differs from what its MANIFEST.json says",
     ],
-    ["a manifest of another CA", () => packTar(bundleOf(keys, { ca: "sha256:00" })), "its MANIFEST.json names another CA"],
+    [
+      "a manifest of another CA",
+      () => packTar(bundleOf(keys, { ca: "sha256:00" })),
+      "its MANIFEST.json names another CA",
+    ],
     ["a manifest that is none", () => withFile("MANIFEST.json", "{"), "its MANIFEST.json cannot be read"],
-    ["a manifest with nothing in it", () => withFile("MANIFEST.json", "null"), "its MANIFEST.json cannot be read"],
-    ["a manifest that steers the terminal", () => packTar(bundleOf(keys, { node: "\x1b[2J" })), "its MANIFEST.json cannot be read"],
+    [
+      "a manifest with nothing in it",
+      () => withFile("MANIFEST.json", "null"),
+      "its MANIFEST.json cannot be read",
+    ],
+    [
+      "a manifest that steers the terminal",
+      () => packTar(bundleOf(keys, { node: "\x1b[2J" })),
+      "its MANIFEST.json cannot be read",
+    ],
   ];
   test.each(contents)("%s", async (_, content, message) => {
     using box = node();
@@ -170,17 +209,47 @@ describe("unpack refuses, with one Fail and nothing written,", () => {
       ["--identity", "/id"],
       "None of these identities opens this file",
     ],
-    ["an identity for a passphrase", () => locked(PASSPHRASE), ["--identity", "/id"], "was packed with a passphrase"],
-    ["a passphrase for an identity", () => putSealed(good()), ["--passphrase-file", "/passphrase"], "was packed for recipients"],
+    [
+      "an identity for a passphrase",
+      () => locked(PASSPHRASE),
+      ["--identity", "/id"],
+      "was packed with a passphrase",
+    ],
+    [
+      "a passphrase for an identity",
+      () => putSealed(good()),
+      ["--passphrase-file", "/passphrase"],
+      "was packed for recipients",
+    ],
     ["no identity", () => putSealed(good()), [], "was packed for recipients"],
-    ["an identity file of SSH", () => putSealed(good()), ["--identity", "/passphrase"], "something other than age secret keys"],
-    ["an identity that others can read", () => putSealed(good()), ["--identity", "/shown"], 'Others can read "/shown"'],
+    [
+      "an identity file of SSH",
+      () => putSealed(good()),
+      ["--identity", "/passphrase"],
+      "something other than age secret keys",
+    ],
+    [
+      "an identity that others can read",
+      () => putSealed(good()),
+      ["--identity", "/shown"],
+      'Others can read "/shown"',
+    ],
     ["no age file", () => void writeFile(FILE, "hello"), ["--identity", "/id"], "no file in the age format"],
     ["an empty file", () => void writeFile(FILE, ""), ["--identity", "/id"], "no file in the age format"],
     ["no file", () => {}, ["--identity", "/id"], `There is no file "${FILE}"`],
     ["a folder", () => void writeFile(`${FILE}/x`, ""), ["--identity", "/id"], "it is not a file"],
-    ["an oversized file", () => void writeFile(FILE, new Uint8Array(2 ** 20 + 1)), ["--identity", "/id"], "1048577 bytes are too many"],
-    ["armor that is cut", () => void writeFile(FILE, "-----BEGIN AGE ENCRYPTED FILE-----\nYWdl"), ["--identity", "/id"], "is damaged"],
+    [
+      "an oversized file",
+      () => void writeFile(FILE, new Uint8Array(2 ** 20 + 1)),
+      ["--identity", "/id"],
+      "1048577 bytes are too many",
+    ],
+    [
+      "armor that is cut",
+      () => void writeFile(FILE, "-----BEGIN AGE ENCRYPTED FILE-----\nYWdl"),
+      ["--identity", "/id"],
+      "is damaged",
+    ],
     [
       "another CA than the one named",
       () => putSealed(good()),
@@ -223,7 +292,9 @@ describe("unpack refuses, with one Fail and nothing written,", () => {
       ];
       for (const at of points) {
         for (const bad of [whole.slice(0, at), whole.map((byte, index) => (index === at ? byte ^ 1 : byte))])
-          expect((await failOf(() => open(bad, keyFor(lockOf(bad), { identity: "/id" })))).message).toMatch(DAMAGED);
+          expect((await failOf(() => open(bad, keyFor(lockOf(bad), { identity: "/id" })))).message).toMatch(
+            DAMAGED,
+          );
       }
       for (const at of [0, 100, whole.length - 1]) {
         writeFile(FILE, whole.slice(0, at));

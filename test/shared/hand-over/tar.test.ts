@@ -1,4 +1,7 @@
-/** One rule for names of both ways: what the reader refuses is never written, and what is written is read, here and by the machine's own tar. */
+/**
+ * One rule for names of both ways: what the reader refuses is never written, and what is written is read,
+ * here and by the machine's own tar.
+ */
 import { expect, test } from "bun:test";
 import { readTar } from "../../../shared/hand-over/tar.ts";
 import { strangersTar, tarOf } from "../../pretend/hand-over.ts";
@@ -10,14 +13,17 @@ test.each(["../x", "a/../../x", "/etc/passwd", "a//b", "a/./b", "..", ".", "", "
   "%j is neither written nor read",
   (name) => {
     expect(() => written(name)).toThrow("is no name for a file of a tar");
-    if (name !== "") expect(() => readTar(strangersTar([fileOf(name)]))).toThrow("is no name for a file of a tar");
+    if (name !== "")
+      expect(() => readTar(strangersTar([fileOf(name)]))).toThrow("is no name for a file of a tar");
   },
 );
 
-test.each(["./kube-pki-repair-20260501T100000/runs/1.txt", "package/bin/bun", "a..b", `${"d".repeat(150)}/${"n".repeat(100)}`])(
-  "%s is read as it was written",
-  (name) => {
-    expect(readTar(written(name)).map((file) => file.name)).toEqual([name]);
-    expect(Bun.spawnSync(["tar", "-t"], { stdin: written(name) }).stdout.toString()).toBe(`${name}\n`);
-  },
-);
+test.each([
+  "./kube-pki-repair-20260501T100000/runs/1.txt",
+  "package/bin/bun",
+  "a..b",
+  `${"d".repeat(150)}/${"n".repeat(100)}`,
+])("%s is read as it was written", (name) => {
+  expect(readTar(written(name)).map((file) => file.name)).toEqual([name]);
+  expect(Bun.spawnSync(["tar", "-t"], { stdin: written(name) }).stdout.toString()).toBe(`${name}\n`);
+});

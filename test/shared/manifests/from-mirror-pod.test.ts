@@ -16,12 +16,18 @@ const NODE = "m1.example";
 const work = mkdtempSync(`${tmpdir()}/manifests-test-`);
 afterAll(() => rmSync(work, { recursive: true }));
 
-/** A mirror pod made by the kubelet's own code from the .yaml beside it, and stored as kube-apiserver does (mirror-pods/make.go.txt). */
+/**
+ * A mirror pod made by the kubelet's own code from the .yaml beside it, and stored as kube-apiserver does
+ * (mirror-pods/make.go.txt).
+ */
 function mirrorPod(name: string): Pod {
   return decodeObject(readFileSync(`${FIXTURES}/mirror-pods/${name}.bin`)) as Pod;
 }
 
-/** The fixture of a killed etcd, in which kube-vip was deleted before it stopped, and kube-scheduler just before it was killed. */
+/**
+ * The fixture of a killed etcd, in which kube-vip was deleted before it stopped, and kube-scheduler just
+ * before it was killed.
+ */
 function killedEtcd(): EtcdData {
   for (const folder of ["snap", "wal"]) mkdirSync(`${work}/member/${folder}`, { recursive: true });
   for (const name of readdirSync(`${FIXTURES}/etcd/3.6.13`).filter((name) => name.endsWith(".gz"))) {
@@ -36,28 +42,43 @@ describe("manifestFromMirrorPod()", () => {
     "gives back %s.yaml, byte for byte as kubeadm 1.34 wrote it",
     (name) => {
       const manifest = manifestFromMirrorPod(mirrorPod(name), NODE);
-      expect(stringify(manifest, { indentSeq: false, lineWidth: 0 })).toBe(readFileSync(`${FIXTURES}/mirror-pods/${name}.yaml`, "utf8"));
+      expect(stringify(manifest, { indentSeq: false, lineWidth: 0 })).toBe(
+        readFileSync(`${FIXTURES}/mirror-pods/${name}.yaml`, "utf8"),
+      );
     },
   );
 
   test("gives back a hand-written manifest with variables, hostAliases, tolerations and an init container", () => {
     const manifest = manifestFromMirrorPod(mirrorPod("kube-vip"), NODE);
-    expect(stringify(manifest, { indentSeq: false, lineWidth: 0 })).toBe(readFileSync(`${FIXTURES}/mirror-pods/kube-vip.yaml`, "utf8"));
+    expect(stringify(manifest, { indentSeq: false, lineWidth: 0 })).toBe(
+      readFileSync(`${FIXTURES}/mirror-pods/kube-vip.yaml`, "utf8"),
+    );
   });
 
   test("keeps what is not exactly a default", () => {
     const pod = mirrorPod("kube-vip");
-    Object.assign(pod.spec, { dnsPolicy: "Default", terminationGracePeriodSeconds: 0, securityContext: { runAsUser: 0 } });
+    Object.assign(pod.spec, {
+      dnsPolicy: "Default",
+      terminationGracePeriodSeconds: 0,
+      securityContext: { runAsUser: 0 },
+    });
     pod.spec.containers[0]!.terminationMessagePolicy = "FallbackToLogsOnError";
     const { spec } = manifestFromMirrorPod(pod, NODE);
-    expect(spec).toMatchObject({ dnsPolicy: "Default", terminationGracePeriodSeconds: 0, securityContext: { runAsUser: 0 } });
+    expect(spec).toMatchObject({
+      dnsPolicy: "Default",
+      terminationGracePeriodSeconds: 0,
+      securityContext: { runAsUser: 0 },
+    });
     expect(spec.containers[0]!.terminationMessagePolicy).toBe("FallbackToLogsOnError");
   });
 
   test("keeps what a hardened API server has beside kubeadm's own: issuers, keys, a sidecar, an init container", () => {
     const pod = mirrorPod("kube-apiserver");
     const own = pod.spec.containers[0]!;
-    const flags = ["--service-account-issuer=https://old.example", "--service-account-key-file=/etc/kubernetes/pki/before.pub"];
+    const flags = [
+      "--service-account-issuer=https://old.example",
+      "--service-account-key-file=/etc/kubernetes/pki/before.pub",
+    ];
     own.command!.push(...flags, "--kubelet-certificate-authority=/etc/kubernetes/pki/ca.crt");
     const sidecar = {
       name: "kms-plugin",
@@ -71,11 +92,15 @@ describe("manifestFromMirrorPod()", () => {
       terminationMessagePolicy: "File",
       resources: {},
     });
-    pod.spec.initContainers = [{ name: "wait", image: "example.org/wait:v1", restartPolicy: "Always", resources: {} }];
+    pod.spec.initContainers = [
+      { name: "wait", image: "example.org/wait:v1", restartPolicy: "Always", resources: {} },
+    ];
     const { spec } = manifestFromMirrorPod(pod, NODE);
     expect(spec.containers[0]!.command).toEqual(own.command!);
     expect(spec.containers[1]).toEqual(sidecar);
-    expect(spec.initContainers).toEqual([{ name: "wait", image: "example.org/wait:v1", restartPolicy: "Always" }]);
+    expect(spec.initContainers).toEqual([
+      { name: "wait", image: "example.org/wait:v1", restartPolicy: "Always" },
+    ]);
     expect(spec.containers.map(({ name }) => name)).toEqual(["kube-apiserver", "kms-plugin"]);
   });
 
@@ -86,7 +111,9 @@ describe("manifestFromMirrorPod()", () => {
   });
 
   test("refuses another node's pod, and one that is no mirror pod", () => {
-    expect(() => manifestFromMirrorPod(mirrorPod("etcd"), "m2.example")).toThrow('is not a mirror pod of node "m2.example"');
+    expect(() => manifestFromMirrorPod(mirrorPod("etcd"), "m2.example")).toThrow(
+      'is not a mirror pod of node "m2.example"',
+    );
     const pod = mirrorPod("etcd");
     delete pod.metadata.annotations!["kubernetes.io/config.mirror"];
     expect(() => manifestFromMirrorPod(pod, NODE)).toThrow("is not a mirror pod");
@@ -98,19 +125,32 @@ describe("manifestFromMirrorPod()", () => {
       return decodeObject(appendToPod(bytes, container)) as Pod;
     };
     const field999 = [0xba, 0x3e, 1, 0x78];
-    expect(() => manifestFromMirrorPod(withField([0x12, field999.length, ...field999]), NODE)).toThrow('unknown to this kit: "spec.999"');
-    expect(() => manifestFromMirrorPod(withField([0x1a, field999.length, ...field999]), NODE)).not.toThrow("unknown to this kit");
+    expect(() => manifestFromMirrorPod(withField([0x12, field999.length, ...field999]), NODE)).toThrow(
+      'unknown to this kit: "spec.999"',
+    );
+    expect(() => manifestFromMirrorPod(withField([0x1a, field999.length, ...field999]), NODE)).not.toThrow(
+      "unknown to this kit",
+    );
   });
 });
 
-/** Appends a field to the stored pod: after typeMeta of a fixed length lies field 2, raw, with a length of two bytes. */
+/**
+ * Appends a field to the stored pod: after typeMeta of a fixed length lies field 2, raw, with a length of two
+ * bytes.
+ */
 function appendToPod(bytes: Buffer, field: number[]): Uint8Array {
   const raw = bytes.indexOf(0x12, 4 + 2 + bytes[5]!);
   const length = (bytes[raw + 1]! & 127) + bytes[raw + 2]! * 128;
   const longer = length + field.length;
   const head = [0x12, (longer % 128) + 128, longer >> 7];
   const end = raw + 3 + length;
-  return Buffer.concat([bytes.subarray(0, raw), Buffer.from(head), bytes.subarray(raw + 3, end), Buffer.from(field), bytes.subarray(end)]);
+  return Buffer.concat([
+    bytes.subarray(0, raw),
+    Buffer.from(head),
+    bytes.subarray(raw + 3, end),
+    Buffer.from(field),
+    bytes.subarray(end),
+  ]);
 }
 
 describe("findMirrorPods()", () => {
@@ -151,7 +191,9 @@ describe("findMirrorPods()", () => {
   });
 
   test("says so when the data is not a Kubernetes cluster's", () => {
-    expect(() => registryPrefix({ ...data, keys: () => [], get: () => undefined })).toThrow("No Kubernetes cluster in this etcd data");
+    expect(() => registryPrefix({ ...data, keys: () => [], get: () => undefined })).toThrow(
+      "No Kubernetes cluster in this etcd data",
+    );
   });
 });
 
@@ -176,8 +218,16 @@ describe("hostFiles()", () => {
       namedBy: "--audit-log-path",
       type: "FileOrCreate",
     });
-    expect(named("kube-vip")).toContainEqual({ path: "/etc/kubernetes/admin.conf", namedBy: "env KUBECONFIG", type: "File" });
-    expect(named("etcd")).toContainEqual({ path: "/var/lib/etcd", namedBy: "--data-dir", type: "DirectoryOrCreate" });
+    expect(named("kube-vip")).toContainEqual({
+      path: "/etc/kubernetes/admin.conf",
+      namedBy: "env KUBECONFIG",
+      type: "File",
+    });
+    expect(named("etcd")).toContainEqual({
+      path: "/var/lib/etcd",
+      namedBy: "--data-dir",
+      type: "DirectoryOrCreate",
+    });
   });
 
   test("translates a path in the container to the host's, through the innermost mount", () => {
@@ -185,13 +235,20 @@ describe("hostFiles()", () => {
       { name: "outer", mountPath: "/etc/app" },
       { name: "inner", mountPath: "/etc/app/tls/", subPath: "sub" },
     ];
-    const command = ["app", "--config=/etc/app/a.yaml", "--sni=/etc/app/tls/a.crt,/etc/app/tls/a.key:example.org", "--url=https://x/y"];
+    const command = [
+      "app",
+      "--config=/etc/app/a.yaml",
+      "--sni=/etc/app/tls/a.crt,/etc/app/tls/a.key:example.org",
+      "--url=https://x/y",
+    ];
     const args = ["-f", "/etc/app/b.cfg", "--lib=/usr/lib/x"];
     const volumes = [
       { name: "outer", hostPath: { path: "/srv/app" } },
       { name: "inner", hostPath: { path: "/srv/tls" } },
     ];
-    const files = bare(hostFiles({ spec: { containers: [{ name: "app", command, args, volumeMounts }], volumes } }));
+    const files = bare(
+      hostFiles({ spec: { containers: [{ name: "app", command, args, volumeMounts }], volumes } }),
+    );
     expect(files.slice(2)).toEqual([
       { path: "/srv/app/a.yaml", namedBy: "--config", type: "File" },
       { path: "/srv/tls/sub/a.crt", namedBy: "--sni", type: "File" },
@@ -204,18 +261,32 @@ describe("hostFiles()", () => {
 describe("flags()", () => {
   test("takes the names that every object has for flags like others", () => {
     const flag = flags(["x", "--constructor=a", "--__proto__=b"]);
-    expect(["constructor", "__proto__", "toString"].map((name) => flag.get(name))).toEqual(["a", "b", undefined]);
+    expect(["constructor", "__proto__", "toString"].map((name) => flag.get(name))).toEqual([
+      "a",
+      "b",
+      undefined,
+    ]);
   });
 
   test("reads, sets in place, appends and removes", () => {
     const command = ["kube-controller-manager", "--a=1", "--controllers=*,-x", "--bare", "--a=2"];
     const flag = flags(command);
-    expect([flag.get("a"), flag.get("controllers"), flag.get("bare"), flag.get("contr")]).toEqual(["2", "*,-x", "true", undefined]);
+    expect([flag.get("a"), flag.get("controllers"), flag.get("bare"), flag.get("contr")]).toEqual([
+      "2",
+      "*,-x",
+      "true",
+      undefined,
+    ]);
     flag.set("controllers", "*,-node-lifecycle-controller");
     flag.set("a", "3");
     flag.set("new", "b=c");
     flag.remove("bare");
-    expect(command).toEqual(["kube-controller-manager", "--a=3", "--controllers=*,-node-lifecycle-controller", "--new=b=c"]);
+    expect(command).toEqual([
+      "kube-controller-manager",
+      "--a=3",
+      "--controllers=*,-node-lifecycle-controller",
+      "--new=b=c",
+    ]);
     expect(flag.get("new")).toBe("b=c");
   });
 });

@@ -1,11 +1,21 @@
 /**
- * Mirror pods that a tenant, or a worker's kubelet, has made: none becomes a static pod, and none decides anything. Real ones still come
- * back.
+ * Mirror pods that a tenant, or a worker's kubelet, has made: none becomes a static pod, and none decides
+ * anything. Real ones still come back.
  */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
@@ -19,7 +29,12 @@ import type { Manifest } from "../../../shared/objects/objects.ts";
 import { registryPrefix } from "../../../shared/objects/stored.ts";
 import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
-import { mountsSuperAdmin, onlyOnPeers, otherStaticPods, staleReaders } from "../../../shared/static-pods/wanted-manifests.ts";
+import {
+  mountsSuperAdmin,
+  onlyOnPeers,
+  otherStaticPods,
+  staleReaders,
+} from "../../../shared/static-pods/wanted-manifests.ts";
 import { clusterObjects, healthyCp, manifest, type Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { fakeMirror, HASH, OTHER_HASH, UUID } from "../../pretend/hostile-pods.ts";
@@ -34,13 +49,24 @@ setDefaultTimeout(300_000);
 
 const { root: HEALTHY } = await healthyCp();
 
-/** Restores the manifests of part 2; their files, and all that a pod of `evil.example` could have got into. */
+/**
+ * Restores the manifests of part 2; their files, and all that a pod of `evil.example` could have got into.
+ */
 function restored(data: EtcdData, box: Sandbox) {
-  cpSync(`${HEALTHY}/etc/kubernetes`, `${box.dir}/etc/kubernetes`, { recursive: true, filter: (path) => !path.includes("/manifests") });
+  cpSync(`${HEALTHY}/etc/kubernetes`, `${box.dir}/etc/kubernetes`, {
+    recursive: true,
+    filter: (path) => !path.includes("/manifests"),
+  });
   restoreManifests(controlPlaneOf(data));
-  const found = spawnSync("grep", ["-rl", "--devices=skip", "evil.example", box.dir], { encoding: "utf8" }).stdout;
+  const found = spawnSync("grep", ["-rl", "--devices=skip", "evil.example", box.dir], {
+    encoding: "utf8",
+  }).stdout;
   const evil = found.split("\n").filter((path) => path && !path.includes("/unproved/"));
-  return { files: readdirSync(`${box.dir}/etc/kubernetes/manifests`).sort(), evil, said: box.said.join("\n") };
+  return {
+    files: readdirSync(`${box.dir}/etc/kubernetes/manifests`).sort(),
+    evil,
+    said: box.said.join("\n"),
+  };
 }
 
 interface Attack {
@@ -64,7 +90,10 @@ const ATTACKS: Record<string, Attack> = {
     pods: () => fakeMirror("a-team", "miner"),
     said: "the static pod a-team/miner: NOT put to use: the kubelet has no record of it on this node",
   },
-  "one in default": { pods: () => fakeMirror("default", "miner"), said: "the static pod default/miner: NOT put to use" },
+  "one in default": {
+    pods: () => fakeMirror("default", "miner"),
+    said: "the static pod default/miner: NOT put to use",
+  },
   "a hash that is the UID of the tenant's own pod, which runs here": {
     pods: () => fakeMirror("a-team", "miner", { hash: UUID }),
     records: [["a-team", "miner-m1", UUID]],
@@ -82,7 +111,8 @@ const ATTACKS: Record<string, Attack> = {
   "a hash that is no text": {
     pods: () =>
       fakeMirror("default", "proxy", {
-        change: ({ metadata }) => Object.assign(metadata.annotations!, { "kubernetes.io/config.hash": [HASH] }),
+        change: ({ metadata }) =>
+          Object.assign(metadata.annotations!, { "kubernetes.io/config.hash": [HASH] }),
       }),
     records: [["default", "proxy-m1", HASH]],
   },
@@ -101,7 +131,9 @@ const ATTACKS: Record<string, Attack> = {
     records: [["kube-system", "kube-vip-m1", HASH]],
     said: "the static pod kube-system/kube-vip: NOT put to use: another pod ran here under its name",
   },
-  "one that another node's kubelet bound to itself in kube-system": { pods: () => fakeMirror("kube-system", "kube-vip", { node: "w1" }) },
+  "one that another node's kubelet bound to itself in kube-system": {
+    pods: () => fakeMirror("kube-system", "kube-vip", { node: "w1" }),
+  },
   "one of the node x-m1": { pods: () => fakeMirror("kube-system", "kube-vip-x", { node: "x-m1" }) },
   "a name with slashes": { pods: () => fakeMirror("kube-system", "../../../root/x") },
   "a name that goes up": { pods: () => fakeMirror("kube-system", "..") },
@@ -110,44 +142,64 @@ const ATTACKS: Record<string, Attack> = {
   "a name with a line break": { pods: () => fakeMirror("a-team", "x\n  done.") },
   "another name and namespace inside": {
     pods: () =>
-      fakeMirror("a-team", "x", { change: ({ metadata }) => Object.assign(metadata, { name: "kube-vip-m1", namespace: "kube-system" }) }),
+      fakeMirror("a-team", "x", {
+        change: ({ metadata }) => Object.assign(metadata, { name: "kube-vip-m1", namespace: "kube-system" }),
+      }),
   },
   "an encrypted pod": { pods: () => ({ "pods/a-team/x-m1": "k8s:enc:aescbc:v1:key1:\u0001\u0002" }) },
   "JSON that is cut off": { pods: () => ({ "pods/a-team/x-m1": '{"kind":"Pod","metadata":' }) },
   "JSON that is no object": { pods: () => ({ "pods/a-team/x-m1": '["Pod"]' }) },
-  "lists in lists without end": { pods: () => ({ "pods/a-team/x-m1": `{"a":${"[".repeat(200_000)}${"]".repeat(200_000)}}` }) },
+  "lists in lists without end": {
+    pods: () => ({ "pods/a-team/x-m1": `{"a":${"[".repeat(200_000)}${"]".repeat(200_000)}}` }),
+  },
   "neither metadata nor spec": { pods: () => ({ "pods/a-team/x-m1": '{"kind":"Pod","apiVersion":"v1"}' }) },
-  "metadata that is null": { pods: () => ({ "pods/a-team/x-m1": '{"kind":"Pod","apiVersion":"v1","metadata":null,"spec":null}' }) },
+  "metadata that is null": {
+    pods: () => ({ "pods/a-team/x-m1": '{"kind":"Pod","apiVersion":"v1","metadata":null,"spec":null}' }),
+  },
   "a name that is missing": {
-    pods: () => fakeMirror("a-team", "x", { change: ({ metadata }) => Object.assign(metadata, { name: undefined }) }),
+    pods: () =>
+      fakeMirror("a-team", "x", { change: ({ metadata }) => Object.assign(metadata, { name: undefined }) }),
   },
   "volumes that are a map": { pods: () => odd({ volumes: { a: "b" } }), records: [["a-team", "x-m1", HASH]] },
   "containers that are null": { pods: () => odd({ containers: null }), records: [["a-team", "x-m1", HASH]] },
-  "containers that are text": { pods: () => odd({ containers: "evil.example" }), records: [["a-team", "x-m1", HASH]] },
+  "containers that are text": {
+    pods: () => odd({ containers: "evil.example" }),
+    records: [["a-team", "x-m1", HASH]],
+  },
   "a command that is text": {
     pods: () => odd({ containers: [{ name: "x", command: "evil.example" }] }),
     records: [["a-team", "x-m1", HASH]],
   },
-  "tolerations that are text": { pods: () => odd({ tolerations: "all" }), records: [["a-team", "x-m1", HASH]] },
+  "tolerations that are text": {
+    pods: () => odd({ tolerations: "all" }),
+    records: [["a-team", "x-m1", HASH]],
+  },
 };
 
 function odd(spec: object): Objects {
   return fakeMirror("a-team", "x", { hash: HASH, change: (pod) => Object.assign(pod.spec, spec) });
 }
 
-test.each(Object.entries(ATTACKS))("%s becomes no static pod, and stops nothing", async (_, { pods, records = [], said }) => {
-  const data = await pretendData((objects) => Object.assign(objects, pods()));
-  using box = sandbox();
-  for (const [namespace, name, uid] of records) podRecord(box.dir, namespace, name, uid);
-  const { files, evil, said: all } = restored(data, box);
-  expect({ files, evil }).toEqual({ files: CONTROL_PLANE, evil: [] });
-  if (said) expect(all).toContain(said);
-  else expect(all).not.toMatch(/NOT put|x-m1|miner|kube-vip/);
-});
+test.each(Object.entries(ATTACKS))(
+  "%s becomes no static pod, and stops nothing",
+  async (_, { pods, records = [], said }) => {
+    const data = await pretendData((objects) => Object.assign(objects, pods()));
+    using box = sandbox();
+    for (const [namespace, name, uid] of records) podRecord(box.dir, namespace, name, uid);
+    const { files, evil, said: all } = restored(data, box);
+    expect({ files, evil }).toEqual({ files: CONTROL_PLANE, evil: [] });
+    if (said) expect(all).toContain(said);
+    else expect(all).not.toMatch(/NOT put|x-m1|miner|kube-vip/);
+  },
+);
 
 test("what is laid aside is kept whole, with its origin and the command that would take it; kubeadm's names have no command", async () => {
   const data = await pretendData((objects) =>
-    Object.assign(objects, fakeMirror("a-team", "miner"), fakeMirror("a-team", "kube-scheduler", { like: "kube-scheduler" })),
+    Object.assign(
+      objects,
+      fakeMirror("a-team", "miner"),
+      fakeMirror("a-team", "kube-scheduler", { like: "kube-scheduler" }),
+    ),
   );
   using box = sandbox();
   const { said } = restored(data, box);
@@ -155,7 +207,9 @@ test("what is laid aside is kept whole, with its origin and the command that wou
   expect(place).toBe("/etc/kubernetes/manifests/miner.yaml");
   expect(kept).toMatch(/^\/root\/kube-pki-repair-\d{8}T\d{6}\/unproved\/a-team_miner\.yaml$/);
   expect(readManifest(kept!)?.spec.containers[0]?.image).toBe("evil.example/miner");
-  expect(said).toContain("it is from the mirror pod a-team/miner-m1 in etcd's data, where whoever may create a pod there can write");
+  expect(said).toContain(
+    "it is from the mirror pod a-team/miner-m1 in etcd's data, where whoever may create a pod there can write",
+  );
   expect(said.match(/install -D/g)).toHaveLength(1);
   expect(said).toContain(`look at it first: cat -v ${kept};`);
   expect(said).toMatch(/^look at it: cat -v \S+\/unproved\/a-team_kube-scheduler\.yaml$/m);
@@ -180,13 +234,19 @@ async function dataOf(puts: [string, object | undefined][]): Promise<EtcdData> {
   const all = [...Object.entries(clusterObjects(ca.cert)), ...puts];
   const dir = mkdtempSync(join(tmpdir(), "etcd-"));
   process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
-  const values = all.map(([key, value]): [string, string | undefined] => [`/registry/${key}`, value && JSON.stringify(value)]);
+  const values = all.map(([key, value]): [string, string | undefined] => [
+    `/registry/${key}`,
+    value && JSON.stringify(value),
+  ]);
   writeEtcdData(dir, { clusterId: CLUSTER_ID, members: [MEMBER], puts: values });
   return readEtcdData(dir);
 }
 
 test("a tenant's living pod does not take the place of kube-system's, which its kubelet has deleted", async () => {
-  const evil = Object.entries(fakeMirror("a-team", "kube-scheduler", { like: "kube-scheduler" })) as [string, object][];
+  const evil = Object.entries(fakeMirror("a-team", "kube-scheduler", { like: "kube-scheduler" })) as [
+    string,
+    object,
+  ][];
   const data = await dataOf([["pods/kube-system/kube-scheduler-m1", undefined], ...evil]);
   using box = sandbox();
   const { files, evil: planted, said } = restored(data, box);
@@ -195,7 +255,9 @@ test("a tenant's living pod does not take the place of kube-system's, which its 
 });
 
 test("where a worker's kubelet has taken the name in kube-system, bound to itself, the pod that was here before comes back", async () => {
-  const evil = Object.entries(fakeMirror("kube-system", "kube-apiserver", { like: "kube-apiserver", node: "w1" })) as [string, object][];
+  const evil = Object.entries(
+    fakeMirror("kube-system", "kube-apiserver", { like: "kube-apiserver", node: "w1" }),
+  ) as [string, object][];
   const data = await dataOf([["pods/kube-system/kube-apiserver-m1", undefined], ...evil]);
   using box = sandbox();
   const { files, evil: planted, said } = restored(data, box);
@@ -210,7 +272,11 @@ test.each([
   ["volumes that are a map", { volumes: { a: "b" } }, "spec.volumes is no list"],
   ["containers that are null", { containers: null }, "it has no containers"],
   ["containers that are text", { containers: "x" }, "spec.containers is no list"],
-  ["variables without a name", { containers: [{ name: "x", env: [{}] }] }, "spec.containers[0].env[0].name is missing"],
+  [
+    "variables without a name",
+    { containers: [{ name: "x", env: [{}] }] },
+    "spec.containers[0].env[0].name is missing",
+  ],
 ])("a static pod of kube-system that cannot be read is named: %s", async (_, change, why) => {
   const key = "pods/kube-system/kube-vip-m1";
   const pods =
@@ -225,7 +291,9 @@ test.each([
 const GOOD = { image: "good.example/x" };
 
 test("kube-vip comes back without a record, which is said, and with its own", async () => {
-  const data = await pretendData((objects) => Object.assign(objects, fakeMirror("kube-system", "kube-vip", { ...GOOD, hash: HASH })));
+  const data = await pretendData((objects) =>
+    Object.assign(objects, fakeMirror("kube-system", "kube-vip", { ...GOOD, hash: HASH })),
+  );
   for (const [uid, note] of [
     [undefined, "(from its mirror pod in etcd, no record of it on this node)"],
     [HASH, "(from its mirror pod in etcd)"],
@@ -240,7 +308,9 @@ test("kube-vip comes back without a record, which is said, and with its own", as
 });
 
 test("a static pod of default is kept and named, with the command that takes it: whoever may patch pods there may have changed it", async () => {
-  const data = await pretendData((objects) => Object.assign(objects, fakeMirror("default", "proxy", { hash: HASH })));
+  const data = await pretendData((objects) =>
+    Object.assign(objects, fakeMirror("default", "proxy", { hash: HASH })),
+  );
   using box = sandbox();
   for (const uid of [OTHER_HASH, HASH]) podRecord(box.dir, "default", "proxy-m1", uid);
   const { files, evil, said } = restored(data, box);
@@ -252,18 +322,26 @@ test("a static pod of default is kept and named, with the command that takes it:
 });
 
 test("of two static pods by one name kube-system's comes back, and the other is named and gets another file", async () => {
-  const both = { ...fakeMirror("default", "proxy", { hash: HASH }), ...fakeMirror("kube-system", "proxy", { ...GOOD }) };
+  const both = {
+    ...fakeMirror("default", "proxy", { hash: HASH }),
+    ...fakeMirror("kube-system", "proxy", { ...GOOD }),
+  };
   const data = await pretendData((objects) => Object.assign(objects, both));
   using box = sandbox();
   podRecord(box.dir, "default", "proxy-m1", HASH);
   const { files, evil, said } = restored(data, box);
   expect({ files, evil }).toEqual({ files: [...CONTROL_PLANE, "proxy.yaml"], evil: [] });
   expect(said).toContain("the static pod default/proxy: NOT put to use: it ran here, but");
-  expect(said).toMatch(/install -D -m 600 \S+default_proxy\.yaml \/etc\/kubernetes\/manifests\/default-proxy\.yaml/);
+  expect(said).toMatch(
+    /install -D -m 600 \S+default_proxy\.yaml \/etc\/kubernetes\/manifests\/default-proxy\.yaml/,
+  );
 });
 
 test("a manifest of root's in another namespace is not exchanged for its mirror pod, nor moved away as a second one", async () => {
-  const both = { ...fakeMirror("default", "proxy", { hash: HASH }), ...fakeMirror("kube-system", "proxy", { ...GOOD }) };
+  const both = {
+    ...fakeMirror("default", "proxy", { hash: HASH }),
+    ...fakeMirror("kube-system", "proxy", { ...GOOD }),
+  };
   const data = await pretendData((objects) => Object.assign(objects, both));
   using box = sandbox();
   podRecord(box.dir, "default", "proxy-m1", HASH);
@@ -271,7 +349,10 @@ test("a manifest of root's in another namespace is not exchanged for its mirror 
   const file = "/etc/kubernetes/manifests/proxy.yaml";
   writeFile(file, manifestText(own));
   const { files, evil, said } = restored(data, box);
-  expect({ files, evil }).toEqual({ files: [...CONTROL_PLANE, "kube-system-proxy.yaml", "proxy.yaml"].sort(), evil: [] });
+  expect({ files, evil }).toEqual({
+    files: [...CONTROL_PLANE, "kube-system-proxy.yaml", "proxy.yaml"].sort(),
+    evil: [],
+  });
   expect(readFileSync(box.dir + file, "utf8")).toBe(manifestText(own));
   expect(said).not.toContain("default/proxy");
 });
@@ -293,39 +374,69 @@ test("facts: an external CA stays external beside a tenant's controller-manager 
   });
   const key = "pods/kube-system/kube-controller-manager-m1";
   const fake = fakeMirror("a-team", "kube-controller-manager", { like: "kube-controller-manager" });
-  const flipped = await pretendData((objects) => Object.assign(objects, fake, { [key]: without(objects[key] as Manifest) }));
+  const flipped = await pretendData((objects) =>
+    Object.assign(objects, fake, { [key]: without(objects[key] as Manifest) }),
+  );
   const alone = await pretendData((objects) => {
     delete objects[key];
-    Object.assign(objects, { "pods/a-team/kube-controller-manager-m1": without(Object.values(fake)[0] as Manifest) });
+    Object.assign(objects, {
+      "pods/a-team/kube-controller-manager-m1": without(Object.values(fake)[0] as Manifest),
+    });
   });
   using _box = sandbox();
-  const controlPlanes = { nodes: [{ name: "m1", controlPlane: true }], certificatesDir: "/etc/kubernetes/pki" };
+  const controlPlanes = {
+    nodes: [{ name: "m1", controlPlane: true }],
+    certificatesDir: "/etc/kubernetes/pki",
+  };
   expect([isExternalCa(flipped, controlPlanes), isExternalCa(alone, controlPlanes)]).toEqual([true, false]);
 });
 
 test("a tenant's API server names no lost configuration", async () => {
-  const change = ({ spec }: Manifest) => spec.containers[0]!.command!.push("--authentication-config=/etc/kubernetes/pki/evil.yaml");
+  const change = ({ spec }: Manifest) =>
+    spec.containers[0]!.command!.push("--authentication-config=/etc/kubernetes/pki/evil.yaml");
   const data = await pretendData((objects) =>
     Object.assign(objects, fakeMirror("a-team", "kube-apiserver", { like: "kube-apiserver", change })),
   );
   using _box = sandbox();
-  const lost = lostHere({ data, node: NODE, certificatesDir: "/etc/kubernetes/pki", etcd: { dir: "/var/lib/etcd", wal: undefined } });
+  const lost = lostHere({
+    data,
+    node: NODE,
+    certificatesDir: "/etc/kubernetes/pki",
+    etcd: { dir: "/var/lib/etcd", wal: undefined },
+  });
   expect(lostConfigs(lost).map(({ namedBy }) => namedBy)).toEqual(["--audit-policy-file"]);
 });
 
 test("a tenant's pod is no reason for a super-admin.conf, names no static pod of another control plane node, and hides none", async () => {
   const labels = { "node-role.kubernetes.io/control-plane": "" };
-  const m2 = { apiVersion: "v1", kind: "Node", metadata: { name: "m2", uid: "m2", labels }, status: { addresses: [] } };
+  const m2 = {
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name: "m2", uid: "m2", labels },
+    status: { addresses: [] },
+  };
   const change = ({ spec }: Manifest) =>
     Object.assign(spec, { volumes: [{ name: "x", hostPath: { path: "/etc/kubernetes/super-admin.conf" } }] });
-  const pods = { ...fakeMirror("a-team", "miner", { change }), ...fakeMirror("a-team", "balancer", { node: "m2" }) };
+  const pods = {
+    ...fakeMirror("a-team", "miner", { change }),
+    ...fakeMirror("a-team", "balancer", { node: "m2" }),
+  };
   const data = await pretendData((objects) => {
-    for (const name of ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) delete objects[`pods/kube-system/${name}-m1`];
-    Object.assign(objects, { "minions/m2": m2 }, pods, fakeMirror("kube-system", "kube-vip", { node: "m2", suffix: "m2" }), {
-      "pods/kube-system/kube-apiserver-m2": JSON.parse(
-        JSON.stringify(clusterObjects("")["pods/kube-system/kube-apiserver-m1"]).replaceAll("-m1", "-m2").replaceAll('"m1"', '"m2"'),
-      ),
-    });
+    for (const name of ["kube-apiserver", "kube-controller-manager", "kube-scheduler"])
+      delete objects[`pods/kube-system/${name}-m1`];
+    Object.assign(
+      objects,
+      { "minions/m2": m2 },
+      pods,
+      fakeMirror("kube-system", "kube-vip", { node: "m2", suffix: "m2" }),
+      {
+        "pods/kube-system/kube-apiserver-m2": JSON.parse(
+          JSON.stringify(clusterObjects("")["pods/kube-system/kube-apiserver-m1"])
+            .replaceAll("-m1", "-m2")
+            .replaceAll('"m1"', '"m2"'),
+        ),
+      },
+    );
   });
   using _box = sandbox();
   expect(mountsSuperAdmin({ data, node: NODE })).toBe(false);
@@ -333,7 +444,9 @@ test("a tenant's pod is no reason for a super-admin.conf, names no static pod of
 });
 
 test("what starts again is the static pod, as its manifest on disk has it: no container of a tenant whose pod has its name", async () => {
-  const data = await pretendData((objects) => Object.assign(objects, fakeMirror("kube-system", "kube-vip", { hash: OTHER_HASH })));
+  const data = await pretendData((objects) =>
+    Object.assign(objects, fakeMirror("kube-system", "kube-vip", { hash: OTHER_HASH })),
+  );
   using box = sandbox();
   podRecord(box.dir, "kube-system", "kube-vip-m1", HASH);
   writeFile("/etc/kubernetes/manifests/kube-vip.yaml", manifestText(manifest("kube-vip")));
@@ -355,12 +468,16 @@ test("what starts again is the static pod, as its manifest on disk has it: no co
     ["kube-scheduler", "kube-vip"].map((name) => container(namespace, name)),
   );
   const cp = controlPlaneOf(data);
-  expect(staleReaders(cp, running).map(({ container: { id } }) => id)).toEqual(["kube-system/kube-scheduler", "kube-system/kube-vip"]);
+  expect(staleReaders(cp, running).map(({ container: { id } }) => id)).toEqual([
+    "kube-system/kube-scheduler",
+    "kube-system/kube-vip",
+  ]);
   expect(otherStaticPods(cp)).toEqual([{ namespace: "kube-system", name: "kube-vip" }]);
 });
 
 test("the keys' prefix is not a namespace that is called namespaces", async () => {
-  const prefix = (keys: string[]) => registryPrefix({ keys: () => keys, get: () => undefined } as unknown as EtcdData);
+  const prefix = (keys: string[]) =>
+    registryPrefix({ keys: () => keys, get: () => undefined } as unknown as EtcdData);
   expect(prefix(["/east/configmaps/namespaces/kube-system", "/east/namespaces/kube-system"])).toBe("/east");
 });
 
@@ -376,7 +493,9 @@ test("a kubelet's mirror pod in kube-system does not make another pod's folder k
 });
 
 test("pipes, links in a ring, folders and huge files in the manifests folder are passed over, and none is waited for", async () => {
-  const data = await pretendData((objects) => Object.assign(objects, fakeMirror("kube-system", "kube-vip", { ...GOOD })));
+  const data = await pretendData((objects) =>
+    Object.assign(objects, fakeMirror("kube-system", "kube-vip", { ...GOOD })),
+  );
   using box = sandbox();
   const folder = `${box.dir}/etc/kubernetes/manifests`;
   mkdirSync(`${folder}/a-folder`, { recursive: true });

@@ -15,8 +15,16 @@ const BOMB = `a: &a [x, x, x, x, x, x, x, x, x]\n${["b a", "c b", "d c", "e d", 
 test.each([
   ["volumes that are a map", "spec: {volumes: {a: b}}", "spec.volumes is no list"],
   ["volumes without a name", "spec: {volumes: [{}]}", "spec.volumes[0].name is missing"],
-  ["a command that is text", "spec: {containers: [{command: kube-apiserver}]}", "spec.containers[0].command is no list"],
-  ["numbers among the arguments", "spec: {containers: [{command: [kube-apiserver, 5]}]}", "spec.containers[0].command[1] is no string"],
+  [
+    "a command that is text",
+    "spec: {containers: [{command: kube-apiserver}]}",
+    "spec.containers[0].command is no list",
+  ],
+  [
+    "numbers among the arguments",
+    "spec: {containers: [{command: [kube-apiserver, 5]}]}",
+    "spec.containers[0].command[1] is no string",
+  ],
   ["a list", "- a", "it is no map"],
   ["one word", "garbage", "it is no map"],
   ["annotations that are text", "metadata: {annotations: constructor}", "metadata.annotations is no map"],
@@ -34,7 +42,10 @@ test.each([
 test("null in a manifest counts as missing, and __proto__ and constructor are names like others", () => {
   using _box = sandbox();
   const path = "/etc/kubernetes/manifests/kube-vip.yaml";
-  writeFile(path, "metadata: {name: kube-vip, annotations: {__proto__: x, constructor: z}}\nspec: {containers: null, volumes: null}\n");
+  writeFile(
+    path,
+    "metadata: {name: kube-vip, annotations: {__proto__: x, constructor: z}}\nspec: {containers: null, volumes: null}\n",
+  );
   const read = readManifest(path)!;
   expect([read.spec.containers, read.spec.volumes]).toEqual([[], undefined]);
   expect(Object.keys(read.metadata.annotations!)).toEqual(["__proto__", "constructor"]);

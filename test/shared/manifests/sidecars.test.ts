@@ -1,4 +1,7 @@
-/** A sidecar in a static pod of kubeadm's, before its own container or behind it: nothing is read from it, or changed in it. */
+/**
+ * A sidecar in a static pod of kubeadm's, before its own container or behind it: nothing is read from it, or
+ * changed in it.
+ */
 
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
@@ -16,44 +19,52 @@ import { ADDRESS, healthyCp, manifest, mirrorPod } from "../../pretend/cluster.t
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-const SIDECAR = { name: "kms-plugin", image: "example.org/kms:v1", args: ["--listen=unix:///var/run/kms.sock"] };
+const SIDECAR = {
+  name: "kms-plugin",
+  image: "example.org/kms:v1",
+  args: ["--listen=unix:///var/run/kms.sock"],
+};
 const beside = <T extends Pick<Manifest, "spec">>(pod: T, place: "before" | "behind"): T => {
   const copy = structuredClone(pod);
-  copy.spec.containers = place === "before" ? [SIDECAR, ...copy.spec.containers] : [...copy.spec.containers, SIDECAR];
+  copy.spec.containers =
+    place === "before" ? [SIDECAR, ...copy.spec.containers] : [...copy.spec.containers, SIDECAR];
   return copy;
 };
 
-test.each(["before", "behind"] as const)("a sidecar %s the server's own container changes nothing of it", async (place) => {
-  const data = await pretendData((objects) => {
-    for (const name of ["kube-apiserver", "kube-controller-manager"])
-      objects[`pods/kube-system/${name}-m1`] = beside(mirrorPod(name), place);
-    const annotations = (objects["pods/kube-system/kube-apiserver-m1"] as Manifest).metadata.annotations!;
-    delete annotations["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
-  });
-  using box = sandbox();
-  expect(apiEndpoint("m1", data)).toEqual({ host: ADDRESS, port: 6443 });
-  const nodes = [{ name: "m1", controlPlane: true }];
-  expect(isExternalCa(data, { nodes, certificatesDir: "/etc/kubernetes/pki" })).toBe(false);
+test.each(["before", "behind"] as const)(
+  "a sidecar %s the server's own container changes nothing of it",
+  async (place) => {
+    const data = await pretendData((objects) => {
+      for (const name of ["kube-apiserver", "kube-controller-manager"])
+        objects[`pods/kube-system/${name}-m1`] = beside(mirrorPod(name), place);
+      const annotations = (objects["pods/kube-system/kube-apiserver-m1"] as Manifest).metadata.annotations!;
+      delete annotations["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
+    });
+    using box = sandbox();
+    expect(apiEndpoint("m1", data)).toEqual({ host: ADDRESS, port: 6443 });
+    const nodes = [{ name: "m1", controlPlane: true }];
+    expect(isExternalCa(data, { nodes, certificatesDir: "/etc/kubernetes/pki" })).toBe(false);
 
-  const manager = beside(manifest("kube-controller-manager"), place);
-  const less = reduced(manager, "v1.34.4");
-  expect(commandOf(less)).toContainEqual(expect.stringContaining("-node-lifecycle-controller"));
-  expect(full(less)).toEqual(manager);
+    const manager = beside(manifest("kube-controller-manager"), place);
+    const less = reduced(manager, "v1.34.4");
+    expect(commandOf(less)).toContainEqual(expect.stringContaining("-node-lifecycle-controller"));
+    expect(full(less)).toEqual(manager);
 
-  const api = beside(manifest("kube-apiserver"), place);
-  writeFile("/etc/kubernetes/pki/sa-old.pub", (await keyPair("ECDSA-P256")).pub);
-  const fitted = fitOldSaKey(api, "/etc/kubernetes/pki");
-  expect(commandOf(fitted)).toContain("--service-account-key-file=/etc/kubernetes/pki/sa-old.pub");
-  expect(fitted.spec.containers.find(({ name }) => name === SIDECAR.name)).toEqual(SIDECAR);
+    const api = beside(manifest("kube-apiserver"), place);
+    writeFile("/etc/kubernetes/pki/sa-old.pub", (await keyPair("ECDSA-P256")).pub);
+    const fitted = fitOldSaKey(api, "/etc/kubernetes/pki");
+    expect(commandOf(fitted)).toContain("--service-account-key-file=/etc/kubernetes/pki/sa-old.pub");
+    expect(fitted.spec.containers.find(({ name }) => name === SIDECAR.name)).toEqual(SIDECAR);
 
-  writeFile("/m.yaml", manifestText(api));
-  expect(usableManifest("/m.yaml", api)).toEqual(api);
-  expect(box.said).not.toEqual([]);
-  const etcd = beside(manifest("etcd"), place);
-  const grown = structuredClone(etcd);
-  commandOf(grown).push("--initial-cluster-state=existing");
-  expect(manifestDifferences(grown, etcd)).toEqual([]);
-});
+    writeFile("/m.yaml", manifestText(api));
+    expect(usableManifest("/m.yaml", api)).toEqual(api);
+    expect(box.said).not.toEqual([]);
+    const etcd = beside(manifest("etcd"), place);
+    const grown = structuredClone(etcd);
+    commandOf(grown).push("--initial-cluster-state=existing");
+    expect(manifestDifferences(grown, etcd)).toEqual([]);
+  },
+);
 
 test("a manifest from which an attempt has lost the sidecar is not kept", async () => {
   const { root } = await healthyCp();
@@ -67,5 +78,8 @@ test("a manifest from which an attempt has lost the sidecar is not kept", async 
   writeFile(path, manifestText(manifest("kube-scheduler")));
   utimesSync(box.dir + path, new Date(0), new Date(0));
   expect(restoreManifests(controlPlaneOf(data), ["kube-scheduler"])).toBe(true);
-  expect(readManifest(path)!.spec.containers.map(({ name }) => name)).toEqual(["kube-scheduler", "kms-plugin"]);
+  expect(readManifest(path)!.spec.containers.map(({ name }) => name)).toEqual([
+    "kube-scheduler",
+    "kms-plugin",
+  ]);
 });

@@ -1,4 +1,7 @@
-/** Whether a kubeconfig of CNI has the old CA is told by what answers at its server, and where nothing does, by the CA's name. */
+/**
+ * Whether a kubeconfig of CNI has the old CA is told by what answers at its server, and where nothing does,
+ * by the CA's name.
+ */
 import { expect, test } from "bun:test";
 import { trustsOldCa } from "../../../shared/node/cni-trust.ts";
 import { certRow } from "../../../shared/pki/certs.ts";

@@ -26,7 +26,9 @@ test.each(["v1.29.15", "v1.34.4"])(
     using _ = box;
     expect(await ensureControlPlaneKubelet(cp.node, { ...facts, kubernetesVersion }, cp.asideDir)).toBe(true);
     expect(readKubeconfig(cp.node.kubelet.kubeconfig)?.server).toBe(localServer(facts));
-    expect(await ensureControlPlaneKubelet(cp.node, { ...facts, kubernetesVersion }, cp.asideDir)).toBe(false);
+    expect(await ensureControlPlaneKubelet(cp.node, { ...facts, kubernetesVersion }, cp.asideDir)).toBe(
+      false,
+    );
   },
 );
 

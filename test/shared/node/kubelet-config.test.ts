@@ -1,4 +1,7 @@
-/** The kubelet's files and folders as the kubelet itself would find them: by its flags, its configuration and its drop-ins. */
+/**
+ * The kubelet's files and folders as the kubelet itself would find them: by its flags, its configuration and
+ * its drop-ins.
+ */
 import { expect, test } from "bun:test";
 import { writeFile } from "../../../shared/files/files.ts";
 import { readKubelet } from "../../../shared/node/kubelet-config.ts";
@@ -59,7 +62,9 @@ test("flags count more than the configuration; --cert-dir does not follow --root
 
 test("a configuration that --config names and that is lost: kubeadm's own counts; without both this is no node of kubeadm's", () => {
   using _box = sandbox();
-  expect(() => read({ config: "/etc/kubernetes/kubelet.yaml" })).toThrow('"/etc/kubernetes/kubelet.yaml" is missing');
+  expect(() => read({ config: "/etc/kubernetes/kubelet.yaml" })).toThrow(
+    '"/etc/kubernetes/kubelet.yaml" is missing',
+  );
   writeFile("/var/lib/kubelet/config.yaml", "staticPodPath: /etc/static\n");
   expect(read({ config: "/etc/kubernetes/kubelet.yaml" }).staticPodPath).toBe("/etc/static");
 });

@@ -34,7 +34,9 @@ test("etcd's data that is only linked there is said to be elsewhere", () => {
   writeFile("/mnt/member/snap/db", "Secrets");
   writeFile(`${DIR}/etcd/mark`, "");
   symlinkSync("/mnt/member", `${box.dir}${DIR}/etcd/member`);
-  expect(held()).toEqual([`etcd's data with all Secrets (by links: ${box.dir}${DIR}/etcd/member -> ${box.dir}/mnt/member)`]);
+  expect(held()).toEqual([
+    `etcd's data with all Secrets (by links: ${box.dir}${DIR}/etcd/member -> ${box.dir}/mnt/member)`,
+  ]);
 });
 
 test("runs of one second have a rescue folder each", () => {

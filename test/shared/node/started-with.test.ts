@@ -15,7 +15,10 @@ test("drop-ins change the kubelet's configuration in the order of their paths, f
   using _box = sandbox();
   const put = (name: string, text: string) => writeFile(`${FOLDER}/${name}`, text);
   put("20-later.conf", "staticPodPath: /etc/later\nserverTLSBootstrap: yes\n");
-  put("10-first.conf", "staticPodPath: /etc/first\nauthentication: {x509: {clientCAFile: /etc/kubernetes/ssl/ca.crt}}\n");
+  put(
+    "10-first.conf",
+    "staticPodPath: /etc/first\nauthentication: {x509: {clientCAFile: /etc/kubernetes/ssl/ca.crt}}\n",
+  );
   put("30-more/webhook.conf", "authentication: {webhook: null}\n");
   put("90-note.yaml", "staticPodPath: /etc/nobody\n");
   expect(withDropIns<object>(MAIN, FOLDER)).toEqual({
@@ -38,7 +41,9 @@ test.each([
 ])("a drop-in that is %s is named, as the kubelet refuses it, too", (_, text, message) => {
   using _box = sandbox();
   writeFile(`${FOLDER}/10-broken.conf`, text);
-  expect(() => withDropIns(MAIN, FOLDER)).toThrow(expect.objectContaining({ message: expect.stringMatching(message) }));
+  expect(() => withDropIns(MAIN, FOLDER)).toThrow(
+    expect.objectContaining({ message: expect.stringMatching(message) }),
+  );
 });
 
 test.each<[what: string, unit: string, command: string[]]>([
@@ -54,7 +59,11 @@ test.each<[what: string, unit: string, command: string[]]>([
     "EnvironmentFile=/etc/x.env\nEnvironment=A=--early\nExecStart=/x $A\n",
     ["/x", "--late", "--spaced=a b"],
   ],
-  ["files that a drop-in takes back", "EnvironmentFile=/etc/x.env\nEnvironmentFile=\nExecStart=/x $A\n", ["/x"]],
+  [
+    "files that a drop-in takes back",
+    "EnvironmentFile=/etc/x.env\nEnvironmentFile=\nExecStart=/x $A\n",
+    ["/x"],
+  ],
   ["comments", "# ExecStart=/no\n; ExecStart=/no\nExecStart=/x\n", ["/x"]],
   ["quotes", `ExecStart=/x "--a=b c" '--d' --e="f g"\n`, ["/x", "--a=b c", "--d", "--e=f g"]],
 ])("readUnit() knows %s", (_, unit, command) => {
@@ -66,7 +75,9 @@ test.each<[what: string, unit: string, command: string[]]>([
 test("readUnit() says which files are there, and which may be missing", () => {
   using box = sandbox();
   write(`${box.dir}/etc/here`, "");
-  const { files } = readUnit("EnvironmentFile=-/etc/gone\nEnvironmentFile=/etc/here\nEnvironmentFile=-/etc/*.env\n");
+  const { files } = readUnit(
+    "EnvironmentFile=-/etc/gone\nEnvironmentFile=/etc/here\nEnvironmentFile=-/etc/*.env\n",
+  );
   expect(files).toEqual([
     { path: "/etc/gone", optional: true, isHere: false },
     { path: "/etc/here", optional: false, isHere: true },

@@ -24,8 +24,11 @@ test.each([
   expect(hoursOf(duration, "x")).toBeCloseTo(hours, 9);
 });
 
-test.each(["", "1", "h", "1d", "1h ", " 1h", "1h30", "1..5h", ".h", "--1h", "1H"])("Go does not take %p", (duration) => {
-  expect(() => hoursOf(duration, "certificateValidityPeriod")).toThrow(
-    `Cannot read the duration "${duration}" in certificateValidityPeriod`,
-  );
-});
+test.each(["", "1", "h", "1d", "1h ", " 1h", "1h30", "1..5h", ".h", "--1h", "1H"])(
+  "Go does not take %p",
+  (duration) => {
+    expect(() => hoursOf(duration, "certificateValidityPeriod")).toThrow(
+      `Cannot read the duration "${duration}" in certificateValidityPeriod`,
+    );
+  },
+);

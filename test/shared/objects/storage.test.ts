@@ -30,7 +30,11 @@ function varint(value: number): Uint8Array {
 }
 
 function stored(kind: string, message: Uint8Array, apiVersion = "v1"): Uint8Array {
-  return Buffer.concat([Buffer.from("k8s\0"), field(1, Buffer.concat([field(1, apiVersion), field(2, kind)])), field(2, message)]);
+  return Buffer.concat([
+    Buffer.from("k8s\0"),
+    field(1, Buffer.concat([field(1, apiVersion), field(2, kind)])),
+    field(2, message),
+  ]);
 }
 
 describe("decodeObject()", () => {
@@ -59,13 +63,19 @@ describe("decodeObject()", () => {
     });
     expect(container.readinessProbe.httpGet.port).toBe("https");
     expect(container.resources).toEqual({ requests: { cpu: "250m" } });
-    expect(container.env[1]).toEqual({ name: "POD_IP", valueFrom: { fieldRef: { apiVersion: "v1", fieldPath: "status.podIP" } } });
+    expect(container.env[1]).toEqual({
+      name: "POD_IP",
+      valueFrom: { fieldRef: { apiVersion: "v1", fieldPath: "status.podIP" } },
+    });
   });
 
   test("keeps a zero that was meant, and drops the zeros Go writes anyway", () => {
     const pod = decodeFixture("mirror-pods/kube-vip");
     const [container] = pod.spec.containers;
-    expect(container.securityContext).toEqual({ capabilities: { add: ["NET_ADMIN", "NET_RAW"] }, privileged: false });
+    expect(container.securityContext).toEqual({
+      capabilities: { add: ["NET_ADMIN", "NET_RAW"] },
+      privileged: false,
+    });
     expect(pod.spec.volumes).toEqual([
       { name: "kubeconfig", hostPath: { path: "/etc/kubernetes/admin.conf", type: "" } },
       { name: "scratch", emptyDir: {} },
@@ -77,28 +87,47 @@ describe("decodeObject()", () => {
     const { metadata } = decodeFixture("mirror-pods/etcd");
     expect(metadata.creationTimestamp).toBe("2026-01-02T03:04:05Z");
     expect(metadata.managedFields).toEqual([
-      { manager: "kubelet", operation: "Update", apiVersion: "v1", fieldsType: "FieldsV1", fieldsV1: { "f:metadata": {} } },
+      {
+        manager: "kubelet",
+        operation: "Update",
+        apiVersion: "v1",
+        fieldsType: "FieldsV1",
+        fieldsV1: { "f:metadata": {} },
+      },
     ]);
     const renewTime = Buffer.concat([varint(8), varint(1767323045), varint(16), varint(678901000)]);
-    const lease = decodeObject(stored("Lease", field(2, field(4, renewTime)), "coordination.k8s.io/v1")) as StoredObject;
+    const lease = decodeObject(
+      stored("Lease", field(2, field(4, renewTime)), "coordination.k8s.io/v1"),
+    ) as StoredObject;
     expect(lease.spec.renewTime).toBe("2026-01-02T03:04:05.678901Z");
   });
 
   test("reads JSON as it is", () => {
-    expect(decodeObject(Buffer.from('{"apiVersion":"a/v1","kind":"B","metadata":{"name":"c"}}'))).toMatchObject({ kind: "B" });
+    expect(
+      decodeObject(Buffer.from('{"apiVersion":"a/v1","kind":"B","metadata":{"name":"c"}}')),
+    ).toMatchObject({ kind: "B" });
   });
 
   test("says what is encrypted, with which provider and key, and what it cannot decode", () => {
-    expect(decodeObject(Buffer.from("k8s:enc:aescbc:v1:key1:\0\x01"))).toEqual({ encrypted: "aescbc:v1:key1" });
+    expect(decodeObject(Buffer.from("k8s:enc:aescbc:v1:key1:\0\x01"))).toEqual({
+      encrypted: "aescbc:v1:key1",
+    });
     expect(decodeObject(stored("Job", field(2, ""), "batch/v1"))).toEqual({ undecoded: "batch/v1 Job" });
     expect(decodeObject(Buffer.from("k8s:enc:kms:v2:vault:\0\x01"))).toEqual({ encrypted: "kms:v2:vault" });
-    expect(decodeObject(Buffer.from("d9d9f7a1646b696e6461a0", "hex"))).toEqual({ undecoded: "an object in CBOR" });
+    expect(decodeObject(Buffer.from("d9d9f7a1646b696e6461a0", "hex"))).toEqual({
+      undecoded: "an object in CBOR",
+    });
     expect(decodeObject(Buffer.from("something"))).toEqual({ undecoded: "" });
   });
 
   test("reads a Deployment as kubeadm's API server stores it", () => {
-    const deployment = decodeObject(readFileSync(`${FIXTURES}/stored/post-2-deployments.bin`)) as StoredObject;
-    expect(deployment).toMatchObject({ kind: "Deployment", spec: { template: { spec: { containers: [{}] } } } });
+    const deployment = decodeObject(
+      readFileSync(`${FIXTURES}/stored/post-2-deployments.bin`),
+    ) as StoredObject;
+    expect(deployment).toMatchObject({
+      kind: "Deployment",
+      spec: { template: { spec: { containers: [{}] } } },
+    });
     expect(unknownFields(deployment)).toEqual([]);
   });
 
@@ -127,7 +156,9 @@ describe("unknownFields()", () => {
   const pod = (spec: Uint8Array) => decodeObject(stored("Pod", field(2, spec))) as StoredObject;
 
   test("names what a newer release stored, with its place", () => {
-    expect(unknownFields(pod(field(2, Buffer.concat([field(1, "c"), field(999, "new")]))))).toEqual(["spec.containers.999"]);
+    expect(unknownFields(pod(field(2, Buffer.concat([field(1, "c"), field(999, "new")]))))).toEqual([
+      "spec.containers.999",
+    ]);
     expect(unknownFields(pod(Buffer.concat([varint(998 * 8), varint(1)])))).toEqual(["spec.998"]);
   });
 

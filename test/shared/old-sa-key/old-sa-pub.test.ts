@@ -1,4 +1,7 @@
-/** The old sa.pub out of old tokens: the arithmetic, which key is looked for, and what is refused. Keys are small here, to save time. */
+/**
+ * The old sa.pub out of old tokens: the arithmetic, which key is looked for, and what is refused. Keys are
+ * small here, to save time.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { gcd } from "../../../shared/old-sa-key/half-gcd.ts";
@@ -22,9 +25,12 @@ function found(key: KeyPair, options: TokenOf, trusted = true): FoundToken {
   return { jwt: readJwt(tokenBy(key, options))!, trusted };
 }
 
-const proxy = (key: KeyPair, more: Partial<TokenOf> = {}) => found(key, { alg: "RS256", of: "kube-system:kube-proxy", ...more });
-const dns = (key: KeyPair, more: Partial<TokenOf> = {}) => found(key, { alg: "RS256", of: "kube-system:coredns", ...more });
-const compute = (tokens: FoundToken[], kid?: string) => computeKey(tokensOfLastKey(tokens, kid), { exponent: EXPONENT });
+const proxy = (key: KeyPair, more: Partial<TokenOf> = {}) =>
+  found(key, { alg: "RS256", of: "kube-system:kube-proxy", ...more });
+const dns = (key: KeyPair, more: Partial<TokenOf> = {}) =>
+  found(key, { alg: "RS256", of: "kube-system:coredns", ...more });
+const compute = (tokens: FoundToken[], kid?: string) =>
+  computeKey(tokensOfLastKey(tokens, kid), { exponent: EXPONENT });
 
 test("gcd() is Euclid's, for numbers of all sizes and distances", () => {
   const euclid = (a: bigint, b: bigint): bigint => (b === 0n ? a : euclid(b, a % b));
@@ -54,7 +60,10 @@ test("an RSA key comes out of two tokens that it signed, and their kid proves it
 });
 
 test("without a kid the key has to have signed all of them", () => {
-  expect(compute([proxy(rsa, { kid: "" }), dns(rsa, { kid: "" })])).toMatchObject({ pem: rsa.pub, proof: "2 of 2 tokens verify" });
+  expect(compute([proxy(rsa, { kid: "" }), dns(rsa, { kid: "" })])).toMatchObject({
+    pem: rsa.pub,
+    proof: "2 of 2 tokens verify",
+  });
 });
 
 test("tokens of different keys, and a single one, are refused", () => {
@@ -73,20 +82,31 @@ test("a damaged token among them does not keep the key from being found", () => 
     [one, damaged, two],
     [one, two, damaged],
   ])
-    expect(compute(tokens)).toMatchObject({ pem: rsa.pub, proof: "the tokens' kid names it, and 2 of 3 tokens verify" });
-  const cut = (signature: number) => ({ ...one, jwt: { ...one.jwt, text: `${signature}`, signature: Buffer.alloc(signature, 1) } });
+    expect(compute(tokens)).toMatchObject({
+      pem: rsa.pub,
+      proof: "the tokens' kid names it, and 2 of 3 tokens verify",
+    });
+  const cut = (signature: number) => ({
+    ...one,
+    jwt: { ...one.jwt, text: `${signature}`, signature: Buffer.alloc(signature, 1) },
+  });
   expect(compute([cut(0), one, two]).pem).toBe(rsa.pub);
-  expect(() => compute([cut(0), cut(1), cut(600)])).toThrow("No single key has signed the 3 tokens that name the key ");
+  expect(() => compute([cut(0), cut(1), cut(600)])).toThrow(
+    "No single key has signed the 3 tokens that name the key ",
+  );
 });
 
 test("memory is asked for what is computed, not for a long signature that a tenant has laid out", () => {
   using box = sandbox();
   mkdirSync(`${box.dir}/proc`);
-  writeFileSync(`${box.dir}/proc/meminfo`, "MemAvailable: 1024 kB\nSwapFree: 0 kB\n"); // RSA-1024 takes 790 kB here, RSA-4096 3.2 MB
+  // RSA-1024 takes 790 kB here, RSA-4096 3.2 MB
+  writeFileSync(`${box.dir}/proc/meminfo`, "MemAvailable: 1024 kB\nSwapFree: 0 kB\n");
   const planted = found(rsa, { alg: "RS256", of: "shop:cart" }, false);
   planted.jwt = { ...planted.jwt, signature: Buffer.alloc(512, 1), text: "planted" };
   expect(compute([proxy(rsa), dns(rsa), planted]).pem).toBe(rsa.pub);
-  expect(() => compute([proxy(rsa), { ...planted, trusted: true }])).toThrow("No single key has signed the 2 tokens");
+  expect(() => compute([proxy(rsa), { ...planted, trusted: true }])).toThrow(
+    "No single key has signed the 2 tokens",
+  );
 });
 
 test.each(CURVES)("an %s key comes out of one token with its kid", (alg, key) => {
@@ -108,8 +128,15 @@ test("a signature that is none of the curve's gives no key", () => {
 });
 
 test("the key looked for is that of kube-system's newest token, never one of a token that a tenant laid out", () => {
-  const planted = found(ec.ES256, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 2_000_000_000 }, false);
-  const [older, newer] = [proxy(otherRsa, { issuedAt: 1_700_000_000 }), proxy(rsa, { issuedAt: 1_800_000_000 })];
+  const planted = found(
+    ec.ES256,
+    { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 2_000_000_000 },
+    false,
+  );
+  const [older, newer] = [
+    proxy(otherRsa, { issuedAt: 1_700_000_000 }),
+    proxy(rsa, { issuedAt: 1_800_000_000 }),
+  ];
   const ofTenant = found(rsa, { alg: "RS256", of: "shop:cart" }, false);
   const old = tokensOfLastKey([planted, older, newer, ofTenant]);
   expect(old.tokens).toEqual([newer.jwt, ofTenant.jwt]);
@@ -131,10 +158,14 @@ test("a kept copy counts only if it is the key that the tokens name", () => {
 });
 
 test("what is no service-account token is none", () => {
-  for (const text of ["", "a.b.c", "e30.e30.e30", tokenBy(rsa, { alg: "RS256", of: "x" }).slice(3)]) expect(readJwt(text)).toBeUndefined();
+  for (const text of ["", "a.b.c", "e30.e30.e30", tokenBy(rsa, { alg: "RS256", of: "x" }).slice(3)])
+    expect(readJwt(text)).toBeUndefined();
 });
 
-/** Numbers of so many bits, the same in every run: x² + 1 modulo a Mersenne prime, written one after the other. */
+/**
+ * Numbers of so many bits, the same in every run: x² + 1 modulo a Mersenne prime, written one after the
+ * other.
+ */
 function numbers(seed: bigint) {
   const prime = 2n ** 521n - 1n;
   let state = seed + 2n;

@@ -1,4 +1,7 @@
-/** shared/old-sa-key/old-tokens.ts: which of a cluster's tokens are kept, and which key they show as the last one. */
+/**
+ * shared/old-sa-key/old-tokens.ts: which of a cluster's tokens are kept, and which key they show as the last
+ * one.
+ */
 import { expect, test } from "bun:test";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import { failOf } from "../../../shared/fail.ts";
@@ -9,12 +12,18 @@ import { sandbox } from "../../pretend/sandbox.ts";
 
 const [old, last] = [newKeyOf("ECDSA-P256"), newKeyOf("ECDSA-P256")];
 const kid = (pair: typeof old) => serviceAccountKeyId(pair.pub);
-const issued = (pair: typeof old, issuedAt: number, of = "kube-system:kube-proxy") => tokenBy(pair, { alg: "ES256", of, issuedAt });
+const issued = (pair: typeof old, issuedAt: number, of = "kube-system:kube-proxy") =>
+  tokenBy(pair, { alg: "ES256", of, issuedAt });
 
 /** etcd's data with these tokens in Secrets: "kube-system/a" → the token. */
 function dataOf(tokens: Record<string, string>): EtcdData {
   const objects = Object.entries(tokens).map(([name, token]) => {
-    const secret = { apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token", data: { token: btoa(token) } };
+    const secret = {
+      apiVersion: "v1",
+      kind: "Secret",
+      type: "kubernetes.io/service-account-token",
+      data: { token: btoa(token) },
+    };
     return [`/registry/secrets/${name}`, Buffer.from(JSON.stringify(secret))] as const;
   });
   const all = new Map<string, Buffer>([["/registry/namespaces/kube-system", Buffer.from("{}")], ...objects]);
@@ -31,18 +40,28 @@ function collected(tokens: Record<string, string>) {
 }
 
 test("of a key's many tokens a few are kept, and the newest of kube-system whatever came before", () => {
-  const many = Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`kube-system/${i}`, issued(old, 1000 - i)]));
+  const many = Object.fromEntries(
+    Array.from({ length: 9 }, (_, i) => [`kube-system/${i}`, issued(old, 1000 - i)]),
+  );
   expect(collected(many).found).toHaveLength(5);
-  const found = collected({ ...many, "kube-system/x": issued(old, 2000), "kube-system/y": issued(old, 1500) }).found;
+  const found = collected({
+    ...many,
+    "kube-system/x": issued(old, 2000),
+    "kube-system/y": issued(old, 1500),
+  }).found;
   expect(found.map(({ jwt }) => jwt.issuedAt)).toEqual([1000, 999, 998, 997, 996, 2000]);
 });
 
 test("a tenant's tokens are counted apart, and none of them is the newest", () => {
-  const tenants = Object.fromEntries(Array.from({ length: 7 }, (_, i) => [`shop/${i}`, issued(old, 5000 + i, "shop:cart")]));
+  const tenants = Object.fromEntries(
+    Array.from({ length: 7 }, (_, i) => [`shop/${i}`, issued(old, 5000 + i, "shop:cart")]),
+  );
   const { found, counts } = collected({ ...tenants, "kube-system/a": issued(old, 1000) });
-  expect([found.filter(({ trusted }) => trusted).length, found.filter(({ trusted }) => !trusted).length, counts.secrets]).toEqual([
-    1, 5, 8,
-  ]);
+  expect([
+    found.filter(({ trusted }) => trusted).length,
+    found.filter(({ trusted }) => !trusted).length,
+    counts.secrets,
+  ]).toEqual([1, 5, 8]);
 });
 
 test("the key that was in use last is that of kube-system's newest token; a tenant's newer one says nothing", () => {
@@ -59,8 +78,12 @@ test("the key that was in use last is that of kube-system's newest token; a tena
 
 test("without a token of kube-system, or with two newest, a person has to say which key", async () => {
   const none = collected({ "shop/c": issued(old, 3000, "shop:cart") }).found;
-  expect(await failOf(async () => void tokensOfLastKey(none))).toMatchObject({ hint: expect.stringContaining("--kid") });
+  expect(await failOf(async () => void tokensOfLastKey(none))).toMatchObject({
+    hint: expect.stringContaining("--kid"),
+  });
   expect(tokensOfLastKey(none, kid(old)).tokens).toHaveLength(1);
   const two = collected({ "kube-system/a": issued(old, 1000), "kube-system/b": issued(last, 1000) }).found;
-  expect(await failOf(async () => void tokensOfLastKey(two))).toMatchObject({ hint: expect.stringContaining("--kid=KID") });
+  expect(await failOf(async () => void tokensOfLastKey(two))).toMatchObject({
+    hint: expect.stringContaining("--kid=KID"),
+  });
 });

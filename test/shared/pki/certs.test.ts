@@ -1,6 +1,20 @@
 import { expect, test } from "bun:test";
-import { canonicalIp, endpointHost, endpointUrl, firstAddress, ipBytes, names } from "../../../shared/pki/addresses.ts";
-import { algorithmLike, CERTS, certRow, minorOf, SERVICE_ACCOUNT_KEYS, subjectOf } from "../../../shared/pki/certs.ts";
+import {
+  canonicalIp,
+  endpointHost,
+  endpointUrl,
+  firstAddress,
+  ipBytes,
+  names,
+} from "../../../shared/pki/addresses.ts";
+import {
+  algorithmLike,
+  CERTS,
+  certRow,
+  minorOf,
+  SERVICE_ACCOUNT_KEYS,
+  subjectOf,
+} from "../../../shared/pki/certs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
 test("every CA stands above what it signs, and names and files are unique", () => {
@@ -8,11 +22,14 @@ test("every CA stands above what it signs, and names and files are unique", () =
     if (row.ca) expect(CERTS.slice(0, i).map(({ name }) => name as string)).toContain(row.ca);
   });
   expect(new Set(CERTS.map(({ name }) => name)).size).toBe(CERTS.length);
-  expect(new Set([...CERTS.map(({ file }) => file), SERVICE_ACCOUNT_KEYS.file as string]).size).toBe(CERTS.length + 1);
+  expect(new Set([...CERTS.map(({ file }) => file), SERVICE_ACCOUNT_KEYS.file as string]).size).toBe(
+    CERTS.length + 1,
+  );
 });
 
 test("what travels between control plane nodes is exactly the roots and sa; only leaves have usages", () => {
-  for (const row of CERTS) expect([row.name, row.shared === true, row.usages.length === 0]).toEqual([row.name, !row.ca, !row.ca]);
+  for (const row of CERTS)
+    expect([row.name, row.shared === true, row.usages.length === 0]).toEqual([row.name, !row.ca, !row.ca]);
 });
 
 test.each([
@@ -25,11 +42,15 @@ test.each([
   ["ECDSA-P384", "ECDSA-P384"],
   ["ECDSA-P521", "ECDSA-P384"],
   ["Ed25519", undefined],
-])("beside a CA of %s new keys are of %p: the next larger that kubeadm makes, or its largest", (name, like) => {
-  expect(algorithmLike(name)).toBe(like as ReturnType<typeof algorithmLike>);
-});
+])(
+  "beside a CA of %s new keys are of %p: the next larger that kubeadm makes, or its largest",
+  (name, like) => {
+    expect(algorithmLike(name)).toBe(like as ReturnType<typeof algorithmLike>);
+  },
+);
 
-// kubernetes/kubernetes#119859, #120521, #121837 (1.29), #138957 (1.37) and its cherry-picks into 1.33 to 1.36
+// kubernetes/kubernetes#119859, #120521, #121837 (1.29), #138957 (1.37) and its cherry-picks into 1.33 to
+// 1.36
 test.each([
   ["v1.28.15", "system:masters", "system:masters"],
   ["v1.29.0", "kubeadm:cluster-admins", undefined],
@@ -74,7 +95,10 @@ test("etcd's server and peer are valid for the node, localhost and their own ext
     dns: ["etcd.example", "localhost", "m1"],
     ips: ["10.250.99.1", "127.0.0.1", "::1"],
   });
-  expect(certRow("etcd-peer").names?.(facts)).toEqual({ dns: ["localhost", "m1"], ips: ["10.250.99.1", "127.0.0.1", "::1", "192.0.2.8"] });
+  expect(certRow("etcd-peer").names?.(facts)).toEqual({
+    dns: ["localhost", "m1"],
+    ips: ["10.250.99.1", "127.0.0.1", "::1", "192.0.2.8"],
+  });
 });
 
 test.each([
@@ -87,9 +111,12 @@ test.each([
   expect(firstAddress(cidr)).toBe(address);
 });
 
-test.each(["", "10.96.0.0", "10.96.0.0/32", "10.96.0.0/x", "fd00::/128", "api.example/12"])("%p is refused as a service subnet", (cidr) => {
-  expect(() => firstAddress(cidr)).toThrow("is not a service subnet");
-});
+test.each(["", "10.96.0.0", "10.96.0.0/32", "10.96.0.0/x", "fd00::/128", "api.example/12"])(
+  "%p is refused as a service subnet",
+  (cidr) => {
+    expect(() => firstAddress(cidr)).toThrow("is not a service subnet");
+  },
+);
 
 test.each([
   ["api.example:8443", "api.example", "https://api.example:8443"],

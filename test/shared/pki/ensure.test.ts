@@ -11,7 +11,13 @@ import { examine, examineServiceAccountKey, type WantedPki } from "../../../shar
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
 import { withCa } from "../../../shared/pki/kubeconfig-fields.ts";
-import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig, readKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import {
+  kubeconfigRow,
+  kubeconfigRows,
+  kubeconfigText,
+  kubeletKubeconfig,
+  readKubeconfig,
+} from "../../../shared/pki/kubeconfigs.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { mode } from "../../../shared/run.ts";
 import { agedText } from "../../pretend/expired.ts";
@@ -21,7 +27,11 @@ import { sandbox } from "../../pretend/sandbox.ts";
 const PKI = "/etc/kubernetes/pki";
 const FACTS = testFacts();
 const OPTIONS = { asideDir: "/aside" };
-const EVERYTHING: WantedPki = { certs: CERTS, kubeconfigs: kubeconfigRows(FACTS, { superAdmin: true }), serviceAccountKey: true };
+const EVERYTHING: WantedPki = {
+  certs: CERTS,
+  kubeconfigs: kubeconfigRows(FACTS, { superAdmin: true }),
+  serviceAccountKey: true,
+};
 const PEER = certRow("etcd-peer");
 const ADMIN = kubeconfigRow("admin");
 
@@ -39,7 +49,12 @@ function put(file: string, pair: Partial<Pair>) {
   if (pair.cert) writeFile(`${PKI}/${file}.crt`, pair.cert);
 }
 
-function peer(different: Partial<ClusterFacts> = {}, signer = ca, row: Cert = PEER, now?: Date): Promise<Pair> {
+function peer(
+  different: Partial<ClusterFacts> = {},
+  signer = ca,
+  row: Cert = PEER,
+  now?: Date,
+): Promise<Pair> {
   return issueLeaf(row, signer, testFacts(different), { key, now });
 }
 
@@ -49,21 +64,53 @@ describe("examine finds", () => {
     ["ok", /^until \d{4}-\d\d-\d\d, signed by etcd-ca$/, async () => put("etcd/peer", await peer())],
     ["missing", /neither certificate nor key/, () => {}],
     ["certificate missing", /without its certificate/, () => put("etcd/peer", { key: key.key })],
-    ["key missing", /certificate is there \(m1\) without its key/, async () => put("etcd/peer", { cert: (await peer()).cert })],
-    ["unreadable", /the certificate cannot be read/, () => put("etcd/peer", { cert: "-----BEGIN CERT", key: key.key })],
+    [
+      "key missing",
+      /certificate is there \(m1\) without its key/,
+      async () => put("etcd/peer", { cert: (await peer()).cert }),
+    ],
+    [
+      "unreadable",
+      /the certificate cannot be read/,
+      () => put("etcd/peer", { cert: "-----BEGIN CERT", key: key.key }),
+    ],
     [
       "unreadable",
       /the certificate cannot be read/,
       async () => put("etcd/peer", { cert: (await peer()).cert.slice(0, 300), key: key.key }),
     ],
-    ["unreadable", /the key cannot be read/, async () => put("etcd/peer", { cert: (await peer()).cert, key: "nonsense" })],
+    [
+      "unreadable",
+      /the key cannot be read/,
+      async () => put("etcd/peer", { cert: (await peer()).cert, key: "nonsense" }),
+    ],
     ["unreadable", /a key without a certificate/, () => put("etcd/peer", { key: "nonsense" })],
-    ["does not match its key", /do not belong together/, async () => put("etcd/peer", { ...(await peer()), key: otherCa.key })],
-    ["wrong CA", /etcd\/ca.crt did not sign it \(its issuer is etcd-ca\)/, async () => put("etcd/peer", await peer({}, otherCa))],
-    ["expired", /^it was valid until \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
+    [
+      "does not match its key",
+      /do not belong together/,
+      async () => put("etcd/peer", { ...(await peer()), key: otherCa.key }),
+    ],
+    [
+      "wrong CA",
+      /etcd\/ca.crt did not sign it \(its issuer is etcd-ca\)/,
+      async () => put("etcd/peer", await peer({}, otherCa)),
+    ],
+    [
+      "expired",
+      /^it was valid until \d{4}-/,
+      async () => put("etcd/peer", await peer({}, ca, PEER, years(-2))),
+    ],
     ["not yet valid", /is the clock right/, async () => put("etcd/peer", await peer({}, ca, PEER, years(1)))],
-    ["wrong names", /not valid for 10.250.99.1$/, async () => put("etcd/peer", await peer({ advertiseAddress: "10.1.1.1" }))],
-    ["wrong usage", /not made for a server$/, async () => put("etcd/peer", await peer({}, ca, { ...PEER, usages: ["client"] }))],
+    [
+      "wrong names",
+      /not valid for 10.250.99.1$/,
+      async () => put("etcd/peer", await peer({ advertiseAddress: "10.1.1.1" })),
+    ],
+    [
+      "wrong usage",
+      /not made for a server$/,
+      async () => put("etcd/peer", await peer({}, ca, { ...PEER, usages: ["client"] })),
+    ],
   ];
 
   test.each(cases)("%s, with the reason %p", async (state, detail, arrange) => {
@@ -80,7 +127,8 @@ describe("examine finds", () => {
     using _box = sandbox();
     put("etcd/ca", ca);
     put("etcd/peer", await peer({ nodeName: "m2" }));
-    const differs = 'not valid for m1, and no client that is known needs it; its CN is "m2", and no client looks at it';
+    const differs =
+      'not valid for m1, and no client that is known needs it; its CN is "m2", and no client looks at it';
     expect(examine(PEER, FACTS)).toMatchObject({ state: "ok", differs: { differs } });
     put("etcd/peer", await peer());
     expect(examine(PEER, FACTS).differs).toBeUndefined();
@@ -97,11 +145,11 @@ describe("examine finds", () => {
     put("etcd/ca", { cert: otherCa.cert + ca.cert, key: otherCa.key });
     const other = { advertiseAddress: "10.1.1.1" };
     put("etcd/peer", await peer(other));
-    expect([examine(PEER, undefined).state, examine(PEER, testFacts(other)).state, examine(PEER, FACTS).state]).toEqual([
-      "ok",
-      "ok",
-      "wrong names",
-    ]);
+    expect([
+      examine(PEER, undefined).state,
+      examine(PEER, testFacts(other)).state,
+      examine(PEER, FACTS).state,
+    ]).toEqual(["ok", "ok", "wrong names"]);
   });
 
   test("more names and groups than asked for are fine, fewer groups are not", async () => {
@@ -109,15 +157,18 @@ describe("examine finds", () => {
     const row = certRow("apiserver-kubelet-client");
     put("ca", ca);
     const state = async (o: string | undefined, facts = FACTS) => {
-      put(row.file, await issueClient({ cn: "kube-apiserver-kubelet-client", ...(o ? { o } : {}) }, ca, facts));
+      put(
+        row.file,
+        await issueClient({ cn: "kube-apiserver-kubelet-client", ...(o ? { o } : {}) }, ca, facts),
+      );
       return examine(row, facts).state;
     };
     expect(await state(undefined, { ...FACTS, kubeletClientBound: true })).toBe("ok");
-    expect([await state("kubeadm:cluster-admins"), await state("system:masters"), await state(undefined)]).toEqual([
-      "ok",
-      "ok",
-      "wrong names",
-    ]);
+    expect([
+      await state("kubeadm:cluster-admins"),
+      await state("system:masters"),
+      await state(undefined),
+    ]).toEqual(["ok", "ok", "wrong names"]);
     put("etcd/ca", ca);
     put("etcd/peer", await peer({ etcdPeerCertSANs: ["extra.example"] }));
     expect(examine(PEER, FACTS).state).toBe("ok");
@@ -149,7 +200,14 @@ test("examineServiceAccountKey finds each state, and accepts old public keys bes
   states.push(state());
   writeFile(`${PKI}/sa.key`, "");
   states.push(state());
-  expect(states).toEqual(["missing", "key missing", "does not match its key", "ok", "public key missing", "unreadable"]);
+  expect(states).toEqual([
+    "missing",
+    "key missing",
+    "does not match its key",
+    "ok",
+    "public key missing",
+    "unreadable",
+  ]);
 });
 
 test("examineKubeconfig finds each state", async () => {
@@ -160,7 +218,8 @@ test("examineKubeconfig finds each state", async () => {
     writeFile(ADMIN.path, text);
     return examine(ADMIN, FACTS).state as string;
   };
-  const write = (pair: Pair, facts = FACTS, trusted = ca) => state(kubeconfigText(ADMIN, facts, { ca: trusted.cert, user: pair }));
+  const write = (pair: Pair, facts = FACTS, trusted = ca) =>
+    state(kubeconfigText(ADMIN, facts, { ca: trusted.cert, user: pair }));
   const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
   expect(examine(ADMIN, FACTS).state).toBe("missing");
   expect(write(user)).toBe("ok");
@@ -172,7 +231,9 @@ test("examineKubeconfig finds each state", async () => {
   expect(write(await issueClient({ cn: "someone" }, ca, FACTS))).toBe("wrong user");
   expect(write(await issueClient({ cn: "kubernetes-admin" }, ca, FACTS, { now: years(-2) }))).toBe("expired");
   expect(write({ ...user, key: otherCa.key })).toBe("does not match its key");
-  expect(state(kubeletKubeconfig({ server: "https://api.example:6443", ca: ca.cert }))).toBe("certificate missing");
+  expect(state(kubeletKubeconfig({ server: "https://api.example:6443", ca: ca.cert }))).toBe(
+    "certificate missing",
+  );
   expect(state("")).toBe("unreadable");
   expect(state("- a: [")).toBe("unreadable");
 });
@@ -186,7 +247,9 @@ test("ensureMany makes everything, and a second run changes no byte", async () =
   const second = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   expect([second.written, second.kept.length]).toEqual([[], 16]);
   expect(everything()).toBe(before);
-  expect(box.said[0]).toMatch(/^\/etc\/kubernetes\/pki\/ca.crt: kept \(until \d{4}-\d\d-\d\d, signed by kubernetes\)$/);
+  expect(box.said[0]).toMatch(
+    /^\/etc\/kubernetes\/pki\/ca.crt: kept \(until \d{4}-\d\d-\d\d, signed by kubernetes\)$/,
+  );
   expect(box.said.join()).not.toContain("PRIVATE KEY");
 });
 
@@ -208,11 +271,15 @@ test("a lost CA or sa.key stops the run before anything is written, unless new o
   const before = everything();
   box.said.length = 0;
   const wanted = { certs: CERTS };
-  await expect(ensureMany(wanted, FACTS, OPTIONS)).rejects.toThrow(`${PKI}/ca.crt is needed and cannot be used: key missing`);
+  await expect(ensureMany(wanted, FACTS, OPTIONS)).rejects.toThrow(
+    `${PKI}/ca.crt is needed and cannot be used: key missing`,
+  );
   await expect(ensureMany({ serviceAccountKey: true }, FACTS, OPTIONS)).rejects.toThrow(
     `${PKI}/sa.key is needed and cannot be used: missing`,
   );
-  await expect(ensureMany({ certs: [certRow("apiserver")] }, FACTS, OPTIONS)).rejects.toThrow("Cannot sign apiserver");
+  await expect(ensureMany({ certs: [certRow("apiserver")] }, FACTS, OPTIONS)).rejects.toThrow(
+    "Cannot sign apiserver",
+  );
   expect([everything(), box.said]).toEqual([before, []]);
   await ensureMany(wanted, FACTS, { ...OPTIONS, newCas: "all" });
   expect([examine(certRow("ca"), FACTS).state, readText(`/aside${PKI}/ca.crt`)]).toEqual(["ok", ca.cert]);
@@ -225,8 +292,14 @@ test("a CA's certificate comes back from its key, and what it signed is still go
   removeFile(`${PKI}/ca.crt`);
   box.said.length = 0;
   const { written } = await ensureMany({ certs: CERTS }, FACTS, OPTIONS);
-  expect([written, certInfo(readText(`${PKI}/ca.crt`)!).publicKeyHash, exists("/aside")]).toEqual([["ca"], hash, false]);
-  expect(box.said.find((line) => line.includes("/ca.crt"))).toMatch(/^wrote .*ca.crt \(until .*, made again from its key\)$/);
+  expect([written, certInfo(readText(`${PKI}/ca.crt`)!).publicKeyHash, exists("/aside")]).toEqual([
+    ["ca"],
+    hash,
+    false,
+  ]);
+  expect(box.said.find((line) => line.includes("/ca.crt"))).toMatch(
+    /^wrote .*ca.crt \(until .*, made again from its key\)$/,
+  );
 });
 
 test("it has the key id that the certificates of its key name, in pki or in a kubeconfig alone: kubeadm 1.35 makes another than 1.34", async () => {
@@ -234,17 +307,25 @@ test("it has the key id that the certificates of its key name, in pki or in a ku
   await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   const config =
     "[req]\nprompt=no\ndistinguished_name=dn\nx509_extensions=v3\n[dn]\nCN=kubernetes\n[v3]\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier=0102030405\n";
-  const made = Bun.spawnSync(["openssl", "req", "-x509", "-days", "99", "-key", `${box.dir}${PKI}/ca.key`, "-config", "/dev/stdin"], {
-    stdin: Buffer.from(config),
-  });
-  const keyId = () => new x509.X509Certificate(readText(`${PKI}/ca.crt`)!).getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
+  const made = Bun.spawnSync(
+    ["openssl", "req", "-x509", "-days", "99", "-key", `${box.dir}${PKI}/ca.key`, "-config", "/dev/stdin"],
+    {
+      stdin: Buffer.from(config),
+    },
+  );
+  const keyId = () =>
+    new x509.X509Certificate(readText(`${PKI}/ca.crt`)!).getExtension(x509.SubjectKeyIdentifierExtension)
+      ?.keyId;
   put("ca", { cert: made.stdout.toString() });
   await ensureMany(EVERYTHING, FACTS, OPTIONS);
   const leaves = CERTS.filter(({ ca }) => ca === "ca");
   for (const gone of [[], leaves]) {
     for (const { file } of gone) for (const ending of ["crt", "key"]) removeFile(`${PKI}/${file}.${ending}`);
     removeFile(`${PKI}/ca.crt`);
-    expect((await ensureMany(EVERYTHING, FACTS, OPTIONS)).written).toEqual(["ca", ...gone.map(({ name }) => name)]);
+    expect((await ensureMany(EVERYTHING, FACTS, OPTIONS)).written).toEqual([
+      "ca",
+      ...gone.map(({ name }) => name),
+    ]);
     expect(keyId()).toBe("0102030405");
   }
 });
@@ -261,7 +342,9 @@ test("an expired CA is renewed, and kubeconfigs keep their users: only the CA in
   const { written } = await ensureMany(EVERYTHING, FACTS, OPTIONS);
   expect(written).toEqual(["ca", "admin", "super-admin", "kubelet", "controller-manager", "scheduler"]);
   const ca = readText(`${PKI}/ca.crt`)!;
-  expect(configs.map((path) => readKubeconfig(path)!)).toEqual(before.map((config) => ({ ...config, caPem: ca })));
+  expect(configs.map((path) => readKubeconfig(path)!)).toEqual(
+    before.map((config) => ({ ...config, caPem: ca })),
+  );
   expect(box.said.filter((line) => line.endsWith("(today's CA in it; its user is kept)"))).toHaveLength(5);
 });
 
@@ -270,7 +353,11 @@ test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and
   await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   const old = readText(`${PKI}/apiserver.crt`);
   const { written } = await ensureMany(EVERYTHING, testFacts({ clients: ["new.example"] }), OPTIONS);
-  expect([written, readText(`/aside${PKI}/apiserver.crt`), exists(`/aside${PKI}/apiserver.key`)]).toEqual([["apiserver"], old!, true]);
+  expect([written, readText(`/aside${PKI}/apiserver.crt`), exists(`/aside${PKI}/apiserver.key`)]).toEqual([
+    ["apiserver"],
+    old!,
+    true,
+  ]);
   removeFile(`${PKI}/ca.key`);
   const again = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   expect(again.written).toEqual([
@@ -297,7 +384,10 @@ test("certificates that end sooner than those before are named: a year later all
     /^warning: certificates before were valid until 20\d\d-.*, these end on 20\d\d-.*kubeadm certs renew all$/,
   );
   const lines = box.said.length;
-  put("apiserver", await issueLeaf(certRow("apiserver"), signer, testFacts({ advertiseAddress: "10.250.99.7" }), { key }));
+  put(
+    "apiserver",
+    await issueLeaf(certRow("apiserver"), signer, testFacts({ advertiseAddress: "10.250.99.7" }), { key }),
+  );
   await ensureMany(EVERYTHING, FACTS, OPTIONS);
   expect(box.said.slice(lines).join("\n")).not.toContain("warning: certificates before");
 });
@@ -309,7 +399,9 @@ test("a plan says for each row what is to be done, and writes nothing", async ()
   const before = everything();
   box.said.length = 0;
   const todos = (newCas?: "internal") =>
-    Object.fromEntries(actionsFor(EVERYTHING, FACTS, { newCas }).map(({ finding, todo }) => [finding.name, todo]));
+    Object.fromEntries(
+      actionsFor(EVERYTHING, FACTS, { newCas }).map(({ finding, todo }) => [finding.name, todo]),
+    );
   expect(todos()).toMatchObject({
     ca: "restore",
     apiserver: "check",
@@ -320,7 +412,9 @@ test("a plan says for each row what is to be done, and writes nothing", async ()
   });
   expect(todos()).toMatchObject({ "front-proxy-ca": "refuse", "front-proxy-client": "keep" });
   expect(todos("internal")).toMatchObject({ "front-proxy-ca": "make", "front-proxy-client": "renew" });
-  expect(keysToMake(actionsFor(EVERYTHING, FACTS, { newCas: "internal" })).map(({ name }) => name)).toEqual(["front-proxy-ca"]);
+  expect(keysToMake(actionsFor(EVERYTHING, FACTS, { newCas: "internal" })).map(({ name }) => name)).toEqual([
+    "front-proxy-ca",
+  ]);
   expect([everything(), box.said]).toEqual([before, []]);
   const { written } = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "internal" });
   // kubeconfigs have the certificate of before, which is of the same key
@@ -362,7 +456,9 @@ test("an empty kubeconfig, as a kubelet leaves it, is moved aside and written", 
   expect((await ensureMany({ kubeconfigs: [row] }, FACTS, OPTIONS)).written).toEqual(["scheduler"]);
   expect([examine(row, FACTS).state, readText("/aside/etc/kubernetes/scheduler.conf")]).toEqual(["ok", ""]);
   expect(stat(row.path)?.mode).toBe(0o600);
-  expect(box.said.at(-1)).toMatch(/^wrote \/etc\/kubernetes\/scheduler.conf \(system:kube-scheduler, until [\d-]+, to https:/);
+  expect(box.said.at(-1)).toMatch(
+    /^wrote \/etc\/kubernetes\/scheduler.conf \(system:kube-scheduler, until [\d-]+, to https:/,
+  );
 });
 
 /** All files below the root with their content, as text. */

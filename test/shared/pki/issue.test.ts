@@ -36,7 +36,8 @@ async function verify(cert: string, ca: string, purpose: string, strict = true):
 async function issueAll(keyAlgorithm: KeyAlgorithm): Promise<Map<string, Pair>> {
   const facts = testFacts({ keyAlgorithm });
   const pairs = new Map<string, Pair>();
-  for (const row of CERTS) pairs.set(row.name, await (row.ca ? issueLeaf(row, pairs.get(row.ca)!, facts) : issueCa(row, facts)));
+  for (const row of CERTS)
+    pairs.set(row.name, await (row.ca ? issueLeaf(row, pairs.get(row.ca)!, facts) : issueCa(row, facts)));
   return pairs;
 }
 
@@ -51,15 +52,20 @@ describe.each([
     const pairs = await issued;
     for (const row of CERTS.filter(({ ca }) => ca)) {
       const { cert } = pairs.get(row.name)!;
-      for (const usage of row.usages) expect(await verify(cert, pairs.get(row.ca!)!.cert, `ssl${usage}`)).toBe("leaf.crt: OK");
+      for (const usage of row.usages)
+        expect(await verify(cert, pairs.get(row.ca!)!.cert, `ssl${usage}`)).toBe("leaf.crt: OK");
     }
   });
 
   test("a client's certificate is no server's, and another CA's does not pass", async () => {
     const pairs = await issued;
     const client = pairs.get("apiserver-kubelet-client")!.cert;
-    expect(await verify(client, pairs.get("ca")!.cert, "sslserver")).toContain("unsuitable certificate purpose");
-    expect(await verify(client, pairs.get("etcd-ca")!.cert, "sslclient")).toContain("unable to get local issuer certificate");
+    expect(await verify(client, pairs.get("ca")!.cert, "sslserver")).toContain(
+      "unsuitable certificate purpose",
+    );
+    expect(await verify(client, pairs.get("etcd-ca")!.cert, "sslclient")).toContain(
+      "unable to get local issuer certificate",
+    );
   });
 
   test("keys are as kubeadm writes them and belong to their certificates", async () => {
@@ -82,10 +88,14 @@ describe.each([
   test("a leaf carries its CA's key id, both uses and all names", async () => {
     const peer = await text((await issued).get("etcd-peer")!.cert);
     expect(peer).toMatch(/Key Usage: critical\n +Digital Signature, Key Encipherment\n/);
-    expect(peer).toMatch(/Extended Key Usage: \n +TLS Web Server Authentication, TLS Web Client Authentication\n/);
+    expect(peer).toMatch(
+      /Extended Key Usage: \n +TLS Web Server Authentication, TLS Web Client Authentication\n/,
+    );
     expect(peer).toMatch(/Basic Constraints: critical\n +CA:FALSE\n/);
     expect(peer).toMatch(/Authority Key Identifier: \n +([0-9A-F]{2}:?){20}\n/);
-    expect(peer).toMatch(/DNS:localhost, DNS:m1, IP Address:10.250.99.1, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1\n/);
+    expect(peer).toMatch(
+      /DNS:localhost, DNS:m1, IP Address:10.250.99.1, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1\n/,
+    );
     expect(peer).not.toContain("Subject Key Identifier");
   });
 });
@@ -110,9 +120,11 @@ test("the issuer is the CA's subject byte for byte, in whatever string types an 
       "[req]\nprompt=no\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=MASK:0x2802\n[dn]\nC=DE\nO=Zoë & Söhne\nCN=kubernetes\n[v3]\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier=none\n";
     for (const mask of ["utf8only", "default", "MASK:0x0800", "MASK:0x4"]) {
       writeFileSync(join(dir, "c"), config.replace("MASK:0x2802", mask));
-      const ca = (await quiet`cd ${dir} && openssl req -utf8 -x509 -key ca.key -config c -set_serial 0`).stdout;
+      const ca = (await quiet`cd ${dir} && openssl req -utf8 -x509 -key ca.key -config c -set_serial 0`)
+        .stdout;
       const { cert } = await issueClient({ cn: "someone" }, { cert: ca, key }, testFacts());
-      const raw = async (pem: string, what: string) => openssl(pem, "x509", "-noout", `-${what}`, "-nameopt", "dump_all,dump_der");
+      const raw = async (pem: string, what: string) =>
+        openssl(pem, "x509", "-noout", `-${what}`, "-nameopt", "dump_all,dump_der");
       expect((await raw(cert, "issuer")).replace("issuer", "subject")).toBe(await raw(ca, "subject"));
       expect(await verify(cert, ca, "sslclient")).not.toContain("unable to get local issuer");
       expect(await text(cert)).not.toContain("Authority Key Identifier");
@@ -129,36 +141,55 @@ const MADE_BEFORE: [who: string, ca: string, leaf: string][] = [
     "subjectKeyIdentifier=0102030405060708090a0b0c0d0e0f1011121314",
     "authorityKeyIdentifier=keyid",
   ],
-  ["kubeadm with Go before 1.15, without a key id", "subjectKeyIdentifier=none", "authorityKeyIdentifier=none"],
-  ["openssl, whose leaves name the CA's serial number, too", "subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid,issuer:always"],
+  [
+    "kubeadm with Go before 1.15, without a key id",
+    "subjectKeyIdentifier=none",
+    "authorityKeyIdentifier=none",
+  ],
+  [
+    "openssl, whose leaves name the CA's serial number, too",
+    "subjectKeyIdentifier=hash",
+    "authorityKeyIdentifier=keyid,issuer:always",
+  ],
 ];
 
-test.each(MADE_BEFORE)("a CA of %s, made again from its key, is the issuer of what it has signed", async (_, ca, leaf) => {
-  const { key, pub } = await keyPair("ECDSA-P256");
-  const dir = mkdtempSync(join(tmpdir(), "again-"));
-  try {
-    writeFileSync(join(dir, "ca.key"), key);
-    const head = "[req]\nprompt=no\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=utf8only\n[dn]\nCN=kubernetes\n[v3]\n";
-    writeFileSync(join(dir, "c"), `${head}basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n${ca}\n`);
-    writeFileSync(
-      join(dir, "l"),
-      `[v3]\n${leaf}\nsubjectAltName=DNS:m1\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n`,
-    );
-    await quiet`cd ${dir} && openssl req -x509 -key ca.key -config c -set_serial 77 -out old.crt`;
-    await quiet`cd ${dir} && openssl req -new -key ca.key -subj /CN=m1 -out csr`;
-    const before = (await quiet`cd ${dir} && openssl x509 -req -in csr -CA old.crt -CAkey ca.key -set_serial 5 -extfile l -extensions v3`)
-      .stdout;
-    const again = await issueCa(certRow("ca"), testFacts(), { key: { key, pub }, signed: before });
-    const isStrict = leaf !== "authorityKeyIdentifier=none";
-    expect(await verify(before, again.cert, "sslserver", isStrict)).toBe("leaf.crt: OK");
-    const raw = async (pem: string, what: string) => openssl(pem, "x509", "-noout", `-${what}`, "-nameopt", "dump_all,dump_der");
-    expect((await raw(before, "issuer")).replace("issuer", "subject")).toBe(await raw(again.cert, "subject"));
-    const ours = await issueClient({ cn: "someone" }, again, testFacts());
-    expect(await verify(ours.cert, again.cert, "sslclient")).toBe("leaf.crt: OK");
-  } finally {
-    rmSync(dir, { recursive: true });
-  }
-});
+test.each(MADE_BEFORE)(
+  "a CA of %s, made again from its key, is the issuer of what it has signed",
+  async (_, ca, leaf) => {
+    const { key, pub } = await keyPair("ECDSA-P256");
+    const dir = mkdtempSync(join(tmpdir(), "again-"));
+    try {
+      writeFileSync(join(dir, "ca.key"), key);
+      const head =
+        "[req]\nprompt=no\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=utf8only\n[dn]\nCN=kubernetes\n[v3]\n";
+      writeFileSync(
+        join(dir, "c"),
+        `${head}basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n${ca}\n`,
+      );
+      writeFileSync(
+        join(dir, "l"),
+        `[v3]\n${leaf}\nsubjectAltName=DNS:m1\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n`,
+      );
+      await quiet`cd ${dir} && openssl req -x509 -key ca.key -config c -set_serial 77 -out old.crt`;
+      await quiet`cd ${dir} && openssl req -new -key ca.key -subj /CN=m1 -out csr`;
+      const before = (
+        await quiet`cd ${dir} && openssl x509 -req -in csr -CA old.crt -CAkey ca.key -set_serial 5 -extfile l -extensions v3`
+      ).stdout;
+      const again = await issueCa(certRow("ca"), testFacts(), { key: { key, pub }, signed: before });
+      const isStrict = leaf !== "authorityKeyIdentifier=none";
+      expect(await verify(before, again.cert, "sslserver", isStrict)).toBe("leaf.crt: OK");
+      const raw = async (pem: string, what: string) =>
+        openssl(pem, "x509", "-noout", `-${what}`, "-nameopt", "dump_all,dump_der");
+      expect((await raw(before, "issuer")).replace("issuer", "subject")).toBe(
+        await raw(again.cert, "subject"),
+      );
+      const ours = await issueClient({ cn: "someone" }, again, testFacts());
+      expect(await verify(ours.cert, again.cert, "sslclient")).toBe("leaf.crt: OK");
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  },
+);
 
 test("a subject is O then CN, in the string types Go picks", async () => {
   const ca = await issueCa(certRow("ca"), testFacts());
@@ -171,7 +202,9 @@ test("a subject is O then CN, in the string types Go picks", async () => {
       "-nameopt",
       "show_type,sname,utf8,sep_comma_plus",
     );
-  expect(await types("system:node:m1", "system:nodes")).toBe("subject=O=PRINTABLESTRING:system:nodes,CN=PRINTABLESTRING:system:node:m1");
+  expect(await types("system:node:m1", "system:nodes")).toBe(
+    "subject=O=PRINTABLESTRING:system:nodes,CN=PRINTABLESTRING:system:node:m1",
+  );
   expect(await types("a_b", "Größe")).toBe("subject=O=UTF8STRING:Größe,CN=UTF8STRING:a_b");
 });
 
@@ -180,13 +213,17 @@ test("validity counts from five minutes back, and a date after 2049 is written a
   const ca = await issueCa(certRow("ca"), testFacts({ caValidityHours: 8760 * 25 }), { now });
   const dates = await openssl(ca.cert, "x509", "-noout", "-dates", "-dateopt", "iso_8601");
   expect(dates).toBe("notBefore=2026-03-01 11:55:00Z\nnotAfter=2051-02-23 12:00:00Z");
-  expect(await openssl(ca.cert, "asn1parse")).toMatch(/UTCTIME +:260301115500Z\n.*GENERALIZEDTIME +:20510223120000Z/);
+  expect(await openssl(ca.cert, "asn1parse")).toMatch(
+    /UTCTIME +:260301115500Z\n.*GENERALIZEDTIME +:20510223120000Z/,
+  );
 });
 
 test("serial numbers are positive, at most 63 bits and different", async () => {
   const ca = await issueCa(certRow("ca"), testFacts());
   const key = await keyPair("ECDSA-P256");
-  const certs = await Promise.all(Array.from({ length: 20 }, () => issueClient({ cn: "x" }, ca, testFacts(), { key })));
+  const certs = await Promise.all(
+    Array.from({ length: 20 }, () => issueClient({ cn: "x" }, ca, testFacts(), { key })),
+  );
   const serials = await Promise.all(certs.map(({ cert }) => openssl(cert, "x509", "-noout", "-serial")));
   for (const serial of serials) expect(serial).toMatch(/^serial=(0?[1-9A-F]|[0-7])[0-9A-F]{0,15}$/);
   expect(new Set(serials).size).toBe(20);

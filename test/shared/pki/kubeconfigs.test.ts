@@ -22,7 +22,13 @@ const CONTENT = { ca: "CA\n", user: { cert: "CERT\n", key: "KEY\n" } };
 test("super-admin.conf exists from 1.29 on, and only where it is asked for", () => {
   const names = (kubernetesVersion: string, superAdmin: boolean) =>
     kubeconfigRows(testFacts({ kubernetesVersion }), { superAdmin }).map(({ name }) => name);
-  expect(names("v1.34.4", true)).toEqual(["admin", "super-admin", "kubelet", "controller-manager", "scheduler"]);
+  expect(names("v1.34.4", true)).toEqual([
+    "admin",
+    "super-admin",
+    "kubelet",
+    "controller-manager",
+    "scheduler",
+  ]);
   expect(names("v1.34.4", false)).toEqual(["admin", "kubelet", "controller-manager", "scheduler"]);
   expect(names("v1.28.0", true)).toEqual(["admin", "kubelet", "controller-manager", "scheduler"]);
 });
@@ -41,7 +47,9 @@ test("the admin's group is system:masters before 1.29", () => {
 });
 
 test("a kubeconfig's text is kubeadm's", () => {
-  expect(kubeconfigText(kubeconfigRow("admin"), testFacts({ clusterName: "blue" }), CONTENT)).toBe(`apiVersion: v1
+  expect(
+    kubeconfigText(kubeconfigRow("admin"), testFacts({ clusterName: "blue" }), CONTENT),
+  ).toBe(`apiVersion: v1
 clusters:
 - cluster:
     certificate-authority-data: ${base64("CA\n")}
@@ -67,7 +75,10 @@ test("what is written is read back", async () => {
   const facts = testFacts();
   const ca = await issueCa(certRow("ca"), facts);
   const user = await issueClient({ cn: "kubernetes-admin" }, ca, facts);
-  writeFile("/etc/kubernetes/admin.conf", kubeconfigText(kubeconfigRow("admin"), facts, { ca: ca.cert, user }));
+  writeFile(
+    "/etc/kubernetes/admin.conf",
+    kubeconfigText(kubeconfigRow("admin"), facts, { ca: ca.cert, user }),
+  );
   expect(readKubeconfig("/etc/kubernetes/admin.conf")).toEqual({
     server: "https://api.example:6443",
     caPem: ca.cert,
@@ -115,5 +126,7 @@ test("a missing kubeconfig is undefined; an empty or broken one is a failure tha
   expect(readKubeconfig("/etc/kubernetes/admin.conf")).toBeUndefined();
   expect(() => parseKubeconfig("", "/f")).toThrow("Cannot use the kubeconfig /f: it is empty");
   expect(() => parseKubeconfig("kind: Config\n", "/f")).toThrow("its current context names no server");
-  expect(() => parseKubeconfig("token: [s3cret", "/f")).toThrow("Cannot use the kubeconfig /f: it is not YAML");
+  expect(() => parseKubeconfig("token: [s3cret", "/f")).toThrow(
+    "Cannot use the kubeconfig /f: it is not YAML",
+  );
 });

@@ -1,4 +1,7 @@
-/** A stale, cut or missing ca.crt beside the right ca.key comes back; a key that is not the cluster's is none to sign with. */
+/**
+ * A stale, cut or missing ca.crt beside the right ca.key comes back; a key that is not the cluster's is none
+ * to sign with.
+ */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
@@ -22,7 +25,10 @@ const { root: healthy, ca } = await healthyCp();
 const data = await pretendData();
 const row = (name: string) => CERTS.find((cert) => cert.name === name)!;
 const early = { now: new Date(Date.now() - 2 * 8760 * 3600_000) };
-const [older, olderEtcd] = [await issueCa(row("ca"), FACTS, early), await issueCa(row("etcd-ca"), FACTS, early)];
+const [older, olderEtcd] = [
+  await issueCa(row("ca"), FACTS, early),
+  await issueCa(row("etcd-ca"), FACTS, early),
+];
 const evidence = () => readEvidence({ data, node: NODE, certificatesDir: FACTS.certificatesDir });
 
 /** A healthy control plane node whose pki/ is changed. */
@@ -39,20 +45,27 @@ const SHARED = { certs: CERTS.filter((cert) => cert.shared), serviceAccountKey: 
 const made = (options: ActionOptions) => keysToMake(actionsFor(SHARED, FACTS, options));
 
 const ensure = (newCas?: "all", known: () => Evidence = evidence) =>
-  ensureMany({ certs: CERTS, serviceAccountKey: true }, FACTS, { asideDir: "/aside", newCas, evidence: known });
+  ensureMany({ certs: CERTS, serviceAccountKey: true }, FACTS, {
+    asideDir: "/aside",
+    newCas,
+    evidence: known,
+  });
 
 test.each([
   ["missing", (pki: string) => rmSync(`${pki}/ca.crt`)],
   ["cut off", (pki: string) => writeFileSync(`${pki}/ca.crt`, ca.cert.slice(0, 300))],
   ["empty", (pki: string) => writeFileSync(`${pki}/ca.crt`, "")],
   ["of an earlier rotation", (pki: string) => writeFileSync(`${pki}/ca.crt`, older.cert)],
-])("a ca.crt that is %s comes back byte for byte, also with newCas, and nothing else is written", async (_, change) => {
-  for (const newCas of [undefined, "all"] as const) {
-    using box = damaged(change);
-    expect((await ensure(newCas)).written).toEqual(["ca"]);
-    expect([box.file("ca.crt"), box.file("ca.key")]).toEqual([ca.cert, ca.key]);
-  }
-});
+])(
+  "a ca.crt that is %s comes back byte for byte, also with newCas, and nothing else is written",
+  async (_, change) => {
+    for (const newCas of [undefined, "all"] as const) {
+      using box = damaged(change);
+      expect((await ensure(newCas)).written).toEqual(["ca"]);
+      expect([box.file("ca.crt"), box.file("ca.key")]).toEqual([ca.cert, ca.key]);
+    }
+  },
+);
 
 test("etcd's ca.crt, which nothing names, is made again from its key where that signed etcd's certificates", async () => {
   for (const cert of ["garbage", olderEtcd.cert]) {
@@ -72,21 +85,30 @@ describe("a CA that has expired", () => {
     writeFileSync(`${pki}/${file}.crt`, text!);
   };
 
-  test.each(Object.entries(files))("%s is renewed with its own key, on each node alike, and what it signed stays", async (name, file) => {
-    const made: string[] = [];
-    for (const newCas of [undefined, "all"] as const) {
-      using box = damaged(() => {});
-      await expire(`${box.dir}/etc/kubernetes/pki`, file);
-      const [old, key] = [box.file(`${file}.crt`), box.file(`${file}.key`)];
-      const known = { texts: [{ ca: "ca" as const, from: CLUSTER_CA_SOURCE, text: box.file("ca.crt") }], tokens: [] };
-      expect((await ensure(newCas, () => known)).written).toEqual([name]);
-      expect([box.file(`${file}.key`), certInfo(box.file(`${file}.crt`)).publicKeyHash]).toEqual([key, certInfo(old).publicKeyHash]);
-      expect(readFileSync(`${box.dir}/aside${FACTS.certificatesDir}/${file}.crt`, "utf8")).toBe(old);
-      expect(box.said.join("\n")).toContain("renewed with its own key");
-      made.push(box.file(`${file}.crt`));
-    }
-    expect(made[0]).toBe(made[1]!);
-  });
+  test.each(Object.entries(files))(
+    "%s is renewed with its own key, on each node alike, and what it signed stays",
+    async (name, file) => {
+      const made: string[] = [];
+      for (const newCas of [undefined, "all"] as const) {
+        using box = damaged(() => {});
+        await expire(`${box.dir}/etc/kubernetes/pki`, file);
+        const [old, key] = [box.file(`${file}.crt`), box.file(`${file}.key`)];
+        const known = {
+          texts: [{ ca: "ca" as const, from: CLUSTER_CA_SOURCE, text: box.file("ca.crt") }],
+          tokens: [],
+        };
+        expect((await ensure(newCas, () => known)).written).toEqual([name]);
+        expect([box.file(`${file}.key`), certInfo(box.file(`${file}.crt`)).publicKeyHash]).toEqual([
+          key,
+          certInfo(old).publicKeyHash,
+        ]);
+        expect(readFileSync(`${box.dir}/aside${FACTS.certificatesDir}/${file}.crt`, "utf8")).toBe(old);
+        expect(box.said.join("\n")).toContain("renewed with its own key");
+        made.push(box.file(`${file}.crt`));
+      }
+      expect(made[0]).toBe(made[1]!);
+    },
+  );
 
   test("whose file has another CA beside it keeps that", async () => {
     using box = damaged(() => {});
@@ -106,7 +128,9 @@ describe("a CA that has expired", () => {
     using _company = damaged(() => {});
     const path = `${_company.dir}/etc/kubernetes/pki/etcd/ca.crt`;
     writeFileSync(path, (await agedText(_company.file("etcd/ca.crt"), older.key, 3651 * 86_400_000))!);
-    expect(() => made({ evidence })).toThrow(/expired \(it was valid until 20.*; "CN=etcd-ca" signed it, and only that can renew it/);
+    expect(() => made({ evidence })).toThrow(
+      /expired \(it was valid until 20.*; "CN=etcd-ca" signed it, and only that can renew it/,
+    );
   });
 });
 

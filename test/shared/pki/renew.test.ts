@@ -18,7 +18,10 @@ const YEAR = { hours: 8760 };
 function folder() {
   const dir = mkdtempSync(join(tmpdir(), "renew-"));
   const openssl = (line: string, input = "") => {
-    const { stdout, stderr } = Bun.spawnSync(["openssl", ...line.split(" ")], { cwd: dir, stdin: Buffer.from(input) });
+    const { stdout, stderr } = Bun.spawnSync(["openssl", ...line.split(" ")], {
+      cwd: dir,
+      stdin: Buffer.from(input),
+    });
     return stdout.toString() + stderr.toString();
   };
   const file = (name: string, text: string) => writeFileSync(join(dir, name), text);
@@ -43,11 +46,16 @@ function made(
     "c",
     `[req]\nprompt=no\nutf8=yes\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=${mask}\n[dn]\nO=Zoë\nCN=kubernetes\n[v3]\nbasicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=${keyId}\n`,
   );
-  file("l", `[v3]\nauthorityKeyIdentifier=${leaf}\nsubjectAltName=DNS:m1\nkeyUsage=critical,digitalSignature\n`);
+  file(
+    "l",
+    `[v3]\nauthorityKeyIdentifier=${leaf}\nsubjectAltName=DNS:m1\nkeyUsage=critical,digitalSignature\n`,
+  );
   const ca = openssl("req -x509 -key ca.key -config c -set_serial 77 -days 1");
   file("old.crt", ca);
   file("csr", openssl("req -new -key ca.key -subj /CN=m1"));
-  openssl("x509 -req -in csr -CA old.crt -CAkey ca.key -set_serial 5 -days 300 -extfile l -extensions v3 -out leaf.crt");
+  openssl(
+    "x509 -req -in csr -CA old.crt -CAkey ca.key -set_serial 5 -days 300 -extfile l -extensions v3 -out leaf.crt",
+  );
   return { ca, key: openssl("pkey -in ca.key"), leaf: openssl("x509 -in leaf.crt") };
 }
 
@@ -63,25 +71,34 @@ const OLD: [who: string, how: Old][] = [
   ["leaves that name its serial number", { leaf: "keyid,issuer:always" }],
 ];
 
-test.each(OLD)("%s: the same but for serial number, end and signature; its leaves are good after the old end", (_, how) => {
-  using openssl = folder();
-  const { ca, key, leaf } = made(openssl, how);
-  const renewed = renewCa(ca, key, { ...YEAR, signed: [leaf] });
-  expect(renewCa(ca, key, { ...YEAR, signed: [leaf], now: new Date(Date.now() + 30 * DAY) })).toBe(renewed);
-  openssl.file("new.crt", renewed);
-  const others = "x509 -noout -text -startdate -certopt no_serial,no_sigdump,no_validity -nameopt dump_all,dump_der";
-  expect(openssl.openssl(others, renewed)).toBe(openssl.openssl(others, ca));
-  const keepsSerial = how.leaf?.includes("issuer");
-  const [was, is] = [certInfo(ca), certInfo(renewed)];
-  expect([is.notAfter.getTime(), is.notBefore]).toEqual([was.notAfter.getTime() + 365 * DAY, was.notBefore]);
-  expect(openssl.openssl("x509 -noout -serial", renewed) === "serial=4D\n").toBe(keepsSerial === true);
-  const at = Math.floor(Date.now() / 1000) + 2 * 86_400;
-  expect(openssl.openssl(`verify -attime ${at} -CAfile old.crt leaf.crt`)).toContain("certificate has expired");
-  expect(openssl.openssl(`verify -attime ${at} -CAfile new.crt leaf.crt`)).toBe("leaf.crt: OK\n");
-  expect(openssl.openssl("verify -CAfile new.crt -check_ss_sig new.crt")).toBe("new.crt: OK\n");
-  expect(notIssuedBy(leaf, ca, new Date(at * 1000))).toBe("the CA is not valid then");
-  expect(notIssuedBy(leaf, renewed, new Date(at * 1000))).toBe(undefined);
-});
+test.each(OLD)(
+  "%s: the same but for serial number, end and signature; its leaves are good after the old end",
+  (_, how) => {
+    using openssl = folder();
+    const { ca, key, leaf } = made(openssl, how);
+    const renewed = renewCa(ca, key, { ...YEAR, signed: [leaf] });
+    expect(renewCa(ca, key, { ...YEAR, signed: [leaf], now: new Date(Date.now() + 30 * DAY) })).toBe(renewed);
+    openssl.file("new.crt", renewed);
+    const others =
+      "x509 -noout -text -startdate -certopt no_serial,no_sigdump,no_validity -nameopt dump_all,dump_der";
+    expect(openssl.openssl(others, renewed)).toBe(openssl.openssl(others, ca));
+    const keepsSerial = how.leaf?.includes("issuer");
+    const [was, is] = [certInfo(ca), certInfo(renewed)];
+    expect([is.notAfter.getTime(), is.notBefore]).toEqual([
+      was.notAfter.getTime() + 365 * DAY,
+      was.notBefore,
+    ]);
+    expect(openssl.openssl("x509 -noout -serial", renewed) === "serial=4D\n").toBe(keepsSerial === true);
+    const at = Math.floor(Date.now() / 1000) + 2 * 86_400;
+    expect(openssl.openssl(`verify -attime ${at} -CAfile old.crt leaf.crt`)).toContain(
+      "certificate has expired",
+    );
+    expect(openssl.openssl(`verify -attime ${at} -CAfile new.crt leaf.crt`)).toBe("leaf.crt: OK\n");
+    expect(openssl.openssl("verify -CAfile new.crt -check_ss_sig new.crt")).toBe("new.crt: OK\n");
+    expect(notIssuedBy(leaf, ca, new Date(at * 1000))).toBe("the CA is not valid then");
+    expect(notIssuedBy(leaf, renewed, new Date(at * 1000))).toBe(undefined);
+  },
+);
 
 test("it ends whole lives after the old end, at least half a life from now; after 2049 as RFC 5280 writes it", () => {
   using openssl = folder();
@@ -89,7 +106,9 @@ test("it ends whole lives after the old end, at least half a life from now; afte
   const end = certInfo(ca).notAfter.getTime();
   const lives = (days: number, hours: number) => {
     const now = new Date(end + days * DAY);
-    return (certInfo(renewCa(ca, key, { hours, signed: [], now })).notAfter.getTime() - end) / hours / 3_600_000;
+    return (
+      (certInfo(renewCa(ca, key, { hours, signed: [], now })).notAfter.getTime() - end) / hours / 3_600_000
+    );
   };
   expect([-3000, 0, 182, 183, 900].map((days) => lives(days, 8760))).toEqual([1, 1, 1, 2, 3]);
   const late = renewCa(ca, key, { hours: 30 * 8760, signed: [] });
@@ -110,7 +129,9 @@ test("another key, a leaf, a bundle and a CA that another one signed are refused
   expect(renew(ca + other.cert)).toThrow("2 certificates in one file");
   const company = companySigned(openssl, ca, key);
   expect([isSelfSigned(ca), isSelfSigned(company.cert)]).toEqual([true, false]);
-  expect(renew(company.cert, company.key)).toThrow('"CN=team" is signed by "O=Zoë, CN=kubernetes", not by itself');
+  expect(renew(company.cert, company.key)).toThrow(
+    '"CN=team" is signed by "O=Zoë, CN=kubernetes", not by itself',
+  );
 });
 
 /** An intermediate CA. */
@@ -120,7 +141,9 @@ function companySigned({ openssl, file }: ReturnType<typeof folder>, ca: string,
   file("team.key", openssl("genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256"));
   file("team.csr", openssl("req -new -key team.key -subj /CN=team"));
   file("e", "basicConstraints=critical,CA:true\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n");
-  openssl("x509 -req -in team.csr -CA root.crt -CAkey root.key -days 1 -set_serial 9 -extfile e -out team.crt");
+  openssl(
+    "x509 -req -in team.csr -CA root.crt -CAkey root.key -days 1 -set_serial 9 -extfile e -out team.crt",
+  );
   return { cert: openssl("x509 -in team.crt"), key: openssl("pkey -in team.key") };
 }
 
@@ -134,5 +157,7 @@ test("notIssuedBy() names what a strict reader would refuse", async () => {
   const leaf = (await issueLeaf(certRow("apiserver"), ours, facts)).cert;
   expect(notIssuedBy(leaf, old.ca, now)).toBe("it names another issuer");
   expect(notIssuedBy(old.leaf, sameName, now)).toBe("another key signed it");
-  expect(notIssuedBy(old.leaf, renewCa(old.ca, old.key, { ...YEAR, signed: [] }), now)).toBe("it names another serial number");
+  expect(notIssuedBy(old.leaf, renewCa(old.ca, old.key, { ...YEAR, signed: [] }), now)).toBe(
+    "it names another serial number",
+  );
 });

@@ -3,7 +3,12 @@ import { expect, test } from "bun:test";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { legacyTokenSigner, serviceAccountKeyId, tokenVerifier } from "../../../shared/pki/sa-keys.ts";
 
-const CLAIMS = { namespace: "shop", secretName: "cart-token", serviceAccountName: "cart", serviceAccountUid: "1-2-3" };
+const CLAIMS = {
+  namespace: "shop",
+  secretName: "cart-token",
+  serviceAccountName: "cart",
+  serviceAccountUid: "1-2-3",
+};
 
 test.each(["RSA-2048", "ECDSA-P256", "ECDSA-P384"] as const)(
   "a %s token has the controller's claims in its order, and verifies",

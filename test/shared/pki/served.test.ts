@@ -33,7 +33,9 @@ test("a server is trusted by a renewed CA, also where the one that has expired s
   using api = pretendApi({ tls: server });
   for (const text of [ended + ca.cert, ca.cert + ended, ca.cert])
     expect((await fetchDirectly(`${api.url}/readyz`, { tls: trusting(text) })).status).toBe(200);
-  await expect(fetchDirectly(`${api.url}/readyz`, { tls: trusting(ended) })).rejects.toThrow("certificate has expired");
+  await expect(fetchDirectly(`${api.url}/readyz`, { tls: trusting(ended) })).rejects.toThrow(
+    "certificate has expired",
+  );
 });
 
 test("nobody", async () => {

@@ -1,4 +1,7 @@
-/** ca.crt is lost and its key is here: what comes back is all that the file held, as the controller-manager has published it. */
+/**
+ * ca.crt is lost and its key is here: what comes back is all that the file held, as the controller-manager
+ * has published it.
+ */
 import { expect, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { ensureOptions } from "../../../shared/facts/node-to-repair.ts";
@@ -22,18 +25,25 @@ async function broughtBack(published: string, change: (words: string[]) => strin
     const pod = mirrorPod("kube-controller-manager");
     pod.spec.containers[0]!.command = change(pod.spec.containers[0]!.command ?? []);
     objects["pods/kube-system/kube-controller-manager-m1"] = pod;
-    Object.assign(objects["configmaps/kube-system/kube-root-ca.crt"] as object, { data: { "ca.crt": published } });
+    Object.assign(objects["configmaps/kube-system/kube-root-ca.crt"] as object, {
+      data: { "ca.crt": published },
+    });
   });
   using box = sandbox();
   cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
   rmSync(`${box.dir}${PKI}/ca.crt`);
   const cp = controlPlaneOf(data);
   const { written } = await ensureMany({ certs: CERTS }, cp.facts, ensureOptions(cp));
-  return { written, text: readText(`${PKI}/ca.crt`)!, states: CERTS.map((row) => examine(row, cp.facts).state) };
+  return {
+    written,
+    text: readText(`${PKI}/ca.crt`)!,
+    states: CERTS.map((row) => examine(row, cp.facts).state),
+  };
 }
 
 /** kubernetes.io's way around "expected 1 certificate, found 2": it signs with a file of its own. */
-const signsElsewhere = (words: string[]) => words.map((word) => (word.startsWith("--cluster-signing-cert-file=") ? SIGNING : word));
+const signsElsewhere = (words: string[]) =>
+  words.map((word) => (word.startsWith("--cluster-signing-cert-file=") ? SIGNING : word));
 
 test.each([
   ["the old CA and today's", async () => (await otherCa()).cert + ca.cert],
@@ -52,7 +62,10 @@ test.each([
     "a file of the controller-manager's own is published",
     (words: string[]) => [...signsElsewhere(words), "--root-ca-file=/etc/kubernetes/bundle.crt"],
   ],
-  ["the controller-manager signs with ca.crt itself: it would not start with two", (words: string[]) => words],
+  [
+    "the controller-manager signs with ca.crt itself: it would not start with two",
+    (words: string[]) => words,
+  ],
 ])("%s: ca.crt held one certificate, that of its key", async (_, change) => {
   const { text } = await broughtBack((await otherCa()).cert + ca.cert, change);
   expect(certificatesIn(text).map((pem) => keyMatches(pem, ca.key))).toEqual([true]);

@@ -12,7 +12,16 @@ test("each row of RUNBOOK.md has its place, and only one", () => {
   expect(unplaced(rows)).toEqual([]);
 });
 
-const course = ["hold", "new-cas", "control-plane", "open", "join", "close", "tokens", "verify"] as const satisfies Task[];
+const course = [
+  "hold",
+  "new-cas",
+  "control-plane",
+  "open",
+  "join",
+  "close",
+  "tokens",
+  "verify",
+] as const satisfies Task[];
 const helped = (damage: Parameters<typeof withHelp>[2]) =>
   withHelp(
     damage.course.map((task) => ({ task })),
@@ -27,6 +36,10 @@ test("one control plane node gets nothing of several, and no join none of joinin
   expect(alone.join("\n")).not.toMatch(/led last|etcd runs on|cannot answer|sa-old/);
   const several = helped({ course, several: true, leavesOut: true });
   expect(several.join("\n")).toMatch(/hold: etcd cannot answer[\s\S]*new-cas: The controller-manager on/);
-  const none = helped({ course: ["hold", "old-cas", "control-plane", "open", "close"], several: true, leavesOut: false });
+  const none = helped({
+    course: ["hold", "old-cas", "control-plane", "open", "close"],
+    several: true,
+    leavesOut: false,
+  });
   expect(none.join("\n")).not.toMatch(/join:|led last|tokens:|was started/);
 });

@@ -43,7 +43,8 @@ const gone =
   ({ root }: Node) => {
     for (const file of files) rmSync(`${root}${PKI}/${file}`);
   };
-const memory = ({ root }: Node) => pretendProcess(root, { pid: 31, comm: "kube-controller", holds: [key("ca.key"), key("sa.key")] });
+const memory = ({ root }: Node) =>
+  pretendProcess(root, { pid: 31, comm: "kube-controller", holds: [key("ca.key"), key("sa.key")] });
 const THREE: NodeOptions = { etcd: three, members: MEMBERS };
 const workers = (count: number) => (objects: Objects) => {
   reachable(objects);
@@ -99,7 +100,11 @@ const ROWS: Row[] = [
   { what: "sa.key is lost", on: WELL, change: gone("sa.key") },
   { what: "sa.key is lost on three", on: { ...WELL, ...THREE }, change: gone("sa.key") },
   { what: "all certificates have expired", on: WELL, change: ({ root }) => expireCertificates(root) },
-  { what: "all certificates have expired on three", on: { ...WELL, ...THREE }, change: ({ root }) => expireCertificates(root) },
+  {
+    what: "all certificates have expired on three",
+    on: { ...WELL, ...THREE },
+    change: ({ root }) => expireCertificates(root),
+  },
   { what: "one certificate is lost", on: WELL, change: gone("apiserver.crt") },
   { what: "all is well", on: WELL },
   { what: "this one of three is well", on: { ...WELL, ...THREE } },
@@ -107,13 +112,18 @@ const ROWS: Row[] = [
     what: "the data cannot be read",
     on: {
       etcd: (objects) => {
-        for (const name of Object.keys(objects)) if (!name.startsWith("minions")) objects[name] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+        for (const name of Object.keys(objects))
+          if (!name.startsWith("minions")) objects[name] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
       },
     },
   },
   { what: "a file that nobody can rebuild is there", on: WELL, change: gone("ca.key") },
   { what: "refused: a node of which only a label says what it is", on: { etcd: labelled, members: MEMBERS } },
-  { what: "a worker with that label, as the operator says", on: { etcd: labelled, members: MEMBERS }, asked: { worker: ["w1"] } },
+  {
+    what: "a worker with that label, as the operator says",
+    on: { etcd: labelled, members: MEMBERS },
+    asked: { worker: ["w1"] },
+  },
   { what: "refused: a name that nobody has", asked: { lost: ["m9"] } },
   { what: "refused: too few members remain", on: THREE, asked: { lost: ["m2", "m3"] } },
   { what: "one of three is lost for good", on: { ...WELL, ...THREE }, asked: { lost: ["m2"] } },
@@ -125,7 +135,10 @@ const holds = decisions("plan");
 test.each(ROWS)("$what", async ({ what, on, change, asked }) => {
   const decided = await lookAt({ etcd: reachable, ...on, change }, async (node) => {
     using _etcd = on?.kind
-      ? serveEtcd(node.root, { ...sameEtcd(node.stored), members: [...(on.members ?? MEMBERS.slice(0, 1))] as never })
+      ? serveEtcd(node.root, {
+          ...sameEtcd(node.stored),
+          members: [...(on.members ?? MEMBERS.slice(0, 1))] as never,
+        })
       : nobody;
     try {
       return await decidedFor({ without: [], lost: [], worker: [], "lost-on": [], ...asked });
@@ -143,7 +156,11 @@ const nobody: Disposable = { [Symbol.dispose]: () => undefined };
 async function decidedFor(asked: Asked) {
   const seen = await lookHere(undefined, asked.endpoint);
   const facts = await factsForPlan(seen.known ?? {}, asked);
-  const plan = makePlan(await assess(seen, { deep: deepAsked({ deep: true, "no-disk": true }), lost: facts.lost }), facts, RUNBOOK);
+  const plan = makePlan(
+    await assess(seen, { deep: deepAsked({ deep: true, "no-disk": true }), lost: facts.lost }),
+    facts,
+    RUNBOOK,
+  );
   const notes = [...plan.first, ...plan.parts.flatMap((part) => part.notes)];
   return {
     nodes: plan.nodes.map((node) => Object.values(node).map(String).join(" ")),

@@ -4,9 +4,14 @@ import { row } from "../../../shared/assess/assessment.ts";
 import { firstNotes } from "../../../shared/plan/notes.ts";
 
 test("where the kubelet must not be started yet, the plan says so first, and what to do is in a box", () => {
-  const damage = [row("kubelet-start", "the kubelet's start", { state: "unsafe", failed: "its file of flags is missing" })];
+  const damage = [
+    row("kubelet-start", "the kubelet's start", { state: "unsafe", failed: "its file of flags is missing" }),
+  ];
   const next = ["systemctl cat kubelet", "./bunw scripts/00-assess.ts"];
-  const [note] = firstNotes({ course: ["hold"], damaged: true, damage, next } as never, { said: {} } as never);
+  const [note] = firstNotes(
+    { course: ["hold"], damaged: true, damage, next } as never,
+    { said: {} } as never,
+  );
   expect(note).toEqual({
     text: "Do not start or restart the kubelet before this: its file of flags is missing. Then print the plan again.",
     commands: ["systemctl cat kubelet", "./bunw scripts/plan.ts"],

@@ -6,7 +6,14 @@ import type { PlanStep } from "../../../shared/plan/plan-steps.ts";
 
 const course = (...tasks: Task[]) =>
   tasks.map((task, index): PlanStep => {
-    const step = { does: task, costs: "as ever", seconds: [0, 1] as const, way: "on" as const, on: ["m1"], sideBySide: false };
+    const step = {
+      does: task,
+      costs: "as ever",
+      seconds: [0, 1] as const,
+      way: "on" as const,
+      on: ["m1"],
+      sideBySide: false,
+    };
     return { ...step, number: `${index + 1}`, task, lines: [], exit: [0] };
   });
 
@@ -26,9 +33,18 @@ test.each([
     "etcd's CA is made new: all of etcd ends, whoever serves now",
     course("end-etcd", "new-internal-cas", "etcd-there", "control-plane"),
     OTHERS_SERVE,
-    [/^the API of the whole cluster, where it still answers, is away from here until step 4 has ended/, MORE, MORE],
+    [
+      /^the API of the whole cluster, where it still answers, is away from here until step 4 has ended/,
+      MORE,
+      MORE,
+    ],
   ],
-  ["too few go on", course("old-cas", "etcd-there", "control-plane"), NONE_SERVES, [/^the API of the whole cluster/, MORE]],
+  [
+    "too few go on",
+    course("old-cas", "etcd-there", "control-plane"),
+    NONE_SERVES,
+    [/^the API of the whole cluster/, MORE],
+  ],
   [
     "enough go on",
     course("old-cas", "control-plane"),
@@ -39,5 +55,6 @@ test.each([
 ] as const)("%s", (_, steps, around, says) => {
   const costs = withOutage(steps, around).map((step) => step.costs);
   says.forEach((words, index) => void expect(costs[index]).toMatch(words));
-  if (says.length < costs.length) expect(costs.slice(says.length)).toEqual(costs.slice(says.length).map(() => "as ever"));
+  if (says.length < costs.length)
+    expect(costs.slice(says.length)).toEqual(costs.slice(says.length).map(() => "as ever"));
 });

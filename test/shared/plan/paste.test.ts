@@ -3,7 +3,15 @@ import { expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { asRoot, isUserName, keptLine, type Line, printedLines, sideBySide, sshLines } from "../../../shared/plan/paste.ts";
+import {
+  asRoot,
+  isUserName,
+  keptLine,
+  type Line,
+  printedLines,
+  sideBySide,
+  sshLines,
+} from "../../../shared/plan/paste.ts";
 import { carryLines } from "../../../shared/plan/paste-files.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -14,7 +22,10 @@ async function arrived(word: string): Promise<string> {
   chmodSync(`${folder}/sudo`, 0o755);
   const program = `there() { PATH=${folder} /bin/sh -c "$*"; }\nthere ${word}\n`;
   const child = Bun.spawn(["bash"], { stdin: Buffer.from(program), stdout: "pipe", stderr: "pipe" });
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
   rmSync(folder, { recursive: true });
   expect(stderr).toBe("");
   return stdout;
@@ -65,16 +76,27 @@ async function pasteInto(ssh: string, lines: readonly Line[]) {
   const text = lines.map((line) => line.text).join("\n");
   const env = { PATH: `${box.dir}:/usr/bin:/bin`, AT: box.dir };
   const child = Bun.spawn(["bash"], { env, stdin: Buffer.from(`${text}\n`), stdout: "pipe", stderr: "pipe" });
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
   return { stdout, stderr };
 }
 
 test("side by side is at the same time, each line of output says its node, and the exit codes are shown", async () => {
   // opening a pipe waits for its other end: one after the other would never end
-  const meets = 'case "$2" in *.1) echo one > "$AT/pipe";; *) read -r x < "$AT/pipe"; echo "heard $x" >&2; exit 2;; esac';
-  const { stdout, stderr } = await pasteInto(meets, sideBySide(sshLines("root", [cp1, cp2], "./bunw scripts/00-assess.ts")));
+  const meets =
+    'case "$2" in *.1) echo one > "$AT/pipe";; *) read -r x < "$AT/pipe"; echo "heard $x" >&2; exit 2;; esac';
+  const { stdout, stderr } = await pasteInto(
+    meets,
+    sideBySide(sshLines("root", [cp1, cp2], "./bunw scripts/00-assess.ts")),
+  );
   expect(stderr).toBe("");
-  expect(stdout.trim().split("\n").toSorted()).toEqual(["cp1: exit code 0", "cp2.lab.example: exit code 2", "cp2.lab.example: heard one"]);
+  expect(stdout.trim().split("\n").toSorted()).toEqual([
+    "cp1: exit code 0",
+    "cp2.lab.example: exit code 2",
+    "cp2.lab.example: heard one",
+  ]);
 });
 
 test("one script on one node shows its exit code, and so does one whose line is kept", async () => {
@@ -94,6 +116,10 @@ test("a window that does not have the line says which step to repeat, and claims
 
 test("two files that go the same way go together", () => {
   const [line] = carryLines("root", cp1, [cp2], ["shared-keys.age", "passphrase"]);
-  expect(line!.text).toBe("scp -3 -p root@10.0.0.1:/run/kube-pki-repair/{shared-keys.age,passphrase} root@10.0.0.2:/run/kube-pki-repair/");
-  expect(carryLines("ubuntu", cp1, [cp2], ["a", "b"])[0]!.text).toContain("tar -C /run/kube-pki-repair -cf - a b |");
+  expect(line!.text).toBe(
+    "scp -3 -p root@10.0.0.1:/run/kube-pki-repair/{shared-keys.age,passphrase} root@10.0.0.2:/run/kube-pki-repair/",
+  );
+  expect(carryLines("ubuntu", cp1, [cp2], ["a", "b"])[0]!.text).toContain(
+    "tar -C /run/kube-pki-repair -cf - a b |",
+  );
 });

@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
 import { readRunbook } from "../../../shared/plan/runbook.ts";
 
-const { parts, blocks } = readRunbook(await Bun.file(`${import.meta.dir}/../../fixtures/RUNBOOK-example.md`).text());
+const { parts, blocks } = readRunbook(
+  await Bun.file(`${import.meta.dir}/../../fixtures/RUNBOOK-example.md`).text(),
+);
 
 test("readRunbook() finds parts and steps, and none inside a fence", () => {
   expect(parts.map(({ number, title, steps }) => ({ number, title, steps }))).toEqual([
@@ -25,7 +27,11 @@ test("readRunbook() knows where each command is typed", () => {
 });
 
 test("readRunbook() refuses a place it does not know, and names the line", () => {
-  expect(() => readRunbook("# R\n\n```sh on=the-moon\nls\n```\n")).toThrow('line 3: "the-moon" is not a place');
-  expect(() => readRunbook("```sh onn=first-control-plane\nls\n```\n")).toThrow('"onn=first-control-plane" is not known');
+  expect(() => readRunbook("# R\n\n```sh on=the-moon\nls\n```\n")).toThrow(
+    'line 3: "the-moon" is not a place',
+  );
+  expect(() => readRunbook("```sh onn=first-control-plane\nls\n```\n")).toThrow(
+    '"onn=first-control-plane" is not known',
+  );
   expect(() => readRunbook("```sh on=first-control-plane\nls\n")).toThrow("never closed");
 });

@@ -5,7 +5,9 @@ import { heldAt, inSentences, isSeenDone } from "../../../shared/plan/seen-done.
 
 const at = new Date("2026-11-29T01:20:30Z");
 const kubelet = row("kubelet", "kubelet", { state: "stopped", failed: "11 containers running" });
-const manager = row("stopped-process", "kube-controller-manager (pid 31)", { warning: "paused, as part 0 does" });
+const manager = row("stopped-process", "kube-controller-manager (pid 31)", {
+  warning: "paused, as part 0 does",
+});
 
 const held = row("kubelet", "kubelet", { warning: "stopped, as part 0 says" });
 

@@ -1,4 +1,7 @@
-/** Aliases for host names and addresses: the same everywhere, also in the middle of other words, and nothing else changes. */
+/**
+ * Aliases for host names and addresses: the same everywhere, also in the middle of other words, and nothing
+ * else changes.
+ */
 import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { aliasesOf } from "../../../shared/report/aliases.ts";
@@ -37,11 +40,17 @@ test("other names that are known are replaced, the longer one first", () => {
 
 test("what only one node knows is replaced in its own texts alone, and has one alias", () => {
   const texts = ["error: w1 is at https://error and https://private, 10.9.9.9"];
-  const renamed = aliasesOf(cluster, { names: ["rack7"], texts: [] }, new Map([["w1", { names: ["a"], texts }]]));
+  const renamed = aliasesOf(
+    cluster,
+    { names: ["rack7"], texts: [] },
+    new Map([["w1", { names: ["a"], texts }]]),
+  );
   expect(renamed("error: -----BEGIN RSA PRIVATE KEY-----, rack7, 10.9.9.9")).toBe(
     "error: -----BEGIN RSA PRIVATE KEY-----, host-3, 10.9.9.9",
   );
-  expect(renamed(texts[0]!, "w1")).toBe("host-1: worker-1 is at https://host-1 and https://host-2, address-1");
+  expect(renamed(texts[0]!, "w1")).toBe(
+    "host-1: worker-1 is at https://host-1 and https://host-2, address-1",
+  );
   expect(renamed(texts[0]!, "w2")).toBe("error: worker-1 is at https://error and https://private, 10.9.9.9");
 });
 
@@ -67,7 +76,10 @@ function lookUps(action: () => unknown): number {
   return count;
 }
 
-/** What a node may bring to make it slow: words without an end, a name that nearly fits everywhere, thousands of names. */
+/**
+ * What a node may bring to make it slow: words without an end, a name that nearly fits everywhere, thousands
+ * of names.
+ */
 test.each([
   ["m1-", []],
   ["a-", [`${"a-".repeat(120)}b`]],

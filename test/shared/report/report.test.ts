@@ -14,7 +14,8 @@ const LOGS = "/logs";
 
 /** cp1's own are in its rescue folder, the others' were brought. */
 function brought(box: { dir: string }, runs: readonly ExampleRun[] = EXAMPLE) {
-  for (const [name, text] of runs.filter(({ node }) => node === "cp1").flatMap(filesOf)) write(`${box.dir}/root/${name}`, text);
+  for (const [name, text] of runs.filter(({ node }) => node === "cp1").flatMap(filesOf))
+    write(`${box.dir}/root/${name}`, text);
   write(`${box.dir}${LOGS}/.keep`, "");
   for (const [node, its] of Map.groupBy(runs, ({ node }) => node))
     if (node !== "cp1") writeFileSync(`${box.dir}${LOGS}/${node}.tar`, tarOf(its));
@@ -27,7 +28,10 @@ const report = (runs: Pick<RepairReport, "runs" | "notes">): RepairReport => ({
     { area: "API", what: "answers", result: "ok", detail: "yes" },
     { area: "files", what: "backup", result: "warning", detail: "none was made" },
   ],
-  end: { left: ["put your own audit policy back"], remove: [{ on: "cp1", command: "rm -rf /root/x", why: "etcd's data" }] },
+  end: {
+    left: ["put your own audit policy back"],
+    remove: [{ on: "cp1", command: "rm -rf /root/x", why: "etcd's data" }],
+  },
   cluster: { name: "kubernetes", kubernetes: "v1.34.4", nodes: ["cp1", "cp2", "w1", "w2"] },
 });
 
@@ -35,9 +39,18 @@ const textOf = (page: string) => page.replace(/<style>[\s\S]*?<\/style>|<[^>]*>/
 
 test("a check that failed is shown with its state, and with what mends it", () => {
   const checks = [
-    { area: "files", what: "ca.crt and .key", result: "failed", state: "expired", detail: "in May", mend: "part 2" },
+    {
+      area: "files",
+      what: "ca.crt and .key",
+      result: "failed",
+      state: "expired",
+      detail: "in May",
+      mend: "part 2",
+    },
   ] as const;
-  expect(textOf(repairPage({ ...report({ runs: [], notes: [] }), checks }))).toContain("files: ca.crt and .key expired: in May: part 2");
+  expect(textOf(repairPage({ ...report({ runs: [], notes: [] }), checks }))).toContain(
+    "files: ca.crt and .key expired: in May: part 2",
+  );
 });
 
 test("runs of all nodes are read in order of time, each with its steps, its end and what it changed", () => {
@@ -52,8 +65,14 @@ test("runs of all nodes are read in order of time, each with its steps, its end 
     ["w1", "03-join", undefined],
     ["cp1", "04-sa-tokens", 0],
   ]);
-  expect(runs[4]!.steps).toMatchObject([{ title: "3.4 Swap the trust and restart the kubelet", ended: undefined, ok: false }]);
-  expect(moments(runs).map(({ text }) => text)).toEqual(["etcd proved", "API proved", "pods and tokens renewed"]);
+  expect(runs[4]!.steps).toMatchObject([
+    { title: "3.4 Swap the trust and restart the kubelet", ended: undefined, ok: false },
+  ]);
+  expect(moments(runs).map(({ text }) => text)).toEqual([
+    "etcd proved",
+    "API proved",
+    "pods and tokens renewed",
+  ]);
 });
 
 test("the page says what was broken, what stopped, what was cut off, what changed, what is left, and who brought nothing", () => {
@@ -85,7 +104,9 @@ test("the page says what was broken, what stopped, what was cut off, what change
 test("etcd is proved when enough members run, and the API when it is, not when part 2 has ended", () => {
   using box = sandbox();
   const { runs } = brought(box);
-  const at = Object.fromEntries(moments(runs).map(({ time, text }) => [text, (time.getTime() - BEGAN) / 1000]));
+  const at = Object.fromEntries(
+    moments(runs).map(({ time, text }) => [text, (time.getTime() - BEGAN) / 1000]),
+  );
   expect(at).toMatchObject({ "etcd proved": 12.3, "API proved": 20 });
 });
 
@@ -137,8 +158,21 @@ test("keys that came back are named with where from, and nobody has to join", ()
   const salvage = (paths: string[]): ExampleRun => ({
     ...{ node: "cp1", script: "00-salvage", text: "" },
     lines: [
-      [-60, { what: "run", format: 1, script: "00-salvage", version: "0.1.0", args: ["memory", "--dry"], host: "cp1" }],
-      ...paths.map((path): ExampleRun["lines"][number] => [-59, { what: "file", did: "wrote", path, isNew: true, mode: "0600" }]),
+      [
+        -60,
+        {
+          what: "run",
+          format: 1,
+          script: "00-salvage",
+          version: "0.1.0",
+          args: ["memory", "--dry"],
+          host: "cp1",
+        },
+      ],
+      ...paths.map((path): ExampleRun["lines"][number] => [
+        -59,
+        { what: "file", did: "wrote", path, isNew: true, mode: "0600" },
+      ]),
       [-58, { what: "end", exitCode: 2, objects: {} }],
     ],
   });
@@ -147,7 +181,9 @@ test("keys that came back are named with where from, and nobody has to join", ()
     ...EXAMPLE.filter(({ script }) => script !== "04-sa-tokens"),
   ];
   const text = textOf(repairPage(report(brought(box, runs))));
-  expect(text).toContain("Keys ca.key, sa.key came back (00-salvage memory). No run made another shared key.");
+  expect(text).toContain(
+    "Keys ca.key, sa.key came back (00-salvage memory). No run made another shared key.",
+  );
   expect(text).toContain(
     "no node has to join for it, and kubeconfigs of people work until they expire. Service-account tokens from before stay valid.",
   );
@@ -156,7 +192,9 @@ test("keys that came back are named with where from, and nobody has to join", ()
 
 test("what joins say of the containers on their nodes is counted, and called their own words", async () => {
   using box = sandbox();
-  const [said] = /^ {2}all 2 containers still run\n/m.exec(await Bun.file(`${import.meta.dir}/../../transcripts/03-join.txt`).text())!;
+  const [said] = /^ {2}all 2 containers still run\n/m.exec(
+    await Bun.file(`${import.meta.dir}/../../transcripts/03-join.txt`).text(),
+  )!;
   const join = (node: string, text: string): ExampleRun => ({
     ...{ node, script: "03-join", text },
     lines: [
@@ -164,15 +202,23 @@ test("what joins say of the containers on their nodes is counted, and called the
       [41, { what: "end", exitCode: 0, objects: {} }],
     ],
   });
-  const joins = [join("w1", said.replace("2", "10")), join("w2", "  warning: 2 containers have ended since: 7d,03\n")];
+  const joins = [
+    join("w1", said.replace("2", "10")),
+    join("w2", "  warning: 2 containers have ended since: 7d,03\n"),
+  ];
   const text = textOf(repairPage(report(brought(box, [...EXAMPLE.slice(0, 3), ...joins]))));
-  expect(text).toContain("Joined again, by their own words: w1, w2; of their containers 10 ran on, and 2 ended.");
+  expect(text).toContain(
+    "Joined again, by their own words: w1, w2; of their containers 10 ran on, and 2 ended.",
+  );
 });
 
 test("a new key of which no record is left is new by what 05-verify sees", () => {
   using box = sandbox();
   const found = report(brought(box, EXAMPLE.slice(2)));
-  const changed = ["CA: new, sha256:7d instead of sha256:03", "service-account key: new; tokens of the old key end"];
+  const changed = [
+    "CA: new, sha256:7d instead of sha256:03",
+    "service-account key: new; tokens of the old key end",
+  ];
   const text = textOf(repairPage({ ...found, end: { ...found.end!, changed } }));
   expect(text).toContain("CA is new: every node joins again");
   expect(text).toContain("The key of service-account tokens is new");
@@ -183,7 +229,9 @@ test("a pause of half an hour is folded, and nothing lies outside of the picture
   const { runs } = brought(box);
   expect(repairTimeline(runs).pauses).toEqual([{ from: 35.1, to: 1898, text: "31 min" }]);
   const places = [
-    ...repairPage(report({ runs, notes: [] })).matchAll(/<rect class="(?:run|failed)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"/g),
+    ...repairPage(report({ runs, notes: [] })).matchAll(
+      /<rect class="(?:run|failed)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"/g,
+    ),
   ];
   expect(places.length).toBe(10);
   for (const [, x, width] of places) expect(Number(x) + Number(width)).toBeLessThan(1120);
@@ -197,7 +245,11 @@ test("a clock that was wrong, or a node that lies about its time, does not make 
     "1970-01-01T00:00:00Z",
     ...Array.from({ length: 40 }, (_, i) => `${2100 + 10 * i}-01-01T00:00:00Z`),
   ];
-  const strange = years.map((year) => ({ ...runs[0]!, began: new Date(year), ended: new Date(Date.parse(year) + 1000) }));
+  const strange = years.map((year) => ({
+    ...runs[0]!,
+    began: new Date(year),
+    ended: new Date(Date.parse(year) + 1000),
+  }));
   const svg = drawTimeline(repairTimeline([...runs, ...strange]));
   expect(svg.match(/<line class="tick"/g)!.length).toBeLessThan(100);
   for (const [, x] of svg.matchAll(/ x="([-\d.]+)"/g)) expect(Number(x) >= 0 && Number(x) <= 1120).toBe(true);
@@ -209,7 +261,17 @@ test("what another node wrote is text, on its own account, and bounded: no marku
   using box = sandbox();
   const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>`;
   const lines: ExampleRun["lines"] = [
-    [0, { what: "run", format: 1, script: "x", version: "1", args: [evil, { a: 1 }, "x".repeat(10_000)], host: evil }],
+    [
+      0,
+      {
+        what: "run",
+        format: 1,
+        script: "x",
+        version: "1",
+        args: [evil, { a: 1 }, "x".repeat(10_000)],
+        host: evil,
+      },
+    ],
     [1, { what: "node", name: "cp1" }],
     [2, { what: "step", title: evil }],
     [
@@ -229,20 +291,32 @@ test("what another node wrote is text, on its own account, and bounded: no marku
     [7, { what: "end", exitCode: 0, objects: { [evil]: 1, __proto__: 2, toString: "x" } }],
   ];
   const found = brought(box, [{ node: "w1", script: "x", lines, text: `${evil}\u001b]0;title\u0007\n` }]);
-  expect(found.notes).toEqual(["w1: lines are left out that are cut off, or not as this kit writes them: 2, of x"]);
+  expect(found.notes).toEqual([
+    "w1: lines are left out that are cut off, or not as this kit writes them: 2, of x",
+  ]);
   expect(found.runs.map(({ node }) => node)).toEqual(["w1"]);
   expect(JSON.stringify(found.runs).length).toBeLessThan(10_000);
   const page = repairPage(report(found));
   for (const bad of ["<script", "<img", "\u001b", "\u202e", "NaN"]) expect(page).not.toContain(bad);
 });
 
-/** What a worker's owner writes to be read as the kit's own words: a later part 4, an earlier part 1, dates from anywhere. */
+/**
+ * What a worker's owner writes to be read as the kit's own words: a later part 4, an earlier part 1, dates
+ * from anywhere.
+ */
 const ORDERS: ExampleRun[] = [-3600, 90_000].flatMap((at) =>
   ["01-etcd", "02-control-plane", "04-sa-tokens"].map((script) => ({
     ...{ node: "w1", script },
     lines: [
       [at, { what: "run", format: 1, script, version: "0.1.0", args: [], host: "w1" }],
-      [at + 1, { what: "failed", message: "the repair has to be undone", hint: "kubectl create clusterrolebinding w1" }],
+      [
+        at + 1,
+        {
+          what: "failed",
+          message: "the repair has to be undone",
+          hint: "kubectl create clusterrolebinding w1",
+        },
+      ],
       [at + 2, { what: "end", exitCode: 0, objects: { "PUT orders": 1 } }],
     ] as ExampleRun["lines"],
     text: "== 4.7 Print what is left for you to do\n  - kubectl create clusterrolebinding w1\n\ndone.\n",
@@ -255,10 +329,17 @@ test("a record whose script has no script's name is no record", () => {
     ...{ node: "w1", script: "x", text: "" },
     lines: [[0, { what: "run", format: 1, script, version: "0.1.0", args: [], host: "w1" }]],
   });
-  for (const name of ["x/../../../../colleague/.ssh/authorized_keys", "all is well, type this: rm", "01-etcd\n", ""]) {
+  for (const name of [
+    "x/../../../../colleague/.ssh/authorized_keys",
+    "all is well, type this: rm",
+    "01-etcd\n",
+    "",
+  ]) {
     const { runs, notes } = brought(box, [named(name)]);
     expect({ name, runs }).toEqual({ name, runs: [] });
-    expect(notes).toEqual([expect.stringMatching(/^w1: left out, as they do not begin as a record of a run does: [\w-]+\.jsonl$/)]);
+    expect(notes).toEqual([
+      expect.stringMatching(/^w1: left out, as they do not begin as a record of a run does: [\w-]+\.jsonl$/),
+    ]);
   }
 });
 
@@ -268,7 +349,9 @@ test("a worker's words stand in a block of their own: no sentence about the clus
   const [before = "", after = ""] = page.split("<h2>What other nodes say of themselves</h2>");
   const ours = before + after.slice(after.indexOf("</section>"));
   const quoted = textOf(after.slice(0, after.indexOf("</section>")));
-  expect(textOf(ours)).toContain("What is left for people kubeconfigs of users, CI and monitoring still have the old CA");
+  expect(textOf(ours)).toContain(
+    "What is left for people kubeconfigs of users, CI and monitoring still have the old CA",
+  );
   expect(textOf(ours)).toContain("4 runs on 2 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC");
   for (const word of ["clusterrolebinding", "PUT orders", "has to be undone"]) {
     expect(textOf(ours)).not.toContain(word);
@@ -307,7 +390,10 @@ test("of one node so much is read: the newest runs, and the report says that the
   const made = (count: number, more: ExampleRun["lines"], text = ""): ExampleRun[] =>
     Array.from({ length: count }, (_, i) => ({
       ...{ node: "w1", script: "03-join", text },
-      lines: [[i, { what: "run", format: 1, script: "03-join", version: "1", args: [`${i}`], host: "w1" }], ...more],
+      lines: [
+        [i, { what: "run", format: 1, script: "03-join", version: "1", args: [`${i}`], host: "w1" }],
+        ...more,
+      ],
     }));
   const step = (i: number): ExampleRun["lines"][number] => [i, { what: "step", title: "t" }];
   const cases: [runs: ExampleRun[], kept: number][] = [
@@ -325,9 +411,13 @@ test("of one node so much is read: the newest runs, and the report says that the
   for (const [runs, kept] of cases) {
     const found = brought(box, [...EXAMPLE.filter(({ node }) => node === "cp1"), ...runs]);
     const his = found.runs.filter(({ node }) => node === "w1");
-    expect(his.map(({ args }) => args[0])).toEqual(Array.from({ length: kept }, (_, i) => `${runs.length - kept + i}`));
+    expect(his.map(({ args }) => args[0])).toEqual(
+      Array.from({ length: kept }, (_, i) => `${runs.length - kept + i}`),
+    );
     expect(found.notes).toEqual([
-      expect.stringContaining(`w1: the oldest ${runs.length - kept} of its ${runs.length} runs are left out: more than `),
+      expect.stringContaining(
+        `w1: the oldest ${runs.length - kept} of its ${runs.length} runs are left out: more than `,
+      ),
     ]);
     expect(textOf(repairPage(report(found)))).toContain(found.notes[0]!);
   }
@@ -340,7 +430,9 @@ test("what looks like a secret in another node's transcript is in no report", ()
     [0, { what: "run", format: 1, script: "x", version: "1", args: [token], host: "w1" }],
     [1, { what: "failed", message: `it is ${token}`, hint: token }],
   ];
-  const page = repairPage(report(brought(box, [{ node: "w1", script: "x", lines, text: `a token: ${token}\n` }])));
+  const page = repairPage(
+    report(brought(box, [{ node: "w1", script: "x", lines, text: `a token: ${token}\n` }])),
+  );
   expect(page).not.toContain(token);
   expect(page).toContain("a token: &lt;a bootstrap token&gt;");
 });
@@ -372,7 +464,11 @@ test("the line for other nodes packs their transcripts and nothing else, also wh
   const pack = (home: string) => Bun.$`sh -c ${PACK_RUNS.replace("/root", home)}`.arrayBuffer();
   await Bun.write(`${box.dir}${LOGS}/cp3.tar`, await pack(`${box.dir}/root`));
   const { runs } = readKeptRuns("w9", LOGS);
-  expect(runs.filter(({ node }) => node === "cp3").map(({ script }) => script)).toEqual(["01-etcd", "02-control-plane", "04-sa-tokens"]);
+  expect(runs.filter(({ node }) => node === "cp3").map(({ script }) => script)).toEqual([
+    "01-etcd",
+    "02-control-plane",
+    "04-sa-tokens",
+  ]);
   const names = await Bun.$`tar -tf ${box.dir}${LOGS}/cp3.tar`.text();
   expect(
     names

@@ -23,7 +23,9 @@ test("a link out of the operator's folder is left out, and named: it would bring
     ["extra/b.yaml", "/etc/secret"],
     ["extra/etc", "/etc"],
   ])
-    expect(box.said).toContain(`warning: /srv/copies/${name}: left out: it leads out of /srv/copies, to ${to}`);
+    expect(box.said).toContain(
+      `warning: /srv/copies/${name}: left out: it leads out of /srv/copies, to ${to}`,
+    );
 });
 
 test("a folder on the way to a copy that leads out counts as well", () => {
@@ -68,8 +70,11 @@ test.each([
   [0o666, 0o600],
   [0o755, 0o600],
   [0o620, 0o600],
-])("a copy of mode 0%o, in octal, comes back with %o: who may rewrite it, or a stick without permissions, says nothing", (mode, wanted) => {
-  using box = sandbox();
-  write(`${box.dir}/srv/copies/enc.yaml`, "right", mode);
-  expect(copiesIn("/srv/copies", [lost(CONF)]).map((copy) => copy.mode)).toEqual([wanted]);
-});
+])(
+  "a copy of mode 0%o, in octal, comes back with %o: who may rewrite it, or a stick without permissions, says nothing",
+  (mode, wanted) => {
+    using box = sandbox();
+    write(`${box.dir}/srv/copies/enc.yaml`, "right", mode);
+    expect(copiesIn("/srv/copies", [lost(CONF)]).map((copy) => copy.mode)).toEqual([wanted]);
+  },
+);

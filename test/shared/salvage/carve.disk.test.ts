@@ -1,4 +1,7 @@
-/** The same on real file systems, mounted and emptied with rm -rf: needs root and loop devices, and is skipped without. Only images of its own. */
+/**
+ * The same on real file systems, mounted and emptied with rm -rf: needs root and loop devices, and is skipped
+ * without. Only images of its own.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -48,7 +51,10 @@ function canMount(): boolean {
   return works.exitCode === 0;
 }
 
-if (!mayMount) console.error("carve.disk.test.ts: no root or no loop devices: real file systems are skipped; carve.test.ts has images");
+if (!mayMount)
+  console.error(
+    "carve.disk.test.ts: no root or no loop devices: real file systems are skipped; carve.test.ts has images",
+  );
 
 /** A fresh file system on the image, mounted while `action` runs. */
 function mounted(make: readonly string[], megabytes: number, action: () => void) {
@@ -89,7 +95,10 @@ describe("rm -rf /etc/kubernetes on a mounted file system", () => {
       `${name}, with other files written and deleted before`,
       async () => {
         const logs = Object.fromEntries(
-          Array.from({ length: 400 }, (_, i) => [`${i}.log`, `${i} 2026-11-03 the kubelet is well\n`.repeat(i * 7 + 1)]),
+          Array.from({ length: 400 }, (_, i) => [
+            `${i}.log`,
+            `${i} 2026-11-03 the kubelet is well\n`.repeat(i * 7 + 1),
+          ]),
         );
         mounted(make, megabytes, () => writeAndDelete("var/log", logs));
         remounted(() => {
@@ -117,7 +126,10 @@ describe("rm -rf /etc/kubernetes on a mounted file system", () => {
   });
 });
 
-/** In a process of its own: whatever touches the bytes from `from` to `to` gets the kernel's answer for a bad sector. */
+/**
+ * In a process of its own: whatever touches the bytes from `from` to `to` gets the kernel's answer for a bad
+ * sector.
+ */
 async function carveWithBadSectors(from: number, to: number) {
   const bad = `(at, length) => at < ${to} && at + length > ${from}`;
   const code = `
@@ -144,7 +156,8 @@ async function carveWithBadSectors(from: number, to: number) {
 
 test("a bad sector loses its own bytes, and nothing else", async () => {
   const disk = Buffer.alloc(256 * 1024);
-  for (const [i, name] of ["pki/ca.key", "pki/sa.key", "pki/etcd/ca.key"].entries()) disk.write(files[name]!, 4096 * (20 + i));
+  for (const [i, name] of ["pki/ca.key", "pki/sa.key", "pki/etcd/ca.key"].entries())
+    disk.write(files[name]!, 4096 * (20 + i));
   writeFileSync(image, disk);
   const { unreadable, keys } = await carveWithBadSectors(4096 * 21 + 100, 4096 * 21 + 200);
   expect(keys).toEqual([`private key ${4096 * 20}`, `private key ${4096 * 22}`]);

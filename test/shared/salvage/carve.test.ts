@@ -1,4 +1,7 @@
-/** Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a disk would have them. */
+/**
+ * Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a
+ * disk would have them.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -27,7 +30,10 @@ const dir = mkdtempSync(join(tmpdir(), "carve-"));
 const image = join(dir, "disk.img");
 let files: Files;
 
-if (!HAS_EXT4_TOOLS) console.error("carve.test.ts: mkfs.ext4 or debugfs is missing (Debian package e2fsprogs): images of ext4 are skipped");
+if (!HAS_EXT4_TOOLS)
+  console.error(
+    "carve.test.ts: mkfs.ext4 or debugfs is missing (Debian package e2fsprogs): images of ext4 are skipped",
+  );
 
 beforeAll(async () => {
   files = await kubernetesFiles("RSA-2048");
@@ -35,8 +41,13 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(dir, { recursive: true }));
 
-/** A disk of `size` bytes of noise, with these pieces at these places; each fills its last block with zeros. */
-async function findsIn(pieces: [offset: number, content: string | Buffer][], options: { size?: number } = {}) {
+/**
+ * A disk of `size` bytes of noise, with these pieces at these places; each fills its last block with zeros.
+ */
+async function findsIn(
+  pieces: [offset: number, content: string | Buffer][],
+  options: { size?: number } = {},
+) {
   writeFileSync(image, diskOf(pieces, options.size));
   return await findsOn(image);
 }
@@ -52,31 +63,45 @@ function diskOf(pieces: [offset: number, content: string | Buffer][], size = 64 
 }
 
 const kinds = (finds: readonly Find[]) => finds.map(({ kind }) => kind).sort();
-const count = (finds: readonly Find[], kind: Find["kind"]) => finds.filter((find) => find.kind === kind).length;
+const count = (finds: readonly Find[], kind: Find["kind"]) =>
+  finds.filter((find) => find.kind === kind).length;
 
 describe("all of a deleted /etc/kubernetes comes back, and the image stays as it was", () => {
   for (const block of [1024, 4096]) {
     test.skipIf(!HAS_EXT4_TOOLS)(`ext4 with blocks of ${block}`, async () => {
       deletedImage(image, files, { block });
-      const before = [createHash("sha256").update(readFileSync(image)).digest("hex"), statSync(image).mtimeMs];
+      const before = [
+        createHash("sha256").update(readFileSync(image)).digest("hex"),
+        statSync(image).mtimeMs,
+      ];
       const finds = await findsOn(image);
       expect(lost(files, finds)).toEqual([]);
       expect(count(finds, "private key")).toBe(12); // eleven of pki, one of the kubelet
-      expect(finds.flatMap((find) => (find.kind === "manifest" && find.complete ? find.name : [])).sort()).toEqual(MANIFESTS);
+      expect(
+        finds.flatMap((find) => (find.kind === "manifest" && find.complete ? find.name : [])).sort(),
+      ).toEqual(MANIFESTS);
       expect(finds.flatMap((find) => (find.kind === "config" ? find.configKind : [])).sort()).toEqual([
         "EncryptionConfiguration",
         "Policy",
       ]);
       expect(count(finds, "kubeconfig")).toBe(5);
       expect(count(finds, "cut")).toBe(0);
-      expect([createHash("sha256").update(readFileSync(image)).digest("hex"), statSync(image).mtimeMs]).toEqual(before);
+      expect([
+        createHash("sha256").update(readFileSync(image)).digest("hex"),
+        statSync(image).mtimeMs,
+      ]).toEqual(before);
     });
   }
 });
 
 test("whatever is around them", async () => {
-  const some = Object.fromEntries(Object.entries(files).filter(([name]) => /^(manifests|audit|encryption|kubelet)/.test(name)));
-  const more = { ...some, "rules first": "rules:\n- level: Request\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n" };
+  const some = Object.fromEntries(
+    Object.entries(files).filter(([name]) => /^(manifests|audit|encryption|kubelet)/.test(name)),
+  );
+  const more = {
+    ...some,
+    "rules first": "rules:\n- level: Request\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n",
+  };
   for (let seed = 1; seed <= 150; seed++) {
     writeFileSync(image, layOut(more, seed % 2 ? 512 : 4096, seed * 7919));
     expect([seed, lost(more, await findsOn(image))]).toEqual([seed, []]);
@@ -104,7 +129,9 @@ test("a word is met once, also across a border", async () => {
   async function hitsWith(chunk: number) {
     using source = new Disk(image, chunk);
     const searched = await Array.fromAsync(search(source, words));
-    return searched.flatMap(({ hits }) => hits.map(({ needle, offset }) => `${needle.replaceAll("-", "").trim()} ${offset}`));
+    return searched.flatMap(({ hits }) =>
+      hits.map(({ needle, offset }) => `${needle.replaceAll("-", "").trim()} ${offset}`),
+    );
   }
 });
 
@@ -149,11 +176,27 @@ test("files that do not begin with what they are known by: marks, comments, othe
     [20_480, `a note of mine: the key of the CA\n\n${files["pki/sa.key"]}`],
     [24_576, `kind: Policy\napiVersion: audit.k8s.io/v1\nrules:\n- {level: Metadata}\n`],
     [28_672, `rules:\n- level: None\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n`],
-    [32_768, `apiVersion: v1\nkind: ConfigMap\n---\n# the second\napiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Request}]\n`],
+    [
+      32_768,
+      `apiVersion: v1\nkind: ConfigMap\n---\n# the second\napiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Request}]\n`,
+    ],
   ]);
   expect(kinds(finds)).toEqual([...Array(5).fill("config"), "manifest", "private key", "private key"]);
-  expect(finds.map((find) => find.offset)).toEqual([1027, 2048, 8192, 16_384, 20_480 + 35, 24_576, 28_672, 32_768 + 31]);
-  expect(finds.filter((find) => find.kind === "config" || find.kind === "manifest").every(({ complete }) => complete)).toBe(true);
+  expect(finds.map((find) => find.offset)).toEqual([
+    1027,
+    2048,
+    8192,
+    16_384,
+    20_480 + 35,
+    24_576,
+    28_672,
+    32_768 + 31,
+  ]);
+  expect(
+    finds
+      .filter((find) => find.kind === "config" || find.kind === "manifest")
+      .every(({ complete }) => complete),
+  ).toBe(true);
   expect(lost({ ca: files["pki/ca.key"]!, sa: files["pki/sa.key"]! }, finds)).toEqual([]);
 });
 
@@ -197,7 +240,12 @@ test("an archive that was deleted gives its files as well", async () => {
     names.map((name) => ({ name, mode: 0o600, bytes: Buffer.from(files[name]!) })),
     new Date(),
   );
-  expect(kinds(await findsIn([[4096, Buffer.from(tar)]]))).toEqual(["kubeconfig", "manifest", "private key", "private key"]);
+  expect(kinds(await findsIn([[4096, Buffer.from(tar)]]))).toEqual([
+    "kubeconfig",
+    "manifest",
+    "private key",
+    "private key",
+  ]);
 });
 
 describe("what is damaged is reported as cut, and never yielded as whole", () => {
@@ -213,10 +261,17 @@ describe("what is damaged is reported as cut, and never yielded as whole", () =>
   test("a kubeconfig, a manifest and a configuration whose second half is gone, or elsewhere", async () => {
     const apart = (content: string, border: number): [number, string][] => [[4096, content.slice(0, border)], [20_480, content.slice(border)]]; // biome-ignore format: places
     const wholeOf = (finds: readonly Find[]) =>
-      finds.filter((find) => find.kind === "kubeconfig" || ((find.kind === "manifest" || find.kind === "config") && find.complete));
+      finds.filter(
+        (find) =>
+          find.kind === "kubeconfig" ||
+          ((find.kind === "manifest" || find.kind === "config") && find.complete),
+      );
     for (const name of ["admin.conf", "manifests/kube-apiserver.yaml"])
       for (const border of [1024, 2048, 3072, 4096, 5120].filter((one) => one < files[name]!.length)) {
-        expect([border, wholeOf(await findsIn([[4096, files[name]!.slice(0, border)]], { size: 4096 + border }))]).toEqual([border, []]);
+        expect([
+          border,
+          wholeOf(await findsIn([[4096, files[name]!.slice(0, border)]], { size: 4096 + border })),
+        ]).toEqual([border, []]);
         expect([border, wholeOf(await findsIn(apart(files[name]!, border)))]).toEqual([border, []]);
       }
     const cut = await findsIn([[4096, files["manifests/kube-apiserver.yaml"]!.slice(0, 1024)]]);
@@ -248,7 +303,11 @@ describe("a key or a certificate in two pieces is put together, wherever it is c
           const head = content.slice(0, border);
           const finds = await findsIn([[first, head], [second, content.slice(border)], [32_768, files["super-admin.conf"]!], [49_152, files["pki/etcd/ca.crt"]!]]); // biome-ignore format: places
           const found = finds.find((find) => "joined" in find);
-          expect([name, border, found && "pem" in found && found.pem === content]).toEqual([name, border, true]);
+          expect([name, border, found && "pem" in found && found.pem === content]).toEqual([
+            name,
+            border,
+            true,
+          ]);
           expect(found).toMatchObject({ offset: first, joined: second });
           expect(count(finds, "cut")).toBe(0);
         }
@@ -264,7 +323,9 @@ describe("a key or a certificate in two pieces is put together, wherever it is c
     const disk = Buffer.alloc(count * 1024, "text of a log that was here before\n");
     // 389 and 1024 have no common factor: each block has a place of its own
     for (const [i, block] of blocks.entries())
-      disk.fill(0, ((i * 389) % count) * 1024, ((i * 389) % count) * 1024 + 1024).write(block, ((i * 389) % count) * 1024);
+      disk
+        .fill(0, ((i * 389) % count) * 1024, ((i * 389) % count) * 1024 + 1024)
+        .write(block, ((i * 389) % count) * 1024);
     writeFileSync(image, disk);
     const finds = await findsOn(image);
     expect(lost(ofPki, finds)).toEqual([]);
@@ -303,12 +364,19 @@ test("64 MB of noise and decoys give what is there, and nothing else", async () 
     "apiVersion: v1\nkind: Pod\nmetadata: {name: [}\n",
     "kind: EncryptionConfiguration is what apiVersion: tells\n",
   ];
-  const pieces = Array.from({ length: 900 }, (_, i) => [4096 * (17 * i + 5), decoys[i % decoys.length]!] as [number, string]);
-  const finds = await findsIn([...pieces, [4096 * 16_000, key], [4096 * 16_002, files["admin.conf"]!]], { size });
-  expect(finds.filter(({ kind }) => kind !== "cut").map(({ kind, offset }) => [kind, offset / 4096])).toEqual([
-    ["private key", 16_000],
-    ["kubeconfig", 16_002],
-  ]);
+  const pieces = Array.from(
+    { length: 900 },
+    (_, i) => [4096 * (17 * i + 5), decoys[i % decoys.length]!] as [number, string],
+  );
+  const finds = await findsIn([...pieces, [4096 * 16_000, key], [4096 * 16_002, files["admin.conf"]!]], {
+    size,
+  });
+  expect(finds.filter(({ kind }) => kind !== "cut").map(({ kind, offset }) => [kind, offset / 4096])).toEqual(
+    [
+      ["private key", 16_000],
+      ["kubeconfig", 16_002],
+    ],
+  );
   const cut = finds.filter((find): find is CutFind => find.kind === "cut").map(({ what }) => what);
   expect(cut.length).toBeLessThanOrEqual(3);
 });
@@ -317,14 +385,19 @@ test("progress is reported up to the end", async () => {
   writeFileSync(image, diskOf([[0, files["pki/ca.key"]!]]));
   using disk = new Disk(image, 10_000);
   const reports: string[] = [];
-  const finds = await Array.fromAsync(carve(disk, { onProgress: ({ done, total, found }) => reports.push(`${done}/${total} ${found}`) }));
+  const finds = await Array.fromAsync(
+    carve(disk, { onProgress: ({ done, total, found }) => reports.push(`${done}/${total} ${found}`) }),
+  );
   expect(finds.length).toBe(1);
   expect(reports).toHaveLength(7);
   expect([reports[0], reports[6]]).toEqual(["10000/65536 1", "65536/65536 1"]);
 });
 
 test("a caller who has found enough may stop", async () => {
-  writeFileSync(image, diskOf([4096, 8192].map((offset, i) => [offset, files[["pki/ca.key", "pki/sa.key"][i]!]!])));
+  writeFileSync(
+    image,
+    diskOf([4096, 8192].map((offset, i) => [offset, files[["pki/ca.key", "pki/sa.key"][i]!]!])),
+  );
   using disk = new Disk(image, 6000);
   for await (const { offset } of carve(disk)) {
     expect(offset).toBe(4096);
@@ -334,7 +407,8 @@ test("a caller who has found enough may stop", async () => {
 });
 
 test("every form of a key in PEM, and what is made of RSA-4096", async () => {
-  const pem = (type: "pkcs1" | "sec1" | "pkcs8" | "spki", key: KeyObject) => String(key.export({ type: type as never, format: "pem" }));
+  const pem = (type: "pkcs1" | "sec1" | "pkcs8" | "spki", key: KeyObject) =>
+    String(key.export({ type: type as never, format: "pem" }));
   const [rsa, ec, ed] = [generateKeyPairSync("rsa", { modulusLength: 4096 }), generateKeyPairSync("ec", { namedCurve: "P-521" }), generateKeyPairSync("ed25519")]; // biome-ignore format: a list
   const forms = [
     pem("pkcs1", rsa.privateKey),
@@ -345,7 +419,9 @@ test("every form of a key in PEM, and what is made of RSA-4096", async () => {
   ];
   const ca = { cert: files["pki/ca.crt"]!, key: files["pki/ca.key"]! };
   const facts = testFacts({ keyAlgorithm: "RSA-4096" });
-  const user = await issueClient({ cn: "kubernetes-admin" }, ca, facts, { key: { key: forms[0]!, pub: pem("spki", rsa.publicKey) } });
+  const user = await issueClient({ cn: "kubernetes-admin" }, ca, facts, {
+    key: { key: forms[0]!, pub: pem("spki", rsa.publicKey) },
+  });
   const config = kubeconfigText(kubeconfigRow("admin"), facts, { ca: ca.cert, user });
   expect(config.length).toBeGreaterThan(7000);
   const texts = [...forms, config];
@@ -353,7 +429,14 @@ test("every form of a key in PEM, and what is made of RSA-4096", async () => {
     texts.map((text, i) => [i * 12_288, text]),
     { size: 128 * 1024 },
   );
-  expect(kinds(finds)).toEqual(["kubeconfig", "private key", "private key", "private key", "public key", "public key"]);
+  expect(kinds(finds)).toEqual([
+    "kubeconfig",
+    "private key",
+    "private key",
+    "private key",
+    "public key",
+    "public key",
+  ]);
   expect(lost(Object.fromEntries(texts.map((text, i) => [i, text])), finds)).toEqual([]);
   expect(finds[0]).toHaveProperty("publicKeyHash", (finds[3] as { publicKeyHash: string }).publicKeyHash);
   const pkcs8 = await findsIn([[4096, pem("pkcs8", rsa.privateKey)], [16_384, pem("spki", rsa.publicKey)]]); // biome-ignore format: places

@@ -1,4 +1,7 @@
-/** Keys out of the memory of a process of our own, in every form in which they lie there, and nothing but those that were asked for. */
+/**
+ * Keys out of the memory of a process of our own, in every form in which they lie there, and nothing but
+ * those that were asked for.
+ */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { knownHere } from "../../../shared/evidence/owners.ts";
@@ -22,7 +25,11 @@ setDefaultTimeout(300_000);
 
 function target(key: KeyObject, options: { byHash?: boolean } = {}): Target {
   const publicKey = createPublicKey(key);
-  return { hash: publicKeyHash(publicKey), kind: keyKind(publicKey)!, publicKey: options.byHash ? undefined : publicKey };
+  return {
+    hash: publicKeyHash(publicKey),
+    kind: keyKind(publicKey)!,
+    publicKey: options.byHash ? undefined : publicKey,
+  };
 }
 
 function pem(key: KeyObject, type: "pkcs1" | "pkcs8" | "sec1"): Buffer {
@@ -72,7 +79,10 @@ test("every form is found in a running process, and no key that is not there", a
   const made = FORMS.map(({ form, make }) => ({ form, ...make() }));
   const absent = [rsaKey(), ecKey()];
   await using process = await holder(made.flatMap(({ pieces }) => pieces));
-  const targets = [...made.map(({ key, byHash }) => target(key, byHash ? { byHash } : {})), ...absent.map((key) => target(key))];
+  const targets = [
+    ...made.map(({ key, byHash }) => target(key, byHash ? { byHash } : {})),
+    ...absent.map((key) => target(key)),
+  ];
   const { keys, megabytes } = await onNode("/", () => searchProcess(process, targets));
   const missed = made.filter(({ key }) => !keys.get(target(key).hash)?.equals(key)).map(({ form }) => form);
   expect(missed).toEqual([]);
@@ -97,7 +107,11 @@ test("only processes of the control plane are read, the controller-manager first
     [9, "etcd"],
   ] as const)
     pretendProcess(box.dir, { pid, comm });
-  pretendProcess(box.dir, { pid: 42, comm: "kube-controller", cgroup: `/kubepods/besteffort/pod${POD_UID}/${"a".repeat(64)}` });
+  pretendProcess(box.dir, {
+    pid: 42,
+    comm: "kube-controller",
+    cgroup: `/kubepods/besteffort/pod${POD_UID}/${"a".repeat(64)}`,
+  });
   const { own, others } = holders(knownHere([]));
   expect(own).toEqual([
     { pid: 41, name: "kube-controller-manager" },
@@ -112,7 +126,12 @@ test("a key across two pieces is found", async () => {
   using box = sandbox();
   const key = rsaKey();
   const at = (4 << 20) - 64;
-  pretendProcess(box.dir, { pid: 1, comm: "etcd", mapped: 9 << 20, holds: [Buffer.concat([Buffer.alloc(at - 4096), limbs(key, "p")])] });
+  pretendProcess(box.dir, {
+    pid: 1,
+    comm: "etcd",
+    mapped: 9 << 20,
+    holds: [Buffer.concat([Buffer.alloc(at - 4096), limbs(key, "p")])],
+  });
   const { keys } = await searchProcess({ pid: 1, name: "etcd" }, [target(key)]);
   expect([...keys.values()].map((found) => found.equals(key))).toEqual([true]);
 });
@@ -152,7 +171,15 @@ test("the whole key comes from either prime", () => {
 test("stretches of random words end at a zero, a small number and the end", () => {
   const word = (low: number, high: number) => [low, high];
   const words = Uint32Array.from(
-    [word(1, 300), word(2, 1 << 20), word(0, 5000), word(9, 0), word(7, 256), word(8, 999), word(8, 999)].flat(),
+    [
+      word(1, 300),
+      word(2, 1 << 20),
+      word(0, 5000),
+      word(9, 0),
+      word(7, 256),
+      word(8, 999),
+      word(8, 999),
+    ].flat(),
   );
   expect([...randomStretches(new Uint8Array(words.buffer), 16)]).toEqual([
     { from: 0, to: 16 },

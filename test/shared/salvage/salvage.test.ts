@@ -1,4 +1,7 @@
-/** What a salvage decides: which keys are lost, what is proved and put back, and what comes next. Memory, Secrets and copies; no disk. */
+/**
+ * What a salvage decides: which keys are lost, what is proved and put back, and what comes next. Memory,
+ * Secrets and copies; no disk.
+ */
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -27,8 +30,17 @@ const CONF = "/etc/kubernetes";
 const pki = (file: string) => readFileSync(`${healthy}${CONF}/pki/${file}`, "utf8");
 const scalar = (file: string) => bigInt(createPrivateKey(pki(file)));
 const OWN = { key: pki("sa.key"), pub: pki("sa.pub") };
-const MANAGER: PretendProcess = { pid: 31, comm: "kube-controller", holds: [scalar("ca.key"), Buffer.from(OWN.key)] };
-const STRANGER: PretendProcess = { pid: 41, comm: "kube-controller", holds: [scalar("ca.key")], cgroup: "/user.slice" };
+const MANAGER: PretendProcess = {
+  pid: 31,
+  comm: "kube-controller",
+  holds: [scalar("ca.key"), Buffer.from(OWN.key)],
+};
+const STRANGER: PretendProcess = {
+  pid: 41,
+  comm: "kube-controller",
+  holds: [scalar("ca.key")],
+  cgroup: "/user.slice",
+};
 const later = await otherCa();
 const expired = await issueCa(certRow("ca"), FACTS, {
   key: { key: pki("ca.key"), pub: publicPem(pki("ca.key")) },
@@ -51,7 +63,10 @@ const WELL = { kind: "healthy control plane node" } as const;
 const token = ({ root }: Node) => {
   podRecord(root, "kube-system", "kube-proxy-x", POD_UID);
   const text = tokenBy(OWN, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 });
-  write(`${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, text);
+  write(
+    `${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`,
+    text,
+  );
 };
 /** Copies of the keys in a folder of the operator's. */
 const copies =
@@ -59,8 +74,18 @@ const copies =
   ({ root }: Node) => {
     for (const file of files) write(`${root}/srv/copies/${file}`, pki(file));
   };
-const policy = ({ root }: Node) => write(`${root}/srv/copies/policy.yaml`, "apiVersion: audit.k8s.io/v1\nkind: Policy\n");
-const ALL = ["ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key", "sa.key", "sa.pub"];
+const policy = ({ root }: Node) =>
+  write(`${root}/srv/copies/policy.yaml`, "apiVersion: audit.k8s.io/v1\nkind: Policy\n");
+const ALL = [
+  "ca.crt",
+  "ca.key",
+  "front-proxy-ca.crt",
+  "front-proxy-ca.key",
+  "etcd/ca.crt",
+  "etcd/ca.key",
+  "sa.key",
+  "sa.pub",
+];
 
 const ROWS: Row[] = [
   { what: "nothing is lost", on: WELL },
@@ -68,12 +93,27 @@ const ROWS: Row[] = [
   { what: "all is lost, and memory has two keys", change: token, processes: [MANAGER] },
   { what: "all is lost, and memory has them; no token proves sa.key", processes: [MANAGER] },
   { what: "all is lost, a process is a stranger's", change: token, processes: [STRANGER] },
-  { what: "all is lost, and the operator vouches for that process", change: token, processes: [STRANGER], said: { pid: "41" } },
+  {
+    what: "all is lost, and the operator vouches for that process",
+    change: token,
+    processes: [STRANGER],
+    said: { pid: "41" },
+  },
   { what: "refused: he vouches for one that is not there", processes: [MANAGER], said: { pid: "99" } },
   { what: "ca.key is lost, and memory has it", on: WELL, change: gone("pki/ca.key"), processes: [MANAGER] },
   { what: "sa.key is lost, sa.pub proves it", on: WELL, change: gone("pki/sa.key"), processes: [MANAGER] },
-  { what: "the internal CAs are lost", on: WELL, change: gone("pki/etcd/ca.key", "pki/front-proxy-ca.key"), processes: [MANAGER] },
-  { what: "another key is in the place of a lost one", on: WELL, change: put({ "pki/ca.key": pki("etcd/ca.key") }), processes: [MANAGER] },
+  {
+    what: "the internal CAs are lost",
+    on: WELL,
+    change: gone("pki/etcd/ca.key", "pki/front-proxy-ca.key"),
+    processes: [MANAGER],
+  },
+  {
+    what: "another key is in the place of a lost one",
+    on: WELL,
+    change: put({ "pki/ca.key": pki("etcd/ca.key") }),
+    processes: [MANAGER],
+  },
   {
     what: "the same, and it is moved aside",
     on: WELL,
@@ -137,7 +177,8 @@ const ROWS: Row[] = [
     what: "the data cannot be read",
     on: {
       etcd: (objects) => {
-        for (const key of Object.keys(objects)) if (!key.startsWith("minions")) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+        for (const key of Object.keys(objects))
+          if (!key.startsWith("minions")) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
       },
     },
     processes: [MANAGER],
@@ -150,7 +191,9 @@ const ROWS: Row[] = [
           apiVersion: "v1",
           kind: "Secret",
           metadata: { name: "pki", namespace: "backup" },
-          data: Object.fromEntries(["tls.crt", "tls.key"].map((name, i) => [name, btoa(pki(i === 0 ? "ca.crt" : "ca.key"))])),
+          data: Object.fromEntries(
+            ["tls.crt", "tls.key"].map((name, i) => [name, btoa(pki(i === 0 ? "ca.crt" : "ca.key"))]),
+          ),
         };
       },
     },
@@ -183,8 +226,15 @@ test.each(ROWS)("$what", async (row) => {
     const found: object[] = [];
     const refused = await failOf(async () => void found.push(await salvaged(row)));
     const written = filesOf(root).filter((file) => !before.includes(file));
-    const tells = said.filter((line) => /^(still lost|expired|if they)/.test(line)).map((line) => line.split("\n").at(-1));
-    return { ...found[0], ...(refused && { refused: refused.message, code: refused.exitCode }), written: written.map(settled), tells };
+    const tells = said
+      .filter((line) => /^(still lost|expired|if they)/.test(line))
+      .map((line) => line.split("\n").at(-1));
+    return {
+      ...found[0],
+      ...(refused && { refused: refused.message, code: refused.exitCode }),
+      written: written.map(settled),
+      tells,
+    };
   });
   holds(row.what, decided);
 });
@@ -205,17 +255,28 @@ async function salvaged({ said, moveToRescue }: Row) {
   searchSecrets(foundKeys, here.data);
   const question = putBack(job, { moveToRescue });
   const next = nextAfterSalvage(job, { notFound: ["memory"], moveToRescue: moveToRescue === true, question });
-  return { lost, processes: [processes.own.length, processes.others.length].join(" and "), oldKey: job.oldKey, etcd: job.etcd, next };
+  return {
+    lost,
+    processes: [processes.own.length, processes.others.length].join(" and "),
+    oldKey: job.oldKey,
+    etcd: job.etcd,
+    next,
+  };
 }
 
 /** Each file below /etc and /root, with its mode and size. */
 function filesOf(root: string): string[] {
   const all = ["etc", "root"].flatMap((folder) =>
-    (readdirSync(`${root}/${folder}`, { recursive: true, encoding: "utf8" }) as string[]).map((name) => join("/", folder, name)),
+    (readdirSync(`${root}/${folder}`, { recursive: true, encoding: "utf8" }) as string[]).map((name) =>
+      join("/", folder, name),
+    ),
   );
   const files = all.filter((path) => statSync(root + path, { throwIfNoEntry: false })?.isFile());
   return files
-    .map((path) => `${path} ${(statSync(root + path).mode & 0o777).toString(8)} ${isOurs(root, path) ? "as before" : "new"}`)
+    .map(
+      (path) =>
+        `${path} ${(statSync(root + path).mode & 0o777).toString(8)} ${isOurs(root, path) ? "as before" : "new"}`,
+    )
     .sort();
 }
 

@@ -1,4 +1,7 @@
-/** Which keys 00-salvage looks for, and what it takes as proof: made-up clusters that know one key, several, or none. */
+/**
+ * Which keys 00-salvage looks for, and what it takes as proof: made-up clusters that know one key, several,
+ * or none.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey } from "node:crypto";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
@@ -22,7 +25,9 @@ function configMap(name: string, data: Record<string, string>) {
 /** What is wanted on a wiped control plane node: of each key its generations, by who names them. */
 async function wanted(change: (objects: Objects) => void) {
   const known = readEvidence({ data: await pretendData(change), node: NODE, certificatesDir: DIR });
-  const generations = Object.fromEntries(wantedKeys(known, { certificatesDir: DIR }).map((key) => [key.name, key.generations]));
+  const generations = Object.fromEntries(
+    wantedKeys(known, { certificatesDir: DIR }).map((key) => [key.name, key.generations]),
+  );
   return { known, generations };
 }
 
@@ -40,8 +45,16 @@ function token(kid: string, alg: string, claims: object): string {
 }
 
 function tokenSecret(data: Record<string, string>) {
-  const base64 = Object.fromEntries(Object.entries(data).map(([key, value]) => [key, Buffer.from(value).toString("base64")]));
-  return { apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token", metadata: { name: "t" }, data: base64 };
+  const base64 = Object.fromEntries(
+    Object.entries(data).map(([key, value]) => [key, Buffer.from(value).toString("base64")]),
+  );
+  return {
+    apiVersion: "v1",
+    kind: "Secret",
+    type: "kubernetes.io/service-account-token",
+    metadata: { name: "t" },
+    data: base64,
+  };
 }
 
 test("each place that names a certificate is a proof, and where they differ, the cluster's own copy counts", async () => {
@@ -51,14 +64,20 @@ test("each place that names a certificate is a proof, and where they differ, the
   write(`${box.dir}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/api/ca.crt`, ca.cert);
   write(`${box.dir}${DIR}/ca.crt`, older.cert);
   const { generations } = await wanted((objects) => {
-    objects["configmaps/kube-system/extension-apiserver-authentication"] = configMap("extension-apiserver-authentication", {
-      "client-ca-file": ca.cert,
-      "requestheader-client-ca-file": frontProxy.cert,
-    });
+    objects["configmaps/kube-system/extension-apiserver-authentication"] = configMap(
+      "extension-apiserver-authentication",
+      {
+        "client-ca-file": ca.cert,
+        "requestheader-client-ca-file": frontProxy.cert,
+      },
+    );
     objects["secrets/kube-system/t"] = tokenSecret({ "ca.crt": older.cert });
   });
   expect(generations.ca!.map(({ hash, from }) => [hash, from])).toEqual([
-    [hashOf(ca.cert), ["kube-root-ca.crt", "extension-apiserver-authentication", "kube-system's pods on this node"]],
+    [
+      hashOf(ca.cert),
+      ["kube-root-ca.crt", "extension-apiserver-authentication", "kube-system's pods on this node"],
+    ],
     [hashOf(older.cert), ["kube-system's token Secrets", "the kubelet's client CA", "pki/ca.crt"]],
   ]);
   expect(generations["front-proxy-ca"]!.map(({ hash }) => hash)).toEqual([hashOf(frontProxy.cert)]);
@@ -69,8 +88,12 @@ test("of a bundle with two CAs the one that more places name comes first, though
   using _ = sandbox();
   const next = await otherCa();
   const { generations } = await wanted((objects) => {
-    objects["configmaps/kube-system/kube-root-ca.crt"] = configMap("kube-root-ca.crt", { "ca.crt": next.cert + ca.cert });
-    objects["configmaps/kube-system/extension-apiserver-authentication"] = configMap("e", { "client-ca-file": ca.cert });
+    objects["configmaps/kube-system/kube-root-ca.crt"] = configMap("kube-root-ca.crt", {
+      "ca.crt": next.cert + ca.cert,
+    });
+    objects["configmaps/kube-system/extension-apiserver-authentication"] = configMap("e", {
+      "client-ca-file": ca.cert,
+    });
   });
   expect(generations.ca!.map(({ hash }) => hash)).toEqual([hashOf(ca.cert), hashOf(next.cert)]);
 });
@@ -83,8 +106,14 @@ test("the service-account key is the one that signed last what pods hold; a Secr
   const pods = `${box.dir}/var/lib/kubelet/pods`;
   const uids = ["a", "b", "c"].map((letter) => POD_UID.replace(/^./, letter));
   for (const uid of uids) podRecord(box.dir, "kube-system", "coredns-x", uid);
-  write(`${pods}/${uids[0]}/volumes/kubernetes.io~projected/api/token`, token(kids[0]!, "ES256", { iat: 100 }));
-  write(`${pods}/${uids[1]}/volumes/kubernetes.io~projected/api/token`, token(kids[1]!, "ES384", { iat: 200 }));
+  write(
+    `${pods}/${uids[0]}/volumes/kubernetes.io~projected/api/token`,
+    token(kids[0]!, "ES256", { iat: 100 }),
+  );
+  write(
+    `${pods}/${uids[1]}/volumes/kubernetes.io~projected/api/token`,
+    token(kids[1]!, "ES384", { iat: 200 }),
+  );
   write(`${pods}/${uids[2]}/volumes/kubernetes.io~projected/api/token`, "no token at all");
   const { generations } = await wanted((objects) => {
     objects["secrets/kube-system/t"] = tokenSecret({ token: token(kids[2]!, "RS256", { iat: 300 }) });
@@ -103,7 +132,10 @@ test("Secrets that are encrypted at rest are reported as unread, and the rest is
   const { known, generations } = await wanted((objects) => {
     objects["secrets/kube-system/t"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
   });
-  expect(known.unread.map((line) => line.split(":")[0])).toEqual(["kube-system's token Secrets", "kube-system's token Secrets"]);
+  expect(known.unread.map((line) => line.split(":")[0])).toEqual([
+    "kube-system's token Secrets",
+    "kube-system's token Secrets",
+  ]);
   expect(generations.ca!.map(({ hash }) => hash)).toEqual([hashOf(ca.cert)]);
 });
 
@@ -111,7 +143,10 @@ test("a certificate whose key alone is lost proves that key, and a key that is t
   using box = sandbox();
   write(`${box.dir}${DIR}/ca.crt`, ca.cert);
   const known = readEvidence({ data: undefined, node: undefined, certificatesDir: DIR });
-  const names = () => wantedKeys(known, { certificatesDir: DIR }).map(({ name, generations }) => `${name} ${generations.length}`);
+  const names = () =>
+    wantedKeys(known, { certificatesDir: DIR }).map(
+      ({ name, generations }) => `${name} ${generations.length}`,
+    );
   expect(names()).toEqual(["ca 1", "front-proxy-ca 0", "etcd/ca 0", "sa 0"]);
   write(`${box.dir}${DIR}/ca.key`, ca.key);
   expect(names()).toEqual(["front-proxy-ca 0", "etcd/ca 0", "sa 0"]);

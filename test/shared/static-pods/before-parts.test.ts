@@ -1,4 +1,7 @@
-/** Before parts 1 and 2 stop anything: what they would make, stop and write, and what they refuse. In the order in which the scripts ask. */
+/**
+ * Before parts 1 and 2 stop anything: what they would make, stop and write, and what they refuse. In the
+ * order in which the scripts ask.
+ */
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -12,7 +15,11 @@ import { failOf } from "../../../shared/fail.ts";
 import { actionsFor, keysToMake, type NewCas } from "../../../shared/pki/actions.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
-import { refuseWhileLeaderMayHaveKey, refuseWhileMemoryHasKeys, sayLostFiles } from "../../../shared/salvage/before-part-1.ts";
+import {
+  refuseWhileLeaderMayHaveKey,
+  refuseWhileMemoryHasKeys,
+  sayLostFiles,
+} from "../../../shared/salvage/before-part-1.ts";
 import * as pod from "../../../shared/static-pods/etcd-pod.ts";
 import { beforeEtcdStops, beforeServersStop } from "../../../shared/static-pods/first-screen.ts";
 import * as servers from "../../../shared/static-pods/servers.ts";
@@ -70,11 +77,24 @@ const ROWS: Row[] = [
   { what: "all is lost, and the files come later", newCas: "all", filesLater: true },
   { what: "all is well", on: WELL },
   { what: "all is well, and its servers run", on: { ...WELL, containers: SERVERS } },
-  { what: "the internal CAs are lost", on: WELL, change: gone("pki/etcd/ca.key", "pki/front-proxy-ca.key"), newCas: "internal" },
-  { what: "the internal CAs are lost, and none may be made", on: WELL, change: gone("pki/etcd/ca.key", "pki/front-proxy-ca.key") },
+  {
+    what: "the internal CAs are lost",
+    on: WELL,
+    change: gone("pki/etcd/ca.key", "pki/front-proxy-ca.key"),
+    newCas: "internal",
+  },
+  {
+    what: "the internal CAs are lost, and none may be made",
+    on: WELL,
+    change: gone("pki/etcd/ca.key", "pki/front-proxy-ca.key"),
+  },
   { what: "sa.key is lost", on: WELL, change: gone("pki/sa.key"), newCas: "all" },
   { what: "sa.pub is lost", on: WELL, change: gone("pki/sa.pub") },
-  { what: "all certificates have expired", on: { ...WELL, containers: SERVERS }, change: ({ root }) => expireCertificates(root) },
+  {
+    what: "all certificates have expired",
+    on: { ...WELL, containers: SERVERS },
+    change: ({ root }) => expireCertificates(root),
+  },
   {
     what: "etcd's certificate has expired",
     on: { ...WELL, containers: SERVERS },
@@ -85,7 +105,11 @@ const ROWS: Row[] = [
     on: { ...WELL, containers: SERVERS },
     change: ({ root }) => expireCertificates(root, [certRow("front-proxy-client")]),
   },
-  { what: "two kubeconfigs are lost", on: { ...WELL, containers: SERVERS }, change: gone("admin.conf", "scheduler.conf") },
+  {
+    what: "two kubeconfigs are lost",
+    on: { ...WELL, containers: SERVERS },
+    change: gone("admin.conf", "scheduler.conf"),
+  },
   {
     what: "two manifests are lost",
     on: { ...WELL, containers: SERVERS },
@@ -97,22 +121,37 @@ const ROWS: Row[] = [
     change: put({ "pki/ca.crt": older.cert, "pki/ca.key": older.key }),
     newCas: "all",
   },
-  { what: "a later CA is in its place", on: WELL, change: put({ "pki/ca.crt": later.cert, "pki/ca.key": later.key }), newCas: "all" },
+  {
+    what: "a later CA is in its place",
+    on: WELL,
+    change: put({ "pki/ca.crt": later.cert, "pki/ca.key": later.key }),
+    newCas: "all",
+  },
   {
     what: "an external CA lacks a certificate",
     on: {
       ...WELL,
       etcd: (objects) => {
         const key = "pods/kube-system/kube-controller-manager-m1";
-        objects[key] = JSON.parse(JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""));
+        objects[key] = JSON.parse(
+          JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""),
+        );
       },
     },
     change: gone("pki/ca.key", "pki/apiserver.crt"),
   },
   { what: "a second control plane node is off", on: { etcd: withM2 }, newCas: "all" },
   { what: "two other members are off", on: { members: [MEMBER, LOST, THIRD] }, newCas: "all" },
-  { what: "this machine is no member", on: { members: [{ ...MEMBER, name: "m9", peerURLs: ["https://10.0.0.9:2380"] }] }, newCas: "all" },
-  { what: "an image is missing", on: { commands: image({ exit: 1, stderr: "no such image" }) }, newCas: "all" },
+  {
+    what: "this machine is no member",
+    on: { members: [{ ...MEMBER, name: "m9", peerURLs: ["https://10.0.0.9:2380"] }] },
+    newCas: "all",
+  },
+  {
+    what: "an image is missing",
+    on: { commands: image({ exit: 1, stderr: "no such image" }) },
+    newCas: "all",
+  },
   {
     what: "an image is missing, and comes later",
     on: { commands: image({ exit: 1, stderr: "no such image" }) },
@@ -141,7 +180,9 @@ const ROWS: Row[] = [
     on: WELL,
     change: ({ root }) => {
       const pod = manifest("etcd");
-      pod.spec.containers[0]!.command = pod.spec.containers[0]!.command!.map((word) => word.replace("/var/lib/etcd", "/srv/etcd"));
+      pod.spec.containers[0]!.command = pod.spec.containers[0]!.command!.map((word) =>
+        word.replace("/var/lib/etcd", "/srv/etcd"),
+      );
       write(`${root}${CONF}/manifests/etcd.yaml`, JSON.stringify(pod));
       mkdirSync(`${root}/srv/etcd`, { recursive: true });
     },
@@ -156,7 +197,10 @@ test.each(ROWS)("$what", async (row) => {
     const refused = async (step: () => Promise<unknown>) => {
       const from = said.length;
       const fail = await failOf(async () => void (await step()));
-      return { ...(fail && { refused: fail.message.split(/[:;(]/)[0], code: fail.exitCode }), ...screenOf(said.slice(from)) };
+      return {
+        ...(fail && { refused: fail.message.split(/[:;(]/)[0], code: fail.exitCode }),
+        ...screenOf(said.slice(from)),
+      };
     };
     found.part1 = await refused(async () => Object.assign(found, await part1(row)));
     found.part2 = await refused(() => part2(row));
@@ -182,7 +226,9 @@ async function part1({ newCas, filesLater, imagesLater }: Row) {
   await sayLostFiles(cp, { later: filesLater });
   const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
   await beforeEtcdStops(cp, { actions, others, imagesLater });
-  const todo = actions.filter((action) => action.todo !== "keep").map((action) => `${action.todo} ${action.finding.name}`);
+  const todo = actions
+    .filter((action) => action.todo !== "keep")
+    .map((action) => `${action.todo} ${action.finding.name}`);
   return { todo, inPlace: pod.etcdIsInPlace(cp, actions), needsCopy: pod.needsCopy(cp) };
 }
 
@@ -198,6 +244,13 @@ async function part2({ imagesLater, isFull = false }: Row) {
 /** What is stopped, written, and here for what comes; and what is warned of, by its first words. */
 function screenOf(said: readonly string[]) {
   const after = (begin: string) => said.find((line) => line.startsWith(begin))?.slice(begin.length);
-  const warnings = said.filter((line) => line.startsWith("warning: ")).map((line) => line.split(" ").slice(1, 6).join(" "));
-  return { stops: after("stops here: "), writes: after("writes: "), has: after("here for what comes: "), warnings };
+  const warnings = said
+    .filter((line) => line.startsWith("warning: "))
+    .map((line) => line.split(" ").slice(1, 6).join(" "));
+  return {
+    stops: after("stops here: "),
+    writes: after("writes: "),
+    has: after("here for what comes: "),
+    warnings,
+  };
 }

@@ -1,4 +1,6 @@
-/** A new CA in files of other places that flags name: the API server checks kubelets and its clients by them. */
+/**
+ * A new CA in files of other places that flags name: the API server checks kubelets and its clients by them.
+ */
 import { expect, test } from "bun:test";
 import { cpSync } from "node:fs";
 import { readText, writeFile } from "../../../shared/files/files.ts";
@@ -66,31 +68,49 @@ test.each([
   ["kube-scheduler", "client-ca-file", "ca"],
   ["etcd", "trusted-ca-file", "etcd/ca"],
   ["etcd", "peer-trusted-ca-file", "etcd/ca"],
-])("%s --%s: today's CA takes the old one's place, the company's stays, and a second run changes nothing", async (name, flag, file) => {
-  const { root } = await healthyCp();
-  const data = await pretendData((objects) => {
-    const pod = mirrorPod(name);
-    const { command = [], volumeMounts = [] } = pod.spec.containers[0]!;
-    pod.spec.containers[0]!.command = [...command.filter((word) => !word.startsWith(`--${flag}=`)), `--${flag}=${OTHERS}`];
-    pod.spec.containers[0]!.volumeMounts = [...volumeMounts, { name: "company", mountPath: "/etc/kubernetes/company" }];
-    pod.spec.volumes = [...(pod.spec.volumes ?? []), { name: "company", hostPath: { path: "/etc/kubernetes/company" } }];
-    objects[`pods/kube-system/${name}-m1`] = pod;
-  });
-  using box = sandbox();
-  cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
-  const cp = { ...controlPlaneOf(data), rescue: { dir: "/root/kube-pki-repair-20260101T000000", made: new Date("2026-01-01T00:00:00Z") } };
-  const row = CERTS.find((cert) => cert.file === file)!;
-  const [made, company] = [await issueCa(row, FACTS), (await issueCa({ ...row, cn: "company" }, FACTS)).cert];
-  const old = readText(`/etc/kubernetes/pki/${file}.crt`)!;
-  const alone = flag === "cluster-signing-cert-file";
-  writeFile(OTHERS, alone ? old : `${old}${company}`, { mode: 0o644 });
-  const names = name === "etcd" ? ["etcd"] : undefined;
-  expect(fitNamedCas(cp, names)).toEqual([]);
-  writeFile(`/etc/kubernetes/pki/${file}.crt`, made.cert);
-  writeFile(`/etc/kubernetes/pki/${file}.key`, made.key);
-  expect(fitNamedCas(cp, names)).toEqual([OTHERS]);
-  expect(certificatesIn(readText(OTHERS)!).map((pem) => pem.trim())).toEqual(
-    [made.cert, ...(alone ? [] : [company])].map((pem) => pem.trim()),
-  );
-  expect(fitNamedCas(cp, names)).toEqual([]);
-});
+])(
+  "%s --%s: today's CA takes the old one's place, the company's stays, and a second run changes nothing",
+  async (name, flag, file) => {
+    const { root } = await healthyCp();
+    const data = await pretendData((objects) => {
+      const pod = mirrorPod(name);
+      const { command = [], volumeMounts = [] } = pod.spec.containers[0]!;
+      pod.spec.containers[0]!.command = [
+        ...command.filter((word) => !word.startsWith(`--${flag}=`)),
+        `--${flag}=${OTHERS}`,
+      ];
+      pod.spec.containers[0]!.volumeMounts = [
+        ...volumeMounts,
+        { name: "company", mountPath: "/etc/kubernetes/company" },
+      ];
+      pod.spec.volumes = [
+        ...(pod.spec.volumes ?? []),
+        { name: "company", hostPath: { path: "/etc/kubernetes/company" } },
+      ];
+      objects[`pods/kube-system/${name}-m1`] = pod;
+    });
+    using box = sandbox();
+    cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
+    const cp = {
+      ...controlPlaneOf(data),
+      rescue: { dir: "/root/kube-pki-repair-20260101T000000", made: new Date("2026-01-01T00:00:00Z") },
+    };
+    const row = CERTS.find((cert) => cert.file === file)!;
+    const [made, company] = [
+      await issueCa(row, FACTS),
+      (await issueCa({ ...row, cn: "company" }, FACTS)).cert,
+    ];
+    const old = readText(`/etc/kubernetes/pki/${file}.crt`)!;
+    const alone = flag === "cluster-signing-cert-file";
+    writeFile(OTHERS, alone ? old : `${old}${company}`, { mode: 0o644 });
+    const names = name === "etcd" ? ["etcd"] : undefined;
+    expect(fitNamedCas(cp, names)).toEqual([]);
+    writeFile(`/etc/kubernetes/pki/${file}.crt`, made.cert);
+    writeFile(`/etc/kubernetes/pki/${file}.key`, made.key);
+    expect(fitNamedCas(cp, names)).toEqual([OTHERS]);
+    expect(certificatesIn(readText(OTHERS)!).map((pem) => pem.trim())).toEqual(
+      [made.cert, ...(alone ? [] : [company])].map((pem) => pem.trim()),
+    );
+    expect(fitNamedCas(cp, names)).toEqual([]);
+  },
+);

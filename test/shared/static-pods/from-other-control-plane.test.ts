@@ -1,4 +1,7 @@
-/** A manifest made from another control plane node's: etcd's first members are this node's own, and those of its data. */
+/**
+ * A manifest made from another control plane node's: etcd's first members are this node's own, and those of
+ * its data.
+ */
 import { expect, test } from "bun:test";
 import { commandOf, flags } from "../../../shared/manifests/command.ts";
 import { manifestFromPeer } from "../../../shared/static-pods/from-other-control-plane.ts";
@@ -8,12 +11,15 @@ import { sandbox } from "../../pretend/sandbox.ts";
 
 const M2 = "127.77.0.12";
 const ofM2 = (value: unknown, address = M2) =>
-  JSON.parse(JSON.stringify(value).replaceAll(ADDRESS, address).replaceAll('m1"', 'm2"').replaceAll("m1=", "m2="));
+  JSON.parse(
+    JSON.stringify(value).replaceAll(ADDRESS, address).replaceAll('m1"', 'm2"').replaceAll("m1=", "m2="),
+  );
 
 test("the other node's API server and etcd are at another address than its Node: this node has its own in its place", async () => {
   const data = await pretendData((objects) => {
     objects["minions/m2"] = ofM2(objects["minions/m1"], "127.77.9.12");
-    for (const name of ["kube-apiserver", "etcd"]) objects[`pods/kube-system/${name}-m2`] = ofM2(mirrorPod(name));
+    for (const name of ["kube-apiserver", "etcd"])
+      objects[`pods/kube-system/${name}-m2`] = ofM2(mirrorPod(name));
   });
   using _box = sandbox();
   const cp = controlPlaneOf(data);
@@ -36,9 +42,7 @@ test.each([
   const members = data.members.slice(0, 1).map((member) => ({ ...member, name, peerURLs: [peerURL] }));
   const found = manifestFromPeer("etcd", { ...controlPlaneOf(data), data: { ...data, members } });
   const command = flags(commandOf(found!.manifest));
-  expect(["name", "initial-cluster", "initial-advertise-peer-urls"].map((flag) => command.get(flag))).toEqual([
-    "m1",
-    `m1=https://${ADDRESS}:2380`,
-    `https://${ADDRESS}:2380`,
-  ]);
+  expect(["name", "initial-cluster", "initial-advertise-peer-urls"].map((flag) => command.get(flag))).toEqual(
+    ["m1", `m1=https://${ADDRESS}:2380`, `https://${ADDRESS}:2380`],
+  );
 });

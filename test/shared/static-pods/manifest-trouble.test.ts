@@ -19,7 +19,11 @@ test.each<[string, (pod: Manifest) => void, string[]]>([
     ({ spec }) => spec.containers[0]!.env!.push({ name: "TZ", value: "UTC" }),
     [expect.stringMatching(/^-env\[TZ\]\.value=\(hidden, [0-9a-f]{8}\)$/)],
   ],
-  ["a volume", ({ spec }) => spec.volumes!.push({ name: "x", hostPath: { path: "/x" } }), ["-volumes[x].hostPath.path=/x"]],
+  [
+    "a volume",
+    ({ spec }) => spec.volumes!.push({ name: "x", hostPath: { path: "/x" } }),
+    ["-volumes[x].hostPath.path=/x"],
+  ],
   ["a label", ({ metadata }) => Object.assign(metadata.labels!, { team: "a" }), ["-labels.team=a"]],
   ["the order of the flags", ({ spec }) => spec.containers[0]!.command!.reverse(), []],
 ])("a hand edit that is gone is named, whatever it was: %s", (_, edit, differences) => {
@@ -58,7 +62,13 @@ const OWN: Manifest = {
         command: ["/bin/proxy", "--password=x", "-px", "--verbose"],
         args: ["x"],
         env: [{ name: "bgp_peerpass", value: "x" }],
-        livenessProbe: { httpGet: { path: "/healthz", port: 80, httpHeaders: [{ name: "Authorization", value: "Bearer x" }] } },
+        livenessProbe: {
+          httpGet: {
+            path: "/healthz",
+            port: 80,
+            httpHeaders: [{ name: "Authorization", value: "Bearer x" }],
+          },
+        },
       },
     ],
     hostAliases: [{ ip: "10.0.0.1", hostnames: ["x"] }],
@@ -89,5 +99,7 @@ test("a user and a password in an address of a server's flag are hidden, too", (
   const after = edited("kube-apiserver", ({ spec }) =>
     spec.containers[0]!.command!.push(`--etcd-servers=https://me:${MARK}@10.0.0.1:2379`),
   );
-  expect(manifestDifferences(after, API)).toEqual([expect.stringMatching(/^\+--etcd-servers=\(hidden, [0-9a-f]{8}\)$/)]);
+  expect(manifestDifferences(after, API)).toEqual([
+    expect.stringMatching(/^\+--etcd-servers=\(hidden, [0-9a-f]{8}\)$/),
+  ]);
 });

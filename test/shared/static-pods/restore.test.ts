@@ -17,7 +17,9 @@ import { sandbox } from "../../pretend/sandbox.ts";
 const KCM = manifest("kube-controller-manager");
 const controllers = (of: typeof KCM) => flags(of.spec.containers[0]!.command!).get("controllers");
 const written = (said: string[]) =>
-  said.filter((line) => line.startsWith("wrote")).map((line) => /(\S+?)(\.yaml)? /.exec(line.slice(6))![1]!.split("/").at(-1));
+  said
+    .filter((line) => line.startsWith("wrote"))
+    .map((line) => /(\S+?)(\.yaml)? /.exec(line.slice(6))![1]!.split("/").at(-1));
 
 test.each([
   ["v1.27.16", "-nodelifecycle,-podgc,-endpoint,-endpointslice,-endpointslicemirroring"],
@@ -67,10 +69,14 @@ test("the limits on requests are raised; higher limits, and no limit at all, sta
 test("a controller-manager without the flag is reduced from kubeadm's own list", () => {
   const bare = structuredClone(KCM);
   flags(bare.spec.containers[0]!.command!).remove("controllers");
-  expect(controllers(reduced(bare, "v1.34.4"))).toStartWith("*,bootstrapsigner,tokencleaner,-node-lifecycle-controller");
+  expect(controllers(reduced(bare, "v1.34.4"))).toStartWith(
+    "*,bootstrapsigner,tokencleaner,-node-lifecycle-controller",
+  );
 });
 
-/** A node after step 2.2: certificates and kubeconfigs are there, manifests and the audit policy are missing. */
+/**
+ * A node after step 2.2: certificates and kubeconfigs are there, manifests and the audit policy are missing.
+ */
 async function issued() {
   const { root } = await healthyCp();
   const box = sandbox();
@@ -83,7 +89,12 @@ test("restoreManifests() writes kube-apiserver last, puts a stand-in for the aud
   using box = await issued();
   const cp = controlPlaneOf(await pretendData());
   expect(restoreManifests(cp)).toBe(true);
-  expect(written(box.said)).toEqual(["policy", "kube-controller-manager", "kube-scheduler", "kube-apiserver"]);
+  expect(written(box.said)).toEqual([
+    "policy",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-apiserver",
+  ]);
   expect(readText("/etc/kubernetes/audit/policy.yaml")).toStartWith(STAND_IN_MARK);
   expect(readManifest(manifestPath(cp, "kube-scheduler"))).toEqual(manifest("kube-scheduler"));
   expect(restoreManifests(cp)).toBe(false);
@@ -105,8 +116,13 @@ test("the API server checks tokens by sa-old.pub as well for as long as it is th
   using _ = await issued();
   const fromMirror = controlPlaneOf(await pretendData());
   const path = manifestPath(fromMirror, "kube-apiserver");
-  const keyFiles = () => readManifest(path)!.spec.containers[0]!.command!.filter((word) => word.startsWith("--service-account-key-file"));
-  const [today, old] = ["sa.pub", "sa-old.pub"].map((file) => `--service-account-key-file=/etc/kubernetes/pki/${file}`);
+  const keyFiles = () =>
+    readManifest(path)!.spec.containers[0]!.command!.filter((word) =>
+      word.startsWith("--service-account-key-file"),
+    );
+  const [today, old] = ["sa.pub", "sa-old.pub"].map(
+    (file) => `--service-account-key-file=/etc/kubernetes/pki/${file}`,
+  );
   restoreManifests(fromMirror);
   expect(keyFiles()).toEqual([today!]);
 
@@ -116,7 +132,8 @@ test("the API server checks tokens by sa-old.pub as well for as long as it is th
   expect(restoreManifests(fromMirror)).toBe(false);
 
   const withFlag = await pretendData((objects) => {
-    const command = (objects["pods/kube-system/kube-apiserver-m1"] as typeof KCM).spec.containers[0]!.command!;
+    const command = (objects["pods/kube-system/kube-apiserver-m1"] as typeof KCM).spec.containers[0]!
+      .command!;
     command.push(old!);
   });
   removeFile("/etc/kubernetes/pki/sa-old.pub");
@@ -184,7 +201,8 @@ test("the same under the old CA where this kubelet's own certificate had expired
     utimesSync(box.dir + path, new Date(written), new Date(written));
     return restoreManifests(cp, ["kube-controller-manager"]);
   };
-  const client = async (now: Date) => (await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now })).cert;
+  const client = async (now: Date) =>
+    (await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now })).cert;
   const stamp = new Date(Date.now() - 60_000).toISOString().slice(0, 19).replace(/[-:]/g, "");
   const aside = `/root/kube-pki-repair-${stamp}/aside/var/lib/kubelet/pki/kubelet-client-2024-01-01-00-00-00.pem`;
   writeFile("/var/lib/kubelet/pki/kubelet-client-current.pem", await client(new Date()));
@@ -194,6 +212,9 @@ test("the same under the old CA where this kubelet's own certificate had expired
   expect(restored(0)).toBe(true);
   expect(readManifest(path)?.metadata.annotations?.[REDUCED]).toBe("*,bootstrapsigner,tokencleaner");
   expect(restored(Date.now() + 5000)).toBe(false);
-  writeFile("/var/lib/kubelet/pki/kubelet-client-current.pem", await client(new Date(Date.now() + 200 * 86_400_000)));
+  writeFile(
+    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    await client(new Date(Date.now() + 200 * 86_400_000)),
+  );
   expect(restored(0)).toBe(false);
 });

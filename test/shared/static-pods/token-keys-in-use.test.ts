@@ -31,7 +31,10 @@ test("pods have to run since the new CA, or since the new sa.pub as long as old 
 
   const { cert } = await otherCa();
   writeFile(`${PKI}/ca.crt`, cert);
-  const [earlier, later] = [-60_000, 60_000].map((ms) => new Date(madeAt(cert).getTime() + ms)) as [Date, Date];
+  const [earlier, later] = [-60_000, 60_000].map((ms) => new Date(madeAt(cert).getTime() + ms)) as [
+    Date,
+    Date,
+  ];
   utimesSync(`${box.dir}${PKI}/sa.pub`, earlier, earlier);
   expect(podTrust(cp).since).toEqual(madeAt(cert));
   utimesSync(`${box.dir}${PKI}/sa.pub`, later, later);
@@ -41,10 +44,15 @@ test("pods have to run since the new CA, or since the new sa.pub as long as old 
 /** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
 function mountToken(letter: string, kid: string, issued: Date) {
   const claims = { sub: "system:serviceaccount:kube-system:x", iat: issued.getTime() / 1000 };
-  const parts = [{ alg: "ES256", kid }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"));
+  const parts = [{ alg: "ES256", kid }, claims].map((part) =>
+    Buffer.from(JSON.stringify(part)).toString("base64url"),
+  );
   const pod = POD_UID.replace(/^./, letter);
   podRecord(hostPath("/"), "kube-system", `pod-${letter}`, pod);
-  writeFile(`/var/lib/kubelet/pods/${pod}/volumes/kubernetes.io~projected/api/token`, `${parts.join(".")}.c2ln`);
+  writeFile(
+    `/var/lib/kubelet/pods/${pod}/volumes/kubernetes.io~projected/api/token`,
+    `${parts.join(".")}.c2ln`,
+  );
 }
 
 test("sa.key is new where this node's pods hold older tokens and none of them is its own; one that came back to its place is not", async () => {
@@ -58,7 +66,9 @@ test("sa.key is new where this node's pods hold older tokens and none of them is
   mountToken("a", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), new Date("2026-06-02"));
   mountToken("b", "another", long);
   expect(saKeyIsNew(cp)).toBe(true);
-  expect(podTrust(cp).since).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
+  expect(podTrust(cp).since).toEqual(
+    new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())),
+  );
   mountToken("c", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), long);
   expect(saKeyIsNew(cp)).toBe(false);
 });
@@ -70,8 +80,16 @@ test("a key that part 1 made stays new, also where this node's pods have tokens 
   const old = readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8");
   for (const file of ["sa.key", "sa.pub"]) rmSync(`${box.dir}${PKI}/${file}`);
   const began = new Date();
-  await ensureMany({ serviceAccountKey: true }, cp.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
-  mountToken("a", serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")), new Date(Date.now() + 60_000));
+  await ensureMany({ serviceAccountKey: true }, cp.facts, {
+    asideDir: "/root/aside",
+    newCas: "all",
+    onNewSaKey: markNewSaKey,
+  });
+  mountToken(
+    "a",
+    serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")),
+    new Date(Date.now() + 60_000),
+  );
   expect(saKeyIsNew(cp)).toBe(true);
   expect(podTrust(cp).since.getTime()).toBeGreaterThanOrEqual(began.getTime());
   writeFile(`${PKI}/sa.pub`, old);
@@ -82,11 +100,17 @@ test("the API server's published keys prove the old key; one that publishes none
   using box = sandbox();
   const { pub } = await keyPair("ECDSA-P256");
   writeFile(`${PKI}/sa-old.pub`, pub);
-  using publishing = pretendApi({ on: () => Response.json({ keys: [{ kid: "today" }, { kid: serviceAccountKeyId(pub) }] }) });
+  using publishing = pretendApi({
+    on: () => Response.json({ keys: [{ kid: "today" }, { kid: serviceAccountKeyId(pub) }] }),
+  });
   await proveOldSaKeys(new KubeApi({ server: publishing.url, ca: NO_TLS }), { certificatesDir: PKI });
-  expect(box.said.slice(1)).toEqual(["old and new service-account tokens are accepted, until part 4 takes sa-old.pub out"]);
+  expect(box.said.slice(1)).toEqual([
+    "old and new service-account tokens are accepted, until part 4 takes sa-old.pub out",
+  ]);
 
   using silent = pretendApi({ on: () => Response.json({ message: "not found" }, { status: 404 }) });
   await proveOldSaKeys(new KubeApi({ server: silent.url, ca: NO_TLS }), { certificatesDir: PKI });
-  expect(box.said.slice(2)).toEqual(["the API server does not publish its keys (/openid/v1/jwks), so nothing proves which keys it uses"]);
+  expect(box.said.slice(2)).toEqual([
+    "the API server does not publish its keys (/openid/v1/jwks), so nothing proves which keys it uses",
+  ]);
 });

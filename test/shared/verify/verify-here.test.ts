@@ -10,14 +10,31 @@ import { verifyHere } from "../../../shared/verify/verify-here.ts";
 import { type ApiOptions, status } from "../../pretend/api.ts";
 import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
-import { type EtcdState, LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT } from "../../pretend/etcd.ts";
+import {
+  type EtcdState,
+  LOST,
+  sameEtcd,
+  serveEtcd,
+  serveOtherMember,
+  THIRD,
+  THIRD_AT,
+} from "../../pretend/etcd.ts";
 import { expireCertificates } from "../../pretend/expired.ts";
 import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import { pretendProcess } from "../../pretend/memory.ts";
 import { MEMBER, type NodeOptions } from "../../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
-import { knewCa, LEASES, lease, living, MANAGER_LEASE, oldPod, SCHEDULER_LEASE, serveRunning } from "../../pretend/running.ts";
+import {
+  knewCa,
+  LEASES,
+  lease,
+  living,
+  MANAGER_LEASE,
+  oldPod,
+  SCHEDULER_LEASE,
+  serveRunning,
+} from "../../pretend/running.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -47,13 +64,21 @@ const gone =
 const none: Disposable = { [Symbol.dispose]: () => undefined };
 const CONF = "/etc/kubernetes";
 const READY = { status: { conditions: [{ type: "Ready", status: "True" }] } };
-const notReady = (state: string) => ({ status: { conditions: [{ type: "Ready", status: state, message: "network not ready" }] } });
-const tokenSecret = (token: string, data = {}) => ({ type: "kubernetes.io/service-account-token", data: { token: btoa(token), ...data } });
+const notReady = (state: string) => ({
+  status: { conditions: [{ type: "Ready", status: state, message: "network not ready" }] },
+});
+const tokenSecret = (token: string, data = {}) => ({
+  type: "kubernetes.io/service-account-token",
+  data: { token: btoa(token), ...data },
+});
 const cni = ({ root }: Node) => {
   const plugins = [{ type: "calico", kubernetes: { kubeconfig: "/etc/cni/net.d/calico-kubeconfig" } }];
   const cluster = { server: `https://${ADDRESS}:6443`, "certificate-authority-data": btoa(before.cert) };
   write(`${root}/etc/cni/net.d/10-calico.conflist`, JSON.stringify({ name: "n", plugins }));
-  write(`${root}/etc/cni/net.d/calico-kubeconfig`, JSON.stringify({ kind: "Config", clusters: [{ name: "local", cluster }] }));
+  write(
+    `${root}/etc/cni/net.d/calico-kubeconfig`,
+    JSON.stringify({ kind: "Config", clusters: [{ name: "local", cluster }] }),
+  );
 };
 const M2_AT = ADDRESS.replace(/11$/, "12");
 const WITH_THIRD = { members: [MEMBER, THIRD] };
@@ -64,21 +89,35 @@ const ROWS: Row[] = [
   { what: "nobody answers", api: "off", etcd: "off" },
   { what: "admin.conf is gone", change: gone(`${CONF}/admin.conf`) },
   { what: "admin.conf is gone, and nobody answers", change: gone(`${CONF}/admin.conf`), api: "off" },
-  { what: "all certificates have expired", change: ({ root }) => expireCertificates(root), api: "off", etcd: "off" },
-  { what: "one certificate has expired", change: ({ root }) => expireCertificates(root, [certRow("front-proxy-client")]) },
+  {
+    what: "all certificates have expired",
+    change: ({ root }) => expireCertificates(root),
+    api: "off",
+    etcd: "off",
+  },
+  {
+    what: "one certificate has expired",
+    change: ({ root }) => expireCertificates(root, [certRow("front-proxy-client")]),
+  },
   {
     what: "a key, a kubeconfig and a manifest are gone",
     change: gone(`${CONF}/pki/ca.key`, `${CONF}/scheduler.conf`, `${CONF}/manifests/kube-scheduler.yaml`),
   },
   { what: "a file that a manifest names is gone", change: gone(`${CONF}/audit/policy.yaml`) },
-  { what: "the kubelet's certificate is gone", change: gone("/var/lib/kubelet/pki/kubelet-client-current.pem") },
+  {
+    what: "the kubelet's certificate is gone",
+    change: gone("/var/lib/kubelet/pki/kubelet-client-current.pem"),
+  },
   { what: "kubelet.conf is gone", change: gone(`${CONF}/kubelet.conf`) },
   {
     what: "a bootstrap kubeconfig is still there",
     change: ({ root }) => write(`${root}${CONF}/bootstrap-kubelet.conf`, "apiVersion: v1\nkind: Config\n"),
   },
   { what: "the network plugin has the old CA", change: cni },
-  { what: "a signal has stopped a server", change: ({ root }) => pretendProcess(root, { pid: 32, comm: "kube-apiserver", state: "T" }) },
+  {
+    what: "a signal has stopped a server",
+    change: ({ root }) => pretendProcess(root, { pid: 32, comm: "kube-apiserver", state: "T" }),
+  },
   {
     what: "the controller-manager is still reduced",
     change: ({ root }) =>
@@ -96,8 +135,14 @@ const ROWS: Row[] = [
       return none;
     },
   },
-  { what: "the API server is not ready", api: { on: ({ path }) => (path.startsWith("/readyz") ? status(500, "no") : undefined) } },
-  { what: "nobody leads", api: { objects: { [SCHEDULER_LEASE]: lease(4000), [MANAGER_LEASE]: lease(4000) } } },
+  {
+    what: "the API server is not ready",
+    api: { on: ({ path }) => (path.startsWith("/readyz") ? status(500, "no") : undefined) },
+  },
+  {
+    what: "nobody leads",
+    api: { objects: { [SCHEDULER_LEASE]: lease(4000), [MANAGER_LEASE]: lease(4000) } },
+  },
   { what: "a node does not renew its Lease", api: { objects: { [`${LEASES}/w2`]: lease(4000) } } },
   { what: "a node never renewed one", api: { on: (_, { objects }) => void objects.delete(`${LEASES}/w2`) } },
   { what: "a Node is gone", api: { on: (_, { objects }) => void objects.delete("/api/v1/nodes/w2") } },
@@ -109,34 +154,49 @@ const ROWS: Row[] = [
   },
   {
     what: "the API server may not ask a kubelet",
-    api: { on: ({ path }) => (path === "/api/v1/nodes/w1/proxy/healthz" ? status(403, "Forbidden") : undefined) },
+    api: {
+      on: ({ path }) => (path === "/api/v1/nodes/w1/proxy/healthz" ? status(403, "Forbidden") : undefined),
+    },
   },
   {
     what: "a namespace has another CA",
-    api: { objects: { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": { data: { "ca.crt": before.cert } } } },
+    api: {
+      objects: { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": { data: { "ca.crt": before.cert } } },
+    },
   },
   {
     what: "cluster-info has another CA",
     api: {
       objects: {
         "/api/v1/namespaces/kube-public/configmaps/cluster-info": {
-          data: { kubeconfig: JSON.stringify({ clusters: [{ name: "", cluster: { "certificate-authority-data": btoa(before.cert) } }] }) },
+          data: {
+            kubeconfig: JSON.stringify({
+              clusters: [{ name: "", cluster: { "certificate-authority-data": btoa(before.cert) } }],
+            }),
+          },
         },
       },
     },
   },
   {
     what: "there is no cluster-info",
-    api: { on: (_, { objects }) => void objects.delete("/api/v1/namespaces/kube-public/configmaps/cluster-info") },
+    api: {
+      on: (_, { objects }) => void objects.delete("/api/v1/namespaces/kube-public/configmaps/cluster-info"),
+    },
   },
   {
     what: "token Secrets: one of today, one of another key, one empty",
     api: {
       objects: {
-        "/api/v1/namespaces/shop/secrets/today": tokenSecret(tokenBy(own, { alg: "ES256", of: "shop:cart" }), {
-          "ca.crt": btoa(pki("ca.crt")),
-        }),
-        "/api/v1/namespaces/shop/secrets/other": tokenSecret(tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" })),
+        "/api/v1/namespaces/shop/secrets/today": tokenSecret(
+          tokenBy(own, { alg: "ES256", of: "shop:cart" }),
+          {
+            "ca.crt": btoa(pki("ca.crt")),
+          },
+        ),
+        "/api/v1/namespaces/shop/secrets/other": tokenSecret(
+          tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }),
+        ),
         "/api/v1/namespaces/shop/secrets/empty": { type: "kubernetes.io/service-account-token" },
       },
     },
@@ -166,24 +226,41 @@ const ROWS: Row[] = [
     what: "pods that are not Ready",
     api: {
       objects: {
-        "/api/v1/namespaces/shop/pods/waits": { metadata: { name: "waits" }, spec: { nodeName: "w1" }, status: { phase: "Pending" } },
+        "/api/v1/namespaces/shop/pods/waits": {
+          metadata: { name: "waits" },
+          spec: { nodeName: "w1" },
+          status: { phase: "Pending" },
+        },
         "/api/v1/namespaces/kube-system/pods/fails": {
           metadata: { name: "fails" },
           spec: { nodeName: "w1" },
           status: { phase: "Running", conditions: [{ type: "Ready", status: "False" }] },
         },
-        "/api/v1/namespaces/shop/pods/done": { metadata: { name: "done" }, spec: { nodeName: "w1" }, status: { phase: "Succeeded" } },
+        "/api/v1/namespaces/shop/pods/done": {
+          metadata: { name: "done" },
+          spec: { nodeName: "w1" },
+          status: { phase: "Succeeded" },
+        },
       },
     },
   },
-  { what: "a member of etcd does not answer", on: { members: [MEMBER, LOST] }, etcd: { members: [MEMBER, LOST] } },
+  {
+    what: "a member of etcd does not answer",
+    on: { members: [MEMBER, LOST] },
+    etcd: { members: [MEMBER, LOST] },
+  },
   {
     what: "a member of etcd has no Node",
     on: WITH_THIRD,
     etcd: WITH_THIRD,
-    beside: ({ root, stored }) => serveOtherMember(root, { ...sameEtcd(stored), members: [MEMBER, THIRD] }, THIRD_AT),
+    beside: ({ root, stored }) =>
+      serveOtherMember(root, { ...sameEtcd(stored), members: [MEMBER, THIRD] }, THIRD_AT),
   },
-  { what: "a member of etcd has no vote", on: WITH_THIRD, etcd: { members: [MEMBER, { ...THIRD, isLearner: true }] } },
+  {
+    what: "a member of etcd has no vote",
+    on: WITH_THIRD,
+    etcd: { members: [MEMBER, { ...THIRD, isLearner: true }] },
+  },
   { what: "etcd had one more member", on: { members: [MEMBER, LOST] } },
   { what: "a member of etcd that never started", etcd: { members: [MEMBER, { id: "1b", name: "" }] } },
   { what: "etcd's gateway is off", etcd: { gateway: "off" } },
@@ -204,11 +281,16 @@ const ROWS: Row[] = [
     },
     api: { objects: { "/api/v1/nodes/m2": READY } },
     beside: async (node) => {
-      const tls = await issueLeaf(certRow("apiserver"), node.ca, { ...FACTS, nodeName: "m2", advertiseAddress: M2_AT });
+      const tls = await issueLeaf(certRow("apiserver"), node.ca, {
+        ...FACTS,
+        nodeName: "m2",
+        advertiseAddress: M2_AT,
+      });
       return serveRunning(node, {
         hostname: M2_AT,
         tls,
-        on: ({ path }) => (path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: false } }) : undefined),
+        on: ({ path }) =>
+          path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: false } }) : undefined,
       });
     },
   },
@@ -243,6 +325,9 @@ const well = await decided({ what: "all is well" });
 
 test.each(ROWS)("$what", async (row) => {
   const said = await decided(row);
-  const differs = { more: said.filter((line) => !well.includes(line)), not: well.filter((line) => !said.includes(line)) };
+  const differs = {
+    more: said.filter((line) => !well.includes(line)),
+    not: well.filter((line) => !said.includes(line)),
+  };
   holds(row.what, row.what === "all is well" ? said : differs);
 });

@@ -27,17 +27,28 @@ async function started(commands: FakeCommand[], asked: Parameters<typeof startAp
 }
 
 test("one that runs is stopped first, a failed one reset, and the new one has what open was told", async () => {
-  const { why, types, words, calls } = await started([], { without: ["w8", "w9"], lost: ["m2"], "etcd-data": "/srv/etcd" });
+  const { why, types, words, calls } = await started([], {
+    without: ["w8", "w9"],
+    lost: ["m2"],
+    "etcd-data": "/srv/etcd",
+  });
   expect({ why, types, words }).toEqual({
     why: undefined,
     types: [true],
     words: "approve --etcd-data /srv/etcd --without w8,w9 --lost m2",
   });
-  expect(calls.slice(0, 2)).toEqual(["systemctl stop kube-pki-repair-approve", "systemctl reset-failed kube-pki-repair-approve"]);
+  expect(calls.slice(0, 2)).toEqual([
+    "systemctl stop kube-pki-repair-approve",
+    "systemctl reset-failed kube-pki-repair-approve",
+  ]);
   expect((await started([])).words).toBe("approve");
 });
 
-const NO_TYPE = { command: "systemd-run *Type=exec*", stderr: "Unknown assignment: Type=exec property\n", exit: 1 };
+const NO_TYPE = {
+  command: "systemd-run *Type=exec*",
+  stderr: "Unknown assignment: Type=exec property\n",
+  exit: 1,
+};
 
 test.each<[string, FakeCommand[], boolean[], string | undefined]>([
   [
@@ -54,7 +65,11 @@ test.each<[string, FakeCommand[], boolean[], string | undefined]>([
   ],
   [
     "one that ends at once is said with its error",
-    [{ command: "systemd-run *" }, { command: ACTIVE, exit: 3 }, { command: LOG, stdout: "begins\nerror: no key\nhint: x\n" }],
+    [
+      { command: "systemd-run *" },
+      { command: ACTIVE, exit: 3 },
+      { command: LOG, stdout: "begins\nerror: no key\nhint: x\n" },
+    ],
     [true],
     "kube-pki-repair-approve was started, and has ended: error: no key",
   ],

@@ -1,4 +1,7 @@
-/** Which requests for a kubelet's client certificate, made with the token that is on every worker, are approved: each worker's, once. */
+/**
+ * Which requests for a kubelet's client certificate, made with the token that is on every worker, are
+ * approved: each worker's, once.
+ */
 
 import { expect, test } from "bun:test";
 import { ANY_WORKER, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
@@ -13,7 +16,10 @@ import { type Asked, asObjects, CLIENT, clientCsr, dns, secondList, TOKEN_USER }
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const ca = await otherCa();
-const node = (name: string, controlPlane = false): [string, KnownNode] => [name, { name, uid: name, controlPlane, names: [name], ips: [] }];
+const node = (name: string, controlPlane = false): [string, KnownNode] => [
+  name,
+  { name, uid: name, controlPlane, names: [name], ips: [] },
+];
 
 function joining(): Joining {
   return {
@@ -36,10 +42,26 @@ test.each<[string, Asked]>([
 });
 
 test.each<[string, Asked, string]>([
-  ["another token", { spec: { username: "system:bootstrap:zzzzzz" } }, '"system:bootstrap:zzzzzz" does not use the token of open'],
-  ["a token of kubeadm's group", { spec: { groups: ["system:bootstrappers"] } }, `"${TOKEN_USER}" does not use the token of open`],
-  ["a worker's own certificate, in another's name", { ...as("w1"), spec: { username: "system:node:w2" } }, '"system:node:w2" does not use'],
-  ["a name of a control plane node", as("cp1"), '"cp1" is a control plane node: part 2 gives it its certificate'],
+  [
+    "another token",
+    { spec: { username: "system:bootstrap:zzzzzz" } },
+    '"system:bootstrap:zzzzzz" does not use the token of open',
+  ],
+  [
+    "a token of kubeadm's group",
+    { spec: { groups: ["system:bootstrappers"] } },
+    `"${TOKEN_USER}" does not use the token of open`,
+  ],
+  [
+    "a worker's own certificate, in another's name",
+    { ...as("w1"), spec: { username: "system:node:w2" } },
+    '"system:node:w2" does not use',
+  ],
+  [
+    "a name of a control plane node",
+    as("cp1"),
+    '"cp1" is a control plane node: part 2 gives it its certificate',
+  ],
   ["a node that etcd never knew", as("w9"), 'etcd knew no node "w9"'],
   ["a node's name in capitals", as("W1"), 'etcd knew no node "W1"'],
   ["a node's name with a dot", as("w1."), 'etcd knew no node "w1."'],
@@ -47,24 +69,50 @@ test.each<[string, Asked, string]>([
   ["a property of every object", as("constructor"), 'etcd knew no node "constructor"'],
   ["a node that is left out", as("w3"), '"w3" is left out: --without, --lost'],
   ["a node that renews its Lease", as("w2"), '"w2" renews its Lease: it has a certificate'],
-  ["a user that is no node", { subject: "O=system:nodes, CN=kubernetes-admin" }, 'common name "kubernetes-admin"'],
-  ["administrators' group", { subject: "O=system:masters, CN=system:node:w1" }, 'organisation "system:masters"'],
-  ["a second group", { subject: "O=system:nodes, O=system:masters, CN=system:node:w1" }, 'organisation "system:nodes,system:masters"'],
+  [
+    "a user that is no node",
+    { subject: "O=system:nodes, CN=kubernetes-admin" },
+    'common name "kubernetes-admin"',
+  ],
+  [
+    "administrators' group",
+    { subject: "O=system:masters, CN=system:node:w1" },
+    'organisation "system:masters"',
+  ],
+  [
+    "a second group",
+    { subject: "O=system:nodes, O=system:masters, CN=system:node:w1" },
+    'organisation "system:nodes,system:masters"',
+  ],
   ["no group", { subject: "CN=system:node:w1" }, 'organisation ""'],
-  ["two common names", { subject: "O=system:nodes, CN=system:node:w1, CN=system:node:cp1" }, 'etcd knew no node "w1,system:node:cp1"'],
+  [
+    "two common names",
+    { subject: "O=system:nodes, CN=system:node:w1, CN=system:node:cp1" },
+    'etcd knew no node "w1,system:node:cp1"',
+  ],
   ["another field in its subject", { subject: "O=system:nodes, OU=x, CN=system:node:w1" }, 'subject "OU=x"'],
-  ["a server's usage", { spec: { usages: [...USAGES, "server auth"] } }, `usages ${[...USAGES, "server auth"]}`],
+  [
+    "a server's usage",
+    { spec: { usages: [...USAGES, "server auth"] } },
+    `usages ${[...USAGES, "server auth"]}`,
+  ],
   ["a CA's usage", { spec: { usages: [...USAGES, "cert sign"] } }, `usages ${[...USAGES, "cert sign"]}`],
   ["no usage", { spec: { usages: [] } }, "usages "],
   ["a name for a server", { sans: [dns("w1")] }, 'it asks for the name "w1"'],
-  ["a name in a second list", { more: [secondList([dns("lab-api")])], sans: [dns("w1")] }, "the request cannot be read"],
+  [
+    "a name in a second list",
+    { more: [secondList([dns("lab-api")])], sans: [dns("w1")] },
+    "the request cannot be read",
+  ],
   ["no request", { spec: { request: Buffer.from("AAAA").toString("base64") } }, "the request cannot be read"],
 ])("a CSR is not approved that comes with %s", async (_, asked, reason) => {
   expect(clientObjection(await clientCsr(asked), joining())).toStartWith(reason);
 });
 
 test("once the token has expired nothing is approved", async () => {
-  expect(clientObjection(await clientCsr(), { ...joining(), tokenUsers: new Map() })).toContain("does not use the token of open");
+  expect(clientObjection(await clientCsr(), { ...joining(), tokenUsers: new Map() })).toContain(
+    "does not use the token of open",
+  );
 });
 
 test("a kubelet that renews its own certificate is the cluster's business, and nobody else's renewal is", async () => {
@@ -77,14 +125,18 @@ test("a kubelet that renews its own certificate is the cluster's business, and n
 test("the line to look at two requests is one, whatever they are called", async () => {
   const csr = await clientCsr({});
   csr.metadata.name = "--profile-output=shared-keys.age";
-  expect(sayDouble(csr, "--profile=heap")).toContain("(kubectl get csr -o yaml -- --profile=heap --profile-output=shared-keys.age)");
+  expect(sayDouble(csr, "--profile=heap")).toContain(
+    "(kubectl get csr -o yaml -- --profile=heap --profile-output=shared-keys.age)",
+  );
 });
 
 test("a worker's own token is for its own name alone", async () => {
   const own = { ...joining(), tokenUsers: new Map([[TOKEN_USER, "w1"]]) };
   expect(clientObjection(await clientCsr(as("w1")), own)).toBeUndefined();
   const his = { ...joining(), renewing: new Set<string>(), tokenUsers: new Map([[TOKEN_USER, "w2"]]) };
-  expect(clientObjection(await clientCsr(as("w1")), his)).toBe('it asks for "w1" with the token of "w2": look at both nodes');
+  expect(clientObjection(await clientCsr(as("w1")), his)).toBe(
+    'it asks for "w1" with the token of "w2": look at both nodes',
+  );
 });
 
 /** All of them ask at once; returns how often the API was asked, and how often for all tokens. */
@@ -95,7 +147,11 @@ async function joinOf(names: readonly string[], tokensFor: readonly string[]) {
   const tokens = await openJoining(api, tokensFor);
   for (const name of names) {
     const id = (tokens.get(name) ?? tokens.get(ANY_WORKER))!.slice(0, 6);
-    const csr = await clientCsr({ ...as(name), name: `csr-${name}`, spec: { username: `system:bootstrap:${id}` } });
+    const csr = await clientCsr({
+      ...as(name),
+      name: `csr-${name}`,
+      spec: { username: `system:bootstrap:${id}` },
+    });
     for (const [path, object] of Object.entries(asObjects(csr))) server.objects.set(path, object);
   }
   const nodes = names.map((name) => node(name)[1]);
@@ -118,7 +174,11 @@ async function joinOf(names: readonly string[], tokensFor: readonly string[]) {
   await expect(returned).rejects.toThrow(`${names.length} of ${names.length} nodes have not come back`);
   const asked = server.requests.slice(made).map(({ method, path }) => `${method} ${path}`);
   const count = (pattern: RegExp) => asked.filter((one) => pattern.test(one)).length;
-  return { approved: count(/^PUT .*\/approval$/), tokens: count(/\/secrets\/bootstrap-token-/), lists: count(/\/secrets\?/) };
+  return {
+    approved: count(/^PUT .*\/approval$/),
+    tokens: count(/\/secrets\/bootstrap-token-/),
+    lists: count(/\/secrets\?/),
+  };
 }
 
 test("with a token for each of many workers the API is asked as often as with one token, and nobody reads all of them for one", async () => {

@@ -1,4 +1,7 @@
-/** When the taint of a silent node makes the controller-manager delete a pod: as pkg/controller/tainteviction counts. */
+/**
+ * When the taint of a silent node makes the controller-manager delete a pod: as pkg/controller/tainteviction
+ * counts.
+ */
 import { expect, test } from "bun:test";
 import { secondsTolerated } from "../../../shared/workers/evictions.ts";
 
@@ -8,7 +11,14 @@ test.each([
   ["none: at once", [], 0],
   [
     "one for another taint: at once",
-    [{ key: "node.kubernetes.io/not-ready", operator: "Exists", effect: "NoExecute", tolerationSeconds: 300 }],
+    [
+      {
+        key: "node.kubernetes.io/not-ready",
+        operator: "Exists",
+        effect: "NoExecute",
+        tolerationSeconds: 300,
+      },
+    ],
     0,
   ],
   ["that of admission", [{ key: KEY, operator: "Exists", effect: "NoExecute", tolerationSeconds: 300 }], 300],

@@ -14,7 +14,10 @@ async function read(change: (objects: Objects) => void = () => {}) {
 /** An API server's mirror pod on w1, which w1's kubelet may make, also in kube-system. */
 function pretender(objects: Objects) {
   const pod = mirrorPod("kube-apiserver");
-  const annotations = { ...pod.metadata.annotations, "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": "10.0.0.21:6443" };
+  const annotations = {
+    ...pod.metadata.annotations,
+    "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": "10.0.0.21:6443",
+  };
   const metadata = { ...pod.metadata, name: "kube-apiserver-w1", annotations };
   objects["pods/kube-system/kube-apiserver-w1"] = { ...pod, metadata, spec: { ...pod.spec, nodeName: "w1" } };
 }
@@ -38,8 +41,14 @@ test("a member of etcd is a control plane node, whatever its labels say", async 
 
 test("a Service's names are nobody's, and what looks like one is", async () => {
   const identities = await read((objects) => {
-    objects["services/specs/shop/web"] = { apiVersion: "v1", kind: "Service", metadata: { name: "web", namespace: "shop" } };
-    const status = { addresses: ["web", "web.shop", "web.example"].map((address) => ({ type: "ExternalDNS", address })) };
+    objects["services/specs/shop/web"] = {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name: "web", namespace: "shop" },
+    };
+    const status = {
+      addresses: ["web", "web.shop", "web.example"].map((address) => ({ type: "ExternalDNS", address })),
+    };
     Object.assign(objects["minions/w1"]!, { status });
   });
   expect(nameObjection(dns("web"), "w1", identities)).toBe('dns "web" belongs to a Service');
@@ -54,6 +63,7 @@ test("two workers that say the same prove nothing, and take nothing from a third
     says(objects, "w1", "10.0.0.99");
     says(objects, "w2", "10.0.0.99");
   });
-  for (const name of ["w1", "w2"]) expect(nameObjection(ip("10.0.0.99"), name, identities)).toBe('ip "10.0.0.99" is claimed by w1 and w2');
+  for (const name of ["w1", "w2"])
+    expect(nameObjection(ip("10.0.0.99"), name, identities)).toBe('ip "10.0.0.99" is claimed by w1 and w2');
   expect(nameObjection(dns("w1"), "w1", identities)).toBeUndefined();
 });

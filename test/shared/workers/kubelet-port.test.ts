@@ -24,7 +24,12 @@ function node(ip: string): KnownNode {
 }
 
 function serve(hostname: string, { cert, key }: Pair) {
-  return Bun.serve({ hostname, port: KUBELET_PORT, tls: { cert, key }, fetch: () => new Response("Unauthorized", { status: 401 }) });
+  return Bun.serve({
+    hostname,
+    port: KUBELET_PORT,
+    tls: { cert, key },
+    fetch: () => new Response("Unauthorized", { status: 401 }),
+  });
 }
 
 test("a port with a certificate of the CA serves, whatever it answers", async () => {
@@ -62,6 +67,11 @@ test("a node to which there is no route says nothing: Bun's node:net calls that 
   const script = `import { isListening } from "${join(import.meta.dir, "../../../shared/workers/kubelet-port.ts")}";
 console.log(String(await isListening({ host: "192.0.2.9", port: 10250 })));`;
   // In a network of its own, in which there is none.
-  const { stdout, stderr } = Bun.spawnSync(["unshare", "--net", process.execPath, "-e", script], { stderr: "pipe" });
-  expect({ stdout: stdout.toString(), stderr: stderr.toString() }).toEqual({ stdout: "undefined\n", stderr: "" });
+  const { stdout, stderr } = Bun.spawnSync(["unshare", "--net", process.execPath, "-e", script], {
+    stderr: "pipe",
+  });
+  expect({ stdout: stdout.toString(), stderr: stderr.toString() }).toEqual({
+    stdout: "undefined\n",
+    stderr: "",
+  });
 });

@@ -35,7 +35,10 @@ const UNIT = "[Service]\nExecStart=/usr/bin/etcd --data-dir=/srv/etcd";
 const OF_CLUSTER = `${UNIT} --cert-file=/etc/ssl/etcd.pem\n`;
 
 const REFUSED: [why: string, Case][] = [
-  ["/etc/kubernetes/manifests/etcd.yaml", { what: "etcd's manifest", files: file("/etc/kubernetes/manifests/etcd.yaml") }],
+  [
+    "/etc/kubernetes/manifests/etcd.yaml",
+    { what: "etcd's manifest", files: file("/etc/kubernetes/manifests/etcd.yaml") },
+  ],
   [
     "/srv/manifests/kube-apiserver.yaml",
     {
@@ -46,22 +49,44 @@ const REFUSED: [why: string, Case][] = [
   ],
   [
     `/var/lib/kubelet/pods/${staticUid("etcd")}/containers/etcd`,
-    { what: "the kubelet's folder of etcd", files: file(`/var/lib/kubelet/pods/${staticUid("etcd")}/containers/etcd/1`) },
+    {
+      what: "the kubelet's folder of etcd",
+      files: file(`/var/lib/kubelet/pods/${staticUid("etcd")}/containers/etcd/1`),
+    },
   ],
   [
     "the kubelet's record of etcd",
-    { what: "logs of etcd", files: file(`/var/log/pods/kube-system_etcd-w1_${staticUid("etcd")}/etcd/0.log`) },
+    {
+      what: "logs of etcd",
+      files: file(`/var/log/pods/kube-system_etcd-w1_${staticUid("etcd")}/etcd/0.log`),
+    },
   ],
-  ["the container kube-apiserver", { what: "a container that has ended", all: [container("kube-apiserver", staticUid("kube-apiserver"))] }],
+  [
+    "the container kube-apiserver",
+    { what: "a container that has ended", all: [container("kube-apiserver", staticUid("kube-apiserver"))] },
+  ],
   ["/etc/kubernetes/pki/sa.key", { what: "a key", files: file("/etc/kubernetes/pki/sa.key") }],
   [
     "/etc/kubernetes/ssl/ca.key",
-    { what: "a key in another folder", files: file("/etc/kubernetes/ssl/ca.key"), kubelet: { clientCaFile: "/etc/kubernetes/ssl/ca.crt" } },
+    {
+      what: "a key in another folder",
+      files: file("/etc/kubernetes/ssl/ca.key"),
+      kubelet: { clientCaFile: "/etc/kubernetes/ssl/ca.crt" },
+    },
   ],
-  ["/etc/kubernetes/controller-manager.conf", { what: "a kubeconfig", files: file("/etc/kubernetes/controller-manager.conf") }],
-  ["/var/lib/etcd/member", { what: "data where kubeadm has it", files: file("/var/lib/etcd/member/snap/db") }],
+  [
+    "/etc/kubernetes/controller-manager.conf",
+    { what: "a kubeconfig", files: file("/etc/kubernetes/controller-manager.conf") },
+  ],
+  [
+    "/var/lib/etcd/member",
+    { what: "data where kubeadm has it", files: file("/var/lib/etcd/member/snap/db") },
+  ],
   ["/data/etcd/member", { what: "data on a disk of its own", files: file("/data/etcd/member/snap/db") }],
-  ["/mnt/member", { what: "data where the operator says", files: file("/mnt/member/snap/db"), etcdData: "/mnt" }],
+  [
+    "/mnt/member",
+    { what: "data where the operator says", files: file("/mnt/member/snap/db"), etcdData: "/mnt" },
+  ],
   [
     "/etc/kubernetes/pki/ca.key",
     {
@@ -72,18 +97,30 @@ const REFUSED: [why: string, Case][] = [
   ],
   [
     "/etc/kubernetes/pki/ca.key",
-    { what: "a key, beside an empty folder", files: [...file("/etc/kubernetes/pki/ca.key"), ...file("/var/lib/etcd/lost+found/a")] },
+    {
+      what: "a key, beside an empty folder",
+      files: [...file("/etc/kubernetes/pki/ca.key"), ...file("/var/lib/etcd/lost+found/a")],
+    },
   ],
 ];
 
-test.each(REFUSED.map(([why, one]) => ({ why, ...one })))("a control plane node by $what may not", async ({ why, ...one }) => {
-  const fail = await refusal(one);
-  expect(fail).toMatchObject({ message: `This is a control plane node (${why}): join is for workers`, exitCode: 3 });
-  expect(fail!.hint).toStartWith("part 2 gives its kubelet a certificate: ");
-});
+test.each(REFUSED.map(([why, one]) => ({ why, ...one })))(
+  "a control plane node by $what may not",
+  async ({ why, ...one }) => {
+    const fail = await refusal(one);
+    expect(fail).toMatchObject({
+      message: `This is a control plane node (${why}): join is for workers`,
+      exitCode: 3,
+    });
+    expect(fail!.hint).toStartWith("part 2 gives its kubelet a certificate: ");
+  },
+);
 
 test("etcd as a unit of this node, with data: its own refusal", async () => {
-  const files = [...file("/etc/systemd/system/etcd.service", OF_CLUSTER), ...file("/srv/etcd/member/snap/db")];
+  const files = [
+    ...file("/etc/systemd/system/etcd.service", OF_CLUSTER),
+    ...file("/srv/etcd/member/snap/db"),
+  ];
   expect(await refusal({ what: "", files })).toMatchObject({
     message: expect.stringMatching(
       /^etcd runs on this node as a systemd unit \(\/etc\/systemd\/system\/etcd\.service, data in \/srv\/etcd\): /,
@@ -103,7 +140,10 @@ test.each<Case>([
   },
   {
     what: "a tenant's etcd, in records and containers",
-    files: [...file(`/var/lib/kubelet/pods/${OF_API}/containers/etcd/1`), ...file(`/var/log/pods/tenant_etcd-0_${OF_API}/etcd/0.log`)],
+    files: [
+      ...file(`/var/lib/kubelet/pods/${OF_API}/containers/etcd/1`),
+      ...file(`/var/log/pods/tenant_etcd-0_${OF_API}/etcd/0.log`),
+    ],
     all: [container("etcd", OF_API, "etcd-0", "tenant")],
   },
   {

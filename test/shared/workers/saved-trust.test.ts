@@ -34,7 +34,10 @@ test.each([
     const now = [CONF, CA].map((path) => (existsSync(root + path) ? read(path) : "gone"));
     expect(now).toEqual(isBack ? before : ["gone", "a new CA"]);
     expect([existsSync(root + BOOTSTRAP), wasCutOff(await readNode())]).toEqual([!isBack, !isBack]);
-    expect(calls().filter((call) => /systemctl (stop|start)/.test(call))).toEqual(["systemctl stop kubelet", "systemctl start kubelet"]);
+    expect(calls().filter((call) => /systemctl (stop|start)/.test(call))).toEqual([
+      "systemctl stop kubelet",
+      "systemctl start kubelet",
+    ]);
   });
 });
 
@@ -61,18 +64,27 @@ test("a join that was cut off goes on with the files from before, and its end fo
     expect(readFileSync(`${root}${saved.dir}/before${CONF}`, "utf8")).toBe(before);
     write(`${root}/root/token`, "abcdef.0123456789abcdef\n");
     endJoin(node, "/root/token");
-    expect([wasCutOff(node), existsSync(root + BOOTSTRAP), read(CONF)]).toEqual([false, false, "a new kubelet.conf"]);
+    expect([wasCutOff(node), existsSync(root + BOOTSTRAP), read(CONF)]).toEqual([
+      false,
+      false,
+      "a new kubelet.conf",
+    ]);
   });
 });
 
 test("what runs is counted before; where the runtime is silent, nothing is known of it", async () => {
   const running = await lookAt(WORKER, async () => (await saveTrust(await readNode())).containers);
   expect(running).toEqual(["kube-proxy-id", "coredns-id"]);
-  const silent = await lookAt({ ...WORKER, without: ["crictl"] }, async () => (await saveTrust(await readNode())).containers);
+  const silent = await lookAt(
+    { ...WORKER, without: ["crictl"] },
+    async () => (await saveTrust(await readNode())).containers,
+  );
   expect(silent).toBeUndefined();
 });
 
 test("a worker without kubelet.conf has none from before", async () => {
-  const conf = await lookAt({ ...WORKER, change: ({ root }) => rmSync(root + CONF) }, async () => confBefore(await readNode()));
+  const conf = await lookAt({ ...WORKER, change: ({ root }) => rmSync(root + CONF) }, async () =>
+    confBefore(await readNode()),
+  );
   expect(conf).toBeUndefined();
 });

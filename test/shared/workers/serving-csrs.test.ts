@@ -1,4 +1,7 @@
-/** Which requests for a kubelet's serving certificate are approved: only for what is that node's own, whatever its Node's status says. */
+/**
+ * Which requests for a kubelet's serving certificate are approved: only for what is that node's own, whatever
+ * its Node's status says.
+ */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
@@ -36,7 +39,17 @@ const WISHES = {
     ...["*.example", "w-1.5"],
   ],
   ips: [
-    ...["10.0.0.100", "10.96.0.1", "fd00:10:96::1", "127.0.0.1", "::1", "169.254.169.254", "10.0.0.11", "::ffff:10.0.0.11", "10.0.0.12"],
+    ...[
+      "10.0.0.100",
+      "10.96.0.1",
+      "fd00:10:96::1",
+      "127.0.0.1",
+      "::1",
+      "169.254.169.254",
+      "10.0.0.11",
+      "::ffff:10.0.0.11",
+      "10.0.0.12",
+    ],
     ...["10.0.0.22", "203.0.113.7", "fd00::12", "0.0.0.0"],
   ],
 };
@@ -51,9 +64,16 @@ const node = (name: string, different: Partial<KnownNode>): KnownNode => ({
 });
 
 const NODES: KnownNode[] = [
-  node("w1", { names: ["w1", "w1.example", "W1.Mixed.Example", ...WISHES.names], ips: ["10.0.0.21", "fd00:0:0:0::21", ...WISHES.ips] }),
+  node("w1", {
+    names: ["w1", "w1.example", "W1.Mixed.Example", ...WISHES.names],
+    ips: ["10.0.0.21", "fd00:0:0:0::21", ...WISHES.ips],
+  }),
   node("w2", { names: ["w2", "shared.example", "cp2.example"], ips: ["10.0.0.22"] }),
-  node("cp1", { controlPlane: true, names: ["cp1", "cp1.example", "lab-api"], ips: ["10.0.0.11", "10.0.0.100"] }),
+  node("cp1", {
+    controlPlane: true,
+    names: ["cp1", "cp1.example", "lab-api"],
+    ips: ["10.0.0.11", "10.0.0.100"],
+  }),
   node("cp2", { controlPlane: true, names: ["cp2", "cp2.example"], ips: ["10.0.0.12", "fd00::12"] }),
 ];
 
@@ -84,11 +104,17 @@ const as = (name: string, sans: Asked["sans"]): Asked => ({
 
 test.each<[string, Asked]>([
   ["its address", {}],
-  ["its names and addresses, IPv6 in another spelling", { sans: [dns("w1"), dns("w1.example"), ip("10.0.0.21"), ip("fd00::21")] }],
+  [
+    "its names and addresses, IPv6 in another spelling",
+    { sans: [dns("w1"), dns("w1.example"), ip("10.0.0.21"), ip("fd00::21")] },
+  ],
   ["a name of a cloud's, in the spelling of its status", { sans: [dns("W1.Mixed.Example")] }],
   ["an ECDSA key's usages", { spec: { usages: ["digital signature", "server auth"] } }],
   ["a control plane node's address, which a worker claims, too", as("cp1", [dns("cp1"), ip("10.0.0.11")])],
-  ["a control plane node's second address and name, which a worker claims, too", as("cp2", [ip("fd00::12"), dns("cp2.example")])],
+  [
+    "a control plane node's second address and name, which a worker claims, too",
+    as("cp2", [ip("fd00::12"), dns("cp2.example")]),
+  ],
   ["a control plane node's name that the API server's certificate has, too", as("cp1", [dns("cp1.example")])],
   ["a worker's address that another worker claims, which is not the other's alone", as("w2", [dns("w2")])],
 ])("a node that etcd knew may have a certificate for %s", async (_, asked) => {
@@ -98,27 +124,59 @@ test.each<[string, Asked]>([
 const USAGES = ["digital signature", "key encipherment", "server auth"];
 
 test.each<[string, Asked, string]>([
-  ["a node that etcd did not know", { spec: { username: "system:node:w9" } }, 'etcd knew no node "system:node:w9"'],
-  ["somebody who is no node", { spec: { username: "kubernetes-admin" } }, 'etcd knew no node "kubernetes-admin"'],
+  [
+    "a node that etcd did not know",
+    { spec: { username: "system:node:w9" } },
+    'etcd knew no node "system:node:w9"',
+  ],
+  [
+    "somebody who is no node",
+    { spec: { username: "kubernetes-admin" } },
+    'etcd knew no node "kubernetes-admin"',
+  ],
   ["a node's name without its prefix", { spec: { username: "w1" } }, 'etcd knew no node "w1"'],
   [
     "a requester outside of the nodes' group",
     { spec: { groups: ["system:authenticated"] } },
     "the requester is not in the group system:nodes",
   ],
-  ["a client's usage", { spec: { usages: [...USAGES, "client auth"] } }, `usages ${[...USAGES, "client auth"]}`],
+  [
+    "a client's usage",
+    { spec: { usages: [...USAGES, "client auth"] } },
+    `usages ${[...USAGES, "client auth"]}`,
+  ],
   ["no server's usage", { spec: { usages: ["digital signature"] } }, "usages digital signature"],
   ["no usages at all", { spec: { usages: [] } }, "usages "],
-  ["another node's name as CN", { subject: "O=system:nodes, CN=system:node:w2" }, 'common name "system:node:w2"'],
+  [
+    "another node's name as CN",
+    { subject: "O=system:nodes, CN=system:node:w2" },
+    'common name "system:node:w2"',
+  ],
   ["two CNs", { subject: "O=system:nodes, CN=system:node:w1, CN=x" }, 'common name "system:node:w1,x"'],
   ["another group as O", { subject: "O=system:masters, CN=system:node:w1" }, 'organisation "system:masters"'],
-  ["a second group as O", { subject: "O=system:nodes, O=system:masters, CN=system:node:w1" }, 'organisation "system:nodes,system:masters"'],
+  [
+    "a second group as O",
+    { subject: "O=system:nodes, O=system:masters, CN=system:node:w1" },
+    'organisation "system:nodes,system:masters"',
+  ],
   ["another field in its subject", { subject: "O=system:nodes, OU=x, CN=system:node:w1" }, 'subject "OU=x"'],
   ["no names", { sans: [] }, "it names no address"],
-  ["a name that is not the node's", { sans: [ip("10.0.0.21"), dns("api.example")] }, 'dns "api.example" does not belong to w1'],
+  [
+    "a name that is not the node's",
+    { sans: [ip("10.0.0.21"), dns("api.example")] },
+    'dns "api.example" does not belong to w1',
+  ],
   ["a mail address", { sans: [{ type: "email", value: "w1" }] }, 'email "w1" does not belong to w1'],
-  ["a URL", { sans: [ip("10.0.0.21"), { type: "url", value: "https://w1" }] }, 'url "https://w1" does not belong to w1'],
-  ["a second list of names, which only the API server would see", { more: [secondList([ip("10.0.0.11")])] }, "the request cannot be read"],
+  [
+    "a URL",
+    { sans: [ip("10.0.0.21"), { type: "url", value: "https://w1" }] },
+    'url "https://w1" does not belong to w1',
+  ],
+  [
+    "a second list of names, which only the API server would see",
+    { more: [secondList([ip("10.0.0.11")])] },
+    "the request cannot be read",
+  ],
 ])("a CSR is not approved that has %s", async (_, asked, reason) => {
   expect(await objectionTo(asked)).toStartWith(reason);
 });
@@ -157,7 +215,9 @@ test.each<[string, { type: "dns" | "ip"; value: string }, string]>([
   ["a wildcard", dns("*.example"), "does not belong to w1"],
   ["what is neither a name nor an address", dns("w-1.5"), "does not belong to w1"],
 ])("w1's status says so, and yet w1 gets no certificate for %s", async (_, san, reason) => {
-  expect(await objectionTo({ sans: [ip("10.0.0.21"), san] })).toStartWith(`${san.type} "${san.value}" ${reason}`);
+  expect(await objectionTo({ sans: [ip("10.0.0.21"), san] })).toStartWith(
+    `${san.type} "${san.value}" ${reason}`,
+  );
 });
 
 test.each<[string, Asked, string]>([

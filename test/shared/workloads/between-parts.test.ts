@@ -1,4 +1,7 @@
-/** After part 2, on a control plane node: may part 4 begin, is part 3 closed, who leads, what is left of the repair, is this node alive? */
+/**
+ * After part 2, on a control plane node: may part 4 begin, is part 3 closed, who leads, what is left of the
+ * repair, is this node alive?
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
@@ -61,17 +64,27 @@ const put =
     for (const [file, text] of Object.entries(files)) write(root + file, text);
   };
 const REDUCED = manifestText(reduced(manifest(MANAGER), FACTS.kubernetesVersion));
-const reducedPod = (full: boolean) => (full ? mirrorPodOfM2(MANAGER) : reduced(mirrorPodOfM2(MANAGER), FACTS.kubernetesVersion));
-const leader = (holderIdentity: string) => ({ spec: { holderIdentity, renewTime: new Date().toISOString() } });
-const createdAt = (pod: { metadata: object }, creationTimestamp: string) => ({ ...pod, metadata: { ...pod.metadata, creationTimestamp } });
+const reducedPod = (full: boolean) =>
+  full ? mirrorPodOfM2(MANAGER) : reduced(mirrorPodOfM2(MANAGER), FACTS.kubernetesVersion);
+const leader = (holderIdentity: string) => ({
+  spec: { holderIdentity, renewTime: new Date().toISOString() },
+});
+const createdAt = (pod: { metadata: object }, creationTimestamp: string) => ({
+  ...pod,
+  metadata: { ...pod.metadata, creationTimestamp },
+});
 /** A repair has begun here: etcd's data is copied, and `holder` led then. */
 const ledBy = (holder: string): NodeOptions => ({
   etcd: (objects) => {
     withM2(objects);
-    objects[`leases/kube-system/${MANAGER}`] = { metadata: { name: MANAGER, namespace: "kube-system" }, ...leader(holder) };
+    objects[`leases/kube-system/${MANAGER}`] = {
+      metadata: { name: MANAGER, namespace: "kube-system" },
+      ...leader(holder),
+    };
   },
 });
-const copyEtcd = ({ root }: Node) => cpSync(`${root}/var/lib/etcd`, `${root}${RESCUE}/etcd`, { recursive: true });
+const copyEtcd = ({ root }: Node) =>
+  cpSync(`${root}/var/lib/etcd`, `${root}${RESCUE}/etcd`, { recursive: true });
 /** m2's controller-manager leads, and renews its Lease with each question. */
 const ofM2 = (full: boolean, creationTimestamp = "2025-12-01T00:00:00Z") => ({
   objects: {
@@ -81,7 +94,8 @@ const ofM2 = (full: boolean, creationTimestamp = "2025-12-01T00:00:00Z") => ({
     [`/api/v1/namespaces/kube-system/pods/${MANAGER}-m2`]: createdAt(reducedPod(full), creationTimestamp),
   },
   on: living(["m2"], ({ path }, { objects }) => {
-    if (path === MANAGER_LEASE) Object.assign(objects.get(path).spec, { renewTime: new Date(Date.now() + asked++).toISOString() });
+    if (path === MANAGER_LEASE)
+      Object.assign(objects.get(path).spec, { renewTime: new Date(Date.now() + asked++).toISOString() });
     return undefined;
   }),
 });
@@ -94,10 +108,18 @@ const AGE = "age-encryption.org/v1\n-> X25519 x\n";
 
 const ROWS: Row[] = [
   { what: "all is well", shown: true },
-  { what: "the controller-manager is reduced", shown: true, change: put({ [`${CONF}/manifests/${MANAGER}.yaml`]: REDUCED }) },
+  {
+    what: "the controller-manager is reduced",
+    shown: true,
+    change: put({ [`${CONF}/manifests/${MANAGER}.yaml`]: REDUCED }),
+  },
   { what: "its manifest is gone", change: ({ root }) => rmSync(`${root}${CONF}/manifests/${MANAGER}.yaml`) },
   { what: "a worker does not renew its Lease", api: { objects: { [`${LEASES}/w2`]: lease(4000) } } },
-  { what: "that worker is away", api: { objects: { [`${LEASES}/w2`]: lease(4000) } }, out: { without: ["w2"], lost: [] } },
+  {
+    what: "that worker is away",
+    api: { objects: { [`${LEASES}/w2`]: lease(4000) } },
+    out: { without: ["w2"], lost: [] },
+  },
   {
     what: "that worker is lost, and its Node is there",
     api: { objects: { [`${LEASES}/w2`]: lease(4000) } },
@@ -116,8 +138,18 @@ const ROWS: Row[] = [
   { what: "a node that nobody knows is away", out: { without: ["w9"], lost: [] } },
   { what: "sa.key is gone", shown: true, change: ({ root }) => rmSync(`${root}${CONF}/pki/sa.key`) },
   { what: "m2 leads in full", on: { etcd: withM2 }, api: ofM2(true) },
-  { what: "m2 led before this repair, and leads still", on: ledBy("m2_x"), change: copyEtcd, api: ofM2(true) },
-  { what: "m2 leads since this repair, and its mirror pod is of before", on: ledBy("m2_w"), change: copyEtcd, api: ofM2(true) },
+  {
+    what: "m2 led before this repair, and leads still",
+    on: ledBy("m2_x"),
+    change: copyEtcd,
+    api: ofM2(true),
+  },
+  {
+    what: "m2 leads since this repair, and its mirror pod is of before",
+    on: ledBy("m2_w"),
+    change: copyEtcd,
+    api: ofM2(true),
+  },
   {
     what: "m2 leads since this repair, and so is its mirror pod",
     on: ledBy("m2_w"),
@@ -165,7 +197,11 @@ const ROWS: Row[] = [
   { what: "said to be lost, at its own address", said: { host: ADDRESS, lost: "m1" } },
   { what: "said to be lost, under another name", said: { host: ADDRESS, lost: "m9" } },
   { what: "said to be lost, at another address", said: { host: "10.9.9.9", lost: "m1" } },
-  { what: "said to be lost, while its servers run", on: { containers: ["etcd", "kube-apiserver"] }, said: { host: ADDRESS, lost: "m1" } },
+  {
+    what: "said to be lost, while its servers run",
+    on: { containers: ["etcd", "kube-apiserver"] },
+    said: { host: ADDRESS, lost: "m1" },
+  },
 ];
 
 const holds = decisions("between-parts");
@@ -182,7 +218,10 @@ test.each(ROWS)("$what", async (row) => {
 });
 
 /** The result of each question, or why there is none. */
-async function decidedFor({ out = { without: [], lost: [] }, said: lost, shown }: Row, said: readonly string[]) {
+async function decidedFor(
+  { out = { without: [], lost: [] }, said: lost, shown }: Row,
+  said: readonly string[],
+) {
   const cp = await readControlPlaneNode(undefined);
   const api = await adminClient(cp.facts);
   const node = await readNode();
@@ -196,7 +235,8 @@ async function decidedFor({ out = { without: [], lost: [] }, said: lost, shown }
     joining: () => joiningTrouble(cp) !== undefined,
     end: async () => endOf(await wrapUp(node, cp)),
     keys: () => keyCopies(pki, undefined).map(({ path, pems }) => `${path} ${pems.length}`),
-    config: async () => parseAllDocuments(await kubeadmConfig(undefined)).map((doc) => (doc.toJSON() as { kind: string }).kind),
+    config: async () =>
+      parseAllDocuments(await kubeadmConfig(undefined)).map((doc) => (doc.toJSON() as { kind: string }).kind),
     living: () => refuseLivingNode(node, { host: ADDRESS, lost: undefined, etcdData: undefined, ...lost }),
     workersPods: () => keepWorkersPods(cp, []),
   };
@@ -213,7 +253,8 @@ async function decidedFor({ out = { without: [], lost: [] }, said: lost, shown }
 
 function endOf(end: Awaited<ReturnType<typeof wrapUp>>) {
   if (!end) return "nothing of a repair";
-  const settled = (text: string) => text.replace(/sha256:\S+/g, "HASH").replace(/\d{4}-\d\d-\d\d\S*/g, "DATE");
+  const settled = (text: string) =>
+    text.replace(/sha256:\S+/g, "HASH").replace(/\d{4}-\d\d-\d\d\S*/g, "DATE");
   return {
     changed: end.changed.map((line) => settled(line).split(/[:,(]/)[0]),
     left: end.left.length,
@@ -233,7 +274,9 @@ async function screensOf(said: readonly string[]): Promise<string[]> {
 }
 
 test("untilGood() looks again until nothing fails, and no more where it may not wait", async () => {
-  const found = (...results: string[]) => ({ checks: results.map((result) => ({ result, area: "node", what: "x" }) as Check) });
+  const found = (...results: string[]) => ({
+    checks: results.map((result) => ({ result, area: "node", what: "x" }) as Check),
+  });
   const looks = [found("failed", "ok"), found("ok", "warning"), found("failed")];
   const counted = async (first: ReturnType<typeof found>, seconds: number) => {
     let asked = 0;

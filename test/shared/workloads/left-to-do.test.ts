@@ -20,7 +20,15 @@ const before = await otherCa();
 const WELL = { kind: "healthy control plane node" } as const;
 const why = new Fail("why", { hint: "hint" });
 const owner = (name: string, more: Partial<PodOwner> = {}): PodOwner => ({
-  ...{ restart: "rollout", namespace: "shop", name, controller: "Deployment", since: new Date(0), pods: [], ...more },
+  ...{
+    restart: "rollout",
+    namespace: "shop",
+    name,
+    controller: "Deployment",
+    since: new Date(0),
+    pods: [],
+    ...more,
+  },
 });
 
 /** Nothing makes it anew. */
@@ -28,7 +36,15 @@ const { controller: _, ...bare } = owner("task", { restart: "report", reason: "b
 
 type Done = Omit<Parameters<typeof leftToDo>[0], "cp" | "api" | "caPem">;
 
-const NOTHING: Done = { renewed: [], reported: [], skipped: [], later: [], workloads: [], secrets: new Map(), namespaces: [] };
+const NOTHING: Done = {
+  renewed: [],
+  reported: [],
+  skipped: [],
+  later: [],
+  workloads: [],
+  secrets: new Map(),
+  namespaces: [],
+};
 const ALL: Done = {
   renewed: ["shop/token"],
   reported: [bare],
@@ -68,8 +84,12 @@ test("what could not be renewed comes first, then what nobody restarts, then wha
 
 test("after a new CA old pods trust the old one, and so do people's kubeconfigs; the rescue folder is named", async () => {
   const rescue = "/root/kube-pki-repair-20260101T000000/etcd";
-  const change = ({ root }: { root: string }) => cpSync(`${root}/var/lib/etcd`, root + rescue, { recursive: true });
-  const said = await lines({ ...NOTHING, workloads: [{ owner: owner("api"), why }] }, { etcd: knewCa(before.cert), change });
+  const change = ({ root }: { root: string }) =>
+    cpSync(`${root}/var/lib/etcd`, root + rescue, { recursive: true });
+  const said = await lines(
+    { ...NOTHING, workloads: [{ owner: owner("api"), why }] },
+    { etcd: knewCa(before.cert), change },
+  );
   expect(said).toEqual([
     "shop/api (Deployment) still trusts",
     "kubeconfigs of users, CI",
@@ -80,13 +100,15 @@ test("after a new CA old pods trust the old one, and so do people's kubeconfigs;
 });
 
 test("a replacement of the audit policy is the most urgent", async () => {
-  const change = ({ root }: { root: string }) => write(`${root}/etc/kubernetes/audit/policy.yaml`, `${STAND_IN_MARK}\n`, 0o644);
+  const change = ({ root }: { root: string }) =>
+    write(`${root}/etc/kubernetes/audit/policy.yaml`, `${STAND_IN_MARK}\n`, 0o644);
   expect((await lines(ALL, { change }))[0]).toBe("/etc/kubernetes/audit/policy.yaml is a replacement");
 });
 
 test("refuseRest() counts what could not be renewed, and lets pass what people have kept out", async () => {
   expect(await failOf(() => refuseRest(NOTHING))).toBeUndefined();
-  const counts = async (rest: Partial<Done>) => (await failOf(() => refuseRest({ ...NOTHING, ...rest })))?.message.split(": ")[1];
+  const counts = async (rest: Partial<Done>) =>
+    (await failOf(() => refuseRest({ ...NOTHING, ...rest })))?.message.split(": ")[1];
   expect(await counts({ workloads: ALL.workloads })).toBe("1 workloads, 0 token Secrets");
   expect(await counts({ secrets: ALL.secrets })).toBe("0 workloads, 1 token Secrets");
   expect(await counts({ namespaces: ["a", "b"] })).toBe("0 workloads, 0 token Secrets, 2 namespaces");

@@ -1,4 +1,7 @@
-/** How each kind of owner is restarted while one of its nodes is away: a rollout that has to end a pod there would not go on. */
+/**
+ * How each kind of owner is restarted while one of its nodes is away: a rollout that has to end a pod there
+ * would not go on.
+ */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { RunningPod } from "../../../shared/facts/pod-trust.ts";
@@ -34,22 +37,35 @@ const ROWS: Row[] = [
   { title: "the number is not the name's order", kind: "StatefulSet", on: [...Array(10).fill("w1"), "w2"], restarts: "evict", pods: Array.from({ length: 10 }, (_, i) => `db-${i}`), left: [`left: shop/db (StatefulSet) on ${BACK}`] },
 ];
 
-test.each(ROWS.map((row) => [row.title, row] as const))("%s", async (_, { kind, spec = {}, system, on, restarts, pods, left }) => {
-  using server = pretendApi({
-    objects: {
-      [`${APPS}/${kind.toLowerCase()}s/db`]: { metadata: { name: "db", uid: "of-db" }, spec },
-      [`${APPS}/replicasets/db-1`]: {
-        metadata: { name: "db-1", uid: "of-set", ownerReferences: [reference("Deployment", "db", "of-db")] },
+test.each(ROWS.map((row) => [row.title, row] as const))(
+  "%s",
+  async (_, { kind, spec = {}, system, on, restarts, pods, left }) => {
+    using server = pretendApi({
+      objects: {
+        [`${APPS}/${kind.toLowerCase()}s/db`]: { metadata: { name: "db", uid: "of-db" }, spec },
+        [`${APPS}/replicasets/db-1`]: {
+          metadata: {
+            name: "db-1",
+            uid: "of-set",
+            ownerReferences: [reference("Deployment", "db", "of-db")],
+          },
+        },
       },
-    },
-  });
-  const owners = await Promise.all(on.map((node, i) => podOwner(finder(server.url), pod(kind, node, i), new Date())));
-  const owner = { ...owners[0]!, pods: owners.flatMap((one) => one.pods), ...(system ? { system } : {}) };
-  const found = withoutAway(owner, new Set(["w2"]));
-  expect({ restarts: found.owner.restart, pods: found.owner.pods.map(({ metadata }) => metadata.name), left: found.left }).toEqual({
-    ...{ restarts, pods, left },
-  });
-});
+    });
+    const owners = await Promise.all(
+      on.map((node, i) => podOwner(finder(server.url), pod(kind, node, i), new Date())),
+    );
+    const owner = { ...owners[0]!, pods: owners.flatMap((one) => one.pods), ...(system ? { system } : {}) };
+    const found = withoutAway(owner, new Set(["w2"]));
+    expect({
+      restarts: found.owner.restart,
+      pods: found.owner.pods.map(({ metadata }) => metadata.name),
+      left: found.left,
+    }).toEqual({
+      ...{ restarts, pods, left },
+    });
+  },
+);
 
 function finder(server: string) {
   const api = new KubeApi({ server, ca: NO_TLS });
@@ -61,7 +77,8 @@ function reference(kind: string, name: string, uid: string) {
 }
 
 function pod(kind: Row["kind"], nodeName: string, i: number): RunningPod {
-  const owner = kind === "Deployment" ? reference("ReplicaSet", "db-1", "of-set") : reference(kind, "db", "of-db");
+  const owner =
+    kind === "Deployment" ? reference("ReplicaSet", "db-1", "of-set") : reference(kind, "db", "of-db");
   return {
     metadata: { name: `db-${i}`, namespace: "shop", uid: `uid-${i}`, ownerReferences: [owner] },
     spec: { nodeName, restartPolicy: "Always" },

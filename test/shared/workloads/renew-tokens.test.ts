@@ -54,7 +54,10 @@ test.each([
   ["no signature at all", `${part({ alg: "none" })}.${part({})}.`],
   ["an algorithm that Kubernetes does not use", `${part({ alg: "HS256" })}.${part({})}.AAAA`],
   ["a signature that is cut off", good.slice(0, -4)],
-  ["another payload", good.replace(/\.[^.]+\./, `.${part({ sub: "system:serviceaccount:kube-system:root" })}.`)],
+  [
+    "another payload",
+    good.replace(/\.[^.]+\./, `.${part({ sub: "system:serviceaccount:kube-system:root" })}.`),
+  ],
 ])("%s is no token that verifies", (_, text) => {
   expect(tokenVerifies(text, pem(rsa.publicKey))).toBe(false);
 });
@@ -79,11 +82,19 @@ const dead = token("RS256", otherRsa.privateKey);
 const saKey = String(rsa.privateKey.export({ type: "pkcs1", format: "pem" }));
 const of = (account: string, object: object) => ({
   ...object,
-  metadata: { annotations: { "kubernetes.io/service-account.name": account, "kubernetes.io/service-account.uid": `uid-of-${account}` } },
+  metadata: {
+    annotations: {
+      "kubernetes.io/service-account.name": account,
+      "kubernetes.io/service-account.uid": `uid-of-${account}`,
+    },
+  },
 });
 const accepts = ({ path }: ApiRequest) =>
-  path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: true, user: { username: "sa" } } }) : undefined;
-const renew = (server: { url: string }) => renewTokens(new KubeApi({ server: server.url, ca: NO_TLS }), { ...TRUST, saKey });
+  path.endsWith("/tokenreviews")
+    ? Response.json({ status: { authenticated: true, user: { username: "sa" } } })
+    : undefined;
+const renew = (server: { url: string }) =>
+  renewTokens(new KubeApi({ server: server.url, ca: NO_TLS }), { ...TRUST, saKey });
 
 test("renewTokens() writes what is not current, and only that; what it cannot mend it names", async () => {
   using _box = sandbox();
@@ -108,7 +119,9 @@ test("renewTokens() writes what is not current, and only that; what it cannot me
     refused: new Map(),
   });
   const written = server.changes().filter((change) => !change.endsWith("/tokenreviews"));
-  expect(written.sort()).toEqual(["dead", "note", "old-ca"].map((name) => `PUT /api/v1/namespaces/a/secrets/${name}`));
+  expect(written.sort()).toEqual(
+    ["dead", "note", "old-ca"].map((name) => `PUT /api/v1/namespaces/a/secrets/${name}`),
+  );
   for (const name of ["dead", "note", "old-ca"])
     expect(isCurrent(server.objects.get(`/api/v1/namespaces/a/secrets/${name}`), TRUST)).toBe(true);
 });
@@ -121,7 +134,9 @@ test("where the moment of the list is forgotten, it is read anew, and what is do
     pageSize: 50,
     objects: {
       "/api/v1/namespaces/a/serviceaccounts/app": {},
-      ...Object.fromEntries(names.map((name) => [`/api/v1/namespaces/a/secrets/${name}`, of("app", secret(dead))])),
+      ...Object.fromEntries(
+        names.map((name) => [`/api/v1/namespaces/a/secrets/${name}`, of("app", secret(dead))]),
+      ),
     },
     on: (request) => {
       if (forgotten || !request.path.includes("continue=100")) return accepts(request);
@@ -157,7 +172,10 @@ test("all else of a Secret stays as it was read, and the write says which one th
     data: { ...secret(dead).data, extra: "bm90ZQ==" },
     metadata: { labels: { team: "x" }, managedFields: [{ manager: "m" }] },
   };
-  using server = pretendApi({ objects: { ...stale, [PATH]: { ...of("app", secret(dead)), ...more } }, on: accepts });
+  using server = pretendApi({
+    objects: { ...stale, [PATH]: { ...of("app", secret(dead)), ...more } },
+    on: accepts,
+  });
   server.objects.get(PATH).metadata.annotations = { "kubernetes.io/service-account.name": "app" };
   expect((await renew(server)).renewed).toEqual(["a/dead"]);
   const { data, metadata } = server.objects.get(PATH);
@@ -168,25 +186,41 @@ test("all else of a Secret stays as it was read, and the write says which one th
     uid: "uid-of-dead",
     resourceVersion: "1",
     labels: { team: "x" },
-    annotations: { "kubernetes.io/service-account.name": "app", "kubernetes.io/service-account.uid": "uid-of-app" },
+    annotations: {
+      "kubernetes.io/service-account.name": "app",
+      "kubernetes.io/service-account.uid": "uid-of-app",
+    },
   });
 });
 
 test("what somebody else writes meanwhile is kept", async () => {
   using _box = sandbox();
-  using server = meanwhile((objects) => Object.assign(objects.get(PATH)!.metadata, { labels: { new: "label" }, resourceVersion: "2" }));
+  using server = meanwhile((objects) =>
+    Object.assign(objects.get(PATH)!.metadata, { labels: { new: "label" }, resourceVersion: "2" }),
+  );
   expect((await renew(server)).renewed).toEqual(["a/dead"]);
-  expect(server.objects.get(PATH)).toMatchObject({ metadata: { labels: { new: "label" }, resourceVersion: "2" } });
+  expect(server.objects.get(PATH)).toMatchObject({
+    metadata: { labels: { new: "label" }, resourceVersion: "2" },
+  });
   expect(isCurrent(server.objects.get(PATH), TRUST)).toBe(true);
 });
 
 test.each([
   ["gone", (objects: Map<string, TokenSecret>) => objects.delete(PATH)],
-  ["another of the same name", (objects: Map<string, TokenSecret>) => Object.assign(objects.get(PATH)!.metadata, { uid: "other" })],
+  [
+    "another of the same name",
+    (objects: Map<string, TokenSecret>) => Object.assign(objects.get(PATH)!.metadata, { uid: "other" }),
+  ],
 ])("a Secret that is %s meanwhile is left alone", async (_, change) => {
   using _box = sandbox();
   using server = meanwhile(change);
-  expect(await renew(server)).toEqual({ renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() });
+  expect(await renew(server)).toEqual({
+    renewed: [],
+    caOnly: [],
+    stuck: [],
+    orphans: [],
+    refused: new Map(),
+  });
   expect(server.changes()).toEqual([`PUT ${PATH}`]);
 });
 
@@ -197,22 +231,30 @@ test.each([
 ])("Secrets that are %s are named, however many, and end no other's renewal", async (_, code, message) => {
   using _box = sandbox();
   const names = Array.from({ length: 60 }, (_, i) => `s${i}`);
-  const his = names.map((name) => [`/api/v1/namespaces/0-team/secrets/${name}`, of("his", secret(dead))] as const);
+  const his = names.map(
+    (name) => [`/api/v1/namespaces/0-team/secrets/${name}`, of("his", secret(dead))] as const,
+  );
   using server = pretendApi({
     objects: { "/api/v1/namespaces/0-team/serviceaccounts/his": {}, ...Object.fromEntries(his), ...stale },
-    on: (asked) => (asked.method === "PUT" && asked.path.includes("0-team") ? status(code, message) : accepts(asked)),
+    on: (asked) =>
+      asked.method === "PUT" && asked.path.includes("0-team") ? status(code, message) : accepts(asked),
   });
   const { renewed, refused } = await renew(server);
   expect(renewed).toEqual(["a/dead"]);
   expect([...refused.keys()].sort()).toEqual(names.map((name) => `0-team/${name}`).sort());
   const why = refused.get("0-team/s0")!;
   expect(why.message).toBe(`the API refuses it: ${message}`);
-  expect(why.hint).toContain("kubectl -n 0-team describe secret s0; if nobody needs it: kubectl -n 0-team delete secret s0.");
+  expect(why.hint).toContain(
+    "kubectl -n 0-team describe secret s0; if nobody needs it: kubectl -n 0-team delete secret s0.",
+  );
 });
 
 test("a Secret that does not hold what was written ends it, and so does an API that takes nothing from us", async () => {
   using _box = sandbox();
-  using strange = pretendApi({ objects: stale, on: ({ method }) => (method === "PUT" ? status(401, "Unauthorized") : undefined) });
+  using strange = pretendApi({
+    objects: stale,
+    on: ({ method }) => (method === "PUT" ? status(401, "Unauthorized") : undefined),
+  });
   await expect(renew(strange)).rejects.toThrow("Unauthorized");
   using changing = pretendApi({
     objects: stale,
@@ -234,7 +276,10 @@ test("namespacesWithOldCa() names active namespaces without today's CA", async (
       "/api/v1/namespaces/none/configmaps/other": map(TRUST.caPem),
     },
   });
-  expect(await namespacesWithOldCa(new KubeApi({ server: server.url, ca: NO_TLS }), TRUST.caPem)).toEqual(["old", "none"]);
+  expect(await namespacesWithOldCa(new KubeApi({ server: server.url, ca: NO_TLS }), TRUST.caPem)).toEqual([
+    "old",
+    "none",
+  ]);
 });
 
 test("reviewNewToken() says whose token it is, or nothing where the API does not accept it", async () => {
@@ -243,7 +288,10 @@ test("reviewNewToken() says whose token it is, or nothing where the API does not
     on: ({ path, body }) =>
       path.endsWith("/token")
         ? Response.json({ status: { token: "made" } })
-        : Response.json({ status: authenticated && body.spec.token === "made" ? { authenticated, user: { username: "sa" } } : {} }),
+        : Response.json({
+            status:
+              authenticated && body.spec.token === "made" ? { authenticated, user: { username: "sa" } } : {},
+          }),
   });
   const client = new KubeApi({ server: server.url, ca: NO_TLS });
   expect(await reviewNewToken(client)).toBe("sa");

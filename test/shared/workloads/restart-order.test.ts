@@ -14,14 +14,34 @@ const ready = { conditions: [{ type: "Ready", status: "True" }] };
 function set(name: string, nodes: readonly string[]): { owner: PodOwner; objects: Record<string, object> } {
   const path = `/apis/apps/v1/namespaces/shop/daemonsets/${name}`;
   const pods = nodes.map((node) => ({
-    metadata: { name: `${name}-${node}`, namespace: "shop", uid: `uid-of-${name}-${node}`, labels: { app: name } },
+    metadata: {
+      name: `${name}-${node}`,
+      namespace: "shop",
+      uid: `uid-of-${name}-${node}`,
+      labels: { app: name },
+    },
     spec: { nodeName: node },
     status: ready,
   }));
-  const workload = { spec: { selector: { matchLabels: { app: name } }, template: {} }, metadata: { generation: 1 }, status: {} };
+  const workload = {
+    spec: { selector: { matchLabels: { app: name } }, template: {} },
+    metadata: { generation: 1 },
+    status: {},
+  };
   return {
-    owner: { restart: "rollout", controller: "DaemonSet", namespace: "shop", name, path, since: new Date(), pods },
-    objects: { [path]: workload, ...Object.fromEntries(pods.map((pod) => [`${PODS}/${pod.metadata.name}`, pod])) },
+    owner: {
+      restart: "rollout",
+      controller: "DaemonSet",
+      namespace: "shop",
+      name,
+      path,
+      since: new Date(),
+      pods,
+    },
+    objects: {
+      [path]: workload,
+      ...Object.fromEntries(pods.map((pod) => [`${PODS}/${pod.metadata.name}`, pod])),
+    },
   };
 }
 
@@ -35,10 +55,17 @@ test("pods on nodes that are away are named; a DaemonSet's others are replaced, 
   });
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
   const groups = [{ name: "all others" as const, owners: [log.owner, gone.owner] }];
-  const end = await restartInOrder(api, groups, { from: "m1", away: new Set(["w2"]), kept: new Map(), caPem: "the CA" });
+  const end = await restartInOrder(api, groups, {
+    from: "m1",
+    away: new Set(["w2"]),
+    kept: new Map(),
+    caPem: "the CA",
+  });
   expect(end).toEqual({
     left: [],
-    notes: ["log", "gone"].map((name) => `left: shop/${name} (DaemonSet) on w2, which is away: when it is back, this script again`),
+    notes: ["log", "gone"].map(
+      (name) => `left: shop/${name} (DaemonSet) on w2, which is away: when it is back, this script again`,
+    ),
   });
   expect(server.changes()).toEqual([`POST ${PODS}/log-w1/eviction`, `POST ${PODS}/log-w3/eviction`]);
   expect(box.said).toContain("2 pods of shop/log (DaemonSet): replaced, 1 at a time");
@@ -48,7 +75,10 @@ test("a Deployment of the system whose pods are all on nodes that are away start
   using _box = sandbox();
   const path = "/apis/apps/v1/namespaces/shop/deployments/typha";
   const [old] = set("typha", ["w2"]).owner.pods;
-  const done = { metadata: { generation: 1 }, spec: { replicas: 1, selector: { matchLabels: { app: "new" } }, template: {} } };
+  const done = {
+    metadata: { generation: 1 },
+    spec: { replicas: 1, selector: { matchLabels: { app: "new" } }, template: {} },
+  };
   const status = { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1 };
   const owner: PodOwner = {
     restart: "rollout",

@@ -1,4 +1,6 @@
-/** Restarting what owns pods: once, whatever was cut off, and never more than a PodDisruptionBudget allows. */
+/**
+ * Restarting what owns pods: once, whatever was cut off, and never more than a PodDisruptionBudget allows.
+ */
 import { afterEach, expect, setSystemTime, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { LabelSelector } from "../../../shared/api/kube-object.ts";
@@ -18,7 +20,12 @@ const POD = "/api/v1/namespaces/shop/pods/web-1";
 /** A pod of one controller. */
 function podOf(name: string, uid: string, kind = "ReplicaSet", apiVersion = "apps/v1") {
   return {
-    metadata: { name, namespace: "shop", uid, ownerReferences: [{ apiVersion, kind, name: "web", uid: "web", controller: true }] },
+    metadata: {
+      name,
+      namespace: "shop",
+      uid,
+      ownerReferences: [{ apiVersion, kind, name: "web", uid: "web", controller: true }],
+    },
     spec: {},
   };
 }
@@ -26,7 +33,15 @@ function podOf(name: string, uid: string, kind = "ReplicaSet", apiVersion = "app
 function owner(controller: string, how: PodOwner["restart"] = "rollout"): PodOwner {
   const path = `/apis/apps/v1/namespaces/shop/${controller.toLowerCase()}s/web`;
   const own = ["Deployment", "DaemonSet", "StatefulSet"].includes(controller) ? { path } : {};
-  return { restart: how, controller, ...own, namespace: "shop", name: "web", since: SINCE, pods: [podOf("web-1", "old")] };
+  return {
+    restart: how,
+    controller,
+    ...own,
+    namespace: "shop",
+    name: "web",
+    since: SINCE,
+    pods: [podOf("web-1", "old")],
+  };
 }
 
 function restart(api: KubeApi, one: PodOwner, away: string[] = []) {
@@ -37,8 +52,18 @@ function restart(api: KubeApi, one: PodOwner, away: string[] = []) {
 function workload(restartedAt?: string) {
   return {
     metadata: { generation: 2 },
-    spec: { replicas: 2, template: { metadata: { annotations: restartedAt ? { [RESTARTED]: restartedAt } : {} } } },
-    status: { observedGeneration: 2, replicas: 2, updatedReplicas: 2, availableReplicas: 2, updateRevision: "b", currentRevision: "b" },
+    spec: {
+      replicas: 2,
+      template: { metadata: { annotations: restartedAt ? { [RESTARTED]: restartedAt } : {} } },
+    },
+    status: {
+      observedGeneration: 2,
+      replicas: 2,
+      updatedReplicas: 2,
+      availableReplicas: 2,
+      updateRevision: "b",
+      currentRevision: "b",
+    },
   };
 }
 
@@ -65,11 +90,15 @@ test("a rollout that an operator takes back leaves the old pods: they are evicte
   const set = { ...workload(), spec: { ...workload().spec, selector: { matchLabels: { app: "web" } } } };
   const old = podOf("web-1", "old");
   using server = pretendApi({
-    objects: { [DEPLOYMENT]: set, [POD]: { ...old, metadata: { ...old.metadata, labels: { app: "web" } }, ...READY } },
+    objects: {
+      [DEPLOYMENT]: set,
+      [POD]: { ...old, metadata: { ...old.metadata, labels: { app: "web" } }, ...READY },
+    },
     on: ({ method, path }, { objects }) => {
       // its operator writes the template that it knows
       if (method === "PATCH" && path === DEPLOYMENT) return Response.json(set);
-      if (method === "POST" && path === `${POD}/eviction`) return replaced(objects, POD, podOf("web-2", "new"));
+      if (method === "POST" && path === `${POD}/eviction`)
+        return replaced(objects, POD, podOf("web-2", "new"));
       return undefined;
     },
   });
@@ -83,7 +112,12 @@ test("a rollout that an operator takes back leaves the old pods: they are evicte
 
 test("a DaemonSet and a StatefulSet are waited for by their own counters", async () => {
   using _box = sandbox();
-  const counted = { observedGeneration: 2, desiredNumberScheduled: 3, updatedNumberScheduled: 3, numberAvailable: 3 };
+  const counted = {
+    observedGeneration: 2,
+    desiredNumberScheduled: 3,
+    updatedNumberScheduled: 3,
+    numberAvailable: 3,
+  };
   using server = pretendApi({
     objects: {
       "/apis/apps/v1/namespaces/shop/daemonsets/web": { ...workload(), status: counted },
@@ -96,9 +130,16 @@ test("a DaemonSet and a StatefulSet are waited for by their own counters", async
 
 test("a workload that was scaled to nothing meanwhile is through", async () => {
   using _box = sandbox();
-  const none = { metadata: { generation: 2 }, spec: { replicas: 0, template: {} }, status: { observedGeneration: 2 } };
+  const none = {
+    metadata: { generation: 2 },
+    spec: { replicas: 0, template: {} },
+    status: { observedGeneration: 2 },
+  };
   using server = pretendApi({
-    objects: { [DEPLOYMENT]: none, "/apis/apps/v1/namespaces/shop/daemonsets/web": { ...none, spec: { template: {} } } },
+    objects: {
+      [DEPLOYMENT]: none,
+      "/apis/apps/v1/namespaces/shop/daemonsets/web": { ...none, spec: { template: {} } },
+    },
   });
   await restart(client(server), owner("Deployment"));
   await restart(client(server), owner("DaemonSet"));
@@ -124,7 +165,10 @@ const READY = { status: { conditions: [{ type: "Ready", status: "True" }] } };
 function replaced(objects: Map<string, unknown>, path: string, by?: object) {
   const name = path.slice(path.lastIndexOf("/") + 1);
   objects.delete(path);
-  objects.set(`${path}-new`, { ...(by ?? podOf(`${name}-new`, `${name}-new`, "Cluster", "postgresql.cnpg.io/v1")), ...READY });
+  objects.set(`${path}-new`, {
+    ...(by ?? podOf(`${name}-new`, `${name}-new`, "Cluster", "postgresql.cnpg.io/v1")),
+    ...READY,
+  });
   return Response.json({}, { status: 201 });
 }
 
@@ -135,7 +179,8 @@ test("an eviction that a PodDisruptionBudget refuses is asked again until it is 
     objects: { [POD]: { ...podOf("web-1", "old"), ...READY } },
     on: ({ method, path }, { objects }) => {
       if (method !== "POST" || path !== `${POD}/eviction`) return undefined;
-      if (refusals-- > 0) return status(429, "Cannot evict pod as it would violate the pod's disruption budget.");
+      if (refusals-- > 0)
+        return status(429, "Cannot evict pod as it would violate the pod's disruption budget.");
       objects.set(`${POD}-new`, { ...podOf("web-1-new", "new"), ...READY });
       objects.delete(POD);
       return Response.json({}, { status: 201 });
@@ -146,7 +191,9 @@ test("an eviction that a PodDisruptionBudget refuses is asked again until it is 
   expect(box.said).toEqual(["1 pod of shop/web (ReplicaSet): evicted, and new ones are Ready"]);
 });
 
-/** web-1 here and web-2 on n2, of which nobody hears; each replica set's or StatefulSet's pods have its UID. */
+/**
+ * web-1 here and web-2 on n2, of which nobody hears; each replica set's or StatefulSet's pods have its UID.
+ */
 function onTwoNodes(kind: string, set: object) {
   const labels = { app: "web" };
   const pod = (name: string, node: string, uid: string, more: object) => {
@@ -155,20 +202,31 @@ function onTwoNodes(kind: string, set: object) {
   };
   const selector = { matchLabels: labels };
   return {
-    [`/apis/apps/v1/namespaces/shop/${kind.toLowerCase()}s/web`]: { ...workload(), ...set, spec: { ...workload().spec, selector } },
+    [`/apis/apps/v1/namespaces/shop/${kind.toLowerCase()}s/web`]: {
+      ...workload(),
+      ...set,
+      spec: { ...workload().spec, selector },
+    },
     [POD]: pod("web-1", "n1", "old", READY),
     "/api/v1/namespaces/shop/pods/web-2": pod("web-2", "n2", "on-away", { status: { phase: "Pending" } }),
   };
 }
 
-/** Evicted pods are replaced by this one; whoever looks at the workload finds that twenty seconds are over. */
+/**
+ * Evicted pods are replaced by this one; whoever looks at the workload finds that twenty seconds are over.
+ */
 function hurried(by: object) {
   let now = Date.now();
   return {
-    on: ({ method, path }: { method: string; path: string }, { objects }: { objects: Map<string, unknown> }) => {
+    on: (
+      { method, path }: { method: string; path: string },
+      { objects }: { objects: Map<string, unknown> },
+    ) => {
       if (method === "GET" && path.endsWith("s/web")) now += 20_000;
       setSystemTime(now);
-      return method === "POST" && path.endsWith("/eviction") ? replaced(objects, path.slice(0, -"/eviction".length), by) : undefined;
+      return method === "POST" && path.endsWith("/eviction")
+        ? replaced(objects, path.slice(0, -"/eviction".length), by)
+        : undefined;
     },
   };
 }
@@ -176,7 +234,10 @@ function hurried(by: object) {
 test("a rolling update that waits for a new pod on a node that is away is ended: the old pods are evicted, and that pod is named", async () => {
   using box = sandbox();
   const status = { observedGeneration: 2, replicas: 2, updatedReplicas: 1, availableReplicas: 1 };
-  using server = pretendApi({ objects: onTwoNodes("Deployment", { status }), ...hurried(podOf("web-3", "new")) });
+  using server = pretendApi({
+    objects: onTwoNodes("Deployment", { status }),
+    ...hurried(podOf("web-3", "new")),
+  });
   await restart(client(server), owner("Deployment"), ["n2"]);
   expect(server.changes()).toEqual([`PATCH ${DEPLOYMENT}`, `POST ${POD}/eviction`]);
   expect(box.said.slice(-2)).toEqual([
@@ -191,9 +252,14 @@ test("a pod that is not Ready on a node that is there is waited for, also beside
   const status = { observedGeneration: 2, replicas: 3, updatedReplicas: 3, availableReplicas: 1, conditions };
   const objects = onTwoNodes("Deployment", { status });
   using server = pretendApi({
-    objects: { ...objects, [DEPLOYMENT]: { ...objects[DEPLOYMENT], spec: { ...workload().spec, replicas: 3 } } },
+    objects: {
+      ...objects,
+      [DEPLOYMENT]: { ...objects[DEPLOYMENT], spec: { ...workload().spec, replicas: 3 } },
+    },
   });
-  await expect(restart(client(server), owner("Deployment"), ["n2"])).rejects.toThrow("its rollout does not go on: 3 of 3 pods are new, 1");
+  await expect(restart(client(server), owner("Deployment"), ["n2"])).rejects.toThrow(
+    "its rollout does not go on: 3 of 3 pods are new, 1",
+  );
 });
 
 test.each([
@@ -212,13 +278,23 @@ test.each([
   const { [POD]: here, ...others } = onTwoNodes("StatefulSet", { status });
   const path = POD.replace("web-1", name);
   using server = pretendApi({
-    objects: { ...others, [path]: { ...here, metadata: { ...(here as { metadata: object }).metadata, name } } },
+    objects: {
+      ...others,
+      [path]: { ...here, metadata: { ...(here as { metadata: object }).metadata, name } },
+    },
     ...hurried(podOf(name, "new", "StatefulSet")),
   });
-  const one: PodOwner = { ...owner("StatefulSet"), newPodsWaitFor: "lower numbers", pods: [podOf(name, "old", "StatefulSet")] };
+  const one: PodOwner = {
+    ...owner("StatefulSet"),
+    newPodsWaitFor: "lower numbers",
+    pods: [podOf(name, "old", "StatefulSet")],
+  };
   const run = restart(client(server), one, ["n2"]);
   if (evictions.length > 0) await run;
-  else await expect(run).rejects.toThrow("a StatefulSet makes no pod anew after web-2 on n2, which is away. Kept as they are: web-9");
+  else
+    await expect(run).rejects.toThrow(
+      "a StatefulSet makes no pod anew after web-2 on n2, which is away. Kept as they are: web-9",
+    );
   expect(server.changes()).toEqual(["PATCH /apis/apps/v1/namespaces/shop/statefulsets/web", ...evictions]);
 });
 
@@ -231,10 +307,14 @@ test("a pod that has been replaced under its name is not evicted a second time",
 
 test("pods of an operator's Cluster are evicted one after the other: the next when as many are Ready as before", async () => {
   using box = sandbox();
-  const members = ["web-9", "web-10", "web-11"].map((name) => podOf(name, name, "Cluster", "postgresql.cnpg.io/v1"));
+  const members = ["web-9", "web-10", "web-11"].map((name) =>
+    podOf(name, name, "Cluster", "postgresql.cnpg.io/v1"),
+  );
   const away: string[] = [];
   using server = pretendApi({
-    objects: Object.fromEntries(members.map((pod) => [`/api/v1/namespaces/shop/pods/${pod.metadata.name}`, { ...pod, ...READY }])),
+    objects: Object.fromEntries(
+      members.map((pod) => [`/api/v1/namespaces/shop/pods/${pod.metadata.name}`, { ...pod, ...READY }]),
+    ),
     on: ({ method, path }, { objects }) => {
       const isReady = (pod: typeof READY) => pod.status !== undefined;
       if (method === "POST" && path.endsWith("/eviction")) {
@@ -273,14 +353,19 @@ test.each([
       'the PodDisruptionBudget "tight" allows no eviction, even if all its pods are Ready',
     );
     expect(server.changes()).toEqual([`POST ${POD}/eviction`]);
-    await restart(client(server), { ...owner("Cluster", "evict"), pods: [podOf("web-1", "old", "Cluster", "postgresql.cnpg.io/v1")] });
+    await restart(client(server), {
+      ...owner("Cluster", "evict"),
+      pods: [podOf("web-1", "old", "Cluster", "postgresql.cnpg.io/v1")],
+    });
     expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
   },
 );
 
 test("a paused Deployment is refused before anything is changed, with kubectl's way on", async () => {
   using _box = sandbox();
-  using server = pretendApi({ objects: { [DEPLOYMENT]: { ...workload(), spec: { ...workload().spec, paused: true } } } });
+  using server = pretendApi({
+    objects: { [DEPLOYMENT]: { ...workload(), spec: { ...workload().spec, paused: true } } },
+  });
   await expect(restart(client(server), owner("Deployment"))).rejects.toMatchObject({
     message: "it is paused, and kubectl rollout restart refuses that, too",
     hint: expect.stringContaining("kubectl -n shop rollout resume deployment/web"),
@@ -291,25 +376,34 @@ test("a paused Deployment is refused before anything is changed, with kubectl's 
 test.each([
   ["with a change of its template that waits", 0, 1],
   ["without one", 1, 0],
-])("a DaemonSet with OnDelete %s: its pods are evicted only where they come back the same", async (_, updated, refusals) => {
-  using _box = sandbox();
-  const set = { ...workload(), spec: { ...workload().spec, updateStrategy: { type: "OnDelete" } } };
-  using server = pretendApi({
-    objects: {
-      [POD]: { ...podOf("web-1", "old", "DaemonSet"), ...READY },
-      "/apis/apps/v1/namespaces/shop/daemonsets/web": { ...set, status: { currentNumberScheduled: 1, updatedNumberScheduled: updated } },
-    },
-    on: ({ method, path }, { objects }) => {
-      if (method !== "POST" || path !== `${POD}/eviction`) return undefined;
-      objects.set(POD, { ...podOf("web-1", "new", "DaemonSet"), ...READY });
-      return Response.json({}, { status: 201 });
-    },
-  });
-  const run = restart(client(server), { ...owner("DaemonSet", "evict"), pods: [podOf("web-1", "old", "DaemonSet")] });
-  if (refusals > 0) await expect(run).rejects.toThrow("OnDelete, and a change of its template waits");
-  else await run;
-  expect(server.changes()).toHaveLength(1 - refusals);
-});
+])(
+  "a DaemonSet with OnDelete %s: its pods are evicted only where they come back the same",
+  async (_, updated, refusals) => {
+    using _box = sandbox();
+    const set = { ...workload(), spec: { ...workload().spec, updateStrategy: { type: "OnDelete" } } };
+    using server = pretendApi({
+      objects: {
+        [POD]: { ...podOf("web-1", "old", "DaemonSet"), ...READY },
+        "/apis/apps/v1/namespaces/shop/daemonsets/web": {
+          ...set,
+          status: { currentNumberScheduled: 1, updatedNumberScheduled: updated },
+        },
+      },
+      on: ({ method, path }, { objects }) => {
+        if (method !== "POST" || path !== `${POD}/eviction`) return undefined;
+        objects.set(POD, { ...podOf("web-1", "new", "DaemonSet"), ...READY });
+        return Response.json({}, { status: 201 });
+      },
+    });
+    const run = restart(client(server), {
+      ...owner("DaemonSet", "evict"),
+      pods: [podOf("web-1", "old", "DaemonSet")],
+    });
+    if (refusals > 0) await expect(run).rejects.toThrow("OnDelete, and a change of its template waits");
+    else await run;
+    expect(server.changes()).toHaveLength(1 - refusals);
+  },
+);
 
 test.each([
   [
@@ -327,39 +421,60 @@ test.each([
   [
     "no room",
     {},
-    { conditions: [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes" }] },
+    {
+      conditions: [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes" }],
+    },
     "web-2: Unschedulable: 0/3 nodes",
   ],
-])("a rollout that Kubernetes has given up because of %s ends at once, and says why", async (_, more, pod, why) => {
-  using _box = sandbox();
-  const late = { type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded" };
-  const { conditions = [] } = more as { conditions?: object[] };
-  const given = {
-    ...workload(),
-    status: { observedGeneration: 2, replicas: 3, updatedReplicas: 1, availableReplicas: 2, conditions: [late, ...conditions] },
-  };
-  using server = pretendApi({
-    objects: {
-      [DEPLOYMENT]: { ...given, spec: { ...given.spec, selector: { matchLabels: { app: "web" } } } },
-      "/api/v1/namespaces/shop/pods/web-2": { metadata: { labels: { app: "web" } }, spec: {}, status: pod },
-    },
-  });
-  await expect(restart(client(server), owner("Deployment"))).rejects.toMatchObject({
-    message: `its rollout does not go on: 1 of 2 pods are new, 2 available: ${why}`,
-    hint: expect.stringContaining("kubectl -n shop rollout status deployment/web"),
-  });
-});
+])(
+  "a rollout that Kubernetes has given up because of %s ends at once, and says why",
+  async (_, more, pod, why) => {
+    using _box = sandbox();
+    const late = { type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded" };
+    const { conditions = [] } = more as { conditions?: object[] };
+    const given = {
+      ...workload(),
+      status: {
+        observedGeneration: 2,
+        replicas: 3,
+        updatedReplicas: 1,
+        availableReplicas: 2,
+        conditions: [late, ...conditions],
+      },
+    };
+    using server = pretendApi({
+      objects: {
+        [DEPLOYMENT]: { ...given, spec: { ...given.spec, selector: { matchLabels: { app: "web" } } } },
+        "/api/v1/namespaces/shop/pods/web-2": { metadata: { labels: { app: "web" } }, spec: {}, status: pod },
+      },
+    });
+    await expect(restart(client(server), owner("Deployment"))).rejects.toMatchObject({
+      message: `its rollout does not go on: 1 of 2 pods are new, 2 available: ${why}`,
+      hint: expect.stringContaining("kubectl -n shop rollout status deployment/web"),
+    });
+  },
+);
 
 const PODS = "/api/v1/namespaces/kube-system/pods";
 const CANARY = `${PODS}/kube-pki-repair-canary-w1`;
-const PROXY = { spec: { template: { spec: { containers: [{ image: "kube-proxy:v1" }], imagePullSecrets: [{ name: "registry" }] } } } };
+const PROXY = {
+  spec: {
+    template: {
+      spec: { containers: [{ image: "kube-proxy:v1" }], imagePullSecrets: [{ name: "registry" }] },
+    },
+  },
+};
 const isReady = { conditions: [{ type: "Ready", status: "True" }] };
 
 /** A node with a kube-proxy. */
 const PROXIED = {
   "/api/v1/nodes/w1": { status: isReady },
   "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": PROXY,
-  [`${PODS}/kube-proxy-1`]: { metadata: { labels: { "k8s-app": "kube-proxy" } }, spec: { nodeName: "w1" }, status: isReady },
+  [`${PODS}/kube-proxy-1`]: {
+    metadata: { labels: { "k8s-app": "kube-proxy" } },
+    spec: { nodeName: "w1" },
+    status: isReady,
+  },
 };
 
 test.each([
@@ -378,7 +493,8 @@ test.each([
   expect(await canaries(client(server), "m1")).toEqual({ left });
   expect(server.changes()).toEqual([`DELETE ${CANARY}`, `POST ${PODS}`, `DELETE ${CANARY}`]);
   expect(box.said).toEqual([`test pods: ${words}`]);
-  const { image, imagePullPolicy } = server.requests.find(({ method }) => method === "POST")!.body.spec.containers[0];
+  const { image, imagePullPolicy } = server.requests.find(({ method }) => method === "POST")!.body.spec
+    .containers[0];
   expect([image, imagePullPolicy]).toEqual(["kube-proxy:v1", "IfNotPresent"]);
 });
 
@@ -387,7 +503,9 @@ test("a test pod that a deaf webhook refuses is named, and ends nothing", async 
   using server = pretendApi({
     objects: PROXIED,
     on: ({ method }) =>
-      method === "POST" ? status(500, 'Internal error occurred: failed calling webhook "all.hook": refused') : undefined,
+      method === "POST"
+        ? status(500, 'Internal error occurred: failed calling webhook "all.hook": refused')
+        : undefined,
   });
   const why = 'test pod on w1: refused: the API refuses it, because the webhook "all.hook" does not answer';
   expect(await canaries(client(server), "m1")).toEqual({ left: [why] });
@@ -411,8 +529,14 @@ test("where no node should take a test pod, each is named with the reason", asyn
 
 test("a DaemonSet's pods are replaced at once, and each node is waited for", async () => {
   const pods = "/api/v1/namespaces/shop/pods";
-  const ready = { status: { conditions: [{ type: "Ready", status: "True" }] }, metadata: { labels: { app: "web" } } };
-  const set = { spec: { selector: { matchLabels: { app: "web" } }, template: {} }, status: { desiredNumberScheduled: 2 } };
+  const ready = {
+    status: { conditions: [{ type: "Ready", status: "True" }] },
+    metadata: { labels: { app: "web" } },
+  };
+  const set = {
+    spec: { selector: { matchLabels: { app: "web" } }, template: {} },
+    status: { desiredNumberScheduled: 2 },
+  };
   let asked = 0;
   using server = pretendApi({
     objects: {
@@ -434,7 +558,10 @@ test("a DaemonSet's pods are replaced at once, and each node is waited for", asy
       return Response.json({ items: [{ ...ready, metadata: { name: uid, uid } }], metadata: {} });
     },
   });
-  const stale = ["1", "2"].map((n) => ({ ...podOf(`web-${n}`, `old-${n}`, "DaemonSet"), spec: { nodeName: `n${n}` } }));
+  const stale = ["1", "2"].map((n) => ({
+    ...podOf(`web-${n}`, `old-${n}`, "DaemonSet"),
+    spec: { nodeName: `n${n}` },
+  }));
   await restart(client(server), { ...owner("DaemonSet", "replace"), atOnce: "all", pods: stale });
   expect(server.changes().sort()).toEqual([`POST ${pods}/web-1/eviction`, `POST ${pods}/web-2/eviction`]);
   expect(asked).toBe(2);

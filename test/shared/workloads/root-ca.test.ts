@@ -18,14 +18,21 @@ function cluster(namespaces: readonly string[], answer: () => Response) {
       "/api/v1/namespaces/shop": active,
       [path("shop")]: map(TODAY),
       ...Object.fromEntries(
-        namespaces.flatMap((name) => [[`/api/v1/namespaces/${name}`, active] as const, [path(name), map(BEFORE)] as const]),
+        namespaces.flatMap((name) => [
+          [`/api/v1/namespaces/${name}`, active] as const,
+          [path(name), map(BEFORE)] as const,
+        ]),
       ),
     },
-    on: (asked) => (namespaces.some((name) => asked.path.startsWith(path(name))) && asked.method !== "GET" ? answer() : undefined),
+    on: (asked) =>
+      namespaces.some((name) => asked.path.startsWith(path(name))) && asked.method !== "GET"
+        ? answer()
+        : undefined,
   });
 }
 
-const IMMUTABLE = 'ConfigMap "kube-root-ca.crt" is invalid: data: Forbidden: field is immutable when `immutable` is set';
+const IMMUTABLE =
+  'ConfigMap "kube-root-ca.crt" is invalid: data: Forbidden: field is immutable when `immutable` is set';
 
 test.each([
   ["that somebody has made immutable", 422, IMMUTABLE],

@@ -27,7 +27,15 @@ interface Different {
   phase?: string;
 }
 
-function pod({ labels = {}, annotations = {}, owner, spec = {}, created = BEFORE, started = BEFORE, phase = "Running" }: Different = {}) {
+function pod({
+  labels = {},
+  annotations = {},
+  owner,
+  spec = {},
+  created = BEFORE,
+  started = BEFORE,
+  phase = "Running",
+}: Different = {}) {
   return {
     metadata: {
       labels,
@@ -36,7 +44,13 @@ function pod({ labels = {}, annotations = {}, owner, spec = {}, created = BEFORE
       ...(owner
         ? {
             ownerReferences: [
-              { apiVersion: owner[2] ?? "apps/v1", kind: owner[0], name: owner[1], uid: `uid-of-${owner[1]}`, controller: true },
+              {
+                apiVersion: owner[2] ?? "apps/v1",
+                kind: owner[0],
+                name: owner[1],
+                uid: `uid-of-${owner[1]}`,
+                controller: true,
+              },
             ],
           }
         : {}),
@@ -57,7 +71,9 @@ const ROOT_CAS = Object.fromEntries(
 /** "group: owner" of each that is stale, and for those that nothing restarts, why. */
 async function groups(objects: Record<string, object>): Promise<string[]> {
   using server = pretendApi({ objects: { "/api/v1/nodes/w1": {}, ...ROOT_CAS, ...objects } });
-  const found = await staleGroups(new KubeApi({ server: server.url, ca: NO_TLS }), CA, { since: new Date("2026-06-01T00:00:00Z") });
+  const found = await staleGroups(new KubeApi({ server: server.url, ca: NO_TLS }), CA, {
+    since: new Date("2026-06-01T00:00:00Z"),
+  });
   expect(server.changes()).toEqual([]);
   return found.flatMap(({ name, owners }) =>
     owners.map(
@@ -76,23 +92,47 @@ test("pods are grouped so that each group can start new pods with what came befo
   expect(
     await groups({
       [`${pods("shop")}/web-1`]: pod({ owner: ["StatefulSet", "web"] }),
-      [`${pods("kube-system")}/coredns-1`]: pod({ labels: { "k8s-app": "kube-dns" }, owner: ["ReplicaSet", "coredns-5"] }),
+      [`${pods("kube-system")}/coredns-1`]: pod({
+        labels: { "k8s-app": "kube-dns" },
+        owner: ["ReplicaSet", "coredns-5"],
+      }),
       [`${pods("kube-system")}/metrics-1`]: pod({ owner: ["ReplicaSet", "metrics-7"] }),
       [`${pods("flannel")}/flannel-1`]: pod({ spec: cni, owner: ["DaemonSet", "flannel"] }),
-      [`${pods("kube-system")}/kube-proxy-1`]: pod({ labels: { "k8s-app": "kube-proxy" }, owner: ["DaemonSet", "kube-proxy"] }),
+      [`${pods("kube-system")}/kube-proxy-1`]: pod({
+        labels: { "k8s-app": "kube-proxy" },
+        owner: ["DaemonSet", "kube-proxy"],
+      }),
       [`${pods("policy")}/hook-1`]: pod({ labels: { app: "hook" }, owner: ["DaemonSet", "hook"] }),
       [`${pods("policy")}/api-1`]: pod({ labels: { app: "api" }, owner: ["DaemonSet", "api"] }),
       [`${apps("policy")}/daemonsets/api`]: set,
       "/api/v1/namespaces/policy/services/api": { spec: { selector: { app: "api" } } },
-      "/apis/apiregistration.k8s.io/v1/apiservices/v1.policy": { spec: { service: { namespace: "policy", name: "api" } } },
+      "/apis/apiregistration.k8s.io/v1/apiservices/v1.policy": {
+        spec: { service: { namespace: "policy", name: "api" } },
+      },
       [`${apps("kube-system")}/replicasets/coredns-5`]: {
         metadata: {
-          ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "coredns", uid: "uid-of-coredns", controller: true }],
+          ownerReferences: [
+            {
+              apiVersion: "apps/v1",
+              kind: "Deployment",
+              name: "coredns",
+              uid: "uid-of-coredns",
+              controller: true,
+            },
+          ],
         },
       },
       [`${apps("kube-system")}/replicasets/metrics-7`]: {
         metadata: {
-          ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "metrics", uid: "uid-of-metrics", controller: true }],
+          ownerReferences: [
+            {
+              apiVersion: "apps/v1",
+              kind: "Deployment",
+              name: "metrics",
+              uid: "uid-of-metrics",
+              controller: true,
+            },
+          ],
         },
       },
       [`${apps("kube-system")}/deployments/coredns`]: set,
@@ -126,7 +166,11 @@ test("pods of one owner are one restart; what nothing brings back is only told",
       [`${pods("a")}/d-1`]: pod({ owner: ["ReplicaSet", "d-1"] }),
       [`${pods("a")}/d-2`]: pod({ owner: ["ReplicaSet", "d-1"] }),
       [`${apps("a")}/replicasets/d-1`]: {
-        metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "d", uid: "uid-of-d", controller: true }] },
+        metadata: {
+          ownerReferences: [
+            { apiVersion: "apps/v1", kind: "Deployment", name: "d", uid: "uid-of-d", controller: true },
+          ],
+        },
       },
       [`${apps("a")}/deployments/d`]: {},
       [`${pods("a")}/bare`]: pod(),
@@ -152,7 +196,11 @@ test.each([
   ["Job", "batch.volcano.sh/v1alpha1", "OnFailure"],
   ["VirtualMachineInstance", "kubevirt.io/v1", "Never"],
 ])("a pod of a %s runs to its end: it is only told", async (kind, apiVersion, restartPolicy) => {
-  expect(await groups({ [`${pods("a")}/one`]: pod({ owner: [kind, "own", apiVersion], spec: { restartPolicy } }) })).toEqual([
+  expect(
+    await groups({
+      [`${pods("a")}/one`]: pod({ owner: [kind, "own", apiVersion], spec: { restartPolicy } }),
+    }),
+  ).toEqual([
     `all others: a/one, of the ${kind} own, with restartPolicy ${restartPolicy}: it may run until it is finished`,
   ]);
 });
@@ -164,10 +212,15 @@ test.each([
   ["StatefulSet", "apps.kruise.io/v1beta1"],
   ["DaemonSet", "apps.kruise.io/v1alpha1"],
   ["ReplicationController", "v1"],
-])("pods of a %s that are kept running are evicted, as one owner: its controller makes new ones", async (kind, apiVersion) => {
-  const ofIt = pod({ owner: [kind, "own", apiVersion], spec: { restartPolicy: "Always" } });
-  expect(await groups({ [`${pods("a")}/own-1`]: ofIt, [`${pods("a")}/own-2`]: ofIt })).toEqual([`all others: a/own (${kind}) evict`]);
-});
+])(
+  "pods of a %s that are kept running are evicted, as one owner: its controller makes new ones",
+  async (kind, apiVersion) => {
+    const ofIt = pod({ owner: [kind, "own", apiVersion], spec: { restartPolicy: "Always" } });
+    expect(await groups({ [`${pods("a")}/own-1`]: ofIt, [`${pods("a")}/own-2`]: ofIt })).toEqual([
+      `all others: a/own (${kind}) evict`,
+    ]);
+  },
+);
 
 test("pods of a ReplicaSet of another controller, an Argo Rollout, are evicted: its own restart does the same", async () => {
   const parent = { apiVersion: "argoproj.io/v1alpha1", kind: "Rollout", name: "web", controller: true };
@@ -216,9 +269,15 @@ test("only pods that run, started before they could see the new CA, and mount it
       [`${pods("a")}/no-token`]: pod({ spec: { volumes: [{ name: "tmp" }] } }),
       [`${pods("a")}/no-volumes`]: pod({ spec: { volumes: undefined } }),
       [`${pods("a")}/other-secret`]: pod({ spec: secretVolume("password") }),
-      [`${pods("a")}/ca-only`]: pod({ spec: { volumes: [{ name: "ca", configMap: { name: "kube-root-ca.crt" } }] } }),
-      [`${pods("a")}/bundle-by-signer`]: pod({ spec: bundle({ signerName: "kubernetes.io/kube-apiserver-serving" }) }),
-      [`${pods("a")}/bundle-by-name`]: pod({ spec: bundle({ name: "kubernetes.io:kube-apiserver-serving:0123456789abcdef01234567" }) }),
+      [`${pods("a")}/ca-only`]: pod({
+        spec: { volumes: [{ name: "ca", configMap: { name: "kube-root-ca.crt" } }] },
+      }),
+      [`${pods("a")}/bundle-by-signer`]: pod({
+        spec: bundle({ signerName: "kubernetes.io/kube-apiserver-serving" }),
+      }),
+      [`${pods("a")}/bundle-by-name`]: pod({
+        spec: bundle({ name: "kubernetes.io:kube-apiserver-serving:0123456789abcdef01234567" }),
+      }),
       [`${pods("a")}/bundle-of-others`]: pod({ spec: bundle({ signerName: "example.com/mesh" }) }),
       [`${pods("a")}/certificate-of-others`]: pod({ spec: certificate }),
       [`${pods("a")}/token-secret`]: pod({ spec: secretVolume("token") }),
@@ -248,15 +307,29 @@ test("a CA that has been the same since its namespace was made was never anythin
 });
 
 test.each([
-  ["that starts in a moment may still mount the old files, as on a node that has just come back", {}, "2026-06-01T00:02:59Z", true],
+  [
+    "that starts in a moment may still mount the old files, as on a node that has just come back",
+    {},
+    "2026-06-01T00:02:59Z",
+    true,
+  ],
   ["that was never there, too", { phase: "Pending" }, "2026-06-01T00:02:59Z", true],
   ["that starts when every kubelet has written today's files is fresh", {}, "2026-06-01T00:03:01Z", false],
   ["of a newer pod is fresh", { created: AFTER }, "2026-06-01T00:02:59Z", false],
-  ["that has ended, and is not started again, is over", { spec: { restartPolicy: "Never" } }, "2026-06-01T00:02:59Z", false],
+  [
+    "that has ended, and is not started again, is over",
+    { spec: { restartPolicy: "Never" } },
+    "2026-06-01T00:02:59Z",
+    false,
+  ],
 ])("a container %s", (_, different, now, isStale) => {
   const { metadata, spec, status } = pod(different);
   const waiting = { ...status, containerStatuses: [{ state: { waiting: { reason: "ContainerCreating" } } }] };
   const cutOff = { rootCa: () => new Date(PUBLISHED), token: () => undefined };
-  const found = mountedBefore({ metadata, spec, status: waiting } as unknown as RunningPod, cutOff, new Date(now));
+  const found = mountedBefore(
+    { metadata, spec, status: waiting } as unknown as RunningPod,
+    cutOff,
+    new Date(now),
+  );
   expect(found !== undefined).toBe(isStale);
 });
