@@ -16,20 +16,26 @@ interface Asked {
   kit: string;
 }
 
+/** A node that is off is not waited for; in seconds. */
+const WITHIN = "-o ConnectTimeout=10";
+
 /**
- * Pasted on the operator's machine: twenty nodes at the same time, whether they have the kit or not. A node
- * that does not answer leaves an empty file: it was asked. One without a known address is not asked.
+ * Pasted on the operator's machine: twenty nodes at the same time, whether they have the kit or not. Before that, one
+ * after the other, ssh asks about each host key that it does not know: twenty questions at once nobody can answer. A
+ * node that does not answer leaves an empty file: it was asked. One without a known address is not asked.
  */
 export function askLines({ user, said, nodes, kit }: Asked): string {
   const { program, file } = kitProgram(kit);
   const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${LOOK}`;
   const asked = nodes.filter(({ why }) => !why).map(({ name, address }) => `${name} ${address}`);
   const plan = `tar -C ${KIT_PLACE} -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, said)}`;
+  const meet = `ssh-keygen -F $a > /dev/null 2>&1 || ssh -n ${WITHIN} ${user}@$a true`;
+  const ask = `ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; exit 0`;
   return [
     `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
-    `mkdir -p ${SEEN} && xargs -P 20 -n 2 sh -c 'ssh ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; exit 0' <<END`,
-    ...asked,
-    "END",
+    `nodes="${asked.join("\n")}"`,
+    `echo "$nodes" | while read -r _ a; do ${meet}; done`,
+    `mkdir -p ${SEEN} && echo "$nodes" | xargs -P 20 -n 2 sh -c '${ask}'`,
     `tar -cf - ${SEEN} | ssh ${user}@${nodes[0]!.address} ${asRoot(user, plan)}`,
   ].join("\n");
 }

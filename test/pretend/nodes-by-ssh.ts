@@ -10,7 +10,7 @@ import { KIT_FOLDER } from "../../scripts/pack-kit.ts";
 const SAY = (what: string) => `echo "$NODE: ${what}" >> "$CALLS"`;
 
 /** ssh gives its words, with blanks between them, to the user's shell there. */
-const SSH = `case "$1" in -n) exec < /dev/null; shift ;; -t) shift ;; esac
+const SSH = `while [ "\${1#-}" != "$1" ]; do case "$1" in -n) exec < /dev/null ;; -o) shift ;; esac; shift; done
 echo "ssh \${1%%@*}" >> "$CALLS"
 way="$AT/login"; [ "\${1%%@*}" = root ] && way="$AT/root:/usr/bin:/bin"
 export NODE="\${1#*@}"; shift
