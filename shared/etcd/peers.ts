@@ -103,7 +103,8 @@ export async function lookAtPeers(
     seen.flatMap(({ peer, shown }) => (shown === wanted ? peer : []));
   const [alive, deaf] = [which("ours"), which("no certificate")];
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
-  const isKept = etcdCa?.todo === "keep";
+  // a renewed CA has the key of always: whoever restarts with it takes what the others show
+  const isKept = etcdCa?.todo === "keep" || etcdCa?.remedy?.do === "renew";
   if (alive.length > 0 && !isKept) throw refuseNewCa(alive, etcdCa?.finding);
   // under the CA that it has read, an etcd without its files is no other one
   const strangers = [...which("another's"), ...(isKept ? [] : deaf)];

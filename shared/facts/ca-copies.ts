@@ -7,7 +7,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
-import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { asideOf, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import {
   type CertInfo,
   certInfo,
@@ -128,7 +128,7 @@ export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cl
  * API server has its certificate since after that. Where it is renewed, who trusted the old certificate has
  * lost the API at its end.
  */
-export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster" | "asideDir">): Date {
+export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster">): Date {
   const { certificatesDir } = cp.facts;
   const server = caIsNew(cp) ? readText(certPath(certRow("apiserver"), certificatesDir)) : undefined;
   const made = [clusterCa(certificatesDir), server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
@@ -139,16 +139,14 @@ export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster" | "a
  * When the certificate of today's CA that was there before this repair has expired; undefined where it has
  * not. Who has it in memory trusts no server any more.
  */
-export function caEndedAt({
-  facts,
-  cluster,
-  asideDir,
-}: Pick<ControlPlaneNode, "facts" | "cluster" | "asideDir">): Date | undefined {
+export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): Date | undefined {
   const ca = certInfo(clusterCa(facts.certificatesDir));
+  const file = certPath(certRow("ca"), facts.certificatesDir);
   // etcd's data has the renewed one soon after the API is back
-  const aside = readable(`${asideDir}${certPath(certRow("ca"), facts.certificatesDir)}`) ?? "";
-  const before = certificatesIn(cluster.oldCaPem + aside).flatMap((pem) => infoOf(pem) ?? []);
-  return before.find((one) => one.publicKeyHash === ca.publicKeyHash && one.notAfter < new Date())?.notAfter;
+  const aside = rescueFolders().map((rescue) => readable(`${asideOf(rescue)}${file}`) ?? "");
+  const before = certificatesIn([cluster.oldCaPem, ...aside].join("\n")).flatMap((pem) => infoOf(pem) ?? []);
+  const ended = before.filter((one) => one.publicKeyHash === ca.publicKeyHash && one.notAfter < new Date());
+  return ended.map(({ notAfter }) => notAfter).sort((a, b) => b.getTime() - a.getTime())[0];
 }
 
 /**

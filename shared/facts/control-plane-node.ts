@@ -15,7 +15,7 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Ran } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
-import { newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
+import { asideOf, newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { type Cluster, certificatesDirIn, type KnownNode, readCluster } from "./cluster.ts";
 import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./endpoint.ts";
@@ -159,10 +159,6 @@ function rescuedRan(rescue: Rescue): Ran[] {
 
 function ranFile({ dir }: Rescue): string {
   return `${dir}/containers.json`;
-}
-
-function asideOf({ dir }: Rescue): string {
-  return `${dir}/aside`;
 }
 
 /**

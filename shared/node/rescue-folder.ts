@@ -60,6 +60,11 @@ export function rescuedEtcd(rescue: Rescue): string {
   return `${rescue.dir}/etcd`;
 }
 
+/** What a repair has moved aside there, each file under its whole old path. */
+export function asideOf({ dir }: Rescue): string {
+  return `${dir}/aside`;
+}
+
 /** Beside it: the copy of etcd's log, where that has a folder of its own (--wal-dir). */
 export function rescuedLog(rescue: Rescue): string {
   return `${rescue.dir}/etcd-wal`;

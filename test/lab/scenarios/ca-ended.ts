@@ -32,7 +32,7 @@ export const caEnded: Scenario = {
   ...allLost,
   name: "ca-ended",
   title: "All CAs expire while everything runs, and their keys are there; the operator follows RUNBOOK.md",
-  profile: endingIn(8),
+  profile: endingIn(4),
   oldKeys: true,
   lines: [
     { title: "The CAs expire", run: theyExpire },
@@ -47,7 +47,7 @@ export const haCaEnded: Scenario = {
   title: "As ca-ended, on three control plane nodes and two workers",
   controlPlanes: 3,
   workers: 2,
-  profile: endingIn(12),
+  profile: endingIn(8),
   lines: [
     caEnded.lines[0]!,
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) },

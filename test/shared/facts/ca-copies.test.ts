@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { clusterCaSeen, strangeCa, trustedSince } from "../../../shared/facts/ca-copies.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { newRescue } from "../../../shared/node/rescue-folder.ts";
+import { asideOf, newRescue } from "../../../shared/node/rescue-folder.ts";
 import { certInfo, madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
@@ -77,8 +77,8 @@ test("a Lease renewal shows trust in today's CA since that was made; where it is
   const since = (pair: Pair, oldCaPem: string, { apiserver = "", aside = "" } = {}) => {
     using node = nodeWith(pair);
     if (apiserver) write(`${node.pki}/apiserver.crt`, apiserver);
-    if (aside) write(`${node.pki.replace("/etc/", "/aside/etc/")}/ca.crt`, aside);
-    return trustedSince({ facts: FACTS, cluster: { ...cluster, oldCaPem }, asideDir: "/aside" });
+    if (aside) write(`${node.pki.replace("/etc/", `${asideOf(newRescue())}/etc/`)}/ca.crt`, aside);
+    return trustedSince({ facts: FACTS, cluster: { ...cluster, oldCaPem } });
   };
   expect(since(ca, ca.cert)).toEqual(madeAt(ca.cert));
   const renewed = { ...ca, cert: renewCa(ended, ca.key, { hours: 8760, signed: [] }) };
