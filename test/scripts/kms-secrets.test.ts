@@ -69,7 +69,14 @@ test("the plugin's static pod makes the socket: nobody is sent for a copy of it,
   using node = await pretendNode({ etcd: withStaticPod });
   write(node.root + CONFIG, ENCRYPTION);
   const { stdout } = await node.run("00-assess");
-  expect(stdout).toMatch(/manifests\/kms-plugin\.yaml +!MISSING! +can be rebuilt from its mirror pod/);
+  expect(stdout).toMatch(/manifests\/etcd\.yaml and 4 more +!MISSING! +can be rebuilt from its mirror pod/);
+  const { damage } = JSON.parse((await node.run("00-assess --json")).stdout);
+  expect(damage).toContainEqual(
+    expect.objectContaining({
+      what: "manifests/kms-plugin.yaml",
+      detail: expect.stringMatching(/can be rebuilt from its mirror pod/),
+    }),
+  );
   expect(stdout).toContain(
     `named by ${CONFIG}; not there until the static pod kms-plugin runs; without it kube-apiserver gets no answer`,
   );
