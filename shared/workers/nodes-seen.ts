@@ -16,7 +16,7 @@ import {
   waitForRenewal,
 } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
-import { caIsNew, trustedSince } from "../facts/ca-copies.ts";
+import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
@@ -106,7 +106,11 @@ export async function findSilent(
   const noServer = await withoutApiServer(cp, nodes);
   const names = nodes.map(({ name }) => name);
   const since = trustedSince(cp);
-  const notAwaited = [...noServer, ...without, ...(caIsNew(cp) ? await notJoined(api, names, since) : [])];
+  const notAwaited = [
+    ...noServer,
+    ...without,
+    ...(caIsNew(cp) || caEndedAt(cp) ? await notJoined(api, names, since) : []),
+  ];
   const { notRenewed, renewals, deaf } = await nodeLeases(api, names, {
     onlyNew: true,
     since,
@@ -131,7 +135,7 @@ export async function findSilent(
   };
 }
 
-/** Under a new CA: no kubelet that trusts it, or it would have renewed its Lease since. It has to join. */
+/** Under a new CA, or a renewed one: no kubelet that trusts it, or it would have renewed its Lease since. It has to join. */
 async function notJoined(api: KubeApi, names: readonly string[], since: Date): Promise<string[]> {
   const renewals = await allRenewals(api);
   return names.filter((name) => (renewals.get(name) ?? 0) < since);

@@ -33,7 +33,6 @@ export const caEnded: Scenario = {
   name: "ca-ended",
   title: "All CAs expire while everything runs, and their keys are there; the operator follows RUNBOOK.md",
   profile: endingIn(4),
-  oldKeys: true,
   lines: [
     { title: "The CAs expire", run: theyExpire },
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
