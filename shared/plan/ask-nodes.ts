@@ -5,7 +5,7 @@ import { asRoot, KIT_PLACE, kitProgram, sudo } from "./paste.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 
 /** The folder of answers, on the operator's machine and in the kit's folder. */
-const SEEN = "seen";
+const SEEN = "seen.d";
 const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
 
 interface Asked {
@@ -28,7 +28,7 @@ export function askLines({ user, said, nodes, kit }: Asked): string {
   const { program, file } = kitProgram(kit);
   const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${LOOK}`;
   const asked = nodes.filter(({ why }) => !why).map(({ name, address }) => `${name} ${address}`);
-  const plan = `tar -C ${KIT_PLACE} -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, said)}`;
+  const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, said)}`;
   const meet = `ssh-keygen -F $a > /dev/null 2>&1 || ssh -n ${WITHIN} ${user}@$a true`;
   const ask = `ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; exit 0`;
   return [

@@ -15,7 +15,7 @@
  *     ```sh carry=token.d/NODE/token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it with owner and mode
  *     ```sh on=first-control-plane terminal     it asks or shows something on a terminal: by ssh it needs -t
  *     ```sh carry=report.html from=first-control-plane to=operator   to the machine that reaches all nodes
- *     ```sh gather=logs                         what the other nodes have kept of their runs, into this folder of the first control plane node
+ *     ```sh gather=logs.d                       what the other nodes have kept of their runs, into this folder of the first control plane node
  *     ```sh ssh-to=each-node                    typed on the machine that reaches all nodes, once for each of these: NODE is its address
  *
  * A `sh` fence with none of these is for the reader alone. A `text` fence is what the commands before it

@@ -143,6 +143,7 @@ test("the kit writes nothing into the home: the disk's free blocks may hold the 
 const FOREIGN = `
   .env .env.local .npmrc evil.ts evil.js evil.mjs evil.cts evil.node bunfig.local.toml bun.lock bun.lockb jsconfig.json tsconfig.local.json
   scripts/evil.ts scripts/.env scripts/tsconfig.json shared/api/x test/x.ts node_modules/evil/index.js node_modules/zx/evil.json a-folder/token
+  seen.d/x/y/z logs.d/evil.ts logs.d/.env token.d/w1/tsconfig.json
 `;
 
 test.each(FOREIGN.trim().split(/\s+/))(
@@ -161,7 +162,8 @@ test("what an operator and Ansible put there is no reason to refuse", async () =
   await layOut();
   const names =
     "token passphrase identity shared-keys.age tokens.txt old-sa.pub before.json ca.key kit.tar.gz";
-  for (const file of [...names.split(" "), "two words"]) write(join(kit, file));
+  const inFolders = "token.d/w1/token seen.d/cp1.lab.example.json logs.d/w2.tar";
+  for (const file of [...names.split(" "), ...inFolders.split(" "), "two words"]) write(join(kit, file));
   write(`${kit}/tmp/ansible-tmp-1/AnsiballZ_copy.py`);
   expect(await bunw(ASSESS)).toEqual(worksAndNoMore);
   expect(await bunw(ASSESS_FROM_ELSEWHERE, { cwd: elsewhere })).toEqual(worksAndNoMore);

@@ -34,7 +34,7 @@ const BUNW = `${SAY("bunw $*")}
 case "$*" in
   *"workers.ts open"*) (umask 077; mkdir -p token.d; for i in $(seq 0 30); do mkdir token.d/w$i; echo token-of-w$i > token.d/w$i/token; done); echo "./bunw scripts/03-join.ts --server x" ;;
   *" --generate "*) echo a-backup > "\${@: -1}"; echo a-mark > "$AT/nodes/$NODE/etc/kubernetes/.kube-pki-repair-backup" ;;
-  *report.ts*) ls logs > report.html ;;
+  *report.ts*) ls logs.d > report.html ;;
   *--json*) echo "{}" ;;
   *" pack "*) (umask 077; echo a-bundle > shared-keys.age); echo "./bunw scripts/hand-over.ts unpack y" ;;
 esac`;

@@ -81,7 +81,7 @@ test("the end of the road runs: each node's transcripts, page and backup here, t
     expect(readFileSync(`${nodes.folder(ip)}/etc/kubernetes/.kube-pki-repair-backup`, "utf8")).toBe(
       "a-mark\n",
     );
-  const listed = Bun.spawnSync(["tar", "-tf", `${nodes.folder(M1)}${KIT}/logs/w1.tar`]).stdout.toString();
+  const listed = Bun.spawnSync(["tar", "-tf", `${nodes.folder(M1)}${KIT}/logs.d/w1.tar`]).stdout.toString();
   expect(listed).toBe("./kube-pki-repair-20260101T000000/runs/x.txt\n");
   expect(kept.every((path) => existsSync(path))).toBe(true);
 
@@ -154,7 +154,7 @@ test("with many workers, xargs does the same", async () => {
   expect(calls).not.toContain("ssh root");
   const [gather] = steps(stdout, stdout.split(END)[1]);
   expect(await nodes.paste(gather!)).toMatchObject({ exitCode: 0, stderr: "" });
-  const brought = readdirSync(`${nodes.folder(M1)}${KIT}/logs`);
+  const brought = readdirSync(`${nodes.folder(M1)}${KIT}/logs.d`);
   expect(brought.toSorted()).toEqual(Array.from({ length: 30 }, (_, i) => `w${i + 1}.tar`).toSorted());
 });
 

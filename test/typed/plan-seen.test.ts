@@ -223,10 +223,10 @@ test.each(["root", "ubuntu"])(
         calls.filter((call) => call.includes(": mount ")).map((call) => call.split(":")[0]),
       ).not.toContain(AT.m1);
       expect(calls.at(-1)).toBe(
-        `${AT.m1}: bunw scripts/plan.ts --seen seen${user === "root" ? "" : ` --user ${user}`}`,
+        `${AT.m1}: bunw scripts/plan.ts --seen seen.d${user === "root" ? "" : ` --user ${user}`}`,
       );
       const there = new Bun.Glob("*.json").scanSync(
-        join(nodes.operator, "nodes", AT.m1, "run/kube-pki-repair/seen"),
+        join(nodes.operator, "nodes", AT.m1, "run/kube-pki-repair/seen.d"),
       );
       expect([...there].toSorted()).toEqual(["m1.json", "m2.json", "m3.json", "w1.json", "w2.json"]);
     });
