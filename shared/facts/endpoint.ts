@@ -28,6 +28,7 @@ import {
   witnessesOf,
 } from "./endpoint-witnesses.ts";
 import { ownCertificates } from "./names-before.ts";
+import { otherControlPlanes } from "./next.ts";
 import { shownBeside } from "./signed-elsewhere.ts";
 
 /** What the witnesses say. */
@@ -77,7 +78,9 @@ export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterF
   );
   const hosts = [
     ...used.map(({ place: at }) => endpointHost(at)),
-    ...servers.map(({ server, tlsServerName }) => tlsServerName ?? serverHost(server)),
+    ...servers.flatMap(({ server, tlsServerName }) =>
+      isOfAnother(serverHost(server), place) ? [] : (tlsServerName ?? serverHost(server)),
+    ),
   ];
   return {
     ...facts,
@@ -85,6 +88,11 @@ export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterF
     servers: [...new Set(servers.map(({ server }) => server))],
     clients: [...new Set(hosts)],
   };
+}
+
+/** Whoever goes there reaches that node's API server, and shows this one's certificate to nobody. */
+function isOfAnother(host: string, { cluster, node }: EndpointPlace): boolean {
+  return otherControlPlanes(cluster, { node }).some(({ ips, names }) => [...ips, ...names].includes(host));
 }
 
 /** Of what lies in etcd's data: kubeadm alone reads kubeadm-config. */
