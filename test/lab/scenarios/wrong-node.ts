@@ -50,7 +50,7 @@ async function restartThings(scene: Scene) {
   const [cp1, cp2] = scene.lab.controlPlanes as [Machine, Machine];
   await cutPower(scene, [cp2]);
   await powerOn(scene, [cp2]);
-  await sh(scene.lab.workers.at(-1)!, "rm -rf /var/lib/kubelet/pki");
+  await sh(scene.lab.workers.at(-1)!, "rm -rf /var/lib/kubelet/pki && systemctl restart kubelet");
   await damage(scene, [cp1], "systemctl restart containerd kubelet");
   await sayAndWait(
     scene,
