@@ -118,10 +118,12 @@ async function repair(scene: Scene) {
   note(scene, "the plan is at its end", `${((Date.now() - before) / 1000).toFixed(0)} s`);
 }
 
-/** What ran on the node that was rebooted ended before the repair. */
+/**
+ * What ran on the node that was rebooted ended before the repair; and the kubelet of the worker that joins starts anew.
+ */
 async function compareContainers(scene: Scene) {
-  scene.away.push(scene.lab.controlPlanes[1]!.name);
-  const watched = scene.watchers.filter(({ machine }) => !scene.away.includes(machine.name));
+  const [rebooted, joined] = [scene.lab.controlPlanes[1]!, scene.lab.workers.at(-1)!];
+  const watched = scene.watchers.filter(({ machine }) => machine !== rebooted);
   const gone = watched.flatMap(({ machine, watcher }) =>
     containersGone(watcher.samples(), scene.zero, Date.now()).map((name) => `${machine.name}: ${name}`),
   );
@@ -130,4 +132,5 @@ async function compareContainers(scene: Scene) {
     ok: gone.length === 0,
     detail: gone.join("; ") || "none",
   });
+  scene.away.push(rebooted.name, joined.name);
 }
