@@ -145,7 +145,9 @@ function leavesOf(row: Cert, finding: Finding): string[] {
 
 /** What cannot be read counts as not there. */
 function firstIn(text: string): string[] {
-  return certificatesIn(text).filter((pem, index) => index === 0 && infoOf(pem));
+  return certificatesIn(text)
+    .slice(0, 1)
+    .filter((pem) => infoOf(pem));
 }
 
 function isSignedWith(pem: string, key: string): boolean {

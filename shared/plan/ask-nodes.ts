@@ -2,7 +2,7 @@
 import { command, type Said } from "../again.ts";
 import { programWord } from "../shell-line.ts";
 import { asRoot, KIT_PLACE, kitProgram, sudo } from "./paste.ts";
-import type { PlanNode } from "./plan-nodes.ts";
+import { isName, type PlanNode } from "./plan-nodes.ts";
 
 /** The folder of answers, on the operator's machine and in the kit's folder. */
 const SEEN = "seen.d";
@@ -20,14 +20,17 @@ interface Asked {
 const WITHIN = "-o ConnectTimeout=10";
 
 /**
- * Pasted on the operator's machine: twenty nodes at the same time, whether they have the kit or not. Before that, one
- * after the other, ssh asks about each host key that it does not know: twenty questions at once nobody can answer. A
- * node that does not answer leaves an empty file: it was asked. One without a known address is not asked.
+ * Pasted on the operator's machine: twenty nodes at the same time, whether they have the kit or not. Before
+ * that, one after the other, ssh asks about each host key that it does not know: twenty questions at once
+ * nobody can answer. A node that does not answer leaves an empty file: it was asked. One without a known
+ * address is not asked, nor one without a name of its own: its words would be another one's.
  */
 export function askLines({ user, said, nodes, kit }: Asked): string {
   const { program, file } = kitProgram(kit);
   const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${LOOK}`;
-  const asked = nodes.filter(({ why }) => !why).map(({ name, address }) => `${name} ${address}`);
+  const asked = nodes
+    .filter(({ name, why }) => !why && isName(name))
+    .map(({ name, address }) => `${name} ${address}`);
   const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, said)}`;
   const meet = `ssh-keygen -F $a > /dev/null 2>&1 || ssh -n ${WITHIN} ${user}@$a true`;
   const ask = `ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; exit 0`;

@@ -135,7 +135,10 @@ export async function findSilent(
   };
 }
 
-/** Under a new CA, or a renewed one: no kubelet that trusts it, or it would have renewed its Lease since. It has to join. */
+/**
+ * Under a new CA, or a renewed one: no kubelet that trusts it, or it would have renewed its Lease since. It
+ * has to join.
+ */
 async function notJoined(api: KubeApi, names: readonly string[], since: Date): Promise<string[]> {
   const renewals = await allRenewals(api);
   return names.filter((name) => (renewals.get(name) ?? 0) < since);

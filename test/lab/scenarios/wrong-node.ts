@@ -119,7 +119,8 @@ async function repair(scene: Scene) {
 }
 
 /**
- * What ran on the node that was rebooted ended before the repair; and the kubelet of the worker that joins starts anew.
+ * What ran on the node that was rebooted ended before the repair; and the kubelet of the worker that joins
+ * starts anew.
  */
 async function compareContainers(scene: Scene) {
   const [rebooted, joined] = [scene.lab.controlPlanes[1]!, scene.lab.workers.at(-1)!];
