@@ -105,7 +105,7 @@ export async function lookAtPeers(
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
   // a renewed CA has the key of always: whoever restarts with it takes what the others show
   const isKept = etcdCa?.todo === "keep" || etcdCa?.remedy?.do === "renew";
-  if (alive.length > 0 && !isKept) throw refuseNewCa(alive, etcdCa?.finding);
+  if (alive.length > 0 && !isKept) throw refuseNewCa(alive);
   // under the CA that it has read, an etcd without its files is no other one
   const strangers = [...which("another's"), ...(isKept ? [] : deaf)];
   askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
@@ -158,21 +158,12 @@ function keysFrom(alive: readonly Peer[]): string {
  */
 export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;
 
-/**
- * Members under two CAs refuse each other. An expired CA is the same everywhere: a copy of it helps nobody.
- */
-function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Refused {
-  if (etcdCa?.state !== "expired")
-    return new Refused(
-      `etcd runs on ${peerNames(alive)}, and the CA of etcd is not here: they would refuse a new CA`,
-      {
-        hint: keysFrom(alive),
-      },
-    );
-  const stop = `on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${again({})}`;
-  return new Refused(`etcd runs on ${peerNames(alive)}, and its CA has expired: they would refuse a new CA`, {
-    hint: `their copy of it has expired, too. Stop etcd there, it cannot go on: ${stop}`,
-  });
+/** Members under two CAs refuse each other. An expired one whose key is lost here may be renewed there. */
+function refuseNewCa(alive: readonly Peer[]): Refused {
+  return new Refused(
+    `etcd runs on ${peerNames(alive)}, and the CA of etcd is not here with its key: they would refuse a new CA`,
+    { hint: keysFrom(alive) },
+  );
 }
 
 /**

@@ -146,38 +146,40 @@ test("01-etcd with both flags for new keys refuses: one of them is never the clu
   expect(node.fingerprint()).toEqual(before);
 });
 
-test.each([
-  [
-    "is lost",
-    (root: string) => rmSync(`${root}/etc/kubernetes`, { recursive: true }),
-    /nothing here proves it: it would refuse a new CA\nhint: .*hand-over\.ts pack/,
-  ],
-  [
-    "has expired",
-    expireEtcdCa,
-    /its CA has expired: they would refuse a new CA\nhint: their copy of it has expired, too/,
-  ],
-])(
-  "01-etcd where etcd's CA %s, and etcd still runs elsewhere, prints what ends it there, and the same line again",
-  async (_, damage, says) => {
-    using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, THIRD] });
-    const [cert, key] = ["crt", "key"].map((end) => node.read(`/etc/kubernetes/pki/etcd/server.${end}`));
-    await damage(node.root);
-    const peer = Bun.serve({
-      hostname: THIRD_AT,
-      port: 2380,
-      tls: { cert: cert!, key: key! },
-      fetch: () => new Response(),
-    });
-    const before = node.fingerprint();
-    const { exitCode, stderr } = await node.run("01-etcd --new-cas");
-    peer.stop(true);
-    expect(exitCode).toBe(3);
-    expect(stderr).toMatch(says);
-    expect(stderr).toContain(`on m3, on each: ${STOP_ETCD}. Then here ./bunw scripts/01-etcd.ts --new-cas`);
-    expect(node.fingerprint()).toEqual(before);
-  },
-);
+test("01-etcd where etcd's CA is lost, and etcd still runs elsewhere, prints what ends it there, and the same line again", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, THIRD] });
+  using _peer = thirdAnswers(node);
+  rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect(exitCode).toBe(3);
+  expect(stderr).toMatch(/nothing here proves it: it would refuse a new CA\nhint: .*hand-over\.ts pack/);
+  expect(stderr).toContain(`on m3, on each: ${STOP_ETCD}. Then here ./bunw scripts/01-etcd.ts --new-cas`);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("an expired CA of etcd is renewed beside an etcd that runs elsewhere; where its key is lost, the key is asked for there", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, THIRD] });
+  using _peer = thirdAnswers(node);
+  const ca = "/etc/kubernetes/pki/etcd/ca";
+  await expireEtcdCa(node.root);
+  const renewed = await node.run("01-etcd --dry-run");
+  expect(renewed).toMatchObject({ exitCode: 0 });
+  expect(renewed.stderr).toContain(`would write ${ca}.crt`);
+  rmSync(`${node.root}${ca}.key`);
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect(exitCode).toBe(3);
+  expect(stderr).toContain("etcd runs on m3, and the CA of etcd is not here with its key: ");
+  expect(stderr).toContain("hint: bring the shared keys from there: on m3 ./bunw scripts/hand-over.ts pack");
+});
+
+/** The etcd of another node, with a certificate of the same CA. */
+function thirdAnswers(node: { read(path: string): string | undefined }): Disposable {
+  const [cert, key] = ["crt", "key"].map((end) => node.read(`/etc/kubernetes/pki/etcd/server.${end}`));
+  const tls = { cert: cert!, key: key! };
+  const peer = Bun.serve({ hostname: THIRD_AT, port: 2380, tls, fetch: () => new Response() });
+  return { [Symbol.dispose]: () => peer.stop(true) };
+}
 
 /** Of the same key, as it is ten years later. */
 async function expireEtcdCa(root: string) {
@@ -194,15 +196,8 @@ test("01-etcd names no part 1 for a member that was taken out of etcd since", as
   const alive = { ...THIRD, name: "w1" };
   using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, alive, TAKEN_OUT] });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, alive] });
-  const [cert, key] = ["crt", "key"].map((end) => node.read(`/etc/kubernetes/pki/etcd/server.${end}`));
-  const peer = Bun.serve({
-    hostname: THIRD_AT,
-    port: 2380,
-    tls: { cert: cert!, key: key! },
-    fetch: () => new Response(),
-  });
+  using _peer = thirdAnswers(node);
   const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  peer.stop(true);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });
