@@ -25,6 +25,10 @@ interface SeenPod {
   by: string;
 }
 
+interface SeenProcess extends SeenPod {
+  pid: number;
+}
+
 interface Mounted {
   containerPath: string;
   hostPath: string;
@@ -68,7 +72,7 @@ export async function ranHere(uids: ReadonlySet<string>, node: Node): Promise<Ra
  * Running processes of the control plane with this name: of a container of kube-system, or of a unit of the
  * host.
  */
-export function processesOf(name: string, all: readonly Container[]): SeenPod[] {
+export function processesOf(name: string, all: readonly Container[]): SeenProcess[] {
   const known = knownHere(all);
   const pids = list("/proc").filter(
     (pid) => /^\d+$/.test(pid) && hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM),
@@ -82,6 +86,7 @@ export function processesOf(name: string, all: readonly Container[]): SeenPod[] 
     const variables = env.map(([variable = "", value = ""]) => ({ name: variable, value }));
     return [
       {
+        pid,
         by: `process ${pid} (${owner.is})`,
         spec: specOf({ name, args: words("cmdline"), env: variables, mounts: mountsFromHost(pid) }),
       },

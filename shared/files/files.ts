@@ -37,12 +37,18 @@ export function exists(path: string): boolean {
 export function stat(path: string): FileInfo | undefined {
   const place = lookUp(contentPath(path));
   if (place.kind === "file")
-    return { ...place, size: place.bytes.length, kind: "file", uid: 0, gid: 0, modified: new Date() };
+    return { ...place, size: place.bytes.length, kind: "file", uid: 0, gid: 0, ...madeNow() };
   const info =
     place.kind === "disk" ? tryFile("look at", path, () => fs.statSync(hostPath(place.path))) : undefined;
   if (info) return fileInfo(info);
   if (![...namesBelow(contentPath(path)).values()].includes(true)) return undefined;
-  return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, modified: new Date() };
+  return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, ...madeNow() };
+}
+
+/** In a dry run. */
+function madeNow() {
+  const now = new Date();
+  return { modified: now, changed: now };
 }
 
 /** The bytes, or undefined where there is no such file. Fails where it may not read. */

@@ -19,7 +19,10 @@ export interface FileInfo {
   uid: number;
   gid: number;
   size: number;
+  /** When its content was written; who copies or unpacks a file may keep that of another machine. */
   modified: Date;
+  /** Since when it is here as it is: a rename, a copy, a new owner or mode count, too. Nobody can set it. */
+  changed: Date;
 }
 
 /** Makes what was renamed, made or removed in a folder (of this machine) survive a power cut. */
@@ -96,6 +99,7 @@ export function fileInfo(info: fs.Stats): FileInfo {
     gid: info.gid,
     size: info.size,
     modified: info.mtime,
+    changed: info.ctime,
   };
 }
 

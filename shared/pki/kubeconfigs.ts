@@ -31,6 +31,8 @@ export interface Kubeconfig {
   server: string;
   /** The CAs it trusts, from the file or from the path it names; "" where there are none. */
   caPem: string;
+  /** Set where they are a file of their own. */
+  caPath?: string | undefined;
   clientCertPem?: string | undefined;
   clientKeyPem?: string | undefined;
   /**
@@ -168,9 +170,11 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
   if (!cluster?.server)
     throw unreadable(path, text.trim() ? "its current context names no server" : "it is empty");
   const certificatePath = user["client-certificate"];
+  const caPath = cluster["certificate-authority"];
   return {
     server: cluster.server,
     caPem: content(cluster, "certificate-authority") ?? "",
+    ...(caPath && !cluster["certificate-authority-data"] ? { caPath } : {}),
     clientCertPem: content(user, "client-certificate"),
     clientKeyPem: content(user, "client-key"),
     ...(certificatePath && !user["client-certificate-data"]

@@ -65,6 +65,10 @@ export interface PretendProcess {
    * Its cgroup. Default, by its name: a container of one of kube-system's static pods, or the kubelet's unit.
    */
   cgroup?: string;
+  /** Its command line; default: none. */
+  args?: readonly string[];
+  /** When it started; default: the kernel does not say. */
+  started?: Date;
 }
 
 /** UIDs of pods: a kubelet gives MD5 sums to static pods, the API server gives UUIDs to all others. */
@@ -85,17 +89,25 @@ function cgroupOf(root: string, { pid, comm }: PretendProcess): string {
   return `/kubepods/burstable/pod${uid}/${"c".repeat(64)}`;
 }
 
+/** Fields 14 to 22 of its line; the machine runs for 10,000 days. */
+function startTime(root: string, started: Date): string {
+  const uptime = 864_000_000;
+  writeFileSync(`${root}/proc/uptime`, `${uptime}.00 0.00\n`);
+  return ` 0 0 0 0 20 0 1 0 ${Math.round((uptime - (Date.now() - started.getTime()) / 1000) * 100)}`;
+}
+
 /** Writes /proc/PID of a pretend process below a node's root. */
 export function pretendProcess(root: string, process: PretendProcess) {
   const { pid, comm, holds = [], mapped = 1 << 20, mounts = {}, cgroup = cgroupOf(root, process) } = process;
-  const { state = "S", terminal = 0 } = process;
+  const { state = "S", terminal = 0, args = [], started } = process;
   const folder = `${root}/proc/${pid}`;
   mkdirSync(`${folder}/root/etc/kubernetes`, { recursive: true });
   writeFileSync(`${folder}/cgroup`, `0::${cgroup}\n`);
   writeFileSync(
     `${folder}/stat`,
-    `${pid} (${comm}) ${state} 1 ${pid} ${pid} ${terminal} -1 4194560 0 0 0 0\n`,
+    `${pid} (${comm}) ${state} 1 ${pid} ${pid} ${terminal} -1 4194560 0 0 0 0${started ? startTime(root, started) : ""}\n`,
   );
+  writeFileSync(`${folder}/cmdline`, args.map((word) => `${word}\0`).join(""));
   writeFileSync(`${folder}/comm`, `${comm}\n`);
   writeFileSync(
     `${folder}/maps`,

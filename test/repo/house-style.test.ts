@@ -116,6 +116,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
   ["salvage", "workloads", "kit", "checks"],
+  ["renew"],
   ["assess", "verify"],
   ["plan", "report"],
   ["drill"],

@@ -1,0 +1,188 @@
+/**
+ * Which processes of this node have read a CA's certificate once, when they started, and which one. As long
+ * as the CA is renewed with its own key, both are good until the older one's end. Then a process that still
+ * has that trusts nobody: open connections go on, and no new one. So the cluster is silent, and dies at its
+ * next restart. Nobody reads front-proxy-ca once, and nobody the CA for clients. Reads only.
+ *
+ * Sources: etcd client/pkg/transport (ClientCAs and RootCAs once), apiserver storagebackend/factory/etcd3.go
+ * (TLSInfo once), controller-manager's --root-ca-file and client-go's kubeconfig (once; the kubelet's too, in
+ * 1.36 as well: pkg/kubelet/certificate/transport.go).
+ */
+import { processesOf } from "../etcd-location/static-pod-here.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { IN_PODS, readEvidence } from "../facts/evidence.ts";
+import { attempt } from "../fail.ts";
+import { stat } from "../files/files.ts";
+import { textBelow } from "../files/untrusted-file.ts";
+import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
+import { certificatesDirOn } from "../manifests/on-disk.ts";
+import { type Container, containersIfAny, isServerContainer } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
+import { infoOf } from "../pki/certificate.ts";
+import { certPath, certRow, minorOf } from "../pki/certs.ts";
+import { caText, readable } from "../pki/examine.ts";
+import { KUBECONFIGS, kubeconfigRow, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { type CaOfKey, caOfKey, casIn, newestOf, textReadAt, versionsAside } from "./held-ca.ts";
+import { processStart } from "./process-start.ts";
+
+export interface CaReader {
+  name: "etcd" | "kube-apiserver" | "kube-controller-manager" | "kube-scheduler" | "kubelet";
+  ca: "ca" | "etcd-ca";
+  /** The file that it reads when it starts: the CA's own, or a kubeconfig. */
+  path: string;
+  /** By today's clock. Undefined: it does not run, or nothing says since when. */
+  started?: Date | undefined;
+  /** Since when the file is as it is, its name, owner and mode included; undefined: it is not there. */
+  changed?: Date | undefined;
+  /** Undefined: nothing says which one was in the file when it started. */
+  holds?: "today's" | "an older one" | undefined;
+  /** When the older one ends that it holds or may hold; undefined: nothing here knows an older one. */
+  until?: Date | undefined;
+  /** The file itself still has an older one, which ends then: a restart alone does not help. */
+  fileUntil?: Date | undefined;
+}
+
+/** Of a control plane node. Errors: none of its own; what cannot be read is not known. */
+export async function caReaders(
+  cp: Pick<ControlPlaneNode, "node" | "facts" | "cluster">,
+): Promise<CaReader[]> {
+  const { node, facts, cluster } = cp;
+  const all = await containersIfAny(node);
+  const today = {
+    ca: known("ca", facts.certificatesDir, [cluster.oldCaPem, ...configTexts()]),
+    "etcd-ca": known("etcd-ca", facts.certificatesDir),
+  };
+  const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
+    runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
+  );
+  return [...rows, kubelet(node, all)].flatMap((reads) => {
+    const of = today[reads.ca];
+    return of ? [judged(reads, of)] : [];
+  });
+}
+
+/** Of a worker: what kube-system's pods have got says whether its own files are today's. */
+export async function kubeletCaReader(node: Node): Promise<CaReader[]> {
+  const { clientCaFile } = node.kubelet;
+  const hash = infoOf(readable(clientCaFile))?.publicKeyHash;
+  const { texts } = readEvidence({ data: undefined, node, certificatesDir: certificatesDirOn(node) });
+  const inPods = texts.filter(({ ca, from }) => ca === "ca" && from === IN_PODS).map(({ text }) => text);
+  const own = [readable(clientCaFile), ...asideTexts(clientCaFile), ...configTexts()];
+  const today = hash && caOfKey(hash, [...own, ...inPods]);
+  return today ? [judged(kubelet(node, await containersIfAny(node)), today)] : [];
+}
+
+/** What is known of the certificates of the CA's key on this node. */
+function known(
+  name: CaReader["ca"],
+  certificatesDir: string,
+  texts: readonly (string | undefined)[] = [],
+): CaOfKey | undefined {
+  const text = caText(certRow(name), certificatesDir);
+  const hash = infoOf(text)?.publicKeyHash;
+  const aside = asideTexts(certPath(certRow(name), certificatesDir));
+  return hash === undefined ? undefined : caOfKey(hash, [text, ...aside, ...texts]);
+}
+
+function asideTexts(path: string): string[] {
+  return versionsAside(path).map(({ text }) => casIn(text, path));
+}
+
+function configTexts(): (string | undefined)[] {
+  return KUBECONFIGS.flatMap(({ path }) => [
+    attempt(() => readKubeconfig(path)?.caPem, undefined),
+    ...asideTexts(path),
+  ]);
+}
+
+interface ReadsOnce {
+  name: CaReader["name"];
+  ca: CaReader["ca"];
+  /** Its flags that name the file. */
+  by: readonly string[];
+  /** kubeadm's, where it does not run. */
+  usual: string;
+}
+
+function readsOnce(certificatesDir: string): ReadsOnce[] {
+  const [ca, etcdCa] = (["ca", "etcd-ca"] as const).map((name) => certPath(certRow(name), certificatesDir));
+  const config = (name: string) => kubeconfigRow(name).path;
+  // biome-ignore format: a table
+  return [
+    { name: "etcd", ca: "etcd-ca", by: ["trusted-ca-file", "peer-trusted-ca-file"], usual: etcdCa! },
+    { name: "kube-apiserver", ca: "etcd-ca", by: ["etcd-cafile"], usual: etcdCa! },
+    { name: "kube-controller-manager", ca: "ca", by: ["root-ca-file"], usual: ca! },
+    { name: "kube-controller-manager", ca: "ca", by: ["kubeconfig"], usual: config("controller-manager") },
+    { name: "kube-scheduler", ca: "ca", by: ["kubeconfig"], usual: config("scheduler") },
+  ];
+}
+
+/** A process that may run, and what it reads. */
+interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
+  /** As its own mounts have it: a file that was mounted alone stays the one from its start. */
+  seen?: string | undefined;
+  /** When it started, by each clock that says it. */
+  starts: readonly Date[];
+}
+
+type Running = ReturnType<typeof processesOf>[number] & { starts: readonly Date[] };
+
+/** The processes; one that is not there where none is. */
+function runs(name: string, all: readonly Container[]): (Running | undefined)[] {
+  const containers = all.filter((one) => one.running && one.name === name && isServerContainer(one));
+  const created = Math.max(0, ...containers.map((one) => one.created.getTime()));
+  const found = processesOf(name, all).map((process) => ({
+    ...process,
+    starts: [processStart(process.pid), created > 0 ? new Date(created) : undefined].filter(
+      (date) => date !== undefined,
+    ),
+  }));
+  return found.length > 0 ? found : [undefined];
+}
+
+/** client-go reads a CA that is a file of its own anew since 0.36 (transport/ca_rotation.go). */
+const READS_ANEW = 36;
+
+function readers(
+  { name, ca, by, usual }: ReadsOnce,
+  process: Running | undefined,
+  version: string,
+): Reading[] {
+  if (!process) return [{ name, ca, path: usual, starts: [] }];
+  const { pid, spec, starts } = process;
+  const given = flags(commandOf({ spec }));
+  const named = new Set(by.flatMap((flag) => given.get(flag) ?? []));
+  return [...named].flatMap((inside): Reading[] => {
+    const path = hostPathOf({ spec }, inside) ?? inside;
+    const caPath = attempt(() => readKubeconfig(path)?.caPath, undefined);
+    if (caPath && minorOf(version) >= READS_ANEW) return [];
+    return [{ name, ca, path: caPath ?? path, seen: textBelow(pid, inside), starts }];
+  });
+}
+
+function kubelet({ kubelet: { kubeconfig } }: Node, all: readonly Container[]): Reading {
+  const caPath = attempt(() => readKubeconfig(kubeconfig)?.caPath, undefined);
+  const starts = processesOf("kubelet", all).flatMap(({ pid }) => processStart(pid) ?? []);
+  return { name: "kubelet", ca: "ca", path: caPath ?? kubeconfig, starts };
+}
+
+function judged({ name, ca, path, seen, starts }: Reading, today: CaOfKey): CaReader {
+  const endOf = (text: string | undefined) => newestOf(casIn(text ?? "", path), today.hash)?.notAfter;
+  const isOld = (end: Date | undefined) => end !== undefined && end < today.end;
+  const file = newestOf(casIn(readable(path) ?? "", path), today.hash);
+  const fileUntil = isOld(file?.notAfter) ? file!.notAfter : undefined;
+  const started = starts[0];
+  const row = { name, ca, path, started, changed: stat(path)?.changed, fileUntil };
+  if (!started) return { ...row, until: fileUntil };
+  // by each clock: where one was set since, they may differ
+  const read = starts.map((start) => endOf(textReadAt(path, start)));
+  const ends = [...(isOld(endOf(seen)) ? [endOf(seen)] : read)];
+  const [end] = ends;
+  if (end && ends.every((one) => one?.getTime() === end.getTime()))
+    return isOld(end) ? { ...row, holds: "an older one", until: end } : { ...row, holds: "today's" };
+  // made after it started: it cannot be the one that it has
+  const madeSince = file && starts.every((start) => start < file.notBefore);
+  // with one that had ended, it would not have come up
+  const older = today.olderEnd && started < today.olderEnd ? today.olderEnd : undefined;
+  return { ...row, holds: madeSince ? "an older one" : undefined, until: older };
+}

@@ -1,0 +1,83 @@
+/**
+ * Which certificate of a CA a process has read that reads it once: by what was in the file's place when it
+ * started. What was there before is known where this kit has replaced it: the rescue folder has it, since
+ * that moment. Reads only.
+ */
+import { basename, dirname } from "node:path";
+import { attempt } from "../fail.ts";
+import { list, readText, stat } from "../files/files.ts";
+import { asideOf, rescueFolders } from "../node/rescue-folder.ts";
+import { type CertInfo, certificatesIn, infoOf } from "../pki/certificate.ts";
+import { parseKubeconfig } from "../pki/kubeconfigs.ts";
+
+/** The certificates of one key, by their ends: with the same key one only differs from another by it. */
+export interface CaOfKey {
+  /** As `CertInfo.publicKeyHash`. */
+  hash: string;
+  /** The end of the newest that is known here. */
+  end: Date;
+  /** The end of the newest but this one; unset: nothing here says that there was another. */
+  olderEnd?: Date | undefined;
+}
+
+/** Undefined where none of these texts has a certificate of that key. */
+export function caOfKey(hash: string, texts: readonly (string | undefined)[]): CaOfKey | undefined {
+  const ends = new Set(texts.flatMap((text) => ofKey(text, hash)).map(({ notAfter }) => notAfter.getTime()));
+  const [end, olderEnd] = [...ends].sort((a, b) => b - a);
+  if (end === undefined) return undefined;
+  return { hash, end: new Date(end), ...(olderEnd !== undefined && { olderEnd: new Date(olderEnd) }) };
+}
+
+/** Who has several of them in a file trusts the newest. */
+export function newestOf(text: string | undefined, hash: string): Readonly<CertInfo> | undefined {
+  return ofKey(text, hash).sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
+}
+
+function ofKey(text = "", hash: string): Readonly<CertInfo>[] {
+  const all = certificatesIn(text).flatMap((pem) => infoOf(pem) ?? []);
+  return all.filter(({ publicKeyHash }) => publicKeyHash === hash);
+}
+
+/** The CAs in a file of a process: its own text, or those that a kubeconfig embeds. */
+export function casIn(text: string, path: string): string {
+  if (certificatesIn(text).length > 0) return text;
+  return attempt(() => parseKubeconfig(text, path).caPem, "");
+}
+
+interface Version {
+  text: string;
+  /** Until when it was in its place. */
+  until: Date;
+}
+
+/** What rescue folders have of a file, the one that went first comes first. */
+export function versionsAside(path: string): Version[] {
+  const found = rescueFolders().flatMap((rescue) => {
+    const folder = `${asideOf(rescue)}${dirname(path)}`;
+    const names = list(folder).filter((name) => name.replace(/\.\d+$/, "") === basename(path));
+    return names.flatMap((name) => {
+      const text = attempt(() => readText(`${folder}/${name}`), undefined);
+      const info = stat(`${folder}/${name}`);
+      return text !== undefined && info ? [{ text, until: info.changed }] : [];
+    });
+  });
+  return found.sort((a, b) => a.until.getTime() - b.until.getTime());
+}
+
+/**
+ * The text that a process has read which started then; undefined where nothing says it. Between the last
+ * write of a file and its last change lie a rename, a copy with its old time, or only another mode; not where
+ * this kit has taken the one before away as it wrote it.
+ */
+export function textReadAt(path: string, started: Date): string | undefined {
+  const info = stat(path);
+  const aside = versionsAside(path);
+  const isOurs =
+    info && aside.some(({ until }) => Math.abs(until.getTime() - info.modified.getTime()) < WRITES_MS);
+  const since = isOurs ? info.modified : info?.changed;
+  if (since && since <= started) return attempt(() => readText(path), undefined);
+  return aside.find(({ until }) => started <= until)?.text;
+}
+
+/** Between the move of an old file and the write of the new one. */
+const WRITES_MS = 10_000;
