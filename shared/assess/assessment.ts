@@ -158,5 +158,5 @@ export interface NodeVerdict {
   verdict: string;
   next: string[];
   /** The same way through RUNBOOK.md; unset: something else comes first, or nothing is to be done. */
-  course?: Course;
+  course?: Course | undefined;
 }

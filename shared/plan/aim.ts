@@ -25,8 +25,9 @@ export function aimOf(
   if (!course) return undefined;
   if (course[0] === "control-plane" && !course.includes("tokens"))
     return `This plan takes ${listed(facts.lost.controlPlanes)} out of the cluster: nothing is damaged on this node, and etcd runs on the others.`;
-  if (!damaged) return course.includes("old-cas") ? AIMS.others : AIMS.rest;
   const workers = workersOf(facts, nodes);
+  if (!damaged && course.includes("old-cas")) return AIMS.others;
+  if (!damaged) return joinsOf(facts, nodes).length > 0 ? `${AIMS.workers}${workers}` : AIMS.rest;
   if (course.includes("new-cas")) {
     const isLost = deep?.keys.some(({ name, places }) => name === "ca" && !places.some(({ found }) => found));
     const restart = `every pod with a token restarts once, ${pods} pods at most.`;
@@ -48,6 +49,7 @@ const AIMS = {
     "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
   reissue: "This plan makes anew what is missing: no pod restarts.",
   others: "This plan is for damage on another control plane node: it gets its keys from here.",
+  workers: "This plan is for workers: nothing is damaged on this node.",
   rest: "This plan is for what is left of the repair.",
 };
 

@@ -4,7 +4,7 @@
  */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
-import type { Course } from "../facts/course.ts";
+import { type Course, courseFrom } from "../facts/course.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, joinsOf, lookedAt } from "./aim.ts";
@@ -19,7 +19,8 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
 import { type PlanStep, planThere, stepsOf } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
-import { heldAt, type Sight, withSights } from "./seen-done.ts";
+import { saidBy, sightsOf, withSights } from "./seen-done.ts";
+import type { Sight } from "./seen-nodes.ts";
 import { numbered } from "./step-order.ts";
 
 export interface Plan {
@@ -29,7 +30,8 @@ export interface Plan {
   kubernetes: string | undefined;
   made: Date;
   verdict: string;
-  nodes: PlanNode[];
+  /** With what each has said of itself. */
+  nodes: (PlanNode & { said?: string })[];
   /** Who the operator is on the nodes. */
   user: string;
   /** Names of nodes that will not come back. */
@@ -66,11 +68,10 @@ export type HelpedStep = PlanStep & { help: IfNot[]; seen: readonly Sight[] };
  * Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not
  * know.
  */
-export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string): Plan {
+export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): Plan {
   const { known, lost, user } = facts;
-  const nodes = known
-    ? planNodes(known, { here: assessed.node, without: [...lost.names, ...lost.away] })
-    : [];
+  const nodes = known ? planNodes(known, { here: given.node, without: [...lost.names, ...lost.away] }) : [];
+  const assessed = { ...given, course: courseHere(given, { nodes, facts }) };
   const { parts, blocks } = readRunbook(runbook);
   const away = elsewhere(assessed, facts);
   const several = nodes.some(({ role }) => role === "control plane node");
@@ -83,7 +84,7 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
         parts.flatMap(({ ifNot }) => ifNot),
         damage,
       );
-  const steps = withSights(helped, { hold: heldAt(assessed.damage, assessed.node, made) });
+  const steps = withSights(helped, sightsOf(assessed, facts, made));
   const hold = steps.find(({ task }) => task === "hold")?.number;
   const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
   /** By the part that they stand before. */
@@ -102,7 +103,7 @@ export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string
     kubernetes: assessed.kubernetes,
     made,
     verdict: assessed.verdict,
-    nodes,
+    nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen) })),
     user,
     lost: lost.names,
     away: lost.away,
@@ -154,6 +155,20 @@ interface Around {
   facts: PlanFacts;
 }
 
+/**
+ * Where this node is well, the others decide: nothing is stopped for them, and those that were looked at and
+ * are well, too, need none of parts 0 to 2.
+ */
+function courseHere({ course, damaged }: Assessment, { nodes, facts }: Around): Course | undefined {
+  const { seen, lost, isKept } = facts;
+  if (damaged || (course && course[0] !== "hold")) return course;
+  const others = nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
+  const isWell = (name: string) => seen.nodes.some((node) => node.name === name && !node.damaged);
+  if (lost.names.length > 0 || !others.every(isWell)) return course?.filter((task) => task !== "hold");
+  const first = joinsOf(facts, nodes).length > 0 ? "open" : isKept ? "report" : undefined;
+  return first && courseFrom({ others }, first);
+}
+
 type Steps = ReturnType<typeof stepsOf>;
 
 function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
@@ -181,9 +196,9 @@ function stepsThere({ to }: Elsewhere, blocks: readonly Block[], { nodes, facts 
   return numbered([...steps, { ...planThere(user, there, said), part: steps[0]?.part ?? 0 }]);
 }
 
-/** Where nodes are damaged, and others were not asked. */
+/** Where nodes may be damaged, and others were not asked. */
 function askOf(
-  { damaged }: Assessment,
+  { course, damaged }: Assessment,
   blocks: readonly Block[],
   { nodes, facts }: Around,
 ): string | undefined {
@@ -191,7 +206,9 @@ function askOf(
   const isOpen = nodes
     .slice(1)
     .some(({ name, why }) => !why && !facts.seen.nodes.some((node) => node.name === name));
-  return damaged && kit && isOpen ? askLines({ ...facts, nodes, kit: kit.commands.join("\n  ") }) : undefined;
+  return (damaged || course) && kit && isOpen
+    ? askLines({ ...facts, nodes, kit: kit.commands.join("\n  ") })
+    : undefined;
 }
 
 /** Many nodes get a file of addresses, and twenty of them their turn at the same time. */

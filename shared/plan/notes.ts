@@ -6,6 +6,7 @@ import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+import { shell } from "../shell-line.ts";
 import type { Elsewhere } from "./elsewhere.ts";
 import { ROOT } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
@@ -19,7 +20,7 @@ export interface Note {
   commands: string[];
 }
 
-type Asked = Pick<PlanFacts, "lost" | "user" | "said">;
+type Asked = Pick<PlanFacts, "lost" | "user" | "said" | "seen" | "folder">;
 
 const AGAIN = "Then print the plan again";
 
@@ -39,6 +40,7 @@ export function firstNotes(
       : []),
     ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next, asked)),
     ...(asked.away ? denial(asked.away, asked) : []),
+    ...withoutData(asked),
     ...(asked.ask
       ? [
           {
@@ -59,6 +61,20 @@ function denial({ open }: Elsewhere, { said }: Asked): Note[] {
   const text = `You have looked at ${listed(open)}, and the keys are lost there, too? Or it is gone for good? Then print the plan here with your word.`;
   return [
     { text, commands: [command("plan", { ...said, "lost-on": [...(said["lost-on"] ?? []), ...open] })] },
+  ];
+}
+
+/** Nothing is repaired where etcd's data is lost: the operator says whether it is. */
+function withoutData({ seen, folder, lost, said }: Asked): Note[] {
+  const known = [...lost.names, ...lost.away];
+  const names = seen.nodes.flatMap(({ name, lostData }) => (lostData && !known.includes(name) ? [name] : []));
+  if (names.length === 0 || folder === undefined) return [];
+  const plan = command(shell`plan --seen ${folder}`, { ...said, lost: [...lost.names, ...names] });
+  return [
+    {
+      text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Gone for good? Then print the plan so: it goes on without, and says at its end how the machine comes back.`,
+      commands: [plan],
+    },
   ];
 }
 

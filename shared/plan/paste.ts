@@ -47,6 +47,8 @@ export const KIT_PLACE = "/run/kube-pki-repair";
 interface PrintedBy {
   step: string;
   none?: string | undefined;
+  /** Names of nodes where other keys are in the way. */
+  aside?: readonly string[];
 }
 
 /**
@@ -117,9 +119,10 @@ export function terminalLines(user: string, nodes: readonly PlanNode[], command:
  * no blanks: an IPv6 address.
  */
 export function printedLines(user: string, nodes: readonly PlanNode[], by: PrintedBy): Line[] {
-  const command = inKit(printedBy(by), true);
-  const line = (address: string) =>
-    `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`;
+  const line = (address: string, name: string) => {
+    const command = `${inKit(printedBy(by), true)}${by.aside?.includes(name) ? " --move-aside" : ""}`;
+    return `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`;
+  };
   return onEach(nodes, line).map(withCode);
 }
 

@@ -16,6 +16,7 @@ import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { Refused } from "../fail.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { ROOT } from "./paste.ts";
@@ -27,6 +28,10 @@ export interface PlanFacts {
   known: { cluster: Cluster; data: EtcdData } | undefined;
   lost: LostNodes;
   seen: Seen;
+  /** The folder of those answers. */
+  folder: string | undefined;
+  /** A repair has left something on this node. */
+  isKept: boolean;
   /** Whose controller-manager led last, where it was another node's. */
   leader: { host: string; nodes: readonly string[] } | undefined;
   /**
@@ -83,6 +88,8 @@ export async function factsForPlan(
     known,
     lost: nodes,
     seen,
+    folder,
+    isKept: rescueFolders().length > 0,
     leader,
     running,
     othersServe,

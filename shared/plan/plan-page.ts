@@ -72,8 +72,8 @@ function nodes({ nodes, lost, away }: Plan): string {
   const shown = nodes.length > FEW * 2 ? nodes.filter(({ role, why }) => role !== "worker" || why) : nodes;
   const more = nodes.length - shown.length;
   const items = shown.map(
-    ({ name, role, address, why }) =>
-      `<li><b>${asHtml(name)}</b> ${marked(address)}<span>${role}</span>${why ? `<span>Write its address in yourself. ${asHtml(why)}</span>` : ""}</li>`,
+    ({ name, role, address, why, said }) =>
+      `<li><b>${asHtml(name)}</b> ${marked(address)}<span>${role}</span>${said ? `<span>${asHtml(said)}</span>` : ""}${why ? `<span>Write its address in yourself. ${asHtml(why)}</span>` : ""}</li>`,
   );
   items.push(...lost.map((name) => `<li><b>${asHtml(name)}</b><span>${LOST}</span></li>`));
   items.push(...away.map((name) => `<li><b>${asHtml(name)}</b><span>${AWAY}</span></li>`));

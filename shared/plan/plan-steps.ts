@@ -5,6 +5,7 @@
 import { command, type Said, withSaid } from "../again.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
+import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import {
   ADDRESSES,
@@ -55,6 +56,9 @@ const FOUND_MORE =
   "A key stays lost, as this plan expects, so it ends with exit code 2. If it ends with 0, it found more: print the plan again";
 const FOUND_LESS =
   "It ends with exit code 0. If it ends with 2, it found less than this plan expects: print the plan again";
+
+const movedAside = (names: readonly string[]) =>
+  `Other keys are in the way on ${listed(names)}: there they go to the rescue folder`;
 
 type Placed = Omit<PlanStep, "number"> & { part: number };
 
@@ -142,6 +146,8 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
     ];
   }
   const at = nodesAt(nodes, block.on!).filter(isMeant(block));
+  const aside =
+    task === "unpack" ? facts.seen.nodes.flatMap(({ name, otherKeys }) => (otherKeys ? [name] : [])) : [];
   return inSteps(block.commands).map((commands, index, all) => ({
     ...{
       part,
@@ -152,11 +158,12 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
     },
     ...(isKept && index === all.length - 1 ? { note: KEPT } : {}),
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
+    ...(aside.length > 0 ? { note: movedAside(aside) } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
       commands.map((command) => commandSaid(command, block, facts)),
       at,
-      { ...block, user, isKept },
+      { ...block, user, isKept, aside },
     ),
   }));
 }
@@ -224,6 +231,8 @@ function isNotFirst({ role }: PlanNode): boolean {
 interface Typing extends Pick<Block, "task" | "printed" | "terminal" | "sideBySide"> {
   user: string;
   isKept: boolean;
+  /** Names of nodes where other keys are in the way. */
+  aside: readonly string[];
 }
 
 function linesOf(commands: readonly string[], at: readonly PlanNode[], typing: Typing): Line[] {
@@ -232,7 +241,10 @@ function linesOf(commands: readonly string[], at: readonly PlanNode[], typing: T
   if (typing.sideBySide && at.length > 1)
     return sideBySide(linesOf(commands, at, { ...typing, sideBySide: false }));
   if (printed)
-    return printedLines(user, at, { step: KEEPER, none: task === "join" ? NONE_JOINS : undefined });
+    return printedLines(user, at, {
+      ...{ step: KEEPER, none: task === "join" ? NONE_JOINS : undefined },
+      aside: typing.aside,
+    });
   const last = commands.at(-1);
   return commands.flatMap((command) =>
     isKept && command === last && at[0] ? [keptLine(user, at[0], command)] : sshLines(user, at, command),

@@ -1,48 +1,54 @@
 /** What of a plan is done already, as far as it was seen when the plan was made. */
-import type { Check } from "../checks/check.ts";
-import type { Task } from "../facts/course.ts";
+import type { Assessment } from "../assess/assessment.ts";
+import type { LostNodes, Task } from "../facts/course.ts";
+import { KIT } from "./effort.ts";
+import { keyFiles } from "./elsewhere.ts";
+import type { PlanStep } from "./plan-steps.ts";
+import { heldAt, type Seen, type SeenNode, type Sight } from "./seen-nodes.ts";
 
-export interface Sight {
-  /** The node's name. */
-  on: string;
-  at: Date;
-  /** "the kubelet is stopped". */
-  what: string;
-  /** All that the step does there. */
-  isWhole: boolean;
+type Sights = Partial<Record<Task | "kit", readonly Sight[]>>;
+
+interface Around {
+  seen: Pick<Seen, "nodes">;
+  lost: Pick<LostNodes, "controlPlanes">;
 }
 
-/**
- * Part 0's first two lines, by what 00-assess has seen on a node. A controller-manager that was not seen may
- * still run.
- */
-export function heldAt(
-  damage: readonly Pick<Check, "id" | "what" | "result">[],
-  on: string,
-  at: Date,
-): Sight[] {
-  const isStopped = damage.some(({ id, result }) => id === "kubelet" && result !== "ok");
-  const paused = damage.find(
-    ({ id, what, result }) =>
-      id === "stopped-process" && what.startsWith("kube-controller-manager") && result !== "failed",
+/** Of this node, and of those that have answered. */
+export function sightsOf(here: Assessment, { seen, lost }: Around, at: Date): Sights {
+  const others = seen.nodes.filter(({ name }) => name !== here.node);
+  const held = [heldAt(here, here.node, at), ...others.map(({ held }) => held)];
+  const newCa = here.ca.copies.find(({ is }) => is === "new in this repair")?.hash;
+  const well = others.filter(
+    ({ damaged, trusts }) => !damaged && (newCa === undefined || trusts.includes(newCa)),
   );
-  if (!isStopped) return [];
-  return [
-    {
-      on,
-      at,
-      what: `the kubelet is stopped${paused ? `, ${paused.what} is paused` : ""}`,
-      isWhole: paused !== undefined,
-    },
-  ];
+  const sight = (what: string) => (node: Pick<SeenNode, "name" | "made">) => ({
+    on: node.name,
+    at: node.made,
+    what,
+    isWhole: true,
+  });
+  const own = here.damaged ? [] : [{ name: here.node, made: at }];
+  const done = [...own, ...well.filter(({ controlPlane }) => controlPlane)].map(
+    sight("nothing is damaged there"),
+  );
+  return {
+    hold: held.flatMap((one) => one ?? []),
+    kit: others.map(sight("the kit is there")),
+    "old-cas": done,
+    unpack: done,
+    "etcd-there": done,
+    // it takes lost members out
+    "control-plane": lost.controlPlanes.length > 0 ? [] : done,
+    join: newCa ? well.map(sight("its kubelet trusts the new CA")) : [],
+  };
 }
 
 /** Each step with what was seen of it. */
-export function withSights<S extends { task?: Task | undefined }>(
-  steps: readonly S[],
-  sights: Partial<Record<Task, readonly Sight[]>>,
-) {
-  return steps.map((step) => ({ ...step, seen: (step.task && sights[step.task]) ?? [] }));
+export function withSights<S extends PlanStep>(steps: readonly S[], sights: Sights) {
+  return steps.map((step) => {
+    const task = step.does === KIT.does ? "kit" : step.task;
+    return { ...step, seen: (task && sights[task])?.filter(({ on }) => step.on.includes(on)) ?? [] };
+  });
 }
 
 /** A box is ticked where all of it was seen. */
@@ -52,5 +58,30 @@ export function isSeenDone({ on, seen }: { on: readonly string[]; seen: readonly
 
 /** "Seen at 01:20 UTC on cp1: the kubelet is stopped". */
 export function inSentences(seen: readonly Sight[]): string[] {
-  return seen.map(({ on, at, what }) => `Seen at ${at.toISOString().slice(11, 16)} UTC on ${on}: ${what}`);
+  return seen.map(({ on, at, what }) => `Seen at ${inUtc(at)} on ${on}: ${what}`);
+}
+
+/** "01:20 UTC". */
+function inUtc(at: Date): string {
+  return `${at.toISOString().slice(11, 16)} UTC`;
+}
+
+/** What a node has said of itself, in our words. */
+export function saidBy(name: string, { nodes, silent }: Seen): { said?: string } {
+  if (silent.includes(name)) return { said: "Asked, and no answer" };
+  const node = nodes.find((one) => one.name === name);
+  return node ? { said: `At ${inUtc(node.made)}: ${wordsOf(node).join("; ")}` } : {};
+}
+
+function wordsOf({ controlPlane, lacks, damaged, lostData, otherKeys, joins, held }: SeenNode): string[] {
+  if (!damaged) return ["nothing is damaged"];
+  const keys = lacks?.length ? `lost: ${keyFiles(lacks)}` : "no key is lost";
+  const ofKeys = lacks === undefined ? "its memory was not searched" : keys;
+  return [
+    ...(lostData ? ["no data of etcd is found"] : []),
+    ...(controlPlane && !lostData ? [ofKeys] : []),
+    ...(otherKeys ? ["other keys are in the way"] : []),
+    ...(controlPlane ? [] : [joins ? "has to join again" : "damaged, and need not join"]),
+    ...(held ? [held.what] : []),
+  ];
 }

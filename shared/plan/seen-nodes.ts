@@ -4,6 +4,8 @@
  * operator looks and which steps are on the page, and never who gets keys.
  */
 import { basename } from "node:path";
+import type { Check } from "../checks/check.ts";
+import { HOLD } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
@@ -20,6 +22,15 @@ export interface SeenNode {
   lacks: readonly string[] | undefined;
   /** A worker that has lost what only a join brings back. */
   joins: boolean;
+  damaged: boolean;
+  /** A control plane node on which etcd's data is lost. */
+  lostData: boolean;
+  /** Other keys are in the places of the cluster's. */
+  otherKeys: boolean;
+  /** What it says of part 0's first lines there. */
+  held: Sight | undefined;
+  /** Fingerprints of the CAs that its kubelet trusts. */
+  trusts: readonly string[];
 }
 
 export interface Seen {
@@ -81,15 +92,22 @@ function judged(
   if (minutes < -AHEAD) return "its time is ahead of this node's: one of the two clocks is wrong";
   const own = listOf(said.ca?.hashes);
   if (!own.some((hash) => hashes.includes(hash as string))) return "nothing in it names this cluster's CA";
-  if (controlPlane)
-    return {
-      name,
-      made,
-      controlPlane,
-      lacks: said.role === "control plane" ? lacking(said) : undefined,
-      joins: false,
-    };
-  return { name, made, controlPlane, lacks: [], joins: mustJoin(said) };
+  const rows = rowsOf(said);
+  const isFailed = (ids: readonly string[]) =>
+    rows.some(({ id, result }) => ids.includes(id) && result === "failed");
+  const isKnown = said.role === "control plane";
+  return {
+    name,
+    made,
+    controlPlane,
+    lacks: controlPlane ? (isKnown ? lacking(said) : undefined) : [],
+    joins: !controlPlane && isFailed(OF_JOIN),
+    damaged: said.damaged !== false,
+    lostData: controlPlane && (!isKnown || isFailed(["etcd-data"])),
+    otherKeys: said.deep?.moveToRescue === true,
+    held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
+    trusts: listOf(said.ca?.copies).map((copy) => String((copy as { hash?: unknown } | null)?.hash)),
+  };
 }
 
 /** Undefined where it is none: a shell's complaint, a file that was cut off. */
@@ -108,10 +126,12 @@ interface Json {
   node?: unknown;
   role?: unknown;
   made?: unknown;
-  ca?: { hashes?: unknown } | null;
+  ca?: { hashes?: unknown; copies?: unknown } | null;
+  damaged?: unknown;
   damage?: unknown;
+  next?: unknown;
   survivors?: unknown;
-  deep?: { keys?: unknown } | null;
+  deep?: { keys?: unknown; moveToRescue?: unknown } | null;
 }
 
 /**
@@ -127,10 +147,52 @@ function lacking({ survivors, deep }: Json): string[] | undefined {
 
 const OF_JOIN = ["kubelet-ca", "kubelet-conf", "kubelet-client-certificate"];
 
-function mustJoin({ damage }: Json): boolean {
-  const rows = listOf(damage) as { id?: unknown; state?: unknown }[];
-  return rows.some((row) => OF_JOIN.includes(String(row?.id)) && /^!.+!$/.test(String(row?.state)));
+/** As the checks that they were made of. */
+function rowsOf({ damage }: Json): { id: string; what: string; result: Check["result"] }[] {
+  const rows = listOf(damage) as ({ id?: unknown; what?: unknown; state?: unknown } | null)[];
+  return rows.map((row) => {
+    const state = String(row?.state);
+    const result = /^!.+!$/.test(state) ? "failed" : state === "known" ? "warning" : "ok";
+    return { id: String(row?.id), what: String(row?.what), result };
+  });
 }
+
+export interface Sight {
+  /** The node's name. */
+  on: string;
+  at: Date;
+  /** "the kubelet is stopped". */
+  what: string;
+  /** All that the step does there. */
+  isWhole: boolean;
+}
+
+/** As much of an answer as shows part 0's first two lines. */
+interface HoldSeen {
+  damage: readonly (Pick<Check, "what" | "result"> & { id: string })[];
+  /** Unset: nobody has searched, and `next` does not begin with what is still to be held. */
+  deep?: unknown;
+  next: readonly string[];
+}
+
+/**
+ * Part 0's first two lines, by what 00-assess has seen on a node. Where no controller-manager was seen, only
+ * a search says that none runs.
+ */
+export function heldAt({ damage, deep, next }: HoldSeen, on: string, at: Date): Sight | undefined {
+  const isStopped = damage.some(({ id, result }) => id === "kubelet" && result !== "ok");
+  if (!isStopped) return undefined;
+  const paused = damage.find(
+    ({ id, what, result }) => id === "stopped-process" && MANAGER.test(what) && result !== "failed",
+  );
+  const isOpen = !deep || HOLD.some(({ command }) => next.some((line) => line.startsWith(command)));
+  const manager = paused ? `${paused.what} is paused` : isOpen ? "" : "no controller-manager runs";
+  const what = ["the kubelet is stopped", ...(manager ? [manager] : [])].join(", ");
+  return { on, at, what, isWhole: manager !== "" };
+}
+
+/** An answer's own words are not repeated. */
+const MANAGER = /^kube-controller-manager \(pid \d+\)$/;
 
 function listOf(value: unknown): unknown[] {
   return Array.isArray(value) ? value : [];

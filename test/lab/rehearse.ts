@@ -43,7 +43,7 @@ import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.
 import { kmsAllLost } from "./scenarios/kms.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
-import { phoneCall } from "./scenarios/phone-call.ts";
+import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { repairedTwice } from "./scenarios/repaired-twice.ts";
 import { saLost } from "./scenarios/sa-lost.ts";
@@ -103,6 +103,7 @@ export const SCENARIOS: Scenario[] = [
   haOneDestroyed,
   haSameMachineBack,
   phoneCall,
+  phoneCallByPlan,
   byKubeadm,
   busy,
   cutPoints,

@@ -3,7 +3,7 @@
  * who gets keys.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readSeen } from "../../shared/plan/seen-nodes.ts";
 import { healthyCp, led, type Objects } from "../pretend/cluster.ts";
@@ -30,6 +30,7 @@ async function answerOf(on: NodeOptions, change?: (node: PretendNode) => unknown
 
 const LOST = await answerOf(ASKED);
 const WELL = await answerOf({ ...ASKED, kind: "healthy control plane node" });
+const NO_DATA = await answerOf(ASKED, ({ root }) => rmSync(`${root}/var/lib/etcd`, { recursive: true }));
 const WORKER = await answerOf({ kind: "worker" });
 const WORKER_LOST = await answerOf({ kind: "worker" }, ({ root }) =>
   rmSync(`${root}/var/lib/kubelet/pki`, { recursive: true }),
@@ -52,6 +53,8 @@ interface Row {
   looked: RegExp;
   has?: string[];
   hasNot?: RegExp;
+  /** In the text around the lines. */
+  says?: string[];
 }
 
 const ledByM2 = (objects: Objects) => {
@@ -122,7 +125,86 @@ const ROWS: Row[] = [
   },
 ];
 
-test.each(ROWS)("$what", async ({ on, change, seen, code = 2, aim, looked, has = [], hasNot }) => {
+const HOLD = /systemctl stop kubelet|kill -STOP/;
+const ALL_WELL = {
+  m2: as("m2", WELL),
+  m3: as("m3", WELL),
+  w1: as("w1", WORKER),
+  w2: as("w2", WORKER),
+};
+
+ROWS.push(
+  {
+    what: "etcd's data is lost on another node: the operator says whether it is gone for good",
+    seen: { m2: as("m2", LOST), m3: as("m3", NO_DATA) },
+    aim: /^This plan is for keys that/,
+    looked: /m3 \(\d\d:\d\d UTC, not its memory\)/,
+    says: ["m3: no data of etcd is found there", "\n./bunw scripts/plan.ts --seen /root/seen --lost m3\n"],
+  },
+  {
+    what: "other keys are in the way on another node: there they go aside",
+    seen: {
+      m2: { ...as("m2", LOST), deep: { ...(LOST.deep as object), moveToRescue: true } },
+      m3: as("m3", LOST),
+    },
+    aim: /^This plan is for keys that nobody has any more/,
+    looked: /m2/,
+    has: [`ssh -n root@${AT.m2} "LINE --move-aside"`, `ssh -n root@${AT.m3} "LINE"`],
+    says: ["Other keys are in the way on m2: there they go to the rescue folder."],
+  },
+  {
+    what: "nothing is damaged here, and another node was not asked: nothing is stopped for it, and all are asked",
+    on: { kind: "healthy control plane node" },
+    seen: { w1: as("w1", WORKER) },
+    code: 0,
+    aim: "This plan is for damage on another control plane node: it gets its keys from here.",
+    looked: /Not looked at: m2, m3, w2/,
+    hasNot: HOLD,
+    says: ["To look at all nodes at once"],
+  },
+  {
+    what: "nothing is damaged on one of the others, which has nothing to do",
+    on: { kind: "healthy control plane node" },
+    seen: { m2: as("m2", WELL), m3: as("m3", LOST) },
+    code: 0,
+    aim: "This plan is for damage on another control plane node: it gets its keys from here.",
+    looked: /m2/,
+    hasNot: HOLD,
+    says: ["Seen at TIME UTC on m2: nothing is damaged there"],
+  },
+  {
+    what: "nothing is damaged on any control plane node: nothing is to be done",
+    on: { kind: "healthy control plane node" },
+    seen: ALL_WELL,
+    code: 0,
+    aim: "nothing is damaged on this node",
+    looked: /w2/,
+    hasNot: /ssh/,
+  },
+  {
+    what: "nothing is damaged, and a repair has left something: its end",
+    on: { kind: "healthy control plane node" },
+    change: ({ root }) => mkdirSync(`${root}/root/kube-pki-repair-20260101T000000/runs`, { recursive: true }),
+    seen: ALL_WELL,
+    code: 0,
+    aim: "This plan is for what is left of the repair.",
+    looked: /w2/,
+    has: [`ssh -n root@${AT.m1} 'report.ts report.html --logs logs.d'`],
+    hasNot: /stop|01-etcd|02-control|05-verify.ts'\n.*report/,
+  },
+  {
+    what: "nothing is damaged but a worker: it joins",
+    on: { kind: "healthy control plane node" },
+    seen: { ...ALL_WELL, w2: as("w2", WORKER_LOST) },
+    code: 0,
+    aim: "This plan is for workers: nothing is damaged on this node. w2 joins again, no other worker that was looked at.",
+    looked: /w2/,
+    has: ['ssh -n root@10.77.0.22 "LINE"'],
+    hasNot: /stop|01-etcd|02-control/,
+  },
+);
+
+test.each(ROWS)("$what", async ({ on, change, seen, code = 2, aim, looked, has = [], hasNot, says = [] }) => {
   await lookAt({ ...ASKED, ...on, change }, async (node) => {
     writeAnswers(`${node.root}/root/seen`, seen);
     const before = node.fingerprint();
@@ -136,6 +218,44 @@ test.each(ROWS)("$what", async ({ on, change, seen, code = 2, aim, looked, has =
     const lines = pasted(stdout);
     for (const line of has) expect(lines).toContain(line);
     if (hasNot) expect(lines.join("\n")).not.toMatch(hasNot);
+    for (const words of says) expect(stdout.replaceAll(/\d\d:\d\d UTC/g, "TIME UTC")).toContain(words);
+  });
+});
+
+test("the page says on each node's card what that node has said, and ticks what it has done", async () => {
+  await lookAt({ ...ASKED }, async ({ root }) => {
+    const stopped = { id: "kubelet", what: "kubelet", state: "known" };
+    const held = as("m3", { ...LOST, next: [], damage: [...(LOST.damage as object[]), stopped] });
+    const seen = { m2: as("m2", LOST), m3: held, w1: "", w2: as("w2", WORKER_LOST) } as const;
+    writeAnswers(`${root}/root/seen`, seen);
+    expect((await typeHere("plan --seen /root/seen /root/plan.html")).exitCode).toBe(2);
+    const page = readFileSync(`${root}/root/plan.html`, "utf8").replaceAll(/\d\d:\d\d UTC/g, "TIME UTC");
+    const cards = [...page.matchAll(/<li><b>(?:<[^>]+>)?(\w+)<.*?<\/li>/g)].map(([card, name]) => [
+      name,
+      card.replaceAll(/<[^>]+>/g, " "),
+    ]);
+    const { m1, m2, m3, w1, w2 } = Object.fromEntries(cards);
+    expect(m1).not.toContain("At TIME");
+    expect(m2).toContain("At TIME UTC: lost: ca.key, front-proxy-ca.key, etcd/ca.key, sa.key ");
+    expect(m3).toContain("etcd/ca.key, sa.key; the kubelet is stopped, no controller-manager runs ");
+    expect(w1).toContain("Asked, and no answer");
+    expect(w2).toContain("At TIME UTC: has to join again");
+    const ticked = [...page.matchAll(/data-step="(\w+)"[^>]* checked>.*?class="does">([^<]+)/g)];
+    expect(ticked.map(([, , does]) => does)).toEqual([]);
+    expect(page).toContain('Seen at TIME UTC on <span class="name">m2</span>: the kit is there.');
+    expect(page).toMatch(/on <span class="name">m3<\/span>: the kubelet is stopped, no controller-manager/);
+  });
+});
+
+test("what all its nodes have done is ticked", async () => {
+  await lookAt({ ...ASKED }, async ({ root }) => {
+    const names = ["m2", "m3"].map((name) => [name, as(name, LOST)]);
+    const all = { ...Object.fromEntries(names), w1: as("w1", WORKER), w2: as("w2", WORKER) };
+    writeAnswers(`${root}/root/seen`, all);
+    const { stdout } = await typeHere("plan --seen /root/seen");
+    expect([...stdout.matchAll(/^### \[x\] (.+), (?:on|to) /gm)].map(([, does]) => does)).toEqual([
+      "0b: Bring the kit to the other nodes",
+    ]);
   });
 });
 

@@ -7,8 +7,11 @@ import { join } from "node:path";
 import { PACK_RUNS } from "../../../shared/node/rescue-folder.ts";
 import { type Place, readRunbook } from "../../../shared/plan/runbook.ts";
 import { type Machine, sh } from "../machine/machine.ts";
+import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { KUBERNETES } from "../machine/pins.ts";
 import { carryFile } from "../scene/follow.ts";
+import { followPlan, planOfAllNodes } from "../scene/follow-plan.ts";
+import { makeReachable, operatorsTerminal, type Way } from "../scene/reachable.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore, whatPart2Printed } from "../scene/replace.ts";
 import {
   controlPlaneGone,
@@ -47,6 +50,51 @@ export const phoneCall: Scenario = {
     { title: "The operator cleans up", run: cleanUp },
   ],
 };
+
+const WAY: Way = { unknown: true };
+
+export const phoneCallByPlan: Scenario = {
+  ...phoneCall,
+  name: "phone-call-by-plan",
+  title:
+    "As phone-call; the operator looks at all nodes by the plan's block, and pastes the plan of what they say into a terminal, by ssh, to its last line",
+  packages: FLEET_PACKAGES,
+  lines: [
+    {
+      title: "The operator has a machine that reaches all nodes by ssh",
+      run: (scene) => makeReachable(scene, WAY),
+    },
+    ...phoneCall.lines.slice(0, 2),
+    { title: "The operator looks at all nodes, and pastes the plan of what they say", run: pasteToTheProof },
+    { title: "The same machine comes back as the third control plane node", run: comeBack },
+    { title: "The operator makes the plan anew, and pastes its end", run: pasteTheEnd },
+  ],
+};
+
+/** cp3 says that it has no data: the operator gives it up, as the plan asks. */
+async function pasteToTheProof(scene: Scene) {
+  began = Date.now();
+  await using bash = operatorsTerminal(WAY);
+  const page = await planOfAllNodes(scene, bash);
+  const cp3 = scene.lab.controlPlanes[2]!.nodeName;
+  const [without] = /^\.\/bunw scripts\/plan\.ts --seen .*--lost .*$/m.exec(page) ?? [];
+  scene.checks.push({
+    name: "the plan of what all nodes say asks whether the node without data is lost for good",
+    ok: without?.endsWith(` --lost ${cp3}`) ?? false,
+    detail: without ?? "no such line",
+  });
+  if (!without) return;
+  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, without, { part: 0, exit: [2] });
+  await followPlan(scene, { bash, page: raw });
+  note(scene, "phone call", `05-verify is green after ${((Date.now() - began) / 1000).toFixed(0)} s`);
+}
+
+/** On a cluster that is well the plan is what a repair has left: report, backup, removal. */
+async function pasteTheEnd(scene: Scene) {
+  await using bash = operatorsTerminal(WAY);
+  await followPlan(scene, { bash, parts: [6] });
+  await checkNothingLeft(scene);
+}
 
 /**
  * Stops that the cluster's state causes, not the tool: nobody has the certificate key; the half attempt's
@@ -133,6 +181,10 @@ async function cleanUp(scene: Scene) {
   }
   const seconds = ((Date.now() - began) / 1000).toFixed(0);
   note(scene, `phone call: all is done after ${scene.steps.length} commands and ${seconds} s`);
+  await checkNothingLeft(scene);
+}
+
+async function checkNothingLeft(scene: Scene) {
   const left = (await Promise.all(scene.lab.nodes.map(unfinishedActions))).flat();
   scene.checks.push({
     name: "nothing of the kit is left behind, but the mark of the backup",

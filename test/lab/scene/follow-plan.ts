@@ -69,6 +69,8 @@ interface Asked {
   deep?: boolean;
   /** Names of nodes that never come back. */
   without?: string[];
+  /** Only steps of these parts; unset: up to the proof, as the lab still reads what is kept. */
+  parts?: number[];
 }
 
 /** Repairs by RUNBOOK.md with these tags, or by the plan. */
@@ -76,11 +78,7 @@ export async function followGuide(scene: Scene, tags: string[], options: Asked =
   await (scene.guide === "plan" ? followPlan(scene, options) : followRunbook(scene, tags, options));
 }
 
-/**
- * What comes after the proof, a backup with a passphrase on a terminal, and the removal: phone-call does it.
- * The lab still reads what is kept.
- */
-const END = 6;
+const TO_THE_PROOF = [0, 1, 2, 3, 4, 5];
 
 interface Window {
   scene: Scene;
@@ -90,16 +88,36 @@ interface Window {
 }
 
 /** Prints the plan and types it, up to the first failure. */
-export async function followPlan(scene: Scene, options: Asked = {}) {
+export async function followPlan(scene: Scene, { parts = TO_THE_PROOF, ...options }: Asked = {}) {
   const page = options.page ?? (await printedPlan(scene, scene.lab.controlPlanes[0]!, options));
   if (page === undefined) return;
   const window: Window = { scene, variables: new Map(), bash: options.bash };
-  const steps = readPlan(page).filter(({ part }) => part < END);
+  const steps = readPlan(page).filter(({ part }) => parts.includes(part));
   note(scene, "the plan is printed", `${steps.length} steps`);
   for (const step of steps) {
     if (step.lines.some((line) => line.includes("04-sa-tokens.ts retire"))) await restartBarePods(scene);
     if (!(await follow(window, step))) return;
   }
+}
+
+/** What the block of the plan on the first control plane node prints that asks all nodes. */
+export async function planOfAllNodes(scene: Scene, bash: Terminal): Promise<string> {
+  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, "./bunw scripts/plan.ts", {
+    part: 0,
+    exit: [0, 2, 3],
+  });
+  const [, look] = /^> .*To look at all nodes at once.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(raw) ?? [];
+  if (!look)
+    throw new Fail("The plan has no line that looks at all nodes", {
+      hint: "see what plan.ts says there, with --keep",
+    });
+  const { stderr: page } = await bash.paste(look);
+  scene.checks.push({
+    name: "the plan of what all nodes say has looked at all of them",
+    ok: page.includes("Looked at") && !page.includes("Not looked at") && !page.includes("Does not count"),
+    detail: /Looked at: .*$/m.exec(page)?.[0] ?? page.trim().split("\n").at(-1)!,
+  });
+  return page;
 }
 
 /** Where it says so, it is made on another node, once. */
@@ -252,12 +270,17 @@ interface Pasted {
  * operator was shown.
  */
 async function paste({ scene }: Window, { line, step, told, output }: Pasted) {
-  const address = /^(?:line=\$\()?ssh -n \w+@(\S+)/.exec(line)?.[1];
+  const [, way, address] = /^(?:line=\$\()?ssh (-[nt]) \w+@(\S+)/.exec(line) ?? [];
   const node = {
     ...(address ? machineAt(scene, address) : scene.lab.operator!),
     run: () => output.then(withShownCode),
   };
-  const typed = await type(scene, node, told ?? line, { part: step.part, exit: step.exit });
+  // on a terminal of its own it shows a passphrase, once
+  const typed = await type(scene, node, told ?? line, {
+    part: step.part,
+    exit: step.exit,
+    mayHoldToken: way === "-t",
+  });
   // ssh brings both streams as they come: what a script says last on one may stand before the other's end
   if (typed.ok && told && step.ends) checkEnd(step, typed.stderr, { last: false });
   return typed.ok;

@@ -166,3 +166,29 @@ test("in a terminal, what runs side by side is one paste, and each node has its 
     ["cp2", "./bunw scripts/02-control-plane.ts", 2, "error: no"],
   ]);
 });
+
+test("in a terminal the end of the plan is pasted, too: what shows a passphrase there leaks none, and every line is run", async () => {
+  using box = sandbox();
+  const says = 'case "$*" in *--generate*) echo 7d1f-7d1f-7d1f-7d1f-7d1f-7d1f > /dev/tty;; esac';
+  for (const name of ["ssh", "scp"])
+    writeFileSync(`${box.dir}/${name}`, `#!/bin/bash\n[ "$1" = -n ] && exec < /dev/null\n${says}\n`, {
+      mode: 0o755,
+    });
+  await using bash = new Terminal([], { cwd: box.dir, env: { PATH: `${box.dir}:/usr/bin:/bin` } });
+  const { scene } = pretendScene({ [PLAN]: { stdout: page } });
+  const [cp1] = scene.lab.nodes;
+  for (const name of ["cp3", "w2"]) scene.lab.nodes.push({ ...cp1!, name });
+  for (const [index, ip] of [cp1!.ip, "10.250.0.12", "10.77.0.21", "10.77.0.13", "10.77.0.22"].entries())
+    scene.lab.nodes[index]!.ip = ip;
+  scene.lab.operator = { ...cp1!, name: "operator" };
+  await followPlan(scene, { bash, parts: [6] });
+  const lines = readPlan(page).flatMap(({ part, lines }) => (part === 6 ? lines : []));
+  expect(scene.steps.slice(1).map(({ ok, exitCode }) => [ok, exitCode])).toEqual(lines.map(() => [true, 0]));
+  const packed = scene.steps.find(({ command }) => command.includes("--generate"))!;
+  expect([packed.node, packed.command, scene.leaks]).toEqual([
+    "cp1",
+    "./bunw scripts/hand-over.ts pack --generate --out /root/keys.age",
+    [],
+  ]);
+  expect(packed.stderr).not.toContain("7d1f-7d1f");
+});

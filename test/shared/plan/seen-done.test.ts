@@ -1,7 +1,8 @@
 /** A step is ticked where all of it was seen on each of its nodes, and nowhere else. */
 import { expect, test } from "bun:test";
 import { row } from "../../../shared/assess/assessment.ts";
-import { heldAt, inSentences, isSeenDone } from "../../../shared/plan/seen-done.ts";
+import { inSentences, isSeenDone } from "../../../shared/plan/seen-done.ts";
+import { heldAt } from "../../../shared/plan/seen-nodes.ts";
 
 const at = new Date("2026-11-29T01:20:30Z");
 const kubelet = row("kubelet", "kubelet", { state: "stopped", failed: "11 containers running" });
@@ -24,11 +25,12 @@ test.each([
   ],
   ["a process of somebody else's", [kubelet, { ...manager, what: "calico (pid 31)" }], ["cp1"], false],
 ] as const)("seen: %s", (_, rows, on, done) => {
-  expect(isSeenDone({ on, seen: heldAt(rows, "cp1", at) })).toBe(done);
+  const sight = heldAt({ damage: rows, next: [] }, "cp1", at);
+  expect(isSeenDone({ on, seen: sight ? [sight] : [] })).toBe(done);
 });
 
 test("it says when, where and what", () => {
-  expect(inSentences(heldAt([kubelet, manager], "cp1", at))).toEqual([
+  expect(inSentences([heldAt({ damage: [kubelet, manager], next: [] }, "cp1", at)!])).toEqual([
     "Seen at 01:20 UTC on cp1: the kubelet is stopped, kube-controller-manager (pid 31) is paused",
   ]);
 });
