@@ -72,23 +72,32 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
   }
 }
 
+const CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+
 /**
  * kube-public/cluster-info: a joining node reads it first. Its server stays what it is, and so does all but
  * the CA. The controller-manager (bootstrapsigner) makes its signatures again.
  */
 export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeApi): Promise<void> {
-  const { facts } = cp;
-  const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
-  const ca = clusterCa(facts.certificatesDir);
-  const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
+  const ca = clusterCa(cp.facts.certificatesDir);
+  await changeClusterInfo(api, (before) =>
+    serverIn(before) !== undefined && trustsCa(caIn(before), ca)
+      ? before
+      : (withCa(before, ca) ?? clusterInfoText(clusterServer(cp.facts), ca)),
+  );
+}
+
+/** The same by any change of its kubeconfig's text. */
+export async function changeClusterInfo(api: KubeApi, change: (before: string) => string): Promise<void> {
+  const now = await api.find<KubeObject & { data?: Record<string, string> }>(CLUSTER_INFO);
   // who has removed it lets nobody join, as hardening guides advise
   if (!now)
     return say(
       "cluster-info: not there, and not made; kubeadm join needs it: kubeadm init phase bootstrap-token makes it",
     );
   const before = now.data?.kubeconfig ?? "";
-  if (serverIn(before) !== undefined && trustsCa(caIn(before), ca)) return say("cluster-info: kept");
-  const kubeconfig = withCa(before, ca) ?? clusterInfoText(clusterServer(facts), ca);
+  const kubeconfig = change(before);
+  if (kubeconfig === before) return say("cluster-info: kept");
   // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for
   // every token that may sign.
   const body = {
@@ -99,9 +108,9 @@ export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeA
   };
   // Several control plane nodes may be repaired at the same time.
   const metadata = { ...body.metadata, resourceVersion: now.metadata.resourceVersion };
-  const written = await unlessRefused([409], () => api.replace(path, { ...body, metadata }));
-  if (written === undefined) return await publishClusterInfo(cp, api);
-  say(`cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(ca).publicKeyHash}`);
+  const written = await unlessRefused([409], () => api.replace(CLUSTER_INFO, { ...body, metadata }));
+  if (written === undefined) return await changeClusterInfo(api, change);
+  say(`cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(caIn(kubeconfig) ?? "").publicKeyHash}`);
 }
 
 /**

@@ -112,15 +112,15 @@ export async function workloadContainers(endpoint: string): Promise<Container[]>
 }
 
 /**
- * Stops exactly these containers at once. Otherwise a kube-apiserver without its etcd stays in its graceful
+ * Stops exactly these containers, without `seconds` at once. Otherwise a kube-apiserver without its etcd stays in its graceful
  * shutdown for more than a minute, and the kubelet starts no new one until then (measured: 70 s instead of 11
  * s).
  */
-export async function stopContainers(endpoint: string, list: readonly Container[]) {
+export async function stopContainers(endpoint: string, list: readonly Container[], seconds = 0) {
   if (list.length === 0) return say("old control plane: none of its containers is running");
   for (const container of list) {
     const stop = () =>
-      $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout 0 ${container.id}`;
+      $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout ${seconds} ${container.id}`;
     await act(`${container.name}: stopped`, () =>
       sayWhile(`${container.name} to stop`, "systemctl status containerd", stop),
     );

@@ -138,7 +138,7 @@ type Parts = Record<
   Buffer
 >;
 
-function partsOf(certPem: string): Parts {
+export function partsOf(certPem: string): Parts {
   const [tbs] = insideOf(new X509Certificate(certPem).raw);
   const pieces = insideOf(tbs!);
   const version = pieces[0]![0] === 0xa0 ? pieces.shift()! : Buffer.alloc(0);
@@ -179,7 +179,7 @@ const DIGESTS: Record<string, string | null> = {
   },
 };
 
-function digestIn(algorithm: Buffer): string | null {
+export function digestIn(algorithm: Buffer): string | null {
   const oid = contentOf(insideOf(algorithm)[0]!).toString("hex");
   const digest = DIGESTS[oid];
   if (digest !== undefined) return digest;
@@ -196,7 +196,7 @@ function authorityOf(certPem: string) {
   return new x509.X509Certificate(certPem).getExtension(x509.AuthorityKeyIdentifierExtension) ?? undefined;
 }
 
-function keyIdOf(caPem: string): string | undefined {
+export function keyIdOf(caPem: string): string | undefined {
   return new x509.X509Certificate(caPem).getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
 }
 
@@ -205,7 +205,7 @@ function sameSerial(one: string, other: string): boolean {
   return BigInt(`0x${one}`) === BigInt(`0x${other}`);
 }
 
-function bitString(bytes: Buffer): Buffer {
+export function bitString(bytes: Buffer): Buffer {
   return der(0x03, Buffer.from([0]), bytes);
 }
 

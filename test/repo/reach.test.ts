@@ -29,6 +29,7 @@ const BUDGETS: Record<string, number> = {
   "join-again": 77,
   "pack-kit": 19,
   plan: 182,
+  "renew-ca": 143,
   report: 210,
 };
 

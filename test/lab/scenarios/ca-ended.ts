@@ -15,7 +15,7 @@ import { HA_TAGS, TAGS } from "./expired.ts";
 const CAS = ["ca", "etcd-ca", "front-proxy-ca"].map(certRow);
 
 /** kubeadm takes CAs that it finds. They are valid for as long as the lab needs to build the cluster. */
-function endingIn(minutes: number): () => Promise<Profile> {
+export function endingIn(minutes: number): () => Promise<Profile> {
   return async () => {
     const facts = testFacts({ keyAlgorithm: "RSA-2048", caValidityHours: minutes / 60 });
     const files: Record<string, string> = {};
@@ -56,8 +56,14 @@ export const haCaEnded: Scenario = {
 
 const before = new Map<string, string>();
 
+/** The certificates that the CAs have before they are renewed, by the names of the rows. */
+export async function keepCas(scene: Scene): Promise<ReadonlyMap<string, string>> {
+  for (const row of CAS) if (!before.has(row.name)) before.set(row.name, await readCa(scene, row.file, 0));
+  return before;
+}
+
 async function theyExpire(scene: Scene) {
-  for (const row of CAS) before.set(row.name, await readCa(scene, row.file, 0));
+  await keepCas(scene);
   const end = Math.max(...[...before.values()].map((pem) => certInfo(pem).notAfter.getTime()));
   if (end < Date.now())
     throw new Error("the CAs had expired before the cluster was built: give them more minutes");
@@ -69,12 +75,12 @@ async function theyExpire(scene: Scene) {
   note(scene, "the CAs have expired");
 }
 
-function readCa({ lab }: Scene, file: string, index: number): Promise<string> {
+export function readCa({ lab }: Scene, file: string, index: number): Promise<string> {
   return Bun.file(lab.controlPlanes[index]!.path(`${lab.profile.certificatesDir}/${file}.crt`)).text();
 }
 
 /** Each control plane node has made the same certificate of the old key. */
-async function compareCas(scene: Scene) {
+export async function compareCas(scene: Scene) {
   for (const row of CAS) {
     const now = await Promise.all(scene.lab.controlPlanes.map((_, index) => readCa(scene, row.file, index)));
     const [was, is] = [before.get(row.name)!, now[0]!].map((pem) => certInfo(pem));

@@ -1,0 +1,216 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK-MORE "A CA that expires": renews the cluster's CAs with their own keys, on a cluster
+ * that lives. Run it on each control plane node, one after the other, then on each worker, at any
+ * time before the old end. No workload restarts, no certificate is issued anew, no node joins. Safe
+ * to run again: it says what is left, and does that.
+ */
+import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts";
+import { adminApi } from "../shared/api/admin-api.ts";
+import { proveEtcd } from "../shared/etcd/own-etcd.ts";
+import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
+import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
+import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { otherControlPlanes } from "../shared/facts/next.ts";
+import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
+import { Fail, Refused } from "../shared/fail.ts";
+import { exists, readText } from "../shared/files/files.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
+import { readNode } from "../shared/node/node.ts";
+import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
+import { certRow, keyPath } from "../shared/pki/certs.ts";
+import { caText } from "../shared/pki/examine.ts";
+import { day } from "../shared/pki/judge.ts";
+import { caReaders, kubeletCaReader } from "../shared/renew/ca-readers.ts";
+import { broughtFor, inWords, refuseUnsound, renewalsHere } from "../shared/renew/renewals-here.ts";
+import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
+import { caFiles, certificateBefore, place, wayBack } from "../shared/renew/place.ts";
+import { publish } from "../shared/renew/publish.ts";
+import * as renewal from "../shared/renew/renewal.ts";
+import { requestFor } from "../shared/renew/request.ts";
+import { holdsAnother, restartKubelet, restartReaders } from "../shared/renew/restart.ts";
+import { answer, done, run, say, start, step } from "../shared/run.ts";
+import { readWorker } from "../shared/workers/join.ts";
+
+async function main() {
+  const { values } = parse();
+  if (values.help) return console.log(USAGE);
+  start("renew-ca", { dryRun: values["dry-run"] });
+  lockNode();
+  const only = chosen(values);
+  const node = await readNode();
+  const place = await etcdDataOf(values["etcd-data"], { node });
+  if (!exists(place.dir)) return await onWorker(values);
+  const cp = await controlPlaneToRepair(values["etcd-data"]);
+  if (values.csr) return sayRequest(cp, values.csr as renewal.CaName);
+  await onControlPlane(cp, values, only);
+}
+
+function chosen({ only }: Values): renewal.CaName[] {
+  const unknown = only.filter((name) => !isCa(name));
+  if (unknown.length > 0)
+    throw new Fail(`No CA is called "${unknown.join('", "')}"`, {
+      hint: `their names are ${renewal.CA_NAMES.join(", ")}`,
+    });
+  return renewal.CA_NAMES.filter((name) => only.length === 0 || only.includes(name));
+}
+
+function isCa(name: string): name is renewal.CaName {
+  return (renewal.CA_NAMES as readonly string[]).includes(name);
+}
+
+async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewal.CaName[]) {
+  const { node, facts, asideDir } = cp;
+  const { api, renewals } = await step("R.1 Look at this node and its CAs", () =>
+    look(cp, values, only),
+  );
+  await step("R.2 Put the certificates in place", () => {
+    const written = place(renewals, caFiles(node, facts.certificatesDir), asideDir);
+    if (written.length === 0) say("all files have them already");
+  });
+  await step(
+    "R.3 Restart what has read another one, one after the other",
+    async () => restartReaders(cp, api, await caReaders(cp), holdsAnother(values)),
+    "crictl stop ID of etcd, kube-apiserver, …; systemctl restart kubelet",
+  );
+  const ca = renewals.find(({ name }) => name === "ca");
+  const leader = await step("R.4 Tell the cluster", () => ca && publish(cp, api, ca.next));
+  if (ca && !values.undo) sayLeft(ca);
+  done(inOneLine(next(cp, renewals, leader)));
+}
+
+/** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */
+async function look(cp: ControlPlaneNode, { from, undo }: Values, only: renewal.CaName[]) {
+  refuseUnsound(cp);
+  const api = await adminApi(cp);
+  await proveEtcd(cp, NOBODY, []);
+  await refuseDoubtfulClock(cp);
+  const renewals = await renewalsHere(cp, api, { only, from, undo });
+  for (const one of renewals) say(`${one.path}: ${inWords(one)}`);
+  return { api, renewals };
+}
+
+/** A worker: its kubelet's two files, and one restart of the kubelet. */
+async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
+  const node = await readWorker(etcdData);
+  const one = await step("R.1 Look at this worker's CA", async () => {
+    const brought = from === undefined ? undefined : broughtFor("ca", from);
+    const found = undo
+      ? wayBack("ca", node.kubelet.clientCaFile)
+      : await renewalOfWorker(node, brought);
+    say(`${found.path}: ${inWords(found)}`);
+    return found;
+  });
+  await step("R.2 Put the certificate in place", () => {
+    const written = place([one], caFiles(node, ""), asideOf(newRescue()));
+    if (written.length === 0) say("both files have it already");
+  });
+  await step(
+    "R.3 Restart the kubelet",
+    async () => {
+      if ((await kubeletCaReader(node)).some(holdsAnother({ undo })))
+        await restartKubelet(node, asKubelet(node));
+      else say("kubelet: it has read them since: not restarted");
+    },
+    "systemctl restart kubelet",
+  );
+  done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");
+}
+
+/** For whoever signs this CA. No secret is in it. */
+function sayRequest({ facts }: ControlPlaneNode, name: renewal.CaName) {
+  const row = certRow(name);
+  const key = readText(keyPath(row, facts.certificatesDir));
+  if (key === undefined)
+    throw new Refused(`"${keyPath(row, facts.certificatesDir)}" is not here`, {
+      hint: "nothing was changed. Run this where the key is",
+    });
+  answer(requestFor(caText(row, facts.certificatesDir) ?? "", key));
+}
+
+/** What still trusts the old certificate alone, and may do so until its end. */
+function sayLeft({ now, next, path }: renewal.Renewal) {
+  const older = now.pem === next.pem ? certificateBefore(now, path) : now;
+  if (!older) return;
+  const end = day(older.notAfter);
+  say(`before ${end}: the workers, one line on each, in any order and at any time`);
+  say(`before ${end}: each container that runs now and asks the API has to start anew once`);
+  say(`before ${end}: kubeconfigs and programs outside of the cluster; of each, the CA only`);
+}
+
+function next(
+  cp: ControlPlaneNode,
+  renewals: readonly renewal.Renewal[],
+  leader: string | undefined,
+): Todo[] {
+  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  const theSame = { command: again({}), called: "the same" };
+  const restarts = renewals.some(({ name }) => name !== "front-proxy-ca");
+  const workers = renewals.some(({ name }) => name === "ca");
+  return [
+    ...(others.length > 0
+      ? [
+          {
+            ...theSame,
+            on: leader ? `${others.join(", ")} (${leader} last)` : others.join(", "),
+            unlessDone: true as const,
+          },
+        ]
+      : []),
+    ...(restarts && leader ? [{ command: again({}), called: "this line here once more" }] : []),
+    ...(workers ? [{ command: command("renew-ca"), on: "each worker" }] : []),
+    { command: command("05-verify") },
+  ];
+}
+
+const USAGE = `Usage:
+    ./bunw scripts/renew-ca.ts [--only CA,…] [--from FOLDER] [--undo] [--dry-run]
+                               [--etcd-data DIR]
+    ./bunw scripts/renew-ca.ts --csr CA
+
+Renews CAs that are in the second half of their life with their own keys: the same certificate but
+for its end and its serial number. What they have signed stays good, tokens and the hash for
+kubeadm join stay, and old and renewed certificate may be in use side by side until the old end. Run
+it on each control plane node, one after the other: etcd, the API server, controller-manager,
+scheduler and kubelet restart one by one, no other container does. Then on each worker, where it
+needs no key, no token and no carried file: its kubelet restarts. All that may take months.
+
+Options:
+    --only CAS       Of ${renewal.CA_NAMES.join(", ")}: these alone. Nothing restarts for
+                     front-proxy-ca.
+    --from FOLDER    Certificates that were made elsewhere: FOLDER/ca.crt, FOLDER/etcd/ca.crt,
+                     FOLDER/front-proxy-ca.crt, those that there are. For a CA whose key is not
+                     here, or that a company's CA has signed.
+    --csr CA         Print a CSR for whoever signs this CA. No secret is in it.
+    --undo           Put the certificates from before back, which this kit has moved aside. Possible
+                     until their end, on each node.
+    --etcd-data DIR  etcd's data directory (default: found by itself).
+    --dry-run        Print what would be done; nothing is written, stopped or started.
+    --help           Print this text.
+
+A key that others may have needs a new CA, not this: RUNBOOK-MORE "A CA that expires".
+
+Examples:
+    ./bunw scripts/renew-ca.ts --dry-run
+    ./bunw scripts/renew-ca.ts --only front-proxy-ca
+
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
+`;
+
+const OPTIONS = {
+  only: { type: "string", list: true },
+  from: { type: "string", path: "trusted" },
+  csr: { type: "string", oneOf: ["front-proxy-ca", "etcd-ca", "ca"] },
+  undo: { type: "boolean" },
+  "etcd-data": { type: "string", path: "proved" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+type Values = ReturnType<typeof parse>["values"];
+
+const parse = () => parseOptions({ options: OPTIONS });
+
+if (import.meta.main) await run(main);

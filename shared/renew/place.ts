@@ -1,0 +1,81 @@
+/**
+ * The files of a node that hold a CA's certificate, and the renewed one in each of them: PEM files and
+ * kubeconfigs that the kubelet and the static pods read. What was there is copied aside first, and comes back
+ * from there.
+ */
+import { basename, dirname } from "node:path";
+import { copyToRescue } from "../files/file-tree.ts";
+import { list, readText, stat, writeTogether } from "../files/files.ts";
+import { contentPath } from "../files/root.ts";
+import { commandOf, hostPathOf } from "../manifests/command.ts";
+import { podsOnDisk } from "../manifests/on-disk.ts";
+import type { Node } from "../node/node.ts";
+import { asideOf, rescueFolders } from "../node/rescue-folder.ts";
+import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow } from "../pki/certificate.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
+import { CA_NAMES, type CaName, type Renewal, renewedText, unlikeOld } from "./renewal.ts";
+
+/** Bytes. No CA's file and no kubeconfig is as long. */
+const LARGEST = 256 * 1024;
+
+/**
+ * Paths, each once: the CAs' own, the kubeconfigs, the kubelet's two, and each file of the host that a flag of a
+ * static pod names. Of a link, the file that it leads to.
+ */
+export function caFiles(node: Node, certificatesDir: string): string[] {
+  const { kubeconfig, clientCaFile } = node.kubelet;
+  const named = [...podsOnDisk({ node }).values()].flatMap((pod) =>
+    commandOf(pod).flatMap((word) => {
+      const [, value] = /^(?:--[\w-]+=)?(\/.+)$/.exec(word) ?? [];
+      return value === undefined ? [] : (hostPathOf(pod, value) ?? []);
+    }),
+  );
+  const own = CA_NAMES.map((name) => certPath(certRow(name), certificatesDir));
+  const all = [...own, clientCaFile, kubeconfig, ...KUBECONFIGS.map(({ path }) => path), ...named];
+  return [...new Set(all.map(contentPath))].filter((path) => {
+    const info = stat(path);
+    return info?.kind === "file" && info.size <= LARGEST;
+  });
+}
+
+/**
+ * Writes `next` of each renewal where another certificate of that CA stands; all files are on disk beside their
+ * places before the first one changes. Returns the paths written.
+ */
+export function place(renewals: readonly Renewal[], paths: readonly string[], asideDir: string): string[] {
+  const changes = paths.flatMap((path) => {
+    const text = readText(path)!;
+    const content = renewals.reduce((left, { next }) => renewedText(left, next), text);
+    return content === text ? [] : [{ path, content, note: "the renewed certificate in it" }];
+  });
+  for (const { path } of changes) copyToRescue(path, asideDir);
+  return writeTogether(changes);
+}
+
+/** Of the CA in this file: back to the one from before. */
+export function wayBack(name: CaName, path: string): Renewal {
+  const now = certInfo(readText(path) ?? "");
+  const next = certificateBefore(now, path);
+  const note = next ? "from before" : "kept: none from before is here that is still valid";
+  return { name, path, now, next: next ?? now, note };
+}
+
+/**
+ * The certificate of this CA that was here before it was renewed, and is valid still: of the copies in all rescue
+ * folders the one that ends last. Undefined: there is none.
+ */
+export function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<CertInfo> | undefined {
+  const copies = rescueFolders().flatMap((rescue) => {
+    const folder = `${asideOf(rescue)}${dirname(contentPath(path))}`;
+    const name = basename(contentPath(path));
+    return list(folder).flatMap((file) => (file.startsWith(name) ? [`${folder}/${file}`] : []));
+  });
+  const all = copies
+    .flatMap((file) => certificatesIn(readText(file) ?? ""))
+    .flatMap((pem) => infoOf(pem) ?? []);
+  const before = all.filter(
+    (info) => info.notAfter < now.notAfter && isValidNow(info) && unlikeOld(now.pem, info.pem).length === 0,
+  );
+  return before.sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
+}

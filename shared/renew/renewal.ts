@@ -1,0 +1,186 @@
+/**
+ * The CAs of a node, and the certificate that takes the place of each one's own: of the same key, the same name
+ * and the same key id, so that all that the CA has signed stays good, and both may be in use side by side.
+ */
+import { Fail, Refused } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow } from "../pki/certificate.ts";
+import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
+import { caText, examine } from "../pki/examine.ts";
+import { day } from "../pki/judge.ts";
+import { signedWith } from "../pki/lost-keys.ts";
+import { isSelfSigned, keyIdOf, partsOf, renewCa } from "../pki/renew.ts";
+
+export type CaName = "ca" | "etcd-ca" | "front-proxy-ca";
+
+/** In this order: of what restarts nothing first. */
+export const CA_NAMES: readonly CaName[] = ["front-proxy-ca", "etcd-ca", "ca"];
+
+/** A certificate of a CA that may take the place of the one in use, and where it was found. */
+export interface Candidate {
+  pem: string;
+  from: string;
+}
+
+/** What is to be in use. Where nothing is to be done, `next` is `now`. */
+export interface Renewal {
+  name: CaName;
+  path: string;
+  now: Readonly<CertInfo>;
+  next: Readonly<CertInfo>;
+  /** Where `next` comes from, for the operator. */
+  note: string;
+}
+
+const HOUR_MS = 3_600_000;
+
+/**
+ * In the second half of the time for which a CA is made here: with ten years, five before the end. So what is
+ * renewed early is renewed with the hardware and the releases that come by themselves, and nothing has to
+ * restart for it (OpenShift's service CA keeps the same rule).
+ */
+export function isDue({ notAfter }: Pick<CertInfo, "notAfter">, hours: number, now = new Date()): boolean {
+  return notAfter.getTime() - now.getTime() < (hours * HOUR_MS) / 2;
+}
+
+/**
+ * The certificate among these that takes the place of `now`, the one that ends last: of its key, its name and
+ * its key id, valid, and signed by that key, which proves it whoever brings it. `word`: an operator brings them,
+ * who has them from whoever signs this CA. Undefined: none ends later.
+ */
+export function successorOf(
+  now: Readonly<CertInfo>,
+  candidates: readonly Candidate[],
+  { word = false } = {},
+): Candidate | undefined {
+  const fits = (info: CertInfo) =>
+    info.notAfter > now.notAfter &&
+    isValidNow(info) &&
+    unlikeOld(now.pem, info.pem).length === 0 &&
+    (word || isSelfSigned(info.pem));
+  const all = candidates.flatMap(({ pem, from }) =>
+    certificatesIn(pem).flatMap((one) => {
+      const info = infoOf(one);
+      return info && fits(info) ? { pem: info.pem, from, end: info.notAfter.getTime() } : [];
+    }),
+  );
+  return all.sort((a, b) => b.end - a.end)[0];
+}
+
+/**
+ * What a certificate has otherwise than one that takes the place of `oldPem` must have, a word each: who trusts
+ * the old one by its key, its name or its key id has to find the same in it.
+ */
+export function unlikeOld(oldPem: string, newPem: string): string[] {
+  const [old, next] = [partsOf(oldPem), partsOf(newPem)];
+  const [was, is] = [certInfo(oldPem), certInfo(newPem)];
+  const differs: [what: string, is: boolean][] = [
+    ["key", was.publicKeyHash !== is.publicKeyHash],
+    ["name", !old.subject.equals(next.subject)],
+    ["issuer", !old.issuer.equals(next.issuer)],
+    ["key id", keyIdOf(oldPem) !== keyIdOf(newPem)],
+    ["CA:TRUE", !is.isCa],
+  ];
+  return differs.flatMap(([what, isOther]) => (isOther ? what : []));
+}
+
+interface Sources {
+  /** Certificates of these CAs that are in use in the cluster. */
+  seen: readonly Candidate[];
+  /** The file that the operator has brought for this CA. */
+  brought: Candidate | undefined;
+  /** Certificates of this node that its CA has signed, beside those in the PKI's folder. */
+  leaves: readonly string[];
+}
+
+/**
+ * One of these CAs on this control plane node. What the operator has brought counts first, then what the cluster
+ * has in use, so that all nodes have the same; then its own key makes it: each node makes the same bytes. Errors:
+ * Refused where it has expired, or its key is not here and nothing was brought; as `renewCa`.
+ */
+export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, leaves }: Sources): Renewal {
+  const row = certRow(name);
+  const path = certPath(row, facts.certificatesDir);
+  const now = certInfo(caText(row, facts.certificatesDir) ?? "");
+  const renewal = (pem: string, note: string): Renewal => ({ name, path, now, next: certInfo(pem), note });
+  if (!isValidNow(now))
+    throw new Refused(`"${path}" has expired (${day(now.notAfter)}): it is renewed by the repair now`, {
+      hint: "nothing was changed. ./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
+    });
+  if (brought) return renewal(...asBrought(now, brought));
+  if (!isDue(now, facts.caValidityHours)) return renewal(now.pem, `kept, until ${day(now.notAfter)}`);
+  const used = successorOf(now, seen);
+  if (used && !isDue(certInfo(used.pem), facts.caValidityHours))
+    return renewal(used.pem, `in use already: ${used.from}`);
+  const key = readText(keyPath(row, facts.certificatesDir));
+  if (key === undefined || !isSelfSigned(now.pem)) throw notHere(row, now, key, facts);
+  const signed = [...signedWith(row, examine(row, facts), key), ...leaves];
+  return renewal(renewCa(now.pem, key, { hours: facts.caValidityHours, signed }), "renewed with its own key");
+}
+
+/** Errors: Fail where it cannot take the place of the one here. */
+function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [pem: string, note: string] {
+  const found = successorOf(now, [{ pem, from }], { word: true });
+  if (found) return [found.pem, from];
+  const [info] = certificatesIn(pem).flatMap((one) => infoOf(one) ?? []);
+  if (info?.pem === now.pem) return [now.pem, `kept, it is the one in ${from}`];
+  const unlike = info ? unlikeOld(now.pem, info.pem) : [];
+  const why = info
+    ? unlike.length > 0
+      ? `it has another ${unlike.join(", another ")}`
+      : `it is valid from ${day(info.notBefore)} until ${day(info.notAfter)}, the one here until ${day(now.notAfter)}`
+    : "it holds no certificate";
+  throw new Fail(`"${from}" cannot take the place of "${now.subject}": ${why}`, {
+    hint: "nothing was changed. Whoever signs this CA has to keep its key, its name and its key id (openssl x509 -noout -text)",
+  });
+}
+
+function notHere(row: Cert, now: CertInfo, key: string | undefined, facts: ClusterFacts): Refused {
+  const path = certPath(row, facts.certificatesDir);
+  const end = `it expires on ${day(now.notAfter)}`;
+  if (key !== undefined)
+    return new Refused(`"${path}" is signed by "${now.issuer}", and only that can renew it; ${end}`, {
+      hint: `nothing was changed. Send them ./bunw scripts/renew-ca.ts --csr CA (no secret, the CA is ${row.name}); what comes back: --from FOLDER, as FOLDER/${row.file}.crt`,
+    });
+  return new Refused(`The key of "${path}" is not here, and ${end}`, {
+    hint: `nothing was changed. Run this where the key is, then copy ${row.file}.crt from there (no secret) and here: --from FOLDER, as FOLDER/${row.file}.crt`,
+  });
+}
+
+/**
+ * The text with `next` in the place of each certificate of its key, its name and its issuer, once; all others
+ * stay, in their order.
+ */
+export function renewedIn(text: string, next: Readonly<CertInfo>): string {
+  const own = certificatesIn(text).filter((pem) => isOf(next, infoOf(pem)));
+  if (own.length < 2 && (own[0] ?? next.pem) === next.pem) return text;
+  const plain = text.replaceAll("\r", "");
+  const emptied = own.reduce((left, pem, i) => left.replace(pem.trim(), i === 0 ? PLACE : ""), plain);
+  return emptied.replace(PLACE, () => next.pem.trim());
+}
+
+/** Of the first of several, while the others are taken out: no PEM text has it. */
+const PLACE = "\0";
+
+/** The same in a kubeconfig, which holds it in base64, and in any text that is both. */
+export function renewedText(text: string, next: Readonly<CertInfo>): string {
+  const inConfigs = text.replace(
+    /(certificate-authority-data:\s*["']?)([\w+/=]+)/g,
+    (all, head: string, data: string) => {
+      const pem = Buffer.from(data, "base64").toString();
+      const renewed = renewedIn(pem, next);
+      return renewed === pem ? all : head + Buffer.from(renewed).toString("base64");
+    },
+  );
+  return renewedIn(inConfigs, next);
+}
+
+/** By key, name and issuer: a certificate that another CA made for the same key stays. */
+function isOf(next: Readonly<CertInfo>, info: Readonly<CertInfo> | undefined): boolean {
+  return (
+    info?.isCa === true &&
+    info.publicKeyHash === next.publicKeyHash &&
+    info.subject === next.subject &&
+    info.issuer === next.issuer
+  );
+}

@@ -1,0 +1,31 @@
+/** A CSR for a CA's certificate, for whoever signs it: of the key and the name that it has. */
+import { sign } from "node:crypto";
+import { Fail } from "../fail.ts";
+import { keyKind, keyMatches, privateKeyOf } from "../pki/certificate.ts";
+import { der, pemOf } from "../pki/keys.ts";
+import { bitString, digestIn, partsOf } from "../pki/renew.ts";
+
+/** AlgorithmIdentifier by the key's kind (RFC 4055 §5, RFC 5758 §3.2). */
+const ALGORITHMS = {
+  RSA: "300d06092a864886f70d01010b0500",
+  "P-256": "300a06082a8648ce3d040302",
+  "P-384": "300a06082a8648ce3d040303",
+};
+
+/**
+ * In PEM (RFC 2986 §4), the name byte for byte. Errors: Fail where the key is not that certificate's, or of another
+ * kind than Kubernetes' own.
+ */
+export function requestFor(caPem: string, keyPem: string): string {
+  const key = privateKeyOf(keyPem);
+  const kind = keyKind(key);
+  if (!keyMatches(caPem, keyPem) || !kind)
+    throw new Fail("The key is not that of the CA, or of a kind for which this kit makes no CSR", {
+      hint: "openssl x509 -x509toreq -in ca.crt -signkey ca.key makes one, too",
+    });
+  const { subject, publicKey } = partsOf(caPem);
+  const request = der(0x30, der(0x02, Buffer.from([0])), subject, publicKey, der(0xa0));
+  const algorithm = Buffer.from(ALGORITHMS[kind], "hex");
+  const signature = bitString(sign(digestIn(algorithm), request, key));
+  return pemOf("CERTIFICATE REQUEST", der(0x30, request, algorithm, signature));
+}

@@ -1,0 +1,98 @@
+/**
+ * Restarts, one after the other, what has read a CA's certificate that has another in its place now: the static
+ * pods by the runtime (the kubelet starts them again), then the kubelet. Each is proved before the next one, so
+ * that no more than one of this cluster's members is away at any time.
+ */
+import { NOBODY } from "../again.ts";
+import { ownApiReady } from "../api/admin-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { leaderOf, nextLeader } from "../api/leader-leases.ts";
+import { waitForRenewal } from "../api/leases.ts";
+import { proveEtcd } from "../etcd/own-etcd.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { leaderLease } from "../facts/leaders.ts";
+import { CONTROL_PLANE, type Container, controlPlaneContainers, stopContainers } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
+import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
+import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { waitFor } from "../wait-for.ts";
+import type { CaReader } from "./ca-readers.ts";
+
+/**
+ * Seconds for an end in order: etcd hands its leadership over, an API server ends what it answers. Watches do not
+ * end by themselves (measured: 60 s), and whoever watches connects anew.
+ */
+const GRACE = 5;
+
+type Behind = (reader: CaReader) => boolean;
+
+/** Those that hold an older certificate; on the way back, those that started before the file changed. */
+export function holdsAnother({ undo = false }: { undo?: boolean | undefined }): Behind {
+  const readBefore: Behind = ({ started, changed }) =>
+    started !== undefined && changed !== undefined && started < changed;
+  if (undo) return readBefore;
+  return (reader) => reader.holds === "an older one" || (reader.holds === undefined && readBefore(reader));
+}
+
+/** Restarts those of this control plane node. */
+export async function restartReaders(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  readers: readonly CaReader[],
+  isBehind: Behind,
+) {
+  const behind = new Set(readers.filter(isBehind).map(({ name }) => name));
+  if (behind.size === 0) return say("nothing here has read another certificate: nothing restarts");
+  for (const name of PODS) if (behind.has(name)) await restartPod(cp, name, () => PROOFS[name](cp, api));
+  if (behind.has("kubelet")) await restartKubelet(cp.node, api);
+}
+
+/** In this order: who needs whom. */
+const PODS = CONTROL_PLANE;
+
+type Proof = (cp: ControlPlaneNode, api: KubeApi) => Promise<unknown>;
+
+const PROOFS: Record<(typeof PODS)[number], Proof> = {
+  etcd: async (cp, api) => {
+    await proveEtcd(cp, NOBODY, []);
+    await ownApiReady(api, cp, { changed: true });
+  },
+  "kube-apiserver": (cp, api) => ownApiReady(api, cp, { changed: true }),
+  "kube-controller-manager": leads("kube-controller-manager"),
+  "kube-scheduler": leads("kube-scheduler"),
+};
+
+/** Somebody leads: this node's, or another that was not touched. */
+function leads(name: "kube-controller-manager" | "kube-scheduler"): Proof {
+  return async ({ node }, api) => {
+    const lease = leaderLease(node, name);
+    const last = lease === undefined ? undefined : await leaderOf(api, lease);
+    const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
+    if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
+  };
+}
+
+async function restartPod({ node }: ControlPlaneNode, name: string, prove: () => Promise<unknown>) {
+  const { runtimeEndpoint } = node;
+  const own = async () => (await controlPlaneContainers(runtimeEndpoint)).filter((one) => one.name === name);
+  const old = await own();
+  await stopContainers(runtimeEndpoint, old, GRACE);
+  const isNew = ({ id }: Container) => !old.some((one) => one.id === id);
+  const hint = shell`crictl ps -a --name ${name}; journalctl -u kubelet -n 50`;
+  await waitFor(`the kubelet to start ${name} again`, async () => (await own()).some(isNew), {
+    seconds: 90,
+    hint,
+  });
+  if (mode.dryRun) return;
+  await prove();
+  say(`${name}: runs with the certificate on disk`);
+}
+
+/** No container ends with it. Errors: Fail where its Lease is not renewed afterwards. */
+export async function restartKubelet(node: Node, api: KubeApi) {
+  await systemctlKubelet("restart", " (containers run on)");
+  const since = new Date();
+  await waitForRenewal(api, node.name, since, { seconds: 90, hint: "journalctl -u kubelet -n 50" });
+  if (!mode.dryRun) say(`${node.name}: renewed its Lease`);
+}

@@ -1,0 +1,110 @@
+/**
+ * The cluster's CAs are about to expire, all three in one second; the operator renews them in time, and that second
+ * passes.
+ */
+import { certInfo } from "../../../shared/pki/certificate.ts";
+import type { Machine } from "../machine/machine.ts";
+import { blockThatBegins } from "../scene/runbook-block.ts";
+import { note, type Scenario, type Scene, sayAndWait, startClock, type } from "../scene/scene.ts";
+import { type Asked, askEverySecond, CLIENTS } from "../scene/tls-clients.ts";
+import { allLost } from "./all-lost.ts";
+import { compareCas, endingIn, keepCas, readCa } from "./ca-ended.ts";
+
+const RENEW = blockThatBegins("./bunw scripts/renew-ca.ts --dry-run");
+const VERIFY = "./bunw scripts/05-verify.ts --wait 120";
+
+export const caEndsSoon: Scenario = {
+  ...allLost,
+  name: "ca-ends-soon",
+  title: "All CAs are about to expire; the operator renews them with RUNBOOK-MORE.md, and the second passes",
+  byRunbook: false,
+  oldKeys: true,
+  profile: endingIn(6),
+  lines: [
+    { title: "The operator renews the CAs on every node", run: renewAll },
+    { title: "The old CAs expire, with clients that ask every second", run: theSecondPasses },
+    { title: "The renewed CAs are compared", run: compareCas },
+    { title: "Everything restarts, as by a power cut", run: restartAll },
+  ],
+};
+
+export const haCaEndsSoon: Scenario = {
+  ...caEndsSoon,
+  name: "ha-ca-ends-soon",
+  title: "As ca-ends-soon, on three control plane nodes and two workers",
+  controlPlanes: 3,
+  workers: 2,
+  profile: endingIn(11),
+};
+
+async function renewAll(scene: Scene) {
+  await keepCas(scene);
+  startClock(scene);
+  const { controlPlanes, workers } = scene.lab;
+  for (const node of [...controlPlanes, ...workers]) for (const line of RENEW) await type(scene, node, line);
+  const again = await type(scene, controlPlanes[0]!, "./bunw scripts/renew-ca.ts");
+  scene.checks.push({
+    name: "run again, nothing is written and nothing restarts",
+    ok: again.stderr.includes("nothing restarts") && !/\bwrote\b/.test(again.stderr),
+    detail: again.stderr.trim().split("\n").at(-1) ?? "",
+  });
+  note(scene, "the CAs are renewed on every node");
+}
+
+/** Clients with the old certificate and with the renewed one, from before the second until after it. */
+async function theSecondPasses(scene: Scene) {
+  const [first] = scene.lab.controlPlanes as [Machine];
+  const old = await keepCas(scene);
+  const end = Math.max(...[...old.values()].map((pem) => certInfo(pem).notAfter.getTime()));
+  if (Date.now() > end - 20_000)
+    throw new Error("the CAs have expired before they were renewed: give them more minutes");
+  const asking = askEverySecond(first, { old: old.get("ca")!, renewed: await readCa(scene, "ca", 0) });
+  await sayAndWait(scene, "the old CAs to expire", () => Date.now() > end + 20_000, {
+    seconds: 900,
+    hint: "openssl x509 -noout -enddate",
+  });
+  const asked = await asking.stop();
+  note(scene, "the old CAs have expired");
+  const failed = (trust: Asked["trust"], after: boolean) =>
+    asked.filter((one) => one.trust === trust && one.at > end === after && !one.ok);
+  const count = (trust: Asked["trust"], after: boolean) =>
+    asked.filter((one) => one.trust === trust && one.at > end === after).length;
+  const before = failed("old", false).length + failed("renewed", false).length;
+  scene.checks.push({
+    name: `new connections of ${CLIENTS.join(", ")}: with the renewed CA none fails, with the old one all do after its end`,
+    ok:
+      before + failed("renewed", true).length === 0 &&
+      count("renewed", true) > 0 &&
+      failed("old", true).length === count("old", true),
+    detail: `${count("old", false) + count("renewed", false)} before, ${before} failed; after: renewed ${count("renewed", true)}, ${failed("renewed", true).length} failed; old ${count("old", true)}, ${failed("old", true).length} failed`,
+  });
+  await verifyAll(scene, "after the old CAs have expired");
+}
+
+/** Whoever has only open connections, and the old certificate in memory, would end here. */
+async function restartAll(scene: Scene) {
+  const { nodes } = scene.lab;
+  await Promise.all(
+    nodes.map((node) =>
+      type(
+        scene,
+        node,
+        "crictl stop -t 0 $(crictl ps -q --label io.kubernetes.pod.namespace=kube-system) ; systemctl restart kubelet",
+      ),
+    ),
+  );
+  await type(scene, scene.lab.controlPlanes[0]!, "./bunw scripts/04-sa-tokens.ts", { part: 4 });
+  await verifyAll(scene, "after everything has restarted");
+}
+
+async function verifyAll(scene: Scene, when: string) {
+  const exits = await Promise.all(scene.lab.nodes.map((node) => type(scene, node, VERIFY, { exit: [0, 2] })));
+  const bad = exits.filter(({ exitCode }) => exitCode !== 0);
+  scene.checks.push({
+    name: `05-verify is good on every node ${when}`,
+    ok: bad.length === 0,
+    detail: bad
+      .map(({ node, stdout }) => `${node}: ${stdout.trim().split("\n").slice(0, 3).join(" ")}`)
+      .join("; "),
+  });
+}
