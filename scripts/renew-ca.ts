@@ -23,13 +23,13 @@ import { certRow, keyPath } from "../shared/pki/certs.ts";
 import { caText } from "../shared/pki/examine.ts";
 import { day } from "../shared/pki/judge.ts";
 import { caReaders, kubeletCaReader } from "../shared/renew/ca-readers.ts";
-import { broughtFor, inWords, refuseUnsound, renewalsHere } from "../shared/renew/renewals-here.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
 import { caFiles, certificateBefore, place, wayBack } from "../shared/renew/place.ts";
 import { publish } from "../shared/renew/publish.ts";
 import * as renewal from "../shared/renew/renewal.ts";
+import { broughtFor, inWords, refuseUnsound, renewalsHere } from "../shared/renew/renewals-here.ts";
 import { requestFor } from "../shared/renew/request.ts";
-import { holdsAnother, restartKubelet, restartReaders } from "../shared/renew/restart.ts";
+import { holdsAnother, restartOwnKubelet, restartReaders } from "../shared/renew/restart.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
 import { readWorker } from "../shared/workers/join.ts";
 
@@ -110,7 +110,7 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
     "R.3 Restart the kubelet",
     async () => {
       if ((await kubeletCaReader(node)).some(holdsAnother({ undo })))
-        await restartKubelet(node, asKubelet(node));
+        await restartOwnKubelet(node, asKubelet(node));
       else say("kubelet: it has read them since: not restarted");
     },
     "systemctl restart kubelet",

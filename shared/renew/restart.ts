@@ -45,7 +45,7 @@ export async function restartReaders(
   const behind = new Set(readers.filter(isBehind).map(({ name }) => name));
   if (behind.size === 0) return say("nothing here has read another certificate: nothing restarts");
   for (const name of PODS) if (behind.has(name)) await restartPod(cp, name, () => PROOFS[name](cp, api));
-  if (behind.has("kubelet")) await restartKubelet(cp.node, api);
+  if (behind.has("kubelet")) await restartOwnKubelet(cp.node, api);
 }
 
 /** In this order: who needs whom. */
@@ -90,7 +90,7 @@ async function restartPod({ node }: ControlPlaneNode, name: string, prove: () =>
 }
 
 /** No container ends with it. Errors: Fail where its Lease is not renewed afterwards. */
-export async function restartKubelet(node: Node, api: KubeApi) {
+export async function restartOwnKubelet(node: Node, api: KubeApi) {
   await systemctlKubelet("restart", " (containers run on)");
   const since = new Date();
   await waitForRenewal(api, node.name, since, { seconds: 90, hint: "journalctl -u kubelet -n 50" });
