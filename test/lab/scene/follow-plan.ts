@@ -101,11 +101,9 @@ export async function followPlan(scene: Scene, { parts = TO_THE_PROOF, ...option
 }
 
 /** What the block of the plan on the first control plane node prints that asks all nodes. */
-export async function planOfAllNodes(scene: Scene, bash: Terminal): Promise<string> {
-  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, "./bunw scripts/plan.ts", {
-    part: 0,
-    exit: [0, 2, 3],
-  });
+export async function planOfAllNodes(scene: Scene, bash: Terminal, user?: string): Promise<string> {
+  const plan = `./bunw scripts/plan.ts${user ? ` --user ${user}` : ""}`;
+  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, plan, { part: 0, exit: [0, 2, 3] });
   const [, look] = /^> .*To look at all nodes at once.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(raw) ?? [];
   if (!look)
     throw new Fail("The plan has no line that looks at all nodes", {
