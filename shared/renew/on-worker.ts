@@ -13,7 +13,7 @@ import { day } from "../pki/judge.ts";
 import { caIn } from "../pki/kubeconfig-fields.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
-import { type Candidate, type Renewal, successorOf } from "./renewal.ts";
+import { asBrought, type Candidate, type Renewal, successorOf } from "./renewal.ts";
 
 /**
  * The certificate that its kubelet trusts the API by, and what takes its place. Errors: Refused where it has expired:
@@ -37,8 +37,8 @@ export async function renewalOfWorker(node: Node, brought?: Candidate): Promise<
   const renewal = (pem: string, note: string): Renewal => ({
     ...{ name: "ca", path: clientCaFile, now, next: certInfo(pem), note },
   });
-  const found = successorOf(now, brought ? [brought] : inPods(node), { word: brought !== undefined });
-  const next = found ?? (brought ? undefined : successorOf(now, await clusterInfo(conf.server, conf.caPem)));
+  if (brought) return renewal(...asBrought(now, brought));
+  const next = successorOf(now, inPods(node)) ?? successorOf(now, await clusterInfo(conf.server, conf.caPem));
   if (next) return renewal(next.pem, next.from);
   return renewal(now.pem, `kept, until ${day(now.notAfter)}: the cluster has none that ends later`);
 }

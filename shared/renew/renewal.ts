@@ -4,7 +4,7 @@
  */
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow } from "../pki/certificate.ts";
+import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { caText, examine } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
@@ -89,7 +89,7 @@ interface Sources {
   seen: readonly Candidate[];
   /** The file that the operator has brought for this CA. */
   brought: Candidate | undefined;
-  /** Certificates of this node that its CA has signed, beside those in the PKI's folder. */
+  /** Other certificates of this node than those in the PKI's folder: some CA has signed each. */
   leaves: readonly string[];
 }
 
@@ -114,12 +114,13 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
     return renewal(used.pem, `in use already: ${used.from}`);
   const key = readText(keyPath(row, facts.certificatesDir));
   if (key === undefined || !isSelfSigned(now.pem)) throw notHere(row, now, key, facts);
-  const signed = [...signedWith(row, examine(row, facts), key), ...leaves];
+  const others = leaves.filter((pem) => signedBy(pem, now.pem));
+  const signed = [...signedWith(row, examine(row, facts), key), ...others];
   return renewal(renewCa(now.pem, key, { hours: facts.caValidityHours, signed }), "renewed with its own key");
 }
 
 /** Errors: Fail where it cannot take the place of the one here. */
-function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [pem: string, note: string] {
+export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [pem: string, note: string] {
   const found = successorOf(now, [{ pem, from }], { word: true });
   if (found) return [found.pem, from];
   const [info] = certificatesIn(pem).flatMap((one) => infoOf(one) ?? []);

@@ -14,7 +14,10 @@ import { type CaName, type Candidate, type Renewal, renewalOf } from "./renewal.
 /** Errors: Refused where a certificate or kubeconfig here is not sound: that is repaired first. */
 export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
   const all = pkiFindings(wholePki(facts), facts);
-  const broken = all.filter(({ state }) => state !== "ok" && state !== "missing");
+  const isAway = ({ row, state }: (typeof all)[number]) =>
+    state === "missing" ||
+    (state === "key missing" && row !== undefined && "file" in row && row.ca === undefined);
+  const broken = all.filter((one) => one.state !== "ok" && !isAway(one));
   if (broken.length === 0) return;
   const names = broken.map(({ paths, state }) => `"${paths[0]}" (${state})`).join(", ");
   throw new Refused(`Not all files here are sound: ${names}`, {

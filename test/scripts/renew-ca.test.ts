@@ -1,0 +1,192 @@
+/** renew-ca as operators run it: what it refuses, what it writes and takes back, and a worker that needs no secret. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { certInfo } from "../../shared/pki/certificate.ts";
+import { caIn } from "../../shared/pki/kubeconfig-fields.ts";
+import { renewCa } from "../../shared/pki/renew.ts";
+import { type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { servePart2 } from "../pretend/in-part2.ts";
+import { LEASE, serve } from "../pretend/joining.ts";
+import { pretendNode } from "../pretend/node.ts";
+
+setDefaultTimeout(300_000);
+
+const PKI = "/etc/kubernetes/pki";
+const FILES = ["ca", "etcd/ca", "front-proxy-ca"].map((name) => `${PKI}/${name}.crt`);
+const CONFIGS = ["admin", "controller-manager", "scheduler", "kubelet"].map(
+  (name) => `/etc/kubernetes/${name}.conf`,
+);
+const HOURS = 300_000;
+
+/** CAs of ten years are in the second half of a life of 34. */
+function longLives(objects: Objects) {
+  const map = objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } };
+  map.data.ClusterConfiguration += `caCertificateValidityPeriod: ${HOURS}h0m0s\n`;
+}
+
+async function controlPlane(etcd = longLives) {
+  const node = await pretendNode({ kind: "healthy control plane node", etcd });
+  const [etcds, api] = [serveEtcd(node.root, sameEtcd(node.stored)), servePart2(node)];
+  return Object.assign(node, {
+    api,
+    renew: (words = "") => node.run(`renew-ca ${words}`.trim(), { KUBE_PKI_REPAIR_PATIENCE: "1" }),
+    end() {
+      api[Symbol.dispose]();
+      etcds[Symbol.dispose]();
+      node[Symbol.dispose]();
+    },
+  });
+}
+
+type Renewing = Awaited<ReturnType<typeof controlPlane>>;
+
+const texts = (node: Pick<Renewing, "read">, paths: readonly string[]) =>
+  paths.map((path) => node.read(path));
+
+test("each CA's certificate is renewed where it stands, kubeconfigs too, and nothing else; run again it changes no byte; --undo brings all back", async () => {
+  const node = await controlPlane();
+  try {
+    const before = node.fingerprint();
+    const [cas, configs] = [texts(node, FILES), texts(node, CONFIGS)];
+    expect(await node.renew("--dry-run")).toMatchObject({ exitCode: 0 });
+    expect(node.fingerprint()).toEqual(before);
+
+    const { exitCode, stderr } = await node.renew();
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    const renewed = texts(node, FILES);
+    for (const [i, pem] of renewed.entries()) {
+      const [was, is] = [certInfo(cas[i]!), certInfo(pem)];
+      expect(is).toMatchObject({
+        publicKeyHash: was.publicKeyHash,
+        subject: was.subject,
+        notBefore: was.notBefore,
+      });
+      expect(is.notAfter.getTime() - was.notAfter.getTime()).toBe(HOURS * 3_600_000);
+    }
+    for (const [i, text] of texts(node, CONFIGS).entries()) {
+      expect(caIn(text)).toBe(renewed[0]!);
+      expect(text.replace(/certificate-authority-data: .*/, "")).toBe(
+        configs[i]!.replace(/certificate-authority-data: .*/, ""),
+      );
+    }
+    const info = node.api.objects.get("/api/v1/namespaces/kube-public/configmaps/cluster-info");
+    expect(info.data).toEqual({ kubeconfig: "old", "jws-kubeconfig-abcdef": "old" });
+    const [rescue] = readdirSync(`${node.root}/root`).filter((name) => name.startsWith("kube-pki-repair-"));
+    expect(node.read(`/root/${rescue}/aside${FILES[1]}`)).toBe(cas[1]!);
+
+    const after = node.fingerprint();
+    expect((await node.renew()).stderr).toContain("all files have them already");
+    expect(node.fingerprint()).toEqual(after);
+
+    expect(await node.renew("--undo")).toMatchObject({ exitCode: 0 });
+    expect(texts(node, FILES)).toEqual(cas);
+    expect(texts(node, CONFIGS)).toEqual(configs);
+    expect((await node.renew("--undo")).stderr).toContain(
+      "kept: none from before is here that is still valid",
+    );
+  } finally {
+    node.end();
+  }
+});
+
+test("--only renews one; a CA in the first half of its life is kept", async () => {
+  const node = await controlPlane();
+  try {
+    const [ca, etcd] = texts(node, FILES);
+    expect(await node.renew("--only front-proxy-ca")).toMatchObject({ exitCode: 0 });
+    expect(texts(node, FILES).slice(0, 2)).toEqual([ca!, etcd!]);
+    expect((await node.renew("--only front-proxy-ca,ca-of-etcd")).stderr).toContain(
+      'No CA is called "ca-of-etcd"\nhint: their names are front-proxy-ca, etcd-ca, ca',
+    );
+  } finally {
+    node.end();
+  }
+  const young = await controlPlane(() => undefined);
+  try {
+    const before = young.fingerprint();
+    const { exitCode, stderr } = await young.renew();
+    expect({ exitCode, kept: stderr.match(/\.crt: kept, until /g)?.length }).toEqual({
+      exitCode: 0,
+      kept: 3,
+    });
+    expect(young.fingerprint()).toEqual(before);
+  } finally {
+    young.end();
+  }
+});
+
+test("nothing is changed where a file is not sound, where a key is away, and where what was brought is another CA's", async () => {
+  const node = await controlPlane();
+  try {
+    write(`${node.root}/root/new/etcd/ca.crt`, (await otherCa()).cert);
+    let before = node.fingerprint();
+    const refused = async (words: string, exit: number, says: string) => {
+      const { exitCode, stderr } = await node.renew(words);
+      expect({ exitCode, stderr }).toEqual({ exitCode: exit, stderr: expect.stringContaining(says) });
+      expect(node.fingerprint()).toEqual(before);
+    };
+    await refused(
+      "--from /root/new",
+      1,
+      '"/root/new/etcd/ca.crt" cannot take the place of "CN=etcd-ca": it has another key',
+    );
+    rmSync(`${node.root}${PKI}/etcd/ca.key`);
+    before = node.fingerprint();
+    await refused("--only etcd-ca", 3, `The key of "${PKI}/etcd/ca.crt" is not here`);
+    writeFileSync(`${node.root}${PKI}/front-proxy-client.crt`, "half of one");
+    before = node.fingerprint();
+    await refused("", 3, `Not all files here are sound: "${PKI}/front-proxy-client.crt" (unreadable)`);
+  } finally {
+    node.end();
+  }
+});
+
+test("--csr prints a request for the CA's own key and name, and nothing secret", async () => {
+  const node = await controlPlane();
+  try {
+    const { exitCode, stdout } = await node.renew("--csr etcd-ca");
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(
+      /^-----BEGIN CERTIFICATE REQUEST-----\n[\w+/=\n]+-----END CERTIFICATE REQUEST-----\n+$/,
+    );
+  } finally {
+    node.end();
+  }
+});
+
+/** A worker whose cluster has its CA renewed. */
+async function worker() {
+  const node = await pretendNode({ kind: "worker" });
+  const { cert, key } = node.ca;
+  const renewed = renewCa(cert, key, { hours: HOURS, signed: [] });
+  const api = await serve(node.ca);
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 3_600_000).toISOString();
+  return Object.assign(node, {
+    renewed,
+    api,
+    renew: (words = "") => node.run(`renew-ca ${words}`.trim(), { KUBE_PKI_REPAIR_PATIENCE: "1" }),
+    end() {
+      api[Symbol.dispose]();
+      node[Symbol.dispose]();
+    },
+  });
+}
+
+test("a worker takes the renewed CA from a file that its key proves, never another one", async () => {
+  const node = await worker();
+  try {
+    const before = [node.read(`${PKI}/ca.crt`), node.read("/etc/kubernetes/kubelet.conf")];
+    write(`${node.root}/root/new/ca.crt`, (await otherCa()).cert);
+    expect((await node.renew("--from /root/new")).stderr).toContain("it has another key, another key id");
+    expect(node.read(`${PKI}/ca.crt`)).toBe(before[0]!);
+    write(`${node.root}/root/new/ca.crt`, node.renewed);
+    expect(await node.renew("--from /root/new")).toMatchObject({ exitCode: 0 });
+    expect(node.read(`${PKI}/ca.crt`)).toBe(node.renewed);
+    expect(caIn(node.read("/etc/kubernetes/kubelet.conf"))).toBe(node.renewed);
+    expect(await node.renew("--undo")).toMatchObject({ exitCode: 0 });
+    expect([node.read(`${PKI}/ca.crt`), node.read("/etc/kubernetes/kubelet.conf")]).toEqual(before);
+  } finally {
+    node.end();
+  }
+});
