@@ -1,7 +1,7 @@
 /** The block of lines that asks all nodes what 00-assess says there, and makes the plan of their answers. */
 import { command, type Said } from "../again.ts";
 import { programWord } from "../shell-line.ts";
-import { asRoot, KIT_PLACE, kitProgram, sudo } from "./paste.ts";
+import { asRoot, KIT_PLACE, kitProgram, meet, sudo, WITHIN } from "./paste.ts";
 import { isName, type PlanNode } from "./plan-nodes.ts";
 
 /** The folder of answers, on the operator's machine and in the kit's folder. */
@@ -16,9 +16,6 @@ interface Asked {
   kit: string;
 }
 
-/** A node that is off is not waited for; in seconds. */
-const WITHIN = "-o ConnectTimeout=10";
-
 /**
  * Pasted on the operator's machine: twenty nodes at the same time, whether they have the kit or not. Before
  * that, one after the other, ssh asks about each host key that it does not know: twenty questions at once
@@ -32,12 +29,11 @@ export function askLines({ user, said, nodes, kit }: Asked): string {
     .filter(({ name, why }) => !why && isName(name))
     .map(({ name, address }) => `${name} ${address}`);
   const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, said)}`;
-  const meet = `ssh-keygen -F $a > /dev/null 2>&1 || ssh -n ${WITHIN} ${user}@$a true`;
   const ask = `ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; exit 0`;
   return [
     `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
     `nodes="${asked.join("\n")}"`,
-    `echo "$nodes" | while read -r _ a; do ${meet}; done`,
+    `echo "$nodes" | while read -r _ a; do ${meet(user)}; done`,
     `mkdir -p ${SEEN} && echo "$nodes" | xargs -P 20 -n 2 sh -c '${ask}'`,
     `tar -cf - ${SEEN} | ssh ${user}@${nodes[0]!.address} ${asRoot(user, plan)}`,
   ].join("\n");

@@ -139,17 +139,39 @@ export function kitProgram(line: string): { program: string; file: string } {
   return { program, file };
 }
 
-/** The kit on these nodes: RUNBOOK.md's line for one node. */
+/**
+ * The kit on these nodes: RUNBOOK.md's line for one node, on all at the same time. Before that ssh meets each
+ * of them: twenty questions about host keys at once nobody can answer.
+ */
 export function kitLines(user: string, nodes: readonly PlanNode[], line: string): Line[] {
   const { program, file } = kitProgram(line);
   const { few, many } = sizes(nodes);
+  const own = few.map(({ name, address }) => ({
+    at: name,
+    text: `ssh ${user}@${address} "$unpack" < ${file}`,
+  }));
+  const addresses = few.flatMap(({ address, why }) => (why ? [] : [address]));
   return [
     {
       text: `export unpack=${programWord(user === ROOT ? program : `${sudo(user)}sh -c ${programWord(program)}`)}`,
     },
-    ...few.map(({ name, address }) => ({ at: name, text: `ssh ${user}@${address} "$unpack" < ${file}` })),
-    ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} sh -c 'ssh ${user}@{} "$unpack" < ${file}'` }] : []),
+    ...(own.length > 1 ? [{ text: `for a in ${addresses.join(" ")}; do ${meet(user)}; done` }] : []),
+    ...(own.length > 1 ? sideBySide(own) : own),
+    ...(many.length > 0
+      ? [
+          { text: `cut -d" " -f1 ${MANY_FILE} | while read -r a; do ${meet(user)}; done` },
+          { at: ALL, text: `${AT_ONCE} sh -c 'ssh ${user}@{} "$unpack" < ${file}'` },
+        ]
+      : []),
   ];
+}
+
+/** A node that is off is not waited for; in seconds. */
+export const WITHIN = "-o ConnectTimeout=10";
+
+/** In a loop over $a: ssh asks about the host key of one that it does not know. */
+export function meet(user: string): string {
+  return `ssh-keygen -F $a > /dev/null 2>&1 || ssh -n ${WITHIN} ${user}@$a true`;
 }
 
 /**

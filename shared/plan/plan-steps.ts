@@ -106,7 +106,13 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
     return [
-      { part, exit, ...KIT, ...onNodes(at, "to"), lines: kitLines(user, at, block.commands.join("\n  ")) },
+      {
+        part,
+        exit,
+        ...KIT,
+        ...onNodes(at, "to", true),
+        lines: kitLines(user, at, block.commands.join("\n  ")),
+      },
     ];
   }
   if (block.gather) {

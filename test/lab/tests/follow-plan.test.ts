@@ -42,7 +42,7 @@ test("readPlan() knows the part of each step, its lines, its exit codes and how 
     exit: [0],
     ends: "done.  next: …",
   });
-  expect(steps.find(({ lines }) => lines[0]!.startsWith("export unpack='"))?.lines).toHaveLength(5);
+  expect(steps.find(({ lines }) => lines[0]!.startsWith("export unpack='"))?.lines).toHaveLength(3);
 });
 
 test("readPlan() refuses a page without steps", () => {

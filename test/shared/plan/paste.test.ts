@@ -7,6 +7,7 @@ import {
   asRoot,
   isUserName,
   keptLine,
+  kitLines,
   type Line,
   printedLines,
   sideBySide,
@@ -97,6 +98,27 @@ test("side by side is at the same time, each line of output says its node, and t
     "cp2.lab.example: exit code 2",
     "cp2.lab.example: heard one",
   ]);
+});
+
+test("the kit goes to all nodes at the same time, when ssh has met each of them, one after the other", async () => {
+  const line = "ssh root@NODE 'tar -xzf -' < /dev/null";
+  const meets = `[ "$1" = -n ] && { echo "met $4" >> "$AT/calls"; exit; }
+    echo "$1 $2" >> "$AT/calls"; case "$1" in *.1) echo one > "$AT/pipe";; *) read -r x < "$AT/pipe"; echo "heard $x";; esac`;
+  const { stdout, stderr } = await pasteInto(
+    `${meets}; sort -r "$AT/calls"`,
+    kitLines("root", [cp1, cp2], line),
+  );
+  expect(stderr).toBe("");
+  expect(stdout).toContain("cp2.lab.example: heard one\n");
+  const calls = stdout.split("\n").filter((line) => /met|tar/.test(line));
+  expect(new Set(calls.map((line) => line.replace(/^\S+: /, "")))).toEqual(
+    new Set([
+      "met root@10.0.0.1",
+      "met root@10.0.0.2",
+      "root@10.0.0.1 tar -xzf -",
+      "root@10.0.0.2 tar -xzf -",
+    ]),
+  );
 });
 
 test("one script on one node shows its exit code, and so does one whose line is kept", async () => {
