@@ -22,7 +22,11 @@ const NO_RESTART = "no container restarts";
 export const KEPT = "This window keeps the line that it prints, for a later step";
 export const NEW_ONE = "At its end it prints the lines by which a new machine comes in, after part 5";
 const NAMES = "It should name no worker that has to join. If it names one: RUNBOOK.md 3.1";
-const NO_JOIN = "If part 3 printed no line, no worker has to join: skip this step";
+/** Who lives from memory renews its Lease until it starts anew. */
+export const DECIDES =
+  "It decides who joins. A worker that has lost its files, and whose kubelet runs on from memory, it does not name: that one joins when its kubelet has been restarted. Then repeat this step";
+const NO_JOIN =
+  "Only for workers that the first step of this part has named. If it printed no line, no worker has to join: skip this step";
 
 // biome-ignore-start format: tables
 const ETCD: Effort = {

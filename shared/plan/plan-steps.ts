@@ -10,6 +10,7 @@ import { shell } from "../shell-line.ts";
 import {
   ADDRESSES,
   carrying,
+  DECIDES,
   DRY_RUN,
   EFFORTS,
   type Effort,
@@ -162,7 +163,7 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
       ...effortOf(commands.at(-1)!, block, lost),
       ...onNodes(at, "on", block.sideBySide),
     },
-    ...(isKept && index === all.length - 1 ? { note: KEPT } : {}),
+    ...(isKept && index === all.length - 1 ? { note: keptNote(block, joins) } : {}),
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(aside.length > 0 ? { note: movedAside(aside) } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
@@ -172,6 +173,11 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
       { ...block, user, isKept, aside },
     ),
   }));
+}
+
+/** With the old CA each worker that has to join is one that has lost something. */
+function keptNote({ task }: Block, joins: Facts["joins"]): string {
+  return task === "open" && joins ? `${KEPT}. ${DECIDES}` : KEPT;
 }
 
 /** NODE stands for all that are lost. */

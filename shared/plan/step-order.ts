@@ -15,7 +15,7 @@ export function numbered<S extends Unnumbered>(steps: readonly S[]): (S & { numb
   return steps.map((step, index) => {
     const before = steps.slice(0, index).filter(({ part }) => part === step.part).length;
     const number = `${step.part}${String.fromCharCode("a".charCodeAt(0) + before)}`;
-    if (step.note === KEPT) keeps = number;
+    if (step.note?.startsWith(KEPT)) keeps = number;
     return {
       ...step,
       number,

@@ -132,7 +132,7 @@ test("a healthy control plane node prints the plan for the others; alone, it has
 /** Each program writes down its words, one call a line; ssh prints what the scripts print to be pasted. */
 const RECORD = 'printf "%s" "$(basename "$0")"; printf " [%s]" "$@"; echo';
 const SSH = `[ "$1" = -n ] && exec < /dev/null
-{ ${RECORD}; wc -c; } >> "$CALLS"
+said=$(${RECORD}; wc -c); echo "$said" >> "$CALLS"
 case "$*" in *"workers.ts open") echo "./bunw scripts/03-join.ts --server x";; *" pack "*) echo "./bunw scripts/hand-over.ts unpack y";; esac`;
 
 test("bash runs the lines as they are: each command arrives in one piece, and the printed lines where they belong", async () => {

@@ -113,6 +113,10 @@ const ROWS: Row[] = [
       'ssh -n root@10.77.0.22 "LINE"',
     ],
     hasNot: /root@10\.77\.0\.21 "LINE"/,
+    says: [
+      "whose kubelet runs on from memory, it does not name: that one joins when its kubelet has been restarted.",
+      "Only for workers that the first step of this part has named.",
+    ],
   },
   {
     what: "all workers are well",
