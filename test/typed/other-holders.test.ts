@@ -74,6 +74,27 @@ const REFUSED: (Row & { error: RegExp; hint: RegExp })[] = [
   },
 ];
 
+const playbook = await Bun.file(`${import.meta.dir}/../../scripts/fleet.yaml`).text();
+
+/** By the playbook's own pattern. */
+function lostOnIn(stderr: string): string | undefined {
+  const [, pattern] = /regex_findall\('(--lost-on .+?)'\)/.exec(playbook) ?? [];
+  return stderr.match(new RegExp(pattern!, "g"))?.at(-1)?.replace("--lost-on ", "");
+}
+
+test.each(REFUSED)(
+  "the playbook names the same nodes with -e lost_on= where part 1 is refused: $what",
+  async ({ on, change, line, deaf, hint }) => {
+    expect(playbook).toMatch(/the same again with: -e lost_on=' ~ nodes/);
+    await lookAt({ members: THREE, ...on, change }, async () => {
+      using _m3 = deaf ? serveDeaf(THIRD_AT) : nobody;
+      const { stderr } = await typeHere(line);
+      const [, names] = /--lost-on (?:\.\*)?(m\d(?:,m\d)*)\$?$/.exec(hint.source) ?? [];
+      expect([lostOnIn(stderr), names]).toEqual([names, expect.stringMatching(/^m\d/)]);
+    });
+  },
+);
+
 test.each(REFUSED)("refused: $what", async ({ on, change, line, deaf, error, hint }) => {
   await lookAt({ members: THREE, ...on, change }, async (node) => {
     using _m3 = deaf ? serveDeaf(THIRD_AT) : nobody;
