@@ -161,7 +161,7 @@ async function next(
 ): Promise<Todo[]> {
   const trust = trustSeen(cp);
   const own = cp.cluster.nodes.filter(({ name }) => name === cp.node.name);
-  const reduced = mode.dryRun ? [] : await manager.reducedManagers(cp, api);
+  const reduced = mode.dryRun ? [] : await manager.reducedManagers(cp, api, leftNames(out));
   const part3 =
     trust.caIsNew ||
     away.length > 0 ||

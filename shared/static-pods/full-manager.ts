@@ -73,10 +73,15 @@ function managerOn(api: KubeApi, node: string): Promise<ManagerPod | undefined> 
 
 /**
  * Names of the control plane nodes whose controller-manager is reduced, this one by its manifest, the others
- * by their mirror pods.
+ * by their mirror pods. `without`: those that are left out: nobody keeps their mirror pods true, and `close`
+ * is not for them.
  */
-export async function reducedManagers(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+export async function reducedManagers(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  without: readonly string[],
+): Promise<string[]> {
+  const others = otherControlPlanes(cp.cluster, { node: cp.node, without }).map(({ name }) => name);
   const pods = await Promise.all(others.map((name) => managerOn(api, name)));
   const reduced = others.filter((_, i) => pods[i] && isReduced(pods[i]));
   return [...(managerIsReduced(cp) ? [cp.node.name] : []), ...reduced];
@@ -93,7 +98,7 @@ export async function whereToClose(
 ) {
   const but = without.length > 0 ? ` but those of ${without.join(", ")}` : "";
   say(`the CA is unchanged, and every kubelet${but} renews its Lease: no worker has to join`);
-  const reduced = await reducedManagers(cp, api);
+  const reduced = await reducedManagers(cp, api, without);
   if (asking.length > 0)
     say(`no serving certificate of the CA on ${asking.join(", ")}: close approves what they ask for`);
   if (reduced.length > 0)

@@ -5,6 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
+import { leftNames } from "../../../shared/again.ts";
 import { adminClient } from "../../../shared/api/admin-api.ts";
 import { assess } from "../../../shared/assess/assess.ts";
 import { kubeadmConfig } from "../../../shared/assess/kubeadm-config.ts";
@@ -158,6 +159,12 @@ const ROWS: Row[] = [
   },
   { what: "m2 leads, and is reduced", on: { etcd: withM2 }, api: ofM2(false) },
   {
+    what: "m2 is away, and its mirror pod is of when it was reduced",
+    on: { etcd: withM2 },
+    api: ofM2(false),
+    out: { without: ["m2"], lost: [] },
+  },
+  {
     what: "the API server takes no bootstrap tokens",
     change: ({ root }) => {
       const path = `${root}${CONF}/manifests/kube-apiserver.yaml`;
@@ -228,8 +235,8 @@ async function decidedFor(
   const pki = cp.facts.certificatesDir;
   const questions: Record<string, () => unknown> = {
     part4: async () => (({ nodes, out }) => ({ nodes, ...out }))(await readyForPart4(cp, out)),
-    reduced: () => reducedManagers(cp, api),
-    close: () => whereToClose(cp, api, { asking: ["w1"], without: [] }),
+    reduced: () => reducedManagers(cp, api, leftNames(out)),
+    close: () => whereToClose(cp, api, { asking: ["w1"], without: leftNames(out) }),
     idle: () => whereToClose(cp, api, { asking: [], without: ["w2"] }),
     leads: () => leadsInFull(cp, api),
     joining: () => joiningTrouble(cp) !== undefined,
