@@ -5,15 +5,11 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
-import { madeAt } from "../../../shared/pki/certificate.ts";
 import { approve, isPending } from "../../../shared/workers/csr.ts";
 import { servingObjection } from "../../../shared/workers/csr-rules.ts";
-import { followServing } from "../../../shared/workers/deciding.ts";
 import { identities, RESERVED_RANGES } from "../../../shared/workers/identities.ts";
-import { setScene } from "../../../shared/workers/waiting-state.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
-import { otherCa } from "../../pretend/cluster.ts";
-import { type Asked, asObjects, dns, ip, secondList, servingCsr } from "../../pretend/csrs.ts";
+import { type Asked, dns, ip, secondList, servingCsr } from "../../pretend/csrs.ts";
 
 /** w1's kubelet has written into its Node's status all that it would like to be. */
 const WISHES = {
@@ -271,42 +267,4 @@ test("approving leaves the request as it was, and somebody who was faster is no 
   for (code of [409, 404]) expect(await approve(client, request, "why")).toBe(false);
   code = 403;
   await expect(approve(client, request, "why")).rejects.toThrow("no");
-});
-
-const HOUR = 3_600_000;
-
-/** The CA is an hour older than this node's own certificate. */
-test.each<[string, { asked: number; certificate?: string; decided?: true; counts: boolean }]>([
-  [
-    "between the CA's making and this node's own certificate: another node served it first",
-    { asked: 0.5, certificate: "signed", counts: true },
-  ],
-  ["within the second in which the CA was made", { asked: 0, certificate: "signed", counts: true }],
-  ["before the CA was made", { asked: -0.5, certificate: "signed", counts: false }],
-  ["and is not signed yet", { asked: 0.5, decided: true, counts: false }],
-])("whether close counts a certificate as issued that was asked for %s", async (_, row) => {
-  const { asked, certificate, decided, counts } = row;
-  const ca = await otherCa();
-  const made = madeAt(ca.cert).getTime();
-  const csr = await servingCsr();
-  csr.metadata.creationTimestamp = new Date(made + asked * HOUR).toISOString();
-  const conditions = certificate || decided ? [{ type: "Approved" }] : [];
-  using server = pretendApi({
-    objects: asObjects({ ...csr, status: { conditions, ...(certificate ? { certificate } : {}) } } as never),
-  });
-  const scene = setScene(
-    {
-      api: new KubeApi({ server: server.url, ca: NO_TLS }),
-      expected: NODES.slice(0, 1),
-      caPem: ca.cert,
-      since: new Date(made + HOUR),
-      serving: true,
-      seconds: 0,
-      identities: OWN,
-    },
-    new Map(),
-  );
-  const ending = new AbortController();
-  await followServing(scene, { signal: ending.signal, onListed: () => ending.abort() });
-  expect([scene.issued, scene.away.get("w1")!.issuedAt !== undefined]).toEqual([counts ? 1 : 0, counts]);
 });

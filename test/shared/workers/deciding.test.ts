@@ -1,0 +1,173 @@
+/** What `close` does with each request for a serving certificate while nodes come back. */
+import { expect, test } from "bun:test";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import type { KubeObject } from "../../../shared/api/kube-object.ts";
+import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import { madeAt } from "../../../shared/pki/certificate.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
+import { followServing } from "../../../shared/workers/deciding.ts";
+import { FORMER_SERVING } from "../../../shared/workers/former-serving.ts";
+import { identities } from "../../../shared/workers/identities.ts";
+import { type Return, setScene } from "../../../shared/workers/waiting-state.ts";
+import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { asObjects, ip, servingCsr } from "../../pretend/csrs.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const HOUR = 3_600_000;
+const facts = testFacts();
+const [ca, before] = [await issueCa(certRow("ca"), facts), await issueCa(certRow("ca"), facts)];
+const MADE = madeAt(ca.cert).getTime();
+
+const SHARED = "10.0.0.22";
+/** w2 and w3 claim one address. */
+const NODES: KnownNode[] = [
+  ["w1", "10.0.0.21"],
+  ["w2", SHARED],
+  ["w3", SHARED],
+].map(([name, address]) => ({
+  name: name!,
+  uid: name!,
+  controlPlane: false,
+  names: [name!],
+  ips: [address!],
+}));
+
+interface Row {
+  csr: KubeObject;
+  /** The nodes that are waited for, and not back. */
+  away?: readonly string[];
+  objects?: Record<string, object>;
+  options?: Partial<Return>;
+}
+
+/** One look at all requests. */
+async function decided({ csr, away = ["w1", "w2", "w3"], objects = {}, options = {} }: Row) {
+  using box = sandbox();
+  using server = pretendApi({ objects: { ...asObjects(csr as never), ...objects } });
+  const known = { proved: new Map(), apiNames: [], serviceSubnets: [], services: [], nobodys: [] };
+  const scene = setScene(
+    {
+      ...{ api: new KubeApi({ server: server.url, ca: NO_TLS }), expected: NODES, caPem: ca.cert },
+      // this node's own certificate is an hour younger than the CA
+      ...{ since: new Date(MADE + HOUR), serving: true, seconds: 0 },
+      identities: identities({ ...known, nodes: NODES, dnsDomain: "cluster.local" }),
+      ...options,
+    },
+    new Map(),
+  );
+  for (const { name } of NODES) if (!away.includes(name)) scene.away.delete(name);
+  const ending = new AbortController();
+  await followServing(scene, { signal: ending.signal, onListed: () => ending.abort() });
+  return { scene, said: box.said, approved: server.changes().length };
+}
+
+async function asking(name: string, address: string): Promise<KubeObject> {
+  const subject = `O=system:nodes, CN=system:node:${name}`;
+  return await servingCsr({ subject, sans: [ip(address)], spec: { username: `system:node:${name}` } });
+}
+
+test.each<[string, { asked: number; certificate?: string; counts: boolean }]>([
+  [
+    "between the CA's making and this node's own certificate: another node served it first",
+    { asked: 0.5, certificate: "signed", counts: true },
+  ],
+  ["within the second in which the CA was made", { asked: 0, certificate: "signed", counts: true }],
+  ["before the CA was made", { asked: -0.5, certificate: "signed", counts: false }],
+  ["and is not signed yet", { asked: 0.5, counts: false }],
+])("whether close counts a certificate as issued that was asked for %s", async (_, row) => {
+  const { asked, certificate, counts } = row;
+  const csr = await asking("w1", "10.0.0.21");
+  csr.metadata.creationTimestamp = new Date(MADE + asked * HOUR).toISOString();
+  const status = { conditions: [{ type: "Approved" }], ...(certificate ? { certificate } : {}) };
+  const { scene } = await decided({ csr: { ...csr, status } as never });
+  expect([scene.issued, scene.away.get("w1")!.issuedAt !== undefined]).toEqual([counts ? 1 : 0, counts]);
+});
+
+test("a certificate that was issued is asked for at its port at once, by all who wait for that node and no others", async () => {
+  const status = { conditions: [{ type: "Approved" }], certificate: "signed" };
+  const { scene } = await decided({
+    csr: { ...(await asking("w1", "10.0.0.21")), status } as never,
+    away: ["w2"],
+  });
+  expect([scene.issued, scene.away.get("w2")!.issuedAt]).toEqual([0, undefined]);
+});
+
+test("what is asked for is approved, and its node is asked for nothing more until the certificate is there", async () => {
+  const { scene, approved } = await decided({ csr: await asking("w1", "10.0.0.21") });
+  expect([approved, scene.approved, scene.away.get("w1")!.approved]).toEqual([1, 1, true]);
+});
+
+test("what is refused is told once, with why, and the node remembers it", async () => {
+  const { scene, said, approved } = await decided({ csr: await asking("w1", "10.0.0.99") });
+  const why = 'ip "10.0.0.99" does not belong to w1, which had w1, 10.0.0.21';
+  expect([approved, said, scene.away.get("w1")!.refused]).toMatchObject([
+    0,
+    [`csr-1: not approved: ${why}`],
+    { csr: "csr-1", why },
+  ]);
+});
+
+test.each<[string, Partial<Row>, number, string[]]>([
+  [
+    "a node that is back and serves gets no second one",
+    { away: [] },
+    0,
+    ['csr-1: not approved: "w1" serves with a certificate of the cluster\'s CA already'],
+  ],
+  [
+    "a node that is back, where nobody looks at ports, may ask",
+    { away: [], options: { serving: false } },
+    1,
+    [],
+  ],
+  [
+    "a node that nobody waits for is left out",
+    { away: [], options: { expected: NODES.slice(1) } },
+    0,
+    ['csr-1: not approved: "w1" is left out: --without, --lost'],
+  ],
+  ["without knowledge of the names nothing is looked at", { options: { identities: undefined } }, 0, []],
+])("%s", async (_, row, approved, lines) => {
+  const end = await decided({ csr: await asking("w1", "10.0.0.21"), ...row });
+  expect(end.approved).toBe(approved);
+  expect(end.said.filter((line) => line.includes("not approved"))).toEqual(lines);
+});
+
+/** w2 has left its serving certificate of before in its Node, as `join` does. */
+async function left(by: Pair, cn = "system:node:w2", usages: readonly ("server" | "client")[] = ["server"]) {
+  const row = { ...certRow("apiserver"), cn, usages, names: () => ({ dns: [], ips: [SHARED] }) };
+  const { cert } = await issueLeaf(row as never, by, facts);
+  return {
+    "/api/v1/nodes/w2": { metadata: { annotations: { [FORMER_SERVING]: cert } } },
+    "/api/v1/nodes/w3": {},
+  };
+}
+
+const CAS = { casBefore: [before.cert] };
+const CLAIMED = `ip "${SHARED}" is claimed by w2 and w3`;
+
+test.each<[string, () => Promise<Partial<Row>>, string | undefined]>([
+  [
+    "and a certificate from before proves whose it was",
+    async () => ({ objects: await left(before), options: CAS }),
+    undefined,
+  ],
+  ["and nobody has one from before", async () => ({ options: CAS }), CLAIMED],
+  ["and that certificate is of another CA", async () => ({ objects: await left(ca), options: CAS }), CLAIMED],
+  [
+    "and that certificate is another node's",
+    async () => ({ objects: await left(before, "system:node:w3"), options: CAS }),
+    CLAIMED,
+  ],
+  [
+    "and that certificate is a client's",
+    async () => ({ objects: await left(before, "system:node:w2", ["client"]), options: CAS }),
+    CLAIMED,
+  ],
+  ["and the CAs from before are not known", async () => ({ objects: await left(before) }), CLAIMED],
+])("two nodes claim one address, %s", async (_, row, why) => {
+  const end = await decided({ csr: await asking("w2", SHARED), ...(await row()) });
+  expect([end.approved, end.scene.away.get("w2")!.refused?.why]).toEqual([why ? 0 : 1, why]);
+});

@@ -1,0 +1,191 @@
+/**
+ * `close` waits for nodes whose kubelets ask for serving certificates: who counts as back, what each port and
+ * each request make of it, and what is said. Ports are on addresses of this machine's loopback.
+ */
+import { afterAll, expect, test } from "bun:test";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { madeAt } from "../../../shared/pki/certificate.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
+import { identities } from "../../../shared/workers/identities.ts";
+import { KUBELET_PORT } from "../../../shared/workers/kubelet-port.ts";
+import { nodesReturn } from "../../../shared/workers/wait.ts";
+import type { Return } from "../../../shared/workers/waiting-state.ts";
+import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { ADDRESS } from "../../pretend/cluster.ts";
+import { asObjects, dns, ip, servingCsr } from "../../pretend/csrs.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { LEASES, lease } from "../../pretend/running.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const facts = testFacts();
+const ca = await issueCa(certRow("ca"), facts);
+const own = await issueCa({ ...certRow("ca"), cn: "w4-ca@1700000000" }, facts);
+/** An address of this test file's own network. */
+const at = (last: number) => ADDRESS.replace(/\d+$/, String(last));
+
+async function served(last: number, by: Pair, cn?: string) {
+  const names = () => ({ dns: [], ips: [at(last)] });
+  const { cert, key } = await issueLeaf({ ...certRow("apiserver"), names, ...(cn ? { cn } : {}) }, by, facts);
+  return Bun.serve({
+    hostname: at(last),
+    port: KUBELET_PORT,
+    tls: { cert, key },
+    fetch: () => new Response(),
+  });
+}
+
+/** w1 has a certificate of the CA, w2 one of another CA, w4 its own; nobody answers at w3's. */
+const PORTS = [
+  await served(1, ca),
+  await served(2, await issueCa(certRow("ca"), facts)),
+  await served(4, own),
+];
+afterAll(() => Promise.all(PORTS.map((port) => port.stop(true))));
+
+const node = (last: number, different: Partial<KnownNode> = {}): KnownNode => ({
+  ...{ name: `w${last}`, uid: `w${last}`, controlPlane: false, names: [`w${last}`], ips: [at(last)] },
+  ...different,
+});
+const [W1, W2, W3, W4] = [node(1), node(2), node(3), node(4)] as const;
+
+interface Row {
+  nodes: readonly KnownNode[];
+  /** Beside those that are waited for: known, and left out. */
+  out?: readonly KnownNode[];
+  objects?: Record<string, object>;
+  /** No Lease of theirs is renewed. */
+  silent?: readonly string[];
+  options?: Partial<Return>;
+  on?: ApiOptions["on"];
+}
+
+/** How the waiting ends, and what it says. */
+async function returned({ nodes, out = [], objects = {}, silent = [], options = {}, on }: Row) {
+  const leases = nodes
+    .filter(({ name }) => !silent.includes(name))
+    .map(({ name }) => [`${LEASES}/${name}`, lease(0)]);
+  using server = pretendApi({
+    objects: { ...Object.fromEntries(leases), ...objects },
+    ...(on ? { on } : {}),
+  });
+  const known = { proved: new Map(), apiNames: [], serviceSubnets: [], services: [], nobodys: [] };
+  const run = () =>
+    nodesReturn({
+      ...{ api: new KubeApi({ server: server.url, ca: NO_TLS }), expected: nodes, caPem: ca.cert },
+      ...{ since: madeAt(ca.cert), serving: true, seconds: 30, refusedMs: 0 },
+      identities: identities({ ...known, nodes: [...nodes, ...out], dnsDomain: "cluster.local" }),
+      ...options,
+    });
+  let end: Partial<Awaited<ReturnType<typeof nodesReturn>>> = {};
+  using box = sandbox();
+  const failed = await failOf(async () => {
+    end = await run();
+  });
+  return { ...end, failed: failed?.message, said: box.said, changes: server.changes() };
+}
+
+const BACK = "back, serves with a certificate of the cluster's CA";
+const UNSERVED = "back, without a serving certificate of the CA";
+
+test("a node whose port shows a certificate of the CA is back", async () => {
+  const { back, said, failed } = await returned({ nodes: [W1] });
+  expect([back, failed]).toEqual([1, undefined]);
+  expect(said).toEqual([`w1: ${BACK}   1 / 1`]);
+});
+
+test("where no serving certificate is of the cluster's CA, a renewal of its Lease is enough", async () => {
+  const { back, said } = await returned({ nodes: [W2], options: { serving: false } });
+  expect([back, said]).toEqual([1, ["w2: back   1 / 1"]]);
+});
+
+test.each<[string, Row, string[]]>([
+  [
+    "another certificate, and the kubelet asks for none",
+    { nodes: [W2] },
+    [`w2: ${UNSERVED}   1 / 1`, "w2: its port 10250 shows another certificate, and it asks for none"],
+  ],
+  [
+    "nothing: a firewall",
+    { nodes: [W3] },
+    [
+      `w3: ${UNSERVED}   1 / 1`,
+      "warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: w3",
+    ],
+  ],
+  [
+    "a certificate that the kubelet has signed itself",
+    { nodes: [W4], options: { refusedMs: 60_000 } },
+    [`w4: ${UNSERVED}   1 / 1`, "signed by the kubelet itself, so nobody asks for a serving certificate: w4"],
+  ],
+])("a node counts as back, with a warning, whose port shows %s", async (_, row, lines) => {
+  const { back, said, failed } = await returned(row);
+  expect([back, failed]).toEqual([1, undefined]);
+  expect(said).toEqual(expect.arrayContaining(lines));
+});
+
+test("a request for more than the node's own is not approved, is named once, and keeps nobody waiting", async () => {
+  const csr = await servingCsr({
+    name: "csr-bad",
+    sans: [ip(at(2)), dns("w1")],
+    subject: "O=system:nodes, CN=system:node:w2",
+    spec: { username: "system:node:w2" },
+  });
+  const { refused, approved, said } = await returned({ nodes: [W2, W1], objects: asObjects(csr) });
+  expect([refused, approved]).toEqual([["csr-bad"], 0]);
+  expect(said.filter((line) => line.startsWith("csr-bad: not approved: "))).toEqual([
+    'csr-bad: not approved: dns "w1" belongs to w1',
+  ]);
+  expect(said).toContain('w2: csr-bad: dns "w1" belongs to w1');
+});
+
+const asks = (name: string, sans: Parameters<typeof servingCsr>[0]) =>
+  servingCsr({
+    name: `csr-${name}`,
+    subject: `O=system:nodes, CN=system:node:${name}`,
+    spec: { username: `system:node:${name}` },
+    ...sans,
+  });
+
+test("a good request is approved; until its certificate is there, the node is waited for, and then it counts with a warning", async () => {
+  const isApproved = Promise.withResolvers<void>();
+  const { approved, changes, said } = await returned({
+    nodes: [W2],
+    objects: asObjects(await asks("w2", { sans: [ip(at(2))] })),
+    options: { seconds: 1 },
+    // the time counts from when all Leases are read
+    on: async ({ method, path }) => {
+      if (method === "PUT") isApproved.resolve();
+      if (path.startsWith(LEASES)) await isApproved.promise;
+      return undefined;
+    },
+  });
+  expect(approved).toBe(1);
+  expect(changes).toEqual(["PUT /apis/certificates.k8s.io/v1/certificatesigningrequests/csr-w2/approval"]);
+  expect(said).toContain("csr-w2: approved for system:node:w2");
+  expect(said).toContain("w2: its request is approved, and its certificate is not there yet");
+});
+
+test.each<[string, Partial<Row> & { asking: string; last: number }, string]>([
+  [
+    "that is left out",
+    { out: [W3], asking: "w3", last: 3 },
+    'csr-w3: not approved: "w3" is left out: --without, --lost',
+  ],
+  [
+    "that etcd never knew",
+    { asking: "w9", last: 9 },
+    'csr-w9: not approved: etcd knew no node "system:node:w9"',
+  ],
+])("the request of a node is not approved %s", async (_, { asking, last, ...row }, line) => {
+  const objects = asObjects(await asks(asking, { sans: [ip(at(last))] }));
+  const { approved, said } = await returned({ nodes: [W1], ...row, objects });
+  expect([approved, said]).toEqual([0, expect.arrayContaining([line])]);
+});
+
+test("a node that does not renew its Lease is not back, whatever its port shows", async () => {
+  const { failed, said } = await returned({ nodes: [W1], silent: ["w1"], options: { seconds: 0 } });
+  expect([failed, said]).toEqual(["1 of 1 nodes have not come back: w1", []]);
+});
