@@ -1,7 +1,7 @@
 /** Pods that serve webhooks and aggregated APIs, and whether a webhook would refuse a new pod. */
 import { asDeafWebhook, calledByApi } from "../api/called-by-api.ts";
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
+import { type KubeObject, selects } from "../api/kube-object.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 
@@ -23,15 +23,11 @@ export async function servingPods(
       const selector = service?.spec.selector ?? {};
       if (Object.keys(selector).length === 0) continue;
       for (const pod of pods)
-        if (pod.metadata.namespace === namespace && hasLabels(pod, selector))
+        if (pod.metadata.namespace === namespace && selects({ matchLabels: selector }, pod))
           uids.add(pod.metadata.uid ?? "");
     }
   }
   return serving;
-}
-
-function hasLabels({ metadata: { labels } }: RunningPod, wanted: Record<string, string>): boolean {
-  return Object.entries(wanted).every(([key, value]) => labels?.[key] === value);
 }
 
 /**

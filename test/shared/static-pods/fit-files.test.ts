@@ -7,8 +7,9 @@ import { readText, writeFile } from "../../../shared/files/files.ts";
 import { certificatesIn } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
-import { fitNamedCas } from "../../../shared/static-pods/fit-files.ts";
-import { FACTS, healthyCp, mirrorPod, otherCa } from "../../pretend/cluster.ts";
+import { mode } from "../../../shared/run.ts";
+import { fitNamedCas, fitOwners, unreadable, userOf } from "../../../shared/static-pods/fit-files.ts";
+import { FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -114,3 +115,111 @@ test.each([
     expect(fitNamedCas(cp, names)).toEqual([]);
   },
 );
+
+const KEY = "/etc/kubernetes/pki/sa.key";
+const CP = { facts: FACTS } as never;
+const GROUP = process.getgid!();
+
+/** A static pod that mounts this file, and runs as this user. */
+const reading = (name: string, securityContext: object, path = KEY) => {
+  const pod = structuredClone(manifest("kube-scheduler"));
+  pod.spec.securityContext = securityContext;
+  pod.spec.volumes = [{ name: "file", hostPath: { path } }];
+  return { name, manifest: pod };
+};
+const user = (runAsUser: number, ...supplementalGroups: number[]) => ({
+  ...{ runAsUser, runAsGroup: runAsUser, supplementalGroups },
+});
+
+test.each<[string, object, object, object | undefined]>([
+  ["nothing: root", {}, {}, { uid: 0, gids: [0] }],
+  ["the pod", { runAsUser: 1, runAsGroup: 2 }, {}, { uid: 1, gids: [2] }],
+  [
+    "the container, before the pod",
+    { runAsUser: 1, runAsGroup: 2 },
+    { runAsUser: 3, runAsGroup: 4 },
+    { uid: 3, gids: [4] },
+  ],
+  [
+    "more groups",
+    { runAsUser: 1, supplementalGroups: [5, 6], fsGroup: 7 },
+    {},
+    { uid: 1, gids: [0, 5, 6, 7] },
+  ],
+  ["the image, which must not be root", { runAsNonRoot: true }, {}, undefined],
+  [
+    "the container that it may be root",
+    { runAsNonRoot: true },
+    { runAsNonRoot: false },
+    { uid: 0, gids: [0] },
+  ],
+  ["a user that is not root", { runAsNonRoot: true }, { runAsUser: 3 }, { uid: 3, gids: [0] }],
+])("the user of a pod is said by %s", (_, pod, container, expected) => {
+  const spec = { securityContext: pod, containers: [{ name: "x", securityContext: container }] };
+  expect(userOf({ spec } as never)).toEqual(expected as never);
+});
+
+/** What is done with the file, as it is on the disk, for these readers; who cannot read it together. */
+test.each<[string, number, ReturnType<typeof reading>[], string[], string[][]?]>([
+  ["root alone", 0o600, [reading("a", {})], []],
+  [
+    "one user: it is that user's",
+    0o600,
+    [reading("a", user(4321))],
+    ["owner 4321:4321, mode 0600: a (user 4321) reads it"],
+  ],
+  [
+    "one user of two pods",
+    0o600,
+    [reading("a", user(4321)), reading("b", user(4321, 7))],
+    ["owner 4321:4321, mode 0600: a (user 4321) and b (user 4321) reads it"],
+  ],
+  [
+    "two users with a group in common: it is root's, for that group",
+    0o600,
+    [reading("a", user(4321, 7)), reading("b", user(4322, 0, 7))],
+    ["owner 0:7, mode 0640: a (user 4321) and b (user 4322) reads it"],
+  ],
+  [
+    "users of whom one is not of the others' group",
+    0o600,
+    [reading("a", user(4321, 7)), reading("b", user(4322, 7)), reading("c", user(4323))],
+    [],
+    [["a", "b", "c"]],
+  ],
+  [
+    "users with root's group alone in common",
+    0o600,
+    [reading("a", user(4321, 0)), reading("b", user(4322, 0))],
+    [],
+    [["a", "b"]],
+  ],
+  [
+    "root, and one user",
+    0o600,
+    [reading("a", user(4321)), reading("b", {})],
+    ["owner 4321:4321, mode 0600: a (user 4321) reads it"],
+  ],
+  ["a user who can read it, as all can", 0o644, [reading("a", user(4321))], []],
+  ["a user who can read it by the group", 0o640, [reading("a", user(4321, GROUP))], []],
+  [
+    "a user in the group, which may not read it",
+    0o604,
+    [reading("a", user(4321, GROUP))],
+    ["owner 4321:4321, mode 0600: a (user 4321) reads it"],
+  ],
+  ["a file of another place", 0o600, [reading("a", user(4321), "/srv/key")], []],
+  ["a file that is not there", 0o600, [reading("a", user(4321), "/etc/kubernetes/pki/ca.key")], []],
+])("whose a key file becomes that is read by %s", async (_, permissions, pods, said, apart = []) => {
+  using box = sandbox();
+  write(box.dir + KEY, "key", permissions);
+  mode.dryRun = true;
+  await fitOwners(pods, CP);
+  expect(box.said).toEqual(said.map((line) => `would: ${KEY}: ${line}`));
+  expect(unreadable(pods, CP)).toEqual(apart.map((readers) => ({ path: KEY, readers })));
+});
+
+test("a certificate is public: users without a common group can read it", () => {
+  const pods = [4321, 4322].map((uid) => reading(String(uid), user(uid), "/etc/kubernetes/pki/ca.crt"));
+  expect(unreadable(pods, CP)).toEqual([]);
+});
