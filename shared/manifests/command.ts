@@ -132,27 +132,34 @@ export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): stri
 }
 
 /**
- * The `--name=value` flags in a component's command; names without dashes. `get` returns the last value, as
- * the components do, and "true" for a bare `--name`; `all` each value, of a flag that may be given several
- * times. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends the flag.
+ * The flags in a component's command, `--name=value` or in two words; names without dashes. The components
+ * take nothing but flags, so a word behind `--name` that is no flag is its value. `get` returns the last
+ * value, as the components do, and "true" for a bare `--name`; `all` each value, of a flag that may be given
+ * several times. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends
+ * the flag; `remove` takes out those with this value, or all.
  */
 export function flags(command: string[]) {
-  const isFlag = (name: string) => (word: string) => word === `--${name}` || word.startsWith(`--${name}=`);
-  const remove = (name: string) => {
-    const kept = command.filter((word) => !isFlag(name)(word));
-    command.splice(0, command.length, ...kept);
+  const given = (name: string) =>
+    command.flatMap((word, at) => {
+      if (word.startsWith(`--${name}=`)) return { at, words: 1, value: word.slice(`--${name}=`.length) };
+      if (word !== `--${name}`) return [];
+      const value = /^(?!-\D)/.test(command[at + 1] ?? "-x") ? command[at + 1] : undefined;
+      return { at, words: value === undefined ? 1 : 2, value };
+    });
+  const remove = (name: string, only?: string) => {
+    for (const { at, words, value } of given(name).reverse())
+      if (only === undefined || value === only) command.splice(at, words);
   };
   return {
     get: (name: string): string | undefined => {
-      const word = command.findLast(isFlag(name));
-      return word?.includes("=") ? word.slice(word.indexOf("=") + 1) : word && "true";
+      const last = given(name).at(-1);
+      return last && (last.value ?? "true");
     },
-    all: (name: string): string[] =>
-      command.filter(isFlag(name)).flatMap((word) => /=(.*)$/s.exec(word)?.[1] ?? []),
+    all: (name: string): string[] => given(name).flatMap(({ value }) => value ?? []),
     set: (name: string, value: string) => {
-      const place = command.findIndex(isFlag(name));
+      const place = given(name)[0]?.at ?? command.length;
       remove(name);
-      command.splice(place === -1 ? command.length : place, 0, `--${name}=${value}`);
+      command.splice(place, 0, `--${name}=${value}`);
     },
     remove,
   };

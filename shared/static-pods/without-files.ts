@@ -55,13 +55,11 @@ export function startWithout(
   );
   if (lost.length === 0) return manifest;
   const copy = structuredClone(manifest);
-  const words = commandOf(copy);
-  const command = flags(words);
+  const command = flags(commandOf(copy));
   for (const { namedBy, inside } of lost) {
     // a flag may be given several times, and other files of it are here
-    const own = words.indexOf(`${namedBy}=${inside}`);
-    if (own === -1) command.remove(namedBy.slice(2));
-    else words.splice(own, 1);
+    const name = namedBy.slice(2);
+    command.remove(name, command.all(name).includes(inside) ? inside : undefined);
     if (namedBy === "--authorization-config") command.set("authorization-mode", "Node,RBAC");
     sayOnce(namedBy);
   }

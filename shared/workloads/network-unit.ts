@@ -130,10 +130,9 @@ async function operatorsOf(api: ApiReader, agents: Agents): Promise<Set<string>>
   const groups = new Set<string>();
   for (const [namespace, of] of agents)
     for (const { name } of of.values()) {
-      const set =
-        name && isDnsName(name)
-          ? await api.find(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`)
-          : undefined;
+      const set = isDnsName(name)
+        ? await api.find(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`)
+        : undefined;
       const owner = set && controllerOf(set);
       if (owner) groups.add(groupOfApi(owner.apiVersion));
     }

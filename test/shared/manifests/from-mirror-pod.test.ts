@@ -268,6 +268,22 @@ describe("flags()", () => {
     ]);
   });
 
+  test("a value may be a word of its own, also a number below nothing; what begins with a dash is the next flag", () => {
+    const command = ["etcd", "--a", "1", "--bare", "--b", "-1", "--c=x", "--a", "2", "--last"];
+    const flag = flags(command);
+    expect(["a", "b", "bare", "c", "last"].map((name) => flag.get(name))).toEqual([
+      ...["2", "-1", "true", "x", "true"],
+    ]);
+    expect([flag.all("a"), flag.all("bare")]).toEqual([["1", "2"], []]);
+    flag.remove("a", "1");
+    flag.set("b", "3");
+    flag.remove("bare");
+    flag.remove("last");
+    expect(command).toEqual(["etcd", "--b=3", "--c=x", "--a", "2"]);
+    flag.remove("a");
+    expect(command).toEqual(["etcd", "--b=3", "--c=x"]);
+  });
+
   test("reads, sets in place, appends and removes", () => {
     const command = ["kube-controller-manager", "--a=1", "--controllers=*,-x", "--bare", "--a=2"];
     const flag = flags(command);

@@ -55,7 +55,14 @@ const pod = (nodeName: string, seconds?: number, more: { bare?: true; phase?: st
   spec: { nodeName, tolerations: tolerating(seconds) },
   status: { phase: more.phase ?? "Running" },
 });
-const tainted = (key: string, effect: string) => ({ spec: { taints: [{ key, effect }] } });
+const tainted = (key: string, effect: string) => ({
+  spec: {
+    taints: [
+      { key, effect },
+      { key: "more", effect: "NoSchedule" },
+    ],
+  },
+});
 
 /** What is said at 12:00:00 of w1 (and w2), without the times' days. */
 async function saidOf(

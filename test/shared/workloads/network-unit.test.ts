@@ -83,13 +83,20 @@ const OBJECTS = {
   [`${RBAC}/clusterroles/all`]: rule(["*"]),
   [`${RBAC}/clusterroles/reads`]: rule(["get", "create"]),
   [`${RBAC}/clusterroles/others`]: rule(["*"], ["apps"]),
+  [`${RBAC}/clusterroles/several`]: {
+    rules: [
+      { apiGroups: ["apps"], verbs: ["get"] },
+      { apiGroups: ["apps", "net.example"], verbs: ["update"] },
+    ],
+  },
   [`${RBAC}/clusterroles/none`]: { rules: null },
   [`${RBAC}/clusterrolebindings/1`]: bound("may", "operator"),
   [`${RBAC}/clusterrolebindings/2`]: bound("all", "boss"),
   [`${RBAC}/clusterrolebindings/3`]: bound("reads", "reader"),
   [`${RBAC}/clusterrolebindings/4`]: bound("others", "deployer"),
   [`${RBAC}/clusterrolebindings/5`]: bound("may", "person", "User"),
-  [`${RBAC}/clusterrolebindings/6`]: { roleRef: { name: "may" } },
+  [`${RBAC}/clusterrolebindings/6`]: bound("several", "deputy"),
+  [`${RBAC}/clusterrolebindings/7`]: { roleRef: { name: "may" } },
 };
 
 async function unit(namespaces: readonly string[]) {
@@ -133,6 +140,7 @@ test.each<[string, Made, string | undefined, string[]?]>([
   ["a namespace without agents", { namespace: "shop", spec: CRITICAL }, undefined],
   ["their operator, which may update their owner", as("operator"), "beside"],
   ["one that may do all", as("boss"), "beside"],
+  ["one whose role has more rules", as("deputy"), "beside"],
   ["one that may read and create", as("reader"), undefined],
   ["one that may change other things", as("deployer"), undefined],
   ["a person's name", as("person"), undefined],
@@ -148,4 +156,13 @@ test("without agents nothing is asked; without an owner of theirs nobody is thei
     undefined,
     [],
   ]);
+});
+
+test("an owner's name is a stranger's: what is no name is not asked for", async () => {
+  using server = pretendApi();
+  const agents: Agents = new Map();
+  noteAgent(agents, pod({ ...AGENT, owner: ["DaemonSet", "../../../secrets/x"] }));
+  noteAgent(agents, pod({ ...AGENT, owner: undefined as never }));
+  await networkUnit(new KubeApi({ server: server.url, ca: NO_TLS }), agents);
+  expect(server.requests).toEqual([]);
 });

@@ -1,0 +1,257 @@
+/** The API server without a flag whose file is lost for good, and what brings lost files back. */
+import { expect, test } from "bun:test";
+import { inLines } from "../../../shared/again.ts";
+import type { LostFile } from "../../../shared/facts/lost-files.ts";
+import { failOf, Refused } from "../../../shared/fail.ts";
+import { commandOf } from "../../../shared/manifests/command.ts";
+import type { Manifest } from "../../../shared/objects/objects.ts";
+import {
+  choices,
+  refuseLost,
+  refuseNoChoice,
+  restoreCommands,
+  startWithout,
+} from "../../../shared/static-pods/without-files.ts";
+import { FACTS, manifest, write } from "../../pretend/cluster.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const CONF = "/etc/kubernetes/own";
+
+/** The API server with these flags, and with volumes of these folders or files. */
+function server(flags: readonly string[], volumes: readonly string[]): Manifest {
+  const pod = structuredClone(manifest("kube-apiserver"));
+  const [container] = pod.spec.containers;
+  container!.command = ["kube-apiserver", ...flags];
+  pod.spec.volumes = volumes.map((path) => ({ name: path, hostPath: { path } }));
+  container!.volumeMounts = volumes.map((path) => ({ name: path, mountPath: path }));
+  return pod;
+}
+
+interface Row {
+  flags: string[];
+  volumes?: string[];
+  drop: string[];
+  /** Files that are here. */
+  here?: string[];
+  /** What is left. */
+  left: { flags: string[]; volumes?: string[] };
+}
+
+const TRACING = `--tracing-config-file=${CONF}/trace.yaml`;
+const KEYS = "--service-account-key-file";
+
+test.each<[string, Row]>([
+  [
+    "a flag is dropped with its volume",
+    {
+      flags: ["--a=1", TRACING],
+      volumes: [CONF],
+      drop: ["tracing-config-file"],
+      left: { flags: ["--a=1"], volumes: [] },
+    },
+  ],
+  [
+    "a flag whose file is here stays",
+    {
+      flags: [TRACING],
+      volumes: [CONF],
+      drop: ["tracing-config-file"],
+      here: [`${CONF}/trace.yaml`],
+      left: { flags: [TRACING], volumes: [CONF] },
+    },
+  ],
+  [
+    "a flag that nobody named stays",
+    {
+      flags: [TRACING],
+      volumes: [CONF],
+      drop: ["oidc-ca-file"],
+      left: { flags: [TRACING], volumes: [CONF] },
+    },
+  ],
+  [
+    "a folder that has something else stays",
+    {
+      flags: [TRACING],
+      volumes: [CONF],
+      drop: ["tracing-config-file"],
+      here: [`${CONF}/other`],
+      left: { flags: [], volumes: [CONF] },
+    },
+  ],
+  [
+    "a lost folder that another flag needs stays",
+    {
+      flags: [TRACING, `--oidc-ca-file=${CONF}/oidc.crt`],
+      volumes: [CONF],
+      drop: ["tracing-config-file"],
+      left: { flags: [`--oidc-ca-file=${CONF}/oidc.crt`], volumes: [CONF] },
+    },
+  ],
+  [
+    "the volume of the file alone goes",
+    {
+      flags: [TRACING],
+      volumes: [`${CONF}/trace.yaml`, "/other"],
+      drop: ["tracing-config-file"],
+      left: { flags: [], volumes: ["/other"] },
+    },
+  ],
+  [
+    "of a flag that is given twice the one of the lost file goes",
+    {
+      flags: [`${KEYS}=${CONF}/old.pub`, `${KEYS}=${CONF}/sa.pub`],
+      volumes: [CONF],
+      drop: ["service-account-key-file"],
+      here: [`${CONF}/sa.pub`],
+      left: { flags: [`${KEYS}=${CONF}/sa.pub`], volumes: [CONF] },
+    },
+  ],
+  [
+    "a flag and its value in two words",
+    {
+      flags: ["--tracing-config-file", `${CONF}/trace.yaml`, "--a=1"],
+      volumes: [CONF],
+      drop: ["tracing-config-file"],
+      left: { flags: ["--a=1"], volumes: [] },
+    },
+  ],
+  [
+    "without its authorization's file the API server has the usual authorization",
+    {
+      flags: [`--authorization-config=${CONF}/a.yaml`],
+      volumes: [CONF],
+      drop: ["authorization-config"],
+      left: { flags: ["--authorization-mode=Node,RBAC"], volumes: [] },
+    },
+  ],
+])("%s", (_, { flags, volumes = [], drop, here = [], left }) => {
+  using box = sandbox();
+  for (const path of here) write(box.dir + path, "x");
+  const before = server(flags, volumes);
+  const copy = structuredClone(before);
+  const after = startWithout(before, { flagsToDrop: drop });
+  expect(before).toEqual(copy);
+  const names = (of: readonly { name: string }[] = []) => of.map(({ name }) => name);
+  expect([
+    commandOf(after).slice(1),
+    names(after.spec.volumes),
+    names(after.spec.containers[0]!.volumeMounts),
+  ]).toEqual([left.flags, left.volumes ?? [], left.volumes ?? []]);
+});
+
+test("what is given up is said once, however often the manifest is looked at", () => {
+  using box = sandbox();
+  const flag = `--egress-selector-config-file=${CONF}/egress.yaml`;
+  for (const _ of [1, 2])
+    startWithout(server([flag], [CONF]), { flagsToDrop: ["egress-selector-config-file"] });
+  expect(box.said).toEqual([
+    "kube-apiserver starts WITHOUT --egress-selector-config-file, as you say: the API server reaches nodes and webhooks without its proxy",
+  ]);
+});
+
+const lost = (namedBy: string, more: Partial<LostFile> = {}): LostFile =>
+  ({
+    path: `${CONF}/${namedBy.replace(/^-+/, "")}`,
+    program: "kube-apiserver",
+    namedBy,
+    kind: "file",
+    without: "it does not start",
+    inside: "",
+    ...more,
+  }) as LostFile;
+
+test("flags without which the API server is none are refused", async () => {
+  const refused = await failOf(async () => refuseNoChoice(["etcd-cafile", "oidc-ca-file", "constructor"]));
+  expect([refused?.message, refused?.hint]).toEqual([
+    'The API server cannot start without "etcd-cafile", "constructor"',
+    expect.stringContaining("names the flags that it can start without"),
+  ] as never);
+  expect(refuseNoChoice(["oidc-ca-file"])).toBeUndefined();
+});
+
+test("a refusal offers what can be given up, each flag once and of the API server alone", () => {
+  expect(
+    choices([lost("--tracing-config-file"), lost("--tracing-config-file"), lost("--etcd-cafile")]),
+  ).toMatch(
+    /^\. If a file is lost for good, this starts without the flag that names it: .*--start-without tracing-config-file \(--tracing-config-file: no traces\)$/,
+  );
+  expect(choices([lost("--etcd-cafile"), lost("--oidc-ca-file", { program: "etcd" })])).toBe("");
+});
+
+const CP = { cluster: { nodes: [] }, node: { name: "m1" }, facts: FACTS } as never;
+
+test("a lost file stops the start, an audit policy and a socket do not", async () => {
+  using box = sandbox();
+  const audit = lost("--audit-policy-file");
+  const socket = lost("--kms", { kind: "socket", path: "/run/kms.sock", servedBy: "kms" } as never);
+  expect(refuseLost([audit, socket], CP)).toEqual([audit]);
+  expect(box.said).toEqual([expect.stringMatching(/^\/run\/kms\.sock: .*; without it it does not start$/)]);
+  const refused = await failOf(async () => refuseLost([audit, lost("--oidc-ca-file")], CP, Refused));
+  expect(refused).toBeInstanceOf(Refused);
+  expect(refused!.message).toBe(
+    `Cannot start kube-apiserver: "${CONF}/oidc-ca-file" (--oidc-ca-file) missing`,
+  );
+});
+
+const PKI = "/etc/kubernetes/pki";
+
+test.each<[string, LostFile[], { mounted?: string[]; others?: string[] }, string[]]>([
+  ["nothing is lost", [], {}, []],
+  [
+    "nobody else has it",
+    [lost("--oidc-ca-file")],
+    {},
+    ["00-salvage.ts files --backup DIR", "00-salvage.ts disk"],
+  ],
+  [
+    "a process still has it",
+    [lost("--oidc-ca-file")],
+    { mounted: [CONF] },
+    [
+      `00-salvage.ts files   # still mounted: ${CONF}`,
+      "00-salvage.ts files --backup DIR",
+      "00-salvage.ts disk",
+    ],
+  ],
+  [
+    "another control plane node has it",
+    [lost("--oidc-ca-file")],
+    { others: ["m2", "m3"] },
+    [
+      "| tar -C / -xpkf -   # m2, m3: mostly the same there",
+      "00-salvage.ts files --backup DIR",
+      "00-salvage.ts disk",
+    ],
+  ],
+  [
+    "a copy of the cluster's CA",
+    [lost("--kubelet-certificate-authority")],
+    {},
+    [
+      "00-salvage.ts files --backup DIR",
+      "00-salvage.ts disk",
+      `install -D -m 644 ${PKI}/ca.crt ${CONF}/kubelet-certificate-authority`,
+    ],
+  ],
+  [
+    "a socket that nobody here serves",
+    [lost("volume kms", { kind: "socket", path: "/run/kms.sock" })],
+    {},
+    ["start what serves /run/kms.sock"],
+  ],
+  [
+    "a socket that a static pod serves",
+    [lost("volume kms", { kind: "socket", servedBy: "kms" } as never)],
+    {},
+    [],
+  ],
+])(
+  "what brings lost files back, the surest way first: %s",
+  (_, files, { mounted = [], others = [] }, expected) => {
+    const lines = inLines(restoreCommands(files, { mounted, others, pki: PKI })).map((line) =>
+      line.replace(/ +#/, "   #"),
+    );
+    expect(lines).toEqual(expected.map((part) => expect.stringContaining(part)) as never);
+  },
+);
