@@ -23,7 +23,7 @@ import {
   refuseNoQuorum,
   wayWithout,
 } from "./other-members.ts";
-import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
+import { ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
 /** Errors: Refused where etcd's data is of another machine's member. */
@@ -55,7 +55,9 @@ export async function proveOwnEtcd(
   const client = etcdClient(facts);
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit());
   const peers = await peersOf(data, node.addresses);
-  const silent = peers.filter((peer) => !answersPeers(peer, facts));
+  const silent = await silentPeers(peers, facts);
+  for (const { name } of silent.filter(({ refuses }) => refuses))
+    say(`${name}: its etcd refuses this one's certificate: part 1 there starts it with today's CA`);
   refuseNeverStarted(data.members, silent);
   const quorum = quorumOf(data.members, ({ id }) => !silent.some((peer) => peer.id === id));
   if (!quorum.isEnough) {

@@ -12,9 +12,9 @@ import { Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { NoCertificate, servedPem } from "../pki/served.ts";
+import { NoCertificate, servedPem, takesClient } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
 import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./other-members.ts";
@@ -63,6 +63,26 @@ export function servesOurCa(peer: Pick<Peer, "servedPem">, facts: ClusterFacts):
  */
 export function answersPeers(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
   return servesOurCa(peer, facts) && isValidNow(certInfo(peer.servedPem!));
+}
+
+/**
+ * Those that do not answer this node's etcd: also who refuses its certificate. etcd reads its CA once, when it starts;
+ * where that has expired since, it takes nobody's (client/pkg/transport, ClientCAs), whatever it shows itself.
+ */
+export async function silentPeers<P extends Peer>(
+  peers: readonly P[],
+  facts: ClusterFacts,
+): Promise<(P & { refuses: boolean })[]> {
+  const row = certRow("etcd-peer");
+  const [cert, key] = [certPath, keyPath].map((path) => readText(path(row, facts.certificatesDir)));
+  const looked = await Promise.all(
+    peers.map(async (peer) => {
+      const answers = answersPeers(peer, facts);
+      const refuses = answers && cert && key ? (await takesClient(peer, { cert, key })) === false : false;
+      return { ...peer, refuses, isSilent: !answers || refuses };
+    }),
+  );
+  return looked.filter(({ isSilent }) => isSilent);
 }
 
 /** Where not even a connection is taken, etcd does not run, or is away. */

@@ -17,7 +17,7 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
 import { quorumOf } from "./other-members.ts";
-import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
+import { ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
 
 /**
  * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or
@@ -108,7 +108,7 @@ async function comes(what: string, probe: () => Promise<boolean>, seconds: numbe
 
 async function quorumNow({ data, node, facts }: ControlPlaneNode) {
   const peers = await peersOf(data, node.addresses);
-  const silentIds = peers.filter((peer) => !answersPeers(peer, facts)).map(({ id }) => id);
+  const silentIds = (await silentPeers(peers, facts)).map(({ id }) => id);
   return quorumOf(data.members, ({ id }) => !silentIds.includes(id));
 }
 

@@ -43,6 +43,31 @@ export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): P
   });
 }
 
+/**
+ * Whether a server takes this certificate of a client, and answers: false where it refuses it, undefined where it
+ * does neither in time. With TLS 1.3 the refusal comes after the handshake (RFC 8446, 4.4.2.4).
+ */
+export function takesClient(
+  { host, port }: { host: string; port: number },
+  pair: { cert: string; key: string },
+): Promise<boolean | undefined> {
+  return new Promise((resolve) => {
+    const end = (taken?: boolean) => {
+      resolve(taken);
+      socket.destroy();
+    };
+    const name = isIP(host) ? {} : { servername: host };
+    const socket = connect(
+      { host, port, ...name, ...pair, rejectUnauthorized: false, timeout: TIME_MS },
+      () => socket.write(`GET /version HTTP/1.1\r\nHost: ${isIPv6(host) ? `[${host}]` : host}\r\n\r\n`),
+    );
+    socket.on("data", () => end(true));
+    socket.on("timeout", () => end());
+    socket.on("error", () => end(false));
+    socket.on("close", () => end(false));
+  });
+}
+
 /** A server that is away must not hold anything up. */
 const TIME_MS = 1500;
 

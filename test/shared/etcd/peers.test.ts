@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { answersPeers, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
+import { answersPeers, refuseWhereOthersLive, servesOurCa, silentPeers } from "../../../shared/etcd/peers.ts";
 import { placeOf } from "../../../shared/etcd-location/reach-etcd.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -37,6 +37,31 @@ test("an etcd whose certificate has expired is of our CA, but answers no member"
     [false, false],
     [false, false],
   ]);
+});
+
+test("an etcd that refuses our certificate is silent for this one, though it shows one of our CA: it has read a CA that has expired since", async () => {
+  const { root } = await healthyCp();
+  using _box = sandbox();
+  for (const file of ["etcd/ca.crt", "etcd/peer.crt", "etcd/peer.key"])
+    writeFile(`${FACTS.certificatesDir}/${file}`, readFileSync(`${root}/etc/kubernetes/pki/${file}`, "utf8"));
+  const [cert, key, ca] = ["peer.crt", "peer.key", "ca.crt"].map((file) =>
+    readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
+  );
+  const another = (await issueCa(certRow("etcd-ca"), FACTS)).cert;
+  const refuses = async (trusted: string) => {
+    const tls = { cert: cert!, key: key!, ca: trusted, requestCert: true, rejectUnauthorized: true };
+    using server = Bun.serve({ hostname: "127.0.0.1", port: 0, tls, fetch: () => new Response() });
+    const peer = {
+      id: "2",
+      name: "m2",
+      isLearner: false,
+      host: "127.0.0.1",
+      port: server.port!,
+      servedPem: cert!,
+    };
+    return (await silentPeers([peer], FACTS)).map((one) => one.refuses);
+  };
+  expect([await refuses(ca!), await refuses(another)]).toEqual([[], [true]]);
 });
 
 test("a member whose peer URL is localhost is on the machine of its client URLs, never on the one that asks", () => {
