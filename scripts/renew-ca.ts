@@ -71,7 +71,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   });
   await step(
     "R.3 Restart what has read another one, one after the other",
-    async () => restartReaders(cp, api, await caReaders(cp), holdsAnother(values)),
+    () => restartReaders(cp, api, { look: () => caReaders(cp), isBehind: holdsAnother(values) }),
     "crictl stop ID of etcd, kube-apiserver, …; systemctl restart kubelet",
   );
   const ca = renewals.find(({ name }) => name === "ca");

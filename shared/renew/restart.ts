@@ -6,7 +6,8 @@
 import { NOBODY } from "../again.ts";
 import { ownApiReady } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { leaderOf, nextLeader } from "../api/leader-leases.ts";
+import { hostOfHolder } from "../api/leader.ts";
+import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { proveEtcd } from "../etcd/own-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -35,17 +36,22 @@ export function holdsAnother({ undo = false }: { undo?: boolean | undefined }): 
   return (reader) => reader.holds === "an older one" || (reader.holds === undefined && readBefore(reader));
 }
 
-/** Restarts those of this control plane node. */
+/**
+ * Restarts those of this control plane node, which are looked at before each: who loses the API for a while ends by
+ * itself, and has read the file anew.
+ */
 export async function restartReaders(
   cp: ControlPlaneNode,
   api: KubeApi,
-  readers: readonly CaReader[],
-  isBehind: Behind,
+  { look, isBehind }: { look: () => Promise<readonly CaReader[]>; isBehind: Behind },
 ) {
-  const behind = new Set(readers.filter(isBehind).map(({ name }) => name));
-  if (behind.size === 0) return say("nothing here has read another certificate: nothing restarts");
-  for (const name of PODS) if (behind.has(name)) await restartPod(cp, name, () => PROOFS[name](cp, api));
-  if (behind.has("kubelet")) await restartOwnKubelet(cp.node, api);
+  const isStill = async (name: CaReader["name"]) =>
+    (await look()).some((reader) => reader.name === name && isBehind(reader));
+  const restarted = [];
+  for (const name of PODS)
+    if (await isStill(name)) restarted.push(await restartPod(cp, name, () => PROOFS[name](cp, api)));
+  if (await isStill("kubelet")) restarted.push(await restartOwnKubelet(cp.node, api));
+  if (restarted.length === 0) say("nothing here has read another certificate: nothing restarts");
 }
 
 /** In this order: who needs whom. */
@@ -68,6 +74,8 @@ function leads(name: "kube-controller-manager" | "kube-scheduler"): Proof {
   return async ({ node }, api) => {
     const lease = leaderLease(node, name);
     const last = lease === undefined ? undefined : await leaderOf(api, lease);
+    if (lease && last && hostOfHolder(last.holder) === node.hostName)
+      await dropLease(api, lease, last.holder);
     const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
     if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
   };

@@ -216,7 +216,7 @@ test("a task with a secret is not logged, and the secret goes through stdin", ()
 });
 
 test("workers join in batches, the first one alone", () => {
-  expect(plays.flatMap(({ hosts, serial }) => (serial ? [[hosts, serial]] : []))).toEqual([
+  expect(repair.flatMap(({ hosts, serial }) => (serial ? [[hosts, serial]] : []))).toEqual([
     ["workers", [1, "{{ batch | default(20) }}"]],
   ]);
 });
@@ -246,4 +246,19 @@ test("the inventory's groups are those of the playbook, and it does not switch t
   expect(inventory + (await read("scripts/ansible.cfg")) + text).not.toMatch(
     /StrictHostKeyChecking|host_key_checking|HOST_KEY_CHECKING/,
   );
+});
+
+test("CAs are renewed on one control plane node after the other, then on the workers, with the kit there", () => {
+  const renewing = plays.filter(({ tags }) => tags.includes("renew") && tags.includes("never"));
+  expect(renewing.map(({ hosts, serial }) => [hosts, serial])).toEqual([
+    ["first_control_plane:other_control_planes", 1],
+    ["workers", [1, "{{ batch | default(20) }}"]],
+  ]);
+  for (const { tasks, any_errors_fatal } of renewing)
+    expect([any_errors_fatal, commandOf(tasks[0]!)]).toEqual([
+      true,
+      "./bunw scripts/renew-ca.ts {{ '--dry-run' if ansible_check_mode else '' }}",
+    ]);
+  const copies = plays.filter(({ name }) => name.startsWith("Copy the kit to the"));
+  expect(copies.map(({ tags }) => tags.includes("renew"))).toEqual([true, true]);
 });
