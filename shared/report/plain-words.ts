@@ -95,14 +95,22 @@ function tokens({ made }: Keys, changed: readonly string[]): string {
   const isNew = (file: string, words: string) =>
     made.includes(file) || changed.some((line) => line.startsWith(words));
   const [ca, sa] = [isNew("ca.key", "CA: new"), isNew("sa.key", "service-account key: new")];
-  const logins = ca
-    ? "The cluster's CA is new: every node joins again, and kubeconfigs of people from before are refused."
-    : "The cluster's CA is the one from before: no node has to join for it, and kubeconfigs of people work until they expire.";
+  const isRenewed = changed.some((line) => line.startsWith("CA: renewed"));
+  const logins = LOGINS[ca ? "new" : isRenewed ? "renewed" : "before"];
   const pods = sa
     ? "The key of service-account tokens is new: pods get new tokens in part 4."
     : "Service-account tokens from before stay valid.";
   return `${logins} ${pods}`;
 }
+
+/** By the cluster's CA. */
+const LOGINS = {
+  new: "The cluster's CA is new: every node joins again, and kubeconfigs of people from before are refused.",
+  renewed:
+    "The cluster's CA had expired, and was renewed with its own key: hashes stay, workers join again, and kubeconfigs of people work when they have today's ca.crt.",
+  before:
+    "The cluster's CA is the one from before: no node has to join for it, and kubeconfigs of people work until they expire.",
+};
 
 const RESTARTS = /^PATCH (deployments|daemonsets|statefulsets|replicasets)$/;
 

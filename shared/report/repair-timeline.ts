@@ -62,9 +62,10 @@ export function clockOf(time: Date): string {
 
 /** "3.2 s", "12 min 5 s", "3 h 4 min" */
 export function lasting(milliseconds: number): string {
-  const seconds = Math.max(0, milliseconds) / 1000;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  const short = (Math.max(0, milliseconds) / 1000).toFixed(1);
+  const seconds = Math.round(Math.max(0, milliseconds) / 1000);
+  if (Number(short) < 60) return `${short} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   return `${count(Math.floor(seconds / 3600))} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 

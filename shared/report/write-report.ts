@@ -43,7 +43,8 @@ export function writeReport(file: string, logs: string | undefined, { here, know
   const others = nodes.filter(({ name }) => ![here, ...from, ...unchanged].includes(name) && isDnsName(name));
   if (unchanged.length > 0) say(`no run changed anything on ${listed(unchanged)}`);
   say(`${runs.length} runs, from ${listed([...from]) || "no node"}`);
-  if (found && others.length > 0) printHowToBring(others, here, identitiesOf(found));
+  const to = nodes.find(({ name }) => name === here);
+  if (found && to && others.length > 0) printHowToBring(others, to, identitiesOf(found));
 }
 
 /** Whose transcripts speak of the cluster, too. */
@@ -55,7 +56,7 @@ export function controlPlanesOf(known: PartialFacts | undefined): string[] {
  * Lines for a machine that reaches all nodes: each leads to that node, and not where another one has said
  * that it is.
  */
-function printHowToBring(others: readonly KnownNode[], here: string, known: Identities) {
+function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: Identities) {
   say(
     `no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`,
   );
@@ -69,6 +70,6 @@ function printHowToBring(others: readonly KnownNode[], here: string, known: Iden
     say(
       `and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`,
     );
-  answer(shell`scp -p logs/*.tar root@${here}:${typed(".")}/`);
+  answer(shell`scp -p logs/*.tar root@${addressToType(here, known).address}:${typed(".")}/`);
   say(`then: ${again({ logs: "." })}`);
 }

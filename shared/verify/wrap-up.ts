@@ -5,6 +5,7 @@
 import { BACKUP, command, inLines, type Todo } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
+import { caEndedAt } from "../facts/ca-copies.ts";
 import { type KnownNode, readCluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { Repair } from "../facts/repair.ts";
@@ -97,8 +98,9 @@ function trustChanges(cp: ControlPlaneNode): string[] {
     oldSaKeys(cp.facts.certificatesDir).length > 0
       ? "tokens of the old key are still accepted (sa-old.pub)"
       : "tokens of the old key end";
+  const kept = caEndedAt(cp) ? "renewed with its own key" : "as before";
   return [
-    old.length > 0 ? `CA: new, ${now} instead of ${old.join(" and ")}` : `CA: as before, ${now}`,
+    old.length > 0 ? `CA: new, ${now} instead of ${old.join(" and ")}` : `CA: ${kept}, ${now}`,
     ...(saKeyIsNew(cp) ? [`service-account key: new; ${accepted}`] : []),
   ];
 }

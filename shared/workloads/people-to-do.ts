@@ -3,6 +3,7 @@ import { calledByApi } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { showsToday } from "../etcd-location/etcd-folders.ts";
+import { caEndedAt } from "../facts/ca-copies.ts";
 import { holdersOf, managedNode } from "../facts/ca-holders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { replacedCa } from "../facts/repair.ts";
@@ -30,7 +31,7 @@ export interface Repaired {
 export async function peopleToDo({ cp, api, renewed, caPem }: Repaired): Promise<string[]> {
   const oldCa = replacedCa(cp, caPem);
   return [
-    ...(oldCa.size > 0 ? [OLD_KUBECONFIGS] : unknownBefore(cp)),
+    ...(oldCa.size > 0 ? [OLD_KUBECONFIGS] : caEndedAt(cp) ? [ENDED_KUBECONFIGS] : unknownBefore(cp)),
     ...(await newKeyToDo(cp, api, renewed)),
     ...(await newCaToDo(cp, api, oldCa)),
   ];
@@ -83,6 +84,9 @@ function publishedKeys(cp: ControlPlaneNode): string {
 
 const OLD_KUBECONFIGS =
   "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)";
+
+const ENDED_KUBECONFIGS =
+  "kubeconfigs of users, CI and monitoring have the CA's certificate that has expired: put today's ca.crt there, their certificates and tokens stay";
 
 /**
  * Where a rescue folder shows the data of today, nothing here tells whether this repair has replaced the CA.

@@ -3,7 +3,7 @@
  * node.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, rmSync } from "node:fs";
+import { cpSync, readFileSync, rmSync } from "node:fs";
 import { basename } from "node:path";
 import { BACKUP } from "../../shared/again.ts";
 import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
@@ -11,6 +11,7 @@ import { kits } from "../../shared/verify/to-delete.ts";
 import { clusterObjects, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { agedText } from "../pretend/expired.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
 import { sandbox } from "../pretend/sandbox.ts";
@@ -23,13 +24,17 @@ const before = await otherCa();
 const RESCUE = "/root/kube-pki-repair-20260101T000000";
 const AGE = "age-encryption.org/v1\n-> X25519 abc\n";
 
-/** A repair with a new CA is over on this node, and all that it left is still here. */
-async function repaired(options: NodeOptions = {}) {
+/** A repair with a new CA is over on this node, and all that it left is still here. `old`: the CA before it. */
+async function repaired(
+  options: NodeOptions = {},
+  old: (root: string) => Promise<string> = async () => before.cert,
+) {
   const node = here(await pretendNode({ kind: "healthy control plane node", ...options }));
-  const lost = clusterObjects(before.cert);
+  const cert = await old(node.root);
+  const lost = clusterObjects(cert);
   lost["minions/w9"] = JSON.parse(JSON.stringify(lost["minions/w1"]).replaceAll("w1", "w9"));
   writeData(`${node.root}${RESCUE}/etcd`, lost);
-  write(`${node.root}${RESCUE}/aside/etc/kubernetes/pki/ca.crt`, before.cert);
+  write(`${node.root}${RESCUE}/aside/etc/kubernetes/pki/ca.crt`, cert);
   return node;
 }
 
@@ -80,6 +85,21 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
     "m1: shred -u /root/token",
   ]);
   expect(run.stdout).toContain("  Nodes that are gone: w9\n");
+});
+
+/** Milliseconds. */
+const ELEVEN_YEARS = 11 * 366 * 24 * 3600_000;
+
+test("under a CA that was renewed after its end, kubeconfigs that hold the old certificate are left for people", async () => {
+  const pki = (root: string, file: string) => readFileSync(`${root}/etc/kubernetes/pki/${file}`, "utf8");
+  const ended = async (root: string) =>
+    (await agedText(pki(root, "ca.crt"), pki(root, "ca.key"), ELEVEN_YEARS))!;
+  using node = await repaired({}, ended);
+  const { stdout } = await end(node);
+  expect(stdout).toMatch(/^ {2}CA: renewed with its own key, sha256:/m);
+  expect(stdout).toMatch(
+    /kubeconfigs of users, CI and monitoring have the CA's certificate that has expired:/,
+  );
 });
 
 test("the report and the backup are named, in this order, before the first line that deletes", async () => {

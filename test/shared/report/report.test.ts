@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { PACK_RUNS, rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
-import { moments, repairTimeline } from "../../../shared/report/repair-timeline.ts";
+import { lasting, moments, repairTimeline } from "../../../shared/report/repair-timeline.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
 import { BEGAN, EXAMPLE, type ExampleRun, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
@@ -222,6 +222,24 @@ test("a new key of which no record is left is new by what 05-verify sees", () =>
   const text = textOf(repairPage({ ...found, end: { ...found.end!, changed } }));
   expect(text).toContain("CA is new: every node joins again");
   expect(text).toContain("The key of service-account tokens is new");
+});
+
+test("under a CA that was renewed after its end, kubeconfigs of people do not just work on", () => {
+  using box = sandbox();
+  const found = report(brought(box, EXAMPLE.slice(2)));
+  const changed = ["CA: renewed with its own key, sha256:7d"];
+  const text = textOf(repairPage({ ...found, end: { ...found.end!, changed } }));
+  expect(text).toContain("renewed with its own key: hashes stay, workers join again");
+  expect(text).not.toContain("work until they expire");
+});
+
+test.each([
+  [59_940, "59.9 s"],
+  [59_960, "1 min 0 s"],
+  [779_600, "13 min 0 s"],
+  [3_599_700, "1 h 0 min"],
+])("lasting(%p) is %p: no minute has 60 seconds", (milliseconds, words) => {
+  expect(lasting(milliseconds)).toBe(words);
 });
 
 test("a pause of half an hour is folded, and nothing lies outside of the picture", () => {
