@@ -22,6 +22,7 @@ import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { byKind, type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
 import { remedyOf } from "../pki/lost-keys.ts";
+import { caReaders } from "../renew/ca-readers.ts";
 import { holders, mountedFiles } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
@@ -29,7 +30,7 @@ import { restoreCommands } from "../static-pods/without-files.ts";
 import { type Assessment, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
 import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
-import { cniRows, holdHere, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
+import { cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Looked, seen } from "./look-here.ts";
 import {
   clockRows,
@@ -181,7 +182,8 @@ async function assessControlPlane({
     ...repairRows(known),
   ];
   const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");
-  const damage = [...files, ...(await kubeletRow(node, running, { held })), ...rest];
+  const readers = known.cp ? heldRows(await caReaders(known.cp, seen(running))) : [];
+  const damage = [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
   const network = await cniRows(node);
   const isLost = (finding: Finding) =>
     finding.state === "ok" ? strange && finding.name === "ca" : remedyOf(finding, evidence).do === "lost";

@@ -1,7 +1,7 @@
 /** The rows of the damage table about the kubelet: whether it runs, and the credentials that it uses. */
 
 import type { Todo } from "../again.ts";
-import type { Check } from "../checks/check.ts";
+import { type Answer, type Check, found } from "../checks/check.ts";
 import type { CheckId } from "../checks/kinds.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -19,6 +19,8 @@ import { caText } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
+import type { CaReader } from "../renew/ca-readers.ts";
+import { readerRows } from "../renew/reader-rows.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { row } from "./assessment.ts";
 
@@ -141,3 +143,11 @@ export async function cniRows({ kubelet }: Node): Promise<Check[]> {
 
 const NO_NEW_POD =
   "no new pod starts on this node, and none ends, until the network plugin's agent here has restarted";
+
+/** Of a CA that was renewed: files and processes of this node that still have the certificate from before. */
+export function heldRows(readers: readonly CaReader[]): Check[] {
+  const rows = readerRows(readers).map(({ look, ...asked }) => found(asked, look() as Answer));
+  return rows
+    .filter(({ result }) => result !== "ok")
+    .map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
+}

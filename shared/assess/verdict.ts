@@ -77,6 +77,7 @@ const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] =
   searched,
   foreignCa,
   keysLost,
+  oldCaHeld,
   signedAnew,
   newCa,
   ({ noNewPod }) => (noNewPod ? NO_NEW_POD : undefined),
@@ -145,6 +146,13 @@ function keysLost(seen: Seen): NodeVerdict | undefined {
   };
 }
 
+/** Nothing else has failed: no part of the repair does it. */
+function oldCaHeld({ damage }: Seen): NodeVerdict | undefined {
+  const failed = damage.filter(hasFailed);
+  if (failed.length === 0 || failed.some(({ id }) => id !== "ca-held")) return undefined;
+  return OLD_CA_HELD;
+}
+
 function signedAnew(seen: Seen): NodeVerdict | undefined {
   if (!seen.damaged) return undefined;
   return {
@@ -204,6 +212,12 @@ export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
       note: "restarts it, in order",
     },
   ]),
+};
+
+export const OLD_CA_HELD: Pick<NodeVerdict, "verdict" | "next"> = {
+  verdict:
+    "the files of this node are well, but the CA's certificate from before it was renewed is still in memory here, and has expired: open connections go on, and no new one",
+  next: inLines([{ command: command("renew-ca"), note: "restarts what holds it, one after the other" }]),
 };
 
 export const NOTHING_DAMAGED = "nothing is damaged on this node";

@@ -13,24 +13,22 @@ import { exists, readText } from "../files/files.ts";
 import { lostPods } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { kubeletCaReader } from "../renew/ca-readers.ts";
 import { shell } from "../shell-line.ts";
 import { type Assessment, type Judged, row, withWhatComes } from "./assessment.ts";
-import { clientPemRow, cniRows, kubeletRow } from "./kubelet-rows.ts";
+import { clientPemRow, cniRows, heldRows, kubeletRow } from "./kubelet-rows.ts";
+import { seen } from "./look-here.ts";
 import { lostFileRows } from "./rows.ts";
-import { NO_NEW_POD } from "./verdict.ts";
+import { NO_NEW_POD, OLD_CA_HELD } from "./verdict.ts";
 
 /** Of this worker's own static pods, such as a balancer in front of the API. */
 const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
   `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 
-/** `seen`: the CAs on this node. */
-export async function assessWorker(
-  node: Node,
-  running: Container[] | Fail,
-  seen: ClusterCa,
-): Promise<Judged> {
+/** `ca`: the CAs on this node. */
+export async function assessWorker(node: Node, running: Container[] | Fail, ca: ClusterCa): Promise<Judged> {
   const { clientCaFile, kubeconfig } = node.kubelet;
-  const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
+  const strangers = ca.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
   const judge = (path: string, isThere: boolean, detail = "") => {
     const state = isThere ? strangers.includes(path) && "other CA" : "missing";
     return state ? { state, failed: detail } : detail;
@@ -53,14 +51,15 @@ export async function assessWorker(
     ),
     ...(await kubeletRow(node, running)),
   ];
+  const held = heldRows(await kubeletCaReader(node, seen(running)));
   const network = await cniRows(node);
   // a control plane node that lost everything has no kubelet.conf either
   const verdict = exists(kubeconfig)
-    ? workerVerdict(damage.some(hasFailed), network.length > 0)
+    ? workerVerdict(damage.some(hasFailed), network.length > 0, held.some(hasFailed))
     : eitherVerdict(node);
   return {
     cluster: undefined,
-    damage: [...withWhatComes(damage, node), ...network],
+    damage: [...withWhatComes([...damage, ...held], node), ...network],
     ...filesFirst(files, verdict),
   };
 }
@@ -69,7 +68,8 @@ export async function assessWorker(
 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
 
-function workerVerdict(damaged: boolean, noNewPod: boolean): Verdict {
+function workerVerdict(damaged: boolean, noNewPod: boolean, oldCa: boolean): Verdict {
+  if (oldCa && !damaged) return { role: "worker", ...OLD_CA_HELD };
   if (noNewPod && !damaged) return { role: "worker", ...NO_NEW_POD };
   return {
     role: "worker",

@@ -10,6 +10,7 @@ const PART_1 = command("01-etcd");
 const PART_2 = command("02-control-plane");
 const PART_4 = command("04-sa-tokens");
 const CLOSE = command("03-workers close");
+const RENEW_CA = command("renew-ca");
 const DESCRIBE =
   "kubectl --kubeconfig /etc/kubernetes/admin.conf describe node …; journalctl -u kubelet -n 50 there";
 export const ASSESS = command("00-assess");
@@ -78,7 +79,10 @@ const NODE_KINDS = {
   "expiry-kubelet": file("…", { what: "…", warning: "soon", works: "all, until that day; this kubelet should have a newer one by now",
     mend: "systemctl restart kubelet; rotateCertificates: true in its configuration? RUNBOOK-MORE What expires soon" }),
   "expiry-ca": file("…", { what: "…", warning: "soon", works: "all, until that day: then all that it has signed ends with it",
-    mend: "RUNBOOK-MORE What expires soon" }),
+    mend: `${RENEW_CA}: RUNBOOK-MORE A CA that expires` }),
+  "ca-file": file("…", { what: "…", warning: "soon", works: "all, until that day: then who reads it trusts no server", mend: RENEW_CA }),
+  "ca-held": { area: "node", what: "today's CA in the memory of …", severity: "outage", warning: "soon", mend: RENEW_CA,
+    works: "connections that are open; no new one once that certificate has expired, so nothing outlives a restart" },
   "clock": { area: "node", what: "clock", severity: "outage", works: "what compares no dates",
     mend: "timedatectl set-ntp true, or chronyc makestep" },
   "kubelet": { area: "kubelet", what: "the kubelet", severity: "soon", mend: PART_1,

@@ -16,6 +16,8 @@ interface Seen {
   node: string;
   checks: readonly Check[];
   endings: readonly Ending[];
+  /** Who still holds a CA's certificate from before it was renewed, and until when that is good. */
+  oldCa: readonly { kind: string; until: Date }[];
   /** When the backup of these keys was made; unset: there is none. */
   backup: Date | undefined;
 }
@@ -26,7 +28,7 @@ interface Sample {
 }
 
 /** The file. `now` is when it was looked. */
-export function metricsText({ node, checks, endings, backup }: Seen, now = new Date()): string {
+export function metricsText({ node, checks, endings, oldCa, backup }: Seen, now = new Date()): string {
   const { ok } = summaryOf(checks);
   const bad = (["failed", "warning"] as const).flatMap((result) =>
     Object.keys(SEVERITIES).map((severity) => ({
@@ -48,11 +50,30 @@ export function metricsText({ node, checks, endings, backup }: Seen, now = new D
       endings.map(({ kind, path, notAfter }) => ({ labels: { kind, path }, value: seconds(notAfter) })),
     ),
     metric(
+      "old_ca_holders",
+      "How many still hold a CA's certificate from before it was renewed, as far as this node knows.",
+      byKind(oldCa, (all) => all.length),
+    ),
+    metric(
+      "old_ca_expiry_timestamp_seconds",
+      "When the first of these older certificates ends (notAfter).",
+      byKind(oldCa, (all) => Math.min(...all.map(({ until }) => seconds(until)))),
+    ),
+    metric(
       "backup_age_seconds",
       "How old the backup of the shared keys is; not there: there is no backup.",
       backup ? [{ value: seconds(now) - seconds(backup) }] : [],
     ),
   ].join("");
+}
+
+type OldCa = Seen["oldCa"];
+
+function byKind(oldCa: OldCa, figure: (all: OldCa) => number): Sample[] {
+  return [...Map.groupBy(oldCa, ({ kind }) => kind)].map(([kind, all]) => ({
+    labels: { kind },
+    value: figure(all),
+  }));
 }
 
 function badById(checks: readonly Check[]): Sample[] {

@@ -44,14 +44,11 @@ export interface CaReader {
 
 /** Of a control plane node. Errors: none of its own; what cannot be read is not known. */
 export async function caReaders(
-  cp: Pick<ControlPlaneNode, "node" | "facts" | "cluster">,
+  { node, facts, cluster }: Pick<ControlPlaneNode, "node" | "facts" | "cluster">,
+  containers?: readonly Container[],
 ): Promise<CaReader[]> {
-  const { node, facts, cluster } = cp;
-  const all = await containersIfAny(node);
-  const today = {
-    ca: known("ca", facts.certificatesDir, [cluster.oldCaPem, ...configTexts()]),
-    "etcd-ca": known("etcd-ca", facts.certificatesDir),
-  };
+  const all = containers ?? (await containersIfAny(node));
+  const today = knownCas(facts.certificatesDir, cluster.oldCaPem);
   const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
     runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
   );
@@ -62,26 +59,28 @@ export async function caReaders(
 }
 
 /** Of a worker: what kube-system's pods have got says whether its own files are today's. */
-export async function kubeletCaReader(node: Node): Promise<CaReader[]> {
+export async function kubeletCaReader(node: Node, containers?: readonly Container[]): Promise<CaReader[]> {
   const { clientCaFile } = node.kubelet;
   const hash = infoOf(readable(clientCaFile))?.publicKeyHash;
   const { texts } = readEvidence({ data: undefined, node, certificatesDir: certificatesDirOn(node) });
   const inPods = texts.filter(({ ca, from }) => ca === "ca" && from === IN_PODS).map(({ text }) => text);
   const own = [readable(clientCaFile), ...asideTexts(clientCaFile), ...configTexts()];
   const today = hash && caOfKey(hash, [...own, ...inPods]);
-  return today ? [judged(kubelet(node, await containersIfAny(node)), today)] : [];
+  return today ? [judged(kubelet(node, containers ?? (await containersIfAny(node))), today)] : [];
 }
 
-/** What is known of the certificates of the CA's key on this node. */
-function known(
-  name: CaReader["ca"],
-  certificatesDir: string,
-  texts: readonly (string | undefined)[] = [],
-): CaOfKey | undefined {
-  const text = caText(certRow(name), certificatesDir);
-  const hash = infoOf(text)?.publicKeyHash;
-  const aside = asideTexts(certPath(certRow(name), certificatesDir));
-  return hash === undefined ? undefined : caOfKey(hash, [text, ...aside, ...texts]);
+type KnownCas = Record<CaReader["ca"] | "front-proxy-ca", CaOfKey | undefined>;
+
+/** The certificates of each CA's key that are known on this control plane node. */
+function knownCas(certificatesDir: string, oldCaPem: string): KnownCas {
+  const known = (name: keyof KnownCas, texts: readonly (string | undefined)[] = []) => {
+    const text = caText(certRow(name), certificatesDir);
+    const hash = infoOf(text)?.publicKeyHash;
+    const aside = asideTexts(certPath(certRow(name), certificatesDir));
+    return hash === undefined ? undefined : caOfKey(hash, [text, ...aside, ...texts]);
+  };
+  const ca = known("ca", [oldCaPem, ...configTexts()]);
+  return { ca, "etcd-ca": known("etcd-ca"), "front-proxy-ca": known("front-proxy-ca") };
 }
 
 function asideTexts(path: string): string[] {

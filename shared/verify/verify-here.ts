@@ -20,6 +20,8 @@ import { exists } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
+import { caReaders, kubeletCaReader } from "../renew/ca-readers.ts";
+import { type OldCaHolder, oldCaHolders, readerRows } from "../renew/reader-rows.ts";
 import { LOOKS, mode, say, step } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { clusterChecks } from "./check-cluster.ts";
@@ -32,6 +34,8 @@ import { serverChecks, withoutAdmin } from "./check-servers.ts";
 export interface VerifiedHere {
   checks: readonly Check[];
   endings: readonly Ending[];
+  /** Who still holds a CA's certificate from before it was renewed. */
+  oldCa: readonly OldCaHolder[];
   /** Undefined on a worker. */
   known: PartialFacts | undefined;
 }
@@ -56,9 +60,11 @@ export async function verifyHere(
   else if (known?.cp) await verifyControlPlane(checks, known.cp);
   else if (known?.obstacle && mustEnd) await checks.add([noLook(known.obstacle)]);
   else if (known?.obstacle) throw known.obstacle;
+  const readers = known?.cp ? await caReaders(known.cp) : known ? [] : await kubeletCaReader(node);
+  await checks.add(readerRows(readers));
   const endings = endingsHere(node, known?.certificatesDir);
   await checks.add(forecast(endings));
-  return { checks: checks.all, endings, known };
+  return { checks: checks.all, endings, known, oldCa: oldCaHolders(readers) };
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {

@@ -13,6 +13,7 @@ import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "
 import { LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { renewedOnly } from "../pretend/renewed.ts";
 import { knewCa, LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -59,6 +60,26 @@ test("05-verify names an expired certificate, and exits with 2", async () => {
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serveRunning(node);
   await expectTranscript("05-verify-expired", await verify(node, api));
+});
+
+test("05-verify names what still holds a CA's certificate from before it was renewed: a warning until that has expired, then a failure", async () => {
+  const look = async (days: number) => {
+    using node = await pretendNode({ kind: "healthy control plane node" });
+    await renewedOnly(node, days);
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    using api = serveRunning(node);
+    const { exitCode, stdout } = await verify(node, api, "05-verify --output short");
+    return [exitCode, stdout.split("\n").find((line) => line.includes("memory of"))];
+  };
+  const since =
+    "node: today's CA in the memory of etcd: started at TIME, before /etc/kubernetes/pki/etcd/ca.crt was renewed at TIME: it holds the one that";
+  const mend = ": ./bunw scripts/renew-ca.ts";
+  expect(await look(20)).toEqual([0, `  warning  ${since} expires on DATE, 19 days from now${mend}`]);
+  const [exitCode, line] = await look(-1);
+  expect([exitCode, String(line).replace("!OLD CA!: ", "")]).toEqual([
+    2,
+    `  failed   ${since} has expired on DATE${mend}`,
+  ]);
 });
 
 test("05-verify where neither API nor etcd answers says so at once, and exits with 2", async () => {

@@ -62,7 +62,8 @@ async function metricsOf(objects: Record<string, object>): Promise<string> {
     throw new Fail(`No ExecStart in ${UNIT}.service that the check can read`, {
       hint: "see metricsOf in test/lab/checks/metrics.ts",
     });
-  await node.run(`${command[1]} ${command[2]}`);
+  // `run` keeps its process for the next one, and this program would wait for it
+  await node.runAlone(`${command[1]} ${command[2]}`);
   return node.read(PLACE);
 }
 
@@ -79,6 +80,11 @@ function alertTests(folder: string, { well, bad }: Record<"well" | "bad", string
     );
   // two certificates: of the API server and of etcd
   const soon = ending(ending(well, "server.crt", 10), "pki/ca.crt", 100);
+  const oldCa = [
+    `holders{kind="process"} 1`,
+    `expiry_timestamp_seconds{kind="process"} ${looked + 50 * DAY}`,
+  ];
+  const held = [well.trimEnd(), ...oldCa.map((line) => `kube_pki_repair_old_ca_${line}`), ""].join("\n");
   const tests = [
     firing("well, without a backup", { text: well, looked, hours: 25 }, { KubernetesPkiNoBackup: 1 }),
     firing(
@@ -99,6 +105,16 @@ function alertTests(folder: string, { well, bad }: Record<"well" | "bad", string
       },
     ),
   ];
+  tests.push(
+    firing(
+      "a CA was renewed, and a process not restarted for eight days",
+      { text: held, looked, hours: 8 * 24 },
+      {
+        ...{ KubernetesOldCaHeld: 1, KubernetesOldCaInMemory: 1 },
+        ...{ KubernetesPkiNoBackup: 1, KubernetesPkiNotLookedAt: 1 },
+      },
+    ),
+  );
   const file = join(folder, "alerts.test.yaml");
   writeFileSync(file, yamlText({ rule_files: [RULES], evaluation_interval: "1m", tests }));
   return file;

@@ -18,6 +18,7 @@ import { withM2 } from "../../pretend/lost-cp.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
 import { MEMBER, staticUid } from "../../pretend/node.ts";
 import { tokenBy } from "../../pretend/old-keys.ts";
+import { renewedOnly } from "../../pretend/renewed.ts";
 import { knewCa } from "../../pretend/running.ts";
 
 setDefaultTimeout(300_000);
@@ -95,6 +96,18 @@ const ROWS: Row[] = [
   { what: "one certificate is lost", on: well(gone("pki/apiserver.crt")) },
   { what: "all certificates have expired", on: well(({ root }) => expireCertificates(root)) },
   { what: "one has expired", on: well(({ root }) => expireCertificates(root, [certRow("apiserver")])) },
+  {
+    what: "etcd's CA was renewed, and etcd not restarted",
+    on: well((node) => renewedOnly(node, 100)),
+  },
+  {
+    what: "the same, and the one before has expired",
+    on: well((node) => renewedOnly(node, -1)),
+  },
+  {
+    what: "the same, and a certificate is lost",
+    on: well(both(gone("pki/apiserver.crt"), (node) => renewedOnly(node, -1))),
+  },
   {
     what: "admin.conf has expired, and another certificate is lost",
     on: well(

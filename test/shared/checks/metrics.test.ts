@@ -19,7 +19,11 @@ const checks = [
 test("certificates, checks by result and by id, the backup's age, and when it was looked", () => {
   const endings = [{ kind: "certificate", path: '/a "b"\\c\nd.crt', ...ENDS } as const];
   const backup = new Date(NOW.getTime() - 86_400_000);
-  const lines = metricsText({ node: "m1", checks, endings, backup }, NOW).trimEnd().split("\n");
+  const oldCa = [1, 2, 3].map((days) => ({
+    kind: days > 2 ? "file" : "process",
+    until: new Date(NOW.getTime() + days * 86_400_000),
+  }));
+  const lines = metricsText({ node: "m1", checks, endings, oldCa, backup }, NOW).trimEnd().split("\n");
   expect(lines.filter((line) => !line.startsWith("#") && !line.includes("_info{"))).toEqual([
     "kube_pki_repair_last_run_timestamp_seconds 1795694400",
     'kube_pki_repair_checks{result="ok",severity=""} 1',
@@ -35,15 +39,19 @@ test("certificates, checks by result and by id, the backup's age, and when it wa
     'kube_pki_repair_bad_checks{id="node-ready",result="failed",severity="outage"} 2',
     'kube_pki_repair_bad_checks{id="backup",result="warning",severity="weakens"} 1',
     'kube_pki_repair_certificate_expiry_timestamp_seconds{kind="certificate",path="/a \\"b\\"\\\\c\\nd.crt"} 1827230400',
+    'kube_pki_repair_old_ca_holders{kind="process"} 2',
+    'kube_pki_repair_old_ca_holders{kind="file"} 1',
+    'kube_pki_repair_old_ca_expiry_timestamp_seconds{kind="process"} 1795780800',
+    'kube_pki_repair_old_ca_expiry_timestamp_seconds{kind="file"} 1795953600',
     "kube_pki_repair_backup_age_seconds 86400",
   ]);
   const names = lines.flatMap((line) => /^([a-z_]+)[{ ]/.exec(line)?.[1] ?? []);
   for (const name of new Set(names)) expect(lines).toContain(`# TYPE ${name} gauge`);
 });
 
-test("without a backup there is no age of one", () => {
-  expect(metricsText({ node: "m1", checks, endings: [], backup: undefined }, NOW)).not.toMatch(
-    /backup_age|expiry_timestamp/,
+test("without a backup there is no age of one, and nobody holds an older CA where none was renewed", () => {
+  expect(metricsText({ node: "m1", checks, endings: [], oldCa: [], backup: undefined }, NOW)).not.toMatch(
+    /backup_age|expiry_timestamp|old_ca/,
   );
 });
 

@@ -1,0 +1,86 @@
+/** What follows of it: who has to restart, or to be changed, before the older certificate of a CA has expired. */
+import type { CheckRow } from "../checks/check.ts";
+import { day } from "../pki/judge.ts";
+import { listed } from "../plain.ts";
+import type { CaReader } from "./ca-readers.ts";
+
+/**
+ * A row for each file that still has the older certificate, and for each process that holds it; one where
+ * nobody does. A file whose certificate has expired has a check of its own.
+ */
+export function readerRows(readers: readonly CaReader[], now = new Date()): CheckRow[] {
+  const files = [...Map.groupBy(readers.filter(isOldFile(now)), ({ path }) => path).values()];
+  const held = readers.filter((reader) => isHeld(reader) && !isOldFile(now)(reader));
+  const rows = [
+    ...files.map((all) => fileRow(all, now)),
+    ...[...Map.groupBy(held, ({ name }) => name).values()].map((all) => processRow(firstToEnd(all), now)),
+  ];
+  const names = [...new Set(readers.filter(({ started }) => started).map(({ name }) => name))];
+  return rows.length > 0 || names.length === 0
+    ? rows
+    : [{ id: "ca-held", of: names.join(", "), look: () => WELL }];
+}
+
+const WELL = "nothing says that it is an older one";
+
+/** For metrics and for lists: the same, with the day until when. */
+export interface OldCaHolder {
+  kind: "process" | "file" | "pod" | "object";
+  name: string;
+  until: Date;
+}
+
+export function oldCaHolders(readers: readonly CaReader[]): OldCaHolder[] {
+  const processes = readers.flatMap(({ name, holds, until }) =>
+    until && holds !== "today's" ? [{ kind: "process", name, until } as const] : [],
+  );
+  const files = readers.flatMap(({ path, fileUntil: until }) =>
+    until ? [{ kind: "file", name: path, until } as const] : [],
+  );
+  const all = [...processes, ...files];
+  return [...new Map(all.map((one) => [`${one.kind} ${one.name}`, one])).values()];
+}
+
+const isOldFile =
+  (now: Date) =>
+  ({ fileUntil }: CaReader) =>
+    fileUntil !== undefined && now < fileUntil;
+
+function isHeld({ started, holds, until }: CaReader): boolean {
+  return started !== undefined && holds !== "today's" && (holds !== undefined || until !== undefined);
+}
+
+/** One that is sure comes before one that may be. */
+function firstToEnd(all: readonly CaReader[]): CaReader {
+  const end = ({ until }: CaReader) => until?.getTime() ?? 0;
+  return [...all].sort((a, b) => Number(!a.holds) - Number(!b.holds) || end(a) - end(b))[0]!;
+}
+
+function fileRow(all: readonly CaReader[], now: Date): CheckRow {
+  const { path, fileUntil } = all[0]!;
+  const readBy = [...new Set(all.filter(({ started }) => started).map(({ name }) => name))];
+  const who = readBy.length > 0 ? `, and ${listed(readBy)} reads it when it starts` : "";
+  const warning = `still has the CA's certificate that expires on ${left(fileUntil!, now)}; a renewed one of the same key is here${who}`;
+  return { id: "ca-file", of: path, look: () => ({ warning }) };
+}
+
+function processRow({ name, path, started, changed, holds, until }: CaReader, now: Date): CheckRow {
+  const since = `started at ${second(started!)}${changed ? `, before ${path} was ${holds ? "renewed" : "written"} at ${second(changed)}` : ""}`;
+  const has = holds ? "it holds" : "it may hold";
+  const ended = until && until <= now;
+  const which = until
+    ? `the one that ${ended ? `has expired on ${day(until)}` : `expires on ${left(until, now)}`}`
+    : "one from before";
+  const said = `${since}: ${has} ${which}`;
+  const look = () => (holds && ended ? { state: "old CA", failed: said } : { warning: said });
+  return { id: "ca-held", of: name, look };
+}
+
+/** "2027-11-25, 12 days from now". */
+function left(until: Date, now: Date): string {
+  return `${day(until)}, ${Math.floor((until.getTime() - now.getTime()) / 86_400_000)} days from now`;
+}
+
+function second(date: Date): string {
+  return `${date.toISOString().slice(0, 19)}Z`;
+}
