@@ -7,6 +7,7 @@ import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
+import { shell } from "../shell-line.ts";
 import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
@@ -144,8 +145,13 @@ const NOT_NEEDED: Record<number, string> = {
   4: "the keys that sign tokens are the old ones, so every token stays valid, and no pod restarts",
 };
 
-function anewLines(user: string, first: PlanNode, { said }: PlanFacts): Line[] {
-  return [...sshLines(user, [first], command(`plan ${PAGE}`, said)), toOperator(user, first, PAGE)];
+/** Of the same answers: those that are too old by then are named. */
+function anewLines(user: string, first: PlanNode, { said, folder }: PlanFacts): Line[] {
+  const plan =
+    folder === undefined
+      ? command(`plan ${PAGE}`, said)
+      : command(shell`plan ${PAGE} --seen ${folder}`, said);
+  return [...sshLines(user, [first], plan), toOperator(user, first, PAGE)];
 }
 
 const PAGE = "plan.html";

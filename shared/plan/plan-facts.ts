@@ -11,6 +11,7 @@ import { answersPeers, peersOf } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
+import { clusterCaSeen } from "../facts/ca-copies.ts";
 import { type Cluster, type KnownNode, onlyLabelled, refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
@@ -78,7 +79,9 @@ export async function factsForPlan(
   const running = peers
     .filter((peer) => !isNameless(peer) && shownBy(peer, cp!.facts) !== "nothing")
     .map(({ name }) => name);
-  const hashes = cluster ? [...trustedKeys(cluster.oldCaPem)] : [];
+  const copies = cp ? clusterCaSeen(cp.node, { ...cp, ...cp.facts }).copies : [];
+  const made = copies.filter(({ is }) => is === "new in this repair");
+  const hashes = [...trustedKeys(cluster?.oldCaPem ?? ""), ...made.flatMap(({ hash }) => hash ?? [])];
   const seen =
     folder !== undefined && cluster
       ? readSeen(folder, { nodes: cluster.nodes, hashes, now: new Date() })

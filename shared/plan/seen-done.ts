@@ -17,9 +17,10 @@ interface Around {
 export function sightsOf(here: Assessment, { seen, lost }: Around, at: Date): Sights {
   const others = seen.nodes.filter(({ name }) => name !== here.node);
   const held = [heldAt(here, here.node, at), ...others.map(({ held }) => held)];
+  const makesKeys = here.course?.some((task) => task === "new-cas" || task === "new-internal-cas");
   const newCa = here.ca.copies.find(({ is }) => is === "new in this repair")?.hash;
   const well = others.filter(
-    ({ damaged, trusts }) => !damaged && (newCa === undefined || trusts.includes(newCa)),
+    ({ damaged, trusts }) => !makesKeys && !damaged && (newCa === undefined || trusts.includes(newCa)),
   );
   const sight = (what: string) => (node: Pick<SeenNode, "name" | "made">) => ({
     on: node.name,

@@ -6,7 +6,8 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readSeen } from "../../shared/plan/seen-nodes.ts";
-import { healthyCp, led, type Objects } from "../pretend/cluster.ts";
+import { clusterObjects, healthyCp, led, type Objects, otherCa } from "../pretend/cluster.ts";
+import { writeData } from "../pretend/control-plane-node.ts";
 import { gone, lookAt, type PretendNode } from "../pretend/in-process.ts";
 import type { NodeOptions } from "../pretend/node.ts";
 import { nodesBySsh } from "../pretend/nodes-by-ssh.ts";
@@ -248,6 +249,33 @@ test("the page says on each node's card what that node has said, and ticks what 
     expect(ticked.map(([, , does]) => does)).toEqual([]);
     expect(page).toContain('Seen at TIME UTC on <span class="name">m2</span>: the kit is there.');
     expect(page).toMatch(/on <span class="name">m3<\/span>: the kubelet is stopped, no controller-manager/);
+  });
+});
+
+test("made anew as a page, the plan is of the same answers", async () => {
+  await lookAt({ ...ASKED }, async ({ root }) => {
+    writeAnswers(`${root}/root/seen`, { m2: as("m2", LOST) });
+    const { stdout } = await typeHere("plan --seen /root/seen");
+    expect(stdout).toContain("./bunw scripts/plan.ts plan.html --seen /root/seen'; echo");
+  });
+});
+
+test("after part 1 has made a new CA, a node that trusts it is this cluster's, too", async () => {
+  const old = await otherCa();
+  const change = ({ root }: PretendNode) => {
+    const lost = clusterObjects(old.cert);
+    ASKED.etcd(lost);
+    writeData(`${root}/root/kube-pki-repair-20260101T000000/etcd`, lost);
+  };
+  const { ca } = await answerOf({ ...ASKED, kind: "healthy control plane node" }, change);
+  const copy = (ca as { copies: { hash: string; is: string }[] }).copies[0]!;
+  expect(copy.is).toBe("new in this repair");
+  await lookAt({ ...ASKED, kind: "healthy control plane node", change }, async ({ root }) => {
+    const joined = { ...as("w1", WORKER), ca: { hashes: [copy.hash], copies: [copy] } };
+    writeAnswers(`${root}/root/seen`, { w1: joined, w2: as("w2", WORKER) });
+    const { stdout } = await typeHere("plan --seen /root/seen");
+    expect(stdout).not.toContain("Does not count");
+    expect(stdout).toMatch(/Looked at: m1 \(here\), w1 \(.*\), w2 \(/);
   });
 });
 
