@@ -10,7 +10,6 @@ import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
-import type { OldSaKey } from "../shared/facts/course.ts";
 import { sayEndpoint } from "../shared/facts/endpoint.ts";
 import { afterEtcd } from "../shared/facts/next.ts";
 import { controlPlaneToRepair, ensureOptions } from "../shared/facts/node-to-repair.ts";
@@ -30,6 +29,7 @@ import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/p
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
+import { caReaders, holdExpired } from "../shared/renew/ca-readers.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
@@ -133,6 +133,10 @@ function sayFacts(cp: ControlPlaneNode) {
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
   if (!pod.etcdIsInPlace(cp, actions) || !(await etcdLives(cp))) return false;
+  if (holdExpired((await caReaders(cp)).filter(({ name }) => name === "etcd"))) {
+    say("etcd has a CA in memory that has expired since: it trusts no member that connects anew");
+    return false;
+  }
   if (!pod.needsCopy(cp)) return true;
   say(
     "the CA on disk is not the one in etcd's data, of which there is no copy yet: etcd is stopped",
@@ -175,7 +179,7 @@ async function makeSharedKeys(
 }
 
 /** Of a service-account key that this node has made anew, in this run or before. */
-function replacedKey({ data, node, facts }: ControlPlaneNode): OldSaKey | undefined {
+function replacedKey({ data, node, facts }: ControlPlaneNode) {
   const pki = facts.certificatesDir;
   return newSaKeySince(readText(`${pki}/sa.pub`) ?? "") && oldSaKey(data, node, pki);
 }

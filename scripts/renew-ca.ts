@@ -6,7 +6,8 @@
  * to run again: it says what is left, and does that.
  */
 import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts";
-import { adminApi } from "../shared/api/admin-api.ts";
+import { adminApi, adminClient, ownApiReady } from "../shared/api/admin-api.ts";
+import type { KubeApi } from "../shared/api/kube-api.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
@@ -22,14 +23,14 @@ import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { certRow, keyPath } from "../shared/pki/certs.ts";
 import { caText } from "../shared/pki/examine.ts";
 import { day } from "../shared/pki/judge.ts";
-import { caReaders, kubeletCaReader } from "../shared/renew/ca-readers.ts";
+import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
 import { caFiles, certificateBefore, place, wayBack } from "../shared/renew/place.ts";
 import { publish } from "../shared/renew/publish.ts";
 import * as renewal from "../shared/renew/renewal.ts";
 import { broughtFor, inWords, refuseUnsound, renewalsHere } from "../shared/renew/renewals-here.ts";
 import { requestFor } from "../shared/renew/request.ts";
-import { holdsAnother, restartOwnKubelet, restartReaders } from "../shared/renew/restart.ts";
+import * as restart from "../shared/renew/restart.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
 import { readWorker } from "../shared/workers/join.ts";
 
@@ -62,33 +63,50 @@ function isCa(name: string): name is renewal.CaName {
 
 async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewal.CaName[]) {
   const { node, facts, asideDir } = cp;
+  const isLate = holdExpired(await caReaders(cp));
   const { api, renewals } = await step("R.1 Look at this node and its CAs", () =>
-    look(cp, values, only),
+    look(cp, values, only, isLate),
   );
   await step("R.2 Put the certificates in place", () => {
     const written = place(renewals, caFiles(node, facts.certificatesDir), asideDir);
     if (written.length === 0) say("all files have them already");
   });
-  await step(
-    "R.3 Restart what has read another one, one after the other",
-    () => restartReaders(cp, api, { look: () => caReaders(cp), isBehind: holdsAnother(values) }),
+  const answers = await step(
+    `R.3 Restart what has read another one, ${isLate ? "all at once" : "one after the other"}`,
+    () => restartAll(cp, api, isLate, values),
     "crictl stop ID of etcd, kube-apiserver, …; systemctl restart kubelet",
   );
+  if (!answers) return done(inOneLine(untilEtcdAnswers(cp)));
   const ca = renewals.find(({ name }) => name === "ca");
-  const leader = await step("R.4 Tell the cluster", () => ca && publish(cp, api, ca.next));
+  const leader = await step("R.4 Tell the cluster", () => ca && tell(cp, api, ca));
   if (ca && !values.undo) sayLeft(ca);
   done(inOneLine(next(cp, renewals, leader)));
 }
 
 /** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */
-async function look(cp: ControlPlaneNode, { from, undo }: Values, only: renewal.CaName[]) {
+async function look(cp: ControlPlaneNode, values: Values, only: renewal.CaName[], isLate: boolean) {
   refuseUnsound(cp);
-  const api = await adminApi(cp);
-  await proveEtcd(cp, NOBODY, []);
+  const api = isLate ? await adminClient(cp.facts) : await adminApi(cp);
+  if (isLate)
+    say("what runs here has a certificate in memory that has expired: it serves no new connection");
+  else await proveEtcd(cp, NOBODY, []);
   await refuseDoubtfulClock(cp);
-  const renewals = await renewalsHere(cp, api, { only, from, undo });
+  const renewals = await renewalsHere(cp, isLate ? undefined : api, { ...values, only });
   for (const one of renewals) say(`${one.path}: ${inWords(one)}`);
   return { api, renewals };
+}
+
+/** Returns whether etcd answers. */
+async function restartAll(cp: ControlPlaneNode, api: KubeApi, isLate: boolean, values: Values) {
+  const look = () => caReaders(cp);
+  if (isLate) return await restart.restartTogether(cp, await look());
+  await restart.restartReaders(cp, api, { look, isBehind: restart.holdsAnother(values) });
+  return true;
+}
+
+async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
+  await ownApiReady(api, cp, { changed: true });
+  return await publish(cp, api, ca.next);
 }
 
 /** A worker: its kubelet's two files, and one restart of the kubelet. */
@@ -109,8 +127,8 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
   await step(
     "R.3 Restart the kubelet",
     async () => {
-      if ((await kubeletCaReader(node)).some(holdsAnother({ undo })))
-        await restartOwnKubelet(node, asKubelet(node));
+      if ((await kubeletCaReader(node)).some(restart.holdsAnother({ undo })))
+        await restart.restartOwnKubelet(node, asKubelet(node));
       else say("kubelet: it has read them since: not restarted");
     },
     "systemctl restart kubelet",
@@ -137,6 +155,15 @@ function sayLeft({ now, next, path }: renewal.Renewal) {
   say(`before ${end}: the workers, one line on each, in any order and at any time`);
   say(`before ${end}: each container that runs now and asks the API has to start anew once`);
   say(`before ${end}: kubeconfigs and programs outside of the cluster; of each, the CA only`);
+}
+
+function untilEtcdAnswers(cp: ControlPlaneNode): Todo[] {
+  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  const theSame = { command: again({}), called: "the same" };
+  return [
+    { ...theSame, on: others.join(", ") },
+    { ...theSame, called: "the same here once more" },
+  ];
 }
 
 function next(

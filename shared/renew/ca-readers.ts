@@ -42,6 +42,11 @@ export interface CaReader {
   fileUntil?: Date | undefined;
 }
 
+/** Whether one has a certificate in memory that has expired: open connections go on, and it trusts no new one. */
+export function holdExpired(readers: readonly CaReader[], now = new Date()): boolean {
+  return readers.some(({ holds, until }) => holds === "an older one" && until !== undefined && until < now);
+}
+
 /** Of a control plane node. Errors: none of its own; what cannot be read is not known. */
 export async function caReaders(
   { node, facts, cluster }: Pick<ControlPlaneNode, "node" | "facts" | "cluster">,

@@ -31,16 +31,16 @@ interface Wanted {
   undo?: boolean | undefined;
 }
 
-/** Of each CA that is on this node. Errors: as `renewalOf`. */
+/** Of each CA that is on this node. Without `api`, nothing says what the cluster has in use. Errors: as `renewalOf`. */
 export async function renewalsHere(
   { facts, node }: Pick<ControlPlaneNode, "facts" | "node">,
-  api: KubeApi,
+  api: KubeApi | undefined,
   { only, from, undo }: Wanted,
 ): Promise<Renewal[]> {
   const pathOf = (name: CaName) => certPath(certRow(name), facts.certificatesDir);
   const here = only.filter((name) => exists(pathOf(name)));
   if (undo) return here.map((name) => wayBack(name, pathOf(name)));
-  const seen: Partial<Record<CaName, Candidate[]>> = await casInUse(api);
+  const seen: Partial<Record<CaName, Candidate[]>> = api ? await casInUse(api) : {};
   const leaves = [clientText(node.kubelet)].filter(Boolean);
   return here.map((name) =>
     renewalOf(name, facts, {

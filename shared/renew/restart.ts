@@ -9,7 +9,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { hostOfHolder } from "../api/leader.ts";
 import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import { waitForRenewal } from "../api/leases.ts";
-import { proveEtcd } from "../etcd/own-etcd.ts";
+import { proveEtcd, proveOwnEtcd } from "../etcd/own-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { CONTROL_PLANE, type Container, controlPlaneContainers, stopContainers } from "../node/containers.ts";
@@ -52,6 +52,20 @@ export async function restartReaders(
     if (await isStill(name)) restarted.push(await restartPod(cp, name, () => PROOFS[name](cp, api)));
   if (await isStill("kubelet")) restarted.push(await restartOwnKubelet(cp.node, api));
   if (restarted.length === 0) say("nothing here has read another certificate: nothing restarts");
+}
+
+/**
+ * Where one has expired that they hold (`holdExpired`): all of them at once. Members of etcd that have it refuse those that have not, so nothing is proved
+ * before enough of them have started anew. Returns whether etcd answers.
+ */
+export async function restartTogether(cp: ControlPlaneNode, readers: readonly CaReader[]): Promise<boolean> {
+  const { runtimeEndpoint } = cp.node;
+  const behind = new Set<string>(readers.filter(holdsAnother({})).map(({ name }) => name));
+  const old = (await controlPlaneContainers(runtimeEndpoint)).filter(({ name }) => behind.has(name));
+  await stopContainers(runtimeEndpoint, old);
+  // and it starts the static pods anew at once, however often they have ended
+  if (behind.size > 0) await systemctlKubelet("restart", " (containers run on)");
+  return (await proveOwnEtcd(cp)).answers;
 }
 
 /** In this order: who needs whom. */

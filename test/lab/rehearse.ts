@@ -24,7 +24,7 @@ import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { bySsh, bySshAndPassword, bySshAndSudo } from "./scenarios/by-ssh.ts";
 import { caEnded, haCaEnded } from "./scenarios/ca-ended.ts";
-import { caEndsSoon, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
+import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
 import { companyCa } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
@@ -120,6 +120,7 @@ export const SCENARIOS: Scenario[] = [
   haCaEnded,
   caEndsSoon,
   haCaEndsSoon,
+  caHalfRenewed,
   externalCa,
   saLost,
   watched,

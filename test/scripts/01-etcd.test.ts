@@ -11,6 +11,7 @@ import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT, THIRD, THIRD_AT } from "../pretend/etcd.ts";
+import { pretendProcess } from "../pretend/memory.ts";
 import { expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -171,6 +172,25 @@ test("an expired CA of etcd is renewed beside an etcd that runs elsewhere; where
   expect(exitCode).toBe(3);
   expect(stderr).toContain("etcd runs on m3, and the CA of etcd is not here with its key: ");
   expect(stderr).toContain("hint: bring the shared keys from there: on m3 ./bunw scripts/hand-over.ts pack");
+});
+
+test("an etcd whose CA has expired in its memory is stopped, though all its files are right", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  expect((await node.run("01-etcd --dry-run")).stderr).toContain("nothing to stop");
+  const file = "/etc/kubernetes/pki/etcd/ca.crt";
+  const today = node.read(file);
+  await expireEtcdCa(node.root);
+  write(`${node.root}/root/kube-pki-repair-20260101T000000/aside${file}`, node.read(file));
+  write(`${node.root}${file}`, today);
+  const [started, args] = [new Date(Date.now() - 60_000), ["etcd", `--trusted-ca-file=${file}`]];
+  pretendProcess(node.root, { pid: 77, comm: "etcd", args, started });
+  const { exitCode, stderr } = await node.run("01-etcd --dry-run");
+  expect({ exitCode, stderr }).toEqual({
+    exitCode: 0,
+    stderr: expect.stringContaining("etcd has a CA in memory that has expired since"),
+  });
+  expect(stderr).not.toContain("nothing to stop");
 });
 
 /** The etcd of another node, with a certificate of the same CA. */

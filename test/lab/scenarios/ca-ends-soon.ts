@@ -2,13 +2,16 @@
  * The cluster's CAs are about to expire, all three in one second; the operator renews them in time, and that second
  * passes.
  */
+import { renameSync, writeFileSync } from "node:fs";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import type { Machine } from "../machine/machine.ts";
+import { followGuide } from "../scene/follow-plan.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
 import { note, type Scenario, type Scene, sayAndWait, startClock, type } from "../scene/scene.ts";
 import { type Asked, askEverySecond, CLIENTS } from "../scene/tls-clients.ts";
 import { allLost } from "./all-lost.ts";
 import { compareCas, endingIn, keepCas, readCa } from "./ca-ended.ts";
+import { HA_TAGS } from "./expired.ts";
 
 const RENEW = blockThatBegins("./bunw scripts/renew-ca.ts --dry-run");
 const VERIFY = "./bunw scripts/05-verify.ts --wait 120";
@@ -37,8 +40,17 @@ export const haCaEndsSoon: Scenario = {
   profile: endingIn(11),
 };
 
+/**
+ * Whoever has serving certificates of the CA has an approver (the lab has approved once, as it was built). What was
+ * signed before ends with the old CA, so all kubelets ask again before.
+ */
+const APPROVE = `export KUBECONFIG=/etc/kubernetes/admin.conf; until test -e /var/log/approver-stops; do
+kubectl get csr -o jsonpath='{range .items[?(@.spec.signerName=="kubernetes.io/kubelet-serving")]}{.metadata.name} {.status.conditions[0].type}{"\\n"}{end}' |
+awk 'NF == 1' | xargs -r kubectl certificate approve; sleep 2; done`;
+
 async function renewAll(scene: Scene) {
   await keepCas(scene);
+  void scene.lab.controlPlanes[0]!.run(["bash", "-c", APPROVE]);
   startClock(scene);
   const { controlPlanes, workers } = scene.lab;
   for (const node of [...controlPlanes, ...workers]) for (const line of RENEW) await type(scene, node, line);
@@ -107,4 +119,44 @@ async function verifyAll(scene: Scene, when: string) {
       .map(({ node, stdout }) => `${node}: ${stdout.trim().split("\n").slice(0, 3).join(" ")}`)
       .join("; "),
   });
+}
+
+/**
+ * Renewed on the first control plane node; on the second the files alone were put in place, as by hand; on the third
+ * and on the workers nothing was done.
+ */
+export const caHalfRenewed: Scenario = {
+  ...haCaEndsSoon,
+  name: "ca-half-renewed",
+  title:
+    "The CAs are renewed on one of three control plane nodes, on another only their files; then they expire, and the operator follows RUNBOOK.md",
+  byRunbook: true,
+  lines: [
+    { title: "Somebody begins to renew the CAs, and does not go on", run: beginToRenew },
+    { title: "The old CAs expire", run: theyPass },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) },
+    { title: "The renewed CAs are compared", run: compareCas },
+  ],
+};
+
+async function beginToRenew(scene: Scene) {
+  await keepCas(scene);
+  const [first, second] = scene.lab.controlPlanes as [Machine, Machine];
+  for (const line of RENEW) await type(scene, first, line);
+  for (const file of ["ca", "etcd/ca", "front-proxy-ca"]) {
+    const path = `${scene.lab.profile.certificatesDir}/${file}.crt`;
+    writeFileSync(second.path(`${path}.new`), await readCa(scene, file, 0));
+    renameSync(second.path(`${path}.new`), second.path(path));
+  }
+}
+
+async function theyPass(scene: Scene) {
+  const old = await keepCas(scene);
+  const end = Math.max(...[...old.values()].map((pem) => certInfo(pem).notAfter.getTime()));
+  await sayAndWait(scene, "the old CAs to expire", () => Date.now() > end + 5000, {
+    seconds: 900,
+    hint: "openssl x509 -noout -enddate",
+  });
+  startClock(scene);
+  note(scene, "the old CAs have expired");
 }

@@ -7,7 +7,7 @@ import { certInfo } from "../../../shared/pki/certificate.ts";
 import type { Pair } from "../../../shared/pki/issue.ts";
 import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { renewCa } from "../../../shared/pki/renew.ts";
-import { type CaReader, caReaders, kubeletCaReader } from "../../../shared/renew/ca-readers.ts";
+import { type CaReader, caReaders, holdExpired, kubeletCaReader } from "../../../shared/renew/ca-readers.ts";
 import { textReadAt } from "../../../shared/renew/held-ca.ts";
 import { processStart } from "../../../shared/renew/process-start.ts";
 import { FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
@@ -107,6 +107,18 @@ test("files renewed and nothing restarted: each holds the one that was there whe
   expect(shown(found)).toEqual(READERS.map(([what, { cert }]) => [what, "an older one", endOf(cert)]));
   expect(Math.abs(found[0]!.started!.getTime() - BEFORE.getTime())).toBeLessThan(60_000);
   expect(found[0]!.changed).toEqual(statSync(node.at(ETCD_CA)).ctime);
+  const [etcd] = found;
+  const [before, after] = [-1, 1].map((ms) => new Date(endOf(etcdCa.cert).getTime() + ms));
+  expect([holdExpired([etcd!], before), holdExpired([etcd!], after)]).toEqual([false, true]);
+  expect(
+    holdExpired(
+      [
+        { ...etcd!, holds: undefined },
+        { ...etcd!, holds: "today's" },
+      ],
+      after,
+    ),
+  ).toBe(false);
 });
 
 test("restarted since: each holds today's", async () => {
