@@ -12,9 +12,9 @@ import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
-import { firstNotes, type Note, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
+import { firstNotes, type Note, notesBeforeEnd, notesBeforePart1, renewalNote } from "./notes.ts";
 import { withOutage } from "./outage.ts";
-import { type Line, sshLines } from "./paste.ts";
+import { kitLines, type Line, sshLines, workersFile } from "./paste.ts";
 import { toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
@@ -117,9 +117,10 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
       }),
     looked: lookedAt(assessed.node, facts, nodes),
     elsewhere: away,
-    first: firstNotes(assessed, { ...facts, away, hold, ask: askOf(assessed, blocks, { nodes, facts }) }).map(
-      pasteable,
-    ),
+    first: [
+      ...firstNotes(assessed, { ...facts, away, hold, ask: askOf(assessed, blocks, { nodes, facts }) }),
+      ...renewal(assessed, blocks, { nodes, facts }),
+    ].map(pasteable),
     anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],
     parts: (steps.length > 0 ? parts : []).flatMap(({ number, title, undo }): PlanPart[] => {
       const own = steps.filter(({ part }) => part === number);
@@ -215,6 +216,40 @@ function askOf(
   return (damaged || course) && kit && isOpen
     ? askLines({ ...facts, nodes, kit: kit.commands.join("\n  ") })
     : undefined;
+}
+
+/**
+ * CAs in the second half of their life are renewed where all is well: a node after the other, and last where the
+ * controller-manager leads.
+ */
+function renewal(
+  { course, damaged }: Assessment,
+  blocks: readonly Block[],
+  { nodes, facts }: Around,
+): Note[] {
+  const kit = blocks.find(({ sshTo }) => sshTo);
+  const { due, user, leader } = facts;
+  if (damaged || !due || !kit) return [];
+  if (course && course[0] !== "report") return [renewalNote(due)];
+  const isLast = ({ name, role }: PlanNode) =>
+    leader?.nodes.includes(name) ?? role === "first control plane node";
+  const rank = (node: PlanNode) => (node.role === "worker" ? 2 : isLast(node) ? 1 : 0);
+  const others = nodes.slice(1);
+  const lines = [
+    ...(workersFile(nodes) ?? []),
+    ...(others.length > 0 ? kitLines(user, others, kit.commands.join("\n  ")) : []),
+    ...sshLines(
+      user,
+      nodes.toSorted((a, b) => rank(a) - rank(b)),
+      command("renew-ca"),
+    ),
+  ];
+  return [
+    renewalNote(
+      due,
+      lines.map(({ text }) => text),
+    ),
+  ];
 }
 
 /** Many nodes get a file of addresses, and twenty of them their turn at the same time. */

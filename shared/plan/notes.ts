@@ -4,6 +4,7 @@
  */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
+import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
@@ -76,6 +77,16 @@ function withoutData({ seen, folder, lost, said }: Asked): Note[] {
       commands: [plan],
     },
   ];
+}
+
+/** Where nothing is damaged on this node. `commands`: none where another node may be. */
+export function renewalNote({ files, first }: NonNullable<PlanFacts["due"]>, commands: string[] = []): Note {
+  const lines =
+    commands.length > 0
+      ? "Paste this on your machine, a line after the other, and stop where one does not end with exit code 0"
+      : "The plan has the lines for it when all control plane nodes were looked at, and are well";
+  const text = `${listed(files)}: in the second half of a CA's life, until ${day(first)}. Before that it is renewed with its own key, on the living cluster: no workload restarts, and no node joins. ${lines}. RUNBOOK-MORE.md, "A CA that expires", says more.`;
+  return { text, commands };
 }
 
 /** What 00-assess prints as next is a command or a sentence. */

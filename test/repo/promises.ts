@@ -21,7 +21,7 @@ export const PROMISES: Promised[] = [
   readme("**Only expired? Three lines**", "scenario expired", "scenario ha-expired", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
   readme("prints all lines for your cluster and your damage, with its node names and addresses, ready to paste", "scenario by-ssh", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "test/scripts/plan.test.ts: bash runs the lines as they are", "scenario all-lost"),
   readme("a page with boxes to tick and buttons that copy", "check plan-page.ts", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
-  readme("A CA that has expired itself is renewed by them with its own key", "scenario ca-ended", "test/shared/pki/lost-keys.test.ts: is renewed with its own key"),
+  readme("A CA that has expired itself, and whose key is here, is renewed by them with its own key", "scenario ca-ended", "test/shared/pki/lost-keys.test.ts: is renewed with its own key"),
   readme("No ssh as root? `plan.ts --user ubuntu`.", "scenario by-ssh-sudo", "test/scripts/plan-user.test.ts: all is done by sudo"),
   readme("They read the old cluster from etcd's data directory while etcd is off: names, addresses, flags, hand edits and all.", "check etcd.ts", "test/shared/manifests/from-mirror-pod.test.ts: ", "test/scripts/names-by-hand.test.ts: they stay under a new CA"),
   readme("prove each step before the next", "test/typed/parts.test.ts: etcd and the API come back", "test/scripts/01-etcd.test.ts: does not take a healthy but empty etcd for the old one", "test/scripts/02-control-plane.test.ts: stops at an API that has none of them"),

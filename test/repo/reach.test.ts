@@ -28,7 +28,7 @@ const BUDGETS: Record<string, number> = {
   "hand-over": 110,
   "join-again": 77,
   "pack-kit": 19,
-  plan: 186,
+  plan: 187,
   "renew-ca": 145,
   report: 214,
 };
