@@ -41,7 +41,7 @@ test("where another node's controller-manager led last, the plan is made there: 
     const steps = [...stdout.matchAll(/^### \[ \] 0\w: (.+)$/gm)].map(([, title]) => title);
     expect(steps).toEqual([
       "Stop the kubelet, and pause the controller-manager, on m1, m2, m3",
-      "Bring the kit to the other nodes, to m2, m3",
+      "Bring the kit to the other nodes, to m2, m3 (side by side)",
       "Make the plan there, on m2",
     ]);
     expect(stdout).toContain(
