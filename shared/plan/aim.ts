@@ -58,7 +58,13 @@ function whoLacks(here: string, facts: Facts, nodes: readonly PlanNode[]): strin
     role === "control plane node" && !isDone(name, facts) ? [name] : [],
   );
   if (open.length === 0) return "nobody has any more";
-  return `${here} does not have. Not looked at: ${listed(open)}. If one of them has them, the plan is made there`;
+  const isSeen = (name: string) => facts.seen.nodes.some((node) => node.name === name);
+  const [seen, unseen] = [true, false].map((is) => open.filter((name) => isSeen(name) === is));
+  const which = [
+    ...(unseen!.length > 0 ? [`Not looked at: ${listed(unseen!)}`] : []),
+    ...(seen!.length > 0 ? [`Looked at, but not their memory: ${listed(seen!)}`] : []),
+  ];
+  return `${here} does not have. ${which.join(". ")}. If one of them has them, the plan is made there`;
 }
 
 /** Of those that keep the old CA. */

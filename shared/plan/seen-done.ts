@@ -1,6 +1,7 @@
 /** What of a plan is done already, as far as it was seen when the plan was made. */
 import type { Assessment } from "../assess/assessment.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
+import { listed } from "../plain.ts";
 import { KIT } from "./effort.ts";
 import { keyFiles } from "./elsewhere.ts";
 import type { PlanStep } from "./plan-steps.ts";
@@ -57,9 +58,12 @@ export function isSeenDone({ on, seen }: { on: readonly string[]; seen: readonly
   return on.length > 0 && on.every((name) => seen.some((sight) => sight.on === name && sight.isWhole));
 }
 
-/** "Seen at 01:20 UTC on cp1: the kubelet is stopped". */
+/** "Seen at 01:20 UTC on cp1, cp2: the kubelet is stopped". */
 export function inSentences(seen: readonly Sight[]): string[] {
-  return seen.map(({ on, at, what }) => `Seen at ${inUtc(at)} on ${on}: ${what}`);
+  const same = Map.groupBy(seen, ({ at, what }) => `${inUtc(at)} ${what}`);
+  return [...same.values()].map(
+    (all) => `Seen at ${inUtc(all[0]!.at)} on ${listed(all.map(({ on }) => on))}: ${all[0]!.what}`,
+  );
 }
 
 /** "01:20 UTC". */
