@@ -13,7 +13,7 @@ import { inParallel } from "../shared/api/many.ts";
 import { run } from "../shared/run.ts";
 import { CALICO } from "./lab/machine/calico.ts";
 import { CERT_MANAGER } from "./lab/machine/cert-manager.ts";
-import { isBuilt } from "./lab/machine/go-build.ts";
+import { CACHE, isBuilt } from "./lab/machine/go-build.ts";
 import type { GoBuild } from "./lab/machine/pins.ts";
 import type { Rehearsal } from "./lab/report/rehearsal.ts";
 
@@ -67,6 +67,15 @@ const NICE = ["nice", "-n", "10"];
 
 const HOME = resolve(import.meta.dir, "..");
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
+
+/** How long each file took the last time, on this machine: those that take longest come first. */
+const TIMES = join(CACHE, "test-times.json");
+
+/**
+ * Temporary files of tests. Bun ends its test processes without an "exit", so what one of them keeps for all
+ * of its tests would stay.
+ */
+const LEFT = mkdtempSync(join(tmpdir(), "tests-"));
 
 /**
  * The folder says when a test runs: whole scripts and kits are in these two, soaks in one of their own, and
@@ -142,7 +151,7 @@ async function main() {
     );
   for (const which of ["ok", "scripts", "soak", "before the lab"] as const) await runAll(which);
   await Promise.all([runAll("in the lab"), runAll("beside the lab", BESIDE)]);
-  rmSync(RECORDS, { recursive: true });
+  for (const folder of [RECORDS, LEFT]) rmSync(folder, { recursive: true });
   for (const line of total.red) console.log(`not ok: ${line}`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
   process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
@@ -166,7 +175,8 @@ async function runCheck({ name, command, count, runs, env }: Check): Promise<Cou
   if (!isBeside) console.log(`\n=== ${name}`);
   const began = Date.now();
   const child = Bun.spawn([...(isBeside ? NICE : []), process.execPath, ...command], {
-    ...{ cwd: HOME, env: { ...process.env, ...env }, stdout: "pipe", stderr: "pipe" },
+    ...{ cwd: HOME, stdout: "pipe", stderr: "pipe" },
+    env: { ...process.env, ...(command[0] === "test" ? { TMPDIR: LEFT } : {}), ...env },
   });
   let output = "";
   let lastSaid = Date.now();
@@ -205,6 +215,8 @@ function bunTest(files: readonly string[]): string[] {
     "test",
     `--parallel=${TEST_FILES}`,
     "--no-isolate",
+    `--timings=${TIMES}`,
+    "--update-timings",
     "--timeout=300000",
     ...files.map((path) => `./${path}`),
   ];

@@ -69,7 +69,7 @@ function regular(
 
 /** Files of /proc say that they are empty: they are read until they end. */
 function content(file: number, largest: number, read: typeof readMore): string | undefined {
-  const buffer = Buffer.alloc(largest + 1);
+  const buffer = Buffer.allocUnsafe(largest + 1);
   let size = 0;
   for (let count = 1; count > 0 && size < buffer.length; size += count) count = read(file, buffer, size);
   return size > largest ? undefined : buffer.toString("utf8", 0, size);

@@ -71,7 +71,7 @@ test("00-assess over a node that was wiped changes no file, on that node neither
     KUBE_PKI_REPAIR_ROOT: node.root,
     KUBE_PKI_REPAIR_PATIENCE: "0.0005",
     ...node.env,
-    PATH: `${node.programs}:/usr/bin:/bin`,
+    PATH: `${node.env.PATH}:/usr/bin:/bin`,
   };
   const { exitCode } = await run(["scripts/00-assess.ts"], env);
   expect(exitCode).toBe(2);

@@ -48,12 +48,11 @@ const real = join(CACHE, fileOf(OWN_ARCH));
 /** Packs with the programs that a test names; without any at all if it names none. */
 async function pack(args: string[], commands: FakeCommand[] = []) {
   using programs = fakePath(commands);
-  if (commands.length === 0)
-    for (const name of readdirSync(programs.env.PATH)) rmSync(join(programs.env.PATH, name));
+  const none = commands.length === 0 ? { PATH: programs.folder } : {};
   const child = Bun.spawn([process.execPath, join(HOME, "scripts/pack-kit.ts"), ...args], {
     ...{
       cwd: folder,
-      env: { ...programs.env, KUBE_PKI_REPAIR_CACHE: cache },
+      env: { ...programs.env, ...none, KUBE_PKI_REPAIR_CACHE: cache },
       stdout: "pipe",
       stderr: "pipe",
     },

@@ -7,6 +7,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, w
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parse, stringify } from "yaml";
+import { memo } from "../../shared/memo.ts";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { CERTS, type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
@@ -37,11 +38,16 @@ const FIXTURES = `${import.meta.dir}/../fixtures/mirror-pods`;
 
 /** A static pod's manifest as kubeadm 1.34 writes it for m1. */
 export function manifest(name: string, address = ADDRESS): Manifest {
+  return structuredClone(parsedManifest(`${name} ${address}`));
+}
+
+const parsedManifest = memo((key): Manifest => {
+  const [name, address] = key.split(" ") as [string, string];
   const text = readFileSync(`${FIXTURES}/${name}.yaml`, "utf8")
     .replaceAll("10.250.0.11", address)
     .replaceAll("m1.example", "m1");
   return parse(text) as Manifest;
-}
+});
 
 /** A mirror pod, as etcd holds it. */
 export function mirrorPod(name: string): Manifest {

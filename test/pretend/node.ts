@@ -140,8 +140,6 @@ export async function pretendNode(options: NodeOptions = {}) {
     exists: (path: string) => existsSync(root + path),
     /** For a script that a test starts itself. */
     env: programs.env,
-    /** The folder of its programs, for PATH. */
-    programs: `${programs.folder}/bin`,
     /**
      * Runs a script to its end, in a process that has run others (many-runs.ts), but where `env` is for Bun's
      * own start. Waiting in vain takes no time.

@@ -53,16 +53,24 @@ export function fakePath(commands: FakeCommand[]) {
   mkdirSync(bin);
   writeFileSync(join(folder, "calls"), "");
   const programs = Map.groupBy(commands, ({ command }) => command.split(" ")[0]!);
-  for (const name of REAL_PROGRAMS)
-    if (!programs.has(name)) symlinkSync(Bun.which(name) ?? `/bin/${name}`, join(bin, name));
   for (const [name, own] of programs) writeProgram(folder, name, own);
   return {
-    env: { PATH: bin, FAKE: folder },
+    env: { PATH: `${bin}:${realPrograms()}`, FAKE: folder },
     /** Every call so far, in order. A call that was not listed is among them; it had exit code 99. */
     calls: () => readFileSync(join(folder, "calls"), "utf8").split("\n").filter(Boolean),
     folder,
     [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
   };
+}
+
+let real: string | undefined;
+
+/** A folder of links to them, made once per process. */
+function realPrograms(): string {
+  if (real) return real;
+  real = mkdtempSync(join(tmpdir(), "real-"));
+  for (const name of REAL_PROGRAMS) symlinkSync(Bun.which(name) ?? `/bin/${name}`, join(real, name));
+  return real;
 }
 
 function writeProgram(folder: string, name: string, commands: FakeCommand[]) {

@@ -804,7 +804,7 @@ test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
     ]);
     const child = Bun.spawn([process.execPath, "scripts/00-salvage.ts", "memory"], {
       cwd: `${import.meta.dir}/../..`,
-      env: { ...process.env, PATH: `${node.programs}:${process.env.PATH}`, KUBE_PKI_REPAIR_ROOT: node.root },
+      env: { ...process.env, PATH: `${node.env.PATH}:${process.env.PATH}`, KUBE_PKI_REPAIR_ROOT: node.root },
       stderr: "pipe",
     });
     await node.written("/dev/shm/kube-pki-repair-salvage");

@@ -6,7 +6,6 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
-import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
 import { KubeApi } from "../../shared/api/kube-api.ts";
 import { failOf } from "../../shared/fail.ts";
@@ -258,8 +257,7 @@ test("03-workers approve ends well when systemd stops it", async () => {
   using api = node.api;
   const env = {
     ...WAITS,
-    PATH: node.programs,
-    FAKE: dirname(node.programs),
+    ...node.env,
     PWD: "/root",
     KUBE_PKI_REPAIR_ROOT: node.root,
   };

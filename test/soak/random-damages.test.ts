@@ -15,7 +15,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { assess } from "../../shared/assess/assess.ts";
 import { assessmentAsJson } from "../../shared/assess/assessment.ts";
 import { lookHere } from "../../shared/assess/look-here.ts";
@@ -65,7 +65,7 @@ const foreign = (
 ).root;
 const node = await pretendNode({ kind: "healthy control plane node" });
 const path = process.env.PATH;
-Object.assign(process.env, { PATH: node.programs, FAKE: dirname(node.programs) });
+Object.assign(process.env, node.env);
 afterAll(() => {
   process.env.PATH = path;
   leaveNode();
