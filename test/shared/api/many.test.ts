@@ -3,7 +3,9 @@
  * not read in silence.
  */
 import { expect, jest, test } from "bun:test";
-import { inParallelWithTimeSlots, readAll } from "../../../shared/api/many.ts";
+import { ApiError } from "../../../shared/api/api-error.ts";
+import { inParallelWithTimeSlots, readAll, retry } from "../../../shared/api/many.ts";
+import { failOf } from "../../../shared/fail.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 test("inParallelWithTimeSlots() gives the place of what takes long to the next, and waits for it at the end", async () => {
@@ -56,4 +58,30 @@ test("readAll() says every ten seconds how far it is, and nothing before or afte
   } finally {
     jest.useRealTimers();
   }
+});
+
+const DEAF = 'failed calling webhook "x.example": refused';
+
+/** Errors of the API that come before it answers; whether they end the work at once. */
+test.each<[string, [number, string], { failsWhereDeaf?: boolean }, boolean]>([
+  ["the API is overloaded", [429, "too many"], {}, false],
+  ["the API has an error", [500, "no leader"], {}, false],
+  ["the API refuses", [403, "no"], {}, true],
+  ["a webhook does not answer", [500, DEAF], {}, false],
+  ["a webhook does not answer, and there is another way", [500, DEAF], { failsWhereDeaf: true }, true],
+  [
+    "the API has an error, and there is another way for webhooks",
+    [500, "no leader"],
+    { failsWhereDeaf: true },
+    false,
+  ],
+])("retry() %s", async (_, [code, message], options, ends) => {
+  using _box = sandbox();
+  let asked = 0;
+  const action = async () => {
+    if (++asked === 1) throw new ApiError(code, message);
+    return "done";
+  };
+  const outcome = await failOf(async () => expect(await retry("it", action, options)).toBe("done"));
+  expect([outcome?.message, asked]).toEqual(ends ? [message, 1] : [undefined, 2]);
 });

@@ -1,0 +1,69 @@
+/** The kubelet's clientCAFile with a new cluster CA, and its serving certificates of another CA. */
+import { expect, test } from "bun:test";
+import { exists } from "../../../shared/files/files.ts";
+import { dropForeignServing, withOtherCas } from "../../../shared/node/kubelet-certs.ts";
+import { certificatesIn } from "../../../shared/pki/certificate.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueClient, type Pair } from "../../../shared/pki/issue.ts";
+import { write } from "../../pretend/cluster.ts";
+import { NODE } from "../../pretend/control-plane-node.ts";
+import { leadingTo } from "../../pretend/endpoint.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const facts = testFacts();
+const made = (cn: string) => issueCa({ ...certRow("ca"), cn }, facts);
+const [BEFORE, TODAY, OTHER, THIRD] = [
+  await made("kubernetes"),
+  await made("kubernetes"),
+  await made("monitoring"),
+  await made("third"),
+] as const;
+const own = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, BEFORE, facts);
+
+test.each<[string, Pair[], { conf?: Pair; client?: true }, string[]]>([
+  ["nothing", [], {}, []],
+  ["the CA before alone", [BEFORE], { client: true }, []],
+  ["one CA that nothing names", [BEFORE], {}, []],
+  [
+    "the CA before, which kubelet.conf has, and a monitoring's",
+    [BEFORE, OTHER],
+    { conf: BEFORE },
+    ["monitoring"],
+  ],
+  [
+    "the CA before, which has signed its certificate, and a monitoring's",
+    [OTHER, BEFORE],
+    { client: true },
+    ["monitoring"],
+  ],
+  ["today's already, and others", [TODAY, OTHER, THIRD], { conf: TODAY }, ["monitoring", "third"]],
+])(
+  "with a new CA a kubelet's clientCAFile keeps the others, where it had %s",
+  (_, bundle, { conf, client }, kept) => {
+    using box = sandbox();
+    const at = (path: string) => box.dir + path;
+    write(at(NODE.kubelet.clientCaFile), bundle.map(({ cert }) => cert).join(""));
+    if (conf) write(at(NODE.kubelet.kubeconfig), leadingTo("https://10.0.0.1:6443", conf.cert));
+    if (client) write(at(NODE.kubelet.clientPem), own.cert + own.key);
+    const content = certificatesIn(withOtherCas(NODE, TODAY.cert)).map((pem) => pem.trim());
+    const others = [OTHER, THIRD].slice(0, kept.length).map(({ cert }) => cert.trim());
+    expect(content).toEqual([TODAY.cert.trim(), ...others]);
+    expect(box.said).toEqual(kept.map((name) => expect.stringContaining(`keeps its other CA, CN=${name}`)));
+  },
+);
+
+test.each<[string, boolean, Pair | undefined, boolean]>([
+  ["of another CA, where the cluster's CA signs them, is moved aside", true, BEFORE, true],
+  ["of today's CA stays", true, TODAY, false],
+  ["that the kubelet signs itself stays", false, BEFORE, false],
+  ["that is not there needs nothing", true, undefined, false],
+])("a serving certificate %s", async (_, serverTlsBootstrap, by, isMoved) => {
+  using box = sandbox();
+  const { serverPem } = NODE.kubelet;
+  const pair = by && (await issueClient({ cn: "system:node:m1" }, by, facts));
+  if (pair) write(box.dir + serverPem, pair.cert + pair.key);
+  const node = { ...NODE, kubelet: { ...NODE.kubelet, serverTlsBootstrap } };
+  expect(dropForeignServing(node, TODAY.cert, "/aside")).toBe(isMoved);
+  expect([exists(serverPem), exists(`/aside${serverPem}`)]).toEqual([by !== undefined && !isMoved, isMoved]);
+});
