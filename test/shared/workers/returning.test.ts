@@ -189,3 +189,29 @@ test("a node that does not renew its Lease is not back, whatever its port shows"
   const { failed, said } = await returned({ nodes: [W1], silent: ["w1"], options: { seconds: 0 } });
   expect([failed, said]).toEqual(["1 of 1 nodes have not come back: w1", []]);
 });
+
+/** A node without an address counts as serving. */
+const MANY = Array.from({ length: 21 }, (_, i) => node(i, { name: `n${i}`, ips: [] }));
+
+test.each<[string, Partial<Return>, string]>([
+  ["with what was asked for", {}, "21 of 21 nodes are back; serving CSRs: 0 approved, 0 issued"],
+  ["where nobody asks for certificates", { serving: false }, "21 of 21 nodes are back"],
+])("of many nodes one line says that they are back, %s", async (_, options, line) => {
+  const { back, said } = await returned({ nodes: MANY, options });
+  expect([back, said.at(-1)]).toEqual([21, line]);
+  expect(said.filter((one) => one.startsWith("n"))).toEqual(
+    said.filter((one) => one.startsWith("nodes back")),
+  );
+});
+
+test("of many requests that are refused the first are told, and how many more there were", async () => {
+  const csrs = await Promise.all(MANY.map((_, i) => asks("w1", { name: `csr-${i}`, sans: [ip(at(99))] })));
+  const { refused, said } = await returned({
+    nodes: [W1, W2],
+    objects: asObjects(...csrs),
+    options: { refusedMs: 1500 },
+  });
+  expect(refused).toHaveLength(21);
+  expect(said.filter((line) => line.includes(": not approved: "))).toHaveLength(20);
+  expect(said).toContain("1 more CSRs were not approved: kubectl get csr");
+});
