@@ -81,6 +81,7 @@ const CHECKS: Record<Ending["kind"], CheckId> = {
  */
 export function forecast(endings: readonly Ending[], now = new Date()): CheckRow[] {
   const left = endings
+    .map((ending) => (endsWithCa(ending, endings) ? { ...ending, kind: "ca" as const } : ending))
     .filter(({ notAfter }) => notAfter > now)
     .sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
   const soon = Map.groupBy(
@@ -111,6 +112,17 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
       look: () => ({ warning: `until ${first}, ${days} days from now${then}` }),
     };
   });
+}
+
+/**
+ * The controller-manager signs nothing beyond its CA's end (pkg/controller/certificates/authority,
+ * policies.go): such a kubelet has the newest that there is.
+ */
+function endsWithCa({ kind, notAfter }: Ending, endings: readonly Ending[]): boolean {
+  return (
+    kind === "kubelet" &&
+    endings.some((ca) => ca.kind === "ca" && ca.notAfter.getTime() === notAfter.getTime())
+  );
 }
 
 function named(endings: readonly Ending[]): string {

@@ -12,7 +12,7 @@ const LARGEST = 1 << 20;
 
 /** A file below /proc as this node has it; undefined where there is none, or where its process has ended. */
 export function hostText(path: string): string | undefined {
-  return unlinked(`${hostPath("/proc")}${path.slice("/proc".length)}`);
+  return unlinkedText(`${hostPath("/proc")}${path.slice("/proc".length)}`);
 }
 
 /**
@@ -25,7 +25,7 @@ export function textBelow(pid: number, path: string): string | undefined {
   const isWay = folders.every((_, i) =>
     gone(() => lstatSync(`${root}/${folders.slice(0, i + 1).join("/")}`))?.isDirectory(),
   );
-  return isWay ? unlinked(root + path) : undefined;
+  return isWay ? unlinkedText(root + path) : undefined;
 }
 
 /**
@@ -43,8 +43,8 @@ export function smallText(path: string, largest = LARGEST): string | undefined {
   return tryFile("read", path, () => (statSync(host).isFile() ? regular(host, 0, read) : undefined));
 }
 
-/** Files of /proc and of containers may go at any time. */
-function unlinked(host: string): string | undefined {
+/** A file of this machine that others may change or remove at any time, as those of /proc, and that is no link. */
+export function unlinkedText(host: string): string | undefined {
   if (gone(() => lstatSync(host))?.isFile() !== true) return undefined;
   const read: typeof readMore = (...more) => gone(() => readMore(...more)) ?? 0;
   return gone(() => regular(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)), NO_FILE);

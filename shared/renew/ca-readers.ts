@@ -69,22 +69,24 @@ export async function kubeletCaReader(node: Node, containers?: readonly Containe
   const hash = infoOf(readable(clientCaFile))?.publicKeyHash;
   const { texts } = readEvidence({ data: undefined, node, certificatesDir: certificatesDirOn(node) });
   const inPods = texts.filter(({ ca, from }) => ca === "ca" && from === IN_PODS).map(({ text }) => text);
-  const own = [readable(clientCaFile), ...asideTexts(clientCaFile), ...configTexts()];
-  const today = hash && caOfKey(hash, [...own, ...inPods]);
+  const before = [...asideTexts(clientCaFile), ...configTexts()];
+  const today = hash && caOfKey(hash, [readable(clientCaFile), ...inPods], before);
   return today ? [judged(kubelet(node, containers ?? (await containersIfAny(node))), today)] : [];
 }
 
-type KnownCas = Record<CaReader["ca"] | "front-proxy-ca", CaOfKey | undefined>;
+type Texts = Partial<Record<"now" | "before", readonly (string | undefined)[]>>;
+
+export type KnownCas = Record<CaReader["ca"] | "front-proxy-ca", CaOfKey | undefined>;
 
 /** The certificates of each CA's key that are known on this control plane node. */
-function knownCas(certificatesDir: string, oldCaPem: string): KnownCas {
-  const known = (name: keyof KnownCas, texts: readonly (string | undefined)[] = []) => {
+export function knownCas(certificatesDir: string, oldCaPem: string): KnownCas {
+  const known = (name: keyof KnownCas, { now = [], before = [] }: Texts = {}) => {
     const text = caText(certRow(name), certificatesDir);
     const hash = infoOf(text)?.publicKeyHash;
     const aside = asideTexts(certPath(certRow(name), certificatesDir));
-    return hash === undefined ? undefined : caOfKey(hash, [text, ...aside, ...texts]);
+    return hash === undefined ? undefined : caOfKey(hash, [text, ...now], [...aside, ...before]);
   };
-  const ca = known("ca", [oldCaPem, ...configTexts()]);
+  const ca = known("ca", { now: [oldCaPem], before: configTexts() });
   return { ca, "etcd-ca": known("etcd-ca"), "front-proxy-ca": known("front-proxy-ca") };
 }
 

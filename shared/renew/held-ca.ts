@@ -14,18 +14,25 @@ import { parseKubeconfig } from "../pki/kubeconfigs.ts";
 export interface CaOfKey {
   /** As `CertInfo.publicKeyHash`. */
   hash: string;
-  /** The end of the newest that is known here. */
+  /** The end of the newest that is in use: after a way back a newer one may lie in a rescue folder. */
   end: Date;
-  /** The end of the newest but this one; unset: nothing here says that there was another. */
+  /** The end of the newest before it; unset: nothing here says that there was another. */
   olderEnd?: Date | undefined;
 }
 
-/** Undefined where none of these texts has a certificate of that key. */
-export function caOfKey(hash: string, texts: readonly (string | undefined)[]): CaOfKey | undefined {
-  const ends = new Set(texts.flatMap((text) => ofKey(text, hash)).map(({ notAfter }) => notAfter.getTime()));
-  const [end, olderEnd] = [...ends].sort((a, b) => b - a);
-  if (end === undefined) return undefined;
-  return { hash, end: new Date(end), ...(olderEnd !== undefined && { olderEnd: new Date(olderEnd) }) };
+/** Undefined where none of the texts that are in use has a certificate of that key. */
+export function caOfKey(
+  hash: string,
+  inUse: readonly (string | undefined)[],
+  before: readonly (string | undefined)[] = [],
+): CaOfKey | undefined {
+  const endsIn = (texts: typeof inUse) =>
+    texts.flatMap((text) => ofKey(text, hash)).map(({ notAfter }) => notAfter.getTime());
+  const all = endsIn(inUse);
+  if (all.length === 0) return undefined;
+  const end = Math.max(...all);
+  const older = [...all, ...endsIn(before)].filter((one) => one < end);
+  return { hash, end: new Date(end), ...(older.length > 0 && { olderEnd: new Date(Math.max(...older)) }) };
 }
 
 /** Who has several of them in a file trusts the newest. */

@@ -21,6 +21,7 @@ import type { Node } from "../node/node.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { caReaders, kubeletCaReader } from "../renew/ca-readers.ts";
+import { olderElsewhere } from "../renew/older-elsewhere.ts";
 import { type OldCaHolder, oldCaHolders, readerRows } from "../renew/reader-rows.ts";
 import { LOOKS, mode, say, step } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
@@ -56,18 +57,20 @@ export async function verifyHere(
   const place = await etcdDataOf(etcdData, { node });
   const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
   const withoutData = withoutDataCheck(node, known, place.dir);
+  const readers = known?.cp ? await caReaders(known.cp) : known ? [] : await kubeletCaReader(node);
+  const oldCa = oldCaHolders(readers);
   if (withoutData) await checks.add([withoutData]);
-  else if (known?.cp) await verifyControlPlane(checks, known.cp);
+  else if (known?.cp) await verifyControlPlane(checks, known.cp, oldCa);
   else if (known?.obstacle && mustEnd) await checks.add([noLook(known.obstacle)]);
   else if (known?.obstacle) throw known.obstacle;
-  const readers = known?.cp ? await caReaders(known.cp) : known ? [] : await kubeletCaReader(node);
   await checks.add(readerRows(readers));
   const endings = endingsHere(node, known?.certificatesDir);
   await checks.add(forecast(endings));
-  return { checks: checks.all, endings, known, oldCa: oldCaHolders(readers) };
+  return { checks: checks.all, endings, known, oldCa };
 }
 
-async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
+/** `oldCa`: what of the cluster still has a CA's certificate from before comes to it. */
+async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, oldCa: OldCaHolder[]) {
   const admin = await attemptLater(() => adminClient(cp.facts));
   await step(
     "5.2 Check this control plane node's files and servers",
@@ -80,14 +83,14 @@ async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
   await step(
     "5.3 Check the cluster's trust, tokens and nodes",
     async () => {
-      if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin)]);
+      if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin, oldCa)]);
     },
     LOOKS,
   );
 }
 
 /** Fails where the API does not answer; the rows that were checked before count. */
-function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): CheckRow {
+function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi, oldCa: OldCaHolder[]): CheckRow {
   const look = async () => {
     const pki = cp.facts.certificatesDir;
     const trust = {
@@ -100,6 +103,9 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Check
     await checks.add(nodeChecks(cp, api, trust.caPem, nodes));
     await checks.add(returnedChecks(cp, api));
     await checks.add(podChecks(cp, api, trust.caPem, new Set(nodes.notRenewed)));
+    const { rows, holders } = await olderElsewhere(cp, api, new Set(oldCa.map(({ name }) => name)));
+    await checks.add(rows);
+    oldCa.push(...holders);
     return `${cp.cluster.nodes.length} nodes`;
   };
   return { id: "cluster-read", look };

@@ -182,6 +182,20 @@ test("a kubeconfig that still has the older one, of a process that has read it",
   expect(found).toEqual(["kubelet kubelet.conf", "an older one", endOf(ca.cert), endOf(ca.cert)]);
 });
 
+test("the way back: who has the older one has today's, and who has the newer one holds no older one", async () => {
+  using node = place();
+  renewAll(node);
+  node.replace(`${PKI}/ca.crt`, ca.cert);
+  node.replace(ETCD_CA, etcdCa.cert);
+  for (const path of CONFIGS) node.replace(path, config(ca.cert));
+  for (const started of [BEFORE, AFTER]) {
+    node.start(started);
+    expect(shown(await node.look()).map(([, ...held]) => held)).toEqual(
+      READERS.map(() => ["today's", undefined]),
+    );
+  }
+});
+
 test("what a process still has mounted counts before every clock", async () => {
   using node = place();
   renewAll(node);

@@ -1,0 +1,85 @@
+/**
+ * Where else a certificate lies that has a CA's key and is not today's: in files of this node, and in objects
+ * that the cluster stores, whoever made them. They only become lines for people, and what this kit itself has
+ * to change. Reads only.
+ */
+import { lstatSync } from "node:fs";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { hostEntry, list } from "../files/files.ts";
+import { gone, unlinkedText } from "../files/untrusted-file.ts";
+import { registryPrefix, sealOf } from "../objects/stored.ts";
+import { certificatesIn, infoOf } from "../pki/certificate.ts";
+import { plainLine } from "../plain.ts";
+import type { KnownCas } from "./ca-readers.ts";
+
+export interface OtherCopy {
+  /** A file's path, or an object as `configmaps/NAMESPACE/NAME`. */
+  where: string;
+  ca: keyof KnownCas;
+  /** When the one that ends first expires. */
+  until: Date;
+}
+
+/** In the objects of etcd's data, in their order; `sealed`: values that nothing here can open. */
+export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy[]; sealed: number } {
+  const prefix = `${registryPrefix(data)}/`;
+  let sealed = 0;
+  const copies: OtherCopy[] = [];
+  for (const { key, value } of data.list(prefix)) {
+    if (sealOf(value)) sealed++;
+    else copies.push(...copiesIn(Buffer.from(value), plainLine(key.slice(prefix.length)), cas));
+  }
+  return { copies, sealed };
+}
+
+/** Where programs and people of a node have what they trust. Pods' volumes follow their objects. */
+const FOLDERS = ["/etc", "/var/lib/kubelet"];
+const OF_PEOPLE = ".kube";
+const LEFT_OUT = /^\/var\/lib\/kubelet\/(pods|plugins|device-plugins|checkpoints)$/;
+
+/** In the files of this node. Links are not followed: what they point to is looked at where it lies. */
+export function copiesOnNode(cas: KnownCas): OtherCopy[] {
+  const homes = ["/root", ...list("/home").map((name) => `/home/${name}`)];
+  const folders = [...FOLDERS, ...homes.map((home) => `${home}/${OF_PEOPLE}`)];
+  return folders.filter(isFolder).flatMap((folder) => copiesBelow(folder, cas));
+}
+
+function isFolder(path: string): boolean {
+  return gone(() => lstatSync(hostEntry(path)))?.isDirectory() === true;
+}
+
+function copiesBelow(folder: string, cas: KnownCas): OtherCopy[] {
+  return list(folder).flatMap((name) => {
+    const path = `${folder}/${name}`;
+    if (isFolder(path)) return LEFT_OUT.test(path) ? [] : copiesBelow(path, cas);
+    const text = unlinkedText(hostEntry(path));
+    return text === undefined ? [] : copiesIn(Buffer.from(text), plainLine(path), cas);
+  });
+}
+
+function copiesIn(bytes: Buffer, where: string, cas: KnownCas): OtherCopy[] {
+  if (!bytes.includes(BEGIN) && !bytes.includes(BEGIN_IN_BASE64)) return [];
+  const all = certificatesIn(plainPem(bytes.toString("latin1"))).flatMap((pem) => infoOf(pem) ?? []);
+  return (Object.keys(cas) as (keyof KnownCas)[]).flatMap((ca) => {
+    const today = cas[ca];
+    const ends = all
+      .filter((one) => one.publicKeyHash === today?.hash && one.notAfter.getTime() !== today.end.getTime())
+      .map(({ notAfter }) => notAfter.getTime());
+    return ends.length > 0 ? [{ where, ca, until: new Date(Math.min(...ends)) }] : [];
+  });
+}
+
+const BEGIN = "-----BEGIN CERTIFICATE-----";
+/** As in kubeconfigs and in Secrets that are stored as JSON; whole groups of three bytes. */
+const BEGIN_IN_BASE64 = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
+
+/** Each certificate at the beginning of a line: in JSON, in YAML, behind a length, or in base64 it is not. */
+function plainPem(text: string): string {
+  const inBase64 = [...text.matchAll(new RegExp(`${BEGIN_IN_BASE64}[A-Za-z0-9+/]*`, "g"))];
+  const decoded = inBase64.map(([match]) => Buffer.from(match, "base64").toString("latin1"));
+  return [text, ...decoded]
+    .join("\n")
+    .replaceAll("\\n", "\n")
+    .replace(/^[ \t]+/gm, "")
+    .replaceAll(BEGIN, `\n${BEGIN}`);
+}
