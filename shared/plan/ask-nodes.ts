@@ -1,12 +1,19 @@
 /** The block of lines that asks all nodes what 00-assess says there, and makes the plan of their answers. */
 import { command, type Said } from "../again.ts";
-import { programWord } from "../shell-line.ts";
+import { programWord, shell } from "../shell-line.ts";
 import { asRoot, KIT_PLACE, kitProgram, meet, sudo, WITHIN } from "./paste.ts";
 import { isName, type PlanNode } from "./plan-nodes.ts";
 
 /** The folder of answers, on the operator's machine and in the kit's folder. */
 const SEEN = "seen.d";
 const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
+
+/** Etcd's data where the operator has said that it is, on nodes that have that folder. */
+function lookAt(dir: Said["etcd-data"]): string {
+  return dir?.length
+    ? `if ${shell`[ -d ${dir} ]`}; then ${LOOK} ${shell`--etcd-data ${dir}`}; else ${LOOK}; fi`
+    : LOOK;
+}
 
 interface Asked {
   user: string;
@@ -24,7 +31,7 @@ interface Asked {
  */
 export function askLines({ user, said, nodes, kit }: Asked): string {
   const { program, file } = kitProgram(kit);
-  const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${LOOK}`;
+  const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${lookAt(said["etcd-data"])}`;
   const asked = nodes
     .filter(({ name, why }) => !why && isName(name))
     .map(({ name, address }) => `${name} ${address}`);

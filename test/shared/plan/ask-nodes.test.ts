@@ -1,7 +1,9 @@
 /** The block that asks all nodes: a name and an address for each, two words. */
 import { expect, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { askLines } from "../../../shared/plan/ask-nodes.ts";
 import type { PlanNode } from "../../../shared/plan/plan-nodes.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const KIT = "ssh root@NODE 'tar -xzf -' < kit.tar.gz";
 
@@ -15,3 +17,28 @@ test("a node whose name is none of its own is not asked: its words would be anot
     'nodes="cp1 10.0.0.1\nw2 10.0.0.3"\n',
   );
 });
+
+test.each(["root", "ubuntu"])(
+  "where the operator has said where etcd's data is, %s looks there on each node that has that folder",
+  (user) => {
+    using box = sandbox();
+    const nodes: PlanNode[] = [{ name: "cp1", role: "first control plane node", address: "10.0.0.1" }];
+    const dir = `${box.dir}/my etcd`;
+    const block = askLines({ user, said: { "etcd-data": dir }, nodes, kit: KIT });
+    const [look] = /^export look=[^]*?'$(?=\nnodes=)/m.exec(block)!;
+    // on the node: a kit that says how it was called, and a sudo
+    for (const name of ["bunw", "sudo"])
+      writeFileSync(
+        `${box.dir}/${name}`,
+        `#!/bin/sh\n${name === "sudo" ? 'shift; exec "$@"' : 'printf "[%s]" "$@"'}\n`,
+        { mode: 0o755 },
+      );
+    const there = () =>
+      Bun.spawnSync(["bash", "-c", `${look.replaceAll("/run/kube-pki-repair", box.dir)}; sh -c "$look"`], {
+        env: { PATH: `${box.dir}:/usr/bin:/bin` },
+      }).stdout.toString();
+    expect(there()).toBe("[scripts/00-assess.ts][--deep][--no-disk][--json]");
+    mkdirSync(dir);
+    expect(there()).toBe(`[scripts/00-assess.ts][--deep][--no-disk][--json][--etcd-data][${dir}]`);
+  },
+);
