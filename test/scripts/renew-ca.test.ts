@@ -4,10 +4,11 @@ import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { caIn } from "../../shared/pki/kubeconfig-fields.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
-import { type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { LEASE, serve } from "../pretend/joining.ts";
+import { LONG_LIFE, longLives } from "../pretend/long-lives.ts";
 import { pretendNode } from "../pretend/node.ts";
 
 setDefaultTimeout(300_000);
@@ -17,14 +18,6 @@ const FILES = ["ca", "etcd/ca", "front-proxy-ca"].map((name) => `${PKI}/${name}.
 const CONFIGS = ["admin", "controller-manager", "scheduler", "kubelet"].map(
   (name) => `/etc/kubernetes/${name}.conf`,
 );
-const HOURS = 300_000;
-
-/** CAs of ten years are in the second half of a life of 34. */
-function longLives(objects: Objects) {
-  const map = objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } };
-  map.data.ClusterConfiguration += `caCertificateValidityPeriod: ${HOURS}h0m0s\n`;
-}
-
 async function controlPlane(etcd = longLives) {
   const node = await pretendNode({ kind: "healthy control plane node", etcd });
   const [etcds, api] = [serveEtcd(node.root, sameEtcd(node.stored)), servePart2(node)];
@@ -62,7 +55,7 @@ test("each CA's certificate is renewed where it stands, kubeconfigs too, and not
         subject: was.subject,
         notBefore: was.notBefore,
       });
-      expect(is.notAfter.getTime() - was.notAfter.getTime()).toBe(HOURS * 3_600_000);
+      expect(is.notAfter.getTime() - was.notAfter.getTime()).toBe(LONG_LIFE * 3_600_000);
     }
     for (const [i, text] of texts(node, CONFIGS).entries()) {
       expect(caIn(text)).toBe(renewed[0]!);
@@ -159,7 +152,7 @@ test("--csr prints a request for the CA's own key and name, and nothing secret",
 async function worker() {
   const node = await pretendNode({ kind: "worker" });
   const { cert, key } = node.ca;
-  const renewed = renewCa(cert, key, { hours: HOURS, signed: [] });
+  const renewed = renewCa(cert, key, { hours: LONG_LIFE, signed: [] });
   const api = await serve(node.ca);
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 3_600_000).toISOString();
   return Object.assign(node, {

@@ -11,13 +11,16 @@ import { packTar } from "../../shared/hand-over/bundle.ts";
 import { seal } from "../../shared/hand-over/sealed.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { SHARED_FILES } from "../../shared/pki/certs.ts";
+import { renewCa } from "../../shared/pki/renew.ts";
 import { afterPart2, MANAGER } from "../pretend/after-part2.ts";
 import { status } from "../pretend/api.ts";
 import { bundleOf, sharedFiles } from "../pretend/bundles.ts";
 import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { type CutNode, type CutScene, cutAndAgain, uncut } from "../pretend/cut-run.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { servePart2 } from "../pretend/in-part2.ts";
 import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { LONG_LIFE, longLives } from "../pretend/long-lives.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { CRICTL, crictlPs, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
@@ -177,6 +180,14 @@ async function withBundle(
   return node;
 }
 
+/** What takes the place of its CA is in a folder. */
+async function workerWithCa() {
+  const node = await pretendNode({ kind: "worker" });
+  const renewed = renewCa(ca.cert, ca.key, { hours: LONG_LIFE, signed: [] });
+  write(`${node.root}/root/new/ca.crt`, renewed, 0o644);
+  return node;
+}
+
 const same = new Map(SHARED_FILES.map((file): [string, Uint8Array] => [file, Buffer.from(pki(file))]));
 const hashOf = (files: Map<string, Uint8Array>) =>
   certInfo(Buffer.from(files.get("ca.crt")!).toString()).publicKeyHash;
@@ -229,6 +240,13 @@ const SCENES: CutScene[] = [
     options: { commands: restartedByManifest("kube-apiserver", API_SERVER) },
     around: serveByManifest,
   },
+  {
+    line: "renew-ca",
+    before: () => pretendNode({ kind: "healthy control plane node", etcd: longLives }),
+    options: { kind: "healthy control plane node" },
+    around: (node, { stored }) => all(serveEtcd(node.root, sameEtcd(stored)), servePart2(node)),
+  },
+  { line: "renew-ca --from /root/new", before: workerWithCa, options: { kind: "worker" } },
   { line: unpack(same), before: () => withBundle("wiped control plane node", same) },
   { line: `${unpack(newer)} --move-aside`, before: () => withBundle("healthy control plane node", newer) },
 ];
