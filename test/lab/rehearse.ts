@@ -25,6 +25,7 @@ import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { bySsh, bySshAndPassword, bySshAndSudo } from "./scenarios/by-ssh.ts";
 import { caEnded, haCaEnded } from "./scenarios/ca-ended.ts";
 import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
+import { caOneByOne } from "./scenarios/ca-one-by-one.ts";
 import { companyCa } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
@@ -121,6 +122,7 @@ export const SCENARIOS: Scenario[] = [
   caEndsSoon,
   haCaEndsSoon,
   caHalfRenewed,
+  caOneByOne,
   externalCa,
   saLost,
   watched,
