@@ -25,7 +25,7 @@ test.each(["root", "ubuntu"])(
     const nodes: PlanNode[] = [{ name: "cp1", role: "first control plane node", address: "10.0.0.1" }];
     const dir = `${box.dir}/my etcd`;
     const block = askLines({ user, said: { "etcd-data": dir }, nodes, kit: KIT });
-    const [look] = /^export look=[^]*?'$(?=\nnodes=)/m.exec(block)!;
+    const [look] = /^export look=[\s\S]*?'$(?=\nnodes=)/m.exec(block)!;
     // on the node: a kit that says how it was called, and a sudo
     for (const name of ["bunw", "sudo"])
       writeFileSync(
