@@ -8,7 +8,7 @@ import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
-import type { Elsewhere } from "./elsewhere.ts";
+import { type Elsewhere, isDone } from "./elsewhere.ts";
 import { ROOT } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -112,7 +112,9 @@ export function notesBeforePart1(
   const lost =
     deep?.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found)) ?? [];
   const files = lost.map(({ file }) => file).join(" and ");
-  const others = lost[0]?.places.find(({ word }) => !word)?.where.replace("maybe on ", "");
+  const others = asked.nodes.flatMap(({ name, role }) =>
+    role === "control plane node" && !isDone(name, asked) ? [name] : [],
+  );
   const inSecret = lost.some(({ places }) => places.some(({ word }) => word === "secret"));
   const isHope = course !== undefined && lost.length > 0;
   const notes: [holds: boolean, text: string, commands: string[]][] = [
@@ -127,8 +129,8 @@ export function notesBeforePart1(
       [],
     ],
     [
-      isHope && others !== undefined,
-      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
+      isHope && others.length > 0,
+      `If another control plane node (${listed(others)}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
       [command("plan", asked.said)],
     ],
     [

@@ -273,6 +273,18 @@ test("the page says on each node's card what that node has said, and ticks what 
   });
 });
 
+test("who was looked at, down to its memory, is not hoped for any more", async () => {
+  await lookAt(ASKED, async ({ root }) => {
+    const hope = async (seen: Row["seen"]) => {
+      writeAnswers(`${root}/root/seen`, seen);
+      const { stdout } = await typeHere("plan --seen /root/seen");
+      return /If another control plane node \((.+)\) still has/.exec(stdout)?.[1];
+    };
+    expect(await hope({ m2: as("m2", LOST) })).toBe("m3");
+    expect(await hope(LOST_EVERYWHERE)).toBeUndefined();
+  });
+});
+
 test("made anew as a page, the plan is of the same answers", async () => {
   await lookAt({ ...ASKED }, async ({ root }) => {
     writeAnswers(`${root}/root/seen`, { m2: as("m2", LOST) });
