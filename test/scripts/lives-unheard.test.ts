@@ -1,64 +1,12 @@
-/**
- * No answer to our own client proves nothing: what runs, with sound files, is not stopped. It is asked in
- * another way, or named.
- */
+/** A proxy in root's environment is for other connections than ours to this node's servers. */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, rmSync, utimesSync } from "node:fs";
-import { stringify } from "yaml";
-import type { Manifest } from "../../shared/objects/objects.ts";
-import type { ApiOptions } from "../pretend/api.ts";
-import { ADDRESS, manifest, type Objects, write } from "../pretend/cluster.ts";
-import { type EtcdState, sameEtcd, serveEtcd, THREE } from "../pretend/etcd.ts";
-import { type NodeOptions, pretendNode } from "../pretend/node.ts";
-import { LEASES, lease, serveRunning } from "../pretend/running.ts";
-import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { expectNothingDone, livingNode, renewing } from "../pretend/living.ts";
+import { serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
-
-const CHANGES = /systemctl (stop|start|restart)|crictl .* stop|systemd-run/;
-const SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-
-/** A control plane node that is well. `flag`: one more of etcd's, on disk and in its mirror pod. */
-async function healthyNode({ flag, ...options }: NodeOptions & { flag?: string } = {}) {
-  const withFlag = (objects: Objects) => {
-    const pod = objects["pods/kube-system/etcd-m1"] as Manifest;
-    if (flag) pod.spec.containers[0]!.command!.push(flag);
-  };
-  const node = await pretendNode({
-    kind: "healthy control plane node",
-    containers: SERVERS,
-    etcd: withFlag,
-    ...options,
-  });
-  const etcd = manifest("etcd");
-  if (flag) etcd.spec.containers[0]!.command!.push(flag);
-  write(`${node.root}/etc/kubernetes/manifests/etcd.yaml`, stringify(etcd, { lineWidth: 0 }));
-  return node;
-}
-
-type Node = Awaited<ReturnType<typeof healthyNode>>;
-
-/**
- * Ends well, and nothing was stopped, started or written. The first run makes what the pretend API does not
- * have.
- */
-async function expectNothingDone(node: Node, line: string, env: Record<string, string> = {}) {
-  await node.run(line);
-  const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run(line, env);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(node.fingerprint()).toEqual(before);
-  expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
-}
-
-/** All nodes renew their Leases, however long the runs take. */
-const renewing: ApiOptions["on"] = (_, { objects }) => {
-  for (const [path, object] of objects)
-    if (path.startsWith(LEASES)) objects.set(path, { ...object, ...lease(0) });
-  return undefined;
-};
 
 /** A proxy that nobody may reach this node by. */
 function proxy() {
@@ -78,7 +26,7 @@ function proxy() {
 test.each(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])(
   "with %s in root's environment a healthy node stays as it is",
   async (name) => {
-    using node = await healthyNode();
+    using node = await livingNode();
     using away = proxy();
     using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
     using _api = serveRunning(node, { on: renewing });
@@ -87,165 +35,3 @@ test.each(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])(
     expect(away.asked()).toBe(0);
   },
 );
-
-test("etcd without its JSON gateway is not stopped: 01 and 02 name the flag, and what to do", async () => {
-  using node = await healthyNode({ flag: "--enable-grpc-gateway=false" });
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "off" });
-  using _api = serveRunning(node, { on: renewing });
-  for (const line of ["01-etcd", "02-control-plane", "01-etcd --dry-run"])
-    await expectRefusal(
-      node,
-      line,
-      /etcd .*--enable-grpc-gateway=false/,
-      /manifests\/etcd\.yaml.*then this again/,
-      REFUSED,
-    );
-});
-
-test("etcd with its gateway at a URL of its own is asked there", async () => {
-  const port = 2378;
-  using node = await healthyNode({
-    flag: `--listen-client-http-urls=https://127.0.0.1:${port},https://${ADDRESS}:${port}`,
-  });
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: port });
-  using _api = serveRunning(node, { on: renewing });
-  for (const line of ["01-etcd", "02-control-plane"]) await expectNothingDone(node, line);
-});
-
-test("etcd whose gateway is plain HTTP is named: nothing proves who answers there", async () => {
-  using node = await healthyNode({ flag: "--listen-client-http-urls=http://127.0.0.1:2378" });
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "off" });
-  for (const line of ["01-etcd", "02-control-plane"])
-    await expectRefusal(
-      node,
-      line,
-      /--listen-client-http-urls=http:\/\/127\.0\.0\.1:2378/,
-      /https:/,
-      REFUSED,
-    );
-});
-
-test("etcd with its own authentication is not stopped: 01 and 02 name it", async () => {
-  using node = await healthyNode();
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), auth: true });
-  using _api = serveRunning(node, { on: renewing });
-  for (const line of ["01-etcd", "02-control-plane"])
-    await expectRefusal(node, line, /etcd .*authentication/, /auth disable.*then this again/, REFUSED);
-});
-
-test("an etcd that says no for a reason that nobody knows is not stopped", async () => {
-  using node = await healthyNode();
-  using _etcd = serveEtcd(node.root, {
-    ...sameEtcd(node.stored),
-    refuses: () => new Response("no", { status: 403 }),
-  });
-  for (const line of ["01-etcd", "02-control-plane"])
-    await expectRefusal(node, line, /etcd runs .*HTTP 403 no/, /crictl logs/, REFUSED);
-});
-
-test.each([
-  ["no JSON gateway", "--enable-grpc-gateway=false", { gateway: "off" }],
-  [
-    "its JSON gateway at a URL without TLS",
-    "--listen-client-http-urls=http://127.0.0.1:2378",
-    { gateway: "deaf" },
-  ],
-  ["its own authentication", undefined, { auth: true }],
-  ["HTTP 403", undefined, { refuses: () => new Response("no", { status: 403 }) }],
-] as const)(
-  "05-verify: an etcd that lives and keeps this kit out by %s is no outage",
-  async (words, flag, state) => {
-    using node = await healthyNode(flag ? { flag } : {});
-    using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), ...state });
-    using _api = serveRunning(node, { on: renewing });
-    const { exitCode, stdout } = await node.run("05-verify");
-    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
-    expect(stdout).not.toContain("failed   etcd");
-    for (const what of ["answers with today's certificates", "members"])
-      expect(stdout.split("\n").find((line) => line.startsWith(`  ${what} `))).toContain(words);
-  },
-);
-
-test("05-verify: an etcd that says no is an outage where the API server says that it is not ready", async () => {
-  using node = await healthyNode();
-  using _etcd = serveEtcd(node.root, {
-    ...sameEtcd(node.stored),
-    refuses: () => new Response("no", { status: 503 }),
-  });
-  const notReady = ({ path }: { path: string }) =>
-    path === "/readyz" ? new Response("[-]etcd failed", { status: 500 }) : undefined;
-  using _api = serveRunning(node, { on: (request, api) => notReady(request) ?? renewing(request, api) });
-  const { exitCode, stdout } = await node.run("05-verify");
-  expect(exitCode).toBe(2);
-  expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
-});
-
-test("an etcd that runs and has too few members is not stopped: it waits for them", async () => {
-  using node = await healthyNode({ members: THREE });
-  const refuses = () => Response.json({ error: "etcdserver: request timed out", code: 14 }, { status: 503 });
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: THREE, refuses });
-  const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run("01-etcd");
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("etcd runs here. It answers when 2 of its 3 members run; now 1\n");
-  expect(node.fingerprint()).toEqual(before);
-  expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
-});
-
-test("an etcd that is another one is not stopped either", async () => {
-  using node = await healthyNode();
-  const empty: EtcdState = { ...sameEtcd(node.stored), keys: new Map(), revision: 1 };
-  using _etcd = serveEtcd(node.root, empty);
-  await expectRefusal(
-    node,
-    "01-etcd",
-    "etcd answers, but it is not the one from before",
-    "nothing was written to it",
-  );
-});
-
-test("an etcd that has read another CA than the one on disk is stopped: it can answer nobody who has that one", async () => {
-  using node = await healthyNode();
-  const later = new Date(Date.now() + 3600_000);
-  utimesSync(`${node.root}/etc/kubernetes/pki/etcd/ca.crt`, later, later);
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "deaf" });
-  const { stderr } = await node.run("01-etcd");
-  expect(stderr).toContain("  etcd: stopped\n");
-});
-
-test("an etcd whose container runs, and whose port shows nothing yet, may be reading its data: it is named", async () => {
-  using node = await healthyNode();
-  await expectRefusal(
-    node,
-    "01-etcd",
-    /etcd's container runs .*no certificate/,
-    /crictl logs .*systemctl stop kubelet/,
-    REFUSED,
-  );
-});
-
-test("where only the certificate is lost that asks etcd, etcd is not stopped: it is issued, and etcd asked with it", async () => {
-  using node = await healthyNode();
-  const path = `${node.root}/etc/kubernetes/pki/etcd/healthcheck-client.key`;
-  rmSync(path);
-  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const { exitCode, stderr } = await node.run("01-etcd");
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("same cluster, revision 13");
-  expect([existsSync(path), node.calls().filter((call) => CHANGES.test(call))]).toEqual([true, []]);
-});
-
-test("an API server that runs and is not ready is not taken for a dead one: part 2 refuses, and has changed nothing", async () => {
-  using node = await healthyNode();
-  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const on = ({ path }: { path: string }) =>
-    path === "/readyz" ? new Response("[-]kms-provider-0 failed", { status: 500 }) : undefined;
-  using _api = serveRunning(node, { on });
-  await expectRefusal(
-    node,
-    "02-control-plane",
-    /kube-apiserver runs here, .*kms-provider-0 failed/,
-    /readyz\?verbose/,
-    REFUSED,
-  );
-});
