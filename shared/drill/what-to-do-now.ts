@@ -45,7 +45,7 @@ function keepCopies(lost: readonly KeptFile[]): string[] {
   const paths = unkept.map(({ path }) => path);
   const stale = unkept.some(({ kept }) => kept === "other") ? ", as your copy is not the same" : "";
   const archive = shell`(umask 077; tar -C / -czf ${ARCHIVE} ${paths.map((path) => path.slice(1))})`;
-  const proof = `away from this machine. Unpacked into DIR: --drill --backup DIR proves it, ${command("00-salvage files --backup DIR")} puts it back`;
+  const proof = `away from this machine. Unpacked into DIR: ${command("drill --backup DIR")} proves it, ${command("00-salvage files --backup DIR")} puts it back`;
   return [`# nobody can rebuild ${listed(paths)}${stale}: keep a copy\n${archive}   # ${proof}`];
 }
 
