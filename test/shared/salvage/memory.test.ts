@@ -150,6 +150,10 @@ describe("what only looks like a key", () => {
     expect([...scalarsIn(aligned(bigInt(key)), "P-256", new Set(["sha256:00"]))]).toEqual([]);
     expect([...scalarsIn(aligned(limbs(key, "d")), "P-256", new Set([target(key).hash]))]).toEqual([]);
     expect([...scalarsIn(aligned(bigInt(key)), "P-256", new Set([target(key).hash]))].length).toBe(1);
+    const used = aligned(bigInt(key));
+    used[used.length - 1] = 1;
+    for (const other of [used, aligned(bigInt(key)).subarray(0, -1)])
+      expect([...scalarsIn(other, "P-256", new Set([target(key).hash]))]).toEqual([]);
   });
 
   test("a prime of another key is none of this one's", () => {

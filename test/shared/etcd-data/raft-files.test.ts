@@ -1,0 +1,46 @@
+/** The newest intact snapshot of etcd's members counts; a damaged one is passed over. */
+import { expect, test } from "bun:test";
+import { crc32c, readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
+import { write } from "../../pretend/cluster.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const varint = (value: number): number[] =>
+  value < 128 ? [value] : [(value % 128) | 128, ...varint(Math.floor(value / 128))];
+const bytes = (field: number, content: readonly number[]) => [
+  (field << 3) | 2,
+  ...varint(content.length),
+  ...content,
+];
+const number = (field: number, value: number) => [field << 3, ...varint(value)];
+
+/** A snapshot of this index, whose sum is off by `wrong`. */
+function snapshot(index: number, wrong = 0): Uint8Array {
+  const data = Uint8Array.from([
+    ...bytes(1, [index, 7]),
+    ...bytes(2, [...number(2, index), ...number(3, 5)]),
+  ]);
+  return Uint8Array.from([...number(1, crc32c(data, 0) + wrong), ...bytes(2, [...data])]);
+}
+
+const nameOf = (index: number) => `0000000000000005-${index.toString(16).padStart(16, "0")}.snap`;
+
+test.each<[string, Record<string, Uint8Array>, number | undefined]>([
+  ["there is none", {}, undefined],
+  ["the newest of two", { [nameOf(9)]: snapshot(9), [nameOf(16)]: snapshot(16) }, 16],
+  ["the newest has a wrong sum", { [nameOf(9)]: snapshot(9), [nameOf(16)]: snapshot(16, 1) }, 9],
+  ["the newest is cut off", { [nameOf(9)]: snapshot(9), [nameOf(16)]: snapshot(16).subarray(0, 9) }, 9],
+  ["the newest is empty", { [nameOf(9)]: snapshot(9), [nameOf(16)]: new Uint8Array() }, 9],
+  [
+    "another file, as etcd writes it beside",
+    { [nameOf(9)]: snapshot(9), [`${nameOf(16)}.broken`]: snapshot(16), "db.snap": snapshot(16) },
+    9,
+  ],
+])("of etcd's snapshots: %s", (_, files, index) => {
+  using box = sandbox();
+  write(`${box.dir}/snap/db`, "");
+  for (const [name, content] of Object.entries(files)) write(`${box.dir}/snap/${name}`, content);
+  const found = readNewestSnapshot(`${box.dir}/snap`);
+  expect(found && { ...found, store: [...found.store] }).toEqual(
+    index === undefined ? undefined : { index, term: 5, store: [index, 7] },
+  );
+});
