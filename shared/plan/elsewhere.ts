@@ -32,8 +32,7 @@ export function elsewhere(
   );
   if (!course || lost.length === 0) return undefined;
   const has = hasMore(lost, facts);
-  if (has)
-    return { to: has.name, open: [], aim: `Make this plan on ${has.name}: it has ${keyFiles(has.keys)}` };
+  if (has) return where(has);
   if (!course.includes("new-cas")) return undefined;
   const open = (names: readonly string[]) => names.filter((name) => !isDone(name, facts));
   const [leader] = lost.includes("ca") ? open(facts.leader?.nodes ?? []) : [];
@@ -43,6 +42,13 @@ export function elsewhere(
   if (running.length === 0) return undefined;
   const aim = `Look at ${listed(running)} first: etcd runs there, or seems to, so ${keyFiles(lost)} may still be there`;
   return { open: running, aim };
+}
+
+function where({ name, keys, lostData }: More): Elsewhere {
+  const has = `has ${keyFiles(keys)}`;
+  if (!lostData) return { to: name, open: [], aim: `Make this plan on ${name}: it ${has}` };
+  const aim = `Bring the keys from ${name} by a hand-over (RUNBOOK.md, part 1), and print the plan again: ${name} ${has}, and no data of etcd, so no part begins there`;
+  return { open: [name], aim };
 }
 
 const LED = "the controller-manager there led last, and only its process may hold ca.key in memory";
@@ -56,17 +62,25 @@ export function isDone(
   return given.includes(name) || seen.nodes.some((node) => node.name === name && node.lacks !== undefined);
 }
 
+interface More {
+  name: string;
+  keys: string[];
+  lostData: boolean;
+}
+
 /** The control plane node that says that it has what is worth more than what is here. */
-function hasMore(
-  lost: readonly string[],
-  { seen, known }: PlanFacts,
-): { name: string; keys: string[] } | undefined {
+function hasMore(lost: readonly string[], { seen, known, said }: PlanFacts): More | undefined {
   const isOther = (name: string) =>
     known?.cluster.nodes.some((node) => node.controlPlane && node.name === name);
-  const others = seen.nodes.flatMap(({ name, lacks }) => (lacks && isOther(name) ? [{ name, lacks }] : []));
+  const others = seen.nodes.flatMap((node) =>
+    node.lacks && isOther(node.name) && !(node.lostData && said["lost-on"]?.includes(node.name))
+      ? [{ ...node, lacks: node.lacks }]
+      : [],
+  );
   const [best] = others.toSorted((a, b) => sum(a.lacks) - sum(b.lacks));
   if (!best || sum(best.lacks) >= sum(lost)) return undefined;
-  return { name: best.name, keys: lost.filter((key) => !best.lacks.includes(key)) };
+  const keys = lost.filter((key) => !best.lacks.includes(key));
+  return { name: best.name, keys, lostData: best.lostData };
 }
 
 /** "ca.key, sa.key". */

@@ -41,7 +41,7 @@ export function firstNotes(
       : []),
     ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next, asked)),
     ...(asked.away ? denial(asked.away, asked) : []),
-    ...withoutData(asked),
+    ...withoutData(asked, asked.away),
     ...(asked.ask
       ? [
           {
@@ -66,8 +66,9 @@ function denial({ open }: Elsewhere, { said }: Asked): Note[] {
 }
 
 /** Nothing is repaired where etcd's data is lost: the operator says whether it is. */
-function withoutData({ seen, folder, lost, said }: Asked): Note[] {
-  const known = [...lost.names, ...lost.away];
+function withoutData({ seen, folder, lost, said }: Asked, away: Elsewhere | undefined): Note[] {
+  // its keys are brought from there first
+  const known = [...lost.names, ...lost.away, ...(away && !away.to ? away.open : [])];
   const names = seen.nodes.flatMap(({ name, lostData }) => (lostData && !known.includes(name) ? [name] : []));
   if (names.length === 0 || folder === undefined) return [];
   const plan = command(shell`plan --seen ${folder}`, { ...said, lost: [...lost.names, ...names] });

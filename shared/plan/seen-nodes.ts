@@ -100,7 +100,7 @@ function judged(
     name,
     made,
     controlPlane,
-    lacks: controlPlane ? (isKnown ? lacking(said) : undefined) : [],
+    lacks: controlPlane ? (isKnown ? lacking(said, rows) : undefined) : [],
     joins: !controlPlane && isFailed(OF_JOIN),
     damaged: said.damaged !== false,
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data"])),
@@ -135,25 +135,36 @@ interface Json {
 }
 
 /**
- * Where no key is lost, survivors are not looked for; where one is, only a search of memory says that it is.
+ * Where no key is lost, survivors are not looked for; where one is, only a search of memory says that it is. A
+ * CA that has expired is not lost.
  */
-function lacking({ survivors, deep }: Json): string[] | undefined {
-  if (!deep) return listOf(survivors).length === 0 ? [] : undefined;
+function lacking({ survivors, deep }: Json, rows: readonly Row[]): string[] | undefined {
+  if (!deep) {
+    const isLost = rows.some((row) => KEYS.includes(row.id) && row.result === "failed" && !row.isExpired);
+    return listOf(survivors).length === 0 && !isLost ? [] : undefined;
+  }
   const keys = listOf(deep.keys) as { name?: unknown; places?: unknown }[];
   const found = (places: unknown) =>
     (listOf(places) as { found?: unknown }[]).some((place) => place?.found === true);
   return keys.flatMap((key) => (typeof key?.name === "string" && !found(key.places) ? [key.name] : []));
 }
 
+/** Rows of the shared keys. */
+const KEYS = ["certificate-ca", "certificate-front-proxy-ca", "certificate-etcd-ca", "service-account-key"];
 const OF_JOIN = ["kubelet-ca", "kubelet-conf", "kubelet-client-certificate"];
 
+interface Row extends Pick<Check, "what" | "result"> {
+  id: string;
+  isExpired: boolean;
+}
+
 /** As the checks that they were made of. */
-function rowsOf({ damage }: Json): { id: string; what: string; result: Check["result"] }[] {
+function rowsOf({ damage }: Json): Row[] {
   const rows = listOf(damage) as ({ id?: unknown; what?: unknown; state?: unknown } | null)[];
   return rows.map((row) => {
     const state = String(row?.state);
     const result = /^!.+!$/.test(state) ? "failed" : state === "known" ? "warning" : "ok";
-    return { id: String(row?.id), what: String(row?.what), result };
+    return { id: String(row?.id), what: String(row?.what), result, isExpired: state === "!EXPIRED!" };
   });
 }
 

@@ -33,6 +33,11 @@ async function answerOf(on: NodeOptions, change?: (node: PretendNode) => unknown
 const LOST = await answerOf(ASKED);
 const WELL = await answerOf({ ...ASKED, kind: "healthy control plane node" });
 const NO_DATA = await answerOf(ASKED, ({ root }) => rmSync(`${root}/var/lib/etcd`, { recursive: true }));
+/** Its manifests say what it is. */
+const WELL_NO_DATA = await answerOf({ ...ASKED, kind: "healthy control plane node" }, ({ root }) =>
+  rmSync(`${root}/var/lib/etcd`, { recursive: true }),
+);
+const missing = (...ids: string[]) => ids.map((id) => ({ id, what: id, state: "!MISSING!" }));
 const WORKER = await answerOf({ kind: "worker" });
 const WORKER_LOST = await answerOf({ kind: "worker" }, ({ root }) =>
   rmSync(`${root}/var/lib/kubelet/pki`, { recursive: true }),
@@ -57,6 +62,7 @@ interface Row {
   hasNot?: RegExp;
   /** In the text around the lines. */
   says?: string[];
+  saysNot?: string;
 }
 
 const ledByM2 = (objects: Objects) => {
@@ -150,6 +156,29 @@ ROWS.push(
     says: ["m3: no data of etcd is found there", "\n./bunw scripts/plan.ts --seen /root/seen --lost m3\n"],
   },
   {
+    what: "a node without etcd's data and without keys has none, whatever was not searched there",
+    seen: {
+      m2: as("m2", LOST),
+      m3: as("m3", {
+        ...WELL_NO_DATA,
+        damage: missing("certificate-ca", "service-account-key", "etcd-data"),
+      }),
+    },
+    aim: /^This plan is for keys that m1 does not have\. Looked at, but not their memory: m3\. /,
+    looked: /m3/,
+    says: ["m3: no data of etcd is found there"],
+  },
+  {
+    what: "a node without etcd's data has the keys: they come from there, as no part begins on it",
+    seen: { m2: as("m2", LOST), m3: as("m3", WELL_NO_DATA) },
+    code: 3,
+    aim: "Bring the keys from m3 by a hand-over (RUNBOOK.md, part 1), and print the plan again: m3 has ca.key, front-proxy-ca.key, etcd/ca.key, sa.key, and no data of etcd, so no part begins there",
+    looked: /m3/,
+    says: ["\n./bunw scripts/plan.ts --lost-on m3\n"],
+    hasNot: /--new-cas/,
+    saysNot: "--lost m3",
+  },
+  {
     what: "other keys are in the way on another node: there they go aside",
     seen: {
       m2: { ...as("m2", LOST), deep: { ...(LOST.deep as object), moveToRescue: true } },
@@ -230,23 +259,27 @@ ROWS.push(
   },
 );
 
-test.each(ROWS)("$what", async ({ on, change, seen, code = 2, aim, looked, has = [], hasNot, says = [] }) => {
-  await lookAt({ ...ASKED, ...on, change }, async (node) => {
-    writeAnswers(`${node.root}/root/seen`, seen);
-    const before = node.fingerprint();
-    const { exitCode, stdout } = await typeHere("plan --seen /root/seen");
-    expect(node.fingerprint()).toEqual(before);
-    expect([exitCode, /^\*\*(.+)\*\*$/m.exec(stdout)?.[1]?.replaceAll("\\", "")]).toEqual([
-      code,
-      typeof aim === "string" ? aim : expect.stringMatching(aim),
-    ]);
-    expect(stdout).toMatch(looked);
-    const lines = pasted(stdout);
-    for (const line of has) expect(lines).toContain(line);
-    if (hasNot) expect(lines.join("\n")).not.toMatch(hasNot);
-    for (const words of says) expect(stdout.replaceAll(/\d\d:\d\d UTC/g, "TIME UTC")).toContain(words);
-  });
-});
+test.each(ROWS)(
+  "$what",
+  async ({ on, change, seen, code = 2, aim, looked, has = [], hasNot, says = [], saysNot }) => {
+    await lookAt({ ...ASKED, ...on, change }, async (node) => {
+      writeAnswers(`${node.root}/root/seen`, seen);
+      const before = node.fingerprint();
+      const { exitCode, stdout } = await typeHere("plan --seen /root/seen");
+      expect(node.fingerprint()).toEqual(before);
+      expect([exitCode, /^\*\*(.+)\*\*$/m.exec(stdout)?.[1]?.replaceAll("\\", "")]).toEqual([
+        code,
+        typeof aim === "string" ? aim : expect.stringMatching(aim),
+      ]);
+      expect(stdout).toMatch(looked);
+      const lines = pasted(stdout);
+      for (const line of has) expect(lines).toContain(line);
+      if (hasNot) expect(lines.join("\n")).not.toMatch(hasNot);
+      if (saysNot) expect(stdout).not.toContain(saysNot);
+      for (const words of says) expect(stdout.replaceAll(/\d\d:\d\d UTC/g, "TIME UTC")).toContain(words);
+    });
+  },
+);
 
 test("the page says on each node's card what that node has said, and ticks what it has done", async () => {
   await lookAt({ ...ASKED }, async ({ root }) => {
