@@ -86,7 +86,10 @@ function caRemedy(
   if (!hasExpired && !["certificate missing", "unreadable", "does not match its key"].includes(finding.state))
     return { do: "lost" };
   if (hasExpired && !isSelfSigned(finding.cert!.pem))
-    return { do: "lost", why: `"${finding.cert!.issuer}" signed it, and only that can renew it` };
+    return {
+      do: "lost",
+      why: `"${finding.cert!.issuer}" signed it, and only that can renew it: ./bunw scripts/renew-ca.ts --help`,
+    };
   if (known.length > 0 && !(hasExpired && known.some(({ info }) => keyMatches(info.pem, here.key))))
     return STRANGE;
   const signed = signedLeaves(row, finding, here.key);

@@ -103,11 +103,11 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
   const path = certPath(row, facts.certificatesDir);
   const now = certInfo(caText(row, facts.certificatesDir) ?? "");
   const renewal = (pem: string, note: string): Renewal => ({ name, path, now, next: certInfo(pem), note });
-  if (!isValidNow(now))
+  if (brought) return renewal(...asBrought(now, brought));
+  if (!isValidNow(now) && isSelfSigned(now.pem))
     throw new Refused(`"${path}" has expired (${day(now.notAfter)}): it is renewed by the repair now`, {
       hint: "nothing was changed. ./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
     });
-  if (brought) return renewal(...asBrought(now, brought));
   if (!isDue(now, facts.caValidityHours)) return renewal(now.pem, `kept, until ${day(now.notAfter)}`);
   const used = successorOf(now, seen);
   if (used && !isDue(certInfo(used.pem), facts.caValidityHours))
@@ -138,7 +138,7 @@ export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [p
 
 function notHere(row: Cert, now: CertInfo, key: string | undefined, facts: ClusterFacts): Refused {
   const path = certPath(row, facts.certificatesDir);
-  const end = `it expires on ${day(now.notAfter)}`;
+  const end = `it ${isValidNow(now) ? "expires" : "has expired"} on ${day(now.notAfter)}`;
   if (key !== undefined)
     return new Refused(`"${path}" is signed by "${now.issuer}", and only that can renew it; ${end}`, {
       hint: `nothing was changed. Send them ./bunw scripts/renew-ca.ts --csr CA (no secret, the CA is ${row.name}); what comes back: --from FOLDER, as FOLDER/${row.file}.crt`,

@@ -5,11 +5,16 @@ import { Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { certPath, certRow } from "../pki/certs.ts";
-import { pkiFindings, wholePki } from "../pki/examine.ts";
+import { examine, pkiFindings, wholePki } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { wayBack } from "./place.ts";
 import { casInUse } from "./publish.ts";
 import { type CaName, type Candidate, type Renewal, renewalOf } from "./renewal.ts";
+
+/** Whether one of these CAs has expired on this node's disk: no server of it is trusted any more. */
+export function haveExpired({ facts }: Pick<ControlPlaneNode, "facts">, names: readonly CaName[]): boolean {
+  return names.some((name) => examine(certRow(name), facts).state === "expired");
+}
 
 /** Errors: Refused where a certificate or kubeconfig here is not sound: that is repaired first. */
 export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {

@@ -5,6 +5,7 @@ import { certInfo } from "../../shared/pki/certificate.ts";
 import { caIn } from "../../shared/pki/kubeconfig-fields.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
 import { otherCa, write } from "../pretend/cluster.ts";
+import { ofCompany } from "../pretend/company-ca.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { LEASE, serve } from "../pretend/joining.ts";
@@ -179,6 +180,29 @@ test("a worker takes the renewed CA from a file that its key proves, never anoth
     expect(caIn(node.read("/etc/kubernetes/kubelet.conf"))).toBe(node.renewed);
     expect(await node.renew("--undo")).toMatchObject({ exitCode: 0 });
     expect([node.read(`${PKI}/ca.crt`), node.read("/etc/kubernetes/kubelet.conf")]).toEqual(before);
+  } finally {
+    node.end();
+  }
+});
+
+test("a company's CA that has expired is not ours to renew: a CSR is printed, and what comes back is put in place for parts 0 to 5", async () => {
+  const node = await controlPlane();
+  try {
+    const path = `${node.root}${PKI}/ca.crt`;
+    writeFileSync(path, await ofCompany(node.ca.cert, new Date(Date.now() - 60_000)));
+    const { exitCode, stderr } = await node.renew();
+    expect({ exitCode, stderr }).toEqual({
+      exitCode: 3,
+      stderr: expect.stringMatching(
+        /is signed by "CN=company", and only that can renew it; it has expired on [\s\S]*--csr CA/,
+      ),
+    });
+    const back = await ofCompany(node.ca.cert);
+    write(`${node.root}/root/new/ca.crt`, back);
+    const placed = await node.renew("--only ca --from /root/new");
+    expect(placed).toMatchObject({ exitCode: 0 });
+    expect(placed.stderr).toEndWith("next: ./bunw scripts/00-assess.ts, then parts 0 to 5 with these CAs\n");
+    expect([node.read(`${PKI}/ca.crt`), caIn(node.read("/etc/kubernetes/admin.conf"))]).toEqual([back, back]);
   } finally {
     node.end();
   }
