@@ -2,7 +2,7 @@
  * What a plan says beside its steps: what it is for, what has to come first, and what would make another plan
  * of it.
  */
-import { command } from "../again.ts";
+import { command, type Said } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
@@ -56,22 +56,27 @@ export function firstNotes(
 const ASK =
   "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
 
+/** Of the same answers. */
+function planAgain({ folder, said }: Asked, more: Said): string {
+  const all = { ...said, ...more };
+  return folder === undefined ? command("plan", all) : command(shell`plan --seen ${folder}`, all);
+}
+
 /** The operator's word, where no plan for new keys is printed without it. */
-function denial({ open }: Elsewhere, { said }: Asked): Note[] {
+function denial({ open }: Elsewhere, asked: Asked): Note[] {
   if (open.length === 0) return [];
   const text = `You have looked at ${listed(open)}, and the keys are lost there, too? Or it is gone for good? Then print the plan here with your word.`;
-  return [
-    { text, commands: [command("plan", { ...said, "lost-on": [...(said["lost-on"] ?? []), ...open] })] },
-  ];
+  return [{ text, commands: [planAgain(asked, { "lost-on": [...(asked.said["lost-on"] ?? []), ...open] })] }];
 }
 
 /** Nothing is repaired where etcd's data is lost: the operator says whether it is. */
-function withoutData({ seen, folder, lost, said }: Asked, away: Elsewhere | undefined): Note[] {
+function withoutData(asked: Asked, away: Elsewhere | undefined): Note[] {
+  const { seen, lost } = asked;
   // its keys are brought from there first
   const known = [...lost.names, ...lost.away, ...(away && !away.to ? away.open : [])];
   const names = seen.nodes.flatMap(({ name, lostData }) => (lostData && !known.includes(name) ? [name] : []));
-  if (names.length === 0 || folder === undefined) return [];
-  const plan = command(shell`plan --seen ${folder}`, { ...said, lost: [...lost.names, ...names] });
+  if (names.length === 0) return [];
+  const plan = planAgain(asked, { lost: [...lost.names, ...names] });
   return [
     {
       text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Gone for good? Then print the plan so: it goes on without, and says at its end how the machine comes back.`,

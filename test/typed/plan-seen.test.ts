@@ -174,7 +174,7 @@ ROWS.push(
     code: 3,
     aim: "Bring the keys from m3 by a hand-over (RUNBOOK.md, part 1), and print the plan again: m3 has ca.key, front-proxy-ca.key, etcd/ca.key, sa.key, and no data of etcd, so no part begins there",
     looked: /m3/,
-    says: ["\n./bunw scripts/plan.ts --lost-on m3\n"],
+    says: ["\n./bunw scripts/plan.ts --seen /root/seen --lost-on m3\n"],
     hasNot: /--new-cas/,
     saysNot: "--lost m3",
   },
