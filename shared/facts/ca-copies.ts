@@ -128,11 +128,14 @@ export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cl
  * API server has its certificate since after that. Where it is renewed, who trusted the old certificate has
  * lost the API at its end.
  */
-export function trustedSince(cp: Pick<ControlPlaneNode, "facts" | "cluster">): Date {
+export function trustedSince(
+  cp: Pick<ControlPlaneNode, "facts" | "cluster">,
+  { endedAt } = { endedAt: caEndedAt(cp) },
+): Date {
   const { certificatesDir } = cp.facts;
   const server = caIsNew(cp) ? readText(certPath(certRow("apiserver"), certificatesDir)) : undefined;
   const made = [clusterCa(certificatesDir), server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
-  return new Date(Math.min(Date.now(), Math.max(...made, caEndedAt(cp)?.getTime() ?? 0)));
+  return new Date(Math.min(Date.now(), Math.max(...made, endedAt?.getTime() ?? 0)));
 }
 
 /**

@@ -64,6 +64,30 @@ export interface CutOff {
   token(name: string): Date | undefined;
 }
 
+/** Later than every pod: for what is not today's yet. */
+export const NOT_YET = new Date(8.64e15);
+
+/** A ConfigMap or a Secret that pods mount. */
+export interface TrustHolder extends KubeObject {
+  metadata: KubeObject["metadata"] & {
+    managedFields?: { time?: string; fieldsV1?: { "f:data"?: unknown } }[];
+  };
+  type?: string;
+  data?: Record<string, string>;
+}
+
+/**
+ * When its data was last changed (managedFields), never before `made`. If never since its creation: it was
+ * the same for every pod.
+ */
+export function lastWritten({ metadata }: Pick<TrustHolder, "metadata">, made: Date): Date {
+  const times = (metadata.managedFields ?? []).flatMap(({ time, fieldsV1 }) =>
+    time && fieldsV1?.["f:data"] ? [Date.parse(time)] : [],
+  );
+  const since = Date.parse(metadata.creationTimestamp ?? "");
+  return new Date(Math.max(made.getTime(), ...times.filter((time) => !(time <= since))));
+}
+
 /**
  * A container that restarts in an old pod may still see the old file for this time: the kubelet rewrites
  * mounted files when it next looks at the pod, after a minute and a half at the latest (syncFrequency,

@@ -150,11 +150,16 @@ function waits(data: EtcdData, nodes: ReadonlySet<string>, since: Date): boolean
   // Token Secrets are not read: they are often encrypted, and part 4 restarts the pods that mount one as
   // well.
   const cutOff: CutOff = { rootCa: () => since, token: () => undefined };
-  return readObjects<unknown>(data, "pods/kube-system/").some((object) => {
+  return stalePods(data, nodes, cutOff, "pods/kube-system/");
+}
+
+/** Whether part 4 would restart a pod of these nodes that is stored there. Errors: Fail where one cannot be read. */
+export function stalePods(data: EtcdData, nodes: ReadonlySet<string>, cutOff: CutOff, path: string): boolean {
+  return readObjects<unknown>(data, path).some((object) => {
     const pod = asPod(
       object,
       (why) =>
-        new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, {
+        new Fail(`Cannot read a pod in etcd: ${why}`, {
           hint: "the repair counts as not finished",
         }),
     ) as RunningPod;

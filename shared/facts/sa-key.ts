@@ -10,14 +10,17 @@ import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { PodSpec } from "../objects/objects.ts";
+import { readObject } from "../objects/stored.ts";
 import { madeAt, publicKeysIn, publicPem } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
+import { trustsCa } from "../pki/trusted-keys.ts";
 import { caEndedAt, caInUseSince, caIsNew } from "./ca-copies.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { readEvidence } from "./evidence.ts";
 import type { TrustSeen } from "./next.ts";
-import { replacedCa } from "./repair.ts";
+import { type CutOff, lastWritten, NOT_YET, type TrustHolder } from "./pod-trust.ts";
+import { replacedCa, stalePods } from "./repair.ts";
 
 /**
  * Whether sa.key is new, as far as this node knows: part 1 has marked it, or the old public key is kept
@@ -71,7 +74,33 @@ function publicHalves(text: string): string[] {
  * do.
  */
 export function trustSeen(cp: ControlPlaneNode): TrustSeen {
-  return { caIsNew: caIsNew(cp), caEnded: caEndedAt(cp) !== undefined, saKeyIsNew: saKeyIsNew(cp) };
+  const caEnded = caEndedAt(cp) !== undefined && !podsAreThrough(cp, clusterCa(cp.facts.certificatesDir));
+  return { caIsNew: caIsNew(cp), caEnded, saKeyIsNew: saKeyIsNew(cp) };
+}
+
+/**
+ * Whether part 4 has nothing left of the CA, whose certificate of before has expired: by etcd's data of today
+ * each pod that it would restart has started since what it mounts is today's. What cannot be read proves
+ * nothing.
+ */
+function podsAreThrough({ data, dataFrom, etcd, cluster }: ControlPlaneNode, caPem: string): boolean {
+  if (dataFrom !== etcd.dir) return false;
+  const since = (holder: TrustHolder | undefined, text: string | undefined) =>
+    holder && trustsCa(text, caPem) ? lastWritten(holder, new Date(0)) : NOT_YET;
+  const read = (path: string) => readObject<TrustHolder>(data, path);
+  const cutOff: CutOff = {
+    rootCa: (namespace) => {
+      const map = read(`configmaps/${namespace}/kube-root-ca.crt`);
+      return since(map, map?.data?.["ca.crt"]);
+    },
+    token: (name) => {
+      const secret = read(`secrets/${name}`);
+      const text = Buffer.from(secret?.data?.["ca.crt"] ?? "", "base64").toString();
+      return secret?.type === "kubernetes.io/service-account-token" ? since(secret, text) : undefined;
+    },
+  };
+  const nodes = new Set(cluster.nodes.map(({ name }) => name));
+  return attempt(() => !stalePods(data, nodes, cutOff, "pods/"), false);
 }
 
 /** By what pods are judged. */

@@ -18,6 +18,7 @@ import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { runningKubelet } from "../node/started-with.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { certPath, certRow, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
@@ -57,7 +58,7 @@ export async function caReaders(
   const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
     runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
   );
-  return [...rows, kubelet(node, all)].flatMap((reads) => {
+  return [...rows, await kubelet(node, all)].flatMap((reads) => {
     const of = today[reads.ca];
     return of ? [judged(reads, of)] : [];
   });
@@ -71,7 +72,7 @@ export async function kubeletCaReader(node: Node, containers?: readonly Containe
   const inPods = texts.filter(({ ca, from }) => ca === "ca" && from === IN_PODS).map(({ text }) => text);
   const before = [...asideTexts(clientCaFile), ...configTexts()];
   const today = hash && caOfKey(hash, [readable(clientCaFile), ...inPods], before);
-  return today ? [judged(kubelet(node, containers ?? (await containersIfAny(node))), today)] : [];
+  return today ? [judged(await kubelet(node, containers ?? (await containersIfAny(node))), today)] : [];
 }
 
 type Texts = Partial<Record<"now" | "before", readonly (string | undefined)[]>>;
@@ -166,10 +167,12 @@ function readers(
   });
 }
 
-function kubelet({ kubelet: { kubeconfig } }: Node, all: readonly Container[]): Reading {
+/** By its unit's cgroup, or as systemd says: a unit may be in a slice of its own. */
+async function kubelet({ kubelet: { kubeconfig } }: Node, all: readonly Container[]): Promise<Reading> {
   const caPath = attempt(() => readKubeconfig(kubeconfig)?.caPath, undefined);
-  const starts = processesOf("kubelet", all).flatMap(({ pid }) => processStart(pid) ?? []);
-  return { name: "kubelet", ca: "ca", path: caPath ?? kubeconfig, starts };
+  const found = processesOf("kubelet", all)[0] ?? (await runningKubelet());
+  const started = found && processStart(found.pid);
+  return { name: "kubelet", ca: "ca", path: caPath ?? kubeconfig, starts: started ? [started] : [] };
 }
 
 function judged({ name, ca, path, seen, starts }: Reading, today: CaOfKey): CaReader {

@@ -105,11 +105,12 @@ export async function findSilent(
   const nodes = cp.cluster.nodes.filter(({ name }) => there.has(name));
   const noServer = await withoutApiServer(cp, nodes);
   const names = nodes.map(({ name }) => name);
-  const since = trustedSince(cp);
+  const endedAt = caEndedAt(cp);
+  const since = trustedSince(cp, { endedAt });
   const notAwaited = [
     ...noServer,
     ...without,
-    ...(caIsNew(cp) || caEndedAt(cp) ? await notJoined(api, names, since) : []),
+    ...(caIsNew(cp) || endedAt ? await notJoined(api, names, since) : []),
   ];
   const { notRenewed, renewals, deaf } = await nodeLeases(api, names, {
     onlyNew: true,

@@ -6,6 +6,7 @@ import { showsToday } from "../etcd-location/etcd-folders.ts";
 import { caEndedAt } from "../facts/ca-copies.ts";
 import { holdersOf, managedNode } from "../facts/ca-holders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { lastWritten } from "../facts/pod-trust.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { readText } from "../files/files.ts";
@@ -16,7 +17,6 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { trustBundles } from "./root-ca.ts";
-import { lastWritten } from "./stale-pods.ts";
 import { tokenSecrets } from "./token-secrets.ts";
 
 export interface Repaired {

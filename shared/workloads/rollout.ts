@@ -7,6 +7,7 @@ import { type ApiReader, type KubeApi, withQuery } from "../api/kube-api.ts";
 import { isReady, podsPath, selectorOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
+import { NOT_YET } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
@@ -25,7 +26,6 @@ import {
   whyNot,
 } from "./rollout-status.ts";
 import { type KeptFrom, publishRootCa } from "./root-ca.ts";
-import { NOT_YET } from "./stale-pods.ts";
 import { refuseDeafWebhook } from "./webhooks.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";

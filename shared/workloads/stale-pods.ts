@@ -4,10 +4,16 @@
  * restart. The order matters: a new pod needs kube-proxy and the whole network plugin.
  */
 import type { ApiReader } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
-import { type CutOff, mountedBefore, type RunningPod } from "../facts/pod-trust.ts";
+import {
+  type CutOff,
+  lastWritten,
+  mountedBefore,
+  NOT_YET,
+  type RunningPod,
+  type TrustHolder,
+} from "../facts/pod-trust.ts";
 import { type PodTrust, wasInUse } from "../facts/sa-key.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { type Agents, networkUnit, noteAgent, type UnitPart } from "./network-unit.ts";
@@ -119,41 +125,19 @@ function groupOf(pod: RunningPod, { webhooks, apis, partOf }: Seen): GroupName {
     : "all others";
 }
 
-/** Later than every pod: for what is not today's yet. */
-export const NOT_YET = new Date(8.64e15);
-
-interface Holder extends KubeObject {
-  metadata: KubeObject["metadata"] & {
-    managedFields?: { time?: string; fieldsV1?: { "f:data"?: unknown } }[];
-  };
-  data?: Record<string, string>;
-}
-
 /**
  * Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`.
  * Errors: as KubeApi.
  */
 async function cutOffNow(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
-  await readAll("ConfigMaps with the CA", api.items<Holder>(ROOT_CA_MAPS), (map) => {
+  await readAll("ConfigMaps with the CA", api.items<TrustHolder>(ROOT_CA_MAPS), (map) => {
     const written = lastWritten(map, made);
     if (trustsCa(map.data?.["ca.crt"], caPem))
       maps.set(map.metadata.namespace ?? "", wasInUse({ caInUse }, written) ? made : written);
   });
-  await readAll("token Secrets", api.items<Holder>(TOKEN_SECRETS), (secret) =>
+  await readAll("token Secrets", api.items<TrustHolder>(TOKEN_SECRETS), (secret) =>
     secrets.set(nameOf(secret), lastWritten(secret, made)),
   );
   return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, token: (name) => secrets.get(name) };
-}
-
-/**
- * When its data was last changed (managedFields), never before `made`. If never since its creation: it was
- * the same for every pod.
- */
-export function lastWritten({ metadata }: Pick<Holder, "metadata">, made: Date): Date {
-  const times = (metadata.managedFields ?? []).flatMap(({ time, fieldsV1 }) =>
-    time && fieldsV1?.["f:data"] ? [Date.parse(time)] : [],
-  );
-  const since = Date.parse(metadata.creationTimestamp ?? "");
-  return new Date(Math.max(made.getTime(), ...times.filter((time) => !(time <= since))));
 }
