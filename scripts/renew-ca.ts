@@ -14,28 +14,20 @@ import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
-import { Fail, Refused } from "../shared/fail.ts";
-import { exists, readText } from "../shared/files/files.ts";
+import { Fail } from "../shared/fail.ts";
+import { exists } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { readNode } from "../shared/node/node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
-import { certRow, keyPath } from "../shared/pki/certs.ts";
-import { caText } from "../shared/pki/examine.ts";
 import { day } from "../shared/pki/judge.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
 import { caFiles, certificateBefore, place, wayBack } from "../shared/renew/place.ts";
 import { publish } from "../shared/renew/publish.ts";
 import * as renewal from "../shared/renew/renewal.ts";
-import {
-  broughtFor,
-  haveExpired,
-  inWords,
-  refuseUnsound,
-  renewalsHere,
-} from "../shared/renew/renewals-here.ts";
-import { requestFor } from "../shared/renew/request.ts";
+import * as here from "../shared/renew/renewals-here.ts";
+import { requestOf } from "../shared/renew/request.ts";
 import * as restart from "../shared/renew/restart.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
 import { readWorker } from "../shared/workers/join.ts";
@@ -50,7 +42,7 @@ async function main() {
   const place = await etcdDataOf(values["etcd-data"], { node });
   if (!exists(place.dir)) return await onWorker(values);
   const cp = await controlPlaneToRepair(values["etcd-data"]);
-  if (values.csr) return sayRequest(cp, values.csr as renewal.CaName);
+  if (values.csr) return answer(requestOf(values.csr as renewal.CaName, cp.facts));
   await onControlPlane(cp, values, only);
 }
 
@@ -65,7 +57,7 @@ function chosen({ only }: Values): renewal.CaName[] {
 
 async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewal.CaName[]) {
   const { node, facts, asideDir } = cp;
-  const hasEnded = haveExpired(cp, only);
+  const hasEnded = here.haveExpired(cp, only);
   const isLate = hasEnded || holdExpired(await caReaders(cp));
   const { api, renewals } = await step("R.1 Look at this node and its CAs", () =>
     look(cp, values, only, isLate),
@@ -89,13 +81,13 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
 
 /** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */
 async function look(cp: ControlPlaneNode, values: Values, only: renewal.CaName[], isLate: boolean) {
-  if (!isLate) refuseUnsound(cp);
+  if (!isLate) here.refuseUnsound(cp);
   const api = isLate ? await adminClient(cp.facts) : await adminApi(cp);
   if (isLate) say("a CA has expired, on the disk or in the memory of what runs here");
   else await proveEtcd(cp, NOBODY, []);
   await refuseDoubtfulClock(cp);
-  const renewals = await renewalsHere(cp, isLate ? undefined : api, { ...values, only });
-  for (const one of renewals) say(`${one.path}: ${inWords(one)}`);
+  const renewals = await here.renewalsHere(cp, isLate ? undefined : api, { ...values, only });
+  for (const one of renewals) say(`${one.path}: ${here.inWords(one)}`);
   return { api, renewals };
 }
 
@@ -116,11 +108,11 @@ async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
 async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
   const node = await readWorker(etcdData);
   const one = await step("R.1 Look at this worker's CA", async () => {
-    const brought = from === undefined ? undefined : broughtFor("ca", from);
+    const brought = from === undefined ? undefined : here.broughtFor("ca", from);
     const found = undo
       ? wayBack("ca", node.kubelet.clientCaFile)
       : await renewalOfWorker(node, brought);
-    say(`${found.path}: ${inWords(found)}`);
+    say(`${found.path}: ${here.inWords(found)}`);
     return found;
   });
   await step("R.2 Put the certificate in place", () => {
@@ -137,17 +129,6 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
     "systemctl restart kubelet",
   );
   done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");
-}
-
-/** For whoever signs this CA. No secret is in it. */
-function sayRequest({ facts }: ControlPlaneNode, name: renewal.CaName) {
-  const row = certRow(name);
-  const key = readText(keyPath(row, facts.certificatesDir));
-  if (key === undefined)
-    throw new Refused(`"${keyPath(row, facts.certificatesDir)}" is not here`, {
-      hint: "nothing was changed. Run this where the key is",
-    });
-  answer(requestFor(caText(row, facts.certificatesDir) ?? "", key));
 }
 
 /** What still trusts the old certificate alone, and may do so until its end. */

@@ -1,9 +1,13 @@
 /** A CSR for a CA's certificate, for whoever signs it: of the key and the name that it has. */
 import { sign } from "node:crypto";
-import { Fail } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
+import { readText } from "../files/files.ts";
 import { keyKind, keyMatches, privateKeyOf } from "../pki/certificate.ts";
+import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
+import { caText } from "../pki/examine.ts";
 import { der, pemOf } from "../pki/keys.ts";
 import { bitString, digestIn, partsOf } from "../pki/renew.ts";
+import type { CaName } from "./renewal.ts";
 
 /** AlgorithmIdentifier by the key's kind (RFC 4055 §5, RFC 5758 §3.2). */
 const ALGORITHMS = {
@@ -11,6 +15,16 @@ const ALGORITHMS = {
   "P-256": "300a06082a8648ce3d040302",
   "P-384": "300a06082a8648ce3d040303",
 };
+
+/** Of a CA on this node, which is not changed. Errors: Refused where its key is not here; as `requestFor`. */
+export function requestOf(name: CaName, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
+  const row = certRow(name);
+  const key = readText(keyPath(row, certificatesDir));
+  if (key !== undefined) return requestFor(caText(row, certificatesDir) ?? "", key);
+  throw new Refused(`"${keyPath(row, certificatesDir)}" is not here`, {
+    hint: "nothing was changed. Run this where the key is",
+  });
+}
 
 /**
  * In PEM (RFC 2986 §4), the name byte for byte. Errors: Fail where the key is not that certificate's, or of another
