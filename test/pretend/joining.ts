@@ -27,7 +27,7 @@ export async function serve(ca: Pair) {
     port: 6443,
     tls: await issueLeaf(certRow("apiserver"), ca, FACTS),
     objects: { [LEASE]: { spec: { renewTime: "2026-01-01T00:00:00Z" } } },
-    on: ({ path }) => (path === LEASE ? undefined : status(401, "Unauthorized")),
+    on: ({ path }, { objects }) => (objects.has(path) ? undefined : status(401, "Unauthorized")),
   });
 }
 

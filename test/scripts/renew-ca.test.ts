@@ -1,6 +1,7 @@
 /** renew-ca as operators run it: what it refuses, what it writes and takes back, and a worker that needs no secret. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { stringify } from "yaml";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { caIn } from "../../shared/pki/kubeconfig-fields.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
@@ -10,7 +11,8 @@ import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { LEASE, serve } from "../pretend/joining.ts";
 import { LONG_LIFE, longLives } from "../pretend/long-lives.ts";
-import { pretendNode } from "../pretend/node.ts";
+import { POD_UID, podRecord } from "../pretend/memory.ts";
+import { pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 
 setDefaultTimeout(300_000);
 
@@ -149,6 +151,9 @@ test("--csr prints a request for the CA's own key and name, and nothing secret",
   }
 });
 
+const CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+const OTHER_UID = POD_UID.replace(/^./, "f");
+
 /** A worker whose cluster has its CA renewed. */
 async function worker() {
   const node = await pretendNode({ kind: "worker" });
@@ -180,6 +185,34 @@ test("a worker takes the renewed CA from a file that its key proves, never anoth
     expect(caIn(node.read("/etc/kubernetes/kubelet.conf"))).toBe(node.renewed);
     expect(await node.renew("--undo")).toMatchObject({ exitCode: 0 });
     expect([node.read(`${PKI}/ca.crt`), node.read("/etc/kubernetes/kubelet.conf")]).toEqual(before);
+  } finally {
+    node.end();
+  }
+});
+
+test("a worker takes the renewed CA from what the cluster has given to kube-system's pods there, or from cluster-info; a tenant's pod decides nothing", async () => {
+  const node = await worker();
+  try {
+    const kept = (stderr: string) => expect(stderr).toContain("the cluster has none that ends later");
+    const copy = (uid: string) =>
+      `${node.root}/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~projected/kube-api-access/ca.crt`;
+    const { stderr } = await node.renew();
+    kept(stderr);
+    expect(stderr).toContain(`cluster-info at https://${SHOWN_ADDRESS}:6443: `);
+    podRecord(node.root, "bank", "web-x", OTHER_UID);
+    write(copy(OTHER_UID), node.renewed);
+    kept((await node.renew("--dry-run")).stderr);
+    podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
+    write(copy(POD_UID), node.renewed);
+    expect((await node.renew("--dry-run")).stderr).toContain("(kube-system's pods on this node)");
+    rmSync(copy(POD_UID));
+    const config = {
+      clusters: [{ name: "", cluster: { "certificate-authority-data": btoa(node.renewed), server: "x" } }],
+    };
+    node.api.objects.set(CLUSTER_INFO, { data: { kubeconfig: stringify(config) } });
+    const { stderr: last } = await node.renew();
+    expect(last).toContain(`(cluster-info at https://${SHOWN_ADDRESS}:6443)`);
+    expect(node.read(`${PKI}/ca.crt`)).toBe(node.renewed);
   } finally {
     node.end();
   }
