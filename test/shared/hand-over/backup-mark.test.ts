@@ -1,0 +1,30 @@
+/** Where a bundle is no backup: it would be gone with the machine's memory, or with the kit. */
+import { expect, test } from "bun:test";
+import { resolve } from "node:path";
+import { notKept } from "../../../shared/hand-over/backup-mark.ts";
+import { write } from "../../pretend/cluster.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const KIT = resolve(import.meta.dir, "../../..");
+const MOUNTS = `22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+30 22 0:25 / /dev/shm rw - tmpfs tmpfs rw
+31 22 0:26 / /run rw - ramfs none rw
+32 31 8:2 / /run/media/stick rw - vfat /dev/sdb1 rw
+`;
+const [MEMORY, KITS] = [
+  "it is in memory, and gone when this machine is off",
+  "it is in the kit's folder, which is removed after the repair",
+];
+
+test.each<[string, string | undefined]>([
+  ["/root/keys.age", undefined],
+  ["/dev/shm/keys.age", MEMORY],
+  ["/run/keys.age", MEMORY],
+  ["/run/media/stick/keys.age", undefined],
+  ["KIT/keys.age", KITS],
+  ["KIT-other/keys.age", undefined],
+])("a bundle at %s may be a backup, or why not", (path, why) => {
+  using box = sandbox();
+  write(`${box.dir}/proc/self/mountinfo`, MOUNTS);
+  expect(notKept(path.replace("KIT", KIT))).toBe(why as never);
+});
