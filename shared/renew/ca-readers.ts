@@ -24,10 +24,12 @@ import { certPath, certRow, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
 import { KUBECONFIGS, kubeconfigRow, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type CaOfKey, caOfKey, casIn, newestOf, textReadAt, versionsAside } from "./held-ca.ts";
+import { mountingPods } from "./mounting-pods.ts";
 import { processStart } from "./process-start.ts";
 
 export interface CaReader {
-  name: "etcd" | "kube-apiserver" | "kube-controller-manager" | "kube-scheduler" | "kubelet";
+  /** Of kubeadm's four, "kubelet", or the container of another static pod. */
+  name: string;
   ca: "ca" | "etcd-ca";
   /** The file that it reads when it starts: the CA's own, or a kubeconfig. */
   path: string;
@@ -58,7 +60,10 @@ export async function caReaders(
   const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
     runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
   );
-  return [...rows, await kubelet(node, all)].flatMap((reads) => {
+  const others = mountingPods(node, all).map(
+    ({ started, ...pod }): Reading => ({ ...pod, ca: "ca", starts: [started], isUnsure: true }),
+  );
+  return [...rows, ...others, await kubelet(node, all)].flatMap((reads) => {
     const of = today[reads.ca];
     return of ? [judged(reads, of)] : [];
   });
@@ -130,6 +135,8 @@ interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
   seen?: string | undefined;
   /** When it started, by each clock that says it. */
   starts: readonly Date[];
+  /** It may read it again. */
+  isUnsure?: boolean;
 }
 
 type Running = ReturnType<typeof processesOf>[number] & { starts: readonly Date[] };
@@ -175,7 +182,7 @@ async function kubelet({ kubelet: { kubeconfig } }: Node, all: readonly Containe
   return { name: "kubelet", ca: "ca", path: caPath ?? kubeconfig, starts: started ? [started] : [] };
 }
 
-function judged({ name, ca, path, seen, starts }: Reading, today: CaOfKey): CaReader {
+function judged({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOfKey): CaReader {
   const endOf = (text: string | undefined) => newestOf(casIn(text ?? "", path), today.hash)?.notAfter;
   const isOld = (end: Date | undefined) => end !== undefined && end < today.end;
   const file = newestOf(casIn(readable(path) ?? "", path), today.hash);
@@ -188,7 +195,9 @@ function judged({ name, ca, path, seen, starts }: Reading, today: CaOfKey): CaRe
   const ends = [...(isOld(endOf(seen)) ? [endOf(seen)] : read)];
   const [end] = ends;
   if (end && ends.every((one) => one?.getTime() === end.getTime()))
-    return isOld(end) ? { ...row, holds: "an older one", until: end } : { ...row, holds: "today's" };
+    return isOld(end)
+      ? { ...row, holds: isUnsure ? undefined : "an older one", until: end }
+      : { ...row, holds: "today's" };
   // made after it started: it cannot be the one that it has
   const madeSince = file && starts.every((start) => start < file.notBefore);
   // with one that had ended, it would not have come up

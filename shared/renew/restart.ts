@@ -12,7 +12,14 @@ import { waitForRenewal } from "../api/leases.ts";
 import { proveEtcd, proveOwnEtcd } from "../etcd/own-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease } from "../facts/leaders.ts";
-import { CONTROL_PLANE, type Container, controlPlaneContainers, stopContainers } from "../node/containers.ts";
+import {
+  CONTROL_PLANE,
+  type Container,
+  containers,
+  isServerContainer,
+  isStaticUid,
+  stopContainers,
+} from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { mode, say } from "../run.ts";
@@ -45,11 +52,13 @@ export async function restartReaders(
   api: KubeApi,
   { look, isBehind }: { look: () => Promise<readonly CaReader[]>; isBehind: Behind },
 ) {
-  const isStill = async (name: CaReader["name"]) =>
-    (await look()).some((reader) => reader.name === name && isBehind(reader));
+  const behind = async () => new Set((await look()).flatMap((one) => (isBehind(one) ? one.name : [])));
+  const isStill = async (name: string) => (await behind()).has(name);
   const restarted = [];
   for (const name of PODS)
     if (await isStill(name)) restarted.push(await restartPod(cp, name, () => PROOFS[name](cp, api)));
+  for (const name of await behind())
+    if (name !== "kubelet" && !isPod(name)) restarted.push(await restartPod(cp, name));
   if (await isStill("kubelet")) restarted.push(await restartOwnKubelet(cp.node, api));
   if (restarted.length === 0) say("nothing here has read another certificate: nothing restarts");
 }
@@ -61,7 +70,8 @@ export async function restartReaders(
 export async function restartTogether(cp: ControlPlaneNode, readers: readonly CaReader[]): Promise<boolean> {
   const { runtimeEndpoint } = cp.node;
   const behind = new Set<string>(readers.filter(holdsAnother({})).map(({ name }) => name));
-  const old = (await controlPlaneContainers(runtimeEndpoint)).filter(({ name }) => behind.has(name));
+  const all = await containers(runtimeEndpoint);
+  const old = all.filter((one) => one.running && isStaticUid(one.podUid) && behind.has(one.name));
   await stopContainers(runtimeEndpoint, old);
   // and it starts the static pods anew at once, however often they have ended
   if (behind.size > 0) await systemctlKubelet("restart", " (containers run on)");
@@ -70,6 +80,10 @@ export async function restartTogether(cp: ControlPlaneNode, readers: readonly Ca
 
 /** In this order: who needs whom. */
 const PODS = CONTROL_PLANE;
+
+function isPod(name: string): name is (typeof PODS)[number] {
+  return PODS.some((one) => one === name);
+}
 
 type Proof = (cp: ControlPlaneNode, api: KubeApi) => Promise<unknown>;
 
@@ -95,9 +109,11 @@ function leads(name: "kube-controller-manager" | "kube-scheduler"): Proof {
   };
 }
 
-async function restartPod({ node }: ControlPlaneNode, name: string, prove: () => Promise<unknown>) {
+async function restartPod({ node }: ControlPlaneNode, name: string, prove?: () => Promise<unknown>) {
   const { runtimeEndpoint } = node;
-  const own = async () => (await controlPlaneContainers(runtimeEndpoint)).filter((one) => one.name === name);
+  const isOwn = (one: Container) =>
+    one.name === name && (isPod(name) ? isServerContainer(one) : isStaticUid(one.podUid));
+  const own = async () => (await containers(runtimeEndpoint)).filter((one) => one.running && isOwn(one));
   const old = await own();
   await stopContainers(runtimeEndpoint, old, GRACE);
   const isNew = ({ id }: Container) => !old.some((one) => one.id === id);
@@ -107,7 +123,7 @@ async function restartPod({ node }: ControlPlaneNode, name: string, prove: () =>
     hint,
   });
   if (mode.dryRun) return;
-  await prove();
+  await prove?.();
   say(`${name}: runs with the certificate on disk`);
 }
 

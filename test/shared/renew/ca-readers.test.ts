@@ -287,3 +287,34 @@ test("a process's start is counted back from today's clock; unknown where the ke
   pretendProcess(node.at(""), { pid: 101, comm: "etcd" });
   expect(processStart(101)).toBeUndefined();
 });
+
+test("a static pod beside kubeadm's that has a kubeconfig may hold what was in it when it started", async () => {
+  using node = place();
+  const [metadata, name] = [{ name: "kube-vip", namespace: "kube-system" }, "conf"];
+  const volumes = [{ name, hostPath: { path: `${KUBECONFIGS}/admin.conf` } }];
+  const containers = [{ name: "kube-vip", image: "x", volumeMounts: [{ name, mountPath: "/admin.conf" }] }];
+  node.put(
+    `${KUBECONFIGS}/manifests/kube-vip.yaml`,
+    JSON.stringify({ kind: "Pod", metadata, spec: { containers, volumes } }),
+  );
+  const of = (created: Date, podUid = "d".repeat(32)) => [
+    {
+      id: "x",
+      name: "kube-vip",
+      pod: `kube-vip-${NODE.name}`,
+      namespace: "kube-system",
+      running: true,
+      podUid,
+      created,
+    },
+  ];
+  const seen = async (all: ReturnType<typeof of>) =>
+    shown(await caReaders({ node: NODE, facts: FACTS, cluster: { oldCaPem: ca.cert } as never }, all)).filter(
+      ([what]) => String(what).startsWith("kube-vip"),
+    );
+  expect(await seen(of(AFTER))).toEqual([["kube-vip admin.conf", "today's", undefined]]);
+  renewAll(node);
+  expect(await seen(of(BEFORE))).toEqual([["kube-vip admin.conf", undefined, endOf(ca.cert)]]);
+  expect(await seen(of(AFTER))).toEqual([["kube-vip admin.conf", "today's", undefined]]);
+  expect(await seen(of(BEFORE, "d0b2c3d4-0000-4000-8000-000000000001"))).toEqual([]);
+});
