@@ -26,11 +26,19 @@ export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy
   let sealed = 0;
   const copies: OtherCopy[] = [];
   for (const { key, value } of data.list(prefix)) {
+    const name = key.slice(prefix.length);
+    if (name === UNION) continue;
     if (sealOf(value)) sealed++;
-    else copies.push(...copiesIn(Buffer.from(value), plainLine(key.slice(prefix.length)), cas));
+    else copies.push(...copiesIn(Buffer.from(value), plainLine(name), cas));
   }
   return { copies, sealed };
 }
+
+/**
+ * Each API server adds its CAs to it, and takes those out that have expired (pkg/controlplane/controller,
+ * clusterauthenticationtrust).
+ */
+const UNION = "configmaps/kube-system/extension-apiserver-authentication";
 
 /** Where programs and people of a node have what they trust. Pods' volumes follow their objects. */
 const FOLDERS = ["/etc", "/var/lib/kubelet"];

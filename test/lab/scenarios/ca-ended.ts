@@ -14,13 +14,17 @@ import { HA_TAGS, TAGS } from "./expired.ts";
 
 const CAS = ["ca", "etcd-ca", "front-proxy-ca"].map(certRow);
 
+/** Hours. In use for longer than a moment, as every CA that ends. */
+const AGE = 48;
+
 /** kubeadm takes CAs that it finds. They are valid for as long as the lab needs to build the cluster. */
 export function endingIn(minutes: number): () => Promise<Profile> {
   return async () => {
-    const facts = testFacts({ keyAlgorithm: "RSA-2048", caValidityHours: minutes / 60 });
+    const facts = testFacts({ keyAlgorithm: "RSA-2048", caValidityHours: AGE + minutes / 60 });
+    const now = new Date(Date.now() - AGE * 3_600_000);
     const files: Record<string, string> = {};
     for (const row of CAS) {
-      const { cert, key } = await issueCa(row, facts);
+      const { cert, key } = await issueCa(row, facts, { now });
       files[`${USUAL.certificatesDir}/${row.file}.crt`] = cert;
       files[`${USUAL.certificatesDir}/${row.file}.key`] = key;
     }

@@ -42,6 +42,10 @@ test("in stored objects: as it is, in a kubeconfig, in base64, behind a length; 
       "validatingwebhookconfigurations/guard": inProtobuf,
       "configmaps/shop/both": object("ConfigMap", { data: { a: renewed, b: ca.cert } }),
       "secrets/shop/sealed": `k8s:enc:kms:v2:vault:${ca.cert}`,
+      // the API servers' own: they add and remove
+      "configmaps/kube-system/extension-apiserver-authentication": object("ConfigMap", {
+        data: { "client-ca-file": ca.cert + renewed },
+      }),
       "configmaps/shop/broken": object("ConfigMap", {
         data: { a: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" },
       }),
