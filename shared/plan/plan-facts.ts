@@ -88,10 +88,12 @@ export async function factsForPlan(
   const copies = cp ? clusterCaSeen(cp.node, { ...cp, ...cp.facts }).copies : [];
   const made = copies.filter(({ is }) => is === "new in this repair");
   const hashes = [...trustedKeys(cluster?.oldCaPem ?? ""), ...made.flatMap(({ hash }) => hash ?? [])];
-  const seen =
+  const answers =
     folder !== undefined && cluster
       ? readSeen(folder, { nodes: cluster.nodes, hashes, now: new Date() })
       : NONE_SEEN;
+  // this node is looked at now, whatever it said before
+  const seen = { ...answers, nodes: answers.nodes.filter(({ name }) => name !== cp?.node.name) };
   const leader = cp && lastLeaderElsewhere(cp);
   return {
     known,

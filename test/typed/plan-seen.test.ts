@@ -85,7 +85,8 @@ const ROWS: Row[] = [
   {
     what: "who led last was looked at, and has nothing: new keys are planned, and part 1 is told who was looked at",
     on: { etcd: ledByM2 },
-    seen: LOST_EVERYWHERE,
+    // the block asks this node as well
+    seen: { ...LOST_EVERYWHERE, m1: as("m1", LOST) },
     aim: /^This plan is for keys that nobody has any more\. /,
     looked: /m2 \(\d\d:\d\d UTC\)/,
     has: [`ssh -n root@${AT.m1} '01-etcd.ts --new-cas --lost-on m2,m3'`],
