@@ -22,6 +22,15 @@ export interface Elsewhere {
 const COSTS: Record<string, number> = { ca: 8, sa: 4, "etcd/ca": 2, "front-proxy-ca": 1 };
 const sum = (keys: readonly string[]) => keys.reduce((all, name) => all + (COSTS[name] ?? 0), 0);
 
+/**
+ * Those that workers and pods trust, where one of them is lost: beside it the others cost nothing, and nothing says
+ * whether those of another node are the cluster's, or of a half attempt.
+ */
+function counted(lost: readonly string[]): readonly string[] {
+  const trusted = lost.filter((name) => name === "ca" || name === "sa");
+  return trusted.length > 0 ? trusted : lost;
+}
+
 /** Undefined: it is made here. */
 export function elsewhere(
   { course, deep }: Pick<Assessment, "course" | "deep">,
@@ -77,8 +86,10 @@ function hasMore(lost: readonly string[], { seen, known, said }: PlanFacts): Mor
       ? [{ ...node, lacks: node.lacks }]
       : [],
   );
-  const [best] = others.toSorted((a, b) => sum(a.lacks) - sum(b.lacks));
-  if (!best || sum(best.lacks) >= sum(lost)) return undefined;
+  const lacksOf = ({ lacks }: { lacks: readonly string[] }) =>
+    sum(counted(lost).filter((key) => lacks.includes(key)));
+  const [best] = others.toSorted((a, b) => lacksOf(a) - lacksOf(b) || sum(a.lacks) - sum(b.lacks));
+  if (!best || lacksOf(best) >= sum(counted(lost))) return undefined;
   const keys = lost.filter((key) => !best.lacks.includes(key));
   return { name: best.name, keys, lostData: best.lostData };
 }

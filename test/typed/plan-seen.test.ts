@@ -6,7 +6,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readSeen } from "../../shared/plan/seen-nodes.ts";
-import { clusterObjects, healthyCp, led, type Objects, otherCa } from "../pretend/cluster.ts";
+import { clusterObjects, healthyCp, led, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
 import { agedText } from "../pretend/expired.ts";
 import { gone, lookAt, type PretendNode } from "../pretend/in-process.ts";
@@ -31,6 +31,11 @@ async function answerOf(on: NodeOptions, change?: (node: PretendNode) => unknown
 }
 
 const LOST = await answerOf(ASKED);
+const HALF_MADE = await answerOf(ASKED, async ({ root }) => {
+  const { cert, key } = await otherCa();
+  write(`${root}/etc/kubernetes/pki/etcd/ca.crt`, cert);
+  write(`${root}/etc/kubernetes/pki/etcd/ca.key`, key);
+});
 const WELL = await answerOf({ ...ASKED, kind: "healthy control plane node" });
 const NO_DATA = await answerOf(ASKED, ({ root }) => rmSync(`${root}/var/lib/etcd`, { recursive: true }));
 /** Its manifests say what it is. */
@@ -91,6 +96,13 @@ const ROWS: Row[] = [
     looked: /m2 \(\d\d:\d\d UTC\)/,
     has: [`ssh -n root@${AT.m1} '01-etcd.ts --new-cas --lost-on m2,m3'`],
     hasNot: /00-assess\.ts --deep --no-disk'/,
+  },
+  {
+    what: "another node has a CA that only control plane nodes trust, as of a half attempt: it decides nothing where the cluster's own is lost",
+    seen: { m2: as("m2", HALF_MADE), m3: as("m3", LOST) },
+    aim: /^This plan is for keys that nobody has any more\. /,
+    looked: /m2 \(\d\d:\d\d UTC\)/,
+    has: [`ssh -n root@${AT.m1} '01-etcd.ts --new-cas --lost-on m2,m3'`],
   },
   {
     what: "the memory of who led last was not searched: it was not looked at",
