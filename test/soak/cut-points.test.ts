@@ -24,7 +24,7 @@ import { LONG_LIFE, longLives } from "../pretend/long-lives.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { CRICTL, crictlPs, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
-import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
+import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
 import { IS_SAMPLE } from "./sample.ts";
 
@@ -180,6 +180,13 @@ async function withBundle(
   return node;
 }
 
+/** A controller-manager leads: nobody is waited for. */
+function serveLed(node: CutNode) {
+  const api = servePart2(node);
+  api.objects.get(MANAGER_LEASE).spec = { holderIdentity: "m1_a", renewTime: new Date().toISOString() };
+  return api;
+}
+
 /** What takes the place of its CA is in a folder. */
 async function workerWithCa() {
   const node = await pretendNode({ kind: "worker" });
@@ -244,7 +251,7 @@ const SCENES: CutScene[] = [
     line: "renew-ca",
     before: () => pretendNode({ kind: "healthy control plane node", etcd: longLives }),
     options: { kind: "healthy control plane node" },
-    around: (node, { stored }) => all(serveEtcd(node.root, sameEtcd(stored)), servePart2(node)),
+    around: (node, { stored }) => all(serveEtcd(node.root, sameEtcd(stored)), serveLed(node)),
   },
   { line: "renew-ca --from /root/new", before: workerWithCa, options: { kind: "worker" } },
   { line: unpack(same), before: () => withBundle("wiped control plane node", same) },

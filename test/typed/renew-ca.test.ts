@@ -13,6 +13,7 @@ import { LEASE, serve } from "../pretend/joining.ts";
 import { LONG_LIFE, longLives } from "../pretend/long-lives.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
 import { pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
 
@@ -22,11 +23,11 @@ const CONFIGS = ["admin", "controller-manager", "scheduler", "kubelet"].map(
   (name) => `/etc/kubernetes/${name}.conf`,
 );
 async function controlPlane(etcd = longLives) {
-  const node = await pretendNode({ kind: "healthy control plane node", etcd });
+  const node = here(await pretendNode({ kind: "healthy control plane node", etcd }));
   const [etcds, api] = [serveEtcd(node.root, sameEtcd(node.stored)), servePart2(node)];
   return Object.assign(node, {
     api,
-    renew: (words = "") => node.run(`renew-ca ${words}`.trim(), { KUBE_PKI_REPAIR_PATIENCE: "1" }),
+    renew: (words = "") => node.run(`renew-ca ${words}`.trim()),
     end() {
       api[Symbol.dispose]();
       etcds[Symbol.dispose]();
@@ -156,7 +157,7 @@ const OTHER_UID = POD_UID.replace(/^./, "f");
 
 /** A worker whose cluster has its CA renewed. */
 async function worker() {
-  const node = await pretendNode({ kind: "worker" });
+  const node = here(await pretendNode({ kind: "worker" }));
   const { cert, key } = node.ca;
   const renewed = renewCa(cert, key, { hours: LONG_LIFE, signed: [] });
   const api = await serve(node.ca);
@@ -164,7 +165,7 @@ async function worker() {
   return Object.assign(node, {
     renewed,
     api,
-    renew: (words = "") => node.run(`renew-ca ${words}`.trim(), { KUBE_PKI_REPAIR_PATIENCE: "1" }),
+    renew: (words = "") => node.run(`renew-ca ${words}`.trim()),
     end() {
       api[Symbol.dispose]();
       node[Symbol.dispose]();
