@@ -4,7 +4,7 @@
  * verdict. `npm run ok` and others run a part of it. The soaks take an hour, and are no part of `npm test`,
  * but for a sample.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -76,6 +76,8 @@ const TIMES = join(CACHE, "test-times.json");
  * of its tests would stay.
  */
 const LEFT = mkdtempSync(join(tmpdir(), "tests-"));
+// as /tmp: tests are other users, too
+chmodSync(LEFT, 0o1777);
 
 /**
  * The folder says when a test runs: whole scripts and kits are in these two, soaks in one of their own, and

@@ -109,8 +109,7 @@ export async function pretendNode(options: NodeOptions = {}) {
     });
   }
   for (const folder of ["root", "run"]) mkdirSync(`${root}/${folder}`, { recursive: true });
-  const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options));
-  for (const name of options.without ?? []) rmSync(`${programs.folder}/bin/${name}`, { force: true });
+  const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options), options.without);
   const alone = (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
     ended(toItsEnd(startScript(line, { ...programs.env, ...env }, root, inside)), root);
   const over = new AbortController();

@@ -47,15 +47,16 @@ const REAL_PROGRAMS = [
  * The PATH has only the pretend programs and a few real ones, so that no test starts another program of this
  * machine.
  */
-export function fakePath(commands: FakeCommand[]) {
+export function fakePath(commands: FakeCommand[], without: readonly string[] = []) {
   const folder = mkdtempSync(join(tmpdir(), "fake-"));
   const bin = join(folder, "bin");
   mkdirSync(bin);
   writeFileSync(join(folder, "calls"), "");
   const programs = Map.groupBy(commands, ({ command }) => command.split(" ")[0]!);
-  for (const [name, own] of programs) writeProgram(folder, name, own);
+  for (const [name, own] of programs) if (!without.includes(name)) writeProgram(folder, name, own);
+  const others = without.length > 0 ? linksIn(join(folder, "real"), without) : realPrograms();
   return {
-    env: { PATH: `${bin}:${realPrograms()}`, FAKE: folder },
+    env: { PATH: `${bin}:${others}`, FAKE: folder },
     /** Every call so far, in order. A call that was not listed is among them; it had exit code 99. */
     calls: () => readFileSync(join(folder, "calls"), "utf8").split("\n").filter(Boolean),
     folder,
@@ -65,12 +66,18 @@ export function fakePath(commands: FakeCommand[]) {
 
 let real: string | undefined;
 
-/** A folder of links to them, made once per process. */
+/** Made once per process. */
 function realPrograms(): string {
-  if (real) return real;
-  real = mkdtempSync(join(tmpdir(), "real-"));
-  for (const name of REAL_PROGRAMS) symlinkSync(Bun.which(name) ?? `/bin/${name}`, join(real, name));
+  real ??= linksIn(mkdtempSync(join(tmpdir(), "real-")), []);
   return real;
+}
+
+/** A folder of links to the machine's own programs. */
+function linksIn(folder: string, without: readonly string[]): string {
+  mkdirSync(folder, { recursive: true });
+  for (const name of REAL_PROGRAMS)
+    if (!without.includes(name)) symlinkSync(Bun.which(name) ?? `/bin/${name}`, join(folder, name));
+  return folder;
 }
 
 function writeProgram(folder: string, name: string, commands: FakeCommand[]) {
