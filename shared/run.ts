@@ -17,7 +17,7 @@ import { carryNothing, withCarried } from "./again.ts";
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
 import { beginToTell, told } from "./run-events.ts";
-import { checkSignal, onSignal, stoppedBy, unfinishedActions } from "./signals.ts";
+import { checkSignal, leavesNothing, onSignal, stoppedBy, unfinishedActions } from "./signals.ts";
 
 export const VERSION: string = packageJson.version;
 
@@ -33,6 +33,7 @@ export const mode = { dryRun: false, script: "", again: false };
  */
 export async function run(main: () => Promise<unknown>) {
   carryNothing();
+  leavesNothing();
   try {
     await main();
   } catch (err) {

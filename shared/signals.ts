@@ -94,6 +94,11 @@ export async function undisturbed<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
+/** A run begins with nothing that another one in this process has left. */
+export function leavesNothing() {
+  left.clear();
+}
+
 /**
  * Remembers what this run leaves half done if it ends now; `undefined` where that is mended. The end of a
  * failed run says it.

@@ -1,7 +1,8 @@
 /** What stands on the screen of a step. */
 import { afterAll, afterEach, expect, spyOn, test } from "bun:test";
 import { Fail } from "../../shared/fail.ts";
-import { LOOKS, say, show, step } from "../../shared/run.ts";
+import { LOOKS, run, say, show, step } from "../../shared/run.ts";
+import { leaves } from "../../shared/signals.ts";
 
 const screen = spyOn(console, "error").mockImplementation(() => {});
 const lines = () => screen.mock.calls.map(([line]) => String(line));
@@ -29,4 +30,15 @@ test("a look that fails has its title above the error", async () => {
   ).catch((err) => err);
   show(message, hint);
   expect(lines()).toEqual(["\n== 5.1 Check", "\nerror: no API\nhint: start it"]);
+});
+
+test("a run begins with nothing that another one in this process left half done", async () => {
+  leaves("kubelet", "this node's kubelet is stopped");
+  const exit = spyOn(process, "exit").mockImplementation((() => undefined) as never);
+  try {
+    await run(() => Promise.reject(new Fail("no node", { hint: "look" })));
+    expect(lines()).toEqual(["\nerror: no node\nhint: look"]);
+  } finally {
+    exit.mockRestore();
+  }
 });
