@@ -103,6 +103,7 @@ test("--only renews one; a CA in the first half of its life is kept", async () =
   try {
     const before = young.fingerprint();
     const { exitCode, stderr } = await young.renew();
+    expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
     expect({ exitCode, kept: stderr.match(/\.crt: kept, until /g)?.length }).toEqual({
       exitCode: 0,
       kept: 3,
