@@ -16,7 +16,7 @@ import { dropClientPems, dropForeignServing, withOtherCas } from "../node/kubele
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
 import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
-import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { certInfo, certificatesIn, isValidNow } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trusted, trustedKeys, trustedText, trustsCa } from "../pki/trusted-keys.ts";
 import { mode, say } from "../run.ts";
@@ -67,9 +67,13 @@ export async function joinedCa({ kubelet }: Node, hashes: readonly string[]): Pr
   return isAll && (await kubeletActive()) ? ca : undefined;
 }
 
-/** The certificates of a text with these fingerprints; undefined where one of them is not there. */
+/**
+ * The certificates of a text with these fingerprints; undefined where one of them is not there. One that has expired
+ * is not: the kubelet trusts no server by it, though its own certificate may be of the renewed CA.
+ */
 function caWith(hashes: readonly string[], text: string): string | undefined {
-  const all = certificatesIn(text).filter((pem) => hashes.includes(certInfo(pem).publicKeyHash));
+  const infos = certificatesIn(text).map((pem) => certInfo(pem));
+  const all = infos.flatMap((one) => (hashes.includes(one.publicKeyHash) && isValidNow(one) ? one.pem : []));
   return hashes.every((hash) => trustedKeys(all.join("")).has(hash)) ? all.join("") : undefined;
 }
 
