@@ -10,10 +10,11 @@ import { leaderNow } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { type CertInfo, certificatesIn } from "../pki/certificate.ts";
+import { knowsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
-import { waitFor } from "../wait-for.ts";
-import { ROOT_CA_MAPS } from "../workloads/root-ca.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { waitForRootCa } from "../workloads/root-ca.ts";
 import { tokenSecrets } from "../workloads/token-secrets.ts";
 import { type Candidate, renewedText } from "./renewal.ts";
 
@@ -34,24 +35,16 @@ export async function casInUse(api: KubeApi): Promise<Record<"ca" | "front-proxy
   };
 }
 
-/**
- * Objects that have another certificate of this CA: `namespace/name` of each ConfigMap kube-root-ca.crt and of each
- * token Secret.
- */
-async function objectsBehind(api: KubeApi, ca: Readonly<CertInfo>): Promise<string[]> {
-  const isBehind = (pem = "") => pem !== "" && !certificatesIn(pem).includes(ca.pem);
-  const behind: string[] = [];
-  for await (const map of api.items<ConfigMap>(ROOT_CA_MAPS))
-    if (isBehind(map.data?.["ca.crt"])) behind.push(nameOf(map));
-  for (const secret of await tokenSecrets(api))
-    if (isBehind(Buffer.from(secret.data?.["ca.crt"] ?? "", "base64").toString()))
-      behind.push(`${nameOf(secret)} (Secret)`);
-  return behind;
-}
+/** The very certificate: another of its key is good, and not what is to be given out. */
+const holds = (text: string | undefined, caPem: string) => certificatesIn(text ?? "").includes(caPem);
+
+/** Seconds in which the controller-manager's token controller writes them again (measured: 16 s). */
+const SECRETS = 60;
 
 /**
  * Puts it into cluster-info, and waits until the controller-manager has given it to all namespaces and token
- * Secrets; but not where another node's leads, which gives out what it has read: returns that node's name.
+ * Secrets; but not where another node's leads, which gives out what it has read: returns that node's name. Those
+ * that do not get it are named: whoever writes in a namespace can keep it so.
  */
 export async function publish(
   cp: ControlPlaneNode,
@@ -60,24 +53,36 @@ export async function publish(
 ): Promise<string | undefined> {
   if (mode.dryRun) return void say("would: put the renewed CA into cluster-info; wait for kube-root-ca.crt");
   await changeClusterInfo(api, (before) => renewedText(before, ca));
-  const lease = leaderLease(cp.node, MANAGER);
-  const holder = lease && (await leaderNow(api, lease));
-  const host = holder && hostOfHolder(holder);
-  let behind = await objectsBehind(api, ca);
-  if (behind.length > 0 && host !== undefined && host !== cp.node.hostName) {
+  const host = await leadsElsewhere(cp, api);
+  const given = (await casInUse(api)).ca.every(({ pem }) => holds(pem, ca.pem));
+  if (host !== undefined && !given) {
     say(
       `kube-root-ca.crt: not yet, the ${MANAGER} on ${host} leads, and gives out what it read when it started`,
     );
     return host;
   }
-  await waitFor(
-    () => `the ${MANAGER} to give out the renewed CA (missing: ${listed(behind)})`,
-    async () => {
-      behind = await objectsBehind(api, ca);
-      return behind.length === 0;
-    },
-    { seconds: 120, hint: `does it lead? kubectl -n kube-system get lease ${MANAGER}; crictl logs ID` },
-  );
-  say("kube-root-ca.crt and all token Secrets: the renewed CA");
+  await waitForRootCa(api, ca.pem, holds);
+  const hint = `does it lead? kubectl -n kube-system get lease ${MANAGER}; crictl logs ID`;
+  const all = async () => (await secretsBehind(api, ca)).length === 0;
+  const what = `the ${MANAGER} to put the renewed CA into token Secrets`;
+  await undefinedOnTimeout(waitFor(what, all, { seconds: SECRETS, hint }));
+  const late = await secretsBehind(api, ca);
+  say(`token Secrets: ${late.length === 0 ? "the renewed CA" : `not the renewed CA in ${listed(late)}`}`);
   return undefined;
+}
+
+/** The other host whose controller-manager leads. */
+async function leadsElsewhere({ node }: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
+  const lease = leaderLease(node, MANAGER);
+  const holder = lease && (await leaderNow(api, lease));
+  const host = holder ? hostOfHolder(holder) : undefined;
+  return host === node.hostName ? undefined : host;
+}
+
+/** Names of those that have another certificate of its key; what else people put there is theirs. */
+async function secretsBehind(api: KubeApi, ca: Readonly<CertInfo>): Promise<string[]> {
+  return (await tokenSecrets(api)).flatMap((secret) => {
+    const text = Buffer.from(secret.data?.["ca.crt"] ?? "", "base64").toString();
+    return knowsCa(text, ca.pem) && !holds(text, ca.pem) ? nameOf(secret) : [];
+  });
 }

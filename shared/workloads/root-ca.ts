@@ -24,8 +24,18 @@ const NAME = "kube-root-ca.crt";
 
 export const ROOT_CA_MAPS = `/api/v1/configmaps?fieldSelector=metadata.name%3D${NAME}`;
 
-/** Namespaces whose kube-root-ca.crt does not have today's CA; it may have others beside it. */
-export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<string[]> {
+/** Whether a text has this CA. */
+type Has = (text: string | undefined, caPem: string) => boolean;
+
+/**
+ * Namespaces whose kube-root-ca.crt does not have today's CA; it may have others beside it. `has`: unless another
+ * certificate of its key is as good.
+ */
+export async function namespacesWithOldCa(
+  api: KubeApi,
+  caPem: string,
+  has: Has = trustsCa,
+): Promise<string[]> {
   const old = new Set<string>();
   for await (const { metadata, status } of api.items<KubeObject & { status?: { phase?: string } }>(
     "/api/v1/namespaces",
@@ -35,7 +45,7 @@ export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<
   for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(
     ROOT_CA_MAPS,
   )) {
-    if (trustsCa(data?.["ca.crt"], caPem)) old.delete(metadata.namespace ?? "");
+    if (has(data?.["ca.crt"], caPem)) old.delete(metadata.namespace ?? "");
   }
   return [...old];
 }
@@ -61,11 +71,11 @@ export type KeptFrom = ReadonlyMap<string, Fail>;
  * whoever may write ConfigMaps in a namespace can make this one immutable, or write it back again and again:
  * in such a one nothing should restart, and these are returned.
  */
-export async function waitForRootCa(api: KubeApi, caPem: string): Promise<KeptFrom> {
+export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trustsCa): Promise<KeptFrom> {
   let [old, asked, bundles]: [string[], number, string[]] = [[], 0, []];
   let [fewest, moved] = [Number.POSITIVE_INFINITY, Date.now()];
   const seen = async (): Promise<Seen | undefined> => {
-    old = await namespacesWithOldCa(api, caPem);
+    old = await namespacesWithOldCa(api, caPem, has);
     bundles = (await apiServerBundles(api, caPem)).old;
     if (bundles.length > 0) return undefined;
     if (old.length < fewest) [fewest, moved] = [old.length, Date.now()];

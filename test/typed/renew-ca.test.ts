@@ -87,6 +87,39 @@ test("each CA's certificate is renewed where it stands, kubeconfigs too, and not
   }
 });
 
+test("a namespace that keeps the old CA, and a token Secret of another CA, hold nobody up", async () => {
+  const node = await controlPlane();
+  try {
+    const { cert, key } = node.ca;
+    const renewed = renewCa(cert, key, { hours: LONG_LIFE, signed: [] });
+    for (const [namespace, pem] of [
+      ["kube-system", renewed],
+      ["bank", cert],
+    ] as const) {
+      node.api.objects.set(`/api/v1/namespaces/${namespace}`, {
+        metadata: { name: namespace },
+        status: { phase: "Active" },
+      });
+      const metadata = { name: "kube-root-ca.crt", namespace };
+      node.api.objects.set(`/api/v1/namespaces/${namespace}/configmaps/${metadata.name}`, {
+        metadata,
+        data: { "ca.crt": pem },
+      });
+    }
+    node.api.objects.set("/api/v1/namespaces/bank/secrets/by-hand", {
+      metadata: { name: "by-hand", namespace: "bank" },
+      type: "kubernetes.io/service-account-token",
+      data: { "ca.crt": btoa((await otherCa()).cert) },
+    });
+    const { exitCode, stderr } = await node.renew();
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    expect(stderr).toContain("kube-root-ca.crt: today's CA in every namespace but bank: ");
+    expect(stderr).not.toContain("by-hand");
+  } finally {
+    node.end();
+  }
+});
+
 test("--only renews one; a CA in the first half of its life is kept", async () => {
   const node = await controlPlane();
   try {
