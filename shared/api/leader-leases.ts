@@ -72,6 +72,11 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
   );
 }
 
+/** The same where `last` held it before and was a process of this host, which has ended. */
+export async function dropOwnLease(api: KubeApi, name: string, last: Leader | undefined, hostName: string) {
+  if (last && hostOfHolder(last.holder) === hostName) await dropLease(api, name, last.holder);
+}
+
 /**
  * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for
  * another 15 to 20 s. These are Leases that have stood still since `seen` for longer than they last, by our

@@ -6,8 +6,7 @@
 import { NOBODY } from "../again.ts";
 import { ownApiReady } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { hostOfHolder } from "../api/leader.ts";
-import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
+import { dropOwnLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { proveEtcd, proveOwnEtcd } from "../etcd/own-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -44,7 +43,7 @@ export function holdsAnother({ undo = false }: { undo?: boolean | undefined }): 
 }
 
 /**
- * Restarts those of this control plane node, which are looked at before each: who loses the API for a while ends by
+ * Restarts those of this control plane node, which are looked at after each: who loses the API for a while ends by
  * itself, and has read the file anew.
  */
 export async function restartReaders(
@@ -52,20 +51,23 @@ export async function restartReaders(
   api: KubeApi,
   { look, isBehind }: { look: () => Promise<readonly CaReader[]>; isBehind: Behind },
 ) {
-  const behind = async () => new Set((await look()).flatMap((one) => (isBehind(one) ? one.name : [])));
-  const isStill = async (name: string) => (await behind()).has(name);
-  const restarted = [];
-  for (const name of PODS)
-    if (await isStill(name)) restarted.push(await restartPod(cp, name, () => PROOFS[name](cp, api)));
-  for (const name of await behind())
-    if (name !== "kubelet" && !isPod(name)) restarted.push(await restartPod(cp, name));
-  if (await isStill("kubelet")) restarted.push(await restartOwnKubelet(cp.node, api));
-  if (restarted.length === 0) say("nothing here has read another certificate: nothing restarts");
+  const looked = async () => new Set((await look()).flatMap((one) => (isBehind(one) ? one.name : [])));
+  let behind = await looked();
+  if (behind.size === 0) return say("nothing here has read another certificate: nothing restarts");
+  const then = async (name: string, restarts: () => Promise<unknown>) => {
+    if (!behind.has(name)) return;
+    await restarts();
+    behind = await looked();
+  };
+  for (const name of PODS) await then(name, async () => restartPod(cp, name, await PROOFS[name](cp, api)));
+  for (const name of behind)
+    if (name !== "kubelet" && !isPod(name)) await then(name, () => restartPod(cp, name));
+  await then("kubelet", () => restartOwnKubelet(cp.node, api));
 }
 
 /**
- * Where one has expired that they hold (`holdExpired`): all of them at once. Members of etcd that have it refuse those that have not, so nothing is proved
- * before enough of them have started anew. Returns whether etcd answers.
+ * Where one has expired that they hold (`holdExpired`): all of them at once. Members of etcd that have it refuse
+ * those that have not, so nothing is proved before enough of them have started anew. Returns whether etcd answers.
  */
 export async function restartTogether(cp: ControlPlaneNode, readers: readonly CaReader[]): Promise<boolean> {
   const { runtimeEndpoint } = cp.node;
@@ -85,14 +87,15 @@ function isPod(name: string): name is (typeof PODS)[number] {
   return PODS.some((one) => one === name);
 }
 
-type Proof = (cp: ControlPlaneNode, api: KubeApi) => Promise<unknown>;
+/** Looks before the restart; what it returns proves it afterwards. */
+type Proof = (cp: ControlPlaneNode, api: KubeApi) => Promise<() => Promise<unknown>>;
 
 const PROOFS: Record<(typeof PODS)[number], Proof> = {
-  etcd: async (cp, api) => {
+  etcd: async (cp, api) => async () => {
     await proveEtcd(cp, NOBODY, []);
     await ownApiReady(api, cp, { changed: true });
   },
-  "kube-apiserver": (cp, api) => ownApiReady(api, cp, { changed: true }),
+  "kube-apiserver": async (cp, api) => () => ownApiReady(api, cp, { changed: true }),
   "kube-controller-manager": leads("kube-controller-manager"),
   "kube-scheduler": leads("kube-scheduler"),
 };
@@ -102,10 +105,12 @@ function leads(name: "kube-controller-manager" | "kube-scheduler"): Proof {
   return async ({ node }, api) => {
     const lease = leaderLease(node, name);
     const last = lease === undefined ? undefined : await leaderOf(api, lease);
-    if (lease && last && hostOfHolder(last.holder) === node.hostName)
-      await dropLease(api, lease, last.holder);
-    const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
-    if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
+    return async () => {
+      if (!lease) return;
+      await dropOwnLease(api, lease, last, node.hostName);
+      const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
+      say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
+    };
   };
 }
 

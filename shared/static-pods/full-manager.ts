@@ -8,7 +8,7 @@
 import { waitForEndpoints } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { hostOfHolder } from "../api/leader.ts";
-import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
+import { dropOwnLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease, leadersSeen } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
@@ -53,8 +53,7 @@ export async function fullControllerManager(
   if (mode.dryRun) return;
   const lease = leaderLease(cp.node, name);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
-  if (lease && last && hostOfHolder(last.holder) === cp.node.hostName)
-    await dropLease(api, lease, last.holder);
+  if (lease) await dropOwnLease(api, lease, last, cp.node.hostName);
   const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
   if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
