@@ -4,38 +4,27 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { Answer, CheckRow } from "../../../shared/checks/check.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
-import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
+import { issueCa } from "../../../shared/pki/issue.ts";
 import { keepLostNode, lostNodes } from "../../../shared/static-pods/lost-nodes.ts";
 import { nodeChecks, returnedChecks } from "../../../shared/verify/check-nodes.ts";
-import { KUBELET_PORT } from "../../../shared/workers/kubelet-port.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
-import { ADDRESS, FACTS } from "../../pretend/cluster.ts";
+import { FACTS } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { at, servedKubelet } from "../../pretend/kubelet-ports.ts";
 import { M2, mirrorPodOfM2, withM2 } from "../../pretend/lost-cp.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const facts = testFacts();
 const ca = await issueCa(certRow("ca"), facts);
-const at = (last: number) => ADDRESS.replace(/\d+$/, String(last));
 const ready = (status: string, message?: string) => ({
   status: { conditions: [{ type: "Ready", status, message }] },
 });
 
-async function served(last: number, by: Pair) {
-  const names = () => ({ dns: [], ips: [at(last)] });
-  const { cert, key } = await issueLeaf({ ...certRow("apiserver"), names }, by, facts);
-  return Bun.serve({
-    hostname: at(last),
-    port: KUBELET_PORT,
-    tls: { cert, key },
-    fetch: () => new Response(),
-  });
-}
 const PORTS = [
-  await served(1, ca),
-  await served(2, await issueCa(certRow("ca"), facts)),
-  await served(4, await issueCa({ ...certRow("ca"), cn: "w4-ca@1700000000" }, facts)),
+  await servedKubelet(1, ca),
+  await servedKubelet(2, await issueCa(certRow("ca"), facts)),
+  await servedKubelet(4, await issueCa({ ...certRow("ca"), cn: "w4-ca@1700000000" }, facts)),
 ];
 afterAll(() => Promise.all(PORTS.map((port) => port.stop(true))));
 

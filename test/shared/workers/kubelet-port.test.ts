@@ -5,11 +5,10 @@ import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { askKubeletPort, KUBELET_PORT, listeningOn } from "../../../shared/workers/kubelet-port.ts";
-import { ADDRESS } from "../../pretend/cluster.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { at } from "../../pretend/kubelet-ports.ts";
 
 /** Addresses of this test file's own network. */
-const at = (last: number) => ADDRESS.replace(/\d+$/, String(last));
 
 const facts = testFacts();
 const ca = await issueCa(certRow("ca"), facts);

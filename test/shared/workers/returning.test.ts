@@ -8,40 +8,26 @@ import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
-import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
+import { issueCa } from "../../../shared/pki/issue.ts";
 import { identities } from "../../../shared/workers/identities.ts";
-import { KUBELET_PORT } from "../../../shared/workers/kubelet-port.ts";
 import { nodesReturn } from "../../../shared/workers/wait.ts";
 import type { Return } from "../../../shared/workers/waiting-state.ts";
 import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
-import { ADDRESS } from "../../pretend/cluster.ts";
 import { asObjects, dns, ip, servingCsr } from "../../pretend/csrs.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { at, servedKubelet } from "../../pretend/kubelet-ports.ts";
 import { LEASES, lease } from "../../pretend/running.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const facts = testFacts();
 const ca = await issueCa(certRow("ca"), facts);
 const own = await issueCa({ ...certRow("ca"), cn: "w4-ca@1700000000" }, facts);
-/** An address of this test file's own network. */
-const at = (last: number) => ADDRESS.replace(/\d+$/, String(last));
-
-async function served(last: number, by: Pair, cn?: string) {
-  const names = () => ({ dns: [], ips: [at(last)] });
-  const { cert, key } = await issueLeaf({ ...certRow("apiserver"), names, ...(cn ? { cn } : {}) }, by, facts);
-  return Bun.serve({
-    hostname: at(last),
-    port: KUBELET_PORT,
-    tls: { cert, key },
-    fetch: () => new Response(),
-  });
-}
 
 /** w1 has a certificate of the CA, w2 one of another CA, w4 its own; nobody answers at w3's. */
 const PORTS = [
-  await served(1, ca),
-  await served(2, await issueCa(certRow("ca"), facts)),
-  await served(4, own),
+  await servedKubelet(1, ca),
+  await servedKubelet(2, await issueCa(certRow("ca"), facts)),
+  await servedKubelet(4, own),
 ];
 afterAll(() => Promise.all(PORTS.map((port) => port.stop(true))));
 
