@@ -23,7 +23,7 @@ import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { day } from "../shared/pki/judge.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
-import { caFiles, certificateBefore, place, wayBack } from "../shared/renew/place.ts";
+import { caFiles, olderOf, place, wayBack } from "../shared/renew/place.ts";
 import { publish } from "../shared/renew/publish.ts";
 import * as renewal from "../shared/renew/renewal.ts";
 import * as here from "../shared/renew/renewals-here.ts";
@@ -132,8 +132,8 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
 }
 
 /** What still trusts the old certificate alone, and may do so until its end. */
-function sayLeft({ now, next, path }: renewal.Renewal) {
-  const older = now.pem === next.pem ? certificateBefore(now, path) : now;
+function sayLeft(ca: renewal.Renewal) {
+  const older = olderOf(ca);
   if (!older) return;
   const end = day(older.notAfter);
   say(`before ${end}: the workers, one line on each, in any order and at any time`);
@@ -142,40 +142,34 @@ function sayLeft({ now, next, path }: renewal.Renewal) {
 }
 
 function untilEtcdAnswers(cp: ControlPlaneNode): Todo[] {
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  const theSame = { command: again({}), called: "the same" };
   return [
-    { ...theSame, on: others.join(", ") },
-    { ...theSame, called: "the same here once more" },
+    { command: again({}), called: "the same", on: others(cp).join(", ") },
+    { command: again({}), called: "the same here once more" },
   ];
 }
 
+/** `leader`: the other node whose controller-manager leads, and gives out what it has read. */
 function next(
   cp: ControlPlaneNode,
   renewals: readonly renewal.Renewal[],
   leader: string | undefined,
 ): Todo[] {
-  const isOver = ({ now, next, path }: renewal.Renewal) =>
-    now.pem === next.pem && certificateBefore(now, path) === undefined;
-  if (renewals.every(isOver)) return [{ command: command("05-verify") }];
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  const theSame = { command: again({}), called: "the same" };
-  const restarts = renewals.some(({ name }) => name !== "front-proxy-ca");
+  const verify = { command: command("05-verify") };
+  if (renewals.every((one) => olderOf(one) === undefined)) return [verify];
+  const names = others(cp).join(", ");
+  const on = leader ? `${names} (${leader} last)` : names;
+  const theSame: Todo = { command: again({}), called: "the same", on, unlessDone: true };
   const workers = renewals.some(({ name }) => name === "ca");
   return [
-    ...(others.length > 0
-      ? [
-          {
-            ...theSame,
-            on: leader ? `${others.join(", ")} (${leader} last)` : others.join(", "),
-            unlessDone: true as const,
-          },
-        ]
-      : []),
-    ...(restarts && leader ? [{ command: again({}), called: "this line here once more" }] : []),
+    ...(names === "" ? [] : [theSame]),
+    ...(leader ? [{ command: again({}), called: "this line here once more" }] : []),
     ...(workers ? [{ command: command("renew-ca"), on: "each worker" }] : []),
-    { command: command("05-verify") },
+    verify,
   ];
+}
+
+function others(cp: ControlPlaneNode): string[] {
+  return otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
 }
 
 const USAGE = `Usage:

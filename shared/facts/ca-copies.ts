@@ -13,6 +13,7 @@ import {
   certInfo,
   certificatesIn,
   infoOf,
+  infosIn,
   isValidNow,
   madeAt,
   signedBy,
@@ -147,7 +148,7 @@ export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "
   const file = certPath(certRow("ca"), facts.certificatesDir);
   // etcd's data has the renewed one soon after the API is back
   const aside = rescueFolders().map((rescue) => readable(`${asideOf(rescue)}${file}`) ?? "");
-  const before = certificatesIn([cluster.oldCaPem, ...aside].join("\n")).flatMap((pem) => infoOf(pem) ?? []);
+  const before = infosIn([cluster.oldCaPem, ...aside].join("\n"));
   const ended = before.filter((one) => one.publicKeyHash === ca.publicKeyHash && one.notAfter < new Date());
   return ended.map(({ notAfter }) => notAfter).sort((a, b) => b.getTime() - a.getTime())[0];
 }
@@ -172,7 +173,7 @@ function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
     readable(certPath(row, certificatesDir)),
   );
   const texts = [...configs.flatMap(({ caPem, clientCertPem }) => [caPem, clientCertPem]), ...leaves];
-  return texts.flatMap((text) => certificatesIn(text ?? "")).flatMap((pem) => infoOf(pem) ?? []);
+  return texts.flatMap(infosIn);
 }
 
 /**

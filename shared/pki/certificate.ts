@@ -47,6 +47,11 @@ const USAGES: Record<string, "server" | "client"> = {
   "1.3.6.1.5.5.7.3.2": "client",
 };
 
+/** All certificates of a text. What cannot be read counts as not there. */
+export function infosIn(text = ""): Readonly<CertInfo>[] {
+  return certificatesIn(text).flatMap((pem) => infoOf(pem) ?? []);
+}
+
 /** The first certificate of a text. Fails where there is none, or only part of one. */
 export function certInfo(text: string): Readonly<CertInfo> {
   return infoOfPem(certificatesIn(text)[0] ?? "");

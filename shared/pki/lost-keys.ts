@@ -6,9 +6,9 @@
 import { createPublicKey, X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
 import {
-  type CertInfo,
   certificatesIn,
   infoOf,
+  infosIn,
   isValidNow,
   keyMatches,
   madeAt,
@@ -163,11 +163,6 @@ function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: 
   if (kids.size === 0 || kids.has(serviceAccountKeyId(publicPem(key)))) return { do: "again" };
   const kept = attempt(() => serviceAccountKeyId(pub ?? ""));
   return pub === undefined || kept instanceof Fail || kids.has(kept) ? STRANGE : { do: "again" };
-}
-
-/** What cannot be read counts as not there. */
-function infosIn(text: string): CertInfo[] {
-  return certificatesIn(text).flatMap((pem) => infoOf(pem) ?? []);
 }
 
 /**

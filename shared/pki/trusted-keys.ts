@@ -14,6 +14,7 @@ import {
   certificatesIn,
   hashIn,
   infoOf,
+  infosIn,
   isValidNow,
   keyMatches,
   publicKeysIn,
@@ -60,7 +61,7 @@ export function knowsCa(text: string | undefined, caPem: string): boolean {
  */
 export function trustsCa(text: string | undefined, caPem: string): boolean {
   const ca = certInfo(caPem);
-  const known = certificatesIn(text ?? "").flatMap((pem) => infoOf(pem) ?? []);
+  const known = infosIn(text);
   return known.some(
     (one) => one.publicKeyHash === ca.publicKeyHash && (one.pem === ca.pem || isValidNow(one)),
   );

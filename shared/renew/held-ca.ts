@@ -7,7 +7,7 @@ import { basename, dirname } from "node:path";
 import { attempt } from "../fail.ts";
 import { list, readText, stat } from "../files/files.ts";
 import { asideOf, rescueFolders } from "../node/rescue-folder.ts";
-import { type CertInfo, certificatesIn, infoOf } from "../pki/certificate.ts";
+import { type CertInfo, certificatesIn, infosIn } from "../pki/certificate.ts";
 import { parseKubeconfig } from "../pki/kubeconfigs.ts";
 
 /** The certificates of one key, by their ends: with the same key one only differs from another by it. */
@@ -40,9 +40,8 @@ export function newestOf(text: string | undefined, hash: string): Readonly<CertI
   return ofKey(text, hash).sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
 }
 
-function ofKey(text = "", hash: string): Readonly<CertInfo>[] {
-  const all = certificatesIn(text).flatMap((pem) => infoOf(pem) ?? []);
-  return all.filter(({ publicKeyHash }) => publicKeyHash === hash);
+function ofKey(text: string | undefined, hash: string): Readonly<CertInfo>[] {
+  return infosIn(text).filter(({ publicKeyHash }) => publicKeyHash === hash);
 }
 
 /** The CAs in a file of a process: its own text, or those that a kubeconfig embeds. */

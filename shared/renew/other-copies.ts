@@ -8,7 +8,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { hostEntry, list } from "../files/files.ts";
 import { gone, unlinkedText } from "../files/untrusted-file.ts";
 import { registryPrefix, sealOf } from "../objects/stored.ts";
-import { certificatesIn, infoOf } from "../pki/certificate.ts";
+import { infosIn } from "../pki/certificate.ts";
 import { plainLine } from "../plain.ts";
 import type { KnownCas } from "./ca-readers.ts";
 
@@ -67,7 +67,7 @@ function copiesBelow(folder: string, cas: KnownCas): OtherCopy[] {
 
 function copiesIn(bytes: Buffer, where: string, cas: KnownCas): OtherCopy[] {
   if (!bytes.includes(BEGIN) && !bytes.includes(BEGIN_IN_BASE64)) return [];
-  const all = certificatesIn(plainPem(bytes.toString("latin1"))).flatMap((pem) => infoOf(pem) ?? []);
+  const all = infosIn(plainPem(bytes.toString("latin1")));
   return (Object.keys(cas) as (keyof KnownCas)[]).flatMap((ca) => {
     const today = cas[ca];
     const ends = all

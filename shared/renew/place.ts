@@ -3,17 +3,16 @@
  * kubeconfigs that the kubelet and the static pods read. What was there is copied aside first, and comes back
  * from there.
  */
-import { basename, dirname } from "node:path";
 import { copyToRescue } from "../files/file-tree.ts";
-import { list, readText, stat, writeTogether } from "../files/files.ts";
+import { readText, stat, writeTogether } from "../files/files.ts";
 import { contentPath } from "../files/root.ts";
 import { commandOf, hostPathOf } from "../manifests/command.ts";
 import { podsOnDisk } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
-import { asideOf, rescueFolders } from "../node/rescue-folder.ts";
-import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow } from "../pki/certificate.ts";
+import { type CertInfo, certInfo, infosIn, isValidNow } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
+import { versionsAside } from "./held-ca.ts";
 import { CA_NAMES, type CaName, type Renewal, renewedText, unlikeOld } from "./renewal.ts";
 
 /** Bytes. No CA's file and no kubeconfig is as long. */
@@ -65,17 +64,15 @@ export function wayBack(name: CaName, path: string): Renewal {
  * The certificate of this CA that was here before it was renewed, and is valid still: of the copies in all rescue
  * folders the one that ends last. Undefined: there is none.
  */
-export function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<CertInfo> | undefined {
-  const copies = rescueFolders().flatMap((rescue) => {
-    const folder = `${asideOf(rescue)}${dirname(contentPath(path))}`;
-    const name = basename(contentPath(path));
-    return list(folder).flatMap((file) => (file.startsWith(name) ? [`${folder}/${file}`] : []));
-  });
-  const all = copies
-    .flatMap((file) => certificatesIn(readText(file) ?? ""))
-    .flatMap((pem) => infoOf(pem) ?? []);
+function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<CertInfo> | undefined {
+  const all = versionsAside(contentPath(path)).flatMap(({ text }) => infosIn(text));
   const before = all.filter(
     (info) => info.notAfter < now.notAfter && isValidNow(info) && unlikeOld(now.pem, info.pem).length === 0,
   );
   return before.sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
+}
+
+/** The one that goes, or has gone before; undefined where nothing here says that there was another. */
+export function olderOf({ now, next, path }: Renewal): Readonly<CertInfo> | undefined {
+  return now.pem === next.pem ? certificateBefore(now, path) : now;
 }

@@ -4,7 +4,15 @@
  */
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
+import {
+  type CertInfo,
+  certInfo,
+  certificatesIn,
+  infoOf,
+  infosIn,
+  isValidNow,
+  signedBy,
+} from "../pki/certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { caText, examine } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
@@ -59,10 +67,9 @@ export function successorOf(
     unlikeOld(now.pem, info.pem).length === 0 &&
     (word || isSelfSigned(info.pem));
   const all = candidates.flatMap(({ pem, from }) =>
-    certificatesIn(pem).flatMap((one) => {
-      const info = infoOf(one);
-      return info && fits(info) ? { pem: info.pem, from, end: info.notAfter.getTime() } : [];
-    }),
+    infosIn(pem)
+      .filter(fits)
+      .map((info) => ({ pem: info.pem, from, end: info.notAfter.getTime() })),
   );
   return all.sort((a, b) => b.end - a.end)[0];
 }
@@ -123,7 +130,7 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
 export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [pem: string, note: string] {
   const found = successorOf(now, [{ pem, from }], { word: true });
   if (found) return [found.pem, from];
-  const [info] = certificatesIn(pem).flatMap((one) => infoOf(one) ?? []);
+  const [info] = infosIn(pem);
   if (info?.pem === now.pem) return [now.pem, `kept, it is the one in ${from}`];
   const unlike = info ? unlikeOld(now.pem, info.pem) : [];
   const why = info
