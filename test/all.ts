@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 import { Glob } from "bun";
 import { inParallel } from "../shared/api/many.ts";
 import { run } from "../shared/run.ts";
+import { RESTORE_PROGRAMS } from "./lab/checks/restore.ts";
 import { CALICO } from "./lab/machine/calico.ts";
 import { CERT_MANAGER } from "./lab/machine/cert-manager.ts";
 import { CACHE, isBuilt } from "./lab/machine/go-build.ts";
@@ -119,6 +120,7 @@ const CHECKS: Check[] = [
   { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], runs: "beside the lab" },
   { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], runs: "beside the lab", count: countTests },
+  { name: "lab: a restored snapshot equals etcdutl's", command: ["test/lab/checks/restore.ts"], runs: "beside the lab", count: countLines, built: RESTORE_PROGRAMS },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost", "runbook"), runs: "in the lab", count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), runs: "in the lab", count: countChecks("ha-all-lost") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), runs: "in the lab", count: countChecks("interrupted") },

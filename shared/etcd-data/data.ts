@@ -2,7 +2,7 @@
  * etcd's data directory, read without etcd: what a member would answer if it were started now, and what its
  * keys were before. A running etcd does not hinder the reading and is not hindered.
  */
-import { type DirectoryState, explain, readDirectory } from "./directory.ts";
+import { type DirectoryState, explain, readDbAlone, readDirectory } from "./directory.ts";
 import type { KeyValue } from "./key-value.ts";
 import type { Member } from "./members.ts";
 import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc.ts";
@@ -73,10 +73,22 @@ export interface EtcdData {
  * --wal-dir (server/config's WALDir). Writes nothing. What cannot be read is a `Fail`.
  */
 export function readEtcdData(dir: string, wal = `${dir}/member/wal`): EtcdData {
-  let view = readView(dir, wal);
+  return dataOf(dir, () => readDirectory(dir, wal));
+}
+
+/**
+ * The same of a db by itself, as a snapshot is: without ids, and with nothing that only a log has. Its last
+ * write is that of the file.
+ */
+export function readSnapshotData(file: string): EtcdData {
+  return dataOf(file, () => readDbAlone(file));
+}
+
+function dataOf(dir: string, load: () => DirectoryState): EtcdData {
+  let view = readView(load);
   const again = <T>(action: (mvcc: Mvcc) => T): T => {
     view.state.db?.[Symbol.dispose]();
-    view = readView(dir, wal);
+    view = readView(load);
     Object.assign(data, view.facts);
     return action(view.state.mvcc);
   };
@@ -127,8 +139,8 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
 }
 
 /** What was read, its description, and the raw names of live and of deleted keys, both sorted. */
-function readView(dir: string, wal: string) {
-  const state = readDirectory(dir, wal);
+function readView(load: () => DirectoryState) {
+  const state = load();
   const [live, deleted]: [string[], string[]] = [[], []];
   for (const key of state.mvcc.everyKey()) (state.mvcc.has(key) ? live : deleted).push(key);
   return { state, live: live.sort(), deleted: deleted.sort(), facts: describe(state, live.length) };

@@ -10,8 +10,8 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { Damaged } from "./protobuf.ts";
 
 export const PAGE_HEADER_SIZE = 16;
-const MAGIC = 0xed0cdaed;
-const VERSION = 2;
+export const DB_MAGIC = 0xed0cdaed;
+export const DB_VERSION = 2;
 const META_SIZE = 64;
 const META_END = PAGE_HEADER_SIZE + META_SIZE;
 const META_CHECKSUM = PAGE_HEADER_SIZE + 56;
@@ -173,7 +173,7 @@ function newer(one: Found | undefined, other: Found | undefined): Found | undefi
 /** Undefined if there is no valid meta page at `offset`, or not the one of a file with this page size. */
 function parseMeta(raw: Buffer, offset: number): Found | undefined {
   const bytes = raw.subarray(offset, offset + META_END);
-  if (bytes.readUInt32LE(16) !== MAGIC || bytes.readUInt32LE(20) !== VERSION) return undefined;
+  if (bytes.readUInt32LE(16) !== DB_MAGIC || bytes.readUInt32LE(20) !== DB_VERSION) return undefined;
   if (bytes.readBigUInt64LE(META_CHECKSUM) !== fnv64a(bytes.subarray(PAGE_HEADER_SIZE, META_CHECKSUM)))
     return undefined;
   const meta = {
@@ -190,7 +190,7 @@ export function pageId(bytes: Buffer, offset: number): number {
   return Number(bytes.readBigUInt64LE(offset));
 }
 
-function fnv64a(bytes: Uint8Array): bigint {
+export function fnv64a(bytes: Uint8Array): bigint {
   let hash = 0xcbf29ce484222325n;
   for (const byte of bytes) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
   return hash;

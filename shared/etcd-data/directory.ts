@@ -53,6 +53,30 @@ export function readDirectory(dir: string, wal: string): DirectoryState {
   }
 }
 
+/** A db without a log. Errors: as `readEtcdData`. */
+export function readDbAlone(path: string): DirectoryState {
+  let db: Bbolt | undefined;
+  try {
+    db = new Bbolt(path);
+    const mvcc = new Mvcc(db);
+    const tables = mvcc.catchUp((tree) => ({ members: new Members(tree), replay: new Replay(mvcc, tree) }));
+    return {
+      ...{ db, mvcc, wal: NO_LOG, committed: mvcc.revision },
+      members: tables.members.list(),
+      lastWrite: statSync(path).mtime,
+      isFull: tables.replay.isFull,
+    };
+  } catch (cause) {
+    db?.[Symbol.dispose]();
+    throw explain(cause, { dir: path });
+  }
+}
+
+const NO_LOG: Wal = {
+  ...{ clusterId: "", memberId: "", entries: new Map(), warnings: [] },
+  ...{ last: { index: 0, term: 0 }, commit: 0 },
+};
+
 interface Paths {
   dir: string;
   snap: string;

@@ -115,7 +115,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["etcd-location"],
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
-  ["salvage", "workloads", "kit", "checks"],
+  ["salvage", "workloads", "kit", "checks", "restore"],
   ["renew"],
   ["assess", "verify"],
   ["plan", "report"],

@@ -29,7 +29,7 @@ const ROUNDS = 3;
 /**
  * What any of our programs may need at most, whatever etcd's size: a control plane node is small, and full.
  */
-const MEMORY_MB = 400;
+export const MEMORY_MB = 400;
 /** Milliseconds between two looks at a program's memory. */
 const LOOK = 20;
 /**

@@ -1,0 +1,125 @@
+/**
+ * The file of a snapshot, as etcd gives it: its database, and behind it the SHA-256 of that. Sources: etcd
+ * server/etcdserver/api/v3rpc/maintenance.go (Snapshot), etcdutl/snapshot/v3_snapshot.go (hasChecksum);
+ * server/storage/schema (alarm.go, auth.go, schema.go), api/etcdserverpb/rpc.proto (AlarmMember).
+ */
+import { createHash } from "node:crypto";
+import * as fs from "node:fs";
+import { again } from "../again.ts";
+import { Bbolt } from "../etcd-data/bbolt.ts";
+import { explain } from "../etcd-data/directory.ts";
+import { fieldsOf } from "../etcd-data/protobuf.ts";
+import type { Tree } from "../etcd-data/tree.ts";
+import { Fail, Refused } from "../fail.ts";
+import { hostPath } from "../files/files.ts";
+import { megabytes } from "../files/room.ts";
+import { tryFile } from "../files/try-file.ts";
+import { Progress } from "../progress.ts";
+import { shell } from "../shell-line.ts";
+import { checkSignal } from "../signals.ts";
+
+const SUM = 32;
+/** A database has whole pages, and those have whole sectors. */
+const SECTOR = 512;
+const PIECE = 8 * 2 ** 20;
+
+export interface SnapshotFile {
+  path: string;
+  /** Bytes of the database alone. */
+  size: number;
+  /** Its sum is behind it, and right. */
+  hasSum: boolean;
+}
+
+/** Errors: Fail where it is not there or not whole; Refused where its sum is wrong, or where it has none. */
+export async function snapshotFile(path: string, { skipHashCheck = false } = {}): Promise<SnapshotFile> {
+  const info = tryFile("look at", path, () => fs.statSync(hostPath(path)));
+  if (!info?.isFile())
+    throw new Fail(`There is no snapshot "${path}"`, { hint: shell`is it in this folder? ls -l ${path}` });
+  const rest = info.size % SECTOR;
+  if (rest !== 0 && rest !== SUM)
+    throw new Refused(`"${path}" is no snapshot of etcd, or not all of it: ${info.size} bytes`, {
+      hint: "nothing was changed. Copy it here once more, from where it was made; compare with sha256sum",
+    });
+  const hasSum = rest === SUM;
+  const size = info.size - rest;
+  if (hasSum && !(await isSumOf(path, size)))
+    throw new Refused(`The SHA-256 at the end of "${path}" is not that of its content: it is damaged`, {
+      hint: "nothing was changed. Copy it here once more, from where it was made, or take another snapshot",
+    });
+  if (!hasSum && !skipHashCheck)
+    throw new Refused(`"${path}" has no SHA-256 at its end: it is a copy of etcd's member/snap/db`, {
+      hint: `nothing was changed. If etcd was stopped while it was copied, it is whole, but lacks what only the log had (--from takes a whole data directory): ${again({ "skip-hash-check": true })}`,
+    });
+  return { path, size, hasSum };
+}
+
+async function isSumOf(path: string, size: number): Promise<boolean> {
+  const progress = new Progress(`SHA-256 of ${path}`, Math.ceil(size / 1e6), process.stderr.isTTY, "MB");
+  const [hash, buffer] = [createHash("sha256"), Buffer.allocUnsafe(PIECE)];
+  const file = await fs.promises.open(hostPath(path), "r");
+  try {
+    for (let at = 0; at < size; ) {
+      const { bytesRead } = await file.read(buffer, 0, Math.min(PIECE, size - at), at);
+      if (bytesRead === 0) return false;
+      hash.update(buffer.subarray(0, bytesRead));
+      at += bytesRead;
+      progress.show(Math.ceil(at / 1e6));
+      checkSignal();
+    }
+    const sum = Buffer.alloc(SUM);
+    await file.read(sum, 0, SUM, size);
+    return hash.digest().equals(sum);
+  } finally {
+    progress.clear();
+    await file.close();
+  }
+}
+
+/** What a database has beside its keys. */
+interface StoredState {
+  /** "3.6.0"; undefined before etcd 3.6. */
+  storageVersion: string | undefined;
+  /** "NOSPACE", "CORRUPT". */
+  alarms: string[];
+  hasAuth: boolean;
+}
+
+/** Errors: as `readSnapshotData`. */
+export function storedState(path: string): StoredState {
+  try {
+    using db = new Bbolt(hostPath(path));
+    return db.stable((tree) => ({
+      storageVersion: textOf(tree, "meta", "storageVersion"),
+      alarms: [...tree.items("alarm")].map(({ key }) => ALARMS[fieldsOf(key).number(2)] ?? "unknown"),
+      hasAuth: textOf(tree, "auth", "authEnabled") === "\x01",
+    }));
+  } catch (cause) {
+    throw explain(cause, { dir: path });
+  }
+}
+
+/** AlarmMember { 1 memberID, 2 alarm }, the key of the bucket. */
+const ALARMS: Partial<Record<number, string>> = { 1: "NOSPACE", 2: "CORRUPT" };
+
+function textOf(tree: Tree, bucket: string, key: string): string | undefined {
+  return tree.find(bucket, Buffer.from(key), (leaf, i) => leaf.value(i).toString("latin1"));
+}
+
+/** Errors: Refused where etcd would not serve this, or not as a kubeadm cluster needs it. */
+export function refuseState(
+  { alarms, hasAuth }: StoredState,
+  { path, disarm = false }: { path: string; disarm?: boolean | undefined },
+) {
+  if (hasAuth)
+    throw new Refused(`"${path}" is of an etcd with users (auth enable): kubeadm's has none`, {
+      hint: "nothing was changed. Is it this cluster's? etcdutl snapshot restore takes it",
+    });
+  if (alarms.length === 0 || disarm) return;
+  const full = `its database of ${megabytes(fs.statSync(hostPath(path)).size)} MB was full: raise --quota-backend-bytes in etcd's manifest after part 1, and defragment it`;
+  const damaged =
+    "a member found that its keys differ from the others': which snapshot is right, only you can tell";
+  throw new Refused(`"${path}" has the alarm ${alarms.join(", ")}: etcd takes no writes with it`, {
+    hint: `nothing was changed. ${alarms.includes("CORRUPT") ? damaged : full}. To go on without the alarm: ${again({ disarm: true })}`,
+  });
+}

@@ -1,0 +1,127 @@
+/**
+ * Makes etcd's data directory of a snapshot: a copy of its database in which one new member is the only one,
+ * and the files by which etcd knows that. It is what `etcdutl snapshot restore --bump-revision
+ * --mark-compacted` makes. The folder gets its name when all of it is on disk.
+ *
+ * The revision is raised because clients live on that have seen later ones. A watch from a revision that is
+ * yet to come is accepted, and all until then is kept from it (k8s.io/apiserver storage/cacher,
+ * cache_watcher.go): kube-proxy and others on the workers would miss what happens, for hours. What is
+ * compacted they have to list anew.
+ */
+import * as fs from "node:fs";
+import { explain } from "../etcd-data/directory.ts";
+import { bucketKey } from "../etcd-data/key-value.ts";
+import { Fail } from "../fail.ts";
+import { copyLargeTree, PRIVATE_FOLDER } from "../files/copy-tree.ts";
+import { hostPath } from "../files/files.ts";
+import { refuseNoRoom } from "../files/room.ts";
+import { failOfFile } from "../files/try-file.ts";
+import { freshPartial, makeFolder, syncFolder } from "../files/write-steps.ts";
+import { silently } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { DbEdit } from "./db-edit.ts";
+import {
+  confStateJson,
+  idsOf,
+  LAST,
+  LOG_NAME,
+  logBytes,
+  memberJson,
+  type OnlyMember,
+  SNAP_NAME,
+  snapBytes,
+} from "./new-member.ts";
+import type { SnapshotFile } from "./snapshot-file.ts";
+
+/** Etcd's documentation: more than a cluster writes in a week, at 1,500 a second. */
+export const BUMP = 1_000_000_000;
+
+interface Restored {
+  dir: string;
+  member: OnlyMember;
+  /** 0: clients that live on may miss what happens. */
+  bump?: number;
+}
+
+/** Errors: Fail where there is something already. */
+export function refuseNotEmpty(dir: string) {
+  if (!fs.existsSync(hostPath(dir))) return;
+  const there = fs
+    .readdirSync(hostPath(dir))
+    .filter((name) => name !== "lost+found" && !name.startsWith("."));
+  if (there.length === 0) return;
+  throw new Fail(`There is something in "${dir}": ${there.join(", ")}`, {
+    hint: `nothing was changed. What is it? ${shell`ls -la ${dir}/member`}. If nobody needs it: ${shell`mv ${dir} ${dir}.before`}, then this again`,
+  });
+}
+
+/** Makes `dir`/member. Errors: as `refuseNotEmpty`, `refuseNoRoom`, and Fail where it is no database of etcd. */
+export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump = BUMP }: Restored) {
+  refuseNotEmpty(dir);
+  refuseNoRoom([snapshot.path], dir);
+  makeFolder(hostPath(dir), PRIVATE_FOLDER);
+  const host = freshPartial(`${hostPath(dir)}/member`);
+  const partial = `${dir}/${host.slice(hostPath(dir).length + 1)}`;
+  try {
+    makeFolder(host, PRIVATE_FOLDER);
+    for (const folder of ["snap", "wal"]) makeFolder(`${host}/${folder}`, PRIVATE_FOLDER);
+    await silently(() => copyLargeTree(snapshot.path, `${partial}/snap/db`));
+    const db = `${host}/snap/db`;
+    fs.chownSync(db, process.getuid!(), process.getgid!());
+    fs.chmodSync(db, 0o600);
+    fs.truncateSync(db, snapshot.size);
+    changeDb(db, member, bump);
+    writeSynced(`${host}/wal/${LOG_NAME}`, logBytes(member));
+    writeSynced(`${host}/snap/${SNAP_NAME}`, snapBytes(member));
+    for (const folder of [`${host}/snap`, `${host}/wal`, host]) syncFolder(folder);
+    fs.renameSync(host, `${hostPath(dir)}/member`);
+    syncFolder(hostPath(dir));
+  } catch (cause) {
+    fs.rmSync(host, { recursive: true, force: true });
+    throw explain(failOfFile(cause, "restore", snapshot.path, dir), { dir: snapshot.path });
+  }
+}
+
+/** As etcdutl: the members of before are gone, and the log that comes beside it begins with entry 1. */
+function changeDb(path: string, member: OnlyMember, bump: number) {
+  using edit = new DbEdit(path);
+  const { memberId } = idsOf(member);
+  edit.replace("members", (items) => {
+    items.clear();
+    items.set(memberId.toString(16), Buffer.from(memberJson(memberId, member)));
+  });
+  edit.replace("members_removed", (items) => items.clear());
+  edit.replace("alarm", (items) => items.clear());
+  const raised = bump > 0 ? raiseRevision(edit, bump) : undefined;
+  edit.replace("meta", (items) => {
+    items.set("consistent_index", u64Bytes(LAST.index));
+    items.set("term", u64Bytes(LAST.term));
+    items.set("confState", Buffer.from(confStateJson(memberId)));
+    if (raised) items.set("scheduledCompactRev", raised);
+  });
+  edit.commit();
+}
+
+/** A revision of no key; up to it etcd compacts when it starts. Returns it. */
+function raiseRevision(edit: DbEdit, bump: number): Buffer {
+  const last = Number(edit.lastKey("key")?.readBigUInt64BE(0) ?? 1n);
+  const raised = bucketKey({ main: last + bump, sub: 0, isTombstone: false });
+  edit.append("key", raised, Buffer.alloc(0));
+  return raised;
+}
+
+function u64Bytes(number: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(number));
+  return bytes;
+}
+
+function writeSynced(path: string, bytes: Uint8Array) {
+  const file = fs.openSync(path, "wx", 0o600);
+  try {
+    fs.writeFileSync(file, bytes);
+    fs.fsyncSync(file);
+  } finally {
+    fs.closeSync(file);
+  }
+}

@@ -1,0 +1,179 @@
+/** A snapshot becomes the data of one member. Beside etcdutl, on real etcd: test/lab/checks/restore.ts. */
+import { describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
+import { readEtcdData, readSnapshotData } from "../../../shared/etcd-data/data.ts";
+import { type Fail, failOf } from "../../../shared/fail.ts";
+import { DbEdit } from "../../../shared/restore/db-edit.ts";
+import { bytesField, intField } from "../../../shared/restore/protobuf-fields.ts";
+import { refuseState, snapshotFile, storedState } from "../../../shared/restore/snapshot-file.ts";
+import { BUMP, refuseNotEmpty, writeRestored } from "../../../shared/restore/write-data.ts";
+import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
+
+const FIXTURES = `${import.meta.dirname}/../../fixtures/etcd`;
+const RELEASES = ["3.5.21", "3.6.13"];
+const MEMBER = { name: "cp1", peerUrl: "https://10.0.0.11:2380", token: "a day" };
+const PATH = "/root/snapshot.db";
+const DIR = "/var/lib/etcd";
+
+const dbOf = (release: string) => gunzipSync(readFileSync(`${FIXTURES}/${release}/snap_db.gz`));
+
+/** As etcd gives it. */
+function withSum(db: Uint8Array): Buffer {
+  return Buffer.concat([db, createHash("sha256").update(db).digest()]);
+}
+
+function put(box: Sandbox, bytes: Uint8Array) {
+  mkdirSync(`${box.dir}/root`, { recursive: true });
+  writeFileSync(`${box.dir}${PATH}`, bytes);
+}
+
+/** With this change of a bucket. */
+function changed(box: Sandbox, bucket: string, change: (items: Map<string, Buffer>) => void) {
+  put(box, dbOf("3.6.13"));
+  {
+    using edit = new DbEdit(`${box.dir}${PATH}`);
+    edit.replace(bucket, change);
+    edit.commit();
+  }
+  put(box, withSum(readFileSync(`${box.dir}${PATH}`)));
+}
+
+describe.each(RELEASES)("a snapshot of etcd %s", (release) => {
+  test("is restored with one member, all keys, and a revision that nobody has seen", async () => {
+    using box = sandbox();
+    put(box, withSum(dbOf(release)));
+    using before = readSnapshotData(`${box.dir}${PATH}`);
+    await writeRestored(await snapshotFile(PATH), { dir: DIR, member: MEMBER });
+    using after = readEtcdData(`${box.dir}${DIR}`);
+    const values = ({ list }: typeof before) =>
+      [...list("")].map(({ key, value, lease }) => ({ key, value, lease }));
+    expect(values(after)).toEqual(values(before));
+    expect(after.keyCount).toBeGreaterThan(50);
+    expect(after.revision).toBe(before.revision + BUMP);
+    expect(after.compactedRevision).toBe(after.revision);
+    const { memberId, members, clusterId, warnings } = after;
+    expect(warnings).toEqual([]);
+    expect(members).toEqual([
+      { id: memberId, name: "cp1", peerURLs: [MEMBER.peerUrl], clientURLs: [], isLearner: false },
+    ]);
+    expect(clusterId).not.toBe(memberId);
+  });
+
+  test("is not changed itself, nothing half is left, and nobody else may look", async () => {
+    using box = sandbox();
+    const bytes = withSum(dbOf(release));
+    put(box, bytes);
+    await writeRestored(await snapshotFile(PATH), { dir: DIR, member: MEMBER });
+    expect(readFileSync(`${box.dir}${PATH}`).equals(bytes)).toBe(true);
+    expect(readdirSync(`${box.dir}${DIR}`)).toEqual(["member"]);
+    const mode = (path: string) => statSync(`${box.dir}${DIR}${path}`).mode & 0o777;
+    expect(["", "/member", "/member/snap", "/member/wal"].map(mode)).toEqual([0o700, 0o700, 0o700, 0o700]);
+    expect(mode("/member/snap/db")).toBe(0o600);
+  });
+});
+
+test("the same member of another restore has other ids: the two clusters never talk to each other", async () => {
+  using box = sandbox();
+  put(box, withSum(dbOf("3.6.13")));
+  const ids = async (token: string) => {
+    await writeRestored(await snapshotFile(PATH), { dir: `/var/${token}`, member: { ...MEMBER, token } });
+    using data = readEtcdData(`${box.dir}/var/${token}`);
+    return [data.clusterId, data.memberId];
+  };
+  const [one, other] = [await ids("monday"), await ids("tuesday")];
+  expect(one[0]).not.toBe(other[0]!);
+  expect(one[1]).not.toBe(other[1]!);
+});
+
+test("where the data is damaged, nothing is left", async () => {
+  using box = sandbox();
+  put(box, withSum(Buffer.alloc(16 * 4096, 7)));
+  const snapshot = await snapshotFile(PATH);
+  const fail = await failOf(() => writeRestored(snapshot, { dir: DIR, member: MEMBER }));
+  expect(fail?.message).toContain(`Cannot read the etcd data in "${PATH}"`);
+  expect(readdirSync(`${box.dir}${DIR}`)).toEqual([]);
+});
+
+test("data that is there already is not touched, but a disk's own folder is nothing", async () => {
+  using box = sandbox();
+  mkdirSync(`${box.dir}${DIR}/lost+found`, { recursive: true });
+  refuseNotEmpty(DIR);
+  mkdirSync(`${box.dir}${DIR}/member`);
+  put(box, withSum(dbOf("3.6.13")));
+  const snapshot = await snapshotFile(PATH);
+  const fail = await failOf(() => writeRestored(snapshot, { dir: DIR, member: MEMBER }));
+  expect(fail).toMatchObject({ message: `There is something in "${DIR}": member` });
+  expect(fail?.hint).toContain(`mv ${DIR} ${DIR}.before`);
+  expect(existsSync(`${box.dir}${DIR}/member/snap`)).toBe(false);
+});
+
+test.each<[string, (bytes: Buffer) => Uint8Array | undefined, string]>([
+  ["is not there", () => undefined, `There is no snapshot "${PATH}"`],
+  ["is cut off", (bytes) => withSum(bytes).subarray(0, -100), "is no snapshot of etcd, or not all of it"],
+  ["has one byte that is another", (bytes) => other(withSum(bytes), 5000), "it is damaged"],
+  ["has another sum", (bytes) => other(withSum(bytes), bytes.length + 3), "it is damaged"],
+  ["has no sum", (bytes) => bytes, "it is a copy of etcd's member/snap/db"],
+])("a file that %s is refused", async (_, change, said) => {
+  using box = sandbox();
+  const bytes = change(dbOf("3.6.13"));
+  if (bytes) put(box, bytes);
+  const fail = (await failOf(() => snapshotFile(PATH))) as Fail;
+  expect(fail.message).toContain(said);
+  expect(fail.exitCode).toBe(bytes ? 3 : 1);
+});
+
+function other(bytes: Buffer, at: number): Buffer {
+  bytes[at]! ^= 1;
+  return bytes;
+}
+
+test("a copy of the database is taken where the operator says so, and one with a wrong sum never", async () => {
+  using box = sandbox();
+  put(box, dbOf("3.6.13"));
+  expect(await snapshotFile(PATH, { skipHashCheck: true })).toMatchObject({ hasSum: false });
+  put(box, other(withSum(dbOf("3.6.13")), 5000));
+  expect((await failOf(() => snapshotFile(PATH, { skipHashCheck: true })))?.message).toContain("damaged");
+});
+
+test("what a database has beside its keys", async () => {
+  using box = sandbox();
+  for (const [release, storageVersion] of [
+    ["3.5.21", undefined],
+    ["3.6.13", "3.6.0"],
+  ] as const) {
+    put(box, withSum(dbOf(release)));
+    expect(storedState(PATH)).toEqual({ storageVersion, alarms: [], hasAuth: false });
+  }
+});
+
+const alarm = (kind: number) => Buffer.concat([intField(1, 77), intField(2, kind)]).toString("latin1");
+
+test.each<[string, string, [key: string, value: string], string]>([
+  ["with the alarm NOSPACE", "alarm", [alarm(1), ""], "has the alarm NOSPACE"],
+  ["with the alarm CORRUPT", "alarm", [alarm(2), ""], "has the alarm CORRUPT"],
+  ["with users", "auth", ["authEnabled", "\x01"], "is of an etcd with users"],
+])("a snapshot %s is refused", async (_, bucket, [key, value], said) => {
+  using box = sandbox();
+  changed(box, bucket, (items) => items.set(key, Buffer.from(value)));
+  const fail = (await failOf(() => refuseState(storedState(PATH), { path: PATH }))) as Fail;
+  expect(fail.message).toContain(said);
+  expect(fail.exitCode).toBe(3);
+});
+
+test("an alarm goes where the operator says so", async () => {
+  using box = sandbox();
+  changed(box, "alarm", (items) => items.set(alarm(1), Buffer.alloc(0)));
+  refuseState(storedState(PATH), { path: PATH, disarm: true });
+  await writeRestored(await snapshotFile(PATH), { dir: DIR, member: MEMBER });
+  expect(storedState(`${DIR}/member/snap/db`).alarms).toEqual([]);
+  using data = readEtcdData(`${box.dir}${DIR}`);
+  expect(data.isFull).toBe(false);
+});
+
+test("fields are written as etcd reads them", () => {
+  expect(intField(1, 300).toString("hex")).toBe("08ac02");
+  expect(intField(3, 2n ** 64n - 1n).toString("hex")).toBe("18ffffffffffffffffff01");
+  expect(bytesField(1301, "ab").toString("hex")).toBe("aa51026162");
+});
