@@ -121,7 +121,7 @@ function readFile(path: string, reading: Reading) {
 }
 
 /** Undefined where the log ends. */
-function readFrame(header: Buffer, position: number) {
+export function readFrame(header: Buffer, position: number) {
   const low = header.readUInt32LE(0);
   const high = header.readUInt32LE(4);
   if (low === 0 && high === 0) return undefined;
@@ -137,7 +137,7 @@ interface WalRecord {
   data: Uint8Array;
 }
 
-function parseRecord(message: Uint8Array): WalRecord | undefined {
+export function parseRecord(message: Uint8Array): WalRecord | undefined {
   try {
     const fields = fieldsOf(message);
     return { type: fields.number(1), crc: Number(BigInt.asUintN(32, fields.int(2))), data: fields.bytes(3) };

@@ -48,8 +48,7 @@ export async function startMember(
   );
   const until = (what: string, probe: () => Promise<unknown>) => program.until(what, probe, START);
   const stop = async () => {
-    process.kill(program.pid, "SIGKILL");
-    await program.stop();
+    await program.kill();
   };
   try {
     // a learner that catches up is not healthy yet

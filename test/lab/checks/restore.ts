@@ -25,7 +25,7 @@ import {
   watchFrom,
 } from "./etcd-member.ts";
 
-const RELEASES = ["3.5.21", "3.6.5"].map((release) => ({
+export const RELEASES = ["3.5.21", "3.6.5"].map((release) => ({
   release,
   etcd: etcdBuild(`registry.k8s.io/etcd:${release}-0`),
 }));

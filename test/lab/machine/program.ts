@@ -17,6 +17,8 @@ export interface Started {
   processor(): number;
   /** Ends it, and returns when it has ended. */
   stop(): Promise<void>;
+  /** The same, and it can do nothing more. */
+  kill(): Promise<void>;
 }
 
 export function startProgram(name: string, command: string[], log: string): Started {
@@ -43,6 +45,10 @@ export function startProgram(name: string, command: string[], log: string): Star
     processor: () => processorSeconds(child.pid),
     async stop() {
       child.kill();
+      await child.exited;
+    },
+    async kill() {
+      child.kill("SIGKILL");
       await child.exited;
     },
   };

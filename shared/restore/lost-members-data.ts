@@ -1,0 +1,137 @@
+/**
+ * Data directories of lost members: which of them has all that was acknowledged, and how its member goes on
+ * alone. Sources: etcd server/etcdserver/bootstrap.go and server/storage/util.go (CreateConfigChangeEnts, what
+ * --force-new-cluster appends), server.go (applyConfChange); raft's election (raft.go, isUpToDate).
+ *
+ * What a client was told lies in the logs of a quorum. So of any quorum the log that is up to date by the rule
+ * of an election, the last entry's term, then its index, has all of it. The commit index does not tell: it is
+ * written later than a client is answered. --force-new-cluster goes by it, and drops the entries behind it:
+ * acknowledged writes are lost, and their revisions given out again. Here the whole log counts as committed,
+ * which claims no more than an election that this member would win; then the others are taken out, and its
+ * own address is the new one. etcd starts on it as always, without that flag.
+ */
+import * as fs from "node:fs";
+import { readEtcdData } from "../etcd-data/data.ts";
+import { explain } from "../etcd-data/directory.ts";
+import { type Member, memberName } from "../etcd-data/members.ts";
+import { Fail, Refused } from "../fail.ts";
+import { copyLargeTree, PRIVATE_FOLDER } from "../files/copy-tree.ts";
+import { hostPath } from "../files/files.ts";
+import { refuseNoRoom } from "../files/room.ts";
+import { failOfFile } from "../files/try-file.ts";
+import { freshPartial, makeFolder, syncFolder } from "../files/write-steps.ts";
+import { silently } from "../run.ts";
+import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, RECORD } from "./log-records.ts";
+import { appendTo, logTail } from "./log-tail.ts";
+import { memberJson } from "./new-member.ts";
+import { refuseNotEmpty } from "./write-data.ts";
+
+export interface Survivor {
+  dir: string;
+  own: Member;
+  members: Member[];
+  clusterId: string;
+  revision: number;
+  lastWrite: Date;
+  last: { index: number; term: number };
+}
+
+/** Errors: Fail as `readEtcdData`; Refused where its member has no vote, or is none any more. */
+export function survivorIn(dir: string): Survivor {
+  const host = hostPath(dir);
+  try {
+    using data = readEtcdData(host);
+    const { memberId, members, clusterId, revision, lastWrite } = data;
+    const own = members.find(({ id }) => id === memberId);
+    if (!own || own.isLearner)
+      throw new Refused(
+        own
+          ? `The member of "${dir}" has not got a vote yet: its data may be a part of all`
+          : `The member of "${dir}" was taken out of etcd before: its data ends there`,
+        { hint: "nothing was changed. Take another member's data directory, or a snapshot" },
+      );
+    const { last } = logTail(`${host}/member/wal`);
+    return { dir, own, members, clusterId, revision, lastWrite, last };
+  } catch (cause) {
+    throw explain(cause, { dir });
+  }
+}
+
+interface Chosen {
+  chosen: Survivor;
+  /** Members with a vote, and those of them whose data is here. */
+  voters: number;
+  here: number;
+  isQuorum: boolean;
+}
+
+/**
+ * The one whose log is up to date. Errors: Refused where they are of several clusters, or two of one member.
+ */
+export function chooseSurvivor(all: readonly Survivor[]): Chosen {
+  const clusters = new Set(all.map(({ clusterId }) => clusterId));
+  if (clusters.size > 1)
+    throw new Refused(`These are data of ${clusters.size} clusters: ${inWords(all)}`, {
+      hint: "nothing was changed. Which one is this cluster's? Name the directories of one of them",
+    });
+  const twice = all.find(({ own }, i) => all.findIndex((other) => other.own.id === own.id) !== i);
+  if (twice)
+    throw new Refused(`Two of these are data of one member, "${memberName(twice.own)}": ${inWords(all)}`, {
+      hint: "nothing was changed. Name the one that was written last",
+    });
+  const [chosen] = all.toSorted((a, b) => b.last.term - a.last.term || b.last.index - a.last.index);
+  if (!chosen) throw new Fail("No data directory was named", { hint: "--from DIR" });
+  const voters = chosen.members.filter(({ isLearner }) => !isLearner);
+  const here = voters.filter(({ id }) => all.some(({ own }) => own.id === id)).length;
+  return { chosen, voters: voters.length, here, isQuorum: 2 * here > voters.length };
+}
+
+function inWords(all: readonly Survivor[]): string {
+  return all
+    .map(
+      ({ dir, own, clusterId, lastWrite }) =>
+        `"${dir}" (${memberName(own)} of ${clusterId}, written ${lastWrite.toISOString()})`,
+    )
+    .join(", ");
+}
+
+/**
+ * A copy of its data in `dir`, in which it is the only member, at a new address. Errors: as `refuseNotEmpty`,
+ * `refuseNoRoom`.
+ */
+export async function writeSurvivor(survivor: Survivor, { dir, peerUrl }: { dir: string; peerUrl: string }) {
+  refuseNotEmpty(dir);
+  const from = `${survivor.dir}/member`;
+  refuseNoRoom([from], dir);
+  makeFolder(hostPath(dir), PRIVATE_FOLDER);
+  const host = freshPartial(`${hostPath(dir)}/member`);
+  try {
+    await silently(() => copyLargeTree(from, `${dir}/${host.slice(hostPath(dir).length + 1)}`));
+    goOnAlone(`${host}/wal`, survivor, peerUrl);
+    fs.chmodSync(host, PRIVATE_FOLDER);
+    fs.renameSync(host, `${hostPath(dir)}/member`);
+    syncFolder(hostPath(dir));
+  } catch (cause) {
+    fs.rmSync(host, { recursive: true, force: true });
+    throw explain(failOfFile(cause, "copy", from, dir), { dir: survivor.dir });
+  }
+}
+
+/** Behind the last entry: the others are out, its own URL is the new one, and all of it is committed. */
+function goOnAlone(wal: string, { own, members }: Survivor, peerUrl: string) {
+  const tail = logTail(wal);
+  const id = ({ id }: Member) => BigInt(`0x${id}`);
+  const url = memberJson(id(own), { name: own.name, peerUrl });
+  const changes = [
+    ...members
+      .filter((member) => member.id !== own.id)
+      .map((other) => changeOf(CHANGE.removeNode, id(other))),
+    changeOf(CHANGE.updateNode, id(own), url),
+  ];
+  const records = new LogRecords(tail.crc);
+  const { term, vote, last } = tail;
+  for (const [i, change] of changes.entries())
+    records.add(RECORD.entry, entryOf({ type: 1, term, index: last.index + 1 + i }, change));
+  records.add(RECORD.state, hardStateOf({ term, vote, commit: last.index + changes.length }));
+  appendTo(tail, records);
+}

@@ -1,0 +1,108 @@
+/**
+ * Data directories of lost members, on real etcd of both releases: each write that a client was told of is
+ * there after this kit has taken one of them; `--force-new-cluster` alone loses the last.
+ */
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { Fail } from "../../../shared/fail.ts";
+import {
+  chooseSurvivor,
+  type Survivor,
+  survivorIn,
+  writeSurvivor,
+} from "../../../shared/restore/lost-members-data.ts";
+import { run, silently } from "../../../shared/run.ts";
+import { buildGo } from "../machine/go-build.ts";
+import { ask } from "../machine/loopback-etcd.ts";
+import { compareWithEtcd } from "./etcd-equal.ts";
+import { askMember, type Member, memberAt, membersOf, startMember } from "./etcd-member.ts";
+import { RELEASES } from "./restore.ts";
+
+const WRITES = 60;
+
+async function main() {
+  for (const { release, etcd: build } of RELEASES) {
+    const etcd = join(await buildGo(build), "etcd");
+    const folder = mkdtempSync(join(tmpdir(), "survivor-"));
+    try {
+      for (const line of await check(etcd, folder)) console.log(`etcd ${release}: ${line}`);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+}
+
+async function check(etcd: string, folder: string): Promise<string[]> {
+  const names = ["m1", "m2", "m3"].map((name) => memberAt(folder, name));
+  const acknowledged = await writeUntilKilled(etcd, names);
+  const survivors = names.map(({ dataDir }) => survivorIn(dataDir));
+  const behind = survivors.toSorted((a, b) => a.last.index - b.last.index);
+  const { chosen, isQuorum } = chooseSurvivor(behind.slice(0, 2));
+  if (!isQuorum) throw new Fail("two of three are no quorum", { hint: "chooseSurvivor" });
+  const lines = [await goesOn(etcd, folder, { chosen, acknowledged })];
+  const lost = await forced(etcd, folder, { chosen, names, acknowledged });
+  if (lost === 0)
+    throw new Fail("--force-new-cluster lost nothing: this check sees nothing", { hint: "writeUntilKilled" });
+  return [...lines, `--force-new-cluster on the same directory loses ${lost} acknowledged`];
+}
+
+/** Returns the keys whose writes were answered. All members are killed in the moment of the last answer. */
+async function writeUntilKilled(etcd: string, cluster: Member[]): Promise<string[]> {
+  const members = await Promise.all(cluster.map((member) => startMember(etcd, member, { cluster })));
+  const keys = Array.from({ length: WRITES }, (_, i) => `/registry/acknowledged/${i}`);
+  try {
+    for (const key of keys) await ask(cluster[0]!.url, "kv/put", { key: btoa(key), value: btoa("value") });
+  } finally {
+    await Promise.all(members.map((member) => member.stop()));
+  }
+  return keys;
+}
+
+interface Case {
+  chosen: Survivor;
+  acknowledged: string[];
+}
+
+async function goesOn(etcd: string, folder: string, { chosen, acknowledged }: Case): Promise<string> {
+  const alone = { ...memberAt(folder, "alone"), name: chosen.own.name };
+  await silently(() => writeSurvivor(chosen, { dir: alone.dataDir, peerUrl: alone.peerUrl }));
+  using before = readEtcdData(alone.dataDir);
+  await using member = await startMember(etcd, alone);
+  const { etcd: answers, said } = await askMember(member.url);
+  const missing = acknowledged.filter((key) => !answers.keys.has(key));
+  const differences = compareWithEtcd("", answers, before);
+  const members = await membersOf(member.url);
+  const expected = [`${chosen.own.id} ${chosen.own.name} ${alone.peerUrl}`];
+  const here = { missing, differences, members, clusterId: said.clusterId };
+  if (!Bun.deepEquals(here, { missing: [], differences: [], members: expected, clusterId: chosen.clusterId }))
+    throw new Fail(`it does not go on alone: ${Bun.inspect(here)}`, { hint: "goOnAlone" });
+  const second = memberAt(folder, "joins");
+  const added = await ask<{ member: { ID: string } }>(member.url, "cluster/member/add", {
+    ...{ peerURLs: [second.peerUrl], isLearner: true },
+  });
+  await using learner = await startMember(etcd, { ...second, joins: alone });
+  const promoted = () => ask(member.url, "cluster/member/promote", { ID: added.member.ID }).then(() => true);
+  await learner.until("the learner to be promoted", promoted);
+  const [first, other] = [(await askMember(member.url)).said, (await askMember(learner.url)).said];
+  if (first.hash !== other.hash)
+    throw new Fail("the joined member differs", { hint: Bun.inspect({ first, other }) });
+  return `${acknowledged.length} of ${acknowledged.length} acknowledged writes are there, same ids, one member at its new address; a second joins with the same hash`;
+}
+
+/** Of the same directory, by etcd's own flag: how many acknowledged writes are gone. */
+async function forced(
+  etcd: string,
+  folder: string,
+  { chosen, names, acknowledged }: Case & { names: Member[] },
+) {
+  const old = names.find(({ dataDir }) => dataDir === chosen.dir)!;
+  const at = { ...old, dataDir: `${folder}/forced` };
+  cpSync(chosen.dir, at.dataDir, { recursive: true });
+  await using member = await startMember(etcd, at, { flags: ["--force-new-cluster"] });
+  const { keys } = (await askMember(member.url)).etcd;
+  return acknowledged.filter((key) => !keys.has(key)).length;
+}
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,135 @@
+/** What is left of lost members; on real etcd: test/lab/checks/survivor.ts. */
+import { expect, test } from "bun:test";
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { CHANGE, changeOf, entryOf, LogRecords, RECORD } from "../../../shared/restore/log-records.ts";
+import { appendTo, logTail } from "../../../shared/restore/log-tail.ts";
+import { chooseSurvivor, survivorIn, writeSurvivor } from "../../../shared/restore/lost-members-data.ts";
+import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
+import { type Written, type WrittenMember, writeEtcdData } from "../../pretend/write-wal.ts";
+
+const MEMBERS: WrittenMember[] = ["a1", "b2", "c3"].map((id, i) => ({
+  ...{ id, name: `cp${i + 1}`, peerURLs: [`https://10.0.0.1${i}:2380`] },
+}));
+const NEW = "https://10.9.9.9:2380";
+const DIR = "/var/lib/etcd";
+
+const puts = (count: number): Written["puts"] =>
+  Array.from({ length: count }, (_, i) => [`/registry/k/${i}`, `v${i}`]);
+
+/** The disk of one of the members, with so many writes. */
+function disk(box: Sandbox, own: number, writes: number, more: Partial<Written> = {}): string {
+  const dir = `/mnt/${more.clusterId ?? ""}cp${own + 1}`;
+  mkdirSync(`${box.dir}${dir}`, { recursive: true });
+  const members = [MEMBERS[own]!, ...MEMBERS.filter((_, i) => i !== own)];
+  writeEtcdData(`${box.dir}${dir}`, { clusterId: "77", members, puts: puts(writes), ...more });
+  return dir;
+}
+
+const log = (box: Sandbox, dir: string) => {
+  const folder = `${box.dir}${dir}/member/wal`;
+  return `${folder}/${readdirSync(folder).sort().at(-1)}`;
+};
+
+test("of several, the log with the last entry counts; with a quorum nothing acknowledged is lost", () => {
+  using box = sandbox();
+  const [one, two] = [survivorIn(disk(box, 0, 3)), survivorIn(disk(box, 1, 5))];
+  expect(chooseSurvivor([one, two])).toMatchObject({ chosen: two, voters: 3, here: 2, isQuorum: true });
+  expect(chooseSurvivor([two, one]).chosen).toBe(two);
+  expect(chooseSurvivor([one])).toMatchObject({ chosen: one, voters: 3, here: 1, isQuorum: false });
+});
+
+test("a longer log of an older term does not count: its entries were never acknowledged", () => {
+  const at = (id: string, term: number, index: number) => ({
+    ...survivor(id),
+    last: { term, index },
+  });
+  const [older, newer] = [at("a1", 4, 900), at("b2", 5, 12)];
+  expect(chooseSurvivor([older, newer]).chosen).toBe(newer);
+});
+
+function survivor(id: string) {
+  const members = MEMBERS.map((member) => ({ ...member, clientURLs: [], isLearner: false }));
+  const own = members.find((member) => member.id === id)!;
+  return {
+    dir: `/mnt/${id}`,
+    own,
+    members,
+    clusterId: "77",
+    revision: 1,
+    lastWrite: new Date(0),
+    last: { index: 1, term: 1 },
+  };
+}
+
+test("data of two clusters, or twice of one member, is refused", async () => {
+  const other = { ...survivor("b2"), clusterId: "99" };
+  const mixed = await failOf(() => chooseSurvivor([survivor("a1"), other]));
+  expect(mixed?.message).toContain("These are data of 2 clusters");
+  const twice = await failOf(() => chooseSurvivor([survivor("a1"), { ...survivor("a1"), dir: "/mnt/old" }]));
+  expect(twice?.message).toContain('Two of these are data of one member, "cp1"');
+  expect([mixed?.exitCode, twice?.exitCode]).toEqual([3, 3]);
+});
+
+test("a learner's data may be a part of all, and that of a member that was taken out ends there", async () => {
+  using box = sandbox();
+  const learner = { ...MEMBERS[0]!, isLearner: true };
+  const none = disk(box, 0, 3, { clusterId: "78", members: [learner, ...MEMBERS.slice(1)] });
+  expect((await failOf(() => survivorIn(none)))?.message).toContain("has not got a vote yet");
+  const removed = disk(box, 0, 3);
+  const tail = logTail(`${box.dir}${removed}/member/wal`);
+  const at = { type: 1, term: tail.term, index: tail.last.index + 1 };
+  const out = entryOf(at, changeOf(CHANGE.removeNode, BigInt(`0x${MEMBERS[0]!.id}`)));
+  appendTo(tail, new LogRecords(tail.crc).add(RECORD.entry, out));
+  expect((await failOf(() => survivorIn(removed)))?.message).toContain("was taken out of etcd before");
+});
+
+test.each([
+  ["as it is", (_: string) => undefined],
+  ["whose last write a power loss has cut off", (path: string) => tear(path)],
+  ["whose last file has just begun", undefined],
+])("a disk %s: its member goes on alone, at its new address, with all that it has", async (_, damage) => {
+  using box = sandbox();
+  const dir = disk(box, 1, 6, { cut: damage === undefined });
+  damage?.(log(box, dir));
+  const before = readFileSync(log(box, dir));
+  await writeSurvivor(survivorIn(dir), { dir: DIR, peerUrl: NEW });
+  using data = readEtcdData(`${box.dir}${DIR}`);
+  expect(data.warnings).toEqual([]);
+  expect(data.members.map(({ id, peerURLs }) => [id, peerURLs])).toEqual([["b2", [NEW]]]);
+  expect(data).toMatchObject({ memberId: "b2", clusterId: "77", revision: 7, committed: { revision: 7 } });
+  expect([...data.list("/registry/")].map(({ value }) => Buffer.from(value).toString())).toEqual(
+    puts(6).map(([, value]) => value as string),
+  );
+  expect(readFileSync(log(box, dir)).equals(before)).toBe(true);
+  expect(readdirSync(`${box.dir}${DIR}`)).toEqual(["member"]);
+});
+
+/** The head of one more record is there, and the rest of its sector is not. */
+function tear(path: string) {
+  truncateSync(path, statSync(path).size - 64);
+  const header = Buffer.alloc(1024);
+  header.writeUInt32LE(500, 0);
+  header.write("\x08\x02", 8);
+  appendFileSync(path, header);
+}
+
+test("a log that etcd refuses is refused, and nothing is left", async () => {
+  using box = sandbox();
+  const dir = disk(box, 0, 6);
+  const path = log(box, dir);
+  const bytes = readFileSync(path);
+  bytes[bytes.lastIndexOf("v4")]! ^= 1;
+  writeFileSync(path, bytes);
+  const fail = await failOf(() => survivorIn(dir));
+  expect(fail?.message).toContain("Checksum mismatch");
+});
