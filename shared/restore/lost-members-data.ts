@@ -26,7 +26,7 @@ import { appendTo, logTail } from "./log-tail.ts";
 import { memberJson } from "./new-member.ts";
 import { refuseNotEmpty } from "./write-data.ts";
 
-export interface Survivor {
+export interface MemberData {
   dir: string;
   own: Member;
   members: Member[];
@@ -37,7 +37,7 @@ export interface Survivor {
 }
 
 /** Errors: Fail as `readEtcdData`; Refused where its member has no vote, or is none any more. */
-export function survivorIn(dir: string): Survivor {
+export function survivorIn(dir: string): MemberData {
   const host = hostPath(dir);
   try {
     using data = readEtcdData(host);
@@ -58,7 +58,7 @@ export function survivorIn(dir: string): Survivor {
 }
 
 interface Chosen {
-  chosen: Survivor;
+  chosen: MemberData;
   /** Members with a vote, and those of them whose data is here. */
   voters: number;
   here: number;
@@ -68,7 +68,7 @@ interface Chosen {
 /**
  * The one whose log is up to date. Errors: Refused where they are of several clusters, or two of one member.
  */
-export function chooseSurvivor(all: readonly Survivor[]): Chosen {
+export function chooseSurvivor(all: readonly MemberData[]): Chosen {
   const clusters = new Set(all.map(({ clusterId }) => clusterId));
   if (clusters.size > 1)
     throw new Refused(`These are data of ${clusters.size} clusters: ${inWords(all)}`, {
@@ -86,7 +86,7 @@ export function chooseSurvivor(all: readonly Survivor[]): Chosen {
   return { chosen, voters: voters.length, here, isQuorum: 2 * here > voters.length };
 }
 
-function inWords(all: readonly Survivor[]): string {
+function inWords(all: readonly MemberData[]): string {
   return all
     .map(
       ({ dir, own, clusterId, lastWrite }) =>
@@ -99,7 +99,10 @@ function inWords(all: readonly Survivor[]): string {
  * A copy of its data in `dir`, in which it is the only member, at a new address. Errors: as `refuseNotEmpty`,
  * `refuseNoRoom`.
  */
-export async function writeSurvivor(survivor: Survivor, { dir, peerUrl }: { dir: string; peerUrl: string }) {
+export async function writeSurvivor(
+  survivor: MemberData,
+  { dir, peerUrl }: { dir: string; peerUrl: string },
+) {
   refuseNotEmpty(dir);
   const from = `${survivor.dir}/member`;
   refuseNoRoom([from], dir);
@@ -118,7 +121,7 @@ export async function writeSurvivor(survivor: Survivor, { dir, peerUrl }: { dir:
 }
 
 /** Behind the last entry: the others are out, its own URL is the new one, and all of it is committed. */
-function goOnAlone(wal: string, { own, members }: Survivor, peerUrl: string) {
+function goOnAlone(wal: string, { own, members }: MemberData, peerUrl: string) {
   const tail = logTail(wal);
   const id = ({ id }: Member) => BigInt(`0x${id}`);
   const url = memberJson(id(own), { name: own.name, peerUrl });

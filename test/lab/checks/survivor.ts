@@ -9,7 +9,7 @@ import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
 import {
   chooseSurvivor,
-  type Survivor,
+  type MemberData,
   survivorIn,
   writeSurvivor,
 } from "../../../shared/restore/lost-members-data.ts";
@@ -61,7 +61,7 @@ async function writeUntilKilled(etcd: string, cluster: Member[]): Promise<string
 }
 
 interface Case {
-  chosen: Survivor;
+  chosen: MemberData;
   acknowledged: string[];
 }
 
