@@ -80,8 +80,11 @@ function readMore(file: number, buffer: Buffer, at: number): number {
   return readSync(file, buffer, at, buffer.length - at, null);
 }
 
-/** A link, a socket, a device without a driver. */
-const NO_FILE = ["ELOOP", "ENXIO", "ENODEV"];
+/**
+ * A link, a socket, a device without a driver; the mounts of a process that has ended and that nobody has waited for
+ * (fs/proc_namespace.c).
+ */
+const NO_FILE = ["ELOOP", "ENXIO", "ENODEV", "EINVAL"];
 
 /** It does not exist, or the process or its mapping is gone meanwhile. */
 const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT"];

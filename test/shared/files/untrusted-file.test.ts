@@ -1,11 +1,14 @@
 /** Files that others have named: read only where they are files, and small. */
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { writeFile } from "../../../shared/files/files.ts";
+import { setRoot, writeFile } from "../../../shared/files/files.ts";
+import { mountsOf } from "../../../shared/files/mounts.ts";
 import { smallText } from "../../../shared/files/untrusted-file.ts";
 import { mode } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
+import { leaveNode } from "../../pretend/no-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 test("only a regular file is read, a link to one is one, and none that is larger than asked for", () => {
@@ -32,6 +35,22 @@ test("what a dry run would have written is read, and too much of it is not", () 
     expect([smallText("/new"), smallText("/new", 4)]).toEqual(["12345", undefined]);
   } finally {
     mode.dryRun = false;
+  }
+});
+
+test("a process that has ended, and that nobody has waited for, has no mounts", async () => {
+  setRoot("/");
+  const parent = Bun.spawn(["bash", "-c", "sleep 0.2 & echo $!; exec sleep 300"], { stdout: "pipe" });
+  try {
+    const { value } = await parent.stdout.getReader().read();
+    const child = Number(new TextDecoder().decode(value));
+    const isZombie = () => readFileSync(`/proc/${child}/stat`, "utf8").includes(") Z ");
+    await waitFor("the child to end", isZombie, { seconds: 60, hint: "it ends by itself" });
+    expect(mountsOf(process.pid)).not.toEqual([]);
+    expect(mountsOf(child)).toEqual([]);
+  } finally {
+    leaveNode();
+    parent.kill();
   }
 });
 
