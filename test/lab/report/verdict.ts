@@ -55,6 +55,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
       changes,
       byRunbook: scenario.byRunbook,
       machinesFail: scenario.machinesFail ?? false,
+      kubeletsRestart: scenario.kubeletsRestart ?? false,
     }),
   ];
   const seconds = secondsOf(scene.zero, times, seen.podsReady, seen.heartbeats);

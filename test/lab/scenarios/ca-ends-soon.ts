@@ -21,6 +21,7 @@ export const caEndsSoon: Scenario = {
   name: "ca-ends-soon",
   title: "All CAs are about to expire; the operator renews them with RUNBOOK-MORE.md, and the second passes",
   byRunbook: true,
+  kubeletsRestart: true,
   profile: endingIn(6),
   lines: [
     { title: "The operator renews the CAs on every node", run: renewAll },

@@ -11,6 +11,7 @@ const RENEW = "./bunw scripts/renew-ca.ts";
 
 export const caOneByOne: Scenario = {
   ...allLost,
+  kubeletsRestart: true,
   name: "ca-one-by-one",
   title:
     "The front proxy's CA is renewed, then etcd's, then the cluster's; then all go back, and are renewed again",

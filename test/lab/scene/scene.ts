@@ -43,6 +43,11 @@ export interface Scenario {
    * counted, not judged.
    */
   machinesFail?: boolean;
+  /**
+   * Kubelets restart while the API answers, whoever restarts them: a pod with a readiness probe may be not Ready
+   * until its next probe (kubernetes#100277). Services without endpoints are counted, not judged; failed calls are.
+   */
+  kubeletsRestart?: boolean;
   /** Commands that fail are part of the scenario: it goes on after them. */
   commandsMayFail?: boolean;
   /** Another cluster than the usual one. */

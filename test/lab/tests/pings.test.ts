@@ -99,6 +99,7 @@ test("a lost ping between old pods, a new pod that nobody reaches, and a cluster
     evicted: [],
     endpointsLost: { seconds: 0, services: [] },
     byRunbook: false,
+    kubeletsRestart: false,
   };
   const red = (findings: {
     pings: ReturnType<typeof measurePings>;
