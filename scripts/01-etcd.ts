@@ -133,8 +133,10 @@ function sayFacts(cp: ControlPlaneNode) {
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
   if (!pod.etcdIsInPlace(cp, actions) || !(await etcdLives(cp))) return false;
-  if (holdExpired((await caReaders(cp)).filter(({ name }) => name === "etcd"))) {
-    say("etcd has a CA in memory that has expired since: it trusts no member that connects anew");
+  if (holdExpired(await caReaders(cp))) {
+    say(
+      "a CA is in memory here that has expired since: who has it trusts nobody that connects anew",
+    );
     return false;
   }
   if (!pod.needsCopy(cp)) return true;

@@ -12,9 +12,10 @@ import { proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
 import { otherControlPlanes } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
-import { Fail } from "../shared/fail.ts";
+import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
@@ -59,6 +60,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   const { node, facts, asideDir } = cp;
   const hasEnded = here.haveExpired(cp, only);
   const isLate = hasEnded || holdExpired(await caReaders(cp));
+  if (isLate && !hasEnded) refuseSilent(cp);
   const { api, renewals } = await step("R.1 Look at this node and its CAs", () =>
     look(cp, values, only, isLate),
   );
@@ -77,6 +79,16 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   const leader = await step("R.4 Tell the cluster", () => ca && tell(cp, api, ca));
   if (ca && !values.undo) sayLeft(ca);
   done(inOneLine(next(cp, renewals, leader)));
+}
+
+/** Errors: Refused where a controller-manager that starts in full would evict workers' pods. */
+function refuseSilent(cp: ControlPlaneNode) {
+  const endedAt = silentSinceCaEnded(cp);
+  if (!endedAt) return;
+  const end = day(endedAt);
+  throw new Refused(`The CA that the kubelets trust has expired (${end}): they are silent since`, {
+    hint: "nothing was changed. ./bunw scripts/00-assess.ts, then parts 0 to 5: nothing is evicted",
+  });
 }
 
 /** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */

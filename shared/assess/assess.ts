@@ -21,7 +21,7 @@ import { kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { byKind, type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
-import { remedyOf } from "../pki/lost-keys.ts";
+import { type Remedy, remedyOf } from "../pki/lost-keys.ts";
 import { caReaders } from "../renew/ca-readers.ts";
 import { holders, mountedFiles } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
@@ -185,8 +185,10 @@ async function assessControlPlane({
   const readers = known.cp ? heldRows(await caReaders(known.cp, seen(running))) : [];
   const damage = [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
   const network = await cniRows(node);
+  const isOther = (way: Remedy["do"]) => (finding: Finding) =>
+    finding.state !== "ok" && remedyOf(finding, evidence).do === way;
   const isLost = (finding: Finding) =>
-    finding.state === "ok" ? strange && finding.name === "ca" : remedyOf(finding, evidence).do === "lost";
+    finding.state === "ok" ? strange && finding.name === "ca" : isOther("lost")(finding);
   const lostKeys = shared.filter(isLost);
   const oldKey = oldSaKey(known.data, node, known.certificatesDir);
   const deep =
@@ -199,6 +201,7 @@ async function assessControlPlane({
     known,
     clock,
     lostKeys,
+    ofOthers: shared.filter(isOther("elsewhere")),
     damage,
     noNewPod: network.length > 0,
     strange,

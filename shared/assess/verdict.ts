@@ -13,12 +13,15 @@ import {
   partsForCluster,
   partsHere,
 } from "../facts/course.ts";
+import { silentSinceCaEnded } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
+import { renewedElsewhere } from "../pki/actions.ts";
 import { CERTS, type Cert, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
+import { day } from "../pki/judge.ts";
 import type { Deep, NodeVerdict } from "./assessment.ts";
 import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 
@@ -27,6 +30,8 @@ interface SeenHere {
   /** What proves it wrong, or what it says of others. */
   clock: Fail | readonly string[];
   lostKeys: Finding[];
+  /** CAs that have expired, and that only another CA can renew. */
+  ofOthers: Finding[];
   damage: readonly Check[];
   /** The network plugin's program here has the old CA. */
   noNewPod: boolean;
@@ -74,9 +79,11 @@ const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] =
   dockershim,
   wrongClock,
   externalCa,
+  ofOthers,
   searched,
   foreignCa,
   keysLost,
+  caEnded,
   oldCaHeld,
   signedAnew,
   newCa,
@@ -114,6 +121,16 @@ function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
   );
 }
 
+/** Nothing is signed before: a certificate of an expired CA is good for nobody. */
+function ofOthers({ ofOthers, hold }: Seen): NodeVerdict | undefined {
+  if (ofOthers.length === 0) return undefined;
+  const files = ofOthers.map(({ paths: [path], cert }) => `${path} (${cert!.issuer})`);
+  return {
+    verdict: `a CA has expired that another one has signed, and only that can renew it; its key is here, so what it has signed stays good: ${files.join(", ")}`,
+    next: inLines([...hold, ...renewedElsewhere(ofOthers)]),
+  };
+}
+
 /** With --deep: where each lost key can still be found. */
 function searched({ deep, known, others, expired, lost, hold }: Seen): NodeVerdict | undefined {
   return deep && deepVerdict(deep, known, { others, expired, leavesOut: lost.names.length > 0, hold });
@@ -131,8 +148,9 @@ function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | un
   };
 }
 
-function courseOf({ others, expired, names, oldKey, lost, damage }: Seen): Course {
-  const caEnded = casToRenew(damage).some(({ name }) => name === "ca");
+function courseOf(seen: Seen): Course {
+  const { others, expired, names, oldKey, lost, damage } = seen;
+  const caEnded = silentSince(seen) !== undefined || casToRenew(damage).some(({ name }) => name === "ca");
   return courseFrom({ others, expired, caEnded, lost: names, oldKey, leavesOut: lost.names.length > 0 });
 }
 
@@ -143,6 +161,20 @@ function keysLost(seen: Seen): NodeVerdict | undefined {
     ...lostAndWay(lostKeys, oldKey),
     ...lostVerdict(names, oldKey, hold),
     ...(names.every(isInternal) ? { course: courseOf(seen) } : {}),
+  };
+}
+
+const silentSince = ({ known: { cp } }: Pick<Seen, "known">) => cp && silentSinceCaEnded(cp);
+
+/** Its files are well, and nothing of the cluster has noticed. */
+function caEnded(seen: Seen): NodeVerdict | undefined {
+  const endedAt = silentSince(seen);
+  if (!endedAt || seen.damage.some((one) => hasFailed(one) && one.id !== "ca-held")) return undefined;
+  return {
+    rung: 0,
+    course: courseOf({ ...seen, expired: "all" }),
+    verdict: `the files of this node are well, but the CA's certificate from before it was renewed has expired (${day(endedAt)}), and no kubelet has been heard since: what has it in memory starts anew, and the workers join`,
+    next: inLines(partsHere()),
   };
 }
 
@@ -232,7 +264,7 @@ function forCluster({ names, controlPlanes }: LostNodes): Course {
 
 /** A stopped kubelet is no damage of its own: with an expired certificate it does not start. */
 function expiredIn(damage: readonly Check[]): "all" | "some" | "none" {
-  const states = damage.filter(hasFailed).map(({ state }) => state);
+  const states = damage.flatMap((one) => (hasFailed(one) && one.id !== "ca-held" ? one.state : []));
   if (!states.includes("expired")) return "none";
   return states.every((state) => state === "expired" || state === "stopped") ? "all" : "some";
 }

@@ -95,7 +95,7 @@ export const TASKS = {
   "old-key-there":    { if: (known) => several(known) && keepsTokens(known) },
   "control-plane":    { if: always, typed: (out) => command("02-control-plane", out), says: true },
   open:               { if: always, typed: (out) => command("03-workers open", out), says: true },
-  join:               { if: ({ lost = [], expired = "none" }) => lost.includes("ca") || expired !== "none" },
+  join:               { if: ({ lost = [], expired = "none", caEnded }) => lost.includes("ca") || expired !== "none" || caEnded === true },
   close:              { if: always, typed: (out) => command("03-workers close", out), says: true },
   "delete-nodes":     { if: ({ leavesOut = false }) => leavesOut, typed: ({ lost }) => deleteNodes(lost) },
   tokens:             { if: (known) => isNew(known) || known.caEnded === true, typed: (out) => command("04-sa-tokens", out), says: true },

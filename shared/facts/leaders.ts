@@ -12,7 +12,9 @@ import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { readObject } from "../objects/stored.ts";
 import { readYaml } from "../yaml.ts";
+import { caEndedAt } from "./ca-copies.ts";
 import type { KnownNode } from "./cluster.ts";
+import type { ControlPlaneNode } from "./control-plane-node.ts";
 import type { Repair } from "./repair.ts";
 
 /** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory. */
@@ -80,6 +82,22 @@ export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node:
   const copy = dataFrom === rescuedEtcd(rescue) ? data : earlier?.data;
   const renewTime = copy && storedLease(copy, `kube-node-lease/${node}`)?.spec.renewTime;
   return renewTime === undefined ? undefined : new Date(renewTime);
+}
+
+/** Milliseconds. A kubelet renews its Lease every ten seconds, by a clock of its own. */
+const HEARD = 60_000;
+
+/**
+ * When the certificate expired that today's CA had before, if this node's kubelet has not been heard since, by
+ * etcd's data: then none has that trusts the old one, whatever stands in its files now.
+ */
+export function silentSinceCaEnded(
+  cp: Pick<ControlPlaneNode, "facts" | "cluster" | "data" | "node">,
+): Date | undefined {
+  const endedAt = caEndedAt(cp);
+  const renewTime = endedAt && storedLease(cp.data, `kube-node-lease/${cp.node.name}`)?.spec.renewTime;
+  const heard = new Date(renewTime ?? Number.NaN).getTime() + HEARD;
+  return endedAt && heard < Math.min(endedAt.getTime() + 2 * HEARD, Date.now()) ? endedAt : undefined;
 }
 
 /** A leader renews its Lease every two seconds; etcd writes at once. Milliseconds. */

@@ -5,8 +5,9 @@
  * CAs and sa.key are different from all else: they are the same on every control plane node and everything
  * hangs on them. New ones are made only with `newCas`. Without `newCas` a lost one stops the run.
  */
-import { again } from "../again.ts";
+import { again, command, inOneLine, type Todo } from "../again.ts";
 import { Fail } from "../fail.ts";
+import { shell } from "../shell-line.ts";
 import { type Cert, type ClusterFacts, isInternal } from "./certs.ts";
 import { type Finding, pkiFindings, type WantedPki } from "./examine.ts";
 import type { KubeconfigRow } from "./kubeconfigs.ts";
@@ -76,16 +77,20 @@ export function actionForSigned(finding: Finding, ca?: PkiAction["todo"]): PkiAc
 function actionForShared(finding: Finding, { newCas, evidence }: ActionOptions): PkiAction {
   if (finding.state === "ok") return { finding, todo: "keep" };
   const remedy = remedyOf(finding, evidence?.() ?? { texts: [], tokens: [] });
-  if (remedy.do !== "lost") return { finding, todo: "restore", remedy };
+  if (remedy.do !== "lost" && remedy.do !== "elsewhere") return { finding, todo: "restore", remedy };
   if (newCas !== "all" && !(newCas === "internal" && isInternal(finding.name)))
     return { finding, todo: "refuse", remedy };
   const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
-  return remedy.why && isHalf
+  return "why" in remedy && isHalf
     ? { finding, todo: "restore", remedy: { do: "again" } }
     : { finding, todo: "make" };
 }
 
 function lostKey(finding: Finding, remedy: Remedy): Fail {
+  if (remedy.do === "elsewhere")
+    return new Fail(`${finding.paths[0]} cannot be used: ${finding.detail}; ${remedy.signer} has signed it`, {
+      hint: inOneLine(renewedElsewhere([finding])),
+    });
   const why = "why" in remedy ? `; ${remedy.why}` : "";
   const option = isInternal(finding.name)
     ? { "new-internal-cas": true }
@@ -96,4 +101,20 @@ function lostKey(finding: Finding, remedy: Remedy): Fail {
       hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ${again(option, { of: "01-etcd" })}`,
     },
   );
+}
+
+/** What an operator types for CAs whose keys are here, and which another CA has signed: it alone renews them. */
+export function renewedElsewhere(findings: readonly Finding[]): Todo[] {
+  const files = findings.map(({ row }) => `FOLDER/${(row as Cert).file}.crt`);
+  return [
+    ...findings.map(({ name }) => ({
+      command: shell`./bunw scripts/renew-ca.ts --csr=${name}`,
+      note: "for whoever has signed it; no secret is in it",
+    })),
+    {
+      command: command("renew-ca --from FOLDER"),
+      note: `on each control plane node; what comes back: ${files.join(", ")}`,
+    },
+    { command: command("00-assess") },
+  ];
 }

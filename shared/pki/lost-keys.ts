@@ -43,12 +43,13 @@ export interface Evidence {
 /**
  * What helps a finding that is not ok. `certificate`: a known one of this very key, with all that its file
  * held. `again`: the key is here, its public half is made from it. `renew`: the key is here, and its
- * certificate has expired. `lost`: the key is not here, or does not belong to this cluster (then `why` says
- * so).
+ * certificate has expired. `elsewhere`: so it is, and only the CA that has signed the certificate renews it.
+ * `lost`: the key is not here, or does not belong to this cluster (then `why` says so).
  */
 export type Remedy =
   | { do: "certificate"; pem: string; from: string }
   | { do: "again" | "renew" }
+  | { do: "elsewhere"; signer: string }
   | { do: "lost"; why?: string };
 
 const STRANGE: Remedy = { do: "lost", why: "the key here is none that the cluster is known by" };
@@ -85,16 +86,14 @@ function caRemedy(
   const hasExpired = finding.state === "expired";
   if (!hasExpired && !["certificate missing", "unreadable", "does not match its key"].includes(finding.state))
     return { do: "lost" };
-  if (hasExpired && !isSelfSigned(finding.cert!.pem))
-    return {
-      do: "lost",
-      why: `"${finding.cert!.issuer}" signed it, and only that can renew it: ./bunw scripts/renew-ca.ts --help`,
-    };
   if (known.length > 0 && !(hasExpired && known.some(({ info }) => keyMatches(info.pem, here.key))))
     return STRANGE;
   const signed = signedLeaves(row, finding, here.key);
   if (signed.length > 0 && !signed.includes(true)) return STRANGE;
-  if (hasExpired) return { do: "renew" };
+  if (hasExpired)
+    return isSelfSigned(finding.cert!.pem)
+      ? { do: "renew" }
+      : { do: "elsewhere", signer: finding.cert!.issuer };
   return finding.state === "does not match its key" && signed.length === 0 ? { do: "lost" } : { do: "again" };
 }
 

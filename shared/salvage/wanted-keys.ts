@@ -115,7 +115,7 @@ function wantedLeaf({ row, cert, paths }: Finding): WantedKey[] {
  */
 export function expiredCas(known: ClusterEvidence, certificatesDir: string): Finding[] {
   const shared = pkiFindings({ certs: CERTS.filter((row) => row.shared) }, undefined, { certificatesDir });
-  return shared.filter((finding) => finding.state === "expired" && remedyOf(finding, known).do === "lost");
+  return shared.filter((finding) => finding.state !== "ok" && remedyOf(finding, known).do === "elsewhere");
 }
 
 /** The private key that is in its place already, though its public half is not: no search is needed then. */

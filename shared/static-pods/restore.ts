@@ -6,6 +6,7 @@
 
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { silentSinceCaEnded } from "../facts/leaders.ts";
 import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
@@ -110,12 +111,12 @@ function adapted(
 }
 
 /**
- * A full one that is older than a new CA, or than the kubelets' expired certificates, must not go on; a
- * younger one was left by part 3.
+ * A full one that is older than a new CA, than the kubelets' expired certificates, or than the end of the CA
+ * that they trust, must not go on; a younger one was left by part 3.
  */
 function goesOnInFull(cp: ControlPlaneNode, inPlace: Date): boolean {
-  const unsafeBefore = caIsNew(cp) ? cp.rescue.made : renewedAfterExpiry(cp.node);
-  return unsafeBefore === undefined || inPlace >= unsafeBefore;
+  const unsafeBefore = caIsNew(cp) ? [cp.rescue.made] : [renewedAfterExpiry(cp.node), silentSinceCaEnded(cp)];
+  return unsafeBefore.every((time) => time === undefined || inPlace >= time);
 }
 
 /** What `adapted` has changed, for the operator. */

@@ -240,3 +240,15 @@ export const led = (host: string) => (objects: Objects) => {
     spec: { holderIdentity: `${host}_1b2c`, renewTime: "2026-01-01T00:00:00.000000Z" },
   };
 };
+
+/** Content of etcd: when this node's kubelet renewed its Lease last. */
+export function heardUntil(name: string, time: Date): Objects {
+  return {
+    [`leases/kube-node-lease/${name}`]: {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name, namespace: "kube-node-lease" },
+      spec: { holderIdentity: name, renewTime: time.toISOString() },
+    },
+  };
+}

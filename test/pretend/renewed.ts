@@ -8,7 +8,7 @@ import { pretendProcess } from "./memory.ts";
 const DAY_MS = 86_400_000;
 
 /** Where a repair has put what was there before, a moment ago. */
-const ASIDE = "/root/kube-pki-repair-20260101T000000/aside";
+export const ASIDE = "/root/kube-pki-repair-20260101T000000/aside";
 
 /**
  * What is in a CA's file counts as the renewed one: the one before it, of the same key, ends so many days from

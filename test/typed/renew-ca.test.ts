@@ -5,13 +5,13 @@ import { stringify } from "yaml";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { caIn } from "../../shared/pki/kubeconfig-fields.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
-import { otherCa, write } from "../pretend/cluster.ts";
-import { ofCompany } from "../pretend/company-ca.ts";
+import { clusterObjects, healthyCp, heardUntil, otherCa, write } from "../pretend/cluster.ts";
+import { ofCompany, renewedByCompany } from "../pretend/company-ca.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { LEASE, serve } from "../pretend/joining.ts";
 import { LONG_LIFE, longLives } from "../pretend/long-lives.ts";
-import { POD_UID, podRecord } from "../pretend/memory.ts";
+import { POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -271,6 +271,29 @@ test("a company's CA that has expired is not ours to renew: a CSR is printed, an
     expect(placed).toMatchObject({ exitCode: 0 });
     expect(placed.stderr).toEndWith("next: ./bunw scripts/00-assess.ts, then parts 0 to 5 with these CAs\n");
     expect(node.read(`${PKI}/ca.crt`)).toBe(back);
+  } finally {
+    node.end();
+  }
+});
+
+test("files that were placed after the end, and kubelets that are silent since: nothing restarts but by parts 0 to 5", async () => {
+  const ended = new Date(Date.now() - 3_600_000);
+  const { ca } = await healthyCp();
+  const expired = await ofCompany(ca.cert, ended);
+  const node = await controlPlane((objects) =>
+    Object.assign(objects, clusterObjects(expired), heardUntil("m1", ended)),
+  );
+  try {
+    await renewedByCompany(node.root, ended);
+    const args = ["etcd", `--trusted-ca-file=${FILES[1]}`];
+    pretendProcess(node.root, { pid: 41, comm: "etcd", args, started: new Date(Date.now() - 86_400_000) });
+    const before = node.fingerprint();
+    const { exitCode, stderr } = await node.renew();
+    expect({ exitCode, stderr }).toEqual({
+      exitCode: 3,
+      stderr: expect.stringMatching(/they are silent since[\s\S]*00-assess\.ts, then parts 0 to 5/),
+    });
+    expect(node.fingerprint()).toEqual(before);
   } finally {
     node.end();
   }

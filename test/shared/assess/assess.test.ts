@@ -10,7 +10,16 @@ import { type Assessment, assessmentAsJson } from "../../../shared/assess/assess
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
-import { ADDRESS, FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
+import {
+  ADDRESS,
+  clusterObjects,
+  FACTS,
+  healthyCp,
+  heardUntil,
+  otherCa,
+  write,
+} from "../../pretend/cluster.ts";
+import { giveToCompany, ofCompany, renewedByCompany } from "../../pretend/company-ca.ts";
 import { commandOf, decisions } from "../../pretend/decisions.ts";
 import { agedText, expireCertificates } from "../../pretend/expired.ts";
 import { gone, lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
@@ -28,6 +37,8 @@ const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file
 const YEARS = 2 * 8760 * 3600_000;
 const older = await issueCa(certRow("ca"), FACTS, { now: new Date(Date.now() - YEARS) });
 const later = await otherCa();
+const YESTERDAY = new Date(Date.now() - 86_400_000);
+const ofCompanysUntil = await ofCompany(ca.cert, YESTERDAY);
 const OWN_SA = { key: pki("sa.key"), pub: pki("sa.pub") };
 
 type On = Parameters<typeof lookAt>[0];
@@ -96,6 +107,18 @@ const ROWS: Row[] = [
   { what: "one certificate is lost", on: well(gone("pki/apiserver.crt")) },
   { what: "all certificates have expired", on: well(({ root }) => expireCertificates(root)) },
   { what: "one has expired", on: well(({ root }) => expireCertificates(root, [certRow("apiserver")])) },
+  {
+    what: "CAs that a company has signed have expired",
+    on: well(({ root }) => giveToCompany(root, YESTERDAY), {
+      etcd: (objects) => Object.assign(objects, clusterObjects(ofCompanysUntil)),
+    }),
+  },
+  {
+    what: "the same, and what the company has signed since is in place",
+    on: well(({ root }) => renewedByCompany(root, YESTERDAY), {
+      etcd: (objects) => Object.assign(objects, clusterObjects(ofCompanysUntil), heardUntil("m1", YESTERDAY)),
+    }),
+  },
   {
     what: "etcd's CA was renewed, and etcd not restarted",
     on: well((node) => renewedOnly(node, 100)),

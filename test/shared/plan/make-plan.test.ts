@@ -11,7 +11,8 @@ import { makePlan } from "../../../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
 import { factsForPlan } from "../../../shared/plan/plan-facts.ts";
 import { planAsPage } from "../../../shared/plan/plan-page.ts";
-import { ADDRESS, healthyCp, led, type Objects } from "../../pretend/cluster.ts";
+import { ADDRESS, clusterObjects, healthyCp, heardUntil, led, type Objects } from "../../pretend/cluster.ts";
+import { giveToCompany, ofCompany, renewedByCompany } from "../../pretend/company-ca.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { agedText, expireCertificates } from "../../pretend/expired.ts";
@@ -23,7 +24,9 @@ import { MEMBERS, pasted, reachable, setAddress, three } from "../../pretend/pla
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
 
-const { root: healthy } = await healthyCp();
+const { root: healthy, ca } = await healthyCp();
+const YESTERDAY = new Date(Date.now() - 86_400_000);
+const expired = await ofCompany(ca.cert, YESTERDAY);
 const PKI = "/etc/kubernetes/pki";
 const RUNBOOK = await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text();
 const key = (file: string) => bigInt(createPrivateKey(readFileSync(`${healthy}${PKI}/${file}`, "utf8")));
@@ -114,6 +117,19 @@ const ROWS: Row[] = [
     what: "all certificates have expired on three",
     on: { ...WELL, ...THREE },
     change: ({ root }) => expireCertificates(root),
+  },
+  {
+    what: "CAs that a company has signed have expired",
+    on: { ...WELL, etcd: (objects) => Object.assign(objects, clusterObjects(expired)) },
+    change: ({ root }) => giveToCompany(root, YESTERDAY),
+  },
+  {
+    what: "the same, and what the company has signed since is in place",
+    on: {
+      ...WELL,
+      etcd: (objects) => Object.assign(objects, clusterObjects(expired), heardUntil("m1", YESTERDAY)),
+    },
+    change: ({ root }) => renewedByCompany(root, YESTERDAY),
   },
   { what: "one certificate is lost", on: WELL, change: gone("apiserver.crt") },
   { what: "all is well", on: WELL },

@@ -10,7 +10,8 @@ import { full, REDUCED, reduced, STAND_IN_MARK } from "../../../shared/manifests
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
-import { FACTS, healthyCp, manifest, otherCa } from "../../pretend/cluster.ts";
+import { clusterObjects, FACTS, healthyCp, heardUntil, manifest, otherCa } from "../../pretend/cluster.ts";
+import { ofCompany } from "../../pretend/company-ca.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -217,4 +218,33 @@ test("the same under the old CA where this kubelet's own certificate had expired
     await client(new Date(Date.now() + 200 * 86_400_000)),
   );
   expect(restored(0)).toBe(false);
+});
+
+test("the same where the CA's certificate of before has expired, and this kubelet has not been heard since: the workers trust it", async () => {
+  const { ca } = await healthyCp();
+  const now = Date.now();
+  const ended = await ofCompany(ca.cert, new Date(now - 3_600_000));
+  for (const [heard, isReduced] of [
+    [now - 3_590_000, true],
+    [now - 600_000, false],
+    [undefined, false],
+  ] as const) {
+    using box = await issued();
+    const data = await pretendData((objects) =>
+      Object.assign(
+        objects,
+        clusterObjects(ended),
+        heard === undefined ? {} : heardUntil("m1", new Date(heard)),
+      ),
+    );
+    const cp = controlPlaneOf(data);
+    const path = manifestPath(cp, "kube-controller-manager");
+    const restored = (written: number) => {
+      writeFile(path, stringify(KCM));
+      utimesSync(box.dir + path, new Date(written), new Date(written));
+      return restoreManifests(cp, ["kube-controller-manager"]);
+    };
+    expect(restored(0)).toBe(isReduced);
+    expect(restored(now - 60_000)).toBe(false);
+  }
 });
