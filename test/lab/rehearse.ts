@@ -23,10 +23,10 @@ import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { bySsh, bySshAndPassword, bySshAndSudo } from "./scenarios/by-ssh.ts";
-import { caEnded, haCaEnded } from "./scenarios/ca-ended.ts";
+import { caEnded, caEndedNewCas, haCaEnded } from "./scenarios/ca-ended.ts";
 import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
 import { caOneByOne } from "./scenarios/ca-one-by-one.ts";
-import { companyCa } from "./scenarios/company-ca.ts";
+import { companyCa, companyCaEnded } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
 import { etcdLinked } from "./scenarios/etcd-linked.ts";
@@ -118,6 +118,7 @@ export const SCENARIOS: Scenario[] = [
   haExpired,
   endsSoon,
   caEnded,
+  caEndedNewCas,
   haCaEnded,
   caEndsSoon,
   haCaEndsSoon,
@@ -137,6 +138,7 @@ export const SCENARIOS: Scenario[] = [
   kmsAllLost,
   joinCutOff,
   companyCa,
+  companyCaEnded,
   etcdLinked,
 ];
 

@@ -6,26 +6,34 @@ import { certInfo } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { sh } from "../machine/machine.ts";
 import { type Profile, USUAL } from "../machine/profile.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import { note, type Scenario, type Scene, sayAndWait, startClock } from "../scene/scene.ts";
-import { allLost } from "./all-lost.ts";
+import { allLost, TAGS as NEW_CA_TAGS } from "./all-lost.ts";
 import { HA_TAGS, TAGS } from "./expired.ts";
 
-const CAS = ["ca", "etcd-ca", "front-proxy-ca"].map(certRow);
+export const CAS = ["ca", "etcd-ca", "front-proxy-ca"].map(certRow);
 
 /** Hours. In use for longer than a moment, as every CA that ends. */
 const AGE = 48;
 
-/** kubeadm takes CAs that it finds. They are valid for as long as the lab needs to build the cluster. */
-export function endingIn(minutes: number): () => Promise<Profile> {
+/**
+ * kubeadm takes CAs that it finds. They are valid for as long as the lab needs to build the cluster.
+ * `signed`: who signs them.
+ */
+export function endingIn(
+  minutes: number,
+  signed: (cert: string, until: Date) => string | Promise<string> = (cert) => cert,
+): () => Promise<Profile> {
   return async () => {
     const facts = testFacts({ keyAlgorithm: "RSA-2048", caValidityHours: AGE + minutes / 60 });
     const now = new Date(Date.now() - AGE * 3_600_000);
+    const until = new Date(Date.now() + minutes * 60_000);
     const files: Record<string, string> = {};
     for (const row of CAS) {
       const { cert, key } = await issueCa(row, facts, { now });
-      files[`${USUAL.certificatesDir}/${row.file}.crt`] = cert;
+      files[`${USUAL.certificatesDir}/${row.file}.crt`] = await signed(cert, until);
       files[`${USUAL.certificatesDir}/${row.file}.key`] = key;
     }
     return { ...USUAL, controlPlaneFiles: { ...USUAL.controlPlaneFiles, ...files } };
@@ -38,7 +46,7 @@ export const caEnded: Scenario = {
   title: "All CAs expire while everything runs, and their keys are there; the operator follows RUNBOOK.md",
   profile: endingIn(4),
   lines: [
-    { title: "The CAs expire", run: theyExpire },
+    { title: "The CAs expire", run: (scene) => theyExpire(scene) },
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
     { title: "The renewed CAs are compared", run: compareCas },
   ],
@@ -58,20 +66,44 @@ export const haCaEnded: Scenario = {
   ],
 };
 
-const before = new Map<string, string>();
+const PKI = "/etc/kubernetes/pki";
+const SERVERS = "kube-apiserver|kube-controller-manager";
+const TAKEN_AWAY = `rm ${PKI}/{ca,etcd/ca,front-proxy-ca}.{crt,key}; crictl stop --timeout 0 $(crictl ps -q --name '${SERVERS}')`;
+
+/** What a CA that ends costs without its key: `--scenario ca-ended --compare ca-ended-new-cas`. */
+export const caEndedNewCas: Scenario = {
+  ...caEnded,
+  name: "ca-ended-new-cas",
+  title: "As ca-ended, and their keys are nowhere to be found: new CAs; the operator follows RUNBOOK.md",
+  lines: [
+    caEnded.lines[0]!,
+    {
+      title: "The CAs and their keys are taken away, and the servers that hold them are stopped",
+      run: (scene) => sh(scene.lab.controlPlanes[0]!, TAKEN_AWAY),
+    },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, NEW_CA_TAGS) },
+  ],
+};
+
+/** Of each scene: two of them are played where one is compared. */
+const kept = new WeakMap<Scene["lab"], ReadonlyMap<string, string>>();
 
 /** The certificates that the CAs have before they are renewed, by the names of the rows. */
 export async function keepCas(scene: Scene): Promise<ReadonlyMap<string, string>> {
-  for (const row of CAS) if (!before.has(row.name)) before.set(row.name, await readCa(scene, row.file, 0));
+  const texts = () =>
+    Promise.all(CAS.map(async (row) => [row.name, await readCa(scene, row.file, 0)] as const));
+  const before = kept.get(scene.lab) ?? new Map(await texts());
+  kept.set(scene.lab, before);
   return before;
 }
 
-async function theyExpire(scene: Scene) {
-  await keepCas(scene);
+/** `late`: seconds until somebody comes. */
+export async function theyExpire(scene: Scene, { late = 2 } = {}) {
+  const before = await keepCas(scene);
   const end = Math.max(...[...before.values()].map((pem) => certInfo(pem).notAfter.getTime()));
   if (end < Date.now())
     throw new Error("the CAs had expired before the cluster was built: give them more minutes");
-  await sayAndWait(scene, "the CAs to expire", () => Date.now() > end + 2000, {
+  await sayAndWait(scene, "the CAs to expire", () => Date.now() > end + late * 1000, {
     seconds: 900,
     hint: "openssl x509 -noout -enddate",
   });
@@ -85,6 +117,7 @@ export function readCa({ lab }: Scene, file: string, index: number): Promise<str
 
 /** Each control plane node has made the same certificate of the old key. */
 export async function compareCas(scene: Scene) {
+  const before = await keepCas(scene);
   for (const row of CAS) {
     const now = await Promise.all(scene.lab.controlPlanes.map((_, index) => readCa(scene, row.file, index)));
     const [was, is] = [before.get(row.name)!, now[0]!].map((pem) => certInfo(pem));
