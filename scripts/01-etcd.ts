@@ -29,6 +29,7 @@ import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/p
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
+import { listed } from "../shared/plain.ts";
 import { caReaders, holdExpired } from "../shared/renew/ca-readers.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
@@ -133,10 +134,11 @@ function sayFacts(cp: ControlPlaneNode) {
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
   if (!pod.etcdIsInPlace(cp, actions) || !(await etcdLives(cp))) return false;
-  if (holdExpired(await caReaders(cp))) {
-    say(
-      "a CA is in memory here that has expired since: who has it trusts nobody that connects anew",
-    );
+  // one whose file is not renewed yet waits for part 2
+  const holders = (await caReaders(cp)).filter((one) => !one.fileUntil && holdExpired([one]));
+  if (holders.length > 0) {
+    const names = listed([...new Set(holders.map(({ name }) => name))]);
+    say(`${names}: a CA in memory that has expired since; who has it trusts no new connection`);
     return false;
   }
   if (!pod.needsCopy(cp)) return true;

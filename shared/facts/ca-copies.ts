@@ -144,7 +144,8 @@ export function trustedSince(
  * not. Who has it in memory trusts no server any more.
  */
 export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): Date | undefined {
-  const ca = certInfo(clusterCa(facts.certificatesDir));
+  const ca = infoOf(caText(certRow("ca"), facts.certificatesDir));
+  if (!ca) return undefined;
   const file = certPath(certRow("ca"), facts.certificatesDir);
   // etcd's data has the renewed one soon after the API is back
   const aside = rescueFolders().map((rescue) => readable(`${asideOf(rescue)}${file}`) ?? "");
