@@ -252,7 +252,7 @@ test("CAs are renewed on one control plane node after the other, then on the wor
   const renewing = plays.filter(({ tags }) => tags.includes("renew") && tags.includes("never"));
   expect(renewing.map(({ hosts, serial }) => [hosts, serial])).toEqual([
     ["first_control_plane:other_control_planes", 1],
-    ["workers", [1, "{{ batch | default(20) }}"]],
+    ["workers", [1, "{{ batch | default(1) }}"]],
   ]);
   for (const { tasks, any_errors_fatal } of renewing)
     expect([any_errors_fatal, commandOf(tasks[0]!)]).toEqual([
