@@ -1,9 +1,26 @@
 /** A node whose CA was renewed with its own key: what is in its files now, and what was before. */
+import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { certInfo } from "../../shared/pki/certificate.ts";
+import { insideOf } from "../../shared/pki/keys.ts";
 import { write } from "./cluster.ts";
 import { agedText } from "./expired.ts";
 import { pretendProcess } from "./memory.ts";
+
+/** All of a certificate that a renewal keeps, byte for byte: but for serial number, end and signature. */
+export function keptBytes(pem: string): string {
+  const [tbs, algorithm] = insideOf(new X509Certificate(pem).raw) as [Buffer, Buffer];
+  // version, serial, algorithm, issuer, validity, …: kubeadm's are all of version 3
+  const [version, , inner, issuer, validity, ...rest] = insideOf(tbs) as [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+  ];
+  const kept = [version, inner, issuer, insideOf(validity)[0]!, ...rest, algorithm];
+  return kept.map((piece) => piece.toString("hex")).join(" ");
+}
 
 const DAY_MS = 86_400_000;
 

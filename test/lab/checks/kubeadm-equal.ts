@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
  * Compares our tables and our issuing with a real kubeadm: both make a full PKI and all kubeconfigs from the
- * same facts. Every field that is not random must be equal, down to the bytes of subjects and extensions.
+ * same facts. Every field that is not random must be equal, down to the bytes of subjects and extensions. Its CAs
+ * are renewed, too: nothing but serial number and end may differ.
  *
  * The lab's own kubeadm, or another: ./bunw test/lab/checks/kubeadm-equal.ts
  * ~/.cache/kube-pki-repair/kubernetes-v1.34.4/kubeadm v1.34.4
@@ -24,9 +25,11 @@ import {
 } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../../shared/pki/kubeconfigs.ts";
+import { renewCa } from "../../../shared/pki/renew.ts";
 import { run } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { leaveNode } from "../../pretend/no-node.ts";
+import { keptBytes } from "../../pretend/renewed.ts";
 import { binaries } from "../machine/binaries.ts";
 import { installPackages } from "../machine/packages.ts";
 import { KUBERNETES } from "../machine/pins.ts";
@@ -75,14 +78,28 @@ async function compareWithKubeadm(
   try {
     await runKubeadm(kubeadm, facts, dir);
     await runOurs(facts, dir);
-    return differences(
-      await describe(join(dir, "kubeadm")),
-      await describe(join(dir, "ours/etc/kubernetes")),
-    );
+    return [
+      ...differences(await describe(join(dir, "kubeadm")), await describe(join(dir, "ours/etc/kubernetes"))),
+      ...renewedOtherwise(join(dir, "kubeadm/pki"), facts),
+    ];
   } finally {
     leaveNode();
     rmSync(dir, { recursive: true });
   }
+}
+
+/**
+ * kubeadm's CAs renewed with their own keys: certificates in which more than serial number and end differ. Each leaf
+ * is good under the renewed one, or `renewCa` fails.
+ */
+function renewedOtherwise(pki: string, { caValidityHours: hours }: ClusterFacts): string[] {
+  const read = (file: string) => readFileSync(join(pki, file), "utf8");
+  return CERTS.filter((row) => row.shared).flatMap(({ name, file }) => {
+    const old = read(`${file}.crt`);
+    const signed = CERTS.filter(({ ca }) => ca === name).map((leaf) => read(`${leaf.file}.crt`));
+    const renewed = renewCa(old, read(`${file}.key`), { hours, signed });
+    return keptBytes(renewed) === keptBytes(old) ? [] : [`${file}.crt: renewed, it has more that differs`];
+  });
 }
 
 /** kubeadm's own run, into DIR/kubeadm. */

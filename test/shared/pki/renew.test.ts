@@ -8,6 +8,7 @@ import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { isSelfSigned, notIssuedBy, renewCa } from "../../../shared/pki/renew.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { keptBytes } from "../../pretend/renewed.ts";
 
 setDefaultTimeout(60_000);
 
@@ -34,23 +35,35 @@ interface Old {
   mask?: string;
   keyId?: string;
   leaf?: string;
+  serial?: number;
+  /** Its name, and more extensions. */
+  name?: string;
+  more?: string;
 }
 
 /** A CA for another day, and a leaf of it. */
 function made(
   { openssl, file }: ReturnType<typeof folder>,
-  { key = "RSA -pkeyopt rsa_keygen_bits:2048", mask = "utf8only", keyId = "hash", leaf = "keyid" }: Old,
+  {
+    key = "RSA -pkeyopt rsa_keygen_bits:2048",
+    mask = "utf8only",
+    keyId = "hash",
+    leaf = "keyid",
+    serial = 77,
+    name = "O=Zoë\nCN=kubernetes",
+    more = "",
+  }: Old,
 ) {
   file("ca.key", openssl(`genpkey -quiet -algorithm ${key}`));
   file(
     "c",
-    `[req]\nprompt=no\nutf8=yes\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=${mask}\n[dn]\nO=Zoë\nCN=kubernetes\n[v3]\nbasicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=${keyId}\n`,
+    `[req]\nprompt=no\nutf8=yes\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=${mask}\n[dn]\n${name}\n[v3]\nkeyUsage=critical,digitalSignature,keyEncipherment,keyCertSign\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier=${keyId}\n${more}`,
   );
   file(
     "l",
     `[v3]\nauthorityKeyIdentifier=${leaf}\nsubjectAltName=DNS:m1\nkeyUsage=critical,digitalSignature\n`,
   );
-  const ca = openssl("req -x509 -key ca.key -config c -set_serial 77 -days 1");
+  const ca = openssl(`req -x509 -key ca.key -config c -set_serial ${serial} -days 1`);
   file("old.crt", ca);
   file("csr", openssl("req -new -key ca.key -subj /CN=m1"));
   openssl(
@@ -59,13 +72,26 @@ function made(
   return { ca, key: openssl("pkey -in ca.key"), leaf: openssl("x509 -in leaf.crt") };
 }
 
+/** Go writes a name of ASCII as PrintableString; `keyId`: none before Go 1.15, of SHA-1, of SHA-256 since 1.35. */
+const KUBEADM: Old = { mask: "default", name: "CN=kubernetes" };
+const SHA_256 = "9c1185a5c5e9fc54612808977ee8f548b2258d31";
+const SAN = "subjectAltName=DNS:kubernetes\n";
+
 const OLD: [who: string, how: Old][] = [
-  ["kubeadm's kind", {}],
+  ["kubeadm to 1.17", { ...KUBEADM, serial: 0, keyId: "none", leaf: "none" }],
+  ["kubeadm 1.18, built with Go 1.13", { ...KUBEADM, serial: 0, keyId: "none", leaf: "none", more: SAN }],
+  ["kubeadm 1.19 to 1.24", { ...KUBEADM, serial: 0, more: SAN }],
+  ["kubeadm 1.25 to 1.27", { ...KUBEADM, serial: 0 }],
+  ["kubeadm 1.28 to 1.34", { ...KUBEADM, serial: 0x51f0_4a3d_22c1 }],
+  ["kubeadm 1.35 and later", { ...KUBEADM, serial: 0x51f0_4a3d_22c1, keyId: SHA_256 }],
+  [
+    "kubeadm's ECDSA-P256 of 1.35",
+    { ...KUBEADM, key: "EC -pkeyopt ec_paramgen_curve:P-256", keyId: SHA_256 },
+  ],
+  ["UTF8String in its name", {}],
   ["ECDSA P-256", { key: "EC -pkeyopt ec_paramgen_curve:P-256" }],
   ["ECDSA P-384", { key: "EC -pkeyopt ec_paramgen_curve:P-384" }],
   ["Ed25519", { key: "ED25519" }],
-  ["kubeadm 1.35's key id", { keyId: "0102030405060708090a0b0c0d0e0f1011121314" }],
-  ["no key id", { keyId: "none", leaf: "none" }],
   ["PrintableString and T61String in its name", { mask: "default" }],
   ["BMPString in its name", { mask: "MASK:0x0800" }],
   ["leaves that name its serial number", { leaf: "keyid,issuer:always" }],
@@ -82,13 +108,15 @@ test.each(OLD)(
     const others =
       "x509 -noout -text -startdate -certopt no_serial,no_sigdump,no_validity -nameopt dump_all,dump_der";
     expect(openssl.openssl(others, renewed)).toBe(openssl.openssl(others, ca));
+    expect(keptBytes(renewed)).toBe(keptBytes(ca));
     const keepsSerial = how.leaf?.includes("issuer");
     const [was, is] = [certInfo(ca), certInfo(renewed)];
     expect([is.notAfter.getTime(), is.notBefore]).toEqual([
       was.notAfter.getTime() + 365 * DAY,
       was.notBefore,
     ]);
-    expect(openssl.openssl("x509 -noout -serial", renewed) === "serial=4D\n").toBe(keepsSerial === true);
+    const serials = [renewed, ca].map((pem) => openssl.openssl("x509 -noout -serial", pem));
+    expect(serials[0] === serials[1]).toBe(keepsSerial === true);
     const at = Math.floor(Date.now() / 1000) + 2 * 86_400;
     expect(openssl.openssl(`verify -attime ${at} -CAfile old.crt leaf.crt`)).toContain(
       "certificate has expired",
