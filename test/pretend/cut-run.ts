@@ -91,7 +91,7 @@ async function copyOf({ options = {} }: CutScene, before: CutNode): Promise<CutN
   return node;
 }
 
-function cutAfter(n: number): Record<string, string> {
+export function cutAfter(n: number): Record<string, string> {
   return { BUN_OPTIONS: `--preload ${import.meta.dir}/cut-off.ts`, PRETEND_CUT_AFTER: String(n) };
 }
 
