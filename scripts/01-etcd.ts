@@ -29,7 +29,6 @@ import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/p
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
-import { listed } from "../shared/plain.ts";
 import { caReaders, holdExpired } from "../shared/renew/ca-readers.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
@@ -137,7 +136,7 @@ async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): P
   // one whose file is not renewed yet waits for part 2
   const holders = (await caReaders(cp)).filter((one) => !one.fileUntil && holdExpired([one]));
   if (holders.length > 0) {
-    const names = listed([...new Set(holders.map(({ name }) => name))]);
+    const names = [...new Set(holders.map(({ name }) => name))].join(", ");
     say(`${names}: a CA in memory that has expired since; who has it trusts no new connection`);
     return false;
   }
