@@ -37,7 +37,7 @@ export interface MemberData {
 }
 
 /** Errors: Fail as `readEtcdData`; Refused where its member has no vote, or is none any more. */
-export function survivorIn(dir: string): MemberData {
+export function memberDataIn(dir: string): MemberData {
   const host = hostPath(dir);
   try {
     using data = readEtcdData(host);
@@ -68,7 +68,7 @@ interface Chosen {
 /**
  * The one whose log is up to date. Errors: Refused where they are of several clusters, or two of one member.
  */
-export function chooseSurvivor(all: readonly MemberData[]): Chosen {
+export function chooseData(all: readonly MemberData[]): Chosen {
   const clusters = new Set(all.map(({ clusterId }) => clusterId));
   if (clusters.size > 1)
     throw new Refused(`These are data of ${clusters.size} clusters: ${inWords(all)}`, {
@@ -99,10 +99,7 @@ function inWords(all: readonly MemberData[]): string {
  * A copy of its data in `dir`, in which it is the only member, at a new address. Errors: as `refuseNotEmpty`,
  * `refuseNoRoom`.
  */
-export async function writeSurvivor(
-  survivor: MemberData,
-  { dir, peerUrl }: { dir: string; peerUrl: string },
-) {
+export async function writeAlone(survivor: MemberData, { dir, peerUrl }: { dir: string; peerUrl: string }) {
   refuseNotEmpty(dir);
   const from = `${survivor.dir}/member`;
   refuseNoRoom([from], dir);

@@ -28,6 +28,7 @@ export const WRITERS = [
   "hand-over pack --passphrase-file pass --out keys.age",
   "hand-over unpack keys.age --passphrase-file pass",
   `join-again --address ${ADDRESS}:6443 --kubernetes v1.34.4`,
+  "restore snapshot.db --as m1",
 ] as const;
 
 /** Another user, who can read all files: a checkout may be in root's own folder. */

@@ -31,6 +31,7 @@ const BUDGETS: Record<string, number> = {
   plan: 188,
   "renew-ca": 145,
   report: 219,
+  restore: 95,
 };
 
 /** Rooms beside the repair: no part loads them. */

@@ -17,6 +17,7 @@ const NO_PATH = [
   "address",
   "kubernetes",
   "arch",
+  "as",
 ];
 const NO_PATH_IN: Record<string, string[]> = { "00-salvage.ts": ["from"], "join-again.ts": ["lost"] };
 

@@ -44,7 +44,7 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
     "on a worker each says that this is no control plane node",
     "worker",
     REFUSED,
-    without("hand-over", "03-join").map((line) => [
+    without("hand-over", "03-join", "restore").map((line) => [
       line,
       /^This is no control plane node: /,
       /^run it on (a|each) control plane node/,
@@ -55,7 +55,7 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
     "no node",
     REFUSED,
     [
-      ...without("hand-over", "00-salvage").map(
+      ...without("hand-over", "00-salvage", "restore").map(
         (line): Row => [
           line,
           /^This is no node that kubeadm set up: "\/var\/lib\/kubelet\/config\.yaml" is missing$/,

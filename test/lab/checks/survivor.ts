@@ -8,10 +8,10 @@ import { join } from "node:path";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
 import {
-  chooseSurvivor,
+  chooseData,
   type MemberData,
-  survivorIn,
-  writeSurvivor,
+  memberDataIn,
+  writeAlone,
 } from "../../../shared/restore/lost-members-data.ts";
 import { run, silently } from "../../../shared/run.ts";
 import { buildGo } from "../machine/go-build.ts";
@@ -37,10 +37,10 @@ async function main() {
 async function check(etcd: string, folder: string): Promise<string[]> {
   const names = ["m1", "m2", "m3"].map((name) => memberAt(folder, name));
   const acknowledged = await writeUntilKilled(etcd, names);
-  const survivors = names.map(({ dataDir }) => survivorIn(dataDir));
+  const survivors = names.map(({ dataDir }) => memberDataIn(dataDir));
   const behind = survivors.toSorted((a, b) => a.last.index - b.last.index);
-  const { chosen, isQuorum } = chooseSurvivor(behind.slice(0, 2));
-  if (!isQuorum) throw new Fail("two of three are no quorum", { hint: "chooseSurvivor" });
+  const { chosen, isQuorum } = chooseData(behind.slice(0, 2));
+  if (!isQuorum) throw new Fail("two of three are no quorum", { hint: "chooseData" });
   const lines = [await goesOn(etcd, folder, { chosen, acknowledged })];
   const lost = await forced(etcd, folder, { chosen, names, acknowledged });
   if (lost === 0)
@@ -67,7 +67,7 @@ interface Case {
 
 async function goesOn(etcd: string, folder: string, { chosen, acknowledged }: Case): Promise<string> {
   const alone = { ...memberAt(folder, "alone"), name: chosen.own.name };
-  await silently(() => writeSurvivor(chosen, { dir: alone.dataDir, peerUrl: alone.peerUrl }));
+  await silently(() => writeAlone(chosen, { dir: alone.dataDir, peerUrl: alone.peerUrl }));
   using before = readEtcdData(alone.dataDir);
   await using member = await startMember(etcd, alone);
   const { etcd: answers, said } = await askMember(member.url);

@@ -2,17 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
-import { DB_MAGIC, DB_VERSION, fnv64a } from "../../../shared/etcd-data/db-file.ts";
 import { DbEdit } from "../../../shared/restore/db-edit.ts";
-import { type DbNode, inlineBytes, pageBytes } from "../../../shared/restore/db-nodes.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
-
-interface Form {
-  pageSize: number;
-  /** Keys of a leaf; more of them make a branch. */
-  perLeaf: number;
-  txid: bigint;
-}
+import { type Content, dbFile, type Form } from "../../pretend/write-db.ts";
 
 const FORMS: [string, Form][] = [
   ["as etcd's mostly is", { pageSize: 4096, perLeaf: 100, txid: 8n }],
@@ -20,9 +12,6 @@ const FORMS: [string, Form][] = [
   ["with branches, of the buckets as well", { pageSize: 4096, perLeaf: 2, txid: 8n }],
   ["of a machine with pages of 64 KB", { pageSize: 65536, perLeaf: 3, txid: 8n }],
 ];
-
-/** Buckets, each with its keys; a small one is inline. */
-type Content = Record<string, Record<string, string>>;
 
 const CONTENT: Content = {
   alarm: {},
@@ -32,56 +21,6 @@ const CONTENT: Content = {
   members: { m1: "one", m2: "two" },
   meta: { consistent_index: "7", term: "2" },
 };
-
-/** Writes a file of this form, with a freelist that is kept on the disk. */
-function dbFile({ pageSize, perLeaf, txid }: Form, content: Content): Buffer {
-  const pages: Buffer[] = [];
-  let end = 3;
-  const write = (node: DbNode): number => {
-    const bytes = pageBytes(node, end, pageSize);
-    pages.push(bytes);
-    end += bytes.length / pageSize;
-    return end - bytes.length / pageSize;
-  };
-  const tree = (items: { key: Buffer; value: Buffer; isBucket: boolean }[]): DbNode => {
-    if (items.length <= perLeaf) return { isLeaf: true, items };
-    const leaves = Array.from({ length: Math.ceil(items.length / perLeaf) }, (_, i) =>
-      items.slice(i * perLeaf, (i + 1) * perLeaf),
-    );
-    return { isLeaf: false, children: leaves.map((leaf) => ({ key: leaf[0]!.key, id: write(tree(leaf)) })) };
-  };
-  const bucket = (keys: Record<string, string>) => {
-    const items = Object.entries(keys).map(([key, value]) => ({
-      ...{ key: Buffer.from(key), value: Buffer.from(value), isBucket: false },
-    }));
-    const header = Buffer.alloc(16);
-    const node = tree(items);
-    const inline = inlineBytes(node);
-    if (node.isLeaf && inline.length <= pageSize / 4) return Buffer.concat([header, inline]);
-    header.writeBigUInt64LE(BigInt(write(node)), 0);
-    return header;
-  };
-  const buckets = Object.entries(content).map(([name, keys]) => ({
-    ...{ key: Buffer.from(name), value: bucket(keys), isBucket: true },
-  }));
-  const root = write(tree(buckets));
-  const meta = (slot: number, of: bigint) => {
-    const page = Buffer.alloc(pageSize);
-    page.writeBigUInt64LE(BigInt(slot), 0);
-    page.writeUInt16LE(4, 8);
-    for (const [i, number] of [DB_MAGIC, DB_VERSION, pageSize].entries())
-      page.writeUInt32LE(number, 16 + 4 * i);
-    for (const [i, number] of [BigInt(root), 0n, 2n, BigInt(end), of].entries())
-      page.writeBigUInt64LE(number, 32 + 8 * i);
-    page.writeBigUInt64LE(fnv64a(page.subarray(16, 72)), 72);
-    return page;
-  };
-  const freelist = Buffer.alloc(pageSize);
-  freelist.writeBigUInt64LE(2n, 0);
-  freelist.writeUInt16LE(0x10, 8);
-  // as WriteTo: the first page has the transaction, the second the one before
-  return Buffer.concat([meta(0, txid), meta(1, txid - 1n), freelist, ...pages]);
-}
 
 function contentOf(path: string, names: string[]): Content {
   using db = new Bbolt(path);

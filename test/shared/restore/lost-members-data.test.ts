@@ -13,7 +13,7 @@ import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { CHANGE, changeOf, entryOf, LogRecords, RECORD } from "../../../shared/restore/log-records.ts";
 import { appendTo, logTail } from "../../../shared/restore/log-tail.ts";
-import { chooseSurvivor, survivorIn, writeSurvivor } from "../../../shared/restore/lost-members-data.ts";
+import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 import { type Written, type WrittenMember, writeEtcdData } from "../../pretend/write-wal.ts";
 
@@ -42,10 +42,10 @@ const log = (box: Sandbox, dir: string) => {
 
 test("of several, the log with the last entry counts; with a quorum nothing acknowledged is lost", () => {
   using box = sandbox();
-  const [one, two] = [survivorIn(disk(box, 0, 3)), survivorIn(disk(box, 1, 5))];
-  expect(chooseSurvivor([one, two])).toMatchObject({ chosen: two, voters: 3, here: 2, isQuorum: true });
-  expect(chooseSurvivor([two, one]).chosen).toBe(two);
-  expect(chooseSurvivor([one])).toMatchObject({ chosen: one, voters: 3, here: 1, isQuorum: false });
+  const [one, two] = [memberDataIn(disk(box, 0, 3)), memberDataIn(disk(box, 1, 5))];
+  expect(chooseData([one, two])).toMatchObject({ chosen: two, voters: 3, here: 2, isQuorum: true });
+  expect(chooseData([two, one]).chosen).toBe(two);
+  expect(chooseData([one])).toMatchObject({ chosen: one, voters: 3, here: 1, isQuorum: false });
 });
 
 test("a longer log of an older term does not count: its entries were never acknowledged", () => {
@@ -54,7 +54,7 @@ test("a longer log of an older term does not count: its entries were never ackno
     last: { term, index },
   });
   const [older, newer] = [at("a1", 4, 900), at("b2", 5, 12)];
-  expect(chooseSurvivor([older, newer]).chosen).toBe(newer);
+  expect(chooseData([older, newer]).chosen).toBe(newer);
 });
 
 function survivor(id: string) {
@@ -73,9 +73,9 @@ function survivor(id: string) {
 
 test("data of two clusters, or twice of one member, is refused", async () => {
   const other = { ...survivor("b2"), clusterId: "99" };
-  const mixed = await failOf(() => chooseSurvivor([survivor("a1"), other]));
+  const mixed = await failOf(() => chooseData([survivor("a1"), other]));
   expect(mixed?.message).toContain("These are data of 2 clusters");
-  const twice = await failOf(() => chooseSurvivor([survivor("a1"), { ...survivor("a1"), dir: "/mnt/old" }]));
+  const twice = await failOf(() => chooseData([survivor("a1"), { ...survivor("a1"), dir: "/mnt/old" }]));
   expect(twice?.message).toContain('Two of these are data of one member, "cp1"');
   expect([mixed?.exitCode, twice?.exitCode]).toEqual([3, 3]);
 });
@@ -84,13 +84,13 @@ test("a learner's data may be a part of all, and that of a member that was taken
   using box = sandbox();
   const learner = { ...MEMBERS[0]!, isLearner: true };
   const none = disk(box, 0, 3, { clusterId: "78", members: [learner, ...MEMBERS.slice(1)] });
-  expect((await failOf(() => survivorIn(none)))?.message).toContain("has not got a vote yet");
+  expect((await failOf(() => memberDataIn(none)))?.message).toContain("has not got a vote yet");
   const removed = disk(box, 0, 3);
   const tail = logTail(`${box.dir}${removed}/member/wal`);
   const at = { type: 1, term: tail.term, index: tail.last.index + 1 };
   const out = entryOf(at, changeOf(CHANGE.removeNode, BigInt(`0x${MEMBERS[0]!.id}`)));
   appendTo(tail, new LogRecords(tail.crc).add(RECORD.entry, out));
-  expect((await failOf(() => survivorIn(removed)))?.message).toContain("was taken out of etcd before");
+  expect((await failOf(() => memberDataIn(removed)))?.message).toContain("was taken out of etcd before");
 });
 
 test.each([
@@ -102,7 +102,7 @@ test.each([
   const dir = disk(box, 1, 6, { cut: damage === undefined });
   damage?.(log(box, dir));
   const before = readFileSync(log(box, dir));
-  await writeSurvivor(survivorIn(dir), { dir: DIR, peerUrl: NEW });
+  await writeAlone(memberDataIn(dir), { dir: DIR, peerUrl: NEW });
   using data = readEtcdData(`${box.dir}${DIR}`);
   expect(data.warnings).toEqual([]);
   expect(data.members.map(({ id, peerURLs }) => [id, peerURLs])).toEqual([["b2", [NEW]]]);
@@ -130,6 +130,6 @@ test("a log that etcd refuses is refused, and nothing is left", async () => {
   const bytes = readFileSync(path);
   bytes[bytes.lastIndexOf("v4")]! ^= 1;
   writeFileSync(path, bytes);
-  const fail = await failOf(() => survivorIn(dir));
+  const fail = await failOf(() => memberDataIn(dir));
   expect(fail?.message).toContain("Checksum mismatch");
 });

@@ -1,0 +1,199 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK-MORE "Only a snapshot is left": all control plane nodes are lost, and this new machine
+ * becomes one of them. Makes etcd's data of a snapshot, or of what is left of lost members, and
+ * the kubelet's files of the cluster's own configuration. Then parts 0 to 5 are as always. What is
+ * read is not changed, and nothing is written over.
+ */
+import { again } from "../shared/again.ts";
+import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
+import { memberName } from "../shared/etcd-data/members.ts";
+import { minute } from "../shared/evidence/server-clock.ts";
+import { Fail } from "../shared/fail.ts";
+import { hostPath } from "../shared/files/files.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
+import { refuseNoMemory } from "../shared/files/room.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
+import { type Node, readNode } from "../shared/node/node.ts";
+import { type KubeletFlags, kubeletFlags } from "../shared/node/started-with.ts";
+import { typed } from "../shared/options.ts";
+import { endpointUrl } from "../shared/pki/addresses.ts";
+import * as content from "../shared/restore/content.ts";
+import { refuseOtherName, writeKubeletFiles } from "../shared/restore/kubelet-files.ts";
+import * as lost from "../shared/restore/lost-members-data.ts";
+import { newAddress, oldAddress, refuseOldAnswers } from "../shared/restore/new-place.ts";
+import * as snapshots from "../shared/restore/snapshot-file.ts";
+import { BUMP, refuseNotEmpty, writeRestored } from "../shared/restore/write-data.ts";
+import { act, done, run, say, start, step } from "../shared/run.ts";
+
+async function main() {
+  const { values, positionals } = parse();
+  if (values.help) return console.log(USAGE);
+  start("restore", { dryRun: values["dry-run"] });
+  lockNode();
+  const as = asOf(values);
+  const machine = { ...(await readNode({ mayBeGone: true })), flags: await kubeletFlags() };
+  refuseNoMemory("read etcd's data");
+  const { source, found } = await step("S.1 Look at what is left", async () => {
+    const source = await sourceOf(positionals, values);
+    const found = content.contentFor(source.data, as);
+    content.sayContent(found, source.until);
+    return { source, found };
+  });
+  using _data = source.data;
+  const place = await step("S.2 Look at this machine", () => placeOf(found, machine, values));
+  await step("S.3 Ask whether the old control plane answers", () => refuseOldAnswers(found));
+  await step(
+    "S.4 Write the kubelet's files",
+    () => writeKubeletFiles(found, place),
+    "kubeadm init phase kubelet-start",
+  );
+  // last: what is there is never written over, so where this was cut off it begins again
+  const written = `write ${place.dir}/member: one member, ${as}, at ${place.peerUrl}`;
+  await step(
+    "S.5 Write etcd's data",
+    () => act(written, () => source.write(place)),
+    `etcdutl snapshot restore --bump-revision ${BUMP} --mark-compacted`,
+  );
+  done(NEXT);
+}
+
+const NEXT =
+  "systemctl enable kubelet, then ./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: " +
+  "part 1 with --new-cas), then parts 1 to 5";
+
+function asOf({ as }: Values): string {
+  if (as) return as;
+  throw new Fail("restore needs the name of the control plane node that this machine becomes", {
+    hint: "--as NODE; kubectl get nodes had it",
+  });
+}
+
+/** What is read, as of when, and how it is written here. */
+interface Source {
+  data: EtcdData;
+  until: Date;
+  write(place: { dir: string; peerUrl: string }): Promise<void>;
+}
+
+async function sourceOf([file, ...more]: string[], values: Values): Promise<Source> {
+  const { from } = values;
+  if (file && more.length === 0 && from.length === 0) return await ofSnapshot(typed(file), values);
+  if (!file && from.length > 0) return ofMembers(from.map(typed), values);
+  throw new Fail("restore needs a snapshot, or --from with data directories, and not both", {
+    hint: "./bunw scripts/restore.ts --help",
+  });
+}
+
+async function ofSnapshot(path: string, values: Values): Promise<Source> {
+  const snapshot = await snapshots.snapshotFile(path, {
+    skipHashCheck: values["skip-hash-check"],
+  });
+  const state = snapshots.storedState(path);
+  snapshots.refuseState(state, { path, disarm: values.disarm });
+  const data = readSnapshotData(hostPath(path));
+  const found = content.contentFor(data, asOf(values));
+  content.refuseOlderImage(found, state.storageVersion);
+  say(`${path}: ${snapshot.hasSum ? "its SHA-256 is right" : "without a SHA-256"}`);
+  // a cluster that is restored twice is two clusters
+  const token = `restored-${new Date().toISOString()}`;
+  return {
+    ...{ data, until: data.lastWrite },
+    write: ({ dir, peerUrl }) =>
+      writeRestored(snapshot, { dir, member: { name: found.node.name, peerUrl, token } }),
+  };
+}
+
+function ofMembers(dirs: readonly string[], values: Values): Source {
+  const all = dirs.map(lost.memberDataIn);
+  const { chosen, here, voters, isQuorum } = lost.chooseData(all);
+  for (const { dir, own, revision, lastWrite, last } of all)
+    say(
+      `${dir}: ${memberName(own)}, written ${minute(lastWrite)}, entry ${last.index} of term ` +
+        `${last.term}, revision ${revision}${dir === chosen.dir ? ": this one is taken" : ""}`,
+    );
+  say(
+    isQuorum
+      ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
+      : `${here} of ${voters} members: what only the others had is lost. More disks make it sure`,
+  );
+  const name = memberName(chosen.own);
+  if (name !== asOf(values))
+    throw new Fail(`The data is that of "${name}", and it goes on under this name`, {
+      hint: `this machine becomes "${name}": ${again({ as: name })}`,
+    });
+  const data = readEtcdData(hostPath(chosen.dir));
+  return { data, until: data.lastWrite, write: (place) => lost.writeAlone(chosen, place) };
+}
+
+type Machine = Pick<Node, "hostName" | "addresses"> & { flags: KubeletFlags };
+
+/** Facts first, refusals second. */
+function placeOf(found: content.Content, machine: Machine, values: Values) {
+  refuseOtherName(found, machine);
+  const { addresses, hostName } = machine;
+  const address = newAddress(found, { addresses, given: values.address });
+  const old = oldAddress(found.node, found.data);
+  const moved = old === address ? "as before" : `it was at ${old}`;
+  say(`${found.node.name} at ${address} (${moved}), on the host ${hostName}`);
+  const kubeadms = found.cluster.configuration.etcd?.local?.dataDir;
+  const dir = values["etcd-data"] ?? kubeadms ?? "/var/lib/etcd";
+  refuseNotEmpty(dir);
+  return { ...machine, dir, peerUrl: endpointUrl(address, 2380) };
+}
+
+const USAGE = `Usage:
+    ./bunw scripts/restore.ts SNAPSHOT --as NODE [--address IP] [--skip-hash-check] [--disarm]
+                              [--etcd-data DIR] [--dry-run]
+    ./bunw scripts/restore.ts --from DIR,… --as NODE [--address IP] [--etcd-data DIR]
+                              [--dry-run]
+
+All control plane nodes are lost. This machine, with the cluster's kubelet, kubeadm and container
+runtime, becomes one of them: writes etcd's data with one member, and the kubelet's files where
+there are none. It says first what the data holds, and as of when. It refuses while anything of the
+old control plane answers. Then come the keys (hand-over.ts unpack), and parts 1 to 5.
+
+SNAPSHOT is the file of etcdctl snapshot save. Its revision is raised by 1,000,000,000, so that
+clients that live on list all objects anew.
+
+Options:
+    --as NODE         The name of the control plane node that this machine becomes. Workers, volumes
+                      and certificates know it by that name.
+    --from DIRS       Data directories of lost members, from their disks or copies of them, such as
+                      /mnt/var/lib/etcd. The one whose log is newest is taken, with all that it
+                      has. With those of more than half of the members nothing acknowledged is
+                      lost: better than any snapshot.
+    --address IP      The node's address, where this machine has several.
+    --skip-hash-check
+                      SNAPSHOT is a copy of etcd's member/snap/db, which has no sum.
+    --disarm          Leave etcd's alarms behind (NOSPACE, CORRUPT).
+    --etcd-data DIR   Where etcd's data goes (default: where kubeadm's configuration has it).
+    --dry-run         Print what would be done; nothing is written.
+    --help            Print this text.
+
+Examples:
+    ./bunw scripts/restore.ts snapshot.db --as cp1 --dry-run
+    ./bunw scripts/restore.ts --from /mnt/cp1/var/lib/etcd,/mnt/cp2/var/lib/etcd --as cp1
+
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
+`;
+
+const OPTIONS = {
+  as: { type: "string" },
+  from: { type: "string", list: true, path: "trusted" },
+  address: { type: "string" },
+  "skip-hash-check": { type: "boolean" },
+  disarm: { type: "boolean" },
+  "etcd-data": { type: "string", path: "trusted" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+type Values = ReturnType<typeof parse>["values"];
+
+function parse() {
+  return parseOptions({ options: OPTIONS, allowPositionals: true, file: "trusted" });
+}
+
+if (import.meta.main) await run(main);

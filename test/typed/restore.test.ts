@@ -1,0 +1,227 @@
+/** All control plane nodes are lost: restore on a new machine, as operators run it. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { readEtcdData } from "../../shared/etcd-data/data.ts";
+import { BUMP } from "../../shared/restore/write-data.ts";
+import { ADDRESS, clusterObjects, healthyCp, type Objects, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { MEMBER, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { here } from "../pretend/typed-here.ts";
+import { type Content, snapshotOf } from "../pretend/write-db.ts";
+import { type WrittenMember, writeEtcdData } from "../pretend/write-wal.ts";
+
+setDefaultTimeout(300_000);
+
+const DAY = 24 * 3600_000;
+const TAKEN = new Date(Date.now() - 3 * DAY);
+
+/** Leases and a StatefulSet: what tells of the time, and of volumes. A worker's clock decides nothing. */
+function more(objects: Objects) {
+  objects["leases/kube-node-lease/m1"] = {
+    ...{ apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name: "m1" } },
+    spec: { renewTime: TAKEN.toISOString() },
+  };
+  objects["leases/kube-node-lease/w1"] = {
+    ...{ apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name: "w1" } },
+    spec: { renewTime: new Date(Date.now() + DAY).toISOString() },
+  };
+  objects["statefulsets/shop/db"] = {
+    ...{ apiVersion: "apps/v1", kind: "StatefulSet", metadata: { name: "db", namespace: "shop" } },
+    spec: { volumeClaimTemplates: [{ metadata: { name: "data" } }] },
+  };
+}
+
+interface Lost {
+  objects?: (objects: Objects) => void;
+  members?: WrittenMember[];
+  buckets?: Content;
+  machine?: NodeOptions;
+}
+
+async function putsOf(change: (objects: Objects) => void = () => undefined) {
+  const { ca } = await healthyCp();
+  const objects = clusterObjects(ca.cert);
+  more(objects);
+  change(objects);
+  return Object.entries(objects).map(
+    ([key, object]) =>
+      [`/registry/${key}`, typeof object === "string" ? object : JSON.stringify(object)] as [string, string],
+  );
+}
+
+/** A machine on which nothing is but a snapshot of the lost cluster. */
+async function newMachine({ objects, members = [MEMBER], buckets, machine }: Lost = {}) {
+  const node = here(await pretendNode({ kind: "no node", ...machine }));
+  const puts = await putsOf(objects);
+  writeFileSync(`${node.root}/root/snapshot.db`, snapshotOf({ members, puts, ...(buckets && { buckets }) }));
+  return Object.assign(node, { puts });
+}
+
+const LINE = "restore snapshot.db --as m1";
+
+test("a snapshot becomes etcd's data and the kubelet's files; what it holds is said before", async () => {
+  using node = await newMachine();
+  const { exitCode, stderr } = await node.run(LINE);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("its SHA-256 is right");
+  expect(stderr).toMatch(/as of DATE \d\d:\d\d UTC, 3 days ago, by the newest Lease of a control plane node/);
+  expect(stderr).toContain("3 node(s), 4 pod(s), 1 StatefulSet(s) with volumes: shop/db");
+  expect(stderr).toContain("what was created since then is gone, and what was deleted since comes back");
+  expect(stderr.indexOf("comes back")).toBeLessThan(stderr.indexOf("== S.4"));
+  expect(stderr).toContain(`nobody answers at https://${SHOWN_ADDRESS}:6443`);
+  using data = readEtcdData(join(node.root, "var/lib/etcd"));
+  expect(data.members.map(({ name, peerURLs }) => [name, peerURLs])).toEqual([
+    ["m1", [`https://${ADDRESS}:2380`]],
+  ]);
+  expect(data.revision).toBe(node.puts.length + 1 + BUMP);
+  expect(data.keyCount).toBe(node.puts.length);
+  expect(node.read("/var/lib/kubelet/config.yaml")).toBe(
+    'serverTLSBootstrap: false\ncontainerRuntimeEndpoint: "unix:///run/containerd/containerd.sock"\n',
+  );
+  expect(node.read("/var/lib/kubelet/kubeadm-flags.env")).toBe('KUBELET_KUBEADM_ARGS=""\n');
+  expect(stderr).toEndWith(
+    "\ndone.  next: systemctl enable kubelet, then ./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: part 1 with --new-cas), then parts 1 to 5\n",
+  );
+});
+
+test("a dry run writes nothing, and a second run writes over nothing", async () => {
+  using node = await newMachine();
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(`${LINE} --dry-run`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("would: write /var/lib/etcd/member");
+  expect(node.fingerprint()).toEqual(before);
+  expect((await node.run(LINE)).exitCode).toBe(0);
+  const after = node.fingerprint();
+  const again = await node.run(LINE);
+  expect(again.exitCode).toBe(1);
+  expect(again.stderr).toContain('There is something in "/var/lib/etcd": member');
+  expect(node.fingerprint()).toEqual(after);
+});
+
+test("cut off before etcd's data has its name, it begins again", async () => {
+  using node = await newMachine();
+  expect((await node.run(LINE)).exitCode).toBe(0);
+  const member = `${node.root}/var/lib/etcd/member`;
+  renameSync(member, `${node.root}/var/lib/etcd/.member.999999.kube-pki-repair.partial`);
+  const { exitCode, stderr } = await node.run(LINE);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(readdirSync(`${node.root}/var/lib/etcd`)).toEqual(["member"]);
+});
+
+test("under another host name the kubelet is told the node's; before 1.34 its runtime, too", async () => {
+  using node = await newMachine({
+    machine: { commands: [{ command: "uname -n", stdout: "spare7\n" }] },
+    objects(objects) {
+      const config = objects["configmaps/kube-system/kubeadm-config"] as { data: Record<string, string> };
+      config.data.ClusterConfiguration = config.data.ClusterConfiguration!.replace(/v1\.\d+\.\d+/, "v1.31.2");
+    },
+  });
+  write(`${node.root}/var/run/crio/crio.sock`, "");
+  expect(await node.run(LINE)).toMatchObject({ exitCode: 0 });
+  expect(node.read("/var/lib/kubelet/kubeadm-flags.env")).toBe(
+    'KUBELET_KUBEADM_ARGS="--container-runtime-endpoint=unix:///var/run/crio/crio.sock --hostname-override=m1"\n',
+  );
+  expect(node.read("/var/lib/kubelet/config.yaml")).toBe("serverTLSBootstrap: false\n");
+  expect(node.exists("/var/lib/kubelet/instance-config.yaml")).toBe(false);
+});
+
+test("a kubelet's files that are here are kept", async () => {
+  using node = await newMachine();
+  write(`${node.root}/var/lib/kubelet/config.yaml`, "staticPodPath: /etc/kubernetes/manifests\n");
+  const { exitCode, stderr } = await node.run(LINE);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("/var/lib/kubelet/config.yaml: kept");
+  expect(node.exists("/var/lib/kubelet/kubeadm-flags.env")).toBe(false);
+});
+
+const alarm = String.fromCharCode(8, 77, 16, 1);
+const version = (stored: string): Content => ({
+  meta: { consistent_index: Buffer.alloc(8), storageVersion: stored, term: Buffer.alloc(8) },
+});
+
+test.each<[string, Lost, string, string, number]>([
+  ["no name", {}, "restore snapshot.db", "needs the name of the control plane node", 1],
+  ["nothing to restore", {}, "restore --as m1", "needs a snapshot, or --from", 1],
+  ["both", {}, "restore snapshot.db --as m1 --from /mnt", "needs a snapshot, or --from", 1],
+  ["a worker's name", {}, "restore snapshot.db --as w1", '"w1" is none of the control plane nodes', 3],
+  ["an alarm", { buckets: { alarm: { [alarm]: "" } } }, LINE, "has the alarm NOSPACE", 3],
+  ["users", { buckets: { auth: { authEnabled: "\x01" } } }, LINE, "is of an etcd with users", 3],
+  ["a newer etcd than its image", { buckets: version("3.9.0") }, LINE, "The data is of etcd 3.9.0", 3],
+  [
+    "no cluster of kubeadm's",
+    { objects: without("configmaps/kube-system/kubeadm-config") },
+    LINE,
+    "kubeadm-config",
+    3,
+  ],
+  [
+    "an address that is not here",
+    {},
+    `${LINE} --address 10.1.2.3`,
+    'This machine has no address "10.1.2.3"',
+    1,
+  ],
+  ["another host name in its flags", { machine: { kind: "worker" } }, LINE, 'calls itself "w1"', 1],
+])("with %s nothing is changed", async (_, lost, line, said, code) => {
+  using node = await newMachine(lost);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(line);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: code });
+  expect(stderr).toContain(said);
+  expect(stderr).toMatch(/\nhint: .+\n$/);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+function without(key: string) {
+  return (objects: Objects) => void delete objects[key];
+}
+
+test("a member that still answers is a cluster that still lives", async () => {
+  using node = await newMachine();
+  cpSync((await healthyCp()).root, `${node.root}/old`, { recursive: true });
+  using _etcd = serveEtcd(`${node.root}/old`, sameEtcd(new Map(node.puts)));
+  const { exitCode, stderr } = await node.run(LINE);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
+  expect(stderr).toContain(`The old control plane still answers: m1's etcd at ${SHOWN_ADDRESS}:2380`);
+  expect(node.exists("/var/lib/etcd")).toBe(false);
+});
+
+const OTHER: WrittenMember = { id: "b2", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+const THIRD: WrittenMember = { id: "c3", name: "m3", peerURLs: ["https://127.77.0.13:2380"] };
+
+/** Disks of m1 and m2; m2 has less of the log. */
+async function disks(node: Awaited<ReturnType<typeof newMachine>>) {
+  for (const [dir, own, less] of [
+    ["cp1", MEMBER, 0],
+    ["cp2", OTHER, 2],
+  ] as const) {
+    const members = [own, ...[MEMBER, OTHER, THIRD].filter((one) => one !== own)];
+    mkdirSync(`${node.root}/mnt/${dir}`, { recursive: true });
+    const puts = node.puts.slice(0, node.puts.length - less);
+    writeEtcdData(`${node.root}/mnt/${dir}`, { clusterId: "77", members, puts });
+  }
+}
+
+test("of the disks of lost members the newest log is taken, and its member goes on alone", async () => {
+  using node = await newMachine();
+  await disks(node);
+  const { exitCode, stderr } = await node.run("restore --from /mnt/cp2,/mnt/cp1 --as m1");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toMatch(/\/mnt\/cp1: m1, written DATE .*: this one is taken\n/);
+  expect(stderr).toContain("2 of 3 members: a quorum, so every acknowledged write is there");
+  using data = readEtcdData(join(node.root, "var/lib/etcd"));
+  expect(data.members.map(({ id }) => id)).toEqual([MEMBER.id]);
+  expect(data.keyCount).toBe(node.puts.length);
+});
+
+test("the disk of one of three may lack writes, and its member keeps its name", async () => {
+  using node = await newMachine();
+  await disks(node);
+  const { exitCode, stderr } = await node.run("restore --from /mnt/cp2 --as m1");
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("1 of 3 members: what only the others had is lost");
+  expect(stderr).toContain('error: The data is that of "m2", and it goes on under this name');
+  expect(node.exists("/var/lib/etcd")).toBe(false);
+});
