@@ -225,3 +225,21 @@ test("the disk of one of three may lack writes, and its member keeps its name", 
   expect(stderr).toContain('error: The data is that of "m2", and it goes on under this name');
   expect(node.exists("/var/lib/etcd")).toBe(false);
 });
+
+test.each([
+  ["a snapshot", LINE],
+  ["a lost member's disk", "restore --from /mnt/cp1 --as m1"],
+])("parts 0 and 1 go on from %s", async (_, line) => {
+  using node = await newMachine();
+  await disks(node);
+  expect(await node.run(line)).toMatchObject({ exitCode: 0 });
+  const look = await node.run("00-assess");
+  expect({ exitCode: look.exitCode, stdout: look.stdout }).toMatchObject({ exitCode: 2 });
+  expect(look.stdout).toContain("manifests/etcd.yaml and 3 more");
+  const part1 = await node.run("01-etcd --new-cas --dry-run");
+  expect({ exitCode: part1.exitCode, stderr: part1.stderr }).toMatchObject({ exitCode: 0 });
+  expect(part1.stderr).toContain("1 member(s)");
+  expect(part1.stderr).toContain(
+    "would write /etc/kubernetes/manifests/etcd.yaml (from its mirror pod in etcd)",
+  );
+});
