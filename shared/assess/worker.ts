@@ -69,18 +69,22 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
 
 function workerVerdict(damaged: boolean, noNewPod: boolean, oldCa: boolean): Verdict {
-  if (oldCa && !damaged) return { role: "worker", ...OLD_CA_HELD };
-  if (noNewPod && !damaged) return { role: "worker", ...NO_NEW_POD };
-  return {
-    role: "worker",
-    verdict: damaged
-      ? "this worker has to join again. Its containers run on"
-      : "nothing is damaged here. If the control plane nodes have a new CA now, this worker has to join again nevertheless",
-    next: damaged ? [JOIN] : [],
-  };
+  const verdict = damaged ? JOINS_AGAIN : oldCa ? OLD_CA_HELD : noNewPod ? NO_NEW_POD : NOTHING_DAMAGED;
+  return { role: "worker", ...verdict };
 }
 
 const JOIN = `parts 1 and 2 on the control plane nodes, then the line that ${command("03-workers open")} prints there`;
+
+const JOINS_AGAIN: Pick<Verdict, "verdict" | "next"> = {
+  verdict: "this worker has to join again. Its containers run on",
+  next: [JOIN],
+};
+
+const NOTHING_DAMAGED: Pick<Verdict, "verdict" | "next"> = {
+  verdict:
+    "nothing is damaged here. If the control plane nodes have a new CA now, this worker has to join again nevertheless",
+  next: [],
+};
 
 /** Joined as a worker, a control plane node would be lost. */
 function eitherVerdict({ name, nameFrom }: Node): Verdict {

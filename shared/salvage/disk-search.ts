@@ -138,10 +138,10 @@ class Keep {
 
   /** "11 private keys, 9 certificates, 4 manifests" */
   counted(): string {
-    const plural = (kind: string) => (kind === "config" ? "configurations" : `${kind}s`);
-    const kinds = [...this.#counts].map(
-      ([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : plural(kind)}`,
-    );
+    const kinds = [...this.#counts].map(([kind, n]) => {
+      const word = kind === "config" ? "configuration" : kind;
+      return `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? word : `${word}s`}`;
+    });
     return kinds.join(", ") || "nothing found";
   }
 }

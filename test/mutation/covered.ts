@@ -1,57 +1,106 @@
-/** Which test files of `npm run ok` run which lines of shared/. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+/** Which test files of `npm run ok` run which lines of shared/, and how long each takes. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { hash } from "bun";
 import { inParallel } from "../../shared/api/many.ts";
 
-/**
- * For each file of shared/, for each line that counts: the test files that run it. Lines between two that
- * count belong to the upper one.
- */
-export type Covered = Map<string, Map<number, string[]>>;
+export interface Covered {
+  /**
+   * For each file of shared/, for each line that counts: the test files that run it. Lines between two that
+   * count belong to the upper one.
+   */
+  lines: Map<string, Map<number, string[]>>;
+  seconds: Map<string, number>;
+}
 
-/** Runs each test file alone, in that checkout. */
-export async function coveredBy(home: string, tests: readonly string[], width: number): Promise<Covered> {
-  const covered: Covered = new Map();
-  await inParallel(tests, width, async (test) => {
-    const folder = mkdtempSync(join(tmpdir(), "covered-"));
-    const command = [
-      "test",
-      `./${test}`,
-      "--timeout=300000",
-      "--coverage",
-      "--coverage-reporter=lcov",
-      `--coverage-dir=${folder}`,
-    ];
-    const child = Bun.spawn(["nice", "-n", "19", process.execPath, ...command], {
-      cwd: home,
-      stdout: "ignore",
-      stderr: "pipe",
-    });
-    const said = await new Response(child.stderr).text();
-    if ((await child.exited) !== 0) throw new Error(`red before anything is changed: ${test}\n${said}`);
-    addLines(covered, readFileSync(join(folder, "lcov.info"), "utf8"), test);
-    rmSync(folder, { recursive: true });
+/** What one test file has run. */
+export interface Seen {
+  seconds: number;
+  /** Of each file that it loads: what it was then. Where one of them is another one now, it runs again. */
+  was: Record<string, string>;
+  /** Of the files in shared/: [line, how often], of the lines that count. */
+  lines: Record<string, [line: number, hits: number][]>;
+}
+
+/** Runs each test file alone, in that checkout; not those that `kept` has seen with the same files. */
+export async function coveredBy(
+  home: string,
+  tests: readonly string[],
+  width: number,
+  kept?: string,
+): Promise<Covered> {
+  const before: Record<string, Seen> = kept && existsSync(kept) ? JSON.parse(readFileSync(kept, "utf8")) : {};
+  const seen = Object.fromEntries(
+    tests.flatMap((test) => (before[test] && isAsItWas(home, before[test]) ? [[test, before[test]]] : [])),
+  );
+  try {
+    await inParallel(
+      tests.filter((test) => !seen[test]),
+      width,
+      async (test) => {
+        seen[test] = await measured(home, test);
+      },
+    );
+  } finally {
+    if (kept) writeFileSync(kept, JSON.stringify(seen));
+  }
+  return coverageOf(seen);
+}
+
+function isAsItWas(home: string, { was }: Seen): boolean {
+  return Object.entries(was).every(([path, sum]) => sumOf(join(home, path)) === sum);
+}
+
+function sumOf(path: string): string {
+  return existsSync(path) ? hash(readFileSync(path)).toString(36) : "";
+}
+
+async function measured(home: string, test: string): Promise<Seen> {
+  const folder = mkdtempSync(join(tmpdir(), "covered-"));
+  const coverage = ["--coverage", "--coverage-reporter=lcov", `--coverage-dir=${folder}`];
+  const began = Date.now();
+  const child = Bun.spawn([process.execPath, "test", `./${test}`, "--timeout=300000", ...coverage], {
+    ...{ cwd: home, stdout: "ignore", stderr: "pipe" },
   });
+  const said = await new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(`red before anything is changed: ${test}\n${said}`);
+  const lines = readLcov(readFileSync(join(folder, "lcov.info"), "utf8"));
+  rmSync(folder, { recursive: true });
+  return {
+    seconds: (Date.now() - began) / 1000,
+    was: Object.fromEntries([test, ...Object.keys(lines)].map((path) => [path, sumOf(join(home, path))])),
+    lines: Object.fromEntries(Object.entries(lines).filter(([path]) => path.startsWith("shared/"))),
+  };
+}
+
+export function readLcov(lcov: string): Seen["lines"] {
+  return Object.fromEntries(
+    [...lcov.matchAll(/^SF:(.+)$([\s\S]*?)^end_of_record$/gm)].map(([, path, lines]) => [
+      path!,
+      [...lines!.matchAll(/^DA:(\d+),(\d+)$/gm)].map(([, line, hits]) => [Number(line), Number(hits)]),
+    ]),
+  );
+}
+
+export function coverageOf(seen: Record<string, Seen>): Covered {
+  const covered: Covered = { lines: new Map(), seconds: new Map() };
+  for (const [test, { seconds, lines }] of Object.entries(seen)) {
+    covered.seconds.set(test, seconds);
+    for (const [path, counts] of Object.entries(lines)) {
+      const known = covered.lines.get(path) ?? new Map<number, string[]>();
+      for (const [line, hits] of counts)
+        known.set(line, [...(known.get(line) ?? []), ...(hits > 0 ? [test] : [])]);
+      covered.lines.set(path, known);
+    }
+  }
   return covered;
 }
 
-export function addLines(covered: Covered, lcov: string, test: string) {
-  for (const [, path, lines] of lcov.matchAll(/^SF:(shared\/.+)$([\s\S]*?)^end_of_record$/gm)) {
-    const known = covered.get(path!) ?? new Map<number, string[]>();
-    for (const [, line, hits] of lines!.matchAll(/^DA:(\d+),(\d+)$/gm)) {
-      const tests = known.get(Number(line)) ?? [];
-      if (Number(hits) > 0) tests.push(test);
-      known.set(Number(line), tests);
-    }
-    covered.set(path!, known);
-  }
-}
-
 /** The test files that run a line. */
-export function testsOf(covered: Covered, path: string, line: number): string[] {
-  const lines = covered.get(path);
-  if (!lines) return [];
-  const above = [...lines.keys()].filter((known) => known <= line);
-  return lines.get(Math.max(...above)) ?? [];
+export function testsOf({ lines }: Covered, path: string, line: number): string[] {
+  const known = lines.get(path);
+  if (!known) return [];
+  const above = [...known.keys()].filter((one) => one <= line);
+  return known.get(Math.max(...above)) ?? [];
 }

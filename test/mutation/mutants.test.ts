@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { sandbox } from "../pretend/sandbox.ts";
 import { Checked } from "./checked.ts";
-import { addLines, type Covered, testsOf } from "./covered.ts";
+import { coverageOf, coveredBy, readLcov, testsOf } from "./covered.ts";
 import { mutantsOf, mutated } from "./mutants.ts";
 
 const CONFIG = JSON.stringify({
@@ -89,17 +89,41 @@ test("a change that is no TypeScript is seen, and that it is taken back, too", a
 });
 
 test("the tests of a line are those that run it, or the line above it that counts", () => {
-  const covered: Covered = new Map();
-  addLines(
-    covered,
-    "TN:\nSF:shared/a.ts\nDA:1,3\nDA:2,0\nend_of_record\nSF:test/b.ts\nDA:1,1\nend_of_record\n",
-    "one.test.ts",
-  );
-  addLines(covered, "SF:shared/a.ts\nDA:1,1\nDA:2,1\nend_of_record\n", "two.test.ts");
+  const seen = (lcov: string) => ({ seconds: 1, was: {}, lines: readLcov(lcov) });
+  const covered = coverageOf({
+    "one.test.ts": seen(
+      "TN:\nSF:shared/a.ts\nDA:1,3\nDA:2,0\nend_of_record\nSF:shared/b.ts\nDA:1,1\nend_of_record\n",
+    ),
+    "two.test.ts": seen("SF:shared/a.ts\nDA:1,1\nDA:2,1\nend_of_record\n"),
+  });
   expect([1, 2, 3].map((line) => testsOf(covered, "shared/a.ts", line))).toEqual([
     ["one.test.ts", "two.test.ts"],
     ["two.test.ts"],
     ["two.test.ts"],
   ]);
-  expect(testsOf(covered, "test/b.ts", 1)).toEqual([]);
+  expect(testsOf(covered, "shared/c.ts", 1)).toEqual([]);
+});
+
+test("only a test of which a file has changed is measured again", async () => {
+  using box = sandbox();
+  mkdirSync(`${box.dir}/shared`);
+  const one = "export const one = (a: number) =>\n  a > 1\n    ? 1\n    : 2;\n";
+  for (const name of ["a", "b"]) {
+    writeFileSync(`${box.dir}/shared/${name}.ts`, one);
+    writeFileSync(
+      `${box.dir}/${name}.test.ts`,
+      `import { appendFileSync } from "node:fs";\nimport { test } from "bun:test";\nimport { one } from "./shared/${name}.ts";\ntest("one", () => appendFileSync("${box.dir}/ran", one(2) + "${name} "));\n`,
+    );
+  }
+  const measure = () => coveredBy(box.dir, ["a.test.ts", "b.test.ts"], 1, `${box.dir}/lines.json`);
+  const ran = () => readFileSync(`${box.dir}/ran`, "utf8");
+  expect(testsOf(await measure(), "shared/a.ts", 2)).toEqual(["a.test.ts"]);
+  await measure();
+  expect(ran()).toBe("1a 1b ");
+  writeFileSync(`${box.dir}/shared/a.ts`, one.replace("? 1", "? 3"));
+  expect(testsOf(await measure(), "shared/b.ts", 2)).toEqual(["b.test.ts"]);
+  expect(ran()).toBe("1a 1b 3a ");
+  writeFileSync(`${box.dir}/b.test.ts`, `${readFileSync(`${box.dir}/b.test.ts`, "utf8")}// another one`);
+  await measure();
+  expect(ran()).toBe("1a 1b 3a 1b ");
 });

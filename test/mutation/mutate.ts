@@ -5,6 +5,7 @@
  * notices survives, and is printed.
  */
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { getPriority, setPriority } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { $, Glob } from "bun";
@@ -20,7 +21,7 @@ const USAGE = `Usage: npm run mutate [-- options]
   --seed S     other ones, or the same again (default 1)
   --skip N     without the first N of them: an earlier run has tried those
   --in TEXT    only in files with TEXT in their path: --in shared/facts/
-  --lines FILE which tests run which lines: read from this file, or written to it where it is not there
+  --lines FILE keeps which tests run which lines: only tests whose files have changed are measured again
 
 Exit codes: 0 done · 1 stopped`;
 
@@ -42,17 +43,24 @@ const OTHERS = /^test\/(scripts|kit|soak|repo|mutation)\//;
 const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$/;
 
 /**
- * Seconds of one mutant's tests, and more for each file of them: longer is a loop that the change made, or a
- * machine that is busy.
+ * Seconds of one mutant's tests, and how many times as long as without the change: longer is a loop that the
+ * change made, or a machine that is busy.
  */
-const LONGEST = { at: 60, perFile: 20 };
+const LONGEST = { at: 40, times: 8 };
 
-/** Test files that run together; the next ones only where these notice nothing. */
-const TOGETHER = 6;
+/** Test files that run together: so many, of so many seconds. The next ones only where these notice nothing. */
+const TOGETHER = { files: 10, seconds: 8 };
+
+/** After so many time-outs of one change nothing else is tried. */
+const TIMEOUTS = 3;
+
+/** Behind whoever else wants the CPU. */
+const NICE = 10;
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
+  setPriority(Math.max(getPriority(), NICE));
   const home = await copyOfCheckout();
   process.on("exit", () => rmSync(home, { recursive: true }));
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(130));
@@ -60,24 +68,13 @@ async function main() {
   const all = await chosen(checked, values.in, random(Number(values.seed)));
   console.log(`${all.length} possible changes; which tests run which lines?`);
   const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
-  const covered = await coverage(values.lines, () => coveredBy(home, tests, 2));
-  if ((await endOf(home, tests.slice(0, 1))) !== "survived")
+  const covered = await coveredBy(home, tests, 2, values.lines && resolve(values.lines));
+  if ((await endOf(home, [tests.slice(0, 1)], covered)) !== "survived")
     throw new Error(`${tests[0]} is red though nothing is changed: is this checkout in /tmp?`);
   report(
     await tryAll(all.slice(Number(values.skip)), Number(values.count), { home, checked, covered }),
     Number(values.seed),
   );
-}
-
-/** Of a file, of an earlier run; else measured, and kept there. */
-async function coverage(file: string | undefined, measure: () => Promise<Covered>): Promise<Covered> {
-  if (file && existsSync(file)) {
-    const kept: [path: string, lines: [number, string[]][]][] = JSON.parse(readFileSync(file, "utf8"));
-    return new Map(kept.map(([path, lines]) => [path, new Map(lines)]));
-  }
-  const covered = await measure();
-  if (file) writeFileSync(file, JSON.stringify([...covered].map(([path, lines]) => [path, [...lines]])));
-  return covered;
 }
 
 /** What git has, and what is new; the packages are the checkout's own. */
@@ -143,7 +140,8 @@ async function tried(mutant: Mutant, { home, checked, covered }: Bench): Promise
   try {
     if (!(await checked.isValid(mutant.path))) return undefined;
     const tests = testsOf(covered, mutant.path, mutant.line);
-    const end = tests.length === 0 ? "never run" : await endOf(home, nearestFirst(tests, mutant.path));
+    const end =
+      tests.length === 0 ? "never run" : await endOf(home, inTurn(tests, mutant.path, covered), covered);
     return { mutant, end, diff: diffOf(before, after, mutant) };
   } finally {
     writeFileSync(file, before);
@@ -151,51 +149,63 @@ async function tried(mutant: Mutant, { home, checked, covered }: Bench): Promise
   }
 }
 
-/** The test of the file itself, then those of its room, then the scripts' own. */
-function nearestFirst(tests: readonly string[], path: string): string[] {
+/** The quickest first, and sooner the nearer: the test of the file itself, then those of its room. */
+function inTurn(tests: readonly string[], path: string, { seconds }: Covered): string[][] {
   const [name, room] = [path.slice(0, -3), path.slice(0, path.lastIndexOf("/"))];
   const distance = (test: string) =>
-    test.startsWith(`test/${name}.`)
-      ? 0
-      : test.startsWith(`test/${room}/`)
-        ? 1
-        : test.startsWith("test/typed/")
-          ? 2
-          : 3;
-  return tests.toSorted((a, b) => distance(a) - distance(b));
+    test.startsWith(`test/${name}.`) ? 1 : test.startsWith(`test/${room}/`) ? 4 : 12;
+  const price = (test: string) => seconds.get(test)! * distance(test);
+  const turns: string[][] = [];
+  let left = 0;
+  for (const test of tests.toSorted((a, b) => price(a) - price(b))) {
+    left -= seconds.get(test)!;
+    if (left < 0 || turns.at(-1)!.length === TOGETHER.files) {
+      turns.push([]);
+      left = TOGETHER.seconds - seconds.get(test)!;
+    }
+    turns.at(-1)!.push(test);
+  }
+  return turns;
 }
 
 /**
- * Where only a temporary folder can be written, and no process of the machine is seen: a change may have
- * taken a guard away.
+ * Where only a temporary folder can be written, and no process or port of the machine is seen: a change may
+ * have taken a guard away.
  */
-const ALONE = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"];
+const ALONE = [
+  ...["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"],
+  ...["sh", "-c"],
+];
 const READ_ONLY =
-  'for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
+  'ip link set lo up && for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
 
-async function endOf(home: string, tests: readonly string[]): Promise<Result["end"]> {
-  for (let at = 0; at < tests.length; at += TOGETHER) {
-    const files = tests.slice(at, at + TOGETHER);
-    const command = [
-      "timeout",
-      "-s",
-      "KILL",
-      String(LONGEST.at + LONGEST.perFile * files.length),
-      process.execPath,
-      "test",
-      "--bail",
-      "--timeout=100000",
-      ...files.map((path) => `./${path}`),
-    ];
-    const child = Bun.spawn(["nice", "-n", "19", ...ALONE, READ_ONLY, "sh", ...command], {
-      cwd: home,
-      stdout: "ignore",
-      stderr: "ignore",
-    });
-    const code = await child.exited;
-    if (code !== 0) return code === KILLED ? "timed out" : "killed";
+/** Turn after turn, until a test is red. What has timed out may still be killed by another turn. */
+async function endOf(
+  home: string,
+  turns: readonly string[][],
+  { seconds }: Covered,
+): Promise<"killed" | "timed out" | "survived"> {
+  let timeouts = 0;
+  for (const files of turns) {
+    const usual = files.reduce((sum, file) => sum + seconds.get(file)!, 0);
+    const code = await codeOf(home, files, Math.ceil(LONGEST.at + LONGEST.times * usual));
+    if (code === KILLED) timeouts++;
+    else if (code !== 0) return "killed";
+    if (timeouts === TIMEOUTS) break;
   }
-  return "survived";
+  return timeouts > 0 ? "timed out" : "survived";
+}
+
+/** No test has a limit of its own: that one of them waits too long is no proof that it has noticed anything. */
+async function codeOf(home: string, files: readonly string[], longest: number): Promise<number> {
+  const paths = files.map((path) => `./${path}`);
+  const command = [process.execPath, "test", "--bail", `--timeout=${(longest + 60) * 1000}`, ...paths];
+  const child = Bun.spawn([...ALONE, READ_ONLY, "sh", "timeout", "-s", "KILL", String(longest), ...command], {
+    cwd: home,
+    stdout: "ignore",
+    stderr: "ignore",
+  });
+  return child.exited;
 }
 
 /** timeout(1): of a command that it has ended with KILL. */

@@ -1,7 +1,14 @@
 /** Who led when etcd's data was read, and since when that is known by our own clock. */
 import { expect, test } from "bun:test";
 import { readdirSync, utimesSync } from "node:fs";
-import { lastLeaderElsewhere, leaderHost, leaderLease, leadersSeen } from "../../../shared/facts/leaders.ts";
+import {
+  lastLeaderElsewhere,
+  leaderHost,
+  leaderLease,
+  leadersSeen,
+  leadsHere,
+  renewalBefore,
+} from "../../../shared/facts/leaders.ts";
 import { findRepair } from "../../../shared/facts/repair.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { clusterObjects, healthyCp, manifest, write } from "../../pretend/cluster.ts";
@@ -92,4 +99,49 @@ test.each([
   const { data } = findRepair({ dir: "/var/lib/etcd", wal: undefined });
   const node = { hostName: "host-1", name: "m1", addresses: ["10.77.0.11"] };
   expect(lastLeaderElsewhere({ data, node, cluster: { nodes: NAMED } })).toEqual(leader);
+});
+
+const RESCUE = "/root/kube-pki-repair-20260101T000000";
+/** Written when etcd's log ends, in these places; what a repair finds there. */
+function repairOf(
+  box: { dir: string },
+  objects: object,
+  dirs: readonly string[],
+  written = "2031-01-01T00:00:14Z",
+) {
+  for (const dir of dirs) {
+    writeData(box.dir + dir, { ...usual, ...objects });
+    const wal = `${box.dir}${dir}/member/wal`;
+    for (const name of readdirSync(wal)) utimesSync(`${wal}/${name}`, new Date(written), new Date(written));
+  }
+  return {
+    ...findRepair({ dir: "/var/lib/etcd", wal: undefined }),
+    node: NODE,
+    etcd: { dir: "/var/lib/etcd" },
+  };
+}
+const ledBy = (holderIdentity: string) => ({
+  "leases/kube-system/kube-scheduler": lease({ holderIdentity, renewTime: RENEWED }),
+});
+
+test.each<[string, object, { dirs?: string[]; written?: string }, boolean]>([
+  ["it led when etcd last wrote", ledBy("m1_x"), {}, true],
+  ["another host led", ledBy("m2_x"), {}, false],
+  ["nobody led", {}, {}, false],
+  ["its last renewal was long before", ledBy("m1_x"), { written: "2031-01-01T00:00:15Z" }, false],
+  ["a copy of before says so", ledBy("m1_x"), { dirs: ["/var/lib/etcd", `${RESCUE}/etcd`] }, false],
+])("this node's scheduler works: %s", (_, objects, { dirs = ["/var/lib/etcd"], written }, expected) => {
+  using box = sandbox();
+  expect(leadsHere(repairOf(box, objects, dirs, written), "kube-scheduler")).toBe(expected);
+});
+
+test("a node's last renewal before a repair is that of etcd's copy; without a copy, or a Lease, it is not known", () => {
+  using box = sandbox();
+  const objects = { "leases/kube-node-lease/w1": lease({ renewTime: RENEWED }) };
+  const [none, copied] = [["/var/lib/etcd"], [`${RESCUE}/etcd`]].map((dirs) => repairOf(box, objects, dirs));
+  const of = (repair: object) => renewalBefore({ ...none!, ...repair }, "w1")?.toISOString();
+  expect(of({})).toBeUndefined();
+  expect(of(copied!)).toBe("2031-01-01T00:00:00.000Z");
+  expect(of({ earlier: copied })).toBe("2031-01-01T00:00:00.000Z");
+  expect(renewalBefore(copied!, "w2")).toBeUndefined();
 });

@@ -212,6 +212,11 @@ async function decidedFor(asked: Asked) {
   return {
     nodes: plan.nodes.map((node) => Object.values(node).map(String).join(" ")),
     parts: plan.parts.map(({ number, steps }) => `${number}: ${steps.map(({ on }) => on.length).join(" ")}`),
+    said: plan.parts.flatMap(({ steps }) =>
+      steps.flatMap(({ number, note }) =>
+        note ? [`${number}: ${note.split(" ").slice(0, 4).join(" ")}`] : [],
+      ),
+    ),
     pasted: pasted(planAsMarkdown(plan)),
     notes: notes.map(({ text, commands }) =>
       [text.split(" ").slice(0, 6).join(" "), ...commands.map((one) => one.split("\n")[0])].join(" | "),

@@ -6,9 +6,11 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey } from "node:crypto";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
-import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
-import { healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { isIrreplaceable, sayLost, type WantedKey, wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
+import { FACTS, healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { ecKey, POD_UID, podRecord, rsaKey } from "../../pretend/memory.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -150,4 +152,84 @@ test("a certificate whose key alone is lost proves that key, and a key that is t
   expect(names()).toEqual(["ca 1", "front-proxy-ca 0", "etcd/ca 0", "sa 0"]);
   write(`${box.dir}${DIR}/ca.key`, ca.key);
   expect(names()).toEqual(["front-proxy-ca 0", "etcd/ca 0", "sa 0"]);
+});
+
+test.each<[string, (first: string, second: string) => { from?: string; kid?: string }, number | string]>([
+  ["its fingerprint", (_, second) => ({ from: second }), 1],
+  ["its fingerprint, the first's", (first) => ({ from: first }), 0],
+  ["who names it", () => ({ from: "the kubelet's client CA" }), 1],
+  ["a name that several have", () => ({ from: "pki/ca.crt" }), 1],
+  ["what nobody has", () => ({ from: "kubelet.conf" }), '"kubelet.conf" names none of the known ca keys'],
+  ["nothing", () => ({}), 0],
+  [
+    "a token's kid, which is the service-account key's",
+    () => ({ kid: "abc" }),
+    '"abc" names none of the known sa keys',
+  ],
+])("the operator chooses a CA by %s", async (_, choice, expected) => {
+  using box = sandbox();
+  const older = await otherCa();
+  write(`${box.dir}${DIR}/ca.crt`, older.cert);
+  const known = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
+  const hashes = [ca.cert, older.cert].map(hashOf);
+  const all = () =>
+    wantedKeys(known, { certificatesDir: DIR, ...choice(hashes[0]!, hashes[1]!) }).find(
+      ({ name }) => name === "ca",
+    )!;
+  if (typeof expected === "string") expect(all).toThrow(expected);
+  else {
+    const { generations, candidates } = all();
+    expect(generations.map(({ hash }) => hash)).toEqual(expected === 0 ? hashes : hashes.toReversed());
+    expect(candidates).toBe(1);
+  }
+});
+
+test("a key that is here is looked for all the same where the cluster uses another one, and the operator asks for others", async () => {
+  using box = sandbox();
+  const older = await otherCa();
+  write(`${box.dir}${DIR}/ca.crt`, older.cert);
+  write(`${box.dir}${DIR}/ca.key`, older.key);
+  const known = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
+  const isWanted = (others: boolean) =>
+    wantedKeys(known, { certificatesDir: DIR, others }).some(({ name }) => name === "ca");
+  expect([isWanted(false), isWanted(true)]).toEqual([false, true]);
+  write(`${box.dir}${DIR}/ca.crt`, ca.cert);
+  write(`${box.dir}${DIR}/ca.key`, ca.key);
+  expect(isWanted(true)).toBe(false);
+});
+
+test("the key of a leaf is wanted where its certificate is here alone; one that can be made anew is not irreplaceable", async () => {
+  using box = sandbox();
+  const leaf = await issueLeaf(certRow("apiserver"), ca, FACTS);
+  const names = () =>
+    wantedKeys(readEvidence({ data: undefined, node: undefined, certificatesDir: DIR }), {
+      certificatesDir: DIR,
+    })
+      .filter(({ shared }) => !shared)
+      .map(({ name, publicFile, keyFile, candidates }) => [name, publicFile, keyFile, candidates]);
+  expect(names()).toEqual([]);
+  write(`${box.dir}${DIR}/apiserver.crt`, leaf.cert);
+  expect(names()).toEqual([["apiserver", "apiserver.crt", "apiserver.key", 1]]);
+  write(`${box.dir}${DIR}/apiserver.key`, leaf.key);
+  expect(names()).toEqual([]);
+  expect(["ca", "sa", "etcd/ca", "apiserver"].map((name) => isIrreplaceable({ name }))).toEqual([
+    true,
+    true,
+    false,
+    false,
+  ]);
+});
+
+test("of a lost key the one in use is said, and each other one", () => {
+  using box = sandbox();
+  const of = (from: string) => ({ hash: `sha256:${from}`, kind: "RSA" as const, from: [from], tokens: [] });
+  const key = { keyFile: "ca.key", candidates: 2 } as WantedKey;
+  sayLost({ ...key, generations: [] });
+  sayLost({ ...key, generations: [of("a"), of("b"), of("c")] });
+  expect(box.said).toEqual([
+    "ca.key: lost; nothing here tells which key it was",
+    "ca.key: lost; sha256:a, RSA, named by a",
+    "or sha256:b, RSA, named by b",
+    "or an earlier one, sha256:c, RSA, named by c",
+  ]);
 });

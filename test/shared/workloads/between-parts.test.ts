@@ -138,6 +138,7 @@ const ROWS: Row[] = [
   },
   { what: "a node that nobody knows is away", out: { without: ["w9"], lost: [] } },
   { what: "sa.key is gone", shown: true, change: ({ root }) => rmSync(`${root}${CONF}/pki/sa.key`) },
+  { what: "sa.pub is gone", change: ({ root }) => rmSync(`${root}${CONF}/pki/sa.pub`) },
   { what: "m2 leads in full", on: { etcd: withM2 }, api: ofM2(true) },
   {
     what: "m2 led before this repair, and leads still",
@@ -264,7 +265,7 @@ function endOf(end: Awaited<ReturnType<typeof wrapUp>>) {
     text.replace(/sha256:\S+/g, "HASH").replace(/\d{4}-\d\d-\d\d\S*/g, "DATE");
   return {
     changed: end.changed.map((line) => settled(line).split(/[:,(]/)[0]),
-    left: end.left.length,
+    left: end.left.map((line) => settled(line).split(/[:,(]/)[0]),
     remove: end.remove.map(({ on, command }) => `${on}: ${command}`),
   };
 }
