@@ -6,12 +6,12 @@ import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
-import { followServing } from "../../../shared/workers/deciding.ts";
+import { decideAgain, followClients, followServing } from "../../../shared/workers/deciding.ts";
 import { FORMER_SERVING } from "../../../shared/workers/former-serving.ts";
 import { identities } from "../../../shared/workers/identities.ts";
 import { type Return, setScene } from "../../../shared/workers/waiting-state.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
-import { asObjects, ip, servingCsr } from "../../pretend/csrs.ts";
+import { asObjects, clientCsr, ip, servingCsr, TOKEN_USER } from "../../pretend/csrs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -170,4 +170,126 @@ test.each<[string, () => Promise<Partial<Row>>, string | undefined]>([
 ])("two nodes claim one address, %s", async (_, row, why) => {
   const end = await decided({ csr: await asking("w2", SHARED), ...(await row()) });
   expect([end.approved, end.scene.away.get("w2")!.refused?.why]).toEqual([why ? 0 : 1, why]);
+});
+
+const SECRET = `/api/v1/namespaces/kube-system/secrets/bootstrap-token-${TOKEN_USER.split(":").at(-1)}`;
+const APPROVED = { status: { conditions: [{ type: "Approved" }], certificate: "signed" } };
+const soon = new Date(Date.now() + HOUR).toISOString();
+const TOKEN = {
+  type: "bootstrap.kubernetes.io/token",
+  data: { description: btoa("kube-pki-repair: workers come back"), expiration: btoa(soon) },
+};
+
+interface Asking {
+  /** Requests for a client certificate, each of w1; of the same key where `key` says so. */
+  csrs?: { name: string; approved?: true; renewal?: true; as?: string }[];
+  renewed?: () => Date;
+  /** How long ago the waiting began, in seconds. */
+  began?: number;
+  looks?: number;
+  renewalBefore?: Return["renewalBefore"];
+  token?: object | undefined;
+  without?: string[];
+}
+
+/** One look at all requests for client certificates. */
+async function given({
+  csrs = [{ name: "a" }],
+  renewed,
+  began = 0,
+  looks = 1,
+  renewalBefore,
+  ...row
+}: Asking) {
+  using box = sandbox();
+  const token = "token" in row ? row.token : TOKEN;
+  const objects = await Promise.all(
+    csrs.map(async ({ name, approved, renewal, as = "w1" }) => {
+      const spec = renewal ? { username: `system:node:${as}` } : {};
+      const csr = await clientCsr({ subject: `O=system:nodes, CN=system:node:${as}`, name, spec });
+      return asObjects({ ...csr, ...(approved ? APPROVED : {}) } as never);
+    }),
+  );
+  using server = pretendApi({
+    objects: Object.assign({}, ...objects, token ? { [SECRET]: token } : {}),
+  });
+  const known = new Map(NODES.map((node) => [node.name, node]));
+  const scene = setScene(
+    {
+      ...{ api: new KubeApi({ server: server.url, ca: NO_TLS }), expected: NODES, caPem: ca.cert },
+      ...{ since: new Date(MADE), serving: false, seconds: 0, ...(renewalBefore ? { renewalBefore } : {}) },
+      joining: {
+        ...{ tokenUsers: new Map([[TOKEN_USER, ""]]), known, without: row.without ?? [] },
+        ...{ renewing: new Set<string>(), given: new Map<string, string>() },
+      },
+    },
+    new Map(renewed ? [["w1", renewed()]] : []),
+  );
+  scene.began -= began * 1000;
+  for (let look = 0; look < looks; look++) {
+    const ending = new AbortController();
+    await followClients(scene, { signal: ending.signal, onListed: () => ending.abort() });
+  }
+  return { scene, said: box.said, approved: server.changes() };
+}
+
+const LATER = new Date(Date.now() + HOUR);
+const now = () => new Date();
+const later = () => LATER;
+
+test.each<[string, Asking, { approved?: number; undecided?: number; said?: string[] }]>([
+  ["a worker asks with the kit's token", {}, { approved: 1, said: ["a: approved for w1"] }],
+  ["a kubelet renews its own certificate", { csrs: [{ name: "a", renewal: true }] }, {}],
+  [
+    "a worker that is left out",
+    { without: ["w1"] },
+    { said: ['a: not approved: "w1" is left out: --without, --lost'] },
+  ],
+  [
+    "the token is gone meanwhile",
+    { token: undefined },
+    { said: [`a: not approved: the token of "${TOKEN_USER}" is no longer valid`] },
+  ],
+  ["its Lease was renewed since the CA was made", { renewed: now }, { undecided: 1 }],
+  ["that was before the CA was made", { renewed: () => new Date(MADE - HOUR) }, { approved: 1 }],
+  ["nobody has renewed it for a while", { renewed: now, began: 3600 }, { approved: 1 }],
+  ["it is the renewal from before the repair", { renewed: later, renewalBefore: later }, { approved: 1 }],
+  [
+    "it was renewed since the repair began",
+    { renewed: now, renewalBefore: () => new Date(MADE) },
+    { undecided: 1 },
+  ],
+  ["no Lease is there, and one was", { renewalBefore: () => new Date(MADE) }, { approved: 1 }],
+])("a client certificate: %s", async (_, asking, { approved = 0, undecided = 0, said }) => {
+  const end = await given(asking);
+  expect([end.approved.length, end.scene.undecided.size]).toEqual([approved, undecided]);
+  if (said) expect(end.said).toEqual(said);
+});
+
+test("a second request in the same name is told once, and not approved; the first one may ask again", async () => {
+  const end = await given({ csrs: [{ name: "a" }, { name: "b" }], looks: 2 });
+  const [first] = end.approved;
+  expect(end.approved).toEqual([first!]);
+  expect(end.scene.doubles.size).toBe(1);
+  expect(end.said.filter((line) => line.includes("kubectl get csr"))).toHaveLength(1);
+});
+
+test("what another control plane node has approved counts, and a second one in that name does not", async () => {
+  const end = await given({ csrs: [{ name: "a", approved: true }], looks: 2 });
+  expect([end.approved, [...end.scene.joining!.given.values()]]).toEqual([[], ["a"]]);
+  expect(end.scene.doubles.size).toBe(0);
+  const two = await given({
+    csrs: [
+      { name: "a", approved: true },
+      { name: "b", approved: true },
+    ],
+  });
+  expect([two.approved, two.scene.doubles.size]).toEqual([[], 1]);
+});
+
+test("who waited for a sign of life is decided on again", async () => {
+  const end = await given({ renewed: now });
+  end.scene.began -= HOUR;
+  decideAgain(end.scene);
+  expect(end.scene.undecided.size).toBe(0);
 });
