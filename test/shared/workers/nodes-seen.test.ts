@@ -1,0 +1,221 @@
+/** What is said of nodes that are missed, and which of those that are left out really are. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import type { LeftOut } from "../../../shared/again.ts";
+import { DeafWebhook } from "../../../shared/api/called-by-api.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { mode } from "../../../shared/run.ts";
+import {
+  missedOf,
+  proveNodes,
+  reallyOut,
+  type Silent,
+  sayReduced,
+  saySilent,
+  sayWindows,
+  workersOf,
+} from "../../../shared/workers/nodes-seen.ts";
+import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
+import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
+import { LEASES, lease, living } from "../../pretend/running.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+setDefaultTimeout(300_000);
+
+const { ca } = await healthyCp();
+const before = await otherCa();
+
+const SILENT: Silent = {
+  ...{ unrepaired: [], controlPlanes: [], workers: [], named: [], here: [] },
+  ...{ deaf: undefined, last: new Map() },
+};
+const DEAF = new DeafWebhook("guard", "restart it");
+const REFUSES = `the API refuses it, because the webhook "guard" does not answer: ${DEAF.hint}`;
+const UNCHANGED = "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
+const last = new Map([["w1", new Date("2026-01-01T00:00:00Z")]]);
+
+test.each<[string, Partial<Silent>, string[]]>([
+  ["nobody is missed", {}, []],
+  ["named, and here", { here: ["w2"] }, ["w2: it renews its Lease, so it is here, and counts"]],
+  [
+    "no API server",
+    { unrepaired: ["m2", "m3"] },
+    ["m2, m3: no API server there, so part 2 has not run there yet; not waited for"],
+  ],
+  [
+    "a control plane node and a worker",
+    { controlPlanes: ["m2"], workers: ["w1"], last },
+    [
+      `no Lease renewal from m2 (last never). ${UNCHANGED}: run part 2 on these nodes`,
+      `no Lease renewal from w1 (last 2026-01-01T00:00:00.000Z). ${UNCHANGED}: join is for these nodes, and for no other; or they are away`,
+    ],
+  ],
+  [
+    "a webhook stops all renewals",
+    { controlPlanes: ["m2"], workers: ["w1"], deaf: DEAF },
+    [`no Lease renewal from m2 (last never), w1 (last never): ${REFUSES}`],
+  ],
+  [
+    "a webhook stops a worker's",
+    { workers: ["w1"], deaf: DEAF },
+    [`no Lease renewal from w1 (last never): ${REFUSES}`],
+  ],
+  [
+    "a webhook, and only control plane nodes without an API server are missed",
+    { unrepaired: ["m2"], deaf: DEAF },
+    ["m2: no API server there, so part 2 has not run there yet; not waited for"],
+  ],
+])("what is said of who does not renew a Lease: %s", (_, silent, lines) => {
+  using box = sandbox();
+  saySilent({ ...SILENT, ...silent });
+  expect(box.said).toEqual(lines);
+});
+
+/** A control plane node whose CA is `on` disk, and whose etcd knew the usual one. */
+async function placeOf(box: { dir: string }, on = ca.cert) {
+  write(`${box.dir}/etc/kubernetes/pki/ca.crt`, on);
+  return controlPlaneOf(await pretendData());
+}
+
+const REDUCED = "the controller-manager stays reduced, and nothing is evicted, until";
+const CLOSE = "./bunw scripts/03-workers.ts close";
+
+test.each<[string, Partial<Silent>, LeftOut, string, string]>([
+  [
+    "a worker is missed",
+    { workers: ["w1"] },
+    { without: ["w2"], lost: ["w9"] },
+    ca.cert,
+    `${REDUCED} they are back, then on each control plane node: ${CLOSE} --lost w9; if they stay away: ${CLOSE} --without w2,w1 --lost w9`,
+  ],
+  [
+    "a control plane node is missed",
+    { controlPlanes: ["m2"] },
+    { without: [], lost: [] },
+    ca.cert,
+    `${REDUCED} they are back, then on each control plane node: ${CLOSE}`,
+  ],
+  [
+    "the CA is a new one",
+    { unrepaired: ["m3"], controlPlanes: ["m2"], workers: ["w1"] },
+    { without: ["w2"], lost: [] },
+    before.cert,
+    `not back yet: m3, m2, w1; ${REDUCED} part 3 is closed`,
+  ],
+])("what ends it: %s", async (_, silent, out, on, line) => {
+  using box = sandbox();
+  sayReduced(await placeOf(box, on), { ...SILENT, ...silent }, out);
+  expect(box.said).toEqual([line]);
+  expect(
+    missedOf({ ...SILENT, unrepaired: ["a"], controlPlanes: ["b"], workers: ["c"], named: ["d"] }),
+  ).toEqual(["a", "b", "c"]);
+});
+
+interface Row {
+  out: LeftOut;
+  objects?: Record<string, object>;
+  living?: string[];
+  dryRun?: true;
+}
+
+const W = (seconds: number, name = "w1") => ({ [`${LEASES}/${name}`]: lease(seconds) });
+
+test.each<[string, Row, LeftOut | string, string[]]>([
+  ["nobody is", { out: { without: [], lost: [] }, objects: W(0) }, { without: [], lost: [] }, []],
+  ["no Lease is there", { out: { without: ["w1"], lost: [] } }, { without: ["w1"], lost: [] }, []],
+  [
+    "its Lease is old",
+    { out: { without: ["w1"], lost: ["w2"] }, objects: { ...W(4000), ...W(4000, "w2") } },
+    { without: ["w1"], lost: ["w2"] },
+    [],
+  ],
+  [
+    "one of two is here",
+    { out: { without: ["w1", "w2"], lost: [] }, objects: { ...W(0), ...W(4000, "w2") }, living: ["w1"] },
+    { without: ["w2"], lost: [] },
+    ["w1: it renews its Lease, so it is here, and counts"],
+  ],
+  [
+    "a lost one lives",
+    { out: { without: [], lost: ["w1"] }, objects: W(0), living: ["w1"] },
+    "w1 is not lost: it renews its Lease",
+    [],
+  ],
+  [
+    "a dry run waits for nobody",
+    { out: { without: ["w1"], lost: [] }, objects: W(0), dryRun: true },
+    { without: [], lost: [] },
+    ["w1: it renews its Lease, so it is here, and counts"],
+  ],
+  [
+    "a dry run, and its Lease is old",
+    { out: { without: ["w1"], lost: [] }, objects: W(4000), dryRun: true },
+    { without: ["w1"], lost: [] },
+    [],
+  ],
+])("who is left out: %s", async (_, { out, objects = {}, dryRun = false, ...row }, expected, said) => {
+  using box = sandbox();
+  const cp = await placeOf(box);
+  const on = living(row.living ?? []) as NonNullable<ApiOptions["on"]>;
+  using server = pretendApi({ objects, on });
+  mode.dryRun = dryRun;
+  let left: LeftOut | undefined;
+  const refused = await failOf(async () => {
+    left = await reallyOut(cp, new KubeApi({ server: server.url, ca: NO_TLS }), out);
+  });
+  expect(refused?.message ?? left).toEqual(expected);
+  expect(box.said.filter((line) => line.includes("so it is here"))).toEqual(said);
+});
+
+test.each<[string, Record<string, object>, string]>([
+  [
+    "all are there",
+    { m1: { uid: "uid-of-m1" }, w1: { uid: "uid-of-w1" }, w2: { uid: "uid-of-w2" } },
+    "3 Nodes, all with the UIDs from before",
+  ],
+  [
+    "one is another",
+    { m1: { uid: "uid-of-m1" }, w1: { uid: "new" } },
+    "1 of 3 Nodes, with the UIDs from before; deleted or made anew since: w1, w2",
+  ],
+  [
+    "none is the same",
+    { m1: { uid: "new" } },
+    "The API serves 1 Nodes, and none of the 3 that etcd's data has",
+  ],
+])("the Nodes that the API serves: %s", async (_, nodes, line) => {
+  using box = sandbox();
+  const cp = await placeOf(box);
+  const all = cp.cluster.nodes.map((node) => ({ ...node, uid: `uid-of-${node.name}` }));
+  using server = pretendApi({
+    objects: Object.fromEntries(
+      Object.entries(nodes).map(([name, metadata]) => [
+        `/api/v1/nodes/${name}`,
+        { metadata: { name, ...metadata } },
+      ]),
+    ),
+  });
+  const place = { ...cp, cluster: { ...cp.cluster, nodes: all } };
+  const failed = await failOf(() => proveNodes(place, new KubeApi({ server: server.url, ca: NO_TLS })));
+  expect([failed?.message ?? box.said].flat()).toEqual([line]);
+});
+
+test("workers may join, but for those that are left out; one with Windows has another way", async () => {
+  using box = sandbox();
+  const cp = await placeOf(box);
+  const nodes = cp.cluster.nodes.map((node) =>
+    node.name === "w2" ? { ...node, windows: true as const } : node,
+  );
+  const place = { ...cp, cluster: { ...cp.cluster, nodes } };
+  expect([workersOf(place, []), workersOf(place, ["w1"])]).toEqual([["w1", "w2"], ["w2"]]);
+  const said = (out: LeftOut, silent: Silent | undefined) => {
+    const from = box.said.length;
+    sayWindows(place, out, silent);
+    return box.said.slice(from).map((line) => line.split(":")[0]);
+  };
+  const NONE = { without: [], lost: [] };
+  expect(said(NONE, undefined)).toEqual(["w2"]);
+  expect(said({ without: ["w2"], lost: [] }, undefined)).toEqual([]);
+  expect([said(NONE, SILENT), said(NONE, { ...SILENT, workers: ["w2"] })]).toEqual([[], ["w2"]]);
+});
