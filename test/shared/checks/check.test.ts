@@ -2,7 +2,7 @@
  * What becomes of a row: well, a warning, a failure with what still works and what mends it, an error that
  * says itself what is wrong.
  */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import {
   type Check,
   type CheckRow,
@@ -11,7 +11,13 @@ import {
   summaryOf,
   worstFirst,
 } from "../../../shared/checks/check.ts";
-import { checksAsJson, hintOf, stateWord } from "../../../shared/checks/print-checks.ts";
+import {
+  checksAsJson,
+  hintOf,
+  printChecks,
+  stateWord,
+  verdictOf,
+} from "../../../shared/checks/print-checks.ts";
 
 async function resultOf(look: CheckRow["look"]): Promise<Check[]> {
   const checks = new Checks();
@@ -127,4 +133,59 @@ test("the last line leads to a part of the repair where one mends it, else to wh
   expect(hintOf([returned, lost])).toBe(
     "./bunw scripts/00-assess.ts on that node says which part repairs it",
   );
+});
+
+/** What is printed, without the colours. */
+function printed(checks: readonly Check[], how: Parameters<typeof printChecks>[1]): string[] {
+  const lines: string[] = [];
+  const ear = spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
+  try {
+    printChecks(checks, how);
+  } finally {
+    ear.mockRestore();
+  }
+  return lines.map(Bun.stripANSI);
+}
+
+const DOWN = [
+  found({ id: "node-ready", of: "w1" }, { failed: "no" }),
+  found({ id: "node-ready", of: "w2" }, { failed: "no" }),
+  found({ id: "node-ready", of: "w3" }, { warning: "for a minute" }),
+  found({ id: "clock" }, "right"),
+  found({ id: "backup" }, { differs: "elsewhere", before: "move it" }),
+];
+const READY = DOWN.map(({ area, what }) => `${area}: ${what}`);
+const adviceOf = ({ works, mend }: Check) => [`Still works: ${works}`, `repair: ${mend}`];
+
+test("what fails alike has its advice once, below the last of them; what is well is only counted, unless all is asked for", () => {
+  const lines = printed(DOWN, {}).map((line) => line.trim().replace(/ +/g, " "));
+  expect(lines[0]).toBe(`failed ${READY[0]}: no`);
+  expect(lines[1]).toBe(`failed ${READY[1]}: no`);
+  expect(lines[2]).toEndWith(adviceOf(DOWN[1]!)[0]!);
+  expect(lines[3]).toContain("NODE");
+  expect(lines[4]).toBe(`warning ${READY[2]}: for a minute`);
+  expect(lines[5]).toEndWith(adviceOf(DOWN[2]!)[0]!);
+  expect(lines[6]).toContain("w3");
+  expect(lines.slice(7)).toEqual([
+    "\ndiffers from what kubeadm-config says, and works (nothing to do)".trim(),
+    `${DOWN[4]!.what} elsewhere`,
+    "before the next kubeadm upgrade: move it",
+  ]);
+  const all = printed(DOWN, { all: true, advice: "none" });
+  expect(all.map((line) => line.trim().split(" ")[0])).toEqual(["failed", "failed", "warning", "ok", "ok"]);
+  const behind = printed(DOWN.slice(0, 1), { advice: "behind" });
+  expect(behind).toEqual([`  failed   ${READY[0]}: no: ${DOWN[0]!.mend}`]);
+});
+
+test.each<[string, Check[], string]>([
+  ["none", [], "all good"],
+  ["warnings fail nothing", DOWN.slice(2), "all good, 1 warning"],
+  ["two that fail, and two warnings", [...DOWN, DOWN[2]!], "2 failed (2 outage now), 2 warnings"],
+  [
+    "the worst first",
+    [found({ id: "certificate-apiserver" }, { failed: "missing" }), ...DOWN.slice(0, 1)],
+    "2 failed (1 outage now, 1 expires soon)",
+  ],
+])("the verdict: %s", (_, checks, verdict) => {
+  expect(verdictOf(checks)).toStartWith(verdict);
 });
