@@ -3,8 +3,15 @@
 import { expect, setSystemTime, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { dropDeadLeaders, leaderNow, nextLeader } from "../../../shared/api/leader-leases.ts";
-import { clockAhead, mayBeAlive, nodeLeases } from "../../../shared/api/leases.ts";
-import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+import {
+  clockAhead,
+  leaseRenewed,
+  mayBeAlive,
+  nodeLeases,
+  renewalRefused,
+  waitForRenewal,
+} from "../../../shared/api/leases.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
@@ -203,4 +210,47 @@ test("a dead leader whose clock was a year ahead leads nobody, and the next one 
   const last = { holder: "m2_b", renewTime: dead.spec.renewTime };
   expect(await nextLeader(api, NAME, last, { seconds: 30, hint: "" })).toBe("m1_a");
   expect(asked).toBe(3);
+});
+
+const DEAF = 'failed calling webhook "guard.shop": Post "https://guard.shop.svc": connection refused';
+
+test.each<[string, [code: number, message: string] | undefined, string | undefined]>([
+  ["none", undefined, undefined],
+  ["its Lease is not there", [404, "not found"], undefined],
+  ["a webhook that does not answer", [500, `Internal error occurred: ${DEAF}`], "guard.shop"],
+  ["a policy that is for us alone", [403, "leases is forbidden: not you"], undefined],
+])("who refuses that a Lease is renewed: %s", async (_, refusal, webhook) => {
+  using api = pretendApi({
+    objects: { [`${LEASES}/w1`]: renewed(0) },
+    on: ({ method }) => (method === "PATCH" && refusal ? status(...refusal) : undefined),
+  });
+  const client = new KubeApi({ server: api.url, ca: NO_TLS });
+  expect((await renewalRefused(client, "w1"))?.webhook).toBe(webhook as never);
+  const asked = api.requests.find(({ method }) => method === "PATCH")!;
+  expect(asked.path).toEndWith("/leases/w1?dryRun=All");
+  expect(asked.body.spec.renewTime).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]{12}000Z$/);
+});
+
+test("an error that is nobody's refusal is an error", async () => {
+  using api = pretendApi({
+    on: ({ method }) => (method === "PATCH" ? status(500, "etcd is away") : undefined),
+  });
+  await expect(renewalRefused(new KubeApi({ server: api.url, ca: NO_TLS }), "w1")).rejects.toThrow(
+    "etcd is away",
+  );
+});
+
+test("a Lease is renewed from the time on that counts, and one that is not is waited for", async () => {
+  using _box = sandbox();
+  using api = pretendApi({ objects: { [`${LEASES}/w1`]: renewed(60) } });
+  const client = new KubeApi({ server: api.url, ca: NO_TLS });
+  const [before, after] = [120, 30].map((seconds) => new Date(Date.now() - seconds * 1000));
+  expect([await leaseRenewed(client, "w1", before!), await leaseRenewed(client, "w1", after!)]).toEqual([
+    true,
+    false,
+  ]);
+  await waitForRenewal(client, "w1", before!, { seconds: 1, hint: "look" });
+  await expect(waitForRenewal(client, "w1", after!, { seconds: 0, hint: "look" })).rejects.toThrow(
+    "the Lease of w1 to be renewed",
+  );
 });

@@ -1,9 +1,10 @@
 /** Nodes that are away, and what of a workload is on them: nothing waits for them. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { mode } from "../../../shared/run.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { restartInOrder } from "../../../shared/workloads/restart-order.ts";
-import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { renewPod } from "../../pretend/running.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -96,4 +97,62 @@ test("a Deployment of the system whose pods are all on nodes that are away start
     const { left } = await restartInOrder(api, [{ name: "all others", owners: [{ ...owner, system }] }], way);
     expect([left, server.changes()]).toEqual([[], system ? [`PATCH ${path}`] : []]);
   }
+});
+
+const WAY = { from: "m1", away: new Set<string>(), kept: new Map(), caPem: "the CA" };
+/** Evicted pods are replaced at once; a workload of `broken` cannot be read. */
+async function ordered(
+  groups: Parameters<typeof restartInOrder>[1],
+  sets: ReturnType<typeof set>[],
+  broken: string[],
+) {
+  using box = sandbox();
+  using server = pretendApi({
+    objects: Object.assign({}, ...sets.map(({ objects }) => objects)),
+    on: ({ method, path }, { objects }) => {
+      if (broken.some((name) => path.endsWith(`/daemonsets/${name}`))) return status(500, "no");
+      return method === "POST" && path.endsWith("/eviction")
+        ? renewPod(objects, path.slice(0, -9))
+        : undefined;
+    },
+  });
+  const end = await restartInOrder(new KubeApi({ server: server.url, ca: NO_TLS }), groups, WAY);
+  const evicted = server.changes().flatMap((line) => /pods\/([\w-]+)\/eviction/.exec(line)?.[1] ?? []);
+  return { ...end, evicted, said: box.said };
+}
+
+const replaced = (name: string, more: Partial<PodOwner> = {}) => {
+  const made = set(name, ["w1"]);
+  return { ...made, owner: { ...made.owner, restart: "replace" as const, ...more } };
+};
+
+test("while kube-proxy is left only webhooks restart, and why is said of each other one", async () => {
+  const [proxy, hook, shop] = [replaced("proxy"), replaced("hook", { webhook: true }), replaced("shop")];
+  const groups = [
+    { name: "kube-proxy" as const, owners: [proxy.owner] },
+    { name: "all others" as const, owners: [hook.owner, shop.owner] },
+  ];
+  const { left, evicted, said } = await ordered(groups, [proxy, hook, shop], ["proxy"]);
+  expect(left.map(({ owner }) => owner.name).sort()).toEqual(["proxy", "shop"]);
+  expect(left.find(({ owner }) => owner.name === "shop")!.why.message).toBe(
+    "not begun: a new pod gets no traffic from Services until shop/proxy (DaemonSet) has restarted",
+  );
+  expect(evicted).toEqual(["hook-w1"]);
+  expect(said.some((line) => line.startsWith("shop/proxy (DaemonSet): left: "))).toBe(true);
+});
+
+test("another workload that is left holds nobody up", async () => {
+  const [log, shop] = [replaced("log"), replaced("shop")];
+  const groups = [{ name: "all others" as const, owners: [log.owner, shop.owner] }];
+  const { left, evicted } = await ordered(groups, [log, shop], ["log"]);
+  expect(left.map(({ owner }) => owner.name)).toEqual(["log"]);
+  expect(evicted).toEqual(["shop-w1"]);
+});
+
+test("where nothing has to restart that is said; a dry run names what would", async () => {
+  expect((await ordered([{ name: "all others", owners: [] }], [], [])).said).toEqual(["nothing to restart"]);
+  const shop = replaced("shop");
+  mode.dryRun = true;
+  const { said, evicted, left } = await ordered([{ name: "all others", owners: [shop.owner] }], [shop], []);
+  expect([said.at(-1), evicted, left]).toEqual(["would restart: shop/shop (DaemonSet)", [], []]);
 });
