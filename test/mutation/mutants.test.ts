@@ -5,6 +5,7 @@ import { sandbox } from "../pretend/sandbox.ts";
 import { Checked } from "./checked.ts";
 import { coverageOf, coveredBy, readLcov, testsOf } from "./covered.ts";
 import { mutantsOf, mutated } from "./mutants.ts";
+import { inTurn, within } from "./turns.ts";
 
 const CONFIG = JSON.stringify({
   compilerOptions: { target: "esnext", strict: true, noEmit: true },
@@ -126,4 +127,26 @@ test("only a test of which a file has changed is measured again", async () => {
   writeFileSync(`${box.dir}/b.test.ts`, `${readFileSync(`${box.dir}/b.test.ts`, "utf8")}// another one`);
   await measure();
   expect(ran()).toBe("1a 1b 3a 1b ");
+});
+
+test("near and quick tests come first, some at a time; a limit leaves out the last ones, and never all", () => {
+  const seconds = new Map([
+    ["test/shared/a/x.test.ts", 9],
+    ["test/shared/a/y.test.ts", 1],
+    ["test/shared/b/z.test.ts", 4],
+    ["test/typed/slow.test.ts", 30],
+    ["test/typed/quick.test.ts", 8],
+  ]);
+  const covered = { lines: new Map(), seconds };
+  const turns = inTurn([...seconds.keys()], "shared/a/x.ts", covered);
+  expect(turns).toEqual([
+    ["test/shared/a/y.test.ts", "test/shared/a/x.test.ts", "test/shared/b/z.test.ts"],
+    ["test/typed/quick.test.ts"],
+    ["test/typed/slow.test.ts"],
+  ]);
+  expect([1, 22, Infinity].map((most) => within(turns, covered, most))).toEqual([
+    [turns.slice(0, 1), false],
+    [turns.slice(0, 2), false],
+    [turns, true],
+  ]);
 });

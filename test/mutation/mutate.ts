@@ -14,6 +14,7 @@ import { random } from "../pretend/damage.ts";
 import { Checked } from "./checked.ts";
 import { type Covered, coveredBy, testsOf } from "./covered.ts";
 import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
+import { inTurn, usualOf, within } from "./turns.ts";
 
 const USAGE = `Usage: npm run mutate [-- options]
 
@@ -21,6 +22,7 @@ const USAGE = `Usage: npm run mutate [-- options]
   --seed S     other ones, or the same again (default 1)
   --skip N     without the first N of them: an earlier run has tried those
   --in TEXT    only in files with TEXT in their path: --in shared/facts/
+  --most S     seconds of tests for a change, as they take without it (default: all tests of its line)
   --lines FILE keeps which tests run which lines: only tests whose files have changed are measured again
 
 Exit codes: 0 done · 1 stopped`;
@@ -30,6 +32,7 @@ const OPTIONS = {
   seed: { type: "string", default: "1" },
   skip: { type: "string", default: "0" },
   in: { type: "string", default: "" },
+  most: { type: "string", default: "Infinity" },
   lines: { type: "string" },
   help: { type: "boolean" },
 } as const;
@@ -47,9 +50,6 @@ const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$/;
  * change made, or a machine that is busy.
  */
 const LONGEST = { at: 40, times: 8 };
-
-/** Test files that run together: so many, of so many seconds. The next ones only where these notice nothing. */
-const TOGETHER = { files: 10, seconds: 20 };
 
 /** After so many time-outs of one change nothing else is tried. */
 const TIMEOUTS = 3;
@@ -72,7 +72,9 @@ async function main() {
   if ((await endOf(home, [tests.slice(0, 1)], covered)) !== "survived")
     throw new Error(`${tests[0]} is red though nothing is changed: is this checkout in /tmp?`);
   report(
-    await tryAll(all.slice(Number(values.skip)), Number(values.count), { home, checked, covered }),
+    await tryAll(all.slice(Number(values.skip)), Number(values.count), {
+      ...{ home, checked, covered, most: Number(values.most) },
+    }),
     Number(values.seed),
   );
 }
@@ -105,15 +107,17 @@ interface Bench {
   home: string;
   checked: Checked;
   covered: Covered;
+  /** Seconds. */
+  most: number;
 }
 
 interface Result {
   mutant: Mutant;
   /**
    * `timed out`: nothing proves that a test noticed it; run alone, on a machine that is not busy, it is a
-   * loop.
+   * loop. `given up`: the first tests have not noticed it, and there are more.
    */
-  end: "killed" | "timed out" | "survived" | "never run";
+  end: "killed" | "timed out" | "survived" | "given up" | "never run";
   diff: string;
 }
 
@@ -132,7 +136,8 @@ async function tryAll(mutants: readonly Mutant[], count: number, bench: Bench): 
 }
 
 /** Undefined: it is no TypeScript. */
-async function tried(mutant: Mutant, { home, checked, covered }: Bench): Promise<Result | undefined> {
+async function tried(mutant: Mutant, bench: Bench): Promise<Result | undefined> {
+  const { home, checked, covered } = bench;
   const file = join(home, mutant.path);
   const before = readFileSync(file, "utf8");
   const after = mutated(before, mutant);
@@ -141,31 +146,12 @@ async function tried(mutant: Mutant, { home, checked, covered }: Bench): Promise
     if (!(await checked.isValid(mutant.path))) return undefined;
     const tests = testsOf(covered, mutant.path, mutant.line);
     const end =
-      tests.length === 0 ? "never run" : await endOf(home, inTurn(tests, mutant.path, covered), covered);
+      tests.length === 0 ? "never run" : await endWithin(inTurn(tests, mutant.path, covered), bench);
     return { mutant, end, diff: diffOf(before, after, mutant) };
   } finally {
     writeFileSync(file, before);
     await checked.isValid(mutant.path);
   }
-}
-
-/** The quickest first, and sooner the nearer: the test of the file itself, then those of its room. */
-function inTurn(tests: readonly string[], path: string, { seconds }: Covered): string[][] {
-  const [name, room] = [path.slice(0, -3), path.slice(0, path.lastIndexOf("/"))];
-  const distance = (test: string) =>
-    test.startsWith(`test/${name}.`) ? 1 : test.startsWith(`test/${room}/`) ? 4 : 12;
-  const price = (test: string) => seconds.get(test)! * distance(test);
-  const turns: string[][] = [];
-  let left = 0;
-  for (const test of tests.toSorted((a, b) => price(a) - price(b))) {
-    left -= seconds.get(test)!;
-    if (left < 0 || turns.at(-1)!.length === TOGETHER.files) {
-      turns.push([]);
-      left = TOGETHER.seconds - seconds.get(test)!;
-    }
-    turns.at(-1)!.push(test);
-  }
-  return turns;
 }
 
 /**
@@ -179,16 +165,22 @@ const ALONE = [
 const READ_ONLY =
   'ip link set lo up && for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
 
+async function endWithin(turns: readonly string[][], { home, covered, most }: Bench): Promise<Result["end"]> {
+  const [now, isAll] = within(turns, covered, most);
+  const end = await endOf(home, now, covered);
+  return end === "survived" && !isAll ? "given up" : end;
+}
+
 /** Turn after turn, until a test is red. What has timed out may still be killed by another turn. */
 async function endOf(
   home: string,
   turns: readonly string[][],
-  { seconds }: Covered,
+  covered: Covered,
 ): Promise<"killed" | "timed out" | "survived"> {
   let timeouts = 0;
   for (const files of turns) {
-    const usual = files.reduce((sum, file) => sum + seconds.get(file)!, 0);
-    const code = await codeOf(home, files, Math.ceil(LONGEST.at + LONGEST.times * usual));
+    const longest = LONGEST.at + LONGEST.times * usualOf(files, covered);
+    const code = await codeOf(home, files, Math.ceil(longest));
     if (code === KILLED) timeouts++;
     else if (code !== 0) return "killed";
     if (timeouts === TIMEOUTS) break;
@@ -228,7 +220,7 @@ function report(results: readonly Result[], seed: number) {
   const count = (end: Result["end"]) => results.filter((result) => result.end === end).length;
   const share = ((100 * count("killed")) / results.length).toFixed(1);
   console.log(
-    `\n${count("killed")} of ${results.length} killed (${share} %), ${count("timed out")} timed out, ${count("survived")} survived, ${count("never run")} in lines that no test runs (--seed ${seed})`,
+    `\n${count("killed")} of ${results.length} killed (${share} %), ${count("timed out")} timed out, ${count("survived")} survived, ${count("given up")} given up, ${count("never run")} in lines that no test runs (--seed ${seed})`,
   );
 }
 
