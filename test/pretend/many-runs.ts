@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { format } from "node:util";
+import { ofNow } from "./programs.ts";
 
 const HOME = resolve(import.meta.dir, "../..");
 
@@ -74,14 +75,6 @@ function keptIn(said: Record<string, string>, where: string) {
 
 const EVENTS = ["exit", "SIGHUP", "SIGINT", "SIGTERM"] as const;
 let number = 0;
-
-/**
- * Bun gives a child the variables, and looks for it on the PATH, with which this process began, where it is
- * not told of those of now.
- */
-export function ofNow(spawn: (command: string[], options: object) => unknown) {
-  return (command: string[], options: object) => spawn(command, { env: process.env, ...options });
-}
 
 /** In the process of the runs. */
 async function runHere(folder: string, { line, env }: Run): Promise<RunResult> {

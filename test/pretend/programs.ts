@@ -120,3 +120,11 @@ function pattern(command: string) {
     .map((text) => (text ? programWord(text) : ""))
     .join("*");
 }
+
+/**
+ * Bun gives a child the variables, and looks for it on the PATH, with which this process began, where it is
+ * not told of those of now.
+ */
+export function ofNow(spawn: (command: string[], options: object) => unknown) {
+  return (command: string[], options: object) => spawn(command, { env: process.env, ...options });
+}

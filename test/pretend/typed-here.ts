@@ -11,9 +11,9 @@ import { mode, run } from "../../shared/run.ts";
 import { listenToRun } from "../../shared/run-events.ts";
 import { ADDRESS } from "./cluster.ts";
 import type { PretendNode } from "./in-process.ts";
-import { ofNow } from "./many-runs.ts";
 import { onNode } from "./no-node.ts";
 import { ended, SHOWN_ADDRESS, type Transcript } from "./node.ts";
+import { ofNow } from "./programs.ts";
 import { changesIn, expectStop } from "./wrong-hands.ts";
 
 const HOME = join(import.meta.dir, "../..");

@@ -5,8 +5,7 @@ import { failOf, Refused } from "../../../shared/fail.ts";
 import type { Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { M2 } from "../../pretend/lost-cp.ts";
-import { ofNow } from "../../pretend/many-runs.ts";
-import { fakePath } from "../../pretend/programs.ts";
+import { fakePath, ofNow } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);

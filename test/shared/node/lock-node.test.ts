@@ -6,8 +6,7 @@ import { UNFINISHED } from "../../../shared/files/write-steps.ts";
 import { lockNode } from "../../../shared/node/lock-node.ts";
 import { mode } from "../../../shared/run.ts";
 import { write } from "../../pretend/cluster.ts";
-import { ofNow } from "../../pretend/many-runs.ts";
-import { fakePath } from "../../pretend/programs.ts";
+import { fakePath, ofNow } from "../../pretend/programs.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 
 const LOCK = "/run/kube-pki-repair.lock";

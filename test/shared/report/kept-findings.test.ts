@@ -14,7 +14,7 @@ import { inPlainWords } from "../../../shared/report/plain-words.ts";
 import type { KeptRecord } from "../../../shared/report/read-runs.ts";
 
 const AT = new Date("2026-05-01T10:00:00Z");
-const run = (script: string, more: Partial<KeptRecord> = {}): KeptRecord => ({
+const recordOf = (script: string, more: Partial<KeptRecord> = {}): KeptRecord => ({
   ...{ node: "cp1", source: "kept-runs" as never, script, version: "1", args: [], began: AT, exitCode: 0 },
   ...{ ended: new Date(AT.getTime() + 65_000), steps: [], events: [], text: "" },
   ...more,
@@ -47,7 +47,7 @@ test.each<[string, FileEvent[], [missing: string[], aside: string[]]]>([
   ],
   ["a kubelet's own certificate", [made("/var/lib/kubelet/pki/kubelet-client-2026.pem")], [[], []]],
 ])("files that were lost: %s", (_, events, [missing, aside]) => {
-  const found = lostOnNodes([run("01-etcd", { events }), run("x", { node: "cp2" })]);
+  const found = lostOnNodes([recordOf("01-etcd", { events }), recordOf("x", { node: "cp2" })]);
   const words = [...found].map(([node, { missing, aside }]) => [
     node,
     missing,
@@ -64,7 +64,7 @@ test("what was broken, and what was changed, by node", () => {
     file("wrote", `${PKI}/d`, { mode: "0600" }),
     file("removed", `${PKI}/e`),
   ];
-  const runs = [run("01-etcd", { events }), run("03-join", { node: "w1" })];
+  const runs = [recordOf("01-etcd", { events }), recordOf("03-join", { node: "w1" })];
   expect([...brokenThings(runs)]).toEqual([
     [
       "cp1",
@@ -97,8 +97,8 @@ test("a certificate is one row, with all nodes that have it; the kit's own are n
   };
   const wrote = (path: string) => [file("wrote", path, { certificates: [ca] })];
   const runs = [
-    run("01-etcd", { events: [...wrote(`${PKI}/ca.crt`), ...wrote("/root/ca.crt")] }),
-    run("hand-over unpack", { node: "cp2", events: wrote(`${PKI}/ca.crt`) }),
+    recordOf("01-etcd", { events: [...wrote(`${PKI}/ca.crt`), ...wrote("/root/ca.crt")] }),
+    recordOf("hand-over unpack", { node: "cp2", events: wrote(`${PKI}/ca.crt`) }),
   ];
   expect(issuedCertificates(runs)).toEqual([
     ["cp1, cp2", `${PKI}/ca.crt`, "CN=kubernetes", "2036-01-01", "sha256:0123456789ab…"],
@@ -109,7 +109,11 @@ test("objects are counted at a run's end; of one that was cut off each is named"
   const object = { at: AT, what: "object", verb: "PUT", path: "/api/v1/x" } as const;
   const end = { at: AT, what: "end", exitCode: 0, objects: [["PUT secrets", 31]] } as KeptEvent;
   expect(
-    changedObjects([run("a", { events: [object, end] }), run("b", { events: [object] }), run("c")]),
+    changedObjects([
+      recordOf("a", { events: [object, end] }),
+      recordOf("b", { events: [object] }),
+      recordOf("c"),
+    ]),
   ).toEqual([
     ["cp1", "a", "PUT secrets", "31"],
     ["cp1", "b", "PUT /api/v1/x", "1"],
@@ -120,22 +124,22 @@ const FAILED = { at: AT, what: "failed", message: "it is off", hint: "start it" 
 const step = (title: string, ended?: Date) => ({ title, began: AT, ended, ok: true, waited: [] });
 
 test.each<[string, KeptRecord, string[][]]>([
-  ["it went well", run("01-etcd"), []],
-  ["it failed", run("01-etcd", { exitCode: 1, events: [FAILED] }), [["it is off", "start it"]]],
-  ["it says nothing", run("01-etcd", { exitCode: 1 }), []],
+  ["it went well", recordOf("01-etcd"), []],
+  ["it failed", recordOf("01-etcd", { exitCode: 1, events: [FAILED] }), [["it is off", "start it"]]],
+  ["it says nothing", recordOf("01-etcd", { exitCode: 1 }), []],
   [
     "it was cut off in a step",
-    run("01-etcd", { exitCode: undefined, steps: [step("1.1 a", AT), step("1.2 b")] }),
+    recordOf("01-etcd", { exitCode: undefined, steps: [step("1.1 a", AT), step("1.2 b")] }),
     [["cut off after 1 min 5 s, in 1.2 b", "the next run of it went on there"]],
   ],
   [
     "it was cut off at its end",
-    run("01-etcd", { exitCode: undefined, steps: [step("1.1 a", AT)] }),
+    recordOf("01-etcd", { exitCode: undefined, steps: [step("1.1 a", AT)] }),
     [["cut off after 1 min 5 s, in its end", "the next run of it went on there"]],
   ],
   [
     "it was cut off, and had said why",
-    run("01-etcd", { exitCode: undefined, events: [FAILED] }),
+    recordOf("01-etcd", { exitCode: undefined, events: [FAILED] }),
     [["it is off", "start it"]],
   ],
 ])("what stopped: %s", (_, one, rows) => {
@@ -149,23 +153,26 @@ test.each<[string, KeptRecord[], Parameters<typeof leftForPeople>[1], string[]]>
   ["nothing", [], { checks: [], end: undefined }, []],
   [
     "what part 4 printed",
-    [run("04-sa-tokens", { text: PART4 })],
+    [recordOf("04-sa-tokens", { text: PART4 })],
     { checks: [], end: undefined },
     ["kubeconfigs of users", "what makes nodes"],
   ],
   [
     "its last run",
-    [run("04-sa-tokens", { text: PART4 }), run("04-sa-tokens", { text: "== 4.4 Print what is left\n  one" })],
+    [
+      recordOf("04-sa-tokens", { text: PART4 }),
+      recordOf("04-sa-tokens", { text: "== 4.4 Print what is left\n  one" }),
+    ],
     { checks: [], end: undefined },
     ["one"],
   ],
   [
     "a run that did not come so far",
-    [run("04-sa-tokens", { text: PART4 }), run("04-sa-tokens", { text: "stopped" })],
+    [recordOf("04-sa-tokens", { text: PART4 }), recordOf("04-sa-tokens", { text: "stopped" })],
     { checks: [], end: undefined },
     ["kubeconfigs of users", "what makes nodes"],
   ],
-  ["another script", [run("03-join", { text: PART4 })], { checks: [], end: undefined }, []],
+  ["another script", [recordOf("03-join", { text: PART4 })], { checks: [], end: undefined }, []],
   [
     "checks, and what 05-verify says, each once",
     [],
@@ -184,35 +191,35 @@ test.each<[string, KeptRecord[], string]>([
   ["none was touched", [], "No run made a shared key, or had to bring one back."],
   [
     "one is new",
-    [run("01-etcd", { events: [key("ca.key")] })],
+    [recordOf("01-etcd", { events: [key("ca.key")] })],
     "ca.key is new. No run made another shared key.",
   ],
   [
     "two are new",
-    [run("01-etcd", { events: [key("ca.key"), key("etcd/ca.key")] })],
+    [recordOf("01-etcd", { events: [key("ca.key"), key("etcd/ca.key")] })],
     "ca.key, etcd/ca.key are new. No run made another shared key.",
   ],
   [
     "one came back, before part 1 wrote it",
     [
-      run("00-salvage", { args: ["memory", "--pid", "3"], events: [key("ca.key")] }),
-      run("01-etcd", { events: [key("ca.key"), key("sa.key")] }),
+      recordOf("00-salvage", { args: ["memory", "--pid", "3"], events: [key("ca.key")] }),
+      recordOf("01-etcd", { events: [key("ca.key"), key("sa.key")] }),
     ],
     "ca.key came back (00-salvage memory 3); sa.key is new. No run made another shared key.",
   ],
   [
     "carried by a hand-over",
-    [run("hand-over unpack", { events: [key("ca.key")] })],
+    [recordOf("hand-over unpack", { events: [key("ca.key")] })],
     "No run made a shared key, or had to bring one back.",
   ],
   [
     "only moved aside",
-    [run("01-etcd", { events: [file("moved", `${PKI}/ca.key`, { to: ASIDE })] })],
+    [recordOf("01-etcd", { events: [file("moved", `${PKI}/ca.key`, { to: ASIDE })] })],
     "No run made a shared key, or had to bring one back.",
   ],
   [
     "another file of that name",
-    [run("01-etcd", { events: [made("/root/ca.key")] })],
+    [recordOf("01-etcd", { events: [made("/root/ca.key")] })],
     "No run made a shared key, or had to bring one back.",
   ],
 ])("of the keys: %s", (_, ours, sentence) => {
@@ -223,7 +230,7 @@ const NEW_CA = /^The cluster's CA is new: /;
 const SAME_CA = /^The cluster's CA is the one from before: /;
 test.each<[string, KeptRecord[], string[], RegExp, RegExp]>([
   ["as before", [], [], SAME_CA, /tokens from before stay valid\.$/],
-  ["a CA was made", [run("01-etcd", { events: [key("ca.key")] })], [], NEW_CA, /stay valid\.$/],
+  ["a CA was made", [recordOf("01-etcd", { events: [key("ca.key")] })], [], NEW_CA, /stay valid\.$/],
   ["05-verify sees a new CA", [], ["CA: new, since"], NEW_CA, /stay valid\.$/],
   [
     "05-verify sees a renewed CA",
@@ -234,13 +241,19 @@ test.each<[string, KeptRecord[], string[], RegExp, RegExp]>([
   ],
   [
     "a service-account key was made",
-    [run("01-etcd", { events: [key("sa.key")] })],
+    [recordOf("01-etcd", { events: [key("sa.key")] })],
     [],
     SAME_CA,
     /pods get new tokens in part 4\.$/,
   ],
   ["05-verify sees a new one", [], ["service-account key: new"], SAME_CA, /in part 4\.$/],
-  ["another key is new", [run("01-etcd", { events: [key("etcd/ca.key")] })], [], SAME_CA, /stay valid\.$/],
+  [
+    "another key is new",
+    [recordOf("01-etcd", { events: [key("etcd/ca.key")] })],
+    [],
+    SAME_CA,
+    /stay valid\.$/,
+  ],
 ])("of tokens and logins: %s", (_, ours, changed, logins, pods) => {
   const sentence = told("Tokens and logins", ours, { changed });
   expect(sentence).toMatch(logins);
@@ -249,7 +262,7 @@ test.each<[string, KeptRecord[], string[], RegExp, RegExp]>([
 
 const end = (...objects: [string, number][]): KeptEvent => ({ at: AT, what: "end", exitCode: 0, objects });
 const joined = (node: string, text: string, more: Partial<KeptRecord> = {}) =>
-  run("03-join", { node, text, ...more });
+  recordOf("03-join", { node, text, ...more });
 const REST = " What others did to pods meanwhile, and what callers saw, is not in these records.";
 const NONE = "No script restarted a workload, and none evicted a pod.";
 
@@ -258,7 +271,7 @@ test.each<[string, KeptRecord[], KeptRecord[], string]>([
   [
     "part 4 restarted some",
     [
-      run("04-sa-tokens", {
+      recordOf("04-sa-tokens", {
         events: [
           end(["PATCH deployments", 2], ["PATCH daemonsets", 1], ["PATCH nodes", 9], ["POST eviction", 4]),
         ],
@@ -269,7 +282,7 @@ test.each<[string, KeptRecord[], KeptRecord[], string]>([
   ],
   [
     "only evictions",
-    [run("04-sa-tokens", { events: [end(["POST eviction", 1])] })],
+    [recordOf("04-sa-tokens", { events: [end(["POST eviction", 1])] })],
     [],
     "Part 4 restarted 0 workloads by their own rolling update, and evicted 1 pods.",
   ],
@@ -290,7 +303,10 @@ test.each<[string, KeptRecord[], KeptRecord[], string]>([
 
 test("what was lost, and what is left, is counted", () => {
   const events = [made(`${PKI}/a`), file("moved", `${PKI}/b`, { to: `${ASIDE}/b` })];
-  const runs = [run("01-etcd", { events }), run("01-etcd", { node: "cp2", events: events.slice(1) })];
+  const runs = [
+    recordOf("01-etcd", { events }),
+    recordOf("01-etcd", { node: "cp2", events: events.slice(1) }),
+  ];
   expect(told("Lost", runs)).toBe(
     "Files of the control plane: on cp1 1 missing and 1 of no use any more, on cp2 1 of no use any more.",
   );
@@ -302,8 +318,8 @@ test("what was lost, and what is left, is counted", () => {
   ]);
 });
 
-const stops = (began: Date) => run("01-etcd", { steps: [{ ...step("1.2 Stop", AT), began }] });
-const proof = run("02-control-plane", {
+const stops = (began: Date) => recordOf("01-etcd", { steps: [{ ...step("1.2 Stop", AT), began }] });
+const proof = recordOf("02-control-plane", {
   steps: [{ ...step("2.4 Prove that the API serves the old objects", new Date("2026-05-01T10:09:00Z")) }],
 });
 
