@@ -1,6 +1,7 @@
 /** What a drill says: the shape of `drill --json`. */
 import type { LostFile } from "../facts/lost-files.ts";
 import type { BackupState } from "../hand-over/backup-mark.ts";
+import type { DueCas } from "../renew/renewal.ts";
 import type { Fields } from "./file-fields.ts";
 
 export interface Drill {
@@ -14,6 +15,8 @@ export interface Drill {
   lost: KeptFile[];
   /** Of the shared keys; unset in external CA mode. */
   backup?: BackupState;
+  /** CAs to be renewed on the living cluster, whatever is lost. */
+  due?: DueCas;
   /** On the disk, not made by the repair, and named by nothing that it starts. */
   others: string[];
   /** Why the repair would stop; empty: it would not. */

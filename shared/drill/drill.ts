@@ -14,6 +14,7 @@ import { failOf } from "../fail.ts";
 import { exists, readBytes } from "../files/files.ts";
 import { type BackupState, backupState } from "../hand-over/backup-mark.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import { dueCas } from "../renew/renewal.ts";
 import { copiesIn } from "../salvage/backup-files.ts";
 import { compareFiles, compareServers, filesOf } from "./compared-files.ts";
 import type { ComparedFile, Drill, KeptFile, Stop } from "./drill-report.ts";
@@ -48,12 +49,14 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
   const servers = await compareServers(cp, back);
   const lost = keptIn(folder, gone);
   const backup = backupOf(cp.facts, bundle);
+  const due = dueCas(cp.facts);
   const others = othersThan(files, lost, cp);
   const seen = {
     files,
     servers,
     lost,
     ...(backup && { backup }),
+    ...(due && { due }),
     stops: [...(lost.every(isKept) ? [] : blind), ...stops],
     others,
   };

@@ -1,12 +1,14 @@
 /** A drill for the terminal. */
+import { command } from "../again.ts";
 import { printLines, type TableRow } from "../checks/print-checks.ts";
 import { megabytes } from "../files/room.ts";
+import { day } from "../pki/judge.ts";
 import { FEW, listed } from "../plain.ts";
 import { answer, VERSION } from "../run.ts";
 import { type ComparedFile, type Drill, fieldsIn, type KeptFile } from "./drill-report.ts";
 
 export function printDrill(found: Drill) {
-  const { node, kubernetes, files, servers, lost, backup, others, stops, allBack, todo } = found;
+  const { node, kubernetes, files, servers, lost, backup, others, due, stops, allBack, todo } = found;
   answer(`kube-pki-repair ${VERSION}   drill, reads only   node ${node}   Kubernetes ${kubernetes}`);
   answer("if /etc/kubernetes were deleted now, and no old key were found, the repair would make:\n");
   const rows = [...KINDS.flatMap((is) => rowsOf(is, files)), ...serverRows(servers)];
@@ -23,6 +25,10 @@ export function printDrill(found: Drill) {
   if (rows.some(({ state }) => state === "changed"))
     answer("\n  - is here and would be missing, + would be new");
   printRestarts(found);
+  if (due)
+    answer(
+      `\n  ${listed(due.files)}: in the second half of a CA's life, until ${day(due.first)}. It is renewed on the living cluster: ${command("renew-ca")}`,
+    );
   answer(
     `\n  compared: ${files.length} files and ${servers.length} servers, ${fieldsIn(found)} fields. Asked of the API server: ${found.apiReads} request`,
   );

@@ -18,12 +18,9 @@ import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { Refused } from "../fail.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
-import { infoOf, isValidNow } from "../pki/certificate.ts";
-import { type ClusterFacts, certRow } from "../pki/certs.ts";
-import { caText } from "../pki/examine.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
-import { CA_NAMES, isDue } from "../renew/renewal.ts";
+import { type DueCas, dueCas } from "../renew/renewal.ts";
 import { ROOT } from "./paste.ts";
 import { isName } from "./plan-nodes.ts";
 import { NONE_SEEN, readSeen, type Seen } from "./seen-nodes.ts";
@@ -46,8 +43,7 @@ export interface PlanFacts {
   running: readonly string[];
   /** Without this node, enough members of etcd go on. */
   othersServe: boolean;
-  /** CAs of this node in the second half of their life: their files, and when the first of them expires. */
-  due: { files: readonly string[]; first: Date } | undefined;
+  due: DueCas | undefined;
   /** Who the operator is on the nodes. */
   user: string;
   /** The operator's words of the cluster: each line of the plan that takes one has it. */
@@ -108,19 +104,6 @@ export async function factsForPlan(
     user,
     said: { ...typed, without: nodes.away, lost: nodes.names },
   };
-}
-
-/** Of those that have not expired: a repair renews the others. */
-function dueCas(facts: ClusterFacts): PlanFacts["due"] {
-  const due = CA_NAMES.flatMap((name) => {
-    const row = certRow(name);
-    const info = infoOf(caText(row, facts.certificatesDir));
-    return info && isValidNow(info) && isDue(info, facts.caValidityHours)
-      ? [{ file: `${row.file}.crt`, end: info.notAfter }]
-      : [];
-  });
-  const [first] = due.map(({ end }) => end).sort((a, b) => a.getTime() - b.getTime());
-  return first && { files: due.map(({ file }) => file), first };
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {

@@ -51,6 +51,25 @@ export function isDue({ notAfter }: Pick<CertInfo, "notAfter">, hours: number, n
   return notAfter.getTime() - now.getTime() < (hours * HOUR_MS) / 2;
 }
 
+/** CAs of a node in the second half of their life: their files, and when the first of them expires. */
+export interface DueCas {
+  files: readonly string[];
+  first: Date;
+}
+
+/** Of those that have not expired: a repair renews the others. */
+export function dueCas(facts: ClusterFacts): DueCas | undefined {
+  const due = CA_NAMES.flatMap((name) => {
+    const row = certRow(name);
+    const info = infoOf(caText(row, facts.certificatesDir));
+    return info && isValidNow(info) && isDue(info, facts.caValidityHours)
+      ? [{ file: `${row.file}.crt`, end: info.notAfter }]
+      : [];
+  });
+  const [first] = due.map(({ end }) => end).sort((a, b) => a.getTime() - b.getTime());
+  return first && { files: due.map(({ file }) => file), first };
+}
+
 /**
  * The certificate among these that takes the place of `now`, the one that ends last: of its key, its name and
  * its key id, valid, and signed by that key, which proves it whoever brings it. `word`: an operator brings them,

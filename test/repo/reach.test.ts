@@ -24,7 +24,7 @@ const BUDGETS: Record<string, number> = {
   "03-workers": 141,
   "04-sa-tokens": 143,
   "05-verify": 168,
-  drill: 166,
+  drill: 167,
   "hand-over": 110,
   "join-again": 77,
   "pack-kit": 19,

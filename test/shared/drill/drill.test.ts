@@ -28,6 +28,7 @@ import { commandOf, decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { expireCertificates } from "../../pretend/expired.ts";
 import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
+import { longLives } from "../../pretend/long-lives.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
@@ -102,6 +103,13 @@ const copied = ({ root }: Node) => write(`${root}/srv/copies/audit/policy.yaml`,
 
 const ROWS: Row[] = [
   { what: "all of it would come back", files: copied, later: packed, how: { backup: "/srv/copies" } },
+  {
+    what: "the same, and the CAs are in the second half of their life",
+    etcd: longLives,
+    files: copied,
+    later: packed,
+    how: { backup: "/srv/copies" },
+  },
   {
     what: "the bundle is another one",
     files: copied,
@@ -262,6 +270,9 @@ function decidedBy(found: Drill) {
     lost: lost.map(({ path, kept }) => `${kept} ${path}`),
     ...{
       backup: backup?.fits,
+      ...(found.due && {
+        due: `${found.due.files.join(", ")} in ${found.due.first.getUTCFullYear() - new Date().getUTCFullYear()} years`,
+      }),
       others,
       stops: stops.map(({ byCopies }) => (byCopies ? "by copies" : "stop")),
     },
