@@ -29,7 +29,7 @@ import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/p
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
-import { caReaders, holdExpired } from "../shared/renew/ca-readers.ts";
+import { caReaders, expiredHolders } from "../shared/renew/ca-readers.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
@@ -133,10 +133,9 @@ function sayFacts(cp: ControlPlaneNode) {
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
   if (!pod.etcdIsInPlace(cp, actions) || !(await etcdLives(cp))) return false;
-  // one whose file is not renewed yet waits for part 2
-  const holders = (await caReaders(cp)).filter((one) => !one.fileUntil && holdExpired([one]));
+  const holders = expiredHolders(await caReaders(cp));
   if (holders.length > 0) {
-    const names = [...new Set(holders.map(({ name }) => name))].join(", ");
+    const names = holders.join(", ");
     say(`${names}: a CA in memory that has expired since; who has it trusts no new connection`);
     return false;
   }

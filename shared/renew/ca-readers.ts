@@ -15,7 +15,7 @@ import { attempt } from "../fail.ts";
 import { stat } from "../files/files.ts";
 import { textBelow } from "../files/untrusted-file.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
-import { certificatesDirOn } from "../manifests/on-disk.ts";
+import { certificatesDirOn, isKubeadms } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { runningKubelet } from "../node/started-with.ts";
@@ -50,6 +50,12 @@ export function holdExpired(readers: readonly CaReader[], now = new Date()): boo
   return readers.some(({ holds, until }) => holds === "an older one" && until !== undefined && until < now);
 }
 
+/** Those of kubeadm's own that a restart helps: where the file is not renewed yet, it does not. */
+export function expiredHolders(readers: readonly CaReader[]): string[] {
+  const all = readers.filter((one) => one.fileUntil === undefined && holdExpired([one]));
+  return [...new Set(all.map(({ name }) => name))].filter((name) => name === "kubelet" || isKubeadms(name));
+}
+
 /** Of a control plane node. Errors: none of its own; what cannot be read is not known. */
 export async function caReaders(
   { node, facts, cluster }: Pick<ControlPlaneNode, "node" | "facts" | "cluster">,
@@ -60,9 +66,7 @@ export async function caReaders(
   const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
     runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
   );
-  const others = mountingPods(node, all).map(
-    ({ started, ...pod }): Reading => ({ ...pod, ca: "ca", starts: [started], isUnsure: true }),
-  );
+  const others = mountingPods(node, all).map((pod): Reading => ({ ...pod, ca: "ca", isUnsure: true }));
   return [...rows, ...others, await kubelet(node, all)].flatMap((reads) => {
     const of = today[reads.ca];
     return of ? [judged(reads, of)] : [];
@@ -135,7 +139,7 @@ interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
   seen?: string | undefined;
   /** When it started, by each clock that says it. */
   starts: readonly Date[];
-  /** It may read it again. */
+  /** It may read the file again. */
   isUnsure?: boolean;
 }
 
@@ -196,7 +200,7 @@ function judged({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOf
   const [end] = ends;
   if (end && ends.every((one) => one?.getTime() === end.getTime()))
     return isOld(end)
-      ? { ...row, holds: isUnsure ? undefined : "an older one", until: end }
+      ? { ...row, holds: isUnsure && !isOld(endOf(seen)) ? undefined : "an older one", until: end }
       : { ...row, holds: "today's" };
   // made after it started: it cannot be the one that it has
   const madeSince = file && starts.every((start) => start < file.notBefore);

@@ -288,7 +288,7 @@ test("a process's start is counted back from today's clock; unknown where the ke
   expect(processStart(101)).toBeUndefined();
 });
 
-test("a static pod beside kubeadm's that has a kubeconfig may hold what was in it when it started", async () => {
+test("a static pod beside kubeadm's that has a kubeconfig may hold what was in it when it started; it does where its process sees that", async () => {
   using node = place();
   const [metadata, name] = [{ name: "kube-vip", namespace: "kube-system" }, "conf"];
   const volumes = [{ name, hostPath: { path: `${KUBECONFIGS}/admin.conf` } }];
@@ -299,7 +299,7 @@ test("a static pod beside kubeadm's that has a kubeconfig may hold what was in i
   );
   const of = (created: Date, podUid = "d".repeat(32)) => [
     {
-      id: "x",
+      id: "c".repeat(64),
       name: "kube-vip",
       pod: `kube-vip-${NODE.name}`,
       namespace: "kube-system",
@@ -317,4 +317,11 @@ test("a static pod beside kubeadm's that has a kubeconfig may hold what was in i
   expect(await seen(of(BEFORE))).toEqual([["kube-vip admin.conf", undefined, endOf(ca.cert)]]);
   expect(await seen(of(AFTER))).toEqual([["kube-vip admin.conf", "today's", undefined]]);
   expect(await seen(of(BEFORE, "d0b2c3d4-0000-4000-8000-000000000001"))).toEqual([]);
+  const running = (config: string) =>
+    pretendProcess(node.at(""), { pid: 55, comm: "kube-vip", mounts: { "/admin.conf": config } });
+  running(await Bun.file(node.at(CONFIGS[3]!)).text());
+  expect(await seen(of(BEFORE))).toEqual([["kube-vip admin.conf", undefined, endOf(ca.cert)]]);
+  // the file alone is mounted: it is the one from its start
+  running(config(ca.cert));
+  expect(await seen(of(BEFORE))).toEqual([["kube-vip admin.conf", "an older one", endOf(ca.cert)]]);
 });
