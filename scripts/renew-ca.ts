@@ -9,9 +9,8 @@ import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts
 import { adminApi, adminClient, ownApiReady } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
-import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
-import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { type ControlPlaneNode, placeHere } from "../shared/facts/control-plane-node.ts";
 import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
 import { otherControlPlanes } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
@@ -19,7 +18,6 @@ import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
-import { readNode } from "../shared/node/node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { day } from "../shared/pki/judge.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
@@ -39,10 +37,9 @@ async function main() {
   start("renew-ca", { dryRun: values["dry-run"] });
   lockNode();
   const only = chosen(values);
-  const node = await readNode();
-  const place = await etcdDataOf(values["etcd-data"], { node });
-  if (!exists(place.dir)) return await onWorker(values);
-  const cp = await controlPlaneToRepair(values["etcd-data"]);
+  const seen = await placeHere(values["etcd-data"]);
+  if (!exists(seen.place.dir)) return await onWorker(values);
+  const cp = await controlPlaneToRepair(values["etcd-data"], undefined, seen);
   if (values.csr) return answer(requestOf(values.csr as renewal.CaName, cp.facts));
   await onControlPlane(cp, values, only);
 }

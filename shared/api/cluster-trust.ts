@@ -113,6 +113,9 @@ export async function changeClusterInfo(api: KubeApi, change: (before: string) =
   say(`cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(caIn(kubeconfig) ?? "").publicKeyHash}`);
 }
 
+/** What aggregated API servers trust. */
+export const AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+
 /**
  * Of extension-apiserver-authentication: what the API server's flags of these names trust, and the CA in it
  * that is kubeadm's.
@@ -137,8 +140,7 @@ export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: Kube
     ...cluster.aggregated,
     "client-ca-file": `${cluster.aggregated["client-ca-file"] ?? ""}\n${cluster.oldCaPem}`,
   };
-  const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
-  const now = await api.find<KubeObject & { data?: AggregatedTrust }>(path);
+  const now = await api.find<KubeObject & { data?: AggregatedTrust }>(AUTHENTICATION);
   if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
   const changes = Object.entries(AGGREGATED).flatMap(([key, ca]) => {
     const name = key as keyof typeof AGGREGATED;
@@ -150,7 +152,7 @@ export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: Kube
     return text === undefined ? [] : [[name, text] as const];
   });
   if (changes.length === 0) return say("extension-apiserver-authentication: kept");
-  await api.patch(path, { data: Object.fromEntries(changes) });
+  await api.patch(AUTHENTICATION, { data: Object.fromEntries(changes) });
   say(
     `extension-apiserver-authentication: today's CA in place of the one before (${changes.map(([key]) => key).join(", ")})`,
   );

@@ -7,7 +7,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
-import { asideOf, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { rescuedEtcd, versionsAside } from "../node/rescue-folder.ts";
 import {
   type CertInfo,
   certInfo,
@@ -148,7 +148,7 @@ export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "
   if (!ca) return undefined;
   const file = certPath(certRow("ca"), facts.certificatesDir);
   // etcd's data has the renewed one soon after the API is back
-  const aside = rescueFolders().map((rescue) => readable(`${asideOf(rescue)}${file}`) ?? "");
+  const aside = versionsAside(file).map(({ text }) => text);
   const before = infosIn([cluster.oldCaPem, ...aside].join("\n"));
   const ended = before.filter((one) => one.publicKeyHash === ca.publicKeyHash && one.notAfter < new Date());
   return ended.map(({ notAfter }) => notAfter).sort((a, b) => b.getTime() - a.getTime())[0];

@@ -11,7 +11,7 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
 import { hasControlPlaneLabel, membersAmong } from "../evidence/control-planes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import { readObject, readObjects, registryPrefix } from "../objects/stored.ts";
+import { AGGREGATED_TRUST, readObject, readObjects, registryPrefix } from "../objects/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
@@ -96,7 +96,7 @@ export function readCluster(data: EtcdData): Cluster {
       findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"],
       "ca.crt of the ConfigMap kube-root-ca.crt",
     ),
-    aggregated: findConfigMap(data, "kube-system/extension-apiserver-authentication") ?? {},
+    aggregated: findConfigMap(data, AGGREGATED_TRUST) ?? {},
     kubeSystemUid: need(
       readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system")?.metadata.uid,
       "the namespace kube-system",

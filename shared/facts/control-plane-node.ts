@@ -161,16 +161,24 @@ function ranFile({ dir }: Rescue): string {
   return `${dir}/containers.json`;
 }
 
+/** This node, and where its etcd has its data. `typed`: --etcd-data. Errors: Fail as `readNode` and `etcdDataOf`. */
+export async function placeHere(typed: string | undefined) {
+  const node = await readNode();
+  return { node, place: await etcdDataOf(typed, { node }) };
+}
+
+export type PlaceHere = Awaited<ReturnType<typeof placeHere>>;
+
 /**
- * The same where all must be known. `typed`: --etcd-data; `given`: --endpoint. Errors: Fail as `readNode` and
- * `etcdDataOf`, and the obstacle.
+ * The same where all must be known. `typed`: --etcd-data; `given`: --endpoint; `seen`: where that was looked at already.
+ * Errors: Fail as `placeHere`, and the obstacle.
  */
 export async function readControlPlaneNode(
   typed: string | undefined,
   given?: string,
+  seen?: PlaceHere,
 ): Promise<ControlPlaneNode> {
-  const node = await readNode();
-  const place = await etcdDataOf(typed, { node });
+  const { node, place } = seen ?? (await placeHere(typed));
   const { cp, obstacle, data, cluster, certificatesDir } = await askControlPlaneNode(place, node, given);
   if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir))
     throw noControlPlane(place.dir);

@@ -15,7 +15,7 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { PODS_DIR } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import type { ConfigMap, Secret } from "../objects/objects.ts";
-import { readObject, readObjects } from "../objects/stored.ts";
+import { AGGREGATED_TRUST, readObject, readObjects } from "../objects/stored.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type CaText, CLUSTER_CA_SOURCE, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
@@ -64,18 +64,17 @@ const IN_SECRETS = "kube-system's token Secrets";
 const LARGEST = 64 * 1024;
 
 const KUBE_SYSTEM = ofNamespace("kube-system");
-const AUTHENTICATION = "kube-system/extension-apiserver-authentication";
 
 // biome-ignore format: a table; what the cluster itself uses comes first
 const ROWS: readonly Row[] = [
   { ca: "ca",             from: CLUSTER_CA_SOURCE,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt"), whole: isCaFile },
-  { ca: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
+  { ca: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AGGREGATED_TRUST, "client-ca-file") },
   { ca: "ca",             from: IN_PODS,                              source: "a pod of kube-system", read: (asked) => projected("ca.crt", asked).join("\n") },
   { ca: "ca",             from: IN_SECRETS,                           source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },
   { ca: "ca",             from: "kubelet.conf",                       source: "this node",            read: ({ node }) => node && readKubeconfig(node.kubelet.kubeconfig)?.caPem },
   { ca: "ca",             from: KUBELETS_CA,                          source: "this node",            read: ({ node }) => node && readText(node.kubelet.clientCaFile) },
   { ca: "ca",             from: "pki/ca.crt",                         source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/ca.crt`) },
-  { ca: "front-proxy-ca", from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "requestheader-client-ca-file") },
+  { ca: "front-proxy-ca", from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AGGREGATED_TRUST, "requestheader-client-ca-file") },
   { ca: "front-proxy-ca", from: "pki/front-proxy-ca.crt",             source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/front-proxy-ca.crt`) },
   { ca: "etcd-ca",        from: "pki/etcd/ca.crt",                    source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/etcd/ca.crt`) },
 ];

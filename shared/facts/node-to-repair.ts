@@ -13,7 +13,7 @@ import type { Manifest } from "../objects/objects.ts";
 import type { ActionOptions, NewCas } from "../pki/actions.ts";
 import { type Cert, minorOf } from "../pki/certs.ts";
 import { refuseWrongClock } from "./clock.ts";
-import { type ControlPlaneNode, readControlPlaneNode } from "./control-plane-node.ts";
+import { type ControlPlaneNode, type PlaceHere, readControlPlaneNode } from "./control-plane-node.ts";
 import { reachedBy, refuseUndecided } from "./endpoint.ts";
 import { readEvidence } from "./evidence.ts";
 import { namesBefore } from "./names-before.ts";
@@ -26,8 +26,9 @@ import { refuseOwnCertificate } from "./signed-elsewhere.ts";
 export async function controlPlaneToRepair(
   typed: string | undefined,
   given?: string,
+  seen?: PlaceHere,
 ): Promise<ControlPlaneNode> {
-  const cp = await readControlPlaneNode(typed, given);
+  const cp = await readControlPlaneNode(typed, given, seen);
   refuseDockershim(cp);
   refuseOwnCertificate(cp);
   await refuseWrongClock(cp);

@@ -5,10 +5,10 @@
  * in `runs` (kept-run.ts). No script changes or deletes what was copied or moved there.
  */
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { allCopied, copiedEntry, linksOut } from "../files/copied-entry.ts";
-import { exists, hostEntry, list } from "../files/files.ts";
+import { exists, hostEntry, list, readText, stat } from "../files/files.ts";
 import { listed } from "../plain.ts";
 
 const PARENT = "/root";
@@ -83,6 +83,26 @@ export function rescueFolders(): Rescue[] {
       return made ? [{ dir: `${PARENT}/${name}`, made }] : [];
     })
     .sort((a, b) => b.made.getTime() - a.made.getTime());
+}
+
+interface Version {
+  text: string;
+  /** Until when it was in its place. */
+  until: Date;
+}
+
+/** What rescue folders have of a file, the one that went first comes first. */
+export function versionsAside(path: string): Version[] {
+  const found = rescueFolders().flatMap((rescue) => {
+    const folder = `${asideOf(rescue)}${dirname(path)}`;
+    const names = list(folder).filter((name) => name.replace(/\.\d+$/, "") === basename(path));
+    return names.flatMap((name) => {
+      const text = attempt(() => readText(`${folder}/${name}`), undefined);
+      const info = stat(`${folder}/${name}`);
+      return text !== undefined && info ? [{ text, until: info.changed }] : [];
+    });
+  });
+  return found.sort((a, b) => a.until.getTime() - b.until.getTime());
 }
 
 /** Those with a copy of etcd's data. */

@@ -17,6 +17,9 @@ import { isMapping, listOf } from "../yaml.ts";
 import { isCborMap } from "./encodings.ts";
 import { decodeObject } from "./storage.ts";
 
+/** The ConfigMap with what aggregated API servers trust: the API servers' own. */
+export const AGGREGATED_TRUST = "kube-system/extension-apiserver-authentication";
+
 /** A value that the API server has encrypted, and that no configuration on this node opens. */
 export class SealedFail extends Fail {
   /** The name of the key that sealed it; undefined where a KMS plugin did. */

@@ -3,10 +3,9 @@
  * started. What was there before is known where this kit has replaced it: the rescue folder has it, since
  * that moment. Reads only.
  */
-import { basename, dirname } from "node:path";
 import { attempt } from "../fail.ts";
-import { list, readText, stat } from "../files/files.ts";
-import { asideOf, rescueFolders } from "../node/rescue-folder.ts";
+import { readText, stat } from "../files/files.ts";
+import { versionsAside } from "../node/rescue-folder.ts";
 import { type CertInfo, certificatesIn, infosIn } from "../pki/certificate.ts";
 import { parseKubeconfig } from "../pki/kubeconfigs.ts";
 
@@ -48,26 +47,6 @@ function ofKey(text: string | undefined, hash: string): Readonly<CertInfo>[] {
 export function casIn(text: string, path: string): string {
   if (certificatesIn(text).length > 0) return text;
   return attempt(() => parseKubeconfig(text, path).caPem, "");
-}
-
-interface Version {
-  text: string;
-  /** Until when it was in its place. */
-  until: Date;
-}
-
-/** What rescue folders have of a file, the one that went first comes first. */
-export function versionsAside(path: string): Version[] {
-  const found = rescueFolders().flatMap((rescue) => {
-    const folder = `${asideOf(rescue)}${dirname(path)}`;
-    const names = list(folder).filter((name) => name.replace(/\.\d+$/, "") === basename(path));
-    return names.flatMap((name) => {
-      const text = attempt(() => readText(`${folder}/${name}`), undefined);
-      const info = stat(`${folder}/${name}`);
-      return text !== undefined && info ? [{ text, until: info.changed }] : [];
-    });
-  });
-  return found.sort((a, b) => a.until.getTime() - b.until.getTime());
 }
 
 /**

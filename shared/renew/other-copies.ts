@@ -7,7 +7,7 @@ import { lstatSync } from "node:fs";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { hostEntry, list } from "../files/files.ts";
 import { gone, unlinkedText } from "../files/untrusted-file.ts";
-import { registryPrefix, sealOf } from "../objects/stored.ts";
+import { AGGREGATED_TRUST, registryPrefix, sealOf } from "../objects/stored.ts";
 import { infosIn } from "../pki/certificate.ts";
 import { plainLine } from "../plain.ts";
 import type { KnownCas } from "./ca-readers.ts";
@@ -38,7 +38,7 @@ export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy
  * Each API server adds its CAs to it, and takes those out that have expired (pkg/controlplane/controller,
  * clusterauthenticationtrust).
  */
-const UNION = "configmaps/kube-system/extension-apiserver-authentication";
+const UNION = `configmaps/${AGGREGATED_TRUST}`;
 
 /** Where programs and people of a node have what they trust. Pods' volumes follow their objects. */
 const FOLDERS = ["/etc", "/var/lib/kubelet"];

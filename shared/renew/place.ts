@@ -9,10 +9,10 @@ import { contentPath } from "../files/root.ts";
 import { commandOf, hostPathOf } from "../manifests/command.ts";
 import { podsOnDisk } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
+import { versionsAside } from "../node/rescue-folder.ts";
 import { type CertInfo, certInfo, infosIn, isValidNow } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
-import { versionsAside } from "./held-ca.ts";
 import { CA_NAMES, type CaName, type Renewal, renewedText, unlikeOld } from "./renewal.ts";
 
 /** Bytes. No CA's file and no kubeconfig is as long. */

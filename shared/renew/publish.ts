@@ -2,7 +2,7 @@
  * The objects in which the cluster keeps its CA, once it is renewed on this node. kube-root-ca.crt and the token
  * Secrets are the controller-manager's: it gives out what it has read when it started, so the leader decides.
  */
-import { changeClusterInfo } from "../api/cluster-trust.ts";
+import { AUTHENTICATION, changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, nameOf } from "../api/kube-object.ts";
 import { hostOfHolder } from "../api/leader.ts";
@@ -19,7 +19,6 @@ import { tokenSecrets } from "../workloads/token-secrets.ts";
 import { type Candidate, renewedText } from "./renewal.ts";
 
 const MANAGER = "kube-controller-manager";
-const AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
 
 type ConfigMap = KubeObject & { data?: Record<string, string> };
 
