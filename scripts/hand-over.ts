@@ -9,11 +9,7 @@ import { inOneLine } from "../shared/again.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/etcd-location/etcd-place.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
 import { part1 } from "../shared/facts/course.ts";
-import {
-  refuseOtherEtcd,
-  refuseWorker,
-  stepsWhereDataIsLost,
-} from "../shared/facts/no-etcd-data.ts";
+import * as noData from "../shared/facts/no-etcd-data.ts";
 import { isExternalCa, isExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
@@ -33,6 +29,7 @@ import { certificatesDirOn } from "../shared/manifests/on-disk.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
+import * as ofEtcd from "../shared/restore/pack-etcd.ts";
 import { answer, done, mode, run, say, start } from "../shared/run.ts";
 import { told } from "../shared/run-events.ts";
 import { shell } from "../shared/shell-line.ts";
@@ -46,9 +43,11 @@ export async function main(args: string[] = process.argv.slice(2)) {
   if (command === "pack" && !file) return await pack(values);
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
+  if (command === "snapshot" && file && more.length === 0) return await snapshot(file, values);
   const said = positionals.join(" ");
   throw new Fail(
-    `hand-over needs pack, unpack FILE, list FILE, identity FILE or files, got "${said}"`,
+    `hand-over needs pack, unpack FILE, list FILE, snapshot FILE, identity FILE or files, ` +
+      `got "${said}"`,
     { hint: "./bunw scripts/hand-over.ts --help" },
   );
 }
@@ -57,7 +56,7 @@ async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
   lockNode({ onlyInRepair: true });
   const makeLock = howToLock(values);
-  const { bundle, node } = await toPack(values);
+  const { bundle, node, here } = await toPack(values);
   const ca = bundles.caOf(bundle.files);
   const out =
     values.out ?? `kube-pki-${ca.replace("sha256:", "").slice(0, 8)}-${day(new Date())}.age`;
@@ -68,12 +67,15 @@ async function pack(values: Values) {
   refuseUnwritable([dirname(BACKUP_MARK)]);
   if (exists(typed(out))) forGood("bundle", { FILE: out });
   if (mode.dryRun) return say(`would write ${out}`);
-  const sealed = await seal(bundles.packTar(bundle), await makeLock());
+  const etcd = values["with-etcd"] ? ofEtcd.etcdHere(here.etcd, node) : undefined;
+  const lock = await makeLock();
+  const sealed = await seal(bundles.packTar(bundle), lock);
   writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
   const packed = { path: typed(out), sha256: sha256Of(sealed) };
   markBackup(bundle.files, packed, { newest: true });
   // a file in memory is no change of this node; that all keys are in one belongs to the repair
   told({ what: "act", line: `packed the shared keys into ${typed(out)}` });
+  if (etcd) await ofEtcd.packEtcd(etcd, out, lock);
   const when = "When it is unpacked on every node that needs it";
   sayLeftBehind({ bundle: out, opener: values["passphrase-file"] }, when);
   const origin = bundle.manifest?.cluster?.controlPlanes ?? [];
@@ -82,8 +84,16 @@ async function pack(values: Values) {
   else tellKept({ bundle: out, ca, others }, values);
 }
 
+/** What restore.ts takes. */
+async function snapshot(file: string, values: Values) {
+  start("hand-over snapshot", { dryRun: values["dry-run"] });
+  done(await ofEtcd.openSnapshot(file, values));
+}
+
 /** The keys that are here; says which. Errors: Refused where the CA is external: its key is not. */
-async function toPack(values: Values): Promise<Pick<Looked, "node"> & { bundle: bundles.Bundle }> {
+async function toPack(
+  values: Values,
+): Promise<Pick<Looked, "node" | "here"> & { bundle: bundles.Bundle }> {
   const { here, node } = await look(values);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Refused("The cluster's CA is external: its key is not here to be packed", {
@@ -96,7 +106,7 @@ async function toPack(values: Values): Promise<Pick<Looked, "node"> & { bundle: 
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
   for (const line of describe(bundle.files)) say(line);
   if (signer.externalSigner) say(NO_SA);
-  return { bundle, node };
+  return { bundle, node, here };
 }
 
 async function unpack(file: string, values: Values) {
@@ -105,7 +115,7 @@ async function unpack(file: string, values: Values) {
   const { here, stepsWithoutData, node, dir } = await look(values);
   const { bundle, sha256, lock } = await openBundle(file, values, here.certificatesDir);
   const named = bundle.manifest?.cluster?.controlPlanes;
-  refuseWorker(node, dir, { named, force: values.force });
+  noData.refuseWorker(node, dir, { named, force: values.force });
   for (const line of aboutBundle(bundle)) say(line);
   checkOrigin(bundle, here, { confirmed: values["ca-hash"], lock });
   const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
@@ -151,20 +161,22 @@ async function look(values: Values) {
   const place = await etcdDataOf(values["etcd-data"], { node });
   const { dir } = place;
   const here = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
-  refuseOtherEtcd({ node, dataDir: dir, cluster: here.cluster });
+  noData.refuseOtherEtcd({ node, dataDir: dir, cluster: here.cluster });
   return {
     here,
-    stepsWithoutData: () => stepsWhereDataIsLost(node, dir),
+    stepsWithoutData: () => noData.stepsWhereDataIsLost(node, dir),
     ...{ node, dir },
   };
 }
 
 const USAGE = `Usage:
     ./bunw scripts/hand-over.ts pack [--to age1…,… | --passphrase-file FILE | --generate]
-                                     [--out FILE] [--force] [--dry-run]
+                                     [--out FILE] [--with-etcd] [--force] [--dry-run]
     ./bunw scripts/hand-over.ts unpack FILE [--identity FILE | --passphrase-file FILE]
                                      [--ca-hash sha256:HASH] [--move-aside] [--force] [--dry-run]
     ./bunw scripts/hand-over.ts list FILE [--identity FILE | --passphrase-file FILE]
+    ./bunw scripts/hand-over.ts snapshot FILE [--identity FILE | --passphrase-file FILE]
+                                     [--out FILE] [--dry-run]
     ./bunw scripts/hand-over.ts identity FILE [--dry-run]
     ./bunw scripts/hand-over.ts files
 
@@ -176,6 +188,7 @@ unpack:   Checks every key and puts the missing ones into their places, all or n
           are here already are kept. If other keys are here, it changes nothing. It refuses a bundle
           of another cluster, one that is older than the cluster's CA, and to put keys on a worker.
 list:     Prints what is in a bundle. Writes nothing.
+snapshot: Opens the snapshot of etcd that pack --with-etcd made, for restore.ts.
 identity: Makes an age identity on the node that will open a bundle, or keeps the one in FILE, and
           prints its recipient for pack --to.
 files:    Prints the paths of the keys, one a line, if you carry them another way.
@@ -188,7 +201,8 @@ Options:
     --passphrase-file FILE  Take the passphrase from a file that only you can read.
     --identity FILE         Open with an age identity file.
     --out FILE              The file to write (default: kube-pki-HASH-DATE.age in this folder, HASH
-                            of the cluster's CA).
+                            of the cluster's CA; of snapshot: snapshot.db).
+    --with-etcd             Write a snapshot of etcd, too, into FILE.etcd.age, locked by the same.
     --force                 pack: overwrite the file. unpack: this is a control plane node, although
                             nothing of one is left, and the bundle does not name its nodes.
     --ca-hash HASH          Refuse any other CA. A bundle for recipients needs it, unless etcd's
@@ -213,9 +227,14 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 const OPTIONS = {
   to: { type: "string", multiple: true, of: ["pack"] },
   generate: { type: "boolean", of: ["pack"] },
-  "passphrase-file": { type: "string", file: "secret", of: ["pack", "unpack", "list"] },
-  identity: { type: "string", file: "secret", of: ["unpack", "list"] },
-  out: { type: "string", file: "written", of: ["pack"] },
+  "passphrase-file": {
+    type: "string",
+    file: "secret",
+    of: ["pack", "unpack", "list", "snapshot"],
+  },
+  identity: { type: "string", file: "secret", of: ["unpack", "list", "snapshot"] },
+  out: { type: "string", file: "written", of: ["pack", "snapshot"] },
+  "with-etcd": { type: "boolean", of: ["pack"] },
   force: { type: "boolean", of: ["pack", "unpack"] },
   "ca-hash": { type: "string", of: ["unpack"] },
   "move-aside": { type: "boolean", of: ["unpack"] },
@@ -231,7 +250,7 @@ function parse(args: string[]) {
     args,
     options: OPTIONS,
     allowPositionals: true,
-    file: { unpack: "proved", list: "proved", identity: "written" },
+    file: { unpack: "proved", list: "proved", snapshot: "proved", identity: "written" },
   });
 }
 

@@ -153,8 +153,9 @@ runtime, becomes one of them: writes etcd's data with one member, and the kubele
 there are none. It says first what the data holds, and as of when. It refuses while anything of the
 old control plane answers. Then come the keys (hand-over.ts unpack), and parts 1 to 5.
 
-SNAPSHOT is the file of etcdctl snapshot save. Its revision is raised by 1,000,000,000, so that
-clients that live on list all objects anew.
+SNAPSHOT is the file of etcdctl snapshot save, or of hand-over.ts pack --with-etcd, which
+hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that clients that live on
+list all objects anew.
 
 Options:
     --as NODE         The name of the control plane node that this machine becomes. Workers, volumes

@@ -2,6 +2,7 @@
 import { command } from "../again.ts";
 import { printLines, type TableRow } from "../checks/print-checks.ts";
 import { megabytes } from "../files/room.ts";
+import { etcdBackup } from "../hand-over/backup-mark.ts";
 import { day } from "../pki/judge.ts";
 import { FEW, listed } from "../plain.ts";
 import { answer, VERSION } from "../run.ts";
@@ -29,6 +30,9 @@ export function printDrill(found: Drill) {
     answer(
       `\n  ${listed(due.files)}: in the second half of a CA's life, until ${day(due.first)}. It is renewed on the living cluster: ${command("renew-ca")}`,
     );
+  answer(
+    `\n  if all disks of the control plane are lost, its objects come from a snapshot of etcd: ${etcdBackup()}`,
+  );
   answer(
     `\n  compared: ${files.length} files and ${servers.length} servers, ${fieldsIn(found)} fields. Asked of the API server: ${found.apiReads} request`,
   );

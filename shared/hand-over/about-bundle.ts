@@ -52,6 +52,15 @@ export function markBackup(
     bundle: basename(bundle.path),
     sha256: bundle.sha256,
     keys,
+    ...(known?.etcd && { etcd: known.etcd }),
   };
   writeMark(BACKUP_MARK, mark, "for 05-verify: there is a backup of these keys");
+}
+
+/** Beside the mark of the bundle that it was made with. */
+export function markEtcd(path: string, sha256: string) {
+  const mark = backupMark();
+  if (!mark || notKept(path)) return;
+  const etcd = { made: new Date().toISOString(), file: basename(path), sha256 };
+  writeMark(BACKUP_MARK, { ...mark, etcd }, "for drill: there is a snapshot of etcd");
 }

@@ -22,6 +22,8 @@ export interface BackupMark extends Mark {
   sha256: string;
   /** The fingerprint of each key in the bundle, by the key's name. */
   keys: Record<string, string>;
+  /** The snapshot of etcd that was made last, of `pack --with-etcd`. */
+  etcd?: Mark & { file: string; sha256: string };
 }
 
 const KIT = resolve(import.meta.dir, "../..");
@@ -65,6 +67,13 @@ export function backupState(certificatesDir: string, bundle?: string): BackupSta
   const other = differing(mark, Object.fromEntries(present));
   if (other.length > 0) return unfit(`the backup of ${made} holds other keys (${other.join(", ")})`, BACKUP);
   return { fits: true, says: `${mark.bundle}, ${made}`, command: "" };
+}
+
+/** Of etcd's data, as far as this kit has made one; only its keeper knows whether it still exists. */
+export function etcdBackup(): string {
+  const etcd = backupMark()?.etcd;
+  if (etcd) return `${etcd.file}, ${day(new Date(etcd.made))}`;
+  return `no snapshot was made with ${command("hand-over pack --with-etcd")} on this node`;
 }
 
 const NO_MARK = "no backup of these keys was made with hand-over.ts pack on this node";

@@ -29,13 +29,25 @@ export async function seal(
   lock: Lock,
   options: { scryptLogN?: number | undefined } = {},
 ): Promise<Uint8Array> {
+  return await encrypterFor(lock, options.scryptLogN).encrypt(content);
+}
+
+/** The same of what does not fit into memory. Errors: as `seal`, and those of `pieces`, while it is read. */
+export async function sealPieces(
+  pieces: AsyncIterable<Uint8Array>,
+  lock: Lock,
+): Promise<AsyncIterable<Uint8Array>> {
+  return await encrypterFor(lock).encrypt(streamOf(pieces));
+}
+
+function encrypterFor(lock: Lock, scryptLogN = SCRYPT_LOG_N): Encrypter {
   const encrypter = new Encrypter();
   if ("recipients" in lock) for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
   else {
-    encrypter.setScryptWorkFactor(options.scryptLogN ?? SCRYPT_LOG_N);
+    encrypter.setScryptWorkFactor(scryptLogN);
     encrypter.setPassphrase(lock.passphrase);
   }
-  return await encrypter.encrypt(content);
+  return encrypter;
 }
 
 /**
@@ -44,14 +56,47 @@ export async function seal(
  */
 export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
   const { raw, lockedWith } = readHeader(file);
-  const decrypter = new Decrypter();
-  if ("passphrase" in key) decrypter.addPassphrase(key.passphrase);
-  else for (const identity of identitiesIn(key.identityFile)) addIdentity(decrypter, identity);
+  const decrypter = decrypterFor(key);
   try {
     return await decrypter.decrypt(raw);
   } catch (err) {
     throw whyNot(err, lockedWith);
   }
+}
+
+/**
+ * The same of what does not fit into memory: each piece is authenticated, and only the last one proves that it
+ * is whole. `lockedWith`: as `lockOf` of its head. Errors: as `open`, also while it is read.
+ */
+export async function* openPieces(
+  file: ReadableStream<Uint8Array>,
+  key: Key,
+  lockedWith: LockKind,
+): AsyncGenerator<Uint8Array> {
+  const decrypter = decrypterFor(key);
+  try {
+    yield* await decrypter.decrypt(file);
+  } catch (err) {
+    throw whyNot(err, lockedWith);
+  }
+}
+
+function decrypterFor(key: Key): Decrypter {
+  const decrypter = new Decrypter();
+  if ("passphrase" in key) decrypter.addPassphrase(key.passphrase);
+  else for (const identity of identitiesIn(key.identityFile)) addIdentity(decrypter, identity);
+  return decrypter;
+}
+
+function streamOf(pieces: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+  const iterator = pieces[Symbol.asyncIterator]();
+  return new ReadableStream({
+    async pull(controller) {
+      const { value, done } = await iterator.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+  });
 }
 
 /**

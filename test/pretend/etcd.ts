@@ -27,6 +27,8 @@ export interface EtcdState {
   refuses?: () => Response;
   /** As `etcdctl alarm list` gives them. */
   alarms?: { memberID: string; alarm: "NOSPACE" | "CORRUPT" }[];
+  /** What its gateway streams of a snapshot. */
+  snapshot?: string;
 }
 
 /** The etcd from before the disaster, with the node's data. */
@@ -75,10 +77,12 @@ export async function serveOtherMember(root: string, state: EtcdState, hostname:
 
 function serve(hostname: string, pems: { cert: string; key: string; ca: string }, state: EtcdState) {
   const tls = { ...pems, ...trusting(pems.ca), requestCert: true, rejectUnauthorized: true };
-  const { gateway, auth, refuses } = state;
+  const { gateway, auth, refuses, snapshot } = state;
   const answer = async (request: Request) => {
     if (gateway === "off") return new Response("404 page not found\n", { status: 404 });
     if (auth) return Response.json({ error: "etcdserver: user name is empty", code: 3 }, { status: 400 });
+    if (snapshot && new URL(request.url).pathname === "/v3/maintenance/snapshot")
+      return new Response(snapshot);
     return (
       refuses?.() ?? Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state))
     );

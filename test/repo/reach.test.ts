@@ -25,7 +25,7 @@ const BUDGETS: Record<string, number> = {
   "04-sa-tokens": 143,
   "05-verify": 168,
   drill: 167,
-  "hand-over": 110,
+  "hand-over": 114,
   "join-again": 77,
   "pack-kit": 19,
   plan: 188,

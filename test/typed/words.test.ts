@@ -79,7 +79,7 @@ const OTHERS: [line: string, option: string, belongs: string, typed: string][] =
   ["hand-over pack --ca-hash sha256:00", "--ca-hash", "unpack", "pack"],
   ["hand-over unpack x.age --generate", "--generate", "pack", "unpack"],
   ["hand-over list x.age --move-aside", "--move-aside", "unpack", "list"],
-  ["hand-over identity x --out y", "--out", "pack", "identity"],
+  ["hand-over identity x --out y", "--out", "pack or snapshot", "identity"],
   ["hand-over files --force", "--force", "pack or unpack", "files"],
 ];
 

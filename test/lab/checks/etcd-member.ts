@@ -1,5 +1,7 @@
 /** A real etcd member on the loopback, under a name and addresses of its own, that may be one of several. */
 import { existsSync } from "node:fs";
+import { EtcdClient } from "../../../shared/etcd/client.ts";
+import { snapshotOfEtcd } from "../../../shared/etcd/take-snapshot.ts";
 import { fetchDirectly } from "../../../shared/pki/served.ts";
 import { ask } from "../machine/loopback-etcd.ts";
 import { freePort, startProgram } from "../machine/program.ts";
@@ -88,12 +90,10 @@ export async function membersOf(url: string): Promise<string[]> {
     .sort();
 }
 
-/** As etcd sends it, with the sum at its end. */
+/** As `hand-over pack --with-etcd` asks for it. */
 export async function takeSnapshot(url: string): Promise<Buffer> {
-  const answer = await fetchDirectly(`${url}/v3/maintenance/snapshot`, { method: "POST", body: "{}" });
-  const lines = (await answer.text()).split("\n").filter(Boolean);
-  const blob = (line: string) => (JSON.parse(line) as { result: { blob?: string } }).result.blob ?? "";
-  return Buffer.concat(lines.map((line) => Buffer.from(blob(line), "base64")));
+  const client = new EtcdClient(url, { ca: "", cert: "", key: "" });
+  return Buffer.concat(await Array.fromAsync(snapshotOfEtcd(client)));
 }
 
 /**

@@ -1,0 +1,51 @@
+/**
+ * A snapshot of a running etcd, by its own API: its database, and behind it the SHA-256 of that, as `etcdctl
+ * snapshot save` writes it. Source: etcd server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway
+ * sends a line of JSON for each piece.
+ */
+import { createHash } from "node:crypto";
+import { Fail } from "../fail.ts";
+import { quoteUntrusted } from "../plain.ts";
+import type { EtcdClient } from "./client.ts";
+
+const SUM = 32;
+const HINT = "is etcd well? ./bunw scripts/05-verify.ts. Then this again";
+
+/** In pieces, never all of it. Errors: Fail where etcd ends it, or where its sum is not that of its content. */
+export async function* snapshotOfEtcd(client: EtcdClient): AsyncGenerator<Uint8Array> {
+  const hash = createHash("sha256");
+  let tail = Buffer.alloc(0);
+  for await (const line of linesOf(await client.snapshotLines())) {
+    const piece = pieceIn(line, client.endpoint);
+    const known = Buffer.concat([tail, piece]);
+    const end = Math.max(0, known.length - SUM);
+    hash.update(known.subarray(0, end));
+    tail = Buffer.from(known.subarray(end));
+    yield piece;
+  }
+  if (tail.length === SUM && hash.digest().equals(tail)) return;
+  throw new Fail(`The snapshot of etcd at ${client.endpoint} was cut off, or changed on its way`, {
+    hint: HINT,
+  });
+}
+
+function pieceIn(line: string, endpoint: string): Buffer {
+  const { result, error } = JSON.parse(line) as { result?: { blob?: string }; error?: { message?: string } };
+  if (result) return Buffer.from(result.blob ?? "", "base64");
+  throw new Fail(`etcd at ${endpoint} ended its snapshot: ${quoteUntrusted(error?.message ?? line)}`, {
+    hint: HINT,
+  });
+}
+
+async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let begun: string[] = [];
+  for await (const bytes of stream) {
+    const [first = "", ...more] = Buffer.from(bytes).toString("latin1").split("\n");
+    begun.push(first);
+    for (const next of more) {
+      if (begun.some(Boolean)) yield begun.join("");
+      begun = [next];
+    }
+  }
+  if (begun.some(Boolean)) yield begun.join("");
+}
