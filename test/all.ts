@@ -30,9 +30,8 @@ Exit codes: 0 all passed · 1 some failed`;
 const OPTIONS = { only: { type: "string" }, help: { type: "boolean" } } as const;
 
 /**
- * When a check runs. First those of `ok`, `scripts`, and `before the lab`, one after the other; then at the
- * same time those `in the lab`, one after the other as there is one lab, and those `beside the lab`, with the
- * CPU that the lab leaves them.
+ * When a check runs. First those of `ok`; then those `before the lab`, and `in the lab`, one after the other
+ * as there is one lab. Those of `scripts` and `beside the lab` have the CPU that these leave them.
  */
 type Runs = "ok" | "scripts" | "soak" | "before the lab" | "in the lab" | "beside the lab";
 
@@ -43,6 +42,8 @@ interface Check {
   env?: Record<string, string>;
   /** Programs that take longer to compile than this may: the check runs where they are built already. */
   built?: readonly GoBuild[];
+  /** In a network of its own, where this machine gives one: nothing meets on the loopback. */
+  isAlone?: boolean;
   /** Counts what passed and failed, where a check has several results. */
   count?: (output: string, exitCode: number) => Count;
 }
@@ -60,11 +61,19 @@ interface Count {
  */
 const TEST_FILES = 2 * availableParallelism();
 
-/** Checks at a time, of those beside the lab. */
+/** Checks at a time, of those beside the lab, and beside the scripts. */
 const BESIDE = availableParallelism();
 
 /** Where the CPU is wanted, a process of this niceness gets a tenth of what another one gets. */
 const NICE = ["nice", "-n", "10"];
+
+/**
+ * A loopback of its own, for tests that ask nothing of the machine's network: they serve there, and so do the
+ * lab and another run of them.
+ */
+const OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"];
+const hasOwnNetwork =
+  Bun.which("unshare") !== null && Bun.spawnSync([...OWN_NETWORK, "true"], { stderr: "ignore" }).success;
 
 const HOME = resolve(import.meta.dir, "..");
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
@@ -89,7 +98,9 @@ const SOAKS = /^test\/soak\//;
 const FILES = [...new Glob("test/**/*.test.ts").scanSync(HOME)].sort();
 const TESTS = {
   inProcess: FILES.filter((path) => !SCRIPTS.test(path) && !SOAKS.test(path)),
-  scripts: FILES.filter((path) => SCRIPTS.test(path)),
+  scripts: FILES.filter((path) => path.startsWith("test/scripts/")),
+  /** A kit has the Bun of other machines in it: it may come over the network. */
+  kits: FILES.filter((path) => path.startsWith("test/kit/")),
   soaks: FILES.filter((path) => SOAKS.test(path)),
   /** Soaks that can be short. */
   sampled: FILES.filter(
@@ -102,9 +113,10 @@ const TESTS = {
 const CHECKS: Check[] = [
   { name: "format and lint", command: ["x", "biome", "check", "."], runs: "ok" },
   { name: "types", command: ["x", "tsc", "-p", "."], runs: "ok" },
-  { name: "tests in process", command: bunTest(TESTS.inProcess), runs: "ok", count: countTests },
-  { name: "tests of scripts and kits", command: bunTest(TESTS.scripts), runs: "scripts", count: countTests },
-  { name: "a sample of the soaks", command: bunTest(TESTS.sampled), runs: "scripts", env: { SAMPLE: "1" }, count: countTests },
+  { name: "tests in process", command: bunTest(TESTS.inProcess), runs: "ok", isAlone: true, count: countTests },
+  { name: "tests of scripts", command: bunTest(TESTS.scripts), runs: "scripts", isAlone: true, count: countTests },
+  { name: "tests of kits", command: bunTest(TESTS.kits), runs: "scripts", count: countTests },
+  { name: "a sample of the soaks", command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
   { name: "etcd's data, cut off and changed everywhere", command: bunTest(["test/shared/etcd-data/data.test.ts"]), runs: "soak", env: { EVERY_PLACE: "1" }, count: countTests },
   { name: "soaks", command: bunTest(TESTS.soaks), runs: "soak", count: countTests },
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },
@@ -140,22 +152,24 @@ async function main() {
       `=== ${name}: not run, its programs are not built here. To build them, and run it: ./bunw ${command.slice(0, 3).join(" ")}`,
     );
   const total: Count & { red: string[] } = { passed: 0, failed: 0, red: [] };
-  const runAll = (which: Runs, width = 1) =>
+  const runAll = (which: Runs, { width = 1, isBeside = false } = {}) =>
     inParallel(
       chosen.filter((check) => check.runs === which && isPossible(check)),
       width,
       async (check) => {
-        const count = await runCheck(check);
-        total.passed += count.passed;
-        total.failed += count.failed;
-        if (count.failed > 0)
-          total.red.push(
-            ...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]),
-          );
+        const { passed, failed, red, beside } = await runCheck(check, isBeside);
+        total.passed += passed;
+        total.failed += failed;
+        if (failed === 0) return;
+        total.red.push(...(red?.length ? red.map((line) => `${check.name}: ${line}`) : [check.name]));
+        if (beside.length > 0) total.red.push(`${check.name}: beside it ran: ${beside.join("; ")}`);
       },
     );
-  for (const which of ["ok", "scripts", "soak", "before the lab"] as const) await runAll(which);
-  await Promise.all([runAll("in the lab"), runAll("beside the lab", BESIDE)]);
+  for (const which of ["ok", "soak"] as const) await runAll(which);
+  const scripts = runAll("scripts", { isBeside: positionals[0] === undefined });
+  await runAll("before the lab");
+  const others = runAll("beside the lab", { width: BESIDE, isBeside: true });
+  await Promise.all([scripts, others, runAll("in the lab")]);
   for (const folder of [RECORDS, LEFT]) rmSync(folder, { recursive: true });
   for (const line of total.red) console.log(`not ok: ${line}`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
@@ -171,15 +185,24 @@ function isPossible({ built = [] }: Check): boolean {
   return built.every(isBuilt);
 }
 
+/** Name → what has run at the same time; of those that run now. */
+const running = new Map<string, Set<string>>();
+
 /**
  * Shows the check's output at once, or whole at its end where it runs beside another one, and says that the
- * check still runs when it prints nothing for a while.
+ * check still runs when it prints nothing for a while. `beside`: what ran at the same time.
  */
-async function runCheck({ name, command, count, runs, env }: Check): Promise<Count> {
-  const isBeside = runs === "beside the lab";
+async function runCheck(
+  { name, command, count, env, isAlone }: Check,
+  isBeside: boolean,
+): Promise<Count & { beside: string[] }> {
+  const beside = new Set(running.keys());
+  for (const others of running.values()) others.add(name);
+  running.set(name, beside);
   if (!isBeside) console.log(`\n=== ${name}`);
   const began = Date.now();
-  const child = Bun.spawn([...(isBeside ? NICE : []), process.execPath, ...command], {
+  const before = [...(isBeside ? NICE : []), ...(isAlone && hasOwnNetwork ? OWN_NETWORK : [])];
+  const child = Bun.spawn([...before, process.execPath, ...command], {
     ...{ cwd: HOME, stdout: "pipe", stderr: "pipe" },
     env: { ...process.env, ...(command[0] === "test" ? { TMPDIR: LEFT } : {}), ...env },
   });
@@ -201,6 +224,7 @@ async function runCheck({ name, command, count, runs, env }: Check): Promise<Cou
   }, QUIET);
   const [exitCode] = await Promise.all([child.exited, pass(child.stdout), pass(child.stderr)]);
   clearInterval(pulse);
+  running.delete(name);
   if (isBeside) console.log(`\n=== ${name}\n${output.trimEnd()}`);
   const result = count?.(output, exitCode) ?? {
     passed: exitCode === 0 ? 1 : 0,
@@ -209,7 +233,7 @@ async function runCheck({ name, command, count, runs, env }: Check): Promise<Cou
   console.log(
     `=== ${name}: ${result.passed} passed, ${result.failed} failed, ${((Date.now() - began) / 1000).toFixed(1)} s`,
   );
-  return result;
+  return { ...result, beside: [...beside] };
 }
 
 /** Milliseconds; in CI, minutes without output look like a hang. */

@@ -1,8 +1,8 @@
 /**
  * Runs whole scripts one after the other in one process, each with modules of its own: starting a process,
  * and reading every package and our 300 files, takes longer than most runs. A run that ends by itself leaves
- * nothing to the next one. `runner` ends the process after one that was stopped in the middle: what it was
- * doing may still go on.
+ * nothing to the next one. After one that was stopped in the middle, what it was doing may still go on: its
+ * process is for others only when nothing of it waits any more.
  */
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -144,7 +144,8 @@ export function runner() {
         end();
         throw err;
       });
-      if (result.exitCode === 1 || result.exitCode > 4 || child.count >= RUNS_OF_A_PROCESS) end();
+      const isStopped = result.exitCode === 1 || result.exitCode > 4;
+      if (child.count >= RUNS_OF_A_PROCESS || (isStopped && !(await child.isIdle()))) end();
       return result;
     },
     [Symbol.dispose]: end,
@@ -152,32 +153,43 @@ export function runner() {
 }
 
 const READY = "ready";
+/** A question: is nothing waited for there but the parent? */
+const IS_IDLE = "is idle";
+
+/** An answer is asked for so often, as a connection takes a moment to close; then another process is. */
+const QUESTIONS = 20;
 
 function startProcess(folder: string) {
   const ready = Promise.withResolvers<void>();
-  let waiting: PromiseWithResolvers<RunResult> | undefined;
+  let waiting: PromiseWithResolvers<unknown> | undefined;
   const child = Bun.spawn([process.execPath, import.meta.path, folder], {
     cwd: HOME,
     stdio: ["ignore", "inherit", "inherit"],
-    ipc: (message: RunResult | typeof READY) =>
-      message === READY ? ready.resolve() : waiting?.resolve(message),
+    ipc: (message: unknown) => (message === READY ? ready.resolve() : waiting?.resolve(message)),
     onExit(_, code) {
       const err = new Error(`the process of the runs has ended by itself (${code})`);
       waiting?.reject(err);
       ready.reject(err);
     },
   });
+  const answer = async (message: Run | typeof IS_IDLE) => {
+    // what is sent before it listens may be lost
+    await ready.promise;
+    waiting = Promise.withResolvers();
+    child.send(message);
+    const answered = await waiting.promise;
+    waiting = undefined;
+    return answered;
+  };
   return {
     count: 0,
-    async run(run: Run): Promise<RunResult> {
+    run(run: Run) {
       this.count++;
-      // what is sent before it listens may be lost
-      await ready.promise;
-      waiting = Promise.withResolvers();
-      child.send(run);
-      const result = await waiting.promise;
-      waiting = undefined;
-      return result;
+      return answer(run) as Promise<RunResult>;
+    },
+    async isIdle() {
+      for (let asked = 0; asked < QUESTIONS; asked++) if (await answer(IS_IDLE)) return true;
+      return false;
     },
     kill: () => child.kill(),
   };
@@ -188,6 +200,18 @@ if (import.meta.main) {
   if (!folder || !existsSync(folder)) throw new Error("it is started by runner()");
   Object.assign(Bun, { spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) });
   process.on("disconnect", () => process.exit());
-  process.on("message", (run: Run) => void runHere(folder, run).then((result) => process.send!(result)));
+  let isIdle = false;
+  // it comes when nothing but the parent is waited for
+  process.on("beforeExit", () => {
+    process.channel?.ref();
+    isIdle = true;
+  });
+  process.on("message", async (message: Run | typeof IS_IDLE) => {
+    if (message === IS_IDLE) return process.send!(isIdle);
+    process.channel?.ref();
+    process.send!(await runHere(folder, message));
+    isIdle = false;
+    process.channel?.unref();
+  });
   process.send!(READY);
 }

@@ -4,18 +4,20 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { runner } from "./many-runs.ts";
-import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, unlike } from "./unlike.ts";
+import { runsHere } from "./typed-here.ts";
+import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, USUAL, unlike } from "./unlike.ts";
 
 /**
  * On each cluster every script of parts 0 to 5 stops nothing, changes no file and no object, and ends well,
  * or refuses by name. And with /etc/kubernetes lost it comes back with what it had, or is refused before
- * anything is touched.
+ * anything is touched. The usual cluster is tried by whole scripts, and the others by their main.
  */
 export function staysHealthy(rows: readonly Unlike[]) {
-  const runs = runner();
-  afterAll(() => runs[Symbol.dispose]());
+  const whole = runner();
+  afterAll(() => whole[Symbol.dispose]());
 
   describe.each(rows.map((row) => [row.name, row] as const))("%s", (_, row) => {
+    const runs = row.name === USUAL ? whole : runsHere;
     let cluster: Awaited<ReturnType<typeof unlike>> | undefined;
     const end = () => {
       cluster?.[Symbol.dispose]();

@@ -11,6 +11,7 @@ import { mode, run } from "../../shared/run.ts";
 import { listenToRun } from "../../shared/run-events.ts";
 import { ADDRESS } from "./cluster.ts";
 import type { PretendNode } from "./in-process.ts";
+import type { Run } from "./many-runs.ts";
 import { onNode } from "./no-node.ts";
 import { ended, SHOWN_ADDRESS, type Transcript } from "./node.ts";
 import { ofNow } from "./programs.ts";
@@ -121,6 +122,11 @@ export function here<T extends PretendNode>(node: T): T {
   };
   return Object.assign(node, { run });
 }
+
+/** As a `runner`, in this process: for what only tries a decision. */
+export const runsHere = {
+  run: ({ line, env }: Run) => onNode(env.KUBE_PKI_REPAIR_ROOT!, () => typeHere(line, env)),
+};
 
 /** As `expectRefusal`, on a node that `lookAt` made. */
 export async function refusedHere(

@@ -2,14 +2,14 @@
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, write } from "./cluster.ts";
-import type { Unlike } from "./unlike.ts";
+import { type Unlike, USUAL } from "./unlike.ts";
 import { editPod, mount, PKI, setFlags } from "./unlike-edits.ts";
 
 const CONFIG = "/etc/kubernetes/config";
 
 export const FLAGS: Unlike[] = [
   {
-    name: "nothing is different",
+    name: USUAL,
     who: "kubeadm init",
     change: () => undefined,
   },

@@ -11,6 +11,7 @@ import { FACTS, otherCa, write } from "./cluster.ts";
 import { BALANCER, lead } from "./endpoint.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT, type pretendNode } from "./node.ts";
 import type { FakeCommand } from "./programs.ts";
+import { USUAL } from "./unlike.ts";
 
 type Worker = Awaited<ReturnType<typeof pretendNode>>;
 
@@ -74,7 +75,7 @@ function setUser(worker: Worker, user: any) {
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 
 export const WORKERS: UnlikeWorker[] = [
-  { name: "nothing is different", who: "kubeadm join", change: () => undefined },
+  { name: USUAL, who: "kubeadm join", change: () => undefined },
   {
     name: "a balancer of its own leads to the API, as a static pod",
     who: "kubespray's nginx-proxy, KubeKey's haproxy, sealos' lvscare",

@@ -10,7 +10,7 @@ import { parse } from "yaml";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { sameEtcd, serveEtcd } from "./etcd.ts";
-import type { RunResult, runner } from "./many-runs.ts";
+import type { Run, RunResult } from "./many-runs.ts";
 import { pretendNode } from "./node.ts";
 import { type Place, serveUnlike, usualCluster } from "./unlike-cluster.ts";
 
@@ -25,6 +25,9 @@ export const SCRIPTS = [
   "05-verify",
 ] as const;
 export type Script = (typeof SCRIPTS)[number];
+
+/** The row in which nothing differs. */
+export const USUAL = "nothing is different";
 
 export interface Unlike {
   /** What is different, as a sentence about the cluster: "the endpoint in kubeadm-config is out of date". */
@@ -64,7 +67,10 @@ export interface Seen extends RunResult {
   changed: string[];
 }
 
-type Runner = ReturnType<typeof runner>;
+/** A process for runs, or this one. */
+export interface Runner {
+  run: (run: Run) => Promise<RunResult>;
+}
 
 /** Waits in vain are short, and an answer of a pretend server has the time that it needs. */
 const IN_VAIN = "0.02";

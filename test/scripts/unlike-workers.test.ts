@@ -1,7 +1,7 @@
 /**
  * Healthy stays healthy, on workers: each differs from the usual one in one thing. 00-assess, 05-verify, and
  * the line of `open` pasted there although nothing has changed: the kubelet goes on, no file changes, and
- * each ends well.
+ * each ends well. On the usual one whole scripts run, and on the others their main.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { certRow } from "../../shared/pki/certs.ts";
@@ -13,13 +13,14 @@ import { BALANCER } from "../pretend/endpoint.ts";
 import { join, LEASE, writeToken } from "../pretend/joining.ts";
 import { runner } from "../pretend/many-runs.ts";
 import { pretendNode } from "../pretend/node.ts";
-import { changedFiles, doesHarm } from "../pretend/unlike.ts";
+import { runsHere } from "../pretend/typed-here.ts";
+import { changedFiles, doesHarm, USUAL } from "../pretend/unlike.ts";
 import { type UnlikeWorker, WORKERS } from "../pretend/unlike-workers.ts";
 
 setDefaultTimeout(300_000);
 
-const runs = runner();
-afterAll(() => runs[Symbol.dispose]());
+const whole = runner();
+afterAll(() => whole[Symbol.dispose]());
 
 /** The worker of a row, and the API, by its own address and by a balancer's. */
 async function served({ change, commands, without }: UnlikeWorker) {
@@ -60,7 +61,7 @@ describe.each(WORKERS.map((row) => [row.name, row] as const))("a worker: %s", (_
       KUBE_PKI_REPAIR_ROOT: node.root,
       KUBE_PKI_REPAIR_PATIENCE: "0.02",
     };
-    const { exitCode, stdout, stderr } = await runs.run({ line, env });
+    const { exitCode, stdout, stderr } = await (row.name === USUAL ? whole : runsHere).run({ line, env });
     const changed = [
       ...changedFiles(before, node.fingerprint()).filter((path) => !isOfToken(path)),
       ...node.calls().slice(calls).filter(doesHarm),

@@ -49,9 +49,11 @@ const WORKER_LOST = await answerOf({ kind: "worker" }, ({ root }) =>
 );
 /** What names the CA on a worker are the pods that have it. */
 const { hashes } = WELL.ca as { hashes: string[] };
+/** Of one time: nodes seen in two minutes are said in two lines. */
 const as = (node: string, answer: Answer): Answer => ({
   ...answer,
   node,
+  made: WELL.made,
   ca: { ...(answer.ca as object), hashes },
 });
 
