@@ -13,7 +13,7 @@ import { ADDRESS } from "./cluster.ts";
 import type { PretendNode } from "./in-process.ts";
 import type { Run } from "./many-runs.ts";
 import { onNode } from "./no-node.ts";
-import { ended, SHOWN_ADDRESS, type Transcript } from "./node.ts";
+import { ended, type NodeOptions, pretendNode, SHOWN_ADDRESS, type Transcript } from "./node.ts";
 import { ofNow } from "./programs.ts";
 import { changesIn, expectStop } from "./wrong-hands.ts";
 
@@ -121,6 +121,11 @@ export function here<T extends PretendNode>(node: T): T {
     );
   };
   return Object.assign(node, { run });
+}
+
+/** As `pretendNode`, for a test of what is decided: `run` runs in this process. */
+export async function nodeHere(options: NodeOptions = {}): Promise<PretendNode> {
+  return here(await pretendNode(options));
 }
 
 /** As a `runner`, in this process: for what only tries a decision. */

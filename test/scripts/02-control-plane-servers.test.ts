@@ -13,8 +13,9 @@ import { manifest, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expireCertificates } from "../pretend/expired.ts";
 import { afterPart1, servePart2 } from "../pretend/in-part2.ts";
-import { CRICTL, pretendNode } from "../pretend/node.ts";
+import { CRICTL } from "../pretend/node.ts";
 import { LEASES, lease } from "../pretend/running.ts";
+import { here, nodeHere } from "../pretend/typed-here.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -41,7 +42,7 @@ function withUnreadyPod(api: ReturnType<typeof servePart2>) {
 }
 
 test("02-control-plane under the old CA lets the controller-manager run in full last, when the pods of this node are ready again", async () => {
-  using node = await pretendNode({
+  using node = await nodeHere({
     kind: "healthy control plane node",
     containers: ["etcd"],
     commands: RESTARTS,
@@ -60,7 +61,7 @@ test("02-control-plane under the old CA lets the controller-manager run in full 
 });
 
 test("a full controller-manager is reduced before its kubelet restarts, also where the run ends in between, and runs in full again once", async () => {
-  using node = await pretendNode({
+  using node = await nodeHere({
     kind: "healthy control plane node",
     containers: ["etcd", "kube-apiserver", "kube-controller-manager"],
     commands: [{ command: "systemctl restart kubelet", does: "exit 1" }],
@@ -83,7 +84,7 @@ test("a full controller-manager is reduced before its kubelet restarts, also whe
 });
 
 test("a controller-manager's manifest that is cut off stops neither part 1 nor part 2, and is whole again", async () => {
-  using node = await pretendNode({
+  using node = await nodeHere({
     kind: "healthy control plane node",
     containers: ["etcd", "kube-apiserver"],
     commands: RESTARTS,
@@ -100,7 +101,7 @@ test("a controller-manager's manifest that is cut off stops neither part 1 nor p
 });
 
 test("what part 3 has let run in full under the new CA does so again where part 2 restarts the kubelet, as everybody is back", async () => {
-  using node = await afterPart1({ containers: ["kube-controller-manager"] });
+  using node = here(await afterPart1({ containers: ["kube-controller-manager"] }));
   using _etcd = node.etcd;
   const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
@@ -123,7 +124,7 @@ test("what part 3 has let run in full under the new CA does so again where part 
 });
 
 test("a reduced controller-manager ends before its kubelet starts: part 0 may have paused it, and nothing else wakes it", async () => {
-  using node = await afterPart2({ containers: ["etcd", "kube-apiserver", "kube-controller-manager"] });
+  using node = here(await afterPart2({ containers: ["etcd", "kube-apiserver", "kube-controller-manager"] }));
   write(`${node.env.FAKE}/stopped`, "");
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = servePart2(node, [], undefined, ["m1"]);
@@ -135,7 +136,7 @@ test("a reduced controller-manager ends before its kubelet starts: part 0 may ha
 });
 
 test("a controller-manager that part 1 took away in full comes back reduced where new CAs were made since", async () => {
-  using node = await afterPart2({ containers: ["etcd"] });
+  using node = here(await afterPart2({ containers: ["etcd"] }));
   const waiting = MANAGER.replace("/kube-c", "/.kube-c");
   rmSync(node.root + MANAGER);
   write(node.root + waiting, manifestText(manifest("kube-controller-manager")));
@@ -149,7 +150,7 @@ test("a controller-manager that part 1 took away in full comes back reduced wher
 });
 
 test("servers whose certificates have expired wait through part 1; part 2 brings them back as they were, and the kubelet runs on", async () => {
-  using node = await pretendNode({
+  using node = await nodeHere({
     kind: "healthy control plane node",
     containers: ["kube-controller-manager"],
   });
@@ -183,7 +184,7 @@ test("servers whose certificates have expired wait through part 1; part 2 brings
 });
 
 test("a living API server stays where its certificates have expired and etcd is well: part 1 takes no manifest away", async () => {
-  using node = await pretendNode({
+  using node = await nodeHere({
     kind: "healthy control plane node",
     containers: ["etcd", "kube-apiserver"],
   });

@@ -9,8 +9,9 @@ import { afterPart2, RESTARTS } from "../pretend/after-part2.ts";
 import { ADDRESS, FACTS } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
-import { MEMBER, pretendNode } from "../pretend/node.ts";
+import { MEMBER } from "../pretend/node.ts";
 import { LEASES, lease, living, serveRunning } from "../pretend/running.ts";
+import { here, nodeHere } from "../pretend/typed-here.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -22,7 +23,7 @@ const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ig
 
 describe("03-workers close", () => {
   test("--without leaves the Node of a node that is away alone; --lost prints the line that deletes it", async () => {
-    using node = await afterPart2({ commands: RESTARTS });
+    using node = here(await afterPart2({ commands: RESTARTS }));
     using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
     const away = await node.run("03-workers close --without w2", WAITS);
     expect(away).toMatchObject({ exitCode: 0 });
@@ -34,7 +35,7 @@ describe("03-workers close", () => {
   });
 
   test("refuses to call a node lost that renews its Lease, and counts one that is only named as away", async () => {
-    using node = await afterPart2({ commands: RESTARTS });
+    using node = here(await afterPart2({ commands: RESTARTS }));
     using _api = serveRunning(node, { on: living(["m1", "w1", "w2"]) });
     const before = node.fingerprint();
     for (const line of [
@@ -77,7 +78,7 @@ describe("a kubelet that signs its own serving certificate, and one whose port i
   afterAll(() => port.stop(true));
 
   test("open does not promise to approve what nobody asks for", async () => {
-    using node = await pretendNode({ ...HEALTHY, ...SERVING });
+    using node = await nodeHere({ ...HEALTHY, ...SERVING });
     using _api = serveRunning(node, { on: living(["m1", "w1", "w2"]) });
     const { exitCode, stderr } = await node.run("03-workers open", WAITS);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -85,7 +86,7 @@ describe("a kubelet that signs its own serving certificate, and one whose port i
   });
 
   test("close does not wait for it: a line, and on", async () => {
-    using node = await afterPart2({ commands: RESTARTS, ...SERVING });
+    using node = here(await afterPart2({ commands: RESTARTS, ...SERVING }));
     using _api = serveRunning(node, { on: living(["m1", "w1", "w2"]) });
     const { exitCode, stderr } = await node.run("03-workers close", { KUBE_PKI_REPAIR_PATIENCE: "0.2" });
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -98,7 +99,7 @@ describe("a kubelet that signs its own serving certificate, and one whose port i
   });
 
   test("05-verify calls it a difference, and names what changes it", async () => {
-    using node = await pretendNode({ ...HEALTHY, ...SERVING });
+    using node = await nodeHere({ ...HEALTHY, ...SERVING });
     using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
     using _api = serveRunning(node, { on: living(["m1", "w1", "w2"]) });
     const { stdout } = await node.run("05-verify", WAITS);
@@ -115,7 +116,7 @@ describe("a kubelet that signs its own serving certificate, and one whose port i
 
 describe("02-control-plane", () => {
   test("--without leaves a control plane node that is away in etcd, and says the word for one that is lost", async () => {
-    using node = await pretendNode({ ...HEALTHY, members: THREE });
+    using node = await nodeHere({ ...HEALTHY, members: THREE });
     const state = { ...sameEtcd(node.stored), members: [...THREE] };
     using _etcd = serveEtcd(node.root, state);
     using _third = await serveOtherMember(node.root, state, THIRD_AT);
@@ -129,7 +130,7 @@ describe("02-control-plane", () => {
   });
 
   test("--lost is refused where that node's kubelet renews its Lease in etcd", async () => {
-    using node = await pretendNode({ ...HEALTHY, members: THREE });
+    using node = await nodeHere({ ...HEALTHY, members: THREE });
     const keys = new Map(node.stored);
     const key = [...keys.keys()]
       .find((name) => name.includes("/minions/"))!
@@ -152,7 +153,7 @@ describe("02-control-plane", () => {
 });
 
 test("04-sa-tokens goes on past a node that is away; one that is lost has to be deleted first", async () => {
-  using node = await pretendNode({ ...HEALTHY, containers: ["kube-proxy"] });
+  using node = await nodeHere({ ...HEALTHY, containers: ["kube-proxy"] });
   using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
   const none = await node.run("04-sa-tokens --dry-run", WAITS);
   expect(none.stderr).toContain(
@@ -175,7 +176,7 @@ describe("03-workers open looks whether its approver runs", () => {
   ];
 
   test("one that ends at once: its reason, and the line by hand", async () => {
-    using node = await afterPart2({ commands: dies });
+    using node = here(await afterPart2({ commands: dies }));
     using _api = serveRunning(node);
     const { exitCode, stderr } = await node.run("03-workers open", WAITS);
     expect(exitCode).toBe(1);
@@ -184,7 +185,7 @@ describe("03-workers open looks whether its approver runs", () => {
   });
 
   test("it is started so that a failed exec is told, and with the operator's word about the clock", async () => {
-    using node = await afterPart2();
+    using node = here(await afterPart2());
     using _api = serveRunning(node);
     expect((await node.run("03-workers open", { KUBE_PKI_REPAIR_CLOCK: "right" })).exitCode).toBe(0);
     const started = node.calls().find((call) => call.startsWith("systemd-run "))!;
@@ -198,7 +199,7 @@ describe("03-workers open looks whether its approver runs", () => {
       command: "systemd-run *",
       does: 'case "$*" in *Type=exec*) echo "Failed to set property Type" >&2; exit 1;; esac; echo > "$FAKE/approving"',
     };
-    using node = await afterPart2({ commands: [old] });
+    using node = here(await afterPart2({ commands: [old] }));
     using _api = serveRunning(node);
     expect((await node.run("03-workers open")).exitCode).toBe(0);
     expect(node.calls().filter((call) => call.startsWith("systemd-run "))).toHaveLength(2);

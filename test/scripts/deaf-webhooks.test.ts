@@ -8,9 +8,9 @@ import { afterPart2 } from "../pretend/after-part2.ts";
 import { type ApiRequest, status } from "../pretend/api.ts";
 import { healthyCp, otherCa } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { knewCa, LEASES, lease, living, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
+import { here, nodeHere } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
 
@@ -107,7 +107,7 @@ function rolls({ method, path }: ApiRequest, { objects }: Api): Response | undef
 }
 
 function afterPart3() {
-  return pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
+  return nodeHere({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
 }
 
 const WAY_OUT = `kubectl patch --type=json --patch '[{"op":"replace","path":"/webhooks/1/failurePolicy","value":"Ignore"}]' validatingwebhookconfiguration policy`;
@@ -203,7 +203,7 @@ test.each([
 );
 
 test("03-workers open does not wait for a namespace in which a webhook keeps the controller-manager from writing the CA", async () => {
-  using node = await afterPart2();
+  using node = here(await afterPart2());
   using _api = serveRunning(node, {
     objects: { ...CALLED, [ROOT_CA]: { data: { "ca.crt": before.cert } } },
     on: ({ method, path }) =>
@@ -269,7 +269,7 @@ const onLeases = (names: readonly string[]) => {
 const REFUSED = 'the API refuses it, because the webhook "all.policy.example" does not answer';
 
 test("part 2: a webhook that keeps the kubelet from renewing its Lease is named, not the clock", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = await nodeHere({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { on, tries, objects } = onLeases(["m1"]);
   using api = serveRunning(node, { objects, on });
@@ -286,7 +286,7 @@ test("part 2: a webhook that keeps the kubelet from renewing its Lease is named,
 test.each(["open", "close", "approve"])(
   "03-workers %s: no kubelet can come back while a webhook refuses its Lease",
   async (name) => {
-    using node = await afterPart2();
+    using node = here(await afterPart2());
     using api = serveRunning(node, onLeases(["m1", "w1", "w2"]));
     const { exitCode, stderr } = await node.run(`03-workers ${name}`, { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
@@ -305,7 +305,7 @@ test.each([
   ],
   ["05-verify", `nodes: w2 renews its Lease: last SECONDS ago: ${REFUSED}`],
 ])("%s does not send a node to join whose Lease a webhook refuses", async (line, words) => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = await nodeHere({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { on, objects } = onLeases(["w2"]);
   using _api = serveRunning(node, { objects, on: living(["m1", "w1"], on) });

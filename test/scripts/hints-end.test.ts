@@ -10,10 +10,11 @@ import { ADDRESS, healthyCp, mirrorPod, type Objects, otherCa, write } from "../
 import { sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
-import { MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { MEMBER, type NodeOptions, type pretendNode } from "../pretend/node.ts";
 import { tokenBy } from "../pretend/old-keys.ts";
 import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
+import { here, nodeHere } from "../pretend/typed-here.ts";
 
 /** Milliseconds: some twenty runs, one after the other. */
 setDefaultTimeout(300_000);
@@ -143,7 +144,7 @@ const CASES: Record<string, Case> = {
 test.each(Object.entries(CASES))(
   "whoever follows what is printed comes to an end: %s",
   async (_, { options = {}, change, types }) => {
-    using node = await pretendNode(options);
+    using node = await nodeHere(options);
     mkdirSync(`${node.root}/dev/shm`, { recursive: true });
     change?.(node.root);
     const seen = new Map<string, string[]>();
@@ -154,7 +155,7 @@ test.each(Object.entries(CASES))(
 );
 
 test("00-salvage secret without its key names the way without it, not the search that led to it", async () => {
-  using node = await pretendNode({ etcd: secret });
+  using node = await nodeHere({ etcd: secret });
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   tokens(node.root);
   const { exitCode, stderr } = await node.run("00-salvage secret");
@@ -209,7 +210,7 @@ test.each([
 ])(
   "part 1's hints keep what was typed and come to an end, where an API server lives that has lost a file: %s",
   async (first, hints) => {
-    using node = await pretendNode({ etcd: lostFile, containers: ["etcd", "kube-apiserver"] });
+    using node = await nodeHere({ etcd: lostFile, containers: ["etcd", "kube-apiserver"] });
     expect(await followHints(node, first)).toMatchObject({ typed: [first, ...hints], exitCode: 0 });
   },
 );
@@ -235,7 +236,7 @@ test.each([
 ])(
   "part 2's hints keep what was typed and come to an end, where a file and a member are lost: %s",
   async (first, hints) => {
-    using node = await pretendNode({
+    using node = await nodeHere({
       kind: "healthy control plane node",
       members: [MEMBER, ...PEERS],
       etcd: lostFile,
@@ -251,7 +252,7 @@ test.each([
 );
 
 test("part 3's hint keeps what was typed: how long to wait, and the nodes that were named before", async () => {
-  using node = await afterPart2({ commands: RESTARTS });
+  using node = here(await afterPart2({ commands: RESTARTS }));
   using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
   const first = "03-workers close --wait 0.05 --without w1";
   expect(await followHints(node, first)).toMatchObject({
@@ -266,7 +267,7 @@ test.each([
 ])(
   "part 4 restarts nothing that the operator has kept out of this run, and a Node that was deleted stops it no more: %s",
   async (first) => {
-    using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
+    using node = await nodeHere({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
     using api = serveStale(node, other.cert, { [`${LEASES}/w2`]: lease(4000) });
     api.objects.delete("/api/v1/nodes/w2");
     const { typed, exitCode, stderr } = await followHints(node, first, "0.1");
@@ -276,7 +277,7 @@ test.each([
 );
 
 test("part 4's hint for an order that would cut the network keeps what was to be skipped", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
+  using node = await nodeHere({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
   using api = serveStale(node, other.cert);
   const first = "04-sa-tokens --namespace shop --skip shop/web";
   expect(await followHints(node, first)).toMatchObject({

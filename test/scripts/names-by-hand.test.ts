@@ -12,7 +12,8 @@ import { ADDRESS, FACTS, type Objects, otherCa, write } from "../pretend/cluster
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expireCertificates } from "../pretend/expired.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
-import { pretendNode } from "../pretend/node.ts";
+import type { pretendNode } from "../pretend/node.ts";
+import { nodeHere } from "../pretend/typed-here.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -75,7 +76,7 @@ const SERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 
 /** All certificates of a stopped node have expired; its API server's is of these facts. */
 async function expired(facts: Partial<ClusterFacts>, ca?: Pair) {
-  const node = await pretendNode({ kind: "healthy control plane node", containers: [], etcd: withM2 });
+  const node = await nodeHere({ kind: "healthy control plane node", containers: [], etcd: withM2 });
   await expireCertificates(node.root);
   await writeServed(node.root, facts, { now: YEARS_AGO, ...(ca && { ca }) });
   write(`${node.env.FAKE}/stopped`, "");
@@ -100,7 +101,7 @@ test("they stay where the certificate is moved aside, or gone, before part 2 has
 });
 
 test("they stay under a new CA", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: [] });
+  using node = await nodeHere({ kind: "healthy control plane node", containers: [] });
   await writeServed(node.root, { certSANs: BY_HAND });
   for (const file of ["ca.key", "etcd/ca.key", "front-proxy-ca.key", "sa.key"])
     rmSync(`${node.root}${PKI}/${file}`);
@@ -116,7 +117,7 @@ test("names in a certificate of another CA than the cluster's are nobody's", asy
 });
 
 test("a living API server still shows them where all of /etc/kubernetes is gone", async () => {
-  using node = await pretendNode({ containers: ["etcd", "kube-apiserver"] });
+  using node = await nodeHere({ containers: ["etcd", "kube-apiserver"] });
   const tls = await issueLeaf(certRow("apiserver"), node.ca, { ...FACTS, certSANs: BY_HAND });
   const alive = pretendApi({ hostname: ADDRESS, port: 6443, tls });
   const { names } = await repaired(node, "01-etcd --new-cas", () => alive[Symbol.dispose]());

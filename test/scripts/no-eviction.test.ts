@@ -12,8 +12,9 @@ import type { ApiOptions } from "../pretend/api.ts";
 import { FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
-import { MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { MEMBER, type NodeOptions } from "../pretend/node.ts";
 import { LEASES, lease, living, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
+import { nodeHere } from "../pretend/typed-here.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -26,7 +27,7 @@ const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "0.05" };
 
 /** All of part 2 is well but the controller-manager, whose manifest is gone: the CA is the old one. */
 async function managerLost(options: NodeOptions = {}) {
-  const node = await pretendNode({ kind: "healthy control plane node", commands: RESTARTS, ...options });
+  const node = await nodeHere({ kind: "healthy control plane node", commands: RESTARTS, ...options });
   rmSync(node.root + MANAGER);
   return node;
 }
@@ -198,7 +199,7 @@ test.each([
 );
 
 test("a full controller-manager that only waited in the folder, as an interrupted part 1 leaves it, begins reduced", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = await nodeHere({ kind: "healthy control plane node" });
   write(`${node.root}${MANAGER.replace("/kube-c", "/.kube-c")}`, node.read(MANAGER));
   rmSync(node.root + MANAGER);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -209,7 +210,7 @@ test("a full controller-manager that only waited in the folder, as an interrupte
 });
 
 test("a kubelet that part 2 restarts starts no controller-manager in full, and one that runs in full is left alone", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = await nodeHere({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
   expect((await node.run("02-control-plane", WAITS)).exitCode).toBe(0);
@@ -220,7 +221,7 @@ test("a kubelet that part 2 restarts starts no controller-manager in full, and o
 });
 
 test("open and close bring each reduced controller-manager back", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", ...BOTH, commands: RESTARTS });
+  using node = await nodeHere({ kind: "healthy control plane node", ...BOTH, commands: RESTARTS });
   write(
     node.root + MANAGER,
     manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),
@@ -243,7 +244,7 @@ test("open and close bring each reduced controller-manager back", async () => {
 });
 
 test("close --without says what is evicted of whom, and from when on, before the controller-manager runs in full", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", commands: RESTARTS });
+  using node = await nodeHere({ kind: "healthy control plane node", commands: RESTARTS });
   write(
     node.root + MANAGER,
     manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),

@@ -11,9 +11,10 @@ import { joinToItsEnd, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { keptOn } from "../pretend/kept.ts";
 import { M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
 import { MARKED, markFiles, markObjects, markPod } from "../pretend/marked.ts";
-import { pretendNode } from "../pretend/node.ts";
+import type { pretendNode } from "../pretend/node.ts";
 import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
+import { here, nodeHere } from "../pretend/typed-here.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -52,7 +53,7 @@ const VERIFY = [
 const LOOK = ["00-assess", "00-assess --json", "00-assess --deep", "plan", "plan plan.html", "drill"];
 
 test("a node that is well, whose manifests differ from their mirror pods: assessment, plan, drill, proof", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", etcd: markObjects });
+  using node = await nodeHere({ kind: "healthy control plane node", etcd: markObjects });
   markFiles(node.root);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node);
@@ -67,7 +68,7 @@ test("a node that is well, whose manifests differ from their mirror pods: assess
 });
 
 test("a wiped node, through parts 0 to 2", async () => {
-  using node = await afterPart1({ etcd: markObjects });
+  using node = here(await afterPart1({ etcd: markObjects }));
   using _etcd = node.etcd;
   markFiles(node.root, { manifests: false });
   await shows(node, [...LOOK, "00-salvage", "00-token-key", "01-etcd"]);
@@ -80,7 +81,7 @@ test("a wiped node, through parts 0 to 2", async () => {
 });
 
 test("manifests of an attempt that differ from what ran, put back by parts 1 and 2", async () => {
-  using node = await pretendNode({ etcd: markObjects });
+  using node = await nodeHere({ etcd: markObjects });
   markFiles(node.root);
   for (const name of ["etcd", "kube-apiserver", "kube-scheduler", "kube-vip"])
     utimesSync(`${node.root}/etc/kubernetes/manifests/${name}.yaml`, new Date(0), new Date(0));
@@ -107,7 +108,7 @@ test("a control plane node that is lost, and has joined again as another one", a
     withM2(objects);
     markObjects(objects);
   };
-  using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd });
+  using node = await nodeHere({ kind: "healthy control plane node", members: THREE, etcd });
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
   using _etcd = serveEtcd(node.root, state);
   using _third = await serveOtherMember(node.root, state, THIRD_AT);
@@ -124,7 +125,7 @@ test("a control plane node that is lost, and has joined again as another one", a
 });
 
 test("a worker, and the flags of its kubelet", async () => {
-  using node = await pretendNode({ kind: "worker" });
+  using node = await nodeHere({ kind: "worker" });
   markFiles(node.root, { manifests: false });
   write(
     `${node.root}/etc/kubernetes/manifests/balancer.yaml`,
@@ -139,7 +140,7 @@ test("a worker, and the flags of its kubelet", async () => {
 });
 
 test("a kubelet whose flags are saved before its machine joins again, twice with other flags", async () => {
-  using node = await pretendNode();
+  using node = await nodeHere();
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   markFiles(node.root, { manifests: false });
   const line = `join-again --address ${ADDRESS}:6443 --kubernetes v1.34.4`;
@@ -161,7 +162,7 @@ test("parts 3 and 4 on a control plane node with a new CA", async () => {
     knewCa(before.cert)(objects);
     markObjects(objects);
   };
-  using node = await pretendNode({ kind: "healthy control plane node", etcd });
+  using node = await nodeHere({ kind: "healthy control plane node", etcd });
   markFiles(node.root);
   using _api = serveStale(node, before.cert);
   await shows(node, ["03-workers open --token-file token", "03-workers close", "04-sa-tokens", ...VERIFY]);

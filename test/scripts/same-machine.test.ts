@@ -8,8 +8,8 @@ import { certInfo } from "../../shared/pki/certificate.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, serveOtherMember, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { HAND_EDIT, M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
-import { pretendNode } from "../pretend/node.ts";
 import { LEASES, lease, serveRunning } from "../pretend/running.ts";
+import { nodeHere } from "../pretend/typed-here.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -17,7 +17,7 @@ setDefaultTimeout(300_000);
 await healthyCp();
 
 test("02-control-plane --lost keeps what a lost control plane node was, and prints how the same machine comes back", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withM2 });
+  using node = await nodeHere({ kind: "healthy control plane node", members: THREE, etcd: withM2 });
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
   using _etcd = serveEtcd(node.root, state);
   using _third = await serveOtherMember(node.root, state, THIRD_AT);
@@ -75,7 +75,7 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
 async function joinedAgain(now: object, apiServerFlags: string[]) {
   await using served = new AsyncDisposableStack();
   const node = served.use(
-    await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withM2 }),
+    await nodeHere({ kind: "healthy control plane node", members: THREE, etcd: withM2 }),
   );
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
   served.use(serveEtcd(node.root, state));
@@ -136,11 +136,11 @@ test("05-verify compares nothing while the Node of the lost control plane node i
 });
 
 test("hand-over unpack on a control plane node without etcd data names the way on without it, not part 1", async () => {
-  using from = await pretendNode({ kind: "healthy control plane node" });
+  using from = await nodeHere({ kind: "healthy control plane node" });
   write(`${from.root}/root/passphrase`, "nine trees by the river");
   const pack = await from.run("hand-over pack --passphrase-file /root/passphrase --out /root/keys.age");
   expect(pack).toMatchObject({ exitCode: 0 });
-  using node = await pretendNode();
+  using node = await nodeHere();
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   for (const file of ["passphrase", "keys.age"])
     cpSync(`${from.root}/root/${file}`, `${node.root}/root/${file}`);

@@ -9,7 +9,7 @@ import { FACTS, healthyCp, KUBELET_CONFIG, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expireCertificates } from "../pretend/expired.ts";
 import { leaveNode } from "../pretend/no-node.ts";
-import { pretendNode } from "../pretend/node.ts";
+import { nodeHere } from "../pretend/typed-here.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -129,7 +129,7 @@ const CASES: Record<string, Case> = {
 };
 
 test.each(Object.entries(CASES))("%s", async (_, { damage, says, first, writes }) => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = await nodeHere({ kind: "healthy control plane node" });
   await damage(node.root);
   const { stdout, exitCode } = await node.run("00-assess --json");
   const { verdict, next } = JSON.parse(stdout) as { verdict: string; next: string[] };
@@ -162,7 +162,7 @@ test.each(Object.entries(CASES))("%s", async (_, { damage, says, first, writes }
 });
 
 test("a worker whose kubelet's certificate has expired is distinguished from one of another CA", async () => {
-  using node = await pretendNode({ kind: "worker" });
+  using node = await nodeHere({ kind: "worker" });
   await expireKubelet(node.root, "w1");
   const { stdout, exitCode } = await node.run("00-assess");
   expect([exitCode, stdout]).toEqual([2, expect.stringMatching(/kubelet-client-current\.pem +!EXPIRED!/)]);
@@ -171,7 +171,7 @@ test("a worker whose kubelet's certificate has expired is distinguished from one
 });
 
 test("a control plane node whose kubelet's serving certificate has expired is reported, where the cluster's CA issues it", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node" });
+  using node = await nodeHere({ kind: "healthy control plane node" });
   const server = "/var/lib/kubelet/pki/kubelet-server-current.pem";
   const pem = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now: LONG_AGO });
   write(node.root + server, pem.cert + pem.key);

@@ -45,7 +45,7 @@ interface Old {
 function made(
   { openssl, file }: ReturnType<typeof folder>,
   {
-    key = "RSA -pkeyopt rsa_keygen_bits:2048",
+    key = "EC -pkeyopt ec_paramgen_curve:P-256",
     mask = "utf8only",
     keyId = "hash",
     leaf = "keyid",
@@ -73,7 +73,11 @@ function made(
 }
 
 /** Go writes a name of ASCII as PrintableString; `keyId`: none before Go 1.15, of SHA-1, of SHA-256 since 1.35. */
-const KUBEADM: Old = { mask: "default", name: "CN=kubernetes" };
+const KUBEADM: Old = {
+  key: "RSA -pkeyopt rsa_keygen_bits:2048",
+  mask: "default",
+  name: "CN=kubernetes",
+};
 const SHA_256 = "9c1185a5c5e9fc54612808977ee8f548b2258d31";
 const SAN = "subjectAltName=DNS:kubernetes\n";
 
@@ -88,8 +92,7 @@ const OLD: [who: string, how: Old][] = [
     "kubeadm's ECDSA-P256 of 1.35",
     { ...KUBEADM, key: "EC -pkeyopt ec_paramgen_curve:P-256", keyId: SHA_256 },
   ],
-  ["UTF8String in its name", {}],
-  ["ECDSA P-256", { key: "EC -pkeyopt ec_paramgen_curve:P-256" }],
+  ["UTF8String in its name, ECDSA P-256", {}],
   ["ECDSA P-384", { key: "EC -pkeyopt ec_paramgen_curve:P-384" }],
   ["Ed25519", { key: "ED25519" }],
   ["PrintableString and T61String in its name", { mask: "default" }],
