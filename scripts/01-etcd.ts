@@ -7,6 +7,7 @@ import { inOneLine } from "../shared/again.ts";
 import { quorumOf } from "../shared/etcd/other-members.ts";
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
+import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
@@ -21,9 +22,8 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { forGood } from "../shared/for-good.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/node/containers.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
-import { kubeletActive } from "../shared/node/node.ts";
 import { rescuedEtcd, rescuedLog } from "../shared/node/rescue-folder.ts";
-import { systemctlKubelet } from "../shared/node/systemctl-kubelet.ts";
+import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
 import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
@@ -65,6 +65,12 @@ async function main() {
     () => pod.startEtcd(cp),
     "kubeadm init phase etcd local; systemctl restart kubelet",
   );
+  if (hasMoved())
+    await step(
+      "1.6b Tell etcd's members the new addresses",
+      () => tellMembers(cp),
+      "etcdctl member update ID --peer-urls=URL",
+    );
   const etcd = await step(
     "1.7 Prove that it is the same etcd",
     () => proveOwnEtcd(cp),
@@ -151,8 +157,7 @@ async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
   await continueOthers(await containers(node.runtimeEndpoint));
   if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
   await keepShown(cp);
-  if (await kubeletActive()) await systemctlKubelet("stop", " (containers run on without it)");
-  else say("kubelet: not running");
+  await stopKubelet();
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
 }
 

@@ -36,6 +36,7 @@ const TAKES = {
   endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,
   "lost-on": /^(plan|01-etcd|02-control-plane)\b/,
   user: PLAN,
+  moved: /^move\b/,
   "etcd-data": /^(?!join-again|03-join|pack-kit)/,
 };
 

@@ -13,6 +13,7 @@ import {
   partsForCluster,
   partsHere,
 } from "../facts/course.ts";
+import { HasMoved } from "../facts/issue-facts.ts";
 import { silentSinceCaEnded } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
@@ -94,7 +95,7 @@ function obstacle({ known: { obstacle }, damaged }: Seen): NodeVerdict | undefin
   if (!obstacle) return undefined;
   return {
     verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`,
-    next: [obstacle.hint],
+    next: [...(obstacle instanceof HasMoved ? [command("move")] : []), obstacle.hint],
   };
 }
 

@@ -60,6 +60,8 @@ export interface EtcdData {
   history(key: string): Revision[];
   /** A value of this key, wherever it was read, as this data shows its own: opened where they are. */
   shown(key: string, value: Uint8Array): Uint8Array;
+  /** A decoded object with the addresses that machines have now: see node/moved.ts. It is changed itself. */
+  asToday<T>(object: T): T;
   /** Names of live keys that begin with `prefix`, sorted. */
   keys(prefix: string): string[];
   /** Names of keys that begin with `prefix` and are deleted, but still in the history; sorted. */
@@ -122,6 +124,7 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
     },
     history: (key) => read((mvcc) => mvcc.history(toRaw(key)).map((revision) => ({ ...revision, key }))),
     shown: (_key, value) => value,
+    asToday: (object) => object,
     keys,
     deletedKeys: (prefix) => withPrefix(view.deleted, toRaw(prefix)).map(fromRaw),
     [Symbol.dispose]: () => view.state.db?.[Symbol.dispose](),

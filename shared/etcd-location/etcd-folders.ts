@@ -15,12 +15,13 @@ import { tryFile } from "../files/try-file.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles, mainContainer } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
-import { type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
+import { movedHere, type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { CONFIG_FIRST, opened, SealedFail, sealedIn } from "../objects/stored.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { shell } from "../shell-line.ts";
 import { readYaml } from "../yaml.ts";
+import { withMoved } from "./reach-etcd.ts";
 
 export interface EtcdFolders {
   /** etcd's --data-dir. */
@@ -48,7 +49,8 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
 
 /** What is encrypted in it is opened where the configuration for that is here. Errors: as `readEtcdData`. */
 export function readFolders({ dir, wal, apiServer }: EtcdFolders): EtcdData {
-  return withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
+  const data = withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
+  return withMoved(data, movedHere());
 }
 
 /** The copy from the beginning of a repair. Errors: as `readEtcdData`. */

@@ -12,7 +12,7 @@ import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { Refused } from "../fail.ts";
 import { commandOf, flags, mainContainer } from "../manifests/command.ts";
 import type { PodSpec } from "../objects/objects.ts";
-import { endpointHost, endpointUrl, isLoopback } from "../pki/addresses.ts";
+import { asMoved, endpointHost, endpointUrl, isLoopback, type Moved } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
 
 /**
@@ -66,6 +66,33 @@ export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "cli
     ? clientURLs.map(hostOf).find((host) => host && !isLoopback(host))
     : undefined;
   return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
+}
+
+/** etcd's data as it would be if the machines had always been where they are. */
+export function withMoved(data: EtcdData, moved: Moved): EtcdData {
+  if (moved.size === 0) return data;
+  const urls = (all: readonly string[]) => all.map((url) => asMoved(url, moved));
+  return Object.create(data, {
+    // as they are read again, they change
+    members: {
+      get: () =>
+        data.members.map((one) => ({
+          ...one,
+          peerURLs: urls(one.peerURLs),
+          clientURLs: urls(one.clientURLs),
+        })),
+    },
+    asToday: { value: <T>(object: T): T => inPlace(object, moved) },
+  }) as EtcdData;
+}
+
+/** In the object itself, as what is known of it is known by it (`unknownFields`). */
+function inPlace<T>(value: T, moved: Moved): T {
+  if (typeof value === "string") return asMoved(value, moved) as T;
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
+  for (const [key, child] of Object.entries(value))
+    (value as Record<string, unknown>)[key] = inPlace(child, moved);
+  return value;
 }
 
 type EtcdPod = { spec: PodSpec };

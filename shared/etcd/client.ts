@@ -135,6 +135,11 @@ export class EtcdClient {
     }
   }
 
+  /** Where the others find a member; a majority has to run. The same URLs once more change nothing. */
+  async updateMember(id: string, peerURLs: readonly string[]) {
+    await this.#post("/v3/cluster/member/update", { ID: BigInt(`0x${id}`).toString(), peerURLs });
+  }
+
   /** A snapshot, as its gateway streams it: take-snapshot.ts reads the lines. */
   async snapshotLines(): Promise<ReadableStream<Uint8Array>> {
     const path = "/v3/maintenance/snapshot";

@@ -66,10 +66,11 @@ export async function silentMembers(
   data: EtcdData,
   facts: ClusterFacts,
 ): Promise<LiveMember[]> {
+  // a member that has moved, and has not been told yet, is where the data says
   const known = members.map((member) => ({
     clientURLs: [],
-    ...data.members.find(({ id }) => id === member.id),
     ...member,
+    ...data.members.find(({ id }) => id === member.id),
   }));
   const others = known.filter(
     (member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress,

@@ -44,6 +44,11 @@ const limit = () => ({
   hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
 
+/** From then on it speaks with its peers. */
+export async function waitForOwnEtcd(cp: ControlPlaneNode) {
+  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit());
+}
+
 /**
  * Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not, or
  * can never answer.
@@ -53,7 +58,7 @@ export async function proveOwnEtcd(
 ): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
   const { facts, data, node } = cp;
   const client = etcdClient(facts);
-  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit());
+  await waitForOwnEtcd(cp);
   const peers = await peersOf(data, node.addresses);
   const silent = await silentPeers(peers, facts);
   for (const { name } of silent.filter(({ refuses }) => refuses))

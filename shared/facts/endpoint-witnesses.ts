@@ -7,9 +7,9 @@ import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import type { Node } from "../node/node.ts";
-import type { Rescue } from "../node/rescue-folder.ts";
+import { movedHere, type Rescue } from "../node/rescue-folder.ts";
 import { readObject } from "../objects/stored.ts";
-import { endpointHost, endpointUrl } from "../pki/addresses.ts";
+import { asMoved, endpointHost, endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { serverIn } from "../pki/kubeconfig-fields.ts";
@@ -73,7 +73,7 @@ export function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }
   return KUBECONFIGS.flatMap(({ name, path }) => {
     const at = name === "kubelet" ? node.kubelet.kubeconfig : path;
     const text = readable(`${rescue.dir}/before${at}`) ?? readable(at);
-    const config = text ? attempt(() => parseKubeconfig(text, at)) : undefined;
+    const config = text ? attempt(() => parseKubeconfig(asMoved(text, movedHere()), at)) : undefined;
     if (!config || config instanceof Fail || !URL.canParse(config.server)) return [];
     return [{ name: `${name}.conf`, server: config.server, tlsServerName: config.tlsServerName }];
   });

@@ -14,8 +14,9 @@ import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
+import { movedHere } from "../node/rescue-folder.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import { endpointHost } from "../pki/addresses.ts";
+import { addressBefore, endpointHost } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { type Cluster, type ClusterConfiguration, type KnownNode, need } from "./cluster.ts";
@@ -55,7 +56,11 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     dnsDomain: cluster.dnsDomain,
     certSANs: configuration.apiServer?.certSANs ?? [],
     etcdServerCertSANs: configuration.etcd?.local?.serverCertSANs ?? [],
-    etcdPeerCertSANs: configuration.etcd?.local?.peerCertSANs ?? [],
+    // by its old address the others reach a member until they know the new one (etcd/tell-members.ts)
+    etcdPeerCertSANs: [
+      ...(configuration.etcd?.local?.peerCertSANs ?? []),
+      addressBefore(host, movedHere()) ?? [],
+    ].flat(),
     kubernetesVersion: cluster.kubernetesVersion,
     clusterName: cluster.name,
     keyAlgorithm: need(algorithmOf(cluster.oldCaPem), "a known key algorithm of the cluster CA"),
@@ -69,6 +74,9 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
       data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
   };
 }
+
+/** This machine's address of before is none of its own any more. */
+export class HasMoved extends Fail {}
 
 /**
  * The API server's address on this node: from its mirror pod, or else from its Node. It must be an address of
@@ -89,10 +97,10 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
     });
   }
   if (!node.addresses.includes(found.host)) {
-    throw new Fail(
+    throw new HasMoved(
       `The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`,
       {
-        hint: "run this on the node itself; if its address has changed, give the old address back first: ip addr add",
+        hint: 'has it moved? ./bunw scripts/move.ts: RUNBOOK-MORE "Machines that moved". Is it another machine? Run this on the node itself',
       },
     );
   }

@@ -8,10 +8,10 @@ import { basename, dirname } from "node:path";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
-import type { Rescue } from "../node/rescue-folder.ts";
+import { movedHere, type Rescue } from "../node/rescue-folder.ts";
 import { names } from "../pki/addresses.ts";
 import { type CertInfo, infoOf, signedBy } from "../pki/certificate.ts";
-import { type Cert, type ClusterFacts, certPath, certRow, subjectOf } from "../pki/certs.ts";
+import { type Cert, type ClusterFacts, certPath, certRow, isEtcds, subjectOf } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { shownSoon } from "../pki/served.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
@@ -51,7 +51,9 @@ export function ownCertificates(row: Cert, place: Place): CertInfo[] {
 export function namesByHand(pems: readonly string[], row: Cert, place: Place): string[] {
   const { dns, ips } = row.names?.(place.facts) ?? { dns: [], ips: [] };
   const others = names(ofOthers(place));
-  const known = new Set([...dns, ...ips, ...others.dns, ...others.ips]);
+  // nobody dials etcd by an address that its machine has left; clients of the API may come through a NAT
+  const left = isEtcds(row) ? movedHere().keys() : [];
+  const known = new Set([...dns, ...ips, ...others.dns, ...others.ips, ...left]);
   const had = names(ofOwn(pems, row, place).flatMap(({ sans }) => [...sans.dns, ...sans.ips]));
   return [...had.dns, ...had.ips].filter((name) => !known.has(name));
 }

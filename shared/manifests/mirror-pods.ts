@@ -159,7 +159,7 @@ function isPlainName(name: string): boolean {
 /** The pod that exists; if it is gone, or now belongs to another node: the last one that was this node's. */
 function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   const live = data.get(place.key);
-  const pod = live && readMirrorPod(live, place);
+  const pod = live && readMirrorPod(live, place, data);
   const { namespace, fullName, nodeName } = place;
   const found = (pod: Pod, from: MirrorPod["from"]) => ({
     namespace,
@@ -170,7 +170,7 @@ function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   if (pod) return found(pod, "live");
   if (live && !isTrusted(place)) return undefined;
   for (const revision of data.history(place.key)) {
-    const before = revision.deleted ? undefined : readMirrorPod(revision, place);
+    const before = revision.deleted ? undefined : readMirrorPod(revision, place, data);
     if (before) return found(before, "history");
   }
   return undefined;
@@ -180,16 +180,20 @@ function newest(place: Place, data: EtcdData): MirrorPod | undefined {
  * Undefined if the pod only has a mirror pod's name. Errors: Fail where a pod of kube-system cannot be read;
  * any other is skipped.
  */
-function readMirrorPod(stored: KeyValue, place: Place): Pod | undefined {
-  const pod = attempt(() => decodeMirrorPod(stored, place));
+function readMirrorPod(stored: KeyValue, place: Place, data: EtcdData): Pod | undefined {
+  const pod = attempt(() => decodeMirrorPod(stored, place, data));
   if (pod instanceof Fail && isTrusted(place)) throw pod;
   return pod instanceof Fail ? undefined : pod;
 }
 
-function decodeMirrorPod(stored: KeyValue, { namespace, fullName, nodeName }: Place): Pod | undefined {
+function decodeMirrorPod(
+  stored: KeyValue,
+  { namespace, fullName, nodeName }: Place,
+  data: EtcdData,
+): Pod | undefined {
   const unreadable = (why: string, hint = UNREADABLE) =>
     new Fail(`Cannot read the pod "${namespace}/${fullName}" in etcd: ${why}`, { hint });
-  const object: unknown = attempt(() => decodeObject(stored.value));
+  const object: unknown = attempt(() => data.asToday(decodeObject(stored.value)));
   if (object instanceof Fail) throw unreadable(object.message, object.hint);
   const { encrypted, undecoded, metadata, spec } = object as Record<
     "encrypted" | "undecoded" | "metadata" | "spec",

@@ -8,7 +8,8 @@ import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { allCopied, copiedEntry, linksOut } from "../files/copied-entry.ts";
-import { exists, hostEntry, list, readText, stat } from "../files/files.ts";
+import { exists, hostEntry, list, type Mark, readMark, readText, stat } from "../files/files.ts";
+import type { Moved } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 
 const PARENT = "/root";
@@ -108,6 +109,33 @@ export function versionsAside(path: string): Version[] {
 /** Those with a copy of etcd's data. */
 export function foldersWithData(): Rescue[] {
   return rescueFolders().filter((rescue) => exists(rescuedEtcd(rescue)));
+}
+
+/** Where move.ts keeps which machines have other addresses than before; under another name the move is over. */
+export function movedFile({ dir }: Pick<Rescue, "dir">): string {
+  return `${dir}/moved.json`;
+}
+
+/** What is kept there: by the operator's word, old address → new address. */
+export interface MovedMark extends Mark {
+  addresses: Record<string, string>;
+}
+
+/** The move that goes on, and where it is kept; undefined where there is none. */
+export function moveHere(): { path: string; mark: MovedMark } | undefined {
+  const path = rescueFolders()
+    .map(movedFile)
+    .find((one) => exists(one));
+  const mark = path === undefined ? undefined : readMark<MovedMark>(path);
+  return path !== undefined && mark ? { path, mark } : undefined;
+}
+
+/**
+ * Its addresses; empty where there is none. As long as it goes on, everything that is read from etcd's data or a file
+ * of before is read as if the machines had always been where they are now.
+ */
+export function movedHere(): Moved {
+  return new Map(Object.entries(moveHere()?.mark.addresses ?? {}));
 }
 
 /** Those that hold more than the transcripts of runs: somebody has to remove them. */

@@ -8,12 +8,12 @@
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { act } from "../run.ts";
+import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { loggedConfig } from "./kubelet-config.ts";
-import type { Node } from "./node.ts";
+import { kubeletActive, type Node } from "./node.ts";
 import { flagsOf, isKubelet, kubeletUnit, runningKubelet } from "./started-with.ts";
 
 const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
@@ -40,6 +40,12 @@ export async function systemctlKubelet(verb: keyof typeof DONE, note = "") {
       },
     );
   });
+}
+
+/** Where it runs. Errors: as `systemctlKubelet`. */
+export async function stopKubelet() {
+  if (await kubeletActive()) await systemctlKubelet("stop", " (containers run on without it)");
+  else say("kubelet: not running");
 }
 
 /**

@@ -10,7 +10,7 @@
 
 import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
-import type { EtcdData } from "../etcd-data/data.ts";
+import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { isMapping, listOf } from "../yaml.ts";
@@ -54,7 +54,7 @@ const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm 
 /** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */
 export function readObject<T>(data: EtcdData, path: string): T | undefined {
   const stored = data.get(`${registryPrefix(data)}/${path}`);
-  return stored && (decode(stored.key, stored.value) as T);
+  return stored && (decode(data, stored) as T);
 }
 
 /**
@@ -62,13 +62,13 @@ export function readObject<T>(data: EtcdData, path: string): T | undefined {
  * `readObject`.
  */
 export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, undefined> {
-  return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decode(stored.key, stored.value) as T);
+  return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decode(data, stored) as T);
 }
 
-function decode(key: string, value: Uint8Array): unknown {
+function decode(data: EtcdData, { key, value }: KeyValue): unknown {
   const object = decodeObject(value);
   if ("encrypted" in object) throw new SealedFail(key, object.encrypted);
-  return object;
+  return data.asToday(object);
 }
 
 /** Where the API server keeps its objects, "/registry" unless --etcd-prefix says otherwise. */

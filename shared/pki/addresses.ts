@@ -115,3 +115,23 @@ export function refuseInClear(server: string) {
     hint: "nothing was sent. Who wrote that address? The API server's begins with https://",
   });
 }
+
+/** Of machines that have moved: old address → new address, both in canonical form. */
+export type Moved = ReadonlyMap<string, string>;
+
+/** What an address of today was before; undefined where its machine has not moved. */
+export function addressBefore(today: string, moved: Moved): string | undefined {
+  return [...moved].find(([, to]) => isIP(today) > 0 && to === canonicalIp(today))?.[0];
+}
+
+/** A whole IPv4 address, not a part of a longer number or name; a port may follow. */
+const V4 = /(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)/g;
+/** The same of IPv6; in brackets or not. */
+const V6 = /(?<![\w.:-])[\da-f]*:[\da-f:]*:[\da-f:.]*(?![\w%-])/gi;
+
+/** A text with the new addresses in the place of the old ones: all at once, as two machines may have swapped theirs. */
+export function asMoved(text: string, moved: Moved): string {
+  const isOne = (one: string) => isIP(one) > 0 && !one.includes("%");
+  const today = (one: string) => (isOne(one) ? (moved.get(canonicalIp(one)) ?? one) : one);
+  return moved.size === 0 ? text : text.replace(V4, today).replace(V6, today);
+}

@@ -12,6 +12,7 @@ import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
+import { endOfMove, moveOfWorkers } from "./move-notes.ts";
 import { firstNotes, type Note, notesBeforeEnd, notesBeforePart1, renewalNote } from "./notes.ts";
 import { withOutage } from "./outage.ts";
 import { kitLines, type Line, sshLines, workersFile } from "./paste.ts";
@@ -91,6 +92,8 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   /** By the part that they stand before. */
   const NOTES: Record<number, () => Note[]> = {
     1: () => notesBeforePart1(assessed, { ...facts, nodes }),
+    [WORKERS]: () => moveOfWorkers({ ...facts, nodes }),
+    [PROOF]: () => endOfMove({ ...facts, nodes }),
     [AFTER_PROOF]: () => notesBeforeEnd(steps, facts),
   };
   /** A line with a name that is none is left out. */
@@ -137,6 +140,8 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   };
 }
 
+const WORKERS = 3;
+const PROOF = 5;
 const AFTER_PROOF = 6;
 
 /** Why a part has no step. */

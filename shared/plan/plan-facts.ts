@@ -17,7 +17,8 @@ import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { Refused } from "../fail.ts";
-import { rescueFolders } from "../node/rescue-folder.ts";
+import { movedHere, rescueFolders } from "../node/rescue-folder.ts";
+import type { Moved } from "../pki/addresses.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { type DueCas, dueCas } from "../renew/renewal.ts";
@@ -44,6 +45,8 @@ export interface PlanFacts {
   /** Without this node, enough members of etcd go on. */
   othersServe: boolean;
   due: DueCas | undefined;
+  /** Machines that have other addresses than before. */
+  moved: Moved;
   /** Who the operator is on the nodes. */
   user: string;
   /** The operator's words of the cluster: each line of the plan that takes one has it. */
@@ -101,6 +104,7 @@ export async function factsForPlan(
     running,
     othersServe,
     due: cp && dueCas(cp.facts),
+    moved: movedHere(),
     user,
     said: { ...typed, without: nodes.away, lost: nodes.names },
   };

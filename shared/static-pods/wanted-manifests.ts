@@ -56,11 +56,12 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
     ({ name, namespace }) =>
       isMeant(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
   );
+  const ran = cp.data.asToday(structuredClone(cp.ran));
   const manifests: WantedManifest[] = own.map(({ name, pod, from, remark }) => ({
     name,
     source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
     remark,
-    ...asItRan(manifestFromMirrorPod(pod, cp.node.name), pod, cp.ran),
+    ...asItRan(manifestFromMirrorPod(pod, cp.node.name), pod, ran),
   }));
   for (const name of names ?? SERVERS) {
     if (manifests.some((wanted) => wanted.name === name) || readManifest(whereIs(manifestPath(cp, name))))

@@ -116,7 +116,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
   ["salvage", "workloads", "kit", "checks", "restore"],
-  ["renew"],
+  ["moved", "renew"],
   ["assess", "verify"],
   ["plan", "report"],
   ["drill"],

@@ -100,6 +100,7 @@ const SAID: Required<Said> = {
   endpoint: "x",
   "lost-on": "x",
   user: "x",
+  moved: "x",
   "etcd-data": "x",
 };
 

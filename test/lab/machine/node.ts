@@ -20,7 +20,7 @@ export type NodeSpec = DiskSpec & { name: string; ip: string; nodeName: string }
 export class Node {
   /** Its name in the lab: cp1, w1. Its host name and its name in the cluster may differ. */
   readonly name: string;
-  readonly ip: string;
+  ip: string;
   readonly hostName: string;
   readonly nodeName: string;
 

@@ -3,7 +3,9 @@
  * CA, and none that is known.
  */
 import { expect, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { namesByHand } from "../../../shared/facts/names-before.ts";
+import { movedFile } from "../../../shared/node/rescue-folder.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { FACTS, healthyCp, otherCa } from "../../pretend/cluster.ts";
@@ -30,6 +32,23 @@ test("names and addresses that kubeadm's configuration does not have are kept, i
 test("what this node, or another control plane node, is called is no name by hand", async () => {
   expect(await namesOf([])).toEqual([]);
   expect(await namesOf(["m2", "127.77.0.12", ...BY_HAND])).toEqual(BY_HAND);
+});
+
+test("an address that its machine has left stays in the API server's certificate, and goes from etcd's", async () => {
+  const { cert } = await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, etcdServerCertSANs: BY_HAND });
+  using box = sandbox();
+  const folder = `${box.dir}/root/kube-pki-repair-20261129T080000`;
+  const etcdRow = certRow("etcd-server");
+  mkdirSync(`${box.dir}${FACTS.certificatesDir}/etcd`, { recursive: true });
+  writeFileSync(`${box.dir}${FACTS.certificatesDir}/etcd/ca.crt`, ca.cert);
+  const left = () => namesByHand([cert], etcdRow, controlPlaneOf(data));
+  expect(left()).toEqual(BY_HAND);
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(
+    movedFile({ dir: folder }),
+    JSON.stringify({ made: new Date(), addresses: { [BY_HAND[1]!]: "10.9.9.8" } }),
+  );
+  expect(left()).toEqual([BY_HAND[0]!]);
 });
 
 test("a certificate of another CA, and one for somebody else, say nothing of this node", async () => {

@@ -1,0 +1,221 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK-MORE "Machines that moved": machines of this cluster have other addresses than before.
+ * Run it on each control plane node that has moved, before part 1; on the workers; once more there
+ * when part 2 is through. Safe to run again: it says what is left, and does that.
+ */
+import { again, command, inOneLine, type Todo } from "../shared/again.ts";
+import { adminApi } from "../shared/api/admin-api.ts";
+import { readEtcdData } from "../shared/etcd-data/data.ts";
+import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
+import type { EtcdPlace } from "../shared/etcd-location/etcd-proof.ts";
+import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { otherControlPlanes } from "../shared/facts/next.ts";
+import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
+import { attemptLater, Fail, Refused } from "../shared/fail.ts";
+import { exists, hostPath, removeFile, writeMark } from "../shared/files/files.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
+import { moveWorker } from "../shared/moved/move-worker.ts";
+import { restartOldPods } from "../shared/moved/old-in-memory.ts";
+import { changesHere, type FileChange, writeChanges } from "../shared/moved/own-files.ts";
+import * as pairs from "../shared/moved/pairs.ts";
+import { stillNamed } from "../shared/moved/still-named.ts";
+import { tellCluster } from "../shared/moved/tell-cluster.ts";
+import { lockNode } from "../shared/node/lock-node.ts";
+import { type Node, readNode } from "../shared/node/node.ts";
+import * as rescued from "../shared/node/rescue-folder.ts";
+import { kubeletFlags } from "../shared/node/started-with.ts";
+import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
+import type { Moved } from "../shared/pki/addresses.ts";
+import { done, run, say, start, step } from "../shared/run.ts";
+import { withoutServing } from "../shared/workers/kubelet-port.ts";
+
+async function main() {
+  const { values } = parse();
+  if (values.help) return console.log(USAGE);
+  start("move", { dryRun: values["dry-run"] });
+  lockNode();
+  const node = await readNode();
+  const place = await etcdDataOf(values["etcd-data"], { node });
+  if (!exists(place.dir)) return await onWorker(node, values);
+  const { data, cluster, obstacle } = lookAtControlPlaneNode(place, node);
+  if (!data || !cluster) throw obstacle ?? new Error("no data, and no obstacle");
+  const known = { node, data, cluster };
+  const moved = await step("M.1 Look at this machine, and who has moved", () =>
+    look(known, values),
+  );
+  const changes = changesHere(node, moved);
+  await step("M.2 Stop the kubelet", () =>
+    // it would start what is only half changed
+    changes.length > 0 ? stopKubelet() : say("kubelet: stays as it is"),
+  );
+  await step("M.3 Put the new addresses into this node's files", () => keep(moved, changes));
+  if (changes.length > 0) return done(inOneLine(partsFirst(moved, known)));
+  await tell(place, values, known);
+}
+
+/** What is said first: a run that was cut off goes on by it. */
+function keep(moved: Moved, changes: readonly FileChange[]) {
+  const rescue = rescued.newRescue();
+  if (!rescued.moveHere())
+    writeMark<rescued.MovedMark>(
+      rescued.movedFile(rescue),
+      { made: new Date().toISOString(), addresses: Object.fromEntries(moved) },
+      "read by every part from now on",
+    );
+  writeChanges(changes, rescued.asideOf(rescue));
+}
+
+/** Parts 1 and 2 everywhere, then the workers; then this script here once more. */
+function partsFirst(moved: Moved, { cluster, node }: pairs.KnownHere): Todo[] {
+  const on = otherControlPlanes(cluster, { node })
+    .map(({ name }) => name)
+    .join(", ");
+  const there = (todo: Todo): Todo[] => (on === "" ? [] : [{ ...todo, on, unlessDone: true }]);
+  const one = { command: command("01-etcd"), called: "part 1" };
+  const two = { command: command("02-control-plane"), called: "part 2" };
+  const workers = { command: workerLine(moved), on: "each worker" };
+  return [
+    ...there({ command: again({}), called: "this line" }),
+    ...[one, ...there(one), two, ...there(two)],
+    ...(pairs.meansWorkers(moved, cluster) ? [workers] : []),
+    { command: command("03-workers close") },
+    { command: command("move") },
+  ];
+}
+
+async function look(known: pairs.KnownHere, values: Values): Promise<Moved> {
+  const { node } = known;
+  const said = pairs.pairsOf(values.moved);
+  const goesOn = rescued.movedHere();
+  if (goesOn.size > 0) return sayMoved(pairs.refuseOther(said, goesOn, rescued.moveHere()!.path));
+  const before = pairs.ownBefore(known);
+  if (before.length > 0) pairs.refuseCopiedDisk(known);
+  const nodeIp = (await kubeletFlags()).get("node-ip");
+  const own = await Promise.all(
+    before.map(
+      async (old) =>
+        [old, said.get(old) ?? (await pairs.addressNow(node, { nodeIp, like: old }))] as const,
+    ),
+  );
+  const moved = new Map([...said, ...own]);
+  if (moved.size === 0)
+    throw new Refused(
+      "This machine has its address of before, and no other one is said to have moved",
+      {
+        hint: "nothing was changed. Of other machines: --moved OLD=NEW,…",
+      },
+    );
+  pairs.refusePairs(moved, known);
+  await pairs.refuseAnswering(moved, known);
+  return sayMoved(moved);
+}
+
+function sayMoved(moved: Moved): Moved {
+  for (const [old, today] of moved) say(`${old} → ${today}`);
+  return moved;
+}
+
+async function tell(place: EtcdPlace, values: Values, known: pairs.KnownHere) {
+  const moved = rescued.movedHere();
+  const cp = await controlPlaneToRepair(values["etcd-data"]);
+  const api = await step("M.4 See that the cluster answers", () =>
+    attemptLater(() => adminApi(cp)),
+  );
+  if (api instanceof Fail) {
+    say(`not yet: ${api.message}`);
+    return done(inOneLine(partsFirst(moved, known)));
+  }
+  await step(
+    "M.5 Put the new addresses into the cluster's objects",
+    () => tellCluster(api, moved),
+    "kubectl -n kube-system edit configmap kubeadm-config, kube-proxy",
+  );
+  const { silent } = await step("M.6 Restart what keeps an old address in memory", () =>
+    restartOldPods(api, moved, new Date(rescued.moveHere()!.mark.made)),
+  );
+  await step("M.7 Say what still names an old address", () => sayNamed(place, moved));
+  const here = { command: command("move"), called: "this line here" };
+  if (silent.length > 0)
+    return done(inOneLine([{ command: workerLine(moved), on: silent.join(", ") }, here]));
+  const asking = await withoutServing(cp);
+  for (const name of asking)
+    say(`${name}: its kubelet asks for a certificate with its new address`);
+  if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
+  await step("M.8 End the move on this node", () => endMove());
+  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  const theSame: Todo = {
+    ...{ command: command("move"), called: "this line" },
+    ...{ on: others.join(", "), unlessDone: true },
+  };
+  const verify = { command: command("05-verify"), on: "all nodes" };
+  done(inOneLine(others.length > 0 ? [theSame, verify] : [verify]));
+}
+
+/** What is left is people's: nobody else knows whether it is meant. */
+function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
+  using data = readEtcdData(hostPath(dir), wal && hostPath(wal));
+  const found = stillNamed(data, moved);
+  if (found.length === 0) say("no object names one");
+  for (const { key, addresses } of found)
+    say(`${key}: ${addresses.join(", ")}; if it is meant: kubectl edit`);
+}
+
+/** From now on everything here is read as it stands. */
+function endMove() {
+  const { path, mark } = rescued.moveHere()!;
+  writeMark<rescued.MovedMark>(`${path}.done`, mark, "as it was");
+  removeFile(path);
+}
+
+function workerLine(moved: Moved): string {
+  return command("move", { moved: [...moved].map((pair) => pair.join("=")) });
+}
+
+async function onWorker(node: Node, values: Values) {
+  const moved = pairs.pairsOf(values.moved);
+  if (moved.size === 0)
+    throw new Fail("On a worker this needs the addresses", {
+      hint: "the line that it prints on a control plane node: --moved OLD=NEW,…",
+    });
+  await moveWorker(node, moved);
+  done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");
+}
+
+const USAGE = `Usage:
+    ./bunw scripts/move.ts [--moved OLD=NEW,…] [--dry-run] [--etcd-data DIR]
+
+For a cluster whose machines have other addresses than before. A control plane node finds its own
+old and new address by itself; those of other control plane nodes and of workers are said with
+--moved. All parts then read what etcd's data says as if the machines had always been where they
+are now. Run it on each control plane node that has moved; then parts 1 and 2; then here once more:
+it tells the cluster. Then on each worker, with the line that it prints.
+
+Options:
+    --moved OLD=NEW,…
+                     Addresses of other machines that have moved, or of a balancer. Of this one,
+                     where it has several.
+    --etcd-data DIR  etcd's data directory (default: found by itself).
+    --dry-run        Print what would be done; nothing is written, stopped or started.
+    --help           Print this text.
+
+Examples:
+    ./bunw scripts/move.ts --dry-run
+    ./bunw scripts/move.ts --moved 10.0.0.12=10.0.1.12,10.0.0.13=10.0.1.13
+
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
+`;
+
+const OPTIONS = {
+  moved: { type: "string", list: true },
+  "etcd-data": { type: "string", path: "proved" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+type Values = ReturnType<typeof parse>["values"];
+
+const parse = () => parseOptions({ options: OPTIONS });
+
+if (import.meta.main) await run(main);

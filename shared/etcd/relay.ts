@@ -1,0 +1,62 @@
+/**
+ * An address of another machine on this machine's own loopback, for a while: what is sent there from here goes on to
+ * where that machine is now. Nobody outside of this machine sees it.
+ */
+import { connect, createServer, type Socket } from "node:net";
+import { $ } from "zx/core";
+import { Fail } from "../fail.ts";
+import { act } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { leaves } from "../signals.ts";
+
+export interface Relay {
+  end(): Promise<void>;
+}
+
+/** `from`: the address that is taken, with its port; `to`: the machine. Errors: Fail where it cannot be taken. */
+export async function startRelay(way: { from: string; to: string; port: number }): Promise<Relay> {
+  const link = `${way.from}/${way.from.includes(":") ? 128 : 32}`;
+  const open = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (near) => {
+    const far = connect({ port: way.port, host: way.to, allowHalfOpen: true });
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      open.add(one);
+      one.on("error", () => other.destroy());
+      one.on("close", () => open.delete(one));
+      one.pipe(other);
+    }
+  });
+  const end = async () => {
+    server.close();
+    for (const socket of open) socket.destroy();
+    await act(`${link}: given back`, () => ip(["addr", "del", link, "dev", "lo"]));
+    leaves("relay", undefined);
+  };
+  // host: it is no address of this machine for whoever asks which it has
+  await act(`${link}: taken on lo`, () => ip(["addr", "replace", link, "dev", "lo", "scope", "host"]));
+  leaves("relay", `${link} is still on this machine's loopback: ip addr del ${link} dev lo`);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(way.port, way.from, resolve);
+    });
+  } catch (cause) {
+    await end();
+    throw new Fail(`Cannot listen on ${way.from}:${way.port}: ${(cause as Error).message}`, {
+      hint: shell`does another program have that port? ss -ltnp sport = :${String(way.port)}`,
+      cause,
+    });
+  }
+  return { end };
+}
+
+async function ip(words: readonly string[]) {
+  const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`ip ${words}`;
+  if (exitCode === 0) return;
+  throw new Fail(`ip ${words.join(" ")} exited ${exitCode}: ${stderr.trim()}`, {
+    hint: "is this root? ip addr show dev lo",
+  });
+}

@@ -1,0 +1,137 @@
+/**
+ * Machines have moved: etcd's members learn where the others are now. A member that has moved dials the others and
+ * speaks over those connections; only who dials it has to know its new place. So one running member that is found is
+ * enough for a majority: one that has not moved, or one that is reached under its old address for as long as that
+ * takes, through a relay in this process on this machine's own loopback. Nothing is written to any data directory.
+ *
+ * Sources: etcd server/etcdserver/api/rafthttp (a stream is opened by the receiver; what has none goes by POST),
+ * membership/cluster.go (peerURLs change by UpdateMember alone); measured with 3.5.16 and 3.6.5: `npm test`.
+ */
+import { memberName } from "../etcd-data/members.ts";
+import { hostOf } from "../etcd-location/reach-etcd.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { Refused } from "../fail.ts";
+import { movedHere } from "../node/rescue-folder.ts";
+import { addressBefore, asMoved, isFor, type Moved } from "../pki/addresses.ts";
+import { infoOf } from "../pki/certificate.ts";
+import { act, mode, say } from "../run.ts";
+import { orUndo } from "../signals.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { type EtcdClient, etcdClient, unlessSilent } from "./client.ts";
+import { type Peer, peerNames, quorumOf } from "./other-members.ts";
+import { waitForOwnEtcd } from "./own-etcd.ts";
+import { peersOf, silentPeers } from "./peers.ts";
+import { type Relay, startRelay } from "./relay.ts";
+
+/** Whether there is something to tell. */
+export function hasMoved(): boolean {
+  return movedHere().size > 0;
+}
+
+/**
+ * Does it once enough members run; before that it says how many are missing. Errors: Refused where no old address can
+ * be used; Fail where etcd gets no leader.
+ */
+export async function tellMembers(cp: ControlPlaneNode) {
+  const moved = movedHere();
+  const client = etcdClient(cp.facts);
+  if (mode.dryRun) return say("would: tell etcd's members the new addresses, when most of them run");
+  await waitForOwnEtcd(cp);
+  const peers = await settledPeers(cp);
+  const silent = await silentPeers(peers, cp.facts);
+  const running = peers.filter(({ id }) => !silent.some((one) => one.id === id));
+  const quorum = quorumOf(cp.data.members, ({ id }) => !silent.some((one) => one.id === id));
+  if (!client || !quorum.isEnough)
+    return say(`etcd's members learn the new addresses when ${quorum.words} run; now ${quorum.running}`);
+  if (await hasLeader(client)) return await update(client, moved);
+  const relay = await relayFor(running, cp, moved);
+  const work = async () => {
+    await waitForLeader(client);
+    await update(client, moved);
+  };
+  await orUndo(work, async () => await relay?.end());
+  await relay?.end();
+  if (relay) await waitForLeader(client);
+}
+
+/** Seconds. etcd 3.6 looks at each peer before it serves, and shows no certificate until then. */
+const LOOKS = 40;
+
+/** All that listen show a certificate, or do not do so for long. */
+async function settledPeers({ data, node }: ControlPlaneNode): Promise<Peer[]> {
+  let peers = await peersOf(data, node.addresses);
+  const deaf = () => peers.filter(({ isDeaf }) => isDeaf);
+  const look = async () => {
+    peers = await peersOf(data, node.addresses);
+    return deaf().length === 0;
+  };
+  const what = () => `etcd on ${peerNames(deaf())} to show a certificate`;
+  if (deaf().length > 0)
+    await undefinedOnTimeout(waitFor(what, look, { seconds: LOOKS, hint: "crictl logs of etcd there" }));
+  return peers;
+}
+
+async function hasLeader(client: EtcdClient): Promise<boolean> {
+  const status = await unlessSilent(() => client.status());
+  return status !== undefined && status.leaderId !== "0";
+}
+
+/** etcd 3.6 looks at each peer for seconds before it serves: an old address may swallow what is sent there. */
+async function waitForLeader(client: EtcdClient) {
+  await waitFor("etcd to have a leader", () => hasLeader(client), {
+    seconds: 180,
+    hint: "crictl ps -a --name etcd; crictl logs ID, on each control plane node",
+  });
+}
+
+async function update(client: EtcdClient, moved: Moved) {
+  for (const member of await client.members()) {
+    const urls = member.peerURLs.map((url) => asMoved(url, moved));
+    if (urls.join() === member.peerURLs.join()) continue;
+    const line = `${memberName(member)}: ${member.peerURLs} → ${urls}`;
+    // an update of a learner gives it a vote before etcd 3.6.12 (etcd-io/etcd#21736)
+    if (member.isLearner) say(`${line}: not told, as its join was cut off and it has no vote`);
+    else await act(line, () => client.updateMember(member.id, urls));
+  }
+}
+
+/** Needed where this machine and every other one whose member runs has moved. */
+async function relayFor(
+  running: readonly Peer[],
+  cp: ControlPlaneNode,
+  moved: Moved,
+): Promise<Relay | undefined> {
+  const hasMoved = (host: string) => addressBefore(host, moved) !== undefined;
+  if (
+    running.length === 0 ||
+    !hasMoved(cp.facts.advertiseAddress) ||
+    running.some(({ host }) => !hasMoved(host))
+  )
+    return undefined;
+  const taken = [...moved.values(), ...cp.data.members.flatMap(({ peerURLs }) => peerURLs.map(hostOf))];
+  const { peer, from } = standIn(running, moved, taken);
+  say(`${peer.name}: reached under its old address ${from} from here, until the others know the new one`);
+  return await startRelay({ from, to: peer.host, port: peer.port });
+}
+
+/**
+ * Whose old address can be used: no machine has it now (`taken`), and its etcd's certificate is for it. Errors: Refused
+ * where there is none.
+ */
+export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem">>(
+  running: readonly P[],
+  moved: Moved,
+  taken: readonly string[],
+): { peer: P; from: string } {
+  for (const peer of running) {
+    const from = addressBefore(peer.host, moved);
+    const sans = infoOf(peer.servedPem)?.sans;
+    if (from && !taken.includes(from) && sans && isFor(sans, from)) return { peer, from };
+  }
+  throw new Refused(
+    `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can stand for its machine`,
+    {
+      hint: "each is another machine's now, or its etcd's certificate does not have it: then part 1 there first. If the machines have only swapped addresses, give one of them a third",
+    },
+  );
+}

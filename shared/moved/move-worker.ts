@@ -1,0 +1,58 @@
+/**
+ * A worker of a cluster that has moved, or that has moved itself: its kubelet.conf leads to the new address, and its
+ * kubelet is told its own. No token, no CSR, no join: its certificate names no address. Where the kubelet does not
+ * renew its Lease with that, the files of before come back.
+ */
+import { KubeApi } from "../api/kube-api.ts";
+import { waitForRenewal } from "../api/leases.ts";
+import { Fail } from "../fail.ts";
+import { writeFile } from "../files/files.ts";
+import type { Node } from "../node/node.ts";
+import { asideOf, newRescue } from "../node/rescue-folder.ts";
+import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
+import type { Moved } from "../pki/addresses.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { mode, say, step } from "../run.ts";
+import { orUndo } from "../signals.ts";
+import { proveServer } from "../workers/own-server.ts";
+import { changesHere, type FileChange, writeChanges } from "./own-files.ts";
+
+export async function moveWorker(node: Node, moved: Moved) {
+  const changes = await step("M.1 Look at this worker's files", () => {
+    const found = changesHere(node, moved);
+    for (const { path } of found) say(`${path}: names an old address`);
+    if (found.length === 0) say("no file of this worker names an old address");
+    return found;
+  });
+  if (changes.length === 0) return;
+  await step("M.2 Put the new addresses in, and restart the kubelet", () =>
+    orUndo(
+      () => restartWith(node, changes),
+      () => putBack(changes),
+    ),
+  );
+}
+
+async function restartWith(node: Node, changes: readonly FileChange[]) {
+  await systemctlKubelet("stop", " (containers run on without it)");
+  writeChanges(changes, asideOf(newRescue()));
+  const conf = readKubeconfig(node.kubelet.kubeconfig);
+  if (!conf)
+    throw new Fail(`"${node.kubelet.kubeconfig}" cannot be read`, {
+      hint: "./bunw scripts/00-assess.ts says what is lost here",
+    });
+  if (!mode.dryRun) await proveServer(conf.server, conf.caPem);
+  const since = new Date();
+  await systemctlKubelet("start");
+  await waitForRenewal(KubeApi.from(conf), node.name, since, {
+    seconds: 90,
+    hint: "journalctl -u kubelet -n 50",
+  });
+  if (!mode.dryRun) say(`${node.name}: renewed its Lease`);
+}
+
+async function putBack(changes: readonly FileChange[]) {
+  if (mode.dryRun) return;
+  for (const { path, before } of changes) writeFile(path, before, { note: "as before" });
+  await systemctlKubelet("restart");
+}

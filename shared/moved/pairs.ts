@@ -1,0 +1,158 @@
+/**
+ * Which machines have moved, and where to: this one by itself, the others by the operator's word. Who may say that? A
+ * machine its own address; the operator those of others. Not a Node's status, which its kubelet writes, nor DNS.
+ */
+import { isIP } from "node:net";
+import { $ } from "zx/core";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { memberHosts } from "../etcd-location/reach-etcd.ts";
+import type { Cluster } from "../facts/cluster.ts";
+import { apiEndpoint } from "../facts/issue-facts.ts";
+import { Fail, Refused } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import type { Node } from "../node/node.ts";
+import { readObject } from "../objects/stored.ts";
+import type { Moved } from "../pki/addresses.ts";
+import { canonicalIp, endpointHost, endpointUrl, isWithin } from "../pki/addresses.ts";
+import { whoAnswers } from "../pki/served.ts";
+import { shell } from "../shell-line.ts";
+import { listOf } from "../yaml.ts";
+
+/** Old address → new address, of words like "10.0.0.11=10.0.1.11". Errors: Refused where one is no such pair. */
+export function pairsOf(words: readonly string[]): Map<string, string> {
+  const pairs = words.map((word) => {
+    const [old = "", today = "", ...more] = word.split("=");
+    if (more.length > 0 || isIP(old) === 0 || isIP(old) !== isIP(today))
+      throw new Refused(`"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses`, {
+        hint: "nothing was changed. --moved 10.0.0.11=10.0.1.11,10.0.0.12=10.0.1.12; a cluster cannot change from IPv4 to IPv6",
+      });
+    return [canonicalIp(old), canonicalIp(today)] as const;
+  });
+  const map = new Map(pairs.filter(([old, today]) => old !== today));
+  if (new Set(map.values()).size < map.size)
+    throw new Refused("Two machines cannot have the same new address", {
+      hint: `nothing was changed. --moved says ${words.join(", ")}`,
+    });
+  return map;
+}
+
+/** What a control plane node knows of itself before its facts can be read. */
+export interface KnownHere {
+  node: Node;
+  data: EtcdData;
+  cluster: Cluster;
+}
+
+/** This machine's addresses of before, where it has none of them any more; by etcd's data. */
+export function ownBefore({ node, data }: KnownHere): string[] {
+  const own = data.members.find(({ id }) => id === data.memberId);
+  const hosts = [apiEndpoint(node.name, data)?.host ?? "", ...(own ? memberHosts(own) : [])];
+  const before = [...new Set(hosts.filter((host) => isIP(host)).map(canonicalIp))];
+  return before.some((host) => node.addresses.includes(host)) ? [] : before;
+}
+
+/**
+ * Where this machine is now: as the kubelet is told (--node-ip), or the address of the interface of its default route,
+ * which is kubeadm's own choice. Errors: Fail where it has none of that kind.
+ */
+export async function addressNow(node: Node, { nodeIp, like }: { nodeIp: string | undefined; like: string }) {
+  if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
+  const family = isIP(like) === 6 ? "-6" : "-4";
+  const read = async (words: readonly string[]) => {
+    const { stdout } = await $({ quiet: true, nothrow: true })`ip -j ${family} ${words}`;
+    return listOf(JSON.parse(stdout || "[]")) as {
+      dev?: string;
+      addr_info?: { scope: string; local: string }[];
+    }[];
+  };
+  const [route] = await read(["route", "show", "default"]);
+  const links = route?.dev ? await read(["addr", "show", "dev", route.dev]) : [];
+  const found = links.flatMap((link) => link.addr_info ?? []).find(({ scope }) => scope === "global")?.local;
+  if (found) return canonicalIp(found);
+  throw new Fail(
+    `This machine was at ${like}, and nothing here tells which of its addresses takes that one's place`,
+    {
+      hint: `say it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
+    },
+  );
+}
+
+/** Errors: Refused where this is another machine with a copy of that one's disk. */
+export function refuseCopiedDisk({ node, data }: KnownHere) {
+  type Stored = { status?: { nodeInfo?: { machineID?: string } } };
+  const then = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo?.machineID;
+  const now = readText("/etc/machine-id")?.trim();
+  if (!then || !now || then === now) return;
+  throw new Refused(
+    `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
+    {
+      hint: 'nothing was changed. Two machines with one member\'s data damage etcd. If that machine is gone for good: RUNBOOK-MORE "A control plane node is lost for good"',
+    },
+  );
+}
+
+/** Errors: Refused where the cluster cannot have moved like that. */
+export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cluster" | "data">) {
+  const nodes = cluster.nodes.map(({ name, ips }) => ({
+    name,
+    ips: ips.filter((ip) => isIP(ip)).map(canonicalIp),
+  }));
+  const members = data.members.flatMap(memberHosts);
+  const known = [...nodes.flatMap(({ ips }) => ips), ...members, endpointHost(cluster.endpoint ?? "")];
+  const ranges = [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])];
+  for (const [old, today] of moved) {
+    const refused = (why: string, hint: string) =>
+      new Refused(`${old}=${today}: ${why}`, { hint: `nothing was changed. ${hint}` });
+    if (!known.includes(old))
+      throw refused(
+        "nothing of this cluster was there",
+        `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}`,
+      );
+    const range = ranges.find((one) => isWithin(today, one));
+    if (range)
+      throw refused(
+        `that address is in ${range}, which is the cluster's own`,
+        "give the machine another one",
+      );
+    const owner = moved.has(today)
+      ? undefined
+      : nodes.find(({ ips }) => ips.includes(today) && !ips.includes(old));
+    if (owner)
+      throw refused(
+        `that is ${owner.name}'s address`,
+        `if ${owner.name} has moved, too: --moved ${today}=ADDRESS beside it`,
+      );
+  }
+}
+
+/** Errors: Refused where this cluster's API server answers at an address that its machine is said to have left. */
+export async function refuseAnswering(moved: Moved, { cluster, data, node }: KnownHere) {
+  const port = apiEndpoint(node.name, data)?.port ?? 6443;
+  const ofMachines = new Set(cluster.nodes.flatMap(({ ips }) => ips));
+  const today = new Set(moved.values());
+  const left = [...moved.keys()].filter((old) => ofMachines.has(old) && !today.has(old));
+  const answers = await Promise.all(left.map((old) => whoAnswers(endpointUrl(old, port), cluster.oldCaPem)));
+  const there = left.filter((_, i) => answers[i] === "ours");
+  if (there.length > 0)
+    throw new Refused(`This cluster's API server answers at ${there.join(", ")}: it has not moved`, {
+      hint: "nothing was changed. Does a copy of that machine run? Stop one of the two first",
+    });
+}
+
+/** Whether a worker has something to change: its own address is another one, or the one that it leads to. */
+export function meansWorkers(moved: Moved, { nodes, endpoint }: Cluster): boolean {
+  const ips = nodes.flatMap(({ controlPlane, ips }) => (controlPlane ? [] : ips));
+  // without an endpoint kubeadm writes the address of a control plane node
+  const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
+  const either = [...moved].flat();
+  return [...ips, ...leadsTo].some((one) => either.includes(one));
+}
+
+/** Of a move that goes on. Errors: Refused where something else is said now. */
+export function refuseOther(said: Moved, goesOn: Moved, path: string): Moved {
+  const other = [...said].find(([old, today]) => goesOn.get(old) !== today);
+  if (!other) return goesOn;
+  throw new Refused(`${other.join("=")}: a move goes on here that says otherwise`, {
+    hint: `nothing was changed. It is kept in ${path}; to say it anew, take that file away: ${shell`mv ${path} ${path}.wrong`}`,
+  });
+}

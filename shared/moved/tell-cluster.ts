@@ -1,0 +1,33 @@
+/**
+ * Objects of the cluster that name an old address, and that nobody else rewrites: kubeadm-config, without which the
+ * next `kubeadm upgrade` or `join` brings the old ones back; cluster-info; kube-proxy's kubeconfig. A Node's addresses,
+ * the Service kubernetes and its EndpointSlice follow by themselves.
+ */
+import { changeClusterInfo } from "../api/cluster-trust.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
+import { asMoved, type Moved } from "../pki/addresses.ts";
+import { act, say } from "../run.ts";
+
+/** Of kube-system. */
+const CONFIG_MAPS = ["kubeadm-config", "kube-proxy"];
+
+type ConfigMap = KubeObject & { data?: Record<string, string> };
+
+export async function tellCluster(api: KubeApi, moved: Moved) {
+  for (const name of CONFIG_MAPS) {
+    const path = `/api/v1/namespaces/kube-system/configmaps/${name}`;
+    const now = (await api.find<ConfigMap>(path))?.data;
+    const changed = Object.entries(now ?? {}).flatMap(([key, text]) => {
+      const today = asMoved(text, moved);
+      return today === text ? [] : [[key, today] as const];
+    });
+    if (!now) say(`${name}: not there`);
+    else if (changed.length === 0) say(`${name}: names no old address`);
+    else
+      await act(`${name}: ${changed.map(([key]) => key).join(", ")} with the new addresses`, () =>
+        api.patch(path, { data: Object.fromEntries(changed) }),
+      );
+  }
+  await changeClusterInfo(api, (before) => asMoved(before, moved));
+}

@@ -1,0 +1,68 @@
+/** Machines of the lab get other addresses: what a move to another network, or a new lease of DHCP, does. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { asMoved } from "../../../shared/pki/addresses.ts";
+import type { Lab, Machine } from "./machine.ts";
+import { SWITCH, startBalancer } from "./network.ts";
+import { sh } from "./shell.ts";
+import { isAlive, readState, record } from "./state.ts";
+
+/** By the name of each machine, its new address. On or off: the cable is changed, and nothing inside is told. */
+export async function readdress(lab: Lab, to: Record<string, string>) {
+  const movers = lab.nodes.filter(({ name }) => to[name] !== undefined);
+  const moved = new Map(movers.map(({ name, ip }) => [ip, to[name]!]));
+  const routes = new Map(
+    await Promise.all(movers.map(async (node) => [node, await routesIn(of(node))] as const)),
+  );
+  // all old ones go first: two may swap theirs
+  for (const { name, ip } of movers) await inside(`kpr-${name}`, `addr del ${ip}/24 dev eth0`);
+  for (const node of movers) await give(node, to[node.name]!, routes.get(node)!, moved);
+  for (const namespace of [SWITCH, ...lab.nodes.map(of)])
+    for (const { dst, gateway } of await routesIn(namespace))
+      if (moved.has(gateway)) await inside(namespace, `route replace ${dst} via ${moved.get(gateway)}`);
+  for (const node of lab.nodes) rewrite(node.path("/etc/hosts"), moved);
+  await balanceAnew(lab.controlPlanes);
+}
+
+function of({ name }: Machine): string {
+  return `kpr-${name}`;
+}
+
+type Route = { dst: string; gateway: string };
+
+/** Those that lead to another machine. */
+async function routesIn(namespace: string): Promise<Route[]> {
+  const text = await sh(["ip", "-j", "-n", namespace, "route", "show"]);
+  return (JSON.parse(text || "[]") as Partial<Route>[]).filter(
+    (one): one is Route => one.gateway !== undefined,
+  );
+}
+
+/** The routes of an address go with it. */
+async function give(
+  node: Machine,
+  address: string,
+  routes: readonly Route[],
+  moved: ReadonlyMap<string, string>,
+) {
+  await inside(of(node), `addr add ${address}/24 dev eth0`);
+  for (const { dst, gateway } of routes)
+    await inside(of(node), `route replace ${dst} via ${moved.get(gateway) ?? gateway}`);
+  node.ip = address;
+  record((state) => {
+    state.nodes.find(({ name }) => name === node.name)!.ip = address;
+  });
+}
+
+function rewrite(path: string, moved: ReadonlyMap<string, string>) {
+  if (existsSync(path)) writeFileSync(path, asMoved(readFileSync(path, "utf8"), moved));
+}
+
+async function balanceAnew(controlPlanes: readonly Machine[]) {
+  for (const { what, ...mark } of readState().processes)
+    if (what === "balancer" && isAlive(mark)) process.kill(mark.pid, "SIGKILL");
+  await startBalancer(controlPlanes);
+}
+
+async function inside(namespace: string, words: string) {
+  await sh(["ip", "-n", namespace, ...words.split(" ")]);
+}

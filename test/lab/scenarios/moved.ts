@@ -1,0 +1,152 @@
+/**
+ * The machines come up with other addresses than before. The operator does what 00-assess prints.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { asMoved } from "../../../shared/pki/addresses.ts";
+import { addressOf } from "../machine/layout.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { USUAL } from "../machine/profile.ts";
+import { readdress } from "../machine/readdress.ts";
+import { cutPower, powerOn } from "../scene/power.ts";
+import {
+  controlPlaneSamples,
+  note,
+  type Scenario,
+  type Scene,
+  sayAndWait,
+  startClock,
+  type,
+} from "../scene/scene.ts";
+
+const MOVE = "./bunw scripts/move.ts";
+
+/** cp1 10.250.0.11 → 10.250.0.111. */
+function newAddress({ ip }: Machine): string {
+  return ip.replace(/\d+$/, (last) => String(Number(last) + 100));
+}
+
+function scenario(
+  name: string,
+  title: string,
+  lab: Pick<Scenario, "controlPlanes" | "workers">,
+  who: string[],
+): Scenario {
+  return {
+    ...{ name, title, ...lab },
+    byRunbook: true,
+    machinesFail: true,
+    lines: [
+      {
+        title: `${who.join(", ")} lose power, and come back with other addresses`,
+        run: (scene) => move(scene, who),
+      },
+      { title: "The operator does what 00-assess prints", run: (scene) => repair(scene, who) },
+      { title: "Nothing names an old address", run: compareAddresses },
+    ],
+  };
+}
+
+export const moved = scenario(
+  "moved",
+  "The only control plane node comes back with another address",
+  { controlPlanes: 1, workers: 1 },
+  ["cp1"],
+);
+
+/** kubeadm without a balancer: workers, kube-proxy and every kubeconfig lead to the only control plane node. */
+export const movedEndpoint: Scenario = {
+  ...scenario(
+    "moved-endpoint",
+    "The only control plane node comes back with another address, and its address was the endpoint",
+    { controlPlanes: 1, workers: 1 },
+    ["cp1"],
+  ),
+  profile: () => ({
+    ...USUAL,
+    clusterConfiguration: { controlPlaneEndpoint: `${addressOf("cp1").ip}:6443` },
+  }),
+};
+
+export const movedOne = scenario(
+  "moved-one",
+  "One of three control plane nodes comes back with another address",
+  { controlPlanes: 3, workers: 2 },
+  ["cp2"],
+);
+
+export const movedAll = scenario(
+  "moved-all",
+  "All three control plane nodes come back with other addresses, and one worker",
+  { controlPlanes: 3, workers: 2 },
+  ["cp1", "cp2", "cp3", "w2"],
+);
+
+/** Old → new. */
+let addresses: Map<string, string>;
+
+async function move(scene: Scene, who: string[]) {
+  const { lab } = scene;
+  const movers = lab.nodes.filter(({ name }) => who.includes(name));
+  addresses = new Map(movers.map((node) => [node.ip, newAddress(node)]));
+  startClock(scene);
+  await cutPower(scene, movers);
+  await readdress(lab, Object.fromEntries(movers.map((node) => [node.name, newAddress(node)])));
+  note(scene, "other addresses", [...addresses].map((pair) => pair.join(" → ")).join(", "));
+  scene.before = asIfMoved(scene);
+  await powerOn(scene, movers);
+  const gone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false);
+  if (movers.length >= lab.controlPlanes.length)
+    await sayAndWait(scene, "the API to be gone", gone, {
+      seconds: 120,
+      hint: "is the kubelet up? look with --keep",
+    });
+}
+
+/** What a repair has to bring back: the same, with the new addresses. */
+function asIfMoved({ before, lab }: Scene): Scene["before"] {
+  const text = asMoved(JSON.stringify(before), addresses);
+  const snapshot = JSON.parse(text) as Scene["before"];
+  for (const node of lab.nodes)
+    for (const file of Object.keys(snapshot.nodes[node.name]!.kubelet)) {
+      const now = asMoved(readFileSync(node.path(file), "utf8"), addresses);
+      snapshot.nodes[node.name]!.kubelet[file] = createHash("sha256").update(now).digest("hex");
+    }
+  return snapshot;
+}
+
+async function repair(scene: Scene, who: string[]) {
+  const { controlPlanes, workers } = scene.lab;
+  const movers = controlPlanes.filter(({ name }) => who.includes(name));
+  const [first] = movers as [Machine];
+  await type(scene, first, "./bunw scripts/00-assess.ts", { part: 0, exit: [0, 2, 3] });
+  const said = [...addresses].map((pair) => pair.join("=")).join(",");
+  for (const node of movers) await type(scene, node, `${MOVE} --moved ${said}`, { part: 0 });
+  for (const node of movers) await type(scene, node, "./bunw scripts/01-etcd.ts", { part: 1 });
+  await Promise.all(
+    movers.map((node) => type(scene, node, "./bunw scripts/02-control-plane.ts", { part: 2 })),
+  );
+  // one that names no old address is left as it is
+  for (const node of workers) await type(scene, node, `${MOVE} --moved ${said}`, { part: 3 });
+  await type(scene, first, "./bunw scripts/03-workers.ts close", { part: 3 });
+  for (const node of movers) await type(scene, node, MOVE, { part: 4 });
+  for (const node of scene.lab.nodes)
+    await type(scene, node, "./bunw scripts/05-verify.ts --wait 60", { part: 5, exit: [0, 2] });
+}
+
+async function compareAddresses(scene: Scene) {
+  const kinds = "nodes,endpointslices,configmaps,pods";
+  const { stdout } = await kubectl(scene.lab, ["get", kinds, "-A", "-o", "json"]);
+  const items = (
+    JSON.parse(stdout) as { items: { kind: string; metadata: { name: string; managedFields?: unknown } }[] }
+  ).items;
+  const old = items.flatMap((item) => {
+    const text = JSON.stringify({ ...item, metadata: { ...item.metadata, managedFields: undefined } });
+    return asMoved(text, addresses) === text ? [] : [`${item.kind} ${item.metadata.name}`];
+  });
+  scene.checks.push({
+    name: "no Node, EndpointSlice, ConfigMap or pod names an old address",
+    ok: old.length === 0,
+    detail: old.join(", ") || `of ${items.length}`,
+  });
+}

@@ -1,0 +1,80 @@
+/** An address of another machine on this one's loopback: what is sent there arrives, and nothing stays afterwards. */
+import { expect, test } from "bun:test";
+import { connect, createServer, type Server } from "node:net";
+import { startRelay } from "../../../shared/etcd/relay.ts";
+import { unfinishedActions } from "../../../shared/signals.ts";
+import { fakePath } from "../../pretend/programs.ts";
+
+const [FROM, TO] = ["127.88.0.1", "127.88.0.2"];
+const LINK = `${FROM}/32`;
+const TAKE = `ip addr replace ${LINK} dev lo scope host`;
+const GIVE = `ip addr del ${LINK} dev lo`;
+
+/** Sends back all that it gets. */
+async function echo(host: string): Promise<Server & { port: number }> {
+  const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
+  return Object.assign(server, { port: (server.address() as { port: number }).port });
+}
+
+/** What comes back of so many bytes. */
+function through(port: number, bytes: Buffer): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const got: Buffer[] = [];
+    const socket = connect(port, FROM, () => socket.end(bytes));
+    socket.on("data", (piece) => got.push(Buffer.from(piece))).on("end", () => resolve(Buffer.concat(got)));
+    socket.on("error", reject);
+  });
+}
+
+async function withPath<T>(
+  commands: Parameters<typeof fakePath>[0],
+  work: (calls: () => string[]) => Promise<T>,
+): Promise<T> {
+  using programs = fakePath(commands);
+  const before = process.env.PATH;
+  process.env.PATH = programs.env.PATH;
+  try {
+    return await work(programs.calls);
+  } finally {
+    process.env.PATH = before!;
+  }
+}
+
+test("what is sent to the old address comes from the machine where it is now, megabytes too; then the address is given back", async () => {
+  const machine = await echo(TO);
+  await withPath([{ command: TAKE }, { command: GIVE }], async (calls) => {
+    const relay = await startRelay({ from: FROM, to: TO, port: machine.port });
+    expect(unfinishedActions()).toEqual([
+      `${LINK} is still on this machine's loopback: ip addr del ${LINK} dev lo`,
+    ]);
+    const sent = Buffer.alloc(4 << 20, crypto.getRandomValues(new Uint8Array(65_537)));
+    expect((await through(machine.port, sent)).equals(sent)).toBe(true);
+    await relay.end();
+    expect(calls()).toEqual([TAKE, GIVE]);
+    expect(unfinishedActions()).toEqual([]);
+    await expect(through(machine.port, sent)).rejects.toThrow("ECONNREFUSED");
+  });
+  machine.close();
+});
+
+test("where the port is taken, the address is given back at once", async () => {
+  const other = await echo(FROM);
+  await withPath([{ command: TAKE }, { command: GIVE }], async (calls) => {
+    await expect(startRelay({ from: FROM, to: TO, port: other.port })).rejects.toThrow(
+      `Cannot listen on ${FROM}:${other.port}`,
+    );
+    expect(calls()).toEqual([TAKE, GIVE]);
+  });
+  other.close();
+});
+
+test("where the address cannot be taken, nothing listens there", async () => {
+  await withPath(
+    [{ command: TAKE, exit: 2, stderr: "RTNETLINK answers: Operation not permitted" }],
+    async () => {
+      await expect(startRelay({ from: FROM, to: TO, port: 2380 })).rejects.toThrow("Operation not permitted");
+      expect(unfinishedActions()).toEqual([]);
+    },
+  );
+});

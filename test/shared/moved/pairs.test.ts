@@ -1,0 +1,56 @@
+import { expect, test } from "bun:test";
+import type { EtcdData } from "../../../shared/etcd-data/data.ts";
+import type { Cluster } from "../../../shared/facts/cluster.ts";
+import { pairsOf, refuseOther, refusePairs } from "../../../shared/moved/pairs.ts";
+
+test("pairs are read in canonical form; what has not moved is none", () => {
+  expect([...pairsOf(["10.0.0.1=10.0.1.1", "FD00:0::1=fd00::2", "10.0.0.9=10.0.0.9"])]).toEqual([
+    ["10.0.0.1", "10.0.1.1"],
+    ["fd00::1", "fd00::2"],
+  ]);
+});
+
+for (const [words, why] of [
+  [["10.0.0.1"], "is no pair"],
+  [["10.0.0.1=fd00::1"], "is no pair"],
+  [["cp1=10.0.0.1"], "is no pair"],
+  [["10.0.0.1=10.0.0.2=10.0.0.3"], "is no pair"],
+  [["10.0.0.1=10.0.1.1", "10.0.0.2=10.0.1.1"], "the same new address"],
+] as const)
+  test(`${words.join(",")} is refused: ${why}`, () => expect(() => pairsOf(words)).toThrow(why));
+
+const node = (name: string, ip: string) => ({ name, ips: [ip] });
+const known = {
+  cluster: {
+    nodes: [node("cp1", "10.0.0.1"), node("cp2", "10.0.0.2"), node("w1", "10.0.0.21")],
+    serviceSubnets: ["10.96.0.0/12"],
+    podSubnet: "10.244.0.0/16,fd00:10::/56",
+    endpoint: "10.0.0.100:6443",
+  } as Partial<Cluster> as Cluster,
+  data: { members: [{ peerURLs: ["https://10.9.0.1:2380"], clientURLs: [] }] } as unknown as EtcdData,
+};
+
+for (const moved of [
+  { "10.0.0.1": "10.0.1.1" },
+  { "10.0.0.1": "10.0.0.2", "10.0.0.2": "10.0.0.1" },
+  { "10.0.0.100": "10.0.1.100" },
+  { "10.9.0.1": "10.9.0.2" },
+])
+  test(`${JSON.stringify(moved)} may be`, () => refusePairs(new Map(Object.entries(moved)), known));
+
+for (const [moved, why] of [
+  [{ "10.0.0.7": "10.0.1.7" }, "nothing of this cluster was there"],
+  [{ "10.0.0.1": "10.100.0.1" }, "in 10.96.0.0/12"],
+  [{ "10.0.0.1": "10.244.3.1" }, "in 10.244.0.0/16"],
+  [{ "10.0.0.1": "10.0.0.21" }, "that is w1's address"],
+] as const)
+  test(`${JSON.stringify(moved)} is refused: ${why}`, () =>
+    expect(() => refusePairs(new Map(Object.entries(moved)), known)).toThrow(why));
+
+test("a move that goes on is not changed by saying something else", () => {
+  const goesOn = new Map([["10.0.0.1", "10.0.1.1"]]);
+  expect(refuseOther(new Map(), goesOn, "/f")).toBe(goesOn);
+  expect(refuseOther(new Map(goesOn), goesOn, "/f")).toBe(goesOn);
+  expect(() => refuseOther(new Map([["10.0.0.1", "10.0.1.2"]]), goesOn, "/f")).toThrow("says otherwise");
+  expect(() => refuseOther(new Map([["10.0.0.2", "10.0.1.2"]]), goesOn, "/f")).toThrow("says otherwise");
+});

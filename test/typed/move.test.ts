@@ -1,0 +1,144 @@
+/** move as operators run it on a machine with another address: what it refuses, what it writes, what parts read then. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { type MovedMark, movedFile } from "../../shared/node/rescue-folder.ts";
+import { certInfo } from "../../shared/pki/certificate.ts";
+import { ADDRESS } from "../pretend/cluster.ts";
+import { pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { here } from "../pretend/typed-here.ts";
+
+setDefaultTimeout(300_000);
+
+const NEW = "127.66.0.11";
+const ROUTES = [
+  { command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: NEW }] }]) },
+  {
+    command: "ip -j -4 route show default",
+    stdout: '[{"dst":"default","gateway":"127.66.0.1","dev":"eth0"}]',
+  },
+  {
+    command: "ip -j -4 addr show dev eth0",
+    stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: NEW }] }]),
+  },
+];
+
+type Moved = Awaited<ReturnType<typeof movedNode>>;
+
+async function movedNode(
+  kind: "healthy control plane node" | "wiped control plane node" | "worker",
+  commands = ROUTES,
+) {
+  return here(await pretendNode({ kind, commands }));
+}
+
+/** Files below these folders that have it in their text. */
+function naming(text: string, { root }: Pick<Moved, "root">): string[] {
+  return ["/etc/kubernetes", "/var/lib/kubelet"].flatMap((folder) =>
+    readdirSync(root + folder, { recursive: true, withFileTypes: true }).flatMap((entry) => {
+      const path = `${entry.parentPath}/${entry.name}`;
+      return entry.isFile() && readFileSync(path, "utf8").includes(text) ? [path.slice(root.length)] : [];
+    }),
+  );
+}
+
+function markOf({ root }: Pick<Moved, "root">): MovedMark | undefined {
+  const folders = readdirSync(`${root}/root`).filter((name) => name.startsWith("kube-pki-repair-"));
+  const files = folders.map((name) => `${root}${movedFile({ dir: `/root/${name}` })}`);
+  const texts = files.flatMap((file) =>
+    readdirSync(file.replace(/\/[^/]+$/, "")).includes("moved.json") ? [readFileSync(file, "utf8")] : [],
+  );
+  return texts[0] === undefined ? undefined : (JSON.parse(texts[0]) as MovedMark);
+}
+
+test("part 1 and 00-assess name the script where a machine has another address", async () => {
+  using node = await movedNode("healthy control plane node");
+  expect((await node.run("01-etcd --dry-run")).stderr).toContain("./bunw scripts/move.ts");
+  const { stdout, stderr } = await node.run("00-assess");
+  expect(stdout + stderr).toContain("./bunw scripts/move.ts");
+});
+
+test("the plan begins with the script, and later with its lines for each node", async () => {
+  using node = await movedNode("healthy control plane node");
+  expect((await node.run("plan")).stdout).toContain(
+    "```sh\n./bunw scripts/move.ts\n./bunw scripts/plan.ts\n```",
+  );
+  await node.run("move");
+  const { stdout } = await node.run("plan");
+  const move = "cd /run/kube-pki-repair && ./bunw scripts/move.ts";
+  expect(stdout).toContain(`ssh -n root@${NEW} '${move}'`);
+  expect(stdout).toContain(`ssh -n root@ADDRESS-OF-w1 '${move} --moved ${SHOWN_ADDRESS}=${NEW}'`);
+  const places = [
+    "02-control-plane.ts",
+    "move.ts --moved",
+    "03-workers.ts close",
+    "move.ts'",
+    "05-verify.ts",
+  ].map((words) => stdout.indexOf(`./bunw scripts/${words}`));
+  expect(places).toEqual(places.toSorted((a, b) => a - b));
+  expect(places).not.toContain(-1);
+});
+
+test("it finds its own addresses; its files get the new one, the old files stay aside; a dry run changes nothing", async () => {
+  using node = await movedNode("healthy control plane node");
+  const before = node.fingerprint();
+  expect(await node.run("move --dry-run")).toMatchObject({ exitCode: 0 });
+  expect(node.fingerprint()).toEqual(before);
+  expect(naming(ADDRESS, node).length).toBeGreaterThan(5);
+
+  const { exitCode, stderr } = await node.run("move");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain(`${SHOWN_ADDRESS} → ${NEW}`);
+  expect(stderr).toContain(
+    `next: part 1, then part 2, then on each worker: ./bunw scripts/move.ts --moved ${SHOWN_ADDRESS}=${NEW}, then ./bunw scripts/03-workers.ts close, then ./bunw scripts/move.ts`,
+  );
+  expect(naming(ADDRESS, node)).toEqual([]);
+  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW });
+  expect(node.calls()).toContain("systemctl stop kubelet");
+});
+
+test("after rm -rf nothing is there to write, and part 1 issues certificates for the new address", async () => {
+  using node = await movedNode("wiped control plane node");
+  expect(await node.run("move")).toMatchObject({ exitCode: 0 });
+  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW });
+  const { stderr } = await node.run("01-etcd --new-cas");
+  expect(stderr).toContain(`m1 (from the kubelet's client certificate), ${NEW}`);
+  const { sans } = certInfo(node.read("/etc/kubernetes/pki/etcd/peer.crt"));
+  expect(sans.ips).toContain(NEW);
+  // by it the others reach this member until they know the new one
+  expect(sans.ips).toContain(ADDRESS);
+  expect(certInfo(node.read("/etc/kubernetes/pki/etcd/server.crt")).sans.ips).not.toContain(ADDRESS);
+  expect(node.read("/etc/kubernetes/manifests/etcd.yaml")).toContain(
+    `--listen-peer-urls=https://${NEW}:2380`,
+  );
+  expect(naming(ADDRESS, node)).toEqual([]);
+});
+
+for (const [words, why] of [
+  ["--moved 127.66.0.1", "is no pair"],
+  [`--moved 127.66.0.9=127.66.0.10`, "nothing of this cluster was there"],
+] as const)
+  test(`move ${words} is refused, and nothing is written: ${why}`, async () => {
+    using node = await movedNode("healthy control plane node");
+    const before = node.fingerprint();
+    const { exitCode, stderr } = await node.run(`move ${words}`);
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 3, stderr: expect.stringContaining(why) });
+    expect(node.fingerprint()).toEqual(before);
+  });
+
+test("a machine that has its address of before has not moved", async () => {
+  using node = await movedNode("healthy control plane node", []);
+  const { exitCode, stderr } = await node.run("move");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining("has its address of before"),
+  });
+});
+
+test("a worker has to be told; where the API does not answer, its files come back", async () => {
+  using node = await movedNode("worker", []);
+  expect((await node.run("move")).stderr).toContain("--moved OLD=NEW");
+  const conf = node.read("/etc/kubernetes/kubelet.conf");
+  expect(await node.run(`move --moved ${ADDRESS}=${NEW}`)).toMatchObject({ exitCode: 1 });
+  expect(node.read("/etc/kubernetes/kubelet.conf")).toBe(conf);
+  expect(node.calls()).toContain("systemctl restart kubelet");
+});
