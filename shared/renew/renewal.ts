@@ -51,18 +51,23 @@ export function isDue({ notAfter }: Pick<CertInfo, "notAfter">, hours: number, n
   return notAfter.getTime() - now.getTime() < (hours * HOUR_MS) / 2;
 }
 
+/** Hours: what is made here lives as long as the cluster's own, whoever signs others has a rule of his own. */
+function lifeOf({ pem, notBefore, notAfter }: Readonly<CertInfo>, { caValidityHours }: ClusterFacts): number {
+  return isSelfSigned(pem) ? caValidityHours : (notAfter.getTime() - notBefore.getTime()) / HOUR_MS;
+}
+
 /** CAs of a node in the second half of their life: their files, and when the first of them expires. */
 export interface DueCas {
   files: readonly string[];
   first: Date;
 }
 
-/** Of those that have not expired: a repair renews the others. */
+/** Of those that have not expired, as a repair renews the others, and that have signed themselves. */
 export function dueCas(facts: ClusterFacts): DueCas | undefined {
   const due = CA_NAMES.flatMap((name) => {
     const row = certRow(name);
     const info = infoOf(caText(row, facts.certificatesDir));
-    return info && isValidNow(info) && isDue(info, facts.caValidityHours)
+    return info && isValidNow(info) && isSelfSigned(info.pem) && isDue(info, facts.caValidityHours)
       ? [{ file: `${row.file}.crt`, end: info.notAfter }]
       : [];
   });
@@ -134,10 +139,10 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
     throw new Refused(`"${path}" has expired (${day(now.notAfter)}): it is renewed by the repair now`, {
       hint: "nothing was changed. ./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
     });
-  if (!isDue(now, facts.caValidityHours)) return renewal(now.pem, `kept, until ${day(now.notAfter)}`);
+  const life = lifeOf(now, facts);
+  if (!isDue(now, life)) return renewal(now.pem, `kept, until ${day(now.notAfter)}`);
   const used = successorOf(now, seen);
-  if (used && !isDue(certInfo(used.pem), facts.caValidityHours))
-    return renewal(used.pem, `in use already: ${used.from}`);
+  if (used && !isDue(certInfo(used.pem), life)) return renewal(used.pem, `in use already: ${used.from}`);
   const key = readText(keyPath(row, facts.certificatesDir));
   if (key === undefined || !isSelfSigned(now.pem)) throw notHere(row, now, key, facts);
   const others = leaves.filter((pem) => signedBy(pem, now.pem));

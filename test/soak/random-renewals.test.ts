@@ -50,8 +50,8 @@ const NEW = await Promise.all(
 /** What somebody types next, on any of the nodes; the same again is allowed. */
 function nextOf(pick: (n: number) => number): { on: number; words: string; cut: number | undefined } {
   const only = pick(2) === 0 ? "" : ` --only ${CA_NAMES[pick(3)]}`;
-  const words = `renew-ca${only}${["", "", " --undo", " --dry-run"][pick(4)]}`;
-  return { on: pick(3), words, cut: pick(2) === 0 ? 1 + pick(25) : undefined };
+  const words = `renew-ca${only}${["", "", "", " --undo", " --undo", " --dry-run"][pick(6)]}`;
+  return { on: pick(3), words, cut: pick(3) > 0 ? 1 + pick(25) : undefined };
 }
 
 /** Every file has the old certificate or the renewed one, whole, and all leaves are good under it. */

@@ -11,6 +11,7 @@ import { kubeconfigRow, kubeconfigText } from "../../../shared/pki/kubeconfigs.t
 import { renewCa } from "../../../shared/pki/renew.ts";
 import {
   type CaName,
+  dueCas,
   isDue,
   renewalOf,
   renewedIn,
@@ -20,7 +21,9 @@ import {
 } from "../../../shared/renew/renewal.ts";
 import { requestFor } from "../../../shared/renew/request.ts";
 import { write } from "../../pretend/cluster.ts";
+import { ofCompany } from "../../pretend/company-ca.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const HOUR = 3_600_000;
 const LIFE = 1000;
@@ -178,3 +181,22 @@ test.each(["RSA-2048", "ECDSA-P256", "ECDSA-P384"] as const)(
     expect(() => requestFor(other.cert, key)).toThrow("The key is not that of the CA");
   },
 );
+
+test("a CA that a company has signed is due in the second half of its own life, however long this cluster's are, and no plan has a line for it", async () => {
+  const age = Date.now() - now.notBefore.getTime();
+  const of = async (left: number) => ({
+    cert: await ofCompany(old.cert, new Date(Date.now() + age * left)),
+    key: old.key,
+  });
+  expect(await renewalHere(await of(1.1))).toMatchObject({ note: expect.stringMatching(/^kept, until /) });
+  await expect(renewalHere(await of(0.9))).rejects.toThrow("and only that can renew it");
+  using box = sandbox();
+  const facts = testFacts({ caValidityHours: 10 * LIFE });
+  for (const [cert, files] of [
+    [(await of(0.9)).cert, undefined],
+    [old.cert, ["ca.crt"]],
+  ] as const) {
+    write(`${box.dir}${facts.certificatesDir}/ca.crt`, cert, 0o644);
+    expect(dueCas(facts)?.files).toEqual(files as string[] | undefined);
+  }
+});
