@@ -5,9 +5,10 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { asMoved } from "../../../shared/pki/addresses.ts";
 import { addressOf } from "../machine/layout.ts";
-import { kubectl, type Machine } from "../machine/machine.ts";
+import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { USUAL } from "../machine/profile.ts";
 import { readdress } from "../machine/readdress.ts";
+import { followPlan } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import {
   controlPlaneSamples,
@@ -66,6 +67,34 @@ export const movedEndpoint: Scenario = {
     ...USUAL,
     clusterConfiguration: { controlPlaneEndpoint: `${addressOf("cp1").ip}:6443` },
   }),
+};
+
+/** Both at once: the map holds for every way that the parts may take. */
+export const movedLost: Scenario = {
+  ...moved,
+  name: "moved-lost",
+  title:
+    "/etc/kubernetes is deleted on every node, and the control plane node comes back with another address",
+  lines: [
+    {
+      title: "/etc/kubernetes is deleted on every node, and cp1 comes back with another address",
+      async run(scene) {
+        for (const node of scene.lab.nodes) await sh(node, "rm -rf /etc/kubernetes");
+        await move(scene, ["cp1"]);
+      },
+    },
+    {
+      title: "The operator types move, then the plan, then move",
+      async run(scene) {
+        const [cp1] = scene.lab.controlPlanes as [Machine];
+        await type(scene, cp1, MOVE, { part: 0 });
+        await followPlan(scene);
+        await type(scene, cp1, MOVE, { part: 4 });
+        await type(scene, cp1, "./bunw scripts/05-verify.ts --wait 60", { part: 5, exit: [0, 2] });
+      },
+    },
+    { title: "Nothing names an old address", run: compareAddresses },
+  ],
 };
 
 export const movedOne = scenario(
