@@ -43,12 +43,17 @@ export interface KnownHere {
   cluster: Cluster;
 }
 
-/** This machine's addresses of before, where it has none of them any more; by etcd's data. */
+/** This machine's addresses of before that it has no more, by etcd's data; none where its API server's is here. */
 export function ownBefore({ node, data }: KnownHere): string[] {
+  const api = apiEndpoint(node.name, data)?.host ?? "";
+  const hosts = [api, ...ownHosts(data)].filter((host) => isIP(host)).map(canonicalIp);
+  const isHere = (host: string) => node.addresses.includes(host);
+  return isHere(api) ? [] : [...new Set(hosts)].filter((host) => !isHere(host));
+}
+
+function ownHosts(data: EtcdData): string[] {
   const own = data.members.find(({ id }) => id === data.memberId);
-  const hosts = [apiEndpoint(node.name, data)?.host ?? "", ...(own ? memberHosts(own) : [])];
-  const before = [...new Set(hosts.filter((host) => isIP(host)).map(canonicalIp))];
-  return before.some((host) => node.addresses.includes(host)) ? [] : before;
+  return own ? memberHosts(own) : [];
 }
 
 /**
@@ -77,8 +82,12 @@ export async function addressNow(node: Node, { nodeIp, like }: { nodeIp: string 
   );
 }
 
-/** Errors: Refused where this is another machine with a copy of that one's disk. */
+/**
+ * Errors: Refused where this is another machine with a copy of that one's disk. Data that restore.ts has made names
+ * this machine's own address as its member's.
+ */
 export function refuseCopiedDisk({ node, data }: KnownHere) {
+  if (ownHosts(data).some((host) => node.addresses.includes(host))) return;
   type Stored = { status?: { nodeInfo?: { machineID?: string } } };
   const then = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo?.machineID;
   const now = readText("/etc/machine-id")?.trim();

@@ -1,26 +1,25 @@
 /** move as operators run it on a machine with another address: what it refuses, what it writes, what parts read then. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type MovedMark, movedFile } from "../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { ADDRESS } from "../pretend/cluster.ts";
-import { pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { MEMBER, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
 
 const NEW = "127.66.0.11";
-const ROUTES = [
-  { command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: NEW }] }]) },
-  {
-    command: "ip -j -4 route show default",
-    stdout: '[{"dst":"default","gateway":"127.66.0.1","dev":"eth0"}]',
-  },
-  {
-    command: "ip -j -4 addr show dev eth0",
-    stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: NEW }] }]),
-  },
-];
+function routesOf(address: string) {
+  const shown = JSON.stringify([{ addr_info: [{ scope: "global", local: address }] }]);
+  return [
+    { command: "ip -j addr", stdout: shown },
+    { command: "ip -j -4 route show default", stdout: '[{"dst":"default","dev":"eth0"}]' },
+    { command: "ip -j -4 addr show dev eth0", stdout: shown },
+  ];
+}
+
+const ROUTES = routesOf(NEW);
 
 type Moved = Awaited<ReturnType<typeof movedNode>>;
 
@@ -124,6 +123,45 @@ for (const [words, why] of [
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 3, stderr: expect.stringContaining(why) });
     expect(node.fingerprint()).toEqual(before);
   });
+
+const MACHINE = "0123456789abcdef0123456789abcdef";
+const OTHER = "fedcba9876543210fedcba9876543210";
+
+/** Loopback addresses name no machine's member. */
+const ROUTED = "10.66.0.11";
+
+/** Its Node says which machine it was; `member`: where its member is, by etcd's data. */
+async function machineOf(machineID: string, member: string) {
+  const node = here(
+    await pretendNode({
+      kind: "healthy control plane node",
+      commands: routesOf(ROUTED),
+      members: [{ ...MEMBER, peerURLs: [`https://${member}:2380`] }],
+      etcd: (objects) => {
+        const own = objects["minions/m1"] as { status: object };
+        own.status = { ...own.status, nodeInfo: { machineID } };
+      },
+    }),
+  );
+  writeFileSync(`${node.root}/etc/machine-id`, `${MACHINE}\n`);
+  return node;
+}
+
+test("another machine with that one's disk is refused; the same machine is not, nor one for which restore.ts has made the data", async () => {
+  using copied = await machineOf(OTHER, ADDRESS);
+  expect(await copied.run("move")).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining("this is another machine"),
+  });
+  using same = await machineOf(MACHINE, ADDRESS);
+  expect(await same.run("move --dry-run")).toMatchObject({ exitCode: 0 });
+  using restored = await machineOf(OTHER, ROUTED);
+  const { exitCode, stderr } = await restored.run("move --dry-run");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining(`${SHOWN_ADDRESS} → ${ROUTED}`),
+  });
+});
 
 test("a machine that has its address of before has not moved", async () => {
   using node = await movedNode("healthy control plane node", []);
