@@ -90,7 +90,7 @@ async function pasteToTheProof(scene: Scene) {
 }
 
 /** On a cluster that is well the plan is what a repair has left: report, backup, removal. */
-async function pasteTheEnd(scene: Scene) {
+export async function pasteTheEnd(scene: Scene) {
   await using bash = operatorsTerminal(WAY);
   await followPlan(scene, { bash, parts: [6] });
   await checkNothingLeft(scene);

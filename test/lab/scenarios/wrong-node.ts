@@ -11,6 +11,7 @@ import { followPlan, planOfAllNodes } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { makeReachable, operatorsTerminal, type Way } from "../scene/reachable.ts";
 import { damage, note, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
+import { pasteTheEnd } from "./phone-call.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const WAY: Way = { unknown: true };
@@ -22,6 +23,7 @@ export const wrongNode: Scenario = {
     "pki and the kubeconfigs are deleted on three control plane nodes that run, one is rebooted, a worker lost its kubelet's pki; the plan is made on each node in turn, and followed from the right one by ssh",
   oldKeys: true,
   machinesFail: true,
+  cleansUp: true,
   packages: FLEET_PACKAGES,
   profile: () => ({
     ...USUAL,
@@ -38,6 +40,7 @@ export const wrongNode: Scenario = {
     { title: "The operator makes the plan on every other node", run: planElsewhere },
     { title: "The operator makes the plan where the others have said, and pastes it", run: repair },
     { title: "What ran is compared", run: compareContainers },
+    { title: "The operator makes the plan anew, and pastes its end", run: toTheEnd },
   ],
 };
 
@@ -90,7 +93,7 @@ async function planElsewhere(scene: Scene) {
 /** By the line that looks at all nodes, and by the plan that is made of what they say. */
 async function repair(scene: Scene) {
   await using bash = operatorsTerminal(WAY);
-  const before = Date.now();
+  began = { at: Date.now(), lines: scene.steps.length };
   const page = await planOfAllNodes(scene, bash);
   const [headline = ""] = /^\*\*.*\*\*$/m.exec(page) ?? [];
   scene.checks.push({
@@ -99,7 +102,20 @@ async function repair(scene: Scene) {
     detail: headline,
   });
   await followPlan(scene, { bash, page });
-  note(scene, "the plan is at its end", `${((Date.now() - before) / 1000).toFixed(0)} s`);
+  note(scene, "green", cost(scene));
+}
+
+/** When the first line was pasted, in milliseconds, and what was typed before. */
+let began = { at: 0, lines: 0 };
+
+/** Beside the trial: 371 s to green and 504 s to clean, 65 commands that the tool asked for. */
+function cost({ steps }: Scene): string {
+  return `after ${((Date.now() - began.at) / 1000).toFixed(0)} s, ${steps.length - began.lines} lines pasted`;
+}
+
+async function toTheEnd(scene: Scene) {
+  await pasteTheEnd(scene);
+  note(scene, "clean", cost(scene));
 }
 
 /**
