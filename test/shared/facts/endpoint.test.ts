@@ -2,9 +2,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { lookHere } from "../../../shared/assess/look-here.ts";
-import { withEndpoint } from "../../../shared/facts/endpoint.ts";
+import { endpointDifference, refuseUndecided, withEndpoint } from "../../../shared/facts/endpoint.ts";
 import type { EndpointPlace } from "../../../shared/facts/endpoint-witnesses.ts";
+import { failOf } from "../../../shared/fail.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
+import { testFacts } from "../../pretend/facts.ts";
 import { lookAt, put } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 
@@ -31,4 +33,47 @@ async function clients(host: string): Promise<readonly string[] | undefined> {
 test("a kubeconfig that leads to another control plane node's own address needs no name here: that node answers there", async () => {
   expect(await clients("127.77.0.50")).toContain("127.77.0.50");
   expect(await clients("127.77.0.12")).not.toContain("127.77.0.12");
+});
+
+const at = (name: string, place: string) => ({ name, place });
+const KUBEADM = "kubeadm-config";
+
+test.each<[string, string | undefined, { name: string; place: string }[], string | undefined]>([
+  ["all say the same", "lb:6443", [at(KUBEADM, "lb:6443"), at("admin.conf", "lb:6443")], undefined],
+  ["the port is the usual one", "lb", [at(KUBEADM, "lb:6443")], undefined],
+  [
+    "one that kubeadm reads",
+    "lb:6443",
+    [at(KUBEADM, "old:6443"), at("admin.conf", "lb:6443")],
+    "kubectl -n kube-system edit configmap kubeadm-config",
+  ],
+  [
+    "two objects, once each",
+    "lb:6443",
+    [at("cluster-info", "old:6443"), at("kube-proxy", "x:6443"), at("kube-proxy", "old:6443")],
+    "kubectl -n kube-public edit configmap cluster-info; kubectl -n kube-system edit configmap kube-proxy",
+  ],
+  ["a kubeconfig, which nothing edits", "lb:6443", [at("admin.conf", "old:6443")], ""],
+  ["nothing is known to be right", undefined, [at("admin.conf", "old:6443")], ""],
+])(
+  "before the next upgrade, where the witnesses of the endpoint disagree: %s",
+  (_, value, witnesses, before) => {
+    const seen = { value, witnesses, undecided: false, answers: new Map() };
+    const difference = endpointDifference(seen as never, testFacts());
+    expect(difference && { ...difference, differs: "" }).toEqual(
+      (before === undefined ? undefined : { differs: "", ...(before && { before }) }) as never,
+    );
+  },
+);
+
+test("where nothing decides, what each says is told, and whether somebody answers there", async () => {
+  const answers = new Map([["https://a:6443", "ours"]]);
+  const witnesses = [at(KUBEADM, "a:6443"), at("admin.conf", "b:6443"), at("x", "b:6443"), at("y", "")];
+  const seen = { value: undefined, witnesses, answers };
+  const refused = (undecided: boolean) =>
+    failOf(() => refuseUndecided({ endpoint: { ...seen, undecided } as never }));
+  expect((await refused(true))!.message).toEndWith(
+    ": kubeadm-config: a:6443 (answers)   admin.conf, x: b:6443   y: none",
+  );
+  expect(await refused(false)).toBeUndefined();
 });

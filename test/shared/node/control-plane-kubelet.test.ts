@@ -5,7 +5,7 @@ import { cpSync, rmSync } from "node:fs";
 import { readText, writeFile } from "../../../shared/files/files.ts";
 import { ensureControlPlaneKubelet } from "../../../shared/node/control-plane-kubelet.ts";
 import { localServer, readKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
-import { healthyCp } from "../../pretend/cluster.ts";
+import { healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -46,3 +46,23 @@ test.each([
   expect(readKubeconfig(kubeconfig)?.server).toBe(changes ? localServer(facts) : server);
   expect(readText(`${cp.asideDir}${kubeconfig}`)).toBe(changes ? text : undefined);
 });
+
+test.each<[string, (ca: string, other: string) => string | undefined, boolean]>([
+  ["today's CA", (ca) => ca, false],
+  ["nothing", () => undefined, false],
+  ["another CA", (_, other) => other, true],
+])(
+  "the kubelet's own client CA file has %s: it has today's then, and what was replaced is kept",
+  async (_, was, isKept) => {
+    const { box, cp, facts } = await withoutKubeletConf();
+    using _box = box;
+    const [ca, other] = [readText("/etc/kubernetes/pki/ca.crt")!, (await otherCa()).cert];
+    const clientCaFile = "/var/lib/kubelet/clients.crt";
+    const node = { ...cp.node, kubelet: { ...cp.node.kubelet, clientCaFile } };
+    const before = was(ca, other);
+    if (before !== undefined) writeFile(clientCaFile, before);
+    await ensureControlPlaneKubelet(node, facts, cp.asideDir);
+    expect(readText(clientCaFile)).toContain(ca.trim());
+    expect(readText(`${cp.asideDir}${clientCaFile}`)).toBe(isKept ? before : undefined);
+  },
+);
