@@ -16,6 +16,7 @@ import {
   FACTS,
   healthyCp,
   heardUntil,
+  type Objects,
   otherCa,
   write,
 } from "../../pretend/cluster.ts";
@@ -75,6 +76,21 @@ const both =
 const deepOf = (more: object = {}) => ({
   deep: { device: undefined, image: undefined, noDisk: true, ...more } as never,
 });
+
+/** As `kubeadm init --upload-certs` leaves it for two hours: encrypted with a key that was printed once. */
+function withKubeadmCerts(objects: Objects) {
+  objects["secrets/kube-system/kubeadm-certs"] = {
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "kubeadm-certs", namespace: "kube-system" },
+    data: Object.fromEntries(
+      ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [
+        `${name}.key`,
+        Buffer.alloc(64).toString("base64"),
+      ]),
+    ),
+  };
+}
 
 const ROWS: Row[] = [
   { what: "/etc/kubernetes is gone" },
@@ -447,22 +463,27 @@ const ROWS: Row[] = [
     how: deepOf(),
   },
   { what: "deep: one of two control plane nodes", on: { etcd: withM2 }, how: deepOf() },
+  { what: "deep: kubeadm's Secret", on: { etcd: withKubeadmCerts }, how: deepOf() },
   {
-    what: "deep: kubeadm's Secret",
+    what: "deep: kubeadm's Secret, and another control plane node",
     on: {
       etcd: (objects) => {
-        objects["secrets/kube-system/kubeadm-certs"] = {
-          apiVersion: "v1",
-          kind: "Secret",
-          metadata: { name: "kubeadm-certs", namespace: "kube-system" },
-          data: Object.fromEntries(
-            ["ca", "front-proxy-ca", "etcd-ca", "sa"].map((name) => [
-              `${name}.key`,
-              Buffer.alloc(64).toString("base64"),
-            ]),
-          ),
-        };
+        withM2(objects);
+        withKubeadmCerts(objects);
       },
+    },
+    how: deepOf(),
+  },
+  {
+    what: "deep: kubeadm's Secret, and memory has the keys",
+    on: {
+      etcd: withKubeadmCerts,
+      change: ({ root }) =>
+        pretendProcess(root, {
+          pid: 31,
+          comm: "kube-controller",
+          holds: [bigInt(createPrivateKey(pki("ca.key")))],
+        }),
     },
     how: deepOf(),
   },
