@@ -1,0 +1,110 @@
+/** What a salvage has found beside the keys: what is proved goes into its place, the rest is kept and named. */
+import { expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { certInfo } from "../../../shared/pki/certificate.ts";
+import type { TextFind } from "../../../shared/salvage/disk-search.ts";
+import { nothingFound } from "../../../shared/salvage/disk-search.ts";
+import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
+import { type Brought, putBack } from "../../../shared/salvage/put-back.ts";
+import { healthyCp } from "../../pretend/cluster.ts";
+import { pretendData } from "../../pretend/control-plane-node.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+import { encryptionConfig, sealed } from "../../pretend/sealed.ts";
+
+const { ca } = await healthyCp();
+const RESCUE = "/root/kube-pki-repair-20260101T000000";
+const PATH = "/etc/kubernetes/own/e.yaml";
+const LOST = { path: PATH, namedBy: "--encryption-provider-config", kinds: ["EncryptionConfiguration"] };
+const ETCD_KEY = "/registry/secrets/default/s";
+const KEY = Buffer.alloc(32, 7);
+const data = await pretendData((objects) =>
+  Object.assign(objects, {
+    "secrets/default/s": sealed("secretbox", Buffer.from('{"kind":"Secret"}'), KEY, ETCD_KEY),
+  }),
+);
+
+const find = (text: string, offset = 0): TextFind => ({
+  ...{ kind: "config", configKind: "EncryptionConfiguration", complete: true, text, offset },
+});
+const own = find(encryptionConfig("secretbox", KEY), 4096);
+const other = find(encryptionConfig("secretbox", Buffer.alloc(32, 8)), 8192);
+const providers = (...all: string[]) =>
+  `kind: EncryptionConfiguration\nresources: [{resources: [secrets], providers: [${all.join(", ")}]}]\n`;
+const keyOf = (name: string) => `{secretbox: {keys: [{name: ${name}, secret: ${KEY.toString("base64")}}]}}`;
+const [first, second] = [find(providers(keyOf("key1"))), find(providers(keyOf("key2"), keyOf("key1")))];
+
+function put(texts: TextFind[], more: Partial<Brought["disk"]> = {}, configs: Brought["configs"] = [LOST]) {
+  using box = sandbox();
+  const here = { certificatesDir: "/etc/kubernetes/pki", asideDir: `${RESCUE}/aside`, data };
+  const question = putBack(
+    {
+      ...{ here: here as never, foundKeys: new FoundKeys([], { stash: false }), configs, files: [] },
+      ...{ processes: { own: [], stopped: [] } as never, backup: undefined },
+      disk: { ...nothingFound(), path: "/dev/vda1", texts, ...more },
+    },
+    { moveToRescue: undefined },
+  );
+  const kept = `${box.dir}${RESCUE}/unproved`;
+  return {
+    placed: existsSync(box.dir + PATH) ? readFileSync(box.dir + PATH, "utf8") : undefined,
+    kept: existsSync(kept) ? readdirSync(kept).sort() : [],
+    question: question?.message,
+    said: box.said,
+  };
+}
+
+test("nothing was found", () => {
+  const { placed, kept, question, said } = put([]);
+  expect([placed, kept, question, said]).toEqual([undefined, [], undefined, ["nothing was found"]]);
+});
+
+test("the configuration that opens etcd's data goes into its place; the texts are kept to look at", () => {
+  const { placed, kept, question } = put([other, own]);
+  expect([placed, kept, question]).toEqual([own.text, ["configs-on-disk.yaml"], undefined]);
+});
+
+test("one that opens nothing is kept, with its place, and not put to use", () => {
+  const { placed, kept, question, said } = put([other]);
+  expect([placed, question]).toEqual([undefined, undefined]);
+  expect(kept).toEqual(["configs-on-disk.yaml", "encryption-provider-config-1-e.yaml"]);
+  expect(said).toContain("nothing is put into its place");
+  expect(said.find((line) => line.startsWith(`${PATH}, 1 of 1 found: NOT put to use`))).toContain(
+    "nothing proves it; it is from byte 8192 of /dev/vda1",
+  );
+});
+
+test("several that open it are all kept, each with what it writes with, and a person is asked", () => {
+  const { placed, kept, question, said } = put([first, second]);
+  expect(placed).toBeUndefined();
+  expect(kept).toEqual(
+    [1, 2]
+      .map((n) => `encryption-provider-config-${n}-e.yaml`)
+      .concat("configs-on-disk.yaml")
+      .sort(),
+  );
+  expect(question).toStartWith(`${PATH}: `);
+  expect(said.filter((line) => line.includes(" of 2 found, writes with "))).toHaveLength(2);
+});
+
+test("of strangers' texts a few get a file of their own, and all are in one; so do CAs of which nothing is known", () => {
+  const many = Array.from({ length: 7 }, (_, at) =>
+    find(encryptionConfig("secretbox", Buffer.alloc(32, 20 + at))),
+  );
+  const info = certInfo(ca.cert);
+  const cert = { kind: "certificate" as const, pem: ca.cert, info, offset: 1 };
+  const key = { kind: "private key" as const, pem: ca.key, publicKeyHash: info.publicKeyHash, offset: 2 };
+  const { kept, said } = put(many, { dropped: 3, pairs: [{ name: "etcd/ca", cert, key }] });
+  const half = info.publicKeyHash.slice(7, 15);
+  expect(kept).toEqual(
+    [
+      ...["configs-on-disk.yaml", `etcd-ca-${half}.crt`, `etcd-ca-${half}.key`],
+      ...[1, 2, 3, 4, 5].map((n) => `encryption-provider-config-${n}-e.yaml`),
+    ].sort(),
+  );
+  expect(said.some((line) => line.startsWith("7 configs, not all of those on the disk"))).toBe(true);
+  expect(
+    said.some(
+      (line) => line.includes("install -D -m 644") && line.includes("/etc/kubernetes/pki/etcd/ca.crt"),
+    ),
+  ).toBe(true);
+});
