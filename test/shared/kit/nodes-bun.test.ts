@@ -1,0 +1,85 @@
+/** The nodes' Bun comes by npm, and only the one that is pinned: made-up npms. */
+import { expect, spyOn, test } from "bun:test";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { failOf } from "../../../shared/fail.ts";
+import { BUN_VERSION, NODES_BUN, nodesBun } from "../../../shared/kit/nodes-bun.ts";
+import { type FakeCommand, fakePath, ofNow } from "../../pretend/programs.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const SPEC = `${NODES_BUN.x64.name}@${BUN_VERSION}`;
+const NPM = `npm pack --silent ${SPEC}`;
+
+/** Why there is none, and what is left in the cache. */
+async function fetched(npm: FakeCommand[], cacheOf = (dir: string) => `${dir}/cache`) {
+  using box = sandbox();
+  using fake = fakePath(npm);
+  const cache = cacheOf(box.dir);
+  const before = { ...process.env };
+  const { spawn, which } = Bun;
+  const spies = [
+    spyOn(Bun, "spawn").mockImplementation(ofNow(spawn) as typeof spawn),
+    spyOn(Bun, "which").mockImplementation((name) => which(name, { PATH: fake.env.PATH })),
+  ];
+  Object.assign(process.env, { PATH: fake.env.PATH, KUBE_PKI_REPAIR_CACHE: cache });
+  try {
+    const refused = await failOf(() => nodesBun("x64"));
+    const left = readdirSync(box.dir, { recursive: true, encoding: "utf8" }).filter((name) =>
+      name.includes("tgz"),
+    );
+    return {
+      message: refused!.message,
+      hint: refused!.hint.replaceAll(box.dir, "DIR"),
+      left,
+      said: box.said,
+    };
+  } finally {
+    for (const spy of spies) spy.mockRestore();
+    process.env.PATH = before.PATH;
+    if (before.KUBE_PKI_REPAIR_CACHE === undefined) delete process.env.KUBE_PKI_REPAIR_CACHE;
+  }
+}
+
+test.each<[string, FakeCommand[], string, string]>([
+  ["there is no npm", [], `npm, which fetches "${SPEC}", is missing here`, "install npm"],
+  [
+    "npm fails",
+    [{ command: NPM, stderr: "warning\nnpm error network\n", exit: 1 }],
+    `npm cannot fetch "${SPEC}", exit code 1: npm error network`,
+    `npm pack ${SPEC} says more`,
+  ],
+  ["npm says nothing", [{ command: NPM }], `npm cannot fetch "${SPEC}", exit code 0: `, "says more"],
+  [
+    "npm names a file that is not there",
+    [{ command: NPM, stdout: "a.tgz\n" }],
+    `npm cannot fetch "${SPEC}", exit code 0: `,
+    "says more",
+  ],
+  [
+    "npm fails, and has written a file",
+    [{ command: NPM, does: "echo x > a.tgz", stdout: "a.tgz\n", exit: 1 }],
+    `npm cannot fetch "${SPEC}", exit code 1: `,
+    "says more",
+  ],
+  [
+    "npm brings something else",
+    [{ command: NPM, does: "echo x > a.tgz", stdout: "a note\na.tgz\n" }],
+    `What npm brought as "${SPEC}" is not what is pinned, by its sha512`,
+    "npm config get registry",
+  ],
+])("%s: it is said, and nothing of it is kept", async (_, npm, message, hint) => {
+  const end = await fetched(npm);
+  expect(end.message).toBe(message);
+  expect(end.hint).toContain(hint);
+  expect(end.left).toEqual([]);
+  expect(end.said).toEqual([expect.stringContaining(`fetching ${NODES_BUN.x64.name} ${BUN_VERSION} by npm`)]);
+});
+
+test("where the cache cannot be written another one may be named", async () => {
+  const end = await fetched([], (dir) => {
+    mkdirSync(`${dir}/a`);
+    writeFileSync(`${dir}/a/file`, "");
+    return `${dir}/a/file`;
+  });
+  expect(end.hint).toContain("KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack");
+  expect(end.said).toEqual([]);
+});
