@@ -55,12 +55,20 @@ async function main() {
     () => act(written, () => source.write(place)),
     `etcdutl snapshot restore --bump-revision ${BUMP} --mark-compacted`,
   );
-  done(NEXT);
+  done(next(place));
 }
 
-const NEXT =
-  "systemctl enable kubelet, then ./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: " +
-  "part 1 with --new-cas), then parts 1 to 5";
+function next({ old, address }: { old: string | undefined; address: string }): string {
+  const moved = old === undefined || old === address ? [] : [`${MOVE} --moved ${old}=${address}`];
+  return [
+    "systemctl enable kubelet",
+    "./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: part 1 with --new-cas)",
+    ...moved,
+    "parts 1 to 5",
+  ].join(", then ");
+}
+
+const MOVE = "./bunw scripts/move.ts";
 
 function asOf({ as }: Values): string {
   if (as) return as;
@@ -139,7 +147,7 @@ function placeOf(found: content.Content, machine: Machine, values: Values) {
   const kubeadms = found.cluster.configuration.etcd?.local?.dataDir;
   const dir = values["etcd-data"] ?? kubeadms ?? "/var/lib/etcd";
   refuseNotEmpty(dir);
-  return { ...machine, dir, peerUrl: endpointUrl(address, 2380) };
+  return { ...machine, dir, old, address, peerUrl: endpointUrl(address, 2380) };
 }
 
 const USAGE = `Usage:

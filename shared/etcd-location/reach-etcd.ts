@@ -72,15 +72,21 @@ export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "cli
 export function withMoved(data: EtcdData, moved: Moved): EtcdData {
   if (moved.size === 0) return data;
   const urls = (all: readonly string[]) => all.map((url) => asMoved(url, moved));
+  const asToday = (one: Member) => ({
+    ...one,
+    peerURLs: urls(one.peerURLs),
+    clientURLs: urls(one.clientURLs),
+  });
+  let read: Member[] | undefined;
+  let members: Member[] = [];
   return Object.create(data, {
-    // as they are read again, they change
+    // as they are read again, they change; until then they are the same: `peersOf` compares them
     members: {
-      get: () =>
-        data.members.map((one) => ({
-          ...one,
-          peerURLs: urls(one.peerURLs),
-          clientURLs: urls(one.clientURLs),
-        })),
+      get: () => {
+        if (read !== data.members) members = data.members.map(asToday);
+        read = data.members;
+        return members;
+      },
     },
     asToday: { value: <T>(object: T): T => inPlace(object, moved) },
   }) as EtcdData;

@@ -243,3 +243,20 @@ test.each([
     "would write /etc/kubernetes/manifests/etcd.yaml (from its mirror pod in etcd)",
   );
 });
+
+test("at another address the line that says so comes before part 1, and part 1 counts no member but its own", async () => {
+  const addr_info = [{ scope: "global", local: "10.9.0.7" }];
+  const stdout = JSON.stringify([{ addr_info }]);
+  using node = await newMachine({ machine: { commands: [{ command: "ip -j addr", stdout }] } });
+  const { exitCode, stderr } = await node.run(LINE);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain(`m1 at 10.9.0.7 (it was at ${SHOWN_ADDRESS})`);
+  expect(stderr).toContain(
+    `, then ./bunw scripts/move.ts --moved ${SHOWN_ADDRESS}=10.9.0.7, then parts 1 to 5\n`,
+  );
+  expect(await node.run(`move --moved ${ADDRESS}=10.9.0.7`)).toMatchObject({ exitCode: 0 });
+  const part1 = await node.run("01-etcd --new-cas --dry-run");
+  expect({ exitCode: part1.exitCode, stderr: part1.stderr }).toMatchObject({ exitCode: 0 });
+  expect(part1.stderr).toContain("node m1 (from the host name), 10.9.0.7;");
+  expect(part1.stderr).not.toContain("m1, 10.9.0.7: no etcd answers");
+});
