@@ -112,6 +112,13 @@ test("after rm -rf nothing is there to write, and part 1 issues certificates for
   expect(naming(ADDRESS, node)).toEqual([]);
 });
 
+test("where every kubelet led to the old address, the controller-manager begins reduced: nobody is evicted meanwhile", async () => {
+  using node = await movedNode("healthy control plane node");
+  await node.run("move");
+  const { stderr } = await node.run("02-control-plane --dry-run");
+  expect(stderr).toContain("reduced: no taints, no evictions");
+});
+
 for (const [words, why] of [
   ["--moved 127.66.0.1", "is no pair"],
   [`--moved 127.66.0.9=127.66.0.10`, "nothing of this cluster was there"],

@@ -65,6 +65,8 @@ export const movedEndpoint: Scenario = {
   ),
   profile: () => ({
     ...USUAL,
+    // nodes join by the balancer's name
+    certSANs: [...USUAL.certSANs, "lab-api"],
     clusterConfiguration: { controlPlaneEndpoint: `${addressOf("cp1").ip}:6443` },
   }),
 };
