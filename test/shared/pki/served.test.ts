@@ -1,5 +1,5 @@
 /** shared/pki/served.ts: who answers at a place, told by the certificate that it shows. */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { fetchDirectly, trusting, whoAnswers } from "../../../shared/pki/served.ts";
@@ -43,3 +43,27 @@ test("nobody", async () => {
   api[Symbol.dispose]();
   expect(await whoAnswers(api.url, ca.cert)).toBe("nobody");
 });
+
+test.each(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])(
+  "a request goes to the server itself, whatever %s says, and programs have the variable as before",
+  async (name) => {
+    const before = process.env[name];
+    process.env[name] = "http://proxy.example:3128";
+    let during: string | undefined = "not asked";
+    const spy = spyOn(globalThis, "fetch").mockImplementation((async () => {
+      during = process.env[name];
+      return new Response("ok");
+    }) as never);
+    try {
+      await fetchDirectly("https://127.0.0.1:1", {});
+      expect<(string | undefined)[]>([during, process.env[name]]).toEqual([
+        undefined,
+        "http://proxy.example:3128",
+      ]);
+    } finally {
+      spy.mockRestore();
+      if (before === undefined) delete process.env[name];
+      else process.env[name] = before;
+    }
+  },
+);

@@ -1,0 +1,139 @@
+/** A plan's first sentences: what it is for, and which nodes it has looked at. */
+import { expect, test } from "bun:test";
+import { aimOf, joinsOf, lookedAt } from "../../../shared/plan/aim.ts";
+import type { PlanNode } from "../../../shared/plan/plan-nodes.ts";
+
+const node = (name: string, role: string) => ({ name, role }) as PlanNode;
+const NODES = [
+  node("m1", "first control plane node"),
+  node("m2", "control plane node"),
+  node("w1", "worker"),
+  node("w2", "worker"),
+];
+
+interface Row {
+  course?: string[];
+  damaged?: boolean;
+  deep?: object;
+  /** Name → whether it joins. */
+  seen?: Record<string, boolean>;
+  nodes?: PlanNode[];
+}
+
+function said({ course, damaged = true, deep, seen = {}, nodes = NODES }: Row): string | undefined {
+  const looked = Object.entries(seen).map(([name, joins]) => ({ name, joins, made: new Date(0) }));
+  const facts = {
+    seen: { nodes: looked, silent: [], leftOut: [] },
+    lost: { controlPlanes: ["m2"], names: [] },
+    said: {},
+  };
+  return aimOf({ node: "m1", course, damaged, deep } as never, { facts: facts as never, nodes, pods: 7 });
+}
+
+const UNSEEN = " Not looked at: w1, w2. A worker that has lost its own files has to join again.";
+const LOST = { keys: [{ name: "ca", places: [{ found: false }] }] };
+
+test.each<[string, Row, string | undefined]>([
+  ["no steps", {}, undefined],
+  [
+    "a control plane node is taken out",
+    { course: ["control-plane", "report"] },
+    "This plan takes m2 out of the cluster: nothing is damaged on this node, and etcd runs on the others.",
+  ],
+  [
+    "a renewed CA",
+    { course: ["control-plane", "tokens"] },
+    "This plan renews the CA that has expired with its own key",
+  ],
+  [
+    "damage elsewhere",
+    { course: ["hold", "old-cas"], damaged: false },
+    "This plan is for damage on another control plane node: it gets its keys from here.",
+  ],
+  [
+    "a worker that joins",
+    { course: ["open"], damaged: false, seen: { w1: true, w2: false } },
+    "This plan is for workers: nothing is damaged on this node. w1 joins again, no other worker that was looked at.",
+  ],
+  [
+    "two workers that join",
+    { course: ["open"], damaged: false, seen: { w1: true, w2: true } },
+    "This plan is for workers: nothing is damaged on this node. w1, w2 join again.",
+  ],
+  ["what is left", { course: ["report"], damaged: false }, "This plan is for what is left of the repair."],
+  [
+    "a control plane node joins in no worker's way",
+    { course: ["report"], damaged: false, seen: { m2: true } },
+    "This plan is for what is left of the repair.",
+  ],
+  ["old keys", { course: ["salvage"] }, `This plan brings the old keys back: no pod restarts.${UNSEEN}`],
+  [
+    "old keys, no worker",
+    { course: ["salvage"], nodes: NODES.slice(0, 2) },
+    "This plan brings the old keys back: no pod restarts.",
+  ],
+  [
+    "old keys, all were looked at",
+    { course: ["salvage"], seen: { w1: false, w2: false } },
+    "This plan brings the old keys back: no pod restarts. No worker has to join: all were looked at.",
+  ],
+  [
+    "old keys, one was looked at and joins",
+    { course: ["salvage"], seen: { w1: true } },
+    "This plan brings the old keys back: no pod restarts. w1 joins again. Not looked at: w2. A worker that has lost its own files has to join again.",
+  ],
+  [
+    "what has expired",
+    { course: ["hold", "join"] },
+    "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
+  ],
+  [
+    "what is missing",
+    { course: ["hold"] },
+    `This plan makes anew what is missing: no pod restarts.${UNSEEN}`,
+  ],
+  [
+    "new keys, and ca.key is lost",
+    { course: ["new-cas"], deep: LOST, nodes: [NODES[0]!, NODES[2]!] },
+    "This plan is for keys that nobody has any more. It makes new ones: every worker joins again, and every pod with a token restarts once, 7 pods at most.",
+  ],
+  [
+    "new keys, and ca.key is here",
+    {
+      course: ["new-cas"],
+      deep: { keys: [{ name: "ca", places: [{ found: true }] }] },
+      seen: { w1: false, w2: false },
+    },
+    "This plan is for keys that m1 does not have. Not looked at: m2. If one of them has them, the plan is made there. It makes new ones: every pod with a token restarts once, 7 pods at most. No worker has to join: all were looked at.",
+  ],
+  [
+    "new keys, and another key is lost",
+    { course: ["new-cas"], deep: { keys: [{ name: "sa", places: [] }] }, seen: { m2: false } },
+    "This plan is for keys that m1 does not have. Looked at, but not their memory: m2. If",
+  ],
+])("the aim: %s", (_, row, sentence) => {
+  const aim = said(row);
+  if (sentence === undefined) expect(aim).toBeUndefined();
+  else expect(aim).toStartWith(sentence);
+});
+
+test("who was looked at, when, and who was not", () => {
+  const made = new Date("2026-01-01T03:12:00Z");
+  const seen = {
+    nodes: [
+      { name: "m1", made },
+      { name: "m2", made, lacks: ["ca"] },
+      { name: "w1", made, joins: true },
+    ],
+    ...{ silent: ["m1", "w2"], leftOut: ["w9: of another cluster"] },
+  };
+  expect(lookedAt("m1", { seen } as never, [...NODES, node("w3", "worker")])).toEqual([
+    "Looked at: m1 (here), m2 (03:12 UTC), w1 (03:12 UTC, not its memory)",
+    "Asked, and no answer: w2. Off, or ssh fails: --without NODE leaves one out",
+    "Not looked at: w3",
+    "Does not count: w9: of another cluster",
+  ]);
+  expect(joinsOf({ seen } as never, NODES)).toEqual(["w1"]);
+  const here = { seen: { nodes: [], silent: [], leftOut: [] } };
+  expect(lookedAt("m1", here as never, [NODES[0]!])).toEqual(["Looked at: m1 (here)"]);
+});
