@@ -49,6 +49,7 @@ import { oldTokens } from "./scenarios/old-tokens.ts";
 import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { repairedTwice } from "./scenarios/repaired-twice.ts";
+import { restored } from "./scenarios/restored.ts";
 import { saLost } from "./scenarios/sa-lost.ts";
 import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
@@ -144,6 +145,7 @@ export const SCENARIOS: Scenario[] = [
   movedAll,
   movedEndpoint,
   movedLost,
+  restored,
   companyCaEnded,
   etcdLinked,
 ];
