@@ -27,6 +27,7 @@ import * as rescued from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
 import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
 import type { Moved } from "../shared/pki/addresses.ts";
+import { sayNames } from "../shared/progress.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 
@@ -136,9 +137,12 @@ async function tell(place: EtcdPlace, values: Values, known: pairs.KnownHere) {
   );
   await step("M.7 Say what still names an old address", () => sayNamed(place, moved));
   const here = { command: command("move"), called: "this line here" };
-  if (silent.length > 0)
-    return done(inOneLine([{ command: workerLine(moved), on: silent.join(", ") }, here]));
-  const asking = await withoutServing(cp);
+  const waiting = silent.filter((name) => !values.without.includes(name));
+  if (waiting.length > 0) {
+    say(`of those that do not come back now: ${again({ without: waiting })}`);
+    return done(inOneLine([{ command: workerLine(moved), on: waiting.join(", ") }, here]));
+  }
+  const asking = await withoutServing(cp, pairs.nodesThatMoved(moved, cp.cluster));
   for (const name of asking)
     say(`${name}: its kubelet asks for a certificate with its new address`);
   if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
@@ -157,8 +161,10 @@ function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
   using data = readEtcdData(hostPath(dir), wal && hostPath(wal));
   const found = stillNamed(data, moved);
   if (found.length === 0) say("no object names one");
-  for (const { key, addresses } of found)
-    say(`${key}: ${addresses.join(", ")}; if it is meant: kubectl edit`);
+  sayNames(
+    "for whoever made them: is it meant? kubectl edit",
+    found.map(({ key, addresses }) => `${key} (${addresses.join(", ")})`),
+  );
 }
 
 /** From now on everything here is read as it stands. */
@@ -183,7 +189,8 @@ async function onWorker(node: Node, values: Values) {
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/move.ts [--moved OLD=NEW,…] [--dry-run] [--etcd-data DIR]
+    ./bunw scripts/move.ts [--moved OLD=NEW,…] [--without NODE,…] [--dry-run]
+                           [--etcd-data DIR]
 
 For a cluster whose machines have other addresses than before. A control plane node finds its own
 old and new address by itself; those of other control plane nodes and of workers are said with
@@ -195,6 +202,8 @@ Options:
     --moved OLD=NEW,…
                      Addresses of other machines that have moved, or of a balancer. Of this one,
                      where it has several.
+    --without NODES  Nodes that are away for now: at the end nobody waits for them. What has an old
+                     address in memory there starts anew when they boot.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
@@ -209,6 +218,7 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 
 const OPTIONS = {
   moved: { type: "string", list: true },
+  without: { type: "string", list: true },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

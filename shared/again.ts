@@ -23,6 +23,7 @@ export function leftNames({ without, lost }: LeftOut): string[] {
 }
 
 const LEAVE_OUT = /^(plan|02-control-plane|03-workers (open|close|approve)|03-join|04-sa-tokens)\b/;
+const AWAY = /^(plan|02-control-plane|03-workers (open|close|approve)|03-join|04-sa-tokens|move)\b/;
 const PLAN = /^plan\b/;
 
 /**
@@ -30,7 +31,7 @@ const PLAN = /^plan\b/;
  * takes is in its own OPTIONS.
  */
 const TAKES = {
-  without: LEAVE_OUT,
+  without: AWAY,
   lost: LEAVE_OUT,
   worker: PLAN,
   endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,

@@ -15,7 +15,7 @@ import { label, type PodOwner } from "../workloads/pod-owners.ts";
 
 type HostPod = RunningPod & { status?: { hostIP?: string } };
 
-/** Returns the nodes whose kubelets do not renew their Lease: what runs there waits for them. */
+/** `silent`: nodes whose kubelets do not renew their Lease, and where such a pod is. */
 type Silent = { silent: string[] };
 
 /** `made`: when the move was said; what started later has read the new addresses. */
@@ -32,7 +32,8 @@ export async function restartOldPods(api: KubeApi, moved: Moved, made: Date): Pr
   );
   if (owners.length === 0) say("nothing runs that was started before");
   for (const owner of owners.sort(proxyFirst)) await restartHeard(api, owner, silent);
-  return { silent };
+  const where = new Set(old.map(({ spec }) => spec.nodeName ?? ""));
+  return { silent: silent.filter((name) => where.has(name)) };
 }
 
 /** Those whose kubelets are heard; nobody else would start a new one. */

@@ -6,7 +6,7 @@ import { isIP } from "node:net";
 import { $ } from "zx/core";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
-import type { Cluster } from "../facts/cluster.ts";
+import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -155,6 +155,12 @@ export function meansWorkers(moved: Moved, { nodes, endpoint }: Cluster): boolea
   const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
   const either = [...moved].flat();
   return [...ips, ...leadsTo].some((one) => either.includes(one));
+}
+
+/** By their addresses of today. */
+export function nodesThatMoved(moved: Moved, { nodes }: Cluster): KnownNode[] {
+  const today = [...moved.values()];
+  return nodes.filter(({ ips }) => ips.some((ip) => today.includes(ip)));
 }
 
 /** Of a move that goes on. Errors: Refused where something else is said now. */
