@@ -14,7 +14,7 @@ import { hostPath } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { refuseNoMemory } from "../shared/files/room.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
-import { type Node, readNode } from "../shared/node/node.ts";
+import { type Node, readNode, routedAddress } from "../shared/node/node.ts";
 import { type KubeletFlags, kubeletFlags } from "../shared/node/started-with.ts";
 import { typed } from "../shared/options.ts";
 import { endpointUrl } from "../shared/pki/addresses.ts";
@@ -137,11 +137,12 @@ function ofMembers(dirs: readonly string[], values: Values): Source {
 type Machine = Pick<Node, "hostName" | "addresses"> & { flags: KubeletFlags };
 
 /** Facts first, refusals second. */
-function placeOf(found: content.Content, machine: Machine, values: Values) {
+async function placeOf(found: content.Content, machine: Machine, values: Values) {
   refuseOtherName(found, machine);
   const { addresses, hostName } = machine;
-  const address = newAddress(found, { addresses, given: values.address });
   const old = oldAddress(found.node, found.data);
+  const routed = old === undefined ? undefined : await routedAddress(old);
+  const address = newAddress(found, { addresses, given: values.address, routed });
   const moved = old === address ? "as before" : `it was at ${old}`;
   say(`${found.node.name} at ${address} (${moved}), on the host ${hostName}`);
   const kubeadms = found.cluster.configuration.etcd?.local?.dataDir;

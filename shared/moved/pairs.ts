@@ -3,20 +3,18 @@
  * machine its own address; the operator those of others. Not a Node's status, which its kubelet writes, nor DNS.
  */
 import { isIP } from "node:net";
-import { $ } from "zx/core";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import type { Node } from "../node/node.ts";
+import { type Node, routedAddress } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { canonicalIp, endpointHost, endpointUrl, isWithin } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
-import { listOf } from "../yaml.ts";
 
 /** Old address → new address, of words like "10.0.0.11=10.0.1.11". Errors: Refused where one is no such pair. */
 export function pairsOf(words: readonly string[]): Map<string, string> {
@@ -57,23 +55,16 @@ function ownHosts(data: EtcdData): string[] {
 }
 
 /**
- * Where this machine is now: as the kubelet is told (--node-ip), or the address of the interface of its default route,
- * which is kubeadm's own choice. Errors: Fail where it has none of that kind.
+ * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail where neither
+ * tells.
  */
-export async function addressNow(node: Node, { nodeIp, like }: { nodeIp: string | undefined; like: string }) {
+export async function addressNow(
+  node: Node,
+  { nodeIp, like }: { nodeIp: string | undefined; like: string },
+): Promise<string> {
   if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
-  const family = isIP(like) === 6 ? "-6" : "-4";
-  const read = async (words: readonly string[]) => {
-    const { stdout } = await $({ quiet: true, nothrow: true })`ip -j ${family} ${words}`;
-    return listOf(JSON.parse(stdout || "[]")) as {
-      dev?: string;
-      addr_info?: { scope: string; local: string }[];
-    }[];
-  };
-  const [route] = await read(["route", "show", "default"]);
-  const links = route?.dev ? await read(["addr", "show", "dev", route.dev]) : [];
-  const found = links.flatMap((link) => link.addr_info ?? []).find(({ scope }) => scope === "global")?.local;
-  if (found) return canonicalIp(found);
+  const found = await routedAddress(like);
+  if (found) return found;
   throw new Fail(
     `This machine was at ${like}, and nothing here tells which of its addresses takes that one's place`,
     {

@@ -6,9 +6,11 @@
  * machine itself.
  */
 
+import { isIP } from "node:net";
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { isElsewhere } from "../files/root.ts";
+import { canonicalIp } from "../pki/addresses.ts";
 import { certInfo, infoOf } from "../pki/certificate.ts";
 import { trustedText } from "../pki/trusted-keys.ts";
 import { told } from "../run-events.ts";
@@ -85,6 +87,23 @@ export async function machineAddresses(): Promise<string[]> {
   const links = JSON.parse(output.stdout) as { addr_info?: { scope: string; local: string }[] }[];
   const addresses = links.flatMap((link) => link.addr_info ?? []);
   return addresses.filter(({ scope }) => scope !== "host" && scope !== "link").map(({ local }) => local);
+}
+
+/**
+ * The address of the interface of its default route, in canonical form, of the family of `like`: kubeadm's own choice.
+ * Undefined where there is none.
+ */
+export async function routedAddress(like: string): Promise<string | undefined> {
+  const family = isIP(like) === 6 ? "-6" : "-4";
+  type Link = { dev?: string; addr_info?: { scope: string; local: string }[] };
+  const read = async (words: readonly string[]) => {
+    const { stdout } = await $({ quiet: true, nothrow: true })`ip -j ${family} ${words}`;
+    return JSON.parse(stdout || "[]") as Link[];
+  };
+  const [route] = await read(["route", "show", "default"]);
+  const links = route?.dev ? await read(["addr", "show", "dev", route.dev]) : [];
+  const found = links.flatMap((link) => link.addr_info ?? []).find(({ scope }) => scope === "global")?.local;
+  return found && canonicalIp(found);
 }
 
 /** Whether the kubelet's client certificate is valid, and is for this node. */

@@ -22,17 +22,19 @@ interface Place {
   addresses: readonly string[];
   /** --address */
   given: string | undefined;
+  /** By its default route; its other addresses may be those of a bridge. */
+  routed: string | undefined;
 }
 
 /**
- * The one that is given, that the node had, or the only one of its family. Errors: Fail where nothing decides;
+ * The one that is given, that the node had, that of the default route, or the only one of its family. Errors: Fail where nothing decides;
  * Refused where it cannot be a node's.
  */
-export function newAddress({ cluster, node, data }: Content, { addresses, given }: Place): string {
+export function newAddress({ cluster, node, data }: Content, { addresses, given, routed }: Place): string {
   const old = oldAddress(node, data);
   const alike = addresses.map(canonicalIp).filter((ip) => old === undefined || isIP(ip) === isIP(old));
   if (given !== undefined) refuseAddress(given, { alike, old });
-  const chosen = given ? canonicalIp(given) : old && alike.includes(old) ? old : only(alike);
+  const chosen = given ? canonicalIp(given) : old && alike.includes(old) ? old : (routed ?? only(alike));
   for (const range of [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])])
     if (isWithin(chosen, range))
       throw new Refused(`${chosen} is in the cluster's own range ${range}: no node can have it`, {
