@@ -12,6 +12,8 @@ import { ASIDE } from "./renewed.ts";
 const DAY_MS = 86_400_000;
 const root = await issueCa({ ...certRow("ca"), cn: "company" }, FACTS);
 
+const later = () => new Date(Date.now() + 100 * DAY_MS);
+
 /** The root that is on no node, unless somebody has put it beside the CA. */
 export const companyRoot = root.cert;
 
@@ -27,7 +29,7 @@ export async function answerTo(csrPem: string, caPem: string): Promise<string> {
 }
 
 /** The same CA, its subject and its key, signed by the company's root. `until`: when it expires. */
-export async function ofCompany(caPem: string, until = new Date(Date.now() + 100 * DAY_MS)): Promise<string> {
+export async function ofCompany(caPem: string, until = later()): Promise<string> {
   const [own, issuer] = [new x509.X509Certificate(caPem), new x509.X509Certificate(root.cert)];
   const { key, name, hash } = await signingKey(privateKeyOf(root.key));
   const cert = await x509.X509CertificateGenerator.create({
@@ -45,7 +47,7 @@ export async function ofCompany(caPem: string, until = new Date(Date.now() + 100
 }
 
 /** Gives all three CAs of a node to the company, in its kubeconfigs, too. Returns the cluster's. `until`: when they expire. */
-export async function giveToCompany(nodeRoot: string, until?: Date): Promise<string> {
+export async function giveToCompany(nodeRoot: string, until = later()): Promise<string> {
   const path = (file: string) => `${nodeRoot}/etc/kubernetes/pki/${file}.crt`;
   const cas = new Map<string, string>();
   for (const file of ["ca", "etcd/ca", "front-proxy-ca"]) {

@@ -6,6 +6,7 @@ import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { decideAgain, followClients, followServing } from "../../../shared/workers/deciding.ts";
 import { FORMER_SERVING } from "../../../shared/workers/former-serving.ts";
 import { identities } from "../../../shared/workers/identities.ts";
@@ -190,6 +191,8 @@ interface Asking {
   renewalBefore?: Return["renewalBefore"];
   token?: object | undefined;
   without?: string[];
+  /** While the API still answers; `changes`: what was approved so far. */
+  meanwhile?: (scene: ReturnType<typeof setScene>, changes: () => readonly unknown[]) => Promise<unknown>;
 }
 
 /** One look at all requests for client certificates. */
@@ -199,6 +202,7 @@ async function given({
   began = 0,
   looks = 1,
   renewalBefore,
+  meanwhile,
   ...row
 }: Asking) {
   using box = sandbox();
@@ -230,6 +234,7 @@ async function given({
     const ending = new AbortController();
     await followClients(scene, { signal: ending.signal, onListed: () => ending.abort() });
   }
+  await meanwhile?.(scene, server.changes);
   return { scene, said: box.said, approved: server.changes() };
 }
 
@@ -287,9 +292,18 @@ test("what another control plane node has approved counts, and a second one in t
   expect([two.approved, two.scene.doubles.size]).toEqual([[], 1]);
 });
 
-test("who waited for a sign of life is decided on again", async () => {
-  const end = await given({ renewed: now });
-  end.scene.began -= HOUR;
-  decideAgain(end.scene);
-  expect(end.scene.undecided.size).toBe(0);
+test("who waited for a sign of life is decided on again, and is approved", async () => {
+  const end = await given({
+    renewed: now,
+    meanwhile: async (scene, changes) => {
+      expect([scene.undecided.size, changes()]).toEqual([1, []]);
+      scene.began -= HOUR;
+      decideAgain(scene);
+      await waitFor("its certificate to be approved", () => changes().length > 0, {
+        seconds: 60,
+        hint: "none",
+      });
+    },
+  });
+  expect([end.scene.undecided.size, end.approved.length]).toEqual([0, 1]);
 });
