@@ -242,6 +242,7 @@ interface Findings {
   machinesFail: boolean;
   /** As the scenario's own. */
   kubeletsRestart: boolean;
+  goesBack: boolean;
 }
 
 /** What the record says. */
@@ -275,7 +276,7 @@ export function recordedChecks(scene: Pick<Scene, "steps" | "leaks">, findings: 
     ...(findings.byRunbook
       ? [none("no worker had to join while a controller-manager ran in full", joinedTooLate(scene.steps))]
       : []),
-    none("no pod was evicted", findings.evicted),
+    ...(findings.goesBack ? [] : [none("no pod was evicted", findings.evicted)]),
     ...(findings.machinesFail ? [] : undisturbed(findings)),
     ...(findings.pings.rows.length > 0 ? reached(findings) : []),
     none("every heartbeat beats again", silent, heartbeats.map(({ name }) => name).join(", ")),

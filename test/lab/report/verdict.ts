@@ -56,6 +56,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
       byRunbook: scenario.byRunbook,
       machinesFail: scenario.machinesFail ?? false,
       kubeletsRestart: scenario.kubeletsRestart ?? false,
+      goesBack: scenario.goesBack ?? false,
     }),
   ];
   const seconds = secondsOf(scene.zero, times, seen.podsReady, seen.heartbeats);

@@ -22,6 +22,7 @@ export const restored: Scenario = {
   workers: 1,
   byRunbook: true,
   machinesFail: true,
+  goesBack: true,
   lines: [
     { title: "The operator makes a backup, and the cluster goes on", run: backUp },
     { title: "The control plane node is destroyed; a new machine is there", run: destroy },

@@ -48,6 +48,8 @@ export interface Scenario {
    * until its next probe (kubernetes#100277). Services without endpoints are counted, not judged; failed calls are.
    */
   kubeletsRestart?: boolean;
+  /** etcd goes back to a snapshot: pods that it does not know end, and those of then start. Counted, not judged. */
+  goesBack?: boolean;
   /** Commands that fail are part of the scenario: it goes on after them. */
   commandsMayFail?: boolean;
   /** Another cluster than the usual one. */

@@ -100,6 +100,7 @@ test("a lost ping between old pods, a new pod that nobody reaches, and a cluster
     endpointsLost: { seconds: 0, services: [] },
     byRunbook: false,
     kubeletsRestart: false,
+    goesBack: false,
   };
   const red = (findings: {
     pings: ReturnType<typeof measurePings>;
