@@ -121,10 +121,11 @@ async function move(scene: Scene, who: string[]) {
   const movers = lab.nodes.filter(({ name }) => who.includes(name));
   addresses = new Map(movers.map((node) => [node.ip, newAddress(node)]));
   startClock(scene);
+  const changing = await namingOld(scene);
   await cutPower(scene, movers);
   await readdress(lab, Object.fromEntries(movers.map((node) => [node.name, newAddress(node)])));
   note(scene, "other addresses", [...addresses].map((pair) => pair.join(" → ")).join(", "));
-  scene.before = asIfMoved(scene);
+  scene.before = asIfMoved(scene, changing);
   await powerOn(scene, movers);
   const gone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false);
   if (movers.length >= lab.controlPlanes.length)
@@ -134,10 +135,22 @@ async function move(scene: Scene, who: string[]) {
     });
 }
 
+/** ConfigMaps that have to change; none where a balancer is the endpoint, or where no API server answers any more. */
+async function namingOld({ lab }: Scene): Promise<string[]> {
+  const { stdout } = await kubectl(lab, ["get", "configmaps", "-A", "-o", "json"]);
+  type ConfigMap = { metadata: { name: string; namespace: string }; data?: object };
+  const { items } = JSON.parse(stdout || '{"items":[]}') as { items: ConfigMap[] };
+  const names = (text: string) => asMoved(text, addresses) !== text;
+  return items.flatMap(({ metadata: { name, namespace }, data = {} }) =>
+    Object.values(data).some((text) => names(String(text))) ? [`${namespace}/${name}`] : [],
+  );
+}
+
 /** What a repair has to bring back: the same, with the new addresses. */
-function asIfMoved({ before, lab }: Scene): Scene["before"] {
+function asIfMoved({ before, lab }: Scene, changing: readonly string[]): Scene["before"] {
   const text = asMoved(JSON.stringify(before), addresses);
   const snapshot = JSON.parse(text) as Scene["before"];
+  for (const name of changing) delete snapshot.configMaps[name];
   for (const node of lab.nodes)
     for (const file of Object.keys(snapshot.nodes[node.name]!.kubelet)) {
       const now = asMoved(readFileSync(node.path(file), "utf8"), addresses);
