@@ -134,6 +134,7 @@ const CHECKS: Check[] = [
   { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], runs: "beside the lab", count: countTests },
   { name: "lab: a restored snapshot equals etcdutl's", command: ["test/lab/checks/restore.ts"], runs: "beside the lab", count: countLines, built: RESTORE_PROGRAMS },
   { name: "lab: a lost member's data keeps what was acknowledged", command: ["test/lab/checks/survivor.ts"], runs: "beside the lab", count: countLines, built: RESTORE_PROGRAMS },
+  { name: "lab: members that have moved find each other", command: ["test/lab/checks/moved-members.ts"], runs: "beside the lab", count: countLines, built: RESTORE_PROGRAMS },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost", "runbook"), runs: "in the lab", count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), runs: "in the lab", count: countChecks("ha-all-lost") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), runs: "in the lab", count: countChecks("interrupted") },

@@ -1,6 +1,6 @@
 /**
- * An address of another machine on this machine's own loopback, for a while: what is sent there from here goes on to
- * where that machine is now. Nobody outside of this machine sees it.
+ * An address of another machine on this machine's own loopback, for a while: what is sent there from here
+ * goes on to where that machine is now. Nobody outside of this machine sees it.
  */
 import { connect, createServer, type Socket } from "node:net";
 import { $ } from "zx/core";
@@ -13,7 +13,9 @@ export interface Relay {
   end(): Promise<void>;
 }
 
-/** `from`: the address that is taken, with its port; `to`: the machine. Errors: Fail where it cannot be taken. */
+/**
+ * `from`: the address that is taken, with its port; `to`: the machine. Errors: Fail where it cannot be taken.
+ */
 export async function startRelay(way: { from: string; to: string; port: number }): Promise<Relay> {
   const link = `${way.from}/${way.from.includes(":") ? 128 : 32}`;
   const open = new Set<Socket>();

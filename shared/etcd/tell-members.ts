@@ -1,11 +1,13 @@
 /**
- * Machines have moved: etcd's members learn where the others are now. A member that has moved dials the others and
- * speaks over those connections; only who dials it has to know its new place. So one running member that is found is
- * enough for a majority: one that has not moved, or one that is reached under its old address for as long as that
- * takes, through a relay in this process on this machine's own loopback. Nothing is written to any data directory.
+ * Machines have moved: etcd's members learn where the others are now. A member that has moved dials the
+ * others and speaks over those connections; only who dials it has to know its new place. So one running
+ * member that is found is enough for a majority: one that has not moved, or one that is reached under its old
+ * address for as long as that takes, through a relay in this process on this machine's own loopback. Nothing
+ * is written to any data directory.
  *
- * Sources: etcd server/etcdserver/api/rafthttp (a stream is opened by the receiver; what has none goes by POST),
- * membership/cluster.go (peerURLs change by UpdateMember alone); measured with 3.5.16 and 3.6.5: `npm test`.
+ * Sources: etcd server/etcdserver/api/rafthttp (a stream is opened by the receiver; what has none goes by
+ * POST), membership/cluster.go (peerURLs change by UpdateMember alone); with real etcd 3.5 and 3.6:
+ * test/lab/checks/moved-members.ts.
  */
 import { memberName } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
@@ -29,8 +31,8 @@ export function hasMoved(): boolean {
 }
 
 /**
- * Does it once enough members run; before that it says how many are missing. Errors: Refused where no old address can
- * be used; Fail where etcd gets no leader.
+ * Does it once enough members run; before that it says how many are missing. Errors: Refused where no old
+ * address can be used; Fail where etcd gets no leader.
  */
 export async function tellMembers(cp: ControlPlaneNode) {
   const moved = movedHere();
@@ -43,15 +45,15 @@ export async function tellMembers(cp: ControlPlaneNode) {
   const quorum = quorumOf(cp.data.members, ({ id }) => !silent.some((one) => one.id === id));
   if (!client || !quorum.isEnough)
     return say(`etcd's members learn the new addresses when ${quorum.words} run; now ${quorum.running}`);
-  if (await hasLeader(client)) return await update(client, moved);
+  // this machine's own member may be the one that the leader does not find yet
+  const clients = [client, ...running.map(({ host }) => etcdClient(cp.facts, host)!)];
+  const leading = await withLeader(clients);
+  if (leading) return await update(leading, moved);
   const relay = await relayFor(running, cp, moved);
-  const work = async () => {
-    await waitForLeader(client);
-    await update(client, moved);
-  };
+  const work = async () => await update((await waitForLeader(clients)) ?? client, moved);
   await orUndo(work, async () => await relay?.end());
   await relay?.end();
-  if (relay) await waitForLeader(client);
+  await waitForLeader([client]);
 }
 
 /** Seconds. etcd 3.6 looks at each peer before it serves, and shows no certificate until then. */
@@ -71,14 +73,18 @@ async function settledPeers({ data, node }: ControlPlaneNode): Promise<Peer[]> {
   return peers;
 }
 
-async function hasLeader(client: EtcdClient): Promise<boolean> {
-  const status = await unlessSilent(() => client.status());
-  return status !== undefined && status.leaderId !== "0";
+/** The first of these members that knows a leader. */
+async function withLeader(clients: readonly EtcdClient[]): Promise<EtcdClient | undefined> {
+  const asked = clients.map(async (client) => {
+    const status = await unlessSilent(() => client.status());
+    return status !== undefined && status.leaderId !== "0" ? client : undefined;
+  });
+  return (await Promise.all(asked)).find((client) => client !== undefined);
 }
 
 /** etcd 3.6 looks at each peer for seconds before it serves: an old address may swallow what is sent there. */
-async function waitForLeader(client: EtcdClient) {
-  await waitFor("etcd to have a leader", () => hasLeader(client), {
+async function waitForLeader(clients: readonly EtcdClient[]): Promise<EtcdClient | undefined> {
+  return await waitFor("etcd to have a leader", () => withLeader(clients), {
     seconds: 180,
     hint: "crictl ps -a --name etcd; crictl logs ID, on each control plane node",
   });
@@ -115,8 +121,8 @@ async function relayFor(
 }
 
 /**
- * Whose old address can be used: no machine has it now (`taken`), and its etcd's certificate is for it. Errors: Refused
- * where there is none.
+ * Whose old address can be used: no machine has it now (`taken`), and its etcd's certificate is for it.
+ * Errors: Refused where there is none.
  */
 export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem">>(
   running: readonly P[],

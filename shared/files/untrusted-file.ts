@@ -43,7 +43,10 @@ export function smallText(path: string, largest = LARGEST): string | undefined {
   return tryFile("read", path, () => (statSync(host).isFile() ? regular(host, 0, read) : undefined));
 }
 
-/** A file of this machine that others may change or remove at any time, as those of /proc, and that is no link. */
+/**
+ * A file of this machine that others may change or remove at any time, as those of /proc, and that is no
+ * link.
+ */
 export function unlinkedText(host: string): string | undefined {
   if (gone(() => lstatSync(host))?.isFile() !== true) return undefined;
   const read: typeof readMore = (...more) => gone(() => readMore(...more)) ?? 0;
@@ -81,8 +84,8 @@ function readMore(file: number, buffer: Buffer, at: number): number {
 }
 
 /**
- * A link, a socket, a device without a driver; the mounts of a process that has ended and that nobody has waited for
- * (fs/proc_namespace.c).
+ * A link, a socket, a device without a driver; the mounts of a process that has ended and that nobody has
+ * waited for (fs/proc_namespace.c).
  */
 const NO_FILE = ["ELOOP", "ENXIO", "ENODEV", "EINVAL"];
 

@@ -1,7 +1,7 @@
 /**
- * A worker of a cluster that has moved, or that has moved itself: its kubelet.conf leads to the new address, and its
- * kubelet is told its own. No token, no CSR, no join: its certificate names no address. Where the kubelet does not
- * renew its Lease with that, the files of before come back.
+ * A worker of a cluster that has moved, or that has moved itself: its kubelet.conf leads to the new address,
+ * and its kubelet is told its own. No token, no CSR, no join: its certificate names no address. Where the
+ * kubelet does not renew its Lease with that, the files of before come back.
  */
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";

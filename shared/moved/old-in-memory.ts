@@ -1,8 +1,8 @@
 /**
- * Pods that have read an address of before when they started: kube-proxy (its kubeconfig; its node's own address, which
- * it asks for once), and what a DaemonSet runs in the network of a machine that has moved, the network plugin first.
- * The kubelet never changes the podIP of such a pod (pkg/kubelet/kubelet_pods.go, "immutable once set"), so a Service
- * would lead to the old address as well.
+ * Pods that have read an address of before when they started: kube-proxy (its kubeconfig; its node's own
+ * address, which it asks for once), and what a DaemonSet runs in the network of a machine that has moved, the
+ * network plugin first. The kubelet never changes the podIP of such a pod (pkg/kubelet/kubelet_pods.go,
+ * "immutable once set"), so a Service would lead to the old address as well.
  */
 import { isIP } from "node:net";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -55,7 +55,10 @@ function movedNodes(nodes: readonly Node[], moved: Moved): Set<string> {
   );
 }
 
-/** Whether kube-proxy's kubeconfig leads to an address that is another one now: then all of them have read the old one. */
+/**
+ * Whether kube-proxy's kubeconfig leads to an address that is another one now: then all of them have read the
+ * old one.
+ */
 async function proxiesLedThere(api: KubeApi, moved: Moved): Promise<boolean> {
   const config = await api.find<{ metadata: { name: string }; data?: Record<string, string> }>(
     "/api/v1/namespaces/kube-system/configmaps/kube-proxy",

@@ -1,6 +1,7 @@
 /**
- * Which machines have moved, and where to: this one by itself, the others by the operator's word. Who may say that? A
- * machine its own address; the operator those of others. Not a Node's status, which its kubelet writes, nor DNS.
+ * Which machines have moved, and where to: this one by itself, the others by the operator's word. Who may say
+ * that? A machine its own address; the operator those of others. Not a Node's status, which its kubelet
+ * writes, nor DNS.
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -16,7 +17,9 @@ import { canonicalIp, endpointHost, endpointUrl, isWithin } from "../pki/address
 import { whoAnswers } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
 
-/** Old address → new address, of words like "10.0.0.11=10.0.1.11". Errors: Refused where one is no such pair. */
+/**
+ * Old address → new address, of words like "10.0.0.11=10.0.1.11". Errors: Refused where one is no such pair.
+ */
 export function pairsOf(words: readonly string[]): Map<string, string> {
   const pairs = words.map((word) => {
     const [old = "", today = "", ...more] = word.split("=");
@@ -41,7 +44,10 @@ export interface KnownHere {
   cluster: Cluster;
 }
 
-/** This machine's addresses of before that it has no more, by etcd's data; none where its API server's is here. */
+/**
+ * This machine's addresses of before that it has no more, by etcd's data; none where its API server's is
+ * here.
+ */
 export function ownBefore({ node, data }: KnownHere): string[] {
   const api = apiEndpoint(node.name, data)?.host ?? "";
   const hosts = [api, ...ownHosts(data)].filter((host) => isIP(host)).map(canonicalIp);
@@ -55,8 +61,8 @@ function ownHosts(data: EtcdData): string[] {
 }
 
 /**
- * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail where neither
- * tells.
+ * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail where
+ * neither tells.
  */
 export async function addressNow(
   node: Node,
@@ -74,8 +80,8 @@ export async function addressNow(
 }
 
 /**
- * Errors: Refused where this is another machine with a copy of that one's disk. Data that restore.ts has made names
- * this machine's own address as its member's.
+ * Errors: Refused where this is another machine with a copy of that one's disk. Data that restore.ts has made
+ * names this machine's own address as its member's.
  */
 export function refuseCopiedDisk({ node, data }: KnownHere) {
   if (ownHosts(data).some((host) => node.addresses.includes(host))) return;
@@ -125,7 +131,10 @@ export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cl
   }
 }
 
-/** Errors: Refused where this cluster's API server answers at an address that its machine is said to have left. */
+/**
+ * Errors: Refused where this cluster's API server answers at an address that its machine is said to have
+ * left.
+ */
 export async function refuseAnswering(moved: Moved, { cluster, data, node }: KnownHere) {
   const port = apiEndpoint(node.name, data)?.port ?? 6443;
   const ofMachines = new Set(cluster.nodes.flatMap(({ ips }) => ips));

@@ -1,6 +1,7 @@
 /**
- * What still names an old address: one pass over the values in etcd's data, as whole words, whatever their format. The
- * rest is people's: a webhook by URL, Endpoints of their own, a policy. What the cluster rewrites by itself is left out.
+ * What still names an old address: one pass over the values in etcd's data, as whole words, whatever their
+ * format. The rest is people's: a webhook by URL, Endpoints of their own, a policy. What the cluster rewrites
+ * by itself is left out.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { registryPrefix } from "../objects/stored.ts";

@@ -1,7 +1,7 @@
 /**
- * Objects of the cluster that name an old address, and that nobody else rewrites: kubeadm-config, without which the
- * next `kubeadm upgrade` or `join` brings the old ones back; cluster-info; kube-proxy's kubeconfig. A Node's addresses,
- * the Service kubernetes and its EndpointSlice follow by themselves.
+ * Objects of the cluster that name an old address, and that nobody else rewrites: kubeadm-config, without
+ * which the next `kubeadm upgrade` or `join` brings the old ones back; cluster-info; kube-proxy's kubeconfig.
+ * A Node's addresses, the Service kubernetes and its EndpointSlice follow by themselves.
  */
 import { changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";

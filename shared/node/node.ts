@@ -90,8 +90,8 @@ export async function machineAddresses(): Promise<string[]> {
 }
 
 /**
- * The address of the interface of its default route, in canonical form, of the family of `like`: kubeadm's own choice.
- * Undefined where there is none.
+ * The address of the interface of its default route, in canonical form, of the family of `like`: kubeadm's
+ * own choice. Undefined where there is none.
  */
 export async function routedAddress(like: string): Promise<string | undefined> {
   const family = isIP(like) === 6 ? "-6" : "-4";

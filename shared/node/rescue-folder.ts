@@ -111,7 +111,9 @@ export function foldersWithData(): Rescue[] {
   return rescueFolders().filter((rescue) => exists(rescuedEtcd(rescue)));
 }
 
-/** Where move.ts keeps which machines have other addresses than before; under another name the move is over. */
+/**
+ * Where move.ts keeps which machines have other addresses than before; under another name the move is over.
+ */
 export function movedFile({ dir }: Pick<Rescue, "dir">): string {
   return `${dir}/moved.json`;
 }
@@ -131,8 +133,8 @@ export function moveHere(): { path: string; mark: MovedMark } | undefined {
 }
 
 /**
- * Its addresses; empty where there is none. As long as it goes on, everything that is read from etcd's data or a file
- * of before is read as if the machines had always been where they are now.
+ * Its addresses; empty where there is none. As long as it goes on, everything that is read from etcd's data
+ * or a file of before is read as if the machines had always been where they are now.
  */
 export function movedHere(): Moved {
   return new Map(Object.entries(moveHere()?.mark.addresses ?? {}));

@@ -129,7 +129,10 @@ const V4 = /(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)/g;
 /** The same of IPv6; in brackets or not. */
 const V6 = /(?<![\w.:-])[\da-f]*:[\da-f:]*:[\da-f:.]*(?![\w%-])/gi;
 
-/** A text with the new addresses in the place of the old ones: all at once, as two machines may have swapped theirs. */
+/**
+ * A text with the new addresses in the place of the old ones: all at once, as two machines may have swapped
+ * theirs.
+ */
 export function asMoved(text: string, moved: Moved): string {
   const isOne = (one: string) => isIP(one) > 0 && !one.includes("%");
   const today = (one: string) => (isOne(one) ? (moved.get(canonicalIp(one)) ?? one) : one);

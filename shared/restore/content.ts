@@ -16,7 +16,9 @@ export interface Content {
   node: KnownNode;
 }
 
-/** Errors: as `readCluster`; Refused where the cluster's etcd is external, or has no such control plane node. */
+/**
+ * Errors: as `readCluster`; Refused where the cluster's etcd is external, or has no such control plane node.
+ */
 export function contentFor(data: EtcdData, as: string): Content {
   const cluster = readCluster(data);
   if (cluster.configuration.etcd?.external)
@@ -32,8 +34,8 @@ export function contentFor(data: EtcdData, as: string): Content {
 }
 
 /**
- * The newest Lease of a control plane node's kubelet, which no other kubelet writes: a file's own time is that
- * of its last copy.
+ * The newest Lease of a control plane node's kubelet, which no other kubelet writes: a file's own time is
+ * that of its last copy.
  */
 function takenAt({ data, cluster }: Content): Date | undefined {
   const times = cluster.nodes

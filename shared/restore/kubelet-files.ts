@@ -1,8 +1,8 @@
 /**
- * The kubelet's files on a new machine, as `kubeadm init phase kubelet-start` writes them: out of the cluster's
- * own configuration. Sources: kubeadm's phases/kubelet (config.go, flags.go): --hostname-override where the
- * node is called otherwise than its host; the runtime's socket in instance-config.yaml and config.yaml since
- * 1.34 (gate NodeLocalCRISocket), as a flag before.
+ * The kubelet's files on a new machine, as `kubeadm init phase kubelet-start` writes them: out of the
+ * cluster's own configuration. Sources: kubeadm's phases/kubelet (config.go, flags.go): --hostname-override
+ * where the node is called otherwise than its host; the runtime's socket in instance-config.yaml and
+ * config.yaml since 1.34 (gate NodeLocalCRISocket), as a flag before.
  */
 import { Fail } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";

@@ -1,14 +1,14 @@
 /**
  * Data directories of lost members: which of them has all that was acknowledged, and how its member goes on
- * alone. Sources: etcd server/etcdserver/bootstrap.go and server/storage/util.go (CreateConfigChangeEnts, what
- * --force-new-cluster appends), server.go (applyConfChange); raft's election (raft.go, isUpToDate).
+ * alone. Sources: etcd server/etcdserver/bootstrap.go and server/storage/util.go (CreateConfigChangeEnts,
+ * what --force-new-cluster appends), server.go (applyConfChange); raft's election (raft.go, isUpToDate).
  *
- * What a client was told lies in the logs of a quorum. So of any quorum the log that is up to date by the rule
- * of an election, the last entry's term, then its index, has all of it. The commit index does not tell: it is
- * written later than a client is answered. --force-new-cluster goes by it, and drops the entries behind it:
- * acknowledged writes are lost, and their revisions given out again. Here the whole log counts as committed,
- * which claims no more than an election that this member would win; then the others are taken out, and its
- * own address is the new one. etcd starts on it as always, without that flag.
+ * What a client was told lies in the logs of a quorum. So of any quorum the log that is up to date by the
+ * rule of an election, the last entry's term, then its index, has all of it. The commit index does not tell:
+ * it is written later than a client is answered. --force-new-cluster goes by it, and drops the entries behind
+ * it: acknowledged writes are lost, and their revisions given out again. Here the whole log counts as
+ * committed, which claims no more than an election that this member would win; then the others are taken out,
+ * and its own address is the new one. etcd starts on it as always, without that flag.
  */
 import * as fs from "node:fs";
 import { readEtcdData } from "../etcd-data/data.ts";

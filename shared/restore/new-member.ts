@@ -68,7 +68,9 @@ export function logBytes(member: OnlyMember): Buffer {
     .bytes();
 }
 
-/** snappb.Snapshot { 1 crc, 2 data }, data = raftpb.Snapshot { 1 store, 2 { 1 confState, 2 index, 3 term } }. */
+/**
+ * snappb.Snapshot { 1 crc, 2 data }, data = raftpb.Snapshot { 1 store, 2 { 1 confState, 2 index, 3 term } }.
+ */
 export function snapBytes(member: OnlyMember): Buffer {
   const { memberId } = idsOf(member);
   const metadata = [bytesField(1, confStateOf(memberId)), intField(2, LAST.index), intField(3, LAST.term)];

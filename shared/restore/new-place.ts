@@ -27,8 +27,8 @@ interface Place {
 }
 
 /**
- * The one that is given, that the node had, that of the default route, or the only one of its family. Errors: Fail where nothing decides;
- * Refused where it cannot be a node's.
+ * The one that is given, that the node had, that of the default route, or the only one of its family. Errors:
+ * Fail where nothing decides; Refused where it cannot be a node's.
  */
 export function newAddress({ cluster, node, data }: Content, { addresses, given, routed }: Place): string {
   const old = oldAddress(node, data);

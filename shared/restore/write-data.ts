@@ -55,7 +55,9 @@ export function refuseNotEmpty(dir: string) {
   });
 }
 
-/** Makes `dir`/member. Errors: as `refuseNotEmpty`, `refuseNoRoom`, and Fail where it is no database of etcd. */
+/**
+ * Makes `dir`/member. Errors: as `refuseNotEmpty`, `refuseNoRoom`, and Fail where it is no database of etcd.
+ */
 export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump = BUMP }: Restored) {
   refuseNotEmpty(dir);
   refuseNoRoom([snapshot.path], dir);

@@ -6,7 +6,9 @@ import { SWITCH, startBalancer } from "./network.ts";
 import { sh } from "./shell.ts";
 import { isAlive, readState, record } from "./state.ts";
 
-/** By the name of each machine, its new address. On or off: the cable is changed, and nothing inside is told. */
+/**
+ * By the name of each machine, its new address. On or off: the cable is changed, and nothing inside is told.
+ */
 export async function readdress(lab: Lab, to: Record<string, string>) {
   const movers = lab.nodes.filter(({ name }) => to[name] !== undefined);
   const moved = new Map(movers.map(({ name, ip }) => [ip, to[name]!]));

@@ -55,7 +55,9 @@ export const moved = scenario(
   ["cp1"],
 );
 
-/** kubeadm without a balancer: workers, kube-proxy and every kubeconfig lead to the only control plane node. */
+/**
+ * kubeadm without a balancer: workers, kube-proxy and every kubeconfig lead to the only control plane node.
+ */
 export const movedEndpoint: Scenario = {
   ...scenario(
     "moved-endpoint",
@@ -135,7 +137,10 @@ async function move(scene: Scene, who: string[]) {
     });
 }
 
-/** ConfigMaps that have to change; none where a balancer is the endpoint, or where no API server answers any more. */
+/**
+ * ConfigMaps that have to change; none where a balancer is the endpoint, or where no API server answers any
+ * more.
+ */
 async function namingOld({ lab }: Scene): Promise<string[]> {
   const { stdout } = await kubectl(lab, ["get", "configmaps", "-A", "-o", "json"]);
   type ConfigMap = { metadata: { name: string; namespace: string }; data?: object };

@@ -1,6 +1,6 @@
 /**
- * The only control plane node is destroyed. A new machine takes its place, with another address, from yesterday's
- * backup: a bundle of the shared keys, and a snapshot of etcd. The workers run on.
+ * The only control plane node is destroyed. A new machine takes its place, with another address, from
+ * yesterday's backup: a bundle of the shared keys, and a snapshot of etcd. The workers run on.
  */
 import { randomBytes } from "node:crypto";
 import { globSync, rmSync, writeFileSync } from "node:fs";

@@ -1,0 +1,179 @@
+/**
+ * Three members of real etcd, of both releases, with TLS as kubeadm has it: killed in the moment of an answer, and
+ * started at other addresses, all three. They find each other by what part 1 does; each write that was answered is
+ * there, and no id has changed.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { $ } from "bun";
+import { EtcdClient } from "../../../shared/etcd/client.ts";
+import { tellMembers } from "../../../shared/etcd/tell-members.ts";
+import { readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { withMoved } from "../../../shared/etcd-location/reach-etcd.ts";
+import type { ControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
+import { Fail } from "../../../shared/fail.ts";
+import { setRoot } from "../../../shared/files/files.ts";
+import { movedFile } from "../../../shared/node/rescue-folder.ts";
+import { asMoved } from "../../../shared/pki/addresses.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
+import { fetchDirectly, trusting } from "../../../shared/pki/served.ts";
+import { run, silently } from "../../../shared/run.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { buildGo } from "../machine/go-build.ts";
+import { type Started, startProgram } from "../machine/program.ts";
+import { RELEASES } from "./restore.ts";
+
+const NAMES = ["m1", "m2", "m3"];
+const OLD = NAMES.map((_, i) => `127.61.0.${i + 1}`);
+const NEW = NAMES.map((_, i) => `127.62.0.${i + 1}`);
+const MOVED = new Map(OLD.map((old, i) => [old, NEW[i]!]));
+const WRITES = 60;
+const START = 120;
+const PKI = "/etc/kubernetes/pki";
+
+async function main() {
+  for (const { release, etcd: build } of RELEASES) {
+    const etcd = join(await buildGo(build), "etcd");
+    const folder = mkdtempSync(join(tmpdir(), "moved-"));
+    try {
+      console.log(`etcd ${release}: ${await check(etcd, folder)}`);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+}
+
+async function check(etcd: string, folder: string): Promise<string> {
+  const ca = await issueCa(certRow("etcd-ca"), testFacts());
+  const tls = await issued(folder, ca, OLD);
+  const before = await writeUntilKilled(etcd, folder, tls);
+  await issued(folder, ca, NEW);
+  const members = NAMES.map((name, i) => start(etcd, folder, { name, at: NEW[i]! }));
+  try {
+    return await moved(folder, { members, tls, ...before });
+  } finally {
+    await Promise.all(members.map((one) => one.kill()));
+  }
+}
+
+type Tls = { ca: string; cert: string; key: string };
+
+/** Each member's own files, for its address of today and the one before, as part 1 issues them; the client's. */
+async function issued(
+  folder: string,
+  ca: { cert: string; key: string },
+  at: readonly string[],
+): Promise<Tls> {
+  for (const [i, name] of NAMES.entries()) {
+    const [own, etcd] = [`${folder}/${name}.pki${PKI}`, `${folder}/${name}.pki${PKI}/etcd`];
+    mkdirSync(etcd, { recursive: true });
+    const facts = testFacts({ nodeName: name, advertiseAddress: at[i]!, etcdPeerCertSANs: [OLD[i]!] });
+    writeFileSync(`${etcd}/ca.crt`, ca.cert);
+    for (const row of ["etcd-server", "etcd-peer", "etcd-healthcheck-client"].map(certRow)) {
+      const { cert, key } = await issueLeaf(row, ca, facts);
+      writeFileSync(`${own}/${row.file}.crt`, cert);
+      writeFileSync(`${own}/${row.file}.key`, key, { mode: 0o600 });
+    }
+  }
+  const client = await issueLeaf(certRow("etcd-healthcheck-client"), ca, testFacts());
+  return { ca: ca.cert, ...client };
+}
+
+function start(etcd: string, folder: string, { name, at }: { name: string; at: string }): Started {
+  const pki = `${folder}/${name}.pki${PKI}/etcd`;
+  const [client, peer] = [`https://${at}:2379`, `https://${at}:2380`];
+  const flags = [
+    ...[`--name=${name}`, `--data-dir=${folder}/${name}`, "--log-level=warn", "--initial-cluster-state=new"],
+    ...[`--listen-client-urls=${client}`, `--advertise-client-urls=${client}`],
+    ...[`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`],
+    `--initial-cluster=${NAMES.map((one, i) => `${one}=https://${OLD[i]}:2380`).join(",")}`,
+    ...[`--cert-file=${pki}/server.crt`, `--key-file=${pki}/server.key`, "--client-cert-auth"],
+    ...[`--peer-cert-file=${pki}/peer.crt`, `--peer-key-file=${pki}/peer.key`, "--peer-client-cert-auth"],
+    ...[`--trusted-ca-file=${pki}/ca.crt`, `--peer-trusted-ca-file=${pki}/ca.crt`],
+  ];
+  return startProgram(name, [etcd, ...flags], `${folder}/${name}.log`);
+}
+
+const clientAt = (address: string, tls: Tls) => new EtcdClient(`https://${address}:2379`, tls);
+
+interface Before {
+  acknowledged: string[];
+  ids: string[];
+}
+
+/** All members end in the moment of the last answer. */
+async function writeUntilKilled(etcd: string, folder: string, tls: Tls): Promise<Before> {
+  const members = NAMES.map((name, i) => start(etcd, folder, { name, at: OLD[i]! }));
+  const acknowledged: string[] = [];
+  try {
+    const first = clientAt(OLD[0]!, tls);
+    const leads = async () => (await first.status()).leaderId !== "0";
+    await members[0]!.until("etcd to have a leader", leads, START);
+    const ids = (await first.members()).map(({ id }) => id);
+    for (let i = 0; i < WRITES; i++) {
+      const key = `/registry/acknowledged/${i}`;
+      const body = JSON.stringify({ key: btoa(key), value: btoa("value") });
+      const request = { method: "POST", body, tls: { ...tls, ...trusting(tls.ca) } };
+      const response = await fetchDirectly(`https://${OLD[0]}:2379/v3/kv/put`, request);
+      if (!response.ok)
+        throw new Fail(`etcd does not take a write: ${await response.text()}`, { hint: folder });
+      acknowledged.push(key);
+    }
+    return { acknowledged, ids };
+  } finally {
+    await Promise.all(members.map((one) => one.kill()));
+  }
+}
+
+type Case = Before & { members: Started[]; tls: Tls };
+
+/** On m2, as an operator runs part 1 there; the others' part 1 has started their etcd. */
+async function moved(folder: string, { members, tls, acknowledged, ids }: Case): Promise<string> {
+  const root = `${folder}/m2.pki`;
+  const rescue = `${root}/root/kube-pki-repair-20261129T080000`;
+  mkdirSync(rescue, { recursive: true });
+  writeFileSync(
+    movedFile({ dir: rescue }),
+    JSON.stringify({ made: new Date(), addresses: Object.fromEntries(MOVED) }),
+  );
+  const facts = testFacts({ nodeName: "m2", advertiseAddress: NEW[1]!, certificatesDir: PKI });
+  using raw = readEtcdData(`${folder}/m2`);
+  setRoot(root);
+  const cp = {
+    data: withMoved(raw, MOVED),
+    facts,
+    node: { addresses: [NEW[1]] },
+  } as unknown as ControlPlaneNode;
+  await silently(() => tellMembers(cp));
+  setRoot("/");
+  const all = await Promise.all(
+    NEW.map(async (address, i) => {
+      const client = clientAt(address, tls);
+      const leads = async () => (await client.status()).leaderId !== "0";
+      await members[i]!.until(`${NAMES[i]} to know a leader`, leads, START);
+      return {
+        client,
+        ...(await client.status()),
+        keys: await client.keys(),
+        members: await client.members(),
+      };
+    }),
+  );
+  const revision = Math.min(...all.map((one) => one.revision));
+  const found = {
+    hashes: new Set(await Promise.all(all.map(({ client }) => client.hashAt(revision)))).size,
+    missing: acknowledged.filter((key) => all.some(({ keys }) => !keys.has(key))),
+    ids: all[0]!.members.map(({ id }) => id).toSorted(),
+    old: all
+      .flatMap((one) => one.members.flatMap(({ peerURLs }) => peerURLs))
+      .filter((url) => asMoved(url, MOVED) !== url),
+    alias: (await $`ip -br addr show dev lo`.text()).includes("127.61."),
+  };
+  if (!Bun.deepEquals(found, { hashes: 1, missing: [], ids: ids.toSorted(), old: [], alias: false }))
+    throw new Fail(`the members have not found each other: ${Bun.inspect(found)}`, { hint: "tellMembers" });
+  return `three members at other addresses have found each other: same ids, one hash, ${acknowledged.length} of ${acknowledged.length} acknowledged writes, no old address left`;
+}
+
+if (import.meta.main) await run(main);
