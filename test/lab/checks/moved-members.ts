@@ -38,7 +38,7 @@ async function main() {
     const etcd = join(await buildGo(build), "etcd");
     const folder = mkdtempSync(join(tmpdir(), "moved-"));
     try {
-      console.log(`etcd ${release}: ${await check(etcd, folder)}`);
+      console.log(`ok: etcd ${release}: ${await check(etcd, folder)}`);
     } finally {
       rmSync(folder, { recursive: true });
     }

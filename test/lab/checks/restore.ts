@@ -40,7 +40,7 @@ async function main() {
     const etcd = join(await buildGo(build), "etcd");
     const folder = mkdtempSync(join(tmpdir(), "restore-"));
     try {
-      for (const line of await check({ etcd, etcdutl, folder })) console.log(`etcd ${release}: ${line}`);
+      for (const line of await check({ etcd, etcdutl, folder })) console.log(`ok: etcd ${release}: ${line}`);
     } finally {
       rmSync(folder, { recursive: true });
     }

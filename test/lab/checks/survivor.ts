@@ -27,7 +27,7 @@ async function main() {
     const etcd = join(await buildGo(build), "etcd");
     const folder = mkdtempSync(join(tmpdir(), "survivor-"));
     try {
-      for (const line of await check(etcd, folder)) console.log(`etcd ${release}: ${line}`);
+      for (const line of await check(etcd, folder)) console.log(`ok: etcd ${release}: ${line}`);
     } finally {
       rmSync(folder, { recursive: true });
     }
