@@ -46,7 +46,8 @@ export const companyCaEnded: Scenario = {
   ],
 };
 
-const FOLDER = "/root/from-company";
+/** In memory. */
+const FOLDER = "/run/from-company";
 
 async function askCompany(scene: Scene) {
   const node = scene.lab.controlPlanes[0]!;
@@ -60,7 +61,9 @@ async function askCompany(scene: Scene) {
   await sh(node, `mkdir -p ${FOLDER}/etcd`);
   for (const { name, file } of CAS) {
     const { raw } = await type(scene, node, `./bunw scripts/renew-ca.ts --csr ${name}`, { part: 0 });
-    await Bun.write(node.path(`${FOLDER}/${file}.crt`), await answerTo(raw, old.get(name)!));
+    await node.run(["bash", "-c", `cat > ${FOLDER}/${file}.crt`], {
+      input: await answerTo(raw, old.get(name)!),
+    });
   }
   await type(scene, node, `./bunw scripts/renew-ca.ts --from ${FOLDER}`, { part: 0 });
   const after = await assessed(scene, node);
