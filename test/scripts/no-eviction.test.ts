@@ -9,7 +9,7 @@ import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { REDUCED, reduced } from "../../shared/manifests/repair-changes.ts";
 import { RESTARTS } from "../pretend/after-part2.ts";
 import type { ApiOptions } from "../pretend/api.ts";
-import { FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
+import { ADDRESS, FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
 import { MEMBER, type NodeOptions } from "../pretend/node.ts";
@@ -59,6 +59,9 @@ const PODS_OF_W2 = {
 
 type Running = Pick<ApiOptions, "objects" | "on">;
 
+/** Beside this file's own address: at 127.77.0.12 nobody may answer, as other tests run at the same time. */
+const M2_AT = ADDRESS.replace(/11$/, "12");
+
 /** `alive`: they renew their Leases. */
 async function part2(
   line: string,
@@ -71,7 +74,7 @@ async function part2(
   const node = await managerLost(options);
   const state = { ...sameEtcd(node.stored), members: options.members ?? [MEMBER] };
   using _etcd = serveEtcd(node.root, state);
-  using _other = options.members && (await serveOtherMember(node.root, state, "127.77.0.12"));
+  using _other = options.members && (await serveOtherMember(node.root, state, M2_AT));
   using _api = serveRunning(node, { ...api, on: living(alive, api.on) });
   return { node, ...(await node.run(line, WAITS)) };
 }
@@ -117,7 +120,7 @@ test("part 2 --without names a worker as away: in full, and it says what is dele
 });
 
 /** Another control plane node, whose etcd runs. */
-const BOTH = { members: [MEMBER, LOST], etcd: withM2 };
+const BOTH = { members: [MEMBER, { ...LOST, peerURLs: [`https://${M2_AT}:2380`] }], etcd: withM2 };
 const OTHER = { "/api/v1/nodes/m2": { ...M2, status: {} }, [`${LEASES}/m2`]: lease(4000) };
 
 test("part 2 waits for no control plane node on which part 2 has not run, and stays reduced for it", async () => {
