@@ -23,7 +23,8 @@ export function leftNames({ without, lost }: LeftOut): string[] {
 }
 
 const LEAVE_OUT = /^(plan|02-control-plane|03-workers (open|close|approve)|03-join|04-sa-tokens)\b/;
-const AWAY = /^(plan|02-control-plane|03-workers (open|close|approve)|03-join|04-sa-tokens|move)\b/;
+const MOVE = /^move\b/;
+const AWAY = new RegExp(`${LEAVE_OUT.source}|${MOVE.source}`);
 const PLAN = /^plan\b/;
 
 /**
@@ -37,7 +38,7 @@ const TAKES = {
   endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,
   "lost-on": /^(plan|01-etcd|02-control-plane)\b/,
   user: PLAN,
-  moved: /^move\b/,
+  moved: MOVE,
   "etcd-data": /^(?!join-again|03-join|pack-kit)/,
 };
 

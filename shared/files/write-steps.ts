@@ -47,6 +47,12 @@ export function makeFolder(hostFolder: string, mode: number) {
   syncFolder(dirname(hostFolder));
 }
 
+/** All of the bytes, at `position` of an open file; one write may take fewer. */
+export function writeAt(file: number, bytes: Uint8Array, position: number) {
+  for (let done = 0; done < bytes.length; )
+    done += fs.writeSync(file, bytes, done, bytes.length - done, position + done);
+}
+
 /** Returns the path of the copy beside `host`: on disk, with the mode and owner it is to have. */
 export function writeBeside(
   host: string,

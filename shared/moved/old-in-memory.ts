@@ -13,8 +13,6 @@ import { say } from "../run.ts";
 import { evictInTurn } from "../workloads/evict.ts";
 import { label, type PodOwner } from "../workloads/pod-owners.ts";
 
-type HostPod = RunningPod & { status?: { hostIP?: string } };
-
 /** `silent`: nodes whose kubelets do not renew their Lease, and where such a pod is. */
 type Silent = { silent: string[] };
 
@@ -24,8 +22,8 @@ export async function restartOldPods(api: KubeApi, moved: Moved, made: Date): Pr
   const renewals = await allRenewals(api);
   const silent = nodes.flatMap(({ metadata: { name } }) => (isFresh(renewals.get(name)) ? [] : [name]));
   const around = { onMoved: movedNodes(nodes, moved), everyProxy: await proxiesLedThere(api, moved) };
-  const old: HostPod[] = [];
-  for await (const pod of api.items<HostPod>("/api/v1/pods"))
+  const old: RunningPod[] = [];
+  for await (const pod of api.items<RunningPod>("/api/v1/pods"))
     if (keepsOld(pod, around) && startedBefore(pod, made)) old.push(pod);
   const owners = [...Map.groupBy(old, (pod) => controllerOf(pod)!.uid).values()].map((pods) =>
     asOwner(pods, made),
@@ -77,19 +75,19 @@ interface Kept {
   everyProxy: boolean;
 }
 
-function keepsOld(pod: HostPod, { onMoved, everyProxy }: Kept): boolean {
+function keepsOld(pod: RunningPod, { onMoved, everyProxy }: Kept): boolean {
   const owner = controllerOf(pod);
   if (owner?.kind !== "DaemonSet" || pod.metadata.deletionTimestamp) return false;
   const isProxy = pod.metadata.namespace === "kube-system" && owner.name === "kube-proxy";
   return (isProxy && everyProxy) || (pod.spec.hostNetwork === true && onMoved.has(pod.spec.nodeName ?? ""));
 }
 
-function startedBefore({ status, metadata }: HostPod, made: Date): boolean {
+function startedBefore({ status, metadata }: RunningPod, made: Date): boolean {
   const times = (status?.containerStatuses ?? []).flatMap(({ state }) => state?.running?.startedAt ?? []);
   return [...times, metadata.creationTimestamp ?? ""].some((time) => Date.parse(time) < made.getTime());
 }
 
-function asOwner(pods: HostPod[], since: Date): PodOwner {
+function asOwner(pods: RunningPod[], since: Date): PodOwner {
   const { name, kind } = controllerOf(pods[0]!)!;
   return { restart: "evict", namespace: pods[0]!.metadata.namespace!, name, controller: kind, since, pods };
 }

@@ -4,16 +4,10 @@ import { copyToRescue } from "../files/file-tree.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
+import { USUAL_FLAG_FILES } from "../node/started-with.ts";
 import { asMoved, type Moved } from "../pki/addresses.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
-
-/** Where kubeadm and people keep the kubelet's flags. */
-const KUBELET_FLAGS = [
-  "/var/lib/kubelet/kubeadm-flags.env",
-  "/etc/default/kubelet",
-  "/etc/sysconfig/kubelet",
-];
 
 export interface FileChange {
   path: string;
@@ -30,7 +24,7 @@ export function changesHere({ kubelet }: Node, moved: Moved): FileChange[] {
   const paths = [
     ...KUBECONFIGS.map(({ name, path }) => (name === "kubelet" ? kubeconfig : path)),
     ...manifests.map((name) => `${staticPodPath}/${name}`),
-    ...KUBELET_FLAGS,
+    ...USUAL_FLAG_FILES,
     KUBELET_CONFIG,
   ];
   return paths.flatMap((path) => {

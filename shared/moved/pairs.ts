@@ -12,8 +12,7 @@ import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type Node, routedAddress } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
-import type { Moved } from "../pki/addresses.ts";
-import { canonicalIp, endpointHost, endpointUrl, isWithin } from "../pki/addresses.ts";
+import { canonicalIp, endpointHost, endpointUrl, isWithin, type Moved } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
 

@@ -20,15 +20,22 @@ import { isMapping, readYaml } from "../yaml.ts";
 
 export type KubeletFlags = ReadonlyMap<string, string>;
 
-/** Read where neither a process nor the unit tells: a unit may start the kubelet by a shell. */
-const USUAL_FILES = ["/var/lib/kubelet/kubeadm-flags.env", "/etc/default/kubelet", "/etc/sysconfig/kubelet"];
+/**
+ * Where kubeadm and people keep the kubelet's flags. Read where neither a process nor the unit tells: a unit
+ * may start the kubelet by a shell.
+ */
+export const USUAL_FLAG_FILES = [
+  "/var/lib/kubelet/kubeadm-flags.env",
+  "/etc/default/kubelet",
+  "/etc/sysconfig/kubelet",
+];
 
 export async function kubeletFlags(): Promise<KubeletFlags> {
   const running = await runningKubelet();
   if (running) return running.flags;
   const { text, command } = await kubeletUnit();
   if (isKubelet(command)) return flagsOf(command);
-  const files = USUAL_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
+  const files = USUAL_FLAG_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
   const words = [text, ...files].join("\n").split(/["'\s]+|=(?=--)/);
   return flagsOf(words);
 }

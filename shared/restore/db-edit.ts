@@ -6,9 +6,10 @@
  * The freelist is not written: etcd opens its file with NoFreelistSync, and finds free pages by itself
  * (server/storage/backend/config_linux.go). Pages that nothing leads to any more are free then.
  */
-import { closeSync, fsyncSync, ftruncateSync, openSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, ftruncateSync, openSync } from "node:fs";
 import { DB_MAGIC, DB_VERSION, DbFile, fnv64a, type Meta, PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
 import { Damaged } from "../etcd-data/protobuf.ts";
+import { writeAt } from "../files/write-steps.ts";
 import { type DbNode, dbNodeIn, inlineBytes, pageBytes } from "./db-nodes.ts";
 
 const BUCKET_HEADER_SIZE = 16;
@@ -199,9 +200,4 @@ function metaBytes(
   bytes.writeBigUInt64LE(txid, 64);
   bytes.writeBigUInt64LE(fnv64a(bytes.subarray(PAGE_HEADER_SIZE, 72)), 72);
   return bytes;
-}
-
-function writeAt(file: number, bytes: Buffer, offset: number) {
-  for (let done = 0; done < bytes.length; )
-    done += writeSync(file, bytes, done, bytes.length - done, offset + done);
 }

@@ -6,6 +6,7 @@ import * as fs from "node:fs";
 import { Damaged, fieldsOf } from "../etcd-data/protobuf.ts";
 import { crc32c, LogFile } from "../etcd-data/raft-files.ts";
 import { parseRecord, readFrame, readWal } from "../etcd-data/wal.ts";
+import { writeAt } from "../files/write-steps.ts";
 import { type LogRecords, RECORD } from "./log-records.ts";
 
 interface LogTail {
@@ -59,8 +60,7 @@ export function appendTo({ path, position }: LogTail, records: LogRecords) {
     const { size } = fs.fstatSync(file);
     fs.ftruncateSync(file, position);
     fs.ftruncateSync(file, Math.max(size, position + bytes.length));
-    for (let done = 0; done < bytes.length; )
-      done += fs.writeSync(file, bytes, done, bytes.length - done, position + done);
+    writeAt(file, bytes, position);
     fs.fsyncSync(file);
   } finally {
     fs.closeSync(file);
