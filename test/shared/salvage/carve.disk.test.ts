@@ -56,8 +56,12 @@ if (!mayMount)
     "carve.disk.test.ts: no root or no loop devices: real file systems are skipped; carve.test.ts has images",
   );
 
-/** A fresh file system on the image, mounted while `action` runs. */
+/**
+ * A fresh file system on a fresh image, mounted while `action` runs. On the old file, mount would take the old
+ * loop device: a process of another test with mounts of its own may still have that one mounted.
+ */
 function mounted(make: readonly string[], megabytes: number, action: () => void) {
+  rmSync(image, { force: true });
   writeFileSync(image, "");
   truncateSync(image, megabytes * 1024 * 1024);
   tool([...make, image]);
