@@ -23,7 +23,7 @@ import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { bySsh, bySshAndPassword, bySshAndSudo } from "./scenarios/by-ssh.ts";
-import { caEnded, caEndedNewCas, haCaEnded } from "./scenarios/ca-ended.ts";
+import { caEnded, caEndedNewCas, haCaEnded, haCaEndedNewCas } from "./scenarios/ca-ended.ts";
 import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
 import { caOneByOne } from "./scenarios/ca-one-by-one.ts";
 import { companyCa, companyCaEnded } from "./scenarios/company-ca.ts";
@@ -122,6 +122,7 @@ export const SCENARIOS: Scenario[] = [
   caEnded,
   caEndedNewCas,
   haCaEnded,
+  haCaEndedNewCas,
   caEndsSoon,
   haCaEndsSoon,
   caHalfRenewed,

@@ -12,6 +12,7 @@ import { followGuide } from "../scene/follow-plan.ts";
 import { note, type Scenario, type Scene, sayAndWait, startClock } from "../scene/scene.ts";
 import { allLost, TAGS as NEW_CA_TAGS } from "./all-lost.ts";
 import { HA_TAGS, TAGS } from "./expired.ts";
+import { TAGS as HA_NEW_CA_TAGS } from "./several-control-planes.ts";
 
 export const CAS = ["ca", "etcd-ca", "front-proxy-ca"].map(certRow);
 
@@ -70,6 +71,13 @@ const PKI = "/etc/kubernetes/pki";
 const SERVERS = "kube-apiserver|kube-controller-manager";
 const TAKEN_AWAY = `rm ${PKI}/{ca,etcd/ca,front-proxy-ca}.{crt,key}; crictl stop --timeout 0 $(crictl ps -q --name '${SERVERS}')`;
 
+const THEIR_KEYS_ARE_GONE: Scenario["lines"][number] = {
+  title: "The CAs and their keys are taken away, and the servers that hold them are stopped",
+  run: async ({ lab }) => {
+    await Promise.all(lab.controlPlanes.map((node) => sh(node, TAKEN_AWAY)));
+  },
+};
+
 /** What a CA that ends costs without its key: `--scenario ca-ended --compare ca-ended-new-cas`. */
 export const caEndedNewCas: Scenario = {
   ...caEnded,
@@ -77,11 +85,19 @@ export const caEndedNewCas: Scenario = {
   title: "As ca-ended, and their keys are nowhere to be found: new CAs; the operator follows RUNBOOK.md",
   lines: [
     caEnded.lines[0]!,
-    {
-      title: "The CAs and their keys are taken away, and the servers that hold them are stopped",
-      run: (scene) => sh(scene.lab.controlPlanes[0]!, TAKEN_AWAY),
-    },
+    THEIR_KEYS_ARE_GONE,
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, NEW_CA_TAGS) },
+  ],
+};
+
+export const haCaEndedNewCas: Scenario = {
+  ...haCaEnded,
+  name: "ha-ca-ended-new-cas",
+  title: "As ca-ended-new-cas, on three control plane nodes and two workers",
+  lines: [
+    caEnded.lines[0]!,
+    THEIR_KEYS_ARE_GONE,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_NEW_CA_TAGS) },
   ],
 };
 
