@@ -21,6 +21,7 @@ const FROM_OUR_ETC = [
   "ethertypes",
   "group",
   "iptables",
+  "java-17-openjdk",
   "ld.so.cache",
   "ld.so.conf",
   "ld.so.conf.d",

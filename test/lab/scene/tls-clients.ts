@@ -2,7 +2,8 @@
  * Clients of several languages that connect anew to the API, again and again, each once with the old certificate of
  * the CA as its only trust, and once with the renewed one.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { withCa } from "../../../shared/pki/kubeconfig-fields.ts";
 import { LAB_BUN } from "../machine/disk.ts";
@@ -25,11 +26,15 @@ const LINES: Record<string, string> = {
   Python: `python3 -c 'import ssl,sys,urllib.request as r; r.urlopen(sys.argv[2], timeout=5, context=ssl.create_default_context(cafile=sys.argv[1]))' $CA $URL`,
   Node: `node -e 'require("https").get(process.argv[2],{ca:require("fs").readFileSync(process.argv[1]),timeout:5000},a=>{a.resume()}).on("error",()=>process.exit(1))' $CA $URL`,
   "Bun (BoringSSL)": `${LAB_BUN} -e 'await fetch(process.argv[2],{tls:{ca:await Bun.file(process.argv[1]).text()},signal:AbortSignal.timeout(5000)})' $CA $URL`,
+  Java: `{ test -e Ask.class || javac Ask.java; } && java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp . Ask $CA $URL`,
 };
 
+/** What a line needs that is not its first word. */
+const NEEDS: Record<string, string> = { Java: "javac" };
+
 /** Where this machine has them: the lab's nodes have its /usr. */
-const FOUND = Object.entries(LINES).filter(([, line]) => {
-  const program = line.split(" ")[0]!;
+const FOUND = Object.entries(LINES).filter(([client, line]) => {
+  const program = NEEDS[client] ?? line.split(" ")[0]!;
   return ["kubectl", LAB_BUN].includes(program) || existsSync(`/usr/bin/${program}`);
 });
 export const CLIENTS = FOUND.map(([client]) => client);
@@ -39,6 +44,7 @@ export function askEverySecond(node: Machine, cas: Record<Asked["trust"], string
   const folder = node.path(FOLDER);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
+  copyFileSync(join(import.meta.dir, "Ask.java"), `${folder}/Ask.java`);
   const admin = readFileSync(node.path("/etc/kubernetes/admin.conf"), "utf8");
   for (const [trust, pem] of Object.entries(cas)) {
     writeFileSync(`${folder}/${trust}.crt`, pem);
