@@ -90,8 +90,7 @@ interface CriDetails {
 
 /** Whether the runtime has an image; undefined where it does not say. Errors: none of its own. */
 export async function hasImage(endpoint: string, image: string): Promise<boolean | undefined> {
-  const ask = () =>
-    $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} inspecti -q ${image}`;
+  const ask = () => $({ quiet: true, nothrow: true })`crictl ${at(endpoint)} inspecti -q ${image}`;
   const { exitCode, stderr } = await sayWhile(
     shell`crictl inspecti ${image}`,
     "systemctl status containerd",
@@ -119,8 +118,7 @@ export async function workloadContainers(endpoint: string): Promise<Container[]>
 export async function stopContainers(endpoint: string, list: readonly Container[], seconds = 0) {
   if (list.length === 0) return say("old control plane: none of its containers is running");
   for (const container of list) {
-    const stop = () =>
-      $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout ${seconds} ${container.id}`;
+    const stop = () => $({ quiet: true })`crictl ${at(endpoint)} stop --timeout ${seconds} ${container.id}`;
     await act(`${container.name}: stopped`, () =>
       sayWhile(`${container.name} to stop`, "systemctl status containerd", stop),
     );
@@ -157,8 +155,16 @@ export function isStaticUid(uid: string): boolean {
   return /^[0-9a-f]{32}$/.test(uid);
 }
 
+/**
+ * By itself crictl gives up after 2 s (cmd/crictl/main.go), which is soon on a busy machine: what it asked for is done
+ * all the same, later. A runtime that does not run is told at once.
+ */
+function at(endpoint: string): string[] {
+  return ["--runtime-endpoint", endpoint, "--timeout", "60s"];
+}
+
 async function crictl(endpoint: string, args: string[]): Promise<unknown> {
-  const ask = () => $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} ${args}`;
+  const ask = () => $({ quiet: true, nothrow: true })`crictl ${at(endpoint)} ${args}`;
   const output = await sayWhile(shell`crictl ${args[0]!}`, "systemctl status containerd", ask);
   if (output.exitCode === 0) return JSON.parse(output.stdout);
   // by the shell that starts it

@@ -13,7 +13,6 @@ import { run } from "../../shared/run.ts";
 import { OWN_ARCH } from "../kit/own-arch.ts";
 import { Cluster } from "./machine/cluster.ts";
 import { refuseMachine } from "./machine/preflight.ts";
-import { USUAL } from "./machine/profile.ts";
 import { page } from "./report/html.ts";
 import type { Rehearsal } from "./report/rehearsal.ts";
 import { nodeCount, timeline } from "./report/terminal.ts";
@@ -240,11 +239,7 @@ async function rehearse(
   say(
     `scenario ${scenario.name}: builds a cluster of ${nodeCount(scenario.controlPlanes, scenario.workers)}`,
   );
-  const lab = await Cluster.up({
-    ...scenario,
-    profile: (await scenario.profile?.()) ?? USUAL,
-    onProgress: say,
-  });
+  const lab = await Cluster.up({ ...scenario, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, guide: options.guide, say });
     await play(scenario, scene);

@@ -168,7 +168,7 @@ export async function pretendNode(options: NodeOptions = {}) {
 /** While a pretend kubelet writes. */
 export const WRITING = "writing";
 
-export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
+export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock --timeout 60s";
 
 /** The UID that a kubelet gives to a static pod of this name. */
 export function staticUid(name: string): string {

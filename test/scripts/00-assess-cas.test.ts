@@ -7,7 +7,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { ADDRESS, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
-import { expectTranscript, type NodeOptions, pretendNode, staticUid } from "../pretend/node.ts";
+import { CRICTL, expectTranscript, type NodeOptions, pretendNode, staticUid } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -157,7 +157,7 @@ test("00-assess knows it by containers that have ended, too", async () => {
   using node = await pretendNode({
     commands: [
       {
-        command: "crictl --runtime-endpoint unix:///run/containerd/containerd.sock ps -a -o json",
+        command: `${CRICTL} ps -a -o json`,
         stdout: JSON.stringify({ containers: [ended] }),
       },
     ],

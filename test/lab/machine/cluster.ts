@@ -25,7 +25,8 @@ type ClusterOptions = {
   controlPlanes: number;
   workers: number;
   packages?: Needed;
-  profile?: Profile;
+  /** Asked when it is this cluster's turn: certificates that are about to expire are made there. */
+  profile?: () => Profile | Promise<Profile>;
   onProgress?: (line: string) => void;
 };
 
@@ -83,7 +84,7 @@ export class Cluster {
     await removeLab();
     await rm(join(LAB, "logs"), { recursive: true, force: true });
     mkdirSync(join(LAB, "logs"), { recursive: true });
-    const cluster = new Cluster([], options.profile ?? USUAL);
+    const cluster = new Cluster([], (await options.profile?.()) ?? USUAL);
     const addOns = addOnsOf(cluster.profile);
     const packages = [
       ...NODE_PACKAGES,
