@@ -76,9 +76,10 @@ export class EtcdClient {
     };
   }
 
-  async members(): Promise<LiveMember[]> {
+  /** `agreed`: only what most members say now, so there is a leader (etcd rpc.proto, MemberListRequest.linearizable). */
+  async members({ agreed = false } = {}): Promise<LiveMember[]> {
     type Answer = { members: (Partial<LiveMember> & { ID: string })[] };
-    const { members } = await this.#post<Answer>("/v3/cluster/member/list", {});
+    const { members } = await this.#post<Answer>("/v3/cluster/member/list", { linearizable: agreed });
     return members.map(({ ID, name = "", peerURLs = [], isLearner = false }) => ({
       id: hex(ID),
       name,

@@ -5,6 +5,8 @@
 import { connect, createServer, type Socket } from "node:net";
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
+import { hostAddresses } from "../node/node.ts";
+import { canonicalIp } from "../pki/addresses.ts";
 import { act } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
@@ -17,7 +19,7 @@ export interface Relay {
  * `from`: the address that is taken, with its port; `to`: the machine. Errors: Fail where it cannot be taken.
  */
 export async function startRelay(way: { from: string; to: string; port: number }): Promise<Relay> {
-  const link = `${way.from}/${way.from.includes(":") ? 128 : 32}`;
+  const link = linkOf(way.from);
   const open = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (near) => {
     const far = connect({ port: way.port, host: way.to, allowHalfOpen: true });
@@ -34,7 +36,7 @@ export async function startRelay(way: { from: string; to: string; port: number }
   const end = async () => {
     server.close();
     for (const socket of open) socket.destroy();
-    await act(`${link}: given back`, () => ip(["addr", "del", link, "dev", "lo"]));
+    await giveBack(link);
     leaves("relay", undefined);
   };
   // host: it is no address of this machine for whoever asks which it has
@@ -53,6 +55,20 @@ export async function startRelay(way: { from: string; to: string; port: number }
     });
   }
   return { end };
+}
+
+/** Of these addresses those that a run has taken which was killed. */
+export async function endLeftRelays(old: readonly string[]) {
+  const here = (await hostAddresses()).map(canonicalIp);
+  for (const address of old) if (here.includes(canonicalIp(address))) await giveBack(linkOf(address));
+}
+
+function linkOf(address: string): string {
+  return `${address}/${address.includes(":") ? 128 : 32}`;
+}
+
+async function giveBack(link: string) {
+  await act(`${link}: given back`, () => ip(["addr", "del", link, "dev", "lo"]));
 }
 
 async function ip(words: readonly string[]) {

@@ -23,7 +23,7 @@ import { type EtcdClient, etcdClient, unlessSilent } from "./client.ts";
 import { type Peer, peerNames, quorumOf } from "./other-members.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
 import { peersOf, silentPeers } from "./peers.ts";
-import { type Relay, startRelay } from "./relay.ts";
+import { endLeftRelays, type Relay, startRelay } from "./relay.ts";
 
 /** Whether there is something to tell. */
 export function hasMoved(): boolean {
@@ -38,6 +38,7 @@ export async function tellMembers(cp: ControlPlaneNode) {
   const moved = movedHere();
   const client = etcdClient(cp.facts);
   if (mode.dryRun) return say("would: tell etcd's members the new addresses, when most of them run");
+  await endLeftRelays([...moved.keys()]);
   await waitForOwnEtcd(cp);
   const peers = await settledPeers(cp);
   const silent = await silentPeers(peers, cp.facts);
@@ -49,8 +50,11 @@ export async function tellMembers(cp: ControlPlaneNode) {
   const clients = [client, ...running.map(({ host }) => etcdClient(cp.facts, host)!)];
   const leading = await withLeader(clients);
   if (leading) return await update(leading, moved);
-  const relay = await relayFor(running, cp, moved);
-  const work = async () => await update((await waitForLeader(clients)) ?? client, moved);
+  let relay: Relay | undefined;
+  const work = async () => {
+    relay = await relayFor(running, cp, moved);
+    await update((await waitForLeader(clients)) ?? client, moved);
+  };
   await orUndo(work, async () => await relay?.end());
   await relay?.end();
   await waitForLeader([client]);
@@ -73,11 +77,12 @@ async function settledPeers({ data, node }: ControlPlaneNode): Promise<Peer[]> {
   return peers;
 }
 
-/** The first of these members that knows a leader. */
+/** The first of these members whose leader answers: one that ended a moment ago is still named. */
 async function withLeader(clients: readonly EtcdClient[]): Promise<EtcdClient | undefined> {
   const asked = clients.map(async (client) => {
     const status = await unlessSilent(() => client.status());
-    return status !== undefined && status.leaderId !== "0" ? client : undefined;
+    if (status === undefined || status.leaderId === "0") return undefined;
+    return (await unlessSilent(() => client.members({ agreed: true }))) && client;
   });
   return (await Promise.all(asked)).find((client) => client !== undefined);
 }

@@ -76,8 +76,20 @@ function nodeName(
   return { name: hostName.toLowerCase(), nameFrom: "the host name" };
 }
 
-/** From `ip`: kubeadm itself needs this program. */
+/** Those by which others reach it. */
 export async function machineAddresses(): Promise<string[]> {
+  return (await allAddresses()).flatMap(({ scope, local }) =>
+    scope !== "host" && scope !== "link" ? [local] : [],
+  );
+}
+
+/** Those that only this machine itself can use. */
+export async function hostAddresses(): Promise<string[]> {
+  return (await allAddresses()).flatMap(({ scope, local }) => (scope === "host" ? [local] : []));
+}
+
+/** From `ip`: kubeadm itself needs this program. */
+async function allAddresses(): Promise<{ scope: string; local: string }[]> {
   const output = await $({ quiet: true, nothrow: true })`ip -j addr`;
   if (output.exitCode !== 0) {
     throw new Fail(`Cannot read this machine's addresses: ip -j addr exited ${output.exitCode}`, {
@@ -85,8 +97,7 @@ export async function machineAddresses(): Promise<string[]> {
     });
   }
   const links = JSON.parse(output.stdout) as { addr_info?: { scope: string; local: string }[] }[];
-  const addresses = links.flatMap((link) => link.addr_info ?? []);
-  return addresses.filter(({ scope }) => scope !== "host" && scope !== "link").map(({ local }) => local);
+  return links.flatMap((link) => link.addr_info ?? []);
 }
 
 /**

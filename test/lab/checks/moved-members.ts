@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
-import { EtcdClient } from "../../../shared/etcd/client.ts";
+import { EtcdClient, unlessSilent } from "../../../shared/etcd/client.ts";
 import { tellMembers } from "../../../shared/etcd/tell-members.ts";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { withMoved } from "../../../shared/etcd-location/reach-etcd.ts";
@@ -19,7 +19,7 @@ import { asMoved } from "../../../shared/pki/addresses.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { fetchDirectly, trusting } from "../../../shared/pki/served.ts";
-import { run, silently } from "../../../shared/run.ts";
+import { endOnSignal, run } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { buildGo } from "../machine/go-build.ts";
 import { type Started, startProgram } from "../machine/program.ts";
@@ -129,25 +129,26 @@ async function writeUntilKilled(etcd: string, folder: string, tls: Tls): Promise
 
 type Case = Before & { members: Started[]; tls: Tls };
 
-/** On m2, as an operator runs part 1 there; the others' part 1 has started their etcd. */
+/**
+ * On m2, as an operator runs part 1 there; the others' part 1 has started their etcd. Twice it is cut off while m1
+ * is reached through this machine's loopback: a second run leaves nothing of that.
+ */
 async function moved(folder: string, { members, tls, acknowledged, ids }: Case): Promise<string> {
-  const root = `${folder}/m2.pki`;
-  const rescue = `${root}/root/kube-pki-repair-20261129T080000`;
+  const rescue = `${folder}/m2.pki/root/kube-pki-repair-20261129T080000`;
   mkdirSync(rescue, { recursive: true });
   writeFileSync(
     movedFile({ dir: rescue }),
     JSON.stringify({ made: new Date(), addresses: Object.fromEntries(MOVED) }),
   );
-  const facts = testFacts({ nodeName: "m2", advertiseAddress: NEW[1]!, certificatesDir: PKI });
-  using raw = readEtcdData(`${folder}/m2`);
-  setRoot(root);
-  const cp = {
-    data: withMoved(raw, MOVED),
-    facts,
-    node: { addresses: [NEW[1]] },
-  } as unknown as ControlPlaneNode;
-  await silently(() => tellMembers(cp));
-  setRoot("/");
+  for (const [signal, leaves] of [
+    ["SIGKILL", true],
+    ["SIGHUP", false],
+  ] as const)
+    await cutOff(folder, { signal, leaves, members, tls });
+  await tell(folder);
+  // as a run leaves it that is killed when all is told
+  await $`ip addr replace ${OLD[0]}/32 dev lo scope host`;
+  await tell(folder);
   const all = await Promise.all(
     NEW.map(async (address, i) => {
       const client = clientAt(address, tls);
@@ -169,11 +170,83 @@ async function moved(folder: string, { members, tls, acknowledged, ids }: Case):
     old: all
       .flatMap((one) => one.members.flatMap(({ peerURLs }) => peerURLs))
       .filter((url) => asMoved(url, MOVED) !== url),
-    alias: (await $`ip -br addr show dev lo`.text()).includes("127.61."),
+    alias: await hasAlias(),
   };
   if (!Bun.deepEquals(found, { hashes: 1, missing: [], ids: ids.toSorted(), old: [], alias: false }))
     throw new Fail(`the members have not found each other: ${Bun.inspect(found)}`, { hint: "tellMembers" });
-  return `three members at other addresses have found each other: same ids, one hash, ${acknowledged.length} of ${acknowledged.length} acknowledged writes, no old address left`;
+  return `three members at other addresses have found each other: same ids, one hash, ${acknowledged.length} of ${acknowledged.length} acknowledged writes, no old address left; twice cut off while the relay was up`;
 }
 
-if (import.meta.main) await run(main);
+async function hasAlias(): Promise<boolean> {
+  return (await $`ip -br addr show dev lo`.text()).includes("127.61.");
+}
+
+/** Part 1's step on m2. */
+async function tell(folder: string) {
+  const facts = testFacts({ nodeName: "m2", advertiseAddress: NEW[1]!, certificatesDir: PKI });
+  using raw = readEtcdData(`${folder}/m2`);
+  setRoot(`${folder}/m2.pki`);
+  const cp = {
+    data: withMoved(raw, MOVED),
+    facts,
+    node: { addresses: [NEW[1]] },
+  } as unknown as ControlPlaneNode;
+  await tellMembers(cp);
+  setRoot("/");
+}
+
+/** A process of its own does the step, and gets the signal as soon as it has taken an old address. */
+async function cutOff(
+  folder: string,
+  {
+    signal,
+    leaves,
+    members,
+    tls,
+  }: { signal: "SIGKILL" | "SIGHUP"; leaves: boolean } & Pick<Case, "members" | "tls">,
+) {
+  // who knows none since it started does not answer
+  const leader = async (at: string) =>
+    (await unlessSilent(() => clientAt(at, tls).status()))?.leaderId ?? "0";
+  const nobodyLeads = async () => (await Promise.all(NEW.map(leader))).every((id) => id === "0");
+  await members[1]!.until("the members to have no leader", nobodyLeads, START);
+  const child = Bun.spawn([process.execPath, import.meta.path, TELL, folder], {
+    stderr: "pipe",
+    stdout: "ignore",
+  });
+  const said = await saysUntil(child.stderr, "taken on lo");
+  child.kill(signal);
+  await child.exited;
+  const found = {
+    said,
+    isCut: child.signalCode === signal || child.exitCode === 130,
+    leaves: await hasAlias(),
+  };
+  if (!Bun.deepEquals(found, { said: true, isCut: true, leaves }))
+    throw new Fail(`cut off by ${signal}: ${Bun.inspect(found)}`, { hint: "relay.ts, signals.ts" });
+}
+
+/** Whether it says so before it ends. What comes then is read, too: it may not wait for a reader. */
+async function saysUntil(stream: ReadableStream<Uint8Array>, words: string): Promise<boolean> {
+  const reader = stream
+    .pipeThrough(new TextDecoderStream() as never)
+    .getReader() as ReadableStreamDefaultReader<string>;
+  let said = "";
+  while (!said.includes(words)) {
+    const { done, value } = await reader.read();
+    if (done) return false;
+    said += value;
+  }
+  void reader.closed;
+  return true;
+}
+
+/** The argument of a process that only does the step. */
+const TELL = "tell";
+
+async function tellOnly() {
+  endOnSignal();
+  await tell(process.argv[3]!);
+}
+
+if (import.meta.main) await run(process.argv[2] === TELL ? tellOnly : main);

@@ -80,7 +80,7 @@ export class Cluster {
    */
   static async up(options: ClusterOptions): Promise<Cluster> {
     refuseMachine();
-    await lock({ waitSeconds: 600 });
+    await lock({ waitSeconds: 3600 });
     await removeLab();
     await rm(join(LAB, "logs"), { recursive: true, force: true });
     mkdirSync(join(LAB, "logs"), { recursive: true });
