@@ -10,21 +10,17 @@
  * committed, which claims no more than an election that this member would win; then the others are taken out,
  * and its own address is the new one. etcd starts on it as always, without that flag.
  */
-import * as fs from "node:fs";
 import { readEtcdData } from "../etcd-data/data.ts";
 import { explain } from "../etcd-data/directory.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
 import { Fail, Refused } from "../fail.ts";
-import { copyLargeTree, PRIVATE_FOLDER } from "../files/copy-tree.ts";
+import { copyLargeTree } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
-import { refuseNoRoom } from "../files/room.ts";
-import { failOfFile } from "../files/try-file.ts";
-import { freshPartial, makeFolder, syncFolder } from "../files/write-steps.ts";
 import { silently } from "../run.ts";
 import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, RECORD } from "./log-records.ts";
 import { appendTo, logTail } from "./log-tail.ts";
 import { memberJson } from "./new-member.ts";
-import { refuseNotEmpty } from "./write-data.ts";
+import { makeMember } from "./write-data.ts";
 
 export interface MemberData {
   dir: string;
@@ -95,26 +91,13 @@ function inWords(all: readonly MemberData[]): string {
     .join(", ");
 }
 
-/**
- * A copy of its data in `dir`, in which it is the only member, at a new address. Errors: as `refuseNotEmpty`,
- * `refuseNoRoom`.
- */
+/** A copy of its data in `dir`, in which it is the only member, at a new address. Errors: as `makeMember`. */
 export async function writeAlone(survivor: MemberData, { dir, peerUrl }: { dir: string; peerUrl: string }) {
-  refuseNotEmpty(dir);
   const from = `${survivor.dir}/member`;
-  refuseNoRoom([from], dir);
-  makeFolder(hostPath(dir), PRIVATE_FOLDER);
-  const host = freshPartial(`${hostPath(dir)}/member`);
-  try {
-    await silently(() => copyLargeTree(from, `${dir}/${host.slice(hostPath(dir).length + 1)}`));
-    goOnAlone(`${host}/wal`, survivor, peerUrl);
-    fs.chmodSync(host, PRIVATE_FOLDER);
-    fs.renameSync(host, `${hostPath(dir)}/member`);
-    syncFolder(hostPath(dir));
-  } catch (cause) {
-    fs.rmSync(host, { recursive: true, force: true });
-    throw explain(failOfFile(cause, "copy", from, dir), { dir: survivor.dir });
-  }
+  await makeMember({ dir, from }, async (folder) => {
+    await silently(() => copyLargeTree(from, folder));
+    goOnAlone(hostPath(`${folder}/wal`), survivor, peerUrl);
+  });
 }
 
 /** Behind the last entry: the others are out, its own URL is the new one, and all of it is committed. */

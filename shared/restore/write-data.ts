@@ -9,6 +9,7 @@
  * compacted they have to list anew.
  */
 import * as fs from "node:fs";
+import { basename } from "node:path";
 import { explain } from "../etcd-data/directory.ts";
 import { bucketKey } from "../etcd-data/key-value.ts";
 import { Fail } from "../fail.ts";
@@ -56,18 +57,35 @@ export function refuseNotEmpty(dir: string) {
 }
 
 /**
- * Makes `dir`/member. Errors: as `refuseNotEmpty`, `refuseNoRoom`, and Fail where it is no database of etcd.
+ * `dir`/member, whole or not at all: `fill` makes the folder under another name, out of `from`. Errors: as
+ * `refuseNotEmpty`, `refuseNoRoom`, and Fail where `from` is no data of etcd.
  */
-export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump = BUMP }: Restored) {
+export async function makeMember(
+  { dir, from }: { dir: string; from: string },
+  fill: (folder: string) => Promise<void>,
+) {
   refuseNotEmpty(dir);
-  refuseNoRoom([snapshot.path], dir);
+  refuseNoRoom([from], dir);
   makeFolder(hostPath(dir), PRIVATE_FOLDER);
   const host = freshPartial(`${hostPath(dir)}/member`);
-  const partial = `${dir}/${host.slice(hostPath(dir).length + 1)}`;
   try {
-    makeFolder(host, PRIVATE_FOLDER);
-    for (const folder of ["snap", "wal"]) makeFolder(`${host}/${folder}`, PRIVATE_FOLDER);
-    await silently(() => copyLargeTree(snapshot.path, `${partial}/snap/db`));
+    await fill(`${dir}/${basename(host)}`);
+    fs.chmodSync(host, PRIVATE_FOLDER);
+    syncFolder(host);
+    fs.renameSync(host, `${hostPath(dir)}/member`);
+    syncFolder(hostPath(dir));
+  } catch (cause) {
+    fs.rmSync(host, { recursive: true, force: true });
+    throw explain(failOfFile(cause, "restore", from, dir), { dir: from });
+  }
+}
+
+/** Errors: as `makeMember`. */
+export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump = BUMP }: Restored) {
+  await makeMember({ dir, from: snapshot.path }, async (folder) => {
+    const host = hostPath(folder);
+    for (const part of ["snap", "wal"]) makeFolder(`${host}/${part}`, PRIVATE_FOLDER);
+    await silently(() => copyLargeTree(snapshot.path, `${folder}/snap/db`));
     const db = `${host}/snap/db`;
     fs.chownSync(db, process.getuid!(), process.getgid!());
     fs.chmodSync(db, 0o600);
@@ -75,13 +93,8 @@ export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump 
     changeDb(db, member, bump);
     writeSynced(`${host}/wal/${LOG_NAME}`, logBytes(member));
     writeSynced(`${host}/snap/${SNAP_NAME}`, snapBytes(member));
-    for (const folder of [`${host}/snap`, `${host}/wal`, host]) syncFolder(folder);
-    fs.renameSync(host, `${hostPath(dir)}/member`);
-    syncFolder(hostPath(dir));
-  } catch (cause) {
-    fs.rmSync(host, { recursive: true, force: true });
-    throw explain(failOfFile(cause, "restore", snapshot.path, dir), { dir: snapshot.path });
-  }
+    for (const part of ["snap", "wal"]) syncFolder(`${host}/${part}`);
+  });
 }
 
 /** As etcdutl: the members of before are gone, and the log that comes beside it begins with entry 1. */

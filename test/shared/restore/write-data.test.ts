@@ -4,11 +4,12 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { readEtcdData, readSnapshotData } from "../../../shared/etcd-data/data.ts";
+import { Damaged } from "../../../shared/etcd-data/protobuf.ts";
 import { type Fail, failOf } from "../../../shared/fail.ts";
 import { DbEdit } from "../../../shared/restore/db-edit.ts";
 import { bytesField, intField } from "../../../shared/restore/protobuf-fields.ts";
 import { refuseState, snapshotFile, storedState } from "../../../shared/restore/snapshot-file.ts";
-import { BUMP, refuseNotEmpty, writeRestored } from "../../../shared/restore/write-data.ts";
+import { BUMP, makeMember, refuseNotEmpty, writeRestored } from "../../../shared/restore/write-data.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 
 const FIXTURES = `${import.meta.dirname}/../../fixtures/etcd`;
@@ -85,6 +86,42 @@ test("the same member of another restore has other ids: the two clusters never t
   const [one, other] = [await ids("monday"), await ids("tuesday")];
   expect(one[0]).not.toBe(other[0]!);
   expect(one[1]).not.toBe(other[1]!);
+});
+
+test("a member's folder gets its name when all of it is there, and nobody else may look", async () => {
+  using box = sandbox();
+  put(box, Buffer.alloc(1));
+  let grew = "";
+  await makeMember({ dir: DIR, from: PATH }, async (folder) => {
+    grew = folder;
+    mkdirSync(box.dir + folder, { mode: 0o755 });
+    writeFileSync(`${box.dir}${folder}/db`, "all");
+    expect(existsSync(`${box.dir}${DIR}/member`)).toBe(false);
+  });
+  expect(grew).toStartWith(`${DIR}/.member.`);
+  expect(readdirSync(`${box.dir}${DIR}`)).toEqual(["member"]);
+  expect(readFileSync(`${box.dir}${DIR}/member/db`, "utf8")).toBe("all");
+  expect([DIR, `${DIR}/member`].map((path) => statSync(box.dir + path).mode & 0o777)).toEqual([0o700, 0o700]);
+});
+
+test.each<[string, () => Error, string]>([
+  [
+    "by the disk",
+    () => Object.assign(new Error("ENOSPC"), { code: "ENOSPC" }),
+    `Cannot restore ${PATH} to ${DIR}`,
+  ],
+  ["by what is read", () => new Damaged("no root"), `Cannot read the etcd data in "${PATH}": no root`],
+])("cut off %s, nothing of a member's folder is left, and it says why", async (_, cause, said) => {
+  using box = sandbox();
+  put(box, Buffer.alloc(1));
+  const fail = await failOf(() =>
+    makeMember({ dir: DIR, from: PATH }, async (folder) => {
+      mkdirSync(`${box.dir}${folder}/snap`, { recursive: true });
+      throw cause();
+    }),
+  );
+  expect(fail?.message).toContain(said);
+  expect(readdirSync(`${box.dir}${DIR}`)).toEqual([]);
 });
 
 test("where the data is damaged, nothing is left", async () => {
