@@ -7,7 +7,7 @@ import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { Fail } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
-import type { Node } from "../node/node.ts";
+import { kubeletActive, type Node } from "../node/node.ts";
 import { asideOf, newRescue } from "../node/rescue-folder.ts";
 import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import type { Moved } from "../pki/addresses.ts";
@@ -24,7 +24,8 @@ export async function moveWorker(node: Node, moved: Moved) {
     if (found.length === 0) say("no file of this worker names an old address");
     return found;
   });
-  if (changes.length === 0) return;
+  // one that was cut off before it started the kubelet again
+  if (changes.length === 0 && (await kubeletActive())) return;
   await step("M.2 Put the new addresses in, and restart the kubelet", () =>
     orUndo(
       () => restartWith(node, changes),

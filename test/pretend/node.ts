@@ -170,6 +170,16 @@ export const WRITING = "writing";
 
 export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock --timeout 60s";
 
+/** A machine that has this address alone. */
+export function routesOf(address: string) {
+  const shown = JSON.stringify([{ addr_info: [{ scope: "global", local: address }] }]);
+  return [
+    { command: "ip -j addr", stdout: shown },
+    { command: "ip -j -4 route show default", stdout: '[{"dst":"default","dev":"eth0"}]' },
+    { command: "ip -j -4 addr show dev eth0", stdout: shown },
+  ];
+}
+
 /** The UID that a kubelet gives to a static pod of this name. */
 export function staticUid(name: string): string {
   return createHash("md5").update(name).digest("hex");

@@ -10,21 +10,23 @@ import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { packTar } from "../../shared/hand-over/bundle.ts";
 import { seal } from "../../shared/hand-over/sealed.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
-import { SHARED_FILES } from "../../shared/pki/certs.ts";
+import { certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
 import { afterPart2, MANAGER } from "../pretend/after-part2.ts";
 import { status } from "../pretend/api.ts";
 import { bundleOf, sharedFiles } from "../pretend/bundles.ts";
-import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
+import { ADDRESS, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { type CutNode, type CutScene, cutAndAgain, uncut } from "../pretend/cut-run.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { testFacts } from "../pretend/facts.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { LONG_LIFE, longLives } from "../pretend/long-lives.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
-import { CRICTL, crictlPs, pretendNode } from "../pretend/node.ts";
+import { CRICTL, crictlPs, pretendNode, routesOf } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
-import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
+import { knewCa, LEASES, lease, living, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
 import { IS_SAMPLE } from "./sample.ts";
 
@@ -45,6 +47,10 @@ const OURS = {
 };
 const identity = await generateX25519Identity();
 const newer = await sharedFiles();
+
+/** Where the API server is now, for who has another address of it in its files. */
+const MOVED_TO = "127.66.0.11";
+const movedServer = await issueLeaf(certRow("apiserver"), ca, testFacts({ advertiseAddress: MOVED_TO }));
 
 /** Starts a server, or does what a kubelet does, as soon as that is possible. */
 function as(isPossible: () => boolean, start: () => Disposable | Promise<void>) {
@@ -254,6 +260,17 @@ const SCENES: CutScene[] = [
     around: (node, { stored }) => all(serveEtcd(node.root, sameEtcd(stored)), serveLed(node)),
   },
   { line: "renew-ca --from /root/new", before: workerWithCa, options: { kind: "worker" } },
+  {
+    line: "move",
+    before: () => pretendNode({ kind: "healthy control plane node" }),
+    options: { commands: routesOf(MOVED_TO) },
+  },
+  {
+    line: `move --moved ${ADDRESS}=${MOVED_TO}`,
+    before: () => pretendNode({ kind: "worker" }),
+    options: { kind: "worker" },
+    around: (node) => serveRunning(node, { hostname: MOVED_TO, tls: movedServer, on: living(["w1"]) }),
+  },
   { line: unpack(same), before: () => withBundle("wiped control plane node", same) },
   { line: `${unpack(newer)} --move-aside`, before: () => withBundle("healthy control plane node", newer) },
 ];

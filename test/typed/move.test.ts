@@ -4,21 +4,12 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type MovedMark, movedFile } from "../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { ADDRESS } from "../pretend/cluster.ts";
-import { MEMBER, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { MEMBER, pretendNode, routesOf, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
 
 const NEW = "127.66.0.11";
-function routesOf(address: string) {
-  const shown = JSON.stringify([{ addr_info: [{ scope: "global", local: address }] }]);
-  return [
-    { command: "ip -j addr", stdout: shown },
-    { command: "ip -j -4 route show default", stdout: '[{"dst":"default","dev":"eth0"}]' },
-    { command: "ip -j -4 addr show dev eth0", stdout: shown },
-  ];
-}
-
 const ROUTES = routesOf(NEW);
 
 type Moved = Awaited<ReturnType<typeof movedNode>>;

@@ -39,6 +39,9 @@ const FOUND = Object.entries(LINES).filter(([client, line]) => {
 });
 export const CLIENTS = FOUND.map(([client]) => client);
 
+/** PKIX does not look at the dates of the certificate that is trusted by itself (RFC 5280 6.1.1 d). */
+export const LOOKS_AT_NO_DATES = ["Java"];
+
 /** All of them, one after the other, until it is stopped; both CAs in PEM. */
 export function askEverySecond(node: Machine, cas: Record<Asked["trust"], string>) {
   const folder = node.path(FOLDER);
