@@ -1,8 +1,9 @@
 #!/usr/bin/env bun
 /**
- * Packs the kit that is copied to the nodes: their Bun, the scripts as they are, the packages they
- * need, RUNBOOK.md, and the sums. On any laptop: nothing of it depends on the machine that packs.
- * Same sources: same bytes. Needs the network once, for the nodes' Bun.
+ * Packs the kit that is copied to the nodes: their Bun, the scripts as they are, each module of a
+ * package that they import as one file, RUNBOOK.md, and the sums. On any laptop: nothing of it
+ * depends on the machine that packs. Same sources: same bytes. Needs the network once, for the
+ * nodes' Bun.
  */
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
@@ -10,6 +11,7 @@ import { join, resolve } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
+import { bundledPackages } from "../shared/kit/bundle-packages.ts";
 import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
 import { refuseKitPlace, SUMS, writeKitFolder, writeKitTarball } from "../shared/kit/write-kit.ts";
 import { answer, endOnSignal, run, say, start } from "../shared/run.ts";
@@ -77,9 +79,12 @@ export async function packFolder(out: string, archs: Arch[]) {
 /** Everything that a node gets, by its path in the kit, in order. */
 async function kitFiles(archs: Arch[]): Promise<Map<string, Uint8Array>> {
   const names = CONTENTS.filter((item) => existsSync(join(HOME, item))).flatMap(filesBelow);
-  for (const name of runtimePackages(Object.keys(packageJson.dependencies)))
-    names.push(...filesOfPackage(name));
   const files = new Map(names.map((name) => [name, readFileSync(join(HOME, name)) as Uint8Array]));
+  const sources = names
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => readFileSync(join(HOME, name), "utf8"));
+  const direct = Object.keys(packageJson.dependencies);
+  for (const file of await bundledPackages(HOME, sources, direct)) files.set(...file);
   for (const arch of archs) files.set(`bun/${arch}`, await nodesBun(arch));
   files.set("START-HERE.txt", Buffer.from(START_HERE));
   const sorted = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -87,28 +92,6 @@ async function kitFiles(archs: Arch[]): Promise<Map<string, Uint8Array>> {
     ([name, bytes]) => `${createHash("sha256").update(bytes).digest("hex")}  ${name}\n`,
   );
   return new Map([...sorted, [SUMS, Buffer.from(sums.join(""))]]);
-}
-
-/** These packages, and all packages that they need. */
-function runtimePackages(names: string[], seen = new Set<string>()): Set<string> {
-  for (const name of names.filter((name) => !seen.has(name))) {
-    const file = join(HOME, "node_modules", name, "package.json");
-    if (!existsSync(file))
-      throw new Fail(`The package ${name} is not installed`, {
-        hint: "./bunw install --frozen-lockfile",
-      });
-    seen.add(name);
-    const manifest = JSON.parse(readFileSync(file, "utf8")) as {
-      dependencies?: Record<string, string>;
-    };
-    runtimePackages(Object.keys(manifest.dependencies ?? {}), seen);
-  }
-  return seen;
-}
-
-/** Types and source maps stay at home: nothing on a node reads them. */
-function filesOfPackage(name: string): string[] {
-  return filesBelow(join("node_modules", name)).filter((path) => !/\.(d\.[cm]?ts|map)$/.test(path));
 }
 
 /** The files of the checkout that a path names; with links followed, as a kit has none. */

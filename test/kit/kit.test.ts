@@ -36,6 +36,18 @@ test("the kit has the packages that run and none that only develop", () => {
   expect(readdirSync(`${kit}/node_modules`)).not.toContain("@biomejs");
 });
 
+test("of a package the kit has a file for each module that a script imports, and the license of all that is in it", async () => {
+  const files = [...new Glob("node_modules/**").scanSync(kit)];
+  const loaded = files.filter((file) => !/\/(package\.json|licen[cs]e[^/]*)$/i.test(file));
+  const imported = await $`grep -rhoE ${'(from|import) "[a-z@][^":]*"'} scripts shared`.cwd(kit).text();
+  const modules = new Set(
+    imported.match(/(?<=")[a-z@][^"]*(?=")/g)?.filter((name) => !/^(bun|zx)$/.test(name)),
+  );
+  expect(loaded.length).toBe(modules.size);
+  for (const name of ["tsyringe", "asn1js", "@peculiar/asn1-schema", "zx", "yaml"])
+    expect(files.some((file) => new RegExp(`^node_modules/${name}/licen[cs]e`, "i").test(file))).toBe(true);
+});
+
 test("the kit has what watches a cluster: alerts, a timer, and a service whose command the script knows", async () => {
   const files = ["alerts.example.yaml", "kube-pki-repair-verify.timer", "kube-pki-repair-verify.service"];
   for (const file of files) expect(existsSync(`${kit}/scripts/${file}`)).toBe(true);

@@ -28,7 +28,7 @@ const BUDGETS: Record<string, number> = {
   "hand-over": 114,
   "join-again": 77,
   move: 127,
-  "pack-kit": 19,
+  "pack-kit": 20,
   plan: 189,
   "renew-ca": 145,
   report: 219,
