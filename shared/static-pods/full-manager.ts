@@ -13,7 +13,8 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease, leadersSeen } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
-import { exists } from "../files/files.ts";
+import { exists, list } from "../files/files.ts";
+import { hostText } from "../files/untrusted-file.ts";
 import { forGood } from "../for-good.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { full, isReduced, managerIsReduced } from "../manifests/repair-changes.ts";
@@ -22,7 +23,7 @@ import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { mode, say } from "../run.ts";
-import { shell } from "../shell-line.ts";
+import { COMM, shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
@@ -55,12 +56,26 @@ export async function fullControllerManager(
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
   if (lease) await dropOwnLease(api, lease, last, cp.node.hostName);
   const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
-  await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
+  await waitFor("the kubelet to start it again", runsAgain(cp, name), { seconds: 60, hint });
   if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
 }
 
-async function runs({ node }: ControlPlaneNode, name: string): Promise<boolean> {
-  return (await controlPlaneContainers(node.runtimeEndpoint)).some((container) => container.name === name);
+/** Milliseconds between two questions to the runtime while no process has the name: in a machine of its own none has. */
+const ASK_EVERY = 1000;
+
+/**
+ * Whether its container runs, as the runtime says. That is asked once there is a process of this name: to ask again and
+ * again takes the processor from the container that is to start.
+ */
+function runsAgain({ node }: ControlPlaneNode, name: string): () => Promise<boolean> {
+  let asked = 0;
+  const isNamed = (pid: string) => hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM);
+  return async () => {
+    if (Date.now() - asked < ASK_EVERY && !list("/proc").some((pid) => /^\d+$/.test(pid) && isNamed(pid)))
+      return false;
+    asked = Date.now();
+    return (await controlPlaneContainers(node.runtimeEndpoint)).some((container) => container.name === name);
+  };
 }
 
 /** As much of a mirror pod as says how its manifest is. */
@@ -114,14 +129,25 @@ export async function whereToClose(
 export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
   const lease = leaderLease(cp.node, NAME);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
-  if (!lease || !last) return undefined;
+  const shownSince = (holder: string) => (holder === leaderBefore(cp, lease!) ? new Date(0) : began(cp));
+  if (!lease || !last || !(await anyInFull(cp, api, shownSince(last.holder)))) return undefined;
   const holder = await undefinedOnTimeout(
     nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }),
   );
   const host = holder && hostOfHolder(holder);
   if (!host || host === cp.node.hostName) return undefined;
-  const shownSince = holder === leaderBefore(cp, lease) ? new Date(0) : began(cp);
-  return await inFullOn(host, cp, { api, shownSince });
+  return await inFullOn(host, cp, { api, shownSince: shownSince(holder) });
+}
+
+/** Where none of the others can lead in full, nobody waits for a renewal to see who leads. */
+async function anyInFull(cp: ControlPlaneNode, api: KubeApi, shownSince: Date): Promise<boolean> {
+  const others = otherControlPlanes(cp.cluster, cp);
+  const pods = await Promise.all(others.map(({ name }) => managerOn(api, name)));
+  return pods.some((pod) => isInFull(pod, shownSince));
+}
+
+function isInFull(pod: ManagerPod | undefined, shownSince: Date): boolean {
+  return pod !== undefined && !isReduced(pod) && new Date(pod.metadata.creationTimestamp ?? 0) >= shownSince;
 }
 
 /** Where a copy of etcd's data says since when this node is repaired. */
@@ -147,10 +173,6 @@ async function inFullOn(
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
   const named = others.find((name) => name === host.toLowerCase());
   const pods = await Promise.all((named ? [named] : others).map((name) => managerOn(api, name)));
-  const allFull =
-    pods.length > 0 &&
-    pods.every(
-      (pod) => pod && !isReduced(pod) && new Date(pod.metadata.creationTimestamp ?? 0) >= shownSince,
-    );
+  const allFull = pods.length > 0 && pods.every((pod) => isInFull(pod, shownSince));
   return allFull ? (named ?? quoteUntrusted(host)) : undefined;
 }
