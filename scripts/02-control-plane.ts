@@ -84,6 +84,7 @@ async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
   refuseLostFiles(cp);
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
+  servers.makeKeys(cp, values["super-admin"]);
   await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, values, values["lost-on"])) });
   return cp;
 }

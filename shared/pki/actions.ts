@@ -57,13 +57,20 @@ export function actionsFor(wanted: WantedPki, facts: ClusterFacts, options: Acti
   return actions;
 }
 
-/**
- * The CAs that these actions make anew, and sa.key. Errors: Fail where one is lost and a new one is not asked
- * for.
- */
+/** The CAs that these actions make anew, and sa.key. Errors: as `refuseLostKeys`. */
 export function keysToMake(actions: readonly PkiAction[]): Finding[] {
-  for (const { finding, todo, remedy } of actions) if (todo === "refuse") throw lostKey(finding, remedy!);
+  refuseLostKeys(actions);
   return actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding);
+}
+
+/** Errors: Fail where a CA or sa.key is lost and a new one is not asked for. */
+export function refuseLostKeys(actions: readonly PkiAction[]) {
+  for (const { finding, todo, remedy } of actions) if (todo === "refuse") throw lostKey(finding, remedy!);
+}
+
+/** How many new keys they need. */
+export function countOfKeys(actions: readonly PkiAction[]): number {
+  return actions.filter(({ todo }) => todo === "make" || todo === "renew").length;
 }
 
 /** A leaf or a kubeconfig, by what is done with its CA. */

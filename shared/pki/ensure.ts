@@ -8,7 +8,14 @@ import { Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
-import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction } from "./actions.ts";
+import {
+  type ActionOptions,
+  actionForSigned,
+  actionsFor,
+  countOfKeys,
+  type PkiAction,
+  refuseLostKeys,
+} from "./actions.ts";
 import { certInfo, certificatesIn, endOf, publicPem } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
 import { caText, examine, type Finding, kubeconfigTrouble, readable, type WantedPki } from "./examine.ts";
@@ -53,8 +60,9 @@ export function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: Appl
  * for.
  */
 export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, options: ApplyOptions) {
-  const count = keysToMake(actions).length + actions.filter(({ todo }) => todo === "renew").length;
-  const job: Job = { actions, facts, options, takeKey: keyStock(facts.keyAlgorithm, count), cas: new Map() };
+  refuseLostKeys(actions);
+  const takeKey = keyStock(facts.keyAlgorithm, countOfKeys(actions));
+  const job: Job = { actions, facts, options, takeKey, cas: new Map() };
   const ensured = { kept: [] as string[], written: [] as string[] };
   for (const one of actions) {
     const wrote = await applyRow(one.todo === "check" ? actionForSigned(examine(one.row!, facts)) : one, job);

@@ -66,8 +66,26 @@ export async function signingKey(
 
 const generate = promisify(generateKeyPair);
 
-/** Makes a key pair on a thread of its own: several at once use all cores. */
+/** Keys that are being made before they are asked for. */
+let ahead: { algorithm: KeyAlgorithm; left: number; take: () => Promise<KeyPair> } | undefined;
+
+/**
+ * From here on `count` keys are being made, while the caller waits for programs and servers; whoever asks for a key of
+ * this kind gets one of them. One that nobody asks for was in this process alone.
+ */
+export function makeKeysAhead(algorithm: KeyAlgorithm, count: number) {
+  ahead = { algorithm, left: count, take: keyStock(algorithm, count, freshPair) };
+}
+
+/** A key pair of its own for each who asks. */
 export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
+  if (ahead?.algorithm !== algorithm || ahead.left === 0) return freshPair(algorithm);
+  ahead.left--;
+  return ahead.take();
+}
+
+/** Made on a thread of its own: several at once use all cores. */
+async function freshPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
   const [family, size = ""] = algorithm.split("-");
   const pub = { type: "spki", format: "pem" } as const;
   const made =
@@ -91,13 +109,17 @@ export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
  * gives out the one that is ready first: certificates are signed and written while later keys are still being
  * made. More keys than `count` are made when they are asked for.
  */
-export function keyStock(algorithm: KeyAlgorithm, count: number): () => Promise<KeyPair> {
+export function keyStock(
+  algorithm: KeyAlgorithm,
+  count: number,
+  make: (algorithm: KeyAlgorithm) => Promise<KeyPair> = keyPair,
+): () => Promise<KeyPair> {
   const ready: Promise<KeyPair>[] = [];
   const waiting: ((pair: Promise<KeyPair>) => void)[] = [];
   let begun = 0;
   const makeNext = () => {
     if (begun++ >= count) return;
-    const pair = keyPair(algorithm);
+    const pair = make(algorithm);
     const hand = () => {
       const taker = waiting.shift();
       taker ? taker(pair) : ready.push(pair);
@@ -108,7 +130,7 @@ export function keyStock(algorithm: KeyAlgorithm, count: number): () => Promise<
   for (let core = 0; core < availableParallelism() + 1; core++) makeNext();
   let promised = 0;
   return () => {
-    if (promised++ >= count) return keyPair(algorithm);
+    if (promised++ >= count) return make(algorithm);
     return ready.shift() ?? new Promise((resolve) => waiting.push(resolve));
   };
 }

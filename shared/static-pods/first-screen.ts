@@ -14,9 +14,10 @@ import { attempt } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { kubeletActive } from "../node/node.ts";
-import { actionForSigned, actionsFor, type PkiAction } from "../pki/actions.ts";
+import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
 import { CERTS, certPath, certRow, isEtcds } from "../pki/certs.ts";
 import { pkiFindings } from "../pki/examine.ts";
+import { makeKeysAhead } from "../pki/keys.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
@@ -35,12 +36,14 @@ interface BeforeEtcd {
 /** Part 1. Errors: as `preflight` and `refuseWhereNothingFits`. */
 export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, imagesLater }: BeforeEtcd) {
   await refuseWhereNothingFits(cp);
-  const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
-  const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
   const ca = actions.find(({ row }) => row?.name === "etcd-ca")?.todo;
   const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) =>
     actionForSigned(finding, ca),
   );
+  const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
+  // and the kubelet's own: they are made while programs stop and folders are copied
+  makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]) + 1);
+  const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletActive()) ? ["kubelet"] : []), ...new Set(running)];
   sayScreen(cp, {

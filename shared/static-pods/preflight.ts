@@ -63,8 +63,7 @@ const ROWS: Record<string, Row> = {
  * rows that refuse.
  */
 export async function preflight(coming: Coming): Promise<string[]> {
-  const seen: Seen[] = [];
-  for (const row of Object.values(ROWS)) seen.push(await row(coming));
+  const seen = await Promise.all(Object.values(ROWS).map((row) => row(coming)));
   for (const { warns } of seen) if (warns) say(`warning: ${warns}`);
   const refusals = seen.flatMap(({ refuses }) => refuses ?? []);
   if (refusals.length === 1) throw refusals[0]!;

@@ -22,11 +22,12 @@ import {
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
 import { refuseUnfitKubelet } from "../node/systemctl-kubelet.ts";
-import { actionsFor } from "../pki/actions.ts";
+import { actionsFor, countOfKeys } from "../pki/actions.ts";
 import { infoOf, isValidNow } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { bothCas } from "../pki/examine.ts";
+import { makeKeysAhead } from "../pki/keys.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
@@ -106,6 +107,13 @@ export function refuseWithoutEndpoint(cp: ControlPlaneNode) {
 /** Whether part 2 has anything to issue. */
 function mustIssue(cp: ControlPlaneNode): boolean {
   return !actionsFor(credentials(cp), cp.facts, ensureOptions(cp)).every(({ todo }) => todo === "keep");
+}
+
+/** From here on the keys that part 2 needs are being made, while it asks etcd and the runtime. */
+export function makeKeys(cp: ControlPlaneNode, superAdmin: boolean | undefined) {
+  const { facts } = cp;
+  const actions = actionsFor(credentials(cp, superAdmin), facts, ensureOptions(cp));
+  makeKeysAhead(facts.keyAlgorithm, countOfKeys(actions));
 }
 
 /** What part 2 issues. */
