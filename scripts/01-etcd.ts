@@ -97,7 +97,7 @@ async function look(
   values: Values,
   newCas: NewCas | undefined,
 ): Promise<{ cp: ControlPlaneNode; actions: PkiAction[]; healthy: boolean }> {
-  const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
+  const cp = await controlPlaneToRepair(values["etcd-data"], { given: values.endpoint });
   sayFacts(cp);
   refuseExternalCa(cp);
   refuseNoMember(cp);

@@ -78,7 +78,7 @@ async function main() {
 async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
   const { "etcd-data": etcdData, "start-without": flagsToDrop, endpoint } = values;
   refuseNoChoice(flagsToDrop);
-  const cp = { ...(await controlPlaneToRepair(etcdData, endpoint)), flagsToDrop };
+  const cp = { ...(await controlPlaneToRepair(etcdData, { given: endpoint })), flagsToDrop };
   refuseExternalCa(cp);
   refuseUnknownNodes(values, cp);
   refuseLostFiles(cp);

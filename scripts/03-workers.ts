@@ -112,7 +112,8 @@ async function close(values: Values) {
 type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
-  const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
+  const given = values.endpoint;
+  const cp = await controlPlaneToRepair(values["etcd-data"], { given, asRan: false });
   refuseUnknownNodes(values, cp, { mayBeDeleted });
   const api = await adminApi(cp);
   await seen.refuseDeafLeases(cp, api);

@@ -90,7 +90,7 @@ interface Scene extends Ready {
 
 async function look(values: Values): Promise<Scene> {
   refuseBareNames(values.skip);
-  const cp = await controlPlaneToRepair(values["etcd-data"]);
+  const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
   return { cp, ...(await readyForPart4(cp, values)) };
 }
 
@@ -179,7 +179,7 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen)
 }
 
 async function retire(values: Values) {
-  const cp = await controlPlaneToRepair(values["etcd-data"]);
+  const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
   refuseUnknownNodes(values, cp, { mayBeDeleted: true });
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp);

@@ -39,7 +39,7 @@ async function main() {
   const only = chosen(values);
   const seen = await placeHere(values["etcd-data"]);
   if (!exists(seen.place.dir)) return await onWorker(values);
-  const cp = await controlPlaneToRepair(values["etcd-data"], undefined, seen);
+  const cp = await controlPlaneToRepair(values["etcd-data"], { seen });
   if (values.csr) return answer(requestOf(values.csr as renewal.CaName, cp.facts));
   await onControlPlane(cp, values, only);
 }

@@ -29,7 +29,9 @@ export async function lookHere(etcdData: string | undefined, endpoint?: string):
     node,
     all,
     place,
-    known: exists(place.dir) ? await askControlPlaneNode(place, node, endpoint) : undefined,
+    known: exists(place.dir)
+      ? await askControlPlaneNode(place, node, { given: endpoint, all: seen(all) })
+      : undefined,
   };
 }
 

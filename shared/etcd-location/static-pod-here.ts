@@ -53,11 +53,14 @@ export async function containerOf(
 
 /**
  * The newest container of each name in these static pods, by the pods' UIDs, running or ended; none of which
- * the runtime, or no runtime, tells.
+ * the runtime, or no runtime, tells. `all`: where they were asked for already.
  */
-export async function ranHere(uids: ReadonlySet<string>, node: Node): Promise<Ran[]> {
-  const all = uids.size > 0 ? await containersIfAny(node) : [];
-  const own = all
+export async function ranHere(
+  uids: ReadonlySet<string>,
+  { node, all }: { node: Node; all?: readonly Container[] | undefined },
+): Promise<Ran[]> {
+  const known = uids.size > 0 ? (all ?? (await containersIfAny(node))) : [];
+  const own = known
     .filter(({ podUid }) => isStaticUid(podUid) && uids.has(podUid))
     .sort((a, b) => a.created.getTime() - b.created.getTime());
   const newest = new Map(own.map((one) => [`${one.podUid}/${one.name}`, one]));

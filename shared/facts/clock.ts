@@ -49,15 +49,18 @@ interface Place {
 }
 
 /** Errors: Fail where this node's clock is proved wrong, or one of two is. Says where another node's is. */
-export async function refuseWrongClock(cp: Place) {
-  const found = await clockTrouble(cp);
+export async function refuseWrongClock(cp: Place, isSynchronized?: boolean) {
+  const found = await clockTrouble(cp, isSynchronized);
   if (found instanceof Fail) throw found;
   for (const line of found) say(line);
 }
 
-/** The Fail for this node's clock, or a line for each other node whose clock is wrong. */
-export async function clockTrouble(cp: Place): Promise<Fail | string[]> {
-  if (process.env[BY_WORD] === "right" || (await clockIsSynchronized())) return [];
+/**
+ * The Fail for this node's clock, or a line for each other node whose clock is wrong. `isSynchronized`: where
+ * that was asked already.
+ */
+export async function clockTrouble(cp: Place, isSynchronized?: boolean): Promise<Fail | string[]> {
+  if (process.env[BY_WORD] === "right" || (isSynchronized ?? (await clockIsSynchronized()))) return [];
   const since = cp.data.lastWrite.getTime() - Date.now();
   if (since > TOLERANCE_MS)
     return wrongClock(`${duration(since)} before etcd's last write here, ${minute(cp.data.lastWrite)}`);

@@ -13,7 +13,7 @@ import { exists, readText, writeFile } from "../files/files.ts";
 import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
-import type { Ran } from "../node/containers.ts";
+import { type Container, containersIfAny, type Ran } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { asideOf, newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -101,16 +101,26 @@ export function lookAtControlPlaneNode(
   return reachedAt(known, place, endpointSeen(place));
 }
 
+interface Asked {
+  /** --endpoint. */
+  given?: string | undefined;
+  /** This node's containers, if they are known already. */
+  all?: readonly Container[] | undefined;
+  /** Whether it is asked how the static pods ran: who puts no manifest back needs not know. */
+  asRan?: boolean;
+}
+
 /**
  * The same, and the runtime has been asked how the static pods ran; and, where the witnesses of the endpoint
- * disagree, who answers where. `given`: --endpoint.
+ * disagree, who answers where.
  */
 export async function askControlPlaneNode(
   etcd: EtcdFolders,
   node: Node,
-  given?: string,
+  { given, all, asRan = true }: Asked = {},
 ): Promise<PartialFacts> {
-  const known = await withRan(lookAtControlPlaneNode(etcd, node));
+  const looked = lookAtControlPlaneNode(etcd, node);
+  const known = asRan ? await withRan(looked, all) : looked;
   return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
 }
 
@@ -132,12 +142,13 @@ function reachedAt(
 }
 
 /** With what the runtime still knows of this node's static pods, and what part 1 has kept of that. */
-async function withRan(known: PartialFacts): Promise<PartialFacts> {
+async function withRan(known: PartialFacts, all: Asked["all"]): Promise<PartialFacts> {
   const { cp } = known;
   const pods = cp && attempt(() => findMirrorPods(cp.data, cp.node.name));
   if (!pods || pods instanceof Fail) return known;
   const uids = new Set(pods.flatMap(({ pod }) => pod.metadata.annotations?.[HASH_ANNOTATION] ?? []));
-  return { ...known, cp: { ...cp, ran: [...(await ranHere(uids, cp.node)), ...rescuedRan(cp.rescue)] } };
+  const ran = await ranHere(uids, { node: cp.node, all });
+  return { ...known, cp: { ...cp, ran: [...ran, ...rescuedRan(cp.rescue)] } };
 }
 
 /**
@@ -161,25 +172,33 @@ function ranFile({ dir }: Rescue): string {
   return `${dir}/containers.json`;
 }
 
-/** This node, and where its etcd has its data. `typed`: --etcd-data. Errors: Fail as `readNode` and `etcdDataOf`. */
-export async function placeHere(typed: string | undefined) {
+/**
+ * This node, and where its etcd has its data. `typed`: --etcd-data. The containers are asked for once, by whoever needs
+ * to know how the static pods ran. Errors: Fail as `readNode` and `etcdDataOf`.
+ */
+export async function placeHere(typed: string | undefined, { asRan = true }: Pick<Asked, "asRan"> = {}) {
   const node = await readNode();
-  return { node, place: await etcdDataOf(typed, { node }) };
+  const all = asRan ? await containersIfAny(node) : undefined;
+  return { node, all, place: await etcdDataOf(typed, { node, all }) };
 }
 
-export type PlaceHere = Awaited<ReturnType<typeof placeHere>>;
+type PlaceHere = Awaited<ReturnType<typeof placeHere>>;
+
+/** `seen`: where it was looked at already. */
+export type HowToRead = Pick<Asked, "given" | "asRan"> & { seen?: PlaceHere };
 
 /**
- * The same where all must be known. `typed`: --etcd-data; `given`: --endpoint; `seen`: where that was looked at already.
- * Errors: Fail as `placeHere`, and the obstacle.
+ * The same where all must be known. `typed`: --etcd-data. Errors: Fail as `placeHere`, and the obstacle.
  */
 export async function readControlPlaneNode(
   typed: string | undefined,
-  given?: string,
-  seen?: PlaceHere,
+  { seen, ...asked }: HowToRead = {},
 ): Promise<ControlPlaneNode> {
-  const { node, place } = seen ?? (await placeHere(typed));
-  const { cp, obstacle, data, cluster, certificatesDir } = await askControlPlaneNode(place, node, given);
+  const { node, place, all } = seen ?? (await placeHere(typed, asked));
+  const { cp, obstacle, data, cluster, certificatesDir } = await askControlPlaneNode(place, node, {
+    ...asked,
+    all,
+  });
   if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir))
     throw noControlPlane(place.dir);
   sayPlace(place);

@@ -5,6 +5,7 @@
  * Releases of Kubernetes that this kit has not been rehearsed with, and what is known of them. And whether
  * workers can join by a bootstrap token at all, for part 3.
  */
+import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { Refused } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
@@ -13,7 +14,7 @@ import type { Manifest } from "../objects/objects.ts";
 import type { ActionOptions, NewCas } from "../pki/actions.ts";
 import { type Cert, minorOf } from "../pki/certs.ts";
 import { refuseWrongClock } from "./clock.ts";
-import { type ControlPlaneNode, type PlaceHere, readControlPlaneNode } from "./control-plane-node.ts";
+import { type ControlPlaneNode, type HowToRead, readControlPlaneNode } from "./control-plane-node.ts";
 import { reachedBy, refuseUndecided } from "./endpoint.ts";
 import { readEvidence } from "./evidence.ts";
 import { namesBefore } from "./names-before.ts";
@@ -25,13 +26,14 @@ import { refuseOwnCertificate } from "./signed-elsewhere.ts";
  */
 export async function controlPlaneToRepair(
   typed: string | undefined,
-  given?: string,
-  seen?: PlaceHere,
+  how: HowToRead = {},
 ): Promise<ControlPlaneNode> {
-  const cp = await readControlPlaneNode(typed, given, seen);
+  // timedatectl may have to start a service first
+  const isSynchronized = clockIsSynchronized();
+  const cp = await readControlPlaneNode(typed, how);
   refuseDockershim(cp);
   refuseOwnCertificate(cp);
-  await refuseWrongClock(cp);
+  await refuseWrongClock(cp, await isSynchronized);
   return cp;
 }
 

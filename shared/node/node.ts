@@ -8,7 +8,7 @@
 
 import { isIP } from "node:net";
 import { $ } from "zx/core";
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { isElsewhere } from "../files/root.ts";
 import { canonicalIp } from "../pki/addresses.ts";
 import { certInfo, infoOf } from "../pki/certificate.ts";
@@ -24,16 +24,22 @@ export type Node = Awaited<ReturnType<typeof readNode>>;
  * `mayBeGone`.
  */
 export async function readNode(options: { mayBeGone?: boolean } = {}) {
-  const flags = await kubeletFlags();
+  // programs that know nothing of each other, started together
+  const [flags, uname, addresses] = await Promise.all([
+    kubeletFlags(),
+    $({ quiet: true })`uname -n`,
+    attemptLater(machineAddresses),
+  ]);
   const { runtimeEndpoint, ...kubelet } = readKubelet(flags, options);
-  const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
+  const hostName = uname.stdout.trim();
+  if (addresses instanceof Fail) throw addresses;
   const named = nodeName(clientText(kubelet), flags.get("hostname-override"), hostName);
   told({ what: "node", name: named.name });
   return {
     ...named,
     hostName,
     /** IP addresses of this machine, loopback and link-local left out. */
-    addresses: await machineAddresses(),
+    addresses,
     kubelet,
     runtimeEndpoint,
   };
