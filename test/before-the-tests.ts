@@ -4,5 +4,9 @@
  * /etc/kubernetes.
  */
 import { leaveNode } from "./pretend/no-node.ts";
+import { ofNow } from "./pretend/programs.ts";
+import { withoutShell } from "./pretend/without-shell.ts";
 
 leaveNode();
+withoutShell();
+Object.assign(Bun, { spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) });

@@ -12,7 +12,7 @@ import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
-import { contentPath, hostEntry, hostPath, lookUp, namesBelow, note } from "./root.ts";
+import { contentAt, contentPath, hostEntry, hostPath, lookUp, namesBelow, note } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./write-steps.ts";
 
@@ -35,13 +35,12 @@ export function exists(path: string): boolean {
 
 /** Follows links; undefined where there is nothing, or a link to nothing. Fails where it may not look. */
 export function stat(path: string): FileInfo | undefined {
-  const place = lookUp(contentPath(path));
+  const place = contentAt(path);
   if (place.kind === "file")
-    return { ...place, size: place.bytes.length, kind: "file", uid: 0, gid: 0, ...madeNow() };
-  const info =
-    place.kind === "disk" ? tryFile("look at", path, () => fs.statSync(hostPath(place.path))) : undefined;
+    return { mode: place.mode, size: place.bytes.length, kind: "file", uid: 0, gid: 0, ...madeNow() };
+  const info = place.kind === "disk" ? tryFile("look at", path, () => fs.statSync(place.host)) : undefined;
   if (info) return fileInfo(info);
-  if (![...namesBelow(contentPath(path)).values()].includes(true)) return undefined;
+  if (![...namesBelow(place.at).values()].includes(true)) return undefined;
   return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, ...madeNow() };
 }
 
@@ -53,11 +52,9 @@ function madeNow() {
 
 /** The bytes, or undefined where there is no such file. Fails where it may not read. */
 export function readBytes(path: string): Uint8Array | undefined {
-  const place = lookUp(contentPath(path));
+  const place = contentAt(path);
   if (place.kind === "file") return place.bytes;
-  return place.kind === "gone"
-    ? undefined
-    : tryFile("read", path, () => fs.readFileSync(hostPath(place.path)));
+  return place.kind === "gone" ? undefined : tryFile("read", path, () => fs.readFileSync(place.host));
 }
 
 /** The text, or undefined where there is no such file. Fails where it may not read. */
@@ -68,11 +65,11 @@ export function readText(path: string): string | undefined {
 
 /** The names in a folder, sorted; none where there is no such folder. */
 export function list(folder: string): string[] {
-  const place = lookUp(contentPath(folder));
+  const place = contentAt(folder);
   const onDisk =
-    place.kind === "disk" ? tryFile("list", folder, () => fs.readdirSync(hostPath(place.path))) : undefined;
+    place.kind === "disk" ? tryFile("list", folder, () => fs.readdirSync(place.host)) : undefined;
   const names = new Set(onDisk);
-  for (const [name, there] of namesBelow(contentPath(folder))) there ? names.add(name) : names.delete(name);
+  for (const [name, there] of namesBelow(place.at)) there ? names.add(name) : names.delete(name);
   return [...names].sort();
 }
 

@@ -48,11 +48,31 @@ export function hostEntry(path: string): string {
  * exist.
  */
 export function contentPath(path: string): string {
+  return content(path).path;
+}
+
+/** What `lookUp` says of the `contentPath`; on disk with its place on this machine. */
+export function contentAt(path: string): ContentPlace {
+  const { path: at, real } = content(path);
+  const place = lookUp(at);
+  if (place.kind !== "disk") return { ...place, at };
+  return { kind: "disk", at, host: place.path === at && real ? join(root, real) : hostPath(place.path) };
+}
+
+type ContentPlace = { at: string } & (Exclude<Entry, { kind: "tree" }> | { kind: "disk"; host: string });
+
+/** `real`: without links on the way, where that is known already. */
+function content(path: string): { path: string; real?: string } {
+  const own = resolve("/", path);
   // a link that is thought away, or replaced in memory, leads nowhere
-  if (lookUp(resolve("/", path)).kind !== "disk") return resolve("/", path);
-  if (linkTarget(hostEntry(path)) === undefined) return resolve("/", path);
-  if (root !== "/") return follow(path, { last: true });
-  return realpath(path) ?? resolve(realpath(dirname(path)) ?? dirname(path), linkTarget(path)!);
+  if (lookUp(own).kind !== "disk") return { path: own };
+  if (root !== "/") {
+    const { at, isLink } = walk(path, { last: true });
+    return { path: isLink ? at : own, real: at };
+  }
+  const target = linkTarget(own);
+  if (target === undefined) return { path: own };
+  return { path: realpath(path) ?? resolve(realpath(dirname(path)) ?? dirname(path), target) };
 }
 
 /**
@@ -79,14 +99,27 @@ export function realPath(path: string): string {
   return wayTo(path).at(-1) ?? "/";
 }
 
-function follow(path: string, { last, see }: { last: boolean; see?: (entry: string) => void }): string {
+interface Way {
+  /** Whether a link at the very end is followed. */
+  last: boolean;
+  see?: (entry: string) => void;
+}
+
+function follow(path: string, way: Way): string {
+  return walk(path, way).at;
+}
+
+/** `isLink`: what has the path's own name is a link, and was followed. */
+function walk(path: string, { last, see }: Way): { at: string; isLink: boolean } {
   const pending = resolve("/", path).split("/").filter(Boolean);
   let at = "/";
   let links = 0;
+  let isLink: boolean | undefined;
   while (pending.length > 0) {
     const next = join(at, pending.shift()!);
     see?.(next);
     const target = pending.length > 0 || last ? linkTarget(join(root, next)) : undefined;
+    if (pending.length === 0) isLink ??= target !== undefined;
     if (target === undefined) {
       at = next;
       continue;
@@ -98,7 +131,7 @@ function follow(path: string, { last, see }: { last: boolean; see?: (entry: stri
     pending.unshift(...target.split("/").filter(Boolean));
     if (target.startsWith("/")) at = "/";
   }
-  return at;
+  return { at, isLink: isLink === true };
 }
 
 function linkTarget(host: string): string | undefined {

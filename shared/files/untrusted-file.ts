@@ -4,7 +4,7 @@
  * file that is too large.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from "node:fs";
-import { contentPath, hostPath, lookUp } from "./root.ts";
+import { contentAt, hostPath } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
 /** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */
@@ -34,11 +34,11 @@ export function textBelow(pid: number, path: string): string | undefined {
  * `readText`.
  */
 export function smallText(path: string, largest = LARGEST): string | undefined {
-  const place = lookUp(contentPath(path));
+  const place = contentAt(path);
   if (place.kind === "gone") return undefined;
   if (place.kind === "file")
     return place.bytes.length > largest ? undefined : Buffer.from(place.bytes).toString("utf8");
-  const host = hostPath(place.path);
+  const { host } = place;
   const read = (file: number) => content(file, largest, readMore);
   return tryFile("read", path, () => (statSync(host).isFile() ? regular(host, 0, read) : undefined));
 }

@@ -2,7 +2,16 @@
  * Pretend programs for tests that run a whole script: each answers the commands that are listed for it, and
  * records every call.
  */
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { programWord } from "../../shared/shell-line.ts";
@@ -53,15 +62,48 @@ export function fakePath(commands: FakeCommand[], without: readonly string[] = [
   mkdirSync(bin);
   writeFileSync(join(folder, "calls"), "");
   const programs = Map.groupBy(commands, ({ command }) => command.split(" ")[0]!);
-  for (const [name, own] of programs) if (!without.includes(name)) writeProgram(folder, name, own);
+  for (const [name, own] of programs) {
+    if (without.includes(name)) continue;
+    writeProgram(folder, name, own);
+    made.set(join(bin, name), { calls: join(folder, "calls"), commands: own });
+  }
   const others = without.length > 0 ? linksIn(join(folder, "real"), without) : realPrograms();
   return {
     env: { PATH: `${bin}:${others}`, FAKE: folder },
     /** Every call so far, in order. A call that was not listed is among them; it had exit code 99. */
     calls: () => readFileSync(join(folder, "calls"), "utf8").split("\n").filter(Boolean),
     folder,
-    [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
+    [Symbol.dispose]() {
+      for (const name of programs.keys()) made.delete(join(bin, name));
+      rmSync(folder, { recursive: true, force: true });
+    },
   };
+}
+
+/** The pretend programs of this process, by their files. */
+const made = new Map<string, { calls: string; commands: FakeCommand[] }>();
+
+export type FakeAnswer = Required<Pick<FakeCommand, "stdout" | "stderr" | "exit">>;
+
+/**
+ * What a pretend program says to these words, recorded as a call; undefined where it has to run for that: it
+ * does something, answers in turn, or is none of ours.
+ */
+export function answerTo(program: string, words: readonly string[]): FakeAnswer | undefined {
+  const { calls, commands } = made.get(program) ?? {};
+  if (calls === undefined || commands === undefined) return undefined;
+  const call = words.join(" ");
+  const fits = commands.filter(({ command }) => isLike(call, command));
+  const [{ command, does, stdout = "", stderr = "", exit = 0 } = { command: "" }, ...others] = fits;
+  const isInTurn = others.some((other) => other.command === command);
+  if (command === "" || does !== undefined || isInTurn) return undefined;
+  appendFileSync(calls, `${call}\n`);
+  return { stdout, stderr, exit };
+}
+
+/** As the shell's patterns that `writeProgram` makes. */
+function isLike(call: string, command: string): boolean {
+  return new RegExp(`^${command.split("*").map(RegExp.escape).join(".*")}$`, "s").test(call);
 }
 
 let real: string | undefined;

@@ -14,7 +14,6 @@ import type { PretendNode } from "./in-process.ts";
 import type { Run } from "./many-runs.ts";
 import { onNode } from "./no-node.ts";
 import { ended, type NodeOptions, pretendNode, SHOWN_ADDRESS, type Transcript } from "./node.ts";
-import { ofNow } from "./programs.ts";
 import { changesIn, expectStop } from "./wrong-hands.ts";
 
 const HOME = join(import.meta.dir, "../..");
@@ -63,10 +62,7 @@ export async function typeHere(line: string, env: Record<string, string> = {}): 
   }
 }
 
-/**
- * What is printed is kept in `said`; the script ends, and not its process; its programs are those of the PATH
- * of now.
- */
+/** What is printed is kept in `said`; the script ends, and not its process. */
 function spied(said: { stdout: string; stderr: string }) {
   const keep = (where: keyof typeof said) => (text: unknown, more?: unknown) => {
     said[where] += `${more === undefined ? text : format(text, more)}\n`;
@@ -74,13 +70,10 @@ function spied(said: { stdout: string; stderr: string }) {
   const exit = (code: unknown): never => {
     throw new Ended(code);
   };
-  const { spawn, spawnSync } = Bun;
   const spies = [
     spyOn(console, "log").mockImplementation(keep("stdout")),
     spyOn(console, "error").mockImplementation(keep("stderr")),
     spyOn(process, "exit").mockImplementation(exit),
-    spyOn(Bun, "spawn").mockImplementation(ofNow(spawn) as typeof spawn),
-    spyOn(Bun, "spawnSync").mockImplementation(ofNow(spawnSync) as typeof spawnSync),
   ];
   return () => {
     for (const spy of spies) spy.mockRestore();

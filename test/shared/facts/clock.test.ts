@@ -1,11 +1,11 @@
 /** What etcd's data and other control plane nodes prove of this node's clock. */
-import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { clockTrouble, refuseDoubtfulClock, refuseWrongClock } from "../../../shared/facts/clock.ts";
 import { failOf, Refused } from "../../../shared/fail.ts";
 import type { Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { M2 } from "../../pretend/lost-cp.ts";
-import { fakePath, ofNow } from "../../pretend/programs.ts";
+import { fakePath } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
@@ -46,12 +46,9 @@ async function withClock<T>({ synchronized = "no", byWord }: Row, look: () => Pr
   );
   const before = { PATH: process.env.PATH, KUBE_PKI_REPAIR_CLOCK: process.env.KUBE_PKI_REPAIR_CLOCK };
   Object.assign(process.env, fake.env, byWord ? { KUBE_PKI_REPAIR_CLOCK: byWord } : {});
-  const { spawn: real } = Bun;
-  const spawn = spyOn(Bun, "spawn").mockImplementation(ofNow(real) as typeof real);
   try {
     return await look();
   } finally {
-    spawn.mockRestore();
     process.env.PATH = before.PATH;
     if (before.KUBE_PKI_REPAIR_CLOCK === undefined) delete process.env.KUBE_PKI_REPAIR_CLOCK;
   }

@@ -3,7 +3,7 @@ import { expect, spyOn, test } from "bun:test";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { failOf } from "../../../shared/fail.ts";
 import { BUN_VERSION, NODES_BUN, nodesBun } from "../../../shared/kit/nodes-bun.ts";
-import { type FakeCommand, fakePath, ofNow } from "../../pretend/programs.ts";
+import { type FakeCommand, fakePath } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const SPEC = `${NODES_BUN.x64.name}@${BUN_VERSION}`;
@@ -15,11 +15,8 @@ async function fetched(npm: FakeCommand[], cacheOf = (dir: string) => `${dir}/ca
   using fake = fakePath(npm);
   const cache = cacheOf(box.dir);
   const before = { ...process.env };
-  const { spawn, which } = Bun;
-  const spies = [
-    spyOn(Bun, "spawn").mockImplementation(ofNow(spawn) as typeof spawn),
-    spyOn(Bun, "which").mockImplementation((name) => which(name, { PATH: fake.env.PATH })),
-  ];
+  const { which } = Bun;
+  const found = spyOn(Bun, "which").mockImplementation((name) => which(name, { PATH: fake.env.PATH }));
   Object.assign(process.env, { PATH: fake.env.PATH, KUBE_PKI_REPAIR_CACHE: cache });
   try {
     const refused = await failOf(() => nodesBun("x64"));
@@ -33,7 +30,7 @@ async function fetched(npm: FakeCommand[], cacheOf = (dir: string) => `${dir}/ca
       said: box.said,
     };
   } finally {
-    for (const spy of spies) spy.mockRestore();
+    found.mockRestore();
     process.env.PATH = before.PATH;
     if (before.KUBE_PKI_REPAIR_CACHE === undefined) delete process.env.KUBE_PKI_REPAIR_CACHE;
   }

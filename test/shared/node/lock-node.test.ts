@@ -1,12 +1,12 @@
 /** A second run that changes the node is kept out, and what a run that was cut off left half is cleared away. */
-import { expect, spyOn, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { failOf } from "../../../shared/fail.ts";
 import { UNFINISHED } from "../../../shared/files/write-steps.ts";
 import { lockNode } from "../../../shared/node/lock-node.ts";
 import { mode } from "../../../shared/run.ts";
 import { write } from "../../pretend/cluster.ts";
-import { fakePath, ofNow } from "../../pretend/programs.ts";
+import { fakePath } from "../../pretend/programs.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 
 const LOCK = "/run/kube-pki-repair.lock";
@@ -24,14 +24,11 @@ async function locked(box: Sandbox, exit: number | undefined) {
   );
   process.env.PATH = fake.env.PATH;
   mode.script = "01-etcd";
-  const { spawnSync } = Bun;
-  const spawn = spyOn(Bun, "spawnSync").mockImplementation(ofNow(spawnSync) as typeof spawnSync);
   try {
     const refused = await failOf(() => lockNode());
     const text = existsSync(box.dir + LOCK) ? readFileSync(box.dir + LOCK, "utf8") : undefined;
     return { refused, text };
   } finally {
-    spawn.mockRestore();
     process.env.PATH = path;
     mode.script = script;
     for (const one of process.listeners("exit").filter((listener) => !before.includes(listener))) {
