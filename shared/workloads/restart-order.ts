@@ -178,6 +178,7 @@ function split<T>(items: readonly T[], is: (item: T) => boolean): [T[], T[]] {
 /** A webhook is heard a moment after its new pod is Ready, or never. */
 async function oneListens(api: KubeApi, left: readonly Left[]): Promise<boolean> {
   const deaf = left.filter(({ why }) => why instanceof DeafWebhook).map(({ owner }) => owner.pods[0]!);
+  if (deaf.length === 0) return false;
   const listens = async () => {
     const answers = await Promise.allSettled(deaf.map((pod) => refuseDeafWebhook(api, pod)));
     return answers.some(({ status }) => status === "fulfilled");

@@ -3,32 +3,36 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { $ } from "zx/core";
 import { CERTS, certRow, type KeyAlgorithm } from "../../../shared/pki/certs.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
-const quiet = $({ quiet: true });
-
-async function openssl(input: string, ...args: string[]): Promise<string> {
-  return (await $({ quiet: true, input })`openssl ${args}`).stdout.trim();
+/** What it prints; of one that fails, all that it says. */
+function openssl(args: string, { input = "", cwd = "." } = {}): string {
+  const { stdout, stderr, exitCode } = Bun.spawnSync(["openssl", ...args.split(" ")], {
+    cwd,
+    stdin: Buffer.from(input),
+  });
+  return (stdout.toString() + (exitCode === 0 ? "" : stderr.toString())).trim();
 }
 
-function text(pem: string): Promise<string> {
-  return openssl(pem, "x509", "-noout", "-text", "-nameopt", "RFC2253");
+function text(pem: string): string {
+  return openssl("x509 -noout -text -nameopt RFC2253", { input: pem });
+}
+
+function raw(pem: string, what: "issuer" | "subject"): string {
+  return openssl(`x509 -noout -${what} -nameopt dump_all,dump_der`, { input: pem });
 }
 
 /** `openssl verify` of a certificate against its CA, for a purpose; `strict`: as Python and Node ask it. */
-async function verify(cert: string, ca: string, purpose: string, strict = true): Promise<string> {
+function verify(cert: string, ca: string, purpose: string, strict = true): string {
   const dir = mkdtempSync(join(tmpdir(), "verify-"));
   try {
     writeFileSync(join(dir, "ca.crt"), ca);
     writeFileSync(join(dir, "leaf.crt"), cert);
-    const run =
-      await quiet`cd ${dir} && openssl verify ${strict ? ["-x509_strict"] : []} -purpose ${purpose} -CAfile ca.crt leaf.crt`.nothrow();
-    // a bash of this machine may say something of its own
-    return (run.exitCode === 0 ? run.stdout : run.stdout + run.stderr).trim();
+    const how = `${strict ? "-x509_strict " : ""}-purpose ${purpose} -CAfile ca.crt`;
+    return openssl(`verify ${how} leaf.crt`, { cwd: dir });
   } finally {
     rmSync(dir, { recursive: true });
   }
@@ -59,17 +63,15 @@ describe.each([
     for (const row of CERTS.filter(({ ca }) => ca)) {
       const { cert } = pairs.get(row.name)!;
       for (const usage of row.usages)
-        expect(await verify(cert, pairs.get(row.ca!)!.cert, `ssl${usage}`)).toBe("leaf.crt: OK");
+        expect(verify(cert, pairs.get(row.ca!)!.cert, `ssl${usage}`)).toBe("leaf.crt: OK");
     }
   });
 
   test("a client's certificate is no server's, and another CA's does not pass", async () => {
     const pairs = await issued;
     const client = pairs.get("apiserver-kubelet-client")!.cert;
-    expect(await verify(client, pairs.get("ca")!.cert, "sslserver")).toContain(
-      "unsuitable certificate purpose",
-    );
-    expect(await verify(client, pairs.get("etcd-ca")!.cert, "sslclient")).toContain(
+    expect(verify(client, pairs.get("ca")!.cert, "sslserver")).toContain("unsuitable certificate purpose");
+    expect(verify(client, pairs.get("etcd-ca")!.cert, "sslclient")).toContain(
       "unable to get local issuer certificate",
     );
   });
@@ -77,12 +79,12 @@ describe.each([
   test("keys are as kubeadm writes them and belong to their certificates", async () => {
     for (const { cert, key } of (await issued).values()) {
       expect(key).toStartWith(`-----BEGIN ${label}-----\n`);
-      expect(await openssl(key, "pkey", "-pubout")).toBe(await openssl(cert, "x509", "-noout", "-pubkey"));
+      expect(openssl("pkey -pubout", { input: key })).toBe(openssl("x509 -noout -pubkey", { input: cert }));
     }
   });
 
   test("a root carries its own key id and name, signs certificates and no revocation lists", async () => {
-    const root = await text((await issued).get("front-proxy-ca")!.cert);
+    const root = text((await issued).get("front-proxy-ca")!.cert);
     expect(root).toContain(`Signature Algorithm: ${signature}`);
     expect(root).toMatch(/Key Usage: critical\n +Digital Signature, Key Encipherment, Certificate Sign\n/);
     expect(root).toMatch(/Basic Constraints: critical\n +CA:TRUE\n/);
@@ -92,7 +94,7 @@ describe.each([
   });
 
   test("a leaf carries its CA's key id, both uses and all names", async () => {
-    const peer = await text((await issued).get("etcd-peer")!.cert);
+    const peer = text((await issued).get("etcd-peer")!.cert);
     expect(peer).toMatch(/Key Usage: critical\n +Digital Signature, Key Encipherment\n/);
     expect(peer).toMatch(
       /Extended Key Usage: \n +TLS Web Server Authentication, TLS Web Client Authentication\n/,
@@ -111,8 +113,8 @@ test.each(["RSA-3072", "RSA-4096"] as const)(
   async (keyAlgorithm) => {
     const ca = await issueCa(certRow("ca"), testFacts({ keyAlgorithm }));
     const leaf = await issueLeaf(certRow("apiserver"), ca, testFacts({ keyAlgorithm: "ECDSA-P256" }));
-    expect(await verify(leaf.cert, ca.cert, "sslserver")).toBe("leaf.crt: OK");
-    expect(await text(ca.cert)).toContain(`Public-Key: (${keyAlgorithm.slice(4)} bit)`);
+    expect(verify(leaf.cert, ca.cert, "sslserver")).toBe("leaf.crt: OK");
+    expect(text(ca.cert)).toContain(`Public-Key: (${keyAlgorithm.slice(4)} bit)`);
   },
   60_000,
 );
@@ -126,14 +128,11 @@ test("the issuer is the CA's subject byte for byte, in whatever string types an 
       "[req]\nprompt=no\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=MASK:0x2802\n[dn]\nC=DE\nO=Zoë & Söhne\nCN=kubernetes\n[v3]\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier=none\n";
     for (const mask of ["utf8only", "default", "MASK:0x0800", "MASK:0x4"]) {
       writeFileSync(join(dir, "c"), config.replace("MASK:0x2802", mask));
-      const ca = (await quiet`cd ${dir} && openssl req -utf8 -x509 -key ca.key -config c -set_serial 0`)
-        .stdout;
+      const ca = openssl("req -utf8 -x509 -key ca.key -config c -set_serial 0", { cwd: dir });
       const { cert } = await issueClient({ cn: "someone" }, { cert: ca, key }, testFacts());
-      const raw = async (pem: string, what: string) =>
-        openssl(pem, "x509", "-noout", `-${what}`, "-nameopt", "dump_all,dump_der");
-      expect((await raw(cert, "issuer")).replace("issuer", "subject")).toBe(await raw(ca, "subject"));
-      expect(await verify(cert, ca, "sslclient")).not.toContain("unable to get local issuer");
-      expect(await text(cert)).not.toContain("Authority Key Identifier");
+      expect(raw(cert, "issuer").replace("issuer", "subject")).toBe(raw(ca, "subject"));
+      expect(verify(cert, ca, "sslclient")).not.toContain("unable to get local issuer");
+      expect(text(cert)).not.toContain("Authority Key Identifier");
     }
   } finally {
     rmSync(dir, { recursive: true });
@@ -176,21 +175,18 @@ test.each(MADE_BEFORE)(
         join(dir, "l"),
         `[v3]\n${leaf}\nsubjectAltName=DNS:m1\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n`,
       );
-      await quiet`cd ${dir} && openssl req -x509 -key ca.key -config c -set_serial 77 -out old.crt`;
-      await quiet`cd ${dir} && openssl req -new -key ca.key -subj /CN=m1 -out csr`;
-      const before = (
-        await quiet`cd ${dir} && openssl x509 -req -in csr -CA old.crt -CAkey ca.key -set_serial 5 -extfile l -extensions v3`
-      ).stdout;
+      openssl("req -x509 -key ca.key -config c -set_serial 77 -out old.crt", { cwd: dir });
+      openssl("req -new -key ca.key -subj /CN=m1 -out csr", { cwd: dir });
+      const before = openssl(
+        "x509 -req -in csr -CA old.crt -CAkey ca.key -set_serial 5 -extfile l -extensions v3",
+        { cwd: dir },
+      );
       const again = await issueCa(certRow("ca"), testFacts(), { key: { key, pub }, signed: before });
       const isStrict = leaf !== "authorityKeyIdentifier=none";
-      expect(await verify(before, again.cert, "sslserver", isStrict)).toBe("leaf.crt: OK");
-      const raw = async (pem: string, what: string) =>
-        openssl(pem, "x509", "-noout", `-${what}`, "-nameopt", "dump_all,dump_der");
-      expect((await raw(before, "issuer")).replace("issuer", "subject")).toBe(
-        await raw(again.cert, "subject"),
-      );
+      expect(verify(before, again.cert, "sslserver", isStrict)).toBe("leaf.crt: OK");
+      expect(raw(before, "issuer").replace("issuer", "subject")).toBe(raw(again.cert, "subject"));
       const ours = await issueClient({ cn: "someone" }, again, testFacts());
-      expect(await verify(ours.cert, again.cert, "sslclient")).toBe("leaf.crt: OK");
+      expect(verify(ours.cert, again.cert, "sslclient")).toBe("leaf.crt: OK");
     } finally {
       rmSync(dir, { recursive: true });
     }
@@ -200,14 +196,9 @@ test.each(MADE_BEFORE)(
 test("a subject is O then CN, in the string types Go picks", async () => {
   const ca = await issueCa(certRow("ca"), testFacts());
   const types = async (cn: string, o: string) =>
-    openssl(
-      (await issueClient({ cn, o }, ca, testFacts())).cert,
-      "x509",
-      "-noout",
-      "-subject",
-      "-nameopt",
-      "show_type,sname,utf8,sep_comma_plus",
-    );
+    openssl("x509 -noout -subject -nameopt show_type,sname,utf8,sep_comma_plus", {
+      input: (await issueClient({ cn, o }, ca, testFacts())).cert,
+    });
   expect(await types("system:node:m1", "system:nodes")).toBe(
     "subject=O=PRINTABLESTRING:system:nodes,CN=PRINTABLESTRING:system:node:m1",
   );
@@ -217,9 +208,9 @@ test("a subject is O then CN, in the string types Go picks", async () => {
 test("validity counts from five minutes back, and a date after 2049 is written as RFC 5280 wants it", async () => {
   const now = new Date("2026-03-01T12:00:00.999Z");
   const ca = await issueCa(certRow("ca"), testFacts({ caValidityHours: 8760 * 25 }), { now });
-  const dates = await openssl(ca.cert, "x509", "-noout", "-dates", "-dateopt", "iso_8601");
+  const dates = openssl("x509 -noout -dates -dateopt iso_8601", { input: ca.cert });
   expect(dates).toBe("notBefore=2026-03-01 11:55:00Z\nnotAfter=2051-02-23 12:00:00Z");
-  expect(await openssl(ca.cert, "asn1parse")).toMatch(
+  expect(openssl("asn1parse", { input: ca.cert })).toMatch(
     /UTCTIME +:260301115500Z\n.*GENERALIZEDTIME +:20510223120000Z/,
   );
 });
@@ -230,13 +221,13 @@ test("serial numbers are positive, at most 63 bits and different", async () => {
   const certs = await Promise.all(
     Array.from({ length: 20 }, () => issueClient({ cn: "x" }, ca, testFacts(), { key })),
   );
-  const serials = await Promise.all(certs.map(({ cert }) => openssl(cert, "x509", "-noout", "-serial")));
+  const serials = certs.map(({ cert }) => openssl("x509 -noout -serial", { input: cert }));
   for (const serial of serials) expect(serial).toMatch(/^serial=(0?[1-9A-F]|[0-7])[0-9A-F]{0,15}$/);
   expect(new Set(serials).size).toBe(20);
 });
 
 test("a CA with a key that kubeadm cannot load is refused", async () => {
-  const both = (await quiet`openssl req -x509 -newkey ed25519 -noenc -subj /CN=kubernetes -keyout -`).stdout;
+  const both = openssl("req -x509 -newkey ed25519 -noenc -subj /CN=kubernetes -keyout -");
   await expect(issueClient({ cn: "x" }, { cert: both, key: both }, testFacts())).rejects.toThrow(
     'A key that is to sign is of the kind "ed25519"',
   );

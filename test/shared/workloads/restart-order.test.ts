@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { mode } from "../../../shared/run.ts";
+import { beginToTell, listenToRun, type RunEvent } from "../../../shared/run-events.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { restartInOrder } from "../../../shared/workloads/restart-order.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
@@ -116,9 +117,13 @@ async function ordered(
         : undefined;
     },
   });
+  const heard: RunEvent[] = [];
+  beginToTell({ what: "run", script: "04-sa-tokens", version: "", args: [] });
+  listenToRun((event) => heard.push(event));
   const end = await restartInOrder(new KubeApi({ server: server.url, ca: NO_TLS }), groups, WAY);
+  const waited = heard.flatMap((event) => (event.what === "waited" ? event.for : []));
   const evicted = server.changes().flatMap((line) => /pods\/([\w-]+)\/eviction/.exec(line)?.[1] ?? []);
-  return { ...end, evicted, said: box.said };
+  return { ...end, evicted, said: box.said, waited: waited.filter((what) => what.includes("webhook")) };
 }
 
 const replaced = (name: string, more: Partial<PodOwner> = {}) => {
@@ -126,13 +131,14 @@ const replaced = (name: string, more: Partial<PodOwner> = {}) => {
   return { ...made, owner: { ...made.owner, restart: "replace" as const, ...more } };
 };
 
-test("while kube-proxy is left only webhooks restart, and why is said of each other one", async () => {
+test("while kube-proxy is left only webhooks restart, and why is said of each other one; no answer of a webhook is waited for", async () => {
   const [proxy, hook, shop] = [replaced("proxy"), replaced("hook", { webhook: true }), replaced("shop")];
   const groups = [
     { name: "kube-proxy" as const, owners: [proxy.owner] },
     { name: "all others" as const, owners: [hook.owner, shop.owner] },
   ];
-  const { left, evicted, said } = await ordered(groups, [proxy, hook, shop], ["proxy"]);
+  const { left, evicted, said, waited } = await ordered(groups, [proxy, hook, shop], ["proxy"]);
+  expect(waited).toEqual([]);
   expect(left.map(({ owner }) => owner.name).sort()).toEqual(["proxy", "shop"]);
   expect(left.find(({ owner }) => owner.name === "shop")!.why.message).toBe(
     "not begun: a new pod gets no traffic from Services until shop/proxy (DaemonSet) has restarted",
