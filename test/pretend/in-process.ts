@@ -5,6 +5,7 @@
 import { spyOn } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { carryNothing } from "../../shared/again.ts";
+import { leavesNothing } from "../../shared/signals.ts";
 import { onNode } from "./no-node.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
 
@@ -47,6 +48,7 @@ export async function lookAt<T>(
     return await onNode(node.root, () => look(node, said));
   } finally {
     carryNothing();
+    leavesNothing();
     for (const ear of ears) ear.mockRestore();
     for (const [name, value] of before) {
       if (value === undefined) delete process.env[name];

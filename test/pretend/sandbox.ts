@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setRoot } from "../../shared/files/files.ts";
 import { mode } from "../../shared/run.ts";
 import { listenToRun } from "../../shared/run-events.ts";
+import { leavesNothing } from "../../shared/signals.ts";
 import { leaveNode } from "./no-node.ts";
 
 export interface Sandbox extends Disposable {
@@ -27,6 +28,7 @@ export function sandbox(): Sandbox {
       ear.mockRestore();
       mode.dryRun = false;
       listenToRun(undefined);
+      leavesNothing();
       leaveNode();
       rmSync(dir, { recursive: true });
     },

@@ -9,6 +9,7 @@ import { format } from "node:util";
 import { clearOverlay } from "../../shared/files/root.ts";
 import { mode, run } from "../../shared/run.ts";
 import { listenToRun } from "../../shared/run-events.ts";
+import { leavesNothing } from "../../shared/signals.ts";
 import { ADDRESS } from "./cluster.ts";
 import type { PretendNode } from "./in-process.ts";
 import type { Run } from "./many-runs.ts";
@@ -58,6 +59,7 @@ export async function typeHere(line: string, env: Record<string, string> = {}): 
     end(exitCode);
     for (const back of leave.reverse()) back();
     clearOverlay();
+    leavesNothing();
     Object.assign(mode, { dryRun: false, script: "", again: false });
   }
 }
