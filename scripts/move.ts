@@ -45,6 +45,7 @@ async function main() {
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),
   );
+  if (moved.size === 0) return done(inOneLine(afterwards(known)));
   const changes = changesHere(node, moved);
   await step("M.2 Stop the kubelet", () =>
     // it would start what is only half changed
@@ -100,6 +101,10 @@ async function look(known: pairs.KnownHere, values: Values): Promise<Moved> {
     ),
   );
   const moved = new Map([...said, ...own]);
+  if (moved.size === 0 && rescued.hasMoveEnded()) {
+    say("the move has ended on this node");
+    return moved;
+  }
   if (moved.size === 0)
     throw new Refused(
       "This machine has its address of before, and no other one is said to have moved",
@@ -147,13 +152,17 @@ async function tell(place: EtcdPlace, values: Values, known: pairs.KnownHere) {
     say(`${name}: its kubelet asks for a certificate with its new address`);
   if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
   await step("M.8 End the move on this node", () => endMove());
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  done(inOneLine(afterwards(known)));
+}
+
+function afterwards({ cluster, node }: pairs.KnownHere): Todo[] {
+  const others = otherControlPlanes(cluster, { node }).map(({ name }) => name);
   const theSame: Todo = {
     ...{ command: command("move"), called: "this line" },
     ...{ on: others.join(", "), unlessDone: true },
   };
   const verify = { command: command("05-verify"), on: "all nodes" };
-  done(inOneLine(others.length > 0 ? [theSame, verify] : [verify]));
+  return others.length > 0 ? [theSame, verify] : [verify];
 }
 
 /** What is left is people's: nobody else knows whether it is meant. */
@@ -170,7 +179,7 @@ function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
 /** From now on everything here is read as it stands. */
 function endMove() {
   const { path, mark } = rescued.moveHere()!;
-  writeMark<rescued.MovedMark>(`${path}.done`, mark, "as it was");
+  writeMark<rescued.MovedMark>(rescued.endedFile(path), mark, "as it was");
   removeFile(path);
 }
 

@@ -118,6 +118,16 @@ export function movedFile({ dir }: Pick<Rescue, "dir">): string {
   return `${dir}/moved.json`;
 }
 
+/** Its name when the move is over. */
+export function endedFile(path: string): string {
+  return `${path}.done`;
+}
+
+/** Whether one has ended here. */
+export function hasMoveEnded(): boolean {
+  return rescueFolders().some((rescue) => exists(endedFile(movedFile(rescue))));
+}
+
 /** What is kept there: by the operator's word, old address → new address. */
 export interface MovedMark extends Mark {
   addresses: Record<string, string>;

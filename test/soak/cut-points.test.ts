@@ -9,6 +9,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { packTar } from "../../shared/hand-over/bundle.ts";
 import { seal } from "../../shared/hand-over/sealed.ts";
+import { movedFile } from "../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
@@ -51,6 +52,27 @@ const newer = await sharedFiles();
 /** Where the API server is now, for who has another address of it in its files. */
 const MOVED_TO = "127.66.0.11";
 const movedServer = await issueLeaf(certRow("apiserver"), ca, testFacts({ advertiseAddress: MOVED_TO }));
+
+/** Where this machine was; its files have today's address, as after part 2. */
+const MOVED_FROM = "127.66.0.12";
+
+async function movedBefore() {
+  const node = await pretendNode({ kind: "healthy control plane node" });
+  const file = movedFile({ dir: `${node.root}/root/kube-pki-repair-20261129T080000` });
+  write(file, JSON.stringify({ made: new Date(), addresses: { [MOVED_FROM]: ADDRESS } }), 0o600);
+  return node;
+}
+
+/** ConfigMaps of kube-system that still lead there. */
+function namingOld() {
+  const data = { config: `server: https://${MOVED_FROM}:6443` };
+  return Object.fromEntries(
+    ["kubeadm-config", "kube-proxy"].map((name) => [
+      `/api/v1/namespaces/kube-system/configmaps/${name}`,
+      { data },
+    ]),
+  );
+}
 
 /** Starts a server, or does what a kubelet does, as soon as that is possible. */
 function as(isPossible: () => boolean, start: () => Disposable | Promise<void>) {
@@ -264,6 +286,16 @@ const SCENES: CutScene[] = [
     line: "move",
     before: () => pretendNode({ kind: "healthy control plane node" }),
     options: { commands: routesOf(MOVED_TO) },
+  },
+  {
+    line: "move --without w2",
+    before: movedBefore,
+    options: { kind: "healthy control plane node" },
+    around: (node, { stored }) =>
+      all(
+        serveEtcd(node.root, sameEtcd(stored)),
+        serveRunning(node, { objects: namingOld(), on: living(["m1", "w1", "w2"]) }),
+      ),
   },
   {
     line: `move --moved ${ADDRESS}=${MOVED_TO}`,
