@@ -15,6 +15,7 @@ import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { readAll } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
+import { asMoved, type Moved } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
 import {
   type Asked,
@@ -119,8 +120,15 @@ export function sayDouble(csr: Csr, first: string): string {
 export const SERVING_MESSAGE =
   "etcd knew this node with these names and addresses, and no other node has them";
 
-/** Why a CSR must not be approved; undefined if it may be. */
-export function servingObjection(csr: Csr, identities: Identities): string | undefined {
+/** Kept in each CSR that is denied. */
+export const MOVED_MESSAGE = "This machine has moved: ask with its new address";
+
+/** Why a CSR must not be approved; undefined if it may be. `moved`: its addresses are read as today's. */
+export function servingObjection(
+  csr: Csr,
+  identities: Identities,
+  moved: Moved = new Map(),
+): string | undefined {
   const { username, groups, usages } = csr.spec;
   const name = nodeIn(username);
   if (!identities.byName.has(name)) return `etcd knew no node "${username}"`;
@@ -131,5 +139,7 @@ export function servingObjection(csr: Csr, identities: Identities): string | und
   const subject = subjectObjection(asked, name);
   if (subject) return subject;
   if (asked.names.length === 0) return "it names no address";
-  return asked.names.map((san) => nameObjection(san, name, identities)).find((why) => why !== undefined);
+  return asked.names
+    .map((san) => nameObjection({ ...san, value: asMoved(san.value, moved) }, name, identities))
+    .find((why) => why !== undefined);
 }

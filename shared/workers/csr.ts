@@ -69,16 +69,29 @@ function pathOf({ metadata }: Csr): string {
 }
 
 /**
- * Approves one CSR, as `kubectl certificate approve` does, and keeps `message` in it. Returns false if
- * somebody else has just decided on it or removed it: another control plane node that runs the same script,
+ * Decides on one CSR, as `kubectl certificate approve` and `deny` do, and keeps `message` in it. Returns false
+ * if somebody else has just decided on it or removed it: another control plane node that runs the same script,
  * or an operator. Errors: as `retry`.
  */
-export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
-  const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };
-  const approved = { ...csr, status: { ...csr.status, conditions: [condition] } };
+async function decide(
+  api: KubeApi,
+  csr: Csr,
+  { type, message }: { type: "Approved" | "Denied"; message: string },
+): Promise<boolean> {
+  const condition = { type, status: "True", reason: "KubePkiRepair", message };
+  const decided = { ...csr, status: { ...csr.status, conditions: [condition] } };
   const write = () =>
-    retry(`${csr.metadata.name} to be approved`, () => api.replace(`${pathOf(csr)}/approval`, approved));
+    retry(`${csr.metadata.name} to be decided on`, () => api.replace(`${pathOf(csr)}/approval`, decided));
   return (await unlessRefused([404, 409], write)) !== undefined;
+}
+
+export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
+  return await decide(api, csr, { type: "Approved", message });
+}
+
+/** Its kubelet asks anew within seconds; without an answer it waits for 15 minutes (client-go's certificate_manager.go). */
+export async function deny(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
+  return await decide(api, csr, { type: "Denied", message });
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   approve,
   CLIENT_SIGNER,
   type Csr,
+  deny,
   isApproved,
   isPending,
   nodeAsking,
@@ -26,6 +27,7 @@ import {
   givenKey,
   isOfToken,
   isRenewal,
+  MOVED_MESSAGE,
   SERVING_MESSAGE,
   sayDouble,
   servingObjection,
@@ -85,12 +87,26 @@ async function decideServing(scene: Scene, csr: Csr) {
   if (reason) {
     if (asking && !scene.refused.has(csr.metadata.name))
       asking.refused = { csr: csr.metadata.name, why: reason, at: Date.now() };
+    if (asking && isOfOldAddress(scene, csr)) return await denyOld(scene, csr, reason);
     return refuse(scene, csr, reason);
   }
   if (!(await approve(scene.api, csr, SERVING_MESSAGE))) return;
   scene.approved++;
   if (asking) asking.approved = true;
   sayApproved(scene, csr, csr.spec.username);
+}
+
+/** It would be right at its node's address of before: as long as it waits for an answer, its kubelet asks for no other. */
+function isOfOldAddress({ identities, moved }: Scene, csr: Csr): boolean {
+  return moved !== undefined && servingObjection(csr, identities!, moved) === undefined;
+}
+
+async function denyOld({ api, refused, progress }: Scene, csr: Csr, reason: string) {
+  refused.add(csr.metadata.name);
+  if (await deny(api, csr, MOVED_MESSAGE))
+    progress.say(
+      `${csr.metadata.name}: denied: ${quoteUntrusted(reason)}: its kubelet asks anew, with its new address`,
+    );
 }
 
 /** More claim one request's names only where somebody has claimed all that there is. */

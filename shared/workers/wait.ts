@@ -16,6 +16,7 @@ import { renewalBefore } from "../facts/leaders.ts";
 import { apiNamesShown, clusterCasBefore } from "../facts/names-before.ts";
 import { Fail } from "../fail.ts";
 import { managerIsReduced } from "../manifests/repair-changes.ts";
+import { movedHere } from "../node/rescue-folder.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
@@ -73,6 +74,7 @@ export async function watchNodesReturn(
     joining,
     identities: identitiesOf(cp, await apiNamesShown(cp)),
     casBefore: clusterCasBefore(cp),
+    moved: movedHere(),
     ...before(cp),
     seconds: options.minutes * 60,
   });

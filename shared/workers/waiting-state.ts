@@ -5,6 +5,7 @@
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/cluster.ts";
+import type { Moved } from "../pki/addresses.ts";
 import { FEW, listed, quoteUntrusted } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
 import { say } from "../run.ts";
@@ -47,6 +48,8 @@ export interface Return {
   seconds: number;
   /** CSRs for serving certificates are judged by these; undefined: none is approved. */
   identities?: Identities | undefined;
+  /** Machines that have moved: a kubelet may ask with its old address first. */
+  moved?: Moved;
   /** The cluster's CAs as they were: by these, certificates from before are judged. */
   casBefore?: readonly string[];
   /** CSRs for client certificates are judged by this; undefined: there is no token of the kit. */

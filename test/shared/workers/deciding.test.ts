@@ -61,7 +61,20 @@ async function decided({ csr, away = ["w1", "w2", "w3"], objects = {}, options =
   for (const { name } of NODES) if (!away.includes(name)) scene.away.delete(name);
   const ending = new AbortController();
   await followServing(scene, { signal: ending.signal, onListed: () => ending.abort() });
-  return { scene, said: box.said, approved: server.changes().length };
+  return {
+    scene,
+    said: box.said,
+    approved: server.changes().length,
+    decisions: decisionsIn(server.requests),
+  };
+}
+
+/** What was written to the approval of requests. */
+function decisionsIn(requests: readonly { method: string; body?: unknown }[]): string[] {
+  type Decided = { status: { conditions: { type: string }[] } };
+  return requests
+    .filter(({ method }) => method === "PUT")
+    .flatMap(({ body }) => (body as Decided).status.conditions.map(({ type }) => type));
 }
 
 async function asking(name: string, address: string): Promise<KubeObject> {
@@ -135,6 +148,27 @@ test.each<[string, Partial<Row>, number, string[]]>([
   expect(end.approved).toBe(approved);
   expect(end.said.filter((line) => line.includes("not approved"))).toEqual(lines);
 });
+
+const MOVED = { moved: new Map([["10.0.0.11", "10.0.0.21"]]) };
+
+test.each<[string, string, string, Partial<Return>, string[]]>([
+  ["it has moved from", "w1", "10.0.0.11", MOVED, ["Denied"]],
+  ["nobody is known to have moved from", "w1", "10.0.0.11", {}, []],
+  ["another one has moved from", "w3", "10.0.0.11", MOVED, []],
+  ["it is at now", "w1", "10.0.0.21", MOVED, ["Approved"]],
+])(
+  "asked for an address that %s: a kubelet waits for an answer, and then asks anew",
+  async (_, name, address, options, decisions) => {
+    const end = await decided({ csr: await asking(name, address), options });
+    expect(end.decisions).toEqual(decisions);
+    expect(end.scene.away.get(name)!.approved ?? false).toBe(decisions.includes("Approved"));
+    const { said } = end;
+    if (decisions.includes("Denied"))
+      expect(said).toEqual([
+        `csr-1: denied: ip "10.0.0.11" does not belong to w1, which had w1, 10.0.0.21: its kubelet asks anew, with its new address`,
+      ]);
+  },
+);
 
 /** w2 has left its serving certificate of before in its Node, as `join` does. */
 async function left(by: Pair, cn = "system:node:w2", usages: readonly ("server" | "client")[] = ["server"]) {
