@@ -7,14 +7,15 @@
  */
 import { again } from "../shared/again.ts";
 import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
-import { memberName } from "../shared/etcd-data/members.ts";
+import { isNameless, memberName } from "../shared/etcd-data/members.ts";
 import { minute } from "../shared/evidence/server-clock.ts";
 import { Fail } from "../shared/fail.ts";
-import { hostPath } from "../shared/files/files.ts";
+import { hostPath, writeMark } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { refuseNoMemory } from "../shared/files/room.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { type Node, readNode, routedAddress } from "../shared/node/node.ts";
+import { newRescue, type RestoredMark, restoredFile } from "../shared/node/rescue-folder.ts";
 import { type KubeletFlags, kubeletFlags } from "../shared/node/started-with.ts";
 import { typed } from "../shared/options.ts";
 import { endpointUrl } from "../shared/pki/addresses.ts";
@@ -48,14 +49,27 @@ async function main() {
     () => writeKubeletFiles(found, place),
     "kubeadm init phase kubelet-start",
   );
-  // last: what is there is never written over, so where this was cut off it begins again
-  const written = `write ${place.dir}/member: one member, ${as}, at ${place.peerUrl}`;
   await step(
     "S.5 Write etcd's data",
-    () => act(written, () => source.write(place)),
+    () => writeData(source, found, place),
     `etcdutl snapshot restore --bump-revision ${BUMP} --mark-compacted`,
   );
   done(next(place));
+}
+
+/** The data last: what is there is never written over. Cut off before, it begins again. */
+async function writeData(source: Source, { cluster, node, data }: content.Content, place: Place) {
+  const members = data.members.filter((member) => !isNameless(member)).map(({ name }) => name);
+  writeMark<RestoredMark>(
+    restoredFile(newRescue()),
+    { made: new Date().toISOString(), members },
+    "by it every part knows who is lost",
+  );
+  const lost = cluster.nodes.filter((one) => one.controlPlane && one.name !== node.name);
+  for (const { name } of lost) say(`${name}: lost, and left out by all that comes`);
+  const { dir, peerUrl } = place;
+  const written = `write ${dir}/member: one member, ${node.name}, at ${peerUrl}`;
+  await act(written, () => source.write(place));
 }
 
 function next({ old, address }: { old: string | undefined; address: string }): string {
@@ -77,11 +91,16 @@ function asOf({ as }: Values): string {
   });
 }
 
+interface Place {
+  dir: string;
+  peerUrl: string;
+}
+
 /** What is read, as of when, and how it is written here. */
 interface Source {
   data: EtcdData;
   until: Date;
-  write(place: { dir: string; peerUrl: string }): Promise<void>;
+  write(place: Place): Promise<void>;
 }
 
 async function sourceOf([file, ...more]: string[], values: Values): Promise<Source> {

@@ -22,6 +22,11 @@ export interface EtcdData {
   clusterId: string;
   memberId: string;
   members: Member[];
+  /**
+   * Names of the members of before, where restore.ts has made this data of theirs: `members` has only the one
+   * that goes on.
+   */
+  formerMembers?: readonly string[];
   /** Main revision after the log's last entry. */
   revision: number;
   /**

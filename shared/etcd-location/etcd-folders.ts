@@ -15,7 +15,13 @@ import { tryFile } from "../files/try-file.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles, mainContainer } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
-import { movedHere, type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
+import {
+  membersBeforeRestore,
+  movedHere,
+  type Rescue,
+  rescuedEtcd,
+  rescuedLog,
+} from "../node/rescue-folder.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { CONFIG_FIRST, opened, SealedFail, sealedIn } from "../objects/stored.ts";
 import { orUndefined } from "../pki/certificate.ts";
@@ -50,7 +56,13 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
 /** What is encrypted in it is opened where the configuration for that is here. Errors: as `readEtcdData`. */
 export function readFolders({ dir, wal, apiServer }: EtcdFolders): EtcdData {
   const data = withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
-  return withMoved(data, movedHere());
+  return withFormer(withMoved(data, movedHere()), membersBeforeRestore());
+}
+
+/** Who etcd's members were before restore.ts: they were control plane nodes. */
+function withFormer(data: EtcdData, formerMembers: readonly string[]): EtcdData {
+  if (formerMembers.length === 0) return data;
+  return Object.create(data, { formerMembers: { value: formerMembers } }) as EtcdData;
 }
 
 /** The copy from the beginning of a repair. Errors: as `readEtcdData`. */

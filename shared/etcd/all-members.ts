@@ -6,6 +6,8 @@
 import { again, type LeftOut } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
+import { readFolders } from "../etcd-location/etcd-folders.ts";
+import { memberNames } from "../evidence/control-planes.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
 import { forGood } from "../for-good.ts";
@@ -137,37 +139,41 @@ export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlane
 /**
  * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --lost. So what was
  * said once holds on every control plane node and in every later script, until a machine of that name joins
- * again: as a member, or with a Node of its own. Only etcd's own answer proves it: none where it does not
- * answer.
+ * again: as a member, or with a Node of its own. Only etcd's own answer proves it; where it does not answer,
+ * only those that restore.ts has left behind are known.
  */
-export async function takenOut({
-  data,
-  facts,
-  cluster,
-}: Pick<ControlPlaneNode, "data" | "facts" | "cluster">): Promise<string[]> {
+export async function takenOut(cp: Known): Promise<string[]> {
+  const { data, facts, cluster } = cp;
   const client = etcdClient(facts);
   const live = await unlessSilent(async () => (await client?.members())?.map(({ name }) => name));
-  if (!client || !live) return [];
-  const gone = cluster.nodes.filter(
-    ({ name }) => !live.includes(name) && data.members.some((member) => member.name === name),
-  );
+  if (!client || !live) return leftBehind(cp);
+  const gone = cluster.nodes.filter(({ name }) => !live.includes(name) && memberNames(data).includes(name));
   const uids = await Promise.all(gone.map(({ name }) => unlessSilent(() => nodeUid(client, data, name))));
   return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
+}
+
+type Known = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
+
+/** By etcd's data of today: the copy of a repair may be older than a join. */
+function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): string[] {
+  if (formerMembers.length === 0) return [];
+  using today = readFolders(etcd);
+  const isLeft = (name: string) =>
+    formerMembers.includes(name) && !today.members.some((member) => member.name === name);
+  return cluster.nodes.flatMap(({ name }) => (isLeft(name) ? [name] : []));
 }
 
 /**
  * The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken
  * out already: they are lost.
  */
-export async function leftOut(
-  cp: Pick<ControlPlaneNode, "data" | "facts" | "cluster">,
-  named: LeftOut,
-  out?: readonly string[],
-): Promise<LeftOut> {
+export async function leftOut(cp: Known, named: LeftOut, out?: readonly string[]): Promise<LeftOut> {
   const gone = out ?? (await takenOut(cp));
   const unsaid = gone.filter((name) => !named.lost.includes(name));
-  for (const name of unsaid)
-    say(`${name}: no member of etcd any more (02-control-plane --lost): left out here, too`);
+  for (const name of unsaid) {
+    const by = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";
+    say(`${name}: no member of etcd any more (${by}): left out here, too`);
+  }
   return {
     without: named.without.filter((name) => !gone.includes(name)),
     lost: [...nodesAmong(named.lost, cp), ...unsaid],

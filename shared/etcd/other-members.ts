@@ -42,7 +42,7 @@ export function quorumOf<M extends Pick<Member, "isLearner">>(
 }
 
 const BEGINS_ANEW =
-  "If nobody can, no part repairs it: etcd begins anew, from a snapshot or this member's data (RUNBOOK 0)";
+  'If nobody can, this member goes on alone with all that it has: RUNBOOK-MORE "Only a snapshot is left"';
 
 /**
  * A member is taken out by the majority of all members, those that are lost, too. Errors: Refused where the

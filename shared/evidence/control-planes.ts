@@ -18,7 +18,7 @@ interface StoredNode {
   status?: { addresses?: { type: string; address: string }[] };
 }
 
-type Members = Pick<EtcdData, "members">;
+type Members = Pick<EtcdData, "members" | "formerMembers">;
 
 export function hasControlPlaneLabel({ metadata }: StoredNode): boolean {
   return metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined;
@@ -28,14 +28,17 @@ export function hasControlPlaneLabel({ metadata }: StoredNode): boolean {
  * Names of the Nodes that are members of etcd: kubeadm gives a member the name of its Node. A member of
  * another name (a restore calls it "default") is the one Node with its address, if that has the label, too:
  * kubespray may put etcd on workers. An address that more than one claims belongs to none of them, as each
- * kubelet writes its own status.
+ * kubelet writes its own status. Those that a restore has left behind were control plane nodes, too.
  */
-export function membersAmong(nodes: readonly StoredNode[], { members }: Members): Set<string> {
+export function membersAmong(
+  nodes: readonly StoredNode[],
+  { members, formerMembers = [] }: Members,
+): Set<string> {
   const names = new Set(nodes.map(({ metadata }) => metadata.name));
   const found = members.flatMap((member) =>
     names.has(member.name) ? member.name : (atAddress(nodes, member) ?? []),
   );
-  return new Set(found);
+  return new Set([...found, ...formerMembers.filter((name) => names.has(name))]);
 }
 
 function atAddress(
@@ -62,7 +65,7 @@ export function controlPlaneNames(data: EtcdData): string[] {
     attempt(() => readObjects<StoredNode>(data, "minions/").toArray(), []),
     data,
   );
-  return [...new Set([...found, ...data.members.map(({ name }) => name)])];
+  return [...new Set([...found, ...memberNames(data)])];
 }
 
 /** Of a Node that is deleted, etcd's members still tell. */
@@ -74,5 +77,10 @@ export function isControlPlaneName(
   }: { cluster: { nodes: readonly { name: string; controlPlane: boolean }[] }; data: Members },
 ): boolean {
   const node = cluster.nodes.find((one) => one.name === name);
-  return node ? node.controlPlane : data.members.some((member) => member.name === name);
+  return node ? node.controlPlane : memberNames(data).includes(name);
+}
+
+/** With those that a restore has left behind. */
+export function memberNames({ members, formerMembers = [] }: Members): string[] {
+  return [...members.map(({ name }) => name), ...formerMembers];
 }

@@ -132,7 +132,8 @@ export function refuseUnknownNodes(
   const names = leftNames(out);
   const nodesBefore = earlier ? readCluster(earlier.data).nodes : [];
   const members = [...data.members, ...(earlier?.data.members ?? [])].map(memberName);
-  const known = new Set([...[...cluster.nodes, ...nodesBefore].map(({ name }) => name), ...members]);
+  const nodesKnown = [...cluster.nodes, ...nodesBefore].map(({ name }) => name);
+  const known = new Set([...nodesKnown, ...members, ...(data.formerMembers ?? [])]);
   const strangers = names.filter((name) => !known.has(name));
   const nodes = [...known].join(", ");
   if (strangers.length > 0 && mayBeDeleted && dataFrom === etcd.dir)

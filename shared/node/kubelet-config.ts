@@ -134,7 +134,7 @@ function readConfig(path: string | undefined, mayBeGone: boolean): KubeletConfig
 
 function noNode(file: string): Refused {
   return new Refused(`This is no node that kubeadm set up: "${file}" is missing`, {
-    hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
+    hint: `run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join. All control plane nodes are lost, and this machine is new: RUNBOOK-MORE "Only a snapshot is left"`,
   });
 }
 

@@ -150,6 +150,24 @@ export function movedHere(): Moved {
   return new Map(Object.entries(moveHere()?.mark.addresses ?? {}));
 }
 
+/** Where restore.ts keeps who etcd's members were: the data that it makes has only one. */
+export function restoredFile({ dir }: Pick<Rescue, "dir">): string {
+  return `${dir}/restored.json`;
+}
+
+export interface RestoredMark extends Mark {
+  /** Names. */
+  members: string[];
+}
+
+/** Of the last restore on this node; none where there was none. */
+export function membersBeforeRestore(): readonly string[] {
+  const path = rescueFolders()
+    .map(restoredFile)
+    .find((one) => exists(one));
+  return (path === undefined ? undefined : readMark<RestoredMark>(path))?.members ?? [];
+}
+
 /** Those that hold more than the transcripts of runs: somebody has to remove them. */
 export function rescuedFiles(): Rescue[] {
   return rescueFolders().filter((rescue) =>

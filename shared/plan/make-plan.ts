@@ -12,8 +12,8 @@ import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
-import { endOfMove, moveOfWorkers } from "./move-notes.ts";
-import { firstNotes, type Note, notesBeforeEnd, notesBeforePart1, renewalNote } from "./notes.ts";
+import { bundleNote, endOfMove, moveOfWorkers, restartAfterRestore } from "./move-notes.ts";
+import { firstNotes, type Note, notesBeforeEnd, notesBeforePart1, planAgain, renewalNote } from "./notes.ts";
 import { withOutage } from "./outage.ts";
 import { kitLines, type Line, sshLines, workersFile } from "./paste.ts";
 import { toOperator } from "./paste-files.ts";
@@ -92,7 +92,7 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   /** By the part that they stand before. */
   const NOTES: Record<number, () => Note[]> = {
     1: () => notesBeforePart1(assessed, { ...facts, nodes }),
-    [WORKERS]: () => moveOfWorkers({ ...facts, nodes }),
+    [WORKERS]: () => [...moveOfWorkers({ ...facts, nodes }), ...restarts(assessed, { nodes, facts })],
     [PROOF]: () => endOfMove({ ...facts, nodes }),
     [AFTER_PROOF]: () => notesBeforeEnd(steps, facts),
   };
@@ -121,6 +121,7 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
     looked: lookedAt(assessed.node, facts, nodes),
     elsewhere: away,
     first: [
+      ...(makesKeys(assessed) ? bundleNote(facts.bundles, planAgain(facts, {})) : []),
       ...firstNotes(assessed, { ...facts, away, hold, ask: askOf(assessed, blocks, { nodes, facts }) }),
       ...renewal(assessed, blocks, { nodes, facts }),
     ].map(pasteable),
@@ -138,6 +139,16 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
         .reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0),
     ) as [number, number],
   };
+}
+
+/** Nothing on this node brings a lost key back. */
+function makesKeys({ course = [] }: Assessment): boolean {
+  return course.includes("new-cas") || course.includes("new-internal-cas");
+}
+
+/** With a new CA each of them joins, which restarts its kubelet. */
+function restarts({ course }: Assessment, { nodes, facts }: Around): Note[] {
+  return facts.isRestored && !course?.includes("join") ? restartAfterRestore({ ...facts, nodes }) : [];
 }
 
 const WORKERS = 3;

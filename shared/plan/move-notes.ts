@@ -1,6 +1,10 @@
-/** Where machines have moved (scripts/move.ts): what is typed between the parts that repair. */
+/**
+ * What is typed between the parts that repair: where machines have moved (scripts/move.ts), and where etcd's
+ * data is restored (scripts/restore.ts).
+ */
 import { command } from "../again.ts";
 import type { Moved } from "../pki/addresses.ts";
+import { unpackLine } from "./lying-here.ts";
 import type { Note } from "./notes.ts";
 import { sshLines } from "./paste.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
@@ -35,4 +39,20 @@ function noteOf(lines: ReturnType<typeof sshLines>, text: string, moved: Moved):
   return [
     { text: `${text}. RUNBOOK-MORE.md, "Machines that moved".`, commands: lines.map((line) => line.text) },
   ];
+}
+
+/** Before part 3, where workers do not join, which restarts their kubelets. */
+export function restartAfterRestore({ nodes, user }: Pick<Around, "nodes" | "user">): Note[] {
+  const lines = sshLines(user, nodesAt(nodes, "each-worker"), "systemctl restart kubelet");
+  if (lines.length === 0) return [];
+  const text =
+    'etcd\'s data is restored. A Node that joined since then registers only when its kubelet starts, and pods that the data does not know end then. RUNBOOK-MORE.md, "Only a snapshot is left".';
+  return [{ text, commands: lines.map((line) => line.text) }];
+}
+
+/** Before new keys are made. `plan`: prints it again. */
+export function bundleNote([bundle]: readonly string[], plan: string): Note[] {
+  if (bundle === undefined) return [];
+  const text = `A bundle of keys lies here: ${bundle}. With the old keys no worker joins, and no pod restarts: this comes first. Then print the plan again.`;
+  return [{ text, commands: [unpackLine(bundle), plan] }];
 }

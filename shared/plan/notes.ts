@@ -57,7 +57,7 @@ const ASK =
   "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
 
 /** Of the same answers. */
-function planAgain({ folder, said }: Asked, more: Said): string {
+export function planAgain({ folder, said }: Asked, more: Said): string {
   const all = { ...said, ...more };
   return folder === undefined ? command("plan", all) : command(shell`plan --seen ${folder}`, all);
 }

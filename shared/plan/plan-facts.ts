@@ -17,11 +17,12 @@ import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { Refused } from "../fail.ts";
-import { movedHere, rescueFolders } from "../node/rescue-folder.ts";
+import { membersBeforeRestore, movedHere, rescueFolders } from "../node/rescue-folder.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { type DueCas, dueCas } from "../renew/renewal.ts";
+import { bundlesHere } from "./lying-here.ts";
 import { ROOT } from "./paste.ts";
 import { isName } from "./plan-nodes.ts";
 import { NONE_SEEN, readSeen, type Seen } from "./seen-nodes.ts";
@@ -47,6 +48,10 @@ export interface PlanFacts {
   due: DueCas | undefined;
   /** Machines that have other addresses than before. */
   moved: Moved;
+  /** restore.ts has made etcd's data. */
+  isRestored: boolean;
+  /** Names of bundles of keys in the kit's folder. */
+  bundles: readonly string[];
   /** Who the operator is on the nodes. */
   user: string;
   /** The operator's words of the cluster: each line of the plan that takes one has it. */
@@ -105,6 +110,8 @@ export async function factsForPlan(
     othersServe,
     due: cp && dueCas(cp.facts),
     moved: movedHere(),
+    isRestored: membersBeforeRestore().length > 0,
+    bundles: bundlesHere(),
     user,
     said: { ...typed, without: nodes.away, lost: nodes.names },
   };

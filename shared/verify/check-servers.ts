@@ -142,7 +142,7 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
     return {
       failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
     };
-  const before = data.members.length;
+  const before = Math.max(data.members.length, data.formerMembers?.length ?? 0);
   if (now.length < before)
     return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
   return now.map(memberName).join(", ");

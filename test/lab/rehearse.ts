@@ -48,11 +48,12 @@ import { oldTokens } from "./scenarios/old-tokens.ts";
 import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { repairedTwice } from "./scenarios/repaired-twice.ts";
-import { restored } from "./scenarios/restored.ts";
+import { haRestored, restored, restoredNewCas } from "./scenarios/restored.ts";
 import { saLost } from "./scenarios/sa-lost.ts";
 import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
 import { smallDamages } from "./scenarios/small-damages.ts";
+import { survivor } from "./scenarios/survivor.ts";
 import { undelete } from "./scenarios/undelete.ts";
 import { watched } from "./scenarios/watched.ts";
 import { wrongNode } from "./scenarios/wrong-node.ts";
@@ -146,6 +147,9 @@ export const SCENARIOS: Scenario[] = [
   movedEndpoint,
   movedLost,
   restored,
+  restoredNewCas,
+  haRestored,
+  survivor,
   companyCaEnded,
   etcdLinked,
 ];

@@ -29,7 +29,7 @@ const BUDGETS: Record<string, number> = {
   "join-again": 77,
   move: 127,
   "pack-kit": 20,
-  plan: 189,
+  plan: 191,
   "renew-ca": 145,
   report: 219,
   restore: 95,

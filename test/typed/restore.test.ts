@@ -244,6 +244,117 @@ test.each([
   );
 });
 
+/** The Nodes of m2 and m3. */
+function threeControlPlanes(objects: Objects) {
+  const node = objects["minions/m1"] as { metadata: object };
+  for (const { name } of [OTHER, THIRD])
+    objects[`minions/${name}`] = {
+      ...node,
+      metadata: { ...node.metadata, name, uid: `uid-${name}` },
+      status: {},
+    };
+}
+
+test.each([
+  ["a snapshot", LINE],
+  ["one member's disk", "restore --from /mnt/cp1 --as m1"],
+])("from %s of three, every part knows that the other two are lost", async (_, line) => {
+  using node = await newMachine({ objects: threeControlPlanes, members: [MEMBER, OTHER, THIRD] });
+  await disks(node);
+  const { exitCode, stderr } = await node.run(line);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("m2: lost, and left out by all that comes");
+  const plan = await node.run("plan");
+  expect({ exitCode: plan.exitCode, stderr: plan.stderr }).toMatchObject({ exitCode: 2 });
+  expect(plan.stdout).toContain("02-control-plane.ts --lost m2,m3");
+  expect(plan.stdout).toContain("delete node --ignore-not-found m2 m3");
+});
+
+test("on a new machine the plan is that of the snapshot which lies there; a locked one is opened first", async () => {
+  using node = await newMachine({ objects: threeControlPlanes, members: [MEMBER, OTHER, THIRD] });
+  const kit = `ssh -n root@${SHOWN_ADDRESS} 'cd /run/kube-pki-repair && ./bunw scripts`;
+  const { exitCode, stdout, stderr } = await node.run("plan");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 2 });
+  const lines = stdout.split("\n").filter((line) => line.startsWith("ssh "));
+  expect(lines).toEqual([
+    `${kit}/restore.ts --as m1 snapshot.db --dry-run'; echo "exit code $?"`,
+    `${kit}/restore.ts --as m1 snapshot.db'; echo "exit code $?"`,
+    `ssh -n root@${SHOWN_ADDRESS} 'systemctl enable kubelet'`,
+    `${kit}/plan.ts'; echo "exit code $?"`,
+  ]);
+  expect(stdout).toContain("its control plane nodes were m1, m2, m3");
+  renameSync(`${node.root}/root/snapshot.db`, `${node.root}/root/keys.etcd.age`);
+  const asks = await node.run("plan");
+  expect(asks.stdout).toContain(
+    `ssh -t root@${SHOWN_ADDRESS} 'cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts snapshot keys.etcd.age'`,
+  );
+  write(`${node.root}/root/passphrase`, "x");
+  expect((await node.run("plan")).stdout).toContain(
+    `${kit}/hand-over.ts snapshot --passphrase-file passphrase keys.etcd.age'`,
+  );
+});
+
+test("a new machine without a snapshot is no node, and the chapter is named", async () => {
+  using node = here(await pretendNode({ kind: "no node" }));
+  const { exitCode, stderr } = await node.run("plan");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
+  expect(stderr).toContain('RUNBOOK-MORE "Only a snapshot is left"');
+});
+
+test("then the plan unpacks a bundle that lies there, and restarts the workers' kubelets before part 3", async () => {
+  using node = await newMachine();
+  expect(await node.run(LINE)).toMatchObject({ exitCode: 0 });
+  const without = await node.run("plan");
+  expect(without.stdout).not.toContain("A bundle of keys lies here");
+  // they join, which restarts them
+  expect(without.stdout).not.toContain("systemctl restart kubelet");
+  write(`${node.root}/root/keys.age`, "x");
+  const { stdout } = await node.run("plan");
+  expect(stdout).toContain("```sh\n./bunw scripts/hand-over.ts unpack keys.age\n./bunw scripts/plan.ts\n```");
+  expect(stdout.indexOf("hand-over.ts unpack keys.age")).toBeLessThan(stdout.indexOf("01-etcd.ts --new-cas"));
+  cpSync(`${(await healthyCp()).root}/etc/kubernetes/pki`, `${node.root}/etc/kubernetes/pki`, {
+    recursive: true,
+  });
+  const kept = (await node.run("plan")).stdout;
+  expect(kept).not.toContain("hand-over.ts unpack keys.age");
+  const places = ["02-control-plane.ts", "systemctl restart kubelet", "03-workers.ts open"].map((words) =>
+    kept.indexOf(words),
+  );
+  expect(places).not.toContain(-1);
+  expect(places).toEqual(places.toSorted((a, b) => a - b));
+});
+
+test("at another address the plan begins with move, then a bundle that lies there, then the parts; the moves stand between them", async () => {
+  const addr_info = [{ scope: "global", local: "127.66.0.7" }];
+  const shown = JSON.stringify([{ addr_info }]);
+  const commands = [
+    { command: "ip -j addr", stdout: shown },
+    { command: "ip -j -4 route show default", stdout: '[{"dst":"default","dev":"eth0"}]' },
+    { command: "ip -j -4 addr show dev eth0", stdout: shown },
+  ];
+  using node = await newMachine({ machine: { commands } });
+  write(`${node.root}/root/keys.age`, "x");
+  expect(await node.run(LINE)).toMatchObject({ exitCode: 0 });
+  const first = async () =>
+    /comes first.*\n\n```sh\n([\s\S]*?)\n```/.exec((await node.run("plan")).stdout)?.[1];
+  expect(await first()).toBe("./bunw scripts/move.ts\n./bunw scripts/plan.ts");
+  expect(await node.run("move")).toMatchObject({ exitCode: 0 });
+  expect(await first()).toBe("./bunw scripts/hand-over.ts unpack keys.age\n./bunw scripts/plan.ts");
+  cpSync(`${(await healthyCp()).root}/etc/kubernetes/pki`, `${node.root}/etc/kubernetes/pki`, {
+    recursive: true,
+  });
+  const { stdout } = await node.run("plan");
+  const places = [
+    "02-control-plane.ts",
+    "systemctl restart kubelet",
+    "03-workers.ts open",
+    "scripts/move.ts'",
+    "05-verify.ts",
+  ].map((words) => stdout.indexOf(words));
+  expect(places).not.toContain(-1);
+  expect(places).toEqual(places.toSorted((a, b) => a - b));
+});
+
 test("at another address the line that says so comes before part 1, and part 1 counts no member but its own", async () => {
   const addr_info = [{ scope: "global", local: "10.9.0.7" }];
   const stdout = JSON.stringify([{ addr_info }]);

@@ -104,7 +104,10 @@ function readPods(pods: Item[]) {
   return pods.map(({ metadata, status }) => ({
     uid: metadata.uid,
     name: `${metadata.namespace}/${metadata.name}`,
-    ready: status?.conditions?.find((condition) => condition.type === "Ready")?.status === "True",
+    // one that has ended well wants nothing more: a restore leaves such pods
+    ready:
+      status?.phase === "Succeeded" ||
+      status?.conditions?.find((condition) => condition.type === "Ready")?.status === "True",
     leaving: metadata.deletionTimestamp !== undefined || status?.reason === "Evicted",
     mirror: metadata.annotations?.["kubernetes.io/config.mirror"] !== undefined,
   }));
@@ -136,7 +139,7 @@ interface Item {
     annotations?: Record<string, string>;
   };
   spec?: { renewTime?: string };
-  status?: { reason?: string; conditions?: { type: string; status: string }[] };
+  status?: { phase?: string; reason?: string; conditions?: { type: string; status: string }[] };
   endpoints?: { conditions?: { ready?: boolean } }[] | null;
 }
 

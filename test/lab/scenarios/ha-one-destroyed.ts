@@ -27,7 +27,7 @@ export const haOneDestroyed: Scenario = {
     { title: "The operator puts a new machine in its place", run: putNewControlPlane },
     {
       title: "The operator puts back what 05-verify and part 2 name",
-      run: (scene) => putBackByPrinted(scene, lost(scene)),
+      run: (scene) => putBackByPrinted(scene, [lost(scene)]),
     },
     { title: "05-verify finds nothing changed", run: untilAsBefore },
     { title: "The operator verifies again", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },

@@ -40,7 +40,7 @@ export const haSameMachineBack: Scenario = {
     { title: "The operator empties it, and joins it again, by what is printed", run: joinAgain },
     {
       title: "The operator puts back what 05-verify and part 2 name",
-      run: (scene) => putBackByPrinted(scene, third(scene)),
+      run: (scene) => putBackByPrinted(scene, [third(scene)]),
     },
     { title: "05-verify finds nothing changed", run: untilAsBefore },
     { title: "It is what it was", run: compareWithBefore },

@@ -148,7 +148,7 @@ async function comeBack(scene: Scene) {
   await type(scene, node, whatPart2Printed(scene, "./bunw scripts/join-again.ts"));
   await type(scene, node, whatPart2Printed(scene, "kubeadm reset"), { cwd: "/root" });
   await joinByPrinted(scene, node, "kubeadm join --config");
-  await putBackByPrinted(scene, node);
+  await putBackByPrinted(scene, [node]);
   await untilAsBefore(scene);
 }
 

@@ -1,18 +1,32 @@
 /**
- * The only control plane node is destroyed. A new machine takes its place, with another address, from
- * yesterday's backup: a bundle of the shared keys, and a snapshot of etcd. The workers run on.
+ * All control plane nodes are destroyed. A new machine takes the place of the first, with another address,
+ * from yesterday's backup: a bundle of the shared keys, and a snapshot of etcd. The workers run on. Where there
+ * were several, new machines take the places of the others by the lines that part 2 prints.
  */
 import { randomBytes } from "node:crypto";
 import { globSync, rmSync, writeFileSync } from "node:fs";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { readdress } from "../machine/readdress.ts";
+import { followGuide, followPlan } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
+import { joinByPrinted, putBackByPrinted, untilAsBefore } from "../scene/replace.ts";
 import { KIT, note, type Scenario, type Scene, startClock, type } from "../scene/scene.ts";
 
 const ADDRESS = { old: "10.250.0.11", now: "10.250.0.111" };
 const PASSPHRASE = "--passphrase-file passphrase";
 const BUNDLE = "keys.age";
 const SNAPSHOT = "keys.etcd.age";
+
+/** With a bundle of the shared keys, or without: then nobody has them. */
+const lines = ({ bundle }: { bundle: boolean }): Scenario["lines"] => [
+  { title: "The operator makes a backup, and the cluster goes on", run: backUp },
+  { title: "All control plane nodes are destroyed; a new machine is there", run: destroy },
+  {
+    title: "The operator follows RUNBOOK-MORE.md, Only a snapshot is left",
+    run: (scene) => repair(scene, bundle),
+  },
+  { title: "What is back, and what is gone", run: compareObjects },
+];
 
 export const restored: Scenario = {
   name: "restored",
@@ -23,19 +37,51 @@ export const restored: Scenario = {
   byRunbook: true,
   machinesFail: true,
   goesBack: true,
-  lines: [
-    { title: "The operator makes a backup, and the cluster goes on", run: backUp },
-    { title: "The control plane node is destroyed; a new machine is there", run: destroy },
-    { title: "The operator follows RUNBOOK-MORE.md, Only a snapshot is left", run: repair },
-    { title: "What is back, and what is gone", run: compareObjects },
-  ],
+  lines: lines({ bundle: true }),
+};
+
+export const restoredNewCas: Scenario = {
+  ...restored,
+  name: "restored-new-cas",
+  title:
+    "The only control plane node is destroyed, and nobody has its keys; a new machine with another address takes its place, from a snapshot of etcd, with new CAs",
+  lines: lines({ bundle: false }),
+};
+
+/** New machines in the places of the others, when the first one is well. */
+export const othersJoin: Scenario["lines"] = [
+  { title: "New machines take the places of the others", run: joinOthers },
+  {
+    title: "The operator puts back what 05-verify and part 2 name",
+    run: (scene) => putBackByPrinted(scene, othersOf(scene)),
+  },
+  { title: "05-verify finds nothing changed", run: untilAsBefore },
+  { title: "The operator verifies again", run: verify },
+];
+
+export const haRestored: Scenario = {
+  ...restored,
+  name: "ha-restored",
+  title:
+    "All three control plane nodes are destroyed; a new machine with another address takes the first one's place, from a bundle and a snapshot of etcd, and new machines join in the places of the others",
+  controlPlanes: 3,
+  workers: 2,
+  lines: [...restored.lines, ...othersJoin],
 };
 
 /** What the operator keeps elsewhere. */
 const kept = new Map<string, string>();
 
+function firstOf({ lab }: Scene): Machine {
+  return lab.controlPlanes[0]!;
+}
+
+export function othersOf({ lab }: Scene): Machine[] {
+  return lab.controlPlanes.slice(1);
+}
+
 async function backUp(scene: Scene) {
-  const [cp1] = scene.lab.controlPlanes as [Machine];
+  const cp1 = firstOf(scene);
   await kubectl(scene.lab, ["-n", "default", "create", "configmap", "deleted-since", "--from-literal=a=b"]);
   await cp1.run(["bash", "-c", `umask 077; cat > ${KIT}/passphrase`], {
     input: randomBytes(24).toString("base64url"),
@@ -51,42 +97,83 @@ async function backUp(scene: Scene) {
 }
 
 async function destroy(scene: Scene) {
-  const [cp1] = scene.lab.controlPlanes as [Machine];
+  const { controlPlanes } = scene.lab;
   startClock(scene);
-  await cutPower(scene, [cp1]);
-  const folders = [
-    ...["/etc/kubernetes", "/var/lib/etcd", "/var/lib/kubelet"],
-    ...globSync("kube-pki-repair-*", { cwd: cp1.path("/root") }).map((name) => `/root/${name}`),
-  ];
-  for (const folder of folders) rmSync(cp1.path(folder), { recursive: true, force: true });
-  writeFileSync(cp1.path("/etc/machine-id"), `${randomBytes(16).toString("hex")}\n`);
+  await cutPower(scene, controlPlanes);
+  for (const node of controlPlanes) makeNew(scene, node);
+  const cp1 = firstOf(scene);
   await readdress(scene.lab, { [cp1.name]: ADDRESS.now });
-  scene.replaced.push(cp1.name);
-  await powerOn(scene, [cp1]);
-  await cp1.run(["crictl", "rmp", "--all", "--force"]);
+  await bootNew(scene, cp1);
   note(scene, "a new machine", `${ADDRESS.old} → ${ADDRESS.now}`);
 }
 
-async function repair(scene: Scene) {
-  const [cp1] = scene.lab.controlPlanes as [Machine];
-  for (const [file, content] of kept)
-    await cp1.run(["bash", "-c", `umask 077; base64 -d > ${KIT}/${file}`], { input: content });
-  const restore = `./bunw scripts/restore.ts snapshot.db --as ${cp1.nodeName}`;
+/** Nothing of the old machine is left but its name and the images, which the lab cannot fetch. */
+export function makeNew({ replaced }: Scene, node: Machine) {
+  const folders = [
+    ...["/etc/kubernetes", "/var/lib/etcd", "/var/lib/kubelet"],
+    ...globSync("kube-pki-repair-*", { cwd: node.path("/root") }).map((name) => `/root/${name}`),
+  ];
+  for (const folder of folders) rmSync(node.path(folder), { recursive: true, force: true });
+  writeFileSync(node.path("/etc/machine-id"), `${randomBytes(16).toString("hex")}\n`);
+  replaced.push(node.name);
+}
+
+async function bootNew(scene: Scene, node: Machine) {
+  await powerOn(scene, [node]);
+  await node.run(["crictl", "rmp", "--all", "--force"]);
+}
+
+async function repair(scene: Scene, bundle: boolean) {
+  const cp1 = firstOf(scene);
+  await bring(scene, bundle);
+  if (scene.guide === "plan") return await followPlan(scene, { notes: true });
+  const tags = bundle ? ["old-cas"] : ["new-cas", "join"];
+  const move = await restore(scene, bundle);
+  await type(scene, cp1, move, { part: 0 });
+  await follow(scene, tags, [1, 2]);
+  for (const worker of scene.lab.workers) await sh(worker, "systemctl restart kubelet");
+  await follow(scene, tags, [3, 4]);
+  await type(scene, cp1, "./bunw scripts/move.ts", { part: 4 });
+  await follow(scene, tags, [5]);
+}
+
+/** Without the others. */
+export async function follow(scene: Scene, tags: string[], parts: number[]) {
+  const without = othersOf(scene).map(({ nodeName }) => nodeName);
+  await followGuide(scene, tags, { parts, ...(without.length > 0 && { without }) });
+}
+
+/** What was kept elsewhere. */
+async function bring(scene: Scene, bundle: boolean) {
+  for (const [file, content] of [...kept].filter(([name]) => bundle || name !== BUNDLE))
+    await firstOf(scene).run(["bash", "-c", `umask 077; base64 -d > ${KIT}/${file}`], { input: content });
+}
+
+/** Returns the line of move.ts that it prints. */
+async function restore(scene: Scene, bundle: boolean): Promise<string> {
+  const cp1 = firstOf(scene);
+  const line = `./bunw scripts/restore.ts snapshot.db --as ${cp1.nodeName}`;
   await type(scene, cp1, `./bunw scripts/hand-over.ts snapshot ${PASSPHRASE} ${SNAPSHOT}`, { part: 0 });
-  await type(scene, cp1, `${restore} --dry-run`, { part: 0 });
-  const { stderr } = await type(scene, cp1, restore, { part: 0 });
+  await type(scene, cp1, `${line} --dry-run`, { part: 0 });
+  const { stderr } = await type(scene, cp1, line, { part: 0 });
   await type(scene, cp1, "systemctl enable kubelet", { part: 0 });
-  await type(scene, cp1, `./bunw scripts/hand-over.ts unpack ${PASSPHRASE} ${BUNDLE}`, { part: 0 });
+  if (bundle)
+    await type(scene, cp1, `./bunw scripts/hand-over.ts unpack ${PASSPHRASE} ${BUNDLE}`, { part: 0 });
   const [move] = /\.\/bunw scripts\/move\.ts --moved \S+(?=,)/.exec(stderr) ?? [
     "restore printed no line of move.ts",
   ];
-  await type(scene, cp1, move, { part: 0 });
-  await type(scene, cp1, "./bunw scripts/01-etcd.ts", { part: 1 });
-  await type(scene, cp1, "./bunw scripts/02-control-plane.ts", { part: 2 });
-  for (const worker of scene.lab.workers) await sh(worker, "systemctl restart kubelet");
-  await type(scene, cp1, "./bunw scripts/03-workers.ts close", { part: 3 });
-  await type(scene, cp1, "./bunw scripts/04-sa-tokens.ts", { part: 4 });
-  await type(scene, cp1, "./bunw scripts/move.ts", { part: 4 });
+  return move;
+}
+
+/** One after the other: etcd takes one new member at a time. */
+async function joinOthers(scene: Scene) {
+  for (const node of othersOf(scene)) {
+    await bootNew(scene, node);
+    await joinByPrinted(scene, node, "kubeadm join --control-plane");
+  }
+}
+
+async function verify(scene: Scene) {
   for (const node of scene.lab.nodes)
     await type(scene, node, "./bunw scripts/05-verify.ts --wait 60", { part: 5, exit: [0, 2] });
 }

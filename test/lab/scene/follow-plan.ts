@@ -21,20 +21,45 @@ export interface PageStep {
   ends?: string;
 }
 
-/** The steps of the page, in its order. Errors: Fail where it has none. */
-export function readPlan(markdown: string): PageStep[] {
-  const steps = [...markdown.matchAll(STEP)].map(([, number, fence, about]) => {
+/**
+ * The steps of the page, in its order; with `notes`, what it has between them for machines that have moved and
+ * for restored data, too. Errors: Fail where it has none.
+ */
+export function readPlan(markdown: string, { notes = false } = {}): PageStep[] {
+  const found = [...stepsIn(markdown), ...(notes ? notesIn(markdown) : [])];
+  const steps = found.toSorted((a, b) => a.at - b.at).map(({ at: _, ...step }) => step);
+  if (steps.length === 0)
+    throw new Fail("The plan has no step", { hint: "what does scripts/plan.ts say there? Look with --keep" });
+  return steps;
+}
+
+/** `at`: where on the page. */
+type Placed = PageStep & { at: number };
+
+function stepsIn(markdown: string): Placed[] {
+  return [...markdown.matchAll(STEP)].map(({ index: at, 1: number, 2: fence, 3: about }) => {
     const [, codes] = /Exit code ([\d or]+)\./.exec(about!) ?? [];
     const [, ends] = /Ends in `(.+?)`/.exec(about!) ?? [];
     return {
-      ...{ part: Number.parseInt(number!, 10), number: number!, lines: linesIn(fence!) },
+      ...{ at, part: Number.parseInt(number!, 10), number: number!, lines: linesIn(fence!) },
       exit: codes?.split(" or ").map(Number) ?? [0],
       ...(ends ? { ends } : {}),
     };
   });
-  if (steps.length === 0)
-    throw new Fail("The plan has no step", { hint: "what does scripts/plan.ts say there? Look with --keep" });
-  return steps;
+}
+
+function notesIn(markdown: string): Placed[] {
+  return [...markdown.matchAll(NOTE)].map(({ index: at, 1: fence }) => {
+    const part = Number([...markdown.slice(0, at).matchAll(/^## (\d)/gm)].at(-1)?.[1] ?? 0);
+    return { at, part, number: `the note before part ${part}`, lines: linesIn(fence!), exit: [0] };
+  });
+}
+
+const NOTE = /^> .*(?:Machines that moved|Only a snapshot is left).*\n\n```sh\n([\s\S]*?)\n```$/gm;
+
+/** What has to be typed before the plan is made anew; undefined where the page has its steps. */
+export function firstIn(markdown: string): string[] | undefined {
+  return /^> .*[Tt]his comes first.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(markdown)?.[1]?.split("\n");
 }
 
 const STEP = /^### \[ \] (\d[a-z]): .+\n\n```sh\n([\s\S]*?)\n```\n\n(.+)$/gm;
@@ -69,6 +94,8 @@ interface Asked {
   deep?: boolean;
   /** Names of nodes that never come back. */
   without?: string[];
+  /** What the page has beside its steps for machines that have moved, and for restored data, is typed, too. */
+  notes?: boolean;
   /** Only steps of these parts; unset: up to the proof, as the lab still reads what is kept. */
   parts?: number[];
 }
@@ -85,20 +112,47 @@ interface Window {
   /** bash's variables, where there is no bash. */
   variables: Map<string, string>;
   bash?: Terminal | undefined;
+  /** A plan that a step has made: it takes this one's place. */
+  page?: string;
 }
 
 /** Prints the plan and types it, up to the first failure. */
-export async function followPlan(scene: Scene, { parts = TO_THE_PROOF, ...options }: Asked = {}) {
+export async function followPlan(
+  scene: Scene,
+  { parts = TO_THE_PROOF, ...options }: Asked = {},
+): Promise<void> {
   const page = options.page ?? (await printedPlan(scene, scene.lab.controlPlanes[0]!, options));
   if (page === undefined) return;
+  const next = (page: string | undefined) =>
+    page === undefined ? undefined : followPlan(scene, { ...options, parts, page });
+  const first = options.notes ? firstIn(page) : undefined;
+  if (first) return next(await typeFirst(scene, first));
   const window: Window = { scene, variables: new Map(), bash: options.bash };
-  const steps = readPlan(page).filter(({ part }) => parts.includes(part));
+  const steps = readPlan(page, options).filter(({ part }) => parts.includes(part));
   note(scene, "the plan is printed", `${steps.length} steps`);
   for (const step of steps) {
     if (step.lines.some((line) => line.includes("04-sa-tokens.ts retire"))) await restartBarePods(scene);
     if (!(await follow(window, step))) return;
+    if (window.page !== undefined) return next(window.page);
   }
 }
+
+/** In the kit's folder of the first control plane node. Returns the plan that the last line prints. */
+async function typeFirst(scene: Scene, lines: readonly string[]): Promise<string | undefined> {
+  let page: string | undefined;
+  for (const line of lines) {
+    const isPlan = PLAN.test(line);
+    const typed = await type(scene, scene.lab.controlPlanes[0]!, line, {
+      part: 0,
+      exit: isPlan ? [0, 2] : [0],
+    });
+    if (!typed.ok) return undefined;
+    if (isPlan) page = typed.raw;
+  }
+  return page;
+}
+
+const PLAN = /^\.\/bunw scripts\/plan\.ts\b/;
 
 /** What the block of the plan on the first control plane node prints that asks all nodes. */
 export async function planOfAllNodes(scene: Scene, bash: Terminal, user?: string): Promise<string> {
@@ -234,11 +288,8 @@ async function carry(
   return true;
 }
 
-async function typeThere(
-  { scene, variables }: Window,
-  groups: Record<string, string>,
-  step: PageStep,
-): Promise<boolean> {
+async function typeThere(window: Window, groups: Record<string, string>, step: PageStep): Promise<boolean> {
+  const { scene, variables } = window;
   const { address, keep, variable } = groups;
   const command = variable ? variables.get(variable) : groups.command!.replace(/^cd \S+ && /, "");
   if (!command)
@@ -247,6 +298,7 @@ async function typeThere(
     });
   const typed = await type(scene, machineAt(scene, address!), command, { part: step.part, exit: step.exit });
   if (keep) variables.set(keep, typed.raw.trim());
+  if (typed.ok && PLAN.test(command)) window.page = typed.raw;
   if (typed.ok && step.ends) checkEnd(step, typed.stderr);
   return typed.ok;
 }

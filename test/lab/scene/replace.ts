@@ -27,9 +27,9 @@ function nodeOfPart2({ steps, lab }: Scene): Machine {
   return lab.controlPlanes.find((node) => node.name === name) ?? lab.controlPlanes[0]!;
 }
 
-/** The first of them. Errors: Fail where there is none. */
-export function whatPart2Printed(scene: Scene, beginning: string): string {
-  const [line] = printedByPart2(scene, beginning);
+/** The first of them, with these words. Errors: Fail where there is none. */
+export function whatPart2Printed(scene: Scene, beginning: string, words = ""): string {
+  const line = printedByPart2(scene, beginning).find((one) => one.includes(words));
   if (!line)
     throw new Fail(`Part 2 printed no line that begins with ${beginning}`, {
       hint: "see --lost in scripts/02-control-plane.ts",
@@ -43,7 +43,7 @@ export async function deleteNode(scene: Scene) {
 
 /** The keys, then kubeadm's line of this beginning, then the CSR. */
 export async function joinByPrinted(scene: Scene, node: Machine, join: string) {
-  await carryKeys(scene, node, whatPart2Printed(scene, "tar"));
+  await carryKeys(scene, node, whatPart2Printed(scene, "tar", `root@${node.nodeName} `));
   await type(scene, node, whatPart2Printed(scene, join), { cwd: "/root" });
   if (SERVING_BY_CA) await approveServing(scene, nodeOfPart2(scene), node.nodeName);
 }
@@ -89,11 +89,14 @@ async function approveServing(scene: Scene, first: Machine, nodeName: string) {
 /**
  * What a join does not bring: the printed kubectl lines, and the static pods that 05-verify names as changed.
  */
-export async function putBackByPrinted(scene: Scene, node: Machine) {
+export async function putBackByPrinted(scene: Scene, nodes: readonly Machine[]) {
   const first = nodeOfPart2(scene);
   const verified = await type(scene, first, "./bunw scripts/05-verify.ts", { part: 5, exit: [2] });
   for (const line of printedByPart2(scene, KUBECTL).slice(1)) await type(scene, first, line);
-  for (const [, from, to] of verified.stdout.matchAll(/scp -p (\S+) root@[^\s:]+:([^\s;]+)/g)) {
+  for (const [, from, name, to] of verified.stdout.matchAll(/scp -p (\S+) root@([^\s:]+):([^\s;]+)/g)) {
+    const node = nodes.find(({ nodeName }) => nodeName === name);
+    if (!node)
+      throw new Fail(`05-verify names "${name}", which did not join`, { hint: "see what it prints there" });
     scene.say(`the operator carries ${from} to ${node.name}`);
     await carryFile(first, node, from!, `${to}${from!.split("/").at(-1)}`);
   }

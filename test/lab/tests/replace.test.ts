@@ -25,6 +25,6 @@ test("the Node is deleted before its name joins again, and never afterwards: a s
   const cp1 = scene.lab.controlPlanes[0]!;
   await type(scene, cp1, PART_2);
   await deleteNode(scene);
-  await putBackByPrinted(scene, cp1);
+  await putBackByPrinted(scene, [cp1]);
   expect(typed.slice(1)).toEqual([`cp1: ${DELETE}`, "cp1: ./bunw scripts/05-verify.ts", `cp1: ${LABEL}`]);
 });

@@ -3,7 +3,7 @@
  * alone.
  */
 import { expect, test } from "bun:test";
-import { membersAmong } from "../../../shared/evidence/control-planes.ts";
+import { isControlPlaneName, membersAmong } from "../../../shared/evidence/control-planes.ts";
 
 const node = (name: string, address: string, labelled = true) => ({
   metadata: { name, ...(labelled ? { labels: { "node-role.kubernetes.io/control-plane": "" } } : {}) },
@@ -57,4 +57,17 @@ test.each([
   ],
 ])("%s", (_, nodes, members, found) => {
   expect([...membersAmong(nodes, { members })]).toEqual(found);
+});
+
+test("those that a restore has left behind were control plane nodes; a name of no Node is none", () => {
+  const nodes = [CP, node("m2", "10.0.0.12", false), node("w1", "10.0.0.21")];
+  const members = [member("m1", "https://10.0.0.11:2380")];
+  expect([...membersAmong(nodes, { members, formerMembers: ["m1", "m2", "default"] })]).toEqual(["m1", "m2"]);
+  const cluster = { nodes: [{ name: "w1", controlPlane: false }] };
+  const data = { members, formerMembers: ["m1", "m2"] };
+  expect(["m2", "w1", "m9"].map((name) => isControlPlaneName(name, { cluster, data }))).toEqual([
+    true,
+    false,
+    false,
+  ]);
 });

@@ -1,0 +1,147 @@
+/**
+ * Where all control plane nodes are lost: the plan for a new machine, on which nothing of the cluster is but a
+ * snapshot of its etcd, in the kit's folder (RUNBOOK-MORE.md, "Only a snapshot is left"). Its last step makes
+ * the plan of the restored data, which says what a restore leaves to do.
+ */
+import { command } from "../again.ts";
+import { readSnapshotData } from "../etcd-data/data.ts";
+import { type Cluster, readCluster } from "../facts/cluster.ts";
+import { attempt, Fail } from "../fail.ts";
+import { exists, hostPath } from "../files/files.ts";
+import { refuseNoMemory } from "../files/room.ts";
+import { readNode, routedAddress } from "../node/node.ts";
+import { typed } from "../options.ts";
+import { shell } from "../shell-line.ts";
+import type { Effort } from "./effort.ts";
+import { asksNothing, lockedHere, openLine, snapshotsHere } from "./lying-here.ts";
+import type { HelpedStep, Plan } from "./make-plan.ts";
+import { type Line, sshLines, terminalLines } from "./paste.ts";
+import type { PlanNode } from "./plan-nodes.ts";
+import { numbered } from "./step-order.ts";
+
+const CHAPTER = 'RUNBOOK-MORE.md, "Only a snapshot is left"';
+
+/** What a node of the cluster has, and a new machine has not. */
+const TRACES = [
+  "/var/lib/etcd/member",
+  "/etc/kubernetes/kubelet.conf",
+  "/etc/kubernetes/manifests/etcd.yaml",
+  "/etc/kubernetes/manifests/kube-apiserver.yaml",
+];
+
+interface Snapshot {
+  file: string;
+  cluster: Cluster;
+  /** Names. */
+  controlPlanes: string[];
+}
+
+/** Undefined where this machine is a node of the cluster, or has no snapshot of its etcd. */
+export async function planOfRestore(user: string): Promise<Plan | undefined> {
+  if (TRACES.some((path) => exists(path))) return undefined;
+  const [locked] = lockedHere();
+  const snapshot = snapshotsHere().flatMap((file) => snapshotIn(file) ?? [])[0];
+  if (!snapshot && locked === undefined) return undefined;
+  const here = await thisMachine();
+  return snapshot ? ofSnapshot(snapshot, here, user) : ofLocked(locked!, here, user);
+}
+
+/** Undefined where it is of no kubeadm cluster: restore.ts says more of it. */
+function snapshotIn(file: string): Snapshot | undefined {
+  refuseNoMemory("read etcd's data");
+  const read = () => {
+    using data = readSnapshotData(hostPath(typed(file)));
+    const cluster = readCluster(data);
+    const controlPlanes = cluster.nodes.filter((node) => node.controlPlane).map(({ name }) => name);
+    return { file, cluster, controlPlanes };
+  };
+  const found = attempt(read);
+  return found instanceof Fail || found.controlPlanes.length === 0 ? undefined : found;
+}
+
+async function thisMachine(): Promise<PlanNode> {
+  const { hostName, addresses } = await readNode({ mayBeGone: true });
+  const address = (await routedAddress(addresses[0] ?? "")) ?? addresses[0];
+  const role = "first control plane node";
+  return address === undefined
+    ? { name: hostName, role, address: "ADDRESS-OF-THIS-MACHINE", why: "ip addr shows none" }
+    : { name: hostName, role, address };
+}
+
+function ofLocked(locked: string, here: PlanNode, user: string): Plan {
+  const verdict = `nothing of a cluster is on this machine but a locked snapshot of its etcd, ${locked}`;
+  const open: Effort = { does: "Open the snapshot", costs: "nothing", seconds: [1, 60] };
+  const lines = asksNothing()
+    ? sshLines(user, [here], openLine(locked))
+    : terminalLines(user, [here], openLine(locked));
+  return page({ here, user, verdict }, [{ ...open, lines }, planAgain(here, user)]);
+}
+
+/** The machine's own name, where a control plane node had it; else that of any of them. */
+function ofSnapshot({ file, cluster, controlPlanes }: Snapshot, here: PlanNode, user: string): Plan {
+  const as = controlPlanes.find((name) => name === here.name) ?? controlPlanes[0]!;
+  const restore = shell`./bunw scripts/restore.ts --as ${as} ${file}`;
+  const verdict = `nothing of a cluster is on this machine but ${file}, a snapshot of the etcd of "${cluster.name}"; its control plane nodes were ${controlPlanes.join(", ")}`;
+  return page({ here, user, verdict, cluster }, [
+    {
+      does: "See as of when the snapshot is, and what is in it",
+      ...{ costs: "nothing: it reads only", seconds: [1, 30] },
+      lines: sshLines(user, [here], `${restore} --dry-run`),
+    },
+    {
+      does: `Make etcd's data of it: this machine becomes ${as}`,
+      ...{ costs: "what was created since the snapshot is gone", seconds: [1, 60] },
+      note: "It refuses while anything of the old control plane answers",
+      ends: "done.  next: …",
+      lines: sshLines(user, [here], restore),
+    },
+    {
+      does: "Let the kubelet start with the machine",
+      ...{ costs: "nothing", seconds: [0, 1] },
+      lines: sshLines(user, [here], "systemctl enable kubelet"),
+    },
+    planAgain(here, user),
+  ]);
+}
+
+type Unplaced = Effort & { lines: Line[]; exit?: number[]; ends?: string };
+
+function planAgain(here: PlanNode, user: string): Unplaced {
+  return {
+    does: "Make the plan of what is here then, and follow that one",
+    ...{ costs: "nothing: it reads only", seconds: [1, 15], exit: [0, 2] },
+    lines: sshLines(user, [here], command("plan")),
+  };
+}
+
+interface About {
+  here: PlanNode;
+  user: string;
+  verdict: string;
+  cluster?: Cluster;
+}
+
+function page({ here, user, verdict, cluster }: About, unplaced: readonly Unplaced[]): Plan {
+  const place = { part: 0, way: "on", on: [here.name], sideBySide: false, exit: [0] } as const;
+  const steps = numbered(unplaced.map((step) => ({ ...place, exit: [0], on: [...place.on], ...step })));
+  return {
+    ...{ node: here.name, user, verdict, nodes: [here], lost: [], away: [], anew: [], first: [] },
+    cluster: cluster?.name,
+    kubernetes: cluster?.kubernetesVersion,
+    made: new Date(),
+    aim: `This plan is for a cluster whose control plane nodes are all lost: this machine becomes one of them. If one of them lives, type nothing of it. ${CHAPTER}, says more.`,
+    looked: [`Looked at: ${here.name} (here)`],
+    elsewhere: undefined,
+    parts: [
+      {
+        ...{ number: 0, title: "Restore", notes: [] },
+        undo: "`rm -r /var/lib/etcd/member`: the snapshot is as it was.",
+        steps: steps.map((step): HelpedStep => ({ ...step, help: [], seen: [] })),
+      },
+    ],
+    seconds: [0, 1].map((end) => steps.reduce((sum, step) => sum + step.seconds[end]!, 0)) as [
+      number,
+      number,
+    ],
+  };
+}

@@ -1,0 +1,98 @@
+/**
+ * All control plane nodes lose power while somebody writes, and two of three never come back. The third has no
+ * quorum, for ever: it goes on alone, with every write that was answered, and new machines join in the places of
+ * the others.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { signalLine } from "../../../shared/shell-line.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { cutPower, powerOn } from "../scene/power.ts";
+import { note, type Scenario, type Scene, sayAndWait, startClock, type } from "../scene/scene.ts";
+import { follow, makeNew, othersJoin, othersOf } from "./restored.ts";
+
+export const survivor: Scenario = {
+  name: "survivor",
+  title:
+    "All three control plane nodes lose power while somebody writes, and two never come back; the third goes on alone with all that was acknowledged, and new machines join in the places of the others",
+  controlPlanes: 3,
+  workers: 2,
+  byRunbook: true,
+  machinesFail: true,
+  lines: [
+    { title: "Power is lost while somebody writes; only the first machine comes back", run: lose },
+    { title: "It cannot do without the others, and says what to do", run: tryWithout },
+    { title: "The operator does that: it goes on alone", run: goOn },
+    { title: "Every acknowledged write is there", run: compareWrites },
+    ...othersJoin,
+  ],
+};
+
+/** Names of ConfigMaps whose writes were answered, by this machine's own API server and etcd. */
+const ANSWERED = "/root/answered";
+const ENOUGH = 15;
+
+function writeLine({ ip }: Machine): string {
+  const create = `kubectl --kubeconfig /etc/kubernetes/admin.conf --server https://${ip}:6443 -n default create configmap`;
+  return `for i in $(seq 100000); do ${create} written-$i --from-literal=a=b > /dev/null && echo written-$i >> ${ANSWERED}; done`;
+}
+
+function answered(node: Machine): string[] {
+  const path = node.path(ANSWERED);
+  return existsSync(path) ? readFileSync(path, "utf8").split("\n").filter(Boolean) : [];
+}
+
+async function lose(scene: Scene) {
+  const { controlPlanes } = scene.lab;
+  const cp1 = controlPlanes[0]!;
+  // it ends with the machine
+  const writer = cp1.run(["bash", "-c", writeLine(cp1)]);
+  await sayAndWait(scene, `${ENOUGH} answered writes`, () => answered(cp1).length >= ENOUGH, {
+    seconds: 120,
+    hint: "kubectl create on cp1, with --keep",
+  });
+  startClock(scene);
+  await cutPower(scene, controlPlanes);
+  await writer;
+  note(scene, "writes that were answered", `${answered(cp1).length}`);
+  for (const node of othersOf(scene)) makeNew(scene, node);
+  await powerOn(scene, [cp1]);
+}
+
+async function tryWithout(scene: Scene) {
+  const cp1 = scene.lab.controlPlanes[0]!;
+  const lost = othersOf(scene)
+    .map(({ nodeName }) => nodeName)
+    .join(",");
+  const { stderr } = await type(scene, cp1, `./bunw scripts/02-control-plane.ts --lost ${lost}`, {
+    exit: [3],
+  });
+  scene.checks.push({
+    name: "where etcd can never answer again, part 2 names the chapter",
+    ok: stderr.includes('RUNBOOK-MORE "Only a snapshot is left"'),
+    detail: stderr.trim().split("\n").at(-1)!,
+  });
+}
+
+async function goOn(scene: Scene) {
+  const cp1 = scene.lab.controlPlanes[0]!;
+  for (const line of [
+    "systemctl stop kubelet",
+    signalLine("TERM", ["etcd", "kube-apiserver"]),
+    "mv /var/lib/etcd /var/lib/etcd.before",
+    `./bunw scripts/restore.ts --from /var/lib/etcd.before --as ${cp1.nodeName}`,
+  ])
+    await type(scene, cp1, line, { part: 0 });
+  await follow(scene, ["old-cas"], [1, 2, 3, 4, 5]);
+}
+
+async function compareWrites(scene: Scene) {
+  const expected = answered(scene.lab.controlPlanes[0]!);
+  const { stdout } = await kubectl(scene.lab, ["-n", "default", "get", "configmaps", "-o", "name"]);
+  const there = new Set(stdout.split("\n"));
+  const gone = expected.filter((name) => !there.has(`configmap/${name}`));
+  scene.checks.push({
+    name: "every write that was answered before the loss is there",
+    ok: gone.length === 0 && expected.length >= ENOUGH,
+    detail: gone.join(", ") || `${expected.length} of ${expected.length}`,
+  });
+}
