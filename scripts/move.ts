@@ -209,8 +209,8 @@ with the line that it prints; then 03-workers close; then here once more: it tel
 
 Options:
     --moved OLD=NEW,…
-                     Addresses of other machines that have moved, or of a balancer. Of this one,
-                     where it has several.
+                     Addresses of other machines that have moved, or of a balancer; the endpoint's
+                     name, where it has another one. Of this machine, where it has several.
     --without NODES  Nodes that are away for now: at the end nobody waits for them. What has an old
                      address in memory there starts anew when they boot.
     --etcd-data DIR  etcd's data directory (default: found by itself).

@@ -12,21 +12,23 @@ import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type Node, routedAddress } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
-import { canonicalIp, endpointHost, endpointUrl, isWithin, type Moved } from "../pki/addresses.ts";
+import { canonicalIp, endpointHost, endpointUrl, isDnsName, isWithin, type Moved } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
 
 /**
- * Old address → new address, of words like "10.0.0.11=10.0.1.11". Errors: Refused where one is no such pair.
+ * Old address → new address, of words like "10.0.0.11=10.0.1.11", or old name → new name. Errors: Refused where one is
+ * no such pair.
  */
 export function pairsOf(words: readonly string[]): Map<string, string> {
   const pairs = words.map((word) => {
     const [old = "", today = "", ...more] = word.split("=");
-    if (more.length > 0 || isIP(old) === 0 || isIP(old) !== isIP(today))
-      throw new Refused(`"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses`, {
-        hint: "nothing was changed. --moved 10.0.0.11=10.0.1.11,10.0.0.12=10.0.1.12; a cluster cannot change from IPv4 to IPv6",
+    const both = [old, today].map((one) => (isIP(one) > 0 ? canonicalIp(one) : one.toLowerCase()));
+    if (more.length > 0 || isIP(old) !== isIP(today) || !both.every((one) => isIP(one) || isDnsName(one)))
+      throw new Refused(`"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses, or two names`, {
+        hint: "nothing was changed. --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6",
       });
-    return [canonicalIp(old), canonicalIp(today)] as const;
+    return both as [string, string];
   });
   const map = new Map(pairs.filter(([old, today]) => old !== today));
   if (new Set(map.values()).size < map.size)
@@ -103,15 +105,16 @@ export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cl
     ips: ips.filter((ip) => isIP(ip)).map(canonicalIp),
   }));
   const members = data.members.flatMap(memberHosts);
-  const known = [...nodes.flatMap(({ ips }) => ips), ...members, endpointHost(cluster.endpoint ?? "")];
+  const endpoint = endpointHost(cluster.endpoint ?? "").toLowerCase();
+  const known = [...nodes.flatMap(({ ips }) => ips), ...members, endpoint];
   const ranges = [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])];
   for (const [old, today] of moved) {
     const refused = (why: string, hint: string) =>
       new Refused(`${old}=${today}: ${why}`, { hint: `nothing was changed. ${hint}` });
     if (!known.includes(old))
       throw refused(
-        "nothing of this cluster was there",
-        `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}`,
+        isIP(old) > 0 ? "nothing of this cluster was there" : "that is not the endpoint's name",
+        `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
       );
     const range = ranges.find((one) => isWithin(today, one));
     if (range)

@@ -116,7 +116,10 @@ export function refuseInClear(server: string) {
   });
 }
 
-/** Of machines that have moved: old address → new address, both in canonical form. */
+/**
+ * Of machines that have moved: old address → new address, both in canonical form; of an endpoint that has another name:
+ * old name → new name.
+ */
 export type Moved = ReadonlyMap<string, string>;
 
 /** What an address of today was before; undefined where its machine has not moved. */
@@ -130,11 +133,22 @@ const V4 = /(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)/g;
 const V6 = /(?<![\w.:-])[\da-f]*:[\da-f:]*:[\da-f:.]*(?![\w%-])/gi;
 
 /**
- * A text with the new addresses in the place of the old ones: all at once, as two machines may have swapped
- * theirs.
+ * A text with the new addresses and names in the place of the old ones: addresses all at once, as two machines may have
+ * swapped theirs.
  */
 export function asMoved(text: string, moved: Moved): string {
   const isOne = (one: string) => isIP(one) > 0 && !one.includes("%");
   const today = (one: string) => (isOne(one) ? (moved.get(canonicalIp(one)) ?? one) : one);
-  return moved.size === 0 ? text : text.replace(V4, today).replace(V6, today);
+  if (moved.size === 0) return text;
+  const named = [...moved].filter(([old]) => isIP(old) === 0);
+  return named.reduce(
+    (now, [old, name]) => now.replace(asHost(old), name),
+    text.replace(V4, today).replace(V6, today),
+  );
+}
+
+/** A whole name. One without a dot may be any word: it is a host behind `//` and before a port. */
+function asHost(name: string): RegExp {
+  const whole = `(?<![\\w.-])${RegExp.escape(name)}(?![\\w-]|\\.\\w)`;
+  return new RegExp(name.includes(".") ? whole : `(?<=//)${whole}|${whole}(?=:\\d)`, "gi");
 }

@@ -43,7 +43,7 @@ import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
-import { moved, movedAll, movedEndpoint, movedLost, movedOne } from "./scenarios/moved.ts";
+import { endpointRenamed, moved, movedAll, movedEndpoint, movedLost, movedOne } from "./scenarios/moved.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
@@ -145,6 +145,7 @@ export const SCENARIOS: Scenario[] = [
   movedOne,
   movedAll,
   movedEndpoint,
+  endpointRenamed,
   movedLost,
   restored,
   restoredNewCas,

@@ -4,6 +4,9 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type MovedMark, movedFile } from "../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { ADDRESS } from "../pretend/cluster.ts";
+import { certify, lead, said } from "../pretend/endpoint.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { servePart2 } from "../pretend/in-part2.ts";
 import { MEMBER, pretendNode, routesOf, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -101,6 +104,42 @@ test("after rm -rf nothing is there to write, and part 1 issues certificates for
     `--listen-peer-urls=https://${NEW}:2380`,
   );
   expect(naming(ADDRESS, node)).toEqual([]);
+});
+
+const [OLD_NAME, NEW_NAME] = ["api.old.example", "api.example"];
+
+test("an endpoint of another name: kubeconfigs lead there, the API server's certificate has both, workers get the line", async () => {
+  using node = here(
+    await pretendNode({
+      kind: "healthy control plane node",
+      etcd: said({ kubeadm: `${OLD_NAME}:6443`, clusterInfo: `${OLD_NAME}:6443` }),
+    }),
+  );
+  await certify(node, { controlPlaneEndpoint: `${OLD_NAME}:6443` });
+  for (const name of ["admin.conf", "kubelet.conf"]) lead(node, name, `https://${OLD_NAME}:6443`);
+  const { exitCode, stderr } = await node.run(`move --moved ${OLD_NAME}=${NEW_NAME}`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(naming(OLD_NAME, node)).toEqual([]);
+  expect(node.read("/etc/kubernetes/kubelet.conf")).toContain(`server: https://${NEW_NAME}:6443`);
+  expect(stderr).toContain(`./bunw scripts/move.ts --moved ${OLD_NAME}=${NEW_NAME}`);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = servePart2(node);
+  await node.run("02-control-plane");
+  const { sans } = certInfo(node.read("/etc/kubernetes/pki/apiserver.crt"));
+  expect(sans.dns).toContain(NEW_NAME);
+  // as long as somebody still goes there
+  expect(sans.dns).toContain(OLD_NAME);
+});
+
+test("a node gets no other name, and neither does what is no endpoint", async () => {
+  using node = await movedNode("healthy control plane node");
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("move --moved w1=w2");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining("A node keeps its name"),
+  });
+  expect(node.fingerprint()).toEqual(before);
 });
 
 test("where every kubelet led to the old address, the controller-manager begins reduced: nobody is evicted meanwhile", async () => {

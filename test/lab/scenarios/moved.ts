@@ -3,7 +3,8 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { asMoved } from "../../../shared/pki/addresses.ts";
+import { asMoved, endpointHost } from "../../../shared/pki/addresses.ts";
+import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import { addressOf } from "../machine/layout.ts";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { USUAL } from "../machine/profile.ts";
@@ -114,6 +115,39 @@ export const movedAll = scenario(
   { controlPlanes: 3, workers: 2 },
   ["cp1", "cp2", "cp3", "w2"],
 );
+
+/**
+ * Its name is gone from DNS (here /etc/hosts), and another one leads to the same balancer. Nobody who asks anew finds
+ * the API, but for the servers beside it.
+ */
+export const endpointRenamed: Scenario = {
+  ...scenario(
+    "endpoint-renamed",
+    "The endpoint has another name, and the old one leads nowhere",
+    { controlPlanes: 3, workers: 2 },
+    ["cp1", "cp2", "cp3"],
+  ),
+  machinesFail: false,
+  lines: [
+    { title: "The endpoint gets another name, and every machine restarts its kubelet", run: rename },
+    {
+      title: "The operator does what RUNBOOK-MORE says",
+      run: (scene) => repair(scene, ["cp1", "cp2", "cp3"]),
+    },
+    { title: "Nothing names the old one", run: compareAddresses },
+  ],
+};
+
+async function rename(scene: Scene) {
+  const old = endpointHost(ENDPOINT);
+  addresses = new Map([[old, "lab-front.example"]]);
+  startClock(scene);
+  const changing = await namingOld(scene);
+  scene.before = asIfMoved(scene, changing);
+  const line = `sed -i 's/\\b${old}\\b/lab-front.example/' /etc/hosts && ! grep -qw ${old} /etc/hosts && systemctl restart kubelet`;
+  await Promise.all(scene.lab.nodes.map((node) => sh(node, line)));
+  note(scene, "another name of the endpoint", `${old} → lab-front.example`);
+}
 
 /** Old → new. */
 let addresses: Map<string, string>;

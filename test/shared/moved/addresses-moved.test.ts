@@ -8,6 +8,8 @@ const MOVED = new Map([
   ["10.0.0.2", "10.0.0.3"],
   ["10.0.0.3", "10.0.0.2"],
   ["fd00::1", "fd00::99"],
+  ["api.old.example", "api.example"],
+  ["lab-api", "lab-front"],
 ]);
 
 for (const [before, after] of [
@@ -32,6 +34,17 @@ for (const [before, after] of [
   ["fd00::1%eth0", "fd00::1%eth0"],
   ["12:34:56", "12:34:56"],
   ["::1", "::1"],
+  ["https://api.old.example:6443", "https://api.example:6443"],
+  ["- API.old.example", "- api.example"],
+  ["my.api.old.example", "my.api.old.example"],
+  ["api.old.example.com", "api.old.example.com"],
+  ["api-old.example", "api-old.example"],
+  ["https://lab-api:6443", "https://lab-front:6443"],
+  ["https://lab-api/healthz", "https://lab-front/healthz"],
+  ["controlPlaneEndpoint: lab-api:6443", "controlPlaneEndpoint: lab-front:6443"],
+  ["name: lab-api", "name: lab-api"],
+  ["https://lab-api-2:6443", "https://lab-api-2:6443"],
+  ["https://lab-api.example:6443", "https://lab-api.example:6443"],
 ] as const)
   test(`"${before}" is "${after}"`, () => expect(asMoved(before, MOVED)).toBe(after));
 

@@ -10,8 +10,16 @@ test("pairs are read in canonical form; what has not moved is none", () => {
   ]);
 });
 
+test("a name is no matter of capitals", () => {
+  expect([...pairsOf(["API.old.example=api.example", "api.example=API.example"])]).toEqual([
+    ["api.old.example", "api.example"],
+  ]);
+});
+
 for (const [words, why] of [
   [["10.0.0.1"], "is no pair"],
+  [["api.example=10.0.0.1"], "is no pair"],
+  [["api.example=https://api.example"], "is no pair"],
   [["10.0.0.1=fd00::1"], "is no pair"],
   [["cp1=10.0.0.1"], "is no pair"],
   [["10.0.0.1=10.0.0.2=10.0.0.3"], "is no pair"],
