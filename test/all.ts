@@ -78,6 +78,9 @@ const hasOwnNetwork =
 const HOME = resolve(import.meta.dir, "..");
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 
+/** What the compiler remembers of the files that it has checked: those that are as they were it need not check again. */
+const TYPES = "node_modules/.types";
+
 /** How long each file took the last time, on this machine: those that take longest come first. */
 const TIMES = join(CACHE, "test-times.json");
 
@@ -112,7 +115,7 @@ const TESTS = {
 // biome-ignore format: a table
 const CHECKS: Check[] = [
   { name: "format and lint", command: ["x", "biome", "check", "."], runs: "ok" },
-  { name: "types", command: ["x", "tsc", "-p", "."], runs: "ok" },
+  { name: "types", command: ["x", "tsc", "-p", ".", "--incremental", "--tsBuildInfoFile", TYPES], runs: "ok" },
   { name: "tests in process", command: bunTest(TESTS.inProcess), runs: "ok", isAlone: true, count: countTests },
   { name: "tests of scripts", command: bunTest(TESTS.scripts), runs: "scripts", isAlone: true, count: countTests },
   { name: "tests of kits", command: bunTest(TESTS.kits), runs: "scripts", count: countTests },

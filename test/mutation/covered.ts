@@ -1,4 +1,4 @@
-/** Which test files of `npm run ok` run which lines of shared/, and how long each takes. */
+/** Which test files of `npm run ok` run which lines of shared/, and how much CPU each takes. */
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,11 +11,13 @@ export interface Covered {
    * count belong to the upper one.
    */
   lines: Map<string, Map<number, string[]>>;
+  /** Of CPU, which other people's load changes little. */
   seconds: Map<string, number>;
 }
 
 /** What one test file has run. */
 export interface Seen {
+  /** Of CPU, with its children. */
   seconds: number;
   /** Of each file that it loads: what it was then. Where one of them is another one now, it runs again. */
   was: Record<string, string>;
@@ -59,7 +61,6 @@ function sumOf(path: string): string {
 async function measured(home: string, test: string): Promise<Seen> {
   const folder = mkdtempSync(join(tmpdir(), "covered-"));
   const coverage = ["--coverage", "--coverage-reporter=lcov", `--coverage-dir=${folder}`];
-  const began = Date.now();
   const child = Bun.spawn([process.execPath, "test", `./${test}`, "--timeout=300000", ...coverage], {
     ...{ cwd: home, stdout: "ignore", stderr: "pipe" },
   });
@@ -68,7 +69,7 @@ async function measured(home: string, test: string): Promise<Seen> {
   const lines = readLcov(readFileSync(join(folder, "lcov.info"), "utf8"));
   rmSync(folder, { recursive: true });
   return {
-    seconds: (Date.now() - began) / 1000,
+    seconds: Number(child.resourceUsage()!.cpuTime.total) / 1e6,
     was: Object.fromEntries([test, ...Object.keys(lines)].map((path) => [path, sumOf(join(home, path))])),
     lines: Object.fromEntries(Object.entries(lines).filter(([path]) => path.startsWith("shared/"))),
   };

@@ -1,9 +1,10 @@
 /** What `npm run mutate` changes, what counts as TypeScript, and which tests it runs for a line. */
 import { expect, test } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { sandbox } from "../pretend/sandbox.ts";
 import { Checked } from "./checked.ts";
 import { coverageOf, coveredBy, readLcov, testsOf } from "./covered.ts";
+import { ALONE, codeOf, LOOPED } from "./limits.ts";
 import { mutantsOf, mutated } from "./mutants.ts";
 import { inTurn, within } from "./turns.ts";
 
@@ -150,3 +151,27 @@ test("near and quick tests come first, some at a time; a limit leaves out the la
     [turns, true],
   ]);
 });
+
+/** As root; in a container it may not be allowed. */
+const mayBeAlone = Bun.which("unshare") !== null && Bun.spawnSync([...ALONE, "true"]).exitCode === 0;
+
+test.skipIf(!mayBeAlone)(
+  "a test that does not end by itself is told by its CPU from one that is red",
+  async () => {
+    // below /tmp a mutant's tests see nothing
+    const home = mkdtempSync("/var/tmp/mutation-");
+    const codes = async (body: string) => {
+      writeFileSync(
+        `${home}/one.test.ts`,
+        `import { test } from "bun:test";\ntest("one", () => {${body}});\n`,
+      );
+      return await codeOf(home, ["one.test.ts"], 1);
+    };
+    try {
+      expect([await codes(""), await codes("throw 1"), await codes("for (;;);")]).toEqual([0, 1, LOOPED]);
+    } finally {
+      rmSync(home, { recursive: true });
+    }
+  },
+  300_000,
+);

@@ -13,6 +13,7 @@ import { run } from "../../shared/run.ts";
 import { random } from "../pretend/damage.ts";
 import { Checked } from "./checked.ts";
 import { type Covered, coveredBy, testsOf } from "./covered.ts";
+import { codeOf, LOOPED, WAITED } from "./limits.ts";
 import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
 import { inTurn, usualOf, within } from "./turns.ts";
 
@@ -22,7 +23,7 @@ const USAGE = `Usage: npm run mutate [-- options]
   --seed S     other ones, or the same again (default 1)
   --skip N     without the first N of them: an earlier run has tried those
   --in TEXT    only in files with TEXT in their path: --in shared/facts/
-  --most S     seconds of tests for a change, as they take without it (default: all tests of its line)
+  --most S     seconds of CPU of tests for a change, as they take without it (default: all tests of its line)
   --lines FILE keeps which tests run which lines: only tests whose files have changed are measured again
 
 Exit codes: 0 done · 1 stopped`;
@@ -46,13 +47,10 @@ const OTHERS = /^test\/(scripts|kit|soak|repo|mutation)\//;
 const NOT_OURS = /fields\.ts$|plan-page-script|\.d\.ts$/;
 
 /**
- * Seconds of one mutant's tests, and how many times as long as without the change: longer is a loop that the
- * change made, or a machine that is busy.
+ * Seconds of CPU of one mutant's tests, and how many times as much as without the change: more is a loop that
+ * the change made, however busy the machine is.
  */
-const LONGEST = { at: 40, times: 8 };
-
-/** After so many time-outs of one change nothing else is tried. */
-const TIMEOUTS = 3;
+const LONGEST = { at: 20, times: 4 };
 
 /** Behind whoever else wants the CPU. */
 const NICE = 10;
@@ -115,10 +113,10 @@ interface Bench {
 interface Result {
   mutant: Mutant;
   /**
-   * `timed out`: nothing proves that a test noticed it; run alone, on a machine that is not busy, it is a
-   * loop. `given up`: the first tests have not noticed it, and there are more.
+   * `loops`: a test of `npm run ok` would not end. `timed out`: nothing proves that a test noticed it. `given
+   * up`: the first tests have not noticed it, and there are more.
    */
-  end: "killed" | "timed out" | "survived" | "given up" | "never run";
+  end: "killed" | "loops" | "timed out" | "survived" | "given up" | "never run";
   diff: string;
 }
 
@@ -155,54 +153,27 @@ async function tried(mutant: Mutant, bench: Bench): Promise<Result | undefined> 
   }
 }
 
-/**
- * Where only a temporary folder can be written, and no process or port of the machine is seen: a change may
- * have taken a guard away.
- */
-const ALONE = [
-  ...["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"],
-  ...["sh", "-c"],
-];
-const READ_ONLY =
-  'ip link set lo up && for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
-
 async function endWithin(turns: readonly string[][], { home, covered, most }: Bench): Promise<Result["end"]> {
   const [now, isAll] = within(turns, covered, most);
   const end = await endOf(home, now, covered);
   return end === "survived" && !isAll ? "given up" : end;
 }
 
-/** Turn after turn, until a test is red. What has timed out may still be killed by another turn. */
+/** Turn after turn, until a test is red. */
 async function endOf(
   home: string,
   turns: readonly string[][],
   covered: Covered,
-): Promise<"killed" | "timed out" | "survived"> {
-  let timeouts = 0;
+): Promise<"killed" | "loops" | "timed out" | "survived"> {
   for (const files of turns) {
     const longest = LONGEST.at + LONGEST.times * usualOf(files, covered);
     const code = await codeOf(home, files, Math.ceil(longest));
-    if (code === KILLED) timeouts++;
-    else if (code !== 0) return "killed";
-    if (timeouts === TIMEOUTS) break;
+    if (code === LOOPED) return "loops";
+    if (code === WAITED) return "timed out";
+    if (code !== 0) return "killed";
   }
-  return timeouts > 0 ? "timed out" : "survived";
+  return "survived";
 }
-
-/** No test has a limit of its own: that one of them waits too long is no proof that it has noticed anything. */
-async function codeOf(home: string, files: readonly string[], longest: number): Promise<number> {
-  const paths = files.map((path) => `./${path}`);
-  const command = [process.execPath, "test", "--bail", `--timeout=${(longest + 60) * 1000}`, ...paths];
-  const child = Bun.spawn([...ALONE, READ_ONLY, "sh", "timeout", "-s", "KILL", String(longest), ...command], {
-    cwd: home,
-    stdout: "ignore",
-    stderr: "ignore",
-  });
-  return child.exited;
-}
-
-/** timeout(1): of a command that it has ended with KILL. */
-const KILLED = 137;
 
 /** The lines that differ. */
 function diffOf(before: string, after: string, { start, end, text }: Mutant): string {
@@ -221,7 +192,7 @@ function report(results: readonly Result[], seed: number) {
   const count = (end: Result["end"]) => results.filter((result) => result.end === end).length;
   const share = ((100 * count("killed")) / results.length).toFixed(1);
   console.log(
-    `\n${count("killed")} of ${results.length} killed (${share} %), ${count("timed out")} timed out, ${count("survived")} survived, ${count("given up")} given up, ${count("never run")} in lines that no test runs (--seed ${seed})`,
+    `\n${count("killed")} of ${results.length} killed (${share} %), ${count("loops")} loop, ${count("timed out")} timed out, ${count("survived")} survived, ${count("given up")} given up, ${count("never run")} in lines that no test runs (--seed ${seed})`,
   );
 }
 
