@@ -17,7 +17,12 @@ import { exists, hostPath, removeFile, writeMark } from "../shared/files/files.t
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { moveWorker } from "../shared/moved/move-worker.ts";
 import { restartOldPods } from "../shared/moved/old-in-memory.ts";
-import { changesHere, type FileChange, writeChanges } from "../shared/moved/own-files.ts";
+import {
+  changesHere,
+  type FileChange,
+  hasOtherName,
+  writeChanges,
+} from "../shared/moved/own-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
 import { stillNamed } from "../shared/moved/still-named.ts";
 import { tellCluster } from "../shared/moved/tell-cluster.ts";
@@ -45,8 +50,8 @@ async function main() {
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),
   );
-  if (moved.size === 0) return done(inOneLine(afterwards(known)));
-  const changes = changesHere(node, moved);
+  const changes = await changesHere(node, moved);
+  if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
   await step("M.2 Stop the kubelet", () =>
     // it would start what is only half changed
     changes.length > 0 ? stopKubelet() : say("kubelet: stays as it is"),
@@ -59,7 +64,7 @@ async function main() {
 /** What is said first: a run that was cut off goes on by it. */
 function keep(moved: Moved, changes: readonly FileChange[]) {
   const rescue = rescued.newRescue();
-  if (!rescued.moveHere())
+  if (moved.size > 0 && !rescued.moveHere())
     writeMark<rescued.MovedMark>(
       rescued.movedFile(rescue),
       { made: new Date().toISOString(), addresses: Object.fromEntries(moved) },
@@ -68,7 +73,10 @@ function keep(moved: Moved, changes: readonly FileChange[]) {
   writeChanges(changes, rescued.asideOf(rescue));
 }
 
-/** Parts 1 and 2 everywhere, then the workers; then this script here once more. */
+/**
+ * Parts 1 and 2 everywhere, then the workers; then this script here once more. Where only the host
+ * has another name: parts 1 and 2 here.
+ */
 function partsFirst(moved: Moved, { cluster, node }: pairs.KnownHere): Todo[] {
   const on = otherControlPlanes(cluster, { node })
     .map(({ name }) => name)
@@ -76,6 +84,7 @@ function partsFirst(moved: Moved, { cluster, node }: pairs.KnownHere): Todo[] {
   const there = (todo: Todo): Todo[] => (on === "" ? [] : [{ ...todo, on, unlessDone: true }]);
   const one = { command: command("01-etcd"), called: "part 1" };
   const two = { command: command("02-control-plane"), called: "part 2" };
+  if (moved.size === 0) return [one, two, { command: command("05-verify") }];
   const workers = { command: workerLine(moved), on: "each worker" };
   return [
     ...there({ command: again({}), called: "this line" }),
@@ -101,20 +110,22 @@ async function look(known: pairs.KnownHere, values: Values): Promise<Moved> {
     ),
   );
   const moved = new Map([...said, ...own]);
-  if (moved.size === 0 && rescued.hasMoveEnded()) {
-    say("the move has ended on this node");
-    return moved;
+  if (moved.size > 0) {
+    pairs.refusePairs(moved, known);
+    await pairs.refuseAnswering(moved, known);
+    return sayMoved(moved);
   }
-  if (moved.size === 0)
+  if (await hasOtherName(node))
+    say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
+  else if (rescued.hasMoveEnded()) say("the move has ended on this node");
+  else
     throw new Refused(
       "This machine has its address of before, and no other one is said to have moved",
       {
         hint: "nothing was changed. Of other machines: --moved OLD=NEW,…",
       },
     );
-  pairs.refusePairs(moved, known);
-  await pairs.refuseAnswering(moved, known);
-  return sayMoved(moved);
+  return moved;
 }
 
 function sayMoved(moved: Moved): Moved {
@@ -189,7 +200,7 @@ function workerLine(moved: Moved): string {
 
 async function onWorker(node: Node, values: Values) {
   const moved = pairs.pairsOf(values.moved);
-  if (moved.size === 0)
+  if (moved.size === 0 && !(await hasOtherName(node)))
     throw new Fail("On a worker this needs the addresses", {
       hint: "the line that it prints on a control plane node: --moved OLD=NEW,…",
     });
@@ -201,8 +212,8 @@ const USAGE = `Usage:
     ./bunw scripts/move.ts [--moved OLD=NEW,…] [--without NODE,…] [--dry-run]
                            [--etcd-data DIR]
 
-For a cluster whose machines have other addresses than before. A control plane node finds its own
-old and new address by itself; those of other control plane nodes and of workers are said with
+For a cluster whose machines have other addresses than before, or a host that has another name: its
+node keeps the old one. A control plane node finds its own old and new address by itself; those of other control plane nodes and of workers are said with
 --moved. All parts then read what etcd's data says as if the machines had always been where they
 are now. Run it on each control plane node that has moved; then parts 1 and 2; then on each worker,
 with the line that it prints; then 03-workers close; then here once more: it tells the cluster.

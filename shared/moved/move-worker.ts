@@ -18,10 +18,10 @@ import { proveServer } from "../workers/own-server.ts";
 import { changesHere, type FileChange, writeChanges } from "./own-files.ts";
 
 export async function moveWorker(node: Node, moved: Moved) {
-  const changes = await step("M.1 Look at this worker's files", () => {
-    const found = changesHere(node, moved);
-    for (const { path } of found) say(`${path}: names an old address`);
-    if (found.length === 0) say("no file of this worker names an old address");
+  const changes = await step("M.1 Look at this worker's files", async () => {
+    const found = await changesHere(node, moved);
+    for (const { path } of found) say(`${path}: changes`);
+    if (found.length === 0) say("no file of this worker has to change");
     return found;
   });
   // one that was cut off before it started the kubelet again

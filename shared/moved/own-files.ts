@@ -4,7 +4,7 @@ import { copyToRescue } from "../files/file-tree.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { USUAL_FLAG_FILES } from "../node/started-with.ts";
+import { kubeletFlags, USUAL_FLAG_FILES } from "../node/started-with.ts";
 import { asMoved, type Moved } from "../pki/addresses.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
@@ -15,9 +15,10 @@ export interface FileChange {
   after: string;
 }
 
-/** Kubeconfigs, manifests and the kubelet's flags that name an old address. */
-export function changesHere({ kubelet }: Node, moved: Moved): FileChange[] {
-  const { kubeconfig, staticPodPath } = kubelet;
+/** Kubeconfigs, manifests and the kubelet's flags that name an old address, or that do not keep the node's name. */
+export async function changesHere(node: Node, moved: Moved): Promise<FileChange[]> {
+  const { kubeconfig, staticPodPath } = node.kubelet;
+  const keepsName = !(await hasOtherName(node));
   const manifests = list(staticPodPath).filter(
     (name) => /\.(ya?ml|json)$/.test(name) && !name.startsWith("."),
   );
@@ -29,14 +30,28 @@ export function changesHere({ kubelet }: Node, moved: Moved): FileChange[] {
   ];
   return paths.flatMap((path) => {
     const before = exists(path) ? attempt(() => readText(path), undefined) : undefined;
-    const after = before === undefined ? undefined : asMoved(before, moved);
-    return before === undefined || after === before ? [] : [{ path, before, after: after! }];
+    if (before === undefined) return [];
+    const today = asMoved(before, moved);
+    const after = keepsName || path !== KUBEADMS ? today : withName(today, node.name);
+    return after === before ? [] : [{ path, before, after }];
   });
+}
+
+/** Whether the host has another name than its node, and the kubelet is not told the node's: it would register another one. */
+export async function hasOtherName({ name, hostName }: Node): Promise<boolean> {
+  return hostName.toLowerCase() !== name && !(await kubeletFlags()).has("hostname-override");
+}
+
+/** kubeadm keeps the flag in this file (cmd/kubeadm/app/phases/kubelet/flags.go). */
+const [KUBEADMS] = USUAL_FLAG_FILES;
+
+function withName(flags: string, name: string): string {
+  return flags.replace(/^KUBELET_KUBEADM_ARGS="?/m, (start) => `${start}--hostname-override=${name} `);
 }
 
 /** Each old file stays beside, in the rescue folder. */
 export function writeChanges(changes: readonly FileChange[], asideDir: string) {
-  if (changes.length === 0) say("no file of this node names an old address");
+  if (changes.length === 0) say("no file of this node has to change");
   for (const { path, after } of changes) {
     copyToRescue(path, asideDir);
     writeFile(path, after, { note: "with the new addresses" });

@@ -43,7 +43,15 @@ import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
-import { endpointRenamed, moved, movedAll, movedEndpoint, movedLost, movedOne } from "./scenarios/moved.ts";
+import {
+  endpointRenamed,
+  hostRenamed,
+  moved,
+  movedAll,
+  movedEndpoint,
+  movedLost,
+  movedOne,
+} from "./scenarios/moved.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
@@ -146,6 +154,7 @@ export const SCENARIOS: Scenario[] = [
   movedAll,
   movedEndpoint,
   endpointRenamed,
+  hostRenamed,
   movedLost,
   restored,
   restoredNewCas,

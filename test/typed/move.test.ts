@@ -131,6 +131,24 @@ test("an endpoint of another name: kubeconfigs lead there, the API server's cert
   expect(sans.dns).toContain(OLD_NAME);
 });
 
+test("a host that has another name: its node keeps the old one, and the parts bring the kubelet back; a worker does it itself", async () => {
+  const renamed = { commands: [{ command: "uname -n", stdout: "renamed\n" }] };
+  const args = "KUBELET_KUBEADM_ARGS=";
+  using node = here(await pretendNode({ kind: "healthy control plane node", ...renamed }));
+  const { exitCode, stderr } = await node.run("move");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("this host is called renamed now; its node stays m1");
+  expect(stderr).toContain("next: part 1, then part 2, then ./bunw scripts/05-verify.ts");
+  expect(node.read("/var/lib/kubelet/kubeadm-flags.env")).toContain(`${args}"--hostname-override=m1 `);
+  expect(markOf(node)).toBeUndefined();
+  using worker = here(await pretendNode({ kind: "worker", ...renamed }));
+  const flags = worker.read("/var/lib/kubelet/kubeadm-flags.env");
+  // no API answers here: what it had is back
+  expect(await worker.run("move")).toMatchObject({ exitCode: 1 });
+  expect(worker.read("/var/lib/kubelet/kubeadm-flags.env")).toBe(flags);
+  expect(worker.calls()).toContain("systemctl restart kubelet");
+});
+
 test("a node gets no other name, and neither does what is no endpoint", async () => {
   using node = await movedNode("healthy control plane node");
   const before = node.fingerprint();

@@ -149,6 +149,49 @@ async function rename(scene: Scene) {
   note(scene, "another name of the endpoint", `${old} → lab-front.example`);
 }
 
+/** Both hosts get other names, and their kubelets start anew: each would register another node, which nobody lets it. */
+export const hostRenamed: Scenario = {
+  name: "host-renamed",
+  title: "The hosts of a control plane node and of a worker get other names; their nodes keep the old ones",
+  controlPlanes: 1,
+  workers: 1,
+  byRunbook: true,
+  lines: [
+    {
+      title: "Both hosts get other names, and their kubelets restart",
+      async run(scene) {
+        startClock(scene);
+        const line =
+          "hostname $(hostname)-renamed; hostname > /etc/hostname; systemctl restart kubelet; until journalctl -u kubelet --since -1min | grep -q 'is not allowed\\|not found'; do sleep 1; done";
+        await Promise.all(scene.lab.nodes.map((node) => sh(node, line)));
+      },
+    },
+    {
+      title: "The operator types move on both",
+      async run(scene) {
+        const [cp1] = scene.lab.controlPlanes as [Machine];
+        await type(scene, cp1, MOVE, { part: 0 });
+        await type(scene, cp1, "./bunw scripts/01-etcd.ts", { part: 1 });
+        await type(scene, cp1, "./bunw scripts/02-control-plane.ts", { part: 2 });
+        await type(scene, scene.lab.workers[0]!, MOVE, { part: 3 });
+        await type(scene, cp1, "./bunw scripts/05-verify.ts --wait 60", { part: 5, exit: [0, 2] });
+      },
+    },
+    { title: "No node is new", run: sameNodes },
+  ],
+};
+
+async function sameNodes(scene: Scene) {
+  const { stdout } = await kubectl(scene.lab, ["get", "nodes", "-o", "name"]);
+  const now = stdout.trim().split("\n").toSorted();
+  const ok = Bun.deepEquals(now, scene.lab.nodes.map(({ name }) => `node/${name}`).toSorted());
+  scene.checks.push({
+    name: "the nodes have their names of before, and none is new",
+    ok,
+    detail: now.join(", "),
+  });
+}
+
 /** Old → new. */
 let addresses: Map<string, string>;
 
