@@ -213,10 +213,11 @@ const USAGE = `Usage:
                            [--etcd-data DIR]
 
 For a cluster whose machines have other addresses than before, or a host that has another name: its
-node keeps the old one. A control plane node finds its own old and new address by itself; those of other control plane nodes and of workers are said with
---moved. All parts then read what etcd's data says as if the machines had always been where they
-are now. Run it on each control plane node that has moved; then parts 1 and 2; then on each worker,
-with the line that it prints; then 03-workers close; then here once more: it tells the cluster.
+node keeps the old one. A control plane node finds its own old and new address by itself; those of
+other control plane nodes and of workers are said with --moved. All parts then read what etcd's data
+says as if the machines had always been where they are now. Run it on each control plane node that
+has moved; then parts 1 and 2; then on each worker, with the line that it prints; then 03-workers
+close; then here once more: it tells the cluster.
 
 Options:
     --moved OLD=NEW,…
