@@ -14,7 +14,7 @@
  * free block of a disk that is searched is overwritten. Then each line is appended as it comes, so a run that
  * was cut off has a step without its end. A repair never fails for its log.
  */
-import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
+import { closeSync, fdatasync, fdatasyncSync, openSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { exists, hostPath, list, readText, stat } from "../files/files.ts";
@@ -78,11 +78,16 @@ interface Open {
   size: number;
 }
 
+interface OpenFiles {
+  text: Open;
+  record: Open;
+}
+
 class KeptRun {
   readonly #onlyInRepair: boolean;
   readonly #waiting: { event: RunEvent; at: Date }[] = [];
   readonly #objects = new Map<string, number>();
-  #files: { text: Open; record: Open } | undefined;
+  #files: OpenFiles | undefined;
 
   constructor(onlyInRepair: boolean) {
     this.#onlyInRepair = onlyInRepair;
@@ -96,9 +101,10 @@ class KeptRun {
 
   end(exitCode: number) {
     if (!this.#files) return;
-    this.#orGoOn(() =>
-      this.#line(new Date(), { what: "end", exitCode, objects: Object.fromEntries(this.#objects) }, true),
-    );
+    this.#orGoOn(() => {
+      this.#line(new Date(), { what: "end", exitCode, objects: Object.fromEntries(this.#objects) }, true);
+      fdatasyncSync(this.#files!.record.fd);
+    });
     listenToRun(undefined);
   }
 
@@ -139,7 +145,17 @@ class KeptRun {
       `${withoutSecrets(JSON.stringify({ at: at.toISOString(), ...entry }))}\n`,
       mustStay,
     );
-    if (mustStay) fdatasyncSync(this.#files!.record.fd);
+    if (mustStay) this.#toDisk(this.#files!);
+  }
+
+  /** Not waited for: what a loss of power takes within these milliseconds was being done, or not yet begun. */
+  #toDisk(files: OpenFiles) {
+    fdatasync(files.record.fd, (err) => {
+      if (!err || files !== this.#files) return;
+      this.#orGoOn(() => {
+        throw err;
+      });
+    });
   }
 
   #append(which: "text" | "record", text: string, mustStay = false) {
