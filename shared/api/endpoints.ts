@@ -38,13 +38,23 @@ const AT_ONCE = 50;
 const SECONDS = 60;
 
 /**
- * Waits until each Service that has endpoints has a pod whose readiness is known anew. `restarted`: only
- * these nodes' kubelets have started anew; unset: any may have. A Service whose pods do not become ready
- * within a minute is named, and does not hold anything up.
+ * The wait until each Service that has endpoints has a pod whose readiness is known anew; the Services are read
+ * now. `restarted`: only these nodes' kubelets have started anew; unset: any may have. A Service whose pods do
+ * not become ready within a minute is named, and does not hold anything up.
  */
-export async function waitForEndpoints(api: KubeApi, restarted?: readonly string[]) {
-  if (mode.dryRun) return say("would wait until every Service with endpoints has a pod that is ready");
+export async function endpointsToWaitFor(
+  api: KubeApi,
+  restarted?: readonly string[],
+): Promise<() => Promise<void>> {
+  if (mode.dryRun) {
+    say("would wait until every Service with endpoints has a pod that is ready");
+    return async () => undefined;
+  }
   const open = await retry("the EndpointSlices to be read", () => atRisk(api, restarted));
+  return () => waitForThem(api, open);
+}
+
+async function waitForThem(api: KubeApi, open: Map<string, Backend[]>) {
   if (open.size === 0) return;
   const none = async () => {
     const probes = new Probes(api);

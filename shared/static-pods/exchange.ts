@@ -27,14 +27,14 @@ export function manifestBeforeOrAfter(path: string): Manifest | undefined {
 }
 
 /**
- * Exchanges the manifest of a static pod of the control plane. Does not wait for the new pod: the kubelet
- * starts it within a second or two. Errors: Fail where the old pod does not end. The new manifest then stays
+ * Exchanges the manifest of a static pod of the control plane. `when`: waits for what the new one needs, while
+ * the old one ends. Does not wait for the new pod: the kubelet starts it within a second or two. Errors: Fail where the old pod does not end. The new manifest then stays
  * where it waits, and the next call continues from there.
  */
 export async function exchangeManifest(
   cp: Pick<ControlPlaneNode, "node">,
   name: string,
-  next: { manifest: Manifest; note: string },
+  next: { manifest: Manifest; note: string; when?: () => Promise<void> },
 ) {
   const path = manifestPath(cp, name);
   const waiting = waitingPath(path);
@@ -47,11 +47,9 @@ export async function exchangeManifest(
     `${path} is away, its new content waits in ${waiting}: without it this node runs no ${name}. Run this script again`,
   );
   removeFile(path);
-  if (old.length > 0)
-    await waitFor(`the old ${name} to end`, isForgotten(old, cp.node), {
-      seconds: 90,
-      hint: shell`crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
-    });
+  const hint = shell`crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`;
+  const ends = () => waitFor(`the old ${name} to end`, isForgotten(old, cp.node), { seconds: 90, hint });
+  await Promise.all([old.length > 0 && ends(), next.when?.()]);
   renameFile(waiting, path);
   leaves(path, undefined);
 }

@@ -5,7 +5,7 @@
  * reason.
  */
 
-import { waitForEndpoints } from "../api/endpoints.ts";
+import { endpointsToWaitFor } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { hostOfHolder } from "../api/leader.ts";
 import { dropOwnLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
@@ -45,10 +45,12 @@ export async function fullControllerManager(
     throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
-  await waitForEndpoints(api, restarted);
+  const endpoints = await endpointsToWaitFor(api, restarted);
   forGood("fullManager");
   await exchangeManifest(cp, name, {
     manifest,
+    // it takes pods that are not ready out of their Services
+    when: endpoints,
     note: "node-lifecycle, taint eviction and pod collection are on again",
   });
   if (mode.dryRun) return;

@@ -35,8 +35,10 @@ function withUnreadyPod(api: ReturnType<typeof servePart2>) {
     status: { conditions: [{ type: "Ready", status: ready }] },
   });
   api.objects.set(path, pod("False"));
+  const times = () => api.requests.filter((request) => request.path === path).length;
   return {
-    asked: () => api.requests.some((request) => request.path === path),
+    times,
+    asked: () => times() > 0,
     isReady: () => api.objects.set(path, pod("True")),
   };
 }
@@ -53,7 +55,11 @@ test("02-control-plane under the old CA lets the controller-manager run in full 
   const pod = withUnreadyPod(api);
   const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await waitFor("the pod to be asked for", pod.asked, { seconds: 250, hint: "" });
-  expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
+  // the reduced one ends meanwhile
+  await waitFor("its manifest to go", () => !node.exists(MANAGER), { seconds: 50, hint: "" });
+  const asked = pod.times();
+  await waitFor("the pod to be asked for again", () => pod.times() > asked + 1, { seconds: 250, hint: "" });
+  expect(node.exists(MANAGER)).toBe(false);
   pod.isReady();
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });

@@ -1,10 +1,13 @@
 /** A Service must not lose its endpoints when the controllers for endpoints run again. */
 import { expect, test } from "bun:test";
-import { waitForEndpoints } from "../../../shared/api/endpoints.ts";
+import { endpointsToWaitFor } from "../../../shared/api/endpoints.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { quietly } from "../../pretend/quietly.ts";
+
+const waitForEndpoints = async (...asked: Parameters<typeof endpointsToWaitFor>) =>
+  (await endpointsToWaitFor(...asked))();
 
 const SLICE = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/web-x7";
 const POD = "/api/v1/namespaces/shop/pods/web-0";
