@@ -10,7 +10,7 @@ import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-da
 import { isNameless, memberName } from "../shared/etcd-data/members.ts";
 import { minute } from "../shared/evidence/server-clock.ts";
 import { Fail } from "../shared/fail.ts";
-import { hostPath, writeMark } from "../shared/files/files.ts";
+import { exists, hostPath, writeMark } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { refuseNoMemory } from "../shared/files/room.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
@@ -54,7 +54,7 @@ async function main() {
     () => writeData(source, found, place),
     `etcdutl snapshot restore --bump-revision ${BUMP} --mark-compacted`,
   );
-  done(next(place));
+  done(next(place, `${found.cluster.certificatesDir}/ca.key`));
 }
 
 /** The data last: what is there is never written over. Cut off before, it begins again. */
@@ -72,17 +72,25 @@ async function writeData(source: Source, { cluster, node, data }: content.Conten
   await act(written, () => source.write(place));
 }
 
-function next({ old, address }: { old: string | undefined; address: string }): string {
+interface Moving {
+  old: string | undefined;
+  address: string;
+}
+
+/** `caKey`: a member that lives has its keys. */
+function next({ old, address }: Moving, caKey: string): string {
   const moved = old === undefined || old === address ? [] : [`${MOVE} --moved ${old}=${address}`];
   return [
     "systemctl enable kubelet",
-    "./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: part 1 with --new-cas)",
+    ...(exists(caKey) ? [] : [UNPACK]),
     ...moved,
-    "parts 1 to 5",
+    "parts 1 to 5 (./bunw scripts/plan.ts prints them)",
   ].join(", then ");
 }
 
 const MOVE = "./bunw scripts/move.ts";
+const UNPACK =
+  "./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: part 1 with --new-cas)";
 
 function asOf({ as }: Values): string {
   if (as) return as;

@@ -81,7 +81,7 @@ test("a snapshot becomes etcd's data and the kubelet's files; what it holds is s
   );
   expect(node.read("/var/lib/kubelet/kubeadm-flags.env")).toBe('KUBELET_KUBEADM_ARGS=""\n');
   expect(stderr).toEndWith(
-    "\ndone.  next: systemctl enable kubelet, then ./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: part 1 with --new-cas), then parts 1 to 5\n",
+    "\ndone.  next: systemctl enable kubelet, then ./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: part 1 with --new-cas), then parts 1 to 5 (./bunw scripts/plan.ts prints them)\n",
   );
 });
 
@@ -363,7 +363,7 @@ test("at another address the line that says so comes before part 1, and part 1 c
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(`m1 at 10.9.0.7 (it was at ${SHOWN_ADDRESS})`);
   expect(stderr).toContain(
-    `, then ./bunw scripts/move.ts --moved ${SHOWN_ADDRESS}=10.9.0.7, then parts 1 to 5\n`,
+    `, then ./bunw scripts/move.ts --moved ${SHOWN_ADDRESS}=10.9.0.7, then parts 1 to 5 (./bunw scripts/plan.ts prints them)\n`,
   );
   expect(await node.run(`move --moved ${ADDRESS}=10.9.0.7`)).toMatchObject({ exitCode: 0 });
   const part1 = await node.run("01-etcd --new-cas --dry-run");
