@@ -11,7 +11,9 @@ import { packTarball } from "../../scripts/pack-kit.ts";
 import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
 import { OWN_ARCH } from "../kit/own-arch.ts";
+import { binaries } from "./machine/binaries.ts";
 import { Cluster } from "./machine/cluster.ts";
+import { installPackages } from "./machine/packages.ts";
 import { refuseMachine } from "./machine/preflight.ts";
 import { page } from "./report/html.ts";
 import type { Rehearsal } from "./report/rehearsal.ts";
@@ -191,11 +193,15 @@ async function main() {
   process.exit(record.recovered ? 0 : 1);
 }
 
-/** Packs the kit once, as an operator does, and removes it afterwards. */
+/**
+ * Packs the kit once, as an operator does, and removes it afterwards. What the lab is made of is fetched and
+ * compiled meanwhile, so that no other lab waits for it.
+ */
 async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), "kit-"));
   try {
-    await packTarball(join(folder, "kit.tar.gz"), [OWN_ARCH]);
+    const pack = packTarball(join(folder, "kit.tar.gz"), [OWN_ARCH]);
+    await Promise.all([pack, binaries(), installPackages()]);
     return await use(join(folder, "kit.tar.gz"));
   } finally {
     rmSync(folder, { recursive: true });

@@ -11,6 +11,7 @@ import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
 import { buildGo, CACHE, serves, versionsOf } from "./machine/go-build.ts";
 import { KUBERNETES_PROGRAMS, kubernetesBuild } from "./machine/pins.ts";
+import { refuseMachine } from "./machine/preflight.ts";
 import {
   cameBack,
   newestByMinor,
@@ -48,6 +49,7 @@ const RECORDS = join(CACHE, "releases");
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
+  refuseMachine();
   mkdirSync(RECORDS, { recursive: true });
   let left = Number(values.limit);
   const red: string[] = [];

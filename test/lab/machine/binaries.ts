@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { buildGo, buildOwn, isBuilt, programName } from "./go-build.ts";
+import { buildGo, buildOwn, programName, type Turn } from "./go-build.ts";
 import { imageNames } from "./images.ts";
 import { etcdBuild, type GoBuild, KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
 
@@ -25,41 +25,35 @@ export async function binaries(): Promise<Map<string, string>> {
       hint: "KUBERNETES=v1.37.2 npm run rehearse",
     });
   const found = new Map<string, string>();
-  let ready = 0;
-  const build = async (pin: GoBuild, after?: Promise<unknown>) => {
-    const wasBuilt = isBuilt(pin);
-    await collect(found, pin.packages.map(programName), () => buildGo(pin, after));
-    ready++;
-    if (!wasBuilt) console.error(`  ${ready} of ${OTHERS.length + 2} builds are ready`);
-  };
-  const etcd = async (after: Promise<unknown>) => {
-    await after;
+  const build = async (pin: GoBuild, turn: Turn) =>
+    await collect(found, pin.packages.map(programName), () => buildGo(pin, turn));
+  const etcd = async (turn: Turn) => {
+    await turn.after;
     const images = await imageNames(found.get("kubeadm")!);
-    await build(etcdBuild(images.find((name) => name.includes("/etcd:"))!));
+    await build(etcdBuild(images.find((name) => name.includes("/etcd:"))!), turn);
   };
-  const own = async (after: Promise<unknown>) => {
-    await after;
-    await collect(found, OWN_PROGRAMS, async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
-  };
-  const kubernetes = build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS));
+  const own = async (turn: Turn) =>
+    await collect(found, OWN_PROGRAMS, async () =>
+      buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES), turn),
+    );
   const builds = [
+    async (turn: Turn) => await build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS), turn),
     etcd,
-    ...OTHERS.map((pin) => async (after: Promise<unknown>) => await build(pin, after)),
+    ...OTHERS.map((pin) => async (turn: Turn) => await build(pin, turn)),
     own,
   ];
-  await Promise.all(inLanes(2, kubernetes, builds));
+  await inLanes(2, builds);
   return found;
 }
 
-/** Each begins when the one `lanes` places before it is done, and the first ones after `first`. */
-function inLanes(
-  lanes: number,
-  first: Promise<unknown>,
-  tasks: readonly ((after: Promise<unknown>) => Promise<void>)[],
-) {
-  const begun: Promise<unknown>[] = Array.from({ length: lanes }, () => first);
-  for (const task of tasks) begun.push(task(begun.at(-lanes)!));
-  return begun;
+/** The first alone; then each begins when the one `lanes` places before it is done. */
+async function inLanes(lanes: number, builds: readonly ((turn: Turn) => Promise<void>)[]) {
+  const begun: Promise<void>[] = [];
+  for (const [i, build] of builds.entries()) {
+    const after = begun[Math.max(0, i - lanes)];
+    begun.push(build({ ...(after && { after }), number: `${i + 1} of ${builds.length}` }));
+  }
+  await Promise.all(begun);
 }
 
 /** One of our own programs alone: nothing of Kubernetes is built for it. */

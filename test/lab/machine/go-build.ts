@@ -6,9 +6,9 @@
  * is a small module of its own that requires the wanted one. A folder is made beside its place and renamed,
  * so an interrupted build leaves nothing half.
  */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { copyFile, cp, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
-import { homedir } from "node:os";
+import { freemem, homedir } from "node:os";
 import { basename, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { type GoBuild, kubernetesBuild, LIBRARIES_OF } from "./pins.ts";
@@ -18,15 +18,22 @@ export const CACHE =
   join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "kube-pki-repair");
 
 /**
- * Builds what the pin says, unless the cache has it; returns the folder of programs. `after`: modules are
- * fetched before, and compiled after that has been built.
+ * Modules are fetched at once, and compiled `after` that has been built. `number`: "2 of 7".
  */
-export async function buildGo(pin: GoBuild, after?: Promise<unknown>): Promise<string> {
-  return await cached(placeOf(pin), async (folder) => {
+export type Turn = { after?: Promise<unknown>; number?: string };
+
+/** Builds what the pin says, unless the cache has it; returns the folder of programs. */
+export async function buildGo(pin: GoBuild, { after, number }: Turn = {}): Promise<string> {
+  return await cached(placeOf(pin), async (folder, doing) => {
+    doing("fetching its modules");
     const source = await writeWrapperModule(folder, pin);
+    // While the first one fetches, the processor is idle.
+    const standard = after ? undefined : buildStandardLibrary(folder);
     // What no proxy has is named here, and not by the sixth program after half an hour of compiling.
-    await go(["list", "-deps", "-tags", pin.tags ?? "", ...pin.packages], folder);
+    await Promise.all([standard, go(["list", "-deps", "-tags", pin.tags ?? "", ...pin.packages], folder)]);
+    doing("");
     await after;
+    doing(compiling(number));
     const ldflags = `-s -w ${pin.ldflags ?? ""}`.trim();
     // In one call, so that one program is linked while the next is compiled.
     const output = pin.packages.length === 1 ? programName(pin.packages[0]!) : "./";
@@ -37,6 +44,17 @@ export async function buildGo(pin: GoBuild, after?: Promise<unknown>): Promise<s
     for (const file of pin.files ?? []) await copyFile(join(source, file), join(folder, basename(file)));
   });
 }
+
+/** Most of it, for all programs. In a module of its own, as go writes the go.mod of the other one meanwhile. */
+async function buildStandardLibrary(folder: string) {
+  const module = join(folder, "standard-library");
+  const goVersion = /^go .*$/m.exec(readFileSync(join(folder, "go.mod"), "utf8"))![0];
+  await Bun.write(join(module, "go.mod"), `module lab\n${goVersion}\n`);
+  await go(["build", ...SHARED, "net/http"], module);
+  await rm(module, { recursive: true });
+}
+
+const compiling = (number?: string) => (number ? `compiling, build ${number}` : "compiling");
 
 /**
  * The same for all, or what they share would be compiled for each. Nobody debugs these programs: without its
@@ -52,11 +70,13 @@ export function isBuilt({ name, version }: GoBuild): boolean {
   return existsSync(join(CACHE, `${name}-${version}`));
 }
 
-/** Compiles one of our own programs, a module in a folder of sources; `key` changes when the sources do. */
-export async function buildOwn(sources: string, key: string): Promise<string> {
-  return await cached(`lab-programs-${key}`, async (folder) => {
+/** Compiles our own programs, a module in a folder of sources; `key` changes when the sources do. */
+export async function buildOwn(sources: string, key: string, { after, number }: Turn = {}): Promise<string> {
+  return await cached(`lab-programs-${key}`, async (folder, doing) => {
     const source = join(folder, "source");
     await cp(sources, source, { recursive: true });
+    await after;
+    doing(compiling(number));
     await go(["build", ...SHARED, "-ldflags", "-s -w", "-o", `${folder}/`, "./..."], source);
   });
 }
@@ -82,27 +102,47 @@ export async function serves(module: string, version: string): Promise<boolean> 
   }
 }
 
-/** The folder `name` of the cache, filled by `make` if it is not there yet. */
-export async function cached(name: string, make: (folder: string) => Promise<void>): Promise<string> {
+/**
+ * The folder `name` of the cache, filled by `make` if it is not there yet. It tells `doing` what it does, or
+ * "" while it waits for its turn.
+ */
+export async function cached(
+  name: string,
+  make: (folder: string, doing: (what: string) => void) => Promise<void>,
+): Promise<string> {
   const place = join(CACHE, name);
   if (existsSync(place)) return place;
   await mkdir(CACHE, { recursive: true });
   const folder = await mkdtemp(join(CACHE, `.${name}-`));
-  const begin = performance.now();
-  const clock = setInterval(() => console.error(`  ${name}: still at it, ${elapsed(begin)}`), 30_000);
-  console.error(`  ${name}: making it, once`);
+  const progress = tellProgress(name);
   try {
-    await make(folder);
+    await make(folder, progress.doing);
     await rename(folder, place);
   } catch (err) {
     // Another process may have been quicker with the very same thing.
     if (!existsSync(place)) throw err;
   } finally {
-    clearInterval(clock);
+    progress.end();
     await rm(folder, { recursive: true, force: true });
   }
-  console.error(`  ${name}: ready after ${elapsed(begin)}`);
+  console.error(`  ${name}: ready after ${progress.elapsed()}`);
   return place;
+}
+
+/** Says what is done now, and each half minute that it still is. */
+function tellProgress(name: string) {
+  let begin = performance.now();
+  let now = "";
+  const elapsed = () => `${((performance.now() - begin) / 1000).toFixed(0)} s`;
+  const clock = setInterval(() => now && console.error(`  ${name}: still ${now}, ${elapsed()}`), 30_000);
+  return {
+    elapsed,
+    end: () => clearInterval(clock),
+    doing(what: string) {
+      [now, begin] = [what, performance.now()];
+      if (what) console.error(`  ${name}: ${what}`);
+    },
+  };
 }
 
 /** Returns the folder of the module's source. */
@@ -169,12 +209,31 @@ export function replaceLines(
 export const GET_GO =
   "apt-get install golang-go (1.21 or newer: it fetches the newer Go that Kubernetes asks for), or set KUBE_PKI_REPAIR_BIN to a folder of programs";
 
+/** GOTMPDIR: /tmp may be in memory, and what is compiled for Kubernetes is 2 GB. */
+const SETTINGS = {
+  CGO_ENABLED: "0",
+  GOFLAGS: "-mod=mod -buildvcs=false",
+  GOWORK: "off",
+  GOTMPDIR: CACHE,
+};
+
+/**
+ * The compilers clean up their memory for a fifth of their time. A rarer clean-up takes half of that: the
+ * largest package then needs about 0.8 GB and no longer 0.4, and there may be four compilers.
+ */
+export function memoryFor(bytes: number): { GOGC?: string } {
+  return bytes < 5e9 ? {} : { GOGC: "400" };
+}
+
+/** What this machine has free, or our container at most has. */
+const free = () => Math.min(freemem(), process.constrainedMemory());
+
 async function go(args: string[], cwd: string): Promise<string> {
   const program = goProgram();
   if (!program) throw new Fail("Cannot build the lab's programs: go is missing", { hint: GET_GO });
   const proc = Bun.spawn([program, ...args], {
     cwd,
-    env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=mod -buildvcs=false", GOWORK: "off" },
+    env: { ...memoryFor(free()), ...process.env, ...SETTINGS },
     stdout: "pipe",
     stderr: "pipe",
   });
@@ -202,8 +261,4 @@ export function programName(path: string) {
   if (!/^v\d+$/.test(name)) return name;
   // go.etcd.io/etcd/server/v3 is the program everyone knows as etcd.
   return path.startsWith("go.etcd.io/etcd/server") ? "etcd" : basename(path.slice(0, path.lastIndexOf("/")));
-}
-
-function elapsed(begin: number) {
-  return `${((performance.now() - begin) / 1000).toFixed(0)} s`;
 }

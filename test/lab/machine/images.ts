@@ -124,7 +124,8 @@ export async function imageStore(
   ];
   return await cached(
     `images-${KUBERNETES}-containerd-${CONTAINERD}-${await fingerprint(list)}`,
-    async (folder) => {
+    async (folder, doing) => {
+      doing(`importing ${list.length} images, once`);
       await lend(async (node) => {
         for (const image of list) await importImage(image, node);
         await node.must(["systemctl", "stop", "containerd"]);

@@ -113,7 +113,9 @@ function containerdBuild(version: string): GoBuild {
 export function etcdBuild(image: string, name: "etcd" | "etcdutl" = "etcd"): GoBuild {
   const version = `v${image.split(":").at(-1)!.split("-")[0]}`;
   const module = `go.etcd.io/etcd/${name === "etcd" ? "server" : name}/v3`;
-  return { name, module, version, packages: [module] };
+  // An older one knows none of these libraries' versions.
+  const libraries = version.startsWith("v3.6.") ? { librariesOfKubernetes: { but: ["go.etcd.io"] } } : {};
+  return { name, module, version, packages: [module], ...libraries };
 }
 
 /** Builds for `programs` of Kubernetes at `version`, such as v1.34.4. */

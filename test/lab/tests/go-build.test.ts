@@ -3,8 +3,8 @@
  * without compiling anything.
  */
 import { expect, test } from "bun:test";
-import { libraryLines, replaceLines } from "../machine/go-build.ts";
-import { type Machine, refuseMachine } from "../machine/preflight.ts";
+import { libraryLines, memoryFor, replaceLines } from "../machine/go-build.ts";
+import { type Disk, type Machine, refuseMachine } from "../machine/preflight.ts";
 
 test("a wrapper module repeats the replace lines of the module, but those that lead to a folder", () => {
   const goMod = `module x
@@ -49,14 +49,23 @@ replace k8s.io/api => ./staging/src/k8s.io/api
   ]);
 });
 
-const READY: Machine = { isRoot: true, isBuilt: false, hasGo: true, free: 100 };
+test("the compilers take more memory only where there is some", () => {
+  expect(memoryFor(4e9)).toEqual({});
+  expect(memoryFor(16e9)).toEqual({ GOGC: "400" });
+});
+
+const disk = (free: number): Disk => ({ folder: "/cache", free, first: 9, later: 3 });
+const READY: Machine = { isRoot: true, refusal: "", isBuilt: false, goMinor: 21, disks: [disk(100)] };
 const LACKS: [string, Partial<Machine>, RegExp | undefined][] = [
   ["all is there", {}, undefined],
-  ["no root", { isRoot: false, hasGo: false, free: 0 }, /needs root/],
-  ["no Go, nothing built", { hasGo: false }, /go is missing/],
-  ["no Go, but programs", { hasGo: false, isBuilt: true }, undefined],
-  ["little room for the first run", { free: 5 }, /needs 9 GB, and ".+" has 5.0 GB free/],
-  ["room enough for a later run", { free: 5, isBuilt: true }, undefined],
+  ["no root", { isRoot: false, goMinor: undefined, disks: [disk(0)] }, /needs root/],
+  ["root in a plain container", { refusal: "unshare: Operation not permitted" }, /refuses root: unshare/],
+  ["no Go, nothing built", { goMinor: undefined }, /go is missing/],
+  ["the Go of Debian 12", { goMinor: 19 }, /go 1\.19 is too old/],
+  ["no Go, but programs", { goMinor: undefined, isBuilt: true }, undefined],
+  ["little room for the first run", { disks: [disk(5)] }, /needs 9 GB, and "\/cache" has 5.0 GB free/],
+  ["little room on the second disk", { disks: [disk(9), disk(8)] }, /has 8.0 GB free/],
+  ["room enough for a later run", { disks: [disk(5)], isBuilt: true }, undefined],
 ];
 
 test.each(LACKS)("before anything is fetched: %s", (_, machine, says) => {
