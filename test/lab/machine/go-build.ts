@@ -25,7 +25,7 @@ export type Turn = { after?: Promise<unknown>; number?: string };
 /** Builds what the pin says, unless the cache has it; returns the folder of programs. */
 export async function buildGo(pin: GoBuild, { after, number }: Turn = {}): Promise<string> {
   return await cached(placeOf(pin), async (folder, doing) => {
-    doing("fetching its modules");
+    doing(after ? "fetching its modules" : "fetching its modules, and compiling the standard library");
     const source = await writeWrapperModule(folder, pin);
     // While the first one fetches, the processor is idle.
     const standard = after ? undefined : buildStandardLibrary(folder);
