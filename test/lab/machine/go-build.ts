@@ -9,13 +9,14 @@
 import { existsSync, readFileSync } from "node:fs";
 import { copyFile, cp, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
 import { freemem, homedir } from "node:os";
-import { basename, join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { type GoBuild, kubernetesBuild, LIBRARIES_OF } from "./pins.ts";
 
-export const CACHE =
-  process.env.KUBE_PKI_REPAIR_CACHE ??
-  join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "kube-pki-repair");
+export const CACHE = resolve(
+  process.env.KUBE_PKI_REPAIR_CACHE ||
+    join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair"),
+);
 
 /**
  * Modules are fetched at once, and compiled `after` that has been built. `number`: "2 of 7".
