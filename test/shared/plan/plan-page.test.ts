@@ -1,0 +1,53 @@
+/** The plan's page: what it makes of names that are long, many, or parts of one another. */
+import { expect, test } from "bun:test";
+import type { Plan } from "../../../shared/plan/make-plan.ts";
+import { planAsPage } from "../../../shared/plan/plan-page.ts";
+
+type PlanNode = Plan["nodes"][number];
+
+const PLAN = {
+  ...{ node: "cp1", cluster: "prod", kubernetes: undefined, made: new Date(0), user: "root", verdict: "v" },
+  ...{
+    nodes: [],
+    lost: [],
+    away: [],
+    aim: undefined,
+    looked: [],
+    elsewhere: undefined,
+    first: [],
+    parts: [],
+  },
+  ...{ anew: [], seconds: [1, 2] },
+} as unknown as Plan;
+
+const nodeOf = (name: string, role: string) => ({ name, role, address: "10.0.0.1" }) as PlanNode;
+const listOf = (html: string) => /<ul class="nodes">(.*?)<\/ul>/s.exec(html)![1]!;
+
+test("lines whose machine has a long name stand below it, all others beside it", () => {
+  const classOf = (...names: string[]) => {
+    const anew = names.map((at) => ({ at, text: "true" }));
+    return /<div id="anew">.*?<div class="([^"]+)"/s.exec(planAsPage({ ...PLAN, anew }))![1];
+  };
+  expect(classOf("cp1", "n".repeat(24))).toBe("lines");
+  expect(classOf("cp1", "n".repeat(25))).toBe("lines long");
+});
+
+test("a node's name is one word wherever it stands, and no part of a longer one is", () => {
+  const nodes = [nodeOf("w1", "worker"), nodeOf("w1.example", "worker")];
+  const html = planAsPage({ ...PLAN, nodes, verdict: "w1.example and w1, not w10 or w1-a" });
+  const name = (text: string) => `<span class="name">${text}</span>`;
+  expect(html).toContain(`${name("w1.example")} and ${name("w1")}, not w10 or w1-a`);
+});
+
+test("of many nodes the workers are counted, but those whose address is missing", () => {
+  const workers = Array.from({ length: 200 }, (_, index) => nodeOf(`w${index}`, "worker"));
+  const nodes = [
+    nodeOf("cp1", "control plane"),
+    ...workers,
+    { ...nodeOf("odd", "worker"), why: "It has none" },
+  ];
+  const shown = listOf(planAsPage({ ...PLAN, nodes }));
+  expect([...shown.matchAll(/<b>(?:<[^>]+>)?(\w+)/g)].map(([, name]) => name)).toEqual(["cp1", "odd"]);
+  expect(shown).toContain("<li>and 200 workers</li>");
+  expect(listOf(planAsPage({ ...PLAN, nodes: nodes.slice(0, 3) }))).not.toContain("and ");
+});
