@@ -273,4 +273,8 @@ test("a tree is made what its copy is: what differs is moved aside, and no more;
   restoreTree("/before/pki", "/pki", "/failed");
   restoreTree(undefined, "/nothing", "/failed");
   expect(box.said).toEqual([]);
+  // all that the copy has is as it was, and there is more
+  writeFile("/pki/late", "late");
+  restoreTree("/before/pki", "/pki", "/failed");
+  expect([exists("/pki/late"), readText("/failed/pki/late")]).toEqual([false, "late"]);
 });

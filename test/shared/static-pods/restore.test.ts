@@ -10,7 +10,15 @@ import { full, REDUCED, reduced, STAND_IN_MARK } from "../../../shared/manifests
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
-import { clusterObjects, FACTS, healthyCp, heardUntil, manifest, otherCa } from "../../pretend/cluster.ts";
+import {
+  clusterObjects,
+  FACTS,
+  healthyCp,
+  heardUntil,
+  manifest,
+  mirrorPod,
+  otherCa,
+} from "../../pretend/cluster.ts";
 import { ofCompany } from "../../pretend/company-ca.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -111,6 +119,28 @@ test("restoreManifests() starts nothing when one pod's file is lost, and names i
     'Cannot start kube-apiserver: "/etc/kubernetes/pki/oidc.pem" (--oidc-ca-file)',
   );
   expect(written(box.said)).toEqual([]);
+});
+
+test("a static pod of others whose file is lost waits in the rescue folder, and the API starts; one that is on the disk stays there", async () => {
+  using box = await issued();
+  const lost = JSON.stringify(mirrorPod("kube-vip")).replaceAll(
+    "kubernetes/admin.conf",
+    "haproxy/haproxy.cfg",
+  );
+  const data = await pretendData((objects) => {
+    objects["pods/kube-system/kube-vip-m1"] = JSON.parse(lost);
+  });
+  const cp = controlPlaneOf(data);
+  const [waiting, place] = [`${cp.rescue.dir}/kube-vip.yaml`, manifestPath(cp, "kube-vip")];
+  const unstarted = () => box.said.filter((line) => line.startsWith("kube-vip: NOT started"));
+  expect(restoreManifests(cp)).toBe(true);
+  expect(unstarted()).toEqual([
+    `kube-vip: NOT started, it needs "/etc/haproxy/haproxy.cfg" (env KUBECONFIG). Put that back, then: mv ${waiting} ${place}`,
+  ]);
+  expect([readText(place), written(box.said).at(-1)]).toEqual([undefined, "kube-apiserver"]);
+  writeFile(place, readText(waiting)!);
+  box.said.length = 0;
+  expect([restoreManifests(cp), unstarted()]).toEqual([false, []]);
 });
 
 test("the API server checks tokens by sa-old.pub as well for as long as it is there, whatever its mirror pod says", async () => {
