@@ -136,6 +136,8 @@ test.each(OLD)(
     expect(openssl.openssl("verify -CAfile new.crt -check_ss_sig new.crt")).toBe("new.crt: OK\n");
     expect(notIssuedBy(leaf, ca, new Date(at * 1000))).toBe("the CA is not valid then");
     expect(notIssuedBy(leaf, renewed, new Date(at * 1000))).toBe(undefined);
+    const before = new Date(was.notBefore.getTime() - 1000);
+    expect(notIssuedBy(leaf, renewed, before)).toBe("the CA is not valid then");
   },
 );
 

@@ -5,6 +5,22 @@ import { NONE_LOST } from "../../../shared/facts/course.ts";
 import { firstNotes } from "../../../shared/plan/notes.ts";
 import { NONE_SEEN } from "../../../shared/plan/seen-nodes.ts";
 
+test("a node without etcd's data is asked about, unless it is said to be lost or away, or its keys come first", () => {
+  const nodes = ["m2", "m3", "m4", "m5"].map((name) => ({ name, lostData: name !== "m5" }));
+  const asked = (lost: object, away?: object) =>
+    firstNotes(
+      { course: ["all-lost"], damaged: true, damage: [], next: [] } as never,
+      { said: {}, lost: { ...NONE_LOST, ...lost }, seen: { ...NONE_SEEN, nodes }, away } as never,
+    ).filter(({ text }) => text.includes("no data of etcd is found there"));
+  const told = (...given: Parameters<typeof asked>) => asked(...given).map(({ text }) => text.split(":")[0]);
+  expect(told({})).toEqual(["m2, m3, m4"]);
+  expect(told({ names: ["m2"], away: ["m3"] })).toEqual(["m4"]);
+  expect(asked({ names: ["m2"] })[0]!.commands).toEqual(["./bunw scripts/plan.ts --lost m2,m3,m4"]);
+  expect(told({ names: ["m2", "m3", "m4"] })).toEqual([]);
+  expect(told({}, { open: ["m3"] })).toEqual(["m2, m4"]);
+  expect(told({}, { open: ["m3"], to: "m3" })).toEqual(["m2, m3, m4"]);
+});
+
 test("where the kubelet must not be started yet, the plan says so first, and what to do is in a box", () => {
   const damage = [
     row("kubelet-start", "the kubelet's start", { state: "unsafe", failed: "its file of flags is missing" }),

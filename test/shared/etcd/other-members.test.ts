@@ -1,0 +1,30 @@
+/** Whose etcd answers at a member's address. */
+import { expect, test } from "bun:test";
+import { shownBy } from "../../../shared/etcd/other-members.ts";
+import { writeFile } from "../../../shared/files/files.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const FACTS = testFacts();
+const PKI = FACTS.certificatesDir;
+const ASIDE = `/root/kube-pki-repair-20260101T000000/aside${PKI}/etcd`;
+const [today, before, other] = await Promise.all(
+  Array.from({ length: 3 }, () => issueCa(certRow("etcd-ca"), FACTS)),
+);
+
+test("a peer's certificate is ours by today's etcd CA, and by one that a script has moved aside, and by no other file there", async () => {
+  using _box = sandbox();
+  writeFile(`${PKI}/etcd/ca.crt`, today!.cert);
+  writeFile(`${ASIDE}/ca.crt`, "cut off");
+  writeFile(`${ASIDE}/ca.crt.1`, before!.cert);
+  writeFile(`${ASIDE}/peer.crt`, other!.cert);
+  const shown = async (ca: typeof today) => {
+    const { cert } = await issueLeaf(certRow("etcd-peer"), ca!, FACTS);
+    return shownBy({ servedPem: cert }, FACTS);
+  };
+  expect(await Promise.all([today, before, other].map(shown))).toEqual(["ours", "ours", "another's"]);
+  const silent = [false, true].map((isDeaf) => shownBy({ servedPem: undefined, isDeaf }, FACTS));
+  expect(silent).toEqual(["nothing", "no certificate"]);
+});
