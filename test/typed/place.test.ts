@@ -3,7 +3,7 @@
  * there.
  */
 import { setDefaultTimeout, test } from "bun:test";
-import { chmodSync } from "node:fs";
+import { chmodSync, rmSync } from "node:fs";
 import { write } from "../pretend/cluster.ts";
 import { lookAt, type PretendNode } from "../pretend/in-process.ts";
 import type { NodeOptions } from "../pretend/node.ts";
@@ -116,5 +116,19 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
 test.each(PLACES)("%s", async (_, kind, code, rows) => {
   await lookAt({ kind, change: withPass }, async (node) => {
     for (const [line, error, hint] of rows) await refusedHere(node, line, error, hint, code);
+  });
+});
+
+test("a control plane node whose etcd data is lost is one, and is told how it comes back", async () => {
+  const change = ({ root }: PretendNode) => rmSync(`${root}/var/lib/etcd`, { recursive: true });
+  await lookAt({ kind: "healthy control plane node", change }, async (node) => {
+    for (const line of ["01-etcd", "02-control-plane"])
+      await refusedHere(
+        node,
+        line,
+        /^This is a control plane node \(.*: its etcd data is lost$/,
+        /./,
+        REFUSED,
+      );
   });
 });

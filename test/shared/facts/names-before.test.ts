@@ -4,7 +4,8 @@
  */
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { namesByHand } from "../../../shared/facts/names-before.ts";
+import { certificatesBefore, namesByHand } from "../../../shared/facts/names-before.ts";
+import { writeFile } from "../../../shared/files/files.ts";
 import { movedFile } from "../../../shared/node/rescue-folder.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
@@ -49,6 +50,15 @@ test("an address that its machine has left stays in the API server's certificate
     JSON.stringify({ made: new Date(), addresses: { [BY_HAND[1]!]: "10.9.9.8" } }),
   );
   expect(left()).toEqual([BY_HAND[0]!]);
+});
+
+test("of what was moved aside, all that was in its place counts, and nothing that was beside it", () => {
+  using _box = sandbox();
+  const cp = controlPlaneOf(data);
+  const folder = `${cp.rescue.dir}/aside${FACTS.certificatesDir}`;
+  const certs = ["apiserver.crt", "apiserver.crt.1", "apiserver-etcd-client.crt", "apiserver.crt.bak"];
+  for (const name of certs) writeFile(`${folder}/${name}`, name);
+  expect(certificatesBefore(row, cp)).toEqual(["apiserver.crt", "apiserver.crt.1"]);
 });
 
 test("a certificate of another CA, and one for somebody else, say nothing of this node", async () => {

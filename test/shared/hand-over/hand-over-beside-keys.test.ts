@@ -1,5 +1,6 @@
 /** What `unpack` does where keys are already: it keeps what is the same, and refuses what is another's. */
 import { describe, expect, test } from "bun:test";
+import { createPublicKey } from "node:crypto";
 import { chmodSync, mkdirSync, readdirSync } from "node:fs";
 import { $ } from "bun";
 import { main } from "../../../scripts/hand-over.ts";
@@ -9,8 +10,10 @@ import { fingerprints } from "../../../shared/hand-over/about-bundle.ts";
 import { type Bundle, packTar } from "../../../shared/hand-over/bundle.ts";
 import { checkOrigin, type Here, unpackHere } from "../../../shared/hand-over/place-keys.ts";
 import { privateKeyOf } from "../../../shared/pki/certificate.ts";
-import { SHARED_FILES } from "../../../shared/pki/certs.ts";
+import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
+import { issueCa } from "../../../shared/pki/issue.ts";
 import { bundleOf, PKI, put } from "../../pretend/bundles.ts";
+import { testFacts } from "../../pretend/facts.ts";
 import {
   FILE,
   failOf,
@@ -85,6 +88,30 @@ describe("unpack on a node that has keys", () => {
     const [rescue] = list("/root");
     expect(readBytes(`/root/${rescue}/aside${PKI}/ca.key`)!).toEqual(Buffer.from(others.get("ca.key")!));
     expect(stat(`/root/${rescue}`)!.mode).toBe(0o700);
+  });
+
+  test("a CA's certificate of the same key stays while it is valid, and is in the way when it has expired", async () => {
+    using box = node();
+    const key = Buffer.from(keys.get("ca.key")!).toString();
+    const pub = String(createPublicKey(key).export({ type: "spki", format: "pem" }));
+    const putMade = async (yearsAgo: number) => {
+      const now = new Date(Date.now() - yearsAgo * 365 * 86_400_000);
+      writeFile(
+        `${PKI}/ca.crt`,
+        (await issueCa(certRow("ca"), testFacts(), { key: { key, pub }, now })).cert,
+      );
+    };
+    await putSealed(packTar(bundleOf(keys)));
+    await putMade(20);
+    expect((await failOf(() => unpack())).message).toStartWith(
+      "This node has other keys than the bundle: ca.crt; ",
+    );
+    expect(box.said).toContainEqual(
+      expect.stringMatching(/^ca\.crt: the one on this node is a certificate that expired on \d{4}-/),
+    );
+    await putMade(2);
+    await unpack();
+    expect(box.said).toContain(`${PKI}/ca.crt: kept (the same key in another format)`);
   });
 
   test("says which of the two is the cluster's, by etcd's data", async () => {

@@ -41,6 +41,8 @@ test("one that runs is stopped first, a failed one reset, and the new one has wh
     "systemctl stop kube-pki-repair-approve",
     "systemctl reset-failed kube-pki-repair-approve",
   ]);
+  // its own log says that it has begun
+  expect(calls.filter((call) => call.startsWith("journalctl "))).toHaveLength(1);
   expect((await started([])).words).toBe("approve");
 });
 

@@ -66,7 +66,8 @@ const node = (name: string, different: Partial<KnownNode>): KnownNode => ({
 const NODES: KnownNode[] = [
   node("w1", {
     names: ["w1", "w1.example", "W1.Mixed.Example", ...WISHES.names],
-    ips: ["10.0.0.21", "fd00:0:0:0::21", ...WISHES.ips],
+    // what is no address, or one of a link, ends no run
+    ips: ["10.0.0.21", "fd00:0:0:0::21", "fe80::1%eth0", "10.0.0", ...WISHES.ips],
   }),
   node("w2", { names: ["w2", "shared.example", "cp2.example"], ips: ["10.0.0.22"] }),
   node("cp1", {
