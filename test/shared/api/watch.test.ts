@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KubeObject } from "../../../shared/api/kube-object.ts";
+import { watchRenewals } from "../../../shared/api/leases.ts";
 import { type Change, watch } from "../../../shared/api/watch.ts";
 import { NO_TLS } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -112,4 +113,28 @@ test("watch outlives an API server that answers 500, and stops where it says no"
 test.each([500, 503, 429])("watch asks again where the API server answers %d", async (status) => {
   const { api } = pretendApi([{ status }, { list: "1", names: ["a"] }, { status: 403 }]);
   expect(await first(api, 1)).toEqual(["LISTED a"]);
+});
+
+test("a Lease that changes is a renewal whatever its time; one that was there, or comes, by its time; one that is deleted is none", async () => {
+  using _ = sandbox();
+  const since = new Date(Date.now() - 60_000);
+  const of = (type: string, name: string, minutes: number) => {
+    const renewTime = new Date(since.getTime() + minutes * 60_000).toISOString();
+    return { type, object: { metadata: { name, resourceVersion: "8" }, spec: { renewTime } } };
+  };
+  const events = [
+    ...[of("ADDED", "old", -5), of("ADDED", "new", 0.5), of("MODIFIED", "other-clock", -5)],
+    ...[of("DELETED", "gone", 0.5), of("MODIFIED", "last", 0.5)],
+  ];
+  const { api } = pretendApi([
+    { list: "7", names: [] },
+    { events, ends: "never" },
+  ]);
+  const ending = new AbortController();
+  const names: string[] = [];
+  for await (const { name } of watchRenewals(api, since, ending.signal, () => undefined)) {
+    names.push(name);
+    if (name === "last") ending.abort();
+  }
+  expect(names).toEqual(["new", "other-clock", "last"]);
 });

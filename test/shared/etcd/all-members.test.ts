@@ -2,13 +2,15 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { proveMembers } from "../../../shared/etcd/all-members.ts";
+import { proveMembers, removeMembers } from "../../../shared/etcd/all-members.ts";
 import { etcdClient } from "../../../shared/etcd/client.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { mode } from "../../../shared/run.ts";
 import { ADDRESS, FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { leaveNode } from "../../pretend/no-node.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const OTHER = ADDRESS.replace(/11$/, "12");
 const PEER = { id: "b1b2c3d4e5f60718", name: "m2", host: OTHER, servedPem: undefined };
@@ -86,4 +88,21 @@ test("a member with other keys, or of another cluster, is refused", async () => 
 
 test("a learner, which tells no hash, is no reason to stop: no API server can use it", async () => {
   await prove({ revisions: [120], hash: 7 }, { revisions: [120], hash: 7, isLearner: true });
+});
+
+test("of members that are taken out it is said who remains; where none is, nothing", async () => {
+  const members = ["m1", "m2", "m3"].map((name, index) => ({ id: `${index}`, name, isLearner: false }));
+  const said = async (...names: string[]) => {
+    using box = sandbox();
+    mode.dryRun = true;
+    await removeMembers(members, names, undefined);
+    return box.said.at(-1);
+  };
+  try {
+    expect(await said()).toBeUndefined();
+    expect(await said("m2")).toBe("then etcd has the members m1, m3, and answers while 2 of its 2 members run");
+    expect(await said("m2", "m3")).toBe("then etcd has the member m1, and answers while it runs");
+  } finally {
+    setRoot((await healthyCp()).root);
+  }
 });
