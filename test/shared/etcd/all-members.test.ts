@@ -100,7 +100,9 @@ test("of members that are taken out it is said who remains; where none is, nothi
   };
   try {
     expect(await said()).toBeUndefined();
-    expect(await said("m2")).toBe("then etcd has the members m1, m3, and answers while 2 of its 2 members run");
+    expect(await said("m2")).toBe(
+      "then etcd has the members m1, m3, and answers while 2 of its 2 members run",
+    );
     expect(await said("m2", "m3")).toBe("then etcd has the member m1, and answers while it runs");
   } finally {
     setRoot((await healthyCp()).root);
