@@ -9,13 +9,14 @@ import {
   missedOf,
   proveNodes,
   reallyOut,
+  refuseDeafLeases,
   type Silent,
   sayReduced,
   saySilent,
   sayWindows,
   workersOf,
 } from "../../../shared/workers/nodes-seen.ts";
-import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { type ApiOptions, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { LEASES, lease, living } from "../../pretend/running.ts";
@@ -218,4 +219,21 @@ test("workers may join, but for those that are left out; one with Windows has an
   expect(said(NONE, undefined)).toEqual(["w2"]);
   expect(said({ without: ["w2"], lost: [] }, undefined)).toEqual([]);
   expect([said(NONE, SILENT), said(NONE, { ...SILENT, workers: ["w2"] })]).toEqual([[], ["w2"]]);
+});
+
+const HOOK = 'Internal error occurred: failed calling webhook "guard.shop": refused';
+
+test.each<[string, lease: number, hook: boolean, fails: boolean]>([
+  ["it is renewed", -10, true, false],
+  ["it is not, and a webhook does not answer", 4000, true, true],
+  ["it is not, and nobody refuses it", 4000, false, false],
+])("whether a webhook keeps this node's kubelet from renewing its Lease: %s", async (_, ago, hook, fails) => {
+  using box = sandbox();
+  const cp = await placeOf(box, ca.cert);
+  using server = pretendApi({
+    objects: { [`${LEASES}/${cp.node.name}`]: lease(ago) },
+    on: ({ method }) => (method === "PATCH" && hook ? status(500, HOOK) : undefined),
+  });
+  const fail = await failOf(() => refuseDeafLeases(cp, new KubeApi({ server: server.url, ca: NO_TLS })));
+  expect(fail?.message.startsWith(`The Lease of ${cp.node.name} is not renewed: `) ?? false).toBe(fails);
 });
