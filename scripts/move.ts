@@ -119,12 +119,9 @@ async function look(known: pairs.KnownHere, values: Values): Promise<Moved> {
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
   else if (rescued.hasMoveEnded()) say("the move has ended on this node");
   else
-    throw new Refused(
-      "This machine has its address of before, and no other one is said to have moved",
-      {
-        hint: "nothing was changed. Of other machines: --moved OLD=NEW,…",
-      },
-    );
+    throw new Refused("This machine has its address of before, and --moved says no other", {
+      hint: "nothing was changed. Of other machines: --moved OLD=NEW,…",
+    });
   return moved;
 }
 
