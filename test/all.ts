@@ -56,10 +56,12 @@ interface Count {
 }
 
 /**
- * Test files at a time: most of them wait for a script most of the time, so twice as many as cores keep the
- * cores busy. Each process keeps its modules from file to file, as a plain `bun test` does.
+ * Test files at a time: those of scripts wait for a script most of the time, so twice as many as cores keep the
+ * cores busy; those in process wait seldom, and each process more has to load and make the same. Each keeps its
+ * modules from file to file, as a plain `bun test` does.
  */
 const TEST_FILES = 2 * availableParallelism();
+const IN_PROCESS = availableParallelism() + 1;
 
 /** Checks at a time, of those beside the lab, and beside the scripts. */
 const BESIDE = availableParallelism();
@@ -116,7 +118,7 @@ const TESTS = {
 const CHECKS: Check[] = [
   { name: "format and lint", command: ["x", "biome", "check", "."], runs: "ok" },
   { name: "types", command: ["x", "tsc", "-p", ".", "--incremental", "--tsBuildInfoFile", TYPES], runs: "ok" },
-  { name: "tests in process", command: bunTest(TESTS.inProcess), runs: "ok", isAlone: true, count: countTests },
+  { name: "tests in process", command: bunTest(TESTS.inProcess, IN_PROCESS), runs: "ok", isAlone: true, count: countTests },
   { name: "tests of scripts", command: bunTest(TESTS.scripts), runs: "scripts", isAlone: true, count: countTests },
   { name: "tests of kits", command: bunTest(TESTS.kits), runs: "scripts", count: countTests },
   { name: "a sample of the soaks", command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
@@ -243,10 +245,10 @@ async function runCheck(
 /** Milliseconds; in CI, minutes without output look like a hang. */
 const QUIET = 30_000;
 
-function bunTest(files: readonly string[]): string[] {
+function bunTest(files: readonly string[], width = TEST_FILES): string[] {
   return [
     "test",
-    `--parallel=${TEST_FILES}`,
+    `--parallel=${width}`,
     "--no-isolate",
     `--timings=${TIMES}`,
     "--update-timings",
