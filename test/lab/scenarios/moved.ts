@@ -128,6 +128,7 @@ export const endpointRenamed: Scenario = {
     ["cp1", "cp2", "cp3"],
   ),
   machinesFail: false,
+  kubeletsRestart: true,
   lines: [
     { title: "The endpoint gets another name, and every machine restarts its kubelet", run: rename },
     {
@@ -156,6 +157,7 @@ export const hostRenamed: Scenario = {
   controlPlanes: 1,
   workers: 1,
   byRunbook: true,
+  kubeletsRestart: true,
   lines: [
     {
       title: "Both hosts get other names, and their kubelets restart",
@@ -257,7 +259,7 @@ async function repair(scene: Scene, who: string[]) {
   );
   // one that names no old address is left as it is
   for (const node of workers) await type(scene, node, `${MOVE} --moved ${said}`, { part: 3 });
-  await type(scene, first, "./bunw scripts/03-workers.ts close", { part: 3 });
+  for (const node of movers) await type(scene, node, "./bunw scripts/03-workers.ts close", { part: 3 });
   for (const node of movers) await type(scene, node, MOVE, { part: 4 });
   for (const node of scene.lab.nodes)
     await type(scene, node, "./bunw scripts/05-verify.ts --wait 60", { part: 5, exit: [0, 2] });
