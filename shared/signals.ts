@@ -28,8 +28,12 @@ const left = new Map<string, string>();
 
 /** From now on a signal calls this. */
 export function onSignal(next: (signal: Signal) => void) {
-  if (!action) for (const signal of SIGNALS) process.on(signal, () => action?.(signal));
+  for (const signal of SIGNALS) if (!process.listeners(signal).includes(obey)) process.on(signal, obey);
   action = next;
+}
+
+function obey(signal: Signal) {
+  action?.(signal);
 }
 
 /** The Fail of a script that a signal ends. */
