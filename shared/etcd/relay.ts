@@ -57,10 +57,10 @@ export async function startRelay(way: { from: string; to: string; port: number }
   return { end };
 }
 
-/** Of these addresses, in canonical form, those that a run has taken which was killed. */
+/** Of these addresses of members, in canonical form, those that a run has taken which was killed. */
 export async function endLeftRelays(old: readonly string[]) {
   const here = (await hostAddresses()).map(canonicalIp);
-  for (const address of old) if (here.includes(address)) await giveBack(linkOf(address));
+  for (const address of new Set(old)) if (here.includes(address)) await giveBack(linkOf(address));
 }
 
 function linkOf(address: string): string {

@@ -38,7 +38,7 @@ export async function tellMembers(cp: ControlPlaneNode) {
   const moved = movedHere();
   const client = etcdClient(cp.facts);
   if (mode.dryRun) return say("would: tell etcd's members the new addresses, when most of them run");
-  await endLeftRelays([...moved.keys()]);
+  await endLeftRelays(peerHosts(cp).flatMap((host) => addressBefore(host, moved) ?? []));
   await waitForOwnEtcd(cp);
   const peers = await settledPeers(cp);
   const silent = await silentPeers(peers, cp.facts);
@@ -106,6 +106,10 @@ async function update(client: EtcdClient, moved: Moved) {
   }
 }
 
+function peerHosts({ data }: ControlPlaneNode): string[] {
+  return data.members.flatMap(({ peerURLs }) => peerURLs.map(hostOf));
+}
+
 /** Needed where this machine and every other one whose member runs has moved. */
 async function relayFor(
   running: readonly Peer[],
@@ -119,7 +123,7 @@ async function relayFor(
     running.some(({ host }) => !hasMoved(host))
   )
     return undefined;
-  const taken = [...moved.values(), ...cp.data.members.flatMap(({ peerURLs }) => peerURLs.map(hostOf))];
+  const taken = [...moved.values(), ...peerHosts(cp)];
   const { peer, from } = standIn(running, moved, taken);
   say(`${peer.name}: reached under its old address ${from} from here, until the others know the new one`);
   return await startRelay({ from, to: peer.host, port: peer.port });

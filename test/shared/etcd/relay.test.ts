@@ -1,7 +1,7 @@
 /** An address of another machine on this one's loopback: what is sent there arrives, and nothing stays afterwards. */
 import { expect, test } from "bun:test";
 import { connect, createServer, type Server } from "node:net";
-import { startRelay } from "../../../shared/etcd/relay.ts";
+import { endLeftRelays, startRelay } from "../../../shared/etcd/relay.ts";
 import { unfinishedActions } from "../../../shared/signals.ts";
 import { fakePath } from "../../pretend/programs.ts";
 
@@ -77,4 +77,14 @@ test("where the address cannot be taken, nothing listens there", async () => {
       expect(unfinishedActions()).toEqual([]);
     },
   );
+});
+
+test("an address that a killed run has left is given back; a balancer's, and one that others reach, are not ours", async () => {
+  const at = (local: string, scope: string) => ({ local, scope });
+  const shown = [{ addr_info: [at(FROM, "host"), at("127.88.0.9", "host"), at(TO, "global")] }];
+  const commands = [{ command: "ip -j addr", stdout: JSON.stringify(shown) }, { command: GIVE }];
+  await withPath(commands, async (calls) => {
+    await endLeftRelays([FROM, FROM, TO]);
+    expect(calls()).toEqual(["ip -j addr", GIVE]);
+  });
 });
