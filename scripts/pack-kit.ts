@@ -80,9 +80,9 @@ export async function packFolder(out: string, archs: Arch[]) {
 async function kitFiles(archs: Arch[]): Promise<Map<string, Uint8Array>> {
   const names = CONTENTS.filter((item) => existsSync(join(HOME, item))).flatMap(filesBelow);
   const files = new Map(names.map((name) => [name, readFileSync(join(HOME, name)) as Uint8Array]));
-  const sources = names
-    .filter((name) => name.endsWith(".ts"))
-    .map((name) => readFileSync(join(HOME, name), "utf8"));
+  const sources = [...files].flatMap(([name, bytes]) =>
+    name.endsWith(".ts") ? Buffer.from(bytes).toString() : [],
+  );
   const direct = Object.keys(packageJson.dependencies);
   for (const file of await bundledPackages(HOME, sources, direct)) files.set(...file);
   for (const arch of archs) files.set(`bun/${arch}`, await nodesBun(arch));

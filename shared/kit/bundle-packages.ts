@@ -25,9 +25,10 @@ export async function bundledPackages(
   direct: readonly string[],
 ): Promise<Files> {
   const files: Files = new Map();
-  const all = withDependencies(home, direct);
-  for (const [name, { version, license }] of all) {
-    const modules = modulesOf(name, sources);
+  const imported = importsOf(sources);
+  for (const [name, { version, license }] of withDependencies(home, direct)) {
+    // "zx/core" of zx
+    const modules = imported.filter((path) => path === name || path.startsWith(`${name}/`));
     for (const file of licensesOf(home, name)) files.set(...file);
     if (modules.length === 0) continue;
     const exports = Object.fromEntries(modules.map((module) => [pathIn(name, module), fileIn(name, module)]));
@@ -54,13 +55,13 @@ function withDependencies(home: string, names: readonly string[], seen = new Map
   return seen;
 }
 
-/** "zx/core" of zx; what a type alone comes from is loaded by nobody. */
-function modulesOf(name: string, sources: readonly string[]): string[] {
+/** Sorted; what a type alone comes from is loaded by nobody. */
+function importsOf(sources: readonly string[]): string[] {
   const transpiler = new Bun.Transpiler({ loader: "ts" });
   const imported = sources.flatMap((text) =>
     transpiler.scanImports(text.replace(/^#!.*/, "")).map(({ path }) => path),
   );
-  return [...new Set(imported)].filter((path) => path === name || path.startsWith(`${name}/`)).sort();
+  return [...new Set(imported)].sort();
 }
 
 /** "./core", and "." of the package itself. */
