@@ -1,5 +1,5 @@
 /** The files of a node that name addresses of machines, and what they say when these have moved. */
-import { attempt } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
@@ -28,12 +28,23 @@ export async function changesHere(node: Node, moved: Moved): Promise<FileChange[
     ...USUAL_FLAG_FILES,
     KUBELET_CONFIG,
   ];
-  return paths.flatMap((path) => {
+  const changes = paths.flatMap((path) => {
     const before = exists(path) ? attempt(() => readText(path), undefined) : undefined;
     if (before === undefined) return [];
     const today = asMoved(before, moved);
     const after = keepsName || path !== KUBEADMS ? today : withName(today, node.name);
     return after === before ? [] : [{ path, before, after }];
+  });
+  if (!keepsName && !changes.some(({ after }) => after.includes(overrideOf(node.name))))
+    throw keepsNoName(node);
+  return changes;
+}
+
+const overrideOf = (name: string) => `--hostname-override=${name}`;
+
+function keepsNoName({ name, hostName }: Node): Fail {
+  return new Fail(`This host is called "${hostName}" now, and "${KUBEADMS}" has no KUBELET_KUBEADM_ARGS`, {
+    hint: `nothing was changed. Put ${overrideOf(name)} where systemctl cat kubelet says that flags are read from; then this again`,
   });
 }
 
@@ -46,7 +57,7 @@ export async function hasOtherName({ name, hostName }: Node): Promise<boolean> {
 const [KUBEADMS] = USUAL_FLAG_FILES;
 
 function withName(flags: string, name: string): string {
-  return flags.replace(/^KUBELET_KUBEADM_ARGS="?/m, (start) => `${start}--hostname-override=${name} `);
+  return flags.replace(/^KUBELET_KUBEADM_ARGS="?/m, (start) => `${start}${overrideOf(name)} `);
 }
 
 /** Each old file stays beside, in the rescue folder. */

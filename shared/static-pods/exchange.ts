@@ -28,8 +28,9 @@ export function manifestBeforeOrAfter(path: string): Manifest | undefined {
 
 /**
  * Exchanges the manifest of a static pod of the control plane. `when`: waits for what the new one needs, while
- * the old one ends. Does not wait for the new pod: the kubelet starts it within a second or two. Errors: Fail where the old pod does not end. The new manifest then stays
- * where it waits, and the next call continues from there.
+ * the old one ends. Does not wait for the new pod: the kubelet starts it within a second or two. Errors: Fail
+ * where the old pod does not end. The new manifest then stays where it waits, and the next call continues from
+ * there.
  */
 export async function exchangeManifest(
   cp: Pick<ControlPlaneNode, "node">,

@@ -149,6 +149,22 @@ test("a host that has another name: its node keeps the old one, and the parts br
   expect(worker.calls()).toContain("systemctl restart kubelet");
 });
 
+test("a host that has another name, and flags of its kubelet that are nowhere to be written: where to put it is said", async () => {
+  using node = here(
+    await pretendNode({
+      kind: "healthy control plane node",
+      commands: [{ command: "uname -n", stdout: "renamed\n" }],
+    }),
+  );
+  writeFileSync(`${node.root}/var/lib/kubelet/kubeadm-flags.env`, "");
+  const before = node.fingerprint();
+  expect(await node.run("move")).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("Put --hostname-override=m1 where"),
+  });
+  expect(node.fingerprint()).toEqual(before);
+});
+
 test("a node gets no other name, and neither does what is no endpoint", async () => {
   using node = await movedNode("healthy control plane node");
   const before = node.fingerprint();
