@@ -15,6 +15,7 @@ import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { exists, hostPath, removeFile, writeMark } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
+import { renewHostPodIps } from "../shared/moved/host-network-pods.ts";
 import { moveWorker } from "../shared/moved/move-worker.ts";
 import { restartOldPods } from "../shared/moved/old-in-memory.ts";
 import {
@@ -145,9 +146,10 @@ async function tell(place: EtcdPlace, values: Values, known: pairs.KnownHere) {
     () => tellCluster(api, moved),
     "kubectl -n kube-system edit configmap kubeadm-config, kube-proxy",
   );
-  const { silent } = await step("M.6 Restart what keeps an old address in memory", () =>
-    restartOldPods(api, moved, new Date(rescued.moveHere()!.mark.made)),
-  );
+  const { silent } = await step("M.6 Restart what keeps an old address in memory", async () => {
+    await renewHostPodIps(api, cp.node.name, moved);
+    return await restartOldPods(api, moved, new Date(rescued.moveHere()!.mark.made));
+  });
   await step("M.7 Say what still names an old address", () => sayNamed(place, moved));
   const here = { command: command("move"), called: "this line here" };
   const waiting = silent.filter((name) => !values.without.includes(name));

@@ -5,7 +5,7 @@
  */
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
-import { Fail } from "../fail.ts";
+import { Fail, failOf } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { asideOf, newRescue } from "../node/rescue-folder.ts";
@@ -15,6 +15,7 @@ import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, step } from "../run.ts";
 import { orUndo } from "../signals.ts";
 import { proveServer } from "../workers/own-server.ts";
+import { renewHostPodIps } from "./host-network-pods.ts";
 import { changesHere, type FileChange, writeChanges } from "./own-files.ts";
 
 export async function moveWorker(node: Node, moved: Moved) {
@@ -25,23 +26,36 @@ export async function moveWorker(node: Node, moved: Moved) {
     return found;
   });
   // one that was cut off before it started the kubelet again
-  if (changes.length === 0 && (await kubeletActive())) return;
-  await step("M.2 Put the new addresses in, and restart the kubelet", () =>
-    orUndo(
-      () => restartWith(node, changes),
-      () => putBack(changes),
-    ),
+  if (changes.length > 0 || !(await kubeletActive()))
+    await step("M.2 Put the new addresses in, and restart the kubelet", () =>
+      orUndo(
+        () => restartWith(node, changes),
+        () => putBack(changes),
+      ),
+    );
+  await step("M.3 See that pods in this machine's own network have its new address", () =>
+    seeHostPods(node, moved),
   );
+}
+
+async function seeHostPods(node: Node, moved: Moved) {
+  const api = KubeApi.from(confOf(node));
+  const why = await failOf(() => renewHostPodIps(api, node.name, moved));
+  if (why) say(`not seen: ${why.message}. When the API server answers: this line once more`);
+}
+
+function confOf({ kubelet: { kubeconfig } }: Node) {
+  const conf = readKubeconfig(kubeconfig);
+  if (conf) return conf;
+  throw new Fail(`"${kubeconfig}" cannot be read`, {
+    hint: "./bunw scripts/00-assess.ts says what is lost here",
+  });
 }
 
 async function restartWith(node: Node, changes: readonly FileChange[]) {
   await systemctlKubelet("stop", " (containers run on without it)");
   writeChanges(changes, asideOf(newRescue()));
-  const conf = readKubeconfig(node.kubelet.kubeconfig);
-  if (!conf)
-    throw new Fail(`"${node.kubelet.kubeconfig}" cannot be read`, {
-      hint: "./bunw scripts/00-assess.ts says what is lost here",
-    });
+  const conf = confOf(node);
   if (!mode.dryRun) await proveServer(conf.server, conf.caPem);
   const since = new Date();
   await systemctlKubelet("start");

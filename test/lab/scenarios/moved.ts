@@ -290,7 +290,8 @@ async function compareAddresses(scene: Scene) {
       ...item,
       metadata: { ...item.metadata, managedFields: undefined },
     }).replace(/--initial-cluster=[^"]*/g, "");
-    return asMoved(text, addresses) === text ? [] : [`${item.kind} ${item.metadata.name}`];
+    const at = [...text.matchAll(/"[^"]*":[^:]*/g)].find(([part]) => asMoved(part, addresses) !== part);
+    return asMoved(text, addresses) === text ? [] : [`${item.kind} ${item.metadata.name} (${at})`];
   });
   scene.checks.push({
     name: "no Node, EndpointSlice, ConfigMap or pod names an old address",
