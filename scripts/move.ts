@@ -21,7 +21,7 @@ import { restartOldPods } from "../shared/moved/old-in-memory.ts";
 import {
   changesHere,
   type FileChange,
-  hasOtherName,
+  hostRenamed,
   writeChanges,
 } from "../shared/moved/own-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
@@ -116,7 +116,7 @@ async function look(known: pairs.KnownHere, values: Values): Promise<Moved> {
     await pairs.refuseAnswering(moved, known);
     return sayMoved(moved);
   }
-  if (await hasOtherName(node))
+  if (await hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
   else if (rescued.hasMoveEnded()) say("the move has ended on this node");
   else
@@ -199,7 +199,7 @@ function workerLine(moved: Moved): string {
 
 async function onWorker(node: Node, values: Values) {
   const moved = pairs.pairsOf(values.moved);
-  if (moved.size === 0 && !(await hasOtherName(node)))
+  if (moved.size === 0 && !(await hostRenamed(node)))
     throw new Fail("On a worker this needs the addresses", {
       hint: "the line that it prints on a control plane node: --moved OLD=NEW,…",
     });

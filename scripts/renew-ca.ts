@@ -19,6 +19,7 @@ import { exists } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
+import { refuseUnfitKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { day } from "../shared/pki/judge.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
@@ -91,6 +92,7 @@ function refuseSilent(cp: ControlPlaneNode) {
 /** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */
 async function look(cp: ControlPlaneNode, values: Values, only: renewal.CaName[], isLate: boolean) {
   if (!isLate) here.refuseUnsound(cp);
+  await refuseUnfitKubelet(cp.node);
   const api = isLate ? await adminClient(cp.facts) : await adminApi(cp);
   if (isLate) say("a CA has expired, on the disk or in the memory of what runs here");
   else await proveEtcd(cp, NOBODY, []);

@@ -17,7 +17,7 @@ import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
+import { kubeletsLostFlags, kubeletsOtherName } from "../node/systemctl-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { byKind, type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
@@ -78,19 +78,28 @@ export async function assess(
     ...{ ...judged, node: node.name, kubernetes: known?.cluster?.kubernetesVersion, ca, damage },
     ...{ damaged: damage.some(hasFailed), survivors: judged.survivors ?? [] },
   };
-  return withUnfitKubelet(
-    withStopped(whole, stoppedProcesses(knownHere(seen(all)))),
-    await kubeletsLostFlags(),
-  );
+  const stopped = withStopped(whole, stoppedProcesses(knownHere(seen(all))));
+  const named = withOtherName(stopped, await kubeletsOtherName(node));
+  return withUnfitKubelet(named, "kubelet-start", await kubeletsLostFlags());
 }
 
+/** One that runs may be older than the host's name: then all is well until it starts anew. */
+function withOtherName(assessed: Assessment, other: Fail | undefined): Assessment {
+  const runs = assessed.damage.some(({ id, result }) => id === "kubelet" && result === "ok");
+  if (!other || !runs) return withUnfitKubelet(assessed, "kubelet-name", other);
+  const warning = row("kubelet-name", WORDS["kubelet-name"], { warning: other.message });
+  return { ...assessed, damage: [...assessed.damage, warning], next: [other.hint, ...assessed.next] };
+}
+
+const WORDS = { "kubelet-start": "the kubelet's start", "kubelet-name": "the kubelet's name" };
+
 /**
- * Before every other command: nobody starts a kubelet that would lose flags. Other files of its have rows of
- * their own.
+ * Before every other command: nobody starts a kubelet that would lose flags, or take another name. Other files
+ * of its have rows of their own.
  */
-function withUnfitKubelet(assessed: Assessment, unfit: Fail | undefined): Assessment {
+function withUnfitKubelet(assessed: Assessment, id: keyof typeof WORDS, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
-  const unsafe = row("kubelet-start", "the kubelet's start", { state: "unsafe", failed: unfit.message });
+  const unsafe = row(id, WORDS[id], { state: "unsafe", failed: unfit.message });
   return {
     ...assessed,
     damaged: true,

@@ -87,6 +87,8 @@ const NODE_KINDS = {
     mend: "timedatectl set-ntp true, or chronyc makestep" },
   "kubelet": { area: "kubelet", what: "the kubelet", severity: "soon", mend: PART_1,
     works: "its containers; a controller-manager that runs takes them out of Services after a minute" },
+  "kubelet-name": { area: "kubelet", what: "the kubelet's name", severity: "soon", warning: "soon", mend: command("move"),
+    works: "its containers, and the kubelet until it restarts: then it asks for another Node, and is refused" },
   "kubelet-ca": { area: "kubelet", what: "…", severity: "soon", works: "the kubelet, until it restarts", mend: ASSESS },
   "kubelet-client-certificate": { area: "kubelet", what: "…", severity: "soon", mend: ASSESS,
     works: "its containers; once it has expired, the node becomes NotReady within a minute, and its pods are replaced after five" },

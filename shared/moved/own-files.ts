@@ -4,7 +4,7 @@ import { copyToRescue } from "../files/file-tree.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { kubeletFlags, USUAL_FLAG_FILES } from "../node/started-with.ts";
+import { hasOtherName, kubeletFlags, USUAL_FLAG_FILES } from "../node/started-with.ts";
 import { asMoved, type Moved } from "../pki/addresses.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
@@ -18,7 +18,7 @@ export interface FileChange {
 /** Kubeconfigs, manifests and the kubelet's flags that name an old address, or that do not keep the node's name. */
 export async function changesHere(node: Node, moved: Moved): Promise<FileChange[]> {
   const { kubeconfig, staticPodPath } = node.kubelet;
-  const keepsName = !(await hasOtherName(node));
+  const keepsName = !(await hostRenamed(node));
   const manifests = list(staticPodPath).filter(
     (name) => /\.(ya?ml|json)$/.test(name) && !name.startsWith("."),
   );
@@ -48,9 +48,9 @@ function keepsNoName({ name, hostName }: Node): Fail {
   });
 }
 
-/** Whether the host has another name than its node, and the kubelet is not told the node's: it would register another one. */
-export async function hasOtherName({ name, hostName }: Node): Promise<boolean> {
-  return hostName.toLowerCase() !== name && !(await kubeletFlags()).has("hostname-override");
+/** Whether the host has another name than its node, and the kubelet is not told the node's. */
+export async function hostRenamed(node: Node): Promise<boolean> {
+  return hasOtherName(node, await kubeletFlags());
 }
 
 /** kubeadm keeps the flag in this file (cmd/kubeadm/app/phases/kubelet/flags.go). */

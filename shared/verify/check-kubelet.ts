@@ -12,6 +12,7 @@ import { type Container, containersIfAny } from "../node/containers.ts";
 import { stateOfPem } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
+import { kubeletsOtherName } from "../node/systemctl-kubelet.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -33,6 +34,9 @@ export function kubeletChecks(node: Node): CheckRow[] {
           ? "not there, as it should be"
           : { warning: "still there: it holds a token" },
     },
+    ...(node.hostName.toLowerCase() === node.name
+      ? []
+      : [{ id: "kubelet-name" as const, look: () => kubeletName(node) }]),
     ...cniKubeconfigs().map((of) => ({
       id: "cni-kubeconfig" as const,
       of,
@@ -58,6 +62,11 @@ function clientCertificate({ name, kubelet }: Node): Answer {
   if (state) return { state, failed: `it has to be of system:node:${name}, signed by ${clientCaFile}` };
   const { cn, notAfter } = certInfo(clientText(kubelet));
   return `${cn}, until ${day(notAfter)}`;
+}
+
+async function kubeletName(node: Node): Promise<Answer> {
+  const other = await kubeletsOtherName(node);
+  return other ? { warning: other.message } : `${node.name}, on the host ${node.hostName}`;
 }
 
 /** Of the network plugin's program on this node. */

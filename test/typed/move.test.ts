@@ -251,3 +251,18 @@ test("a worker has to be told; where the API does not answer, its files come bac
   expect(node.read("/etc/kubernetes/kubelet.conf")).toBe(conf);
   expect(node.calls()).toContain("systemctl restart kubelet");
 });
+
+test("where a host has another name, nothing stops or starts its kubelet before move has told it the node's", async () => {
+  const commands = [{ command: "uname -n", stdout: "renamed\n" }];
+  using node = here(await pretendNode({ kind: "healthy control plane node", commands }));
+  using worker = here(await pretendNode({ kind: "worker", commands }));
+  const before = [node.fingerprint(), worker.fingerprint()];
+  for (const end of [
+    await node.run("01-etcd"),
+    await node.run("02-control-plane"),
+    await worker.run("03-join"),
+  ])
+    expect(end).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("./bunw scripts/move.ts") });
+  expect([node.fingerprint(), worker.fingerprint()]).toEqual(before);
+  expect([...node.calls(), ...worker.calls()].filter((call) => /stop|start/.test(call))).toEqual([]);
+});

@@ -92,6 +92,14 @@ function withKubeadmCerts(objects: Objects) {
   };
 }
 
+/** Its node stays m1. */
+const RENAMED = { commands: [{ command: "uname -n", stdout: "renamed\n" }] };
+const FAILING = ["is-active --quiet kubelet", "is-active kubelet"].map((words) => ({
+  ...{ command: `systemctl ${words}`, does: "echo activating; exit 3" },
+}));
+const OF_A_CLOUD =
+  "ExecStart=/usr/bin/kubelet --kubeconfig=/etc/kubernetes/kubelet.conf --cloud-provider=vsphere\n";
+
 const ROWS: Row[] = [
   { what: "/etc/kubernetes is gone" },
   {
@@ -134,6 +142,18 @@ const ROWS: Row[] = [
     on: well(({ root }) => renewedByCompany(root, YESTERDAY), {
       etcd: (objects) => Object.assign(objects, clusterObjects(ofCompanysUntil), heardUntil("m1", YESTERDAY)),
     }),
+  },
+  { what: "the host has another name, and the kubelet runs", on: well(undefined, RENAMED) },
+  {
+    what: "the host has another name, and the kubelet does not run",
+    on: well(undefined, { commands: [...RENAMED.commands, ...FAILING] }),
+  },
+  {
+    what: "a worker's host has another name, which its cloud has given it",
+    on: {
+      kind: "worker",
+      commands: [...RENAMED.commands, { command: "systemctl cat kubelet", stdout: OF_A_CLOUD }],
+    },
   },
   {
     what: "etcd's CA was renewed, and etcd not restarted",

@@ -85,6 +85,7 @@ const WITH_THIRD = { members: [MEMBER, THIRD] };
 
 const ROWS: Row[] = [
   { what: "all is well" },
+  { what: "the host has another name", on: { commands: [{ command: "uname -n", stdout: "renamed\n" }] } },
   { what: "etcd's database is full", etcd: { alarms: [{ memberID: "1", alarm: "NOSPACE" }] } },
   { what: "nobody answers", api: "off", etcd: "off" },
   { what: "admin.conf is gone", change: gone(`${CONF}/admin.conf`) },
