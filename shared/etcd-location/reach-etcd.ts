@@ -173,6 +173,6 @@ export function etcdctlLine(
 ): string {
   const at = `${certificatesDir}/etcd`;
   const etcdctl = shell`etcdctl --cacert ${at}/ca.crt --cert ${at}/healthcheck-client.crt --key ${at}/healthcheck-client.key`;
-  const container = "$(crictl ps -q --name '^etcd$' --label io.kubernetes.pod.name=etcd-$(uname -n))";
+  const container = "$(crictl ps -q --name '^etcd$' --label io.kubernetes.pod.namespace=kube-system)";
   return ["crictl exec", ...(option ? [option] : []), container, etcdctl, words].join(" ");
 }
