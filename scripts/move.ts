@@ -51,7 +51,7 @@ async function main() {
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),
   );
-  const changes = await changesHere(node, moved);
+  const changes = await changesHere(node, moved, { isControlPlane: true });
   if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
   await step("M.2 Stop the kubelet", () =>
     // it would start what is only half changed
@@ -221,7 +221,8 @@ close; then here once more: it tells the cluster.
 Options:
     --moved OLD=NEW,…
                      Addresses of other machines that have moved, or of a balancer; the endpoint's
-                     name, where it has another one. Of this machine, where it has several.
+                     name, where it has another one. Of this machine, where it has several. An
+                     endpoint where there was none: https://ADDRESS:6443=https://NAME:6443.
     --without NODES  Nodes that are away for now: at the end nobody waits for them. What has an old
                      address in memory there starts anew when they boot.
     --etcd-data DIR  etcd's data directory (default: found by itself).

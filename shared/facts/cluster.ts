@@ -11,7 +11,9 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
 import { hasControlPlaneLabel, membersAmong } from "../evidence/control-planes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
+import { movedHere } from "../node/rescue-folder.ts";
 import { AGGREGATED_TRUST, readObject, readObjects, registryPrefix } from "../objects/stored.ts";
+import { endpointPutIn } from "../pki/addresses.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
@@ -178,7 +180,9 @@ function readConfiguration(data: EtcdData): ClusterConfiguration {
       hint: "is this the etcd of a kubeadm cluster? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder. While the API lives, kubeadm makes it again: kubeadm init phase upload-config kubeadm --config FILE, with the cluster's own names and ranges in it",
     });
   }
-  return readYaml(text) as ClusterConfiguration;
+  const stored = readYaml(text) as ClusterConfiguration;
+  const putIn = endpointPutIn(movedHere());
+  return putIn ? { ...stored, controlPlaneEndpoint: putIn } : stored;
 }
 
 /**

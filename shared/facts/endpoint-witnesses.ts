@@ -9,11 +9,11 @@ import { attempt, Fail } from "../fail.ts";
 import type { Node } from "../node/node.ts";
 import { movedHere, type Rescue } from "../node/rescue-folder.ts";
 import { readObject } from "../objects/stored.ts";
-import { asMoved, endpointHost, endpointUrl } from "../pki/addresses.ts";
+import { asMoved, endpointHost, endpointUrl, ofMachines } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { serverIn } from "../pki/kubeconfig-fields.ts";
-import { KUBECONFIGS, parseKubeconfig } from "../pki/kubeconfigs.ts";
+import { KUBECONFIGS, leadsToEndpoint, parseKubeconfig } from "../pki/kubeconfigs.ts";
 import type { Cluster, ClusterConfiguration } from "./cluster.ts";
 import { apiEndpoint } from "./issue-facts.ts";
 import type { Repair } from "./repair.ts";
@@ -70,10 +70,14 @@ export interface ConfigHere {
 
 /** The kubeconfigs of this node; those of before the repair where it has a copy of them. */
 export function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }): ConfigHere[] {
-  return KUBECONFIGS.flatMap(({ name, path }) => {
+  const moved = movedHere();
+  return KUBECONFIGS.flatMap((row) => {
+    const { name, path } = row;
     const at = name === "kubelet" ? node.kubelet.kubeconfig : path;
     const text = readable(`${rescue.dir}/before${at}`) ?? readable(at);
-    const config = text ? attempt(() => parseKubeconfig(asMoved(text, movedHere()), at)) : undefined;
+    const config = text
+      ? attempt(() => parseKubeconfig(asMoved(text, leadsToEndpoint(row) ? moved : ofMachines(moved)), at))
+      : undefined;
     if (!config || config instanceof Fail || !URL.canParse(config.server)) return [];
     return [{ name: `${name}.conf`, server: config.server, tlsServerName: config.tlsServerName }];
   });

@@ -5,8 +5,8 @@ import { exists, list, readText, writeFile } from "../files/files.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { hasOtherName, kubeletFlags, USUAL_FLAG_FILES } from "../node/started-with.ts";
-import { asMoved, type Moved } from "../pki/addresses.ts";
-import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
+import { asMoved, type Moved, ofMachines } from "../pki/addresses.ts";
+import { KUBECONFIGS, leadsToEndpoint } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 
 export interface FileChange {
@@ -16,7 +16,11 @@ export interface FileChange {
 }
 
 /** Kubeconfigs, manifests and the kubelet's flags that name an old address, or that do not keep the node's name. */
-export async function changesHere(node: Node, moved: Moved): Promise<FileChange[]> {
+export async function changesHere(
+  node: Node,
+  moved: Moved,
+  { isControlPlane = false } = {},
+): Promise<FileChange[]> {
   const { kubeconfig, staticPodPath } = node.kubelet;
   const keepsName = !(await hostRenamed(node));
   const manifests = list(staticPodPath).filter(
@@ -28,10 +32,11 @@ export async function changesHere(node: Node, moved: Moved): Promise<FileChange[
     ...USUAL_FLAG_FILES,
     KUBELET_CONFIG,
   ];
+  const toEndpoint = new Set(KUBECONFIGS.filter(leadsToEndpoint).map(({ path }) => path));
   const changes = paths.flatMap((path) => {
     const before = exists(path) ? attempt(() => readText(path), undefined) : undefined;
     if (before === undefined) return [];
-    const today = asMoved(before, moved);
+    const today = asMoved(before, isControlPlane && !toEndpoint.has(path) ? ofMachines(moved) : moved);
     const after = keepsName || path !== KUBEADMS ? today : withName(today, node.name);
     return after === before ? [] : [{ path, before, after }];
   });

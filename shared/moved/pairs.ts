@@ -7,12 +7,22 @@ import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
-import { apiEndpoint } from "../facts/issue-facts.ts";
+import { apiAddressOf, apiEndpoint } from "../facts/issue-facts.ts";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type Node, routedAddress } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
-import { canonicalIp, endpointHost, endpointUrl, isDnsName, isWithin, type Moved } from "../pki/addresses.ts";
+import {
+  asMoved,
+  canonicalIp,
+  endpointHost,
+  endpointUrl,
+  isDnsName,
+  isServer,
+  isWithin,
+  type Moved,
+  ofMachines,
+} from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
 
@@ -24,18 +34,31 @@ export function pairsOf(words: readonly string[]): Map<string, string> {
   const pairs = words.map((word) => {
     const [old = "", today = "", ...more] = word.split("=");
     const both = [old, today].map((one) => (isIP(one) > 0 ? canonicalIp(one) : one.toLowerCase()));
-    if (more.length > 0 || isIP(old) !== isIP(today) || !both.every((one) => isIP(one) || isDnsName(one)))
-      throw new Refused(`"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses, or two names`, {
-        hint: "nothing was changed. --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6",
-      });
+    const isPair = both.every((one) => isIP(one) || isDnsName(one)) || both.every(isServerText);
+    if (more.length > 0 || isIP(old) !== isIP(today) || !isPair)
+      throw new Refused(
+        `"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses, two names, or two servers`,
+        {
+          hint: "nothing was changed. --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
+        },
+      );
     return both as [string, string];
   });
   const map = new Map(pairs.filter(([old, today]) => old !== today));
-  if (new Set(map.values()).size < map.size)
+  const machines = ofMachines(map);
+  if (new Set(machines.values()).size < machines.size)
     throw new Refused("Two machines cannot have the same new address", {
       hint: `nothing was changed. --moved says ${words.join(", ")}`,
     });
   return map;
+}
+
+/** "https://api.example:6443", and nothing behind it. */
+function isServerText(one: string): boolean {
+  if (!isServer(one) || !URL.canParse(one)) return false;
+  const { hostname, port } = new URL(one);
+  const host = hostname.replace(/^\[(.+)\]$/, "$1");
+  return one === `https://${hostname}:${port || "443"}` && (isIP(host) > 0 || isDnsName(host));
 }
 
 /** What a control plane node knows of itself before its facts can be read. */
@@ -111,16 +134,18 @@ export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cl
   for (const [old, today] of moved) {
     const refused = (why: string, hint: string) =>
       new Refused(`${old}=${today}: ${why}`, { hint: `nothing was changed. ${hint}` });
-    if (!known.includes(old))
-      throw refused(
-        isIP(old) > 0 ? "nothing of this cluster was there" : "that is not the endpoint's name",
-        `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
-      );
-    const range = ranges.find((one) => isWithin(today, one));
+    const host = isServer(today) ? endpointHost(new URL(today).host) : today;
+    const range = ranges.find((one) => isWithin(host, one));
     if (range)
       throw refused(
         `that address is in ${range}, which is the cluster's own`,
         "give the machine another one",
+      );
+    if (isServer(old)) continue;
+    if (!known.includes(old))
+      throw refused(
+        isIP(old) > 0 ? "nothing of this cluster was there" : "that is not the endpoint's name",
+        `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
       );
     const owner = moved.has(today)
       ? undefined
@@ -131,6 +156,29 @@ export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cl
         `if ${owner.name} has moved, too: --moved ${today}=ADDRESS beside it`,
       );
   }
+  refuseEndpoint(moved, { cluster, data });
+}
+
+/** What kubeconfigs of others lead to: the endpoint, or without one each control plane node's API server. */
+function refuseEndpoint(moved: Moved, { cluster, data }: Pick<KnownHere, "cluster" | "data">) {
+  const putIn = [...moved].filter(([old]) => isServer(old));
+  const places = cluster.nodes.flatMap((node) =>
+    node.controlPlane ? (apiAddressOf(node, data, 6443) ?? []) : [],
+  );
+  const servers = cluster.endpoint
+    ? [endpointUrl(cluster.endpoint, places[0]?.port ?? 6443)]
+    : places.map(({ host, port }) => endpointUrl(host, port));
+  const today = servers.map((server) => asMoved(server, ofMachines(moved)));
+  const wrong = putIn.find(([old]) => !today.includes(old));
+  if (wrong)
+    throw new Refused(`${wrong.join("=")}: no kubeconfig of this cluster leads there`, {
+      hint: `nothing was changed. They lead to ${today.join(", ")}`,
+    });
+  const others = new Set(putIn.map(([, server]) => server));
+  if (others.size > 1)
+    throw new Refused(`A cluster has one endpoint, not ${[...others].join(" and ")}`, {
+      hint: "nothing was changed. Several control plane nodes: the same NEW for each",
+    });
 }
 
 /**
@@ -156,6 +204,7 @@ export function meansWorkers(moved: Moved, { nodes, endpoint }: Cluster): boolea
   // without an endpoint kubeadm writes the address of a control plane node
   const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
   const either = [...moved].flat();
+  if (either.some(isServer)) return true;
   return [...ips, ...leadsTo].some((one) => either.includes(one));
 }
 

@@ -6,8 +6,11 @@
 import { changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
-import { asMoved, type Moved } from "../pki/addresses.ts";
+import type { ClusterConfiguration } from "../facts/cluster.ts";
+import { attempt, Fail } from "../fail.ts";
+import { asMoved, endpointPutIn, type Moved } from "../pki/addresses.ts";
 import { act, say } from "../run.ts";
+import { readYaml } from "../yaml.ts";
 
 /** Of kube-system. */
 const CONFIG_MAPS = ["kubeadm-config", "kube-proxy"];
@@ -19,7 +22,7 @@ export async function tellCluster(api: KubeApi, moved: Moved) {
     const path = `/api/v1/namespaces/kube-system/configmaps/${name}`;
     const now = (await api.find<ConfigMap>(path))?.data;
     const changed = Object.entries(now ?? {}).flatMap(([key, text]) => {
-      const today = asMoved(text, moved);
+      const today = withEndpoint(key, asMoved(text, moved), moved);
       return today === text ? [] : [[key, today] as const];
     });
     if (!now) say(`${name}: not there`);
@@ -30,4 +33,20 @@ export async function tellCluster(api: KubeApi, moved: Moved) {
       );
   }
   await changeClusterInfo(api, (before) => asMoved(before, moved));
+}
+
+/** kubeadm's own text has it once, at the beginning of a line, or not at all. */
+function withEndpoint(key: string, text: string, moved: Moved): string {
+  const putIn = endpointPutIn(moved);
+  if (!putIn || key !== "ClusterConfiguration") return text;
+  const line = `controlPlaneEndpoint: ${putIn}\n`;
+  const today = /^controlPlaneEndpoint:/m.test(text)
+    ? text.replace(/^controlPlaneEndpoint:.*\n?/m, line)
+    : `${text.replace(/\n?$/, "\n")}${line}`;
+  const stored = attempt(() => readYaml(today));
+  if (!(stored instanceof Fail) && (stored as ClusterConfiguration).controlPlaneEndpoint === putIn)
+    return today;
+  throw new Fail(`ClusterConfiguration cannot be given "${line.trim()}": it is not as kubeadm writes it`, {
+    hint: "kubectl -n kube-system edit configmap kubeadm-config; then this again",
+  });
 }

@@ -118,9 +118,22 @@ export function refuseInClear(server: string) {
 
 /**
  * Of machines that have moved: old address → new address, both in canonical form; of an endpoint that has another name:
- * old name → new name.
+ * old name → new name; of one that is put in: "https://ADDRESS:PORT", by today's address, → "https://NAME:PORT".
  */
 export type Moved = ReadonlyMap<string, string>;
+
+/** Whether it is a server of kubeconfigs, in `Moved`. */
+export const isServer = (one: string) => one.startsWith("https://");
+
+/** "api.example:6443": the endpoint that is put in; undefined where none is. */
+export function endpointPutIn(moved: Moved): string | undefined {
+  return [...moved.values()].find(isServer)?.slice("https://".length);
+}
+
+/** Without servers: what machines themselves have. */
+export function ofMachines(moved: Moved): Moved {
+  return new Map([...moved].filter(([old]) => !isServer(old)));
+}
 
 /** What an address of today was before; undefined where its machine has not moved. */
 export function addressBefore(today: string, moved: Moved): string | undefined {
@@ -133,13 +146,25 @@ const V4 = /(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)/g;
 const V6 = /(?<![\w.:-])[\da-f]*:[\da-f:]*:[\da-f:.]*(?![\w%-])/gi;
 
 /**
+ * Flags of the API server that identify, and lead nowhere: with another issuer every token is refused. As a flag, as
+ * a field (kubeadm v1beta3), as name and value (v1beta4).
+ */
+const IDENTIFIERS =
+  /((?:service-account-issuer|api-audiences)["'\s]*(?:=|:|,?\s*["']?value["']?\s*:)\s*["']?[^\s"']+)/;
+
+/**
  * A text with the new addresses and names in the place of the old ones: addresses all at once, as two machines may have
- * swapped theirs.
+ * swapped theirs. Identifiers stay as they are.
  */
 export function asMoved(text: string, moved: Moved): string {
+  if (moved.size === 0) return text;
+  const parts = text.split(IDENTIFIERS);
+  return parts.map((part, i) => (i % 2 === 1 ? part : placesMoved(part, moved))).join("");
+}
+
+function placesMoved(text: string, moved: Moved): string {
   const isOne = (one: string) => isIP(one) > 0 && !one.includes("%");
   const today = (one: string) => (isOne(one) ? (moved.get(canonicalIp(one)) ?? one) : one);
-  if (moved.size === 0) return text;
   const named = [...moved].filter(([old]) => isIP(old) === 0);
   return named.reduce(
     (now, [old, name]) => now.replace(asHost(old), name),
@@ -147,8 +172,8 @@ export function asMoved(text: string, moved: Moved): string {
   );
 }
 
-/** A whole name. One without a dot may be any word: it is a host behind `//` and before a port. */
+/** A whole name, or server. One without a dot may be any word: it is a host behind `//` and before a port. */
 function asHost(name: string): RegExp {
   const whole = `(?<![\\w.-])${RegExp.escape(name)}(?![\\w-]|\\.\\w)`;
-  return new RegExp(name.includes(".") ? whole : `(?<=//)${whole}|${whole}(?=:\\d)`, "gi");
+  return new RegExp(/[.:]/.test(name) ? whole : `(?<=//)${whole}|${whole}(?=:\\d)`, "gi");
 }

@@ -88,6 +88,14 @@ export function clusterServer(facts: ClusterFacts): string {
     : localServer(facts);
 }
 
+/**
+ * Who leads to the cluster's endpoint; the others of a control plane node go to its own API server, also where an
+ * endpoint is put in.
+ */
+export function leadsToEndpoint({ server }: KubeconfigRow): boolean {
+  return server === clusterServer;
+}
+
 /** "https://10.0.0.11:6443": this node's API server. */
 export function localServer(facts: ClusterFacts): string {
   return endpointUrl(facts.advertiseAddress, facts.bindPort);

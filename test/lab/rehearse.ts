@@ -46,6 +46,7 @@ import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.
 import { kmsAllLost } from "./scenarios/kms.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import {
+  endpointPutIn,
   endpointRenamed,
   hostRenamed,
   moved,
@@ -155,6 +156,7 @@ export const SCENARIOS: Scenario[] = [
   movedOne,
   movedAll,
   movedEndpoint,
+  endpointPutIn,
   endpointRenamed,
   hostRenamed,
   movedLost,

@@ -131,6 +131,24 @@ test("an endpoint of another name: kubeconfigs lead there, the API server's cert
   expect(sans.dns).toContain(OLD_NAME);
 });
 
+test("an endpoint where there was none: admin.conf leads there, this machine's own programs do not, the certificate has its name", async () => {
+  using node = await movedNode("healthy control plane node", []);
+  const own = `https://${ADDRESS}:6443`;
+  const pair = `${own}=https://${NEW_NAME}:6443`;
+  const { exitCode, stderr } = await node.run(`move --moved ${pair}`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(node.read("/etc/kubernetes/admin.conf")).toContain(`server: https://${NEW_NAME}:6443`);
+  for (const name of ["scheduler", "controller-manager", "kubelet"])
+    expect(node.read(`/etc/kubernetes/${name}.conf`)).toContain(`server: ${own}`);
+  expect(stderr).toContain(`--moved ${pair.replace(ADDRESS, SHOWN_ADDRESS)}`);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = servePart2(node);
+  await node.run("02-control-plane");
+  expect(certInfo(node.read("/etc/kubernetes/pki/apiserver.crt")).sans.dns).toContain(NEW_NAME);
+  for (const name of ["scheduler", "controller-manager", "kubelet"])
+    expect(node.read(`/etc/kubernetes/${name}.conf`)).toContain(`server: ${own}`);
+});
+
 test("a host that has another name: its node keeps the old one, and the parts bring the kubelet back; a worker does it itself", async () => {
   const renamed = { commands: [{ command: "uname -n", stdout: "renamed\n" }] };
   const args = "KUBELET_KUBEADM_ARGS=";

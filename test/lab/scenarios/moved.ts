@@ -141,13 +141,45 @@ export const endpointRenamed: Scenario = {
 
 async function rename(scene: Scene) {
   const old = endpointHost(ENDPOINT);
-  addresses = new Map([[old, "lab-front.example"]]);
+  addresses = new Map([[old, FRONT]]);
   startClock(scene);
   const changing = await namingOld(scene);
   scene.before = asIfMoved(scene, changing);
-  const line = `sed -i 's/\\b${old}\\b/lab-front.example/' /etc/hosts && ! grep -qw ${old} /etc/hosts && systemctl restart kubelet`;
+  const line = `sed -i 's/\\b${old}\\b/${FRONT}/' /etc/hosts && ! grep -qw ${old} /etc/hosts && systemctl restart kubelet`;
   await Promise.all(scene.lab.nodes.map((node) => sh(node, line)));
-  note(scene, "another name of the endpoint", `${old} → lab-front.example`);
+  note(scene, "another name of the endpoint", `${old} → ${FRONT}`);
+}
+
+const FRONT = "lab-front.example";
+const [OWN_SERVER, PUT_IN] = [`https://${addressOf("cp1").ip}:6443`, `https://${FRONT}:6443`];
+
+/** kubeadm without --control-plane-endpoint: no second control plane node could join. */
+export const endpointPutIn: Scenario = {
+  ...endpointRenamed,
+  name: "endpoint-put-in",
+  title: "The cluster has no endpoint, and gets one: a name of a balancer",
+  controlPlanes: 1,
+  workers: 1,
+  profile: () => ({
+    ...USUAL,
+    // nodes join by the balancer's name
+    certSANs: [...USUAL.certSANs, "lab-api"],
+    clusterConfiguration: { controlPlaneEndpoint: undefined },
+  }),
+  lines: [
+    { title: "A name of the balancer is known on every node", run: putIn },
+    { title: "The operator does what RUNBOOK-MORE says", run: (scene) => repair(scene, ["cp1"]) },
+    { title: "Nothing leads to the only control plane node", run: compareAddresses },
+  ],
+};
+
+async function putIn(scene: Scene) {
+  addresses = new Map([[OWN_SERVER, PUT_IN]]);
+  startClock(scene);
+  const changing = await namingOld(scene);
+  scene.before = asIfMoved(scene, ["kube-system/kubeadm-config", ...changing]);
+  for (const node of scene.lab.nodes) await sh(node, `sed -i 's/\\blab-api\\b/& ${FRONT}/' /etc/hosts`);
+  note(scene, "an endpoint", PUT_IN);
 }
 
 const FLAGS = "/var/lib/kubelet/kubeadm-flags.env";

@@ -44,6 +44,31 @@ for (const [before, after] of [
   ["controlPlaneEndpoint: lab-api:6443", "controlPlaneEndpoint: lab-front:6443"],
   ["name: lab-api", "name: lab-api"],
   ["https://lab-api-2:6443", "https://lab-api-2:6443"],
+  // identifiers, in all forms in which kubeadm has a flag
+  [
+    "--service-account-issuer=https://10.0.0.1:6443 a 10.0.0.1",
+    "--service-account-issuer=https://10.0.0.1:6443 a 10.1.0.1",
+  ],
+  [
+    "--api-audiences=https://10.0.0.1:6443,https://api.old.example",
+    "--api-audiences=https://10.0.0.1:6443,https://api.old.example",
+  ],
+  [
+    "service-account-issuer: https://10.0.0.1:6443\nx: 10.0.0.1",
+    "service-account-issuer: https://10.0.0.1:6443\nx: 10.1.0.1",
+  ],
+  [
+    "- name: service-account-issuer\n  value: https://10.0.0.1:6443",
+    "- name: service-account-issuer\n  value: https://10.0.0.1:6443",
+  ],
+  [
+    '{"name":"service-account-issuer","value":"https://10.0.0.1:6443"},"10.0.0.1"',
+    '{"name":"service-account-issuer","value":"https://10.0.0.1:6443"},"10.1.0.1"',
+  ],
+  [
+    "--service-account-jwks-uri=https://10.0.0.1:6443/openid",
+    "--service-account-jwks-uri=https://10.1.0.1:6443/openid",
+  ],
   ["https://lab-api.example:6443", "https://lab-api.example:6443"],
 ] as const)
   test(`"${before}" is "${after}"`, () => expect(asMoved(before, MOVED)).toBe(after));

@@ -16,8 +16,21 @@ test("a name is no matter of capitals", () => {
   ]);
 });
 
+test("servers are a pair: the same new one for each control plane node", () => {
+  const words = [
+    "https://10.0.0.1:6443=https://API.example:6443",
+    "https://10.0.0.2:6443=https://api.example:6443",
+  ];
+  expect([...pairsOf(words).values()]).toEqual(["https://api.example:6443", "https://api.example:6443"]);
+});
+
 for (const [words, why] of [
   [["10.0.0.1"], "is no pair"],
+  [["https://10.0.0.1:6443=api.example"], "is no pair"],
+  [["https://10.0.0.1:6443=https://api.example"], "is no pair"],
+  [["https://10.0.0.1:6443=https://api.example:6443/x"], "is no pair"],
+  [["https://10.0.0.1:6443=https://u@api.example:6443"], "is no pair"],
+  [["https://10.0.0.1:6443=https://-:6443"], "is no pair"],
   [["api.example=10.0.0.1"], "is no pair"],
   [["api.example=https://api.example"], "is no pair"],
   [["10.0.0.1=fd00::1"], "is no pair"],
@@ -43,6 +56,8 @@ for (const moved of [
   { "10.0.0.1": "10.0.0.2", "10.0.0.2": "10.0.0.1" },
   { "10.0.0.100": "10.0.1.100" },
   { "10.9.0.1": "10.9.0.2" },
+  { "https://10.0.0.100:6443": "https://api.example:6443" },
+  { "10.0.0.100": "10.0.1.100", "https://10.0.1.100:6443": "https://api.example:6443" },
 ])
   test(`${JSON.stringify(moved)} may be`, () => refusePairs(new Map(Object.entries(moved)), known));
 
@@ -51,6 +66,8 @@ for (const [moved, why] of [
   [{ "10.0.0.1": "10.100.0.1" }, "in 10.96.0.0/12"],
   [{ "10.0.0.1": "10.244.3.1" }, "in 10.244.0.0/16"],
   [{ "10.0.0.1": "10.0.0.21" }, "that is w1's address"],
+  [{ "https://10.0.0.1:6443": "https://api.example:6443" }, "no kubeconfig of this cluster leads there"],
+  [{ "https://10.0.0.100:6443": "https://10.100.0.1:6443" }, "in 10.96.0.0/12"],
 ] as const)
   test(`${JSON.stringify(moved)} is refused: ${why}`, () =>
     expect(() => refusePairs(new Map(Object.entries(moved)), known)).toThrow(why));
