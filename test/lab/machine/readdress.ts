@@ -25,6 +25,11 @@ export async function readdress(lab: Lab, to: Record<string, string>) {
   await balanceAnew(lab.controlPlanes);
 }
 
+/** cp1's 10.250.0.11 becomes 10.250.0.111. */
+export function newAddress({ ip }: Machine): string {
+  return ip.replace(/\d+$/, (last) => String(Number(last) + 100));
+}
+
 function of({ name }: Machine): string {
   return `kpr-${name}`;
 }

@@ -8,7 +8,7 @@ import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import { addressOf } from "../machine/layout.ts";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { USUAL } from "../machine/profile.ts";
-import { readdress } from "../machine/readdress.ts";
+import { newAddress, readdress } from "../machine/readdress.ts";
 import { followPlan } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import {
@@ -22,11 +22,6 @@ import {
 } from "../scene/scene.ts";
 
 const MOVE = "./bunw scripts/move.ts";
-
-/** cp1 10.250.0.11 → 10.250.0.111. */
-function newAddress({ ip }: Machine): string {
-  return ip.replace(/\d+$/, (last) => String(Number(last) + 100));
-}
 
 function scenario(
   name: string,

@@ -6,13 +6,12 @@
 import { randomBytes } from "node:crypto";
 import { globSync, rmSync, writeFileSync } from "node:fs";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
-import { readdress } from "../machine/readdress.ts";
+import { newAddress, readdress } from "../machine/readdress.ts";
 import { followGuide, followPlan } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore } from "../scene/replace.ts";
 import { KIT, note, type Scenario, type Scene, startClock, type } from "../scene/scene.ts";
 
-const ADDRESS = { old: "10.250.0.11", now: "10.250.0.111" };
 const PASSPHRASE = "--passphrase-file passphrase";
 /** Acknowledged after the snapshot was taken: a disk would have them, a snapshot has not. */
 const WRITTEN_SINCE = ["written-since-1", "written-since-2", "written-since-3"];
@@ -50,9 +49,9 @@ export const restoredNewCas: Scenario = {
   lines: lines({ bundle: false }),
 };
 
-/** New machines in the places of the others, when the first one is well. */
-export const othersJoin: Scenario["lines"] = [
-  { title: "New machines take the places of the others", run: joinOthers },
+/** New machines in the places of the others, when the first one is well; with other addresses, or with theirs. */
+export const othersJoin = ({ elsewhere }: { elsewhere: boolean }): Scenario["lines"] => [
+  { title: "New machines take the places of the others", run: (scene) => joinOthers(scene, elsewhere) },
   {
     title: "The operator puts back what 05-verify and part 2 name",
     run: (scene) => putBackByPrinted(scene, othersOf(scene)),
@@ -65,10 +64,10 @@ export const haRestored: Scenario = {
   ...restored,
   name: "ha-restored",
   title:
-    "All three control plane nodes are destroyed; a new machine with another address takes the first one's place, from a bundle and a snapshot of etcd, and new machines join in the places of the others",
+    "All three control plane nodes are destroyed; a new machine with another address takes the first one's place, from a bundle and a snapshot of etcd, and new machines with other addresses join in the places of the others",
   controlPlanes: 3,
   workers: 2,
-  lines: [...restored.lines, ...othersJoin],
+  lines: [...restored.lines, ...othersJoin({ elsewhere: true })],
 };
 
 /** What the operator keeps elsewhere. */
@@ -105,9 +104,10 @@ async function destroy(scene: Scene) {
   await cutPower(scene, controlPlanes);
   for (const node of controlPlanes) makeNew(scene, node);
   const cp1 = firstOf(scene);
-  await readdress(scene.lab, { [cp1.name]: ADDRESS.now });
+  const [before, today] = [cp1.ip, newAddress(cp1)];
+  await readdress(scene.lab, { [cp1.name]: today });
   await bootNew(scene, cp1);
-  note(scene, "a new machine", `${ADDRESS.old} → ${ADDRESS.now}`);
+  note(scene, "a new machine", `${before} → ${today}`);
 }
 
 /** Nothing of the old machine is left but its name and the images, which the lab cannot fetch. */
@@ -169,8 +169,9 @@ async function restore(scene: Scene, bundle: boolean): Promise<string> {
 }
 
 /** One after the other: etcd takes one new member at a time. */
-async function joinOthers(scene: Scene) {
+async function joinOthers(scene: Scene, elsewhere: boolean) {
   for (const node of othersOf(scene)) {
+    if (elsewhere) await readdress(scene.lab, { [node.name]: newAddress(node) });
     await bootNew(scene, node);
     await joinByPrinted(scene, node, "kubeadm join --control-plane");
   }

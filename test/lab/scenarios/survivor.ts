@@ -23,7 +23,7 @@ export const survivor: Scenario = {
     { title: "It cannot do without the others, and says what to do", run: tryWithout },
     { title: "The operator does that: it goes on alone", run: goOn },
     { title: "Every acknowledged write is there", run: compareWrites },
-    ...othersJoin,
+    ...othersJoin({ elsewhere: false }),
   ],
 };
 
