@@ -59,7 +59,7 @@ import { oldTokens } from "./scenarios/old-tokens.ts";
 import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { repairedTwice } from "./scenarios/repaired-twice.ts";
-import { haRestored, restored, restoredNewCas } from "./scenarios/restored.ts";
+import { haRestored, restored, restoredDisk, restoredNewCas } from "./scenarios/restored.ts";
 import { saLost } from "./scenarios/sa-lost.ts";
 import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
@@ -161,6 +161,7 @@ export const SCENARIOS: Scenario[] = [
   hostRenamed,
   movedLost,
   restored,
+  restoredDisk,
   restoredNewCas,
   haRestored,
   survivor,

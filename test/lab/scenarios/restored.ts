@@ -4,7 +4,8 @@
  * were several, new machines take the places of the others by the lines that part 2 prints.
  */
 import { randomBytes } from "node:crypto";
-import { globSync, rmSync, writeFileSync } from "node:fs";
+import { globSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { newAddress, readdress } from "../machine/readdress.ts";
 import { followGuide, followPlan } from "../scene/follow-plan.ts";
@@ -18,15 +19,23 @@ const WRITTEN_SINCE = ["written-since-1", "written-since-2", "written-since-3"];
 const BUNDLE = "keys.age";
 const SNAPSHOT = "keys.etcd.age";
 
-/** With a bundle of the shared keys, or without: then nobody has them. */
-const lines = ({ bundle }: { bundle: boolean }): Scenario["lines"] => [
+/** What is left. Without a bundle of the shared keys nobody has them; the disk of the dead machine is newer than a snapshot. */
+interface Left {
+  bundle: boolean;
+  disk?: boolean;
+}
+
+const lines = (left: Left): Scenario["lines"] => [
   { title: "The operator makes a backup, and the cluster goes on", run: backUp },
-  { title: "All control plane nodes are destroyed; a new machine is there", run: destroy },
+  {
+    title: "All control plane nodes are destroyed; a new machine is there",
+    run: (scene) => destroy(scene, left),
+  },
   {
     title: "The operator follows RUNBOOK-MORE.md, Only a snapshot is left",
-    run: (scene) => repair(scene, bundle),
+    run: (scene) => repair(scene, left),
   },
-  { title: "What is back, and what is gone", run: compareObjects },
+  { title: "What is back, and what is gone", run: (scene) => compareObjects(scene, left) },
 ];
 
 export const restored: Scenario = {
@@ -47,6 +56,15 @@ export const restoredNewCas: Scenario = {
   title:
     "The only control plane node is destroyed, and nobody has its keys; a new machine with another address takes its place, from a snapshot of etcd, with new CAs",
   lines: lines({ bundle: false }),
+};
+
+export const restoredDisk: Scenario = {
+  ...restored,
+  name: "restored-disk",
+  title:
+    "The only control plane node is destroyed; a new machine with another address takes its place, from a bundle and the old machine's disk",
+  goesBack: false,
+  lines: lines({ bundle: true, disk: true }),
 };
 
 /** New machines in the places of the others, when the first one is well; with other addresses, or with theirs. */
@@ -98,12 +116,19 @@ async function backUp(scene: Scene) {
   await kubectl(scene.lab, ["-n", "shop", "rollout", "status", "deployment", "--timeout=120s"]);
 }
 
-async function destroy(scene: Scene) {
+/** Where the new machine has mounted the old one's disk. */
+const DISK = "/mnt/old/var/lib/etcd";
+
+async function destroy(scene: Scene, { disk }: Left) {
   const { controlPlanes } = scene.lab;
   startClock(scene);
   await cutPower(scene, controlPlanes);
-  for (const node of controlPlanes) makeNew(scene, node);
   const cp1 = firstOf(scene);
+  if (disk) {
+    mkdirSync(dirname(cp1.path(DISK)), { recursive: true });
+    renameSync(cp1.path("/var/lib/etcd"), cp1.path(DISK));
+  }
+  for (const node of controlPlanes) makeNew(scene, node);
   const [before, today] = [cp1.ip, newAddress(cp1)];
   await readdress(scene.lab, { [cp1.name]: today });
   await bootNew(scene, cp1);
@@ -126,12 +151,13 @@ async function bootNew(scene: Scene, node: Machine) {
   await node.run(["crictl", "rmp", "--all", "--force"]);
 }
 
-async function repair(scene: Scene, bundle: boolean) {
+async function repair(scene: Scene, left: Left) {
+  const { bundle } = left;
   const cp1 = firstOf(scene);
-  await bring(scene, bundle);
+  await bring(scene, left);
   if (scene.guide === "plan") return await followPlan(scene, { notes: true });
   const tags = bundle ? ["old-cas"] : ["new-cas", "join"];
-  const move = await restore(scene, bundle);
+  const move = await restore(scene, left);
   await type(scene, cp1, move, { part: 0 });
   await follow(scene, tags, [1, 2]);
   for (const worker of scene.lab.workers) await sh(worker, "systemctl restart kubelet");
@@ -147,16 +173,18 @@ export async function follow(scene: Scene, tags: string[], parts: number[]) {
 }
 
 /** What was kept elsewhere. */
-async function bring(scene: Scene, bundle: boolean) {
-  for (const [file, content] of [...kept].filter(([name]) => bundle || name !== BUNDLE))
+async function bring(scene: Scene, { bundle, disk }: Left) {
+  const isLost = (name: string) => (name === BUNDLE && !bundle) || (name === SNAPSHOT && disk);
+  for (const [file, content] of [...kept].filter(([name]) => !isLost(name)))
     await firstOf(scene).run(["bash", "-c", `umask 077; base64 -d > ${KIT}/${file}`], { input: content });
 }
 
 /** Returns the line of move.ts that it prints. */
-async function restore(scene: Scene, bundle: boolean): Promise<string> {
+async function restore(scene: Scene, { bundle, disk }: Left): Promise<string> {
   const cp1 = firstOf(scene);
-  const line = `./bunw scripts/restore.ts snapshot.db --as ${cp1.nodeName}`;
-  await type(scene, cp1, `./bunw scripts/hand-over.ts snapshot ${PASSPHRASE} ${SNAPSHOT}`, { part: 0 });
+  const line = `./bunw scripts/restore.ts ${disk ? `--from ${DISK}` : "snapshot.db"} --as ${cp1.nodeName}`;
+  if (!disk)
+    await type(scene, cp1, `./bunw scripts/hand-over.ts snapshot ${PASSPHRASE} ${SNAPSHOT}`, { part: 0 });
   await type(scene, cp1, `${line} --dry-run`, { part: 0 });
   const { stderr } = await type(scene, cp1, line, { part: 0 });
   await type(scene, cp1, "systemctl enable kubelet", { part: 0 });
@@ -182,11 +210,16 @@ async function verify(scene: Scene) {
     await type(scene, node, "./bunw scripts/05-verify.ts --wait 60", { part: 5, exit: [0, 2] });
 }
 
-async function compareObjects(scene: Scene) {
+async function compareObjects(scene: Scene, { disk }: Left) {
   const { stdout } = await kubectl(scene.lab, ["-n", "default", "get", "configmaps", "-o", "name"]);
   const names = stdout.trim().split("\n");
   const has = (name: string) => names.includes(`configmap/${name}`);
   const gone = WRITTEN_SINCE.filter((name) => !has(name));
+  if (disk) {
+    const name = "every acknowledged write is there, and what was deleted is gone";
+    scene.checks.push({ name, ok: gone.length === 0 && !has("deleted-since"), detail: names.join(", ") });
+    return;
+  }
   scene.checks.push({
     name: "what was deleted since the snapshot is back, and what was made since is gone, as was said",
     ok: has("deleted-since") && gone.length === WRITTEN_SINCE.length,
