@@ -15,7 +15,12 @@ import { inParallel, retry } from "./many.ts";
 
 interface EndpointSlice extends KubeObject {
   endpoints?:
-    | { conditions?: { ready?: boolean }; nodeName?: string; targetRef?: { kind?: string; name?: string } }[]
+    | {
+        addresses?: string[];
+        conditions?: { ready?: boolean };
+        nodeName?: string;
+        targetRef?: { kind?: string; name?: string };
+      }[]
     | null;
 }
 
@@ -24,11 +29,13 @@ interface Backend {
   namespace: string;
   pod: string;
   node: string;
+  /** Where the Service leads. */
+  addresses: readonly string[];
 }
 
 interface ProbedPod extends KubeObject {
   spec: { containers: { name: string; readinessProbe?: unknown }[] };
-  status?: { conditions?: { type: string; status: string }[] };
+  status?: { podIP?: string; podIPs?: { ip: string }[]; conditions?: { type: string; status: string }[] };
 }
 
 /** Requests at the same time. */
@@ -40,7 +47,8 @@ const SECONDS = 60;
 /**
  * The wait until each Service that has endpoints has a pod whose readiness is known anew; the Services are read
  * now. `restarted`: only these nodes' kubelets have started anew; unset: any may have. A Service whose pods do
- * not become ready within a minute is named, and does not hold anything up.
+ * not become ready within a minute is named, and does not hold anything up. Nor does one that leads to nobody any
+ * more: where a machine has started anew its pods have other addresses, which only that controller-manager tells.
  */
 export async function endpointsToWaitFor(
   api: KubeApi,
@@ -59,7 +67,7 @@ async function waitForThem(api: KubeApi, open: Map<string, Backend[]>) {
   const none = async () => {
     const probes = new Probes(api);
     await inParallel([...open], AT_ONCE, async ([service, pods]) => {
-      if (await anyProved(pods, api, probes)) open.delete(service);
+      if (await nothingToLose(pods, api, probes)) open.delete(service);
     });
     return open.size === 0;
   };
@@ -67,7 +75,7 @@ async function waitForThem(api: KubeApi, open: Map<string, Backend[]>) {
   const hint = "kubectl get pods -A -o wide; the controller-manager starts afterwards in any case";
   await undefinedOnTimeout(waitFor(what, none, { seconds: SECONDS, hint }));
   if (open.size > 0) say(`warning: no pod is ready again of ${listed([...open.keys()])}`);
-  else say("every Service with endpoints has a pod that is ready again");
+  else say("every Service with endpoints has a pod that is ready again, or leads to none");
 }
 
 /**
@@ -86,7 +94,7 @@ async function atRisk(
   )) {
     const { namespace = "", labels } = metadata;
     const service = `${namespace}/${labels?.["kubernetes.io/service-name"]}`;
-    for (const { conditions, nodeName: node, targetRef } of endpoints ?? []) {
+    for (const { addresses = [], conditions, nodeName: node, targetRef } of endpoints ?? []) {
       if (conditions?.ready === false) continue;
       const isPod =
         targetRef?.kind === "Pod" &&
@@ -95,7 +103,7 @@ async function atRisk(
       else
         services.set(service, [
           ...(services.get(service) ?? []),
-          { namespace, pod: targetRef.name!, node: node! },
+          { namespace, pod: targetRef.name!, node: node!, addresses },
         ]);
     }
   }
@@ -103,16 +111,26 @@ async function atRisk(
   return services;
 }
 
-async function anyProved(pods: readonly Backend[], api: KubeApi, probes: Probes): Promise<boolean> {
-  for (const { namespace, pod, node } of pods) {
+async function nothingToLose(pods: readonly Backend[], api: KubeApi, probes: Probes): Promise<boolean> {
+  let away = 0;
+  for (const { namespace, pod, node, addresses } of pods) {
     const found = await api.find<ProbedPod>(`/api/v1/namespaces/${namespace}/pods/${pod}`);
+    if (isElsewhere(found, addresses)) away += 1;
     if (!found || !isReady(found)) continue;
     const probed = found.spec.containers
       .filter(({ readinessProbe }) => readinessProbe)
       .map(({ name }) => name);
     if (probed.length === 0 || (await probes.succeeded(node, found.metadata.uid!, probed))) return true;
   }
-  return false;
+  return away === pods.length;
+}
+
+/** As far as its kubelet has said: no address is not yet another one. */
+function isElsewhere(found: ProbedPod | undefined, addresses: readonly string[]): boolean {
+  if (!found) return true;
+  const { podIP, podIPs = [] } = found.status ?? {};
+  const now = [...podIPs.map(({ ip }) => ip), ...(podIP ? [podIP] : [])];
+  return now.length > 0 && addresses.length > 0 && !now.some((ip) => addresses.includes(ip));
 }
 
 /** What each kubelet has probed since its start, by its metrics: read once a node. */

@@ -12,7 +12,9 @@ const waitForEndpoints = async (...asked: Parameters<typeof endpointsToWaitFor>)
 const SLICE = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/web-x7";
 const POD = "/api/v1/namespaces/shop/pods/web-0";
 const METRICS = "/api/v1/nodes/m1/proxy/metrics/probes";
+const [BEFORE, AFTER] = ["10.244.0.7", "10.244.0.9"];
 const endpoint = (name: string, nodeName: string, ready = true) => ({
+  addresses: [BEFORE],
   conditions: { ready },
   nodeName,
   targetRef: { kind: "Pod", name, namespace: "shop" },
@@ -26,8 +28,9 @@ function shop({
   probed = true,
   metrics = success() as string | undefined,
   redirect = "",
+  podIP = BEFORE,
 } = {}) {
-  const state = { ready, metrics };
+  const state = { ready, metrics, podIP };
   const container = { name: "app", ...(probed ? { readinessProbe: {} } : {}) };
   const api = pretendApi({
     objects: { [SLICE]: { metadata: { labels: { "kubernetes.io/service-name": "web" } }, endpoints } },
@@ -36,7 +39,7 @@ function shop({
         return Response.json({
           metadata: { name: "web-0", uid: "uid-of-web-0" },
           spec: { containers: [container] },
-          status: { conditions: [{ type: "Ready", status: state.ready }] },
+          status: { podIP: state.podIP, conditions: [{ type: "Ready", status: state.ready }] },
         });
       if (path === METRICS && redirect) return Response.redirect(redirect);
       if (path === METRICS)
@@ -66,6 +69,33 @@ test("a Service waits for its pod, and then for the pod's readiness probe, which
   api.state.metrics = success();
   await waiting;
   expect(over).toBe(true);
+});
+
+test("a Service that leads to nobody any more holds nothing up: its pod has another address, or is gone", async () => {
+  using api = shop({ ready: "False" });
+  const waiting = quietly(() => waitForEndpoints(api.client));
+  let over = false;
+  void waiting.then(() => (over = true));
+  await untilAsked(api, POD, 2);
+  // the machine has started anew, and the pod has no address yet
+  api.state.podIP = "";
+  await untilAsked(api, POD, api.asked(POD) + 2);
+  expect(over).toBe(false);
+  api.state.podIP = AFTER;
+  await waiting;
+  using gone = shop({ endpoints: [endpoint("web-9", "m1")] });
+  await quietly(() => waitForEndpoints(gone.client));
+});
+
+test("where one of two pods is where the Service leads, it is waited for", async () => {
+  using api = shop({ ready: "False", endpoints: [endpoint("web-0", "m1"), endpoint("web-9", "m1")] });
+  const waiting = quietly(() => waitForEndpoints(api.client));
+  let over = false;
+  void waiting.then(() => (over = true));
+  await untilAsked(api, POD, 3);
+  expect(over).toBe(false);
+  api.state.ready = "True";
+  await waiting;
 });
 
 test("nothing is asked of a Service with a pod on a node whose kubelet has not restarted, and of one without ready endpoints", async () => {
