@@ -8,7 +8,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { apiAddressOf, apiEndpoint } from "../facts/issue-facts.ts";
-import { Fail, Refused } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type Node, routedAddress } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
@@ -24,6 +24,7 @@ import {
   ofMachines,
 } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
+import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 
 /**
@@ -109,15 +110,24 @@ export async function addressNow(
  */
 export function refuseCopiedDisk({ node, data }: KnownHere) {
   if (ownHosts(data).some((host) => node.addresses.includes(host))) return;
-  type Stored = { status?: { nodeInfo?: { machineID?: string } } };
-  const then = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo?.machineID;
-  const now = readText("/etc/machine-id")?.trim();
-  if (!then || !now || then === now) return;
+  type Stored = { status?: { nodeInfo?: { machineID?: string; systemUUID?: string } } };
+  const was = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo;
+  const [then, now] = [was?.machineID, readText("/etc/machine-id")?.trim()];
+  if (!then || !now || then === now) return sayOtherHardware(node.name, was?.systemUUID);
   throw new Refused(
     `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
     {
       hint: 'nothing was changed. Two machines with one member\'s data damage etcd. If that machine is gone for good: RUNBOOK-MORE "A control plane node is lost for good"',
     },
+  );
+}
+
+/** The disk may be in another machine, or a copy of it: nothing here tells. `was`: as the kubelet said it to its Node. */
+function sayOtherHardware(name: string, was: string | undefined) {
+  const now = attempt(() => readText("/sys/class/dmi/id/product_uuid")?.trim(), undefined);
+  if (!was || !now || was.toLowerCase() === now.toLowerCase()) return;
+  say(
+    `warning: the hardware is another one (${now}, was ${was}): the machine that was "${name}" must never start again`,
   );
 }
 

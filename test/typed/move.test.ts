@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type MovedMark, movedFile } from "../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
-import { ADDRESS } from "../pretend/cluster.ts";
+import { ADDRESS, write } from "../pretend/cluster.ts";
 import { certify, lead, said } from "../pretend/endpoint.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
@@ -219,6 +219,8 @@ const OTHER = "fedcba9876543210fedcba9876543210";
 /** Loopback addresses name no machine's member. */
 const ROUTED = "10.66.0.11";
 
+const UUID = "4c4c4544-0051-4a10-8053-b7c04f4e5632";
+
 /** Its Node says which machine it was; `member`: where its member is, by etcd's data. */
 async function machineOf(machineID: string, member: string) {
   const node = here(
@@ -228,7 +230,7 @@ async function machineOf(machineID: string, member: string) {
       members: [{ ...MEMBER, peerURLs: [`https://${member}:2380`] }],
       etcd: (objects) => {
         const own = objects["minions/m1"] as { status: object };
-        own.status = { ...own.status, nodeInfo: { machineID } };
+        own.status = { ...own.status, nodeInfo: { machineID, systemUUID: UUID } };
       },
     }),
   );
@@ -249,6 +251,18 @@ test("another machine with that one's disk is refused; the same machine is not, 
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 0,
     stderr: expect.stringContaining(`${SHOWN_ADDRESS} → ${ROUTED}`),
+  });
+});
+
+test("the same disk in other hardware is told, as it may be a copy; the same hardware is not", async () => {
+  using node = await machineOf(MACHINE, ADDRESS);
+  write(`${node.root}/sys/class/dmi/id/product_uuid`, `${UUID.toUpperCase()}\n`);
+  expect((await node.run("move --dry-run")).stderr).not.toContain("hardware");
+  write(`${node.root}/sys/class/dmi/id/product_uuid`, `${UUID.replace("4c", "5d")}\n`);
+  const { exitCode, stderr } = await node.run("move --dry-run");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining(`was ${UUID})`),
   });
 });
 
