@@ -18,15 +18,11 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { renewHostPodIps } from "../shared/moved/host-network-pods.ts";
 import { moveWorker } from "../shared/moved/move-worker.ts";
 import { restartOldPods } from "../shared/moved/old-in-memory.ts";
-import {
-  changesHere,
-  type FileChange,
-  hostRenamed,
-  writeChanges,
-} from "../shared/moved/own-files.ts";
+import * as own from "../shared/moved/own-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
 import { stillNamed } from "../shared/moved/still-named.ts";
 import { tellCluster } from "../shared/moved/tell-cluster.ts";
+import * as machine from "../shared/moved/this-machine.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
 import * as rescued from "../shared/node/rescue-folder.ts";
@@ -51,7 +47,7 @@ async function main() {
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),
   );
-  const changes = await changesHere(node, moved, { isControlPlane: true });
+  const changes = await own.changesHere(node, moved, { isControlPlane: true });
   if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
   await step("M.2 Stop the kubelet", () =>
     // it would start what is only half changed
@@ -63,7 +59,7 @@ async function main() {
 }
 
 /** What is said first: a run that was cut off goes on by it. */
-function keep(moved: Moved, changes: readonly FileChange[]) {
+function keep(moved: Moved, changes: readonly own.FileChange[]) {
   const rescue = rescued.newRescue();
   if (moved.size > 0 && !rescued.moveHere())
     writeMark<rescued.MovedMark>(
@@ -71,14 +67,14 @@ function keep(moved: Moved, changes: readonly FileChange[]) {
       { made: new Date().toISOString(), addresses: Object.fromEntries(moved) },
       "read by every part from now on",
     );
-  writeChanges(changes, rescued.asideOf(rescue));
+  own.writeChanges(changes, rescued.asideOf(rescue));
 }
 
 /**
  * Parts 1 and 2 everywhere, then the workers; then this script here once more. Where only the host
  * has another name: parts 1 and 2 here.
  */
-function partsFirst(moved: Moved, { cluster, node }: pairs.KnownHere): Todo[] {
+function partsFirst(moved: Moved, { cluster, node }: machine.KnownHere): Todo[] {
   const on = otherControlPlanes(cluster, { node })
     .map(({ name }) => name)
     .join(", ");
@@ -96,27 +92,27 @@ function partsFirst(moved: Moved, { cluster, node }: pairs.KnownHere): Todo[] {
   ];
 }
 
-async function look(known: pairs.KnownHere, values: Values): Promise<Moved> {
+async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   const { node } = known;
   const said = pairs.pairsOf(values.moved);
   const goesOn = rescued.movedHere();
   if (goesOn.size > 0) return sayMoved(pairs.refuseOther(said, goesOn, rescued.moveHere()!.path));
-  const before = pairs.ownBefore(known);
-  if (before.length > 0) pairs.refuseCopiedDisk(known);
+  const before = machine.ownBefore(known);
+  if (before.length > 0) machine.refuseCopiedDisk(known);
   const nodeIp = (await kubeletFlags()).get("node-ip");
-  const own = await Promise.all(
+  const ownPairs = await Promise.all(
     before.map(
       async (old) =>
-        [old, said.get(old) ?? (await pairs.addressNow(node, { nodeIp, like: old }))] as const,
+        [old, said.get(old) ?? (await machine.addressNow(node, { nodeIp, like: old }))] as const,
     ),
   );
-  const moved = new Map([...said, ...own]);
+  const moved = new Map([...said, ...ownPairs]);
   if (moved.size > 0) {
     pairs.refusePairs(moved, known);
     await pairs.refuseAnswering(moved, known);
     return sayMoved(moved);
   }
-  if (await hostRenamed(node))
+  if (await own.hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
   else if (rescued.hasMoveEnded()) say("the move has ended on this node");
   else
@@ -131,7 +127,7 @@ function sayMoved(moved: Moved): Moved {
   return moved;
 }
 
-async function tell(place: EtcdPlace, values: Values, known: pairs.KnownHere) {
+async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) {
   const moved = rescued.movedHere();
   const cp = await controlPlaneToRepair(values["etcd-data"]);
   const api = await step("M.4 See that the cluster answers", () =>
@@ -165,7 +161,7 @@ async function tell(place: EtcdPlace, values: Values, known: pairs.KnownHere) {
   done(inOneLine(afterwards(known)));
 }
 
-function afterwards({ cluster, node }: pairs.KnownHere): Todo[] {
+function afterwards({ cluster, node }: machine.KnownHere): Todo[] {
   const others = otherControlPlanes(cluster, { node }).map(({ name }) => name);
   const theSame: Todo = {
     ...{ command: command("move"), called: "this line" },
@@ -199,7 +195,7 @@ function workerLine(moved: Moved): string {
 
 async function onWorker(node: Node, values: Values) {
   const moved = pairs.pairsOf(values.moved);
-  if (moved.size === 0 && !(await hostRenamed(node)))
+  if (moved.size === 0 && !(await own.hostRenamed(node)))
     throw new Fail("On a worker this needs the addresses", {
       hint: "the line that it prints on a control plane node: --moved OLD=NEW,…",
     });

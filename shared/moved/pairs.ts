@@ -1,17 +1,13 @@
 /**
- * Which machines have moved, and where to: this one by itself, the others by the operator's word. Who may say
- * that? A machine its own address; the operator those of others. Not a Node's status, which its kubelet
+ * Which machines have moved, and where to, by the operator's word: pairs, and what cannot be. Who may say that? A
+ * machine its own address (this-machine.ts); the operator those of others. Not a Node's status, which its kubelet
  * writes, nor DNS.
  */
 import { isIP } from "node:net";
-import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { apiAddressOf, apiEndpoint } from "../facts/issue-facts.ts";
-import { attempt, Fail, Refused } from "../fail.ts";
-import { readText } from "../files/files.ts";
-import { type Node, routedAddress } from "../node/node.ts";
-import { readObject } from "../objects/stored.ts";
+import { Refused } from "../fail.ts";
 import {
   asMoved,
   canonicalIp,
@@ -24,8 +20,8 @@ import {
   ofMachines,
 } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
-import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import type { KnownHere } from "./this-machine.ts";
 
 /**
  * Old address → new address, of words like "10.0.0.11=10.0.1.11", or old name → new name. Errors: Refused where one is
@@ -60,75 +56,6 @@ function isServerText(one: string): boolean {
   const { hostname, port } = new URL(one);
   const host = hostname.replace(/^\[(.+)\]$/, "$1");
   return one === `https://${hostname}:${port || "443"}` && (isIP(host) > 0 || isDnsName(host));
-}
-
-/** What a control plane node knows of itself before its facts can be read. */
-export interface KnownHere {
-  node: Node;
-  data: EtcdData;
-  cluster: Cluster;
-}
-
-/**
- * This machine's addresses of before that it has no more, by etcd's data; none where its API server's is
- * here.
- */
-export function ownBefore({ node, data }: KnownHere): string[] {
-  const api = apiEndpoint(node.name, data)?.host ?? "";
-  const hosts = [api, ...ownHosts(data)].filter((host) => isIP(host)).map(canonicalIp);
-  const isHere = (host: string) => node.addresses.includes(host);
-  return isHere(api) ? [] : [...new Set(hosts)].filter((host) => !isHere(host));
-}
-
-function ownHosts(data: EtcdData): string[] {
-  const own = data.members.find(({ id }) => id === data.memberId);
-  return own ? memberHosts(own) : [];
-}
-
-/**
- * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail where
- * neither tells.
- */
-export async function addressNow(
-  node: Node,
-  { nodeIp, like }: { nodeIp: string | undefined; like: string },
-): Promise<string> {
-  if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
-  const found = await routedAddress(like);
-  if (found) return found;
-  throw new Fail(
-    `This machine was at ${like}, and nothing here tells which of its addresses takes that one's place`,
-    {
-      hint: `say it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
-    },
-  );
-}
-
-/**
- * Errors: Refused where this is another machine with a copy of that one's disk. Data that restore.ts has made
- * names this machine's own address as its member's.
- */
-export function refuseCopiedDisk({ node, data }: KnownHere) {
-  if (ownHosts(data).some((host) => node.addresses.includes(host))) return;
-  type Stored = { status?: { nodeInfo?: { machineID?: string; systemUUID?: string } } };
-  const was = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo;
-  const [then, now] = [was?.machineID, readText("/etc/machine-id")?.trim()];
-  if (!then || !now || then === now) return sayOtherHardware(node.name, was?.systemUUID);
-  throw new Refused(
-    `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
-    {
-      hint: 'nothing was changed. Two machines with one member\'s data damage etcd. If that machine is gone for good: RUNBOOK-MORE "A control plane node is lost for good"',
-    },
-  );
-}
-
-/** The disk may be in another machine, or a copy of it: nothing here tells. `was`: as the kubelet said it to its Node. */
-function sayOtherHardware(name: string, was: string | undefined) {
-  const now = attempt(() => readText("/sys/class/dmi/id/product_uuid")?.trim(), undefined);
-  if (!was || !now || was.toLowerCase() === now.toLowerCase()) return;
-  say(
-    `warning: the hardware is another one (${now}, was ${was}): the machine that was "${name}" must never start again`,
-  );
 }
 
 /** Errors: Refused where the cluster cannot have moved like that. */

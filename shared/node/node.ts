@@ -8,6 +8,7 @@
 
 import { isIP } from "node:net";
 import { $ } from "zx/core";
+import { command } from "../again.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { isElsewhere } from "../files/root.ts";
 import { canonicalIp } from "../pki/addresses.ts";
@@ -15,7 +16,7 @@ import { certInfo, infoOf } from "../pki/certificate.ts";
 import { trustedText } from "../pki/trusted-keys.ts";
 import { told } from "../run-events.ts";
 import { clientText, readKubelet } from "./kubelet-config.ts";
-import { kubeletFlags } from "./started-with.ts";
+import { flagsOf, isKubelet, type KubeletFlags, kubeletFlags, kubeletUnit } from "./started-with.ts";
 
 export type Node = Awaited<ReturnType<typeof readNode>>;
 
@@ -81,6 +82,35 @@ function nodeName(
   if (override) return { name: override.toLowerCase(), nameFrom: "the kubelet's --hostname-override" };
   return { name: hostName.toLowerCase(), nameFrom: "the host name" };
 }
+
+/**
+ * Whether the kubelet would ask for a Node of its host's name, and that is not its node's: the host has got another
+ * one (pkg/util/node, GetHostname). Cloud providers in the kubelet, until 1.30, have names of their own.
+ */
+export function hasOtherName(
+  { name, hostName }: Pick<Node, "name" | "hostName">,
+  flags: KubeletFlags,
+): boolean {
+  const ownNames = !["", "external"].includes(flags.get("cloud-provider") ?? "");
+  return hostName.toLowerCase() !== name && !flags.has("hostname-override") && !ownNames;
+}
+
+/** Why this node's kubelet would not start as its own; undefined where it would, or where nothing tells. */
+export async function kubeletsOtherName(node: Pick<Node, "name" | "hostName">): Promise<Fail | undefined> {
+  const { command } = await kubeletUnit();
+  return isKubelet(command) ? otherName(node, flagsOf(command)) : undefined;
+}
+
+export function otherName(node: Pick<Node, "name" | "hostName">, flags: KubeletFlags): Fail | undefined {
+  if (!hasOtherName(node, flags)) return undefined;
+  const { name, hostName } = node;
+  return new Fail(
+    `This host is called "${hostName}", its node "${name}": a kubelet that starts now asks for another Node, and is refused`,
+    { hint: MOVE },
+  );
+}
+
+const MOVE = `${command("move")}: it tells the kubelet its node's name. RUNBOOK-MORE "Machines that moved"`;
 
 /** Those by which others reach it. */
 export async function machineAddresses(): Promise<string[]> {

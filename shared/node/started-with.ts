@@ -40,18 +40,6 @@ export async function kubeletFlags(): Promise<KubeletFlags> {
   return flagsOf(words);
 }
 
-/**
- * Whether the kubelet would ask for a Node of its host's name, and that is not its node's: the host has got another
- * one (pkg/util/node, GetHostname). Cloud providers in the kubelet, until 1.30, have names of their own.
- */
-export function hasOtherName(
-  { name, hostName }: { name: string; hostName: string },
-  flags: KubeletFlags,
-): boolean {
-  const ownNames = !["", "external"].includes(flags.get("cloud-provider") ?? "");
-  return hostName.toLowerCase() !== name && !flags.has("hostname-override") && !ownNames;
-}
-
 /** The kubelet's unit with its drop-ins; empty where there is none. */
 export async function kubeletUnit(): Promise<ReturnType<typeof readUnit> & { text: string }> {
   const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;

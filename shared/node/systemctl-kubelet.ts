@@ -6,7 +6,6 @@
  * Where a file is missing that a flag names, it only exits.
  */
 import { $ } from "zx/core";
-import { command } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { act, say } from "../run.ts";
@@ -14,15 +13,8 @@ import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { loggedConfig } from "./kubelet-config.ts";
-import { kubeletActive, type Node } from "./node.ts";
-import {
-  flagsOf,
-  hasOtherName,
-  isKubelet,
-  type KubeletFlags,
-  kubeletUnit,
-  runningKubelet,
-} from "./started-with.ts";
+import { kubeletActive, type Node, otherName } from "./node.ts";
+import { flagsOf, isKubelet, kubeletUnit, runningKubelet } from "./started-with.ts";
 
 const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
 
@@ -104,23 +96,6 @@ export async function kubeletsLostFlags(): Promise<Fail | undefined> {
   const unit = await kubeletUnit();
   return isKubelet(unit.command) ? await flagsLost(unit) : undefined;
 }
-
-/** Why this node's kubelet would not start as its own; undefined where it would, or where nothing tells. */
-export async function kubeletsOtherName(node: Node): Promise<Fail | undefined> {
-  const { command } = await kubeletUnit();
-  return isKubelet(command) ? otherName(node, flagsOf(command)) : undefined;
-}
-
-function otherName(node: Node, flags: KubeletFlags): Fail | undefined {
-  if (!hasOtherName(node, flags)) return undefined;
-  const { name, hostName } = node;
-  return new Fail(
-    `This host is called "${hostName}", its node "${name}": a kubelet that starts now asks for another Node, and is refused`,
-    { hint: MOVE },
-  );
-}
-
-const MOVE = `${command("move")}: it tells the kubelet its node's name. RUNBOOK-MORE "Machines that moved"`;
 
 async function flagsLost({
   command,

@@ -27,7 +27,7 @@ const BUDGETS: Record<string, number> = {
   drill: 167,
   "hand-over": 114,
   "join-again": 77,
-  move: 127,
+  move: 129,
   "pack-kit": 20,
   plan: 191,
   "renew-ca": 145,
