@@ -205,9 +205,13 @@ export const HOSTS: Unlike[] = [
   },
   {
     name: "the node's name differs from the host's",
-    who: "clouds and kubeadm init --node-name: the host is called ip-10-0-0-1",
-    change: (place) =>
-      void place.node.commands!.push({ command: "uname -n", stdout: "ip-10-0-0-1.internal\n" }),
+    who: "kubeadm init --node-name, which tells the kubelet, too (phases/kubelet/flags.go): the host is called ip-10-0-0-1",
+    change: (place) => {
+      place.node.commands!.push({ command: "uname -n", stdout: "ip-10-0-0-1.internal\n" });
+      const args =
+        "--container-runtime-endpoint=unix:///run/containerd/containerd.sock --hostname-override=m1";
+      write(`${place.root}/var/lib/kubelet/kubeadm-flags.env`, `KUBELET_KUBEADM_ARGS="${args}"\n`);
+    },
   },
   {
     name: "there is no timedatectl",
