@@ -39,8 +39,7 @@ export async function moveWorker(node: Node, moved: Moved) {
 }
 
 async function seeHostPods(node: Node, moved: Moved) {
-  const api = KubeApi.from(confOf(node));
-  const why = await failOf(() => renewHostPodIps(api, node.name, moved));
+  const why = await failOf(() => renewHostPodIps(KubeApi.from(confOf(node)), node.name, moved));
   if (why) say(`not seen: ${why.message}. When the API server answers: this line once more`);
 }
 

@@ -1,6 +1,6 @@
 /** move as operators run it on a machine with another address: what it refuses, what it writes, what parts read then. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type MovedMark, movedFile } from "../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { ADDRESS, write } from "../pretend/cluster.ts";
@@ -297,4 +297,11 @@ test("where a host has another name, nothing stops or starts its kubelet before 
     expect(end).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("./bunw scripts/move.ts") });
   expect([node.fingerprint(), worker.fingerprint()]).toEqual(before);
   expect([...node.calls(), ...worker.calls()].filter((call) => /stop|start/.test(call))).toEqual([]);
+});
+
+test("a worker that has lost its kubelet.conf has nothing to move: it joins", async () => {
+  using node = here(await pretendNode({ kind: "worker" }));
+  rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
+  const { exitCode, stderr } = await node.run(`move --moved 10.0.0.1=10.0.1.1`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("not seen: ") });
 });
