@@ -20,7 +20,7 @@ import { moveWorker } from "../shared/moved/move-worker.ts";
 import { restartOldPods } from "../shared/moved/old-in-memory.ts";
 import * as own from "../shared/moved/own-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
-import { stillNamed } from "../shared/moved/still-named.ts";
+import { namedInData, namedInFiles, sayStillNamed } from "../shared/moved/still-named.ts";
 import { tellCluster } from "../shared/moved/tell-cluster.ts";
 import * as machine from "../shared/moved/this-machine.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
@@ -29,7 +29,6 @@ import * as rescued from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
 import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
 import type { Moved } from "../shared/pki/addresses.ts";
-import { sayNames } from "../shared/progress.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 
@@ -174,12 +173,8 @@ function afterwards({ cluster, node }: machine.KnownHere): Todo[] {
 /** What is left is people's: nobody else knows whether it is meant. */
 function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
   using data = readEtcdData(hostPath(dir), wal && hostPath(wal));
-  const found = stillNamed(data, moved);
-  if (found.length === 0) say("no object names one");
-  sayNames(
-    "for whoever made them: is it meant? kubectl edit",
-    found.map(({ key, addresses }) => `${key} (${addresses.join(", ")})`),
-  );
+  sayStillNamed(namedInData(data, moved), "no object names one", "kubectl edit");
+  sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node");
 }
 
 /** From now on everything here is read as it stands. */

@@ -4,7 +4,8 @@
  * file that is too large.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from "node:fs";
-import { contentAt, hostPath } from "./root.ts";
+import { list } from "./files.ts";
+import { contentAt, hostEntry, hostPath } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
 /** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */
@@ -47,7 +48,7 @@ export function smallText(path: string, largest = LARGEST): string | undefined {
  * A file of this machine that others may change or remove at any time, as those of /proc, and that is no
  * link.
  */
-export function unlinkedText(host: string): string | undefined {
+function unlinkedText(host: string): string | undefined {
   if (gone(() => lstatSync(host))?.isFile() !== true) return undefined;
   const read: typeof readMore = (...more) => gone(() => readMore(...more)) ?? 0;
   return gone(() => regular(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)), NO_FILE);
@@ -100,5 +101,35 @@ export function gone<T>(action: () => T, also: readonly string[] = []): T | unde
     if (err instanceof Error && "code" in err && [...GONE, ...also].includes(String(err.code)))
       return undefined;
     throw err;
+  }
+}
+
+const FOLDERS = ["/etc", "/var/lib/kubelet"];
+const OF_PEOPLE = ".kube";
+const LEFT_OUT = /^\/var\/lib\/kubelet\/(pods|plugins|device-plugins|checkpoints)$/;
+
+/**
+ * The small files of this node in which programs and people write where they go, and whom they trust, each with its
+ * path. Links are not followed: what they point to is looked at where it lies. Pods' volumes follow their objects.
+ */
+export function* textsHere(): Generator<{ path: string; text: string }> {
+  const homes = ["/root", ...list("/home").map((name) => `/home/${name}`)];
+  for (const folder of [...FOLDERS, ...homes.map((home) => `${home}/${OF_PEOPLE}`)].filter(isFolder))
+    yield* textsBelow(folder);
+}
+
+function isFolder(path: string): boolean {
+  return gone(() => lstatSync(hostEntry(path)))?.isDirectory() === true;
+}
+
+function* textsBelow(folder: string): Generator<{ path: string; text: string }> {
+  for (const name of list(folder)) {
+    const path = `${folder}/${name}`;
+    if (isFolder(path)) {
+      if (!LEFT_OUT.test(path)) yield* textsBelow(path);
+      continue;
+    }
+    const text = unlinkedText(hostEntry(path));
+    if (text !== undefined) yield { path, text };
   }
 }

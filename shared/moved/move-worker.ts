@@ -17,6 +17,7 @@ import { orUndo } from "../signals.ts";
 import { proveServer } from "../workers/own-server.ts";
 import { renewHostPodIps } from "./host-network-pods.ts";
 import { changesHere, type FileChange, writeChanges } from "./own-files.ts";
+import { namedInFiles, sayStillNamed } from "./still-named.ts";
 
 export async function moveWorker(node: Node, moved: Moved) {
   const changes = await step("M.1 Look at this worker's files", async () => {
@@ -35,6 +36,11 @@ export async function moveWorker(node: Node, moved: Moved) {
     );
   await step("M.3 See that pods in this machine's own network have its new address", () =>
     seeHostPods(node, moved),
+  );
+  await step("M.4 Say what still names an old address here", () =>
+    mode.dryRun
+      ? say("would look at this node's files")
+      : sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node"),
   );
 }
 

@@ -3,10 +3,8 @@
  * that the cluster stores, whoever made them. They only become lines for people, and what this kit itself has
  * to change. Reads only.
  */
-import { lstatSync } from "node:fs";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { hostEntry, list } from "../files/files.ts";
-import { gone, unlinkedText } from "../files/untrusted-file.ts";
+import { textsHere } from "../files/untrusted-file.ts";
 import { AGGREGATED_TRUST, registryPrefix, sealOf } from "../objects/stored.ts";
 import { infosIn } from "../pki/certificate.ts";
 import { plainLine } from "../plain.ts";
@@ -40,29 +38,9 @@ export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy
  */
 const UNION = `configmaps/${AGGREGATED_TRUST}`;
 
-/** Where programs and people of a node have what they trust. Pods' volumes follow their objects. */
-const FOLDERS = ["/etc", "/var/lib/kubelet"];
-const OF_PEOPLE = ".kube";
-const LEFT_OUT = /^\/var\/lib\/kubelet\/(pods|plugins|device-plugins|checkpoints)$/;
-
-/** In the files of this node. Links are not followed: what they point to is looked at where it lies. */
+/** In the files of this node. */
 export function copiesOnNode(cas: KnownCas): OtherCopy[] {
-  const homes = ["/root", ...list("/home").map((name) => `/home/${name}`)];
-  const folders = [...FOLDERS, ...homes.map((home) => `${home}/${OF_PEOPLE}`)];
-  return folders.filter(isFolder).flatMap((folder) => copiesBelow(folder, cas));
-}
-
-function isFolder(path: string): boolean {
-  return gone(() => lstatSync(hostEntry(path)))?.isDirectory() === true;
-}
-
-function copiesBelow(folder: string, cas: KnownCas): OtherCopy[] {
-  return list(folder).flatMap((name) => {
-    const path = `${folder}/${name}`;
-    if (isFolder(path)) return LEFT_OUT.test(path) ? [] : copiesBelow(path, cas);
-    const text = unlinkedText(hostEntry(path));
-    return text === undefined ? [] : copiesIn(Buffer.from(text), plainLine(path), cas);
-  });
+  return [...textsHere()].flatMap(({ path, text }) => copiesIn(Buffer.from(text), plainLine(path), cas));
 }
 
 function copiesIn(bytes: Buffer, where: string, cas: KnownCas): OtherCopy[] {

@@ -1,0 +1,84 @@
+/**
+ * What this machine was by etcd's data, and where it is now: its addresses of before, today's, and whether it is
+ * the same machine at all.
+ */
+import { isIP } from "node:net";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { memberHosts } from "../etcd-location/reach-etcd.ts";
+import type { Cluster } from "../facts/cluster.ts";
+import { apiEndpoint } from "../facts/issue-facts.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { type Node, routedAddress } from "../node/node.ts";
+import { readObject } from "../objects/stored.ts";
+import { canonicalIp } from "../pki/addresses.ts";
+import { say } from "../run.ts";
+
+/** What a control plane node knows of itself before its facts can be read. */
+export interface KnownHere {
+  node: Node;
+  data: EtcdData;
+  cluster: Cluster;
+}
+
+/**
+ * This machine's addresses of before that it has no more, by etcd's data; none where its API server's is
+ * here.
+ */
+export function ownBefore({ node, data }: KnownHere): string[] {
+  const api = apiEndpoint(node.name, data)?.host ?? "";
+  const hosts = [api, ...ownHosts(data)].filter((host) => isIP(host)).map(canonicalIp);
+  const isHere = (host: string) => node.addresses.includes(host);
+  return isHere(api) ? [] : [...new Set(hosts)].filter((host) => !isHere(host));
+}
+
+function ownHosts(data: EtcdData): string[] {
+  const own = data.members.find(({ id }) => id === data.memberId);
+  return own ? memberHosts(own) : [];
+}
+
+/**
+ * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail where
+ * neither tells.
+ */
+export async function addressNow(
+  node: Node,
+  { nodeIp, like }: { nodeIp: string | undefined; like: string },
+): Promise<string> {
+  if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
+  const found = await routedAddress(like);
+  if (found) return found;
+  throw new Fail(
+    `This machine was at ${like}, and nothing here tells which of its addresses takes that one's place`,
+    {
+      hint: `say it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
+    },
+  );
+}
+
+/**
+ * Errors: Refused where this is another machine with a copy of that one's disk. Data that restore.ts has made
+ * names this machine's own address as its member's.
+ */
+export function refuseCopiedDisk({ node, data }: KnownHere) {
+  if (ownHosts(data).some((host) => node.addresses.includes(host))) return;
+  type Stored = { status?: { nodeInfo?: { machineID?: string; systemUUID?: string } } };
+  const was = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo;
+  const [then, now] = [was?.machineID, readText("/etc/machine-id")?.trim()];
+  if (!then || !now || then === now) return sayOtherHardware(node.name, was?.systemUUID);
+  throw new Refused(
+    `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
+    {
+      hint: 'nothing was changed. Two machines with one member\'s data damage etcd. If that machine is gone for good: RUNBOOK-MORE "A control plane node is lost for good"',
+    },
+  );
+}
+
+/** The disk may be in another machine, or a copy of it: nothing here tells. `was`: as the kubelet said it to its Node. */
+function sayOtherHardware(name: string, was: string | undefined) {
+  const now = attempt(() => readText("/sys/class/dmi/id/product_uuid")?.trim(), undefined);
+  if (!was || !now || was.toLowerCase() === now.toLowerCase()) return;
+  say(
+    `warning: the hardware is another one (${now}, was ${was}): the machine that was "${name}" must never start again`,
+  );
+}
