@@ -38,6 +38,11 @@ test("each worker's two files change and nothing else; no CSR, no token, no writ
     const name = `w${i}`;
     rmSync(kubelets, { recursive: true });
     await writeKubelet(node.root, name, { ca, server });
+    // all of them on this one host
+    write(
+      `${node.root}/var/lib/kubelet/kubeadm-flags.env`,
+      `KUBELET_KUBEADM_ARGS=--hostname-override=${name}\n`,
+    );
     write(node.root + CA, ca.cert, 0o644);
     api.objects.set(leases + name, { spec: { renewTime: new Date(Date.now() + 3_600_000).toISOString() } });
     const [pairs, asked, calls] = [readdirSync(kubelets), api.requests.length, node.calls().length];
