@@ -59,7 +59,7 @@ export const haCaEnded: Scenario = {
   title: "As ca-ended, on three control plane nodes and two workers",
   controlPlanes: 3,
   workers: 2,
-  profile: endingIn(8),
+  profile: endingIn(5),
   lines: [
     caEnded.lines[0]!,
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) },
@@ -113,8 +113,11 @@ export async function keepCas(scene: Scene): Promise<ReadonlyMap<string, string>
   return before;
 }
 
-/** `late`: seconds until somebody comes. */
-export async function theyExpire(scene: Scene, { late = 2 } = {}) {
+/**
+ * `late`: seconds until somebody comes. Nobody does within a minute: a kubelet that was heard so shortly before is
+ * watched for 25 s before its name is given away (shared/workers/deciding.ts).
+ */
+export async function theyExpire(scene: Scene, { late = 70 } = {}) {
   const before = await keepCas(scene);
   const end = Math.max(...[...before.values()].map((pem) => certInfo(pem).notAfter.getTime()));
   if (end < Date.now())
