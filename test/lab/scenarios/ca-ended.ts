@@ -97,6 +97,13 @@ export const haCaEndedNewCas: Scenario = {
   lines: [
     caEnded.lines[0]!,
     THEIR_KEYS_ARE_GONE,
+    {
+      title: "etcd is stopped on each, as part 1 says where nothing proves what runs there",
+      run: async ({ lab }) => {
+        const line = "systemctl stop kubelet; crictl stop --timeout 0 $(crictl ps -q --name '^etcd$')";
+        await Promise.all(lab.controlPlanes.map((node) => sh(node, line)));
+      },
+    },
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_NEW_CA_TAGS) },
   ],
 };
