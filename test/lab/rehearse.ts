@@ -54,6 +54,8 @@ import {
   movedEndpoint,
   movedLost,
   movedOne,
+  movedTwo,
+  swapped,
 } from "./scenarios/moved.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
@@ -154,6 +156,8 @@ export const SCENARIOS: Scenario[] = [
   companyCa,
   moved,
   movedOne,
+  movedTwo,
+  swapped,
   movedAll,
   movedEndpoint,
   endpointPutIn,

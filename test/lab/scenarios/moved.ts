@@ -28,6 +28,7 @@ function scenario(
   title: string,
   lab: Pick<Scenario, "controlPlanes" | "workers">,
   who: string[],
+  to = newAddress,
 ): Scenario {
   return {
     ...{ name, title, ...lab },
@@ -36,7 +37,7 @@ function scenario(
     lines: [
       {
         title: `${who.join(", ")} lose power, and come back with other addresses`,
-        run: (scene) => move(scene, who),
+        run: (scene) => move(scene, who, to),
       },
       { title: "The operator does what 00-assess prints", run: (scene) => repair(scene, who) },
       { title: "Nothing names an old address", run: compareAddresses },
@@ -103,6 +104,42 @@ export const movedOne = scenario(
   { controlPlanes: 3, workers: 2 },
   ["cp2"],
 );
+
+export const movedTwo = scenario(
+  "moved-two",
+  "Two of three control plane nodes come back with other addresses: no quorum until they know them",
+  { controlPlanes: 3, workers: 1 },
+  ["cp1", "cp3"],
+);
+
+const SWAPPED = scenario(
+  "swapped",
+  "Two of three control plane nodes come back with each other's address",
+  { controlPlanes: 3, workers: 1 },
+  ["cp1", "cp2"],
+  ({ name }) => addressOf(name === "cp1" ? "cp2" : "cp1").ip,
+);
+
+/** Each shows itself where the other one was: who has not moved lets them meet. */
+export const swapped: Scenario = {
+  ...SWAPPED,
+  lines: [...SWAPPED.lines.slice(0, 2), { title: "Each Node has its machine's address", run: compareNodes }],
+};
+
+async function compareNodes(scene: Scene) {
+  const { stdout } = await kubectl(scene.lab, ["get", "nodes", "-o", "json"]);
+  type Node = { metadata: { name: string }; status: { addresses: { type: string; address: string }[] } };
+  const { items } = JSON.parse(stdout) as { items: Node[] };
+  const shown = items.map(({ metadata: { name }, status: { addresses } }) => {
+    const own = addresses.find(({ type }) => type === "InternalIP")?.address;
+    return { name, own, isRight: own === scene.lab.nodes.find((node) => node.nodeName === name)?.ip };
+  });
+  scene.checks.push({
+    name: "each Node has its machine's address",
+    ok: shown.length === scene.lab.nodes.length && shown.every(({ isRight }) => isRight),
+    detail: shown.map(({ name, own }) => `${name} ${own}`).join(", "),
+  });
+}
 
 export const movedAll = scenario(
   "moved-all",
@@ -237,14 +274,14 @@ async function sameNodes(scene: Scene) {
 /** Old → new. */
 let addresses: Map<string, string>;
 
-async function move(scene: Scene, who: string[]) {
+async function move(scene: Scene, who: string[], to = newAddress) {
   const { lab } = scene;
   const movers = lab.nodes.filter(({ name }) => who.includes(name));
-  addresses = new Map(movers.map((node) => [node.ip, newAddress(node)]));
+  addresses = new Map(movers.map((node) => [node.ip, to(node)]));
   startClock(scene);
   const changing = await namingOld(scene);
   await cutPower(scene, movers);
-  await readdress(lab, Object.fromEntries(movers.map((node) => [node.name, newAddress(node)])));
+  await readdress(lab, Object.fromEntries(movers.map((node) => [node.name, to(node)])));
   note(scene, "other addresses", [...addresses].map((pair) => pair.join(" → ")).join(", "));
   scene.before = asIfMoved(scene, changing);
   await powerOn(scene, movers);
