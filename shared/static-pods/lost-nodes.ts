@@ -4,15 +4,22 @@
  * deleted. kubeadm brings none of it back when the machine, or a new one, joins under that name.
  */
 
+import { isIP } from "node:net";
+import { basename } from "node:path";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { memberName } from "../etcd-data/members.ts";
+import { hostOf, placeOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
+import { commandOf, flags } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestText, readManifest } from "../manifests/on-disk.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { readObject } from "../objects/stored.ts";
+import { canonicalIp, type Moved } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
 
 interface Taint {
@@ -149,13 +156,43 @@ export function putBackCommands(
   return [...marks, ...patches, ...(patches.length < files.length ? [shell`cat ${folder}/${OBJECT}`] : [])];
 }
 
-/** Its files are as they were on the lost node. */
+/** Where its etcd or its API server was; undefined where no kept manifest says that. */
+export function addressThen({ pods }: Pick<LostNode, "pods">): string | undefined {
+  const flagOf = (pod: string, flag: string) => {
+    const manifest = pods.find(({ name }) => name === pod)?.manifest;
+    return manifest && flags(commandOf(manifest)).get(flag);
+  };
+  const url = flagOf("etcd", "initial-advertise-peer-urls") ?? "";
+  const found = flagOf("kube-apiserver", "advertise-address") ?? (URL.canParse(url) ? hostOf(url) : "");
+  return isIP(found) ? canonicalIp(found) : undefined;
+}
+
+/**
+ * Old address → new one, where a machine with another address has its place now: by its member of etcd, which only
+ * who has etcd's keys can add.
+ */
+export function movedSince(lost: LostNode, { members }: Pick<EtcdData, "members">): Moved {
+  const then = addressThen(lost);
+  const member = members.find((one) => memberName(one) === lost.name);
+  const now = member && placeOf(member).host;
+  return then && now && isIP(now) && canonicalIp(now) !== then
+    ? new Map([[then, canonicalIp(now)]])
+    : new Map();
+}
+
+/** Its files are as they were on the lost node; `moved`: with another address, which etcd could not listen on. */
 export function putManifest(
   file: string,
   nodeName: string,
   { node }: Pick<ControlPlaneNode, "node">,
+  moved: Moved = new Map(),
 ): string {
-  return shell`scp -p ${file} root@${nodeName}:${node.kubelet.staticPodPath}/`;
+  const folder = node.kubelet.staticPodPath;
+  const [pair] = moved;
+  if (!pair) return shell`scp -p ${file} root@${nodeName}:${folder}/`;
+  const edit = `s/\\b${pair[0].replaceAll(".", "\\.")}\\b/${pair[1]}/g`;
+  const there = shell`umask 077; cat > ${folder}/${basename(file)}`;
+  return `${shell`sed ${edit} ${file}`} | ${shell`ssh root@${nodeName} ${there}`}`;
 }
 
 /** For `kubectl patch`: one annotation. */

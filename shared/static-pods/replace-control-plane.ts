@@ -7,8 +7,16 @@ import { madeFiles } from "../facts/lost-files.ts";
 import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { LAST_JOIN_CONFIG } from "../node/join-config.ts";
+import { asMoved } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
-import { KUBECTL, keepLostNode, type LostNode, putBackCommands, putManifest } from "./lost-nodes.ts";
+import {
+  addressThen,
+  KUBECTL,
+  keepLostNode,
+  type LostNode,
+  putBackCommands,
+  putManifest,
+} from "./lost-nodes.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
 
 /**
@@ -59,8 +67,11 @@ function emptySameMachine({ cluster }: ControlPlaneNode, lost: readonly LostNode
 
 /** What a join does not bring, and the comparison that shows what is still missing. */
 function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
-  const own = lost.flatMap(({ name, pods }) =>
-    pods.flatMap((pod) => (isKubeadms(pod.name) ? [] : [`  ${putManifest(pod.file, name, cp)}`])),
+  // what names the lost machine's address is 05-verify's, which knows the new one's
+  const own = lost.flatMap((node) =>
+    node.pods.flatMap((pod) =>
+      isKubeadms(pod.name) || namesAddress(node, pod) ? [] : [`  ${putManifest(pod.file, node.name, cp)}`],
+    ),
   );
   const back = [...own, ...lost.flatMap((node) => putBackCommands(node).map((line) => `  ${line}`))];
   const others =
@@ -74,6 +85,12 @@ function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
       ({ name, folder }) => `Then ${command("05-verify")} here compares ${name} with what it was (${folder})`,
     ),
   ];
+}
+
+function namesAddress(node: LostNode, { manifest }: LostNode["pods"][number]): boolean {
+  const then = addressThen(node);
+  const text = JSON.stringify(manifest);
+  return then !== undefined && asMoved(text, new Map([[then, "0.0.0.0"]])) !== text;
 }
 
 const ADVERTISED = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint";

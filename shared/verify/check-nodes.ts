@@ -15,11 +15,13 @@ import { asItRan } from "../manifests/as-it-ran.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { withoutOldSaKey } from "../manifests/repair-changes.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
+import { asMoved } from "../pki/addresses.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import {
   type LostNode,
   lostNodes,
+  movedSince,
   type NodeObject,
   putBackCommands,
   putManifest,
@@ -179,19 +181,22 @@ function marksAnswer(lost: LostNode, now: ApiNode): Answer {
 }
 
 function podAnswer(
-  { name, folder }: LostNode,
+  lost: LostNode,
   pod: LostNode["pods"][number],
   pods: readonly Pod[],
   cp: ControlPlaneNode,
 ): Answer {
-  const back = `${putManifest(pod.file, name, cp)}${orMeant(folder)}`;
+  const { name, folder } = lost;
+  const moved = movedSince(lost, cp.data);
+  const back = `${putManifest(pod.file, name, cp, moved)}${orMeant(folder)}`;
   const mirror = pods.find(
     ({ metadata, spec }) => metadata.name === `${pod.name}-${name.toLowerCase()}` && spec.nodeName === name,
   );
   const now = mirror && attempt(() => asItRan(manifestFromMirrorPod(mirror, name), mirror).manifest);
   if (!now || now instanceof Fail) return { state: "missing", failed: back };
   const lasting = (manifest: Manifest) => withoutOldSaKey(manifest, cp.facts.certificatesDir);
-  const differences = manifestDifferences(lasting(now), lasting(pod.manifest));
+  const was = JSON.parse(asMoved(JSON.stringify(pod.manifest), moved)) as Manifest;
+  const differences = manifestDifferences(lasting(now), lasting(was));
   return differences.length === 0
     ? "as before"
     : { state: "changed", failed: `${differences.join(" ")}: ${back}` };

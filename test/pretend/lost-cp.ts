@@ -7,6 +7,8 @@ import { mirrorPod, type Objects } from "./cluster.ts";
 
 const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";
 
+export const AT_M2 = "127.77.0.12";
+
 export const M2 = {
   apiVersion: "v1",
   kind: "Node",
@@ -23,7 +25,7 @@ export const M2 = {
       { key: "node.kubernetes.io/unreachable", effect: "NoExecute" },
     ],
   },
-  status: { addresses: [{ type: "InternalIP", address: "127.77.0.12" }] },
+  status: { addresses: [{ type: "InternalIP", address: AT_M2 }] },
 };
 
 export const HAND_EDIT = "--event-ttl=2h";
@@ -34,10 +36,10 @@ export function mirrorPodOfM2(name: string, ...edits: string[]): Manifest {
     JSON.stringify(mirrorPod(name)).replaceAll(/-m1\b/g, "-m2").replaceAll('"m1"', '"m2"'),
   ) as Manifest;
   pod.metadata.annotations!["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"] =
-    "127.77.0.12:7443";
+    `${AT_M2}:7443`;
   const command = pod.spec.containers[0]!.command;
   for (const [index, word] of command?.entries() ?? [])
-    command![index] = word.replace(/^(--advertise-address=).*/, "$1127.77.0.12");
+    command![index] = word.replace(/^(--advertise-address=).*/, `$1${AT_M2}`);
   command?.push(...edits);
   return pod;
 }

@@ -43,22 +43,23 @@ export async function deleteNode(scene: Scene) {
 
 /** The keys, then kubeadm's line of this beginning, then the CSR. */
 export async function joinByPrinted(scene: Scene, node: Machine, join: string) {
-  await carryKeys(scene, node, whatPart2Printed(scene, "tar", `root@${node.nodeName} `));
+  await typePipe(scene, node, whatPart2Printed(scene, "tar", `root@${node.nodeName} `));
   await type(scene, node, whatPart2Printed(scene, join), { cwd: "/root" });
   if (SERVING_BY_CA) await approveServing(scene, nodeOfPart2(scene), node.nodeName);
 }
 
 /** Both ends of the printed pipe, as printed; base64 between them replaces ssh, as this lab runs no sshd. */
-async function carryKeys(scene: Scene, node: Machine, line: string) {
-  const [pack, unpack] = line.split(/ \| ssh root@\S+ /) as [string, string];
+async function typePipe(scene: Scene, node: Machine, line: string) {
+  const [pack, there] = line.split(/ \| ssh root@\S+ /) as [string, string];
+  const unpack = there.replace(/^'(.*)'$/, "bash -c '$1'");
   scene.say(line);
   const bash = (command: string) => ["env", "HOME=/root", "bash", "-c", `set -o pipefail; ${command}`];
   const { stdout, stderr, exitCode } = await nodeOfPart2(scene).run(bash(`${pack} | base64 -w0`), {
     cwd: KIT,
   });
-  const there = await node.run(bash(`base64 -d | ${unpack}`), { input: stdout });
-  if (exitCode !== 0 || there.exitCode !== 0)
-    throw new Fail(`The keys were not carried to the machine: ${stderr}${there.stderr}`, { hint: line });
+  const end = await node.run(bash(`base64 -d | ${unpack}`), { input: stdout });
+  if (exitCode !== 0 || end.exitCode !== 0)
+    throw new Fail(`Nothing was carried to the machine: ${stderr}${end.stderr}`, { hint: line });
 }
 
 /** The last printed line is advice: the CSR must be there, and its user must find it. */
@@ -100,6 +101,9 @@ export async function putBackByPrinted(scene: Scene, nodes: readonly Machine[]) 
     scene.say(`the operator carries ${from} to ${node.name}`);
     await carryFile(first, node, from!, `${to}${from!.split("/").at(-1)}`);
   }
+  // a machine with another address
+  for (const [line, name] of verified.stdout.matchAll(/sed '[^']+' \S+ \| ssh root@(\S+) '[^']+'/g))
+    await typePipe(scene, nodes.find(({ nodeName }) => nodeName === name)!, line);
 }
 
 /**

@@ -12,7 +12,8 @@ import { FACTS } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { at, servedKubelet } from "../../pretend/kubelet-ports.ts";
-import { M2, mirrorPodOfM2, withM2 } from "../../pretend/lost-cp.ts";
+import { AT_M2, HAND_EDIT, M2, mirrorPodOfM2, withM2 } from "../../pretend/lost-cp.ts";
+import { MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const facts = testFacts();
@@ -122,9 +123,14 @@ const SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-sche
 type Pods = Record<string, object>;
 
 /** m2 was lost, and kept here; then the API shows this of it. */
-async function returned(node: object | undefined, change: (pods: Pods) => void = () => undefined) {
+async function returned(
+  node: object | undefined,
+  change: (pods: Pods) => void = () => undefined,
+  memberAt = AT_M2,
+) {
   using _box = sandbox();
   const data = await pretendData(withM2);
+  const known = { ...MEMBER, name: "m2", peerURLs: [`https://${memberAt}:2380`], clientURLs: [] };
   keepLostNode("m2", { data, rescue: RESCUE });
   const pods: Pods = Object.fromEntries(
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].map((name) => [
@@ -136,11 +142,26 @@ async function returned(node: object | undefined, change: (pods: Pods) => void =
   using server = pretendApi({ objects: { ...(node ? { "/api/v1/nodes/m2": node } : {}), ...pods } });
   const rows: CheckRow[] = [];
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
-  for await (const row of returnedChecks({ node: NODE, facts: FACTS } as never, api)) rows.push(row);
+  for await (const row of returnedChecks(
+    { node: NODE, facts: FACTS, data: { members: [known] } } as never,
+    api,
+  ))
+    rows.push(row);
   const answers: [string, Answer][] = [];
   for (const { of, look } of rows)
     answers.push([of!.replace("m2, which has joined again: ", ""), await look()]);
   return Object.fromEntries(answers);
+}
+
+const ELSEWHERE = "127.77.0.112";
+
+/** As after a join on a machine with another address: kubeadm's, without people's edits. */
+function movedPods(pods: Pods, edits: string[] = []) {
+  for (const name of SERVERS) {
+    const path = `/api/v1/namespaces/kube-system/pods/${name}-m2`;
+    const pod = mirrorPodOfM2(name, ...(name === "kube-apiserver" ? edits : []));
+    pods[path] = JSON.parse(JSON.stringify(pod).replaceAll(AT_M2, ELSEWHERE));
+  }
 }
 
 const again = { ...M2, metadata: { ...M2.metadata, uid: "another" } };
@@ -201,6 +222,19 @@ test.each<[string, object | undefined, ((pods: Pods) => void) | undefined, objec
   ],
 ])("a control plane node that was lost has joined again: %s", async (_, node, change, expected) => {
   expect(await returned(node, change)).toEqual(expected as never);
+});
+
+test("on a machine with another address its static pods are compared and put back with that one: etcd cannot listen on the old one", async () => {
+  expect(await returned(again, (pods) => movedPods(pods, [HAND_EDIT]), ELSEWHERE)).toEqual(SAME as never);
+  expect(await returned(again, movedPods, ELSEWHERE)).toEqual({
+    ...SAME,
+    "kube-apiserver": {
+      state: "changed",
+      failed: expect.stringMatching(
+        /^-+event-ttl=2h: sed 's\/\\b127\\\.77\\\.0\\\.12\\b\/127\.77\.0\.112\/g' \S+\/m2\/kube-apiserver\.yaml \| ssh root@m2 'umask 077; cat > \/etc\/kubernetes\/manifests\/kube-apiserver\.yaml'; or/,
+      ),
+    },
+  } as never);
 });
 
 test("what was kept of a lost node stays, as long as it is the same Node; a Node that nobody knew is not kept", async () => {
