@@ -7,7 +7,6 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { orUndefined } from "../../pki/certificate.ts";
 import { signs } from "../../pki/keys.ts";
-import { numberOf } from "../../pki/sa-keys.ts";
 
 export const BEGIN = "-----BEGIN ";
 export const END = "-----END ";
@@ -78,33 +77,16 @@ export function wholePem(text: string, label: string, reach: number): PemBlock |
   return { label, pem, length: reach + end.length };
 }
 
-/** A private key that is whole. A partly overwritten one may still be readable, and even sign. */
+/**
+ * A private key that is whole. A partly overwritten one may still be readable, and even sign. Of RSA every number
+ * follows from the others (RFC 8017, 3.2), and the library that reads it checks them all (BoringSSL, RSA_check_key).
+ */
 export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject } | undefined {
   const key = orUndefined(() => createPrivateKey(pem));
   if (!key) return undefined;
   const publicKey = createPublicKey(key);
-  const proved = orUndefined(() =>
-    key.asymmetricKeyType === "rsa" ? isConsistent(key) : signs(key, publicKey),
-  );
+  const proved = key.asymmetricKeyType === "rsa" || orUndefined(() => signs(key, publicKey));
   return proved ? { key, publicKey } : undefined;
-}
-
-/**
- * Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without checking all of
- * them; Go checks them.
- */
-function isConsistent(key: KeyObject): boolean {
-  const numbers = key.export({ format: "jwk" }) as Record<string, string>;
-  const number = (name: string) => numberOf(Buffer.from(numbers[name]!, "base64url"));
-  const [n, e, d, p, q] = ["n", "e", "d", "p", "q"].map(number) as [bigint, bigint, bigint, bigint, bigint];
-  const isInverse = [p - 1n, q - 1n].every((order) => (e * d) % order === 1n);
-  return (
-    p * q === n &&
-    isInverse &&
-    number("dp") === d % (p - 1n) &&
-    number("dq") === d % (q - 1n) &&
-    (number("qi") * q) % p === 1n
-  );
 }
 
 /** How many bytes a DER SEQUENCE takes, its own head included. */

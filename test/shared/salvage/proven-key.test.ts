@@ -1,0 +1,33 @@
+/** A key of RSA whose numbers do not belong together may still sign, and Go refuses it: so it is not proved. */
+import { expect, test } from "bun:test";
+import { generateKeyPairSync } from "node:crypto";
+import { der } from "../../../shared/pki/keys.ts";
+import { provenKey } from "../../../shared/salvage/disk/pem-block.ts";
+
+const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+const NUMBERS = privateKey.export({ format: "jwk" }) as Record<string, string>;
+
+function integer(bytes: Buffer): Buffer {
+  return bytes[0]! & 0x80 ? der(2, Buffer.from([0]), bytes) : der(2, bytes);
+}
+
+/** RSAPrivateKey (RFC 8017, A.1.2); `changed`: a number with another last bit but one. */
+function pemOf(changed?: string): string {
+  const number = (name: string) => {
+    const bytes = Buffer.from(NUMBERS[name]!, "base64url");
+    if (name === changed) bytes[bytes.length - 1]! ^= 2;
+    return integer(bytes);
+  };
+  const parts = ["n", "e", "d", "p", "q", "dp", "dq", "qi"].map(number);
+  const base64 = der(0x30, integer(Buffer.from([0])), ...parts).toString("base64");
+  const [begin, end] = ["BEGIN", "END"].map((word) => `-----${word} RSA PRIVATE KEY-----`);
+  return [begin, ...base64.match(/.{1,64}/g)!, end, ""].join("\n");
+}
+
+test("a whole one is", () => {
+  expect(provenKey(pemOf())?.key.asymmetricKeyType).toBe("rsa");
+});
+
+test.each(["n", "e", "d", "p", "q", "dp", "dq", "qi"])("one with another %s is not", (name) => {
+  expect(provenKey(pemOf(name))).toBeUndefined();
+});
