@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { PACK_RUNS, rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
-import { lasting, moments, repairTimeline } from "../../../shared/report/repair-timeline.ts";
+import { lasting, moments, repairTimeline, wentWell } from "../../../shared/report/repair-timeline.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
 import { BEGAN, EXAMPLE, type ExampleRun, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
@@ -497,4 +497,17 @@ test("the line for other nodes packs their transcripts and nothing else, also wh
   await Bun.write(`${box.dir}${LOGS}/cp4.tar`, await pack(`${box.dir}${LOGS}`));
   expect(readKeptRuns("w9", LOGS).notes).toEqual([]);
   expect(rescueFolders().map(runsIn)).toHaveLength(1);
+});
+
+test.each([
+  ["00-salvage", 2, true],
+  ["00-assess", 2, false],
+  ["01-etcd", 0, true],
+  ["01-etcd", 1, false],
+  ["01-etcd", undefined, false],
+  ["03-workers approve", undefined, true],
+])("%s that ended with %p went well: %p", (script, exitCode, well) => {
+  expect(
+    wentWell({ script, ...(exitCode !== undefined && { exitCode }) } as Parameters<typeof wentWell>[0]),
+  ).toBe(well);
 });
