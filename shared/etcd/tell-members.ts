@@ -146,7 +146,7 @@ export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem
   throw new Refused(
     `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can stand for its machine`,
     {
-      hint: "each is another machine's now, or its etcd's certificate does not have it: then part 1 there first. If the machines have only swapped addresses, give one of them a third",
+      hint: "each is another machine's now, or its etcd's certificate does not have it: then part 1 there first",
     },
   );
 }

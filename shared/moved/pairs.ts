@@ -84,13 +84,12 @@ export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cl
         isIP(old) > 0 ? "nothing of this cluster was there" : "that is not the endpoint's name",
         `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
       );
-    const owner = moved.has(today)
-      ? undefined
-      : nodes.find(({ ips }) => ips.includes(today) && !ips.includes(old));
-    if (owner)
+    // an address of before has to be one: who has taken another machine's could be either of the two
+    const owner = nodes.find(({ ips }) => ips.includes(today) && !ips.includes(old));
+    if (owner || moved.has(today))
       throw refused(
-        `that is ${owner.name}'s address`,
-        `if ${owner.name} has moved, too: --moved ${today}=ADDRESS beside it`,
+        `that is the address of ${owner?.name ?? "another machine"}, or was`,
+        `give each machine that has moved an address that none of them had${owner ? `. Has ${owner.name} it still? Then this one another` : ""}`,
       );
   }
   refuseEndpoint(moved, { cluster, data });

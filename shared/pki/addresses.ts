@@ -153,8 +153,8 @@ const IDENTIFIERS =
   /((?:service-account-issuer|api-audiences)["'\s]*(?:=|:|,?\s*["']?value["']?\s*:)\s*["']?[^\s"']+)/;
 
 /**
- * A text with the new addresses and names in the place of the old ones: addresses all at once, as two machines may have
- * swapped theirs. Identifiers stay as they are.
+ * A text with the new addresses and names in the place of the old ones: addresses all at once. Who reads what was
+ * moved already reads the same: no new address is an old one (moved/pairs.ts). Identifiers stay as they are.
  */
 export function asMoved(text: string, moved: Moved): string {
   if (moved.size === 0) return text;

@@ -28,7 +28,6 @@ function scenario(
   title: string,
   lab: Pick<Scenario, "controlPlanes" | "workers">,
   who: string[],
-  to = newAddress,
 ): Scenario {
   return {
     ...{ name, title, ...lab },
@@ -37,7 +36,7 @@ function scenario(
     lines: [
       {
         title: `${who.join(", ")} lose power, and come back with other addresses`,
-        run: (scene) => move(scene, who, to),
+        run: (scene) => move(scene, who),
       },
       { title: "The operator does what 00-assess prints", run: (scene) => repair(scene, who) },
       { title: "Nothing names an old address", run: compareAddresses },
@@ -114,17 +113,33 @@ export const movedTwo = scenario(
 
 const SWAPPED = scenario(
   "swapped",
-  "Two of three control plane nodes come back with each other's address",
+  "Two of three control plane nodes come back with each other's address, and then with others",
   { controlPlanes: 3, workers: 1 },
   ["cp1", "cp2"],
-  ({ name }) => addressOf(name === "cp1" ? "cp2" : "cp1").ip,
 );
 
-/** Each shows itself where the other one was: who has not moved lets them meet. */
+/** Nothing tells then which of the two an address means: refused, until they have others. */
 export const swapped: Scenario = {
   ...SWAPPED,
-  lines: [...SWAPPED.lines.slice(0, 2), { title: "Each Node has its machine's address", run: compareNodes }],
+  lines: [
+    { title: "cp1, cp2 lose power, and come back with each other's address", run: swap },
+    ...SWAPPED.lines,
+    { title: "Each Node has its machine's address", run: compareNodes },
+  ],
 };
+
+async function swap(scene: Scene) {
+  const [cp1, cp2] = scene.lab.controlPlanes as [Machine, Machine];
+  const [one, two] = [cp1.ip, cp2.ip];
+  await cutPower(scene, [cp1, cp2]);
+  await readdress(scene.lab, { cp1: two, cp2: one });
+  await powerOn(scene, [cp1, cp2]);
+  const line = `${MOVE} --moved ${one}=${two},${two}=${one}`;
+  for (const node of [cp1, cp2]) await type(scene, node, line, { part: 0, exit: [3] });
+  await cutPower(scene, [cp1, cp2]);
+  await readdress(scene.lab, { cp1: one, cp2: two });
+  await powerOn(scene, [cp1, cp2]);
+}
 
 async function compareNodes(scene: Scene) {
   const { stdout } = await kubectl(scene.lab, ["get", "nodes", "-o", "json"]);
@@ -274,14 +289,14 @@ async function sameNodes(scene: Scene) {
 /** Old → new. */
 let addresses: Map<string, string>;
 
-async function move(scene: Scene, who: string[], to = newAddress) {
+async function move(scene: Scene, who: string[]) {
   const { lab } = scene;
   const movers = lab.nodes.filter(({ name }) => who.includes(name));
-  addresses = new Map(movers.map((node) => [node.ip, to(node)]));
+  addresses = new Map(movers.map((node) => [node.ip, newAddress(node)]));
   startClock(scene);
   const changing = await namingOld(scene);
   await cutPower(scene, movers);
-  await readdress(lab, Object.fromEntries(movers.map((node) => [node.name, to(node)])));
+  await readdress(lab, Object.fromEntries(movers.map((node) => [node.name, newAddress(node)])));
   note(scene, "other addresses", [...addresses].map((pair) => pair.join(" → ")).join(", "));
   scene.before = asIfMoved(scene, changing);
   await powerOn(scene, movers);

@@ -53,7 +53,6 @@ const known = {
 
 for (const moved of [
   { "10.0.0.1": "10.0.1.1" },
-  { "10.0.0.1": "10.0.0.2", "10.0.0.2": "10.0.0.1" },
   { "10.0.0.100": "10.0.1.100" },
   { "10.9.0.1": "10.9.0.2" },
   { "https://10.0.0.100:6443": "https://api.example:6443" },
@@ -65,7 +64,10 @@ for (const [moved, why] of [
   [{ "10.0.0.7": "10.0.1.7" }, "nothing of this cluster was there"],
   [{ "10.0.0.1": "10.100.0.1" }, "in 10.96.0.0/12"],
   [{ "10.0.0.1": "10.244.3.1" }, "in 10.244.0.0/16"],
-  [{ "10.0.0.1": "10.0.0.21" }, "that is w1's address"],
+  [{ "10.0.0.1": "10.0.0.21" }, "that is the address of w1, or was"],
+  [{ "10.0.0.1": "10.0.0.2", "10.0.0.2": "10.0.0.1" }, "that is the address of cp2, or was"],
+  [{ "10.0.0.1": "10.0.0.2", "10.0.0.2": "10.0.0.3" }, "that is the address of cp2, or was"],
+  [{ "10.0.0.100": "10.9.0.1", "10.9.0.1": "10.9.0.2" }, "that is the address of another machine, or was"],
   [{ "https://10.0.0.1:6443": "https://api.example:6443" }, "no kubeconfig of this cluster leads there"],
   [{ "https://10.0.0.100:6443": "https://10.100.0.1:6443" }, "in 10.96.0.0/12"],
 ] as const)
