@@ -3,9 +3,11 @@
  * transcripts as test/scripts.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
 import { parse } from "yaml";
+import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
-import { manifest, mirrorPod, otherCa } from "../pretend/cluster.ts";
+import { ADDRESS, manifest, mirrorPod, otherCa, write, writeKubelet } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { servePart2, withVip } from "../pretend/in-part2.ts";
 import { join, joinToItsEnd, kubeletFiles, newCa, serve, writeToken } from "../pretend/joining.ts";
@@ -88,6 +90,30 @@ test("part 3: a join puts every file back where the kubelet gets no certificate"
   const files = kubeletFiles(node);
   await expectTranscript("03-join-rolled-back", await node.run(join()));
   expect(kubeletFiles(node)).toEqual(files);
+});
+
+const CONF = "/etc/kubernetes/kubelet.conf";
+
+test.each([
+  ["both are of another CA", "old", "old", ["kubelet.conf", "client certificate"]],
+  ["its certificate is of the new CA already", "new", "old", ["kubelet.conf"]],
+  ["both are of the new CA, and ca.crt is not", "new", "new", []],
+  ["only kubelet.conf is of the new CA", "old", "new", ["kubelet.conf", "client certificate"]],
+] as const)("part 3: what a join lays aside: %s", async (_, certificate, conf, aside) => {
+  using node = here(await pretendNode({ kind: "worker" }));
+  const cas = { old: node.ca, new: newCa };
+  const server = `https://${ADDRESS}:6443`;
+  rmSync(`${node.root}/var/lib/kubelet/pki`, { recursive: true });
+  await writeKubelet(node.root, "w1", { ca: cas[certificate], server });
+  write(node.root + CONF, kubeletKubeconfig({ server, ca: cas[conf].cert }));
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  const { stderr } = await node.run(join());
+  const moved = {
+    "kubelet.conf": stderr.includes(`moved ${CONF} `),
+    "client certificate": stderr.includes("moved /var/lib/kubelet/pki/kubelet-client-current.pem "),
+  };
+  expect(Object.entries(moved).flatMap(([what, is]) => (is ? [what] : []))).toEqual([...aside]);
 });
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
