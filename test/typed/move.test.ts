@@ -284,6 +284,22 @@ test("a worker has to be told; where the API does not answer, its files come bac
   expect(node.calls()).toContain("systemctl restart kubelet");
 });
 
+test("the plan of a host with another name begins with move, as a line to paste", async () => {
+  using node = here(
+    await pretendNode({
+      kind: "healthy control plane node",
+      commands: [
+        { command: "uname -n", stdout: "renamed\n" },
+        { command: "systemctl is-active --quiet kubelet", exit: 3 },
+      ],
+    }),
+  );
+  const { stdout } = await node.run("plan");
+  expect(stdout).toMatch(
+    /> Do not start or restart the kubelet before this: This host is called "renamed".*\n\n```sh\n\.\/bunw scripts\/move\.ts +# it tells/,
+  );
+});
+
 test("where a host has another name, nothing stops or starts its kubelet before move has told it the node's", async () => {
   const commands = [{ command: "uname -n", stdout: "renamed\n" }];
   using node = here(await pretendNode({ kind: "healthy control plane node", commands }));
