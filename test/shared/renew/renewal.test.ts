@@ -76,6 +76,17 @@ test("of several the one that ends last; never one of another key, one that has 
   expect(successorOf(now, [{ pem: forged(renewed), from }])).toBe(undefined);
 });
 
+test.each([
+  ["begins later", -2],
+  ["has expired, too", LIFE + 1],
+])("one of its key that ends later and %s takes no place", async (_, hoursAgo) => {
+  const [before, later] = [await caOf(LIFE + 500, old.key), await caOf(hoursAgo, old.key)];
+  expect(certInfo(later.cert).notAfter > certInfo(before.cert).notAfter).toBe(true);
+  expect(successorOf(certInfo(before.cert), [{ pem: later.cert, from: "a file" }])).toBe(undefined);
+  const good = await caOf(1, old.key);
+  expect(successorOf(certInfo(before.cert), [{ pem: good.cert, from: "a file" }])?.pem).toBe(good.cert);
+});
+
 /** The same with another end, and the signature as it was: nobody without the key makes more of it. */
 function forged(pem: string): string {
   const der = Buffer.from(pem.replace(/-----.*-----|\s/g, ""), "base64");
