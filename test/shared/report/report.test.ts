@@ -1,6 +1,6 @@
 /** The page about a repair: what it says, and that no node can write into it what it likes. */
 import { expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { truncateSync, writeFileSync } from "node:fs";
 import { PACK_RUNS, rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
@@ -73,6 +73,15 @@ test("runs of all nodes are read in order of time, each with its steps, its end 
     "API proved",
     "pods and tokens renewed",
   ]);
+});
+
+test("what a node has brought and is too large to be its transcripts is left out, and said", () => {
+  using box = sandbox();
+  brought(box);
+  truncateSync(`${box.dir}${LOGS}/cp2.tar`, (64 << 20) + 1);
+  const { runs, notes } = readKeptRuns("cp1", LOGS, ["cp1", "cp2"]);
+  expect(notes).toEqual(["cp2.tar: left out: it is no file of at most 64 MB"]);
+  expect(runs.map(({ node }) => node)).not.toContain("cp2");
 });
 
 test("the page says what was broken, what stopped, what was cut off, what changed, what is left, and who brought nothing", () => {
