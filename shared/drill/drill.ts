@@ -92,7 +92,7 @@ async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNod
     }),
   );
   const [cp] = seen;
-  if (cp && !blind) return { cp, blind: [] };
+  if (cp) return { cp, blind: [] };
   return {
     cp: await controlPlaneToRepair(etcdData),
     blind: blind ? [{ message: blind.message, hint: blind.hint, byCopies: true }] : [],
