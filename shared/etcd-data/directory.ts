@@ -146,11 +146,13 @@ function readOnce(paths: Paths): DirectoryState {
       members: new Members(tree),
       replay: new Replay(mvcc, tree),
     }));
-    if (snapshot && !members.complete) members.readStore(snapshot.store);
-    const after = Math.min(applied, members.complete ? applied : (snapshot?.index ?? 0));
+    // etcd 3.5: its bucket learns neither what a member publishes, nor its other peerURLs, nor its promotion
+    const isInStore = !members.complete;
+    if (snapshot && isInStore) members.readStore(snapshot.store);
+    const after = isInStore ? Math.min(applied, snapshot?.index ?? 0) : applied;
     const wal = readLog(paths, {
       after,
-      isWanted: (entry: Entry) => entry.index > applied || mayName(entry),
+      isWanted: (entry: Entry) => entry.index > applied || mayName(entry) || (isInStore && entry.type !== 0),
     });
     checkLog(wal, applied, paths);
     const committed = replayLog(wal, applied, { mvcc, members, replay });
@@ -218,6 +220,7 @@ function replayLog(wal: Wal, applied: number, to: { mvcc: Mvcc; members: Members
   for (const [index, entry] of [...wal.entries].sort(([a], [b]) => a - b)) {
     if (entry.type !== 0) {
       if (index > applied) to.members.applyConfChange(entry);
+      else to.members.applyUpdate(entry);
       continue;
     }
     to.members.applyAttributes(entry);

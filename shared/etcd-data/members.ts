@@ -64,12 +64,14 @@ export class Members {
     return this.byId.size > 0 && this.list().every((member) => member.clientURLs.length > 0);
   }
 
-  /** Names and clientURLs from the v2 store of a .snap: /0/members/<id>/attributes. */
+  /** From the v2 store of a .snap, /0/members/<id>: names and clientURLs in attributes, peerURLs in raftAttributes. */
   readStore(store: Uint8Array) {
     const root = parseJson<{ Root?: StoreNode }>(store);
     const members = root.Root?.Children?.["0"]?.Children?.members?.Children ?? {};
-    for (const [id, node] of Object.entries(members))
-      this.setAttributes(id, node.Children?.attributes?.Value ?? "{}");
+    for (const [id, { Children }] of Object.entries(members)) {
+      this.setAttributes(id, Children?.attributes?.Value ?? "{}");
+      this.setPeerUrls(id, parseJson<Attributes>(Buffer.from(Children?.raftAttributes?.Value ?? "{}")));
+    }
   }
 
   /**
@@ -82,11 +84,22 @@ export class Members {
     const [type, id, context] = [fields.number(2), hexId(fields.int(3)), fields.bytes(4)];
     const attributes = context.length > 0 ? parseJson<Attributes>(context) : {};
     if (type === REMOVE_NODE) this.byId.delete(id);
-    else if (type === UPDATE_NODE && attributes.peerURLs)
-      this.set(id, { ...this.byId.get(id), peerURLs: attributes.peerURLs });
+    else if (type === UPDATE_NODE) this.setPeerUrls(id, attributes);
     else if (attributes.isPromote) this.promote(id);
     else if (type !== UPDATE_NODE && id !== NO_ID)
       this.add(id, { ...attributes, isLearner: type === ADD_LEARNER_NODE });
+  }
+
+  /** Of a change that the bucket has already, where it is an update: etcd 3.5 writes other peerURLs to the log alone. */
+  applyUpdate(entry: Entry) {
+    const fields = fieldsOf(entry.data);
+    if (fields.number(2) === UPDATE_NODE)
+      this.setPeerUrls(hexId(fields.int(3)), parseJson<Attributes>(fields.bytes(4)));
+  }
+
+  private setPeerUrls(id: string, { peerURLs }: Attributes) {
+    const member = this.byId.get(id);
+    if (member && peerURLs) this.set(id, { ...member, peerURLs });
   }
 
   private promote(id: string) {

@@ -66,3 +66,40 @@ test("of the log: what etcd refuses to add, as its id or its URL is there, chang
     { id: VOTER, name: "", peerURLs: [`https://${VOTER}:2380`], clientURLs: [], isLearner: false },
   ]);
 });
+
+/** raftpb.ConfChange of type 2, as `etcdctl member update` makes it. */
+function update(id: string, peerURL: string): Uint8Array {
+  const bytes = addition({ id, peerURLs: [peerURL], isLearner: false });
+  bytes[1] = 2;
+  return bytes;
+}
+
+const MOVED = "https://10.66.0.111:2380";
+const urlsOf = (members: Members) =>
+  Object.fromEntries(members.list().map(({ id, peerURLs }) => [id, peerURLs]));
+const OTHERS_URLS = { [JOINED]: [`https://${JOINED}:2380`] };
+
+test("other peerURLs, which the bucket of etcd 3.5 never gets: of the log, also where it was applied; nothing else of that", () => {
+  const members = new Members(dbWith([stored(VOTER), stored(JOINED)]));
+  const applied = (data: Uint8Array) => members.applyUpdate({ type: 1, term: 2, index: 7, data });
+  applied(update(VOTER, MOVED));
+  expect(urlsOf(members)).toEqual({ ...OTHERS_URLS, [VOTER]: [MOVED] });
+  // added, and removed since
+  applied(addition(at("b1b2c3d4e5f60718")));
+  applied(update("c1b2c3d4e5f60718", MOVED));
+  expect(Object.keys(urlsOf(members)).sort()).toEqual([VOTER, JOINED]);
+});
+
+test("other peerURLs of a .snap, where the log does not reach back as far", () => {
+  const members = new Members(dbWith([stored(VOTER), stored(JOINED)]));
+  const leaf = (value: object) => ({ Value: JSON.stringify(value) });
+  const node = {
+    Children: {
+      raftAttributes: leaf({ peerURLs: [MOVED] }),
+      attributes: leaf({ name: "cp1", clientURLs: [] }),
+    },
+  };
+  const store = { Root: { Children: { "0": { Children: { members: { Children: { [VOTER]: node } } } } } } };
+  members.readStore(Buffer.from(JSON.stringify(store)));
+  expect(urlsOf(members)).toEqual({ ...OTHERS_URLS, [VOTER]: [MOVED] });
+});
