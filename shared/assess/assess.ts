@@ -4,6 +4,7 @@
  */
 import { inLines } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
+import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
@@ -87,19 +88,17 @@ export async function assess(
 function withOtherName(assessed: Assessment, other: Fail | undefined): Assessment {
   const runs = assessed.damage.some(({ id, result }) => id === "kubelet" && result === "ok");
   if (!other || !runs) return withUnfitKubelet(assessed, "kubelet-name", other);
-  const warning = row("kubelet-name", WORDS["kubelet-name"], { warning: other.message });
+  const warning = row("kubelet-name", KINDS["kubelet-name"].what, { warning: other.message });
   return { ...assessed, damage: [...assessed.damage, warning], next: [other.hint, ...assessed.next] };
 }
-
-const WORDS = { "kubelet-start": "the kubelet's start", "kubelet-name": "the kubelet's name" };
 
 /**
  * Before every other command: nobody starts a kubelet that would lose flags, or take another name. Other files
  * of its have rows of their own.
  */
-function withUnfitKubelet(assessed: Assessment, id: keyof typeof WORDS, unfit: Fail | undefined): Assessment {
+function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
-  const unsafe = row(id, WORDS[id], { state: "unsafe", failed: unfit.message });
+  const unsafe = row(id, KINDS[id].what, { state: "unsafe", failed: unfit.message });
   return {
     ...assessed,
     damaged: true,

@@ -98,6 +98,7 @@ export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cl
 /** What kubeconfigs of others lead to: the endpoint, or without one each control plane node's API server. */
 function refuseEndpoint(moved: Moved, { cluster, data }: Pick<KnownHere, "cluster" | "data">) {
   const putIn = [...moved].filter(([old]) => isServer(old));
+  if (putIn.length === 0) return;
   const places = cluster.nodes.flatMap((node) =>
     node.controlPlane ? (apiAddressOf(node, data, 6443) ?? []) : [],
   );

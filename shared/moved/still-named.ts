@@ -39,9 +39,9 @@ export function namedInData(data: EtcdData, moved: Moved): StillNamed[] {
 
 /** In this node's own files, and in those of its people. */
 export function namedInFiles(moved: Moved): StillNamed[] {
-  return [...textsHere()].flatMap(({ path, text }) =>
-    path.startsWith(KUBEADMS_OWN) ? [] : named(plainLine(path), text, moved),
-  );
+  return textsHere()
+    .flatMap(({ path, text }) => (path.startsWith(KUBEADMS_OWN) ? [] : named(plainLine(path), text, moved)))
+    .toArray();
 }
 
 function named(where: string, text: string, moved: Moved): StillNamed[] {

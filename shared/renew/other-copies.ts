@@ -40,7 +40,9 @@ const UNION = `configmaps/${AGGREGATED_TRUST}`;
 
 /** In the files of this node. */
 export function copiesOnNode(cas: KnownCas): OtherCopy[] {
-  return [...textsHere()].flatMap(({ path, text }) => copiesIn(Buffer.from(text), plainLine(path), cas));
+  return textsHere()
+    .flatMap(({ path, text }) => copiesIn(Buffer.from(text), plainLine(path), cas))
+    .toArray();
 }
 
 function copiesIn(bytes: Buffer, where: string, cas: KnownCas): OtherCopy[] {
