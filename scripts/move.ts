@@ -28,7 +28,7 @@ import { type Node, readNode } from "../shared/node/node.ts";
 import * as rescued from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
 import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
-import type { Moved } from "../shared/pki/addresses.ts";
+import { type Moved, thatMoved } from "../shared/pki/addresses.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 
@@ -60,9 +60,10 @@ async function main() {
 /** What is said first: a run that was cut off goes on by it. */
 function keep(moved: Moved, changes: readonly own.FileChange[]) {
   const rescue = rescued.newRescue();
-  if (moved.size > 0 && !rescued.moveHere())
+  const kept = rescued.moveHere()?.path;
+  if (moved.size > rescued.movedHere().size)
     writeMark<rescued.MovedMark>(
-      rescued.movedFile(rescue),
+      kept ?? rescued.movedFile(rescue),
       { made: new Date().toISOString(), addresses: Object.fromEntries(moved) },
       "read by every part from now on",
     );
@@ -95,7 +96,12 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   const { node } = known;
   const said = pairs.pairsOf(values.moved);
   const goesOn = rescued.movedHere();
-  if (goesOn.size > 0) return sayMoved(pairs.refuseOther(said, goesOn, rescued.moveHere()!.path));
+  if (goesOn.size > 0) {
+    const since = pairs.saidSince(said, goesOn, rescued.moveHere()!.path);
+    pairs.refusePairs(since, known, goesOn);
+    await pairs.refuseAnswering(since, known);
+    return sayMoved(new Map([...goesOn, ...since]));
+  }
   const before = machine.ownBefore(known);
   if (before.length > 0) machine.refuseCopiedDisk(known);
   const nodeIp = (await kubeletFlags()).get("node-ip");
@@ -152,7 +158,7 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
     say(`of those that do not come back now: ${again({ without: waiting })}`);
     return done(inOneLine([{ command: workerLine(moved), on: waiting.join(", ") }, here]));
   }
-  const asking = await withoutServing(cp, pairs.nodesThatMoved(moved, cp.cluster));
+  const asking = await withoutServing(cp, thatMoved(cp.cluster.nodes, moved));
   for (const name of asking)
     say(`${name}: its kubelet asks for a certificate with its new address`);
   if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));

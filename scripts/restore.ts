@@ -59,14 +59,17 @@ async function main() {
 
 /** The data last: what is there is never written over. Cut off before, it begins again. */
 async function writeData(source: Source, { cluster, node, data }: content.Content, place: Place) {
-  const members = data.members.filter((member) => !isNameless(member)).map(({ name }) => name);
+  const named = data.members.filter((member) => !isNameless(member)).map(({ name }) => name);
+  // a snapshot of etcd 3.5 has no names of members that have joined
+  const controlPlanes = cluster.nodes.filter((one) => one.controlPlane).map(({ name }) => name);
+  const members = [...new Set([...named, ...controlPlanes])];
   writeMark<RestoredMark>(
     restoredFile(newRescue()),
     { made: new Date().toISOString(), members },
     "by it every part knows who is lost",
   );
-  const lost = cluster.nodes.filter((one) => one.controlPlane && one.name !== node.name);
-  for (const { name } of lost) say(`${name}: lost, and left out by all that comes`);
+  for (const name of controlPlanes)
+    if (name !== node.name) say(`${name}: lost, and left out by all that comes`);
   const { dir, peerUrl } = place;
   const written = `write ${dir}/member: one member, ${node.name}, at ${peerUrl}`;
   await act(written, () => source.write(place));

@@ -9,6 +9,7 @@
  * POST), membership/cluster.go (peerURLs change by UpdateMember alone); with real etcd 3.5 and 3.6:
  * test/lab/checks/moved-members.ts.
  */
+import { command } from "../again.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -44,8 +45,7 @@ export async function tellMembers(cp: ControlPlaneNode) {
   const silent = await silentPeers(peers, cp.facts);
   const running = peers.filter(({ id }) => !silent.some((one) => one.id === id));
   const quorum = quorumOf(cp.data.members, ({ id }) => !silent.some((one) => one.id === id));
-  if (!client || !quorum.isEnough)
-    return say(`etcd's members learn the new addresses when ${quorum.words} run; now ${quorum.running}`);
+  if (!client || !quorum.isEnough) return sayWhoIsMissing(quorum, silent, moved);
   // this machine's own member may be the one that the leader does not find yet
   const clients = [client, ...running.map(({ host }) => etcdClient(cp.facts, host)!)];
   const leading = await withLeader(clients);
@@ -58,6 +58,18 @@ export async function tellMembers(cp: ControlPlaneNode) {
   await orUndo(work, async () => await relay?.end());
   await relay?.end();
   await waitForLeader([client]);
+}
+
+function sayWhoIsMissing(
+  { words, running }: ReturnType<typeof quorumOf>,
+  silent: readonly Peer[],
+  moved: Moved,
+) {
+  say(`etcd's members learn the new addresses when ${words} run; now ${running}`);
+  const today = [...moved.values()];
+  const untold = silent.filter(({ host }) => !today.includes(host));
+  for (const { name, host } of untold)
+    say(`${name} at ${host}: has it moved, too? ${command("move", { moved: [`${host}=ITS-ADDRESS`] })}`);
 }
 
 /** Seconds. etcd 3.6 looks at each peer before it serves, and shows no certificate until then. */

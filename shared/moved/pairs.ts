@@ -5,7 +5,7 @@
  */
 import { isIP } from "node:net";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
-import type { Cluster, KnownNode } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster.ts";
 import { apiAddressOf, apiEndpoint } from "../facts/issue-facts.ts";
 import { Refused } from "../fail.ts";
 import {
@@ -58,8 +58,15 @@ function isServerText(one: string): boolean {
   return one === `https://${hostname}:${port || "443"}` && (isIP(host) > 0 || isDnsName(host));
 }
 
-/** Errors: Refused where the cluster cannot have moved like that. */
-export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cluster" | "data">) {
+/**
+ * `known`: read with `goesOn`, the pairs of a move that goes on, if there is one. Errors: Refused where the cluster
+ * cannot have moved like that.
+ */
+export function refusePairs(
+  moved: Moved,
+  { cluster, data }: Pick<KnownHere, "cluster" | "data">,
+  goesOn: Moved = NONE,
+) {
   const nodes = cluster.nodes.map(({ name, ips }) => ({
     name,
     ips: ips.filter((ip) => isIP(ip)).map(canonicalIp),
@@ -86,7 +93,7 @@ export function refusePairs(moved: Moved, { cluster, data }: Pick<KnownHere, "cl
       );
     // an address of before has to be one: who has taken another machine's could be either of the two
     const owner = nodes.find(({ ips }) => ips.includes(today) && !ips.includes(old));
-    if (owner || moved.has(today))
+    if (owner || moved.has(today) || goesOn.has(today))
       throw refused(
         `that is the address of ${owner?.name ?? "another machine"}, or was`,
         `give each machine that has moved an address that none of them had${owner ? `. Has ${owner.name} it still? Then this one another` : ""}`,
@@ -145,17 +152,18 @@ export function meansWorkers(moved: Moved, { nodes, endpoint }: Cluster): boolea
   return [...ips, ...leadsTo].some((one) => either.includes(one));
 }
 
-/** By their addresses of today. */
-export function nodesThatMoved(moved: Moved, { nodes }: Cluster): KnownNode[] {
-  const today = [...moved.values()];
-  return nodes.filter(({ ips }) => ips.some((ip) => today.includes(ip)));
-}
-
-/** Of a move that goes on. Errors: Refused where something else is said now. */
-export function refuseOther(said: Moved, goesOn: Moved, path: string): Moved {
-  const other = [...said].find(([old, today]) => goesOn.get(old) !== today);
-  if (!other) return goesOn;
+/**
+ * What is said beside the pairs of a move that goes on: of machines that nobody spoke of before. Errors: Refused
+ * where it says otherwise.
+ */
+export function saidSince(said: Moved, goesOn: Moved, path: string): Moved {
+  const other = [...said].find(([old, today]) =>
+    goesOn.has(old) ? goesOn.get(old) !== today : [...goesOn.values()].includes(old),
+  );
+  if (!other) return new Map([...said].filter(([old]) => !goesOn.has(old)));
   throw new Refused(`${other.join("=")}: a move goes on here that says otherwise`, {
     hint: `nothing was changed. It is kept in ${path}; to say it anew, take that file away: ${shell`mv ${path} ${path}.wrong`}`,
   });
 }
+
+const NONE: Moved = new Map();

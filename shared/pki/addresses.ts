@@ -135,6 +135,12 @@ export function ofMachines(moved: Moved): Moved {
   return new Map([...moved].filter(([old]) => !isServer(old)));
 }
 
+/** Those of these nodes, by their addresses of today. */
+export function thatMoved<N extends { ips: readonly string[] }>(nodes: readonly N[], moved: Moved): N[] {
+  const today = new Set(moved.values());
+  return nodes.filter(({ ips }) => ips.some((ip) => today.has(ip)));
+}
+
 /** What an address of today was before; undefined where its machine has not moved. */
 export function addressBefore(today: string, moved: Moved): string | undefined {
   return [...moved].find(([, to]) => isIP(today) > 0 && to === canonicalIp(today))?.[0];

@@ -8,7 +8,7 @@ import { isDone } from "./elsewhere.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 
-type Facts = Pick<PlanFacts, "seen" | "lost" | "said">;
+type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved">;
 
 interface Around {
   facts: Facts;
@@ -18,7 +18,13 @@ interface Around {
 }
 
 /** Unset where there are no steps. */
-export function aimOf(
+export function aimOf(assessed: Assessment, around: Around): string | undefined {
+  const aim = aimOfRepair(assessed, around);
+  const moved = [...around.facts.moved].map((pair) => pair.join(" → "));
+  return aim && moved.length > 0 ? `${aim} Addresses have changed: ${listed(moved)}.` : aim;
+}
+
+function aimOfRepair(
   { node, course, damaged, deep }: Assessment,
   { facts, nodes, pods }: Around,
 ): string | undefined {

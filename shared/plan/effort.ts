@@ -144,6 +144,36 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     seconds: [0, 1],
   },
 };
+
+const MOVED = 'RUNBOOK-MORE.md, "Machines that moved", says more';
+
+/** Between the parts, where machines have moved or etcd's data is restored. */
+export const MOVES = {
+  others: {
+    does: "Put the new addresses into the node's files",
+    costs: `the kubelet stops until part 2. ${NO_RESTART}`,
+    seconds: [1, 10],
+    note: MOVED,
+  },
+  workers: {
+    does: "Put the new addresses into the worker's files: no join, no token",
+    costs: "its kubelet restarts, its containers run on. Nothing, where no file names an old address",
+    seconds: [1, 15],
+    note: MOVED,
+  },
+  end: {
+    does: "Tell the cluster the new addresses",
+    costs: "pods restart that keep an old address in memory, such as kube-proxy's",
+    seconds: [2, 60],
+    note: `It also names what still has an old address, for those who made it. ${MOVED}`,
+  },
+  restored: {
+    does: "Restart the worker's kubelet",
+    costs: "pods end that etcd's data does not know: they are later than the snapshot",
+    seconds: [0, 1],
+    note: 'A Node that joined since the snapshot registers only when its kubelet starts. RUNBOOK-MORE.md, "Only a snapshot is left", says more',
+  },
+} satisfies Record<string, Effort>;
 // biome-ignore-end format: tables
 
 export const KIT: Effort = {

@@ -42,3 +42,10 @@ export function openLine(locked: string): string {
     ? shell`./bunw scripts/hand-over.ts snapshot --passphrase-file ${PASSPHRASE} ${locked}`
     : shell`./bunw scripts/hand-over.ts snapshot ${locked}`;
 }
+
+/** Before new keys are made. `plan`: prints it again. */
+export function bundleNote([bundle]: readonly string[], plan: string) {
+  if (bundle === undefined) return [];
+  const text = `A bundle of keys lies here: ${bundle}. With the old keys no worker joins, and no pod restarts: this comes first. Then print the plan again.`;
+  return [{ text, commands: [unpackLine(bundle), plan] }];
+}

@@ -12,14 +12,15 @@ import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
-import { bundleNote, endOfMove, moveOfWorkers, restartAfterRestore } from "./move-notes.ts";
+import { bundleNote } from "./lying-here.ts";
+import { withMoves } from "./move-steps.ts";
 import { firstNotes, type Note, notesBeforeEnd, notesBeforePart1, planAgain, renewalNote } from "./notes.ts";
 import { withOutage } from "./outage.ts";
 import { kitLines, type Line, sshLines, workersFile } from "./paste.ts";
 import { toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
-import { type PlanStep, planThere, stepsOf } from "./plan-steps.ts";
+import { type Placed, type PlanStep, planThere, stepsOf } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 import { saidBy, sightsOf, withSights } from "./seen-done.ts";
 import type { Sight } from "./seen-nodes.ts";
@@ -92,8 +93,6 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   /** By the part that they stand before. */
   const NOTES: Record<number, () => Note[]> = {
     1: () => notesBeforePart1(assessed, { ...facts, nodes }),
-    [WORKERS]: () => [...moveOfWorkers({ ...facts, nodes }), ...restarts(assessed, { nodes, facts })],
-    [PROOF]: () => endOfMove({ ...facts, nodes }),
     [AFTER_PROOF]: () => notesBeforeEnd(steps, facts),
   };
   /** A line with a name that is none is left out. */
@@ -146,13 +145,6 @@ function makesKeys({ course = [] }: Assessment): boolean {
   return course.includes("new-cas") || course.includes("new-internal-cas");
 }
 
-/** With a new CA each of them joins, which restarts its kubelet. */
-function restarts({ course }: Assessment, { nodes, facts }: Around): Note[] {
-  return facts.isRestored && !course?.includes("join") ? restartAfterRestore({ ...facts, nodes }) : [];
-}
-
-const WORKERS = 3;
-const PROOF = 5;
 const AFTER_PROOF = 6;
 
 /** Why a part has no step. */
@@ -192,7 +184,7 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Around): 
   return first && courseFrom({ others }, first);
 }
 
-type Steps = ReturnType<typeof stepsOf>;
+type Steps = (Placed & { number: string })[];
 
 function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
   if (!course) return [];
@@ -205,7 +197,8 @@ function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nod
   const tasks = joins?.length
     ? meant.flatMap((task): Course => (task === "close" ? ["join", "close"] : [task]))
     : meant;
-  const steps = stepsOf(blocksOf(blocks, tasks, deep), nodes, { ...facts, joins });
+  const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, { ...facts, joins });
+  const steps = numbered(withMoves(own, { nodes, facts, joins: course.includes("join") }));
   return withOutage(steps, { several: others.length > 0, othersServe: facts.othersServe });
 }
 
@@ -214,7 +207,7 @@ function stepsThere({ to }: Elsewhere, blocks: readonly Block[], { nodes, facts 
   const controlPlanes = nodes.filter(({ role }) => role !== "worker");
   const there = controlPlanes.filter(({ name }) => name === to);
   const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
-  if (there.length === 0) return steps;
+  if (there.length === 0) return numbered(steps);
   const { user, said } = facts;
   return numbered([...steps, { ...planThere(user, there, said), part: steps[0]?.part ?? 0 }]);
 }

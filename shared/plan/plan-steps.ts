@@ -34,7 +34,7 @@ import { carryLines, gatherLines, toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
 import type { Block } from "./runbook.ts";
-import { type Joined, KEEPER, numbered, together } from "./step-order.ts";
+import { type Joined, KEEPER, together } from "./step-order.ts";
 
 export interface PlanStep extends Effort {
   /** The part's number in RUNBOOK.md, and a letter: 1.4 is a step of a script. */
@@ -61,27 +61,23 @@ const FOUND_LESS =
 const movedAside = (names: readonly string[]) =>
   `Other keys are in the way on ${listed(names)}: there they go to the rescue folder`;
 
-type Placed = Omit<PlanStep, "number"> & { part: number };
+/** It has no number yet. */
+export type Placed = Omit<PlanStep, "number"> & { part: number };
 
 interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   /** The only workers that have to join; unset: each of them. */
   joins: readonly string[] | undefined;
 }
 
-export function stepsOf(
-  blocks: readonly Block[],
-  nodes: readonly PlanNode[],
-  facts: Facts,
-): (Placed & { number: string })[] {
+export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], facts: Facts): Placed[] {
   const file = workersFile(nodes);
   const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
-  const steps = [
+  return [
     ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
     ...together(blocks).flatMap((block, index, all) =>
       stepsIn(block, { ...facts, nodes, isKept: isPrinted(all.slice(index + 1)) }),
     ),
   ].filter(({ on }) => on.length > 0);
-  return numbered(steps);
 }
 
 const NONE_JOINS = "no worker has to join";

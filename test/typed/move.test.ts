@@ -8,6 +8,7 @@ import { certify, lead, said } from "../pretend/endpoint.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { MEMBER, pretendNode, routesOf, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { AT, MEMBERS, reachable, three } from "../pretend/plan.ts";
 import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
@@ -21,7 +22,7 @@ async function movedNode(
   kind: "healthy control plane node" | "wiped control plane node" | "worker",
   commands = ROUTES,
 ) {
-  return here(await pretendNode({ kind, commands }));
+  return here(await pretendNode({ kind, commands, etcd: reachable }));
 }
 
 /** Files below these folders that have it in their text. */
@@ -59,7 +60,7 @@ test("the plan begins with the script, and later with its lines for each node", 
   const { stdout } = await node.run("plan");
   const move = "cd /run/kube-pki-repair && ./bunw scripts/move.ts";
   expect(stdout).toContain(`ssh -n root@${NEW} '${move}'`);
-  expect(stdout).toContain(`ssh -n root@ADDRESS-OF-w1 '${move} --moved ${SHOWN_ADDRESS}=${NEW}'`);
+  expect(stdout).toContain(`ssh -n root@10.77.0.21 '${move} --moved ${SHOWN_ADDRESS}=${NEW}'`);
   const places = [
     "02-control-plane.ts",
     "move.ts --moved",
@@ -69,6 +70,29 @@ test("the plan begins with the script, and later with its lines for each node", 
   ].map((words) => stdout.indexOf(`./bunw scripts/${words}`));
   expect(places).toEqual(places.toSorted((a, b) => a - b));
   expect(places).not.toContain(-1);
+});
+
+test("where others have moved, too, each move is a step of the plan, on those who have moved", async () => {
+  const node = here(
+    await pretendNode({
+      kind: "healthy control plane node",
+      commands: ROUTES,
+      etcd: three,
+      members: MEMBERS,
+    }),
+  );
+  using _node = node;
+  expect(await node.run(`move --moved ${AT.m2}=127.66.0.12`)).toMatchObject({ exitCode: 0 });
+  const { stdout } = await node.run("plan");
+  const steps = [...stdout.matchAll(/^### \[ \] (\d[a-z]): (.*)$/gm)].map(([, number, does]) => [
+    number,
+    does,
+  ]);
+  const at = (words: string) => steps.find(([, does]) => does!.startsWith(words))?.join(" ");
+  expect(at("Put the new addresses into the node's")).toMatch(/^1[a-z] .* files, on m2$/);
+  expect(at("Put the new addresses into the worker's")).toMatch(/^3a .*, on w1, w2$/);
+  expect(at("Tell the cluster")).toMatch(/^5a .*, on m1, m2$/);
+  expect(stdout).toContain("Addresses have changed: ");
 });
 
 test("it finds its own addresses; its files get the new one, the old files stay aside; a dry run changes nothing", async () => {
@@ -87,6 +111,19 @@ test("it finds its own addresses; its files get the new one, the old files stay 
   expect(naming(ADDRESS, node)).toEqual([]);
   expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW });
   expect(node.calls()).toContain("systemctl stop kubelet");
+});
+
+test("what the operator says of another machine later is taken into the move that goes on", async () => {
+  using node = await movedNode("healthy control plane node");
+  await node.run("move");
+  const pair = "10.77.0.21=10.77.1.21";
+  const { exitCode, stderr } = await node.run(`move --moved ${pair}`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW, "10.77.0.21": "10.77.1.21" });
+  const other = await node.run(`move --moved 10.77.0.21=10.77.1.22`);
+  expect(other).toMatchObject({ exitCode: 3 });
+  expect(other.stderr).toContain("a move goes on here that says otherwise");
+  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW, "10.77.0.21": "10.77.1.21" });
 });
 
 test("after rm -rf nothing is there to write, and part 1 issues certificates for the new address", async () => {

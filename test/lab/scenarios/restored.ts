@@ -156,7 +156,7 @@ async function repair(scene: Scene, left: Left) {
   const { bundle } = left;
   const cp1 = firstOf(scene);
   await bring(scene, left);
-  if (scene.guide === "plan") return await followPlan(scene, { notes: true });
+  if (scene.guide === "plan") return await followPlan(scene, { first: true });
   const tags = bundle ? ["old-cas"] : ["new-cas", "join"];
   const move = await restore(scene, left);
   await type(scene, cp1, move, { part: 0 });

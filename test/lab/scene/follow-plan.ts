@@ -21,41 +21,21 @@ export interface PageStep {
   ends?: string;
 }
 
-/**
- * The steps of the page, in its order; with `notes`, what it has between them for machines that have moved and
- * for restored data, too. Errors: Fail where it has none.
- */
-export function readPlan(markdown: string, { notes = false } = {}): PageStep[] {
-  const found = [...stepsIn(markdown), ...(notes ? notesIn(markdown) : [])];
-  const steps = found.toSorted((a, b) => a.at - b.at).map(({ at: _, ...step }) => step);
-  if (steps.length === 0)
-    throw new Fail("The plan has no step", { hint: "what does scripts/plan.ts say there? Look with --keep" });
-  return steps;
-}
-
-/** `at`: where on the page. */
-type Placed = PageStep & { at: number };
-
-function stepsIn(markdown: string): Placed[] {
-  return [...markdown.matchAll(STEP)].map(({ index: at, 1: number, 2: fence, 3: about }) => {
+/** The steps of the page, in its order. Errors: Fail where it has none. */
+export function readPlan(markdown: string): PageStep[] {
+  const steps = [...markdown.matchAll(STEP)].map(([, number, fence, about]): PageStep => {
     const [, codes] = /Exit code ([\d or]+)\./.exec(about!) ?? [];
     const [, ends] = /Ends in `(.+?)`/.exec(about!) ?? [];
     return {
-      ...{ at, part: Number.parseInt(number!, 10), number: number!, lines: linesIn(fence!) },
+      ...{ part: Number.parseInt(number!, 10), number: number!, lines: linesIn(fence!) },
       exit: codes?.split(" or ").map(Number) ?? [0],
       ...(ends ? { ends } : {}),
     };
   });
+  if (steps.length === 0)
+    throw new Fail("The plan has no step", { hint: "what does scripts/plan.ts say there? Look with --keep" });
+  return steps;
 }
-
-function notesIn(markdown: string): Placed[] {
-  return [...markdown.matchAll(NOTE)].map(({ index: at, 1: fence }) => {
-    const part = Number([...markdown.slice(0, at).matchAll(/^## (\d)/gm)].at(-1)?.[1] ?? 0);
-    return { at, part, number: `the note before part ${part}`, lines: linesIn(fence!), exit: [0] };
-  });
-}
-
-const NOTE = /^> .*(?:Machines that moved|Only a snapshot is left).*\n\n```sh\n([\s\S]*?)\n```$/gm;
 
 /** What has to be typed before the plan is made anew; undefined where the page has its steps. */
 export function firstIn(markdown: string): string[] | undefined {
@@ -94,8 +74,8 @@ interface Asked {
   deep?: boolean;
   /** Names of nodes that never come back. */
   without?: string[];
-  /** What the page has beside its steps for machines that have moved, and for restored data, is typed, too. */
-  notes?: boolean;
+  /** Where the page says that something comes first, that is typed. */
+  first?: boolean;
   /** Only steps of these parts; unset: up to the proof, as the lab still reads what is kept. */
   parts?: number[];
 }
@@ -125,10 +105,10 @@ export async function followPlan(
   if (page === undefined) return;
   const next = (page: string | undefined) =>
     page === undefined ? undefined : followPlan(scene, { ...options, parts, page });
-  const first = options.notes ? firstIn(page) : undefined;
+  const first = options.first ? firstIn(page) : undefined;
   if (first) return next(await typeFirst(scene, first));
   const window: Window = { scene, variables: new Map(), bash: options.bash };
-  const steps = readPlan(page, options).filter(({ part }) => parts.includes(part));
+  const steps = readPlan(page).filter(({ part }) => parts.includes(part));
   note(scene, "the plan is printed", `${steps.length} steps`);
   for (const step of steps) {
     if (step.lines.some((line) => line.includes("04-sa-tokens.ts retire"))) await restartBarePods(scene);

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import type { Cluster } from "../../../shared/facts/cluster.ts";
-import { pairsOf, refuseOther, refusePairs } from "../../../shared/moved/pairs.ts";
+import { pairsOf, refusePairs, saidSince } from "../../../shared/moved/pairs.ts";
 
 test("pairs are read in canonical form; what has not moved is none", () => {
   expect([...pairsOf(["10.0.0.1=10.0.1.1", "FD00:0::1=fd00::2", "10.0.0.9=10.0.0.9"])]).toEqual([
@@ -74,10 +74,16 @@ for (const [moved, why] of [
   test(`${JSON.stringify(moved)} is refused: ${why}`, () =>
     expect(() => refusePairs(new Map(Object.entries(moved)), known)).toThrow(why));
 
-test("a move that goes on is not changed by saying something else", () => {
+test("a move that goes on is not changed by saying something else; what is new of other machines is taken", () => {
   const goesOn = new Map([["10.0.0.1", "10.0.1.1"]]);
-  expect(refuseOther(new Map(), goesOn, "/f")).toBe(goesOn);
-  expect(refuseOther(new Map(goesOn), goesOn, "/f")).toBe(goesOn);
-  expect(() => refuseOther(new Map([["10.0.0.1", "10.0.1.2"]]), goesOn, "/f")).toThrow("says otherwise");
-  expect(() => refuseOther(new Map([["10.0.0.2", "10.0.1.2"]]), goesOn, "/f")).toThrow("says otherwise");
+  const since = (...said: [string, string][]) => [...saidSince(new Map(said), goesOn, "/f")];
+  expect(since()).toEqual([]);
+  expect(since(...goesOn)).toEqual([]);
+  expect(since(...goesOn, ["10.0.0.2", "10.0.1.2"])).toEqual([["10.0.0.2", "10.0.1.2"]]);
+  expect(() => since(["10.0.0.1", "10.0.1.2"])).toThrow("says otherwise");
+  // it has moved once more: from where it was first, nobody could tell
+  expect(() => since(["10.0.1.1", "10.0.2.1"])).toThrow("says otherwise");
+  const another = new Map([["10.0.0.2", "10.9.0.1"]]);
+  const first = new Map([["10.9.0.1", "10.9.0.9"]]);
+  expect(() => refusePairs(another, known, first)).toThrow("that is the address of another machine, or was");
 });

@@ -18,14 +18,16 @@ interface Row {
   /** Name → whether it joins. */
   seen?: Record<string, boolean>;
   nodes?: PlanNode[];
+  moved?: [string, string][];
 }
 
-function said({ course, damaged = true, deep, seen = {}, nodes = NODES }: Row): string | undefined {
+function said({ course, damaged = true, deep, seen = {}, nodes = NODES, moved }: Row): string | undefined {
   const looked = Object.entries(seen).map(([name, joins]) => ({ name, joins, made: new Date(0) }));
   const facts = {
     seen: { nodes: looked, silent: [], leftOut: [] },
     lost: { controlPlanes: ["m2"], names: [] },
     said: {},
+    moved: new Map(moved),
   };
   return aimOf({ node: "m1", course, damaged, deep } as never, { facts: facts as never, nodes, pods: 7 });
 }
@@ -35,6 +37,12 @@ const LOST = { keys: [{ name: "ca", places: [{ found: false }] }] };
 
 test.each<[string, Row, string | undefined]>([
   ["no steps", {}, undefined],
+  ["no steps, and machines have moved", { moved: [["10.0.0.1", "10.0.1.1"]] }, undefined],
+  [
+    "machines have moved",
+    { course: ["open"], damaged: false, seen: { w1: true, w2: false }, moved: [["10.0.0.1", "10.0.1.1"]] },
+    "This plan is for workers: nothing is damaged on this node. w1 joins again, no other worker that was looked at. Addresses have changed: 10.0.0.1 → 10.0.1.1.",
+  ],
   [
     "a control plane node is taken out",
     { course: ["control-plane", "report"] },
