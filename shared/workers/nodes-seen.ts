@@ -227,13 +227,12 @@ export async function reallyOut(cp: ControlPlaneNode, api: KubeApi, out: LeftOut
   if (names.length === 0) return out;
   const since = trustedSince(cp);
   const isFreshNow = (name: string) => mayBeAlive(renewals.get(name), since);
+  if (mode.dryRun) return outInDryRun(out, names.filter(isFreshNow));
   const listening = listeningOn(cp.cluster.nodes.filter(({ name }) => names.includes(name)));
   const notAwaited = out.without.filter((name) => !isFreshNow(name));
   const options = { onlyNew: true, since, listening, notAwaited };
-  const silent = mode.dryRun
-    ? names.filter((name) => !isFreshNow(name))
-    : (await nodeLeases(api, names, options)).notRenewed;
-  const here = names.filter((name) => !silent.includes(name));
+  const { notRenewed } = await nodeLeases(api, names, options);
+  const here = names.filter((name) => !notRenewed.includes(name));
   const living = here.find((name) => out.lost.includes(name));
   if (living)
     throw new Refused(`${living} is not lost: it renews its Lease`, {
@@ -241,4 +240,13 @@ export async function reallyOut(cp: ControlPlaneNode, api: KubeApi, out: LeftOut
     });
   for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
   return { ...out, without: out.without.filter((name) => !here.includes(name)) };
+}
+
+/** It waits for no renewal, so it judges none: who was lost a moment ago has a Lease of a moment ago. */
+function outInDryRun({ without, lost }: LeftOut, fresh: readonly string[]): LeftOut {
+  for (const name of fresh)
+    say(
+      `${name}: renewed its Lease within the last minute. Without --dry-run this waits: who renews it is here`,
+    );
+  return { lost, without: without.filter((name) => !fresh.includes(name)) };
 }
