@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { asMoved, endpointHost } from "../../../shared/pki/addresses.ts";
+import { undefinedOnTimeout } from "../../../shared/wait-for.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import { addressOf } from "../machine/layout.ts";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
@@ -356,24 +357,41 @@ async function repairByPlan(scene: Scene, move: string) {
   await followPlan(scene);
 }
 
+/** The API server takes the place of a dead one out of the Service kubernetes when that one's lease has ended. */
 async function compareAddresses(scene: Scene) {
-  const kinds = "nodes,endpointslices,configmaps,pods";
-  const { stdout } = await kubectl(scene.lab, ["get", kinds, "-A", "-o", "json"]);
-  const items = (
-    JSON.parse(stdout) as { items: { kind: string; metadata: { name: string; managedFields?: unknown } }[] }
-  ).items;
+  let [old, count]: [string[], number] = [[], 0];
+  const none = async () => {
+    [old, count] = await stillOld(scene);
+    return old.length === 0;
+  };
+  const what = "no Node, EndpointSlice, ConfigMap or pod to name an old address";
+  await undefinedOnTimeout(sayAndWait(scene, what, none, { seconds: 45, hint: "look with --keep" }));
+  scene.checks.push({
+    name: "no Node, EndpointSlice, ConfigMap or pod names an old address",
+    ok: old.length === 0,
+    detail: old.join(", ") || `of ${count}`,
+  });
+}
+
+/** Which, with the words around it, and of how many. */
+async function stillOld({ lab }: Scene): Promise<[string[], number]> {
+  const { stdout } = await kubectl(lab, ["get", "nodes,endpointslices,configmaps,pods", "-A", "-o", "json"]);
+  const { items } = JSON.parse(stdout) as {
+    items: { kind: string; metadata: { name: string; managedFields?: unknown } }[];
+  };
   const old = items.flatMap((item) => {
     // etcd's first members, which it reads from its data since
     const text = JSON.stringify({
       ...item,
       metadata: { ...item.metadata, managedFields: undefined },
     }).replace(/--initial-cluster=[^"]*/g, "");
-    const at = [...text.matchAll(/"[^"]*":[^:]*/g)].find(([part]) => asMoved(part, addresses) !== part);
-    return asMoved(text, addresses) === text ? [] : [`${item.kind} ${item.metadata.name} (${at})`];
+    const found = [...addresses.keys()].find(
+      (one) => asMoved(text, addresses) !== text && text.includes(one),
+    );
+    const at = found === undefined ? -1 : text.indexOf(found);
+    return at < 0
+      ? []
+      : [`${item.kind} ${item.metadata.name} (…${text.slice(Math.max(0, at - 60), at + 40)}…)`];
   });
-  scene.checks.push({
-    name: "no Node, EndpointSlice, ConfigMap or pod names an old address",
-    ok: old.length === 0,
-    detail: old.join(", ") || `of ${items.length}`,
-  });
+  return [old, items.length];
 }
