@@ -12,6 +12,8 @@ import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 
 export interface Relay {
+  /** Bytes that went through so far, both ways. */
+  carried(): number;
   end(): Promise<void>;
 }
 
@@ -21,6 +23,7 @@ export interface Relay {
 export async function startRelay(way: { from: string; to: string; port: number }): Promise<Relay> {
   const link = linkOf(way.from);
   const open = new Set<Socket>();
+  let carried = 0;
   const server = createServer({ allowHalfOpen: true }, (near) => {
     const far = connect({ port: way.port, host: way.to, allowHalfOpen: true });
     for (const [one, other] of [
@@ -30,6 +33,9 @@ export async function startRelay(way: { from: string; to: string; port: number }
       open.add(one);
       one.on("error", () => other.destroy());
       one.on("close", () => open.delete(one));
+      one.on("data", ({ length }) => {
+        carried += length;
+      });
       one.pipe(other);
     }
   });
@@ -54,7 +60,7 @@ export async function startRelay(way: { from: string; to: string; port: number }
       cause,
     });
   }
-  return { end };
+  return { end, carried: () => carried };
 }
 
 /** Of these addresses of members, in canonical form, those that a run has taken which was killed. */

@@ -13,7 +13,7 @@ import { command } from "../again.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { Refused } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
 import { movedHere } from "../node/rescue-folder.ts";
 import { addressBefore, asMoved, isFor, type Moved } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
@@ -50,15 +50,18 @@ export async function tellMembers(cp: ControlPlaneNode) {
   const clients = [client, ...running.map(({ host }) => etcdClient(cp.facts, host)!)];
   const leading = await withLeader(clients);
   if (leading) return await update(leading, moved);
-  let relay: Relay | undefined;
+  let relay: StandIn | undefined;
   const work = async () => {
     relay = await relayFor(running, cp, moved);
-    await update((await waitForLeader(clients)) ?? client, moved);
+    await update((await waitForLeader(clients, relay)) ?? client, moved);
   };
   await orUndo(work, async () => await relay?.end());
   await relay?.end();
   await waitForLeader([client]);
 }
+
+/** `name`: the member that is reached through it. */
+type StandIn = Relay & { name: string };
 
 function sayWhoIsMissing(
   { words, running }: ReturnType<typeof quorumOf>,
@@ -99,13 +102,32 @@ async function withLeader(clients: readonly EtcdClient[]): Promise<EtcdClient | 
   return (await Promise.all(asked)).find((client) => client !== undefined);
 }
 
-/** etcd 3.6 looks at each peer for seconds before it serves: an old address may swallow what is sent there. */
-async function waitForLeader(clients: readonly EtcdClient[]): Promise<EtcdClient | undefined> {
-  return await waitFor("etcd to have a leader", () => withLeader(clients), {
-    seconds: 180,
-    hint: "crictl ps -a --name etcd; crictl logs ID, on each control plane node",
-  });
+/**
+ * etcd 3.6 looks at each peer for seconds before it serves: an old address may swallow what is sent there. A member
+ * that was away for long gets all that it lacks before there is a leader, and only who has it can send it: so this
+ * goes on as long as much comes through the relay here, and where nothing does, it has to stand on the other machine.
+ */
+async function waitForLeader(
+  clients: readonly EtcdClient[],
+  relay?: StandIn,
+): Promise<EtcdClient | undefined> {
+  const before = relay?.carried() ?? 0;
+  const hint = relay ? `${behind(relay)}. Or: ${LOGS}` : LOGS;
+  const waiting = waitFor("etcd to have a leader", () => withLeader(clients), { seconds: 180, hint });
+  try {
+    return await waiting;
+  } catch (err) {
+    if (!(err instanceof Fail && relay && relay.carried() - before > MUCH)) throw err;
+    return await waitForLeader(clients, relay);
+  }
 }
+
+const LOGS = "crictl ps -a --name etcd; crictl logs ID, on each control plane node";
+const behind = ({ name }: StandIn) =>
+  `part 1 once more on ${name}: was this machine away for long, only from there its etcd gets what it lacks`;
+
+/** Bytes in three minutes: more than heartbeats. */
+const MUCH = 8 << 20;
 
 async function update(client: EtcdClient, moved: Moved) {
   for (const member of await client.members()) {
@@ -127,7 +149,7 @@ async function relayFor(
   running: readonly Peer[],
   cp: ControlPlaneNode,
   moved: Moved,
-): Promise<Relay | undefined> {
+): Promise<StandIn | undefined> {
   const hasMoved = (host: string) => addressBefore(host, moved) !== undefined;
   if (
     running.length === 0 ||
@@ -138,7 +160,8 @@ async function relayFor(
   const taken = [...moved.values(), ...peerHosts(cp)];
   const { peer, from } = standIn(running, moved, taken);
   say(`${peer.name}: reached under its old address ${from} from here, until the others know the new one`);
-  return await startRelay({ from, to: peer.host, port: peer.port });
+  const relay = await startRelay({ from, to: peer.host, port: peer.port });
+  return { ...relay, name: peer.name };
 }
 
 /**

@@ -25,12 +25,12 @@ import { buildGo } from "../machine/go-build.ts";
 import { type Started, startProgram } from "../machine/program.ts";
 import { RELEASES } from "./restore.ts";
 
-const NAMES = ["m1", "m2", "m3"];
-const OLD = NAMES.map((_, i) => `127.61.0.${i + 1}`);
-const NEW = NAMES.map((_, i) => `127.62.0.${i + 1}`);
+export const NAMES = ["m1", "m2", "m3"];
+export const OLD = NAMES.map((_, i) => `127.61.0.${i + 1}`);
+export const NEW = NAMES.map((_, i) => `127.62.0.${i + 1}`);
 const MOVED = new Map(OLD.map((old, i) => [old, NEW[i]!]));
 const WRITES = 60;
-const START = 120;
+export const START = 120;
 const PKI = "/etc/kubernetes/pki";
 
 async function main() {
@@ -58,10 +58,10 @@ async function check(etcd: string, folder: string): Promise<string> {
   }
 }
 
-type Tls = { ca: string; cert: string; key: string };
+export type Tls = { ca: string; cert: string; key: string };
 
 /** Each member's own files, for its address of today and the one before, as part 1 issues them; the client's. */
-async function issued(
+export async function issued(
   folder: string,
   ca: { cert: string; key: string },
   at: readonly string[],
@@ -81,7 +81,11 @@ async function issued(
   return { ca: ca.cert, ...client };
 }
 
-function start(etcd: string, folder: string, { name, at }: { name: string; at: string }): Started {
+export function start(
+  etcd: string,
+  folder: string,
+  { name, at, more = [] }: { name: string; at: string; more?: string[] },
+): Started {
   const pki = `${folder}/${name}.pki${PKI}/etcd`;
   const [client, peer] = [`https://${at}:2379`, `https://${at}:2380`];
   const flags = [
@@ -93,10 +97,10 @@ function start(etcd: string, folder: string, { name, at }: { name: string; at: s
     ...[`--peer-cert-file=${pki}/peer.crt`, `--peer-key-file=${pki}/peer.key`, "--peer-client-cert-auth"],
     ...[`--trusted-ca-file=${pki}/ca.crt`, `--peer-trusted-ca-file=${pki}/ca.crt`],
   ];
-  return startProgram(name, [etcd, ...flags], `${folder}/${name}.log`);
+  return startProgram(name, [etcd, ...flags, ...more], `${folder}/${name}.log`);
 }
 
-const clientAt = (address: string, tls: Tls) => new EtcdClient(`https://${address}:2379`, tls);
+export const clientAt = (address: string, tls: Tls) => new EtcdClient(`https://${address}:2379`, tls);
 
 interface Before {
   acknowledged: string[];
@@ -114,17 +118,22 @@ async function writeUntilKilled(etcd: string, folder: string, tls: Tls): Promise
     const ids = (await first.members()).map(({ id }) => id);
     for (let i = 0; i < WRITES; i++) {
       const key = `/registry/acknowledged/${i}`;
-      const body = JSON.stringify({ key: btoa(key), value: btoa("value") });
-      const request = { method: "POST", body, tls: { ...tls, ...trusting(tls.ca) } };
-      const response = await fetchDirectly(`https://${OLD[0]}:2379/v3/kv/put`, request);
-      if (!response.ok)
-        throw new Fail(`etcd does not take a write: ${await response.text()}`, { hint: folder });
+      await put(key, Buffer.from("value"), tls);
       acknowledged.push(key);
     }
     return { acknowledged, ids };
   } finally {
     await Promise.all(members.map((one) => one.kill()));
   }
+}
+
+/** To m1 at its old address. */
+export async function put(key: string, value: Buffer, tls: Tls) {
+  const body = JSON.stringify({ key: btoa(key), value: value.toString("base64") });
+  const request = { method: "POST", body, tls: { ...tls, ...trusting(tls.ca) } };
+  const response = await fetchDirectly(`https://${OLD[0]}:2379/v3/kv/put`, request);
+  if (!response.ok)
+    throw new Fail(`etcd does not take a write: ${await response.text()}`, { hint: "its log" });
 }
 
 type Case = Before & { members: Started[]; tls: Tls };
@@ -134,12 +143,7 @@ type Case = Before & { members: Started[]; tls: Tls };
  * is reached through this machine's loopback: a second run leaves nothing of that.
  */
 async function moved(folder: string, { members, tls, acknowledged, ids }: Case): Promise<string> {
-  const rescue = `${folder}/m2.pki/root/kube-pki-repair-20261129T080000`;
-  mkdirSync(rescue, { recursive: true });
-  writeFileSync(
-    movedFile({ dir: rescue }),
-    JSON.stringify({ made: new Date(), addresses: Object.fromEntries(MOVED) }),
-  );
+  sayMoved(folder, "m2");
   for (const [signal, leaves] of [
     ["SIGKILL", true],
     ["SIGHUP", false],
@@ -177,19 +181,30 @@ async function moved(folder: string, { members, tls, acknowledged, ids }: Case):
   return `three members at other addresses have found each other: same ids, one hash, ${acknowledged.length} of ${acknowledged.length} acknowledged writes, no old address left; twice cut off while the relay was up`;
 }
 
-async function hasAlias(): Promise<boolean> {
+/** As move.ts keeps it. */
+export function sayMoved(folder: string, name: string) {
+  const rescue = `${folder}/${name}.pki/root/kube-pki-repair-20261129T080000`;
+  mkdirSync(rescue, { recursive: true });
+  writeFileSync(
+    movedFile({ dir: rescue }),
+    JSON.stringify({ made: new Date(), addresses: Object.fromEntries(MOVED) }),
+  );
+}
+
+export async function hasAlias(): Promise<boolean> {
   return (await $`ip -br addr show dev lo`.text()).includes("127.61.");
 }
 
-/** Part 1's step on m2. */
-async function tell(folder: string) {
-  const facts = testFacts({ nodeName: "m2", advertiseAddress: NEW[1]!, certificatesDir: PKI });
-  using raw = readEtcdData(`${folder}/m2`);
-  setRoot(`${folder}/m2.pki`);
+/** Part 1's step, on m2 unless it says another one. */
+export async function tell(folder: string, name = "m2") {
+  const address = NEW[NAMES.indexOf(name)]!;
+  const facts = testFacts({ nodeName: name, advertiseAddress: address, certificatesDir: PKI });
+  using raw = readEtcdData(`${folder}/${name}`);
+  setRoot(`${folder}/${name}.pki`);
   const cp = {
     data: withMoved(raw, MOVED),
     facts,
-    node: { addresses: [NEW[1]] },
+    node: { addresses: [address] },
   } as unknown as ControlPlaneNode;
   await tellMembers(cp);
   setRoot("/");
@@ -210,10 +225,7 @@ async function cutOff(
     (await unlessSilent(() => clientAt(at, tls).status()))?.leaderId ?? "0";
   const nobodyLeads = async () => (await Promise.all(NEW.map(leader))).every((id) => id === "0");
   await members[1]!.until("the members to have no leader", nobodyLeads, START);
-  const child = Bun.spawn([process.execPath, import.meta.path, TELL, folder], {
-    stderr: "pipe",
-    stdout: "ignore",
-  });
+  const child = tellBeside(folder);
   const said = await saysUntil(child.stderr, "taken on lo");
   child.kill(signal);
   await child.exited;
@@ -226,8 +238,13 @@ async function cutOff(
     throw new Fail(`cut off by ${signal}: ${Bun.inspect(found)}`, { hint: "relay.ts, signals.ts" });
 }
 
+/** In a process of its own, on m2. */
+export function tellBeside(folder: string) {
+  return Bun.spawn([process.execPath, import.meta.path, TELL, folder], { stderr: "pipe", stdout: "ignore" });
+}
+
 /** Whether it says so before it ends. What comes then is read, too: it may not wait for a reader. */
-async function saysUntil(stream: ReadableStream<Uint8Array>, words: string): Promise<boolean> {
+export async function saysUntil(stream: ReadableStream<Uint8Array>, words: string): Promise<boolean> {
   const reader = stream
     .pipeThrough(new TextDecoderStream() as never)
     .getReader() as ReadableStreamDefaultReader<string>;

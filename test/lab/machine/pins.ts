@@ -47,6 +47,13 @@ export const KUBERNETES = process.env.KUBERNETES || "v1.34.4";
 export const LIBRARIES_OF = "v1.34.4";
 
 /**
+ * What kubeadm is told beside the printed line: a check of releases before 1.34 writes a URL that Go refuses to parse
+ * since 1.25.2 (CVE-2025-47912). Those releases were built with an older one; ours are not.
+ */
+export const NOT_BY_OLD_GO =
+  Number(KUBERNETES.split(".")[1]) < 34 ? " --ignore-preflight-errors=HTTPProxyCIDR" : "";
+
+/**
  * `KUBELET_SERVING=self npm run rehearse`: kubelets sign their serving certificates themselves, as kubeadm
  * has it by default.
  */

@@ -201,7 +201,10 @@ function timesOf(scene: Scene): Times {
   const steps = scene.steps.filter(({ start }) => start >= 0);
   const started = (step: Step | undefined) => step && zero + step.start * 1000;
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
-  const ofPart4 = steps.filter((step) => step.part === 4);
+  // in a plan the end of a move stands before the proof: it restarts pods, too
+  const ofPart4 = steps.filter(
+    ({ part, command }) => part === 4 || (part === 5 && /\bmove\.ts/.test(command)),
+  );
   const api = firstReturn(controlPlaneSamples(scene), "api", zero);
   const renewed = renewals(
     controlPlaneSamples(scene).flat(),

@@ -50,6 +50,7 @@ test("what is sent to the old address comes from the machine where it is now, me
     ]);
     const sent = Buffer.alloc(4 << 20, crypto.getRandomValues(new Uint8Array(65_537)));
     expect((await through(machine.port, sent)).equals(sent)).toBe(true);
+    expect(relay.carried()).toBe(2 * sent.length);
     await relay.end();
     expect(calls()).toEqual([TAKE, GIVE]);
     expect(unfinishedActions()).toEqual([]);
