@@ -46,6 +46,7 @@ import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.
 import { kmsAllLost } from "./scenarios/kms.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import {
+  calicoMoved,
   endpointPutIn,
   endpointRenamed,
   hostRenamed,
@@ -61,7 +62,14 @@ import { oldTokens } from "./scenarios/old-tokens.ts";
 import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { repairedTwice } from "./scenarios/repaired-twice.ts";
-import { haRestored, restored, restoredDisk, restoredNewCas } from "./scenarios/restored.ts";
+import {
+  haRestored,
+  haRestoredNewCas,
+  restored,
+  restoredDisk,
+  restoredNewCas,
+  restoredSpare,
+} from "./scenarios/restored.ts";
 import { saLost } from "./scenarios/sa-lost.ts";
 import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
@@ -157,6 +165,7 @@ export const SCENARIOS: Scenario[] = [
   moved,
   movedOne,
   movedTwo,
+  calicoMoved,
   swapped,
   movedAll,
   movedEndpoint,
@@ -166,8 +175,10 @@ export const SCENARIOS: Scenario[] = [
   movedLost,
   restored,
   restoredDisk,
+  restoredSpare,
   restoredNewCas,
   haRestored,
+  haRestoredNewCas,
   survivor,
   companyCaEnded,
   etcdLinked,

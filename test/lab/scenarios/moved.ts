@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { asMoved, endpointHost } from "../../../shared/pki/addresses.ts";
 import { undefinedOnTimeout } from "../../../shared/wait-for.ts";
+import { calico } from "../machine/calico.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import { addressOf } from "../machine/layout.ts";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
@@ -95,6 +96,17 @@ export const movedOne = scenario(
   { controlPlanes: 3, workers: 2 },
   ["cp2"],
 );
+
+/** Felix and Typha keep addresses, too; who has not moved has to find the others' pods. */
+export const calicoMoved: Scenario = {
+  ...scenario(
+    "calico-moved",
+    "With Calico and its Typha: the control plane node and one of two workers come back with other addresses",
+    { controlPlanes: 1, workers: 2 },
+    ["cp1", "w1"],
+  ),
+  profile: () => ({ ...USUAL, podNetwork: calico("kube-system"), pings: true }),
+};
 
 export const movedTwo = scenario(
   "moved-two",

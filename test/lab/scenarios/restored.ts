@@ -23,6 +23,8 @@ const SNAPSHOT = "keys.etcd.age";
 interface Left {
   bundle: boolean;
   disk?: boolean;
+  /** Of the new machine; unset: that of the dead one. */
+  hostName?: string;
 }
 
 const lines = (left: Left): Scenario["lines"] => [
@@ -58,6 +60,15 @@ export const restoredNewCas: Scenario = {
   lines: lines({ bundle: false }),
 };
 
+/** A spare machine: its kubelet has to be told which node it is. */
+export const restoredSpare: Scenario = {
+  ...restored,
+  name: "restored-spare",
+  title:
+    "The only control plane node is destroyed; a machine with another host name and another address takes its place, from a bundle and a snapshot of etcd",
+  lines: lines({ bundle: true, hostName: "spare7" }),
+};
+
 export const restoredDisk: Scenario = {
   ...restored,
   name: "restored-disk",
@@ -86,6 +97,14 @@ export const haRestored: Scenario = {
   controlPlanes: 3,
   workers: 2,
   lines: [...restored.lines, ...othersJoin({ elsewhere: true })],
+};
+
+export const haRestoredNewCas: Scenario = {
+  ...haRestored,
+  name: "ha-restored-new-cas",
+  title:
+    "All three control plane nodes are destroyed, and nobody has their keys; new machines with other addresses take their places, the first from a snapshot of etcd, with new CAs",
+  lines: [...restoredNewCas.lines, ...othersJoin({ elsewhere: true })],
 };
 
 /** What the operator keeps elsewhere. */
@@ -120,7 +139,7 @@ async function backUp(scene: Scene, { disk }: Left) {
 /** Where the new machine has mounted the old one's disk. */
 const DISK = "/mnt/old/var/lib/etcd";
 
-async function destroy(scene: Scene, { disk }: Left) {
+async function destroy(scene: Scene, { disk, hostName }: Left) {
   const { controlPlanes } = scene.lab;
   startClock(scene);
   await cutPower(scene, controlPlanes);
@@ -133,6 +152,7 @@ async function destroy(scene: Scene, { disk }: Left) {
   const [before, today] = [cp1.ip, newAddress(cp1)];
   await readdress(scene.lab, { [cp1.name]: today });
   await bootNew(scene, cp1);
+  if (hostName) await sh(cp1, `hostname ${hostName}; hostname > /etc/hostname`);
   note(scene, "a new machine", `${before} → ${today}`);
 }
 
