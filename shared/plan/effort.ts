@@ -151,7 +151,7 @@ const MOVED = 'RUNBOOK-MORE.md, "Machines that moved", says more';
 export const MOVES = {
   others: {
     does: "Put the new addresses into the node's files",
-    costs: `the kubelet stops until part 2. ${NO_RESTART}`,
+    costs: `the kubelet stops until part 2; ${NO_RESTART}`,
     seconds: [1, 10],
     note: MOVED,
   },
