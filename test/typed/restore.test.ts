@@ -296,6 +296,7 @@ test("on a new machine the plan is that of the snapshot which lies there; a lock
   expect(asks.stdout).toContain(
     `ssh -t root@${SHOWN_ADDRESS} 'cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts snapshot keys.etcd.age'`,
   );
+  expect(asks.stdout).toContain(`${kit}/plan.ts'; echo "exit code $?"`);
   write(`${node.root}/root/passphrase`, "x");
   expect((await node.run("plan")).stdout).toContain(
     `${kit}/hand-over.ts snapshot --passphrase-file passphrase keys.etcd.age'`,

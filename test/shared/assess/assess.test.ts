@@ -402,6 +402,15 @@ const ROWS: Row[] = [
     }),
   },
   {
+    what: "a signal has stopped a server, and a program of somebody's pod",
+    on: well(({ root }) => {
+      pretendProcess(root, { pid: 32, comm: "kube-apiserver", state: "T" });
+      podRecord(root, "shop", "cart-0", POD_UID);
+      const cgroup = `/kubepods/pod${POD_UID}/${"d".repeat(64)}`;
+      pretendProcess(root, { pid: 33, comm: "java", state: "T", cgroup });
+    }),
+  },
+  {
     what: "a server and a pod of kube-system are stopped beside a stopped kubelet",
     on: well(({ root, env }) => {
       writeFileSync(`${env.FAKE}/stopped`, "");

@@ -218,6 +218,7 @@ async function decidedFor(asked: Asked) {
       ),
     ),
     pasted: pasted(planAsMarkdown(plan)),
+    atTheSameTime: planAsMarkdown(plan).match(/^\{ .* &$/gm)?.length ?? 0,
     notes: notes.map(({ text, commands }) =>
       [text.split(" ").slice(0, 6).join(" "), ...commands.map((one) => one.split("\n")[0])].join(" | "),
     ),

@@ -21,6 +21,17 @@ test("a node without etcd's data is asked about, unless it is said to be lost or
   expect(told({}, { open: ["m3"], to: "m3" })).toEqual(["m2, m3, m4"]);
 });
 
+test("the operator's word is asked for where nobody else knows whether the keys are lost, and for nobody twice", () => {
+  const asked = (away: object, said: object = {}) =>
+    firstNotes(
+      { course: ["new-cas"], damaged: true, damage: [], next: [] } as never,
+      { said, lost: NONE_LOST, seen: NONE_SEEN, away } as never,
+    ).flatMap(({ text, commands }) => (text.startsWith("You have looked at") ? commands : []));
+  expect(asked({ open: [], to: "m2" })).toEqual([]);
+  expect(asked({ open: ["m3"] })).toEqual(["./bunw scripts/plan.ts --lost-on m3"]);
+  expect(asked({ open: ["m3"] }, { "lost-on": ["m2"] })).toEqual(["./bunw scripts/plan.ts --lost-on m2,m3"]);
+});
+
 test("where the kubelet must not be started yet, the plan says so first, and what to do is in a box", () => {
   const damage = [
     row("kubelet-start", "the kubelet's start", { state: "unsafe", failed: "its file of flags is missing" }),

@@ -22,6 +22,24 @@ const POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Meta
 const MANIFEST =
   "apiVersion: v1\nkind: Pod\nmetadata:\n  name: etcd\nspec:\n  containers:\n  - name: etcd\n    image: etcd\n";
 
+const CONF = `apiVersion: v1
+kind: Config
+clusters:
+- name: one
+  cluster:
+    server: https://lb.example:6443
+contexts:
+- name: one
+  context:
+    cluster: one
+    user: jane
+current-context: one
+users:
+- name: jane
+  user:
+    token: t
+`;
+
 const wanted = (name: string, key?: string): WantedKey => {
   const hash = key && publicKeyHash(privateKeyOf(key));
   return {
@@ -49,7 +67,7 @@ test("a wanted key is taken, a CA of which nothing is known is kept with its key
   const { found, foundKeys, said, image } = await searched(
     {
       ...{ "ca.key": cluster.key, "etcd.key": etcd.key, "etcd.crt": etcd.cert, "leaf.crt": leaf.cert },
-      ...{ "policy.yaml": POLICY, "etcd.yaml": MANIFEST },
+      ...{ "policy.yaml": POLICY, "etcd.yaml": MANIFEST, "admin.conf": CONF },
     },
     keys,
   );
@@ -57,11 +75,11 @@ test("a wanted key is taken, a CA of which nothing is known is kept with its key
   expect(found.pairs.map(({ name, cert, key }) => [name, cert.pem, key.pem])).toEqual([
     ["etcd/ca", etcd.cert, etcd.key],
   ]);
-  expect(found.texts.map(({ kind }) => kind).sort()).toEqual(["config", "manifest"]);
+  expect(found.texts.map(({ kind }) => kind).sort()).toEqual(["config", "kubeconfig", "manifest"]);
   expect(found.dropped).toBe(0);
   expect(said[0]).toBe("DISK: 0 MB to read, for 240 min at most");
   expect(said.at(-1)).toBe(
-    "DISK: read for SECONDS, 2 private keys, 2 certificates, 1 configuration, 1 manifest",
+    "DISK: read for SECONDS, 2 private keys, 2 certificates, 1 configuration, 1 manifest, 1 kubeconfig",
   );
 });
 
