@@ -28,7 +28,7 @@ import { type Node, readNode } from "../shared/node/node.ts";
 import * as rescued from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
 import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
-import { type Moved, thatMoved } from "../shared/pki/addresses.ts";
+import { type Moved, meansWorkers, thatMoved } from "../shared/pki/addresses.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 
@@ -86,7 +86,7 @@ function partsFirst(moved: Moved, { cluster, node }: machine.KnownHere): Todo[] 
   return [
     ...there({ command: again({}), called: "this line" }),
     ...[one, ...there(one), two, ...there(two)],
-    ...(pairs.meansWorkers(moved, cluster) ? [workers] : []),
+    ...(meansWorkers(moved, cluster) ? [workers] : []),
     { command: command("03-workers close") },
     { command: command("move") },
   ];

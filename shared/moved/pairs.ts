@@ -5,7 +5,6 @@
  */
 import { isIP } from "node:net";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
-import type { Cluster } from "../facts/cluster.ts";
 import { apiAddressOf, apiEndpoint } from "../facts/issue-facts.ts";
 import { Refused } from "../fail.ts";
 import {
@@ -140,16 +139,6 @@ export async function refuseAnswering(moved: Moved, { cluster, data, node }: Kno
     throw new Refused(`This cluster's API server answers at ${there.join(", ")}: it has not moved`, {
       hint: "nothing was changed. Does a copy of that machine run? Stop one of the two first",
     });
-}
-
-/** Whether a worker has something to change: its own address is another one, or the one that it leads to. */
-export function meansWorkers(moved: Moved, { nodes, endpoint }: Cluster): boolean {
-  const ips = nodes.flatMap(({ controlPlane, ips }) => (controlPlane ? [] : ips));
-  // without an endpoint kubeadm writes the address of a control plane node
-  const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
-  const either = [...moved].flat();
-  if (either.some(isServer)) return true;
-  return [...ips, ...leadsTo].some((one) => either.includes(one));
 }
 
 /**

@@ -135,6 +135,22 @@ export function ofMachines(moved: Moved): Moved {
   return new Map([...moved].filter(([old]) => !isServer(old)));
 }
 
+/** As much of a cluster as tells where its workers lead to. */
+interface Led {
+  nodes: readonly { controlPlane: boolean; ips: readonly string[] }[];
+  endpoint: string | undefined;
+}
+
+/** Whether a worker has something to change: its own address is another one, or the one that it leads to. */
+export function meansWorkers(moved: Moved, { nodes, endpoint }: Led): boolean {
+  const ips = nodes.flatMap(({ controlPlane, ips }) => (controlPlane ? [] : ips));
+  // without an endpoint kubeadm writes the address of a control plane node
+  const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
+  const either = [...moved].flat();
+  if (either.some(isServer)) return true;
+  return [...ips, ...leadsTo].some((one) => either.includes(one));
+}
+
 /** Those of these nodes, by their addresses of today. */
 export function thatMoved<N extends { ips: readonly string[] }>(nodes: readonly N[], moved: Moved): N[] {
   const today = new Set(moved.values());

@@ -4,7 +4,7 @@
  */
 import { command } from "../again.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import { type Moved, thatMoved } from "../pki/addresses.ts";
+import { type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
 import { type Effort, MOVES } from "./effort.ts";
 import { sshLines } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -55,7 +55,7 @@ function typedBetween({ nodes, facts: { known, moved, isRestored }, joins }: Aro
   const line = command("move", { moved: [...moved].map((pair) => pair.join("=")) });
   return [
     { before: 1, at: told.filter(isOther), line, effort: MOVES.others },
-    { before: 3, at: workers, line, effort: MOVES.workers },
+    { before: 3, at: meansWorkers(moved, known.cluster) ? workers : [], line, effort: MOVES.workers },
     ...(isRestored && !joins ? [restored] : []),
     { before: 5, at: told, line: command("move"), effort: MOVES.end },
   ];
