@@ -35,7 +35,12 @@ interface Backend {
 
 interface ProbedPod extends KubeObject {
   spec: { containers: { name: string; readinessProbe?: unknown }[] };
-  status?: { podIP?: string; podIPs?: { ip: string }[]; conditions?: { type: string; status: string }[] };
+  status?: {
+    podIP?: string;
+    podIPs?: { ip: string }[];
+    conditions?: { type: string; status: string; lastTransitionTime?: string }[];
+    containerStatuses?: { state?: { running?: { startedAt?: string } } }[];
+  };
 }
 
 /** Requests at the same time. */
@@ -48,7 +53,8 @@ const SECONDS = 60;
  * The wait until each Service that has endpoints has a pod whose readiness is known anew; the Services are read
  * now. `restarted`: only these nodes' kubelets have started anew; unset: any may have. A Service whose pods do
  * not become ready within a minute is named, and does not hold anything up. Nor does one that leads to nobody any
- * more: where a machine has started anew its pods have other addresses, which only that controller-manager tells.
+ * more: where a machine has started anew its pods have other addresses, which only that controller-manager tells, or
+ * have not served since, and may need what is repaired later.
  */
 export async function endpointsToWaitFor(
   api: KubeApi,
@@ -115,7 +121,7 @@ async function nothingToLose(pods: readonly Backend[], api: KubeApi, probes: Pro
   let away = 0;
   for (const { namespace, pod, node, addresses } of pods) {
     const found = await api.find<ProbedPod>(`/api/v1/namespaces/${namespace}/pods/${pod}`);
-    if (isElsewhere(found, addresses)) away += 1;
+    if (isElsewhere(found, addresses) || startedUnready(found)) away += 1;
     if (!found || !isReady(found)) continue;
     const probed = found.spec.containers
       .filter(({ readinessProbe }) => readinessProbe)
@@ -131,6 +137,19 @@ function isElsewhere(found: ProbedPod | undefined, addresses: readonly string[])
   const { podIP, podIPs = [] } = found.status ?? {};
   const now = [...podIPs.map(({ ip }) => ip), ...(podIP ? [podIP] : [])];
   return now.length > 0 && addresses.length > 0 && !now.some((ip) => addresses.includes(ip));
+}
+
+/**
+ * Whether its containers have started since it is not ready, or do not run: it serves nobody. Where only the kubelet
+ * has started anew they are older than that.
+ */
+function startedUnready(found: ProbedPod | undefined): boolean {
+  const { conditions = [], containerStatuses = [] } = found?.status ?? {};
+  const unready = conditions.find(({ type, status }) => type === "Ready" && status === "False");
+  const since = Date.parse(unready?.lastTransitionTime ?? "");
+  const isNew = ({ state }: (typeof containerStatuses)[number]) =>
+    !state?.running || Date.parse(state.running.startedAt ?? "") >= since;
+  return containerStatuses.length > 0 && !Number.isNaN(since) && containerStatuses.every(isNew);
 }
 
 /** What each kubelet has probed since its start, by its metrics: read once a node. */

@@ -29,8 +29,10 @@ function shop({
   metrics = success() as string | undefined,
   redirect = "",
   podIP = BEFORE,
+  lastTransitionTime = "2026-11-29T18:00:10Z",
+  containerStatuses = [{ state: { running: { startedAt: "2026-11-29T12:00:00Z" } } }] as object[],
 } = {}) {
-  const state = { ready, metrics, podIP };
+  const state = { ready, metrics, podIP, containerStatuses };
   const container = { name: "app", ...(probed ? { readinessProbe: {} } : {}) };
   const api = pretendApi({
     objects: { [SLICE]: { metadata: { labels: { "kubernetes.io/service-name": "web" } }, endpoints } },
@@ -39,7 +41,11 @@ function shop({
         return Response.json({
           metadata: { name: "web-0", uid: "uid-of-web-0" },
           spec: { containers: [container] },
-          status: { podIP: state.podIP, conditions: [{ type: "Ready", status: state.ready }] },
+          status: {
+            podIP: state.podIP,
+            conditions: [{ type: "Ready", status: state.ready, lastTransitionTime }],
+            containerStatuses: state.containerStatuses,
+          },
         });
       if (path === METRICS && redirect) return Response.redirect(redirect);
       if (path === METRICS)
@@ -85,6 +91,30 @@ test("a Service that leads to nobody any more holds nothing up: its pod has anot
   await waiting;
   using gone = shop({ endpoints: [endpoint("web-9", "m1")] });
   await quietly(() => waitForEndpoints(gone.client));
+});
+
+test("nor does one whose pod has started anew at its old address, and is not ready since: it serves nobody", async () => {
+  for (const started of [
+    [{ state: { running: { startedAt: "2026-11-29T18:00:10Z" } } }],
+    [{ state: { waiting: { reason: "CrashLoopBackOff" } } }],
+  ]) {
+    using api = shop({ ready: "False" });
+    const waiting = quietly(() => waitForEndpoints(api.client));
+    let over = false;
+    void waiting.then(() => (over = true));
+    await untilAsked(api, POD, 2);
+    // one of two is older: it may serve
+    api.state.containerStatuses = [...api.state.containerStatuses, ...started];
+    await untilAsked(api, POD, api.asked(POD) + 2);
+    expect(over).toBe(false);
+    api.state.containerStatuses = started;
+    await waiting;
+  }
+  using unknown = shop({ ready: "False", containerStatuses: [] });
+  const waiting = quietly(() => waitForEndpoints(unknown.client));
+  await untilAsked(unknown, POD, 3);
+  unknown.state.ready = "True";
+  await waiting;
 });
 
 test("where one of two pods is where the Service leads, it is waited for", async () => {
