@@ -113,8 +113,16 @@ export async function putBackByPrinted(scene: Scene, nodes: readonly Machine[]) 
  */
 export async function untilAsBefore(scene: Scene) {
   const first = nodeOfPart2(scene);
-  const isWell = async () =>
-    (await first.run(["env", "HOME=/root", "./bunw", "scripts/05-verify.ts"], { cwd: KIT })).exitCode === 0;
+  let last = "";
+  const isWell = async () => {
+    const verify = ["env", "HOME=/root", "./bunw", "scripts/05-verify.ts"];
+    const { exitCode, stdout } = await first.run(verify, { cwd: KIT });
+    const open = stdout.split("\n").filter((line) => /^ *(failed|outage) /.test(line));
+    const now = open.map((line) => line.trim().replace(/ {2,}/g, " ")).join("; ");
+    if (now !== last) scene.say(`  05-verify: ${now || "nothing failed"}`);
+    last = now;
+    return exitCode === 0;
+  };
   await sayAndWait(scene, "05-verify to find nothing changed", isWell, {
     seconds: 300,
     hint: "./bunw scripts/05-verify.ts on cp1, with --keep",
