@@ -34,13 +34,13 @@ function of({ name }: Machine): string {
   return `kpr-${name}`;
 }
 
-type Route = { dst: string; gateway: string };
+type Route = { dst: string; gateway: string; dev: string };
 
-/** Those that lead to another machine. */
+/** Those that lead to another machine by the cable; a network plugin's tunnel is its own. */
 async function routesIn(namespace: string): Promise<Route[]> {
   const text = await sh(["ip", "-j", "-n", namespace, "route", "show"]);
   return (JSON.parse(text || "[]") as Partial<Route>[]).filter(
-    (one): one is Route => one.gateway !== undefined,
+    (one): one is Route => one.gateway !== undefined && !one.dev?.startsWith("vxlan"),
   );
 }
 
