@@ -39,6 +39,7 @@ export type GoBuild = {
 
 /** `KUBERNETES=v1.37.2 npm run rehearse` builds the lab of another release; etcd's follows from it. */
 export const KUBERNETES = process.env.KUBERNETES || "v1.34.4";
+const MINOR = Number(KUBERNETES.split(".")[1]);
 
 /**
  * The release whose libraries the other programs are compiled with, whatever release the lab has: with these
@@ -47,11 +48,11 @@ export const KUBERNETES = process.env.KUBERNETES || "v1.34.4";
 export const LIBRARIES_OF = "v1.34.4";
 
 /**
- * What kubeadm is told beside the printed line: a check of releases before 1.34 writes a URL that Go refuses to parse
- * since 1.25.2 (CVE-2025-47912). Those releases were built with an older one; ours are not.
+ * Checks of kubeadm that this lab fails, and no node would: before 1.34 one writes a URL that Go refuses to parse since
+ * 1.25.2 (CVE-2025-47912), with which those releases were not built; since 1.35 one refuses the cgroups v1 that this
+ * machine may have.
  */
-export const NOT_BY_OLD_GO =
-  Number(KUBERNETES.split(".")[1]) < 34 ? " --ignore-preflight-errors=HTTPProxyCIDR" : "";
+export const FAILS_IN_THE_LAB = MINOR < 34 ? "HTTPProxyCIDR" : MINOR > 34 ? "SystemVerification" : undefined;
 
 /**
  * `KUBELET_SERVING=self npm run rehearse`: kubelets sign their serving certificates themselves, as kubeadm
