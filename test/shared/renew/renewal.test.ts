@@ -20,9 +20,10 @@ import {
   unlikeOld,
 } from "../../../shared/renew/renewal.ts";
 import { requestFor } from "../../../shared/renew/request.ts";
-import { write } from "../../pretend/cluster.ts";
+import { healthyCp, write } from "../../pretend/cluster.ts";
 import { ofCompany } from "../../pretend/company-ca.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { olderOf } from "../../pretend/renewed.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const HOUR = 3_600_000;
@@ -206,6 +207,8 @@ test("a CA that a company has signed is due in the second half of its own life, 
   for (const [cert, files] of [
     [(await of(0.9)).cert, undefined],
     [old.cert, ["ca.crt"]],
+    // a repair renews it
+    [await olderOf((await healthyCp()).root, "ca", -1), undefined],
   ] as const) {
     write(`${box.dir}${facts.certificatesDir}/ca.crt`, cert, 0o644);
     expect(dueCas(facts)?.files).toEqual(files as string[] | undefined);

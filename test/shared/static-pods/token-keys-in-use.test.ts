@@ -41,6 +41,19 @@ test("pods have to run since the new CA, or since the new sa.pub as long as old 
   expect(podTrust(cp).since).toEqual(later);
 });
 
+test("a CA that a copy of etcd's data from before knows was in use long before; one that a repair has made was not", async () => {
+  const cp = controlPlaneOf(await pretendData());
+  using box = sandbox();
+  cpSync((await healthyCp()).root + PKI, box.dir + PKI, { recursive: true });
+  const since = (more: object) => podTrust({ ...cp, ...more }).caInUse;
+  const LONG = new Date(0);
+  expect([since({ dataFrom: "/root/copy" }), since({ earlier: { data: cp.data } })]).toEqual([LONG, LONG]);
+  expect(since({ dataFrom: cp.etcd.dir, earlier: undefined })).not.toEqual(LONG);
+  const { cert } = await otherCa();
+  writeFile(`${PKI}/ca.crt`, cert);
+  expect(since({ dataFrom: "/root/copy" })).toBeUndefined();
+});
+
 /** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
 function mountToken(letter: string, kid: string, issued: Date) {
   const claims = { sub: "system:serviceaccount:kube-system:x", iat: issued.getTime() / 1000 };
