@@ -38,6 +38,26 @@ test("a kubeconfig that leads to another control plane node's own address needs 
 const at = (name: string, place: string) => ({ name, place });
 const KUBEADM = "kubeadm-config";
 
+test("what an object in use names needs a name: the place decided for, others only where somebody is there", async () => {
+  const found = await lookAt({ kind: "healthy control plane node" }, async () => {
+    const { known } = await lookHere(undefined, undefined);
+    const answers = new Map([
+      ["https://old:6443", "ours"],
+      ["https://cut:6443", "not for this name"],
+    ]);
+    const places = ["lb", "old", "cut", "gone"].map((host) => at("kube-proxy", `${host}:6443`));
+    const seen = {
+      value: "lb:6443",
+      witnesses: [...places, at(KUBEADM, "cut:6443")],
+      answers,
+      undecided: false,
+    };
+    return withEndpoint(known!.cp as EndpointPlace, seen as never).clients ?? [];
+  });
+  const names = ["lb", "old", "cut", "gone"];
+  expect(names.filter((name) => found.includes(name))).toEqual(["lb", "old", "cut"]);
+});
+
 test.each<[string, string | undefined, { name: string; place: string }[], string | undefined]>([
   ["all say the same", "lb:6443", [at(KUBEADM, "lb:6443"), at("admin.conf", "lb:6443")], undefined],
   ["the port is the usual one", "lb", [at(KUBEADM, "lb:6443")], undefined],
