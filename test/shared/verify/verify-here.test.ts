@@ -106,6 +106,18 @@ const ROWS: Row[] = [
   },
   { what: "a file that a manifest names is gone", change: gone(`${CONF}/audit/policy.yaml`) },
   {
+    what: "a manifest mounts a folder that is not there, and says no type: it is empty then",
+    change({ root }) {
+      const scheduler = manifest("kube-scheduler");
+      const { spec } = scheduler as {
+        spec: { volumes?: object[]; containers: { volumeMounts?: object[] }[] };
+      };
+      spec.volumes?.push({ name: "more", hostPath: { path: "/srv/more" } });
+      spec.containers[0]!.volumeMounts?.push({ name: "more", mountPath: "/srv/more" });
+      write(`${root}${CONF}/manifests/kube-scheduler.yaml`, manifestText(scheduler));
+    },
+  },
+  {
     what: "the kubelet's certificate is gone",
     change: gone("/var/lib/kubelet/pki/kubelet-client-current.pem"),
   },
