@@ -18,6 +18,7 @@ import { type Asked, CSRS, clientCsr, dns, privatePem } from "../../pretend/csrs
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 
 const RBAC = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+const REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 const NODECLIENT = "system:certificates.k8s.io:certificatesigningrequests:nodeclient";
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const HINT = "see kube-apiserver.log and kube-controller-manager.log";
@@ -42,10 +43,9 @@ async function main() {
   await using lab = await apiLab({ flags: ["--enable-bootstrap-token-auth=true"] });
   await lab.controllerManager();
   // As after kubeadm init: the cluster approves CSRs of kubeadm's tokens by itself.
-  await bind(
+  await bindApproval(
     lab,
     "kubeadm:node-autoapprove-bootstrap",
-    NODECLIENT,
     "system:bootstrappers:kubeadm:default-node-token",
   );
   const token = (await openJoining(lab.operator, [ANY_WORKER])).get(ANY_WORKER)!;
@@ -53,7 +53,7 @@ async function main() {
   await everybodyAsks(lab, holder);
   await closed(lab, holder);
   await hardened(lab);
-  await bind(lab, "approve-csrs-for-group", NODECLIENT, "system:bootstrappers");
+  await bindApproval(lab, "approve-csrs-for-group", "system:bootstrappers");
   const refused = await openJoining(lab.operator, [ANY_WORKER]).then(
     () => "",
     (err: Error) => err.message,
@@ -166,10 +166,18 @@ async function hardened(lab: ApiLab) {
   check("join proves the server all the same", proved);
 }
 
-async function bind(lab: ApiLab, name: string, role: string, group: string) {
-  const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: role };
+/** Until the API server goes by it: its authorizer watches the bindings. */
+async function bindApproval(lab: ApiLab, name: string, group: string) {
+  const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: NODECLIENT };
   const subjects = [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: group }];
   await lab.admin.create(RBAC, { metadata: { name }, roleRef, subjects });
+  const asked = { resource: "certificatesigningrequests", subresource: "nodeclient", verb: "create" };
+  const resourceAttributes = { group: "certificates.k8s.io", ...asked };
+  const isAllowed = async () => {
+    const review = { spec: { user: "somebody", groups: [group], resourceAttributes } };
+    return (await lab.admin.create<{ status: { allowed: boolean } }>(REVIEWS, review)).status.allowed;
+  };
+  await waitFor(`the rule ${name} to be in force`, isAllowed, { seconds: 60, hint: HINT });
 }
 
 if (import.meta.main) await run(main);
