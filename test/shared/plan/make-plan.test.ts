@@ -217,6 +217,7 @@ async function decidedFor(asked: Asked) {
         note ? [`${number}: ${note.split(" ").slice(0, 4).join(" ")}`] : [],
       ),
     ),
+    titles: planAsMarkdown(plan).match(/^#+ \d.*$/gm),
     pasted: pasted(planAsMarkdown(plan)),
     atTheSameTime: planAsMarkdown(plan).match(/^\{ .* &$/gm)?.length ?? 0,
     notes: notes.map(({ text, commands }) =>
