@@ -19,7 +19,7 @@ import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
-import { waitFor } from "../wait-for.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 
 /** The manifest on disk, also where an exchange was interrupted. Errors: as `readManifest`. */
 export function manifestBeforeOrAfter(path: string): Manifest | undefined {
@@ -39,9 +39,7 @@ export async function exchangeManifest(
 ) {
   const path = manifestPath(cp, name);
   const waiting = waitingPath(path);
-  const old = (await controlPlaneContainers(cp.node.runtimeEndpoint)).filter(
-    (container) => container.name === name,
-  );
+  const old = await startedNow(cp, name);
   writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
   leaves(
     path,
@@ -53,6 +51,24 @@ export async function exchangeManifest(
   await Promise.all([old.length > 0 && ends(), next.when?.()]);
   renameFile(waiting, path);
   leaves(path, undefined);
+}
+
+/**
+ * Its containers that run. A kubelet that has just started may not have begun with this pod yet: if the manifest goes
+ * then, and another one comes at once, it starts none of the two. So the one in place is waited for; one that cannot
+ * run holds nothing up.
+ */
+async function startedNow({ node }: Pick<ControlPlaneNode, "node">, name: string): Promise<Container[]> {
+  const look = async () =>
+    (await controlPlaneContainers(node.runtimeEndpoint)).filter((container) => container.name === name);
+  const isThere = async () => {
+    const found = await look();
+    return found.length > 0 && found;
+  };
+  if (!exists(manifestPath({ node }, name))) return await look();
+  const hint = shell`crictl ps -a --name ${name}; journalctl -u kubelet -n 50`;
+  const waiting = waitFor(`the kubelet to start ${name}`, isThere, { seconds: 30, hint });
+  return (await undefinedOnTimeout(waiting)) ?? [];
 }
 
 /** Takes a manifest away until part 2 puts it back. */
