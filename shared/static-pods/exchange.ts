@@ -17,6 +17,7 @@ import {
 } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import type { Manifest } from "../objects/objects.ts";
+import { mode } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
@@ -65,7 +66,7 @@ async function startedNow({ node }: Pick<ControlPlaneNode, "node">, name: string
     const found = await look();
     return found.length > 0 && found;
   };
-  if (!exists(manifestPath({ node }, name))) return await look();
+  if (mode.dryRun || !exists(manifestPath({ node }, name))) return await look();
   const hint = shell`crictl ps -a --name ${name}; journalctl -u kubelet -n 50`;
   const waiting = waitFor(`the kubelet to start ${name}`, isThere, { seconds: 30, hint });
   return (await undefinedOnTimeout(waiting)) ?? [];
