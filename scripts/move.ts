@@ -96,27 +96,16 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   const { node } = known;
   const said = pairs.pairsOf(values.moved);
   const goesOn = rescued.movedHere();
-  if (goesOn.size > 0) {
-    const since = pairs.saidSince(said, goesOn, rescued.moveHere()!.path);
+  const since =
+    goesOn.size > 0
+      ? pairs.saidSince(said, goesOn, rescued.moveHere()!.path)
+      : new Map([...said, ...(await ownPairs(known, said))]);
+  if (since.size > 0) {
     pairs.refusePairs(since, known, goesOn);
     await pairs.refuseAnswering(since, known);
-    return sayMoved(new Map([...goesOn, ...since]));
   }
-  const before = machine.ownBefore(known);
-  if (before.length > 0) machine.refuseCopiedDisk(known);
-  const nodeIp = (await kubeletFlags()).get("node-ip");
-  const ownPairs = await Promise.all(
-    before.map(
-      async (old) =>
-        [old, said.get(old) ?? (await machine.addressNow(node, { nodeIp, like: old }))] as const,
-    ),
-  );
-  const moved = new Map([...said, ...ownPairs]);
-  if (moved.size > 0) {
-    pairs.refusePairs(moved, known);
-    await pairs.refuseAnswering(moved, known);
-    return sayMoved(moved);
-  }
+  const moved = new Map([...goesOn, ...since]);
+  if (moved.size > 0) return sayMoved(moved);
   if (await own.hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
   else if (rescued.hasMoveEnded()) say("the move has ended on this node");
@@ -125,6 +114,16 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
       hint: "nothing was changed. Of other machines: --moved OLD=NEW,…",
     });
   return moved;
+}
+
+/** Of this machine's addresses of before that it has no more. */
+async function ownPairs(known: machine.KnownHere, said: Moved) {
+  const before = machine.ownBefore(known);
+  if (before.length > 0) machine.refuseCopiedDisk(known);
+  const nodeIp = (await kubeletFlags()).get("node-ip");
+  const today = async (old: string) =>
+    said.get(old) ?? (await machine.addressNow(known.node, { nodeIp, like: old }));
+  return await Promise.all(before.map(async (old) => [old, await today(old)] as const));
 }
 
 function sayMoved(moved: Moved): Moved {

@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { Glob } from "bun";
 import { inParallel } from "../shared/api/many.ts";
 import { run } from "../shared/run.ts";
-import { RESTORE_PROGRAMS } from "./lab/checks/restore.ts";
+import { ETCD_PROGRAMS } from "./lab/checks/etcd-releases.ts";
 import { CALICO } from "./lab/machine/calico.ts";
 import { CERT_MANAGER } from "./lab/machine/cert-manager.ts";
 import { CACHE, isBuilt } from "./lab/machine/go-build.ts";
@@ -123,7 +123,7 @@ const CHECKS: Check[] = [
   { name: "tests of kits", command: bunTest(TESTS.kits), runs: "scripts", count: countTests },
   { name: "a sample of the soaks", command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
   { name: "etcd's data, cut off and changed everywhere", command: bunTest(["test/shared/etcd-data/data.test.ts"]), runs: "soak", env: { EVERY_PLACE: "1" }, count: countTests },
-  { name: "lab: a member that was away, and all have moved", command: ["test/lab/checks/lagging-member.ts"], runs: "soak", count: countLines, built: RESTORE_PROGRAMS },
+  { name: "lab: a member that was away, and all have moved", command: ["test/lab/checks/lagging-member.ts"], runs: "soak", count: countLines, built: ETCD_PROGRAMS },
   { name: "soaks", command: bunTest(TESTS.soaks), runs: "soak", count: countTests },
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], runs: "beside the lab", count: countLines },
@@ -138,9 +138,9 @@ const CHECKS: Check[] = [
   { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], runs: "beside the lab" },
   { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], runs: "beside the lab", count: countTests },
-  { name: "lab: a restored snapshot equals etcdutl's", command: ["test/lab/checks/restore.ts"], runs: "beside the lab", count: countLines, built: RESTORE_PROGRAMS },
-  { name: "lab: a lost member's data keeps what was acknowledged", command: ["test/lab/checks/survivor.ts"], runs: "beside the lab", count: countLines, built: RESTORE_PROGRAMS },
-  { name: "lab: members that have moved find each other", command: ["test/lab/checks/moved-members.ts"], runs: "beside the lab", count: countLines, built: RESTORE_PROGRAMS },
+  { name: "lab: a restored snapshot equals etcdutl's", command: ["test/lab/checks/restore.ts"], runs: "beside the lab", count: countLines, built: ETCD_PROGRAMS },
+  { name: "lab: a lost member's data keeps what was acknowledged", command: ["test/lab/checks/survivor.ts"], runs: "beside the lab", count: countLines, built: ETCD_PROGRAMS },
+  { name: "lab: members that have moved find each other", command: ["test/lab/checks/moved-members.ts"], runs: "beside the lab", count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost", "runbook"), runs: "in the lab", count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), runs: "in the lab", count: countChecks("ha-all-lost") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), runs: "in the lab", count: countChecks("interrupted") },

@@ -121,7 +121,7 @@ async function nothingToLose(pods: readonly Backend[], api: KubeApi, probes: Pro
   let away = 0;
   for (const { namespace, pod, node, addresses } of pods) {
     const found = await api.find<ProbedPod>(`/api/v1/namespaces/${namespace}/pods/${pod}`);
-    if (isElsewhere(found, addresses) || startedUnready(found)) away += 1;
+    if (!found || isElsewhere(found, addresses) || startedUnready(found)) away += 1;
     if (!found || !isReady(found)) continue;
     const probed = found.spec.containers
       .filter(({ readinessProbe }) => readinessProbe)
@@ -132,9 +132,8 @@ async function nothingToLose(pods: readonly Backend[], api: KubeApi, probes: Pro
 }
 
 /** As far as its kubelet has said: no address is not yet another one. */
-function isElsewhere(found: ProbedPod | undefined, addresses: readonly string[]): boolean {
-  if (!found) return true;
-  const { podIP, podIPs = [] } = found.status ?? {};
+function isElsewhere({ status }: ProbedPod, addresses: readonly string[]): boolean {
+  const { podIP, podIPs = [] } = status ?? {};
   const now = [...podIPs.map(({ ip }) => ip), ...(podIP ? [podIP] : [])];
   return now.length > 0 && addresses.length > 0 && !now.some((ip) => addresses.includes(ip));
 }
@@ -143,9 +142,9 @@ function isElsewhere(found: ProbedPod | undefined, addresses: readonly string[])
  * Whether its containers have started since it is not ready, or do not run: it serves nobody. Where only the kubelet
  * has started anew they are older than that.
  */
-function startedUnready(found: ProbedPod | undefined): boolean {
-  const { conditions = [], containerStatuses = [] } = found?.status ?? {};
-  const unready = conditions.find(({ type, status }) => type === "Ready" && status === "False");
+function startedUnready({ status }: ProbedPod): boolean {
+  const { conditions = [], containerStatuses = [] } = status ?? {};
+  const unready = conditions.find((one) => one.type === "Ready" && one.status === "False");
   const since = Date.parse(unready?.lastTransitionTime ?? "");
   const isNew = ({ state }: (typeof containerStatuses)[number]) =>
     !state?.running || Date.parse(state.running.startedAt ?? "") >= since;

@@ -47,16 +47,16 @@ interface Between {
 
 function typedBetween({ nodes, facts: { known, moved, isRestored }, joins }: Around): Between[] {
   const workers = nodesAt(nodes, "each-worker");
-  const restart = "systemctl restart kubelet";
-  const restored = { before: 3, at: workers, line: restart, effort: MOVES.restored };
-  if (moved.size === 0 || !known) return isRestored && !joins ? [restored] : [];
+  const restart = { before: 3, at: workers, line: "systemctl restart kubelet", effort: MOVES.restored };
+  const restarts = isRestored && !joins ? [restart] : [];
+  if (moved.size === 0 || !known) return restarts;
   const names = namesToTell(moved, known.cluster);
   const told = nodesAt(nodes, "each-control-plane").filter(({ name }) => names.includes(name));
   const line = command("move", { moved: [...moved].map((pair) => pair.join("=")) });
   return [
     { before: 1, at: told.filter(isOther), line, effort: MOVES.others },
     { before: 3, at: meansWorkers(moved, known.cluster) ? workers : [], line, effort: MOVES.workers },
-    ...(isRestored && !joins ? [restored] : []),
+    ...restarts,
     { before: 5, at: told, line: command("move"), effort: MOVES.end },
   ];
 }

@@ -3,33 +3,21 @@
  * snapshot, which the leader sends to its old address. Part 1 on that machine has to say that it goes on from the
  * other one, and there it does: all of it comes through the relay. Megabytes: SIZE (60).
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { unlessSilent } from "../../../shared/etcd/client.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { run } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
-import { buildGo } from "../machine/go-build.ts";
+import { onEachRelease } from "./etcd-releases.ts";
 import * as members from "./moved-members.ts";
-import { RELEASES } from "./restore.ts";
 
 const { NAMES, NEW, OLD, START } = members;
 const SIZE = Number(process.env.SIZE ?? 60);
 const MEGABYTE = 1_000_000;
 
 async function main() {
-  for (const { release, etcd: build } of RELEASES) {
-    const etcd = join(await buildGo(build), "etcd");
-    const folder = mkdtempSync(join(tmpdir(), "lagging-"));
-    try {
-      console.log(`ok: etcd ${release}: ${await check(etcd, folder, release)}`);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  }
+  await onEachRelease(async ({ etcd, folder, release }) => [await check(etcd, folder, release)]);
 }
 
 /** Its log is short, as that of a cluster which has written on for days. */

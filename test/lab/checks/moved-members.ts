@@ -3,9 +3,7 @@
  * started at other addresses, all three. They find each other by what part 1 does; each write that was answered is
  * there, and no id has changed.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { $ } from "bun";
 import { EtcdClient, unlessSilent } from "../../../shared/etcd/client.ts";
 import { tellMembers } from "../../../shared/etcd/tell-members.ts";
@@ -21,9 +19,8 @@ import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { fetchDirectly, trusting } from "../../../shared/pki/served.ts";
 import { endOnSignal, run } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
-import { buildGo } from "../machine/go-build.ts";
 import { type Started, startProgram } from "../machine/program.ts";
-import { RELEASES } from "./restore.ts";
+import { onEachRelease } from "./etcd-releases.ts";
 
 export const NAMES = ["m1", "m2", "m3"];
 export const OLD = NAMES.map((_, i) => `127.61.0.${i + 1}`);
@@ -34,15 +31,7 @@ export const START = 120;
 const PKI = "/etc/kubernetes/pki";
 
 async function main() {
-  for (const { release, etcd: build } of RELEASES) {
-    const etcd = join(await buildGo(build), "etcd");
-    const folder = mkdtempSync(join(tmpdir(), "moved-"));
-    try {
-      console.log(`ok: etcd ${release}: ${await check(etcd, folder)}`);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  }
+  await onEachRelease(async ({ etcd, folder }) => [await check(etcd, folder)]);
 }
 
 async function check(etcd: string, folder: string): Promise<string> {

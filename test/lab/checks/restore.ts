@@ -3,8 +3,7 @@
  * ids, keys and hash, a member that joins gets all of it, and a client that has seen later revisions is told
  * so. What the raised revision and the .snap are for is shown by leaving them out.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { type OnlyMember, SNAP_NAME } from "../../../shared/restore/new-member.ts";
@@ -13,7 +12,6 @@ import { BUMP, writeRestored } from "../../../shared/restore/write-data.ts";
 import { run, silently } from "../../../shared/run.ts";
 import { buildGo } from "../machine/go-build.ts";
 import { ask, fill } from "../machine/loopback-etcd.ts";
-import { etcdBuild } from "../machine/pins.ts";
 import { compareWithEtcd } from "./etcd-equal.ts";
 import {
   askMember,
@@ -24,27 +22,14 @@ import {
   takeSnapshot,
   watchFrom,
 } from "./etcd-member.ts";
+import { ETCDUTL, onEachRelease } from "./etcd-releases.ts";
 
-export const RELEASES = ["3.5.21", "3.6.5"].map((release) => ({
-  release,
-  etcd: etcdBuild(`registry.k8s.io/etcd:${release}-0`),
-}));
-const ETCDUTL = etcdBuild("registry.k8s.io/etcd:3.6.5-0", "etcdutl");
-export const RESTORE_PROGRAMS = [ETCDUTL, ...RELEASES.map(({ etcd }) => etcd)];
 const TOKEN = "restored-2026";
 const LOAD = { objects: 3000, bytes: 700 };
 
 async function main() {
   const etcdutl = join(await buildGo(ETCDUTL), "etcdutl");
-  for (const { release, etcd: build } of RELEASES) {
-    const etcd = join(await buildGo(build), "etcd");
-    const folder = mkdtempSync(join(tmpdir(), "restore-"));
-    try {
-      for (const line of await check({ etcd, etcdutl, folder })) console.log(`ok: etcd ${release}: ${line}`);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  }
+  await onEachRelease(({ etcd, folder }) => check({ etcd, etcdutl, folder }));
 }
 
 interface Tools {

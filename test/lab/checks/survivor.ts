@@ -2,9 +2,7 @@
  * Data directories of lost members, on real etcd of both releases: each write that a client was told of is
  * there after this kit has taken one of them; `--force-new-cluster` alone loses the last.
  */
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { cpSync } from "node:fs";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
 import {
@@ -14,24 +12,15 @@ import {
   writeAlone,
 } from "../../../shared/restore/lost-members-data.ts";
 import { run, silently } from "../../../shared/run.ts";
-import { buildGo } from "../machine/go-build.ts";
 import { ask } from "../machine/loopback-etcd.ts";
 import { compareWithEtcd } from "./etcd-equal.ts";
 import { askMember, type Member, memberAt, membersOf, startMember } from "./etcd-member.ts";
-import { RELEASES } from "./restore.ts";
+import { onEachRelease } from "./etcd-releases.ts";
 
 const WRITES = 60;
 
 async function main() {
-  for (const { release, etcd: build } of RELEASES) {
-    const etcd = join(await buildGo(build), "etcd");
-    const folder = mkdtempSync(join(tmpdir(), "survivor-"));
-    try {
-      for (const line of await check(etcd, folder)) console.log(`ok: etcd ${release}: ${line}`);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  }
+  await onEachRelease(({ etcd, folder }) => check(etcd, folder));
 }
 
 async function check(etcd: string, folder: string): Promise<string[]> {

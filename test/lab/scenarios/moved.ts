@@ -397,13 +397,10 @@ async function stillOld({ lab }: Scene): Promise<[string[], number]> {
       ...item,
       metadata: { ...item.metadata, managedFields: undefined },
     }).replace(/--initial-cluster=[^"]*/g, "");
-    const found = [...addresses.keys()].find(
-      (one) => asMoved(text, addresses) !== text && text.includes(one),
-    );
-    const at = found === undefined ? -1 : text.indexOf(found);
-    return at < 0
-      ? []
-      : [`${item.kind} ${item.metadata.name} (…${text.slice(Math.max(0, at - 60), at + 40)}…)`];
+    const today = asMoved(text, addresses);
+    if (today === text) return [];
+    const at = Array.from(text).findIndex((letter, i) => letter !== today[i]);
+    return [`${item.kind} ${item.metadata.name} (…${text.slice(Math.max(0, at - 60), at + 40)}…)`];
   });
   return [old, items.length];
 }
