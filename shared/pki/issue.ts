@@ -5,6 +5,7 @@
 import "reflect-metadata";
 import { randomBytes } from "node:crypto";
 import * as x509 from "@peculiar/x509";
+import { memo } from "../memo.ts";
 import { type Names, names } from "./addresses.ts";
 import { BACKDATE_MS, certificatesIn, privateKeyOf, publicKeyOf } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
@@ -204,7 +205,12 @@ function signerOf(ca: Pair): Promise<Signer> {
 }
 
 async function readSigner(ca: Pair): Promise<Signer> {
-  const cert = new x509.X509Certificate(certificatesIn(signingFirst(ca.cert, ca.key))[0] ?? "");
-  const keyId = cert.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
-  return { subject: cert.subjectName, keyId, ...(await signingKey(privateKeyOf(ca.key))) };
+  const cert = certificatesIn(signingFirst(ca.cert, ca.key))[0] ?? "";
+  return { ...issuedBy(cert), ...(await signingKey(privateKeyOf(ca.key))) };
 }
+
+/** What certificates say of this one, their CA. */
+const issuedBy = memo((pem): Pick<Signer, "subject" | "keyId"> => {
+  const cert = new x509.X509Certificate(pem);
+  return { subject: cert.subjectName, keyId: cert.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId };
+});

@@ -1,14 +1,18 @@
 /**
- * Runs whole scripts one after the other in one process, each with modules of its own: starting a process,
- * and reading every package and our 300 files, takes longer than most runs. A run that ends by itself leaves
- * nothing to the next one. After one that was stopped in the middle, what it was doing may still go on: its
- * process is for others only when nothing of it waits any more.
+ * Runs whole scripts one after the other in one process: starting one, and compiling our 300 files, takes
+ * longer than most runs. Each run begins as in a process of its own (module-state.ts), but for its commands:
+ * those need no bash (without-shell.ts). A run that ends by itself leaves nothing to the next one. After one
+ * that was stopped in the middle, what it was doing may still go on: its process is for others only when
+ * nothing of it waits any more.
  */
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { format } from "node:util";
+import { $ } from "zx/core";
+import { resetModules, resettable } from "./module-state.ts";
 import { ofNow } from "./programs.ts";
+import { withoutShell } from "./without-shell.ts";
 
 const HOME = resolve(import.meta.dir, "../..");
 
@@ -24,19 +28,23 @@ export interface RunResult {
   stderr: string;
 }
 
-/** So many runs, then another process: each leaves its modules in memory. */
-const RUNS_OF_A_PROCESS = 60;
+const PACKAGES = /^(@|age-encryption|reflect-metadata|yaml|zx)/;
 
-/** They are read once in a process. Not zx: it looks for bash on the PATH of the first run, and keeps it. */
-const PACKAGES = /^(@|age-encryption|reflect-metadata|yaml)/;
+/** As the last line of each script has it. */
+const STARTS = "if (import.meta.main) await run(main);";
 
-/** The scripts in one file each, with our modules inside; removed at the end of this process. */
+/** Where a script that is loaded puts how it is started; its name → that. */
+const MAINS = "mainsOfScripts";
+const mains: Record<string, () => Promise<unknown>> = {};
+Object.assign(globalThis, { [MAINS]: mains });
+
+/** The scripts, and what they share, as files of JavaScript; removed at the end of this process. */
 async function built(): Promise<string> {
   const outdir = mkdtempSync(join(tmpdir(), "scripts-"));
   process.on("exit", () => rmSync(outdir, { recursive: true, force: true }));
   const entrypoints = [...new Bun.Glob("*.ts").scanSync({ cwd: `${HOME}/scripts`, absolute: true })];
   await Bun.build({
-    ...{ entrypoints, outdir, target: "bun", naming: "[name].[ext]" },
+    ...{ entrypoints, outdir, target: "bun", naming: "[name].[ext]", splitting: true },
     plugins: [
       {
         name: "as in the checkout",
@@ -45,12 +53,14 @@ async function built(): Promise<string> {
             path: Bun.resolveSync(path, dirname(importer)),
             external: true,
           }));
-          build.onLoad({ filter: /\/(scripts|shared)\/.*\.ts$/ }, async ({ path }) => ({
-            contents: (await Bun.file(path).text())
-              .replaceAll("import.meta.main", String(entrypoints.includes(path)))
-              .replaceAll("import.meta.dir", JSON.stringify(dirname(path))),
-            loader: "ts",
-          }));
+          build.onLoad({ filter: /\/(scripts|shared)\/.*\.ts$/ }, async ({ path }) => {
+            const text = await Bun.file(path).text();
+            const main = `globalThis.${MAINS}[${JSON.stringify(basename(path, ".ts"))}] = () => run(main);`;
+            const placed = text
+              .replace(STARTS, main)
+              .replaceAll("import.meta.dir", JSON.stringify(dirname(path)));
+            return { contents: resettable(placed, path), loader: "ts" };
+          });
         },
       },
     ],
@@ -74,7 +84,6 @@ function keptIn(said: Record<string, string>, where: string) {
 }
 
 const EVENTS = ["exit", "SIGHUP", "SIGINT", "SIGTERM"] as const;
-let number = 0;
 
 /** In the process of the runs. */
 async function runHere(folder: string, { line, env }: Run): Promise<RunResult> {
@@ -84,6 +93,8 @@ async function runHere(folder: string, { line, env }: Run): Promise<RunResult> {
   const before = new Map(EVENTS.map((event) => [event, process.listeners(event as "exit")]));
   for (const name of Object.keys(process.env)) delete process.env[name];
   Object.assign(process.env, env);
+  // zx has looked for it on the PATH of the first run
+  $.shell = Bun.which("bash", { PATH: env.PATH ?? "" }) ?? "bash";
   process.argv = [process.argv[0]!, `${HOME}/scripts/${script}.ts`, ...args];
   console.log = keptIn(said, "stdout");
   console.error = keptIn(said, "stderr");
@@ -93,7 +104,9 @@ async function runHere(folder: string, { line, env }: Run): Promise<RunResult> {
   process.exitCode = 0;
   let code: number;
   try {
-    await import(`${folder}/${script}.js?${number++}`);
+    if (!mains[script]) await import(`${folder}/${script}.js`);
+    resetModules();
+    await mains[script]!();
     code = Number(process.exitCode);
   } catch (err) {
     if (!(err instanceof Exit)) throw err;
@@ -145,7 +158,7 @@ export function runner() {
         throw err;
       });
       const isStopped = result.exitCode === 1 || result.exitCode > 4;
-      if (child.count >= RUNS_OF_A_PROCESS || (isStopped && !(await child.isIdle()))) end();
+      if (isStopped && !(await child.isIdle())) end();
       return result;
     },
     [Symbol.dispose]: end,
@@ -182,11 +195,7 @@ function startProcess(folder: string) {
     return answered;
   };
   return {
-    count: 0,
-    run(run: Run) {
-      this.count++;
-      return answer(run) as Promise<RunResult>;
-    },
+    run: (run: Run) => answer(run) as Promise<RunResult>,
     async isIdle() {
       for (let asked = 0; asked < QUESTIONS; asked++) if (await answer(IS_IDLE)) return true;
       return false;
@@ -199,6 +208,7 @@ if (import.meta.main) {
   const [folder] = process.argv.slice(2);
   if (!folder || !existsSync(folder)) throw new Error("it is started by runner()");
   Object.assign(Bun, { spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) });
+  withoutShell();
   process.on("disconnect", () => process.exit());
   let isIdle = false;
   // it comes when nothing but the parent is waited for

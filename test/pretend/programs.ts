@@ -5,6 +5,7 @@
 import {
   appendFileSync,
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -13,7 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { programWord } from "../../shared/shell-line.ts";
 
 /**
@@ -65,8 +66,8 @@ export function fakePath(commands: FakeCommand[], without: readonly string[] = [
   for (const [name, own] of programs) {
     if (without.includes(name)) continue;
     writeProgram(folder, name, own);
-    made.set(join(bin, name), { calls: join(folder, "calls"), commands: own });
   }
+  writeFileSync(join(folder, ANSWERS), JSON.stringify(commands));
   const others = without.length > 0 ? linksIn(join(folder, "real"), without) : realPrograms();
   return {
     env: { PATH: `${bin}:${others}`, FAKE: folder },
@@ -74,14 +75,24 @@ export function fakePath(commands: FakeCommand[], without: readonly string[] = [
     calls: () => readFileSync(join(folder, "calls"), "utf8").split("\n").filter(Boolean),
     folder,
     [Symbol.dispose]() {
-      for (const name of programs.keys()) made.delete(join(bin, name));
+      answers.delete(folder);
       rmSync(folder, { recursive: true, force: true });
     },
   };
 }
 
-/** The pretend programs of this process, by their files. */
-const made = new Map<string, { calls: string; commands: FakeCommand[] }>();
+/** In the folder of pretend programs: what they answer. */
+const ANSWERS = "answers.json";
+
+/** Read once in a process, by the folder; undefined: no pretend programs are there. */
+const answers = new Map<string, FakeCommand[] | undefined>();
+
+function answersOf(folder: string): FakeCommand[] | undefined {
+  const file = join(folder, ANSWERS);
+  if (!answers.has(folder))
+    answers.set(folder, existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : undefined);
+  return answers.get(folder);
+}
 
 export type FakeAnswer = Required<Pick<FakeCommand, "stdout" | "stderr" | "exit">>;
 
@@ -90,14 +101,13 @@ export type FakeAnswer = Required<Pick<FakeCommand, "stdout" | "stderr" | "exit"
  * does something, answers in turn, or is none of ours.
  */
 export function answerTo(program: string, words: readonly string[]): FakeAnswer | undefined {
-  const { calls, commands } = made.get(program) ?? {};
-  if (calls === undefined || commands === undefined) return undefined;
+  const folder = dirname(dirname(program));
   const call = words.join(" ");
-  const fits = commands.filter(({ command }) => isLike(call, command));
+  const fits = (answersOf(folder) ?? []).filter(({ command }) => isLike(call, command));
   const [{ command, does, stdout = "", stderr = "", exit = 0 } = { command: "" }, ...others] = fits;
   const isInTurn = others.some((other) => other.command === command);
   if (command === "" || does !== undefined || isInTurn) return undefined;
-  appendFileSync(calls, `${call}\n`);
+  appendFileSync(join(folder, "calls"), `${call}\n`);
   return { stdout, stderr, exit };
 }
 
