@@ -22,16 +22,17 @@ import { checkSignal, leavesNothing, onSignal, stoppedBy, unfinishedActions } fr
 export const VERSION: string = packageJson.version;
 
 /**
- * What holds for the whole run of a script, set by `start`. `again`: its steps are done once more, and are
- * silent.
+ * What holds for the whole run of a script, set by `run` and `start`. `again`: its steps are done once more,
+ * and are silent.
  */
-export const mode = { dryRun: false, script: "", again: false };
+export const mode = { dryRun: false, script: "", again: false, began: new Date() };
 
 /**
  * Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its
  * stack.
  */
 export async function run(main: () => Promise<unknown>) {
+  mode.began = new Date();
   carryNothing();
   leavesNothing();
   try {

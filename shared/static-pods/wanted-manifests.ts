@@ -18,6 +18,7 @@ import { wasDuringRun } from "../node/kept-run.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
+import { mode } from "../run.ts";
 import { manifestFromPeer } from "./from-other-control-plane.ts";
 import { startWithout } from "./without-files.ts";
 
@@ -148,9 +149,6 @@ export interface StaleReader {
   isOurs: boolean;
 }
 
-/** When this run began. */
-const BEGAN = new Date();
-
 export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]): StaleReader[] {
   const { certificatesDir } = cp.facts;
   const certs = CERTS.map((row) => certPath(row, certificatesDir));
@@ -164,7 +162,7 @@ export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]
       one.namespace === namespace && isStaticUid(podUid) && one.pod === `${name}${nameSuffix(cp.node.name)}`;
     return running.filter(isIts).flatMap((container): StaleReader[] => {
       const later = changes.filter(({ time }) => time > container.created);
-      const own = later.find(({ time }) => time >= BEGAN || wasDuringRun(time));
+      const own = later.find(({ time }) => time >= mode.began || wasDuringRun(time));
       return later.length > 0
         ? [{ container, file: (own ?? later[0]!).file, isOurs: own !== undefined }]
         : [];

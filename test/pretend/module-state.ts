@@ -12,7 +12,7 @@ const VARIABLE = /^(?:export )?let (\w+)(?::.*?)?(?: = (.*))?;$/gm;
 const COLLECTION = /^(?:export )?const (\w+)(?::.*?)? = new (?:Map|Set)(?:<.*>)?\(\);$/gm;
 const LITERAL = /^(?:export )?const (\w+) = (\{.*\});$/gm;
 /** Made for one run; a constant there. */
-const MADE = /^const (\w+) = (new (?:Date|AbortController)\(\));$/gm;
+const MADE = /^const (\w+) = (new AbortController\(\));$/gm;
 
 /**
  * The module's text, and how its state begins anew. Errors: a variable at the top level that is not in one

@@ -22,11 +22,12 @@ import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { kubeSystemUids } from "../../../shared/evidence/owners.ts";
 import { lostHere } from "../../../shared/facts/lost-files.ts";
 import { isExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
-import { writeFile } from "../../../shared/files/files.ts";
+import { stat, writeFile } from "../../../shared/files/files.ts";
 import { manifestPath, manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
 import type { Container } from "../../../shared/node/containers.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { registryPrefix } from "../../../shared/objects/stored.ts";
+import { mode } from "../../../shared/run.ts";
 import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import {
@@ -473,6 +474,22 @@ test("what starts again is the static pod, as its manifest on disk has it: no co
     "kube-system/kube-vip",
   ]);
   expect(otherStaticPods(cp)).toEqual([{ namespace: "kube-system", name: "kube-vip" }]);
+});
+
+test("what was changed in this run is this kit's; what was changed before it, nobody says", async () => {
+  const data = await pretendData();
+  using _box = sandbox();
+  writeFile("/etc/kubernetes/scheduler.conf", "new");
+  const now = stat("/etc/kubernetes/scheduler.conf")!.modified.getTime();
+  const ofKit = (began: number) => {
+    mode.began = new Date(began);
+    return staleReaders(controlPlaneOf(data), [scheduler]).map(({ isOurs }) => isOurs);
+  };
+  const scheduler: Container = {
+    ...{ id: "1", name: "kube-scheduler", pod: "kube-scheduler-m1", namespace: "kube-system" },
+    ...{ running: true, podUid: HASH, created: new Date(0) },
+  };
+  expect([ofKit(now - 1), ofKit(now + 1)]).toEqual([[true], [false]]);
 });
 
 test("the keys' prefix is not a namespace that is called namespaces", async () => {
