@@ -198,7 +198,10 @@ function serveApi(node: Awaited<ReturnType<typeof pretendNode>>, objects: Record
 }
 
 async function controlPlaneWithOldKey(options: NodeOptions = {}) {
-  const node = await nodeWithTokens({ kind: "healthy control plane node", ...options });
+  const node = await nodeWithTokens({
+    ...{ kind: "healthy control plane node", containers: ["kube-apiserver"] },
+    ...options,
+  });
   write(node.root + OLD, old.pub, 0o644);
   const text = node.read(API_SERVER).replace(/^( *- )(--service-account-key-file=.*)$/m, `$1$2\n$1${FLAG}`);
   write(node.root + API_SERVER, text);
@@ -276,7 +279,10 @@ test("the way back of retire: sa-old.pub moved back into its place, and part 2 a
   // whenever it is asked, the controller-manager's container is another one: it was started again
   const commands = Array.from({ length: 60 }, (_, i) => ({
     command: `${CRICTL} ps -a -o json`,
-    stdout: crictlPs(["kube-controller-manager"]).replace("kube-controller-manager-id", `id-${i}`),
+    stdout: crictlPs(["kube-apiserver", "kube-controller-manager"]).replace(
+      "kube-controller-manager-id",
+      `id-${i}`,
+    ),
   }));
   using node = await controlPlaneWithOldKey({ commands });
   {
