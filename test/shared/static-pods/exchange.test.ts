@@ -1,0 +1,64 @@
+/** Another manifest for a static pod, beside a kubelet that begins with the one in place later. */
+import { expect, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { $ } from "zx/core";
+import { exists, readText, writeFile } from "../../../shared/files/files.ts";
+import { manifestText } from "../../../shared/manifests/on-disk.ts";
+import { exchangeManifest } from "../../../shared/static-pods/exchange.ts";
+import { manifest } from "../../pretend/cluster.ts";
+import { NODE } from "../../pretend/control-plane-node.ts";
+import { CRICTL, crictlPs, staticUid } from "../../pretend/node.ts";
+import { fakePath } from "../../pretend/programs.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const NAME = "kube-scheduler";
+const PATH = `/etc/kubernetes/manifests/${NAME}.yaml`;
+const POD = `/var/lib/kubelet/pods/${staticUid(NAME)}`;
+const NEXT = manifestText(manifest("kube-controller-manager"));
+
+/**
+ * Exchanges the manifest; the runtime shows these containers, at one question after the other. Returns what is so
+ * when the old manifest is away: the questions until then. The old pod's folder goes then.
+ */
+async function exchanged(root: string, shown: readonly string[][], patience: string) {
+  using fake = fakePath(
+    shown.map((names) => ({ command: `${CRICTL} ps -a -o json`, stdout: crictlPs(names) })),
+  );
+  const before = { env: $.env, patience: process.env.KUBE_PKI_REPAIR_PATIENCE };
+  $.env = { ...process.env, ...fake.env };
+  process.env.KUBE_PKI_REPAIR_PATIENCE = patience;
+  let questions = 0;
+  const when = async () => {
+    expect([exists(PATH), exists(POD)]).toEqual([false, true]);
+    questions = fake.calls().length;
+    rmSync(root + POD, { recursive: true });
+  };
+  try {
+    const next = { manifest: manifest("kube-controller-manager"), note: "another one", when };
+    await exchangeManifest({ node: NODE }, NAME, next);
+  } finally {
+    $.env = before.env;
+    if (before.patience === undefined) delete process.env.KUBE_PKI_REPAIR_PATIENCE;
+    else process.env.KUBE_PKI_REPAIR_PATIENCE = before.patience;
+  }
+  return questions;
+}
+
+function inPlace() {
+  const box = sandbox();
+  writeFile(PATH, manifestText(manifest(NAME)));
+  writeFile(`${POD}/etc-hosts`, "");
+  return box;
+}
+
+test("a kubelet that has just started begins with the manifest in place before that goes: it would start neither", async () => {
+  using box = inPlace();
+  expect(await exchanged(box.dir, [[], ["kube-proxy"], ["kube-proxy", NAME]], "1")).toBe(3);
+  expect(readText(PATH)).toBe(NEXT);
+});
+
+test("a pod that never runs holds nothing up", async () => {
+  using box = inPlace();
+  expect(await exchanged(box.dir, [["kube-proxy"]], "0.0005")).toBeGreaterThan(1);
+  expect(readText(PATH)).toBe(NEXT);
+});
