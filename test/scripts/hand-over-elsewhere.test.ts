@@ -1,4 +1,4 @@
-/** The hand-over as others see it: 05-verify, a terminal, and the age tool. */
+/** The hand-over as others see it: 05-verify, and a terminal. The age tool is asked in the lab. */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { main } from "../../scripts/hand-over.ts";
@@ -6,8 +6,8 @@ import { readText, stat, writeFile } from "../../shared/files/files.ts";
 import { fingerprints } from "../../shared/hand-over/about-bundle.ts";
 import { backupAnswer, notKept } from "../../shared/hand-over/backup-mark.ts";
 import { newPassphrase } from "../../shared/prompt.ts";
-import { onTerminal, PROOFS, prove } from "../lab/checks/age-equal.ts";
-import { bundleOf, PKI, put } from "../pretend/bundles.ts";
+import { onTerminal } from "../lab/checks/age-equal.ts";
+import { PKI, put } from "../pretend/bundles.ts";
 import {
   FILE,
   keys,
@@ -161,16 +161,6 @@ import { main } from "${import.meta.dir}/../../scripts/hand-over.ts"; import { r
       writeFile("/made", passphrase);
       await main(["list", FILE, "--passphrase-file", "/made"]);
       expect(new Set(Array.from({ length: 50 }, newPassphrase)).size).toBe(50);
-    },
-    SLOW,
-  );
-});
-
-describe.skipIf(!Bun.which("age"))("the age tool", () => {
-  test.each(Object.keys(PROOFS))(
-    "%s",
-    async (name) => {
-      await prove(name, bundleOf(keys));
     },
     SLOW,
   );

@@ -19,7 +19,7 @@ export const PASSPHRASE = "nine trees by the river";
 /** A question to the tool: a yes is a sentence, a no is a Fail. */
 type Proof = (folder: string, bundle: Bundle) => Promise<string>;
 
-export const PROOFS: Record<string, Proof> = {
+const PROOFS: Record<string, Proof> = {
   "age and tar list what pack sealed for a recipient": async (folder, bundle) => {
     writeFileSync(
       `${folder}/ours.age`,
@@ -79,7 +79,7 @@ export const PROOFS: Record<string, Proof> = {
 };
 
 /** Runs one proof in a folder of its own. */
-export async function prove(name: string, bundle: Bundle): Promise<string> {
+async function prove(name: string, bundle: Bundle): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), "age-"));
   try {
     await $`age-keygen -o id`.cwd(folder).quiet();
