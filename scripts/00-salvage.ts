@@ -109,8 +109,8 @@ function isLost({ foundKeys, configs, only }: Job, place: Place): boolean {
 }
 
 async function searchProcesses({ foundKeys, here, processes }: Job): Promise<boolean> {
-  await searchMemory(foundKeys, { data: here.data, processes, stop: stop.signal });
-  return true;
+  const unread = await searchMemory(foundKeys, { data: here.data, processes, stop: stop.signal });
+  return unread.length === 0;
 }
 
 async function searchSecret(job: Job): Promise<boolean> {

@@ -109,7 +109,7 @@ async function look(
   if (made.length > 0) await refuseDoubtfulClock(cp);
   pod.refuseOtherFolder(cp);
   await containers(cp.node.runtimeEndpoint);
-  await first.refuseWhileMemoryHasKeys(made, cp);
+  await first.refuseWhileMemoryHasKeys(made, cp, lostOn);
   refuseWhereOthersLive(made, peers, lostOn);
   first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await first.sayLostFiles(cp, { later: values["files-later"] });
@@ -208,11 +208,12 @@ Options:
                      Make a new etcd CA and front-proxy CA where they are missing, but never the
                      cluster's CA or the service-account key. Only control plane nodes trust these
                      two CAs, so nothing else must be renewed.
-    --lost-on NODES  Other control plane nodes that you have looked at, or that are lost for good:
-                     the same keys are lost there, or what answers in their place is somebody else.
+    --lost-on NODES  Control plane nodes that you have looked at, or that are lost for good: the
+                     same keys are lost there, or what answers in their place is somebody else.
                      Without it, no new key is made beside an etcd that runs, or seems to, and no
                      new CA while another node's controller-manager led last: it may have ca.key in
-                     memory.
+                     memory; nor while a process here may have it that cannot be read: this node's
+                     own name gives that up.
     --files-later    Go on although files are lost that a living API server here has read and that
                      no script can make. Part 2 waits for them.
     --images-later   Go on although an image is not on this node: the kubelet pulls it.

@@ -74,7 +74,7 @@ export async function searchDeep(
   );
   const foundKeys = new FoundKeys(wanted, { stash: false });
   foundKeys.takeWhatIsHere(certificatesDir);
-  await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
+  const unread = await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
   searchSecrets(foundKeys, known.data);
   const diskSearched =
     foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
@@ -97,6 +97,7 @@ export async function searchDeep(
     oldTokens: oldKey !== "lost",
     oldKeyHere: oldKey === "here",
     diskSearched,
+    ...(unread.length > 0 ? { unread: unread.map(({ name, pid }) => `${name} (pid ${pid})`) } : {}),
     diskOption: options.diskOption,
     moveToRescue,
   };

@@ -59,6 +59,11 @@ const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 /** `hold`: what of part 0 is still to be typed here. */
 type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
 
+function notSearched({ diskSearched, unread = [] }: Deep): string {
+  const memory = unread.map((who) => `; the memory of ${who} was not read to its end`);
+  return [...memory, ...(diskSearched ? [] : ["; the disk was not searched"])].join("");
+}
+
 /** After the search: the rung, why, and what to type. */
 export function deepVerdict(
   deep: Deep,
@@ -69,7 +74,7 @@ export function deepVerdict(
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);
   const lost = nowhere.filter(isIrreplaceable);
   const rung = rungOf(deep, irreplaceable, lost);
-  const unread = deep.diskSearched || lost.length === 0 ? "" : "; the disk was not searched";
+  const unread = lost.length === 0 ? "" : notSearched(deep);
   const back = salvageCommands(deep);
   const names = nowhere.map(({ name }) => name);
   const leader =

@@ -115,7 +115,8 @@ export async function lookAtPeers(
   actions: readonly PkiAction[],
   lostOn: readonly string[],
 ): Promise<OtherMembers> {
-  refuseUnknownNodes({ without: [], lost: lostOn }, cp);
+  // this node's own name gives up what its processes hold
+  refuseUnknownNodes({ without: [], lost: lostOn.filter((name) => name !== cp.node.name) }, cp);
   const peers = await peersOf(cp.data, cp.node.addresses);
   const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
   for (const { peer, shown } of seen) say(`${peer.name}, ${peer.host}: ${SHOWN[shown]}`);

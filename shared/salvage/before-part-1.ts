@@ -14,7 +14,7 @@ import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
 import { FoundKeys } from "./found-keys.ts";
-import { mountedFiles } from "./memory/processes.ts";
+import { mountedFiles, type Process } from "./memory/processes.ts";
 import { processesHere, searchMemory } from "./memory-search.ts";
 import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 
@@ -49,10 +49,15 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
 
 /**
  * Part 1 stops the old control plane's processes, and their memory is gone then. Errors: Fail where they hold
- * one of the keys that are to be made new. Where ca.key is gone for good, sa.key alone is no reason to stop:
- * an ending API server holds it for a minute, and pods restart anyway.
+ * one of the keys that are to be made new; Refused where one that may hold it could not be read, unless the operator
+ * gives that up (`lostOn`). Where ca.key is gone for good, sa.key alone is no reason to stop: an ending API server
+ * holds it for a minute, and pods restart anyway.
  */
-export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: ControlPlaneNode) {
+export async function refuseWhileMemoryHasKeys(
+  made: readonly Finding[],
+  cp: ControlPlaneNode,
+  lostOn: readonly string[],
+) {
   // an expired CA is of no use, wherever its key is
   const lost = made
     .filter(({ name, state }) => isIrreplaceable({ name }) && state !== "expired")
@@ -63,9 +68,12 @@ export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: Con
     lost.includes(name),
   );
   const foundKeys = new FoundKeys(wanted, { stash: false });
-  await searchMemory(foundKeys, { data: cp.data, processes: await processesHere(cp.node) });
+  const processes = await processesHere(cp.node);
+  const unread = await searchMemory(foundKeys, { data: cp.data, processes });
   // any generation: 00-salvage says which one is in use, and until then the process must not end
   const found = wanted.flatMap((one) => foundKeys.foundOf(one).slice(0, 1));
+  const open = lost.filter((name) => !found.some(({ wanted }) => wanted.name === name));
+  if (!lostOn.includes(cp.node.name)) refuseUnread(unread, open, cp.node.name);
   if (found.length === 0) return;
   if (lost.includes("ca") && !found.some(({ wanted: { name } }) => name === "ca"))
     return say(
@@ -75,6 +83,24 @@ export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: Con
     `${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`,
     {
       hint: "./bunw scripts/00-salvage.ts memory puts them back; then ./bunw scripts/00-assess.ts says how to go on",
+    },
+  );
+}
+
+/** Only a controller-manager holds ca.key; an API server holds sa.key as well. */
+function refuseUnread(unread: readonly Process[], open: readonly string[], here: string) {
+  const holders = open.includes("ca")
+    ? ["kube-controller-manager"]
+    : ["kube-controller-manager", "kube-apiserver"];
+  const may = open.length > 0 ? unread.filter(({ name }) => holders.includes(name)) : [];
+  if (may.length === 0) return;
+  const who = may.map(({ name, pid }) => `${name} (pid ${pid})`).join(", ");
+  throw new Refused(
+    `${who} may hold ${open.map((name) => `${name}.key`).join(", ")}, and was not read to its end`,
+    {
+      hint:
+        "nothing was changed. This part would end that process. Mend what is said above, and run this again. " +
+        `If you give up what it holds: ${again({ "lost-on": [here] }, { of: "01-etcd" })}`,
     },
   );
 }

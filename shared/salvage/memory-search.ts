@@ -4,6 +4,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { knownHere } from "../evidence/owners.ts";
 import { leaderHost } from "../facts/leaders.ts";
 import { Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { say } from "../run.ts";
@@ -33,7 +34,10 @@ async function containersOf({ runtimeEndpoint }: Node): Promise<Container[]> {
   }
 }
 
-/** Process after process, those that hold the most first, until nothing is missing. Reads only. */
+/**
+ * Process after process, those that hold the most first, until nothing is missing. Reads only. Returns those that
+ * run, and were not read to their end: what is in them nobody knows.
+ */
 export async function searchMemory(
   foundKeys: FoundKeys,
   {
@@ -41,7 +45,7 @@ export async function searchMemory(
     processes,
     stop,
   }: { data: EtcdData | undefined; processes: Holders; stop?: AbortSignal | undefined },
-) {
+): Promise<Process[]> {
   const leader = leaderHost(data);
   if (leader)
     say(
@@ -51,17 +55,25 @@ export async function searchMemory(
     say(
       `${comm} (pid ${pid}): not searched: it only has this name, and is ${owner.is}. If you know that it is yours: --pid ${pid}`,
     );
-  if (processes.own.length === 0)
-    return say("no process of the control plane runs on this node: nothing can be read from memory here");
-  say(`reading each process for at most ${LIMITS.seconds} s and ${LIMITS.bytes / 1e9} GB`);
-  for (const process of processes.own) {
-    if (foundKeys.targets().length === 0 || stop?.aborted) return;
-    await searchOne(foundKeys, process, stop);
+  if (processes.own.length === 0) {
+    say("no process of the control plane runs on this node: nothing can be read from memory here");
+    return [];
   }
+  say(`reading each process for at most ${LIMITS.seconds} s and ${LIMITS.bytes / 1e9} GB`);
+  const unread: Process[] = [];
+  for (const process of processes.own) {
+    if (foundKeys.targets().length === 0) return [];
+    if (stop?.aborted || !(await searchOne(foundKeys, process, stop))) unread.push(process);
+  }
+  return unread.filter(({ pid }) => exists(`/proc/${pid}/maps`));
 }
 
-/** A found key counts at once, whatever ends the search. */
-async function searchOne(foundKeys: FoundKeys, process: Process, stop: AbortSignal | undefined) {
+/** A found key counts at once, whatever ends the search. Returns whether that came to the process's end. */
+async function searchOne(
+  foundKeys: FoundKeys,
+  process: Process,
+  stop: AbortSignal | undefined,
+): Promise<boolean> {
   const where = `${process.name} (pid ${process.pid})`;
   const budget = new Budget({
     ...LIMITS,
@@ -78,8 +90,10 @@ async function searchOne(foundKeys: FoundKeys, process: Process, stop: AbortSign
     say(
       `${where}: ${Math.round(megabytes)} MB in ${seconds.toFixed(1)} s, ${found === 0 ? "no lost key" : `${found} found`}`,
     );
+    return true;
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
-    say(`${where}: not read${found > 0 ? " to its end" : ""}: ${err.message}; ${err.hint}`);
+    say(`${where}: not read to its end: ${err.message}; ${err.hint}`);
+    return false;
   }
 }

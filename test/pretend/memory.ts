@@ -3,7 +3,7 @@
  * pretend ones.
  */
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
-import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, rmSync, symlinkSync, writeFileSync, writeSync } from "node:fs";
 
 export function rsaKey(modulusLength = 2048): KeyObject {
   return generateKeyPairSync("rsa", { modulusLength }).privateKey;
@@ -118,4 +118,12 @@ export function pretendProcess(root: string, process: PretendProcess) {
   writeSync(memory, Buffer.alloc(1), 0, 1, BASE + mapped - 1);
   closeSync(memory);
   for (const [path, content] of Object.entries(mounts)) writeFileSync(`${folder}/root${path}`, content);
+}
+
+/** One whose memory may not be read, as where kernel.yama.ptrace_scope is 3. */
+export function unreadableProcess(root: string, process: PretendProcess) {
+  pretendProcess(root, process);
+  const memory = `${root}/proc/${process.pid}/mem`;
+  rmSync(memory);
+  symlinkSync("mem", memory);
 }

@@ -25,7 +25,7 @@ import { commandOf, decisions } from "../../pretend/decisions.ts";
 import { agedText, expireCertificates } from "../../pretend/expired.ts";
 import { gone, lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
-import { bigInt, POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
+import { bigInt, POD_UID, podRecord, pretendProcess, unreadableProcess } from "../../pretend/memory.ts";
 import { MEMBER, staticUid } from "../../pretend/node.ts";
 import { tokenBy } from "../../pretend/old-keys.ts";
 import { renewedOnly } from "../../pretend/renewed.ts";
@@ -491,6 +491,11 @@ const ROWS: Row[] = [
     ),
     how: deepOf(),
   },
+  {
+    what: "deep: the controller-manager's memory cannot be read",
+    on: { change: ({ root }) => unreadableProcess(root, { pid: 31, comm: "kube-controller" }) },
+    how: deepOf(),
+  },
   { what: "deep: one of two control plane nodes", on: { etcd: withM2 }, how: deepOf() },
   { what: "deep: kubeadm's Secret", on: { etcd: withKubeadmCerts }, how: deepOf() },
   {
@@ -573,6 +578,7 @@ function decidedOf(assessment: Assessment) {
       ({ file, places }) =>
         `${file}: ${places.map((place) => Object.values(place).join(" ")).join(", ") || "nowhere"}`,
     ),
+    unread: deep?.unread,
     ...{ rung: said.rung, lost: said.lost, way: said.way },
     verdict: verdict.split(/[.:;]/)[0],
     next: next.map(commandOf),

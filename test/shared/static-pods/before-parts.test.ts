@@ -29,7 +29,7 @@ import { LOST, THIRD } from "../../pretend/etcd.ts";
 import { expireCertificates } from "../../pretend/expired.ts";
 import { gone, lookAt, type PretendNode as Node, put } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
-import { bigInt, pretendProcess } from "../../pretend/memory.ts";
+import { bigInt, pretendProcess, unreadableProcess } from "../../pretend/memory.ts";
 import { CRICTL, MEMBER, type NodeOptions } from "../../pretend/node.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -49,6 +49,7 @@ interface Row {
   change?: (node: Node) => unknown;
   newCas?: NewCas;
   /** The operator's word. */
+  lostOn?: string[];
   filesLater?: boolean;
   imagesLater?: boolean;
   isFull?: boolean;
@@ -68,12 +69,42 @@ const memory = ({ root }: Node) =>
     holds: [bigInt(createPrivateKey(pki("ca.key"))), bigInt(createPrivateKey(pki("sa.key")))],
   });
 
+const unreadable =
+  (comm: string) =>
+  ({ root }: Node) =>
+    unreadableProcess(root, { pid: 31, comm });
+
 const ROWS: Row[] = [
   { what: "all is lost, and all keys are made", newCas: "all" },
   { what: "all is lost, and no key may be made" },
   { what: "all is lost, and the cluster's CA may not be made", newCas: "internal" },
   { what: "all is lost, its servers still run", on: { containers: SERVERS }, newCas: "all" },
   { what: "all is lost, and memory has keys", change: memory, newCas: "all" },
+  {
+    what: "all is lost, and the controller-manager's memory cannot be read",
+    change: unreadable("kube-controller"),
+    newCas: "all",
+  },
+  {
+    what: "all is lost, its memory cannot be read, and the operator gives up what it holds",
+    change: unreadable("kube-controller"),
+    newCas: "all",
+    lostOn: ["m1"],
+  },
+  {
+    what: "all is lost, and the API server's memory cannot be read, which never had ca.key",
+    change: unreadable("kube-apiserver"),
+    newCas: "all",
+  },
+  {
+    what: "sa.key is lost, and the API server's memory cannot be read",
+    on: WELL,
+    change: (node) => {
+      gone("pki/sa.key")(node);
+      unreadable("kube-apiserver")(node);
+    },
+    newCas: "all",
+  },
   { what: "all is lost, and the files come later", newCas: "all", filesLater: true },
   { what: "all is well", on: WELL },
   { what: "all is well, and its servers run", on: { ...WELL, containers: SERVERS } },
@@ -210,19 +241,19 @@ test.each(ROWS)("$what", async (row) => {
 });
 
 /** As the step 1.1 of part 1. */
-async function part1({ newCas, filesLater, imagesLater }: Row) {
+async function part1({ newCas, lostOn = [], filesLater, imagesLater }: Row) {
   const cp = await controlPlaneToRepair(undefined);
   refuseExternalCa(cp);
   refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
-  const peers = await lookAtPeers(cp, actions, []);
+  const peers = await lookAtPeers(cp, actions, lostOn);
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
   pod.refuseOtherFolder(cp);
-  await refuseWhileMemoryHasKeys(made, cp);
-  refuseWhereOthersLive(made, peers, []);
-  refuseWhileLeaderMayHaveKey(made, cp, []);
+  await refuseWhileMemoryHasKeys(made, cp, lostOn);
+  refuseWhereOthersLive(made, peers, lostOn);
+  refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await sayLostFiles(cp, { later: filesLater });
   const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
   await beforeEtcdStops(cp, { actions, others, imagesLater });
