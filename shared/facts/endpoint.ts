@@ -2,8 +2,10 @@
  * Where the cluster is reached, by several witnesses: kubeadm-config is only what kubeadm was told last. An
  * address changes, or a balancer comes later; somebody then edits what runs with it, kube-proxy's ConfigMap,
  * the kubeconfigs, cluster-info, and nothing breaks. Where they disagree, what answers with a certificate of
- * the cluster's CA counts, and among those the majority. What cannot be decided so, the operator decides with
- * --endpoint. Reads only.
+ * the cluster's CA counts, and among those the majority. A control plane node's own API server proves nothing
+ * against a balancer that is silent: it always answers, and the balancer may not send a node back to itself, or
+ * has not seen yet that the API is back. What cannot be decided so, the operator decides with --endpoint. Reads
+ * only.
  */
 
 import { isIP } from "node:net";
@@ -91,7 +93,7 @@ export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterF
 }
 
 /** Whoever goes there reaches that node's API server, and shows this one's certificate to nobody. */
-function isOfAnother(host: string, { cluster, node }: EndpointPlace): boolean {
+function isOfAnother(host: string, { cluster, node }: Pick<EndpointPlace, "cluster" | "node">): boolean {
   return otherControlPlanes(cluster, { node }).some(({ ips, names }) => [...ips, ...names].includes(host));
 }
 
@@ -113,18 +115,29 @@ function isUsed(at: string, { value, answers }: EndpointSeen, facts: ClusterFact
 
 /**
  * Whether a kubeconfig's server is one of this cluster's: by what answers there. Where nobody does, this
- * machine's own addresses are; and where the control plane is down, what another witness says as well.
+ * machine's own addresses are; and what another witness says as well, unless another endpoint answers.
  */
 function isRight(
   { server, name }: ConfigHere,
   { answers, witnesses }: EndpointSeen,
-  { facts, node }: EndpointPlace,
+  { facts, cluster, node }: EndpointPlace,
 ): boolean {
   const answer = answers.get(server) ?? "nobody";
   if (answer !== "nobody") return answer === "ours";
   if (isLocal(serverHost(server)) || node.addresses.includes(serverHost(server))) return true;
-  const isDown = answers.get(localServer(facts)) !== "ours";
-  return isDown && witnesses.some((one) => one.name !== name && one.place === serverPlace(server));
+  const isSaid = witnesses.some((one) => one.name !== name && one.place === serverPlace(server));
+  return isSaid && !witnesses.some((one) => isServed(one.place, answers, { facts, cluster, node }));
+}
+
+/** Somebody of this cluster answers there who is more than one of its machines. */
+function isServed(
+  at: string,
+  answers: ReadonlyMap<string, Answerer>,
+  place: Pick<EndpointPlace, "facts" | "cluster" | "node">,
+): boolean {
+  if (at === "" || answers.get(urlOf(at, place.facts)) !== "ours") return false;
+  const host = endpointHost(at);
+  return !isLocal(host) && !place.node.addresses.includes(host) && !isOfAnother(host, place);
 }
 
 function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): EndpointSeen {
@@ -139,7 +152,8 @@ function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): 
   };
   const places = [...new Set(witnesses.map(({ place }) => place))];
   const living = places.filter((at) => answers.get(urlOf(at, facts)) === "ours");
-  const open = living.length > 0 ? living : places;
+  const isKnown = places.some((at) => isServed(at, answers, place));
+  const open = isKnown ? living : places;
   const best = Math.max(...open.map(scoreOf));
   const winners = open.filter((at) => scoreOf(at) === best);
   const told = witnesses[0]!.place;

@@ -146,6 +146,25 @@ for (const [what, etcd, change, said] of ROWS)
     }
   });
 
+test.each([
+  ["kubeadm-config has none", undefined],
+  ["kubeadm-config has this node", `${ADDRESS}:6443`],
+])(
+  "healthy, the balancer came later, %s, and the balancer is silent to this node: nothing is led past it",
+  async (_, kubeadm) => {
+    const node = await well(said({ kubeadm, clusterInfo: LB, kubeProxy: LB }), moved);
+    try {
+      const { stdout } = await untouched(node, "00-assess");
+      expect(stdout).toMatch(
+        /endpoint +kubeadm-config: .*cluster-info, kube-proxy, admin.conf, .*:6443 \(does not answer\)/,
+      );
+      for (const line of SCRIPTS.slice(1)) await untouched(node, line);
+    } finally {
+      node.end();
+    }
+  },
+);
+
 test("lost, and nothing decides: refused before anything is stopped, with what each witness says; --endpoint decides and is carried on", async () => {
   using node = await pretendNode({ etcd: said({ kubeadm: `${OLD}:6443`, clusterInfo: LB }) });
   const what =
