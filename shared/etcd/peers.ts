@@ -44,11 +44,36 @@ export async function ownEtcdRuns({
   facts,
 }: Pick<ControlPlaneNode, "data" | "node" | "facts">): Promise<boolean> {
   const own = ownMember(data, node.addresses);
-  if (!own) return false;
+  return own !== undefined && servesOurCa(await shownAt(ownPlace(own, { node, facts })), facts);
+}
+
+/**
+ * Whether this node's own etcd turns away what the etcd CA on disk has signed: it has read another one. No answer is
+ * no refusal.
+ */
+export async function ownEtcdRefuses({
+  data,
+  node,
+  facts,
+}: Pick<ControlPlaneNode, "data" | "node" | "facts">): Promise<boolean> {
+  const own = ownMember(data, node.addresses);
+  const pair = peerPair(facts);
+  return own && pair ? (await takesClient(ownPlace(own, { node, facts }), pair)) === false : false;
+}
+
+/** Where it listens for peers. kubeadm has it listen there, whatever URL its data has. */
+function ownPlace(
+  own: Parameters<typeof placeOf>[0],
+  { node, facts }: Pick<ControlPlaneNode, "node" | "facts">,
+) {
   const { host, port } = placeOf(own);
-  // kubeadm has it listen for peers there, whatever URL its data has
-  const place = { host: node.addresses.includes(host) ? host : facts.advertiseAddress, port };
-  return servesOurCa(await shownAt(place), facts);
+  return { host: node.addresses.includes(host) ? host : facts.advertiseAddress, port };
+}
+
+function peerPair({ certificatesDir }: ClusterFacts): { cert: string; key: string } | undefined {
+  const row = certRow("etcd-peer");
+  const [cert, key] = [certPath, keyPath].map((path) => readText(path(row, certificatesDir)));
+  return cert && key ? { cert, key } : undefined;
 }
 
 /** Whether a peer's etcd shows a certificate of the etcd CA on this node's disk. */
@@ -73,12 +98,11 @@ export async function silentPeers<P extends Peer>(
   peers: readonly P[],
   facts: ClusterFacts,
 ): Promise<(P & { refuses: boolean })[]> {
-  const row = certRow("etcd-peer");
-  const [cert, key] = [certPath, keyPath].map((path) => readText(path(row, facts.certificatesDir)));
+  const pair = peerPair(facts);
   const looked = await Promise.all(
     peers.map(async (peer) => {
       const answers = answersPeers(peer, facts);
-      const refuses = answers && cert && key ? (await takesClient(peer, { cert, key })) === false : false;
+      const refuses = answers && pair ? (await takesClient(peer, pair)) === false : false;
       return { ...peer, refuses, isSilent: !answers || refuses };
     }),
   );

@@ -17,7 +17,7 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
 import { quorumOf } from "./other-members.ts";
-import { ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
+import { ownEtcdRefuses, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
 
 /**
  * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or
@@ -30,7 +30,7 @@ export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
   if (!fail) return true;
   if (fail instanceof OtherEtcd) throw fail;
   const container = await ownContainer(cp);
-  const why = fail instanceof EtcdRefusal ? undefined : whyDead(container, fail, cp);
+  const why = fail instanceof EtcdRefusal ? undefined : await whyDead(container, fail, cp);
   if (why) {
     say(why);
     return false;
@@ -52,15 +52,18 @@ async function ownContainer({ node }: ControlPlaneNode): Promise<Container | und
   return (await controlPlaneContainers(node.runtimeEndpoint)).find(({ name }) => name === "etcd");
 }
 
-/** etcd reads its leaf certificates at each handshake, and its CA only when it starts. */
-function whyDead(
+/**
+ * etcd reads its leaf certificates at each handshake, and its CA only when it starts. That the file is younger proves
+ * nothing by itself: the same CA may have been copied there.
+ */
+async function whyDead(
   container: Container | undefined,
   { message }: Fail,
-  { facts }: ControlPlaneNode,
-): string | undefined {
+  cp: ControlPlaneNode,
+): Promise<string | undefined> {
   if (!container) return `etcd does not serve yet: ${message}`;
-  const ca = certPath(certRow("etcd-ca"), facts.certificatesDir);
-  return stat(ca)!.modified > container.created
+  const ca = certPath(certRow("etcd-ca"), cp.facts.certificatesDir);
+  return stat(ca)!.modified > container.created && (await ownEtcdRefuses(cp))
     ? `etcd runs, and has not read ${ca}, which is younger: it turns its certificates away`
     : undefined;
 }

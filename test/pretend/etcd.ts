@@ -23,6 +23,8 @@ export interface EtcdState {
   gateway?: "off" | "deaf" | number;
   /** etcd's own authentication is on: it knows no user of the gateway. */
   auth?: boolean;
+  /** The CA that it has read when it started, in PEM; default: the one on disk. */
+  hasRead?: string;
   /** It says no to everything. */
   refuses?: () => Response;
   /** As `etcdctl alarm list` gives them. */
@@ -76,7 +78,7 @@ export async function serveOtherMember(root: string, state: EtcdState, hostname:
 }
 
 function serve(hostname: string, pems: { cert: string; key: string; ca: string }, state: EtcdState) {
-  const tls = { ...pems, ...trusting(pems.ca), requestCert: true, rejectUnauthorized: true };
+  const tls = { ...pems, ...trusting(state.hasRead ?? pems.ca), requestCert: true, rejectUnauthorized: true };
   const { gateway, auth, refuses, snapshot } = state;
   const answer = async (request: Request) => {
     if (gateway === "off") return new Response("404 page not found\n", { status: 404 });

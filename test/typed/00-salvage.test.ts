@@ -370,7 +370,9 @@ test("00-salvage goes on where a process may not be read", async () => {
   const { exitCode, stderr } = await node.run("00-salvage");
   expect([exitCode, stderr]).toEqual([
     2,
-    expect.stringMatching(/kube-controller-manager \(pid 31\): not read to its end: Cannot read its memory: ELOOP/),
+    expect.stringMatching(
+      /kube-controller-manager \(pid 31\): not read to its end: Cannot read its memory: ELOOP/,
+    ),
   ]);
   expectOld(node, ["sa.key", "sa.pub"]);
 });

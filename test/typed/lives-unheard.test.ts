@@ -5,7 +5,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, rmSync, utimesSync } from "node:fs";
-import { ADDRESS } from "../pretend/cluster.ts";
+import { ADDRESS, otherCa } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd, THREE } from "../pretend/etcd.ts";
 import { CHANGES, expectNothingDone, livingNode, renewing } from "../pretend/living.ts";
 import { serveRunning } from "../pretend/running.ts";
@@ -137,9 +137,22 @@ test("an etcd that has read another CA than the one on disk is stopped: it can a
   using node = await healthyNode();
   const later = new Date(Date.now() + 3600_000);
   utimesSync(`${node.root}/etc/kubernetes/pki/etcd/ca.crt`, later, later);
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "deaf" });
+  const hasRead = (await otherCa()).cert;
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), hasRead });
   const { stderr } = await node.run("01-etcd");
   expect(stderr).toContain("  etcd: stopped\n");
+});
+
+test("an etcd whose CA was only copied there again is not stopped, also where the certificate that asks it is lost", async () => {
+  using node = await healthyNode();
+  const pki = `${node.root}/etc/kubernetes/pki/etcd`;
+  const later = new Date(Date.now() + 3600_000);
+  utimesSync(`${pki}/ca.crt`, later, later);
+  rmSync(`${pki}/healthcheck-client.key`);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("01-etcd");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
 });
 
 test("an etcd whose container runs, and whose port shows nothing yet, may be reading its data: it is named", async () => {
