@@ -13,7 +13,7 @@ import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { loggedConfig } from "./kubelet-config.ts";
-import { kubeletActive, type Node, otherName } from "./node.ts";
+import { kubeletStopped, type Node, otherName } from "./node.ts";
 import { flagsOf, isKubelet, kubeletUnit, runningKubelet } from "./started-with.ts";
 
 const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
@@ -42,10 +42,10 @@ export async function systemctlKubelet(verb: keyof typeof DONE, note = "") {
   });
 }
 
-/** Where it runs. Errors: as `systemctlKubelet`. */
+/** Unless it is stopped: one that ends by itself would come back in the middle. Errors: as `systemctlKubelet`. */
 export async function stopKubelet() {
-  if (await kubeletActive()) await systemctlKubelet("stop", " (containers run on without it)");
-  else say("kubelet: not running");
+  if (await kubeletStopped()) say("kubelet: not running");
+  else await systemctlKubelet("stop", " (containers run on without it)");
 }
 
 /**

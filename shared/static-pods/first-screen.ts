@@ -13,7 +13,7 @@ import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
-import { kubeletActive } from "../node/node.ts";
+import { kubeletStopped } from "../node/node.ts";
 import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
 import { CERTS, certPath, certRow, isEtcds } from "../pki/certs.ts";
 import { pkiFindings } from "../pki/examine.ts";
@@ -45,7 +45,7 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]) + 1);
   const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
-  const stops = [...((await kubeletActive()) ? ["kubelet"] : []), ...new Set(running)];
+  const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
   sayScreen(cp, {
     stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others)}`,
     writes: [...actions, ...leaves],
