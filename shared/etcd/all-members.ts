@@ -61,11 +61,18 @@ export async function proveMembers(
         hint: shell`crictl logs of etcd on ${name}; then run this script again`,
       },
     );
-    const [here, there] = await Promise.all([
-      own.hashAt(revision),
-      answerOf(peer, () => theirs.hashAt(revision)),
-    ]);
-    if (here !== there) {
+    const hashes = async () => {
+      const [here, there] = await Promise.all([
+        own.hashAt(revision),
+        answerOf(peer, () => theirs.hashAt(revision)),
+      ]);
+      return here.compacted === there.compacted && { differ: here.hash !== there.hash };
+    };
+    const seen = await waitFor(`etcd on ${name} and here to have compacted to the same revision`, hashes, {
+      seconds: 60,
+      hint: "run this script again: the API server compacts every five minutes",
+    });
+    if (seen?.differ) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
         hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK-MORE "The same machine comes back"`,
       });

@@ -156,8 +156,9 @@ async function moved(folder: string, { members, tls, acknowledged, ids }: Case):
     }),
   );
   const revision = Math.min(...all.map((one) => one.revision));
+  const hashes = await Promise.all(all.map(({ client }) => client.hashAt(revision)));
   const found = {
-    hashes: new Set(await Promise.all(all.map(({ client }) => client.hashAt(revision)))).size,
+    hashes: new Set(hashes.map(({ hash }) => hash)).size,
     missing: acknowledged.filter((key) => all.some(({ keys }) => !keys.has(key))),
     ids: all[0]!.members.map(({ id }) => id).toSorted(),
     old: all
