@@ -108,6 +108,15 @@ export async function undefinedOnTimeout<T>(waiting: Promise<T>): Promise<T | un
   }
 }
 
+/** What a probe gives in time, as `waitFor`; undefined: nothing. In a dry run it is asked once. */
+export async function inTime<T>(
+  ...[what, probe, options]: Parameters<typeof waitFor<T>>
+): Promise<T | undefined> {
+  if (!mode.dryRun) return await undefinedOnTimeout(waitFor(what, probe, options));
+  const [answer] = await Promise.allSettled([probe()]);
+  return (answer.status === "fulfilled" && answer.value) || undefined;
+}
+
 /** Words, or what finds them when they are printed. */
 type Words = string | (() => string);
 

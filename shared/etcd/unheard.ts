@@ -11,9 +11,9 @@ import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { examine } from "../pki/examine.ts";
-import { mode, say } from "../run.ts";
+import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { inTime } from "../wait-for.ts";
 import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
 import { quorumOf } from "./other-members.ts";
@@ -99,14 +99,8 @@ async function livesSilently(
   throw last instanceof OtherEtcd ? last : silent(last, container);
 }
 
-/** In a dry run it is looked at once. */
 async function comes(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
-  if (mode.dryRun) return await probe();
-  return (
-    (await undefinedOnTimeout(
-      waitFor(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" }),
-    )) === true
-  );
+  return (await inTime(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" })) === true;
 }
 
 async function quorumNow({ data, node, facts }: ControlPlaneNode) {

@@ -17,10 +17,9 @@ import {
 } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import type { Manifest } from "../objects/objects.ts";
-import { mode } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
-import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { inTime, waitFor } from "../wait-for.ts";
 
 /** The manifest on disk, also where an exchange was interrupted. Errors: as `readManifest`. */
 export function manifestBeforeOrAfter(path: string): Manifest | undefined {
@@ -66,10 +65,9 @@ async function startedNow({ node }: Pick<ControlPlaneNode, "node">, name: string
     const found = await look();
     return found.length > 0 && found;
   };
-  if (mode.dryRun || !exists(manifestPath({ node }, name))) return await look();
+  if (!exists(manifestPath({ node }, name))) return await look();
   const hint = shell`crictl ps -a --name ${name}; journalctl -u kubelet -n 50`;
-  const waiting = waitFor(`the kubelet to start ${name}`, isThere, { seconds: 30, hint });
-  return (await undefinedOnTimeout(waiting)) ?? [];
+  return (await inTime(`the kubelet to start ${name}`, isThere, { seconds: 30, hint })) ?? [];
 }
 
 /** Takes a manifest away until part 2 puts it back. */

@@ -23,6 +23,7 @@ import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
 import { refuseUnfitKubelet } from "../node/systemctl-kubelet.ts";
 import { actionsFor, countOfKeys } from "../pki/actions.ts";
+import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf, isValidNow } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
@@ -33,6 +34,7 @@ import { isServerOf, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
+import { inTime } from "../wait-for.ts";
 import { takeAway } from "./exchange.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
 import { continueOthers, managerIsPaused, restartKubelet } from "./held-manager.ts";
@@ -174,14 +176,19 @@ export async function toRestart(
 
 /**
  * With what it has read, which may have expired: a leader leads, and an API server shows a certificate that
- * is good. Who only waits is not missed.
+ * is good. Who only waits is not missed, and a server that is only slow shows nothing at the first question.
  */
 async function worksHere(cp: ControlPlaneNode, server: (typeof SERVERS)[number]): Promise<boolean> {
   if (server !== "kube-apiserver") return leadsHere(cp, server);
   const { advertiseAddress: host, bindPort, certificatesDir } = cp.facts;
-  const pem = await servedPem(host, bindPort).catch(() => "");
+  const shows = () => servedPem(host, bindPort);
+  const pem = await inTime(`${endpointUrl(host, bindPort)} to show its certificate`, shows, {
+    seconds: 30,
+    hint: shell`crictl ps -a --name ${server}; crictl logs ID`,
+  });
   const info = infoOf(pem);
   return (
+    pem !== undefined &&
     info !== undefined &&
     isValidNow(info) &&
     isServerOf(pem, host, bothCas(certificatesDir, cp.cluster.oldCaPem))

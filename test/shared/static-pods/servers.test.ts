@@ -1,0 +1,71 @@
+/** Which servers part 2 starts again: those that do not work with what they have read. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { utimesSync } from "node:fs";
+import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
+import { containers } from "../../../shared/node/containers.ts";
+import { toRestart } from "../../../shared/static-pods/servers.ts";
+import { ADDRESS } from "../../pretend/cluster.ts";
+import { lookAt } from "../../pretend/in-process.ts";
+import { CRICTL, crictlPs } from "../../pretend/node.ts";
+import { serveRunning } from "../../pretend/running.ts";
+
+setDefaultTimeout(300_000);
+
+const API = "kube-apiserver";
+
+/** A runtime whose API server was started an hour ago. */
+const anHourAgo = () => {
+  const shown = JSON.parse(crictlPs([API])) as { containers: { createdAt: string }[] };
+  for (const one of shown.containers) one.createdAt = `${Date.now() - 3600_000}000000`;
+  return [{ command: `${CRICTL} ps -a -o json`, stdout: JSON.stringify(shown) }];
+};
+
+/** Somebody has touched its certificate since; `serve` is what answers. Names of those that start again. */
+async function restarted(serve: (node: { root: string }) => Disposable): Promise<string[]> {
+  const change = ({ root }: { root: string }) => {
+    const later = new Date(Date.now() - 600_000);
+    utimesSync(`${root}/etc/kubernetes/pki/apiserver.crt`, later, later);
+  };
+  return await lookAt({ kind: "healthy control plane node", commands: anHourAgo(), change }, async (node) => {
+    process.env.KUBE_PKI_REPAIR_PATIENCE = "0.1";
+    using _server = serve(node);
+    const cp = await controlPlaneToRepair(undefined);
+    const running = await containers(cp.node.runtimeEndpoint);
+    return (await toRestart(cp, { running, issued: false })).stale.map(({ name }) => name);
+  });
+}
+
+/** Closes the first connection without a word; then `next` serves. */
+function closedOnce(next: () => Disposable): Disposable {
+  let served: Disposable | undefined;
+  const first = Bun.listen({
+    hostname: ADDRESS,
+    port: 6443,
+    socket: {
+      open(socket) {
+        socket.end();
+        first.stop(true);
+        served = next();
+      },
+      data() {},
+    },
+  });
+  return { [Symbol.dispose]: () => (served ? served[Symbol.dispose]() : void first.stop(true)) };
+}
+
+test("an API server that works, and is silent at the first question, is asked again, and goes on", async () => {
+  expect(await restarted((node) => serveRunning(node))).toEqual([]);
+  expect(await restarted((node) => closedOnce(() => serveRunning(node)))).toEqual([]);
+});
+
+test("one that shows nothing for half a minute starts again", async () => {
+  const silent = () => {
+    const server = Bun.listen({
+      hostname: ADDRESS,
+      port: 6443,
+      socket: { open: (socket) => void socket.end(), data() {} },
+    });
+    return { [Symbol.dispose]: () => server.stop(true) };
+  };
+  expect(await restarted(silent)).toEqual([API]);
+});
