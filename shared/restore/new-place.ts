@@ -14,7 +14,7 @@ import { canonicalIp, endpointUrl, isWithin } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { shownSoon, whoAnswers } from "../pki/served.ts";
 import { say } from "../run.ts";
-import { sayWhile } from "../wait-for.ts";
+import { inTime } from "../wait-for.ts";
 import type { Content } from "./content.ts";
 
 interface Place {
@@ -76,9 +76,13 @@ function only(alike: readonly string[]): string {
 /** Errors: Refused where an API server of the cluster's CA, or a member of its etcd, answers. */
 export async function refuseOldAnswers({ cluster, data }: Pick<Content, "cluster" | "data">) {
   const asked = [...apiServers(cluster, data), ...members(cluster, data)];
-  const ask = () => Promise.all(asked.map(async (one) => ((await one.answers()) ? [one.what] : [])));
-  const found = (await sayWhile("the old control plane not to answer", "it ends by itself", ask)).flat();
-  if (found.length === 0) return say(`nobody answers at ${asked.map(({ what }) => what).join(", ")}`);
+  const ask = async () => {
+    const all = await Promise.all(asked.map(async (one) => ((await one.answers()) ? [one.what] : [])));
+    return all.flat().length > 0 && all.flat();
+  };
+  // who is busy, or just starts, is silent at one question
+  const found = await inTime("an answer of the old control plane", ask, { seconds: 10, hint: "none is good" });
+  if (!found) return say(`nobody answers at ${asked.map(({ what }) => what).join(", ")}`);
   throw new Refused(`The old control plane still answers: ${found.join(", ")}`, {
     hint: "nothing was changed. Two clusters would pull at the same workers. If it can be repaired, do that: ./bunw scripts/00-assess.ts there. If it shall go: there systemctl disable --now kubelet, and crictl stop of etcd and kube-apiserver; then this again",
   });

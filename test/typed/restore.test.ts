@@ -4,6 +4,7 @@ import { cpSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { readEtcdData } from "../../shared/etcd-data/data.ts";
 import { BUMP } from "../../shared/restore/write-data.ts";
+import { closedOnce } from "../pretend/closed-once.ts";
 import { ADDRESS, clusterObjects, healthyCp, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { MEMBER, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
@@ -178,15 +179,19 @@ function without(key: string) {
   return (objects: Objects) => void delete objects[key];
 }
 
-test("a member that still answers is a cluster that still lives", async () => {
-  using node = await newMachine();
-  cpSync((await healthyCp()).root, `${node.root}/old`, { recursive: true });
-  using _etcd = serveEtcd(`${node.root}/old`, sameEtcd(new Map(node.puts)));
-  const { exitCode, stderr } = await node.run(LINE);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
-  expect(stderr).toContain(`The old control plane still answers: m1's etcd at ${SHOWN_ADDRESS}:2380`);
-  expect(node.exists("/var/lib/etcd")).toBe(false);
-});
+test.each(["at the first question", "later"])(
+  "a member that still answers, %s, is a cluster that still lives",
+  async (when) => {
+    using node = await newMachine();
+    cpSync((await healthyCp()).root, `${node.root}/old`, { recursive: true });
+    const serve = () => serveEtcd(`${node.root}/old`, sameEtcd(new Map(node.puts)));
+    using _etcd = when === "later" ? closedOnce({ hostname: ADDRESS, port: 2380 }, serve) : serve();
+    const { exitCode, stderr } = await node.run(LINE, { KUBE_PKI_REPAIR_PATIENCE: "1" });
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
+    expect(stderr).toContain(`The old control plane still answers: m1's etcd at ${SHOWN_ADDRESS}:2380`);
+    expect(node.exists("/var/lib/etcd")).toBe(false);
+  },
+);
 
 // an address of the loopback tells nothing of a machine
 const OTHER: WrittenMember = { id: "b2", name: "m2", peerURLs: ["https://10.77.0.12:2380"] };

@@ -3,7 +3,9 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { containers } from "../../../shared/node/containers.ts";
+import { mode } from "../../../shared/run.ts";
 import { toRestart } from "../../../shared/static-pods/servers.ts";
+import { closedOnce } from "../../pretend/closed-once.ts";
 import { ADDRESS } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { CRICTL, crictlPs } from "../../pretend/node.ts";
@@ -12,6 +14,7 @@ import { serveRunning } from "../../pretend/running.ts";
 setDefaultTimeout(300_000);
 
 const API = "kube-apiserver";
+const AT = { hostname: ADDRESS, port: 6443 };
 
 /** A runtime whose API server was started an hour ago. */
 const anHourAgo = () => {
@@ -28,6 +31,7 @@ async function restarted(serve: (node: { root: string }) => Disposable): Promise
   };
   return await lookAt({ kind: "healthy control plane node", commands: anHourAgo(), change }, async (node) => {
     process.env.KUBE_PKI_REPAIR_PATIENCE = "0.1";
+    mode.began = new Date();
     using _server = serve(node);
     const cp = await controlPlaneToRepair(undefined);
     const running = await containers(cp.node.runtimeEndpoint);
@@ -35,36 +39,14 @@ async function restarted(serve: (node: { root: string }) => Disposable): Promise
   });
 }
 
-/** Closes the first connection without a word; then `next` serves. */
-function closedOnce(next: () => Disposable): Disposable {
-  let served: Disposable | undefined;
-  const first = Bun.listen({
-    hostname: ADDRESS,
-    port: 6443,
-    socket: {
-      open(socket) {
-        socket.end();
-        first.stop(true);
-        served = next();
-      },
-      data() {},
-    },
-  });
-  return { [Symbol.dispose]: () => (served ? served[Symbol.dispose]() : void first.stop(true)) };
-}
-
 test("an API server that works, and is silent at the first question, is asked again, and goes on", async () => {
   expect(await restarted((node) => serveRunning(node))).toEqual([]);
-  expect(await restarted((node) => closedOnce(() => serveRunning(node)))).toEqual([]);
+  expect(await restarted((node) => closedOnce(AT, () => serveRunning(node)))).toEqual([]);
 });
 
 test("one that shows nothing for half a minute starts again", async () => {
   const silent = () => {
-    const server = Bun.listen({
-      hostname: ADDRESS,
-      port: 6443,
-      socket: { open: (socket) => void socket.end(), data() {} },
-    });
+    const server = Bun.listen({ ...AT, socket: { open: (socket) => void socket.end(), data() {} } });
     return { [Symbol.dispose]: () => server.stop(true) };
   };
   expect(await restarted(silent)).toEqual([API]);
