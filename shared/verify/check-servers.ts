@@ -32,7 +32,7 @@ import { bothCas } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
-import { undefinedOnTimeout } from "../wait-for.ts";
+import { inTime, undefinedOnTimeout } from "../wait-for.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
 /** etcd and the API by this node's own certificates; then one check for each other control plane node. */
@@ -121,9 +121,23 @@ async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
   return { failed: FULL, mend: makeRoom({ certificatesDir: facts.certificatesDir, revision }) };
 }
 
+/** One that just starts, or elects a leader, is silent at one question. */
+async function silentForLong(
+  ...[members, data, facts]: Parameters<typeof silentMembers>
+): Promise<LiveMember[]> {
+  let silent: LiveMember[] = [];
+  const allAnswer = async () => {
+    silent = await silentMembers(members, data, facts);
+    return silent.length === 0;
+  };
+  const hint = "crictl ps -a --name etcd on each control plane node";
+  await inTime("every member of etcd to answer", allAnswer, { seconds: 15, hint });
+  return silent;
+}
+
 async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise<Answer> {
   const now = (await etcdClient(facts)?.members()) ?? [];
-  const silent = await silentMembers(now, data, facts);
+  const silent = await silentForLong(now, data, facts);
   if (silent.length > 0) {
     const mend = silent.every(isNameless)
       ? "it never started: take it out with"

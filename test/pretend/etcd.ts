@@ -25,8 +25,8 @@ export interface EtcdState {
   auth?: boolean;
   /** The CA that it has read when it started, in PEM; default: the one on disk. */
   hasRead?: string;
-  /** It says no to everything. */
-  refuses?: () => Response;
+  /** It says no to everything, or to some questions. */
+  refuses?: () => Response | undefined;
   /** As `etcdctl alarm list` gives them. */
   alarms?: { memberID: string; alarm: "NOSPACE" | "CORRUPT" }[];
   /** What its gateway streams of a snapshot. */

@@ -351,6 +351,20 @@ test("05-verify fails where a member of etcd is listed and does not answer: it i
   );
 });
 
+test("05-verify asks a member of etcd again that is silent at the first question: it may just have no leader", async () => {
+  const members = [MEMBER, THIRD];
+  using node = await pretendNode({ kind: "healthy control plane node", members });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members });
+  let asked = 0;
+  const refuses = () => (asked++ === 0 ? new Response("no leader", { status: 503 }) : undefined);
+  const third = { ...sameEtcd(node.stored), members, refuses };
+  using _third = await serveOtherMember(node.root, third, THIRD_AT);
+  using _api = serveRunning(node, { objects: { "/api/v1/nodes/m3": {} } });
+  const { stdout } = await node.run("05-verify", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect(stdout).not.toContain("members answer, not m3");
+  expect(asked).toBeGreaterThan(1);
+});
+
 test("05-verify fails where a member of etcd has no Node: somebody deleted it after its machine had come back, and its kubelet makes it again", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, THIRD] });
   const state = { ...sameEtcd(node.stored), members: [MEMBER, THIRD] };
