@@ -128,6 +128,18 @@ test("under another host name the kubelet is told the node's; before 1.34 its ru
   expect(node.exists("/var/lib/kubelet/instance-config.yaml")).toBe(false);
 });
 
+test.each(["/run/containerd/containerd.sock", "/var/run/crio/crio.sock", "/var/run/cri-dockerd.sock"])(
+  "the kubelet is told of the runtime that is here, at %s",
+  async (socket) => {
+    using node = await newMachine();
+    write(node.root + socket, "");
+    expect(await node.run(LINE)).toMatchObject({ exitCode: 0 });
+    expect(node.read("/var/lib/kubelet/config.yaml")).toContain(
+      `containerRuntimeEndpoint: "unix://${socket}"`,
+    );
+  },
+);
+
 test("a kubelet's files that are here are kept", async () => {
   using node = await newMachine();
   write(`${node.root}/var/lib/kubelet/config.yaml`, "staticPodPath: /etc/kubernetes/manifests\n");
