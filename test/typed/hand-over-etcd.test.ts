@@ -81,6 +81,14 @@ test.each<[string, string, string]>([
   },
 );
 
+test("a snapshot is whole without a line break behind its last piece", async () => {
+  using node = await wellNode();
+  using _etcd = serving(node, sent.trimEnd());
+  expect(await node.run(`${PACK} --with-etcd`)).toMatchObject({ exitCode: 0 });
+  expect(await node.run(OPEN)).toMatchObject({ exitCode: 0 });
+  expect(readFileSync(`${node.root}/root/back.db`).equals(SNAPSHOT)).toBe(true);
+});
+
 test("a locked snapshot that was cut off, or is another's, is not opened", async () => {
   using node = await wellNode();
   using _etcd = serving(node, sent);

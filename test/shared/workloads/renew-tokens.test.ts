@@ -249,6 +249,33 @@ test.each([
   );
 });
 
+/** More than are written at the same time. */
+const MANY = Array.from({ length: 90 }, (_, i) => i);
+
+test.each([
+  ["nothing was renewed before: the others are not tried", [], false],
+  ["others were renewed: each is tried", MANY, true],
+])("a webhook of one namespace does not answer, and %s", async (_, before, tried) => {
+  using _box = sandbox();
+  const of90 = (namespace: string, all: readonly number[]) => ({
+    [`/api/v1/namespaces/${namespace}/serviceaccounts/app`]: {},
+    ...Object.fromEntries(
+      all.map((i) => [`/api/v1/namespaces/${namespace}/secrets/s${i}`, of("app", secret(dead))]),
+    ),
+  });
+  using server = pretendApi({
+    objects: { ...of90("a", before), ...of90("deaf", MANY), ...of90("z", [0]) },
+    on: (asked) =>
+      asked.method === "PUT" && asked.path.includes("/deaf/")
+        ? status(500, 'Internal error occurred: failed calling webhook "guard.example": refused')
+        : accepts(asked),
+  });
+  const { renewed, refused } = await renew(server);
+  expect(renewed).toHaveLength(before.length + (tried ? 1 : 0));
+  expect([renewed.includes("z/s0"), refused.has("z/s0")]).toEqual([tried, !tried]);
+  expect(MANY.every((i) => refused.has(`deaf/s${i}`))).toBe(true);
+});
+
 test("a Secret that does not hold what was written ends it, and so does an API that takes nothing from us", async () => {
   using _box = sandbox();
   using strange = pretendApi({
