@@ -148,8 +148,7 @@ export function reasonToLeave(pod: RunningPod): string | undefined {
   const reference = controllerOf(pod);
   if (!reference) return "a bare pod: nothing would bring it back";
   const { kind, name, apiVersion } = reference;
-  if (kind === "Job" && groupOfApi(apiVersion) === "batch")
-    return `of the Job ${name}: it runs until it is finished`;
+  if (groupOfApi(apiVersion) === "batch") return `of the ${kind} ${name}: it runs until it is finished`;
   const { restartPolicy = "Always" } = pod.spec;
   return restartPolicy === "Always"
     ? undefined
