@@ -11,7 +11,7 @@ import { decideAgain, followClients, followServing } from "../../../shared/worke
 import { FORMER_SERVING } from "../../../shared/workers/former-serving.ts";
 import { identities } from "../../../shared/workers/identities.ts";
 import { type Return, setScene } from "../../../shared/workers/waiting-state.ts";
-import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { type ApiOptions, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { asObjects, clientCsr, ip, servingCsr, TOKEN_USER } from "../../pretend/csrs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -225,6 +225,7 @@ interface Asking {
   renewalBefore?: Return["renewalBefore"];
   token?: object | undefined;
   without?: string[];
+  on?: ApiOptions["on"];
   /** While the API still answers; `changes`: what was approved so far. */
   meanwhile?: (scene: ReturnType<typeof setScene>, changes: () => readonly unknown[]) => Promise<unknown>;
 }
@@ -237,6 +238,7 @@ async function given({
   looks = 1,
   renewalBefore,
   meanwhile,
+  on,
   ...row
 }: Asking) {
   using box = sandbox();
@@ -250,6 +252,7 @@ async function given({
   );
   using server = pretendApi({
     objects: Object.assign({}, ...objects, token ? { [SECRET]: token } : {}),
+    ...(on ? { on } : {}),
   });
   const known = new Map(NODES.map((node) => [node.name, node]));
   const scene = setScene(
@@ -311,6 +314,19 @@ test("a second request in the same name is told once, and not approved; the firs
   expect(end.approved).toEqual([first!]);
   expect(end.scene.doubles.size).toBe(1);
   expect(end.said.filter((line) => line.includes("kubectl get csr"))).toHaveLength(1);
+});
+
+test("a request that somebody else wrote to while it was approved is approved when it is seen again: it is no second one", async () => {
+  let first = true;
+  const end = await given({
+    looks: 2,
+    on: ({ method }) => {
+      if (method !== "PUT" || !first) return undefined;
+      first = false;
+      return status(409, "the object has been modified");
+    },
+  });
+  expect([end.approved.length, end.scene.doubles.size, end.said]).toEqual([2, 0, ["a: approved for w1"]]);
 });
 
 test("what another control plane node has approved counts, and a second one in that name does not", async () => {

@@ -27,11 +27,20 @@ import { untilGood } from "../../../shared/verify/verify-here.ts";
 import { wrapUp } from "../../../shared/verify/wrap-up.ts";
 import { readyForPart4 } from "../../../shared/workloads/preconditions.ts";
 import type { ApiOptions } from "../../pretend/api.ts";
-import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
+import {
+  ADDRESS,
+  FACTS,
+  healthyCp,
+  manifest,
+  mirrorPod,
+  type Objects,
+  otherCa,
+  write,
+} from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
-import { mirrorPodOfM2, withM2 } from "../../pretend/lost-cp.ts";
+import { AT_M2, M2, mirrorPodOfM2, withM2 } from "../../pretend/lost-cp.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
 import { quietly } from "../../pretend/quietly.ts";
@@ -101,6 +110,23 @@ const ofM2 = (full: boolean, creationTimestamp = "2025-12-01T00:00:00Z") => ({
   }),
 });
 let asked = 0;
+/** m3 is known, too. */
+const withM3 = (objects: Objects) => {
+  withM2(objects);
+  objects["minions/m3"] = JSON.parse(
+    JSON.stringify(M2).replaceAll("m2", "m3").replaceAll(AT_M2, "127.77.0.13"),
+  );
+};
+const beside = (api: ReturnType<typeof ofM2>, full: boolean) => ({
+  ...api,
+  objects: {
+    ...api.objects,
+    [`/api/v1/namespaces/kube-system/pods/${MANAGER}-m3`]: createdAt(
+      reducedPod(full),
+      "2025-12-01T00:00:00Z",
+    ),
+  },
+});
 const balancer = () => {
   const pod = mirrorPod("kube-scheduler");
   return { ...pod, metadata: { ...pod.metadata, name: "haproxy-w1" }, spec: { ...pod.spec, nodeName: "w1" } };
@@ -136,6 +162,15 @@ const ROWS: Row[] = [
     },
     out: { without: [], lost: ["w2"] },
   },
+  {
+    what: "a worker's Node is gone, and nobody says that it is lost",
+    api: {
+      on: (_, { objects }) => {
+        objects.delete("/api/v1/nodes/w2");
+        objects.delete(`${LEASES}/w2`);
+      },
+    },
+  },
   { what: "a node that nobody knows is away", out: { without: ["w9"], lost: [] } },
   { what: "sa.key is gone", shown: true, change: ({ root }) => rmSync(`${root}${CONF}/pki/sa.key`) },
   { what: "sa.pub is gone", change: ({ root }) => rmSync(`${root}${CONF}/pki/sa.pub`) },
@@ -159,6 +194,16 @@ const ROWS: Row[] = [
     api: ofM2(true, "2026-01-01T00:05:00Z"),
   },
   { what: "m2 leads, and is reduced", on: { etcd: withM2 }, api: ofM2(false) },
+  {
+    what: "m2 of three leads in full, and m3 is reduced",
+    on: { etcd: withM3 },
+    api: beside(ofM2(true), false),
+  },
+  {
+    what: "m2 of three leads, and is reduced, and m3 runs in full",
+    on: { etcd: withM3 },
+    api: beside(ofM2(false), true),
+  },
   {
     what: "m2 is away, and its mirror pod is of when it was reduced",
     on: { etcd: withM2 },
@@ -280,6 +325,29 @@ async function screensOf(said: readonly string[]): Promise<string[]> {
     return `${lines.length} lines, ${lines.filter((line) => /![A-Z ]+!/.test(line)).length} of damage`;
   });
 }
+
+const ASKING = /no serving certificate .* on w1, w2: close/;
+const REDUCED_ON = /controller-manager is reduced on m1: close/;
+const NOTHING = /nothing to do/;
+
+test.each<[string, { reduced: boolean; asking: string[] }, RegExp[]]>([
+  ["who asks for a certificate", { reduced: false, asking: ["w1", "w2"] }, [ASKING]],
+  ["where the controller-manager is reduced", { reduced: true, asking: [] }, [REDUCED_ON]],
+  ["both", { reduced: true, asking: ["w1", "w2"] }, [ASKING, REDUCED_ON]],
+  ["that there is nothing to do", { reduced: false, asking: [] }, [NOTHING]],
+])("where nobody has to join, it is said %s, and nothing else", async (_, { reduced, asking }, lines) => {
+  const change = reduced ? put({ [`${CONF}/manifests/${MANAGER}.yaml`]: REDUCED }) : undefined;
+  await lookAt({ kind: "healthy control plane node", change }, async (node, said) => {
+    using _api = serveRunning(node);
+    const cp = await readControlPlaneNode(undefined);
+    const from = said.length;
+    const on = await whereToClose(cp, await adminClient(cp.facts), { asking, without: [] });
+    const found = [ASKING, REDUCED_ON, NOTHING].filter((line) =>
+      said.slice(from).some((one) => line.test(one)),
+    );
+    expect([on, found]).toEqual([lines.includes(NOTHING) ? [] : ["m1"], lines]);
+  });
+});
 
 test("untilGood() looks again until nothing fails, and no more where it may not wait", async () => {
   const found = (...results: string[]) => ({
