@@ -5,9 +5,18 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { parse } from "yaml";
+import type { KubeObject } from "../../shared/api/kube-object.ts";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
-import { ADDRESS, manifest, mirrorPod, otherCa, write, writeKubelet } from "../pretend/cluster.ts";
+import {
+  ADDRESS,
+  manifest,
+  mirrorPod,
+  type Objects,
+  otherCa,
+  write,
+  writeKubelet,
+} from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { servePart2, withVip } from "../pretend/in-part2.ts";
 import { join, joinToItsEnd, kubeletFiles, newCa, serve, writeToken } from "../pretend/joining.ts";
@@ -165,6 +174,23 @@ test("part 3: close names a node that does not renew its Lease, and changes noth
   await expectTranscript("03-workers-close-away", await node.run("03-workers close --wait 0.05", WAITS));
   expect(node.fingerprint()).toEqual(untouched);
   expect(api.changes()).toEqual([]);
+});
+
+test("part 3: close names a Windows node that is not back, and waits for no such node: people join it by hand", async () => {
+  const etcd = (objects: Objects) => {
+    knewCa(before.cert)(objects);
+    Object.assign((objects["minions/w2"] as KubeObject).metadata, {
+      labels: { "kubernetes.io/os": "windows" },
+    });
+  };
+  using node = here(await afterPart2({ etcd, commands: RESTARTS }));
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const untouched = node.fingerprint();
+  const { exitCode, stderr } = await node.run("03-workers close --wait 0.5", WAITS);
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("Not back, and not waited for: w2 (");
+  expect(stderr).not.toMatch(/^w2: /m);
+  expect(node.fingerprint()).toEqual(untouched);
 });
 
 test("part 4: the stale pods and the token are renewed; again there is nothing to do", async () => {
