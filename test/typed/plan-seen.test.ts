@@ -296,6 +296,28 @@ test.each(ROWS)(
   },
 );
 
+const DECIDES = "It decides who joins.";
+
+test.each<[string, Partial<Row>, string[]]>([
+  [
+    "under the old CA one worker has to join: the step that looks for who else has to",
+    {
+      on: { kind: "healthy control plane node" },
+      change: gone("pki/apiserver.crt"),
+      seen: { w2: as("w2", WORKER_LOST) },
+    },
+    ["3 Workers"],
+  ],
+  ["under a new CA each worker joins: no step", { seen: LOST_EVERYWHERE }, []],
+])("%s is said to decide who joins", async (_, { on, change, seen = {} }, parts) => {
+  await lookAt({ ...ASKED, ...on, change }, async (node) => {
+    writeAnswers(`${node.root}/root/seen`, seen);
+    const [, ...all] = (await typeHere("plan --seen /root/seen")).stdout.split("\n## ");
+    expect(all.map((part) => part.split("\n")[0])).toContain("3 Workers");
+    expect(all.filter((part) => part.includes(DECIDES)).map((part) => part.split("\n")[0])).toEqual(parts);
+  });
+});
+
 test("the page says on each node's card what that node has said, and ticks what it has done", async () => {
   await lookAt({ ...ASKED }, async ({ root }) => {
     const stopped = { id: "kubelet", what: "kubelet", state: "known" };
