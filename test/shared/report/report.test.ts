@@ -110,6 +110,18 @@ test("the page says what was broken, what stopped, what was cut off, what change
   expect(page).not.toMatch(/<script|<link|<img|src=|@import|url\(|NaN|undefined/);
 });
 
+test("each column of the page's tables has its heading", () => {
+  using box = sandbox();
+  const tables = repairPage(report(brought(box))).match(/<table.*?<\/table>/gs)!;
+  const headed = tables.filter((table) => table.includes("<thead>"));
+  expect(headed.join("")).toContain("PUT secrets");
+  for (const table of headed) {
+    const [head, ...rows] = table.split("<tr>").slice(1);
+    const wide = head!.split("<th>").length;
+    expect(rows.map((row) => row.split("<td>").length)).toEqual(rows.map(() => wide));
+  }
+});
+
 test("etcd is proved when enough members run, and the API when it is, not when part 2 has ended", () => {
   using box = sandbox();
   const { runs } = brought(box);
