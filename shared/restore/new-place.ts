@@ -81,7 +81,10 @@ export async function refuseOldAnswers({ cluster, data }: Pick<Content, "cluster
     return all.flat().length > 0 && all.flat();
   };
   // who is busy, or just starts, is silent at one question
-  const found = await inTime("an answer of the old control plane", ask, { seconds: 10, hint: "none is good" });
+  const found = await inTime("an answer of the old control plane", ask, {
+    seconds: 10,
+    hint: "none is good",
+  });
   if (!found) return say(`nobody answers at ${asked.map(({ what }) => what).join(", ")}`);
   throw new Refused(`The old control plane still answers: ${found.join(", ")}`, {
     hint: "nothing was changed. Two clusters would pull at the same workers. If it can be repaired, do that: ./bunw scripts/00-assess.ts there. If it shall go: there systemctl disable --now kubelet, and crictl stop of etcd and kube-apiserver; then this again",
