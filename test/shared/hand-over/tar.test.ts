@@ -27,3 +27,11 @@ test.each([
   expect(readTar(written(name)).map((file) => file.name)).toEqual([name]);
   expect(Bun.spawnSync(["tar", "-t"], { stdin: written(name) }).stdout.toString()).toBe(`${name}\n`);
 });
+
+test.each([
+  ["its last part is too long", "n".repeat(101)],
+  ["a part of it fits in no field", `d/${"n".repeat(101)}`],
+  ["all before its last slash is too long", `${"d".repeat(156)}/n`],
+])("a name that no header holds is refused, not shortened: %s", (_, name) => {
+  expect(() => written(name)).toThrow("too long a name for this tar");
+});
