@@ -1,6 +1,6 @@
 /** The fingerprint of the cluster's CA is that of etcd's data, never that of a file of this node. */
 import { expect, test } from "bun:test";
-import { clusterCaSeen, strangeCa, trustedSince } from "../../../shared/facts/ca-copies.ts";
+import { caInUseSince, clusterCaSeen, strangeCa, trustedSince } from "../../../shared/facts/ca-copies.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { asideOf, newRescue } from "../../../shared/node/rescue-folder.ts";
 import { certInfo, madeAt } from "../../../shared/pki/certificate.ts";
@@ -86,4 +86,18 @@ test("a Lease renewal shows trust in today's CA since that was made; where it is
   expect(since(renewed, renewed.cert, { aside: ended })).toEqual(end);
   const server = await issueLeaf(certRow("apiserver"), older, FACTS);
   expect(since(older, ca.cert, { apiserver: server.cert })).toEqual(madeAt(server.cert));
+});
+
+test("today's CA is in use since its oldest copy here was made, and nobody knows since when once one copy has ended", async () => {
+  const days = async (ago: number) => (await agedText(ca.cert, ca.key, ago * 86_400_000))!;
+  const since = (copy: string) => {
+    using node = nodeWith(ca);
+    const admin = kubeletKubeconfig({ server: "https://127.77.0.11:6443", ca: copy });
+    write(`${node.pki}/../admin.conf`, admin);
+    return caInUseSince(FACTS.certificatesDir);
+  };
+  const older = await days(30);
+  expect(since(ca.cert)).toEqual(madeAt(ca.cert));
+  expect(since(older)).toEqual(madeAt(older));
+  expect(since(await days(11 * 366))).toBeUndefined();
 });
