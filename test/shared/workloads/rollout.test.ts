@@ -246,6 +246,21 @@ test("a rolling update that waits for a new pod on a node that is away is ended:
   ]);
 });
 
+test("a rolling update that Kubernetes has given up because it waits for a node that is away is ended at once", async () => {
+  using _box = sandbox();
+  const conditions = [{ type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded" }];
+  const status = { observedGeneration: 2, replicas: 2, updatedReplicas: 1, availableReplicas: 1, conditions };
+  using server = pretendApi({
+    objects: onTwoNodes("Deployment", { status }),
+    on: ({ method, path }, { objects }) =>
+      method === "POST" && path === `${POD}/eviction`
+        ? replaced(objects, POD, podOf("web-3", "new"))
+        : undefined,
+  });
+  await restart(client(server), owner("Deployment"), ["n2"]);
+  expect(server.changes()).toEqual([`PATCH ${DEPLOYMENT}`, `POST ${POD}/eviction`]);
+});
+
 test("a pod that is not Ready on a node that is there is waited for, also beside one on a node that is away", async () => {
   using _box = sandbox();
   const conditions = [{ type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded" }];
@@ -565,4 +580,48 @@ test("a DaemonSet's pods are replaced at once, and each node is waited for", asy
   await restart(client(server), { ...owner("DaemonSet", "replace"), atOnce: "all", pods: stale });
   expect(server.changes().sort()).toEqual([`POST ${pods}/web-1/eviction`, `POST ${pods}/web-2/eviction`]);
   expect(asked).toBe(2);
+});
+
+test.each([
+  ["go on past a few nodes where no new pod comes", [5, 6], [1, 2, 3, 4, 5, 6, 7, 8, 9]],
+  ["end where none comes on the first nodes: the other old pods are kept", [1, 2], [1, 2]],
+  ["end where none comes on more nodes than not", [2, 3], [1, 2, 3]],
+])("a DaemonSet's pods are replaced one after the other, and %s", async (_, without, asked) => {
+  using _box = sandbox();
+  const numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+  const pods = "/api/v1/namespaces/shop/pods";
+  const evicted: number[] = [];
+  using server = pretendApi({
+    objects: {
+      "/apis/apps/v1/namespaces/shop/daemonsets/web": {
+        spec: { selector: { matchLabels: { app: "web" } }, template: {} },
+        status: {},
+      },
+      "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/tight": {
+        spec: { selector: {} },
+        status: { expectedPods: 1, desiredHealthy: 1 },
+      },
+      ...Object.fromEntries(numbers.map((n) => [`${pods}/web-${n}`, podOf(`web-${n}`, `old-${n}`)])),
+    },
+    on: ({ method, path }, { objects }) => {
+      const number = Number(/web-(\d)\/eviction$/.exec(path)?.[1]);
+      if (method === "POST" && number) {
+        evicted.push(number);
+        if (without.includes(number)) return status(429, "Cannot evict pod");
+        objects.delete(`${pods}/web-${number}`);
+        return Response.json({}, { status: 201 });
+      }
+      const node = /spec\.nodeName%3D(n\d)/.exec(path)?.[1];
+      return node
+        ? Response.json({ items: [{ ...READY, metadata: { name: node, uid: node } }], metadata: {} })
+        : undefined;
+    },
+  });
+  const stale = numbers.map((n) => ({
+    ...podOf(`web-${n}`, `old-${n}`, "DaemonSet"),
+    spec: { nodeName: `n${n}` },
+  }));
+  const run = restart(client(server), { ...owner("DaemonSet", "replace"), pods: stale });
+  await expect(run).rejects.toThrow(`no new pod that is Ready on ${without.map((n) => `n${n}`).join(", ")}`);
+  expect(evicted).toEqual(asked);
 });
