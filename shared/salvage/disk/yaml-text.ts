@@ -71,9 +71,9 @@ export function mayBeOurs(disk: Disk, offset: number): boolean {
 function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): number | undefined {
   const isOne = (from: number, to: number) =>
     strangeByte(bytes, from, to - 1) === to - 1 && kind.test(bytes.toString("utf8", from, to - 1));
-  const isZero = (place: number) => place > 0 && bytes[place - 1] === 0;
+  const isZero = (place: number) => bytes[place - 1] === 0;
   let begin = mayBegin(bytes, at, offset) || isZero(at) ? at : undefined;
-  for (let start = at; start > 0 && bytes[start - 1] === 0x0a; ) {
+  for (let start = at; bytes[start - 1] === 0x0a; ) {
     const from =
       start < 2 ? 0 : Math.max(bytes.lastIndexOf(0x0a, start - 2), bytes.lastIndexOf(0, start - 2)) + 1;
     // the block before may be full of another file's text: then this file's first line begins at the border

@@ -281,6 +281,14 @@ describe("what is damaged is reported as cut, and never yielded as whole", () =>
     expect(wholeOf(await findsIn([[4096, policy]]))).toEqual([]);
   });
 
+  test("a kubeconfig that breaks off before its contexts is cut; one that ends without any is no file of a node", async () => {
+    const clusters = (count: number) =>
+      `apiVersion: v1\nkind: Config\nclusters:\n${"- {name: kubernetes, cluster: {}}\n".repeat(count)}`;
+    const cut = await findsIn([[4096, clusters(40).slice(0, 1024)]]);
+    expect(cut).toEqual([{ kind: "cut", what: "Config", offset: 4096 }]);
+    expect(await findsIn([[4096, clusters(4)]])).toEqual([]);
+  });
+
   test("every half of every key: only whole ones are yielded", async () => {
     const disk = layOut(files, 1024);
     writeFileSync(image, disk);
