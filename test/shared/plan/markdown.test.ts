@@ -1,0 +1,29 @@
+/** A plan as Markdown: what any reader of it takes for a paragraph, a heading, a block. */
+import { expect, test } from "bun:test";
+import type { HelpedStep, Plan } from "../../../shared/plan/make-plan.ts";
+import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
+
+const STEP = {
+  ...{ part: 1, way: "on", on: ["cp1"], sideBySide: false, costs: "nothing", seconds: [1, 2], exit: [0] },
+  ...{ lines: [{ at: "cp1", text: "true" }], help: [], seen: [] },
+} as unknown as HelpedStep;
+
+const PLAN = {
+  ...{ node: "cp1", cluster: "prod", kubernetes: undefined, made: new Date(0), user: "root", verdict: "v" },
+  ...{ nodes: [], lost: [], away: [], aim: undefined, looked: [], first: [], anew: [], seconds: [1, 2] },
+} as unknown as Plan;
+
+test("each step's heading, its lines, what to know of it, and how to undo the part stand apart", () => {
+  const steps = ["1a", "1b"].map((number) => ({ ...STEP, number, does: `Do ${number}` }) as HelpedStep);
+  const parts = [
+    { number: 1, title: "Begin", notes: [], steps, undo: "Go back." },
+  ] as unknown as Plan["parts"];
+  const text = planAsMarkdown({ ...PLAN, parts });
+  const blocks = text.slice(text.indexOf("## 1 Begin")).trim().split("\n\n");
+  const ofStep = (number: string) => [
+    `### [ ] ${number}: Do ${number}, on cp1`,
+    "```sh\ntrue\n```",
+    "Costs: nothing. Takes about 1 to 2 s.",
+  ];
+  expect(blocks).toEqual(["## 1 Begin", ...ofStep("1a"), ...ofStep("1b"), "**Undo.** Go back."]);
+});
