@@ -1,0 +1,34 @@
+/** What part 5 says of the cluster's pods. */
+import { expect, test } from "bun:test";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { podChecks } from "../../../shared/verify/check-pods.ts";
+import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+
+const WAITING = { phase: "Pending" };
+const READY = { phase: "Running", conditions: [{ type: "Ready", status: "True" }] };
+
+test.each([
+  ["on this side and on a node that is away", ["w1", "w2"], { warning: ["on-w1", "on-w2"] }],
+  ["on this side alone", ["w1"], { warning: ["on-w1"] }],
+  ["on a node that is away alone, which is no trouble of theirs", ["w2"], ["on-w2"]],
+  ["nowhere", [], []],
+] as [string, string[], string[] | { warning: string[] }][])(
+  "pods that are not Ready are named, %s",
+  async (_, late, named) => {
+    const pods = ["w1", "w2", "w3"].map((nodeName) => [
+      `/api/v1/namespaces/shop/pods/on-${nodeName}`,
+      {
+        metadata: { name: `on-${nodeName}`, namespace: "shop" },
+        spec: { nodeName },
+        status: late.includes(nodeName) ? WAITING : READY,
+      },
+    ]);
+    using server = pretendApi({ objects: Object.fromEntries(pods) });
+    const api = new KubeApi({ server: server.url, ca: NO_TLS });
+    const { value: row } = await podChecks({} as never, api, "the CA", new Set(["w2"])).next();
+    const answer = await row!.look();
+    const names = (said: unknown): string[] => String(said).match(/on-w\d/g) ?? [];
+    const { warning } = answer as { warning?: string };
+    expect(warning === undefined ? names(answer) : { warning: names(warning) }).toEqual(named);
+  },
+);
