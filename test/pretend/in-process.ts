@@ -37,6 +37,8 @@ export async function lookAt<T>(
 ): Promise<T> {
   using node = await pretendNode(options);
   await options.change?.(node);
+  // what an earlier run of this process was told is not said here
+  carryNothing();
   const own = { ...node.env, KUBE_PKI_REPAIR_PATIENCE: "0.0005" };
   const before = Object.keys(own).map((name) => [name, process.env[name]] as const);
   Object.assign(process.env, own);
