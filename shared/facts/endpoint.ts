@@ -153,7 +153,10 @@ function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): 
   const places = [...new Set(witnesses.map(({ place }) => place))];
   const living = places.filter((at) => answers.get(urlOf(at, facts)) === "ours");
   const isKnown = places.some((at) => isServed(at, answers, place));
-  const open = isKnown ? living : places;
+  const isSilent = (at: string) => (answers.get(urlOf(at, facts)) ?? "nobody") === "nobody";
+  const open = places.filter(
+    (at) => living.length === 0 || living.includes(at) || (!isKnown && isSilent(at)),
+  );
   const best = Math.max(...open.map(scoreOf));
   const winners = open.filter((at) => scoreOf(at) === best);
   const told = witnesses[0]!.place;

@@ -83,7 +83,7 @@ export async function refuseOldAnswers({ cluster, data }: Pick<Content, "cluster
   // who is busy, or just starts, is silent at one question
   const found = await inTime("an answer of the old control plane", ask, {
     seconds: 10,
-    hint: "none is good",
+    hint: "it ends by itself",
   });
   if (!found) return say(`nobody answers at ${asked.map(({ what }) => what).join(", ")}`);
   throw new Refused(`The old control plane still answers: ${found.join(", ")}`, {

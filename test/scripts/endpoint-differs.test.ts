@@ -3,7 +3,9 @@
  * stopped, no byte changes.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { ADDRESS } from "../pretend/cluster.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
+import { ADDRESS, FACTS, otherCa } from "../pretend/cluster.ts";
 import { BALANCER, certify, lead, leadingTo, OLD, said, serveBalancer } from "../pretend/endpoint.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
@@ -164,6 +166,18 @@ test.each([
     }
   },
 );
+
+test("healthy, and somebody else answers where the balancer was: this node's own place counts", async () => {
+  const node = await well(said({ clusterInfo: LB, kubeProxy: LB }), moved);
+  const other = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS);
+  using _other = serveBalancer(node, { tls: other });
+  try {
+    const { stdout } = await node.run("00-assess");
+    expect(stdout).toMatch(/admin\.conf +!WRONG SERVER! +it points to \S+\.15:6443, not to \S+\.11:6443\n/);
+  } finally {
+    node.end();
+  }
+});
 
 test("lost, and nothing decides: refused before anything is stopped, with what each witness says; --endpoint decides and is carried on", async () => {
   using node = await pretendNode({ etcd: said({ kubeadm: `${OLD}:6443`, clusterInfo: LB }) });
