@@ -211,9 +211,8 @@ Options:
     --lost-on NODES  Control plane nodes that you have looked at, or that are lost for good: the
                      same keys are lost there, or what answers in their place is somebody else.
                      Without it, no new key is made beside an etcd that runs, or seems to, and no
-                     new CA while another node's controller-manager led last: it may have ca.key in
-                     memory; nor while a process here may have it that cannot be read: this node's
-                     own name gives that up.
+                     new CA while another node's controller-manager led last, or one here cannot be
+                     read (this node's own name): it may have ca.key in memory.
     --files-later    Go on although files are lost that a living API server here has read and that
                      no script can make. Part 2 waits for them.
     --images-later   Go on although an image is not on this node: the kubelet pulls it.
