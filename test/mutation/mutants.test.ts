@@ -1,5 +1,5 @@
 /** What `npm run mutate` changes, what counts as TypeScript, and which tests it runs for a line. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { sandbox } from "../pretend/sandbox.ts";
 import { Checked } from "./checked.ts";
@@ -7,6 +7,8 @@ import { coverageOf, coveredBy, readLcov, testsOf } from "./covered.ts";
 import { ALONE, codeOf, LOOPED } from "./limits.ts";
 import { mutantsOf, mutated } from "./mutants.ts";
 import { inTurn, within } from "./turns.ts";
+
+setDefaultTimeout(300_000);
 
 const CONFIG = JSON.stringify({
   compilerOptions: { target: "esnext", strict: true, noEmit: true },
@@ -173,5 +175,4 @@ test.skipIf(!mayBeAlone)(
       rmSync(home, { recursive: true });
     }
   },
-  300_000,
 );

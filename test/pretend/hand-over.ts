@@ -15,8 +15,6 @@ import { sandbox } from "./sandbox.ts";
 
 export const PASSPHRASE = "nine trees by the river";
 export const FILE = "/bundle.age";
-/** Milliseconds. By design, a passphrase takes a second, and many seconds on a busy machine. */
-export const SLOW = 60_000;
 const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
 
 export const [keys, others, old] = await Promise.all([sharedFiles(), sharedFiles(), sharedFiles(years(-11))]);

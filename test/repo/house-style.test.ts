@@ -56,6 +56,17 @@ test("nobody waits for time to pass where a condition can be awaited", () => {
   expect(sleepers.flatMap((source) => matches(source, /\bsleep(Sync)?\(|\bsetTimeout\(/g))).toEqual([]);
 });
 
+/** A limit below the five minutes of test/all.ts, for a file or behind the body of one test. */
+const SHORT_LIMIT =
+  /setDefaultTimeout\((?!(?:300|900|3_600)_000\))|^ *\},\s*(?:\{ ?timeout|[A-Z][A-Z_]+|\d[\d_]{3,}),?\s*\)(?=;$)/gm;
+
+test("no test has a limit of its own: five minutes, for a machine that is busy with labs", () => {
+  const tests = sources.filter(({ path }) => path.endsWith(".test.ts"));
+  expect(tests.flatMap((source) => matches(source, SHORT_LIMIT))).toEqual([]);
+  const red = ["setDefaultTimeout(60_000);", "  },\n  SLOW,\n);", "}, 20_000);"];
+  expect(red.flatMap((text) => matches({ path: "a", text }, SHORT_LIMIT))).toHaveLength(3);
+});
+
 test("of zx only its core is loaded: the rest takes a script as long as its own code", () => {
   expect(shipped.flatMap((source) => matches(source, /from "zx"/g))).toEqual([]);
 });

@@ -10,7 +10,7 @@ import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 

@@ -6,7 +6,7 @@ import { renewHostPodIps } from "../../../shared/moved/host-network-pods.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const [OLD, NEW] = ["10.66.0.11", "10.66.0.111"];
 const RESTART = "systemctl restart kubelet";

@@ -6,7 +6,7 @@ import { tellCluster } from "../../../shared/moved/tell-cluster.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const MAPS = "/api/v1/namespaces/kube-system/configmaps";
 const PUT_IN = { "https://10.0.1.1:6443": "https://api.example:6443", "10.0.0.1": "10.0.1.1" };

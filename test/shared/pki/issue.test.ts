@@ -1,5 +1,5 @@
 /** What we issue, judged by openssl. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,8 @@ import { CERTS, certRow, type KeyAlgorithm } from "../../../shared/pki/certs.ts"
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { testFacts } from "../../pretend/facts.ts";
+
+setDefaultTimeout(300_000);
 
 /** What it prints; of one that fails, all that it says. */
 function openssl(args: string, { input = "", cwd = "." } = {}): string {
@@ -116,7 +118,6 @@ test.each(["RSA-3072", "RSA-4096"] as const)(
     expect(verify(leaf.cert, ca.cert, "sslserver")).toBe("leaf.crt: OK");
     expect(text(ca.cert)).toContain(`Public-Key: (${keyAlgorithm.slice(4)} bit)`);
   },
-  60_000,
 );
 
 test("the issuer is the CA's subject byte for byte, in whatever string types an old tool wrote it", async () => {

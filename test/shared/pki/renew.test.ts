@@ -11,7 +11,7 @@ import { isSelfSigned, notIssuedBy, renewCa } from "../../../shared/pki/renew.ts
 import { testFacts } from "../../pretend/facts.ts";
 import { keptBytes } from "../../pretend/renewed.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const DAY = 86_400_000;
 const YEAR = { hours: 8760 };

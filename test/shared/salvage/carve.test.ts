@@ -2,7 +2,7 @@
  * Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a
  * disk would have them.
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,6 +12,9 @@ import { issueClient } from "../../../shared/pki/issue.ts";
 import { kubeconfigRow, kubeconfigText } from "../../../shared/pki/kubeconfigs.ts";
 import { carve, search } from "../../../shared/salvage/disk/carve.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
+
+setDefaultTimeout(300_000);
+
 import type { CutFind, Find } from "../../../shared/salvage/disk/finds.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import {
@@ -37,7 +40,7 @@ if (!HAS_EXT4_TOOLS)
 
 beforeAll(async () => {
   files = await kubernetesFiles("RSA-2048");
-}, 300_000);
+});
 
 afterAll(() => rmSync(dir, { recursive: true }));
 
@@ -106,7 +109,7 @@ test("whatever is around them", async () => {
     writeFileSync(image, layOut(more, seed % 2 ? 512 : 4096, seed * 7919));
     expect([seed, lost(more, await findsOn(image))]).toEqual([seed, []]);
   }
-}, 300_000);
+});
 
 test("wherever the disk is cut into chunks, the same is found", async () => {
   const key = files["pki/ca.key"]!;
@@ -320,7 +323,7 @@ describe("a key or a certificate in two pieces is put together, wherever it is c
           expect(count(finds, "cut")).toBe(0);
         }
       }
-    }, 300_000);
+    });
 
   test("all of pki/, its blocks scattered over a disk that is full of other files", async () => {
     const ofPki = Object.fromEntries(Object.entries(files).filter(([name]) => name.startsWith("pki/")));
@@ -449,7 +452,7 @@ test("every form of a key in PEM, and what is made of RSA-4096", async () => {
   expect(finds[0]).toHaveProperty("publicKeyHash", (finds[3] as { publicKeyHash: string }).publicKeyHash);
   const pkcs8 = await findsIn([[4096, pem("pkcs8", rsa.privateKey)], [16_384, pem("spki", rsa.publicKey)]]); // biome-ignore format: places
   expect(kinds(pkcs8)).toEqual(["private key", "public key"]);
-}, 300_000);
+});
 
 test("what is no disk is refused with a hint", () => {
   expect(() => new Disk("/nowhere")).toThrow('Cannot read "/nowhere": ENOENT');
