@@ -28,11 +28,14 @@ const EASED_INTERVAL = 2000;
  * are many. An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over,
  * followed by the hint. The last probe begins when the time is over: so a wait in which this machine stood
  * still, or whose clock was set, has looked all the same.
+ *
+ * `progress` gives what can change only so often, as the fewest that were left: each change begins the time anew.
+ * What is slow because there is much of it is not late.
  */
 export async function waitFor<T>(
   what: Words,
   probe: () => Promise<T | undefined | false> | T | undefined | false,
-  options: { seconds: number; easing?: boolean } & Pick<Waiting, "hint" | "every"> &
+  options: { seconds: number; easing?: boolean; progress?: () => unknown } & Pick<Waiting, "hint" | "every"> &
     Partial<Pick<Waiting, "say">>,
 ): Promise<T | undefined> {
   if (mode.dryRun) {
@@ -40,19 +43,21 @@ export async function waitFor<T>(
     return undefined;
   }
   const began = Date.now();
-  const end = began + options.seconds * 1000 * patience();
-  using wait = sayWhileWaiting({ say, ...options, what, began, end });
+  const ends = () => Date.now() + options.seconds * 1000 * patience();
+  using wait = sayWhileWaiting({ say, ...options, what, began, end: ends() });
   using _told = toldAtEnd(words(what), began);
-  for (;;) {
+  for (let seen = options.progress?.(); ; ) {
     checkSignal();
-    const isOver = Date.now() >= end;
+    const isOver = Date.now() >= wait.end!;
     try {
       const answer = await probe();
       if (answer !== undefined && answer !== false) return answer;
     } catch (err) {
       wait.last = err;
     }
-    if (isOver) break;
+    const now = options.progress?.();
+    if (now !== seen) [seen, wait.end] = [now, ends()];
+    else if (isOver) break;
     const eased = options.easing ? Math.min((Date.now() - began) / 20, EASED_INTERVAL) : 0;
     await Bun.sleep(Math.max(PROBE_INTERVAL * Math.min(1, patience()), eased));
   }

@@ -13,7 +13,7 @@ import { type CertInfo, certificatesIn } from "../pki/certificate.ts";
 import { knowsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
-import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { inTime } from "../wait-for.ts";
 import { waitForRootCa } from "../workloads/root-ca.ts";
 import { tokenSecrets } from "../workloads/token-secrets.ts";
 import { type Candidate, renewedText } from "./renewal.ts";
@@ -62,10 +62,14 @@ export async function publish(
   }
   await waitForRootCa(api, ca.pem, holds);
   const hint = `does it lead? kubectl -n kube-system get lease ${MANAGER}; crictl logs ID`;
-  const all = async () => (await secretsBehind(api, ca)).length === 0;
+  let [late, fewest]: [string[], number] = [[], Number.POSITIVE_INFINITY];
+  const all = async () => {
+    late = await secretsBehind(api, ca);
+    fewest = Math.min(fewest, late.length);
+    return late.length === 0;
+  };
   const what = `the ${MANAGER} to put the renewed CA into token Secrets`;
-  await undefinedOnTimeout(waitFor(what, all, { seconds: SECRETS, hint }));
-  const late = await secretsBehind(api, ca);
+  await inTime(what, all, { seconds: SECRETS, progress: () => fewest, easing: true, hint });
   say(`token Secrets: ${late.length === 0 ? "the renewed CA" : `not the renewed CA in ${listed(late)}`}`);
   return undefined;
 }

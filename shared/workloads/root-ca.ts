@@ -66,7 +66,8 @@ const SYSTEM = "kube-system";
 export type KeptFrom = ReadonlyMap<string, Fail>;
 
 /**
- * A pod that starts after that has today's CA at once; one that runs already, within a minute. Namespaces for
+ * A pod that starts after that has today's CA at once; one that runs already, within a minute. The
+ * controller-manager writes 20 of them a second (--kube-api-qps), so thousands take minutes. Namespaces for
  * which the API refuses it are named, and not waited for: nobody knows when a webhook answers again, and
  * whoever may write ConfigMaps in a namespace can make this one immutable, or write it back again and again:
  * in such a one nothing should restart, and these are returned.
@@ -77,8 +78,9 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
   const seen = async (): Promise<Seen | undefined> => {
     old = await namespacesWithOldCa(api, caPem, has);
     bundles = (await apiServerBundles(api, caPem)).old;
+    const left = old.length + bundles.length;
+    if (left < fewest) [fewest, moved] = [left, Date.now()];
     if (bundles.length > 0) return undefined;
-    if (old.length < fewest) [fewest, moved] = [old.length, Date.now()];
     const isStill = !old.includes(SYSTEM) && Date.now() > moved + scaledTimeout(STILL_SECONDS * 1000);
     if (old.length > 0 && !isStill && Date.now() < asked + ASK_EVERY) return undefined;
     asked = Date.now();
@@ -91,6 +93,8 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
   };
   const { refused, kept } = (await waitFor(what, seen, {
     seconds: 120,
+    progress: () => fewest,
+    easing: true,
     hint: () =>
       [
         "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",

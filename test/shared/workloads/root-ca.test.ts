@@ -55,3 +55,28 @@ test.each([
     expect(api.changes()).toEqual([]);
   },
 );
+
+test("thousands of namespaces take as long as they take: while one after the other gets it, none is late", async () => {
+  const namespaces = Array.from({ length: 30 }, (_, i) => `team-${i}`);
+  const objects = namespaces.flatMap((name) => [
+    [`/api/v1/namespaces/${name}`, active] as const,
+    [path(name), map(BEFORE)] as const,
+  ]);
+  const late = [...namespaces];
+  using api = pretendApi({
+    objects: Object.fromEntries(objects),
+    on({ path: asked }, { objects }) {
+      const next = asked.startsWith("/api/v1/configmaps") && late.shift();
+      if (next) objects.get(path(next)).data = map(TODAY).data;
+      return undefined;
+    },
+  });
+  using box = sandbox();
+  process.env.KUBE_PKI_REPAIR_PATIENCE = "0"; // the second question would be the last
+  try {
+    await waitForRootCa(new KubeApi({ server: api.url, ca: NO_TLS }), TODAY);
+  } finally {
+    delete process.env.KUBE_PKI_REPAIR_PATIENCE;
+  }
+  expect(box.said).toEqual(["kube-root-ca.crt: today's CA in every namespace"]);
+});
