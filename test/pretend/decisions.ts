@@ -9,6 +9,9 @@ import { parse, stringify } from "yaml";
 import { ADDRESS } from "./cluster.ts";
 import { SHOWN_ADDRESS } from "./node.ts";
 
+/** Certificates of the rows are made today. */
+const DAY = /\b20\d\d-\d\d-\d\d\b/g;
+
 const FOLDER = join(import.meta.dir, "../transcripts/decisions");
 
 /** For a table: holds what was decided in a row against what its file has. */
@@ -16,7 +19,8 @@ export function decisions(table: string): (row: string, decided: unknown) => voi
   const file = join(FOLDER, `${table}.yaml`);
   const known: Record<string, unknown> = existsSync(file) ? parse(readFileSync(file, "utf8")) : {};
   return (row, decided) => {
-    const plain = JSON.parse(JSON.stringify(decided).replaceAll(ADDRESS, SHOWN_ADDRESS));
+    const shown = JSON.stringify(decided).replaceAll(ADDRESS, SHOWN_ADDRESS).replace(DAY, "DATE");
+    const plain = JSON.parse(shown);
     if (process.env.UPDATE_TRANSCRIPTS) {
       known[row] = plain;
       mkdirSync(FOLDER, { recursive: true });
