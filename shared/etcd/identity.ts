@@ -3,6 +3,7 @@
  * too, and its cluster id can even be the same (etcd makes it of its first members). So its keys, members,
  * Node UIDs and the UID of the namespace kube-system are compared with the data read before.
  */
+import { inParallel } from "../api/many.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
@@ -103,6 +104,9 @@ async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData):
   return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
 }
 
+/** Reads at the same time: each takes a way to the leader and back, and there may be thousands of Nodes. */
+const AT_ONCE = 50;
+
 /**
  * How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not
  * count.
@@ -118,7 +122,9 @@ async function proveUids(
       `the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`,
     );
   let same = 0;
-  for (const { name, uid } of nodes) if ((await nodeUid(client, data, name)) === uid) same++;
+  await inParallel(nodes, AT_ONCE, async ({ name, uid }) => {
+    if ((await nodeUid(client, data, name)) === uid) same++;
+  });
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
 

@@ -3,9 +3,10 @@
  * the API mounted. client-go reads the CA only once (before 0.36: see pod-trust.ts), so these pods must
  * restart. The order matters: a new pod needs kube-proxy and the whole network plugin.
  */
+import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import type { ApiReader } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
-import { readAll } from "../api/many.ts";
+import { inParallel, readAll } from "../api/many.ts";
 import {
   type CutOff,
   lastWritten,
@@ -16,8 +17,10 @@ import {
 } from "../facts/pod-trust.ts";
 import { type PodTrust, wasInUse } from "../facts/sa-key.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
+import { count } from "../progress.ts";
+import { sayWhile } from "../wait-for.ts";
 import { type Agents, networkUnit, noteAgent, type UnitPart } from "./network-unit.ts";
-import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
+import { type Find, label, once, type PodOwner, podOwner } from "./pod-owners.ts";
 import { ROOT_CA_MAPS } from "./root-ca.ts";
 import { TOKEN_SECRETS } from "./token-secrets.ts";
 import { servingPods } from "./webhooks.ts";
@@ -71,10 +74,10 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
   });
   const seen = { ...(await servingPods(api, [...stale.keys()])), partOf: await networkUnit(api, agents) };
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
-  const [find, known] = [once(api), new Map<string, PodOwner>()];
-  for (const [pod, written] of stale) {
+  const [owners, known] = [await ownersOf(stale, once(api)), new Map<string, PodOwner>()];
+  for (const pod of stale.keys()) {
     const group = groupOf(pod, seen);
-    const owner = await podOwner(find, pod, written);
+    const owner = owners.get(pod)!;
     // From node to node, thousands of them would take hours. Kubernetes' rules, and what a plugin set up,
     // stay in the kernel meanwhile.
     if (UNIT.includes(group) && owner.controller === "DaemonSet" && owner.path) owner.restart = "replace";
@@ -90,6 +93,21 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
     known.set(key, same ?? owner);
   }
   return groups;
+}
+
+/** Questions at the same time: a ReplicaSet and a Deployment for each of thousands of workloads. */
+const AT_ONCE = 50;
+
+async function ownersOf(
+  stale: ReadonlyMap<RunningPod, Date>,
+  find: Find,
+): Promise<Map<RunningPod, PodOwner>> {
+  const owners = new Map<RunningPod, PodOwner>();
+  const what = () => `the owners of pods, ${count(owners.size)} of ${count(stale.size)} are known`;
+  const ask = () =>
+    inParallel(stale, AT_ONCE, async ([pod, since]) => owners.set(pod, await podOwner(find, pod, since)));
+  await sayWhile(what, NO_ANSWER_HINT, ask, { within: true });
+  return owners;
 }
 
 /** Keeps of a pod only what is read here: there may be hundreds of thousands. */

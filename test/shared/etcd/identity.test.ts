@@ -11,13 +11,19 @@ const data = await pretendData();
 const cluster = readCluster(data);
 const stored = () => new Map(data.list("").map(({ key, value }) => [key, Buffer.from(value).toString()]));
 
-/** Compares an etcd in this state with the data read before. */
-async function prove(different: Partial<EtcdState> = {}): Promise<string[]> {
+/** Compares an etcd in this state with the data read before. `asked` sees each request first. */
+async function prove(
+  different: Partial<EtcdState> = {},
+  asked?: (body: { key?: string }) => Promise<void>,
+): Promise<string[]> {
   const state = { ...sameEtcd(stored()), revision: data.revision, ...different };
   using server = Bun.serve({
     port: 0,
-    fetch: async (request) =>
-      Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state)),
+    fetch: async (request) => {
+      const body = await request.json();
+      await asked?.(body);
+      return Response.json(etcdAnswer(new URL(request.url).pathname, body, state));
+    },
   });
   const client = new EtcdClient(`http://127.0.0.1:${server.port}`, { ca: "", cert: "", key: "" });
   return await proveSameEtcd(client, { data, cluster, facts: FACTS });
@@ -40,6 +46,19 @@ test("the same etcd is proved, also when it has gone on meanwhile", async () => 
   expect((await prove({ keys: rejoined }))[2]).toBe(
     "the namespace kube-system and 2 of 3 Nodes have the UIDs read before",
   );
+});
+
+test("Nodes are not asked for one after the other: thousands of them, over a slow line, would take minutes", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  AbortSignal.timeout(2000).addEventListener("abort", () => resolve());
+  let [asked, atOnce] = [0, 0];
+  await prove({}, async ({ key }) => {
+    if (!atob(key ?? "").includes("/minions/")) return;
+    if (++asked === cluster.nodes.length) resolve();
+    await promise;
+    atOnce ||= asked;
+  });
+  expect(atOnce).toBe(cluster.nodes.length);
 });
 
 test.each<[string, Partial<EtcdState>, string]>([

@@ -333,3 +333,33 @@ test.each([
   );
   expect(found !== undefined).toBe(isStale);
 });
+
+test("owners are not asked for one after the other: there may be tens of thousands", async () => {
+  const names = ["one", "two", "three"];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  AbortSignal.timeout(2000).addEventListener("abort", () => resolve());
+  let [asked, atOnce] = [0, 0];
+  using server = pretendApi({
+    objects: {
+      "/api/v1/nodes/w1": {},
+      ...ROOT_CAS,
+      ...Object.fromEntries(
+        names.flatMap((name) => [
+          [`/api/v1/namespaces/shop/pods/${name}`, pod({ owner: ["StatefulSet", name] })],
+          [`/apis/apps/v1/namespaces/shop/statefulsets/${name}`, {}],
+        ]),
+      ),
+    },
+    async on({ path }) {
+      if (!path.includes("/statefulsets/")) return undefined;
+      if (++asked === names.length) resolve();
+      await promise;
+      atOnce ||= asked;
+      return undefined;
+    },
+  });
+  const since = new Date("2026-06-01T00:00:00Z");
+  const found = await staleGroups(new KubeApi({ server: server.url, ca: NO_TLS }), CA, { since });
+  const owners = found.flatMap((group) => group.owners.map((owner) => owner.name));
+  expect([owners, atOnce]).toEqual([names, names.length]);
+});
