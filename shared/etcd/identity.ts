@@ -3,7 +3,6 @@
  * too, and its cluster id can even be the same (etcd makes it of its first members). So its keys, members,
  * Node UIDs and the UID of the namespace kube-system are compared with the data read before.
  */
-import { inParallel } from "../api/many.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
@@ -122,9 +121,11 @@ async function proveUids(
       `the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`,
     );
   let same = 0;
-  await inParallel(nodes, AT_ONCE, async ({ name, uid }) => {
-    if ((await nodeUid(client, data, name)) === uid) same++;
-  });
+  for (let at = 0; at < nodes.length; at += AT_ONCE) {
+    const some = nodes.slice(at, at + AT_ONCE);
+    const now = await Promise.all(some.map(({ name }) => nodeUid(client, data, name)));
+    same += some.filter(({ uid }, i) => uid === now[i]).length;
+  }
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
 

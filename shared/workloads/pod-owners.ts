@@ -52,7 +52,7 @@ export function howToRestart({ restart, namespace, name, controller, pods }: Pod
   return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
-export type Find = ApiReader["find"];
+type Find = ApiReader["find"];
 
 /** Asks the API only once for each owner, for all of its pods. */
 export function once(api: ApiReader): Find {

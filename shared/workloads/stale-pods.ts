@@ -20,7 +20,7 @@ import { trustsCa } from "../pki/trusted-keys.ts";
 import { count } from "../progress.ts";
 import { sayWhile } from "../wait-for.ts";
 import { type Agents, networkUnit, noteAgent, type UnitPart } from "./network-unit.ts";
-import { type Find, label, once, type PodOwner, podOwner } from "./pod-owners.ts";
+import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
 import { ROOT_CA_MAPS } from "./root-ca.ts";
 import { TOKEN_SECRETS } from "./token-secrets.ts";
 import { servingPods } from "./webhooks.ts";
@@ -74,7 +74,7 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
   });
   const seen = { ...(await servingPods(api, [...stale.keys()])), partOf: await networkUnit(api, agents) };
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
-  const [owners, known] = [await ownersOf(stale, once(api)), new Map<string, PodOwner>()];
+  const [owners, known] = [await ownersOf(stale, api), new Map<string, PodOwner>()];
   for (const pod of stale.keys()) {
     const group = groupOf(pod, seen);
     const owner = owners.get(pod)!;
@@ -98,11 +98,8 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
 /** Questions at the same time: a ReplicaSet and a Deployment for each of thousands of workloads. */
 const AT_ONCE = 50;
 
-async function ownersOf(
-  stale: ReadonlyMap<RunningPod, Date>,
-  find: Find,
-): Promise<Map<RunningPod, PodOwner>> {
-  const owners = new Map<RunningPod, PodOwner>();
+async function ownersOf(stale: ReadonlyMap<RunningPod, Date>, api: ApiReader) {
+  const [find, owners] = [once(api), new Map<RunningPod, PodOwner>()];
   const what = () => `the owners of pods, ${count(owners.size)} of ${count(stale.size)} are known`;
   const ask = () =>
     inParallel(stale, AT_ONCE, async ([pod, since]) => owners.set(pod, await podOwner(find, pod, since)));
