@@ -12,6 +12,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
 import { forGood } from "../for-good.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
+import { listed } from "../plain.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
@@ -28,11 +29,11 @@ import { STOP_ETCD } from "./peers.ts";
 export async function proveMembers(
   own: EtcdClient,
   facts: ClusterFacts,
-  options: { peers: readonly Peer[]; without: readonly string[] },
+  { peers, without }: { peers: readonly Peer[]; without: readonly string[] },
 ) {
   const { clusterId } = await own.status();
-  const { without } = options;
-  for (const peer of options.peers.filter(({ name }) => !without.includes(name))) {
+  const voting = new Map<Peer, EtcdClient>();
+  for (const peer of peers.filter(({ name }) => !without.includes(name))) {
     const { name, host } = peer;
     const theirs = etcdClient(facts, host)!;
     const status = await answerOf(peer, () => theirs.status());
@@ -41,44 +42,68 @@ export async function proveMembers(
         hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK-MORE "If a member has no data"`,
       });
     }
-    if (status.isLearner) {
-      const out = lostAlso([name]);
-      say(
-        `${name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To end the join:`,
-      );
-      say(`  ${promotion(peer, facts)}`);
-      say(`or, when its etcd is stopped, to take it out: ${out}`);
-      continue;
+    if (status.isLearner) sayLearner(peer, facts);
+    else voting.set(peer, theirs);
+  }
+  if (voting.size > 0) await proveSameKeys(own, voting);
+}
+
+function sayLearner(peer: Peer, facts: ClusterFacts) {
+  say(
+    `${peer.name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To end the join:`,
+  );
+  say(`  ${promotion(peer, facts)}`);
+  say(`or, when its etcd is stopped, to take it out: ${lostAlso([peer.name])}`);
+}
+
+/**
+ * Each reads its whole database for its hash, and takes no write meanwhile (storage/mvcc/kvstore.go, hashByRev): one
+ * after the other, and each once.
+ */
+async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClient>) {
+  let { revision } = await own.status();
+  for (const [{ name }, theirs] of voting) await caughtUp(name, theirs, revision);
+  const same = new Map<string, boolean>();
+  const compare = async () => {
+    ({ revision } = await own.status());
+    for (const theirs of voting.values()) if ((await theirs.status()).revision < revision) return false;
+    const here = await own.hashAt(revision);
+    for (const [peer, theirs] of voting) {
+      const there = await answerOf(peer, () => theirs.hashAt(revision));
+      if (there.compacted !== here.compacted) return false;
+      same.set(peer.name, there.hash === here.hash);
     }
-    const { revision } = await own.status();
-    // A member that was away first takes in what was written meanwhile. Until then it does not know this
-    // revision.
-    await waitFor(
-      `etcd on ${name} to catch up with revision ${revision}`,
-      async () => (await theirs.status()).revision >= revision,
-      {
-        seconds: 120,
-        hint: shell`crictl logs of etcd on ${name}; then run this script again`,
-      },
-    );
-    const hashes = async () => {
-      const [here, there] = await Promise.all([
-        own.hashAt(revision),
-        answerOf(peer, () => theirs.hashAt(revision)),
-      ]);
-      return here.compacted === there.compacted && { differ: here.hash !== there.hash };
-    };
-    const seen = await waitFor(`etcd on ${name} and here to have compacted to the same revision`, hashes, {
-      seconds: 60,
-      hint: "run this script again: the API server compacts every five minutes",
-    });
-    if (seen?.differ) {
+    return true;
+  };
+  const names = [...voting.keys()].map(({ name }) => name);
+  await waitFor(`etcd on ${listed(names)} and here to have compacted to the same revision`, compare, {
+    seconds: 60,
+    hint: "run this script again: the API server compacts every five minutes",
+  });
+  for (const name of names) {
+    if (!same.get(name))
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
         hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK-MORE "The same machine comes back"`,
       });
-    }
     say(`${name}: same cluster, the same keys at revision ${revision}`);
   }
+}
+
+/**
+ * A member that was away first takes in what was written meanwhile, however much. Until then it does not know
+ * this revision.
+ */
+async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
+  let seen = 0;
+  const isThere = async () => {
+    seen = (await theirs.status()).revision;
+    return seen >= revision;
+  };
+  await waitFor(`etcd on ${name} to catch up with revision ${revision}`, isThere, {
+    seconds: 120,
+    progress: () => seen,
+    hint: shell`crictl logs of etcd on ${name}; then run this script again`,
+  });
 }
 
 /**

@@ -31,12 +31,14 @@ interface Member {
   compacted?: number[];
   clusterId?: string;
   isLearner?: boolean;
+  /** Before each hash. */
+  read?: () => Promise<void>;
 }
 
 /** A member at an address; of a revision that it has not come to it knows no hash, as etcd. */
 async function serveMember(
   address: string,
-  { revisions, hash, compacted = [], clusterId = "1", isLearner }: Member,
+  { revisions, hash, compacted = [], clusterId = "1", isLearner, read }: Member,
 ) {
   const ca = { cert: readFileSync(`${pki}/ca.crt`, "utf8"), key: readFileSync(`${pki}/ca.key`, "utf8") };
   const tls = await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, advertiseAddress: address });
@@ -56,6 +58,7 @@ async function serveMember(
         { status: 503 },
       );
     const { revision } = (await request.json()) as { revision: number };
+    await read?.();
     if (revision > revisions[0]!)
       return Response.json({ code: 11, message: "required revision is a future revision" }, { status: 400 });
     const to = compacted.length > 1 ? compacted.shift()! : (compacted[0] ?? 0);
@@ -97,6 +100,26 @@ test("while one has compacted and the other not yet, their hashes say nothing: t
   const other = { revisions: [120], hash: 7, compacted: [0, 0, 90] };
   await prove({ revisions: [120], hash: 7, compacted: [90] }, other);
   expect(other.compacted).toEqual([90]);
+});
+
+test("each member reads its database once for its hash, never two at the same time: none takes a write meanwhile", async () => {
+  const third = ADDRESS.replace(/11$/, "13");
+  const asked: string[] = [];
+  let [reading, most] = [0, 0];
+  const read = async (address: string) => {
+    asked.push(address);
+    most = Math.max(most, ++reading);
+    const { promise, resolve } = Promise.withResolvers<unknown>();
+    AbortSignal.timeout(100).addEventListener("abort", resolve);
+    await promise;
+    reading--;
+  };
+  using servers = new DisposableStack();
+  for (const address of [ADDRESS, OTHER, third])
+    servers.use(await serveMember(address, { revisions: [120], hash: 7, read: () => read(address) }));
+  const peers = [PEER, { ...PEER, id: "b3", name: "m3", host: third }] as never[];
+  await proveMembers(etcdClient(FACTS, ADDRESS)!, FACTS, { peers, without: [] });
+  expect([asked, most]).toEqual([[ADDRESS, OTHER, third], 1]);
 });
 
 test("a learner, which tells no hash, is no reason to stop: no API server can use it", async () => {
