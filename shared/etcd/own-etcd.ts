@@ -23,7 +23,7 @@ import {
   refuseNoQuorum,
   wayWithout,
 } from "./other-members.ts";
-import { ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
+import { ETCD_STARTS, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
 /** Errors: Refused where etcd's data is of another machine's member. */
@@ -40,7 +40,7 @@ export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) 
 }
 
 const limit = () => ({
-  seconds: 120,
+  seconds: ETCD_STARTS,
   hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
 

@@ -37,6 +37,12 @@ export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): 
   );
 }
 
+/**
+ * Seconds that an etcd gets from its start until it shows a certificate. It reads its whole database before
+ * (storage/backend/config_linux.go, MAP_POPULATE): 8 GB, at 50 MB/s, take 160 s. kubeadm's startup probe gives it 240.
+ */
+export const ETCD_STARTS = 300;
+
 /** Whether this machine's own etcd runs, with a certificate of the CA on disk. */
 export async function ownEtcdRuns({
   data,

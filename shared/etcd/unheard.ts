@@ -17,7 +17,7 @@ import { inTime } from "../wait-for.ts";
 import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
 import { quorumOf } from "./other-members.ts";
-import { ownEtcdRefuses, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
+import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
 
 /**
  * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or
@@ -76,7 +76,7 @@ async function livesSilently(
 ): Promise<boolean> {
   refuseUnasked(cp);
   const shows = () => ownEtcdRuns(cp);
-  if (!(fail instanceof EtcdRefusal) && !(await comes("etcd to show its certificate", shows, 60)))
+  if (!(fail instanceof EtcdRefusal) && !(await comes("etcd to show its certificate", shows, ETCD_STARTS)))
     throw showsNothing(container!);
   const quorum = await quorumNow(cp);
   if (!quorum.isEnough) {

@@ -121,7 +121,7 @@ test("01-etcd says which command looks further when etcd does not come", async (
   using node = await pretendNode();
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(exitCode).toBe(1);
-  expect(stderr).toContain("error: Waited 120 s for etcd to show its new certificate to its peers: ");
+  expect(stderr).toContain("error: Waited 300 s for etcd to show its new certificate to its peers: ");
   expect(stderr).toContain("hint: crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50\n");
 });
 
