@@ -4,11 +4,11 @@
  * pkg/kubelet/prober/worker.go, initialValue). A controller-manager that runs meanwhile takes the pod out of
  * its Services.
  */
+import { Fail } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { ApiError } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { isReady, type KubeObject } from "./kube-object.ts";
 import { inParallel, retry } from "./many.ts";
@@ -154,7 +154,7 @@ function startedUnready({ status }: ProbedPod): boolean {
 /** What each kubelet has probed since its start, by its metrics: read once a node. */
 class Probes {
   readonly #api: KubeApi;
-  readonly #texts = new Map<string, Promise<string | undefined>>();
+  readonly #lines = new Map<string, Promise<string[] | undefined>>();
 
   constructor(api: KubeApi) {
     this.#api = api;
@@ -165,34 +165,33 @@ class Probes {
    * taken at its word.
    */
   async succeeded(node: string, uid: string, containers: readonly string[]): Promise<boolean> {
-    const text = await this.#read(node);
-    if (text === undefined) return true;
-    const lines = text.split("\n").filter((line) => ofReadiness(line, uid));
+    const lines = (await this.#read(node))?.filter((line) => line.includes(`pod_uid="${uid}"`));
+    if (!lines) return true;
     return containers.every((name) => lines.some((line) => line.includes(`container="${name}"`)));
   }
 
-  #read(node: string): Promise<string | undefined> {
-    const text = this.#texts.get(node) ?? this.#ask(node);
-    this.#texts.set(node, text);
-    return text;
+  #read(node: string): Promise<string[] | undefined> {
+    const lines = this.#lines.get(node) ?? this.#ask(node);
+    this.#lines.set(node, lines);
+    return lines;
   }
 
-  async #ask(node: string): Promise<string | undefined> {
+  /** Undefined also where the way to it is silent: one such node voids no other Service's look. */
+  async #ask(node: string): Promise<string[] | undefined> {
     try {
-      return await this.#api.ofKubelet(`/api/v1/nodes/${node}/proxy/metrics/probes`);
+      const text = await this.#api.ofKubelet(`/api/v1/nodes/${node}/proxy/metrics/probes`);
+      return text.split("\n").filter(isProbedReady);
     } catch (err) {
-      if (!(err instanceof ApiError)) throw err;
+      if (!(err instanceof Fail)) throw err;
       return undefined;
     }
   }
 }
 
 /** A line of the metric prober_probe_total (pkg/kubelet/prober/prober_manager.go). */
-function ofReadiness(line: string, uid: string): boolean {
+function isProbedReady(line: string): boolean {
   return (
     line.startsWith("prober_probe_total{") &&
-    [`pod_uid="${uid}"`, 'probe_type="Readiness"', 'result="successful"'].every((label) =>
-      line.includes(label),
-    )
+    ['probe_type="Readiness"', 'result="successful"'].every((label) => line.includes(label))
   );
 }

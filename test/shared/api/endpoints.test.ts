@@ -28,6 +28,7 @@ function shop({
   probed = true,
   metrics = success() as string | undefined,
   redirect = "",
+  breaksOff = false,
   podIP = BEFORE,
   lastTransitionTime = "2026-11-29T18:00:10Z",
   containerStatuses = [{ state: { running: { startedAt: "2026-11-29T12:00:00Z" } } }] as object[],
@@ -47,6 +48,8 @@ function shop({
             containerStatuses: state.containerStatuses,
           },
         });
+      const broken = { pull: (to: ReadableStreamDefaultController) => to.error(new Error("broken off")) };
+      if (path === METRICS && breaksOff) return new Response(new ReadableStream(broken));
       if (path === METRICS && redirect) return Response.redirect(redirect);
       if (path === METRICS)
         return state.metrics === undefined ? status(403, "no") : new Response(state.metrics);
@@ -142,6 +145,12 @@ test("a pod without a readiness probe need only be ready, and a kubelet that can
   using silent = shop({ metrics: undefined });
   await quietly(() => waitForEndpoints(silent.client));
   expect([plain.asked(METRICS), silent.asked(METRICS)]).toEqual([0, 1]);
+});
+
+test("a node that is silent to the API server voids no look: its kubelet cannot be asked, either", async () => {
+  using api = shop({ breaksOff: true });
+  await quietly(() => waitForEndpoints(api.client));
+  expect(api.asked(POD)).toBe(1);
 });
 
 test("an EndpointSlice that a tenant wrote leads to no other path of the API", async () => {
