@@ -12,7 +12,7 @@ import { selinuxEnforces } from "../files/selinux.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { act, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { sayWhile, undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { inTime, sayWhile } from "../wait-for.ts";
 import { removeFormers } from "./former-proof.ts";
 import { APPROVER, APPROVER_LOG } from "./token-file.ts";
 
@@ -84,11 +84,14 @@ async function systemdRun(line: readonly string[]): Promise<string | undefined> 
   return undefined;
 }
 
-/**
- * Seconds until it has read what it needs, or has ended; where there is no journal to say so, it counts that
- * it still runs.
- */
+/** Seconds until it has begun, or has ended; where there is no journal to say so, it counts that it still runs. */
 const TO_BEGIN = 15;
+
+/**
+ * Where the journal shows that it reads on. It reads etcd's data and its copy: 16 GB, at 50 MB/s, take five minutes,
+ * and a worker that joins waits for two.
+ */
+const TO_READ = 900;
 
 /**
  * Why it does not run any more; undefined where it does. systemd-run itself reports no program that ends at
@@ -105,7 +108,9 @@ async function whyNotRunning(began: number): Promise<string | undefined> {
     ended = !(await isActive());
     return ended || (await log()).includes(APPROVES);
   };
-  await undefinedOnTimeout(waitFor(`${APPROVER} to begin`, look, { seconds: TO_BEGIN, hint: APPROVER_LOG }));
+  const begun = async (seconds: number) =>
+    await inTime(`${APPROVER} to begin`, look, { seconds, hint: APPROVER_LOG });
+  if (!(await begun(TO_BEGIN)) && (await log())) await begun(TO_READ);
   if (!ended) return undefined;
   const lines = (await log()).split("\n").filter(Boolean);
   const reason = lines.findLast((line) => /error:|denied|failed/i.test(line)) ?? lines.at(-1);

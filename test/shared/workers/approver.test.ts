@@ -88,6 +88,16 @@ test.each<[string, FakeCommand[], boolean[], string | undefined]>([
     undefined,
   ],
   [
+    "one that still reads etcd's data is waited for: a worker that joined meanwhile would wait in vain",
+    [
+      { command: "systemd-run *" },
+      ...[0, 0, 0, 3].map((exit) => ({ command: ACTIVE, exit })),
+      { command: LOG, stdout: "kube-pki-repair 0.1.0   03-workers approve\nerror: killed\n" },
+    ],
+    [true],
+    "kube-pki-repair-approve was started, and has ended: error: killed",
+  ],
+  [
     "one that has begun is well",
     [{ command: "systemd-run *" }, { command: ACTIVE }, { command: LOG, stdout: `== ${APPROVES}\n` }],
     [true],
