@@ -8,6 +8,7 @@ import { carryNothing } from "../../shared/again.ts";
 import { leavesNothing } from "../../shared/signals.ts";
 import { onNode } from "./no-node.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
+import { variablesHere } from "./programs.ts";
 
 export type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 
@@ -39,9 +40,7 @@ export async function lookAt<T>(
   await options.change?.(node);
   // what an earlier run of this process was told is not said here
   carryNothing();
-  const own = { ...node.env, KUBE_PKI_REPAIR_PATIENCE: "0.0005" };
-  const before = Object.keys(own).map((name) => [name, process.env[name]] as const);
-  Object.assign(process.env, own);
+  using _variables = variablesHere({ ...node.env, KUBE_PKI_REPAIR_PATIENCE: "0.0005" });
   const said: string[] = [];
   const ears = (["error", "log"] as const).map((way) =>
     spyOn(console, way).mockImplementation((line: string) => void said.push(line.trim())),
@@ -52,9 +51,5 @@ export async function lookAt<T>(
     carryNothing();
     leavesNothing();
     for (const ear of ears) ear.mockRestore();
-    for (const [name, value] of before) {
-      if (value === undefined) delete process.env[name];
-      else process.env[name] = value;
-    }
   }
 }

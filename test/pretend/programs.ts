@@ -81,6 +81,38 @@ export function fakePath(commands: FakeCommand[], without: readonly string[] = [
   };
 }
 
+/** The same for what this process itself starts, until it is disposed; `more`: variables, for as long. */
+export function programsHere(
+  commands: FakeCommand[],
+  more: Record<string, string | undefined> = {},
+  without: readonly string[] = [],
+) {
+  const fake = fakePath(commands, without);
+  const variables = variablesHere({ ...fake.env, ...more });
+  return {
+    ...fake,
+    [Symbol.dispose]() {
+      variables[Symbol.dispose]();
+      fake[Symbol.dispose]();
+    },
+  };
+}
+
+/** Variables of this process, until it is disposed; an undefined one stays as it is. */
+export function variablesHere(values: Record<string, string | undefined>): Disposable {
+  const own = Object.entries(values).filter(([, value]) => value !== undefined);
+  const before = own.map(([name]) => [name, process.env[name]] as const);
+  Object.assign(process.env, Object.fromEntries(own));
+  return {
+    [Symbol.dispose]() {
+      for (const [name, value] of before) {
+        if (value === undefined) delete process.env[name];
+        else process.env[name] = value;
+      }
+    },
+  };
+}
+
 /** In the folder of pretend programs: what they answer. */
 const ANSWERS = "answers.json";
 

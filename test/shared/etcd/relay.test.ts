@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { connect, createServer, type Server } from "node:net";
 import { endLeftRelays, startRelay } from "../../../shared/etcd/relay.ts";
 import { unfinishedActions } from "../../../shared/signals.ts";
-import { fakePath } from "../../pretend/programs.ts";
+import { programsHere } from "../../pretend/programs.ts";
 
 const [FROM, TO] = ["127.88.0.1", "127.88.0.2"];
 const LINK = `${FROM}/32`;
@@ -27,65 +27,46 @@ function through(port: number, bytes: Buffer): Promise<Buffer> {
   });
 }
 
-async function withPath<T>(
-  commands: Parameters<typeof fakePath>[0],
-  work: (calls: () => string[]) => Promise<T>,
-): Promise<T> {
-  using programs = fakePath(commands);
-  const before = process.env.PATH;
-  process.env.PATH = programs.env.PATH;
-  try {
-    return await work(programs.calls);
-  } finally {
-    process.env.PATH = before!;
-  }
-}
-
 test("what is sent to the old address comes from the machine where it is now, megabytes too; then the address is given back", async () => {
   const machine = await echo(TO);
-  await withPath([{ command: TAKE }, { command: GIVE }], async (calls) => {
-    const relay = await startRelay({ from: FROM, to: TO, port: machine.port });
-    expect(unfinishedActions()).toEqual([
-      `${LINK} is still on this machine's loopback: ip addr del ${LINK} dev lo`,
-    ]);
-    const sent = Buffer.alloc(4 << 20, crypto.getRandomValues(new Uint8Array(65_537)));
-    expect((await through(machine.port, sent)).equals(sent)).toBe(true);
-    expect(relay.carried()).toBe(2 * sent.length);
-    await relay.end();
-    expect(calls()).toEqual([TAKE, GIVE]);
-    expect(unfinishedActions()).toEqual([]);
-    await expect(through(machine.port, sent)).rejects.toThrow("ECONNREFUSED");
-  });
+  using programs = programsHere([{ command: TAKE }, { command: GIVE }]);
+  const relay = await startRelay({ from: FROM, to: TO, port: machine.port });
+  expect(unfinishedActions()).toEqual([
+    `${LINK} is still on this machine's loopback: ip addr del ${LINK} dev lo`,
+  ]);
+  const sent = Buffer.alloc(4 << 20, crypto.getRandomValues(new Uint8Array(65_537)));
+  expect((await through(machine.port, sent)).equals(sent)).toBe(true);
+  expect(relay.carried()).toBe(2 * sent.length);
+  await relay.end();
+  expect(programs.calls()).toEqual([TAKE, GIVE]);
+  expect(unfinishedActions()).toEqual([]);
+  await expect(through(machine.port, sent)).rejects.toThrow("ECONNREFUSED");
   machine.close();
 });
 
 test("where the port is taken, the address is given back at once", async () => {
   const other = await echo(FROM);
-  await withPath([{ command: TAKE }, { command: GIVE }], async (calls) => {
-    await expect(startRelay({ from: FROM, to: TO, port: other.port })).rejects.toThrow(
-      `Cannot listen on ${FROM}:${other.port}`,
-    );
-    expect(calls()).toEqual([TAKE, GIVE]);
-  });
+  using programs = programsHere([{ command: TAKE }, { command: GIVE }]);
+  await expect(startRelay({ from: FROM, to: TO, port: other.port })).rejects.toThrow(
+    `Cannot listen on ${FROM}:${other.port}`,
+  );
+  expect(programs.calls()).toEqual([TAKE, GIVE]);
   other.close();
 });
 
 test("where the address cannot be taken, nothing listens there", async () => {
-  await withPath(
-    [{ command: TAKE, exit: 2, stderr: "RTNETLINK answers: Operation not permitted" }],
-    async () => {
-      await expect(startRelay({ from: FROM, to: TO, port: 2380 })).rejects.toThrow("Operation not permitted");
-      expect(unfinishedActions()).toEqual([]);
-    },
-  );
+  using _programs = programsHere([
+    { command: TAKE, exit: 2, stderr: "RTNETLINK answers: Operation not permitted" },
+  ]);
+  await expect(startRelay({ from: FROM, to: TO, port: 2380 })).rejects.toThrow("Operation not permitted");
+  expect(unfinishedActions()).toEqual([]);
 });
 
 test("an address that a killed run has left is given back; a balancer's, and one that others reach, are not ours", async () => {
   const at = (local: string, scope: string) => ({ local, scope });
   const shown = [{ addr_info: [at(FROM, "host"), at("127.88.0.9", "host"), at(TO, "global")] }];
   const commands = [{ command: "ip -j addr", stdout: JSON.stringify(shown) }, { command: GIVE }];
-  await withPath(commands, async (calls) => {
-    await endLeftRelays([FROM, FROM, TO]);
-    expect(calls()).toEqual(["ip -j addr", GIVE]);
-  });
+  using programs = programsHere(commands);
+  await endLeftRelays([FROM, FROM, TO]);
+  expect(programs.calls()).toEqual(["ip -j addr", GIVE]);
 });

@@ -5,7 +5,7 @@ import { failOf, Refused } from "../../../shared/fail.ts";
 import type { Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { M2 } from "../../pretend/lost-cp.ts";
-import { fakePath } from "../../pretend/programs.ts";
+import { programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
@@ -41,17 +41,11 @@ async function place({ leases = [], written = 0 }: Row) {
 }
 
 async function withClock<T>({ synchronized = "no", byWord }: Row, look: () => Promise<T>): Promise<T> {
-  using fake = fakePath(
+  using _programs = programsHere(
     synchronized === "gone" ? [] : [{ command: SYNCHRONIZED, stdout: `${synchronized}\n` }],
+    { KUBE_PKI_REPAIR_CLOCK: byWord },
   );
-  const before = { PATH: process.env.PATH, KUBE_PKI_REPAIR_CLOCK: process.env.KUBE_PKI_REPAIR_CLOCK };
-  Object.assign(process.env, fake.env, byWord ? { KUBE_PKI_REPAIR_CLOCK: byWord } : {});
-  try {
-    return await look();
-  } finally {
-    process.env.PATH = before.PATH;
-    if (before.KUBE_PKI_REPAIR_CLOCK === undefined) delete process.env.KUBE_PKI_REPAIR_CLOCK;
-  }
+  return await look();
 }
 
 /** The words of the Fail that are of others, or the warnings. */

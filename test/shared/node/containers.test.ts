@@ -1,21 +1,14 @@
 /** What crictl says of this node's containers, and what it means that it says nothing. */
 import { expect, test } from "bun:test";
-import { $ } from "zx/core";
 import { inspect } from "../../../shared/node/containers.ts";
-import { type FakeCommand, fakePath } from "../../pretend/programs.ts";
+import { type FakeCommand, programsHere } from "../../pretend/programs.ts";
 
 const GONE =
   'level=fatal msg="getting the status of the container \\"c1\\": rpc error: code = NotFound desc = container \\"c1\\": not found"';
 
 async function inspected(commands: FakeCommand[]): Promise<unknown> {
-  using fake = fakePath(commands);
-  const { env } = $;
-  $.env = { ...process.env, ...fake.env };
-  try {
-    return await inspect("unix:///run/containerd.sock", "c1").catch((err: unknown) => err);
-  } finally {
-    $.env = env;
-  }
+  using _programs = programsHere(commands);
+  return await inspect("unix:///run/containerd.sock", "c1").catch((err: unknown) => err);
 }
 
 test("a container that is not found is no missing crictl", async () => {

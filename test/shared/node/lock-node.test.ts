@@ -6,7 +6,7 @@ import { UNFINISHED } from "../../../shared/files/write-steps.ts";
 import { lockNode } from "../../../shared/node/lock-node.ts";
 import { mode } from "../../../shared/run.ts";
 import { write } from "../../pretend/cluster.ts";
-import { fakePath } from "../../pretend/programs.ts";
+import { programsHere } from "../../pretend/programs.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 
 const LOCK = "/run/kube-pki-repair.lock";
@@ -14,22 +14,18 @@ const HALF = `/etc/kubernetes/pki/.ca.crt.1${UNFINISHED}`;
 
 /** Locks with these answers of flock; undefined: there is no such program. Then the process ends. */
 async function locked(box: Sandbox, exit: number | undefined) {
-  using fake = fakePath(
-    exit === undefined ? [] : [{ command: "flock -n 3", exit }],
-    exit === undefined ? ["flock"] : [],
-  );
-  const [path, before, script] = [process.env.PATH, process.listeners("exit"), mode.script];
+  const [flock, without] = exit === undefined ? [[], ["flock"]] : [[{ command: "flock -n 3", exit }], []];
+  using _programs = programsHere(flock, {}, without);
+  const [before, script] = [process.listeners("exit"), mode.script];
   const signals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map(
     (name) => [name, process.listeners(name)] as const,
   );
-  process.env.PATH = fake.env.PATH;
   mode.script = "01-etcd";
   try {
     const refused = await failOf(() => lockNode());
     const text = existsSync(box.dir + LOCK) ? readFileSync(box.dir + LOCK, "utf8") : undefined;
     return { refused, text };
   } finally {
-    process.env.PATH = path;
     mode.script = script;
     for (const one of process.listeners("exit").filter((listener) => !before.includes(listener))) {
       one.call(process, 0);

@@ -1,9 +1,8 @@
 /** Before a repair changes anything the kubelet is stopped, in whatever state it is. */
 import { expect, test } from "bun:test";
-import { $ } from "zx/core";
 import { failOf } from "../../../shared/fail.ts";
 import { stopKubelet } from "../../../shared/node/systemctl-kubelet.ts";
-import { type FakeCommand, fakePath } from "../../pretend/programs.ts";
+import { type FakeCommand, programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const STOP = "systemctl stop kubelet";
@@ -11,18 +10,12 @@ const STOP = "systemctl stop kubelet";
 /** What is called to stop it, where `systemctl is-active` says so. */
 async function stopped(is: Partial<FakeCommand>, stop: Partial<FakeCommand> = {}) {
   using _box = sandbox();
-  using fake = fakePath([
+  using fake = programsHere([
     { command: "systemctl is-active kubelet", ...is },
     { command: STOP, ...stop },
   ]);
-  const { env } = $;
-  $.env = { ...process.env, ...fake.env };
-  try {
-    const fail = await failOf(() => stopKubelet());
-    return { calls: fake.calls().filter((call) => call === STOP).length, fail: fail?.message };
-  } finally {
-    $.env = env;
-  }
+  const fail = await failOf(() => stopKubelet());
+  return { calls: fake.calls().filter((call) => call === STOP).length, fail: fail?.message };
 }
 
 test.each([

@@ -13,7 +13,7 @@ import { processStart } from "../../../shared/renew/process-start.ts";
 import { FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { type PretendProcess, pretendProcess } from "../../pretend/memory.ts";
-import { fakePath } from "../../pretend/programs.ts";
+import { programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const { ca } = await healthyCp();
@@ -251,18 +251,12 @@ test("a kubelet in a slice of its own is known by systemd's word", async () => {
   using node = place();
   node.replace(CONFIGS[2]!, config(renewed(ca)));
   node.put(`${PKI}/ca.crt`, renewed(ca));
-  using programs = fakePath([{ command: "systemctl show -p MainPID --value kubelet", stdout: "100\n" }]);
+  using _programs = programsHere([{ command: "systemctl show -p MainPID --value kubelet", stdout: "100\n" }]);
   const cgroup = "/kube.slice/kube-node.slice/kubelet.service";
   node.start(BEFORE, [{ comm: "kubelet", args: ["/usr/bin/kubelet"], cgroup }]);
-  const path = process.env.PATH;
-  process.env.PATH = programs.env.PATH;
-  try {
-    expect(shown(await kubeletCaReader(NODE))).toEqual([
-      ["kubelet kubelet.conf", "an older one", endOf(ca.cert)],
-    ]);
-  } finally {
-    process.env.PATH = path;
-  }
+  expect(shown(await kubeletCaReader(NODE))).toEqual([
+    ["kubelet kubelet.conf", "an older one", endOf(ca.cert)],
+  ]);
 });
 
 test("between the last write and the last change nothing is known, but for what this kit replaced itself", () => {

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { deviceOf } from "../../../shared/salvage/disk/device.ts";
 import { onNode } from "../../pretend/no-node.ts";
-import { fakePath } from "../../pretend/programs.ts";
+import { programsHere } from "../../pretend/programs.ts";
 
 const mounts = (mount: Record<string, string>) =>
   JSON.stringify({ filesystems: [{ options: "rw,relatime", ...mount }] });
@@ -12,7 +12,7 @@ const ROOT = mounts({ source: "/dev/sda9", fstype: "ext4", target: "/" });
 /** What deviceOf says where findmnt says this. */
 async function device(stdout: string, exit = 0, folder = "/") {
   const command = "findmnt -J -o SOURCE,FSTYPE,OPTIONS,TARGET --target";
-  using fake = fakePath([
+  using _programs = programsHere([
     ...(folder === "/" ? [] : [{ command: `${command} ${folder}`, stdout }]),
     {
       command: `${command} /`,
@@ -21,17 +21,11 @@ async function device(stdout: string, exit = 0, folder = "/") {
       stderr: exit ? "no such place" : "",
     },
   ]);
-  const path = process.env.PATH;
-  process.env.PATH = fake.env.PATH;
-  try {
-    return await onNode("/", () =>
-      deviceOf(folder === "/" ? "/nowhere/etc/kubernetes" : `${folder}/no-kubernetes`).catch(
-        (err: Error) => err.message,
-      ),
-    );
-  } finally {
-    process.env.PATH = path;
-  }
+  return await onNode("/", () =>
+    deviceOf(folder === "/" ? "/nowhere/etc/kubernetes" : `${folder}/no-kubernetes`).catch(
+      (err: Error) => err.message,
+    ),
+  );
 }
 
 test("a device below the nearest folder that is still there", async () => {

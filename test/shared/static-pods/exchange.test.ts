@@ -1,14 +1,13 @@
 /** Another manifest for a static pod, beside a kubelet that begins with the one in place later. */
 import { expect, test } from "bun:test";
 import { rmSync } from "node:fs";
-import { $ } from "zx/core";
 import { exists, readText, writeFile } from "../../../shared/files/files.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { exchangeManifest } from "../../../shared/static-pods/exchange.ts";
 import { manifest } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { CRICTL, crictlPs, staticUid } from "../../pretend/node.ts";
-import { fakePath } from "../../pretend/programs.ts";
+import { programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const NAME = "kube-scheduler";
@@ -21,26 +20,18 @@ const NEXT = manifestText(manifest("kube-controller-manager"));
  * when the old manifest is away: the questions until then. The old pod's folder goes then.
  */
 async function exchanged(root: string, shown: readonly string[][], patience: string) {
-  using fake = fakePath(
+  using fake = programsHere(
     shown.map((names) => ({ command: `${CRICTL} ps -a -o json`, stdout: crictlPs(names) })),
+    { KUBE_PKI_REPAIR_PATIENCE: patience },
   );
-  const before = { env: $.env, patience: process.env.KUBE_PKI_REPAIR_PATIENCE };
-  $.env = { ...process.env, ...fake.env };
-  process.env.KUBE_PKI_REPAIR_PATIENCE = patience;
   let questions = 0;
   const when = async () => {
     expect([exists(PATH), exists(POD)]).toEqual([false, true]);
     questions = fake.calls().length;
     rmSync(root + POD, { recursive: true });
   };
-  try {
-    const next = { manifest: manifest("kube-controller-manager"), note: "another one", when };
-    await exchangeManifest({ node: NODE }, NAME, next);
-  } finally {
-    $.env = before.env;
-    if (before.patience === undefined) delete process.env.KUBE_PKI_REPAIR_PATIENCE;
-    else process.env.KUBE_PKI_REPAIR_PATIENCE = before.patience;
-  }
+  const next = { manifest: manifest("kube-controller-manager"), note: "another one", when };
+  await exchangeManifest({ node: NODE }, NAME, next);
   return questions;
 }
 
