@@ -101,3 +101,11 @@ test("today's CA is in use since its oldest copy here was made, and nobody knows
   expect(since(older)).toEqual(madeAt(older));
   expect(since(await days(11 * 366))).toBeUndefined();
 });
+
+test("a certificate that today's CA has signed and that has expired since ends nobody's trust in it: the CA is in use since then", async () => {
+  const now = new Date(Date.now() - 2 * 365 * 86_400_000);
+  const { cert } = await issueLeaf(certRow("apiserver"), ca, FACTS, { now });
+  using node = nodeWith(ca);
+  write(`${node.pki}/apiserver.crt`, cert);
+  expect(caInUseSince(FACTS.certificatesDir)).toEqual(madeAt(cert));
+});
