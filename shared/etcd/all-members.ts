@@ -175,12 +175,15 @@ export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlane
  * only those that restore.ts has left behind are known.
  */
 export async function takenOut(cp: Known): Promise<string[]> {
-  const { data, facts, cluster } = cp;
-  const client = etcdClient(facts);
-  const live = await unlessSilent(async () => (await client?.members())?.map(({ name }) => name));
-  if (!client || !live) return leftBehind(cp);
+  const client = etcdClient(cp.facts);
+  return (client && (await unlessSilent(() => outByEtcd(client, cp)))) ?? leftBehind(cp);
+}
+
+/** By what this member knows itself: so also where most of the others are away. A silence is no deleted Node. */
+async function outByEtcd(client: EtcdClient, { data, cluster }: Known): Promise<string[]> {
+  const live = (await client.members()).map(({ name }) => name);
   const gone = cluster.nodes.filter(({ name }) => !live.includes(name) && memberNames(data).includes(name));
-  const uids = await Promise.all(gone.map(({ name }) => unlessSilent(() => nodeUid(client, data, name))));
+  const uids = await Promise.all(gone.map(({ name }) => nodeUid(client, data, name, { agreed: false })));
   return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }
 

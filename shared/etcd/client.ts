@@ -96,9 +96,15 @@ export class EtcdClient {
     return alarms.some(({ alarm }) => alarm === "NOSPACE");
   }
 
-  /** The value of one key, read through the leader (so an answer also proves quorum), or undefined. */
-  async get(key: string): Promise<Uint8Array | undefined> {
-    const answer = await this.#post<{ kvs?: { value?: string }[] }>("/v3/kv/range", { key: base64(key) });
+  /**
+   * The value of one key, or undefined. `agreed`: read through the leader, so an answer also proves quorum; else what
+   * this member knows by itself.
+   */
+  async get(key: string, { agreed = true } = {}): Promise<Uint8Array | undefined> {
+    const answer = await this.#post<{ kvs?: { value?: string }[] }>("/v3/kv/range", {
+      key: base64(key),
+      serializable: !agreed,
+    });
     return answer.kvs?.[0] ? Buffer.from(answer.kvs[0].value ?? "", "base64") : undefined;
   }
 

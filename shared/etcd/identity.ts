@@ -129,13 +129,23 @@ async function proveUids(
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
 
-/** The UID of a Node now; undefined where it is deleted. */
-export async function nodeUid(client: EtcdClient, data: EtcdData, name: string): Promise<string | undefined> {
-  return await uidOf(client, data, `${registryPrefix(data)}/minions/${name}`);
+/** The UID of a Node now; undefined where it is deleted. `how`: as `get`. Errors: Fail where etcd does not answer. */
+export async function nodeUid(
+  client: EtcdClient,
+  data: EtcdData,
+  name: string,
+  how?: Parameters<EtcdClient["get"]>[1],
+): Promise<string | undefined> {
+  return await uidOf(client, data, `${registryPrefix(data)}/minions/${name}`, how);
 }
 
-async function uidOf(client: EtcdClient, data: EtcdData, key: string): Promise<string | undefined> {
-  const value = await client.get(key);
+async function uidOf(
+  client: EtcdClient,
+  data: EtcdData,
+  key: string,
+  how?: Parameters<EtcdClient["get"]>[1],
+): Promise<string | undefined> {
+  const value = await client.get(key, how);
   return value && (decodeObject(data.shown(key, value)) as { metadata?: { uid?: string } }).metadata?.uid;
 }
 

@@ -25,6 +25,8 @@ export interface EtcdState {
   auth?: boolean;
   /** The CA that it has read when it started, in PEM; default: the one on disk. */
   hasRead?: string;
+  /** Too few members run: it only says what it knows by itself. */
+  isAlone?: boolean;
   /** It says no to everything, or to some questions. */
   refuses?: () => Response | undefined;
   /** As `etcdctl alarm list` gives them. */
@@ -85,9 +87,11 @@ function serve(hostname: string, pems: { cert: string; key: string; ca: string }
     if (auth) return Response.json({ error: "etcdserver: user name is empty", code: 3 }, { status: 400 });
     if (snapshot && new URL(request.url).pathname === "/v3/maintenance/snapshot")
       return new Response(snapshot);
-    return (
-      refuses?.() ?? Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state))
-    );
+    const [path, body] = [new URL(request.url).pathname, await request.json()];
+    const isKnown = path.endsWith("/status") || body.serializable || body.linearizable === false;
+    if (state.isAlone && !isKnown)
+      return Response.json({ error: "etcdserver: request timed out" }, { status: 503 });
+    return refuses?.() ?? Response.json(etcdAnswer(path, body, state));
   };
   // gRPC alone: a request of HTTP/1.1 gets no answer
   const closed = {
