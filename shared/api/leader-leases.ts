@@ -72,15 +72,31 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
   );
 }
 
+interface OwnProcesses {
+  hostName: string;
+  /** Since when the oldest one runs that may hold the Lease; undefined: none runs. */
+  started: Date | undefined;
+}
+
+/**
+ * Whether a process of this host that has ended renewed it last: none that runs did so then. One by hand counts, too,
+ * and one that was only without its API server for a while.
+ */
+function hasEnded({ holder, renewTime }: Leader, { hostName, started }: OwnProcesses): boolean {
+  const mayRun = started !== undefined && started.getTime() <= Date.parse(renewTime);
+  return hostOfHolder(holder) === hostName && !mayRun;
+}
+
 /** The same where `last` held it before and was a process of this host, which has ended. */
-export async function dropOwnLease(api: KubeApi, name: string, last: Leader | undefined, hostName: string) {
-  if (last && hostOfHolder(last.holder) === hostName) await dropLease(api, name, last.holder);
+export async function dropOwnLease(api: KubeApi, name: string, last: Leader | undefined, own: OwnProcesses) {
+  if (last && hasEnded(last, own)) await dropLease(api, name, last.holder);
 }
 
 /**
  * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for
  * another 15 to 20 s. These are Leases that have stood still since `seen` for longer than they last, by our
- * clock; and those of this host's processes from before `since`, when its control plane was restarted.
+ * clock; and those of this host's processes that have ended, from before `since`, when its control plane was
+ * restarted.
  */
 export async function dropDeadLeaders(
   api: KubeApi,
@@ -92,7 +108,8 @@ export async function dropDeadLeaders(
     if (!lease || !leader) continue;
     const lasts = (lease.spec.leaseDurationSeconds ?? 15) * 1000;
     const stoodStill = isSame(leader, seen.leaders.get(name)) && Date.now() - seen.at.getTime() > lasts;
-    const ownAndOld = hostOfHolder(leader.holder) === hostName && renewed(lease) < since;
+    const own = { hostName, started: seen.started.get(name) };
+    const ownAndOld = hasEnded(leader, own) && renewed(lease) < since;
     if (stoodStill || ownAndOld) await dropLease(api, name, leader.holder);
   }
 }

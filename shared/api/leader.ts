@@ -34,6 +34,8 @@ export function leaderIn(lease: LeaderLease | undefined): Leader | undefined {
 export interface LeadersSeen {
   /** Those by which this cluster elects leaders. */
   leases: readonly string[];
+  /** Since when this host's oldest process runs that may hold each; of none that runs, nothing. */
+  started: ReadonlyMap<string, Date>;
   leaders: ReadonlyMap<string, Leader>;
   at: Date;
 }

@@ -8,15 +8,14 @@ import { knownHere, processOwner } from "../evidence/owners.ts";
 import { isStaticPodOf } from "../evidence/pod-records.ts";
 import { may } from "../evidence/sources.ts";
 import { Fail } from "../fail.ts";
-import { list } from "../files/files.ts";
 import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny, inspect, isStaticUid, type Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { pidsNamed } from "../node/process-start.ts";
 import type { PodSpec } from "../objects/objects.ts";
-import { COMM } from "../shell-line.ts";
 
 /** A static pod, in a pod's words: its main container with command, variables and mounts. */
 interface SeenPod {
@@ -77,10 +76,7 @@ export async function ranHere(
  */
 export function processesOf(name: string, all: readonly Container[]): SeenProcess[] {
   const known = knownHere(all);
-  const pids = list("/proc").filter(
-    (pid) => /^\d+$/.test(pid) && hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM),
-  );
-  return pids.map(Number).flatMap((pid) => {
+  return pidsNamed(name).flatMap((pid) => {
     const owner = processOwner(pid, name, known);
     if (!may(owner.source, "files")) return [];
     const words = (file: string) =>

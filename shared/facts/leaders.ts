@@ -9,6 +9,7 @@ import { smallText } from "../files/untrusted-file.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
+import { oldestStart } from "../node/process-start.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { readObject } from "../objects/stored.ts";
 import { readYaml } from "../yaml.ts";
@@ -65,13 +66,22 @@ function firstLabel(name: string): string {
  */
 export function leadersSeen({ data, dataFrom, rescue, node }: Repair & { node: Node }): LeadersSeen {
   const leases = LEADERS.flatMap((name) => leaderLease(node, name) ?? []);
+  const started = LEADERS.flatMap((name): [string, Date][] => {
+    const [lease, start] = [leaderLease(node, name), oldestStart(name)];
+    return lease && start ? [[lease, start]] : [];
+  });
   const wal = `${dataFrom}/member/wal`;
   const written = list(wal).flatMap((name) => stat(`${wal}/${name}`)?.modified.getTime() ?? []);
   const leaders = leases.flatMap((name): [string, Leader][] => {
     const leader = storedLeader(data, name);
     return leader ? [[name, leader]] : [];
   });
-  return { leases, leaders: new Map(leaders), at: new Date(Math.max(rescue.made.getTime(), ...written)) };
+  return {
+    leases,
+    started: new Map(started),
+    leaders: new Map(leaders),
+    at: new Date(Math.max(rescue.made.getTime(), ...written)),
+  };
 }
 
 /**

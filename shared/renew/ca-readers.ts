@@ -18,6 +18,7 @@ import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { certificatesDirOn, isKubeadms } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { processStart } from "../node/process-start.ts";
 import { versionsAside } from "../node/rescue-folder.ts";
 import { runningKubelet } from "../node/started-with.ts";
 import { infoOf } from "../pki/certificate.ts";
@@ -26,7 +27,6 @@ import { caText, readable } from "../pki/examine.ts";
 import { KUBECONFIGS, kubeconfigRow, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type CaOfKey, caOfKey, casIn, newestOf, textReadAt } from "./held-ca.ts";
 import { mountingPods } from "./mounting-pods.ts";
-import { processStart } from "./process-start.ts";
 
 export interface CaReader {
   /** Of kubeadm's four, "kubelet", or the container of another static pod. */

@@ -9,8 +9,8 @@ import { hostFiles } from "../manifests/command.ts";
 import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import { type Container, isStaticUid, nameSuffix } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { processStart } from "../node/process-start.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
-import { processStart } from "./process-start.ts";
 
 interface Mounting {
   /** Of the container. */

@@ -20,6 +20,7 @@ import {
   stopContainers,
 } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { oldestStart } from "../node/process-start.ts";
 import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -107,7 +108,7 @@ function leads(name: "kube-controller-manager" | "kube-scheduler"): Proof {
     const last = lease === undefined ? undefined : await leaderOf(api, lease);
     return async () => {
       if (!lease) return;
-      await dropOwnLease(api, lease, last, node.hostName);
+      await dropOwnLease(api, lease, last, { ...node, started: oldestStart(name) });
       const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
       say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
     };

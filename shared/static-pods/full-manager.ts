@@ -13,17 +13,17 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease, leadersSeen } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
-import { exists, list } from "../files/files.ts";
-import { hostText } from "../files/untrusted-file.ts";
+import { exists } from "../files/files.ts";
 import { forGood } from "../for-good.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { full, isReduced, managerIsReduced } from "../manifests/repair-changes.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
+import { oldestStart, pidsNamed } from "../node/process-start.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { mode, say } from "../run.ts";
-import { COMM, shell } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
@@ -56,7 +56,7 @@ export async function fullControllerManager(
   if (mode.dryRun) return;
   const lease = leaderLease(cp.node, name);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
-  if (lease) await dropOwnLease(api, lease, last, cp.node.hostName);
+  if (lease) await dropOwnLease(api, lease, last, { ...cp.node, started: oldestStart(name) });
   const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", runsAgain(cp, name), { seconds: 60, hint });
   if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
@@ -71,10 +71,8 @@ const ASK_EVERY = 1000;
  */
 function runsAgain({ node }: ControlPlaneNode, name: string): () => Promise<boolean> {
   let asked = 0;
-  const isNamed = (pid: string) => hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM);
   return async () => {
-    if (Date.now() - asked < ASK_EVERY && !list("/proc").some((pid) => /^\d+$/.test(pid) && isNamed(pid)))
-      return false;
+    if (Date.now() - asked < ASK_EVERY && pidsNamed(name).length === 0) return false;
     asked = Date.now();
     return (await controlPlaneContainers(node.runtimeEndpoint)).some((container) => container.name === name);
   };

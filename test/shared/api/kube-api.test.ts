@@ -291,16 +291,31 @@ test.each([
     false,
   ],
 ] as const)("dropDeadLeaders() and a Lease %s", async (_, held, ago, isDropped) => {
+  expect(await isKept(held(), ago)).toBe(!isDropped);
+});
+
+test.each([
+  ["was not started anew, or was started by hand, so it may be the holder", -MINUTE, true],
+  ["started since: its holder has ended", 1000, false],
+])("dropDeadLeaders() and a Lease of this host, whose oldest process %s", async (_, later, kept) => {
+  const started = new Date(Date.now() + later);
+  expect(await isKept(lease(new Date().toISOString(), "m1_a"), MINUTE, started)).toBe(kept);
+});
+
+/** After etcd's data was read so many milliseconds ago, on m1, whose oldest controller-manager has started then. */
+async function isKept(held: object, ago: number, started?: Date): Promise<boolean> {
   using _box = sandbox();
-  using server = pretendApi({ objects: { [KCM]: held() } });
+  using server = pretendApi({ objects: { [KCM]: held } });
+  const name = "kube-controller-manager";
   const seen = {
-    leases: ["kube-controller-manager"],
-    leaders: new Map([["kube-controller-manager", SEEN]]),
+    leases: [name],
+    leaders: new Map([[name, SEEN]]),
+    started: new Map(started ? [[name, started]] : []),
     at: new Date(Date.now() - ago),
   };
   await dropDeadLeaders(client(server), { hostName: "m1", since: new Date(Date.now() + 2000), seen });
-  expect(server.objects.has(KCM)).toBe(!isDropped);
-});
+  return server.objects.has(KCM);
+}
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
 

@@ -187,6 +187,7 @@ test.each([
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
   const seen = {
     leases: [NAME],
+    started: new Map<string, Date>(),
     leaders: new Map([[NAME, { holder: "m2_b", ...renewed(ago + 2).spec }]]),
     at: new Date(Date.now() - 60_000),
   };

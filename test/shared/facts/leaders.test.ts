@@ -13,6 +13,7 @@ import { findRepair } from "../../../shared/facts/repair.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { clusterObjects, healthyCp, manifest, write } from "../../pretend/cluster.ts";
 import { NODE, writeData } from "../../pretend/control-plane-node.ts";
+import { pretendProcess } from "../../pretend/memory.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import { writeEtcdData } from "../../pretend/write-wal.ts";
 
@@ -30,13 +31,19 @@ test("leadersSeen() has the leaders of etcd's copy, seen when etcd last wrote: n
   for (const dir of ["/var/lib/etcd", "/root/kube-pki-repair-20260101T000000/etcd"])
     writeData(box.dir + dir, objects);
   const wal = `${box.dir}/root/kube-pki-repair-20260101T000000/etcd/member/wal`;
+  const started = new Date(Date.now() - 3600_000);
+  for (const [i, start] of [new Date(), started].entries())
+    pretendProcess(box.dir, { pid: 100 + i, comm: "kube-scheduler", started: start });
   for (const [written, at] of [
     ["2026-01-01T00:00:09Z", "2026-01-01T00:00:09Z"],
     ["2025-12-31T00:00:00Z", "2026-01-01T00:00:00Z"],
   ] as const) {
     for (const name of readdirSync(wal)) utimesSync(`${wal}/${name}`, new Date(written), new Date(written));
     const repair = findRepair({ dir: "/var/lib/etcd", wal: undefined });
-    expect(leadersSeen({ ...repair, node: NODE })).toEqual({
+    const seen = leadersSeen({ ...repair, node: NODE });
+    expect([...seen.started.keys()]).toEqual(["kube-scheduler"]);
+    expect(Math.abs(seen.started.get("kube-scheduler")!.getTime() - started.getTime())).toBeLessThan(60_000);
+    expect(seen).toMatchObject({
       leases: ["kube-controller-manager", "kube-scheduler"],
       leaders: new Map([["kube-controller-manager", { holder: "m2_1b2c", renewTime: RENEWED }]]),
       at: new Date(at),

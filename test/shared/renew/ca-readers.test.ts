@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { chmodSync, mkdirSync, renameSync, statSync, utimesSync } from "node:fs";
 import { dirname } from "node:path";
+import { processStart } from "../../../shared/node/process-start.ts";
 import { asideOf, newRescue } from "../../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import type { Pair } from "../../../shared/pki/issue.ts";
@@ -9,7 +10,6 @@ import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { renewCa } from "../../../shared/pki/renew.ts";
 import { type CaReader, caReaders, holdExpired, kubeletCaReader } from "../../../shared/renew/ca-readers.ts";
 import { textReadAt } from "../../../shared/renew/held-ca.ts";
-import { processStart } from "../../../shared/renew/process-start.ts";
 import { FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { type PretendProcess, pretendProcess } from "../../pretend/memory.ts";

@@ -1,5 +1,19 @@
-/** When a process started, by the kernel (proc(5)). */
+/** Which processes have a name, and when they started, by the kernel (proc(5)). */
+import { list } from "../files/files.ts";
 import { hostText } from "../files/untrusted-file.ts";
+import { COMM } from "../shell-line.ts";
+
+/** Of all processes with this name, whoever started them. */
+export function pidsNamed(name: string): number[] {
+  const isNamed = (pid: string) => hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM);
+  return list("/proc").flatMap((pid) => (/^\d+$/.test(pid) && isNamed(pid) ? [Number(pid)] : []));
+}
+
+/** When the oldest process of this name started, as `processStart`; undefined: none runs. */
+export function oldestStart(name: string): Date | undefined {
+  const starts = pidsNamed(name).flatMap((pid) => processStart(pid) ?? []);
+  return starts.toSorted((a, b) => a.getTime() - b.getTime())[0];
+}
 
 /** Ticks in a second for user space, on all machines that Kubernetes runs on (USER_HZ). */
 const TICKS = 100;
