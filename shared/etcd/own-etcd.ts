@@ -8,7 +8,6 @@ import type { EtcdSeen } from "../facts/next.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { withSelinux } from "../files/selinux.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
@@ -17,13 +16,16 @@ import { type EtcdClient, etcdClient } from "./client.ts";
 import { proveSameEtcd } from "./identity.ts";
 import {
   type Peer,
+  peerNames,
   quorumOf,
   refuseLearner,
   refuseNeverStarted,
   refuseNoQuorum,
+  shownBy,
   wayWithout,
 } from "./other-members.ts";
-import { ETCD_STARTS, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
+import { ETCD_STARTS, ownEtcdRuns, silentPeers } from "./peers.ts";
+import { peersOf, SOON, shownAt } from "./peers-seen.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
 /** Errors: Refused where etcd's data is of another machine's member. */
@@ -127,7 +129,8 @@ export async function proveEtcd(
     without: [...lost, ...leftNames(await leftOut(cp, named))],
   });
   for (const { name } of still.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
-  await refuseRenewing(client, data, lost);
+  const gone = still.filter(({ name }) => lost.includes(name));
+  await refuseSignsOfLife(client, cp, { gone, lost, lostOn });
   await removeMembers(members, lost, client);
   return { isFull: await client.isFull() };
 }
@@ -143,25 +146,44 @@ function sayAway(name: string, { without, lost }: LeftOut) {
 /** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
 const RENEWS = 12;
 
-/** Errors: Refused where the kubelet of a node that is said to be lost renews its Lease meanwhile. */
-async function refuseRenewing(client: EtcdClient, data: EtcdData, lost: readonly string[]) {
-  const leaseOf = async (name: string) =>
-    Buffer.from((await client.get(`${registryPrefix(data)}/leases/kube-node-lease/${name}`)) ?? "").toString(
-      "hex",
-    );
-  const before = new Map(await Promise.all(lost.map(async (name) => [name, await leaseOf(name)] as const)));
-  const known = lost.filter((name) => before.get(name) !== "");
-  if (known.length === 0) return;
-  const renewed = async () => {
-    for (const name of known) if ((await leaseOf(name)) !== before.get(name)) return name;
-    return undefined;
+/**
+ * A machine that stands still for a moment, or has just started, is silent at one question: who is to be taken out is
+ * asked for as long as its Lease is watched. Errors: Refused where one of them shows a sign of life meanwhile.
+ */
+async function refuseSignsOfLife(
+  client: EtcdClient,
+  cp: ControlPlaneNode,
+  { gone, ...said }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
+) {
+  // one that never started has no data, and no kubelet
+  const nodes = gone.filter((peer) => !isNameless(peer));
+  if (nodes.length === 0) return;
+  const silent = nodes.filter((peer) => shownBy(peer, cp.facts) === "nothing");
+  const prefix = `${registryPrefix(cp.data)}/leases/kube-node-lease`;
+  const leases = () =>
+    Promise.all(nodes.map(async ({ name }) => hexOf(await client.get(`${prefix}/${name}`))));
+  const before = await leases();
+  const sign = async () => {
+    const asked = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, SOON)) }));
+    const [now, shown] = await Promise.all([leases(), Promise.all(asked)]);
+    const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
+    const answers = shown.filter((peer) => {
+      const by = shownBy(peer, cp.facts);
+      return by === "ours" || (by !== "nothing" && !said.lostOn.includes(peer.name));
+    });
+    return (renews !== undefined || answers.length > 0) && { renews, answers };
   };
   const options = { seconds: RENEWS, hint: "it ends by itself" };
-  const alive = await undefinedOnTimeout(waitFor(`a sign of life of ${listed(known)}`, renewed, options));
-  if (!alive) return;
-  throw new Refused(`${alive} is not lost: its kubelet renews its Lease`, {
-    hint: `nothing was changed. Shall it go all the same? First, there: systemctl stop kubelet. Else: ${again({}, { of: "02-control-plane", less: [alive] })}`,
+  const seen = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
+  if (!seen) return;
+  refuseLiving(seen.answers, said, cp);
+  throw new Refused(`${seen.renews} is not lost: its kubelet renews its Lease`, {
+    hint: `nothing was changed. Shall it go all the same? First, there: systemctl stop kubelet. Else: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}`,
   });
+}
+
+function hexOf(value: Uint8Array | undefined): string {
+  return Buffer.from(value ?? "").toString("hex");
 }
 
 async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {

@@ -3,8 +3,7 @@
  * lost here.
  */
 import { again } from "../again.ts";
-import type { EtcdData } from "../etcd-data/data.ts";
-import { memberName } from "../etcd-data/members.ts";
+import { isNameless } from "../etcd-data/members.ts";
 import { ownMember, placeOf } from "../etcd-location/reach-etcd.ts";
 import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -14,28 +13,11 @@ import type { PkiAction } from "../pki/actions.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { NoCertificate, servedPem, takesClient } from "../pki/served.ts";
+import { takesClient } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
 import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./other-members.ts";
-
-/** All members except this machine's own. All are asked at the same time. Reads only. */
-export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
-  const own = ownMember(data, ownAddresses);
-  const others = data.members.filter((member) => member !== own);
-  return await Promise.all(
-    others.map(async (member) => {
-      const { id, isLearner } = member;
-      return {
-        id,
-        isLearner,
-        name: memberName(member),
-        ...placeOf(member),
-        ...(await shownAt(placeOf(member))),
-      };
-    }),
-  );
-}
+import { isSilent, peersOf, settledPeers, shownAt } from "./peers-seen.ts";
 
 /**
  * Seconds that an etcd gets from its start until it shows a certificate. It reads its whole database before
@@ -115,19 +97,6 @@ export async function silentPeers<P extends Peer>(
   return looked.filter(({ isSilent }) => isSilent);
 }
 
-/** Where not even a connection is taken, etcd does not run, or is away. */
-async function shownAt({
-  host,
-  port,
-}: {
-  host: string;
-  port: number;
-}): Promise<Pick<Peer, "servedPem" | "isDeaf">> {
-  const [answer] = await Promise.allSettled([servedPem(host, port)]);
-  if (answer.status === "fulfilled") return { servedPem: answer.value };
-  return { servedPem: undefined, isDeaf: answer.reason instanceof NoCertificate };
-}
-
 /** Members of etcd on other nodes, by what is seen of them from here. */
 interface OtherMembers {
   /** Their etcd runs. */
@@ -147,7 +116,9 @@ export async function lookAtPeers(
 ): Promise<OtherMembers> {
   // this node's own name gives up what its processes hold
   refuseUnknownNodes({ without: [], lost: lostOn.filter((name) => name !== cp.node.name) }, cp);
-  const peers = await peersOf(cp.data, cp.node.addresses);
+  const makesKeys = actions.some(({ todo }) => todo === "make");
+  const asked = await peersOf(cp.data, cp.node.addresses);
+  const peers = makesKeys ? await heardPeers(asked, lostOn) : asked;
   const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
   for (const { peer, shown } of seen) say(`${peer.name}, ${peer.host}: ${SHOWN[shown]}`);
   const which = (wanted: keyof typeof SHOWN) =>
@@ -167,6 +138,20 @@ export async function lookAtPeers(
       { hint: otherCa().honest },
     );
   return { alive, deaf };
+}
+
+/**
+ * What is made anew here, a machine that is silent for a moment may still have; whoever has looked there says so
+ * (`lostOn`).
+ */
+async function heardPeers(peers: readonly Peer[], lostOn: readonly string[]): Promise<readonly Peer[]> {
+  return await settledPeers(peers, {
+    isOpen: (peer) => !isNameless(peer) && !lostOn.includes(peer.name) && isSilent(peer),
+    to: "to answer, whose machine may still have the keys that are made here",
+    seconds: 30,
+    hint: (open) =>
+      `look there. Lost there, too, or gone for good: Ctrl-C, and ${again({ "lost-on": open.map(({ name }) => name) }, { of: "01-etcd" })}`,
+  });
 }
 
 const SHOWN = {

@@ -19,11 +19,12 @@ import { addressBefore, asMoved, isFor, type Moved } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { act, mode, say } from "../run.ts";
 import { orUndo } from "../signals.ts";
-import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { waitFor } from "../wait-for.ts";
 import { type EtcdClient, etcdClient, unlessSilent } from "./client.ts";
-import { type Peer, peerNames, quorumOf } from "./other-members.ts";
+import { type Peer, quorumOf } from "./other-members.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
-import { peersOf, silentPeers } from "./peers.ts";
+import { silentPeers } from "./peers.ts";
+import { peersOf, settledPeers } from "./peers-seen.ts";
 import { endLeftRelays, type Relay, startRelay } from "./relay.ts";
 
 /** Whether there is something to tell. */
@@ -41,7 +42,12 @@ export async function tellMembers(cp: ControlPlaneNode) {
   if (mode.dryRun) return say("would: tell etcd's members the new addresses, when most of them run");
   await endLeftRelays(peerHosts(cp).flatMap((host) => addressBefore(host, moved) ?? []));
   await waitForOwnEtcd(cp);
-  const peers = await settledPeers(cp);
+  const peers = await settledPeers(await peersOf(cp.data, cp.node.addresses), {
+    isOpen: ({ isDeaf = false }) => isDeaf,
+    to: "to show a certificate",
+    seconds: LOOKS,
+    hint: () => "crictl logs of etcd there",
+  });
   const silent = await silentPeers(peers, cp.facts);
   const running = peers.filter(({ id }) => !silent.some((one) => one.id === id));
   const quorum = quorumOf(cp.data.members, ({ id }) => !silent.some((one) => one.id === id));
@@ -77,20 +83,6 @@ function sayWhoIsMissing(
 
 /** Seconds. etcd 3.6 looks at each peer before it serves, and shows no certificate until then. */
 const LOOKS = 40;
-
-/** All that listen show a certificate, or do not do so for long. */
-async function settledPeers({ data, node }: ControlPlaneNode): Promise<Peer[]> {
-  let peers = await peersOf(data, node.addresses);
-  const deaf = () => peers.filter(({ isDeaf }) => isDeaf);
-  const look = async () => {
-    peers = await peersOf(data, node.addresses);
-    return deaf().length === 0;
-  };
-  const what = () => `etcd on ${peerNames(deaf())} to show a certificate`;
-  if (deaf().length > 0)
-    await undefinedOnTimeout(waitFor(what, look, { seconds: LOOKS, hint: "crictl logs of etcd there" }));
-  return peers;
-}
 
 /** The first of these members whose leader answers: one that ended a moment ago is still named. */
 async function withLeader(clients: readonly EtcdClient[]): Promise<EtcdClient | undefined> {
