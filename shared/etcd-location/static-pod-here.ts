@@ -8,14 +8,15 @@ import { knownHere, processOwner } from "../evidence/owners.ts";
 import { isStaticPodOf } from "../evidence/pod-records.ts";
 import { may } from "../evidence/sources.ts";
 import { Fail } from "../fail.ts";
+import { list } from "../files/files.ts";
 import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny, inspect, isStaticUid, type Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { pidsNamed } from "../node/process-start.ts";
 import type { PodSpec } from "../objects/objects.ts";
+import { COMM } from "../shell-line.ts";
 
 /** A static pod, in a pod's words: its main container with command, variables and mounts. */
 interface SeenPod {
@@ -91,6 +92,34 @@ export function processesOf(name: string, all: readonly Container[]): SeenProces
       },
     ];
   });
+}
+
+/** Of all processes with this name, whoever started them. */
+export function pidsNamed(name: string): number[] {
+  const isNamed = (pid: string) => hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM);
+  return list("/proc").flatMap((pid) => (/^\d+$/.test(pid) && isNamed(pid) ? [Number(pid)] : []));
+}
+
+/** When the oldest process of this name started, as `processStart`; undefined: none runs. */
+export function oldestStart(name: string): Date | undefined {
+  const starts = pidsNamed(name).flatMap((pid) => processStart(pid) ?? []);
+  return starts.toSorted((a, b) => a.getTime() - b.getTime())[0];
+}
+
+/** Ticks in a second for user space, on all machines that Kubernetes runs on (USER_HZ). */
+const TICKS = 100;
+
+/**
+ * By today's clock, counted back: a clock that was wrong at the start, as after a boot without a battery,
+ * does not matter. Undefined where it has ended, or this machine does not say.
+ */
+export function processStart(pid: number): Date | undefined {
+  const [, after = ""] = /^\d+ \(.*\) (.*)$/s.exec(hostText(`/proc/${pid}/stat`) ?? "") ?? [];
+  // field 22; the state is field 3
+  const ticks = Number(after.split(" ")[22 - 3]);
+  const uptime = Number.parseFloat(hostText("/proc/uptime") ?? "");
+  const age = (uptime - ticks / TICKS) * 1000;
+  return Number.isFinite(age) ? new Date(Date.now() - age) : undefined;
 }
 
 function mountsFromHost(pid: number): Mounted[] {

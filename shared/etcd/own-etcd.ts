@@ -24,8 +24,7 @@ import {
   shownBy,
   wayWithout,
 } from "./other-members.ts";
-import { ETCD_STARTS, ownEtcdRuns, silentPeers } from "./peers.ts";
-import { peersOf, SOON, shownAt } from "./peers-seen.ts";
+import { ETCD_STARTS, ownEtcdRuns, peersOf, SOON, shownAt, silentPeers } from "./peers.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
 /** Errors: Refused where etcd's data is of another machine's member. */

@@ -3,7 +3,8 @@
  * lost here.
  */
 import { again } from "../again.ts";
-import { isNameless } from "../etcd-data/members.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { isNameless, memberName } from "../etcd-data/members.ts";
 import { ownMember, placeOf } from "../etcd-location/reach-etcd.ts";
 import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -13,11 +14,75 @@ import type { PkiAction } from "../pki/actions.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { takesClient } from "../pki/served.ts";
+import { isHeard, NoCertificate, servedPem, takesClient } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
+import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./other-members.ts";
-import { isSilent, peersOf, settledPeers, shownAt } from "./peers-seen.ts";
+
+/** All members except this machine's own. All are asked at the same time. */
+export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
+  const own = ownMember(data, ownAddresses);
+  const others = data.members.filter((member) => member !== own);
+  return await Promise.all(
+    others.map(async (member) => {
+      const { id, isLearner } = member;
+      const place = placeOf(member);
+      return { id, isLearner, name: memberName(member), ...place, ...(await shownAt(place)) };
+    }),
+  );
+}
+
+/**
+ * Where not even a connection is taken, etcd does not run, or is away. `timeout`: milliseconds; unset: as
+ * `servedPem`.
+ */
+export async function shownAt(
+  { host, port }: { host: string; port: number },
+  timeout?: number,
+): Promise<Pick<Peer, "servedPem" | "isDeaf">> {
+  const [answer] = await Promise.allSettled([servedPem(host, port, timeout)]);
+  if (answer.status === "fulfilled") return { servedPem: answer.value };
+  return { servedPem: undefined, isDeaf: answer.reason instanceof NoCertificate };
+}
+
+interface Doubt {
+  /** Whether what this one shows may be another thing soon. */
+  isOpen: (peer: Peer) => boolean | Promise<boolean>;
+  /** "to show a certificate" */
+  to: string;
+  seconds: number;
+  /** How to go on without them. */
+  hint: (open: readonly Peer[]) => string;
+}
+
+/** As they are when none is in doubt any more, or the time is over. Who is in doubt is named. Not in a dry run. */
+export async function settledPeers(
+  peers: readonly Peer[],
+  { isOpen, to, seconds, hint }: Doubt,
+): Promise<readonly Peer[]> {
+  const openOf = async (all: readonly Peer[]) => {
+    const doubts = await Promise.all(all.map(isOpen));
+    return all.filter((_, i) => doubts[i]);
+  };
+  let [now, open] = [peers, await openOf(peers)];
+  const look = async () => {
+    now = await Promise.all(now.map(async (peer) => ({ ...peer, ...(await shownAt(peer)) })));
+    open = await openOf(now);
+    return open.length === 0;
+  };
+  const what = () => `etcd on ${peerNames(open)} ${to}`;
+  if (open.length > 0) await undefinedOnTimeout(waitFor(what, look, { seconds, hint: () => hint(open) }));
+  return now;
+}
+
+/** Milliseconds: whoever is there answers sooner. */
+export const SOON = 1500;
+
+/** Whether its machine may be off, cut off, or stand still for a moment: it does not even say that nobody listens. */
+async function isSilent({ servedPem, isDeaf, host, port }: Peer): Promise<boolean> {
+  return servedPem === undefined && !isDeaf && (await isHeard(host, port, SOON)) !== false;
+}
 
 /**
  * Seconds that an etcd gets from its start until it shows a certificate. It reads its whole database before

@@ -23,8 +23,7 @@ import { waitFor } from "../wait-for.ts";
 import { type EtcdClient, etcdClient, unlessSilent } from "./client.ts";
 import { type Peer, quorumOf } from "./other-members.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
-import { silentPeers } from "./peers.ts";
-import { peersOf, settledPeers } from "./peers-seen.ts";
+import { peersOf, settledPeers, silentPeers } from "./peers.ts";
 import { endLeftRelays, type Relay, startRelay } from "./relay.ts";
 
 /** Whether there is something to tell. */

@@ -17,8 +17,7 @@ import { inTime } from "../wait-for.ts";
 import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
 import { quorumOf } from "./other-members.ts";
-import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, silentPeers } from "./peers.ts";
-import { peersOf } from "./peers-seen.ts";
+import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
 
 /**
  * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or

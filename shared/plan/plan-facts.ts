@@ -7,8 +7,7 @@ import { again, command, type LeftOut, leftNames, type Said } from "../again.ts"
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
 import { type Peer, quorumOf, refuseNoQuorum, shownBy } from "../etcd/other-members.ts";
-import { answersPeers } from "../etcd/peers.ts";
-import { peersOf } from "../etcd/peers-seen.ts";
+import { answersPeers, peersOf } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";

@@ -8,7 +8,7 @@
  * (TLSInfo once), controller-manager's --root-ca-file and client-go's kubeconfig (once; the kubelet's too, in
  * 1.36 as well: pkg/kubelet/certificate/transport.go).
  */
-import { processesOf } from "../etcd-location/static-pod-here.ts";
+import { processesOf, processStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { IN_PODS, readEvidence } from "../facts/evidence.ts";
 import { attempt } from "../fail.ts";
@@ -18,7 +18,6 @@ import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { certificatesDirOn, isKubeadms } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { processStart } from "../node/process-start.ts";
 import { versionsAside } from "../node/rescue-folder.ts";
 import { runningKubelet } from "../node/started-with.ts";
 import { infoOf } from "../pki/certificate.ts";

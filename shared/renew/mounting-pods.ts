@@ -3,13 +3,12 @@
  * what such a program does with it later, so it may hold an older one. It does hold it where the file alone is mounted:
  * then its process sees the one from its start for as long as it runs. Reads only.
  */
-import { processesOf } from "../etcd-location/static-pod-here.ts";
+import { processesOf, processStart } from "../etcd-location/static-pod-here.ts";
 import { textBelow } from "../files/untrusted-file.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import { type Container, isStaticUid, nameSuffix } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { processStart } from "../node/process-start.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 
 interface Mounting {

@@ -9,6 +9,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { dropOwnLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { proveEtcd, proveOwnEtcd } from "../etcd/own-etcd.ts";
+import { oldestStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import {
@@ -20,7 +21,6 @@ import {
   stopContainers,
 } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { oldestStart } from "../node/process-start.ts";
 import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";

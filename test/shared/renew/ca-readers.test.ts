@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { chmodSync, mkdirSync, renameSync, statSync, utimesSync } from "node:fs";
 import { dirname } from "node:path";
-import { processStart } from "../../../shared/node/process-start.ts";
+import { processStart } from "../../../shared/etcd-location/static-pod-here.ts";
 import { asideOf, newRescue } from "../../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import type { Pair } from "../../../shared/pki/issue.ts";

@@ -2,8 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { proveEtcd } from "../../../shared/etcd/own-etcd.ts";
-import { lookAtPeers } from "../../../shared/etcd/peers.ts";
-import { settledPeers } from "../../../shared/etcd/peers-seen.ts";
+import { lookAtPeers, settledPeers } from "../../../shared/etcd/peers.ts";
 import { controlPlaneToRepair, ensureOptions } from "../../../shared/facts/node-to-repair.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { actionsFor, type NewCas } from "../../../shared/pki/actions.ts";
