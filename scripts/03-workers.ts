@@ -31,7 +31,7 @@ import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { sayTokens, writeTokenFiles } from "../shared/workers/written-tokens.ts";
-import { waitForRootCa } from "../shared/workloads/root-ca.ts";
+import { waitForSigner } from "../shared/workloads/root-ca.ts";
 
 async function main() {
   refuseJoin();
@@ -125,7 +125,7 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
 async function makeTokens({ cp, api, out }: Scene, file: string, isOne: boolean) {
   refuseNoJoining(cp);
   const caPem = clusterCa(cp.facts.certificatesDir);
-  await waitForRootCa(api, caPem);
+  await waitForSigner(api, caPem);
   const nodes = isOne ? [ANY_WORKER] : seen.workersOf(cp, leftNames(out));
   if (mode.dryRun) return sayTokens(file, nodes);
   await writeTokenFiles(file, () => openJoining(api, nodes), caPem);

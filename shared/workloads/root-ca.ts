@@ -50,6 +50,27 @@ export async function namespacesWithOldCa(
   return [...old];
 }
 
+const DOES_IT_LEAD =
+  "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager";
+
+/**
+ * Waits until a controller-manager with today's CA leads: what is asked of it until then is signed by nobody, or by
+ * the old one. What else it has to give, and to whom, is part 4's: a tenant can keep it from its own namespace.
+ */
+export async function waitForSigner(api: KubeApi, caPem: string) {
+  const given = async () => {
+    const map = await api.find<KubeObject & { data?: Record<string, string> }>(
+      `/api/v1/namespaces/${SYSTEM}/configmaps/${NAME}`,
+    );
+    return trustsCa(map?.data?.["ca.crt"], caPem);
+  };
+  await waitFor(`the controller-manager to give ${SYSTEM} today's CA`, given, {
+    seconds: 120,
+    hint: DOES_IT_LEAD,
+  });
+  if (!mode.dryRun) say(`${NAME}: today's CA in ${SYSTEM}`);
+}
+
 /** Milliseconds between two questions why a namespace has the old CA. */
 const ASK_EVERY = 5000;
 
@@ -97,7 +118,7 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
     easing: true,
     hint: () =>
       [
-        "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
+        DOES_IT_LEAD,
         ...(bundles.length > 0
           ? [shell`If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles}`]
           : []),

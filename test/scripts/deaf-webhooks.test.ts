@@ -202,25 +202,21 @@ test.each([
   },
 );
 
-test("03-workers open does not wait for a namespace in which a webhook keeps the controller-manager from writing the CA", async () => {
+test("03-workers open asks for no namespace but the system's: there the controller-manager shows that it leads", async () => {
   using node = here(await afterPart2());
-  using _api = serveRunning(node, {
-    objects: { ...CALLED, [ROOT_CA]: { data: { "ca.crt": before.cert } } },
-    on: ({ method, path }) =>
-      method === "PATCH" && path.startsWith(ROOT_CA)
-        ? status(
-            500,
-            'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused',
-          )
-        : undefined,
+  const bundle = { spec: { signerName: "kubernetes.io/kube-apiserver-serving", trustBundle: before.cert } };
+  using api = serveRunning(node, {
+    objects: {
+      ...CALLED,
+      [ROOT_CA]: { data: { "ca.crt": before.cert } },
+      "/apis/certificates.k8s.io/v1/clustertrustbundles/left": bundle,
+    },
   });
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain(
-    "  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n",
-  );
-  expect(stderr).toContain(WAY_OUT);
+  expect(stderr).toContain("  kube-root-ca.crt: today's CA in kube-system\n");
   expect(stdout).toStartWith("./bunw scripts/03-join.ts --server ");
+  expect(api.requests.filter(({ path }) => /configmaps\?|clustertrustbundles/.test(path))).toEqual([]);
 });
 
 test("04-sa-tokens leaves a namespace in which somebody writes the old CA back, restarts nothing there, and all the others", async () => {
