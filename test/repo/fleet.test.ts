@@ -167,12 +167,13 @@ test("the report has plays that only its tag starts: each node packs its transcr
   expect(write!.tasks.map(commandOf)).toContain("./bunw scripts/report.ts report.html --logs .");
 });
 
-test("each play is a gate, but those that look at workers and collect transcripts: nobody there holds up the others, not by silence either", () => {
+test("each play is a gate, but those of the workers and the one that collects transcripts: nobody there holds up the others, not by silence either", () => {
   expect(plays.length).toBeGreaterThan(0);
   const open = [
     "The same on the workers",
     "Copy the kit to the workers",
     "0 Assess the workers",
+    "3 Workers, the first one alone",
     "The transcripts of all nodes, into",
   ];
   for (const { name, any_errors_fatal, gather_facts, timeout } of plays as (Play & {

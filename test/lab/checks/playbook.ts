@@ -164,7 +164,6 @@ async function checkGates(fleet: Fleet) {
     ["part1,part2", "cp3: scripts/01-etcd.ts", PART_1],
     ["part2,part3", "cp1: scripts/02-control-plane.ts", [PART_2]],
     ["part3", `w1: ${JOIN}`, [OPEN, JOINS[0]!]],
-    ["part3", `w3: ${JOIN}`, [OPEN, ...JOINS.slice(0, 2)]],
   ];
   for (const [tags, failing, before] of gates) {
     fleet.fail([failing]);
@@ -182,6 +181,19 @@ async function checkGates(fleet: Fleet) {
     );
     check(`"${failing}" fails: its output is shown`, output.includes("error: it failed, as it was asked to"));
   }
+  fleet.fail([`w2: ${JOIN}`]);
+  const [some3, part3] = limitedTo([...FIRST, "w1", "w2", "w3", "w4"], [OPEN, ...JOINS, CLOSE]);
+  const joins = ["--tags", "part3", ...args, ...some3];
+  await expectCalls(
+    fleet,
+    "a worker that does not join stops nobody, and close says who is away",
+    joins,
+    part3,
+    2,
+  );
+  fleet.fail([`w2: ${JOIN}`, `w3: ${JOIN}`]);
+  const ends = part3.slice(0, 3);
+  await expectCalls(fleet, "a batch of which none joins ends the playbook", joins, ends, 2);
   fleet.fail([]);
   fleet.write("dead.yaml", JSON.stringify({ workers: { hosts: { w3: { ansible_host: "127.1.0.99" } } } }));
   const [some, part0] = limitedTo(["cp1", "w3", "w4", "w5"], PART_0);
