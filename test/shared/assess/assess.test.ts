@@ -580,7 +580,7 @@ function decidedOf(assessment: Assessment) {
     ),
     unread: deep?.unread,
     ...{ rung: said.rung, lost: said.lost, way: said.way },
-    verdict: verdict.split(/[.:;]/)[0],
+    verdict: verdict.split(/[.:;]/)[0]!.replace(/\d{4}(-\d\d){2}/, "DATE"),
     next: next.map(commandOf),
     back: filesBack?.map(commandOf),
     course: course?.join(" "),
