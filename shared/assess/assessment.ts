@@ -124,7 +124,7 @@ export interface Deep {
   /** Somebody has computed it: it is here. */
   oldKeyHere: boolean;
   diskSearched: boolean;
-  /** Processes whose memory was not read to its end: what is in them nobody knows. Unset: none. */
+  /** Processes that may hold a lost key, and were not read to their end. Unset: none. */
   unread?: string[];
   diskOption: string;
   /** Other keys are in the places of the lost ones. */

@@ -18,7 +18,7 @@ import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { FoundKeys } from "../salvage/found-keys.ts";
 import { IN_SECRETS, searchSecrets } from "../salvage/keys-in-copies.ts";
 import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
-import { processesHere, searchMemory } from "../salvage/memory-search.ts";
+import { mayHold, processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { STASH } from "../salvage/stash.ts";
 import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
@@ -74,7 +74,7 @@ export async function searchDeep(
   );
   const foundKeys = new FoundKeys(wanted, { stash: false });
   foundKeys.takeWhatIsHere(certificatesDir);
-  const unread = await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
+  const notRead = await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
   searchSecrets(foundKeys, known.data);
   const diskSearched =
     foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
@@ -92,6 +92,10 @@ export async function searchDeep(
       detail: `here, but ${detail}`,
     })),
   ];
+  const unread = mayHold(
+    notRead,
+    foundKeys.missing().map(({ name }) => name),
+  );
   return {
     keys,
     oldTokens: oldKey !== "lost",

@@ -7,6 +7,7 @@ import { listed } from "../plain.ts";
 import { isDone } from "./elsewhere.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
+import { isSearched } from "./seen-nodes.ts";
 
 type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved">;
 
@@ -106,7 +107,7 @@ export function lookedAt(
   const known = [here, ...silent, ...looked.map(({ name }) => name)];
   const others = nodes.flatMap(({ name }) => (known.includes(name) ? [] : [name]));
   return [
-    `Looked at: ${listed([`${here} (here)`, ...looked.map(({ name, made, lacks }) => `${name} (${at(made)}${lacks ? "" : ", not its memory"})`)])}`,
+    `Looked at: ${listed([`${here} (here)`, ...looked.map((node) => `${node.name} (${at(node.made)}${isSearched(node) ? "" : ", not its memory"})`)])}`,
     ...(silent.length > 0
       ? [`Asked, and no answer: ${listed(silent)}. Off, or ssh fails: --without NODE leaves one out`]
       : []),

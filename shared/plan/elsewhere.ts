@@ -6,6 +6,7 @@ import type { Assessment } from "../assess/assessment.ts";
 import { CERTS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import type { PlanFacts } from "./plan-facts.ts";
+import { isSearched } from "./seen-nodes.ts";
 
 export interface Elsewhere {
   /** A sentence for the operator. */
@@ -68,7 +69,7 @@ export function isDone(
   { seen, lost, said }: Pick<PlanFacts, "seen" | "lost" | "said">,
 ): boolean {
   const given = [...lost.names, ...(said["lost-on"] ?? [])];
-  return given.includes(name) || seen.nodes.some((node) => node.name === name && node.lacks !== undefined);
+  return given.includes(name) || seen.nodes.some((node) => node.name === name && isSearched(node));
 }
 
 interface More {

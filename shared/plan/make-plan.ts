@@ -23,7 +23,7 @@ import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
 import { type Placed, type PlanStep, planThere, stepsOf } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 import { saidBy, sightsOf, withSights } from "./seen-done.ts";
-import type { Sight } from "./seen-nodes.ts";
+import { isSearched, type Sight } from "./seen-nodes.ts";
 import { numbered } from "./step-order.ts";
 
 export interface Plan {
@@ -191,7 +191,7 @@ function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nod
   const others = nodes.filter(({ role }) => role === "control plane node");
   const joins = course.includes("join") ? undefined : joinsOf(facts, nodes);
   const isLooked = others.every(({ name }) =>
-    facts.seen.nodes.some((node) => node.name === name && node.lacks !== undefined),
+    facts.seen.nodes.some((node) => node.name === name && isSearched(node)),
   );
   const meant = course.filter((task) => !(isLooked && (task === "look" || task === "look-around")));
   const tasks = joins?.length

@@ -34,6 +34,7 @@ import { carryLines, gatherLines, toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
 import type { Block } from "./runbook.ts";
+import { isSearched } from "./seen-nodes.ts";
 import { type Joined, KEEPER, together } from "./step-order.ts";
 
 export interface PlanStep extends Effort {
@@ -198,7 +199,7 @@ function saidFor(
 ): Said {
   if (task === "control-plane") return { ...said, lost: controlPlanes };
   if (task !== "new-cas") return said;
-  const looked = seen.nodes.flatMap(({ name, controlPlane, lacks }) => (controlPlane && lacks ? [name] : []));
+  const looked = seen.nodes.flatMap((node) => (node.controlPlane && isSearched(node) ? [node.name] : []));
   return { ...said, "lost-on": [...new Set([...(said["lost-on"] ?? []), ...controlPlanes, ...looked])] };
 }
 

@@ -5,7 +5,7 @@ import { listed } from "../plain.ts";
 import { KIT } from "./effort.ts";
 import { keyFiles } from "./elsewhere.ts";
 import type { PlanStep } from "./plan-steps.ts";
-import { heldAt, type Seen, type SeenNode, type Sight } from "./seen-nodes.ts";
+import { heldAt, isSearched, type Seen, type SeenNode, type Sight } from "./seen-nodes.ts";
 
 type Sights = Partial<Record<Task | "kit", readonly Sight[]>>;
 
@@ -78,10 +78,11 @@ export function saidBy(name: string, { nodes, silent }: Seen): { said?: string }
   return node ? { said: `At ${inUtc(node.made)}: ${wordsOf(node).join("; ")}` } : {};
 }
 
-function wordsOf({ controlPlane, lacks, damaged, lostData, otherKeys, joins, held }: SeenNode): string[] {
+function wordsOf(node: SeenNode): string[] {
+  const { controlPlane, lacks, damaged, lostData, otherKeys, joins, held } = node;
   if (!damaged) return ["nothing is damaged"];
   const keys = lacks?.length ? `lost: ${keyFiles(lacks)}` : "no key is lost";
-  const ofKeys = lacks === undefined ? "its memory was not searched" : keys;
+  const ofKeys = isSearched(node) ? keys : "its memory was not searched to its end";
   return [
     ...(lostData ? ["no data of etcd is found"] : []),
     ...(controlPlane && !lostData ? [ofKeys] : []),

@@ -20,6 +20,8 @@ export interface SeenNode {
    * nobody has searched its memory.
    */
   lacks: readonly string[] | undefined;
+  /** A process there may hold one of them, and was not read to its end. */
+  unread?: boolean;
   /** A worker that has lost what only a join brings back. */
   joins: boolean;
   damaged: boolean;
@@ -31,6 +33,11 @@ export interface SeenNode {
   held: Sight | undefined;
   /** Fingerprints of the CAs that its kubelet trusts. */
   trusts: readonly string[];
+}
+
+/** Whether it was looked at down to its memory: what it lacks is nowhere there. */
+export function isSearched({ lacks, unread }: Pick<SeenNode, "lacks" | "unread">): boolean {
+  return lacks !== undefined && !(unread && lacks.length > 0);
 }
 
 export interface Seen {
@@ -101,6 +108,7 @@ function judged(
     made,
     controlPlane,
     lacks: controlPlane ? (isKnown ? lacking(said, rows) : undefined) : [],
+    unread: controlPlane && listOf(said.deep?.unread).length > 0,
     joins: !controlPlane && isFailed(OF_JOIN),
     damaged: said.damaged !== false,
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data"])),
@@ -131,7 +139,7 @@ interface Json {
   damage?: unknown;
   next?: unknown;
   survivors?: unknown;
-  deep?: { keys?: unknown; moveToRescue?: unknown } | null;
+  deep?: { keys?: unknown; unread?: unknown; moveToRescue?: unknown } | null;
 }
 
 /**

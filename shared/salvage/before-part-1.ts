@@ -15,7 +15,7 @@ import { say } from "../run.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
 import { FoundKeys } from "./found-keys.ts";
 import { mountedFiles, type Process } from "./memory/processes.ts";
-import { processesHere, searchMemory } from "./memory-search.ts";
+import { mayHold, processesHere, searchMemory } from "./memory-search.ts";
 import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 
 /**
@@ -87,12 +87,8 @@ export async function refuseWhileMemoryHasKeys(
   );
 }
 
-/** Only a controller-manager holds ca.key; an API server holds sa.key as well. */
 function refuseUnread(unread: readonly Process[], open: readonly string[], here: string) {
-  const holders = open.includes("ca")
-    ? ["kube-controller-manager"]
-    : ["kube-controller-manager", "kube-apiserver"];
-  const may = open.length > 0 ? unread.filter(({ name }) => holders.includes(name)) : [];
+  const may = mayHold(unread, open);
   if (may.length === 0) return;
   const who = may.map(({ name, pid }) => `${name} (pid ${pid})`).join(", ");
   throw new Refused(

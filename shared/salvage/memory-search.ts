@@ -12,6 +12,7 @@ import { Budget } from "./budget.ts";
 import type { FoundKeys } from "./found-keys.ts";
 import { type Holders, holders, type Process } from "./memory/processes.ts";
 import { searchProcess } from "./memory/search-process.ts";
+import { isIrreplaceable } from "./wanted-keys.ts";
 
 /** For each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
@@ -66,6 +67,17 @@ export async function searchMemory(
     if (stop?.aborted || !(await searchOne(foundKeys, process, stop))) unread.push(process);
   }
   return unread.filter(({ pid }) => exists(`/proc/${pid}/maps`));
+}
+
+/**
+ * Those of these that may hold one of these shared keys: only a controller-manager holds ca.key; an API server holds
+ * sa.key as well, and beside a lost ca.key that alone is not waited for.
+ */
+export function mayHold(unread: readonly Process[], keys: readonly string[]): Process[] {
+  const holders = ["kube-controller-manager", ...(keys.includes("ca") ? [] : ["kube-apiserver"])];
+  return keys.some((name) => isIrreplaceable({ name }))
+    ? unread.filter(({ name }) => holders.includes(name))
+    : [];
 }
 
 /** A found key counts at once, whatever ends the search. Returns whether that came to the process's end. */

@@ -10,6 +10,7 @@ import { clusterObjects, healthyCp, led, type Objects, otherCa, write } from "..
 import { writeData } from "../pretend/control-plane-node.ts";
 import { agedText } from "../pretend/expired.ts";
 import { gone, lookAt, type PretendNode } from "../pretend/in-process.ts";
+import { unreadableProcess } from "../pretend/memory.ts";
 import type { NodeOptions } from "../pretend/node.ts";
 import { nodesBySsh } from "../pretend/nodes-by-ssh.ts";
 import { ASKED, AT, pasted } from "../pretend/plan.ts";
@@ -31,6 +32,9 @@ async function answerOf(on: NodeOptions, change?: (node: PretendNode) => unknown
 }
 
 const LOST = await answerOf(ASKED);
+const unread = (comm: string) => answerOf(ASKED, ({ root }) => unreadableProcess(root, { pid: 31, comm }));
+const UNREAD = await unread("kube-controller");
+const UNREAD_ETCD = await unread("etcd");
 const HALF_MADE = await answerOf(ASKED, async ({ root }) => {
   const { cert, key } = await otherCa();
   write(`${root}/etc/kubernetes/pki/etcd/ca.crt`, cert);
@@ -113,6 +117,38 @@ const ROWS: Row[] = [
     code: 3,
     aim: /^Make this plan on m2: /,
     looked: /m2 \(\d\d:\d\d UTC, not its memory\)/,
+  },
+  {
+    what: "the memory of who led last was not read to its end: it was not looked at, and no line gives up what it holds",
+    on: { etcd: ledByM2 },
+    seen: { ...LOST_EVERYWHERE, m2: as("m2", UNREAD) },
+    code: 3,
+    aim: /^Make this plan on m2: /,
+    looked: /m2 \(\d\d:\d\d UTC, not its memory\)/,
+    hasNot: /--new-cas/,
+  },
+  {
+    what: "memory was not read to its end where nobody led, and part 1 is told nothing of that node",
+    seen: { m2: as("m2", UNREAD), m3: as("m3", LOST) },
+    aim: /^This plan is for keys that m1 does not have\. Looked at, but not their memory: m2\. /,
+    looked: /m2 \(\d\d:\d\d UTC, not its memory\)/,
+    has: [`ssh -n root@${AT.m1} '01-etcd.ts --new-cas --lost-on m3'`],
+  },
+  {
+    what: "memory that never had the key was not read to its end: all was looked at",
+    seen: { m2: as("m2", UNREAD_ETCD), m3: as("m3", LOST) },
+    aim: /^This plan is for keys that nobody has any more\. /,
+    looked: /m2 \(\d\d:\d\d UTC\)/,
+  },
+  {
+    what: "who has the keys has them, whatever else was not read to its end there",
+    seen: {
+      m2: as("m2", { ...WELL, deep: { keys: [], unread: ["kube-controller-manager (pid 31)"] } }),
+      m3: as("m3", LOST),
+    },
+    code: 3,
+    aim: /^Make this plan on m2: it has ca\.key/,
+    looked: /m2 \(\d\d:\d\d UTC\)/,
   },
   {
     what: "a worker must join under the old CA: it alone has the steps, and the others are known not to",
