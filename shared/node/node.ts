@@ -16,7 +16,7 @@ import { certInfo, infoOf } from "../pki/certificate.ts";
 import { trustedText } from "../pki/trusted-keys.ts";
 import { told } from "../run-events.ts";
 import { clientText, readKubelet } from "./kubelet-config.ts";
-import { flagsOf, isKubelet, type KubeletFlags, kubeletFlags, kubeletUnit } from "./started-with.ts";
+import { flagsOf, isKubelet, type KubeletFlags, kubeletFlags, unitIfAny } from "./started-with.ts";
 
 export type Node = Awaited<ReturnType<typeof readNode>>;
 
@@ -97,7 +97,7 @@ export function hasOtherName(
 
 /** Why this node's kubelet would not start as its own; undefined where it would, or where nothing tells. */
 export async function kubeletsOtherName(node: Pick<Node, "name" | "hostName">): Promise<Fail | undefined> {
-  const { command } = await kubeletUnit();
+  const { command } = await unitIfAny();
   return isKubelet(command) ? otherName(node, flagsOf(command)) : undefined;
 }
 

@@ -13,9 +13,12 @@
  */
 import { basename } from "node:path";
 import { $ } from "zx/core";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, attemptLater, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
 import { hostText } from "../files/untrusted-file.ts";
+import { mode } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { waitFor } from "../wait-for.ts";
 import { isMapping, readYaml } from "../yaml.ts";
 
 export type KubeletFlags = ReadonlyMap<string, string>;
@@ -30,29 +33,53 @@ export const USUAL_FLAG_FILES = [
   "/etc/sysconfig/kubelet",
 ];
 
+/** Of its process or its unit; where systemd does not answer, of the usual files alone. */
 export async function kubeletFlags(): Promise<KubeletFlags> {
-  const running = await runningKubelet();
+  const running = await attemptLater(runningKubelet, undefined);
   if (running) return running.flags;
-  const { text, command } = await kubeletUnit();
+  const { text, command } = await unitIfAny();
   if (isKubelet(command)) return flagsOf(command);
   const files = USUAL_FLAG_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
   const words = [text, ...files].join("\n").split(/["'\s]+|=(?=--)/);
   return flagsOf(words);
 }
 
-/** The kubelet's unit with its drop-ins; empty where there is none. */
+/** The kubelet's unit with its drop-ins; empty where there is none. Errors: as `systemd`. */
 export async function kubeletUnit(): Promise<ReturnType<typeof readUnit> & { text: string }> {
-  const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
-  const text = exitCode === 0 ? stdout : "";
+  const text = await systemd("cat", "kubelet");
   return { text, ...readUnit(text) };
 }
 
-/** The process that runs now still has what a missing file has given it. */
+/** The same; empty where systemd does not answer, too. */
+export async function unitIfAny(): ReturnType<typeof kubeletUnit> {
+  return await attemptLater(kubeletUnit, { text: "", ...readUnit("") });
+}
+
+/** The process that runs now still has what a missing file has given it. Errors: as `systemd`. */
 export async function runningKubelet(): Promise<{ pid: number; flags: KubeletFlags } | undefined> {
-  const { stdout } = await $({ quiet: true, nothrow: true })`systemctl show -p MainPID --value kubelet`;
-  const pid = Number(stdout.trim());
+  const pid = Number((await systemd("show", "-p", "MainPID", "--value", "kubelet")).trim());
   const command = pid > 0 ? (hostText(`/proc/${pid}/cmdline`) ?? "").split("\0") : [];
   return isKubelet(command) ? { pid, flags: flagsOf(command) } : undefined;
+}
+
+const NOT_HERE = /^No files found for |System has not been booted with systemd/m;
+const SYSTEMD = "systemctl status; journalctl -n 50 _PID=1";
+
+/**
+ * What systemd says; "" where it knows no such unit, or does not run here. Errors: Fail where it does not answer in
+ * time: a unit that cannot be read is not none.
+ */
+async function systemd(...words: string[]): Promise<string> {
+  const ask = async () => {
+    const { exitCode, stdout, stderr } = await $({ quiet: true, nothrow: true })`systemctl ${words}`;
+    if (exitCode === 0) return stdout;
+    // 127: by the shell that starts it
+    if (exitCode === 127 || NOT_HERE.test(stderr)) return "";
+    const why = stderr.trim().split("\n").at(-1);
+    throw new Fail(`${shell`systemctl ${words}`} exited ${exitCode}: ${why}`, { hint: SYSTEMD });
+  };
+  if (mode.dryRun) return await ask();
+  return (await waitFor("an answer of systemd", ask, { seconds: 15, hint: SYSTEMD }))!;
 }
 
 /** A shell or another program that starts it in the end tells nothing of its flags. */

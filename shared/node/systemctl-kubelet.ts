@@ -6,7 +6,7 @@
  * Where a file is missing that a flag names, it only exits.
  */
 import { $ } from "zx/core";
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -14,7 +14,7 @@ import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { loggedConfig } from "./kubelet-config.ts";
 import { kubeletStopped, type Node, otherName } from "./node.ts";
-import { flagsOf, isKubelet, kubeletUnit, runningKubelet } from "./started-with.ts";
+import { flagsOf, isKubelet, kubeletUnit, runningKubelet, unitIfAny } from "./started-with.ts";
 
 const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
 
@@ -59,7 +59,7 @@ export async function refuseUnfitKubelet(of?: Node) {
 
 /**
  * Why the kubelet must not be started; undefined where it may, and where nothing tells (no unit, or a unit
- * that starts another program).
+ * that starts another program). Errors: Fail where systemd does not answer.
  */
 export async function unfitKubelet(of?: Node): Promise<Fail | undefined> {
   const unit = await kubeletUnit();
@@ -91,10 +91,10 @@ export async function unfitKubelet(of?: Node): Promise<Fail | undefined> {
     : undefined;
 }
 
-/** Why a start would not fail, but lose flags; undefined where it would lose none. */
+/** Why a start would not fail, but lose flags; undefined where it would lose none, and where nothing tells. */
 export async function kubeletsLostFlags(): Promise<Fail | undefined> {
-  const unit = await kubeletUnit();
-  return isKubelet(unit.command) ? await flagsLost(unit) : undefined;
+  const unit = await unitIfAny();
+  return isKubelet(unit.command) ? await attemptLater(() => flagsLost(unit), undefined) : undefined;
 }
 
 async function flagsLost({

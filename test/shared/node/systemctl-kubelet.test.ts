@@ -1,7 +1,8 @@
 /** Before a repair changes anything the kubelet is stopped, in whatever state it is. */
 import { expect, test } from "bun:test";
 import { failOf } from "../../../shared/fail.ts";
-import { stopKubelet } from "../../../shared/node/systemctl-kubelet.ts";
+import { stopKubelet, systemctlKubelet } from "../../../shared/node/systemctl-kubelet.ts";
+import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
 import { type FakeCommand, programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -33,4 +34,43 @@ test("where systemd does not answer, nothing goes on beside a kubelet that may r
     calls: 1,
     fail: expect.stringContaining("Connection timed out"),
   });
+});
+
+const CAT = "systemctl cat kubelet";
+const SHOW = "systemctl show -p MainPID --value kubelet";
+const START = "systemctl start kubelet";
+const LATE = { stderr: "Failed to connect to bus: Connection timed out\n", exit: 1 };
+const NONE = { stderr: "No files found for kubelet.service.\n", exit: 1 };
+const UNIT = { stdout: KUBESPRAY_KUBELET };
+
+/** Of a node whose file with the kubelet's flags is lost: what `systemctl cat` and `show` say in turn. */
+async function started(cat: Partial<FakeCommand>[], show: Partial<FakeCommand>[] = [{ stdout: "0\n" }]) {
+  using _box = sandbox();
+  const answers = [
+    ...cat.map((one) => ({ command: CAT, ...one })),
+    ...show.map((one) => ({ command: SHOW, ...one })),
+    { command: START },
+  ];
+  using fake = programsHere(answers, { KUBE_PKI_REPAIR_PATIENCE: "0.01" });
+  const fail = await failOf(() => systemctlKubelet("start"));
+  return {
+    asked: fake.calls().filter((call) => call === CAT).length,
+    starts: fake.calls().includes(START),
+    fail: fail?.message,
+  };
+}
+
+test("a kubelet without its flags is not started where systemd is silent at the first question for its unit", async () => {
+  const lost = { starts: false, fail: expect.stringContaining("would be started without --kubeconfig") };
+  expect(await started([UNIT])).toMatchObject(lost);
+  expect(await started([LATE, UNIT])).toMatchObject(lost);
+  expect(await started([UNIT], [LATE, { stdout: "0\n" }])).toMatchObject(lost);
+});
+
+test("where systemd stays silent, nothing is started; where it knows no such unit, nobody waits", async () => {
+  expect(await started([LATE])).toMatchObject({
+    starts: false,
+    fail: expect.stringContaining("Connection timed out"),
+  });
+  expect(await started([NONE])).toEqual({ asked: 1, starts: true, fail: undefined });
 });
