@@ -22,6 +22,7 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
   const { cluster, data, obstacle } = await askControlPlaneNode(
     await etcdDataOf(etcdData, { node: found }),
     found,
+    { asRan: false },
   );
   if (!cluster || !data) throw obstacle!;
   const node = ownNode(found, cluster);

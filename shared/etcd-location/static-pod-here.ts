@@ -7,15 +7,23 @@
 import { knownHere, processOwner } from "../evidence/owners.ts";
 import { isStaticPodOf } from "../evidence/pod-records.ts";
 import { may } from "../evidence/sources.ts";
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
-import { type Container, containersIfAny, inspect, isStaticUid, type Ran } from "../node/containers.ts";
+import {
+  type Container,
+  containersIfAny,
+  containersInTime,
+  inspect,
+  isStaticUid,
+  type Ran,
+} from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import type { PodSpec } from "../objects/objects.ts";
+import { say } from "../run.ts";
 import { COMM } from "../shell-line.ts";
 
 /** A static pod, in a pod's words: its main container with command, variables and mounts. */
@@ -51,24 +59,28 @@ export async function containerOf(
   };
 }
 
+const NOTHING_TOLD = { args: [], env: [], mounts: [] };
+
 /**
- * The newest container of each name in these static pods, by the pods' UIDs, running or ended; none of which
- * the runtime, or no runtime, tells. `all`: where they were asked for already.
+ * The newest container of each name in these static pods, by the pods' UIDs, running or ended; none where no runtime
+ * answers. One that it lists and tells nothing more of is there all the same. `all`: where they were asked for already.
  */
 export async function ranHere(
   uids: ReadonlySet<string>,
   { node, all }: { node: Node; all?: readonly Container[] | undefined },
 ): Promise<Ran[]> {
-  const known = uids.size > 0 ? (all ?? (await containersIfAny(node))) : [];
+  const known = uids.size > 0 ? (all ?? (await containersInTime(node))) : [];
   const own = known
     .filter(({ podUid }) => isStaticUid(podUid) && uids.has(podUid))
     .sort((a, b) => a.created.getTime() - b.created.getTime());
   const newest = new Map(own.map((one) => [`${one.podUid}/${one.name}`, one]));
   const looks = [...newest.values()].map(async ({ name, podUid, running, id }) => {
-    const [seen] = await Promise.allSettled([inspect(node.runtimeEndpoint, id)]);
-    return seen.status === "fulfilled" ? [{ name, podUid, running, ...seen.value }] : [];
+    const seen = await attemptLater(() => inspect(node.runtimeEndpoint, id));
+    if (seen instanceof Fail)
+      say(`${name}: its mirror pod says how it ran, not its container: ${seen.message}`);
+    return { name, podUid, running, ...(seen instanceof Fail ? NOTHING_TOLD : seen) };
   });
-  return (await Promise.all(looks)).flat();
+  return await Promise.all(looks);
 }
 
 /**

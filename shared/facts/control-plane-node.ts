@@ -13,7 +13,7 @@ import { exists, readText, writeFile } from "../files/files.ts";
 import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
-import { type Container, containersIfAny, type Ran } from "../node/containers.ts";
+import { type Container, containersInTime, type Ran } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { asideOf, newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -148,7 +148,9 @@ async function withRan(known: PartialFacts, all: Asked["all"]): Promise<PartialF
   if (!pods || pods instanceof Fail) return known;
   const uids = new Set(pods.flatMap(({ pod }) => pod.metadata.annotations?.[HASH_ANNOTATION] ?? []));
   const ran = await ranHere(uids, { node: cp.node, all });
-  return { ...known, cp: { ...cp, ran: [...ran, ...rescuedRan(cp.rescue)] } };
+  // what part 1 has kept says more than a container that tells nothing
+  const [told, silent] = [true, false].map((is) => ran.filter(({ args }) => args.length > 0 === is));
+  return { ...known, cp: { ...cp, ran: [...told!, ...rescuedRan(cp.rescue), ...silent!] } };
 }
 
 /**
@@ -178,7 +180,7 @@ function ranFile({ dir }: Rescue): string {
  */
 export async function placeHere(typed: string | undefined, { asRan = true }: Pick<Asked, "asRan"> = {}) {
   const node = await readNode();
-  const all = asRan ? await containersIfAny(node) : undefined;
+  const all = asRan ? await containersInTime(node) : undefined;
   return { node, all, place: await etcdDataOf(typed, { node, all }) };
 }
 

@@ -6,7 +6,7 @@ import { $ } from "zx/core";
 import { attemptLater, Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { sayWhile } from "../wait-for.ts";
+import { inTime, sayWhile } from "../wait-for.ts";
 
 export type Container = Awaited<ReturnType<typeof containers>>[number];
 
@@ -44,6 +44,18 @@ export async function containersIfAny({
 }
 
 /**
+ * The same for who acts on it: a runtime that starts anew, or is busy, is asked for ten seconds. None where it stays
+ * silent, and at once where crictl is missing.
+ */
+export async function containersInTime({
+  runtimeEndpoint,
+}: {
+  runtimeEndpoint: string;
+}): Promise<readonly Container[]> {
+  return await attemptLater(() => patiently(() => containers(runtimeEndpoint)), []);
+}
+
+/**
  * How a container was started, and what of the host it has mounted. Empty or unset: the runtime does not
  * tell.
  */
@@ -62,9 +74,10 @@ interface Inspected {
 /** A container in detail. */
 export type Ran = Pick<Container, "name" | "podUid" | "running"> & Inspected;
 
-/** One container in detail, also one that has ended. Errors: as `containers`. */
+/** One container in detail, also one that has ended; asked for in time, too. Errors: as `containers`, and where it is gone. */
 export async function inspect(endpoint: string, id: string): Promise<Inspected> {
-  const { status, info } = (await crictl(endpoint, ["inspect", "-o", "json", id])) as CriDetails;
+  const ask = () => crictl(endpoint, ["inspect", "-o", "json", id]);
+  const { status, info } = (await patiently(ask)) as CriDetails;
   // containerd and CRI-O both give the runtime's specification (OCI config.json)
   const { process: { args = [], env = [], user } = {}, linux } = info?.runtimeSpec ?? {};
   const pairs = env.map((pair) => pair.split(/=(.*)/s));
@@ -91,11 +104,7 @@ interface CriDetails {
 /** Whether the runtime has an image; undefined where it does not say. Errors: none of its own. */
 export async function hasImage(endpoint: string, image: string): Promise<boolean | undefined> {
   const ask = () => $({ quiet: true, nothrow: true })`crictl ${at(endpoint)} inspecti -q ${image}`;
-  const { exitCode, stderr } = await sayWhile(
-    shell`crictl inspecti ${image}`,
-    "systemctl status containerd",
-    ask,
-  );
+  const { exitCode, stderr } = await sayWhile(shell`crictl inspecti ${image}`, RUNTIME, ask);
   if (exitCode === 0) return true;
   return /no such image/.test(stderr) ? false : undefined;
 }
@@ -119,9 +128,7 @@ export async function stopContainers(endpoint: string, list: readonly Container[
   if (list.length === 0) return say("old control plane: none of its containers is running");
   for (const container of list) {
     const stop = () => $({ quiet: true })`crictl ${at(endpoint)} stop --timeout ${seconds} ${container.id}`;
-    await act(`${container.name}: stopped`, () =>
-      sayWhile(`${container.name} to stop`, "systemctl status containerd", stop),
-    );
+    await act(`${container.name}: stopped`, () => sayWhile(`${container.name} to stop`, RUNTIME, stop));
   }
 }
 
@@ -163,9 +170,26 @@ function at(endpoint: string): string[] {
   return ["--runtime-endpoint", endpoint, "--timeout", "60s"];
 }
 
+/** No answer: it says nothing of what is there. */
+class NoAnswer extends Fail {}
+
+const RUNTIME = "systemctl status containerd";
+
+/** Asks again only where there was no answer. Errors: those of `ask`. */
+async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+  let said: T | Fail | undefined;
+  const probe = async () => {
+    said = await attemptLater(ask);
+    return !(said instanceof NoAnswer);
+  };
+  await inTime("the container runtime to answer", probe, { seconds: 10, hint: RUNTIME });
+  if (said instanceof Fail) throw said;
+  return said!;
+}
+
 async function crictl(endpoint: string, args: string[]): Promise<unknown> {
   const ask = () => $({ quiet: true, nothrow: true })`crictl ${at(endpoint)} ${args}`;
-  const output = await sayWhile(shell`crictl ${args[0]!}`, "systemctl status containerd", ask);
+  const output = await sayWhile(shell`crictl ${args[0]!}`, RUNTIME, ask);
   if (output.exitCode === 0) return JSON.parse(output.stdout);
   // by the shell that starts it
   if (output.exitCode === 127) {
@@ -173,10 +197,11 @@ async function crictl(endpoint: string, args: string[]): Promise<unknown> {
       hint: "install the package cri-tools, or copy the crictl binary into PATH",
     });
   }
-  throw new Fail(
+  const isGone = output.stderr.includes("code = NotFound");
+  throw new (isGone ? Fail : NoAnswer)(
     `Cannot look at the containers through "${endpoint}": ${output.stderr.trim().split("\n").at(-1)}`,
     {
-      hint: "systemctl status containerd; the runtime must run: it is not part of the damage",
+      hint: `${RUNTIME}; the runtime must run: it is not part of the damage`,
     },
   );
 }

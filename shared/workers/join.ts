@@ -11,7 +11,7 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
 import { lostPods } from "../manifests/on-disk.ts";
-import { containersIfAny, workloadContainers } from "../node/containers.ts";
+import { containersInTime, workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, withOtherCas } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
@@ -34,7 +34,7 @@ import { APPROVER_LOG } from "./token-file.ts";
  */
 export async function readWorker(etcdData: string | undefined): Promise<Node> {
   const node = await readNode();
-  refuseControlPlane(node, { etcdData, all: await containersIfAny(node) });
+  refuseControlPlane(node, { etcdData, all: await containersInTime(node) });
   await refuseUnfitKubelet(node);
   for (const pod of lostPods(node))
     say(

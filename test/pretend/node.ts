@@ -262,7 +262,11 @@ function commandsOf(
       stdout: "== Approve the certificates that workers ask for with the token\n",
     },
     { command: `${CRICTL} ps -a -o json`, stdout: crictlPs(containers) },
-    { command: `${CRICTL} inspect -o json *`, stderr: "no such container", exit: 1 },
+    {
+      command: `${CRICTL} inspect -o json *`,
+      stderr: "rpc error: code = NotFound desc = not found",
+      exit: 1,
+    },
     { command: `${CRICTL} stop --timeout 0 *` },
     { command: `${CRICTL} inspecti -q *`, stdout: "sha256:0123\n" },
     // tmpfs, so that no test ever searches the machine's own disk

@@ -1,15 +1,20 @@
 /**
- * A repair under a new CA leaves its mark: a certificate of etcd that is younger than the copy of its data.
+ * A repair under a new CA leaves its mark: a certificate of etcd that is younger than the copy of its data. And
+ * whether an etcd that runs can stay, where admission has changed its mirror pod.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { utimesSync } from "node:fs";
+import { type ControlPlaneNode, keepRan } from "../../../shared/facts/control-plane-node.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { copyLargeTree } from "../../../shared/files/copy-tree.ts";
 import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
-import { issueEtcdCertificates } from "../../../shared/static-pods/etcd-pod.ts";
-import { FACTS, otherCa, write } from "../../pretend/cluster.ts";
+import { etcdIsInPlace, issueEtcdCertificates } from "../../../shared/static-pods/etcd-pod.ts";
+import { FACTS, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
+import { CRICTL, crictlPs, staticUid } from "../../pretend/node.ts";
+import type { FakeCommand } from "../../pretend/programs.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -66,4 +71,66 @@ test.each<[string, Begun, boolean[]]>([
   ],
 ])("a sound certificate of etcd %s", async (_, begun, first) => {
   expect(await issuedAnew(begun)).toEqual({ first, again: KEPT });
+});
+
+const [image, sidecar] = ["registry.k8s.io", { name: "sidecar", image: "agent:1" }];
+
+/** Its mirror pod has another registry; its file has a sidecar. */
+const admitted = (objects: Objects) => {
+  const pod = mirrorPod("etcd");
+  pod.metadata.annotations!["kubernetes.io/config.hash"] = staticUid("etcd");
+  pod.spec.containers[0]!.image = pod.spec.containers[0]!.image!.replace(image, "registry.corp");
+  pod.spec.containers.push(sidecar);
+  objects["pods/kube-system/etcd-m1"] = pod;
+};
+
+const PS = `${CRICTL} ps -a -o json`;
+const RUNS: FakeCommand = {
+  command: PS,
+  stdout: crictlPs(["etcd"], [{ name: "sidecar", pod: "etcd-m1", podUid: staticUid("etcd") }]),
+};
+const LATE = { stderr: "rpc error: code = DeadlineExceeded desc = context deadline exceeded", exit: 1 };
+const inspected = (name: string, image: string, more: Partial<FakeCommand> = {}): FakeCommand => ({
+  command: `${CRICTL} inspect -o json ${name}-id`,
+  stdout: JSON.stringify({ info: { config: { image: { user_specified_image: image } } } }),
+  ...more,
+});
+const ETCD = inspected("etcd", manifest("etcd").spec.containers[0]!.image!);
+const SIDECAR = inspected("sidecar", sidecar.image);
+
+/** What the runtime says; `then`: what is done before it is looked at again. Whether etcd can stay. */
+async function inPlace(commands: FakeCommand[], then?: (cp: ControlPlaneNode) => Promise<void>) {
+  const change = ({ root }: { root: string }) => {
+    const own = manifest("etcd");
+    own.spec.containers.push(sidecar);
+    write(`${root}/etc/kubernetes/manifests/etcd.yaml`, JSON.stringify(own));
+    const before = new Date(Date.now() - 3600_000);
+    utimesSync(`${root}/etc/kubernetes/manifests/etcd.yaml`, before, before);
+  };
+  const options = { kind: "healthy control plane node", etcd: admitted, commands, change } as const;
+  return await lookAt(options, async () => {
+    process.env.KUBE_PKI_REPAIR_PATIENCE = "0.05";
+    await then?.(await controlPlaneToRepair(undefined));
+    return etcdIsInPlace(await controlPlaneToRepair(undefined), []);
+  });
+}
+
+test.each<[string, FakeCommand[]]>([
+  ["the runtime says at once how it runs", [RUNS, ETCD, SIDECAR]],
+  ["the runtime does not list its containers at first", [{ command: PS, ...LATE }, RUNS, ETCD, SIDECAR]],
+  ["the runtime does not tell of etcd at first", [RUNS, { ...ETCD, ...LATE }, ETCD, SIDECAR]],
+  ["the runtime never tells of its sidecar", [RUNS, ETCD, { ...SIDECAR, ...LATE }]],
+  ["its sidecar ends meanwhile", [RUNS, ETCD]],
+])("a sound etcd stays, whatever admission has made of its mirror pod: %s", async (_, commands) => {
+  expect(await inPlace(commands)).toBe(true);
+});
+
+test("a container of which nothing is told any more does not hide what part 1 has kept of it", async () => {
+  const keep = async (cp: ControlPlaneNode) => {
+    await copyLargeTree("/var/lib/etcd", rescuedEtcd(cp.rescue));
+    keepRan(cp);
+  };
+  const once = [RUNS, ETCD, { ...ETCD, ...LATE }, SIDECAR];
+  expect(await inPlace(once, async () => undefined)).toBe(false);
+  expect(await inPlace(once, keep)).toBe(true);
 });
