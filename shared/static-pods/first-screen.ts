@@ -8,18 +8,20 @@
 
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { namesByHand, shownCopy } from "../facts/names-before.ts";
+import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-before.ts";
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { kubeletStopped } from "../node/node.ts";
 import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
+import { endpointUrl } from "../pki/addresses.ts";
 import { CERTS, certPath, certRow, isEtcds } from "../pki/certs.ts";
 import { pkiFindings } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
+import { inTime } from "../wait-for.ts";
 import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { credentials, toRestart } from "./servers.ts";
@@ -161,10 +163,34 @@ export async function keepShown(cp: ControlPlaneNode) {
   const row = certRow("apiserver");
   const { facts, rescue } = cp;
   if (exists(certPath(row, facts.certificatesDir))) return;
-  const [shown] = await Promise.allSettled([servedPem(facts.advertiseAddress, facts.bindPort)]);
-  if (shown.status === "rejected") return;
-  const names = namesByHand([shown.value], row, cp);
+  const shown = await shownHere(cp);
+  if (shown === undefined) return say(NOT_SHOWN);
+  const names = namesByHand(shown, row, cp);
   if (names.length === 0) return;
   const note = `the API server shows it; it is for ${names.join(", ")}, too, which kubeadm-config does not have`;
-  writeFile(shownCopy(rescue, row, facts), shown.value, { mode: 0o600, folderMode: 0o700, note });
+  writeFile(shownCopy(rescue, row, facts), shown[0]!, { mode: 0o600, folderMode: 0o700, note });
 }
+
+/**
+ * What the API server here shows; none where none runs, or where a copy of its certificate tells the names already. One
+ * that runs may only be busy: undefined where it shows nothing in time.
+ */
+async function shownHere(cp: ControlPlaneNode): Promise<string[] | undefined> {
+  const { node, facts } = cp;
+  const { advertiseAddress: host, bindPort } = facts;
+  const look = async () => {
+    const [shown] = await Promise.allSettled([servedPem(host, bindPort)]);
+    if (shown.status === "fulfilled") return [shown.value];
+    // without the file none can begin to listen
+    const nobody = (shown.reason as NodeJS.ErrnoException).code === "ECONNREFUSED";
+    if (nobody || certificatesBefore(certRow("apiserver"), cp).length > 0) return [];
+    const running = await controlPlaneContainers(node.runtimeEndpoint);
+    if (running.some(({ name }) => name === "kube-apiserver")) throw shown.reason;
+    return [];
+  };
+  const hint = "crictl ps -a --name kube-apiserver; crictl logs ID";
+  return await inTime(`${endpointUrl(host, bindPort)} to show its certificate`, look, { seconds: 15, hint });
+}
+
+const NOT_SHOWN =
+  "warning: kube-apiserver runs here, and does not show its certificate: the new one has no names that somebody gave it by hand. If clients use such a name: into apiServer.certSANs of kubeadm-config with it, then move apiserver.crt away, and run part 2 once more";
