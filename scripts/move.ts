@@ -123,7 +123,9 @@ async function ownPairs(known: machine.KnownHere, said: Moved) {
   const nodeIp = (await kubeletFlags()).get("node-ip");
   const today = async (old: string) =>
     said.get(old) ?? (await machine.addressNow(known.node, { nodeIp, like: old }));
-  return await Promise.all(before.map(async (old) => [old, await today(old)] as const));
+  const all = await Promise.all(before.map(async (old) => [old, await today(old)] as const));
+  await machine.refuseAway(new Map(all.filter(([old]) => !said.has(old))));
+  return all;
 }
 
 function sayMoved(moved: Moved): Moved {

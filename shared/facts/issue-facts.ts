@@ -100,7 +100,7 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
     throw new HasMoved(
       `The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`,
       {
-        hint: 'has it moved? ./bunw scripts/move.ts: RUNBOOK-MORE "Machines that moved". Is it another machine? Run this on the node itself',
+        hint: 'is the address only away for now? When ip addr shows it: this again. Has it moved? ./bunw scripts/move.ts: RUNBOOK-MORE "Machines that moved". Is it another machine? Run this on the node itself',
       },
     );
   }

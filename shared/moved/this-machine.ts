@@ -3,16 +3,18 @@
  * the same machine at all.
  */
 import { isIP } from "node:net";
+import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type Node, routedAddress } from "../node/node.ts";
+import { cardsWithoutAddress, type Node, routedAddress } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
-import { canonicalIp } from "../pki/addresses.ts";
+import { canonicalIp, type Moved } from "../pki/addresses.ts";
 import { say } from "../run.ts";
+import { namedInFiles } from "./still-named.ts";
 
 /** What a control plane node knows of itself before its facts can be read. */
 export interface KnownHere {
@@ -54,6 +56,27 @@ export async function addressNow(
       hint: `say it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
     },
   );
+}
+
+/** Where a machine's own addresses are configured. */
+const NETWORK =
+  /^\/etc\/(netplan|systemd\/network|network|NetworkManager\/system-connections|sysconfig\/network|keepalived)\b/;
+
+/**
+ * `own`: this machine's old addresses that are not here, with today's. Errors: Refused where something shows that one
+ * may only be away, as one that comes late: a move puts it out of all files.
+ */
+export async function refuseAway(own: Moved) {
+  if (own.size === 0) return;
+  const configured = namedInFiles(own).filter(({ where }) => NETWORK.test(where));
+  const why = [
+    ...configured.map(({ where }) => `${where} names it`),
+    ...(await cardsWithoutAddress()).map((card) => `${card} is up, and has no address`),
+  ];
+  if (why.length === 0) return;
+  throw new Refused(`${[...own.keys()].join(", ")} may only be away: ${why.join("; ")}`, {
+    hint: `nothing was changed. If it comes back: ip addr, and then part 1. If this machine has left it for good: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
+  });
 }
 
 /**

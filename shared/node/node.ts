@@ -10,6 +10,7 @@ import { isIP } from "node:net";
 import { $ } from "zx/core";
 import { command } from "../again.ts";
 import { attemptLater, Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { canonicalIp } from "../pki/addresses.ts";
 import { certInfo, infoOf } from "../pki/certificate.ts";
@@ -124,16 +125,36 @@ export async function hostAddresses(): Promise<string[]> {
   return (await allAddresses()).flatMap(({ scope, local }) => (scope === "host" ? [local] : []));
 }
 
-/** From `ip`: kubeadm itself needs this program. */
+/** Cards of this machine that are up and have no address by which others reach it: it may only come late. */
+export async function cardsWithoutAddress(): Promise<string[]> {
+  return (await links()).flatMap(({ ifname = "", flags = [], master, addr_info = [] }) => {
+    const hasOne = addr_info.some(({ scope }) => scope === "global");
+    const isCard = exists(`/sys/class/net/${ifname}/device`);
+    return flags.includes("UP") && isCard && master === undefined && !hasOne ? [ifname] : [];
+  });
+}
+
 async function allAddresses(): Promise<{ scope: string; local: string }[]> {
+  return (await links()).flatMap((link) => link.addr_info ?? []);
+}
+
+interface Link {
+  ifname?: string;
+  flags?: readonly string[];
+  /** The link that it is a part of. */
+  master?: string;
+  addr_info?: { scope: string; local: string }[];
+}
+
+/** From `ip`: kubeadm itself needs this program. */
+async function links(): Promise<Link[]> {
   const output = await $({ quiet: true, nothrow: true })`ip -j addr`;
   if (output.exitCode !== 0) {
     throw new Fail(`Cannot read this machine's addresses: ip -j addr exited ${output.exitCode}`, {
       hint: "install the package iproute2: kubeadm and the kubelet need it as well",
     });
   }
-  const links = JSON.parse(output.stdout) as { addr_info?: { scope: string; local: string }[] }[];
-  return links.flatMap((link) => link.addr_info ?? []);
+  return JSON.parse(output.stdout) as Link[];
 }
 
 /**
@@ -142,14 +163,13 @@ async function allAddresses(): Promise<{ scope: string; local: string }[]> {
  */
 export async function routedAddress(like: string): Promise<string | undefined> {
   const family = isIP(like) === 6 ? "-6" : "-4";
-  type Link = { dev?: string; addr_info?: { scope: string; local: string }[] };
   const read = async (words: readonly string[]) => {
     const { stdout } = await $({ quiet: true, nothrow: true })`ip -j ${family} ${words}`;
-    return JSON.parse(stdout || "[]") as Link[];
+    return JSON.parse(stdout || "[]") as (Link & { dev?: string })[];
   };
   const [route] = await read(["route", "show", "default"]);
-  const links = route?.dev ? await read(["addr", "show", "dev", route.dev]) : [];
-  const found = links.flatMap((link) => link.addr_info ?? []).find(({ scope }) => scope === "global")?.local;
+  const own = route?.dev ? await read(["addr", "show", "dev", route.dev]) : [];
+  const found = own.flatMap((link) => link.addr_info ?? []).find(({ scope }) => scope === "global")?.local;
   return found && canonicalIp(found);
 }
 

@@ -312,6 +312,56 @@ test("a machine that has its address of before has not moved", async () => {
   });
 });
 
+/** A second card, on which the address of before was. */
+const card = (more: object) => {
+  const [{ addr_info }] = JSON.parse(ROUTES[0]!.stdout);
+  const cards = [
+    { ifname: "eth0", flags: ["UP"], addr_info },
+    { ifname: "eth1", flags: ["UP"], ...more },
+  ];
+  return [{ ...ROUTES[0]!, stdout: JSON.stringify(cards) }, ...ROUTES.slice(1)];
+};
+const LINK_LOCAL = { addr_info: [{ scope: "link", local: "fe80::1" }] };
+const GLOBAL = { addr_info: [{ scope: "global", local: "10.88.0.9" }] };
+const NETPLAN = "/etc/netplan/50-cloud-init.yaml";
+type Configured = [what: string, commands: typeof ROUTES, files: Record<string, string>];
+
+const device = { "/sys/class/net/eth1/device": "" };
+test.each<[...Configured, why: string]>([
+  ["its card is up, and has no address yet", card(LINK_LOCAL), device, "eth1 is up, and has no address"],
+  [
+    "the network's configuration names it",
+    ROUTES,
+    { [NETPLAN]: `addresses: [${ADDRESS}/24]\n` },
+    `${NETPLAN} names it`,
+  ],
+])("an address of before that may only be away is no move: %s", async (_, commands, files, why) => {
+  using node = await movedNode("healthy control plane node", commands);
+  for (const [path, text] of Object.entries(files)) write(node.root + path, text);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("move");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining(`${SHOWN_ADDRESS} may only be away: ${why}`),
+  });
+  expect(stderr).toContain(`./bunw scripts/move.ts --moved ${SHOWN_ADDRESS}=${NEW}\n`);
+  expect(node.fingerprint()).toEqual(before);
+  expect(await node.run(`move --dry-run --moved ${ADDRESS}=${NEW}`)).toMatchObject({ exitCode: 0 });
+});
+
+test.each<Configured>([
+  ["nobody has begun with", card({ flags: [], ...LINK_LOCAL }), device],
+  ["that has an address", card(GLOBAL), device],
+  ["that is part of another one", card({ master: "bond0", ...LINK_LOCAL }), device],
+  ["that is a program's", card(LINK_LOCAL), {}],
+  ["beside files that name another address", ROUTES, { [NETPLAN]: `addresses: [${ADDRESS}1/24]\n` }],
+  ["beside other programs' files", ROUTES, { "/etc/app.conf": `${ADDRESS}\n` }],
+])("a card %s makes no doubt of a move", async (_, commands, files) => {
+  using node = await movedNode("healthy control plane node", commands);
+  for (const [path, text] of Object.entries(files)) write(node.root + path, text);
+  expect(await node.run("move --dry-run")).toMatchObject({ exitCode: 0 });
+});
+
 test("a worker has to be told; where the API does not answer, its files come back", async () => {
   using node = await movedNode("worker", []);
   expect((await node.run("move")).stderr).toContain("--moved OLD=NEW");
