@@ -60,7 +60,7 @@ export async function addressNow(
 
 /** Where a machine's own addresses are configured. */
 const NETWORK =
-  /^\/etc\/(netplan|systemd\/network|network|NetworkManager\/system-connections|sysconfig\/network|keepalived)\b/;
+  /^\/etc\/(netplan|systemd\/network|network|NetworkManager\/system-connections|sysconfig\/network)\b/;
 
 /**
  * `own`: this machine's old addresses that are not here, with today's. Errors: Refused where something shows that one

@@ -125,12 +125,18 @@ export async function hostAddresses(): Promise<string[]> {
   return (await allAddresses()).flatMap(({ scope, local }) => (scope === "host" ? [local] : []));
 }
 
-/** Cards of this machine that are up and have no address by which others reach it: it may only come late. */
+/**
+ * Cards of this machine that are up and have no address by which others reach it: it may only come late. One that is
+ * part of a bond or a bridge, or carries VLANs, needs none.
+ */
 export async function cardsWithoutAddress(): Promise<string[]> {
-  return (await links()).flatMap(({ ifname = "", flags = [], master, addr_info = [] }) => {
+  const all = await links();
+  const carriers = all.flatMap(({ link = [] }) => link);
+  return all.flatMap(({ ifname = "", flags = [], master, addr_info = [] }) => {
+    const needsNone = master !== undefined || carriers.includes(ifname);
     const hasOne = addr_info.some(({ scope }) => scope === "global");
     const isCard = exists(`/sys/class/net/${ifname}/device`);
-    return flags.includes("UP") && isCard && master === undefined && !hasOne ? [ifname] : [];
+    return flags.includes("UP") && isCard && !needsNone && !hasOne ? [ifname] : [];
   });
 }
 
@@ -141,8 +147,9 @@ async function allAddresses(): Promise<{ scope: string; local: string }[]> {
 interface Link {
   ifname?: string;
   flags?: readonly string[];
-  /** The link that it is a part of. */
+  /** The link that it is a part of, and the one that carries it. */
   master?: string;
+  link?: string;
   addr_info?: { scope: string; local: string }[];
 }
 

@@ -313,11 +313,12 @@ test("a machine that has its address of before has not moved", async () => {
 });
 
 /** A second card, on which the address of before was. */
-const card = (more: object) => {
+const card = (more: object, others: object[] = []) => {
   const [{ addr_info }] = JSON.parse(ROUTES[0]!.stdout);
   const cards = [
     { ifname: "eth0", flags: ["UP"], addr_info },
     { ifname: "eth1", flags: ["UP"], ...more },
+    ...others,
   ];
   return [{ ...ROUTES[0]!, stdout: JSON.stringify(cards) }, ...ROUTES.slice(1)];
 };
@@ -353,9 +354,10 @@ test.each<Configured>([
   ["nobody has begun with", card({ flags: [], ...LINK_LOCAL }), device],
   ["that has an address", card(GLOBAL), device],
   ["that is part of another one", card({ master: "bond0", ...LINK_LOCAL }), device],
+  ["that carries VLANs", card(LINK_LOCAL, [{ ifname: "eth1.7", link: "eth1" }]), device],
   ["that is a program's", card(LINK_LOCAL), {}],
   ["beside files that name another address", ROUTES, { [NETPLAN]: `addresses: [${ADDRESS}1/24]\n` }],
-  ["beside other programs' files", ROUTES, { "/etc/app.conf": `${ADDRESS}\n` }],
+  ["beside other programs' files", ROUTES, { "/etc/keepalived/keepalived.conf": `${ADDRESS}\n` }],
 ])("a card %s makes no doubt of a move", async (_, commands, files) => {
   using node = await movedNode("healthy control plane node", commands);
   for (const [path, text] of Object.entries(files)) write(node.root + path, text);
