@@ -89,9 +89,11 @@ async function refuseSilent(api: KubeApi, nodes: readonly string[], since: Date)
 }
 
 /** The pods of a node that is lost for good count for their controllers until its Node is gone. */
-function refuseDeadNodes([name]: readonly string[]) {
-  if (name === undefined) return;
-  throw new Fail(`The Node "${name}" is still there, and it is lost for good`, {
-    hint: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${name}; then run this script again`,
+function refuseDeadNodes(names: readonly string[]) {
+  if (names.length === 0) return;
+  const one = `The Node "${names[0]}" is still there, and it is lost for good`;
+  const all = `Nodes that are lost for good are still there: ${listed(names)}`;
+  throw new Fail(names.length === 1 ? one : all, {
+    hint: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${names}; then run this script again`,
   });
 }

@@ -153,6 +153,11 @@ const ROWS: Row[] = [
     out: { without: [], lost: ["w2"] },
   },
   {
+    what: "both workers are lost, and their Nodes are there",
+    api: { objects: { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000) } },
+    out: { without: [], lost: ["w1", "w2"] },
+  },
+  {
     what: "that worker is lost, and its Node is gone",
     api: {
       on: (_, { objects }) => {
