@@ -21,7 +21,8 @@ async function main() {
   if (values.metrics) refuseMetricsPlace(values.metrics);
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
-  const look = () => verifyHere(node, { etcdData: values["etcd-data"] });
+  const how = { etcdData: values["etcd-data"], well: new Map() };
+  const look = () => verifyHere(node, how);
   const found = await untilGood(await look(), look, Number(values.wait ?? 0));
   const pki = found.known?.certificatesDir;
   const backup = pki ? backupMade(pki) : undefined;

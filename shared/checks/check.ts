@@ -26,6 +26,11 @@ interface Failed {
   mend?: string;
 }
 
+/** Whether nothing is to be mended. */
+export function isWell(answer: Answer): boolean {
+  return typeof answer === "string" || "differs" in answer;
+}
+
 /** What was looked at. `id` and `what` together are of one check only. */
 export interface Check {
   id: CheckId;

@@ -7,8 +7,9 @@ import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { clockAhead, nodeLeases } from "../api/leases.ts";
-import type { Answer, CheckRow } from "../checks/check.ts";
-import { KINDS } from "../checks/kinds.ts";
+import { inParallel } from "../api/many.ts";
+import { type Answer, type CheckRow, isWell } from "../checks/check.ts";
+import { type CheckId, KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
@@ -40,13 +41,47 @@ export async function seenNodes(api: KubeApi, since: Date) {
 
 type Seen = Awaited<ReturnType<typeof seenNodes>>;
 
-export function* nodeChecks(
+/**
+ * Questions to nodes at the same time, each to one kubelet: with the API's own, fewer than the connections that
+ * Bun's fetch opens at once (256).
+ */
+const NODES_AT_ONCE = 50;
+
+/** In milliseconds: what a kubelet answered well is not asked again before, where one look follows the other. */
+const WELL_FOR = 60_000;
+
+/** By check and node: an answer that was well, and until when it counts, as performance.now(). */
+export type WellAnswers = Map<string, { answer: Answer; until: number }>;
+
+interface Asked {
+  caPem: string;
+  /** Of the looks before this one. */
+  well: WellAnswers;
+}
+
+/** Rows that have been looked at already, and stand in order. */
+export async function nodeChecks(...of: Parameters<typeof nodeRows>): Promise<CheckRow[]> {
+  const looked: CheckRow[] = [];
+  await inParallel([...nodeRows(...of)].entries(), NODES_AT_ONCE, async ([place, row]) => {
+    const answer = Promise.try(row.look);
+    await Promise.allSettled([answer]);
+    looked[place] = { ...row, look: () => answer };
+  });
+  return looked;
+}
+
+/**
+ * A node that does not renew its Lease has no more rows than that, and whether it is Ready: what is sent to a
+ * machine that is off only waits.
+ */
+function* nodeRows(
   cp: ControlPlaneNode,
   api: KubeApi,
-  caPem: string,
   { there, renewals, notRenewed, deaf }: Seen,
+  { caPem, well }: Asked,
 ): Generator<CheckRow> {
   const serving = servingByCa(cp);
+  const late = new Set(notRenewed);
   for (const node of cp.cluster.nodes) {
     const { name } = node;
     const seen = there.get(name);
@@ -54,22 +89,30 @@ export function* nodeChecks(
       yield { id: "node-gone", of: name, look: () => ({ warning: "there is no such Node any more" }) };
       continue;
     }
-    yield {
-      id: "node-lease",
-      of: name,
-      look: () => renewalOf(renewals.get(name), notRenewed.includes(name), deaf),
-    };
+    const isLate = late.has(name);
+    yield { id: "node-lease", of: name, look: () => renewalOf(renewals.get(name), isLate, deaf) };
     const hint = KINDS["node-ready"].mend.replace("…", name);
-    const look = async () => readyNode(notRenewed.includes(name) ? seen : await onceKnown(seen, api, hint));
+    const look = async () => readyNode(isLate ? seen : await onceKnown(seen, api, hint));
     yield { id: "node-ready", of: name, look };
-    if (serving)
-      yield {
-        id: "node-serving-certificate",
-        of: name,
-        look: async () => servingOf(await askKubeletPort(node, caPem), name),
-      };
-    yield { id: "node-reached", of: name, look: () => reachedByApi(name, api) };
+    if (isLate) continue;
+    const servingLook = async () => servingOf(await askKubeletPort(node, caPem), name);
+    if (serving) yield rememberedRow("node-serving-certificate", name, servingLook, well);
+    yield rememberedRow("node-reached", name, () => reachedByApi(name, api), well);
   }
+}
+
+function rememberedRow(
+  ...[id, of, ask, well]: [CheckId, string, () => Promise<Answer>, WellAnswers]
+): CheckRow {
+  const key = `${id} ${of}`;
+  const look = async () => {
+    const known = well.get(key);
+    if (known && performance.now() < known.until) return known.answer;
+    const answer = await ask();
+    if (isWell(answer)) well.set(key, { answer, until: performance.now() + WELL_FOR });
+    return answer;
+  };
+  return { id, of, look };
 }
 
 /** `time` is by that node's clock. */
@@ -120,7 +163,11 @@ async function onceKnown(seen: SeenNode, api: KubeApi, hint: string): Promise<Se
     return false;
   };
   await undefinedOnTimeout(
-    waitFor(`the kubelet of ${seen.metadata.name} to post its status`, isKnown, { seconds: 30, hint }),
+    waitFor(`the kubelet of ${seen.metadata.name} to post its status`, isKnown, {
+      seconds: 30,
+      easing: true,
+      hint,
+    }),
   );
   return now;
 }

@@ -28,7 +28,7 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { clusterChecks } from "./check-cluster.ts";
 import { clockCheck, fileChecks } from "./check-files.ts";
 import { kubeletChecks } from "./check-kubelet.ts";
-import { nodeChecks, returnedChecks, seenNodes } from "./check-nodes.ts";
+import { nodeChecks, returnedChecks, seenNodes, type WellAnswers } from "./check-nodes.ts";
 import { podChecks } from "./check-pods.ts";
 import { serverChecks, withoutAdmin } from "./check-servers.ts";
 
@@ -45,12 +45,14 @@ interface HowToVerify {
   etcdData: string | undefined;
   /** Also where the cluster cannot be read: those who help just then need what is here. */
   mustEnd?: boolean;
+  /** What nodes answered well in looks before this one: within a minute they are not asked again. */
+  well?: WellAnswers;
 }
 
 /** Errors: Fail where the cluster cannot be read, unless it must end. */
 export async function verifyHere(
   node: Node,
-  { etcdData, mustEnd = false }: HowToVerify,
+  { etcdData, mustEnd = false, well = new Map() }: HowToVerify,
 ): Promise<VerifiedHere> {
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)), LOOKS);
@@ -60,7 +62,7 @@ export async function verifyHere(
   const readers = known?.cp ? await caReaders(known.cp) : known ? [] : await kubeletCaReader(node);
   const oldCa = oldCaHolders(readers);
   if (withoutData) await checks.add([withoutData]);
-  else if (known?.cp) await verifyControlPlane(checks, known.cp, oldCa);
+  else if (known?.cp) await verifyControlPlane(checks, known.cp, { oldCa, well });
   else if (known?.obstacle && mustEnd) await checks.add([noLook(known.obstacle)]);
   else if (known?.obstacle) throw known.obstacle;
   await checks.add(readerRows(readers));
@@ -69,8 +71,14 @@ export async function verifyHere(
   return { checks: checks.all, endings, known, oldCa };
 }
 
-/** `oldCa`: what of the cluster still has a CA's certificate from before comes to it. */
-async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, oldCa: OldCaHolder[]) {
+interface Noted {
+  /** What of the cluster still has a CA's certificate from before comes to it. */
+  oldCa: OldCaHolder[];
+  /** What is well now comes to it. */
+  well: WellAnswers;
+}
+
+async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: Noted) {
   const admin = await attemptLater(() => adminClient(cp.facts));
   await step(
     "5.2 Check this control plane node's files and servers",
@@ -83,14 +91,14 @@ async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, oldCa: O
   await step(
     "5.3 Check the cluster's trust, tokens and nodes",
     async () => {
-      if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin, oldCa)]);
+      if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin, noted)]);
     },
     LOOKS,
   );
 }
 
 /** Fails where the API does not answer; the rows that were checked before count. */
-function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi, oldCa: OldCaHolder[]): CheckRow {
+function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi, noted: Noted): CheckRow {
   const look = async () => {
     const pki = cp.facts.certificatesDir;
     const trust = {
@@ -100,12 +108,13 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi, oldCa:
     };
     await checks.add(clusterChecks(cp, api, trust));
     const nodes = await seenNodes(api, trustedSince(cp));
-    await checks.add(nodeChecks(cp, api, trust.caPem, nodes));
+    const asked = { caPem: trust.caPem, well: noted.well };
+    await checks.add(await nodeChecks(cp, api, nodes, asked));
     await checks.add(returnedChecks(cp, api));
     await checks.add(podChecks(cp, api, trust.caPem, new Set(nodes.notRenewed)));
-    const { rows, holders } = await olderElsewhere(cp, api, new Set(oldCa.map(({ name }) => name)));
+    const { rows, holders } = await olderElsewhere(cp, api, new Set(noted.oldCa.map(({ name }) => name)));
     await checks.add(rows);
-    oldCa.push(...holders);
+    noted.oldCa.push(...holders);
     return `${cp.cluster.nodes.length} nodes`;
   };
   return { id: "cluster-read", look };

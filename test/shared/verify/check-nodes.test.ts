@@ -52,9 +52,8 @@ async function answersOf(last: number, { node = ready("True"), renewed, late, se
     notRenewed: late ? ["w1"] : [],
   };
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
-  const rows = [...nodeChecks(cp as never, api, ca.cert, seen as never)].filter(
-    ({ id }) => id !== "node-reached",
-  );
+  const all = await nodeChecks(cp as never, api, seen as never, { caPem: ca.cert, well: new Map() });
+  const rows = all.filter(({ id }) => id !== "node-reached");
   return Object.fromEntries(await Promise.all(rows.map(async ({ id, look }) => [id, await look()])));
 }
 
@@ -84,7 +83,12 @@ test.each<[string, number, Seen, Record<string, unknown>]>([
   ["its kubelet signs its own", 4, { renewed: 3 }, { "node-serving-certificate": SELF }],
   ["nobody looks at ports", 2, { renewed: 3, serving: false }, { "node-serving-certificate": undefined }],
   ["it never renewed its Lease", 1, {}, { "node-lease": { failed: "never" } }],
-  ["it does not renew it now", 1, { renewed: 90, late: true }, { "node-lease": { failed: "last 90 s ago" } }],
+  [
+    "it does not renew it now",
+    1,
+    { renewed: 90, late: true },
+    { "node-lease": { failed: "last 90 s ago" }, "node-serving-certificate": undefined },
+  ],
   [
     "its clock is ahead",
     1,
@@ -112,7 +116,9 @@ test.each<[string, number, Seen, Record<string, unknown>]>([
 
 test("a Node that is gone is told, and asked for nothing", async () => {
   const cp = { cluster: { nodes: [{ name: "w9" }] }, data: await pretendData(), node: NODE };
-  const rows = [...nodeChecks(cp as never, {} as never, ca.cert, { there: new Map() } as never)];
+  const seen = { there: new Map(), notRenewed: [] };
+  const asked = { caPem: ca.cert, well: new Map() };
+  const rows = await nodeChecks(cp as never, {} as never, seen as never, asked);
   expect(await Promise.all(rows.map(({ look }) => look()))).toEqual([
     { warning: "there is no such Node any more" },
   ]);

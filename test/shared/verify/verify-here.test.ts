@@ -1,5 +1,5 @@
 /** What part 5 decides: each check of a cluster that is well, and what differs of one that is not. */
-import { setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { reduced } from "../../../shared/manifests/repair-changes.ts";
@@ -343,4 +343,75 @@ test.each(ROWS)("$what", async (row) => {
     not: well.filter((line) => !said.includes(line)),
   };
   holds(row.what, row.what === "all is well" ? said : differs);
+});
+
+/** So many more workers, all of them well. */
+function manyWorkers(howMany: number) {
+  const names = Array.from({ length: howMany }, (_, i) => `n${i}`);
+  const minion = (name: string) => ({ kind: "Node", metadata: { name, uid: `uid-of-${name}` } });
+  return {
+    names,
+    etcd: (objects: Record<string, object | string>) =>
+      void Object.assign(objects, Object.fromEntries(names.map((name) => [`minions/${name}`, minion(name)]))),
+    objects: Object.fromEntries(
+      names.flatMap((name) => [
+        [`/api/v1/nodes/${name}`, READY],
+        [`${LEASES}/${name}`, lease(0)],
+      ]),
+    ),
+  };
+}
+
+const HEALTHZ = /\/nodes\/(\w+)\/proxy\/healthz$/;
+
+test("kubelets are asked fifty at a time: no answer waits for the first one's, and the results stand in order", async () => {
+  const { etcd, objects, names } = manyWorkers(117);
+  const full = Promise.withResolvers<void>();
+  let [inFlight, most] = [0, 0];
+  const api: ApiOptions["on"] = async ({ path }) => {
+    if (!HEALTHZ.test(path)) return undefined;
+    most = Math.max(most, ++inFlight);
+    if (inFlight === 50) setImmediate(full.resolve);
+    await full.promise;
+    inFlight--;
+    return new Response("ok");
+  };
+  await lookAt({ kind: "healthy control plane node", etcd }, async (node) => {
+    using _api = serveRunning(node, { objects, on: api });
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    const { checks } = await verifyHere(await readNode(), { etcdData: undefined });
+    const reached = checks.filter(({ id }) => id === "node-reached");
+    expect(reached.filter(({ result }) => result !== "ok")).toEqual([]);
+    expect(reached.map(({ what }) => what.split(" ")[0]!).sort()).toEqual(
+      ["m1", "w1", "w2", ...names].sort(),
+    );
+    const nodes = checks.filter(({ id }) => id.startsWith("node-")).map(({ what }) => what.split(" ")[0]);
+    expect(nodes.filter((name, i) => name !== nodes[i - 1])).toHaveLength(120);
+    expect(most).toBe(50);
+  });
+});
+
+test("a node that does not renew its Lease is asked for nothing; what was well is not asked again in the next look", async () => {
+  const asked: string[] = [];
+  const on: ApiOptions["on"] = ({ path }) => {
+    const name = HEALTHZ.exec(path)?.[1];
+    if (name) asked.push(name);
+    return name === "w1" ? status(403, "Forbidden") : undefined;
+  };
+  await lookAt({ kind: "healthy control plane node" }, async (node) => {
+    using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) }, on });
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    const how = { etcdData: undefined, well: new Map() };
+    const looks = [await verifyHere(await readNode(), how), await verifyHere(await readNode(), how)];
+    const results = looks.map(({ checks }) =>
+      checks
+        .filter(({ id }) => id === "node-reached")
+        .map(({ what, result }) => `${what.split(" ")[0]} ${result}`),
+    );
+    expect(results).toEqual([
+      ["m1 ok", "w1 failed"],
+      ["m1 ok", "w1 failed"],
+    ]);
+    expect(asked.sort()).toEqual(["m1", "w1", "w1"]);
+  });
 });
