@@ -143,3 +143,56 @@ function duration(seconds: number): string {
 export function sayNames(what: string, names: readonly string[]) {
   if (names.length > 0) say(`${what}: ${listed(names)}`);
 }
+
+/** A line about one of many. */
+export interface LineOfMany {
+  /** Its name, as it stands in a list. */
+  name: string;
+  /** Words that are its own: others of the same reason have theirs in these places. */
+  own: Iterable<string | undefined>;
+  text: string;
+}
+
+/** What is the same of all that have this reason. */
+function reasonOf({ own, text }: LineOfMany): string {
+  const words = new Set(own);
+  const masked = text.replaceAll(/\w(?:[\w.-]*\w)?/g, (word) => (words.has(word) ? "…" : word));
+  return masked.replaceAll(/…(?: …)+/g, "…");
+}
+
+/**
+ * The lines in their order. Where more than a few have the same reason: the first of them, and in a line below it
+ * how many more there are, and the first of their names.
+ */
+export function fewLines(lines: readonly LineOfMany[]): string[] {
+  const alike = [...Map.groupBy(lines, reasonOf).values()].filter(({ length }) => length > FEW);
+  const rest = new Map(alike.map(([first, ...others]) => [first!, others]));
+  const others = new Set([...rest.values()].flat());
+  return lines.flatMap((line) => {
+    if (others.has(line)) return [];
+    const more = rest.get(line);
+    return more ? [line.text, moreLike(line.name, more)] : line.text;
+  });
+}
+
+function moreLike(name: string, more: readonly LineOfMany[]): string {
+  return `${count(more.length)} more like ${name}: ${listed(more.map((one) => one.name))}`;
+}
+
+/** The same of lines that come one by one: of each reason the first few are said when they come. */
+export class LinesOfMany {
+  readonly #byReason = new Map<string, LineOfMany[]>();
+
+  say(line: LineOfMany) {
+    const reason = reasonOf(line);
+    const alike = this.#byReason.get(reason) ?? [];
+    this.#byReason.set(reason, alike);
+    if (alike.push(line) <= FEW) say(line.text);
+  }
+
+  /** When all have come. */
+  sayRest() {
+    for (const alike of this.#byReason.values())
+      if (alike.length > FEW) say(moreLike(alike[0]!.name, alike.slice(FEW)));
+  }
+}

@@ -6,9 +6,10 @@ import { standIns } from "../manifests/repair-changes.ts";
 import { heldIn, rescuedFiles } from "../node/rescue-folder.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
+import { fewLines } from "../progress.ts";
 import { resumeCommands } from "./choice.ts";
 import { peopleToDo, type Repaired } from "./people-to-do.ts";
-import { howToRestart, label, type PodOwner } from "./pod-owners.ts";
+import { howToRestart, label, lineOf, type PodOwner } from "./pod-owners.ts";
 import type { Renewed } from "./renew-tokens.ts";
 import type { Left } from "./restart-order.ts";
 
@@ -43,13 +44,16 @@ export async function leftToDo({
   );
   if (namespaces.length > 0)
     lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);
-  for (const [name, why] of secrets)
-    lines.push(`Secret ${name} still has old trust: ${why.message}: ${why.hint}`);
+  lines.push(...fewLines([...secrets].map(([name, why]) => oldSecret(name, why))));
   const still =
     replacedCa(cp, caPem).size === 0 ? "still has a token of the old key" : "still trusts the old CA";
-  for (const { owner, why } of workloads) lines.push(`${label(owner)} ${still}: ${why.message}: ${why.hint}`);
-  for (const owner of reported)
-    lines.push(`${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`);
+  const old = workloads.map(({ owner, why }) =>
+    lineOf(owner, `${label(owner)} ${still}: ${why.message}: ${why.hint}`),
+  );
+  const byHand = reported.map((owner) =>
+    lineOf(owner, `${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`),
+  );
+  lines.push(...fewLines(old), ...fewLines(byHand));
   for (const owner of skipped)
     lines.push(`${label(owner)} ${still} (skipped by you): ${howToRestart(owner)}`);
   if (later.length > 0)
@@ -61,6 +65,12 @@ export async function leftToDo({
   for (const rescue of rescuedFiles())
     lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
   return lines;
+}
+
+/** `name`: `namespace/name`. */
+function oldSecret(name: string, why: Fail) {
+  const text = `Secret ${name} still has old trust: ${why.message}: ${why.hint}`;
+  return { name: `Secret ${name}`, own: name.split("/"), text };
 }
 
 /** Errors: Fail where something could not be renewed. */

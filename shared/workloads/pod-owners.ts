@@ -3,6 +3,7 @@ import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 import { isDnsName } from "../pki/addresses.ts";
+import type { LineOfMany } from "../progress.ts";
 import { shell } from "../shell-line.ts";
 
 /** What makes a pod anew, how it is restarted, or why it is not. */
@@ -43,6 +44,13 @@ export function label({ namespace, name, controller }: PodOwner): string {
 /** As the operator types it. */
 export function ownerName({ namespace, name }: PodOwner): string {
   return `${namespace}/${name}`;
+}
+
+/** A line about it, for `fewLines`: its names, its pods', their makers' and their nodes' are its own. */
+export function lineOf(owner: PodOwner, text: string): LineOfMany {
+  const { namespace, name, pods } = owner;
+  const ofPods = pods.flatMap((pod) => [pod.metadata.name, pod.spec.nodeName, controllerOf(pod)?.name]);
+  return { name: label(owner), own: [namespace, name, ...ofPods], text };
 }
 
 /** The operator's own way to restart it. */

@@ -11,13 +11,13 @@ import { podTrust } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { forGood } from "../for-good.ts";
 import { listed } from "../plain.ts";
-import { sayNames } from "../progress.ts";
+import { fewLines, type LineOfMany, LinesOfMany, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { canaries, removeLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
 import { withoutAway } from "./on-away.ts";
-import { label, type PodOwner } from "./pod-owners.ts";
+import { label, lineOf, type PodOwner } from "./pod-owners.ts";
 import { type Around, FewNodesLeft, restart } from "./rollout.ts";
 import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
 import { refuseDeafWebhook } from "./webhooks.ts";
@@ -55,7 +55,8 @@ export async function findStale(
   sayNames("skipped before, and restarted now", chosen.again.map(label));
   sayNames("later", chosen.later.map(label));
   sayNames("skipped by you", chosen.skipped.map(label));
-  for (const owner of reportedOf(groups)) say(`not restarted: ${label(owner)}: ${owner.reason}`);
+  const kept = reportedOf(groups).map((owner) => lineOf(owner, `${label(owner)}: ${owner.reason}`));
+  for (const line of fewLines(kept)) say(`not restarted: ${line}`);
   return chosen;
 }
 
@@ -152,22 +153,24 @@ function laterThan({ owner, why }: Left): Later {
 
 async function restartGroup(api: KubeApi, owners: readonly PodOwner[], way: Way): Promise<End> {
   const left: Left[] = [];
-  const notes: string[] = [];
+  const onAway: LineOfMany[] = [];
+  const lines = new LinesOfMany();
   await inParallelWithTimeSlots(owners, { width: WIDTH, milliseconds: PLACE_MS }, async (owner) => {
     const here = withoutAway(owner, way.away);
-    notes.push(...here.left);
+    onAway.push(...here.left.map((text) => lineOf(owner, text)));
     if (here.owner.pods.length === 0) return;
     try {
       await restart(api, here.owner, way);
     } catch (err) {
       if (!(err instanceof Fail) || err.exitCode !== 1) throw err;
       left.push({ owner, why: err });
-      say(`${label(owner)}: left: ${err.message}`);
+      lines.say(lineOf(owner, `${label(owner)}: left: ${err.message}`));
     }
   });
+  lines.sayRest();
   const would = owners.filter((owner) => !left.some((one) => one.owner === owner));
   if (mode.dryRun && would.length > 0) say(`would restart: ${listed(would.map(label))}`);
-  return { left, notes };
+  return { left, notes: fewLines(onAway) };
 }
 
 /** Those of which it is so, and the others. */

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Progress, progressLine } from "../../shared/progress.ts";
+import { fewLines, LinesOfMany, Progress, progressLine } from "../../shared/progress.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
 test("a progress line shows how far, how fast, and how long still", () => {
@@ -47,4 +47,54 @@ test("piped, a few are not counted, and thousands do not give thousands of lines
   for (let done = 1; done <= 5000; done++) many.show(done);
   expect(box.said.length).toBe(1);
   expect(box.said[0]).toStartWith("nodes   5,000 / 5,000");
+});
+
+/** So many pods, each of its own Job, and in between one that says something else. */
+const jobs = (howMany: number) =>
+  Array.from({ length: howMany }, (_, i) => {
+    const name = i === 1 ? "shop/other" : `shop${i}/job-${i}-x`;
+    const text = i === 1 ? "shop/other: a bare pod" : `${name}: of the Job job-${i}: it runs`;
+    return { name, own: [`shop${i}`, `job-${i}-x`, `job-${i}`], text };
+  });
+
+test("twenty lines of a reason stay as they are, in their order; of more the first stays, and one names others", () => {
+  const few = jobs(21);
+  expect(fewLines(few)).toEqual(few.map(({ text }) => text));
+  expect(fewLines(jobs(10_001))).toEqual([
+    "shop0/job-0-x: of the Job job-0: it runs",
+    expect.stringMatching(
+      /^9,999 more like shop0\/job-0-x: shop2\/job-2-x, .*shop21\/job-21-x and 9979 more$/,
+    ),
+    "shop/other: a bare pod",
+  ]);
+});
+
+test("lines that come one by one: the first twenty of a reason are said, the others are counted at the end", () => {
+  const said = (lines: ReturnType<typeof jobs>) => {
+    using box = sandbox();
+    const many = new LinesOfMany();
+    for (const line of lines) many.say(line);
+    many.sayRest();
+    return box.said;
+  };
+  const few = jobs(21);
+  expect(said(few)).toEqual(few.map(({ text }) => text));
+  expect(said(jobs(24))).toEqual([
+    ...few.map(({ text }) => text),
+    "3 more like shop0/job-0-x: shop21/job-21-x, shop22/job-22-x, shop23/job-23-x",
+  ]);
+});
+
+test("a number that is nobody's own name makes another reason; how many own names stand in a row does not", () => {
+  const lines = Array.from({ length: 30 }, (_, i) => ({
+    name: `w${i}`,
+    own: [`w${i}`],
+    text: `w${i}: ${i} of 30`,
+  }));
+  expect(fewLines(lines)).toHaveLength(30);
+  const pods = Array.from({ length: 30 }, (_, i) => {
+    const own = Array.from({ length: i + 1 }, (_, n) => `w${i}-${n}`);
+    return { name: `w${i}`, own, text: `delete pod ${own.join(" ")}` };
+  });
+  expect(fewLines(pods)).toHaveLength(2);
 });

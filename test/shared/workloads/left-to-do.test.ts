@@ -8,9 +8,10 @@ import { Fail, failOf } from "../../../shared/fail.ts";
 import { STAND_IN_MARK } from "../../../shared/manifests/repair-changes.ts";
 import { leftToDo, refuseRest } from "../../../shared/workloads/left-to-do.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
+import { findStale } from "../../../shared/workloads/restart-order.ts";
 import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
-import { knewCa, serveRunning } from "../../pretend/running.ts";
+import { knewCa, oldPod, serveRunning } from "../../pretend/running.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -57,11 +58,14 @@ const ALL: Done = {
 
 /** The beginning of each line. */
 async function lines(done: Done, on: Parameters<typeof lookAt>[0] = {}): Promise<string[]> {
+  return (await wholeLines(done, on)).map((line) => line.split(" ").slice(0, 4).join(" "));
+}
+
+async function wholeLines(done: Done, on: Parameters<typeof lookAt>[0] = {}): Promise<string[]> {
   return await lookAt({ ...WELL, ...on }, async (node) => {
     using _api = serveRunning(node);
     const cp = await readControlPlaneNode(undefined);
-    const all = await leftToDo({ cp, api: await adminClient(cp.facts), caPem: ca.cert, ...done });
-    return all.map((line) => line.split(" ").slice(0, 4).join(" "));
+    return await leftToDo({ cp, api: await adminClient(cp.facts), caPem: ca.cert, ...done });
   });
 }
 
@@ -103,6 +107,74 @@ test("a replacement of the audit policy is the most urgent", async () => {
   const change = ({ root }: { root: string }) =>
     write(`${root}/etc/kubernetes/audit/policy.yaml`, `${STAND_IN_MARK}\n`, 0o644);
   expect((await lines(ALL, { change }))[0]).toBe("/etc/kubernetes/audit/policy.yaml is a replacement");
+});
+
+const THOUSAND = Array.from({ length: 1000 }, (_, i) => i);
+
+/** The pod of a Job in a namespace of its own. */
+function jobPod(i: number) {
+  const names = { name: `batch-${i}-x`, namespace: `team-${i}` };
+  const job = { apiVersion: "batch/v1", kind: "Job", name: `batch-${i}`, uid: `uid-${i}`, controller: true };
+  return { metadata: { ...names, uid: `uid-of-${i}`, ownerReferences: [job] }, spec: { nodeName: `w${i}` } };
+}
+
+function jobOwner(i: number): PodOwner {
+  const { controller: _, ...one } = owner(`batch-${i}-x`, { namespace: `team-${i}`, restart: "report" });
+  return { ...one, pods: [jobPod(i)], reason: `of the Job batch-${i}: it runs until it is finished` };
+}
+
+const kept = (i: number) => ({
+  owner: owner("web", { namespace: `team-${i}` }),
+  why: new Fail(`team-${i} stays without today's CA`, { hint: `kubectl -n team-${i} get configmap` }),
+});
+
+test("a thousand of one reason have two lines: that of the first with its command, and who else", async () => {
+  const said = await wholeLines({
+    ...NOTHING,
+    reported: THOUSAND.map(jobOwner),
+    workloads: THOUSAND.map(kept),
+    secrets: new Map(THOUSAND.map((i) => [`team-${i}/token`, why])),
+  });
+  const first =
+    "web (Deployment) still has a token of the old key: team-0 stays without today's CA: kubectl -n";
+  expect(said.slice(0, -1)).toEqual([
+    "Secret team-0/token still has old trust: why: hint",
+    expect.stringMatching(/^999 more like Secret team-0\/token: Secret team-1\/token, .* and 979 more$/),
+    `team-0/${first} team-0 get configmap`,
+    expect.stringMatching(
+      /^999 more like team-0\/web \(Deployment\): team-1\/web \(Deployment\), .* and 979 more$/,
+    ),
+    "team-0/batch-0-x still has a token of the old key (of the Job batch-0: it runs until it is finished): restart it yourself if it talks to the API",
+    expect.stringMatching(/^999 more like team-0\/batch-0-x: team-1\/batch-1-x, .* and 979 more$/),
+  ]);
+});
+
+test("4.4 says of a thousand pods of Jobs in two lines why they are not restarted", async () => {
+  const pods = THOUSAND.map((i) => {
+    const { metadata, spec } = jobPod(i);
+    const old = oldPod(metadata.name, metadata.ownerReferences[0]!);
+    return {
+      ...old,
+      metadata: { ...old.metadata, ...metadata },
+      spec: { ...old.spec, ...spec, nodeName: "w1" },
+    };
+  });
+  const objects = Object.fromEntries(
+    pods.map((pod) => [`/api/v1/namespaces/${pod.metadata.namespace}/pods/${pod.metadata.name}`, pod]),
+  );
+  await lookAt({ ...WELL, etcd: knewCa(before.cert) }, async (node, said) => {
+    using _api = serveRunning(node, { objects });
+    const cp = await readControlPlaneNode(undefined);
+    const from = said.length;
+    const choice = { onlySystem: false, namespaces: [], skip: [] };
+    await findStale(cp, await adminClient(cp.facts), { caPem: ca.cert, choice });
+    expect(said.slice(from)).toEqual([
+      "not restarted: team-0/batch-0-x: of the Job batch-0: it runs until it is finished",
+      expect.stringMatching(
+        /^not restarted: 999 more like team-0\/batch-0-x: team-1\/batch-1-x, .* and 979 more$/,
+      ),
+    ]);
+  });
 });
 
 test("refuseRest() counts what could not be renewed, and lets pass what people have kept out", async () => {

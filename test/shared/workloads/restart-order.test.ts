@@ -106,6 +106,7 @@ async function ordered(
   groups: Parameters<typeof restartInOrder>[1],
   sets: ReturnType<typeof set>[],
   broken: string[],
+  way = WAY,
 ) {
   using box = sandbox();
   using server = pretendApi({
@@ -120,7 +121,7 @@ async function ordered(
   const heard: RunEvent[] = [];
   beginToTell({ what: "run", script: "04-sa-tokens", version: "", args: [] });
   listenToRun((event) => heard.push(event));
-  const end = await restartInOrder(new KubeApi({ server: server.url, ca: NO_TLS }), groups, WAY);
+  const end = await restartInOrder(new KubeApi({ server: server.url, ca: NO_TLS }), groups, way);
   const waited = heard.flatMap((event) => (event.what === "waited" ? event.for : []));
   const evicted = server.changes().flatMap((line) => /pods\/([\w-]+)\/eviction/.exec(line)?.[1] ?? []);
   return { ...end, evicted, said: box.said, waited: waited.filter((what) => what.includes("webhook")) };
@@ -153,6 +154,26 @@ test("another workload that is left holds nobody up", async () => {
   const { left, evicted } = await ordered(groups, [log, shop], ["log"]);
   expect(left.map(({ owner }) => owner.name)).toEqual(["log"]);
   expect(evicted).toEqual(["shop-w1"]);
+});
+
+test("thirty that are left for one reason are said in a few lines while they come, and thirty on nodes that are away, too", async () => {
+  const sets = Array.from({ length: 30 }, (_, i) => set(`log-${i}`, ["w1", `n${i}`]));
+  const groups = [{ name: "all others" as const, owners: sets.map(({ owner }) => owner) }];
+  const names = sets.map(({ owner }) => owner.name);
+  const away = new Set(names.map((_, i) => `n${i}`));
+  const { left, said, notes } = await ordered(groups, sets, names, { ...WAY, away });
+  expect(left).toHaveLength(30);
+  const lines = said.filter((line) => line.includes(": left: "));
+  expect([
+    lines.length,
+    said.filter((line) => /^10 more like shop\/log-\d+ \(DaemonSet\): shop/.test(line)).length,
+  ]).toEqual([20, 1]);
+  expect(notes).toEqual([
+    "left: shop/log-0 (DaemonSet) on n0, which is away: when it is back, this script again",
+    expect.stringMatching(
+      /^29 more like shop\/log-0 \(DaemonSet\): shop\/log-1 \(DaemonSet\), .* and 9 more$/,
+    ),
+  ]);
 });
 
 test("where nothing has to restart that is said; a dry run names what would", async () => {
