@@ -25,7 +25,7 @@ const EASED_INTERVAL = 2000;
  * nothing was started, so there is nothing to wait for: undefined. A long wait says what it waits for.
  *
  * With `easing` it asks less often the longer it takes, down to every two seconds: for waits of which there
- * are many. An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over,
+ * are many. `interval`: milliseconds between two probes, at least; unset, or less than that: 150. An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over,
  * followed by the hint. The last probe begins when the time is over: so a wait in which this machine stood
  * still, or whose clock was set, has looked all the same.
  *
@@ -35,7 +35,10 @@ const EASED_INTERVAL = 2000;
 export async function waitFor<T>(
   what: Words,
   probe: () => Promise<T | undefined | false> | T | undefined | false,
-  options: { seconds: number; easing?: boolean; progress?: () => unknown } & Pick<Waiting, "hint" | "every"> &
+  options: { seconds: number; easing?: boolean; interval?: number; progress?: () => unknown } & Pick<
+    Waiting,
+    "hint" | "every"
+  > &
     Partial<Pick<Waiting, "say">>,
 ): Promise<T | undefined> {
   if (mode.dryRun) {
@@ -59,7 +62,8 @@ export async function waitFor<T>(
     if (now !== seen) [seen, wait.end] = [now, ends()];
     else if (isOver) break;
     const eased = options.easing ? Math.min((Date.now() - began) / 20, EASED_INTERVAL) : 0;
-    await Bun.sleep(Math.max(PROBE_INTERVAL * Math.min(1, patience()), eased));
+    const interval = Math.max(PROBE_INTERVAL, options.interval ?? 0);
+    await Bun.sleep(Math.max(interval * Math.min(1, patience()), eased));
   }
   throw new Fail(`Waited ${options.seconds} s for ${words(what)}: ${soFar(wait) ?? "no answer yet"}`, {
     hint: words(options.hint),

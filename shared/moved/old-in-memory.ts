@@ -37,7 +37,7 @@ export async function restartOldPods(api: KubeApi, moved: Moved, made: Date): Pr
 /** Those whose kubelets are heard; nobody else would start a new one. */
 async function restartHeard(api: KubeApi, owner: PodOwner, silent: readonly string[]) {
   const pods = owner.pods.filter(({ spec }) => !silent.includes(spec.nodeName ?? ""));
-  if (pods.length > 0) await evictInTurn(api, { ...owner, pods }, new Set(silent));
+  if (pods.length > 0) await evictInTurn(api, { ...owner, pods }, { away: new Set(silent) });
   const later = owner.pods.length - pods.length;
   if (later > 0) say(`${label(owner)}: ${later} of its pods wait for their nodes`);
 }

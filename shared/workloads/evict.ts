@@ -21,42 +21,118 @@ import { AGAIN, podsOf } from "./rollout-status.ts";
 const SECONDS = 300;
 
 /**
+ * Milliseconds between the end of a list of a namespace's pods and the next one: one for each pod but these, so
+ * that a small namespace has none.
+ */
+const LONGEST_PAUSE = 2000;
+const WITHOUT_PAUSE = 100;
+
+/** By the UID of their controller. */
+type Siblings = ReadonlyMap<string | undefined, RunningPod[]>;
+
+interface Listed {
+  nth: number;
+  pods: Promise<Siblings>;
+  /** When `until` is known. */
+  ended: Promise<unknown>;
+  /** Until when it is the newest that there is, as performance.now(). */
+  until: number;
+}
+
+/**
+ * Lists of all pods of a namespace, shared by all who wait for pods there: never two at the same time, and the
+ * larger the namespace, the fewer.
+ */
+export class PodLists {
+  readonly #api: KubeApi;
+  readonly #begun = new Map<string, number>();
+  /** Those that run, or are the newest still: no other stays in memory. */
+  readonly #last = new Map<string, Listed>();
+
+  constructor(api: KubeApi) {
+    this.#api = api;
+  }
+
+  /** How many lists of this namespace have begun. */
+  begun(namespace: string): number {
+    return this.#begun.get(namespace) ?? 0;
+  }
+
+  /**
+   * What a list shows that has begun later than the `nth`: 0 is any. Undefined: there is none before the pause
+   * is over. Errors: as KubeApi.
+   */
+  async after(namespace: string, nth: number): Promise<Siblings | undefined> {
+    const last = this.#last.get(namespace);
+    if (!last || isOld(last)) return await this.#list(namespace);
+    if (last.nth > nth) return await last.pods;
+    if (last.until < Number.POSITIVE_INFINITY) return undefined;
+    // it runs still; all who wait for its end share the next one
+    await last.ended;
+    return await this.after(namespace, nth);
+  }
+
+  async #list(namespace: string): Promise<Siblings> {
+    const asked = this.#api.list<RunningPod>(`/api/v1/namespaces/${namespace}/pods`);
+    const pods = asked.then((all) => Map.groupBy(all, (pod) => controllerOf(pod)?.uid));
+    const nth = this.begun(namespace) + 1;
+    const listed = { nth, pods, until: Number.POSITIVE_INFINITY };
+    const ended = Promise.allSettled([asked, pods]).then(([end]) => {
+      const many = end.status === "fulfilled" ? end.value.length : 0;
+      listed.until = performance.now() + pauseAfter(many);
+    });
+    for (const [name, one] of this.#last) if (isOld(one)) this.#last.delete(name);
+    this.#last.set(namespace, Object.assign(listed, { ended }));
+    this.#begun.set(namespace, nth);
+    await ended;
+    return await pods;
+  }
+}
+
+function isOld({ until }: Listed): boolean {
+  return performance.now() >= until;
+}
+
+function pauseAfter(pods: number): number {
+  return Math.min(Math.max(0, pods - WITHOUT_PAUSE), LONGEST_PAUSE);
+}
+
+/**
  * Evicts the pods of one owner, a tenth at a time and at least one; the next when there are as many Ready
  * pods as before. The highest number comes first, as in a StatefulSet's own rolling update. A new pod on a
- * node that is away counts as Ready. Errors: Fail.
+ * node that is away counts as Ready. Only a list that has begun after the evictions proves it. Errors: Fail.
  */
-export async function evictInTurn(api: KubeApi, owner: PodOwner, away: AwayNodes) {
+export async function evictInTurn(
+  api: KubeApi,
+  owner: PodOwner,
+  { away, lists = new PodLists(api) }: { away: AwayNodes; lists?: PodLists | undefined },
+) {
   const pods = owner.pods.toSorted((a, b) =>
     b.metadata.name.localeCompare(a.metadata.name, "en", { numeric: true }),
   );
   const atOnce = Math.max(1, Math.floor(pods.length / 10));
+  const uid = pods[0] && controllerOf(pods[0])?.uid;
+  const thereIn = (all: Siblings | undefined) =>
+    all?.get(uid)?.filter((pod) => isThere(pod, away)).length ?? 0;
+  let before = thereIn(await lists.after(owner.namespace, 0));
   for (let i = 0; i < pods.length; i += atOnce) {
-    const before = (await siblingsThere(api, owner, away)).length;
     const some = pods.slice(i, i + atOnce);
     await inParallel(some, atOnce, (pod) => evict(api, owner, pod));
+    const begun = lists.begun(owner.namespace);
+    let there = 0;
+    const areBack = async () => {
+      const all = await lists.after(owner.namespace, begun);
+      there = thereIn(all);
+      return all !== undefined && there >= before;
+    };
     const names = some.map(({ metadata }) => metadata.name).join(" ");
-    await waitFor(
-      `${label(owner)} to have a new pod for ${names}`,
-      async () => (await siblingsThere(api, owner, away)).length >= before,
-      {
-        seconds: SECONDS,
-        easing: true,
-        hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; does its controller run? ${AGAIN}`,
-      },
-    );
+    await waitFor(`${label(owner)} to have a new pod for ${names}`, areBack, {
+      ...{ seconds: SECONDS, easing: true },
+      hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; does its controller run? ${AGAIN}`,
+    });
+    before = there;
   }
   say(`${podsOf(owner)}: evicted, and new ones are Ready`);
-}
-
-/** The pods of the same controller that count as there. */
-async function siblingsThere(
-  api: KubeApi,
-  { namespace, pods }: PodOwner,
-  away: AwayNodes,
-): Promise<RunningPod[]> {
-  const uid = pods[0] && controllerOf(pods[0])?.uid;
-  const all = await api.list<RunningPod>(`/api/v1/namespaces/${namespace}/pods`);
-  return all.filter((pod) => controllerOf(pod)?.uid === uid && isThere(pod, away));
 }
 
 /**

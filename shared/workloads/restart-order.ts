@@ -16,6 +16,7 @@ import { mode, say } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { canaries, removeLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
+import { PodLists } from "./evict.ts";
 import { withoutAway } from "./on-away.ts";
 import { label, lineOf, type PodOwner } from "./pod-owners.ts";
 import { type Around, FewNodesLeft, restart } from "./rollout.ts";
@@ -71,7 +72,8 @@ export interface End {
  * every node shows that it gets its network. What an unreachable webhook refuses is tried again when others
  * have restarted: the webhook's own pods may be among them.
  */
-export async function restartInOrder(api: KubeApi, groups: readonly Group[], way: Way): Promise<End> {
+export async function restartInOrder(api: KubeApi, groups: readonly Group[], around: Way): Promise<End> {
+  const way = { ...around, lists: new PodLists(api) };
   const end: End = { left: [], notes: [] };
   let todo = groups.filter((group) => restartsOf(group).length > 0);
   if (todo.length === 0) say("nothing to restart");

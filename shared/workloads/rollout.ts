@@ -13,7 +13,7 @@ import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { scaledTimeout, waitFor } from "../wait-for.ts";
-import { evict, evictInTurn, neverAllowed } from "./evict.ts";
+import { evict, evictInTurn, neverAllowed, type PodLists } from "./evict.ts";
 import { type AwayNodes, awayNames, below, isOn, waitingPods } from "./on-away.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import {
@@ -52,22 +52,24 @@ export interface Around {
   away: AwayNodes;
   /** Where new pods would not have the CA. */
   kept: KeptFrom;
+  /** Shared by all that restart at the same time; unset: by none. */
+  lists?: PodLists;
 }
 
 /**
  * Restarts one owner and waits for it; in a dry run, looks whether it could. Errors: Fail if it cannot, or if
  * no new pods become available.
  */
-export async function restart(api: KubeApi, owner: PodOwner, { away, ...trust }: Around) {
+export async function restart(api: KubeApi, owner: PodOwner, { away, lists, ...trust }: Around) {
   await refuse(api, owner, trust);
   if (mode.dryRun) return;
   if (owner.restart === "replace") return await replace(api, owner);
-  if (owner.restart === "evict") return await evictInTurn(api, owner, away);
-  await pastWebhooks(api, () => rollOut(api, owner, away));
+  if (owner.restart === "evict") return await evictInTurn(api, owner, { away, lists });
+  await pastWebhooks(api, () => rollOut(api, owner, { away, lists }));
 }
 
 /** Whatever would refuse the new pods is asked before an old one is taken away. */
-async function refuse(api: KubeApi, owner: PodOwner, { caPem, kept }: Omit<Around, "away">) {
+async function refuse(api: KubeApi, owner: PodOwner, { caPem, kept }: Pick<Around, "caPem" | "kept">) {
   if (owner.since >= NOT_YET) {
     const why = kept.get(owner.namespace);
     if (why) throw why;
@@ -89,7 +91,11 @@ export async function refuseHopeless(api: ApiReader, owner: PodOwner) {
   if (never) throw never;
 }
 
-async function rollOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
+interface Lists {
+  lists: PodLists | undefined;
+}
+
+async function rollOut(api: KubeApi, owner: PodOwner, { away, lists }: Pick<Around, "away"> & Lists) {
   const path = owner.path!;
   const before = await api.get<Workload>(path);
   const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
@@ -108,7 +114,7 @@ async function rollOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   const why = some ? `its rolling update goes no further: ${some}` : "something took the restart back";
   if (left.pods.length > 0) {
     say(`${podsOf(left)}: still there, ${why}; evicted instead`);
-    await evictInTurn(api, left, away);
+    await evictInTurn(api, left, { away, lists });
   }
   const kept = old.filter((pod) => !left.pods.includes(pod));
   if (kept.length === 0) return;
@@ -186,12 +192,13 @@ async function replace(api: KubeApi, owner: PodOwner) {
   const path = owner.path!;
   const pods = podsPath(owner.namespace, selectorOf(await api.get<Workload>(path)));
   const width = widthOf(owner);
+  const old = new Set(owner.pods.map(({ metadata }) => metadata.uid));
   const without: string[] = [];
   let [renewed, reason] = [0, ""];
   await inParallel(owner.pods, width, async (pod) => {
     if (without.length >= Math.max(2, width) && without.length > renewed) return;
     try {
-      await replaceOn(api, owner, { pod, pods });
+      await replaceOn(api, owner, { pod, pods, old });
       renewed++;
     } catch (err) {
       if (!(err instanceof Fail) || err instanceof DeafWebhook) throw err;
@@ -215,20 +222,40 @@ function widthOf({ atOnce, pods }: PodOwner): number {
     : Math.min(REPLACED_AT_ONCE, Math.max(1, Math.floor(pods.length / 10)));
 }
 
-async function replaceOn(api: KubeApi, owner: PodOwner, { pod, pods }: { pod: RunningPod; pods: string }) {
+/** Milliseconds for each place: of all together the API gets a hundred questions a second, at most. */
+const ASK_EVERY = 10;
+
+/** `pods`: where its pods are listed. `old`: the UIDs of all old ones, of which none counts as back. */
+async function replaceOn(
+  api: KubeApi,
+  owner: PodOwner,
+  { pod, pods, old }: { pod: RunningPod; pods: string; old: ReadonlySet<string | undefined> },
+) {
   await evict(api, owner, pod);
+  const { nodeName = "" } = pod.spec;
   const here = withQuery(
-    pods,
-    `fieldSelector=spec.nodeName%3D${encodeURIComponent(pod.spec.nodeName ?? "")}`,
+    inMemory(pods, pod),
+    `fieldSelector=spec.nodeName%3D${encodeURIComponent(nodeName)}`,
   );
   const isBack = async () =>
-    (await api.list<RunningPod>(here)).some(
-      (one) => isReady(one) && !one.metadata.deletionTimestamp && one.metadata.uid !== pod.metadata.uid,
+    (await api.get<{ items: RunningPod[] | null }>(here)).items?.some(
+      (one) => isReady(one) && !one.metadata.deletionTimestamp && !old.has(one.metadata.uid),
     );
-  await waitFor(`${label(owner)} to be back on ${pod.spec.nodeName}`, isBack, {
-    ...{ seconds: SECONDS, easing: true },
+  await waitFor(`${label(owner)} to be back on ${nodeName}`, isBack, {
+    ...{ seconds: SECONDS, easing: true, interval: ASK_EVERY * Math.min(widthOf(owner), owner.pods.length) },
     hint: shell`kubectl -n ${owner.namespace} get pods -o wide`,
   });
+}
+
+/**
+ * The list that an API server answers from its memory, where it is not older than what we know of this pod: so
+ * what it shows is this pod, or what came after it. Asked for the newest, releases before 1.33, or with an etcd
+ * before 3.5.13, read all pods of the namespace from etcd; asked for pages, too (k8s.io/apiserver
+ * pkg/storage/cacher, shouldDelegateList).
+ */
+function inMemory(pods: string, { metadata: { resourceVersion } }: RunningPod): string {
+  const version = resourceVersion ? `${resourceVersion}&resourceVersionMatch=NotOlderThan` : "0";
+  return withQuery(pods, `resourceVersion=${version}`);
 }
 
 /** All but these few nodes have a new pod. */

@@ -109,7 +109,7 @@ async function ownersOf(stale: ReadonlyMap<RunningPod, Date>, api: ApiReader) {
 
 /** Keeps of a pod only what is read here: there may be hundreds of thousands. */
 function remember({ metadata, spec }: RunningPod): RunningPod {
-  const { name, namespace, uid, labels, ownerReferences } = metadata;
+  const { name, namespace, uid, labels, ownerReferences, resourceVersion } = metadata;
   const { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes } = spec;
   const paths = volumes?.filter(({ hostPath }) => hostPath);
   const kept = {
@@ -120,7 +120,8 @@ function remember({ metadata, spec }: RunningPod): RunningPod {
     serviceAccountName,
     volumes: paths,
   };
-  return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: kept } as RunningPod;
+  const known = { name, namespace, uid, labels, ownerReferences, resourceVersion };
+  return { metadata: known, spec: kept } as RunningPod;
 }
 
 type Seen = Awaited<ReturnType<typeof servingPods>> & { partOf: (pod: RunningPod) => UnitPart | undefined };

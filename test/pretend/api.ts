@@ -149,6 +149,8 @@ function isCollection(pathname: string): boolean {
 }
 
 function page(objects: Map<string, Any>, url: URL, pageSize: number | undefined): Response {
+  if (url.searchParams.has("resourceVersionMatch") && !url.searchParams.get("resourceVersion"))
+    return status(400, "resourceVersionMatch is forbidden unless resourceVersion is provided");
   const selector = url.searchParams.get("fieldSelector")?.split("=");
   const items = [...objects]
     .filter(([path]) => [collectionOf(path), everywhere(collectionOf(path))].includes(url.pathname))
@@ -161,7 +163,7 @@ function page(objects: Map<string, Any>, url: URL, pageSize: number | undefined)
   const chosen = items.filter(({ metadata }) =>
     labels.every((label) => metadata.labels?.[label.split("=")[0]!] === label.split("=")[1]),
   );
-  const size = pageSize ?? Number(url.searchParams.get("limit"));
+  const size = pageSize ?? Number(url.searchParams.get("limit") ?? Number.POSITIVE_INFINITY);
   const start = Number(url.searchParams.get("continue") ?? 0);
   const more = start + size < chosen.length ? { continue: String(start + size) } : {};
   return Response.json({ items: chosen.slice(start, start + size), metadata: more });

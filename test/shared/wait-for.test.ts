@@ -1,5 +1,5 @@
 /** What a wait says while it waits. */
-import { afterEach, beforeEach, expect, jest, test } from "bun:test";
+import { afterEach, beforeEach, expect, jest, spyOn, test } from "bun:test";
 import { beginToTell, listenToRun, type RunEvent } from "../../shared/run-events.ts";
 import { answered, sayWhile, waitFor } from "../../shared/wait-for.ts";
 import { sandbox } from "../pretend/sandbox.ts";
@@ -176,4 +176,21 @@ test("a wait without any time looks once", async () => {
   await nextProbe();
   await expect(never).rejects.toThrow("Waited 0 s for all workers: no answer yet");
   expect(asked).toBe(1);
+});
+
+test.each([
+  [undefined, 150],
+  [30, 150],
+  [500, 500],
+])("with an interval of %p there are %i ms between two probes", async (interval, between) => {
+  const slept: number[] = [];
+  const ear = spyOn(Bun, "sleep").mockImplementation(async (ms) => void slept.push(Number(ms)));
+  let asked = 0;
+  try {
+    const options = { seconds: 60, hint: "", ...(interval ? { interval } : {}) };
+    await waitFor("the third", () => ++asked === 3, options);
+  } finally {
+    ear.mockRestore();
+  }
+  expect(slept).toEqual([between, between]);
 });

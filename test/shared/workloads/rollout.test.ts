@@ -542,7 +542,7 @@ test("where no node should take a test pod, each is named with the reason", asyn
   expect(server.changes()).toEqual([]);
 });
 
-test("a DaemonSet's pods are replaced at once, and each node is waited for", async () => {
+test("a DaemonSet's pods are replaced at once, and each node is waited for; its pods are asked of the API server's memory", async () => {
   const pods = "/api/v1/namespaces/shop/pods";
   const ready = {
     status: { conditions: [{ type: "Ready", status: "True" }] },
@@ -565,21 +565,31 @@ test("a DaemonSet's pods are replaced at once, and each node is waited for", asy
         objects.delete(`${pods}/${name}`);
         return Response.json({});
       }
-      // The second new pod comes only when it has been asked for once.
+      // The second new pod comes only when it has been asked for twice; another old one is none.
       const node = /spec\.nodeName%3D(n\d)/.exec(path)?.[1];
       if (!node) return undefined;
       if (node === "n2") asked++;
-      const uid = node === "n2" && asked === 1 ? "old-2" : node;
+      const uid = node === "n2" && asked < 3 ? `old-${3 - asked}` : node;
       return Response.json({ items: [{ ...ready, metadata: { name: uid, uid } }], metadata: {} });
     },
   });
-  const stale = ["1", "2"].map((n) => ({
-    ...podOf(`web-${n}`, `old-${n}`, "DaemonSet"),
-    spec: { nodeName: `n${n}` },
-  }));
+  const stale = ["1", "2"].map((n) => {
+    const { metadata } = podOf(`web-${n}`, `old-${n}`, "DaemonSet");
+    // that of the second is not known
+    const version = n === "1" ? { resourceVersion: "4711" } : {};
+    return { metadata: { ...metadata, ...version }, spec: { nodeName: `n${n}` } };
+  });
   await restart(client(server), { ...owner("DaemonSet", "replace"), atOnce: "all", pods: stale });
   expect(server.changes().sort()).toEqual([`POST ${pods}/web-1/eviction`, `POST ${pods}/web-2/eviction`]);
-  expect(asked).toBe(2);
+  expect(asked).toBe(3);
+  // a list in pages is read from etcd
+  const queries = server.requests.flatMap(({ path }) =>
+    path.includes("spec.nodeName") ? path.split("?")[1] : [],
+  );
+  expect([...new Set(queries)].sort()).toEqual([
+    "labelSelector=app%3Dweb&resourceVersion=0&fieldSelector=spec.nodeName%3Dn2",
+    "labelSelector=app%3Dweb&resourceVersion=4711&resourceVersionMatch=NotOlderThan&fieldSelector=spec.nodeName%3Dn1",
+  ]);
 });
 
 test.each([
