@@ -25,9 +25,10 @@ const EASED_INTERVAL = 2000;
  * nothing was started, so there is nothing to wait for: undefined. A long wait says what it waits for.
  *
  * With `easing` it asks less often the longer it takes, down to every two seconds: for waits of which there
- * are many. `interval`: milliseconds between two probes, at least; unset, or less than that: 150. An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over,
- * followed by the hint. The last probe begins when the time is over: so a wait in which this machine stood
- * still, or whose clock was set, has looked all the same.
+ * are many. `interval`: milliseconds between two probes, where that is more than 150. An error of the probe is
+ * "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint. The last probe
+ * begins when the time is over: so a wait in which this machine stood still, or whose clock was set, has looked
+ * all the same.
  *
  * `progress` gives what can change only so often, as the fewest that were left: each change begins the time anew.
  * What is slow because there is much of it is not late.
