@@ -36,6 +36,7 @@ export async function run(main: () => Promise<unknown>) {
   carryNothing();
   leavesNothing();
   try {
+    refuseNoNumber(process.env.KUBE_PKI_REPAIR_PATIENCE);
     await main();
   } catch (err) {
     if (err instanceof Fail) show(err.message, err.hint, unfinishedActions());
@@ -48,6 +49,14 @@ export async function run(main: () => Promise<unknown>) {
     else tell(Bun.inspect(err));
     process.exit(err instanceof Fail ? err.exitCode : 1);
   }
+}
+
+/** Of what is no number every wait would be without an end. */
+function refuseNoNumber(patience: string | undefined) {
+  if (!patience || Number(patience) >= 0) return;
+  throw new Fail(`KUBE_PKI_REPAIR_PATIENCE is "${patience}", and has to be a number`, {
+    hint: "3: each wait is three times as long; 1, or unset: as it is",
+  });
 }
 
 /** From here on a signal ends this script in order. */

@@ -1,8 +1,9 @@
 /** What stands on the screen of a step. */
-import { afterAll, afterEach, expect, spyOn, test } from "bun:test";
+import { afterAll, afterEach, expect, mock, spyOn, test } from "bun:test";
 import { Fail } from "../../shared/fail.ts";
 import { LOOKS, run, say, show, step } from "../../shared/run.ts";
 import { leaves } from "../../shared/signals.ts";
+import { variablesHere } from "../pretend/programs.ts";
 
 const screen = spyOn(console, "error").mockImplementation(() => {});
 const lines = () => screen.mock.calls.map(([line]) => String(line));
@@ -38,6 +39,20 @@ test("a run begins with nothing that another one in this process left half done"
   try {
     await run(() => Promise.reject(new Fail("no node", { hint: "look" })));
     expect(lines()).toEqual(["\nerror: no node\nhint: look"]);
+  } finally {
+    exit.mockRestore();
+  }
+});
+
+test("a patience that is no number is refused: every wait would be without an end", async () => {
+  const exit = spyOn(process, "exit").mockImplementation((() => undefined) as never);
+  using _patience = variablesHere({ KUBE_PKI_REPAIR_PATIENCE: "3x" });
+  const main = mock(async () => undefined);
+  try {
+    await run(main);
+    expect(main).not.toHaveBeenCalled();
+    expect(lines()[0]).toStartWith('\nerror: KUBE_PKI_REPAIR_PATIENCE is "3x", and has to be a number\n');
+    expect(exit).toHaveBeenCalledWith(1);
   } finally {
     exit.mockRestore();
   }
