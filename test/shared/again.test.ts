@@ -159,12 +159,14 @@ test.each<[string[], string]>([
     ["--bundle", "b.tar", "--with-names", "--etcd-data", "/srv"],
     "report.ts --bundle b.tar --with-names --etcd-data /srv",
   ],
+  [["--report", "r.html", "--help"], "report.ts r.html --help"],
 ])("%j moves to %s: what only the old script takes stays behind", (words, line) => {
   process.argv = ["bun", `${HOME}scripts/05-verify.ts`, ...words];
   const options = {
     all: { type: "boolean" },
     wait: { type: "string" },
     "etcd-data": { type: "string" },
+    help: { type: "boolean" },
   } as const;
   expect(movedTo("report", options, { gone: ["report"], takes: ["etcd-data"] })).toBe(
     `./bunw scripts/${line}`,

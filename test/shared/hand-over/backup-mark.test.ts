@@ -1,7 +1,8 @@
 /** Where a bundle is no backup: it would be gone with the machine's memory, or with the kit. */
 import { expect, test } from "bun:test";
 import { resolve } from "node:path";
-import { notKept } from "../../../shared/hand-over/backup-mark.ts";
+import { writeFile } from "../../../shared/files/files.ts";
+import { BACKUP_MARK, backupState, notKept } from "../../../shared/hand-over/backup-mark.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -27,4 +28,13 @@ test.each<[string, string | undefined]>([
   using box = sandbox();
   write(`${box.dir}/proc/self/mountinfo`, MOUNTS);
   expect(notKept(path.replace("KIT", KIT))).toBe(why as never);
+});
+
+test("a bundle that is named and is not there is no backup, whatever the mark says of another", () => {
+  using _box = sandbox();
+  const state = () => backupState("/etc/kubernetes/pki", "/root/keys.age");
+  const none = { fits: false, says: 'there is no bundle "/root/keys.age"' };
+  expect(state()).toMatchObject(none);
+  writeFile(BACKUP_MARK, JSON.stringify({ made: "2026-01-01", bundle: "other.age", sha256: "0", keys: {} }));
+  expect(state()).toMatchObject(none);
 });

@@ -476,6 +476,29 @@ test("what starts again is the static pod, as its manifest on disk has it: no co
   expect(otherStaticPods(cp)).toEqual([{ namespace: "kube-system", name: "kube-vip" }]);
 });
 
+test("a static pod that mounts the folder of the certificates starts again, and one that mounts another folder does not", async () => {
+  const mounting = (name: string, path: string) =>
+    fakeMirror("kube-system", name, {
+      change: ({ spec }: Manifest) => Object.assign(spec, { volumes: [{ name: "x", hostPath: { path } }] }),
+    });
+  const data = await pretendData((objects) =>
+    Object.assign(
+      objects,
+      mounting("balancer", "/etc/kubernetes/pki"),
+      mounting("miner", "/etc/kubernetes/pk"),
+    ),
+  );
+  using _box = sandbox();
+  writeFile("/etc/kubernetes/pki/apiserver.crt", "new");
+  const running = ["balancer", "miner"].map((name): Container => {
+    const where = { name, pod: `${name}-m1`, namespace: "kube-system" };
+    return { ...where, id: name, running: true, podUid: HASH, created: new Date(0) };
+  });
+  expect(
+    staleReaders(controlPlaneOf(data), running).map(({ container, file }) => [container.id, file]),
+  ).toEqual([["balancer", "/etc/kubernetes/pki/apiserver.crt"]]);
+});
+
 test("what was changed in this run is this kit's; what was changed before it, nobody says", async () => {
   const data = await pretendData();
   using _box = sandbox();

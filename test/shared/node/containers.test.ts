@@ -1,6 +1,6 @@
 /** What crictl says of this node's containers, and what it means that it says nothing. */
 import { expect, test } from "bun:test";
-import { inspect } from "../../../shared/node/containers.ts";
+import { inspect, workloadContainers } from "../../../shared/node/containers.ts";
 import { type FakeCommand, programsHere } from "../../pretend/programs.ts";
 
 const GONE =
@@ -21,4 +21,25 @@ test("a container that is not found is no missing crictl", async () => {
 
 test("without crictl it is said what to install", async () => {
   expect(await inspected([])).toMatchObject({ message: "Cannot look at the containers: crictl is missing" });
+});
+
+test("a container that has ended is none that must still run after a join, and neither is etcd's", async () => {
+  const container = (id: string, name: string, state: string) => ({
+    ...{ id, metadata: { name }, state: `CONTAINER_${state}` },
+    labels: {
+      "io.kubernetes.pod.name": `${name}-m1`,
+      "io.kubernetes.pod.namespace": "kube-system",
+      "io.kubernetes.pod.uid": "0123456789abcdef0123456789abcdef",
+    },
+  });
+  const stdout = JSON.stringify({
+    containers: [
+      container("c1", "web", "RUNNING"),
+      container("c2", "web", "EXITED"),
+      container("c3", "etcd", "RUNNING"),
+    ],
+  });
+  using _programs = programsHere([{ command: "crictl * ps -a -o json", stdout }]);
+  const found = await workloadContainers("unix:///run/containerd.sock");
+  expect(found.map(({ id }) => id)).toEqual(["c1"]);
 });

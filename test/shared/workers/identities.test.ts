@@ -1,7 +1,7 @@
 /** Whose a name or an address is, out of etcd's data: by whom what is known there can have been written. */
 import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { identitiesOf, nameObjection } from "../../../shared/workers/identities.ts";
+import { identitiesOf, nameObjection, prove } from "../../../shared/workers/identities.ts";
 import { ADDRESS, mirrorPod, type Objects } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { dns, ip } from "../../pretend/csrs.ts";
@@ -66,4 +66,14 @@ test("two workers that say the same prove nothing, and take nothing from a third
   for (const name of ["w1", "w2"])
     expect(nameObjection(ip("10.0.0.99"), name, identities)).toBe('ip "10.0.0.99" is claimed by w1 and w2');
   expect(nameObjection(dns("w1"), "w1", identities)).toBeUndefined();
+});
+
+test("a name that two workers had in their certificates belongs to neither, whoever has shown his first", async () => {
+  const identities = await read();
+  const name = "rack7.example";
+  prove(identities, "w1", [name]);
+  expect(nameObjection(dns(name), "w1", identities)).toBeUndefined();
+  prove(identities, "w2", [name]);
+  for (const node of ["w1", "w2"])
+    expect(nameObjection(dns(name), node, identities)).toBe(`dns "${name}" is claimed by w1 and w2`);
 });

@@ -32,3 +32,10 @@ test.each([
   const found = await lookAt({ kind: "worker", change: trusting(clientCa, inConf) }, look);
   expect(found).toBe(isJoined ? certInfo(ca.cert).pem : undefined);
 });
+
+test("a kubelet that does not run has not joined, whatever it trusts", async () => {
+  const look = async () => await joinedCa(await readNode(), [certInfo(ca.cert).publicKeyHash]);
+  const commands = [{ command: "systemctl is-active --quiet kubelet", exit: 3 }];
+  const change = trusting(ca.cert, ca.cert);
+  expect(await lookAt({ kind: "worker", commands, change }, look)).toBeUndefined();
+});
