@@ -32,6 +32,13 @@ test("text stays text for Kubernetes, whatever it looks like", () => {
   expect(yamlText("\t\n x")).toBe('"\\t\\n x"\n');
 });
 
+test("what a manifest has as null is written as null, and a field that is not set is not written", () => {
+  const metadata = { creationTimestamp: null, name: "etcd", labels: undefined };
+  expect(yamlText({ metadata, list: [null] })).toBe(
+    "metadata:\n  creationTimestamp: null\n  name: etcd\nlist:\n- null\n",
+  );
+});
+
 test("of two equal keys the last one counts, and a merge key is one", () => {
   expect(readYaml("a: 1\na: 2\n")).toEqual({ a: 2 });
   expect(readYaml("base: &base {a: 1}\nall: {<<: *base, b: 2}\n")).toEqual({

@@ -143,6 +143,17 @@ test("where the named folder is not there, no other is taken: its disk may not b
   expect(hint).toEndWith(" --etcd-data /var/lib/etcd");
 });
 
+test("a running etcd's folder counts, though its manifest names another since, where nothing is yet", async () => {
+  using _box = nodeWith(
+    { "/srv/etcd": objects },
+    {
+      ...{ [MANIFEST]: etcdManifest("/new/etcd"), ...RECORD },
+      ...processIn(POD_CGROUP, { dir: "/srv/etcd", at: "/data" }),
+    },
+  );
+  expect((await find()).dir).toBe("/srv/etcd");
+});
+
 test("of several, the one whose CA signed this kubelet's certificate; the others are named", async () => {
   using _box = nodeWith({ "/var/lib/etcd": stranger, "/data/etcd": objects });
   const { dir, why } = await find();

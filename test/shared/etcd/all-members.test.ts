@@ -2,14 +2,15 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { proveMembers, removeMembers } from "../../../shared/etcd/all-members.ts";
+import { proveMembers, refuseLiving, removeMembers } from "../../../shared/etcd/all-members.ts";
 import { etcdClient } from "../../../shared/etcd/client.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
-import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
 import { ADDRESS, FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { leaveNode } from "../../pretend/no-node.ts";
+import { quietly } from "../../pretend/quietly.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const OTHER = ADDRESS.replace(/11$/, "12");
@@ -143,4 +144,20 @@ test("of members that are taken out it is said who remains; where none is, nothi
   } finally {
     setRoot((await healthyCp()).root);
   }
+});
+
+test("a member that is said to be lost is not taken out while an etcd answers at its address that may be its", async () => {
+  const { cert } = await issueLeaf(certRow("etcd-peer"), await issueCa(certRow("etcd-ca"), FACTS), FACTS);
+  const refuse = (shown: { servedPem: string | undefined; isDeaf?: boolean }, ...lostOn: string[]) => {
+    const peer = { ...PEER, port: 2379, isLearner: false, ...shown };
+    return () => refuseLiving([peer], { lost: ["m2"], lostOn }, { facts: FACTS } as never);
+  };
+  const asks = `What answers at ${OTHER}:2379 may be etcd of m2, and nothing here proves it`;
+  for (const shown of [{ servedPem: cert }, { servedPem: undefined, isDeaf: true }]) {
+    expect(refuse(shown)).toThrow(asks);
+    await quietly(async () => expect(refuse(shown, "m2")).not.toThrow());
+  }
+  expect(refuse({ servedPem: undefined })).not.toThrow();
+  const own = readFileSync(`${pki}/server.crt`, "utf8");
+  expect(refuse({ servedPem: own }, "m2")).toThrow("m2 is not lost: its etcd answers at");
 });

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
 import { etcdHome } from "../../../shared/etcd-location/etcd-home.ts";
-import { readCluster } from "../../../shared/facts/cluster.ts";
+import { readCluster, refuseUnknownNodes } from "../../../shared/facts/cluster.ts";
 import { factsFor, ownNode } from "../../../shared/facts/issue-facts.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { certInfo, signedBy } from "../../../shared/pki/certificate.ts";
@@ -10,6 +10,7 @@ import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { ADDRESS, clusterObjects, FACTS, type manifest, type Objects } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
+import { MEMBER } from "../../pretend/node.ts";
 
 const CONFIG = "configmaps/kube-system/kubeadm-config";
 
@@ -170,4 +171,16 @@ test("a machine is found by its address among the control plane nodes: a worker'
   });
   expect(ownNode(here, { nodes: claims(ADDRESS) }).name).toBe("m1");
   for (const ip of [ADDRESS, "10.9.9.9"]) expect(ownNode(here, { nodes: without(claims(ip)) })).toBe(here);
+});
+
+test("of the nodes that are away a member of etcd that never started is none, and the others still count", async () => {
+  const nameless = { id: "b1b2c3d4e5f60718", name: "", peerURLs: ["https://127.77.0.12:2380"] };
+  const data = await pretendData(undefined, [MEMBER, nameless]);
+  const [dataFrom, known] = ["/var/lib/etcd", { cluster: readCluster(data), data, node: NODE }];
+  const refuse =
+    (...without: string[]) =>
+    () =>
+      refuseUnknownNodes({ without, lost: [] }, { ...known, dataFrom, etcd: { dir: dataFrom } });
+  expect(refuse("w1")).not.toThrow();
+  expect(refuse("w1", nameless.id)).toThrow(`${nameless.id} is no node that is away, but a member of etcd`);
 });

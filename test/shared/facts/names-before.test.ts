@@ -5,9 +5,10 @@
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { certificatesBefore, namesByHand } from "../../../shared/facts/names-before.ts";
+import { ensureOptions } from "../../../shared/facts/node-to-repair.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { movedFile } from "../../../shared/node/rescue-folder.ts";
-import { certRow } from "../../../shared/pki/certs.ts";
+import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { FACTS, healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
@@ -64,4 +65,13 @@ test("of what was moved aside, all that was in its place counts, and nothing tha
 test("a certificate of another CA, and one for somebody else, say nothing of this node", async () => {
   expect(await namesOf(BY_HAND, { by: other })).toEqual([]);
   expect(await namesOf(BY_HAND, { name: "apiserver-kubelet-client" })).toEqual([]);
+});
+
+test("a host by which clients come is in the API server's certificate, and in no other", () => {
+  using _box = sandbox();
+  const cp = controlPlaneOf(data);
+  const witnesses = [{ name: "kube-proxy", place: "lb.example:6443" }];
+  const { alsoFor } = ensureOptions({ ...cp, endpoint: { ...cp.endpoint, witnesses } as never });
+  const having = CERTS.filter((row) => alsoFor(row).includes("lb.example")).map(({ name }) => name);
+  expect(having).toEqual(["apiserver"]);
 });

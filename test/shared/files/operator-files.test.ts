@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { readText, stat, writeFile } from "../../../shared/files/files.ts";
 import { type PathUse, refuseOthers, secretIn, writeTyped } from "../../../shared/files/operator-files.ts";
@@ -132,6 +132,12 @@ asRoot("who typed sudo is no stranger", () => {
   process.env.SUDO_UID = String(HIS);
   expect(refused("/tmp/his/pass", /./)).toEqual([]);
   expect(secretIn("/tmp/his/pass")).toBe("content");
+});
+
+asRoot("whoever runs this without root is no stranger either", () => {
+  file("/tmp/his/pass", HIS);
+  using _user = spyOn(process, "getuid").mockReturnValue(HIS);
+  expect(refused("/tmp/his/pass", /./)).toEqual([]);
 });
 
 asRoot("what is written is ours, whoever had it", () => {

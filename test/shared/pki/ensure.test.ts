@@ -330,6 +330,17 @@ test("it has the key id that the certificates of its key name, in pki or in a ku
   }
 });
 
+test.each([
+  ["https://10.250.99.1:6443", "https://10.250.99.1:6443"],
+  ["https://old.example:6443", "https://api.example:6443"],
+])("a kubeconfig to %s that is made anew leads to %s", async (before, after) => {
+  using _box = sandbox();
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  writeFile(ADMIN.path, kubeletKubeconfig({ server: before, ca: readText(`${PKI}/ca.crt`)! }));
+  const { written } = await ensureMany(EVERYTHING, FACTS, OPTIONS);
+  expect([written, readKubeconfig(ADMIN.path)?.server]).toEqual([["admin"], after]);
+});
+
 test("an expired CA is renewed, and kubeconfigs keep their users: only the CA in them changes", async () => {
   using box = sandbox();
   await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });

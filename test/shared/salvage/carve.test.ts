@@ -237,6 +237,15 @@ test("text of other files right before and after does not get into a file", asyn
   ]);
 });
 
+test("a manifest that goes on with another file's fields is not yielded as whole, nor with them", async () => {
+  const find = async (more: string) => {
+    const finds = await findsIn([[4096, `${files["manifests/kube-scheduler.yaml"]}${more}\n`]]);
+    return finds.map((find) => find.kind === "manifest" && [find.complete, find.text.includes(more)]);
+  };
+  expect(await find("# by hand")).toEqual([[true, true]]);
+  expect(await find("replicas: 3")).toEqual([[false, false]]);
+});
+
 test("an archive that was deleted gives its files as well", async () => {
   const names = ["pki/ca.key", "pki/sa.key", "admin.conf", "manifests/etcd.yaml"];
   const tar = writeTar(

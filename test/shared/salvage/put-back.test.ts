@@ -6,7 +6,7 @@ import type { TextFind } from "../../../shared/salvage/disk-search.ts";
 import { nothingFound } from "../../../shared/salvage/disk-search.ts";
 import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
 import { type Brought, putBack } from "../../../shared/salvage/put-back.ts";
-import { healthyCp } from "../../pretend/cluster.ts";
+import { healthyCp, write } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import { encryptionConfig, sealed } from "../../pretend/sealed.ts";
@@ -33,13 +33,25 @@ const providers = (...all: string[]) =>
 const keyOf = (name: string) => `{secretbox: {keys: [{name: ${name}, secret: ${KEY.toString("base64")}}]}}`;
 const [first, second] = [find(providers(keyOf("key1"))), find(providers(keyOf("key2"), keyOf("key1")))];
 
-function put(texts: TextFind[], more: Partial<Brought["disk"]> = {}, configs: Brought["configs"] = [LOST]) {
+interface More extends Partial<Brought["disk"]> {
+  /** A lost file as the API server still has it mounted, and as the operator's own copy has it. */
+  two?: { mounted: string; copied: string };
+}
+
+function put(texts: TextFind[], { two, ...more }: More = {}, configs: Brought["configs"] = [LOST]) {
   using box = sandbox();
+  const lost = { path: PATH, inside: PATH, program: "kube-apiserver", kind: "file" };
+  if (two) {
+    write(`${box.dir}/proc/7/root${PATH}`, two.mounted);
+    write(`${box.dir}/root/backup${PATH}`, two.copied);
+  }
   const here = { certificatesDir: "/etc/kubernetes/pki", asideDir: `${RESCUE}/aside`, data };
   const question = putBack(
     {
-      ...{ here: here as never, foundKeys: new FoundKeys([], { stash: false }), configs, files: [] },
-      ...{ processes: { own: [], stopped: [] } as never, backup: undefined },
+      ...{ here: here as never, foundKeys: new FoundKeys([], { stash: false }), configs },
+      files: (two ? [lost] : []) as Brought["files"],
+      ...{ processes: { own: [{ pid: 7, name: "kube-apiserver" }], stopped: [] } as never },
+      backup: two && "/root/backup",
       disk: { ...nothingFound(), path: "/dev/vda1", texts, ...more },
     },
     { moveToRescue: undefined },
@@ -61,6 +73,14 @@ test("nothing was found", () => {
 test("the configuration that opens etcd's data goes into its place; the texts are kept to look at", () => {
   const { placed, kept, question } = put([other, own]);
   expect([placed, kept, question]).toEqual([own.text, ["configs-on-disk.yaml"], undefined]);
+});
+
+test("what the API server still has mounted comes before the operator's own copy of it", () => {
+  const { placed, said } = put([], { two: { mounted: own.text, copied: other.text } });
+  expect(placed).toBe(own.text);
+  expect(said.filter((line) => line.startsWith("wrote"))).toEqual([
+    expect.stringContaining("still mounted in kube-apiserver (pid 7)"),
+  ]);
 });
 
 test("one that opens nothing is kept, with its place, and not put to use", () => {

@@ -1,8 +1,12 @@
 import { expect, test } from "bun:test";
-import { type NodeObject, putBackCommands } from "../../../shared/static-pods/lost-nodes.ts";
-import { write } from "../../pretend/cluster.ts";
-import { M2 } from "../../pretend/lost-cp.ts";
+import { readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { keepLostNode, type NodeObject, putBackCommands } from "../../../shared/static-pods/lost-nodes.ts";
+import { clusterObjects, healthyCp, write } from "../../pretend/cluster.ts";
+import { fakeMirror } from "../../pretend/hostile-pods.ts";
+import { M2, withM2 } from "../../pretend/lost-cp.ts";
+import { CLUSTER_ID, MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+import { writeEtcdData } from "../../pretend/write-wal.ts";
 
 const LINE = /^kubectl --kubeconfig \/etc\/kubernetes\/admin\.conf (.*)$/;
 const FOLDER = "/root/lost-nodes/m2";
@@ -62,4 +66,24 @@ test("of a folder that an earlier kit has made, the line shows it", () => {
   expect(lines({ metadata: { annotations: { a: "s3cret" } } }, { metadata: {} })).toEqual([
     `cat ${FOLDER}/node.json`,
   ]);
+});
+
+test("a static pod that was taken away before its node was lost is not kept: its lines would bring it back", async () => {
+  const objects = clusterObjects((await healthyCp()).ca.cert);
+  withM2(objects);
+  const balancer = fakeMirror("kube-system", "kube-vip", { node: "m2", suffix: "m2" });
+  const puts = Object.entries({ ...objects, ...balancer }).map(([key, object]): [string, string] => [
+    `/registry/${key}`,
+    JSON.stringify(object),
+  ]);
+  const kept = (...deleted: string[]) => {
+    using box = sandbox();
+    const gone = deleted.map((key): [string, undefined] => [`/registry/${key}`, undefined]);
+    writeEtcdData(box.dir, { clusterId: CLUSTER_ID, members: [MEMBER], puts: [...puts, ...gone] });
+    const rescue = { dir: "/root/kube-pki-repair-20260101T000000", made: new Date("2026-01-01") };
+    return keepLostNode("m2", { data: readEtcdData(box.dir), rescue })!.pods.map(({ name }) => name);
+  };
+  const servers = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+  expect(kept().sort()).toEqual([...servers, "kube-vip"]);
+  expect(kept(...Object.keys(balancer)).sort()).toEqual(servers);
 });
