@@ -7,18 +7,18 @@ import { lookAt } from "../../pretend/in-process.ts";
 import { variablesHere } from "../../pretend/programs.ts";
 
 test.each([
-  [undefined, true],
+  ["nothing else", true],
   ["/var/lib/etcd/member/snap/db", false],
   ["/etc/kubernetes/kubelet.conf", false],
   ["/etc/kubernetes/manifests/etcd.yaml", false],
   ["/etc/kubernetes/manifests/kube-apiserver.yaml", false],
-])("a machine with a snapshot and %s is restored: %p", async (file, isRestored) => {
+])("a machine with a snapshot and %s is a new one: %p", async (file, isNew) => {
   const plan = await lookAt({ kind: "no node" }, async ({ root }) => {
     using _folder = variablesHere({ PWD: "/root" });
     write(`${root}/root/keys.etcd.age`, "x");
     expect(lockedHere()).toEqual(["keys.etcd.age"]);
-    if (file) write(root + file, "x");
+    if (!isNew) write(root + file, "x");
     return await planOfRestore("root");
   });
-  expect(plan !== undefined).toBe(isRestored);
+  expect(plan !== undefined).toBe(isNew);
 });

@@ -1,9 +1,8 @@
 /** What a living API server shows of a certificate whose file is gone, before it ends: names that nobody else knows. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
-import { namesBefore, shownCopy } from "../../../shared/facts/names-before.ts";
+import { namesBefore } from "../../../shared/facts/names-before.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
-import { exists } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
@@ -70,18 +69,6 @@ test.each<[string, Row]>([
   ["at the second question", { serve: (next) => closedOnce(AT, next) }],
 ])("what an API server shows %s is kept, and its names with it", async (_, row) => {
   expect(await kept(row)).toEqual({ names: BY_HAND, asked: expect.any(Number), warned: false });
-});
-
-test("what it shows without a name by hand is not kept, and nothing is said of it", async () => {
-  const plain = await issueLeaf(row, ca, FACTS);
-  const change = ({ root }: { root: string }) => rmSync(root + FILE);
-  await lookAt({ kind: "healthy control plane node", change }, async (node, said) => {
-    const cp = await controlPlaneToRepair(undefined);
-    using _server = serveRunning(node, { tls: plain });
-    const before = said.length;
-    await keepShown(cp);
-    expect([said.slice(before), exists(shownCopy(cp.rescue, row, cp.facts))]).toEqual([[], false]);
-  });
 });
 
 test("one that answers at once is asked nothing more", async () => {
