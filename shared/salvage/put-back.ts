@@ -68,26 +68,24 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
   try {
     const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
     const copies = backup === undefined ? [] : copiesIn(backup, files);
-    for (const { path, content, from } of copies)
-      if (
-        configs.some(
-          (lost) =>
-            lost.path === path && opensNothing(lost, Buffer.from(content).toString("utf8"), here.data),
-        )
-      )
-        say(
-          `warning: ${from} does not open what is encrypted in etcd: is it a newer or an older copy? It is taken nevertheless, as you say`,
-        );
-    const taken = [...mounted, ...mountedFiles(processes.own, files), ...copies];
+    const taken = firstOfEach([...mounted, ...mountedFiles(processes.own, files), ...copies]);
+    const isShut = ({ path, content }: (typeof taken)[number]) =>
+      configs.some(
+        (lost) => lost.path === path && opensNothing(lost, Buffer.from(content).toString("utf8"), here.data),
+      );
+    for (const { from } of copies.filter((copy) => taken.includes(copy) && isShut(copy)))
+      say(
+        `warning: ${from} does not open what is encrypted in etcd: is it a newer or an older copy? It is taken nevertheless, as you say`,
+      );
     const open = configs.filter((lost) => !taken.some(({ path }) => path === lost.path));
     const choices = open.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
-    const opened = choices.flatMap(({ lost: { path }, proved: content }) =>
+    const opened = choices.flatMap(({ lost: { path }, proved: content }): FoundCopy[] =>
       content
         ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }]
         : [],
     );
     return {
-      proved: firstOfEach([...taken, ...opened]),
+      proved: [...taken, ...opened].map(({ from, mode = 0o600, ...one }) => ({ ...one, mode, note: from })),
       unproved: [
         ...unprovedPairs(disk, here.certificatesDir),
         ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
@@ -118,9 +116,8 @@ function whyAsked({ length }: readonly TextFind[]): string {
 }
 
 /** The surest source of a file comes first. */
-function firstOfEach(found: readonly FoundCopy[]) {
-  const all = found.map(({ path, content, mode = 0o600, from }) => ({ path, content, mode, note: from }));
-  return all.filter(({ path }, i) => all.findIndex((one) => one.path === path) === i);
+function firstOfEach(found: readonly FoundCopy[]): FoundCopy[] {
+  return found.filter(({ path }, i) => found.findIndex((one) => one.path === path) === i);
 }
 
 /**

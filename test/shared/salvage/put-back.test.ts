@@ -35,14 +35,14 @@ const [first, second] = [find(providers(keyOf("key1"))), find(providers(keyOf("k
 
 interface More extends Partial<Brought["disk"]> {
   /** A lost file as the API server still has it mounted, and as the operator's own copy has it. */
-  two?: { mounted: string; copied: string };
+  two?: { mounted?: string; copied: string };
 }
 
 function put(texts: TextFind[], { two, ...more }: More = {}, configs: Brought["configs"] = [LOST]) {
   using box = sandbox();
   const lost = { path: PATH, inside: PATH, program: "kube-apiserver", kind: "file" };
   if (two) {
-    write(`${box.dir}/proc/7/root${PATH}`, two.mounted);
+    if (two.mounted) write(`${box.dir}/proc/7/root${PATH}`, two.mounted);
     write(`${box.dir}/root/backup${PATH}`, two.copied);
   }
   const here = { certificatesDir: "/etc/kubernetes/pki", asideDir: `${RESCUE}/aside`, data };
@@ -81,6 +81,9 @@ test("what the API server still has mounted comes before the operator's own copy
   expect(said.filter((line) => line.startsWith("wrote"))).toEqual([
     expect.stringContaining("still mounted in kube-apiserver (pid 7)"),
   ]);
+  // of a copy that is not taken nobody says that it is
+  expect(said.filter((line) => line.includes("taken nevertheless"))).toEqual([]);
+  expect(put([], { two: { copied: other.text } }).said.join()).toContain("It is taken nevertheless");
 });
 
 test("one that opens nothing is kept, with its place, and not put to use", () => {
