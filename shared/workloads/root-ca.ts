@@ -88,7 +88,7 @@ export type KeptFrom = ReadonlyMap<string, Fail>;
 
 /**
  * A pod that starts after that has today's CA at once; one that runs already, within a minute. The
- * controller-manager writes 20 of them a second (--kube-api-qps), so thousands take minutes. Namespaces for
+ * controller-manager in full writes 20 of them a second (--kube-api-qps): thousands take minutes. Namespaces for
  * which the API refuses it are named, and not waited for: nobody knows when a webhook answers again, and
  * whoever may write ConfigMaps in a namespace can make this one immutable, or write it back again and again:
  * in such a one nothing should restart, and these are returned.
