@@ -169,8 +169,8 @@ export function serveLeases(node: { read: (path: string) => string }, living: st
         [`/api/v1/nodes/${name}`, {}],
       ]),
     ),
-    "/api/v1/namespaces/default": { status: { phase: "Active" } },
-    "/api/v1/namespaces/default/configmaps/kube-root-ca.crt": { data: { "ca.crt": ca } },
+    "/api/v1/namespaces/kube-system": { status: { phase: "Active" } },
+    "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt": { data: { "ca.crt": ca } },
   };
   let asked = 0;
   const on: ApiOptions["on"] = ({ path }, { objects }) => {
