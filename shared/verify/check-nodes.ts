@@ -28,7 +28,7 @@ import {
   putManifest,
 } from "../static-pods/lost-nodes.ts";
 import { manifestDifferences } from "../static-pods/manifest-trouble.ts";
-import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { inTime } from "../wait-for.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
@@ -150,25 +150,26 @@ interface SeenNode extends KubeObject {
 
 const readyOf = ({ status }: SeenNode) => status?.conditions?.find(({ type }) => type === "Ready");
 
+/** Milliseconds: so long a kubelet that has joined may need until its node can run pods. */
+const YOUNG = 180_000;
+
 /**
  * "Unknown" is the controller-manager's word for a kubelet whose API was away, as after `retire` on its node.
  * It posts its status again every ten seconds (nodeStatusUpdateFrequency), so a Node whose Lease is renewed
- * is asked for again.
+ * is asked for again. So is one that has just joined, and is not Ready yet: what it prints for that node would
+ * restart its API server, which its kubelet needs to begin (CSINode), and then waits for by the minute.
  */
 async function onceKnown(seen: SeenNode, api: KubeApi, hint: string): Promise<SeenNode> {
   let now = seen;
+  const isYoung = Date.now() - Date.parse(seen.metadata.creationTimestamp ?? "") < YOUNG;
   const isKnown = async () => {
-    if (readyOf(now)?.status !== "Unknown") return true;
+    const status = readyOf(now)?.status;
+    if (isYoung ? status === "True" : status !== "Unknown") return true;
     now = await api.get<SeenNode>(`/api/v1/nodes/${seen.metadata.name}`);
     return false;
   };
-  await undefinedOnTimeout(
-    waitFor(`the kubelet of ${seen.metadata.name} to post its status`, isKnown, {
-      seconds: 30,
-      easing: true,
-      hint,
-    }),
-  );
+  const what = `the kubelet of ${seen.metadata.name} to ${isYoung ? "be ready to run pods" : "post its status"}`;
+  await inTime(what, isKnown, { seconds: isYoung ? 60 : 30, easing: true, hint });
   return now;
 }
 

@@ -30,7 +30,9 @@ const PORTS = [
 afterAll(() => Promise.all(PORTS.map((port) => port.stop(true))));
 
 interface Seen {
-  node?: object;
+  node?: { metadata?: object; status?: object };
+  /** As the API has it by now; unset: the same. */
+  now?: object;
   /** Seconds since its Lease was renewed; unset: never. */
   renewed?: number;
   late?: true;
@@ -38,16 +40,16 @@ interface Seen {
 }
 
 /** Each check's answer, of a node with the address `last`. */
-async function answersOf(last: number, { node = ready("True"), renewed, late, serving }: Seen) {
+async function answersOf(last: number, { node = ready("True"), now = node, renewed, late, serving }: Seen) {
   const known: KnownNode = { name: "w1", uid: "w1", controlPlane: false, names: ["w1"], ips: [at(last)] };
   const data = await pretendData();
   const cp = {
     ...{ cluster: { nodes: [known] }, data },
     node: { ...NODE, kubelet: { ...NODE.kubelet, serverTlsBootstrap: serving ?? true } },
   };
-  using server = pretendApi({ objects: { "/api/v1/nodes/w1": node } });
+  using server = pretendApi({ objects: { "/api/v1/nodes/w1": now } });
   const seen = {
-    there: new Map([["w1", { metadata: { name: "w1" }, ...node }]]),
+    there: new Map([["w1", { ...node, metadata: { name: "w1", ...node.metadata } }]]),
     renewals: new Map(renewed === undefined ? [] : [["w1", new Date(Date.now() - renewed * 1000)]]),
     notRenewed: late ? ["w1"] : [],
   };
@@ -112,6 +114,17 @@ test.each<[string, number, Seen, Record<string, unknown>]>([
 ])("a node's checks: %s", async (_, last, seen, expected) => {
   const answers = await answersOf(last, seen);
   expect(Object.fromEntries(Object.keys(expected).map((id) => [id, answers[id]]))).toEqual(expected as never);
+});
+
+test.each([
+  ["has just joined", 60, "yes"],
+  ["is older", 3600, { failed: "Ready is False: its network is not there" }],
+])("a Node that %s and is not Ready", async (_, seconds, answer) => {
+  const creationTimestamp = new Date(Date.now() - seconds * 1000).toISOString();
+  const node = { metadata: { creationTimestamp }, ...ready("False", "its network is not there") };
+  // the API is asked only for one that may be Ready in a moment, and it is then
+  const seen = await answersOf(1, { node, now: ready("True"), renewed: 3 });
+  expect(seen["node-ready"]).toEqual(answer);
 });
 
 test("a Node that is gone is told, and asked for nothing", async () => {
