@@ -28,8 +28,9 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { clusterChecks } from "./check-cluster.ts";
 import { clockCheck, fileChecks } from "./check-files.ts";
 import { kubeletChecks } from "./check-kubelet.ts";
-import { nodeChecks, returnedChecks, seenNodes, type WellAnswers } from "./check-nodes.ts";
+import { nodeChecks, seenNodes, type WellAnswers } from "./check-nodes.ts";
 import { podChecks } from "./check-pods.ts";
+import { returnedChecks } from "./check-returned.ts";
 import { serverChecks, withoutAdmin } from "./check-servers.ts";
 
 export interface VerifiedHere {
