@@ -11,7 +11,14 @@ import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
-import { isKubeadms, manifestPath, manifestText, secondManifests } from "../manifests/on-disk.ts";
+import {
+  isKubeadms,
+  manifestPath,
+  manifestText,
+  readManifest,
+  secondManifests,
+  whereIs,
+} from "../manifests/on-disk.ts";
 import {
   checksByOldSaKey,
   fitOldSaKey,
@@ -142,11 +149,16 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
 
 /**
  * Puts back the manifests on disk that differ from their mirror pods. This comes before the kubelet starts:
- * it would change the mirror pods to match the disk. Missing manifests wait for part 2. All of them wait for
- * part 2 where a file is lost that one of them needs.
+ * it would change the mirror pods to match the disk. Missing manifests wait for part 2; but not those of others than
+ * kubeadm where the API may live: it would delete their mirror pods, and nobody could tell then that they were not
+ * removed on purpose. All of them wait for part 2 where a file is lost that one of them needs.
  */
 export function restoreOthers(cp: ControlPlaneNode) {
-  const others = wantedManifests(cp).filter((one) => Array.isArray(manifestTrouble(one, cp)));
+  const mayLive = readManifest(whereIs(manifestPath(cp, "kube-apiserver"))) !== undefined;
+  const others = wantedManifests(cp).filter((one) => {
+    const trouble = manifestTrouble(one, cp);
+    return Array.isArray(trouble) || (trouble && mayLive && !isKubeadms(one.name));
+  });
   if (others.length === 0) return;
   const names = others.map(({ name }) => name);
   const restored = attempt(() => restoreManifests(cp, names));

@@ -100,9 +100,11 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
     old = await namespacesWithOldCa(api, caPem, has);
     bundles = (await apiServerBundles(api, caPem)).old;
     const left = old.length + bundles.length;
-    if (left < fewest) [fewest, moved] = [left, Date.now()];
+    const moves = left < fewest;
+    if (moves) [fewest, moved] = [left, Date.now()];
     if (bundles.length > 0) return undefined;
-    const isStill = !old.includes(SYSTEM) && Date.now() > moved + scaledTimeout(STILL_SECONDS * 1000);
+    const isLate = Date.now() > moved + scaledTimeout(STILL_SECONDS * 1000);
+    const isStill = !moves && isLate && !old.includes(SYSTEM);
     if (old.length > 0 && !isStill && Date.now() < asked + ASK_EVERY) return undefined;
     asked = Date.now();
     const why = await whyOld(api, old, caPem);

@@ -9,7 +9,7 @@ import { manifestPath, manifestText, readManifest } from "../../../shared/manife
 import { full, REDUCED, reduced, STAND_IN_MARK } from "../../../shared/manifests/repair-changes.ts";
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { restoreManifests } from "../../../shared/static-pods/restore.ts";
+import { restoreManifests, restoreOthers } from "../../../shared/static-pods/restore.ts";
 import {
   clusterObjects,
   FACTS,
@@ -141,6 +141,21 @@ test("a static pod of others whose file is lost waits in the rescue folder, and 
   writeFile(place, readText(waiting)!);
   box.said.length = 0;
   expect([restoreManifests(cp), unstarted()]).toEqual([false, []]);
+});
+
+test("a static pod of others comes back before a kubelet starts beside a living API, which would delete its mirror pod", async () => {
+  using box = await issued();
+  const data = await pretendData((objects) => {
+    objects["pods/kube-system/kube-vip-m1"] = mirrorPod("kube-vip");
+  });
+  const cp = controlPlaneOf(data);
+  restoreOthers(cp);
+  expect(written(box.said)).toEqual([]);
+  restoreManifests(cp);
+  for (const name of ["kube-vip", "kube-scheduler"]) removeFile(manifestPath(cp, name));
+  box.said.length = 0;
+  restoreOthers(cp);
+  expect(written(box.said)).toEqual(["kube-vip"]);
 });
 
 test("the API server checks tokens by sa-old.pub as well for as long as it is there, whatever its mirror pod says", async () => {
