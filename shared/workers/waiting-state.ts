@@ -175,13 +175,20 @@ const UNREACHABLE_MS = 5000;
  */
 const REFUSED_MS = 15_000;
 
+/**
+ * The same of one whose port shows no certificate, and who has not asked yet: where its first tries failed, as before
+ * it had its client certificate, it tries again after 32 s at most (client-go's certificate_manager.go, and a tenth).
+ */
+const ASKS_MS = 40_000;
+
 /** Asks the ports of nodes that renew their Lease, each when it is its turn, PROBES at a time. */
 export function probePorts(scene: Scene) {
   if (!scene.serving) return;
   const now = Date.now();
   for (const node of scene.away.values()) {
     if (scene.probing >= PROBES) return;
-    const longAgo = now - (scene.refusedMs ?? REFUSED_MS);
+    const mayAsk = !node.refused && node.lastAnswer === "other";
+    const longAgo = now - (scene.refusedMs ?? (mayAsk ? ASKS_MS : REFUSED_MS));
     if (node.renewsSince === undefined) continue;
     const quietSince = node.refused?.at ?? node.renewsSince;
     if (!node.approved && (node.refused || node.lastAnswer) && quietSince <= longAgo) {
