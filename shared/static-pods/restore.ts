@@ -11,14 +11,7 @@ import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
-import {
-  isKubeadms,
-  manifestPath,
-  manifestText,
-  readManifest,
-  secondManifests,
-  whereIs,
-} from "../manifests/on-disk.ts";
+import { isKubeadms, manifestPath, manifestText, secondManifests } from "../manifests/on-disk.ts";
 import {
   checksByOldSaKey,
   fitOldSaKey,
@@ -33,7 +26,7 @@ import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
 import { manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
-import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { apiServerMayLive, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 import { provideFiles, refuseLost } from "./without-files.ts";
 
 /**
@@ -154,7 +147,7 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
  * removed on purpose. All of them wait for part 2 where a file is lost that one of them needs.
  */
 export function restoreOthers(cp: ControlPlaneNode) {
-  const mayLive = readManifest(whereIs(manifestPath(cp, "kube-apiserver"))) !== undefined;
+  const mayLive = apiServerMayLive(cp);
   const others = wantedManifests(cp).filter((one) => {
     const trouble = manifestTrouble(one, cp);
     return Array.isArray(trouble) || (trouble && mayLive && !isKubeadms(one.name));

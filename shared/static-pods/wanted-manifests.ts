@@ -205,9 +205,13 @@ function readable(place: Place): { name: string; namespace: string; pod: { spec:
 function mirrorPods({ data, node }: Place): ProvedPod[] {
   const pods: readonly ProvedPod[] = findStaticPods(data, node.name).proved;
   const isWreck =
-    !exists(whereIs(manifestPath({ node }, "kube-apiserver"))) ||
-    pods.some(({ from, name }) => from === "history" && isKubeadms(name));
+    !apiServerMayLive({ node }) || pods.some(({ from, name }) => from === "history" && isKubeadms(name));
   return pods.filter(({ from, name }) => from === "live" || isWreck || isKubeadms(name));
+}
+
+/** Whether its manifest is there, whatever is in it: a running one outlives a manifest that is cut off. */
+export function apiServerMayLive({ node }: Pick<Place, "node">): boolean {
+  return exists(whereIs(manifestPath({ node }, "kube-apiserver")));
 }
 
 function noMirrorPod(name: string, { node }: ControlPlaneNode): Fail {

@@ -153,6 +153,7 @@ test("a static pod of others comes back before a kubelet starts beside a living 
   expect(written(box.said)).toEqual([]);
   restoreManifests(cp);
   for (const name of ["kube-vip", "kube-scheduler"]) removeFile(manifestPath(cp, name));
+  writeFile(manifestPath(cp, "kube-apiserver"), "apiVersion: v1\nkind: [");
   box.said.length = 0;
   restoreOthers(cp);
   expect(written(box.said)).toEqual(["kube-vip"]);
