@@ -62,14 +62,15 @@ export async function publish(
   }
   await waitForRootCa(api, ca.pem, holds);
   const hint = `does it lead? kubectl -n kube-system get lease ${MANAGER}; crictl logs ID`;
-  let [late, fewest]: [string[], number] = [[], Number.POSITIVE_INFINITY];
+  let fewest = Number.POSITIVE_INFINITY;
   const all = async () => {
-    late = await secretsBehind(api, ca);
-    fewest = Math.min(fewest, late.length);
-    return late.length === 0;
+    const { length } = await secretsBehind(api, ca);
+    fewest = Math.min(fewest, length);
+    return length === 0;
   };
   const what = `the ${MANAGER} to put the renewed CA into token Secrets`;
   await inTime(what, all, { seconds: SECRETS, progress: () => fewest, easing: true, hint });
+  const late = await secretsBehind(api, ca);
   say(`token Secrets: ${late.length === 0 ? "the renewed CA" : `not the renewed CA in ${listed(late)}`}`);
   return undefined;
 }

@@ -120,6 +120,22 @@ test("a namespace that keeps the old CA, and a token Secret of another CA, hold 
   }
 });
 
+test("token Secrets that cannot be read are not called renewed", async () => {
+  const node = await controlPlane();
+  try {
+    node.api.objects.set("/api/v1/namespaces/bank/secrets/odd", {
+      metadata: { name: "odd", namespace: "bank" },
+      type: "kubernetes.io/service-account-token",
+      data: { "ca.crt": 7 },
+    });
+    const { exitCode, stderr } = await node.renew();
+    expect(exitCode).toBe(1);
+    expect(stderr).not.toContain("token Secrets: the renewed CA");
+  } finally {
+    node.end();
+  }
+});
+
 test("--only renews one; a CA in the first half of its life is kept", async () => {
   const node = await controlPlane();
   try {
