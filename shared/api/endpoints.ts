@@ -4,7 +4,7 @@
  * pkg/kubelet/prober/worker.go, initialValue). A controller-manager that runs meanwhile takes the pod out of
  * its Services.
  */
-import { Fail } from "../fail.ts";
+import { attemptLater } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
@@ -178,13 +178,9 @@ class Probes {
 
   /** Undefined also where the way to it is silent: one such node voids no other Service's look. */
   async #ask(node: string): Promise<string[] | undefined> {
-    try {
-      const text = await this.#api.ofKubelet(`/api/v1/nodes/${node}/proxy/metrics/probes`);
-      return text.split("\n").filter(isProbedReady);
-    } catch (err) {
-      if (!(err instanceof Fail)) throw err;
-      return undefined;
-    }
+    const ask = () => this.#api.ofKubelet(`/api/v1/nodes/${node}/proxy/metrics/probes`);
+    const text = await attemptLater(ask, undefined);
+    return text?.split("\n").filter(isProbedReady);
   }
 }
 

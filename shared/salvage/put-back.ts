@@ -69,7 +69,7 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
     const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
     const copies = backup === undefined ? [] : copiesIn(backup, files);
     const taken = firstOfEach([...mounted, ...mountedFiles(processes.own, files), ...copies]);
-    const isShut = ({ path, content }: (typeof taken)[number]) =>
+    const isShut = ({ path, content }: FoundCopy) =>
       configs.some(
         (lost) => lost.path === path && opensNothing(lost, Buffer.from(content).toString("utf8"), here.data),
       );
