@@ -50,8 +50,8 @@ async function main() {
     node,
     without: leftNames(await leftOut(cp, NOBODY)),
   });
-  for (const { name, ips } of others)
-    answer(shell`scp -p ${oldSaPub(pki)} root@${forScp(ips[0] ?? name)}:${pki}/`);
+  for (const { name, places } of others)
+    answer(shell`scp -p ${oldSaPub(pki)} root@${forScp(places[0] ?? name)}:${pki}/`);
   const carry = others.length > 0 ? [{ command: "the scp lines above" }] : [];
   done(inOneLine(afterTokenKey({ saKeyIsHere: todaysSaPub(pki) !== undefined, carry })));
 }

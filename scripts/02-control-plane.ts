@@ -11,7 +11,7 @@ import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
 import { nodesAmong, takenOut } from "../shared/etcd/all-members.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
-import { controlPlaneNames, isControlPlaneName } from "../shared/evidence/control-planes.ts";
+import { believedNames, isControlPlaneName } from "../shared/evidence/control-planes.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
@@ -143,7 +143,7 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
   const { controlPlanes, workers, named } = silent;
   const lonely = caIsNew(cp) && !isFull ? [] : [...controlPlanes, ...workers, ...named];
   await sayEvictions(cp, api, { nodes: lonely, isFull });
-  if (isFull) await manager.fullControllerManager(cp, api, controlPlaneNames(cp.data));
+  if (isFull) await manager.fullControllerManager(cp, api, believedNames(cp.data));
   else seen.sayReduced(cp, silent, out);
   return away;
 }

@@ -37,7 +37,7 @@ async function main() {
   refuseNoMemory("read etcd's data");
   const { source, found } = await step("S.1 Look at what is left", async () => {
     const source = await sourceOf(positionals, values);
-    const found = content.contentFor(source.data, as);
+    const found = content.contentFor(source.data, as, values.lost);
     content.sayContent(found, source.until);
     return { source, found };
   });
@@ -60,7 +60,6 @@ async function main() {
 /** The data last: what is there is never written over. Cut off before, it begins again. */
 async function writeData(source: Source, { cluster, node, data }: content.Content, place: Place) {
   const named = data.members.filter((member) => !isNameless(member)).map(({ name }) => name);
-  // a snapshot of etcd 3.5 has no names of members that have joined
   const controlPlanes = cluster.nodes.filter((one) => one.controlPlane).map(({ name }) => name);
   const members = [...new Set([...named, ...controlPlanes])];
   writeMark<RestoredMark>(
@@ -130,7 +129,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
   const state = snapshots.storedState(path);
   snapshots.refuseState(state, { path, disarm: values.disarm });
   const data = readSnapshotData(hostPath(path));
-  const found = content.contentFor(data, asOf(values));
+  const found = content.contentFor(data, asOf(values), values.lost);
   content.refuseOlderImage(found, state.storageVersion);
   say(`${path}: ${snapshot.hasSum ? "its SHA-256 is right" : "without a SHA-256"}`);
   // a cluster that is restored twice is two clusters
@@ -182,10 +181,10 @@ async function placeOf(found: content.Content, machine: Machine, values: Values)
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/restore.ts SNAPSHOT --as NODE [--address IP] [--skip-hash-check] [--disarm]
+    ./bunw scripts/restore.ts SNAPSHOT --as NODE [--lost NODE,…] [--address IP]
+                              [--skip-hash-check] [--disarm] [--etcd-data DIR] [--dry-run]
+    ./bunw scripts/restore.ts --from DIR,… --as NODE [--lost NODE,…] [--address IP]
                               [--etcd-data DIR] [--dry-run]
-    ./bunw scripts/restore.ts --from DIR,… --as NODE [--address IP] [--etcd-data DIR]
-                              [--dry-run]
 
 All control plane nodes are lost. This machine, with the cluster's kubelet, kubeadm and container
 runtime, becomes one of them: writes etcd's data with one member, and the kubelet's files where
@@ -203,6 +202,8 @@ Options:
                       /mnt/var/lib/etcd. The one whose log is newest is taken, with all that it
                       has. With those of more than half of the members nothing acknowledged is
                       lost: better than any snapshot.
+    --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
+                      of etcd 3.5 has none of members that have joined.
     --address IP      The node's address, where this machine has several.
     --skip-hash-check
                       SNAPSHOT is a copy of etcd's member/snap/db, which has no sum.
@@ -223,6 +224,7 @@ const OPTIONS = {
   as: { type: "string" },
   from: { type: "string", list: true, path: "trusted" },
   address: { type: "string" },
+  lost: { type: "string", list: true },
   "skip-hash-check": { type: "boolean" },
   disarm: { type: "boolean" },
   "etcd-data": { type: "string", path: "trusted" },

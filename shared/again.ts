@@ -33,7 +33,7 @@ const PLAN = /^plan\b/;
  */
 const TAKES = {
   without: AWAY,
-  lost: LEAVE_OUT,
+  lost: new RegExp(`${LEAVE_OUT.source}|^restore\\b`),
   worker: PLAN,
   endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,
   "lost-on": /^(plan|01-etcd|02-control-plane)\b/,

@@ -13,7 +13,7 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { believedPeers } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
@@ -240,9 +240,7 @@ function filesBack(
   if (files.length === 0) return [];
   const known = knownHere(running instanceof Fail ? [] : running);
   const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
-  const others = cluster
-    ? otherControlPlanes(cluster, { node, without: lost.names }).map(({ name }) => name)
-    : [];
+  const others = cluster ? believedPeers(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
   return inLines(restoreCommands(files, { mounted, others, pki: certificatesDir }));
 }
 

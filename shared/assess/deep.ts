@@ -7,7 +7,7 @@ import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes, OldSaKey } from "../facts/course.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { believedPeers } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
@@ -134,7 +134,7 @@ function placesElsewhere(
   { cluster, data }: PartialFacts,
 ): (file: string) => KeyPlace[] {
   const secret = attempt(() => data && findKubeadmCerts(data));
-  const others = cluster ? otherControlPlanes(cluster, here).map(({ name }) => name) : [];
+  const others = cluster ? believedPeers(cluster, here).map(({ name }) => name) : [];
   return (file) => [
     ...(secret && !(secret instanceof Fail) && secret.data?.[file.replace("/", "-")]
       ? [{ rung: 1, where: "the Secret kubeadm-certs", word: "secret", found: false } as const]

@@ -6,9 +6,11 @@ import { stringify } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { askControlPlaneNode } from "../facts/control-plane-node.ts";
-import { apiEndpoint, ownNode } from "../facts/issue-facts.ts";
+import { ownNode } from "../facts/issue-facts.ts";
+import { apiEndpoint } from "../facts/known-nodes.ts";
 import { Fail } from "../fail.ts";
-import { readNode } from "../node/node.ts";
+import { exists } from "../files/files.ts";
+import { type Node, readNode } from "../node/node.ts";
 import type { ConfigMap } from "../objects/objects.ts";
 import { readObject } from "../objects/stored.ts";
 
@@ -40,15 +42,21 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
     apiVersion: (configuration as { apiVersion?: string }).apiVersion,
     kind: "InitConfiguration",
     localAPIEndpoint: { advertiseAddress: address.host, bindPort: address.port },
-    nodeRegistration: { name: node.name, criSocket: socketOf(node.name, data) ?? node.runtimeEndpoint },
+    nodeRegistration: { name: node.name, criSocket: socketOf(node, data) },
   };
   const kubelet = readObject<ConfigMap>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet;
   const documents = [configuration, init].map((one) => stringify(one, { lineWidth: 0 }));
   return [...documents, ...(kubelet ? [kubelet] : [])].join("---\n");
 }
 
-/** As kubeadm has annotated the Node: its socket in this node's files may be gone. */
-function socketOf(node: string, data: EtcdData): string | undefined {
-  const object = readObject<{ metadata: { annotations?: Record<string, string> } }>(data, `minions/${node}`);
-  return object?.metadata.annotations?.["kubeadm.alpha.kubernetes.io/cri-socket"];
+/**
+ * This node's own where it is there. Else as kubeadm has annotated the Node, which others may write, too: then it
+ * has to be a path on this machine.
+ */
+function socketOf({ name, runtimeEndpoint }: Node, data: EtcdData): string {
+  const isHere = (socket: string) => exists(socket.replace(/^unix:\/\//, ""));
+  if (isHere(runtimeEndpoint)) return runtimeEndpoint;
+  const object = readObject<{ metadata: { annotations?: Record<string, string> } }>(data, `minions/${name}`);
+  const annotated = object?.metadata.annotations?.["kubeadm.alpha.kubernetes.io/cri-socket"];
+  return annotated !== undefined && isHere(annotated) ? annotated : runtimeEndpoint;
 }

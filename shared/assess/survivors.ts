@@ -4,7 +4,7 @@ import { command } from "../again.ts";
 import { fetchLine, managedNode } from "../facts/ca-holders.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes } from "../facts/course.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { believedPeers } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
@@ -39,7 +39,7 @@ function othersHave(
   const where = "another control plane node";
   const same = `each control plane node has the same keys, in ${certificatesDir}`;
   if (!cluster) return { where, hope: "unknown", detail: `if there is one: ${same}` };
-  return otherControlPlanes(cluster, here).length > 0
+  return believedPeers(cluster, here).length > 0
     ? { where, hope: "worth a try", detail: `look there first: ${same}` }
     : { where, hope: "none", detail: "this cluster has only this one" };
 }

@@ -8,7 +8,7 @@
  */
 import { statSync } from "node:fs";
 import { type EtcdData, type KeyValue, readEtcdData } from "../etcd-data/data.ts";
-import { controlPlaneNames } from "../evidence/control-planes.ts";
+import { believedNames } from "../evidence/control-planes.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath, list, stat } from "../files/files.ts";
 import { tryFile } from "../files/try-file.ts";
@@ -180,7 +180,7 @@ function maybeConfigs(folder: string, depth = DEPTH): string[] {
  * encrypted.
  */
 function pathsOf(data: EtcdData, apiServer: ApiServer): string[] {
-  const mirrors = controlPlaneNames(data).flatMap((node) => mirrorsOf(node, data));
+  const mirrors = believedNames(data).flatMap((node) => mirrorsOf(node, data));
   const pods = [
     ...(apiServer ? [apiServer] : []),
     ...mirrors.flatMap(({ name, pod }) => (name === "kube-apiserver" ? [pod] : [])),

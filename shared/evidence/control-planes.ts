@@ -7,65 +7,41 @@
  * (plugin/pkg/admission/noderestriction). So the node of a mirror pod decides what it is: that of a worker is
  * the word of whoever owns the worker.
  */
-import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt } from "../fail.ts";
-import { readObjects } from "../objects/stored.ts";
-import { canonicalIp, endpointHost, isLoopback } from "../pki/addresses.ts";
-
-interface StoredNode {
-  metadata: { name: string; labels?: Record<string, string> };
-  status?: { addresses?: { type: string; address: string }[] };
-}
 
 type Members = Pick<EtcdData, "members" | "formerMembers">;
 
-export function hasControlPlaneLabel({ metadata }: StoredNode): boolean {
+export function hasControlPlaneLabel({
+  metadata,
+}: {
+  metadata: { labels?: Record<string, string> };
+}): boolean {
   return metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined;
 }
 
 /**
- * Names of the Nodes that are members of etcd: kubeadm gives a member the name of its Node. A member of
- * another name (a restore calls it "default") is the one Node with its address, if that has the label, too:
- * kubespray may put etcd on workers. An address that more than one claims belongs to none of them, as each
- * kubelet writes its own status. Those that a restore has left behind were control plane nodes, too.
+ * Those of these Nodes that are control plane nodes, each with what it is to etcd: a member of today, or one that a
+ * restore has left behind, which is only known to be lost. kubeadm gives a member the name of its Node. A member
+ * without a name, or of another one, is no Node's: its address would be that of whoever claims it.
  */
-export function membersAmong(
-  nodes: readonly StoredNode[],
+export function controlPlanesAmong(
+  names: ReadonlySet<string>,
   { members, formerMembers = [] }: Members,
-): Set<string> {
-  const names = new Set(nodes.map(({ metadata }) => metadata.name));
-  const found = members.flatMap((member) =>
-    names.has(member.name) ? member.name : (atAddress(nodes, member) ?? []),
-  );
-  return new Set([...found, ...formerMembers.filter((name) => names.has(name))]);
+): Map<string, "member" | "former"> {
+  const is = (role: "member" | "former", all: readonly string[]) =>
+    all.filter((name) => names.has(name)).map((name) => [name, role] as const);
+  return new Map([
+    ...is("former", formerMembers),
+    ...is(
+      "member",
+      members.map(({ name }) => name),
+    ),
+  ]);
 }
 
-function atAddress(
-  nodes: readonly StoredNode[],
-  { peerURLs, clientURLs }: EtcdData["members"][number],
-): string | undefined {
-  const hosts = [...peerURLs, ...clientURLs].flatMap((url) =>
-    URL.canParse(url) ? endpointHost(new URL(url).host) : [],
-  );
-  const ips = hosts.filter((host) => isIP(host) && !isLoopback(host)).map(canonicalIp);
-  const here = nodes.filter(({ status }) =>
-    status?.addresses?.some(({ address }) => isIP(address) && ips.includes(canonicalIp(address))),
-  );
-  const [node, ...others] = here;
-  return node && others.length === 0 && hasControlPlaneLabel(node) ? node.metadata.name : undefined;
-}
-
-/**
- * Names of the control plane nodes, by etcd's data: of its members, and of the Nodes that are one under
- * another name.
- */
-export function controlPlaneNames(data: EtcdData): string[] {
-  const found = membersAmong(
-    attempt(() => readObjects<StoredNode>(data, "minions/").toArray(), []),
-    data,
-  );
-  return [...new Set([...found, ...memberNames(data)])];
+/** Names of etcd's members of today: those that are believed, whether their Nodes are still there or not. */
+export function believedNames({ members }: Pick<EtcdData, "members">): string[] {
+  return members.flatMap(({ name }) => name || []);
 }
 
 /** Of a Node that is deleted, etcd's members still tell. */

@@ -26,8 +26,8 @@ import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { Cluster } from "./cluster.ts";
-import { apiAddressOf } from "./issue-facts.ts";
-import { otherControlPlanes } from "./next.ts";
+import { apiAddressOf } from "./known-nodes.ts";
+import { believedPeers } from "./next.ts";
 
 /**
  * Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in
@@ -108,7 +108,7 @@ export async function refuseDoubtfulClock(cp: Place) {
 /** Of the other API servers that run under the CA on disk, or the one from before. */
 async function livingClocks({ data, cluster, facts, node }: Place): Promise<Other[]> {
   const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
-  const asked = otherControlPlanes(cluster, { node }).map(async (other): Promise<Other[]> => {
+  const asked = believedPeers(cluster, { node }).map(async (other): Promise<Other[]> => {
     const at = apiAddressOf(other, data, facts.bindPort);
     const time = at && (await serverTime(at.host, at.port, cas));
     return time ? [{ name: other.name, ahead: time.getTime() - Date.now() }] : [];
@@ -122,7 +122,7 @@ async function livingClocks({ data, cluster, facts, node }: Place): Promise<Othe
  */
 function storedClocks({ data, cluster, node }: Place): Other[] {
   const own = renewal(data, node.name);
-  return otherControlPlanes(cluster, { node }).flatMap(({ name }) => {
+  return believedPeers(cluster, { node }).flatMap(({ name }) => {
     const other = renewal(data, name);
     if (!other) return [];
     const future = other.time - Date.now();

@@ -9,31 +9,14 @@ import { command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
-import { hasControlPlaneLabel, membersAmong } from "../evidence/control-planes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { movedHere } from "../node/rescue-folder.ts";
-import { AGGREGATED_TRUST, readObject, readObjects, registryPrefix } from "../objects/stored.ts";
+import { AGGREGATED_TRUST, readObject, registryPrefix } from "../objects/stored.ts";
 import { endpointPutIn } from "../pki/addresses.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
-
-export interface KnownNode {
-  name: string;
-  uid: string;
-  /** It is a member of etcd. */
-  controlPlane: boolean;
-  /** It only says that it is a control plane node, by its label: nothing of it is believed. */
-  onlyLabelled?: boolean;
-  /**
-   * By its label, which accounts of pods on any worker may write, so it is only a word: who has it is not
-   * waited for, and never called back.
-   */
-  windows?: true;
-  /** Hostname and DNS names of the Node object. */
-  names: string[];
-  ips: string[];
-}
+import { type KnownNode, readNodes } from "./known-nodes.ts";
 
 export interface Cluster {
   name: string;
@@ -209,31 +192,5 @@ export function need<T extends string>(value: T | undefined, name: string): T {
   if (value) return value;
   throw new Fail(`Cannot find ${name} in etcd's data`, {
     hint: "kubeadm's defaults are never used in its place; see what the data holds: ./bunw scripts/00-assess.ts --json",
-  });
-}
-
-interface StoredNode {
-  metadata: { name: string; uid: string; labels?: Record<string, string> };
-  status?: { addresses?: { type: string; address: string }[] };
-}
-
-function readNodes(data: EtcdData): KnownNode[] {
-  const stored = readObjects<StoredNode>(data, "minions/").toArray();
-  const members = membersAmong(stored, data);
-  return stored.map((node) => {
-    const { metadata, status } = node;
-    const addresses = status?.addresses ?? [];
-    const controlPlane = members.has(metadata.name);
-    return {
-      name: metadata.name,
-      uid: metadata.uid,
-      controlPlane,
-      ...(!controlPlane && hasControlPlaneLabel(node) ? { onlyLabelled: true } : {}),
-      ...(metadata.labels?.["kubernetes.io/os"] === "windows" ? { windows: true as const } : {}),
-      names: [
-        ...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)]),
-      ],
-      ips: addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address),
-    };
   });
 }

@@ -4,9 +4,11 @@
  */
 
 import { command } from "../again.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { type EtcdFolders, withItsPlace } from "../etcd-location/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
+import { memberHosts, ownMember } from "../etcd-location/reach-etcd.ts";
 import { ranHere } from "../etcd-location/static-pod-here.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
@@ -17,9 +19,10 @@ import { type Container, containersInTime, type Ran } from "../node/containers.t
 import { type Node, readNode } from "../node/node.ts";
 import { asideOf, newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { type Cluster, certificatesDirIn, type KnownNode, readCluster } from "./cluster.ts";
+import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./endpoint.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
+import type { KnownNode } from "./known-nodes.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
@@ -76,7 +79,7 @@ export function lookAtControlPlaneNode(
     return { obstacle, etcd, home, certificatesDir, asideDir: asideOf(newRescue()) };
   }
   const asideDir = asideOf(useRescue(repair.rescue));
-  const cluster = attempt(() => withOwn(readCluster(repair.data), node));
+  const cluster = attempt(() => withOwn(readCluster(repair.data), repair.data, node));
   if (cluster instanceof Fail)
     return {
       ...{
@@ -124,10 +127,15 @@ export async function askControlPlaneNode(
   return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
 }
 
-/** A restored member at localhost names no node; this machine has its data. */
-function withOwn(cluster: Cluster, node: Node | undefined): Cluster {
+/** A member of another name, as of a restore, names no node: this machine has its data. */
+function withOwn(cluster: Cluster, data: EtcdData, node: Node | undefined): Cluster {
   const name = node && ownNode(node, cluster).name;
-  const roleOf = ({ onlyLabelled: _, ...known }: KnownNode): KnownNode => ({ ...known, controlPlane: true });
+  const member = node && ownMember(data, node.addresses);
+  const roleOf = ({ onlyLabelled: _, former: __, ...known }: KnownNode): KnownNode => ({
+    ...known,
+    controlPlane: true,
+    places: [...new Set([...known.places, ...(member ? memberHosts(member) : [])])],
+  });
   return { ...cluster, nodes: cluster.nodes.map((known) => (known.name === name ? roleOf(known) : known)) };
 }
 

@@ -15,7 +15,6 @@ import { readable } from "../pki/examine.ts";
 import { serverIn } from "../pki/kubeconfig-fields.ts";
 import { KUBECONFIGS, leadsToEndpoint, parseKubeconfig } from "../pki/kubeconfigs.ts";
 import type { Cluster, ClusterConfiguration } from "./cluster.ts";
-import { apiEndpoint } from "./issue-facts.ts";
 import type { Repair } from "./repair.ts";
 
 export interface Witness {
@@ -89,12 +88,7 @@ export function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }
 export function witnessesOf(place: EndpointPlace): Witness[] {
   const { data, cluster, facts, node } = place;
   const stored = storedPlaces(data, cluster.configuration, facts.bindPort);
-  const own = [
-    ...node.addresses,
-    ...cluster.nodes.flatMap(({ name, controlPlane, ips }) =>
-      controlPlane ? [...ips, apiEndpoint(name, data)?.host ?? ""] : [],
-    ),
-  ];
+  const own = [...node.addresses, ...cluster.nodes.flatMap(({ places }) => places)];
   // without an endpoint kubeadm writes the address of the first control plane node
   const none = stored[0]!.place === "";
   const isOwn = (at: string) => isLocal(endpointHost(at)) || node.addresses.includes(endpointHost(at));

@@ -30,7 +30,7 @@ import {
   witnessesOf,
 } from "./endpoint-witnesses.ts";
 import { ownCertificates } from "./names-before.ts";
-import { otherControlPlanes } from "./next.ts";
+import { believedPeers } from "./next.ts";
 import { shownBeside } from "./signed-elsewhere.ts";
 
 /** What the witnesses say. */
@@ -94,7 +94,7 @@ export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterF
 
 /** Whoever goes there reaches that node's API server, and shows this one's certificate to nobody. */
 function isOfAnother(host: string, { cluster, node }: Pick<EndpointPlace, "cluster" | "node">): boolean {
-  return otherControlPlanes(cluster, { node }).some(({ ips, names }) => [...ips, ...names].includes(host));
+  return believedPeers(cluster, { node }).some(({ name, places }) => [name, ...places].includes(host));
 }
 
 /** Of what lies in etcd's data: kubeadm alone reads kubeadm-config. */

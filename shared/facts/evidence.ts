@@ -4,7 +4,7 @@
  * can write to is not even read. A place that cannot be read is reported, and the others are read.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { controlPlaneNames } from "../evidence/control-planes.ts";
+import { believedNames } from "../evidence/control-planes.ts";
 import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";
 import { may, ofNamespace, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -116,7 +116,7 @@ export function readEvidence(places: Places): ClusterEvidence {
  * has published.
  */
 function isCaFile({ data, certificatesDir }: Asked): boolean {
-  const managers = data ? controlPlaneNames(data).flatMap((name) => findMirrorPods(data, name)) : [];
+  const managers = data ? believedNames(data).flatMap((name) => findMirrorPods(data, name)) : [];
   const commands = managers
     .filter(({ name }) => name === "kube-controller-manager")
     .map(({ pod }) => ({ pod, of: flags(commandOf(pod)) }));

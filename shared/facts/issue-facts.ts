@@ -1,26 +1,22 @@
 /**
  * What certificates and kubeconfigs need to say on one control plane node: the cluster as it was, and this
  * node's own name and address.
- *
- * Source of the address: the mirror pod's annotation
- * kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint (kubeadm's cmd/…/config/cluster.go reads
- * the same one).
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
 import { gatewayUrl } from "../etcd-location/reach-etcd.ts";
 import { Fail } from "../fail.ts";
-import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { movedHere } from "../node/rescue-folder.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import { addressBefore, endpointHost } from "../pki/addresses.ts";
+import { addressBefore } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
-import { type Cluster, type ClusterConfiguration, type KnownNode, need } from "./cluster.ts";
-import { otherControlPlanes } from "./next.ts";
+import { type Cluster, type ClusterConfiguration, need } from "./cluster.ts";
+import { apiEndpoint, type KnownNode } from "./known-nodes.ts";
+import { believedPeers } from "./next.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 
 /**
@@ -29,8 +25,7 @@ import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
  * Node.
  */
 export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
-  const isHere = (known: KnownNode) =>
-    known.controlPlane && known.ips.some((ip) => node.addresses.includes(ip));
+  const isHere = (known: KnownNode) => known.places.some((host) => node.addresses.includes(host));
   const here = nodes.filter(isHere);
   if (here.length !== 1 || here[0]!.name === node.name) return node;
   return {
@@ -79,16 +74,16 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
 export class HasMoved extends Fail {}
 
 /**
- * The API server's address on this node: from its mirror pod, or else from its Node. It must be an address of
- * this machine.
+ * The API server's address on this node: from its mirror pod, or else from its member of etcd. It must be an
+ * address of this machine.
  */
 function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: string; port: number } {
   const own = apiEndpoint(node.name, data);
-  const peer = otherControlPlanes(cluster, { node }).flatMap(({ name }) => apiEndpoint(name, data) ?? [])[0];
+  const peer = believedPeers(cluster, { node }).flatMap(({ name }) => apiEndpoint(name, data) ?? [])[0];
   const found =
     own ??
     (peer && {
-      host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "",
+      host: cluster.nodes.find((known) => known.name === node.name)?.places[0] ?? "",
       port: peer.port,
     });
   if (!found?.host) {
@@ -113,33 +108,6 @@ function etcdGateway(node: Node, data: EtcdData, address: string): string | unde
     readableManifest(manifestPath({ node }, "etcd")) ??
     findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
   return pod && gatewayUrl(pod, address);
-}
-
-/** The address of a node's API server, by its mirror pod; undefined where there is none. */
-export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
-  const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
-  const annotation =
-    pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
-  const command = flags(pod ? commandOf(pod) : []);
-  const [, kubeadmsHost, kubeadmsPort = "6443"] = /^(.*):(\d+)$/.exec(annotation ?? "") ?? [];
-  // who edits the flags leaves kubeadm's annotation as it is
-  const [host, port] = [
-    command.get("advertise-address") ?? kubeadmsHost,
-    command.get("secure-port") ?? kubeadmsPort,
-  ];
-  return host ? { host: endpointHost(host), port: Number(port) } : undefined;
-}
-
-/**
- * Where a node's API server answers: its Node's first address may be of another network (the kubelet's
- * --node-ip, a second card).
- */
-export function apiAddressOf(
-  { name, ips }: KnownNode,
-  data: EtcdData,
-  port: number,
-): { host: string; port: number } | undefined {
-  return apiEndpoint(name, data) ?? (ips[0] ? { host: ips[0], port } : undefined);
 }
 
 function validity(

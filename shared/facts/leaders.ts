@@ -14,8 +14,8 @@ import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { readObject } from "../objects/stored.ts";
 import { readYaml } from "../yaml.ts";
 import { caEndedAt } from "./ca-copies.ts";
-import type { KnownNode } from "./cluster.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
+import type { KnownNode } from "./known-nodes.ts";
 import type { Repair } from "./repair.ts";
 
 /** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory. */
@@ -27,7 +27,7 @@ export function leaderHost(data: EtcdData | undefined): string | undefined {
 interface HereSeen {
   data: EtcdData;
   node: Pick<Node, "hostName" | "name" | "addresses">;
-  cluster: { nodes: readonly Pick<KnownNode, "name" | "names">[] };
+  cluster: { nodes: readonly Pick<KnownNode, "name" | "claimed">[] };
 }
 
 /** Who led last, and not on this node. */
@@ -48,7 +48,7 @@ export function lastLeaderElsewhere({ data, node, cluster }: HereSeen): LastLead
   if (host === undefined || [node.hostName, node.name].includes(host) || names.length === 0) return undefined;
   const namesOf = (name: string) => [
     name,
-    ...cluster.nodes.flatMap((known) => (known.name === name ? known.names : [])),
+    ...cluster.nodes.flatMap((known) => (known.name === name ? known.claimed.names : [])),
   ];
   const called = names.filter((name) => namesOf(name).includes(host));
   const alike = names.filter((name) => namesOf(name).some((one) => firstLabel(one) === firstLabel(host)));

@@ -15,8 +15,8 @@ import { type Cert, type ClusterFacts, certPath, certRow, isEtcds, subjectOf } f
 import { readable } from "../pki/examine.ts";
 import { shownSoon } from "../pki/served.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
-import { apiAddressOf, apiEndpoint } from "./issue-facts.ts";
-import { otherControlPlanes } from "./next.ts";
+import { apiAddressOf } from "./known-nodes.ts";
+import { believedPeers } from "./next.ts";
 import type { Repair } from "./repair.ts";
 
 interface Place extends Pick<Repair, "data" | "rescue" | "earlier"> {
@@ -115,7 +115,7 @@ export async function apiNamesShown(
 ): Promise<string[]> {
   const { cluster, data, facts } = place;
   const ca = readable(certPath(certRow("ca"), facts.certificatesDir)) ?? "";
-  const places = otherControlPlanes(cluster, place).flatMap(
+  const places = believedPeers(cluster, place).flatMap(
     (other) => apiAddressOf(other, data, facts.bindPort) ?? [],
   );
   const shown = await Promise.all(places.map(({ host, port }) => shownSoon(host, port)));
@@ -136,15 +136,11 @@ function movedFrom(path: string, asideDir: string): string[] {
   return list(folder).flatMap((name) => (isOne(name) ? [`${folder}/${name}`] : []));
 }
 
-/**
- * By etcd's data: their Nodes, their API servers, their members. Workers' words about themselves do not
- * count.
- */
+/** Where etcd's data proves them to be. What Nodes say of themselves does not count. */
 function ofOthers({ cluster, data, node }: Place): string[] {
-  const nodes = otherControlPlanes(cluster, { node });
   const members = data.members.filter(({ id }) => id !== data.memberId);
   return [
-    ...nodes.flatMap(({ name, names, ips }) => [...names, ...ips, apiEndpoint(name, data)?.host ?? ""]),
+    ...believedPeers(cluster, { node }).flatMap(({ name, places }) => [name, ...places]),
     ...members.flatMap(memberHosts),
   ];
 }

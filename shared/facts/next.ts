@@ -35,6 +35,14 @@ export function otherControlPlanes<N extends Known>(
   );
 }
 
+/** Those of them that are believed: a restore has left the others behind, and they are only known to be lost. */
+export function believedPeers<N extends Known & { former?: true }>(
+  cluster: { nodes: readonly N[] },
+  place: Place,
+): N[] {
+  return otherControlPlanes(cluster, place).filter(({ former }) => !former);
+}
+
 export function routeOf(
   { cluster, node }: { cluster: { nodes: readonly Known[] } } & Place,
   out: LeftOut,

@@ -5,13 +5,14 @@
  */
 import { isIP } from "node:net";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
-import { apiAddressOf, apiEndpoint } from "../facts/issue-facts.ts";
+import { apiAddressOf, apiEndpoint } from "../facts/known-nodes.ts";
 import { Refused } from "../fail.ts";
 import {
   asMoved,
   canonicalIp,
   endpointHost,
   endpointUrl,
+  hostsSaid,
   isDnsName,
   isServer,
   isWithin,
@@ -19,6 +20,7 @@ import {
   ofMachines,
 } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
+import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import type { KnownHere } from "./this-machine.ts";
 
@@ -66,9 +68,10 @@ export function refusePairs(
   { cluster, data }: Pick<KnownHere, "cluster" | "data">,
   goesOn: Moved = NONE,
 ) {
-  const nodes = cluster.nodes.map(({ name, ips }) => ({
+  const nodes = cluster.nodes.map(({ name, places, claimed }) => ({
     name,
-    ips: ips.filter((ip) => isIP(ip)).map(canonicalIp),
+    ips: [...new Set([...places, ...claimed.ips].filter((ip) => isIP(ip)).map(canonicalIp))],
+    places,
   }));
   const members = data.members.flatMap(memberHosts);
   const endpoint = endpointHost(cluster.endpoint ?? "").toLowerCase();
@@ -91,7 +94,11 @@ export function refusePairs(
         `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
       );
     // an address of before has to be one: who has taken another machine's could be either of the two
-    const owner = nodes.find(({ ips }) => ips.includes(today) && !ips.includes(old));
+    const isOthers = ({ ips }: { ips: readonly string[] }) => ips.includes(today) && !ips.includes(old);
+    const owner = nodes.find((one) => isOthers(one) && one.places.includes(today));
+    const claims = nodes.find(isOthers);
+    if (!owner && claims)
+      say(`warning: ${today} is also an address of ${claims.name}, by what its Node says; your word counts`);
     if (owner || moved.has(today) || goesOn.has(today))
       throw refused(
         `that is the address of ${owner?.name ?? "another machine"}, or was`,
@@ -130,7 +137,7 @@ function refuseEndpoint(moved: Moved, { cluster, data }: Pick<KnownHere, "cluste
  */
 export async function refuseAnswering(moved: Moved, { cluster, data, node }: KnownHere) {
   const port = apiEndpoint(node.name, data)?.port ?? 6443;
-  const ofMachines = new Set(cluster.nodes.flatMap(({ ips }) => ips));
+  const ofMachines = new Set(cluster.nodes.flatMap(hostsSaid));
   const today = new Set(moved.values());
   const left = [...moved.keys()].filter((old) => ofMachines.has(old) && !today.has(old));
   const answers = await Promise.all(left.map((old) => whoAnswers(endpointUrl(old, port), cluster.oldCaPem)));

@@ -27,6 +27,11 @@ export function canonicalIp(ip: string): string {
   return ipText(ipBytes(ip));
 }
 
+/** A host in the form in which two are compared: an address as `canonicalIp`, a name as it is. */
+export function canonicalHost(host: string): string {
+  return isIP(host) > 0 && !host.includes("%") ? canonicalIp(host) : host;
+}
+
 /** The 4 or 16 bytes of an address, as in a certificate's iPAddress (RFC 5280 §4.2.1.6). */
 export function ipBytes(ip: string): Uint8Array {
   if (isIP(ip) === 4) return Uint8Array.from(ip.split("."), Number);
@@ -135,15 +140,25 @@ export function ofMachines(moved: Moved): Moved {
   return new Map([...moved].filter(([old]) => !isServer(old)));
 }
 
+/** Where a node is, proved or only claimed: for who is asked or told, as the operator has said what moved. */
+interface Placed {
+  places: readonly string[];
+  claimed: { ips: readonly string[] };
+}
+
+export function hostsSaid({ places, claimed }: Placed): string[] {
+  return [...places, ...claimed.ips];
+}
+
 /** As much of a cluster as tells where its workers lead to. */
 interface Led {
-  nodes: readonly { controlPlane: boolean; ips: readonly string[] }[];
+  nodes: readonly (Placed & { controlPlane: boolean })[];
   endpoint: string | undefined;
 }
 
 /** Whether a worker has something to change: its own address is another one, or the one that it leads to. */
 export function meansWorkers(moved: Moved, { nodes, endpoint }: Led): boolean {
-  const ips = nodes.flatMap(({ controlPlane, ips }) => (controlPlane ? [] : ips));
+  const ips = nodes.flatMap((node) => (node.controlPlane ? [] : hostsSaid(node)));
   // without an endpoint kubeadm writes the address of a control plane node
   const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
   const either = [...moved].flat();
@@ -152,9 +167,9 @@ export function meansWorkers(moved: Moved, { nodes, endpoint }: Led): boolean {
 }
 
 /** Those of these nodes, by their addresses of today. */
-export function thatMoved<N extends { ips: readonly string[] }>(nodes: readonly N[], moved: Moved): N[] {
+export function thatMoved<N extends Placed>(nodes: readonly N[], moved: Moved): N[] {
   const today = new Set(moved.values());
-  return nodes.filter(({ ips }) => ips.some((ip) => today.has(ip)));
+  return nodes.filter((node) => hostsSaid(node).some((ip) => today.has(ip)));
 }
 
 /** What an address of today was before; undefined where its machine has not moved. */

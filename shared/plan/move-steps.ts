@@ -4,7 +4,7 @@
  */
 import { command } from "../again.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import { type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
+import { hostsSaid, type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
 import { type Effort, MOVES } from "./effort.ts";
 import { sshLines } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -63,7 +63,7 @@ function typedBetween({ nodes, facts: { known, moved, isRestored }, joins }: Aro
 
 /** Names of those who have moved; of all, where what they lead to is another one. */
 function namesToTell(moved: Moved, { nodes }: Cluster): readonly string[] {
-  const ofNodes = new Set(nodes.flatMap(({ ips }) => ips));
+  const ofNodes = new Set(nodes.flatMap(hostsSaid));
   const onlyMachines = [...moved.values()].every((one) => ofNodes.has(one));
   return (onlyMachines ? thatMoved(nodes, moved) : nodes).map(({ name }) => name);
 }

@@ -159,7 +159,7 @@ export function notesBeforePart1(
  */
 function fromOther(line: string, { user, nodes }: Asked & { nodes: readonly PlanNode[] }): string {
   const [, name, names, comment] =
-    /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf -( +#.*)?$/.exec(line) ?? [];
+    /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2( +#.*)?$/.exec(line) ?? [];
   const [from, to] = [nodes.find((node) => node.name === name), nodes[0]];
   if (user === ROOT || !names || !from || !to) return line;
   const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names, keep: true });

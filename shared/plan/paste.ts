@@ -174,6 +174,21 @@ export function meet(user: string): string {
   return `ssh-keygen -F $a > /dev/null 2>&1 || ssh -n ${WITHIN} ${user}@$a true`;
 }
 
+/** ssh compares the host key with that of this name, wherever the address leads. */
+export function byName(name: string): string {
+  return `-o HostKeyAlias=${name}`;
+}
+
+/**
+ * Before a line for many workers at once, ssh meets each by its name: it asks about the host key of one that it does
+ * not know by it, and says by which other names it knows that key.
+ */
+export function meetByName(user: string, nodes: readonly PlanNode[]): Line[] {
+  if (sizes(nodes).many.length === 0) return [];
+  const ask = `ssh-keygen -F $n > /dev/null 2>&1 || ssh -n ${WITHIN} ${byName("$n")} ${user}@$a true`;
+  return [{ text: `while read -r a n; do ${ask}; done < ${MANY_FILE}` }];
+}
+
 /**
  * The file of addresses and names, where there are too many workers for a line each; undefined where there
  * are not.

@@ -3,7 +3,7 @@
  * kubelet: only an address that nobody else has, and that is one, gets there. Everything else becomes a
  * placeholder, with the reason.
  */
-import type { KnownNode } from "../facts/cluster.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { addressToType, identitiesOf } from "../workers/identities.ts";
 import type { Place } from "./runbook.ts";

@@ -5,12 +5,14 @@
  */
 import { command } from "../again.ts";
 import { readSnapshotData } from "../etcd-data/data.ts";
+import { isNameless } from "../etcd-data/members.ts";
 import { type Cluster, readCluster } from "../facts/cluster.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath } from "../files/files.ts";
 import { refuseNoMemory } from "../files/room.ts";
 import { readNode, routedAddress } from "../node/node.ts";
 import { typed } from "../options.ts";
+import { withNames } from "../restore/content.ts";
 import { shell } from "../shell-line.ts";
 import type { Effort } from "./effort.ts";
 import { asksNothing, lockedHere, openLine, snapshotsHere } from "./lying-here.ts";
@@ -34,29 +36,31 @@ interface Snapshot {
   cluster: Cluster;
   /** Names. */
   controlPlanes: string[];
+  /** Some of them only by the operator's word. */
+  unnamed: boolean;
 }
 
 /** Undefined where this machine is a node of the cluster, or has no snapshot of its etcd. */
-export async function planOfRestore(user: string): Promise<Plan | undefined> {
+export async function planOfRestore(user: string, lost: readonly string[]): Promise<Plan | undefined> {
   if (TRACES.some((path) => exists(path))) return undefined;
   const [locked] = lockedHere();
-  const snapshot = snapshotsHere().flatMap((file) => snapshotIn(file) ?? [])[0];
+  const snapshot = snapshotsHere().flatMap((file) => snapshotIn(file, lost) ?? [])[0];
   if (!snapshot && locked === undefined) return undefined;
   const here = await thisMachine();
   return snapshot ? ofSnapshot(snapshot, here, user) : ofLocked(locked!, here, user);
 }
 
-/** Undefined where it is of no kubeadm cluster: restore.ts says more of it. */
-function snapshotIn(file: string): Snapshot | undefined {
+/** Undefined where it is of no kubeadm cluster: restore.ts says more of it. Errors: Refused as by `withNames`. */
+function snapshotIn(file: string, lost: readonly string[]): Snapshot | undefined {
   refuseNoMemory("read etcd's data");
-  const read = () => {
-    using data = readSnapshotData(hostPath(typed(file)));
-    const cluster = readCluster(data);
-    const controlPlanes = cluster.nodes.filter((node) => node.controlPlane).map(({ name }) => name);
-    return { file, cluster, controlPlanes };
-  };
-  const found = attempt(read);
-  return found instanceof Fail || found.controlPlanes.length === 0 ? undefined : found;
+  const opened = attempt(() => readSnapshotData(hostPath(typed(file))));
+  if (opened instanceof Fail) return undefined;
+  using data = opened;
+  if (attempt(() => readCluster(data)) instanceof Fail) return undefined;
+  const cluster = readCluster(withNames(data, lost));
+  const controlPlanes = cluster.nodes.filter((node) => node.controlPlane).map(({ name }) => name);
+  const unnamed = data.members.some(isNameless);
+  return controlPlanes.length === 0 ? undefined : { file, cluster, controlPlanes, unnamed };
 }
 
 async function thisMachine(): Promise<PlanNode> {
@@ -78,9 +82,12 @@ function ofLocked(locked: string, here: PlanNode, user: string): Plan {
 }
 
 /** The machine's own name, where a control plane node had it; else that of any of them. */
-function ofSnapshot({ file, cluster, controlPlanes }: Snapshot, here: PlanNode, user: string): Plan {
+function ofSnapshot({ file, cluster, controlPlanes, unnamed }: Snapshot, here: PlanNode, user: string): Plan {
   const as = controlPlanes.find((name) => name === here.name) ?? controlPlanes[0]!;
-  const restore = shell`./bunw scripts/restore.ts --as ${as} ${file}`;
+  const others = controlPlanes.filter((name) => name !== as).join(",");
+  const restore = unnamed
+    ? shell`./bunw scripts/restore.ts --as ${as} --lost ${others} ${file}`
+    : shell`./bunw scripts/restore.ts --as ${as} ${file}`;
   const verdict = `nothing of a cluster is on this machine but ${file}, a snapshot of the etcd of "${cluster.name}"; its control plane nodes were ${controlPlanes.join(", ")}`;
   return page({ here, user, verdict, cluster }, [
     {

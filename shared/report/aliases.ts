@@ -60,9 +60,9 @@ function namesOf(cluster: Cluster | undefined): Map<string, string> {
     ["control-plane", nodes.filter(({ controlPlane }) => controlPlane)],
     ["worker", nodes.filter(({ controlPlane }) => !controlPlane)],
   ] as const)
-    for (const [i, { name, names }] of its.entries()) {
+    for (const [i, { name, claimed }] of its.entries()) {
       add(name, `${role}-${i + 1}`);
-      for (const other of names) add(other, `${role}-${i + 1}.host`);
+      for (const other of claimed.names) add(other, `${role}-${i + 1}.host`);
     }
   add(cluster?.name, "the-cluster");
   add(cluster?.dnsDomain, "cluster.domain");

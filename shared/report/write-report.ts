@@ -1,7 +1,7 @@
 /** `report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
 import { again } from "../again.ts";
-import type { KnownNode } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
 import { writeTyped } from "../files/operator-files.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { typed } from "../options.ts";

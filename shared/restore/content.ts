@@ -1,8 +1,11 @@
 /** What a snapshot, or a lost member's data, holds: said with numbers before anything is written. */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
+import { isNameless } from "../etcd-data/members.ts";
+import { hostOf } from "../etcd-location/reach-etcd.ts";
 import { duration, minute } from "../evidence/server-clock.ts";
-import { type Cluster, type KnownNode, readCluster } from "../facts/cluster.ts";
+import { type Cluster, onlyLabelled, readCluster } from "../facts/cluster.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import type { Pod, StoredObject } from "../objects/objects.ts";
 import { readObject, readObjects, registryPrefix } from "../objects/stored.ts";
@@ -17,9 +20,11 @@ export interface Content {
 }
 
 /**
- * Errors: as `readCluster`; Refused where the cluster's etcd is external, or has no such control plane node.
+ * `lost`: the other control plane nodes, as far as the operator has named them. Errors: as `readCluster` and
+ * `withNames`; Refused where the cluster's etcd is external, or has no such control plane node.
  */
-export function contentFor(data: EtcdData, as: string): Content {
+export function contentFor(stored: EtcdData, as: string, lost: readonly string[]): Content {
+  const data = withNames(stored, [as, ...lost]);
   const cluster = readCluster(data);
   if (cluster.configuration.etcd?.external)
     throw new Refused("This cluster's etcd is external: kubeadm does not keep it", {
@@ -32,6 +37,35 @@ export function contentFor(data: EtcdData, as: string): Content {
     hint: `nothing was changed. This machine becomes one of ${controlPlanes.join(", ")}: ${again({ as: controlPlanes[0] ?? "NODE" })}`,
   });
 }
+
+/**
+ * A snapshot of etcd 3.5 has no names of members that have joined. Whose they were, the operator says: an address
+ * belongs to whoever claims it, and a label is anybody's. `said`: names of Nodes. Errors: Refused where a member has no
+ * name and nobody was named for it, or where there is no such Node.
+ */
+export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
+  const unnamed = data.members.filter(isNameless);
+  if (unnamed.length === 0) return data;
+  const nodes = readCluster(data).nodes.filter(({ controlPlane }) => !controlPlane);
+  const strange = said.find(
+    (name) => !data.members.some((one) => one.name === name) && !isAmong(nodes, name),
+  );
+  if (strange !== undefined)
+    throw new Refused(`The data knows no Node "${strange}"`, {
+      hint: `nothing was changed. It has ${listed(nodes.map(({ name }) => name))}`,
+    });
+  const given = [...new Set(said)].filter((name) => isAmong(nodes, name));
+  if (given.length >= unnamed.length) return Object.create(data, { formerMembers: { value: given } });
+  const places = unnamed.map(({ peerURLs }) => peerURLs.map(hostOf).join(", ")).join("; ");
+  throw new Refused(
+    `${unnamed.length} of ${data.members.length} members have no name in this data, as in a snapshot of etcd 3.5: at ${places}`,
+    {
+      hint: `nothing was changed. Name the control plane nodes that they were, ${unnamed.length - given.length} more: ${again({ lost: unnamed.slice(given.length).map((_, i) => `NODE${i + 1}`) })}. By their labels, which a worker can have got, too: ${listed(onlyLabelled(nodes)) || "none"}`,
+    },
+  );
+}
+
+const isAmong = (nodes: readonly KnownNode[], wanted: string) => nodes.some(({ name }) => name === wanted);
 
 /**
  * The newest Lease of a control plane node's kubelet, which no other kubelet writes: a file's own time is

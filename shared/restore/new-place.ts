@@ -7,10 +7,11 @@ import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
-import type { Cluster, KnownNode } from "../facts/cluster.ts";
-import { apiEndpoint } from "../facts/issue-facts.ts";
+import type { Cluster } from "../facts/cluster.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
+import { apiEndpoint } from "../facts/known-nodes.ts";
 import { Fail, Refused } from "../fail.ts";
-import { canonicalIp, endpointUrl, isWithin } from "../pki/addresses.ts";
+import { canonicalIp, endpointUrl, hostsSaid, isWithin } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { shownSoon, whoAnswers } from "../pki/served.ts";
 import { say } from "../run.ts";
@@ -40,8 +41,14 @@ export function newAddress({ cluster, node, data }: Content, { addresses, given,
       throw new Refused(`${chosen} is in the cluster's own range ${range}: no node can have it`, {
         hint: `nothing was changed. ${again({ address: "IP" })}: another address of this machine`,
       });
-  const owner = cluster.nodes.find(({ name, ips }) => name !== node.name && ips.includes(chosen));
-  // any kubelet may claim an address, but not the one that the API server itself had
+  const others = cluster.nodes.filter(({ name }) => name !== node.name);
+  const claims = others.find((one) => hostsSaid(one).includes(chosen));
+  const owner = others.find(({ places }) => places.includes(chosen));
+  // any kubelet may claim an address, but this machine has it
+  if (claims && !owner && chosen !== old)
+    say(
+      `warning: ${chosen} is also an address of ${claims.name}, by what its Node says; it is this machine's`,
+    );
   if (owner && chosen !== old)
     throw new Refused(`${chosen} was the address of "${owner.name}"`, {
       hint: `nothing was changed. Is this machine that one? ${again({ as: owner.name })}. Else give it another address first`,
@@ -49,9 +56,9 @@ export function newAddress({ cluster, node, data }: Content, { addresses, given,
   return chosen;
 }
 
-/** Of its API server, or of its Node. */
-export function oldAddress({ name, ips }: KnownNode, data: EtcdData): string | undefined {
-  const host = apiEndpoint(name, data)?.host ?? ips[0];
+/** Of its API server, or of its member of etcd. */
+export function oldAddress({ name, places }: KnownNode, data: EtcdData): string | undefined {
+  const host = apiEndpoint(name, data)?.host ?? places[0];
   return host && isIP(host) ? canonicalIp(host) : undefined;
 }
 

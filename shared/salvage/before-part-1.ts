@@ -7,7 +7,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { lostHere, namerOf, stopsAll, thereWhen } from "../facts/lost-files.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { believedPeers } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";
@@ -30,7 +30,7 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
       `${thereWhen(file) ?? "lost, and only a copy brings it back"}: ${file.path} (${namerOf(file)}): without it ${file.without}`,
     );
   const mounted = mountedFiles((await processesHere(cp.node)).own, lost).map(({ path }) => path);
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  const others = believedPeers(cp.cluster, cp).map(({ name }) => name);
   for (const line of inLines(restoreCommands(lost, { mounted, others, pki: cp.facts.certificatesDir })))
     say(`  ${line}`);
   const needed = lost.filter(stopsAll);

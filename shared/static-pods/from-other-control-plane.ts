@@ -5,13 +5,10 @@
  */
 
 import { isIP } from "node:net";
-import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { memberHosts, ownMember } from "../etcd-location/reach-etcd.ts";
-import type { KnownNode } from "../facts/cluster.ts";
+import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { apiEndpoint } from "../facts/issue-facts.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { believedPeers } from "../facts/next.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
@@ -27,28 +24,18 @@ export function manifestFromPeer(
   cp: ControlPlaneNode,
 ): { manifest: Manifest; source: string; said: string[] } | undefined {
   const { data, cluster, node, facts } = cp;
-  for (const peer of otherControlPlanes(cluster, { node })) {
+  for (const peer of believedPeers(cluster, { node })) {
     const mirror = findMirrorPods(data, peer.name).find((pod) => pod.name === name);
     if (!mirror) continue;
     const { manifest: theirs, said } = asItRan(manifestFromMirrorPod(mirror.pod, peer.name), mirror.pod);
     const manifest = renamed(
       theirs,
-      addressesOf(peer, data).map((ip) => [ip, facts.advertiseAddress] as const),
+      peer.places.filter((host) => isIP(host)).map((ip) => [ip, facts.advertiseAddress] as const),
     );
     if (name === "etcd") asMember(manifest, cp);
     return { manifest, said, source: `made from the manifest of ${peer.name}: check it` };
   }
   return undefined;
-}
-
-/**
- * Its Node may have other addresses than its API server and its etcd (the kubelet's --node-ip, a second
- * card).
- */
-function addressesOf({ name, ips }: KnownNode, data: EtcdData): string[] {
-  const member = data.members.find((one) => one.name === name);
-  const hosts = [...ips, apiEndpoint(name, data)?.host ?? "", ...(member ? memberHosts(member) : [])];
-  return [...new Set(hosts)].filter((host) => isIP(host));
 }
 
 /** Replaces every whole address of the other node by this node's: in flags, probes, annotations. */

@@ -4,7 +4,7 @@
 import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
-import { type HostFile, hostFiles } from "../manifests/command.ts";
+import { commandOf, flags, type HostFile, hostFiles } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { LAST_JOIN_CONFIG } from "../node/join-config.ts";
 import { asMoved } from "../pki/addresses.ts";
@@ -93,14 +93,12 @@ function namesAddress(node: LostNode, { manifest }: LostNode["pods"][number]): b
   return then !== undefined && asMoved(text, new Map([[then, "0.0.0.0"]])) !== text;
 }
 
-const ADVERTISED = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint";
-
 /** Where its API server listened. */
 function addressOf({ name, pods }: LostNode, cluster: ControlPlaneNode["cluster"]): string {
-  const advertised = pods.find((pod) => pod.name === "kube-apiserver")?.manifest.metadata.annotations?.[
-    ADVERTISED
-  ];
-  return advertised ?? `${cluster.nodes.find((node) => node.name === name)?.ips[0]}:6443`;
+  const manifest = pods.find((pod) => pod.name === "kube-apiserver")?.manifest;
+  const command = flags(manifest ? commandOf(manifest) : []);
+  const place = cluster.nodes.find((node) => node.name === name)?.places[0] ?? `ADDRESS-OF-${name}`;
+  return `${command.get("advertise-address") ?? place}:${command.get("secure-port") ?? 6443}`;
 }
 
 /** Files that the API server here needs and that kubeadm does not make on a new node. */

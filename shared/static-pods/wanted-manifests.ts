@@ -4,7 +4,7 @@
  * API.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { believedPeers } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
@@ -89,7 +89,7 @@ export function otherStaticPods(place: Place): { name: string; namespace: string
  */
 export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: string; peer: string }[] {
   if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
-  const peers = otherControlPlanes(cluster, { node });
+  const peers = believedPeers(cluster, { node });
   const found = peers.flatMap(({ name: peer }) =>
     findMirrorPods(data, peer).map((pod) => ({ ...pod, peer })),
   );

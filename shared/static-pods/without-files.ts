@@ -8,7 +8,7 @@
 import { again, command, inLines, type Todo } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf, isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { believedPeers } from "../facts/next.ts";
 import { Fail, type Refused } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
@@ -127,7 +127,7 @@ export function refuseLost(
     say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
   if (lost.length === 0) return all.filter(isAuditPolicy);
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  const others = believedPeers(cp.cluster, cp).map(({ name }) => name);
   throw new Kind(
     `Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,
     {
@@ -152,7 +152,8 @@ export function restoreCommands(
   const sockets = lost.filter(({ kind, servedBy }) => kind === "socket" && servedBy === undefined);
   const paths = files.map(({ path }) => path.slice(1));
   const fromOthers = others.slice(0, 1).map((name) => ({
-    command: `${onOther(name, shell`tar -C / -cf - ${paths}`)} | tar -C / -xpkf -`,
+    // only these are unpacked, whatever comes
+    command: `${onOther(name, shell`tar -C / -cf - ${paths}`)} | ${shell`tar -C / -xpkf - ${paths}`}`,
     note: `${others.join(", ")}: mostly the same there`,
   }));
   return [

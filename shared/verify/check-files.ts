@@ -4,7 +4,7 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import { type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { believedPeers } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
@@ -55,7 +55,7 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
     const warning = `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more`;
     yield row("rescue-folder", () => ({ warning }), rescue.dir);
   }
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  const others = believedPeers(cp.cluster, cp).map(({ name }) => name);
   if (!facts.externalCa) yield row("backup", () => backupAnswer(facts.certificatesDir, others));
 }
 

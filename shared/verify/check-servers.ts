@@ -15,11 +15,11 @@ import { howMany, silentMembers } from "../etcd/identity.ts";
 import { promotion } from "../etcd/other-members.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
-import { FULL, hostOf, makeRoom } from "../etcd-location/reach-etcd.ts";
-import type { KnownNode } from "../facts/cluster.ts";
+import { FULL, makeRoom, ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
-import { apiAddressOf } from "../facts/issue-facts.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
+import { apiAddressOf } from "../facts/known-nodes.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { failOf } from "../fail.ts";
@@ -135,7 +135,8 @@ async function silentForLong(
   return silent;
 }
 
-async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise<Answer> {
+async function members(cp: ControlPlaneNode, api: KubeApi): Promise<Answer> {
+  const { facts, data } = cp;
   const now = (await etcdClient(facts)?.members()) ?? [];
   const silent = await silentForLong(now, data, facts);
   if (silent.length > 0) {
@@ -151,7 +152,7 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
     return {
       warning: `${learners.map(memberName).join(", ")} has no vote: its join was cut off. To end it: ${promotion(learners[0]!, facts)}`,
     };
-  const alone = await withoutNode(now, api);
+  const alone = await withoutNode(now, cp, api);
   if (alone.length > 0)
     return {
       failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
@@ -162,22 +163,18 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
   return now.map(memberName).join(", ");
 }
 
-/**
- * Members of which there is no Node, by their names; and by their addresses, as a restore may give a member
- * any name.
- */
-async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<string[]> {
+/** Members of which there is no Node: by their names, or this machine's own under another name. */
+async function withoutNode(
+  all: readonly LiveMember[],
+  { node, data }: ControlPlaneNode,
+  api: KubeApi,
+): Promise<string[]> {
+  const own = ownMember(data, node.addresses)?.id;
+  const nameOf = ({ id, name }: LiveMember) => (id === own ? node.name : name);
   const found = await Promise.all(
-    all.map(({ name }) => name && api.find(`/api/v1/nodes/${encodeURIComponent(name)}`)),
+    all.map((one) => nameOf(one) && api.find(`/api/v1/nodes/${encodeURIComponent(nameOf(one))}`)),
   );
-  const nameless = all.filter((_, i) => !found[i]);
-  if (nameless.length === 0) return [];
-  type Addressed = { status?: { addresses?: { address: string }[] } };
-  const nodes = await api.list<Addressed>("/api/v1/nodes");
-  const known = new Set(
-    nodes.flatMap(({ status }) => status?.addresses?.map(({ address }) => address) ?? []),
-  );
-  return nameless.filter(({ peerURLs }) => !peerURLs.some((url) => known.has(hostOf(url)))).map(memberName);
+  return all.filter((_, i) => !found[i]).map(memberName);
 }
 
 async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise<Answer> {

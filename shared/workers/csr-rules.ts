@@ -14,7 +14,7 @@
 import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { readAll } from "../api/many.ts";
-import type { KnownNode } from "../facts/cluster.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
 import { asMoved, type Moved } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
 import {

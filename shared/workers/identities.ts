@@ -6,10 +6,10 @@
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
-import type { Cluster, KnownNode } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { storedPlaces } from "../facts/endpoint-witnesses.ts";
-import { apiEndpoint } from "../facts/issue-facts.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
 import { apiNamesHere } from "../facts/names-before.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
@@ -65,7 +65,7 @@ export function identities(known: KnownNames) {
   };
   for (const node of known.nodes) {
     claim(node, "kube-system in etcd", [node.name, ...(known.proved.get(node.name) ?? [])]);
-    claim(node, "a kubelet's status", [...node.names, ...node.ips]);
+    claim(node, "a kubelet's status", [...node.claimed.names, ...node.claimed.ips]);
   }
   /** Names by which pods find a Service, in its own namespace (`name`) and in others (`name.namespace`). */
   const serviceNames = new Set(
@@ -104,20 +104,10 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
   const { cluster, data, facts, rescue } = known;
   const { nodes, endpoint, configuration, serviceSubnets, dnsDomain } = cluster;
   const places = storedPlaces(data, configuration, 6443).map(({ place }) => place);
-  const proved = nodes.map(({ name, controlPlane }): [string, string[]] => {
-    const member = data.members.find((one) => one.name === name);
-    const urls = (member?.peerURLs ?? []).flatMap((url) =>
-      URL.canParse(url) ? [endpointHost(new URL(url).host)] : [],
-    );
-    // A worker's kubelet may make mirror pods in every namespace: only those of control plane nodes prove an
-    // API server's address.
-    const api = controlPlane ? apiEndpoint(name, data)?.host : undefined;
-    return [name, [...urls, ...(api ? [api] : [])].filter((host) => isIP(host)).map(canonicalIp)];
-  });
   const services = `${registryPrefix(data)}/services/specs/`;
   return identities({
     nodes,
-    proved: new Map(proved),
+    proved: new Map(nodes.map(({ name, places }) => [name, places.filter((host) => isIP(host))])),
     endpoints: [endpoint ?? "", ...places].filter(Boolean).map(endpointHost),
     apiNames: [
       ...(configuration.apiServer?.certSANs ?? []),
@@ -197,7 +187,7 @@ const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => strin
   [({ value, identities }) => (identities.endpoints ?? []).some((host) => asPlain(host) === value),   () => "is the API's endpoint"],
   [({ value, node, identities }) => !node.controlPlane && identities.apiNames.some((name) => covers(name, value)), () => "is one of the API server's names"],
   [({ node, owners }) => !owners.some((own) => own.node === node),
-    ({ node, owners }) => owners.length > 0 ? `belongs to ${owners.map((own) => own.node.name).join(" and ")}` : `does not belong to ${node.name}, which had ${[...node.names, ...node.ips].join(", ")}`],
+    ({ node, owners }) => owners.length > 0 ? `belongs to ${owners.map((own) => own.node.name).join(" and ")}` : `does not belong to ${node.name}, which had ${[...node.claimed.names, ...node.claimed.ips].join(", ")}`],
   [({ owners }) => owners.length > 1,                                                         ({ owners }) => `is claimed by ${owners.map((own) => own.node.name).join(" and ")}`],
 ];
 
@@ -222,12 +212,6 @@ function covers(name: string, value: string): boolean {
 }
 
 /**
- * What a member of etcd says of itself beside its address; other addresses of 127.0.0.0/8 lead to machines in
- * a test.
- */
-const OWN_ALONE = ["127.0.0.1", "::1"];
-
-/**
  * For a line to paste. What etcd's members and the API servers say comes first; a control plane node's
  * kubelet, or a worker's, is asked only after them. Where neither decides, a placeholder, and why. `name`: in
  * the placeholder.
@@ -237,11 +221,12 @@ export function addressToType(
   known: Identities,
   name = node.name,
 ): { address: string; why?: string } {
-  const proved = known.proved.get(node.name)?.find((ip) => !OWN_ALONE.includes(ip));
+  const proved = known.proved.get(node.name)?.[0];
   if (proved) return { address: proved };
-  const objections = node.ips.map((ip) => nameObjection({ type: "ip", value: ip }, node.name, known));
-  const own = node.ips[objections.indexOf(undefined)];
+  const objections = node.claimed.ips.map((ip) => nameObjection({ type: "ip", value: ip }, node.name, known));
+  const own = node.claimed.ips[objections.indexOf(undefined)];
   if (own && isIP(own)) return { address: canonicalIp(own) };
-  const why = node.ips.length === 0 ? "its Node has no address" : quoteUntrusted(objections.join("; "));
+  const why =
+    node.claimed.ips.length === 0 ? "its Node has no address" : quoteUntrusted(objections.join("; "));
   return { address: `ADDRESS-OF-${name.replace(" ", "-")}`, why };
 }

@@ -6,8 +6,8 @@
 import { connect } from "node:net";
 import type { Listening } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
-import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
 import { readObject } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
@@ -37,7 +37,7 @@ const NO_ANSWER =
 
 /** Asks a node's kubelet port. The answer's text does not matter: the kubelet asks for credentials first. */
 export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortAnswer> {
-  const ip = node.ips[0];
+  const ip = node.claimed.ips[0];
   if (!ip) return "serves";
   try {
     const request = {
@@ -79,8 +79,12 @@ export function listeningOn(nodes: readonly KnownNode[]): Listening {
     await inParallel(
       nodes.filter(({ name }) => names.includes(name)),
       KNOCKS,
-      async ({ name, ips: [host] }) =>
-        void found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined),
+      async ({
+        name,
+        claimed: {
+          ips: [host],
+        },
+      }) => void found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined),
     );
     return found;
   };

@@ -17,9 +17,9 @@ import {
 } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
-import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { apiAddressOf } from "../facts/issue-facts.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
+import { apiAddressOf } from "../facts/known-nodes.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";

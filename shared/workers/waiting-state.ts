@@ -4,7 +4,7 @@
  * certificate.
  */
 import type { KubeApi } from "../api/kube-api.ts";
-import type { KnownNode } from "../facts/cluster.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { FEW, listed, quoteUntrusted } from "../plain.ts";
 import { count, Progress } from "../progress.ts";

@@ -75,7 +75,7 @@ export async function plan({ change, beside, args = "", ...options }: Damage) {
 
 /** What is pasted: each step's first word, its nodes and what they run. */
 export function pasted(stdout: string): string[] {
-  return [...stdout.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|cut) .*)$/gm)].map(
+  return [...stdout.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|cut|\(set|while) .*)$/gm)].map(
     ([, line]) =>
       line!
         .replace(/; echo "exit code \$\?(: \$line)?"/, "")

@@ -381,8 +381,8 @@ test("a node whose address another one claims is not waited for without end: it 
     name,
     uid: name,
     controlPlane: false,
-    names: [name],
-    ips,
+    claimed: { names: [name], ips },
+    places: [],
   });
   // nobody answers at these ports; the liar claims the honest one's address
   const [honest, liar] = [node("w2", "127.77.0.22"), node("w1", "127.77.0.21", "127.77.0.22")];
@@ -450,8 +450,8 @@ test.each<[string, object, string[]]>([
       name,
       uid: name,
       controlPlane: false,
-      names: [name],
-      ips,
+      claimed: { names: [name], ips },
+      places: [],
     });
     const [liar, honest] = [node("w1", "127.77.0.21", "127.77.0.22"), node("w2", "127.77.0.22")];
     const known = {
@@ -488,8 +488,8 @@ test("what is there when the waiting begins is looked at, and decided on, howeve
     name,
     uid: name,
     controlPlane: false,
-    names: [name],
-    ips: [ip],
+    claimed: { names: [name], ips: [ip] },
+    places: [],
   });
   const nodes = [node("w1", "127.77.0.21"), node("w2", "127.77.0.22")];
   const known = {
@@ -516,7 +516,13 @@ test.each([
   ["before it trusted the new CA", 5, "1 of 1 nodes have not come back: w2"],
   ["since then", -5, undefined],
 ])("a kubelet that last renewed its Lease %s", async (_, secondsBefore, error) => {
-  const node = { name: "w2", uid: "w2", controlPlane: false, names: ["w2"], ips: ["127.77.0.22"] };
+  const node = {
+    name: "w2",
+    uid: "w2",
+    controlPlane: false,
+    claimed: { names: ["w2"], ips: ["127.77.0.22"] },
+    places: [],
+  };
   using api = pretendApi({ objects: { [`${LEASES}/w2`]: lease(10) } });
   using _box = sandbox();
   const since = new Date(Date.now() - 10_000 + secondsBefore * 1000);

@@ -58,7 +58,10 @@ async function trusts(caPem: string): Promise<[boolean, string]> {
   const ready = new KubeApi({ server: api.url, ca: caPem }).ready().catch(() => false);
   return [
     await ready,
-    await askKubeletPort({ name: "m1", uid: "", controlPlane: true, names: [], ips: [ADDRESS] }, caPem),
+    await askKubeletPort(
+      { name: "m1", uid: "", controlPlane: true, claimed: { names: [], ips: [ADDRESS] }, places: [] },
+      caPem,
+    ),
   ];
 }
 

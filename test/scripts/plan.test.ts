@@ -123,7 +123,7 @@ test("a healthy control plane node prints the plan for the others; alone, it has
     "\n**This plan is for damage on another control plane node: it gets its keys from here.**\n",
   );
   expect(pasted(stdout).join("\n")).toMatch(
-    /hand-over\.ts pack.*\n(scp .*\n)+ssh -n root@127\.77\.0\.12 "LINE"/,
+    /hand-over\.ts pack.*\n(\(set .*\n)+ssh -n root@127\.77\.0\.12 "LINE"/,
   );
   const alone = await plan(HEALTHY);
   expect([alone.exitCode, pasted(alone.stdout)]).toEqual([0, []]);
@@ -157,7 +157,7 @@ test("bash runs the lines as they are: each command arrives in one piece, and th
   expect([code, stderr]).toEqual([0, ""]);
   expect(calls).toContain(`ssh [-n] [root@127.77.0.11] [${HOLD[1]!.command}]`);
   expect(calls).toContain(
-    "scp [-3] [-p] [root@127.77.0.11:/run/kube-pki-repair/token.d/w2/token] [root@10.77.0.22:/run/kube-pki-repair/]",
+    "ssh [-o] [HostKeyAlias=w2] [root@10.77.0.22] [tar] [-C] [/run/kube-pki-repair] [-xpf] [-] [token]",
   );
   expect(calls).toContain(
     "ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-join.ts --server x]",
@@ -214,7 +214,7 @@ test("with many workers their addresses are in a file, and one line does what a 
   });
   expect(stdout).toMatch(/\ncat > workers <<END\n(10\.78\.0\.\d+ w\d+\n){100}END\n/);
   expect(pasted(stdout)).toContain('cut -d" " -f1 workers | xargs -P 20 -I{} ssh -n root@{} "LINE"');
-  expect(stdout).toContain("xargs -P 20 -n 2 bash -c 'scp -3 -p root@");
+  expect(stdout).toContain("xargs -P 20 -n 2 bash -c 'set -o pipefail; ssh -n root@");
   expect(stdout.split("10.78.0.50")).toHaveLength(3);
 });
 

@@ -3,8 +3,9 @@
  * do by hand.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
+import type { Objects } from "../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET, nodeOf } from "../pretend/etcd-as-unit.ts";
 import { expectTranscript, pretendNode, staticUid } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
@@ -99,6 +100,22 @@ test("00-assess --kubeadm-config prints what kubeadm's phases need, out of etcd'
     localAPIEndpoint: { advertiseAddress: "127.77.0.11", bindPort: 6443 },
     nodeRegistration: { name: "m1", criSocket: "unix:///run/containerd/containerd.sock" },
   });
+});
+
+test("kubeadm's configuration names this node's own socket, whatever its Node's annotation says", async () => {
+  const etcd = (objects: Objects) => {
+    const { metadata } = objects["minions/m1"] as { metadata: Record<string, unknown> };
+    metadata.annotations = { "kubeadm.alpha.kubernetes.io/cri-socket": "unix:///tmp/eve.sock" };
+  };
+  for (const own of [true, false]) {
+    using node = here(await pretendNode({ kind: "healthy control plane node", etcd }));
+    mkdirSync(`${node.root}/run/containerd`, { recursive: true });
+    if (own) writeFileSync(`${node.root}/run/containerd/containerd.sock`, "");
+    const { exitCode, stdout } = await node.run("00-assess --kubeadm-config");
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain("criSocket: unix:///run/containerd/containerd.sock\n");
+    expect(stdout).not.toContain("eve");
+  }
 });
 
 test("etcd's data that cannot be read is not called an external etcd's, though only the API server has left a trace", async () => {

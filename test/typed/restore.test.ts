@@ -281,7 +281,12 @@ const ALL = [MEMBER, OTHER, THIRD];
 
 test.each([
   ["a snapshot", LINE, ALL],
-  ["a snapshot of etcd 3.5", LINE, [MEMBER, nameless(OTHER), nameless(THIRD)]],
+  ["a snapshot of etcd 3.5", `${LINE} --lost m2,m3`, [MEMBER, nameless(OTHER), nameless(THIRD)]],
+  [
+    "the same as another one",
+    "restore snapshot.db --as m1 --lost m3,m2",
+    [nameless(MEMBER), OTHER, nameless(THIRD)],
+  ],
   ["one member's disk", "restore --from /mnt/cp1 --as m1", ALL],
 ])("from %s of three, every part knows that the other two are lost", async (_, line, members) => {
   using node = await newMachine({ objects: threeControlPlanes, members });
@@ -293,6 +298,86 @@ test.each([
   expect({ exitCode: plan.exitCode, stderr: plan.stderr }).toMatchObject({ exitCode: 2 });
   expect(plan.stdout).toContain("02-control-plane.ts --lost m2,m3");
   expect(plan.stdout).toContain("delete node --ignore-not-found m2 m3");
+});
+
+/** Root on w1 had the network plugin's token: m2's address and the label of a control plane node are w1's. */
+function asM2(objects: Objects) {
+  threeControlPlanes(objects);
+  const swap = (name: string, address: string, labels: object) => {
+    const { metadata, ...node } = objects[`minions/${name}`] as { metadata: object };
+    objects[`minions/${name}`] = {
+      ...node,
+      metadata: { ...metadata, labels },
+      status: { addresses: [{ type: "InternalIP", address }] },
+    };
+  };
+  swap("w1", new URL(OTHER.peerURLs[0]!).hostname, { "node-role.kubernetes.io/control-plane": "" });
+  swap("m2", "10.77.0.99", {});
+  const image = { name: "kube-apiserver", image: "evil.example/apiserver", command: ["kube-apiserver"] };
+  objects["pods/kube-system/kube-apiserver-w1"] = {
+    ...(objects["pods/kube-system/kube-apiserver-m1"] as object),
+    metadata: {
+      ...{ name: "kube-apiserver-w1", namespace: "kube-system" },
+      annotations: { "kubernetes.io/config.mirror": "x", "kubernetes.io/config.hash": "x" },
+    },
+    spec: { nodeName: "w1", containers: [image] },
+  };
+}
+
+const UNNAMED = [MEMBER, nameless(OTHER), nameless(THIRD)];
+
+test("whose a member without a name was, is asked: not who has its address, nor who has the label", async () => {
+  using node = await newMachine({ objects: asM2, members: UNNAMED });
+  const before = node.fingerprint();
+  const asked = await node.run(LINE);
+  expect(asked.exitCode).toBe(3);
+  expect(asked.stderr).toContain("2 of 3 members have no name in this data, as in a snapshot of etcd 3.5");
+  expect(asked.stderr).toContain("--lost NODE1,NODE2");
+  const plan = await node.run("plan");
+  expect([plan.exitCode, plan.stderr]).toEqual([3, expect.stringContaining("plan.ts --lost NODE1,NODE2.")]);
+  const strange = await node.run(`${LINE} --lost m2,m9`);
+  expect([strange.exitCode, strange.stderr]).toEqual([3, expect.stringContaining('knows no Node "m9"')]);
+  const tooFew = await node.run(`${LINE} --lost m2`);
+  expect([tooFew.exitCode, tooFew.stderr]).toEqual([3, expect.stringContaining("--lost m2,NODE1.")]);
+  expect(node.fingerprint()).toEqual(before);
+  const named = await node.run("plan --lost m2,m3");
+  expect(named.stdout).toContain("restore.ts --as m1 --lost m2,m3 snapshot.db --dry-run");
+});
+
+test("after a restore nothing of a worker, and nothing of the nodes that are left behind, is put to use", async () => {
+  const objects = (all: Objects) => {
+    asM2(all);
+    const { spec } = all["pods/kube-system/kube-apiserver-m1"] as {
+      spec: { containers: { command: string[] }[] };
+    };
+    spec.containers[0]!.command.push("--audit-policy-file=/etc/kubernetes/audit/policy.yaml");
+  };
+  using node = await newMachine({ objects, members: UNNAMED });
+  expect(await node.run(`${LINE} --lost m2,m3`)).toMatchObject({ exitCode: 0 });
+  const { stdout } = await node.run("00-assess");
+  expect(stdout).toContain("audit/policy.yaml");
+  expect(stdout).not.toContain("ssh root@");
+  const part1 = await node.run("01-etcd --new-cas --dry-run");
+  expect(part1.stdout + part1.stderr).not.toMatch(/evil|w1/);
+});
+
+const ADDRESSES = JSON.stringify([
+  { ifname: "eth0", addr_info: [{ family: "inet", local: "10.9.9.9", prefixlen: 24, scope: "global" }] },
+]);
+
+test("an address that a worker's Node claims too is this machine's, with a warning", async () => {
+  using node = await newMachine({
+    objects(all) {
+      const w1 = all["minions/w1"] as { status?: object };
+      w1.status = { addresses: [{ type: "InternalIP", address: "10.9.9.9" }] };
+    },
+    machine: { commands: [{ command: "ip -j addr", stdout: ADDRESSES }] },
+  });
+  const { exitCode, stderr } = await node.run(`${LINE} --address 10.9.9.9 --dry-run`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain(
+    "warning: 10.9.9.9 is also an address of w1, by what its Node says; it is this machine's",
+  );
 });
 
 test("on a new machine the plan is that of the snapshot which lies there; a locked one is opened first", async () => {

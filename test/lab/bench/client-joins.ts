@@ -6,7 +6,7 @@
 import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { inParallel } from "../../../shared/api/many.ts";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { type Csr, isPending } from "../../../shared/workers/csr.ts";
@@ -58,7 +58,13 @@ async function joinAll(
   });
   const ask = time();
   const expected = names.map(
-    (name): KnownNode => ({ name, uid: name, controlPlane: false, names: [name], ips: [] }),
+    (name): KnownNode => ({
+      name,
+      uid: name,
+      controlPlane: false,
+      claimed: { names: [name], ips: [] },
+      places: [],
+    }),
   );
   const known = new Map(expected.map((node) => [node.name, node]));
   const joining = {

@@ -72,8 +72,13 @@ async function askForStrangers(job: string) {
     ReturnType<typeof pretendNodes>[0],
     ReturnType<typeof pretendNodes>[0],
   ];
-  await askForServing(file, "stranger", { ...one, name: "stranger", names: ["stranger"] }, keys);
-  await askForServing(file, one.name, { ...one, ips: other.ips }, keys);
+  await askForServing(
+    file,
+    "stranger",
+    { ...one, name: "stranger", claimed: { ...one.claimed, names: ["stranger"] } },
+    keys,
+  );
+  await askForServing(file, one.name, { ...one, claimed: { ...one.claimed, ips: other.claimed.ips } }, keys);
   await askForServing(file, one.name, one, keys, "system:masters");
 }
 

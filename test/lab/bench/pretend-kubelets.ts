@@ -12,7 +12,7 @@ import * as x509 from "@peculiar/x509";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { inParallel } from "../../../shared/api/many.ts";
 import { watch } from "../../../shared/api/watch.ts";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { type Csr, nodeAsking, requestsTo, SERVING_SIGNER } from "../../../shared/workers/csr.ts";
 import { KUBELET_PORT } from "../../../shared/workers/kubelet-port.ts";
 
@@ -36,7 +36,13 @@ const RENEWALS = 5;
 export function pretendNodes(count: number): KnownNode[] {
   return Array.from({ length: count }, (_, i) => {
     const name = `node-${String(i).padStart(5, "0")}`;
-    return { name, uid: name, controlPlane: false, names: [name], ips: [`127.10.${i >> 8}.${i & 255}`] };
+    return {
+      name,
+      uid: name,
+      controlPlane: false,
+      claimed: { names: [name], ips: [`127.10.${i >> 8}.${i & 255}`] },
+      places: [],
+    };
   });
 }
 
@@ -54,8 +60,8 @@ export async function askForServing(
     signingAlgorithm: { name: "ECDSA", hash: "SHA-256" },
     extensions: [
       new x509.SubjectAlternativeNameExtension([
-        ...node.names.map((value) => ({ type: "dns" as const, value })),
-        ...node.ips.map((value) => ({ type: "ip" as const, value })),
+        ...node.claimed.names.map((value) => ({ type: "dns" as const, value })),
+        ...node.claimed.ips.map((value) => ({ type: "ip" as const, value })),
       ]),
     ],
   });
@@ -114,7 +120,7 @@ function leaseSpec({ name }: KnownNode) {
 }
 
 async function serveWhatIsIssued(api: KubeApi, nodes: KnownNode[], key: string) {
-  const waiting = new Map(nodes.map((node) => [node.name, node.ips[0]!]));
+  const waiting = new Map(nodes.map((node) => [node.name, node.claimed.ips[0]!]));
   for await (const { object } of watch<Csr>(api, requestsTo(SERVING_SIGNER), new AbortController().signal)) {
     const { certificate } = object.status ?? {};
     const hostname = waiting.get(nodeAsking(object));

@@ -8,7 +8,7 @@ import { madeAt } from "../../../shared/pki/certificate.ts";
 import "reflect-metadata";
 import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { run } from "../../../shared/run.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { type Csr, isPending } from "../../../shared/workers/csr.ts";
@@ -27,8 +27,8 @@ const node = (name: string, controlPlane = false): KnownNode => ({
   name,
   uid: name,
   controlPlane,
-  names: [name],
-  ips: [],
+  claimed: { names: [name], ips: [] },
+  places: [],
 });
 const NODES = [node("cp1", true), node("w1"), node("w2"), node("w3")];
 

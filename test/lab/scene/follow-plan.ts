@@ -235,6 +235,11 @@ const FORMS: [pattern: RegExp, typed: Typed][] = [
   [/^for a in [\d. ]+; do ssh-keygen -F \$a .*; done$/, async () => true],
   [/^ssh root@(?<address>\S+) "\$(?<name>\w+)" < kit\.tar\.gz$/, bringKit],
   [/^scp -3 -p root@(?<from>[^:]+):(?<path>\S+) root@(?<to>[^:]+):(?<folder>\S+)\/$/, carry],
+  [
+    /^\(set -o pipefail; ssh -n root@(?<from>\S+) tar -C (?<folder>\S+) -cf - (?<names>.+) \| ssh -o HostKeyAlias=\S+ root@(?<to>\S+) tar -C (?<into>\S+) -xpf - \k<names>\)$/,
+    ({ scene }, { from, folder, names, to, into }) =>
+      carryAll(scene, { from: from!, to: to!, folder: folder!, into: into!, names: names!.split(" ") }),
+  ],
   [/^ssh -n root@(?<address>\S+) '(?<command>[^']+)'(?:; echo "exit code \$\?(?:: \$line)?")?$/, typeThere],
   [
     /^(?<keep>line)=\$\(ssh -n root@(?<address>\S+) '(?<command>[^']+)'\)(?:; echo "exit code \$\?(?:: \$line)?")?$/,
@@ -260,10 +265,24 @@ async function carry(
   { from, path, to, folder }: Record<string, string>,
 ): Promise<boolean> {
   const [, names = path!.split("/").at(-1)!] = /\{(.+)\}$/.exec(path!) ?? [];
-  for (const name of names.split(",")) {
-    const file = join(dirname(path!), name);
+  const way = { from: from!, to: to!, folder: dirname(path!), into: folder! };
+  return carryAll(scene, { ...way, names: names.split(",") });
+}
+
+async function carryAll(
+  scene: Scene,
+  {
+    from,
+    to,
+    folder,
+    into,
+    names,
+  }: { from: string; to: string; folder: string; into: string; names: readonly string[] },
+): Promise<boolean> {
+  for (const name of names) {
+    const file = join(folder, name);
     scene.say(`the operator carries ${file} from ${from} to ${to}`);
-    await carryFile(machineAt(scene, from!), machineAt(scene, to!), file, `${folder}/${name}`);
+    await carryFile(machineAt(scene, from), machineAt(scene, to), file, `${into}/${name}`);
   }
   return true;
 }

@@ -10,7 +10,7 @@ import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { shownBy } from "../../../shared/etcd/other-members.ts";
 import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
-import { controlPlaneNames } from "../../../shared/evidence/control-planes.ts";
+import { believedNames } from "../../../shared/evidence/control-planes.ts";
 import { knownHere } from "../../../shared/evidence/owners.ts";
 import {
   type Decision,
@@ -113,7 +113,7 @@ async function roleOf(name: string): Promise<boolean> {
   const data = await dataOf(name);
   return (
     readCluster(data).nodes.some((one) => one.name === name && one.controlPlane) ||
-    controlPlaneNames(data).includes(name)
+    believedNames(data).includes(name)
   );
 }
 
@@ -134,8 +134,8 @@ const node = (name: string, ip: string, more: string[] = []) => ({
   name,
   uid: name,
   controlPlane: false,
-  names: [name, ...more],
-  ips: [ip],
+  claimed: { names: [name, ...more], ips: [ip] },
+  places: [],
 });
 const OF = identities({
   nodes: [node("w1", "10.0.0.21", ["lab-api", "kubernetes.default.svc", "w2"]), node("w2", "10.0.0.22")],

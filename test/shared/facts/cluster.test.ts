@@ -29,11 +29,9 @@ test("readCluster() and factsFor() read all that certificates need", async () =>
     externalSigner: false,
     kubeletClientBound: false,
   });
-  expect(cluster.nodes.map(({ name, controlPlane, ips }) => `${name} ${controlPlane} ${ips}`)).toEqual([
-    `m1 true ${ADDRESS}`,
-    "w1 false 127.77.0.21",
-    "w2 false 127.77.0.22",
-  ]);
+  expect(
+    cluster.nodes.map(({ name, controlPlane, claimed }) => `${name} ${controlPlane} ${claimed.ips}`),
+  ).toEqual([`m1 true ${ADDRESS}`, "w1 false 127.77.0.21", "w2 false 127.77.0.22"]);
   expect(cluster.kubeSystemUid).toBe("uid-of-kube-system");
 });
 
@@ -163,7 +161,8 @@ test("a machine is found by its address among the control plane nodes: a worker'
   const data = await pretendData();
   const { nodes } = readCluster(data);
   const here = { ...NODE, name: "cp.example", addresses: [ADDRESS, "10.9.9.9"] };
-  const claims = (ip: string) => nodes.map((node) => (node.name === "w1" ? { ...node, ips: [ip] } : node));
+  const claims = (ip: string) =>
+    nodes.map((node) => (node.name === "w1" ? { ...node, claimed: { ...node.claimed, ips: [ip] } } : node));
   const without = (all: typeof nodes) => all.filter(({ name }) => name !== "m1");
   expect(ownNode(here, { nodes })).toMatchObject({
     name: "m1",

@@ -74,9 +74,9 @@ test.each([
 });
 
 const NAMED = [
-  { name: "m1", names: ["m1"] },
-  { name: "m2", names: ["m2", "ip-10-0-0-2"] },
-  { name: "m3.example", names: ["m3.example"] },
+  { name: "m1", claimed: { names: ["m1"], ips: [] } },
+  { name: "m2", claimed: { names: ["m2", "ip-10-0-0-2"], ips: [] } },
+  { name: "m3.example", claimed: { names: ["m3.example"], ips: [] } },
 ];
 
 test.each([

@@ -5,7 +5,7 @@
 
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
-import { apiEndpoint } from "../../../shared/facts/issue-facts.ts";
+import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { isExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";

@@ -14,6 +14,7 @@ import {
   sshLines,
 } from "../../../shared/plan/paste.ts";
 import { carryLines } from "../../../shared/plan/paste-files.ts";
+import type { PlanNode } from "../../../shared/plan/plan-nodes.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 /** The word goes through this bash, and through the shell at the other end, which has nothing but sudo. */
@@ -137,11 +138,36 @@ test("a window that does not have the line says which step to repeat, and claims
 });
 
 test("two files that go the same way go together", () => {
-  const [line] = carryLines("root", cp1, [cp2], ["shared-keys.age", "passphrase"]);
+  const [line] = carryLines("root", cp1, [cp2], ["shared-keys.age", "about.txt"]);
   expect(line!.text).toBe(
-    "scp -3 -p root@10.0.0.1:/run/kube-pki-repair/{shared-keys.age,passphrase} root@10.0.0.2:/run/kube-pki-repair/",
+    "scp -3 -p root@10.0.0.1:/run/kube-pki-repair/{shared-keys.age,about.txt} root@10.0.0.2:/run/kube-pki-repair/",
   );
   expect(carryLines("ubuntu", cp1, [cp2], ["a", "b"])[0]!.text).toContain(
     "tar -C /run/kube-pki-repair -cf - a b |",
   );
+});
+
+test.each(["root", "ubuntu"])(
+  "for %s a secret goes to the machine that ssh knows by the node's name",
+  (user) => {
+    const sudo = user === "root" ? "" : "sudo -n ";
+    const kit = "/run/kube-pki-repair";
+    const [token] = carryLines(user, cp1, [cp2], ["token.d/NODE/token"]);
+    expect(token!.text).toBe(
+      `(set -o pipefail; ssh -n ${user}@10.0.0.1 ${sudo}tar -C ${kit}/token.d/${cp2.name} -cf - token | ssh -o HostKeyAlias=${cp2.name} ${user}@10.0.0.2 ${sudo}tar -C ${kit} -xpf - token)`,
+    );
+    const [keys] = carryLines(user, cp1, [cp2], ["shared-keys.age", "passphrase"]);
+    expect(keys!.text).toContain(`| ssh -o HostKeyAlias=${cp2.name} `);
+  },
+);
+
+test("many workers are met by their names first, one after the other", async () => {
+  const workers = Array.from(
+    { length: 30 },
+    (_, i): PlanNode => ({ name: `w${i}`, role: "worker", address: `10.0.1.${i}` }),
+  );
+  const [meet, all, ...more] = carryLines("root", cp1, workers, ["token.d/NODE/token"]);
+  expect(more).toEqual([]);
+  expect(meet!.text).toMatch(/^while read -r a n; do .* -o HostKeyAlias=\$n root@\$a true; done < workers$/);
+  expect(all!.text).toMatch(/^xargs -P 20 -n 2 bash -c '.* -o HostKeyAlias=\$1 root@\$0 .*' < workers$/);
 });

@@ -7,7 +7,7 @@ import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts
 const { cluster, data } = controlPlaneOf(await pretendData());
 const node = cluster.nodes.find(({ name }) => name === "m1")!;
 const found = { cluster, node, data } as unknown as Content;
-const [OLD] = node.ips as [string];
+const [OLD] = node.places as [string];
 
 /** `[what this machine has, --address, its default route's, the node's]` */
 const ROWS: [addresses: string[], given: string | undefined, routed: string | undefined, chosen: string][] = [

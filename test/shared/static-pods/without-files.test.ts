@@ -219,7 +219,7 @@ test.each<[string, LostFile[], { mounted?: string[]; others?: string[] }, string
     [lost("--oidc-ca-file")],
     { others: ["m2", "m3"] },
     [
-      "| tar -C / -xpkf -   # m2, m3: mostly the same there",
+      "- etc/kubernetes/own/oidc-ca-file   # m2, m3: mostly the same there",
       "00-salvage.ts files --backup DIR",
       "00-salvage.ts disk",
     ],

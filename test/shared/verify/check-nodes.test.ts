@@ -2,7 +2,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { Answer, CheckRow } from "../../../shared/checks/check.ts";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keepLostNode, lostNodes } from "../../../shared/static-pods/lost-nodes.ts";
@@ -42,7 +42,13 @@ interface Seen {
 
 /** Each check's answer, of a node with the address `last`. */
 async function answersOf(last: number, { node = ready("True"), now = node, renewed, late, serving }: Seen) {
-  const known: KnownNode = { name: "w1", uid: "w1", controlPlane: false, names: ["w1"], ips: [at(last)] };
+  const known: KnownNode = {
+    name: "w1",
+    uid: "w1",
+    controlPlane: false,
+    claimed: { names: ["w1"], ips: [at(last)] },
+    places: [],
+  };
   const data = await pretendData();
   const cp = {
     ...{ cluster: { nodes: [known] }, data },

@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import { ANY_WORKER, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { clientObjection, isRenewal, type Joining, sayDouble } from "../../../shared/workers/csr-rules.ts";
 import { nodesReturn } from "../../../shared/workers/wait.ts";
@@ -18,7 +18,7 @@ import { sandbox } from "../../pretend/sandbox.ts";
 const ca = await otherCa();
 const node = (name: string, controlPlane = false): [string, KnownNode] => [
   name,
-  { name, uid: name, controlPlane, names: [name], ips: [] },
+  { name, uid: name, controlPlane, claimed: { names: [name], ips: [] }, places: [] },
 ];
 
 function joining(): Joining {

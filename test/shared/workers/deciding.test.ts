@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KubeObject } from "../../../shared/api/kube-object.ts";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
@@ -31,8 +31,8 @@ const NODES: KnownNode[] = [
   name: name!,
   uid: name!,
   controlPlane: false,
-  names: [name!],
-  ips: [address!],
+  claimed: { names: [name!], ips: [address!] },
+  places: [],
 }));
 
 interface Row {

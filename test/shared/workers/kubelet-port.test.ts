@@ -1,7 +1,7 @@
 /** What a kubelet's port shows, on addresses of this machine's loopback. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { askKubeletPort, KUBELET_PORT, listeningOn } from "../../../shared/workers/kubelet-port.ts";
@@ -19,7 +19,7 @@ function issueServing(ip: string, by: Pair) {
 }
 
 function node(ip: string): KnownNode {
-  return { name: "w1", uid: "1", controlPlane: false, names: ["w1"], ips: [ip] };
+  return { name: "w1", uid: "1", controlPlane: false, claimed: { names: ["w1"], ips: [ip] }, places: [] };
 }
 
 function serve(hostname: string, { cert, key }: Pair) {
@@ -52,7 +52,7 @@ test("a port is open, closed, or its node has no address", async () => {
   const nodes = [
     { ...node(at(5)), name: "open" },
     { ...node(at(6)), name: "closed" },
-    { ...node(at(7)), name: "homeless", ips: [] },
+    { ...node(at(7)), name: "homeless", claimed: { names: [], ips: [] } },
     { ...node(at(8)), name: "not asked" },
   ];
   expect([...(await listeningOn(nodes)(["open", "closed", "homeless"]))].sort()).toEqual([

@@ -4,7 +4,7 @@
  */
 import { afterAll, expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -32,7 +32,13 @@ const PORTS = [
 afterAll(() => Promise.all(PORTS.map((port) => port.stop(true))));
 
 const node = (last: number, different: Partial<KnownNode> = {}): KnownNode => ({
-  ...{ name: `w${last}`, uid: `w${last}`, controlPlane: false, names: [`w${last}`], ips: [at(last)] },
+  ...{
+    name: `w${last}`,
+    uid: `w${last}`,
+    controlPlane: false,
+    claimed: { names: [`w${last}`], ips: [at(last)] },
+    places: [],
+  },
   ...different,
 });
 const [W1, W2, W3, W4] = [node(1), node(2), node(3), node(4)] as const;
@@ -177,7 +183,9 @@ test("a node that does not renew its Lease is not back, whatever its port shows"
 });
 
 /** A node without an address counts as serving. */
-const MANY = Array.from({ length: 21 }, (_, i) => node(i, { name: `n${i}`, ips: [] }));
+const MANY = Array.from({ length: 21 }, (_, i) =>
+  node(i, { name: `n${i}`, claimed: { names: [], ips: [] } }),
+);
 
 test.each<[string, Partial<Return>, string]>([
   ["with what was asked for", {}, "21 of 21 nodes are back; serving CSRs: 0 approved, 0 issued"],

@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { approve, isPending } from "../../../shared/workers/csr.ts";
 import { servingObjection } from "../../../shared/workers/csr-rules.ts";
 import { identities, RESERVED_RANGES } from "../../../shared/workers/identities.ts";
@@ -54,14 +54,14 @@ const WISHES = {
   ],
 };
 
-const node = (name: string, different: Partial<KnownNode>): KnownNode => ({
-  name,
-  uid: name,
-  controlPlane: false,
-  names: [name],
-  ips: [],
-  ...different,
-});
+const node = (
+  name: string,
+  {
+    names = [name],
+    ips = [],
+    controlPlane = false,
+  }: { names?: string[]; ips?: string[]; controlPlane?: boolean },
+): KnownNode => ({ name, uid: name, controlPlane, claimed: { names, ips }, places: [] });
 
 const NODES: KnownNode[] = [
   node("w1", {

@@ -1,6 +1,6 @@
 /** Nodes on their way back: which port is asked now, who counts as back without a certificate, what is said. */
 import { expect, setSystemTime, test } from "bun:test";
-import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import {
   comeBack,
   probePorts,
@@ -13,7 +13,13 @@ import { sandbox } from "../../pretend/sandbox.ts";
 type Scene = ReturnType<typeof setScene>;
 type Away = Scene["away"] extends Map<string, infer T> ? T : never;
 
-const node = (name: string): KnownNode => ({ name, uid: name, controlPlane: false, names: [name], ips: [] });
+const node = (name: string): KnownNode => ({
+  name,
+  uid: name,
+  controlPlane: false,
+  claimed: { names: [name], ips: [] },
+  places: [],
+});
 
 function scene(names: readonly string[], serving = true): Scene {
   return setScene(
