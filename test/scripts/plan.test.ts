@@ -178,9 +178,11 @@ test("what somebody wrote into a Node gets into no line: a placeholder stands th
       three(objects);
       setAddress(objects, "w1", EVIL, "10.77.0.13");
       setAddress(objects, "w2", "10.77.0.13", "10.77.0.22", "::ffff:10.77.0.99");
-      objects["minions/m2"] = JSON.parse(
-        far(JSON.stringify(objects["minions/m2"])).replaceAll('"m2"', JSON.stringify(`m2 ${EVIL}`)),
+      objects["minions/m2"] = JSON.parse(far(JSON.stringify(objects["minions/m2"])));
+      objects["minions/w3"] = JSON.parse(
+        JSON.stringify(objects["minions/w1"]).replaceAll('"w1"', JSON.stringify(`w3 ${EVIL}`)),
       );
+      setAddress(objects, "w3", "10.77.0.23");
       objects["minions/m3"] = JSON.parse(
         JSON.stringify(objects["minions/m3"]).replaceAll(AT.m3, "169.254.169.254"),
       );
@@ -196,6 +198,7 @@ test("what somebody wrote into a Node gets into no line: a placeholder stands th
     'ssh -n root@10.77.0.13 "LINE"',
     'ssh -n root@ADDRESS-OF-w1 "LINE"',
     'ssh -n root@10.77.0.22 "LINE"',
+    'ssh -n root@10.77.0.23 "LINE"',
   ]);
   expect(stdout).toContain("- ADDRESS-OF-w1: write its address in yourself. ");
   expect(stdout).toContain("\\<img src=x\\>");
