@@ -67,6 +67,11 @@ export const SOURCES = {
   "a Node's metadata":         { writer: "accounts of pods on any worker, so whoever owns one", decides: [], but: "what is named to the operator" },
   /** Addresses and names in Node.status. */
   "a kubelet's status":        { writer: "that kubelet, and accounts of pods on any worker", decides: [], but: "an address of its own that nobody else has" },
+  /**
+   * Labels and annotations of any pod, but for the one that makes it a mirror pod: who may patch pods/status may write
+   * them, as Calico's account (registry/core/pod/strategy.go, ValidatePodStatusUpdate).
+   */
+  "a mirror pod's metadata":   { writer: "accounts of pods on any worker, so whoever owns one", decides: [], but: "whether its container ran here under the same UID" },
   /** Metrics, logs and health, through the API server. */
   "a kubelet's answer":        { writer: "that kubelet, so whoever owns that node", decides: [], but: "whether probes of its own pods have run; of limited length, and it leads nowhere else" },
   /** In its Node, where many can write; but it is signed. */

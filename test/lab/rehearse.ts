@@ -40,6 +40,7 @@ import { haSameMachineBack } from "./scenarios/ha-same-machine-back.ts";
 import { halfRepaired } from "./scenarios/half-repaired.ts";
 import { hardenedScenarios } from "./scenarios/hardened.ts";
 import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
+import { hostileRestored } from "./scenarios/hostile-restored.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
@@ -157,6 +158,7 @@ export const SCENARIOS: Scenario[] = [
   hostileAlive,
   hostileUndelete,
   hostileFleet,
+  hostileRestored,
   ...hardenedScenarios,
   ...fieldScenarios,
   kmsAllLost,

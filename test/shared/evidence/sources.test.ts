@@ -23,6 +23,7 @@ import { readCluster } from "../../../shared/facts/cluster.ts";
 import { storedPlaces } from "../../../shared/facts/endpoint-witnesses.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
+import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
 import { checkOrigin } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
@@ -231,6 +232,18 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       );
       const machine = ownNode({ ...NODE, name: "m1.example" }, { nodes: [node("w1", ADDRESS)] });
       return names.length > 0 || machine.name === "w1";
+    },
+  },
+  "a mirror pod's metadata": {
+    facts: async () => {
+      const data = await pretendData((objects) => {
+        const { metadata, spec } = objects["pods/kube-system/kube-apiserver-m1"] as Manifest;
+        const command = spec.containers[0]!.command!;
+        spec.containers[0]!.command = command.filter((word) => !word.startsWith("--advertise-address"));
+        metadata.annotations!["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"] =
+          "10.0.0.21:6443";
+      });
+      return apiEndpoint("m1", data) !== undefined;
     },
   },
   "a kubelet's answer": {
