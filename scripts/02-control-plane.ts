@@ -31,7 +31,7 @@ import { refuseLostFiles } from "../shared/static-pods/restore.ts";
 import * as servers from "../shared/static-pods/servers.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/token-keys-in-use.ts";
 import { refuseNoChoice } from "../shared/static-pods/without-files.ts";
-import { sayEvictions } from "../shared/workers/evictions.ts";
+import { areEvicted, sayEvictions } from "../shared/workers/evictions.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 
@@ -134,18 +134,29 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): P
 async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<string[]> {
   const silent = await seen.findSilent(cp, api, leftNames(out));
   const away = seen.missedOf(silent);
-  const leader = away.length > 0 ? await manager.leadsInFull(cp, api) : undefined;
-  const isFull = away.length === 0 || leader !== undefined;
   if (!caIsNew(cp)) seen.saySilent(silent);
   if (!managerIsReduced(cp)) return away;
+  const { controlPlanes, workers, named } = silent;
+  const isFull = away.length === 0 || (await wereAwayBefore(cp, api, silent));
+  const leader = isFull ? undefined : await manager.leadsInFull(cp, api);
   if (leader)
     say(`the controller-manager on ${leader} leads in full: it treats them as on any day`);
-  const { controlPlanes, workers, named } = silent;
-  const lonely = caIsNew(cp) && !isFull ? [] : [...controlPlanes, ...workers, ...named];
-  await sayEvictions(cp, api, { nodes: lonely, isFull });
+  const evicts = isFull || leader !== undefined;
+  const lonely = caIsNew(cp) && !evicts ? [] : [...controlPlanes, ...workers, ...named];
+  await sayEvictions(cp, api, { nodes: lonely, isFull: evicts });
   if (isFull) await manager.fullControllerManager(cp, api, believedNames(cp.data));
-  else seen.sayReduced(cp, silent, out);
+  else seen.sayReduced(cp, silent, { out, leader });
   return away;
+}
+
+/**
+ * Only workers are missed, under the old CA, and for all of them the clock has run out before: nothing is left
+ * that this node's controller-manager could evict. That another one leads in full proves nothing: part 2 may be
+ * about to end it.
+ */
+async function wereAwayBefore(cp: ControlPlaneNode, api: KubeApi, silent: seen.Silent) {
+  const areWorkers = silent.workers.length === seen.missedOf(silent).length;
+  return !caIsNew(cp) && areWorkers && (await areEvicted(cp, api, silent.workers));
 }
 
 /** Those named now, and those that part 2 has taken out of etcd before, here or on another node. */

@@ -26,17 +26,22 @@ const MANAGER = "kube-controller-manager";
  * it, and nothing else wakes it.
  */
 export async function restartKubelet(cp: ControlPlaneNode) {
+  reduceInPlace(cp);
+  if (readableManifest(manifestPath(cp, MANAGER))) await endManager(cp);
+  await systemctlKubelet("restart");
+}
+
+/**
+ * Reduces the manifest that the kubelet has: before the credentials come with which one in full could lead, and
+ * before its process ends, as the kubelet starts it again at once. Returns whether it was in full.
+ */
+export function reduceInPlace(cp: ControlPlaneNode): boolean {
   const path = manifestPath(cp, MANAGER);
   const manifest = readableManifest(path);
-  if (manifest && !isReduced(manifest)) {
-    const mode = stat(path)?.mode ?? 0o600;
-    writeFile(path, manifestText(reduced(manifest, cp.facts.kubernetesVersion)), {
-      mode,
-      note: REDUCED_NOTE,
-    });
-  }
-  if (manifest) await endManager(cp);
-  await systemctlKubelet("restart");
+  if (!manifest || isReduced(manifest)) return false;
+  const mode = stat(path)?.mode ?? 0o600;
+  const text = manifestText(reduced(manifest, cp.facts.kubernetesVersion));
+  return writeFile(path, text, { mode, note: REDUCED_NOTE });
 }
 
 async function endManager({ node }: ControlPlaneNode) {

@@ -37,7 +37,7 @@ import { shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
 import { takeAway } from "./exchange.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
-import { continueOthers, managerIsPaused, restartKubelet } from "./held-manager.ts";
+import { continueOthers, managerIsPaused, reduceInPlace, restartKubelet } from "./held-manager.ts";
 import { restoreManifests } from "./restore.ts";
 import {
   mountsSuperAdmin,
@@ -90,7 +90,10 @@ export async function issueForServers(
   options: { superAdmin: boolean | undefined },
 ): Promise<string[]> {
   // its record begins before the first file: a run that is cut off right after that is known by it
-  if (mustIssue(cp)) told({ what: "act", line: "certificates and kubeconfigs: being issued" });
+  if (mustIssue(cp)) {
+    told({ what: "act", line: "certificates and kubeconfigs: being issued" });
+    reduceInPlace(cp);
+  }
   const bundles = fitNamedCas(cp);
   const { written } = await ensureMany(credentials(cp, options.superAdmin), cp.facts, ensureOptions(cp));
   await fitOwners(wantedManifests(cp), cp);
@@ -145,14 +148,15 @@ export async function startServers(
       `${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`,
     );
   const { stale, kept } = await toRestart(cp, { running, issued: issued.length > 0 });
+  const inFull = stale.some(({ name }) => name === "kube-controller-manager") && reduceInPlace(cp);
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   sayReadBefore(kept);
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again
   // only after 20 s. One that tried to start them without their certificates holds them back for up to five
-  // minutes, and forgets that when it starts anew.
+  // minutes, and forgets that when it starts anew. So does one whose manifest of a static pod that runs has changed.
   const restart =
-    !watched || credentials || managerIsPaused(all) || (tried && (issued.length > 0 || restored));
+    !watched || credentials || inFull || managerIsPaused(all) || (tried && (issued.length > 0 || restored));
   if (restart) await restartKubelet(cp);
   return restored || restart || stale.length > 0 ? began : undefined;
 }

@@ -30,6 +30,8 @@ interface SilentNode extends KubeObject {
 /** The pods of one node that would be deleted. */
 interface Evictions {
   node: string;
+  /** One in full has seen that it is silent: it has taken its pods out of their Services, and their time runs. */
+  isTainted: boolean;
   /** `namespace/name`; those that nobody makes again come first. */
   pods: readonly string[];
   /** How many of them are bare. */
@@ -55,8 +57,9 @@ function tolerates({ key, operator, effect, value }: Toleration): boolean {
   return operator === "Exists" || !value;
 }
 
-function hasEnded({ status }: EvictedPod): boolean {
-  return ["Succeeded", "Failed"].includes(status?.phase ?? "");
+/** It has ended, or is deleted already: its kubelet has not said so. */
+function isOver({ status, metadata }: EvictedPod): boolean {
+  return metadata.deletionTimestamp !== undefined || ["Succeeded", "Failed"].includes(status?.phase ?? "");
 }
 
 /**
@@ -81,17 +84,30 @@ async function evictionsOf(
       `/api/v1/pods?fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`,
     );
     const evicted = pods.flatMap((pod) => {
-      const seconds = hasEnded(pod) ? undefined : secondsTolerated(pod);
+      const seconds = isOver(pod) ? undefined : secondsTolerated(pod);
       return seconds === undefined ? [] : [{ name: nameOf(pod), seconds, isBare: !controllerOf(pod) }];
     });
     evicted.sort((a, b) => Number(b.isBare) - Number(a.isBare) || a.name.localeCompare(b.name));
     const after =
       (isTainted ? 0 : graceOf(kubernetesVersion)) + Math.min(...evicted.map(({ seconds }) => seconds));
     const bare = evicted.filter(({ isBare }) => isBare).length;
-    if (evicted.length > 0)
-      found.push({ node, pods: evicted.map(({ name }) => name), bare, after: after * 1000 });
+    found.push({ node, isTainted, pods: evicted.map(({ name }) => name), bare, after: after * 1000 });
   });
   return found.sort((a, b) => a.node.localeCompare(b.node));
+}
+
+/**
+ * Whether one in full has done to these silent nodes all that it does: they have been away since before this
+ * repair, and to keep a controller-manager reduced protects nothing there. Of many it is not asked.
+ */
+export async function areEvicted(
+  { cluster }: Pick<ControlPlaneNode, "cluster">,
+  api: KubeApi,
+  nodes: readonly string[],
+): Promise<boolean> {
+  if (nodes.length > FEW) return false;
+  const found = await evictionsOf(api, nodes, cluster.kubernetesVersion);
+  return found.every(({ isTainted, pods }) => isTainted && pods.length === 0);
 }
 
 /**
@@ -104,6 +120,7 @@ export async function sayEvictions(
   { nodes, isFull }: { nodes: readonly string[]; isFull: boolean },
 ) {
   for (const { node, pods, bare, after } of await evictionsOf(api, nodes, cluster.kubernetesVersion)) {
+    if (pods.length === 0) continue;
     const number = pods.length === 1 ? "1 pod" : `${pods.length} pods`;
     const from = clock(Date.now() + after);
     const again =

@@ -204,9 +204,18 @@ export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf
     );
 }
 
-/** While somebody is missed: what that means, and the command that ends it. */
-export function sayReduced(cp: ControlPlaneNode, silent: Silent, { without, lost }: LeftOut) {
-  const reduced = "the controller-manager stays reduced, and nothing is evicted, until";
+/**
+ * While somebody is missed: what that means, and the command that ends it. `leader`: the node whose
+ * controller-manager leads in full.
+ */
+export function sayReduced(
+  cp: ControlPlaneNode,
+  silent: Silent,
+  { out: { without, lost }, leader }: { out: LeftOut; leader: string | undefined },
+) {
+  const reduced = leader
+    ? "this node's controller-manager stays reduced until"
+    : "the controller-manager stays reduced, and nothing is evicted, until";
   if (caIsNew(cp)) return say(`not back yet: ${listed(missedOf(silent))}; ${reduced} part 3 is closed`);
   const away = [...without, ...silent.workers];
   const rest =

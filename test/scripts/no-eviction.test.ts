@@ -172,7 +172,7 @@ test.each([
   ],
   [undefined, "ip-10-0-0-12.example_full", undefined],
 ])(
-  "in a cluster that lives, what a controller-manager in full does that leads elsewhere is said, and part 2 does so: %p %#",
+  "what a controller-manager in full does that leads elsewhere is said; part 2 may be about to end it, so this one stays reduced: %p %#",
   async (leads, holderIdentity, pod) => {
     const others = pod ? othersManager(pod) : {};
     const objects = { "/api/v1/nodes/m2": M2, [`${LEASES}/m2`]: lease(0), ...AWAY, ...PODS_OF_W2, ...others };
@@ -192,12 +192,51 @@ test.each([
     });
     using _node = node;
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(isReduced(node)).toBe(leads === undefined);
+    expect(isReduced(node)).toBe(true);
     if (leads === undefined) return expect(stderr).not.toContain("leads in full");
     expect(stderr).toContain(
       `  the controller-manager on ${leads} leads in full: it treats them as on any day\n`,
     );
     expect(stderr).toContain("w2: 2 pods to be deleted from ");
+    expect(stderr).toContain("\n  this node's controller-manager stays reduced until they are back, then ");
+  },
+);
+
+const TAINTED = {
+  "/api/v1/nodes/w2": { spec: { taints: [{ key: "node.kubernetes.io/unreachable", effect: "NoExecute" }] } },
+};
+const [[, DELETED], [, KEPT]] = [Object.entries(PODS_OF_W2)[0]!, Object.entries(PODS_OF_W2)[2]!] as const;
+
+test.each<[string, Record<string, object>, boolean]>([
+  [
+    "it is tainted, and has only what tolerates that without end",
+    { ...TAINTED, "/api/v1/namespaces/kube-system/pods/kube-proxy-2": KEPT },
+    true,
+  ],
+  [
+    "it is tainted, and its pods are deleted already",
+    {
+      ...TAINTED,
+      "/api/v1/namespaces/shop/pods/web-1": {
+        ...DELETED,
+        metadata: { ...DELETED.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" },
+      },
+    },
+    true,
+  ],
+  ["it is tainted, and the time of one pod still runs", { ...TAINTED, ...PODS_OF_W2 }, false],
+  ["it has no such pods, and nobody has tainted it", {}, false],
+])(
+  "a worker that has been away since before this repair holds up nobody where nothing is left to evict: %s",
+  async (_, objects, isFull) => {
+    const { node, exitCode, stderr } = await part2("02-control-plane", {
+      alive: ["m1", "w1"],
+      api: { objects: { ...AWAY, ...objects } },
+    });
+    using _node = node;
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    expect(isReduced(node)).toBe(!isFull);
+    expect(stderr).toMatch(/^ {2}no Lease renewal from w2 /m);
   },
 );
 

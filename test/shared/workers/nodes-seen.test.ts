@@ -82,7 +82,14 @@ async function placeOf(box: { dir: string }, on = ca.cert) {
 const REDUCED = "the controller-manager stays reduced, and nothing is evicted, until";
 const CLOSE = "./bunw scripts/03-workers.ts close";
 
-test.each<[string, Partial<Silent>, LeftOut, string, string]>([
+test.each<[string, Partial<Silent> & { leader?: string }, LeftOut, string, string]>([
+  [
+    "a worker is missed, and another node's leads in full",
+    { workers: ["w1"], leader: "m2" },
+    { without: [], lost: [] },
+    ca.cert,
+    `this node's controller-manager stays reduced until they are back, then on each control plane node: ${CLOSE}; if they stay away: ${CLOSE} --without w1`,
+  ],
   [
     "a worker is missed",
     { workers: ["w1"] },
@@ -104,9 +111,9 @@ test.each<[string, Partial<Silent>, LeftOut, string, string]>([
     before.cert,
     `not back yet: m3, m2, w1; ${REDUCED} part 3 is closed`,
   ],
-])("what ends it: %s", async (_, silent, out, on, line) => {
+])("what ends it: %s", async (_, { leader, ...silent }, out, on, line) => {
   using box = sandbox();
-  sayReduced(await placeOf(box, on), { ...SILENT, ...silent }, out);
+  sayReduced(await placeOf(box, on), { ...SILENT, ...silent }, { out, leader });
   expect(box.said).toEqual([line]);
   expect(
     missedOf({ ...SILENT, unrepaired: ["a"], controlPlanes: ["b"], workers: ["c"], named: ["d"] }),
