@@ -3,7 +3,7 @@
  * 3 as operators run them.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync, utimesSync } from "node:fs";
 import { parse } from "yaml";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { REDUCED, reduced } from "../../shared/manifests/repair-changes.ts";
@@ -12,7 +12,7 @@ import type { ApiOptions } from "../pretend/api.ts";
 import { ADDRESS, FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
-import { MEMBER, type NodeOptions } from "../pretend/node.ts";
+import { CRICTL, crictlPs, MEMBER, type NodeOptions } from "../pretend/node.ts";
 import { LEASES, lease, living, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 import { nodeHere } from "../pretend/typed-here.ts";
 
@@ -260,6 +260,41 @@ test("a kubelet that part 2 restarts starts no controller-manager in full, and o
   rmSync(`${node.root}/etc/kubernetes/controller-manager.conf`);
   expect((await node.run("02-control-plane", WAITS)).exitCode).toBe(0);
   expect(isReduced(node)).toBe(true);
+});
+
+const CONF = "/etc/kubernetes/controller-manager.conf";
+const SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+/** The runtime's containers have run for an hour. */
+const RUNNING = crictlPs(SERVERS).replaceAll(
+  /"createdAt":"\d+"/g,
+  `"createdAt":"${Date.now() - 3_600_000}000000"`,
+);
+/** Whether the manifest is reduced that the kubelet has when the process ends, and when the kubelet starts anew. */
+const NOTES = `grep -c ${REDUCED} "$NODE${MANAGER}" >> "$FAKE/starts"; :`;
+
+test.each<[string, (node: { root: string }) => void]>([
+  ["its kubeconfig is lost, and part 2 makes it anew", ({ root }) => rmSync(root + CONF)],
+  [
+    "somebody has renewed its kubeconfig, and it does not lead with what it has read",
+    ({ root }) => utimesSync(root + CONF, new Date(), new Date(Date.now() - 1_800_000)),
+  ],
+])("no controller-manager is started in full while a worker is silent: %s", async (_, damage) => {
+  const commands = [
+    { command: `${CRICTL} ps -a -o json`, stdout: RUNNING },
+    { command: `${CRICTL} stop --timeout 0 kube-controller-manager-id`, does: NOTES },
+    { command: "systemctl restart kubelet", does: NOTES },
+  ];
+  using node = await nodeHere({ kind: "healthy control plane node", commands });
+  damage(node);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
+  const { exitCode, stderr } = await node.run("02-control-plane", { ...WAITS, NODE: node.root });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(isReduced(node)).toBe(true);
+  const starts = readFileSync(`${node.env.FAKE}/starts`, "utf8").trim().split("\n");
+  expect(new Set(starts)).toEqual(new Set(["1"]));
+  const [reducedAt, issuedAt] = ["(reduced: no taints", `wrote ${CONF}`].map((line) => stderr.indexOf(line));
+  if (issuedAt! >= 0) expect(reducedAt!).toBeLessThan(issuedAt!);
 });
 
 test("open and close bring each reduced controller-manager back", async () => {
