@@ -148,13 +148,16 @@ export async function startServers(
       `${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`,
     );
   const { stale, kept } = await toRestart(cp, { running, issued: issued.length > 0 });
-  const inFull = stale.some(({ name }) => name === "kube-controller-manager") && reduceInPlace(cp);
-  if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
+  const isManager = ({ name }: Container) => name === "kube-controller-manager";
+  // it ends below, with its kubelet: a manifest that changes under a pod that runs waits for ten seconds and more
+  const inFull = stale.some(isManager) && reduceInPlace(cp);
+  const ends = stale.filter((one) => !(inFull && isManager(one)));
+  if (ends.length > 0) await stopContainers(node.runtimeEndpoint, ends);
   sayReadBefore(kept);
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again
   // only after 20 s. One that tried to start them without their certificates holds them back for up to five
-  // minutes, and forgets that when it starts anew. So does one whose manifest of a static pod that runs has changed.
+  // minutes, and forgets that when it starts anew.
   const restart =
     !watched || credentials || inFull || managerIsPaused(all) || (tried && (issued.length > 0 || restored));
   if (restart) await restartKubelet(cp);
