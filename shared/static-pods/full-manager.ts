@@ -123,8 +123,8 @@ export async function whereToClose(
 
 /**
  * Whose controller-manager leads in full on another control plane node, as seen by its renewals: it does to
- * silent nodes what it always does, so to reduce this node's protects nobody. Undefined where none leads, or
- * a reduced one may.
+ * silent nodes what it always does. The operator is told, and it decides nothing: the next thing that is typed
+ * there may end it, and its successor begins reduced. Undefined where none leads, or a reduced one may.
  */
 export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
   const lease = leaderLease(cp.node, NAME);
