@@ -7,7 +7,7 @@
  * 100 such nights, three in a sample; NIGHTS=N takes so many, SEED=N other ones.
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readFileSync, rmSync, utimesSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { REDUCED, reduced } from "../../shared/manifests/repair-changes.ts";
 import type { ApiOptions } from "../pretend/api.ts";
 import { status } from "../pretend/api.ts";
@@ -112,6 +112,11 @@ const DAMAGES: { of: string; damage: (node: PretendNode) => void; isOurs: (node:
       isOurs: ({ root }) => existsSync(root + CONF),
     },
     {
+      of: "its kubelet is stopped, and nothing is lost",
+      damage: ({ env }) => writeFileSync(`${env.FAKE}/stopped`, ""),
+      isOurs: ({ env }) => existsSync(`${env.FAKE}/starts`),
+    },
+    {
       of: "its kubeconfig was renewed by hand",
       damage: ({ root }) => utimesSync(root + CONF, new Date(), new Date(Date.now() - 1_800_000)),
       isOurs: ({ env }) => existsSync(`${env.FAKE}/starts`),
@@ -120,7 +125,7 @@ const DAMAGES: { of: string; damage: (node: PretendNode) => void; isOurs: (node:
 
 function linesOf(pick: Pick): { line: string; cutAt: number | undefined }[] {
   const part2 = () => ["02-control-plane", "02-control-plane", "02-control-plane --without w2"][pick(3)]!;
-  const next = () => (pick(3) === 0 ? "03-workers close --wait 1" : part2());
+  const next = () => ["03-workers close --wait 1", "01-etcd", part2(), part2()][pick(4)]!;
   return ["02-control-plane", ...Array.from({ length: pick(3) }, next)].map((line) => ({
     line,
     cutAt: pick(3) === 0 ? pick(60) : undefined,
@@ -143,7 +148,7 @@ test.each(Array.from({ length: COUNT }, (_, i) => SEED + i))(
     const commands = [
       { command: `${CRICTL} ps -a -o json`, stdout },
       { command: `${CRICTL} stop --timeout 0 ${NAME}-id`, does: NOTES },
-      { command: "systemctl restart kubelet", does: NOTES },
+      { command: "systemctl restart kubelet", does: `rm -f "$FAKE/stopped"; ${NOTES}` },
     ];
     using node = await nodeHere({
       kind: "healthy control plane node",
