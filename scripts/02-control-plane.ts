@@ -150,9 +150,9 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
 }
 
 /**
- * Only workers are missed, under the old CA, and for all of them the clock has run out before: nothing is left
- * that this node's controller-manager could evict. That another one leads in full proves nothing: part 2 may be
- * about to end it.
+ * Only workers are missed, under the old CA, and nothing is left on them that this node's
+ * controller-manager could evict. That another one leads in full proves nothing: its own node's
+ * part 2 may be about to end it.
  */
 async function wereAwayBefore(cp: ControlPlaneNode, api: KubeApi, silent: seen.Silent) {
   const areWorkers = silent.workers.length === seen.missedOf(silent).length;
