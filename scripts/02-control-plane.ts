@@ -129,7 +129,7 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): P
 
 /**
  * The controller-manager, which part 2 has started reduced, runs in full again if every known node
- * renews its Lease, or is named as away. Else it stays so, and nothing is evicted.
+ * renews its Lease, is named as away, or was evicted before. Else it stays so, and evicts nothing.
  */
 async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<string[]> {
   const silent = await seen.findSilent(cp, api, leftNames(out));
