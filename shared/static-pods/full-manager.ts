@@ -13,6 +13,7 @@ import { oldestStart, pidsNamed } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease, leadersSeen } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
+import type { Repair } from "../facts/repair.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { forGood } from "../for-good.ts";
@@ -150,12 +151,23 @@ function isInFull(pod: ManagerPod | undefined, shownSince: Date): boolean {
   return pod !== undefined && !isReduced(pod) && new Date(pod.metadata.creationTimestamp ?? 0) >= shownSince;
 }
 
+/** Milliseconds. */
+const DAY = 86_400_000;
+
+/** Under the old CA one counts as over once the API has written anything, while kubelets are still late. */
+function repairOfToday(cp: ControlPlaneNode): Repair {
+  const { earlier = cp } = cp;
+  return Date.now() - earlier.rescue.made.getTime() < DAY ? earlier : cp;
+}
+
 /** Where a copy of etcd's data says since when this node is repaired. */
-const began = ({ dataFrom, rescue }: ControlPlaneNode) =>
-  dataFrom === rescuedEtcd(rescue) ? rescue.made : new Date(0);
+function began(cp: ControlPlaneNode): Date {
+  const { dataFrom, rescue } = repairOfToday(cp);
+  return dataFrom === rescuedEtcd(rescue) ? rescue.made : new Date(0);
+}
 
 function leaderBefore(cp: ControlPlaneNode, lease: string): string | undefined {
-  return leadersSeen(cp).leaders.get(lease)?.holder;
+  return leadersSeen({ ...repairOfToday(cp), node: cp.node }).leaders.get(lease)?.holder;
 }
 
 /**

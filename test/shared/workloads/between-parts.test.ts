@@ -38,13 +38,14 @@ import {
   write,
 } from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
-import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
+import { LOST, sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { AT_M2, M2, mirrorPodOfM2, withM2 } from "../../pretend/lost-cp.ts";
-import type { NodeOptions } from "../../pretend/node.ts";
+import { CLUSTER_ID, MEMBER, type NodeOptions } from "../../pretend/node.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
 import { quietly } from "../../pretend/quietly.ts";
 import { knewCa, LEASES, lease, living, MANAGER_LEASE, serveRunning } from "../../pretend/running.ts";
+import { writeEtcdData } from "../../pretend/write-wal.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -368,4 +369,22 @@ test("untilGood() looks again until nothing fails, and no more where it may not 
   expect(await counted(found("failed"), 0)).toEqual([0, 1]);
   expect(await counted(found("ok", "warning"), 60)).toEqual([0, 0]);
   mode.again = false;
+});
+
+test("a mirror pod of before says nothing of who leads since, also where the API's first writing has ended this repair", async () => {
+  const change = ({ root, stored }: Node) => {
+    const began = new Date(Date.now() - 3_600_000).toISOString().slice(0, 19).replace(/[-:]/g, "");
+    const [data, copy] = [`${root}/var/lib/etcd`, `${root}/root/kube-pki-repair-${began}/etcd`];
+    cpSync(data, copy, { recursive: true });
+    rmSync(data, { recursive: true });
+    const key = `/registry/leases/kube-system/${MANAGER}`;
+    const puts = [...stored, [key, stored.get(key)!.replace("m2_w", "m2_x")] as [string, string]];
+    writeEtcdData(data, { clusterId: CLUSTER_ID, members: [MEMBER, { ...LOST, isLearner: true }], puts });
+  };
+  await lookAt({ kind: "healthy control plane node", ...ledBy("m2_w"), change }, async (node) => {
+    using _api = serveRunning(node, ofM2(true));
+    const cp = await readControlPlaneNode(undefined);
+    expect(cp.earlier).toBeDefined();
+    expect(await leadsInFull(cp, await adminClient(cp.facts))).toBeUndefined();
+  });
 });
