@@ -9,7 +9,7 @@ import { readdirSync } from "node:fs";
 import { attempt, attemptLater } from "../fail.ts";
 import { exists, hostPath, list, stat } from "../files/files.ts";
 import { isBelow, mountsOf } from "../files/mounts.ts";
-import { gone } from "../files/untrusted-file.ts";
+import { gone, isRoots } from "../files/untrusted-file.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
@@ -107,7 +107,10 @@ const RUNTIMES = ["/var/lib/docker", "/var/lib/crio", KUBELET_DIR];
 /** File systems of other machines: one that does not answer would hold everything up. */
 const REMOTE = /^(nfs|cifs|smb|ceph|9p|fuse|autofs|glusterfs|lustre)/;
 
-/** Folders with `member/snap` in them; copies of a repair are left out. */
+/**
+ * Folders with `member/snap` in them; copies of a repair are left out. All that is below a folder of somebody else
+ * than root is his, and is not even listed: anybody may lay out such a folder.
+ */
 export function memberFolders(): string[] {
   const remote = mountsOf(1).flatMap(({ at, type }) => (REMOTE.test(type) ? [at] : []));
   const never = [...NEVER, ...RUNTIMES, ...remote, ...rescueFolders().map(({ dir }) => dir)];
@@ -115,7 +118,9 @@ export function memberFolders(): string[] {
   let level = ["/"];
   for (let depth = 0, looked = 0; depth < DEPTH && looked < MOST; depth++) {
     looked += level.length;
-    level = level.flatMap(foldersIn).filter((path) => !never.some((folder) => isBelow(path, folder)));
+    level = level
+      .flatMap(foldersIn)
+      .filter((path) => !never.some((folder) => isBelow(path, folder)) && isRoots(path));
     found.push(
       ...level
         .filter((path) => path.endsWith("/member") && exists(`${path}/snap`))

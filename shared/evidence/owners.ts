@@ -1,9 +1,11 @@
 /**
  * Says who owns a process or a pod's folder on this node, whatever its name.
  *
- * A process: by its cgroup (/proc/PID/cgroup, cgroups(7)), which no container can leave. A container's cgroup
- * has the pod's UID and the container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of
- * the host is in a slice right below the root.
+ * A process: by its cgroup (/proc/PID/cgroup, cgroups(7)), which it can leave only for one that its user may
+ * write to. A container's cgroup has the pod's UID and the container's id in its path (kubelet pkg/kubelet/cm,
+ * containerd, CRI-O); a unit of the host is in a slice right below the root. A path is a claim: systemd gives
+ * each user a folder (user@UID.service), and below it he chooses the names. So each folder down to the pod's
+ * has to belong to root.
  *
  * A folder named by a UID: the API server gives a UID, or, to a static pod, its kubelet; nobody else chooses
  * one. So the folder belongs to the pod that has this UID in etcd, or in the kubelet's records.
@@ -12,7 +14,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
-import { hostText } from "../files/untrusted-file.ts";
+import { hostText, isFolder, isRoots } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
 import { readObjects } from "../objects/stored.ts";
 import { COMM } from "../shell-line.ts";
@@ -41,13 +43,16 @@ export function knownHere(containers: readonly Container[]) {
  * process".
  */
 export function processOwner(pid: number, name: string, known: KnownPods): ProcessOwner {
-  const path = pathBelow(known.first, cgroupOf(pid));
-  if (path === undefined) return { source: "another process", is: "a process without a cgroup" };
-  if (isUnit(path, name))
+  const folders = foldersOf(pid, known);
+  if (!folders) return { source: "another process", is: "a process without a cgroup" };
+  if (isUnit(folders, name, known))
     return { source: "a control plane process", is: `the unit ${name}.service of this node` };
-  const pod = podIn(path, known);
+  const pod = podOf(namedBy(folders, known), known);
   if (!pod)
-    return { source: "another process", is: `a process of no pod that this node knows (cgroup "${path}")` };
+    return {
+      source: "another process",
+      is: `a process of no pod that this node knows (cgroup "/${folders.join("/")}")`,
+    };
   return { source: isOf(pod, name) ? "a control plane process" : "another process", is: inWords(pod) };
 }
 
@@ -94,12 +99,12 @@ export function stoppedProcesses(known: KnownPods): StoppedProcess[] {
   return pids.flatMap((pid) => {
     const [, comm = "", state, terminal] =
       /^\d+ \((.*)\) (\S) \S+ \S+ \S+ (\S+) /s.exec(hostText(`/proc/${pid}/stat`) ?? "") ?? [];
-    const path =
-      state === "T" && terminal === "0" ? pathBelow(known.first, cgroupOf(Number(pid))) : undefined;
-    if (path === undefined || !uidIn(path)) return [];
-    const pod = podIn(path, known);
+    if (state !== "T" || terminal !== "0") return [];
+    const named = namedBy(foldersOf(Number(pid), known) ?? [], known);
+    if (!named?.uid) return [];
+    const pod = podOf(named, known);
     const isManager = comm === MANAGER.slice(0, COMM) && pod !== undefined && isOf(pod, MANAGER);
-    const of = pod ? inWords(pod) : `the pod with the UID ${uidIn(path)}`;
+    const of = pod ? inWords(pod) : `the pod with the UID ${named.uid}`;
     return [{ pid: Number(pid), comm, of, isManager, inKubeSystem: pod?.namespace === "kube-system" }];
   });
 }
@@ -110,19 +115,37 @@ const MANAGER = "kube-controller-manager";
  * Only root puts a unit into a slice right below the root; a user's own units are in
  * user.slice/user-N.slice/…, pods in kubepods.slice.
  */
-function isUnit(path: string, name: string): boolean {
-  const [, slice, unit] = /^\/([a-z]+)\.slice\/([\w-]+)\.service$/.exec(path) ?? [];
-  return unit === name && slice !== undefined && !["user", "machine", "kubepods"].includes(slice);
+function isUnit([slice = "", ...unit]: readonly string[], name: string, known: KnownPods): boolean {
+  return (
+    /^[a-z]+\.slice$/.test(slice) &&
+    slice !== "kubepods.slice" &&
+    unit.join("/") === `${name}.service` &&
+    areRoots([slice], known)
+  );
 }
 
+/** What the name of a cgroup's folder says: a pod's UID, or else a container's id. */
+const POD = /(?:^|-)pod([0-9a-f][0-9a-f_-]{31,35})(?:\.|$)/;
+const CONTAINER = /[0-9a-f]{64}/;
+
+type Named = Record<"uid" | "id", string | undefined>;
+
 /**
- * The pod of a cgroup's path. Only the first UID and the first id count: a container may have made and named
- * what is below them.
+ * Only the first folder with such a name counts, and the first id: a container may have made and named what is
+ * below, and its own folder may be its user namespace's. Undefined where a user may have made one of those above.
  */
-function podIn(path: string, { containers, records }: KnownPods): PodOfProcess | undefined {
-  const uid = uidIn(path);
-  const id = /[0-9a-f]{64}/.exec(path)?.[0];
-  const container = containers.find((one) => one.id === id);
+function namedBy(folders: readonly string[], known: KnownPods): Named | undefined {
+  const at = folders.findIndex((one) => POD.test(one) || CONTAINER.test(one));
+  const uid = POD.exec(folders[at] ?? "")?.[1]?.replaceAll("_", "-");
+  // a process is in no pod's own folder
+  if (at < 0 || (uid && at === folders.length - 1)) return undefined;
+  const id = CONTAINER.exec(folders.slice(at).join("/"))?.[0];
+  return areRoots(folders.slice(0, uid ? at + 1 : at), known) ? { uid, id } : undefined;
+}
+
+function podOf(named: Named | undefined, { containers, records }: KnownPods): PodOfProcess | undefined {
+  if (!named) return undefined;
+  const container = containers.find(({ id }) => id === named.id);
   if (container)
     return {
       namespace: container.namespace,
@@ -130,13 +153,26 @@ function podIn(path: string, { containers, records }: KnownPods): PodOfProcess |
       uid: container.podUid,
       container: container.name,
     };
-  const record = records.find((one) => one.uid === uid);
+  const record = records.find(({ uid }) => uid === named.uid);
   const name = record && CONTROL_PLANE.find((one) => record.name.startsWith(`${one}-`));
   return record && { ...record, container: name ?? "" };
 }
 
-function uidIn(path: string): string | undefined {
-  return /[/-]pod([0-9a-f][0-9a-f_-]{31,35})(?=[./])/.exec(path)?.[1]?.replaceAll("_", "-");
+/** Systemd's own hierarchy of version 1, and that of version 2 beside it, or alone. */
+const HIERARCHIES = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+
+/**
+ * Whether root has made each of these folders, one below the other; not in user.slice, nor in that of machines, whose
+ * root is another. False where they are not mounted. A node that is a container may see its own folder there or what
+ * is in it; its own folder may be that of the user as whom it runs.
+ */
+function areRoots(folders: readonly string[], { first }: KnownPods): boolean {
+  if (["user.slice", "machine.slice"].includes(folders[0] ?? "")) return false;
+  const paths = folders.map((_, i) => folders.slice(0, i + 1).join("/"));
+  const top = HIERARCHIES.flatMap((one) => [one + ownFolder(first), one]).find((one) =>
+    isFolder([one, ...folders].join("/")),
+  );
+  return top !== undefined && paths.every((one) => isRoots(`${top}/${one}`));
 }
 
 /** Its path in systemd's own hierarchy, or in that of version 2; undefined where the process has ended. */
@@ -150,10 +186,16 @@ function cgroupOf(pid: number): string | undefined {
   return line?.[3];
 }
 
-/** A node may itself be a container: then all its paths begin with the path of its first process. */
-function pathBelow(first: string | undefined, path: string | undefined): string | undefined {
-  const root = (first ?? "").replace(/\/init\.scope$/, "").replace(/\/$/, "");
-  return path?.startsWith(`${root}/`) ? path.slice(root.length) : path;
+/** Its cgroup as folders, one below the other: below the node's own, as all are on a node that is a container. */
+function foldersOf(pid: number, { first }: KnownPods): string[] | undefined {
+  const [own, path] = [ownFolder(first), cgroupOf(pid)];
+  const below = path?.startsWith(`${own}/`) ? path.slice(own.length) : path;
+  return below?.split("/").slice(1);
+}
+
+/** A node may itself be a container: then all its paths begin with the path of its first process. "": none. */
+function ownFolder(first: string | undefined): string {
+  return (first ?? "").replace(/\/init\.scope$/, "").replace(/\/$/, "");
 }
 
 /**

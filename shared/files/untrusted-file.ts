@@ -3,7 +3,16 @@
  * anybody, and no more than so many bytes. A pipe or a device in its place counts as no file, and so does a
  * file that is too large.
  */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readSync,
+  type Stats,
+  statSync,
+} from "node:fs";
 import { list } from "./files.ts";
 import { contentAt, hostEntry, hostPath } from "./root.ts";
 import { tryFile } from "./try-file.ts";
@@ -90,8 +99,11 @@ function readMore(file: number, buffer: Buffer, at: number): number {
  */
 const NO_FILE = ["ELOOP", "ENXIO", "ENODEV", "EINVAL"];
 
-/** It does not exist, or the process or its mapping is gone meanwhile. */
-const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT"];
+/**
+ * It does not exist, or the process or its mapping is gone meanwhile; or its path, or what the kernel says of it, is
+ * longer than a path can be: a user makes such folders, and such cgroups.
+ */
+const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT", "ENAMETOOLONG"];
 
 /** The value, or undefined where it is gone, or for a reason in `also`. */
 export function gone<T>(action: () => T, also: readonly string[] = []): T | undefined {
@@ -118,8 +130,19 @@ export function* textsHere(): Generator<{ path: string; text: string }> {
     yield* textsBelow(folder);
 }
 
-function isFolder(path: string): boolean {
-  return gone(() => lstatSync(hostEntry(path)))?.isDirectory() === true;
+/** Whether it is a folder, and no link to one. */
+export function isFolder(path: string): boolean {
+  return infoOf(path)?.isDirectory() === true;
+}
+
+/** Whether root has made it, or has taken it over; where this does not run as root, who runs it. */
+export function isRoots(path: string): boolean {
+  const uid = infoOf(path)?.uid;
+  return uid === 0 || (uid !== undefined && uid === process.getuid?.());
+}
+
+function infoOf(path: string): Stats | undefined {
+  return gone(() => lstatSync(hostEntry(path)));
 }
 
 function* textsBelow(folder: string): Generator<{ path: string; text: string }> {

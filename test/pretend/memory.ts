@@ -3,7 +3,16 @@
  * pretend ones.
  */
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
-import { closeSync, mkdirSync, openSync, rmSync, symlinkSync, writeFileSync, writeSync } from "node:fs";
+import {
+  chownSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 
 export function rsaKey(modulusLength = 2048): KeyObject {
   return generateKeyPairSync("rsa", { modulusLength }).privateKey;
@@ -65,6 +74,8 @@ export interface PretendProcess {
    * Its cgroup. Default, by its name: a container of one of kube-system's static pods, or the kubelet's unit.
    */
   cgroup?: string;
+  /** This folder of its cgroup, and those below it, belong to a user; default: all are root's. */
+  his?: string;
   /** Its command line; default: none. */
   args?: readonly string[];
   /** When it started; default: the kernel does not say. */
@@ -96,13 +107,34 @@ function startTime(root: string, started: Date): string {
   return ` 0 0 0 0 20 0 1 0 ${Math.round((uptime - (Date.now() - started.getTime()) / 1000) * 100)}`;
 }
 
-/** Writes /proc/PID of a pretend process below a node's root. */
+/** A cgroup's folder, with those above it. `his`: this one of them, and all below it, belong to a user. */
+export function cgroupFolder(
+  root: string,
+  cgroup: string,
+  { his, top = "" }: { his?: string; top?: string } = {},
+) {
+  const at = `${root}/sys/fs/cgroup${top}`;
+  mkdirSync(at + cgroup, { recursive: true });
+  if (his === undefined) return;
+  const names = cgroup.split("/");
+  for (let to = his.split("/").length; to <= names.length; to++)
+    chownSync(at + names.slice(0, to).join("/"), USER, USER);
+}
+
+/** A user of the node without any rights. */
+export const USER = 1234;
+
+/** What systemd gives to him: he names the folders below it. */
+export const DELEGATED = `/user.slice/user-${USER}.slice/user@${USER}.service`;
+
+/** Writes /proc/PID of a pretend process below a node's root, and its cgroup's folders. */
 export function pretendProcess(root: string, process: PretendProcess) {
   const { pid, comm, holds = [], mapped = 1 << 20, mounts = {}, cgroup = cgroupOf(root, process) } = process;
-  const { state = "S", terminal = 0, args = [], started } = process;
+  const { state = "S", terminal = 0, args = [], started, his } = process;
   const folder = `${root}/proc/${pid}`;
   mkdirSync(`${folder}/root/etc/kubernetes`, { recursive: true });
   writeFileSync(`${folder}/cgroup`, `0::${cgroup}\n`);
+  cgroupFolder(root, cgroup, his ? { his } : {});
   writeFileSync(
     `${folder}/stat`,
     `${pid} (${comm}) ${state} 1 ${pid} ${pid} ${terminal} -1 4194560 0 0 0 0${started ? startTime(root, started) : ""}\n`,

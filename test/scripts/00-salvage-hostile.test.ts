@@ -24,6 +24,7 @@ import { FACTS, healthyCp, type Objects, otherCa, write } from "../pretend/clust
 import { layOut } from "../pretend/lost-disk.ts";
 import {
   bigInt,
+  DELEGATED,
   POD_UID,
   type PretendProcess,
   podRecord,
@@ -319,6 +320,9 @@ test("where only an earlier key is found, it is kept in the rescue folder, named
 
 // ---- processes ----
 
+/** As pretendProcess gives it to MANAGER. */
+const MANAGERS_UID = `0031${STATIC_UID.slice(4)}`;
+
 const OTHERS: { place: string; is: Partial<PretendProcess>; record?: true }[] = [
   { place: "a tenant's container", is: {} },
   {
@@ -340,13 +344,22 @@ const OTHERS: { place: string; is: Partial<PretendProcess>; record?: true }[] = 
   },
   { place: "no cgroup at all", is: { cgroup: "/" } },
   {
+    place: "a cgroup that a user has named as the static pod's",
+    is: { cgroup: `${DELEGATED}/app.slice/pod${MANAGERS_UID}/x`, his: DELEGATED },
+  },
+  {
+    place: "a cgroup that a unit's user has named as the static pod's",
+    is: { cgroup: `/system.slice/ci.service/pod${MANAGERS_UID}/x`, his: "/system.slice/ci.service" },
+  },
+  {
     place: "a pod of another namespace that has a static pod's name",
     is: { cgroup: `/kubepods/burstable/pod${STATIC_UID}/${"f".repeat(64)}` },
     record: true,
   },
 ];
 
-test.each(OTHERS)(
+// to lay out a user's folder takes root
+test.each(OTHERS.filter(({ is }) => !is.his || process.getuid?.() === 0))(
   "a process called kube-controller in $place is not read: its files and its memory may be endless",
   async (other) => {
     using node = await wiped([{ ...IMPOSTOR, mapped: 2 ** 40, ...other.is }, MANAGER]);

@@ -9,6 +9,7 @@ import { stringify } from "yaml";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { KUBELET_CONFIG, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { cgroupFolder } from "../pretend/memory.ts";
 import { CRICTL, crictlPs, type NodeOptions, pretendNode, staticUid } from "../pretend/node.ts";
 import { encryptionConfig, sealed } from "../pretend/sealed.ts";
 
@@ -146,6 +147,7 @@ test("a running API server of the control plane names it, though its file was de
     "77/mountinfo": `1 1 0:9 / / rw - overlay o rw\n2 1 8:1 ${CONFIG}//deleted /enc/encryption.yaml rw - ext4 /dev/x rw\n`,
   };
   for (const [path, text] of Object.entries(files)) write(`${node.root}/proc/${path}`, text);
+  cgroupFolder(node.root, cgroup);
   write(node.root + CONFIG, encryptionConfig("secretbox", KEY));
   const isRead = async () => !(await node.run("00-assess")).stdout.includes("!INCOMPLETE!");
   expect(await isRead()).toBe(false);

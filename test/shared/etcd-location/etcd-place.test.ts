@@ -3,7 +3,16 @@
  * data, the data proves one.
  */
 import { expect, test } from "bun:test";
-import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+} from "node:fs";
 import { stringify } from "yaml";
 import { etcdDataOf } from "../../../shared/etcd-location/etcd-place.ts";
 import { Fail } from "../../../shared/fail.ts";
@@ -19,6 +28,7 @@ import {
 } from "../../pretend/cluster.ts";
 import { NODE, writeData } from "../../pretend/control-plane-node.ts";
 import { mountsAs } from "../../pretend/etcd-elsewhere.ts";
+import { cgroupFolder, USER } from "../../pretend/memory.ts";
 import { MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import { writeEtcdData } from "../../pretend/write-wal.ts";
@@ -34,6 +44,8 @@ const RESCUE = "/root/kube-pki-repair-20260101T000000/etcd";
 /** A node whose kubelet has a certificate of the cluster's CA. */
 function nodeWith(places: Record<string, Objects>, files: Record<string, string> = {}) {
   const box = sandbox();
+  const [, cgroup] = files["/proc/77/cgroup"]?.trim().split("::") ?? [];
+  if (cgroup) cgroupFolder(box.dir, cgroup);
   write(`${box.dir}${NODE.kubelet.clientPem}`, CLIENT);
   for (const [dir, content] of Object.entries(places))
     writeData(box.dir + dir, content, { more: content === objects ? 2 : 0 });
@@ -328,6 +340,32 @@ test.each([{ id: "77" }, {}])(
   },
 );
 
+/** Later than the data in the usual folder; `his`: a user's folders. */
+const LOOK_ALIKES: [what: string, dir: string, his: string[], counts: boolean][] = [
+  ["a user's home", "/home/eve", ["/home/eve", "/home/eve/member"], false],
+  ["a user's folder in his home", "/home/eve/etcd", ["/home/eve", "/home/eve/etcd"], false],
+  ["root's folder in a user's home", "/home/eve/etcd", ["/home/eve"], false],
+  ["a user's folder where everybody may make one", "/tmp/etcd", ["/tmp/etcd"], false],
+  ["root's in a user's in root's", "/srv/web/a/etcd", ["/srv/web"], false],
+  ["a member folder of a user's, in root's", "/srv/etcd", ["/srv/etcd/member"], false],
+  ["root's folder, of which a user has a file", "/srv/etcd", ["/srv/etcd/member/snap"], true],
+  ["root's", "/srv/old/etcd", [], true],
+];
+
+test.skipIf(process.getuid?.() !== 0).each(LOOK_ALIKES)(
+  "data that nothing names, written later, in %s: only root's is in question",
+  async (_, dir, his, counts) => {
+    using box = nodeWith({ "/var/lib/etcd": objects, [dir]: objects });
+    for (const name of readdirSync(`${box.dir}${dir}/member/wal`))
+      utimesSync(`${box.dir}${dir}/member/wal/${name}`, LATER, LATER);
+    for (const path of his) chownSync(box.dir + path, USER, USER);
+    const found = await find().catch((err) => err);
+    expect(found instanceof Fail).toBe(counts);
+    if (!counts) expect(found).toMatchObject({ dir: "/var/lib/etcd", why: "" });
+  },
+);
+
+const LATER = new Date(Date.now() + 3600_000);
 test("a restored member at localhost counts only where something names it", async () => {
   const members = [{ id: "77", name: "default", peerURLs: ["http://localhost:2380"] }];
   const puts = Object.entries(objects).map(([key, object]): [string, string] => [

@@ -1,9 +1,10 @@
 /** Whose a process is: by its cgroup, of each form that a node has. */
 import { expect, test } from "bun:test";
+import { chownSync } from "node:fs";
 import { knownHere, ofPodFolder, processOwner, stoppedProcesses } from "../../../shared/evidence/owners.ts";
 import type { Container } from "../../../shared/node/containers.ts";
 import { write } from "../../pretend/cluster.ts";
-import { POD_UID, podRecord, STATIC_UID } from "../../pretend/memory.ts";
+import { cgroupFolder, DELEGATED, POD_UID, podRecord, STATIC_UID } from "../../pretend/memory.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const ID = "a".repeat(64);
@@ -139,9 +140,98 @@ test.each<[string, Row, string, string]>([
   (_, { cgroup, first = "0::/init.scope\n", name = "etcd", containers = [], record }, source, is) => {
     using box = sandbox();
     write(`${box.dir}/proc/1/cgroup`, first);
-    if (cgroup !== undefined) write(`${box.dir}/proc/7/cgroup`, cgroup);
+    if (cgroup !== undefined) inCgroup(box.dir, cgroup);
     if (record) podRecord(box.dir, ...record);
     expect(processOwner(7, name, knownHere(containers))).toEqual({ source, is } as never);
+  },
+);
+
+/** A process 7 there; the folders of each of its cgroups are where their hierarchy is mounted, and root's. */
+function inCgroup(root: string, cgroup: string) {
+  write(`${root}/proc/7/cgroup`, cgroup);
+  for (const [, controllers, path] of cgroup.matchAll(/^\d+:([^:]*):(.*)$/gm))
+    cgroupFolder(root, path!, { top: controllers === "name=systemd" ? "/systemd" : "" });
+}
+
+interface Hierarchy {
+  first?: string;
+  /** The line of /proc/7/cgroup before the path. */
+  line?: string;
+  path: string;
+  /** Where the hierarchy is mounted, below /sys/fs/cgroup. */
+  top?: string;
+  /** Where the path's folders are there; default: the path. "": nowhere. */
+  at?: string;
+  /** Of them this one, and those below it, are a user's. */
+  his?: string;
+  /** This one alone is the user's as whom the container runs that is the node. */
+  own?: string;
+  isOurs?: boolean;
+}
+
+const HIS = `${DELEGATED}/app.slice/pod${STATIC_UID}/x`;
+const SCOPE = `/docker/${"d".repeat(64)}`;
+const POD = `${KUBEPODS}/cri-${ID}.scope`;
+const asRoot = test.skipIf(process.getuid?.() !== 0);
+
+/** The record and the container are those of the static pod: only whose folders they are decides. */
+asRoot.each<[string, Hierarchy]>([
+  ["a pod's", { path: POD, isOurs: true }],
+  ["of version 1", { line: "1:name=systemd:", top: "/systemd", path: POD, isOurs: true }],
+  ["of both versions, without systemd", { top: "/unified", path: POD, isOurs: true }],
+  ["below a folder of --cgroup-root", { path: `/my.slice/my-kubepods.slice${POD}`, isOurs: true }],
+  ["the container's own is a user namespace's", { path: POD, his: POD, isOurs: true }],
+  ["without a folder for the pod", { path: `/k8s.io/${ID}`, his: `/k8s.io/${ID}`, isOurs: true }],
+  ["a container as a node", { first: `0::${SCOPE}/init.scope\n`, path: SCOPE + POD, isOurs: true }],
+  [
+    "the same, with its part of the hierarchy alone",
+    { first: `0::${SCOPE}/init.scope\n`, path: SCOPE + POD, at: POD, isOurs: true },
+  ],
+  [
+    "a container as a node, whose own folder is another user's",
+    { first: "0::/lxc/cp1/init.scope\n", path: `/lxc/cp1${POD}`, own: "/lxc/cp1", isOurs: true },
+  ],
+  [
+    "seen from a container of the node",
+    { first: "0::/../../../init.scope\n", path: `/../../..${POD}`, at: POD, isOurs: true },
+  ],
+  ["a user's, named as the pod's", { path: HIS, his: DELEGATED }],
+  ["a user's, by the container's id", { path: `${DELEGATED}/${ID}/x`, his: DELEGATED }],
+  ["a user's, of version 1", { line: "1:name=systemd:", top: "/systemd", path: HIS, his: DELEGATED }],
+  ["a user's, of both versions, without systemd", { top: "/unified", path: HIS, his: DELEGATED }],
+  [
+    "a user's, on a container as a node",
+    { first: `0::${SCOPE}/init.scope\n`, path: SCOPE + HIS, at: HIS, his: DELEGATED },
+  ],
+  ["in user.slice, though the folder is root's", { path: HIS }],
+  ["in a container of systemd-nspawn", { path: `/machine.slice/a.scope${POD}` }],
+  [
+    "a unit's that is delegated to its user",
+    { path: `/system.slice/ci.service${POD}`, his: "/system.slice/ci.service" },
+  ],
+  ["given to a user by hand", { path: `/eve${POD}`, his: "/eve" }],
+  ["his from the pod's folder on", { path: POD, his: KUBEPODS }],
+  ["a unit in a slice that was given to him", { path: "/eve.slice/etcd.service", his: "/eve.slice" }],
+  [
+    "below another container, which is root's",
+    { path: `/system.slice/docker-${"d".repeat(64)}.scope/pod${STATIC_UID}/x` },
+  ],
+  ["that is mounted nowhere", { path: POD, at: "" }],
+  ["longer than a path can be", { path: `/ci${`/${"x".repeat(250)}`.repeat(17)}${POD}`, at: "" }],
+])(
+  "whose a cgroup's folders are: %s",
+  (_, { first = "0::/init.scope\n", line = "0::", path, top = "", at = path, his, own, isOurs = false }) => {
+    using box = sandbox();
+    write(`${box.dir}/proc/1/cgroup`, first);
+    write(`${box.dir}/proc/7/cgroup`, `${line}${path}\n`);
+    write(`${box.dir}/proc/7/stat`, stat("etcd", "T"));
+    if (at) cgroupFolder(box.dir, at, { top, ...(his && { his }) });
+    if (own) chownSync(`${box.dir}/sys/fs/cgroup${own}`, 65534, 65534);
+    podRecord(box.dir, "kube-system", "etcd-m1", STATIC_UID);
+    const known = knownHere([container()]);
+    expect(processOwner(7, "etcd", known).source).toBe(isOurs ? OURS : OTHER);
+    const isPods = isOurs && path.includes(STATIC_UID);
+    expect(stoppedProcesses(known)).toHaveLength(isPods ? 1 : 0);
   },
 );
 
@@ -190,7 +280,7 @@ test.each<[string, string, string, Container[], object | undefined]>([
   using box = sandbox();
   write(`${box.dir}/proc/1/cgroup`, "0::/init.scope\n");
   write(`${box.dir}/proc/7/stat`, line);
-  write(`${box.dir}/proc/7/cgroup`, cgroup);
+  inCgroup(box.dir, cgroup);
   write(`${box.dir}/proc/self/stat`, line);
   const all = stoppedProcesses(knownHere(containers));
   expect(all).toHaveLength(found ? 1 : 0);
