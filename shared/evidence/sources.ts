@@ -81,6 +81,8 @@ export const SOURCES = {
   "a control plane process":   { writer: "the control plane itself", decides: ["files"], but: "keys by a known public half, kubeconfigs by the cluster's CA" },
   /** Whatever its name. */
   "another process":           { writer: "any container", decides: [] },
+  /** He names cgroups below his own as a pod's, lays out data in his home, and shows any file below /proc/PID/root. */
+  "a user of this node":       { writer: "a user of this node, without privilege", decides: [] },
   /** All of the device is read, files that are there included. */
   "a disk's blocks":           { writer: "any pod with an emptyDir, any log line", decides: [], but: "keys by a known public half, an encryption configuration by what it opens" },
   /** The folder of --backup, a snapshot of a disk, a history of /etc. */

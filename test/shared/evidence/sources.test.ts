@@ -4,14 +4,15 @@
  */
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { shownBy } from "../../../shared/etcd/other-members.ts";
+import { memberFolders, namesOf } from "../../../shared/etcd-location/etcd-candidates.ts";
 import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
 import { believedNames } from "../../../shared/evidence/control-planes.ts";
-import { knownHere } from "../../../shared/evidence/owners.ts";
+import { knownHere, stoppedProcesses } from "../../../shared/evidence/owners.ts";
 import {
   type Decision,
   may,
@@ -49,7 +50,14 @@ import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { clientCsr } from "../../pretend/csrs.ts";
 import { said } from "../../pretend/endpoint.ts";
 import { fakeMirror } from "../../pretend/hostile-pods.ts";
-import { POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
+import {
+  DELEGATED,
+  POD_UID,
+  type PretendProcess,
+  podRecord,
+  pretendProcess,
+  USER,
+} from "../../pretend/memory.ts";
 import { MEMBER } from "../../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
 import { quietly } from "../../pretend/quietly.ts";
@@ -129,6 +137,16 @@ function isRead(cgroup: string): boolean {
   podRecord(box.dir, "kube-system", "kube-apiserver-m1", "a".repeat(32));
   pretendProcess(box.dir, { pid: 7, comm: "kube-apiserver", cgroup });
   return holders(knownHere([])).own.length > 0;
+}
+
+/** A process of this name, in a cgroup that its user has named as the static pod's. */
+function usersNode(comm: string, more: Partial<PretendProcess>) {
+  const box = sandbox();
+  const uid = "a".repeat(32);
+  podRecord(box.dir, "kube-system", `${comm === "kube-controller" ? `${comm}-manager` : comm}-m1`, uid);
+  pretendProcess(box.dir, { pid: 7, comm, cgroup: `${DELEGATED}/app.slice/pod${uid}/x`, ...more });
+  for (const pid of [1, 7]) write(`${box.dir}/proc/${pid}/mountinfo`, "1 1 8:1 / / rw - ext4 /dev/x rw\n");
+  return box;
 }
 
 const node = (name: string, ip: string, more: string[] = []) => ({
@@ -280,6 +298,24 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     files: () => isRead(`/kubepods/burstable/pod${"a".repeat(32)}/${"b".repeat(64)}`),
   },
   "another process": { files: () => isRead(`/kubepods/besteffort/pod${POD_UID}/${"b".repeat(64)}`) },
+  "a user of this node": {
+    facts: async () => {
+      using box = usersNode("etcd", { args: ["etcd", "--data-dir=/home/eve/etcd"] });
+      write(`${box.dir}/home/eve/etcd/member/snap/db`, "");
+      // without root nothing here is another user's
+      if (process.getuid?.() === 0) chownSync(`${box.dir}/home/eve`, USER, USER);
+      const looksLike = process.getuid?.() === 0 ? memberFolders() : [];
+      return (await namesOf({ node: NODE, containers: [] })).length + looksLike.length > 0;
+    },
+    "static pods": () => {
+      using _ = usersNode("kube-controller", { state: "T" });
+      return stoppedProcesses(knownHere([])).length > 0;
+    },
+    files: () => {
+      using _ = usersNode("kube-apiserver", {});
+      return holders(knownHere([])).own.length > 0;
+    },
+  },
   "a disk's blocks": {
     files: () => {
       const text = stringify({
