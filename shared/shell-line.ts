@@ -68,14 +68,15 @@ export const COMM = 15;
  * It needs no kit, no crictl and no API. A pod's cgroup has "pod" and the pod's UID in its name, whatever the
  * runtime, the driver and the version of cgroups. A kubelet gives its static pods UIDs of 32 digits in a row
  * (an MD5 sum); all others have dashes, or underscores where systemd names the cgroup. So Calico's
- * kube-controllers, Cilium's etcd or a tenant's control plane are not meant, whatever they are called. TERM
- * is a request: the line ends when the process has, which takes etcd some seconds.
+ * kube-controllers, Cilium's etcd or a tenant's control plane are not meant, whatever they are called. Nor is
+ * what a user has named so below user.slice, where he may: he can make the line signal no process but his own, but
+ * each would make it wait. TERM is a request: the line ends when the process has, which takes etcd some seconds.
  */
 export function signalLine(signal: "STOP" | "CONT" | "TERM" | "KILL", names: readonly string[]): string {
   const programs = names.map((name) => name.slice(0, COMM)).join("|");
   const pgrep = names.length > 1 ? `pgrep -x "${programs}"` : `pgrep -x ${programs}`;
   const ended = signal === "TERM" ? " && timeout 60 tail --pid=$p -f /dev/null" : "";
-  return `for p in $(${pgrep}); do grep -qE "pod[0-9a-f]{32}" /proc/$p/cgroup && kill -${signal} $p${ended}; done || true`;
+  return `for p in $(${pgrep}); do grep -qE "^[^/]*/(u[^s]|[^u]).*pod[0-9a-f]{32}" /proc/$p/cgroup && kill -${signal} $p${ended}; done || true`;
 }
 
 /**

@@ -11,7 +11,14 @@ import { CONTROL_PLANE } from "../../shared/node/containers.ts";
 import { signalLine } from "../../shared/shell-line.ts";
 import { ADDRESS, healthyCp } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { POD_UID, type PretendProcess, podRecord, pretendProcess, STATIC_UID } from "../pretend/memory.ts";
+import {
+  DELEGATED,
+  POD_UID,
+  type PretendProcess,
+  podRecord,
+  pretendProcess,
+  STATIC_UID,
+} from "../pretend/memory.ts";
 import { CRICTL, crictlPs, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
@@ -34,6 +41,7 @@ const CGROUPS = (uid: string, slice = uid.replaceAll("-", "_")) => ({
   "guaranteed, systemd": `0::/kubepods.slice/kubepods-pod${slice}.slice/cri-containerd-${ID}.scope\n`,
   "CRI-O": `0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod${slice}.slice/crio-${ID}.scope/container\n`,
   "cri-dockerd": `0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod${slice}.slice/docker-${ID}.scope\n`,
+  "below a folder of --cgroup-root": `0::/unit/kubepods/burstable/pod${uid}/${ID}\n`,
   "a node in a container": `0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod${slice}.slice/cri-containerd-${ID}.scope\n`,
 });
 
@@ -71,6 +79,13 @@ test.each(KINDS)(
     const others = {
       20: { comm: "kube-controller", cgroup: TENANTS[kind] },
       21: { comm: "kube-controller", cgroup: "0::/user.slice/a.scope\n" },
+      // a user names folders below his own; a colon and a line of version 1 are no way out
+      22: { comm: "kube-controller", cgroup: `0::${DELEGATED}/kubepods/pod${STATIC_UID}/x\n` },
+      23: { comm: "kube-controller", cgroup: `0::${DELEGATED}/0::/kubepods/pod${STATIC_UID}/x\n` },
+      24: {
+        comm: "kube-controller",
+        cgroup: `4:pids:/user.slice\n1:name=systemd:${DELEGATED}/pod${STATIC_UID}/x\n0::${DELEGATED}\n`,
+      },
     };
     const line = HOLD.at(-1)!.command;
     expect(typed(line, { 7: { comm: "kube-controller", cgroup: OWN[kind] }, ...others })).toEqual({
