@@ -14,7 +14,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
-import { hostText, isFolder, isRoots } from "../files/untrusted-file.ts";
+import { hostText, isRoots } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
 import { readObjects } from "../objects/stored.ts";
 import { COMM } from "../shell-line.ts";
@@ -169,10 +169,9 @@ const HIERARCHIES = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/f
 function areRoots(folders: readonly string[], { first }: KnownPods): boolean {
   if (["user.slice", "machine.slice"].includes(folders[0] ?? "")) return false;
   const paths = folders.map((_, i) => folders.slice(0, i + 1).join("/"));
-  const top = HIERARCHIES.flatMap((one) => [one + ownFolder(first), one]).find((one) =>
-    isFolder([one, ...folders].join("/")),
+  return HIERARCHIES.flatMap((one) => [one + ownFolder(first), one]).some((top) =>
+    paths.every((one) => isRoots(`${top}/${one}`)),
   );
-  return top !== undefined && paths.every((one) => isRoots(`${top}/${one}`));
 }
 
 /** Its path in systemd's own hierarchy, or in that of version 2; undefined where the process has ended. */

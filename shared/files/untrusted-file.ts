@@ -9,10 +9,11 @@ import {
   fstatSync,
   lstatSync,
   openSync,
+  readdirSync,
   readSync,
-  type Stats,
   statSync,
 } from "node:fs";
+import { attempt } from "../fail.ts";
 import { list } from "./files.ts";
 import { contentAt, hostEntry, hostPath } from "./root.ts";
 import { tryFile } from "./try-file.ts";
@@ -100,8 +101,8 @@ function readMore(file: number, buffer: Buffer, at: number): number {
 const NO_FILE = ["ELOOP", "ENXIO", "ENODEV", "EINVAL"];
 
 /**
- * It does not exist, or the process or its mapping is gone meanwhile; or its path, or what the kernel says of it, is
- * longer than a path can be: a user makes such folders, and such cgroups.
+ * It does not exist, or the process or its mapping is gone meanwhile; or a user has made its cgroup's path too long
+ * for the kernel to say.
  */
 const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT", "ENAMETOOLONG"];
 
@@ -116,43 +117,83 @@ export function gone<T>(action: () => T, also: readonly string[] = []): T | unde
   }
 }
 
-const FOLDERS = ["/etc", "/var/lib/kubelet"];
-const OF_PEOPLE = ".kube";
-const LEFT_OUT = /^\/var\/lib\/kubelet\/(pods|plugins|device-plugins|checkpoints)$/;
-
-/**
- * The small files of this node in which programs and people write where they go, and whom they trust, each with its
- * path. Links are not followed: what they point to is looked at where it lies. Pods' volumes follow their objects.
- */
-export function* textsHere(): Generator<{ path: string; text: string }> {
-  const homes = ["/root", ...list("/home").map((name) => `/home/${name}`)];
-  for (const folder of [...FOLDERS, ...homes.map((home) => `${home}/${OF_PEOPLE}`)].filter(isFolder))
-    yield* textsBelow(folder);
-}
-
-/** Whether it is a folder, and no link to one. */
-export function isFolder(path: string): boolean {
-  return infoOf(path)?.isDirectory() === true;
-}
-
-/** Whether root has made it, or has taken it over; where this does not run as root, who runs it. */
+/** Whether it belongs to root; or to who runs this, where that is another. What cannot be looked at does not. */
 export function isRoots(path: string): boolean {
-  const uid = infoOf(path)?.uid;
+  const uid = attempt(() => tryFile("look at", path, () => lstatSync(hostEntry(path)).uid), undefined);
   return uid === 0 || (uid !== undefined && uid === process.getuid?.());
 }
 
-function infoOf(path: string): Stats | undefined {
-  return gone(() => lstatSync(hostEntry(path)));
+const FOLDERS = ["/etc", "/var/lib/kubelet"];
+/** Pods' volumes follow their objects; what kubectl keeps of servers' answers it makes again. */
+const LEFT_OUT = /^\/var\/lib\/kubelet\/(pods|plugins|device-plugins|checkpoints)$|\/\.kube\/(http-)?cache$/;
+
+/** `unseen`: why not all below this folder was looked at, for the operator. */
+export type TextHere = { path: string; text: string } | { path: string; unseen: string };
+
+/**
+ * The small files of this node in which programs and people write where they go, and whom they trust, each with its
+ * path. Links are not followed: what they point to is looked at where it lies.
+ */
+export function* textsHere(): Generator<TextHere> {
+  yield* textsOfNode();
+  const homes = ["/root", ...list("/home").map((name) => `/home/${name}`)];
+  for (const home of homes) yield* textsOfPeople(`${home}/.kube`);
 }
 
-function* textsBelow(folder: string): Generator<{ path: string; text: string }> {
-  for (const name of list(folder)) {
-    const path = `${folder}/${name}`;
-    if (isFolder(path)) {
-      if (!LEFT_OUT.test(path)) yield* textsBelow(path);
-      continue;
+/** The same without people's. Errors: Fail where a folder of root's cannot be listed. */
+export function* textsOfNode(folders = FOLDERS): Generator<TextHere> {
+  for (const folder of folders.filter((one) => isFolder(one) && !LEFT_OUT.test(one))) {
+    if (!isRoots(folder)) yield* textsOfPeople(folder);
+    else
+      for (const path of list(folder).map((name) => `${folder}/${name}`)) {
+        const text = unlinkedText(hostEntry(path));
+        if (text !== undefined) yield { path, text };
+        yield* textsOfNode([path]);
+      }
+  }
+}
+
+function isFolder(path: string): boolean {
+  return gone(() => lstatSync(hostEntry(path)))?.isDirectory() === true;
+}
+
+/** How much is looked at of a folder that its owner may fill at will: how deep, how many files, milliseconds. */
+const [DEPTH, MOST, TIME] = [5, 2000, 2000];
+
+/** No error ends it: a server of files may keep root out, or be away. */
+function* textsOfPeople(folder: string): Generator<TextHere> {
+  const until = performance.now() + TIME;
+  const why = new Set<string>();
+  const paths = new Set([folder]);
+  let left = MOST;
+  for (const path of paths) {
+    const isLate = performance.now() > until;
+    if (isLate || left-- === 0) {
+      why.add(isLate ? `more than ${TIME / 1000} s` : `more than ${MOST} files`);
+      break;
     }
-    const text = unlinkedText(hostEntry(path));
-    if (text !== undefined) yield { path, text };
+    const seen = LEFT_OUT.test(path) ? undefined : lookAt(path);
+    if (seen instanceof Error) why.add(seen.message.split(",")[0]!);
+    else if (typeof seen === "string") yield { path, text: seen };
+    else if (seen && path.split("/").length - folder.split("/").length >= DEPTH)
+      why.add(`more than ${DEPTH} folders below each other`);
+    else for (const name of seen?.slice(0, MOST) ?? []) paths.add(`${path}/${name}`);
+  }
+  if (why.size > 0) yield { path: folder, unseen: [...why].join("; ") };
+}
+
+/** The names in a folder, or a small file's text; the system's error; undefined where it is neither, or is gone. */
+function lookAt(path: string): string[] | string | Error | undefined {
+  try {
+    const host = hostEntry(path);
+    const info = lstatSync(host);
+    const read = (file: number) => content(file, LARGEST, readMore);
+    if (!info.isDirectory()) return info.isFile() ? regular(host, constants.O_NOFOLLOW, read) : undefined;
+    const names = readdirSync(host).sort();
+    // people's own configuration counts most
+    return names.includes("config") ? ["config", ...names] : names;
+  } catch (err) {
+    if (!(err instanceof Error && "code" in err)) throw err;
+    return ["ENOENT", "ENOTDIR", "ELOOP"].includes(String(err.code)) ? undefined : err;
   }
 }

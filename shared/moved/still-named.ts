@@ -5,7 +5,7 @@
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { textsHere } from "../files/untrusted-file.ts";
+import { type TextHere, textsHere } from "../files/untrusted-file.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { asMoved, isServer, type Moved } from "../pki/addresses.ts";
 import { plainLine } from "../plain.ts";
@@ -24,6 +24,8 @@ const KUBEADMS_OWN = "/etc/kubernetes/tmp/";
 interface StillNamed {
   where: string;
   addresses: string[];
+  /** Why not all below this folder was looked at. */
+  unseen?: string;
 }
 
 export function namedInData(data: EtcdData, moved: Moved): StillNamed[] {
@@ -38,9 +40,13 @@ export function namedInData(data: EtcdData, moved: Moved): StillNamed[] {
 }
 
 /** In this node's own files, and in those of its people. */
-export function namedInFiles(moved: Moved): StillNamed[] {
-  return textsHere()
-    .flatMap(({ path, text }) => (path.startsWith(KUBEADMS_OWN) ? [] : named(plainLine(path), text, moved)))
+export function namedInFiles(moved: Moved, texts: Generator<TextHere> = textsHere()): StillNamed[] {
+  return texts
+    .flatMap((one) => {
+      const where = plainLine(one.path);
+      if ("unseen" in one) return [{ where, addresses: [], unseen: one.unseen }];
+      return where.startsWith(KUBEADMS_OWN) ? [] : named(where, one.text, moved);
+    })
     .toArray();
 }
 
@@ -61,9 +67,14 @@ function isIn(text: string, [old, today]: [string, string]): boolean {
 
 /** For people: nobody else knows whether it is meant. */
 export function sayStillNamed(found: readonly StillNamed[], none: string, how: string) {
-  if (found.length === 0) say(none);
+  const [unseen, rest] = [found.filter((one) => one.unseen), found.filter((one) => !one.unseen)];
+  if (rest.length === 0) say(none);
   sayNames(
     `for whoever made them: is it meant? ${how}`,
-    found.map(({ where, addresses }) => `${where} (${addresses.join(", ")})`),
+    rest.map(({ where, addresses }) => `${where} (${addresses.join(", ")})`),
+  );
+  sayNames(
+    "not seen, or not all of it",
+    unseen.map((one) => `${one.where} (${one.unseen})`),
   );
 }

@@ -10,6 +10,7 @@ import type { Cluster } from "../facts/cluster.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { textsOfNode } from "../files/untrusted-file.ts";
 import { cardsWithoutAddress, type Node, routedAddress } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
 import { canonicalIp, type Moved } from "../pki/addresses.ts";
@@ -68,7 +69,9 @@ const NETWORK =
  */
 export async function refuseAway(own: Moved) {
   if (own.size === 0) return;
-  const configured = namedInFiles(own).filter(({ where }) => NETWORK.test(where));
+  const configured = namedInFiles(own, textsOfNode()).filter(
+    ({ where, unseen }) => !unseen && NETWORK.test(where),
+  );
   const why = [
     ...configured.map(({ where }) => `${where} names it`),
     ...(await cardsWithoutAddress()).map((card) => `${card} is up, and has no address`),

@@ -68,12 +68,12 @@ export async function olderElsewhere(
 
 /** The copy of a repair that has begun is not what the cluster stores now. */
 function copiesOf(cp: ControlPlaneNode, cas: KnownCas): { copies: OtherCopy[]; unseen: string[] } {
-  const files = copiesOnNode(cas);
-  if (cp.dataFrom === rescuedEtcd(cp.rescue)) return { copies: files, unseen: ["stored objects"] };
+  const { copies, unseen } = copiesOnNode(cas);
+  if (cp.dataFrom === rescuedEtcd(cp.rescue)) return { copies, unseen: ["stored objects", ...unseen] };
   const found = attempt(() => copiesInData(cp.data, cas));
-  if (found instanceof Fail) return { copies: files, unseen: [`stored objects (${found.message})`] };
+  if (found instanceof Fail) return { copies, unseen: [`stored objects (${found.message})`, ...unseen] };
   const sealed = found.sealed > 0 ? [`${found.sealed} encrypted object${found.sealed === 1 ? "" : "s"}`] : [];
-  return { copies: [...files, ...found.copies], unseen: sealed };
+  return { copies: [...copies, ...found.copies], unseen: [...sealed, ...unseen] };
 }
 
 /** What people hold is theirs, and named. */
@@ -83,7 +83,8 @@ const OUTSIDE = [
 ];
 
 function copiesAnswer(copies: readonly OtherCopy[], unseen: readonly string[]) {
-  const rest = `not seen from here: ${[...unseen, ...OUTSIDE].join(", ")}`;
+  const own = unseen.length > 0 ? [listed(unseen)] : [];
+  const rest = `not seen from here: ${[...own, ...OUTSIDE].join(", ")}`;
   if (copies.length === 0) return `none in stored objects and files here; ${rest}`;
   const first = copies.map(({ until }) => until).sort((a, b) => a.getTime() - b.getTime())[0]!;
   return {

@@ -38,11 +38,16 @@ export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy
  */
 const UNION = `configmaps/${AGGREGATED_TRUST}`;
 
-/** In the files of this node. */
-export function copiesOnNode(cas: KnownCas): OtherCopy[] {
-  return textsHere()
-    .flatMap(({ path, text }) => copiesIn(Buffer.from(text), plainLine(path), cas))
-    .toArray();
+/** In the files of this node; `unseen`: folders of which not all was looked at, with the reason. */
+export function copiesOnNode(cas: KnownCas): { copies: OtherCopy[]; unseen: string[] } {
+  const unseen: string[] = [];
+  const copies: OtherCopy[] = [];
+  for (const one of textsHere()) {
+    const where = plainLine(one.path);
+    if ("unseen" in one) unseen.push(`${where} (${one.unseen})`);
+    else copies.push(...copiesIn(Buffer.from(one.text), where, cas));
+  }
+  return { copies, unseen };
 }
 
 function copiesIn(bytes: Buffer, where: string, cas: KnownCas): OtherCopy[] {

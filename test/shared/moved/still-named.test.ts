@@ -1,7 +1,7 @@
 /** What is left for people: objects and files that name an old address, whatever their format. */
 import { expect, test } from "bun:test";
-import { symlinkSync } from "node:fs";
-import { namedInData, namedInFiles } from "../../../shared/moved/still-named.ts";
+import { mkdirSync, symlinkSync } from "node:fs";
+import { namedInData, namedInFiles, sayStillNamed } from "../../../shared/moved/still-named.ts";
 import { write } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -47,6 +47,23 @@ test("files of the node and of its people; what kubeadm keeps of before is left 
   expect(namedInFiles(MOVED)).toEqual([
     { where: "/etc/haproxy/haproxy.cfg", addresses: ["10.66.0.1"] },
     { where: "/home/ann/.kube/config", addresses: ["api.old.example"] },
+  ]);
+});
+
+test("a home of which not all is seen ends nothing: it is named, and so is what is seen of it", () => {
+  using box = sandbox();
+  write(`${box.dir}/home/ann/.kube/config`, "10.66.0.1");
+  mkdirSync(`${box.dir}/home/ann/.kube/1/2/3/4/5`, { recursive: true });
+  const say = () => sayStillNamed(namedInFiles(MOVED), "no file names one", "on this node");
+  say();
+  write(`${box.dir}/home/ann/.kube/config`, "10.66.0.2");
+  say();
+  const unseen = "not seen, or not all of it: /home/ann/.kube (more than 5 folders below each other)";
+  expect(box.said).toEqual([
+    "for whoever made them: is it meant? on this node: /home/ann/.kube/config (10.66.0.1)",
+    unseen,
+    "no file names one",
+    unseen,
   ]);
 });
 

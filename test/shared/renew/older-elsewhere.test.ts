@@ -1,5 +1,6 @@
 /** What of a cluster is looked at once a CA was renewed, and in the last year of one that was not. */
 import { expect, test } from "bun:test";
+import { mkdirSync } from "node:fs";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { found } from "../../../shared/checks/check.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
@@ -93,8 +94,11 @@ test("what cannot be opened is said", async () => {
   const data = await pretendData((objects) => {
     objects["secrets/shop/sealed"] = "k8s:enc:kms:v2:vault:sealed";
   });
+  mkdirSync(`${box.dir}/home/ann/.kube/1/2/3/4/5`, { recursive: true });
   using server = pretendApi();
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
   const { rows } = await olderElsewhere(controlPlaneOf(data), api, new Set());
-  expect(rows.map(({ look }) => look())[0]).toContain("not seen from here: 1 encrypted object, other nodes");
+  expect(rows.map(({ look }) => look())[0]).toContain(
+    "not seen from here: 1 encrypted object, /home/ann/.kube (more than 5 folders below each other), other nodes",
+  );
 });

@@ -75,12 +75,13 @@ test("in files of the node: programs', people's; not what a link leads to, and n
   put("/var/lib/kubelet/pods/1/volumes/ca.crt", ca.cert);
   put("/var/lib/kubelet/trust.pem", ca.cert);
   symlinkSync("/etc/prometheus/etcd-ca.pem", `${box.dir}/etc/link.pem`);
-  expect(copiesOnNode(CAS)).toEqual(
-    [
+  expect(copiesOnNode(CAS)).toEqual({
+    unseen: [],
+    copies: [
       "/etc/prometheus/etcd-ca.pem",
       "/var/lib/kubelet/trust.pem",
       "/root/.kube/config",
       "/home/eve/.kube/config",
     ].map((where) => ({ where, ca: "ca", until })),
-  );
+  });
 });
