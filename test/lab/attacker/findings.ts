@@ -11,6 +11,7 @@ import type { Scene } from "../scene/scene.ts";
 import { type Attacker, attackerPki, TEAM } from "./attacker.ts";
 import { OWNED } from "./folder.ts";
 import { intruderAsked } from "./intruder.ts";
+import { userFindings } from "./local-user.ts";
 import { plays } from "./objects.ts";
 import { PREFIX } from "./requests.ts";
 
@@ -68,6 +69,7 @@ export async function findings(scene: Scene, attack: Played, { oldKeys }: Expect
     ),
     await ask("no code of the attacker's ran as root", () => attackersCode(lab)),
     ...(plays("worker") ? await aboutRequests(scene) : []),
+    ...(plays("user") ? await userFindings(scene) : []),
   ];
 }
 

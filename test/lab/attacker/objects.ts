@@ -12,7 +12,16 @@ export const ACCOUNT = "tenant";
 export const TENANT = `system:serviceaccount:${TEAM}:${ACCOUNT}`;
 
 /** Kinds of attack; `HOSTILE=tokens,mirrors npm run rehearse -- --scenario hostile` plays only those. */
-export const KINDS = ["tokens", "processes", "secrets", "mirrors", "disk", "worker", "folder"] as const;
+export const KINDS = [
+  "tokens",
+  "processes",
+  "secrets",
+  "mirrors",
+  "disk",
+  "worker",
+  "folder",
+  "user",
+] as const;
 export type Kind = (typeof KINDS)[number];
 
 export function plays(kind: Kind): boolean {

@@ -20,6 +20,7 @@ import {
   lieIsOver,
   workerAttacks,
 } from "../attacker/intruder.ts";
+import { SESSION_PACKAGES, userAttacks, userShutOut } from "../attacker/local-user.ts";
 import { roleIsNamed } from "../attacker/network-plugin.ts";
 import { plays } from "../attacker/objects.ts";
 import { attackIsInEtcd, mirrorPodsAreThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.ts";
@@ -59,7 +60,7 @@ function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: 
     name,
     title: `As ${base.name}, with an attacker who has a tenant's namespace, a worker and a user of a node`,
     workers: 2,
-    packages: [...(base.packages ?? []), ...INTRUDER_PACKAGES],
+    packages: [...(base.packages ?? []), ...INTRUDER_PACKAGES, ...SESSION_PACKAGES],
     lines: [
       ...quiet,
       {
@@ -80,6 +81,7 @@ async function layOut(scene: Scene, joins: boolean): Promise<Played> {
   const attacker = await makeAttacker();
   const keys = sharedPublicKeys(scene.lab);
   if (plays("folder")) await folderLaidOut(scene, scene.lab.workers[0]!);
+  if (plays("user")) await userAttacks(scene, attacker);
   const tokens = await tenantAttacks(scene, attacker);
   if (plays("worker")) await workerAttacks(scene, { joins });
   if (plays("mirrors")) await mirrorPodsAreThere(scene);
@@ -89,6 +91,7 @@ async function layOut(scene: Scene, joins: boolean): Promise<Played> {
 
 async function shutOut(scene: Scene) {
   if (plays("worker")) await intruderShutOut(scene);
+  if (plays("user")) await userShutOut(scene);
   await tenantShutOut(scene);
 }
 

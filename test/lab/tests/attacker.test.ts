@@ -169,12 +169,15 @@ function repaired() {
   const requests: object[] = [request({})];
   const pods: object[] = [];
   let valid: string[] = ["fresh"];
+  const user = { etcd: "etcd --data-dir=/var/lib/etcd ", runs: 0 };
   const node: Machine = {
     ...scene.lab.controlPlanes[0]!,
     path: (path) => join(home, path),
     async run(command, options) {
       const said = (stdout: string, exitCode = 0) => ({ stdout, stderr: "", exitCode });
       if (command.includes("/run/owned")) return said("", 1);
+      if (command.at(-1)!.includes("/cmdline")) return said(user.etcd);
+      if (command.at(-1)!.includes("user@1234")) return said("", user.runs);
       if (command[0] === "crictl") return said(JSON.stringify({ items: pods }));
       if (command.includes("token")) return said("fresh");
       if (command.includes("create"))
@@ -215,6 +218,7 @@ function repaired() {
     write,
     requests,
     pods,
+    user,
     accept: (token: string) => (valid = [...valid, token]),
     scene: { ...scene, lab, before, steps: [said] },
   };
@@ -252,6 +256,13 @@ test.each<[string, (lab: Repaired) => void]>([
   [`is approved: ${PREFIX}cp1`, ({ requests }) => requests.push(request({ certificate: "x" }))],
   [`for a kubelet: ${PREFIX}cp1`, ({ scene }) => (scene.steps[0]!.stderr = "3 nodes are back")],
   ["reaches the terminal: cp1# close", ({ scene }) => (scene.steps[0]!.stderr += "\u001b[2J")],
+  [
+    "runs from the cluster's own data: /home/a-team/etcd",
+    ({ user }) => (user.etcd = "etcd --data-dir /home/a-team/etcd"),
+  ],
+  ["runs from the cluster's own data: it does not run", ({ user }) => (user.etcd = "")],
+  ["etcd on cp1", ({ user }) => (user.runs = 1)],
+  ["or names it: cp1# close", ({ scene }) => (scene.steps[0]!.stderr += "--etcd-data /home/a-team/etcd")],
   ["no command hung: cp1# close", ({ scene }) => (scene.steps[0]!.hung = true)],
 ])("each thing of the attacker's is seen: %s", async (what, change) => {
   const lab = repaired();
