@@ -164,7 +164,7 @@ const CONTENTS = [
 /** As in part 0 of RUNBOOK.md, and in course.ts, which a laptop does not need. */
 const HOLD = [
   "systemctl stop kubelet",
-  'for p in $(pgrep -x kube-controller); do ' +
+  "for p in $(pgrep -x kube-controller); do " +
     'grep -qE "^[^/]*/(u[^s]|[^u]).*pod[0-9a-f]{32}" /proc/$p/cgroup && ' +
     "kill -STOP $p; done || true",
 ];
