@@ -13,7 +13,7 @@ import {
   readSync,
   statSync,
 } from "node:fs";
-import { attempt } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { list } from "./files.ts";
 import { contentAt, hostEntry, hostPath } from "./root.ts";
 import { tryFile } from "./try-file.ts";
@@ -100,10 +100,7 @@ function readMore(file: number, buffer: Buffer, at: number): number {
  */
 const NO_FILE = ["ELOOP", "ENXIO", "ENODEV", "EINVAL"];
 
-/**
- * It does not exist, or the process or its mapping is gone meanwhile; or a user has made its cgroup's path too long
- * for the kernel to say.
- */
+/** It does not exist, or the process or its mapping is gone meanwhile; or its cgroup's path is too long to be said. */
 const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT", "ENAMETOOLONG"];
 
 /** The value, or undefined where it is gone, or for a reason in `also`. */
@@ -136,8 +133,10 @@ export type TextHere = { path: string; text: string } | { path: string; unseen: 
  */
 export function* textsHere(): Generator<TextHere> {
   yield* textsOfNode();
-  const homes = ["/root", ...list("/home").map((name) => `/home/${name}`)];
-  for (const home of homes) yield* textsOfPeople(`${home}/.kube`);
+  const found = attempt(() => list("/home"));
+  if (found instanceof Fail) yield { path: "/home", unseen: found.message };
+  const homes = found instanceof Fail ? [] : found.map((name) => `/home/${name}`);
+  for (const home of ["/root", ...homes]) yield* textsOfPeople(`${home}/.kube`);
 }
 
 /** The same without people's. Errors: Fail where a folder of root's cannot be listed. */

@@ -190,6 +190,11 @@ test("a home, or a folder in it, that keeps us out is not seen, and named; one o
     { path: "/home/bob/.kube", unseen: denied },
     { path: "/home/cid/.kube", unseen: denied },
   ]);
+  chmodSync(`${box.dir}/home`, 0);
+  expect(seenAs(65534, box.dir).all).toEqual([
+    { path: "/etc/a", text: "1" },
+    { path: "/home", unseen: expect.stringMatching(/^Cannot list \/home: EACCES/) },
+  ]);
   mkdirSync(`${box.dir}/etc/own`);
   if (asRoot) chownSync(`${box.dir}/etc/own`, 65534, 65534);
   chmodSync(`${box.dir}/etc/own`, 0);
