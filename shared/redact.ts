@@ -22,7 +22,7 @@ const BEGIN = String.raw`(?:(?<![\w-])|(?<=\\[nrt]))`;
 /** In order: what an earlier one has replaced, no later one sees. */
 // biome-ignore format: a table
 const SECRET_FORMS: readonly SecretForm[] = [
-  { what: "a private key",           pattern: /-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?:(?!-----)[^"])*-----END [A-Z ]{0,40}PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]*)/g },
+  { what: "a private key",           pattern: /-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^"-]*(?:-(?!----)[^"-]*){0,999}-----END [A-Z ]{0,40}PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]*)/g },
   // base64 of one; those of certificates and public keys begin otherwise
   { what: "a private key",           pattern: /LS0tLS1CRUdJTiB(?!DRVJU|QVUJMSUM)[A-Za-z0-9+/=]{20,}/g },
   { what: "a private key",           pattern: field("client-key-data", "[A-Za-z0-9+/=]{20,}") },

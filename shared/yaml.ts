@@ -50,7 +50,7 @@ const INTEGERS: ScalarTag = {
 const FLOATS: ScalarTag = {
   tag: tag("float"),
   default: true,
-  test: /^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|\.\d+(?:_\d+)*(?:e[-+]?\d+)?|(?=[-+\d])[-+]?_*(?:\._*\d[\d_]*|\d[\d_]*(?:\.[\d_]*)?)(?:e_*[-+]?_*\d[\d_]*)?)$/i,
+  test: /^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|\.(?!.*__)\d[\d_]*(?<!_)(?:e[-+]?\d+)?|(?=[-+\d])[-+]?_*(?:\._*\d[\d_]*|\d[\d_]*(?:\.[\d_]*)?)(?:e_*(?:[-+]_*)?\d[\d_]*)?)$/i,
   resolve: (text) => {
     if (/[a-z]{3}$/i.test(text))
       return text.endsWith("n") || text.endsWith("N")

@@ -28,8 +28,7 @@ interface Asked {
 }
 
 /** `/apis/apps/v1/namespaces/NS/deployments/NAME`, and the collections. */
-const PATH =
-  /^\/apis?\/(?:[a-z0-9.-]+\.?[a-z0-9-]*\/)?v\d\w*\/(?:namespaces\/([^/]+)\/)?([a-z]+)(?:\/([^/]+))?$/;
+const PATH = /^\/apis?\/(?:[a-z0-9.-]+\/)?v\d\w*\/(?:namespaces\/([^/]+)\/)?([a-z]+)(?:\/([^/]+))?$/;
 
 export function storedApi(data: EtcdData): ApiReader {
   const prefix = registryPrefix(data);

@@ -95,7 +95,7 @@ export function holdsData({ dir }: EtcdFolders): boolean {
 /** The same folder under two names, by a link or a mount, has one key. */
 export function keyOf(dir: string): string {
   const info = attempt(() => tryFile("look at", dir, () => statSync(hostPath(dir))));
-  return info instanceof Fail || !info ? dir.replace(/\/+$/, "") : `${info.dev}:${info.ino}`;
+  return info instanceof Fail || !info ? dir.replace(/(?<!\/)\/+$/, "") : `${info.dev}:${info.ino}`;
 }
 
 const FLAG = "--encryption-provider-config";

@@ -132,7 +132,7 @@ const UNITS: Record<string, number> = {
   ns: 1 / 3_600_000_000_000,
 };
 
-const PART = /(\d+\.?\d*|\.\d+)(h|ms|us|\u00b5s|\u03bcs|ns|m|s)/gy;
+const PART = /(\d+(?:\.\d*)?|\.\d+)(h|ms|us|\u00b5s|\u03bcs|ns|m|s)/gy;
 
 /**
  * Hours of `8760h0m0s`, `90m`, `1.5h`, `-1h`; a bare `0` is 0. Errors: Fail where Go would not take it, with

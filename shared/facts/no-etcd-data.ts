@@ -70,7 +70,7 @@ export function refuseOtherEtcd({
 
 /** A command without its comment. */
 function bare(line: string): string {
-  return line.replace(/ +# .*/, "");
+  return line.replace(/(?<! ) +# .*/, "");
 }
 
 /** Nothing of a control plane is here: most likely a worker. */
@@ -120,7 +120,8 @@ export function refuseWorker(
  */
 export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): string | undefined {
   const found = node && controlPlaneWithoutData(node, dataDir);
-  const steps = found && withoutDataSteps(found, node).map((line) => line.split(/ +# /) as [string, string?]);
+  const steps =
+    found && withoutDataSteps(found, node).map((line) => line.split(/(?<! ) +# /) as [string, string?]);
   return steps
     ?.map(([command, note]) => (note?.startsWith("on ") ? `${note.split(":")[0]}: ${command}` : command))
     .join(", then ");

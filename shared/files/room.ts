@@ -131,8 +131,8 @@ const OUTSIDE = "Run it outside that limit, from another login";
 /** The least of all limits. Undefined where this machine does not tell. */
 function freeMemory(): { bytes: number; of: string } | undefined {
   const meminfo = readText(MEMINFO) ?? "";
-  const kilobytes = (name: string) =>
-    Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(meminfo)?.[1] ?? Number.NaN);
+  const lines = [...meminfo.matchAll(/^(\w+): +(\d+) kB$/gm)];
+  const kilobytes = (wanted: string) => Number(lines.find(([, name]) => name === wanted)?.[2] ?? Number.NaN);
   const all = [
     { bytes: (kilobytes("MemAvailable") + (kilobytes("SwapFree") || 0)) * 1024, of: MEMINFO },
     ...limits(),

@@ -42,9 +42,9 @@ export function wasDuringRun(time: Date): boolean {
 function recordOf(path: string): { began: Date; until: Date; hasEnded: boolean } | undefined {
   const [text, until] = path.endsWith(".jsonl") ? [readText(path), stat(path)?.modified] : [];
   const at = /^\{"at":"([^"]+)"/.exec(text ?? "")?.[1];
-  return at && until
-    ? { began: new Date(at), until, hasEnded: /"what":"end"[^\n]*\n$/.test(text!) }
-    : undefined;
+  const [last = "", rest] = (text ?? "").split("\n").slice(-2);
+  const hasEnded = rest === "" && last.includes('"what":"end"');
+  return at && until ? { began: new Date(at), until, hasEnded } : undefined;
 }
 
 /** Of what is written here; report/kept-event.ts reads it. */
@@ -205,7 +205,7 @@ function shown(event: RunEvent): object {
 
 /** Of PEM, or of a kubeconfig's client. */
 function certificatesOf(text: string) {
-  const client = /^\s*client-certificate-data: (\S+)$/m.exec(text)?.[1];
+  const client = /^[ \t]*client-certificate-data: (\S+)$/m.exec(text)?.[1];
   const pems = certificatesIn(client ? Buffer.from(client, "base64").toString() : text);
   return pems.flatMap((pem) => {
     const info = orUndefined(() => certInfo(pem));

@@ -176,7 +176,7 @@ export function rescuedFiles(): Rescue[] {
 }
 
 /** A private key in PEM or in a kubeconfig (base64), an age identity, a token. */
-const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^\s*token:\s*\S/m;
+const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^[ \t]*token:\s*\S/m;
 
 /** Bytes; larger files are not read, and count as secret. */
 const LARGEST = 1 << 20;

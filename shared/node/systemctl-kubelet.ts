@@ -117,7 +117,7 @@ function named(flags: ReadonlyMap<string, string>, name: string) {
 /** A drop-in may name another one: then nothing is said. */
 function clientCa(flags: ReadonlyMap<string, string>) {
   const [, inConfig] =
-    /^\s*clientCAFile: *["']?([^\s"']+)/m.exec(readText(flags.get("config") ?? "/dev/null") ?? "") ?? [];
+    /^[ \t]*clientCAFile: *["']?([^\s"']+)/m.exec(readText(flags.get("config") ?? "/dev/null") ?? "") ?? [];
   const path = flags.get("client-ca-file") ?? (flags.has("config-dir") ? undefined : inConfig);
   return path ? [{ path, why: "the CA that it trusts" }] : [];
 }

@@ -109,8 +109,7 @@ export function isFor({ dns, ips }: Names, host: string): boolean {
 
 /** RFC 1123 subdomain, with a wildcard as its first label or without. */
 export function isDnsName(name: string): boolean {
-  const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
-  return name.length <= 253 && new RegExp(`^(\\*\\.)?${label}(\\.${label})*$`).test(name);
+  return name.length <= 253 && /^(?:\*\.)?(?![-.])(?!.*(?:[-.]\.|\.-))[a-z0-9.-]+(?<![-.])$/.test(name);
 }
 
 /** Errors: Refused where a token would go over the network as everybody can read it. */
@@ -187,7 +186,7 @@ const V6 = /(?<![\w.:-])[\da-f]*:[\da-f:]*:[\da-f:.]*(?![\w%-])/gi;
  * a field (kubeadm v1beta3), as name and value (v1beta4).
  */
 const IDENTIFIERS =
-  /((?:service-account-issuer|api-audiences)["'\s]*(?:=|:|,?\s*["']?value["']?\s*:)\s*["']?[^\s"']+)/;
+  /((?:service-account-issuer|api-audiences)["']?\s*(?:[=:]|(?:,\s*)?["']?value["']?\s*:)\s*["']?[^\s"']+)/;
 
 /**
  * A text with the new addresses and names in the place of the old ones: addresses all at once. Who reads what was

@@ -196,7 +196,9 @@ export function publicPem(keyPem: string): string {
 }
 
 function blocks(text: string, label: string): string[] {
-  const found = text.matchAll(new RegExp(`^-----BEGIN (${label})-----\\s[\\s\\S]*?^-----END \\1-----`, "gm"));
+  const found = text.matchAll(
+    new RegExp(`^-----BEGIN (${label})-----\\s[^-]*(?:-(?!----)[^-]*){0,99}^-----END \\1-----`, "gm"),
+  );
   return [...found].map(([block]) => `${block.replaceAll("\r", "")}\n`);
 }
 

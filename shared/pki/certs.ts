@@ -16,7 +16,7 @@ export type KeyAlgorithm = (typeof KEY_ALGORITHMS)[number];
  * next larger that kubeadm makes, or its largest. Undefined where it makes none of the family.
  */
 export function algorithmLike(name: string): KeyAlgorithm | undefined {
-  const sizeOf = (one: string) => Number(/\d+$/.exec(one)?.[0]);
+  const sizeOf = (one: string) => Number(/(?<!\d)\d+$/.exec(one)?.[0]);
   const family = KEY_ALGORITHMS.filter((one) => one.split("-")[0] === name.split("-")[0]);
   return family.find((one) => sizeOf(one) >= sizeOf(name)) ?? family.at(-1);
 }

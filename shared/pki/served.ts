@@ -160,7 +160,7 @@ function isKnown(pem: string, caPem: string): boolean {
 }
 
 function dateIn(head: string): Date | undefined {
-  const date = new Date(/^date:\s*(.+?)\s*$/im.exec(head)?.[1] ?? "");
+  const date = new Date(/^date:(.+)$/im.exec(head)?.[1] ?? "");
   return Number.isNaN(date.getTime()) ? undefined : date;
 }
 

@@ -104,7 +104,7 @@ function inNotes(text: string, next: readonly string[], { said }: Asked): Note[]
 
 /** A comment beside its command, not below the others'. */
 function narrow(line: string): string {
-  return line.replace(/ {2,}# /, "   # ");
+  return line.replace(/(?<! ) {2,}# /, "   # ");
 }
 
 /**

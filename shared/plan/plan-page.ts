@@ -39,10 +39,9 @@ ${inOnePiece(body(plan, title), plan)}
 
 /** Names of nodes have dots and hyphens, and are read as one word. */
 function inOnePiece(html: string, { nodes, lost, away }: Plan): string {
-  const names = [...nodes.map(({ name }) => name), ...lost, ...away].toSorted((a, b) => b.length - a.length);
-  if (names.length === 0) return html;
-  const whole = new RegExp(`(?<![\\w.-])(?:${names.map(RegExp.escape).join("|")})(?![\\w-])`, "g");
-  return html.replaceAll(/>[^<]+</g, (text) => text.replaceAll(whole, '<span class="name">$&</span>'));
+  const names = new Set([...nodes.map(({ name }) => name), ...lost, ...away]);
+  const asName = (word: string) => (names.has(word) ? `<span class="name">${word}</span>` : word);
+  return html.replaceAll(/(?<=>)[^<>]+(?=<)/g, (text) => text.replaceAll(/[\w-]+(?:\.[\w-]+)*/g, asName));
 }
 
 function body(plan: Plan, title: string): string {

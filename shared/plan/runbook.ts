@@ -185,9 +185,9 @@ function readBlock(fence: { info: string; line: number; body: string[] }, part: 
 function commandsOf(body: string[]): string[] {
   return body
     .join("\n")
-    .replaceAll(/\s*\\\n\s*/g, " ")
+    .replaceAll(/(?:(?<!\s)\s+)?\\\n\s*/g, " ")
     .split("\n")
-    .map((line) => line.replace(/\s+#\s.*$/, "").trim())
+    .map((line) => line.replace(/(?<!\s)\s+#\s.*$/, "").trim())
     .filter((line) => line !== "" && !line.startsWith("#"));
 }
 

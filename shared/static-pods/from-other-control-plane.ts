@@ -14,6 +14,7 @@ import { commandOf, flags } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Manifest } from "../objects/objects.ts";
+import { asMoved, canonicalIp } from "../pki/addresses.ts";
 
 /**
  * The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined
@@ -40,10 +41,8 @@ export function manifestFromPeer(
 
 /** Replaces every whole address of the other node by this node's: in flags, probes, annotations. */
 function renamed(manifest: Manifest, addresses: readonly (readonly [string, string])[]): Manifest {
-  let text = JSON.stringify(manifest);
-  for (const [from, to] of addresses)
-    text = text.replaceAll(new RegExp(`(?<![0-9a-f.:])${RegExp.escape(from)}(?![0-9a-f.])`, "g"), to);
-  return JSON.parse(text) as Manifest;
+  const moved = new Map(addresses.map(([from, to]) => [canonicalIp(from), to]));
+  return JSON.parse(asMoved(JSON.stringify(manifest), moved)) as Manifest;
 }
 
 /** etcd reads its members from its data; the flags only have to name this one. */

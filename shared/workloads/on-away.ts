@@ -77,7 +77,7 @@ function howWithoutAway({ controller, path, restart, newPodsWaitFor }: PodOwner)
 
 /** The pods of a StatefulSet whose number is lower than all of these. */
 export function below(pods: readonly RunningPod[], those: readonly RunningPod[]): RunningPod[] {
-  const numberOf = ({ metadata }: RunningPod) => Number(/\d+$/.exec(metadata.name)?.[0] ?? 0);
+  const numberOf = ({ metadata }: RunningPod) => Number(/(?<!\d)\d+$/.exec(metadata.name)?.[0] ?? 0);
   const lowest = Math.min(...those.map(numberOf));
   return pods.filter((pod) => numberOf(pod) < lowest);
 }

@@ -41,7 +41,7 @@ export async function deviceOf(path: string): Promise<{ path: string; warnings: 
   const { source, fstype, options } = upper === undefined ? found : await mountOf(dirname(upper));
   const hopeless = HOPELESS[fstype];
   if (hopeless) throw new Fail(`"${path}" was on a file system "${fstype}": ${hopeless}`, { hint: HINT });
-  const device = source.replace(/\[.*\]$/, ""); // a bind mount or subvolume: /dev/vda1[/folder]
+  const device = source.split("[")[0]!; // a bind mount or subvolume: /dev/vda1[/folder]
   if (!device.startsWith("/dev/"))
     throw new Fail(`"${path}" is on "${source}" (${fstype}), which is no device`, { hint: HINT });
   return { path: device, warnings: warningsFor(fstype, options.split(",")) };

@@ -78,7 +78,7 @@ export function isComplete(judgement: Judgement): boolean {
 /** Whether all that is embedded in a kubeconfig's text is whole. */
 function embeddedIsWhole(text: string): boolean {
   const embedded = [
-    ...text.matchAll(/^\s+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm),
+    ...text.matchAll(/^[ \t]+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm),
   ];
   return embedded.every(([, data]) => isWholePem(Buffer.from(data!, "base64")));
 }

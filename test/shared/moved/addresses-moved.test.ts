@@ -66,6 +66,19 @@ for (const [before, after] of [
     '{"name":"service-account-issuer","value":"https://10.0.0.1:6443"},"10.1.0.1"',
   ],
   [
+    '"api-audiences" : "https://10.0.0.1:6443"\n"x" : "10.0.0.1"',
+    '"api-audiences" : "https://10.0.0.1:6443"\n"x" : "10.1.0.1"',
+  ],
+  [
+    "- name: 'api-audiences'\n  value: 'https://10.0.0.1'",
+    "- name: 'api-audiences'\n  value: 'https://10.0.0.1'",
+  ],
+  [
+    '{\n  "name": "api-audiences",\n  "value": "https://10.0.0.1"\n}, 10.0.0.1',
+    '{\n  "name": "api-audiences",\n  "value": "https://10.0.0.1"\n}, 10.1.0.1',
+  ],
+  ["api-audiences, for value 10.0.0.1", "api-audiences, for value 10.1.0.1"],
+  [
     "--service-account-jwks-uri=https://10.0.0.1:6443/openid",
     "--service-account-jwks-uri=https://10.1.0.1:6443/openid",
   ],

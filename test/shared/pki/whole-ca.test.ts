@@ -70,3 +70,10 @@ test.each([
   const { text } = await broughtBack((await otherCa()).cert + ca.cert, change);
   expect(certificatesIn(text).map((pem) => keyMatches(pem, ca.key))).toEqual([true]);
 });
+
+test("a certificate that is cut off does not hide the whole one behind it", () => {
+  const { cert } = ca;
+  const cut = cert.slice(0, cert.length / 2);
+  expect(certificatesIn(`${cut}\n${cert}`)).toEqual([cert]);
+  expect(certificatesIn(`${cert}${cut}\n${cert}`)).toEqual([cert, cert]);
+});

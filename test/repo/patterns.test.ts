@@ -1,0 +1,151 @@
+/** No pattern has two loops over the same letters: a text that somebody made for it would stop a script for hours. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
+import { Glob } from "bun";
+import type { Node, SourceFile } from "typescript/unstable/ast";
+import * as is from "typescript/unstable/ast/is";
+import { writeFile } from "../../shared/files/files.ts";
+import { readManifest } from "../../shared/manifests/on-disk.ts";
+import { asMoved } from "../../shared/pki/addresses.ts";
+import { certificatesIn, privateKeysIn, publicKeysIn } from "../../shared/pki/certificate.ts";
+import { Checked } from "../mutation/checked.ts";
+import { sandbox } from "../pretend/sandbox.ts";
+import { asText, slowTexts } from "./slow-texts.ts";
+
+setDefaultTimeout(300_000);
+
+const HOME = join(import.meta.dir, "../..");
+const PATHS = ["scripts", "shared"]
+  .flatMap((folder) => [...new Glob(`${folder}/**/*.ts`).scanSync(HOME)])
+  .sort();
+
+interface Found {
+  at: string;
+  pattern: RegExp;
+}
+
+const { literals, places } = await inSources();
+
+/** Every regular expression that is written out, and where `new RegExp` stands. */
+async function inSources(): Promise<{ literals: Found[]; places: string[] }> {
+  using checked = new Checked(HOME);
+  const literals: Found[] = [];
+  const places: string[] = [];
+  for (const { path, tree } of await checked.trees(PATHS)) {
+    const walk = (node: Node): undefined => {
+      const at = `${path}:${lineOf(node, tree)}`;
+      if (is.isRegularExpressionLiteral(node)) literals.push({ at, pattern: asPattern(node.text) });
+      if (is.isNewExpression(node) && node.expression.getText(tree) === "RegExp") places.push(at);
+      node.forEachChild(walk);
+    };
+    walk(tree);
+  }
+  return { literals, places };
+}
+
+function lineOf(node: Node, tree: SourceFile): number {
+  return tree.getLineAndCharacterOfPosition(node.getStart(tree)).line + 1;
+}
+
+function asPattern(literal: string): RegExp {
+  const end = literal.lastIndexOf("/");
+  return new RegExp(literal.slice(1, end), literal.slice(end + 1));
+}
+
+/** CPU, in ms, of one replacement of all that a pattern finds. */
+function cpu(pattern: RegExp, text: string): number {
+  const before = process.cpuUsage();
+  text.replace(pattern, "");
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
+const LONG = 256 * 1024;
+const MOST_MS = 50;
+
+/** Letters of texts that grow, so that one that is slow already grows no more. */
+const TINY = [24, 48];
+const SHORT = 8192;
+const LENGTHS = [...TINY, 2048, SHORT, 32_768, 131_072, LONG];
+
+/** A pattern that takes the square of a text's length, and MOST_MS for a LONG one, takes twice this for a SHORT one. */
+const SUSPECT_MS = (MOST_MS / 2) * (SHORT / LONG) ** 2;
+
+/** The first text for which a pattern takes too long. */
+function tooLong({ at, pattern }: Found): string[] {
+  const all = new RegExp(pattern.source, pattern.flags.includes("g") ? pattern.flags : `${pattern.flags}g`);
+  const least = (text: string, enough: number) => {
+    let ms = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < 3 && ms > enough; i++) ms = Math.min(ms, cpu(all, text));
+    return ms;
+  };
+  for (const text of slowTexts(pattern))
+    for (const length of LENGTHS) {
+      const ms = least(asText(text, length), length > SHORT ? MOST_MS : SUSPECT_MS);
+      // a text of 48 letters tells an exponential pattern, before one of 2048 lasts for ever
+      if (ms > (TINY.includes(length) ? 1 : MOST_MS))
+        return [`${at} ${pattern} ${JSON.stringify(text)} ${length} letters: ${Math.round(ms)} ms`];
+      if (length === SHORT && ms < SUSPECT_MS) break;
+    }
+  return [];
+}
+
+/** What makes the patterns that are put together: each place of `new RegExp` is passed once at least. */
+const MAKERS: Record<string, () => unknown> = {
+  "shared/again.ts": () => anew("shared/again.ts"),
+  "shared/manifests/on-disk.ts": () => {
+    using _box = sandbox();
+    writeFile("/a.yaml", "a: 1");
+    return readManifest("/a.yaml");
+  },
+  "shared/pki/addresses.ts": () => [
+    asMoved("x", new Map([["a.b", "c"]])),
+    asMoved("x", new Map([["a", "b"]])),
+  ],
+  "shared/pki/certificate.ts": () => [certificatesIn("x"), publicKeysIn("x"), privateKeysIn("x")],
+  "shared/redact.ts": () => anew("shared/redact.ts"),
+  "shared/salvage/disk/yaml-text.ts": () => anew("shared/salvage/disk/yaml-text.ts"),
+};
+
+/** Runs the file's own lines again. */
+function anew(path: string) {
+  return import(`${HOME}/${path}?anew`);
+}
+
+async function made(): Promise<Found[]> {
+  const found: Found[] = [];
+  const Real = RegExp;
+  globalThis.RegExp = new Proxy(Real, {
+    construct(target, args: ConstructorParameters<typeof RegExp>) {
+      const pattern = new target(...args);
+      const at = /\/((?:shared|scripts)\/[^:?]+)(?:\?\w+)?(:\d+)/.exec(new Error().stack ?? "");
+      if (at) found.push({ at: `${at[1]}${at[2]}`, pattern });
+      return pattern;
+    },
+  });
+  try {
+    for (const make of Object.values(MAKERS)) await make();
+  } finally {
+    globalThis.RegExp = Real;
+  }
+  return found;
+}
+
+const put = await made();
+
+test("each pattern that is put together is seen here: what makes it is a row of MAKERS", () => {
+  const seen = new Set(put.map(({ at }) => at));
+  expect(places.filter((at) => !seen.has(at))).toEqual([]);
+});
+
+test("256 kB of its own letters take no pattern longer than 50 ms", () => {
+  expect([...literals, ...put].flatMap(tooLong)).toEqual([]);
+});
+
+test("what is red: two loops over the same letters, one that begins anew at each letter, loops in loops", () => {
+  const red = [/a\s*b?\s*c/, /\s+$/, /^\s*a/m, /(?:a+)+b/, /(?:ab|a|b)*c/];
+  const green = [/a\s*(?:b\s*)?c/, /(?<!\s)\s+$/, /^[ \t]*a/m, /(?<!a)a+b/, /^[ab]*c/];
+  const isRed = (pattern: RegExp) => tooLong({ at: "here", pattern }).length > 0;
+  expect(red.filter((one) => !isRed(one))).toEqual([]);
+  expect(green.filter(isRed)).toEqual([]);
+});
