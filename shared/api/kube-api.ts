@@ -47,7 +47,7 @@ export class KubeApi {
   readonly #tls: Bun.TLSOptions;
   readonly #headers: Record<string, string>;
 
-  /** Errors: Fail if there is no CA to verify the server with. */
+  /** Errors: Fail if there is no CA to verify the server with; Refused where a token would go there in clear. */
   constructor(options: {
     server: string;
     ca?: string | undefined;
@@ -63,6 +63,7 @@ export class KubeApi {
       throw new Fail(`There is no CA to verify "${this.server}" with`, {
         hint: "look at certificate-authority-data in the kubeconfig (./bunw scripts/00-assess.ts names the file). This kit asks only servers that it can verify",
       });
+    if (token) refuseInClear(this.server);
     this.#tls = { ...trusting(ca), ...(cert && key ? { cert, key } : {}) };
     this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }

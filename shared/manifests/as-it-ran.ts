@@ -7,6 +7,7 @@
 
 import type { Ran } from "../node/containers.ts";
 import type { ContainerSpec, Manifest, Pod, PodSpec } from "../objects/objects.ts";
+import { shownWord } from "./command.ts";
 import { HASH_ANNOTATION } from "./from-mirror-pod.ts";
 
 /** `said`: each correction in words, for the operator. */
@@ -127,7 +128,7 @@ const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => stri
     )
       return [];
     const only = (sign: string, of: string[], other: string[]) =>
-      of.filter((word) => !other.includes(word)).map((word) => sign + word);
+      of.filter((word) => !other.includes(word)).map((word) => sign + shownWord(word, container.name));
     container.command = args;
     delete container.args;
     return [

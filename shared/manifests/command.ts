@@ -11,6 +11,7 @@ import { dirname, resolve } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { ContainerSpec, PodSpec, Volume } from "../objects/objects.ts";
+import { redact, veiled } from "../redact.ts";
 import { readYaml } from "../yaml.ts";
 
 /**
@@ -219,4 +220,19 @@ function namedBy(key: string, text: string, folder: string): NamedInside[] {
   return FILES.includes(key) && /^[\w./@+-]+$/.test(text) && text.length < 300
     ? [{ path: resolve(folder, text), kind: "file" }]
     : [];
+}
+
+/**
+ * A word of a container's command, for whoever reads the terminal or a transcript: flags of kubeadm's servers are no
+ * secrets, but for those whose name says so; those of every other program may be, and so may be what a shell gets.
+ */
+export function shownWord(word: string, container: string): string {
+  const isServers =
+    (CONTROL_PLANE as readonly string[]).includes(container) &&
+    /^(--[\w-]+(=|$)|(\/[\w./-]*|kube-[a-z-]+|etcd)$)/.test(word);
+  const [, flag, value] = /^(--[\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
+  const isNamed = /^--kms-|(?:pass(?:word|wd|phrase)?|secret|token|credentials?|key)$/.test(flag ?? "");
+  if (isServers && redact(word).text === word && !(isNamed && value && !value.startsWith("/"))) return word;
+  if (flag === undefined) return veiled(word);
+  return value === undefined ? flag : `${flag}=${veiled(value)}`;
 }

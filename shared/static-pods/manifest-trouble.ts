@@ -4,12 +4,11 @@
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { stat } from "../files/files.ts";
-import { commandOf, flags, mainContainer } from "../manifests/command.ts";
+import { commandOf, flags, mainContainer, shownWord } from "../manifests/command.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import { full } from "../manifests/repair-changes.ts";
-import { CONTROL_PLANE } from "../node/containers.ts";
 import type { ContainerSpec, Manifest } from "../objects/objects.ts";
-import { redact, veiled } from "../redact.ts";
+import { veiled } from "../redact.ts";
 import { FROM_MIRROR_POD, type WantedManifest } from "./wanted-manifests.ts";
 
 /** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */
@@ -123,20 +122,6 @@ const OPEN =
 
 function shownValue(path: string, value: unknown): string {
   return typeof value !== "string" || OPEN.test(path) ? String(value) : veiled(value);
-}
-
-/**
- * A word of a command: flags of kubeadm's servers are no secrets, those of every other program may be, and so
- * may be what a shell gets.
- */
-function shownWord(word: string, container: string): string {
-  const isServers =
-    (CONTROL_PLANE as readonly string[]).includes(container) &&
-    /^(--[\w-]+(=|$)|(\/[\w./-]*|kube-[a-z-]+|etcd)$)/.test(word);
-  if (isServers && redact(word).text === word) return word;
-  const [, flag, value] = /^(--[\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
-  if (flag === undefined) return veiled(word);
-  return value === undefined ? flag : `${flag}=${veiled(value)}`;
 }
 
 function nameOf(item: unknown): string {

@@ -4,6 +4,7 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync, utimesSync } from "node:fs";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { ADDRESS, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, serveOtherMember, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { afterPart1, servePart2 } from "../pretend/in-part2.ts";
@@ -11,7 +12,7 @@ import { joinToItsEnd, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { keptOn } from "../pretend/kept.ts";
 import { M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
 import { MARKED, markFiles, markObjects, markPod } from "../pretend/marked.ts";
-import type { pretendNode } from "../pretend/node.ts";
+import { CRICTL, crictlPs, type pretendNode, staticUid } from "../pretend/node.ts";
 import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
 import { here, nodeHere } from "../pretend/typed-here.ts";
@@ -78,6 +79,37 @@ test("a wiped node, through parts 0 to 2", async () => {
   const { stdout, stderr } = await part2;
   expect((stdout + stderr).match(MARKED)).toBeNull();
   await shows(node, VERIFY);
+});
+
+test("containers that ran with other words than their mirror pods have", async () => {
+  const words = (of: string) => [
+    `--cloud-password=hush-${of}-password`,
+    `--kms-key-id=hush-${of}-kms`,
+    `--oidc-client-secret=hush-${of}-secret`,
+    "--bearer-token",
+    `hush-${of}-word`,
+  ];
+  const SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager"];
+  const etcd = (objects: Objects) => {
+    markObjects(objects);
+    for (const name of SERVERS) {
+      const pod = objects[`pods/kube-system/${name}-m1`] as Manifest;
+      pod.metadata.annotations!["kubernetes.io/config.hash"] = staticUid(name);
+      pod.spec.containers[0]!.command!.push(...words(`mirror-${name}`));
+    }
+  };
+  const inspected = (name: string) => {
+    const { image, command = [] } = manifest(name).spec.containers[0]!;
+    const process = { args: [...command, ...words(`ran-${name}`)], env: [], user: { uid: 0 } };
+    const config = { image: { user_specified_image: image } };
+    const inspect = { status: {}, info: { config, runtimeSpec: { process, linux: { resources: {} } } } };
+    return { command: `${CRICTL} inspect -o json ${name}-id`, stdout: JSON.stringify(inspect) };
+  };
+  const ps = { command: `${CRICTL} ps -a -o json`, stdout: crictlPs([...SERVERS, "kube-proxy"]) };
+  using node = here(await afterPart1({ etcd, commands: [ps, ...SERVERS.map(inspected)] }));
+  using _etcd = node.etcd;
+  const said = await shows(node, [...LOOK, "02-control-plane --dry-run", ...VERIFY]);
+  expect(said).toMatch(/command as its container ran it: \+--cloud-password=\(hidden, \w{8}\)/);
 });
 
 test("manifests of an attempt that differ from what ran, put back by parts 1 and 2", async () => {

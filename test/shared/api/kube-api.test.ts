@@ -14,12 +14,15 @@ import { dropDeadLeaders, dropLease, leaderOf } from "../../../shared/api/leader
 import { allRenewals, leaseRenewed } from "../../../shared/api/leases.ts";
 import { inParallel } from "../../../shared/api/many.ts";
 import { typed } from "../../../shared/options.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
+import type { Kubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { mode } from "../../../shared/run.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-const client = (server: { url: string }) =>
-  new KubeApi({ server: `${server.url}/`, ca: NO_TLS, token: "abc" });
+const client = (server: { url: string }) => new KubeApi({ server: `${server.url}/`, ca: NO_TLS });
 
 test("list() fetches all pages, and keeps the selector on each", async () => {
   const objects = Object.fromEntries(
@@ -61,20 +64,31 @@ test("pages() asks for the next page before the last is looked at; one that fail
 
 test("a request says who asks, and wants nothing packed", async () => {
   let seen: Record<string, string> = {};
+  const facts = testFacts({ advertiseAddress: "127.0.0.1" });
+  const ca = await issueCa(certRow("ca"), facts);
   using server = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
+    tls: await issueLeaf(certRow("apiserver"), ca, facts),
     fetch: ({ headers }) => {
       seen = headers.toJSON();
       return new Response("ok");
     },
   });
-  await client({ url: server.url.href.replace(/\/$/, "") }).ready();
+  await new KubeApi({ server: server.url.href, ca: ca.cert, token: "abc" }).ready();
   expect(seen).toMatchObject({
     "user-agent": "kube-pki-repair",
     "accept-encoding": "identity",
     authorization: "Bearer abc",
   });
+});
+
+test.each(["http://", "HTTP://", "//", ""])("a token never goes to a server at %s", (scheme) => {
+  using server = pretendApi();
+  const to = server.url.replace("http://", scheme);
+  expect(() => new KubeApi({ server: to, ca: NO_TLS, token: "abc" })).toThrow("would go there in clear");
+  expect(() => KubeApi.from({ server: to, caPem: NO_TLS, token: "abc" } as Kubeconfig)).toThrow("in clear");
+  expect(server.requests).toEqual([]);
 });
 
 test("a change waits until the API server itself gives up on a webhook that hangs, and names it: after 60 s; a question waits less", async () => {
