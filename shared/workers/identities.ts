@@ -11,7 +11,8 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { storedPlaces } from "../facts/endpoint-witnesses.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { apiNamesHere } from "../facts/names-before.ts";
-import { registryPrefix } from "../objects/stored.ts";
+import { attempt } from "../fail.ts";
+import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
 import { quoteUntrusted } from "../plain.ts";
 
@@ -24,6 +25,8 @@ interface KnownNames {
   endpoints?: readonly string[];
   /** Names and addresses of API servers, by kubeadm-config and by their certificates. */
   apiNames: readonly string[];
+  /** Hosts that webhooks name by a URL: the API server sends objects there, Secrets, too. */
+  called?: readonly string[];
   serviceSubnets: readonly string[];
   dnsDomain: string;
   /** `name.namespace` */
@@ -114,11 +117,35 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
       ...(facts && rescue ? apiNamesHere({ ...known, facts, rescue }) : []),
       ...shown,
     ],
+    called: calledHosts(data),
     serviceSubnets,
     dnsDomain,
     services: data.keys(services).map((key) => key.slice(services.length).split("/").reverse().join(".")),
     nobodys: RESERVED_RANGES,
   });
+}
+
+/** None of what is encrypted at rest, and cannot be opened here. */
+function calledHosts(data: EtcdData): string[] {
+  return WEBHOOKS.flatMap((path) =>
+    attempt(() => readObjects<Called>(data, path).flatMap(urlsOf).toArray(), []),
+  ).flatMap((url) => (URL.canParse(url) ? [endpointHost(new URL(url).host)] : []));
+}
+
+const WEBHOOKS = [
+  "validatingwebhookconfigurations/",
+  "mutatingwebhookconfigurations/",
+  "apiextensions.k8s.io/customresourcedefinitions/",
+];
+
+interface Webhook {
+  clientConfig?: { url?: string };
+}
+
+type Called = { webhooks?: Webhook[]; spec?: { conversion?: { webhook?: Webhook } } };
+
+function urlsOf({ webhooks = [], spec }: Called): string[] {
+  return [...webhooks, spec?.conversion?.webhook].flatMap((one) => one?.clientConfig?.url ?? []);
 }
 
 /**
@@ -186,6 +213,7 @@ const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => strin
   [({ owners: [own] }) => own !== undefined && isProved(own),                                 ({ owners }) => `belongs to ${owners[0]!.node.name}`],
   [({ value, identities }) => (identities.endpoints ?? []).some((host) => asPlain(host) === value),   () => "is the API's endpoint"],
   [({ value, node, identities }) => !node.controlPlane && identities.apiNames.some((name) => covers(name, value)), () => "is one of the API server's names"],
+  [({ value, node, owners: [own], identities }) => !(own?.node === node && wasSigned(own)) && (identities.called ?? []).some((host) => asPlain(host) === value), () => "is where the API server calls a webhook"],
   [({ node, owners }) => !owners.some((own) => own.node === node),
     ({ node, owners }) => owners.length > 0 ? `belongs to ${owners.map((own) => own.node.name).join(" and ")}` : `does not belong to ${node.name}, which had ${[...node.claimed.names, ...node.claimed.ips].join(", ")}`],
   [({ owners }) => owners.length > 1,                                                         ({ owners }) => `is claimed by ${owners.map((own) => own.node.name).join(" and ")}`],

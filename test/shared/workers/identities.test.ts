@@ -77,3 +77,44 @@ test("a name that two workers had in their certificates belongs to neither, whoe
   for (const node of ["w1", "w2"])
     expect(nameObjection(dns(name), node, identities)).toBe(`dns "${name}" is claimed by w1 and w2`);
 });
+
+test("the host of a webhook belongs to no worker that only says so: the API server sends it objects", async () => {
+  const HOSTS = ["hook.example", "10.0.0.98", "crd.example", "w2"];
+  const identities = await read((objects) => {
+    const webhook = (host: string) => ({ name: "a.b.c", clientConfig: { url: `https://${host}:8443/x` } });
+    const made = { apiVersion: "admissionregistration.k8s.io/v1", metadata: { name: "a" } };
+    const [first, second, third, own] = HOSTS.map(webhook);
+    Object.assign(objects, {
+      "validatingwebhookconfigurations/a": {
+        ...made,
+        kind: "ValidatingWebhookConfiguration",
+        webhooks: [first, { name: "d.e.f", clientConfig: { service: { namespace: "a", name: "b" } } }],
+      },
+      "mutatingwebhookconfigurations/a": {
+        ...made,
+        kind: "MutatingWebhookConfiguration",
+        webhooks: [second, own, { name: "g.h.i", clientConfig: { url: "no URL" } }],
+      },
+      "apiextensions.k8s.io/customresourcedefinitions/a": {
+        ...{
+          apiVersion: "apiextensions.k8s.io/v1",
+          kind: "CustomResourceDefinition",
+          metadata: { name: "a" },
+        },
+        spec: { conversion: { strategy: "Webhook", webhook: third } },
+      },
+    });
+    const addresses = [...HOSTS.slice(0, 3), "rack.example"].map((address) => ({
+      type: "ExternalDNS",
+      address,
+    }));
+    Object.assign(objects["minions/w1"]!, { status: { addresses } });
+  });
+  for (const san of [dns("hook.example"), dns("HOOK.example."), ip("10.0.0.98"), dns("crd.example")])
+    expect(nameObjection(san, "w1", identities)).toEndWith("is where the API server calls a webhook");
+  // a node's own name, any other that it says, and what the cluster's CA has signed for it before
+  expect(nameObjection(dns("w2"), "w2", identities)).toBeUndefined();
+  expect(nameObjection(dns("rack.example"), "w1", identities)).toBeUndefined();
+  prove(identities, "w1", ["10.0.0.98"]);
+  expect(nameObjection(ip("10.0.0.98"), "w1", identities)).toBeUndefined();
+});
