@@ -30,7 +30,7 @@ export async function proveByFormer(
     const info = infoOf(node?.metadata.annotations?.[FORMER_SERVING]);
     if (info?.cn !== NODE_USER + name || !info.usages.includes("server")) return;
     if (cas.some((ca) => attempt(() => signedBy(info.pem, ca)) === true))
-      prove(identities, name, [...info.sans.dns, ...info.sans.ips]);
+      prove(identities, name, [...info.sans.dns, ...info.sans.ips], info.notBefore);
   });
 }
 

@@ -38,6 +38,8 @@ interface KnownNames {
 interface Claim {
   node: KnownNode;
   source: SourceName;
+  /** When the certificate began that says so, in milliseconds: who had an address once may not have it today. */
+  since?: number;
 }
 
 export type Identities = ReturnType<typeof identities>;
@@ -77,22 +79,27 @@ export function identities(known: KnownNames) {
   return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
 }
 
-/** That it had these in its serving certificate. */
-export function prove({ claims, byName }: Identities, name: string, values: readonly string[]) {
+/** That it had these in its serving certificate, which began at that time. */
+export function prove({ claims, byName }: Identities, name: string, values: readonly string[], began: Date) {
   const node = byName.get(name)!;
+  const since = began.getTime();
   for (const value of values.flatMap((one) => asPlain(one) ?? [])) {
     const others = (claims.get(value) ?? []).filter((one) => one.node !== node || isProved(one));
-    claims.set(value, [...others, { node, source: "a serving certificate from before" }]);
+    claims.set(value, [...others, { node, source: "a serving certificate from before", since }]);
   }
 }
 
-/** The workers that claim one of these, as others do, and nothing decides between them. */
+/** The workers that claim one of these, as others do, and nothing decides between them, or a certificate that may be the older one. */
 export function rivals(
   sans: readonly { type: string; value: string }[],
   identities: Identities,
 ): KnownNode[] {
   const found = sans
-    .map((san) => owners(plain(san) ?? "", identities))
+    .map((san) => plain(san) ?? "")
+    .map((value) => {
+      const first = owners(value, identities);
+      return first.some(wasSigned) ? identities.claims.get(value)! : first;
+    })
     .filter((all) => all.length > 1 && !all.some(isProved));
   return [...new Set(found.flatMap((all) => all.map(({ node }) => node)))];
 }
@@ -164,14 +171,16 @@ const asPlain = (value: string) => plain({ type: isIP(value) ? "ip" : "dns", val
 
 /**
  * The nodes to which it belongs: first those for which a better source than a kubelet names it; then those
- * that had it in their serving certificate; else the control plane nodes that claim it (who writes their
+ * that had it in their newest serving certificate; else the control plane nodes that claim it (who writes their
  * status has the control plane anyway); else the workers that claim it. If more than one claims it, it
  * belongs to nobody.
  */
 function owners(value: string, identities: Identities): readonly Claim[] {
   const all = identities.claims.get(value) ?? [];
   const ranks = [isProved, wasSigned, ({ node }: Claim) => node.controlPlane, () => true];
-  return ranks.map((rank) => all.filter(rank)).find((those) => those.length > 0) ?? [];
+  const first = ranks.map((rank) => all.filter(rank)).find((those) => those.length > 0) ?? [];
+  const newest = Math.max(...first.map(({ since = 0 }) => since));
+  return first.filter(({ since = 0 }) => since === newest);
 }
 
 interface Wanted {

@@ -18,7 +18,7 @@ export async function servingPods(
     const uids = called.startsWith("APIService ") ? serving.apis : serving.webhooks;
     for (const { namespace, name } of clients.flatMap(({ service }) => service ?? [])) {
       const service = await api.find<KubeObject & { spec: { selector?: Record<string, string> } }>(
-        `/api/v1/namespaces/${namespace}/services/${name}`,
+        `/api/v1/namespaces/${encodeURIComponent(namespace)}/services/${encodeURIComponent(name)}`,
       );
       const selector = service?.spec.selector ?? {};
       if (Object.keys(selector).length === 0) continue;

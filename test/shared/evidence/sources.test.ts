@@ -277,7 +277,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   "a serving certificate from before": {
     facts: () => {
       const known = identities({ ...OF, nodes: [...OF.nodes, node("w3", "10.0.0.22", ["lab-api"])] });
-      prove(known, "w1", ["lab-api", "kubernetes.default.svc", "w2"]);
+      prove(known, "w1", ["lab-api", "kubernetes.default.svc", "w2"], new Date());
       return ["lab-api", "kubernetes.default.svc", "w2"].some(
         (value) => nameObjection({ type: "dns", value }, "w1", known) === undefined,
       );

@@ -9,7 +9,7 @@ import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { decideAgain, followClients, followServing } from "../../../shared/workers/deciding.ts";
 import { FORMER_SERVING } from "../../../shared/workers/former-serving.ts";
-import { identities } from "../../../shared/workers/identities.ts";
+import { identities, prove } from "../../../shared/workers/identities.ts";
 import { type Return, setScene } from "../../../shared/workers/waiting-state.ts";
 import { type ApiOptions, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { asObjects, clientCsr, ip, servingCsr, TOKEN_USER } from "../../pretend/csrs.ts";
@@ -43,17 +43,21 @@ interface Row {
   options?: Partial<Return>;
 }
 
+function knownNames() {
+  const none = { proved: new Map(), apiNames: [], serviceSubnets: [], services: [], nobodys: [] };
+  return identities({ ...none, nodes: NODES, dnsDomain: "cluster.local" });
+}
+
 /** One look at all requests. */
 async function decided({ csr, away = ["w1", "w2", "w3"], objects = {}, options = {} }: Row) {
   using box = sandbox();
   using server = pretendApi({ objects: { ...asObjects(csr as never), ...objects } });
-  const known = { proved: new Map(), apiNames: [], serviceSubnets: [], services: [], nobodys: [] };
   const scene = setScene(
     {
       ...{ api: new KubeApi({ server: server.url, ca: NO_TLS }), expected: NODES, caPem: ca.cert },
       // this node's own certificate is an hour younger than the CA
       ...{ since: new Date(MADE + HOUR), serving: true, seconds: 0 },
-      identities: identities({ ...known, nodes: NODES, dnsDomain: "cluster.local" }),
+      identities: knownNames(),
       ...options,
     },
     new Map(),
@@ -205,6 +209,21 @@ test.each<[string, () => Promise<Partial<Row>>, string | undefined]>([
 ])("two nodes claim one address, %s", async (_, row, why) => {
   const end = await decided({ csr: await asking("w2", SHARED), ...(await row()) });
   expect([end.approved, end.scene.away.get("w2")!.refused?.why]).toEqual([why ? 0 : 1, why]);
+});
+
+test("who was believed by an older certificate gives way to the one who shows a newer", async () => {
+  const known = knownNames();
+  prove(known, "w2", [SHARED], new Date(0));
+  const [newer] = Object.values(await left(before, "system:node:w3"));
+  const objects = { "/api/v1/nodes/w2": {}, "/api/v1/nodes/w3": newer! };
+  const options = { ...CAS, identities: known };
+  const end = await decided({ csr: await asking("w3", SHARED), objects, options });
+  expect([end.approved, end.scene.away.get("w3")!.refused?.why]).toEqual([1, undefined]);
+  const again = await decided({ csr: await asking("w2", SHARED), objects, options });
+  expect([again.approved, again.scene.away.get("w2")!.refused?.why]).toEqual([
+    0,
+    `ip "${SHARED}" belongs to w3`,
+  ]);
 });
 
 const SECRET = `/api/v1/namespaces/kube-system/secrets/bootstrap-token-${TOKEN_USER.split(":").at(-1)}`;

@@ -68,12 +68,28 @@ test("two workers that say the same prove nothing, and take nothing from a third
   expect(nameObjection(dns("w1"), "w1", identities)).toBeUndefined();
 });
 
-test("a name that two workers had in their certificates belongs to neither, whoever has shown his first", async () => {
+/** Of certificates from before. */
+const [EARLY, LATE] = [new Date("2025-01-01"), new Date("2026-01-01")];
+
+test("who had a name once does not prove it against its owner of today: the newest certificate counts", async () => {
+  const name = "rack7.example";
+  for (const order of [
+    ["w1", "w2"],
+    ["w2", "w1"],
+  ]) {
+    const identities = await read();
+    for (const node of order) prove(identities, node, [name], node === "w1" ? EARLY : LATE);
+    expect(nameObjection(dns(name), "w1", identities)).toBe(`dns "${name}" belongs to w2`);
+    expect(nameObjection(dns(name), "w2", identities)).toBeUndefined();
+  }
+});
+
+test("a name that two workers had in certificates of one moment belongs to neither, whoever has shown his first", async () => {
   const identities = await read();
   const name = "rack7.example";
-  prove(identities, "w1", [name]);
+  prove(identities, "w1", [name], LATE);
   expect(nameObjection(dns(name), "w1", identities)).toBeUndefined();
-  prove(identities, "w2", [name]);
+  prove(identities, "w2", [name], LATE);
   for (const node of ["w1", "w2"])
     expect(nameObjection(dns(name), node, identities)).toBe(`dns "${name}" is claimed by w1 and w2`);
 });
@@ -115,6 +131,6 @@ test("the host of a webhook belongs to no worker that only says so: the API serv
   // a node's own name, any other that it says, and what the cluster's CA has signed for it before
   expect(nameObjection(dns("w2"), "w2", identities)).toBeUndefined();
   expect(nameObjection(dns("rack.example"), "w1", identities)).toBeUndefined();
-  prove(identities, "w1", ["10.0.0.98"]);
+  prove(identities, "w1", ["10.0.0.98"], LATE);
   expect(nameObjection(ip("10.0.0.98"), "w1", identities)).toBeUndefined();
 });

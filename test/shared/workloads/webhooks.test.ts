@@ -57,6 +57,28 @@ test("pods that serve are those that a Service selects, in its namespace; one wi
   expect([[...webhooks], [...apis]]).toEqual([["checks"], ["metrics"]]);
 });
 
+test("a Service's name that is a path leads nowhere else", async () => {
+  const asked: string[] = [];
+  const objects = {
+    [`${HOOKS}/validatingwebhookconfigurations/odd`]: {
+      webhooks: [
+        { name: "a.example", ...at("../../../../apis/apps/v1/deployments") },
+        { name: "b.example", ...at("x?watch=1", "a/secrets") },
+      ],
+    },
+  };
+  await withApi(
+    (api) => servingPods(api, PODS),
+    ({ path }) => void asked.push(path),
+    objects as never,
+  );
+  expect(asked.filter((path) => path.startsWith("/api/v1/"))).toEqual([
+    "/api/v1/namespaces/hooks/services/..%2F..%2F..%2F..%2Fapis%2Fapps%2Fv1%2Fdeployments",
+    "/api/v1/namespaces/a%2Fsecrets/services/x%3Fwatch%3D1",
+  ]);
+  expect(asked).toHaveLength(5);
+});
+
 const refusing =
   (webhook: string): ApiOptions["on"] =>
   ({ method }) =>
