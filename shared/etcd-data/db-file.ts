@@ -6,8 +6,9 @@
  *
  * Source: go.etcd.io/bbolt internal/common meta.go; db.go (mmap, where the newer valid one counts).
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readSync } from "node:fs";
 import { Damaged } from "./protobuf.ts";
+import { openRegular } from "./raft-files.ts";
 
 export const PAGE_HEADER_SIZE = 16;
 export const DB_MAGIC = 0xed0cdaed;
@@ -61,7 +62,7 @@ export class DbFile {
 
   constructor(path: string) {
     this.path = path;
-    this.file = openSync(path, "r");
+    this.file = openRegular(path);
     try {
       this.holdSmall();
     } catch (err) {

@@ -4,8 +4,21 @@
  * off); the newest member/snap/*.snap; and the checksum of both. Sources: etcd server/etcdserver/api/snap
  * (snapshotter.go), snappb/snap.proto; raftpb/raft.proto.
  */
-import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { Damaged, fieldsOf } from "./protobuf.ts";
+
+/**
+ * Opens a file that others may have made: a pipe would be waited for, and a device may do something. Errors: Damaged
+ * where it is no regular file.
+ */
+export function openRegular(path: string): number {
+  if (statSync(path).isFile()) {
+    const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (fstatSync(file).isFile()) return file;
+    closeSync(file);
+  }
+  throw new Damaged(`${path} is no regular file`);
+}
 
 /** Bytes of a block; a longer record gets a block of its own length. */
 const LOG_BLOCK = 1024 * 1024;
@@ -21,7 +34,7 @@ export class LogFile {
 
   constructor(path: string) {
     this.path = path;
-    this.file = openSync(path, "r");
+    this.file = openRegular(path);
     this.size = fstatSync(this.file).size;
   }
 
@@ -96,12 +109,12 @@ export interface Snapshot {
 }
 
 /**
- * The newest intact one; a damaged one is passed over, as etcd does. Names are <term>-<index>.snap in hex.
+ * The newest intact one; a damaged one, and what is no file, is passed over, as etcd does. Names are <term>-<index>.snap in hex.
  */
 export function readNewestSnapshot(folder: string): Snapshot | undefined {
   const names = readdirSync(folder).filter((name) => /^[0-9a-f]{16}-[0-9a-f]{16}\.snap$/.test(name));
   for (const name of names.sort().reverse()) {
-    const snapshot = parseSnapshot(readFileSync(`${folder}/${name}`));
+    const snapshot = parseSnapshot(`${folder}/${name}`);
     if (snapshot) return snapshot;
   }
   return undefined;
@@ -111,9 +124,10 @@ export function readNewestSnapshot(folder: string): Snapshot | undefined {
  * snappb.Snapshot { 1 crc, 2 data }, data = raftpb.Snapshot { 1 data, 2 metadata { 1 confState, 2 index, 3
  * term } }.
  */
-function parseSnapshot(file: Uint8Array): Snapshot | undefined {
+function parseSnapshot(path: string): Snapshot | undefined {
   try {
-    const outer = fieldsOf(file);
+    using file = new LogFile(path);
+    const outer = fieldsOf(file.slice(0, file.size));
     const data = outer.bytes(2);
     if (data.length === 0 || crc32c(data, 0) !== outer.number(1)) return undefined;
     const inner = fieldsOf(data);

@@ -41,8 +41,7 @@ export async function writeOpened(file: string, to: string, options: LockOptions
   if (exists(typed(to)))
     throw new Fail(`"${to}" is there already`, { hint: shell`--out names another file; ls -l ${to}` });
   const host = hostPath(typed(file));
-  const size = tryFile("look at", file, () => fs.statSync(host))?.size;
-  if (size === undefined)
+  if (!tryFile("look at", file, () => fs.statSync(host))?.isFile())
     throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
   const lockedWith = lockOf(new Uint8Array(await Bun.file(host).slice(0, HEAD).arrayBuffer()));
   const key = keyFor(lockedWith, options);

@@ -57,7 +57,7 @@ export async function snapshotFile(path: string, { skipHashCheck = false } = {})
 async function isSumOf(path: string, size: number): Promise<boolean> {
   const progress = new Progress(`SHA-256 of ${path}`, Math.ceil(size / 1e6), process.stderr.isTTY, "MB");
   const [hash, buffer] = [createHash("sha256"), Buffer.allocUnsafe(PIECE)];
-  const file = await fs.promises.open(hostPath(path), "r");
+  const file = await fs.promises.open(hostPath(path), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
   try {
     for (let at = 0; at < size; ) {
       const { bytesRead } = await file.read(buffer, 0, Math.min(PIECE, size - at), at);

@@ -5,7 +5,9 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -132,4 +134,28 @@ test("a log that etcd refuses is refused, and nothing is left", async () => {
   writeFileSync(path, bytes);
   const fail = await failOf(() => memberDataIn(dir));
   expect(fail?.message).toContain("Checksum mismatch");
+});
+
+/** A pipe that nobody writes to: whoever opens it as a file waits for ever. */
+const pipe = (path: string) => Bun.spawnSync(["mkfifo", path]);
+
+test.each<[string, string, (path: string) => unknown, string | undefined]>([
+  ["the database is a pipe", "member/snap/db", pipe, "is no regular file"],
+  [
+    "the database is a link to a device",
+    "member/snap/db",
+    (path) => symlinkSync("/dev/zero", path),
+    "is no regular file",
+  ],
+  ["the database is a folder", "member/snap/db", (path) => mkdirSync(path), "is no regular file"],
+  ["the log is a pipe", "member/wal/LAST", pipe, "is no regular file"],
+  ["a newest snapshot is a pipe", `member/snap/${"f".repeat(16)}-${"f".repeat(16)}.snap`, pipe, undefined],
+])("a stranger's disk, %s: nothing waits for it", async (_, place, put, why) => {
+  using box = sandbox();
+  const dir = disk(box, 0, 3);
+  const path = place.endsWith("LAST") ? log(box, dir) : `${box.dir}${dir}/${place}`;
+  rmSync(path, { force: true });
+  put(path);
+  const said = await failOf(() => memberDataIn(dir));
+  expect(said?.message).toEqual(why ? expect.stringContaining(why) : (undefined as never));
 });
