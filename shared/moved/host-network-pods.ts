@@ -19,8 +19,9 @@ interface HostPod {
 }
 
 /**
- * Needs a running kubelet; one that does not say its new address is told, and left as it is. Errors: as KubeApi; Fail
- * where the restart changes nothing.
+ * Needs a running kubelet; one that does not say its new address is told, and left as it is. A podIP that stays is
+ * told as well: not only the kubelet writes a pod's status, a network plugin's account may, and so may who has its
+ * token. Errors: as KubeApi.
  */
 export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) {
   if (mode.dryRun) return say(`would see that no pod in ${node}'s own network has an old podIP`);
@@ -31,7 +32,15 @@ export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) 
   if (old.length === 0) return;
   await systemctlKubelet("restart", `: it remembers an old podIP of ${old.join(", ")}`);
   const gone = async () => (await namingOld(api, node, moved)).length === 0;
-  await waitFor(`pods in ${node}'s own network to have its new address`, gone, { seconds: 60, hint: LOOK });
+  const waiting = waitFor(`pods in ${node}'s own network to have its new address`, gone, {
+    seconds: 60,
+    hint: LOOK,
+  });
+  if (await undefinedOnTimeout(waiting)) return;
+  const still = await namingOld(api, node, moved);
+  say(
+    `warning: the status of ${still.join(", ")} still names an old podIP: Services may lead there. ${LOOK}; kubectl get endpointslices -A -o wide`,
+  );
 }
 
 function nodeRenamed(api: KubeApi, name: string, moved: Moved) {

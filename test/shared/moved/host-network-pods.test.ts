@@ -1,7 +1,6 @@
 /** A second restart of the kubelet, where it remembers an old podIP of pods in its own network; and none elsewhere. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { Fail } from "../../../shared/fail.ts";
 import { renewHostPodIps } from "../../../shared/moved/host-network-pods.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { lookAt } from "../../pretend/in-process.ts";
@@ -59,8 +58,10 @@ test("as long as its Node names the old address a restart would change nothing: 
   expect(said).toContain("Node w1 still names an old address: journalctl");
 });
 
-test("a restart that changes nothing is no success", async () => {
-  const { end } = await renew(pod(OLD), { stubborn: true });
-  expect(end).toBeInstanceOf(Fail);
-  expect(String(end)).toContain("w1's own network to have its new address");
+test("a restart that changes nothing is no success, and no end of the move: others may write a pod's status", async () => {
+  const { end, said, restarted } = await renew(pod(OLD), { stubborn: true });
+  expect({ end, restarted }).toEqual({ end: undefined, restarted: true });
+  expect(said).toContain(
+    "warning: the status of shop/agent still names an old podIP: Services may lead there",
+  );
 });
