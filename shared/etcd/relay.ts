@@ -1,8 +1,11 @@
 /**
  * An address of another machine on this machine's own loopback, for a while: what is sent there from here
- * goes on to where that machine is now. Nobody outside of this machine sees it.
+ * goes on to where that machine is now. Others may see the address: Linux answers ARP for each address that it
+ * has, whatever the card and the scope (arp_ignore is 0 by default). So nobody else may have it (tell-members.ts asks
+ * before), and who comes from outside of this machine is turned away: the far member knows this machine's address.
  */
 import { connect, createServer, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { hostAddresses } from "../node/node.ts";
@@ -25,6 +28,7 @@ export async function startRelay(way: { from: string; to: string; port: number }
   const open = new Set<Socket>();
   let carried = 0;
   const server = createServer({ allowHalfOpen: true }, (near) => {
+    if (!isOwn(near.remoteAddress, way.from)) return near.destroy();
     const far = connect({ port: way.port, host: way.to, allowHalfOpen: true });
     for (const [one, other] of [
       [near, far],
@@ -61,6 +65,12 @@ export async function startRelay(way: { from: string; to: string; port: number }
     });
   }
   return { end, carried: () => carried };
+}
+
+/** Who sends from this machine to an address that it has gets that one as its own, or has chosen another of its own. */
+function isOwn(remote: string | undefined, from: string): boolean {
+  const here = Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address));
+  return remote !== undefined && [from, ...here].map(canonicalIp).includes(canonicalIp(remote));
 }
 
 /** Of these addresses of members, in canonical form, those that a run has taken which was killed. */

@@ -15,8 +15,9 @@ import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
 import { movedHere } from "../node/rescue-folder.ts";
-import { addressBefore, asMoved, isFor, type Moved } from "../pki/addresses.ts";
+import { addressBefore, asMoved, isFor, isLoopback, type Moved } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
+import { isHeard } from "../pki/served.ts";
 import { act, mode, say } from "../run.ts";
 import { orUndo } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
@@ -148,12 +149,29 @@ async function relayFor(
     running.some(({ host }) => !hasMoved(host))
   )
     return undefined;
-  const taken = [...moved.values(), ...peerHosts(cp)];
+  const taken = [...moved.values(), ...peerHosts(cp), ...(await heardAt(running, moved))];
   const { peer, from } = standIn(running, moved, taken);
   say(`${peer.name}: reached under its old address ${from} from here, until the others know the new one`);
   const relay = await startRelay({ from, to: peer.host, port: peer.port });
   return { ...relay, name: peer.name };
 }
+
+/** Old addresses at which a machine answers, if only that nobody listens: on loopback that is this machine. */
+export async function heardAt(
+  running: readonly Pick<Peer, "host" | "port">[],
+  moved: Moved,
+): Promise<string[]> {
+  const asked = running.map(async ({ host, port }) => {
+    const old = addressBefore(host, moved);
+    if (old === undefined) return [];
+    const answer = await isHeard(old, port, KNOCK_MS);
+    return answer === true || (answer === false && !isLoopback(old)) ? [old] : [];
+  });
+  return (await Promise.all(asked)).flat();
+}
+
+/** Milliseconds for an answer at an old address; where none of its machines is, most networks give none. */
+const KNOCK_MS = 3000;
 
 /**
  * Whose old address can be used: no machine has it now (`taken`), and its etcd's certificate is for it.

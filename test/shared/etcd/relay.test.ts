@@ -18,12 +18,13 @@ async function echo(host: string): Promise<Server & { port: number }> {
 }
 
 /** What comes back of so many bytes. */
-function through(port: number, bytes: Buffer): Promise<Buffer> {
+function through(port: number, bytes: Buffer, own?: string): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const got: Buffer[] = [];
-    const socket = connect(port, FROM, () => socket.end(bytes));
+    const way = { port, host: FROM, ...(own ? { localAddress: own } : {}) };
+    const socket = connect(way, () => socket.end(bytes));
     socket.on("data", (piece) => got.push(Buffer.from(piece))).on("end", () => resolve(Buffer.concat(got)));
-    socket.on("error", reject);
+    socket.on("error", reject).on("close", () => resolve(Buffer.concat(got)));
   });
 }
 
@@ -41,6 +42,22 @@ test("what is sent to the old address comes from the machine where it is now, me
   expect(programs.calls()).toEqual([TAKE, GIVE]);
   expect(unfinishedActions()).toEqual([]);
   await expect(through(machine.port, sent)).rejects.toThrow("ECONNREFUSED");
+  machine.close();
+});
+
+test("who comes from another address than this machine's own gets nothing, and the other machine hears nothing", async () => {
+  let heard = 0;
+  const machine = await echo(TO);
+  machine.on("connection", () => heard++);
+  using _programs = programsHere([{ command: TAKE }, { command: GIVE }]);
+  const relay = await startRelay({ from: FROM, to: TO, port: machine.port });
+  const sent = Buffer.from("raft");
+  for (const stranger of ["127.88.0.77", "127.99.0.1"])
+    expect(await through(machine.port, sent, stranger).then(String, String)).not.toContain("raft");
+  expect([heard, relay.carried()]).toEqual([0, 0]);
+  for (const own of [FROM, "127.0.0.1"]) expect(String(await through(machine.port, sent, own))).toBe("raft");
+  expect(heard).toBe(2);
+  await relay.end();
   machine.close();
 });
 
