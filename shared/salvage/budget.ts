@@ -28,15 +28,21 @@ export class Budget {
 
   /** Call it after each piece that was read. Errors: Fail where the limit is reached. */
   spend(bytes: number) {
-    const { what, seconds, bytes: most, stop, hint } = this.#limits;
     this.#left -= bytes;
-    const why = stop?.aborted
+    const { what, hint } = this.#limits;
+    const why = this.over();
+    if (why) throw new Fail(`The search of ${what} ended early: ${why}`, { hint });
+  }
+
+  /** Why the search has to end; undefined where it may go on. Call it within work that others can make long. */
+  over(): string | undefined {
+    const { seconds, bytes: most, stop } = this.#limits;
+    return stop?.aborted
       ? "it was interrupted"
       : performance.now() > this.#end
         ? `it has taken ${seconds} s`
         : this.#left < 0
           ? `it has read ${Math.round(most / 1e9)} GB`
           : undefined;
-    if (why) throw new Fail(`The search of ${what} ended early: ${why}`, { hint });
   }
 }

@@ -2,6 +2,7 @@
  * Turns the words that carve.ts meets on a disk into whole files: reads around each word, and joins what is
  * in two pieces.
  */
+import type { Budget } from "../budget.ts";
 import type { Disk } from "./disk.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
 import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
@@ -28,6 +29,7 @@ const PIECE_SECONDS = 120;
 export class Assembler {
   found = 0;
   readonly #disk: Disk;
+  readonly #budget: Budget | undefined;
   /** Hashes of every content, to yield each once. */
   readonly #seen = new Set<number | bigint>();
   /** Hashes of every text that was looked at, and of every cut beginning. */
@@ -45,8 +47,10 @@ export class Assembler {
   readonly #texts = new TimeShare(TEXT_SECONDS);
   readonly #pieces = new TimeShare(PIECE_SECONDS);
 
-  constructor(disk: Disk) {
+  /** Once the `budget` is spent no text is tried any further; keys are looked at in what was read. */
+  constructor(disk: Disk, budget?: Budget) {
     this.#disk = disk;
+    this.#budget = budget;
   }
 
   /** What was left out because it would take too much time, a sentence each. */
@@ -122,7 +126,7 @@ export class Assembler {
   }
 
   *#yaml(offset: number): Generator<Find> {
-    if (offset < this.#yamlEnd || !mayBeOurs(this.#disk, offset)) return;
+    if (offset < this.#yamlEnd || !mayBeOurs(this.#disk, offset) || this.#budget?.over()) return;
     const from = Math.max(0, offset - BEFORE);
     const bytes = this.#disk.read(from, offset - from + AFTER);
     let partly: [YamlText, Judgement] | undefined;
@@ -137,6 +141,7 @@ export class Assembler {
         return yield* this.#fromYaml(candidate.text, judgement, { offset: offset - candidate.before });
       }
       if (judgement && (!partly || partly[1] === "cut")) partly = [candidate, judgement];
+      if (this.#budget?.over()) break;
     }
     if (partly) yield* this.#partly(partly, offset);
   }

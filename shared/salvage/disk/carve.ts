@@ -35,12 +35,13 @@ export async function* carve(
   disk: Disk,
   options: { onProgress?: (progress: CarveProgress) => void; budget?: Budget } = {},
 ): AsyncGenerator<Find> {
-  const files = new Assembler(disk);
+  const { budget } = options;
+  const files = new Assembler(disk, budget);
   let read = 0;
   for await (const { hits, done } of search(disk, WORDS)) {
-    for (const { needle, offset } of hits) for (const find of files.look(needle, offset)) yield find;
+    for (const { needle, offset } of hits) yield* files.look(needle, offset);
     options.onProgress?.({ done, total: disk.size, found: files.found });
-    options.budget?.spend(done - read);
+    budget?.spend(done - read);
     read = done;
   }
   yield* files.joinedPems();

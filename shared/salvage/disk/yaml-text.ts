@@ -25,7 +25,7 @@ export interface YamlText {
   ended: boolean;
 }
 
-/** A text without an end is tried up to so many borders of blocks. */
+/** A text without an end is tried at so many borders of blocks. */
 const MOST_CUTS = 64;
 
 /** A line of YAML at the left edge: a key, an item, a comment, a mark, the end of a flow. */
@@ -50,7 +50,7 @@ export function* yamlTexts(bytes: Buffer, at: number, offset: number): Generator
     ended: false,
   });
   if (ended) yield { ...text(end), ended: true };
-  for (const cut of boundaries(at, end, offset)) yield text(cut);
+  for (const cut of boundaries(bytes, at, { end, offset })) yield text(cut);
 }
 
 /**
@@ -130,8 +130,26 @@ function isPadding(bytes: Buffer, from: number, offset: number): boolean {
   return border > from && bytes.subarray(from, border).every((byte) => byte === 0);
 }
 
-/** Each block's border from `end` back to `at`. */
-function* boundaries(at: number, end: number, offset: number): Generator<number> {
+/**
+ * Each block's border from `end` back to `at`, but for those behind which only blanks follow up to the one before: such
+ * a text says the same, unless it ends a line and the longer one does not.
+ */
+function* boundaries(
+  bytes: Buffer,
+  at: number,
+  { end, offset }: { end: number; offset: number },
+): Generator<number> {
   const last = Math.floor((offset + end) / BLOCK) * BLOCK - offset;
-  for (let border = last; border > at && border > last - MOST_CUTS * BLOCK; border -= BLOCK) yield border;
+  const endsLine = (to: number) => bytes[to - 1] === 0x0a;
+  let tried = last;
+  for (let [border, cuts] = [last, 0]; border > at && cuts < MOST_CUTS; border -= BLOCK) {
+    const isSame = border < last && bytes.subarray(border, border + BLOCK).every(isBlank);
+    if (isSame && (endsLine(tried) || !endsLine(border))) continue;
+    yield border;
+    [tried, cuts] = [border, cuts + 1];
+  }
+}
+
+function isBlank(byte: number): boolean {
+  return byte === 0x0a || byte === 0x20 || byte === 0x09 || byte === 0x0d;
 }
