@@ -211,12 +211,12 @@ function readable(path: string): string {
 
 /** Words as systemd splits them, without their quotes. */
 function wordsOf(text: string): string[] {
-  return (text.match(/(?:"[^"\\]*(?:\\.[^"\\]*)*"|'[^']*'|\\.|[^\s"'\\]+)+/gs) ?? []).map(unquoted);
+  return (text.match(/(?:"[^"\\]*(?:\\.[^"\\]*){0,9999}"|'[^']*'|\\.|[^\s"'\\]+)+/gs) ?? []).map(unquoted);
 }
 
 function unquoted(word: string): string {
   return word.replaceAll(
-    /"([^"\\]*(?:\\.[^"\\]*)*)"|'([^']*)'|\\(.)/gs,
+    /"([^"\\]*(?:\\.[^"\\]*){0,9999})"|'([^']*)'|\\(.)/gs,
     (_, double?: string, single?: string, escaped?: string) => {
       return double?.replaceAll(/\\(.)/gs, "$1") ?? single ?? escaped ?? "";
     },
