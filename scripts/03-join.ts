@@ -21,7 +21,7 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("03-join", { dryRun: values["dry-run"] });
   lockNode();
-  const node = await worker.readWorker(values["etcd-data"]);
+  const node = await worker.readWorker(values["etcd-data"], "repair");
   worker.refuseLeftOut(node, values);
   const paste = pasted(values);
   const joined = await worker.joinedCa(node, paste.hashes);
@@ -52,6 +52,7 @@ async function changeTrust(node: Node, { server, hashes, file }: Paste) {
       return { ...carried, ...(await wayToApi(node, server, carried.ca)) };
     },
   );
+  await worker.refuseCannotAsk(node, trust);
   const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
   const swap = () =>
     step("3.4 Swap the trust and restart the kubelet", () => worker.swapTrust(node, trust, saved));

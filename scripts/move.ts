@@ -27,7 +27,7 @@ import { lockNode } from "../shared/node/lock-node.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
 import * as rescued from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
-import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
+import { refuseUnfitKubelet, stopKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { type Moved, meansWorkers, thatMoved } from "../shared/pki/addresses.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
@@ -47,6 +47,7 @@ async function main() {
     look(known, values),
   );
   const changes = await own.changesHere(node, moved, { isControlPlane: true });
+  if (changes.length > 0) await refuseUnfitKubelet({ node, by: "repair", renames: true });
   if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
   await step("M.2 Stop the kubelet", () =>
     // it would start what is only half changed

@@ -19,7 +19,7 @@ import { exists } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
-import { refuseUnfitKubelet } from "../shared/node/systemctl-kubelet.ts";
+import { mendKubeletConf, refuseUnfitKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { day } from "../shared/pki/judge.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
@@ -60,11 +60,12 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   const isLate = hasEnded || holdExpired(await caReaders(cp));
   if (isLate && !hasEnded) refuseSilent(cp);
   const { api, renewals } = await step("R.1 Look at this node and its CAs", () =>
-    look(cp, values, only, isLate),
+    look(cp, values, only, { isLate, hasEnded }),
   );
-  await step("R.2 Put the certificates in place", () => {
+  await step("R.2 Put the certificates in place", async () => {
     const written = place(renewals, caFiles(node, facts.certificatesDir), asideDir);
     if (written.length === 0) say("all files have them already");
+    await mendKubeletConf();
   });
   if (hasEnded) return done("./bunw scripts/00-assess.ts, then parts 0 to 5 with these CAs");
   const answers = await step(
@@ -90,9 +91,15 @@ function refuseSilent(cp: ControlPlaneNode) {
 }
 
 /** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */
-async function look(cp: ControlPlaneNode, values: Values, only: renewal.CaName[], isLate: boolean) {
+async function look(
+  cp: ControlPlaneNode,
+  values: Values,
+  only: renewal.CaName[],
+  { isLate, hasEnded }: { isLate: boolean; hasEnded: boolean },
+) {
   if (!isLate) here.refuseUnsound(cp);
-  await refuseUnfitKubelet(cp.node);
+  // where a CA has ended on the disk, parts 1 and 2 restart it, and write its files before
+  await refuseUnfitKubelet({ node: cp.node, by: hasEnded ? "repair" : undefined });
   const api = isLate ? await adminClient(cp.facts) : await adminApi(cp);
   if (isLate) say("a CA has expired, on the disk or in the memory of what runs here");
   else await proveEtcd(cp, NOBODY, []);
@@ -126,9 +133,10 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
     say(`${found.path}: ${here.inWords(found)}`);
     return found;
   });
-  await step("R.2 Put the certificate in place", () => {
+  await step("R.2 Put the certificate in place", async () => {
     const written = place([one], caFiles(node, ""), asideOf(newRescue()));
     if (written.length === 0) say("both files have it already");
+    await mendKubeletConf();
   });
   await step(
     "R.3 Restart the kubelet",

@@ -2,7 +2,7 @@
  * Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or
  * given as JSON.
  */
-import { inLines } from "../again.ts";
+import { command, inLines } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
@@ -18,7 +18,7 @@ import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
-import { kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
+import { kubeletsEndedConf, kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { byKind, type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
@@ -81,7 +81,10 @@ export async function assess(
   };
   const stopped = withStopped(whole, stoppedProcesses(knownHere(seen(all))));
   const named = withOtherName(stopped, await kubeletsOtherName(node));
-  return withUnfitKubelet(named, "kubelet-start", await kubeletsLostFlags());
+  const started = withUnfitKubelet(named, "kubelet-start", await kubeletsLostFlags());
+  const ended = await kubeletsEndedConf();
+  const hint = judged.role === "worker" ? ended?.hint : command("01-etcd");
+  return withUnfitKubelet(started, "kubelet-conf", ended && new Fail(ended.message, { hint: hint! }));
 }
 
 /** One that runs may be older than the host's name: then all is well until it starts anew. */
@@ -93,17 +96,19 @@ function withOtherName(assessed: Assessment, other: Fail | undefined): Assessmen
 }
 
 /**
- * Before every other command: nobody starts a kubelet that would lose flags, or take another name. Other files
- * of its have rows of their own.
+ * Before every other command: nobody starts a kubelet that would lose flags, take another name, or end at once. Other
+ * files of its have rows of their own.
  */
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
-  const unsafe = row(id, KINDS[id].what, { state: "unsafe", failed: unfit.message });
+  const what = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
+  const unsafe = row(id, what, { state: "unsafe", failed: unfit.message });
+  const { damaged, verdict, next } = assessed;
   return {
     ...assessed,
-    damaged: true,
-    damage: [...assessed.damage, unsafe],
-    next: [unfit.hint, ...assessed.next],
+    ...{ well: undefined, damaged: true, damage: [...assessed.damage, unsafe] },
+    verdict: damaged ? verdict : unfit.message,
+    next: [unfit.hint, ...next],
   };
 }
 

@@ -9,7 +9,7 @@ import { Fail, failOf } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { asideOf, newRescue } from "../node/rescue-folder.ts";
-import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
+import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, step } from "../run.ts";
@@ -24,6 +24,7 @@ export async function moveWorker(node: Node, moved: Moved) {
     const found = await changesHere(node, moved);
     for (const { path } of found) say(`${path}: changes`);
     if (found.length === 0) say("no file of this worker has to change");
+    else await refuseUnfitKubelet({ node, renames: true });
     return found;
   });
   // one that was cut off before it started the kubelet again

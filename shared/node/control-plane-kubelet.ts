@@ -17,16 +17,17 @@ import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { act, say } from "../run.ts";
-import { dropClientPems, dropForeignServing, withOtherCas } from "./kubelet-certs.ts";
+import { dropClientPems, dropForeignServing, withOtherCas, withRotated } from "./kubelet-certs.ts";
 import { inside } from "./kubelet-config.ts";
 import { hasOwnClient, isOwnClient, kubeletActive, type Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
+import { ROTATED } from "./systemctl-kubelet.ts";
 
 /**
  * Gives the kubelet of a control plane node what it needs to run and to reach the API: a client certificate
  * of the CA on disk, in the place where the kubelet rotates it, and a kubelet.conf that points there (the
- * result of `kubeadm init phase kubeconfig kubelet` and `kubelet-finalize`). Returns whether anything was
- * changed: then the kubelet has to restart.
+ * result of `kubeadm init phase kubeconfig kubelet` and `kubelet-finalize`). Returns whether the kubelet has to
+ * restart for what was changed.
  */
 export async function ensureControlPlaneKubelet(
   node: Node,
@@ -125,6 +126,14 @@ function ensureKubeletConf(
     !isFar
   ) {
     say(`${kubeconfig}: kept`);
+    return false;
+  }
+  // what a kubelet that runs with its own has in memory is right: the file is for its next start
+  const mended =
+    starts || isFar || !now || !trustsCa(now.caPem, caPem) ? undefined : withRotated(node.kubelet);
+  if (mended) {
+    copyToRescue(kubeconfig, asideDir);
+    writeFile(kubeconfig, mended, { mode: 0o600, note: ROTATED });
     return false;
   }
   const isOwn = now && !isFar && now.server !== localServer(facts) && !serverVerdict(now.server, facts);

@@ -12,8 +12,9 @@ import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { certInfo, certificatesIn, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
+import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { trusted, trustedKeys } from "../pki/trusted-keys.ts";
+import { trusted, trustedKeys, trustedText } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import type { Node } from "./node.ts";
 
@@ -43,6 +44,19 @@ export function dropForeignServing(node: Node, caPem: string, asideDir: string):
   if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, caPem)) return false;
   moveAllToRescue(dirname(serverPem), "kubelet-server-", asideDir);
   return true;
+}
+
+/**
+ * kubelet.conf with the certificate that the kubelet rotates as its user's; undefined where that is not valid, or not
+ * of the CA in it.
+ */
+export function withRotated({
+  kubeconfig,
+  clientPem,
+}: Pick<Node["kubelet"], "kubeconfig" | "clientPem">): string | undefined {
+  const ca = attempt(() => readKubeconfig(kubeconfig), undefined)?.caPem;
+  const isSound = ca && attempt(() => trustedText(readText(clientPem) ?? "", ca), false);
+  return isSound ? withTrust(readText(kubeconfig)!, { ca, clientPem }) : undefined;
 }
 
 /** Moves all client certificates aside, the link and the dated files. */

@@ -143,6 +143,8 @@ function patched(target: Fields, patch: Fields): Fields {
 interface Unit {
   /** The program and its arguments, variables put in; none where the unit has no ExecStart=. */
   command: string[];
+  /** The same as it stands in the unit. */
+  exec: string;
   /** Its variables; those of files come last, as with systemd. */
   variables: Map<string, string>;
   files: EnvironmentFile[];
@@ -158,9 +160,9 @@ interface EnvironmentFile {
 /** Reads the files that it names, too. */
 export function readUnit(text: string): Unit {
   const [variables, files] = [new Map<string, string>(), [] as EnvironmentFile[]];
-  let words: string[] = [];
+  let exec = "";
   for (const [name, value] of assignments(text)) {
-    if (name === "ExecStart") words = wordsOf(value);
+    if (name === "ExecStart") exec = value;
     if (name === "Environment") value ? assign(variables, wordsOf(value)) : variables.clear();
     if (name === "EnvironmentFile") value ? files.push(environmentFile(value)) : files.splice(0);
   }
@@ -169,7 +171,7 @@ export function readUnit(text: string): Unit {
       variables,
       [...assignments(readable(path))].map(([name, value]) => `${name}=${unquoted(value)}`),
     );
-  return { command: words.flatMap((word) => expanded(word, variables)), variables, files };
+  return { command: wordsOf(exec).flatMap((word) => expanded(word, variables)), exec, variables, files };
 }
 
 /**

@@ -4,17 +4,34 @@
  * Without --kubeconfig the kubelet runs alone: it knows no pod of the cluster, and ends the containers of all
  * that it finds (cmd/kubelet/app/server.go, standaloneMode; pkg/kubelet/kubelet_pods.go, HandlePodCleanups).
  * Where a file is missing that a flag names, it only exits.
+ *
+ * With --bootstrap-kubeconfig the kubelet looks for a certificate in kubelet.conf alone, whatever it has rotated since:
+ * where that has expired, and the bootstrap file is away, it exits (pkg/kubelet/certificate/bootstrap, LoadClientConfig;
+ * kubeadm issue 1753). So it is told its own one before each start.
  */
 import { $ } from "zx/core";
-import { attemptLater, Fail } from "../fail.ts";
-import { exists, readText } from "../files/files.ts";
+import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
+import { copyToRescue } from "../files/file-tree.ts";
+import { exists, readText, writeFile } from "../files/files.ts";
+import { infosIn } from "../pki/certificate.ts";
+import { day } from "../pki/judge.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
-import { loggedConfig } from "./kubelet-config.ts";
+import { withRotated } from "./kubelet-certs.ts";
+import { loggedConfig, readKubelet } from "./kubelet-config.ts";
 import { kubeletStopped, type Node, otherName } from "./node.ts";
-import { flagsOf, isKubelet, kubeletUnit, runningKubelet, unitIfAny } from "./started-with.ts";
+import { asideOf, rescueOfRun } from "./rescue-folder.ts";
+import {
+  flagsOf,
+  isKubelet,
+  type KubeletFlags,
+  kubeletUnit,
+  runningKubelet,
+  unitIfAny,
+} from "./started-with.ts";
 
 const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
 
@@ -26,7 +43,11 @@ const KUBELET_STOPPED =
  * `refuseUnfitKubelet`.
  */
 export async function systemctlKubelet(verb: keyof typeof DONE, note = "") {
-  if (verb !== "stop") await refuseUnfitKubelet();
+  if (verb !== "stop") {
+    const unit = await kubeletUnit();
+    await refuseUnfitKubelet(undefined, unit);
+    await mendKubeletConf(unit);
+  }
   const look = "systemctl status kubelet; journalctl -u kubelet -n 50";
   const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
   await act(`kubelet: ${DONE[verb]}${note}`, async () => {
@@ -48,12 +69,19 @@ export async function stopKubelet() {
   else await systemctlKubelet("stop", " (containers run on without it)");
 }
 
-/**
- * Before anything is changed: what a repair writes (`of`) may still be missing. Errors: Fail where a start
- * would lose flags, or would fail.
- */
-export async function refuseUnfitKubelet(of?: Node) {
-  const unfit = await unfitKubelet(of);
+type Unit = Awaited<ReturnType<typeof kubeletUnit>>;
+
+interface Coming {
+  node: Node;
+  /** Writes files before the start; a join takes kubelet.conf away. */
+  by?: "repair" | "join" | undefined;
+  /** The kubelet is told its node's name before. */
+  renames?: true;
+}
+
+/** Before anything is changed. Errors: Fail where a start would lose flags, or would fail. */
+export async function refuseUnfitKubelet(coming?: Coming, unit?: Unit) {
+  const unfit = await unfitKubelet(coming, unit);
   if (unfit) throw unfit;
 }
 
@@ -61,23 +89,28 @@ export async function refuseUnfitKubelet(of?: Node) {
  * Why the kubelet must not be started; undefined where it may, and where nothing tells (no unit, or a unit
  * that starts another program). Errors: Fail where systemd does not answer.
  */
-export async function unfitKubelet(of?: Node): Promise<Fail | undefined> {
-  const unit = await kubeletUnit();
+export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail | undefined> {
+  const unit = known ?? (await kubeletUnit());
+  const ended = coming?.by ? undefined : await endedInConf(unit.command);
+  if (ended && ended.mended === undefined) return ended.fail;
   if (!isKubelet(unit.command)) return undefined;
-  const dangerous = (await flagsLost(unit)) ?? (of && otherName(of, flagsOf(unit.command)));
-  if (dangerous) return dangerous;
-  const comes = of ? [of.kubelet.kubeconfig, of.kubelet.bootstrapKubeconfig, of.kubelet.clientCaFile] : [];
-  const isHere = (path: string) => comes.includes(path) || exists(path);
   const flags = flagsOf(unit.command);
+  const dangerous = (await flagsLost(unit)) ?? (coming && !coming.renames && otherName(coming.node, flags));
+  if (dangerous) return dangerous;
+  const own = attempt(() => readKubelet(flags, { mayBeGone: true }));
+  if (own instanceof Fail) return own;
+  const comes = filesOf(coming);
+  const isHere = (path: string) => comes.includes(path) || exists(path);
   const missing = [
     ...unit.files
       .filter((file) => !file.isHere && !file.optional)
       .map(({ path }) => ({ path, why: "which its unit reads" })),
     ...named(flags, "config"),
-    ...named(flags, "config-dir"),
+    ...own.files.map(({ path, flag }) => ({ path, why: `which ${flag} names` })),
     ...clientCa(flags),
   ].filter(({ path }) => !isHere(path));
-  const credentials = ["kubeconfig", "bootstrap-kubeconfig"].flatMap((name) => flags.get(name) ?? []);
+  const credentials = ["kubeconfig", "bootstrap-kubeconfig"].flatMap((name) => flags.get(name) || []);
+  if (coming?.by === "join" && credentials.length < 2) return cannotJoin(unit.exec);
   const sentences = [
     ...missing.map(({ path, why }) => `"${path}" is missing, ${why}`),
     ...(credentials.some(isHere)
@@ -91,16 +124,66 @@ export async function unfitKubelet(of?: Node): Promise<Fail | undefined> {
     : undefined;
 }
 
+function filesOf({ node, by }: Partial<Coming> = {}): string[] {
+  if (!node || !by) return [];
+  const { kubeconfig, bootstrapKubeconfig, clientCaFile } = node.kubelet;
+  return [clientCaFile, by === "join" ? bootstrapKubeconfig : kubeconfig];
+}
+
+interface EndedConf {
+  path: string;
+  /** What it says with the certificate that the kubelet rotates; undefined where that is not valid either. */
+  mended: string | undefined;
+  fail: Fail;
+}
+
+/** Whether the next start ends at a certificate in kubelet.conf; a wrapper tells its flags by the kubelet that runs. */
+async function endedInConf(command: readonly string[]): Promise<EndedConf | undefined> {
+  const running = isKubelet(command) ? undefined : await attemptLater(runningKubelet, undefined);
+  const flags: KubeletFlags = running?.flags ?? flagsOf(command);
+  const [path, bootstrap] = ["kubeconfig", "bootstrap-kubeconfig"].map((name) => flags.get(name));
+  if (!path || !bootstrap || attempt(() => readKubeconfig(bootstrap), undefined)) return undefined;
+  const infos = infosIn(attempt(() => readKubeconfig(path), undefined)?.clientCertPem);
+  const ended = infos.find(({ notAfter }) => notAfter < new Date());
+  if (!ended) return undefined;
+  const { clientPem } = readKubelet(flags, { mayBeGone: true });
+  const mended = withRotated({ kubeconfig: path, clientPem });
+  const message = `The certificate in "${path}" has expired (${day(ended.notAfter)}): the kubelet does not start again`;
+  return { path, mended, fail: new Fail(message, { hint: mended ? leadByHand(path, clientPem) : ASSESS }) };
+}
+
+const ASSESS = "./bunw scripts/00-assess.ts says what gives this kubelet a new one";
+
+function leadByHand(path: string, clientPem: string): string {
+  const config = shell`kubectl config --kubeconfig ${path}`;
+  const user = `"$(${config} view --minify -o jsonpath='{.users[0].name}')"`;
+  return `${config} set-credentials ${user} ${shell`--client-certificate=${clientPem} --client-key=${clientPem}`}`;
+}
+
+/** For a look: a kubelet.conf that each start of this kit mends, and no other start. */
+export async function kubeletsEndedConf(): Promise<Fail | undefined> {
+  const ended = await attemptLater(async () => endedInConf((await unitIfAny()).command), undefined);
+  return ended?.mended === undefined ? undefined : ended.fail;
+}
+
+/** Writes that file, where its certificate has expired and the kubelet's own is valid. */
+export async function mendKubeletConf(unit?: Unit) {
+  const ended = await endedInConf((unit ?? (await kubeletUnit())).command);
+  if (ended?.mended === undefined) return;
+  copyToRescue(ended.path, asideOf(rescueOfRun()));
+  writeFile(ended.path, ended.mended, { mode: 0o600, note: ROTATED });
+}
+
+/** What is said where it is written. */
+export const ROTATED = "with the certificate that the kubelet rotates: the one in it has expired";
+
 /** Why a start would not fail, but lose flags; undefined where it would lose none, and where nothing tells. */
 export async function kubeletsLostFlags(): Promise<Fail | undefined> {
   const unit = await unitIfAny();
   return isKubelet(unit.command) ? await attemptLater(() => flagsLost(unit), undefined) : undefined;
 }
 
-async function flagsLost({
-  command,
-  files,
-}: Awaited<ReturnType<typeof kubeletUnit>>): Promise<Fail | undefined> {
+async function flagsLost({ command, files }: Unit): Promise<Fail | undefined> {
   const flags = flagsOf(command);
   const lost = files.filter(({ isHere, optional }) => !isHere && optional).map(({ path }) => path);
   const process = await runningKubelet();
@@ -120,6 +203,16 @@ function clientCa(flags: ReadonlyMap<string, string>) {
     /^[ \t]*clientCAFile: *["']?([^\s"']+)/m.exec(readText(flags.get("config") ?? "/dev/null") ?? "") ?? [];
   const path = flags.get("client-ca-file") ?? (flags.has("config-dir") ? undefined : inConfig);
   return path ? [{ path, why: "the CA that it trusts" }] : [];
+}
+
+/** Behind all other drop-ins: the whole line, as a flag can only be added so. */
+function cannotJoin(exec: string): Fail {
+  const folder = "/etc/systemd/system/kubelet.service.d";
+  const line = `ExecStart=${exec} --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf`;
+  const write = shell`mkdir -p ${folder} && printf ${"%s\\n"} ${"[Service]"} ${"ExecStart="} ${line} > ${`${folder}/zz-bootstrap-kubeconfig.conf`} && systemctl daemon-reload`;
+  return new Refused("The kubelet's unit has no --bootstrap-kubeconfig, so it cannot join", {
+    hint: `nothing was changed. ${write}; then this line again. The kubelet that runs does not notice`,
+  });
 }
 
 function losesFlags(names: readonly string[], lost: readonly string[], pid: number | undefined): Fail {

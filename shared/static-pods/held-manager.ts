@@ -15,7 +15,7 @@ import { stat, writeFile } from "../files/files.ts";
 import { manifestPath, manifestText, readableManifest } from "../manifests/on-disk.ts";
 import { isReduced, REDUCED_NOTE, reduced } from "../manifests/repair-changes.ts";
 import { type Container, controlPlaneContainers, stopContainers } from "../node/containers.ts";
-import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
+import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { act, say } from "../run.ts";
 import { COMM, shell } from "../shell-line.ts";
 
@@ -26,6 +26,7 @@ const MANAGER = "kube-controller-manager";
  * it, and nothing else wakes it.
  */
 export async function restartKubelet(cp: ControlPlaneNode) {
+  await refuseUnfitKubelet();
   reduceInPlace(cp);
   if (readableManifest(manifestPath(cp, MANAGER))) await endManager(cp);
   await systemctlKubelet("restart");

@@ -53,7 +53,7 @@ import {
  * `refuseUnfitKubelet`.
  */
 export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode) {
-  await refuseUnfitKubelet(node);
+  await refuseUnfitKubelet({ node, by: "repair" });
   const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
   const kubelets = [kubeconfig, clientPem].map((path) => dirname(path));
   refuseUnwritable([

@@ -12,6 +12,7 @@ import { type Container, containersIfAny } from "../node/containers.ts";
 import { stateOfPem } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
+import { kubeletsEndedConf } from "../node/systemctl-kubelet.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -79,6 +80,8 @@ async function cniKubeconfig({ kubelet: { clientCaFile } }: Node, path: string):
 async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {
   const conf = readKubeconfig(kubeconfig);
   if (!conf) return { state: "missing", failed: "" };
+  const ended = await kubeletsEndedConf();
+  if (ended) return { failed: ended.message, mend: ended.hint };
   if (trustedKeys(conf.caPem).isDisjointFrom(trustedKeys(readText(clientCaFile))))
     return { failed: `trusts another CA than ${clientCaFile}` };
   await KubeApi.from(conf).get(`/api/v1/nodes/${name}`);

@@ -32,10 +32,10 @@ import { APPROVER_LOG } from "./token-file.ts";
  * Looks at this worker. `etcdData`: as typed. Errors: as `readNode`, `refuseControlPlane` and
  * `refuseUnfitKubelet`.
  */
-export async function readWorker(etcdData: string | undefined): Promise<Node> {
+export async function readWorker(etcdData: string | undefined, by?: "repair"): Promise<Node> {
   const node = await readNode();
   refuseControlPlane(node, { etcdData, all: await containersInTime(node) });
-  await refuseUnfitKubelet(node);
+  await refuseUnfitKubelet({ node, by });
   for (const pod of lostPods(node))
     say(
       `${pod}: a static pod that ran here, and its manifest is lost. Where open ran, the rescue folder has it (workers/): open printed the line`,
@@ -130,6 +130,16 @@ function holds(read: () => string | undefined, ca: string): boolean {
   return attempt(() => trustsCa(read(), ca)) === true;
 }
 
+/** Before anything is saved or stopped. Errors: as `refuseUnfitKubelet`, where the kubelet has to ask for a certificate. */
+export async function refuseCannotAsk(node: Node, { ca }: Pick<NewTrust, "ca">) {
+  if (!exists(node.kubelet.kubeconfig) || !keepsConf(node, ca))
+    await refuseUnfitKubelet({ node, by: "join" });
+}
+
+function keepsConf({ kubelet: { kubeconfig, clientPem } }: Node, ca: string): boolean {
+  return trusted(clientPem, ca) && holds(() => readKubeconfig(kubeconfig)?.caPem, ca);
+}
+
 /** A certificate of the new CA stays: `approve` would give this node no second one. */
 function dropOldCredentials(node: Node, ca: string, aside: string) {
   const { kubeconfig, clientPem } = node.kubelet;
@@ -138,8 +148,7 @@ function dropOldCredentials(node: Node, ca: string, aside: string) {
   const why = hasCertificate
     ? "it trusted another CA"
     : `the client certificate of this kubelet, ${clientPem}, ${names}`;
-  if (exists(kubeconfig) && !(hasCertificate && holds(() => readKubeconfig(kubeconfig)?.caPem, ca)))
-    moveToRescue(kubeconfig, aside, why);
+  if (exists(kubeconfig) && !keepsConf(node, ca)) moveToRescue(kubeconfig, aside, why);
   if (!hasCertificate) dropClientPems(node, aside);
 }
 
