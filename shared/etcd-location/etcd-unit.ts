@@ -104,7 +104,7 @@ export function unitSteps(
     "./bunw scripts/00-salvage.ts   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* from another control plane node (scp -p)",
     ...(unit?.by === "kubespray" ? byPlaybook(nodeName) : []),
     `./bunw scripts/00-assess.ts --kubeadm-config > kubeadm.yaml   # ${unit?.by === "kubespray" ? "without the inventory: " : ""}the cluster's own, out of etcd's data`,
-    "kubeadm init phase certs all --config kubeadm.yaml   # then: kubeconfig all, control-plane all. Files that flags name and kubeadm does not make come from a backup",
+    "kubeadm init phase certs all --config kubeadm.yaml   # then: kubeconfig all, control-plane all; when the kubelet runs: kubelet-finalize all. Files that flags name and kubeadm does not make come from a backup",
     ...(unit?.by === "kubespray"
       ? []
       : ["systemctl start kubelet   # then 00-assess on this node, and the next one"]),
@@ -126,7 +126,7 @@ function byPlaybook(nodeName: string): string[] {
   const play = "ansible-playbook -b -i INVENTORY";
   return [
     `${play} playbooks/facts.yml && ${play} cluster.yml --tags control-plane ${shell`--limit ${nodeName}`}   # with kubespray's inventory, on its machine: writes kubeadm-config.yaml and the files that flags name, and stops at "Check apiserver.crt SAN IPs", as that file is lost`,
-    "kubeadm init phase certs all --config /etc/kubernetes/kubeadm-config.yaml   # on this node; then: kubeconfig all, control-plane all",
+    "kubeadm init phase certs all --config /etc/kubernetes/kubeadm-config.yaml   # on this node; then: kubeconfig all, control-plane all; when the kubelet runs: kubelet-finalize all",
     `${play} cluster.yml --tags kubelet ${shell`--limit ${nodeName}`}   # on its machine again: writes kubelet.env and kubelet-config.yaml, then starts the kubelet`,
   ];
 }

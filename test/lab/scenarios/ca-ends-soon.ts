@@ -2,8 +2,12 @@
  * The cluster's CAs are about to expire, all three in one second; the operator renews them in time, and that second
  * passes.
  */
-import { renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { parse, stringify } from "yaml";
 import { certInfo } from "../../../shared/pki/certificate.ts";
+import { issueClient } from "../../../shared/pki/issue.ts";
+import { KUBELET_CLIENT_PEM } from "../../../shared/pki/kubeconfigs.ts";
+import { testFacts } from "../../pretend/facts.ts";
 import type { Machine } from "../machine/machine.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
@@ -24,6 +28,7 @@ export const caEndsSoon: Scenario = {
   kubeletsRestart: true,
   profile: endingIn(6),
   lines: [
+    { title: "kubelet.conf holds a certificate that has expired, on two nodes", run: expireInside },
     { title: "The operator renews the CAs on every node", run: renewAll },
     { title: "The old CAs expire, with clients that ask every second", run: theSecondPasses },
     { title: "The renewed CAs are compared", run: compareCas },
@@ -48,6 +53,43 @@ const APPROVE = `export KUBECONFIG=/etc/kubernetes/admin.conf; until test -e /va
 kubectl get csr -o jsonpath='{range .items[?(@.spec.signerName=="kubernetes.io/kubelet-serving")]}{.metadata.name} {.status.conditions[0].type}{"\\n"}{end}' |
 awk 'NF == 1' | xargs -r kubectl certificate approve; sleep 2; done`;
 
+const CONF = "/etc/kubernetes/kubelet.conf";
+
+const withOldConf = ({ lab }: Scene) => [lab.controlPlanes[0]!, lab.workers[0]!];
+
+/**
+ * As `kubeadm init phase kubeconfig all` has left it two years ago: the kubelet has rotated its own since, and runs on.
+ * Its next start looks at this file alone.
+ */
+async function expireInside(scene: Scene) {
+  const { certificatesDir } = scene.lab.profile;
+  const [cert, key] = ["crt", "key"].map((end) =>
+    readFileSync(scene.lab.controlPlanes[0]!.path(`${certificatesDir}/ca.${end}`), "utf8"),
+  );
+  const now = new Date(Date.now() - 2 * 366 * 86_400_000);
+  for (const node of withOldConf(scene)) {
+    const user = { cn: `system:node:${node.nodeName}`, o: "system:nodes" };
+    const pair = await issueClient(user, { cert: cert!, key: key! }, testFacts(), { now });
+    const conf = parse(readFileSync(node.path(CONF), "utf8"));
+    const [data, keyData] = [pair.cert, pair.key].map((pem) => Buffer.from(pem).toString("base64"));
+    conf.users[0].user = { "client-certificate-data": data, "client-key-data": keyData };
+    writeFileSync(node.path(CONF), stringify(conf), { mode: 0o600 });
+    await type(scene, node, "./bunw scripts/00-assess.ts", { exit: [2] });
+  }
+}
+
+/** The kubelets have restarted with it: `renew-ca` waits for their Leases. */
+function checkConfs(scene: Scene) {
+  const paths = withOldConf(scene).map(
+    (node) => parse(readFileSync(node.path(CONF), "utf8")).users[0].user["client-certificate"] ?? "inside",
+  );
+  scene.checks.push({
+    name: "kubelet.conf names the certificate that the kubelet rotates, where the one inside had expired",
+    ok: paths.every((path) => path === KUBELET_CLIENT_PEM),
+    detail: paths.join(", "),
+  });
+}
+
 async function renewAll(scene: Scene) {
   await keepCas(scene);
   void scene.lab.controlPlanes[0]!.run(["bash", "-c", APPROVE]);
@@ -60,6 +102,7 @@ async function renewAll(scene: Scene) {
     ok: again.stderr.includes("nothing restarts") && !/\bwrote\b/.test(again.stderr),
     detail: again.stderr.trim().split("\n").at(-1) ?? "",
   });
+  checkConfs(scene);
   note(scene, "the CAs are renewed on every node");
 }
 
