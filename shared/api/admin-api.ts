@@ -6,7 +6,7 @@ import { Fail, failOf, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { withSelinux } from "../files/selinux.ts";
 import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
-import { clusterCa } from "../pki/examine.ts";
+import { clusterCa, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
@@ -19,17 +19,17 @@ const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
 
 /**
  * A client with admin.conf, even if the API does not answer. Where that runs a program or the like, it stays
- * as it is, and the client has a certificate of its own. Errors: Fail if admin.conf is not there (part 2
- * writes it), or unreadable; Refused where the CA's key is not here for that.
+ * as it is, and the client has a certificate of its own; so it has where admin.conf alone was taken away. Errors: Fail
+ * if admin.conf is not there (part 2 writes it), or unreadable; Refused where the CA's key is not here for that.
  */
 export async function adminClient(facts: ClusterFacts, server = localServer(facts)): Promise<KubeApi> {
   const admin = readKubeconfig(ADMIN_CONF);
+  if (admin && (!admin.signsInBy || admin.token))
+    return KubeApi.from({ ...admin, caPem: `${admin.caPem}\n${facts.shown ?? ""}` }, server);
+  const own = admin || isElsewhere(facts) ? await superUser(facts, server) : undefined;
+  if (own) return own;
   if (!admin)
     throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
-  if (!admin.signsInBy || admin.token)
-    return KubeApi.from({ ...admin, caPem: `${admin.caPem}\n${facts.shown ?? ""}` }, server);
-  const own = await superUser(facts, server);
-  if (own) return own;
   const key = keyPath(certRow("ca"), facts.certificatesDir);
   throw new Refused(
     `${ADMIN_CONF} signs in by ${admin.signsInBy}, and "${key}" is not here to sign a certificate for this kit`,
@@ -37,6 +37,10 @@ export async function adminClient(facts: ClusterFacts, server = localServer(fact
       hint: "nothing was changed. Put it here for the time of the repair, then run this again",
     },
   );
+}
+
+function isElsewhere(facts: ClusterFacts): boolean {
+  return withAdminElsewhere(pkiFindings(wholePki(facts), facts), facts).every(({ state }) => state === "ok");
 }
 
 /**

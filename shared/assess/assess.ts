@@ -21,7 +21,7 @@ import { kubeletsOtherName, type Node } from "../node/node.ts";
 import { kubeletsEndedConf, kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
-import { byKind, type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
+import { byKind, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { type Remedy, remedyOf } from "../pki/lost-keys.ts";
 import { caReaders } from "../renew/ca-readers.ts";
 import { holders, mountedFiles } from "../salvage/memory/processes.ts";
@@ -255,7 +255,7 @@ function findingsOf(known: PartialFacts): Finding[] {
   const wanted = facts
     ? wholePki(facts, { superAdmin: cp !== undefined && mountsSuperAdmin(cp) })
     : { certs: CERTS, serviceAccountKey: true };
-  return pkiFindings(wanted, facts, known);
+  return withAdminElsewhere(pkiFindings(wanted, facts, known), facts);
 }
 
 function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {

@@ -8,7 +8,7 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
-import { pkiFindings, wholePki } from "../pki/examine.ts";
+import { pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 
 /** Errors: Refused with what is wrong here. Asks the API server one question. */
@@ -23,7 +23,7 @@ export async function refuseDamaged(cp: ControlPlaneNode) {
 
 function* troubles(cp: ControlPlaneNode): Generator<string> {
   const { facts, node, data } = cp;
-  const findings = pkiFindings(wholePki(facts), facts);
+  const findings = withAdminElsewhere(pkiFindings(wholePki(facts), facts), facts);
   for (const { paths, state, detail } of findings)
     if (state !== "ok") yield `${paths[0]}: ${state} (${detail})`;
   for (const name of CONTROL_PLANE) {

@@ -108,6 +108,25 @@ export function pkiFindings(
 }
 
 /**
+ * Nothing of the node reads admin.conf, and security teams keep it elsewhere. So where it alone is missing, and ca.key
+ * can sign for this kit in its place, that is a difference: what is lost by accident is seldom this one file.
+ */
+export function withAdminElsewhere(
+  findings: readonly Finding[],
+  { externalCa = false }: Partial<ClusterFacts> = {},
+): Finding[] {
+  const [first, ...others] = findings.filter(({ state }) => state !== "ok");
+  if (externalCa || others.length > 0 || first?.name !== "admin" || first.state !== "missing")
+    return [...findings];
+  return findings.map((one) =>
+    one === first ? { ...one, state: "ok", differs: { differs: ADMIN_ELSEWHERE } } : one,
+  );
+}
+
+const ADMIN_ELSEWHERE =
+  "not here, and nothing on this node reads it. ./bunw scripts/02-control-plane.ts writes one, and restarts nothing for it";
+
+/**
  * The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail where it
  * is not there.
  */

@@ -24,8 +24,8 @@ import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
 import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
-import { credentials, toRestart } from "./servers.ts";
-import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { credentials, pathsOf, toRestart } from "./servers.ts";
+import { areReadByServers, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 
 interface BeforeEtcd {
   /** Of the shared keys. */
@@ -79,11 +79,12 @@ export async function beforeServersStop(
   const pods = wanted(cp);
   const written = toWrite(pods, cp);
   const running = (await containers(cp.node.runtimeEndpoint)).filter((one) => one.running);
-  const { stale } = await toRestart(cp, { running, issued: writes.length > 0 });
+  const issued = pathsOf(writes);
+  const { stale } = await toRestart(cp, { running, issued });
   const stops = [...new Set(stale.map(({ name }) => name))];
   if (writes.length + written.length + stops.length === 0 && !isFull) return;
   // What is written is read by a kubelet that starts anew, and its controller-manager ends before.
-  const restarts = writes.length + written.length > 0 && !stops.includes(MANAGER);
+  const restarts = (areReadByServers(cp, issued) || written.length > 0) && !stops.includes(MANAGER);
   if (restarts && running.some((one) => isServerContainer(one) && one.name === MANAGER))
     stops.push(`${MANAGER} (with the kubelet, and reduced)`);
   const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });

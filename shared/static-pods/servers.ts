@@ -22,11 +22,11 @@ import {
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
 import { refuseUnfitKubelet } from "../node/systemctl-kubelet.ts";
-import { actionsFor, countOfKeys } from "../pki/actions.ts";
+import { actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf, isValidNow } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
-import { ensureMany } from "../pki/ensure.ts";
+import { apply } from "../pki/ensure.ts";
 import { bothCas } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
@@ -40,6 +40,7 @@ import { fitNamedCas, fitOwners } from "./fit-files.ts";
 import { continueOthers, managerIsPaused, reduceInPlace, restartKubelet } from "./held-manager.ts";
 import { restoreManifests } from "./restore.ts";
 import {
+  areReadByServers,
   mountsSuperAdmin,
   onlyOnPeers,
   SERVERS,
@@ -83,21 +84,26 @@ export async function holdServers(cp: ControlPlaneNode) {
 
 /**
  * Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one.
- * Returns what was written.
+ * Returns the paths of what was written.
  */
 export async function issueForServers(
   cp: ControlPlaneNode,
   options: { superAdmin: boolean | undefined },
 ): Promise<string[]> {
   // its record begins before the first file: a run that is cut off right after that is known by it
-  if (mustIssue(cp)) {
-    told({ what: "act", line: "certificates and kubeconfigs: being issued" });
-    reduceInPlace(cp);
-  }
+  const actions = actionsFor(credentials(cp, options.superAdmin), cp.facts, ensureOptions(cp));
+  const coming = actions.filter(({ todo }) => todo !== "keep");
+  if (coming.length > 0) told({ what: "act", line: "certificates and kubeconfigs: being issued" });
+  if (areReadByServers(cp, pathsOf(coming))) reduceInPlace(cp);
   const bundles = fitNamedCas(cp);
-  const { written } = await ensureMany(credentials(cp, options.superAdmin), cp.facts, ensureOptions(cp));
+  const { written } = await apply(actions, cp.facts, ensureOptions(cp));
   await fitOwners(wantedManifests(cp), cp);
-  return [...bundles, ...written];
+  return [...bundles, ...pathsOf(actions.filter(({ finding }) => written.includes(finding.name)))];
+}
+
+/** Of each the certificate, sa.key, or the kubeconfig. */
+export function pathsOf(actions: readonly PkiAction[]): string[] {
+  return actions.map(({ finding }) => finding.paths[0]!);
 }
 
 /**
@@ -147,7 +153,7 @@ export async function startServers(
     say(
       `${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`,
     );
-  const { stale, kept } = await toRestart(cp, { running, issued: issued.length > 0 });
+  const { stale, kept } = await toRestart(cp, { running, issued });
   const isManager = ({ name }: Container) => name === "kube-controller-manager";
   // it ends below, with its kubelet: a manifest that changes under a pod that runs waits for ten seconds and more
   const inFull = stale.some(isManager) && reduceInPlace(cp);
@@ -159,21 +165,25 @@ export async function startServers(
   // only after 20 s. One that tried to start them without their certificates holds them back for up to five
   // minutes, and forgets that when it starts anew.
   const restart =
-    !watched || credentials || inFull || managerIsPaused(all) || (tried && (issued.length > 0 || restored));
+    !watched ||
+    credentials ||
+    inFull ||
+    managerIsPaused(all) ||
+    (tried && (areReadByServers(cp, issued) || restored));
   if (restart) await restartKubelet(cp);
   return restored || restart || stale.length > 0 ? began : undefined;
 }
 
 /**
  * `stale`: containers that have read what is not on disk any more, and do not work with it. `kept`: those
- * that work all the same. `issued`: something of part 2 was, or will be.
+ * that work all the same. `issued`: paths of what part 2 has written, or will write.
  */
 export async function toRestart(
   cp: ControlPlaneNode,
-  { running, issued }: { running: readonly Container[]; issued: boolean },
+  { running, issued }: { running: readonly Container[]; issued: readonly string[] },
 ): Promise<{ stale: Container[]; kept: StaleReader[] }> {
-  const restart = new Set(issued ? running.filter(isServer) : []);
-  const readers = staleReaders(cp, running);
+  const restart = new Set<Container>();
+  const readers = staleReaders(cp, running, issued);
   for (const { container, isOurs } of readers) {
     const server = isServer(container) ? SERVERS.find((name) => name === container.name) : undefined;
     if (isOurs || (server && !(await worksHere(cp, server)))) restart.add(container);

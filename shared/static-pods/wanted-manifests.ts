@@ -149,37 +149,65 @@ export interface StaleReader {
   isOurs: boolean;
 }
 
-export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]): StaleReader[] {
+/** `written`: paths of what this run writes, or is about to: whoever reads one of them has read another. */
+export function staleReaders(
+  cp: ControlPlaneNode,
+  running: readonly Container[],
+  written: readonly string[] = [],
+): StaleReader[] {
   const { certificatesDir } = cp.facts;
   const certs = CERTS.map((row) => certPath(row, certificatesDir));
   const readers = [
-    ...SERVERS.map((name) => ({ name, namespace: "kube-system", files: readBy(name, certificatesDir) })),
+    ...SERVERS.map((name) => ({ name, namespace: "kube-system", files: readBy(name, cp) })),
     ...mountedOf(cp, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
   ];
   return readers.flatMap(({ name, namespace, files }) => {
+    const ours = written.find((path) => files.includes(path) || (isKubeadms(name) && isAllServers(path, cp)));
     const changes = files.flatMap((file) => ({ file, time: stat(file)?.modified ?? new Date(0) }));
     const isIts = ({ podUid, ...one }: Container) =>
       one.namespace === namespace && isStaticUid(podUid) && one.pod === `${name}${nameSuffix(cp.node.name)}`;
     return running.filter(isIts).flatMap((container): StaleReader[] => {
       const later = changes.filter(({ time }) => time > container.created);
-      const own = later.find(({ time }) => time >= mode.began || wasDuringRun(time));
-      return later.length > 0
-        ? [{ container, file: (own ?? later[0]!).file, isOurs: own !== undefined }]
-        : [];
+      const own = ours ?? later.find(({ time }) => time >= mode.began || wasDuringRun(time))?.file;
+      const file = own ?? later[0]?.file;
+      return file === undefined ? [] : [{ container, file, isOurs: own !== undefined }];
     });
   });
 }
 
+/** Whether one of kubeadm's servers reads one of these files, which part 2 writes. */
+export function areReadByServers(cp: ControlPlaneNode, written: readonly string[]): boolean {
+  return written.some(
+    (path) => isAllServers(path, cp) || SERVERS.some((name) => readBy(name, cp).includes(path)),
+  );
+}
+
+/** What part 2 issues that is somebody's own: certificates that a CA has signed, and kubeconfigs. */
+function leavesOf({ facts: { certificatesDir } }: ControlPlaneNode): string[] {
+  const certs = CERTS.filter((row) => row.ca).map((row) => certPath(row, certificatesDir));
+  return [...certs, ...KUBECONFIGS.map(({ path }) => path)];
+}
+
+/** A CA, sa.key, or a file with a copy of a CA. */
+function isAllServers(path: string, cp: ControlPlaneNode): boolean {
+  return !leavesOf(cp).includes(path);
+}
+
 /**
  * What part 2 issues for one of kubeadm's servers: the API server's own certificates, or the kubeconfig of
- * one of its clients.
+ * one of its clients; and what else its flags name.
  */
-function readBy(server: string, certificatesDir: string): string[] {
-  if (server !== "kube-apiserver")
-    return KUBECONFIGS.filter(({ name }) => `kube-${name}` === server).map(({ path }) => path);
-  return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) =>
-    certPath(row, certificatesDir),
-  );
+function readBy(server: string, cp: ControlPlaneNode): string[] {
+  const isOwn = (name: string) => `kube-${name}` === server;
+  const usual =
+    server === "kube-apiserver"
+      ? CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) =>
+          certPath(row, cp.facts.certificatesDir),
+        )
+      : KUBECONFIGS.filter(({ name }) => isOwn(name)).map(({ path }) => path);
+  const named = readable(cp).flatMap(({ name, pod }) => (name === server ? hostFiles(pod) : []));
+  const leaves = leavesOf(cp);
+  return [...usual, ...named.flatMap(({ path }) => (leaves.includes(path) ? path : []))];
 }
 
 /**

@@ -13,7 +13,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { standIns } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
-import { type Finding, pkiFindings, wholePki } from "../pki/examine.ts";
+import { type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
@@ -32,7 +32,8 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const { facts } = cp;
   const row = (id: CheckId, look: () => Answer, of?: string) => ({ id, look, ...(of && { of }) });
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(cp) });
-  for (const finding of pkiFindings({ ...wholePki(facts), kubeconfigs }, facts)) {
+  const findings = pkiFindings({ ...wholePki(facts), kubeconfigs }, facts);
+  for (const finding of withAdminElsewhere(findings, facts)) {
     const id = checkIdOf(finding.name);
     yield row(id, () => (finding.name === "kubelet" ? "see the kubelet's checks" : findingAnswer(finding)));
   }

@@ -35,7 +35,7 @@ async function restarted(serve: (node: { root: string }) => Disposable): Promise
     using _server = serve(node);
     const cp = await controlPlaneToRepair(undefined);
     const running = await containers(cp.node.runtimeEndpoint);
-    return (await toRestart(cp, { running, issued: false })).stale.map(({ name }) => name);
+    return (await toRestart(cp, { running, issued: [] })).stale.map(({ name }) => name);
   });
 }
 
