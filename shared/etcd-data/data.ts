@@ -41,6 +41,8 @@ export interface EtcdData {
    * A member has raised the alarm NOSPACE, its database is full: etcd takes no writes until it is disarmed.
    */
   isFull: boolean;
+  /** "3.6.0": no older etcd opens it. Undefined before etcd 3.6, and where there is only a log. */
+  storageVersion?: string | undefined;
   /**
    * What an operator should know before relying on this data: a log that is cut off or damaged, entries
    * without a quorum.
@@ -155,7 +157,7 @@ function readView(load: () => DirectoryState) {
 }
 
 function describe(
-  { mvcc, wal, members, committed: logged, lastWrite, isFull }: DirectoryState,
+  { mvcc, wal, members, committed: logged, lastWrite, isFull, storageVersion }: DirectoryState,
   keyCount: number,
 ) {
   // A single member commits all it has when it starts.
@@ -175,6 +177,7 @@ function describe(
     keyCount,
     lastWrite,
     isFull,
+    storageVersion,
     warnings,
     compactedRevision: mvcc.compactedRevision,
   };

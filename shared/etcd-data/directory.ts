@@ -29,6 +29,8 @@ export interface DirectoryState {
   lastWrite: Date;
   /** A member has raised the alarm NOSPACE: etcd takes no writes. */
   isFull: boolean;
+  /** "3.6.0": the release that its db was written for last; undefined before etcd 3.6, and without a db. */
+  storageVersion: string | undefined;
   db: Bbolt | undefined;
 }
 
@@ -59,12 +61,17 @@ export function readDbAlone(path: string): DirectoryState {
   try {
     db = new Bbolt(path);
     const mvcc = new Mvcc(db);
-    const tables = mvcc.catchUp((tree) => ({ members: new Members(tree), replay: new Replay(mvcc, tree) }));
+    const tables = mvcc.catchUp((tree) => ({
+      members: new Members(tree),
+      replay: new Replay(mvcc, tree),
+      storageVersion: tree && storageVersion(tree),
+    }));
     return {
       ...{ db, mvcc, wal: NO_LOG, committed: mvcc.revision },
       members: tables.members.list(),
       lastWrite: statSync(path).mtime,
       isFull: tables.replay.isFull,
+      storageVersion: tables.storageVersion,
     };
   } catch (cause) {
     db?.[Symbol.dispose]();
@@ -141,7 +148,8 @@ function readOnce(paths: Paths): DirectoryState {
   const db = openDb(paths, snapshot);
   try {
     const mvcc = new Mvcc(db);
-    const { applied, members, replay } = mvcc.catchUp((tree) => ({
+    const { applied, members, replay, ...tables } = mvcc.catchUp((tree) => ({
+      storageVersion: tree && storageVersion(tree),
       applied: tree ? consistentIndex(tree) : 0,
       members: new Members(tree),
       replay: new Replay(mvcc, tree),
@@ -164,6 +172,7 @@ function readOnce(paths: Paths): DirectoryState {
       members: members.list(),
       lastWrite: lastWrite(paths),
       isFull: replay.isFull,
+      ...tables,
     };
   } catch (err) {
     db?.[Symbol.dispose]();
@@ -186,6 +195,11 @@ function openDb(paths: Paths, snapshot: Snapshot | undefined): Bbolt | undefined
 
 function consistentIndex(tree: Tree): number {
   return tree.find("meta", Buffer.from("consistent_index"), (leaf, i) => u64(leaf.value(i))) ?? 0;
+}
+
+/** Source: etcd server/storage/schema/schema.go. */
+export function storageVersion(tree: Tree): string | undefined {
+  return tree.find("meta", Buffer.from("storageVersion"), (leaf, i) => leaf.value(i).toString("latin1"));
 }
 
 /**

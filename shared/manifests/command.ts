@@ -236,3 +236,10 @@ export function shownWord(word: string, container: string): string {
   if (flag === undefined) return veiled(word);
   return value === undefined ? flag : `${flag}=${veiled(value)}`;
 }
+
+/** Whether an image's release, major and minor, is older than another image's or version's; false where either is unknown. */
+export function isOlderRelease(image = "", than = ""): boolean {
+  const [one, other] = [image, than].map((text) => /^v?(\d+)\.(\d+)/.exec(text.split(":").at(-1)!));
+  const number = ([, major, minor]: RegExpExecArray) => Number(major) * 1000 + Number(minor);
+  return Boolean(one && other) && number(one!) < number(other!);
+}

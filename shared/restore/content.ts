@@ -7,6 +7,7 @@ import { duration, minute } from "../evidence/server-clock.ts";
 import { type Cluster, onlyLabelled, readCluster } from "../facts/cluster.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
+import { isOlderRelease } from "../manifests/command.ts";
 import type { Pod, StoredObject } from "../objects/objects.ts";
 import { readObject, readObjects, registryPrefix } from "../objects/stored.ts";
 import { listed } from "../plain.ts";
@@ -115,12 +116,7 @@ function withVolumes(data: EtcdData): string[] {
 export function refuseOlderImage({ data, node }: Content, storageVersion: string | undefined) {
   const pod = attempt(() => readObject<Pod>(data, `pods/kube-system/etcd-${node.name}`));
   const image = pod instanceof Fail ? undefined : pod?.spec.containers[0]?.image;
-  const [stored, named] = [storageVersion, image?.split(":").at(-1)].map((version) =>
-    /^v?(\d+)\.(\d+)/.exec(version ?? ""),
-  );
-  if (!stored || !named) return;
-  const number = ([, major, minor]: RegExpExecArray) => Number(major) * 1000 + Number(minor);
-  if (number(stored) <= number(named)) return;
+  if (!isOlderRelease(image, storageVersion)) return;
   throw new Refused(
     `The data is of etcd ${storageVersion}, and the manifest of ${node.name} names "${image}"`,
     {

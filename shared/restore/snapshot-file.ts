@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import { again } from "../again.ts";
 import { Bbolt } from "../etcd-data/bbolt.ts";
-import { explain } from "../etcd-data/directory.ts";
+import { explain, storageVersion } from "../etcd-data/directory.ts";
 import { fieldsOf } from "../etcd-data/protobuf.ts";
 import type { Tree } from "../etcd-data/tree.ts";
 import { Fail, Refused } from "../fail.ts";
@@ -90,7 +90,7 @@ export function storedState(path: string): StoredState {
   try {
     using db = new Bbolt(hostPath(path));
     return db.stable((tree) => ({
-      storageVersion: textOf(tree, "meta", "storageVersion"),
+      storageVersion: storageVersion(tree),
       alarms: [...tree.items("alarm")].map(({ key }) => ALARMS[fieldsOf(key).number(2)] ?? "unknown"),
       hasAuth: textOf(tree, "auth", "authEnabled") === "\x01",
     }));

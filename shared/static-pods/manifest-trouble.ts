@@ -4,7 +4,7 @@
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { stat } from "../files/files.ts";
-import { commandOf, flags, mainContainer, shownWord } from "../manifests/command.ts";
+import { commandOf, flags, isOlderRelease, mainContainer, shownWord } from "../manifests/command.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import { full } from "../manifests/repair-changes.ts";
 import type { ContainerSpec, Manifest } from "../objects/objects.ts";
@@ -35,9 +35,27 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
   const now = usableManifest(at, one.manifest);
   const differences = now ? differencesOf(full(now), one.manifest) : [];
   const isStale =
-    differences.length > 0 && one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made;
+    differences.length > 0 &&
+    one.source === FROM_MIRROR_POD &&
+    stat(at)!.modified < cp.rescue.made &&
+    !isNewerEtcd(now!, one, cp);
   const trouble: Trouble | undefined = !now ? "missing or cut off" : isStale ? differences : undefined;
   return { path, at, kept: trouble ? undefined : now, differences, trouble };
+}
+
+/**
+ * Half a kubeadm upgrade: etcd came up with the file, and no API server wrote its mirror pod since. No older etcd opens
+ * what a newer one has written; so the older one comes back only where its own container runs.
+ */
+function isNewerEtcd(
+  now: Manifest,
+  { name, manifest }: WantedManifest,
+  { ran = [] }: ControlPlaneNode,
+): boolean {
+  const [here, before] = [now, manifest].map((one) => mainContainer(one)?.image);
+  return (
+    name === "etcd" && isOlderRelease(before, here) && !ran.some((one) => one.name === name && one.running)
+  );
 }
 
 /** In flags, arguments, images and containers: `+--v=4` is on disk only, `---v=2` in the mirror pod only. */

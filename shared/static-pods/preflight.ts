@@ -14,6 +14,7 @@ import { joiningTrouble, releaseNote } from "../facts/node-to-repair.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
+import { isOlderRelease, mainContainer } from "../manifests/command.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { hasImage } from "../node/containers.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
@@ -52,6 +53,7 @@ const ROWS: Record<string, Row> = {
   "images":                 imagesHere,
   "users of the pods":      usersKnown,
   "etcd's gateway":         ({ cp, pods }) => ({ refuses: ofPod("etcd", pods, (pod) => gatewayTrouble(pod, manifestPath(cp, "etcd"))) }),
+  "etcd's release":         ({ cp, pods }) => ({ refuses: ofPod("etcd", pods, (pod) => olderEtcd(cp, pod)) }),
   "room in etcd":           roomInEtcd,
   "bootstrap tokens":       ({ cp, pods }) => ({ warns: caIsNew(cp) ? ofPod("kube-apiserver", pods, (pod) => joiningTrouble(cp, pod))?.message : undefined }),
   "endpoint":               endpointNamed,
@@ -153,6 +155,16 @@ function usersKnown({ cp, pods }: Coming): Seen {
       },
     ),
   };
+}
+
+/** etcd ends at once then: "invalid downgrade" (server/etcdserver/api/membership, mustDetectDowngrade). */
+function olderEtcd(cp: ControlPlaneNode, manifest: WantedManifest["manifest"]): Fail | undefined {
+  const image = mainContainer(manifest)?.image;
+  const { storageVersion } = cp.data;
+  if (!isOlderRelease(image, storageVersion)) return undefined;
+  return new Refused(`etcd's data is of etcd ${storageVersion}, and its manifest names "${image}"`, {
+    hint: `nothing was changed. No older etcd opens it. crictl images shows the newer image: put a manifest with it into ${manifestPath(cp, "etcd")}; then this again`,
+  });
 }
 
 function roomInEtcd({ cp, part, isFull }: Coming): Seen {

@@ -1,6 +1,7 @@
 /** Rows of unlike.ts: the host, its kubelet, its programs and static pods of others. */
 import { chmodSync, cpSync, rmSync, symlinkSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { ADDRESS, manifest, mirrorPod, write } from "./cluster.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
@@ -212,6 +213,15 @@ export const HOSTS: Unlike[] = [
         "--container-runtime-endpoint=unix:///run/containerd/containerd.sock --hostname-override=m1";
       write(`${place.root}/var/lib/kubelet/kubeadm-flags.env`, `KUBELET_KUBEADM_ARGS="${args}"\n`);
     },
+  },
+  {
+    name: "half a kubeadm upgrade: etcd's file is newer than its mirror pod, and it runs",
+    who: "a kubeadm upgrade that was cut off before its API server came: kubelets write mirror pods through it",
+    change: (place) => {
+      const [container] = (place.objects["pods/kube-system/etcd-m1"] as Manifest).spec.containers;
+      container!.image = container!.image!.replace(/:3\.6\..*/, ":3.5.21-0");
+    },
+    lost: { without: /^etcd\/etcd$/ },
   },
   {
     name: "there is no timedatectl",

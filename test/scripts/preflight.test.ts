@@ -11,6 +11,8 @@ import { type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { CRICTL, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { knewCa, serveRunning } from "../pretend/running.ts";
+import { here } from "../pretend/typed-here.ts";
+import { dbFile } from "../pretend/write-db.ts";
 import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -283,3 +285,29 @@ test("02-control-plane: one screen before the first stop; none where nothing is 
     ].join("\n"),
   );
 });
+
+test.each<[string, string, boolean]>([
+  ["3.6.0", "3.5.21-0", true],
+  ["3.6.0", "3.6.5-0", false],
+  ["3.5.0", "3.6.5-0", false],
+])(
+  "part 1: data of etcd %s, and a mirror pod of %s: an older etcd is put over no newer data",
+  async (stored, release, refuses) => {
+    const etcd = (objects: Objects) => {
+      podOf(objects, "etcd").spec.containers[0]!.image = `registry.k8s.io/etcd:${release}`;
+    };
+    using node = here(await pretendNode({ etcd, containers: SERVERS }));
+    const meta = { consistent_index: Buffer.alloc(8), storageVersion: stored, term: Buffer.alloc(8) };
+    const buckets = { alarm: {}, auth: {}, key: {}, lease: {}, members: {}, members_removed: {}, meta };
+    write(
+      `${node.root}/var/lib/etcd/member/snap/db`,
+      dbFile({ pageSize: 4096, perLeaf: 20, txid: 8n }, buckets),
+    );
+    const line = "01-etcd --new-cas --dry-run";
+    if (!refuses) return expect(await node.run(line)).toMatchObject({ exitCode: 0 });
+    const error =
+      /^etcd's data is of etcd 3\.6\.0, and its manifest names "registry\.k8s\.io\/etcd:3\.5\.21-0"$/;
+    await expectRefusal(node, line, error, /^nothing was changed\. .*manifests\/etcd\.yaml/, REFUSED);
+    await expectRefusal(node, "01-etcd --new-cas", error, /^nothing was changed/, REFUSED);
+  },
+);

@@ -134,3 +134,46 @@ test("a container of which nothing is told any more does not hide what part 1 ha
   expect(await inPlace(once, async () => undefined)).toBe(false);
   expect(await inPlace(once, keep)).toBe(true);
 });
+
+/** etcd's file and its mirror pod, by their releases; `runs`: the mirror pod's own container. Whether the file stays. */
+async function keptBeside(file: string, mirror: string, runs = false) {
+  const withImage = (pod: ReturnType<typeof manifest>, release: string) => {
+    pod.spec.containers[0]!.image = `${image}/etcd:${release}`;
+    return pod;
+  };
+  const change = ({ root }: { root: string }) => {
+    const path = `${root}/etc/kubernetes/manifests/etcd.yaml`;
+    write(path, JSON.stringify(withImage(manifest("etcd"), file)));
+    const before = new Date(Date.now() - 3600_000);
+    utimesSync(path, before, before);
+  };
+  const etcd = (objects: Objects) => {
+    const pod = withImage(mirrorPod("etcd"), mirror);
+    pod.metadata.annotations!["kubernetes.io/config.hash"] = staticUid("etcd");
+    objects["pods/kube-system/etcd-m1"] = pod;
+  };
+  const other = [{ name: "etcd", pod: "etcd-m1", podUid: staticUid("of the file") }];
+  const commands = [
+    { command: PS, stdout: runs ? crictlPs(["etcd"]) : crictlPs([], other) },
+    inspected("etcd", `${image}/etcd:${mirror}`),
+  ];
+  return await lookAt({ kind: "healthy control plane node", etcd, commands, change }, async () =>
+    etcdIsInPlace(await controlPlaneToRepair(undefined), []),
+  );
+}
+
+test.each<[string, string, string, boolean, boolean]>([
+  ["the file is newer, and runs", "3.6.5-0", "3.5.21-0", false, true],
+  [
+    "the file is newer by a patch: any of a minor release opens the data",
+    "3.5.24-0",
+    "3.5.21-0",
+    false,
+    false,
+  ],
+  ["the file is newer, and the mirror pod's own container runs", "3.6.5-0", "3.5.21-0", true, false],
+  ["the file is older", "3.5.21-0", "3.6.5-0", false, false],
+  ["the file's release cannot be read", "mirrored", "3.5.21-0", false, false],
+])("half a kubeadm upgrade: %s", async (_, file, mirror, runs, kept) => {
+  expect(await keptBeside(file, mirror, runs)).toBe(kept);
+});
