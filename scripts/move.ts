@@ -15,6 +15,7 @@ import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { exists, hostPath, removeFile, writeMark } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
+import { refuseUnwritable } from "../shared/files/room.ts";
 import { renewHostPodIps } from "../shared/moved/host-network-pods.ts";
 import { moveWorker } from "../shared/moved/move-worker.ts";
 import { restartOldPods } from "../shared/moved/old-in-memory.ts";
@@ -48,6 +49,7 @@ async function main() {
   );
   const changes = await own.changesHere(node, moved, { isControlPlane: true });
   if (changes.length > 0) await refuseUnfitKubelet({ node, by: "repair", renames: true });
+  refuseUnwritable(changes.map(({ path }) => path));
   if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
   await step("M.2 Stop the kubelet", () =>
     // it would start what is only half changed

@@ -4,12 +4,14 @@
  * middle.
  */
 import * as fs from "node:fs";
+import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copied-entry.ts";
 import { readText } from "./files.ts";
-import { hostEntry, hostPath } from "./root.ts";
+import { mountsOf } from "./mounts.ts";
+import { contentPath, hostEntry, hostPath } from "./root.ts";
 import { nearestPlace, tryFile } from "./try-file.ts";
 
 /** Bytes that stay free: for manifests, certificates, and for what others write meanwhile. */
@@ -50,23 +52,39 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
 }
 
 /**
- * Errors: Fail where a folder, or the one above that is there, can only be read, or where the small files of
- * a part, or `bytes`, do not fit.
+ * `paths`: folders, and files that are going to be replaced: a file in a folder that can be written may be
+ * immutable (chattr +i, where access(2) says EPERM), or a mount of its own (rename(2): EBUSY). Errors: Fail where one
+ * of them, or the folder above that is there, can only be read, or where the small files of a part, or `bytes`, do not
+ * fit.
  */
 export function refuseUnwritable(
-  folders: readonly string[],
+  paths: readonly string[],
   { bytes = SMALL.bytes, inodes = SMALL.inodes } = {},
 ) {
-  const places = [...new Set(folders.map(nearestPlace))];
-  for (const folder of places)
-    tryFile("write to", folder, () => fs.accessSync(hostPath(folder), fs.constants.W_OK), true);
-  for (const folder of places) {
+  const places = [...new Set(paths.map(nearestPlace))];
+  for (const place of places)
+    tryFile("write to", place, () => fs.accessSync(hostPath(place), fs.constants.W_OK), true);
+  refuseMountedFiles(places);
+  for (const folder of new Set(places.map(folderOf))) {
     const { bavail, bsize, files, ffree } = fs.statfsSync(hostPath(folder));
     if (bavail * bsize < bytes)
       throw noRoomIn(folder, `${megabytes(bytes)} MB are needed, ${megabytes(bavail * bsize)} MB are free`);
     // btrfs makes inodes as it needs them, and counts none
     if (files > 0 && ffree < inodes) throw noRoomIn(folder, `${inodes} inodes are needed, ${ffree} are free`);
   }
+}
+
+function refuseMountedFiles(places: readonly string[]) {
+  const mounted = mountsOf("self").map(({ at }) => at);
+  const file = places.find((place) => mounted.includes(contentPath(place)) && folderOf(place) !== place);
+  if (file === undefined) return;
+  throw new Fail(`Cannot replace "${file}": it is a mount of its own`, {
+    hint: `nothing was changed. ${shell`findmnt ${file}`} shows what mounts it. Take it out there, ${shell`umount ${file}`}, then run this again`,
+  });
+}
+
+function folderOf(place: string): string {
+  return fs.statSync(hostPath(place)).isDirectory() ? place : dirname(place);
 }
 
 function noRoomIn(folder: string, why: string): Fail {

@@ -34,13 +34,16 @@ export function failOfFile(err: unknown, verb: string, path: string, to = path):
   if (!code || err instanceof Fail) return err;
   const what = to === path ? path : `${path} to ${to}`;
   return new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, {
-    hint: howToRepair(code, to),
+    hint: howToRepair(code, code === "EPERM" ? path : to),
     cause: err,
   });
 }
 
 function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
+  // what root may not, a flag of the file forbids (chattr(1))
+  if (code === "EPERM" && process.getuid?.() === 0)
+    return shell`see which flag forbids it: lsattr -d ${place}. Take it off: chattr -ia ${place}; then run this again`;
   if (code === "EACCES" || code === "EPERM") return "run it as root";
   if (code === "ENOSPC" || code === "EDQUOT")
     return shell`make room there: df -h ${place}; df -i ${place}. Then run this again`;

@@ -7,6 +7,7 @@ import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { Fail, failOf } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
+import { refuseUnwritable } from "../files/room.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { asideOf, newRescue } from "../node/rescue-folder.ts";
 import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
@@ -25,6 +26,7 @@ export async function moveWorker(node: Node, moved: Moved) {
     for (const { path } of found) say(`${path}: changes`);
     if (found.length === 0) say("no file of this worker has to change");
     else await refuseUnfitKubelet({ node, renames: true });
+    refuseUnwritable(found.map(({ path }) => path));
     return found;
   });
   // one that was cut off before it started the kubelet again

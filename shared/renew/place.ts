@@ -5,6 +5,7 @@
  */
 import { copyToRescue } from "../files/file-tree.ts";
 import { readText, stat, writeTogether } from "../files/files.ts";
+import { refuseUnwritable } from "../files/room.ts";
 import { contentPath } from "../files/root.ts";
 import { commandOf, hostPathOf } from "../manifests/command.ts";
 import { podsOnDisk } from "../manifests/on-disk.ts";
@@ -48,6 +49,7 @@ export function place(renewals: readonly Renewal[], paths: readonly string[], as
     const content = renewals.reduce((left, { next }) => renewedText(left, next), text);
     return content === text ? [] : [{ path, content, note: "the renewed certificate in it" }];
   });
+  refuseUnwritable(changes.map(({ path }) => path));
   for (const { path } of changes) copyToRescue(path, asideDir);
   return writeTogether(changes);
 }

@@ -12,20 +12,24 @@ import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-befor
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
+import { refuseUnwritable } from "../files/room.ts";
+import { manifestPath, whereIs } from "../manifests/on-disk.ts";
 import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
-import { kubeletStopped } from "../node/node.ts";
+import { hasOwnClient, kubeletStopped } from "../node/node.ts";
 import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { CERTS, certPath, certRow, isEtcds } from "../pki/certs.ts";
-import { pkiFindings } from "../pki/examine.ts";
+import { caText, pkiFindings } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
+import { trustsCa } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
 import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
-import { credentials, pathsOf, toRestart } from "./servers.ts";
-import { areReadByServers, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { credentials, mustIssue, pathsOf, toRestart } from "./servers.ts";
+import { areReadByServers, SERVERS, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 
 interface BeforeEtcd {
   /** Of the shared keys. */
@@ -43,6 +47,9 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
     actionForSigned(finding, ca),
   );
   const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
+  // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
+  const held = mustIssue(cp) ? SERVERS : [MANAGER];
+  refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
   // and the kubelet's own: they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]) + 1);
   const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
@@ -75,7 +82,7 @@ export async function beforeServersStop(
   { "super-admin": superAdmin, "images-later": imagesLater, isFull }: BeforeServers,
 ) {
   const actions = actionsFor(credentials(cp, superAdmin), cp.facts, ensureOptions(cp));
-  const writes = actions.filter(({ todo }) => todo !== "keep");
+  const writes = actions.filter(isWritten);
   const pods = wanted(cp);
   const written = toWrite(pods, cp);
   const running = (await containers(cp.node.runtimeEndpoint)).filter((one) => one.running);
@@ -84,14 +91,38 @@ export async function beforeServersStop(
   const stops = [...new Set(stale.map(({ name }) => name))];
   if (writes.length + written.length + stops.length === 0 && !isFull) return;
   // What is written is read by a kubelet that starts anew, and its controller-manager ends before.
-  const restarts = (areReadByServers(cp, issued) || written.length > 0) && !stops.includes(MANAGER);
-  if (restarts && running.some((one) => isServerContainer(one) && one.name === MANAGER))
+  const restarts = areReadByServers(cp, issued) || written.length > 0;
+  refuseFixed(cp, writes, [...written.map(nameOf), ...(restarts ? [MANAGER] : [])]);
+  const ends = restarts && !stops.includes(MANAGER);
+  if (ends && running.some((one) => isServerContainer(one) && one.name === MANAGER))
     stops.push(`${MANAGER} (with the kubelet, and reduced)`);
   const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });
   const api = stops.includes("kube-apiserver")
     ? "; they start again at once, and this node's API is away until then"
     : "";
   sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: written, has });
+}
+
+const isWritten = ({ todo }: PkiAction) => todo !== "keep";
+const nameOf = ({ name }: WantedManifest) => name;
+
+/** `manifests`: names of static pods. Errors: as `refuseUnwritable`, where a file that will be replaced cannot be. */
+function refuseFixed(cp: ControlPlaneNode, writes: readonly PkiAction[], manifests: readonly string[]) {
+  const { kubeconfig, clientCaFile, clientPem } = cp.node.kubelet;
+  const kubelets = keepsKubelet(cp) ? [] : [kubeconfig, clientCaFile, clientPem];
+  const files = [
+    ...writes.flatMap(({ finding }) => finding.paths),
+    ...manifests.map((name) => whereIs(manifestPath(cp, name))),
+    ...kubelets,
+  ];
+  refuseUnwritable(files.filter((path) => exists(path)));
+}
+
+/** Whether its kubelet's files stay as they are. */
+function keepsKubelet({ node, facts }: ControlPlaneNode): boolean {
+  const ca = attempt(() => caText(certRow("ca"), facts.certificatesDir), undefined);
+  const conf = attempt(() => readKubeconfig(node.kubelet.kubeconfig), undefined);
+  return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(node, ca));
 }
 
 /** None where a mirror pod is gone, or cannot be read: the step that needs it says so. */

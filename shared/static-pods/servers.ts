@@ -116,7 +116,7 @@ export function refuseWithoutEndpoint(cp: ControlPlaneNode) {
 }
 
 /** Whether part 2 has anything to issue. */
-function mustIssue(cp: ControlPlaneNode): boolean {
+export function mustIssue(cp: ControlPlaneNode): boolean {
   return !actionsFor(credentials(cp), cp.facts, ensureOptions(cp)).every(({ todo }) => todo === "keep");
 }
 

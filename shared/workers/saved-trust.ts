@@ -108,7 +108,8 @@ function copyTrust({ kubelet }: Node): Copied {
   const { dir } = newRescue();
   // of a link both: the kubelet and the join replace the one or the other
   const places = [...new Set(paths.flatMap((path) => [path, contentPath(path)]))];
-  refuseUnwritable([...[dir, ...places].map((path) => dirname(path)), dirname(clientPem)]);
+  const inPlace = [...places, clientPem].filter((path) => exists(path));
+  refuseUnwritable([...[dir, ...places].map((path) => dirname(path)), dirname(clientPem), ...inPlace]);
   const files = places.map((path) => ({ path, existed: exists(path) }));
   for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
   writeMark<UnfinishedMark>(
