@@ -1,4 +1,6 @@
 /** What is mounted where, as a process sees it, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
+import { Fail } from "../fail.ts";
+import { shell } from "../shell-line.ts";
 import { contentPath } from "./root.ts";
 import { hostText } from "./untrusted-file.ts";
 
@@ -49,6 +51,16 @@ export function onHost(pid: number, path: string): string | undefined {
   const inside = join(mount.root, path.slice(mount.at === "/" ? 0 : mount.at.length));
   const outside = mountsOf(1).find(({ device, root }) => device === mount.device && isBelow(inside, root));
   return outside && join(outside.at, inside.slice(outside.root === "/" ? 0 : outside.root.length));
+}
+
+/** rename(2) replaces no mounted file (EBUSY). Errors: Fail with the first of these files that is a mount of its own. */
+export function refuseMounted(files: readonly string[]) {
+  const mounted = mountsOf("self").map(({ at }) => at);
+  const file = files.find((path) => mounted.includes(contentPath(path)));
+  if (file === undefined) return;
+  throw new Fail(`Cannot replace "${file}": it is a mount of its own`, {
+    hint: `nothing was changed. See what mounts it: ${shell`findmnt ${file}`}. Take it out there, ${shell`umount ${file}`}, then run this again`,
+  });
 }
 
 export function isBelow(path: string, folder: string): boolean {

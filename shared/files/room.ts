@@ -10,8 +10,7 @@ import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copied-entry.ts";
 import { readText } from "./files.ts";
-import { mountsOf } from "./mounts.ts";
-import { contentPath, hostEntry, hostPath } from "./root.ts";
+import { hostEntry, hostPath } from "./root.ts";
 import { nearestPlace, tryFile } from "./try-file.ts";
 
 /** Bytes that stay free: for manifests, certificates, and for what others write meanwhile. */
@@ -53,9 +52,8 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
 
 /**
  * `paths`: folders, and files that are going to be replaced: a file in a folder that can be written may be
- * immutable (chattr +i, where access(2) says EPERM), or a mount of its own (rename(2): EBUSY). Errors: Fail where one
- * of them, or the folder above that is there, can only be read, or where the small files of a part, or `bytes`, do not
- * fit.
+ * immutable (chattr +i, where access(2) says EPERM). Errors: Fail where one of them, or the folder above that is there,
+ * can only be read, or where the small files of a part, or `bytes`, do not fit.
  */
 export function refuseUnwritable(
   paths: readonly string[],
@@ -64,7 +62,6 @@ export function refuseUnwritable(
   const places = [...new Set(paths.map(nearestPlace))];
   for (const place of places)
     tryFile("write to", place, () => fs.accessSync(hostPath(place), fs.constants.W_OK), true);
-  refuseMountedFiles(places);
   for (const folder of new Set(places.map(folderOf))) {
     const { bavail, bsize, files, ffree } = fs.statfsSync(hostPath(folder));
     if (bavail * bsize < bytes)
@@ -72,15 +69,6 @@ export function refuseUnwritable(
     // btrfs makes inodes as it needs them, and counts none
     if (files > 0 && ffree < inodes) throw noRoomIn(folder, `${inodes} inodes are needed, ${ffree} are free`);
   }
-}
-
-function refuseMountedFiles(places: readonly string[]) {
-  const mounted = mountsOf("self").map(({ at }) => at);
-  const file = places.find((place) => mounted.includes(contentPath(place)) && folderOf(place) !== place);
-  if (file === undefined) return;
-  throw new Fail(`Cannot replace "${file}": it is a mount of its own`, {
-    hint: `nothing was changed. ${shell`findmnt ${file}`} shows what mounts it. Take it out there, ${shell`umount ${file}`}, then run this again`,
-  });
 }
 
 function folderOf(place: string): string {

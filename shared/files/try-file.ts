@@ -43,7 +43,7 @@ function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
   // what root may not, a flag of the file forbids (chattr(1))
   if (code === "EPERM" && process.getuid?.() === 0)
-    return shell`see which flag forbids it: lsattr -d ${place}. Take it off: chattr -ia ${place}; then run this again`;
+    return `see which flag forbids it: ${shell`lsattr -d ${place}`}. Take it off: ${shell`chattr -ia ${place}`}; then run this again`;
   if (code === "EACCES" || code === "EPERM") return "run it as root";
   if (code === "ENOSPC" || code === "EDQUOT")
     return shell`make room there: df -h ${place}; df -i ${place}. Then run this again`;

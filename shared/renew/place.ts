@@ -5,6 +5,7 @@
  */
 import { copyToRescue } from "../files/file-tree.ts";
 import { readText, stat, writeTogether } from "../files/files.ts";
+import { refuseMounted } from "../files/mounts.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { contentPath } from "../files/root.ts";
 import { commandOf, hostPathOf } from "../manifests/command.ts";
@@ -49,7 +50,9 @@ export function place(renewals: readonly Renewal[], paths: readonly string[], as
     const content = renewals.reduce((left, { next }) => renewedText(left, next), text);
     return content === text ? [] : [{ path, content, note: "the renewed certificate in it" }];
   });
-  refuseUnwritable(changes.map(({ path }) => path));
+  const places = changes.map(({ path }) => path);
+  refuseUnwritable(places);
+  refuseMounted(places);
   for (const { path } of changes) copyToRescue(path, asideDir);
   return writeTogether(changes);
 }

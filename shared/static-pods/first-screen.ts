@@ -12,6 +12,7 @@ import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-befor
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
+import { refuseMounted } from "../files/mounts.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
 import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
@@ -110,12 +111,14 @@ const nameOf = ({ name }: WantedManifest) => name;
 function refuseFixed(cp: ControlPlaneNode, writes: readonly PkiAction[], manifests: readonly string[]) {
   const { kubeconfig, clientCaFile, clientPem } = cp.node.kubelet;
   const kubelets = keepsKubelet(cp) ? [] : [kubeconfig, clientCaFile, clientPem];
-  const files = [
+  const all = [
     ...writes.flatMap(({ finding }) => finding.paths),
     ...manifests.map((name) => whereIs(manifestPath(cp, name))),
     ...kubelets,
   ];
-  refuseUnwritable(files.filter((path) => exists(path)));
+  const files = all.filter((path) => exists(path));
+  refuseUnwritable(files);
+  refuseMounted(files);
 }
 
 /** Whether its kubelet's files stay as they are. */
