@@ -1,5 +1,6 @@
 /** The first line about a node that is well: what was looked at, and who answers. Reads only. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { ANSWERS } from "../facts/endpoint.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
@@ -36,7 +37,9 @@ export async function wellLine(
   const answering = asked.filter((answer) => answer === "ours").length;
   if (asked[0] !== "ours" || asked[servers.length] !== "ours") return undefined;
   const silent =
-    servers.length > 1 && asked[1] !== "ours" ? `; ${clusterServer(facts)} does not answer from here` : "";
+    servers.length > 1 && asked[1] !== "ours"
+      ? `; from here ${clusterServer(facts)} ${ANSWERS[asked[1]!]}`
+      : "";
   const until = ends[0] ? ` (the first ends on ${ends[0].toISOString().slice(0, 10)})` : "";
   return `${[...files].filter(exists).length} files${until}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
 }

@@ -4,7 +4,8 @@
  * the kubeconfigs, cluster-info, and nothing breaks. Where they disagree, what answers with a certificate of
  * the cluster's CA counts, and among those the majority. A control plane node's own API server proves nothing
  * against a balancer that is silent: it always answers, and the balancer may not send a node back to itself, or
- * has not seen yet that the API is back. What cannot be decided so, the operator decides with --endpoint. Reads
+ * has not seen yet that the API is back. Everybody can answer at a balancer's address: an answer that is not the
+ * cluster's is named, and counts as silence. What cannot be decided so, the operator decides with --endpoint. Reads
  * only.
  */
 
@@ -114,16 +115,16 @@ function isUsed(at: string, { value, answers }: EndpointSeen, facts: ClusterFact
 }
 
 /**
- * Whether a kubeconfig's server is one of this cluster's: by what answers there. Where nobody does, this
- * machine's own addresses are; and what another witness says as well, unless another endpoint answers.
+ * Whether a kubeconfig's server is one of this cluster's: by what answers there. If that is not this
+ * cluster's API, this machine's own addresses are; and what another witness says as well, unless another
+ * endpoint answers.
  */
 function isRight(
   { server, name }: ConfigHere,
   { answers, witnesses }: EndpointSeen,
   { facts, cluster, node }: EndpointPlace,
 ): boolean {
-  const answer = answers.get(server) ?? "nobody";
-  if (answer !== "nobody") return answer === "ours";
+  if (answers.get(server) === "ours") return true;
   if (isLocal(serverHost(server)) || node.addresses.includes(serverHost(server))) return true;
   const isSaid = witnesses.some((one) => one.name !== name && one.place === serverPlace(server));
   return isSaid && !witnesses.some((one) => isServed(one.place, answers, { facts, cluster, node }));
@@ -152,11 +153,7 @@ function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): 
   };
   const places = [...new Set(witnesses.map(({ place }) => place))];
   const living = places.filter((at) => answers.get(urlOf(at, facts)) === "ours");
-  const isKnown = places.some((at) => isServed(at, answers, place));
-  const isSilent = (at: string) => (answers.get(urlOf(at, facts)) ?? "nobody") === "nobody";
-  const open = places.filter(
-    (at) => living.length === 0 || living.includes(at) || (!isKnown && isSilent(at)),
-  );
+  const open = places.some((at) => isServed(at, answers, place)) ? living : places;
   const best = Math.max(...open.map(scoreOf));
   const winners = open.filter((at) => scoreOf(at) === best);
   const told = witnesses[0]!.place;
@@ -233,10 +230,11 @@ function saidBy({ witnesses, answers }: EndpointSeen): string {
   return told.join("   ");
 }
 
-const ANSWERS: Record<Answerer, string> = {
+/** Who answers at a place, behind its name. */
+export const ANSWERS: Record<Answerer, string> = {
   ours: "answers",
   "not for this name": "answers with a certificate that is not for this name",
-  "a stranger": "a stranger answers",
+  "a stranger": "answers with a stranger's certificate",
   nobody: "does not answer",
 };
 

@@ -64,13 +64,13 @@ const renewing = (_: unknown, { objects }: { objects: Map<string, object> }) => 
 const TOUCHES = /systemctl (stop|start|restart)|crictl .* (stop|rm)|systemd-run/;
 
 /**
- * Each script as typed: its exit code is 0, and nothing of the node or the cluster changes. Returns what it
+ * Each script as typed: its exit code is `code`, and nothing of the node or the cluster changes. Returns what it
  * said.
  */
-async function untouched(node: Awaited<ReturnType<typeof well>>, line: string) {
+async function untouched(node: Awaited<ReturnType<typeof well>>, line: string, code = 0) {
   const [before, changes] = [node.fingerprint(), node.api.changes().length];
   const { exitCode, stdout, stderr } = await node.run(line);
-  expect({ line, exitCode, stdout, stderr }).toMatchObject({ exitCode: 0 });
+  expect({ line, exitCode, stdout, stderr }).toMatchObject({ exitCode: code });
   const changed = node.fingerprint().filter((one) => !before.includes(one));
   expect(changed.length > 0 ? { stderr, changed } : {}).toEqual({});
   expect(node.calls().filter((call) => TOUCHES.test(call))).toEqual([]);
@@ -167,13 +167,69 @@ test.each([
   },
 );
 
-test("healthy, and somebody else answers where the balancer was: this node's own place counts", async () => {
-  const node = await well(said({ clusterInfo: LB, kubeProxy: LB }), moved);
-  const other = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS);
-  using _other = serveBalancer(node, { tls: other });
+/** Who answers at the balancer's address and is not this cluster's API for that name. */
+const ANSWERS: [string, (node: Node) => Disposable | Promise<Disposable>, RegExp][] = [
+  [
+    "a stranger",
+    async (node) => serveBalancer(node, { tls: await issueLeaf(API, await otherCa(), FACTS) }),
+    /answers with a stranger's certificate/,
+  ],
+  [
+    "a kubelet of this cluster, with a certificate of the cluster's CA for another name",
+    async (node) => serveBalancer(node, { tls: await issueLeaf(KUBELETS, node.ca, FACTS) }),
+    /answers with a certificate that is not for this name/,
+  ],
+  [
+    "an error page without TLS",
+    () => {
+      const page = Bun.serve({ ...AT, fetch: () => new Response("no backend", { status: 503 }) });
+      return { [Symbol.dispose]: () => void page.stop(true) };
+    },
+    /does not answer/,
+  ],
+];
+
+const API = certRow("apiserver");
+const KUBELETS = { ...API, cn: "system:node:w1", names: () => ({ dns: ["w1"], ips: ["127.77.0.99"] }) };
+const AT = { hostname: BALANCER, port: 6443 };
+
+const TOLD: [string, string | undefined][] = [
+  ["has none", undefined],
+  ["has this node", `${ADDRESS}:6443`],
+  ["has the balancer", LB],
+];
+
+for (const [who, serve, words] of ANSWERS)
+  test.each(TOLD)(
+    `healthy, and at the balancer's address ${who} answers; kubeadm-config %s: nothing is led past it`,
+    async (_, kubeadm) => {
+      const node = await well(said({ kubeadm, clusterInfo: LB, kubeProxy: LB }), moved);
+      using _other = await serve(node);
+      try {
+        const { stdout } = await untouched(node, "00-assess");
+        expect(stdout).toMatch(/^well: \d+ files/m);
+        expect(stdout).toMatch(words);
+        for (const line of [...SCRIPTS.slice(1), "02-control-plane --dry-run", "plan"])
+          await untouched(node, line);
+        // its audit policy and a backup are missing, whoever answers
+        const { stdout: drill } = await untouched(node, "drill", 2);
+        expect(drill).toMatch(/4 kubeconfigs +ok +the same server/);
+      } finally {
+        node.end();
+      }
+    },
+  );
+
+test("the API server behind the balancer lacks its name: the certificate is made anew, and no kubeconfig is led past the balancer", async () => {
+  const node = await well(said({ clusterInfo: LB, kubeProxy: LB }), (node) =>
+    lead(node, "admin.conf", `https://${LB}`),
+  );
+  using _balancer = serveBalancer(node);
   try {
     const { stdout } = await node.run("00-assess");
-    expect(stdout).toMatch(/admin\.conf +!WRONG SERVER! +it points to \S+\.15:6443, not to \S+\.11:6443\n/);
+    expect(stdout).toContain("answers with a certificate that is not for this name");
+    expect(stdout).toMatch(/apiserver\.crt, \S+ +!WRONG NAMES! +it is not valid for \S+\.15\n/);
+    expect(stdout).not.toContain("WRONG SERVER");
   } finally {
     node.end();
   }
