@@ -29,7 +29,7 @@ async function main() {
   if (values.user !== undefined) refuseNoUser(values.user);
   const print = (plan: Plan) =>
     file === undefined ? answer(form(plan)) : write(file, form(plan), plan);
-  const restore = await planOfRestore(values.user ?? ROOT, values.lost);
+  const restore = await planOfRestore(values.user ?? ROOT, values);
   if (restore) {
     process.exitCode = 2;
     return print(restore);

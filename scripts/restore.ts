@@ -43,7 +43,9 @@ async function main() {
   });
   using _data = source.data;
   const place = await step("S.2 Look at this machine", () => placeOf(found, machine, values));
-  await step("S.3 Ask whether the old control plane answers", () => refuseOldAnswers(found));
+  await step("S.3 Ask whether the old control plane answers", () =>
+    refuseOldAnswers(found, values["lost-on"]),
+  );
   await step(
     "S.4 Write the kubelet's files",
     () => writeKubeletFiles(found, place),
@@ -181,15 +183,17 @@ async function placeOf(found: content.Content, machine: Machine, values: Values)
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/restore.ts SNAPSHOT --as NODE [--lost NODE,…] [--address IP]
-                              [--skip-hash-check] [--disarm] [--etcd-data DIR] [--dry-run]
-    ./bunw scripts/restore.ts --from DIR,… --as NODE [--lost NODE,…] [--address IP]
+    ./bunw scripts/restore.ts SNAPSHOT --as NODE [--lost NODE,…] [--lost-on NODE,…]
+                              [--address IP] [--skip-hash-check] [--disarm]
                               [--etcd-data DIR] [--dry-run]
+    ./bunw scripts/restore.ts --from DIR,… --as NODE [--lost NODE,…] [--lost-on NODE,…]
+                              [--address IP] [--etcd-data DIR] [--dry-run]
 
 All control plane nodes are lost. This machine, with the cluster's kubelet, kubeadm and container
 runtime, becomes one of them: writes etcd's data with one member, and the kubelet's files where
-there are none. It says first what the data holds, and as of when. It refuses while anything of the
-old control plane answers. Then come the keys (hand-over.ts unpack), and parts 1 to 5.
+there are none. It says first what the data holds, and as of when. It refuses while the old control
+plane answers, or something that may be it. Then come the keys (hand-over.ts unpack), and parts 1
+to 5.
 
 SNAPSHOT is the file of etcdctl snapshot save, or of hand-over.ts pack --with-etcd, which
 hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that clients that live on
@@ -205,6 +209,8 @@ Options:
     --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
                       of etcd 3.5 has none of members that have joined.
     --address IP      The node's address, where this machine has several.
+    --lost-on NODES   Control plane nodes that you have looked at: what answers at their address is
+                      somebody else.
     --skip-hash-check
                       SNAPSHOT is a copy of etcd's member/snap/db, which has no sum.
     --disarm          Leave etcd's alarms behind (NOSPACE, CORRUPT).
@@ -225,6 +231,7 @@ const OPTIONS = {
   from: { type: "string", list: true, path: "trusted" },
   address: { type: "string" },
   lost: { type: "string", list: true },
+  "lost-on": { type: "string", list: true },
   "skip-hash-check": { type: "boolean" },
   disarm: { type: "boolean" },
   "etcd-data": { type: "string", path: "trusted" },

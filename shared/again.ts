@@ -36,7 +36,7 @@ const TAKES = {
   lost: new RegExp(`${LEAVE_OUT.source}|^restore\\b`),
   worker: PLAN,
   endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,
-  "lost-on": /^(plan|01-etcd|02-control-plane)\b/,
+  "lost-on": /^(plan|restore|01-etcd|02-control-plane)\b/,
   user: PLAN,
   moved: MOVE,
   "etcd-data": /^(?!join-again|03-join|pack-kit)/,

@@ -15,6 +15,7 @@ import { list, readText } from "../files/files.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, infoOf, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
@@ -158,7 +159,7 @@ export interface Peer extends Pick<Member, "id" | "isLearner"> {
  */
 export function shownBy(
   { servedPem, isDeaf = false }: Pick<Peer, "servedPem" | "isDeaf">,
-  { certificatesDir }: ClusterFacts,
+  { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
 ): "ours" | "another's" | "no certificate" | "nothing" {
   if (servedPem === undefined) return isDeaf ? "no certificate" : "nothing";
   return etcdCas(certificatesDir).some((pem) => signedBy(servedPem, pem)) ? "ours" : "another's";
@@ -186,6 +187,8 @@ export interface Question {
   wrong: string;
   /** The script that takes the word; unset: the one that runs. */
   of?: string;
+  /** Which server it may be, if it is not etcd, and what is known of its certificate. */
+  server?: { name: string; shows: string };
 }
 
 /**
@@ -194,40 +197,50 @@ export interface Question {
  * more.
  */
 export function askAboutStrangers(
-  strangers: readonly Peer[],
-  { facts }: Pick<ControlPlaneNode, "facts">,
+  strangers: readonly Stranger[],
+  { facts }: { facts: Pick<ClusterFacts, "certificatesDir"> },
   question: Question,
 ) {
-  const { lostOn, matters, honest, wrong } = question;
+  const { lostOn, matters, honest, wrong, server } = question;
+  const what = server?.name ?? "etcd";
   const open = strangers.filter(({ name }) => !lostOn.includes(name));
-  const at = (peer: Peer) => `${peer.host}:${peer.port}`;
+  const at = (peer: Stranger) => `${peer.host}:${peer.port}`;
   for (const peer of strangers.filter((each) => !open.includes(each)))
-    say(`${peer.name}: what answers at ${at(peer)} is not its etcd, as you say. It shows ${shownKey(peer)}`);
+    say(
+      `${peer.name}: what answers at ${at(peer)} is not its ${what}, as you say. It shows ${shownKey(peer)}`,
+    );
   if (open.length === 0) return;
   const [ca] = etcdCas(facts.certificatesDir);
-  const own = ca
-    ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}`
-    : "no CA of etcd is here to compare with";
+  const own =
+    server?.shows ??
+    (ca
+      ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}`
+      : "no CA of etcd is here to compare with");
   const word = again(
     { "lost-on": open.map(({ name }) => name) },
     question.of === undefined ? {} : { of: question.of },
   );
   throw new Refused(
-    `What answers at ${open.map(at).join(", ")} may be etcd of ${peerNames(open)}, and nothing here proves it: ${matters}`,
+    `What answers at ${[...new Set(open.map(at))].join(", ")} may be ${what} of ${peerNames(open)}, and nothing here proves it: ${matters}`,
     {
       hint:
-        `nothing was changed. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. Look at ${peerNames(open)}. If etcd runs there: ${honest}. ` +
-        `If not, somebody else has that address: ${word}. If it is ${peerNames(open)}'s etcd all the same, ${wrong}`,
+        `nothing was changed. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. Look at ${peerNames(open)}. If ${what} runs there: ${honest}. ` +
+        `If not, or if that machine is off, somebody else has that address: ${word}. If it is ${peerNames(open)}'s ${what} all the same, ${wrong}`,
     },
   );
 }
 
-function shownKey({ servedPem }: Peer): string {
+/** Who answers at a node's address. */
+export type Stranger = Pick<Peer, "id" | "name" | "host" | "port" | "servedPem">;
+
+function shownKey({ servedPem }: Stranger): string {
   if (servedPem === undefined) return "no certificate, as an etcd does whose files are gone";
-  return `the key ${infoOf(servedPem)?.publicKeyHash ?? "of no certificate that can be read"}`;
+  const info = infoOf(servedPem);
+  if (info === undefined) return "a certificate that cannot be read";
+  return `the name "${quoteUntrusted(info.cn ?? "")}" and the key ${info.publicKeyHash}`;
 }
 
 /** For the operator: each by its name, or by its id and where it is. */
-export function peerNames(peers: readonly Peer[]): string {
+export function peerNames(peers: readonly Pick<Peer, "id" | "name" | "host">[]): string {
   return peers.map((peer) => (isNameless(peer) ? `${peer.name} at ${peer.host}` : peer.name)).join(", ");
 }

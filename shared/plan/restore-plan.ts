@@ -40,14 +40,20 @@ interface Snapshot {
   unnamed: boolean;
 }
 
+/** What the operator has said of the lost nodes, as restore.ts has it. */
+type OfLost = Record<"lost" | "lost-on", readonly string[]>;
+
 /** Undefined where this machine is a node of the cluster, or has no snapshot of its etcd. */
-export async function planOfRestore(user: string, lost: readonly string[]): Promise<Plan | undefined> {
+export async function planOfRestore(
+  user: string,
+  { lost, "lost-on": lostOn }: OfLost,
+): Promise<Plan | undefined> {
   if (TRACES.some((path) => exists(path))) return undefined;
   const [locked] = lockedHere();
   const snapshot = snapshotsHere().flatMap((file) => snapshotIn(file, lost) ?? [])[0];
   if (!snapshot && locked === undefined) return undefined;
   const here = await thisMachine();
-  return snapshot ? ofSnapshot(snapshot, here, user) : ofLocked(locked!, here, user);
+  return snapshot ? ofSnapshot({ ...snapshot, lostOn }, here, user) : ofLocked(locked!, here, user);
 }
 
 /** Undefined where it is of no kubeadm cluster: restore.ts says more of it. Errors: Refused as by `withNames`. */
@@ -82,12 +88,14 @@ function ofLocked(locked: string, here: PlanNode, user: string): Plan {
 }
 
 /** The machine's own name, where a control plane node had it; else that of any of them. */
-function ofSnapshot({ file, cluster, controlPlanes, unnamed }: Snapshot, here: PlanNode, user: string): Plan {
+function ofSnapshot(
+  { file, cluster, controlPlanes, unnamed, lostOn }: Snapshot & { lostOn: readonly string[] },
+  here: PlanNode,
+  user: string,
+): Plan {
   const as = controlPlanes.find((name) => name === here.name) ?? controlPlanes[0]!;
-  const others = controlPlanes.filter((name) => name !== as).join(",");
-  const restore = unnamed
-    ? shell`./bunw scripts/restore.ts --as ${as} --lost ${others} ${file}`
-    : shell`./bunw scripts/restore.ts --as ${as} ${file}`;
+  const lost = unnamed ? controlPlanes.filter((name) => name !== as) : [];
+  const restore = `${command("restore", { lost, "lost-on": lostOn })} ${shell`--as ${as} ${file}`}`;
   const verdict = `nothing of a cluster is on this machine but ${file}, a snapshot of the etcd of "${cluster.name}"; its control plane nodes were ${controlPlanes.join(", ")}`;
   return page({ here, user, verdict, cluster }, [
     {

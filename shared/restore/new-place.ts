@@ -4,17 +4,19 @@
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
+import { askAboutStrangers, type Peer, shownBy } from "../etcd/other-members.ts";
+import { SOON, shownAt } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
-import { apiEndpoint } from "../facts/known-nodes.ts";
-import { Fail, Refused } from "../fail.ts";
-import { canonicalIp, endpointUrl, hostsSaid, isWithin } from "../pki/addresses.ts";
-import { infoOf } from "../pki/certificate.ts";
-import { shownSoon, whoAnswers } from "../pki/served.ts";
+import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
+import { canonicalIp, endpointHost, endpointUrl, hostsSaid, isWithin } from "../pki/addresses.ts";
+import { infoOf, signedBy } from "../pki/certificate.ts";
+import { shownSoon } from "../pki/served.ts";
 import { say } from "../run.ts";
+import { signalLine } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
 import type { Content } from "./content.ts";
 
@@ -80,49 +82,137 @@ function only(alike: readonly string[]): string {
   );
 }
 
-/** Errors: Refused where an API server of the cluster's CA, or a member of its etcd, answers. */
-export async function refuseOldAnswers({ cluster, data }: Pick<Content, "cluster" | "data">) {
-  const asked = [...apiServers(cluster, data), ...members(cluster, data)];
+/** Where a server of the lost cluster was: of `name`, or of each of these where they share an address. */
+interface Asked extends Pick<Peer, "id" | "host" | "port"> {
+  names: readonly string[];
+  /** For the operator: "m1's etcd at 10.0.0.11:2380". */
+  what: string;
+  isEtcd: boolean;
+}
+
+interface Answer extends Asked, Pick<Peer, "servedPem"> {
+  /** "unproved": a person has to look. */
+  by: "the old one" | "unproved" | "another's" | "nobody";
+}
+
+/**
+ * Anybody can answer at the address of a machine that is off. `lostOn`: the operator has looked there. Errors:
+ * Refused where what answers proves that it is the old control plane, and, with a question, where it may be.
+ */
+export async function refuseOldAnswers(
+  { cluster, data }: Pick<Content, "cluster" | "data">,
+  lostOn: readonly string[],
+) {
+  refuseUnknown(
+    lostOn,
+    [...cluster.nodes, ...data.members].map((one) => memberName({ id: "", ...one })),
+  );
+  const asked = [...apiServers(cluster, data), ...members(data)];
+  const isOpen = ({ by, names }: Answer) =>
+    by === "the old one" || (by === "unproved" && !names.every((name) => lostOn.includes(name)));
+  let seen: Answer[] = [];
   const ask = async () => {
-    const all = await Promise.all(asked.map(async (one) => ((await one.answers()) ? [one.what] : [])));
-    return all.flat().length > 0 && all.flat();
+    seen = await Promise.all(asked.map((one) => answerOf(one, cluster)));
+    return seen.some(isOpen);
   };
   // who is busy, or just starts, is silent at one question
-  const found = await inTime("an answer of the old control plane", ask, {
-    seconds: 10,
-    hint: "it ends by itself",
-  });
-  if (!found) return say(`nobody answers at ${asked.map(({ what }) => what).join(", ")}`);
-  throw new Refused(`The old control plane still answers: ${found.join(", ")}`, {
-    hint: "nothing was changed. Two clusters would pull at the same workers. If it can be repaired, do that: ./bunw scripts/00-assess.ts there. If it shall go: there systemctl disable --now kubelet, and crictl stop of etcd and kube-apiserver; then this again",
+  await inTime("an answer of the old control plane", ask, { seconds: 10, hint: "it ends by itself" });
+  const old = seen.filter(({ by }) => by === "the old one");
+  if (old.length > 0) throw stillThere(old);
+  askWho(
+    seen.filter(({ by }) => by === "unproved"),
+    cluster,
+    lostOn,
+  );
+  for (const { what } of seen.filter(({ by }) => by === "another's"))
+    say(`${what}: somebody answers whose certificate is not of this cluster's CA`);
+  const silent = seen.filter(({ by }) => by === "nobody").map(({ what }) => what);
+  if (silent.length > 0) say(`nobody answers at ${silent.join(", ")}`);
+}
+
+function refuseUnknown(lostOn: readonly string[], known: readonly string[]) {
+  const strangers = lostOn.filter((name) => !known.includes(name));
+  if (strangers.length === 0) return;
+  throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, {
+    hint: `take one of its nodes: ${[...new Set(known)].join(", ")}`,
   });
 }
 
-interface Asked {
-  what: string;
-  answers(): Promise<boolean>;
-}
-
+/** Each control plane node's own, and the endpoint, which may be a balancer of them all. */
 function apiServers(cluster: Cluster, data: EtcdData): Asked[] {
-  const own = cluster.nodes
-    .filter(({ controlPlane }) => controlPlane)
-    .flatMap(({ name }) => apiEndpoint(name, data) ?? [])
-    .map(({ host, port }) => endpointUrl(host, port));
-  const servers = [...(cluster.endpoint ? [endpointUrl(cluster.endpoint, 6443)] : []), ...own];
-  return [...new Set(servers)].map((server) => ({
-    what: server,
-    answers: async () => ["ours", "not for this name"].includes(await whoAnswers(server, cluster.oldCaPem)),
-  }));
+  const nodes = cluster.nodes.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
+  const servers = new Map<string, string[]>();
+  for (const name of nodes) {
+    const at = apiEndpoint(name, data);
+    if (at) servers.set(endpointUrl(at.host, at.port), [name]);
+  }
+  const shared = cluster.endpoint && endpointUrl(cluster.endpoint, 6443);
+  if (shared && !servers.has(shared)) servers.set(shared, nodes);
+  return [...servers].map(([what, names]) => {
+    const { host, port } = new URL(what);
+    return { id: "", names, what, isEtcd: false, host: endpointHost(host), port: Number(port || 443) };
+  });
 }
 
-/** By the name in the certificate: etcd's own CA is in none of its keys. */
-function members(cluster: Cluster, data: EtcdData): Asked[] {
-  const names = [...cluster.nodes.map(({ name }) => name), ...data.members.map(memberName)];
+function members(data: EtcdData): Asked[] {
   return data.members.map((member) => {
-    const { host, port } = placeOf(member);
+    const [name, { host, port }] = [memberName(member), placeOf(member)];
     return {
-      what: `${memberName(member)}'s etcd at ${host}:${port}`,
-      answers: async () => names.includes(infoOf((await shownSoon(host, port)) ?? "")?.cn ?? ""),
+      id: member.id,
+      names: [name],
+      what: `${name}'s etcd at ${host}:${port}`,
+      isEtcd: true,
+      host,
+      port,
     };
   });
+}
+
+/**
+ * A kubelet's serving certificate is of the cluster's CA, too. etcd's own CA is in none of its keys, so a member
+ * is proved only where that lies here, and else whoever answers may be it.
+ */
+async function answerOf(asked: Asked, cluster: Cluster): Promise<Answer> {
+  if (asked.isEtcd) {
+    const shown = await shownAt(asked, SOON);
+    const by = shownBy(shown, cluster);
+    return {
+      ...asked,
+      ...shown,
+      by: by === "ours" ? "the old one" : by === "nothing" ? "nobody" : "unproved",
+    };
+  }
+  const servedPem = await shownSoon(asked.host, asked.port);
+  if (servedPem === undefined) return { ...asked, servedPem, by: "nobody" };
+  if (attempt(() => signedBy(servedPem, cluster.oldCaPem)) !== true)
+    return { ...asked, servedPem, by: "another's" };
+  return { ...asked, servedPem, by: infoOf(servedPem)?.cn === API_SERVER ? "the old one" : "unproved" };
+}
+
+const API_SERVER = "kube-apiserver";
+
+const TWICE = "two clusters would pull at the same workers";
+
+const stopped = () =>
+  `systemctl disable --now kubelet; ${signalLine("TERM", ["etcd", API_SERVER])}; then here ${again({})}`;
+
+function stillThere(old: readonly Answer[]): Refused {
+  const nodes = [...new Set(old.flatMap(({ names }) => names))].join(", ");
+  return new Refused(`The old control plane still answers: ${old.map(({ what }) => what).join(", ")}`, {
+    hint: `nothing was changed, as ${TWICE}. Repair it: on ${nodes} ./bunw scripts/00-assess.ts. If it shall go: there ${stopped()}`,
+  });
+}
+
+function askWho(unproved: readonly Answer[], cluster: Cluster, lostOn: readonly string[]) {
+  const question = {
+    ...{ lostOn, matters: TWICE, wrong: TWICE },
+    honest: `the cluster lives, so repair it there: ./bunw scripts/00-assess.ts. If it shall go: there ${stopped()}`,
+  };
+  const of = (isEtcd: boolean) =>
+    unproved
+      .filter((one) => one.isEtcd === isEtcd)
+      .flatMap((one) => one.names.map((name) => ({ ...one, name })));
+  askAboutStrangers(of(true), { facts: cluster }, question);
+  const shows = `the cluster's CA has signed it, as each kubelet's, and an API server of kubeadm's is named ${API_SERVER}`;
+  askAboutStrangers(of(false), { facts: cluster }, { ...question, server: { name: API_SERVER, shows } });
 }

@@ -32,7 +32,7 @@ const BUDGETS: Record<string, number> = {
   plan: 192,
   "renew-ca": 146,
   report: 220,
-  restore: 96,
+  restore: 116,
 };
 
 /** Rooms beside the repair: no part loads them. */

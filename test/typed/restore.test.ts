@@ -1,11 +1,23 @@
 /** All control plane nodes are lost: restore on a new machine, as operators run it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readEtcdData } from "../../shared/etcd-data/data.ts";
+import { hostOf } from "../../shared/etcd-location/reach-etcd.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueCa, issueLeaf, type Pair } from "../../shared/pki/issue.ts";
 import { BUMP } from "../../shared/restore/write-data.ts";
 import { closedOnce } from "../pretend/closed-once.ts";
-import { ADDRESS, clusterObjects, healthyCp, type Objects, write } from "../pretend/cluster.ts";
+import {
+  ADDRESS,
+  clusterObjects,
+  FACTS,
+  healthyCp,
+  type Objects,
+  otherCa,
+  write,
+} from "../pretend/cluster.ts";
+import { BALANCER, said } from "../pretend/endpoint.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { MEMBER, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
@@ -192,22 +204,134 @@ function without(key: string) {
 }
 
 test.each(["at the first question", "later"])(
-  "a member that still answers, %s, is a cluster that still lives",
+  "a member that still answers, %s, by the CA of etcd that lies here, is a cluster that still lives, whatever the operator says",
   async (when) => {
     using node = await newMachine();
-    cpSync((await healthyCp()).root, `${node.root}/old`, { recursive: true });
+    const { root } = await healthyCp();
+    cpSync(root, `${node.root}/old`, { recursive: true });
+    write(
+      `${node.root}/etc/kubernetes/pki/etcd/ca.crt`,
+      readFileSync(`${root}/etc/kubernetes/pki/etcd/ca.crt`),
+    );
     const serve = () => serveEtcd(`${node.root}/old`, sameEtcd(new Map(node.puts)));
     using _etcd = when === "later" ? closedOnce({ hostname: ADDRESS, port: 2380 }, serve) : serve();
-    const { exitCode, stderr } = await node.run(LINE, { KUBE_PKI_REPAIR_PATIENCE: "1" });
+    const { exitCode, stderr } = await node.run(`${LINE} --lost-on m1`, { KUBE_PKI_REPAIR_PATIENCE: "1" });
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
     expect(stderr).toContain(`The old control plane still answers: m1's etcd at ${SHOWN_ADDRESS}:2380`);
+    expect(stderr).toMatch(
+      /\nhint: nothing was changed, .* there systemctl disable --now kubelet; for p in .*restore\.ts snapshot\.db --as m1 --lost-on m1\n$/,
+    );
     expect(node.exists("/var/lib/etcd")).toBe(false);
   },
 );
 
-// an address of the loopback tells nothing of a machine
-const OTHER: WrittenMember = { id: "b2", name: "m2", peerURLs: ["https://10.77.0.12:2380"] };
-const THIRD: WrittenMember = { id: "c3", name: "m3", peerURLs: ["https://10.77.0.13:2380"] };
+const M2 = ADDRESS.replace(/11$/, "12");
+const API = certRow("apiserver");
+
+/** Serves there with a certificate of this name; without a CA it has signed itself. */
+async function answers(at: { hostname: string; port: number }, cn: string, by?: Pair) {
+  const tls = by ? await issueLeaf({ ...API, cn }, by, FACTS) : await issueCa({ ...API, cn }, FACTS);
+  const server = Bun.serve({ ...at, tls, fetch: () => new Response() });
+  return { [Symbol.dispose]: () => void server.stop(true) };
+}
+
+/** It takes connections, and says nothing. */
+function mute(at: { hostname: string; port: number }) {
+  const server = Bun.listen({ ...at, socket: { data() {} } });
+  return { [Symbol.dispose]: () => void server.stop(true) };
+}
+
+const PEER = { hostname: ADDRESS, port: 2380 };
+const SERVER = { hostname: ADDRESS, port: 6443 };
+const { ca } = await healthyCp();
+
+test.each<[string, () => Disposable | Promise<Disposable>, string, RegExp]>([
+  [
+    "a stranger who calls himself m1 at its etcd's port",
+    () => answers(PEER, "m1"),
+    "etcd",
+    /the name "m1" and the key sha256:\S+; no CA of etcd is here/,
+  ],
+  [
+    "a stranger whose name is an order to the terminal",
+    () => answers(PEER, "\x1b[2Jm1"),
+    "etcd",
+    /the name "\\u001b\[2Jm1" and the key/,
+  ],
+  [
+    "somebody who takes connections at etcd's port and says nothing",
+    () => mute(PEER),
+    "etcd",
+    /shows no certificate/,
+  ],
+  [
+    "a kubelet, by its serving certificate of the cluster's CA, at the endpoint",
+    () => answers(SERVER, "system:node:w1", ca),
+    "kube-apiserver",
+    /the name "system:node:w1" and the key sha256:\S+; the cluster's CA has signed it/,
+  ],
+])("where %s answers, it asks, and --lost-on goes on", async (_, serve, what, shows) => {
+  using node = await newMachine();
+  using _server = await serve();
+  const before = node.fingerprint();
+  const asked = await node.run(LINE);
+  expect({ exitCode: asked.exitCode, stderr: asked.stderr }).toMatchObject({ exitCode: 3 });
+  expect(asked.stderr).toContain(`may be ${what} of m1, and nothing here proves it`);
+  expect(asked.stderr).toMatch(shows);
+  expect(asked.stderr).toContain("./bunw scripts/restore.ts snapshot.db --as m1 --lost-on m1. If it is");
+  expect(node.fingerprint()).toEqual(before);
+  const { exitCode, stderr } = await node.run(`${LINE} --lost-on m1`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toMatch(new RegExp(`m1: what answers at \\S+ is not its ${what}, as you say\\. It shows `));
+  expect(node.exists("/var/lib/etcd/member")).toBe(true);
+});
+
+test.each<[string, () => Disposable | Promise<Disposable>, RegExp]>([
+  [
+    "a server of another CA, as a balancer's own page",
+    async () => answers(SERVER, "kube-apiserver", await otherCa()),
+    /:6443: somebody answers whose certificate is not of this cluster's CA/,
+  ],
+  [
+    "a balancer that takes connections and has nobody behind it",
+    () => mute(SERVER),
+    /nobody answers at https:\S+:6443/,
+  ],
+])("%s at the endpoint is said, and stops nothing", async (_, serve, said) => {
+  using node = await newMachine();
+  using _server = await serve();
+  const { exitCode, stderr } = await node.run(LINE);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toMatch(said);
+});
+
+test("an API server of the cluster's CA is the old control plane, whatever name it is asked by and the operator says", async () => {
+  using node = await newMachine({ objects: said({ kubeadm: `${BALANCER}:6443` }) });
+  using _server = await answers({ hostname: BALANCER, port: 6443 }, "kube-apiserver", ca);
+  const { exitCode, stderr } = await node.run(`${LINE} --lost-on m1`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
+  expect(stderr).toMatch(/The old control plane still answers: https:\S+\.15:6443\n/);
+});
+
+test("of two members whose places strangers have, each is asked for by its name, and no other name is taken", async () => {
+  const two = { id: "b2", name: "m2", peerURLs: [`https://${M2}:2380`] };
+  using node = await newMachine({ members: [MEMBER, two] });
+  using _one = await answers(PEER, "m1");
+  using _two = await answers({ hostname: M2, port: 2380 }, "x");
+  expect((await node.run(LINE)).stderr).toContain("may be etcd of m1, m2");
+  const half = await node.run(`${LINE} --lost-on m1`);
+  expect({ exitCode: half.exitCode, stderr: half.stderr }).toMatchObject({ exitCode: 3 });
+  expect(half.stderr).toContain("may be etcd of m2, and");
+  expect(half.stderr).toContain("--lost-on m1,m2");
+  const wrong = await node.run(`${LINE} --lost-on m3`);
+  expect({ exitCode: wrong.exitCode, stderr: wrong.stderr }).toMatchObject({ exitCode: 3 });
+  expect(wrong.stderr).toContain('etcd knew no node "m3"');
+  expect(await node.run(`${LINE} --lost-on m1,m2`)).toMatchObject({ exitCode: 0 });
+});
+
+// an address of the loopback tells nothing of a machine; at one of documentation nobody answers (RFC 3849)
+const OTHER: WrittenMember = { id: "b2", name: "m2", peerURLs: ["https://[2001:db8::12]:2380"] };
+const THIRD: WrittenMember = { id: "c3", name: "m3", peerURLs: ["https://[2001:db8::13]:2380"] };
 
 /** Disks of m1 and m2; m2 has less of the log. */
 async function disks(node: Awaited<ReturnType<typeof newMachine>>) {
@@ -270,7 +394,7 @@ function threeControlPlanes(objects: Objects) {
     objects[`minions/${name}`] = {
       ...node,
       metadata: { ...node.metadata, name, uid: `uid-${name}`, labels },
-      status: { addresses: [{ type: "InternalIP", address: new URL(peerURLs[0]!).hostname }] },
+      status: { addresses: [{ type: "InternalIP", address: hostOf(peerURLs[0]!) }] },
     };
 }
 
@@ -392,6 +516,9 @@ test("on a new machine the plan is that of the snapshot which lies there; a lock
     `ssh -n root@${SHOWN_ADDRESS} 'systemctl enable kubelet'`,
     `${kit}/plan.ts'; echo "exit code $?"`,
   ]);
+  expect((await node.run("plan --lost-on m2")).stdout).toContain(
+    `${kit}/restore.ts --lost-on m2 --as m1 snapshot.db'`,
+  );
   expect(stdout).toContain("its control plane nodes were m1, m2, m3");
   // what the last line ends with on the restored data, where there is something to do
   expect(stdout).toMatch(/plan\.ts'; .*\n```\n\nCosts: .* Takes about 1 to 15 s\. Exit code 0 or 2\.\n/);

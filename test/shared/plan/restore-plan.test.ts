@@ -18,7 +18,7 @@ test.each([
     write(`${root}/root/keys.etcd.age`, "x");
     expect(lockedHere()).toEqual(["keys.etcd.age"]);
     if (!isNew) write(root + file, "x");
-    return await planOfRestore("root", []);
+    return await planOfRestore("root", { lost: [], "lost-on": [] });
   });
   expect(plan !== undefined).toBe(isNew);
 });
