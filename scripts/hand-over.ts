@@ -176,7 +176,7 @@ const USAGE = `Usage:
                                      [--ca-hash sha256:HASH] [--move-aside] [--force] [--dry-run]
     ./bunw scripts/hand-over.ts list FILE [--identity FILE | --passphrase-file FILE]
     ./bunw scripts/hand-over.ts snapshot FILE [--identity FILE | --passphrase-file FILE]
-                                     [--out FILE] [--dry-run]
+                                     [--ca-hash sha256:HASH] [--out FILE] [--dry-run]
     ./bunw scripts/hand-over.ts identity FILE [--dry-run]
     ./bunw scripts/hand-over.ts files
 
@@ -205,8 +205,9 @@ Options:
     --with-etcd             Write a snapshot of etcd, too, into FILE.etcd.age, locked by the same.
     --force                 pack: overwrite the file. unpack: this is a control plane node, although
                             nothing of one is left, and the bundle does not name its nodes.
-    --ca-hash HASH          Refuse any other CA. A bundle for recipients needs it, unless etcd's
-                            data names its CA: anyone who knows a recipient can lock one for it.
+    --ca-hash HASH          Refuse any other CA. A file for recipients needs it: anyone who knows a
+                            recipient can lock one for it. A bundle does not, if etcd's data names
+                            its CA, and was not restored from a snapshot.
     --move-aside            Move other keys that are here to the rescue folder, and put the bundle's
                             in their places.
     --etcd-data DIR         etcd's data directory: it says which cluster this is (default: found
@@ -236,7 +237,7 @@ const OPTIONS = {
   out: { type: "string", file: "written", of: ["pack", "snapshot"] },
   "with-etcd": { type: "boolean", of: ["pack"] },
   force: { type: "boolean", of: ["pack", "unpack"] },
-  "ca-hash": { type: "string", of: ["unpack"] },
+  "ca-hash": { type: "string", of: ["unpack", "snapshot"] },
   "move-aside": { type: "boolean", of: ["unpack"] },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },

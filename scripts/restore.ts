@@ -39,6 +39,7 @@ async function main() {
     const source = await sourceOf(positionals, values);
     const found = content.contentFor(source.data, as, values.lost);
     content.sayContent(found, source.until);
+    content.refuseOtherCa(found.cluster, values["ca-hash"]);
     return { source, found };
   });
   using _data = source.data;
@@ -53,21 +54,25 @@ async function main() {
   );
   await step(
     "S.5 Write etcd's data",
-    () => writeData(source, found, place),
+    () => writeData(source, found, { ...place, caHash: values["ca-hash"] }),
     `etcdutl snapshot restore --bump-revision ${BUMP} --mark-compacted`,
   );
   done(next(place, `${found.cluster.certificatesDir}/ca.key`));
 }
 
 /** The data last: what is there is never written over. Cut off before, it begins again. */
-async function writeData(source: Source, { cluster, node, data }: content.Content, place: Place) {
+async function writeData(
+  source: Source,
+  { cluster, node, data }: content.Content,
+  { caHash, ...place }: Place & Pick<RestoredMark, "caHash">,
+) {
   const named = data.members.filter((member) => !isNameless(member)).map(({ name }) => name);
   const controlPlanes = cluster.nodes.filter((one) => one.controlPlane).map(({ name }) => name);
   const members = [...new Set([...named, ...controlPlanes])];
   writeMark<RestoredMark>(
     restoredFile(newRescue()),
-    { made: new Date().toISOString(), members },
-    "by it every part knows who is lost",
+    { made: new Date().toISOString(), members, from: source.from, caHash },
+    "by it every part knows who is lost, and what proves keys",
   );
   for (const name of controlPlanes)
     if (name !== node.name) say(`${name}: lost, and left out by all that comes`);
@@ -109,7 +114,7 @@ interface Place {
 }
 
 /** What is read, as of when, and how it is written here. */
-interface Source {
+interface Source extends Pick<RestoredMark, "from"> {
   data: EtcdData;
   until: Date;
   write(place: Place): Promise<void>;
@@ -137,7 +142,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
   // a cluster that is restored twice is two clusters
   const token = `restored-${new Date().toISOString()}`;
   return {
-    ...{ data, until: data.lastWrite },
+    ...{ data, until: data.lastWrite, from: "a snapshot" },
     write: ({ dir, peerUrl }) =>
       writeRestored(snapshot, { dir, member: { name: found.node.name, peerUrl, token } }),
   };
@@ -162,7 +167,8 @@ function ofMembers(dirs: readonly string[], values: Values): Source {
       hint: `this machine becomes "${name}": ${again({ as: name })}`,
     });
   const data = readEtcdData(hostPath(chosen.dir));
-  return { data, until: data.lastWrite, write: (place) => lost.writeAlone(chosen, place) };
+  const write = (place: Place) => lost.writeAlone(chosen, place);
+  return { data, until: data.lastWrite, from: "a member's disk", write };
 }
 
 type Machine = Pick<Node, "hostName" | "addresses"> & { flags: KubeletFlags };
@@ -184,7 +190,7 @@ async function placeOf(found: content.Content, machine: Machine, values: Values)
 
 const USAGE = `Usage:
     ./bunw scripts/restore.ts SNAPSHOT --as NODE [--lost NODE,…] [--lost-on NODE,…]
-                              [--address IP] [--skip-hash-check] [--disarm]
+                              [--ca-hash sha256:HASH] [--address IP] [--skip-hash-check] [--disarm]
                               [--etcd-data DIR] [--dry-run]
     ./bunw scripts/restore.ts --from DIR,… --as NODE [--lost NODE,…] [--lost-on NODE,…]
                               [--address IP] [--etcd-data DIR] [--dry-run]
@@ -208,6 +214,8 @@ Options:
                       lost: better than any snapshot.
     --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
                       of etcd 3.5 has none of members that have joined.
+    --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.
+                      After a snapshot without it, unpack needs it for a bundle for recipients.
     --address IP      The node's address, where this machine has several.
     --lost-on NODES   Control plane nodes that you have looked at: what answers at their address is
                       somebody else.
@@ -229,6 +237,7 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 const OPTIONS = {
   as: { type: "string" },
   from: { type: "string", list: true, path: "trusted" },
+  "ca-hash": { type: "string" },
   address: { type: "string" },
   lost: { type: "string", list: true },
   "lost-on": { type: "string", list: true },

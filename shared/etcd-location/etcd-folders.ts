@@ -15,13 +15,7 @@ import { tryFile } from "../files/try-file.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles, mainContainer } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
-import {
-  membersBeforeRestore,
-  movedHere,
-  type Rescue,
-  rescuedEtcd,
-  rescuedLog,
-} from "../node/rescue-folder.ts";
+import { lastRestore, movedHere, type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { CONFIG_FIRST, opened, SealedFail, sealedIn } from "../objects/stored.ts";
 import { orUndefined } from "../pki/certificate.ts";
@@ -56,7 +50,7 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
 /** What is encrypted in it is opened where the configuration for that is here. Errors: as `readEtcdData`. */
 export function readFolders({ dir, wal, apiServer }: EtcdFolders): EtcdData {
   const data = withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
-  return withFormer(withMoved(data, movedHere()), membersBeforeRestore());
+  return withFormer(withMoved(data, movedHere()), lastRestore()?.members ?? []);
 }
 
 /** Who etcd's members were before restore.ts: they were control plane nodes. */

@@ -91,6 +91,8 @@ export const SOURCES = {
   /** Only who knows the passphrase can lock one. */
   "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys"] },
   "a bundle for recipients":   { writer: "everybody who knows a recipient, which is no secret", decides: [], but: "keys of the CA that etcd's data names, or the operator by its fingerprint" },
+  /** And so the etcd that restore.ts makes of one. A CA's certificate is public: its fingerprint proves keys, not the rest. */
+  "a snapshot for recipients": { writer: "whoever can write where backups lie, as a recipient is no secret", decides: [], but: "what a new machine starts with, by the operator's word: the fingerprint of its CA" },
   /** What scripts have left of their runs on a member of etcd, whose root has the CAs' keys. */
   "a control plane node's transcripts": { writer: "cluster administrators", decides: ["report"] },
   /** What scripts have left there of their runs. */

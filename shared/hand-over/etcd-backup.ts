@@ -18,7 +18,7 @@ import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
 import { checkSignal } from "../signals.ts";
 import { keyFor, type LockOptions } from "./lock-options.ts";
-import { type Lock, lockOf, openPieces, sealPieces } from "./sealed.ts";
+import { type Lock, type LockKind, lockOf, openPieces, sealPieces } from "./sealed.ts";
 
 /** "keys.age" → "keys.etcd.age" */
 export function besideBundle(bundle: string): string {
@@ -33,23 +33,35 @@ export async function writeLocked(path: string, snapshot: AsyncIterable<Uint8Arr
 /** Age's header is shorter, in bytes. */
 const HEAD = 16_384;
 
+interface Proof {
+  /** Before the file is opened. */
+  refuseLock(lockedWith: LockKind): void;
+  /** Sees the opened file before it has its name: a path of this host. */
+  refuseContent(path: string): void;
+}
+
 /**
- * Writes a snapshot that is not locked any more. Errors: as `openPieces`; Fail where there is something at
- * `to`.
+ * Writes a snapshot that is not locked any more. Errors: as `openPieces` and `proof`; Fail where there is
+ * something at `to`.
  */
-export async function writeOpened(file: string, to: string, options: LockOptions) {
+export async function writeOpened(file: string, to: string, options: LockOptions, proof: Proof) {
   if (exists(typed(to)))
     throw new Fail(`"${to}" is there already`, { hint: shell`--out names another file; ls -l ${to}` });
   const host = hostPath(typed(file));
   if (!tryFile("look at", file, () => fs.statSync(host))?.isFile())
     throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
   const lockedWith = lockOf(new Uint8Array(await Bun.file(host).slice(0, HEAD).arrayBuffer()));
+  proof.refuseLock(lockedWith);
   const key = keyFor(lockedWith, options);
-  await writePieces(to, openPieces(Bun.file(host).stream(), key, lockedWith));
+  await writePieces(to, openPieces(Bun.file(host).stream(), key, lockedWith), proof.refuseContent);
   if (!mode.dryRun) say("it has every Secret of the cluster, readable: remove it when it is restored");
 }
 
-async function writePieces(path: string, pieces: AsyncIterable<Uint8Array>): Promise<string> {
+async function writePieces(
+  path: string,
+  pieces: AsyncIterable<Uint8Array>,
+  refuse: Proof["refuseContent"] = () => {},
+): Promise<string> {
   const place = refuseOthers(typed(path), "written");
   if (mode.dryRun) {
     say(`would write ${path}`);
@@ -69,6 +81,7 @@ async function writePieces(path: string, pieces: AsyncIterable<Uint8Array>): Pro
       checkSignal();
     }
     fs.fsyncSync(file);
+    refuse(beside);
     renameInto(beside, host);
   } finally {
     progress.clear();

@@ -81,6 +81,9 @@ export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
   say(
     `${bundle} counts as the backup of these keys: move it away from this machine, and not to where what opens it is`,
   );
+  say(
+    `keep the CA's fingerprint, and not where the backup lies: ${ca}. Whoever can write there could make both, and the file's name: without it nothing is restored that is locked for recipients`,
+  );
   say(`it brings them to another control plane node, too: ${unpackLine(bundle, ca, options)}`);
   const known =
     others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";

@@ -9,6 +9,7 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
+import { lastRestore } from "../node/rescue-folder.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
 import type { SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
@@ -55,7 +56,9 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
     "pack one on a control plane node of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
-  const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "keys");
+  const restored = lastRestore();
+  // the operator has named it when etcd's data was restored
+  const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "keys") || restored?.caHash === ca;
   if (!here.cluster) {
     if (!isProved) throw unproved(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
     return say(`warning: not compared with etcd's data: ${here.obstacle?.message}`);
@@ -70,7 +73,12 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
     );
   }
   const known = [...trustedKeys(oldCaPem)].join(", ");
-  if (trustedKeys(oldCaPem).has(ca)) return say("its CA is the one that etcd's data names");
+  if (trustedKeys(oldCaPem).has(ca)) {
+    const isOwn = restored === undefined || restored.from === "a member's disk";
+    if (!isProved && !isOwn)
+      throw unproved(ca, "and so does etcd's data, which restore.ts has made of a snapshot", lock);
+    return say("its CA is the one that etcd's data names");
+  }
   const own = signingFirst(textIn(files, "ca.crt")!, textIn(files, "ca.key"));
   if (foreignCa(own, oldCaPem)) {
     const [made, knownMade] = [madeAt(own), madeAt(oldCaPem)];
@@ -86,7 +94,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
 function unproved(ca: string, known: string, lock: LockKind): Fail {
   const maker = lock === "recipients" ? "everybody who knows a recipient can lock such a file. " : "";
   return new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, ${known}`, {
-    hint: `nothing was changed. ${maker}Is this the fingerprint that pack printed, or that another control plane node has (00-assess)? Then confirm it: --ca-hash ${ca}`,
+    hint: `nothing was changed. ${maker}Give the fingerprint that pack printed, or that another control plane node has (00-assess), not one from where the bundle lay: --ca-hash sha256:HASH`,
   });
 }
 

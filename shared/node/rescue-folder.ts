@@ -158,14 +158,18 @@ export function restoredFile({ dir }: Pick<Rescue, "dir">): string {
 export interface RestoredMark extends Mark {
   /** Names. */
   members: string[];
+  /** Of what etcd's data was made. Whoever makes a snapshot chooses what it says. */
+  from: "a snapshot" | "a member's disk";
+  /** The CA's fingerprint, where the operator has given it. */
+  caHash?: string | undefined;
 }
 
-/** Of the last restore on this node; none where there was none. */
-export function membersBeforeRestore(): readonly string[] {
+/** Of the last restore on this node; undefined where there was none. */
+export function lastRestore(): RestoredMark | undefined {
   const path = rescueFolders()
     .map(restoredFile)
     .find((one) => exists(one));
-  return (path === undefined ? undefined : readMark<RestoredMark>(path))?.members ?? [];
+  return path === undefined ? undefined : readMark<RestoredMark>(path);
 }
 
 /** Those that hold more than the transcripts of runs: somebody has to remove them. */

@@ -18,7 +18,7 @@ import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { Refused } from "../fail.ts";
-import { membersBeforeRestore, movedHere, rescueFolders } from "../node/rescue-folder.ts";
+import { lastRestore, movedHere, rescueFolders } from "../node/rescue-folder.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
@@ -111,7 +111,7 @@ export async function factsForPlan(
     othersServe,
     due: cp && dueCas(cp.facts),
     moved: movedHere(),
-    isRestored: membersBeforeRestore().length > 0,
+    isRestored: lastRestore() !== undefined,
     bundles: bundlesHere(),
     user,
     said: { ...typed, without: nodes.away, lost: nodes.names },

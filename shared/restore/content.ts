@@ -10,6 +10,7 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { isOlderRelease } from "../manifests/command.ts";
 import type { Pod, StoredObject } from "../objects/objects.ts";
 import { readObject, readObjects, registryPrefix } from "../objects/stored.ts";
+import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { say } from "../run.ts";
 
@@ -69,6 +70,18 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
 const isAmong = (nodes: readonly KnownNode[], wanted: string) => nodes.some(({ name }) => name === wanted);
 
 /**
+ * `confirmed`: the CA's fingerprint, as the operator has kept it apart from the backup. Errors: Refused where the
+ * data names another CA.
+ */
+export function refuseOtherCa({ oldCaPem }: Pick<Cluster, "oldCaPem">, confirmed: string | undefined) {
+  const named = trustedKeys(oldCaPem);
+  if (confirmed === undefined || named.has(confirmed)) return;
+  throw new Refused(`The CA that the data names is ${[...named].join(", ")}, not ${confirmed}`, {
+    hint: "take another snapshot: this one is of another cluster, or not made by its administrators. Nothing was changed",
+  });
+}
+
+/**
  * The newest Lease of a control plane node's kubelet, which no other kubelet writes: a file's own time is
  * that of its last copy.
  */
@@ -96,6 +109,9 @@ export function sayContent(content: Content, until: Date) {
   const release = `${cluster.name}, Kubernetes ${cluster.kubernetesVersion}`;
   say(`${release}: ${count("minions")} node(s), ${count("pods")} pod(s), ${sets}`);
   say(`${data.keyCount} keys, revision ${data.revision}`);
+  say(
+    `its CA: ${[...trustedKeys(cluster.oldCaPem)].join(", ")}. Compare it with the fingerprint that you have kept: whoever makes a snapshot chooses what it says`,
+  );
   say("what was created since then is gone, and what was deleted since comes back");
   if (claims.length > 0)
     say(

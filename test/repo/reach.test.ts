@@ -25,7 +25,7 @@ const BUDGETS: Record<string, number> = {
   "04-sa-tokens": 144,
   "05-verify": 170,
   drill: 168,
-  "hand-over": 115,
+  "hand-over": 116,
   "join-again": 78,
   move: 131,
   "pack-kit": 20,

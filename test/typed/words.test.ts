@@ -79,7 +79,7 @@ const OTHERS: [line: string, option: string, belongs: string, typed: string][] =
   ["04-sa-tokens --dry-run --force", "--force", "retire", "04-sa-tokens"],
   ["04-sa-tokens --only-system --skip a/b retire", "--only-system", "04-sa-tokens", "retire"],
   ["04-sa-tokens retire --skip=a/b", "--skip", "04-sa-tokens", "retire"],
-  ["hand-over pack --ca-hash sha256:00", "--ca-hash", "unpack", "pack"],
+  ["hand-over pack --ca-hash sha256:00", "--ca-hash", "unpack or snapshot", "pack"],
   ["hand-over unpack x.age --generate", "--generate", "pack", "unpack"],
   ["hand-over list x.age --move-aside", "--move-aside", "unpack", "list"],
   ["hand-over identity x --out y", "--out", "pack or snapshot", "identity"],

@@ -26,9 +26,11 @@ import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
+import { writeMark } from "../../../shared/files/files.ts";
 import { checkOrigin } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
+import { newRescue, type RestoredMark, restoredFile } from "../../../shared/node/rescue-folder.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readSeen } from "../../../shared/plan/seen-nodes.ts";
@@ -197,11 +199,20 @@ async function saysWhere(place: string): Promise<boolean> {
 
 const hisKeys = await sharedFiles();
 
-/** Whether a bundle's own words make its CA the cluster's. */
-async function isTaken(lock: LockKind): Promise<boolean> {
+/**
+ * Whether a bundle's own words make its CA the cluster's; `by`: etcd's data names his CA, since it was restored
+ * so.
+ */
+async function isTaken(lock: LockKind, { by }: { by?: RestoredMark["from"] } = {}): Promise<boolean> {
   const cluster = { name: "kubernetes", kubeSystemUid: "uid" };
   using _ = sandbox();
-  const here = { certificatesDir: DIR, asideDir: "/root/aside", cluster: { ...cluster, oldCaPem: ca.cert } };
+  const made = new Date().toISOString();
+  if (by)
+    await quietly(async () =>
+      writeMark<RestoredMark>(restoredFile(newRescue()), { made, members: [], from: by }, "his"),
+    );
+  const oldCaPem = by ? hisKeys.get("ca.crt")!.toString() : ca.cert;
+  const here = { certificatesDir: DIR, asideDir: "/root/aside", cluster: { ...cluster, oldCaPem } };
   return !(
     attempt(() =>
       checkOrigin(bundleOf(hisKeys, { cluster }), here, { confirmed: undefined, lock }),
@@ -358,6 +369,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   },
   "a bundle with a passphrase": { keys: () => isTaken("passphrase") },
   "a bundle for recipients": { keys: () => isTaken("recipients") },
+  "a snapshot for recipients": { keys: () => isTaken("recipients", { by: "a snapshot" }) },
   "a control plane node's transcripts": { report: () => isLeftForPeople("cp2") },
   "another node's transcripts": {
     facts: () => {
