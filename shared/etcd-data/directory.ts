@@ -10,6 +10,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { Bbolt } from "./bbolt.ts";
+import { checkFitsLog, newestIn } from "./fits-log.ts";
 import { u64 } from "./key-value.ts";
 import { legacyRequest, type Member, Members, mayName } from "./members.ts";
 import { Mvcc } from "./mvcc.ts";
@@ -80,7 +81,7 @@ export function readDbAlone(path: string): DirectoryState {
 }
 
 const NO_LOG: Wal = {
-  ...{ clusterId: "", memberId: "", entries: new Map(), warnings: [] },
+  ...{ clusterId: "", memberId: "", entries: new Map(), before: [], isOfRestore: false, warnings: [] },
   ...{ last: { index: 0, term: 0 }, commit: 0 },
 };
 
@@ -115,6 +116,16 @@ function lastWrite(paths: Paths): Date {
   );
 }
 
+/** etcd itself may start on it, and serve other keys: bbolt's pages have no checksums. */
+export class DamagedData extends Fail {
+  constructor(dir: string, cause: Damaged) {
+    super(`etcd's data in "${dir}" is damaged: ${cause.message}`, {
+      hint: 'leave it as it is, and take the data of another member, its disk, or a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
+      cause,
+    });
+  }
+}
+
 /**
  * Turns damage, a directory that is replaced all the time, and missing permission into a Fail. Any other
  * error is a bug and stays as it is.
@@ -126,12 +137,7 @@ export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }
       cause,
     });
   }
-  if (cause instanceof Damaged) {
-    return new Fail(`Cannot read the etcd data in "${at.dir}": ${cause.message}`, {
-      hint: "use the data directory of another etcd member, or restore a snapshot with `etcdutl snapshot restore`; leave this one as it is",
-      cause,
-    });
-  }
+  if (cause instanceof Damaged) return new DamagedData(at.dir, cause);
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   if (code !== "EACCES" && code !== "EPERM" && code !== "EIO") return cause;
   return new Fail(`Cannot read the etcd data in "${at.dir}": ${code}`, {
@@ -148,9 +154,10 @@ function readOnce(paths: Paths): DirectoryState {
   const db = openDb(paths, snapshot);
   try {
     const mvcc = new Mvcc(db);
-    const { applied, members, replay, ...tables } = mvcc.catchUp((tree) => ({
+    const { applied, newest, members, replay, ...tables } = mvcc.catchUp((tree) => ({
       storageVersion: tree && storageVersion(tree),
       applied: tree ? consistentIndex(tree) : 0,
+      newest: tree && newestIn(tree),
       members: new Members(tree),
       replay: new Replay(mvcc, tree),
     }));
@@ -159,10 +166,11 @@ function readOnce(paths: Paths): DirectoryState {
     if (snapshot && isInStore) members.readStore(snapshot.store);
     const after = isInStore ? Math.min(applied, snapshot?.index ?? 0) : applied;
     const wal = readLog(paths, {
-      after,
+      ...{ after, applied },
       isWanted: (entry: Entry) => entry.index > applied || mayName(entry) || (isInStore && entry.type !== 0),
     });
     checkLog(wal, applied, paths);
+    checkFitsLog(wal.before, newest, replay);
     const committed = replayLog(wal, applied, { mvcc, members, replay });
     return {
       db,
@@ -184,13 +192,20 @@ function readOnce(paths: Paths): DirectoryState {
  * A follower may have got a whole new db and stopped before it used it: then that db is beside the old one.
  * Undefined if there is no db.
  */
-function openDb(paths: Paths, snapshot: Snapshot | undefined): Bbolt | undefined {
+function openDb(paths: Pick<Paths, "db" | "snap">, snapshot: Snapshot | undefined): Bbolt | undefined {
   if (!existsSync(paths.db)) return undefined;
   const db = new Bbolt(paths.db);
+  if (db.stable((tree) => tree.isNew)) return void db[Symbol.dispose]();
   const sent = snapshot && `${paths.snap}/${snapshot.index.toString(16).padStart(16, "0")}.snap.db`;
   if (!sent || snapshot.index <= db.stable(consistentIndex) || !existsSync(sent)) return db;
   db[Symbol.dispose]();
   return new Bbolt(sent);
+}
+
+/** The last entry that the db in this folder has, which etcd would take; 0 where it has none. */
+export function appliedIn(snap: string): number {
+  using db = openDb({ snap, db: `${snap}/db` }, readNewestSnapshot(snap));
+  return db?.stable(consistentIndex) ?? 0;
 }
 
 function consistentIndex(tree: Tree): number {
@@ -221,6 +236,8 @@ function checkLog(wal: Wal, applied: number, paths: Paths) {
     const damage = wal.warnings[0] ? ` (${wal.warnings[0]})` : "";
     throw new Damaged(`the log ends at entry ${wal.last.index}, before the db's ${applied}${damage}`);
   }
+  if (applied === 0 && wal.isOfRestore)
+    throw new Damaged(`${paths.db} is gone or empty, and what a restore put there is not in the log`);
   for (let index = applied + 1; index <= wal.last.index; index++) {
     if (wal.entries.has(index)) continue;
     const db = existsSync(paths.db) ? `the db ends at entry ${applied}` : `${paths.db} does not exist`;

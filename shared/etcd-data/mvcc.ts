@@ -31,6 +31,8 @@ export type Revision = KeyValue & { deleted: boolean };
 export class CompactedSince extends Damaged {}
 
 const SCANS = 5;
+/** The revision of an empty store: the first write makes 2. */
+const FIRST: RevisionKey = { main: 1, sub: 0, isTombstone: false };
 
 /**
  * Inside, a key is its bytes as latin1 text, so that text order is byte order; `toRaw` and `fromRaw` convert
@@ -41,6 +43,8 @@ export class Mvcc {
   revision = 1;
   /** 0 if there was no compaction yet. */
   compactedRevision = 0;
+  /** The greatest revision that the db should have between two others, and has not; 0 if none. */
+  private missing = 0;
   private readonly db: Bbolt | undefined;
   private index = new RevisionIndex();
   /** Replayed revisions by key, oldest first. */
@@ -53,16 +57,29 @@ export class Mvcc {
   }
 
   private scan(db: Bbolt) {
+    if (!db.stable((tree) => tree.hasKeys)) throw new Damaged("the db has lost its keys");
     this.index = new RevisionIndex();
+    const finished = db.stable((tree) => storedNumber(tree, "finishedCompactRev"));
     this.compactedRevision = db.stable(compaction);
     this.revision = Math.max(1, this.compactedRevision);
-    let last = Number.POSITIVE_INFINITY;
+    this.missing = 0;
+    let last: RevisionKey | undefined;
     for (const row of db.backward("key", readRevision)) {
-      if (row.main > last) throw new Damaged(`revision ${row.main} comes before ${last}`);
-      last = row.main;
       this.revision = Math.max(this.revision, row.main);
-      if (row.key) this.index.addOlder(row);
+      if (last) this.noteMissing(row, last);
+      last = row;
+      if (row.key) checkCompacted(row, this.index.addOlder(row), finished);
     }
+    if (last) this.noteMissing(FIRST, last);
+  }
+
+  /** etcd gives out each number once, and inside a transaction too. Only compaction takes some away. */
+  private noteMissing(row: RevisionKey, next: RevisionKey) {
+    if (row.main > next.main || (row.main === next.main && row.sub >= next.sub))
+      throw new Damaged(`revision ${row.main} comes before ${next.main}`);
+    const isPart = row.main === next.main ? row.sub === next.sub - 1 : next.sub === 0;
+    if (!isPart) this.missing = Math.max(this.missing, next.main);
+    else if (row.main < next.main - 1) this.missing = Math.max(this.missing, next.main - 1);
   }
 
   /** Adds what etcd has written since, and returns what `read` makes of the tree that holds just this. */
@@ -78,6 +95,8 @@ export class Mvcc {
       if (now.compacted <= this.revision) {
         this.compactedRevision = now.compacted;
         this.addNewer(now.newer);
+        if (this.missing > now.compacted)
+          throw new Damaged(`revision ${this.missing} is missing, and was not compacted away`);
         return now.result;
       }
       this.scan(db);
@@ -86,7 +105,10 @@ export class Mvcc {
   }
 
   private addNewer(rows: StoredRevision[]) {
+    let last: RevisionKey = { main: this.revision, sub: 0, isTombstone: false };
     for (const row of rows.reverse()) {
+      this.noteMissing(last, row);
+      last = row;
       this.revision = row.main;
       if (row.key) this.index.addNewer(row);
     }
@@ -160,14 +182,17 @@ export class Mvcc {
 }
 
 function compaction(tree: Tree): number {
-  const numbers = ["scheduledCompactRev", "finishedCompactRev"].map((name) =>
-    tree.find("meta", Buffer.from(name), revisionIn),
-  );
-  return Math.max(0, ...numbers.map((number) => number ?? 0));
+  return Math.max(...["scheduledCompactRev", "finishedCompactRev"].map((name) => storedNumber(tree, name)));
 }
 
-function revisionIn(leaf: Leaf, i: number): number {
-  return u64(leaf.value(i));
+function storedNumber(tree: Tree, name: string): number {
+  return tree.find("meta", Buffer.from(name), (leaf, i) => u64(leaf.value(i))) ?? 0;
+}
+
+/** A finished compaction leaves one revision of a key up to it, and none of a deleted one (mvcc/key_index.go). */
+function checkCompacted(row: StoredRevision, next: number, finished: number) {
+  if (next <= finished || (row.isTombstone && row.main < finished))
+    throw new Damaged(`revision ${row.main} is there, and was compacted away by ${finished}`);
 }
 
 /** Newest first. */

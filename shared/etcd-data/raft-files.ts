@@ -108,12 +108,17 @@ export interface Snapshot {
   store: Uint8Array;
 }
 
+/** Newest first. */
+export function snapNames(folder: string): string[] {
+  const names = readdirSync(folder).filter((name) => /^[0-9a-f]{16}-[0-9a-f]{16}\.snap$/.test(name));
+  return names.sort().reverse();
+}
+
 /**
  * The newest intact one; a damaged one, and what is no file, is passed over, as etcd does. Names are <term>-<index>.snap in hex.
  */
 export function readNewestSnapshot(folder: string): Snapshot | undefined {
-  const names = readdirSync(folder).filter((name) => /^[0-9a-f]{16}-[0-9a-f]{16}\.snap$/.test(name));
-  for (const name of names.sort().reverse()) {
+  for (const name of snapNames(folder)) {
     const snapshot = parseSnapshot(`${folder}/${name}`);
     if (snapshot) return snapshot;
   }

@@ -35,23 +35,34 @@ export class Replay {
       if (field.number === 10) this.applyAlarm(field.bytes);
       else if (this.isRaised(CORRUPT))
         continue; // etcd refuses the rest
-      else if (field.number === 4) this.put(field.bytes);
-      else if (field.number === 5) this.write([{ deleteRange: field.bytes }]);
-      else if (field.number === 6) this.txn(field.bytes);
       else if (field.number === 7) this.compact(field.bytes);
       else if (field.number === 8) this.grantLease(field.bytes);
       else if (field.number === 9) this.revokeLease(field.bytes);
+      else this.write(this.operationsOf(field.number, field.bytes));
     }
   }
 
-  private put(message: Uint8Array) {
-    if (!this.isRaised(NOSPACE)) this.writeIfAllowed([{ put: message }]);
+  /** Whether this request would make a revision now. Nothing changes. */
+  wouldWrite(request: Uint8Array): boolean {
+    return wireFields(request).some(({ number, bytes }) => {
+      if (this.isRaised(CORRUPT)) return false;
+      if (number === 9) return this.keysOfLease(fieldsOf(bytes).int(1)).length > 0;
+      return this.operationsOf(number, bytes).some(
+        (operation) => "put" in operation || this.keysIn(operation.deleteRange).length > 0,
+      );
+    });
   }
 
-  /** All compares, also those of nested transactions, look at the keys as they are before the first write. */
-  private txn(message: Uint8Array) {
-    if (this.isRaised(NOSPACE) && hasPut(message)) return;
-    this.writeIfAllowed(this.plan(message));
+  /**
+   * What the field of a request does to keys, a lease's end aside; nothing where etcd refuses it. All compares,
+   * also those of nested transactions, look at the keys as they are before the first write.
+   */
+  private operationsOf(field: number, message: Uint8Array): Operation[] {
+    if (field === 5) return [{ deleteRange: message }];
+    if (field !== 4 && field !== 6) return [];
+    if (this.isRaised(NOSPACE) && (field === 4 || hasPut(message))) return [];
+    const operations = field === 4 ? [{ put: message }] : this.plan(message);
+    return this.isAllowed(operations) ? operations : [];
   }
 
   /**
@@ -89,21 +100,20 @@ export class Replay {
    * etcd refuses the whole request if one of its puts names a lease that does not exist, or keeps the value
    * or lease of no key.
    */
-  private writeIfAllowed(operations: Operation[]) {
-    for (const operation of operations) {
-      if (!("put" in operation)) continue;
+  private isAllowed(operations: Operation[]): boolean {
+    return operations.every((operation) => {
+      if (!("put" in operation)) return true;
       const put = readPut(operation.put);
-      if (put.lease !== 0n && !this.leases.has(put.lease)) return;
-      if ((put.ignoreValue || put.ignoreLease) && !this.mvcc.has(put.key)) return;
-    }
-    this.write(operations);
+      if (put.lease !== 0n && !this.leases.has(put.lease)) return false;
+      return !(put.ignoreValue || put.ignoreLease) || this.mvcc.has(put.key);
+    });
   }
 
   private write(operations: Operation[]) {
     const revision = this.mvcc.revision + 1;
     for (const operation of operations) {
       if ("put" in operation) this.writePut(operation.put, revision);
-      else this.writeDelete(operation.deleteRange, revision);
+      else this.deleteKeys(this.keysIn(operation.deleteRange), revision);
     }
   }
 
@@ -122,10 +132,10 @@ export class Replay {
     });
   }
 
-  /** DeleteRangeRequest { 1 key, 2 range_end }. */
-  private writeDelete(message: Uint8Array, revision: number) {
-    const fields = fieldsOf(message);
-    this.deleteKeys(this.range(latin1(fields.bytes(1)), latin1(fields.bytes(2))), revision);
+  /** DeleteRangeRequest { 1 key, 2 range_end }: the live ones. */
+  private keysIn(message: Uint8Array): string[] {
+    const { start, end } = readRange(message);
+    return this.range(start, end);
   }
 
   private deleteKeys(keys: string[], revision: number) {
@@ -161,8 +171,12 @@ export class Replay {
   /** LeaseRevokeRequest { 1 ID }: the keys of the lease go with it. */
   private revokeLease(message: Uint8Array) {
     const lease = fieldsOf(message).int(1);
-    if (!this.leases.delete(lease)) return;
-    this.deleteKeys(this.mvcc.keysOfLease(lease).sort(), this.mvcc.revision + 1);
+    this.deleteKeys(this.keysOfLease(lease), this.mvcc.revision + 1);
+    this.leases.delete(lease);
+  }
+
+  private keysOfLease(lease: bigint): string[] {
+    return this.leases.has(lease) ? this.mvcc.keysOfLease(lease).sort() : [];
   }
 
   /** AlarmRequest { 1 action (1 activate, 2 deactivate), 2 memberID, 3 alarm }. */
@@ -216,8 +230,14 @@ function order(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+/** DeleteRangeRequest { 1 key, 2 range_end }. */
+export function readRange(message: Uint8Array) {
+  const { bytes } = fieldsOf(message);
+  return { start: latin1(bytes(1)), end: latin1(bytes(2)) };
+}
+
 /** PutRequest { 1 key, 2 value, 3 lease, 5 ignore_value, 6 ignore_lease }. */
-function readPut(message: Uint8Array) {
+export function readPut(message: Uint8Array) {
   const { bytes, int } = fieldsOf(message);
   return {
     key: latin1(bytes(1)),

@@ -35,13 +35,15 @@ export class RevisionIndex {
   private readonly older = new Column(Int32Array);
   private readonly leases = new Map<number, bigint>();
 
-  /** Adds a revision that is older than all of its key. */
-  addOlder(row: StoredRevision) {
+  /** Adds a revision that is older than all of its key; returns the one after it, Infinity where there is none. */
+  addOlder(row: StoredRevision): number {
     const id = this.idOf(row.key);
     const added = this.append(row, NO_ROW);
-    if (this.oldest.get(id) === NO_ROW) this.newest.set(id, added);
-    else this.older.set(this.oldest.get(id), added);
+    const next = this.oldest.get(id);
     this.oldest.set(id, added);
+    if (next === NO_ROW) this.newest.set(id, added);
+    else this.older.set(next, added);
+    return next === NO_ROW ? Number.POSITIVE_INFINITY : this.mains.get(next);
   }
 
   /** Adds a revision that is newer than all of its key. */

@@ -47,13 +47,23 @@ export class Tree {
    */
   *leavesOf(bucket: string, below?: Buffer): Generator<Leaf> {
     const root = this.findBucket(bucket);
-    if (root) yield* this.leaves(root, below);
+    if (root) yield* this.leaves(this.page(root), below);
   }
 
   /** What `read` makes of a key; undefined where it is not there. */
   find<T>(bucket: string, key: Buffer, read: (leaf: Leaf, i: number) => T): T | undefined {
     const root = this.findBucket(bucket);
     return root && this.findIn(root, key, read);
+  }
+
+  /** Whether nobody has written to it since it was made (bbolt's db.go, init). */
+  get isNew(): boolean {
+    return this.meta.txid <= 1n;
+  }
+
+  /** Whether etcd has made its buckets of revisions and of what is stored about them. */
+  get hasKeys(): boolean {
+    return ["key", "meta"].every((name) => this.findBucket(name));
   }
 
   private findBucket(name: string): Root | undefined {
@@ -74,22 +84,44 @@ export class Tree {
       if (page.count === 0) return undefined;
       const next = page.lowerBound(key);
       const isFirst = next < page.count && page.key(next).equals(key);
-      page = this.page({ id: page.child(Math.max(0, isFirst ? next : next - 1)) });
+      page = this.child(page, Math.max(0, isFirst ? next : next - 1));
     }
     const i = page.lowerBound(key);
     return i < page.count && page.key(i).equals(key) ? read(page, i) : undefined;
   }
 
-  /** Counts the pages: a damaged tree that comes back to itself has more of them than the file. */
-  private *leaves(root: Root, below?: Buffer, at = { depth: 1, seen: { pages: 0 } }): Generator<Leaf> {
-    const page = this.page(root);
-    if (at.depth > MAX_DEPTH) throw new Damaged(`${page.what} lies deeper than ${MAX_DEPTH} levels`);
-    if (++at.seen.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
+  /**
+   * Counts the pages: a damaged tree that comes back to itself has more of them than the file. bbolt has all
+   * leaves on one level: one on another level is of another time.
+   */
+  private *leaves(
+    page: Page,
+    below?: Buffer,
+    at = { depth: 1, seen: { pages: 0, leafDepth: 0 } },
+  ): Generator<Leaf> {
+    const { depth, seen } = at;
+    if (depth > MAX_DEPTH) throw new Damaged(`${page.what} lies deeper than ${MAX_DEPTH} levels`);
+    if (++seen.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
     const count = below ? page.lowerBound(below) : page.count;
-    if (page.isLeaf) yield count === page.count ? page : cutOff(page, count);
-    else
+    if (!page.isLeaf) {
       for (let i = count - 1; i >= 0; i--)
-        yield* this.leaves({ id: page.child(i) }, below, { ...at, depth: at.depth + 1 });
+        yield* this.leaves(this.child(page, i), below, { depth: depth + 1, seen });
+      return;
+    }
+    seen.leafDepth ||= depth;
+    if (depth !== seen.leafDepth)
+      throw new Damaged(
+        `${page.what} is a leaf on level ${depth}, and others are on level ${seen.leafDepth}`,
+      );
+    yield count === page.count ? page : cutOff(page, count);
+  }
+
+  /** bbolt's branches have the first key of each of their pages (node.go, spill): another one is of another time. */
+  private child(branch: Page, i: number): Page {
+    const page = this.page({ id: branch.child(i) });
+    if (page.count === 0 || !page.key(0).equals(branch.key(i)))
+      throw new Damaged(`${page.what} does not begin with the key that ${branch.what} has for it`);
+    return page;
   }
 
   private page(root: Root): Page {

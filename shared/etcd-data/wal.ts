@@ -31,6 +31,16 @@ export interface Wal {
   memberId: string;
   /** The wanted ones by index; what a later entry of the same or a lower index replaced is gone. */
   entries: Map<number, Entry>;
+  /**
+   * The last entries up to `wish.applied`, without a gap, oldest first: as far as `KEPT` goes. Empty
+   * where the log has not that entry itself.
+   */
+  before: Entry[];
+  /**
+   * A snapshot comes before the first request, as restores write it: the db had keys before this log's first
+   * entry.
+   */
+  isOfRestore: boolean;
   /** Index and term of the last entry, or of a snapshot that is newer than all entries. */
   last: { index: number; term: number };
   /** raftpb.HardState.commit: the last index this member knew a quorum had. */
@@ -39,12 +49,17 @@ export interface Wal {
   warnings: string[];
 }
 
+/** Entries, and bytes of them: more than a disk loses of its last writes, and less than a program notices. */
+const KEPT = { entries: 4096, bytes: 8 * 1024 * 1024 };
+
 /**
  * Which entries to read: those after index `after` that `isWanted`. Its `data` is a view that holds until the
  * next call.
  */
 export interface Wish {
   after: number;
+  /** The db has what the entries up to this one have written; 0 where nobody asks. */
+  applied?: number;
   isWanted: (entry: Entry) => boolean;
 }
 
@@ -58,14 +73,23 @@ export function readWal(folder: string, wish: Wish): Wal {
   const wal: Wal = {
     clusterId: "",
     memberId: "",
-    entries: new Map(),
+    ...{ entries: new Map(), before: [], isOfRestore: false },
     last: { index: 0, term: 0 },
     commit: 0,
     warnings: [],
   };
-  const reading: Reading = { isLast: false, crc: undefined, isBegun: false, wal, wish };
+  const reading: Reading = {
+    isLast: false,
+    crc: undefined,
+    isBegun: false,
+    hasRequest: false,
+    keptBytes: 0,
+    wal,
+    wish,
+  };
   for (const file of files)
     readFile(`${folder}/${file}`, Object.assign(reading, { isLast: file === files.at(-1) }));
+  if (wal.before.at(-1)?.index !== wish.applied) wal.before = [];
   if (!wal.clusterId)
     throw new Damaged(`${folder}/${files[0]} does not begin with the ids of cluster and member`);
   if (wal.commit > wal.last.index) {
@@ -98,8 +122,11 @@ interface Reading {
   isLast: boolean;
   /** The checksum so far; undefined before the first crc record. */
   crc: number | undefined;
-  /** Whether an entry was met. */
+  /** Whether an entry was met, and one that is a request. */
   isBegun: boolean;
+  hasRequest: boolean;
+  /** Of `wal.before`. */
+  keptBytes: number;
   wal: Wal;
   wish: Wish;
 }
@@ -194,6 +221,7 @@ function addRecord(reading: Reading, record: WalRecord): boolean {
     const fields = fieldsOf(record.data);
     const snapshot = { index: fields.number(1), term: fields.number(2) };
     if (snapshot.index > wal.last.index) wal.last = snapshot;
+    if (snapshot.index > 0 && !reading.hasRequest) wal.isOfRestore = true;
   } else return record.type === CRC_TYPE;
   return true;
 }
@@ -215,11 +243,24 @@ function addEntry(reading: Reading, entry: Entry): boolean {
   if (!isNext || entry.type > 2 || !Number.isSafeInteger(entry.term) || entry.term < wal.last.term)
     return false;
   for (let replaced = entry.index; replaced <= wal.last.index; replaced++) wal.entries.delete(replaced);
-  if (entry.index > wish.after && wish.isWanted(entry))
-    wal.entries.set(entry.index, { ...entry, data: new Uint8Array(entry.data) });
+  const copy = (): Entry => ({ ...entry, data: new Uint8Array(entry.data) });
+  const distance = (wish.applied ?? 0) - entry.index;
+  if (distance >= 0 && distance < KEPT.entries) keepBefore(reading, copy());
+  if (entry.index > wish.after && wish.isWanted(entry)) wal.entries.set(entry.index, copy());
   wal.last = { index: entry.index, term: entry.term };
   reading.isBegun = true;
+  reading.hasRequest ||= entry.type === 0 && entry.data.length > 0;
   return true;
+}
+
+/** A snapshot that another member has sent leaves a gap. */
+function keepBefore(reading: Reading, entry: Entry) {
+  const { before } = reading.wal;
+  while (before.length > 0 && before.at(-1)!.index !== entry.index - 1)
+    reading.keptBytes -= before.pop()!.data.length;
+  before.push(entry);
+  reading.keptBytes += entry.data.length;
+  while (reading.keptBytes > KEPT.bytes) reading.keptBytes -= before.shift()!.data.length;
 }
 
 function readEntry(message: Uint8Array): Entry {

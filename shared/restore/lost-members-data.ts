@@ -10,17 +10,21 @@
  * committed, which claims no more than an election that this member would win; then the others are taken out,
  * and its own address is the new one. etcd starts on it as always, without that flag.
  */
+import * as fs from "node:fs";
 import { readEtcdData } from "../etcd-data/data.ts";
-import { explain } from "../etcd-data/directory.ts";
+import { appliedIn, explain } from "../etcd-data/directory.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
+import { Damaged } from "../etcd-data/protobuf.ts";
+import { readNewestSnapshot, snapNames } from "../etcd-data/raft-files.ts";
+import { readWal } from "../etcd-data/wal.ts";
 import { Fail, Refused } from "../fail.ts";
 import { copyLargeTree } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
 import { silently } from "../run.ts";
 import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, RECORD } from "./log-records.ts";
 import { appendTo, logTail } from "./log-tail.ts";
-import { memberJson } from "./new-member.ts";
-import { makeMember } from "./write-data.ts";
+import { memberJson, type SnapMember, snapBytes, snapName, snapRecordOf } from "./new-member.ts";
+import { makeMember, writeSynced } from "./write-data.ts";
 
 export interface MemberData {
   dir: string;
@@ -96,13 +100,13 @@ export async function writeAlone(survivor: MemberData, { dir, peerUrl }: { dir: 
   const from = `${survivor.dir}/member`;
   await makeMember({ dir, from }, async (folder) => {
     await silently(() => copyLargeTree(from, folder));
-    goOnAlone(hostPath(`${folder}/wal`), survivor, peerUrl);
+    goOnAlone(hostPath(folder), survivor, peerUrl);
   });
 }
 
 /** Behind the last entry: the others are out, its own URL is the new one, and all of it is committed. */
-function goOnAlone(wal: string, { own, members }: MemberData, peerUrl: string) {
-  const tail = logTail(wal);
+function goOnAlone(folder: string, { own, members }: MemberData, peerUrl: string) {
+  const tail = logTail(`${folder}/wal`);
   const id = ({ id }: Member) => BigInt(`0x${id}`);
   const url = memberJson(id(own), { name: own.name, peerUrl });
   const changes = [
@@ -115,6 +119,33 @@ function goOnAlone(wal: string, { own, members }: MemberData, peerUrl: string) {
   const { term, vote, last } = tail;
   for (const [i, change] of changes.entries())
     records.add(RECORD.entry, entryOf({ type: 1, term, index: last.index + 1 + i }, change));
+  const at = placeWithoutSnap(folder);
+  const known = members.map((member): SnapMember => ({ ...member, id: id(member) }));
+  if (at) {
+    for (const name of snapNames(`${folder}/snap`)) fs.rmSync(`${folder}/snap/${name}`);
+    writeSynced(`${folder}/snap/${snapName(at)}`, snapBytes(at, known));
+    records.add(RECORD.snapshot, snapRecordOf(at, known));
+  }
   records.add(RECORD.state, hardStateOf({ term, vote, commit: last.index + changes.length }));
   appendTo(tail, records);
+}
+
+/**
+ * The db's last entry, where no .snap is there from which etcd could go on: one that is not newer than the db,
+ * and that the log reaches back to. Errors: Damaged where the log has not that entry.
+ */
+function placeWithoutSnap(folder: string): { index: number; term: number } | undefined {
+  const applied = appliedIn(`${folder}/snap`);
+  const newest = readNewestSnapshot(`${folder}/snap`);
+  const [first] = fs
+    .readdirSync(`${folder}/wal`)
+    .filter((name) => name.endsWith(".wal"))
+    .sort();
+  const isUsable =
+    newest && newest.index <= applied && newest.index >= Number.parseInt(first!.slice(17, 33), 16);
+  if (isUsable || applied === 0) return undefined;
+  const wish = { after: applied, applied, isWanted: () => false };
+  const entry = readWal(`${folder}/wal`, wish).before.at(-1);
+  if (entry) return entry;
+  throw new Damaged(`no .snap fits the db, and its last entry, ${applied}, is not in the log`);
 }

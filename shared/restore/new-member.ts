@@ -8,6 +8,7 @@
  * few entries in place of the database: it looks well, and is almost empty.
  */
 import { createHash } from "node:crypto";
+import type { Member } from "../etcd-data/members.ts";
 import { crc32c } from "../etcd-data/raft-files.ts";
 import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "./log-records.ts";
 import { bytesField, intField } from "./protobuf-fields.ts";
@@ -37,9 +38,10 @@ export function memberJson(id: bigint, { name, peerUrl }: Pick<OnlyMember, "name
   return `{"id":${id},"peerURLs":${JSON.stringify([peerUrl])},"name":${JSON.stringify(name)}}`;
 }
 
-/** raftpb.ConfState { 1 voters, 5 auto_leave }. */
-function confStateOf(voter: bigint): Buffer {
-  return Buffer.concat([intField(1, voter), intField(5, 0)]);
+/** raftpb.ConfState { 1 voters, 2 learners, 5 auto_leave }. */
+function confStateOf(members: readonly SnapMember[]): Buffer {
+  const ids = members.map(({ id, isLearner }) => intField(isLearner ? 2 : 1, id));
+  return Buffer.concat([...ids, intField(5, 0)]);
 }
 
 /** The same as JSON, as the bucket `meta` has it. */
@@ -48,7 +50,25 @@ export function confStateJson(voter: bigint): string {
 }
 
 export const LOG_NAME = `${hex16(0)}-${hex16(0)}.wal`;
-export const SNAP_NAME = `${hex16(LAST.term)}-${hex16(LAST.index)}.snap`;
+export const SNAP_NAME = snapName(LAST);
+
+/** A raft index and its term. */
+interface RaftPlace {
+  term: number;
+  index: number;
+}
+
+/** A member as a snapshot knows it. */
+export type SnapMember = Omit<Member, "id" | "clientURLs"> & { id: bigint; clientURLs?: string[] };
+
+export function snapName({ term, index }: RaftPlace): string {
+  return `${hex16(term)}-${hex16(index)}.snap`;
+}
+
+/** walpb.Snapshot { 1 index, 2 term, 3 confState }: the log says that there is this .snap. */
+export function snapRecordOf({ term, index }: RaftPlace, members: readonly SnapMember[]): Buffer {
+  return Buffer.concat([intField(1, index), intField(2, term), bytesField(3, confStateOf(members))]);
+}
 
 /** The whole log: it adds the member, says that this is committed, and that a snapshot has it. */
 export function logBytes(member: OnlyMember): Buffer {
@@ -61,35 +81,39 @@ export function logBytes(member: OnlyMember): Buffer {
     .add(RECORD.snapshot, Buffer.concat([intField(1, 0), intField(2, 0)]))
     .add(RECORD.entry, entryOf({ type: 1, term, index }, addition))
     .add(RECORD.state, hardStateOf({ term, vote: ids.memberId, commit: index }))
-    .add(
-      RECORD.snapshot,
-      Buffer.concat([intField(1, index), intField(2, term), bytesField(3, confStateOf(ids.memberId))]),
-    )
+    .add(RECORD.snapshot, snapRecordOf(LAST, [asSnapMember(member)]))
     .bytes();
 }
 
 /**
  * snappb.Snapshot { 1 crc, 2 data }, data = raftpb.Snapshot { 1 store, 2 { 1 confState, 2 index, 3 term } }.
  */
-export function snapBytes(member: OnlyMember): Buffer {
-  const { memberId } = idsOf(member);
-  const metadata = [bytesField(1, confStateOf(memberId)), intField(2, LAST.index), intField(3, LAST.term)];
+export function snapBytes({ term, index }: RaftPlace, members: readonly SnapMember[]): Buffer {
+  const metadata = [bytesField(1, confStateOf(members)), intField(2, index), intField(3, term)];
   const data = Buffer.concat([
-    bytesField(1, JSON.stringify(storeOf(memberId, member))),
+    bytesField(1, JSON.stringify(storeOf(members))),
     bytesField(2, Buffer.concat(metadata)),
   ]);
   return Buffer.concat([intField(1, crc32c(data, 0)), bytesField(2, data)]);
 }
 
+export function asSnapMember(member: OnlyMember): SnapMember {
+  return { id: idsOf(member).memberId, name: member.name, peerURLs: [member.peerUrl], isLearner: false };
+}
+
 /** etcd's v2 store, in which etcd 3.5 looks for its members. */
-function storeOf(memberId: bigint, { name, peerUrl }: OnlyMember) {
-  const path = `/0/members/${memberId.toString(16)}`;
-  const member = entry(path, "", {
-    attributes: entry(`${path}/attributes`, JSON.stringify({ name })),
-    raftAttributes: entry(`${path}/raftAttributes`, JSON.stringify({ peerURLs: [peerUrl] })),
+function storeOf(members: readonly SnapMember[]) {
+  const known = members.map(({ id, name, peerURLs, clientURLs, isLearner }) => {
+    const path = `/0/members/${id.toString(16)}`;
+    const raft = { peerURLs, ...(isLearner && { isLearner }) };
+    const member = entry(path, "", {
+      attributes: entry(`${path}/attributes`, JSON.stringify({ name, clientURLs })),
+      raftAttributes: entry(`${path}/raftAttributes`, JSON.stringify(raft)),
+    });
+    return [id.toString(16), member] as const;
   });
-  const members = entry("/0/members", "", { [memberId.toString(16)]: member });
-  const root = entry("/", "", { "0": entry("/0", "", { members }), "1": entry("/1", "", {}) });
+  const all = entry("/0/members", "", Object.fromEntries(known));
+  const root = entry("/", "", { "0": entry("/0", "", { members: all }), "1": entry("/1", "", {}) });
   return { Root: root, CurrentIndex: 1, CurrentVersion: 2 };
 }
 

@@ -22,6 +22,7 @@ import { silently } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { DbEdit } from "./db-edit.ts";
 import {
+  asSnapMember,
   confStateJson,
   idsOf,
   LAST,
@@ -92,7 +93,7 @@ export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump 
     fs.truncateSync(db, snapshot.size);
     changeDb(db, member, bump);
     writeSynced(`${host}/wal/${LOG_NAME}`, logBytes(member));
-    writeSynced(`${host}/snap/${SNAP_NAME}`, snapBytes(member));
+    writeSynced(`${host}/snap/${SNAP_NAME}`, snapBytes(LAST, [asSnapMember(member)]));
     for (const part of ["snap", "wal"]) syncFolder(`${host}/${part}`);
   });
 }
@@ -131,7 +132,7 @@ function u64Bytes(number: number): Buffer {
   return bytes;
 }
 
-function writeSynced(path: string, bytes: Uint8Array) {
+export function writeSynced(path: string, bytes: Uint8Array) {
   const file = fs.openSync(path, "wx", 0o600);
   try {
     fs.writeFileSync(file, bytes);

@@ -2,9 +2,12 @@
  * Data directories of lost members, on real etcd of both releases: each write that a client was told of is
  * there after this kit has taken one of them; `--force-new-cluster` alone loses the last.
  */
-import { cpSync } from "node:fs";
+import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { readNewestSnapshot, snapNames } from "../../../shared/etcd-data/raft-files.ts";
+import { readWal } from "../../../shared/etcd-data/wal.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/log-records.ts";
 import {
   chooseData,
   type MemberData,
@@ -30,7 +33,7 @@ async function check(etcd: string, folder: string): Promise<string[]> {
   const behind = survivors.toSorted((a, b) => a.last.index - b.last.index);
   const { chosen, isQuorum } = chooseData(behind.slice(0, 2));
   if (!isQuorum) throw new Fail("two of three are no quorum", { hint: "chooseData" });
-  const lines = [await goesOn(etcd, folder, { chosen, acknowledged })];
+  const lines = [await goesOn(etcd, folder, { chosen, acknowledged }), await withoutSnap(etcd, folder)];
   const lost = await forced(etcd, folder, { chosen, names, acknowledged });
   if (lost === 0)
     throw new Fail("--force-new-cluster lost nothing: this check sees nothing", { hint: "writeUntilKilled" });
@@ -47,6 +50,48 @@ async function writeUntilKilled(etcd: string, cluster: Member[]): Promise<string
     await Promise.all(members.map((member) => member.stop()));
   }
   return keys;
+}
+
+/** A disk whose log was purged up to its newest .snap, and that has lost its .snap files. */
+async function withoutSnap(etcd: string, folder: string): Promise<string> {
+  const only = memberAt(folder, "purged");
+  const lost = await startMember(etcd, only, { flags: ["--snapshot-count=100"] });
+  for (let i = 0; i < 250; i++)
+    await ask(lost.url, "kv/put", { key: btoa(`/registry/${i % 90}`), value: btoa(`${i}`) });
+  await lost.stop();
+  const member = `${only.dataDir}/member`;
+  purgeLog(`${member}/wal`, readNewestSnapshot(`${member}/snap`)!.index);
+  for (const name of snapNames(`${member}/snap`)) rmSync(`${member}/snap/${name}`);
+  const found = memberDataIn(only.dataDir);
+  const alone = { ...memberAt(folder, "without-snap"), name: only.name };
+  await silently(() => writeAlone(found, { dir: alone.dataDir, peerUrl: alone.peerUrl }));
+  using before = readEtcdData(alone.dataDir);
+  await using started = await startMember(etcd, alone);
+  const { etcd: answers, said } = await askMember(started.url);
+  const here = {
+    differences: compareWithEtcd("", answers, before),
+    clusterId: said.clusterId,
+    revision: said.revision,
+  };
+  if (!Bun.deepEquals(here, { differences: [], clusterId: found.clusterId, revision: found.revision }))
+    throw new Fail(`it does not start without its .snap: ${Bun.inspect(here)}`, { hint: "placeWithoutSnap" });
+  return `without its .snap files, and with a purged log: ${said.keys} keys at revision ${said.revision}, same cluster`;
+}
+
+/** As etcd cuts and purges it: the log begins with a file of its own, after this entry. */
+function purgeLog(folder: string, index: number) {
+  const [name] = readdirSync(folder).filter((name) => name.endsWith(".wal"));
+  const wal = readWal(folder, { after: 0, isWanted: () => true });
+  const ids = { memberId: BigInt(`0x${wal.memberId}`), clusterId: BigInt(`0x${wal.clusterId}`) };
+  const later = new LogRecords().begin().add(RECORD.metadata, metadataOf(ids));
+  const state = { term: wal.last.term, vote: ids.memberId, commit: wal.last.index };
+  later.add(RECORD.state, hardStateOf({ ...state, commit: index }));
+  for (const entry of wal.entries.values())
+    if (entry.index >= index) later.add(RECORD.entry, entryOf(entry, entry.data));
+  later.add(RECORD.state, hardStateOf(state));
+  rmSync(`${folder}/${name}`);
+  const hex = (number: number) => number.toString(16).padStart(16, "0");
+  writeFileSync(`${folder}/${hex(1)}-${hex(index)}.wal`, Buffer.concat([later.bytes(), Buffer.alloc(4096)]));
 }
 
 interface Case {

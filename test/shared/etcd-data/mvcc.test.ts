@@ -12,6 +12,8 @@ import type { Tree } from "../../../shared/etcd-data/tree.ts";
 interface Content {
   revisions: Record<number, string>;
   compacted: number;
+  /** Where a compaction goes on: up to where the last one has ended. */
+  finished?: number;
 }
 
 function leafOf({ revisions }: Content): Leaf {
@@ -21,7 +23,9 @@ function leafOf({ revisions }: Content): Leaf {
     isTombstone: key[0] === "-",
   }));
   const values = rows.map(({ main, key }) =>
-    Buffer.concat([Buffer.from([0x0a, key.length]), Buffer.from(key), Buffer.from([0x18, main])]),
+    key === ""
+      ? Buffer.alloc(0)
+      : Buffer.concat([Buffer.from([0x0a, key.length]), Buffer.from(key), Buffer.from([0x18, main])]),
   );
   return {
     count: rows.length,
@@ -33,11 +37,13 @@ function leafOf({ revisions }: Content): Leaf {
 }
 
 function treeOf(content: Content): Tree {
-  const number = Buffer.alloc(17);
-  number.writeBigUInt64BE(BigInt(content.compacted));
-  const found = { ...leafOf({ revisions: {}, compacted: 0 }), value: () => number };
-  const find: Tree["find"] = (_bucket, _key, read) => read(found, 0);
-  return { find, leavesOf: () => [leafOf(content)].values() } as unknown as Tree;
+  const find: Tree["find"] = (_bucket, key, read) => {
+    const { compacted, finished = compacted } = content;
+    const number = Buffer.alloc(17);
+    number.writeBigUInt64BE(BigInt(key.toString() === "finishedCompactRev" ? finished : compacted));
+    return read({ ...leafOf({ revisions: {}, compacted: 0 }), value: () => number }, 0);
+  };
+  return { hasKeys: true, find, leavesOf: () => [leafOf(content)].values() } as unknown as Tree;
 }
 
 /**
@@ -99,3 +105,53 @@ test("a compaction beyond the first revision that was read makes it be read agai
   const after = { revisions: { 3: "b", 5: "c", 6: "d" }, compacted: 5 };
   expect(readThrough([before, deletes, after])).toEqual({ live: ["b", "c", "d"], revision: 6, compacted: 5 });
 });
+
+const missing = (revision: number) => `revision ${revision} is missing, and was not compacted away`;
+const compacted = (revision: number, by: number) =>
+  `revision ${revision} is there, and was compacted away by ${by}`;
+
+const CONTENTS: [string, Content, string?][] = [
+  ["all from the first on", { revisions: { 2: "a", 3: "b", 4: "a" }, compacted: 0 }],
+  ["nothing yet", { revisions: {}, compacted: 0 }],
+  ["only what a compaction has left", { revisions: { 3: "b", 9: "a" }, compacted: 12 }],
+  [
+    "what a compaction has left, and all after it",
+    { revisions: { 3: "b", 9: "a", 13: "b", 14: "-a" }, compacted: 12 },
+  ],
+  [
+    "a tombstone at the compaction itself, as etcd 3.5 and 3.6 may leave it",
+    { revisions: { 3: "-b", 4: "a" }, compacted: 3 },
+  ],
+  [
+    "a compaction that goes on",
+    { revisions: { 3: "b", 5: "a", 7: "-b", 9: "a" }, compacted: 8, finished: 3 },
+  ],
+  [
+    "a raised revision, compacted up to it",
+    { revisions: { 3: "b", 5: "a", 105: "", 106: "a" }, compacted: 105, finished: 3 },
+  ],
+  ["one is missing between two", { revisions: { 2: "a", 4: "b" }, compacted: 0 }, missing(3)],
+  ["the first ones are missing", { revisions: { 4: "b" }, compacted: 0 }, missing(3)],
+  [
+    "those after the compaction are missing",
+    { revisions: { 3: "b", 9: "a", 15: "b" }, compacted: 12 },
+    missing(14),
+  ],
+  [
+    "a raised revision that nobody has compacted up to",
+    { revisions: { 3: "b", 5: "a", 105: "" }, compacted: 3 },
+    missing(104),
+  ],
+  [
+    "an older one of a key is back",
+    { revisions: { 3: "b", 5: "b", 13: "b" }, compacted: 12 },
+    compacted(3, 12),
+  ],
+  ["a deletion is back", { revisions: { 3: "b", 5: "-a", 13: "b" }, compacted: 12 }, compacted(5, 12)],
+];
+for (const [what, content, damage] of CONTENTS)
+  test(what, () => {
+    const read = () => readThrough([content]);
+    if (damage) expect(read).toThrow(damage);
+    else expect(read().compacted).toBe(content.compacted);
+  });

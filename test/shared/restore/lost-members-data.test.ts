@@ -1,5 +1,5 @@
 /** What is left of lost members; on real etcd: test/lab/checks/survivor.ts. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import {
   appendFileSync,
   mkdirSync,
@@ -12,12 +12,19 @@ import {
   writeFileSync,
 } from "node:fs";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { appliedIn } from "../../../shared/etcd-data/directory.ts";
+import { readNewestSnapshot, snapNames } from "../../../shared/etcd-data/raft-files.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { CHANGE, changeOf, entryOf, LogRecords, RECORD } from "../../../shared/restore/log-records.ts";
 import { appendTo, logTail } from "../../../shared/restore/log-tail.ts";
 import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
+import { snapName, snapRecordOf } from "../../../shared/restore/new-member.ts";
+import { busyEtcd } from "../../pretend/busy-etcd.ts";
+import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 import { type Written, type WrittenMember, writeEtcdData } from "../../pretend/write-wal.ts";
+
+setDefaultTimeout(300_000);
 
 const MEMBERS: WrittenMember[] = ["a1", "b2", "c3"].map((id, i) => ({
   ...{ id, name: `cp${i + 1}`, peerURLs: [`https://10.0.0.1${i}:2380`] },
@@ -114,6 +121,34 @@ test.each([
   );
   expect(readFileSync(log(box, dir)).equals(before)).toBe(true);
   expect(readdirSync(`${box.dir}${DIR}`)).toEqual(["member"]);
+});
+
+/** etcd starts from a .snap that the db is not older than, and that its log names. */
+test.each<[string, string, "made" | "as before"]>([
+  ["all is there", "none", "as before"],
+  ["the newest .snap is damaged, and an older one is not", "snap-flip", "as before"],
+  ["no .snap is left", "snap-none", "made"],
+  ["the db is older than every .snap", "db-old", "made"],
+])("where %s (%s), the .snap is %s", async (_, form, snap) => {
+  using box = sandbox();
+  writeDamaged(`${box.dir}/disk`, form, { seed: 1, source: busyEtcd() });
+  const before = snapNames(`${box.dir}/disk/member/snap`);
+  const survivor = memberDataIn("/disk");
+  await writeAlone(survivor, { dir: DIR, peerUrl: NEW });
+  const member = `${box.dir}${DIR}/member`;
+  using data = readEtcdData(`${box.dir}${DIR}`);
+  const { clusterId, revision } = survivor;
+  expect(data).toMatchObject({ clusterId, revision, members: [{ name: "default", peerURLs: [NEW] }] });
+  if (snap === "as before") return expect(snapNames(`${member}/snap`)).toEqual(before);
+  const at = readNewestSnapshot(`${member}/snap`)!;
+  expect(at.index).toBe(appliedIn(`${member}/snap`));
+  expect(snapNames(`${member}/snap`)).toEqual([snapName(at)]);
+  const known = survivor.members.map((one) => ({ ...one, id: BigInt(`0x${one.id}`) }));
+  const log = readdirSync(`${member}/wal`).map((name) => readFileSync(`${member}/wal/${name}`));
+  expect(Buffer.concat(log).includes(snapRecordOf(at, known))).toBe(true);
+  expect(
+    JSON.parse(Buffer.from(at.store).toString()).Root.Children["0"].Children.members.Children,
+  ).toHaveProperty(survivor.own.id);
 });
 
 /** The head of one more record is there, and the rest of its sector is not. */

@@ -110,7 +110,7 @@ test.each<[string, () => Error, string]>([
     () => Object.assign(new Error("ENOSPC"), { code: "ENOSPC" }),
     `Cannot restore ${PATH} to ${DIR}`,
   ],
-  ["by what is read", () => new Damaged("no root"), `Cannot read the etcd data in "${PATH}": no root`],
+  ["by what is read", () => new Damaged("no root"), `etcd's data in "${PATH}" is damaged: no root`],
 ])("cut off %s, nothing of a member's folder is left, and it says why", async (_, cause, said) => {
   using box = sandbox();
   put(box, Buffer.alloc(1));
@@ -129,7 +129,7 @@ test("where the data is damaged, nothing is left", async () => {
   put(box, withSum(Buffer.alloc(16 * 4096, 7)));
   const snapshot = await snapshotFile(PATH);
   const fail = await failOf(() => writeRestored(snapshot, { dir: DIR, member: MEMBER }));
-  expect(fail?.message).toContain(`Cannot read the etcd data in "${PATH}"`);
+  expect(fail?.message).toContain(`etcd's data in "${PATH}" is damaged`);
   expect(readdirSync(`${box.dir}${DIR}`)).toEqual([]);
 });
 

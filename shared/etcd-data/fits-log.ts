@@ -1,0 +1,84 @@
+/**
+ * Whether the db's newest revision is the one that the log's entries up to the db's index have made: pages of
+ * the last moments that were not on the disk leave a tree that looks whole, and older keys in it.
+ *
+ * From the entry that made the newest revision up to the db's index no entry has made one. So each of them,
+ * asked of the keys as the db has them, must change nothing now either. Sources: etcd
+ * server/etcdserver/server.go (applyEntryNormal), cindex.go: keys and index are of one transaction.
+ */
+import { type KeyValue, readKeyValue, readRevision } from "./key-value.ts";
+import { Damaged, fieldsOf, wireFields } from "./protobuf.ts";
+import { type Replay, readPut, readRange } from "./replay.ts";
+import type { RevisionKey } from "./revision-index.ts";
+import type { Tree } from "./tree.ts";
+import type { Entry } from "./wal.ts";
+
+/** The db's newest revision. A deletion has an empty value. */
+export type Newest = RevisionKey & Pick<KeyValue, "key" | "value">;
+
+/** Undefined where the db has no key. */
+export function newestIn(tree: Tree): Newest | undefined {
+  for (const leaf of tree.leavesOf("key")) {
+    const last = leaf.count - 1;
+    const row = readRevision(leaf, last);
+    return { ...row, value: row.key && !row.isTombstone ? readKeyValue(leaf, last).value : new Uint8Array() };
+  }
+  return undefined;
+}
+
+/** `before`: entries up to the db's index, oldest first. Errors: Damaged where the db lacks what one of them wrote. */
+export function checkFitsLog(before: readonly Entry[], newest: Newest | undefined, replay: Replay) {
+  for (const { type, index, data } of before.toReversed()) {
+    if (type !== 0) continue;
+    if (mayHaveMade(data, newest) || hidesWrites(data, newest?.main ?? 1)) return;
+    if (replay.wouldWrite(data))
+      throw new Damaged(
+        `the db lacks what entry ${index} of the log wrote: it ends at revision ${newest?.main ?? 1}`,
+      );
+  }
+}
+
+/** Whether one of its writes, whichever branch was taken, is this revision. */
+function mayHaveMade(request: Uint8Array, newest: Newest | undefined): boolean {
+  if (!newest) return false;
+  return wireFields(request).some(({ number, bytes }) =>
+    number === 9 ? newest.isTombstone : writesIn(number, bytes).some((write) => isWrite(write, newest)),
+  );
+}
+
+interface Write {
+  isPut: boolean;
+  message: Uint8Array;
+}
+
+/** RequestOp { 2 put, 3 delete_range, 4 txn }, TxnRequest { 2 success, 3 failure }. */
+function writesIn(field: number, message: Uint8Array): Write[] {
+  if (field === 4 || field === 5) return [{ isPut: field === 4, message }];
+  if (field !== 6) return [];
+  const operations = wireFields(message).filter(({ number }) => number === 2 || number === 3);
+  return operations
+    .flatMap(({ bytes }) => [...wireFields(bytes)])
+    .flatMap(({ number, bytes }) => writesIn(number + 2, bytes))
+    .toArray();
+}
+
+function isWrite({ isPut, message }: Write, newest: Newest): boolean {
+  if (isPut === newest.isTombstone) return false;
+  if (isPut) {
+    const put = readPut(message);
+    return put.key === newest.key && (put.ignoreValue || Buffer.compare(put.value, newest.value) === 0);
+  }
+  const { start, end } = readRange(message);
+  return newest.key === start || (newest.key > start && (end === "\0" || newest.key < end));
+}
+
+/**
+ * Whether this and what is before it cannot be judged: a compaction up to the newest revision may have taken
+ * away what was newer, an alarm refused writes, and a user of etcd may lack a right (RequestHeader 2).
+ */
+function hidesWrites(request: Uint8Array, newest: number): boolean {
+  return wireFields(request).some(({ number, bytes }) => {
+    if (number === 7) return fieldsOf(bytes).number(1) >= newest;
+    return number === 10 || (number === 100 && fieldsOf(bytes).bytes(2).length > 0);
+  });
+}

@@ -1,0 +1,194 @@
+/**
+ * Forms of damage that etcd's data has in the field, seeded: pages that were not on the disk after a power cut, zeroed,
+ * noise, or another's; a db that is cut, old, or gone; a log or a .snap that is. `FORMS` names them; "a+b" is both.
+ */
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { DbFile } from "../../shared/etcd-data/db-file.ts";
+import { dbNodeIn } from "../../shared/restore/db-nodes.ts";
+import { random } from "./damage.ts";
+
+/** A member's files, undamaged; and its db some time before, and a moment before. */
+export interface Source {
+  db: Buffer;
+  before: Buffer;
+  old: Buffer;
+  /** "snap/NAME.snap" and "wal/NAME.wal". */
+  files: Map<string, Buffer>;
+}
+
+interface Pages {
+  size: number;
+  /** Page ids: newest meta page's root, the other one's, the root of the bucket `key`, and the pages of that tree. */
+  root: number;
+  otherRoot: number;
+  top: number;
+  leaves: number[];
+  branches: number[];
+}
+
+interface Victim extends Pages {
+  db: Buffer;
+  source: Source;
+  files: Map<string, Buffer>;
+  pick: (n: number) => number;
+}
+
+type Act = (victim: Victim) => Buffer | undefined;
+
+const one = <T>({ pick }: Victim, list: readonly T[]): T => list[pick(list.length)]!;
+const at = ({ db, size }: Victim, page: number, pages = 1) => db.subarray(page * size, (page + pages) * size);
+const times = (n: number, act: (victim: Victim) => unknown): Act => {
+  return (victim) => {
+    for (let i = 0; i < n; i++) act(victim);
+    return victim.db;
+  };
+};
+const zero = (page: (victim: Victim) => number, n = 1) =>
+  times(n, (victim) => at(victim, page(victim)).fill(0));
+const noise = ({ pick }: Victim, bytes: Buffer) => bytes.set(bytes.map(() => pick(256)));
+const newestMeta = (victim: Victim) =>
+  at(victim, 0).readBigUInt64LE(64) > at(victim, 1).readBigUInt64LE(64) ? 0 : 1;
+const files = ({ files: all }: Victim, kind: string) =>
+  [...all.keys()].filter((name) => name.startsWith(kind)).sort();
+
+/** Some of the pages that were written in the last moments still have what was there before. */
+const lostWrites =
+  (percent: number): Act =>
+  (victim) => {
+    const { before } = victim.source;
+    for (let page = 2; page < victim.db.length / victim.size; page++) {
+      const [now, was] = [at(victim, page), Buffer.alloc(victim.size)];
+      before.subarray(page * victim.size, (page + 1) * victim.size).copy(was);
+      if (!now.equals(was) && victim.pick(100) < percent) was.copy(now);
+    }
+    return victim.db;
+  };
+
+/** The root of the bucket `key` is its last leaf, as in bbolt#1033. */
+const oneLeaf: Act = (victim) => {
+  for (const root of [victim.root, victim.otherRoot]) {
+    const page = at(victim, root);
+    const key = page.indexOf("key\0", 0, "latin1") === -1 ? page.indexOf("key") : page.indexOf("key");
+    page.writeBigUInt64LE(BigInt(victim.leaves.at(-1)!), key + 3);
+  }
+  return victim.db;
+};
+
+const changeFile = (kind: string, change: (victim: Victim, bytes: Buffer) => unknown): Act => {
+  return (victim) => {
+    const name = files(victim, kind).at(-1);
+    const bytes = name && Buffer.from(victim.files.get(name)!);
+    if (bytes) change(victim, bytes);
+    if (name && bytes) victim.files.set(name, bytes);
+    return victim.db;
+  };
+};
+const flip = ({ pick }: Victim, bytes: Buffer) => {
+  const place = pick(bytes.length);
+  bytes[place]! ^= 1 << pick(8);
+};
+const without =
+  (names: (victim: Victim) => string[]): Act =>
+  (victim) => {
+    for (const name of names(victim)) victim.files.delete(name);
+    return victim.db;
+  };
+
+// biome-ignore format: a table
+const ACTS: Record<string, Act> = {
+  "none": ({ db }) => db,
+  "meta-new": times(1, (victim) => noise(victim, at(victim, newestMeta(victim)).subarray(16, 80))),
+  "meta-both": times(1, (victim) => at(victim, 0, 2).fill(0)),
+  "root": zero(({ root }) => root),
+  "root-both": times(1, (victim) => [victim.root, victim.otherRoot].map((page) => at(victim, page).fill(0))),
+  "branch-1": zero((victim) => one(victim, victim.branches)),
+  "branch-top": zero(({ top }) => top),
+  "leaf-1": zero((victim) => one(victim, victim.leaves)),
+  "leaf-10": zero((victim) => one(victim, victim.leaves), 10),
+  "leaf-100": zero((victim) => one(victim, victim.leaves), 100),
+  "lost-write-3": lostWrites(3),
+  "lost-write-30": lostWrites(30),
+  "truncate": ({ db, size, pick }) => db.subarray(0, Math.floor((db.length / size) * (0.5 + 0.49 * (pick(1000) / 1000))) * size),
+  "zero-run": (victim) => {
+    const pages = victim.db.length / victim.size;
+    const run = Math.min(Math.floor(16 * 2 ** (6 * (victim.pick(1000) / 1000))), pages >> 2);
+    at(victim, 2 + victim.pick(pages - run - 2), run).fill(0);
+    return victim.db;
+  },
+  "garbage-20": times(20, (victim) => noise(victim, at(victim, one(victim, victim.leaves)))),
+  "misplaced-20": times(20, (victim) => at(victim, one(victim, victim.leaves)).copy(at(victim, one(victim, victim.leaves)))),
+  "empty-tree": oneLeaf,
+  "db-gone": () => undefined,
+  "db-zero": ({ db }) => db.fill(0),
+  "wal-flip": changeFile("wal/", flip),
+  "wal-zero": changeFile("wal/", ({ pick }, bytes) => { const place = pick(bytes.length) & ~511; bytes.fill(0, place, place + 4096); }),
+  "wal-last-gone": without((victim) => files(victim, "wal/").slice(-1)),
+  "wal-none": without((victim) => files(victim, "wal/")),
+  "snap-flip": changeFile("snap/", flip),
+  "snap-none": without((victim) => files(victim, "snap/")),
+  "db-old": ({ source }) => Buffer.from(source.old),
+  "bits-100": times(100, (victim) => flip(victim, at(victim, one(victim, victim.leaves)))),
+};
+
+export const FORMS = [
+  ...Object.keys(ACTS),
+  ...[
+    "leaf-10+wal-none",
+    "branch-1+wal-none",
+    "root-both+wal-none",
+    "truncate+wal-none",
+    "zero-run+wal-flip",
+  ],
+];
+
+/** Writes the member's files with this damage to `dir`/member. */
+export function writeDamaged(dir: string, form: string, { seed, source }: { seed: number; source: Source }) {
+  const names = form.split("+");
+  const victim: Victim = {
+    ...pagesOf(source.db, dir),
+    ...{ db: Buffer.from(source.db), source, files: new Map(source.files) },
+    pick: random(seed * 7919 + FORMS.indexOf(form)),
+  };
+  let db: Buffer | undefined = victim.db;
+  for (const name of names) db = ACTS[name]!(victim);
+  rmSync(`${dir}/member`, { recursive: true, force: true });
+  for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true });
+  if (db) writeFileSync(`${dir}/member/snap/db`, db);
+  for (const [name, bytes] of victim.files) writeFileSync(`${dir}/member/${name}`, bytes);
+}
+
+const known = new WeakMap<Buffer, Pages>();
+
+function pagesOf(db: Buffer, dir: string): Pages {
+  const made = known.get(db) ?? walk(db, `${dir}/undamaged.db`);
+  known.set(db, made);
+  return made;
+}
+
+function walk(db: Buffer, file: string): Pages {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, db);
+  const opened = new DbFile(file);
+  const { pageSize: size, root } = opened.newestMeta();
+  opened.close();
+  const node = (id: number) =>
+    dbNodeIn(db.subarray(id * size, (id + db.readUInt32LE(id * size + 12) + 1) * size), `page ${id}`);
+  const buckets = node(root);
+  if (!buckets.isLeaf) throw new Error("the bucket of buckets has branches");
+  const top = Number(buckets.items.find(({ key }) => key.toString() === "key")!.value.readBigUInt64LE(0));
+  const pages: Pages = { size, root, otherRoot: 0, top, leaves: [], branches: [] };
+  pages.otherRoot = [0, 1]
+    .map((slot) => Number(db.readBigUInt64LE(slot * size + 32)))
+    .find((id) => id !== root)!;
+  const visit = (id: number) => {
+    const found = node(id);
+    if (found.isLeaf) pages.leaves.push(id);
+    else {
+      if (id !== top) pages.branches.push(id);
+      for (const child of found.children) visit(child.id);
+    }
+  };
+  visit(top);
+  return pages;
+}

@@ -1,0 +1,95 @@
+/** The db's newest revision, and the log's entries up to the db's index: what fits, and what was never on the disk. */
+import { expect, test } from "bun:test";
+import { checkFitsLog, type Newest } from "../../../shared/etcd-data/fits-log.ts";
+import { Mvcc } from "../../../shared/etcd-data/mvcc.ts";
+import { Replay } from "../../../shared/etcd-data/replay.ts";
+import { bytesField, intField } from "../../../shared/restore/protobuf-fields.ts";
+
+const message = (...parts: Buffer[]) => Buffer.concat(parts);
+const putOf = (key: string, value: string, lease = 0) =>
+  message(bytesField(1, key), bytesField(2, value), ...(lease ? [intField(3, lease)] : []));
+const put = (key: string, value: string, lease = 0) => bytesField(4, putOf(key, value, lease));
+const remove = (key: string, end = "") => bytesField(5, message(bytesField(1, key), bytesField(2, end)));
+/** As kube-apiserver writes: put, where the key is still of this revision. */
+const update = (key: string, value: string, modRevision: number) => {
+  const compare = message(intField(1, 0), intField(2, 2), bytesField(3, key), intField(6, modRevision));
+  return bytesField(6, message(bytesField(1, compare), bytesField(2, bytesField(2, putOf(key, value)))));
+};
+const compact = (revision: number) => bytesField(7, intField(1, revision));
+const grant = (id: number) => bytesField(8, message(intField(1, 60), intField(2, id)));
+const revoke = (id: number) => bytesField(9, intField(1, id));
+const alarm = bytesField(10, message(intField(1, 1), intField(2, 7), intField(3, 1)));
+const asUser = (name: string, request: Buffer) => message(bytesField(100, bytesField(2, name)), request);
+
+const text = (value: string) => new Uint8Array(Buffer.from(value));
+const B: Newest = { main: 3, sub: 0, isTombstone: false, key: "b", value: text("new") };
+const DELETED: Newest = { main: 4, sub: 0, isTombstone: true, key: "c", value: text("") };
+
+/** Keys: "a" of revision 2, "b" of 3 with lease 5. */
+function check(requests: Buffer[], newest: Newest | undefined = B) {
+  const mvcc = new Mvcc();
+  const replay = new Replay(mvcc);
+  for (const request of [put("a", "1"), grant(5), put("b", "new", 5)]) replay.apply(request);
+  const entries = requests.map((data, i) => ({
+    type: 0,
+    term: 2,
+    index: 10 + i,
+    data: new Uint8Array(data),
+  }));
+  checkFitsLog(entries, newest, replay);
+}
+
+const FITS: [string, Buffer[], Newest?][] = [
+  ["no entry is there", []],
+  ["the last entry has written it", [put("b", "new")]],
+  ["a transaction has", [update("b", "new", 2)]],
+  [
+    "a branch inside another has",
+    [bytesField(6, bytesField(3, bytesField(4, bytesField(2, bytesField(2, putOf("b", "new"))))))],
+  ],
+  ["a deletion of a range has", [remove("b", "d")], DELETED],
+  ["a deletion of all behind a key has", [remove("b", "\0")], DELETED],
+  ["a lease has ended", [revoke(9)], DELETED],
+  [
+    "what is refused comes after it",
+    [put("b", "new"), update("a", "2", 1), update("x", "2", 7), put("x", "1", 77), grant(8)],
+  ],
+  ["what finds nothing comes after it", [put("b", "new"), remove("x"), remove("x", "y"), revoke(77)]],
+  ["what changes nothing comes before all that is known", [update("a", "2", 1)]],
+  ["before it was written, others were", [put("z", "1"), put("b", "new")]],
+  ["a compaction has taken away what was newer", [put("z", "1"), remove("z"), compact(5)]],
+  ["before an alarm, and while it lasts, writes were refused", [put("z", "1"), alarm]],
+  ["a user of etcd may lack the right", [put("b", "new"), asUser("bob", put("z", "1"))]],
+];
+for (const [what, requests, newest] of FITS)
+  test(`fits: ${what}`, () => {
+    expect(() => check(requests, newest)).not.toThrow();
+  });
+
+const LACKS: [string, Buffer[], number][] = [
+  ["a put", [put("b", "new"), put("z", "1")], 11],
+  ["a put of the same key", [put("b", "new"), put("b", "newer")], 11],
+  ["an update", [put("b", "new"), grant(8), update("a", "2", 2), update("a", "3", 4)], 12],
+  ["a creation", [put("b", "new"), update("x", "1", 0)], 11],
+  ["a deletion", [put("b", "new"), remove("a")], 11],
+  ["a lease that ended with its keys", [put("b", "new"), revoke(5)], 11],
+  ["all that is known of the log", [put("y", "1")], 10],
+  ["a compaction to before it hides nothing", [put("b", "new"), put("z", "1"), compact(2)], 11],
+];
+for (const [what, requests, index] of LACKS)
+  test(`was never on the disk: ${what}`, () => {
+    const lacks = `the db lacks what entry ${index} of the log wrote: it ends at revision 3`;
+    expect(() => check(requests)).toThrow(lacks);
+  });
+
+test("a db without any key lacks the first one", () => {
+  const entry = { type: 0, term: 2, index: 4, data: new Uint8Array(put("a", "1")) };
+  const lacks = "the db lacks what entry 4 of the log wrote: it ends at revision 1";
+  expect(() => checkFitsLog([entry], undefined, new Replay(new Mvcc()))).toThrow(lacks);
+});
+
+test("an entry that is no request, as a member's, is passed over", () => {
+  const replay = new Replay(new Mvcc());
+  const entry = { type: 1, term: 2, index: 4, data: new Uint8Array(put("a", "1")) };
+  expect(() => checkFitsLog([entry], undefined, replay)).not.toThrow();
+});
