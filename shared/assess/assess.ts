@@ -212,6 +212,7 @@ async function assessControlPlane({
   const hold = await holdHere(running);
   const verdict = controlPlaneVerdict({
     known,
+    nodeName: node.name,
     clock,
     lostKeys,
     ofOthers: shared.filter(isOther("elsewhere")),

@@ -5,6 +5,7 @@
 import { command } from "../again.ts";
 import type { Check } from "../checks/check.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
+import { DamagedData } from "../etcd-data/directory.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { FULL, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { severalCas } from "../facts/ca-copies.ts";
@@ -20,6 +21,8 @@ export function dataRows(
   { data, dataFrom = "", obstacle, cluster, certificatesDir }: PartialFacts,
   dataDir: string,
 ): Check[] {
+  if (obstacle instanceof DamagedData)
+    return [row("etcd-damage", dataDir, { state: "damaged", failed: obstacle.message })];
   if (!data) return [row("etcd-data", dataDir, { state: "unreadable", failed: obstacle!.message })];
   const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
   const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;

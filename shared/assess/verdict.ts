@@ -2,6 +2,7 @@
 import { command, inLines, type Todo } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { checkIdOf } from "../checks/kinds.ts";
+import { DamagedData } from "../etcd-data/directory.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import {
@@ -16,6 +17,7 @@ import {
 import { HasMoved } from "../facts/issue-facts.ts";
 import { silentSinceCaEnded } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
+import { damagedDataSteps } from "../facts/no-etcd-data.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -28,6 +30,7 @@ import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 
 interface SeenHere {
   known: PartialFacts;
+  nodeName: string;
   /** What proves it wrong, or what it says of others. */
   clock: Fail | readonly string[];
   lostKeys: Finding[];
@@ -91,11 +94,14 @@ const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] =
   ({ noNewPod }) => (noNewPod ? NO_NEW_POD : undefined),
 ];
 
-function obstacle({ known: { obstacle }, damaged }: Seen): NodeVerdict | undefined {
+function obstacle({ known: { obstacle }, damaged, nodeName }: Seen): NodeVerdict | undefined {
   if (!obstacle) return undefined;
   return {
     verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`,
-    next: [...(obstacle instanceof HasMoved ? [command("move")] : []), obstacle.hint],
+    next:
+      obstacle instanceof DamagedData
+        ? damagedDataSteps(nodeName)
+        : [...(obstacle instanceof HasMoved ? [command("move")] : []), obstacle.hint],
   };
 }
 

@@ -105,6 +105,8 @@ const NODE_KINDS = {
     works: "all but what they do; a probe may not see it" },
   "etcd-data": { area: "etcd", what: "data on this control plane node", severity: "outage", mend: "RUNBOOK-MORE If a member has no data",
     works: "containers as they are, and etcd where most members run" },
+  "etcd-damage": { area: "etcd", what: "data on this control plane node", severity: "outage", mend: "RUNBOOK-MORE If etcd's data is damaged",
+    works: "containers as they are, and etcd where most members run; one that runs on this data may not start again" },
   "etcd-facts": { area: "etcd", what: "facts in etcd's data", severity: "weakens", mend: ASSESS,
     works: "what runs; the repair cannot begin without these facts" },
   "etcd-room": { area: "etcd", what: "room in etcd's database", severity: "outage", mend: "RUNBOOK-MORE If etcd's database is full",

@@ -169,6 +169,16 @@ function whereDataIs(): string[] {
   ];
 }
 
+/** What is left to do where etcd's data here is damaged: sentences, as what the others have decides. */
+export function damagedDataSteps(name: string): string[] {
+  const leftOut = shell`./bunw scripts/02-control-plane.ts --lost ${name}`;
+  return [
+    `look at the other control plane nodes, there: ${command("00-assess")}. If etcd's data is whole on most of them, leave this node out on one of them: ${leftOut}`,
+    "else make new data, from the disk of a member whose data is whole (./bunw scripts/restore.ts --from DIR --as NODE), or from a snapshot (./bunw scripts/restore.ts SNAPSHOT --as NODE)",
+    'leave the damaged data as it is until then: RUNBOOK-MORE "If etcd\'s data is damaged"',
+  ];
+}
+
 /** How the other control plane nodes go on without this one. */
 export function withoutNode(name: string): string {
   return shell`./bunw scripts/02-control-plane.ts --lost ${name}   # on another control plane node, if the data is gone for good: RUNBOOK-MORE "If a member has no data"`;

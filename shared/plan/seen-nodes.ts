@@ -111,7 +111,7 @@ function judged(
     unread: controlPlane && listOf(said.deep?.unread).length > 0,
     joins: !controlPlane && isFailed(OF_JOIN),
     damaged: said.damaged !== false,
-    lostData: controlPlane && (!isKnown || isFailed(["etcd-data"])),
+    lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
     otherKeys: said.deep?.moveToRescue === true,
     held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
     trusts: listOf(said.ca?.copies).map((copy) => String((copy as { hash?: unknown } | null)?.hash)),

@@ -1,5 +1,6 @@
 /** The end of a salvage: what is still lost, where it was looked for, and the way on. */
 import { again, command, inOneLine } from "../again.ts";
+import { DamagedData } from "../etcd-data/directory.ts";
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { withoutKeys } from "../facts/course.ts";
 import type { Fail } from "../fail.ts";
@@ -64,6 +65,7 @@ export function nextAfterSalvage(
  */
 export function nextCommand({ here, oldKey, etcd }: Salvage, made: readonly string[]): string {
   const { obstacle, data, cluster } = here;
+  if (obstacle instanceof DamagedData) return obstacle.hint;
   if (!data || cluster || !obstacle) return inOneLine(withoutKeys(made, oldKey, { etcd }));
   return obstacle.hint;
 }

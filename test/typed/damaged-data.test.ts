@@ -1,0 +1,68 @@
+/** etcd's data on this node is damaged: each script that reads it names that, and what is left to do. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { busyEtcd } from "../pretend/busy-etcd.ts";
+import { writeDamaged } from "../pretend/damaged-etcd.ts";
+import { pretendNode } from "../pretend/node.ts";
+import { here } from "../pretend/typed-here.ts";
+
+setDefaultTimeout(300_000);
+
+/** What is in the place of `member`. */
+const DAMAGES: Record<string, (member: string) => void> = {
+  "a db of zeros": (member) => writeFileSync(`${member}/snap/db`, Buffer.alloc(32768)),
+  "a db that is cut off": (member) => {
+    rmSync(`${member}/wal`, { recursive: true });
+    writeDamaged(member.replace(/\/member$/, ""), "truncate", { seed: 1, source: busyEtcd() });
+  },
+  "a db whose last writes were not on the disk": (member) => {
+    writeDamaged(member.replace(/\/member$/, ""), "lost-write-3", { seed: 2, source: busyEtcd() });
+  },
+  "a log whose last file is empty": (member) => {
+    for (const name of readdirSync(`${member}/wal`)) truncateSync(`${member}/wal/${name}`, 0);
+  },
+};
+
+async function damaged(damage: string) {
+  const node = here(await pretendNode());
+  DAMAGES[damage]!(`${node.root}/var/lib/etcd/member`);
+  return node;
+}
+
+const CHAPTER = 'RUNBOOK-MORE "If etcd\'s data is damaged"';
+const LINES = [
+  ...["01-etcd", "01-etcd --new-cas --dry-run", "02-control-plane", "03-workers open", "03-workers close"],
+  ...["04-sa-tokens", "05-verify", "00-token-key", "move", "renew-ca", "drill"],
+  "restore --from /var/lib/etcd --as m1 --etcd-data /var/lib/other",
+];
+
+test.each(Object.keys(DAMAGES))("%s: every script refuses it, with what is left to do", async (damage) => {
+  for (const line of LINES) {
+    using node = await damaged(damage);
+    const { exitCode, stderr } = await node.run(line);
+    expect([1, 3], line).toContain(exitCode);
+    expect(stderr, line).toContain('error: etcd\'s data in "ROOT/var/lib/etcd" is damaged: ');
+    expect(stderr.split("\nhint: ")[1], line).toContain(CHAPTER);
+    expect(stderr, line).not.toMatch(/^ +at /m);
+  }
+});
+
+test.each(Object.keys(DAMAGES))(
+  "%s: 00-assess and the plan call it a damage of its own kind",
+  async (damage) => {
+    using node = await damaged(damage);
+    const found = await node.run("00-assess --json");
+    const { damage: rows, next } = JSON.parse(found.stdout);
+    expect(found.exitCode).toBe(2);
+    expect(rows).toContainEqual(expect.objectContaining({ id: "etcd-damage", state: "!DAMAGED!" }));
+    expect(next.join("\n")).toContain("./bunw scripts/02-control-plane.ts --lost m1");
+    expect(next.join("\n")).toContain("./bunw scripts/restore.ts --from DIR --as NODE");
+    expect(next.join("\n")).toContain(CHAPTER);
+    const plan = await node.run("plan");
+    expect(plan.stdout).toContain("**the repair cannot begin: etcd's data in");
+    expect(plan.stdout).toContain(CHAPTER);
+    // with the keys found it would be refused, too
+    const salvaged = await node.run("00-salvage memory");
+    expect(salvaged.stdout + salvaged.stderr).not.toContain("--new-cas");
+  },
+);
