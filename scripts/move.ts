@@ -125,7 +125,7 @@ async function ownPairs(known: machine.KnownHere, said: Moved) {
   if (before.length > 0) machine.refuseCopiedDisk(known);
   const nodeIp = (await kubeletFlags()).get("node-ip");
   const today = async (old: string) =>
-    said.get(old) ?? (await machine.addressNow(known.node, { nodeIp, like: old }));
+    said.get(old) ?? (await machine.addressNow(known, { nodeIp, like: old }));
   const all = await Promise.all(before.map(async (old) => [old, await today(old)] as const));
   await machine.refuseAway(new Map(all.filter(([old]) => !said.has(old))));
   return all;

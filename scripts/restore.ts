@@ -9,6 +9,7 @@ import { again } from "../shared/again.ts";
 import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
 import { isNameless, memberName } from "../shared/etcd-data/members.ts";
 import { minute } from "../shared/evidence/server-clock.ts";
+import { guestsOf } from "../shared/facts/endpoint-witnesses.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, hostPath, writeMark } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
@@ -178,7 +179,7 @@ async function placeOf(found: content.Content, machine: Machine, values: Values)
   refuseOtherName(found, machine);
   const { addresses, hostName } = machine;
   const old = oldAddress(found.node, found.data);
-  const routed = old === undefined ? undefined : await routedAddress(old);
+  const routed = old === undefined ? undefined : await routedAddress(old, guestsOf(found));
   const address = newAddress(found, { addresses, given: values.address, routed });
   const moved = old === address ? "as before" : `it was at ${old}`;
   say(`${found.node.name} at ${address} (${moved}), on the host ${hostName}`);

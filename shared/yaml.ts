@@ -13,6 +13,7 @@ import {
   type SchemaOptions,
   stringify,
 } from "yaml";
+import { Refused } from "./fail.ts";
 import { memo } from "./memo.ts";
 
 const tag = (name: string) => `tag:yaml.org,2002:${name}`;
@@ -111,6 +112,45 @@ export function readYaml(text: string, { cut = false } = {}): unknown {
   const document = onlyDocument(text);
   if (document.errors[0]) throw document.errors[0];
   return document.toJS();
+}
+
+/** Paths of fields, "networking.podSubnet", and what each is where it is there. */
+export type Shape = Readonly<Record<string, "string" | "list" | "mapping">>;
+
+/**
+ * The fields of a text that people may have written. Errors: Refused with its line and column, or with the field that
+ * is not of its kind; `what`: the file or object, as a sentence begins; `hint`: how it is corrected.
+ */
+export function readMapping(
+  text: string,
+  what: string,
+  { hint, shape }: { hint: string; shape: Shape },
+): Record<string, unknown> {
+  const fail = (why: string, cause?: unknown) => new Refused(`${what} ${why}`, { hint, cause });
+  let value: unknown;
+  try {
+    value = readYaml(text);
+  } catch (cause) {
+    // "…, at line 1, column 26:", and then the line itself
+    const [why = ""] = String((cause as Error).message).split("\n");
+    throw fail(`is no YAML: ${why.replace(/:$/, "")}`, cause);
+  }
+  if (!isMapping(value)) throw fail(value === null ? "is empty" : "has no fields");
+  for (const [path, kind] of Object.entries(shape)) {
+    const found =
+      path.split(".").reduce<unknown>((of, name) => (isMapping(of) ? of[name] : undefined), value) ??
+      undefined;
+    const isTexts = Array.isArray(found) && found.every((one) => typeof one === "string");
+    const is = isTexts
+      ? "list"
+      : isMapping(found)
+        ? "mapping"
+        : Array.isArray(found)
+          ? "list of other than texts"
+          : typeof found;
+    if (found !== undefined && is !== kind) throw fail(`has ${path} as a ${is}, not a ${kind}`);
+  }
+  return value;
 }
 
 /** The first document of a text, where others may follow. Errors: as `readYaml`. */

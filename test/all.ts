@@ -123,6 +123,7 @@ const CHECKS: Check[] = [
   { name: "tests of kits", command: bunTest(TESTS.kits), runs: "scripts", count: countTests },
   { name: "a sample of the soaks", command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
   { name: "etcd's data, cut off and changed everywhere", command: bunTest(["test/shared/etcd-data/data.test.ts"]), runs: "soak", env: { EVERY_PLACE: "1" }, count: countTests },
+  { name: "every cluster in every disaster, every object and file as nonsense", command: bunTest(["test/typed/unlike-plays.test.ts", "test/typed/unreadable.test.ts"]), runs: "soak", env: { EVERY_ROW: "1" }, count: countTests },
   { name: "lab: a member that was away, and all have moved", command: ["test/lab/checks/lagging-member.ts"], runs: "soak", count: countLines, built: ETCD_PROGRAMS },
   { name: "soaks", command: bunTest(TESTS.soaks), runs: "soak", count: countTests },
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },

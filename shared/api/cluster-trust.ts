@@ -4,8 +4,8 @@
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { certInfo, certificatesIn } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING, minorOf } from "../pki/certs.ts";
+import { certInfo, certificatesIn, infoOf } from "../pki/certificate.ts";
+import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { caText, clusterCa } from "../pki/examine.ts";
 import { caIn, serverIn, withCa } from "../pki/kubeconfig-fields.ts";
 import { clusterServer, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -50,9 +50,10 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
   const kubeletClient = certInfo(
     readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!,
   );
-  const isKubeadms = readKubeconfig(ADMIN_CONF)?.signsInBy === undefined;
+  // where its group is another one, somebody may have taken these rights away on purpose
+  const needsGroup = infoOf(readKubeconfig(ADMIN_CONF)?.clientCertPem)?.o.includes(CLUSTER_ADMINS.name);
   const rows = [
-    ...(minorOf(facts.kubernetesVersion) >= 29 && isKubeadms ? [CLUSTER_ADMINS] : []),
+    ...(needsGroup ? [CLUSTER_ADMINS] : []),
     ...(kubeletClient.o.length === 0 ? [KUBELET_CLIENT] : []),
   ];
   try {

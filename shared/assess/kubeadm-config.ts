@@ -5,14 +5,14 @@
 import { stringify } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
+import { readConfiguration, storedConfiguration } from "../facts/cluster-configuration.ts";
 import { askControlPlaneNode } from "../facts/control-plane-node.ts";
 import { ownNode } from "../facts/issue-facts.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
-import type { ConfigMap } from "../objects/objects.ts";
-import { readObject } from "../objects/stored.ts";
+import { configMapIn, readObject } from "../objects/stored.ts";
 
 /**
  * YAML documents: ClusterConfiguration, InitConfiguration and, where the cluster keeps it,
@@ -26,6 +26,8 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
     found,
     { asRan: false },
   );
+  // one that cannot be read is for correcting it by hand
+  if (data && attempt(() => readConfiguration(data)) instanceof Fail) return storedConfiguration(data);
   if (!cluster || !data) throw obstacle!;
   const node = ownNode(found, cluster);
   const address = apiEndpoint(node.name, data);
@@ -44,7 +46,7 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
     localAPIEndpoint: { advertiseAddress: address.host, bindPort: address.port },
     nodeRegistration: { name: node.name, criSocket: socketOf(node, data) },
   };
-  const kubelet = readObject<ConfigMap>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet;
+  const kubelet = configMapIn(data, "kube-system/kubelet-config")?.kubelet;
   const documents = [configuration, init].map((one) => stringify(one, { lineWidth: 0 }));
   return [...documents, ...(kubelet ? [kubelet] : [])].join("---\n");
 }

@@ -102,17 +102,21 @@ const SUPER_ADMIN = command("02-control-plane --super-admin");
 
 const ADMINS = ["O=system:masters", "O=kubeadm:cluster-admins"];
 
+const isOfKey = (difference: string) => /^[-+]key /.test(difference);
+
 /**
  * `kubeadm certs renew` keeps what an earlier version has written; part 2 writes what this version would, and
- * either is right.
+ * either is right. The first certificate of a kubelet has kubeadm's kind of key, the next ones have the kubelet's.
  */
 function harmless(
   path: string,
   differences: readonly string[],
-  { facts }: ControlPlaneNode,
+  { facts, node }: ControlPlaneNode,
 ): string | undefined {
   if (path === kubeconfigRow("super-admin").path && differences.includes(NOT_MADE))
     return `only if asked for: ${SUPER_ADMIN}`;
+  if (path === node.kubelet.clientPem && differences.length > 0 && differences.every(isOfKey))
+    return `as the kubelet renews it: ${differences.join(", ")}`;
   const either = [...ADMINS, clusterServer(facts), localServer(facts)];
   const isEither = (difference: string) => either.includes(difference.replace(/^[-+]\w+ /, ""));
   if (differences.length === 0 || !differences.every(isEither)) return undefined;

@@ -61,14 +61,15 @@ const ROUNDS = 5;
 
 /** The files that nobody can rebuild; as in a real repair they are brought back before it begins. */
 export function loseFiles({ data, node, facts, etcd, ran }: ControlPlaneNode): LostFile[] {
-  const all: LostFile[] = [];
+  const brought: LostFile[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const lost = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
+    const all = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
+    const lost = all.filter(({ stored }) => !stored);
     if (lost.length === 0) break;
     for (const { path } of lost) restoreInMemory(path);
-    all.push(...lost);
+    brought.push(...lost);
   }
-  return all;
+  return brought;
 }
 
 /** Makes everything in memory. Returns why it would stop. */

@@ -5,9 +5,9 @@
  */
 import type { ApiReader } from "../api/kube-api.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
-import { decodeObject, isObject } from "../objects/storage.ts";
-import { registryPrefix } from "../objects/stored.ts";
+import { attempt, Fail } from "../fail.ts";
+import { asPod } from "../objects/objects.ts";
+import { decodeStored, registryPrefix } from "../objects/stored.ts";
 
 /** Where the place is not the resource's own name. */
 const PLACES: Record<string, string> = {
@@ -34,13 +34,13 @@ export function storedApi(data: EtcdData): ApiReader {
   const prefix = registryPrefix(data);
   const objectAt = <T>(key: string, resource: string): T | undefined => {
     const stored = data.get(key);
-    const object = stored && decodeObject(stored.value);
-    if (!object || isObject(object)) return object as T | undefined;
-    if (SEALED.includes(resource)) return undefined;
-    const what = "encrypted" in object ? `encrypted (${object.encrypted})` : object.undecoded;
-    throw new Fail(`Cannot read "${key}" in etcd's data: it is ${what}`, {
-      hint: "ask the API server: kubectl get",
-    });
+    const object = stored && attempt(() => decodeStored(data, stored));
+    const fail = (why: string) => new Fail(why, { hint: "ask the API server: kubectl get" });
+    if (object instanceof Fail && SEALED.includes(resource)) return undefined;
+    if (object instanceof Fail) throw fail(object.message);
+    return (
+      object && resource === "pods" ? asPod(object, (why) => fail(`Cannot read "${key}": ${why}`)) : object
+    ) as T | undefined;
   };
   const items = async function* <T>(path: string): AsyncGenerator<T> {
     const { key, resource, selected } = askedBy(path, prefix);

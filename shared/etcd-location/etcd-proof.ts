@@ -11,8 +11,7 @@ import { attempt, Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { foldersWithData } from "../node/rescue-folder.ts";
-import type { ConfigMap } from "../objects/objects.ts";
-import { readObject, registryPrefix } from "../objects/stored.ts";
+import { configMapIn, registryPrefix } from "../objects/stored.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
 import type { NamedFolders } from "./etcd-candidates.ts";
 import { type EtcdFolders, keyOf, readFolders } from "./etcd-folders.ts";
@@ -150,9 +149,7 @@ function idsOf({ clusterId, memberId, revision, lastWrite }: EtcdData): NonNulla
  */
 function caOf(data: EtcdData, node: Node | undefined): Judged["ca"] {
   if (attempt(() => registryPrefix(data)) instanceof Fail) return "no";
-  const stored = attempt(
-    () => readObject<ConfigMap>(data, "configmaps/kube-system/kube-root-ca.crt")?.data?.["ca.crt"],
-  );
+  const stored = attempt(() => configMapIn(data, "kube-system/kube-root-ca.crt")?.["ca.crt"]);
   const pems = node ? kubeletsCertificates(node) : [];
   if (stored === undefined) return "no";
   if (stored instanceof Fail || pems.length === 0) return "unknown";

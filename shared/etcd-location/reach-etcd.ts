@@ -8,6 +8,7 @@
  * pod: embed/config.go and etcdmain/config.go: a variable is `ETCD_` and the flag's name;
  * --listen-client-http-urls takes the gateway away from the client port.
  */
+import { isIP } from "node:net";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { Refused } from "../fail.ts";
 import { commandOf, flags, mainContainer } from "../manifests/command.ts";
@@ -17,8 +18,8 @@ import { shell } from "../shell-line.ts";
 
 /**
  * The member that the data is of, where one of its URLs has an address of this machine. A lone member at
- * localhost only is every machine's: then the data proves by other things that it is this one's, by its API
- * server's address (facts/issue-facts.ts) or its CA (etcd-proof.ts).
+ * localhost only is every machine's, and URLs with names alone are any machine's: then the data proves by other things
+ * that it is this one's, by its API server's address (facts/issue-facts.ts) or its CA (etcd-proof.ts).
  */
 export function ownMember(
   { members, memberId }: Pick<EtcdData, "members" | "memberId">,
@@ -26,8 +27,11 @@ export function ownMember(
 ): Member | undefined {
   const own = members.find(({ id }) => id === memberId);
   if (!own) return undefined;
-  const isAlone = members.length === 1 && urlsOf(own).every((url) => isLoopback(hostOf(url)));
-  return isHere(own, addresses) || isAlone ? own : undefined;
+  const hosts = urlsOf(own).map(hostOf);
+  const isAlone = members.length === 1 && hosts.every(isLoopback);
+  const hasNames =
+    hosts.some((host) => !isLoopback(host)) && hosts.every((host) => isLoopback(host) || !isIP(host));
+  return isHere(own, addresses) || isAlone || hasNames ? own : undefined;
 }
 
 /** Whether it names this machine: one of its URLs has an address of it. */

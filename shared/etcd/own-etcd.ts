@@ -27,13 +27,18 @@ import {
 import { ETCD_STARTS, ownEtcdRuns, peersOf, SOON, shownAt, silentPeers } from "./peers.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
-/** Errors: Refused where etcd's data is of another machine's member. */
-export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) {
+/** Errors: Refused where etcd's data is of another machine's member, or this member's network has other addresses. */
+export function refuseNoMember({ data, node: { addresses, name } }: ControlPlaneNode) {
   if (ownMember(data, addresses)) return;
   const { members, memberId } = data;
-  const other = memberName(members.find(({ id }) => id === memberId) ?? { id: memberId, name: "" });
+  const own = members.find(({ id }) => id === memberId) ?? { id: memberId, name: "", peerURLs: [] };
+  const here = addresses.join(", ");
+  if (memberName(own) === name)
+    throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${here}`, {
+      hint: `nothing was changed. Has that network other addresses? ${command("move --moved OLD=NEW")}. Is an address only away? When ip addr shows it, run this script again`,
+    });
   throw new Refused(
-    `etcd's data is of no member at this machine's addresses (${addresses.join(", ")}), but of "${other}"`,
+    `etcd's data is of no member at this machine's addresses (${here}), but of "${memberName(own)}"`,
     {
       hint: `its members are ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
     },

@@ -8,14 +8,11 @@
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
-import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
-import { attempt, Fail, Refused } from "../fail.ts";
-import { movedHere } from "../node/rescue-folder.ts";
-import { AGGREGATED_TRUST, readObject, registryPrefix } from "../objects/stored.ts";
-import { endpointPutIn } from "../pki/addresses.ts";
+import { Fail, Refused } from "../fail.ts";
+import { AGGREGATED_TRUST, configMapIn, readObject } from "../objects/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
-import { readYaml } from "../yaml.ts";
+import { type ClusterConfiguration, readConfiguration } from "./cluster-configuration.ts";
 import { type KnownNode, readNodes } from "./known-nodes.ts";
 
 export interface Cluster {
@@ -44,22 +41,6 @@ export interface Cluster {
   kubeSystemUid: string;
 }
 
-/** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
-export interface ClusterConfiguration {
-  clusterName?: string;
-  kubernetesVersion?: string;
-  controlPlaneEndpoint?: string;
-  certificatesDir?: string;
-  networking?: { serviceSubnet?: string; podSubnet?: string; dnsDomain?: string };
-  apiServer?: { certSANs?: string[] };
-  etcd?: {
-    local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] };
-    external?: ExternalEtcd;
-  };
-  certificateValidityPeriod?: string;
-  caCertificateValidityPeriod?: string;
-}
-
 /**
  * Reads the cluster out of the data. Errors: Fail where this is not the data of a kubeadm cluster, or where
  * it is encrypted.
@@ -78,20 +59,15 @@ export function readCluster(data: EtcdData): Cluster {
     configuration,
     nodes: readNodes(data),
     oldCaPem: need(
-      findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"],
+      configMapIn(data, "kube-system/kube-root-ca.crt")?.["ca.crt"],
       "ca.crt of the ConfigMap kube-root-ca.crt",
     ),
-    aggregated: findConfigMap(data, AGGREGATED_TRUST) ?? {},
+    aggregated: configMapIn(data, AGGREGATED_TRUST) ?? {},
     kubeSystemUid: need(
       readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system")?.metadata.uid,
       "the namespace kube-system",
     ),
   };
-}
-
-/** kubeadm's certificatesDir, also where the rest of the cluster cannot be read. */
-export function certificatesDirIn(data: EtcdData, otherwise = CERTIFICATES_DIR): string {
-  return attempt(() => readConfiguration(data).certificatesDir ?? CERTIFICATES_DIR, otherwise);
 }
 
 interface Known {
@@ -154,37 +130,6 @@ export const ONLY_LABELLED =
 /** Names of the Nodes that only say that they are control plane nodes. */
 export function onlyLabelled(nodes: readonly KnownNode[]): string[] {
   return nodes.flatMap(({ name, onlyLabelled }) => (onlyLabelled ? [name] : []));
-}
-
-function readConfiguration(data: EtcdData): ClusterConfiguration {
-  const text = findConfigMap(data, "kube-system/kubeadm-config")?.ClusterConfiguration;
-  if (!text) {
-    throw new Refused("Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data", {
-      hint: "is this the etcd of a kubeadm cluster? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder. While the API lives, kubeadm makes it again: kubeadm init phase upload-config kubeadm --config FILE, with the cluster's own names and ranges in it",
-    });
-  }
-  const stored = readYaml(text) as ClusterConfiguration;
-  const putIn = endpointPutIn(movedHere());
-  return putIn ? { ...stored, controlPlaneEndpoint: putIn } : stored;
-}
-
-/**
- * Whether the cluster lives and only has no kubeadm-config: somebody has deleted it, or made the cluster
- * without kubeadm. An etcd that came up empty has none either, and no workloads: its API server makes only
- * namespaces, nodes and what it needs itself.
- */
-export function lacksOnlyConfiguration(data: EtcdData): boolean {
-  const lacks = attempt(() => findConfigMap(data, "kube-system/kubeadm-config") === undefined);
-  const works = attempt(() =>
-    ["deployments/", "daemonsets/"].some((path) =>
-      data.list(`${registryPrefix(data)}/${path}`).some(() => true),
-    ),
-  );
-  return lacks === true && works === true;
-}
-
-function findConfigMap(data: EtcdData, name: string): Record<string, string> | undefined {
-  return readObject<{ data?: Record<string, string> }>(data, `configmaps/${name}`)?.data;
 }
 
 /** Errors: Fail where the value is missing: kubeadm's defaults are never used in its place. */

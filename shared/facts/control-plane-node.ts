@@ -11,7 +11,7 @@ import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { memberHosts, ownMember } from "../etcd-location/reach-etcd.ts";
 import { ranHere } from "../etcd-location/static-pod-here.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, readText, writeFile } from "../files/files.ts";
+import { exists, readKeptJson, writeFile } from "../files/files.ts";
 import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
@@ -19,7 +19,8 @@ import { type Container, containersInTime, type Ran } from "../node/containers.t
 import { type Node, readNode } from "../node/node.ts";
 import { asideOf, newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
+import { type Cluster, readCluster } from "./cluster.ts";
+import { certificatesDirIn } from "./cluster-configuration.ts";
 import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./endpoint.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import type { KnownNode } from "./known-nodes.ts";
@@ -175,7 +176,7 @@ export function keepRan({ ran = [], rescue }: ControlPlaneNode) {
 }
 
 function rescuedRan(rescue: Rescue): Ran[] {
-  return JSON.parse(readText(ranFile(rescue)) ?? "[]") as Ran[];
+  return readKeptJson<Ran[]>(ranFile(rescue)) ?? [];
 }
 
 function ranFile({ dir }: Rescue): string {

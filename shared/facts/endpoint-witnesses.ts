@@ -4,17 +4,20 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
+import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Node } from "../node/node.ts";
 import { movedHere, type Rescue } from "../node/rescue-folder.ts";
-import { readObject } from "../objects/stored.ts";
-import { asMoved, endpointHost, endpointUrl, ofMachines } from "../pki/addresses.ts";
+import { configMapIn } from "../objects/stored.ts";
+import { asMoved, canonicalHost, endpointHost, endpointUrl, ofMachines } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { serverIn } from "../pki/kubeconfig-fields.ts";
 import { KUBECONFIGS, leadsToEndpoint, parseKubeconfig } from "../pki/kubeconfigs.ts";
-import type { Cluster, ClusterConfiguration } from "./cluster.ts";
+import type { Cluster } from "./cluster.ts";
+import type { ClusterConfiguration } from "./cluster-configuration.ts";
 import type { Repair } from "./repair.ts";
 
 export interface Witness {
@@ -48,11 +51,8 @@ export function storedPlaces(
 ): Witness[] {
   const stored = STORED.filter(({ source }) => may(source, "facts")).flatMap(
     ({ name, namespace, key, weight }) => {
-      const map = attempt(
-        () => readObject<{ data?: Record<string, string> }>(data, `configmaps/${namespace}/${name}`),
-        undefined,
-      );
-      const server = serverIn(map?.data?.[key] ?? "");
+      const map = attempt(() => configMapIn(data, `${namespace}/${name}`), undefined);
+      const server = serverIn(map?.[key] ?? "");
       return server && !isLocal(serverHost(server)) ? [{ name, place: serverPlace(server), weight }] : [];
     },
   );
@@ -88,10 +88,13 @@ export function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }
 export function witnessesOf(place: EndpointPlace): Witness[] {
   const { data, cluster, facts, node } = place;
   const stored = storedPlaces(data, cluster.configuration, facts.bindPort);
-  const own = [...node.addresses, ...cluster.nodes.flatMap(({ places }) => places)];
+  // another address of this machine may be a guest, a VIP, which leads to another node next
+  const proved = cluster.nodes.find(({ name }) => name === node.name)?.places ?? [];
+  const here = proved.length > 0 ? proved : node.addresses;
+  const own = [...here, ...cluster.nodes.flatMap(({ places }) => places)];
   // without an endpoint kubeadm writes the address of the first control plane node
   const none = stored[0]!.place === "";
-  const isOwn = (at: string) => isLocal(endpointHost(at)) || node.addresses.includes(endpointHost(at));
+  const isOwn = (at: string) => isLocal(endpointHost(at)) || here.includes(endpointHost(at));
   const files = kubeconfigsHere(place).map(
     ({ name, server }): Witness => ({ name, place: serverPlace(server), weight: 0 }),
   );
@@ -102,6 +105,22 @@ export function witnessesOf(place: EndpointPlace): Witness[] {
   const voice = most ?? (none && files.length > 0 ? { ...files[0]!, place: "" } : undefined);
   const all = [...stored, ...(voice ? [{ ...voice, weight: 1 }] : []), ...far.filter((one) => one !== most)];
   return all.map((one) => (none && own.includes(endpointHost(one.place)) ? { ...one, place: "" } : one));
+}
+
+/**
+ * Which addresses are guests on the machine that was `node`: the cluster's record names them, as an endpoint or in a
+ * static pod (kube-vip), and none is an API server's or an etcd's own.
+ */
+export function guestsOf({
+  data,
+  cluster,
+  node,
+}: Pick<EndpointPlace, "data" | "cluster"> & { node: Pick<Node, "name"> }): (ip: string) => boolean {
+  const members = data.members.flatMap(memberHosts).map(canonicalHost);
+  const own = new Set([...cluster.nodes.flatMap(({ places }) => places), ...members]);
+  const pods = findMirrorPods(data, node.name).map(({ pod }) => pod.spec);
+  const said = JSON.stringify([cluster.configuration, storedPlaces(data, cluster.configuration, 0), pods]);
+  return (ip) => !own.has(ip) && asMoved(said, new Map([[ip, "-"]])) !== said;
 }
 
 export function serverHost(server: string): string {

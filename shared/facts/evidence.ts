@@ -14,8 +14,8 @@ import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { PODS_DIR } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import type { ConfigMap, Secret } from "../objects/objects.ts";
-import { AGGREGATED_TRUST, readObject, readObjects } from "../objects/stored.ts";
+import type { Secret } from "../objects/objects.ts";
+import { AGGREGATED_TRUST, configMapIn, readObjects } from "../objects/stored.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type CaText, CLUSTER_CA_SOURCE, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
@@ -129,7 +129,7 @@ function isCaFile({ data, certificatesDir }: Asked): boolean {
 }
 
 function configMap(data: EtcdData | undefined, name: string, key: string): string | undefined {
-  return data && readObject<ConfigMap>(data, `configmaps/${name}`)?.data?.[key];
+  return data && configMapIn(data, name)?.[key];
 }
 
 function tokenSecrets(data: EtcdData | undefined): Secret[] {

@@ -14,8 +14,9 @@ import { registryPrefix } from "../objects/stored.ts";
 import { addressBefore } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
-import { type Cluster, type ClusterConfiguration, need } from "./cluster.ts";
-import { apiEndpoint, type KnownNode } from "./known-nodes.ts";
+import { type Cluster, need } from "./cluster.ts";
+import type { ClusterConfiguration } from "./cluster-configuration.ts";
+import { apiEndpoint } from "./known-nodes.ts";
 import { believedPeers } from "./next.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 

@@ -15,6 +15,8 @@ import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import type { Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import type { Manifest, Pod, PodSpec } from "../objects/objects.ts";
+import { AGGREGATED_TRUST, configMapIn } from "../objects/stored.ts";
+import { infoOf } from "../pki/certificate.ts";
 import { CERTS, certPath, keyPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
@@ -33,6 +35,8 @@ export interface LostFile {
   inside: string;
   /** Of a socket: the static pod that serves it. */
   servedBy?: string;
+  /** What etcd's data has as text, and where: part 2 writes it. */
+  stored?: { text: string; from: string };
 }
 
 interface Wanted {
@@ -56,6 +60,27 @@ const FLAGS: Record<string, { without?: string; choice?: string }> = {
   "--audit-webhook-config-file":     { choice: "audit events go to no webhook" },
   "--authentication-token-webhook-config-file": { choice: "tokens that this webhook accepts are refused" },
 };
+
+/** Flags whose files the programs themselves publish, all of their content: the ConfigMap, and its key. */
+const PUBLISHED: Record<string, [of: string, key: string]> = {
+  "--root-ca-file": ["kube-system/kube-root-ca.crt", "ca.crt"],
+  "--client-ca-file": [AGGREGATED_TRUST, "client-ca-file"],
+  "--requestheader-client-ca-file": [AGGREGATED_TRUST, "requestheader-client-ca-file"],
+};
+
+/** The same files, with what etcd's data has of them. */
+export function withStored(files: readonly LostFile[], data: EtcdData | undefined): LostFile[] {
+  return files.map((file) => {
+    const [of, key] = (Object.hasOwn(PUBLISHED, file.namedBy) && PUBLISHED[file.namedBy]) || [];
+    const text =
+      data && of && isKubeadms(file.program)
+        ? attempt(() => configMapIn(data, of)?.[key!], undefined)
+        : undefined;
+    return infoOf(text)
+      ? { ...file, stored: { text: text!, from: `the ConfigMap ${of} in etcd's data` } }
+      : file;
+  });
+}
 
 /** Flags that the API server can start without, and what that means. */
 export function choiceOf(flag: string): string | undefined {
@@ -105,7 +130,7 @@ export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): Los
     etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver")
       ? ofFlags("kube-apiserver", etcd.apiServer, made)
       : [];
-  return [...lostFiles(all, made), ...seen, ...lostOfKubelet(node)];
+  return [...withStored([...lostFiles(all, made), ...seen], data), ...lostOfKubelet(node)];
 }
 
 /** Without its volumes: the runtime does not say what is made where it is missing. */
@@ -147,8 +172,9 @@ export function namerOf({ namedBy, program }: LostFile): string {
   return namedBy.startsWith("/") ? namedBy : `${program} ${namedBy}`;
 }
 
-/** Of a socket when it will be there; undefined for what only a copy brings back. */
-export function thereWhen({ kind, servedBy }: LostFile): string | undefined {
+/** When it will be there: a socket, or what part 2 writes; undefined for what only a copy brings back. */
+export function thereWhen({ kind, servedBy, stored }: LostFile): string | undefined {
+  if (stored) return `part 2 writes it again, from ${stored.from}`;
   if (kind !== "socket") return undefined;
   return `not there until ${servedBy ? `the static pod ${servedBy}` : "what serves it"} runs`;
 }
@@ -224,12 +250,12 @@ function firstOfEach(files: readonly LostFile[]): LostFile[] {
 
 /**
  * Whether it stops a static pod or the kubelet for good. A lost audit policy does not: part 2 puts a stand-in
- * there. A socket does not: what serves it may be another static pod, or come later. kube-apiserver asks a
+ * there, or what is stored. A socket does not: what serves it may be another static pod, or come later. kube-apiserver asks a
  * KMS plugin again and again, and without its signer it ends after a minute, and its kubelet starts it again
  * (apiserver encryptionconfig/config.go, pkg/serviceaccount/externaljwt/plugin).
  */
 export function stopsAll(file: LostFile): boolean {
-  return !isAuditPolicy(file) && file.kind !== "socket";
+  return !isAuditPolicy(file) && file.kind !== "socket" && !file.stored;
 }
 
 export function isAuditPolicy({ namedBy }: LostFile): boolean {

@@ -5,9 +5,11 @@
  * Releases of Kubernetes that this kit has not been rehearsed with, and what is known of them. And whether
  * workers can join by a bootstrap token at all, for part 3.
  */
+import { hostOf } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { Refused } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import type { Manifest } from "../objects/objects.ts";
@@ -51,9 +53,29 @@ export function ensureOptions(
     asideDir,
     newCas,
     evidence,
-    alsoFor: (row) => [...namesBefore(row, cp), ...(row.name === "apiserver" ? reachedBy(cp) : [])],
+    alsoFor: (row) => [
+      ...namesBefore(row, cp),
+      ...(row.name === "apiserver" ? reachedBy(cp) : []),
+      ...etcdHosts(row, cp),
+    ],
   };
 }
+
+/** Hosts of this node's etcd, where its URLs lead to another network than the API server's, or are names. */
+function etcdHosts({ name }: Cert, { data, node }: ControlPlaneNode): string[] {
+  const urls = URLS[name];
+  if (!urls) return [];
+  const own = data.members.find(({ id }) => id === data.memberId)?.[urls.field] ?? [];
+  const pod = findMirrorPods(data, node.name).find((mirror) => mirror.name === "etcd")?.pod;
+  const words = flags(pod ? commandOf(pod) : []);
+  const all = [...own, ...urls.flags.flatMap((flag) => words.get(flag)?.split(",") ?? [])];
+  return all.map(hostOf).filter((host) => !["", "0.0.0.0", "::"].includes(host));
+}
+
+const URLS: Partial<Record<string, { field: "clientURLs" | "peerURLs"; flags: readonly string[] }>> = {
+  "etcd-server": { field: "clientURLs", flags: ["listen-client-urls", "advertise-client-urls"] },
+  "etcd-peer": { field: "peerURLs", flags: ["listen-peer-urls", "initial-advertise-peer-urls"] },
+};
 
 /**
  * Minor versions: the first that is rehearsed, and the first without Docker inside of the kubelet

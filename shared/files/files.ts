@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
@@ -217,11 +217,20 @@ export function writeMark<T extends Mark>(path: string, mark: T, note: string) {
 
 /** Undefined where there is none, or where it cannot be read. */
 export function readMark<T extends Mark>(path: string): T | undefined {
+  const mark = attempt(() => readKeptJson<T | null>(path), undefined);
+  return mark && !Number.isNaN(Date.parse(mark.made)) ? mark : undefined;
+}
+
+/** What a run of this kit has kept as JSON; undefined where there is none. Errors: Fail where it cannot be read. */
+export function readKeptJson<T>(path: string): T | undefined {
+  const text = readText(path);
   try {
-    const mark = JSON.parse(readText(path) ?? "null") as T | null;
-    return mark && !Number.isNaN(Date.parse(mark.made)) ? mark : undefined;
-  } catch (err) {
-    if (err instanceof SyntaxError) return undefined;
-    throw err;
+    return text === undefined ? undefined : (JSON.parse(text) as T);
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new Fail(`"${path}", which a run of this kit has kept, is no JSON: ${cause.message}`, {
+      hint: shell`bring it back from a copy, or do without it: mv ${path} ${path}.bad`,
+      cause,
+    });
   }
 }

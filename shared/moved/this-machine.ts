@@ -7,6 +7,7 @@ import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
+import { guestsOf } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -45,11 +46,12 @@ function ownHosts(data: EtcdData): string[] {
  * neither tells.
  */
 export async function addressNow(
-  node: Node,
+  known: KnownHere,
   { nodeIp, like }: { nodeIp: string | undefined; like: string },
 ): Promise<string> {
+  const { node } = known;
   if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
-  const found = await routedAddress(like);
+  const found = await routedAddress(like, guestsOf(known));
   if (found) return found;
   throw new Fail(
     `This machine was at ${like}, and nothing here tells which of its addresses takes that one's place`,

@@ -86,11 +86,9 @@ async function issueClientPem(
   use: { ca: { cert: string; key: string }; asideDir: string },
 ) {
   dropClientPems(node, use.asideDir);
-  const { cert, key } = await issueClient(
-    { cn: `system:node:${node.name}`, o: "system:nodes" },
-    use.ca,
-    facts,
-  );
+  const subject = { cn: `system:node:${node.name}`, o: "system:nodes" };
+  // as a kubelet that renews it, whatever the cluster's keys are (client-go, generateCSR)
+  const { cert, key } = await issueClient(subject, use.ca, { ...facts, keyAlgorithm: "ECDSA-P256" });
   const stamp = new Date().toISOString().slice(0, 19).replace(/[T:]/g, "-");
   const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
   writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });

@@ -15,7 +15,7 @@ import { attempt, Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { sayWhile } from "../wait-for.ts";
-import { readYaml } from "../yaml.ts";
+import { readMapping, type Shape } from "../yaml.ts";
 import { type KubeletFlags, withDropIns } from "./started-with.ts";
 
 export const KUBELET_DIR = "/var/lib/kubelet";
@@ -54,6 +54,12 @@ interface KubeletConfiguration {
   rotateCertificates?: boolean;
   containerRuntimeEndpoint?: string;
 }
+
+const SHAPE: Shape = {
+  ...{ podLogsDir: "string", tlsCertFile: "string", tlsPrivateKeyFile: "string", staticPodPath: "string" },
+  ...{ authentication: "mapping", "authentication.x509": "mapping", containerRuntimeEndpoint: "string" },
+  "authentication.x509.clientCAFile": "string",
+};
 
 /**
  * What a node's kubelet reads and writes. Errors: Fail where kubeadm has not set up this node; `mayBeGone`:
@@ -126,10 +132,19 @@ function readConfig(path: string | undefined, mayBeGone: boolean): KubeletConfig
     if (mayBeGone) return {};
     throw exists(ETCD_MEMBER) ? kubeletGone(path ?? KUBELET_CONFIG) : noNode(path ?? KUBELET_CONFIG);
   }
-  const config = besides((readYaml(text) ?? {}) as KubeletConfiguration, dirname(file));
+  const config = besides(configIn(text, file), dirname(file));
   // since 1.34, kubeadm writes the runtime's socket into a separate file (gate NodeLocalCRISocket)
-  const instance = readText(`${KUBELET_DIR}/instance-config.yaml`);
-  return instance === undefined ? config : { ...config, ...(readYaml(instance) as KubeletConfiguration) };
+  const besideIt = `${KUBELET_DIR}/instance-config.yaml`;
+  return { ...config, ...configIn(readText(besideIt) ?? "", besideIt) };
+}
+
+/** One without a word in it says nothing. */
+function configIn(text: string, path: string): KubeletConfiguration {
+  if (text.trim() === "") return {};
+  return readMapping(text, `The kubelet's configuration "${path}"`, {
+    hint: `correct it: the kubelet does not start with it either. kubeadm writes it anew: RUNBOOK-MORE "If the kubelet's folder is gone, too"`,
+    shape: SHAPE,
+  });
 }
 
 function noNode(file: string): Refused {

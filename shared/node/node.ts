@@ -12,7 +12,7 @@ import { command } from "../again.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
-import { canonicalIp } from "../pki/addresses.ts";
+import { canonicalIp, isWithin } from "../pki/addresses.ts";
 import { certInfo, infoOf } from "../pki/certificate.ts";
 import { trustedText } from "../pki/trusted-keys.ts";
 import { told } from "../run-events.ts";
@@ -150,7 +150,20 @@ interface Link {
   /** The link that it is a part of, and the one that carries it. */
   master?: string;
   link?: string;
-  addr_info?: { scope: string; local: string }[];
+  addr_info?: Address[];
+}
+
+interface Address {
+  scope: string;
+  local: string;
+  prefixlen?: number;
+  /** It has a lease, or a router's word, and ends. */
+  dynamic?: boolean;
+  /** It was added later than another one of its net. */
+  secondary?: boolean;
+  /** IPv6: made for privacy, and replaced each day; or not to be used any more. */
+  temporary?: boolean;
+  deprecated?: boolean;
 }
 
 /** From `ip`: kubeadm itself needs this program. */
@@ -165,19 +178,35 @@ async function links(): Promise<Link[]> {
 }
 
 /**
- * The address of the interface of its default route, in canonical form, of the family of `like`: kubeadm's
- * own choice. Undefined where there is none.
+ * This machine's own address at the interface of its default route, in canonical form, of the family of `like`. A VIP
+ * may stand beside it, and before it (kube-vip and keepalived run on without a kubelet): `isGuest` says of which
+ * addresses the cluster knows so. Undefined where there is none, or only a guest.
  */
-export async function routedAddress(like: string): Promise<string | undefined> {
+export async function routedAddress(
+  like: string,
+  isGuest: (ip: string) => boolean,
+): Promise<string | undefined> {
   const family = isIP(like) === 6 ? "-6" : "-4";
   const read = async (words: readonly string[]) => {
     const { stdout } = await $({ quiet: true, nothrow: true })`ip -j ${family} ${words}`;
-    return JSON.parse(stdout || "[]") as (Link & { dev?: string })[];
+    return JSON.parse(stdout || "[]") as (Link & { dev?: string; prefsrc?: string; gateway?: string })[];
   };
   const [route] = await read(["route", "show", "default"]);
   const own = route?.dev ? await read(["addr", "show", "dev", route.dev]) : [];
-  const found = own.flatMap((link) => link.addr_info ?? []).find(({ scope }) => scope === "global")?.local;
-  return found && canonicalIp(found);
+  const all = own
+    .flatMap((link) => link.addr_info ?? [])
+    .filter(({ scope, local }) => scope === "global" && !isGuest(canonicalIp(local)));
+  const rules: ((one: Address) => unknown)[] = [
+    ({ local }) => local === route?.prefsrc,
+    ({ temporary, deprecated }) => !temporary && !deprecated,
+    ({ local, prefixlen = 0 }) => route?.gateway && isWithin(route.gateway, `${local}/${prefixlen}`),
+    // a VIP has no lease, and mostly no net; in some clouds (GCE, Hetzner) the only address has no net either
+    ({ prefixlen, dynamic }) => dynamic || (prefixlen !== 32 && prefixlen !== 128),
+    ({ dynamic }) => dynamic,
+    ({ secondary }) => !secondary,
+  ];
+  const left = rules.reduce((those, rule) => (those.some(rule) ? those.filter(rule) : those), all);
+  return left[0] && canonicalIp(left[0].local);
 }
 
 /** Whether the kubelet's client certificate is valid, and is for this node. */

@@ -8,7 +8,7 @@ import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { allCopied, copiedEntry, linksOut } from "../files/copied-entry.ts";
-import { exists, hostEntry, list, type Mark, readMark, readText, stat } from "../files/files.ts";
+import { exists, hostEntry, list, type Mark, readKeptJson, readText, stat } from "../files/files.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 
@@ -138,7 +138,7 @@ export function moveHere(): { path: string; mark: MovedMark } | undefined {
   const path = rescueFolders()
     .map(movedFile)
     .find((one) => exists(one));
-  const mark = path === undefined ? undefined : readMark<MovedMark>(path);
+  const mark = path === undefined ? undefined : readKeptJson<MovedMark>(path);
   return path !== undefined && mark ? { path, mark } : undefined;
 }
 
@@ -169,7 +169,7 @@ export function lastRestore(): RestoredMark | undefined {
   const path = rescueFolders()
     .map(restoredFile)
     .find((one) => exists(one));
-  return path === undefined ? undefined : readMark<RestoredMark>(path);
+  return path === undefined ? undefined : readKeptJson<RestoredMark>(path);
 }
 
 /** Those that hold more than the transcripts of runs: somebody has to remove them. */

@@ -18,6 +18,9 @@ import type { StoredObject } from "./objects.ts";
  */
 type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 
+export const DAMAGED_VALUE =
+  "the value is damaged in this data directory: read the one of another etcd member, or a snapshot";
+
 /** The kinds that can be decoded, by apiVersion. */
 const KINDS: Record<string, string[]> = {
   v1: ["Pod", "ConfigMap", "Secret", "Node", "Service", "Namespace", "ServiceAccount"],
@@ -43,7 +46,7 @@ export function decodeObject(value: Uint8Array): Decoded {
     if (!(cause instanceof Damaged || cause instanceof SyntaxError || cause instanceof RangeError))
       throw cause;
     throw new Fail(`Cannot decode an object stored in etcd: ${cause.message}`, {
-      hint: "the value is damaged in this data directory: read the one of another etcd member, or a snapshot",
+      hint: DAMAGED_VALUE,
       cause,
     });
   }

@@ -15,7 +15,7 @@ import { attempt, Fail } from "../fail.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { isMapping, listOf } from "../yaml.ts";
 import { isCborMap } from "./encodings.ts";
-import { decodeObject } from "./storage.ts";
+import { DAMAGED_VALUE, decodeObject } from "./storage.ts";
 
 /** The ConfigMap with what aggregated API servers trust: the API servers' own. */
 export const AGGREGATED_TRUST = "kube-system/extension-apiserver-authentication";
@@ -51,10 +51,10 @@ export const CONFIG_FIRST =
 
 const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
 
-/** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */
+/** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted, or is no such object. */
 export function readObject<T>(data: EtcdData, path: string): T | undefined {
   const stored = data.get(`${registryPrefix(data)}/${path}`);
-  return stored && (decode(data, stored) as T);
+  return stored && (decodeStored(data, stored) as T);
 }
 
 /**
@@ -62,13 +62,35 @@ export function readObject<T>(data: EtcdData, path: string): T | undefined {
  * `readObject`.
  */
 export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, undefined> {
-  return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decode(data, stored) as T);
+  return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decodeStored(data, stored) as T);
 }
 
-function decode(data: EtcdData, { key, value }: KeyValue): unknown {
-  const object = decodeObject(value);
+/** What a key has. Errors: as `readObject`. */
+export function decodeStored(data: EtcdData, { key, value }: KeyValue): unknown {
+  const object = attempt(() => decodeObject(value));
+  if (object instanceof Fail)
+    throw new Fail(`Cannot read "${key}": ${object.message}`, { hint: object.hint });
   if ("encrypted" in object) throw new SealedFail(key, object.encrypted);
-  return data.asToday(object);
+  const what = "undecoded" in object ? object.undecoded : wrongField(object);
+  if (what === undefined) return data.asToday(object);
+  const is = what ? `it is ${what}, which is not what belongs there` : `it is no object of Kubernetes`;
+  throw new Fail(`Cannot read "${key}": ${is} (${value.length} bytes)`, { hint: DAMAGED_VALUE });
+}
+
+/** Fields that code reads on from without a look, as every API server has looked at them. */
+function wrongField(object: object): string | undefined {
+  const { metadata, ...rest } = object as Record<string, unknown>;
+  const wrong = ["data", "spec", "status"].find(
+    (name) => (rest[name] ?? undefined) !== undefined && !isMapping(rest[name]),
+  );
+  return !isMapping(metadata)
+    ? "an object without metadata"
+    : wrong && `an object whose ${wrong} has no fields`;
+}
+
+/** A ConfigMap's data; `of`: "kube-system/kubeadm-config". Undefined where there is none. Errors: as `readObject`. */
+export function configMapIn(data: EtcdData, of: string): Record<string, string> | undefined {
+  return readObject<{ data?: Record<string, string> }>(data, `configmaps/${of}`)?.data;
 }
 
 /** Where the API server keeps its objects, "/registry" unless --etcd-prefix says otherwise. */

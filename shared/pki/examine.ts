@@ -13,6 +13,7 @@ import {
   type ClusterFacts,
   certPath,
   certRow,
+  isInternal,
   keyPath,
   SERVICE_ACCOUNT_KEYS,
 } from "./certs.ts";
@@ -169,12 +170,22 @@ export function examine(
   const cert = text && !row.ca ? signingFirst(text, key) : text;
   const pair = pairVerdict(cert, key);
   const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
-  const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
+  const isOffline =
+    pair?.[0] === "key missing" && facts && isInternal(row.name) && leavesAreSound(row, facts, where);
+  const verdict = (elsewhere || isOffline ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
   const found = finding(row, paths, cert, verdict);
+  if (isOffline && !verdict) return { ...found, differs: { differs: OFFLINE } };
   if (facts && found.state === "ok" && found.cert) found.differs = namesDifference(row, found.cert, facts);
   return elsewhere && !verdict
     ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` }
     : found;
+}
+
+const OFFLINE =
+  "its key is not on this node (is it kept offline?), and nothing needs it before one of its certificates expires";
+
+function leavesAreSound({ name }: Cert, facts: ClusterFacts, where: Where): boolean {
+  return CERTS.every((leaf) => leaf.ca !== name || examine(leaf, facts, where).state === "ok");
 }
 
 /**

@@ -71,7 +71,7 @@ function snapshotIn(file: string, lost: readonly string[]): Snapshot | undefined
 
 async function thisMachine(): Promise<PlanNode> {
   const { hostName, addresses } = await readNode({ mayBeGone: true });
-  const address = (await routedAddress(addresses[0] ?? "")) ?? addresses[0];
+  const address = (await routedAddress(addresses[0] ?? "", () => false)) ?? addresses[0];
   const role = "first control plane node";
   return address === undefined
     ? { name: hostName, role, address: "ADDRESS-OF-THIS-MACHINE", why: "ip addr shows none" }

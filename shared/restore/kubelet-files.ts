@@ -8,8 +8,7 @@ import { Fail } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { KUBELET_CONFIG, KUBELET_DIR } from "../node/kubelet-config.ts";
 import type { KubeletFlags } from "../node/started-with.ts";
-import type { ConfigMap } from "../objects/objects.ts";
-import { readObject } from "../objects/stored.ts";
+import { configMapIn } from "../objects/stored.ts";
 import { minorOf } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import type { Content } from "./content.ts";
@@ -37,7 +36,7 @@ export function refuseOtherName({ node: { name } }: Content, { hostName, flags }
 /** Those that are not here yet. Errors: Fail where the cluster does not keep the kubelet's configuration. */
 export function writeKubeletFiles({ data, cluster, node }: Content, { hostName }: Machine) {
   if (exists(KUBELET_CONFIG)) return say(`${KUBELET_CONFIG}: kept`);
-  const kubelet = readObject<ConfigMap>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet;
+  const kubelet = configMapIn(data, "kube-system/kubelet-config")?.kubelet;
   if (kubelet === undefined)
     throw new Fail("The cluster keeps no configuration of its kubelets (ConfigMap kubelet-config)", {
       hint: `bring ${KUBELET_CONFIG} of one of its nodes here; then this again: what is written stays`,

@@ -10,6 +10,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
+import { guestsOf } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { canonicalIp, endpointHost, endpointUrl, hostsSaid, isWithin } from "../pki/addresses.ts";
@@ -33,11 +34,17 @@ interface Place {
  * The one that is given, that the node had, that of the default route, or the only one of its family. Errors:
  * Fail where nothing decides; Refused where it cannot be a node's.
  */
-export function newAddress({ cluster, node, data }: Content, { addresses, given, routed }: Place): string {
+export function newAddress(found: Content, { addresses, given, routed }: Place): string {
+  const { cluster, node, data } = found;
+  const isGuest = guestsOf(found);
   const old = oldAddress(node, data);
   const alike = addresses.map(canonicalIp).filter((ip) => old === undefined || isIP(ip) === isIP(old));
   if (given !== undefined) refuseAddress(given, { alike, old });
-  const chosen = given ? canonicalIp(given) : old && alike.includes(old) ? old : (routed ?? only(alike));
+  const chosen = given
+    ? canonicalIp(given)
+    : old && alike.includes(old)
+      ? old
+      : (routed ?? only(alike.filter((ip) => !isGuest(ip))));
   for (const range of [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])])
     if (isWithin(chosen, range))
       throw new Refused(`${chosen} is in the cluster's own range ${range}: no node can have it`, {

@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
-import { again } from "../again.ts";
+import { again, command } from "../again.ts";
 import { Bbolt } from "../etcd-data/bbolt.ts";
 import { explain, storageVersion } from "../etcd-data/directory.ts";
 import { fieldsOf } from "../etcd-data/protobuf.ts";
@@ -36,6 +36,7 @@ export async function snapshotFile(path: string, { skipHashCheck = false } = {})
   const info = tryFile("look at", path, () => fs.statSync(hostPath(path)));
   if (!info?.isFile())
     throw new Fail(`There is no snapshot "${path}"`, { hint: shell`is it in this folder? ls -l ${path}` });
+  refuseOtherFile(path, info.size);
   const rest = info.size % SECTOR;
   if (rest !== 0 && rest !== SUM)
     throw new Refused(`"${path}" is no snapshot of etcd, or not all of it: ${info.size} bytes`, {
@@ -52,6 +53,37 @@ export async function snapshotFile(path: string, { skipHashCheck = false } = {})
       hint: `nothing was changed. If etcd was stopped while it was copied, it is whole, but lacks what only the log had (--from takes a whole data directory): ${again({ "skip-hash-check": true })}`,
     });
   return { path, size, hasSum };
+}
+
+/** What people bring in place of a snapshot, by its first bytes in hex, and what makes one of it. */
+const OTHERS: readonly [begins: RegExp, is: string, hint: (path: string) => string][] = [
+  [/^1f8b/, "is compressed (gzip)", (path) => shell`gunzip -k ${path}`],
+  [/^28b52ffd/, "is compressed (zstd)", (path) => shell`zstd -d ${path}`],
+  [/^fd377a585a/, "is compressed (xz)", (path) => shell`unxz -k ${path}`],
+  [/^6167652d656e6372/, "is locked (age)", (path) => command(shell`hand-over snapshot ${path}`)],
+  [/^(20|0a|0d|09)*3c/, "is a page or an error of a web server", (path) => shell`head -c 300 ${path}`],
+  [
+    /^(2b|2f|3\d|[46][1-9a-f]|[57][\da]|0a|0d){64}/,
+    "is text, base64 as it seems",
+    (path) => shell`base64 -d ${path} >${path}.decoded`,
+  ],
+];
+
+/** Errors: Refused where it is something else by its first bytes. */
+function refuseOtherFile(path: string, size: number) {
+  const head = Buffer.alloc(Math.min(size, 64));
+  const file = fs.openSync(hostPath(path), "r");
+  try {
+    fs.readSync(file, head, 0, head.length, 0);
+  } finally {
+    fs.closeSync(file);
+  }
+  const [, is, hint] = OTHERS.find(([begins]) => begins.test(head.toString("hex"))) ?? [];
+  if (is) throw new Refused(`"${path}" ${is}`, { hint: `nothing was changed. First: ${hint!(path)}` });
+  if (size === 0)
+    throw new Refused(`"${path}" is empty`, {
+      hint: shell`nothing was changed. Copy it here once more, from where it was made: ls -l ${path}`,
+    });
 }
 
 async function isSumOf(path: string, size: number): Promise<boolean> {

@@ -31,7 +31,8 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
     );
   const mounted = mountedFiles((await processesHere(cp.node)).own, lost).map(({ path }) => path);
   const others = believedPeers(cp.cluster, cp).map(({ name }) => name);
-  for (const line of inLines(restoreCommands(lost, { mounted, others, pki: cp.facts.certificatesDir })))
+  const byCopies = lost.filter(({ stored }) => !stored);
+  for (const line of inLines(restoreCommands(byCopies, { mounted, others, pki: cp.facts.certificatesDir })))
     say(`  ${line}`);
   const needed = lost.filter(stopsAll);
   const running = needed.length > 0 && !later ? await containers(cp.node.runtimeEndpoint) : [];

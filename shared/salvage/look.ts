@@ -82,7 +82,9 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   if (backup !== undefined) searchFolder(foundKeys, backup);
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
   const files = node
-    ? lostHere({ data, node, certificatesDir, etcd: place }).filter(({ kind }) => kind !== "socket")
+    ? lostHere({ data, node, certificatesDir, etcd: place }).filter(
+        ({ kind, stored }) => kind !== "socket" && !stored,
+      )
     : [];
   for (const { path, program, namedBy } of files) say(`${path}: lost; ${named(program, namedBy)} names it`);
   const configs = lostConfigs(files);

@@ -51,8 +51,8 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
   const held = mustIssue(cp) ? SERVERS : [MANAGER];
   refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
-  // and the kubelet's own: they are made while programs stop and folders are copied
-  makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]) + 1);
+  // they are made while programs stop and folders are copied
+  makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
   const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];

@@ -10,7 +10,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { hostOf, placeOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { exists, list, readText, writeFile } from "../files/files.ts";
+import { exists, list, readKeptJson, writeFile } from "../files/files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
@@ -98,8 +98,8 @@ export function lostNodes(): LostNode[] {
 }
 
 function readKept(name: string, folder: string): LostNode | undefined {
-  if (!exists(`${folder}/${OBJECT}`)) return undefined;
-  const object = JSON.parse(readText(`${folder}/${OBJECT}`)!) as NodeObject;
+  const object = readKeptJson<NodeObject>(`${folder}/${OBJECT}`);
+  if (object === undefined) return undefined;
   const pods = list(folder).flatMap((file) => {
     const manifest = file.endsWith(".yaml") ? readManifest(`${folder}/${file}`) : undefined;
     return manifest ? [{ name: file.replace(/\.yaml$/, ""), file: `${folder}/${file}`, manifest }] : [];

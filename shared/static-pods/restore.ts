@@ -7,7 +7,7 @@
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { silentSinceCaEnded } from "../facts/leaders.ts";
-import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
+import { type LostFile, lostFiles, madeFiles, withStored } from "../facts/lost-files.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
@@ -24,6 +24,7 @@ import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
+import { fitNamedCas } from "./fit-files.ts";
 import { manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
 import { apiServerMayLive, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
@@ -39,6 +40,7 @@ export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[]
   const manifests = wantedManifests(cp, names).filter((one) => isKubeadms(one.name) || isStartable(one, cp));
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(neededBy(manifests, cp, new Set()), cp);
+  fitNamedCas(cp, names);
   const written = manifests.map((wanted) => restore(wanted, cp)).includes(true);
   layAsideUnproved(cp, names);
   return written;
@@ -176,7 +178,7 @@ function neededBy(
   made: ReadonlySet<string>,
 ): LostFile[] {
   const written = manifests.filter((one) => isKubeadms(one.name) && manifestTrouble(one, cp));
-  const lost = lostFiles(written, made, manifests);
+  const lost = withStored(lostFiles(written, made, manifests), cp.data);
   const servers = manifests.filter(({ name }) => lost.some(({ servedBy }) => servedBy === name));
   return [...lost, ...lostFiles(servers, made)];
 }

@@ -106,17 +106,22 @@ rules:
   - level: Metadata
 `;
 
-/** A lost audit policy gets a stand-in. Errors: Fail where another file is lost. */
+/**
+ * A lost audit policy gets a stand-in, and what etcd's data has is written as it was. Errors: Fail where another file
+ * is lost.
+ */
 export function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
-  for (const { path } of refuseLost(lost, cp)) {
-    writeFile(path, STAND_IN_AUDIT_POLICY, {
-      mode: 0o600,
-      note: "a STAND-IN for the lost audit policy: it records metadata only",
-    });
+  for (const { path, stored } of refuseLost(lost, cp)) {
+    if (stored) writeFile(path, stored.text, { mode: 0o644, note: `from ${stored.from}` });
+    else
+      writeFile(path, STAND_IN_AUDIT_POLICY, {
+        mode: 0o600,
+        note: "a STAND-IN for the lost audit policy: it records metadata only",
+      });
   }
 }
 
-/** Returns the lost audit policies. Errors: `Kind`, which names all other lost files. */
+/** Returns those that can be provided. Errors: `Kind`, which names all other lost files. */
 export function refuseLost(
   all: readonly LostFile[],
   cp: ControlPlaneNode,
@@ -125,7 +130,7 @@ export function refuseLost(
   const lost = all.filter(stopsAll);
   for (const file of all.filter(({ kind }) => kind === "socket"))
     say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
-  if (lost.length === 0) return all.filter(isAuditPolicy);
+  if (lost.length === 0) return all.filter((file) => isAuditPolicy(file) || file.stored);
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
   const others = believedPeers(cp.cluster, cp).map(({ name }) => name);
   throw new Kind(

@@ -8,7 +8,7 @@ import type { Listening } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
-import { readObject } from "../objects/stored.ts";
+import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -145,8 +145,6 @@ export async function withoutServing(
  */
 export function servingByCa({ data, node }: ControlPlaneNode): boolean {
   if (node.kubelet.serverTlsBootstrap) return true;
-  const config =
-    readObject<{ data?: { kubelet?: string } }>(data, "configmaps/kube-system/kubelet-config")?.data
-      ?.kubelet ?? "";
+  const config = configMapIn(data, "kube-system/kubelet-config")?.kubelet ?? "";
   return /^serverTLSBootstrap: true$/m.test(config);
 }

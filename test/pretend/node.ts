@@ -133,6 +133,7 @@ export async function pretendNode(options: NodeOptions = {}) {
     calls: programs.calls,
     /** Ends when a call that begins so was made. */
     called: (call: string) => until(call, () => programs.calls().some((made) => made.startsWith(call))),
+    until,
     /** Ends when this file exists. */
     written: (path: string) => until(path, () => existsSync(root + path)),
     read: (path: string) => readFileSync(root + path, "utf8"),
@@ -170,13 +171,17 @@ export const WRITING = "writing";
 
 export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock --timeout 60s";
 
-/** A machine that has this address alone. */
-export function routesOf(address: string) {
-  const shown = JSON.stringify([{ addr_info: [{ scope: "global", local: address }] }]);
+/** A machine that has these addresses alone, in this order at one card; as `ip -j` shows them and its route. */
+export function routesOf(addresses: string | readonly object[], route: object = {}) {
+  const all = typeof addresses === "string" ? [{ local: addresses }] : addresses;
+  const shown = JSON.stringify([{ addr_info: all.map((one) => ({ scope: "global", ...one })) }]);
+  const routes = JSON.stringify([{ dst: "default", dev: "eth0", ...route }]);
   return [
     { command: "ip -j addr", stdout: shown },
-    { command: "ip -j -4 route show default", stdout: '[{"dst":"default","dev":"eth0"}]' },
-    { command: "ip -j -4 addr show dev eth0", stdout: shown },
+    ...["-4", "-6"].flatMap((family) => [
+      { command: `ip -j ${family} route show default`, stdout: routes },
+      { command: `ip -j ${family} addr show dev eth0`, stdout: shown },
+    ]),
   ];
 }
 

@@ -64,6 +64,6 @@ function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {
 }
 
 /** The last words, for who reads a red test. */
-function lastWords({ stdout, stderr }: Seen): string {
+export function lastWords({ stdout, stderr }: Seen): string {
   return [stdout, stderr].map((text) => text.slice(-1500)).join("\n-----\n");
 }

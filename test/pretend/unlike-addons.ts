@@ -46,6 +46,26 @@ function webhook(place: Place, kind: string, name: string, resources: string[]) 
   });
 }
 
+/** All that needs the cluster's facts refuses, and nothing is called damaged. */
+function withoutConfiguration(names: RegExp): Pick<Unlike, "ends" | "lost"> {
+  const scripts = [
+    "01-etcd",
+    "02-control-plane",
+    "03-workers open",
+    "03-workers close",
+    "04-sa-tokens",
+    "05-verify",
+  ];
+  const says = new RegExp(`nothing is damaged on this node. A repair cannot begin: .*${names.source}`);
+  return {
+    ends: {
+      ...Object.fromEntries(scripts.map((script) => [script, { names }])),
+      "00-assess": { code: 0, names: says },
+    },
+    lost: { refuses: ["01-etcd --new-cas", names] },
+  };
+}
+
 export const ADDONS: Unlike[] = [
   {
     name: "there is no kube-proxy: the network plugin does its work",
@@ -99,19 +119,25 @@ export const ADDONS: Unlike[] = [
     name: "there is no ConfigMap kubeadm-config",
     who: "clusters that no kubeadm made, or whose ConfigMap was deleted",
     change: (place) => void delete place.objects["configmaps/kube-system/kubeadm-config"],
-    ends: {
-      "01-etcd": { names: /kubeadm-config/ },
-      "02-control-plane": { names: /kubeadm-config/ },
-      "03-workers open": { names: /kubeadm-config/ },
-      "03-workers close": { names: /kubeadm-config/ },
-      "04-sa-tokens": { names: /kubeadm-config/ },
-      "05-verify": { names: /kubeadm-config/ },
-      "00-assess": {
-        code: 0,
-        names: /nothing is damaged on this node. A repair cannot begin: .*kubeadm-config/,
-      },
-    },
-    lost: { refuses: ["01-etcd --new-cas", /kubeadm-config/] },
+    ...withoutConfiguration(/kubeadm-config/),
+  },
+  {
+    name: "kubeadm-config is no YAML any more",
+    who: "one wrong kubectl edit: an IPv6 endpoint without quotes",
+    change: (place) =>
+      editConfigMap(place, "kube-system/kubeadm-config", "ClusterConfiguration", (text) =>
+        text.replace(/controlPlaneEndpoint: .*/, "controlPlaneEndpoint: [fd00::1]:6443"),
+      ),
+    ...withoutConfiguration(/kubeadm-config in etcd's data is no YAML: .* at line \d+, column \d+/),
+  },
+  {
+    name: "a field of kubeadm-config is of another kind",
+    who: "a version without quotes and without its v",
+    change: (place) =>
+      editConfigMap(place, "kube-system/kubeadm-config", "ClusterConfiguration", (text) =>
+        text.replace(/kubernetesVersion: .*/, "kubernetesVersion: 1.34"),
+      ),
+    ...withoutConfiguration(/kubeadm-config in etcd's data has kubernetesVersion as a number, not a string/),
   },
   {
     name: "there is no ConfigMap cluster-info",

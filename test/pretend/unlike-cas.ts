@@ -7,7 +7,17 @@ import { FACTS, otherCa, write } from "./cluster.ts";
 import { newKeyOf, tokenBy } from "./old-keys.ts";
 import { SCRIPTS, type Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
-import { editFile, editPod, editYaml, PKI, read, reissue, setFlags } from "./unlike-edits.ts";
+import {
+  editConfigMap,
+  editFile,
+  editPod,
+  editYaml,
+  PKI,
+  read,
+  reissue,
+  remove,
+  setFlags,
+} from "./unlike-edits.ts";
 import { configMap, object } from "./unlike-objects.ts";
 
 const LEAVES = CERTS.filter((row) => row.ca).map(({ name }) => name);
@@ -64,7 +74,6 @@ export const CAS: Unlike[] = [
       setFlags(place, "kube-controller-manager", `--root-ca-file=${PKI}/root-cas.crt`);
       publish(place, both);
     },
-    lost: { refuses: ["01-etcd --new-cas", /root-cas\.crt/] },
   },
   {
     name: "kube-root-ca.crt holds today's CA and then the one of before",
@@ -75,7 +84,6 @@ export const CAS: Unlike[] = [
       setFlags(place, "kube-controller-manager", `--root-ca-file=${PKI}/root-cas.crt`);
       publish(place, both);
     },
-    lost: { refuses: ["01-etcd --new-cas", /root-cas\.crt/] },
   },
   {
     name: "ca.crt holds the signing CA and another that is trusted, too",
@@ -109,7 +117,43 @@ export const CAS: Unlike[] = [
           "requestheader-client-ca-file": read(place, `${PKI}/front-proxy-ca.crt`),
         };
     },
-    lost: { refuses: ["01-etcd --new-cas", /clients\.crt/] },
+  },
+  {
+    name: "proxies of the API are trusted by a file with the front proxy's CA and another",
+    who: "a gateway of the company before the API: --requestheader-client-ca-file",
+    change: async (place) => {
+      const both = `${read(place, `${PKI}/front-proxy-ca.crt`)}${(await otherCa()).cert}`;
+      write(`${place.root}${PKI}/proxies.crt`, both, 0o644);
+      setFlags(place, "kube-apiserver", `--requestheader-client-ca-file=${PKI}/proxies.crt`);
+      editConfigMap(
+        place,
+        "kube-system/extension-apiserver-authentication",
+        "requestheader-client-ca-file",
+        () => both,
+      );
+    },
+  },
+  {
+    name: "the keys of etcd's CA and the front proxy's are kept offline",
+    who: "security teams: nothing but an expired certificate needs them",
+    change: (place) => remove(place, `${PKI}/etcd/ca.key`, `${PKI}/front-proxy-ca.key`),
+    says: /etcd\/ca\.key.*kept offline/,
+  },
+  {
+    name: "admin.conf is of system:masters, and the group kubeadm:cluster-admins has no rights any more",
+    who: "clusters from before 1.29 whose rights were taken away on purpose",
+    change: async (place) => {
+      const { cert, key } = await issueClient(
+        { cn: "kubernetes-admin", o: "system:masters" },
+        place.ca,
+        FACTS,
+      );
+      editYaml(place, "/etc/kubernetes/admin.conf", ({ users: [{ user }] }) => {
+        user["client-certificate-data"] = Buffer.from(cert).toString("base64");
+        user["client-key-data"] = Buffer.from(key).toString("base64");
+      });
+      delete place.objects["clusterrolebindings/kubeadm:cluster-admins"];
+    },
   },
   {
     name: "every certificate is valid for a hundred years",

@@ -3,7 +3,7 @@
  * application. All that a row of unlike-*.ts may change before it is served. Its API serves the objects that
  * its etcd has; what lives renews its Lease.
  */
-import { cpSync, mkdtempSync, readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -63,7 +63,7 @@ export async function usualCluster(): Promise<Place> {
       env: {},
       api: { hostname: ADDRESS, port: 6443 },
       away: [],
-      others: [],
+      others: [{ [Symbol.dispose]: () => rmSync(root, { recursive: true, force: true }) }],
       manifests: "/etc/kubernetes/manifests",
     },
   };

@@ -1,5 +1,6 @@
 /** Rows of unlike.ts: where the API is, by whom, and how kubeconfigs lead there. */
 import { ADDRESS, otherCa } from "./cluster.ts";
+import { routesOf } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
 import {
@@ -25,12 +26,62 @@ const ALL = ["admin", "kubelet", "controller-manager", "scheduler"];
 /** The cluster is reached through a balancer, and its certificate has the balancer's name. */
 async function behindBalancer(place: Place, port = 6443) {
   balancer(place, BALANCER, port);
+  await ledToBalancer(place, port);
+}
+
+async function ledToBalancer(place: Place, port = 6443) {
   await reissue(place, "apiserver", { certSANs: [BALANCER] });
   setServer(place, `https://${BALANCER}:${port}`, "admin", "kubelet");
   setServerOfCluster(place, `https://${BALANCER}:${port}`);
 }
 
+/** One more address at m1's card, behind its own; the API server listens there, too. */
+function alsoHere(place: Place, local: string, prefixlen: number) {
+  balancer(place, local, 6443);
+  place.node.commands!.push(
+    ...routesOf([
+      { local: ADDRESS, prefixlen: 24 },
+      { local, prefixlen },
+    ]),
+  );
+}
+
+/** An endpoint at this very machine that only cluster-info, kube-proxy and the certificate know. */
+const hereWithoutEndpoint =
+  (prefixlen: number, ...kubeconfigs: string[]) =>
+  async (place: Place) => {
+    alsoHere(place, BALANCER, prefixlen);
+    await reissue(place, "apiserver", { certSANs: [BALANCER] });
+    setServer(place, `https://${BALANCER}:6443`, ...kubeconfigs);
+    setServerOfCluster(place, `https://${BALANCER}:6443`);
+    editKubeadm(place, (config) => void delete config.controlPlaneEndpoint);
+  };
+
 export const ENDPOINTS: Unlike[] = [
+  {
+    name: "a VIP is at this very card, and kubeadm-config has no endpoint",
+    who: "kube-vip or keepalived that came later, on the node that leads",
+    change: hereWithoutEndpoint(32, "admin", "kubelet"),
+    lost: { without: LOCAL },
+  },
+  {
+    name: "a public and a private address at one card, and kubeadm-config has no endpoint",
+    who: "clouds: workers of other networks reach the public one",
+    change: hereWithoutEndpoint(24),
+    lost: { without: /^admin\.conf: server/ },
+  },
+  {
+    name: "a VIP is at this very card, and it is the endpoint in kubeadm-config",
+    who: "kube-vip from the first day",
+    change: async (place) => {
+      alsoHere(place, BALANCER, 32);
+      await ledToBalancer(place);
+      editKubeadm(place, (config) => {
+        config.controlPlaneEndpoint = `${BALANCER}:6443`;
+      });
+    },
+    lost: { without: LOCAL },
+  },
   {
     name: "a balancer in front of the API, at another port than the API server's",
     who: "haproxy with keepalived on the control plane nodes, port 8443 or 16443",

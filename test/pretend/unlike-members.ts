@@ -4,10 +4,10 @@ import { CONTROL_PLANE } from "../../shared/node/containers.ts";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { ADDRESS } from "./cluster.ts";
 import { sameEtcd, serveOtherMember } from "./etcd.ts";
-import { MEMBER } from "./node.ts";
+import { MEMBER, routesOf } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
-import { addNode, editObject, reissue } from "./unlike-edits.ts";
+import { addNode, editObject, reissue, setFlags } from "./unlike-edits.ts";
 import type { WrittenMember } from "./write-wal.ts";
 
 /** The address of m2, m3, …: of this test's own. */
@@ -52,7 +52,36 @@ async function serveOthers(place: Place, members: readonly WrittenMember[], away
 /** New keys beside a running etcd would split the cluster. */
 const KEYS_ARE_ELSEWHERE: Unlike["lost"] = { refuses: ["01-etcd --new-cas", /hand-over\.ts/] };
 
+/** etcd at another host than the API server's, with certificates that somebody made for it. */
+const etcdAt = (host: string) => async (place: Place) => {
+  const [client, peer] = [`https://${host}:2379`, `https://${host}:2380`];
+  place.node.members = [{ ...MEMBER, peerURLs: [peer] }];
+  setFlags(
+    place,
+    "etcd",
+    ...[`--advertise-client-urls=${client}`, `--listen-client-urls=https://127.0.0.1:2379,${client}`],
+    ...[
+      `--initial-advertise-peer-urls=${peer}`,
+      `--listen-peer-urls=${peer}`,
+      `--initial-cluster=m1=${peer}`,
+    ],
+  );
+  for (const name of ["etcd-server", "etcd-peer"])
+    await reissue(place, name, { etcdServerCertSANs: [host], etcdPeerCertSANs: [host] });
+};
+
+const SECOND = ADDRESS.replace(/11$/, "61");
+
 export const MEMBERS: Unlike[] = [
+  {
+    name: "etcd is on a second network, and kubeadm-config does not know it",
+    who: "a network for storage: certificates and flags by hand",
+    change: async (place) => {
+      place.node.commands!.push(...routesOf([{ local: ADDRESS }, { local: SECOND }]));
+      for (const port of [2379, 2380]) balancer(place, SECOND, port, () => port);
+      await etcdAt(SECOND)(place);
+    },
+  },
   {
     name: "three control plane nodes, each with a member of etcd",
     who: "kubeadm's stacked etcd: most clusters that matter",

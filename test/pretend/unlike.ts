@@ -4,15 +4,18 @@
  * row, as an operator would.
  */
 import { X509Certificate } from "node:crypto";
-import { cpSync, existsSync, globSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { parse } from "yaml";
-import { CERTS } from "../../shared/pki/certs.ts";
+import { certificatesIn, infoOf } from "../../shared/pki/certificate.ts";
+import { CERTS, certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { sameEtcd, serveEtcd } from "./etcd.ts";
+import { agedText } from "./expired.ts";
 import type { Run, RunResult } from "./many-runs.ts";
 import { pretendNode } from "./node.ts";
 import { type Place, serveUnlike, usualCluster } from "./unlike-cluster.ts";
+import { PKI } from "./unlike-edits.ts";
 
 /** What is done on a control plane node, in the runbook's order. */
 export const SCRIPTS = [
@@ -44,6 +47,8 @@ export interface Unlike {
   says?: RegExp;
   /** With all of /etc/kubernetes lost on m1. Default: it comes back with all that it had. */
   lost?: Lost;
+  /** After other disasters, where something else holds than with all lost. */
+  plays?: Partial<Record<Play, Lost>>;
 }
 
 export interface End {
@@ -57,7 +62,7 @@ export interface End {
 
 export interface Lost {
   /** The script that ends before anything is touched, and what it names. */
-  refuses?: [script: "01-etcd --new-cas" | "02-control-plane", names: RegExp];
+  refuses?: [script: "01-etcd --new-cas" | "01-etcd" | "02-control-plane", names: RegExp];
   /** What does not come back as it was, by the names of `belongings`. */
   without?: RegExp;
 }
@@ -77,7 +82,7 @@ const IN_VAIN = "0.02";
 const BRINGS_BACK = "0.2";
 
 /** A pretend node with the row's files and content of etcd, and what its cluster serves. */
-async function nodeOf(row: Unlike, isLost: boolean) {
+async function nodeOf(row: Unlike, disaster?: (root: string, place: Place) => Promise<void> | void) {
   const place = await usualCluster();
   await row.change(place);
   const node = await pretendNode({
@@ -90,7 +95,7 @@ async function nodeOf(row: Unlike, isLost: boolean) {
   });
   for (const folder of ["etc", "var/lib/kubelet"]) rmSync(`${node.root}/${folder}`, { recursive: true });
   cpSync(place.root, node.root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
-  if (isLost) rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
+  await disaster?.(node.root, place);
   const env = (patience: string) => ({
     ...node.env,
     PWD: "/root",
@@ -101,11 +106,11 @@ async function nodeOf(row: Unlike, isLost: boolean) {
   return { place, node, env };
 }
 
-/** The cluster of a row, well and served. `run` says what a script did there. */
-export async function unlike(row: Unlike, runs: Runner) {
-  const { place, node, env } = await nodeOf(row, false);
-  const etcd = serveEtcd(node.root, etcdOf(place, node));
-  const api = serveUnlike(place, node.root);
+/** The cluster of a row, well and served; lost: nothing of it runs. `run` says what a script did there. */
+export async function unlike(row: Unlike, runs: Runner, isLost = false) {
+  const { place, node, env } = await nodeOf(row, isLost ? PLAYS["all lost"].disaster : undefined);
+  const etcd = isLost ? NONE : serveEtcd(node.root, etcdOf(place, node));
+  const api = isLost ? NONE : serveUnlike(place, node.root);
   return {
     node,
     async run(line: string): Promise<Seen> {
@@ -123,6 +128,8 @@ export async function unlike(row: Unlike, runs: Runner) {
     },
   };
 }
+
+const NONE = { changes: () => [] as string[], [Symbol.dispose]: () => undefined };
 
 function etcdOf({ node: { members } }: Place, { stored }: { stored: Map<string, string> }) {
   const state = sameEtcd(stored);
@@ -152,9 +159,56 @@ export function changedFiles(before: string[], after: string[]): string[] {
   ];
 }
 
-/** Parts 1 and 2 on m1 with all of /etc/kubernetes lost, up to the first that does not end well. */
-export async function bringBack(row: Unlike, runs: Runner) {
-  const { place, node, env } = await nodeOf(row, true);
+/** What happens to m1, and with what parts 1 and 2 are typed then. */
+export const PLAYS = {
+  "all lost": { disaster: lose, part1: "01-etcd --new-cas" },
+  "lost, and the old keys found": { disaster: loseAllButKeys, part1: "01-etcd" },
+  "all expired": { disaster: (root: string) => expire(root, false), part1: "01-etcd" },
+  "the CAs have ended": { disaster: (root: string) => expire(root, true), part1: "01-etcd" },
+} as const;
+export type Play = keyof typeof PLAYS;
+
+function lose(root: string) {
+  rmSync(`${root}/etc/kubernetes`, { recursive: true });
+}
+
+function loseAllButKeys(root: string, place: Place) {
+  lose(root);
+  for (const file of SHARED_FILES.filter((one) => existsSync(`${place.root}${PKI}/${one}`)))
+    cpSync(`${place.root}${PKI}/${file}`, `${root}${PKI}/${file}`, { preserveTimestamps: true });
+}
+
+/** All certificates that m1's own CAs have signed end a day ago; `ended`: the CAs, too. Their keys stay. */
+async function expire(root: string, ended: boolean) {
+  const read = (path: string) => (existsSync(root + path) ? readFileSync(root + path, "utf8") : undefined);
+  const keyOf = (ca: string) => read(`${PKI}/${certRow(ca).file}.key`);
+  const certs = CERTS.filter((row) => row.ca || ended).map((row): [string, string | undefined] => [
+    `${PKI}/${row.file}.crt`,
+    keyOf(row.ca ?? row.name),
+  ]);
+  const configs = KUBECONFIGS.map(({ path }): [string, string | undefined] => [path, keyOf("ca")]);
+  const all = [...certs, ...configs, [CLIENT_PEM, keyOf("ca")] as const];
+  for (const [path, key] of all) {
+    const text = read(path);
+    const after = text && key && (await agedText(text, key, ageOf(text)));
+    if (after) writeFileSync(root + path, after);
+  }
+}
+
+const CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+const DAY_MS = 24 * 3600_000;
+
+/** So that the first certificate in it ends a day ago. */
+function ageOf(text: string): number {
+  const data = /client-certificate-data: (\S+)/.exec(text)?.[1];
+  const info = infoOf(data ? Buffer.from(data, "base64").toString() : text);
+  return info ? info.notAfter.getTime() - Date.now() + DAY_MS : 0;
+}
+
+/** Parts 1 and 2 on m1 after a disaster, up to the first that does not end well. */
+export async function bringBack(row: Unlike, runs: Runner, play: Play = "all lost") {
+  const { disaster, part1: line } = PLAYS[play];
+  const { place, node, env } = await nodeOf(row, disaster);
   // the others trust the old CA until they join
   place.away.push(
     ...Object.keys(place.objects).flatMap((key) => /^minions\/(?!m1$)(.*)/.exec(key)?.[1] ?? []),
@@ -172,16 +226,24 @@ export async function bringBack(row: Unlike, runs: Runner) {
     before: belongings,
     after: belongingsOf(node.root),
   });
+  const issued = (file: string) => {
+    const path = `${node.root}${PKI}/${file}.crt`;
+    const text = () => (existsSync(path) ? readFileSync(path, "utf8") : undefined);
+    const before = text();
+    return () => text() !== before;
+  };
 
-  const part1 = runs.run({ line: "01-etcd --new-cas", env: env(BRINGS_BACK) });
+  const etcdIssued = issued("etcd/server");
+  const part1 = runs.run({ line, env: env(BRINGS_BACK) });
   await Promise.race([node.called("systemctl restart kubelet"), part1]);
-  if (existsSync(`${node.root}/etc/kubernetes/pki/etcd/server.crt`))
-    open.use(serveEtcd(node.root, etcdOf(place, node)));
-  const first = await seen("01-etcd --new-cas", await part1);
+  if (etcdIssued()) open.use(serveEtcd(node.root, etcdOf(place, node)));
+  const first = await seen(line, await part1);
   if (first.exitCode !== 0) return end(first);
+  const apiIssued = issued("apiserver");
   const part2 = runs.run({ line: "02-control-plane", env: env(BRINGS_BACK) });
-  await Promise.race([node.written(`${place.manifests}/kube-apiserver.yaml`), part2]);
-  if (existsSync(`${node.root}/etc/kubernetes/pki/apiserver.crt`)) open.use(serveUnlike(place, node.root));
+  const isReady = () => apiIssued() && existsSync(`${node.root}${place.manifests}/kube-apiserver.yaml`);
+  await Promise.race([node.until("the API server's new certificate", isReady), part2]);
+  if (existsSync(`${node.root}${PKI}/apiserver.crt`)) open.use(serveUnlike(place, node.root));
   return end(await seen("02-control-plane", await part2));
 }
 
@@ -213,7 +275,17 @@ export function belongingsOf(root: string): Map<string, string> {
       [subject, ...subjectAltName.split(", ").sort(), publicKey.asymmetricKeyType].join(" "),
     );
   }
+  const known = CERTS.map(({ file }) => `${file}.crt`);
+  for (const name of globSync("*.crt", { cwd: `${root}/etc/kubernetes/pki` }).filter(
+    (one) => !known.includes(one),
+  ))
+    all.set(name, subjectsIn(readFileSync(`${root}/etc/kubernetes/pki/${name}`, "utf8")));
   return all;
+}
+
+/** Of a bundle of others, whatever its CAs' keys: each subject once. */
+function subjectsIn(pem: string): string {
+  return [...new Set(certificatesIn(pem).map((one) => new X509Certificate(one).subject))].sort().join(", ");
 }
 
 function sorted(value: unknown): string {

@@ -113,6 +113,59 @@ test("it finds its own addresses; its files get the new one, the old files stay 
   expect(node.calls()).toContain("systemctl stop kubelet");
 });
 
+const VIP = "127.66.0.100";
+const [OWN_LEASE, VIP_FIRST] = [
+  { local: NEW, prefixlen: 24 },
+  { local: VIP, prefixlen: 32 },
+];
+
+test.each<[string, object[], Parameters<typeof said>[0] | undefined]>([
+  ["without a net", [VIP_FIRST, OWN_LEASE], undefined],
+  [
+    "with the net's own mask, which is the endpoint",
+    [
+      { ...VIP_FIRST, prefixlen: 24 },
+      { ...OWN_LEASE, secondary: true },
+    ],
+    { kubeadm: `${VIP}:6443` },
+  ],
+  [
+    "with the net's own mask, to which kube-proxy leads",
+    [
+      { ...VIP_FIRST, prefixlen: 24 },
+      { ...OWN_LEASE, secondary: true },
+    ],
+    { kubeadm: undefined, kubeProxy: `${VIP}:6443` },
+  ],
+])("a VIP that is first on the card takes no old address's place: %s", async (_, addresses, known) => {
+  const etcd = (objects: Parameters<typeof reachable>[0]) => {
+    reachable(objects);
+    if (known) said(known)(objects);
+  };
+  using node = here(
+    await pretendNode({ kind: "wiped control plane node", commands: routesOf(addresses), etcd }),
+  );
+  const { exitCode, stderr } = await node.run("move");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW });
+});
+
+test("where only the cluster's VIP is here, move and restore ask for the machine's own address", async () => {
+  const etcd = (objects: Parameters<typeof reachable>[0]) => {
+    reachable(objects);
+    said({ kubeadm: `${VIP}:6443` })(objects);
+  };
+  using node = here(
+    await pretendNode({ kind: "wiped control plane node", commands: routesOf([VIP_FIRST]), etcd }),
+  );
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("move");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(stderr).toContain(`nothing here tells which of its addresses`);
+  expect(stderr).toContain(`--moved ${SHOWN_ADDRESS}=ADDRESS`);
+  expect(node.fingerprint()).toEqual(before);
+});
+
 test("what the operator says of another machine later is taken into the move that goes on", async () => {
   using node = await movedNode("healthy control plane node");
   await node.run("move");

@@ -2,6 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { readEtcdData } from "../../shared/etcd-data/data.ts";
 import { hostOf } from "../../shared/etcd-location/reach-etcd.ts";
 import { certRow } from "../../shared/pki/certs.ts";
@@ -19,7 +20,7 @@ import {
 } from "../pretend/cluster.ts";
 import { BALANCER, said } from "../pretend/endpoint.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { MEMBER, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { MEMBER, type NodeOptions, pretendNode, routesOf, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 import { type Content, snapshotOf } from "../pretend/write-db.ts";
 import { type WrittenMember, writeEtcdData } from "../pretend/write-wal.ts";
@@ -593,6 +594,63 @@ test("at another address the plan begins with move, then a bundle that lies ther
   ].map((words) => stdout.indexOf(words));
   expect(places).not.toContain(-1);
   expect(places).toEqual(places.toSorted((a, b) => a - b));
+});
+
+test.each([
+  [
+    "gzip",
+    (bytes: Buffer) => gzipSync(bytes),
+    'snapshot.db" is compressed (gzip)',
+    "gunzip -k /root/snapshot.db",
+  ],
+  [
+    "base64",
+    (bytes: Buffer) => Buffer.from(bytes.toString("base64")),
+    "base64 as it seems",
+    "base64 -d /root/snapshot.db >/root/snapshot.db.decoded",
+  ],
+  [
+    "an error of a bucket",
+    () => Buffer.from('<?xml version="1.0"?><Error/>'),
+    "an error of a web server",
+    "head -c 300",
+  ],
+  [
+    "a locked one",
+    () => Buffer.from("age-encryption.org/v1\n-> X25519"),
+    "is locked (age)",
+    "hand-over.ts snapshot",
+  ],
+  ["an empty file", () => Buffer.alloc(0), 'snapshot.db" is empty', "ls -l /root/snapshot.db"],
+])("in place of a snapshot %s is called what it is, and how it is opened", async (_, made, is, hint) => {
+  using node = await newMachine();
+  const path = `${node.root}/root/snapshot.db`;
+  writeFileSync(path, made(readFileSync(path)));
+  const { exitCode, stderr } = await node.run(LINE);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
+  expect(stderr).toContain(is);
+  expect(stderr.slice(stderr.indexOf("hint:"))).toContain(hint);
+});
+
+test.each([
+  ["alone", [{ local: "10.9.0.100", prefixlen: 32 }], undefined],
+  [
+    "first on the card",
+    [
+      { local: "10.9.0.100", prefixlen: 24 },
+      { local: "10.9.0.7", prefixlen: 24, secondary: true },
+    ],
+    "10.9.0.7",
+  ],
+])("the cluster's VIP, %s, is not this machine's address", async (_, addresses, own) => {
+  const objects = said({ kubeadm: "10.9.0.100:6443" });
+  using node = await newMachine({ machine: { commands: routesOf(addresses) }, objects });
+  const { exitCode, stderr } = await node.run(LINE);
+  if (own === undefined) {
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+    return expect(stderr).toContain("Which address is the node's?");
+  }
+  expect(stderr).toContain(`m1 at ${own} (it was at ${SHOWN_ADDRESS})`);
 });
 
 test("at another address the line that says so comes before part 1, and part 1 counts no member but its own", async () => {

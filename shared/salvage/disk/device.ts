@@ -8,7 +8,8 @@ import { exists, hostPath } from "../../files/files.ts";
 const HOPELESS: Record<string, string> = {
   tmpfs: "its files are in memory, and deleted ones are gone at once",
   ramfs: "its files are in memory, and deleted ones are gone at once",
-  overlay: "that is a container's; run this on the node itself",
+  overlay:
+    "that is a container's; run this on the node itself. If it is the node, findmnt -no OPTIONS /etc names the upperdir (Flatcar)",
   nfs: "its blocks are on another machine; look for a snapshot there",
   nfs4: "its blocks are on another machine; look for a snapshot there",
   zfs: "zfs compresses, and has no single device; look for a snapshot with zfs list -t snapshot",

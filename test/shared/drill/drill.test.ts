@@ -13,7 +13,7 @@ import { markBackup } from "../../../shared/hand-over/about-bundle.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
-import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { issueClient, issueLeaf } from "../../../shared/pki/issue.ts";
 import { busyWorkloads, inEtcd } from "../../pretend/busy-workloads.ts";
 import {
   FACTS,
@@ -178,6 +178,16 @@ const ROWS: Row[] = [
     },
   },
   { what: "a second control plane node", etcd: withM2 },
+  {
+    what: "a kubelet's certificate with the key that kubeadm init made, until it rotates",
+    files: async ({ root, ca }) => {
+      const pair = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, {
+        ...FACTS,
+        keyAlgorithm: "RSA-2048",
+      });
+      write(`${root}/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem`, pair.cert + pair.key);
+    },
+  },
   {
     what: "an external CA",
     etcd: (objects) => {

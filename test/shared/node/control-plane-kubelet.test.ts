@@ -2,8 +2,10 @@
 
 import { expect, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
-import { readText, writeFile } from "../../../shared/files/files.ts";
+import { dirname } from "node:path";
+import { list, readText, writeFile } from "../../../shared/files/files.ts";
 import { ensureControlPlaneKubelet } from "../../../shared/node/control-plane-kubelet.ts";
+import { infoOf } from "../../../shared/pki/certificate.ts";
 import { localServer, readKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
@@ -29,6 +31,20 @@ test.each(["v1.29.15", "v1.34.4"])(
     expect(await ensureControlPlaneKubelet(cp.node, { ...facts, kubernetesVersion }, cp.asideDir)).toBe(
       false,
     );
+  },
+);
+
+test.each(["RSA-2048", "RSA-4096", "ECDSA-P384"] as const)(
+  "where the cluster's keys are %s its certificate has the kind of key that a kubelet makes",
+  async (keyAlgorithm) => {
+    const { box, cp, facts } = await withoutKubeletConf();
+    using _ = box;
+    rmSync(`${box.dir}/var`, { recursive: true, force: true });
+    await ensureControlPlaneKubelet(cp.node, { ...facts, keyAlgorithm }, cp.asideDir);
+    const [pem] = list(dirname(cp.node.kubelet.clientPem)).filter((name) => /client-\d/.test(name));
+    const text = readText(`${dirname(cp.node.kubelet.clientPem)}/${pem}`)!;
+    expect(infoOf(text)?.algorithm).toBe("ECDSA-P256");
+    expect(text).toContain("-----BEGIN EC PRIVATE KEY-----");
   },
 );
 

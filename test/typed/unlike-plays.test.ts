@@ -1,0 +1,65 @@
+/**
+ * The clusters of unlike-*.ts in each disaster: they come back with what they had, or are refused by name before
+ * anything is touched. A row is a cluster, a play a disaster; what is expected of a row is in the row. `npm run soak`
+ * plays all of it, and `npm run ok` a sample; the play "all lost" is played by test/scripts/unlike-*.test.ts as well.
+ */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { globSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { lastWords } from "../pretend/stays-healthy.ts";
+import { runsHere } from "../pretend/typed-here.ts";
+import { bringBack, notBack, PLAYS, type Play, type Unlike } from "../pretend/unlike.ts";
+import { ADDONS } from "../pretend/unlike-addons.ts";
+import { CAS } from "../pretend/unlike-cas.ts";
+import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";
+import { FLAGS } from "../pretend/unlike-flags.ts";
+import { HOSTS } from "../pretend/unlike-host.ts";
+import { MEMBERS } from "../pretend/unlike-members.ts";
+import { NODES } from "../pretend/unlike-nodes.ts";
+
+setDefaultTimeout(300_000);
+
+const ROWS = [...ENDPOINTS, ...CAS, ...FLAGS, ...HOSTS, ...MEMBERS, ...NODES, ...ADDONS];
+const ALL = ROWS.flatMap((row) =>
+  (Object.keys(PLAYS) as Play[]).map((play) => [play, row.name, row] as const),
+);
+const EVERY = process.env.EVERY_ROW ? 1 : 37;
+
+/**
+ * Files that only copies bring back are lost in both plays that lose; without keys of its own no part stops a node for
+ * other nodes' keys. What a healthy cluster is refused for, it is refused for after each disaster.
+ */
+function expectedOf(
+  { lost = {}, plays, ends }: Unlike,
+  play: Play,
+): { refuses?: RegExp; without?: RegExp | undefined } {
+  const own = plays?.[play] ?? (play === "all lost" ? lost : undefined);
+  if (own)
+    return { ...own, ...(own.refuses ? { refuses: own.refuses[1] } : { refuses: undefined }) } as never;
+  const always = ends?.["01-etcd"]?.names;
+  const isOfFile = lost.refuses && !/hand-over/.test(lost.refuses[1].source);
+  const refuses =
+    always ?? (play === "lost, and the old keys found" && isOfFile ? lost.refuses![1] : undefined);
+  return refuses ? { refuses } : { without: lost.without };
+}
+
+test.each(ALL.filter((_, i) => i % EVERY === 0))("%s: %s", async (play, _, row) => {
+  const { last, before, after } = await bringBack(row, runsHere, play);
+  const expected = expectedOf(row, play);
+  if (expected.refuses) {
+    expect({ exitCode: last.exitCode, said: lastWords(last) }).toMatchObject({
+      exitCode: 3,
+      said: expect.stringMatching(expected.refuses),
+    });
+    return last.script === "02-control-plane" ? undefined : expect(last.changed).toEqual([]);
+  }
+  expect({ script: last.script, exitCode: last.exitCode, said: lastWords(last) }).toMatchObject({
+    script: "02-control-plane",
+    exitCode: 0,
+  });
+  expect(notBack(before, after, expected.without)).toEqual([]);
+});
+
+test("a row leaves no folder behind", () => {
+  expect(globSync(`${tmpdir()}/unlike-*`)).toEqual([]);
+});
