@@ -16,7 +16,7 @@ import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { type Cluster, need } from "./cluster.ts";
 import type { ClusterConfiguration } from "./cluster-configuration.ts";
-import { apiEndpoint } from "./known-nodes.ts";
+import { apiEndpoint, type KnownNode } from "./known-nodes.ts";
 import { believedPeers } from "./next.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 
