@@ -19,6 +19,7 @@ export type Newest = RevisionKey & Pick<KeyValue, "key" | "value">;
 /** Undefined where the db has no key. */
 export function newestIn(tree: Tree): Newest | undefined {
   for (const leaf of tree.leavesOf("key")) {
+    if (leaf.count === 0) return undefined;
     const last = leaf.count - 1;
     const row = readRevision(leaf, last);
     return { ...row, value: row.key && !row.isTombstone ? readKeyValue(leaf, last).value : new Uint8Array() };

@@ -1,9 +1,13 @@
 /** The db's newest revision, and the log's entries up to the db's index: what fits, and what was never on the disk. */
 import { expect, test } from "bun:test";
-import { checkFitsLog, type Newest } from "../../../shared/etcd-data/fits-log.ts";
+import { writeFileSync } from "node:fs";
+import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
+import { checkFitsLog, type Newest, newestIn } from "../../../shared/etcd-data/fits-log.ts";
 import { Mvcc } from "../../../shared/etcd-data/mvcc.ts";
 import { Replay } from "../../../shared/etcd-data/replay.ts";
 import { bytesField, intField } from "../../../shared/restore/protobuf-fields.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+import { dbFile } from "../../pretend/write-db.ts";
 
 const message = (...parts: Buffer[]) => Buffer.concat(parts);
 const putOf = (key: string, value: string, lease = 0) =>
@@ -92,4 +96,12 @@ test("an entry that is no request, as a member's, is passed over", () => {
   const replay = new Replay(new Mvcc());
   const entry = { type: 1, term: 2, index: 4, data: new Uint8Array(put("a", "1")) };
   expect(() => checkFitsLog([entry], undefined, replay)).not.toThrow();
+});
+
+test("a db that has just been made has no newest revision: its bucket is one empty leaf", () => {
+  const empty = dbFile({ pageSize: 4096, perLeaf: 20, txid: 8n }, { key: {}, meta: {} });
+  using box = sandbox();
+  writeFileSync(`${box.dir}/db`, empty);
+  using db = new Bbolt(`${box.dir}/db`);
+  expect(db.stable(newestIn)).toBeUndefined();
 });
