@@ -10,28 +10,28 @@ import type { Source } from "./sources.ts";
 const HOME = join(import.meta.dir, "../..");
 
 /**
- * Files behind each script, with types, and itself. Not more than 152 for 01 to 04, 70 for 03-join, 200 for
+ * Files behind each script, with types, and itself. Not more than 153 for 01 to 04, 70 for 03-join, 200 for
  * 00-assess and 05-verify. A feature that raises a budget says why in the same commit; who needs less lowers
  * it.
  */
 const BUDGETS: Record<string, number> = {
-  "00-assess": 172,
-  "00-salvage": 146,
+  "00-assess": 166,
+  "00-salvage": 140,
   "00-token-key": 110,
-  "01-etcd": 157,
-  "02-control-plane": 152,
+  "01-etcd": 151,
+  "02-control-plane": 153,
   "03-join": 62,
-  "03-workers": 143,
+  "03-workers": 144,
   "04-sa-tokens": 146,
-  "05-verify": 171,
-  drill: 172,
+  "05-verify": 172,
+  drill: 170,
   "hand-over": 118,
   "join-again": 78,
   move: 133,
   "pack-kit": 20,
-  plan: 200,
-  "renew-ca": 146,
-  report: 221,
+  plan: 194,
+  "renew-ca": 147,
+  report: 222,
   restore: 117,
 };
 
