@@ -5,7 +5,8 @@
 import { AUTHENTICATION, changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, nameOf } from "../api/kube-object.ts";
-import { hostOfHolder, leaderNow } from "../api/leader-leases.ts";
+import { hostOfHolder } from "../api/leader.ts";
+import { leaderNow } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { type CertInfo, certificatesIn } from "../pki/certificate.ts";
