@@ -95,7 +95,7 @@ function ofSnapshot(
 ): Plan {
   const as = controlPlanes.find((name) => name === here.name) ?? controlPlanes[0]!;
   const lost = unnamed ? controlPlanes.filter((name) => name !== as) : [];
-  const restore = `${command("restore", { lost, "lost-on": lostOn })} ${shell`--as ${as} ${file}`}`;
+  const restore = `${command(shell`restore --as ${as}`, { lost, "lost-on": lostOn })} ${shell`${file}`}`;
   const verdict = `nothing of a cluster is on this machine but ${file}, a snapshot of the etcd of "${cluster.name}"; its control plane nodes were ${controlPlanes.join(", ")}`;
   return page({ here, user, verdict, cluster }, [
     {

@@ -436,7 +436,7 @@ function asM2(objects: Objects) {
       status: { addresses: [{ type: "InternalIP", address }] },
     };
   };
-  swap("w1", new URL(OTHER.peerURLs[0]!).hostname, { "node-role.kubernetes.io/control-plane": "" });
+  swap("w1", hostOf(OTHER.peerURLs[0]!), { "node-role.kubernetes.io/control-plane": "" });
   swap("m2", "10.77.0.99", {});
   const image = { name: "kube-apiserver", image: "evil.example/apiserver", command: ["kube-apiserver"] };
   objects["pods/kube-system/kube-apiserver-w1"] = {
@@ -518,7 +518,7 @@ test("on a new machine the plan is that of the snapshot which lies there; a lock
     `${kit}/plan.ts'; echo "exit code $?"`,
   ]);
   expect((await node.run("plan --lost-on m2")).stdout).toContain(
-    `${kit}/restore.ts --lost-on m2 --as m1 snapshot.db'`,
+    `${kit}/restore.ts --as m1 --lost-on m2 snapshot.db'`,
   );
   expect(stdout).toContain("its control plane nodes were m1, m2, m3");
   // what the last line ends with on the restored data, where there is something to do
