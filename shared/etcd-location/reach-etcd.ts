@@ -30,7 +30,8 @@ export function ownMember(
   const hosts = urlsOf(own).map(hostOf);
   const isAlone = members.length === 1 && hosts.every(isLoopback);
   const hasNames =
-    hosts.some((host) => !isLoopback(host)) && hosts.every((host) => isLoopback(host) || !isIP(host));
+    hosts.some((host) => host !== "" && !isLoopback(host)) &&
+    hosts.every((host) => isLoopback(host) || !isIP(host));
   return isHere(own, addresses) || isAlone || hasNames ? own : undefined;
 }
 

@@ -11,12 +11,12 @@
  * one. So the folder belongs to the pod that has this UID in etcd, or in the kubelet's records.
  */
 
-import type { EtcdData } from "../etcd-data/data.ts";
+import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { hostText, isRoots } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
-import { readObjects } from "../objects/stored.ts";
+import { decodeStored, registryPrefix } from "../objects/stored.ts";
 import { COMM } from "../shell-line.ts";
 import { podRecords } from "./pod-records.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
@@ -203,15 +203,20 @@ function ownFolder(first: string | undefined): string {
  * its hash.
  */
 export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
-  const known = data ? attempt(() => uidsBelow("pods/kube-system/", data), []) : [];
+  const known = data ? uidsBelow("pods/kube-system/", data) : [];
   return new Set([
     ...known,
     ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : [])),
   ]);
 }
 
+/** One that cannot be read says nothing of the others. */
 function uidsBelow(path: string, data: EtcdData): string[] {
-  const uids = readObjects<{ metadata?: { uid?: unknown } }>(data, path).map(({ metadata }) => metadata?.uid);
+  const uidOf = (stored: KeyValue) =>
+    (decodeStored(data, stored) as { metadata: { uid?: unknown } }).metadata.uid;
+  const uids = data
+    .list(`${registryPrefix(data)}/${path}`)
+    .map((stored) => attempt(() => uidOf(stored), undefined));
   return uids.filter((uid) => typeof uid === "string").toArray();
 }
 

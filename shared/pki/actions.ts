@@ -9,7 +9,7 @@ import { again, command, inOneLine, type Todo } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { type Cert, type ClusterFacts, isInternal } from "./certs.ts";
-import { type Finding, pkiFindings, type WantedPki } from "./examine.ts";
+import { type Finding, isOffline, pkiFindings, type WantedPki } from "./examine.ts";
 import type { KubeconfigRow } from "./kubeconfigs.ts";
 import { type Evidence, type Remedy, remedyOf } from "./lost-keys.ts";
 
@@ -82,11 +82,12 @@ export function actionForSigned(finding: Finding, ca?: PkiAction["todo"]): PkiAc
 
 /** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
 function actionForShared(finding: Finding, { newCas, evidence }: ActionOptions): PkiAction {
+  const isMeant = newCas === "all" || (newCas === "internal" && isInternal(finding.name));
+  if (isOffline(finding) && isMeant) return { finding, todo: "make" };
   if (finding.state === "ok") return { finding, todo: "keep" };
   const remedy = remedyOf(finding, evidence?.() ?? { texts: [], tokens: [] });
   if (remedy.do !== "lost" && remedy.do !== "elsewhere") return { finding, todo: "restore", remedy };
-  if (newCas !== "all" && !(newCas === "internal" && isInternal(finding.name)))
-    return { finding, todo: "refuse", remedy };
+  if (!isMeant) return { finding, todo: "refuse", remedy };
   const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
   return "why" in remedy && isHalf
     ? { finding, todo: "restore", remedy: { do: "again" } }

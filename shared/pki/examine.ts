@@ -181,6 +181,11 @@ export function examine(
     : found;
 }
 
+/** Whether only its key is away, and nothing needs it. The operator may want a new one all the same. */
+export function isOffline({ differs }: Finding): boolean {
+  return differs?.differs === OFFLINE;
+}
+
 const OFFLINE =
   "its key is not on this node (is it kept offline?), and nothing needs it before one of its certificates expires";
 

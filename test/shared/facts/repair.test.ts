@@ -79,6 +79,7 @@ test("the certificates that tell a repair lie where kubeadm's certificatesDir sa
   const elsewhere: Objects = {
     ...objects,
     "configmaps/kube-system/kubeadm-config": {
+      metadata: { name: "kubeadm-config" },
       data: { ClusterConfiguration: configuration.replace("/etc/kubernetes/pki", "/etc/kubernetes/ssl") },
     },
   };
