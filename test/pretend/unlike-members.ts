@@ -52,6 +52,9 @@ async function serveOthers(place: Place, members: readonly WrittenMember[], away
 /** New keys beside a running etcd would split the cluster. */
 const KEYS_ARE_ELSEWHERE: Unlike["lost"] = { refuses: ["01-etcd --new-cas", /hand-over\.ts/] };
 
+/** The pretend has one certificate for all three addresses; each node's own has one of them. */
+const ITS_OWN_ALONE: Unlike["plays"] = { "lost, and the old keys found": { without: /^apiserver\.crt$/ } };
+
 /** etcd at another host than the API server's, with certificates that somebody made for it. */
 const etcdAt = (host: string) => async (place: Place) => {
   const [client, peer] = [`https://${host}:2379`, `https://${host}:2380`];
@@ -90,6 +93,7 @@ export const MEMBERS: Unlike[] = [
       await serveOthers(place, [memberOf("m2"), memberOf("m3")]);
     },
     lost: KEYS_ARE_ELSEWHERE,
+    plays: ITS_OWN_ALONE,
   },
   {
     name: "three members of etcd whose names are not those of their nodes",
@@ -106,6 +110,7 @@ export const MEMBERS: Unlike[] = [
       );
     },
     lost: KEYS_ARE_ELSEWHERE,
+    plays: ITS_OWN_ALONE,
   },
   {
     name: "one of three control plane nodes is switched off",
@@ -131,6 +136,12 @@ export const MEMBERS: Unlike[] = [
       "05-verify": { code: 2, names: /m3/ },
     },
     lost: KEYS_ARE_ELSEWHERE,
+    plays: Object.fromEntries(
+      (["lost, and the old keys found", "all expired", "the CAs have ended"] as const).map((play) => [
+        play,
+        { refuses: ["02-control-plane", /--without m3/] },
+      ]),
+    ),
   },
   {
     name: "a fourth member of etcd learns, on a node that is being joined",
@@ -140,5 +151,6 @@ export const MEMBERS: Unlike[] = [
       await serveOthers(place, [memberOf("m2"), memberOf("m3"), memberOf("m4", { isLearner: true })]);
     },
     lost: KEYS_ARE_ELSEWHERE,
+    plays: ITS_OWN_ALONE,
   },
 ];
