@@ -14,6 +14,7 @@ import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import type { Manifest } from "../objects/objects.ts";
 import type { ActionOptions, NewCas } from "../pki/actions.ts";
+import { isFor } from "../pki/addresses.ts";
 import { type Cert, minorOf } from "../pki/certs.ts";
 import { refuseWrongClock } from "./clock.ts";
 import { type ControlPlaneNode, type HowToRead, readControlPlaneNode } from "./control-plane-node.ts";
@@ -62,14 +63,15 @@ export function ensureOptions(
 }
 
 /** Hosts of this node's etcd, where its URLs lead to another network than the API server's, or are names. */
-function etcdHosts({ name }: Cert, { data, node }: ControlPlaneNode): string[] {
-  const urls = URLS[name];
-  if (!urls) return [];
+function etcdHosts({ name, names }: Cert, { data, node, facts }: ControlPlaneNode): string[] {
+  const [urls, known] = [URLS[name], names?.(facts)];
+  if (!urls || !known) return [];
   const own = data.members.find(({ id }) => id === data.memberId)?.[urls.field] ?? [];
   const pod = findMirrorPods(data, node.name).find((mirror) => mirror.name === "etcd")?.pod;
   const words = flags(pod ? commandOf(pod) : []);
   const all = [...own, ...urls.flags.flatMap((flag) => words.get(flag)?.split(",") ?? [])];
-  return all.map(hostOf).filter((host) => !["", "0.0.0.0", "::"].includes(host));
+  const hosts = new Set(all.map(hostOf).filter((host) => !["", "0.0.0.0", "::"].includes(host)));
+  return [...hosts].filter((host) => !isFor(known, host));
 }
 
 const URLS: Partial<Record<string, { field: "clientURLs" | "peerURLs"; flags: readonly string[] }>> = {

@@ -9,11 +9,11 @@ setDefaultTimeout(300_000);
 
 const LOOK = "/root/look.json";
 
-/** A node that was looked at while admin.conf was away and the scheduler's manifest lost. */
+/** A node that was looked at while controller-manager.conf was away and the scheduler's manifest lost. */
 async function lookedAt() {
   const node = here(await pretendNode({ kind: "healthy control plane node" }));
   const etc = `${node.root}/etc/kubernetes`;
-  renameSync(`${etc}/admin.conf`, `${etc}/admin.conf.away`);
+  renameSync(`${etc}/controller-manager.conf`, `${etc}/controller-manager.conf.away`);
   rmSync(`${etc}/manifests/kube-scheduler.yaml`);
   const { stdout } = await node.run("00-assess --json");
   write(`${node.root}${LOOK}`, stdout);
@@ -23,12 +23,12 @@ async function lookedAt() {
 test("what is well again, what is worse, and how much is as before: each once, and none of the tables", async () => {
   const { node, etc } = await lookedAt();
   using _ = node;
-  renameSync(`${etc}/admin.conf.away`, `${etc}/admin.conf`);
+  renameSync(`${etc}/controller-manager.conf.away`, `${etc}/controller-manager.conf`);
   rmSync(`${etc}/scheduler.conf`);
   const { exitCode, stdout } = await node.run(`00-assess --since ${LOOK}`);
   expect(exitCode).toBe(2);
   expect(stdout).toMatch(
-    /^since \/root\/look\.json\n {2}well now +admin\.conf +was !MISSING!\n {2}new +scheduler\.conf +!MISSING!/m,
+    /^since \/root\/look\.json\n {2}well now +controller-manager\.conf +was !MISSING!\n {2}new +scheduler\.conf +!MISSING!/m,
   );
   expect(stdout).toContain("  as before   manifests/kube-scheduler.yaml   !MISSING!\n");
   expect(stdout).toMatch(/\nverdict: .*\n\nnext\n {2}/);
