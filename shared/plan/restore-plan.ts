@@ -53,7 +53,7 @@ export async function planOfRestore(
   const snapshot = snapshotsHere().flatMap((file) => snapshotIn(file, lost) ?? [])[0];
   if (!snapshot && locked === undefined) return undefined;
   const here = await thisMachine();
-  return snapshot ? ofSnapshot({ ...snapshot, lostOn }, here, user) : ofLocked(locked!, here, user);
+  return snapshot ? ofSnapshot({ ...snapshot, lostOn }, here, user) : ofLocked(locked!, here, { user, lost });
 }
 
 /** Undefined where it is of no kubeadm cluster: restore.ts says more of it. Errors: Refused as by `withNames`. */
@@ -78,13 +78,17 @@ async function thisMachine(): Promise<PlanNode> {
     : { name: hostName, role, address };
 }
 
-function ofLocked(locked: string, here: PlanNode, user: string): Plan {
+function ofLocked(
+  locked: string,
+  here: PlanNode,
+  { user, lost }: { user: string; lost: readonly string[] },
+): Plan {
   const verdict = `nothing of a cluster is on this machine but a locked snapshot of its etcd, ${locked}`;
   const open: Effort = { does: "Open the snapshot", costs: "nothing", seconds: [1, 60] };
   const lines = asksNothing()
     ? sshLines(user, [here], openLine(locked))
     : terminalLines(user, [here], openLine(locked));
-  return page({ here, user, verdict }, [{ ...open, lines }, planAgain(here, user)]);
+  return page({ here, user, verdict }, [{ ...open, lines }, planAgain(here, user, lost)]);
 }
 
 /** The machine's own name, where a control plane node had it; else that of any of them. */
@@ -121,11 +125,11 @@ function ofSnapshot(
 
 type Unplaced = Effort & { lines: Line[]; exit?: number[]; ends?: string };
 
-function planAgain(here: PlanNode, user: string): Unplaced {
+function planAgain(here: PlanNode, user: string, lost: readonly string[] = []): Unplaced {
   return {
     does: "Make the plan of what is here then, and follow that one",
     ...{ costs: "nothing: it reads only", seconds: [1, 15], exit: [0, 2] },
-    lines: sshLines(user, [here], command("plan")),
+    lines: sshLines(user, [here], command("plan", { lost })),
   };
 }
 

@@ -179,7 +179,7 @@ async function repair(scene: Scene, left: Left) {
   if (scene.guide === "plan")
     return await followPlan(scene, {
       first: true,
-      without: await namesAskedBy(scene, "./bunw scripts/plan.ts"),
+      ...(isOfEtcd35(scene) && { without: namesOfOthers(scene) }),
     });
   const tags = bundle ? ["old-cas"] : ["new-cas", "join"];
   const move = await restore(scene, left);
@@ -226,7 +226,14 @@ async function restore(scene: Scene, { bundle, disk }: Left): Promise<string> {
 /** A snapshot of etcd 3.5 does not name members that have joined: the operator does, where the line asks for it. */
 async function namesAskedBy(scene: Scene, line: string): Promise<string[]> {
   const { stderr } = await type(scene, firstOf(scene), line, { part: 0, exit: [0, 2, 3] });
-  return stderr.includes("have no name in this data") ? othersOf(scene).map(({ nodeName }) => nodeName) : [];
+  return stderr.includes("have no name in this data") ? namesOfOthers(scene) : [];
+}
+
+const namesOfOthers = (scene: Scene) => othersOf(scene).map(({ nodeName }) => nodeName);
+
+/** The operator knows it, and says at once what a locked snapshot cannot ask. */
+function isOfEtcd35(scene: Scene): boolean {
+  return JSON.stringify(scene.before.nodes[firstOf(scene).name]!.manifests).includes("etcd:3.5");
 }
 
 /** One after the other: etcd takes one new member at a time. */
