@@ -52,13 +52,17 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
 }
 
 /**
- * This node's own where it is there. Else as kubeadm has annotated the Node, which others may write, too: then it
- * has to be a path on this machine.
+ * This node's own where it is there. Else as kubeadm has annotated the Node, which others may write, too: then in a
+ * folder of root's.
  */
 function socketOf({ name, runtimeEndpoint }: Node, data: EtcdData): string {
   const isHere = (socket: string) => exists(socket.replace(/^unix:\/\//, ""));
   if (isHere(runtimeEndpoint)) return runtimeEndpoint;
   const object = readObject<{ metadata: { annotations?: Record<string, string> } }>(data, `minions/${name}`);
   const annotated = object?.metadata.annotations?.["kubeadm.alpha.kubernetes.io/cri-socket"];
-  return annotated !== undefined && isHere(annotated) ? annotated : runtimeEndpoint;
+  return annotated !== undefined &&
+    /^unix:\/\/(?:\/var)?\/run\/[\w./-]+\.sock$/.test(annotated) &&
+    !annotated.includes("..")
+    ? annotated
+    : runtimeEndpoint;
 }

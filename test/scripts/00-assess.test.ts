@@ -83,7 +83,9 @@ test("00-assess names files that cannot be read, and does not stop at them", () 
 
 test("00-assess where only etcd's CA and the front-proxy CA are lost says that they alone can be made new", () =>
   assess("internal-lost", { kind: "healthy control plane node" }, (root) => {
-    for (const file of ["etcd/ca.key", "front-proxy-ca.key"]) rmSync(`${root}/etc/kubernetes/pki/${file}`);
+    // without their keys nothing is lost before one of their certificates is
+    const files = ["etcd/ca.key", "front-proxy-ca.key", "etcd/peer.crt", "front-proxy-client.crt"];
+    for (const file of files) rmSync(`${root}/etc/kubernetes/pki/${file}`);
   }));
 
 /**
