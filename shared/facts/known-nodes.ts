@@ -66,22 +66,29 @@ export function readNodes(data: EtcdData): KnownNode[] {
 /** Each machine has these. */
 const OWN_ALONE = ["", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"];
 
-/** By its member of etcd, of the same name, and by its API server. */
+/** By its API server, and by its member of etcd. */
 function placesOf(name: string, data: EtcdData): string[] {
-  const member = data.members.find((one) => one.name === name);
   const api = attempt(() => apiEndpoint(name, data)?.host);
-  const hosts = [
-    api instanceof Fail ? "" : (api ?? ""),
-    ...[...(member?.peerURLs ?? []), ...(member?.clientURLs ?? [])].map(hostOf),
-  ];
-  return [...new Set(hosts.map(canonicalHost))].filter((host) => !OWN_ALONE.includes(host));
+  const hosts = api instanceof Fail || api === undefined ? [] : [canonicalHost(api)];
+  return [...new Set([...hosts, ...memberPlaces(name, data)])];
 }
 
-/** Where a control plane node's API server listens, by its mirror pod; undefined where that does not tell. */
+/** Where the member of this name is. */
+function memberPlaces(name: string, { members }: EtcdData): string[] {
+  const { peerURLs = [], clientURLs = [] } = members.find((one) => one.name === name) ?? {};
+  return [...peerURLs, ...clientURLs]
+    .map((url) => canonicalHost(hostOf(url)))
+    .filter((host) => !OWN_ALONE.includes(host));
+}
+
+/**
+ * Where a control plane node's API server listens, by its mirror pod: by its flag; without one it finds its address
+ * itself, and its member of etcd tells. Undefined where there is no such pod, or nothing tells.
+ */
 export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
   const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
   const command = flags(pod ? commandOf(pod) : []);
-  const host = command.get("advertise-address");
+  const host = command.get("advertise-address") ?? (pod && memberPlaces(nodeName, data)[0]);
   return host ? { host: endpointHost(host), port: Number(command.get("secure-port") ?? 6443) } : undefined;
 }
 

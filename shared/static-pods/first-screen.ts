@@ -49,7 +49,7 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   );
   const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
   // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
-  const held = mustIssue(cp) ? SERVERS : [MANAGER];
+  const held = attempt(() => mustIssue(cp), true) ? SERVERS : [MANAGER];
   refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
@@ -121,11 +121,14 @@ function refuseFixed(cp: ControlPlaneNode, writes: readonly PkiAction[], manifes
   refuseMounted(files);
 }
 
-/** Whether its kubelet's files stay as they are. */
+/** Whether its kubelet's files stay as they are. Not, where one of them cannot be read. */
 function keepsKubelet({ node, facts }: ControlPlaneNode): boolean {
-  const ca = attempt(() => caText(certRow("ca"), facts.certificatesDir), undefined);
-  const conf = attempt(() => readKubeconfig(node.kubelet.kubeconfig), undefined);
-  return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(node, ca));
+  const keeps = () => {
+    const ca = caText(certRow("ca"), facts.certificatesDir);
+    const conf = readKubeconfig(node.kubelet.kubeconfig);
+    return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(node, ca));
+  };
+  return attempt(keeps, false);
 }
 
 /** None where a mirror pod is gone, or cannot be read: the step that needs it says so. */

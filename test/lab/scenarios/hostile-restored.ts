@@ -104,7 +104,11 @@ async function findings(scene: Scene) {
       detail: EVIL,
     },
   );
-  await sh(worker, `touch ${INTRUDER_HOME}/stop`);
+}
+
+/** What he wrote is in the snapshot: he waits for what becomes of it. */
+async function wait(scene: Scene) {
+  await sh(hisWorker(scene), `touch ${INTRUDER_HOME}/stop`);
 }
 
 function marks(node: Machine): string[] {
@@ -131,6 +135,7 @@ export const hostileRestored: Scenario = {
     { title: "The attacker gives his worker cp2's address and role", run: takePlace },
     backedUp!,
     destroyed!,
+    { title: "The attacker waits", run: wait },
     repaired!,
     { title: "Nothing of the attacker's is put to use", run: findings },
     ...after,

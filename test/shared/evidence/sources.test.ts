@@ -272,7 +272,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
         metadata.annotations!["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"] =
           "10.0.0.21:6443";
       });
-      return apiEndpoint("m1", data) !== undefined;
+      return apiEndpoint("m1", data)?.host === "10.0.0.21";
     },
   },
   "a kubelet's answer": {
