@@ -15,7 +15,7 @@ import { howMany, silentMembers } from "../etcd/identity.ts";
 import { promotion } from "../etcd/other-members.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
-import { FULL, makeRoom, ownMember } from "../etcd-location/reach-etcd.ts";
+import { FULL, hostOf, makeRoom } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
@@ -135,8 +135,7 @@ async function silentForLong(
   return silent;
 }
 
-async function members(cp: ControlPlaneNode, api: KubeApi): Promise<Answer> {
-  const { facts, data } = cp;
+async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise<Answer> {
   const now = (await etcdClient(facts)?.members()) ?? [];
   const silent = await silentForLong(now, data, facts);
   if (silent.length > 0) {
@@ -152,7 +151,7 @@ async function members(cp: ControlPlaneNode, api: KubeApi): Promise<Answer> {
     return {
       warning: `${learners.map(memberName).join(", ")} has no vote: its join was cut off. To end it: ${promotion(learners[0]!, facts)}`,
     };
-  const alone = await withoutNode(now, cp, api);
+  const alone = await withoutNode(now, api);
   if (alone.length > 0)
     return {
       failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
@@ -163,18 +162,22 @@ async function members(cp: ControlPlaneNode, api: KubeApi): Promise<Answer> {
   return now.map(memberName).join(", ");
 }
 
-/** Members of which there is no Node: by their names, or this machine's own under another name. */
-async function withoutNode(
-  all: readonly LiveMember[],
-  { node, data }: ControlPlaneNode,
-  api: KubeApi,
-): Promise<string[]> {
-  const own = ownMember(data, node.addresses)?.id;
-  const nameOf = ({ id, name }: LiveMember) => (id === own ? node.name : name);
+/**
+ * Members of which there is no Node, by their names; and by their addresses, as a restore may give a member any name:
+ * what a Node claims is enough to call nobody gone.
+ */
+async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<string[]> {
   const found = await Promise.all(
-    all.map((one) => nameOf(one) && api.find(`/api/v1/nodes/${encodeURIComponent(nameOf(one))}`)),
+    all.map(({ name }) => name && api.find(`/api/v1/nodes/${encodeURIComponent(name)}`)),
   );
-  return all.filter((_, i) => !found[i]).map(memberName);
+  const nameless = all.filter((_, i) => !found[i]);
+  if (nameless.length === 0) return [];
+  type Addressed = { status?: { addresses?: { address: string }[] } };
+  const nodes = await api.list<Addressed>("/api/v1/nodes");
+  const claimed = new Set(
+    nodes.flatMap(({ status }) => status?.addresses?.map(({ address }) => address) ?? []),
+  );
+  return nameless.filter(({ peerURLs }) => !peerURLs.some((url) => claimed.has(hostOf(url)))).map(memberName);
 }
 
 async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise<Answer> {

@@ -141,9 +141,14 @@ test("05-verify where neither API nor etcd answers says so at once, and exits wi
   expect(stderr).toEndWith("hint: ./bunw scripts/00-assess.ts on that node says which part repairs it\n");
 });
 
+/** Without ca.key nothing signs for this kit in its place. */
+function loseAdmin(root: string) {
+  for (const file of ["admin.conf", "pki/ca.key"]) rmSync(`${root}/etc/kubernetes/${file}`);
+}
+
 test("05-verify without admin.conf checks what it can, and names the part that makes it", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
-  rmSync(`${node.root}/etc/kubernetes/admin.conf`);
+  loseAdmin(node.root);
   const { exitCode, stdout } = await verify(node, undefined);
   expect(exitCode).toBe(2);
   expect(stdout).toContain(
@@ -490,7 +495,7 @@ test("where no API server runs and admin.conf is gone, 05-verify says that it is
   ]);
   using node = await pretendNode({ kind: "healthy control plane node" });
   using _api = serveRunning(node);
-  rmSync(`${node.root}/etc/kubernetes/admin.conf`);
+  loseAdmin(node.root);
   expect(await apiOf(node)).toMatchObject([
     { result: "ok", detail: expect.stringContaining("without admin.conf") },
   ]);
@@ -498,7 +503,7 @@ test("where no API server runs and admin.conf is gone, 05-verify says that it is
 
 test("a stranger on the API server's port, while admin.conf is gone, hides no outage: a pod of the host's network may listen there", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
-  rmSync(`${node.root}/etc/kubernetes/admin.conf`);
+  loseAdmin(node.root);
   using _stranger = pretendApi({
     hostname: ADDRESS,
     port: 6443,

@@ -298,7 +298,7 @@ test("drill where pods are encrypted says that the restarts are not known, and c
     },
   });
   expect(restarts.unknown).toBe(
-    'Cannot read "/registry/pods/shop/task" in etcd\'s data: it is encrypted (aescbc:v1:key1)',
+    'Cannot read "/registry/pods/shop/task": it is encrypted at rest (aescbc:v1:key1)',
   );
 });
 

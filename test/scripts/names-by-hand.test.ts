@@ -91,7 +91,7 @@ test("they stay where all certificates have expired, as with kubeadm certs renew
   // its host name is only what its Node claims
   expect(names.filter((name) => ["m2", "m2.example", M2.address].includes(name))).toEqual(["m2.example"]);
   expect(stderr).toMatch(
-    /apiserver\.crt .*for api\.public\.example, 127\.0\.0\.1, 203\.0\.113\.7, too, as before: kubeadm-config does not have/,
+    /apiserver\.crt .*for api\.public\.example, m2\.example, 127\.0\.0\.1, 203\.0\.113\.7, too, as before: kubeadm-config does not have/,
   );
 });
 

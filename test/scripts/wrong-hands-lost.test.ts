@@ -71,7 +71,7 @@ test.each([
     const asked = /^error: (.+)\nhint: (.+)\n$/m.exec(refused.stderr);
     expect([refused.exitCode, asked?.[1]]).toEqual([REFUSED, expect.stringContaining(`at ${M2}:2380`)]);
     expect(asked![2]).toMatch(
-      /It shows the key sha256:HASH; (that of etcd's CA here is sha256:HASH|no CA of etcd is here)/,
+      /It shows the name "[^"]+" and the key sha256:HASH; (that of etcd's CA here is sha256:HASH|no CA of etcd is here)/,
     );
     expect(asked![2]).toMatch(/--lost-on m2\. If .+ m2's etcd all the same/);
     const gone = await node.run(`${line} --lost-on m2`, WAITS);
