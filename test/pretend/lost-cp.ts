@@ -40,6 +40,7 @@ export function mirrorPodOfM2(name: string, ...edits: string[]): Manifest {
   const command = pod.spec.containers[0]!.command;
   for (const [index, word] of command?.entries() ?? [])
     command![index] = word.replace(/^(--advertise-address=).*/, `$1${AT_M2}`);
+  if (name === "kube-apiserver") command?.push("--secure-port=7443");
   command?.push(...edits);
   return pod;
 }

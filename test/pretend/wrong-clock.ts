@@ -43,6 +43,7 @@ export function withOthers(renewals: [name: string, seconds: number][]) {
       objects[`pods/kube-system/kube-apiserver-${name}`] = JSON.parse(
         JSON.stringify(mirrorPod("kube-apiserver"))
           .replaceAll("-m1", `-${name}`)
+          .replaceAll('"m1"', `"${name}"`)
           .replaceAll(ADDRESS, address),
       );
     }

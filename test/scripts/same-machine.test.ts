@@ -28,7 +28,7 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   const kubectl = "  kubectl --kubeconfig /etc/kubernetes/admin.conf";
   const printed = stderr.split("\n");
-  expect(printed).toContain("  ./bunw scripts/join-again.ts --address 127.77.0.12:6443 --kubernetes v1.34.4");
+  expect(printed).toContain("  ./bunw scripts/join-again.ts --address 127.77.0.12:7443 --kubernetes v1.34.4");
   expect(printed).toContain("  kubeadm reset --force");
   expect(printed).toContain(
     '  kubeadm join --config "$(ls /root/kube-pki-repair-*/kubelet/join.yaml | tail -n 1)"',

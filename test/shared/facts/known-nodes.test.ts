@@ -54,7 +54,7 @@ test("a control plane node is where its member of etcd and its API server's flag
   const data = await claimed();
   const m2 = readCluster(data).nodes.find(({ name }) => name === "m2")!;
   expect([m2.controlPlane, m2.places, m2.claimed.ips]).toEqual([true, [M2], [W1, BALANCER]]);
-  expect(apiEndpoint("m2", data)).toEqual({ host: M2, port: 6443 });
+  expect(apiEndpoint("m2", data)).toEqual({ host: M2, port: 7443 });
 });
 
 test("no token goes to a worker that claims to be m2's API server, with its mirror pod or without", async () => {
@@ -66,7 +66,7 @@ test("no token goes to a worker that claims to be m2's API server, with its mirr
   for (const change of [() => {}, gone, silent]) {
     const data = await claimed(change);
     const m2 = readCluster(data).nodes.find(({ name }) => name === "m2")!;
-    expect(apiAddressOf(m2, data, 6443)).toEqual({ host: M2, port: 6443 });
+    expect(apiAddressOf(m2, data, 7443)).toEqual({ host: M2, port: 7443 });
   }
 });
 
