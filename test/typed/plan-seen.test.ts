@@ -81,7 +81,12 @@ const ledByM2 = (objects: Objects) => {
   led("m2")(objects);
 };
 const LOST_EVERYWHERE = { m2: as("m2", LOST), m3: as("m3", LOST) };
-const INTERNAL = gone("pki/etcd/ca.key", "pki/front-proxy-ca.key", "pki/etcd/server.crt", "pki/front-proxy-client.crt");
+const INTERNAL = gone(
+  "pki/etcd/ca.key",
+  "pki/front-proxy-ca.key",
+  "pki/etcd/server.crt",
+  "pki/front-proxy-client.crt",
+);
 
 const ROWS: Row[] = [
   {
