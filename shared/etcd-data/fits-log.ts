@@ -7,6 +7,7 @@
  * server/etcdserver/server.go (applyEntryNormal), cindex.go: keys and index are of one transaction.
  */
 import { type KeyValue, readKeyValue, readRevision } from "./key-value.ts";
+import { legacyRequest } from "./members.ts";
 import { Damaged, fieldsOf, wireFields } from "./protobuf.ts";
 import { type Replay, readPut, readRange } from "./replay.ts";
 import type { RevisionKey } from "./revision-index.ts";
@@ -30,7 +31,8 @@ export function newestIn(tree: Tree): Newest | undefined {
 /** `before`: entries up to the db's index, oldest first. Errors: Damaged where the db lacks what one of them wrote. */
 export function checkFitsLog(before: readonly Entry[], newest: Newest | undefined, replay: Replay) {
   for (const { type, index, data } of before.toReversed()) {
-    if (type !== 0) continue;
+    // up to etcd 3.5 a member publishes itself by a request of v2: it writes no key
+    if (type !== 0 || legacyRequest(data)) continue;
     if (mayHaveMade(data, newest) || hidesWrites(data, newest?.main ?? 1)) return;
     if (replay.wouldWrite(data))
       throw new Damaged(
