@@ -49,7 +49,7 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   );
   const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
   // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
-  const held = attempt(() => mustIssue(cp), true) ? SERVERS : [MANAGER];
+  const held = mustIssue(cp) ? SERVERS : [MANAGER];
   refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
