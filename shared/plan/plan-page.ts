@@ -37,10 +37,11 @@ ${inOnePiece(body(plan, title), plan)}
 `;
 }
 
-/** Names of nodes have dots and hyphens, and are read as one word. */
+/** Names of nodes, and of their files (NODE.tar), have dots and hyphens, and are read as one word. */
 function inOnePiece(html: string, { nodes, lost, away }: Plan): string {
   const names = new Set([...nodes.map(({ name }) => name), ...lost, ...away]);
-  const asName = (word: string) => (names.has(word) ? `<span class="name">${word}</span>` : word);
+  const asName = (word: string) =>
+    names.has(word) || names.has(word.replace(/\.[a-z]+$/, "")) ? `<span class="name">${word}</span>` : word;
   return html.replaceAll(/(?<=>)[^<>]+(?=<)/g, (text) => text.replaceAll(/[\w-]+(?:\.[\w-]+)*/g, asName));
 }
 

@@ -34,9 +34,12 @@ test("lines whose machine has a long name stand below it, all others beside it",
 
 test("a node's name is one word wherever it stands, and no part of a longer one is", () => {
   const nodes = [nodeOf("w1", "worker"), nodeOf("w1.example", "worker")];
-  const html = planAsPage({ ...PLAN, nodes, verdict: "w1.example and w1, not w10 or w1-a" });
+  const verdict = "w1.example and w1, not w10 or w1-a, in logs.d/w1.example.tar";
+  const html = planAsPage({ ...PLAN, nodes, verdict });
   const name = (text: string) => `<span class="name">${text}</span>`;
-  expect(html).toContain(`${name("w1.example")} and ${name("w1")}, not w10 or w1-a`);
+  expect(html).toContain(
+    `${name("w1.example")} and ${name("w1")}, not w10 or w1-a, in logs.d/${name("w1.example.tar")}`,
+  );
 });
 
 test("of many nodes the workers are counted, but those whose address is missing", () => {
