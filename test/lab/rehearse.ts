@@ -57,6 +57,7 @@ import {
   movedLost,
   movedOne,
   movedTwo,
+  movedVip,
   swapped,
 } from "./scenarios/moved.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
@@ -167,6 +168,7 @@ export const SCENARIOS: Scenario[] = [
   moved,
   movedOne,
   movedTwo,
+  movedVip,
   calicoMoved,
   swapped,
   movedAll,

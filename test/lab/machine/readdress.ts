@@ -8,8 +8,10 @@ import { isAlive, readState, record } from "./state.ts";
 
 /**
  * By the name of each machine, its new address. On or off: the cable is changed, and nothing inside is told.
+ * `guest`: with its prefix, an address that each machine's card has before its own, as a VIP is that came earlier than
+ * the lease.
  */
-export async function readdress(lab: Lab, to: Record<string, string>) {
+export async function readdress(lab: Lab, to: Record<string, string>, guest?: string) {
   const movers = lab.nodes.filter(({ name }) => to[name] !== undefined);
   const moved = new Map(movers.map(({ name, ip }) => [ip, to[name]!]));
   const routes = new Map(
@@ -17,6 +19,7 @@ export async function readdress(lab: Lab, to: Record<string, string>) {
   );
   // all old ones go first: two may swap theirs
   for (const { name, ip } of movers) await inside(`kpr-${name}`, `addr del ${ip}/24 dev eth0`);
+  if (guest) for (const node of movers) await inside(of(node), `addr add ${guest} dev eth0`);
   for (const node of movers) await give(node, to[node.name]!, routes.get(node)!, moved);
   for (const namespace of [SWITCH, ...lab.nodes.map(of)])
     for (const { dst, gateway } of await routesIn(namespace))

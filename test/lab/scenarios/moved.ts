@@ -53,6 +53,41 @@ export const moved = scenario(
   ["cp1"],
 );
 
+const VIP = "10.250.0.9/32";
+
+/** kube-vip's address stays on the card while the lease is away, so it is the first one when the new one comes. */
+export const movedVip: Scenario = {
+  ...moved,
+  name: "moved-vip",
+  title: "The only control plane node comes back with another address, and its card has a VIP before it",
+  lines: [
+    {
+      title: "cp1 loses power, and comes back with a VIP and another address",
+      run: (scene) => move(scene, ["cp1"], VIP),
+    },
+    {
+      title: "The operator types move without a word, then the plan",
+      run: (scene) => repairByPlan(scene, MOVE),
+    },
+    { title: "Nothing names an old address", run: compareAddresses },
+    { title: "Nothing takes the VIP for the machine's own", run: findVip },
+  ],
+};
+
+async function findVip(scene: Scene) {
+  const [cp1] = scene.lab.controlPlanes as [Machine];
+  const vip = VIP.replace("/32", "");
+  const printed = async (line: string) => (await cp1.run(["bash", "-c", line])).stdout.trim();
+  const shown = await printed("ip -4 -o addr show dev eth0 | awk '{ print $4 }' | xargs");
+  const line = `grep -rlF ${vip} /etc/kubernetes /var/lib/kubelet/kubeadm-flags.env; kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes,endpointslices,configmaps,pods -A -o yaml | grep -F ${vip}`;
+  const found = await printed(line);
+  scene.checks.push({
+    name: "the VIP is first on the card, and no file and no object names it as the machine's",
+    ok: shown.startsWith(VIP) && found === "",
+    detail: `${shown}${found && `; found in ${found.split("\n").join(", ")}`}`,
+  });
+}
+
 /**
  * kubeadm without a balancer: workers, kube-proxy and every kubeconfig lead to the only control plane node.
  */
@@ -293,14 +328,14 @@ async function sameNodes(scene: Scene) {
 /** Old → new. */
 let addresses: Map<string, string>;
 
-async function move(scene: Scene, who: string[]) {
+async function move(scene: Scene, who: string[], guest?: string) {
   const { lab } = scene;
   const movers = lab.nodes.filter(({ name }) => who.includes(name));
   addresses = new Map(movers.map((node) => [node.ip, newAddress(node)]));
   startClock(scene);
   const changing = await namingOld(scene);
   await cutPower(scene, movers);
-  await readdress(lab, Object.fromEntries(movers.map((node) => [node.name, newAddress(node)])));
+  await readdress(lab, Object.fromEntries(movers.map((node) => [node.name, newAddress(node)])), guest);
   note(scene, "other addresses", [...addresses].map((pair) => pair.join(" → ")).join(", "));
   scene.before = asIfMoved(scene, changing);
   await powerOn(scene, movers);
