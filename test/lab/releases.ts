@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /**
- * `npm run releases`: rehearses the three most frequent disasters on every release of Kubernetes that go can
+ * `npm run releases`: rehearses the five most frequent disasters on every release of Kubernetes that go can
  * build, and writes the figures into CONTRIBUTING.md. What its table says is green is not run again, so the
  * next call goes on where this one stopped, on any machine.
  */
@@ -25,9 +25,9 @@ const USAGE = `Usage: npm run releases [-- options]
 
   --only VERSION   only this release, such as v1.36.3, or this minor release, such as 1.36
   --limit N        at most N rehearsals in this call (default: all)
-  --again          rehearse also what is green already
+  --since DAY      rehearse also what was green before this day, such as 2026-11-30
 
-Each release is built once (about 6 minutes on two cores) and rehearsed three times. Stop it when you like: the next call goes on
+Each release is built once (about 6 minutes on two cores) and rehearsed five times. Stop it when you like: the next call goes on
 from the table in CONTRIBUTING.md. A red rehearsal is repeated by the next call.
 
 Exit codes: 0 all that was rehearsed recovered · 1 not so, or stopped (see hint)`;
@@ -35,7 +35,7 @@ Exit codes: 0 all that was rehearsed recovered · 1 not so, or stopped (see hint
 const OPTIONS = {
   only: { type: "string" },
   limit: { type: "string", default: "999" },
-  again: { type: "boolean" },
+  since: { type: "string" },
   help: { type: "boolean" },
 } as const;
 
@@ -55,14 +55,14 @@ async function main() {
   const red: string[] = [];
   for (const patches of await releases(values.only)) {
     if (left === 0) break;
-    const version = await newestThatBuilds(patches, values.again);
+    const version = await newestThatBuilds(patches, values.since);
     for (const scenario of SCENARIOS) {
-      if (left === 0 || (!values.again && isDone(version, scenario))) continue;
+      if (left === 0 || isDone(version, scenario, values.since)) continue;
       left--;
       if (!(await rehearse(version, scenario))) red.push(`${scenario} on ${version}`);
     }
     console.error(
-      `  ${version}: ${SCENARIOS.map((name) => `${name} ${isDone(version, name) ? "green" : "not yet"}`).join(", ")}`,
+      `  ${version}: ${SCENARIOS.map((name) => `${name} ${isDone(version, name, values.since) ? "green" : "not yet"}`).join(", ")}`,
     );
   }
   if (red.length > 0)
@@ -82,18 +82,18 @@ async function releases(only: string | undefined): Promise<string[][]> {
   return newest.map((version) => patchesFrom(version, 12));
 }
 
-function isDone(version: string, scenario: string): boolean {
-  return cameBack(readFileSync(PAGE, "utf8"), version, scenario);
+function isDone(version: string, scenario: string, since?: string): boolean {
+  return cameBack(readFileSync(PAGE, "utf8"), version, scenario, since);
 }
 
 /**
  * Not each patch has all its modules there; one that is done needs no build. Errors: Fail of the newest,
  * where none builds.
  */
-async function newestThatBuilds(patches: readonly string[], again?: boolean): Promise<string> {
+async function newestThatBuilds(patches: readonly string[], since?: string): Promise<string> {
   let first: Fail | undefined;
   for (const version of patches) {
-    if (!again && SCENARIOS.every((scenario) => isDone(version, scenario))) return version;
+    if (SCENARIOS.every((scenario) => isDone(version, scenario, since))) return version;
     if (!(await serves(MODULE, version))) continue;
     try {
       await buildGo(kubernetesBuild(version, KUBERNETES_PROGRAMS));

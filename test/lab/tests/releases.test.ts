@@ -19,7 +19,6 @@ function record(kubernetes: string, scenario: string, more: Partial<ReleaseRecor
       scenario,
       tool: "0.1.0",
       date: "2026-05-01T10:00:00.000Z",
-      machine: "2 cores",
       recovered: true,
       ratio: 0.931,
     },
@@ -64,10 +63,10 @@ test("the table has the newest release first, and says what is red and what was 
   };
   const page = [red, dead, record("v1.30.14", "all-lost")].reduce(withRecord, EMPTY);
   expect(page.split("\n").slice(4, 8)).toEqual([
-    "| Kubernetes | `all-lost` | `pki-lost-alive` | `expired` | last run |",
-    "|---|---|---|---|---|",
-    "| v1.30.14 | 2 of 2, 27.4 s, 0.93 | not run | not run | 2026-05-01, 2 cores |",
-    "| v1.29.15 | **red** 0 of 1, 27.4 s, 0.93 | not run | **red** 0 of 1, never Ready | 2026-05-02, 2 cores |",
+    "| Kubernetes | `all-lost` | `pki-lost-alive` | `expired` | `moved` | `restored` |",
+    "|---|---|---|---|---|---|",
+    "| v1.30.14 | 2 of 2, 27.4 s, 0.93, 2026-05-01 | not run | not run | not run | not run |",
+    "| v1.29.15 | **red** 0 of 1, 27.4 s, 0.93, 2026-05-01 | not run | **red** 0 of 1, never Ready, 2026-05-02 | not run | not run |",
   ]);
   expect(page.endsWith("\n\n<!-- releases: end -->\nmore\n")).toBe(true);
 });
@@ -86,7 +85,10 @@ test("the page itself says what is done: another machine goes on from it, and lo
     false,
     false,
   ]);
-  expect(cameBack(withRecord(again, record("v1.99.1", "expired")), "v1.99.1", "expired")).toBe(true);
+  const green = withRecord(again, record("v1.99.1", "expired"));
+  expect(
+    ["", "2026-05-01", "2026-05-02"].map((since) => cameBack(green, "v1.99.1", "expired", since)),
+  ).toEqual([true, true, false]);
   expect(() => withRecord("# Contributing\n", record("v1.99.1", "expired"))).toThrow(
     expect.objectContaining({ hint: expect.stringContaining("<!--") }),
   );
