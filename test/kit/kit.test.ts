@@ -49,10 +49,13 @@ test("of a package the kit has a file for each module that a script imports, and
 });
 
 test("the kit has what watches a cluster: alerts, a timer, and a service whose command the script knows", async () => {
-  const files = ["alerts.example.yaml", "kube-pki-repair-verify.timer", "kube-pki-repair-verify.service"];
+  const files = [
+    ...["alerts.example.yaml", "kube-pki-repair-mail.service"],
+    ...["kube-pki-repair-verify.timer", "kube-pki-repair-verify.service"],
+  ];
   for (const file of files) expect(existsSync(`${kit}/scripts/${file}`)).toBe(true);
-  const unit = readFileSync(`${kit}/scripts/${files[2]}`, "utf8");
-  const [, bunw, script, options] = /^ExecStart=\/opt\/kube-pki-repair\/(\S+) (\S+) (.+)$/m.exec(unit)!;
+  const unit = readFileSync(`${kit}/scripts/${files.at(-1)}`, "utf8");
+  const [, bunw, script, options] = /^ {2}\.\/(bunw) (\S+) (.+) \|\|/m.exec(unit)!;
   const help = await $`./${bunw} ${script} --help`.cwd(kit).env(bare).text();
   for (const option of options!.match(/--[a-z-]+/g)!) expect(help).toContain(option);
 });

@@ -18,6 +18,7 @@ import { installPackages } from "../machine/packages.ts";
 const HOME = resolve(import.meta.dir, "../../..");
 const RULES = join(HOME, "scripts/alerts.example.yaml");
 const UNIT = "scripts/kube-pki-repair-verify";
+const UNITS = ["verify.service", "verify.timer", "mail.service"];
 const PLACE = "/var/lib/prometheus/node-exporter/kube-pki-repair.prom";
 
 let failures = 0;
@@ -40,7 +41,7 @@ async function main() {
     "rules",
     alertTests(folder, { well, bad }),
   ]);
-  await judged("systemd accepts the service and the timer", [
+  await judged("systemd accepts the services and the timer", [
     "systemd-analyze",
     "verify",
     ...unitsIn(folder),
@@ -55,7 +56,7 @@ async function metricsOf(objects: Record<string, object>): Promise<string> {
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node, { objects });
   mkdirSync(join(node.root, PLACE, ".."), { recursive: true });
-  const command = /^ExecStart=\S+\/bunw scripts\/(.+)\.ts (.+)$/m.exec(
+  const command = /bunw scripts\/(.+)\.ts (.+ --metrics) "\$\$METRICS\/kube-pki-repair\.prom"/.exec(
     readFileSync(join(HOME, `${UNIT}.service`), "utf8"),
   );
   if (!command)
@@ -63,7 +64,7 @@ async function metricsOf(objects: Record<string, object>): Promise<string> {
       hint: "see metricsOf in test/lab/checks/metrics.ts",
     });
   // `run` keeps its process for the next one, and this program would wait for it
-  await node.runAlone(`${command[1]} ${command[2]}`);
+  await node.runAlone(`${command[1]} ${command[2]} ${PLACE}`);
   return node.read(PLACE);
 }
 
@@ -156,12 +157,10 @@ function firing(
 
 /** The units with the kit's folder as it is here: systemd looks whether the program is there. */
 function unitsIn(folder: string): string[] {
-  return ["service", "timer"].map((kind) => {
-    const path = join(folder, `kube-pki-repair-verify.${kind}`);
-    writeFileSync(
-      path,
-      readFileSync(join(HOME, `${UNIT}.${kind}`), "utf8").replaceAll("/opt/kube-pki-repair", HOME),
-    );
+  return UNITS.map((name) => {
+    const path = join(folder, `kube-pki-repair-${name}`);
+    const text = readFileSync(join(HOME, `scripts/kube-pki-repair-${name}`), "utf8");
+    writeFileSync(path, text.replaceAll("/opt/kube-pki-repair", HOME));
     return path;
   });
 }

@@ -36,9 +36,10 @@ const OWN = [
   /^\/etc\/hosts$/,
   // runc's, of a probe that was running when the machine lost power
   /^\/tmp\/runc-process\d+$/,
-  // "Watch it"
+  // "Watch it", and the lab's own mail program
+  /^\/usr\/bin\/mail$/,
   /^\/(opt\/kube-pki-repair|var\/lib\/prometheus\/node-exporter)\//,
-  /^\/etc\/systemd\/system\/(timers\.target\.wants\/)?kube-pki-repair-verify\./,
+  /^\/etc\/systemd\/system\/(timers\.target\.wants\/)?kube-pki-repair-(verify|mail)\./,
   /^\/root\/kit\.tar\.gz$/,
   /^\/etc\/kubernetes\//,
   /^\/root\/keys\.age$/,

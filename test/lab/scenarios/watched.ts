@@ -18,8 +18,9 @@ export const watched: Scenario = {
   packages: [["/usr/bin/promtool", "prometheus"]],
   lines: [
     ...allLost.lines,
-    { title: "The operator puts the kit and its timer there, as RUNBOOK.md says", run: putTimer },
-    { title: "The timer comes, and promtool reads what it wrote", run: timerComes },
+    { title: "The operator puts the kit and its timer there, as RUNBOOK-MORE.md says, twice", run: putTimer },
+    { title: "A certificate is missing, and there is no node_exporter", run: timerFails },
+    { title: "With node_exporter the timer comes, and promtool reads what it wrote", run: timerComes },
   ],
 };
 
@@ -27,20 +28,40 @@ function first({ lab }: Scene): Machine {
   return lab.controlPlanes[0]!;
 }
 
+/** Twice, as a newer kit is installed. */
 async function putTimer(scene: Scene) {
+  const lines = blockThatBegins("rm -rf /opt/kube-pki-repair");
+  for (const line of [...lines, ...lines]) await type(scene, first(scene), line, { cwd: "/root" });
+}
+
+const LEAF = "/etc/kubernetes/pki/apiserver-kubelet-client.crt";
+
+/** Whoever has no Prometheus sees a failed unit, and gets the mail. */
+async function timerFails(scene: Scene) {
   const node = first(scene);
-  // a real machine has these folders, and the tarball where the operator copied it to
-  await node.run(["mkdir", "-p", "/opt", "/var/lib/prometheus/node-exporter"]);
-  await node.run(["sh", "-c", "cat > /root/kit.tar.gz"], { input: await Bun.file(scene.kit).bytes() });
-  for (const line of blockThatBegins("mkdir -m 700 /opt/kube-pki-repair"))
-    await type(scene, node, line, { cwd: "/root" });
+  const mail = '#!/bin/sh\ncat > /run/mail; echo "$@" >> /run/mail\n';
+  await node.run(["sh", "-c", "cat > /usr/bin/mail && chmod 755 /usr/bin/mail"], {
+    input: Buffer.from(mail),
+  });
+  await type(scene, node, `mv ${LEAF} ${LEAF}.away`);
+  await type(scene, node, `systemctl start ${SERVICE}`, { exit: [1] });
+  const mailed = async () =>
+    (await node.run(["grep", "-c", "a check failed on", "/run/mail"])).exitCode === 0;
+  await sayAndWait(scene, "the mail", mailed, { seconds: 30, hint: "systemctl status kube-pki-repair-mail" });
+  const { stdout } = await node.run(["sh", "-c", `systemctl is-failed ${SERVICE}; cat /run/mail`]);
+  scene.checks.push({
+    name: "without node_exporter a bad check is a failed unit and a mail that names it",
+    ok: stdout.startsWith("failed\n") && stdout.includes("apiserver-kubelet-client"),
+    detail: stdout.trim().split("\n").at(-1) ?? "",
+  });
+  await type(scene, node, `mv ${LEAF}.away ${LEAF}`);
+  await node.run(["mkdir", "-p", "/var/lib/prometheus/node-exporter"]);
 }
 
 /** In a day: so the timer is told to come at once. */
 async function timerComes(scene: Scene) {
   const node = first(scene);
   const soon = "[Timer]\nOnCalendar=\nOnActiveSec=1\nRandomizedDelaySec=0\nAccuracySec=1\n";
-  await node.run(["rm", METRICS]);
   await node.run(
     [
       "sh",
