@@ -14,8 +14,9 @@ export interface Damage {
 
 interface Row {
   says: RegExp;
-  /** It stands at the first step of these. */
+  /** It stands at the first step of these; `last`: at the last one, behind the one that carries its file. */
   at: readonly Task[];
+  last?: true;
   /** Unset: it can always come. */
   if?: (damage: Damage) => boolean;
 }
@@ -36,9 +37,9 @@ const ROWS: readonly Row[] = [
   { says: /^etcd on … shows a certificate of another CA/, at: ETCD, if: several },
   { says: /sa-old\.pub/, at: ["control-plane"], if: ({ course }) => course.includes("retire") },
   { says: /^warning: Waited 20 s for https:/, at: ["control-plane"] },
-  { says: /^Waited … for the kubelet to get its certificate/, at: ["join"] },
+  { says: /^Waited … for the kubelet to get its certificate/, at: ["join"], last: true },
   { says: /^… was started, and has ended/, at: ["open"], if: joins },
-  { says: /not approved: it asks for/, at: ["join"] },
+  { says: /not approved: it asks for/, at: ["join"], last: true },
   { says: /^these nodes have no serving certificate/, at: ["close"] },
   { says: /^no node gives a new pod a network/, at: ["tokens"] },
   { says: /^left: test pod on/, at: ["tokens"] },
@@ -57,8 +58,9 @@ export function withHelp<S extends { task?: Task | undefined }>(
 ) {
   const placed = all.flatMap((row) => {
     const place = ROWS.find(({ says }) => says.test(row.says));
-    const step = place && steps.find(({ task }) => task && place.at.includes(task));
-    return step && (place.if?.(damage) ?? true) ? [{ step, row }] : [];
+    const those = steps.filter(({ task }) => task && place?.at.includes(task));
+    const step = those.at(place?.last ? -1 : 0);
+    return step && (place!.if?.(damage) ?? true) ? [{ step, row }] : [];
   });
   return steps.map((step) => ({
     ...step,

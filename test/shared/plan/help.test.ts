@@ -43,3 +43,14 @@ test("one control plane node gets nothing of several, and no join none of joinin
   });
   expect(none.join("\n")).not.toMatch(/join:|led last|tokens:|was started/);
 });
+
+test("the help of a join stands where it is typed, not where its file is carried", () => {
+  const steps = withHelp([{ task: "open" }, { task: "join" }, { task: "join" }] as { task: Task }[], rows, {
+    ...{ course: ["open", "join"], several: false, leavesOut: false },
+  });
+  expect(steps.map(({ help }) => help.some(({ says }) => says.includes("not approved")))).toEqual([
+    false,
+    false,
+    true,
+  ]);
+});
