@@ -184,14 +184,22 @@ test("each section and step of RUNBOOK.md that a page, a hint or a --help names 
   expect(sources.flatMap(wrongPlaces)).toEqual([]);
 });
 
+/** As GitHub makes it of a heading. */
+function anchorOf(title: string): string {
+  const words = title.toLowerCase().replace(/[^\w -]/g, "");
+  return `#${words.replaceAll(" ", "-")}`;
+}
+
 /** Files and folders of the checkout, npm's scripts, and links that a page names and that are not there. */
 function wrongFiles({ path, text }: Source): string[] {
   const files = [...text.matchAll(/`(?:\.\/bunw )?((?:scripts|shared|test)\/[\w./-]+)/g)].map(
     ([, file]) => file!,
   );
-  const links = [...text.matchAll(/\]\((?!https?:)([^)#]*)(#[^)]*)?\)/g)].map(([, file, anchor]) =>
-    anchor ? anchor : join(dirname(path), file!),
-  );
+  const own = new Set([...text.matchAll(/^#+ (.+)$/gm)].map(([, title]) => anchorOf(title!)));
+  const links = [...text.matchAll(/\]\((?!https?:)([^)#]*)(#[^)]*)?\)/g)].flatMap(([, file, anchor]) => {
+    if (!file && anchor && own.has(anchor)) return [];
+    return [anchor ? anchor : join(dirname(path), file!)];
+  });
   const lost = [...files, ...links].filter((file) => !existsSync(join(HOME, file)));
   const npm = [...text.matchAll(/\bnpm run ([\w-]+)/g)]
     .map(([, script]) => script!)
@@ -224,7 +232,7 @@ test("each variable of the environment and of the playbook that a page names is 
 
 test("each file, folder, link and npm script that a page names is there", () => {
   const page =
-    "`test/none.ts`, `./bunw shared/none.ts x`, [a](shared/README.md), [b](none.md), [c](#none), `npm run none`, `npm run pack`";
+    "`test/none.ts`, `./bunw shared/none.ts x`, [a](shared/README.md), [b](none.md), [c](#none), [d](#as-it-is)\n## As it is!\n `npm run none`, `npm run pack`";
   expect(wrongFiles({ path: "a.md", text: page })).toEqual(
     ["test/none.ts", "shared/none.ts", "none.md", "#none", "none"].map((name) => `a.md: ${name}`),
   );
