@@ -31,7 +31,7 @@ import { companyCa, companyCaEnded } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
 import { etcdLinked } from "./scenarios/etcd-linked.ts";
-import { expired, haExpired } from "./scenarios/expired.ts";
+import { expired, expiredHalfRenewed, haExpired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fieldScenarios } from "./scenarios/field.ts";
 import { fleet } from "./scenarios/fleet.ts";
@@ -141,6 +141,7 @@ export const SCENARIOS: Scenario[] = [
   undelete,
   expired,
   haExpired,
+  expiredHalfRenewed,
   endsSoon,
   caEnded,
   caEndedNewCas,

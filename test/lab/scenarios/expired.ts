@@ -1,8 +1,11 @@
+import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { expireAll } from "../scene/expire.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide, followPlan } from "../scene/follow-plan.ts";
 import { cutPower, nodesOn, powerOn } from "../scene/power.ts";
-import { note, type Scenario, type Scene, startClock } from "../scene/scene.ts";
+import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
+import { note, type Scenario, type Scene, startClock, type } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
+import { watched, watchIt } from "./watched.ts";
 
 export const TAGS = ["old-cas", "join"];
 export const HA_TAGS = [...TAGS, "same-keys"];
@@ -42,6 +45,45 @@ export const haExpired: Scenario = {
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) },
   ],
 };
+
+/**
+ * The commonest history of the commonest disaster: a colleague has typed `kubeadm certs renew all`, which leaves out
+ * the kubelets.
+ */
+export const expiredHalfRenewed: Scenario = {
+  ...expired,
+  name: "expired-half-renewed",
+  title:
+    "As expired, and a colleague has typed `kubeadm certs renew all`; the operator has README's first screen alone, and sets up the timer",
+  workers: 2,
+  packages: [...FLEET_PACKAGES, ...watched.packages!],
+  lines: [
+    {
+      title: "The operator has a machine that reaches all nodes by ssh",
+      run: (scene) => makeReachable(scene),
+    },
+    aYearPasses,
+    { title: "A colleague renews what kubeadm knows", run: renewHalf },
+    { title: "The operator does README's three steps", run: byReadme },
+    ...watchIt(),
+  ],
+};
+
+async function renewHalf(scene: Scene) {
+  const line =
+    "kubeadm certs renew all && mkdir -p /root/.kube && cp /etc/kubernetes/admin.conf /root/.kube/config && systemctl restart kubelet";
+  await type(scene, scene.lab.controlPlanes[0]!, line, { cwd: "/root" });
+}
+
+/** The kit is on each node already: the lab brings it before the damage. */
+async function byReadme(scene: Scene) {
+  const began = Date.now();
+  const lines = scene.steps.length;
+  await using bash = operatorsTerminal({});
+  await followPlan(scene, { bash });
+  const took = ((Date.now() - began) / 1000).toFixed(0);
+  note(scene, "green", `after ${took} s, ${scene.steps.length - lines} lines`);
+}
 
 async function yearWithout(scene: Scene) {
   startClock(scene);

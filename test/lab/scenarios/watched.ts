@@ -16,13 +16,17 @@ export const watched: Scenario = {
   name: "watched",
   title: "as all-lost; then the kit stays on the first control plane node, and its timer tells Prometheus",
   packages: [["/usr/bin/promtool", "prometheus"]],
-  lines: [
-    ...allLost.lines,
+  lines: [...allLost.lines, ...watchIt()],
+};
+
+/** RUNBOOK-MORE's "Watch it", without Prometheus, and then with it. */
+export function watchIt(): Scenario["lines"] {
+  return [
     { title: "The operator puts the kit and its timer there, as RUNBOOK-MORE.md says, twice", run: putTimer },
     { title: "A certificate is missing, and there is no node_exporter", run: timerFails },
     { title: "With node_exporter the timer comes, and promtool reads what it wrote", run: timerComes },
-  ],
-};
+  ];
+}
 
 function first({ lab }: Scene): Machine {
   return lab.controlPlanes[0]!;
