@@ -37,7 +37,7 @@ const OWN = [
   // runc's, of a probe that was running when the machine lost power
   /^\/tmp\/runc-process\d+$/,
   // "Watch it", and the lab's own mail program
-  /^\/usr\/bin\/mail$/,
+  /^\.\.\/usr\/bin\/mail$/,
   /^\/(opt\/kube-pki-repair|var\/lib\/prometheus\/node-exporter)\//,
   /^\/etc\/systemd\/system\/(timers\.target\.wants\/)?kube-pki-repair-(verify|mail)\./,
   /^\/root\/kit\.tar\.gz$/,
