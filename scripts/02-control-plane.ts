@@ -10,7 +10,7 @@ import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
 import { nodesAmong, takenOut } from "../shared/etcd/all-members.ts";
-import { proveEtcd } from "../shared/etcd/own-etcd.ts";
+import { apiServerEnd, proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { believedNames, isControlPlaneName } from "../shared/evidence/control-planes.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
@@ -98,7 +98,7 @@ async function issue(cp: ControlPlaneNode, superAdmin: boolean | undefined): Pro
 async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promise<KubeApi> {
   const { facts } = cp;
   const local = await adminClient(facts);
-  await ownApiReady(local, cp, { changed: started !== undefined });
+  await ownApiReady(local, cp, { changed: started !== undefined, ended: apiServerEnd(cp) });
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   await ensureAdmins(cp, local);

@@ -12,6 +12,7 @@ import { saySilentMembers } from "../shared/etcd/other-members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { containerEnd } from "../shared/facts/ended-container.ts";
 import * as next from "../shared/facts/next.ts";
 import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
@@ -115,7 +116,7 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
   const given = values.endpoint;
   const cp = await controlPlaneToRepair(values["etcd-data"], { given, asRan: false });
   refuseUnknownNodes(values, cp, { mayBeDeleted });
-  const api = await adminApi(cp);
+  const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await seen.refuseDeafLeases(cp, api);
   const out = await seen.reallyOut(cp, api, await leftOut(cp, values));
   if (words) await saySilentMembers(cp, words, leftNames(out));

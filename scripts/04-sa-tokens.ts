@@ -10,6 +10,7 @@ import { nameOf } from "../shared/api/kube-object.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { containerEnd } from "../shared/facts/ended-container.ts";
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { Fail } from "../shared/fail.ts";
@@ -182,7 +183,7 @@ async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
   refuseUnknownNodes(values, cp, { mayBeDeleted: true });
   finishExchange(cp, "kube-apiserver");
-  const api = await adminApi(cp);
+  const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await step("4.8 Take the old service-account key out", async () => {
     await retireOldSaKey(cp, api, { force: values.force ?? false });
     // The keys are published a moment before everything else is ready.

@@ -8,7 +8,7 @@
 import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts";
 import { adminApi, adminClient, ownApiReady } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { proveEtcd } from "../shared/etcd/own-etcd.ts";
+import { apiServerEnd, proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, placeHere } from "../shared/facts/control-plane-node.ts";
 import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
@@ -118,7 +118,7 @@ async function restartAll(cp: ControlPlaneNode, api: KubeApi, isLate: boolean, v
 }
 
 async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
-  await ownApiReady(api, cp, { changed: true });
+  await ownApiReady(api, cp, { changed: true, ended: apiServerEnd(cp) });
   return await publish(cp, api, ca.next);
 }
 

@@ -17,7 +17,7 @@ export function scaledTimeout(milliseconds: number): number {
   return milliseconds * patience();
 }
 
-/** Milliseconds between two probes of a wait that eases off. */
+/** Milliseconds between two probes of a wait that eases off, and between two looks at what has ended. */
 const EASED_INTERVAL = 2000;
 
 /**
@@ -32,14 +32,20 @@ const EASED_INTERVAL = 2000;
  *
  * `progress` gives what can change only so often, as the fewest that were left: each change begins the time anew.
  * What is slow because there is much of it is not late.
+ *
+ * `ended` looks at what is waited for: a Fail ends the wait, as it cannot come any more; words are shown as what the
+ * wait has seen so far.
  */
 export async function waitFor<T>(
   what: Words,
   probe: () => Promise<T | undefined | false> | T | undefined | false,
-  options: { seconds: number; easing?: boolean; interval?: number; progress?: () => unknown } & Pick<
-    Waiting,
-    "hint" | "every"
-  > &
+  options: {
+    seconds: number;
+    easing?: boolean;
+    interval?: number;
+    progress?: () => unknown;
+    ended?: Ended | undefined;
+  } & Pick<Waiting, "hint" | "every"> &
     Partial<Pick<Waiting, "say">>,
 ): Promise<T | undefined> {
   if (mode.dryRun) {
@@ -50,6 +56,7 @@ export async function waitFor<T>(
   const ends = () => Date.now() + options.seconds * 1000 * patience();
   using wait = sayWhileWaiting({ say, ...options, what, began, end: ends() });
   using _told = toldAtEnd(words(what), began);
+  const look = lookAtEnd(options.ended, wait);
   for (let seen = options.progress?.(); ; ) {
     checkSignal();
     const isOver = Date.now() >= wait.end!;
@@ -59,6 +66,7 @@ export async function waitFor<T>(
     } catch (err) {
       wait.last = err;
     }
+    await look(isOver);
     const now = options.progress?.();
     if (now !== seen) [seen, wait.end] = [now, ends()];
     else if (isOver) break;
@@ -70,6 +78,22 @@ export async function waitFor<T>(
     hint: words(options.hint),
     cause: wait.last,
   });
+}
+
+/** Whether what is waited for has ended: a Fail where it cannot come any more, else what was seen; undefined: it has not. */
+export type Ended = () => Promise<Fail | string | undefined>;
+
+/** Looks every two seconds, and where the time is over. Errors: the Fail of `ended`. */
+function lookAtEnd(ended: Ended | undefined, wait: Waiting): (isLast: boolean) => Promise<void> {
+  let looked = Date.now();
+  return async (isLast) => {
+    const every = EASED_INTERVAL * Math.min(1, patience());
+    if (!ended || (!isLast && Date.now() - looked < every)) return;
+    const end = await ended();
+    looked = Date.now();
+    if (end instanceof Fail) throw end;
+    wait.seen = end;
+  };
 }
 
 /** For the record of this run: it shows which of its time was waiting. */
@@ -103,7 +127,8 @@ export async function answered<T>(asked: Promise<T>, from: string, hint: string)
   try {
     return await sayWhile(`an answer from ${from}`, hint, () => asked, { within: true, every: 10 });
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const said = cause instanceof Error ? cause.message : String(cause);
+    const reason = said.replace(". Is the computer able to access the url?", "");
     throw new Fail(`No answer from ${from}: ${reason}`, { hint, cause });
   }
 }
@@ -138,6 +163,10 @@ export interface Waiting {
   end?: number;
   /** The last error of the probe. */
   last?: unknown;
+  /** What was seen of the end of what is waited for: it says more than the probe's error. */
+  seen?: string | undefined;
+  /** What the last line said, but for its times. */
+  line?: string;
   /** Seconds between two lines; unset: ten. For a wait of hours in the background. */
   every?: number;
   /** A request may be part of a longer wait: it says nothing while that one does. */
@@ -196,17 +225,22 @@ function sayWaits() {
   if (long.length > LINES) long[0]!.say(`and ${long.length - LINES} more like these`);
 }
 
+/** In full where it says something new; else that it still waits, and until when. */
 function lineOf(wait: Waiting): string {
-  const { what, hint, began, end } = wait;
+  const { what, hint, began, end, line } = wait;
   const reason = soFar(wait);
-  const limit = end === undefined ? "" : `, until ${clock(end)} at most`;
-  const times = `since ${clock(began)}${limit}${reason ? `, so far: ${quoteUntrusted(reason)}` : ""}`;
-  return `still waiting for ${words(what)} (${times}). If it takes too long: ${words(hint)}`;
+  const until = end === undefined ? [] : [`until ${clock(end)} at most`];
+  const so = reason ? [`so far: ${quoteUntrusted(reason)}`] : [];
+  wait.line = [words(what), ...so, words(hint)].join("\n");
+  const waits = `still waiting for ${words(what)}`;
+  if (line === wait.line) return [waits, ...until].join(", ");
+  const times = [`since ${clock(began)}`, ...until, ...so].join(", ");
+  return `${waits} (${times}). If it takes too long: ${words(hint)}`;
 }
 
-/** The last error of the probe, in words; undefined where there was none. */
-function soFar({ last }: Pick<Waiting, "last">): string | undefined {
-  if (last === undefined) return undefined;
+/** What was seen, or the last error of the probe, in words; undefined where there was none. */
+function soFar({ last, seen }: Pick<Waiting, "last" | "seen">): string | undefined {
+  if (seen !== undefined || last === undefined) return seen;
   return last instanceof Error ? last.message : String(last);
 }
 

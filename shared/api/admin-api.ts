@@ -11,7 +11,7 @@ import { issueClient } from "../pki/issue.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
-import { waitFor } from "../wait-for.ts";
+import { type Ended, waitFor } from "../wait-for.ts";
 import { KubeApi } from "./kube-api.ts";
 
 export const ADMIN_CONF = "/etc/kubernetes/admin.conf";
@@ -57,13 +57,14 @@ export async function superUser(facts: ClusterFacts, server: string): Promise<Ku
 }
 
 /**
- * The same, once this node's API is ready: a node that has just booted takes a moment. Errors: as
- * `adminClient` and `apiReady`.
+ * The same, once this node's API is ready: a node that has just booted takes a moment. `ended`: as `waitFor` takes it.
+ * Errors: as `adminClient` and `apiReady`.
  */
-export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<KubeApi> {
+export async function adminApi({ facts }: { facts: ClusterFacts }, ended?: Ended): Promise<KubeApi> {
   const api = await adminClient(facts);
   await apiReady(api, {
     seconds: 90,
+    ended,
     hint: `${CONTAINER}; or part 2 again: ./bunw scripts/02-control-plane.ts`,
   });
   return api;
@@ -71,11 +72,15 @@ export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<Kube
 
 /**
  * Waits until an API server is ready; the default hint is for this node's own. Errors: Fail if it is not
- * ready in time.
+ * ready in time, or has `ended`.
  */
-export async function apiReady(api: KubeApi, { seconds, hint }: { seconds: number; hint?: string }) {
+export async function apiReady(
+  api: KubeApi,
+  { seconds, hint, ended }: { seconds: number; hint?: string; ended?: Ended | undefined },
+) {
   await waitFor(`${api.server}/readyz`, () => api.ready(), {
     seconds,
+    ended,
     hint: hint ?? withSelinux(`${CONTAINER}; journalctl -u kubelet -n 50`),
   });
 }
@@ -92,9 +97,9 @@ interface OwnApi {
 export async function ownApiReady(
   api: KubeApi,
   { facts, cluster }: OwnApi,
-  { changed }: { changed: boolean },
+  { changed, ended }: { changed: boolean; ended: Ended },
 ) {
-  const fail = await failOf(() => apiReady(api, { seconds: 180 }));
+  const fail = await failOf(() => apiReady(api, { seconds: 180, ended }));
   if (!fail) return;
   const [served] = await Promise.allSettled([servedPem(facts.advertiseAddress, facts.bindPort)]);
   const isOurs =

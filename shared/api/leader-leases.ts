@@ -4,7 +4,7 @@
  */
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { unlessRefused } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { hostOfHolder, type Leader, type LeadersSeen, leaderIn } from "./leader.ts";
@@ -36,7 +36,7 @@ export async function nextLeader(
   api: KubeApi,
   name: string,
   last: Leader | undefined,
-  options: { seconds: number; hint: string },
+  options: { seconds: number; hint: string; ended?: Ended },
 ) {
   const look = async () => {
     const leader = await leaderOf(api, name);

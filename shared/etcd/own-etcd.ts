@@ -4,13 +4,14 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { withSelinux } from "../files/selinux.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { mode, say } from "../run.ts";
 import { told } from "../run-events.ts";
-import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
 import { proveSameEtcd } from "./identity.ts";
@@ -45,14 +46,15 @@ export function refuseNoMember({ data, node: { addresses, name } }: ControlPlane
   );
 }
 
-const limit = () => ({
+const limit = (cp: ControlPlaneNode) => ({
   seconds: ETCD_STARTS,
+  ended: containerEnd(cp, "etcd", async () => true),
   hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
 
 /** From then on it speaks with its peers. */
 export async function waitForOwnEtcd(cp: ControlPlaneNode) {
-  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit());
+  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit(cp));
 }
 
 /**
@@ -78,7 +80,7 @@ export async function proveOwnEtcd(
   await waitFor(
     "etcd to answer, and to have a leader",
     async () => (await client?.status())?.leaderId !== "0",
-    limit(),
+    limit(cp),
   );
   if (!client || mode.dryRun) return { ...seen(peers, silent), answers: true };
   await refuseLearner(client, cp);
@@ -195,4 +197,9 @@ async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData
   else say("etcd: has to answer before part 2 (part 1)");
   if (lost.length === 0) return;
   await removeMembers(await membersNow(client, data), lost, client);
+}
+
+/** As `containerEnd` of the API server: what it needs is etcd. */
+export function apiServerEnd(cp: ControlPlaneNode): Ended {
+  return containerEnd(cp, "kube-apiserver", async () => (await etcdClient(cp.facts)?.status()) !== undefined);
 }

@@ -69,6 +69,8 @@ interface Inspected {
   limits?: { memory: number; cpu: number } | undefined;
   /** Its user. */
   uid?: number | undefined;
+  /** What it has ended with. */
+  exitCode?: number | undefined;
 }
 
 /** A container in detail. */
@@ -87,11 +89,12 @@ export async function inspect(endpoint: string, id: string): Promise<Inspected> 
     image: info?.config?.image?.user_specified_image || status?.image?.userSpecifiedImage || undefined,
     limits: linux && { memory: Math.max(0, memory?.limit ?? 0), cpu: Math.max(0, cpu?.quota ?? 0) },
     uid: user?.uid,
+    exitCode: status?.exitCode,
   };
 }
 
 interface CriDetails {
-  status?: { mounts?: Inspected["mounts"]; image?: { userSpecifiedImage?: string } };
+  status?: { mounts?: Inspected["mounts"]; image?: { userSpecifiedImage?: string }; exitCode?: number };
   info?: {
     config?: { image?: { user_specified_image?: string } };
     runtimeSpec?: {
@@ -99,6 +102,13 @@ interface CriDetails {
       linux?: { resources?: { memory?: { limit?: number }; cpu?: { quota?: number } } };
     };
   };
+}
+
+/** The last lines of a container's log, oldest first; none where the runtime does not say. Its process has written them. */
+export async function lastLines(endpoint: string, id: string): Promise<string[]> {
+  const ask = () => $({ quiet: true, nothrow: true })`crictl ${at(endpoint)} logs --tail 50 ${id}`;
+  const { exitCode, stdout, stderr } = await sayWhile(shell`crictl logs ${id}`, RUNTIME, ask);
+  return exitCode === 0 ? `${stdout}\n${stderr}`.split("\n").filter((line) => line.trim()) : [];
 }
 
 /** Whether the runtime has an image; undefined where it does not say. Errors: none of its own. */

@@ -8,9 +8,10 @@ import { ownApiReady } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { dropOwnLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import { waitForRenewal } from "../api/leases.ts";
-import { proveEtcd, proveOwnEtcd } from "../etcd/own-etcd.ts";
+import { apiServerEnd, proveEtcd, proveOwnEtcd } from "../etcd/own-etcd.ts";
 import { oldestStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { containerEnd } from "../facts/ended-container.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import {
   CONTROL_PLANE,
@@ -94,9 +95,9 @@ type Proof = (cp: ControlPlaneNode, api: KubeApi) => Promise<() => Promise<unkno
 const PROOFS: Record<(typeof PODS)[number], Proof> = {
   etcd: async (cp, api) => async () => {
     await proveEtcd(cp, NOBODY, []);
-    await ownApiReady(api, cp, { changed: true });
+    await ownApiReady(api, cp, { changed: true, ended: apiServerEnd(cp) });
   },
-  "kube-apiserver": async (cp, api) => () => ownApiReady(api, cp, { changed: true }),
+  "kube-apiserver": async (cp, api) => () => ownApiReady(api, cp, { changed: true, ended: apiServerEnd(cp) }),
   "kube-controller-manager": leads("kube-controller-manager"),
   "kube-scheduler": leads("kube-scheduler"),
 };
@@ -110,7 +111,8 @@ function leads(name: "kube-controller-manager" | "kube-scheduler"): Proof {
       if (!lease) return;
       await dropOwnLease(api, lease, last, { ...node, started: oldestStart(name) });
       const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
-      say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
+      const ended = containerEnd({ node }, name, () => api.ready());
+      say(`${await nextLeader(api, lease, last, { seconds: 90, hint, ended })}: leads`);
     };
   };
 }
@@ -127,6 +129,7 @@ async function restartPod({ node }: ControlPlaneNode, name: string, prove?: () =
   await waitFor(`the kubelet to start ${name} again`, async () => (await own()).some(isNew), {
     seconds: 90,
     hint,
+    ...(isPod(name) ? { ended: containerEnd({ node }, name) } : {}),
   });
   if (mode.dryRun) return;
   await prove?.();

@@ -11,6 +11,7 @@ import { hostOfHolder } from "../api/leader.ts";
 import { dropOwnLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import { oldestStart, pidsNamed } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { containerEnd } from "../facts/ended-container.ts";
 import { leaderLease, leadersSeen } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import type { Repair } from "../facts/repair.ts";
@@ -59,8 +60,9 @@ export async function fullControllerManager(
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
   if (lease) await dropOwnLease(api, lease, last, { ...cp.node, started: oldestStart(name) });
   const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
-  await waitFor("the kubelet to start it again", runsAgain(cp, name), { seconds: 60, hint });
-  if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
+  const ended = containerEnd(cp, name, () => api.ready());
+  await waitFor("the kubelet to start it again", runsAgain(cp, name), { seconds: 60, hint, ended });
+  if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint, ended })}: leads`);
 }
 
 /** Milliseconds between two questions to the runtime while no process has the name: in a machine of its own none has. */

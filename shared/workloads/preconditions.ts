@@ -11,6 +11,7 @@ import { leftOut } from "../etcd/all-members.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { containerEnd } from "../facts/ended-container.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -38,7 +39,7 @@ export async function readyForPart4(cp: ControlPlaneNode, named: LeftOut): Promi
   refuseUnknownNodes(named, cp, { mayBeDeleted: true });
   const trust = trustHere(cp);
   refuseReduced(cp, named);
-  const api = await adminApi(cp);
+  const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   const out = await reallyOut(cp, api, await leftOut(cp, named));
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const known = cp.cluster.nodes.map(({ name }) => name).filter((name) => there.has(name));

@@ -10,7 +10,7 @@ import type { Source } from "./sources.ts";
 const HOME = join(import.meta.dir, "../..");
 
 /**
- * Files behind each script, with types, and itself. Not more than 153 for 01 to 04, 70 for 03-join, 200 for
+ * Files behind each script, with types, and itself. Not more than 154 for 01 to 04, 70 for 03-join, 200 for
  * 00-assess and 05-verify. A feature that raises a budget says why in the same commit; who needs less lowers
  * it.
  */
@@ -18,19 +18,19 @@ const BUDGETS: Record<string, number> = {
   "00-assess": 166,
   "00-salvage": 140,
   "00-token-key": 110,
-  "01-etcd": 151,
-  "02-control-plane": 153,
+  "01-etcd": 152,
+  "02-control-plane": 154,
   "03-join": 62,
-  "03-workers": 144,
-  "04-sa-tokens": 146,
+  "03-workers": 145,
+  "04-sa-tokens": 147,
   "05-verify": 172,
-  drill: 170,
+  drill: 171,
   "hand-over": 118,
   "join-again": 78,
   move: 133,
   "pack-kit": 20,
   plan: 194,
-  "renew-ca": 147,
+  "renew-ca": 148,
   report: 222,
   restore: 117,
 };

@@ -1,5 +1,6 @@
 /** What a wait says while it waits. */
 import { afterEach, beforeEach, expect, jest, spyOn, test } from "bun:test";
+import { Fail } from "../../shared/fail.ts";
 import { beginToTell, listenToRun, type RunEvent } from "../../shared/run-events.ts";
 import { answered, sayWhile, waitFor } from "../../shared/wait-for.ts";
 import { sandbox } from "../pretend/sandbox.ts";
@@ -55,16 +56,18 @@ test("a wait is silent for ten seconds; then a line every ten seconds says for w
     "still waiting for cp3, w1 to come back (since 03:00:00, until 03:15:00 at most). If it takes too long: close --without cp3, w1",
   ]);
   away = "cp3";
-  jest.advanceTimersByTime(20_000);
-  expect(box.said.slice(1)).toEqual(
-    Array(2).fill(
-      "still waiting for cp3 to come back (since 03:00:00, until 03:15:00 at most). If it takes too long: close --without cp3",
-    ),
-  );
+  jest.advanceTimersByTime(30_000);
+  // in full where it says something new, then short
+  const short = "still waiting for cp3 to come back, until 03:15:00 at most";
+  expect(box.said.slice(1)).toEqual([
+    "still waiting for cp3 to come back (since 03:00:00, until 03:15:00 at most). If it takes too long: close --without cp3",
+    short,
+    short,
+  ]);
   end();
   expect(await waiting).toBe("there");
   jest.advanceTimersByTime(60_000);
-  expect(box.said).toHaveLength(3);
+  expect(box.said).toHaveLength(4);
 });
 
 test("a wait says what the last probe said, as text that no terminal obeys", async () => {
@@ -152,6 +155,24 @@ test("a request that takes long is said, but not beside the wait that it is part
   ]);
   end();
   expect([await request, await waiting]).toEqual(["there", "there"]);
+});
+
+test("a wait asks every two seconds whether what it waits for has ended, and shows what was seen in place of the probe's error", async () => {
+  using box = sandbox();
+  let [looked, asked] = [0, 0];
+  const ended = async () =>
+    ++looked < 3 ? "it ended: connection refused" : new Fail("it ended: bad flag", { hint: "x" });
+  const probe = () => {
+    asked++;
+    throw new Error("Unable to connect");
+  };
+  const waiting = waitFor("the API", probe, { ...lease, ended }).catch((err: Error) => err.message);
+  for (let seconds = 0; seconds < 20; seconds++) await nextProbe();
+  expect(await waiting).toBe("it ended: bad flag");
+  expect([looked, asked > 6]).toEqual([3, true]);
+  const late = waitFor("the API", probe, { seconds: 0, hint: "x", ended: async () => "it ended" });
+  await expect(late).rejects.toThrow("Waited 0 s for the API: it ended");
+  expect(box.said).toEqual([]);
 });
 
 test("a wait looks once more when its time is over: a machine that stood still meanwhile has not looked in vain", async () => {
