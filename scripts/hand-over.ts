@@ -67,7 +67,7 @@ async function pack(values: Values) {
   refuseUnwritable([dirname(BACKUP_MARK)]);
   if (exists(typed(out))) forGood("bundle", { FILE: out });
   if (mode.dryRun) return say(`would write ${out}`);
-  const etcd = values["with-etcd"] ? ofEtcd.etcdHere(here.etcd, node) : undefined;
+  const etcd = values["with-etcd"] ? await ofEtcd.etcdHere(here.etcd, node) : undefined;
   const lock = await makeLock();
   const sealed = await seal(bundles.packTar(bundle), lock);
   writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });

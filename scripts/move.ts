@@ -9,7 +9,7 @@ import { adminApi } from "../shared/api/admin-api.ts";
 import { readEtcdData } from "../shared/etcd-data/data.ts";
 import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
 import type { EtcdPlace } from "../shared/etcd-location/etcd-proof.ts";
-import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";
@@ -38,11 +38,12 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("move", { dryRun: values["dry-run"] });
   lockNode();
-  const node = await readNode();
-  const place = await etcdDataOf(values["etcd-data"], { node });
-  if (!exists(place.dir)) return await onWorker(node, values);
-  const { data, cluster, obstacle } = lookAtControlPlaneNode(place, node);
+  const here = await readNode();
+  const place = await etcdDataOf(values["etcd-data"], { node: here });
+  if (!exists(place.dir)) return await onWorker(here, values);
+  const { data, cluster, obstacle, cp } = await lookPastNat(place, here);
   if (!data || !cluster) throw obstacle ?? new Error("no data, and no obstacle");
+  const node = cp?.node.nat ? cp.node : here;
   const known = { node, data, cluster };
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),

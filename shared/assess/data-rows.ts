@@ -19,7 +19,7 @@ import { row } from "./assessment.ts";
 
 /** What was read of etcd's data, and what could not be. */
 export function dataRows(
-  { data, dataFrom = "", obstacle, cluster, certificatesDir }: PartialFacts,
+  { data, dataFrom = "", obstacle, cluster, certificatesDir, cp }: PartialFacts,
   dataDir: string,
 ): Check[] {
   if (obstacle instanceof DamagedData)
@@ -34,6 +34,7 @@ export function dataRows(
     ...releaseRow(cluster?.kubernetesVersion),
     ...data.warnings.map((warning) => row("etcd-data", dataFrom, { warning })),
     ...(obstacle ? [obstacleRow(obstacle, data)] : []),
+    ...(cp?.node.nat ? [natRow(cp.node.nat)] : []),
   ];
 }
 
@@ -43,6 +44,11 @@ function obstacleRow({ message }: Fail, data: EtcdData): Check {
     ? { warning: message }
     : { state: "incomplete", failed: message };
   return row("etcd-facts", "facts in etcd's data", answer);
+}
+
+function natRow(ip: string): Check {
+  const warning = `${ip} is at no card of this machine, NAT leads it here. If the machine has moved: ${command("move", { moved: [`${ip}=NEW`] })}`;
+  return row("etcd-facts", "facts in etcd's data", { warning });
 }
 
 /** Said, but no damage: certificates do not mend it. */

@@ -10,9 +10,6 @@ import { bothCas, type Finding, readable } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 
-/** Ports of etcd: for clients and for the other members. */
-const ETCD = [2379, 2380];
-
 /**
  * `findings`: all that is right. Undefined where the API server or etcd of this node does not answer: then
  * nobody knows.
@@ -28,7 +25,8 @@ export async function wellLine(
   const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => a.getTime() - b.getTime());
   const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${facts.shown ?? ""}`;
   const etcdCa = readable(certPath(certRow("etcd-ca"), facts.certificatesDir)) ?? "";
-  const etcd = ETCD.map((port) => endpointUrl(facts.advertiseAddress, port));
+  const { client, peer } = facts.etcdAt ?? { client: facts.advertiseAddress, peer: facts.advertiseAddress };
+  const etcd = [endpointUrl(client, 2379), endpointUrl(peer, 2380)];
   const servers = [...new Set([localServer(facts), clusterServer(facts)])];
   const asked = await Promise.all([
     ...servers.map((to) => whoAnswers(to, cas)),

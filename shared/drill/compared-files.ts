@@ -125,11 +125,11 @@ function harmless(
 
 /** etcd's ports are kubeadm's (app/constants). */
 function serversOf({ facts }: ControlPlaneNode) {
-  const at = (name: string, port: number) => ({ name, port, host: facts.advertiseAddress });
+  const at = (name: string, port: number, host = facts.advertiseAddress) => ({ name, port, host });
   return {
     apiserver: at("kube-apiserver", facts.bindPort),
-    "etcd-server": at("etcd", 2379),
-    "etcd-peer": at("etcd for its peers", 2380),
+    "etcd-server": at("etcd", 2379, facts.etcdAt?.client),
+    "etcd-peer": at("etcd for its peers", 2380, facts.etcdAt?.peer),
   } as Record<string, ReturnType<typeof at>>;
 }
 

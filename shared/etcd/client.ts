@@ -223,8 +223,8 @@ export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefi
  * certificate is missing.
  */
 export function etcdClient(
-  facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress" | "etcdGateway">,
-  host = facts.advertiseAddress,
+  facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress" | "etcdAt" | "etcdGateway">,
+  host?: string,
 ): EtcdClient | undefined {
   const pki = `${facts.certificatesDir}/etcd`;
   const [ca, cert, key] = [
@@ -232,14 +232,18 @@ export function etcdClient(
     `${pki}/healthcheck-client.crt`,
     `${pki}/healthcheck-client.key`,
   ].map((path) => readText(path));
-  return ca && cert && key ? new EtcdClient(gatewayAt(host, facts), { ca, cert, key }) : undefined;
+  return ca && cert && key ? new EtcdClient(gatewayAt(facts, host), { ca, cert, key }) : undefined;
 }
 
 /** kubeadm gives each member the same port. */
 function gatewayAt(
-  host: string,
-  { advertiseAddress, etcdGateway }: Pick<ClusterFacts, "advertiseAddress" | "etcdGateway">,
+  {
+    advertiseAddress,
+    etcdAt,
+    etcdGateway,
+  }: Pick<ClusterFacts, "advertiseAddress" | "etcdAt" | "etcdGateway">,
+  host = etcdAt?.client ?? advertiseAddress,
 ): string {
-  if (etcdGateway && host === advertiseAddress) return etcdGateway;
+  if (etcdGateway && [etcdAt?.client, advertiseAddress].includes(host)) return etcdGateway;
   return endpointUrl(host, etcdGateway ? Number(new URL(etcdGateway).port) : 2379);
 }

@@ -120,7 +120,10 @@ function ownPlace(
   { node, facts }: Pick<ControlPlaneNode, "node" | "facts">,
 ) {
   const { host, port } = placeOf(own);
-  return { host: node.addresses.includes(host) ? host : facts.advertiseAddress, port };
+  return {
+    host: facts.etcdAt?.peer ?? (node.addresses.includes(host) ? host : facts.advertiseAddress),
+    port,
+  };
 }
 
 function peerPair({ certificatesDir }: ClusterFacts): { cert: string; key: string } | undefined {

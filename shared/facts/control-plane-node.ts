@@ -22,7 +22,7 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { certificatesDirIn } from "./cluster-configuration.ts";
 import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./endpoint.ts";
-import { factsFor, ownNode } from "./issue-facts.ts";
+import { factsFor, HasMoved, natLeadsHere, ownNode } from "./issue-facts.ts";
 import type { KnownNode } from "./known-nodes.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
@@ -96,13 +96,35 @@ export function lookAtControlPlaneNode(
   const known = { ...repair, etcd, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
   if (isNotKubeadms(home))
     return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
-  if (!node) return known;
-  const own = ownNode(node, cluster);
-  const facts = attempt(() => factsFor(own, cluster, repair.data));
+  return node ? withFacts({ ...known, ...repair, cluster }, ownNode(node, cluster)) : known;
+}
+
+type Looked = PartialFacts & Repair & { cluster: Cluster };
+
+function withFacts(known: Looked, node: Node): PartialFacts {
+  const { data, dataFrom, rescue, earlier, cluster, asideDir, etcd } = known;
+  const facts = attempt(() => factsFor(node, cluster, data));
   if (facts instanceof Fail) return { ...known, obstacle: facts };
   const folders = { dir: etcd.dir, wal: etcd.wal, apiServer: etcd.apiServer };
-  const place = { ...repair, node: own, etcd: folders, cluster, facts, asideDir };
+  const repair = { data, dataFrom, rescue, ...(earlier && { earlier }) };
+  const place = { ...repair, node, etcd: folders, cluster, facts, asideDir };
   return reachedAt(known, place, endpointSeen(place));
+}
+
+/** The same, where NAT may lead this machine's address here. `given`: the operator's --endpoint. */
+export async function lookPastNat(
+  etcd: EtcdFolders,
+  node: Node | undefined,
+  given?: string,
+): Promise<PartialFacts> {
+  const known = lookAtControlPlaneNode(etcd, node);
+  const { obstacle, ...rest } = known;
+  if (!node || !(obstacle instanceof HasMoved)) return known;
+  const looked = rest as Looked;
+  const own = ownNode(node, looked.cluster);
+  const isHere = await natLeadsHere(obstacle.at, { ...looked, node: own }, given);
+  const nat = obstacle.at.host;
+  return isHere ? withFacts(looked, { ...own, nat, addresses: [...own.addresses, nat] }) : known;
 }
 
 interface Asked {
@@ -123,7 +145,7 @@ export async function askControlPlaneNode(
   node: Node,
   { given, all, asRan = true }: Asked = {},
 ): Promise<PartialFacts> {
-  const looked = lookAtControlPlaneNode(etcd, node);
+  const looked = await lookPastNat(etcd, node, given);
   const known = asRan ? await withRan(looked, all) : looked;
   return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
 }

@@ -3,19 +3,26 @@
  * node's own name and address.
  */
 
+import { isIP } from "node:net";
+import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { gatewayUrl } from "../etcd-location/reach-etcd.ts";
+import { gatewayUrl, hostOf, isHere } from "../etcd-location/reach-etcd.ts";
 import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { movedHere } from "../node/rescue-folder.ts";
+import type { Manifest } from "../objects/objects.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import { addressBefore } from "../pki/addresses.ts";
+import { addressBefore, endpointHost, endpointUrl, isLoopback } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
-import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
+import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
+import { isServerOf, shownSoon } from "../pki/served.ts";
 import { type Cluster, need } from "./cluster.ts";
 import type { ClusterConfiguration } from "./cluster-configuration.ts";
+import { serverPlace } from "./endpoint-witnesses.ts";
 import { apiEndpoint, type KnownNode } from "./known-nodes.ts";
 import { believedPeers } from "./next.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
@@ -63,7 +70,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     certificateValidityHours: validity(configuration, "certificateValidityPeriod") ?? 8760,
     caValidityHours: validity(configuration, "caCertificateValidityPeriod") ?? 87600,
     certificatesDir: cluster.certificatesDir,
-    etcdGateway: etcdGateway(node, data, host),
+    ...etcdPlaces(node, data, host),
     externalCa: isExternalCa(data, cluster),
     externalSigner: isExternalSigner(data, cluster),
     kubeletClientBound:
@@ -71,8 +78,16 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
   };
 }
 
-/** This machine's address of before is none of its own any more. */
-export class HasMoved extends Fail {}
+/** This machine's address of before is none of its own any more, or NAT has it. */
+export class HasMoved extends Fail {
+  /** Where its API server was. */
+  readonly at: { host: string; port: number };
+
+  constructor(message: string, options: { hint: string; at: HasMoved["at"] }) {
+    super(message, options);
+    this.at = options.at;
+  }
+}
 
 /**
  * The API server's address on this node: from its mirror pod, or else from its member of etcd. It must be an
@@ -96,7 +111,10 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
     throw new HasMoved(
       `The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`,
       {
-        hint: 'is the address only away for now? When ip addr shows it: this again. Has it moved? ./bunw scripts/move.ts: RUNBOOK-MORE "Machines that moved". Is it another machine? Run this on the node itself',
+        hint:
+          'is the address only away for now? When ip addr shows it: this again. Has it moved? ./bunw scripts/move.ts: RUNBOOK-MORE "Machines that moved". ' +
+          `Does NAT lead it here? ${command("01-etcd", { endpoint: serverPlace(endpointUrl(found.host, found.port)) })}. Is it another machine? Run this on the node itself`,
+        at: found,
       },
     );
   }
@@ -104,11 +122,63 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
 }
 
 /** By etcd's manifest on disk, or its mirror pod. */
-function etcdGateway(node: Node, data: EtcdData, address: string): string | undefined {
-  const pod =
-    readableManifest(manifestPath({ node }, "etcd")) ??
-    findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
-  return pod && gatewayUrl(pod, address);
+function etcdPlaces(
+  node: Node,
+  data: EtcdData,
+  address: string,
+): Pick<ClusterFacts, "etcdGateway" | "etcdAt"> {
+  const pod = readableManifest(manifestPath({ node }, "etcd")) ?? etcdMirror(node, data);
+  if (!pod) return {};
+  const at = (flag: (typeof LISTEN)[number]) => {
+    const hosts = listening(pod, flag);
+    const isAny = hosts.some((host) => ANY.includes(host));
+    if (hosts.length === 0 || hosts.includes(address) || (isAny && node.nat !== address)) return address;
+    return hosts.find(isLoopback) ?? (isAny ? (isIP(address) === 6 ? "::1" : "127.0.0.1") : hosts[0]!);
+  };
+  const [client, peer] = [at(LISTEN[0]), at(LISTEN[1])];
+  const isElsewhere = client !== address || peer !== address;
+  return { etcdGateway: gatewayUrl(pod, address), ...(isElsewhere && { etcdAt: { client, peer } }) };
+}
+
+type EtcdPod = Pick<Manifest, "spec">;
+
+const LISTEN = ["listen-client-urls", "listen-peer-urls"] as const;
+const ANY = ["0.0.0.0", "::", ""];
+
+function etcdMirror(node: Pick<Node, "name">, data: EtcdData): EtcdPod | undefined {
+  return findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
+}
+
+function listening(pod: EtcdPod, ...names: string[]): string[] {
+  const words = flags(commandOf(pod));
+  return names.flatMap((name) => words.get(name)?.split(",").map(hostOf) ?? []);
+}
+
+/**
+ * Whether NAT leads an address here that is at no card of this machine, and the machine has not moved. etcd tells:
+ * its member is known at that address, and it listens elsewhere, at another address of this machine. Where it only
+ * listens at loopback, or everywhere, a certificate of the cluster's CA must be for the address as well: the one that
+ * the API server here shows, or the one on disk. What answers there with the very certificate that is shown here
+ * proves it alone; and so does the operator's word (`given`, --endpoint).
+ */
+export async function natLeadsHere(
+  { host, port }: HasMoved["at"],
+  { node, data, cluster }: { node: Node; data: EtcdData; cluster: Cluster },
+  given?: string,
+): Promise<boolean> {
+  if (given !== undefined && endpointHost(given) === host) return true;
+  const mirror = etcdMirror(node, data);
+  const own = data.members.find(({ id }) => id === data.memberId);
+  const listens = mirror && own && isHere(own, [host]) ? listening(mirror, ...LISTEN) : [];
+  const onCard = listens.filter((one) => node.addresses.includes(one));
+  const isOwn = (one: string) => onCard.includes(one) || ANY.includes(one) || isLoopback(one);
+  if (listens.includes(host) || !listens.every(isOwn)) return false;
+  if (onCard.length > 0) return true;
+  const isForIt = (pem: string | undefined) => pem !== undefined && isServerOf(pem, host, cluster.oldCaPem);
+  const [here, there] = await Promise.all([node.addresses[0] ?? "", host].map((one) => shownSoon(one, port)));
+  if (isForIt(here) && here === there) return true;
+  const onDisk = readText(certPath(certRow("apiserver"), cluster.certificatesDir));
+  return listens.length > 0 && (isForIt(here) || isForIt(onDisk));
 }
 
 function validity(

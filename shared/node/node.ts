@@ -19,7 +19,10 @@ import { told } from "../run-events.ts";
 import { clientText, readKubelet } from "./kubelet-config.ts";
 import { flagsOf, isKubelet, type KubeletFlags, kubeletFlags, unitIfAny } from "./started-with.ts";
 
-export type Node = Awaited<ReturnType<typeof readNode>>;
+export interface Node extends Awaited<ReturnType<typeof readNode>> {
+  /** Of its addresses the one that is at no card here: NAT leads it to this machine. */
+  nat?: string;
+}
 
 /**
  * Looks at the node. Errors: Fail where kubeadm has not set up this node; none where the kubelet's files

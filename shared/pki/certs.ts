@@ -70,6 +70,8 @@ export interface ClusterFacts {
    * Where this node's etcd has its JSON gateway, if that is not its client port: "https://10.0.0.11:2378".
    */
   etcdGateway?: string | undefined;
+  /** Hosts at which this machine reaches its own etcd, if that does not listen at `advertiseAddress`. */
+  etcdAt?: { client: string; peer: string } | undefined;
   /** kubeadm's external CA mode: ca.key is kept elsewhere. */
   externalCa?: boolean;
   /** A plugin signs service-account tokens: there is no sa.key. */

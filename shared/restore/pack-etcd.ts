@@ -6,7 +6,7 @@ import { readSnapshotData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { may } from "../evidence/sources.ts";
 import { readCluster } from "../facts/cluster.ts";
-import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
+import { lookPastNat } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
 import { refuseNoMemory } from "../files/room.ts";
 import { markEtcd } from "../hand-over/about-bundle.ts";
@@ -18,9 +18,9 @@ import { typed } from "../options.ts";
 import { shell } from "../shell-line.ts";
 import { refuseOtherCa } from "./content.ts";
 
-/** Errors: as `lookAtControlPlaneNode`; Fail where etcd's certificates are not here. */
-export function etcdHere(folders: EtcdFolders, node: Node | undefined): EtcdClient {
-  const { facts, obstacle } = lookAtControlPlaneNode(folders, node);
+/** Errors: as `lookPastNat`; Fail where etcd's certificates are not here. */
+export async function etcdHere(folders: EtcdFolders, node: Node | undefined): Promise<EtcdClient> {
+  const { facts, obstacle } = await lookPastNat(folders, node);
   const client = facts && etcdClient(facts);
   if (client) return client;
   throw (

@@ -82,6 +82,7 @@ export const MEMBERS: Unlike[] = [
     change: async (place) => {
       place.node.commands!.push(...routesOf([{ local: ADDRESS }, { local: SECOND }]));
       for (const port of [2379, 2380]) balancer(place, SECOND, port, () => port);
+      balancer(place, "127.0.0.1", 2379, () => 2379);
       await etcdAt(SECOND)(place);
     },
   },

@@ -65,6 +65,8 @@ export interface Lost {
   refuses?: [script: "01-etcd --new-cas" | "01-etcd" | "02-control-plane", names: RegExp];
   /** What does not come back as it was, by the names of `belongings`. */
   without?: RegExp;
+  /** What the operator types behind both parts. */
+  adds?: string;
 }
 
 /** What a run did, in words; none for a run that left all as it was. */
@@ -207,7 +209,9 @@ function ageOf(text: string): number {
 
 /** Parts 1 and 2 on m1 after a disaster, up to the first that does not end well. */
 export async function bringBack(row: Unlike, runs: Runner, play: Play = "all lost") {
-  const { disaster, part1: line } = PLAYS[play];
+  const { disaster, part1 } = PLAYS[play];
+  const { adds } = row.plays?.[play] ?? (play === "all lost" ? row.lost : undefined) ?? {};
+  const typed = (line: string) => [line, ...(adds ? [adds] : [])].join(" ");
   const { place, node, env } = await nodeOf(row, disaster);
   // the others trust the old CA until they join
   place.away.push(
@@ -234,17 +238,17 @@ export async function bringBack(row: Unlike, runs: Runner, play: Play = "all los
   };
 
   const etcdIssued = issued("etcd/server");
-  const part1 = runs.run({ line, env: env(BRINGS_BACK) });
-  await Promise.race([node.called("systemctl restart kubelet"), part1]);
+  const run1 = runs.run({ line: typed(part1), env: env(BRINGS_BACK) });
+  await Promise.race([node.called("systemctl restart kubelet"), run1]);
   if (etcdIssued()) open.use(serveEtcd(node.root, etcdOf(place, node)));
-  const first = await seen(line, await part1);
+  const first = await seen(part1, await run1);
   if (first.exitCode !== 0) return end(first);
   const apiIssued = issued("apiserver");
-  const part2 = runs.run({ line: "02-control-plane", env: env(BRINGS_BACK) });
+  const run2 = runs.run({ line: typed("02-control-plane"), env: env(BRINGS_BACK) });
   const isReady = () => apiIssued() && existsSync(`${node.root}${place.manifests}/kube-apiserver.yaml`);
-  await Promise.race([node.until("the API server's new certificate", isReady), part2]);
+  await Promise.race([node.until("the API server's new certificate", isReady), run2]);
   if (existsSync(`${node.root}${PKI}/apiserver.crt`)) open.use(serveUnlike(place, node.root));
-  return end(await seen("02-control-plane", await part2));
+  return end(await seen("02-control-plane", await run2));
 }
 
 /**

@@ -6,8 +6,9 @@ import { setDefaultTimeout } from "bun:test";
 import { staysHealthy } from "../pretend/stays-healthy.ts";
 import { HOSTS } from "../pretend/unlike-host.ts";
 import { MEMBERS } from "../pretend/unlike-members.ts";
+import { NAT } from "../pretend/unlike-nat.ts";
 import { NODES } from "../pretend/unlike-nodes.ts";
 
 setDefaultTimeout(300_000);
 
-staysHealthy([...HOSTS, ...MEMBERS, ...NODES]);
+staysHealthy([...HOSTS, ...MEMBERS, ...NAT, ...NODES]);

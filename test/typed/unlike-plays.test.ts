@@ -15,11 +15,12 @@ import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";
 import { FLAGS } from "../pretend/unlike-flags.ts";
 import { HOSTS } from "../pretend/unlike-host.ts";
 import { MEMBERS } from "../pretend/unlike-members.ts";
+import { NAT } from "../pretend/unlike-nat.ts";
 import { NODES } from "../pretend/unlike-nodes.ts";
 
 setDefaultTimeout(300_000);
 
-const ROWS = [...ENDPOINTS, ...CAS, ...FLAGS, ...HOSTS, ...MEMBERS, ...NODES, ...ADDONS];
+const ROWS = [...ENDPOINTS, ...CAS, ...FLAGS, ...HOSTS, ...MEMBERS, ...NAT, ...NODES, ...ADDONS];
 const ALL = ROWS.flatMap((row) =>
   (Object.keys(PLAYS) as Play[]).map((play) => [play, row.name, row] as const),
 );
