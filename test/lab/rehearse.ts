@@ -77,6 +77,7 @@ import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { survivor } from "./scenarios/survivor.ts";
+import { thirdAway } from "./scenarios/third-away.ts";
 import { undelete } from "./scenarios/undelete.ts";
 import { watched } from "./scenarios/watched.ts";
 import { wrongNode } from "./scenarios/wrong-node.ts";
@@ -187,6 +188,7 @@ export const SCENARIOS: Scenario[] = [
   survivor,
   companyCaEnded,
   etcdLinked,
+  thirdAway,
 ];
 
 async function main() {

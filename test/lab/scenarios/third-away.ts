@@ -1,0 +1,127 @@
+/**
+ * The third trial of a new user: certificates are deleted on two of three control plane nodes, the third is off until
+ * next week, and with them a file is lost that kubeadm has never made. The operator has what is printed alone.
+ */
+
+import { field } from "../machine/field.ts";
+import { kubectl, type Machine, sh } from "../machine/machine.ts";
+import { FLEET_PACKAGES } from "../machine/operator.ts";
+import { earlierKey, fieldLife } from "../scene/field-life.ts";
+import { followPlan } from "../scene/follow-plan.ts";
+import { cutPower, powerOn } from "../scene/power.ts";
+import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
+import { damage, note, type Scenario, type Scene, type } from "../scene/scene.ts";
+import type { Terminal } from "../scene/terminal.ts";
+import { haAllLost } from "./several-control-planes.ts";
+
+const PLAN = "./bunw scripts/plan.ts";
+const VERIFY = "./bunw scripts/05-verify.ts";
+
+export const thirdAway: Scenario = {
+  ...haAllLost,
+  name: "third-away",
+  title:
+    "With Calico: certificates are deleted on two of three control plane nodes, the third is off until next week, and a file that kubeadm never made is lost; the operator has what the plan prints",
+  oldKeys: true,
+  machinesFail: true,
+  packages: FLEET_PACKAGES,
+  profile: () => field({ controlPlanes: 3, earlierKey: earlierKey(), namespace: "calico-system" }),
+  lines: [
+    {
+      title: "The operator has a machine that reaches all nodes by ssh",
+      run: (scene) => makeReachable(scene),
+    },
+    fieldLife.tokenOfEarlierKey,
+    { title: "kubeadm-config names an endpoint of before", run: nameOldEndpoint },
+    { title: "cp3 is off, and cp1 and cp2 lose their certificates", run: lose },
+    { title: "The operator pastes what the plan prints, with cp3 away", run: repair },
+    { title: "05-verify knows that cp3 is away", run: verifyWithout },
+    { title: "cp3 is switched on, and the operator types its lines", run: comeBack },
+    fieldLife.tokenIsValid,
+  ],
+};
+
+/** In kubeadm-config alone: nothing leads there any more. */
+async function nameOldEndpoint(scene: Scene) {
+  const at = ["-n", "kube-system", "get", "configmap", "kubeadm-config", "-o", "json"];
+  const { stdout } = await kubectl(scene.lab, at);
+  const object = JSON.parse(stdout);
+  const text: string = object.data.ClusterConfiguration;
+  object.data.ClusterConfiguration = text.replace(
+    /controlPlaneEndpoint: .*/,
+    "controlPlaneEndpoint: k8s-old.corp.example:6443",
+  );
+  await kubectl(scene.lab, ["replace", "-f", "-"], JSON.stringify(object));
+  delete scene.before.configMaps["kube-system/kubeadm-config"];
+}
+
+async function lose(scene: Scene) {
+  const [cp1, cp2, cp3] = scene.lab.controlPlanes as [Machine, Machine, Machine];
+  await cutPower(scene, [cp3]);
+  scene.away.push(cp3.name);
+  await damage(scene, [cp1, cp2], "rm -rf /etc/kubernetes/pki /etc/kubernetes/*.conf /root/.kube");
+  await sh(cp2, "systemctl restart kubelet");
+}
+
+/** A line of the plan that begins so; "" where it has none. */
+function lineOf(page: string, begin: RegExp): string {
+  return page.split("\n").find((line) => begin.test(line)) ?? "";
+}
+
+/** Each line that the page offers for a decision, typed on the first control plane node; the page that it prints. */
+async function decide(scene: Scene, page: string, begin: RegExp): Promise<string> {
+  const line = lineOf(page, begin);
+  scene.checks.push({ name: `the plan prints the line for ${begin.source}`, ok: line !== "", detail: line });
+  if (!line) return page;
+  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, line, { part: 0, exit: [0, 2] });
+  return raw;
+}
+
+async function allNodes(scene: Scene, bash: Terminal, page: string): Promise<string> {
+  const [, look] = /^> .*To look at all nodes at once.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(page) ?? [];
+  scene.checks.push({
+    name: "the plan prints the lines that ask all nodes",
+    ok: look !== undefined,
+    detail: "",
+  });
+  return look ? (await bash.paste(look)).stderr : page;
+}
+
+async function repair(scene: Scene) {
+  const began = Date.now();
+  await using bash = operatorsTerminal({});
+  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, PLAN, { part: 0, exit: [0, 2, 3] });
+  let page = await allNodes(scene, bash, raw);
+  page = await decide(scene, page, /^\.\/bunw scripts\/plan\.ts .*--without cp3\b/);
+  page = await decide(scene, page, /^\.\/bunw scripts\/plan\.ts .*--start-without\b/);
+  await followPlan(scene, { bash, page });
+  const took = ((Date.now() - began) / 1000).toFixed(0);
+  note(scene, "repaired", `after ${took} s`);
+}
+
+async function verifyWithout(scene: Scene) {
+  const { stderr, ok } = await type(scene, scene.lab.controlPlanes[0]!, VERIFY, { part: 5 });
+  const last = stderr.trim().split("\n").at(-1) ?? "";
+  scene.checks.push({
+    name: "05-verify is good but for cp3, which is away as said, and does not wait for it",
+    ok: ok && /all good but what you said: cp3 is away/.test(stderr) && !stderr.includes("still waiting"),
+    detail: last,
+  });
+}
+
+async function comeBack(scene: Scene) {
+  const [cp1, , cp3] = scene.lab.controlPlanes as [Machine, Machine, Machine];
+  await powerOn(scene, [cp3]);
+  await using bash = operatorsTerminal({});
+  const { raw } = await type(scene, cp1, PLAN, { part: 0, exit: [0, 2, 3] });
+  const page = await allNodes(scene, bash, raw);
+  await followPlan(scene, { bash, page, first: true });
+  for (const node of scene.lab.controlPlanes) {
+    const { stderr, ok } = await type(scene, node, `${VERIFY} --wait 60`, { part: 5 });
+    scene.checks.push({
+      name: `05-verify on ${node.name} finds all good, and nothing open`,
+      ok: ok && !/cp3 is away|given up/.test(stderr),
+      detail: stderr.trim().split("\n").at(-1) ?? "",
+    });
+  }
+}
