@@ -5,6 +5,7 @@
  */
 import { movedTo } from "../shared/again.ts";
 import type { Check } from "../shared/checks/check.ts";
+import { goodUntil } from "../shared/checks/forecast.ts";
 import { metricsText, refuseMetricsPlace, writeMetrics } from "../shared/checks/metrics.ts";
 import { checksAsJson, hintOf, printChecks, tellSummary } from "../shared/checks/print-checks.ts";
 import { Refused } from "../shared/fail.ts";
@@ -29,10 +30,15 @@ async function main() {
   if (values.metrics)
     writeMetrics(values.metrics, metricsText({ node: node.name, backup, ...found }));
   const end = await wrapUp(node, found.known?.cp);
-  report(found.checks, values, end);
+  report(found.checks, values, end, goodUntil(found.endings));
 }
 
-function report(checks: readonly Check[], values: Values, repair: WrapUp | undefined) {
+function report(
+  checks: readonly Check[],
+  values: Values,
+  repair: WrapUp | undefined,
+  until: string | undefined,
+) {
   if (values.json) answer(JSON.stringify({ ...checksAsJson(checks), repair }, null, 2));
   else
     printChecks(checks, {
@@ -40,8 +46,9 @@ function report(checks: readonly Check[], values: Values, repair: WrapUp | undef
       advice: values.output === "short" ? "behind" : "below",
     });
   if (repair && !values.json) answer(`\n${wrapUpText(repair)}`);
-  tellSummary(checks);
   const hint = hintOf(checks);
+  if (until && !hint) tell(`\n${until}`);
+  tellSummary(checks);
   if (!hint) return;
   tell(`hint: ${hint}`);
   process.exitCode = 2;

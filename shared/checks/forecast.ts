@@ -4,7 +4,7 @@
  */
 import { basename } from "node:path";
 import { attempt, Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
@@ -80,15 +80,12 @@ const CHECKS: Record<Ending["kind"], CheckId> = {
  * expires soon.
  */
 export function forecast(endings: readonly Ending[], now = new Date()): CheckRow[] {
-  const left = endings
-    .map((ending) => (endsWithCa(ending, endings) ? { ...ending, kind: "ca" as const } : ending))
-    .filter(({ notAfter }) => notAfter > now)
-    .sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
+  const left = inOrder(endings, now);
   const soon = Map.groupBy(
     left.filter((ending) => endsSoon(ending, now)),
     ({ kind }) => CHECKS[kind],
   );
-  const first = left.find(({ kind }) => kind !== "kubelet") ?? left[0];
+  const first = firstOf(left);
   if (soon.size === 0)
     return first
       ? [
@@ -112,6 +109,28 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
       look: () => ({ warning: `until ${first}, ${days} days from now${then}` }),
     };
   });
+}
+
+function inOrder(endings: readonly Ending[], now: Date): Ending[] {
+  return endings
+    .map((ending) => (endsWithCa(ending, endings) ? { ...ending, kind: "ca" as const } : ending))
+    .filter(({ notAfter }) => notAfter > now)
+    .toSorted((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
+}
+
+/** A kubelet renews its own. */
+function firstOf(left: readonly Ending[]): Ending | undefined {
+  return left.find(({ kind }) => kind !== "kubelet") ?? left[0];
+}
+
+const TIMER = "/etc/systemd/system/timers.target.wants/kube-pki-repair-verify.timer";
+
+/** What a repair ends with: the date, and how to be warned before it. Undefined where nothing here ends. */
+export function goodUntil(endings: readonly Ending[], now = new Date()): string | undefined {
+  const first = firstOf(inOrder(endings, now));
+  if (!first) return undefined;
+  const warned = exists(TIMER) ? "" : '. To be warned in time: RUNBOOK-MORE.md, "Watch it"';
+  return `good until ${day(first.notAfter)} (${basename(first.path)})${warned}`;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** What ends next: by day, with what renews it. */
 import { expect, test } from "bun:test";
 import { Checks } from "../../../shared/checks/check.ts";
-import { type Ending, firstEnd, forecast } from "../../../shared/checks/forecast.ts";
+import { type Ending, firstEnd, forecast, goodUntil } from "../../../shared/checks/forecast.ts";
 
 const NOW = new Date("2026-11-26T12:00:00Z");
 const inDays = (days: number) => new Date(NOW.getTime() + days * 86_400_000);
@@ -64,4 +64,16 @@ test("the first end is that of a certificate in use, not of a CA", () => {
   const all = [ending("ca", "ca.crt", 5), ending("kubelet", "a.pem", 40), ending("certificate", "b.crt", -2)];
   expect(firstEnd(all, NOW)).toEqual(inDays(40));
   expect(firstEnd([ending("ca", "ca.crt", 5)], NOW)).toBeUndefined();
+});
+
+test("a repair ends with the date of what expires first, a kubelet's own left out", () => {
+  const endings = [
+    ending("kubelet", "kubelet-client-current.pem", 20),
+    ending("certificate", "apiserver.crt", 300),
+  ];
+  const day = new Date(NOW.getTime() + 300 * 86_400_000).toISOString().slice(0, 10);
+  expect(goodUntil(endings, NOW)).toBe(
+    `good until ${day} (apiserver.crt). To be warned in time: RUNBOOK-MORE.md, "Watch it"`,
+  );
+  expect(goodUntil([], NOW)).toBeUndefined();
 });
