@@ -10,7 +10,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import { infoOf } from "../pki/certificate.ts";
+import { certInfo, infoOf, isValidNow } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { fetchDirectly, isHeard, servedPem, trusting } from "../pki/served.ts";
 
@@ -123,7 +123,8 @@ function knock({ host, port }: { host: string; port: number }): Promise<boolean 
 
 /**
  * Names of nodes whose kubelet answers without a certificate of the CA, but should have one. Nodes that
- * cannot be reached are left out.
+ * cannot be reached are left out, and so are those that show a valid certificate of a CA with another name, as the
+ * company's (tlsCertFile): they ask for none.
  */
 export async function withoutServing(
   cp: ControlPlaneNode,
@@ -131,9 +132,13 @@ export async function withoutServing(
 ): Promise<string[]> {
   if (!servingByCa(cp)) return [];
   const caPem = clusterCa(cp.facts.certificatesDir);
+  const { subject } = certInfo(caPem);
   const names: string[] = [];
   await inParallel(nodes, PROBES, async (node) => {
-    if ((await askKubeletPort(node, caPem)) === "other") names.push(node.name);
+    if ((await askKubeletPort(node, caPem)) !== "other") return;
+    const pem = await servedPem(node.claimed.ips[0]!, KUBELET_PORT).catch(() => "");
+    const shown = infoOf(pem);
+    if (!shown || !isValidNow(shown) || shown.issuer === subject) names.push(node.name);
   });
   return names.sort();
 }

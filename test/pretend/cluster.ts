@@ -224,8 +224,8 @@ export function write(path: string, content: string | Uint8Array, mode = 0o600) 
 }
 
 /** A CA of no cluster. */
-export function otherCa(): Promise<Pair> {
-  return issueCa(certRow("ca"), FACTS);
+export function otherCa(cn = "kubernetes"): Promise<Pair> {
+  return issueCa({ ...certRow("ca"), cn }, FACTS);
 }
 
 /**

@@ -21,6 +21,8 @@ const BALANCER = ADDRESS.replace(/11$/, "50");
 const DEAD = "127.77.0.99";
 /** To this node's own API server: kubeadm itself writes it so since 1.33. */
 const LOCAL = /^kubelet\.conf: server/;
+/** What has only expired says where it led, though nobody answers there. */
+const WHERE_IT_LED: Unlike["plays"] = { "all expired": {}, "the CAs have ended": {} };
 const ALL = ["admin", "kubelet", "controller-manager", "scheduler"];
 
 /** The cluster is reached through a balancer, and its certificate has the balancer's name. */
@@ -197,7 +199,8 @@ export const ENDPOINTS: Unlike[] = [
         cluster["tls-server-name"] = "kubernetes";
       });
     },
-    lost: { without: /^admin.conf: server/ },
+    lost: { without: /^admin.conf: (tls-)?server/ },
+    plays: WHERE_IT_LED,
   },
   {
     name: "administrators sign in at an OIDC provider: admin.conf runs a program and has no certificate",

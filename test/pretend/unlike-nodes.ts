@@ -1,13 +1,41 @@
 /** Rows of unlike.ts: nodes, and what they say of themselves. */
-import { ADDRESS } from "./cluster.ts";
+import { ADDRESS, otherCa } from "./cluster.ts";
+import { at, servedKubelet } from "./kubelet-ports.ts";
 import { MEMBER } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
+import type { Place } from "./unlike-cluster.ts";
 import { addNode, editKubeadm, editObject } from "./unlike-edits.ts";
 import { lease } from "./unlike-objects.ts";
+
+/** The kubelets' serving certificates are the cluster CA's, and w1's port shows another one. */
+const showsAnother = (cn: string) => async (place: Place) => {
+  const config = place.objects["configmaps/kube-system/kubelet-config"] as { data: Record<string, string> };
+  config.data.kubelet = "serverTLSBootstrap: true\n";
+  editObject(place, "minions/w1", ({ status }) => {
+    status.addresses[0].address = at(21);
+  });
+  const port = await servedKubelet(21, await otherCa(cn));
+  place.others.push({ [Symbol.dispose]: () => void port.stop(true) });
+};
 
 const LABELS = { "node-role.kubernetes.io/control-plane": "" };
 
 export const NODES: Unlike[] = [
+  {
+    name: "one worker's kubelet signs its serving certificate itself",
+    who: "it joined before serverTLSBootstrap was set",
+    change: showsAnother("w1-ca@1700000000"),
+    ends: { "03-workers open": { code: 0, names: /part 3 has nothing to do/ } },
+  },
+  {
+    name: "one worker's kubelet shows a certificate of the company",
+    who: "tlsCertFile in its configuration",
+    change: showsAnother("Example Corp CA"),
+    ends: {
+      "03-workers open": { code: 0, names: /part 3 has nothing to do/ },
+      "05-verify": { code: 2, names: /w1/ },
+    },
+  },
   {
     name: "no node has a role's label",
     who: "labels that were removed to hide the control plane; kubeadm's skipped mark-control-plane phase",

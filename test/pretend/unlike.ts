@@ -259,7 +259,9 @@ export function belongingsOf(root: string): Map<string, string> {
   const all = new Map<string, string>();
   for (const path of KUBECONFIGS.map((row) => root + row.path).filter((path) => existsSync(path))) {
     const text = readFileSync(path, "utf8");
-    all.set(`${basename(path)}: server`, parseKubeconfig(text, path).server);
+    const { server, tlsServerName } = parseKubeconfig(text, path);
+    all.set(`${basename(path)}: server`, server);
+    if (tlsServerName) all.set(`${basename(path)}: tls-server-name`, tlsServerName);
   }
   for (const path of globSync(`${root}/etc/kubernetes/manifests/*.yaml`)) {
     const { metadata, spec } = parse(readFileSync(path, "utf8"));
