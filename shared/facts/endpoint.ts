@@ -117,15 +117,17 @@ function isUsed(at: string, { value, answers }: EndpointSeen, facts: ClusterFact
 /**
  * Whether a kubeconfig's server is one of this cluster's: by what answers there. If that is not this
  * cluster's API, this machine's own addresses are; and what another witness says as well, unless another
- * endpoint answers.
+ * endpoint answers. While nobody answers, a tunnel's is, if it wants a name of the API server's certificate.
  */
 function isRight(
-  { server, name }: ConfigHere,
+  { server, name, tlsServerName = "" }: ConfigHere,
   { answers, witnesses }: EndpointSeen,
   { facts, cluster, node }: EndpointPlace,
 ): boolean {
   if (answers.get(server) === "ours") return true;
   if (isLocal(serverHost(server)) || node.addresses.includes(serverHost(server))) return true;
+  const named = certRow("apiserver").names!(facts);
+  if (isFor(named, tlsServerName) && answers.get(server) === "nobody") return true;
   const isSaid = witnesses.some((one) => one.name !== name && one.place === serverPlace(server));
   return isSaid && !witnesses.some((one) => isServed(one.place, answers, { facts, cluster, node }));
 }

@@ -22,7 +22,7 @@ import { caText, examine, type Finding, kubeconfigTrouble, readable, type Wanted
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
-import { serverIn, withCa } from "./kubeconfig-fields.ts";
+import { serverIn, withCa, withUser } from "./kubeconfig-fields.ts";
 import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
 import { signedWith } from "./lost-keys.ts";
 import { renewCa } from "./renew.ts";
@@ -169,24 +169,27 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
     return writeFile(row.path, mended, { mode: 0o600, note: "today's CA in it; its user is kept" });
   }
   const subject = subjectOf(row, facts);
-  const server = serverBefore(row, job) ?? row.server(facts);
+  const before = textBefore(row, job);
+  const server = serverIn(before) ?? row.server(facts);
   const user = await issueClient(subject, ca, facts, { key: await takeKey(), now: options.now });
   setAside(finding, options);
   const note = `${subject.cn}, until ${day(endOf(user.cert))}, to ${server}`;
-  return writeFile(row.path, kubeconfigText(row, facts, { ca: ca.cert, user, server }), {
+  const kept = finding.state === "expired" ? withUser(before, { ca: ca.cert, user }) : undefined;
+  const isKept = kept !== undefined && !kubeconfigTrouble(row, kept, facts);
+  return writeFile(row.path, isKept ? kept : kubeconfigText(row, facts, { ca: ca.cert, user, server }), {
     mode: 0o600,
     note,
   });
 }
 
 /**
- * A kubeconfig leads where it led, if that is one of the cluster's servers. One that a run which was cut off
+ * A kubeconfig leads where it led, if that is one of the cluster's servers; "" if not. One that a run which was cut off
  * has moved aside counts.
  */
-function serverBefore({ path }: KubeconfigRow, { facts, options }: Job): string | undefined {
-  const text = readable(path) ?? readable(join(options.asideDir, path));
-  const server = serverIn(text ?? "");
-  return server !== undefined && !serverVerdict(server, facts) ? server : undefined;
+function textBefore({ path }: KubeconfigRow, { facts, options }: Job): string {
+  const text = readable(path) ?? readable(join(options.asideDir, path)) ?? "";
+  const server = serverIn(text);
+  return server !== undefined && !serverVerdict(server, facts) ? text : "";
 }
 
 async function writeSa({ todo, finding }: PkiAction, { options, takeKey }: Job): Promise<boolean> {

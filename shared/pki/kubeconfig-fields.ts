@@ -51,6 +51,20 @@ export function withTrust(
   return yamlText(config);
 }
 
+/** The same, and its user shows this certificate: all else stays, as with `kubeadm certs renew`. */
+export function withUser(
+  text: string,
+  { ca, user: { cert, key } }: { ca: string; user: { cert: string; key: string } },
+): string | undefined {
+  const config = read(withCa(text, ca) ?? "");
+  const user = config && named(config.users, contextOf(config)?.user, "user");
+  if (!user) return undefined;
+  for (const field of Object.keys(user)) delete user[field];
+  const [certData, keyData] = [cert, key].map((pem) => Buffer.from(pem).toString("base64"));
+  Object.assign(user, { "client-certificate-data": certData, "client-key-data": keyData });
+  return yamlText(config);
+}
+
 function read(text: string): Fields | undefined {
   const config = attempt(() => parsed(text));
   return config instanceof Fail || !isMapping(config) ? undefined : config;

@@ -35,6 +35,28 @@ test("a kubeconfig that leads to another control plane node's own address needs 
   expect(await clients("127.77.0.12")).not.toContain("127.77.0.12");
 });
 
+/** `[its tls-server-name, who answers there, it is right]` */
+test.each<[string, "nobody" | "a stranger" | "not for this name", boolean]>([
+  ["kubernetes", "nobody", true],
+  ["kubernetes", "a stranger", false],
+  ["evil.example", "nobody", false],
+  ["", "nobody", false],
+])(
+  "a kubeconfig that leads through a tunnel, with the server name %p, where %s answers: %p",
+  async (name, answer, expected) => {
+    const server = "https://127.77.0.50:6443";
+    const lines = `server: ${server}${name && `\n    tls-server-name: ${name}`}`;
+    const change = put({ "admin.conf": admin.replace(/server: .*/, lines) });
+    const servers = await lookAt({ kind: "healthy control plane node", change }, async () => {
+      const { known } = await lookHere(undefined, undefined);
+      const answers = new Map([[server, answer]]);
+      const seen = { value: undefined, witnesses: [], answers, undecided: false };
+      return withEndpoint(known!.cp as EndpointPlace, seen).servers;
+    });
+    expect(servers!.includes(server)).toBe(expected);
+  },
+);
+
 const at = (name: string, place: string) => ({ name, place });
 const KUBEADM = "kubeadm-config";
 

@@ -2,6 +2,7 @@
 import "reflect-metadata";
 import { beforeAll, describe, expect, test } from "bun:test";
 import * as x509 from "@peculiar/x509";
+import { parse, stringify } from "yaml";
 import { exists, list, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
 import { actionsFor, keysToMake } from "../../../shared/pki/actions.ts";
 import { certInfo, publicPem } from "../../../shared/pki/certificate.ts";
@@ -339,6 +340,22 @@ test.each([
   writeFile(ADMIN.path, kubeletKubeconfig({ server: before, ca: readText(`${PKI}/ca.crt`)! }));
   const { written } = await ensureMany(EVERYTHING, FACTS, OPTIONS);
   expect([written, readKubeconfig(ADMIN.path)?.server]).toEqual([["admin"], after]);
+});
+
+test("an expired kubeconfig keeps all that somebody wrote but its user's certificate: contexts, the name that the server's certificate must have", async () => {
+  using _box = sandbox();
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  const [fresh, key] = [readText(ADMIN.path)!, readText(`${PKI}/ca.key`)!];
+  const config = parse((await agedText(fresh, key, 367 * 86_400_000))!);
+  config.clusters[0].cluster["tls-server-name"] = "kubernetes";
+  config.clusters.push({ name: "other", cluster: { server: "https://192.0.2.7:6443" } });
+  config.users[0].user.token = "of-before";
+  writeFile(ADMIN.path, stringify(config));
+  const { written } = await ensureMany(EVERYTHING, FACTS, OPTIONS);
+  expect([written, examine(ADMIN, FACTS).state]).toEqual([["admin"], "ok"]);
+  const after = parse(readText(ADMIN.path)!);
+  expect(Object.keys(after.users[0].user)).toEqual(["client-certificate-data", "client-key-data"]);
+  expect({ ...after, users: [] }).toEqual({ ...config, users: [] });
 });
 
 test("an expired CA is renewed, and kubeconfigs keep their users: only the CA in them changes", async () => {
