@@ -97,7 +97,8 @@ async function look(
   values: Values,
   newCas: NewCas | undefined,
 ): Promise<{ cp: ControlPlaneNode; actions: PkiAction[]; healthy: boolean }> {
-  const cp = await controlPlaneToRepair(values["etcd-data"], { given: values.endpoint });
+  const { endpoint: given, "etcd-data": etcdData, "start-without": flagsToDrop } = values;
+  const cp = { ...(await controlPlaneToRepair(etcdData, { given })), flagsToDrop };
   sayFacts(cp);
   refuseExternalCa(cp);
   refuseNoMember(cp);
@@ -193,8 +194,8 @@ function replacedKey({ data, node, facts }: ControlPlaneNode) {
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…]
-                              [--files-later] [--images-later] [--endpoint HOST:PORT] [--dry-run]
-                              [--etcd-data DIR]
+                              [--start-without FLAG,…] [--files-later] [--images-later]
+                              [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
 Brings etcd back on this control plane node: its old data, with certificates that fit. Keys and
 certificates that are here and right are kept. Run it on each control plane node, the first one
@@ -213,8 +214,11 @@ Options:
                      Without it, no new key is made beside an etcd that runs, or seems to, and no
                      new CA while another node's controller-manager led last, or one here cannot be
                      read (this node's own name): it may have ca.key in memory.
+    --start-without FLAGS
+                     Flags of the API server, without dashes, whose files are lost for good: part 2
+                     starts it without them. Each one loosens something; the refusal says what.
     --files-later    Go on although files are lost that a living API server here has read and that
-                     no script can make. Part 2 waits for them.
+                     no script can make. Part 2 needs them.
     --images-later   Go on although an image is not on this node: the kubelet pulls it.
     --endpoint HOST:PORT
                      Where the API is reached, if nothing decides between those who name a place.
@@ -234,6 +238,7 @@ const OPTIONS = {
   "new-cas": { type: "boolean" },
   "new-internal-cas": { type: "boolean" },
   "lost-on": { type: "string", list: true },
+  "start-without": { type: "string", list: true },
   "files-later": { type: "boolean" },
   endpoint: { type: "string" },
   "images-later": { type: "boolean" },

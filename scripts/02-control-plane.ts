@@ -81,7 +81,7 @@ async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
   const cp = { ...(await controlPlaneToRepair(etcdData, { given: endpoint })), flagsToDrop };
   refuseExternalCa(cp);
   refuseUnknownNodes(values, cp);
-  refuseLostFiles(cp);
+  refuseLostFiles(cp, await servers.startsNow(cp, values["super-admin"]));
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
   servers.makeKeys(cp, values["super-admin"]);

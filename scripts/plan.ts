@@ -84,9 +84,9 @@ async function runbookHere(): Promise<string> {
 
 const USAGE = `Usage:
     ./bunw scripts/plan.ts [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
-                           [--lost-on NODE,…] [--seen DIR] [--worker NODE,…] [--endpoint HOST:PORT]
-                           [--user NAME] [--deep [--no-disk | --device DEVICE | --image FILE]]
-                           [--etcd-data DIR]
+                           [--lost-on NODE,…] [--start-without FLAG,…] [--seen DIR]
+                           [--worker NODE,…] [--endpoint HOST:PORT] [--user NAME]
+                           [--deep [--no-disk | --device DEVICE | --image FILE]] [--etcd-data DIR]
 
 Prints RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the
 names and addresses of its nodes, ready to paste. FILE.html, such as plan.html, is a page with boxes
@@ -100,6 +100,9 @@ Options:
                      they stay in the cluster.
     --lost-on NODES  Control plane nodes that you have looked at: their keys are lost, too, or what
                      answers at their address is somebody else. The lines of parts 1 and 2 have it.
+    --start-without FLAGS
+                     Flags of the API server, without dashes, whose files nobody has any more: the
+                     lines of parts 1 and 2 have it.
     --seen DIR       What other nodes say of themselves: the plan prints the lines that ask all of
                      them and make the plan of their answers. Answers older than an hour do not
                      count.
@@ -126,6 +129,7 @@ const OPTIONS = {
   lost: { type: "string", list: true },
   without: { type: "string", list: true },
   "lost-on": { type: "string", list: true },
+  "start-without": { type: "string", list: true },
   seen: { type: "string", path: "proved" },
   worker: { type: "string", list: true },
   endpoint: { type: "string" },

@@ -37,6 +37,7 @@ const TAKES = {
   worker: PLAN,
   endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,
   "lost-on": /^(plan|restore|01-etcd|02-control-plane)\b/,
+  "start-without": /^(plan|01-etcd|02-control-plane)\b/,
   user: PLAN,
   moved: MOVE,
   "etcd-data": /^(?!join-again|03-join|pack-kit)/,

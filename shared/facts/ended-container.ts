@@ -96,10 +96,12 @@ function causeOf(line: string, { path, name }: { path: string; name: string }): 
     const means = flag && name === "kube-apiserver" ? choiceOf(flag) : undefined;
     const part2 = command("02-control-plane");
     const without = means ? `. If nobody has it: ${part2} --start-without ${flag!.slice(2)} (${means})` : "";
-    return shell`bring ${lost} back` + `${flag ? ` (${flag} names it)` : ""}, then: ${again({})}${without}`;
+    const back = shell`bring ${lost} back`;
+    return `${back}${flag ? ` (${flag} names it)` : ""}, then: ${again({})}${without}`;
   }
   if (!FLAG.test(line)) return undefined;
-  return shell`correct this flag in ${path}` + `, then: ${again({})}`;
+  const flag = shell`correct this flag in ${path}`;
+  return `${flag}, then: ${again({})}`;
 }
 
 /** Times, process ids and line numbers differ from start to start. */

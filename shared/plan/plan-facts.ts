@@ -61,6 +61,7 @@ export interface PlanFacts {
 
 interface Asked extends LeftOut {
   "lost-on": readonly string[];
+  "start-without"?: readonly string[];
   worker: readonly string[];
   user?: string | undefined;
   /** A folder of what other nodes say. */

@@ -6,13 +6,13 @@ import { again, command, inLines } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
-import { lostHere, namerOf, stopsAll, thereWhen } from "../facts/lost-files.ts";
+import { lostHere, namerOf, thereWhen } from "../facts/lost-files.ts";
 import { believedPeers } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
-import { restoreCommands } from "../static-pods/without-files.ts";
+import { refuseNoChoice, restoreCommands, stillNeeded, wayWithoutFiles } from "../static-pods/without-files.ts";
 import { FoundKeys } from "./found-keys.ts";
 import { mountedFiles, type Process } from "./memory/processes.ts";
 import { mayHold, processesHere, searchMemory } from "./memory-search.ts";
@@ -20,9 +20,11 @@ import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 
 /**
  * Says which files are lost, what does not run without each, and what brings them back. Errors: Refused where
- * a living API server, which has read them, would be stopped and not start again, unless `later`.
+ * a living API server, which has read them, would be stopped and not start again, unless they come `later`, or their
+ * flags are given up.
  */
-export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boolean | undefined }) {
+export async function sayLostFiles(cp: ControlPlaneNode, { later: mayWait }: { later: boolean | undefined }) {
+  refuseNoChoice(cp.flagsToDrop ?? []);
   const lost = lostHere({ ...cp, certificatesDir: cp.facts.certificatesDir });
   if (lost.length === 0) return;
   for (const file of lost)
@@ -34,17 +36,16 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
   const byCopies = lost.filter(({ stored }) => !stored);
   for (const line of inLines(restoreCommands(byCopies, { mounted, others, pki: cp.facts.certificatesDir })))
     say(`  ${line}`);
-  const needed = lost.filter(stopsAll);
-  const running = needed.length > 0 && !later ? await containers(cp.node.runtimeEndpoint) : [];
+  const needed = stillNeeded(lost, cp);
+  const running = needed.length > 0 && !mayWait ? await containers(cp.node.runtimeEndpoint) : [];
   const alive = running.some(
     (one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver",
   );
   if (!alive) return;
+  const later = `. To bring them before part 2: ${again({ "files-later": true }, { of: "01-etcd" })}`;
   throw new Refused(
     `The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`,
-    {
-      hint: `bring these files back first, by a line above. If nobody has them: ${again({ "files-later": true }, { of: "01-etcd" })}, and part 2 prints the choice`,
-    },
+    { hint: `bring these files back first, by a line above${wayWithoutFiles(needed) || later}` },
   );
 }
 

@@ -25,21 +25,21 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
 import { fitNamedCas } from "./fit-files.ts";
-import { manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
+import { manifestToRun, manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
 import { apiServerMayLive, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
-import { provideFiles, refuseLost } from "./without-files.ts";
+import { provideFiles, refuseLost, startWithout } from "./without-files.ts";
 
 /**
  * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`);
  * without it, all pods except etcd. kube-apiserver comes last. Mirror pods without a proof are laid aside.
- * Returns whether a manifest was written. Errors: Fail, before anything is written, where a mirror pod is
- * gone, or a file that a pod needs.
+ * `starts`: those that start with the manifest that lies there, too. Returns whether a manifest was written. Errors:
+ * Fail, before anything is written, where a mirror pod is gone, or a file that a pod needs.
  */
-export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[]): boolean {
+export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[], starts?: Starts): boolean {
   const manifests = wantedManifests(cp, names).filter((one) => isKubeadms(one.name) || isStartable(one, cp));
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
-  provideFiles(neededBy(manifests, cp, new Set()), cp);
+  provideFiles(neededBy(manifests, cp, { made: new Set(), starts }), cp);
   fitNamedCas(cp, names);
   const written = manifests.map((wanted) => restore(wanted, cp)).includes(true);
   layAsideUnproved(cp, names);
@@ -107,7 +107,7 @@ function adapted(
   cp: ControlPlaneNode,
   inPlace: Date | undefined,
 ): Manifest {
-  if (name === "kube-apiserver") return fitOldSaKey(manifest, cp.facts.certificatesDir);
+  if (name === "kube-apiserver") return startWithout(fitOldSaKey(manifest, cp.facts.certificatesDir), cp);
   if (name !== "kube-controller-manager") return manifest;
   return inPlace && goesOnInFull(cp, inPlace) ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
 }
@@ -160,25 +160,31 @@ export function restoreOthers(cp: ControlPlaneNode) {
   if (restored instanceof Fail) say(`${names.join(", ")}: not put back yet: ${restored.message}`);
 }
 
+/** Whether this part starts a pod, or starts it anew: one that goes on has read what is lost now. */
+export type Starts = (name: string) => boolean;
+
 /**
  * Fails as `restoreManifests` would, before certificates are written. Errors: Refused where a file is lost
  * that no step makes.
  */
-export function refuseLostFiles(cp: ControlPlaneNode) {
-  refuseLost(neededBy(wantedManifests(cp), cp, madeFiles(cp.facts.certificatesDir)), cp, Refused);
+export function refuseLostFiles(cp: ControlPlaneNode, starts: Starts) {
+  const made = madeFiles(cp.facts.certificatesDir);
+  refuseLost(neededBy(wantedManifests(cp), cp, { made, starts }), cp, Refused);
 }
 
 /**
- * What those of kubeadm's pods lack whose manifests will be written; and, so that none waits in vain, the
- * pods that serve their sockets.
+ * What those of kubeadm's pods lack whose manifests will be written, or that start with the one that lies there; and,
+ * so that none waits in vain, the pods that serve their sockets.
  */
 function neededBy(
   manifests: readonly WantedManifest[],
   cp: ControlPlaneNode,
-  made: ReadonlySet<string>,
+  { made, starts }: { made: ReadonlySet<string>; starts?: Starts | undefined },
 ): LostFile[] {
-  const written = manifests.filter((one) => isKubeadms(one.name) && manifestTrouble(one, cp));
-  const lost = withStored(lostFiles(written, made, manifests), cp.data);
+  const run = manifests
+    .filter((one) => isKubeadms(one.name) && (manifestTrouble(one, cp) || starts?.(one.name)))
+    .map((one) => ({ name: one.name, manifest: adapted(one.name, manifestToRun(one, cp), cp, undefined) }));
+  const lost = withStored(lostFiles(run, made, manifests), cp.data);
   const servers = manifests.filter(({ name }) => lost.some(({ servedBy }) => servedBy === name));
   return [...lost, ...lostFiles(servers, made)];
 }

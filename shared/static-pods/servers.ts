@@ -38,7 +38,7 @@ import { inTime } from "../wait-for.ts";
 import { takeAway } from "./exchange.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
 import { continueOthers, managerIsPaused, reduceInPlace, restartKubelet } from "./held-manager.ts";
-import { restoreManifests } from "./restore.ts";
+import { restoreManifests, type Starts } from "./restore.ts";
 import {
   areReadByServers,
   mountsSuperAdmin,
@@ -148,7 +148,7 @@ export async function startServers(
   await continueOthers(all);
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
   const tried = SERVERS.some((name) => exists(manifestPath(cp, name)));
-  const restored = restoreManifests(cp);
+  const restored = restoreManifests(cp, undefined, startsOf(cp, { running, issued }));
   for (const { name, peer } of onlyOnPeers(cp))
     say(
       `${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`,
@@ -172,6 +172,23 @@ export async function startServers(
     (tried && (areReadByServers(cp, issued) || restored));
   if (restart) await restartKubelet(cp);
   return restored || restart || stale.length > 0 ? began : undefined;
+}
+
+/** Of kubeadm's servers those that do not run, that have read what is issued now, or what is not on disk any more. */
+export function startsOf(
+  cp: ControlPlaneNode,
+  { running, issued }: { running: readonly Container[]; issued: readonly string[] },
+): Starts {
+  const stale = staleReaders(cp, running, issued).map(({ container }) => container);
+  const goOn = running.filter((one) => isServerContainer(one) && !stale.includes(one));
+  return (name) => !goOn.some((one) => one.name === name);
+}
+
+/** The same before anything is issued. Errors: as `containers`. */
+export async function startsNow(cp: ControlPlaneNode, superAdmin: boolean | undefined): Promise<Starts> {
+  const running = (await containers(cp.node.runtimeEndpoint)).filter((one) => one.running);
+  const actions = actionsFor(credentials(cp, superAdmin), cp.facts, ensureOptions(cp));
+  return startsOf(cp, { running, issued: pathsOf(actions.filter(({ todo }) => todo !== "keep")) });
 }
 
 /**

@@ -17,29 +17,43 @@ import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
 import { onOther, shell } from "../shell-line.ts";
 
-const PART_2 = "02-control-plane";
-
 /** Errors: Fail where the API server cannot do without one of these flags, by their names without dashes. */
 export function refuseNoChoice(names: readonly string[]) {
   const never = names.filter((name) => choiceOf(`--${name}`) === undefined);
   if (never.length > 0)
     throw new Fail(`The API server cannot start without "${never.join('", "')}"`, {
-      hint: `${again({}, { of: PART_2, less: never })} names the flags that it can start without`,
+      hint: `${again({}, { less: never })} names the flags that it can start without`,
     });
 }
 
-/** For the hint of a refusal: what can be given up, and what that means. */
-export function choices(lost: readonly LostFile[]): string {
-  const flags = [
-    ...new Set(lost.filter(({ program }) => program === "kube-apiserver").map(({ namedBy }) => namedBy)),
-  ];
-  const known = flags
-    .flatMap((flag) => ({ name: flag.slice(2), means: choiceOf(flag) }))
-    .filter(({ means }) => means !== undefined);
+/** Flags of the API server that can be given up with these files, by their names without dashes, and what that means. */
+export function choices(lost: readonly LostFile[]): { name: string; means: string }[] {
+  const own = lost.filter(({ program }) => program === "kube-apiserver").map(({ namedBy }) => namedBy);
+  return [...new Set(own)].flatMap((flag) => {
+    const means = choiceOf(flag);
+    return means === undefined ? [] : { name: flag.slice(2), means };
+  });
+}
+
+/**
+ * For the hint of a refusal of part 1 or 2, which runs now: the line that gives up what can be given up, and what that
+ * means; "" where nothing can.
+ */
+export function wayWithoutFiles(lost: readonly LostFile[]): string {
+  const known = choices(lost);
   if (known.length === 0) return "";
-  const line = again({ "start-without": known.map(({ name }) => name) }, { of: PART_2 });
-  const means = known.map(({ name, means }) => `--${name}: ${means}`).join("; ");
-  return `. If a file is lost for good, this starts without the flag that names it: ${line} (${means})`;
+  const line = again({ "start-without": known.map(({ name }) => name) });
+  return `. If nobody has them: ${line} starts the API server without the flags that name them (${known.map(({ name, means }) => `--${name}: ${means}`).join("; ")})`;
+}
+
+/** Those that are not given up by their flag. */
+export function stillNeeded(
+  lost: readonly LostFile[],
+  { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
+): LostFile[] {
+  const isGivenUp = ({ program, namedBy }: LostFile) =>
+    program === "kube-apiserver" && flagsToDrop.includes(namedBy.slice(2));
+  return lost.filter((file) => stopsAll(file) && !isGivenUp(file));
 }
 
 /**
@@ -56,12 +70,12 @@ export function startWithout(
   if (lost.length === 0) return manifest;
   const copy = structuredClone(manifest);
   const command = flags(commandOf(copy));
-  for (const { namedBy, inside } of lost) {
+  for (const { namedBy, inside, path } of lost) {
     // a flag may be given several times, and other files of it are here
     const name = namedBy.slice(2);
     command.remove(name, command.all(name).includes(inside) ? inside : undefined);
     if (namedBy === "--authorization-config") command.set("authorization-mode", "Node,RBAC");
-    sayOnce(namedBy);
+    sayOnce(namedBy, path);
   }
   dropVolumes(copy, lost);
   return copy;
@@ -70,9 +84,10 @@ export function startWithout(
 /** The manifest is looked at in several steps of a run. */
 const said = new Set<string>();
 
-function sayOnce(flag: string) {
-  if (!said.has(flag)) say(`kube-apiserver starts WITHOUT ${flag}, as you say: ${choiceOf(flag)}`);
-  said.add(flag);
+function sayOnce(flag: string, path: string) {
+  if (!said.has(path))
+    say(`kube-apiserver starts WITHOUT "${path}" (${flag}), as you say: ${choiceOf(flag)}`);
+  said.add(path);
 }
 
 /**
@@ -136,7 +151,7 @@ export function refuseLost(
   throw new Kind(
     `Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,
     {
-      hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
+      hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${wayWithoutFiles(lost)}`,
     },
   );
 }

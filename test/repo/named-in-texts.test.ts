@@ -99,6 +99,7 @@ const SAID: Required<Said> = {
   worker: "x",
   endpoint: "x",
   "lost-on": "x",
+  "start-without": "x",
   user: "x",
   moved: "x",
   "etcd-data": "x",

@@ -6,8 +6,9 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, rmSync, statSync } from "node:fs";
 import { parse } from "yaml";
+import { manifestText } from "../../shared/manifests/on-disk.ts";
 import type { Manifest } from "../../shared/objects/objects.ts";
-import { healthyCp, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import { healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { pretendProcess } from "../pretend/memory.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
@@ -123,6 +124,13 @@ test("01-etcd says all of it before it stops anything, and does not stop a livin
   expect(node.calls().filter((call) => /stop|restart/.test(call))).toEqual([]);
   expect(node.fingerprint()).toEqual(before);
   expect((await node.run("01-etcd --new-cas --files-later --dry-run")).exitCode).toBe(0);
+  // the same choice as part 2's, said before anything stops; the kubelet's own file has none
+  const choice = `--start-without ${[...Object.keys(FLAGS), "audit-webhook-config-file"].join(",")}`;
+  expect(stderr).toContain(
+    `If nobody has them: ./bunw scripts/01-etcd.ts --new-cas ${choice} starts the API server without the flags that name them (--encryption-provider-config: `,
+  );
+  const given = await node.run(`01-etcd --new-cas ${choice} --dry-run`);
+  expect(given.stderr).toContain("would not start again without /etc/kubernetes/kubelet.conf.d\n");
 });
 
 test("00-salvage files brings back what a tied process still has mounted, and the operator's copies, and nothing else of that folder", async () => {
@@ -201,6 +209,59 @@ test("02-control-plane starts nothing blind: it names the files, the ways back, 
   ]);
 });
 
+const SA_2024 = "/etc/kubernetes/pki/sa-2024.pub";
+const NAMES_SA_2024 = `--service-account-key-file=${SA_2024}`;
+const API_SERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+
+/** Part 1 is through, and the API server's manifest lies there, unchanged: a key that kubeadm never made is lost. */
+async function manifestThere(options: { runs?: true; held?: true; lacks?: string } = {}) {
+  const pod = mirrorPod("kube-apiserver");
+  pod.spec.containers[0]!.command!.push(NAMES_SA_2024);
+  const etcd = (objects: Objects) => {
+    objects["pods/kube-system/kube-apiserver-m1"] = pod;
+  };
+  const containers = ["etcd", ...(options.runs ? ["kube-apiserver"] : [])];
+  const node = await pretendNode({ kind: "healthy control plane node", etcd, containers });
+  const own = manifest("kube-apiserver");
+  own.spec.containers[0]!.command!.push(NAMES_SA_2024);
+  const path = options.held ? API_SERVER.replace("kube-api", ".kube-api") : API_SERVER;
+  rmSync(node.root + API_SERVER);
+  write(node.root + path, manifestText(own));
+  if (options.lacks) rmSync(node.root + options.lacks);
+  return Object.assign(node, { etcd: serveEtcd(node.root, sameEtcd(node.stored)) });
+}
+
+const CRT = "/etc/kubernetes/pki/apiserver.crt";
+test.each<[string, Parameters<typeof manifestThere>[0]]>([
+  ["lies there", {}],
+  ["waits as .kube-apiserver.yaml", { held: true }],
+  ["is that of an API server that runs, and that this part starts anew", { runs: true, lacks: CRT }],
+])(
+  "02-control-plane looks at each manifest that will run: one that %s names a lost file, and 2.1 says so with the choice",
+  async (_, options) => {
+    using node = await manifestThere(options);
+    using _etcd = node.etcd;
+    const before = node.fingerprint();
+    const { exitCode, stderr } = await node.run("02-control-plane");
+    expect(stderr).toContain(
+      `Cannot start kube-apiserver: "${SA_2024}" (--service-account-key-file) missing`,
+    );
+    expect(stderr).toContain(
+      "If nobody has them: ./bunw scripts/02-control-plane.ts --start-without service-account-key-file starts ",
+    );
+    expect([exitCode, node.fingerprint()]).toEqual([3, before]);
+    const given = await node.run("02-control-plane --start-without service-account-key-file");
+    expect(node.read(API_SERVER)).not.toContain(SA_2024);
+    expect(given.stderr).toContain(`starts WITHOUT "${SA_2024}" (--service-account-key-file), as you say`);
+  },
+);
+
+test("02-control-plane stops nothing for a lost file of an API server that goes on", async () => {
+  using node = await manifestThere({ runs: true });
+  using _etcd = node.etcd;
+  expect((await node.run("02-control-plane --dry-run")).exitCode).toBe(0);
+});
+
 test("02-control-plane does not wait for a socket: what serves it may be a static pod that starts with it, or a plugin that comes later", async () => {
   const [kms, signer] = ["/var/run/kms/kms.sock", "/var/run/signer/signer.sock"];
   using node = await afterPart1((objects) => {
@@ -255,9 +316,6 @@ test("02-control-plane --start-without gives up exactly the flags that the opera
   expect(spec.volumes!.map(({ name }) => name)).toContain("hardening");
   expect(spec.volumes!.map(({ name }) => name)).not.toContain("audit-webhook");
   const { stderr } = await running;
-  expect(
-    stderr
-      .split("\n")
-      .filter((line) => line.includes(" starts WITHOUT --authentication-config, as you say: ")),
-  ).toHaveLength(1);
+  const said = ` starts WITHOUT "${FLAGS["authentication-config"]}" (--authentication-config), as you say: `;
+  expect(stderr.split("\n").filter((line) => line.includes(said))).toHaveLength(1);
 });

@@ -6,11 +6,12 @@ import { failOf, Refused } from "../../../shared/fail.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import {
-  choices,
   refuseLost,
   refuseNoChoice,
   restoreCommands,
   startWithout,
+  stillNeeded,
+  wayWithoutFiles,
 } from "../../../shared/static-pods/without-files.ts";
 import { FACTS, manifest, write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -146,7 +147,7 @@ test("what is given up is said once, however often the manifest is looked at", (
   for (const _ of [1, 2])
     startWithout(server([flag], [CONF]), { flagsToDrop: ["egress-selector-config-file"] });
   expect(box.said).toEqual([
-    "kube-apiserver starts WITHOUT --egress-selector-config-file, as you say: the API server reaches nodes and webhooks without its proxy",
+    `kube-apiserver starts WITHOUT "${CONF}/egress.yaml" (--egress-selector-config-file), as you say: the API server reaches nodes and webhooks without its proxy`,
   ]);
 });
 
@@ -171,12 +172,14 @@ test("flags without which the API server is none are refused", async () => {
 });
 
 test("a refusal offers what can be given up, each flag once and of the API server alone", () => {
-  expect(
-    choices([lost("--tracing-config-file"), lost("--tracing-config-file"), lost("--etcd-cafile")]),
-  ).toMatch(
-    /^\. If a file is lost for good, this starts without the flag that names it: .*--start-without tracing-config-file \(--tracing-config-file: no traces\)$/,
+  const some = [lost("--tracing-config-file"), lost("--tracing-config-file"), lost("--etcd-cafile")];
+  expect(wayWithoutFiles(some)).toMatch(
+    /^\. If nobody has them: .*--start-without tracing-config-file starts the API server without the flags that name them \(--tracing-config-file: no traces\)$/,
   );
-  expect(choices([lost("--etcd-cafile"), lost("--oidc-ca-file", { program: "etcd" })])).toBe("");
+  const others = [lost("--etcd-cafile"), lost("--oidc-ca-file", { program: "etcd" })];
+  expect(wayWithoutFiles(others)).toBe("");
+  const oidc = [lost("--oidc-ca-file"), ...others];
+  expect(stillNeeded(oidc, { flagsToDrop: ["oidc-ca-file"] })).toEqual(others);
 });
 
 const CP = { cluster: { nodes: [] }, node: { name: "m1" }, facts: FACTS } as never;
