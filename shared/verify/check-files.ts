@@ -1,11 +1,12 @@
 /** Checks of this control plane node's files: certificates, kubeconfigs, manifests and what they need. */
 
+import { ADMIN_CONF } from "../api/admin-api.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/next.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
@@ -13,8 +14,11 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { standIns } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
-import { type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
-import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+import { infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
+import { clusterCa, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
+import { day } from "../pki/judge.ts";
+import { kubeconfigRows, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 
@@ -56,8 +60,24 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
     const warning = `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more`;
     yield row("rescue-folder", () => ({ warning }), rescue.dir);
   }
+  yield* rootsKubeconfig(facts);
   const others = believedPeers(cp.cluster, cp).map(({ name }) => name);
   if (!facts.externalCa) yield row("backup", () => backupAnswer(facts.certificatesDir, others));
+}
+
+const ROOTS = "/root/.kube/config";
+
+/** kubeadm says to copy admin.conf there after `init`. One that leads elsewhere is another cluster's. */
+function* rootsKubeconfig({ certificatesDir }: ClusterFacts): Generator<CheckRow> {
+  const [own, admin] = [ROOTS, ADMIN_CONF].map((path) => attempt(() => readKubeconfig(path), undefined));
+  const info = infoOf(own?.clientCertPem);
+  if (!own?.clientCertPem || !info || own.server !== admin?.server) return;
+  const look = (): Answer => {
+    if (!isValidNow(info)) return { warning: `its certificate has expired (${day(info.notAfter)})` };
+    const isOurs = signedBy(own.clientCertPem!, clusterCa(certificatesDir));
+    return isOurs ? "as admin.conf" : { warning: "its certificate is signed by another CA" };
+  };
+  yield { id: "roots-kubeconfig", of: ROOTS, look };
 }
 
 function findingAnswer({ state, detail, differs }: Finding): Answer {

@@ -29,7 +29,7 @@ export async function expireCertificates(
   }
 }
 
-const YEAR_MS = 366 * 24 * 3600_000;
+export const YEAR_MS = 366 * 24 * 3600_000;
 
 /**
  * A certificate, a bundle with its key, or a kubeconfig with an embedded certificate, made `ageMs` earlier;

@@ -19,7 +19,7 @@ import {
   THIRD,
   THIRD_AT,
 } from "../../pretend/etcd.ts";
-import { expireCertificates } from "../../pretend/expired.ts";
+import { agedText, expireCertificates, YEAR_MS } from "../../pretend/expired.ts";
 import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import { pretendProcess } from "../../pretend/memory.ts";
@@ -103,6 +103,24 @@ const ROWS: Row[] = [
   {
     what: "a key, a kubeconfig and a manifest are gone",
     change: gone(`${CONF}/pki/ca.key`, `${CONF}/scheduler.conf`, `${CONF}/manifests/kube-scheduler.yaml`),
+  },
+  {
+    what: "root's kubectl has a copy of admin.conf from before, which has expired",
+    async change({ root }) {
+      const admin = readFileSync(`${root}${CONF}/admin.conf`, "utf8");
+      write(`${root}/root/.kube/config`, (await agedText(admin, pki("ca.key"), 3 * YEAR_MS))!);
+    },
+  },
+  {
+    what: "root's kubectl has another cluster's kubeconfig, which has expired",
+    async change({ root }) {
+      const admin = readFileSync(`${root}${CONF}/admin.conf`, "utf8");
+      const other = (await agedText(admin, pki("ca.key"), 3 * YEAR_MS))!;
+      write(
+        `${root}/root/.kube/config`,
+        other.replaceAll(/server: .*/g, "server: https://other.example:6443"),
+      );
+    },
   },
   { what: "a file that a manifest names is gone", change: gone(`${CONF}/audit/policy.yaml`) },
   {
