@@ -9,7 +9,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { gatewayUrl, hostOf, isHere } from "../etcd-location/reach-etcd.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { commandOf, flags } from "../manifests/command.ts";
+import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
@@ -73,6 +73,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     ...etcdPlaces(node, data, host),
     externalCa: isExternalCa(data, cluster),
     externalSigner: isExternalSigner(data, cluster),
+    ...(checksWithoutSaPub(node, data, cluster) && { withoutSaPub: true }),
     kubeletClientBound:
       data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
   };
@@ -119,6 +120,22 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
     );
   }
   return found;
+}
+
+/** Part 2 puts the manifest back as it is here, or as the mirror pod has it. */
+function checksWithoutSaPub(node: Node, data: EtcdData, { certificatesDir }: Cluster): boolean {
+  const mirror = findMirrorPods(data, node.name).find(({ name }) => name === "kube-apiserver")?.pod;
+  const pods = [readableManifest(manifestPath({ node }, "kube-apiserver")), mirror].filter(
+    (pod) => pod !== undefined,
+  );
+  const files = pods.map((pod) =>
+    flags(commandOf(pod))
+      .all("service-account-key-file")
+      .map((inside) => hostPathOf(pod, inside)),
+  );
+  const isWithout = (paths: (string | undefined)[]) =>
+    paths.length > 0 && !paths.includes(`${certificatesDir}/sa.pub`);
+  return files.length > 0 && files.every(isWithout);
 }
 
 /** By etcd's manifest on disk, or its mirror pod. */

@@ -76,6 +76,8 @@ export interface ClusterFacts {
   externalCa?: boolean;
   /** A plugin signs service-account tokens: there is no sa.key. */
   externalSigner?: boolean;
+  /** No flag of the API server names sa.pub: sa.key itself checks tokens. */
+  withoutSaPub?: boolean;
   /** The ClusterRoleBinding KUBELET_CLIENT_BINDING is in etcd's data, whatever the version says. */
   kubeletClientBound?: boolean;
 }

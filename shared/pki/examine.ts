@@ -219,12 +219,17 @@ function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined, 
  * The pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are
  * changed.
  */
-export function examineServiceAccountKey(certificatesDir: string, { externalSigner = false } = {}): Finding {
+export function examineServiceAccountKey(
+  certificatesDir: string,
+  { externalSigner = false, withoutSaPub = false } = {},
+): Finding {
   const { name, file } = SERVICE_ACCOUNT_KEYS;
   const paths = [keyPath(SERVICE_ACCOUNT_KEYS, certificatesDir), `${certificatesDir}/${file}.pub`];
   if (externalSigner) return { name, paths, state: "ok", detail: "an external signer has the key" };
   const [key, pub] = paths.map(readable);
   const verdict = serviceAccountVerdict(key, pub);
+  if (withoutSaPub && verdict?.[0] === "public key missing")
+    return { name, paths, state: "ok", detail: "sa.key alone", differs: { differs: WITHOUT_SA_PUB } };
   return {
     name,
     paths,
@@ -232,6 +237,9 @@ export function examineServiceAccountKey(certificatesDir: string, { externalSign
     detail: verdict?.[1] ?? "sa.pub is the public half of sa.key",
   };
 }
+
+const WITHOUT_SA_PUB =
+  "sa.pub is not here, and no flag names it: sa.key checks tokens itself. openssl pkey -in sa.key -pubout writes one";
 
 function finding(
   row: Cert | KubeconfigRow,

@@ -12,7 +12,7 @@
  */
 
 import { createPublicKey, verify } from "node:crypto";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { type Mark, readMark, readText, removeFile, writeMark } from "../files/files.ts";
 import { shell } from "../shell-line.ts";
 import { hashIn, orUndefined, privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";
@@ -27,11 +27,16 @@ export function serviceAccountKeyId(publicPem: string): string {
   return Buffer.from(hashIn(publicPem).slice("sha256:".length), "hex").toString("base64url");
 }
 
-/** sa.pub on this node, where its sa.key is there, too: its tokens are not old. */
+/** sa.pub on this node, or the public half of its sa.key alone: its tokens are not old. */
 export function todaysSaPub(certificatesDir: string): string | undefined {
-  return examineServiceAccountKey(certificatesDir).state === "ok"
-    ? readText(`${certificatesDir}/sa.pub`)
-    : undefined;
+  const { state } = examineServiceAccountKey(certificatesDir);
+  return state === "ok" || state === "public key missing" ? saPubText(certificatesDir) : undefined;
+}
+
+/** sa.pub; where a cluster does without it, the public half of sa.key. Undefined: neither is here. */
+export function saPubText(certificatesDir: string): string | undefined {
+  const [pub, key] = ["sa.pub", "sa.key"].map((file) => readText(`${certificatesDir}/${file}`));
+  return pub ?? (key && attempt(() => publicPem(key), undefined));
 }
 
 const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";

@@ -4,11 +4,10 @@
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { readText } from "../files/files.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { oldSaKeys, serviceAccountKeyId } from "../pki/sa-keys.ts";
+import { oldSaKeys, saPubText, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 
@@ -39,7 +38,7 @@ export async function takeUpSaKey(
   api: KubeApi,
 ): Promise<Date | undefined> {
   if (facts.externalSigner) return undefined;
-  const own = publicKeysIn(readText(`${facts.certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId);
+  const own = publicKeysIn(saPubText(facts.certificatesDir) ?? "").map(serviceAccountKeyId);
   const published = await publishedKeys(api);
   if (!published?.length || own.some((kid) => published.includes(kid))) return undefined;
   const since = new Date();

@@ -19,6 +19,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";
 import { certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
+import { saPubText } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -54,11 +55,9 @@ export async function readyForPart4(cp: ControlPlaneNode, named: LeftOut): Promi
 }
 
 function trustHere(cp: ControlPlaneNode): SigningTrust {
-  const { certificatesDir: pki, externalSigner } = cp.facts;
-  const [caPem, saPub, saKey] = [
-    caText(certRow("ca"), pki),
-    ...["sa.pub", "sa.key"].map((file) => readText(`${pki}/${file}`)),
-  ];
+  const { certificatesDir: pki, externalSigner, withoutSaPub } = cp.facts;
+  const [caPem, saKey] = [caText(certRow("ca"), pki), readText(`${pki}/sa.key`)];
+  const saPub = withoutSaPub ? saPubText(pki) : readText(`${pki}/sa.pub`);
   if (caPem && externalSigner) {
     say(
       "an external signer signs tokens: those in Secrets are left as they are, only the CA beside them is renewed",

@@ -3,7 +3,7 @@ import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, write } from "./cluster.ts";
 import { type Unlike, USUAL } from "./unlike.ts";
-import { editPod, mount, PKI, setFlags } from "./unlike-edits.ts";
+import { editPod, mount, PKI, remove, setFlags } from "./unlike-edits.ts";
 
 const CONFIG = "/etc/kubernetes/config";
 
@@ -223,6 +223,15 @@ export const FLAGS: Unlike[] = [
     name: "sa.key checks tokens itself: --service-account-key-file names the private key",
     who: "kubespray before 2.9 and The Hard Way: one file for both",
     change: (place) => setFlags(place, "kube-apiserver", `--service-account-key-file=${PKI}/sa.key`),
+  },
+  {
+    name: "sa.key checks tokens itself, and sa.pub is not there",
+    who: "one key file for both: nothing but a flag that names it needs sa.pub",
+    change: (place) => {
+      setFlags(place, "kube-apiserver", `--service-account-key-file=${PKI}/sa.key`);
+      remove(place, `${PKI}/sa.pub`);
+    },
+    says: /sa\.pub is not here, and no flag names it/,
   },
   {
     name: "the API server has memory limits, a host alias and another DNS policy by patches",

@@ -69,6 +69,23 @@ test.each<[string, Parameters<typeof isNat>, boolean]>([
   expect(await isNat(listens, how)).toBe(expected);
 });
 
+const [PUB, KEY] = ["/etc/kubernetes/pki/sa.pub", "/etc/kubernetes/pki/sa.key"];
+
+test.each<[string[], true | undefined]>([
+  [[PUB], undefined],
+  [[KEY], true],
+  [[KEY, PUB], undefined],
+  [["/etc/kubernetes/pki/sa-2024.pub", KEY], true],
+  [[], undefined],
+])("where --service-account-key-file names %p, sa.pub is not needed: %p", async (named, expected) => {
+  const data = await pretendData((objects) => {
+    const [container] = (objects["pods/kube-system/kube-apiserver-m1"] as Manifest).spec.containers;
+    const others = container!.command!.filter((word) => !word.startsWith("--service-account-key-file="));
+    container!.command = [...others, ...named.map((path) => `--service-account-key-file=${path}`)];
+  });
+  expect(factsFor(NODE, readCluster(data), data).withoutSaPub).toBe(expected as true);
+});
+
 /** `[listens, the machine's address that NAT has, where etcd is asked]` */
 test.each<[string[], string | undefined, string | undefined]>([
   [["127.0.0.1", ADDRESS], undefined, undefined],
