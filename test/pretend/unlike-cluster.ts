@@ -90,6 +90,7 @@ const PATHS: [resource: string, path: string][] = [
   ]),
   ["leases", "apis/coordination.k8s.io/v1/leases"],
   ["poddisruptionbudgets", "apis/policy/v1/poddisruptionbudgets"],
+  ["networkpolicies", "apis/networking.k8s.io/v1/networkpolicies"],
   ["priorityclasses", "apis/scheduling.k8s.io/v1/priorityclasses"],
   ...["clusterrolebindings", "clusterroles"].map((name): [string, string] => [
     name,

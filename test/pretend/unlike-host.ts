@@ -12,7 +12,7 @@ const MANIFESTS = "/etc/kubernetes/manifests";
 const CONFIG = "/var/lib/kubelet/config.yaml";
 
 /** A static pod of others, on the disk and as a mirror pod. `path`: a file of the host that it reads. */
-function staticPod(place: Place, name: string, path: string) {
+export function staticPod(place: Place, name: string, path: string) {
   const pod = manifest("kube-vip");
   const mirror = mirrorPod("kube-vip");
   for (const { metadata, spec } of [pod, mirror]) {

@@ -114,6 +114,22 @@ export const MEMBERS: Unlike[] = [
     plays: ITS_OWN_ALONE,
   },
   {
+    name: "three control plane nodes of two releases, and each API server knows all of etcd",
+    who: "an upgrade that goes on; --etcd-servers with all three",
+    change: async (place) => {
+      for (const name of ["m2", "m3"]) addControlPlane(place, name);
+      const older = /:v1\.34\.\d+/g;
+      for (const [key, pod] of Object.entries(place.objects))
+        if (/^pods\/kube-system\/kube-.*-m3$/.test(key))
+          place.objects[key] = JSON.parse(JSON.stringify(pod).replaceAll(older, ":v1.33.5"));
+      const all = [ADDRESS, addressOf("m2"), addressOf("m3")].map((host) => `https://${host}:2379`);
+      setFlags(place, "kube-apiserver", `--etcd-servers=${all}`);
+      await serveOthers(place, [memberOf("m2"), memberOf("m3")]);
+    },
+    lost: KEYS_ARE_ELSEWHERE,
+    plays: ITS_OWN_ALONE,
+  },
+  {
     name: "one of three control plane nodes is switched off",
     who: "a machine in repair: two members of three are enough",
     change: async (place) => {

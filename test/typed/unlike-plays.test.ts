@@ -14,13 +14,20 @@ import { CAS } from "../pretend/unlike-cas.ts";
 import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";
 import { FLAGS } from "../pretend/unlike-flags.ts";
 import { HOSTS } from "../pretend/unlike-host.ts";
+import { LAYOUTS } from "../pretend/unlike-layout.ts";
 import { MEMBERS } from "../pretend/unlike-members.ts";
+import { NAMED_FILES } from "../pretend/unlike-named-files.ts";
 import { NAT } from "../pretend/unlike-nat.ts";
+import { NETWORKS } from "../pretend/unlike-networks.ts";
 import { NODES } from "../pretend/unlike-nodes.ts";
+import { RELEASES } from "../pretend/unlike-releases.ts";
 
 setDefaultTimeout(300_000);
 
-const ROWS = [...ENDPOINTS, ...CAS, ...FLAGS, ...HOSTS, ...MEMBERS, ...NAT, ...NODES, ...ADDONS];
+const ROWS = [
+  ...[ENDPOINTS, CAS, FLAGS, HOSTS, MEMBERS, NAT, NODES, ADDONS],
+  ...[RELEASES, LAYOUTS, NETWORKS, NAMED_FILES],
+].flat();
 const ALL = ROWS.flatMap((row) =>
   (Object.keys(PLAYS) as Play[]).map((play) => [play, row.name, row] as const),
 );
