@@ -176,12 +176,23 @@ export class Cluster {
     });
   }
 
-  /** YAML; nothing where there is no object in it. */
+  /**
+   * YAML; nothing where there is no object in it. On a busy machine the balancer may cut a connection: it takes an API
+   * server for dead that is late.
+   */
   async apply(yaml: string) {
     if (!yaml.includes("kind:")) return;
-    await this.controlPlanes[0]!.must(["kubectl", "apply", "-f", "-"], {
-      env: { KUBECONFIG: "/etc/kubernetes/admin.conf" },
-      input: yaml,
+    const env = { KUBECONFIG: "/etc/kubernetes/admin.conf" };
+    const command = ["kubectl", "apply", "-f", "-"];
+    const isApplied = async () => {
+      const { exitCode, stderr } = await this.controlPlanes[0]!.run(command, { env, input: yaml });
+      if (exitCode === 0) return true;
+      if (/EOF|connection re(fused|set)|TLS handshake timeout/.test(stderr)) return false;
+      throw new Error(`kubectl apply: ${stderr.trim()}`);
+    };
+    await waitFor("kubectl apply", isApplied, {
+      seconds: 60,
+      hint: "kubectl get --raw /readyz, with --keep",
     });
   }
 
