@@ -18,7 +18,7 @@ import type { Manifest } from "../objects/objects.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { addressBefore, endpointHost, endpointUrl, isLoopback } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
+import { ADMINS_GROUP, type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { isServerOf, shownSoon } from "../pki/served.ts";
 import { type Cluster, need } from "./cluster.ts";
 import type { ClusterConfiguration } from "./cluster-configuration.ts";
@@ -50,6 +50,8 @@ export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;
   const { host, port } = apiAddress(node, cluster, data);
+  const isBound = (name: string) =>
+    data.get(`${registryPrefix(data)}/clusterrolebindings/${name}`) !== undefined;
   return {
     nodeName: node.name,
     advertiseAddress: host,
@@ -74,8 +76,8 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     externalCa: isExternalCa(data, cluster),
     externalSigner: isExternalSigner(data, cluster),
     ...(checksWithoutSaPub(node, data, cluster) && { withoutSaPub: true }),
-    kubeletClientBound:
-      data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
+    kubeletClientBound: isBound(KUBELET_CLIENT_BINDING),
+    ...(isBound(ADMINS_GROUP) && { adminsBound: true }),
   };
 }
 

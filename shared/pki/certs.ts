@@ -80,6 +80,8 @@ export interface ClusterFacts {
   withoutSaPub?: boolean;
   /** The ClusterRoleBinding KUBELET_CLIENT_BINDING is in etcd's data, whatever the version says. */
   kubeletClientBound?: boolean;
+  /** So is that of the group ADMINS_GROUP: kubeadm-config may name an older release than what runs. */
+  adminsBound?: boolean;
 }
 
 export interface Cert {
@@ -113,12 +115,14 @@ const nodeName = (facts: ClusterFacts) => facts.nodeName;
 // patches of older minors, and is bound by name instead (#138957, #138958, #138959, #138960, #138964; of 1.34
 // the patch is that of the same month).
 export const KUBELET_CLIENT_BINDING = "kubeadm:apiserver-kubelet-client";
+/** The group, and its binding. */
+export const ADMINS_GROUP = "kubeadm:cluster-admins";
 const UNGROUPED: Record<number, number> = { 33: 12, 34: 8, 35: 5, 36: 1 };
 const groupBefore29 = (minor: number) => (minor < 29 ? "system:masters" : undefined);
 const isUngrouped = (minor: number, patch: number) =>
   minor >= 37 || patch >= (UNGROUPED[minor] ?? Number.POSITIVE_INFINITY);
 const kubeletClientGroup = (minor: number, patch: number) =>
-  groupBefore29(minor) ?? (isUngrouped(minor, patch) ? undefined : "kubeadm:cluster-admins");
+  groupBefore29(minor) ?? (isUngrouped(minor, patch) ? undefined : ADMINS_GROUP);
 
 // etcd's server also dials itself, so its certificate is a client's too: github.com/etcd-io/etcd/issues/9785
 // biome-ignore format: a table

@@ -5,7 +5,7 @@
 import { attempt, Fail } from "../fail.ts";
 import { isFor, type Names } from "./addresses.ts";
 import { type CertInfo, certInfo, keyMatches, privateKeyOf, publicKeyOf, signedBy } from "./certificate.ts";
-import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
+import { ADMINS_GROUP, type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { clusterServer, localServer } from "./kubeconfigs.ts";
 
 export type State =
@@ -73,7 +73,7 @@ export function usageVerdict(row: Pick<Cert, "usages">, info: CertInfo): Verdict
 }
 
 export function subjectVerdict(
-  row: Pick<Cert, "cn" | "o" | "boundByName">,
+  row: Pick<Cert, "cn" | "o" | "boundByName" | "ca">,
   info: CertInfo,
   facts: ClusterFacts,
   state: State,
@@ -81,7 +81,9 @@ export function subjectVerdict(
   const { cn, o } = subjectOf(row, facts);
   if (info.cn !== cn) return [state, `its CN is "${info.cn}", not "${cn}"`];
   const bound = row.boundByName && facts.kubeletClientBound && info.o.length === 0;
-  const entitled = !o || info.o.includes(o) || info.o.includes("system:masters") || bound;
+  const groups = [o ?? "", "system:masters", ...(facts.adminsBound ? [ADMINS_GROUP] : [])];
+  // etcd looks at no group
+  const entitled = !o || row.ca === "etcd-ca" || groups.some((one) => info.o.includes(one)) || bound;
   return entitled ? undefined : [state, `its group is "${info.o.join(", ")}", not "${o}"`];
 }
 

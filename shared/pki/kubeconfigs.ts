@@ -8,7 +8,7 @@ import { readText } from "../files/files.ts";
 import { shell } from "../shell-line.ts";
 import { readYaml, yamlText } from "../yaml.ts";
 import { endpointUrl } from "./addresses.ts";
-import { type ClusterFacts, minorOf } from "./certs.ts";
+import { ADMINS_GROUP, type ClusterFacts, minorOf } from "./certs.ts";
 
 /** Where every kubelet keeps its client certificate and key, in one file. */
 export const KUBELET_CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem";
@@ -48,7 +48,7 @@ export interface Kubeconfig {
 }
 
 const group = (name: string) => () => name;
-const admins = (minor: number) => (minor < 29 ? "system:masters" : "kubeadm:cluster-admins");
+const admins = (minor: number) => (minor < 29 ? "system:masters" : ADMINS_GROUP);
 
 // A control plane node's kubelet talks to its own API server since 1.33 (gate ControlPlaneKubeletLocalMode:
 // kubernetes/kubernetes#129956).

@@ -53,7 +53,12 @@ async function serveOthers(place: Place, members: readonly WrittenMember[], away
 const KEYS_ARE_ELSEWHERE: Unlike["lost"] = { refuses: ["01-etcd --new-cas", /hand-over\.ts/] };
 
 /** The pretend has one certificate for all three addresses; each node's own has one of them. */
-const ITS_OWN_ALONE: Unlike["plays"] = { "lost, and the old keys found": { without: /^apiserver\.crt$/ } };
+const ITS_OWN_ALONE: Unlike["plays"] = Object.fromEntries(
+  (["lost, and the old keys found", "all expired", "the CAs have ended"] as const).map((play) => [
+    play,
+    { without: /^apiserver\.crt$/ },
+  ]),
+);
 
 /** etcd at another host than the API server's, with certificates that somebody made for it. */
 const etcdAt = (host: string) => async (place: Place) => {

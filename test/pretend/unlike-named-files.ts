@@ -65,6 +65,7 @@ export const NAMED_FILES: Unlike[] = [
       setFlags(place, "kube-apiserver", `--encryption-provider-config=${FOLDER}/kms.yaml`);
       mount(place, "kube-apiserver", FOLDER);
       mount(place, "kube-apiserver", "/var/run/kms");
+      write(`${place.root}/var/run/kms/kms.sock`, "");
       write(`${place.root}/etc/vault-kms/config`, "own\n", 0o644);
       staticPod(place, "vault-kms", "/etc/vault-kms/config");
     },
@@ -86,6 +87,7 @@ export const NAMED_FILES: Unlike[] = [
       setFlags(place, "kube-apiserver", `--egress-selector-config-file=${FOLDER}/egress.yaml`);
       mount(place, "kube-apiserver", FOLDER);
       mount(place, "kube-apiserver", "/var/run/konnectivity");
+      write(`${place.root}/var/run/konnectivity/s.sock`, "");
       write(`${place.root}/etc/konnectivity/config`, "own\n", 0o644);
       staticPod(place, "konnectivity-server", "/etc/konnectivity/config");
     },

@@ -20,9 +20,15 @@ const etcdAt =
   async (place: Place) => {
     const urls = (port: number) => hosts.map((host) => `https://${host}:${port}`).join(",");
     place.node.members = [{ ...MEMBER, peerURLs: [`https://${known}:2380`] }];
-    setFlags(place, "etcd", `--advertise-client-urls=https://${known}:2379`);
-    setFlags(place, "etcd", `--initial-advertise-peer-urls=https://${known}:2380`);
-    setFlags(place, "etcd", `--listen-client-urls=${urls(2379)}`, `--listen-peer-urls=${urls(2380)}`);
+    setFlags(
+      place,
+      "etcd",
+      ...[`--listen-client-urls=${urls(2379)}`, `--listen-peer-urls=${urls(2380)}`],
+      ...[
+        `--advertise-client-urls=https://${known}:2379`,
+        `--initial-advertise-peer-urls=https://${known}:2380`,
+      ],
+    );
   };
 
 export const NETWORKS: Unlike[] = [
@@ -101,7 +107,12 @@ export const NETWORKS: Unlike[] = [
   {
     name: "etcd is known by a name",
     who: "own set-ups: URLs with DNS names",
-    change: etcdAt("m1.etcd.example", "127.0.0.1", ADDRESS),
+    change: async (place) => {
+      await etcdAt("m1.etcd.example", "127.0.0.1", ADDRESS)(place);
+      const names = ["m1.etcd.example"];
+      for (const name of ["etcd-server", "etcd-peer"])
+        await reissue(place, name, { etcdServerCertSANs: names, etcdPeerCertSANs: names });
+    },
   },
   {
     name: "every namespace refuses what is not allowed by a NetworkPolicy",

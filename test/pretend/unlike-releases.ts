@@ -6,7 +6,7 @@ import { issueClient } from "../../shared/pki/issue.ts";
 import { FACTS, makeControlPlane, write } from "./cluster.ts";
 import type { Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
-import { editKubeadm, editPod, editYaml, reissue } from "./unlike-edits.ts";
+import { editKubeadm, editPod, editYaml, reissue, remove } from "./unlike-edits.ts";
 import { usualObjects } from "./unlike-objects.ts";
 
 const SERVERS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
@@ -20,6 +20,7 @@ const inConfig = (version: string) => (place: Place) =>
 /** All of it made with other facts: another release, another kind of keys. */
 const madeWith = (facts: Partial<ClusterFacts>) => async (place: Place) => {
   const { root, ca } = await makeControlPlane({ facts, now: new Date(Date.now() - MONTH_MS) });
+  remove(place, "/etc", "/var/lib/kubelet");
   cpSync(root, place.root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
   Object.assign(place, { ca, objects: usualObjects(place.root, ca) });
 };
@@ -58,6 +59,7 @@ export const RELEASES: Unlike[] = [
     name: "kubeadm-config is of before 1.29, and the static pods are not",
     who: "an upgrade over the release that took system:masters from admin.conf",
     change: inConfig("v1.28.15"),
+    lost: { without: /^(apiserver-kubelet|apiserver-etcd|etcd\/healthcheck)-client\.crt$/ },
   },
   {
     name: "Kubernetes 1.27",
