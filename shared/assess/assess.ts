@@ -12,7 +12,7 @@ import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { type LostFile, lostHere } from "../facts/lost-files.ts";
+import { type LostFile, lostHere, stopsAll } from "../facts/lost-files.ts";
 import { believedPeers } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
@@ -24,6 +24,7 @@ import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { byKind, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { type Remedy, remedyOf } from "../pki/lost-keys.ts";
 import { caReaders } from "../renew/ca-readers.ts";
+import { silently } from "../run.ts";
 import { holders, mountedFiles } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
@@ -33,6 +34,7 @@ import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-row
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Looked, seen } from "./look-here.ts";
+import { refusalsHere } from "./refusals.ts";
 import {
   clockRows,
   foreignSaRow,
@@ -224,14 +226,18 @@ async function assessControlPlane({
     lost,
     hold,
   });
-  const isWell = known.cp && !damage.some(hasFailed) && verdict.verdict === NOTHING_DAMAGED;
+  const isDamaged = damage.some(hasFailed);
+  const isWell = known.cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
+  const { cp } = known;
+  const made = { keys: lostKeys.length > 0, ca: lostKeys.some(({ name }) => name === "ca") };
   return {
     role: "control plane",
     well: isWell ? await wellLine(known.cp!, findings) : undefined,
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage: [...withWhatComes(damage, node, known.certificatesDir), ...network],
     ...(lostKeys.length > 0 && { survivors: survivors({ known, node, running, lost }) }),
-    filesBack: filesBack({ node, running, lost }, lostFiles, known),
+    ...filesBack({ node, running, lost }, lostFiles, known),
+    ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
     deep,
     ...verdict,
   };
@@ -242,12 +248,19 @@ function filesBack(
   { node, running, lost }: Pick<Look, "node" | "running" | "lost">,
   files: readonly LostFile[],
   { cluster, certificatesDir }: PartialFacts,
-): string[] {
-  if (files.length === 0) return [];
+): Pick<Assessment, "filesBack" | "lostFiles"> {
+  if (files.length === 0) return { filesBack: [] };
   const known = knownHere(running instanceof Fail ? [] : running);
   const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
   const others = cluster ? believedPeers(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
-  return inLines(restoreCommands(files, { mounted, others, pki: certificatesDir }));
+  const needed = files.filter(stopsAll).map(({ path, program, namedBy }) => ({
+    ...{ path, program, namedBy },
+    mounted: mounted.includes(path),
+  }));
+  return {
+    filesBack: inLines(restoreCommands(files, { mounted, others, pki: certificatesDir })),
+    lostFiles: needed,
+  };
 }
 
 /** Nothing says where a kubeconfig has to lead while the cluster is unknown. */

@@ -5,9 +5,11 @@ import { ASSESS, type CheckId, KINDS } from "../checks/kinds.ts";
 import { checksAsJson, stateWord } from "../checks/print-checks.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { Course } from "../facts/course.ts";
+import type { LostFile } from "../facts/lost-files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
 import { day } from "../pki/judge.ts";
+import type { Refusal } from "./refusals.ts";
 
 export interface Assessment extends NodeVerdict {
   node: string;
@@ -26,6 +28,10 @@ export interface Assessment extends NodeVerdict {
   survivors: Survivor[];
   /** The lines that bring lost files back which no script can make; unset or empty: none is lost. */
   filesBack?: string[];
+  /** Those without which a static pod or the kubelet does not start. */
+  lostFiles?: (Pick<LostFile, "path" | "program" | "namedBy"> & { mounted: boolean })[];
+  /** What parts 1 to 3 would refuse here; unset: nothing is damaged. */
+  refusals?: Refusal[];
   /** What `--deep` found: each lost key, and where it can still be found. */
   deep?: Deep | undefined;
   damaged: boolean;

@@ -5,7 +5,9 @@
 import type { Assessment } from "../assess/assessment.ts";
 import { CERTS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
+import { decisionsOf, type Note } from "./decisions.ts";
 import type { PlanFacts } from "./plan-facts.ts";
+import type { PlanNode } from "./plan-nodes.ts";
 import { isSearched } from "./seen-nodes.ts";
 
 export interface Elsewhere {
@@ -17,6 +19,8 @@ export interface Elsewhere {
   to?: string;
   /** Control plane nodes of which the operator may say that keys are lost there, too. */
   open: readonly string[];
+  /** The operator's decisions: each with its line. */
+  notes?: Note[];
 }
 
 /** The shared keys, and how much it costs to make each anew. */
@@ -32,8 +36,19 @@ function counted(lost: readonly string[]): readonly string[] {
   return trusted.length > 0 ? trusted : lost;
 }
 
-/** Undefined: it is made here. */
+/** Undefined: it is made here, and has steps. */
 export function elsewhere(
+  assessed: Assessment,
+  around: { facts: PlanFacts; nodes: readonly PlanNode[] },
+): Elsewhere | undefined {
+  const where = whereKeysAre(assessed, around.facts);
+  const decisions = where?.to === undefined ? decisionsOf(assessed, around) : undefined;
+  if (!decisions) return where;
+  const { open, aim } = where ?? { open: [] };
+  return { open, aim: [...(aim ? [aim] : []), decisions.aim].join("; "), notes: decisions.notes };
+}
+
+function whereKeysAre(
   { course, deep }: Pick<Assessment, "course" | "deep">,
   facts: PlanFacts,
 ): Elsewhere | undefined {
@@ -43,7 +58,9 @@ export function elsewhere(
   if (!course || lost.length === 0) return undefined;
   const has = hasMore(lost, facts);
   if (has) return where(has);
-  if (!course.includes("new-cas")) return undefined;
+  // where etcd ends on all of them, none has a key that is made here
+  const besideOthers = course.includes("new-internal-cas") && !course.includes("end-etcd");
+  if (!course.includes("new-cas") && !besideOthers) return undefined;
   const open = (names: readonly string[]) => names.filter((name) => !isDone(name, facts));
   const [leader] = lost.includes("ca") ? open(facts.leader?.nodes ?? []) : [];
   if (leader !== undefined)

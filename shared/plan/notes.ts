@@ -2,24 +2,18 @@
  * What a plan says beside its steps: what it is for, what has to come first, and what would make another plan
  * of it.
  */
-import { command, type Said } from "../again.ts";
+import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import { shell } from "../shell-line.ts";
+import { type Note, planAgain } from "./decisions.ts";
 import { type Elsewhere, isDone } from "./elsewhere.ts";
-import { ROOT } from "./paste.ts";
+import { ROOT, sshLines } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 import type { PlanStep } from "./plan-steps.ts";
-
-export interface Note {
-  text: string;
-  /** Typed on the first control plane node, in the kit's folder. */
-  commands: string[];
-}
 
 type Asked = Pick<PlanFacts, "lost" | "user" | "said" | "seen" | "folder">;
 
@@ -50,17 +44,12 @@ export function firstNotes(
           },
         ]
       : []),
+    ...(asked.away?.notes ?? []),
   ];
 }
 
 const ASK =
   "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
-
-/** Of the same answers. */
-export function planAgain({ folder, said }: Asked, more: Said): string {
-  const all = { ...said, ...more };
-  return folder === undefined ? command("plan", all) : command(shell`plan --seen ${folder}`, all);
-}
 
 /** The operator's word, where no plan for new keys is printed without it. */
 function denial({ open }: Elsewhere, asked: Asked): Note[] {
@@ -102,11 +91,6 @@ function inNotes(text: string, next: readonly string[], { said }: Asked): Note[]
   return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", said)] }, ...sentences];
 }
 
-/** A comment beside its command, not below the others'. */
-function narrow(line: string): string {
-  return line.replace(/(?<! ) {2,}# /, "   # ");
-}
-
 /**
  * After part 0: files without which part 1 stops, and places where lost keys may be, into which this node
  * cannot look.
@@ -126,9 +110,10 @@ export function notesBeforePart1(
   const notes: [holds: boolean, text: string, commands: string[]][] = [
     [
       filesBack.length > 0,
-      "Files are lost that cannot be rebuilt: bring them back before part 1, by any of these.",
-      filesBack.map((line) => fromOther(narrow(line), asked)),
+      "Files are lost that no script makes. No line is refused for them. If you have them, bring them back before part 1, by one of these ways.",
+      [],
     ],
+    ...filesBack.map((line): [boolean, string, string[]] => [true, ...oneWay(line, asked)]),
     [
       isHope,
       `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`,
@@ -153,17 +138,18 @@ export function notesBeforePart1(
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));
 }
 
-/**
- * From another control plane node to this one: root's line is typed here, another user's on the machine that
- * reaches both.
- */
-function fromOther(line: string, { user, nodes }: Asked & { nodes: readonly PlanNode[] }): string {
-  const [, name, names, comment] =
-    /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2( +#.*)?$/.exec(line) ?? [];
-  const [from, to] = [nodes.find((node) => node.name === name), nodes[0]];
-  if (user === ROOT || !names || !from || !to) return line;
-  const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names, keep: true });
-  return `(${pipe})${comment ?? ""}; on your machine`;
+/** A way of 00-assess, with its comment: it is typed on your machine. */
+function oneWay(
+  way: string,
+  { user, nodes }: Asked & { nodes: readonly PlanNode[] },
+): [text: string, commands: string[]] {
+  const [line = "", comment = ""] = way.split(/ +# /);
+  const [, name, names] = /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2$/.exec(line) ?? [];
+  const [from, to] = [nodes.find((node) => node.name === name), nodes[0]!];
+  const ends = { from: from?.address ?? "", to: to.address };
+  const pipe = names && from && `(${tarPipe(user, ends, { folder: "/", names, keep: true })})`;
+  const commands = pipe ? [pipe] : sshLines(user, [to], line).map(({ text }) => text);
+  return [comment || `On ${to.name}:`, commands];
 }
 
 const NODE_TO_NODE =

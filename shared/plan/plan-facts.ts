@@ -7,7 +7,7 @@ import { again, command, type LeftOut, leftNames, type Said } from "../again.ts"
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
 import { type Peer, quorumOf, refuseNoQuorum, shownBy } from "../etcd/other-members.ts";
-import { answersPeers, peersOf } from "../etcd/peers.ts";
+import { answersPeers, peersOf, SOON } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
@@ -17,12 +17,16 @@ import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
-import { Refused } from "../fail.ts";
+import type { LostFile } from "../facts/lost-files.ts";
+import { attempt, Refused } from "../fail.ts";
+import { hostFiles } from "../manifests/command.ts";
 import { lastRestore, movedHere, rescueFolders } from "../node/rescue-folder.ts";
 import type { Moved } from "../pki/addresses.ts";
+import { isHeard } from "../pki/served.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { type DueCas, dueCas } from "../renew/renewal.ts";
+import { wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { bundlesHere } from "./lying-here.ts";
 import { ROOT } from "./paste.ts";
 import { isName } from "./plan-nodes.ts";
@@ -44,6 +48,10 @@ export interface PlanFacts {
    * stranger.
    */
   running: readonly string[];
+  /** Members of etcd that no word is said of, at whose address nothing answers, also by ssh where they were asked. */
+  silent: readonly string[];
+  /** Files that this node's static pods name. */
+  named: readonly Pick<LostFile, "path" | "program" | "namedBy">[];
   /** Without this node, enough members of etcd go on. */
   othersServe: boolean;
   due: DueCas | undefined;
@@ -94,9 +102,11 @@ export async function factsForPlan(
   const copies = cp ? clusterCaSeen(cp.node, { ...cp, ...cp.facts }).copies : [];
   const made = copies.filter(({ is }) => is === "new in this repair");
   const hashes = [...trustedKeys(cluster?.oldCaPem ?? ""), ...made.flatMap(({ hash }) => hash ?? [])];
+  const named = cp ? namedFiles(cp) : [];
+  const files = named.map(({ path }) => path);
   const answers =
     folder !== undefined && cluster
-      ? readSeen(folder, { nodes: cluster.nodes, hashes, now: new Date() })
+      ? readSeen(folder, { nodes: cluster.nodes, hashes, files, now: new Date() })
       : NONE_SEEN;
   // this node is looked at now, whatever it said before
   const seen = { ...answers, nodes: answers.nodes.filter(({ name }) => name !== cp?.node.name) };
@@ -109,6 +119,8 @@ export async function factsForPlan(
     isKept: rescueFolders().length > 0,
     leader,
     running,
+    silent: await silentPeers(peers, [...nodes.names, ...nodes.away], { ...answers, running }),
+    named,
     othersServe,
     due: cp && dueCas(cp.facts),
     moved: movedHere(),
@@ -117,6 +129,29 @@ export async function factsForPlan(
     user,
     said: { ...typed, without: nodes.away, lost: nodes.names },
   };
+}
+
+function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {
+  const pods = attempt(() => wantedManifests(cp), []);
+  return pods.flatMap(({ name, manifest }) =>
+    hostFiles(manifest).map((file) => ({ ...file, program: name })),
+  );
+}
+
+/** A machine that is off says nothing at all; one whose etcd has ended says that nobody listens. */
+async function silentPeers(
+  peers: readonly Peer[],
+  said: readonly string[],
+  { nodes, silent, running }: Pick<Seen, "nodes" | "silent"> & { running: readonly string[] },
+): Promise<string[]> {
+  const open = peers.filter(
+    (peer) =>
+      !isNameless(peer) &&
+      ![...said, ...running].includes(peer.name) &&
+      !nodes.some(({ name }) => name === peer.name),
+  );
+  const heard = await Promise.all(open.map(({ host, port }) => isHeard(host, port, SOON)));
+  return open.flatMap(({ name }, i) => (silent.includes(name) || heard[i] === undefined ? [name] : []));
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {

@@ -198,7 +198,7 @@ function saidFor(
   { lost: { controlPlanes }, said, seen }: Pick<PlanFacts, "lost" | "said" | "seen">,
 ): Said {
   if (task === "control-plane") return { ...said, lost: controlPlanes };
-  if (task !== "new-cas") return said;
+  if (task !== "new-cas" && task !== "new-internal-cas") return said;
   const looked = seen.nodes.flatMap((node) => (node.controlPlane && isSearched(node) ? [node.name] : []));
   return { ...said, "lost-on": [...new Set([...(said["lost-on"] ?? []), ...controlPlanes, ...looked])] };
 }

@@ -4,6 +4,7 @@
  * operator looks and which steps are on the page, and never who gets keys.
  */
 import { basename } from "node:path";
+import { REFUSALS, type Refusal, type RefusalId } from "../assess/refusals.ts";
 import type { Check } from "../checks/check.ts";
 import { HOLD } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
@@ -29,6 +30,10 @@ export interface SeenNode {
   lostData: boolean;
   /** Other keys are in the places of the cluster's. */
   otherKeys: boolean;
+  /** Files without which a static pod there does not start; only such as are named here, too. */
+  lostFiles: readonly string[];
+  /** What parts 1 to 3 would refuse there: ids that are known here. */
+  refusals: readonly Pick<Refusal, "part" | "id">[];
   /** What it says of part 0's first lines there. */
   held: Sight | undefined;
   /** Fingerprints of the CAs that its kubelet trusts. */
@@ -55,6 +60,8 @@ interface Known {
   nodes: readonly { name: string; controlPlane: boolean }[];
   /** Fingerprints of the cluster's CA. */
   hashes: readonly string[];
+  /** Paths that this node's own static pods name. */
+  files?: readonly string[];
   now: Date;
 }
 
@@ -88,7 +95,7 @@ export function readSeen(dir: string, known: Known): Seen {
 function judged(
   text: string | undefined,
   { name, controlPlane }: Known["nodes"][number],
-  { hashes, now }: Known,
+  { hashes, files = [], now }: Known,
 ): SeenNode | string {
   const said = asJson(text ?? "");
   if (said?.schemaVersion !== 1 || !Array.isArray(said.damage)) return "no answer of 00-assess --json";
@@ -113,6 +120,8 @@ function judged(
     damaged: said.damaged !== false,
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
     otherKeys: said.deep?.moveToRescue === true,
+    lostFiles: controlPlane ? files.filter((path) => lostIn(said).includes(path)) : [],
+    refusals: controlPlane ? refusedIn(said) : [],
     held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
     trusts: listOf(said.ca?.copies).map((copy) => String((copy as { hash?: unknown } | null)?.hash)),
   };
@@ -139,6 +148,8 @@ interface Json {
   damage?: unknown;
   next?: unknown;
   survivors?: unknown;
+  lostFiles?: unknown;
+  refusals?: unknown;
   deep?: { keys?: unknown; unread?: unknown; moveToRescue?: unknown } | null;
 }
 
@@ -155,6 +166,17 @@ function lacking({ survivors, deep }: Json, rows: readonly Row[]): string[] | un
   const found = (places: unknown) =>
     (listOf(places) as { found?: unknown }[]).some((place) => place?.found === true);
   return keys.flatMap((key) => (typeof key?.name === "string" && !found(key.places) ? [key.name] : []));
+}
+
+function lostIn({ lostFiles }: Json): unknown[] {
+  return listOf(lostFiles).map((file) => (file as { path?: unknown } | null)?.path);
+}
+
+function refusedIn({ refusals }: Json): SeenNode["refusals"] {
+  return listOf(refusals).flatMap((one) => {
+    const id = String((one as { id?: unknown } | null)?.id) as RefusalId;
+    return Object.hasOwn(REFUSALS, id) ? [{ id, part: REFUSALS[id].part }] : [];
+  });
 }
 
 /** Rows of the shared keys. */

@@ -47,13 +47,13 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) =>
     actionForSigned(finding, ca),
   );
-  const pods = [...wanted(cp, ["etcd"]), ...wanted(cp)];
+  const pods = allPods(cp);
   // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
   const held = mustIssue(cp) ? SERVERS : [MANAGER];
   refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
-  const has = await preflight({ cp, part: 1, pods: toRun(pods, cp), imagesLater, isFull: cp.data.isFull });
+  const has = await preflight({ ...comingHere(cp), imagesLater });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
   sayScreen(cp, {
@@ -139,6 +139,15 @@ function wanted(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest
 /** Those whose manifest on disk cannot stay. */
 function toWrite(pods: readonly WantedManifest[], cp: ControlPlaneNode): WantedManifest[] {
   return pods.filter((one) => manifestTrouble(one, cp));
+}
+
+function allPods(cp: ControlPlaneNode): WantedManifest[] {
+  return [...wanted(cp, ["etcd"]), ...wanted(cp)];
+}
+
+/** What `preflight` asks before part 1, for who only looks. */
+export function comingHere(cp: ControlPlaneNode): Coming {
+  return { cp, part: 1, pods: toRun(allPods(cp), cp), imagesLater: undefined, isFull: cp.data.isFull };
 }
 
 function toRun(pods: readonly WantedManifest[], cp: ControlPlaneNode): Coming["pods"] {

@@ -44,6 +44,9 @@ interface Seen {
   refuses?: Fail | undefined;
 }
 
+/** The plan asks, too. */
+const SCRIPT = { 1: "01-etcd", 2: "02-control-plane" } as const;
+
 type Row = (coming: Coming) => Seen | Promise<Seen>;
 
 /** Each row's name is what it looks at. */
@@ -65,7 +68,7 @@ const ROWS: Record<string, Row> = {
  * rows that refuse.
  */
 export async function preflight(coming: Coming): Promise<string[]> {
-  const seen = await Promise.all(Object.values(ROWS).map((row) => row(coming)));
+  const seen = await allRows(coming);
   for (const { warns } of seen) if (warns) say(`warning: ${warns}`);
   const refusals = seen.flatMap(({ refuses }) => refuses ?? []);
   if (refusals.length === 1) throw refusals[0]!;
@@ -74,6 +77,11 @@ export async function preflight(coming: Coming): Promise<string[]> {
       hint: refusals.map(({ hint }) => hint).join(". Also: "),
     });
   return seen.flatMap(({ has }) => has ?? []);
+}
+
+/** By the row's name: what it has seen. */
+export async function allRows(coming: Coming): Promise<(Seen & { of: string })[]> {
+  return await Promise.all(Object.entries(ROWS).map(async ([of, row]) => ({ of, ...(await row(coming)) })));
 }
 
 function ofPod<T>(
@@ -89,7 +97,7 @@ function ofPod<T>(
  * The kubelet collects images that no container uses, and the registry may be in this cluster. Where the
  * runtime does not say, nothing is said.
  */
-async function imagesHere({ cp, pods, imagesLater }: Coming): Promise<Seen> {
+async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen> {
   const images = Map.groupBy(
     pods.flatMap(({ name, manifest: { spec } }) =>
       [...(spec.initContainers ?? []), ...spec.containers].map(({ image = "" }) => ({ name, image })),
@@ -115,7 +123,7 @@ async function imagesHere({ cp, pods, imagesLater }: Coming): Promise<Seen> {
     refuses: new Refused(message, {
       hint:
         `nothing was changed. ${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
-        `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true })}`,
+        `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true }, { of: SCRIPT[part] })}`,
     }),
   };
 }

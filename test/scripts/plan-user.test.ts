@@ -170,7 +170,7 @@ test("what was said once is remembered: in the commands that print the plan agai
 test("a lost file of another control plane node comes through the machine that reaches both", async () => {
   const { stdout } = await plan({ ...ASKED, args: "--user ubuntu" });
   expect(stdout).toContain(
-    `\n(set -o pipefail; ssh -n ubuntu@${M2} sudo -n tar -C / -cf - etc/kubernetes/audit/policy.yaml | ssh ubuntu@${M1} sudo -n tar -C / -xpkf - etc/kubernetes/audit/policy.yaml)   # m2, m3: mostly the same there; on your machine\n`,
+    `\n> m2, m3: mostly the same there\n\n\`\`\`sh\n(set -o pipefail; ssh -n ubuntu@${M2} sudo -n tar -C / -cf - etc/kubernetes/audit/policy.yaml | ssh ubuntu@${M1} sudo -n tar -C / -xpkf - etc/kubernetes/audit/policy.yaml)\n\`\`\`\n`,
   );
 });
 

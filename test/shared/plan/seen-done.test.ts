@@ -37,7 +37,16 @@ test("it says when, where and what", () => {
 });
 
 const NEW_CA = "sha256:new";
-const answer = { made: at, lacks: [], joins: false, lostData: false, otherKeys: false, held: undefined };
+const answer = {
+  made: at,
+  lacks: [],
+  joins: false,
+  lostData: false,
+  otherKeys: false,
+  lostFiles: [],
+  refusals: [],
+  held: undefined,
+};
 const nodes = [
   { ...answer, name: "m2", controlPlane: true, damaged: false, trusts: [NEW_CA] },
   { ...answer, name: "m3", controlPlane: true, damaged: true, trusts: [NEW_CA] },

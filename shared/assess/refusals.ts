@@ -1,0 +1,63 @@
+/**
+ * What parts 1 to 3 would refuse on this control plane node, found before anything is stopped: their own looks, each
+ * by itself, so that none hides the next. What needs an answer of another node, or what a step before makes, is not
+ * here: the plan asks for the one, and its order brings the other.
+ */
+import { refuseNoMember } from "../etcd/own-etcd.ts";
+import { refuseDoubtfulClock } from "../facts/clock.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { joiningTrouble } from "../facts/node-to-repair.ts";
+import { attemptLater, failOf } from "../fail.ts";
+import { refuseOtherFolder } from "../static-pods/etcd-pod.ts";
+import { comingHere } from "../static-pods/first-screen.ts";
+import { allRows, refuseWhereNothingFits } from "../static-pods/preflight.ts";
+
+export interface Refusal {
+  part: 1 | 2 | 3;
+  id: RefusalId;
+  message: string;
+  hint: string;
+}
+
+interface Made {
+  /** A shared key is lost, so part 1 makes one. */
+  keys: boolean;
+  /** The cluster's CA among them: workers join with a token. */
+  ca: boolean;
+}
+
+interface Look {
+  part: Refusal["part"];
+  /** For another node, whose own words are not repeated. */
+  words: string;
+  look: (cp: ControlPlaneNode, made: Made) => unknown;
+}
+
+/** Rows of `preflight` have their own names. */
+// biome-ignore format: a table
+export const REFUSALS = {
+  "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseNoMember },
+  "folder":            { part: 1, words: "etcd's manifest names another folder than the one with its data", look: refuseOtherFolder },
+  "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { keys }) => keys && refuseDoubtfulClock(cp) },
+  "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: refuseWhereNothingFits },
+  "images":            { part: 1, words: "an image is not there", look: undefined },
+  "users of the pods": { part: 1, words: "nothing says as whom a static pod runs", look: undefined },
+  "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
+  "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
+  "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
+  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, { ca }) => { const no = ca && joiningTrouble(cp); if (no) throw no; } },
+} as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
+
+export type RefusalId = keyof typeof REFUSALS;
+
+/** Errors: none of its own; other errors than a Fail are. */
+export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Refusal[]> {
+  const rows = await attemptLater(() => allRows(comingHere(cp)), []);
+  const ids = Object.keys(REFUSALS) as RefusalId[];
+  const all = ids.map(async (id) => {
+    const { part, look } = REFUSALS[id];
+    const refuses = look ? await failOf(() => look(cp, made)) : rows.find(({ of }) => of === id)?.refuses;
+    return refuses ? [{ part, id, message: refuses.message, hint: refuses.hint }] : [];
+  });
+  return (await Promise.all(all)).flat();
+}

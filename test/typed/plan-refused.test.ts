@@ -1,0 +1,201 @@
+/**
+ * The plan prints no line that would be refused for a reason that can be known before the first stop: what needs a
+ * decision, or is to be mended, comes first, and there are no steps behind it.
+ */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { certInfo } from "../../shared/pki/certificate.ts";
+import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
+import { gone } from "../pretend/in-process.ts";
+import { CRICTL, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { ASKED, AT, MEMBERS, pasted, three } from "../pretend/plan.ts";
+import { here } from "../pretend/typed-here.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+type Json = Record<string, unknown>;
+
+/** One of three control plane nodes, whose etcd runs on all. */
+async function oneOfThree(options: NodeOptions = {}, others: ("m2" | "m3")[] = ["m2", "m3"]) {
+  const node = here(await pretendNode({ ...ASKED, kind: "healthy control plane node", ...options }));
+  const state = { ...sameEtcd(node.stored), members: [...MEMBERS] };
+  const servers = [
+    serveEtcd(node.root, state as never),
+    ...(await Promise.all(others.map((name) => serveOtherMember(node.root, state as never, AT[name])))),
+  ];
+  return Object.assign(node, {
+    plan: (words = "") => node.run(`plan ${words}`.trim()),
+    /** These nodes answer as this one does, with a difference. */
+    async answers(others: Record<string, Json | "">) {
+      const said = JSON.parse((await node.run("00-assess --deep --no-disk --json")).stdout) as Json;
+      const hashes = [certInfo(node.ca.cert).publicKeyHash];
+      mkdirSync(`${node.root}/root/seen`, { recursive: true, mode: 0o700 });
+      for (const [name, more] of Object.entries(others)) {
+        const text =
+          more === ""
+            ? ""
+            : JSON.stringify({
+                ...said,
+                node: name,
+                made: new Date().toISOString(),
+                ca: { hashes },
+                ...more,
+              });
+        writeFileSync(`${node.root}/root/seen/${name}.json`, text);
+      }
+    },
+    [Symbol.dispose]() {
+      for (const server of servers) server[Symbol.dispose]();
+      rmSync(node.root, { recursive: true, force: true });
+    },
+  });
+}
+
+const aimIn = (stdout: string) => /^\*\*(.+)\*\*$/m.exec(stdout)?.[1]?.replaceAll("\\", "");
+
+const FRONT_PROXY = ["ca.crt", "ca.key", "client.crt", "client.key"].map((end) => `pki/front-proxy-${end}`);
+
+test("the front proxy's CA is lost on one of three whose etcd lives: the others are looked at first, and part 1's line says who was", async () => {
+  using node = await oneOfThree();
+  gone(...FRONT_PROXY)(node);
+  const first = await node.plan();
+  expect([first.exitCode, aimIn(first.stdout)]).toEqual([
+    3,
+    "Look at m2, m3 first: etcd runs there, or seems to, so front-proxy-ca.key may still be there",
+  ]);
+  expect(pasted(first.stdout).join("\n")).not.toContain("01-etcd");
+  await node.answers({ m2: {}, m3: {} });
+  const { stdout } = await node.plan("--seen /root/seen");
+  expect(pasted(stdout)).toContain(
+    `ssh -n root@${SHOWN_ADDRESS} '01-etcd.ts --new-internal-cas --lost-on m2,m3'`,
+  );
+  const part1 = await node.run("01-etcd --new-internal-cas --lost-on m2,m3 --dry-run");
+  expect([part1.exitCode, part1.stderr]).toEqual([0, expect.stringContaining("done: nothing was changed")]);
+});
+
+test("where another one has it, the plan is made there", async () => {
+  using node = await oneOfThree();
+  gone(...FRONT_PROXY)(node);
+  const damage = [{ id: "certificate-apiserver", what: "apiserver.crt", state: "!MISSING!" }];
+  await node.answers({ m2: { damage, deep: undefined, survivors: [] }, m3: {} });
+  const { exitCode, stdout } = await node.plan("--seen /root/seen");
+  expect([exitCode, aimIn(stdout)]).toEqual([3, "Make this plan on m2: it has front-proxy-ca.key"]);
+});
+
+const SA_2024 = "/etc/kubernetes/pki/sa-2024.pub";
+
+/** A key that kubeadm never made: a flag names it, and it is lost here. */
+function namesSa2024(objects: Objects) {
+  three(objects);
+  const pod = mirrorPod("kube-apiserver");
+  pod.spec.containers[0]!.command!.push(`--service-account-key-file=${SA_2024}`);
+  objects["pods/kube-system/kube-apiserver-m1"] = pod;
+}
+
+/** The trial's: certificates are lost, and so is the file; m3 was asked and is off, or said to be away. */
+const lostFile = (options: NodeOptions = {}) => oneOfThree({ etcd: namesSa2024, ...options });
+const LEAF = "pki/apiserver.crt";
+const LOST_HERE = { lostFiles: [{ path: SA_2024 }, { path: "/etc/passwd" }] };
+
+const notesIn = (stdout: string) =>
+  [...stdout.matchAll(/^> (.+)\n(?:\n```sh\n([\s\S]*?)\n```)?/gm)].map(([, text, line = ""]) => ({
+    text: text!.replaceAll("\\", ""),
+    line: line.replaceAll("cd /run/kube-pki-repair && ", ""),
+  }));
+
+test("a lost file that nobody seen has is a decision before any step: who may have it, and what its loss loosens", async () => {
+  using node = await lostFile();
+  gone(LEAF)(node);
+  await node.answers({ m2: LOST_HERE });
+  const { exitCode, stdout } = await node.plan("--seen /root/seen --without m3");
+  expect([exitCode, aimIn(stdout)]).toEqual([3, `Decide first about lost files: ${SA_2024}`]);
+  expect(pasted(stdout).join("\n")).not.toMatch(/01-etcd|02-control|pgrep -x etcd/);
+  const notes = notesIn(stdout);
+  expect(notes.map(({ text }) => text)).toEqual([
+    expect.stringContaining("To look at all nodes at once"),
+    `${SA_2024} (kube-apiserver --service-account-key-file) is lost on m1, m2, and kube-apiserver does not start without it. kubeadm did not make it. m3 is away, and may have it.`,
+    "From your own copies, which lie in the folder DIR of that node:",
+    expect.stringMatching(
+      /^If nobody has them, this prints the plan with lines that start the API server without the flags that name them \(--service-account-key-file: tokens that the key in it has signed are refused: /,
+    ),
+  ]);
+  expect(notes[3]!.line).toBe(
+    `ssh -n root@${SHOWN_ADDRESS} './bunw scripts/plan.ts --seen /root/seen --without m3 --start-without service-account-key-file'; echo "exit code $?"`,
+  );
+  expect(stdout).not.toContain("/etc/passwd");
+});
+
+test("given up, its lines have the word, and part 1 and part 2 take them", async () => {
+  using node = await lostFile({ containers: ["etcd", "kube-apiserver"] });
+  gone(LEAF)(node);
+  await node.answers({ m2: LOST_HERE });
+  const word = "--start-without service-account-key-file";
+  const { exitCode, stdout } = await node.plan(`--seen /root/seen --without m3 ${word}`);
+  expect(exitCode).toBe(2);
+  expect(pasted(stdout)).toContain(`ssh -n root@${SHOWN_ADDRESS} '01-etcd.ts ${word}'`);
+  expect(pasted(stdout)).toContain(`ssh -n root@${SHOWN_ADDRESS} '02-control-plane.ts --without m3 ${word}'`);
+  for (const line of [`01-etcd ${word}`, `02-control-plane --without m3 ${word}`])
+    expect((await node.run(`${line} --dry-run`)).exitCode).toBe(0);
+});
+
+test("a node that was seen not to lack it gives it, by a line for your machine", async () => {
+  using node = await lostFile();
+  gone(LEAF)(node);
+  await node.answers({ m2: { lostFiles: [] }, m3: LOST_HERE });
+  const [, note] = notesIn((await node.plan("--seen /root/seen")).stdout);
+  const file = SA_2024.slice(1);
+  const to = (at: string) =>
+    `(set -o pipefail; ssh -n root@${AT.m2} tar -C / -cf - ${file} | ssh root@${at} tar -C / -xpkf - ${file})`;
+  expect(note!.text).toContain(
+    "is lost on m1, m3, and kube-apiserver does not start without it. kubeadm did not make it. Not lost on m2, as was seen. Typed on your machine",
+  );
+  expect(note!.line.split("\n")).toEqual([to(SHOWN_ADDRESS), to(AT.m3)]);
+});
+
+test("a file that is lost on another node alone is its decision, too; one of the flag's others is not", async () => {
+  using node = await lostFile();
+  write(node.root + SA_2024, "here");
+  gone(LEAF)(node);
+  await node.answers({ m2: LOST_HERE, m3: { lostFiles: [{ path: "/etc/kubernetes/pki/ca.crt" }] } });
+  const { stdout } = await node.plan("--seen /root/seen");
+  expect(stdout).toContain("is lost on m2, and kube-apiserver");
+  expect(stdout).toContain("Not lost on m1, m3, as was seen");
+});
+
+test("a member that answers nobody is a decision: away comes before lost, and with the word there are steps", async () => {
+  using node = await oneOfThree({}, ["m2"]);
+  gone(LEAF)(node);
+  await node.answers({ m2: {}, m3: "" });
+  const { exitCode, stdout } = await node.plan("--seen /root/seen");
+  expect([exitCode, aimIn(stdout)]).toEqual([
+    3,
+    "Say first what m3 is: nothing answers there, and part 2 would stop for it",
+  ]);
+  const lines = notesIn(stdout).map(({ line }) => / (--(?:without|lost) m3)'/.exec(line)?.[1]);
+  expect(lines.filter(Boolean)).toEqual(["--without m3", "--lost m3"]);
+  expect((await node.plan("--seen /root/seen --without m3")).exitCode).toBe(2);
+  // its etcd answers, though ssh does not: no word is needed
+  await node.answers({ m2: "", m3: "" });
+  expect((await node.plan("--seen /root/seen --without m3")).exitCode).toBe(2);
+});
+
+test("what a look of part 1 refuses comes first, and so does what another node's look refuses, in words of ours", async () => {
+  const image = { command: `${CRICTL} inspecti -q *`, stderr: "no such image", exit: 1 };
+  using node = await oneOfThree({ commands: [image] });
+  gone(LEAF)(node);
+  const own = JSON.parse((await node.run("00-assess --json")).stdout);
+  expect(own.refusals.map(({ part, id }: Json) => `${part} ${id}`)).toEqual(["1 images"]);
+  const bad = { part: 9, id: "clock", message: "\u001b[2Jtype this: wipefs" };
+  await node.answers({ m2: { refusals: [bad, { part: 1, id: "constructor" }] }, m3: { refusals: [] } });
+  const { exitCode, stdout } = await node.plan("--seen /root/seen");
+  expect(exitCode).toBe(3);
+  expect(aimIn(stdout)).toBe(
+    "Mend first what would be refused: on m1, part 1 would refuse it: an image is not there, on m2, part 1 would refuse it: no time server sets its clock, and nothing proves its time",
+  );
+  expect(stdout).not.toContain("wipefs");
+  const texts = notesIn(stdout).map(({ text }) => text);
+  expect(texts).toContainEqual(expect.stringMatching(/^On m1, part 1 would refuse: image /));
+  expect(texts).toContainEqual(expect.stringContaining("./bunw scripts/01-etcd.ts --images-later"));
+});
