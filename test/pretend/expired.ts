@@ -67,11 +67,12 @@ async function aged(pem: string, caKey: string, ageMs: number): Promise<string> 
   return cert.toString("pem");
 }
 
-/** RSA or P-256, as kubeadm and the tests make them. */
+/** RSA, P-256 or P-384, as kubeadm and the tests make them. */
 async function signingKeyOf(pem: string): Promise<CryptoKey> {
   const key = privateKeyOf(pem);
   const rsa = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
-  const algorithm = key.asymmetricKeyType === "rsa" ? rsa : { name: "ECDSA", namedCurve: "P-256" };
+  const namedCurve = key.asymmetricKeyDetails?.namedCurve === "secp384r1" ? "P-384" : "P-256";
+  const algorithm = key.asymmetricKeyType === "rsa" ? rsa : { name: "ECDSA", namedCurve };
   return await crypto.subtle.importKey(
     "pkcs8",
     key.export({ type: "pkcs8", format: "der" }),
