@@ -63,17 +63,13 @@ async function lose(scene: Scene) {
   await sh(cp2, "systemctl restart kubelet");
 }
 
-/** A line of the plan that begins so; "" where it has none. */
-function lineOf(page: string, begin: RegExp): string {
-  return page.split("\n").find((line) => begin.test(line)) ?? "";
-}
-
-/** Each line that the page offers for a decision, typed on the first control plane node; the page that it prints. */
-async function decide(scene: Scene, page: string, begin: RegExp): Promise<string> {
-  const line = lineOf(page, begin);
-  scene.checks.push({ name: `the plan prints the line for ${begin.source}`, ok: line !== "", detail: line });
+/** The line that the page offers for a decision, typed on the first control plane node; the page that it prints. */
+async function decide(scene: Scene, page: string, word: string): Promise<string> {
+  const lines = [...page.matchAll(/^ssh -n \S+ 'cd \S+ && (\.\/bunw scripts\/plan\.ts [^']+)'/gm)];
+  const line = lines.map(([, typed]) => typed!).find((typed) => typed.includes(word)) ?? "";
+  scene.checks.push({ name: `the plan prints the line for ${word}`, ok: line !== "", detail: line });
   if (!line) return page;
-  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, line, { part: 0, exit: [0, 2] });
+  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, line, { part: 0, exit: [0, 2, 3] });
   return raw;
 }
 
@@ -92,8 +88,8 @@ async function repair(scene: Scene) {
   await using bash = operatorsTerminal({});
   const { raw } = await type(scene, scene.lab.controlPlanes[0]!, PLAN, { part: 0, exit: [0, 2, 3] });
   let page = await allNodes(scene, bash, raw);
-  page = await decide(scene, page, /^\.\/bunw scripts\/plan\.ts .*--without cp3\b/);
-  page = await decide(scene, page, /^\.\/bunw scripts\/plan\.ts .*--start-without\b/);
+  page = await decide(scene, page, "--without cp3");
+  page = await decide(scene, page, "--start-without");
   await followPlan(scene, { bash, page });
   const took = ((Date.now() - began) / 1000).toFixed(0);
   note(scene, "repaired", `after ${took} s`);
