@@ -23,7 +23,9 @@ async function assess(transcript: string, options: NodeOptions, change?: (root: 
       .calls()
       .filter(
         (call) =>
-          !/^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* (ps|inspect|inspecti)) /.test(call),
+          !/^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* (ps|inspect|inspecti)) /.test(
+            call,
+          ),
       ),
   ).toEqual([]);
 }
