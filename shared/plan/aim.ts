@@ -103,7 +103,7 @@ export function lookedAt(
 ): string[] {
   const at = (made: Date) => `${made.toISOString().slice(11, 16)} UTC`;
   const looked = seen.nodes.filter(({ name }) => name !== here);
-  const silent = seen.silent.filter((name) => name !== here);
+  const silent = seen.silent.filter((name) => name !== here && nodes.some((node) => node.name === name));
   const known = [here, ...silent, ...looked.map(({ name }) => name)];
   const others = nodes.flatMap(({ name }) => (known.includes(name) ? [] : [name]));
   return [

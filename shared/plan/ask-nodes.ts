@@ -36,7 +36,7 @@ export function askLines({ user, said, nodes, kit }: Asked): string {
     .filter(({ name, why }) => !why && isName(name))
     .map(({ name, address }) => `${name} ${address}`);
   const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, said)}`;
-  const ask = `ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; exit 0`;
+  const ask = `{ ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; } 2>&1 | sed "s/^/$0: /"; exit 0`;
   return [
     `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
     `nodes="${asked.join("\n")}"`,

@@ -44,6 +44,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     does: "Stop the kubelet, and pause the controller-manager",
     costs: "no container restarts: they run on without a kubelet",
     seconds: [0, 1],
+    note: "These lines print nothing. The lines that ask all nodes show what is held",
   },
   look: { does: "Look at the damage", costs: NOTHING, seconds: [1, 10] },
   "look-around": { does: "Look for the lost keys", costs: NOTHING, seconds: [1, 10] },

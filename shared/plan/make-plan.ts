@@ -106,8 +106,9 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
     cluster: known?.cluster.name,
     kubernetes: assessed.kubernetes,
     made,
-    verdict: assessed.verdict,
-    nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen) })),
+    // who reads a plan has no table of rows
+    verdict: assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, ""),
+    nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen, assessed) })),
     user,
     lost: lost.names,
     away: lost.away,
@@ -130,8 +131,10 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
       const own = steps.filter(({ part }) => part === number);
       if (own.length > 0)
         return [{ number, title, undo, notes: (NOTES[number]?.() ?? []).map(pasteable), steps: own }];
-      const why = NOT_NEEDED[number] ?? "nothing to do for this damage";
-      return away ? [] : [{ number, title, undo: "", notes: [], steps: [], why }];
+      const why = (number === 4 && keyGivenUp(facts)) || NOT_NEEDED[number];
+      return away
+        ? []
+        : [{ number, title, undo: "", notes: [], steps: [], why: why || "nothing to do for this damage" }];
     }),
     seconds: [0, 1].map((end) =>
       steps
@@ -154,6 +157,13 @@ const NOT_NEEDED: Record<number, string> = {
   1: "etcd runs, and nothing of it is damaged",
   4: "the keys that sign tokens are the old ones, so every token stays valid, and no pod restarts",
 };
+
+function keyGivenUp({ said }: PlanFacts): string {
+  const given = [said["start-without"] ?? []].flat().includes("service-account-key-file");
+  return given
+    ? "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster end"
+    : "";
+}
 
 /** Of the same answers: those that are too old by then are named. */
 function anewLines(user: string, first: PlanNode, { said, folder }: PlanFacts): Line[] {
@@ -213,17 +223,15 @@ function stepsThere({ to }: Elsewhere, blocks: readonly Block[], { nodes, facts 
   return numbered([...steps, { ...planThere(user, there, said), part: steps[0]?.part ?? 0 }]);
 }
 
-/** Where nodes may be damaged, and others were not asked. */
+/** Where nodes may be damaged, and there are others. */
 function askOf(
   { course, damaged }: Assessment,
   blocks: readonly Block[],
   { nodes, facts }: Around,
 ): string | undefined {
   const kit = blocks.find(({ sshTo }) => sshTo);
-  const isOpen = nodes
-    .slice(1)
-    .some(({ name, why }) => !why && !facts.seen.nodes.some((node) => node.name === name));
-  return (damaged || course) && kit && isOpen
+  const hasOthers = nodes.slice(1).some(({ why }) => !why);
+  return (damaged || course) && kit && hasOthers
     ? askLines({ ...facts, nodes, kit: kit.commands.join("\n  ") })
     : undefined;
 }

@@ -54,7 +54,11 @@ export function howTo({ seconds, user }: Plan): string[] {
   const isRoot = user === ROOT;
   const who = isRoot ? "as root" : `as \`${user}\`, who may use sudo there without a password (${NOT_SO}),`;
   return [
-    `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`,
+    ...(seconds[1] > 0
+      ? [
+          `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`,
+        ]
+      : []),
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line up to the proof may be repeated. Go on with the next step when one has ended as it says, with exit code 0 unless it names another.",
@@ -71,7 +75,7 @@ function listOfNodes(nodes: Plan["nodes"]): string[] {
 }
 
 export const LOST = "lost for good: nothing is typed there";
-export const AWAY = "away for now: nothing is typed there";
+export const AWAY = "away for now: nothing is typed there, nobody waits for it, and its pods are evicted";
 
 function note({ text, commands }: Note): string[] {
   return ["", `> ${escaped(text)}`, ...(commands.length > 0 ? ["", fence(commands)] : [])];

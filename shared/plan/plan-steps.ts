@@ -59,6 +59,13 @@ const FOUND_MORE =
 const FOUND_LESS =
   "It ends with exit code 0. If it ends with 2, it found less than this plan expects: print the plan again";
 
+const NONE_HAS_IT = "All of them were looked at: etcd/ca.key is on none of them";
+
+const isLooked =
+  (seen: PlanFacts["seen"]) =>
+  ({ name }: PlanNode) =>
+    seen.nodes.some((node) => node.name === name && isSearched(node));
+
 const movedAside = (names: readonly string[]) =>
   `Other keys are in the way on ${listed(names)}: there they go to the rescue folder`;
 
@@ -163,6 +170,7 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
     ...(isKept && index === all.length - 1 ? { note: keptNote(block, joins) } : {}),
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(aside.length > 0 ? { note: movedAside(aside) } : {}),
+    ...(task === "end-etcd" && at.every(isLooked(facts.seen)) ? { note: NONE_HAS_IT } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
       commands.map((command) => commandSaid(command, block, facts)),

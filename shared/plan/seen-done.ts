@@ -5,7 +5,7 @@ import { listed } from "../plain.ts";
 import { KIT } from "./effort.ts";
 import { keyFiles } from "./elsewhere.ts";
 import type { PlanStep } from "./plan-steps.ts";
-import { heldAt, isSearched, type Seen, type SeenNode, type Sight } from "./seen-nodes.ts";
+import { heldAt, isSearched, kindsOf, type Seen, type SeenNode, type Sight } from "./seen-nodes.ts";
 
 type Sights = Partial<Record<Task | "kit", readonly Sight[]>>;
 
@@ -71,15 +71,30 @@ function inUtc(at: Date): string {
   return `${at.toISOString().slice(11, 16)} UTC`;
 }
 
-/** What a node has said of itself, in our words. */
-export function saidBy(name: string, { nodes, silent }: Seen): { said?: string } {
+/** What a node has said of itself, in our words. This one was looked at now. */
+export function saidBy(name: string, { nodes, silent }: Seen, here: Assessment): { said?: string } {
+  if (name === here.node) return { said: `Here: ${wordsHere(here).join("; ")}` };
   if (silent.includes(name)) return { said: "Asked, and no answer" };
   const node = nodes.find((one) => one.name === name);
   return node ? { said: `At ${inUtc(node.made)}: ${wordsOf(node).join("; ")}` } : {};
 }
 
+function wordsHere({ damaged, damage, deep, lostFiles = [] }: Assessment): string[] {
+  if (!damaged) return ["nothing is damaged"];
+  const lost = (deep?.keys ?? []).flatMap(({ name, places }) =>
+    places.some(({ found }) => found) ? [] : [name],
+  );
+  return [
+    ...(lost.length > 0 ? [`lost: ${keyFiles(lost)}`] : []),
+    `damaged: ${kindsOf(damage).join(", ")}`,
+    ...(lostFiles.length > 0
+      ? [`lost, and no script makes it: ${listed(lostFiles.map(({ path }) => path))}`]
+      : []),
+  ];
+}
+
 function wordsOf(node: SeenNode): string[] {
-  const { controlPlane, lacks, damaged, lostData, otherKeys, joins, held } = node;
+  const { controlPlane, lacks, damaged, lostData, otherKeys, joins, held, kinds, lostFiles } = node;
   if (!damaged) return ["nothing is damaged"];
   const keys = lacks?.length ? `lost: ${keyFiles(lacks)}` : "no key is lost";
   const ofKeys = isSearched(node) ? keys : "its memory was not searched to its end";
@@ -89,5 +104,7 @@ function wordsOf(node: SeenNode): string[] {
     ...(otherKeys ? ["other keys are in the way"] : []),
     ...(controlPlane ? [] : [joins ? "has to join again" : "damaged, and need not join"]),
     ...(held ? [held.what] : []),
+    ...(kinds.length > 0 ? [`damaged: ${kinds.join(", ")}`] : []),
+    ...(lostFiles.length > 0 ? [`lost, and no script makes it: ${listed(lostFiles)}`] : []),
   ];
 }

@@ -26,6 +26,8 @@ export interface SeenNode {
   /** A worker that has lost what only a join brings back. */
   joins: boolean;
   damaged: boolean;
+  /** What is damaged there, in words of ours. */
+  kinds: readonly string[];
   /** A control plane node on which etcd's data is lost. */
   lostData: boolean;
   /** Other keys are in the places of the cluster's. */
@@ -118,6 +120,7 @@ function judged(
     unread: controlPlane && listOf(said.deep?.unread).length > 0,
     joins: !controlPlane && isFailed(OF_JOIN),
     damaged: said.damaged !== false,
+    kinds: kindsOf(rows),
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
     otherKeys: said.deep?.moveToRescue === true,
     lostFiles: controlPlane ? files.filter((path) => lostIn(said).includes(path)) : [],
@@ -187,6 +190,22 @@ interface Row extends Pick<Check, "what" | "result"> {
   id: string;
   isExpired: boolean;
 }
+
+/** By the ids of failed rows; other ids are damage, too. */
+export function kindsOf(rows: readonly (Pick<Check, "result"> & { id: string })[]): string[] {
+  const ids = rows.filter(({ result }) => result === "failed").map(({ id }) => id);
+  return [...new Set(ids.map((id) => KINDS_OF.find(([is]) => is.test(id))?.[1] ?? "other"))];
+}
+
+const KINDS_OF: [ids: RegExp, kind: string][] = [
+  [/^certificate/, "certificates"],
+  [/^service-account-key$/, "the service-account key"],
+  [/^kubeconfig/, "kubeconfigs"],
+  [/manifest$/, "manifests"],
+  [/^lost-file$/, "files that no script makes"],
+  [/kubelet/, "the kubelet's files"],
+  [/^etcd/, "etcd"],
+];
 
 /** As the checks that they were made of. */
 function rowsOf({ damage }: Json): Row[] {

@@ -43,6 +43,7 @@ const answer = {
   joins: false,
   lostData: false,
   otherKeys: false,
+  kinds: [],
   lostFiles: [],
   refusals: [],
   held: undefined,
