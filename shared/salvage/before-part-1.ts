@@ -12,7 +12,12 @@ import { Fail, Refused } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
-import { refuseNoChoice, restoreCommands, stillNeeded, wayWithoutFiles } from "../static-pods/without-files.ts";
+import {
+  refuseNoChoice,
+  restoreCommands,
+  stillNeeded,
+  wayWithoutFiles,
+} from "../static-pods/without-files.ts";
 import { FoundKeys } from "./found-keys.ts";
 import { mountedFiles, type Process } from "./memory/processes.ts";
 import { mayHold, processesHere, searchMemory } from "./memory-search.ts";
