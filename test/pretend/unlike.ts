@@ -86,7 +86,10 @@ const BRINGS_BACK = "0.2";
 /** A pretend node with the row's files and content of etcd, and what its cluster serves. */
 async function nodeOf(row: Unlike, disaster?: (root: string, place: Place) => Promise<void> | void) {
   const place = await usualCluster();
+  using failed = new DisposableStack();
+  failed.defer(() => place.others.forEach((one) => void one[Symbol.dispose]()));
   await row.change(place);
+  failed.move();
   const node = await pretendNode({
     kind: "healthy control plane node",
     etcd: (objects) => {

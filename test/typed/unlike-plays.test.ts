@@ -31,6 +31,8 @@ const ROWS = [
 const ALL = ROWS.flatMap((row) =>
   (Object.keys(PLAYS) as Play[]).map((play) => [play, row.name, row] as const),
 );
+/** Of others, where nothing gives this file a temporary folder of its own. */
+const BEFORE = globSync(`${tmpdir()}/unlike-*`);
 const EVERY = process.env.EVERY_ROW ? 1 : 53;
 
 /**
@@ -68,6 +70,12 @@ test.each(ALL.filter((_, i) => i % EVERY === 0))("%s: %s", async (play, _, row) 
   expect(notBack(before, after, expected.without)).toEqual([]);
 });
 
-test("a row leaves no folder behind", () => {
-  expect(globSync(`${tmpdir()}/unlike-*`)).toEqual([]);
+test("a row leaves no folder behind, nor does one that fails", async () => {
+  const change = () => {
+    throw new Error("it fails");
+  };
+  await expect(bringBack({ name: "it fails", who: "this test", change }, runsHere)).rejects.toThrow(
+    "it fails",
+  );
+  expect(globSync(`${tmpdir()}/unlike-*`).filter((path) => !BEFORE.includes(path))).toEqual([]);
 });
