@@ -1,0 +1,124 @@
+/**
+ * Every refusal that parts 0 to 4 can end with before they change anything: which function throws it, by references
+ * between top-level functions. A reference is no call, so the list is an upper bound.
+ */
+import { basename } from "node:path";
+import { blank, type Source } from "./sources.ts";
+
+interface Piece {
+  file: string;
+  name: string;
+  code: string;
+}
+
+const DECLARED = /^(?:export )?(?:async )?(?:function\*?|const|class) (\w+)/;
+
+/** Each top-level declaration, with its code. */
+function piecesOf({ path, text }: Source): Piece[] {
+  const pieces: Piece[] = [];
+  for (const line of blank(text, { strings: false }).split("\n")) {
+    const name = DECLARED.exec(line)?.[1];
+    if (name) pieces.push({ file: path, name, code: line });
+    else if (pieces.length > 0) pieces.at(-1)!.code += `\n${line}`;
+  }
+  return pieces;
+}
+
+/** "peers.ts refuseNewCa" of all that these declarations reach, with theirs; `stop`: files that say what comes next. */
+export function reached(
+  sources: readonly Source[],
+  starts: readonly string[],
+  stop: RegExp,
+): Map<string, Piece> {
+  const all = sources.filter(({ path }) => !stop.test(path)).flatMap(piecesOf);
+  const key = ({ file, name }: Piece) => `${basename(file)} ${name}`;
+  const own = new Map(all.map((piece) => [key(piece), piece]));
+  // no exported word has two meanings: see house-style.test.ts
+  const exported = new Map(
+    all.filter(({ code }) => code.startsWith("export ")).map((piece) => [piece.name, piece]),
+  );
+  const found = new Map<string, Piece>();
+  const open = starts.map((start) => own.get(start) ?? fail(start));
+  for (let piece = open.pop(); piece; piece = open.pop()) {
+    if (found.has(key(piece))) continue;
+    found.set(key(piece), piece);
+    const { file, code } = piece;
+    for (const word of new Set(code.match(/\b[A-Za-z_]\w*\b/g))) {
+      const next = own.get(`${basename(file)} ${word}`) ?? exported.get(word);
+      if (next) open.push(next);
+    }
+  }
+  return found;
+}
+
+function fail(start: string): never {
+  throw new Error(`${start} is no declaration any more`);
+}
+
+export const refuses = ({ code }: Piece) => /\bnew (?:Fail|Refused|Kind|NoAnswer)\(|\bnew \(/.test(code);
+
+interface Where {
+  /** The function of the plan, or of 00-assess, that shows it; unset: nobody can know it before. */
+  shownBy?: string;
+  why: string;
+  /** "file.ts name name; …" */
+  of: string;
+}
+
+/** Where the plan shows each refusal before its first line that stops anything, or why it cannot. */
+export const WHERE: Where[] = [
+  {
+    shownBy: "decisions.ts lostFiles",
+    why: "a decision before the steps: who may have the file, what brings it, what its loss loosens",
+    of: "before-part-1.ts sayLostFiles; without-files.ts refuseLost refuseNoChoice; control-plane-node.ts withLostFiles",
+  },
+  {
+    shownBy: "decisions.ts silentMembers",
+    why: "a member that answers nobody is a decision; one that answers has its own part 1 in the plan",
+    of: "all-members.ts answerOf",
+  },
+  {
+    shownBy: "elsewhere.ts whereKeysAre",
+    why: "who may still have a key is looked at first, and the line names who was; etcd ends on the others by a step",
+    of: "peers.ts lookAtPeers refuseNewCa refuseWhereOthersLive; before-part-1.ts refuseWhileLeaderMayHaveKey refuseUnread refuseWhileMemoryHasKeys",
+  },
+  {
+    shownBy: "refusals.ts refusalsHere",
+    why: "the part's own look, as a dry look",
+    of: "own-etcd.ts refuseNoMember; etcd-pod.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts cannotStart cannotJoin losesFlags endedInConf; preflight.ts imagesHere usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted",
+  },
+  {
+    shownBy: "assess.ts assess",
+    why: "a row, the verdict, or the course: part 0 of the plan mends it, or there is none",
+    of: "actions.ts lostKey; etcd-pod.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; node-to-repair.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts noMirrorPod; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; kubeconfig-fields.ts parsed; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts readable; assess.ts assess",
+  },
+  {
+    shownBy: "plan.ts main",
+    why: "the plan reads the same before it prints anything, and ends with it",
+    of: "node.ts links needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need refuseUnknownNodes; cluster-configuration.ts storedConfiguration; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; stored-api.ts storedApi; revision-index.ts Column; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; try-file.ts failOfFile; root.ts walk; copied-entry.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
+  },
+  {
+    why: "a word that was typed wrong: the plan's own lines are RUNBOOK's, held by named-in-texts.test.ts",
+    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts byWord; choice.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts fromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
+  },
+  {
+    why: "another run, Ctrl-C, or a server that is silent at that moment",
+    of: "lock-node.ts lockedBy; signals.ts stoppedBy; wait-for.ts answered waitFor; ended-container.ts containerEnd; relay.ts ip startRelay; systemctl-kubelet.ts systemctlKubelet",
+  },
+  {
+    why: "it needs an etcd, or an API, that a step before brings back",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parsed; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT noUser showsNothing silent; nodes-seen.ts proveNodes reallyOut refuseDeafLeases; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; preconditions.ts refuseDeadNodes refuseReduced refuseSilent trustHere; retire-sa-key.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts keptFrom refusalIn; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
+  },
+  {
+    why: "it needs the bundle that a step before makes, and its lock",
+    of: "hand-over.ts main pack toPack; open-bundle.ts openBundle; bundle.ts readBundle refused; lock-options.ts howToLock keyFor passphraseIn strong; sealed.ts addIdentity addRecipient damaged readHeader whyNot wrongKey; tar.ts bad; prompt.ts ask askTwice noTerminal; place-keys.ts checkOrigin otherKeys unproved; no-etcd-data.ts refuseWorker; content.ts refuseOtherCa; pack-etcd.ts etcdHere unproved; etcd-backup.ts writeOpened",
+  },
+  {
+    why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",
+    of: "budget.ts Budget; device.ts deviceOf mountOf; disk.ts Disk endedEarly opened; found-keys.ts refuseRivals; generations.ts generation; keys-in-copies.ts searchFolder; copy-tree.ts isKept; kubeadm-certs.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; secret-search.ts certificateKeyOf decrypt keyBytes",
+  },
+  {
+    why: "only drill and other scripts beside the repair, by a word of the same name",
+    of: "healthy-node.ts refuseDamaged",
+  },
+];
