@@ -6,10 +6,12 @@
 import { refuseNoMember } from "../etcd/own-etcd.ts";
 import { refuseDoubtfulClock } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { joiningTrouble } from "../facts/node-to-repair.ts";
+import { ensureOptions, joiningTrouble } from "../facts/node-to-repair.ts";
 import { attemptLater, failOf } from "../fail.ts";
+import { actionsFor } from "../pki/actions.ts";
+import { CERTS } from "../pki/certs.ts";
 import { refuseOtherFolder } from "../static-pods/etcd-pod.ts";
-import { comingHere } from "../static-pods/first-screen.ts";
+import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
 import { allRows, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 
 export interface Refusal {
@@ -33,6 +35,8 @@ interface Look {
   look: (cp: ControlPlaneNode, made: Made) => unknown;
 }
 
+const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
+
 /** Rows of `preflight` have their own names. */
 // biome-ignore format: a table
 export const REFUSALS = {
@@ -40,6 +44,7 @@ export const REFUSALS = {
   "folder":            { part: 1, words: "etcd's manifest names another folder than the one with its data", look: refuseOtherFolder },
   "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { keys }) => keys && refuseDoubtfulClock(cp) },
   "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: refuseWhereNothingFits },
+  "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp) => refuseFixedAtEtcd(cp, actionsFor(SHARED, cp.facts, ensureOptions(cp, "all"))) },
   "images":            { part: 1, words: "an image is not there", look: undefined },
   "users of the pods": { part: 1, words: "nothing says as whom a static pod runs", look: undefined },
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },

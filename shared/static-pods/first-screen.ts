@@ -43,14 +43,7 @@ interface BeforeEtcd {
 /** Part 1. Errors: as `preflight` and `refuseWhereNothingFits`. */
 export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, imagesLater }: BeforeEtcd) {
   await refuseWhereNothingFits(cp);
-  const ca = actions.find(({ row }) => row?.name === "etcd-ca")?.todo;
-  const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) =>
-    actionForSigned(finding, ca),
-  );
-  const pods = allPods(cp);
-  // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
-  const held = mustIssue(cp) ? SERVERS : [MANAGER];
-  refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
+  const { leaves, pods } = refuseFixedAtEtcd(cp, actions);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
   const has = await preflight({ ...comingHere(cp), imagesLater });
@@ -62,6 +55,19 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
     pods: toWrite(pods, cp).filter(({ name }) => name === "etcd"),
     has: ["room on the disk", ...has],
   });
+}
+
+/** `actions`: of the shared keys. Errors: as `refuseFixed`, of what part 1 writes. */
+export function refuseFixedAtEtcd(cp: ControlPlaneNode, actions: readonly PkiAction[]) {
+  const ca = actions.find(({ row }) => row?.name === "etcd-ca")?.todo;
+  const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) =>
+    actionForSigned(finding, ca),
+  );
+  const pods = allPods(cp);
+  // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
+  const held = mustIssue(cp) ? SERVERS : [MANAGER];
+  refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
+  return { leaves, pods };
 }
 
 function whoseApi({ words, running, isEnough }: BeforeEtcd["others"]): string {

@@ -199,3 +199,13 @@ test("what a look of part 1 refuses comes first, and so does what another node's
   expect(texts).toContainEqual(expect.stringMatching(/^On m1, part 1 would refuse: image /));
   expect(texts).toContainEqual(expect.stringContaining("./bunw scripts/01-etcd.ts --images-later"));
 });
+
+test("a file that part 1 replaces, and that is a mount of its own, is said before any step", async () => {
+  using node = await oneOfThree();
+  gone("pki/etcd/server.key")(node);
+  const at = "/etc/kubernetes/pki/etcd/server.crt";
+  write(`${node.root}/proc/self/mountinfo`, `23 22 0:30 /x ${at} rw - ext4 /dev/sda rw\n`);
+  const { refusals } = JSON.parse((await node.run("00-assess --json")).stdout) as { refusals: Json[] };
+  expect(refusals.map(({ id }) => id)).toEqual(["fixed files"]);
+  expect((await node.plan("--without m2,m3")).exitCode).toBe(3);
+});

@@ -145,7 +145,7 @@ function opened(path: string): number {
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
     throw new Fail(`Cannot read "${path}": ${code}`, {
-      hint: "see the devices with: lsblk; only root can read a disk",
+      hint: "see the devices with lsblk, then give one that can be read: --device DEVICE, or an image of it: --image FILE. Only root can read a disk",
       cause,
     });
   }
