@@ -143,7 +143,7 @@ function oneWay(
   way: string,
   { user, nodes }: Asked & { nodes: readonly PlanNode[] },
 ): [text: string, commands: string[]] {
-  const [line = "", comment = ""] = way.split(/ +# /);
+  const [line = "", comment = ""] = way.split(/(?<! ) +# /);
   const [, name, names] = /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2$/.exec(line) ?? [];
   const [from, to] = [nodes.find((node) => node.name === name), nodes[0]!];
   const ends = { from: from?.address ?? "", to: to.address };

@@ -35,7 +35,7 @@ function byNode(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => string[]
 const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/bootstrap-kubelet\.conf$/;
 
 interface LostFiles {
-  /** Paths that were not there when a script wrote them. */
+  /** Paths that were not there when a script wrote them, and that no script had taken away before. */
   missing: string[];
   /** What was moved aside: its path, where it is now, and what was wrong with it as it was judged then. */
   aside: { path: string; to: string; why: string }[];
@@ -50,13 +50,32 @@ export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles>
         .filter(({ did, to }) => did === "moved" && to.startsWith("/root/"))
         .map((event) => [event.path, event]),
     );
+    const wasThere = (path: string, index: number) =>
+      files.slice(0, index).some((earlier) => earlier.path === path && earlier.did !== "wrote");
     const made = files
-      .filter(({ did, isNew, path }) => did === "wrote" && isNew && !aside.has(path))
+      .filter(
+        (file, i) => file.did === "wrote" && file.isNew && !aside.has(file.path) && !wasThere(file.path, i),
+      )
       .map(({ path }) => path);
     const missing = [...new Set(made)].filter((path) => !/kubelet-(client|server)-\d/.test(basename(path)));
     return [node, { missing, aside: [...aside.values()] }];
   });
   return new Map(nodes.filter(([, { missing, aside }]) => missing.length + aside.length > 0));
+}
+
+/** What part 2 says of a file that it was told to do without. */
+const GIVEN_UP = /starts WITHOUT "([^"\n]+)" \((--[\w-]+)\), as you say/g;
+
+/** Files that nobody had any more: the API server starts without the flags that name them. By their path. */
+export function filesGivenUp(runs: readonly KeptRecord[]): Map<string, { flag: string; nodes: string[] }> {
+  const files = new Map<string, { flag: string; nodes: string[] }>();
+  for (const { node, text, script } of runs)
+    if (script === "02-control-plane")
+      for (const [, path, flag] of text.matchAll(GIVEN_UP)) {
+        const { nodes = [] } = files.get(path!) ?? {};
+        files.set(path!, { flag: flag!, nodes: [...new Set([...nodes, node])] });
+      }
+  return files;
 }
 
 export function brokenThings(runs: readonly KeptRecord[]): Map<string, string[]> {
@@ -149,6 +168,13 @@ export function leftForPeople(
     : [];
   const now = checks
     .filter(({ result }) => result !== "ok")
-    .map((check) => `${check.area}: ${check.what}: ${detailOf(check)}`);
-  return [...new Set([...said.filter(Boolean), ...(end?.left ?? []), ...now])];
+    .map(({ area, what, state, detail, mend }) => {
+      const why = [state, detail].filter(Boolean).join(", ");
+      return `${area}, ${what}: ${why}${mend ? `. What mends it: ${mend}` : ""}`;
+    });
+  const lost = [...filesGivenUp(runs)].map(
+    ([path, { flag, nodes }]) =>
+      `${path} is lost on ${listed(nodes)}, and the API server starts without ${flag}: put it back there, and the flag into its manifest, if somebody finds it`,
+  );
+  return [...new Set([...said.filter(Boolean), ...lost, ...(end?.left ?? []), ...now])];
 }

@@ -5,7 +5,7 @@
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { count } from "../progress.ts";
-import { eventsOf, lostOnNodes } from "./kept-findings.ts";
+import { eventsOf, filesGivenUp, lostOnNodes } from "./kept-findings.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, moments, wentWell } from "./repair-timeline.ts";
 
@@ -27,7 +27,7 @@ export function inPlainWords({ ours, others, left, changed }: Told): [about: str
   return [
     ["Lost", lost(ours)],
     ["Keys", sharedKeys(keys)],
-    ["Tokens and logins", tokens(keys, changed)],
+    ["Tokens and logins", tokens(keys, changed, keysGivenUp(ours))],
     ["Workloads", workloads(ours, others)],
     ["The API", apiAway(ours)],
     [
@@ -47,9 +47,12 @@ function lost(ours: readonly KeptRecord[]): string {
     ];
     return `on ${node} ${words.filter(Boolean).join(" and ")}`;
   });
-  return files.length > 0
-    ? `Files of the control plane: ${files.join(", ")}.`
-    : "No file was missing, and none was of no use.";
+  const still = [...filesGivenUp(ours).keys()];
+  const lost =
+    files.length > 0
+      ? `Files of the control plane: ${files.join(", ")}.`
+      : "No file was missing, and none was of no use.";
+  return still.length > 0 ? `${lost} Still lost: ${listed(still)}.` : lost;
 }
 
 interface Keys {
@@ -91,7 +94,13 @@ function sharedKeys({ back, made }: Keys): string {
     : "No run made a shared key, or had to bring one back.";
 }
 
-function tokens({ made }: Keys, changed: readonly string[]): string {
+/** Keys of tokens without which the API server starts. */
+function keysGivenUp(ours: readonly KeptRecord[]): string[] {
+  const files = [...filesGivenUp(ours)];
+  return files.flatMap(([path, { flag }]) => (flag === "--service-account-key-file" ? [path] : []));
+}
+
+function tokens({ made }: Keys, changed: readonly string[], givenUp: readonly string[]): string {
   const isNew = (file: string, words: string) =>
     made.includes(file) || changed.some((line) => line.startsWith(words));
   const [ca, sa] = [isNew("ca.key", "CA: new"), isNew("sa.key", "service-account key: new")];
@@ -99,7 +108,9 @@ function tokens({ made }: Keys, changed: readonly string[]): string {
   const logins = LOGINS[ca ? "new" : isRenewed ? "renewed" : "before"];
   const pods = sa
     ? "The key of service-account tokens is new: pods get new tokens in part 4."
-    : "Service-account tokens from before stay valid.";
+    : givenUp.length > 0
+      ? `Service-account tokens from before stay valid, but those of ${listed(givenUp)} are refused.`
+      : "Service-account tokens from before stay valid.";
   return `${logins} ${pods}`;
 }
 
@@ -152,6 +163,8 @@ function apiAway(ours: readonly KeptRecord[]): string {
   const [first] = stopped.toSorted((a, b) => a.getTime() - b.getTime());
   const back = moments(ours).find(({ text }) => text === "API proved")?.time;
   if (!back) return "No run has proved the API yet.";
-  const from = first ? `Away at the most from ${clockOf(first)} (part 1 stops what is left) ` : "Proved ";
+  const from = first
+    ? `Away from ${clockOf(first)} at the latest (part 1 stops what is left; a line that ended etcd on another node before it is not in these records) `
+    : "Proved ";
   return `${from}${first ? "until" : "at"} ${clockOf(back)} UTC by these scripts. Before that, these records do not know whether it answered.`;
 }

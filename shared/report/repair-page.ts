@@ -132,12 +132,20 @@ function tilesOf({ runs, ours, others, cluster, checks, unchanged = [] }: Told):
   const files = ours.flatMap(({ events }) => events.filter(({ what }) => what === "file")).length;
   return html.tiles([
     ...reached,
-    html.tile("runs that stopped", String(bad), `of ${count(ours.length)}`, bad > 0),
+    html.tile(
+      "runs that stopped",
+      String(bad),
+      `of ${count(ours.length)}; a refusal changes nothing, and leaves no record`,
+      bad > 0,
+    ),
     html.tile("changes of files", count(files), "written, moved, removed; each is named below"),
     html.tile(
       "nodes with transcripts",
       count(from.size),
-      missing > 0 ? `of ${count(from.size + missing)}; the others brought none` : "all",
+      [
+        missing > 0 ? `of ${count(from.size + missing)}; the others brought none` : "all",
+        ...(unchanged.length > 0 ? [`no run changed anything on ${count(unchanged.length)} of them`] : []),
+      ].join("; "),
     ),
     ...(theirs > 0
       ? [html.tile("other nodes", count(theirs), "say that a run stopped: see their words below", true)]

@@ -45,6 +45,16 @@ test.each<[string, FileEvent[], [missing: string[], aside: string[]]]>([
     ["/root/a", "/run/a", "/tmp/a", `${PKI}/.mark`, "/etc/kubernetes/bootstrap-kubelet.conf"].map(made),
     [[], []],
   ],
+  [
+    "one that this kit took away, and put back",
+    [file("moved", `${PKI}/a`, { to: `${PKI}/.a` }), made(`${PKI}/a`)],
+    [[], []],
+  ],
+  [
+    "one that came, and was taken away later",
+    [made(`${PKI}/a`), file("removed", `${PKI}/a`)],
+    [[`${PKI}/a`], []],
+  ],
   ["a kubelet's own certificate", [made("/var/lib/kubelet/pki/kubelet-client-2026.pem")], [[], []]],
 ])("files that were lost: %s", (_, events, [missing, aside]) => {
   const found = lostOnNodes([recordOf("01-etcd", { events }), recordOf("x", { node: "cp2" })]);
@@ -177,7 +187,7 @@ test.each<[string, KeptRecord[], Parameters<typeof leftForPeople>[1], string[]]>
     "checks, and what 05-verify says, each once",
     [],
     { checks: [check, { ...check, result: "ok" }, check], end: { left: ["a", "a"] } },
-    ["a", "node: w1 is Ready: no: look"],
+    ["a", "node, w1 is Ready: no. What mends it: look"],
   ],
 ])("what is left for people: %s", (_, runs, now, lines) => {
   expect(leftForPeople(runs, now)).toEqual(lines);
@@ -318,6 +328,25 @@ test("what was lost, and what is left, is counted", () => {
   ]);
 });
 
+test("a file that was given up is still lost, is left for people, and tokens of its key are refused", () => {
+  const text = `\n  kube-apiserver starts WITHOUT "${PKI}/sa-2024.pub" (--service-account-key-file), as you say: x\n`;
+  const oidc = text.replace("sa-2024.pub", "oidc.crt").replace("service-account-key-file", "oidc-ca-file");
+  const runs = [
+    recordOf("02-control-plane", { text }),
+    recordOf("02-control-plane", { node: "cp2", text: text + oidc }),
+    // only part 2 says it
+    recordOf("05-verify", { text: text.replace("sa-2024", "other") }),
+  ];
+  expect(told("Lost", runs)).toEndWith(` Still lost: ${PKI}/sa-2024.pub, ${PKI}/oidc.crt.`);
+  expect(told("Tokens and logins", runs)).toEndWith(
+    ` Service-account tokens from before stay valid, but those of ${PKI}/sa-2024.pub are refused.`,
+  );
+  expect(leftForPeople(runs, { checks: [], end: undefined })).toEqual([
+    `${PKI}/sa-2024.pub is lost on cp1, cp2, and the API server starts without --service-account-key-file: put it back there, and the flag into its manifest, if somebody finds it`,
+    `${PKI}/oidc.crt is lost on cp2, and the API server starts without --oidc-ca-file: put it back there, and the flag into its manifest, if somebody finds it`,
+  ]);
+});
+
 const stops = (began: Date) => recordOf("01-etcd", { steps: [{ ...step("1.2 Stop", AT), began }] });
 const proof = recordOf("02-control-plane", {
   steps: [{ ...step("2.4 Prove that the API serves the old objects", new Date("2026-05-01T10:09:00Z")) }],
@@ -329,7 +358,7 @@ test.each<[string, KeptRecord[], RegExp]>([
   [
     "away, from the first stop",
     [stops(new Date("2026-05-01T10:02:00Z")), stops(AT), proof],
-    /^Away at the most from 10:00:00 \(part 1 stops what is left\) until 10:09:00 UTC/,
+    /^Away from 10:00:00 at the latest \(part 1 stops what is left; a line that ended etcd on another node before it is not in these records\) until 10:09:00 UTC/,
   ],
 ])("of the API: %s", (_, ours, words) => {
   expect(told("The API", ours)).toMatch(words);
