@@ -35,7 +35,8 @@ export const YEAR_MS = 366 * 24 * 3600_000;
  * A certificate, a bundle with its key, or a kubeconfig with an embedded certificate, made `ageMs` earlier;
  * undefined where the text holds none of these.
  */
-export async function agedText(text: string, caKey: string, ageMs = YEAR_MS): Promise<string | undefined> {
+export async function agedText(file: string, caKey: string, ageMs = YEAR_MS): Promise<string | undefined> {
+  const text = file.replaceAll("\r\n", "\n");
   const [cert] = certificatesIn(text);
   if (cert) return text.replace(cert.trim(), await aged(cert, caKey, ageMs));
   return text.includes("client-certificate-data") ? agedKubeconfig(text, caKey, ageMs) : undefined;
@@ -44,6 +45,7 @@ export async function agedText(text: string, caKey: string, ageMs = YEAR_MS): Pr
 async function agedKubeconfig(text: string, caKey: string, ageMs: number): Promise<string> {
   const kubeconfig = parse(text);
   for (const { user } of kubeconfig.users) {
+    if (!user["client-certificate-data"]) continue;
     const pem = Buffer.from(user["client-certificate-data"], "base64").toString();
     user["client-certificate-data"] = Buffer.from(`${await aged(pem, caKey, ageMs)}\n`).toString("base64");
   }
