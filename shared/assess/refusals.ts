@@ -3,7 +3,9 @@
  * by itself, so that none hides the next. What needs an answer of another node, or what a step before makes, is not
  * here: the plan asks for the one, and its order brings the other.
  */
+import { etcdClient } from "../etcd/client.ts";
 import { refuseNoMember } from "../etcd/own-etcd.ts";
+import { turnedAway } from "../etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { ensureOptions, joiningTrouble } from "../facts/node-to-repair.ts";
@@ -35,6 +37,19 @@ interface Look {
   look: (cp: ControlPlaneNode, made: Made) => unknown;
 }
 
+/** By its manifest as it will be: what is typed into it before part 2 is the older one's, and is written over. */
+function takesNoTokens(cp: ControlPlaneNode) {
+  const pod = comingHere(cp).pods.find(({ name }) => name === "kube-apiserver");
+  const trouble = pod && joiningTrouble(cp, pod.manifest);
+  if (trouble) throw trouble;
+}
+
+async function refuseTurnedAway(cp: ControlPlaneNode) {
+  const deaf = await failOf(() => etcdClient(cp.facts)?.status());
+  const why = deaf && (await turnedAway(cp, deaf));
+  if (why) throw why;
+}
+
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
 
 /** Rows of `preflight` have their own names. */
@@ -50,7 +65,8 @@ export const REFUSALS = {
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
   "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
   "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
-  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, { ca }) => { const no = ca && joiningTrouble(cp); if (no) throw no; } },
+  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, { ca }) => ca && takesNoTokens(cp) },
+  "etcd's answer":     { part: 1, words: "its etcd runs, and turns this kit away", look: refuseTurnedAway },
 } as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
 
 export type RefusalId = keyof typeof REFUSALS;

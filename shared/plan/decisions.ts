@@ -157,9 +157,12 @@ function giveUp(
 }
 
 /** What a look of parts 1 to 3 refuses now. Another node's own words are not repeated. */
-function refusals({ node: here, refusals: own = [] }: Assessment, around: Around): Decisions | undefined {
+function refusals({ node: here, refusals: all = [] }: Assessment, around: Around): Decisions | undefined {
   const { facts, nodes } = around;
-  const others = facts.seen.nodes.flatMap(({ name, refusals }) => refusals.map((one) => ({ ...one, name })));
+  const own = all.filter(isBeforeSteps);
+  const others = facts.seen.nodes.flatMap(({ name, refusals }) =>
+    refusals.filter(isBeforeSteps).map((one) => ({ ...one, name })),
+  );
   if (own.length + others.length === 0) return undefined;
   const at = (name: string) => nodes.find((one) => one.name === name);
   const says = ({ part, id }: Pick<Refusal, "part" | "id">) =>
@@ -180,6 +183,21 @@ function refusals({ node: here, refusals: own = [] }: Assessment, around: Around
       })),
     ],
   };
+}
+
+/** What part 3 needs is mended before part 3: part 2 would write over it. */
+function isBeforeSteps({ part }: Pick<Refusal, "part">): boolean {
+  return part < 3;
+}
+
+export function notesBeforePart3({ node, refusals = [] }: Assessment): Note[] {
+  const own = refusals.filter((one) => !isBeforeSteps(one));
+  return own.flatMap(({ message, hint }) =>
+    [`On ${node}, part 3 would refuse: ${message}.`, ...sentencesOf(hint)].map((text) => ({
+      text,
+      commands: [],
+    })),
+  );
 }
 
 /** A note is not endless. */

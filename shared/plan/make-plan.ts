@@ -10,7 +10,7 @@ import { FEW } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
-import { type Note, planAgain } from "./decisions.ts";
+import { type Note, notesBeforePart3, planAgain } from "./decisions.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
 import { bundleNote } from "./lying-here.ts";
@@ -94,6 +94,7 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   /** By the part that they stand before. */
   const NOTES: Record<number, () => Note[]> = {
     1: () => notesBeforePart1(assessed, { ...facts, nodes }),
+    3: () => notesBeforePart3(assessed),
     [AFTER_PROOF]: () => notesBeforeEnd(steps, facts),
   };
   /** A line with a name that is none is left out. */

@@ -15,7 +15,7 @@ import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 import type { PlanStep } from "./plan-steps.ts";
 
-type Asked = Pick<PlanFacts, "lost" | "user" | "said" | "seen" | "folder">;
+type Asked = Pick<PlanFacts, "lost" | "user" | "said" | "seen" | "folder" | "noDisk">;
 
 const AGAIN = "Then print the plan again";
 
@@ -113,7 +113,10 @@ export function notesBeforePart1(
       "Files are lost that no script makes. No line is refused for them. If you have them, bring them back before part 1, by one of these ways.",
       [],
     ],
-    ...filesBack.map((line): [boolean, string, string[]] => [true, ...oneWay(line, asked)]),
+    ...filesBack.map((line): [boolean, string, string[]] => [
+      !(asked.noDisk && line.includes("00-salvage.ts disk")),
+      ...oneWay(line, asked),
+    ]),
     [
       isHope,
       `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`,
@@ -130,9 +133,14 @@ export function notesBeforePart1(
       [command("00-salvage secret"), command("plan", asked.said)],
     ],
     [
-      isHope && !deep?.diskSearched,
+      isHope && !deep?.diskSearched && asked.noDisk === undefined,
       "The disk was not searched. This does it, which may take long, and prints the plan anew.",
       [command("plan --deep", asked.said)],
+    ],
+    [
+      isHope && !deep?.diskSearched && asked.noDisk !== undefined,
+      `The disk was not searched: ${asked.noDisk}. With an image of it, or another device (--device), this does it, and prints the plan anew.`,
+      [command("plan --deep --image FILE", asked.said)],
     ],
   ];
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));

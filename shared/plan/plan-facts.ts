@@ -18,7 +18,7 @@ import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
-import { attempt, Refused } from "../fail.ts";
+import { attempt, failOf, Refused } from "../fail.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { lastRestore, movedHere, rescueFolders } from "../node/rescue-folder.ts";
 import type { Moved } from "../pki/addresses.ts";
@@ -26,6 +26,8 @@ import { isHeard } from "../pki/served.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { type DueCas, dueCas } from "../renew/renewal.ts";
+import { deviceOf } from "../salvage/disk/device.ts";
+import { Disk } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { bundlesHere } from "./lying-here.ts";
 import { ROOT } from "./paste.ts";
@@ -50,6 +52,8 @@ export interface PlanFacts {
   running: readonly string[];
   /** Members of etcd that no word is said of, at whose address nothing answers, also by ssh where they were asked. */
   silent: readonly string[];
+  /** Why the disk below /etc/kubernetes cannot be searched. */
+  noDisk: string | undefined;
   /** Files that this node's static pods name. */
   named: readonly Pick<LostFile, "path" | "program" | "namedBy">[];
   /** Without this node, enough members of etcd go on. */
@@ -120,6 +124,7 @@ export async function factsForPlan(
     leader,
     running,
     silent: await silentPeers(peers, [...nodes.names, ...nodes.away], { ...answers, running }),
+    noDisk: (await failOf(openDisk))?.message,
     named,
     othersServe,
     due: cp && dueCas(cp.facts),
@@ -129,6 +134,10 @@ export async function factsForPlan(
     user,
     said: { ...typed, without: nodes.away, lost: nodes.names },
   };
+}
+
+async function openDisk() {
+  using _disk = new Disk((await deviceOf("/etc/kubernetes")).path);
 }
 
 function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {

@@ -85,7 +85,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "refusals.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "own-etcd.ts refuseNoMember; etcd-pod.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts cannotStart cannotJoin losesFlags endedInConf; preflight.ts imagesHere usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted",
+    of: "own-etcd.ts refuseNoMember; etcd-pod.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts cannotStart cannotJoin losesFlags endedInConf; preflight.ts imagesHere usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
@@ -98,6 +98,11 @@ export const WHERE: Where[] = [
     of: "node.ts links needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need refuseUnknownNodes; cluster-configuration.ts storedConfiguration; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; stored-api.ts storedApi; revision-index.ts Column; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; try-file.ts failOfFile; root.ts walk; copied-entry.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
   },
   {
+    shownBy: "plan-facts.ts openDisk",
+    why: "no line searches a disk that cannot be opened, or is none",
+    of: "device.ts deviceOf mountOf; disk.ts Disk opened",
+  },
+  {
     why: "a word that was typed wrong: the plan's own lines are RUNBOOK's, held by named-in-texts.test.ts",
     of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts byWord; choice.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts fromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
   },
@@ -107,7 +112,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",
-    of: "admin-api.ts adminClient ownApiReady; api-error.ts parsed; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT noUser showsNothing silent; nodes-seen.ts proveNodes reallyOut refuseDeafLeases; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; preconditions.ts refuseDeadNodes refuseReduced refuseSilent trustHere; retire-sa-key.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts keptFrom refusalIn; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parsed; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing silent; nodes-seen.ts proveNodes reallyOut refuseDeafLeases; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; preconditions.ts refuseDeadNodes refuseReduced refuseSilent trustHere; retire-sa-key.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts keptFrom refusalIn; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",
@@ -115,7 +120,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",
-    of: "budget.ts Budget; device.ts deviceOf mountOf; disk.ts Disk endedEarly opened; found-keys.ts refuseRivals; generations.ts generation; keys-in-copies.ts searchFolder; copy-tree.ts isKept; kubeadm-certs.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; secret-search.ts certificateKeyOf decrypt keyBytes",
+    of: "budget.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; generations.ts generation; keys-in-copies.ts searchFolder; copy-tree.ts isKept; kubeadm-certs.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; secret-search.ts certificateKeyOf decrypt keyBytes",
   },
   {
     why: "only drill and other scripts beside the repair, by a word of the same name",

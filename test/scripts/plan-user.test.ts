@@ -161,7 +161,7 @@ test("with many workers, xargs does the same", async () => {
 
 test("what was said once is remembered: in the commands that print the plan again", async () => {
   const { stdout } = await plan({ ...ASKED, args: "--lost m2 --user ubuntu" });
-  expect(stdout).toContain("\n./bunw scripts/plan.ts --deep --lost m2 --user ubuntu\n");
+  expect(stdout).toContain("\n./bunw scripts/plan.ts --deep --image FILE --lost m2 --user ubuntu\n");
   expect(stdout).toContain(
     "print the plan there, and follow that one.\n\n```sh\n./bunw scripts/plan.ts --lost m2 --user ubuntu\n",
   );

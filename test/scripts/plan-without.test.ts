@@ -43,7 +43,7 @@ test("no line goes to the lost node, no key is looked for there, and each line t
     "ssh -n root@127.77.0.11 '04-sa-tokens.ts --dry-run --lost m2'",
     "ssh -n root@127.77.0.11 '04-sa-tokens.ts --lost m2'",
   ]);
-  expect(fences(stdout)).toContain("./bunw scripts/plan.ts --deep --lost m2\n");
+  expect(fences(stdout)).toContain("./bunw scripts/plan.ts --deep --image FILE --lost m2\n");
   expect(stdout).toContain(
     "print the plan there, and follow that one.\n\n```sh\n./bunw scripts/plan.ts --lost m2\n",
   );

@@ -209,3 +209,22 @@ test("a file that part 1 replaces, and that is a mount of its own, is said befor
   expect(refusals.map(({ id }) => id)).toEqual(["fixed files"]);
   expect((await node.plan("--without m2,m3")).exitCode).toBe(3);
 });
+
+test("what part 3 needs is said before part 3, where part 2 does not write over it", async () => {
+  const noTokens = (objects: Objects) => {
+    three(objects);
+    const pod = mirrorPod("kube-apiserver");
+    const container = pod.spec.containers[0]!;
+    container.command = container.command!.filter(
+      (word) => !word.startsWith("--enable-bootstrap-token-auth"),
+    );
+    objects["pods/kube-system/kube-apiserver-m1"] = pod;
+  };
+  using node = here(await pretendNode({ ...ASKED, etcd: noTokens }));
+  const { exitCode, stdout } = await node.run("plan --without m2,m3");
+  expect(exitCode).toBe(2);
+  const [, part3 = ""] = stdout.split("\n## 3 ");
+  expect(part3.split("\n## ")[0]).toContain(
+    "On m1, part 3 would refuse: The API server takes no bootstrap tokens",
+  );
+});
