@@ -15,6 +15,11 @@ export function bundlesHere(): string[] {
   return lyingHere(".age").filter((name) => !name.endsWith(LOCKED));
 }
 
+/** The name that RUNBOOK.md gives it. */
+export function isReportHere(): boolean {
+  return lyingHere("report.html").includes("report.html");
+}
+
 /** What it has made of etcd with --with-etcd. */
 export function lockedHere(): string[] {
   return lyingHere(LOCKED);

@@ -19,6 +19,7 @@ import type { KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
+import { backupState } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { lastRestore, movedHere, rescueFolders } from "../node/rescue-folder.ts";
 import type { Moved } from "../pki/addresses.ts";
@@ -29,7 +30,7 @@ import { type DueCas, dueCas } from "../renew/renewal.ts";
 import { deviceOf } from "../salvage/disk/device.ts";
 import { Disk } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { bundlesHere } from "./lying-here.ts";
+import { bundlesHere, isReportHere } from "./lying-here.ts";
 import { ROOT } from "./paste.ts";
 import { isName } from "./plan-nodes.ts";
 import { NONE_SEEN, readSeen, type Seen } from "./seen-nodes.ts";
@@ -52,6 +53,8 @@ export interface PlanFacts {
   running: readonly string[];
   /** Members of etcd that no word is said of, at whose address nothing answers, also by ssh where they were asked. */
   silent: readonly string[];
+  /** What lies on this node of a repair's end: a backup of today's keys, a report. */
+  made: { backup: boolean; report: boolean };
   /** Why the disk below /etc/kubernetes cannot be searched. */
   noDisk: string | undefined;
   /** Files that this node's static pods name. */
@@ -124,6 +127,10 @@ export async function factsForPlan(
     leader,
     running,
     silent: await silentPeers(peers, [...nodes.names, ...nodes.away], { ...answers, running }),
+    made: {
+      backup: cp !== undefined && attempt(() => backupState(cp.facts.certificatesDir).fits, false),
+      report: isReportHere(),
+    },
     noDisk: (await failOf(openDisk))?.message,
     named,
     othersServe,

@@ -12,10 +12,12 @@ type Sights = Partial<Record<Task | "kit", readonly Sight[]>>;
 interface Around {
   seen: Pick<Seen, "nodes">;
   lost: Pick<LostNodes, "controlPlanes">;
+  /** What lies on this node of a repair's end. */
+  made: { backup: boolean; report: boolean };
 }
 
 /** Of this node, and of those that have answered. */
-export function sightsOf(here: Assessment, { seen, lost }: Around, at: Date): Sights {
+export function sightsOf(here: Assessment, { seen, lost, made }: Around, at: Date): Sights {
   const others = seen.nodes.filter(({ name }) => name !== here.node);
   const held = [heldAt(here, here.node, at), ...others.map(({ held }) => held)];
   const makesKeys = here.course?.some((task) => task === "new-cas" || task === "new-internal-cas");
@@ -30,6 +32,7 @@ export function sightsOf(here: Assessment, { seen, lost }: Around, at: Date): Si
     isWhole: true,
   });
   const own = here.damaged ? [] : [{ name: here.node, made: at }];
+  const kept = (is: boolean, what: string) => (is ? own.map(sight(what)) : []);
   const done = [...own, ...well.filter(({ controlPlane }) => controlPlane)].map(
     sight("nothing is damaged there"),
   );
@@ -41,6 +44,8 @@ export function sightsOf(here: Assessment, { seen, lost }: Around, at: Date): Si
     "etcd-there": done,
     // it takes lost members out
     "control-plane": lost.controlPlanes.length > 0 ? [] : done,
+    report: kept(made.report, "report.html is there"),
+    backup: kept(made.backup, "a backup of these keys was made"),
     join: newCa ? well.map(sight("its kubelet trusts the new CA")) : [],
   };
 }

@@ -107,6 +107,9 @@ const ROWS: Row[] = [
     looked: /m2 \(\d\d:\d\d UTC\)/,
     has: [`ssh -n root@${AT.m1} '01-etcd.ts --new-cas --lost-on m2,m3'`],
     hasNot: /00-assess\.ts --deep --no-disk'/,
+    // asked again at any time; what was looked at, no step asks for
+    says: ["To look at all nodes at once", "All of them were looked at: etcd/ca.key is on none of them"],
+    saysNot: "Only if no look has found etcd/ca.key",
   },
   {
     what: "another node has a CA that only control plane nodes trust, as of a half attempt: it decides nothing where the cluster's own is lost",

@@ -62,7 +62,7 @@ function doneBy(
 ) {
   const here = { node: "m1", damaged: false, damage: [], next: [], course };
   const ca = { hashes: [], from: "", copies: [{ what: "ca.crt", hash: NEW_CA, is: "new in this repair" }] };
-  const around = { seen: { nodes }, lost: { controlPlanes: lost } };
+  const around = { seen: { nodes }, lost: { controlPlanes: lost }, made: { backup: true, report: false } };
   return sightsOf({ ...here, ca } as never, around, at)[task]?.map(({ on }) => on) ?? [];
 }
 
@@ -70,6 +70,7 @@ test("a node has done what it says, and under a new CA only where it trusts that
   expect(doneBy("kit")).toEqual(["m2", "m3", "w1", "w2"]);
   expect(doneBy("control-plane")).toEqual(["m1", "m2"]);
   expect(doneBy("join")).toEqual(["m2", "w1"]);
+  expect([doneBy("backup"), doneBy("report")]).toEqual([["m1"], []]);
   expect(doneBy("control-plane", { lost: ["m3"] })).toEqual([]);
 });
 
