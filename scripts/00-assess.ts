@@ -10,6 +10,7 @@ import { deepAsked } from "../shared/assess/deep.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
 import { printAssessment } from "../shared/assess/printed.ts";
+import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { answer, LOOKS, run, step } from "../shared/run.ts";
@@ -22,7 +23,13 @@ async function main() {
   const deep = deepAsked(values);
   const assessment = await step(
     "0.1 Look at this node",
-    async () => assess(await lookHere(etcdData), { deep }),
+    async () => {
+      const looked = await lookHere(etcdData);
+      const cp = looked.known?.cp;
+      if (cp) withWords({ "etcd-data": etcdData }, cp);
+      if (cp) keepSaid(cp);
+      return await assess(looked, { deep });
+    },
     LOOKS,
   );
   if (values.json) answer(JSON.stringify(assessmentAsJson(assessment), null, 2));

@@ -4,7 +4,6 @@
  * Run on each control plane node, the first one first. Safe to run again: what is right is kept.
  */
 import { inOneLine } from "../shared/again.ts";
-import { quorumOf } from "../shared/etcd/other-members.ts";
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
@@ -14,6 +13,7 @@ import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-no
 import { sayEndpoint } from "../shared/facts/endpoint.ts";
 import { afterEtcd } from "../shared/facts/next.ts";
 import { controlPlaneToRepair, ensureOptions } from "../shared/facts/node-to-repair.ts";
+import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/copy-tree.ts";
@@ -97,14 +97,15 @@ async function look(
   values: Values,
   newCas: NewCas | undefined,
 ): Promise<{ cp: ControlPlaneNode; actions: PkiAction[]; healthy: boolean }> {
-  const { endpoint: given, "etcd-data": etcdData, "start-without": flagsToDrop } = values;
-  const cp = { ...(await controlPlaneToRepair(etcdData, { given })), flagsToDrop };
-  sayFacts(cp);
+  const { endpoint: given, "etcd-data": etcdData, "lost-on": lostOn } = values;
+  const known = await controlPlaneToRepair(etcdData, { given });
+  sayFacts(known);
+  const said = withWords(values, known);
+  const cp = { ...known, flagsToDrop: said["start-without"] };
   refuseExternalCa(cp);
   refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
-  const lostOn = values["lost-on"];
-  const peers = await lookAtPeers(cp, actions, lostOn);
+  const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: said["lost-on"] });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
@@ -115,9 +116,9 @@ async function look(
   first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await first.sayLostFiles(cp, { later: values["files-later"] });
   const healthy = await isHealthy(cp, actions);
-  const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
   const imagesLater = values["images-later"];
-  if (!healthy) await beforeEtcdStops(cp, { actions, others, imagesLater });
+  if (!healthy) await beforeEtcdStops(cp, { actions, others: peers.others, imagesLater });
+  keepSaid(cp);
   return { cp, actions, healthy };
 }
 

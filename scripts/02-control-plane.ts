@@ -13,12 +13,12 @@ import { nodesAmong, takenOut } from "../shared/etcd/all-members.ts";
 import { apiServerEnd, proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { believedNames, isControlPlaneName } from "../shared/evidence/control-planes.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
-import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
+import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { managerIsReduced } from "../shared/manifests/repair-changes.ts";
@@ -41,8 +41,9 @@ async function main() {
   start("02-control-plane", { dryRun: values["dry-run"] });
   lockNode();
 
-  const out: LeftOut = values;
-  const cp = await step("2.1 Check that etcd is the one from before", () => checkEtcd(values));
+  const { cp, out } = await step("2.1 Check that etcd is the one from before", () =>
+    checkEtcd(values),
+  );
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
     () => issue(cp, values["super-admin"]),
@@ -75,18 +76,23 @@ async function main() {
 }
 
 /** Facts first, refusals second; then etcd itself. */
-async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
+async function checkEtcd(values: Values): Promise<{ cp: ControlPlaneNode; out: LeftOut }> {
   const { "etcd-data": etcdData, "start-without": flagsToDrop, endpoint } = values;
   refuseNoChoice(flagsToDrop);
-  const cp = { ...(await controlPlaneToRepair(etcdData, { given: endpoint })), flagsToDrop };
-  refuseExternalCa(cp);
-  refuseUnknownNodes(values, cp);
+  const known = await controlPlaneToRepair(etcdData, { given: endpoint });
+  refuseExternalCa(known);
+  const said = withWords(values, known);
+  const cp = { ...known, flagsToDrop: said["start-without"] };
   refuseLostFiles(cp, await servers.startsNow(cp, values["super-admin"]));
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
   servers.makeKeys(cp, values["super-admin"]);
-  await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, values, values["lost-on"])) });
-  return cp;
+  // a member is taken out, for good, by a word of this line alone
+  const kept = said.lost.filter((name) => !values.lost.includes(name));
+  const out = { without: [...said.without, ...kept], lost: values.lost };
+  await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, out, values["lost-on"])) });
+  keepSaid(cp);
+  return { cp, out };
 }
 
 /** What a living API server shows of a lost certificate is kept first: it ends with the new one. */

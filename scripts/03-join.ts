@@ -30,8 +30,8 @@ async function main() {
   else if (joined) await prove(node, { ca: joined, saved: await saveTrust(node) });
   else await prove(node, await changeTrust(node, paste));
   endJoin(node, paste.file);
-  const theSame = { command: command("03-join", values), called: "the same" };
-  const close = { command: command("03-workers close", values), on: "each control plane node" };
+  const theSame = { command: command("03-join"), called: "the same" };
+  const close = { command: command("03-workers close"), on: "each control plane node" };
   done(inOneLine([{ ...theSame, on: "the other workers that open has named" }, close]));
 }
 
@@ -82,7 +82,7 @@ Options:
     --token-file FILE  The token and the CA (default: token): open wrote this worker's own to
                        token.d/NODE/token there. Copy it with scp.
     --without NODES, --lost NODES
-                       As open had them: printed on with the next commands.
+                       As open had them: a node that is left out does not join.
     --etcd-data DIR    Where etcd's data would be, if this were a control plane node (default: all
                        usual places are looked at).
     --dry-run          Print what would be done; nothing is written, stopped or started.

@@ -10,12 +10,12 @@ import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-to
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { saySilentMembers } from "../shared/etcd/other-members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
-import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
 import * as next from "../shared/facts/next.ts";
 import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
+import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";
@@ -67,7 +67,7 @@ async function open(values: Values) {
   tell("");
   keepWorkersPods(cp, leftNames(out));
   await startApprover({ ...values, ...out });
-  tell(`\nthen ${inOneLine(next.closing(out))}`);
+  tell(`\nthen ${inOneLine(next.closing())}`);
 }
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
@@ -87,7 +87,7 @@ async function approve(values: Values) {
     () => approveJoining(cp, api, out),
     "kubectl get csr; kubectl certificate approve CSR",
   );
-  done(inOneLine(next.closing(out)));
+  done(inOneLine(next.closing()));
 }
 
 async function close(values: Values) {
@@ -115,11 +115,12 @@ type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
   const given = values.endpoint;
   const cp = await controlPlaneToRepair(values["etcd-data"], { given, asRan: false });
-  refuseUnknownNodes(values, cp, { mayBeDeleted });
+  const said = withWords(values, cp, { mayBeDeleted });
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await seen.refuseDeafLeases(cp, api);
-  const out = await seen.reallyOut(cp, api, await leftOut(cp, values));
+  const out = await seen.reallyOut(cp, api, await leftOut(cp, said));
   if (words) await saySilentMembers(cp, words, leftNames(out));
+  keepSaid(cp);
   return { cp, api, out };
 }
 

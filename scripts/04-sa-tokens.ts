@@ -8,11 +8,11 @@ import { inOneLine, type LeftOut } from "../shared/again.ts";
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { nameOf } from "../shared/api/kube-object.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
-import { refuseUnknownNodes } from "../shared/facts/cluster.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
+import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { forGood } from "../shared/for-good.ts";
@@ -181,7 +181,8 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen)
 
 async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
-  refuseUnknownNodes(values, cp, { mayBeDeleted: true });
+  const said = withWords(values, cp, { mayBeDeleted: true });
+  keepSaid(cp);
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await step("4.8 Take the old service-account key out", async () => {
@@ -190,7 +191,7 @@ async function retire(values: Values) {
     await apiReady(api, { seconds: 120 });
     await sayEndpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, values)))));
+  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, said)))));
 }
 
 const USAGE = `Usage:

@@ -8,6 +8,7 @@ import type { Check } from "../shared/checks/check.ts";
 import { goodUntil } from "../shared/checks/forecast.ts";
 import { metricsText, refuseMetricsPlace, writeMetrics } from "../shared/checks/metrics.ts";
 import { checksAsJson, hintOf, printChecks, tellSummary } from "../shared/checks/print-checks.ts";
+import { keepSaid } from "../shared/facts/said.ts";
 import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
@@ -22,9 +23,10 @@ async function main() {
   if (values.metrics) refuseMetricsPlace(values.metrics);
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
-  const how = { etcdData: values["etcd-data"], well: new Map() };
+  const how = { etcdData: values["etcd-data"], without: values.without, well: new Map() };
   const look = () => verifyHere(node, how);
   const found = await untilGood(await look(), look, Number(values.wait ?? 0));
+  if (found.known?.cp) keepSaid(found.known.cp);
   const pki = found.known?.certificatesDir;
   const backup = pki ? backupMade(pki) : undefined;
   if (values.metrics)
@@ -56,7 +58,7 @@ function report(
 
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--output short|json] [--all] [--wait SECONDS]
-                                [--metrics FILE.prom] [--etcd-data DIR]
+                                [--without NODE,…] [--metrics FILE.prom] [--etcd-data DIR]
 
 Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
 the whole cluster, on a worker its kubelet. Reads only. What is bad comes first, the worst on top:
@@ -74,6 +76,8 @@ Options:
                      version of these fields, and what a repair has changed and left.
     --json           The same as --output json.
     --wait SECONDS   Look again until nothing fails, or the time is over. It says for what it waits.
+    --without NODES  Nodes that are away for now: they are not asked, and nobody waits for them. The
+                     word is kept for all scripts, in memory or in the rescue folder.
     --metrics FILE   Write the results for Prometheus (node_exporter's textfile collector): when
                      each certificate ends, what is bad, the age of the backup. The name of the
                      file ends in .prom.
@@ -91,6 +95,7 @@ const OPTIONS = {
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
   wait: { type: "string", number: true },
+  without: { type: "string", list: true },
   metrics: { type: "string", path: "public" },
   "etcd-data": { type: "string", path: "proved" },
   help: { type: "boolean" },

@@ -22,7 +22,7 @@ import * as bundles from "../shared/hand-over/bundle.ts";
 import { sayLeftBehind } from "../shared/hand-over/left-behind.ts";
 import { howToLock, tellCarry, tellKept } from "../shared/hand-over/lock-options.ts";
 import { openBundle } from "../shared/hand-over/open-bundle.ts";
-import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
+import { checkOrigin, originOf, takeWordsOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { sha256Of } from "../shared/hand-over/sha256.ts";
 import { certificatesDirOn } from "../shared/manifests/on-disk.ts";
@@ -119,6 +119,7 @@ async function unpack(file: string, values: Values) {
   for (const line of aboutBundle(bundle)) say(line);
   checkOrigin(bundle, here, { confirmed: values["ca-hash"], lock });
   const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
+  takeWordsOf(bundle, { confirmed: values["ca-hash"], lock }, node?.name);
   markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
   if (written.length === 0) say("all of it was here already");
   const opener = values["passphrase-file"] ?? values.identity;

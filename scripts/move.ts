@@ -12,6 +12,7 @@ import type { EtcdPlace } from "../shared/etcd-location/etcd-proof.ts";
 import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
+import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { exists, hostPath, removeFile, writeMark } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
@@ -158,7 +159,9 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
   });
   await step("M.7 Say what still names an old address", () => sayNamed(place, moved));
   const here = { command: command("move"), called: "this line here" };
-  const waiting = silent.filter((name) => !values.without.includes(name));
+  const { without } = withWords({ without: values.without }, cp);
+  const waiting = silent.filter((name) => !without.includes(name));
+  keepSaid(cp);
   if (waiting.length > 0) {
     say(`of those that do not come back now: ${again({ without: waiting })}`);
     return done(inOneLine([{ command: workerLine(moved), on: waiting.join(", ") }, here]));

@@ -9,6 +9,7 @@ import { assess } from "../shared/assess/assess.ts";
 import type { Assessment } from "../shared/assess/assessment.ts";
 import { deepAsked } from "../shared/assess/deep.ts";
 import { type Looked, lookHere } from "../shared/assess/look-here.ts";
+import { keepSaid } from "../shared/facts/said.ts";
 import { attempt, Fail, Refused } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
@@ -16,7 +17,7 @@ import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
 import { ROOT, refuseNoUser } from "../shared/plan/paste.ts";
 import { toOperator } from "../shared/plan/paste-files.ts";
-import { factsForPlan } from "../shared/plan/plan-facts.ts";
+import { factsForPlan, type PlanFacts } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
 import { planOfRestore } from "../shared/plan/restore-plan.ts";
 import { answer, run, say, step } from "../shared/run.ts";
@@ -37,6 +38,7 @@ async function main() {
   const { assessment, facts, looked } = await step("0.1 Look at this node", async () => {
     const looked = await lookHere(values["etcd-data"], values.endpoint);
     const facts = await factsForPlan(looked.known ?? {}, values);
+    if (looked.known?.cp) keepSaid(looked.known.cp, lostThere(facts));
     return { facts, looked, assessment: await assess(looked, { deep, lost: facts.lost }) };
   });
   refuseWorker(assessment, looked);
@@ -73,6 +75,14 @@ function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looke
   });
 }
 
+/** What this node's API server names, and another one has lost. */
+function lostThere({ named, seen }: PlanFacts) {
+  return named.filter(
+    ({ program, path }) =>
+      program === "kube-apiserver" && seen.nodes.some((node) => node.lostFiles.includes(path)),
+  );
+}
+
 /** The RUNBOOK.md that came with this kit. */
 async function runbookHere(): Promise<string> {
   const file = Bun.file(join(import.meta.dir, "../RUNBOOK.md"));
@@ -91,26 +101,26 @@ const USAGE = `Usage:
 Prints RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the
 names and addresses of its nodes, ready to paste. FILE.html, such as plan.html, is a page with boxes
 to tick and buttons that copy. It looks at this node as 00-assess does, and searches for lost keys
-in memory; with --deep on the disk as well. Reads only; it writes the file that you name.
+in memory; with --deep on the disk as well. Reads only; it writes the file that you name. What you
+say of nodes, the endpoint and etcd's data it keeps, in memory or in the rescue folder: say it once,
+and every script on this node knows it.
 
 Options:
-    --lost NODES     These are lost for good. Nothing is typed on them; the lines that take --lost
-                     have it, and the page says how a new one comes in.
+    --lost NODES     These are lost for good. Nothing is typed on them; the line of part 2, which
+                     takes them out of etcd, has it, and the page says how a new one comes in.
     --without NODES  These are away for now. Nothing is typed on them, nobody waits for them, and
                      they stay in the cluster.
     --lost-on NODES  Control plane nodes that you have looked at: their keys are lost, too, or what
-                     answers at their address is somebody else. The lines of parts 1 and 2 have it.
+                     answers at their address is somebody else. The line that makes keys has it.
     --start-without FLAGS
-                     Flags of the API server, without dashes, whose files nobody has any more: the
-                     lines of parts 1 and 2 have it.
+                     Flags of the API server, without dashes, whose files nobody has any more.
     --seen DIR       What other nodes say of themselves: the plan prints the lines that ask all of
                      them and make the plan of their answers. Answers older than an hour do not
                      count.
     --worker NODES   These are workers, although their label says that they are control plane nodes:
                      etcd knows no member of them.
     --endpoint HOST:PORT
-                     Where the API is reached, if nothing decides between those who name a place:
-                     the lines that take it have it.
+                     Where the API is reached, if nothing decides between those who name a place.
     --user NAME      The lines are for this user of the nodes, who may use sudo there without a
                      password (default: root).
     --deep           Search the disk as well. It takes long: all of it is read.

@@ -1,7 +1,7 @@
 /**
  * Lines of this kit's scripts that an operator types next: another script's (`command`), this one's again
- * with something more (`again`), and lists of them. What was said once, each later line has that takes it:
- * TAKES is the table.
+ * with something more (`again`), and lists of them. What was said once is kept (node/words.ts): no line says it
+ * again.
  */
 import type { ParseArgsConfig } from "node:util";
 import { type TypedWord, tokensOf, typedLine } from "./options.ts";
@@ -22,75 +22,22 @@ export function leftNames({ without, lost }: LeftOut): string[] {
   return [...new Set([...without, ...lost])];
 }
 
-const LEAVE_OUT = /^(plan|02-control-plane|03-workers (open|close|approve)|03-join|04-sa-tokens)\b/;
-const MOVE = /^move\b/;
-const AWAY = new RegExp(`${LEAVE_OUT.source}|${MOVE.source}`);
-const PLAN = /^plan\b/;
-
-/**
- * Which lines take what is said of the cluster, by the option: a script, or its words. All that a script
- * takes is in its own OPTIONS.
- */
-const TAKES = {
-  without: AWAY,
-  lost: new RegExp(`${LEAVE_OUT.source}|^restore\\b`),
-  worker: PLAN,
-  endpoint: /^(plan|01-etcd|02-control-plane|03-workers open)\b/,
-  "lost-on": /^(plan|restore|01-etcd|02-control-plane)\b/,
-  "start-without": /^(plan|01-etcd|02-control-plane)\b/,
-  user: PLAN,
-  moved: MOVE,
-  "etcd-data": /^(?!join-again|03-join|pack-kit)/,
-};
-
-export type Said = { [option in keyof typeof TAKES]?: string | readonly string[] | undefined };
-
-/** What each printed line of this run has that takes it. */
-let carried: Said = {};
-
-export function carry(said: Said) {
-  carried = { ...carried, ...said };
-}
-
-/** A run begins with nothing that another one in this process was told. */
-export function carryNothing() {
-  carried = {};
-}
-
-/** In a text: behind the name of each script. */
-export function withCarried(text: string): string {
-  return text.replace(
-    /\.\/bunw scripts\/([\w-]+)\.ts( open\b)?/g,
-    (line, script: string, word = "", index: number) => {
-      const rest = /^(?:[^\n;,#]|,(?! ))*/.exec(text.slice(index + line.length))![0];
-      return [line, ...optionsOf(script + word, carried, rest)].join(" ");
-    },
-  );
-}
-
-/** "03-workers close" as an operator types it, with what it takes of this. */
-export function command(words: string, said: Said = {}): string {
+/** "03-workers close" as an operator types it, with options that say something new. */
+export function command(words: string, more: object = {}): string {
   const [script, ...args] = words.split(" ");
-  return [shell`./bunw scripts/${script!}.ts`, ...args, ...optionsOf(words, said)].join(" ");
+  return withOptions([shell`./bunw scripts/${script!}.ts`, ...args].join(" "), more);
+}
+
+/** A line that is there already, with these options. */
+export function withOptions(line: string, more: object): string {
+  const options = Object.entries<More[string] | undefined>({ ...more }).flatMap(([name, value]) =>
+    value === undefined ? [] : optionWords(name, value),
+  );
+  return [line, ...options].join(" ");
 }
 
 /** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
 export const BACKUP = command("hand-over pack --generate --out /root/keys.age");
-
-/** A line as RUNBOOK.md has it, with what it takes of this. */
-export function withSaid(line: string, said: Said): string {
-  return line.replace(/^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/, (_, script: string, words: string) =>
-    command(script + words, said),
-  );
-}
-
-/** Those that the line does not have. */
-function optionsOf(words: string, said: Said, rest = words): string[] {
-  return Object.entries(TAKES).flatMap(([name, takers]) => {
-    const value = said[name as keyof Said];
-    return value?.length && takers.test(words) && !rest.includes(`--${name}`) ? optionWords(name, value) : [];
-  });
-}
 
 /**
  * By their names: what a list gets more, the value that takes the place of the typed one, true for a switch,

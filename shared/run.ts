@@ -13,7 +13,6 @@
 import { stripVTControlCharacters } from "node:util";
 import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
-import { carryNothing, withCarried } from "./again.ts";
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
 import { beginToTell, told } from "./run-events.ts";
@@ -32,8 +31,7 @@ export const mode = { dryRun: false, script: "", again: false, began: new Date()
  * stack.
  */
 export async function run(main: () => Promise<unknown>) {
-  mode.began = new Date();
-  carryNothing();
+  Object.assign(mode, { began: new Date(), script: "" });
   leavesNothing();
   try {
     refuseNoNumber(process.env.KUBE_PKI_REPAIR_PATIENCE);
@@ -144,12 +142,12 @@ function narrate(text: string) {
 /** One item of a step. */
 export function say(line: string) {
   if (silent) return;
-  narrate(`  ${plainLine(withCarried(line))}`);
+  narrate(`  ${plainLine(line)}`);
 }
 
 /** Narration of several lines. */
 export function tell(text: string) {
-  narrate(plain(withCarried(text)));
+  narrate(plain(text));
 }
 
 /** What a terminal shows at the beginning of a line of an answer: well, a warning, a failure. */
@@ -163,7 +161,7 @@ const COLOURS: Record<Sign, number> = { "√": 32, "‼": 33, "×": 31 };
  * of the first blank.
  */
 export function answer(text: string, sign?: Sign) {
-  const line = plain(withCarried(text), Infinity);
+  const line = plain(text, Infinity);
   told({ what: "text", text: line });
   console.log(
     sign && process.stdout.isTTY ? `${coloured(sign, COLOURS[sign])}${line.replace(/^ /, "")}` : line,
@@ -186,9 +184,9 @@ export async function act(line: string, action: () => Promise<unknown> | unknown
 
 /** Shows what the script leaves half done on this node, what stopped it, and what to do. */
 export function show(message: string, hint: string, left: readonly string[] = []) {
-  for (const line of left) narrate(`\n${bold("note:")} ${plain(withCarried(line))}`);
-  narrate(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(withCarried(hint))}`);
-  told({ what: "failed", message: plain(message), hint: plain(withCarried(hint)) });
+  for (const line of left) narrate(`\n${bold("note:")} ${plain(line)}`);
+  narrate(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(hint)}`);
+  told({ what: "failed", message: plain(message), hint: plain(hint) });
 }
 
 function lastLine(output: ProcessOutput) {

@@ -1,5 +1,6 @@
 /** Checks on the terminal, as lines, or as JSON. */
 import { command } from "../again.ts";
+import { listed } from "../plain.ts";
 import { answer, type Sign, tell } from "../run.ts";
 import { type Check, hasFailed, summaryOf, worstFirst } from "./check.ts";
 import { SEVERITIES } from "./kind.ts";
@@ -100,8 +101,13 @@ export function tellSummary(checks: readonly Check[]) {
   tell(`\n${checks.length} checks, ${verdictOf(checks)}`);
 }
 
+/** The operator's words, which wait for a fact. */
+const SAID: readonly string[] = ["node-away", "given-up"];
+
 /** "all good, 3 warnings": what does not fail is good. */
-export function verdictOf(checks: readonly Pick<Check, "result" | "severity">[]): string {
+export function verdictOf(
+  checks: readonly (Pick<Check, "result" | "severity"> & Partial<Pick<Check, "id" | "what">>)[],
+): string {
   const failed = checks.filter(hasFailed);
   const warnings = checks.filter(({ result }) => result === "warning").length;
   const howMany = (kind: string) => failed.filter(({ severity }) => severity === kind).length;
@@ -109,7 +115,9 @@ export function verdictOf(checks: readonly Pick<Check, "result" | "severity">[])
     .filter(([kind]) => howMany(kind) > 0)
     .map(([kind, words]) => `${howMany(kind)} ${words}`)
     .join(", ");
-  const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : "all good";
+  const said = checks.filter(({ id }) => SAID.includes(id ?? "")).map(({ what = "" }) => what);
+  const but = said.length > 0 ? ` but what you said: ${listed(said)}` : "";
+  const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : `all good${but}`;
   return `${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`;
 }
 

@@ -3,12 +3,13 @@
  * a few places where only root writes. Where several hold data, the data itself has to prove it
  * (etcd-proof.ts). Reads only.
  */
-import { again, carry } from "../again.ts";
-import { Fail } from "../fail.ts";
+import { again } from "../again.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Container, containersIfAny } from "../node/containers.ts";
 import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
+import { saidAt, wordOf } from "../node/words.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { USUAL_DATA } from "./control-plane-traces.ts";
@@ -24,8 +25,8 @@ interface Here {
 }
 
 /**
- * `typed`: the operator's --etcd-data; everything printed from now on has it, too. Where nothing is found:
- * the folder that is named, or kubeadm's default. Errors: Fail where several hold data and nothing proves
+ * `typed`: the operator's --etcd-data. What was said before counts where nothing else decides, if that folder
+ * has data. Where nothing is found: the folder that is named, or kubeadm's default. Errors: Fail where several hold data and nothing proves
  * one, or where the one that is named is not there.
  */
 export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
@@ -44,19 +45,23 @@ async function placeOf(
       : [];
     return found.map((one) => ({ ...one, apiServer }));
   };
-  if (typed !== undefined) {
-    carry({ "etcd-data": typed });
-    const same = exists(`${typed}/member/wal`)
-      ? undefined
-      : (await names()).find(({ dir }) => keyOf(dir) === keyOf(typed));
-    return { dir: typed, wal: same?.wal, why: "" };
-  }
+  const asNamed = async (dir: string, why: string) => {
+    const isSame = (one: EtcdFolders) => keyOf(one.dir) === keyOf(dir);
+    return { dir, wal: exists(`${dir}/member/wal`) ? undefined : (await names()).find(isSame)?.wal, why };
+  };
+  if (typed !== undefined) return await asNamed(typed, "");
   const known = node ? inManifest({ node }) : [];
   const sure = [...known, ...usual].filter(holdsData);
   if (known.some(holdsData) && new Set(sure.map(({ dir }) => keyOf(dir))).size === 1)
     return chosen(known[0]!, known);
   const named = await names();
-  return choose({ named, candidates: merged([...named, ...usual].filter(holdsData)), node });
+  const candidates = merged([...named, ...usual].filter(holdsData));
+  const found = attempt(() => choose({ named, candidates, node }));
+  const kept = wordOf("etcd-data");
+  const isOpen = found instanceof Fail || candidates.length === 0;
+  if (kept && isOpen && exists(`${kept.value}/member`)) return await asNamed(kept.value, saidAt(kept));
+  if (found instanceof Fail) throw found;
+  return found;
 }
 
 /** Says which place it is, where somebody might expect another. */

@@ -200,9 +200,13 @@ function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): str
 
 /**
  * The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken
- * out already: they are lost.
+ * out already (`gone`): they are lost.
  */
-export async function leftOut(cp: Known, named: LeftOut, out?: readonly string[]): Promise<LeftOut> {
+export async function leftOut(
+  cp: Known,
+  named: LeftOut,
+  out?: readonly string[],
+): Promise<LeftOut & { gone: readonly string[] }> {
   const gone = out ?? (await takenOut(cp));
   const unsaid = gone.filter((name) => !named.lost.includes(name));
   for (const name of unsaid) {
@@ -210,6 +214,7 @@ export async function leftOut(cp: Known, named: LeftOut, out?: readonly string[]
     say(`${name}: no member of etcd any more (${by}): left out here, too`);
   }
   return {
+    gone,
     without: named.without.filter((name) => !gone.includes(name)),
     lost: [...nodesAmong(named.lost, cp), ...unsaid],
   };

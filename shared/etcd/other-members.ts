@@ -21,7 +21,7 @@ import { shell } from "../shell-line.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
 import { silentMembers } from "./identity.ts";
 
-interface Quorum {
+export interface Quorum {
   running: number;
   isEnough: boolean;
   /** "2 of its 3 members": how many have to run. */

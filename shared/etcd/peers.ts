@@ -18,7 +18,15 @@ import { isHeard, NoCertificate, servedPem, takesClient } from "../pki/served.ts
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { askAboutStrangers, type Peer, peerNames, type Question, shownBy } from "./other-members.ts";
+import {
+  askAboutStrangers,
+  type Peer,
+  peerNames,
+  type Question,
+  type Quorum,
+  quorumOf,
+  shownBy,
+} from "./other-members.ts";
 
 /** All members except this machine's own. All are asked at the same time. */
 export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
@@ -175,16 +183,18 @@ interface OtherMembers {
 
 /**
  * Says on which other control plane nodes etcd runs. Errors: Refused where one of them cannot share an etcd
- * CA with this node, and where it is not sure who answers, unless the operator has looked (`lostOn`).
+ * CA with this node, and where it is not sure who answers, unless the operator has looked there: as `said` now or before.
+ * New keys cannot be taken back: beside them counts what is `typed`.
  */
 export async function lookAtPeers(
   cp: ControlPlaneNode,
   actions: readonly PkiAction[],
-  lostOn: readonly string[],
-): Promise<OtherMembers> {
+  { typed, said }: { typed: readonly string[]; said: readonly string[] },
+): Promise<OtherMembers & { others: Quorum }> {
   // this node's own name gives up what its processes hold
-  refuseUnknownNodes({ without: [], lost: lostOn.filter((name) => name !== cp.node.name) }, cp);
+  refuseUnknownNodes({ without: [], lost: typed.filter((name) => name !== cp.node.name) }, cp);
   const makesKeys = actions.some(({ todo }) => todo === "make");
+  const lostOn = makesKeys ? typed : said;
   const asked = await peersOf(cp.data, cp.node.addresses);
   const peers = makesKeys ? await heardPeers(asked, lostOn) : asked;
   const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
@@ -205,7 +215,8 @@ export async function lookAtPeers(
       `etcd on ${peerNames(former)} shows a certificate of another CA than etcd/ca.crt here`,
       { hint: otherCa().honest },
     );
-  return { alive, deaf };
+  const others = quorumOf(cp.data.members, ({ id }) => alive.some((peer) => peer.id === id));
+  return { alive, deaf, others };
 }
 
 /**

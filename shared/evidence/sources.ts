@@ -29,7 +29,9 @@ export type Decision =
   /** What runs as root. */
   | "code"
   /** What the report says of the whole cluster. */
-  | "report";
+  | "report"
+  /** What the operator has said of the cluster: who is away, what was given up. */
+  | "words";
 
 export interface Source {
   /** For the operator: who can write there. */
@@ -42,7 +44,7 @@ export interface Source {
 // biome-ignore format: a table
 export const SOURCES = {
   /** /etc/kubernetes, the kubelet's own files, etcd's data directory, root's rescue folders. */
-  "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code", "report"] },
+  "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code", "report", "words"] },
   /**
    * ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd; no mirror
    * pods of workers.
@@ -89,8 +91,8 @@ export const SOURCES = {
   "a folder of copies":        { writer: "whoever had that stick or share before the operator", decides: [], but: "keys by a known public half; lost files by the operator's word" },
   "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards, and that a script asks; not even its text reaches the terminal as it is" },
   /** Only who knows the passphrase can lock one. */
-  "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys"] },
-  "a bundle for recipients":   { writer: "everybody who knows a recipient, which is no secret", decides: [], but: "keys of the CA that etcd's data names, or the operator by its fingerprint" },
+  "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys", "words"] },
+  "a bundle for recipients":   { writer: "everybody who knows a recipient, which is no secret", decides: [], but: "keys of the CA that etcd's data names; keys and words by the fingerprint that the operator gives" },
   /** And so the etcd that restore.ts makes of one. A CA's certificate is public: its fingerprint proves keys, not the rest. */
   "a snapshot for recipients": { writer: "whoever can write where backups lie, as a recipient is no secret", decides: [], but: "what a new machine starts with, by the operator's word: the fingerprint of its CA" },
   /** What scripts have left of their runs on a member of etcd, whose root has the CAs' keys. */

@@ -43,7 +43,10 @@ export interface ControlPlaneNode extends Repair {
    * admission made of it.
    */
   ran?: readonly Ran[];
-  /** Flags that the API server starts without, as the operator says: their files are lost for good. */
+  /**
+   * What the API server starts without, as the operator says, where it is lost for good: all files of these flags, and
+   * files by their paths.
+   */
   flagsToDrop?: readonly string[];
 }
 

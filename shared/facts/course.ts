@@ -3,7 +3,7 @@
  * and when each is part of the course. A plan is all of a course, 00-assess prints its beginning, and next.ts
  * what is open behind a script's own task. Pure.
  */
-import { command, inArrows, type LeftOut, NOBODY, type Todo } from "../again.ts";
+import { command, inArrows, type Todo } from "../again.ts";
 import { certRow, isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
 
@@ -52,7 +52,7 @@ interface Row {
   /** Whether it is part of the course. */
   if: (known: Known) => boolean;
   /** Where it is one command, whatever is known. */
-  typed?: (out: LeftOut) => string;
+  typed?: (lost: readonly string[]) => string;
   /** Unset: it is typed on this node. */
   on?: string;
   /** Its script says what comes next: no line before it goes on behind it. */
@@ -93,13 +93,13 @@ export const TASKS = {
   unpack:             { if: (known) => several(known) && !onlyExpired(known) },
   "etcd-there":       { if: several },
   "old-key-there":    { if: (known) => several(known) && keepsTokens(known) },
-  "control-plane":    { if: always, typed: (out) => command("02-control-plane", out), says: true },
-  open:               { if: always, typed: (out) => command("03-workers open", out), says: true },
+  "control-plane":    { if: always, typed: () => command("02-control-plane"), says: true },
+  open:               { if: always, typed: () => command("03-workers open"), says: true },
   join:               { if: ({ lost = [], expired = "none", caEnded }) => lost.includes("ca") || expired !== "none" || caEnded === true },
-  close:              { if: always, typed: (out) => command("03-workers close", out), says: true },
-  "delete-nodes":     { if: ({ leavesOut = false }) => leavesOut, typed: ({ lost }) => deleteNodes(lost) },
-  tokens:             { if: (known) => isNew(known) || known.caEnded === true, typed: (out) => command("04-sa-tokens", out), says: true },
-  retire:             { if: keepsTokens, typed: (out) => command("04-sa-tokens retire", out), on: EACH },
+  close:              { if: always, typed: () => command("03-workers close"), says: true },
+  "delete-nodes":     { if: ({ leavesOut = false }) => leavesOut, typed: deleteNodes },
+  tokens:             { if: (known) => isNew(known) || known.caEnded === true, typed: () => command("04-sa-tokens"), says: true },
+  retire:             { if: keepsTokens, typed: () => command("04-sa-tokens retire"), on: EACH },
   verify:             { if: always, typed: () => command("05-verify"), says: true },
   report:             { if: always },
   backup:             { if: always },
@@ -125,16 +125,16 @@ export function courseFrom(known: Known, first: Task = "hold"): Course {
 }
 
 /** What is open behind this task, up to the first whose script says what comes next. */
-export function behind(task: Task, known: Known, out: LeftOut): Todo[] {
-  const open = courseFrom({ ...known, leavesOut: out.lost.length > 0 }, task).filter((one) => one !== task);
+export function behind(task: Task, known: Known, lost: readonly string[]): Todo[] {
+  const open = courseFrom({ ...known, leavesOut: lost.length > 0 }, task).filter((one) => one !== task);
   const last = open.findIndex((one) => "says" in TASKS[one]);
-  return open.slice(0, last + 1).flatMap((one) => todosOf(one, out));
+  return open.slice(0, last + 1).flatMap((one) => todosOf(one, lost));
 }
 
 /** None where it is not one command. */
-function todosOf(task: Task, out: LeftOut): Todo[] {
+function todosOf(task: Task, lost: readonly string[] = []): Todo[] {
   const { typed, on }: Row = TASKS[task];
-  return typed ? [{ command: typed(out), ...(on && { on }) }] : [];
+  return typed ? [{ command: typed(lost), ...(on && { on }) }] : [];
 }
 
 /** The option of part 1 that makes these lost keys; "" where none is lost. */
@@ -196,10 +196,10 @@ export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
 
 /** Parts 1 and 2 on this node. */
 export function partsHere(lost: readonly string[] = []): Todo[] {
-  return [part1(lost), ...todosOf("control-plane", NOBODY)];
+  return [part1(lost), ...todosOf("control-plane")];
 }
 
 /** From a repaired control plane node with a new CA to the end. */
 export function partsForCluster(): Todo[] {
-  return [...todosOf("open", NOBODY), ...todosOf("tokens", NOBODY), ...todosOf("verify", NOBODY)];
+  return [...todosOf("open"), ...todosOf("tokens"), ...todosOf("verify")];
 }

@@ -10,8 +10,9 @@
  */
 
 import { isIP } from "node:net";
-import { again, carry } from "../again.ts";
+import { again } from "../again.ts";
 import { Refused } from "../fail.ts";
+import { wordOf } from "../node/words.ts";
 import { endpointHost, endpointUrl, isDnsName, isFor } from "../pki/addresses.ts";
 import { type ClusterFacts, certRow } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
@@ -51,22 +52,28 @@ export function endpointSeen(place: EndpointPlace): EndpointSeen {
 }
 
 /**
- * The same, where something has to be asked. `given`: the operator's --endpoint. Errors: Refused where that
- * is no place.
+ * The same, where something has to be asked. `given`: the operator's --endpoint. What was said before counts, too,
+ * but never against a place that answers for the whole cluster. Errors: Refused where `given` is no place.
  */
 export async function askedEndpoint(place: EndpointPlace, given?: string): Promise<EndpointSeen> {
   const { facts, cluster } = place;
   const known = given === undefined ? endpointSeen(place) : byWord(place, given);
   const [places, configs] = [new Set(known.witnesses.map(({ place }) => place)), kubeconfigsHere(place)];
-  const usual = [urlOf(known.value, facts), localServer(facts)];
-  if (places.size < 2 && configs.every(({ server }) => usual.includes(server))) return known;
+  const said = wordOf("endpoint")?.value;
+  const kept = given === undefined && said !== undefined && isPlace(said) ? said : undefined;
+  const usual = [urlOf(kept ?? known.value, facts), localServer(facts)];
+  if (!kept && places.size < 2 && configs.every(({ server }) => usual.includes(server))) return known;
   const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${shownBeside(place) ?? ""}`;
   const names = new Map(configs.map(({ server, tlsServerName }) => [server, tlsServerName]));
   const servers = [...new Set([...usual, ...[...places].map((one) => urlOf(one, facts)), ...names.keys()])];
   const answers = new Map(
     await Promise.all(servers.map(async (to) => [to, await whoAnswers(to, cas, names.get(to))] as const)),
   );
-  return given === undefined ? decided(place, answers) : { ...known, answers };
+  if (given !== undefined) return { ...known, answers };
+  const seen = decided(place, answers);
+  const isBeaten =
+    answers.get(usual[0]!) !== "ours" && [...places].some((at) => isServed(at, answers, place));
+  return kept && !isBeaten ? { ...seen, value: kept, undecided: false } : seen;
 }
 
 /**
@@ -180,13 +187,16 @@ export function reachedBy({
   return [...new Set(hosts)].filter((host) => !isFor(own, host));
 }
 
+function isPlace(text: string): boolean {
+  const host = endpointHost(text);
+  return (isIP(host) > 0 || isDnsName(host.toLowerCase())) && /^([^:]+|\[.+\])(:\d{1,5})?$/.test(text);
+}
+
 function byWord(place: EndpointPlace, given: string): EndpointSeen {
-  const host = endpointHost(given);
-  if ((isIP(host) === 0 && !isDnsName(host.toLowerCase())) || !/^([^:]+|\[.+\])(:\d{1,5})?$/.test(given))
+  if (!isPlace(given))
     throw new Refused(`--endpoint "${given}" is no place`, {
       hint: `HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
     });
-  carry({ endpoint: given });
   return { witnesses: witnessesOf(place), answers: new Map(), value: given, undecided: false };
 }
 

@@ -1,14 +1,14 @@
 /**
  * What each script prints as next: what is open behind its own task, from what it has seen. The order, and
- * what belongs to a repair, is the table of course.ts. Pure. A `Route` remembers what the operator said with
- * --without and --lost, so that every command of this run that takes them has them, too.
+ * what belongs to a repair, is the table of course.ts. Pure.
  */
 import { command, type LeftOut, leftNames, type Todo } from "../again.ts";
-import { shell } from "../shell-line.ts";
 import { behind, EACH, type OldSaKey, part1, TOKEN_KEY } from "./course.ts";
 
 /** What all commands of one run have in common. */
-export interface Route extends LeftOut {
+export interface Route {
+  /** Names of nodes that are lost for good. */
+  lost: readonly string[];
   /** This node's name. */
   own?: string;
   /** Names of the other control plane nodes, except those that are left out. */
@@ -48,7 +48,7 @@ export function routeOf(
   out: LeftOut,
 ): Route {
   const others = otherControlPlanes(cluster, { node, without: leftNames(out) }).map(({ name }) => name);
-  return { own: node.name, others, without: out.without, lost: out.lost };
+  return { own: node.name, others, lost: out.lost };
 }
 
 function onOthers({ others }: Route, todo: Todo): Todo[] {
@@ -120,7 +120,7 @@ function afterPart3({ caIsNew, caEnded = false, saKeyIsNew }: TrustSeen, route: 
   return behind(
     "close",
     { lost: [...(caIsNew ? ["ca"] : []), ...(saKeyIsNew ? ["sa"] : [])], caEnded },
-    route,
+    route.lost,
   );
 }
 
@@ -132,8 +132,8 @@ export function afterControlPlane(
   route: Route,
   seen: TrustSeen & { part3: boolean; reduced: readonly string[] },
 ): Todo[] {
-  const part2 = { command: command("02-control-plane", route), called: "part 2" };
-  const open = { command: command("03-workers open", route) };
+  const part2 = { command: command("02-control-plane"), called: "part 2" };
+  const open = { command: command("03-workers open") };
   return [
     ...onOthers(route, part2),
     ...(seen.part3 ? [open] : [...closeOn(seen.reduced, route), ...afterPart3(seen, route)]),
@@ -142,14 +142,14 @@ export function afterControlPlane(
 
 /** Where only this node has to, it need not be named. */
 function closeOn(nodes: readonly string[], route: Route): Todo[] {
-  const close = command("03-workers close", route);
+  const close = command("03-workers close");
   if (nodes.length === 0) return [];
   return [nodes.join() === route.own ? { command: close } : { command: close, on: nodes.join(", ") }];
 }
 
 /** After `open` and `approve`. */
-export function closing(out: LeftOut): Todo[] {
-  return [{ command: command("03-workers close", out), on: EACH }];
+export function closing(): Todo[] {
+  return [{ command: command("03-workers close"), on: EACH }];
 }
 
 /** After an `open` where no worker has to join. `closeOn`: where `close` still has something to do. */
@@ -158,14 +158,14 @@ export function afterIdleOpen(
   seen: TrustSeen & { silentControlPlanes: readonly string[]; closeOn: readonly string[] },
 ): Todo[] {
   if (seen.silentControlPlanes.length > 0)
-    return [{ command: command("02-control-plane", route), on: seen.silentControlPlanes.join(", ") }];
+    return [{ command: command("02-control-plane"), on: seen.silentControlPlanes.join(", ") }];
   return seen.closeOn.length > 0 ? closeOn(seen.closeOn, route) : afterPart3(seen, route);
 }
 
 /** After `close`. */
 export function afterClose(route: Route, seen: TrustSeen): Todo[] {
   return [
-    ...onOthers(route, { command: command("03-workers close", route), called: "the same" }),
+    ...onOthers(route, { command: command("03-workers close"), called: "the same" }),
     ...afterPart3(seen, route),
   ];
 }
@@ -180,25 +180,23 @@ interface TokensSeen {
 }
 
 /** Part 4 without these, each `namespace/name`. */
-export function part4(skipped: readonly string[], out: Partial<LeftOut> = {}): string {
-  return skipped.length > 0
-    ? command(shell`04-sa-tokens --skip ${skipped.join(",")}`, out)
-    : command("04-sa-tokens", out);
+export function part4(skipped: readonly string[]): string {
+  return command("04-sa-tokens", { skip: skipped });
 }
 
 /** After part 4. */
 export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
   const names = skipped.map(({ name }) => name);
-  if (later) return [{ command: part4(names, route) }];
+  if (later) return [{ command: part4(names) }];
   const byHand =
     skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
-  return [...byHand, ...behind("tokens", { lost: ["sa"], oldKey: oldSaKey ? "here" : "lost" }, route)];
+  return [...byHand, ...behind("tokens", { lost: ["sa"], oldKey: oldSaKey ? "here" : "lost" }, route.lost)];
 }
 
 /** After `retire`. */
 export function afterRetire(route: Route): Todo[] {
   return [
-    ...onOthers(route, { command: command("04-sa-tokens retire", route), called: "the same" }),
-    ...behind("retire", {}, route),
+    ...onOthers(route, { command: command("04-sa-tokens retire"), called: "the same" }),
+    ...behind("retire", {}, route.lost),
   ];
 }

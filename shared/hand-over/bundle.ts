@@ -7,6 +7,7 @@ import { hostname } from "node:os";
 import { refuseFuture } from "../evidence/server-clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
+import { type Word, wordsHere } from "../node/words.ts";
 import { hashIn, privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
 import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { caPairVerdict } from "../pki/examine.ts";
@@ -43,6 +44,8 @@ export interface BundleManifest {
   sha256: Record<string, string>;
   /** An external signer has the service-account key: there is no sa to be packed. */
   externalSigner?: true;
+  /** What the operator has said where it was packed. */
+  words?: Word[];
 }
 
 export interface Bundle {
@@ -84,6 +87,7 @@ export function readBundle(
       ca: caOf(files),
       sha256,
       ...(externalSigner ? { externalSigner } : {}),
+      words: wordsHere(),
     },
   };
 }

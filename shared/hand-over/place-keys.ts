@@ -10,6 +10,7 @@ import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
 import { lastRestore } from "../node/rescue-folder.ts";
+import { asSaid, asWords, takeWords } from "../node/words.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
 import type { SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
@@ -89,6 +90,14 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   }
   if (!isProved || (!from && !confirmed)) throw unproved(ca, `etcd's data names ${known}`, lock);
   say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
+}
+
+/** What everybody can lock proves nobody's word. `own`: this node's name; it is neither away nor lost. */
+export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching, own: string | undefined) {
+  const words = asWords(manifest?.words).filter(({ value }) => value !== own);
+  if (words.length === 0) return;
+  if (confirmed !== undefined || may(SOURCE_OF[lock], "words")) return takeWords(words);
+  say(`not taken, as nothing proves who said it: ${words.map(asSaid).join("; ")}`);
 }
 
 function unproved(ca: string, known: string, lock: LockKind): Fail {

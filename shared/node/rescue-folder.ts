@@ -48,7 +48,7 @@ export function useRescue(rescue: Rescue): Rescue {
  * named none.
  */
 export function rescueOfRun(): Rescue {
-  return ofThisRun ?? rescueFolders()[0] ?? newRescue();
+  return ofThisRun ?? foldersHere()[0] ?? newRescue();
 }
 
 /** Beside what is rescued: what each run said and changed. */
@@ -78,6 +78,11 @@ export const PACK_RUNS = "cd /root && find . -path './kube-pki-repair-*/runs/*' 
 
 /** All rescue folders on this node, newest first. */
 export function rescueFolders(): Rescue[] {
+  return foldersHere().filter(({ dir }) => list(dir).join() !== WORDS_FILE);
+}
+
+/** Also those that hold nothing but words: no repair has begun there. */
+export function foldersHere(): Rescue[] {
   return list(PARENT)
     .flatMap((name) => {
       const made = stampOf(name);
@@ -172,10 +177,13 @@ export function lastRestore(): RestoredMark | undefined {
   return path === undefined ? undefined : readKeptJson<RestoredMark>(path);
 }
 
-/** Those that hold more than the transcripts of runs: somebody has to remove them. */
+/** In a rescue folder: what the operator has said (words.ts). */
+export const WORDS_FILE = "words.json";
+
+/** Those that hold more than words and the transcripts of runs: somebody has to remove them. */
 export function rescuedFiles(): Rescue[] {
   return rescueFolders().filter((rescue) =>
-    list(rescue.dir).some((name) => name !== basename(runsIn(rescue))),
+    list(rescue.dir).some((name) => ![basename(runsIn(rescue)), WORDS_FILE].includes(name)),
   );
 }
 

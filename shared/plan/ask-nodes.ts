@@ -1,7 +1,8 @@
 /** The block of lines that asks all nodes what 00-assess says there, and makes the plan of their answers. */
-import { command, type Said } from "../again.ts";
+import { command } from "../again.ts";
 import { programWord, shell } from "../shell-line.ts";
 import { asRoot, KIT_PLACE, kitProgram, meet, sudo, WITHIN } from "./paste.ts";
+import type { Said } from "./plan-facts.ts";
 import { isName, type PlanNode } from "./plan-nodes.ts";
 
 /** The folder of answers, on the operator's machine and in the kit's folder. */
@@ -9,7 +10,7 @@ const SEEN = "seen.d";
 const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
 
 /** Etcd's data where the operator has said that it is, on nodes that have that folder. */
-function lookAt(dir: Said["etcd-data"]): string {
+function lookAt(dir: string | undefined): string {
   return dir?.length
     ? `if ${shell`[ -d ${dir} ]`}; then ${LOOK} ${shell`--etcd-data ${dir}`}; else ${LOOK}; fi`
     : LOOK;
@@ -17,7 +18,8 @@ function lookAt(dir: Said["etcd-data"]): string {
 
 interface Asked {
   user: string;
-  said: Said;
+  said: Partial<Said>;
+  unkept: Partial<Said>;
   nodes: readonly PlanNode[];
   /** RUNBOOK.md's line that brings the kit to a node. */
   kit: string;
@@ -29,13 +31,13 @@ interface Asked {
  * nobody can answer. A node that does not answer leaves an empty file: it was asked. One without a known
  * address is not asked, nor one without a name of its own: its words would be another one's.
  */
-export function askLines({ user, said, nodes, kit }: Asked): string {
+export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
   const { program, file } = kitProgram(kit);
   const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${lookAt(said["etcd-data"])}`;
   const asked = nodes
     .filter(({ name, why }) => !why && isName(name))
     .map(({ name, address }) => `${name} ${address}`);
-  const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, said)}`;
+  const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, unkept)}`;
   const ask = `{ ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; } 2>&1 | sed "s/^/$0: /"; exit 0`;
   return [
     `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,

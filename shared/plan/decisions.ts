@@ -2,15 +2,16 @@
  * What the operator decides, or mends, before a plan has steps: a line behind it would be refused, and by then an
  * earlier line has stopped something. Each way is a note of its own, with the machine that its line is typed on.
  */
-import { command, type Said } from "../again.ts";
+import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { REFUSALS, type Refusal } from "../assess/refusals.ts";
 import { choiceOf, namerOf } from "../facts/lost-files.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
+import { isGivenUp } from "../static-pods/without-files.ts";
 import { sshLines } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
-import type { PlanFacts } from "./plan-facts.ts";
+import type { PlanFacts, Said } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 
 export interface Note {
@@ -40,13 +41,16 @@ export function decisionsOf(assessed: Assessment, around: Around): Decisions | u
 }
 
 /** Of the same answers. */
-export function planAgain({ folder, said }: Pick<PlanFacts, "folder" | "said">, more: Said): string {
-  const all = { ...said, ...more };
+export function planAgain(
+  { folder, unkept }: Pick<PlanFacts, "folder" | "unkept">,
+  more: Partial<Said>,
+): string {
+  const all = { ...unkept, ...more };
   return folder === undefined ? command("plan", all) : command(shell`plan --seen ${folder}`, all);
 }
 
 /** The line on the first control plane node that prints the plan of the same answers, with more words. */
-function planLine({ facts, nodes }: Around, more: Said): string[] {
+function planLine({ facts, nodes }: Around, more: Partial<Said>): string[] {
   return on(nodes[0]!, facts, planAgain(facts, more));
 }
 
@@ -55,10 +59,10 @@ function on(node: PlanNode, { user }: Pick<PlanFacts, "user">, line: string): st
 }
 
 function silentMembers(around: Around): Decisions | undefined {
-  const { silent, said } = around.facts;
+  const { silent, unkept } = around.facts;
   if (silent.length === 0) return undefined;
   const names = listed(silent);
-  const more = (option: "without" | "lost") => ({ [option]: [...(said[option] ?? []), ...silent] });
+  const more = (option: "without" | "lost") => ({ [option]: [...(unkept[option] ?? []), ...silent] });
   return {
     aim: `Say first what ${names} is: nothing answers there, and part 2 would stop for it`,
     notes: [
@@ -77,11 +81,10 @@ function silentMembers(around: Around): Decisions | undefined {
 /** By what was really looked at: who lacks a file has said so, and who is away cannot give it. */
 function lostFiles({ node: here, lostFiles = [] }: Assessment, around: Around): Decisions | undefined {
   const { facts, nodes } = around;
-  const given = [facts.said["start-without"] ?? []].flat();
   const lacksIt = (path: string) => facts.seen.nodes.filter((one) => one.lostFiles.includes(path));
   const there = facts.named.filter((file) => lacksIt(file.path).length > 0);
   const open = [...lostFiles, ...there.filter(({ path }) => !lostFiles.some((one) => one.path === path))]
-    .filter(({ program, namedBy }) => !(program === "kube-apiserver" && given.includes(namedBy.slice(2))))
+    .filter((file) => !isGivenUp(file, facts.givenUp))
     .map((file) => ({ mounted: false, ...file }));
   if (open.length === 0) return undefined;
   const lackers = (path: string) => [
@@ -130,23 +133,19 @@ function lostFiles({ node: here, lostFiles = [] }: Assessment, around: Around): 
     notes: [
       ...notes,
       { text: "From your own copies, which lie in the folder DIR of that node:", commands: copies },
-      ...giveUp(open, around, given),
+      ...giveUp(open, around),
     ],
   };
 }
 
 /** The flags that can be given up, and what that loosens. */
-function giveUp(
-  open: readonly { program: string; namedBy: string }[],
-  around: Around,
-  given: readonly string[],
-): Note[] {
+function giveUp(open: readonly { program: string; namedBy: string }[], around: Around): Note[] {
   const flags = [
     ...new Set(open.filter(({ program }) => program === "kube-apiserver").map((one) => one.namedBy)),
   ];
   const known = flags.filter((flag) => choiceOf(flag) !== undefined);
   if (known.length === 0) return [];
-  const names = [...given, ...known.map((flag) => flag.slice(2))];
+  const names = [...(around.facts.unkept["start-without"] ?? []), ...known.map((flag) => flag.slice(2))];
   const means = known.map((flag) => `${flag}: ${choiceOf(flag)}`).join("; ");
   return [
     {

@@ -5,6 +5,7 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
+import { meanings, wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { shell } from "../shell-line.ts";
@@ -120,7 +121,10 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
         nodes,
         pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0,
       }),
-    looked: lookedAt(assessed.node, facts, nodes),
+    looked: [
+      ...lookedAt(assessed.node, facts, nodes),
+      ...meanings(wordsHere()).map((word) => `As said: ${word}`),
+    ],
     elsewhere: away,
     first: [
       ...(makesKeys(assessed) ? bundleNote(facts.bundles, planAgain(facts, {})) : []),
@@ -160,18 +164,18 @@ const NOT_NEEDED: Record<number, string> = {
 };
 
 function keyGivenUp({ said }: PlanFacts): string {
-  const given = [said["start-without"] ?? []].flat().includes("service-account-key-file");
+  const given = said["start-without"].includes("service-account-key-file");
   return given
     ? "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster end"
     : "";
 }
 
 /** Of the same answers: those that are too old by then are named. */
-function anewLines(user: string, first: PlanNode, { said, folder }: PlanFacts): Line[] {
+function anewLines(user: string, first: PlanNode, { unkept, folder }: PlanFacts): Line[] {
   const plan =
     folder === undefined
-      ? command(`plan ${PAGE}`, said)
-      : command(shell`plan ${PAGE} --seen ${folder}`, said);
+      ? command(`plan ${PAGE}`, unkept)
+      : command(shell`plan ${PAGE} --seen ${folder}`, unkept);
   return [...sshLines(user, [first], plan), toOperator(user, first, PAGE)];
 }
 
@@ -209,7 +213,8 @@ function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nod
   const tasks = joins?.length
     ? meant.flatMap((task): Course => (task === "close" ? ["join", "close"] : [task]))
     : meant;
-  const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, { ...facts, joins });
+  const unheard = others.length > 0 && !course.includes("unpack");
+  const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, { ...facts, joins, unheard });
   const steps = numbered(withMoves(own, { nodes, facts, joins: course.includes("join") }));
   return withOutage(steps, { several: others.length > 0, othersServe: facts.othersServe });
 }

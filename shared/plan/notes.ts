@@ -15,7 +15,7 @@ import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 import type { PlanStep } from "./plan-steps.ts";
 
-type Asked = Pick<PlanFacts, "lost" | "user" | "said" | "seen" | "folder" | "noDisk">;
+type Asked = Pick<PlanFacts, "lost" | "user" | "said" | "unkept" | "seen" | "folder" | "noDisk">;
 
 const AGAIN = "Then print the plan again";
 
@@ -55,7 +55,9 @@ const ASK =
 function denial({ open }: Elsewhere, asked: Asked): Note[] {
   if (open.length === 0) return [];
   const text = `You have looked at ${listed(open)}, and the keys are lost there, too? Or it is gone for good? Then print the plan here with your word.`;
-  return [{ text, commands: [planAgain(asked, { "lost-on": [...(asked.said["lost-on"] ?? []), ...open] })] }];
+  return [
+    { text, commands: [planAgain(asked, { "lost-on": [...(asked.unkept["lost-on"] ?? []), ...open] })] },
+  ];
 }
 
 /** Nothing is repaired where etcd's data is lost: the operator says whether it is. */
@@ -65,7 +67,7 @@ function withoutData(asked: Asked, away: Elsewhere | undefined): Note[] {
   const known = [...lost.names, ...lost.away, ...(away && !away.to ? away.open : [])];
   const names = seen.nodes.flatMap(({ name, lostData }) => (lostData && !known.includes(name) ? [name] : []));
   if (names.length === 0) return [];
-  const plan = planAgain(asked, { lost: [...lost.names, ...names] });
+  const plan = planAgain(asked, { lost: [...(asked.unkept.lost ?? []), ...names] });
   return [
     {
       text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Gone for good? Then print the plan so: it goes on without, and says at its end how the machine comes back.`,
@@ -85,10 +87,10 @@ export function renewalNote({ files, first }: NonNullable<PlanFacts["due"]>, com
 }
 
 /** What 00-assess prints as next is a command or a sentence. */
-function inNotes(text: string, next: readonly string[], { said }: Asked): Note[] {
+function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note[] {
   const isCommand = (line: string) => /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
   const sentences = next.filter((line) => !isCommand(line)).map((line) => ({ text: line, commands: [] }));
-  return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", said)] }, ...sentences];
+  return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", unkept)] }, ...sentences];
 }
 
 /**
@@ -130,17 +132,17 @@ export function notesBeforePart1(
     [
       isHope && inSecret,
       `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${AGAIN}.`,
-      [command("00-salvage secret"), command("plan", asked.said)],
+      [command("00-salvage secret"), command("plan", asked.unkept)],
     ],
     [
       isHope && !deep?.diskSearched && asked.noDisk === undefined,
       "The disk was not searched. This does it, which may take long, and prints the plan anew.",
-      [command("plan --deep", asked.said)],
+      [command("plan --deep", asked.unkept)],
     ],
     [
       isHope && !deep?.diskSearched && asked.noDisk !== undefined,
       `The disk was not searched: ${asked.noDisk}. With an image of it, or another device (--device), this does it, and prints the plan anew.`,
-      [command("plan --deep --image FILE", asked.said)],
+      [command("plan --deep --image FILE", asked.unkept)],
     ],
   ];
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));

@@ -3,7 +3,7 @@
  * only; it asks etcd.
  */
 
-import { again, command, type LeftOut, leftNames, type Said } from "../again.ts";
+import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
 import { type Peer, quorumOf, refuseNoQuorum, shownBy } from "../etcd/other-members.ts";
@@ -12,16 +12,18 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
-import { type Cluster, onlyLabelled, refuseUnknownNodes } from "../facts/cluster.ts";
+import { type Cluster, onlyLabelled } from "../facts/cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
+import { withWords } from "../facts/said.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { lastRestore, movedHere, rescueFolders } from "../node/rescue-folder.ts";
+import { endWords, wordOf, wordsOf } from "../node/words.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { isHeard } from "../pki/served.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
@@ -70,8 +72,19 @@ export interface PlanFacts {
   bundles: readonly string[];
   /** Who the operator is on the nodes. */
   user: string;
-  /** The operator's words of the cluster: each line of the plan that takes one has it. */
+  /** As typed, and as said before: what a plan that is made elsewhere has to be told. */
   said: Said;
+  /** What the API server starts without: files of these flags, and paths. */
+  givenUp: readonly string[];
+  /** What a plan that is made here has to be told: words that are kept are not. */
+  unkept: Partial<Said>;
+}
+
+export interface Said
+  extends Record<"without" | "lost" | "lost-on" | "worker" | "start-without", readonly string[]> {
+  "etcd-data": string | undefined;
+  endpoint: string | undefined;
+  user: string | undefined;
 }
 
 interface Asked extends LeftOut {
@@ -91,15 +104,17 @@ interface Asked extends LeftOut {
  */
 export async function factsForPlan(
   { cp, cluster, data }: Partial<PartialFacts>,
-  { without, lost, user = ROOT, seen: folder, ...said }: Asked,
+  { user = ROOT, seen: folder, ...typed }: Asked,
 ): Promise<PlanFacts> {
   const known = cluster && data && { cluster, data };
-  refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...said.worker]);
   const peers = cp ? await peersOf(cp.data, cp.node.addresses) : [];
+  const living = peers.flatMap((peer) => (shownBy(peer, cp!.facts) === "ours" ? [peer.name] : []));
+  endWords(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
+  const { without, lost, ...words } = cp ? withWords(typed, cp) : typed;
+  refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...words.worker]);
   const nodes = cp
-    ? await lostNodes(cp, { without, lost }, { lostOn: said["lost-on"], peers })
+    ? await lostNodes(cp, { without, lost }, { lostOn: words["lost-on"], peers })
     : { ...NONE_LOST, names: lost, away: without };
-  const typed = { ...said, user: user === ROOT ? undefined : user };
   const serves = ({ id }: { id: string }) =>
     peers.some((peer) => peer.id === id && answersPeers(peer, cp!.facts));
   const othersServe = cp !== undefined && quorumOf(cp.data.members, serves).isEnough;
@@ -118,6 +133,14 @@ export async function factsForPlan(
   // this node is looked at now, whatever it said before
   const seen = { ...answers, nodes: answers.nodes.filter(({ name }) => name !== cp?.node.name) };
   const leader = cp && lastLeaderElsewhere(cp);
+  const unkept = { user: user === ROOT ? undefined : user };
+  const said = {
+    ...{ without: nodes.away, lost: nodes.names, "lost-on": words["lost-on"], worker: words.worker },
+    "start-without": [
+      ...new Set([...(typed["start-without"] ?? []), ...wordsOf("start-without").map(({ value }) => value)]),
+    ],
+    ...{ "etcd-data": saidFirst("etcd-data", typed), endpoint: saidFirst("endpoint", typed), ...unkept },
+  };
   return {
     known,
     lost: nodes,
@@ -139,7 +162,9 @@ export async function factsForPlan(
     isRestored: lastRestore() !== undefined,
     bundles: bundlesHere(),
     user,
-    said: { ...typed, without: nodes.away, lost: nodes.names },
+    said,
+    givenUp: words["start-without"] ?? [],
+    unkept: cp ? unkept : said,
   };
 }
 
@@ -170,6 +195,11 @@ async function silentPeers(
   return open.flatMap(({ name }, i) => (silent.includes(name) || heard[i] === undefined ? [name] : []));
 }
 
+/** As typed, or as said before. */
+function saidFirst(option: "endpoint" | "etcd-data", typed: Asked): string | undefined {
+  return typed[option] ?? wordOf(option)?.value;
+}
+
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
   const names = onlyLabelled(nodes).filter((name) => !said.includes(name));
   if (names.length === 0) return;
@@ -191,7 +221,6 @@ async function lostNodes(
   named: LeftOut,
   { lostOn, peers }: Looked,
 ): Promise<LostNodes> {
-  refuseUnknownNodes(named, cp);
   const { lost } = named;
   const strange = leftNames(named).find((name) => !isName(name));
   if (strange !== undefined)

@@ -2,7 +2,7 @@
  * The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the
  * lines to paste.
  */
-import { command, type Said, withSaid } from "../again.ts";
+import { command, withOptions } from "../again.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { listed } from "../plain.ts";
@@ -31,7 +31,7 @@ import {
   workersFile,
 } from "./paste.ts";
 import { carryLines, gatherLines, toOperator } from "./paste-files.ts";
-import type { PlanFacts } from "./plan-facts.ts";
+import type { PlanFacts, Said } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
 import type { Block } from "./runbook.ts";
 import { isSearched } from "./seen-nodes.ts";
@@ -75,6 +75,8 @@ export type Placed = Omit<PlanStep, "number"> & { part: number };
 interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   /** The only workers that have to join; unset: each of them. */
   joins: readonly string[] | undefined;
+  /** No bundle brings the operator's words to the other control plane nodes: their first lines do. */
+  unheard?: boolean;
 }
 
 export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], facts: Facts): Placed[] {
@@ -159,6 +161,9 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
   const at = nodesAt(nodes, block.on!).filter(isMeant(block));
   const aside =
     task === "unpack" ? facts.seen.nodes.flatMap(({ name, otherKeys }) => (otherKeys ? [name] : [])) : [];
+  const flags = facts.said["start-without"] ?? [];
+  // the folder keeps these words
+  const open = [...lost.away.map((name) => `${name} is away`), ...flags.map((flag) => `no --${flag}`)];
   return inSteps(block.commands).map((commands, index, all) => ({
     ...{
       part,
@@ -170,6 +175,7 @@ function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: A
     ...(isKept && index === all.length - 1 ? { note: keptNote(block, joins) } : {}),
     ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(aside.length > 0 ? { note: movedAside(aside) } : {}),
+    ...(task === "remove" && open.length > 0 ? { note: `Not while this holds: ${open.join("; ")}` } : {}),
     ...(task === "end-etcd" && at.every(isLooked(facts.seen)) ? { note: NONE_HAS_IT } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(
@@ -186,29 +192,33 @@ function keptNote({ task }: Block, joins: Facts["joins"]): string {
 }
 
 /** NODE stands for all that are lost. */
-function commandSaid(
-  command: string,
-  { task }: Block,
-  facts: Pick<PlanFacts, "lost" | "said" | "seen">,
-): string {
+function commandSaid(typed: string, { task }: Block, facts: Omit<Facts, "user" | "joins">): string {
   const { names } = facts.lost;
-  return withSaid(command, saidFor(task, facts)).replace(/\bNODE\b/, (word) =>
-    names.length > 0 ? shell`${names}` : word,
-  );
+  const line = /^\.\/bunw scripts\/0[12]-/.test(typed) ? withOptions(typed, saidFor(task, facts)) : typed;
+  return line.replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
 /**
- * Part 2 takes out members of etcd: a worker is none. Part 1 makes new keys beside control plane nodes that
- * were looked at, or that are gone for good.
+ * What cannot be taken back, each line says itself. Part 2 takes members of etcd out: a worker is none. Part 1 makes
+ * new keys beside control plane nodes that were looked at, or that are gone for good.
  */
 function saidFor(
   task: Task | undefined,
-  { lost: { controlPlanes }, said, seen }: Pick<PlanFacts, "lost" | "said" | "seen">,
-): Said {
-  if (task === "control-plane") return { ...said, lost: controlPlanes };
-  if (task !== "new-cas" && task !== "new-internal-cas") return said;
+  { lost: { controlPlanes }, said, seen, unheard = false }: Omit<Facts, "user" | "joins">,
+): Partial<Said> {
+  const lostOn = said["lost-on"];
+  if (task === "control-plane")
+    return {
+      without: unheard ? said.without : [],
+      ...{ lost: controlPlanes, "lost-on": lostOn.filter((name) => controlPlanes.includes(name)) },
+    };
+  if (task === "etcd-there" && unheard) {
+    const { endpoint, "etcd-data": dir, "start-without": flags } = said;
+    return { "lost-on": lostOn, "start-without": flags, endpoint, "etcd-data": dir };
+  }
+  if (task !== "new-cas" && task !== "new-internal-cas") return {};
   const looked = seen.nodes.flatMap((node) => (node.controlPlane && isSearched(node) ? [node.name] : []));
-  return { ...said, "lost-on": [...new Set([...(said["lost-on"] ?? []), ...controlPlanes, ...looked])] };
+  return { "lost-on": [...new Set([...lostOn, ...controlPlanes, ...looked])] };
 }
 
 /** The last step of a plan that is made elsewhere. */

@@ -17,9 +17,9 @@ import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
 import { onOther, shell } from "../shell-line.ts";
 
-/** Errors: Fail where the API server cannot do without one of these flags, by their names without dashes. */
+/** Errors: Fail where the API server cannot do without one of these flags, by their names without dashes. Paths pass. */
 export function refuseNoChoice(names: readonly string[]) {
-  const never = names.filter((name) => choiceOf(`--${name}`) === undefined);
+  const never = names.filter((name) => !name.startsWith("/") && choiceOf(`--${name}`) === undefined);
   if (never.length > 0)
     throw new Fail(`The API server cannot start without "${never.join('", "')}"`, {
       hint: `${again({}, { less: never })} names the flags that it can start without`,
@@ -46,14 +46,20 @@ export function wayWithoutFiles(lost: readonly LostFile[]): string {
   return `. If nobody has them: ${line} starts the API server without the flags that name them (${known.map(({ name, means }) => `--${name}: ${means}`).join("; ")})`;
 }
 
-/** Those that are not given up by their flag. */
+/** By its flag, as this run's line says, or by its path, as it was said before. */
+export function isGivenUp(
+  { program, namedBy, path }: Pick<LostFile, "program" | "namedBy" | "path">,
+  dropped: readonly string[],
+): boolean {
+  return program === "kube-apiserver" && [namedBy.slice(2), path].some((one) => dropped.includes(one));
+}
+
+/** Those that are not given up. */
 export function stillNeeded(
   lost: readonly LostFile[],
   { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
 ): LostFile[] {
-  const isGivenUp = ({ program, namedBy }: LostFile) =>
-    program === "kube-apiserver" && flagsToDrop.includes(namedBy.slice(2));
-  return lost.filter((file) => stopsAll(file) && !isGivenUp(file));
+  return lost.filter((file) => stopsAll(file) && !isGivenUp(file, flagsToDrop));
 }
 
 /**
@@ -65,7 +71,7 @@ export function startWithout(
   { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
 ): Manifest {
   const lost = hostFiles(manifest).filter(
-    ({ path, namedBy }) => flagsToDrop.includes(namedBy.slice(2)) && !exists(path),
+    (file) => isGivenUp({ ...file, program: "kube-apiserver" }, flagsToDrop) && !exists(file.path),
   );
   if (lost.length === 0) return manifest;
   const copy = structuredClone(manifest);

@@ -4,6 +4,7 @@ import { API_SERVER_BUNDLES, type KubeObject } from "../api/kube-object.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { saidAt, wordsOf } from "../node/words.ts";
 import { caIn } from "../pki/kubeconfig-fields.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
@@ -56,6 +57,9 @@ function tokenAnswer(secret: TokenSecret, trust: TokenTrust): Answer {
   if (isCurrent(secret, trust)) return "verifies";
   if (trust.oldSaPub && isCurrent(secret, { ...trust, saPub: trust.oldSaPub }))
     return { warning: "of the old key: accepted until retire takes sa-old.pub out" };
+  const given = wordsOf("start-without").find(({ value }) => value === "service-account-key-file");
+  if (given && isCurrent(secret, { ...trust, saPub: undefined }))
+    return { warning: `${saidAt(given)}: refused while the key that signed it is given up` };
   return { failed: "does not verify, or holds another CA" };
 }
 

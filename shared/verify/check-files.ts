@@ -5,6 +5,7 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import { type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { choiceOf } from "../facts/lost-files.ts";
 import { believedPeers } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -14,12 +15,14 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { standIns } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
+import { endWords, saidAt, type Word, wordsOf } from "../node/words.ts";
 import { infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterCa, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { kubeconfigRows, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
+import { listed } from "../plain.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 
 /** Of it hangs what all others say of dates. */
@@ -52,6 +55,9 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
       () => ({ warning: "a replacement of this kit for the lost audit policy" }),
       path,
     );
+  endWords((word) => isBackWithFlag(word, cp), "its file and its flag are back");
+  for (const word of wordsOf("start-without"))
+    yield row("given-up", () => givenUp(word), listed(word.files ?? []));
   const oldKey = oldSaPub(facts.certificatesDir);
   if (exists(oldKey))
     yield row("old-service-account-key", () => ({ warning: "old tokens are still accepted" }), oldKey);
@@ -78,6 +84,23 @@ function* rootsKubeconfig({ certificatesDir }: ClusterFacts): Generator<CheckRow
     return isOurs ? "as admin.conf" : { warning: "its certificate is signed by another CA" };
   };
   yield { id: "roots-kubeconfig", of: ROOTS, look };
+}
+
+function isBackWithFlag({ option, files = [] }: Word, cp: ControlPlaneNode): boolean {
+  if (option !== "start-without") return false;
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
+  const named = manifest ? hostFiles(manifest).map(({ path }) => path) : [];
+  return files.every((path) => exists(path) && named.includes(path));
+}
+
+/** Open until the API server has it again. */
+function givenUp(word: Word): Answer {
+  const means = choiceOf(`--${word.value}`);
+  return {
+    warning: word.files?.every((path) => exists(path))
+      ? `is back, and the API server still runs without it (--${word.value}; ${means})`
+      : `${saidAt(word)}: ${means}`,
+  };
 }
 
 function findingAnswer({ state, detail, differs }: Finding): Answer {

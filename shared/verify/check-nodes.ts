@@ -2,6 +2,7 @@
  * Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches
  * it.
  */
+import { command } from "../again.ts";
 import { ApiError } from "../api/api-error.ts";
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -11,17 +12,19 @@ import { inParallel } from "../api/many.ts";
 import { type Answer, type CheckRow, isWell } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
+import { saidAt, type Word, wordsOf } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
-import { shell } from "../shell-line.ts";
+import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
-import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
+import { askKubeletPort, isListening, KUBELET_PORT, servingByCa } from "../workers/kubelet-port.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
-export async function seenNodes(api: KubeApi, since: Date) {
+export async function seenNodes(api: KubeApi, since: Date, away: readonly string[] = []) {
   const there = new Map(
     (await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]),
   );
-  return { there, ...(await nodeLeases(api, [...there.keys()], { since })) };
+  return { there, ...(await nodeLeases(api, [...there.keys()], { since, notAwaited: away })) };
 }
 
 type Seen = Awaited<ReturnType<typeof seenNodes>>;
@@ -42,6 +45,8 @@ interface Asked {
   caPem: string;
   /** Of the looks before this one. */
   well: WellAnswers;
+  /** What was said of nodes that are away. */
+  away?: readonly Word[];
 }
 
 /** Rows that have been looked at already, and stand in order. */
@@ -63,7 +68,7 @@ function* nodeRows(
   cp: ControlPlaneNode,
   api: KubeApi,
   { there, renewals, notRenewed, deaf }: Seen,
-  { caPem, well }: Asked,
+  { caPem, well, away = [] }: Asked,
 ): Generator<CheckRow> {
   const serving = servingByCa(cp);
   const late = new Set(notRenewed);
@@ -75,6 +80,11 @@ function* nodeRows(
       continue;
     }
     const isLate = late.has(name);
+    const word = away.find(({ value }) => value === name);
+    if (word && isLate) {
+      yield { id: "node-away", of: name, look: () => awayAnswer(node, word) };
+      continue;
+    }
     yield { id: "node-lease", of: name, look: () => renewalOf(renewals.get(name), isLate, deaf) };
     const hint = KINDS["node-ready"].mend.replace("…", name);
     const look = async () => readyNode(isLate ? seen : await onceKnown(seen, api, hint));
@@ -84,6 +94,24 @@ function* nodeRows(
     if (serving) yield rememberedRow("node-serving-certificate", name, servingLook, well);
     yield rememberedRow("node-reached", name, () => reachedByApi(name, api), well);
   }
+}
+
+/** A machine that is on says at least that nobody listens. */
+async function awayAnswer({ name, controlPlane, claimed: { ips } }: KnownNode, word: Word): Promise<Answer> {
+  const seen = ips[0] === undefined ? undefined : await isListening({ host: ips[0], port: KUBELET_PORT });
+  if (seen === undefined) return { warning: saidAt(word) };
+  const files = wordsOf("start-without").flatMap(({ files: lost = [] }) => lost.map((path) => path.slice(1)));
+  const fetch = `${onOther(name, shell`tar -C / -cf - ${files}`)} | ${shell`tar -C / -xpkf - ${files}`}`;
+  const lines = controlPlane
+    ? [
+        ...(files.length > 0 ? [`here ${fetch} (what was given up, if it is there)`] : []),
+        `here ${command("hand-over pack")}`,
+        `there ${command("hand-over unpack FILE")}, then ${command("01-etcd")}, ${command("02-control-plane")}`,
+      ]
+    : [`here ${command("03-workers open")}, and there the line that it prints`];
+  return {
+    warning: `${saidAt(word)}. Its machine is on again, and its kubelet renews no Lease: ${lines.join("; ")}`,
+  };
 }
 
 function rememberedRow(

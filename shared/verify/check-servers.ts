@@ -36,12 +36,12 @@ import { inTime, undefinedOnTimeout } from "../wait-for.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
 /** etcd and the API by this node's own certificates; then one check for each other control plane node. */
-export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
+export function serverChecks(cp: ControlPlaneNode, api: KubeApi, away: readonly string[] = []): CheckRow[] {
   const servers = [...new Set([localServer(cp.facts), clusterServer(cp.facts)])];
-  const others = otherControlPlanes(cp.cluster, cp);
+  const others = otherControlPlanes(cp.cluster, { ...cp, without: away });
   return [
     { id: "etcd-answers", look: () => unlessTurnedAway(cp, api, () => etcdAnswer(cp)) },
-    { id: "etcd-members", look: () => unlessTurnedAway(cp, api, () => members(cp, api)) },
+    { id: "etcd-members", look: () => unlessTurnedAway(cp, api, () => members(cp, api, away)) },
     ...servers.map(
       (server): CheckRow => ({
         id: "api-ready",
@@ -135,9 +135,14 @@ async function silentForLong(
   return silent;
 }
 
-async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise<Answer> {
+async function members(
+  { facts, data }: ControlPlaneNode,
+  api: KubeApi,
+  away: readonly string[],
+): Promise<Answer> {
   const now = (await etcdClient(facts)?.members()) ?? [];
-  const silent = await silentForLong(now, data, facts);
+  const asked = now.filter((member) => !away.includes(memberName(member)));
+  const silent = await silentForLong(asked, data, facts);
   if (silent.length > 0) {
     const mend = silent.every(isNameless)
       ? "it never started: take it out with"
@@ -159,7 +164,9 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
   const before = Math.max(data.members.length, data.formerMembers?.length ?? 0);
   if (now.length < before)
     return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
-  return now.map(memberName).join(", ");
+  const out = now.filter((member) => !asked.includes(member));
+  const rest = out.length > 0 ? `; not asked, as you say: ${out.map(memberName).join(", ")}` : "";
+  return `${asked.map(memberName).join(", ")}${rest}`;
 }
 
 /**

@@ -12,6 +12,7 @@ import { gone } from "../files/untrusted-file.ts";
 import { UNFINISHED } from "../files/write-steps.ts";
 import { BACKUP_MARK } from "../hand-over/backup-mark.ts";
 import { heldIn, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { hasWords, meanings, wordsHere } from "../node/words.ts";
 import { typed } from "../options.ts";
 import { listed } from "../plain.ts";
 import { STASH } from "../salvage/stash.ts";
@@ -37,7 +38,8 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   const rescued = rescueFolders().map((rescue) => {
     const inUse =
       dataFrom === rescuedEtcd(rescue) ? ": the last thing to go, the scripts read their facts here" : "";
-    return on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}`);
+    const said = hasWords(rescue) ? `; KEEP IT while this holds: ${meanings(wordsHere()).join("; ")}` : "";
+    return on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}${said}`);
   });
   const marks = list(MARKS).filter((name) => OURS.test(name) && `${MARKS}/${name}` !== BACKUP_MARK);
   return [

@@ -6,6 +6,8 @@ import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type Check, type CheckRow, Checks, hasFailed } from "../checks/check.ts";
 import { type Ending, endingsHere, forecast } from "../checks/forecast.ts";
+import { inManifest } from "../etcd-location/etcd-candidates.ts";
+import { holdsData } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import {
@@ -15,9 +17,11 @@ import {
 } from "../facts/control-plane-node.ts";
 import { controlPlaneWithoutData, isNotKubeadms, whyWithoutData } from "../facts/no-etcd-data.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
+import { withWords } from "../facts/said.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
+import { endWords, endWordsOf, type Word, wordsOf } from "../node/words.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { caReaders, kubeletCaReader } from "../renew/ca-readers.ts";
@@ -44,6 +48,8 @@ export interface VerifiedHere {
 
 interface HowToVerify {
   etcdData: string | undefined;
+  /** Nodes that are away, as typed. */
+  without?: readonly string[];
   /** Also where the cluster cannot be read: those who help just then need what is here. */
   mustEnd?: boolean;
   /** What nodes answered well in looks before this one: within a minute they are not asked again. */
@@ -53,7 +59,7 @@ interface HowToVerify {
 /** Errors: Fail where the cluster cannot be read, unless it must end. */
 export async function verifyHere(
   node: Node,
-  { etcdData, mustEnd = false, well = new Map() }: HowToVerify,
+  { etcdData, without = [], mustEnd = false, well = new Map() }: HowToVerify,
 ): Promise<VerifiedHere> {
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)), LOOKS);
@@ -63,7 +69,8 @@ export async function verifyHere(
   const readers = known?.cp ? await caReaders(known.cp) : known ? [] : await kubeletCaReader(node);
   const oldCa = oldCaHolders(readers);
   if (withoutData) await checks.add([withoutData]);
-  else if (known?.cp) await verifyControlPlane(checks, known.cp, { oldCa, well });
+  else if (known?.cp)
+    await verifyControlPlane(checks, known.cp, { oldCa, well, away: awayFrom(known.cp, without) });
   else if (known?.obstacle && mustEnd) await checks.add([noLook(known.obstacle)]);
   else if (known?.obstacle) throw known.obstacle;
   await checks.add(readerRows(readers));
@@ -77,6 +84,21 @@ interface Noted {
   oldCa: OldCaHolder[];
   /** What is well now comes to it. */
   well: WellAnswers;
+  away: readonly Word[];
+}
+
+/** What everything here says now needs no word. */
+function endAnswered(cp: ControlPlaneNode) {
+  const places = new Set(cp.endpoint.witnesses.map(({ place }) => place));
+  if (places.size < 2) endWords(({ option }) => option === "endpoint", "all that name a place agree");
+  if (inManifest(cp).some(holdsData))
+    endWords(({ option }) => option === "etcd-data", "etcd's manifest names it");
+}
+
+function awayFrom(cp: ControlPlaneNode, without: readonly string[]): Word[] {
+  endAnswered(cp);
+  const said = withWords({ without }, cp, { mayBeDeleted: true, silent: true });
+  return wordsOf("without").filter(({ value }) => said.without.includes(value));
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: Noted) {
@@ -85,7 +107,15 @@ async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: N
     "5.2 Check this control plane node's files and servers",
     async () => {
       await checks.add([clockCheck(cp), ...fileChecks(cp)]);
-      await checks.add(admin instanceof Fail ? [noAdmin(admin), withoutAdmin(cp)] : serverChecks(cp, admin));
+      await checks.add(
+        admin instanceof Fail
+          ? [noAdmin(admin), withoutAdmin(cp)]
+          : serverChecks(
+              cp,
+              admin,
+              noted.away.map(({ value }) => value),
+            ),
+      );
     },
     LOOKS,
   );
@@ -108,8 +138,12 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi, noted:
       oldSaPub: oldSaKeys(pki).join(""),
     };
     await checks.add(clusterChecks(cp, api, trust));
-    const nodes = await seenNodes(api, trustedSince(cp));
-    const asked = { caPem: trust.caPem, well: noted.well };
+    const away = noted.away.map(({ value }) => value);
+    const nodes = await seenNodes(api, trustedSince(cp), away);
+    const asked = { caPem: trust.caPem, well: noted.well, away: noted.away };
+    endWordsOf([...nodes.there.keys()].filter((name) => !nodes.notRenewed.includes(name)));
+    const isGone = ({ option, value }: Word) => option === "lost" && !nodes.there.has(value);
+    endWords(isGone, "its Node is deleted");
     await checks.add(await nodeChecks(cp, api, nodes, asked));
     await checks.add(returnedChecks(cp, api));
     await checks.add(podChecks(cp, api, trust.caPem, new Set(nodes.notRenewed)));

@@ -23,6 +23,7 @@ import { apiAddressOf } from "../facts/known-nodes.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { endWordsOf, isTyped, wordsOf } from "../node/words.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say, tell } from "../run.ts";
@@ -187,6 +188,7 @@ export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string
 /** Who is missed, since when by its own clock, and what brings it back. */
 export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
   for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
+  endWordsOf(here);
   if (unrepaired.length > 0)
     say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);
   const since = (names: readonly string[]) =>
@@ -227,9 +229,14 @@ export function sayReduced(
 
 /**
  * Of the nodes that are left out, those that really are: who renews its Lease is here, whatever was typed.
- * Errors: Refused where such a node is said to be lost for good: its Node would be deleted.
+ * `gone`: their members are out of etcd. Errors: Refused where such a node, or one that this run's line calls lost
+ * for good, is here: its Node would be deleted. What was said before ends so.
  */
-export async function reallyOut(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<LeftOut> {
+export async function reallyOut(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  { gone = [], ...out }: LeftOut & { gone?: readonly string[] },
+): Promise<LeftOut> {
   if (leftNames(out).length === 0) return out;
   const renewals = await allRenewals(api);
   const names = leftNames(out).filter((name) => renewals.has(name));
@@ -242,13 +249,17 @@ export async function reallyOut(cp: ControlPlaneNode, api: KubeApi, out: LeftOut
   const options = { onlyNew: true, since, listening, notAwaited };
   const { notRenewed } = await nodeLeases(api, names, options);
   const here = names.filter((name) => !notRenewed.includes(name));
-  const living = here.find((name) => out.lost.includes(name));
+  const kept = wordsOf("lost").flatMap((word) => (isTyped(word) ? [] : [word.value]));
+  const isSure = (name: string) => gone.includes(name) || !kept.includes(name);
+  const living = here.find((name) => out.lost.includes(name) && isSure(name));
   if (living)
     throw new Refused(`${living} is not lost: it renews its Lease`, {
       hint: shell`nothing was changed. Leave it out of --lost. Shall it go all the same? First, there: systemctl stop kubelet`,
     });
   for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
-  return { ...out, without: out.without.filter((name) => !here.includes(name)) };
+  endWordsOf(here);
+  const isStill = (name: string) => !here.includes(name);
+  return { without: out.without.filter(isStill), lost: out.lost.filter(isStill) };
 }
 
 /** It waits for no renewal, so it judges none: who was lost a moment ago has a Lease of a moment ago. */

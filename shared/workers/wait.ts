@@ -111,7 +111,7 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
   if (!joining)
-    throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", out)} makes one` });
+    throw new Fail("There is no token of this kit", { hint: `${command("03-workers open")} makes one` });
   const seconds = TOKEN_HOURS * 3600;
   const { away } = await nodesReturn({
     api,

@@ -9,10 +9,10 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { nodeLeases } from "../api/leases.ts";
 import { leftOut } from "../etcd/all-members.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
-import { refuseUnknownNodes } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
+import { keepSaid, withWords } from "../facts/said.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -36,10 +36,10 @@ export interface Ready {
 }
 
 /** Errors: Fail with the first thing that is not true, and what to do about it. */
-export async function readyForPart4(cp: ControlPlaneNode, named: LeftOut): Promise<Ready> {
-  refuseUnknownNodes(named, cp, { mayBeDeleted: true });
+export async function readyForPart4(cp: ControlPlaneNode, typed: LeftOut): Promise<Ready> {
+  const named = withWords(typed, cp, { mayBeDeleted: true });
   const trust = trustHere(cp);
-  refuseReduced(cp, named);
+  refuseReduced(cp);
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   const out = await reallyOut(cp, api, await leftOut(cp, named));
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
@@ -51,6 +51,7 @@ export async function readyForPart4(cp: ControlPlaneNode, named: LeftOut): Promi
   if (away.length > 0)
     say(`away: ${listed(away)}. What runs there is left as it is, and no rollout waits for it`);
   say(`${nodes.length} of ${known.length} nodes renew their Lease; the controller-manager runs in full`);
+  keepSaid(cp);
   return { api, trust, nodes, out };
 }
 
@@ -70,11 +71,11 @@ function trustHere(cp: ControlPlaneNode): SigningTrust {
   });
 }
 
-function refuseReduced(cp: ControlPlaneNode, out: LeftOut) {
+function refuseReduced(cp: ControlPlaneNode) {
   const controllerManager = readManifest(manifestPath(cp, "kube-controller-manager"));
   if (controllerManager && !isReduced(controllerManager)) return;
   throw new Fail(`The controller-manager is ${controllerManager ? "still reduced" : "not there"}`, {
-    hint: `close part 3 first: ${command("03-workers close", out)}`,
+    hint: `close part 3 first: ${command("03-workers close")}`,
   });
 }
 

@@ -4,7 +4,7 @@
  */
 import { spyOn } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
-import { carryNothing } from "../../shared/again.ts";
+import { nothingTyped } from "../../shared/node/words.ts";
 import { leavesNothing } from "../../shared/signals.ts";
 import { onNode } from "./no-node.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
@@ -39,7 +39,7 @@ export async function lookAt<T>(
   using node = await pretendNode(options);
   await options.change?.(node);
   // what an earlier run of this process was told is not said here
-  carryNothing();
+  nothingTyped();
   using _variables = variablesHere({ ...node.env, KUBE_PKI_REPAIR_PATIENCE: "0.0005" });
   const said: string[] = [];
   const ears = (["error", "log"] as const).map((way) =>
@@ -48,7 +48,7 @@ export async function lookAt<T>(
   try {
     return await onNode(node.root, () => look(node, said));
   } finally {
-    carryNothing();
+    nothingTyped();
     leavesNothing();
     for (const ear of ears) ear.mockRestore();
   }

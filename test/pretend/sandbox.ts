@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setRoot } from "../../shared/files/files.ts";
+import { nothingTyped } from "../../shared/node/words.ts";
 import { mode } from "../../shared/run.ts";
 import { listenToRun } from "../../shared/run-events.ts";
 import { leavesNothing } from "../../shared/signals.ts";
@@ -29,6 +30,7 @@ export function sandbox(): Sandbox {
       mode.dryRun = false;
       listenToRun(undefined);
       leavesNothing();
+      nothingTyped();
       leaveNode();
       rmSync(dir, { recursive: true });
     },

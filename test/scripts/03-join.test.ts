@@ -153,7 +153,7 @@ test("03-join brings a worker back, leaves no token behind, and run again does n
   const again = await node.run(`${join()} --without w2,w3`);
   expect(again.exitCode).toBe(0);
   expect(again.stderr).toEndWith(
-    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the same on the other workers that open has named, then on each control plane node: ./bunw scripts/03-workers.ts close --without w2,w3\n",
+    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the same on the other workers that open has named, then on each control plane node: ./bunw scripts/03-workers.ts close\n",
   );
   expect(node.fingerprint()).toEqual(before);
   writeToken(node.root);

@@ -27,11 +27,9 @@ describe("03-workers close", () => {
     using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
     const away = await node.run("03-workers close --without w2", WAITS);
     expect(away).toMatchObject({ exitCode: 0 });
-    expect(away.stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
+    expect(away.stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts\n");
     const lost = await node.run("03-workers close --lost w2", WAITS);
-    expect(lost.stderr).toEndWith(
-      `\ndone.  next: ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost w2\n`,
-    );
+    expect(lost.stderr).toEndWith(`\ndone.  next: ${DELETE}, then ./bunw scripts/04-sa-tokens.ts\n`);
   });
 
   test("refuses to call a node lost that renews its Lease, and counts one that is only named as away", async () => {

@@ -89,12 +89,14 @@ test("what the stopped container had mounted is found, read, copied with its log
   expect(again.exitCode).toBe(0);
 });
 
-test("a folder that is typed is in every command that is printed", async () => {
+test("a folder that is typed once is known to what is typed later, and to no command that is printed", async () => {
   using node = await nodeWith({});
   const { stdout } = await node.run("00-assess --etcd-data /srv/etcd");
-  expect(stdout).toContain("  ./bunw scripts/00-assess.ts --etcd-data /srv/etcd --deep ");
-  expect(stdout).toContain("  ./bunw scripts/00-salvage.ts --etcd-data /srv/etcd ");
-  expect(stdout.match(/bunw scripts\/\d\d-(?!\S+ --etcd-data \/srv\/etcd)/)).toBeNull();
+  expect(stdout).toContain("  ./bunw scripts/00-assess.ts --deep ");
+  expect(stdout).not.toContain("--etcd-data");
+  const later = await node.run("01-etcd --dry-run --new-cas");
+  expect(later.stderr).toMatch(/etcd's data: \/srv\/etcd \(as said at \d\d:\d\d \(00-assess, on m1\)\)\n/);
+  expect(later).toMatchObject({ exitCode: 0 });
 });
 
 test("a folder that only looks like etcd's data is named with the line to type, and not read", async () => {

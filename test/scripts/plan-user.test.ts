@@ -159,9 +159,9 @@ test("with many workers, xargs does the same", async () => {
   expect(brought.toSorted()).toEqual(Array.from({ length: 30 }, (_, i) => `w${i + 1}.tar`).toSorted());
 });
 
-test("what was said once is remembered: in the commands that print the plan again", async () => {
+test("what was said once is kept; whose lines they are is in the commands that print the plan again, and a plan elsewhere is told all", async () => {
   const { stdout } = await plan({ ...ASKED, args: "--lost m2 --user ubuntu" });
-  expect(stdout).toContain("\n./bunw scripts/plan.ts --deep --image FILE --lost m2 --user ubuntu\n");
+  expect(stdout).toContain("\n./bunw scripts/plan.ts --deep --image FILE --user ubuntu\n");
   expect(stdout).toContain(
     "print the plan there, and follow that one.\n\n```sh\n./bunw scripts/plan.ts --lost m2 --user ubuntu\n",
   );

@@ -107,6 +107,18 @@ test("a lost second key is named with what it costs; with the operator's word th
   const text = node.read("/etc/kubernetes/manifests/kube-apiserver.yaml");
   expect(text).toContain("--service-account-key-file=/etc/kubernetes/pki/sa.pub");
   expect(text).not.toContain(SECOND);
+  // said once: the proof knows it, and a second part 2
+  const open = await node.run("05-verify");
+  expect(open.stdout).toMatch(
+    /is given up: as said at \d\d:\d\d \(02-control-plane, on m1\): tokens that the key/,
+  );
+  const again = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect(again).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("as said at ") });
+  expect(node.read("/etc/kubernetes/manifests/kube-apiserver.yaml")).toBe(text);
+  write(node.root + SECOND, "the key", 0o644);
+  expect((await node.run("05-verify")).stdout).toContain(
+    "is given up: is back, and the API server still runs without",
+  );
 });
 
 test("where sa.key alone is new, 4.7 and part 5 name the published keys and whose copies of tokens have ended", async () => {

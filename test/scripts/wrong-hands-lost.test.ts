@@ -10,6 +10,7 @@ import { LOST, sameEtcd, serveEtcd, THIRD } from "../pretend/etcd.ts";
 import { joinToItsEnd, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { butWords } from "../pretend/plan.ts";
 import { serveRunning } from "../pretend/running.ts";
 import { expectStop, REFUSED } from "../pretend/wrong-hands.ts";
 
@@ -77,7 +78,7 @@ test.each([
     const gone = await node.run(`${line} --lost-on m2`, WAITS);
     expect({ exitCode: gone.exitCode, stderr: gone.stderr }).toMatchObject({ exitCode: 0 });
     expect(gone.stderr).toContain(`m2: what answers at ${M2}:2380 is not its etcd, as you say`);
-    expect(node.fingerprint()).toEqual(before);
+    expect(butWords(node.fingerprint())).toEqual(before);
   },
 );
 

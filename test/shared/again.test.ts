@@ -3,22 +3,12 @@
  * script's, with what was said.
  */
 import { afterEach, expect, test } from "bun:test";
-import {
-  again,
-  carry,
-  carryNothing,
-  command,
-  movedTo,
-  type Said,
-  withCarried,
-  withSaid,
-} from "../../shared/again.ts";
+import { again, command, movedTo } from "../../shared/again.ts";
 import { parseWords } from "../../shared/options.ts";
 
 const argv = process.argv;
 afterEach(() => {
   process.argv = argv;
-  carryNothing();
 });
 
 const OPTIONS = {
@@ -118,38 +108,10 @@ test.each<[string, string[], Parameters<typeof again>, string]>([
   expect(again(...more)).toBe(line);
 });
 
-const BOTH = { without: ["a"], lost: ["b", "c"] };
-
-test.each<[string, Said, string]>([
-  ["02-control-plane", BOTH, "02-control-plane.ts --without a --lost b,c"],
-  [
-    "03-workers open",
-    { ...BOTH, endpoint: "x:1" },
-    "03-workers.ts open --without a --lost b,c --endpoint x:1",
-  ],
-  ["03-workers close", { endpoint: "x:1", "lost-on": ["m2"] }, "03-workers.ts close"],
-  ["03-join", { lost: ["b"], endpoint: "x:1", "etcd-data": "/srv" }, "03-join.ts --lost b"],
-  [
-    "01-etcd --new-cas",
-    { ...BOTH, endpoint: "x:1", "lost-on": ["m2"] },
-    "01-etcd.ts --new-cas --endpoint x:1 --lost-on m2",
-  ],
-  ["04-sa-tokens --skip a/b", { lost: ["b"] }, "04-sa-tokens.ts --skip a/b --lost b"],
-  [
-    "plan --deep",
-    { worker: ["w1"], user: "ubuntu", endpoint: undefined },
-    "plan.ts --deep --worker w1 --user ubuntu",
-  ],
-  ["05-verify", { ...BOTH, user: "ubuntu" }, "05-verify.ts"],
-  ["02-control-plane --lost x", { lost: ["b"] }, "02-control-plane.ts --lost x"],
-  ["00-assess", { "etcd-data": "-a b" }, "00-assess.ts --etcd-data='-a b'"],
-])("%s takes what it knows of %j", (words, said, line) => {
-  expect(command(words, said)).toBe(`./bunw scripts/${line}`);
-  expect(withSaid(command(words), said)).toBe(`./bunw scripts/${line}`);
-});
-
-test("a line of another program has nothing of it", () => {
-  expect(withSaid("kubectl get nodes", BOTH)).toBe("kubectl get nodes");
+test("a line with options that say something new: none for an empty list", () => {
+  expect(command("02-control-plane", { lost: ["b", "c"], without: [], endpoint: undefined })).toBe(
+    "./bunw scripts/02-control-plane.ts --lost b,c",
+  );
 });
 
 test.each<[string[], string]>([
@@ -170,23 +132,5 @@ test.each<[string[], string]>([
   } as const;
   expect(movedTo("report", options, { gone: ["report"], takes: ["etcd-data"] })).toBe(
     `./bunw scripts/${line}`,
-  );
-});
-
-test("what was said once, each line of a printed text has that takes it and has none", () => {
-  const text =
-    "on m2: ./bunw scripts/01-etcd.ts --new-cas, then ./bunw scripts/03-workers.ts open; ./bunw scripts/03-join.ts";
-  expect(withCarried(text)).toBe(text);
-  carry({ endpoint: "x:1", "etcd-data": "/srv/a b" });
-  const both = "--endpoint x:1 --etcd-data '/srv/a b'";
-  expect(withCarried(text)).toBe(
-    `on m2: ./bunw scripts/01-etcd.ts ${both} --new-cas, then ./bunw scripts/03-workers.ts open ${both}; ./bunw scripts/03-join.ts`,
-  );
-  expect(withCarried("./bunw scripts/03-workers.ts close --without a,b --etcd-data /x")).toBe(
-    "./bunw scripts/03-workers.ts close --without a,b --etcd-data /x",
-  );
-  const [here, more] = ["./bunw scripts/02-control-plane.ts", "--lost a,b --endpoint y"];
-  expect(withCarried(`${here} ${more}, or ${here}`)).toBe(
-    `${here} --etcd-data '/srv/a b' ${more}, or ${here} ${both}`,
   );
 });

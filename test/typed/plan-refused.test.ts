@@ -122,21 +122,26 @@ test("a lost file that nobody seen has is a decision before any step: who may ha
     ),
   ]);
   expect(notes[3]!.line).toBe(
-    `ssh -n root@${SHOWN_ADDRESS} './bunw scripts/plan.ts --seen /root/seen --without m3 --start-without service-account-key-file'; echo "exit code $?"`,
+    `ssh -n root@${SHOWN_ADDRESS} './bunw scripts/plan.ts --seen /root/seen --start-without service-account-key-file'; echo "exit code $?"`,
   );
   expect(stdout).not.toContain("/etc/passwd");
 });
 
-test("given up, its lines have the word, and part 1 and part 2 take them", async () => {
+test("given up, part 1 and part 2 know it on this node, and take the word on their own lines", async () => {
   using node = await lostFile({ containers: ["etcd", "kube-apiserver"] });
   gone(LEAF)(node);
   await node.answers({ m2: LOST_HERE });
   const word = "--start-without service-account-key-file";
   const { exitCode, stdout } = await node.plan(`--seen /root/seen --without m3 ${word}`);
   expect(exitCode).toBe(2);
-  expect(pasted(stdout)).toContain(`ssh -n root@${SHOWN_ADDRESS} '01-etcd.ts ${word}'`);
-  expect(pasted(stdout)).toContain(`ssh -n root@${SHOWN_ADDRESS} '02-control-plane.ts --without m3 ${word}'`);
-  for (const line of [`01-etcd ${word}`, `02-control-plane --without m3 ${word}`])
+  for (const script of ["01-etcd", "02-control-plane"])
+    expect(pasted(stdout)).toContain(`ssh -n root@${SHOWN_ADDRESS} '${script}.ts'`);
+  for (const line of [
+    "01-etcd",
+    "02-control-plane",
+    `01-etcd ${word}`,
+    `02-control-plane --without m3 ${word}`,
+  ])
     expect((await node.run(`${line} --dry-run`)).exitCode).toBe(0);
 });
 

@@ -4,7 +4,6 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync } from "node:fs";
-import { carry } from "../../shared/again.ts";
 import { lookAt } from "../pretend/in-process.ts";
 import { refusedHere, typeHere } from "../pretend/typed-here.ts";
 import { expectStop, REFUSED } from "../pretend/wrong-hands.ts";
@@ -175,11 +174,4 @@ test("a name that cannot be meant: refused, and nothing is changed", async () =>
     });
     for (const [line, error, hint] of NAMES) await refusedHere(node, line, error, hint, REFUSED);
   });
-});
-
-test("a run's lines have nothing that another run of this process was told", async () => {
-  carry({ endpoint: "x:1", "etcd-data": "/srv" });
-  expect((await typeHere("01-etcd --new-ca")).stderr).toEndWith(
-    "hint: did you mean --new-cas? ./bunw scripts/01-etcd.ts --help\n",
-  );
 });

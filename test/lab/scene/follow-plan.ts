@@ -3,11 +3,11 @@
  * page. Each line is read as bash would read it, and typed on the node whose address it names.
  */
 import { dirname, join } from "node:path";
-import { withSaid } from "../../../shared/again.ts";
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine, Output } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";
 import { restartBarePods } from "./printed.ts";
+import { withSaid } from "./said.ts";
 import { note, type Scene, type, unpackKit } from "./scene.ts";
 import type { Terminal } from "./terminal.ts";
 

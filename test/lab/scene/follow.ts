@@ -1,10 +1,10 @@
 /** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
 import { basename } from "node:path";
-import { withSaid } from "../../../shared/again.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { type Block, type Place, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
 import { runbookPages } from "./runbook-block.ts";
+import { withSaid } from "./said.ts";
 import { KIT, type Scene, type } from "./scene.ts";
 
 /** How the runbook is followed; by default as it is written, from the first part to the last. */

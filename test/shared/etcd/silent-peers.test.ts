@@ -37,7 +37,10 @@ async function waits(other: typeof LOST, options: NodeOptions, newCas?: NewCas, 
     const cp = await controlPlaneToRepair(undefined);
     mode.dryRun = true;
     try {
-      await lookAtPeers(cp, actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas)), lostOn);
+      await lookAtPeers(cp, actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas)), {
+        typed: lostOn,
+        said: lostOn,
+      });
     } finally {
       mode.dryRun = false;
     }

@@ -27,10 +27,12 @@ import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
 import { writeMark } from "../../../shared/files/files.ts";
-import { checkOrigin } from "../../../shared/hand-over/place-keys.ts";
+import type { Bundle } from "../../../shared/hand-over/bundle.ts";
+import { checkOrigin, takeWordsOf } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { newRescue, type RestoredMark, restoredFile } from "../../../shared/node/rescue-folder.ts";
+import { wordsHere } from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readSeen } from "../../../shared/plan/seen-nodes.ts";
@@ -220,6 +222,20 @@ async function isTaken(lock: LockKind, { by }: { by?: RestoredMark["from"] } = {
   );
 }
 
+const HIS_WORD = { option: "lost", value: "cp3", at: "2026-11-30T04:50:00Z", by: "plan", on: "cp1" };
+
+/** Whether a word in the bundle is one here afterwards. */
+function isHeard(lock: LockKind): boolean {
+  using _ = sandbox();
+  const { manifest, files } = bundleOf(hisKeys);
+  takeWordsOf(
+    { files, manifest: { ...manifest!, words: [HIS_WORD] } as Bundle["manifest"] },
+    { confirmed: undefined, lock },
+    "cp2",
+  );
+  return wordsHere().length > 0;
+}
+
 /** What each writer tries, by what it would decide, and whether he gets it. */
 const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> | boolean>>> = {
   "this node": { keys: () => keysAre((root) => write(`${root}${DIR}/ca.crt`, his.cert)) },
@@ -367,8 +383,8 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       }
     },
   },
-  "a bundle with a passphrase": { keys: () => isTaken("passphrase") },
-  "a bundle for recipients": { keys: () => isTaken("recipients") },
+  "a bundle with a passphrase": { keys: () => isTaken("passphrase"), words: () => isHeard("passphrase") },
+  "a bundle for recipients": { keys: () => isTaken("recipients"), words: () => isHeard("recipients") },
   "a snapshot for recipients": { keys: () => isTaken("recipients", { by: "a snapshot" }) },
   "a control plane node's transcripts": { report: () => isLeftForPeople("cp2") },
   "another node's transcripts": {
@@ -382,6 +398,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     keys: () => {
       using box = sandbox();
       const said = {
+        words: [HIS_WORD],
         schemaVersion: 1,
         node: "cp9",
         role: "control plane",
@@ -395,7 +412,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
         hashes: ["h"],
         now: new Date(),
       });
-      return nodes.length > 0;
+      return nodes.length + wordsHere().length > 0;
     },
   },
   "a folder that was there": {

@@ -31,26 +31,6 @@ test("the other control plane nodes are neither this one, nor workers, nor lost 
   expect(lost.others).toEqual(["cp2"]);
 });
 
-test("a command has --lost and --without only where its script takes them", () => {
-  const commands = [
-    "02-control-plane",
-    "03-workers open",
-    "03-join",
-    "04-sa-tokens retire",
-    "01-etcd --new-cas",
-    "05-verify",
-  ];
-  expect(commands.map((words) => command(words, { lost: ["cp3", "w1"] }))).toEqual([
-    "./bunw scripts/02-control-plane.ts --lost cp3,w1",
-    "./bunw scripts/03-workers.ts open --lost cp3,w1",
-    "./bunw scripts/03-join.ts --lost cp3,w1",
-    "./bunw scripts/04-sa-tokens.ts retire --lost cp3,w1",
-    "./bunw scripts/01-etcd.ts --new-cas",
-    "./bunw scripts/05-verify.ts",
-  ]);
-  expect(command("02-control-plane")).toBe("./bunw scripts/02-control-plane.ts");
-});
-
 test("after the old key of tokens: part 1 where its new key is not here yet, the other control plane nodes, part 2", () => {
   const carry = [{ command: "the scp lines above" }];
   expect(line(...next.afterTokenKey({ saKeyIsHere: true, carry: [] }))).toBe(
@@ -137,7 +117,7 @@ describe("after part 2", () => {
       "part 2 on cp2, cp3 where it is not done yet, then ./bunw scripts/05-verify.ts",
     );
     expect(after(lost, true)).toBe(
-      "part 2 on cp2 where it is not done yet, then ./bunw scripts/03-workers.ts open --lost cp3,w1",
+      "part 2 on cp2 where it is not done yet, then ./bunw scripts/03-workers.ts open",
     );
   });
 });
@@ -147,26 +127,22 @@ describe("in part 3", () => {
     line(...next.afterIdleOpen(route, { ...trust, silentControlPlanes, closeOn }));
 
   test("open and approve print close with --lost", () => {
-    expect(line(...next.closing(lost))).toBe(
-      "on each control plane node: ./bunw scripts/03-workers.ts close --lost cp3,w1",
-    );
+    expect(line(...next.closing())).toBe("on each control plane node: ./bunw scripts/03-workers.ts close");
   });
 
   test("where no worker joins: part 2 for a silent control plane node, then close, then the part after it", () => {
-    expect(idle(lost, ["cp2"], ["cp1"])).toBe("on cp2: ./bunw scripts/02-control-plane.ts --lost cp3,w1");
-    expect(idle(lost, [], ["cp1"])).toBe("./bunw scripts/03-workers.ts close --lost cp3,w1");
+    expect(idle(lost, ["cp2"], ["cp1"])).toBe("on cp2: ./bunw scripts/02-control-plane.ts");
+    expect(idle(lost, [], ["cp1"])).toBe("./bunw scripts/03-workers.ts close");
     expect(idle(lost, [], [])).toBe(`${DELETE}, then ./bunw scripts/05-verify.ts`);
-    expect(idle(lost, [], [], NEW)).toBe(`${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost cp3,w1`);
+    expect(idle(lost, [], [], NEW)).toBe(`${DELETE}, then ./bunw scripts/04-sa-tokens.ts`);
   });
 
   test("close --lost cp3 does not name cp3; its Node goes before part 4, which is told of it; the Node of one that is away stays", () => {
     const after = (route: next.Route, trust = NEW) => line(...next.afterClose(route, trust));
     expect(after(lost)).toBe(
-      `the same on cp2 where it is not done yet, then ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --lost cp3,w1`,
+      `the same on cp2 where it is not done yet, then ${DELETE}, then ./bunw scripts/04-sa-tokens.ts`,
     );
-    expect(after(away)).toBe(
-      "the same on cp2 where it is not done yet, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1",
-    );
+    expect(after(away)).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/04-sa-tokens.ts");
     expect(after(alone)).toBe("./bunw scripts/04-sa-tokens.ts");
     expect(after(alone, OLD)).toBe("./bunw scripts/05-verify.ts");
   });
@@ -177,7 +153,7 @@ test("after part 4 the old key is retired on each control plane node, if there i
     "./bunw scripts/05-verify.ts",
   );
   expect(line(...next.afterTokens(lost, { oldSaKey: true, later: false, skipped: [] }))).toBe(
-    "on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --lost cp3,w1, then ./bunw scripts/05-verify.ts",
+    "on each control plane node: ./bunw scripts/04-sa-tokens.ts retire, then ./bunw scripts/05-verify.ts",
   );
   expect(line(...next.afterRetire(lost))).toBe(
     "the same on cp2 where it is not done yet, then ./bunw scripts/05-verify.ts",
@@ -202,10 +178,10 @@ test("after part 4: what was left for later comes first, then what the operator 
   const db = { name: "blog/db", command: "kubectl rollout restart db" };
   const after = (later: boolean, skipped: (typeof db)[], oldSaKey = false) =>
     line(...next.afterTokens(lost, { oldSaKey, later, skipped }));
-  expect(after(true, [])).toBe("./bunw scripts/04-sa-tokens.ts --lost cp3,w1");
-  expect(after(true, [db], true)).toBe("./bunw scripts/04-sa-tokens.ts --skip blog/db --lost cp3,w1");
+  expect(after(true, [])).toBe("./bunw scripts/04-sa-tokens.ts");
+  expect(after(true, [db], true)).toBe("./bunw scripts/04-sa-tokens.ts --skip blog/db");
   expect(after(false, [db])).toBe("kubectl rollout restart db, then ./bunw scripts/05-verify.ts");
   expect(after(false, [db, db], true)).toBe(
-    "the 2 commands of 4.7, then on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --lost cp3,w1, then ./bunw scripts/05-verify.ts",
+    "the 2 commands of 4.7, then on each control plane node: ./bunw scripts/04-sa-tokens.ts retire, then ./bunw scripts/05-verify.ts",
   );
 });

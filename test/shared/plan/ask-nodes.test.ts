@@ -13,7 +13,7 @@ test("a node whose name is none of its own is not asked: its words would be anot
     { name: "node 2", role: "worker", address: "10.0.0.2" },
     { name: "w2", role: "worker", address: "10.0.0.3" },
   ];
-  expect(askLines({ user: "root", said: {}, nodes, kit: KIT })).toContain(
+  expect(askLines({ user: "root", said: {}, unkept: {}, nodes, kit: KIT })).toContain(
     'nodes="cp1 10.0.0.1\nw2 10.0.0.3"\n',
   );
 });
@@ -24,7 +24,7 @@ test.each(["root", "ubuntu"])(
     using box = sandbox();
     const nodes: PlanNode[] = [{ name: "cp1", role: "first control plane node", address: "10.0.0.1" }];
     const dir = `${box.dir}/my etcd`;
-    const block = askLines({ user, said: { "etcd-data": dir }, nodes, kit: KIT });
+    const block = askLines({ user, said: { "etcd-data": dir }, unkept: {}, nodes, kit: KIT });
     const [look] = /^export look=[\s\S]*?'$(?=\nnodes=)/m.exec(block)!;
     // on the node: a kit that says how it was called, and a sudo
     for (const name of ["bunw", "sudo"])

@@ -119,6 +119,12 @@ const ROWS: Row[] = [
     change: ({ root }) => expireCertificates(root),
   },
   {
+    what: "all certificates have expired on three, one is away, and no bundle says so to the other",
+    on: { ...WELL, ...THREE },
+    change: ({ root }) => expireCertificates(root),
+    asked: { without: ["m2"], endpoint: "lb.example:6443" },
+  },
+  {
     what: "CAs that a company has signed have expired",
     on: { ...WELL, etcd: (objects) => Object.assign(objects, clusterObjects(expired)) },
     change: ({ root }) => giveToCompany(root, YESTERDAY),

@@ -246,7 +246,7 @@ async function part1({ newCas, lostOn = [], filesLater, imagesLater }: Row) {
   refuseExternalCa(cp);
   refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
-  const peers = await lookAtPeers(cp, actions, lostOn);
+  const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: lostOn });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);

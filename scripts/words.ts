@@ -1,0 +1,50 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK-MORE "What you have said": who is away or lost, where the API is, which files are given
+ * up. Prints what still holds on this node, and takes back what does not.
+ */
+import { Fail } from "../shared/fail.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
+import { asSaid, endWords, wordsHere } from "../shared/node/words.ts";
+import { listed } from "../shared/plain.ts";
+import { answer, run } from "../shared/run.ts";
+
+async function main() {
+  const { values } = parse();
+  if (values.help) return console.log(USAGE);
+  const { back } = values;
+  const said = wordsHere().map(({ value }) => value);
+  const unsaid = back.filter((value) => !said.includes(value));
+  if (unsaid.length > 0)
+    throw new Fail(`Nothing is kept of "${unsaid.join('", "')}"`, {
+      hint: `nothing was changed. Kept here: ${said.length > 0 ? listed(said) : "nothing"}`,
+    });
+  endWords(({ value }) => back.includes(value), "you take it back");
+  const words = wordsHere();
+  answer(
+    words.length > 0 ? words.map(asSaid).join("\n") : "nothing that you have said is kept here",
+  );
+}
+
+const USAGE = `Usage:
+    ./bunw scripts/words.ts [--back WORD,…]
+
+Prints what you have said on this node, or on the one that packed the keys, and what still holds of
+it: every script goes by it.
+
+Options:
+    --back WORDS     Take these back: a node's name, a flag of --start-without, the endpoint or the
+                     folder, as they are printed. The other nodes keep theirs.
+    --help           Print this text.
+
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node
+`;
+
+const OPTIONS = {
+  back: { type: "string", list: true },
+  help: { type: "boolean" },
+} as const;
+
+const parse = () => parseOptions({ options: OPTIONS });
+
+if (import.meta.main) await run(main);

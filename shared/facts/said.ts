@@ -1,0 +1,71 @@
+/** The operator's words for a run: what was typed, and what was said before and still holds. */
+import { isNameless, memberName } from "../etcd-data/members.ts";
+import {
+  asSaid,
+  hear,
+  isOfNode,
+  isTyped,
+  keepPlaces,
+  keepWords,
+  type Spoken,
+  WORD_OPTIONS,
+  type Word,
+  type WordOption,
+  wordsHere,
+  wordsOf,
+} from "../node/words.ts";
+import { say } from "../run.ts";
+import { refuseUnknownNodes } from "./cluster.ts";
+import type { ControlPlaneNode } from "./control-plane-node.ts";
+import { type LostFile, lostHere } from "./lost-files.ts";
+
+type List = Exclude<WordOption, "endpoint" | "etcd-data">;
+const LISTS = WORD_OPTIONS.filter((option) => option !== "endpoint" && option !== "etcd-data") as List[];
+type Typed = Spoken & { [option in List]?: readonly string[] | undefined };
+type Cp = Pick<ControlPlaneNode, "cluster" | "data" | "node" | "dataFrom" | "etcd" | "earlier">;
+
+/**
+ * `typed` with all that was said: of `start-without`, the paths that were given up. Says what this run's line does
+ * not say itself. Errors: Refused as `refuseUnknownNodes`, for typed names; a kept one of which there is no node any
+ * more does not count.
+ */
+export function withWords<V extends Typed>(
+  typed: V,
+  cp: Cp,
+  { silent = false, ...options }: { mayBeDeleted?: boolean; silent?: boolean } = {},
+): V & Record<List, string[]> {
+  refuseUnknownNodes({ without: typed.without ?? [], lost: typed.lost ?? [] }, cp, options);
+  const known = WORD_OPTIONS.map((option) => {
+    const values = [typed[option] ?? []].flat();
+    return [option, values.filter((value) => isKnown({ option, value }, cp))] as const;
+  });
+  hear(Object.fromEntries(known));
+  keepPlaces(cp.node.name);
+  const kept = wordsHere().filter((word) => !isTyped(word) && isKnown(word, cp));
+  if (!silent) for (const word of kept) say(asSaid(word));
+  const lists = LISTS.map((option) => {
+    const values = kept.flatMap((word) => (word.option === option ? (word.files ?? word.value) : []));
+    return [option, [...new Set([...(typed[option] ?? []), ...values])]] as const;
+  });
+  return { ...typed, ...(Object.fromEntries(lists) as Record<List, string[]>) };
+}
+
+/** When the look is through. `lost`: of other nodes, which the same flags name. */
+export function keepSaid(
+  cp: Pick<ControlPlaneNode, "data" | "node" | "facts" | "etcd" | "ran">,
+  lost: readonly Pick<LostFile, "path" | "namedBy">[] = [],
+) {
+  const here = wordsOf("start-without").some(isTyped)
+    ? lostHere({ ...cp, certificatesDir: cp.facts.certificatesDir }).filter(({ stored }) => !stored)
+    : [];
+  const byFlag = Map.groupBy([...here, ...lost], ({ namedBy }) => namedBy.slice(2));
+  keepWords(cp.node.name, new Map([...byFlag].map(([flag, files]) => [flag, files.map(({ path }) => path)])));
+}
+
+/** This node, and who is none of the cluster's, cannot be meant. A member that never started has no name. */
+function isKnown(word: Pick<Word, "option" | "value">, { cluster, data, node }: Cp): boolean {
+  const members = data.members.filter((member) => !isNameless(member)).map(memberName);
+  const names = [...cluster.nodes.map(({ name }) => name), ...members];
+  const mayBeHere = word.option === "lost-on" || word.value !== node.name;
+  return !isOfNode(word) || (names.includes(word.value) && mayBeHere);
+}

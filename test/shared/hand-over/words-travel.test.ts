@@ -1,0 +1,61 @@
+/** What was said on one control plane node travels in the bundle: if it is proved who locked it, or not at all. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { main } from "../../../scripts/hand-over.ts";
+import { exists, removeFile, writeFile } from "../../../shared/files/files.ts";
+import { foldersHere, WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
+import * as words from "../../../shared/node/words.ts";
+import { mode } from "../../../shared/run.ts";
+import { put } from "../../pretend/bundles.ts";
+import { FILE, keys, NAMED, node, recipient } from "../../pretend/hand-over.ts";
+
+setDefaultTimeout(300_000);
+
+const said = () => words.wordsHere().map(({ option, value, on }) => `${option} ${value} ${on}`);
+const ALL = ["without cp3 cp1", "start-without tracing-config-file cp1"];
+
+/** As on the node that unpacks it: nothing was said there. */
+function forget() {
+  mode.began = new Date();
+  for (const { dir } of foldersHere()) removeFile(`${dir}/${WORDS_FILE}`);
+}
+
+async function packed(lock: readonly string[]) {
+  put(keys);
+  mode.began = new Date();
+  words.hear({ without: ["cp3"], "start-without": ["tracing-config-file"] });
+  words.keepWords("cp1", new Map([["tracing-config-file", ["/etc/kubernetes/tracing.yaml"]]]));
+  await main(["pack", ...lock, "--out", FILE]);
+  forget();
+  expect(said()).toEqual([]);
+}
+
+test.each([
+  [
+    "a passphrase proves who said it",
+    ["--passphrase-file", "/passphrase"],
+    ["--passphrase-file", "/passphrase"],
+  ],
+  ["the CA's fingerprint does, too", ["--to", recipient], ["--identity", "/id", ...NAMED]],
+])("%s", async (_, lock, key) => {
+  using _box = node();
+  await packed(lock);
+  await main(["unpack", FILE, ...key]);
+  expect(said()).toEqual(ALL);
+});
+
+test("what was said here later, or has ended here since, a bundle does not change", async () => {
+  using box = node();
+  await packed(["--passphrase-file", "/passphrase"]);
+  const [at, made] = ["2999-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z"];
+  const [lost, flag] = [
+    { option: "lost", value: "cp3", at, by: "plan", on: "cp2" },
+    { option: "start-without", value: "tracing-config-file", at: made, over: at, why: "its flag is back" },
+  ];
+  const file = `/root/kube-pki-repair-20260101T000000/${WORDS_FILE}`;
+  writeFile(file, JSON.stringify({ made, said: [lost], over: [flag] }), { mode: 0o600, note: "of cp2" });
+  box.said.length = 0;
+  await main(["unpack", FILE, "--passphrase-file", "/passphrase"]);
+  expect(exists(file)).toBe(true);
+  expect(said()).toEqual(["lost cp3 cp2"]);
+  expect(box.said.join("\n")).not.toContain("what was said:");
+});
